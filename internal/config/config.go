@@ -1,0 +1,212 @@
+package config
+
+import "time"
+
+// Values of the keys that take one of a few words.
+const (
+	PipelineAuto        = "auto"
+	PipelinePerformance = "performance"
+	PipelineSession     = "session"
+	PipelineTransaction = "transaction"
+
+	VerifyWait   = "wait"
+	VerifyStrict = "strict"
+	VerifyOff    = "off"
+
+	SettleAuto   = "auto"
+	SettleManual = "manual"
+
+	ModeScript = "script"
+	ModeFollow = "follow"
+	ModeOff    = "off"
+
+	StartupOff = "off"
+	StartupTry = "try"
+	StartupOn  = "on"
+
+	BackendAuto    = "auto"
+	BackendIOURing = "io_uring"
+	BackendEpoll   = "epoll"
+)
+
+// Config is one complete, immutable-by-agreement configuration: the main file and the secondary
+// files beside it. Durations are time.Duration whatever their unit in the file; sizes are bytes.
+type Config struct {
+	Paths Paths // where everything was read from
+
+	Host          string
+	Port          int
+	UnixSocketDir string
+	User          string // account to drop to when started as root; empty keeps the current one
+	Workers       int    // 0 means one for each CPU, see EffectiveWorkers
+	StateDir      string
+	PIDFile       string // empty means the default, see EffectivePIDFile
+
+	Metrics             int // port, 0 is off
+	MetricsCacheMaxAge  time.Duration
+	MetricsCacheMaxSize int64
+	MetricsCertFile     string
+	MetricsKeyFile      string
+	MetricsCAFile       string
+	Management          int // port, 0 is off
+	Console             int // port, 0 is off
+
+	LogType           string
+	LogLevel          string
+	LogPath           string
+	LogRotationAge    time.Duration
+	LogRotationSize   int64
+	LogLinePrefix     string
+	LogMode           string
+	LogConnections    bool
+	LogDisconnections bool
+
+	BlockingTimeout      time.Duration // 0 does not wait
+	ConnectionRetryDelay time.Duration
+	IdleTimeout          time.Duration // 0 is off
+	MaxConnectionAge     time.Duration // 0 is off
+	FlushTimeout         time.Duration // 0 is unbounded
+	Validation           string
+	BackgroundInterval   time.Duration
+	MaxRetries           int
+	MaxConnections       int
+	MaxPools             int
+	OrphanGrace          time.Duration
+
+	AllowUnknownUsers             bool
+	AuthenticationTimeout         time.Duration
+	AuthQuery                     bool
+	RotateFrontendPasswordTimeout time.Duration
+	RotateFrontendPasswordLength  int
+
+	Pipeline                          string // as written; see ResolvedPipeline
+	TrackPreparedStatements           bool
+	ServerResetQuery                  string // empty disables the reset
+	ServerResetQueryAlways            bool
+	ServerResetQueryBehaviorOnFailure string
+	DisconnectClient                  time.Duration // 0 is off
+	DisconnectClientForce             bool
+
+	TLS         bool
+	TLSCertFile string
+	TLSKeyFile  string
+	TLSCAFile   string
+
+	EvBackend          string
+	KeepAlive          bool
+	NoDelay            bool
+	Backlog            int // as written; see EffectiveBacklog
+	Hugepage           string
+	Tracker            bool
+	UpdateProcessTitle string
+
+	HealthCheck        bool
+	HealthCheckPeriod  time.Duration
+	HealthCheckTimeout time.Duration
+	HealthCheckUser    string
+	StartupValidation  string
+
+	Failover             bool
+	FailoverScript       string
+	FailoverNotifyScript string
+	FailoverFenceScript  string
+	ScriptrunnerSocket   string
+
+	FailoverMode          string
+	FailoverStartTimeout  time.Duration
+	FailoverProbeCount    int
+	FailoverProbeInterval time.Duration
+	FailoverProbeTimeout  time.Duration
+	FailoverRestartGrace  time.Duration
+	FailoverSilenceTime   time.Duration
+	FailoverMinStandbys   int // 0 means all non-Failed standbys when there are two or more, else one
+	FailoverStartupGrace  time.Duration
+	FailoverVetoStreaming bool
+	FailoverVetoMax       time.Duration
+	FenceTimeout          time.Duration
+	FailoverClientWait    time.Duration
+	FailoverMaxLag        int64 // bytes, 0 means unset
+	FailoverScriptTimeout time.Duration
+	FailoverKillDelay     time.Duration
+	FailoverVerify        string
+	FailoverVerifyTimeout time.Duration
+	FailoverNotifyTimeout time.Duration
+	FailoverNotifyRetries int
+	FailoverSettle        string
+	Failback              string
+	FailbackQuarantine    time.Duration
+	FailoverMax           int // runs in each FailoverWindow, 0 means no bound
+	FailoverWindow        time.Duration
+
+	Servers []Server
+
+	HBA           []HBARule
+	Limits        []Limit
+	Users         []Credential
+	FrontendUsers []Credential
+	Admins        []Credential
+	Superuser     *Credential // nil when there is none
+
+	lines map[string]int // line of each main key that the file sets
+}
+
+// Server is one server section: one PostgreSQL instance.
+type Server struct {
+	Name    string // name of the section
+	Host    string // name or address, or a directory with a Unix socket
+	Port    int
+	Primary bool // a hint for the start, no more
+
+	TLS            bool
+	TLSCertFile    string
+	TLSKeyFile     string
+	TLSCAFile      string
+	ChannelBinding string
+
+	FailoverCandidate bool
+	FailoverPriority  int
+
+	Line int // of the section's header
+}
+
+// HBARule is one line of pgagroal_hba.conf.
+type HBARule struct {
+	Type     string // host or hostssl
+	Database string // a name, or all
+	User     string // a name, or all
+	Address  string // CIDR, or all
+	Method   string // trust, reject, password, scram-sha-256 or all
+	Line     int
+}
+
+// Limit is one line of pgagroal_databases.conf.
+type Limit struct {
+	Database    string // a name, or all
+	Aliases     []string
+	User        string // a name, or all
+	MaxSize     int    // backends; "all" in the file is already resolved
+	InitialSize int
+	MinSize     int
+	Line        int
+}
+
+// Credential is a name and its password.
+type Credential struct {
+	Name     string
+	Password Secret
+}
+
+// Paths names the files of a configuration; an empty optional path means that there is none.
+type Paths struct {
+	Config    string
+	HBA       string
+	Limits    string
+	Users     string
+	Frontend  string
+	Admins    string
+	Superuser string
+
+	// Explicit says which files the operator named: those must exist. Its keys are
+	// FileConfig and the other File constants.
+	Explicit map[string]bool
+}

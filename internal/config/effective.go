@@ -1,0 +1,43 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"runtime"
+)
+
+// ResolvedPipeline returns the pipeline in use: auto is session when failover, TLS to clients or
+// disconnect_client needs it, else performance.
+func (c *Config) ResolvedPipeline() string {
+	switch {
+	case c.Pipeline != PipelineAuto:
+		return c.Pipeline
+	case c.Failover, c.TLS, c.DisconnectClient > 0:
+		return PipelineSession
+	}
+	return PipelinePerformance
+}
+
+// EffectiveWorkers returns the number of worker processes to start.
+func (c *Config) EffectiveWorkers() int {
+	if c.Workers > 0 {
+		return c.Workers
+	}
+	return min(max(runtime.NumCPU(), 1), 64)
+}
+
+// EffectiveBacklog returns the length of the listen queue in clients.
+func (c *Config) EffectiveBacklog() int {
+	if c.Backlog > 0 {
+		return c.Backlog
+	}
+	return max(c.MaxConnections/4, 16)
+}
+
+// EffectivePIDFile returns the path of the pid file.
+func (c *Config) EffectivePIDFile() string {
+	if c.PIDFile != "" {
+		return c.PIDFile
+	}
+	return filepath.Join(c.UnixSocketDir, fmt.Sprintf("pgagroal.%d.pid", c.Port))
+}

@@ -1,0 +1,324 @@
+package config
+
+import "math"
+
+// mainRows are the keys of the main section, without those of failover.
+func mainRows() []Row {
+	return []Row{
+		{
+			Name: "host", Kind: String, Reload: Restart,
+			Help: "Address to listen on, * for every address of this machine; required",
+			main: func(c *Config) any { return &c.Host },
+		},
+		{
+			Name: "port", Kind: Port, Min: 1, Reload: Restart,
+			Help: "Port to listen on; required",
+			main: func(c *Config) any { return &c.Port },
+		},
+		{
+			Name: "unix_socket_dir", Kind: Path, Reload: Restart,
+			Help: "Existing directory for the Unix sockets; required",
+			main: func(c *Config) any { return &c.UnixSocketDir },
+		},
+		{
+			Name: "user", Kind: String, Reload: Restart,
+			Help: "Account to change to after start when started as root",
+			main: func(c *Config) any { return &c.User },
+		},
+		{
+			Name: "workers", Kind: Workers, Default: "auto", Min: 1, Max: 64, Reload: Restart,
+			Help: "Number of worker processes, auto is one for each CPU",
+			main: func(c *Config) any { return &c.Workers },
+		},
+		{
+			Name: "state_dir", Kind: Path, Default: "/var/lib/pgagroal", Reload: Restart,
+			Help: "Directory of what must survive a restart: the recorded primary and the history of failovers",
+			main: func(c *Config) any { return &c.StateDir },
+		},
+		{
+			Name: "pidfile", Kind: Path, Reload: Restart,
+			Help: "File of the process id; <unix_socket_dir>/pgagroal.<port>.pid when empty",
+			main: func(c *Config) any { return &c.PIDFile },
+		},
+		{
+			Name: "metrics", Kind: Port, Default: "0", Reload: Restart, Later: true,
+			Help: "Port of the metrics, 0 is off",
+			main: func(c *Config) any { return &c.Metrics },
+		},
+		{
+			Name: "metrics_cache_max_age", Kind: Duration, Default: "0", Later: true,
+			Help: "How long an answer with metrics is reused, 0 is off",
+			main: func(c *Config) any { return &c.MetricsCacheMaxAge },
+		},
+		{
+			Name: "metrics_cache_max_size", Kind: Size, Default: "0", Max: 1 << 20, ClampMax: true, Reload: Restart, Later: true,
+			Help: "Size of the cache of metrics; 0 means 256K when metrics_cache_max_age is set",
+			main: func(c *Config) any { return &c.MetricsCacheMaxSize },
+		},
+		{
+			Name: "metrics_cert_file", Kind: File, Later: true,
+			Help: "Certificate of the metrics port",
+			main: func(c *Config) any { return &c.MetricsCertFile },
+		},
+		{
+			Name: "metrics_key_file", Kind: File, Later: true,
+			Help: "Private key of metrics_cert_file",
+			main: func(c *Config) any { return &c.MetricsKeyFile },
+		},
+		{
+			Name: "metrics_ca_file", Kind: File, Later: true,
+			Help: "Certificate authorities for clients of the metrics port",
+			main: func(c *Config) any { return &c.MetricsCAFile },
+		},
+		{
+			Name: "management", Kind: Port, Default: "0", Reload: Restart, Later: true,
+			Help: "Port of remote management, 0 is off",
+			main: func(c *Config) any { return &c.Management },
+		},
+		{
+			Name: "console", Kind: Port, Default: "0", Reload: Restart, Later: true,
+			Help: "Port of the web console, 0 is off",
+			main: func(c *Config) any { return &c.Console },
+		},
+		{
+			Name: "log_type", Kind: Enum, Default: "console", Values: []string{"console", "file", "syslog"}, Reload: Restart, Later: true,
+			Help: "Where the log goes",
+			main: func(c *Config) any { return &c.LogType },
+		},
+		{
+			Name: "log_level", Kind: Enum, Default: "info", Values: []string{"fatal", "error", "warn", "info", "debug", "debug1", "debug2", "debug3", "debug4", "debug5", "trace"},
+			Help: "Least severe level that is logged",
+			main: func(c *Config) any { return &c.LogLevel },
+		},
+		{
+			Name: "log_path", Kind: String, Default: "pgagroal.log", Later: true,
+			Help: "File of the log, with strftime conversions",
+			main: func(c *Config) any { return &c.LogPath },
+		},
+		{
+			Name: "log_rotation_age", Kind: Duration, Default: "0", Later: true,
+			Help: "Age at which the log file is rotated, 0 is off",
+			main: func(c *Config) any { return &c.LogRotationAge },
+		},
+		{
+			Name: "log_rotation_size", Kind: Size, Default: "0", Later: true,
+			Help: "Size at which the log file is rotated, 0 is off",
+			main: func(c *Config) any { return &c.LogRotationSize },
+		},
+		{
+			Name: "log_line_prefix", Kind: String, Default: "%Y-%m-%d %H:%M:%S",
+			Help: "Start of each log line, with strftime conversions",
+			main: func(c *Config) any { return &c.LogLinePrefix },
+		},
+		{
+			Name: "log_mode", Kind: Enum, Default: "append", Values: []string{"append", "create"}, Aliases: map[string]string{"a": "append", "c": "create"}, Later: true,
+			Help: "Append to the log file or create it anew",
+			main: func(c *Config) any { return &c.LogMode },
+		},
+		{
+			Name: "log_connections", Kind: Bool, Default: "off",
+			Help: "Log each connection of a client",
+			main: func(c *Config) any { return &c.LogConnections },
+		},
+		{
+			Name: "log_disconnections", Kind: Bool, Default: "off",
+			Help: "Log each end of a client's connection",
+			main: func(c *Config) any { return &c.LogDisconnections },
+		},
+		{
+			Name: "blocking_timeout", Kind: Duration, Default: "30s",
+			Help: "How long a client waits for a connection to a server, 0 does not wait",
+			main: func(c *Config) any { return &c.BlockingTimeout },
+		},
+		{
+			Name: "connection_retry_delay", Kind: Millis, Default: "250", Min: 1, Max: 999, ClampMin: true, ClampMax: true,
+			Help: "Longest pause between two attempts to get a connection, in milliseconds",
+			main: func(c *Config) any { return &c.ConnectionRetryDelay },
+		},
+		{
+			Name: "idle_timeout", Kind: Duration, Default: "0",
+			Help: "Idle connections to servers are closed after this time, 0 is off",
+			main: func(c *Config) any { return &c.IdleTimeout },
+		},
+		{
+			Name: "max_connection_age", Kind: Duration, Default: "0",
+			Help: "Connections to servers are closed at this age, 0 is off",
+			main: func(c *Config) any { return &c.MaxConnectionAge },
+		},
+		{
+			Name: "flush_timeout", Kind: Duration, Default: "60s",
+			Help: "Deadline of a graceful flush or shutdown, 0 is unbounded",
+			main: func(c *Config) any { return &c.FlushTimeout },
+		},
+		{
+			Name: "validation", Kind: Enum, Default: "off", Values: []string{"off", "foreground", "background"},
+			Help: "When idle connections to servers are tested",
+			main: func(c *Config) any { return &c.Validation },
+		},
+		{
+			Name: "background_interval", Kind: Duration, Default: "300s", Min: 5000, ClampMin: true,
+			Help: "Time between two background validations, at least 5s",
+			main: func(c *Config) any { return &c.BackgroundInterval },
+		},
+		{
+			Name: "max_retries", Kind: Int, Default: "5",
+			Help: "Attempts to get a connection when blocking_timeout is 0",
+			main: func(c *Config) any { return &c.MaxRetries },
+		},
+		{
+			Name: "max_connections", Kind: Int, Default: "100", Min: 1, Max: 10000, ClampMax: true, Reload: Restart,
+			Help: "Most connections to servers, all pools together",
+			main: func(c *Config) any { return &c.MaxConnections },
+		},
+		{
+			Name: "max_pools", Kind: Int, Default: "1000", Min: 1, Max: 1000000,
+			Help: "Most pools, one for each database, user, server and set of start-up parameters",
+			main: func(c *Config) any { return &c.MaxPools },
+		},
+		{
+			Name: "orphan_grace", Kind: DurationMS, Default: "5s",
+			Help: "How long the connections of a worker that died count against the limits while its servers still show them",
+			main: func(c *Config) any { return &c.OrphanGrace },
+		},
+		{
+			Name: "allow_unknown_users", Kind: Bool, Default: "on",
+			Help: "Let in users whose password is not known here; the server decides",
+			main: func(c *Config) any { return &c.AllowUnknownUsers },
+		},
+		{
+			Name: "authentication_timeout", Kind: Duration, Default: "5s",
+			Help: "How long a client may take to log in",
+			main: func(c *Config) any { return &c.AuthenticationTimeout },
+		},
+		{
+			Name: "auth_query", Kind: Bool, Default: "off", Later: true,
+			Help: "Ask the server for the password of a user",
+			main: func(c *Config) any { return &c.AuthQuery },
+		},
+		{
+			Name: "rotate_frontend_password_timeout", Kind: Duration, Default: "0", Later: true,
+			Help: "Time after which passwords of frontend users are changed, 0 is off",
+			main: func(c *Config) any { return &c.RotateFrontendPasswordTimeout },
+		},
+		{
+			Name: "rotate_frontend_password_length", Kind: Int, Default: "8", Min: 8, Max: 8192, Later: true,
+			Help: "Length of changed passwords",
+			main: func(c *Config) any { return &c.RotateFrontendPasswordLength },
+		},
+		{
+			Name: "pipeline", Kind: Enum, Default: "auto", Values: []string{"auto", "performance", "session", "transaction"}, Reload: Restart,
+			Help: "How connections to servers are shared among clients",
+			main: func(c *Config) any { return &c.Pipeline },
+		},
+		{
+			Name: "track_prepared_statements", Kind: Bool, Default: "off", Later: true,
+			Help: "Follow prepared statements in the transaction pipeline",
+			main: func(c *Config) any { return &c.TrackPreparedStatements },
+		},
+		{
+			Name: "server_reset_query", Kind: String, Default: "DISCARD ALL",
+			Help: "Query that cleans a connection before its next client, '' disables it",
+			main: func(c *Config) any { return &c.ServerResetQuery },
+		},
+		{
+			Name: "server_reset_query_always", Kind: Bool, Default: "off",
+			Help: "Run server_reset_query in the transaction pipeline too",
+			main: func(c *Config) any { return &c.ServerResetQueryAlways },
+		},
+		{
+			Name: "server_reset_query_behavior_on_failure", Kind: Enum, Default: "discard", Values: []string{"discard", "ignore", "try"},
+			Help: "What happens to a connection whose reset failed",
+			main: func(c *Config) any { return &c.ServerResetQueryBehaviorOnFailure },
+		},
+		{
+			Name: "disconnect_client", Kind: Seconds, Default: "0",
+			Help: "Seconds after which a client without activity is disconnected, 0 is off",
+			main: func(c *Config) any { return &c.DisconnectClient },
+		},
+		{
+			Name: "disconnect_client_force", Kind: Bool, Default: "off",
+			Help: "Disconnect such a client inside a transaction too",
+			main: func(c *Config) any { return &c.DisconnectClientForce },
+		},
+		{
+			Name: "tls", Kind: Bool, Default: "off", Reload: Restart,
+			Help: "Offer TLS to clients",
+			main: func(c *Config) any { return &c.TLS },
+		},
+		{
+			Name: "tls_cert_file", Kind: Path,
+			Help: "Certificate presented to clients",
+			main: func(c *Config) any { return &c.TLSCertFile },
+		},
+		{
+			Name: "tls_key_file", Kind: Path,
+			Help: "Private key of tls_cert_file",
+			main: func(c *Config) any { return &c.TLSKeyFile },
+		},
+		{
+			Name: "tls_ca_file", Kind: Path,
+			Help: "Certificate authorities that clients' certificates are checked against",
+			main: func(c *Config) any { return &c.TLSCAFile },
+		},
+		{
+			Name: "ev_backend", Kind: Enum, Default: "auto", Values: []string{"auto", "io_uring", "epoll"}, Reload: Restart,
+			Help: "Kernel interface of the workers; auto takes io_uring where the kernel grants it",
+			main: func(c *Config) any { return &c.EvBackend },
+		},
+		{
+			Name: "keep_alive", Kind: Bool, Default: "on",
+			Help: "Use SO_KEEPALIVE",
+			main: func(c *Config) any { return &c.KeepAlive },
+		},
+		{
+			Name: "nodelay", Kind: Bool, Default: "on",
+			Help: "Use TCP_NODELAY",
+			main: func(c *Config) any { return &c.NoDelay },
+		},
+		{
+			Name: "backlog", Kind: Int, Default: "0", Min: math.MinInt32,
+			Help: "Length of the queue of new clients; 0 means a quarter of max_connections, at least 16",
+			main: func(c *Config) any { return &c.Backlog },
+		},
+		{
+			Name: "hugepage", Kind: Enum, Default: "try", Values: []string{"off", "try", "on"}, Reload: Restart, Later: true,
+			Help: "Kept for old files: there is no shared memory to place in huge pages",
+			main: func(c *Config) any { return &c.Hugepage },
+		},
+		{
+			Name: "tracker", Kind: Bool, Default: "off", Later: true,
+			Help: "Trace the life of each connection",
+			main: func(c *Config) any { return &c.Tracker },
+		},
+		{
+			Name: "update_process_title", Kind: Enum, Default: "verbose", Values: []string{"never", "strict", "minimal", "verbose"}, Aliases: map[string]string{"off": "never", "full": "verbose"},
+			Help: "What the process titles show",
+			main: func(c *Config) any { return &c.UpdateProcessTitle },
+		},
+		{
+			Name: "health_check", Kind: Bool, Default: "off",
+			Help: "Probe the servers even when no client uses them",
+			main: func(c *Config) any { return &c.HealthCheck },
+		},
+		{
+			Name: "health_check_period", Kind: Duration, Default: "30s",
+			Help: "Time between two health checks",
+			main: func(c *Config) any { return &c.HealthCheckPeriod },
+		},
+		{
+			Name: "health_check_timeout", Kind: Duration, Default: "5s",
+			Help: "Time after which a health check has failed",
+			main: func(c *Config) any { return &c.HealthCheckTimeout },
+		},
+		{
+			Name: "health_check_user", Kind: String,
+			Help: "User that probes log in as, and name of their database",
+			main: func(c *Config) any { return &c.HealthCheckUser },
+		},
+		{
+			Name: "startup_validation", Kind: Enum, Default: "try", Values: []string{"off", "try", "on"},
+			Help: "Whether servers with another system identifier are refused at start (on), warned of (try) or not compared (off)",
+			main: func(c *Config) any { return &c.StartupValidation },
+		},
+	}
+}
