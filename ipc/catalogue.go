@@ -1,0 +1,129 @@
+package ipc
+
+import "fmt"
+
+// Number identifies a message on the wire. Numbers are explicit and never
+// reused: a number that fell out of use stays out of use.
+type Number uint16
+
+// Message is anything with a row in the catalogue.
+type Message interface {
+	Number() Number
+}
+
+// Row is one line of the catalogue.
+type Row struct {
+	Number   Number
+	Name     string
+	From, To Role
+	// FDs is how many descriptors travel with the message, exactly.
+	FDs int
+	// Reply is the number of the message that answers this one, 0 for none.
+	Reply Number
+	Phase Phase
+	// Coalesce is set for snapshots: a newer one replaces a queued older one.
+	Coalesce bool
+	make     func() Message
+}
+
+const (
+	sup = RoleSupervisor
+	wrk = RoleWorker
+	run = RoleRunner
+	ctl = RoleControl
+)
+
+// catalogue is the whole protocol. One row per message.
+var catalogue = index([]Row{
+	{Number: 1, Name: "WorkerHello", From: wrk, To: sup, Phase: PhaseSetup, make: of[WorkerHello]},
+	{Number: 2, Name: "RunnerHello", From: run, To: sup, Phase: PhaseSetup, make: of[RunnerHello]},
+	{Number: 3, Name: "Ping", From: sup, To: wrk, Reply: 4, Phase: PhaseRunning, Coalesce: true, make: of[Ping]},
+	{Number: 4, Name: "Pong", From: wrk, To: sup, Phase: PhaseRunning, make: of[Pong]},
+
+	{Number: 10, Name: "ConfigBegin", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigBegin]},
+	{Number: 11, Name: "ConfigServer", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigServer]},
+	{Number: 12, Name: "ConfigUser", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigUser]},
+	{Number: 13, Name: "ConfigHBA", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigHBA]},
+	{Number: 14, Name: "ConfigLimit", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigLimit]},
+	{Number: 15, Name: "ConfigEnd", From: sup, To: wrk, Reply: 16, Phase: phaseAny, make: of[ConfigEnd]},
+	{Number: 16, Name: "ConfigDone", From: wrk, To: sup, Phase: phaseAny, make: of[ConfigDone]},
+
+	{Number: 20, Name: "ServerState", From: sup, To: wrk, Phase: PhaseRunning, Coalesce: true, make: of[ServerState]},
+	{Number: 21, Name: "Hint", From: wrk, To: sup, Phase: PhaseRunning, make: of[Hint]},
+	{Number: 22, Name: "Fence", From: sup, To: wrk, Reply: 23, Phase: PhaseRunning, make: of[Fence]},
+	{Number: 23, Name: "Fenced", From: wrk, To: sup, Phase: PhaseRunning, make: of[Fenced]},
+	{Number: 24, Name: "ActivityRequest", From: sup, To: wrk, Reply: 25, Phase: PhaseRunning, Coalesce: true, make: of[ActivityRequest]},
+	{Number: 25, Name: "Activity", From: wrk, To: sup, Phase: PhaseRunning, make: of[Activity]},
+	{Number: 26, Name: "LoginSeen", From: wrk, To: sup, Phase: PhaseRunning, make: of[LoginSeen]},
+
+	{Number: 30, Name: "NewClient", From: sup, To: wrk, FDs: 1, Phase: PhaseRunning, make: of[NewClient]},
+	{Number: 31, Name: "ClientGone", From: wrk, To: sup, Phase: PhaseRunning, make: of[ClientGone]},
+
+	{Number: 40, Name: "LeaseRequest", From: wrk, To: sup, Reply: 41, Phase: PhaseRunning, make: of[LeaseRequest]},
+	{Number: 41, Name: "LeaseGrant", From: sup, To: wrk, Phase: PhaseRunning, make: of[LeaseGrant]},
+	{Number: 42, Name: "LeaseRefuse", From: sup, To: wrk, Phase: PhaseRunning, make: of[LeaseRefuse]},
+	{Number: 43, Name: "LeaseAbandon", From: wrk, To: sup, Phase: PhaseRunning, make: of[LeaseAbandon]},
+	{Number: 44, Name: "LeaseOpened", From: wrk, To: sup, Phase: PhaseRunning, make: of[LeaseOpened]},
+	{Number: 45, Name: "LeaseReturn", From: wrk, To: sup, Phase: PhaseRunning, make: of[LeaseReturn]},
+	{Number: 46, Name: "Reclaim", From: sup, To: wrk, Phase: PhaseRunning, make: of[Reclaim]},
+	{Number: 47, Name: "ReclaimCancel", From: sup, To: wrk, Phase: PhaseRunning, make: of[ReclaimCancel]},
+
+	{Number: 50, Name: "CancelRequest", From: wrk, To: sup, Reply: 53, Phase: PhaseRunning, make: of[CancelRequest]},
+	{Number: 51, Name: "CancelForward", From: sup, To: wrk, Reply: 52, Phase: PhaseRunning, make: of[CancelForward]},
+	{Number: 52, Name: "CancelAnswer", From: wrk, To: sup, Phase: PhaseRunning, make: of[CancelAnswer]},
+	{Number: 53, Name: "CancelDone", From: sup, To: wrk, Phase: PhaseRunning, make: of[CancelDone]},
+
+	{Number: 60, Name: "ReportRequest", From: sup, To: wrk, Reply: 61, Phase: PhaseRunning, make: of[ReportRequest]},
+	{Number: 61, Name: "Report", From: wrk, To: sup, Phase: PhaseRunning, make: of[Report]},
+	{Number: 62, Name: "ReportSession", From: wrk, To: sup, Phase: PhaseRunning, make: of[ReportSession]},
+	{Number: 63, Name: "ReportEnd", From: wrk, To: sup, Phase: PhaseRunning, make: of[ReportEnd]},
+
+	{Number: 70, Name: "Drain", From: sup, To: wrk, Reply: 71, Phase: phaseAny, make: of[Drain]},
+	{Number: 71, Name: "Drained", From: wrk, To: sup, Phase: phaseAny, make: of[Drained]},
+
+	{Number: 80, Name: "RunnerConfigure", From: sup, To: run, Reply: 81, Phase: phaseAny, make: of[RunnerConfigure]},
+	{Number: 81, Name: "RunnerReady", From: run, To: sup, Phase: phaseAny, make: of[RunnerReady]},
+	{Number: 82, Name: "Run", From: sup, To: run, Reply: 83, Phase: PhaseRunning, make: of[Run]},
+	{Number: 83, Name: "RunStarted", From: run, To: sup, Phase: PhaseRunning, make: of[RunStarted]},
+	{Number: 84, Name: "RunOutput", From: run, To: sup, Phase: PhaseRunning, make: of[RunOutput]},
+	{Number: 85, Name: "RunEnded", From: run, To: sup, Phase: PhaseRunning, make: of[RunEnded]},
+
+	{Number: 90, Name: "ControlRequest", From: ctl, To: sup, Reply: 91, Phase: phaseAny, make: of[ControlRequest]},
+	{Number: 91, Name: "ControlReply", From: sup, To: ctl, Phase: phaseAny, make: of[ControlReply]},
+})
+
+func of[T any, P interface {
+	*T
+	Message
+}]() Message {
+	return P(new(T))
+}
+
+func index(rows []Row) map[Number]*Row {
+	m := make(map[Number]*Row, len(rows))
+	for i := range rows {
+		r := &rows[i]
+		if m[r.Number] != nil || r.FDs > MaxFDs || r.make().Number() != r.Number {
+			panic(fmt.Sprintf("ipc: bad catalogue row %d %s", r.Number, r.Name))
+		}
+		m[r.Number] = r
+	}
+	return m
+}
+
+// Lookup returns the catalogue row of a message number.
+func Lookup(n Number) (Row, bool) {
+	r := catalogue[n]
+	if r == nil {
+		return Row{}, false
+	}
+	return *r, true
+}
+
+// Name returns the name of a message number, for logs.
+func Name(n Number) string {
+	if r := catalogue[n]; r != nil {
+		return r.Name
+	}
+	return fmt.Sprintf("message %d", n)
+}

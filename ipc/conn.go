@@ -1,0 +1,259 @@
+package ipc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+	"golang.org/x/sys/unix"
+)
+
+const headerSize = 2
+
+// Envelope is a received message with its descriptors. The descriptors are
+// close-on-exec and belong to the receiver, who closes them.
+type Envelope struct {
+	Message Message
+	FDs     []int
+}
+
+// CloseFDs closes the descriptors that came with the message.
+func (e Envelope) CloseFDs() { closeAll(e.FDs) }
+
+// Conn is one end of a link. Send may be called from several goroutines,
+// Receive from one.
+type Conn struct {
+	sock       *net.UnixConn
+	self, peer Role
+	phase      atomic.Uint32
+	log        *slog.Logger
+
+	sendMu  sync.Mutex
+	sendBuf bytes.Buffer
+	enc     *msgpack.Encoder
+
+	recvBuf []byte
+	oob     []byte
+}
+
+// NewConn makes a Conn in PhaseSetup of a connected SOCK_SEQPACKET socket. It
+// owns sock from now on. log gets one line per message at level -8 (trace).
+func NewConn(sock *net.UnixConn, self, peer Role, log *slog.Logger) *Conn {
+	c := &Conn{
+		sock: sock, self: self, peer: peer, log: log,
+		recvBuf: make([]byte, MaxPacket+1),
+		oob:     make([]byte, unix.CmsgSpace(4*(MaxFDs+1))),
+	}
+	c.phase.Store(uint32(PhaseSetup))
+	c.enc = msgpack.NewEncoder(&c.sendBuf)
+	c.enc.SetOmitEmpty(true)
+	return c
+}
+
+// FromFD makes a Conn of a descriptor, which it takes over.
+func FromFD(fd int, self, peer Role, log *slog.Logger) (*Conn, error) {
+	unix.CloseOnExec(fd)
+	f := os.NewFile(uintptr(fd), "link")
+	defer f.Close()
+	nc, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("open link: %w", err)
+	}
+	uc, ok := nc.(*net.UnixConn)
+	if !ok {
+		nc.Close()
+		return nil, errors.New("open link: not a Unix socket")
+	}
+	return NewConn(uc, self, peer, log), nil
+}
+
+// Pair makes a connected pair of sockets: ours as a Conn, theirs as a file to
+// hand to a child. The caller closes theirs after the start of the child.
+func Pair(self, peer Role, log *slog.Logger) (ours *Conn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make link: %w", err)
+	}
+	ours, err = FromFD(fds[0], self, peer, log)
+	if err != nil {
+		unix.Close(fds[1])
+		return nil, nil, err
+	}
+	return ours, os.NewFile(uintptr(fds[1]), "link"), nil
+}
+
+// SetPhase moves the link to another phase.
+func (c *Conn) SetPhase(p Phase) { c.phase.Store(uint32(p)) }
+
+// Peer returns the role of the other end.
+func (c *Conn) Peer() Role { return c.peer }
+
+// Close ends the link.
+func (c *Conn) Close() error { return c.sock.Close() }
+
+// SetDeadline bounds every Send and Receive from now on; the zero time lifts it.
+func (c *Conn) SetDeadline(t time.Time) error { return c.sock.SetDeadline(t) }
+
+// PeerPID returns the process id at the other end, as the kernel vouches for it.
+func (c *Conn) PeerPID() (int, error) {
+	cred, err := c.PeerCred()
+	if err != nil {
+		return 0, err
+	}
+	return int(cred.Pid), nil
+}
+
+// PeerCred returns process, user and group id of the other end (SO_PEERCRED).
+func (c *Conn) PeerCred() (*unix.Ucred, error) {
+	raw, err := c.sock.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("peer credentials: %w", err)
+	}
+	var cred *unix.Ucred
+	var cerr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return nil, fmt.Errorf("peer credentials: %w", err)
+	}
+	if cerr != nil {
+		return nil, fmt.Errorf("peer credentials: %w", cerr)
+	}
+	return cred, nil
+}
+
+// Send writes one message. The descriptors stay the caller's. It blocks while
+// the socket's buffer is full; whoever can't wait uses an Outbox.
+func (c *Conn) Send(m Message, fds ...int) error {
+	row := catalogue[m.Number()]
+	if err := c.checkSend(row, m, len(fds)); err != nil {
+		return err
+	}
+	c.sendMu.Lock()
+	defer c.sendMu.Unlock()
+	c.sendBuf.Reset()
+	c.sendBuf.Write(binary.BigEndian.AppendUint16(nil, uint16(row.Number)))
+	if err := c.enc.Encode(m); err != nil {
+		return fmt.Errorf("send %s: %w", row.Name, err)
+	}
+	if c.sendBuf.Len() > MaxPacket {
+		return fmt.Errorf("send %s: %d bytes are more than a packet holds", row.Name, c.sendBuf.Len())
+	}
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	if _, _, err := c.sock.WriteMsgUnix(c.sendBuf.Bytes(), oob, nil); err != nil {
+		return fmt.Errorf("send %s: %w", row.Name, err)
+	}
+	c.trace("sent", row, c.sendBuf.Len(), len(fds))
+	return nil
+}
+
+func (c *Conn) checkSend(row *Row, m Message, fds int) error {
+	switch {
+	case row == nil:
+		panic(fmt.Sprintf("ipc: %T has no catalogue row", m))
+	case row.From != c.self || row.To != c.peer:
+		panic(fmt.Sprintf("ipc: %s may not send %s to %s", c.self, row.Name, c.peer))
+	case row.FDs != fds:
+		panic(fmt.Sprintf("ipc: %s carries %d descriptors, not %d", row.Name, row.FDs, fds))
+	case row.Phase&Phase(c.phase.Load()) == 0:
+		return fmt.Errorf("send %s: the link is in phase %s", row.Name, Phase(c.phase.Load()))
+	}
+	return nil
+}
+
+// Receive reads one message. It returns io.EOF when the other end is gone and
+// a *ViolationError for a packet that the catalogue doesn't allow; the
+// descriptors of such a packet are closed.
+func (c *Conn) Receive() (Envelope, error) {
+	n, oobn, flags, _, err := c.sock.ReadMsgUnix(c.recvBuf, c.oob)
+	if err != nil {
+		if errors.Is(err, unix.ECONNRESET) {
+			return Envelope{}, io.EOF
+		}
+		return Envelope{}, err
+	}
+	fds, oobErr := parseRights(c.oob[:oobn])
+	if n == 0 && oobn == 0 {
+		return Envelope{}, io.EOF
+	}
+	env, err := c.open(c.recvBuf[:n], fds, flags, oobErr)
+	if err != nil {
+		closeAll(fds)
+		return Envelope{}, err
+	}
+	return env, nil
+}
+
+func (c *Conn) open(packet []byte, fds []int, flags int, oobErr error) (Envelope, error) {
+	var num Number
+	if len(packet) >= headerSize {
+		num = Number(binary.BigEndian.Uint16(packet))
+	}
+	bad := func(what string) (Envelope, error) {
+		return Envelope{}, &ViolationError{Number: num, Peer: c.peer, What: what}
+	}
+	row := catalogue[num]
+	switch {
+	case len(packet) < headerSize:
+		return bad("packet without a header")
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(packet) > MaxPacket:
+		return bad("packet larger than allowed")
+	case oobErr != nil:
+		return bad(oobErr.Error())
+	case row == nil:
+		return bad("no such message")
+	case row.From != c.peer || row.To != c.self:
+		return bad(fmt.Sprintf("not a message from %s to %s", c.peer, c.self))
+	case row.Phase&Phase(c.phase.Load()) == 0:
+		return bad("not allowed in phase " + Phase(c.phase.Load()).String())
+	case len(fds) != row.FDs:
+		return bad(fmt.Sprintf("%d descriptors instead of %d", len(fds), row.FDs))
+	}
+	m := row.make()
+	if err := decode(packet[headerSize:], m); err != nil {
+		return bad("can't be decoded: " + err.Error())
+	}
+	c.trace("received", row, len(packet), len(fds))
+	return Envelope{Message: m, FDs: fds}, nil
+}
+
+// decode turns the decoder's panics on hostile input into errors too.
+func decode(b []byte, m Message) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("decoder: %v", p)
+		}
+	}()
+	r := bytes.NewReader(b)
+	if err := msgpack.NewDecoder(r).Decode(m); err != nil {
+		return err
+	}
+	if r.Len() > 0 {
+		return fmt.Errorf("%d bytes after the message", r.Len())
+	}
+	return nil
+}
+
+// LevelTrace is the level of the line that Conn writes for each message.
+const LevelTrace = slog.Level(-8)
+
+func (c *Conn) trace(what string, row *Row, size, fds int) {
+	if c.log == nil || !c.log.Enabled(context.Background(), LevelTrace) {
+		return
+	}
+	c.log.Log(context.Background(), LevelTrace, "message "+what,
+		"message", row.Name, "peer", c.peer.String(), "bytes", size, "fds", fds)
+}

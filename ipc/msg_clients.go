@@ -1,0 +1,133 @@
+package ipc
+
+// NewClient hands an accepted connection to a worker; the socket comes with it.
+type NewClient struct {
+	ID uint64 `msgpack:"id"`
+	// Address is "host:port" of the peer, empty for a Unix socket.
+	Address string `msgpack:"address"`
+}
+
+// ClientGone says that a client has left.
+type ClientGone struct {
+	ID uint64 `msgpack:"id"`
+}
+
+// PoolKey names a pool: backends with the same key are interchangeable.
+type PoolKey struct {
+	Database string `msgpack:"database"`
+	User     string `msgpack:"user"`
+	// Params are the untracked start-up parameters in canonical form.
+	Params string `msgpack:"params"`
+}
+
+// LeaseRequest asks for permission to open one backend. ID is the worker's.
+type LeaseRequest struct {
+	ID  uint64  `msgpack:"id"`
+	Key PoolKey `msgpack:"key"`
+	// Requested is the database name as the client gave it: an alias counts
+	// for the rule, and `disable` goes by it.
+	Requested string `msgpack:"requested"`
+}
+
+// LeaseGrant permits one backend on Server, to be stamped with Epoch.
+type LeaseGrant struct {
+	ID     uint64 `msgpack:"id"`
+	Lease  uint64 `msgpack:"lease"`
+	Server int    `msgpack:"server"`
+	Epoch  uint64 `msgpack:"epoch"`
+}
+
+// LeaseRefuse is a final no, as SQLSTATE and message for the client.
+type LeaseRefuse struct {
+	ID      uint64 `msgpack:"id"`
+	Code    string `msgpack:"code"`
+	Message string `msgpack:"message"`
+}
+
+// LeaseAbandon withdraws a LeaseRequest. A grant that crosses it is returned.
+type LeaseAbandon struct {
+	ID uint64 `msgpack:"id"`
+}
+
+// LeaseOpened tells of the backend behind a lease, for orphans: its process id
+// and cancel key on the server.
+type LeaseOpened struct {
+	Lease uint64 `msgpack:"lease"`
+	PID   uint32 `msgpack:"pid"`
+	Key   Secret `msgpack:"key"`
+}
+
+// LeaseReturn gives a lease back: its backend is closed, or was never opened.
+type LeaseReturn struct {
+	Lease uint64 `msgpack:"lease"`
+}
+
+// Reclaim asks a worker to give back a lease that another worker waits for: an
+// idle backend of Key if it has one, else, if Any, an idle one of another pool
+// that User/Database rules let count, else the next one that becomes idle.
+type Reclaim struct {
+	ID  uint64  `msgpack:"id"`
+	Key PoolKey `msgpack:"key"`
+	// Leases are those that would help; the worker picks an idle one. Empty
+	// means that any would.
+	Leases []uint64 `msgpack:"leases"`
+}
+
+// ReclaimCancel says that Reclaim ID is no longer needed.
+type ReclaimCancel struct {
+	ID uint64 `msgpack:"id"`
+}
+
+// CancelRequest carries a client's cancel request that this worker doesn't
+// know. ID is the worker's.
+type CancelRequest struct {
+	ID  uint64 `msgpack:"id"`
+	PID uint32 `msgpack:"pid"`
+	Key Secret `msgpack:"key"`
+}
+
+// CancelForward asks the other workers. ID is the supervisor's.
+type CancelForward struct {
+	ID  uint64 `msgpack:"id"`
+	PID uint32 `msgpack:"pid"`
+	Key Secret `msgpack:"key"`
+}
+
+// CancelAnswer says that the cancel was carried out, or that the session isn't
+// this worker's.
+type CancelAnswer struct {
+	ID    uint64 `msgpack:"id"`
+	Found bool   `msgpack:"found"`
+}
+
+// CancelDone ends a CancelRequest: the client's connection can be closed.
+type CancelDone struct {
+	ID uint64 `msgpack:"id"`
+}
+
+// Drain tells a worker to end. Graceful waits for the clients to leave, at most
+// LimitMS (0: no limit); otherwise clients get FATAL 57P01 now.
+type Drain struct {
+	Graceful bool  `msgpack:"graceful"`
+	LimitMS  int64 `msgpack:"limit_ms"`
+}
+
+// Drained says that the worker has no client and no backend any more.
+type Drained struct{}
+
+func (*NewClient) Number() Number     { return 30 }
+func (*ClientGone) Number() Number    { return 31 }
+func (*LeaseRequest) Number() Number  { return 40 }
+func (*LeaseGrant) Number() Number    { return 41 }
+func (*LeaseRefuse) Number() Number   { return 42 }
+func (*LeaseAbandon) Number() Number  { return 43 }
+func (*LeaseOpened) Number() Number   { return 44 }
+func (*LeaseReturn) Number() Number   { return 45 }
+func (*Reclaim) Number() Number       { return 46 }
+func (*ReclaimCancel) Number() Number { return 47 }
+func (*CancelRequest) Number() Number { return 50 }
+func (*CancelForward) Number() Number { return 51 }
+func (*CancelAnswer) Number() Number  { return 52 }
+func (*CancelDone) Number() Number    { return 53 }
+func (*Drain) Number() Number         { return 70 }
+func (*Drained) Number() Number       { return 71 }

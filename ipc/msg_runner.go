@@ -1,0 +1,73 @@
+package ipc
+
+// RunnerConfigure tells the runner to read its hooks from the configuration.
+// ConfigPath counts only for a runner that the supervisor spawned; a runner
+// that is a service of its own has its path from its own command line.
+type RunnerConfigure struct {
+	Gen        uint64 `msgpack:"gen"`
+	ConfigPath string `msgpack:"config_path"`
+}
+
+// RunnerReady says what the runner has read. Digest is that of the keys that
+// matter to it, which the supervisor compares with its own.
+type RunnerReady struct {
+	Gen    uint64      `msgpack:"gen"`
+	Digest string      `msgpack:"digest"`
+	Hooks  []HookCheck `msgpack:"hooks"`
+	// Error says that the configuration can't be read.
+	Error string `msgpack:"error"`
+	// Running is the id of a run that is still in progress, empty for none.
+	Running string `msgpack:"running"`
+	// Results are the last runs that this runner has ended, newest last.
+	Results []RunEnded `msgpack:"results"`
+}
+
+// HookCheck is one hook and what keeps it from running, empty for nothing.
+type HookCheck struct {
+	Hook    string `msgpack:"hook"`
+	Problem string `msgpack:"problem"`
+}
+
+// Run asks for one execution of one hook. It names the hook, never a path.
+type Run struct {
+	RunID string   `msgpack:"run_id"`
+	Hook  string   `msgpack:"hook"`
+	Args  []string `msgpack:"args"`
+	// Env becomes PGAGROAL_<NAME> in the environment of the script.
+	Env map[string]string `msgpack:"env"`
+}
+
+// RunStarted says that the script runs, as leader of process group PGID.
+type RunStarted struct {
+	RunID string `msgpack:"run_id"`
+	PGID  int    `msgpack:"pgid"`
+}
+
+// RunOutput is one line that the script wrote, without its line end.
+type RunOutput struct {
+	RunID string `msgpack:"run_id"`
+	Line  string `msgpack:"line"`
+	// Cut says that the line was longer than the runner passes on, or that
+	// lines were dropped after it.
+	Cut bool `msgpack:"cut"`
+}
+
+// RunEnded is the outcome of a run. Every descendant of the script is gone.
+type RunEnded struct {
+	RunID string `msgpack:"run_id"`
+	Hook  string `msgpack:"hook"`
+	// Exit is the exit code; -1 when the script was ended by Signal or never ran.
+	Exit     int    `msgpack:"exit"`
+	Signal   string `msgpack:"signal"`
+	TimedOut bool   `msgpack:"timed_out"`
+	// Refused says why the script was not started at all, empty when it was.
+	Refused    string `msgpack:"refused"`
+	DurationMS int64  `msgpack:"duration_ms"`
+}
+
+func (*RunnerConfigure) Number() Number { return 80 }
+func (*RunnerReady) Number() Number     { return 81 }
+func (*Run) Number() Number             { return 82 }
+func (*RunStarted) Number() Number      { return 83 }
+func (*RunOutput) Number() Number       { return 84 }
+func (*RunEnded) Number() Number        { return 85 }

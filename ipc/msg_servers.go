@@ -1,0 +1,107 @@
+package ipc
+
+// ServerState is the whole truth about the servers, as the supervisor sees it.
+// Gen grows with every snapshot, Epoch with every change of primary.
+type ServerState struct {
+	Gen   uint64 `msgpack:"gen"`
+	Epoch uint64 `msgpack:"epoch"`
+	// Open says that backends may be opened and clients attached. While it is
+	// false logins are held up to the client wait.
+	Open bool `msgpack:"open"`
+	// Primary is the index of the server that takes clients, -1 for none.
+	Primary int `msgpack:"primary"`
+	// Why says in a few words why Open is false, for FATAL 57P03.
+	Why     string       `msgpack:"why"`
+	Servers []ServerInfo `msgpack:"servers"`
+	// Graceful is set while a graceful shutdown refuses new logins.
+	Graceful bool `msgpack:"graceful"`
+}
+
+// ServerInfo is one server of ServerState. Network is "tcp" or "unix", Address
+// what net.Dial takes for it; both empty when the name has never resolved.
+type ServerInfo struct {
+	Index   int    `msgpack:"index"`
+	State   string `msgpack:"state"`
+	Network string `msgpack:"network"`
+	Address string `msgpack:"address"`
+}
+
+// HintKind says what a worker ran into.
+type HintKind uint8
+
+// The kinds of Hint.
+const (
+	HintRefused HintKind = iota + 1
+	HintReset
+	HintEOF
+	HintTimeout
+	// HintSQLState is an error of the server: 57P01, 57P02, 57P03, 25006.
+	HintSQLState
+	HintUnreachable
+)
+
+// Hint is a worker's word that something is wrong with a server. It wakes the
+// prober, no more.
+type Hint struct {
+	Server   int      `msgpack:"server"`
+	Epoch    uint64   `msgpack:"epoch"`
+	Kind     HintKind `msgpack:"kind"`
+	SQLState string   `msgpack:"sqlstate"`
+	Text     string   `msgpack:"text"`
+}
+
+// Fence tells a worker to abort every backend of epochs up to and including
+// Epoch, whatever its state, and to discard what they answer from now on.
+type Fence struct {
+	Epoch uint64 `msgpack:"epoch"`
+}
+
+// Fenced says that nothing of ours reaches a backend of epochs up to Epoch any
+// more. Aborted counts backends, Sessions the clients that lost theirs.
+type Fenced struct {
+	Epoch    uint64 `msgpack:"epoch"`
+	Aborted  int    `msgpack:"aborted"`
+	Sessions int    `msgpack:"sessions"`
+}
+
+// ActivityRequest asks how long ago a byte came from each server.
+type ActivityRequest struct {
+	ID uint64 `msgpack:"id"`
+}
+
+// Activity answers with milliseconds since the last byte, per server index; -1
+// for never.
+type Activity struct {
+	ID     uint64  `msgpack:"id"`
+	AgesMS []int64 `msgpack:"ages_ms"`
+}
+
+// Standby is what a login showed about recovery (in_hot_standby).
+type Standby uint8
+
+// The values of Standby.
+const (
+	StandbyUnknown Standby = iota
+	StandbyOff
+	StandbyOn
+)
+
+// LoginSeen tells of a backend that was opened: the role that the server
+// reported, and a login that needed no password.
+type LoginSeen struct {
+	Server     int     `msgpack:"server"`
+	Epoch      uint64  `msgpack:"epoch"`
+	HotStandby Standby `msgpack:"hot_standby"`
+	User       string  `msgpack:"user"`
+	Database   string  `msgpack:"database"`
+	NoPassword bool    `msgpack:"no_password"`
+	Version    string  `msgpack:"version"`
+}
+
+func (*ServerState) Number() Number     { return 20 }
+func (*Hint) Number() Number            { return 21 }
+func (*Fence) Number() Number           { return 22 }
+func (*Fenced) Number() Number          { return 23 }
+func (*ActivityRequest) Number() Number { return 24 }
+func (*Activity) Number() Number        { return 25 }
+func (*LoginSeen) Number() Number       { return 26 }

@@ -1,0 +1,133 @@
+package ipc
+
+// WorkerHello is a worker's first message.
+type WorkerHello struct {
+	Version int    `msgpack:"version"`
+	PID     int    `msgpack:"pid"`
+	Build   string `msgpack:"build"`
+}
+
+// RunnerHello is the runner's first message on every link.
+type RunnerHello struct {
+	Version int    `msgpack:"version"`
+	PID     int    `msgpack:"pid"`
+	Build   string `msgpack:"build"`
+}
+
+// Ping asks a worker for a sign of life.
+type Ping struct {
+	ID uint64 `msgpack:"id"`
+}
+
+// Pong answers Ping from the worker's event loop.
+type Pong struct {
+	ID uint64 `msgpack:"id"`
+}
+
+// ConfigBegin opens a configuration of generation Gen. Durations are in
+// milliseconds.
+type ConfigBegin struct {
+	Gen    uint64 `msgpack:"gen"`
+	Worker int    `msgpack:"worker"`
+	// Pipeline is "session", later also "transaction" and "performance".
+	Pipeline                string `msgpack:"pipeline"`
+	EvBackend               string `msgpack:"ev_backend"`
+	LogLevel                int    `msgpack:"log_level"`
+	LogConnections          bool   `msgpack:"log_connections"`
+	LogDisconnections       bool   `msgpack:"log_disconnections"`
+	BlockingTimeoutMS       int64  `msgpack:"blocking_timeout_ms"`
+	AuthenticationTimeoutMS int64  `msgpack:"authentication_timeout_ms"`
+	IdleTimeoutMS           int64  `msgpack:"idle_timeout_ms"`
+	MaxConnectionAgeMS      int64  `msgpack:"max_connection_age_ms"`
+	ClientWaitMS            int64  `msgpack:"client_wait_ms"`
+	ResetQuery              string `msgpack:"reset_query"`
+	ResetOnFailure          string `msgpack:"reset_on_failure"`
+	AllowUnknownUsers       bool   `msgpack:"allow_unknown_users"`
+	KeepAlive               bool   `msgpack:"keep_alive"`
+	NoDelay                 bool   `msgpack:"nodelay"`
+	Validation              bool   `msgpack:"validation"`
+	DisconnectClientMS      int64  `msgpack:"disconnect_client_ms"`
+	DisconnectClientForce   bool   `msgpack:"disconnect_client_force"`
+	UpdateProcessTitle      bool   `msgpack:"update_process_title"`
+	// ScramSalt makes the verifiers of all workers the same, so that a client
+	// can't tell them apart. 16 bytes, new at each start of the supervisor.
+	ScramSalt Secret `msgpack:"scram_salt"`
+}
+
+// ConfigServer is one server section. Its address comes with ServerState.
+type ConfigServer struct {
+	Gen   uint64 `msgpack:"gen"`
+	Index int    `msgpack:"index"`
+	Name  string `msgpack:"name"`
+	Host  string `msgpack:"host"`
+	Port  int    `msgpack:"port"`
+}
+
+// UserKind says what an entry of a credential file is for.
+type UserKind uint8
+
+// The kinds: the server's password of a user, the password that the client
+// must show instead, and the superuser.
+const (
+	UserServer UserKind = iota + 1
+	UserFrontend
+	UserSuperuser
+)
+
+// ConfigUser is one entry of a credential file.
+type ConfigUser struct {
+	Gen      uint64   `msgpack:"gen"`
+	Kind     UserKind `msgpack:"kind"`
+	Name     string   `msgpack:"name"`
+	Password Secret   `msgpack:"password"`
+}
+
+// ConfigHBA is one line of pgagroal_hba.conf, in file order.
+type ConfigHBA struct {
+	Gen      uint64 `msgpack:"gen"`
+	Line     int    `msgpack:"line"`
+	Type     string `msgpack:"type"`
+	Database string `msgpack:"database"`
+	User     string `msgpack:"user"`
+	Address  string `msgpack:"address"`
+	Method   string `msgpack:"method"`
+}
+
+// ConfigLimit is one line of pgagroal_databases.conf, in file order; the worker
+// needs it for the aliases.
+type ConfigLimit struct {
+	Gen      uint64   `msgpack:"gen"`
+	Database string   `msgpack:"database"`
+	Aliases  []string `msgpack:"aliases"`
+	User     string   `msgpack:"user"`
+	MaxSize  int      `msgpack:"max_size"`
+}
+
+// ConfigEnd closes generation Gen; the counts let the worker see that nothing
+// is missing.
+type ConfigEnd struct {
+	Gen     uint64 `msgpack:"gen"`
+	Servers int    `msgpack:"servers"`
+	Users   int    `msgpack:"users"`
+	HBA     int    `msgpack:"hba"`
+	Limits  int    `msgpack:"limits"`
+}
+
+// ConfigDone says that generation Gen is in effect. Reactor names the event
+// loop that runs: "epoll" or "io_uring".
+type ConfigDone struct {
+	Gen     uint64 `msgpack:"gen"`
+	Reactor string `msgpack:"reactor"`
+}
+
+func (*WorkerHello) Number() Number  { return 1 }
+func (*RunnerHello) Number() Number  { return 2 }
+func (*Ping) Number() Number         { return 3 }
+func (*Pong) Number() Number         { return 4 }
+func (*ConfigBegin) Number() Number  { return 10 }
+func (*ConfigServer) Number() Number { return 11 }
+func (*ConfigUser) Number() Number   { return 12 }
+func (*ConfigHBA) Number() Number    { return 13 }
+func (*ConfigLimit) Number() Number  { return 14 }
+func (*ConfigEnd) Number() Number    { return 15 }
+func (*ConfigDone) Number() Number   { return 16 }

@@ -1,0 +1,74 @@
+package ipc
+
+// Role says which process holds an end of a link.
+type Role uint8
+
+// The roles. RoleControl is pgagroal-cli or whoever else asks on the control socket.
+const (
+	RoleSupervisor Role = iota + 1
+	RoleWorker
+	RoleRunner
+	RoleControl
+)
+
+func (r Role) String() string {
+	switch r {
+	case RoleSupervisor:
+		return "supervisor"
+	case RoleWorker:
+		return "worker"
+	case RoleRunner:
+		return "runner"
+	case RoleControl:
+		return "control"
+	}
+	return "unknown role"
+}
+
+// Phase is how far a link has come.
+//
+//	setup ---(Hello received, configuration complete)---> running
+//
+// A message is refused outside the phases of its catalogue row.
+type Phase uint8
+
+// The phases, as bits so that a catalogue row can name both.
+const (
+	PhaseSetup Phase = 1 << iota
+	PhaseRunning
+	phaseAny = PhaseSetup | PhaseRunning
+)
+
+func (p Phase) String() string {
+	switch p {
+	case PhaseSetup:
+		return "setup"
+	case PhaseRunning:
+		return "running"
+	case phaseAny:
+		return "any"
+	}
+	return "unknown phase"
+}
+
+// Version is the version of the messages. Both ends of a link must have the
+// same one; it differs only between an installed scriptrunner service or
+// pgagroal-cli and a supervisor of another release.
+const Version = 1
+
+// MaxPacket is the largest packet in bytes, header included.
+const MaxPacket = 64 << 10
+
+// MaxFDs is the largest number of descriptors that one message carries.
+const MaxFDs = 2
+
+// Secret is a password or key that crosses a link. It never prints itself.
+type Secret string
+
+func (Secret) String() string { return "[redacted]" }
+
+// GoString keeps %#v from printing the secret.
+func (Secret) GoString() string { return "[redacted]" }
+
+// Reveal returns the secret itself.
+func (s Secret) Reveal() string { return string(s) }
