@@ -1,0 +1,101 @@
+package failover
+
+import "time"
+
+// Action is something the supervisor does for the machine, strictly in the order returned. Everything after a Save
+// waits until the record is fsynced and renamed, or until that has failed; actions of later Steps queue behind.
+type Action interface{ action() }
+
+// Probe asks for one probe over a fresh connection, answered by ProbeDone. At most one per server is under way.
+type Probe struct {
+	Server  int
+	ID      uint64
+	Timeout time.Duration
+}
+
+// AskActivity asks every worker when it last received a byte from that server's host, answered by Activity.
+type AskActivity struct{ Server int }
+
+// Save makes the record durable, answered by SaveDone.
+type Save struct {
+	Seq    uint64
+	Record Record
+}
+
+// Publish gives workers a newer snapshot.
+type Publish struct{ Snapshot Snapshot }
+
+// Fence makes every worker abort all backends of Epoch and older ones, answered by Fenced with the same Seq. It is
+// repeated with the same Seq when the answer is late; a second one for the same Seq needs no second answer.
+type Fence struct {
+	Epoch uint64
+	Seq   uint64
+}
+
+// Names of hooks.
+const (
+	HookFailover = "failover"
+	HookNotify   = "notify"
+)
+
+// StartRun has the runner execute a hook once, answered by RunStarted and RunEnded, or RunLost.
+type StartRun struct {
+	RunID   string
+	Hook    string
+	Args    []string          // exactly the script's arguments, without argv[0]
+	Env     map[string]string // PGAGROAL_* variables
+	Timeout time.Duration
+}
+
+// StopRun ends a notify run early, because its new primary is dead as well: SIGTERM to its group, SIGKILL later, then
+// RunEnded as usual. A supervisor that ignores it only waits for the run's own time-out.
+type StopRun struct {
+	RunID string
+	Why   string
+}
+
+// Reply answers a command; nil is success.
+type Reply struct {
+	Tag uint64
+	Err error
+}
+
+// Level of a log line.
+type Level uint8
+
+// Levels, from unimportant to important.
+const (
+	Debug Level = iota
+	Info
+	Warn
+	Error
+)
+
+var levelNames = [...]string{"debug", "info", "warn", "error"}
+
+// String is the level's word.
+func (l Level) String() string { return name(levelNames[:], int(l)) }
+
+// Attr is one field of a log line or of the environment of a run.
+type Attr struct{ Key, Value string }
+
+// Log is one log line with its fields.
+type Log struct {
+	Level Level
+	Msg   string
+	Attrs []Attr
+}
+
+// History appends one JSON line to the history file; the supervisor fills in Wall and Output.
+type History struct{ Entry HistoryEntry }
+
+func (Probe) action()       {}
+func (AskActivity) action() {}
+func (Save) action()        {}
+func (Publish) action()     {}
+func (Fence) action()       {}
+func (StartRun) action()    {}
+func (StopRun) action()     {}
+func (Reply) action()       {}
+func (Log) action()         {}
+func (History) action()     {}

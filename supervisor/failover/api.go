@@ -1,0 +1,252 @@
+package failover
+
+import "time"
+
+// Settle says whether rule 8 acts by itself after a failed or unknown run.
+type Settle uint8
+
+// Values of failover_settle.
+const (
+	SettleAuto Settle = iota
+	SettleManual
+)
+
+// Verify says what opens the new primary to clients after exit 0.
+type Verify uint8
+
+// Values of failover_verify.
+const (
+	VerifyWait Verify = iota
+	VerifyStrict
+	VerifyOff
+)
+
+// Validation says how servers of another system identifier are treated.
+type Validation uint8
+
+// Values of startup_validation.
+const (
+	ValidationTry Validation = iota
+	ValidationOff
+	ValidationOn
+)
+
+// ServerConfig is one server section, in configuration order.
+type ServerConfig struct {
+	Name        string // section name, unique
+	Host        string // verbatim, first or third argument of a hook
+	Port        string // verbatim, second or fourth argument of a hook
+	PrimaryHint bool   // `primary = on`
+	Candidate   bool   // failover_candidate
+	Priority    int    // failover_priority, higher is preferred
+}
+
+// Config is what the machine needs of pgagroal.conf; a zero duration or count takes the default named here.
+type Config struct {
+	Enabled  bool // failover = on; off keeps states and routing but never fences and never runs
+	Servers  []ServerConfig
+	Settle   Settle
+	Verify   Verify
+	Validate Validation
+
+	NotifyConfigured  bool          // failover_notify_script is set
+	FenceScript       bool          // failover_fence_script is set: silences the two-server warning
+	HealthCheck       bool          // health_check = on: regular probes in steady state
+	HealthCheckPeriod time.Duration // health_check_period, 30s
+	CredentialHint    string        // what to set so that probes can log in, for the log; may be empty
+
+	StartTimeout  time.Duration // failover_start_timeout, 5s
+	ProbeCount    int           // failover_probe_count, 3
+	ProbeInterval time.Duration // failover_probe_interval, 300ms, end to start
+	ProbeTimeout  time.Duration // failover_probe_timeout, 2s
+	RestartGrace  time.Duration // failover_restart_grace, 10s
+	StartupGrace  time.Duration // failover_startup_grace, 60s
+	SilenceTime   time.Duration // failover_silence_time, 10s
+	MinStandbys   int           // failover_min_standbys, 0 is the documented default
+	MaxLag        uint64        // failover_max_lag in bytes, 0 is unset
+	ScriptTimeout time.Duration // failover_script_timeout, 120s
+	VerifyTimeout time.Duration // failover_verify_timeout, 10s
+	NotifyTimeout time.Duration // failover_notify_timeout, 600s
+	RunnerWait    time.Duration // how long a due run waits for the runner before the alarm, 10s
+	WatchInterval time.Duration // probes of Failed, detached and unseen servers while open, 5s
+	HeldInterval  time.Duration // probes while no primary is open, 1s
+}
+
+// State is a server's state as users see it, in the words of pgagroal.
+//
+//	Not init -----> Not init (primary) --login--> Primary --confirmed--> Failover --run, no candidate--> Failed
+//	    |  ^                                      ^  |                     |                               |
+//	    |  |                                      |  +---- demoted,        +-- back before the run:        |
+//	    v  |                                      |        switch-to           Primary                     |
+//	Replica -----------chosen, adopted------------+                                                        |
+//	    ^  +-----------failed run, split brain, foreign (validation on)----------------------------------> |
+//	    +--------------------------------------- Not init <---------------- clear server ------------------+
+type State uint8
+
+// States of a server.
+const (
+	NotInit State = iota
+	NotInitPrimary
+	Primary
+	Replica
+	Failover
+	Failed
+)
+
+var stateNames = [...]string{"Not init", "Not init (primary)", "Primary", "Replica", "Failover", "Failed"}
+
+// String is the word printed by status, logs and metrics help.
+func (s State) String() string { return name(stateNames[:], int(s)) }
+
+// Qualifier narrows a State where it helps.
+type Qualifier uint8
+
+// Qualifiers of a state.
+const (
+	Plain Qualifier = iota
+	NotWritable
+	Detached
+	SplitBrain
+	Vetoed // reserved for the veto
+)
+
+var qualifierNames = [...]string{"", "not writable", "detached", "split brain", "vetoed"}
+
+// String is the text inside the parentheses, empty for Plain.
+func (q Qualifier) String() string { return name(qualifierNames[:], int(q)) }
+
+// Display is the state as users see it: "Primary (not writable)".
+func Display(s State, q Qualifier) string {
+	if q == Plain {
+		return s.String()
+	}
+	return s.String() + " (" + q.String() + ")"
+}
+
+// Phase is what the machine as a whole is doing; a notify run goes on beside any phase.
+//
+//	Starting --one writable--> Open --hint, failed probe--> Suspect --confirmed--> Fencing --Fenced--> Choosing
+//	   |                        ^ ^                            |                      |                  |   |
+//	   |                        | +------- it answers ---------+----------------------+------------------+   |
+//	   +--none, equal--> Held --+ <------------------- no candidate, demoted, failed or lost run -----+      |
+//	                      settle                                                                      |  StartRun
+//	                            Open <--out of recovery-- Verifying <--exit 0-- Running <-------------+------+
+type Phase uint8
+
+// Phases of the machine.
+const (
+	PhaseNew Phase = iota // before Started
+	PhaseStarting
+	PhaseOpen
+	PhaseSuspect
+	PhaseFencing
+	PhaseChoosing
+	PhaseRunning
+	PhaseVerifying
+	PhaseHeld
+)
+
+var phaseNames = [...]string{"new", "starting", "open", "suspect", "fencing", "choosing", "running", "verifying", "held"}
+
+// String is the word in status, log, record and transcripts.
+func (p Phase) String() string { return name(phaseNames[:], int(p)) }
+
+func name(table []string, i int) string {
+	if i >= 0 && i < len(table) {
+		return table[i]
+	}
+	return "unknown"
+}
+
+// Snapshot is what workers need: the states of all servers under one generation number.
+type Snapshot struct {
+	Gen     uint64 // grows with every snapshot of this process
+	Epoch   uint64 // stamps backends; changes with every change of primary
+	Open    bool   // clients may be attached to backends of Primary; logins wait otherwise
+	Primary int    // index in Config.Servers, -1 when there is none
+	Servers []ServerView
+}
+
+// ServerView is one server in a Snapshot.
+type ServerView struct {
+	Name      string
+	State     State
+	Qualifier Qualifier
+}
+
+// Status answers an operator at 3 a.m.; durations are relative to the now given to the last Step.
+type Status struct {
+	Enabled  bool
+	Phase    string // the phase's word, or "notify" while open with a notify run under way
+	Since    time.Duration
+	Epoch    uint64
+	Open     bool
+	Held     bool          // logins are held
+	HeldFor  time.Duration // how long they have been, 0 when not held
+	Reason   string        // why the machine is in this phase
+	Command  string        // the command that ends a hold, empty when none is needed
+	Primary  int           // index, -1 when there is none
+	Timeline uint32        // of the recorded primary, 0 unknown
+	LSN      uint64        // last one seen on the primary, 0 unknown
+	LSNAge   time.Duration // age of LSN, meaningful with LSN
+	Run      *RunStatus    // the run under way, or whose outcome is awaited
+	Stopping bool
+	Alarms   []Alarm // in the order they were raised
+	Servers  []ServerStatus
+}
+
+// Busy says that a hook is running: SIGTERM waits for it, reload is refused.
+func (s Status) Busy() bool { return s.Run != nil && !s.Run.Lost }
+
+// Line is one line for sd_notify STATUS=.
+func (s Status) Line() string {
+	line := s.Phase
+	if s.Primary >= 0 {
+		line += ", primary " + s.Servers[s.Primary].Name
+	} else {
+		line += ", no primary"
+	}
+	if s.Held {
+		line += ", logins held: " + s.Reason
+	}
+	if n := len(s.Alarms); n > 0 {
+		line += ", alarm: " + s.Alarms[n-1].Text
+	}
+	return line
+}
+
+// ServerStatus is one server in a Status.
+type ServerStatus struct {
+	Name      string
+	Host      string
+	Port      string
+	State     State
+	Qualifier Qualifier
+	Display   string        // State and Qualifier as users see them
+	Reason    string        // why it is in this state
+	Command   string        // the command that ends it, empty when none is needed
+	Seen      string        // last probe in words: "primary", "standby", "refused", ...
+	SeenAge   time.Duration // age of Seen, meaningful with Seen
+	SystemID  uint64        // 0 unknown
+	Timeline  uint32        // 0 unknown; a lower bound on a standby
+	LSN       uint64        // written, or greatest of received and replayed
+	Foreign   bool          // system identifier differs from the primary's
+	Excluded  bool          // an old primary after a successful run: never used again by itself
+}
+
+// RunStatus describes the current run.
+type RunStatus struct {
+	ID   string
+	Hook string
+	For  time.Duration // since StartRun
+	Lost bool          // the link to the runner broke: outcome unknown, waiting for RunGroupEmpty
+	Old  string        // server names
+	New  string
+}
+
+// Alarm is a condition that an operator should look at.
+type Alarm struct {
+	Name string // stable word for metrics: "runner", "save", "split_brain", ...
+	Text string
+	For  time.Duration
+}

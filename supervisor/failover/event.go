@@ -1,0 +1,195 @@
+package failover
+
+import "time"
+
+// Event is something that happened outside; Step takes one at a time.
+type Event interface{ event() }
+
+// Started begins the machine: it probes every server. Exactly once, before any other event.
+type Started struct {
+	Wall time.Time // makes run ids unique across restarts
+}
+
+// Tick says that the time asked for by Deadline has come; extra ones do no harm.
+type Tick struct{}
+
+// Outcome is what one probe saw.
+type Outcome uint8
+
+// Outcomes of a probe. Only SawPrimary and SawStandby carry an Observation.
+const (
+	SawPrimary     Outcome = iota + 1 // logged in, pg_is_in_recovery() is false
+	SawStandby                        // logged in, pg_is_in_recovery() is true
+	SawRefused                        // ECONNREFUSED, or reset on connect
+	SawTimeout                        // no answer to connect within the time-out
+	SawSilent                         // accepted, then nothing within the time-out
+	SawUnreachable                    // no route to host or network: treated as silence
+	SawNoAddress                      // name resolution failed and there is no last good address: never a reason
+	SawAlive                          // it answered but the role is unknown: SQLSTATE says why (53300, 28xxx, TLS failure, no login to use)
+	SawStarting                       // 57P03
+	SawShutdown                       // 57P01 or 57P02 during the probe
+)
+
+var outcomeNames = [...]string{
+	"", "primary", "standby", "refused", "timeout", "silent", "unreachable", "noaddress", "alive", "starting", "shutdown",
+}
+
+// String is the word in status, history and transcripts.
+func (o Outcome) String() string { return name(outcomeNames[:], int(o)) }
+
+// Receiver is what pg_stat_wal_receiver shows on a standby.
+type Receiver uint8
+
+// Receiver states.
+const (
+	ReceiverUnknown   Receiver = iota // not asked, or columns NULL (pg_monitor is missing)
+	ReceiverGone                      // no row, or not streaming
+	ReceiverStreaming                 // status is streaming
+)
+
+// Observation is what a logged-in probe read.
+type Observation struct {
+	SystemID      uint64 // 0 unknown
+	Timeline      uint32 // 0 unknown
+	TimelineExact bool   // false: a lower bound
+	WriteLSN      uint64 // primary
+	ReceiveLSN    uint64 // standby
+	ReplayLSN     uint64 // standby
+	Paused        bool   // replay is paused or delayed
+	Receiver      Receiver
+	SenderHost    string        // of the receiver, as the standby knows it
+	SenderPort    string        //
+	SenderServer  string        // name of the configured server that SenderHost:SenderPort is, "" when none or not known
+	LastMsgAge    time.Duration // clock_timestamp() - last_msg_receipt_time, on the standby
+	LastMsgKnown  bool
+	SyncStandbys  []string // primary: names of configured servers that are sync or quorum standbys, as far as known
+	SyncWaiting   bool     // primary: commits hang on a synchronous standby
+}
+
+// ProbeDone answers Probe.
+type ProbeDone struct {
+	Server  int
+	ID      uint64 // of the Probe; answers to another id are dropped
+	Outcome Outcome
+	Code    string // SQLSTATE, or "" ; for SawAlive without SQLSTATE a word such as "tls" or "nologin"
+	Obs     Observation
+	Started time.Duration // when the connection attempt began, same clock as now
+	Ended   time.Duration
+}
+
+// Hinted is a client-side error on a backend of a server: it wakes the prober, no more.
+type Hinted struct {
+	Server int
+	Epoch  uint64 // of the backend; other epochs are ignored
+	Kind   string // "refused", "reset", "eof", "timeout", "error"
+	Code   string // SQLSTATE when the server sent one: 57P01, 57P02, 57P03, 25006
+}
+
+// HotStandby is the parameter in_hot_standby of a login.
+type HotStandby uint8
+
+// Values of in_hot_standby.
+const (
+	HotStandbyUnknown HotStandby = iota // server before 14
+	HotStandbyOff
+	HotStandbyOn
+)
+
+// LoginSeen is a backend login by a worker: it tells the role when probes can't log in.
+type LoginSeen struct {
+	Server int
+	Epoch  uint64
+	Hot    HotStandby
+}
+
+// Activity answers AskActivity: the smallest age over all workers.
+type Activity struct {
+	Server int
+	Never  bool          // no worker has a connection that ever received a byte from it
+	Age    time.Duration // since the last byte received from that host
+}
+
+// Fenced says that every worker has acknowledged that Fence or is dead.
+type Fenced struct {
+	Epoch uint64
+	Seq   uint64 // of the Fence; others are ignored
+}
+
+// RunStarted says that the script's process exists.
+type RunStarted struct{ RunID string }
+
+// RunEnded is the end of a run and of its whole process group.
+type RunEnded struct {
+	RunID    string
+	Hook     string
+	Exit     int    // exit code, when Signal is 0
+	Signal   int    // signal that ended it, or 0
+	TimedOut bool   // ended by us at its time-out
+	Refused  string // not empty: it never ran, and why
+}
+
+// RunLost says that the link to the runner broke during that run: its outcome is unknown.
+type RunLost struct{ RunID string }
+
+// RunGroupEmpty says that no process of that run is left: after RunLost, and after a restart for a run that the
+// Record shows under way (the runner's answer, or the free lock of state_dir with a runner of our own).
+type RunGroupEmpty struct{ RunID string }
+
+// RunnerUp says that the runner is linked and agrees with the configuration.
+type RunnerUp struct{}
+
+// RunnerDown says that no run can be started now, and why.
+type RunnerDown struct{ Reason string }
+
+// RunsAllowed says whether state_dir is ours alone. No run starts before the first RunsAllowed{true}.
+type RunsAllowed struct{ Allowed bool }
+
+// SaveDone answers Save.
+type SaveDone struct {
+	Seq uint64
+	Err error
+}
+
+// ClearServer is `pgagroal-cli clear server NAME`, answered by Reply.
+type ClearServer struct {
+	Tag   uint64
+	Name  string
+	Force bool
+}
+
+// SwitchTo is `pgagroal-cli switch-to NAME`, answered by Reply.
+type SwitchTo struct {
+	Tag   uint64
+	Name  string
+	Force bool
+}
+
+// Reload replaces the configuration, answered by Reply; refused during a run. Servers keep their state when name, host
+// and port are the same.
+type Reload struct {
+	Tag    uint64
+	Config Config
+}
+
+// Stopping says that the pooler is on its way out: no run starts any more. Status.Busy tells when it may go.
+type Stopping struct{}
+
+func (Started) event()       {}
+func (Tick) event()          {}
+func (ProbeDone) event()     {}
+func (Hinted) event()        {}
+func (LoginSeen) event()     {}
+func (Activity) event()      {}
+func (Fenced) event()        {}
+func (RunStarted) event()    {}
+func (RunEnded) event()      {}
+func (RunLost) event()       {}
+func (RunGroupEmpty) event() {}
+func (RunnerUp) event()      {}
+func (RunnerDown) event()    {}
+func (RunsAllowed) event()   {}
+func (SaveDone) event()      {}
+func (ClearServer) event()   {}
+func (SwitchTo) event()      {}
+func (Reload) event()        {}
+func (Stopping) event()      {}
