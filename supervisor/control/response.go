@@ -1,0 +1,241 @@
+package control
+
+import "encoding/json"
+
+// Words of the fields Health, Status and Primary.
+const (
+	HealthUp      = "UP"
+	HealthDown    = "DOWN"
+	HealthUnknown = "UNKNOWN"
+
+	ServerRunning = "Running"
+	ServerDown    = "Down"
+
+	PrimaryYes     = "Yes"
+	PrimaryNo      = "No"
+	PrimaryUnknown = "Unknown"
+
+	StatusRunning  = "Running"
+	StatusGraceful = "Graceful shutdown"
+
+	SplitBrainYes = "Yes"
+)
+
+// PingResponse answers ping. Servers is keyed by the name of the server.
+type PingResponse struct {
+	ServerVersion string
+	Servers       map[string]PingServer
+	// InvalidServers are configured but refused at the start.
+	InvalidServers map[string]InvalidServer `json:"invalid_servers,omitempty"`
+}
+
+// PingServer is one server of PingResponse.
+type PingServer struct {
+	Host    string
+	Port    int
+	Status  string // ServerRunning or ServerDown
+	Primary string // PrimaryYes, PrimaryNo or PrimaryUnknown
+	// Behind is how many bytes a standby has yet to replay; nil when unknown
+	// and on the primary.
+	Behind *int64 `json:",omitempty"`
+}
+
+// InvalidServer is a server that the start-up validation refused.
+type InvalidServer struct {
+	Host   string
+	Port   int
+	Status string // always Invalid
+	Reason string `json:",omitempty"`
+}
+
+// StatusResponse answers status.
+type StatusResponse struct {
+	ServerVersion     string
+	Status            string // StatusRunning or StatusGraceful
+	ActiveConnections int
+	TotalConnections  int
+	MaxConnections    int
+	NumberOfServers   int
+	SplitBrain        string `json:",omitempty"` // SplitBrainYes or absent
+	Servers           map[string]Server
+	Standbys          map[string]Standby
+	InvalidServers    map[string]InvalidServer `json:"invalid_servers,omitempty"`
+	Failover          FailoverSummary
+}
+
+// Server is one server of StatusResponse.
+type Server struct {
+	Server           string // its name
+	Host             string
+	Port             int
+	State            string // Not init, Not init (primary), Primary, Replica, Failover, Failed
+	Health           string // HealthUp, HealthDown or HealthUnknown
+	MajorVersion     int    // 0 is unknown
+	SystemIdentifier string // empty is unknown
+	Status           string // ServerRunning or ServerDown
+	Primary          string // PrimaryYes, PrimaryNo or PrimaryUnknown
+	Behind           *int64 `json:",omitempty"` // bytes, as in PingServer
+	// Qualifier is the word behind the state: not writable, vetoed, detached,
+	// split brain.
+	Qualifier string `json:",omitempty"`
+	// Reason says why the server is in this state.
+	Reason string `json:",omitempty"`
+}
+
+// Standby is what a standby tells about its replication. The zero value is one
+// that can't be read, an empty object in the document.
+type Standby struct {
+	// Readable says that the other fields are known.
+	Readable          bool `json:"-"`
+	Streaming         bool
+	WALReceiverStatus string
+	SlotName          string
+	PrimaryHost       string
+	PrimaryPort       string
+}
+
+// MarshalJSON keeps a standby that can't be read from looking like one that
+// doesn't stream.
+func (s Standby) MarshalJSON() ([]byte, error) {
+	if !s.Readable {
+		return []byte("{}"), nil
+	}
+	type plain Standby
+	return json.Marshal(plain(s))
+}
+
+// FailoverSummary is the part of StatusResponse that tells of the failover.
+type FailoverSummary struct {
+	Enabled bool
+	Phase   string // of the state machine
+	Epoch   uint64
+	// Timeline is that of the recorded primary, 0 when unknown.
+	Timeline uint32
+	// Held says that clients wait, HeldReason why.
+	Held       bool
+	HeldReason string `json:",omitempty"`
+	// Alarms want an operator; each says which command or setting ends it.
+	Alarms []string
+}
+
+// StatusDetailsResponse answers status details.
+type StatusDetailsResponse struct {
+	StatusResponse
+	Limits      []Limit
+	Databases   []Database
+	Connections []Connection
+}
+
+// Limit is one rule of pgagroal_databases.conf and its use.
+type Limit struct {
+	Database           string
+	Username           string
+	ActiveConnections  int
+	MaxConnections     int
+	InitialConnections int
+	MinConnections     int
+}
+
+// Database is a database that was disabled, or a single * for all of them.
+type Database struct {
+	Database string
+	Enabled  bool
+}
+
+// Connection is one backend. Times are Unix seconds, -1 when unknown.
+type Connection struct {
+	State     string // Free, Active and the others of pgagroal
+	StartTime int64
+	Timestamp int64 // of the last use
+	PID       int   // of the worker that holds it
+	FD        int
+	Database  string
+	Username  string
+	AppName   string
+	Server    string `json:",omitempty"` // name of the server
+	Client    string `json:",omitempty"` // address of the client
+}
+
+// ConfListResponse answers conf ls: the paths, empty for a file that isn't used.
+type ConfListResponse struct {
+	Main          string `json:"main_configuration_path"`
+	HBA           string `json:"hba_configuration_path"`
+	Limit         string `json:"limit_configuration_path"`
+	Users         string `json:"users_configuration_path"`
+	FrontendUsers string `json:"frontend_users_configuration_path"`
+	Admin         string `json:"admin_configuration_path"`
+	Superuser     string `json:"superuser_configuration_path"`
+}
+
+// FailoverStatusResponse answers failover status.
+type FailoverStatusResponse struct {
+	FailoverSummary
+	// Mode is failover_mode.
+	Mode string `json:",omitempty"`
+	// Primary names the recorded primary, empty when there is none.
+	Primary string
+	// LastLSN is the last position seen on the primary, LastLSNAge the seconds
+	// since then, -1 for never.
+	LastLSN    string
+	LastLSNAge float64
+	// Servers is in the order of the configuration.
+	Servers []FailoverServer
+	// Run is the execution of a hook that is going on, nil for none.
+	Run    *FailoverRun `json:",omitempty"`
+	Runner Runner
+	// Runs counts the runs of the current window, RunsMax is failover_max.
+	Runs    int
+	RunsMax int
+	// Locked says that RunsMax is reached and nothing runs until a reset.
+	Locked           bool
+	StateDir         string
+	StateDirWritable bool
+	// StateDirError says why the state can't be written.
+	StateDirError string `json:",omitempty"`
+}
+
+// FailoverServer is one server of FailoverStatusResponse.
+type FailoverServer struct {
+	Server    string
+	Host      string
+	Port      int
+	State     string
+	Qualifier string `json:",omitempty"`
+	Reason    string `json:",omitempty"`
+	// EndedBy is the command that ends this state, empty when none is needed.
+	EndedBy          string `json:",omitempty"`
+	Candidate        bool   // may become the primary
+	Priority         int
+	Probe            string  // the last result: primary, standby, dead, alive
+	ProbeAge         float64 // seconds since then, -1 for never
+	Failures         int     // failed probes in a row
+	Timeline         uint32  `json:",omitempty"`
+	LSN              string  `json:",omitempty"`
+	SystemIdentifier string  `json:",omitempty"`
+}
+
+// FailoverRun is one execution of a hook.
+type FailoverRun struct {
+	RunID   string
+	Hook    string
+	Args    []string
+	Started string // RFC 3339
+	// Elapsed and Timeout are seconds.
+	Elapsed float64
+	Timeout float64
+	PGID    int `json:",omitempty"`
+}
+
+// Runner is the link to the script runner.
+type Runner struct {
+	// Connected says that the link is up.
+	Connected bool
+	PID       int `json:",omitempty"`
+	// Socket is scriptrunner_socket, empty when the supervisor spawned the runner.
+	Socket string `json:",omitempty"`
+	// DigestMatch says that the runner read the same hooks as the supervisor.
+	DigestMatch bool
+	// Problems are hooks that could not run now, with the reason.
+	Problems map[string]string `json:",omitempty"`
+	Error    string            `json:",omitempty"`
+}

@@ -1,0 +1,73 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+// Supervisor is what the commands ask. Methods are called from several
+// goroutines; they return when ctx ends. An error is shown to the person at the
+// command line as it is and makes the command fail.
+type Supervisor interface {
+	// Ping tells which servers can be reached.
+	Ping(ctx context.Context) (PingResponse, error)
+	// Status tells the state of the pooler, its servers and its failover.
+	Status(ctx context.Context) (StatusResponse, error)
+	// StatusDetails is Status with limits, databases and connections.
+	StatusDetails(ctx context.Context) (StatusDetailsResponse, error)
+	// Shutdown starts or cancels a shutdown and returns without waiting for its
+	// end. A nil timeout is flush_timeout, 0 is unbounded; only a graceful
+	// shutdown has one.
+	Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Duration) error
+	// SwitchTo makes the server the primary. ErrUnknownServer when there is none
+	// of that name.
+	SwitchTo(ctx context.Context, server string, force bool) error
+	// ClearServer makes a Failed server usable again once it has been probed.
+	ClearServer(ctx context.Context, server string, force bool) error
+	// ConfList returns the paths of the files in use.
+	ConfList(ctx context.Context) (ConfListResponse, error)
+	// ConfGet returns the value of a key or section, and the whole configuration
+	// for the empty key; ConfValue does it. ErrUnknownKey when there is none.
+	ConfGet(ctx context.Context, key string) (any, error)
+	// FailoverStatus tells everything that is known of the failover.
+	FailoverStatus(ctx context.Context) (FailoverStatusResponse, error)
+	// FailoverHistory returns the last n entries, oldest first; 0 is all of them.
+	// Each is one JSON object.
+	FailoverHistory(ctx context.Context, n int) ([]json.RawMessage, error)
+}
+
+// Errors that a Supervisor may wrap.
+var (
+	// ErrUnknownServer says that no server has that name.
+	ErrUnknownServer = errors.New("no such server")
+	// ErrUnknownKey says that the configuration has no such key.
+	ErrUnknownKey = errors.New("no such key")
+)
+
+// ShutdownMode is the kind of shutdown.
+type ShutdownMode int
+
+// The kinds of shutdown.
+const (
+	// ShutdownGraceful refuses new clients and stops when the last one left.
+	ShutdownGraceful ShutdownMode = iota
+	// ShutdownImmediate stops now.
+	ShutdownImmediate
+	// ShutdownCancel takes a graceful shutdown back.
+	ShutdownCancel
+)
+
+// String returns the word of the command line.
+func (m ShutdownMode) String() string {
+	switch m {
+	case ShutdownGraceful:
+		return "gracefully"
+	case ShutdownImmediate:
+		return "immediate"
+	case ShutdownCancel:
+		return "cancel"
+	}
+	return "unknown"
+}
