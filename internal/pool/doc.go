@@ -1,0 +1,23 @@
+// Package pool is the policy of the pools: who may open a backend, and when.
+//
+// The Ledger belongs to the supervisor's loop. It counts leases (permissions
+// for one backend to exist) against max_connections and the rules of
+// pgagroal_databases.conf, queues the requests that it can't grant, and asks
+// workers to give leases back while somebody waits. It is pure: no clock, no
+// socket, no goroutine, no import of ours. A call goes in, effects come out, and
+// the caller carries them out in their order.
+//
+// What a worker promises, and the Ledger counts on:
+//
+//   - It keeps the Reclaims it has, in the order in which they came, until it has
+//     answered them or a ReclaimCancel names them. A ReclaimCancel of one that it
+//     doesn't have is ignored: the two crossed on the way.
+//   - A Reclaim is sticky. When a backend that it names is idle, or at its next
+//     boundary, the worker gives that lease back.
+//   - Each lease that it gives back, for whatever reason, answers the first of its
+//     Reclaims that names the lease, and no other.
+//
+// Today a reclaim is answered by a return: the backend is closed and the lease
+// comes back. Handing an idle backend of the same pool over with its lease is
+// another answer to the same Reclaim, which is why it carries the waiter's Key.
+package pool

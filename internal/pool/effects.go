@@ -1,0 +1,164 @@
+package pool
+
+import "fmt"
+
+// Key names a pool: backends with the same key are interchangeable. Params are
+// the untracked start-up parameters in canonical form.
+type Key struct {
+	Database, User, Params string
+}
+
+// Rule is one limit of pgagroal_databases.conf: at most Max leases at a time
+// over all pools that count for it.
+type Rule struct {
+	Max int
+}
+
+// NoRule is the rule index of a request that no rule applies to.
+const NoRule = -1
+
+// Effect is something that the caller of the Ledger has to do: one of Grant,
+// Refuse, Reclaim and ReclaimCancel.
+type Effect interface {
+	// Target returns the index of the worker that has to hear of it.
+	Target() int
+}
+
+// Grant gives a worker the lease it asked for: one backend on Server, to be
+// stamped with Epoch.
+type Grant struct {
+	Worker  int
+	Request uint64
+	Lease   uint64
+	Server  int
+	Epoch   uint64
+}
+
+// Refuse is a final no to a request.
+type Refuse struct {
+	Worker  int
+	Request uint64
+	Reason  Reason
+}
+
+// Reclaim asks a worker to give back one of Leases, or any when Leases is nil.
+// Key is the pool of the request that waits for it, the zero Key when limits
+// were lowered below what is in use. ID is unique over all workers.
+type Reclaim struct {
+	ID     uint64
+	Worker int
+	Key    Key
+	Leases []uint64
+}
+
+// ReclaimCancel withdraws a Reclaim from the worker that got it.
+type ReclaimCancel struct {
+	ID     uint64
+	Worker int
+}
+
+// Target returns the worker that gets the lease.
+func (e Grant) Target() int { return e.Worker }
+
+// Target returns the worker that asked.
+func (e Refuse) Target() int { return e.Worker }
+
+// Target returns the worker that holds what is wanted.
+func (e Reclaim) Target() int { return e.Worker }
+
+// Target returns the worker that has the Reclaim.
+func (e ReclaimCancel) Target() int { return e.Worker }
+
+// Reason says why a request is refused.
+type Reason uint8
+
+// The reasons. All but ReasonNoSuchRule and ReasonDuplicate are the
+// configuration's; those two are bugs of the caller or the worker.
+const (
+	// ReasonRuleClosed: the rule allows no backend at all.
+	ReasonRuleClosed Reason = iota + 1
+	// ReasonPoolClosed: max_connections allows no backend at all.
+	ReasonPoolClosed
+	// ReasonNoSuchRule: the rule index is not one of the rules.
+	ReasonNoSuchRule
+	// ReasonDuplicate: the worker already waits under that request id.
+	ReasonDuplicate
+)
+
+var reasons = [...]string{
+	ReasonRuleClosed: "the limit of this database and user is 0",
+	ReasonPoolClosed: "max_connections is 0",
+	ReasonNoSuchRule: "no such rule",
+	ReasonDuplicate:  "request id is in use",
+}
+
+func (r Reason) String() string {
+	if int(r) < len(reasons) && reasons[r] != "" {
+		return reasons[r]
+	}
+	return "unknown reason"
+}
+
+// CancelKey is the secret part of a backend's cancel key. It never prints itself.
+type CancelKey string
+
+// Format keeps every verb of fmt from printing the key.
+func (CancelKey) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[redacted]") }
+
+// MarshalJSON keeps the key out of JSON.
+func (CancelKey) MarshalJSON() ([]byte, error) { return []byte(`"[redacted]"`), nil }
+
+// Reveal returns the key itself.
+func (k CancelKey) Reveal() string { return string(k) }
+
+// Orphan is a lease whose worker is gone. It counts against the limits until
+// Ledger.OrphanGone. PID and Cancel are zero when the worker had not yet told of
+// a backend: whether there is one on the server is unknown then.
+type Orphan struct {
+	Lease  uint64
+	Key    Key
+	Server int
+	Epoch  uint64
+	PID    uint32
+	Cancel CancelKey
+}
+
+// Lease is what the Ledger knows of one lease. Worker is -1 for an orphan. PID
+// is 0 until the worker has told of the backend.
+type Lease struct {
+	ID     uint64
+	Worker int
+	Key    Key
+	Rule   int
+	Server int
+	Epoch  uint64
+	PID    uint32
+}
+
+// Counts is a snapshot of the Ledger for status and metrics, in leases unless
+// said otherwise.
+type Counts struct {
+	Max      int
+	Total    int
+	Orphans  int
+	Waiting  int // requests
+	Reclaims int // Reclaims that are neither answered nor cancelled
+	Rules    []RuleCount
+	Keys     map[Key]int
+	Workers  map[int]int
+	Servers  map[int]int
+}
+
+// RuleCount is the use of one rule: leases, orphans included, and requests that
+// wait.
+type RuleCount struct {
+	Max, Used, Waiting int
+}
+
+// Holder is one pool and how many leases each worker has in it; worker -1 stands
+// for orphans.
+type Holder struct {
+	Key     Key
+	Total   int
+	Workers map[int]int
+}
