@@ -1,0 +1,73 @@
+package pgwire
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+func TestRefusalHasTheFieldsOfPgagroalAndIsWellFormed(t *testing.T) {
+	got := AppendError(nil, SeverityFatal, CodeTooManyConnections, "connection refused")
+	// As captured from pgagroal, whose message lacks the zero byte before the last within its length: 45, not 46.
+	want := append([]byte{'E', 0, 0, 0, 46}, "SFATAL\x00VFATAL\x00C53300\x00Mconnection refused\x00\x00"...)
+	if !bytes.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestAppendErrorCarriesOptionsAndDropsZeroBytes(t *testing.T) {
+	got := AppendError([]byte("before"), SeverityError, CodeCannotConnectNow, "a\x00b", Detail("d\x00d"), Hint("h"), Routine("auth_failed"))
+	var e pgproto3.ErrorResponse
+	if err := e.Decode(got[len("before")+headerLen:]); err != nil {
+		t.Fatal(err)
+	}
+	want := pgproto3.ErrorResponse{
+		Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "57P03",
+		Message: "ab", Detail: "dd", Hint: "h", Routine: "auth_failed",
+	}
+	if diff := cmp.Diff(want, e); diff != "" {
+		t.Error(diff)
+	}
+	if n := AppendNotice(nil, SeverityNotice, "00000", "hello"); n[0] != 'N' || ParseError(n[headerLen:]).Message != "hello" {
+		t.Errorf("notice %q", n)
+	}
+}
+
+func TestParseErrorReadsTheUnlocalizedSeverity(t *testing.T) {
+	body := "SFATALE FEHLER\x00VFATAL\x00C57P01\x00MVerbindung beendet\x00Dd\x00Hh\x00Fpostgres.c\x00L1\x00\x00"
+	want := ErrorFields{Severity: "FATAL", Code: "57P01", Message: "Verbindung beendet", Detail: "d", Hint: "h"}
+	got := ParseError([]byte(body))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if !got.Fatal() || got.Class() != "57" {
+		t.Errorf("fatal %v, class %q", got.Fatal(), got.Class())
+	}
+}
+
+func TestParseErrorTakesWhatIsThere(t *testing.T) {
+	body := "SERROR\x00VERROR\x00C08006\x00Mgone\x00\x00"
+	for n := range len(body) + 1 {
+		got := ParseError([]byte(body[:n]))
+		if n >= len(body)-7 && got.Code != "08006" || n < 19 && got.Code != "" {
+			t.Errorf("cut after %d bytes: %+v", n, got)
+		}
+	}
+	for in, want := range map[string]ErrorFields{
+		"":                                   {},
+		"\x00":                               {},
+		"SPANIC\x00\x00":                     {Severity: "PANIC"},
+		"C1\x00\x00":                         {},
+		"C5710\n\x00\x00":                    {},
+		"C57P011\x00\x00":                    {},
+		"M" + strings.Repeat("m", 5000):      {Message: strings.Repeat("m", maxErrorText)},
+		"VERROR\x00\x00VFATAL\x00C00000\x00": {Severity: "ERROR"},
+	} {
+		if diff := cmp.Diff(want, ParseError([]byte(in))); diff != "" {
+			t.Errorf("%.20q:\n%s", in, diff)
+		}
+	}
+}

@@ -1,0 +1,203 @@
+package pgwire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Request codes that stand in the place of a protocol version.
+const (
+	codeCancel = 1234<<16 | 5678
+	codeSSL    = 1234<<16 | 5679
+	codeGSSENC = 1234<<16 | 5680
+)
+
+const (
+	// maxStartupBody is PostgreSQL's MAX_STARTUP_PACKET_LENGTH; like there, the length field isn't counted.
+	maxStartupBody = 10000
+	// Protocol 3.0 has cancel keys of 4 bytes, 3.2 of up to 256.
+	minCancelKey, maxCancelKey = 4, 256
+	// protocolOption is the prefix of parameters that ask for protocol extensions.
+	protocolOption = "_pq_."
+)
+
+// StartupKind tells the first packets of a connection apart.
+type StartupKind uint8
+
+// The first packets a client may send.
+const (
+	StartupMessage StartupKind = iota + 1
+	SSLRequest
+	GSSENCRequest
+	CancelRequest
+)
+
+func (k StartupKind) String() string {
+	names := [...]string{"none", "StartupMessage", "SSLRequest", "GSSENCRequest", "CancelRequest"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return fmt.Sprintf("StartupKind(%d)", uint8(k))
+}
+
+// Param is one start-up parameter, as sent.
+type Param struct{ Name, Value string }
+
+// Startup is the first packet of a connection; which fields are set depends on Kind.
+type Startup struct {
+	Kind         StartupKind
+	Major, Minor uint16  // of a StartupMessage: Major is 3; Minor above 0 asks for NegotiateProtocolVersion
+	PID          uint32  // of a CancelRequest
+	Key          []byte  // of a CancelRequest, 4 to 256 bytes; a secret
+	Params       []Param // of a StartupMessage: all of them, user and database included, in the client's order
+	User         string  // never empty in a StartupMessage
+	Database     string  // the user's name when the client named none
+}
+
+// ProtocolOptions returns the names of the protocol extensions asked for, which NegotiateProtocolVersion lists.
+func (s Startup) ProtocolOptions() []string {
+	var names []string
+	for _, p := range s.Params {
+		if strings.HasPrefix(p.Name, protocolOption) {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+// StartupError says why a first packet was refused, in words that may be sent to the client.
+type StartupError struct {
+	Code    string // SQLSTATE
+	Message string
+}
+
+func (e *StartupError) Error() string { return e.Message }
+
+// VersionError says that a client asked for a major protocol version that isn't 3.
+type VersionError struct{ Major, Minor uint16 }
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.0", e.Major, e.Minor)
+}
+
+func layoutError(format string, args ...any) error {
+	return &StartupError{Code: CodeProtocolViolation, Message: fmt.Sprintf(format, args...)}
+}
+
+// ReadStartup reads the first packet of a connection, or the next one after an answered SSLRequest or
+// GSSENCRequest, and not a byte more.
+//
+// Its errors are *LengthError, *VersionError, *StartupError or those of r; io.EOF means that not a byte came.
+// Nothing larger than 10 KB is allocated, whatever the peer declares.
+func ReadStartup(r io.Reader) (Startup, error) {
+	var header [4]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return Startup{}, err
+	}
+	length := int32(binary.BigEndian.Uint32(header[:]))
+	if length < 8 || length > maxStartupBody+4 {
+		return Startup{}, &LengthError{Length: length, Max: maxStartupBody + 4}
+	}
+	body := make([]byte, length-4)
+	if err := readRest(r, body); err != nil {
+		return Startup{}, err
+	}
+	return parseStartup(body)
+}
+
+func parseStartup(body []byte) (Startup, error) {
+	code, rest := binary.BigEndian.Uint32(body), body[4:]
+	major, minor := uint16(code>>16), uint16(code)
+	switch {
+	case code == codeSSL:
+		return bareRequest(SSLRequest, rest)
+	case code == codeGSSENC:
+		return bareRequest(GSSENCRequest, rest)
+	case code == codeCancel:
+		return parseCancel(rest)
+	case major != 3:
+		return Startup{}, &VersionError{Major: major, Minor: minor}
+	}
+	s := Startup{Kind: StartupMessage, Major: major, Minor: minor}
+	return s, s.parseParams(rest)
+}
+
+func bareRequest(kind StartupKind, rest []byte) (Startup, error) {
+	if len(rest) != 0 {
+		return Startup{}, layoutError("invalid length of %s packet", kind)
+	}
+	return Startup{Kind: kind}, nil
+}
+
+func parseCancel(rest []byte) (Startup, error) {
+	if len(rest) < 4+minCancelKey || len(rest) > 4+maxCancelKey {
+		return Startup{}, layoutError("invalid length of CancelRequest packet")
+	}
+	return Startup{Kind: CancelRequest, PID: binary.BigEndian.Uint32(rest), Key: rest[4:]}, nil
+}
+
+// parseParams reads name and value strings up to the empty name, which must be the packet's last byte.
+//
+// PostgreSQL takes the last of two equal names. Here they are refused: a check of the first and a use of the
+// last must not be possible anywhere behind us.
+func (s *Startup) parseParams(rest []byte) error {
+	seen := make(map[string]bool)
+	for {
+		name, after, ok := cutString(rest)
+		if !ok {
+			return layoutError("invalid startup packet layout: expected terminator as last byte")
+		}
+		if name == "" {
+			rest = after
+			break
+		}
+		value, after, ok := cutString(after)
+		if !ok {
+			return layoutError("invalid startup packet layout: parameter without a value")
+		}
+		if seen[name] {
+			return layoutError("invalid startup packet: a parameter is given twice")
+		}
+		seen[name] = true
+		s.Params = append(s.Params, Param{Name: name, Value: value})
+		rest = after
+	}
+	if len(rest) != 0 {
+		return layoutError("invalid startup packet layout: expected terminator as last byte")
+	}
+	return s.name()
+}
+
+// name sets User and Database.
+func (s *Startup) name() error {
+	for _, p := range s.Params {
+		switch p.Name {
+		case "user":
+			s.User = p.Value
+		case "database":
+			s.Database = p.Value
+		}
+	}
+	if s.User == "" {
+		return &StartupError{
+			Code:    CodeInvalidAuthorization,
+			Message: "no PostgreSQL user name specified in startup packet",
+		}
+	}
+	if s.Database == "" {
+		s.Database = s.User
+	}
+	return nil
+}
+
+// cutString splits b after its first zero byte.
+func cutString(b []byte) (s string, rest []byte, ok bool) {
+	i := bytes.IndexByte(b, 0)
+	if i < 0 {
+		return "", nil, false
+	}
+	return string(b[:i]), b[i+1:], true
+}
