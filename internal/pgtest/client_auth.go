@@ -1,0 +1,109 @@
+package pgtest
+
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/xdg-go/scram"
+)
+
+const scramSHA256 = "SCRAM-SHA-256"
+
+// authenticate answers what the server asks until AuthenticationOk.
+func (c *Client) authenticate() error {
+	for {
+		msg, err := c.receive()
+		if err != nil {
+			return err
+		}
+		switch m := msg.(type) {
+		case *pgproto3.AuthenticationOk:
+			return nil
+		case *pgproto3.AuthenticationCleartextPassword:
+			err = c.sendAuth(&pgproto3.PasswordMessage{Password: c.cfg.Password})
+		case *pgproto3.AuthenticationMD5Password:
+			err = c.sendAuth(&pgproto3.PasswordMessage{Password: md5Answer(c.cfg.User, c.cfg.Password, m.Salt)})
+		case *pgproto3.AuthenticationSASL:
+			err = c.scram(slices.Clone(m.AuthMechanisms))
+		case *pgproto3.ErrorResponse:
+			return serverError(m)
+		case *pgproto3.NoticeResponse, *pgproto3.NegotiateProtocolVersion:
+		default:
+			return fmt.Errorf("authenticate: unexpected %T", m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Client) sendAuth(msg pgproto3.FrontendMessage) error {
+	c.fe.Send(msg)
+	return c.fe.Flush()
+}
+
+func md5Answer(user, password string, salt [4]byte) string {
+	inner := md5.Sum([]byte(password + user))
+	outer := md5.Sum(append([]byte(hex.EncodeToString(inner[:])), salt[:]...))
+	return "md5" + hex.EncodeToString(outer[:])
+}
+
+// scram runs SCRAM-SHA-256 without channel binding up to the server's proof;
+// the AuthenticationOk that follows is authenticate's. The user name stays empty:
+// the server takes it from the start-up message.
+func (c *Client) scram(mechanisms []string) error {
+	if !slices.Contains(mechanisms, scramSHA256) {
+		return fmt.Errorf("server offers %v, not %s", mechanisms, scramSHA256)
+	}
+	client, err := scram.SHA256.NewClient("", c.cfg.Password, "")
+	if err != nil {
+		return fmt.Errorf("prepare SCRAM: %w", err)
+	}
+	conv := client.NewConversation()
+	answer, err := conv.Step("")
+	if err != nil {
+		return fmt.Errorf("start SCRAM: %w", err)
+	}
+	var out pgproto3.FrontendMessage = &pgproto3.SASLInitialResponse{AuthMechanism: scramSHA256, Data: []byte(answer)}
+	for !conv.Done() {
+		if err := c.sendAuth(out); err != nil {
+			return err
+		}
+		if answer, err = c.scramStep(conv); err != nil {
+			return err
+		}
+		out = &pgproto3.SASLResponse{Data: []byte(answer)}
+	}
+	if !conv.Valid() {
+		return errors.New("SCRAM: the server doesn't know the password either")
+	}
+	return nil
+}
+
+// scramStep reads the server's next challenge and returns the answer to it.
+func (c *Client) scramStep(conv *scram.ClientConversation) (string, error) {
+	msg, err := c.receive()
+	if err != nil {
+		return "", err
+	}
+	var challenge []byte
+	switch m := msg.(type) {
+	case *pgproto3.AuthenticationSASLContinue:
+		challenge = m.Data
+	case *pgproto3.AuthenticationSASLFinal:
+		challenge = m.Data
+	case *pgproto3.ErrorResponse:
+		return "", serverError(m)
+	default:
+		return "", fmt.Errorf("SCRAM: unexpected %T", m)
+	}
+	answer, err := conv.Step(string(challenge))
+	if err != nil {
+		return "", fmt.Errorf("SCRAM: %w", err)
+	}
+	return answer, nil
+}

@@ -1,0 +1,242 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// setupLimit bounds Start, Close and everything else that has no context of its
+// caller's: far more than a loaded machine needs.
+const setupLimit = 2 * time.Minute
+
+// Options of a cluster. The zero value is one server without standbys.
+type Options struct {
+	// Dir is an existing directory that the server's user can reach; it stays
+	// after Close. Empty: a temporary one, removed by Close. Mind that as root
+	// the directories of testing.T can't be entered by the server's user.
+	Dir string
+	// Standbys that stream from the primary, named n2, n3 and so on.
+	Standbys int
+	// SyncStandbys is synchronous_standby_names of the primary, set when all
+	// standbys stream. A promoted standby has none until Node.Set.
+	SyncStandbys string
+	// Extra settings of postgresql.conf, for all nodes; they win over ours.
+	Extra map[string]string
+	// SuperUser is made by initdb; "postgres" when empty. It always gets in
+	// through the Unix sockets, whatever HBA says.
+	SuperUser string
+	// HBA lines for everybody else; trust on the loopback address when nil.
+	HBA []string
+	// Files to write into each data directory before the start: keys, certificates.
+	Files map[string][]byte
+	// Env is added to the environment of the servers, as KEY=VALUE.
+	Env []string
+	// OwnSystem gives the cluster a system identifier of its own, at the price of
+	// an initdb (0.5 s). Otherwise all clusters of the process share one.
+	OwnSystem bool
+}
+
+// Cluster is a primary and its standbys. The methods that change a cluster or a
+// node are for one goroutine; those that ask a server something are for any.
+type Cluster struct {
+	// Nodes in the order of their names; the first one starts as primary.
+	Nodes []*Node
+	// Dir holds one directory for each node.
+	Dir string
+
+	opts    Options
+	host    *host
+	guard   *guard
+	ownsDir bool
+	primary atomic.Pointer[Node]
+}
+
+// New starts a cluster for a test, which fails if it can't: there is no skip.
+// When the test ends the cluster is closed; a failed test shows the servers' logs.
+func New(t testing.TB, opts Options) *Cluster {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), setupLimit)
+	defer cancel()
+	c, err := Start(ctx, opts)
+	if err != nil {
+		t.Fatalf("start cluster: %v", err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			var logs strings.Builder
+			c.DumpLogs(&logs)
+			t.Log(logs.String())
+		}
+		if err := c.Close(); err != nil {
+			t.Errorf("close cluster: %v", err)
+		}
+	})
+	return c
+}
+
+// Start starts a cluster and returns when every standby streams. The caller
+// closes it.
+func Start(ctx context.Context, opts Options) (*Cluster, error) {
+	if opts.SuperUser == "" {
+		opts.SuperUser = "postgres"
+	}
+	c := &Cluster{opts: opts}
+	if err := c.start(ctx); err != nil {
+		var logs strings.Builder
+		c.DumpLogs(&logs)
+		return nil, errors.Join(fmt.Errorf("%w\n%s", err, logs.String()), c.Close())
+	}
+	return c, nil
+}
+
+func (c *Cluster) start(ctx context.Context) (err error) {
+	if c.host, err = newHost(c.opts.Env); err != nil {
+		return err
+	}
+	if err := c.makeDir(); err != nil {
+		return err
+	}
+	if c.guard, err = startGuard(c.Dir, c.ownsDir); err != nil {
+		return err
+	}
+	for i := range c.opts.Standbys + 1 {
+		n, err := newNode(c, fmt.Sprintf("n%d", i+1))
+		if err != nil {
+			return err
+		}
+		c.Nodes = append(c.Nodes, n)
+	}
+	c.primary.Store(c.Nodes[0])
+	if err := c.fillDataDirs(ctx); err != nil {
+		return err
+	}
+	return c.startNodes(ctx)
+}
+
+func (c *Cluster) makeDir() (err error) {
+	if c.opts.Dir == "" {
+		c.ownsDir = true
+		c.Dir, err = c.host.tempDir("pgtest")
+		return err
+	}
+	if c.Dir, err = filepath.Abs(c.opts.Dir); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	if c.Dir, err = filepath.EvalSymlinks(c.Dir); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	return nil
+}
+
+// fillDataDirs gives every node a copy of one stopped primary: a cold backup,
+// which is far quicker than a pg_basebackup for each and just as good a standby.
+func (c *Cluster) fillDataDirs(ctx context.Context) error {
+	var source string
+	var err error
+	if c.opts.OwnSystem {
+		source = c.Nodes[0].DataDir
+		err = c.host.initdb(ctx, source, c.opts.SuperUser)
+	} else {
+		source, err = c.host.template(ctx, c.opts.SuperUser)
+	}
+	if err != nil {
+		return err
+	}
+	return each(c.Nodes, func(n *Node) error {
+		if n.DataDir == source {
+			return n.writeFiles()
+		}
+		if err := c.host.copyTree(ctx, source, n.DataDir); err != nil {
+			return err
+		}
+		return n.writeFiles()
+	})
+}
+
+func (c *Cluster) startNodes(ctx context.Context) error {
+	primary, standbys := c.Nodes[0], c.Nodes[1:]
+	if err := primary.startFirst(ctx); err != nil {
+		return err
+	}
+	err := each(standbys, func(n *Node) error {
+		if err := n.writeStandby(primary.Host, primary.Port); err != nil {
+			return err
+		}
+		if err := n.startFirst(ctx); err != nil {
+			return err
+		}
+		return n.WaitStreaming(ctx, primary)
+	})
+	if err != nil || c.opts.SyncStandbys == "" {
+		return err
+	}
+	return primary.Set(ctx, "synchronous_standby_names", c.opts.SyncStandbys)
+}
+
+// Primary returns the node that Start made primary, or the one that Node.Promote
+// promoted last. What a script promoted is found by Writable.
+func (c *Cluster) Primary() *Node { return c.primary.Load() }
+
+// Standbys returns the nodes other than Primary, dead ones included.
+func (c *Cluster) Standbys() []*Node {
+	var rest []*Node
+	for _, n := range c.Nodes {
+		if n != c.Primary() {
+			rest = append(rest, n)
+		}
+	}
+	return rest
+}
+
+// Writable returns the nodes that answer and aren't in recovery.
+func (c *Cluster) Writable(ctx context.Context) []*Node {
+	var writable []*Node
+	for _, n := range c.Nodes {
+		if in, err := n.InRecovery(ctx); err == nil && !in {
+			writable = append(writable, n)
+		}
+	}
+	return writable
+}
+
+// DumpLogs writes the last part of each node's log.
+func (c *Cluster) DumpLogs(w io.Writer) {
+	for _, n := range c.Nodes {
+		_, _ = fmt.Fprintf(w, "--- log of %s (port %d)\n%s", n.Name, n.Port, n.logTail(16<<10))
+	}
+}
+
+// Close ends every process of the cluster and removes the directory unless the
+// caller gave it. It may be called twice.
+func (c *Cluster) Close() error {
+	err := each(c.Nodes, (*Node).close)
+	if c.guard != nil {
+		err = errors.Join(err, c.guard.release())
+		c.guard = nil
+	}
+	if c.ownsDir && c.Dir != "" {
+		err = errors.Join(err, os.RemoveAll(c.Dir))
+	}
+	return err
+}
+
+// each calls f for all nodes at once and returns when all calls have.
+func each(nodes []*Node, f func(*Node) error) error {
+	errs := make(chan error, len(nodes))
+	for _, n := range nodes {
+		go func() { errs <- f(n) }()
+	}
+	var all []error
+	for range nodes {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}

@@ -1,0 +1,77 @@
+package pgtest
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// loopback is the only address that anything in this package listens on.
+const loopback = "127.0.0.1"
+
+// reservedPort is a TCP port of the loopback address that is bound but not
+// listened on: connecting to it is refused, the kernel gives it to nobody else,
+// and whoever sets SO_REUSEADDR (PostgreSQL and package net do) can listen on it.
+// So a dead server's port stays refused and its restart never meets a thief.
+type reservedPort struct {
+	port int
+	sock *os.File
+}
+
+// reservePort binds a port that was free; the caller closes it.
+func reservePort() (*reservedPort, error) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("reserve port: socket: %w", err)
+	}
+	sock := os.NewFile(uintptr(fd), "reserved port")
+	port, err := bindShared(fd)
+	if err != nil {
+		_ = sock.Close()
+		return nil, fmt.Errorf("reserve port: %w", err)
+	}
+	return &reservedPort{port: port, sock: sock}, nil
+}
+
+// bindShared sets SO_REUSEADDR only after bind: set before, the kernel could
+// choose a port that another reservation shares already.
+func bindShared(fd int) (int, error) {
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return 0, fmt.Errorf("bind: %w", err)
+	}
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		return 0, fmt.Errorf("share address: %w", err)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		return 0, fmt.Errorf("name of socket: %w", err)
+	}
+	return sa.(*syscall.SockaddrInet4).Port, nil
+}
+
+// listen makes the reserved port accept connections until the listener closes.
+func (r *reservedPort) listen() (*net.TCPListener, error) {
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: r.port})
+	if err != nil {
+		return nil, fmt.Errorf("listen on reserved port: %w", err)
+	}
+	return l, nil
+}
+
+func (r *reservedPort) addr() string { return net.JoinHostPort(loopback, strconv.Itoa(r.port)) }
+
+func (r *reservedPort) close() { _ = r.sock.Close() }
+
+// RefusedAddr returns a host:port that refuses connections until the test ends.
+func RefusedAddr(t testing.TB) string {
+	t.Helper()
+	r, err := reservePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.close)
+	return r.addr()
+}
