@@ -21,7 +21,8 @@ const (
 	SplitBrainYes = "Yes"
 )
 
-// PingResponse answers ping. Servers is keyed by the name of the server.
+// PingResponse answers ping. Servers is keyed by the name of the server; the
+// ServerVersion of this and every other response is filled in by Serve.
 type PingResponse struct {
 	ServerVersion string
 	Servers       map[string]PingServer

@@ -1,0 +1,191 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Numbers of failures, in Outcome.Error of the document. Those up to 1999 mean
+// what they mean in pgagroal.
+const (
+	CodeBadRequest     = 1
+	CodeUnknownCommand = 2
+	CodeStatus         = 700
+	CodeStatusDetails  = 800
+	CodeConfGet        = 900
+	CodeSwitchTo       = 1300
+
+	CodePermission      = 2000
+	CodePing            = 2001
+	CodeShutdown        = 2002
+	CodeClearServer     = 2003
+	CodeConfList        = 2004
+	CodeFailoverStatus  = 2005
+	CodeFailoverHistory = 2006
+	CodeVersion         = 2007
+)
+
+// args are the arguments of a request by name.
+type args map[string]string
+
+// command is one row of the table.
+type command struct {
+	name   string
+	permit permit
+	// args are the names that may occur, in addition to those of every command.
+	args []string
+	// timeout bounds the method of Supervisor, writing the answer not included.
+	timeout time.Duration
+	// code is the number of its failure.
+	code int
+	// logged commands change something.
+	logged bool
+	// run returns the Response, nil for a command that has none.
+	run func(ctx context.Context, sup Supervisor, a args) (any, error)
+}
+
+// Time limits of commands: those that look, and those that change something and
+// may have to wait for workers.
+const (
+	lookTimeout   = 10 * time.Second
+	changeTimeout = 30 * time.Second
+)
+
+// commands is everything that can be asked.
+var commands = []command{
+	{name: "ping", permit: anyone, timeout: lookTimeout, code: CodePing, run: runPing},
+	{name: "status", permit: anyone, timeout: lookTimeout, code: CodeStatus, run: runStatus},
+	{name: "status-details", permit: anyone, timeout: lookTimeout, code: CodeStatusDetails, run: runStatusDetails},
+	{name: "failover-status", permit: anyone, timeout: lookTimeout, code: CodeFailoverStatus, run: runFailoverStatus},
+	{name: "failover-history", permit: owner, timeout: lookTimeout, code: CodeFailoverHistory, args: []string{"count"}, run: runFailoverHistory},
+	{name: "conf-ls", permit: owner, timeout: lookTimeout, code: CodeConfList, run: runConfList},
+	{name: "conf-get", permit: owner, timeout: lookTimeout, code: CodeConfGet, args: []string{"key"}, run: runConfGet},
+	{name: "shutdown-gracefully", permit: owner, timeout: changeTimeout, code: CodeShutdown, logged: true, args: []string{"timeout"}, run: runShutdown(ShutdownGraceful)},
+	{name: "shutdown", permit: owner, timeout: changeTimeout, code: CodeShutdown, logged: true, run: runShutdown(ShutdownImmediate)},
+	{name: "cancel-shutdown", permit: owner, timeout: changeTimeout, code: CodeShutdown, logged: true, run: runShutdown(ShutdownCancel)},
+	{name: "switch-to", permit: owner, timeout: changeTimeout, code: CodeSwitchTo, logged: true, args: []string{"server", "force"}, run: runSwitchTo},
+	{name: "clear-server", permit: owner, timeout: changeTimeout, code: CodeClearServer, logged: true, args: []string{"server", "force"}, run: runClearServer},
+}
+
+// findCommand returns the row of a name, nil for none.
+func findCommand(name string) *command {
+	for i := range commands {
+		if commands[i].name == name {
+			return &commands[i]
+		}
+	}
+	return nil
+}
+
+// errBadRequest marks arguments that no pgagroal-cli sends.
+var errBadRequest = errors.New("bad request")
+
+func runPing(ctx context.Context, sup Supervisor, _ args) (any, error) { return sup.Ping(ctx) }
+
+func runStatus(ctx context.Context, sup Supervisor, _ args) (any, error) { return sup.Status(ctx) }
+
+func runStatusDetails(ctx context.Context, sup Supervisor, _ args) (any, error) {
+	return sup.StatusDetails(ctx)
+}
+
+func runFailoverStatus(ctx context.Context, sup Supervisor, _ args) (any, error) {
+	return sup.FailoverStatus(ctx)
+}
+
+func runConfList(ctx context.Context, sup Supervisor, _ args) (any, error) { return sup.ConfList(ctx) }
+
+// historyResponse answers failover-history.
+type historyResponse struct {
+	History []json.RawMessage
+}
+
+func runFailoverHistory(ctx context.Context, sup Supervisor, a args) (any, error) {
+	count, _, err := a.number("count")
+	if err != nil {
+		return nil, err
+	}
+	entries, err := sup.FailoverHistory(ctx, count)
+	if err != nil {
+		return nil, err
+	}
+	if entries == nil {
+		entries = []json.RawMessage{}
+	}
+	return historyResponse{History: entries}, nil
+}
+
+// runConfGet puts the value below the key that was asked for, so that the
+// answer for one key is an object too.
+func runConfGet(ctx context.Context, sup Supervisor, a args) (any, error) {
+	value, err := sup.ConfGet(ctx, a["key"])
+	if err != nil || a["key"] == "" {
+		return value, err
+	}
+	return map[string]any{a["key"]: value}, nil
+}
+
+func runShutdown(mode ShutdownMode) func(context.Context, Supervisor, args) (any, error) {
+	return func(ctx context.Context, sup Supervisor, a args) (any, error) {
+		timeout, err := a.timeout()
+		if err != nil {
+			return nil, err
+		}
+		return nil, sup.Shutdown(ctx, mode, timeout)
+	}
+}
+
+func runSwitchTo(ctx context.Context, sup Supervisor, a args) (any, error) {
+	return nil, a.onServer(ctx, sup.SwitchTo)
+}
+
+func runClearServer(ctx context.Context, sup Supervisor, a args) (any, error) {
+	return nil, a.onServer(ctx, sup.ClearServer)
+}
+
+func (a args) onServer(ctx context.Context, do func(context.Context, string, bool) error) error {
+	force, err := a.flag("force")
+	if err != nil {
+		return err
+	}
+	if a["server"] == "" {
+		return fmt.Errorf("%w: no server is named", errBadRequest)
+	}
+	return do(ctx, a["server"], force)
+}
+
+func (a args) flag(name string) (bool, error) {
+	switch a[name] {
+	case "":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, fmt.Errorf("%w: %s is neither true nor absent", errBadRequest, name)
+}
+
+// number returns a whole number of at least 0; ok is false when it is absent.
+func (a args) number(name string) (n int, ok bool, err error) {
+	text, ok := a[name]
+	if !ok {
+		return 0, false, nil
+	}
+	v, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0, false, fmt.Errorf("%w: %s is not a number", errBadRequest, name)
+	}
+	return int(v), true, nil
+}
+
+// timeout returns the seconds of a request as a duration, nil when absent.
+func (a args) timeout() (*time.Duration, error) {
+	n, ok, err := a.number("timeout")
+	if err != nil || !ok {
+		return nil, err
+	}
+	d := time.Duration(n) * time.Second
+	return &d, nil
+}

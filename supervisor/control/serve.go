@@ -1,0 +1,283 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// Limits of the control socket.
+const (
+	// MaxClients is how many connections are served at once; a further one is
+	// closed without an answer.
+	MaxClients = 16
+	// maxOthers is how many of them may belong to users who are neither root nor
+	// the owner, so that those can't lock the operator out.
+	maxOthers = 8
+	// pieceSize is the bytes of the document in one ControlReply, below
+	// ipc.MaxPacket with room for the framing.
+	pieceSize = 48 << 10
+	// requestTimeout is the time that a client has for its request, and
+	// replyTimeout the one that it has for reading the whole answer.
+	requestTimeout = 10 * time.Second
+	replyTimeout   = 10 * time.Second
+	// closeGrace is how long answers may still be on their way after the end:
+	// the one to `shutdown immediate` is.
+	closeGrace = time.Second
+	// acceptPause follows an accept that failed for want of descriptors.
+	acceptPause = 100 * time.Millisecond
+)
+
+// SocketPath returns the path of the control socket.
+func SocketPath(unixSocketDir string, port int) string {
+	return filepath.Join(unixSocketDir, fmt.Sprintf(".s.pgagroal.%d", port))
+}
+
+// Options of Serve.
+type Options struct {
+	// Version is the release of pgagroal, for ServerVersion.
+	Version string
+	// Log gets the commands that change something and those that were denied.
+	Log *slog.Logger
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+	// PeerUID returns the user at the other end; nil asks the kernel.
+	PeerUID func(*ipc.Conn) (uint32, error)
+	// RequestTimeout and ReplyTimeout replace the ones of this package when not 0.
+	RequestTimeout, ReplyTimeout time.Duration
+}
+
+// server is one Serve. The fields below mu belong to whoever holds it.
+type server struct {
+	sup  Supervisor
+	opt  Options
+	self uint32
+	ctx  context.Context // of the commands; ends with Serve
+
+	clients sync.WaitGroup
+
+	mu     sync.Mutex
+	conns  map[*ipc.Conn]bool // value: the user is neither root nor the owner
+	others int
+	closed bool
+}
+
+// Serve answers on ln, a listener of SOCK_SEQPACKET, until ctx ends or ln is
+// closed. It closes ln, and returns when the last of its goroutines is gone, at
+// most a second after ctx if the commands obey their context.
+func Serve(ctx context.Context, ln *net.UnixListener, sup Supervisor, opt Options) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &server{sup: sup, opt: opt.withDefaults(), self: uint32(os.Geteuid()), ctx: ctx, conns: map[*ipc.Conn]bool{}}
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	err := s.accept(ln)
+	cancel()
+	ln.Close()
+	s.close()
+	s.clients.Wait()
+	return err
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.PeerUID == nil {
+		o.PeerUID = kernelUID
+	}
+	if o.RequestTimeout == 0 {
+		o.RequestTimeout = requestTimeout
+	}
+	if o.ReplyTimeout == 0 {
+		o.ReplyTimeout = replyTimeout
+	}
+	return o
+}
+
+func kernelUID(c *ipc.Conn) (uint32, error) {
+	cred, err := c.PeerCred()
+	if err != nil {
+		return 0, err
+	}
+	return cred.Uid, nil
+}
+
+// accept starts a goroutine per connection. It returns nil after ctx.
+func (s *server) accept(ln *net.UnixListener) error {
+	for {
+		sock, err := ln.AcceptUnix()
+		switch {
+		case err == nil:
+			s.start(sock)
+		case s.ctx.Err() != nil, errors.Is(err, net.ErrClosed):
+			return nil
+		default:
+			s.opt.Log.Error("control socket: accept failed", "error", err)
+			select {
+			case <-s.ctx.Done():
+				return nil
+			case <-time.After(acceptPause):
+			}
+		}
+	}
+}
+
+// start admits a connection, or closes it.
+func (s *server) start(sock *net.UnixConn) {
+	conn := ipc.NewConn(sock, ipc.RoleSupervisor, ipc.RoleControl, s.opt.Log)
+	uid, err := s.opt.PeerUID(conn)
+	if err != nil {
+		s.opt.Log.Error("control socket: no credentials", "error", err)
+		conn.Close()
+		return
+	}
+	if !s.add(conn, uid) {
+		s.opt.Log.Warn("control socket: too many connections", "uid", uid)
+		conn.Close()
+		return
+	}
+	s.clients.Go(func() {
+		defer s.remove(conn)
+		s.serve(conn, uid)
+	})
+}
+
+func (s *server) add(conn *ipc.Conn, uid uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	other := !privileged(uid, s.self)
+	if s.closed || len(s.conns) >= MaxClients || other && s.others >= maxOthers {
+		return false
+	}
+	s.conns[conn] = other
+	if other {
+		s.others++
+	}
+	return true
+}
+
+func (s *server) remove(conn *ipc.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns[conn] {
+		s.others--
+	}
+	delete(s.conns, conn)
+	conn.Close()
+}
+
+// close bounds what is still under way. A deadline set after it would undo
+// that, so setDeadline looks at closed.
+func (s *server) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for conn := range s.conns {
+		_ = conn.SetDeadline(time.Now().Add(closeGrace))
+	}
+}
+
+func (s *server) setDeadline(conn *ipc.Conn, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		d = min(d, closeGrace)
+	}
+	_ = conn.SetDeadline(time.Now().Add(d)) // fails on a closed socket only, which the next call finds
+}
+
+// serve answers one request; remove closes the connection.
+func (s *server) serve(conn *ipc.Conn, uid uint32) {
+	s.setDeadline(conn, s.opt.RequestTimeout)
+	env, err := conn.Receive()
+	if err != nil {
+		s.opt.Log.Debug("control socket: no request", "uid", uid, "error", err)
+		return
+	}
+	req, ok := env.Message.(*ipc.ControlRequest)
+	if !ok { // the catalogue has no other message from this role
+		env.CloseFDs()
+		return
+	}
+	doc := s.answer(req, uid)
+	s.setDeadline(conn, s.opt.ReplyTimeout)
+	if err := reply(conn, doc); err != nil {
+		s.opt.Log.Debug("control socket: answer not delivered", "uid", uid, "command", req.Command, "error", err)
+	}
+}
+
+// answer runs the command.
+func (s *server) answer(req *ipc.ControlRequest, uid uint32) *document {
+	a, start := args(req.Args), s.opt.Now()
+	doc := newDocument(req.Command, a, start)
+	cmd, code, err := s.check(req, uid)
+	if err != nil {
+		doc.fail(code, err.Error())
+		return doc
+	}
+	if cmd.logged {
+		s.opt.Log.Info("control command", "command", cmd.name, "uid", uid, "server", a["server"], "force", a["force"])
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, cmd.timeout)
+	defer cancel()
+	response, err := cmd.run(ctx, s.sup, a)
+	if err == nil {
+		err = doc.succeed(response, s.opt.Version, s.opt.Now().Sub(start))
+	}
+	switch {
+	case errors.Is(err, errBadRequest):
+		doc.fail(CodeBadRequest, err.Error())
+	case err != nil:
+		doc.fail(cmd.code, err.Error())
+	}
+	return doc
+}
+
+// check finds the command and decides whether uid may send it.
+func (s *server) check(req *ipc.ControlRequest, uid uint32) (*command, int, error) {
+	if req.Version != ipc.Version {
+		return nil, CodeVersion, fmt.Errorf("pgagroal-cli speaks version %d, pgagroal version %d", req.Version, ipc.Version)
+	}
+	cmd := findCommand(req.Command)
+	if cmd == nil {
+		return nil, CodeUnknownCommand, errors.New("pgagroal doesn't know this command")
+	}
+	if !cmd.permit.allows(uid, s.self) {
+		s.opt.Log.Warn("control command denied", "command", cmd.name, "uid", uid)
+		return nil, CodePermission, errors.New("permission denied: only root and the user of pgagroal may do that")
+	}
+	for name := range req.Args {
+		if !slices.Contains(cmd.args, name) && !slices.Contains(commonArgs, name) {
+			return nil, CodeBadRequest, fmt.Errorf("%w: %s takes no %q", errBadRequest, cmd.name, name)
+		}
+	}
+	return cmd, 0, nil
+}
+
+// reply sends the document in pieces.
+func reply(conn *ipc.Conn, doc *document) error {
+	data, err := encode(doc)
+	if err != nil {
+		return err
+	}
+	for len(data) > pieceSize {
+		if err := conn.Send(&ipc.ControlReply{Data: data[:pieceSize], More: true}); err != nil {
+			return err
+		}
+		data = data[pieceSize:]
+	}
+	return conn.Send(&ipc.ControlReply{Data: data, Error: doc.Outcome.Message, Code: doc.Outcome.Error})
+}
