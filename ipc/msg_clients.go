@@ -27,6 +27,8 @@ type LeaseRequest struct {
 	// Requested is the database name as the client gave it: an alias counts
 	// for the rule, and `disable` goes by it.
 	Requested string `msgpack:"requested"`
+	// NoWait asks for LeaseRefuse instead of a place in the queue.
+	NoWait bool `msgpack:"no_wait"`
 }
 
 // LeaseGrant permits one backend on Server, to be stamped with Epoch.

@@ -42,13 +42,17 @@ type ConfigBegin struct {
 	ClientWaitMS            int64  `msgpack:"client_wait_ms"`
 	ResetQuery              string `msgpack:"reset_query"`
 	ResetOnFailure          string `msgpack:"reset_on_failure"`
-	AllowUnknownUsers       bool   `msgpack:"allow_unknown_users"`
-	KeepAlive               bool   `msgpack:"keep_alive"`
-	NoDelay                 bool   `msgpack:"nodelay"`
-	Validation              bool   `msgpack:"validation"`
-	DisconnectClientMS      int64  `msgpack:"disconnect_client_ms"`
-	DisconnectClientForce   bool   `msgpack:"disconnect_client_force"`
-	UpdateProcessTitle      bool   `msgpack:"update_process_title"`
+	// ConnectionRetryMS is the pause before a backend is opened again.
+	ConnectionRetryMS int64 `msgpack:"connection_retry_ms"`
+	// Failover says that a dead primary is waited for instead of reported.
+	Failover              bool  `msgpack:"failover"`
+	AllowUnknownUsers     bool  `msgpack:"allow_unknown_users"`
+	KeepAlive             bool  `msgpack:"keep_alive"`
+	NoDelay               bool  `msgpack:"nodelay"`
+	Validation            bool  `msgpack:"validation"`
+	DisconnectClientMS    int64 `msgpack:"disconnect_client_ms"`
+	DisconnectClientForce bool  `msgpack:"disconnect_client_force"`
+	UpdateProcessTitle    bool  `msgpack:"update_process_title"`
 	// ScramSalt makes the verifiers of all workers the same, so that a client
 	// can't tell them apart. 16 bytes, new at each start of the supervisor.
 	ScramSalt Secret `msgpack:"scram_salt"`

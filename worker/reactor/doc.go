@@ -1,0 +1,21 @@
+// Package reactor is the event loop of a worker: one goroutine, locked to its
+// thread, that owns every established connection. It moves bytes and knows
+// nothing of PostgreSQL.
+//
+//  1. Loop.Run waits for the kernel: one raw call of at most a millisecond and,
+//     when that times out, one call announced to the scheduler without limit.
+//  2. Bytes that arrived are given to the connection's Handler, which may Send
+//     to other connections of the loop, Pause and Resume them, or Close them.
+//  3. What the kernel doesn't take at once waits in the connection's queue; the
+//     Handler hears Flushed when the queue is empty again. Whoever fills a queue
+//     pauses the side that the bytes come from: that is what bounds memory.
+//  4. Then due timers run, then functions posted by other goroutines.
+//
+// A driver does the system calls: epoll.go here. The split between Loop and
+// driver is made so that a completion-based driver (io_uring) fits: a Handler
+// sees bytes that are valid during the call only, Pause doesn't promise that
+// nothing was received already (the driver keeps it until Resume), and Close
+// may finish later than it returns.
+//
+// Everything but Post and Stop belongs to the loop's own goroutine.
+package reactor

@@ -1,0 +1,209 @@
+package reactor
+
+import (
+	"container/heap"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Handler is told what happens on a connection, on the loop's goroutine.
+type Handler interface {
+	// Received gives bytes that came in; b is valid during the call only.
+	Received(b []byte)
+	// Ended says that nothing more will come: err is nil after an orderly end
+	// of the peer. It is the last call for a connection and comes at most once;
+	// the connection is still to be closed.
+	Ended(err error)
+	// Flushed says that the queue of unsent bytes has become empty.
+	Flushed()
+}
+
+// driver does the system calls of one kind of kernel interface.
+type driver interface {
+	add(c *Conn) error
+	// update tells the kernel which events of c matter now.
+	update(c *Conn)
+	remove(c *Conn)
+	// turn waits and dispatches once; limit is in milliseconds, -1 for none.
+	turn(limit int)
+	wake()
+	close()
+}
+
+// Loop is an event loop. Make it with New, run it with Run.
+type Loop struct {
+	drv    driver
+	timers timerHeap
+	// ended are connections whose end was seen outside their own event; told
+	// at the end of the turn so that no Handler is called from within itself.
+	ended []*Conn
+
+	mu      sync.Mutex
+	posted  []func()
+	waiting atomic.Bool
+	stopped atomic.Bool
+}
+
+// New makes a loop of the named kind: "epoll" (or "auto"). The error says what
+// the kernel refused.
+func New(kind string) (*Loop, error) {
+	l := &Loop{}
+	switch kind {
+	case "auto", "epoll":
+		drv, err := newEpoll(l)
+		if err != nil {
+			return nil, err
+		}
+		l.drv = drv
+	default:
+		return nil, fmt.Errorf("event loop %q is not available", kind)
+	}
+	return l, nil
+}
+
+// Name returns the kind of loop that runs.
+func (l *Loop) Name() string { return "epoll" }
+
+// Run runs the loop until Stop. It locks the goroutine to its thread.
+func (l *Loop) Run() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for !l.stopped.Load() {
+		l.drv.turn(l.limit())
+		l.runTimers()
+		l.runPosted()
+		l.tellEnded()
+	}
+	l.runPosted()
+	l.drv.close()
+}
+
+// Stop makes Run return after the current turn. Any goroutine may call it.
+func (l *Loop) Stop() {
+	l.stopped.Store(true)
+	l.drv.wake()
+}
+
+// Post has f called on the loop's goroutine. Any goroutine may call it; calls
+// from one goroutine keep their order.
+func (l *Loop) Post(f func()) {
+	l.mu.Lock()
+	first := len(l.posted) == 0
+	l.posted = append(l.posted, f)
+	l.mu.Unlock()
+	if first && l.waiting.Load() {
+		l.drv.wake()
+	}
+}
+
+func (l *Loop) runPosted() {
+	l.mu.Lock()
+	fs := l.posted
+	l.posted = nil
+	l.mu.Unlock()
+	for _, f := range fs {
+		f()
+	}
+}
+
+// limit returns how long the loop may sleep. It announces the sleep first, so
+// that a Post after the look at the queue wakes the loop.
+func (l *Loop) limit() int {
+	l.waiting.Store(true)
+	l.mu.Lock()
+	n := len(l.posted)
+	l.mu.Unlock()
+	if n > 0 || len(l.ended) > 0 || l.stopped.Load() {
+		return 0
+	}
+	if len(l.timers) == 0 {
+		return -1
+	}
+	d := time.Until(l.timers[0].at)
+	if d <= 0 {
+		return 0
+	}
+	return int(d/time.Millisecond) + 1
+}
+
+// awake ends the announcement of limit.
+func (l *Loop) awake() { l.waiting.Store(false) }
+
+// Timer is a function to be called later; see After.
+type Timer struct {
+	at    time.Time
+	f     func()
+	index int // in the heap, -1 when not in it
+	loop  *Loop
+}
+
+// After has f called on the loop's goroutine once d has passed.
+func (l *Loop) After(d time.Duration, f func()) *Timer {
+	t := &Timer{at: time.Now().Add(d), f: f, loop: l}
+	heap.Push(&l.timers, t)
+	return t
+}
+
+// Stop takes the timer out; a nil or finished timer is fine.
+func (t *Timer) Stop() {
+	if t != nil && t.index >= 0 {
+		heap.Remove(&t.loop.timers, t.index)
+	}
+}
+
+func (l *Loop) runTimers() {
+	if len(l.timers) == 0 {
+		return
+	}
+	now := time.Now()
+	for len(l.timers) > 0 && !l.timers[0].at.After(now) {
+		heap.Pop(&l.timers).(*Timer).f()
+	}
+}
+
+func (l *Loop) tellEnded() {
+	for len(l.ended) > 0 {
+		cs := l.ended
+		l.ended = nil
+		for _, c := range cs {
+			c.tellEnd(c.broken)
+		}
+	}
+}
+
+type timerHeap []*Timer
+
+func (h timerHeap) Len() int           { return len(h) }
+func (h timerHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h timerHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *timerHeap) Push(x any) {
+	t := x.(*Timer)
+	t.index = len(*h)
+	*h = append(*h, t)
+}
+
+func (h *timerHeap) Pop() any {
+	old := *h
+	t := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	t.index = -1
+	return t
+}
+
+// errno turns a raw result into an error, nil for 0.
+func errno(e unix.Errno) error {
+	if e == 0 {
+		return nil
+	}
+	return e
+}
