@@ -1,0 +1,71 @@
+package proc
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Role is what a child is for.
+type Role string
+
+// The roles of children.
+const (
+	RoleWorker Role = "worker"
+	RoleRunner Role = "runner"
+)
+
+// The descriptors of a child, in the order of Spec.Files.
+const (
+	LinkFD = 3
+	LockFD = 4
+)
+
+// childVariable names the role in the environment of a child. It alone decides
+// nothing: descriptor 3 must be a link too.
+const childVariable = "PGAGROAL_CHILD"
+
+// Link tells a main that it is a child, of which role, and on which descriptor
+// its link is. The descriptor belongs to the caller. The variable that named
+// the role is gone afterwards, so call it once and first. argv[0] plays no part
+// in it, since anybody can choose that.
+func Link() (fd int, role Role, ok bool) {
+	role = Role(os.Getenv(childVariable))
+	os.Unsetenv(childVariable)
+	if role != RoleWorker && role != RoleRunner {
+		return -1, "", false
+	}
+	if !isLink(LinkFD) {
+		return -1, "", false
+	}
+	unix.CloseOnExec(LinkFD)
+	unix.CloseOnExec(LockFD)
+	return LinkFD, role, true
+}
+
+func isLink(fd int) bool {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil || domain != unix.AF_UNIX {
+		return false
+	}
+	typ, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || typ != unix.SOCK_SEQPACKET {
+		return false
+	}
+	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	return err == nil && listens == 0
+}
+
+// SetTitle sets the name of the process that top and "ps -o comm" show, cut to
+// 15 bytes; through /proc/self/exe it would be "exe". What "ps -f" shows is
+// argv[0], which the parent chose.
+func SetTitle(title string) error {
+	if len(title) > 15 {
+		title = title[:15]
+	}
+	if err := os.WriteFile("/proc/self/comm", []byte(title), 0); err != nil {
+		return fmt.Errorf("set process title: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,11 @@
+// Package proc is what our processes know about being processes: how a child is
+// started and how it sees that it is one, how privileges are given up and how
+// that is proved, who still lives.
+//
+// A child is this very binary, executed again through /proc/self/exe, with its
+// link on descriptor 3 and, when there is one, the lock of state_dir on
+// descriptor 4. Nothing else is inherited: Spawn passes a closed list of
+// descriptors and environment variables.
+//
+// Linux only. It imports none of our packages.
+package proc

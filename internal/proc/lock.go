@@ -1,0 +1,79 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// LockName is the name of the lock file in state_dir.
+const LockName = "pgagroal.lock"
+
+// Lock takes the lock of dir. held says that others have it: file is nil then,
+// and holder is the process id in the file, 0 when it can't be told. That
+// process may be gone while a child of it lives on.
+//
+// The lock belongs to the open file, not to a process: passed to children it
+// lives until the last of them is gone. It is given up by closing, never by
+// unlocking, which would take it away from all. The file is close-on-exec.
+func Lock(dir string) (file *os.File, held bool, holder int, err error) {
+	path := filepath.Join(dir, LockName)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, false, 0, fmt.Errorf("open lock: %w", err)
+	}
+	err = flock(f)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		holder = readPID(f)
+		f.Close()
+		return nil, true, holder, nil
+	}
+	if err == nil {
+		err = writePID(f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, false, 0, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return f, false, 0, nil
+}
+
+func flock(f *os.File) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var lerr error
+	if err := raw.Control(func(fd uintptr) {
+		lerr = unix.Flock(int(fd), unix.LOCK_EX|unix.LOCK_NB)
+	}); err != nil {
+		return err
+	}
+	return lerr
+}
+
+func readPID(f *os.File) int {
+	b, err := io.ReadAll(io.LimitReader(f, 32))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}
+
+func writePID(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
+}

@@ -1,0 +1,195 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// DropTo turns all threads of this process into the user name, with the groups
+// that the system's files give to it, and proves it. Without root it only
+// proves that this process is that user already. User root is refused.
+func DropTo(name string) error {
+	cred, err := CredentialOf(name)
+	if err != nil {
+		return err
+	}
+	uid, gid := int(cred.Uid), int(cred.Gid)
+	groups := make([]int, len(cred.Groups))
+	for i, g := range cred.Groups {
+		groups[i] = int(g)
+	}
+	switch {
+	case uid == 0:
+		return fmt.Errorf("become user %q: it has all privileges", name)
+	case os.Geteuid() != 0 && os.Geteuid() != uid:
+		return fmt.Errorf("become user %q: %w", name, os.ErrPermission)
+	case os.Geteuid() == uid:
+		return nil
+	}
+	// In this order: without the user id of root the other two are refused.
+	if err := syscall.Setgroups(groups); err != nil {
+		return fmt.Errorf("become user %q: set groups: %w", name, err)
+	}
+	if err := syscall.Setgid(gid); err != nil {
+		return fmt.Errorf("become user %q: set group: %w", name, err)
+	}
+	if err := syscall.Setuid(uid); err != nil {
+		return fmt.Errorf("become user %q: set user: %w", name, err)
+	}
+	return AssertPrivileges(uid, gid, groups)
+}
+
+// CredentialOf returns user, group and supplementary groups of a user name, for
+// Spec.Credential.
+func CredentialOf(name string) (*syscall.Credential, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, fmt.Errorf("look up user %q: %w", name, err)
+	}
+	texts, err := u.GroupIds()
+	if err != nil {
+		return nil, fmt.Errorf("look up groups of %q: %w", name, err)
+	}
+	ids := make([]uint32, 0, len(texts)+2)
+	for _, t := range append([]string{u.Uid, u.Gid}, texts...) {
+		id, err := strconv.ParseUint(t, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("look up user %q: %w", name, err)
+		}
+		ids = append(ids, uint32(id))
+	}
+	return &syscall.Credential{Uid: ids[0], Gid: ids[1], Groups: ids[2:]}, nil
+}
+
+// AssertPrivileges returns an error unless every thread of this process is uid
+// and gid in all of real, effective, saved and file-system id, belongs to no
+// supplementary group other than groups and gid, and, when uid isn't root, has
+// no capability and can't become root again. After an error the process must
+// end: it may be root.
+func AssertPrivileges(uid, gid int, groups []int) error {
+	files, err := filepath.Glob("/proc/self/task/*/status")
+	if err != nil || len(files) == 0 {
+		return errors.New("assert privileges: the threads can't be read")
+	}
+	for _, f := range files {
+		st, err := readStatus(f)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			continue // the thread has ended
+		}
+		if err != nil {
+			return fmt.Errorf("assert privileges: %w", err)
+		}
+		if err := st.check(uid, gid, groups); err != nil {
+			return fmt.Errorf("assert privileges: %w", err)
+		}
+	}
+	if uid != 0 && syscall.Setuid(0) == nil {
+		return errors.New("assert privileges: root was regained")
+	}
+	return nil
+}
+
+// status holds lines of /proc/PID/status by name.
+type status map[string][]string
+
+func readStatus(path string) (status, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	st := status{}
+	for line := range strings.Lines(string(b)) {
+		if name, rest, ok := strings.Cut(line, ":"); ok {
+			st[name] = strings.Fields(rest)
+		}
+	}
+	return st, nil
+}
+
+func (st status) check(uid, gid int, groups []int) error {
+	if len(st["Uid"]) != 4 || len(st["Gid"]) != 4 {
+		return errors.New("user and group of a thread can't be read")
+	}
+	for i := range 4 {
+		if st["Uid"][i] != strconv.Itoa(uid) {
+			return fmt.Errorf("user ids are %v, not %d", st["Uid"], uid)
+		}
+		if st["Gid"][i] != strconv.Itoa(gid) {
+			return fmt.Errorf("group ids are %v, not %d", st["Gid"], gid)
+		}
+	}
+	for _, g := range st["Groups"] {
+		if n, err := strconv.Atoi(g); err != nil || n != gid && !slices.Contains(groups, n) {
+			return fmt.Errorf("group %s is one too many", g)
+		}
+	}
+	if uid == 0 {
+		return nil
+	}
+	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapAmb"} {
+		if len(st[set]) != 1 || strings.Trim(st[set][0], "0") != "" {
+			return fmt.Errorf("capabilities %s are %v, not none", set, st[set])
+		}
+	}
+	return nil
+}
+
+// NoNewPrivs keeps all threads of this process, and all that it starts, from
+// gaining rights through set-user-id programs. It is a proof only when
+// Spec.NoNewPrivs has done it already. A binary linked with C can't do it for
+// threads that run, and gets an error.
+func NoNewPrivs() error {
+	if threadsHaveNoNewPrivs() {
+		return nil
+	}
+	_, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("set no_new_privs: %w", errno)
+	}
+	return nil
+}
+
+func threadsHaveNoNewPrivs() bool {
+	files, err := filepath.Glob("/proc/self/task/*/status")
+	if err != nil || len(files) == 0 {
+		return false
+	}
+	for _, f := range files {
+		st, err := readStatus(f)
+		if err != nil {
+			continue // the thread has ended
+		}
+		if !slices.Equal(st["NoNewPrivs"], []string{"1"}) {
+			return false
+		}
+	}
+	return true
+}
+
+// Subreaper makes orphaned descendants of this process its children, instead of
+// those of init, so that none gets out of sight. Whoever calls it calls
+// ReapOrphans too.
+func Subreaper() error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become subreaper: %w", err)
+	}
+	return nil
+}
+
+// NoCoreDumps sets the limit for core files to 0, for this process and all that
+// it starts.
+func NoCoreDumps() error {
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("switch core dumps off: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package proc
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Spec says what a child gets. What isn't here it doesn't have.
+type Spec struct {
+	Role  Role
+	Argv0 string // shown by ps, as in "pgagroal: worker 2"
+	// Files become the descriptors from 3 on: the link, then the lock of
+	// state_dir. They stay the caller's, who closes its ends after the start;
+	// they are made blocking, as for every started process.
+	Files []*os.File
+	// Env is the whole environment but for the variable that names the role.
+	Env []string
+	// Credential is nil for the user and groups of this process.
+	Credential *syscall.Credential
+	Dir        string // empty means /
+	// Stdout and Stderr are nil for those of this process. Standard input is
+	// always /dev/null.
+	Stdout, Stderr *os.File
+	// NoNewPrivs keeps the child and all that it starts from gaining rights
+	// through set-user-id programs. Not for the runner: scripts may call sudo.
+	NoNewPrivs bool
+}
+
+// Spawn starts this binary again as a child in a process group of its own. The
+// caller waits for the process.
+func Spawn(s Spec) (*os.Process, error) {
+	return spawn("/proc/self/exe", s)
+}
+
+func spawn(exe string, s Spec) (*os.Process, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", s.Role, err)
+	}
+	defer null.Close()
+	attr := &os.ProcAttr{
+		Dir:   orRoot(s.Dir),
+		Env:   append(append([]string{}, s.Env...), childVariable+"="+string(s.Role)),
+		Files: append([]*os.File{null, orFile(s.Stdout, os.Stdout), orFile(s.Stderr, os.Stderr)}, s.Files...),
+		Sys:   &syscall.SysProcAttr{Setpgid: true, Credential: s.Credential},
+	}
+	if err := sealDescriptors(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", s.Role, err)
+	}
+	p, err := startRestricted(exe, []string{s.Argv0}, attr, s.NoNewPrivs)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", s.Role, err)
+	}
+	return p, nil
+}
+
+func orRoot(dir string) string {
+	if dir == "" {
+		return "/"
+	}
+	return dir
+}
+
+func orFile(f, otherwise *os.File) *os.File {
+	if f == nil {
+		return otherwise
+	}
+	return f
+}
+
+// sealDescriptors marks every descriptor from 3 on as close-on-exec. Go opens
+// its own that way, but whoever started us may have left others open, and those
+// would reach every child. The start of a process clears the mark of what it
+// passes on.
+func sealDescriptors() error {
+	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("mark descriptors close-on-exec: %w", err)
+	}
+	return nil
+}
+
+// startRestricted starts the process from a thread that has given up what the
+// child must not have: a thread's no_new_privs and ambient capabilities are
+// what the child begins with. The thread ends with the goroutine, which never
+// unlocks it.
+func startRestricted(exe string, argv []string, attr *os.ProcAttr, noNewPrivs bool) (*os.Process, error) {
+	var p *os.Process
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if err = restrictThread(noNewPrivs); err == nil {
+			p, err = os.StartProcess(exe, argv, attr)
+		}
+	}()
+	<-done
+	return p, err
+}
+
+func restrictThread(noNewPrivs bool) error {
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return fmt.Errorf("clear ambient capabilities: %w", err)
+	}
+	if !noNewPrivs {
+		return nil
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	return nil
+}
