@@ -431,6 +431,10 @@ func TestSignalReachesExactlyTheProcessThatWasSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer in.Close()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -443,8 +447,12 @@ func TestSignalReachesExactlyTheProcessThatWasSeen(t *testing.T) {
 	if err := signalExactly(other, unix.SIGKILL); err != nil {
 		t.Error(err)
 	}
-	if !ProcessAlive(cmd.Process.Pid) {
-		t.Error("a process with the same id but another start was killed")
+	// An echo proves that it lives: a signal takes effect before the next read.
+	if _, err := in.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := out.Read(make([]byte, 1)); n != 1 {
+		t.Errorf("a process with the same id but another start was killed: %v", err)
 	}
 	if n, err := SignalDescendants(unix.SIGKILL); n < 1 || err != nil {
 		t.Errorf("%d descendants, %v", n, err)
