@@ -130,3 +130,10 @@ func AppendStartup(dst []byte, params []Param) ([]byte, error) {
 	binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start))
 	return dst, nil
 }
+
+// AppendMessage appends a message with a body that is known already, as when one is passed on.
+func AppendMessage(dst []byte, typ byte, body []byte) []byte {
+	dst = append(dst, typ)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(4+len(body)))
+	return append(dst, body...)
+}

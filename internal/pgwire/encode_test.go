@@ -25,6 +25,7 @@ func TestMessagesOnTheWire(t *testing.T) {
 		"SASLInitialResponse":      {AppendSASLInitialResponse(nil, "M", []byte("x")), "p\x00\x00\x00\x0bM\x00\x00\x00\x00\x01x"},
 		"SASLResponse":             {AppendSASLResponse(nil, []byte("x")), "p\x00\x00\x00\x05x"},
 		"Query":                    {AppendQuery(nil, "a"), "Q\x00\x00\x00\x06a\x00"},
+		"any":                      {AppendMessage(nil, 0x78, []byte("ab")), "x\x00\x00\x00\x06ab"},
 		"Sync":                     {AppendSync(nil), "S\x00\x00\x00\x04"},
 		"Terminate":                {AppendTerminate(nil), "X\x00\x00\x00\x04"},
 		"SSLRequest":               {AppendSSLRequest(nil), "\x00\x00\x00\x08\x04\xd2\x16\x2f"},

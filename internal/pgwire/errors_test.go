@@ -64,6 +64,7 @@ func TestParseErrorTakesWhatIsThere(t *testing.T) {
 		"C5710\n\x00\x00":                    {},
 		"C57P011\x00\x00":                    {},
 		"M" + strings.Repeat("m", 5000):      {Message: strings.Repeat("m", maxErrorText)},
+		"VFATAL\x00SFATALE\x00\x00":          {Severity: "FATAL"},
 		"VERROR\x00\x00VFATAL\x00C00000\x00": {Severity: "ERROR"},
 	} {
 		if diff := cmp.Diff(want, ParseError([]byte(in))); diff != "" {

@@ -1,0 +1,71 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+var (
+	// ErrBadPassword says that a client didn't prove to know the password, or that there is no such user.
+	ErrBadPassword = errors.New("password authentication failed")
+	// ErrServerNotProven says that a server accepted a SCRAM proof but couldn't show that it knows the password.
+	ErrServerNotProven = errors.New("server failed to prove that it knows the password")
+)
+
+// PasswordRequiredError says that a server asks for a password and we have none.
+type PasswordRequiredError struct{ Method Method }
+
+func (e *PasswordRequiredError) Error() string {
+	return fmt.Sprintf("server asks for a password (%s), none is known", e.Method)
+}
+
+// MethodError says that a server asks for a method that we don't speak.
+type MethodError struct{ Name string }
+
+func (e *MethodError) Error() string { return "server asks for unsupported authentication " + e.Name }
+
+// ServerError is an ErrorResponse that a server sent instead of letting us in.
+type ServerError struct {
+	Fields pgwire.ErrorFields
+	Body   []byte // the message's body, to be passed on to a client
+}
+
+func (e *ServerError) Error() string {
+	return fmt.Sprintf("server refused the login: %s %s: %s", e.Fields.Severity, e.Fields.Code, e.Fields.Message)
+}
+
+// ProtocolError says that the other side broke the rules of an exchange.
+type ProtocolError struct {
+	Code    string // SQLSTATE
+	Message string // may be sent to the client
+}
+
+func (e *ProtocolError) Error() string { return e.Message }
+
+func protocolError(msg string) error {
+	return &ProtocolError{Code: pgwire.CodeProtocolViolation, Message: msg}
+}
+
+// AppendRefusal appends the ErrorResponse that tells a client why it wasn't let in. A server's own error is passed
+// on as it came; errors of a connection have no answer and append nothing.
+func AppendRefusal(dst []byte, user string, err error) []byte {
+	var server *ServerError
+	var protocol *ProtocolError
+	var method *MethodError
+	var required *PasswordRequiredError
+	switch {
+	case errors.Is(err, ErrBadPassword):
+		msg := fmt.Sprintf("password authentication failed for user \"%s\"", user)
+		return pgwire.AppendError(dst, pgwire.SeverityFatal, pgwire.CodeInvalidPassword, msg, pgwire.Routine("auth_failed"))
+	case errors.As(err, &server):
+		return pgwire.AppendMessage(dst, 'E', server.Body)
+	case errors.As(err, &protocol):
+		return pgwire.AppendError(dst, pgwire.SeverityFatal, protocol.Code, protocol.Message)
+	case errors.As(err, &method), errors.As(err, &required), errors.Is(err, ErrServerNotProven):
+		msg := fmt.Sprintf("unsupported security model for user \"%s\"", user)
+		return pgwire.AppendError(dst, pgwire.SeverityFatal, pgwire.CodeInvalidAuthorization, msg)
+	}
+	return dst
+}

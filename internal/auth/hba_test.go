@@ -1,0 +1,114 @@
+package auth
+
+import (
+	"net/netip"
+	"testing"
+)
+
+func address(t *testing.T, s string) Address {
+	t.Helper()
+	a, err := ParseAddress(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestAddressesMatchAsCIDR(t *testing.T) {
+	for _, tc := range []struct {
+		block, client string
+		want          bool
+	}{
+		{"all", "10.0.0.1", true},
+		{"ALL", "2001:db8::1", true},
+		{"0.0.0.0/0", "203.0.113.9", true},
+		{"0.0.0.0/0", "2001:db8::1", false},
+		{"::0/0", "2001:db8::1", true},
+		{"::0/0", "10.0.0.1", false},
+		{"10.1.0.0/0", "203.0.113.9", true},
+		{"10.0.0.0/8", "10.255.0.1", true},
+		{"10.0.0.0/8", "11.0.0.1", false},
+		{"10.0.0.0/9", "10.127.0.1", true},
+		{"10.0.0.0/9", "10.128.0.1", false},
+		{"192.168.1.4/30", "192.168.1.7", true},
+		{"192.168.1.4/30", "192.168.1.8", false},
+		{"192.168.1.77/24", "192.168.1.3", true},
+		{"192.168.1.77/32", "192.168.1.77", true},
+		{"192.168.1.77/32", "192.168.1.78", false},
+		{"10.0.0.0/8", "::ffff:10.2.3.4", true},
+		{"::ffff:10.0.0.0/104", "10.2.3.4", true},
+		{"::ffff:10.0.0.0/104", "::ffff:11.2.3.4", false},
+		{"2001:db8::/33", "2001:db8:7fff::1", true},
+		{"2001:db8::/33", "2001:db8:8000::1", false},
+		{"fe80::/10", "fe80::1%eth0", true},
+		{"::1/128", "::1", true},
+		{"::1/128", "::2", false},
+	} {
+		rules := []Rule{{Type: Host, Database: "all", User: "all", Address: address(t, tc.block), Method: Trust}}
+		_, ok := Match(rules, Request{Database: "d", User: "u", Addr: netip.MustParseAddr(tc.client)})
+		if ok != tc.want {
+			t.Errorf("%s in %s: %v, want %v", tc.client, tc.block, ok, tc.want)
+		}
+	}
+}
+
+func TestBadAddressesAreRefused(t *testing.T) {
+	for _, s := range []string{"", "10.0.0.1", "10.0.0.0/33", "10.0.0/8", "localhost", "10.0.0.0/x", "::/129", "samenet"} {
+		if a, err := ParseAddress(s); err == nil {
+			t.Errorf("%q: %+v", s, a)
+		}
+	}
+	if _, ok := Match([]Rule{{Database: "all", User: "all"}}, Request{Addr: netip.MustParseAddr("::1")}); ok {
+		t.Error("a rule without an address matched")
+	}
+}
+
+func TestFirstRuleThatFitsWins(t *testing.T) {
+	rules := []Rule{
+		{Host, "sales", "alice", address(t, "10.0.0.0/8"), Trust, 1},
+		{Host, "sales", "ALL", address(t, "all"), Reject, 2},
+		{HostSSL, "all", "bob", address(t, "10.0.0.0/8"), SCRAM, 3},
+		{HostNoSSL, "all", "bob", address(t, "all"), Password, 4},
+		{Host, "hr", "carol", address(t, "all"), All, 5},
+		{Host, "all", "carol", address(t, "192.0.2.0/24"), SCRAM, 6},
+	}
+	for name, tc := range map[string]struct {
+		req    Request
+		line   int // 0: no rule
+		method Method
+	}{
+		"exact":                                {Request{Database: "sales", User: "alice", Addr: netip.MustParseAddr("10.1.1.1")}, 1, Trust},
+		"address differs":                      {Request{Database: "sales", User: "alice", Addr: netip.MustParseAddr("11.1.1.1")}, 2, Reject},
+		"TLS client, host rule":                {Request{Database: "sales", User: "alice", Addr: netip.MustParseAddr("10.1.1.1"), TLS: true}, 1, Trust},
+		"names are case-sensitive":             {Request{Database: "Sales", User: "alice", Addr: netip.MustParseAddr("10.1.1.1")}, 0, ""},
+		"hostssl with TLS":                     {Request{Database: "x", User: "bob", Addr: netip.MustParseAddr("10.1.1.1"), TLS: true}, 3, SCRAM},
+		"hostssl without TLS is refused":       {Request{Database: "x", User: "bob", Addr: netip.MustParseAddr("10.1.1.1")}, 3, Reject},
+		"hostssl elsewhere doesn't refuse":     {Request{Database: "x", User: "bob", Addr: netip.MustParseAddr("11.1.1.1")}, 4, Password},
+		"hostnossl with TLS isn't meant":       {Request{Database: "x", User: "bob", Addr: netip.MustParseAddr("11.1.1.1"), TLS: true}, 0, ""},
+		"alias of a ruled database":            {Request{Database: "people", RealDatabase: "hr", User: "carol", Addr: netip.MustParseAddr("::1")}, 5, All},
+		"alias of another database":            {Request{Database: "people", RealDatabase: "x", User: "carol", Addr: netip.MustParseAddr("::1")}, 0, ""},
+		"a real name doesn't match its alias":  {Request{Database: "x", RealDatabase: "x", User: "carol", Addr: netip.MustParseAddr("192.0.2.1")}, 6, SCRAM},
+		"no rule for the user":                 {Request{Database: "hr", User: "dave", Addr: netip.MustParseAddr("::1")}, 0, ""},
+		"Unix socket counts as without TLS":    {Request{Database: "sales", User: "x", UnixSocket: true}, 2, Reject},
+		"Unix socket isn't in an IPv4 network": {Request{Database: "sales", User: "alice", UnixSocket: true}, 2, Reject},
+	} {
+		rule, ok := Match(rules, tc.req)
+		if ok != (tc.line != 0) || rule.Line != tc.line || rule.Method != tc.method {
+			t.Errorf("%s: line %d, method %q, %v; want line %d, method %q", name, rule.Line, rule.Method, ok, tc.line, tc.method)
+		}
+	}
+	if rules[2].Method != SCRAM {
+		t.Error("Match changed a rule")
+	}
+}
+
+func TestUnixSocketsAreAdmittedByAllAndTheEmptyIPv6Mask(t *testing.T) {
+	for block, want := range map[string]bool{
+		"all": true, "::0/0": true, "0.0.0.0/0": false, "127.0.0.0/8": false, "::1/128": false, "::/8": false,
+	} {
+		rules := []Rule{{Type: Host, Database: "all", User: "all", Address: address(t, block), Method: Trust}}
+		if _, ok := Match(rules, Request{Database: "d", User: "u", UnixSocket: true}); ok != want {
+			t.Errorf("%s: %v, want %v", block, ok, want)
+		}
+	}
+}

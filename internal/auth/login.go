@@ -1,0 +1,173 @@
+package auth
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/xdg-go/scram"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+const (
+	// maxServerMessage bounds what a server may send before it has let us in, in bytes.
+	maxServerMessage = 64 << 10
+	// maxServerMessages bounds how often; an exchange needs four, notices may come in between.
+	maxServerMessages = 100
+)
+
+// LoginOptions are the parts of a login that most callers share between logins.
+type LoginOptions struct {
+	Keys           *ClientKeys // nil derives keys anew
+	ChannelBinding []byte      // EndPoint of the server's certificate over TLS; nil without
+}
+
+// Login authenticates to the server at the other end of rw, up to and including AuthenticationOk. The caller has
+// sent the StartupMessage and goes on reading with ParameterStatus.
+//
+// It returns the method that the server asked for, Trust for none, also with some errors: *ServerError with what
+// the server said, *PasswordRequiredError when password is empty, *MethodError, *ProtocolError, ErrServerNotProven,
+// or those of rw.
+func Login(rw io.ReadWriter, user, password string, opts LoginOptions) (Method, error) {
+	l := login{rw: rw, user: user, password: password, opts: opts, asked: Trust}
+	for range maxServerMessages {
+		typ, body, err := pgwire.ReadMessage(rw, maxServerMessage)
+		if err != nil {
+			return l.asked, fmt.Errorf("read the server's authentication message: %w", err)
+		}
+		switch typ {
+		case 'R':
+			if done, err := l.onAuthentication(body); done || err != nil {
+				return l.asked, err
+			}
+		case 'E':
+			return l.asked, &ServerError{Fields: pgwire.ParseError(body), Body: body}
+		case 'N', 'v':
+			// A notice, or NegotiateProtocolVersion: neither changes what follows, we ask for 3.0 only.
+		default:
+			return l.asked, protocolError(fmt.Sprintf("unexpected message type %d during login", typ))
+		}
+	}
+	return l.asked, protocolError("server sends messages without end during login")
+}
+
+// login is one login under way.
+type login struct {
+	rw             io.ReadWriter
+	user, password string
+	opts           LoginOptions
+	asked          Method
+	entry          *clientEntry
+	conv           *scram.ClientConversation
+	challenged     bool // the server's SCRAM challenge has been answered
+}
+
+// onAuthentication handles one message of type R; done is true after AuthenticationOk.
+func (l *login) onAuthentication(body []byte) (done bool, err error) {
+	if len(body) < 4 {
+		return false, protocolError("authentication message too short")
+	}
+	code, data := binary.BigEndian.Uint32(body), body[4:]
+	switch code {
+	case pgproto3.AuthTypeOk:
+		if l.conv != nil && !l.conv.Valid() {
+			// Somebody who doesn't know the password could have answered so.
+			return false, ErrServerNotProven
+		}
+		return true, nil
+	case pgproto3.AuthTypeSASLContinue, pgproto3.AuthTypeSASLFinal:
+		return false, l.onSASL(code, data)
+	}
+	if l.asked != Trust {
+		return false, protocolError("server asks for authentication twice")
+	}
+	switch code {
+	case pgproto3.AuthTypeCleartextPassword:
+		return false, l.sendPassword(Password, l.password)
+	case pgproto3.AuthTypeMD5Password:
+		if len(data) != 4 {
+			return false, protocolError("md5 salt of the wrong length")
+		}
+		return false, l.sendPassword(MD5, md5Answer(l.user, l.password, [4]byte(data)))
+	case pgproto3.AuthTypeSASL:
+		return false, l.startSASL(body)
+	}
+	return false, &MethodError{Name: methodName(code)}
+}
+
+func (l *login) sendPassword(m Method, answer string) error {
+	l.asked = m
+	if l.password == "" {
+		return &PasswordRequiredError{Method: m}
+	}
+	return send(l.rw, pgwire.AppendPassword(nil, answer))
+}
+
+func (l *login) startSASL(body []byte) error {
+	var offer pgproto3.AuthenticationSASL
+	if err := offer.Decode(body); err != nil {
+		return protocolError("malformed AuthenticationSASL")
+	}
+	plus := l.opts.ChannelBinding != nil && slices.Contains(offer.AuthMechanisms, mechSCRAMPlus)
+	if !plus && !slices.Contains(offer.AuthMechanisms, mechSCRAM) {
+		return &MethodError{Name: fmt.Sprintf("SASL %q", offer.AuthMechanisms)}
+	}
+	l.asked = SCRAM
+	if l.password == "" {
+		return &PasswordRequiredError{Method: SCRAM}
+	}
+	var err error
+	if l.entry, err = l.opts.Keys.entry(l.user, l.password); err != nil {
+		return err
+	}
+	mechanism := mechSCRAM
+	switch {
+	case plus:
+		mechanism = mechSCRAMPlus
+		l.conv = l.entry.client.NewConversationWithChannelBinding(binding(l.opts.ChannelBinding))
+	case l.opts.ChannelBinding != nil:
+		l.conv = l.entry.client.NewConversationAdvertisingChannelBinding()
+	default:
+		l.conv = l.entry.client.NewConversation()
+	}
+	first, err := step(l.conv, "")
+	if err != nil {
+		return err
+	}
+	return send(l.rw, pgwire.AppendSASLInitialResponse(nil, mechanism, []byte(first)))
+}
+
+func (l *login) onSASL(code uint32, data []byte) error {
+	final := code == pgproto3.AuthTypeSASLFinal
+	if l.conv == nil || final != l.challenged {
+		return protocolError("server sends SASL messages out of order")
+	}
+	if final {
+		if _, err := l.conv.Step(string(data)); err != nil || !l.conv.Valid() {
+			return ErrServerNotProven
+		}
+		return nil
+	}
+	l.challenged = true
+	reply, err := l.opts.Keys.answer(l.entry, l.conv, string(data))
+	if err != nil {
+		return err
+	}
+	return send(l.rw, pgwire.AppendSASLResponse(nil, []byte(reply)))
+}
+
+func methodName(code uint32) string {
+	switch code {
+	case 2:
+		return "kerberos"
+	case 7, 8:
+		return "gss"
+	case 9:
+		return "sspi"
+	}
+	return "code " + strconv.FormatUint(uint64(code), 10)
+}

@@ -1,0 +1,78 @@
+package auth
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// PassThrough carries the exchange between a client whose password we don't know and the server that does, up to
+// and including the server's AuthenticationOk, which it doesn't pass on; the results are those of Login.
+//
+// Channel binding can't pass: it binds to our certificate on one side and to the server's on the other. So the
+// PLUS mechanism is taken out of the server's offer, and a client that insists on it is refused by itself.
+func PassThrough(client, server io.ReadWriter) (Method, error) {
+	asked := Trust
+	for range maxServerMessages {
+		typ, body, err := pgwire.ReadMessage(server, maxServerMessage)
+		if err != nil {
+			return asked, fmt.Errorf("read the server's authentication message: %w", err)
+		}
+		switch typ {
+		case 'E':
+			return asked, &ServerError{Fields: pgwire.ParseError(body), Body: body}
+		case 'N', 'v':
+			continue
+		case 'R':
+		default:
+			return asked, protocolError(fmt.Sprintf("unexpected message type %d during login", typ))
+		}
+		if len(body) < 4 {
+			return asked, protocolError("authentication message too short")
+		}
+		code := binary.BigEndian.Uint32(body)
+		if code == pgproto3.AuthTypeOk {
+			return asked, nil
+		}
+		if asked, err = passOn(client, server, code, body, asked); err != nil {
+			return asked, err
+		}
+	}
+	return asked, protocolError("server sends messages without end during login")
+}
+
+// passOn gives one request of the server to the client and the answer, if there is to be one, to the server.
+func passOn(client, server io.ReadWriter, code uint32, body []byte, asked Method) (Method, error) {
+	msg := pgwire.AppendMessage(nil, 'R', body)
+	switch code {
+	case pgproto3.AuthTypeCleartextPassword:
+		asked = Password
+	case pgproto3.AuthTypeMD5Password:
+		asked = MD5
+	case pgproto3.AuthTypeSASL:
+		asked = SCRAM
+		var offer pgproto3.AuthenticationSASL
+		if err := offer.Decode(body); err != nil || !slices.Contains(offer.AuthMechanisms, mechSCRAM) {
+			return asked, &MethodError{Name: fmt.Sprintf("SASL %q", offer.AuthMechanisms)}
+		}
+		msg = pgwire.AppendAuthenticationSASL(nil, mechSCRAM)
+	case pgproto3.AuthTypeSASLContinue:
+	case pgproto3.AuthTypeSASLFinal:
+		return asked, send(client, msg) // the client has nothing to answer
+	default:
+		return asked, &MethodError{Name: methodName(code)}
+	}
+	if err := send(client, msg); err != nil {
+		return asked, err
+	}
+	answer, err := readAnswer(client)
+	if err != nil {
+		return asked, err
+	}
+	return asked, send(server, pgwire.AppendMessage(nil, 'p', answer))
+}

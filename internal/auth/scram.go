@@ -1,0 +1,218 @@
+package auth
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"maps"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/xdg-go/scram"
+	"github.com/xdg-go/stringprep"
+)
+
+// SASL mechanisms, as PostgreSQL names them.
+const (
+	mechSCRAM     = "SCRAM-SHA-256"
+	mechSCRAMPlus = "SCRAM-SHA-256-PLUS"
+)
+
+// DefaultIterations is PostgreSQL's own default of PBKDF2 rounds.
+const DefaultIterations = 4096
+
+const saltLen = 16 // as in PostgreSQL
+
+// Verifier is what is needed to check a client's SCRAM proof. It doesn't hold the password, but stays a secret.
+type Verifier struct {
+	salt       []byte
+	iterations int
+	storedKey  []byte
+	serverKey  []byte
+	doomed     bool // belongs to no user: never succeeds
+}
+
+// String hides the keys.
+func (v Verifier) String() string { return "[verifier]" }
+
+// GoString hides the keys.
+func (v Verifier) GoString() string { return v.String() }
+
+// LogValue hides the keys.
+func (v Verifier) LogValue() slog.Value { return slog.StringValue(v.String()) }
+
+// NewVerifier derives the verifier of a password, which takes about a millisecond for 4096 iterations.
+func NewVerifier(password string, salt []byte, iterations int) (Verifier, error) {
+	client, err := scram.SHA256.NewClientUnprepped("", prepPassword(password), "")
+	if err != nil {
+		return Verifier{}, errors.New("derive SCRAM verifier")
+	}
+	factors := scram.KeyFactors{Salt: string(salt), Iters: iterations}
+	stored, err := client.GetStoredCredentialsWithError(factors)
+	if err != nil {
+		return Verifier{}, errors.New("derive SCRAM verifier: salt or iterations out of range")
+	}
+	return Verifier{salt: salt, iterations: iterations, storedKey: stored.StoredKey, serverKey: stored.ServerKey}, nil
+}
+
+// ParseVerifier reads a verifier as PostgreSQL stores it in pg_authid.rolpassword.
+func ParseVerifier(s string) (Verifier, error) {
+	bad := errors.New("not a SCRAM-SHA-256 verifier")
+	parts := strings.Split(s, "$")
+	if len(parts) != 3 || parts[0] != mechSCRAM {
+		return Verifier{}, bad
+	}
+	rounds, salt, ok1 := strings.Cut(parts[1], ":")
+	stored, server, ok2 := strings.Cut(parts[2], ":")
+	n, err := strconv.Atoi(rounds)
+	if !ok1 || !ok2 || err != nil || n < 1 {
+		return Verifier{}, bad
+	}
+	v := Verifier{iterations: n}
+	for _, field := range []struct {
+		to   *[]byte
+		from string
+	}{{&v.salt, salt}, {&v.storedKey, stored}, {&v.serverKey, server}} {
+		if *field.to, err = base64.StdEncoding.DecodeString(field.from); err != nil {
+			return Verifier{}, bad
+		}
+	}
+	if len(v.salt) == 0 || len(v.storedKey) != sha256.Size || len(v.serverKey) != sha256.Size {
+		return Verifier{}, bad
+	}
+	return v, nil
+}
+
+// credentials is the Verifier as xdg-go/scram wants it.
+func (v Verifier) credentials() scram.StoredCredentials {
+	return scram.StoredCredentials{
+		KeyFactors: scram.KeyFactors{Salt: string(v.salt), Iters: v.iterations},
+		StoredKey:  v.storedKey,
+		ServerKey:  v.serverKey,
+	}
+}
+
+// Verifiers holds a verifier for each user whose password is known, and invents one for everybody else, so that
+// user names can't be probed: an unknown user gets the same salt at each attempt, the same messages and, since
+// nothing is derived at login, the same timing.
+//
+// It is safe for concurrent use.
+type Verifiers struct {
+	secret []byte
+	mu     sync.RWMutex
+	users  map[string]knownUser
+}
+
+type knownUser struct {
+	passwordMAC []byte // tells at a reload whether the password has changed
+	verifier    Verifier
+}
+
+// NewVerifiers returns an empty store. Processes that share secret (32 random bytes) present the same salts, which
+// lets clients keep their derived keys and hides which process answered; nil makes a secret for this process.
+func NewVerifiers(secret []byte) *Verifiers {
+	if secret == nil {
+		secret = make([]byte, sha256.Size)
+		_, _ = rand.Read(secret) // never fails
+	}
+	return &Verifiers{secret: secret, users: make(map[string]knownUser)}
+}
+
+// Replace makes passwords, by user, the whole content of the store. Keys are derived only where a password is new:
+// a millisecond or two each. As in PostgreSQL an empty password is none, and its user can't log in.
+func (vs *Verifiers) Replace(passwords map[string]string) error {
+	vs.mu.RLock()
+	old := maps.Clone(vs.users)
+	vs.mu.RUnlock()
+	users := make(map[string]knownUser, len(passwords))
+	for user, password := range passwords {
+		if password == "" {
+			continue
+		}
+		mac := vs.mac("password", password)
+		if known, ok := old[user]; ok && hmac.Equal(known.passwordMAC, mac) {
+			users[user] = known
+			continue
+		}
+		v, err := NewVerifier(password, vs.salt(user), DefaultIterations)
+		if err != nil {
+			return err
+		}
+		users[user] = knownUser{passwordMAC: mac, verifier: v}
+	}
+	vs.mu.Lock()
+	vs.users = users
+	vs.mu.Unlock()
+	return nil
+}
+
+// Lookup returns the verifier of user, or one that fails whatever the client sends.
+func (vs *Verifiers) Lookup(user string) Verifier {
+	vs.mu.RLock()
+	known, ok := vs.users[user]
+	vs.mu.RUnlock()
+	// Made in both cases, to take the same time.
+	mock := Verifier{
+		salt:       vs.salt(user),
+		iterations: DefaultIterations,
+		storedKey:  vs.mac("stored", user),
+		serverKey:  vs.mac("server", user),
+		doomed:     true,
+	}
+	if ok {
+		return known.verifier
+	}
+	return mock
+}
+
+func (vs *Verifiers) salt(user string) []byte { return vs.mac("salt", user)[:saltLen] }
+
+func (vs *Verifiers) mac(purpose, text string) []byte {
+	m := hmac.New(sha256.New, vs.secret)
+	m.Write([]byte(purpose + "\x00" + text))
+	return m.Sum(nil)
+}
+
+// prepPassword applies SASLprep and, like PostgreSQL, takes the password as it is where that doesn't work.
+func prepPassword(password string) string {
+	if !utf8.ValidString(password) {
+		return password
+	}
+	prepared, err := stringprep.SASLprep.Prepare(password)
+	if err != nil || prepared == "" {
+		return password
+	}
+	return prepared
+}
+
+// EndPoint returns the tls-server-end-point channel binding (RFC 5929) of a server's certificate: a hash of it.
+// It is nil for certificates without a defined hash (Ed25519), with which there is no channel binding.
+//
+// xdg-go/scram has a function for this, which reads the peer's certificate and so serves clients only.
+func EndPoint(cert *x509.Certificate) []byte {
+	switch cert.SignatureAlgorithm {
+	case x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1,
+		x509.SHA256WithRSA, x509.SHA256WithRSAPSS, x509.ECDSAWithSHA256:
+		sum := sha256.Sum256(cert.Raw)
+		return sum[:]
+	case x509.SHA384WithRSA, x509.SHA384WithRSAPSS, x509.ECDSAWithSHA384:
+		sum := sha512.Sum384(cert.Raw)
+		return sum[:]
+	case x509.SHA512WithRSA, x509.SHA512WithRSAPSS, x509.ECDSAWithSHA512:
+		sum := sha512.Sum512(cert.Raw)
+		return sum[:]
+	}
+	return nil
+}
+
+// binding is channel binding data in the form that xdg-go/scram takes.
+func binding(data []byte) scram.ChannelBinding {
+	return scram.ChannelBinding{Type: scram.ChannelBindingTLSServerEndpoint, Data: data}
+}

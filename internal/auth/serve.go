@@ -1,0 +1,145 @@
+package auth
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/xdg-go/scram"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// maxAnswer bounds the body of a client's answer, in bytes. A nonce may be as long as fits.
+const maxAnswer = 16 << 10
+
+// ServeSCRAM verifies the client at the other end of rw by SCRAM-SHA-256, up to and including AuthenticationSASLFinal.
+//
+// AuthenticationOk is left to the caller, and so is the ErrorResponse (see AppendRefusal): a client that is who it
+// says it is may still be refused. channelBinding is the EndPoint of our certificate over TLS, nil without; with it
+// the client may choose SCRAM-SHA-256-PLUS. A wrong password and a mock verifier give ErrBadPassword.
+func ServeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) error {
+	offer := []string{mechSCRAM}
+	if channelBinding != nil {
+		offer = []string{mechSCRAMPlus, mechSCRAM}
+	}
+	if err := send(rw, pgwire.AppendAuthenticationSASL(nil, offer...)); err != nil {
+		return err
+	}
+	body, err := readAnswer(rw)
+	if err != nil {
+		return err
+	}
+	first, err := parseInitial(body, channelBinding != nil)
+	if err != nil {
+		return err
+	}
+	conv, err := conversation(v, channelBinding)
+	if err != nil {
+		return err
+	}
+	challenge, err := conv.Step(first)
+	if err != nil {
+		return firstError(challenge)
+	}
+	if conv.AuthzID() != "" {
+		return &ProtocolError{Code: pgwire.CodeFeatureNotSupported, Message: "client uses authorization identity, but it is not supported"}
+	}
+	if err := send(rw, pgwire.AppendAuthenticationSASLContinue(nil, []byte(challenge))); err != nil {
+		return err
+	}
+	if body, err = readAnswer(rw); err != nil {
+		return err
+	}
+	final, err := conv.Step(string(body))
+	switch {
+	case err != nil && final != scram.ErrInvalidProof:
+		// What xdg-go/scram says quotes the message; the client gets no more than PostgreSQL would tell it.
+		return protocolError("malformed SCRAM message")
+	case err != nil || v.doomed:
+		return ErrBadPassword
+	}
+	return send(rw, pgwire.AppendAuthenticationSASLFinal(nil, []byte(final)))
+}
+
+// conversation ignores the name in the client's message, as PostgreSQL does: v belongs to the name at start-up.
+func conversation(v Verifier, channelBinding []byte) (*scram.ServerConversation, error) {
+	lookup := func(string) (scram.StoredCredentials, error) { return v.credentials(), nil }
+	server, err := scram.SHA256.NewServer(lookup)
+	if err != nil {
+		return nil, fmt.Errorf("set up SCRAM server: %w", err)
+	}
+	if channelBinding != nil {
+		return server.NewConversationWithChannelBinding(binding(channelBinding)), nil
+	}
+	return server.NewConversation(), nil
+}
+
+// parseInitial reads a SASLInitialResponse and checks that mechanism and gs2 header say the same about channel
+// binding: xdg-go/scram doesn't see the mechanism. pgproto3 doesn't check the length within the message.
+func parseInitial(body []byte, plus bool) (string, error) {
+	name, rest, ok := bytes.Cut(body, []byte{0})
+	if !ok || len(rest) < 4 || int64(binary.BigEndian.Uint32(rest)) != int64(len(rest)-4) {
+		return "", protocolError("malformed SASLInitialResponse")
+	}
+	mechanism, first := string(name), string(rest[4:])
+	if mechanism != mechSCRAM && !(plus && mechanism == mechSCRAMPlus) {
+		return "", protocolError("client selected an invalid SASL authentication mechanism")
+	}
+	if bound := strings.HasPrefix(first, "p="); bound != (mechanism == mechSCRAMPlus) {
+		return "", protocolError("SASL mechanism and SCRAM message disagree about channel binding")
+	}
+	return first, nil
+}
+
+// firstError translates the SCRAM error value that goes with a refused client-first message.
+func firstError(value string) error {
+	if value == scram.ErrServerDoesSupportChannelBinding {
+		return &ProtocolError{
+			Code:    pgwire.CodeInvalidAuthorization,
+			Message: "client supports SCRAM channel binding but thinks the server does not",
+		}
+	}
+	return protocolError("malformed SCRAM message")
+}
+
+// ServePassword asks the client for its password in cleartext and compares it; known is false for users without
+// a password, who are asked and refused all the same, and so are empty passwords. AuthenticationOk is left to the caller.
+func ServePassword(rw io.ReadWriter, password string, known bool) error {
+	if err := send(rw, pgwire.AppendAuthenticationCleartext(nil)); err != nil {
+		return err
+	}
+	body, err := readAnswer(rw)
+	if err != nil {
+		return err
+	}
+	got, rest, ok := bytes.Cut(body, []byte{0})
+	if !ok || len(rest) != 0 {
+		return protocolError("invalid password packet size")
+	}
+	if equal := EqualPasswords(string(got), password); !equal || !known || len(got) == 0 {
+		return ErrBadPassword
+	}
+	return nil
+}
+
+// readAnswer reads the body of a client's PasswordMessage, SASLInitialResponse or SASLResponse: all of type p.
+func readAnswer(r io.Reader) ([]byte, error) {
+	typ, body, err := pgwire.ReadMessage(r, maxAnswer)
+	if err != nil {
+		return nil, fmt.Errorf("read the client's authentication message: %w", err)
+	}
+	if typ != 'p' {
+		return nil, protocolError(fmt.Sprintf("expected password response, got message type %d", typ))
+	}
+	return body, nil
+}
+
+func send(w io.Writer, msg []byte) error {
+	if _, err := w.Write(msg); err != nil {
+		return fmt.Errorf("send an authentication message: %w", err)
+	}
+	return nil
+}
