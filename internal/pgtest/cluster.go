@@ -89,7 +89,11 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 		opts.SuperUser = "postgres"
 	}
 	c := &Cluster{opts: opts}
-	if err := c.start(ctx); err != nil {
+	err := c.prepare(ctx)
+	if err == nil {
+		err = c.startNodes(ctx)
+	}
+	if err != nil {
 		var logs strings.Builder
 		c.DumpLogs(&logs)
 		return nil, errors.Join(fmt.Errorf("%w\n%s", err, logs.String()), c.Close())
@@ -97,7 +101,8 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	return c, nil
 }
 
-func (c *Cluster) start(ctx context.Context) (err error) {
+// prepare does everything but start the nodes.
+func (c *Cluster) prepare(ctx context.Context) (err error) {
 	if c.host, err = newHost(c.opts.Env); err != nil {
 		return err
 	}
@@ -115,10 +120,7 @@ func (c *Cluster) start(ctx context.Context) (err error) {
 		c.Nodes = append(c.Nodes, n)
 	}
 	c.primary.Store(c.Nodes[0])
-	if err := c.fillDataDirs(ctx); err != nil {
-		return err
-	}
-	return c.startNodes(ctx)
+	return c.fillDataDirs(ctx)
 }
 
 func (c *Cluster) makeDir() (err error) {

@@ -94,7 +94,7 @@ func (n *Node) Start(ctx context.Context) error {
 	if n.Running() {
 		return fmt.Errorf("start %s: it runs", n.Name)
 	}
-	if err := removeLocks(n.DataDir, n.SocketDir); err != nil {
+	if err := n.clearRemains(ctx); err != nil {
 		return fmt.Errorf("start %s: %w", n.Name, err)
 	}
 	log, err := os.OpenFile(n.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -111,6 +111,21 @@ func (n *Node) Start(ctx context.Context) error {
 	n.exited = make(chan error, 1)
 	go reap(cmd, n.exited)
 	return n.waitReady(ctx, n.exited)
+}
+
+// clearRemains makes sure that nobody works on the data any more, and only then
+// takes a dead postmaster's locks away. Orphaned backends end by themselves soon.
+func (n *Node) clearRemains(ctx context.Context) error {
+	err := poll(ctx, "end of orphans", func() error {
+		if pids := n.processes(); len(pids) > 0 {
+			return fmt.Errorf("processes %v work in the data directory", pids)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return removeLocks(n.DataDir, n.SocketDir)
 }
 
 // reap ends when the process does, which Stop, Kill or Close see to.

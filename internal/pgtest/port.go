@@ -75,3 +75,29 @@ func RefusedAddr(t testing.TB) string {
 	t.Cleanup(r.close)
 	return r.addr()
 }
+
+// SilentAddr returns a host:port that answers no SYN until the test ends: a
+// connection attempt hangs, as to a host that is gone. Its queue of connections
+// that nobody accepts holds one, and that one is ours.
+func SilentAddr(t testing.TB) string {
+	t.Helper()
+	r, err := reservePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.close)
+	raw, err := r.sock.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listenErr error
+	if err := raw.Control(func(fd uintptr) { listenErr = syscall.Listen(int(fd), 0) }); err != nil || listenErr != nil {
+		t.Fatalf("listen without a queue: %v %v", err, listenErr)
+	}
+	filler, err := net.Dial("tcp", r.addr())
+	if err != nil {
+		t.Fatalf("fill the queue: %v", err)
+	}
+	t.Cleanup(func() { _ = filler.Close() })
+	return r.addr()
+}
