@@ -206,6 +206,9 @@ type Paths struct {
 	Admins    string
 	Superuser string
 
+	// MasterKey is the master key; empty means the one in the home directory.
+	MasterKey string
+
 	// Explicit says which files the operator named: those must exist. Its keys are
 	// FileConfig and the other File constants.
 	Explicit map[string]bool

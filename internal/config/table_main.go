@@ -91,7 +91,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.LogLevel },
 		},
 		{
-			Name: "log_path", Kind: String, Default: "pgagroal.log", Later: true,
+			Name: "log_path", Kind: Path, Default: "pgagroal.log", Later: true,
 			Help: "File of the log, with strftime conversions",
 			main: func(c *Config) any { return &c.LogPath },
 		},

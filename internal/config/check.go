@@ -1,0 +1,262 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+)
+
+// CheckEnv is what Check needs to know of the world outside the files.
+type CheckEnv struct {
+	UID        uint32   // user that the daemon and its scripts run as
+	GIDs       []uint32 // its groups, the primary one first
+	TCPPassed  bool     // the service manager passed a listening TCP socket
+	UnixPassed bool     // the service manager passed a listening Unix socket
+	FileLimit  uint64   // soft limit of open files, 0 when it doesn't matter
+
+	// Resolve returns the addresses of a host; nil, or an error, leaves names unresolved, and two
+	// servers are then the same only if their names are.
+	Resolve func(host string) ([]netip.Addr, error)
+}
+
+// reservedFiles is how many descriptors the daemon needs beside those of its connections.
+const reservedFiles = 30
+
+// Check returns everything that forbids to start, or to reload, with c.
+func (c *Config) Check(env CheckEnv) []error {
+	k := checker{c: c, env: env}
+	k.listen()
+	k.sizes()
+	k.users()
+	k.servers()
+	k.pipeline()
+	k.tls()
+	k.health()
+	k.failover()
+	k.limits()
+	return k.errs
+}
+
+type checker struct {
+	c    *Config
+	env  CheckEnv
+	errs []error
+}
+
+// fail reports a problem of a main key.
+func (k *checker) fail(key, format string, args ...any) {
+	k.errs = append(k.errs, &FileError{k.c.Paths.Config, k.c.lines[key], key, fmt.Sprintf(format, args...)})
+}
+
+// failAt reports a problem at a line of file.
+func (k *checker) failAt(file string, line int, format string, args ...any) {
+	k.errs = append(k.errs, &FileError{File: file, Line: line, Msg: fmt.Sprintf(format, args...)})
+}
+
+func (k *checker) listen() {
+	c := k.c
+	if !k.env.TCPPassed {
+		if c.Host == "" {
+			k.fail("host", "not set; name the address to listen on, or * for all")
+		}
+		if c.Port == 0 {
+			k.fail("port", "not set; name the port to listen on")
+		}
+	}
+	if k.env.UnixPassed {
+		return
+	}
+	if c.UnixSocketDir == "" {
+		k.fail("unix_socket_dir", "not set; name an existing directory")
+		return
+	}
+	if info, err := os.Stat(c.UnixSocketDir); err != nil || !info.IsDir() {
+		k.fail("unix_socket_dir", "%s is not a directory; create it, or name another", c.UnixSocketDir)
+	}
+}
+
+func (k *checker) sizes() {
+	c := k.c
+	if k.env.FileLimit > 0 && uint64(c.MaxConnections)+reservedFiles > k.env.FileLimit {
+		k.fail("max_connections", "%d connections need %d open files, and the limit is %d; raise the limit, or lower the value",
+			c.MaxConnections, c.MaxConnections+reservedFiles, k.env.FileLimit)
+	}
+	if len(c.HBA) == 0 {
+		k.failAt(c.Paths.HBA, 0, "there is no entry, so nobody could connect; add one")
+	}
+}
+
+func (k *checker) users() {
+	c := k.c
+	if c.AuthQuery {
+		if c.Superuser == nil {
+			k.fail("auth_query", "on without a superuser; create %s", FileSuperuser)
+		}
+		if len(c.Users)+len(c.FrontendUsers)+len(c.Limits) > 0 {
+			k.fail("auth_query", "on together with users, frontend users or limits; empty those files")
+		}
+	}
+	if c.RotateFrontendPasswordTimeout > 0 && len(c.Users)+len(c.FrontendUsers) == 0 {
+		k.fail("rotate_frontend_password_timeout", "set, but there are no users; add some, or set it to 0")
+	}
+	for _, u := range c.FrontendUsers {
+		if !hasUser(c.Users, u.Name) {
+			k.failAt(c.Paths.Frontend, 0, "the frontend user %s is not in the users file; add it there", u.Name)
+		}
+	}
+}
+
+func hasUser(list []Credential, name string) bool {
+	return slices.ContainsFunc(list, func(u Credential) bool { return u.Name == name })
+}
+
+func (k *checker) servers() {
+	c := k.c
+	if len(c.Servers) == 0 {
+		k.failAt(c.Paths.Config, 0, "there is no server; add a section with host and port")
+	}
+	primary := ""
+	for i, s := range c.Servers {
+		if s.Host == "" {
+			k.failAt(c.Paths.Config, s.Line, "the server [%s] has no host; add it", s.Name)
+		}
+		if s.Port == 0 {
+			k.failAt(c.Paths.Config, s.Line, "the server [%s] has no port; add it", s.Name)
+		}
+		if s.Primary && primary != "" {
+			k.failAt(c.Paths.Config, s.Line, "[%s] and [%s] both say primary = on; keep one", primary, s.Name)
+		}
+		if s.Primary {
+			primary = s.Name
+		}
+		for _, other := range c.Servers[:i] {
+			if k.sameEndpoint(s, other) {
+				k.failAt(c.Paths.Config, s.Line, "[%s] is the same server as [%s]; delete one", s.Name, other.Name)
+			}
+		}
+	}
+}
+
+func (k *checker) sameEndpoint(a, b Server) bool {
+	if a.Port != b.Port || a.Host == "" {
+		return false
+	}
+	if strings.EqualFold(a.Host, b.Host) {
+		return true
+	}
+	for _, x := range k.addresses(a.Host) {
+		if slices.Contains(k.addresses(b.Host), x) {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *checker) addresses(host string) []netip.Addr {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{addr.Unmap()}
+	}
+	if k.env.Resolve == nil || strings.HasPrefix(host, "/") {
+		return nil
+	}
+	found, err := k.env.Resolve(host)
+	if err != nil {
+		return nil
+	}
+	addrs := make([]netip.Addr, 0, len(found))
+	for _, addr := range found {
+		addrs = append(addrs, addr.Unmap())
+	}
+	return addrs
+}
+
+func (k *checker) pipeline() {
+	c := k.c
+	switch c.Pipeline {
+	case PipelineTransaction:
+		k.fail("pipeline", "pipeline = transaction is not available in this version; use session")
+	case PipelinePerformance:
+		if c.Failover {
+			k.fail("pipeline", "performance knows no failover; use session, or failover = off")
+		}
+		if c.DisconnectClient > 0 {
+			k.fail("pipeline", "performance knows no disconnect_client; use session, or set that to 0")
+		}
+	}
+}
+
+// tls refuses TLS as long as there is none: going on in clear text would be worse than stopping.
+func (k *checker) tls() {
+	if k.c.TLS {
+		k.fail("tls", "tls = on is not available in this version; set it to off")
+	}
+	for _, s := range k.c.Servers {
+		if s.TLS {
+			k.failAt(k.c.Paths.Config, s.Line, "[%s]: tls = on is not available in this version; set it to off", s.Name)
+		}
+	}
+}
+
+func (k *checker) health() {
+	c := k.c
+	if c.HealthCheck && c.HealthCheckUser == "" {
+		k.fail("health_check", "on without health_check_user; name the user to log in as")
+	}
+	if c.StartupValidation == StartupOn && c.HealthCheckUser == "" {
+		k.fail("startup_validation", "on without health_check_user; name the user to log in as")
+	}
+}
+
+func (k *checker) failover() {
+	c := k.c
+	if c.Failover && c.FailoverMode == ModeScript && c.FailoverScript == "" {
+		k.fail("failover", "on without failover_script; name the script that promotes")
+	}
+	if c.Failover && len(c.Servers) < 2 {
+		k.fail("failover", "on with fewer than two servers; add a standby")
+	}
+	if c.FailoverNotifyScript != "" {
+		switch c.FailoverScript {
+		case "":
+			k.fail("failover_notify_script", "set without failover_script; set that too")
+		case c.FailoverNotifyScript:
+			k.fail("failover_notify_script", "the same file as failover_script; they do different work, name two")
+		}
+	}
+	if c.ScriptrunnerSocket != "" {
+		return // the scripts run as another user, in a process that checks them itself
+	}
+	for _, s := range []struct {
+		key, path string
+		wanted    bool
+	}{
+		{"failover_script", c.FailoverScript, c.Failover && c.FailoverMode == ModeScript},
+		{"failover_notify_script", c.FailoverNotifyScript, true},
+		{"failover_fence_script", c.FailoverFenceScript, c.Failover},
+	} {
+		if !s.wanted || s.path == "" {
+			continue
+		}
+		if err := CheckScript(s.path, k.env.UID, k.env.GIDs); err != nil {
+			k.fail(s.key, "%v", err)
+		}
+	}
+}
+
+func (k *checker) limits() {
+	c := k.c
+	sum := 0
+	for _, l := range c.Limits {
+		sum += l.MaxSize
+		if sum > c.MaxConnections && sum-l.MaxSize <= c.MaxConnections {
+			k.failAt(c.Paths.Limits, l.Line, "the sizes up to this line add up to %d, and max_connections is %d; lower them, or raise it",
+				sum, c.MaxConnections)
+		}
+		if (l.InitialSize > 0 || l.MinSize > 0) && !hasUser(c.Users, l.User) {
+			k.failAt(c.Paths.Limits, l.Line, "connections can be opened ahead only for a user of the users file, and %s is not there; add it, or drop the sizes",
+				l.User)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"reflect"
+	"strconv"
+)
+
+// Change is one difference between two configurations.
+type Change struct {
+	Key    string // KEY, server.NAME.KEY, server.NAME, or the name of a secondary file's content
+	Old    string // empty for secondary files, which may hold secrets
+	New    string
+	Reload Reload
+}
+
+// Diff lists what differs between a running configuration and a new one, in the table's order.
+// Servers are compared by position: one more at the end is live, anything else needs a restart.
+func Diff(running, fresh *Config) []Change {
+	var changes []Change
+	for _, r := range Keys() {
+		if r.Section != MainSection {
+			continue
+		}
+		was, is := running.comparable(r), fresh.comparable(r)
+		if was != is {
+			changes = append(changes, Change{r.Name, was, is, r.Reload})
+		}
+	}
+	changes = append(changes, diffServers(running.Servers, fresh.Servers)...)
+	for _, part := range []struct {
+		name    string
+		was, is any
+	}{
+		{"hba", running.HBA, fresh.HBA},
+		{"limits", running.Limits, fresh.Limits},
+		{"users", running.Users, fresh.Users},
+		{"frontend_users", running.FrontendUsers, fresh.FrontendUsers},
+		{"admins", running.Admins, fresh.Admins},
+		{"superuser", running.Superuser, fresh.Superuser},
+	} {
+		if !reflect.DeepEqual(part.was, part.is) {
+			changes = append(changes, Change{Key: part.name})
+		}
+	}
+	return changes
+}
+
+// comparable is the value of a key as far as a change of it matters.
+func (c *Config) comparable(r Row) string {
+	switch r.Name {
+	case "pipeline":
+		return c.ResolvedPipeline()
+	case "pidfile":
+		return c.EffectivePIDFile()
+	}
+	return r.format(r.main(c))
+}
+
+func diffServers(running, fresh []Server) []Change {
+	var changes []Change
+	for i := range max(len(running), len(fresh)) {
+		switch {
+		case i >= len(fresh):
+			changes = append(changes, Change{"server." + running[i].Name, running[i].Name, "", Restart})
+		case i >= len(running):
+			changes = append(changes, Change{"server." + fresh[i].Name, "", fresh[i].Name, Live})
+		case running[i].Name != fresh[i].Name:
+			changes = append(changes, Change{"server." + running[i].Name, running[i].Name, fresh[i].Name, Restart})
+		default:
+			changes = append(changes, diffServer(running[i], fresh[i])...)
+		}
+	}
+	return changes
+}
+
+func diffServer(running, fresh Server) []Change {
+	var changes []Change
+	for _, r := range Keys() {
+		if r.Section != ServerSection {
+			continue
+		}
+		was, is := r.format(r.server(&running)), r.format(r.server(&fresh))
+		if was != is {
+			changes = append(changes, Change{"server." + running.Name + "." + r.Name, was, is, r.Reload})
+		}
+	}
+	return changes
+}
+
+// hookKeys are the keys that the supervisor and the runner must agree on.
+var hookKeys = [...]string{
+	"failover_script", "failover_notify_script", "failover_fence_script",
+	"failover_script_timeout", "failover_notify_timeout", "failover_kill_delay",
+}
+
+// HooksDigest returns the SHA-256, in hex, of what the supervisor and the runner must agree on: the
+// paths and times of the hooks, and the name, host and port of each server.
+func (c *Config) HooksDigest() string {
+	h := sha256.New()
+	for _, key := range hookKeys {
+		text, ok := c.Get(key)
+		if !ok {
+			panic("config: no key " + key)
+		}
+		fmt.Fprintf(h, "%s=%s\n", key, strconv.Quote(text))
+	}
+	for _, s := range c.Servers {
+		fmt.Fprintf(h, "%s %s %d\n", strconv.Quote(s.Name), strconv.Quote(s.Host), s.Port)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

@@ -1,0 +1,76 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// FileError is one problem of one file. Msg says what is wrong and, behind a semicolon, what to do.
+type FileError struct {
+	File string
+	Line int    // 0 when the problem belongs to no line
+	Key  string // empty when it belongs to no key
+	Msg  string
+}
+
+// Error returns file:line: key: message.
+func (e *FileError) Error() string { return place(e.File, e.Line, e.Key, e.Msg) }
+
+// Warning is something that an operator should know and that stops nothing.
+type Warning struct {
+	File string
+	Line int
+	Key  string
+	Msg  string
+}
+
+// String returns file:line: key: message.
+func (w Warning) String() string { return place(w.File, w.Line, w.Key, w.Msg) }
+
+func place(file string, line int, key, msg string) string {
+	var b strings.Builder
+	if file != "" {
+		b.WriteString(file)
+		if line > 0 {
+			fmt.Fprintf(&b, ":%d", line)
+		}
+		b.WriteString(": ")
+	}
+	if key != "" {
+		b.WriteString(key + ": ")
+	}
+	b.WriteString(msg)
+	return b.String()
+}
+
+// nearest returns the word of known that is most like word, or "" when none is.
+func nearest(word string, known []string) string {
+	best, least := "", max(2, len(word)/3)+1
+	for _, k := range known {
+		if d := distance(word, k); d < least {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+// distance is the number of single-byte edits between a and b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}

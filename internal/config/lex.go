@@ -1,0 +1,182 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxLine is the longest accepted line of any file, in bytes.
+const maxLine = 16 << 10
+
+// blanks are what may surround a value.
+const blanks = " \t"
+
+// textLine is one line that holds something, without surrounding blanks.
+type textLine struct {
+	no   int // from 1
+	text string
+	err  error // why the line can't be used; text is empty then
+}
+
+// textLines yields the lines of data that are neither empty nor a comment.
+func textLines(data []byte) iter.Seq[textLine] {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	return func(yield func(textLine) bool) {
+		no := 0
+		for raw := range bytes.Lines(data) {
+			no++
+			raw = bytes.TrimRight(raw, "\r\n")
+			l := textLine{no: no, err: usable(raw)}
+			if l.err == nil {
+				l.text = strings.Trim(string(raw), blanks)
+				if l.text == "" || l.text[0] == '#' || l.text[0] == ';' {
+					continue
+				}
+			}
+			if !yield(l) {
+				return
+			}
+		}
+	}
+}
+
+// usable refuses lines that are not text.
+func usable(raw []byte) error {
+	if len(raw) > maxLine {
+		return fmt.Errorf("the line is longer than %d bytes; shorten it", maxLine)
+	}
+	if !utf8.Valid(raw) {
+		return errors.New("the line is not UTF-8; convert the file")
+	}
+	for _, c := range raw {
+		if (c < ' ' && c != '\t') || c == 0x7f {
+			return fmt.Errorf("the line holds the control character 0x%02x; remove it", c)
+		}
+	}
+	return nil
+}
+
+// splitKey cuts a line into its key and the raw text of its value.
+func splitKey(text string) (key, raw string) {
+	i := strings.IndexAny(text, blanks+"=")
+	if i < 0 {
+		return text, ""
+	}
+	return text[:i], strings.TrimLeft(text[i:], blanks+"=")
+}
+
+// plainValue reads the value of an ordinary key: a word, or text in quotes, and an optional
+// comment behind it. given is false when there is nothing at all.
+func plainValue(raw string) (value string, given bool, err error) {
+	if raw == "" {
+		return "", false, nil
+	}
+	var rest string
+	if q := raw[0]; q == '\'' || q == '"' {
+		end := strings.IndexByte(raw[1:], q)
+		if end < 0 {
+			return "", false, fmt.Errorf("the quote %c is never closed; close it at the end of the value", q)
+		}
+		value, rest, given = raw[1:1+end], raw[2+end:], true
+	} else {
+		end := strings.IndexAny(raw, blanks+"#;")
+		if end < 0 {
+			end = len(raw)
+		}
+		value, rest, given = raw[:end], raw[end:], end > 0
+		if strings.ContainsAny(value, `'"`) {
+			return "", false, errors.New("a quote inside the value; put the whole value in the other kind of quotes")
+		}
+	}
+	rest = strings.TrimLeft(rest, blanks)
+	if rest != "" && rest[0] != '#' && rest[0] != ';' {
+		return "", false, fmt.Errorf("more text behind the value: %q; put the whole value in quotes, or # before a comment", rest)
+	}
+	return value, given, nil
+}
+
+// pathValue reads the value of a path key: the rest of the line up to a blank and a #, with quotes
+// removed, \c standing for c, and $NAME replaced from the environment outside single quotes.
+func pathValue(raw string, env func(string) (string, bool)) (value string, given bool, err error) {
+	var out []byte
+	keep := 0 // length of out up to the last byte that isn't a bare blank
+	quote := byte(0)
+	for i := 0; i < len(raw); i++ {
+		c := raw[i]
+		switch {
+		case c == '\\' && i+1 < len(raw):
+			i++
+			out = append(out, raw[i])
+		case c == quote:
+			quote = 0
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote, given = c, true
+		case c == '$' && quote != '\'':
+			name := variableName(raw[i+1:])
+			content, err := lookup(name, env)
+			if err != nil {
+				return "", false, err
+			}
+			i += len(name)
+			out = append(out, content...)
+		case c == '#' && quote == 0 && (i == 0 || strings.IndexByte(blanks, raw[i-1]) >= 0):
+			return string(out[:keep]), given || keep > 0, nil
+		default:
+			out = append(out, c)
+			if quote == 0 && strings.IndexByte(blanks, c) >= 0 {
+				continue
+			}
+		}
+		keep = len(out)
+	}
+	if quote != 0 {
+		return "", false, fmt.Errorf("the quote %c is never closed; close it, or write \\%c for the character", quote, quote)
+	}
+	return string(out[:keep]), given || keep > 0, nil
+}
+
+// variableName returns the letters, digits and underscores that text starts with.
+func variableName(text string) string {
+	for i := range len(text) {
+		c := text[i]
+		if c != '_' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return text[:i]
+		}
+	}
+	return text
+}
+
+func lookup(name string, env func(string) (string, bool)) (string, error) {
+	if name == "" {
+		return "", errors.New("a $ without the name of a variable; write $NAME, or \\$ for the character")
+	}
+	content, ok := env(name)
+	switch {
+	case !ok:
+		return "", fmt.Errorf("the environment has no variable %s; set it, or write \\$ for the character", name)
+	case usable([]byte(content)) != nil:
+		return "", fmt.Errorf("the variable %s holds something that is not a line of text", name)
+	}
+	return content, nil
+}
+
+// quoted prints value so that the reader of r's kind returns it.
+func (r Row) quoted(value string) string {
+	if r.Kind == Path {
+		if value != "" && !strings.ContainsAny(value, blanks+`'"\$#;=`) {
+			return value
+		}
+		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`).Replace(value) + `"`
+	}
+	switch {
+	case strings.Contains(value, "'"):
+		return `"` + value + `"`
+	case value == "", strings.ContainsAny(value, blanks+`"#;=`):
+		return "'" + value + "'"
+	}
+	return value
+}

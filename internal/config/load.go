@@ -1,0 +1,160 @@
+package config
+
+import (
+	"errors"
+	"os"
+)
+
+// Load reads every file of p. The error joins all problems of all files, each a *FileError; there
+// is no configuration then. Call Check on the result before it is put to use.
+func Load(p Paths) (*Config, []Warning, error) {
+	l := loader{paths: p, env: os.LookupEnv}
+	c := l.main()
+	c.Paths = p
+	l.hba(c)
+	l.limits(c)
+	l.credentials(c)
+	l.remarks(c)
+	if len(l.errs) > 0 {
+		return nil, l.warnings, errors.Join(l.errs...)
+	}
+	return c, l.warnings, nil
+}
+
+// LoadHooks reads the main file at path alone: no users and no keys. It is for the runner.
+func LoadHooks(path string) (*Config, error) {
+	l := loader{paths: Paths{Config: path}, env: os.LookupEnv}
+	c := l.main()
+	if len(l.errs) > 0 {
+		return nil, errors.Join(l.errs...)
+	}
+	c.Paths = l.paths
+	return c, nil
+}
+
+type loader struct {
+	paths    Paths
+	env      func(string) (string, bool)
+	key      *MasterKey // derived once, when the first credential needs it
+	warnings []Warning
+	errs     []error
+}
+
+func (l *loader) add(warnings []Warning, errs []error) {
+	l.warnings = append(l.warnings, warnings...)
+	l.errs = append(l.errs, errs...)
+}
+
+// read returns a file's content. An optional file at its default place may be missing: then its
+// path becomes empty and ok is false.
+func (l *loader) read(path *string, name string, required bool) (data []byte, ok bool) {
+	if *path == "" && !required {
+		return nil, false
+	}
+	data, err := os.ReadFile(*path)
+	switch {
+	case err == nil:
+		return data, true
+	case !required && !l.paths.Explicit[name] && errors.Is(err, os.ErrNotExist):
+		*path = ""
+		return nil, false
+	}
+	l.errs = append(l.errs, &FileError{File: *path, Msg: reason(err) + "; " + name + " must be there and readable"})
+	return nil, false
+}
+
+// reason is err without the path, which a FileError has already.
+func reason(err error) string {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+func (l *loader) main() *Config {
+	data, ok := l.read(&l.paths.Config, FileConfig, true)
+	if !ok {
+		return New()
+	}
+	c, warnings, errs := parseMain(l.paths.Config, data, l.env)
+	l.add(warnings, errs)
+	return c
+}
+
+func (l *loader) hba(c *Config) {
+	if data, ok := l.read(&c.Paths.HBA, FileHBA, true); ok {
+		rules, warnings, errs := ParseHBA(c.Paths.HBA, data)
+		l.add(warnings, errs)
+		c.HBA = rules
+	}
+}
+
+func (l *loader) limits(c *Config) {
+	if data, ok := l.read(&c.Paths.Limits, FileLimits, false); ok {
+		limits, warnings, errs := ParseLimits(c.Paths.Limits, data, c.MaxConnections)
+		l.add(warnings, errs)
+		c.Limits = limits
+	}
+}
+
+func (l *loader) credentials(c *Config) {
+	c.Users = l.credentialFile(&c.Paths.Users, FileUsers)
+	c.FrontendUsers = l.credentialFile(&c.Paths.Frontend, FileFrontend)
+	c.Admins = l.credentialFile(&c.Paths.Admins, FileAdmins)
+	super := l.credentialFile(&c.Paths.Superuser, FileSuperuser)
+	switch len(super) {
+	case 0:
+	case 1:
+		c.Superuser = &super[0]
+	default:
+		l.errs = append(l.errs, &FileError{File: c.Paths.Superuser, Msg: "more than one entry; keep the one superuser"})
+	}
+}
+
+func (l *loader) credentialFile(path *string, name string) []Credential {
+	data, ok := l.read(path, name, false)
+	if !ok {
+		return nil
+	}
+	entries, errs := ParseEntries(*path, data)
+	l.errs = append(l.errs, errs...)
+	if len(entries) == 0 || len(errs) > 0 {
+		return nil
+	}
+	if l.key == nil {
+		key, err := l.masterKey()
+		if err != nil {
+			l.errs = append(l.errs, &FileError{File: *path, Msg: err.Error()})
+			return nil
+		}
+		l.key = key
+	}
+	credentials, errs := decryptEntries(*path, entries, l.key)
+	l.errs = append(l.errs, errs...)
+	return credentials
+}
+
+func (l *loader) masterKey() (*MasterKey, error) {
+	path := l.paths.MasterKey
+	if path == "" {
+		var err error
+		if path, err = MasterKeyPath(); err != nil {
+			return nil, err
+		}
+	}
+	return LoadMasterKey(path)
+}
+
+// remarks warns of settings that don't do together what each seems to say.
+func (l *loader) remarks(c *Config) {
+	warn := func(key, msg string) {
+		l.warnings = append(l.warnings, Warning{c.Paths.Config, c.lines[key], key, msg})
+	}
+	if len(c.FrontendUsers) > 0 && c.AllowUnknownUsers {
+		warn("allow_unknown_users", "on although there are frontend users: users without an entry are let in by the server's password")
+	}
+	if c.Management > 0 && len(c.Admins) == 0 {
+		warn("management", "there are no admins, so nobody can log in")
+	}
+}

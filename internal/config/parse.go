@@ -1,0 +1,225 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// mainSections are the sections of the main keys; only the first is required.
+var mainSections = [...]string{"pgagroal", "health_check", "prometheus"}
+
+// removedKeys were keys of older versions of pgagroal; files that still have them load.
+var removedKeys = [...]string{"libev", "buffer_size", "non_blocking"}
+
+// parser reads one main file. It collects every problem instead of stopping at the first.
+type parser struct {
+	file     string
+	env      func(string) (string, bool)
+	rows     []Row
+	c        *Config
+	section  string         // "" before the first one
+	inServer bool           // the last of c.Servers is the section
+	sections map[string]int // line of each section
+	keys     map[string]int // line of each key of a server section
+	warnings []Warning
+	errs     []error
+}
+
+// parseMain reads the text of a main file.
+func parseMain(file string, data []byte, env func(string) (string, bool)) (*Config, []Warning, []error) {
+	p := &parser{file: file, env: env, rows: Keys(), c: New(), sections: map[string]int{}}
+	for l := range textLines(data) {
+		switch {
+		case l.err != nil:
+			p.fail(l.no, "", "%v", l.err)
+		case l.text[0] == '[':
+			p.openSection(l)
+		default:
+			p.assign(l)
+		}
+	}
+	if p.sections[mainSections[0]] == 0 {
+		p.fail(0, "", "there is no section [pgagroal]; add it above the main keys")
+	}
+	p.adjust()
+	return p.c, p.warnings, p.errs
+}
+
+func (p *parser) fail(line int, key, format string, args ...any) {
+	p.errs = append(p.errs, &FileError{p.file, line, key, fmt.Sprintf(format, args...)})
+}
+
+func (p *parser) warn(line int, key, format string, args ...any) {
+	p.warnings = append(p.warnings, Warning{p.file, line, key, fmt.Sprintf(format, args...)})
+}
+
+func (p *parser) openSection(l textLine) {
+	name, _, ok := strings.Cut(l.text[1:], "]")
+	switch {
+	case !ok:
+		p.fail(l.no, "", "a section without its closing bracket; write [name]")
+		return
+	case name == "" || len(name) > 127:
+		p.fail(l.no, "", "a section needs a name of 1 to 127 bytes")
+		return
+	case p.sections[name] != 0:
+		p.fail(l.no, "", "the section [%s] is there already, at line %d; join or rename them", name, p.sections[name])
+	default:
+		p.sections[name] = l.no
+	}
+	p.section = name
+	p.inServer = !slices.Contains(mainSections[:], name)
+	if p.inServer {
+		p.c.Servers = append(p.c.Servers, newServer(name, l.no))
+		p.keys = map[string]int{}
+	}
+}
+
+// assign reads one line with a key and stores its value.
+func (p *parser) assign(l textLine) {
+	key, raw := splitKey(l.text)
+	if p.section == "" {
+		p.fail(l.no, key, "the key stands before any section; move it below [pgagroal]")
+		return
+	}
+	row, ok := p.find(key)
+	if !ok {
+		p.unknown(l.no, key)
+		return
+	}
+	text, given, err := p.value(row, raw)
+	if err != nil {
+		p.fail(l.no, key, "%v", err)
+		return
+	}
+	seen := p.seen()
+	if before := seen[key]; before != 0 {
+		p.warn(l.no, key, "set before at line %d; this line counts", before)
+	}
+	seen[key] = l.no
+	if !given || (text == "" && row.Kind != String && row.Kind != Path && row.Kind != File) {
+		text = row.Default
+		if text == "" {
+			return
+		}
+	}
+	p.store(l.no, row, text)
+}
+
+// seen is where the lines of the present section's keys are kept.
+func (p *parser) seen() map[string]int {
+	if p.inServer {
+		return p.keys
+	}
+	return p.c.lines
+}
+
+func (p *parser) find(key string) (Row, bool) {
+	section := MainSection
+	if p.inServer {
+		section = ServerSection
+	}
+	i := slices.IndexFunc(p.rows, func(r Row) bool { return r.Name == key && r.Section == section })
+	if i < 0 {
+		return Row{}, false
+	}
+	return p.rows[i], true
+}
+
+func (p *parser) value(row Row, raw string) (string, bool, error) {
+	if row.Kind == Path {
+		return pathValue(raw, p.env)
+	}
+	return plainValue(raw)
+}
+
+// store parses text and writes it to the field of row.
+func (p *parser) store(line int, row Row, text string) {
+	v, err := row.parse(text)
+	if err != nil && !p.clamped(line, row, v, err) {
+		p.fail(line, row.Name, "%v", err)
+		return
+	}
+	store(p.field(row), v)
+	later := row.Later && text != row.Default && !sameAsDefault(row, v)
+	if s, ok := v.(string); ok && slices.Contains(row.LaterIf, s) {
+		later = true
+	}
+	if later {
+		p.warn(line, row.Name, "not yet in effect in this version; the value is kept and ignored")
+	}
+}
+
+// clamped says whether the row lets a value beyond a bound become that bound, and warns of it.
+func (p *parser) clamped(line int, row Row, v any, err error) bool {
+	if !errors.Is(err, errRange) {
+		return false
+	}
+	low := v == any(row.Min) || v == any(time.Duration(row.Min)*time.Millisecond)
+	if (low && !row.ClampMin) || (!low && !row.ClampMax) {
+		return false
+	}
+	p.warn(line, row.Name, "%v, which is used instead", err)
+	return true
+}
+
+func (p *parser) field(row Row) any {
+	if row.Section == ServerSection {
+		return row.server(&p.c.Servers[len(p.c.Servers)-1])
+	}
+	return row.main(p.c)
+}
+
+func sameAsDefault(row Row, v any) bool {
+	d, err := row.parse(row.Default)
+	return err == nil && d == v
+}
+
+// unknown reports a key that its section doesn't know.
+func (p *parser) unknown(line int, key string) {
+	if slices.Contains(removedKeys[:], key) {
+		p.warn(line, key, "was removed from pgagroal and is ignored; delete the line")
+		return
+	}
+	var here []string
+	elsewhere := false
+	for _, r := range p.rows {
+		if (r.Section == ServerSection) == p.inServer {
+			here = append(here, r.Name)
+		} else if r.Name == key {
+			elsewhere = true
+		}
+	}
+	near := nearest(strings.ToLower(key), here)
+	switch {
+	case elsewhere && p.inServer:
+		p.fail(line, key, "the key is not one of a server; move it to [pgagroal]")
+	case elsewhere:
+		p.fail(line, key, "the key belongs in the section of a server; move it there")
+	case near != "":
+		p.fail(line, key, "unknown key; did you mean %s?", near)
+	default:
+		p.fail(line, key, "unknown key; delete the line")
+	}
+}
+
+// adjust applies the rules that join two values, as pgagroal always has.
+func (p *parser) adjust() {
+	c := p.c
+	if c.AuthenticationTimeout == 0 {
+		c.AuthenticationTimeout = 5 * time.Second
+		p.warn(c.lines["authentication_timeout"], "authentication_timeout", "0 would let nobody in; 5s is used instead")
+	}
+	for _, k := range []struct {
+		name string
+		d    *time.Duration
+	}{{"health_check_period", &c.HealthCheckPeriod}, {"health_check_timeout", &c.HealthCheckTimeout}} {
+		if *k.d < time.Second && c.HealthCheck {
+			c.HealthCheck = false
+			p.warn(c.lines[k.name], k.name, "less than 1s; health_check is off")
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// DefaultDirectory is where the files are looked up unless told otherwise.
+const DefaultDirectory = "/etc/pgagroal"
+
+// DirectoryVariable names the environment variable that stands for an absent -D.
+const DirectoryVariable = "PGAGROAL_CONFIG_DIR"
+
+// Names of the files in their directory; the keys of Paths.Explicit.
+const (
+	FileConfig    = "pgagroal.conf"
+	FileHBA       = "pgagroal_hba.conf"
+	FileLimits    = "pgagroal_databases.conf"
+	FileUsers     = "pgagroal_users.conf"
+	FileFrontend  = "pgagroal_frontend_users.conf"
+	FileAdmins    = "pgagroal_admins.conf"
+	FileSuperuser = "pgagroal_superuser.conf"
+)
+
+// Flags are the file options of the command line; empty means absent.
+type Flags struct {
+	Directory string // -D
+	Config    string // -c
+	HBA       string // -a
+	Limits    string // -l
+	Users     string // -u
+	Frontend  string // -F
+	Admins    string // -A
+	Superuser string // -S
+}
+
+// FindPaths says where each file is: the flag, else the directory (-D, else PGAGROAL_CONFIG_DIR),
+// else /etc/pgagroal. Call it again before each reload: files may have come and gone.
+func FindPaths(f Flags) (Paths, error) { return findPaths(f, DefaultDirectory) }
+
+func findPaths(f Flags, fallback string) (Paths, error) {
+	dir := f.Directory
+	if dir == "" {
+		dir = os.Getenv(DirectoryVariable)
+	}
+	if dir != "" {
+		if err := readableDirectory(dir); err != nil {
+			return Paths{}, err
+		}
+	}
+	p := Paths{Explicit: map[string]bool{}}
+	for _, file := range []struct {
+		name, flag string
+		path       *string
+	}{
+		{FileConfig, f.Config, &p.Config},
+		{FileHBA, f.HBA, &p.HBA},
+		{FileLimits, f.Limits, &p.Limits},
+		{FileUsers, f.Users, &p.Users},
+		{FileFrontend, f.Frontend, &p.Frontend},
+		{FileAdmins, f.Admins, &p.Admins},
+		{FileSuperuser, f.Superuser, &p.Superuser},
+	} {
+		path, err := locateFile(file.name, file.flag, dir, fallback)
+		if err != nil {
+			return Paths{}, err
+		}
+		*file.path = path
+		if file.flag != "" {
+			p.Explicit[file.name] = true
+		}
+	}
+	return p, nil
+}
+
+// locateFile returns an absolute path, because the daemon changes its directory later.
+func locateFile(name, flag, dir, fallback string) (string, error) {
+	path := filepath.Join(fallback, name)
+	switch {
+	case flag != "":
+		path = flag
+	case dir != "":
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
+			path = filepath.Join(dir, name)
+		}
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("locate %s: %w", name, err)
+	}
+	return abs, nil
+}
+
+func readableDirectory(dir string) error {
+	if _, err := os.ReadDir(dir); err != nil {
+		return fmt.Errorf("configuration directory: %w; name one that exists and can be read", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".")); err != nil {
+		return fmt.Errorf("configuration directory: %w; make it searchable", err)
+	}
+	return nil
+}

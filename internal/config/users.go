@@ -1,0 +1,106 @@
+package config
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Greatest lengths of credentials in bytes, those of pgagroal.
+const (
+	MaxUserName = 127
+	MaxPassword = 8191
+)
+
+// EncryptedEntry is one line of a credential file.
+type EncryptedEntry struct {
+	Name string
+	Blob string // base64, see MasterKey.Decrypt
+	Line int
+}
+
+// ParseEntries reads the text of a credential file: USER:BASE64 in each line.
+func ParseEntries(file string, data []byte) ([]EncryptedEntry, []error) {
+	var (
+		entries []EncryptedEntry
+		errs    []error
+	)
+	lines := map[string]int{}
+	for l := range textLines(data) {
+		e, msg := parseEntry(l)
+		switch {
+		case msg != "":
+		case lines[e.Name] != 0:
+			msg = "the user is there already, in an earlier line; delete one of them"
+		default:
+			lines[e.Name] = l.no
+			entries = append(entries, e)
+			continue
+		}
+		errs = append(errs, &FileError{File: file, Line: l.no, Msg: msg})
+	}
+	return entries, errs
+}
+
+// parseEntry returns an entry, or what is wrong with the line; the message holds none of the blob.
+func parseEntry(l textLine) (EncryptedEntry, string) {
+	if l.err != nil {
+		return EncryptedEntry{}, l.err.Error()
+	}
+	name, blob, _ := strings.Cut(strings.TrimLeft(l.text, ":"), ":")
+	blob, _, _ = strings.Cut(strings.TrimLeft(blob, ":"), ":")
+	switch {
+	case name == "" || blob == "":
+		return EncryptedEntry{}, "not USER:PASSWORD as pgagroal-admin writes it; delete the line and add the user again"
+	case len(name) > MaxUserName:
+		return EncryptedEntry{}, "the name is longer than 127 bytes; use a shorter one"
+	}
+	return EncryptedEntry{name, blob, l.no}, ""
+}
+
+// decryptEntries returns the credentials of entries, in their order.
+func decryptEntries(file string, entries []EncryptedEntry, key *MasterKey) ([]Credential, []error) {
+	var (
+		credentials []Credential
+		errs        []error
+	)
+	for _, e := range entries {
+		password, err := key.Decrypt(e.Blob)
+		msg := ""
+		if err != nil {
+			msg = err.Error() + "; set the password again with pgagroal-admin user edit"
+		} else {
+			msg = refusePassword(password)
+		}
+		if msg != "" {
+			errs = append(errs, &FileError{File: file, Line: e.Line, Msg: msg})
+			continue
+		}
+		credentials = append(credentials, Credential{e.Name, password})
+	}
+	return credentials, errs
+}
+
+// refusePassword says why a password can't be used, without showing it, or returns "".
+func refusePassword(p Secret) string {
+	switch text := p.Reveal(); {
+	case !utf8.ValidString(text):
+		return "the password is not UTF-8; set it again with pgagroal-admin user edit"
+	case strings.Contains(text, "\x00"):
+		return "the password holds a zero byte, which PostgreSQL can't take; set another"
+	case len(text) > MaxPassword:
+		return "the password is longer than 8191 bytes; set a shorter one"
+	}
+	return ""
+}
+
+// CheckCredential says why a name and password can't be stored, or returns "".
+func CheckCredential(name string, password Secret) string {
+	switch {
+	case name == "" || len(name) > MaxUserName:
+		return "a user name has 1 to 127 bytes"
+	case strings.ContainsRune(name, ':') || usable([]byte(name)) != nil || strings.Trim(name, blanks) != name ||
+		name[0] == '#' || name[0] == ';':
+		return "a user name is UTF-8 without colons and control characters, and starts with neither a blank nor # nor ;"
+	}
+	return refusePassword(password)
+}

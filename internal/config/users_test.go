@@ -1,0 +1,275 @@
+package config
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A master key and users that pgagroal-admin 2.2 wrote, with what they decrypt to.
+const (
+	vectorKey  = "bWFzdGVyIHBhc3NwaHJhc2UgIzE=\nLeCEXx/RGW5gMy3uTbgARQ=="
+	vectorRoot = "033d86cdb26fbad93deb17c43a51ee6166ea73303dc269d5a86c188bcc1d76ed48b59a642aa5e885888712573b46d908ff301dba150d90054d85a11c03a1b503"
+
+	vectorUsers = `alice:I6ViGy7Lux2NBYxRMt2LJWqV+aAYmEW/XFXTRy1O1l7o1SOYRTByrQgUxH4Uj+YSd9Y=
+app_rw:Sl7OGt2ZMh2EfyUawf5OC1JmnC02xtd831s9PGMIa5sqnumDa2748UpGBVLhwzgWs2d6SoHFeKtTxEc=
+utf8:7zVn1cymosNH/uFiFMmAqHoCZ3M2TqIuoROSa6VKzUjsMGAXEW2H+TCCFzJhYOTWial9CzImHCnc0oCxlyRLoCCXPQ==
+empty:vdyQO5BduJ+7+TcCDbihUGk5MGOtAdYwGB/7NgV/P/CVs84RmESJSbL643A=
+long64:G/bFexyIJtMdyGDLa/RLNWnot5Sn9y28o9dEgPKRM37KUeMPb7dW8zsfOcZqoC++3sOUWcb0F/SZcagj0v+QhzFYhWyXoUCZQ5Ncxf+fm5U/rrikacRD6WKXeNMiVn+b76mLhiKTfvWxYI3d
+`
+)
+
+var vectorPasswords = []Credential{
+	{"alice", "s3cret"},
+	{"app_rw", `Pa ss:w#rd;="x'`},
+	{"utf8", "пароль-€-漢字"},
+	{"empty", ""},
+	{"long64", Secret(strings.Repeat("x", 64))},
+}
+
+// sharedKey is derived once for all tests: that is the slow part.
+var sharedKey = sync.OnceValues(func() (*MasterKey, error) {
+	salt, err := hex.DecodeString("2de0845f1fd1196e60332dee4db80045")
+	if err != nil {
+		return nil, err
+	}
+	return NewMasterKey("master passphrase #1", salt)
+})
+
+func vectorMasterKey(t *testing.T) *MasterKey {
+	t.Helper()
+	k, err := sharedKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// keyFile writes a master key file in a directory of mode dirMode.
+func keyFile(t *testing.T, content string, dirMode, mode os.FileMode) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), ".pgagroal")
+	path := filepath.Join(dir, "master.key")
+	for _, err := range []error{
+		os.Mkdir(dir, 0o700), os.WriteFile(path, []byte(content), 0o600), os.Chmod(path, mode), os.Chmod(dir, dirMode),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
+}
+
+func TestMasterKeyDerivesTheRootOfTheVectors(t *testing.T) {
+	k := vectorMasterKey(t)
+	if got := hex.EncodeToString([]byte(k.root.Reveal())); got != vectorRoot {
+		t.Errorf("root %s", got)
+	}
+	loaded, err := LoadMasterKey(keyFile(t, vectorKey+"\r\n", 0o700, 0o600))
+	if err != nil || loaded.root != k.root {
+		t.Errorf("the key file gives another root: %v", err)
+	}
+}
+
+func TestUsersFileOfPgagroalDecrypts(t *testing.T) {
+	entries, errs := ParseEntries("f", []byte("# users\n\n  "+vectorUsers))
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	got, errs := decryptEntries("f", entries, vectorMasterKey(t))
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	if d := cmp.Diff(vectorPasswords, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestEntryNonceIsTheDerivedOne(t *testing.T) {
+	entries, _ := ParseEntries("f", []byte(vectorUsers))
+	for _, e := range entries {
+		blob, err := base64.StdEncoding.DecodeString(e.Blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, nonce, err := vectorMasterKey(t).entryCipher(blob[:saltSize])
+		if err != nil || !bytes.Equal(nonce, blob[saltSize:saltSize+nonceSize]) {
+			t.Errorf("%s: nonce %x, %v", e.Name, nonce, err)
+		}
+	}
+}
+
+func TestEncryptedPasswordsDecrypt(t *testing.T) {
+	k := vectorMasterKey(t)
+	for _, p := range []Secret{"", "x", "пароль", Secret(strings.Repeat("y", MaxPassword))} {
+		a, err := k.Encrypt(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := k.Encrypt(p)
+		if err != nil || a == b {
+			t.Errorf("two entries for one password are the same: %v", err)
+		}
+		if got, err := k.Decrypt(a); err != nil || got != p {
+			t.Errorf("a password of %d bytes comes back as %d bytes, %v", len(p), len(got), err)
+		}
+	}
+}
+
+func TestChangedEntriesAreRefused(t *testing.T) {
+	k := vectorMasterKey(t)
+	entries, _ := ParseEntries("f", []byte(vectorUsers))
+	for _, e := range entries {
+		blob, err := base64.StdEncoding.DecodeString(e.Blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range blob {
+			bad := bytes.Clone(blob)
+			bad[i] ^= 1 << (i % 8)
+			if _, err := k.Decrypt(base64.StdEncoding.EncodeToString(bad)); err == nil {
+				t.Errorf("%s: a change of byte %d goes unseen", e.Name, i)
+			}
+		}
+		for _, n := range []int{0, 10, 20, 28, 43} {
+			if _, err := k.Decrypt(base64.StdEncoding.EncodeToString(blob[:n])); err == nil || !strings.Contains(err.Error(), "short") {
+				t.Errorf("%s: %d bytes: %v", e.Name, n, err)
+			}
+		}
+	}
+}
+
+func TestOtherMasterKeysAreRefused(t *testing.T) {
+	entries, _ := ParseEntries("f", []byte(vectorUsers))
+	salt, _ := hex.DecodeString("2de0845f1fd1196e60332dee4db80045")
+	other := bytes.Clone(salt)
+	other[0] ^= 1
+	for _, k := range []struct {
+		passphrase Secret
+		salt       []byte
+	}{{"master passphrase #2", salt}, {"master passphrase #1", other}} {
+		key, err := NewMasterKey(k.passphrase, k.salt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := key.Decrypt(entries[0].Blob); err == nil {
+			t.Error("another key decrypts the entry")
+		}
+	}
+}
+
+func TestInvalidMasterKeyFiles(t *testing.T) {
+	first, second, _ := strings.Cut(vectorKey, "\n")
+	for name, path := range map[string]string{
+		"one line":            keyFile(t, first, 0o700, 0o600),
+		"short salt":          keyFile(t, first+"\nLeCEXx/RGW4=", 0o700, 0o600),
+		"salt not base64":     keyFile(t, first+"\n???", 0o700, 0o600),
+		"key not base64":      keyFile(t, "???\n"+second, 0o700, 0o600),
+		"empty":               keyFile(t, "", 0o700, 0o600),
+		"file group readable": keyFile(t, vectorKey, 0o700, 0o640),
+		"file for others":     keyFile(t, vectorKey, 0o700, 0o601),
+		"directory group":     keyFile(t, vectorKey, 0o750, 0o600),
+		"directory others":    keyFile(t, vectorKey, 0o701, 0o600),
+		"missing":             filepath.Join(t.TempDir(), "master.key"),
+	} {
+		if k, err := LoadMasterKey(path); k != nil || !errors.Is(err, errMasterKey) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWriteMasterKeyNeverReplacesOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "home", ".pgagroal", "master.key")
+	if err := WriteMasterKey(path, "a passphrase"); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteMasterKey(path, "another"); !errors.Is(err, os.ErrExist) {
+		t.Errorf("a second key: %v", err)
+	}
+	after, _ := os.ReadFile(path)
+	if !bytes.Equal(before, after) || !strings.HasPrefix(string(after), base64.StdEncoding.EncodeToString([]byte("a passphrase"))+"\n") {
+		t.Error("the file is not the first key")
+	}
+	if _, err := LoadMasterKey(path); err != nil {
+		t.Errorf("it doesn't load: %v", err)
+	}
+}
+
+func TestMasterKeyPathFollowsHome(t *testing.T) {
+	t.Setenv("HOME", "/home/somebody")
+	if p, err := MasterKeyPath(); err != nil || p != "/home/somebody/.pgagroal/master.key" {
+		t.Errorf("%s, %v", p, err)
+	}
+	t.Setenv("HOME", "")
+	if p, err := MasterKeyPath(); err != nil || !filepath.IsAbs(p) || !strings.HasSuffix(p, "/.pgagroal/master.key") {
+		t.Errorf("without HOME: %s, %v", p, err)
+	}
+}
+
+func TestBadCredentialLinesAreNamedWithoutTheirContent(t *testing.T) {
+	k := vectorMasterKey(t)
+	blob := func(p Secret) string {
+		b, err := k.Encrypt(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for name, c := range map[string]struct {
+		text string
+		line int
+	}{
+		"no colon":     {"x\n", 1},
+		"no password":  {"# c\nalice:\n", 2},
+		"no name":      {":" + blob("p") + "\n", 1},
+		"duplicate":    {"a:" + blob("p") + "\na:" + blob("q"), 2},
+		"not base64":   {"a:sec!ret", 1},
+		"not UTF-8":    {"\n\na:" + blob("hunter\xff2"), 3},
+		"zero byte":    {"a:" + blob("hunter\x002"), 1},
+		"too long":     {"a:" + blob(Secret(strings.Repeat("hunter2", 1200))), 1},
+		"name too big": {strings.Repeat("n", 128) + ":" + blob("p"), 1},
+	} {
+		entries, errs := ParseEntries("users", []byte(c.text))
+		_, more := decryptEntries("users", entries, k)
+		errs = append(errs, more...)
+		var fe *FileError
+		if len(errs) != 1 || !errors.As(errs[0], &fe) || fe.Line != c.line || fe.File != "users" {
+			t.Errorf("%s: %v", name, errs)
+			continue
+		}
+		if strings.Contains(fe.Error(), "hunter") || strings.Contains(fe.Error(), "sec!ret") {
+			t.Errorf("%s: the message shows the content: %s", name, fe)
+		}
+	}
+	if _, errs := ParseEntries("f", []byte("a::"+blob("p")+":more\n")); len(errs) > 0 {
+		t.Errorf("runs of colons, as pgagroal reads them: %v", errs)
+	}
+	if _, errs := decryptEntries("f", []EncryptedEntry{{"token", blob(Secret(strings.Repeat("t", 1900))), 1}}, k); len(errs) > 0 {
+		t.Errorf("a token of 1900 bytes: %v", errs)
+	}
+}
+
+func TestNamesThatAFileCanNotHold(t *testing.T) {
+	for _, name := range []string{"", "a:b", " a", "#a", ";a", "a\nb", "a\xff", strings.Repeat("a", 128)} {
+		if CheckCredential(name, "p") == "" {
+			t.Errorf("%q is taken", name)
+		}
+	}
+	for _, name := range []string{"a", "größe", "a b", "a#b", strings.Repeat("a", 127)} {
+		if msg := CheckCredential(name, ""); msg != "" {
+			t.Errorf("%q: %s", name, msg)
+		}
+	}
+}
