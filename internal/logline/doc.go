@@ -1,0 +1,9 @@
+// Package logline writes the log lines of all our daemons: one line per event,
+// beginning with the time as log_line_prefix formats it, the level, the process
+// and its id, then the message and its fields.
+//
+//	2026-11-22 20:30:00 INFO  supervisor[4711] worker is ready worker=2 pid=4720
+//
+// A line never holds a line end or another control character of a field: what
+// comes from outside is quoted.
+package logline

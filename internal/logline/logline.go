@@ -1,0 +1,167 @@
+package logline
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/ncruces/go-strftime"
+)
+
+// Levels beyond those of slog.
+const (
+	LevelTrace = slog.Level(-8)
+	LevelFatal = slog.Level(12)
+)
+
+// New returns a logger that writes one line per event of level or above to w,
+// each in one Write. prefix is a strftime format, process the name of the
+// process, such as "worker 2".
+func New(w io.Writer, prefix string, level slog.Leveler, process string) *slog.Logger {
+	return slog.New(&handler{
+		w: w, mu: &sync.Mutex{}, prefix: prefix, level: level,
+		process: process + "[" + strconv.Itoa(os.Getpid()) + "]",
+	})
+}
+
+// Level returns the level of a log_level word: trace, debug, debug1 to debug5,
+// info, warn, error or fatal. Any other word is info.
+func Level(word string) slog.Level {
+	switch word {
+	case "trace", "debug2", "debug3", "debug4", "debug5":
+		return LevelTrace
+	case "debug", "debug1":
+		return slog.LevelDebug
+	case "warn":
+		return slog.LevelWarn
+	case "error":
+		return slog.LevelError
+	case "fatal":
+		return LevelFatal
+	}
+	return slog.LevelInfo
+}
+
+// handler writes lines. Copies made for a logger with fields share mu.
+type handler struct {
+	mu      *sync.Mutex
+	w       io.Writer
+	prefix  string
+	level   slog.Leveler
+	process string
+	fields  []byte // rendered, each with a blank in front
+	group   string // with a dot at the end, or empty
+}
+
+// Enabled says whether lines of level are written.
+func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level.Level() }
+
+// Handle writes one line.
+func (h *handler) Handle(_ context.Context, r slog.Record) error {
+	var b bytes.Buffer
+	when := r.Time
+	if when.IsZero() {
+		when = time.Now()
+	}
+	if h.prefix != "" {
+		b.WriteString(clean(strftime.Format(h.prefix, when)))
+		b.WriteByte(' ')
+	}
+	fmt.Fprintf(&b, "%-5s %s %s", name(r.Level), h.process, clean(r.Message))
+	b.Write(h.fields)
+	r.Attrs(func(a slog.Attr) bool {
+		appendAttr(&b, h.group, a)
+		return true
+	})
+	b.WriteByte('\n')
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := h.w.Write(b.Bytes())
+	return err
+}
+
+// WithAttrs returns a handler whose lines all have attrs.
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	var b bytes.Buffer
+	b.Write(h.fields)
+	for _, a := range attrs {
+		appendAttr(&b, h.group, a)
+	}
+	c := *h
+	c.fields = b.Bytes()
+	return &c
+}
+
+// WithGroup returns a handler that puts name and a dot before later fields.
+func (h *handler) WithGroup(name string) slog.Handler {
+	if name == "" {
+		return h
+	}
+	c := *h
+	c.group += name + "."
+	return &c
+}
+
+func appendAttr(b *bytes.Buffer, group string, a slog.Attr) {
+	v := a.Value.Resolve()
+	if v.Kind() == slog.KindGroup {
+		if a.Key != "" {
+			group += a.Key + "."
+		}
+		for _, g := range v.Group() {
+			appendAttr(b, group, g)
+		}
+		return
+	}
+	if a.Key == "" {
+		return
+	}
+	b.WriteByte(' ')
+	b.WriteString(clean(group + a.Key))
+	b.WriteByte('=')
+	b.WriteString(quote(v.String()))
+}
+
+// quote returns text as it is when it reads as one word, else in quotes.
+func quote(text string) string {
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool {
+		return r == '"' || r == '=' || r == unicode.ReplacementChar || unicode.IsSpace(r) || !unicode.IsPrint(r)
+	}) {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+// clean keeps a line one line.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return ' '
+		}
+		return r
+	}, text)
+}
+
+func name(l slog.Level) string {
+	switch {
+	case l < slog.LevelDebug:
+		return "TRACE"
+	case l < slog.LevelInfo:
+		return "DEBUG"
+	case l < slog.LevelWarn:
+		return "INFO"
+	case l < slog.LevelError:
+		return "WARN"
+	case l < LevelFatal:
+		return "ERROR"
+	}
+	return "FATAL"
+}
