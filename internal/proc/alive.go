@@ -4,44 +4,49 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// stat is what we need of /proc/PID/stat.
-type stat struct {
-	pid, ppid, pgid int
+// Process is a process as it was when it was looked at.
+type Process struct {
+	PID, PPID, PGID int
 	state           byte
-	start           string // since boot, in clock ticks: with pid it names a process for good
+	start           string // since boot, in clock ticks: with the id it names a process for good
 }
 
-func (s stat) dead() bool { return s.state == 'Z' || s.state == 'X' }
+// Key names the process among all since boot.
+func (p Process) Key() string { return strconv.Itoa(p.PID) + "/" + p.start }
 
-func readStat(pid int) (stat, error) {
+func (p Process) dead() bool { return p.state == 'Z' || p.state == 'X' }
+
+func readStat(pid int) (Process, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return stat{}, err
+		return Process{}, err
 	}
 	return parseStat(pid, string(b))
 }
 
 // parseStat reads from the last parenthesis on: the name before it may hold
 // anything, parentheses and blanks included.
-func parseStat(pid int, line string) (stat, error) {
+func parseStat(pid int, line string) (Process, error) {
 	i := strings.LastIndexByte(line, ')')
 	f := strings.Fields(line[i+1:])
 	if i < 0 || len(f) < 20 {
-		return stat{}, fmt.Errorf("process %d: stat can't be read", pid)
+		return Process{}, fmt.Errorf("process %d: stat can't be read", pid)
 	}
 	ppid, err1 := strconv.Atoi(f[1])
 	pgid, err2 := strconv.Atoi(f[2])
-	return stat{pid: pid, state: f[0][0], ppid: ppid, pgid: pgid, start: f[19]}, errors.Join(err1, err2)
+	return Process{PID: pid, PPID: ppid, PGID: pgid, state: f[0][0], start: f[19]}, errors.Join(err1, err2)
 }
 
 // processes returns all that /proc shows, zombies included.
-func processes() ([]stat, error) {
+func processes() ([]Process, error) {
 	d, err := os.Open("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
@@ -51,7 +56,7 @@ func processes() ([]stat, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
-	var all []stat
+	var all []Process
 	for _, n := range names {
 		pid, err := strconv.Atoi(n)
 		if err != nil {
@@ -92,7 +97,7 @@ func GroupEmpty(pgid int) bool {
 	}
 	seen := false
 	for _, st := range all {
-		if st.pgid != pgid {
+		if st.PGID != pgid {
 			continue
 		}
 		seen = true
@@ -103,67 +108,64 @@ func GroupEmpty(pgid int) bool {
 	return seen || errors.Is(unix.Kill(-pgid, 0), unix.ESRCH)
 }
 
-// descendants returns the processes below pid, parents first, zombies included.
-func descendants(pid int) ([]stat, error) {
+// Descendants returns the living processes below this one, parents first. Only
+// in a Subreaper these are all that it and its children have started.
+func Descendants() ([]Process, error) {
 	all, err := processes()
 	if err != nil {
 		return nil, err
 	}
-	children := map[int][]stat{}
+	children := map[int][]Process{}
 	for _, st := range all {
-		children[st.ppid] = append(children[st.ppid], st)
+		children[st.PPID] = append(children[st.PPID], st)
 	}
-	var below []stat
-	for todo := []int{pid}; len(todo) > 0; todo = todo[1:] {
+	var below []Process
+	for todo := []int{os.Getpid()}; len(todo) > 0; todo = todo[1:] {
 		for _, c := range children[todo[0]] {
-			below = append(below, c)
-			todo = append(todo, c.pid)
+			if !c.dead() {
+				below = append(below, c)
+				todo = append(todo, c.PID)
+			}
 		}
 	}
 	return below, nil
 }
 
-// SignalDescendants sends sig to every living process below this one and
-// returns how many there were. It takes a Subreaper for this to mean all: else
-// those whose parent has died are out of sight.
-func SignalDescendants(sig unix.Signal) (int, error) {
-	below, err := descendants(os.Getpid())
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	var failed error
-	for _, st := range below {
-		if st.dead() {
-			continue
-		}
-		n++
-		// One that has become another user must not save the others.
-		failed = errors.Join(failed, signalExactly(st, sig))
-	}
-	return n, failed
-}
-
-// signalExactly signals the process that st was read of, and none that has got
-// the same id since.
-func signalExactly(st stat, sig unix.Signal) error {
-	fd, err := unix.PidfdOpen(st.pid, 0)
+// Signal signals this very process, and none that has got the same id since. A
+// process that is gone is no error.
+func (p Process) Signal(sig syscall.Signal) error {
+	fd, err := unix.PidfdOpen(p.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("signal process %d: %w", st.pid, err)
+		return fmt.Errorf("signal process %d: %w", p.PID, err)
 	}
 	defer unix.Close(fd)
-	now, err := readStat(st.pid)
-	if err != nil || now.start != st.start {
+	now, err := readStat(p.PID)
+	if err != nil || now.start != p.start {
 		return nil
 	}
 	err = unix.PidfdSendSignal(fd, sig, nil, 0)
 	if err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("signal process %d: %w", st.pid, err)
+		return fmt.Errorf("signal process %d: %w", p.PID, err)
 	}
 	return nil
+}
+
+// Variable returns a variable of the environment that the process was executed
+// with. ok is false too when it may not be read.
+func (p Process) Variable(name string) (value string, ok bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/environ")
+	if err != nil {
+		return "", false
+	}
+	for v := range strings.SplitSeq(string(b), "\x00") {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
 }
 
 // ReapOrphans collects the zombies among the children of this process, except
@@ -174,18 +176,12 @@ func ReapOrphans(except ...int) error {
 		return err
 	}
 	self := os.Getpid()
-next:
 	for _, st := range all {
-		if st.ppid != self || st.state != 'Z' {
+		if st.PPID != self || st.state != 'Z' || slices.Contains(except, st.PID) {
 			continue
 		}
-		for _, pid := range except {
-			if st.pid == pid {
-				continue next
-			}
-		}
-		if _, err := unix.Wait4(st.pid, nil, unix.WNOHANG, nil); err != nil && !errors.Is(err, unix.ECHILD) {
-			return fmt.Errorf("reap process %d: %w", st.pid, err)
+		if _, err := unix.Wait4(st.PID, nil, unix.WNOHANG, nil); err != nil && !errors.Is(err, unix.ECHILD) {
+			return fmt.Errorf("reap process %d: %w", st.PID, err)
 		}
 	}
 	return nil

@@ -414,7 +414,7 @@ func TestGroupOutlivesItsLeader(t *testing.T) {
 func TestStatOfAProcessWithAnAwkwardName(t *testing.T) {
 	line := "42 (a) Z 1 (b) S 7 8 9 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 4711 0"
 	st, err := parseStat(42, line)
-	if err != nil || st.state != 'S' || st.ppid != 7 || st.pgid != 8 || st.start != "4711" {
+	if err != nil || st.state != 'S' || st.PPID != 7 || st.PGID != 8 || st.start != "4711" {
 		t.Errorf("%+v, %v", st, err)
 	}
 	for _, bad := range []string{"", "42 (a", "42 (a) S 1 2", "42 (a) S x 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19"} {
@@ -426,6 +426,7 @@ func TestStatOfAProcessWithAnAwkwardName(t *testing.T) {
 
 func TestSignalReachesExactlyTheProcessThatWasSeen(t *testing.T) {
 	cmd := exec.Command("/bin/cat")
+	cmd.Env = []string{"OTHER=1", "MARK=a b=c"}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -444,7 +445,7 @@ func TestSignalReachesExactlyTheProcessThatWasSeen(t *testing.T) {
 	}
 	other := st
 	other.start = "1"
-	if err := signalExactly(other, unix.SIGKILL); err != nil {
+	if err := other.Signal(unix.SIGKILL); err != nil {
 		t.Error(err)
 	}
 	// An echo proves that it lives: a signal takes effect before the next read.
@@ -454,8 +455,15 @@ func TestSignalReachesExactlyTheProcessThatWasSeen(t *testing.T) {
 	if n, err := out.Read(make([]byte, 1)); n != 1 {
 		t.Errorf("a process with the same id but another start was killed: %v", err)
 	}
-	if n, err := SignalDescendants(unix.SIGKILL); n < 1 || err != nil {
-		t.Errorf("%d descendants, %v", n, err)
+	below, err := Descendants()
+	if err != nil || !slices.ContainsFunc(below, func(p Process) bool { return p.Key() == st.Key() }) {
+		t.Fatalf("not among the descendants %+v, %v", below, err)
+	}
+	if v, ok := st.Variable("MARK"); !ok || v != "a b=c" {
+		t.Errorf("variable MARK is %q, %v", v, ok)
+	}
+	if err := st.Signal(unix.SIGKILL); err != nil {
+		t.Error(err)
 	}
 	var exit *exec.ExitError
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {

@@ -48,7 +48,7 @@ func spawn(exe string, s Spec) (*os.Process, error) {
 		Files: append([]*os.File{null, orFile(s.Stdout, os.Stdout), orFile(s.Stderr, os.Stderr)}, s.Files...),
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Credential: s.Credential},
 	}
-	if err := sealDescriptors(); err != nil {
+	if err := SealDescriptors(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Role, err)
 	}
 	p, err := startRestricted(exe, []string{s.Argv0}, attr, s.NoNewPrivs)
@@ -72,11 +72,11 @@ func orFile(f, otherwise *os.File) *os.File {
 	return f
 }
 
-// sealDescriptors marks every descriptor from 3 on as close-on-exec. Go opens
-// its own that way, but whoever started us may have left others open, and those
-// would reach every child. The start of a process clears the mark of what it
+// SealDescriptors marks every descriptor from 3 on as close-on-exec; Spawn does
+// it itself. Go opens its own that way, but whoever started us may have left
+// others open, and those would reach every child. The start of a process clears the mark of what it
 // passes on.
-func sealDescriptors() error {
+func SealDescriptors() error {
 	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("mark descriptors close-on-exec: %w", err)
 	}
