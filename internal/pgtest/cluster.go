@@ -169,7 +169,7 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 		return err
 	}
 	err := each(standbys, func(n *Node) error {
-		if err := n.writeStandby(primary.Host, primary.Port); err != nil {
+		if err := n.makeStandby(ctx, primary); err != nil {
 			return err
 		}
 		if err := n.startFirst(ctx); err != nil {
@@ -181,6 +181,20 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 		return err
 	}
 	return primary.Set(ctx, "synchronous_standby_names", c.opts.SyncStandbys)
+}
+
+// makeStandby prepares the first start of a standby. A standby refuses settings
+// that are lower than those in its control file, which in a cold backup are
+// initdb's; only a backup of the running primary has the primary's.
+func (n *Node) makeStandby(ctx context.Context, primary *Node) error {
+	for _, key := range []string{
+		"max_connections", "max_worker_processes", "max_wal_senders", "max_prepared_transactions", "max_locks_per_transaction",
+	} {
+		if _, given := n.cluster.opts.Extra[key]; given {
+			return n.baseBackup(ctx, primary)
+		}
+	}
+	return n.writeStandby(primary.Host, primary.Port)
 }
 
 // Primary returns the node that Start made primary, or the one that Node.Promote

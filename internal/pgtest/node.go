@@ -43,6 +43,9 @@ func newNode(c *Cluster, name string) (*Node, error) {
 	if err := c.host.privateDir(base); err != nil {
 		return nil, fmt.Errorf("make directory of %s: %w", name, err)
 	}
+	if err := c.host.writeFile(n.LogFile, nil); err != nil { // the server's user, too, can append to it
+		return nil, fmt.Errorf("make log of %s: %w", name, err)
+	}
 	if err := n.choosePort(); err != nil {
 		return nil, err
 	}
@@ -97,7 +100,7 @@ func (n *Node) Start(ctx context.Context) error {
 	if err := n.clearRemains(ctx); err != nil {
 		return fmt.Errorf("start %s: %w", n.Name, err)
 	}
-	log, err := os.OpenFile(n.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(n.LogFile, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", n.Name, err)
 	}

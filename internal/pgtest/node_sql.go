@@ -138,16 +138,20 @@ func (n *Node) Rejoin(ctx context.Context, upstream *Node) error {
 	if err := n.Kill(); err != nil {
 		return fmt.Errorf("rejoin: %w", err)
 	}
-	if err := os.RemoveAll(n.DataDir); err != nil {
-		return fmt.Errorf("rejoin: %w", err)
-	}
-	err := n.cluster.host.run(ctx, n.SocketDir, "pg_basebackup", "-D", n.DataDir, "-R", "-X", "stream", "-c", "fast",
-		"--no-sync", "-d", n.conninfo(upstream.Host, upstream.Port))
-	if err != nil {
+	if err := n.baseBackup(ctx, upstream); err != nil {
 		return fmt.Errorf("rejoin: %w", err)
 	}
 	if err := n.Start(ctx); err != nil {
 		return fmt.Errorf("rejoin: %w", err)
 	}
 	return n.WaitStreaming(ctx, upstream)
+}
+
+// baseBackup replaces the stopped node's data by upstream's, as a standby of it.
+func (n *Node) baseBackup(ctx context.Context, upstream *Node) error {
+	if err := os.RemoveAll(n.DataDir); err != nil {
+		return fmt.Errorf("remove data of %s: %w", n.Name, err)
+	}
+	return n.cluster.host.run(ctx, n.SocketDir, "pg_basebackup", "-D", n.DataDir, "-R", "-X", "stream", "-c", "fast",
+		"--no-sync", "-d", n.conninfo(upstream.Host, upstream.Port))
 }
