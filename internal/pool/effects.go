@@ -142,7 +142,7 @@ type Counts struct {
 	Total    int
 	Orphans  int
 	Waiting  int // requests
-	Reclaims int // Reclaims that are neither answered nor cancelled
+	Reclaims int // leases that are being reclaimed
 	Rules    []RuleCount
 	Keys     map[Key]int
 	Workers  map[int]int

@@ -1,55 +1,335 @@
 package pool
 
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+)
+
 // Ledger is the only place where leases are counted. It belongs to one
 // goroutine. The zero Ledger is not usable.
-type Ledger struct{}
+//
+// A request passes two gates, the one of its rule and the one of the total. It
+// waits in the queue of its rule, and of all queues whose gate has room the one
+// with the oldest head goes first through the gate of the total: FIFO over all
+// workers, and a full rule delays nobody else.
+type Ledger struct {
+	total gate
+	// rules has the gate of NoRule first, then one per rule.
+	rules []gate
+	// demand is the sum of the rules' demands: requests that only wait for the
+	// total.
+	demand int
+
+	server int
+	epoch  uint64
+	open   bool
+
+	leases  map[uint64]*lease
+	workers map[int]*worker
+	// order is workers by index, so that effects don't depend on map order.
+	order []*worker
+
+	lastLease, lastSeq, lastReclaim uint64
+	out                             []Effect
+}
+
+// gate is one limit with what is counted against it.
+type gate struct {
+	max, used, orphans int
+	queue              queue
+	demand             int
+	claims             []*claim
+	dirty              bool
+}
+
+type lease struct {
+	id     uint64
+	key    Key
+	rule   int // as an index of Ledger.rules
+	server int
+	epoch  uint64
+	worker *worker // nil for an orphan
+	pos    int     // in the worker's holding
+	pid    uint32
+	cancel CancelKey
+}
+
+// worker is what the Ledger knows of one worker.
+type worker struct {
+	index   int
+	waiting map[uint64]*waiter
+	total   holding
+	rules   []holding
+}
+
+// holding is a worker's share of one gate.
+type holding struct {
+	n      int
+	leases []*lease // not filled for the total
+	notes  []*note  // by id
+	// names caches the ids of leases; nil after a change.
+	names []uint64
+	// newest is the youngest lease that was ever granted here.
+	newest uint64
+	// stale is how many notes have to be sent anew to name newer leases.
+	stale int
+}
 
 // NewLedger returns a Ledger that grants nothing until SetTarget opens it.
-func NewLedger(max int, rules []Rule) *Ledger { return &Ledger{} }
+func NewLedger(limit int, rules []Rule) *Ledger {
+	return &Ledger{
+		total: gate{max: limit}, rules: gates(rules),
+		leases: map[uint64]*lease{}, workers: map[int]*worker{},
+	}
+}
+
+func gates(rules []Rule) []gate {
+	g := make([]gate, len(rules)+1)
+	g[0].max = math.MaxInt
+	for i, r := range rules {
+		g[i+1].max = r.Max
+	}
+	return g
+}
 
 // SetTarget says where backends are opened from now on and with which epoch
-// they are stamped. While open is false nothing is granted and requests queue.
-func (l *Ledger) SetTarget(server int, epoch uint64, open bool) []Effect { return nil }
+// they are stamped. While open is false nothing is granted, requests queue and
+// nothing is reclaimed.
+func (l *Ledger) SetTarget(server int, epoch uint64, open bool) []Effect {
+	l.server, l.epoch = server, epoch
+	if l.open != open {
+		l.open = open
+		l.touchAll()
+	}
+	return l.settle()
+}
 
 // Request asks for a lease. id is the worker's; rule is the index of the rule
 // that applies, NoRule for none.
-func (l *Ledger) Request(worker int, id uint64, key Key, rule int) []Effect { return nil }
+func (l *Ledger) Request(worker int, id uint64, key Key, rule int) []Effect {
+	w := l.worker(worker)
+	reason := l.refusal(rule)
+	if _, ok := w.waiting[id]; ok {
+		reason = ReasonDuplicate
+	}
+	if reason != 0 {
+		return []Effect{Refuse{Worker: worker, Request: id, Reason: reason}}
+	}
+	l.lastSeq++
+	q := &waiter{seq: l.lastSeq, worker: w, id: id, key: key, rule: rule + 1}
+	w.waiting[id] = q
+	l.rules[q.rule].queue.push(q)
+	l.touch(q.rule)
+	return l.settle()
+}
+
+// refusal returns why a rule grants nothing ever, 0 if it does.
+func (l *Ledger) refusal(rule int) Reason {
+	switch {
+	case rule < NoRule || rule+1 >= len(l.rules):
+		return ReasonNoSuchRule
+	case l.total.max <= 0:
+		return ReasonPoolClosed
+	case l.rules[rule+1].max <= 0:
+		return ReasonRuleClosed
+	}
+	return 0
+}
 
 // Abandon withdraws a request. One that is unknown has been granted or refused
 // already: the worker returns the lease when the grant reaches it.
-func (l *Ledger) Abandon(worker int, id uint64) []Effect { return nil }
+func (l *Ledger) Abandon(worker int, id uint64) []Effect {
+	w := l.workers[worker]
+	if w == nil || w.waiting[id] == nil {
+		return nil
+	}
+	l.leave(w.waiting[id])
+	return l.settle()
+}
 
 // Opened records the backend behind a lease. The error says that the worker
 // doesn't hold the lease, which is a bug of the worker.
-func (l *Ledger) Opened(worker int, lease uint64, pid uint32, key CancelKey) error { return nil }
-
-// Return gives a lease back. The error says that the worker doesn't hold the
-// lease, which is a bug of the worker.
-func (l *Ledger) Return(worker int, lease uint64) ([]Effect, error) { return nil, nil }
-
-// WorkerGone forgets a worker: its requests vanish, its leases become orphans.
-func (l *Ledger) WorkerGone(worker int) ([]Orphan, []Effect) { return nil, nil }
-
-// OrphanGone ends an orphan: its backend is gone from the server. Unknown ones
-// are ignored.
-func (l *Ledger) OrphanGone(lease uint64) []Effect { return nil }
-
-// Resize puts other limits in force. remap gives the new rule index of what was
-// counted under an old one; nil keeps the indices.
-func (l *Ledger) Resize(max int, rules []Rule, remap func(key Key, rule int) int) []Effect {
+func (l *Ledger) Opened(worker int, lease uint64, pid uint32, key CancelKey) error {
+	held, err := l.held(worker, lease)
+	if err != nil {
+		return fmt.Errorf("record backend: %w", err)
+	}
+	held.pid, held.cancel = pid, key
 	return nil
 }
 
-// Lease returns one lease.
-func (l *Ledger) Lease(id uint64) (Lease, bool) { return Lease{}, false }
+// Return gives a lease back. The error says that the worker doesn't hold the
+// lease, which is a bug of the worker.
+func (l *Ledger) Return(worker int, lease uint64) ([]Effect, error) {
+	held, err := l.held(worker, lease)
+	if err != nil {
+		return nil, fmt.Errorf("return lease: %w", err)
+	}
+	l.answered(held)
+	l.letGo(held)
+	l.remove(held)
+	return l.settle(), nil
+}
 
-// UpTo returns the leases, orphans included, that were granted under an epoch up
-// to and including the given one: those that a fence of it concerns.
-func (l *Ledger) UpTo(epoch uint64) []Lease { return nil }
+func (l *Ledger) held(worker int, id uint64) (*lease, error) {
+	held := l.leases[id]
+	if held == nil || held.worker == nil || held.worker.index != worker {
+		return nil, fmt.Errorf("lease %d is not held by worker %d", id, worker)
+	}
+	return held, nil
+}
 
-// Counts returns a snapshot. It walks over all leases.
-func (l *Ledger) Counts() Counts { return Counts{} }
+// WorkerGone forgets a worker: its requests vanish, its leases become orphans,
+// which are returned by age.
+func (l *Ledger) WorkerGone(worker int) ([]Orphan, []Effect) {
+	w := l.workers[worker]
+	if w == nil {
+		return nil, nil
+	}
+	l.forget(w)
+	for _, q := range byArrival(w) {
+		l.leave(q)
+	}
+	var orphans []Orphan
+	for r := range w.rules {
+		for _, held := range w.rules[r].leases {
+			held.worker = nil
+			l.total.orphans++
+			l.rules[r].orphans++
+			l.touch(r)
+			orphans = append(orphans, Orphan{
+				Lease: held.id, Key: held.key, Server: held.server, Epoch: held.epoch,
+				PID: held.pid, Cancel: held.cancel,
+			})
+		}
+	}
+	slices.SortFunc(orphans, func(a, b Orphan) int { return cmp.Compare(a.Lease, b.Lease) })
+	return orphans, l.settle()
+}
 
-// Holders returns who holds the leases, the largest pool first. It walks over
-// all leases.
-func (l *Ledger) Holders() []Holder { return nil }
+// OrphanGone ends an orphan: its backend is gone from the server. Unknown ones
+// are ignored.
+func (l *Ledger) OrphanGone(lease uint64) []Effect {
+	held := l.leases[lease]
+	if held == nil || held.worker != nil {
+		return nil
+	}
+	l.total.orphans--
+	l.rules[held.rule].orphans--
+	l.remove(held)
+	return l.settle()
+}
+
+// worker returns the state of a worker and makes it at the first request.
+func (l *Ledger) worker(index int) *worker {
+	if w := l.workers[index]; w != nil {
+		return w
+	}
+	w := &worker{index: index, waiting: map[uint64]*waiter{}, rules: make([]holding, len(l.rules))}
+	l.workers[index] = w
+	at, _ := slices.BinarySearchFunc(l.order, index, func(w *worker, i int) int { return w.index - i })
+	l.order = slices.Insert(l.order, at, w)
+	return w
+}
+
+// letGo takes a lease out of its worker's holdings.
+func (l *Ledger) letGo(held *lease) {
+	w := held.worker
+	w.total.n--
+	h := &w.rules[held.rule]
+	last := h.leases[h.n-1]
+	h.leases[held.pos], last.pos = last, held.pos
+	h.n--
+	h.leases[h.n] = nil
+	h.leases, h.names = h.leases[:h.n], nil
+}
+
+// remove ends a lease that no worker holds any more.
+func (l *Ledger) remove(held *lease) {
+	delete(l.leases, held.id)
+	l.total.used--
+	l.rules[held.rule].used--
+	l.touch(held.rule)
+}
+
+// leave takes a request out of its queue, whatever became of it.
+func (l *Ledger) leave(q *waiter) {
+	delete(q.worker.waiting, q.id)
+	l.rules[q.rule].queue.remove(q)
+	if q.claim != nil {
+		l.drop(q.claim)
+	}
+	l.touch(q.rule)
+}
+
+// touch brings the demand of a rule up to date after any change of its queue or
+// use, and has its claims looked at.
+func (l *Ledger) touch(rule int) {
+	g := &l.rules[rule]
+	g.dirty = true
+	demand := min(g.queue.n, max(0, g.max-g.used))
+	l.demand += demand - g.demand
+	g.demand = demand
+}
+
+func (l *Ledger) touchAll() {
+	for r := range l.rules {
+		l.touch(r)
+	}
+}
+
+// settle grants what can be granted, has as much reclaimed as the rest needs,
+// and hands out the effects of the whole step.
+func (l *Ledger) settle() []Effect {
+	for l.open && l.total.used < l.total.max {
+		q := l.next(func(q *waiter) *waiter { return q })
+		if q == nil {
+			break
+		}
+		l.grant(q)
+	}
+	l.reclaim()
+	out := l.out
+	l.out = nil
+	return out
+}
+
+// next returns the oldest of the requests that pick finds from the heads of the
+// queues whose rule has room. There are few rules, so it looks at each.
+func (l *Ledger) next(pick func(*waiter) *waiter) *waiter {
+	var oldest *waiter
+	for r := range l.rules {
+		if l.rules[r].demand == 0 {
+			continue
+		}
+		if q := pick(l.rules[r].queue.head); q != nil && (oldest == nil || q.seq < oldest.seq) {
+			oldest = q
+		}
+	}
+	return oldest
+}
+
+func (l *Ledger) grant(q *waiter) {
+	l.leave(q)
+	l.lastLease++
+	w, g := q.worker, &l.rules[q.rule]
+	h := &w.rules[q.rule]
+	held := &lease{
+		id: l.lastLease, key: q.key, rule: q.rule, server: l.server, epoch: l.epoch,
+		worker: w, pos: h.n,
+	}
+	l.leases[held.id] = held
+	h.leases, h.names = append(h.leases, held), nil
+	h.n++
+	h.newest = held.id
+	h.stale++
+	w.total.n++
+	g.used++
+	l.total.used++
+	l.touch(q.rule)
+	l.emit(Grant{Worker: w.index, Request: q.id, Lease: held.id, Server: held.server, Epoch: held.epoch})
+}
+
+func (l *Ledger) emit(e Effect) { l.out = append(l.out, e) }

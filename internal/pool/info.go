@@ -1,0 +1,88 @@
+package pool
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Lease returns one lease.
+func (l *Ledger) Lease(id uint64) (Lease, bool) {
+	held := l.leases[id]
+	if held == nil {
+		return Lease{}, false
+	}
+	return held.info(), true
+}
+
+func (held *lease) info() Lease {
+	info := Lease{
+		ID: held.id, Worker: -1, Key: held.key, Rule: held.rule - 1,
+		Server: held.server, Epoch: held.epoch, PID: held.pid,
+	}
+	if held.worker != nil {
+		info.Worker = held.worker.index
+	}
+	return info
+}
+
+// UpTo returns the leases, orphans included, that were granted under an epoch up
+// to and including the given one, oldest first: those that a fence of it
+// concerns.
+func (l *Ledger) UpTo(epoch uint64) []Lease {
+	var old []Lease
+	for _, held := range l.leases {
+		if held.epoch <= epoch {
+			old = append(old, held.info())
+		}
+	}
+	slices.SortFunc(old, func(a, b Lease) int { return cmp.Compare(a.ID, b.ID) })
+	return old
+}
+
+// Counts returns a snapshot. It walks over all leases.
+func (l *Ledger) Counts() Counts {
+	c := Counts{
+		Max: l.total.max, Total: l.total.used, Orphans: l.total.orphans,
+		Reclaims: len(l.total.claims),
+		Rules:    make([]RuleCount, len(l.rules)-1),
+		Keys:     map[Key]int{}, Workers: map[int]int{}, Servers: map[int]int{},
+	}
+	for r := range l.rules {
+		g := &l.rules[r]
+		c.Waiting += g.queue.n
+		c.Reclaims += len(g.claims)
+		if r > 0 {
+			c.Rules[r-1] = RuleCount{Max: g.max, Used: g.used, Waiting: g.queue.n}
+		}
+	}
+	for _, held := range l.leases {
+		c.Keys[held.key]++
+		c.Servers[held.server]++
+		if held.worker != nil {
+			c.Workers[held.worker.index]++
+		}
+	}
+	return c
+}
+
+// Holders returns who holds the leases, the largest pool first, for the log of a
+// refusal. It walks over all leases.
+func (l *Ledger) Holders() []Holder {
+	at := map[Key]int{}
+	var holders []Holder
+	for _, held := range l.leases {
+		i, ok := at[held.key]
+		if !ok {
+			i = len(holders)
+			at[held.key] = i
+			holders = append(holders, Holder{Key: held.key, Workers: map[int]int{}})
+		}
+		holders[i].Total++
+		holders[i].Workers[held.info().Worker]++
+	}
+	slices.SortFunc(holders, func(a, b Holder) int {
+		return cmp.Or(cmp.Compare(b.Total, a.Total), cmp.Compare(a.Key.Database, b.Key.Database),
+			cmp.Compare(a.Key.User, b.Key.User), cmp.Compare(a.Key.Params, b.Key.Params))
+	})
+	return holders
+}

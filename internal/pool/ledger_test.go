@@ -1,0 +1,277 @@
+package pool
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var (
+	keyA = Key{Database: "a", User: "u"}
+	keyB = Key{Database: "b", User: "u"}
+)
+
+// opened returns a Ledger that grants on server 3 under epoch 7.
+func opened(limit int, rules ...Rule) *Ledger {
+	l := NewLedger(limit, rules)
+	l.SetTarget(3, 7, true)
+	return l
+}
+
+func grant(worker int, request, lease uint64) Effect {
+	return Grant{Worker: worker, Request: request, Lease: lease, Server: 3, Epoch: 7}
+}
+
+func want(t *testing.T, what string, got []Effect, effects ...Effect) {
+	t.Helper()
+	if diff := cmp.Diff(effects, got); diff != "" {
+		t.Fatalf("%s: effects (-want +got):\n%s", what, diff)
+	}
+}
+
+func returned(t *testing.T, l *Ledger, worker int, lease uint64) []Effect {
+	t.Helper()
+	effects, err := l.Return(worker, lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return effects
+}
+
+func TestGrantsUpToTheTotalThenQueuesAndReclaims(t *testing.T) {
+	l := opened(2)
+	want(t, "first", l.Request(0, 1, keyA, NoRule), grant(0, 1, 1))
+	want(t, "second", l.Request(1, 1, keyA, NoRule), grant(1, 1, 2))
+	want(t, "third", l.Request(1, 2, keyB, NoRule),
+		Reclaim{ID: 1, Worker: 0, Key: keyB}, Reclaim{ID: 2, Worker: 1, Key: keyB})
+	want(t, "return", returned(t, l, 0, 1),
+		ReclaimCancel{ID: 1, Worker: 0}, ReclaimCancel{ID: 2, Worker: 1}, grant(1, 2, 3))
+	if n := l.Counts().Total; n != 2 {
+		t.Errorf("%d leases, want 2", n)
+	}
+}
+
+func TestFIFOOverAllWorkers(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule)
+	l.Request(2, 1, keyA, NoRule)
+	l.Request(1, 1, keyB, NoRule)
+	l.Request(2, 2, keyA, NoRule)
+	lease := uint64(1)
+	holder := 0
+	for _, worker := range []int{2, 1, 2} {
+		for _, e := range returned(t, l, holder, lease) {
+			if g, ok := e.(Grant); ok {
+				if g.Worker != worker {
+					t.Fatalf("lease went to worker %d, want %d", g.Worker, worker)
+				}
+				holder, lease = g.Worker, g.Lease
+			}
+		}
+	}
+	if w := l.Counts().Waiting; w != 0 {
+		t.Errorf("%d wait, want none", w)
+	}
+}
+
+func TestFIFOOverRulesThatShareTheTotal(t *testing.T) {
+	l := opened(1, Rule{Max: 5}, Rule{Max: 5})
+	l.Request(0, 1, keyA, 0)
+	l.Request(1, 1, keyB, 1)
+	l.Request(2, 1, keyA, 0)
+	want(t, "return", returned(t, l, 0, 1),
+		ReclaimCancel{ID: 1, Worker: 0}, grant(1, 1, 2), Reclaim{ID: 2, Worker: 1, Key: keyA})
+}
+
+func TestReclaimIsSentAnewWhenTheOneThatNamedTheYoungestLeaseIsCancelled(t *testing.T) {
+	l := opened(9, Rule{Max: 2})
+	for id := range uint64(5) {
+		l.Request(0, id, keyA, 0)
+	}
+	want(t, "return", returned(t, l, 0, 1),
+		ReclaimCancel{ID: 1, Worker: 0}, grant(0, 2, 3),
+		Reclaim{ID: 3, Worker: 0, Key: keyA, Leases: []uint64{2, 3}})
+	want(t, "its waiter leaves, the other reclaim names leases 1 and 2", l.Abandon(0, 4),
+		ReclaimCancel{ID: 3, Worker: 0}, ReclaimCancel{ID: 2, Worker: 0},
+		Reclaim{ID: 4, Worker: 0, Key: keyA, Leases: []uint64{2, 3}})
+}
+
+func TestFullRuleDelaysNoOtherRule(t *testing.T) {
+	l := opened(3, Rule{Max: 1}, Rule{Max: 5})
+	want(t, "fill rule 0", l.Request(0, 1, keyA, 0), grant(0, 1, 1))
+	want(t, "wait for rule 0", l.Request(0, 2, keyA, 0),
+		Reclaim{ID: 1, Worker: 0, Key: keyA, Leases: []uint64{1}})
+	want(t, "later, rule 1", l.Request(0, 3, keyB, 1), grant(0, 3, 2))
+	want(t, "later, no rule", l.Request(0, 4, keyB, NoRule), grant(0, 4, 3))
+}
+
+func TestReclaimOfARuleNamesItsLeasesOnly(t *testing.T) {
+	l := opened(10, Rule{Max: 2})
+	l.Request(0, 1, keyB, NoRule)
+	l.Request(0, 2, keyA, 0)
+	l.Request(1, 1, keyA, 0)
+	l.Request(2, 1, keyB, NoRule)
+	want(t, "rule is full", l.Request(2, 2, keyA, 0),
+		Reclaim{ID: 1, Worker: 0, Key: keyA, Leases: []uint64{2}},
+		Reclaim{ID: 2, Worker: 1, Key: keyA, Leases: []uint64{3}})
+}
+
+func TestAbandonCancelsItsReclaims(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule)
+	l.Request(1, 9, keyB, NoRule)
+	want(t, "abandon", l.Abandon(1, 9), ReclaimCancel{ID: 1, Worker: 0})
+	want(t, "abandon again", l.Abandon(1, 9))
+	want(t, "abandon what was granted", l.Abandon(0, 1))
+	want(t, "return", returned(t, l, 0, 1))
+}
+
+func TestOneReclaimPerNeededLease(t *testing.T) {
+	l := opened(2)
+	l.Request(0, 1, keyA, NoRule)
+	l.Request(0, 2, keyA, NoRule)
+	want(t, "one waits", l.Request(1, 1, keyB, NoRule), Reclaim{ID: 1, Worker: 0, Key: keyB})
+	want(t, "two wait", l.Request(1, 2, keyA, NoRule), Reclaim{ID: 2, Worker: 0, Key: keyA})
+	want(t, "three wait for two leases", l.Request(1, 3, keyB, NoRule))
+}
+
+func TestNothingIsGrantedOrReclaimedWhileClosed(t *testing.T) {
+	l := NewLedger(1, nil)
+	want(t, "before the first target", l.Request(0, 1, keyA, NoRule))
+	want(t, "open", l.SetTarget(3, 7, true), grant(0, 1, 1))
+	want(t, "second", l.Request(1, 1, keyB, NoRule), Reclaim{ID: 1, Worker: 0, Key: keyB})
+	want(t, "close", l.SetTarget(-1, 7, false), ReclaimCancel{ID: 1, Worker: 0})
+	want(t, "return while closed", returned(t, l, 0, 1))
+	want(t, "reopen elsewhere", l.SetTarget(4, 8, true),
+		Grant{Worker: 1, Request: 1, Lease: 2, Server: 4, Epoch: 8})
+}
+
+func TestUpToNamesTheLeasesOfOldEpochs(t *testing.T) {
+	l := opened(3)
+	l.Request(0, 1, keyA, NoRule)
+	l.SetTarget(4, 8, true)
+	l.Request(0, 2, keyA, NoRule)
+	got := l.UpTo(7)
+	if diff := cmp.Diff([]Lease{{ID: 1, Key: keyA, Rule: NoRule, Server: 3, Epoch: 7}}, got); diff != "" {
+		t.Error(diff)
+	}
+	if n := len(l.UpTo(8)); n != 2 {
+		t.Errorf("%d leases up to epoch 8, want 2", n)
+	}
+}
+
+func TestDeadWorkersLeasesCountUntilTheOrphanIsGone(t *testing.T) {
+	l := opened(2, Rule{Max: 1})
+	l.Request(0, 1, keyA, 0)
+	l.Request(0, 2, keyB, NoRule)
+	l.Request(0, 3, keyB, NoRule)
+	if err := l.Opened(0, 1, 4711, "cancel"); err != nil {
+		t.Fatal(err)
+	}
+	orphans, effects := l.WorkerGone(0)
+	want(t, "worker gone", effects)
+	if diff := cmp.Diff([]Orphan{
+		{Lease: 1, Key: keyA, Server: 3, Epoch: 7, PID: 4711, Cancel: "cancel"},
+		{Lease: 2, Key: keyB, Server: 3, Epoch: 7},
+	}, orphans); diff != "" {
+		t.Fatal(diff)
+	}
+	want(t, "orphans fill the total, nobody can return them", l.Request(1, 1, keyA, 0))
+	want(t, "orphan of no rule gone, rule still full", l.OrphanGone(2))
+	want(t, "another passes", l.Request(1, 2, keyB, NoRule), grant(1, 2, 3))
+	want(t, "orphan of the rule gone", l.OrphanGone(1), grant(1, 1, 4))
+	want(t, "unknown orphan", l.OrphanGone(1))
+	if _, err := l.Return(0, 1); err == nil {
+		t.Error("a dead worker's lease was returned")
+	}
+}
+
+func TestDeadWorkersRequestsVanish(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule)
+	l.Request(1, 1, keyA, NoRule)
+	l.Request(2, 1, keyA, NoRule)
+	orphans, effects := l.WorkerGone(1)
+	if len(orphans) != 0 {
+		t.Errorf("orphans %v", orphans)
+	}
+	want(t, "worker gone", effects,
+		ReclaimCancel{ID: 1, Worker: 0}, Reclaim{ID: 2, Worker: 0, Key: keyA})
+	want(t, "return", returned(t, l, 0, 1), ReclaimCancel{ID: 2, Worker: 0}, grant(2, 1, 2))
+}
+
+func TestRefusals(t *testing.T) {
+	tests := []struct {
+		name   string
+		ledger *Ledger
+		rule   int
+		reason Reason
+	}{
+		{"rule of 0", opened(5, Rule{Max: 0}), 0, ReasonRuleClosed},
+		{"no connections", opened(0), NoRule, ReasonPoolClosed},
+		{"rule too large", opened(5, Rule{Max: 1}), 1, ReasonNoSuchRule},
+		{"rule too small", opened(5), -2, ReasonNoSuchRule},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			want(t, "request", tt.ledger.Request(1, 2, keyA, tt.rule),
+				Refuse{Worker: 1, Request: 2, Reason: tt.reason})
+			if tt.reason.String() == "unknown reason" {
+				t.Error("the reason has no text")
+			}
+		})
+	}
+	l := NewLedger(1, nil)
+	l.Request(0, 1, keyA, NoRule)
+	want(t, "id in use", l.Request(0, 1, keyA, NoRule),
+		Refuse{Worker: 0, Request: 1, Reason: ReasonDuplicate})
+}
+
+func TestOnlyTheHolderReturnsALease(t *testing.T) {
+	l := opened(2)
+	l.Request(0, 1, keyA, NoRule)
+	if _, err := l.Return(1, 1); err == nil {
+		t.Error("another worker returned it")
+	}
+	if err := l.Opened(1, 1, 5, ""); err == nil {
+		t.Error("another worker opened it")
+	}
+	returned(t, l, 0, 1)
+	if _, err := l.Return(0, 1); err == nil {
+		t.Error("it was returned twice")
+	}
+}
+
+func TestResizeDownReclaimsTheExcess(t *testing.T) {
+	l := opened(3)
+	for id := range uint64(3) {
+		l.Request(0, id, keyA, NoRule)
+	}
+	want(t, "resize", l.Resize(1, nil, nil),
+		Reclaim{ID: 1, Worker: 0}, Reclaim{ID: 2, Worker: 0})
+	want(t, "one back", returned(t, l, 0, 1), ReclaimCancel{ID: 1, Worker: 0})
+	want(t, "two back", returned(t, l, 0, 2), ReclaimCancel{ID: 2, Worker: 0})
+	want(t, "full again", l.Request(1, 1, keyA, NoRule), Reclaim{ID: 3, Worker: 0, Key: keyA})
+}
+
+func TestResizeUpGrants(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule)
+	l.Request(0, 2, keyA, NoRule)
+	want(t, "resize", l.Resize(2, nil, nil), ReclaimCancel{ID: 1, Worker: 0}, grant(0, 2, 2))
+}
+
+func TestResizeMovesLeasesAndRequestsToTheirNewRules(t *testing.T) {
+	l := opened(9, Rule{Max: 1})
+	l.Request(0, 1, keyA, 0)
+	l.Request(0, 2, keyA, 0)
+	l.Request(0, 3, keyB, NoRule)
+	remap := func(key Key, _ int) int {
+		if key == keyA {
+			return 1
+		}
+		return 0
+	}
+	want(t, "resize", l.Resize(9, []Rule{{Max: 0}, {Max: 2}}, remap),
+		ReclaimCancel{ID: 1, Worker: 0}, grant(0, 2, 3), Reclaim{ID: 2, Worker: 0, Leases: []uint64{2}})
+}

@@ -1,0 +1,214 @@
+package pool
+
+import "slices"
+
+// maxClaims bounds what is reclaimed at a time through one gate. More than a few
+// dozen in flight serve nobody sooner, but each costs a message per worker.
+const maxClaims = 64
+
+// maxNames bounds the leases that one Reclaim lists, so that it fits a packet of
+// 64 KiB at 9 bytes a lease with room for the key.
+const maxNames = 5000
+
+// claim is one lease that the gate needs back. Every worker that holds
+// something helpful has a note of it; the first return ends it.
+type claim struct {
+	gate   *gate
+	rule   int     // of the gate as an index of Ledger.rules, -1 for the total
+	waiter *waiter // nil when limits were lowered
+	key    Key
+	notes  []*note
+}
+
+// note is a Reclaim that one worker has of a claim. It names the leases that
+// are older than before.
+type note struct {
+	id     uint64
+	claim  *claim
+	worker *worker
+	before uint64
+}
+
+const totalGate = -1
+
+func (w *worker) holding(rule int) *holding {
+	if rule == totalGate {
+		return &w.total
+	}
+	return &w.rules[rule]
+}
+
+// reclaim brings claims and notes in line with what is needed now.
+func (l *Ledger) reclaim() {
+	for r := range l.rules {
+		g := &l.rules[r]
+		if g.dirty {
+			g.dirty = false
+			// Not waiting + used - max: the max of NoRule is the largest int.
+			l.balance(g, r, g.queue.n-(g.max-g.used))
+		}
+	}
+	l.balance(&l.total, totalGate, l.demand+l.total.used-l.total.max)
+}
+
+// balance makes the gate have as many claims as it needs leases, at most as many
+// as workers hold, and sees that the holders know of them.
+func (l *Ledger) balance(g *gate, rule, need int) {
+	want := min(need, maxClaims, g.used-g.orphans)
+	if !l.open {
+		want = 0
+	}
+	for len(g.claims) > max(0, want) {
+		l.drop(g.claims[len(g.claims)-1])
+	}
+	for len(g.claims) < want {
+		if rule == totalGate {
+			l.claim(g, rule, l.next(unclaimed))
+		} else {
+			l.claim(g, rule, unclaimed(g.queue.head))
+		}
+	}
+	for _, w := range l.order {
+		l.notify(w, g, rule)
+	}
+}
+
+func (l *Ledger) claim(g *gate, rule int, q *waiter) {
+	c := &claim{gate: g, rule: rule, waiter: q}
+	if q != nil {
+		c.key, q.claim = q.key, c
+	}
+	g.claims = append(g.claims, c)
+}
+
+// notify gives a worker notes of as many claims as it holds leases. A lease that
+// is younger than every note would be named by none; the note that was sent
+// first is sent again for each such lease. So the notes that name a lease are
+// always the last ones, as many as there are younger leases or all of them, and
+// a worker that answers the first that fits never has too few.
+func (l *Ledger) notify(w *worker, g *gate, rule int) {
+	h := w.holding(rule)
+	for len(h.notes) < min(len(g.claims), h.n) {
+		l.send(w, h, firstWithout(g.claims, w))
+		h.stale--
+	}
+	for ; h.stale > 0 && rule != totalGate && len(h.notes) > 0; h.stale-- {
+		first := h.notes[0]
+		if first.before > h.newest {
+			break
+		}
+		l.withdraw(first)
+		l.send(w, h, first.claim)
+	}
+	h.stale = 0
+}
+
+func firstWithout(claims []*claim, w *worker) *claim {
+	for _, c := range claims {
+		if !slices.ContainsFunc(c.notes, func(n *note) bool { return n.worker == w }) {
+			return c
+		}
+	}
+	panic("pool: more claims than notes, yet each has one")
+}
+
+func (l *Ledger) send(w *worker, h *holding, c *claim) {
+	l.lastReclaim++
+	n := &note{id: l.lastReclaim, claim: c, worker: w, before: l.lastLease + 1}
+	c.notes = append(c.notes, n)
+	h.notes = append(h.notes, n)
+	e := Reclaim{ID: n.id, Worker: w.index, Key: c.key}
+	if c.rule != totalGate {
+		e.Leases = h.ids()
+	}
+	l.emit(e)
+}
+
+// ids returns the ids of the leases. The slice is shared by all Reclaims until
+// the next change, and never written again.
+func (h *holding) ids() []uint64 {
+	if h.names == nil {
+		h.names = make([]uint64, min(len(h.leases), maxNames))
+		for i := range h.names {
+			h.names[i] = h.leases[i].id
+		}
+	}
+	return h.names
+}
+
+// withdraw cancels a note.
+func (l *Ledger) withdraw(n *note) {
+	h := n.worker.holding(n.claim.rule)
+	h.notes = without(h.notes, n)
+	n.claim.notes = without(n.claim.notes, n)
+	l.emit(ReclaimCancel{ID: n.id, Worker: n.worker.index})
+}
+
+// drop ends a claim.
+func (l *Ledger) drop(c *claim) {
+	for len(c.notes) > 0 {
+		n := c.notes[len(c.notes)-1]
+		h := n.worker.holding(c.rule)
+		if h.notes[0] != n {
+			// One that names more is gone; an older one has to take its place.
+			h.stale++
+		}
+		l.withdraw(n)
+	}
+	c.gate.claims = without(c.gate.claims, c)
+	if c.waiter != nil {
+		c.waiter.claim, c.waiter = nil, nil
+	}
+	if c.rule != totalGate {
+		c.gate.dirty = true
+	}
+}
+
+// answered takes the note that the worker answers by returning the lease. It is
+// cancelled as well: it may be on its way still, unknown to a worker that
+// returned the lease of its own accord.
+func (l *Ledger) answered(held *lease) {
+	var first *note
+	if notes := held.worker.total.notes; len(notes) > 0 {
+		first = notes[0]
+	}
+	for _, n := range held.worker.rules[held.rule].notes {
+		if n.before > held.id && (first == nil || n.id < first.id) {
+			first = n
+			break
+		}
+	}
+	switch {
+	case first == nil:
+	case first.claim.waiter == nil:
+		l.drop(first.claim)
+	default:
+		// The claim goes on at the other workers until its waiter is served.
+		l.withdraw(first)
+	}
+}
+
+// forget takes a worker out without a word to it.
+func (l *Ledger) forget(w *worker) {
+	delete(l.workers, w.index)
+	l.order = without(l.order, w)
+	l.unnote(&w.total)
+	for r := range w.rules {
+		l.unnote(&w.rules[r])
+	}
+}
+
+func (l *Ledger) unnote(h *holding) {
+	for _, n := range h.notes {
+		n.claim.notes = without(n.claim.notes, n)
+	}
+	h.notes = nil
+}
+
+// without removes v from s and keeps the order.
+func without[T comparable](s []T, v T) []T {
+	if i := slices.Index(s, v); i >= 0 {
+		return slices.Delete(s, i, i+1)
+	}
+	return s
+}

@@ -1,0 +1,491 @@
+package pool
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// The simulation: workers as doc.go describes them, links that keep their order
+// but deliver when they like, and a model that counts for itself.
+//
+//	client -> simWorker --up--> Ledger --down--> simWorker -> client
+
+type simLease struct {
+	id   uint64
+	rule int
+	key  Key
+	busy bool
+}
+
+type simWorker struct {
+	waiting  map[uint64]simWaiter // asked for, not yet answered
+	leases   []*simLease
+	reclaims []Reclaim
+	up       []func()
+	down     []Effect
+}
+
+type simWaiter struct {
+	key  Key
+	rule int
+}
+
+type sim struct {
+	t       *testing.T
+	rnd     *rand.Rand
+	ledger  *Ledger
+	workers []*simWorker
+	orphans []uint64
+	max     int
+	rules   []Rule
+	open    bool
+	nextID  uint64
+
+	// The model: what the ledger must think, kept apart from it.
+	held        map[uint64]simLease // by lease, orphans included
+	queues      map[Key][]simRequest
+	outstanding map[uint64]int // Reclaims by id: the worker
+	grants      int
+	arrivals    int
+	waiting     int
+}
+
+type simRequest struct {
+	worker  int
+	id      uint64
+	arrived int
+}
+
+func (r simRequest) is(worker int, id uint64) bool { return r.worker == worker && r.id == id }
+
+var simKeys = []struct {
+	key  Key
+	rule int
+}{
+	{Key{Database: "none"}, NoRule},
+	{Key{Database: "none", User: "other"}, NoRule},
+	{Key{Database: "r0"}, 0},
+	{Key{Database: "r0", User: "other"}, 0},
+	{Key{Database: "r1"}, 1},
+}
+
+func newSim(t *testing.T, seed uint64, workers int) *sim {
+	s := &sim{
+		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), max: 8, rules: []Rule{{Max: 3}, {Max: 5}}, open: true,
+		held: map[uint64]simLease{}, queues: map[Key][]simRequest{}, outstanding: map[uint64]int{},
+	}
+	s.ledger = NewLedger(s.max, s.rules)
+	for range workers {
+		s.workers = append(s.workers, &simWorker{waiting: map[uint64]simWaiter{}})
+	}
+	s.apply(s.ledger.SetTarget(0, 1, true))
+	return s
+}
+
+// apply checks each effect against the model and puts it on its way.
+func (s *sim) apply(effects []Effect) {
+	for _, e := range effects {
+		switch e := e.(type) {
+		case Grant:
+			s.granted(e)
+		case Refuse:
+			s.t.Fatalf("refused: %+v", e)
+		case Reclaim:
+			if _, ok := s.outstanding[e.ID]; ok {
+				s.t.Fatalf("reclaim id %d used twice", e.ID)
+			}
+			s.outstanding[e.ID] = e.Worker
+		case ReclaimCancel:
+			if w, ok := s.outstanding[e.ID]; !ok || w != e.Worker {
+				s.t.Fatalf("cancel of reclaim %d, which worker %d doesn't have", e.ID, e.Worker)
+			}
+			delete(s.outstanding, e.ID)
+		}
+		w := s.workers[e.Target()]
+		w.down = append(w.down, e)
+	}
+	s.check()
+}
+
+func (s *sim) granted(g Grant) {
+	w := s.waiterOf(g)
+	q := s.queues[w.key]
+	if !q[0].is(g.Worker, g.Request) {
+		s.t.Fatalf("grant %+v, but the oldest of %v is %v", g, w.key, q[0])
+	}
+	for _, k := range simKeys {
+		older := len(s.queues[k.key]) > 0 && s.queues[k.key][0].arrived < q[0].arrived
+		if older && s.hasRoom(k.rule) {
+			s.t.Fatalf("grant %+v of %v, but %v is older", g, w.key, k.key)
+		}
+	}
+	s.queues[w.key] = q[1:]
+	s.waiting--
+	s.held[g.Lease] = simLease{id: g.Lease, rule: w.rule, key: w.key}
+	s.grants++
+	if n := len(s.held); !s.open || n > s.max {
+		s.t.Fatalf("granted the lease number %d of %d (open %v)", n, s.max, s.open)
+	}
+	if w.rule != NoRule && s.used(w.rule) > s.rules[w.rule].Max {
+		s.t.Fatalf("granted beyond rule %d", w.rule)
+	}
+}
+
+func (s *sim) waiterOf(g Grant) simWaiter {
+	for _, k := range simKeys {
+		for _, r := range s.queues[k.key] {
+			if r.is(g.Worker, g.Request) {
+				return simWaiter{k.key, k.rule}
+			}
+		}
+	}
+	s.t.Fatalf("grant %+v to nobody", g)
+	return simWaiter{}
+}
+
+// hasRoom is about the rule alone.
+func (s *sim) hasRoom(rule int) bool {
+	return rule == NoRule || s.used(rule) < s.rules[rule].Max
+}
+
+func (s *sim) used(rule int) int {
+	n := 0
+	for _, held := range s.held {
+		if held.rule == rule {
+			n++
+		}
+	}
+	return n
+}
+
+// check holds after every step.
+func (s *sim) check() {
+	excess := max(0, len(s.held)-s.max)
+	for r := range s.rules {
+		excess += max(0, s.used(r)-s.rules[r].Max)
+	}
+	if s.open && len(s.held) < s.max {
+		for _, k := range simKeys {
+			if len(s.queues[k.key]) > 0 && s.hasRoom(k.rule) {
+				s.t.Fatalf("%v waits while there is room", k.key)
+			}
+		}
+	}
+	perWorker := map[int]int{}
+	for _, w := range s.outstanding {
+		perWorker[w]++
+		if !s.open || perWorker[w] > s.waiting+excess {
+			s.t.Fatalf("worker %d has %d reclaims or more, %d wait, %d are too many (open %v)",
+				w, perWorker[w], s.waiting, excess, s.open)
+		}
+	}
+}
+
+// checkCounts compares the totals of the ledger with the model's.
+func (s *sim) checkCounts() {
+	c := s.ledger.Counts()
+	if c.Total != len(s.held) || c.Waiting != s.waiting || c.Orphans != len(s.orphans) {
+		s.t.Fatalf("ledger counts %d leases, %d orphans, %d waiting; model %d, %d, %d",
+			c.Total, c.Orphans, c.Waiting, len(s.held), len(s.orphans), s.waiting)
+	}
+	for r := range s.rules {
+		if c.Rules[r].Used != s.used(r) {
+			s.t.Fatalf("ledger counts %d for rule %d, model %d", c.Rules[r].Used, r, s.used(r))
+		}
+	}
+}
+
+func (s *sim) step() {
+	i := s.rnd.IntN(len(s.workers))
+	w := s.workers[i]
+	if !s.open && s.rnd.IntN(30) == 0 {
+		s.setOpen(true)
+	}
+	switch p := s.rnd.IntN(1000); {
+	case p < 200:
+		s.arrive(i)
+	case p < 480:
+		s.finish(i, w)
+	case p < 700:
+		s.deliverUp(w)
+	case p < 920:
+		s.deliverDown(i, w)
+	case p < 980:
+		s.abandon(i, w)
+	case p < 994:
+		s.giveBack(i, w, func(l *simLease) bool { return !l.busy })
+	case p < 996:
+		s.kill(i, w)
+	case p < 998:
+		s.endOrphan()
+	case p < 999:
+		s.resize()
+	default:
+		s.setOpen(false)
+	}
+}
+
+func (s *sim) setOpen(open bool) {
+	s.open = open
+	s.apply(s.ledger.SetTarget(0, 1, open))
+}
+
+func (s *sim) arrive(i int) {
+	w := s.workers[i]
+	k := simKeys[s.rnd.IntN(len(simKeys))]
+	for _, l := range w.leases {
+		if !l.busy && l.key == k.key {
+			l.busy = true
+			return
+		}
+	}
+	if len(w.waiting) >= 6 {
+		return
+	}
+	s.nextID++
+	id := s.nextID
+	w.waiting[id] = simWaiter{k.key, k.rule}
+	w.up = append(w.up, func() {
+		s.queues[k.key] = append(s.queues[k.key], simRequest{i, id, s.arrivals})
+		s.arrivals++
+		s.waiting++
+		s.apply(s.ledger.Request(i, id, k.key, k.rule))
+	})
+}
+
+// finish ends the use of a lease: it is given back if a reclaim wants it, else
+// a client of this worker that waits for the same pool gets it, else it is idle.
+func (s *sim) finish(i int, w *simWorker) {
+	for _, at := range s.rnd.Perm(len(w.leases)) {
+		l := w.leases[at]
+		if !l.busy {
+			continue
+		}
+		l.busy = false
+		if s.honour(i, w) {
+			return
+		}
+		for _, id := range slices.Sorted(maps.Keys(w.waiting)) {
+			if w.waiting[id].key == l.key {
+				l.busy = true
+				s.withdraw(i, w, id)
+				return
+			}
+		}
+		return
+	}
+}
+
+func (s *sim) abandon(i int, w *simWorker) {
+	if ids := slices.Sorted(maps.Keys(w.waiting)); len(ids) > 0 {
+		s.withdraw(i, w, ids[s.rnd.IntN(len(ids))])
+	}
+}
+
+func (s *sim) withdraw(i int, w *simWorker, id uint64) {
+	key := w.waiting[id].key
+	delete(w.waiting, id)
+	w.up = append(w.up, func() {
+		if at := slices.IndexFunc(s.queues[key], func(r simRequest) bool { return r.is(i, id) }); at >= 0 {
+			s.queues[key] = slices.Delete(s.queues[key], at, at+1)
+			s.waiting--
+		}
+		s.apply(s.ledger.Abandon(i, id))
+	})
+}
+
+// honour gives back the first idle lease that a reclaim names.
+func (s *sim) honour(i int, w *simWorker) bool {
+	for _, r := range w.reclaims {
+		if s.giveBack(i, w, func(l *simLease) bool { return !l.busy && names(r, l.id) }) {
+			return true
+		}
+	}
+	return false
+}
+
+func names(r Reclaim, lease uint64) bool {
+	return r.Leases == nil || slices.Contains(r.Leases, lease)
+}
+
+// giveBack returns a lease, which answers the first reclaim that names it.
+func (s *sim) giveBack(i int, w *simWorker, which func(*simLease) bool) bool {
+	at := slices.IndexFunc(w.leases, which)
+	if at < 0 {
+		return false
+	}
+	id := w.leases[at].id
+	w.leases = slices.Delete(w.leases, at, at+1)
+	if r := slices.IndexFunc(w.reclaims, func(r Reclaim) bool { return names(r, id) }); r >= 0 {
+		w.reclaims = slices.Delete(w.reclaims, r, r+1)
+	}
+	w.up = append(w.up, func() {
+		delete(s.held, id)
+		effects, err := s.ledger.Return(i, id)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.apply(effects)
+	})
+	return true
+}
+
+func (s *sim) deliverUp(w *simWorker) bool {
+	if len(w.up) == 0 {
+		return false
+	}
+	next := w.up[0]
+	w.up = w.up[1:]
+	next()
+	return true
+}
+
+func (s *sim) deliverDown(i int, w *simWorker) bool {
+	if len(w.down) == 0 {
+		return false
+	}
+	e := w.down[0]
+	w.down = w.down[1:]
+	switch e := e.(type) {
+	case Grant:
+		held := s.held[e.Lease]
+		_, busy := w.waiting[e.Request]
+		delete(w.waiting, e.Request)
+		w.leases = append(w.leases, &simLease{id: e.Lease, rule: held.rule, key: held.key, busy: busy})
+		if !busy {
+			s.giveBack(i, w, func(l *simLease) bool { return l.id == e.Lease })
+		}
+	case Reclaim:
+		w.reclaims = append(w.reclaims, e)
+		s.honour(i, w)
+	case ReclaimCancel:
+		w.reclaims = slices.DeleteFunc(w.reclaims, func(r Reclaim) bool { return r.ID == e.ID })
+	}
+	return true
+}
+
+func (s *sim) kill(i int, w *simWorker) {
+	for key, q := range s.queues {
+		kept := slices.DeleteFunc(q, func(r simRequest) bool { return r.worker == i })
+		s.waiting -= len(q) - len(kept)
+		s.queues[key] = kept
+	}
+	for id, worker := range s.outstanding {
+		if worker == i {
+			delete(s.outstanding, id)
+		}
+	}
+	before := s.ledger.Counts()
+	orphans, effects := s.ledger.WorkerGone(i)
+	if len(orphans) != before.Workers[i] {
+		s.t.Fatalf("%d orphans of a worker with %d leases", len(orphans), before.Workers[i])
+	}
+	for _, o := range orphans {
+		s.orphans = append(s.orphans, o.Lease)
+	}
+	*w = simWorker{waiting: map[uint64]simWaiter{}}
+	s.apply(effects)
+}
+
+func (s *sim) endOrphan() bool {
+	if len(s.orphans) == 0 {
+		return false
+	}
+	id := s.orphans[0]
+	s.orphans = s.orphans[1:]
+	delete(s.held, id)
+	s.apply(s.ledger.OrphanGone(id))
+	return true
+}
+
+func (s *sim) resize() {
+	s.max = 1 + s.rnd.IntN(12)
+	s.rules = []Rule{{Max: 1 + s.rnd.IntN(6)}, {Max: 1 + s.rnd.IntN(6)}}
+	s.apply(s.ledger.Resize(s.max, s.rules, nil))
+}
+
+// quiet delivers all that is on its way and then looks for idle leases that
+// would serve somebody who waits.
+func (s *sim) quiet() {
+	for moved := true; moved; {
+		moved = false
+		for i, w := range s.workers {
+			for s.deliverUp(w) || s.deliverDown(i, w) {
+				moved = true
+			}
+		}
+	}
+	s.checkCounts()
+	if !s.open {
+		return
+	}
+	for _, k := range simKeys {
+		if len(s.queues[k.key]) == 0 {
+			continue
+		}
+		for i, w := range s.workers {
+			for _, l := range w.leases {
+				if !l.busy && (l.rule == k.rule || s.hasRoom(k.rule)) {
+					s.t.Fatalf("%v waits while worker %d keeps lease %d idle; its reclaims: %v",
+						k.key, i, l.id, w.reclaims)
+				}
+			}
+		}
+	}
+}
+
+// drain lets every client finish: nobody may be left waiting, no reclaim
+// unanswered, no lease lost.
+func (s *sim) drain() {
+	if !s.open {
+		s.setOpen(true)
+	}
+	for moved := true; moved; {
+		moved = s.endOrphan()
+		s.quiet()
+		for i, w := range s.workers {
+			for _, l := range w.leases {
+				if l.busy {
+					s.finish(i, w)
+					moved = true
+					break
+				}
+			}
+		}
+	}
+	if s.waiting > 0 || len(s.outstanding) > 0 {
+		s.t.Fatalf("at rest %d wait and %d reclaims are neither answered nor cancelled", s.waiting, len(s.outstanding))
+	}
+	kept := 0
+	for i, w := range s.workers {
+		kept += len(w.leases)
+		if len(w.waiting) > 0 || len(w.reclaims) > 0 {
+			s.t.Fatalf("at rest worker %d waits for %v and has reclaims %v", i, w.waiting, w.reclaims)
+		}
+	}
+	if kept != s.ledger.Counts().Total {
+		s.t.Fatalf("workers hold %d leases, the ledger counts %d", kept, s.ledger.Counts().Total)
+	}
+}
+
+func TestRandomSchedules(t *testing.T) {
+	const schedules, steps = 100, 2000
+	for seed := range uint64(schedules) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			s := newSim(t, seed, 1+int(seed%5))
+			for step := range steps {
+				s.step()
+				if step%40 == 0 {
+					s.quiet()
+				}
+			}
+			s.drain()
+			if s.grants < 20 {
+				t.Fatalf("only %d grants: the schedule tests nothing", s.grants)
+			}
+		})
+	}
+}
