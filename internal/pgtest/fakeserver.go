@@ -13,7 +13,8 @@ import (
 )
 
 // Script is what a Fake does with one connection. At the end of the steps the
-// connection is closed in good order.
+// connection is closed: in good order, unless the client has sent what no step
+// has read, which makes the kernel reset it.
 type Script struct {
 	Steps []Step
 	// ResetAfterSent and ResetAfterReceived reset the connection once so many

@@ -27,7 +27,7 @@ func TestFakeFaultsReachTheClient(t *testing.T) {
 		"reads, never answers":    {script: Script{Steps: []Step{Swallow()}}, is: context.DeadlineExceeded},
 		"hangs at password":       {script: Script{Steps: []Step{Startup(), AskPassword(), Mute()}}, is: context.DeadlineExceeded},
 		"resets on connect":       {script: Script{Steps: []Step{Reset()}}, is: syscall.ECONNRESET},
-		"closes on connect":       {script: Script{}, is: io.ErrUnexpectedEOF},
+		"closes after start-up":   {script: Script{Steps: []Step{Startup()}}, is: io.ErrUnexpectedEOF},
 		"starting up":             {script: Script{Steps: []Step{Startup(), Fatal("57P03", "starting")}}, code: "57P03"},
 		"too many":                {script: Script{Steps: []Step{Startup(), AskPassword(), Fatal("53300", "many")}}, code: "53300"},
 		"closes mid-message":      {script: Script{Steps: []Step{Startup(), SendPart(3, ready)}}, is: io.ErrUnexpectedEOF},

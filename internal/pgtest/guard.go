@@ -19,7 +19,10 @@ alive() { [ "$(readlink "/proc/$1/cwd" 2>/dev/null)" = "$2" ]; }
 for f in "$1"/*/data/postmaster.pid; do
     data=${f%/*}
     read -r pid <"$f" 2>/dev/null && alive "$pid" "$data" || continue
-    kill -QUIT "$pid"; kill -CONT "$pid"
+    children=
+    read -r children 2>/dev/null <"/proc/$pid/task/$pid/children"
+    kill -QUIT "$pid"
+    kill -CONT "$pid" $children 2>/dev/null
     n=0
     while alive "$pid" "$data" && [ $n -lt 80 ]; do sleep 0.1; n=$((n + 1)); done
     alive "$pid" "$data" && kill -KILL "$pid"
