@@ -84,16 +84,50 @@ func findCommand(name string) *command {
 // errBadRequest marks arguments that no pgagroal-cli sends.
 var errBadRequest = errors.New("bad request")
 
-func runPing(ctx context.Context, sup Supervisor, _ args) (any, error) { return sup.Ping(ctx) }
+// The methods may leave lists and maps nil; the document shows them empty.
 
-func runStatus(ctx context.Context, sup Supervisor, _ args) (any, error) { return sup.Status(ctx) }
+func runPing(ctx context.Context, sup Supervisor, _ args) (any, error) {
+	r, err := sup.Ping(ctx)
+	r.Servers = orEmptyMap(r.Servers)
+	return r, err
+}
+
+func runStatus(ctx context.Context, sup Supervisor, _ args) (any, error) {
+	r, err := sup.Status(ctx)
+	return r.filled(), err
+}
 
 func runStatusDetails(ctx context.Context, sup Supervisor, _ args) (any, error) {
-	return sup.StatusDetails(ctx)
+	r, err := sup.StatusDetails(ctx)
+	r.StatusResponse = r.filled()
+	r.Limits, r.Databases, r.Connections = orEmpty(r.Limits), orEmpty(r.Databases), orEmpty(r.Connections)
+	return r, err
 }
 
 func runFailoverStatus(ctx context.Context, sup Supervisor, _ args) (any, error) {
-	return sup.FailoverStatus(ctx)
+	r, err := sup.FailoverStatus(ctx)
+	r.Alarms, r.Servers = orEmpty(r.Alarms), orEmpty(r.Servers)
+	return r, err
+}
+
+func (r StatusResponse) filled() StatusResponse {
+	r.Servers, r.Standbys = orEmptyMap(r.Servers), orEmptyMap(r.Standbys)
+	r.Failover.Alarms = orEmpty(r.Failover.Alarms)
+	return r
+}
+
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func orEmptyMap[T any](m map[string]T) map[string]T {
+	if m == nil {
+		return map[string]T{}
+	}
+	return m
 }
 
 func runConfList(ctx context.Context, sup Supervisor, _ args) (any, error) { return sup.ConfList(ctx) }
@@ -109,13 +143,7 @@ func runFailoverHistory(ctx context.Context, sup Supervisor, a args) (any, error
 		return nil, err
 	}
 	entries, err := sup.FailoverHistory(ctx, count)
-	if err != nil {
-		return nil, err
-	}
-	if entries == nil {
-		entries = []json.RawMessage{}
-	}
-	return historyResponse{History: entries}, nil
+	return historyResponse{History: orEmpty(entries)}, err
 }
 
 // runConfGet puts the value below the key that was asked for, so that the

@@ -66,9 +66,15 @@ type server struct {
 	clients sync.WaitGroup
 
 	mu     sync.Mutex
-	conns  map[*ipc.Conn]bool // value: the user is neither root nor the owner
+	conns  map[*ipc.Conn]*client
 	others int
 	closed bool
+}
+
+// client is a connection that is being served.
+type client struct {
+	other     bool // the user is neither root nor the owner
+	answering bool // the request is there
 }
 
 // Serve answers on ln, a listener of SOCK_SEQPACKET, until ctx ends or ln is
@@ -77,7 +83,7 @@ type server struct {
 func Serve(ctx context.Context, ln *net.UnixListener, sup Supervisor, opt Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &server{sup: sup, opt: opt.withDefaults(), self: uint32(os.Geteuid()), ctx: ctx, conns: map[*ipc.Conn]bool{}}
+	s := &server{sup: sup, opt: opt.withDefaults(), self: uint32(os.Geteuid()), ctx: ctx, conns: map[*ipc.Conn]*client{}}
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	err := s.accept(ln)
@@ -162,7 +168,7 @@ func (s *server) add(conn *ipc.Conn, uid uint32) bool {
 	if s.closed || len(s.conns) >= MaxClients || other && s.others >= maxOthers {
 		return false
 	}
-	s.conns[conn] = other
+	s.conns[conn] = &client{other: other}
 	if other {
 		s.others++
 	}
@@ -172,36 +178,45 @@ func (s *server) add(conn *ipc.Conn, uid uint32) bool {
 func (s *server) remove(conn *ipc.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conns[conn] {
+	if s.conns[conn].other {
 		s.others--
 	}
 	delete(s.conns, conn)
 	conn.Close()
 }
 
-// close bounds what is still under way. A deadline set after it would undo
-// that, so setDeadline looks at closed.
+// close ends the wait for requests and bounds what is still under way.
 func (s *server) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	for conn := range s.conns {
-		_ = conn.SetDeadline(time.Now().Add(closeGrace))
+	for conn, c := range s.conns {
+		d := time.Duration(0)
+		if c.answering {
+			d = closeGrace
+		}
+		_ = conn.SetDeadline(time.Now().Add(d))
 	}
 }
 
-func (s *server) setDeadline(conn *ipc.Conn, d time.Duration) {
+// setDeadline gives the connection time for its request, or for its answer when
+// answering is set; a deadline set after close doesn't undo that of close.
+func (s *server) setDeadline(conn *ipc.Conn, d time.Duration, answering bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	s.conns[conn].answering = answering
+	switch {
+	case s.closed && answering:
 		d = min(d, closeGrace)
+	case s.closed:
+		d = 0
 	}
 	_ = conn.SetDeadline(time.Now().Add(d)) // fails on a closed socket only, which the next call finds
 }
 
 // serve answers one request; remove closes the connection.
 func (s *server) serve(conn *ipc.Conn, uid uint32) {
-	s.setDeadline(conn, s.opt.RequestTimeout)
+	s.setDeadline(conn, s.opt.RequestTimeout, false)
 	env, err := conn.Receive()
 	if err != nil {
 		s.opt.Log.Debug("control socket: no request", "uid", uid, "error", err)
@@ -212,8 +227,11 @@ func (s *server) serve(conn *ipc.Conn, uid uint32) {
 		env.CloseFDs()
 		return
 	}
+	// Once here for close, which must not cut an answer, and again with the whole
+	// time for reading it.
+	s.setDeadline(conn, s.opt.ReplyTimeout, true)
 	doc := s.answer(req, uid)
-	s.setDeadline(conn, s.opt.ReplyTimeout)
+	s.setDeadline(conn, s.opt.ReplyTimeout, true)
 	if err := reply(conn, doc); err != nil {
 		s.opt.Log.Debug("control socket: answer not delivered", "uid", uid, "command", req.Command, "error", err)
 	}

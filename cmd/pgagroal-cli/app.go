@@ -1,0 +1,168 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+)
+
+// program is one run of pgagroal-cli.
+type program struct {
+	stdout, stderr io.Writer
+	log            *os.File // --logfile, nil without
+}
+
+// run is main but for the process: it returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	p := &program{stdout: stdout, stderr: stderr}
+	app := p.app()
+	options, words, err := permute(app.Flags, args)
+	switch {
+	case err != nil:
+	case slices.Contains(options, "--version"):
+		fmt.Fprintln(stdout, app.Name, version)
+	default:
+		err = app.Run(slices.Concat([]string{app.Name}, options, []string{"--"}, words))
+	}
+	e := asExit(err)
+	if e.message != "" {
+		p.complain(e.message)
+	}
+	if e.usage {
+		fmt.Fprintln(p.stderr, "Try pgagroal-cli --help")
+	}
+	if slices.Contains(options, "--verbose") {
+		p.verdict(e.code)
+	}
+	if p.log != nil {
+		p.log.Close()
+	}
+	return e.code
+}
+
+func (p *program) app() *cli.App {
+	return &cli.App{
+		Name:            "pgagroal-cli",
+		HelpName:        "pgagroal-cli",
+		Usage:           "ask and control a running pgagroal",
+		UsageText:       "pgagroal-cli [OPTIONS] COMMAND",
+		Version:         version,
+		Description:     description,
+		Flags:           flags(),
+		Commands:        p.commands(),
+		Writer:          p.stdout,
+		ErrWriter:       p.stderr,
+		HideHelp:        true, // of the library: -h is the host
+		HideVersion:     true,
+		HideHelpCommand: true,
+		Before:          p.before,
+		Action:          p.noCommand,
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return err },
+		ExitErrHandler:  func(*cli.Context, error) {},
+	}
+}
+
+const description = `Exit codes:
+  0  done
+  1  wrong use, a configuration that can't be read, a command that this version
+     doesn't have, or a command that pgagroal refused or that failed
+  2  pgagroal can't be reached, or went away before it had answered
+  3  ping only: pgagroal answers, but no primary can be reached`
+
+func flags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "main configuration `FILE`; unix_socket_dir and port are taken from it (default: /etc/pgagroal/pgagroal.conf)"},
+		&cli.StringFlag{Name: "socket", Usage: "control socket `PATH`, instead of a configuration"},
+		&cli.StringFlag{Name: "format", Aliases: []string{"F"}, Usage: "text, json, or raw (json with numbers for names)", Value: "text", DefaultText: "text"},
+		&cli.StringFlag{Name: "timeout", Aliases: []string{"T"}, Usage: "`TIME` after which a graceful shutdown becomes immediate: 30, 30s, 5m, 1h, 2d, 1w; 0 for never (default: flush_timeout)"},
+		&cli.BoolFlag{Name: "force", Usage: "for switch-to and clear: do it although it looks unsafe"},
+		&cli.StringFlag{Name: "logfile", Aliases: []string{"L"}, Usage: "append messages to `FILE` as well"},
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "end with a line that tells the outcome"},
+		&cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"},
+		&cli.BoolFlag{Name: "help", Aliases: []string{"?"}, Usage: "print this text"},
+		remoteFlag("host", "h"),
+		remoteFlag("port", "p"),
+		remoteFlag("user", "U"),
+		remoteFlag("password", "P"),
+		remoteFlag("compress", "C"),
+		remoteFlag("encrypt", "E"),
+	}
+}
+
+// remoteFlags are those of remote management.
+var remoteFlags = []string{"host", "port", "user", "password", "compress", "encrypt"}
+
+func remoteFlag(name, letter string) cli.Flag {
+	return &cli.StringFlag{Name: name, Aliases: []string{letter}, Usage: "remote management, not available in this version"}
+}
+
+// commands is the table of the command words, one file per group.
+func (p *program) commands() []*cli.Command {
+	return slices.Concat(p.statusCommands(), p.shutdownCommands(), p.serverCommands(), p.confCommands(), p.failoverCommands(), laterCommands())
+}
+
+// command makes a row. The words after the name are the action's own: the
+// library would take some of them for options or for help.
+func command(name, args, usage string, action func(*cli.Context, []string) error) *cli.Command {
+	return &cli.Command{
+		Name: name, Usage: usage, ArgsUsage: args,
+		HideHelp: true, SkipFlagParsing: true,
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
+		Action:       func(c *cli.Context) error { return action(c, c.Args().Slice()) },
+	}
+}
+
+// before does what doesn't depend on the command.
+func (p *program) before(c *cli.Context) error {
+	for _, name := range remoteFlags {
+		if c.IsSet(name) {
+			return failedf("--%s: remote management is not available in this version", name)
+		}
+	}
+	if f := c.String("format"); !slices.Contains([]string{"text", "json", "raw"}, f) {
+		return usagef("--format: %q is not text, json or raw", f)
+	}
+	if c.IsSet("socket") && c.IsSet("config") {
+		return usagef("--socket and --config exclude each other")
+	}
+	return p.openLog(c.String("logfile"))
+}
+
+func (p *program) openLog(path string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return failedf("--logfile: %v", err)
+	}
+	p.log = f
+	return nil
+}
+
+// noCommand runs when the first word isn't a command.
+func (p *program) noCommand(c *cli.Context) error {
+	if c.NArg() == 0 {
+		return usagef("a command is missing")
+	}
+	return usagef("%q is not a command", c.Args().First())
+}
+
+func (p *program) complain(message string) {
+	fmt.Fprintln(p.stderr, "pgagroal-cli:", message)
+	if p.log != nil {
+		fmt.Fprintln(p.log, "pgagroal-cli:", message)
+	}
+}
+
+// verdict is the line of --verbose.
+func (p *program) verdict(code int) {
+	word := "Success"
+	if code != exitOK {
+		word = "Error"
+	}
+	fmt.Fprintf(p.stderr, "%s (%d)\n", word, code)
+}

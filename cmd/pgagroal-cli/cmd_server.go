@@ -1,0 +1,45 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+)
+
+func (p *program) serverCommands() []*cli.Command {
+	return []*cli.Command{
+		command("switch-to", "SERVER", "make a server that is already writable the primary", p.switchTo),
+		command("clear", "[server] SERVER", "make a Failed server usable again", p.clear),
+	}
+}
+
+func (p *program) switchTo(c *cli.Context, words []string) error {
+	if len(words) != 1 {
+		return usagef("switch-to takes the name of a server")
+	}
+	return p.onServer(c, "switch-to", words[0])
+}
+
+// clear takes `clear server` for an incomplete command: it is far more often
+// that than a server of this name, which `clear server server` reaches.
+func (p *program) clear(c *cli.Context, words []string) error {
+	switch {
+	case len(words) == 1 && words[0] == "prometheus":
+		return notInThisVersion("clear prometheus")
+	case len(words) == 1 && words[0] != "server":
+		return p.onServer(c, "clear-server", words[0])
+	case len(words) == 2 && words[0] == "server":
+		return p.onServer(c, "clear-server", words[1])
+	}
+	return usagef("clear server takes the name of a server")
+}
+
+func (p *program) onServer(c *cli.Context, name, server string) error {
+	if server == "" {
+		return usagef("%s: the name of the server is empty", name)
+	}
+	args := map[string]string{"server": server}
+	if c.Bool("force") {
+		args["force"] = "true"
+	}
+	_, err := p.do(c, name, args)
+	return err
+}

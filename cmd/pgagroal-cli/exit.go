@@ -1,0 +1,48 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Exit codes; doc.go says what they mean.
+const (
+	exitOK = iota
+	exitFailed
+	exitUnreachable
+	exitNoPrimary
+)
+
+// exitError ends the program with a code, and with a message unless it is empty.
+type exitError struct {
+	code    int
+	message string
+	usage   bool // the reader is told of --help
+}
+
+func (e *exitError) Error() string { return e.message }
+
+func usagef(format string, a ...any) error {
+	return &exitError{code: exitFailed, message: fmt.Sprintf(format, a...), usage: true}
+}
+
+func failedf(format string, a ...any) error {
+	return &exitError{code: exitFailed, message: fmt.Sprintf(format, a...)}
+}
+
+func unreachablef(format string, a ...any) error {
+	return &exitError{code: exitUnreachable, message: fmt.Sprintf(format, a...)}
+}
+
+// asExit returns err as an exitError; any other error comes from the parser of
+// the command line.
+func asExit(err error) *exitError {
+	var e *exitError
+	switch {
+	case err == nil:
+		return &exitError{}
+	case errors.As(err, &e):
+		return e
+	}
+	return &exitError{code: exitFailed, message: err.Error(), usage: true}
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/urfave/cli/v2"
+)
+
+// print writes the document in the format of --format.
+func (p *program) print(c *cli.Context, doc object) error {
+	switch c.String("format") {
+	case "json":
+		return writeJSON(p.stdout, doc)
+	case "raw":
+		toCodes(doc)
+		return writeJSON(p.stdout, doc)
+	}
+	var b strings.Builder
+	writeObject(&b, doc, "")
+	_, err := io.WriteString(p.stdout, b.String())
+	return printed(err)
+}
+
+// writeJSON writes v with sorted keys, two blanks a level.
+func writeJSON(w io.Writer, v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return failedf("%v", err)
+	}
+	_, err := w.Write(b.Bytes())
+	return printed(err)
+}
+
+// printed makes a full disk or a closed pipe a failure.
+func printed(err error) error {
+	if err != nil {
+		return failedf("%v", err)
+	}
+	return nil
+}
+
+// writeObject writes the text format: sorted keys, nested by two blanks.
+func writeObject(b *strings.Builder, o object, indent string) {
+	for _, key := range slices.Sorted(maps.Keys(o)) {
+		b.WriteString(indent + clean(key) + ":")
+		writeValue(b, o[key], indent)
+	}
+}
+
+// writeValue writes what follows "key:".
+func writeValue(b *strings.Builder, v any, indent string) {
+	switch v := v.(type) {
+	case object:
+		if len(v) == 0 {
+			b.WriteString(" {}\n")
+			return
+		}
+		b.WriteString("\n")
+		writeObject(b, v, indent+"  ")
+	case []any:
+		if len(v) == 0 {
+			b.WriteString(" []\n")
+			return
+		}
+		b.WriteString("\n")
+		for _, item := range v {
+			writeItem(b, item, indent+"  ")
+		}
+	case string:
+		if strings.Contains(v, "\n") {
+			writeBlock(b, v, indent+"  ")
+			return
+		}
+		b.WriteString(" " + scalar(v) + "\n")
+	default:
+		b.WriteString(" " + scalar(v) + "\n")
+	}
+}
+
+// writeItem writes an item of a list: the first line has the dash, the others
+// stand below what follows it.
+func writeItem(b *strings.Builder, v any, indent string) {
+	if o, ok := v.(object); ok && len(o) > 0 {
+		var inner strings.Builder
+		writeObject(&inner, o, indent+"  ")
+		b.WriteString(indent + "- " + strings.TrimPrefix(inner.String(), indent+"  "))
+		return
+	}
+	b.WriteString(indent + "-")
+	writeValue(b, v, indent)
+}
+
+// writeBlock writes a text of several lines, such as the output of a script.
+func writeBlock(b *strings.Builder, text, indent string) {
+	b.WriteString(" |\n")
+	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
+		b.WriteString(indent + clean(line) + "\n")
+	}
+}
+
+func scalar(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case string:
+		if v == "" {
+			return "''"
+		}
+		return clean(v)
+	}
+	return fmt.Sprint(v)
+}
+
+// clean keeps an application name or the output of a script from writing
+// control sequences to the terminal.
+func clean(s string) string {
+	if !strings.ContainsFunc(s, unicode.IsControl) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsControl(r) && r != '\t' {
+			fmt.Fprintf(&b, `\x%02x`, r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}

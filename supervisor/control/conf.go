@@ -1,0 +1,112 @@
+package control
+
+import (
+	"strings"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+)
+
+// ConfValue returns the value of KEY, pgagroal.KEY, server.NAME.KEY,
+// hba.USER.KEY or limit.DATABASE.KEY, all of a section, or everything for the
+// empty key. No password is part of it. The error is ErrUnknownKey.
+//
+// Durations, sizes and words of a choice are objects of value (seconds, bytes,
+// the word) and string_value, as the file has it.
+func ConfValue(c *config.Config, key string) (any, error) {
+	tree := confTree(c)
+	if key == "" {
+		return tree, nil
+	}
+	if v, ok := tree[key]; ok {
+		return v, nil
+	}
+	section, rest, _ := strings.Cut(key, ".")
+	if section == "pgagroal" {
+		if v, ok := tree[rest]; ok && !isSection(rest) {
+			return v, nil
+		}
+		return nil, ErrUnknownKey
+	}
+	entries, ok := tree[section].(map[string]any)
+	if !ok || !isSection(section) {
+		return nil, ErrUnknownKey
+	}
+	if v, ok := entries[rest]; ok {
+		return v, nil
+	}
+	// The name of a database or user may have dots, a key has none.
+	dot := max(strings.LastIndexByte(rest, '.'), 0)
+	fields, _ := entries[rest[:dot]].(map[string]any)
+	if v, ok := fields[strings.TrimPrefix(rest[dot:], ".")]; ok {
+		return v, nil
+	}
+	return nil, ErrUnknownKey
+}
+
+func isSection(name string) bool { return name == "server" || name == "hba" || name == "limit" }
+
+// ConfFiles returns the paths of the files of c.
+func ConfFiles(p config.Paths) ConfListResponse {
+	return ConfListResponse{
+		Main: p.Config, HBA: p.HBA, Limit: p.Limits, Users: p.Users,
+		FrontendUsers: p.Frontend, Admin: p.Admins, Superuser: p.Superuser,
+	}
+}
+
+func confTree(c *config.Config) map[string]any {
+	servers, tree := map[string]any{}, map[string]any{}
+	for _, s := range c.Servers {
+		servers[s.Name] = map[string]any{}
+	}
+	for e := range c.Rows() {
+		fields := tree
+		if e.Server != "" {
+			fields = servers[e.Server].(map[string]any)
+		}
+		fields[e.Row.Name] = confField(e)
+	}
+	tree["server"], tree["hba"], tree["limit"] = servers, confHBA(c.HBA), confLimits(c.Limits)
+	return tree
+}
+
+func confField(e config.Entry) any {
+	if e.Row.Name == "max_connection_age" { // a plain number in pgagroal, as is all of type Seconds
+		return int64(e.Value.(time.Duration) / time.Second)
+	}
+	nested := func(value any) any { return map[string]any{"value": value, "string_value": e.Text} }
+	switch e.Row.Kind {
+	case config.Duration, config.DurationMS:
+		return nested(e.Value.(time.Duration).Seconds())
+	case config.Seconds:
+		return int64(e.Value.(time.Duration) / time.Second)
+	case config.Millis:
+		return e.Value.(time.Duration).Milliseconds()
+	case config.Size, config.Enum:
+		return nested(e.Value)
+	case config.Workers:
+		return e.Text
+	}
+	return e.Value
+}
+
+func confHBA(rules []config.HBARule) map[string]any {
+	m := map[string]any{}
+	for _, r := range rules {
+		m[r.User] = map[string]any{
+			"type": r.Type, "database": r.Database, "username": r.User, "address": r.Address, "method": r.Method,
+		}
+	}
+	return m
+}
+
+func confLimits(limits []config.Limit) map[string]any {
+	m := map[string]any{}
+	for _, l := range limits {
+		m[l.Database] = map[string]any{
+			"database": l.Database, "username": l.User, "max_size": l.MaxSize, "initial_size": l.InitialSize,
+			"min_size": l.MinSize, "number_of_aliases": len(l.Aliases), "aliases": orEmpty(l.Aliases),
+		}
+	}
+	return m
+}

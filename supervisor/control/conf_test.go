@@ -1,0 +1,100 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+)
+
+func sampleConfig() *config.Config {
+	c := config.New()
+	c.Host, c.Port, c.UnixSocketDir = "*", 2345, "/run/pgagroal"
+	c.BlockingTimeout, c.FailoverProbeInterval = 30*time.Second, 300*time.Millisecond
+	c.MaxConnectionAge = 90 * time.Second
+	c.Servers = []config.Server{{Name: "one", Host: "h1", Port: 5432}, {Name: "a.b", Host: "h2", Port: 5433}}
+	c.HBA = []config.HBARule{{Type: "host", Database: "all", User: "my.user", Address: "all", Method: "trust"}}
+	c.Limits = []config.Limit{{Database: "db", User: "all", MaxSize: 5}}
+	c.Users = []config.Credential{{Name: "u", Password: "s3cret"}}
+	c.Superuser = &config.Credential{Name: "su", Password: "s3cret"}
+	return c
+}
+
+func TestConfValueFindsKeysAndSections(t *testing.T) {
+	nested := func(v any, s string) any { return map[string]any{"value": v, "string_value": s} }
+	for key, want := range map[string]any{
+		"port":                       2345,
+		"pgagroal.port":              2345,
+		"blocking_timeout":           nested(30.0, "30s"),
+		"failover_probe_interval":    nested(0.3, "300ms"),
+		"max_connection_age":         int64(90),
+		"pipeline":                   nested("auto", "auto"),
+		"workers":                    "auto",
+		"failover":                   false,
+		"server.one.host":            "h1",
+		"server.a.b.port":            5433,
+		"hba.my.user.method":         "trust",
+		"limit.db.max_size":          5,
+		"limit.db.aliases":           []string{},
+		"hba":                        map[string]any{"my.user": map[string]any{"type": "host", "database": "all", "username": "my.user", "address": "all", "method": "trust"}},
+		"hba.my.user":                map[string]any{"type": "host", "database": "all", "username": "my.user", "address": "all", "method": "trust"},
+		"metrics_cache_max_size":     nested(int64(0), "0B"),
+		"limit.db.number_of_aliases": 0,
+	} {
+		got, err := ConfValue(sampleConfig(), key)
+		if err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-want +got)\n%s", key, d)
+		}
+	}
+}
+
+func TestConfValueRefusesWhatIsNotThere(t *testing.T) {
+	for _, key := range []string{
+		"nope", ".", "pgagroal", "pgagroal.", "pgagroal.nope", "pgagroal.server", "server.", "server.nope", "server.nope.host",
+		"server.one.nope", "server.one.", "server..host", "port.x", "blocking_timeout.value", "users", "superuser", "hba.x.y.z",
+	} {
+		if v, err := ConfValue(sampleConfig(), key); !errors.Is(err, ErrUnknownKey) {
+			t.Errorf("%q is %v, error %v", key, v, err)
+		}
+	}
+}
+
+func TestConfValueOfEverythingHasEveryKeyAndNoSecret(t *testing.T) {
+	v, err := ConfValue(sampleConfig(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := v.(map[string]any)
+	for _, r := range config.Keys() {
+		where := tree
+		if r.Section == config.ServerSection {
+			where = tree["server"].(map[string]any)["one"].(map[string]any)
+		}
+		if _, ok := where[r.Name]; !ok {
+			t.Errorf("%s is missing", r.Name)
+		}
+	}
+	raw, err := json.Marshal(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(raw), "s3cret") || strings.Contains(string(raw), config.Redacted) {
+		t.Error("a password is part of it")
+	}
+}
+
+func TestConfFilesNamesEachFile(t *testing.T) {
+	got := ConfFiles(config.Paths{Config: "c", HBA: "a", Limits: "l", Users: "u", Frontend: "F", Admins: "A", Superuser: "S"})
+	want := ConfListResponse{Main: "c", HBA: "a", Limit: "l", Users: "u", FrontendUsers: "F", Admin: "A", Superuser: "S"}
+	if got != want {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -1,0 +1,102 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// fake is a Supervisor that notes what it was told to do. fail and wait change
+// the answer to every command.
+type fake struct {
+	fail    error
+	block   bool // wait for the end of the context
+	history int  // size of each history entry in bytes
+
+	mu         sync.Mutex
+	calls      []string
+	onShutdown func() // called within Shutdown
+}
+
+func (f *fake) called(ctx context.Context, format string, a ...any) error {
+	f.mu.Lock()
+	f.calls = append(f.calls, fmt.Sprintf(format, a...))
+	f.mu.Unlock()
+	if f.block {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	return f.fail
+}
+
+func (f *fake) seen() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.calls...)
+}
+
+func (f *fake) Ping(ctx context.Context) (PingResponse, error) {
+	behind := int64(0)
+	return PingResponse{Servers: map[string]PingServer{
+		"one": {Host: "h1", Port: 5432, Status: ServerRunning, Primary: PrimaryYes},
+		"two": {Host: "h2", Port: 5433, Status: ServerRunning, Primary: PrimaryNo, Behind: &behind},
+	}}, f.called(ctx, "ping")
+}
+
+func (f *fake) Status(ctx context.Context) (StatusResponse, error) {
+	return StatusResponse{Status: StatusRunning, Standbys: map[string]Standby{
+		"two":   {Readable: true, WALReceiverStatus: "streaming"},
+		"three": {},
+	}}, f.called(ctx, "status")
+}
+
+func (f *fake) StatusDetails(ctx context.Context) (StatusDetailsResponse, error) {
+	return StatusDetailsResponse{Limits: []Limit{{Database: "a<b"}}}, f.called(ctx, "status details")
+}
+
+func (f *fake) Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Duration) error {
+	f.mu.Lock()
+	if f.onShutdown != nil {
+		f.onShutdown()
+	}
+	f.mu.Unlock()
+	text := "default"
+	if timeout != nil {
+		text = timeout.String()
+	}
+	return f.called(ctx, "shutdown %s %s", mode, text)
+}
+
+func (f *fake) SwitchTo(ctx context.Context, server string, force bool) error {
+	return f.called(ctx, "switch-to %s %t", server, force)
+}
+
+func (f *fake) ClearServer(ctx context.Context, server string, force bool) error {
+	return f.called(ctx, "clear %s %t", server, force)
+}
+
+func (f *fake) ConfList(ctx context.Context) (ConfListResponse, error) {
+	return ConfListResponse{Main: "/etc/pgagroal/pgagroal.conf"}, f.called(ctx, "conf ls")
+}
+
+func (f *fake) ConfGet(ctx context.Context, key string) (any, error) {
+	if key == "" {
+		return map[string]any{"port": 2345}, f.called(ctx, "conf get")
+	}
+	return 2345, f.called(ctx, "conf get %s", key)
+}
+
+func (f *fake) FailoverStatus(ctx context.Context) (FailoverStatusResponse, error) {
+	return FailoverStatusResponse{FailoverSummary: FailoverSummary{Phase: "Serving"}}, f.called(ctx, "failover status")
+}
+
+func (f *fake) FailoverHistory(ctx context.Context, n int) ([]json.RawMessage, error) {
+	if err := f.called(ctx, "failover history %d", n); err != nil || f.history == 0 {
+		return nil, err
+	}
+	entry := fmt.Sprintf(`{"reason":%q}`, strings.Repeat("x", f.history))
+	return []json.RawMessage{json.RawMessage(entry)}, nil
+}

@@ -1,0 +1,260 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+func TestEveryCommandReachesItsMethod(t *testing.T) {
+	tests := []struct {
+		command string
+		args    map[string]string
+		want    string
+		request map[string]any
+	}{
+		{"ping", nil, "ping", map[string]any{}},
+		{"status", nil, "status", map[string]any{}},
+		{"status-details", nil, "status details", map[string]any{}},
+		{"failover-status", nil, "failover status", map[string]any{}},
+		{"failover-history", nil, "failover history 0", map[string]any{}},
+		{"failover-history", map[string]string{"count": "3"}, "failover history 3", map[string]any{"Count": 3.0}},
+		{"conf-ls", nil, "conf ls", map[string]any{}},
+		{"conf-get", nil, "conf get", map[string]any{}},
+		{"conf-get", map[string]string{"key": "port"}, "conf get port", map[string]any{"ConfigKey": "port"}},
+		{"shutdown-gracefully", nil, "shutdown gracefully default", map[string]any{"Timeout": -1.0}},
+		{"shutdown-gracefully", map[string]string{"timeout": "0"}, "shutdown gracefully 0s", map[string]any{"Timeout": 0.0}},
+		{"shutdown-gracefully", map[string]string{"timeout": "90"}, "shutdown gracefully 1m30s", map[string]any{"Timeout": 90.0}},
+		{"shutdown", nil, "shutdown immediate default", map[string]any{}},
+		{"cancel-shutdown", nil, "shutdown cancel default", map[string]any{}},
+		{"switch-to", map[string]string{"server": "two"}, "switch-to two false", map[string]any{"Server": "two"}},
+		{"clear-server", map[string]string{"server": "one", "force": "true"}, "clear one true", map[string]any{"Server": "one", "Force": true}},
+	}
+	sup := &fake{}
+	h := serve(t, sup, Options{})
+	tried := map[string]bool{}
+	for _, tt := range tests {
+		tried[tt.command] = true
+		got := h.ask(t, tt.command, tt.args)
+		if calls := sup.seen(); calls[len(calls)-1] != tt.want {
+			t.Errorf("%s %v called %q, want %q", tt.command, tt.args, calls[len(calls)-1], tt.want)
+		}
+		if d := cmp.Diff(tt.request, got.doc["Request"]); d != "" {
+			t.Errorf("%s: Request (-want +got)\n%s", tt.command, d)
+		}
+		if got.outcome()["Status"] != true || got.last.Code != 0 {
+			t.Errorf("%s: outcome %v", tt.command, got.outcome())
+		}
+	}
+	for _, c := range commands {
+		if !tried[c.name] {
+			t.Errorf("%s isn't tested", c.name)
+		}
+	}
+}
+
+func TestDocumentHasTheShapeOfPgagroal(t *testing.T) {
+	now := time.Date(2026, 7, 9, 8, 7, 6, 0, time.Local)
+	h := serve(t, &fake{}, Options{Now: func() time.Time { return now }})
+	got := h.ask(t, "status", map[string]string{"client_version": "1.2", "output": "json"})
+	want := map[string]any{
+		"Header": map[string]any{
+			"ClientVersion": "1.2", "Command": "status", "Compression": "none", "Encryption": "none",
+			"Output": "json", "Timestamp": "20260709080706",
+		},
+		"Request": map[string]any{},
+		"Response": map[string]any{
+			"ServerVersion": "9.9", "Status": "Running",
+			"ActiveConnections": 0.0, "TotalConnections": 0.0, "MaxConnections": 0.0, "NumberOfServers": 0.0,
+			"Servers": map[string]any{},
+			"Standbys": map[string]any{
+				"two":   map[string]any{"Streaming": false, "WALReceiverStatus": "streaming", "SlotName": "", "PrimaryHost": "", "PrimaryPort": ""},
+				"three": map[string]any{},
+			},
+			"Failover": map[string]any{"Enabled": false, "Phase": "", "Epoch": 0.0, "Timeline": 0.0, "Held": false, "Alarms": []any{}},
+		},
+		"Outcome": map[string]any{"Status": true, "Time": "00:00:00"},
+	}
+	if d := cmp.Diff(want, got.doc); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
+func TestFailureHasNumberAndMessageAndNoResponse(t *testing.T) {
+	h := serve(t, &fake{fail: fmt.Errorf("switch-to nine: %w", ErrUnknownServer)}, Options{})
+	for command, code := range map[string]int{"switch-to": CodeSwitchTo, "clear-server": CodeClearServer} {
+		got := h.ask(t, command, map[string]string{"server": "nine"})
+		want := map[string]any{"Status": false, "Error": float64(code), "Message": "switch-to nine: no such server"}
+		if d := cmp.Diff(want, got.outcome()); d != "" {
+			t.Errorf("%s (-want +got)\n%s", command, d)
+		}
+		if got.last.Code != code || got.last.Error == "" || got.doc["Response"] != nil {
+			t.Errorf("%s: code %d, error %q, response %v", command, got.last.Code, got.last.Error, got.doc["Response"])
+		}
+	}
+	if got := h.ask(t, "ping", nil); got.doc["Response"] != nil {
+		t.Errorf("a failed ping has the response %v", got.doc["Response"])
+	}
+}
+
+func TestBadRequestsNeverReachTheSupervisor(t *testing.T) {
+	tests := []struct {
+		name string
+		req  ipc.ControlRequest
+		code int
+	}{
+		{"unknown command", ipc.ControlRequest{Version: ipc.Version, Command: "format"}, CodeUnknownCommand},
+		{"no command", ipc.ControlRequest{Version: ipc.Version}, CodeUnknownCommand},
+		{"other version", ipc.ControlRequest{Version: ipc.Version + 1, Command: "ping"}, CodeVersion},
+		{"argument of another command", ipc.ControlRequest{Version: ipc.Version, Command: "ping", Args: map[string]string{"server": "a"}}, CodeBadRequest},
+		{"no server", ipc.ControlRequest{Version: ipc.Version, Command: "switch-to"}, CodeBadRequest},
+		{"bad force", ipc.ControlRequest{Version: ipc.Version, Command: "switch-to", Args: map[string]string{"server": "a", "force": "1"}}, CodeBadRequest},
+		{"negative timeout", ipc.ControlRequest{Version: ipc.Version, Command: "shutdown-gracefully", Args: map[string]string{"timeout": "-1"}}, CodeBadRequest},
+		{"huge timeout", ipc.ControlRequest{Version: ipc.Version, Command: "shutdown-gracefully", Args: map[string]string{"timeout": "4294967296"}}, CodeBadRequest},
+		{"empty count", ipc.ControlRequest{Version: ipc.Version, Command: "failover-history", Args: map[string]string{"count": ""}}, CodeBadRequest},
+	}
+	sup := &fake{}
+	h := serve(t, sup, Options{})
+	for _, tt := range tests {
+		got, err := h.send(t, &tt.req)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if got.last.Code != tt.code || got.outcome()["Status"] != false {
+			t.Errorf("%s: code %d, outcome %v, want %d", tt.name, got.last.Code, got.outcome(), tt.code)
+		}
+	}
+	if calls := sup.seen(); len(calls) > 0 {
+		t.Errorf("the supervisor saw %q", calls)
+	}
+}
+
+func TestStrangersMayOnlyLook(t *testing.T) {
+	allowed := []string{"ping", "status", "status-details", "failover-status"}
+	sup := &fake{}
+	h := serve(t, sup, Options{})
+	h.uid.Store(stranger)
+	for _, c := range commands {
+		a := map[string]string{}
+		if slices.Contains(c.args, "server") {
+			a["server"] = "one"
+		}
+		before := len(sup.seen())
+		got := h.ask(t, c.name, a)
+		want := 0
+		if !slices.Contains(allowed, c.name) {
+			want = CodePermission
+		}
+		if got.last.Code != want {
+			t.Errorf("%s: code %d, want %d", c.name, got.last.Code, want)
+		}
+		if ran := len(sup.seen()) > before; ran != (want == 0) {
+			t.Errorf("%s: ran is %t", c.name, ran)
+		}
+	}
+}
+
+func TestRootAndOwnerMayDoEverything(t *testing.T) {
+	for _, tt := range []struct {
+		uid, self uint32
+		want      bool
+	}{
+		{0, 70, true},
+		{70, 70, true},
+		{71, 70, false},
+		{70, 0, false},
+		{0, 0, true},
+	} {
+		if got := owner.allows(tt.uid, tt.self); got != tt.want {
+			t.Errorf("owner.allows(%d, %d) is %t", tt.uid, tt.self, got)
+		}
+		if !anyone.allows(tt.uid, tt.self) {
+			t.Errorf("anyone.allows(%d, %d) is false", tt.uid, tt.self)
+		}
+	}
+}
+
+func TestKernelNamesTheUser(t *testing.T) {
+	var got uint32
+	seen := make(chan error, 1)
+	h := serve(t, &fake{}, Options{PeerUID: func(c *ipc.Conn) (uint32, error) {
+		uid, err := kernelUID(c)
+		got = uid
+		seen <- err
+		return uid, err
+	}})
+	h.ask(t, "conf-ls", nil)
+	if err := <-seen; err != nil || got != uint32(os.Geteuid()) {
+		t.Errorf("uid %d, error %v, want %d", got, err, os.Geteuid())
+	}
+}
+
+func TestLargeAnswerComesInPieces(t *testing.T) {
+	const size = 1 << 20
+	h := serve(t, &fake{history: size}, Options{})
+	got := h.ask(t, "failover-history", nil)
+	entry := got.doc["Response"].(map[string]any)["History"].([]any)[0].(map[string]any)
+	if n := len(entry["reason"].(string)); n != size {
+		t.Errorf("%d bytes arrived, want %d", n, size)
+	}
+	if want := size/pieceSize + 1; got.pieces != want {
+		t.Errorf("%d pieces, want %d", got.pieces, want)
+	}
+}
+
+func TestShutdownIsAnsweredAlthoughItEndsTheServer(t *testing.T) {
+	sup := &fake{}
+	h := serve(t, sup, Options{})
+	sup.mu.Lock()
+	sup.onShutdown = h.stop
+	sup.mu.Unlock()
+	got := h.ask(t, "shutdown", nil)
+	if got.outcome()["Status"] != true {
+		t.Errorf("outcome %v", got.outcome())
+	}
+	h.end(t)
+}
+
+func TestEndOfServerEndsACommandThatWaits(t *testing.T) {
+	sup := &fake{block: true}
+	h := serve(t, sup, Options{})
+	conn := ipc.NewConn(h.dial(t), ipc.RoleControl, ipc.RoleSupervisor, nil)
+	if err := conn.Send(&ipc.ControlRequest{Version: ipc.Version, Command: "switch-to", Args: map[string]string{"server": "a"}}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return len(sup.seen()) == 1 })
+	h.end(t)
+	got, err := read(conn)
+	if err != nil || got.last.Code != CodeSwitchTo {
+		t.Errorf("answer %v, error %v", got.doc, err)
+	}
+}
+
+// waitFor polls until the condition holds.
+func waitFor(t *testing.T, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	end := time.After(limit)
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatal("the condition never held")
+		}
+	}
+}
+
+func TestSupervisorErrorsAreShownAsTheyAre(t *testing.T) {
+	h := serve(t, &fake{fail: errors.New("a run is going on")}, Options{})
+	if got := h.ask(t, "clear-server", map[string]string{"server": "x"}); got.outcome()["Message"] != "a run is going on" {
+		t.Errorf("outcome %v", got.outcome())
+	}
+}
