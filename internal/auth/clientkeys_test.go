@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 )
 
 func TestClientKeysAreBounded(t *testing.T) {
@@ -72,5 +73,28 @@ func TestServersCantMakeUsComputeForEver(t *testing.T) {
 		if !errors.As(err, &protocol) {
 			t.Errorf("%q: %v, want a ProtocolError", first, err)
 		}
+	}
+}
+
+func TestASecondLoginDerivesNothing(t *testing.T) {
+	keys := NewClientKeys(1)
+	login := func() time.Duration {
+		e, err := keys.entry("u", "pw")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conv := e.client.WithNonceGenerator(func() string { return "n" }).NewConversation()
+		if _, err := conv.Step(""); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := keys.answer(e, conv, "r=nx,s=c2FsdA==,i=1000000"); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(start)
+	}
+	// A million rounds take far longer than any disturbance that a factor of four wouldn't cover.
+	if first, second := login(), login(); second > first/4 {
+		t.Errorf("first login %v, second %v", first, second)
 	}
 }

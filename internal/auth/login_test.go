@@ -1,0 +1,222 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// script plays a server: it sends each message, and reads one from the client where wantAnswer says so.
+type script []struct {
+	send       []byte
+	wantAnswer string // body, "" for none, "*" for any
+}
+
+func (s script) play(rw io.ReadWriter) error {
+	for i, line := range s {
+		if _, err := rw.Write(line.send); err != nil {
+			return err
+		}
+		if line.wantAnswer == "" {
+			continue
+		}
+		_, body, err := pgwire.ReadMessage(rw, 1000)
+		if err != nil || line.wantAnswer != "*" && string(body) != line.wantAnswer {
+			return fmt.Errorf("line %d: %q, %w", i, body, err)
+		}
+	}
+	return nil
+}
+
+var (
+	ok        = pgwire.AppendAuthenticationOK(nil)
+	sasl      = pgwire.AppendAuthenticationSASL(nil, mechSCRAMPlus, mechSCRAM)
+	cleartext = pgwire.AppendAuthenticationCleartext(nil)
+	notice    = pgwire.AppendNotice(nil, "NOTICE", "00000", "hello")
+	refusal   = pgwire.AppendError(nil, "FATAL", pgwire.CodeTooManyConnections, "sorry, too many clients already")
+)
+
+func TestLoginAnswersWhatTheServerAsks(t *testing.T) {
+	for name, tc := range map[string]struct {
+		script   script
+		password string
+		method   Method
+	}{
+		"nothing":          {script{{send: ok}}, "", Trust},
+		"notices":          {script{{send: notice}, {send: notice}, {send: ok}}, "", Trust},
+		"cleartext":        {script{{cleartext, "pw\x00"}, {send: ok}}, "pw", Password},
+		"md5":              {script{{pgwire.AppendAuthenticationMD5(nil, [4]byte{1, 2, 3, 4}), "md527972593be6fc26d3f4484e91163efdf" + "\x00"}, {send: ok}}, "pw", MD5},
+		"negotiation of v": {script{{send: pgwire.AppendNegotiateProtocolVersion(nil, 0, nil)}, {send: ok}}, "", Trust},
+	} {
+		serveErr, err := together(t, tc.script.play, func(rw io.ReadWriter) error {
+			m, err := Login(rw, "alice", tc.password, LoginOptions{})
+			if m != tc.method {
+				t.Errorf("%s: method %q, want %q", name, m, tc.method)
+			}
+			return err
+		})
+		if serveErr != nil || err != nil {
+			t.Errorf("%s: server %v, client %v", name, serveErr, err)
+		}
+	}
+}
+
+func TestLoginReportsWhyItFailed(t *testing.T) {
+	is := func(target error) func(error) bool { return func(err error) bool { return errors.Is(err, target) } }
+	protocol := func(err error) bool { var e *ProtocolError; return errors.As(err, &e) }
+	method := func(err error) bool { var e *MethodError; return errors.As(err, &e) }
+	required := func(m Method) func(error) bool {
+		return func(err error) bool { var e *PasswordRequiredError; return errors.As(err, &e) && e.Method == m }
+	}
+	authMessage := func(code byte, data string) []byte {
+		return pgwire.AppendMessage(nil, 'R', append([]byte{0, 0, 0, code}, data...))
+	}
+	for name, tc := range map[string]struct {
+		script   script
+		password string
+		want     func(error) bool
+	}{
+		"refusal": {script{{send: refusal}}, "pw", func(err error) bool {
+			var e *ServerError
+			return errors.As(err, &e) && e.Fields.Code == "53300" && string(e.Body) == string(refusal[5:])
+		}},
+		"gss":                     {script{{send: authMessage(7, "")}}, "pw", method},
+		"sspi":                    {script{{send: authMessage(9, "")}}, "pw", method},
+		"kerberos":                {script{{send: authMessage(2, "")}}, "pw", method},
+		"unknown method":          {script{{send: authMessage(99, "")}}, "pw", method},
+		"unknown mechanism":       {script{{send: pgwire.AppendAuthenticationSASL(nil, "OAUTHBEARER")}}, "pw", method},
+		"PLUS only, without TLS":  {script{{send: pgwire.AppendAuthenticationSASL(nil, mechSCRAMPlus)}}, "pw", method},
+		"cleartext, no password":  {script{{send: cleartext}}, "", required(Password)},
+		"md5, no password":        {script{{send: authMessage(5, "salt")}}, "", required(MD5)},
+		"scram, no password":      {script{{send: sasl}}, "", required(SCRAM)},
+		"md5, short salt":         {script{{send: authMessage(5, "sal")}}, "pw", protocol},
+		"short message":           {script{{send: pgwire.AppendMessage(nil, 'R', []byte{0})}}, "pw", protocol},
+		"asks twice":              {script{{cleartext, "*"}, {send: cleartext}}, "pw", protocol},
+		"scram, then cleartext":   {script{{sasl, "*"}, {send: cleartext}}, "pw", protocol},
+		"continue out of nothing": {script{{send: authMessage(11, "r=x,s=eA==,i=1")}}, "pw", protocol},
+		"final before challenge":  {script{{sasl, "*"}, {send: authMessage(12, "v=eA==")}}, "pw", protocol},
+		"nonce of somebody else":  {script{{sasl, "*"}, {send: authMessage(11, "r=x,s=eA==,i=1")}}, "pw", protocol},
+		"lets in without proof":   {script{{sasl, "*"}, {send: ok}}, "pw", is(ErrServerNotProven)},
+		"other message":           {script{{send: pgwire.AppendReadyForQuery(nil, 'I')}}, "pw", protocol},
+		"ends":                    {script{}, "pw", is(io.EOF)},
+		"ends within a message":   {script{{send: ok[:6]}}, "pw", is(io.ErrUnexpectedEOF)},
+		"declares a huge message": {script{{send: []byte{'R', 0x7f, 0xff, 0xff, 0xff}}}, "pw", func(err error) bool {
+			var e *pgwire.LengthError
+			return errors.As(err, &e)
+		}},
+	} {
+		_, err := together(t, tc.script.play, func(rw io.ReadWriter) error {
+			_, err := Login(rw, "alice", tc.password, LoginOptions{})
+			return err
+		})
+		if !tc.want(err) {
+			t.Errorf("%s: %T %v", name, err, err)
+		}
+	}
+}
+
+func TestLoginEndsThoughTheServerDoesNot(t *testing.T) {
+	_, err := together(t, func(rw io.ReadWriter) error {
+		for {
+			if _, err := rw.Write(notice); err != nil {
+				return err
+			}
+		}
+	}, func(rw io.ReadWriter) error {
+		_, err := Login(rw, "alice", "pw", LoginOptions{})
+		return err
+	})
+	var protocol *ProtocolError
+	if !errors.As(err, &protocol) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoginRefusesAServerThatCannotProveItself(t *testing.T) {
+	honest := store(t, map[string]string{"alice": "s3cret"}).Lookup("alice")
+	for name, tamper := range map[string]func(*Verifier){
+		"other server key": func(v *Verifier) { v.serverKey = make([]byte, 32) },
+		"honest":           func(*Verifier) {},
+	} {
+		v := honest
+		tamper(&v)
+		_, err := together(t, serveSCRAM(v, nil), func(rw io.ReadWriter) error {
+			_, err := Login(rw, "alice", "s3cret", LoginOptions{})
+			return err
+		})
+		if want := name != "honest"; errors.Is(err, ErrServerNotProven) != want || !want && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestPassThroughCarriesSCRAMWithoutThePassword(t *testing.T) {
+	bound := make([]byte, 32) // the server offers PLUS, which must not reach the client
+	for password, wantCode := range map[string]string{"s3cret": "", "wrong": "28P01"} {
+		v := store(t, map[string]string{"alice": "s3cret"}).Lookup("alice")
+		var method Method
+		serveErr, _ := together(t, serveSCRAM(v, bound), func(server io.ReadWriter) error {
+			passErr, loginErr := together(t, func(client io.ReadWriter) error {
+				var err error
+				method, err = PassThrough(client, server)
+				_, _ = client.Write(append(AppendRefusal(nil, "alice", err), ok...))
+				return err
+			}, func(rw io.ReadWriter) error {
+				_, err := Login(rw, "alice", password, LoginOptions{})
+				return err
+			})
+			for _, err := range []error{passErr, loginErr} {
+				var refused *ServerError
+				if wantCode == "" && err != nil || wantCode != "" && (!errors.As(err, &refused) || refused.Fields.Code != wantCode) {
+					t.Errorf("%s: %v, want %q", password, err, wantCode)
+				}
+			}
+			return nil
+		})
+		if method != SCRAM || (serveErr == nil) != (wantCode == "") {
+			t.Errorf("%s: method %q, server %v", password, method, serveErr)
+		}
+	}
+}
+
+func TestPassThroughCarriesPasswordsAndRefusesTheRest(t *testing.T) {
+	for name, tc := range map[string]struct {
+		script script
+		method Method
+		ok     bool
+	}{
+		"trust":     {script{{send: notice}, {send: ok}}, Trust, true},
+		"cleartext": {script{{cleartext, "pw\x00"}, {send: ok}}, Password, true},
+		"md5":       {script{{pgwire.AppendAuthenticationMD5(nil, [4]byte{}), md5Answer("alice", "pw", [4]byte{}) + "\x00"}, {send: ok}}, MD5, true},
+		"gss":       {script{{send: pgwire.AppendMessage(nil, 'R', []byte{0, 0, 0, 7})}}, Trust, false},
+		"PLUS only": {script{{send: pgwire.AppendAuthenticationSASL(nil, mechSCRAMPlus)}}, SCRAM, false},
+		"short":     {script{{send: pgwire.AppendMessage(nil, 'R', nil)}}, Trust, false},
+		"other":     {script{{send: pgwire.AppendReadyForQuery(nil, 'I')}}, Trust, false},
+	} {
+		serveErr, _ := together(t, tc.script.play, func(server io.ReadWriter) error {
+			passErr, _ := together(t, func(client io.ReadWriter) error {
+				m, err := PassThrough(client, server)
+				if m != tc.method {
+					t.Errorf("%s: method %q, want %q", name, m, tc.method)
+				}
+				if err == nil {
+					_, err = client.Write(ok)
+				}
+				return err
+			}, func(rw io.ReadWriter) error {
+				_, err := Login(rw, "alice", "pw", LoginOptions{})
+				return err
+			})
+			if (passErr == nil) != tc.ok {
+				t.Errorf("%s: %v", name, passErr)
+			}
+			return nil
+		})
+		if serveErr != nil {
+			t.Errorf("%s: server %v", name, serveErr)
+		}
+	}
+}
