@@ -1,0 +1,160 @@
+package config
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// script writes an executable script in a directory of its own.
+func script(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "script.sh")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nexit 0\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func selfEnv() CheckEnv {
+	return CheckEnv{UID: uint32(os.Geteuid()), GIDs: []uint32{uint32(os.Getegid())}}
+}
+
+// checked runs Check on a configuration that is fine but for what change does to it.
+func checked(t *testing.T, env CheckEnv, change func(*Config)) []error {
+	t.Helper()
+	c := mustParse(t, "[pgagroal]\nhost=*\nport=2345\n[a]\nhost=127.0.0.1\nport=5432\n[b]\nhost=127.0.0.2\nport=5432\n")
+	c.UnixSocketDir = t.TempDir()
+	c.HBA = []HBARule{{"host", All, All, All, "trust", 1}}
+	change(c)
+	return c.Check(env)
+}
+
+func TestCheckAcceptsAFailoverThatIsComplete(t *testing.T) {
+	promote, notify := script(t), script(t)
+	if errs := checked(t, selfEnv(), func(c *Config) {
+		c.Failover, c.FailoverScript, c.FailoverNotifyScript = true, promote, notify
+		c.Servers[0].Primary = true
+	}); len(errs) > 0 {
+		t.Error(errs)
+	}
+}
+
+func TestCheckRefusals(t *testing.T) {
+	promote := script(t)
+	for name, k := range map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"no host":                  {func(c *Config) { c.Host = "" }, "host: not set"},
+		"no port":                  {func(c *Config) { c.Port = 0 }, "port: not set"},
+		"no socket directory":      {func(c *Config) { c.UnixSocketDir = "" }, "unix_socket_dir: not set"},
+		"socket directory is none": {func(c *Config) { c.UnixSocketDir = promote }, "is not a directory"},
+		"no entry in hba":          {func(c *Config) { c.HBA = nil }, "nobody could connect"},
+		"auth_query alone":         {func(c *Config) { c.AuthQuery = true }, "without a superuser"},
+		"auth_query with users": {func(c *Config) {
+			c.AuthQuery, c.Superuser, c.Users = true, &Credential{}, []Credential{{"u", ""}}
+		}, "together with users"},
+		"rotation without users":     {func(c *Config) { c.RotateFrontendPasswordTimeout = 1 }, "there are no users"},
+		"frontend user is no user":   {func(c *Config) { c.FrontendUsers = []Credential{{"u", ""}} }, "frontend user u is not in the users file"},
+		"health check without user":  {func(c *Config) { c.HealthCheck = true }, "health_check: on without health_check_user"},
+		"validation without user":    {func(c *Config) { c.StartupValidation = StartupOn }, "startup_validation: on without"},
+		"no server":                  {func(c *Config) { c.Servers = nil }, "there is no server"},
+		"server without host":        {func(c *Config) { c.Servers[0].Host = "" }, "[a] has no host"},
+		"server without port":        {func(c *Config) { c.Servers[1].Port = 0 }, "[b] has no port"},
+		"two primaries":              {func(c *Config) { c.Servers[0].Primary, c.Servers[1].Primary = true, true }, "both say primary"},
+		"same address":               {func(c *Config) { c.Servers[1].Host = "127.0.0.1" }, "[b] is the same server as [a]"},
+		"same mapped address":        {func(c *Config) { c.Servers[1].Host = "::ffff:127.0.0.1" }, "is the same server"},
+		"transaction":                {func(c *Config) { c.Pipeline = PipelineTransaction }, "pipeline = transaction is not available in this version"},
+		"performance and disconnect": {func(c *Config) { c.Pipeline, c.DisconnectClient = PipelinePerformance, 1 }, "knows no disconnect_client"},
+		"performance and failover": {func(c *Config) {
+			c.Pipeline, c.Failover, c.FailoverScript = PipelinePerformance, true, promote
+		}, "knows no failover"},
+		"tls":                     {func(c *Config) { c.TLS = true }, "tls: tls = on is not available in this version"},
+		"tls to a server":         {func(c *Config) { c.Servers[1].TLS = true }, "[b]: tls = on is not available"},
+		"failover without script": {func(c *Config) { c.Failover = true }, "without failover_script"},
+		"failover with one server": {func(c *Config) {
+			c.Failover, c.FailoverScript, c.Servers = true, promote, c.Servers[:1]
+		}, "fewer than two servers"},
+		"failover script missing": {func(c *Config) { c.Failover, c.FailoverScript = true, promote+"x" }, "failover_script: the script can't be used"},
+		"notify without script":   {func(c *Config) { c.FailoverNotifyScript = promote }, "set without failover_script"},
+		"notify is the script": {func(c *Config) {
+			c.FailoverScript, c.FailoverNotifyScript = promote, promote
+		}, "the same file as failover_script"},
+		"notify missing though failover is off": {func(c *Config) {
+			c.FailoverScript, c.FailoverNotifyScript = promote, promote+"x"
+		}, "failover_notify_script: the script can't be used"},
+		"limits above max_connections": {func(c *Config) {
+			c.Limits = []Limit{{Database: "d", User: All, MaxSize: 60}, {Database: "e", User: All, MaxSize: 60}, {Database: "f", User: All, MaxSize: 1}}
+		}, "add up to 120"},
+		"prefill for an unknown user": {func(c *Config) {
+			c.Limits = []Limit{{Database: "d", User: All, MaxSize: 6, MinSize: 1}}
+		}, "only for a user of the users file"},
+	} {
+		errs := checked(t, selfEnv(), k.change)
+		if len(errs) != 1 || !strings.Contains(errs[0].Error(), k.want) {
+			t.Errorf("%s: %v, want %q", name, errs, k.want)
+		}
+	}
+}
+
+func TestCheckNamesTheLineOfTheKey(t *testing.T) {
+	c := mustParse(t, minimalMain+"\n[b]\nhost=b\nport=1\nprimary=on\n[c]\nhost=c\nport=1\nprimary=on\n")
+	c.Paths.Config, c.HBA, c.MaxConnections = "pgagroal.conf", []HBARule{{}}, 2000
+	errs := c.Check(CheckEnv{FileLimit: 1024})
+	var fe *FileError
+	if len(errs) != 2 || !errors.As(errs[1], &fe) || fe.Line != 13 || fe.File != "pgagroal.conf" {
+		t.Errorf("%v", errs)
+	}
+}
+
+func TestSocketsOfTheServiceManagerReplaceHostPortAndDirectory(t *testing.T) {
+	env := selfEnv()
+	env.TCPPassed, env.UnixPassed = true, true
+	if errs := checked(t, env, func(c *Config) { c.Host, c.Port, c.UnixSocketDir = "", 0, "" }); len(errs) > 0 {
+		t.Error(errs)
+	}
+}
+
+func TestServersAreTheSameWhenTheirNamesResolveAlike(t *testing.T) {
+	same := func(c *Config) { c.Servers[1].Host = "localhost" }
+	if errs := checked(t, selfEnv(), same); len(errs) > 0 {
+		t.Errorf("names are resolved although nothing resolves: %v", errs)
+	}
+	env := selfEnv()
+	env.Resolve = func(host string) ([]netip.Addr, error) {
+		if host != "localhost" {
+			return nil, errors.New("no such host")
+		}
+		return []netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.1")}, nil
+	}
+	if errs := checked(t, env, same); len(errs) != 1 {
+		t.Errorf("127.0.0.1:5432 and localhost:5432: %v", errs)
+	}
+	if errs := checked(t, env, func(c *Config) { c.Servers[1].Host, c.Servers[1].Port = "localhost", 5433 }); len(errs) > 0 {
+		t.Errorf("another port: %v", errs)
+	}
+	if errs := checked(t, env, func(c *Config) { c.Servers[1].Host = "nosuch" }); len(errs) > 0 {
+		t.Errorf("a name that doesn't resolve now: %v", errs)
+	}
+}
+
+func TestScriptsOfAnotherUserAreLeftToTheRunner(t *testing.T) {
+	if errs := checked(t, selfEnv(), func(c *Config) {
+		c.Failover, c.FailoverScript, c.ScriptrunnerSocket = true, "/nonexistent", "/run/x.sock"
+	}); len(errs) > 0 {
+		t.Error(errs)
+	}
+}
+
+func TestFollowingNeedsNoScript(t *testing.T) {
+	if errs := checked(t, selfEnv(), func(c *Config) { c.Failover, c.FailoverMode = true, ModeFollow }); len(errs) > 0 {
+		t.Error(errs)
+	}
+}
