@@ -43,6 +43,12 @@ func NewClientKeys(max int) *ClientKeys {
 	return &ClientKeys{max: max, entries: make(map[clientID]*list.Element)}
 }
 
+// String hides the content.
+func (k *ClientKeys) String() string { return "[client keys]" }
+
+// GoString hides the content.
+func (k *ClientKeys) GoString() string { return k.String() }
+
 // entry returns the entry for a user, a new one if need be. It works on a nil cache.
 func (k *ClientKeys) entry(user, password string) (*clientEntry, error) {
 	id := clientID{user, password}

@@ -220,3 +220,19 @@ func TestPassThroughCarriesPasswordsAndRefusesTheRest(t *testing.T) {
 		}
 	}
 }
+
+func TestPassThroughTakesChannelBindingOutOfTheOffer(t *testing.T) {
+	_, _ = together(t, script{{send: sasl}}.play, func(server io.ReadWriter) error {
+		_, _ = together(t, func(client io.ReadWriter) error {
+			_, err := PassThrough(client, server)
+			return err
+		}, func(rw io.ReadWriter) error {
+			_, offer, err := pgwire.ReadMessage(rw, 100)
+			if want := "\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00"; err != nil || string(offer) != want {
+				t.Errorf("offer %q, %v, want %q", offer, err, want)
+			}
+			return nil
+		})
+		return nil
+	})
+}

@@ -166,7 +166,7 @@ func TestLoginToPostgreSQLBindsTheTLSChannel(t *testing.T) {
 
 // libpq runs psql against a server of the test's that answers one connection with serve and, if that succeeds,
 // one query; it returns what serve and psql said.
-func libpq(t *testing.T, cert *tls.Certificate, serve func(net.Conn) error, conninfo, psqlPassword string) (serveErr error, out string, ok bool) {
+func libpq(t *testing.T, cert *tls.Certificate, serve func(net.Conn) error, conninfo, psqlPassword string) (out string, ok bool, serveErr error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -191,7 +191,7 @@ func libpq(t *testing.T, cert *tls.Certificate, serve func(net.Conn) error, conn
 	cmd := exec.CommandContext(ctx, "psql", "-X", "-w", "-c", "select 1", conninfo)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "PGPASSWORD=" + psqlPassword, "HOME=/nonexistent"}
 	text, err := cmd.CombinedOutput()
-	return <-done, string(text), err == nil
+	return string(text), err == nil, <-done
 }
 
 func serveOne(conn net.Conn, cert *tls.Certificate, serve func(net.Conn) error) error {
@@ -258,7 +258,7 @@ func TestLibpqLogsInToUs(t *testing.T) {
 		"cleartext":                 {nil, clear, "", password, ""},
 		"cleartext, wrong":          {nil, clear, "", "wrong", `FATAL:  password authentication failed for user "alice"`},
 	} {
-		serveErr, out, ok := libpq(t, tc.cert, tc.serve, tc.conninfo, tc.password)
+		out, ok, serveErr := libpq(t, tc.cert, tc.serve, tc.conninfo, tc.password)
 		if ok != (tc.want == "") || (serveErr == nil) != ok || !strings.Contains(out, tc.want) {
 			t.Errorf("%s: we said %v, psql said %s", name, serveErr, out)
 		}
@@ -276,7 +276,7 @@ func TestVerifiersOfPostgreSQLServeItsUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for psqlPassword, want := range map[string]bool{password: true, "wrong": false} {
-		serveErr, out, ok := libpq(t, nil, func(c net.Conn) error { return ServeSCRAM(c, v, nil) }, "", psqlPassword)
+		out, ok, serveErr := libpq(t, nil, func(c net.Conn) error { return ServeSCRAM(c, v, nil) }, "", psqlPassword)
 		if ok != want || (serveErr == nil) != want {
 			t.Errorf("want %v: we said %v, psql said %s", want, serveErr, out)
 		}
@@ -290,7 +290,7 @@ func TestLibpqPassesThroughUsToPostgreSQL(t *testing.T) {
 			server := dial(t, addr)
 			startUp(t, server, user)
 			var got Method
-			serveErr, out, ok := libpq(t, nil, func(c net.Conn) error {
+			out, ok, serveErr := libpq(t, nil, func(c net.Conn) error {
 				var err error
 				got, err = PassThrough(c, server)
 				return err

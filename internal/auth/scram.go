@@ -125,6 +125,12 @@ func NewVerifiers(secret []byte) *Verifiers {
 	return &Verifiers{secret: secret, users: make(map[string]knownUser)}
 }
 
+// String hides the content.
+func (vs *Verifiers) String() string { return "[verifiers]" }
+
+// GoString hides the content.
+func (vs *Verifiers) GoString() string { return vs.String() }
+
 // Replace makes passwords, by user, the whole content of the store. Keys are derived only where a password is new:
 // a millisecond or two each. As in PostgreSQL an empty password is none, and its user can't log in.
 func (vs *Verifiers) Replace(passwords map[string]string) error {

@@ -108,6 +108,18 @@ func TestVerifiersHideTheirKeys(t *testing.T) {
 	}
 }
 
+func TestStoresHideTheirContent(t *testing.T) {
+	vs := store(t, map[string]string{"alice": "s3cret"})
+	keys := NewClientKeys(1)
+	if _, err := keys.entry("alice", "s3cret"); err != nil {
+		t.Fatal(err)
+	}
+	out := fmt.Sprintf("%v %+v %#v %v %+v %#v", vs, vs, vs, keys, keys, keys)
+	if want := strings.Repeat("[verifiers] ", 3) + "[client keys] [client keys] [client keys]"; out != want {
+		t.Errorf("%q", out)
+	}
+}
+
 func TestUnknownUsersLookLikeKnownOnes(t *testing.T) {
 	secret := bytes.Repeat([]byte{7}, 32)
 	vs := NewVerifiers(secret)
