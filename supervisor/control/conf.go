@@ -71,7 +71,7 @@ func confTree(c *config.Config) map[string]any {
 }
 
 func confField(e config.Entry) any {
-	if e.Row.Name == "max_connection_age" { // a plain number in pgagroal, as is all of type Seconds
+	if e.Row.Name == "max_connection_age" || e.Row.Name == "background_interval" { // plain numbers in pgagroal
 		return int64(e.Value.(time.Duration) / time.Second)
 	}
 	nested := func(value any) any { return map[string]any{"value": value, "string_value": e.Text} }

@@ -33,6 +33,7 @@ func TestConfValueFindsKeysAndSections(t *testing.T) {
 		"blocking_timeout":           nested(30.0, "30s"),
 		"failover_probe_interval":    nested(0.3, "300ms"),
 		"max_connection_age":         int64(90),
+		"background_interval":        int64(300),
 		"pipeline":                   nested("auto", "auto"),
 		"workers":                    "auto",
 		"failover":                   false,

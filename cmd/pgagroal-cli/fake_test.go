@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/control"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake is a supervisor with a primary, a standby and a failed server.
+type fake struct {
+	fail        error
+	primaryDown bool
+	history     []json.RawMessage
+
+	mu    sync.Mutex
+	calls []string
+}
+
+func (f *fake) called(format string, a ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, fmt.Sprintf(format, a...))
+	return f.fail
+}
+
+func (f *fake) seen() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return strings.Join(f.calls, ", ")
+}
+
+func (f *fake) Ping(context.Context) (control.PingResponse, error) {
+	behind := int64(4096)
+	primary := control.PingServer{Host: "h1", Port: 5432, Status: control.ServerRunning, Primary: control.PrimaryYes}
+	if f.primaryDown {
+		primary.Status = control.ServerDown
+	}
+	return control.PingResponse{Servers: map[string]control.PingServer{
+		"one":   primary,
+		"two":   {Host: "h2", Port: 5433, Status: control.ServerRunning, Primary: control.PrimaryNo, Behind: &behind},
+		"three": {Host: "h3", Port: 5434, Status: control.ServerDown, Primary: control.PrimaryUnknown},
+	}}, f.called("ping")
+}
+
+func (f *fake) Status(context.Context) (control.StatusResponse, error) {
+	return control.StatusResponse{
+		Status: control.StatusRunning, ActiveConnections: 3, TotalConnections: 5, MaxConnections: 100, NumberOfServers: 2,
+		Servers: map[string]control.Server{
+			"one": {
+				Server: "one", Host: "h1", Port: 5432, State: "Primary", Health: control.HealthUp, MajorVersion: 15,
+				SystemIdentifier: "7523456789012345678", Status: control.ServerRunning, Primary: control.PrimaryYes,
+			},
+			"two": {
+				Server: "two", Host: "h2", Port: 5433, State: "Failed", Health: control.HealthDown, Status: control.ServerDown,
+				Primary: control.PrimaryNo, Qualifier: "split brain", Reason: "writable beside one",
+			},
+		},
+		Standbys: map[string]control.Standby{"two": {}},
+		Failover: control.FailoverSummary{
+			Enabled: true, Phase: "Serving", Epoch: 4, Timeline: 7,
+			Alarms: []string{"two: split brain; stop it, then clear server two"},
+		},
+	}, f.called("status")
+}
+
+func (f *fake) StatusDetails(ctx context.Context) (control.StatusDetailsResponse, error) {
+	s, _ := f.Status(ctx)
+	return control.StatusDetailsResponse{StatusResponse: s, Connections: []control.Connection{
+		{State: "Active", StartTime: 1, Timestamp: -1, PID: 12, FD: 9, Database: "db", Username: "u", AppName: "\x1b[31mevil\n  Outcome: fine"},
+	}}, f.called("details")
+}
+
+func (f *fake) Shutdown(_ context.Context, mode control.ShutdownMode, timeout *time.Duration) error {
+	if timeout == nil {
+		return f.called("shutdown %s", mode)
+	}
+	return f.called("shutdown %s %s", mode, timeout)
+}
+
+func (f *fake) SwitchTo(_ context.Context, server string, force bool) error {
+	return f.called("switch-to %s %t", server, force)
+}
+
+func (f *fake) ClearServer(_ context.Context, server string, force bool) error {
+	return f.called("clear %s %t", server, force)
+}
+
+func (f *fake) ConfList(context.Context) (control.ConfListResponse, error) {
+	return control.ConfListResponse{Main: "/etc/pgagroal/pgagroal.conf"}, f.called("conf ls")
+}
+
+func (f *fake) ConfGet(_ context.Context, key string) (any, error) {
+	values := map[string]any{
+		"port":             2345,
+		"blocking_timeout": map[string]any{"value": 30, "string_value": "30s"},
+		"pidfile":          "",
+		"hba":              map[string]any{"all": map[string]any{"method": "trust", "type": "host"}},
+	}
+	if v, ok := values[key]; ok || key == "" {
+		if key == "" {
+			return values, f.called("conf get")
+		}
+		return v, f.called("conf get %s", key)
+	}
+	return nil, control.ErrUnknownKey
+}
+
+func (f *fake) FailoverStatus(context.Context) (control.FailoverStatusResponse, error) {
+	return control.FailoverStatusResponse{Primary: "one", LastLSNAge: 1.5}, f.called("failover status")
+}
+
+func (f *fake) FailoverHistory(_ context.Context, n int) ([]json.RawMessage, error) {
+	return f.history, f.called("failover history %d", n)
+}
+
+// listen serves sup on a control socket and returns its path.
+func listen(t *testing.T, sup control.Supervisor, uid uint32) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), ".s.pgagroal.2345")
+	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	opt := control.Options{Version: "9.9", PeerUID: func(*ipc.Conn) (uint32, error) { return uid, nil }}
+	go func() { done <- control.Serve(ctx, ln, sup, opt) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+// result is one run of the program.
+type result struct {
+	code        int
+	out, errors string
+}
+
+func invoke(args ...string) result {
+	var out, errs bytes.Buffer
+	code := run(args, &out, &errs)
+	return result{code, out.String(), errs.String()}
+}
+
+var volatile = regexp.MustCompile(`(Timestamp"?: "?)\d{14}|(  "?Time"?: "?)\d\d:\d\d:\d\d`)
+
+// steady replaces what differs from run to run.
+func steady(s string) string { return volatile.ReplaceAllString(s, "$1${2}X") }
