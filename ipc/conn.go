@@ -44,6 +44,8 @@ type Conn struct {
 
 	recvBuf []byte
 	oob     []byte
+	body    bytes.Reader
+	dec     *msgpack.Decoder
 }
 
 // NewConn makes a Conn in PhaseSetup of a connected SOCK_SEQPACKET socket. It
@@ -57,6 +59,8 @@ func NewConn(sock *net.UnixConn, self, peer Role, log *slog.Logger) *Conn {
 	c.phase.Store(uint32(PhaseSetup))
 	c.enc = msgpack.NewEncoder(&c.sendBuf)
 	c.enc.SetOmitEmpty(true)
+	c.enc.UseCompactInts(true)
+	c.dec = msgpack.NewDecoder(&c.body)
 	return c
 }
 
@@ -223,7 +227,7 @@ func (c *Conn) open(packet []byte, fds []int, flags int, oobErr error) (Envelope
 		return bad(fmt.Sprintf("%d descriptors instead of %d", len(fds), row.FDs))
 	}
 	m := row.make()
-	if err := decode(packet[headerSize:], m); err != nil {
+	if err := c.decode(packet[headerSize:], m); err != nil {
 		return bad("can't be decoded: " + err.Error())
 	}
 	c.trace("received", row, len(packet), len(fds))
@@ -231,20 +235,18 @@ func (c *Conn) open(packet []byte, fds []int, flags int, oobErr error) (Envelope
 }
 
 // decode turns the decoder's panics on hostile input into errors too.
-func decode(b []byte, m Message) (err error) {
+func (c *Conn) decode(b []byte, m Message) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("decoder: %v", p)
 		}
 	}()
-	r := bytes.NewReader(b)
-	if err := msgpack.NewDecoder(r).Decode(m); err != nil {
+	if err := wellFormed(b); err != nil {
 		return err
 	}
-	if r.Len() > 0 {
-		return fmt.Errorf("%d bytes after the message", r.Len())
-	}
-	return nil
+	c.body.Reset(b)
+	c.dec.Reset(&c.body)
+	return c.dec.Decode(m)
 }
 
 // LevelTrace is the level of the line that Conn writes for each message.

@@ -145,5 +145,7 @@ func (o *Outbox) write(q outgoing) error {
 	if err := o.conn.sock.SetWriteDeadline(time.Now().Add(o.stall)); err != nil {
 		return err
 	}
+	// A deadline that stayed would fail whoever uses Conn.Send later.
+	defer o.conn.sock.SetWriteDeadline(time.Time{})
 	return o.conn.Send(q.m, q.fds...)
 }

@@ -61,14 +61,3 @@ const MaxPacket = 64 << 10
 
 // MaxFDs is the largest number of descriptors that one message carries.
 const MaxFDs = 2
-
-// Secret is a password or key that crosses a link. It never prints itself.
-type Secret string
-
-func (Secret) String() string { return "[redacted]" }
-
-// GoString keeps %#v from printing the secret.
-func (Secret) GoString() string { return "[redacted]" }
-
-// Reveal returns the secret itself.
-func (s Secret) Reveal() string { return string(s) }

@@ -1,0 +1,21 @@
+package ipc
+
+import "fmt"
+
+// Secret is a password or key that crosses a link. It never prints itself.
+type Secret string
+
+const redacted = "[redacted]"
+
+func (Secret) String() string { return redacted }
+
+// Format keeps every verb of fmt from printing the secret, also those that a
+// String method has no say in, like %d.
+func (Secret) Format(s fmt.State, _ rune) { fmt.Fprint(s, redacted) }
+
+// MarshalJSON keeps the secret out of JSON, that of slog included. (A
+// MarshalText would keep it out of the links as well: msgpack asks for it.)
+func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+
+// Reveal returns the secret itself.
+func (s Secret) Reveal() string { return string(s) }
