@@ -32,3 +32,53 @@ type Verdict struct {
 	LSN      string `json:"lsn"`
 	Verdict  string `json:"verdict"` // "chosen", "eligible", or why not
 }
+
+// remember appends to the history what every entry has in common.
+func (m *Machine) remember(e HistoryEntry) {
+	e.Epoch = m.epoch
+	if e.Timeline == 0 {
+		e.Timeline = m.timeline
+	}
+	if m.lsn != 0 {
+		e.LSN = lsnText(m.lsn)
+	}
+	for _, s := range m.servers {
+		if s.last != 0 {
+			e.Probes = append(e.Probes, s.cfg.Name+": "+s.seen())
+		}
+	}
+	e.Candidates = append([]Verdict(nil), m.verdicts...)
+	e.Durations = m.durations()
+	m.later(History{e})
+}
+
+func (m *Machine) rememberRun(r *run, ev RunEnded) {
+	result := "exit code 0"
+	if ev.Exit != 0 || ev.Signal != 0 || ev.TimedOut || ev.Refused != "" {
+		result = endText(ev)
+	}
+	m.remember(HistoryEntry{
+		Kind: r.hook, Reason: r.reason, Result: result, Old: m.nameOf(r.old), New: m.nameOf(r.next), RunID: r.id, Hook: r.hook,
+		Args: r.args, Exit: ev.Exit, Signal: ev.Signal, TimedOut: ev.TimedOut,
+	})
+}
+
+// durations tells how long each phase since the suspicion took.
+func (m *Machine) durations() map[string]string {
+	if len(m.trail) == 0 {
+		return nil
+	}
+	sum := map[string]time.Duration{}
+	for i, t := range m.trail {
+		end := m.now
+		if i+1 < len(m.trail) {
+			end = m.trail[i+1].at
+		}
+		sum[t.phase.String()] += end - t.at
+	}
+	out := map[string]string{}
+	for k, d := range sum {
+		out[k] = d.Round(time.Millisecond).String()
+	}
+	return out
+}

@@ -1,18 +1,351 @@
 package failover
 
-import "time"
+import (
+	"time"
+)
 
-// Machine is the failover state machine; it belongs to one goroutine.
-type Machine struct{ cfg Config }
+// Times that are part of the rules and not worth a key.
+const (
+	announceWindow = 60 * time.Second       // an announced shutdown is remembered this long
+	sampleInterval = 200 * time.Millisecond // between two LSN samples of a candidate
+	sampleTime     = 2 * time.Second        // at most this long for all samples
+	fenceRepeat    = time.Second            // an unacknowledged Fence is sent again
+	saveRetry      = time.Second            // a failed Save is asked for again
+	lsnSaveEvery   = 60 * time.Second       // how stale the durable LSN may get while probes see newer ones
+	answerSlack    = time.Second            // a probe unanswered this long after its time-out is forgotten
+	runSlack       = 60 * time.Second       // a run unanswered this long after its time-out is lost
+	maxEvaluations = 32                     // rounds of one Step; more would be a loop of ours
+)
+
+// Machine is the failover state machine; all fields belong to the one goroutine that calls Step.
+type Machine struct {
+	cfg     Config
+	now     time.Duration
+	event   string // kind of the event being handled, for log lines
+	wall    time.Time
+	servers []*server
+
+	phase Phase
+	since time.Duration // of phase
+	why   string        // why in phase, for status
+	trail []span        // phases since the primary was suspected, for history
+
+	epoch    uint64
+	primary  int    // recorded primary, -1 when none
+	system   uint64 // its system identifier
+	timeline uint32 // its timeline
+	verified bool   // it was seen out of recovery since it became primary
+	// seenWritable: it was seen writable, by this process or by the one that wrote the record; no run without.
+	seenWritable bool
+	lsn          uint64 // last LSN seen on it
+	lsnAt        time.Duration
+	sync         []string // its synchronous standbys when last seen
+
+	open      bool // clients may be attached
+	heldSince time.Duration
+	hold      hold // why no primary is open, in PhaseHeld
+	reason    string
+
+	fence    fence
+	run      *run   // under way
+	last     *ended // the run that a hold is about
+	pending  int    // candidate of a strict verification, else -1
+	blocker  string // run whose process group has not been seen empty
+	runCount uint64
+	verdicts []Verdict
+
+	notifyOwed bool
+	notifyOld  int
+	notifyDue  time.Duration // owed since
+
+	runner      bool
+	runnerWhy   string
+	runsAllowed bool
+	stopping    bool
+
+	commands []command
+	alarms   []alarm
+	once     map[string]bool
+
+	probeID uint64
+	changes uint64 // counts every change of state, phase or run
+
+	saved     Record // last one asked to be saved
+	savedAny  bool
+	savedAt   time.Duration
+	saveSeq   uint64
+	saveAgain time.Duration // 0: no retry due
+	published Snapshot
+	gen       uint64
+
+	first []Action // logs, probes: before the save
+	after []Action // what must not happen before the record is durable
+}
+
+type span struct {
+	phase Phase
+	at    time.Duration
+}
 
 // New makes a machine; saved is nil when there is no usable record, now is the monotonic time since process start.
-func New(cfg Config, saved *Record, now time.Duration) *Machine { return &Machine{cfg: cfg} }
+func New(cfg Config, saved *Record, now time.Duration) *Machine {
+	m := &Machine{
+		cfg: withDefaults(cfg), now: now, since: now, heldSince: now, primary: -1, pending: -1, notifyOld: -1,
+		fence: fence{target: -1}, once: map[string]bool{}, runnerWhy: "not connected yet",
+	}
+	for _, c := range m.cfg.Servers {
+		s := &server{cfg: c}
+		if c.PrimaryHint {
+			s.state = NotInitPrimary
+		}
+		m.servers = append(m.servers, s)
+	}
+	m.restore(saved)
+	return m
+}
 
-// Step takes one event and returns what is to be done, in order.
-func (m *Machine) Step(now time.Duration, ev Event) []Action { return nil }
+func withDefaults(c Config) Config {
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{
+		{&c.HealthCheckPeriod, 30 * time.Second},
+		{&c.StartTimeout, 5 * time.Second},
+		{&c.ProbeInterval, 300 * time.Millisecond},
+		{&c.ProbeTimeout, 2 * time.Second},
+		{&c.RestartGrace, 10 * time.Second},
+		{&c.StartupGrace, 60 * time.Second},
+		{&c.SilenceTime, 10 * time.Second},
+		{&c.ScriptTimeout, 120 * time.Second},
+		{&c.VerifyTimeout, 10 * time.Second},
+		{&c.NotifyTimeout, 600 * time.Second},
+		{&c.RunnerWait, 10 * time.Second},
+		{&c.WatchInterval, 5 * time.Second},
+		{&c.HeldInterval, time.Second},
+	} {
+		if *d.v == 0 {
+			*d.v = d.def
+		}
+	}
+	if c.ProbeCount == 0 {
+		c.ProbeCount = 3
+	}
+	return c
+}
+
+// Step takes one event and returns what is to be done, in order. A now before an earlier one counts as that one.
+func (m *Machine) Step(now time.Duration, ev Event) []Action {
+	m.now = max(m.now, now)
+	kind := kindOf(ev)
+	m.event = kind.String()
+	m.dispatch(kind, ev)
+	m.evaluate()
+	m.startProbes()
+	return m.flush()
+}
+
+// evaluate lets conditions and deadlines take effect until nothing changes any more.
+func (m *Machine) evaluate() {
+	if m.phase == PhaseNew {
+		return
+	}
+	for range maxEvaluations {
+		before := m.changes
+		m.forgetLostProbes()
+		m.evaluatePhase()
+		m.evaluateRun()
+		m.evaluateCommands()
+		m.evaluateNotify()
+		m.evaluateAlarms()
+		if m.changes == before {
+			return
+		}
+	}
+	m.log(Error, "the state machine does not come to rest", Attr{"phase", m.phase.String()})
+}
+
+func (m *Machine) evaluatePhase() {
+	switch m.phase {
+	case PhaseNew:
+	case PhaseStarting:
+		m.evalStarting()
+	case PhaseOpen:
+		m.evalOpen()
+	case PhaseSuspect:
+		m.evalSuspect()
+	case PhaseFencing:
+		m.evalFencing()
+	case PhaseChoosing:
+		m.evalChoosing()
+	case PhaseRunning: // waits for RunEnded or RunLost
+	case PhaseVerifying:
+		m.evalVerifying()
+	case PhaseHeld:
+		m.evalHeld()
+	}
+}
+
+// enter is the only writer of the phase.
+func (m *Machine) enter(p Phase, why string) {
+	m.log(Info, "failover phase", Attr{"old", m.phase.String()}, Attr{"new", p.String()}, Attr{"event", m.event}, Attr{"why", why})
+	if p == PhaseSuspect || p == PhaseOpen {
+		m.trail = m.trail[:0]
+	}
+	m.trail = append(m.trail, span{p, m.now})
+	m.phase, m.since, m.why = p, m.now, why
+	m.changes++
+	if p != PhaseHeld {
+		m.hold, m.reason = holdNone, ""
+	}
+	if p == PhaseChoosing {
+		for _, s := range m.servers {
+			s.sampled, s.stable = false, false
+		}
+	}
+}
+
+// setOpen is the only writer of open.
+func (m *Machine) setOpen(open bool) {
+	if m.open == open {
+		return
+	}
+	m.open = open
+	m.changes++
+	if !open {
+		m.heldSince = m.now
+	}
+}
+
+// become is the only writer of a server's state.
+func (m *Machine) become(i int, st State, q Qualifier, why string) {
+	s := m.servers[i]
+	if s.state == st && s.qual == q {
+		s.reason = why
+		return
+	}
+	level := Info
+	if st == Failed || q == SplitBrain || q == NotWritable {
+		level = Warn
+	}
+	m.log(level, "server state", Attr{"server", s.cfg.Name}, Attr{"old", Display(s.state, s.qual)}, Attr{"new", Display(st, q)},
+		Attr{"event", m.event}, Attr{"why", why})
+	s.state, s.qual, s.reason = st, q, why
+	m.changes++
+}
+
+func (m *Machine) log(l Level, msg string, attrs ...Attr) {
+	m.first = append(m.first, Log{Level: l, Msg: msg, Attrs: attrs})
+}
+
+func (m *Machine) logOnce(key string, l Level, msg string, attrs ...Attr) {
+	if m.once[key] {
+		return
+	}
+	m.once[key] = true
+	m.log(l, msg, attrs...)
+}
+
+// later queues an action that must not precede the record it depends on.
+func (m *Machine) later(a Action) { m.after = append(m.after, a) }
+
+// flush orders the actions of one Step: logs and probes, the record, the snapshot, then what depends on them.
+func (m *Machine) flush() []Action {
+	out := m.first
+	if m.phase != PhaseNew {
+		if a, ok := m.saveAction(); ok {
+			out = append(out, a)
+		}
+		if a, ok := m.publishAction(); ok {
+			out = append(out, a)
+		}
+	}
+	out = append(out, m.after...)
+	m.first, m.after = nil, nil
+	return out
+}
+
+func (m *Machine) publishAction() (Publish, bool) {
+	s := Snapshot{Gen: m.published.Gen, Epoch: m.epoch, Open: m.open, Primary: m.primary}
+	for _, v := range m.servers {
+		s.Servers = append(s.Servers, ServerView{v.cfg.Name, v.state, v.qual})
+	}
+	if m.gen > 0 && sameSnapshot(s, m.published) {
+		return Publish{}, false
+	}
+	m.gen++
+	s.Gen = m.gen
+	m.published = s
+	s.Servers = append([]ServerView(nil), s.Servers...)
+	return Publish{s}, true
+}
+
+func sameSnapshot(a, b Snapshot) bool {
+	if a.Epoch != b.Epoch || a.Open != b.Open || a.Primary != b.Primary || len(a.Servers) != len(b.Servers) {
+		return false
+	}
+	for i := range a.Servers {
+		if a.Servers[i] != b.Servers[i] {
+			return false
+		}
+	}
+	return true
+}
 
 // Deadline is the time of the next Tick wanted; false asks for none.
-func (m *Machine) Deadline() (time.Duration, bool) { return 0, false }
+func (m *Machine) Deadline() (time.Duration, bool) {
+	if m.phase == PhaseNew {
+		return 0, false
+	}
+	var d deadline
+	for i := range m.servers {
+		if at, ok := m.probeDue(i); ok {
+			d.at(at)
+		}
+	}
+	m.phaseDeadline(&d)
+	if m.run != nil {
+		d.at(m.run.at + m.run.timeout + runSlack)
+	}
+	if m.notifyOwed && m.run == nil && m.mayNotify() {
+		d.at(m.notifyDue + m.cfg.RunnerWait)
+	}
+	if m.saveAgain > 0 {
+		d.at(m.saveAgain)
+	}
+	for _, c := range m.commands {
+		d.at(c.at + m.commandTime())
+	}
+	return d.min, d.set
+}
 
-// Status is a copy of everything an operator may ask.
-func (m *Machine) Status() Status { return Status{Primary: -1} }
+func (m *Machine) phaseDeadline(d *deadline) {
+	switch m.phase {
+	case PhaseStarting:
+		d.at(m.since + m.cfg.StartTimeout)
+	case PhaseFencing:
+		d.at(m.fence.sent + fenceRepeat)
+	case PhaseChoosing:
+		if at := m.since + sampleTime; at > m.now {
+			d.at(at)
+		}
+		if at := m.since + m.cfg.RunnerWait; at > m.now {
+			d.at(at)
+		}
+	case PhaseVerifying:
+		if at := m.since + m.cfg.VerifyTimeout; at > m.now {
+			d.at(at)
+		}
+	case PhaseNew, PhaseOpen, PhaseSuspect, PhaseRunning, PhaseHeld: // their probes are their clock
+	}
+}
+
+type deadline struct {
+	min time.Duration
+	set bool
+}
+
+func (d *deadline) at(t time.Duration) {
+	if !d.set || t < d.min {
+		d.min, d.set = t, true
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 )
 
@@ -21,8 +22,11 @@ type Record struct {
 	LSNAge   time.Duration  `json:"lsn_age_ns,omitempty"` // age of LSN when the record was made
 	Hold     string         `json:"hold,omitempty"`       // why no primary was open, a word of the machine's own
 	Notify   bool           `json:"notify_owed,omitempty"`
+	Old      string         `json:"notify_old,omitempty"`
 	Verified bool           `json:"verified"` // the primary was seen out of recovery
+	Seen     bool           `json:"seen_writable"`
 	Run      *RunRecord     `json:"run,omitempty"`
+	Blocker  string         `json:"run_not_seen_empty,omitempty"` // id of a run whose process group was not seen empty
 	Servers  []ServerRecord `json:"servers"`
 }
 
@@ -30,7 +34,8 @@ type Record struct {
 type RunRecord struct {
 	ID    string `json:"id"`
 	Hook  string `json:"hook"`
-	Phase string `json:"phase"` // started, ended, failed, lost
+	Phase string `json:"phase"`         // started: under way; ended: settled by rule 8; empty id: nothing ran
+	Why   string `json:"why,omitempty"` // how it ended
 	Old   string `json:"old"`
 	New   string `json:"new"`
 }
@@ -90,6 +95,9 @@ func (r *Record) validate() error {
 	if r.Run != nil && (r.Run.ID == "" || !names[r.Run.Old] || !names[r.Run.New]) {
 		return errors.New("run without id or with unknown servers")
 	}
+	if r.Hold != "" && holdOf(r.Hold) == holdNone {
+		return fmt.Errorf("unknown hold %q", r.Hold)
+	}
 	return nil
 }
 
@@ -100,4 +108,163 @@ func stateOf(s string) (State, bool) {
 		}
 	}
 	return 0, false
+}
+
+// record is what would be saved now.
+func (m *Machine) record() Record {
+	r := Record{
+		Version: RecordVersion, Epoch: m.epoch, Primary: m.nameOf(m.primary), SystemID: m.system, Timeline: m.timeline, LSN: m.lsn,
+		LSNAge: m.lsnAge(), Notify: m.notifyOwed, Verified: m.verified, Seen: m.seenWritable,
+	}
+	if m.notifyOwed {
+		r.Old = m.nameOf(m.notifyOld)
+	}
+	if l := m.last; l != nil {
+		r.Hold = l.hold.String()
+		if l.next >= 0 && l.id != "" {
+			r.Run = &RunRecord{ID: l.id, Hook: HookFailover, Phase: "ended", Old: m.nameOf(l.old), New: m.nameOf(l.next), Why: l.why}
+		}
+	}
+	if m.run != nil {
+		r.Run = &RunRecord{ID: m.run.id, Hook: m.run.hook, Phase: "started", Old: m.nameOf(m.run.old), New: m.nameOf(m.run.next)}
+	}
+	r.Blocker = m.blocker
+	for i, s := range m.servers {
+		r.Servers = append(r.Servers, m.serverRecord(i, s))
+	}
+	return r
+}
+
+func (m *Machine) serverRecord(i int, s *server) ServerRecord {
+	out := ServerRecord{
+		Name: s.cfg.Name, Host: s.cfg.Host, Port: s.cfg.Port, SystemID: s.system, Timeline: s.timeline,
+		State: s.state.String(), Excluded: s.excluded,
+	}
+	if s.qual == Detached || s.state == Failed {
+		out.Qualifier = s.qual.String() // others are seen again, and must not delay a fence by a save
+	}
+	if s.state == Failover && i == m.primary {
+		out.State = Primary.String() // a failover before its run leaves nothing behind
+	}
+	if s.state == Failed {
+		out.Reason = s.reason
+	}
+	return out
+}
+
+// saveAction asks for a save when the record has changed, when one has failed a second ago, or when its LSN is old.
+func (m *Machine) saveAction() (Save, bool) {
+	r := m.record()
+	due := m.saveAgain > 0 && m.now >= m.saveAgain
+	stale := r.LSN != m.saved.LSN && m.now-m.savedAt >= lsnSaveEvery
+	if m.savedAny && !due && !stale && sameRecord(r, m.saved) {
+		return Save{}, false
+	}
+	if m.epoch == 0 && !m.savedAny && m.primary < 0 {
+		return Save{}, false // nothing worth keeping yet
+	}
+	m.saveSeq++
+	m.saved, m.savedAny, m.savedAt, m.saveAgain = r, true, m.now, 0
+	return Save{Seq: m.saveSeq, Record: r}, true
+}
+
+// sameRecord compares without the LSN, which changes with every probe.
+func sameRecord(a, b Record) bool {
+	a.LSN, b.LSN, a.LSNAge, b.LSNAge = 0, 0, 0, 0
+	return reflect.DeepEqual(a, b)
+}
+
+func (m *Machine) onSaveDone(ev SaveDone) {
+	if ev.Seq != m.saveSeq {
+		return
+	}
+	if ev.Err == nil {
+		m.clear("save")
+		return
+	}
+	m.raise("save", "the state can't be saved: "+ev.Err.Error())
+	m.saveAgain = m.now + saveRetry
+}
+
+// restore takes over what a previous supervisor left. An entry whose address has changed is ignored with a warning.
+func (m *Machine) restore(r *Record) {
+	if r == nil {
+		return
+	}
+	m.epoch = r.Epoch
+	for _, sr := range r.Servers {
+		m.restoreServer(sr, r)
+	}
+	if i := m.indexOf(r.Primary); r.Seen && i >= 0 && m.servers[i].restored {
+		m.primary, m.system, m.timeline, m.verified, m.seenWritable = i, r.SystemID, r.Timeline, r.Verified, true
+		m.lsn, m.lsnAt = r.LSN, m.now-r.LSNAge
+		if m.servers[i].state != Failed {
+			m.become(i, NotInitPrimary, Plain, "recorded as the primary")
+		}
+	}
+	m.restoreRun(r)
+	m.blocker = r.Blocker
+	if r.Run != nil && r.Run.Phase == "started" {
+		m.blocker = r.Run.ID
+	}
+}
+
+func (m *Machine) restoreServer(sr ServerRecord, r *Record) {
+	i := m.indexOf(sr.Name)
+	if i < 0 {
+		m.log(Warn, "a server of the state file is not configured any more", Attr{"server", sr.Name})
+		return
+	}
+	s := m.servers[i]
+	if s.cfg.Host != sr.Host || s.cfg.Port != sr.Port {
+		m.log(Warn, "the server's address has changed: what was recorded of it is ignored", Attr{"server", sr.Name})
+		return
+	}
+	s.restored, s.system, s.timeline, s.excluded = true, sr.SystemID, sr.Timeline, sr.Excluded
+	s.state = NotInit
+	if sr.State == Failed.String() {
+		m.become(i, Failed, qualifierOf(sr.Qualifier), sr.Reason)
+	}
+	s.recheck = sr.Qualifier == Detached.String()
+}
+
+func qualifierOf(s string) Qualifier {
+	for i, n := range qualifierNames {
+		if n == s {
+			return Qualifier(i)
+		}
+	}
+	return Plain
+}
+
+// restoreRun: a run that was under way is never repeated; rule 8 decides what it has done.
+func (m *Machine) restoreRun(r *Record) {
+	if m.primary < 0 {
+		return
+	}
+	m.notifyOld = m.indexOf(r.Old)
+	m.notifyOwed = r.Notify && m.notifyOld >= 0
+	m.notifyDue = m.now
+	h, next, id, why := holdOf(r.Hold), -1, "", "as recorded: "+r.Hold
+	if run := r.Run; run != nil && run.Hook == HookFailover {
+		next, id, why = m.indexOf(run.New), run.ID, run.Why
+		if run.Phase == "started" {
+			h, why = holdLost, "the supervisor ended during the run, its outcome is unknown"
+		}
+		if next < 0 || !m.servers[next].restored {
+			next, h = -1, holdNoCandidate
+		}
+	} else if run != nil {
+		m.raise("notify", "the supervisor ended during the notify script, its outcome is unknown")
+	}
+	if h == holdNone {
+		return
+	}
+	m.last = &ended{hold: h, id: id, old: m.primary, next: next, why: why}
+	if h == holdLost && m.servers[m.primary].state != Failed {
+		m.become(m.primary, Failed, Plain, why)
+		if next >= 0 {
+			m.become(next, Failed, Plain, why)
+		}
+	}
 }

@@ -1,0 +1,241 @@
+package failover
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// entrant is one server as the ranking sees it; plain values, so that the ranking is a function.
+type entrant struct {
+	index     int
+	name      string
+	failed    string // why it is Failed or out of the question, "" when it is not
+	candidate bool   // failover_candidate
+	seen      string // latest probe in words
+	outcome   Outcome
+	fresh     bool // probed since choosing began
+	foreign   bool
+	timeline  uint32
+	followed  bool // was seen on the recorded primary's timeline
+	lsn       uint64
+	sync      bool // was a synchronous standby of the old primary
+	priority  int
+	paused    bool
+}
+
+// terms are what the old primary's last words ask of a candidate.
+type terms struct {
+	maxLag   uint64 // 0: not asked
+	lsn      uint64 // last LSN seen on the primary
+	lsnKnown bool   // and recent enough
+}
+
+// rank returns the eligible servers, best first, and a verdict for each.
+func rank(t terms, entrants []entrant) (order []entrant, verdicts []Verdict) {
+	why := make([]string, len(entrants))
+	eligible := 0
+	for i, e := range entrants {
+		why[i] = t.refuses(e)
+		if why[i] == "" {
+			eligible++
+		}
+	}
+	for i, e := range entrants {
+		if why[i] == "" && !e.followed && !e.foreign && (eligible > 1 || t.maxLag > 0) {
+			why[i] = "never seen on the recorded primary's timeline"
+		}
+		if why[i] == "" {
+			order = append(order, e)
+		}
+	}
+	slices.SortStableFunc(order, compare)
+	for i, e := range entrants {
+		v := why[i]
+		switch {
+		case v != "":
+		case len(order) > 0 && order[0].index == e.index:
+			v = "chosen"
+		default:
+			v = "eligible"
+		}
+		verdicts = append(verdicts, Verdict{Name: e.name, Timeline: e.timeline, LSN: lsnText(e.lsn), Verdict: v})
+	}
+	return order, verdicts
+}
+
+// refuses says why a server can't be promoted, "" when it can.
+func (t terms) refuses(e entrant) string {
+	switch {
+	case e.failed != "":
+		return e.failed
+	case !e.candidate:
+		return "failover_candidate is off"
+	case !e.fresh:
+		return "not reachable"
+	case e.outcome == SawAlive:
+		return "role unknown: " + e.seen
+	case e.outcome == SawPrimary && !e.foreign:
+		return fmt.Sprintf("writable on timeline %d, which is not higher", e.timeline)
+	case e.outcome != SawStandby && e.outcome != SawPrimary:
+		return "not reachable: " + e.seen
+	case t.maxLag == 0 || e.foreign:
+		return ""
+	case !t.lsnKnown:
+		return "failover_max_lag is set, but the primary's last LSN is unknown or too old"
+	case t.lsn > e.lsn && t.lsn-e.lsn > t.maxLag:
+		return fmt.Sprintf("%d bytes behind, failover_max_lag is %d", t.lsn-e.lsn, t.maxLag)
+	}
+	return ""
+}
+
+// compare is the one place where two candidates are weighed; negative: a is better.
+func compare(a, b entrant) int {
+	return cmp.Or(
+		worse(a.foreign, b.foreign),
+		-cmp.Compare(a.timeline, b.timeline),
+		-worse(a.sync, b.sync),
+		-cmp.Compare(a.lsn, b.lsn),
+		-cmp.Compare(a.priority, b.priority),
+		worse(a.paused, b.paused),
+		cmp.Compare(a.index, b.index),
+	)
+}
+
+// worse orders true after false.
+func worse(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+func lsnText(lsn uint64) string { return fmt.Sprintf("%X/%X", lsn>>32, uint32(lsn)) }
+
+// sample compares an LSN with the one before; two equal ones an interval apart are stable.
+func (m *Machine) sample(s *server) {
+	if m.phase != PhaseChoosing || s.lastStarted < m.since {
+		return
+	}
+	lsn := s.lsn()
+	if s.sampled && lsn == s.sampleLSN {
+		s.stable = s.stable || m.now-s.sampleAt >= sampleInterval
+		return
+	}
+	s.sampled, s.sampleLSN, s.sampleAt, s.stable = true, lsn, m.now, false
+}
+
+func (m *Machine) entrants() []entrant {
+	var out []entrant
+	for i, s := range m.servers {
+		if i == m.primary {
+			continue
+		}
+		e := entrant{
+			index: i, name: s.cfg.Name, candidate: s.cfg.Candidate, seen: s.seen(), outcome: s.last,
+			fresh: s.fresh(m.since), foreign: m.foreign(s), timeline: s.timeline, followed: m.timeline == 0 || s.timeline >= m.timeline,
+			lsn: s.lsn(), sync: slices.Contains(m.sync, s.cfg.Name), priority: s.cfg.Priority, paused: s.obs.Paused,
+		}
+		switch {
+		case s.state == Failed:
+			e.failed = "Failed: " + s.reason
+		case s.qual == SplitBrain:
+			e.failed = s.reason
+		case s.qual == Detached:
+			e.failed = "detached: " + s.reason
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+func (m *Machine) terms() terms {
+	t := terms{maxLag: m.cfg.MaxLag, lsn: m.lsn}
+	if m.lsn != 0 && m.primary >= 0 {
+		t.lsnKnown = m.servers[m.primary].firstDead-m.lsnAt <= 2*m.cfg.HealthCheckPeriod
+	}
+	return t
+}
+
+// evalChoosing looks at every server afresh, then adopts, runs the script for the best, or gives up.
+func (m *Machine) evalChoosing() {
+	old := m.servers[m.primary]
+	switch old.last {
+	case SawPrimary:
+		m.reopen("the primary answered again before anything was run")
+		return
+	case SawStandby:
+		m.become(m.primary, Primary, NotWritable, "in recovery")
+		if !m.verified {
+			m.enter(PhaseVerifying, "it answers, still in recovery")
+			return
+		}
+		m.holdOn(holdDemoted, old.cfg.Name+" answers as a standby")
+		return
+	case SawAlive:
+		m.alive(old)
+		return
+	case SawStarting, SawShutdown:
+		if old.deadRow == 0 {
+			m.enter(PhaseSuspect, "the primary is starting up")
+			return
+		}
+	case SawRefused, SawTimeout, SawSilent, SawUnreachable, SawNoAddress:
+	}
+	if i := m.adoptable(); i >= 0 && m.servers[i].fresh(m.since) {
+		m.adopt(i, "writable on a higher timeline while "+old.cfg.Name+" is dead")
+		return
+	}
+	order, verdicts := rank(m.terms(), m.entrants())
+	m.verdicts = verdicts
+	if !m.sampledEnough(order) {
+		return
+	}
+	if len(order) == 0 {
+		m.noCandidate()
+		return
+	}
+	m.tryRun(order[0].index)
+}
+
+// sampledEnough waits for an answer of every server and for LSNs that stand still, two seconds at most.
+func (m *Machine) sampledEnough(order []entrant) bool {
+	if m.now >= m.since+sampleTime {
+		return true
+	}
+	for i, s := range m.servers {
+		if i != m.primary && s.state != Failed && !s.fresh(m.since) {
+			return false
+		}
+	}
+	if len(order) < 2 {
+		return true // nothing to compare with
+	}
+	for _, e := range order {
+		if !m.servers[e.index].stable {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *Machine) noCandidate() {
+	old := m.primary
+	m.log(Error, "New primary could not be found", Attr{"old", m.nameOf(old)})
+	m.remember(HistoryEntry{Kind: "no_candidate", Reason: m.why, Result: "New primary could not be found", Old: m.nameOf(old)})
+	m.become(old, Failed, Plain, "New primary could not be found")
+	m.last = &ended{hold: holdNoCandidate, old: old, next: -1, why: "New primary could not be found"}
+	m.holdOn(holdNoCandidate, "New primary could not be found")
+}
+
+// lsnAge is how old the last LSN of the primary is.
+func (m *Machine) lsnAge() time.Duration {
+	if m.lsn == 0 {
+		return 0
+	}
+	return m.now - m.lsnAt
+}

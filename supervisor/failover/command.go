@@ -1,0 +1,233 @@
+package failover
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// command is an operator's request that waits for fresh probes of the servers it is about.
+type command struct {
+	tag   uint64
+	clear bool // clear server; else switch-to
+	name  string
+	index int
+	force bool
+	at    time.Duration
+}
+
+var (
+	errRunning   = errors.New("a failover script is running: try again when it has ended")
+	errNew       = errors.New("not started yet")
+	errOvertaken = errors.New("overtaken by another decision: see status, then try again")
+)
+
+func (m *Machine) refusal() error {
+	if m.phase == PhaseNew {
+		return errNew
+	}
+	return errRunning
+}
+
+func (m *Machine) refuseClear(ev ClearServer)   { m.reply(ev.Tag, m.refusal()) }
+func (m *Machine) refuseSwitch(ev SwitchTo)     { m.reply(ev.Tag, m.refusal()) }
+func (m *Machine) refuseReload(ev Reload)       { m.reply(ev.Tag, m.refusal()) }
+func (m *Machine) onClearServer(ev ClearServer) { m.queue(ev.Tag, ev.Name, ev.Force, true) }
+func (m *Machine) onSwitchTo(ev SwitchTo)       { m.queue(ev.Tag, ev.Name, ev.Force, false) }
+
+func (m *Machine) reply(tag uint64, err error) { m.later(Reply{Tag: tag, Err: err}) }
+
+func (m *Machine) answer(c *command, err error) {
+	verb := "switch-to"
+	if c.clear {
+		verb = "clear server"
+	}
+	result := "done"
+	if err != nil {
+		result = err.Error()
+	}
+	m.log(Info, "command", Attr{"command", verb}, Attr{"server", c.name}, Attr{"force", fmt.Sprint(c.force)}, Attr{"result", result})
+	m.reply(c.tag, err)
+	m.changes++
+}
+
+func (m *Machine) queue(tag uint64, name string, force, clear bool) {
+	i := m.indexOf(name)
+	if i < 0 {
+		m.reply(tag, fmt.Errorf("there is no server called %q", name))
+		return
+	}
+	m.commands = append(m.commands, command{tag: tag, clear: clear, name: name, index: i, force: force, at: m.now})
+	m.changes++
+}
+
+// commandTime is how long a command waits for its probes: one under way may have to end first.
+func (m *Machine) commandTime() time.Duration {
+	return 2*(m.cfg.ProbeTimeout+answerSlack) + m.cfg.ProbeInterval
+}
+
+// commandWants says that a command waits for a fresh probe of server i.
+func (m *Machine) commandWants(i int) bool {
+	for _, c := range m.commands {
+		if (c.index == i || (!c.clear && i == m.primary)) && !m.servers[i].fresh(c.at) {
+			return true
+		}
+	}
+	return false
+}
+
+// evaluateCommands carries out the oldest command whose probes are there, or whose time is up.
+func (m *Machine) evaluateCommands() {
+	if m.phase == PhaseStarting || (m.phase == PhaseFencing && m.fence.by != nil) {
+		return
+	}
+	for n := range m.commands {
+		c := m.commands[n]
+		if m.phase != PhaseRunning && m.now < c.at+m.commandTime() && !m.commandReady(c) {
+			continue
+		}
+		m.commands = slices.Delete(m.commands, n, n+1)
+		m.changes++
+		switch {
+		case m.phase == PhaseRunning:
+			m.answer(&c, errRunning)
+		case c.clear:
+			m.clearServer(c)
+		default:
+			m.switchTo(c)
+		}
+		return
+	}
+}
+
+func (m *Machine) commandReady(c command) bool {
+	if !m.servers[c.index].fresh(c.at) {
+		return false
+	}
+	return c.clear || m.primary < 0 || m.servers[m.primary].fresh(c.at)
+}
+
+// clearServer takes a server out of Failed, as far as its role allows.
+func (m *Machine) clearServer(c command) {
+	s := m.servers[c.index]
+	if c.index == m.primary && m.hold == holdNewer && s.last != SawPrimary {
+		m.forgetPrimary()
+		m.answer(&c, nil)
+		return
+	}
+	if s.last == SawPrimary && s.fresh(c.at) {
+		m.clearWritable(c)
+		return
+	}
+	m.remember(HistoryEntry{Kind: "clear_server", Reason: "by command", Result: s.seen(), Old: s.cfg.Name})
+	if s.state == Failed {
+		s.excluded, s.recheck = false, c.index != m.primary && m.timeline != 0
+		m.become(c.index, NotInit, Plain, "cleared by command")
+		if s.last == SawStandby && c.index != m.primary {
+			m.classify(c.index)
+		}
+	}
+	m.answer(&c, nil)
+	m.retry()
+}
+
+// clearWritable: a writable server is accepted by force only, and then as the primary.
+func (m *Machine) clearWritable(c command) {
+	s := m.servers[c.index]
+	switch {
+	case c.index == m.primary && m.open:
+		m.answer(&c, nil)
+	case !c.force:
+		m.answer(&c, fmt.Errorf("%s is writable; --force accepts it as the primary", s.cfg.Name))
+	case c.index == m.primary && m.phase == PhaseHeld:
+		m.reopen("accepted by command")
+		m.answer(&c, nil)
+	default:
+		m.fenceForSwitch(c)
+	}
+}
+
+// retry looks for a candidate again once nothing that the hold is about is Failed any more.
+func (m *Machine) retry() {
+	if m.phase != PhaseHeld || m.primary < 0 || m.last == nil || m.servers[m.primary].state == Failed {
+		return
+	}
+	if n := m.last.next; n >= 0 && m.servers[n].state == Failed {
+		return
+	}
+	m.last = nil
+	m.enter(PhaseSuspect, "cleared by command: the primary is probed again")
+}
+
+// switchTo follows a planned switchover that has been made by hand; by force it only relabels.
+func (m *Machine) switchTo(c command) {
+	s := m.servers[c.index]
+	if c.index == m.primary && m.open {
+		m.answer(&c, nil)
+		return
+	}
+	if err := m.switchRefused(c, s); err != nil && !c.force {
+		m.answer(&c, err)
+		return
+	}
+	m.fenceForSwitch(c)
+}
+
+func (m *Machine) switchRefused(c command, s *server) error {
+	if s.last != SawPrimary || !s.fresh(c.at) {
+		return fmt.Errorf("%s is not writable (%s); --force relabels all the same", s.cfg.Name, m.seenSince(s, c.at))
+	}
+	if m.cfg.Validate == ValidationOn && m.foreign(s) {
+		return fmt.Errorf("%s has another system identifier, and startup_validation is on", s.cfg.Name)
+	}
+	if m.primary < 0 || m.primary == c.index {
+		return nil
+	}
+	old := m.servers[m.primary]
+	switch {
+	case old.last == SawPrimary && old.fresh(c.at):
+		return fmt.Errorf("%s is still writable; --force relabels all the same", old.cfg.Name)
+	case old.last == SawAlive || !old.fresh(c.at):
+		return fmt.Errorf("whether %s is writable is unknown (%s); --force relabels all the same", old.cfg.Name, m.seenSince(old, c.at))
+	}
+	return nil
+}
+
+func (m *Machine) seenSince(s *server, at time.Duration) string {
+	if !s.fresh(at) {
+		return "no answer"
+	}
+	return s.seen()
+}
+
+func (m *Machine) fenceForSwitch(c command) {
+	f := fence{target: c.index, by: &c}
+	if !m.cfg.Enabled {
+		m.finishSwitch(f)
+		return
+	}
+	m.startFence(f, "switch to "+c.name+" by command")
+}
+
+// finishSwitch makes the named server the primary once nothing of the old epoch is left.
+func (m *Machine) finishSwitch(f fence) {
+	s := m.servers[f.target]
+	old, writable := m.primary, s.last == SawPrimary
+	m.fence.by, m.fence.target = nil, -1
+	fate := fateNotInit
+	if old >= 0 && !m.aliveNow(m.servers[old]) {
+		fate = fateExcluded
+	}
+	m.remember(HistoryEntry{Kind: "switch_to", Reason: "by command", Result: s.seen(), Old: m.nameOf(old), New: s.cfg.Name})
+	m.pending, m.notifyOwed = -1, false
+	m.changePrimary(f.target, writable, fate, "switched to by command")
+	m.verified, m.seenWritable = true, writable
+	m.setOpen(true)
+	m.enter(PhaseOpen, "switched to "+s.cfg.Name+" by command")
+	m.answer(f.by, nil)
+}
+
+func (m *Machine) aliveNow(s *server) bool {
+	return s.last == SawPrimary || s.last == SawStandby || s.last == SawAlive
+}

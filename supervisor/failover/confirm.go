@@ -1,0 +1,250 @@
+package failover
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// evalOpen watches the open primary: a dead answer is confirmed, a standby is fenced.
+func (m *Machine) evalOpen() {
+	s := m.servers[m.primary]
+	switch {
+	case s.last == SawPrimary:
+		m.seenWritable, m.verified = true, true
+		m.become(m.primary, Primary, Plain, m.primaryWhy(s))
+	case !m.cfg.Enabled:
+		m.evalOpenOff(s)
+	case s.last == SawStandby:
+		m.demote(s)
+		return
+	case s.deadRow > 0:
+		m.enter(PhaseSuspect, "the primary's probe: "+s.seen())
+		return
+	case s.starting:
+		m.enter(PhaseSuspect, "the primary is starting up or shutting down")
+		return
+	}
+	m.watchOthers(s)
+}
+
+func (m *Machine) primaryWhy(s *server) string {
+	if s.obs.SyncWaiting {
+		return "waiting for a synchronous standby"
+	}
+	return "writable"
+}
+
+// evalOpenOff reports what failover = off doesn't act on; a primary in recovery is left for a writable one.
+func (m *Machine) evalOpenOff(s *server) {
+	if s.last != SawStandby {
+		return
+	}
+	m.become(m.primary, Primary, NotWritable, "in recovery")
+	if i := m.adoptable(); i >= 0 {
+		m.changePrimary(i, true, fateNotInit, m.nameOf(m.primary)+" is in recovery and "+m.nameOf(i)+" is writable")
+		return
+	}
+	if own, _ := m.writable(); len(own) == 1 && !m.seenWritable {
+		m.changePrimary(own[0], true, fateNotInit, "the only writable server")
+	}
+}
+
+// watchOthers flags another writable server, once the primary's own answer is newer than that server's.
+func (m *Machine) watchOthers(p *server) {
+	for i, s := range m.servers {
+		if i == m.primary || s.last != SawPrimary || s.excluded || s.qual == SplitBrain {
+			continue
+		}
+		if m.foreign(s) {
+			continue
+		}
+		if p.last != SawPrimary && p.last != SawAlive || p.lastStarted < s.lastStarted {
+			p.wanted = true
+			continue
+		}
+		m.flagSplit(i)
+	}
+}
+
+func (m *Machine) flagSplit(i int) {
+	s := m.servers[i]
+	why := fmt.Sprintf("writable on timeline %d beside %s: never used", s.timeline, m.nameOf(m.primary))
+	if m.primary < 0 {
+		why = fmt.Sprintf("writable on timeline %d, like another server", s.timeline)
+	}
+	if s.relabel {
+		m.become(i, NotInit, SplitBrain, why)
+		return
+	}
+	m.become(i, Failed, SplitBrain, why)
+}
+
+// demote answers a recorded primary that is in recovery: hold, fence, and never run the script for it.
+func (m *Machine) demote(s *server) {
+	m.become(m.primary, Primary, NotWritable, "in recovery")
+	m.startFence(fence{hold: holdDemoted, target: -1}, s.cfg.Name+" answers as a standby")
+}
+
+// evalSuspect confirms or drops the suspicion against the recorded primary.
+func (m *Machine) evalSuspect() {
+	s := m.servers[m.primary]
+	switch {
+	case s.last == SawPrimary:
+		m.reopen("the primary answers")
+		return
+	case s.last == SawStandby:
+		m.demoteSuspect(s)
+		return
+	case s.last == SawAlive:
+		m.alive(s)
+		return
+	case !m.cfg.Enabled:
+		m.enter(PhaseOpen, "failover is off")
+		return
+	}
+	why, dead := m.confirmed(m.primary)
+	if !dead && s.deadRow >= m.cfg.ProbeCount && m.adoptable() >= 0 {
+		why, dead = "dead, and another server is writable on a higher timeline", true
+	}
+	m.why = why
+	if !dead {
+		return
+	}
+	if !m.seenWritable {
+		m.startFence(fence{hold: holdNoPrimary, target: -1}, s.cfg.Name+" is dead and was never seen writable: "+why)
+		return
+	}
+	m.become(m.primary, Failover, Plain, why)
+	m.startFence(fence{target: -1}, why)
+}
+
+// demoteSuspect: a primary whose promotion was never verified is waited for, any other is held.
+func (m *Machine) demoteSuspect(s *server) {
+	if !m.verified {
+		m.become(m.primary, Primary, NotWritable, "in recovery")
+		m.enter(PhaseVerifying, "it answers, still in recovery")
+		return
+	}
+	m.demote(s)
+}
+
+// alive drops the suspicion: the server answers, though its role can't be seen.
+func (m *Machine) alive(s *server) {
+	why := "the primary is alive: " + s.seen()
+	if m.open {
+		m.enter(PhaseOpen, why)
+		return
+	}
+	m.openStart(decision{open: m.primary, why: why})
+}
+
+// reopen releases the clients on the recorded primary under the same epoch.
+func (m *Machine) reopen(why string) {
+	if m.phase != PhaseSuspect && m.phase != PhaseVerifying {
+		m.remember(HistoryEntry{Kind: "cancelled", Reason: m.why, Result: why, Old: m.nameOf(m.primary)})
+	}
+	s := m.servers[m.primary]
+	m.verified, m.seenWritable, m.last = true, true, nil
+	m.adoptIdentity(s)
+	m.become(m.primary, Primary, Plain, why)
+	m.setOpen(true)
+	m.enter(PhaseOpen, why)
+}
+
+// confirmed says whether a server is dead by chapter 2, and why or why not.
+func (m *Machine) confirmed(i int) (string, bool) {
+	s := m.servers[i]
+	if s.starting && s.deadRow == 0 {
+		return "starting up or shutting down since " + short(m.now-s.startingSince), false
+	}
+	if s.deadRow < m.cfg.ProbeCount {
+		return fmt.Sprintf("%d of %d probes failed: %s", s.deadRow, m.cfg.ProbeCount, s.seen()), false
+	}
+	if s.announced && s.announcedAt+announceWindow >= s.firstDead && m.now < s.firstDead+m.cfg.RestartGrace {
+		return "its shutdown was announced: time to restart until failover_restart_grace", false
+	}
+	if s.refusedRow >= m.cfg.ProbeCount {
+		return fmt.Sprintf("%d probes in a row: %s", s.refusedRow, s.seen()), true
+	}
+	return m.confirmedSilent(i)
+}
+
+// confirmedSilent asks for more than probes: no byte on any connection, and standbys that don't receive either.
+func (m *Machine) confirmedSilent(i int) (string, bool) {
+	s := m.servers[i]
+	if m.isolated() {
+		return "isolated: no server answers", false
+	}
+	if !s.activityKnown || s.activityAt < s.firstDead || s.activityAt < s.lastStarted {
+		return "silent; waiting for the workers' word", false
+	}
+	quiet := s.firstDead
+	if s.byteKnown {
+		quiet = max(quiet, s.byteAt)
+	}
+	if m.now < quiet+m.cfg.SilenceTime {
+		return "silent since " + short(m.now-quiet), false
+	}
+	agree, need, missing := m.witnesses(i)
+	if agree < need {
+		return fmt.Sprintf("silent, but only %d of %d standbys are reachable and don't receive: %s", agree, need, strings.Join(missing, ", ")), false
+	}
+	return fmt.Sprintf("silent for %s, and %d standbys don't receive", short(m.now-quiet), agree), true
+}
+
+// witnesses counts the standbys that are reachable and don't receive from server i. One that receives from another
+// configured server says nothing about it.
+func (m *Machine) witnesses(i int) (agree, need int, missing []string) {
+	s := m.servers[i]
+	for j, w := range m.servers {
+		if j == i || w.state == Failed || m.foreign(w) {
+			continue
+		}
+		sender := w.obs.SenderServer
+		cascade := w.last == SawStandby && w.obs.Receiver == ReceiverStreaming && sender != "" && sender != s.cfg.Name
+		if cascade {
+			continue
+		}
+		need++
+		if w.last == SawStandby && w.lastStarted >= s.firstDead && w.obs.Receiver == ReceiverGone {
+			agree++
+		} else {
+			missing = append(missing, w.cfg.Name)
+		}
+	}
+	if m.cfg.MinStandbys > 0 {
+		need = m.cfg.MinStandbys
+	}
+	return agree, max(need, 1), missing
+}
+
+// isolated says that every server is silent and none refuses.
+func (m *Machine) isolated() bool {
+	for _, s := range m.servers {
+		if !s.silent() {
+			return false
+		}
+	}
+	return len(m.servers) > 1
+}
+
+// adoptable is another server of the primary's system that is writable on a higher timeline; -1 when there is none,
+// or when two are equally high.
+func (m *Machine) adoptable() int {
+	best := -1
+	for i, s := range m.servers {
+		if i == m.primary || s.last != SawPrimary || s.excluded || m.foreign(s) || m.timeline == 0 || s.timeline <= m.timeline {
+			continue
+		}
+		if best >= 0 && m.servers[best].timeline == s.timeline {
+			return -1
+		}
+		if best < 0 || s.timeline > m.servers[best].timeline {
+			best = i
+		}
+	}
+	return best
+}
+
+func short(d time.Duration) string { return d.Round(100 * time.Millisecond).String() }

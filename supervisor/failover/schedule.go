@@ -1,0 +1,90 @@
+package failover
+
+import "time"
+
+// startProbes asks for every probe that is due, at most one per server under way.
+func (m *Machine) startProbes() {
+	if m.phase == PhaseNew {
+		return
+	}
+	for i, s := range m.servers {
+		if s.inflight != 0 {
+			continue
+		}
+		if at, ok := m.probeDue(i); !ok || at > m.now {
+			continue
+		}
+		m.probeID++
+		s.inflight, s.asked, s.wanted = m.probeID, m.now, false
+		m.first = append(m.first, Probe{Server: i, ID: m.probeID, Timeout: m.cfg.ProbeTimeout})
+	}
+}
+
+// probeDue is when the next probe of a server starts, or when the one under way is given up.
+func (m *Machine) probeDue(i int) (time.Duration, bool) {
+	s := m.servers[i]
+	if s.inflight != 0 {
+		return s.asked + m.cfg.ProbeTimeout + answerSlack, true
+	}
+	every, ok := m.probeEvery(i)
+	if (s.wanted || m.commandWants(i)) && (!ok || every > m.cfg.ProbeInterval) {
+		every, ok = m.cfg.ProbeInterval, true // hints are coalesced to one probe per interval
+	}
+	if !ok {
+		return 0, false
+	}
+	if s.lastEnded == 0 {
+		return m.now, true
+	}
+	return s.lastEnded + every, true
+}
+
+// probeEvery is the pause between two probes of a server in this phase; false is no regular probing.
+func (m *Machine) probeEvery(i int) (time.Duration, bool) {
+	switch m.phase {
+	case PhaseNew:
+		return 0, false
+	case PhaseStarting, PhaseSuspect, PhaseFencing:
+		return m.cfg.ProbeInterval, true
+	case PhaseChoosing:
+		return min(sampleInterval, m.cfg.ProbeInterval), true
+	case PhaseVerifying:
+		if i == m.verifying() {
+			return m.cfg.ProbeInterval, true
+		}
+		return m.cfg.HeldInterval, true
+	case PhaseRunning, PhaseHeld:
+		return m.cfg.HeldInterval, true
+	case PhaseOpen:
+	}
+	every, ok := m.cfg.HealthCheckPeriod, m.cfg.HealthCheck
+	if m.watched(i) && (!ok || every > m.cfg.WatchInterval) {
+		every, ok = m.cfg.WatchInterval, true
+	}
+	return every, ok
+}
+
+// watched says that a server is probed while the primary is open, because its state may mend or get worse.
+func (m *Machine) watched(i int) bool {
+	s := m.servers[i]
+	if s.last == SawAlive {
+		return false // probes can't tell anything more
+	}
+	if i == m.primary {
+		return s.last != SawPrimary
+	}
+	if m.foreign(s) && s.state != Failed {
+		return false
+	}
+	return s.state == Failed || s.state == NotInit || s.state == NotInitPrimary || s.qual != Plain || s.recheck
+}
+
+// forgetLostProbes gives up probes without an answer: no result, neither for nor against the server.
+func (m *Machine) forgetLostProbes() {
+	for _, s := range m.servers {
+		if s.inflight != 0 && m.now >= s.asked+m.cfg.ProbeTimeout+answerSlack {
+			s.inflight, s.lastEnded = 0, m.now
+			m.log(Warn, "a probe was never answered", Attr{"server", s.cfg.Name})
+		}
+	}
+}

@@ -1,0 +1,324 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+)
+
+// server is what the machine knows of one configured server.
+type server struct {
+	cfg      ServerConfig
+	state    State // written by become only
+	qual     Qualifier
+	reason   string
+	excluded bool // an old primary after a successful run: never used again by itself
+	relabel  bool // switch-to took its role while it was healthy: found writable it stays Not init
+	restored bool // its entry in the record was valid
+	recheck  bool // after a change of primary it has to show that it follows the new one
+
+	system   uint64
+	timeline uint32 // the greatest seen
+
+	inflight uint64 // id of the probe under way, 0 none
+	asked    time.Duration
+	wanted   bool // one probe soon
+
+	last        Outcome // of the latest probe, 0 before the first
+	code        string
+	obs         Observation // of the latest logged-in probe
+	lastStarted time.Duration
+	lastEnded   time.Duration
+
+	deadRow    int // dead results in a row
+	refusedRow int // refused or reset in a row
+	firstDead  time.Duration
+	lastAlive  time.Duration
+
+	starting      bool // answers 57P03 since startingSince
+	startingSince time.Duration
+	announced     bool // 57P01 or 57P03 was seen at announcedAt
+	announcedAt   time.Duration
+	byteAt        time.Duration // last byte a worker had from it, as far as asked
+	byteKnown     bool
+	activityAt    time.Duration
+	activityKnown bool
+
+	sampled   bool // LSN samples while choosing
+	stable    bool
+	sampleLSN uint64
+	sampleAt  time.Duration
+}
+
+func (s *server) fresh(since time.Duration) bool { return s.last != 0 && s.lastStarted >= since }
+
+func (s *server) lsn() uint64 {
+	if s.last == SawPrimary {
+		return s.obs.WriteLSN
+	}
+	return max(s.obs.ReceiveLSN, s.obs.ReplayLSN)
+}
+
+func (s *server) silent() bool {
+	return s.last == SawTimeout || s.last == SawSilent || s.last == SawUnreachable
+}
+
+// seen is the latest probe in words.
+func (s *server) seen() string {
+	if s.code != "" {
+		return s.last.String() + " (" + s.code + ")"
+	}
+	return s.last.String()
+}
+
+func (m *Machine) foreign(s *server) bool {
+	return s.system != 0 && m.system != 0 && s.system != m.system
+}
+
+func (m *Machine) valid(i int) bool { return i >= 0 && i < len(m.servers) }
+
+func (m *Machine) indexOf(name string) int {
+	for i, s := range m.servers {
+		if s.cfg.Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+func (m *Machine) nameOf(i int) string {
+	if !m.valid(i) {
+		return ""
+	}
+	return m.servers[i].cfg.Name
+}
+
+// onProbeDone records what a probe saw; the phase draws its conclusions afterwards.
+func (m *Machine) onProbeDone(ev ProbeDone) {
+	if !m.valid(ev.Server) || m.servers[ev.Server].inflight != ev.ID || ev.ID == 0 {
+		m.log(Debug, "probe answer ignored", Attr{"why", "not the one that is awaited"})
+		return
+	}
+	s := m.servers[ev.Server]
+	s.inflight, s.lastEnded = 0, m.now
+	if ev.Outcome == SawNoAddress {
+		s.code = ev.Code
+		m.raise("address", fmt.Sprintf("the address of %s can't be resolved", s.cfg.Name))
+		return // never a reason, neither for nor against
+	}
+	m.clear("address")
+	s.last, s.code, s.lastStarted = ev.Outcome, ev.Code, ev.Started
+	if ev.Started == 0 || ev.Started > m.now {
+		s.lastStarted = s.asked
+	}
+	m.countResult(s)
+	switch ev.Outcome {
+	case SawPrimary, SawStandby:
+		s.obs = ev.Obs
+		m.observe(ev.Server)
+	case SawAlive:
+		m.cannotLogIn(s)
+	case SawRefused, SawTimeout, SawSilent, SawUnreachable, SawNoAddress, SawStarting, SawShutdown:
+	}
+	if ev.Server == m.primary && s.deadRow >= m.cfg.ProbeCount && s.refusedRow < m.cfg.ProbeCount {
+		m.first = append(m.first, AskActivity{ev.Server})
+	}
+	m.changes++
+}
+
+// countResult keeps the rows of dead results that confirmation counts.
+func (m *Machine) countResult(s *server) {
+	switch s.last {
+	case SawPrimary, SawStandby, SawAlive:
+		s.deadRow, s.refusedRow, s.starting, s.lastAlive = 0, 0, false, m.now
+		return
+	case SawStarting, SawShutdown:
+		if !s.starting {
+			s.starting, s.startingSince = true, m.now
+		}
+		if m.now-s.startingSince < m.cfg.StartupGrace {
+			s.deadRow, s.refusedRow = 0, 0
+			s.announced, s.announcedAt = true, m.now
+			return
+		}
+		s.announced = false
+		s.refusedRow++
+	case SawRefused:
+		s.refusedRow++
+	case SawTimeout, SawSilent, SawUnreachable, SawNoAddress:
+		s.refusedRow = 0
+	}
+	if s.deadRow == 0 {
+		s.firstDead = s.lastStarted
+	}
+	s.deadRow++
+}
+
+func (m *Machine) cannotLogIn(s *server) {
+	if s.code == "53300" {
+		return
+	}
+	m.logOnce("login "+s.cfg.Name, Warn, "a probe can't log in, so the server's role comes from clients' logins",
+		Attr{"server", s.cfg.Name}, Attr{"code", s.code}, Attr{"hint", m.cfg.CredentialHint})
+}
+
+// observe takes over identity, timeline and LSN of a logged-in probe and what they mean for the server's state.
+func (m *Machine) observe(i int) {
+	s := m.servers[i]
+	o := s.obs
+	if o.SystemID != 0 {
+		if s.system != 0 && s.system != o.SystemID {
+			m.newIdentity(i)
+		}
+		s.system = o.SystemID
+	}
+	s.timeline = max(s.timeline, o.Timeline)
+	if s.last == SawPrimary && o.Timeline != 0 {
+		s.timeline = o.Timeline
+	}
+	if s.last == SawStandby && o.Receiver == ReceiverUnknown {
+		m.logOnce("monitor "+s.cfg.Name, Warn, "pg_stat_wal_receiver is not readable, so whether the standby receives is unknown",
+			Attr{"server", s.cfg.Name}, Attr{"hint", "GRANT pg_monitor TO the probe's user"})
+	}
+	m.sample(s)
+	if i == m.primary {
+		m.observePrimary(s)
+		return
+	}
+	m.classify(i)
+}
+
+func (m *Machine) observePrimary(s *server) {
+	if s.last != SawPrimary || m.phase == PhaseStarting || !m.verified {
+		return
+	}
+	if s.system != 0 {
+		m.system = s.system
+	}
+	if s.obs.Timeline != 0 && (m.phase == PhaseOpen || m.phase == PhaseSuspect) {
+		m.timeline = s.obs.Timeline
+	}
+	m.noteLSN(s)
+}
+
+func (m *Machine) noteLSN(s *server) {
+	if s.obs.WriteLSN != 0 {
+		m.lsn, m.lsnAt = s.obs.WriteLSN, m.now
+	}
+	m.sync = append([]string(nil), s.obs.SyncStandbys...)
+}
+
+// newIdentity drops what was known of a server whose system identifier has changed.
+func (m *Machine) newIdentity(i int) {
+	s := m.servers[i]
+	m.log(Warn, "another system identifier: what was recorded of this server is ignored",
+		Attr{"server", s.cfg.Name}, Attr{"recorded", fmt.Sprint(s.system)}, Attr{"seen", fmt.Sprint(s.obs.SystemID)})
+	s.timeline, s.excluded, s.recheck = 0, false, false
+	if i == m.primary {
+		if !m.open && (m.phase == PhaseStarting || m.phase == PhaseHeld) {
+			m.forgetPrimary()
+		}
+		return
+	}
+	if s.state == Failed && m.phase != PhaseRunning {
+		m.become(i, NotInit, Plain, "another system identifier")
+	}
+}
+
+// classify gives a server that is not the primary the state that its role means.
+func (m *Machine) classify(i int) {
+	s := m.servers[i]
+	if m.phase == PhaseRunning && m.run != nil && i == m.run.next {
+		return
+	}
+	switch {
+	case s.last == SawPrimary && s.excluded:
+		m.become(i, Failed, SplitBrain, "writable although "+m.nameOf(m.primary)+" replaced it: never used")
+	case s.last == SawPrimary:
+		// a writable server is adopted, flagged or left alone by the phase
+	case s.state == Failed:
+		if s.excluded {
+			m.become(i, Failed, Plain, "back as a standby")
+		} else if s.qual == SplitBrain {
+			m.become(i, Failed, Plain, "in recovery again")
+		}
+	case m.foreign(s):
+		m.become(i, NotInit, Plain, "another system identifier")
+	default:
+		s.relabel = false
+		m.classifyStandby(i)
+	}
+}
+
+func (m *Machine) classifyStandby(i int) {
+	s := m.servers[i]
+	if !s.recheck || m.phase == PhaseStarting {
+		m.become(i, Replica, Plain, "in recovery")
+		return
+	}
+	if m.follows(s) {
+		s.recheck = false
+		m.become(i, Replica, Plain, "follows the primary's timeline")
+		return
+	}
+	if m.notifyOwed || (m.run != nil && m.run.hook == HookNotify) || m.phase != PhaseOpen {
+		return // the notify script has its chance first
+	}
+	why := fmt.Sprintf("in recovery, but not streaming on timeline %d", m.timeline)
+	if s.state == NotInit {
+		m.become(i, NotInit, Plain, why)
+		return
+	}
+	m.become(i, Replica, Detached, why)
+}
+
+// follows says that a standby is on the primary's timeline: streaming, or as far as can be seen without pg_monitor.
+func (m *Machine) follows(s *server) bool {
+	if s.last != SawStandby || s.obs.Receiver == ReceiverGone || m.foreign(s) {
+		return false
+	}
+	return m.timeline == 0 || s.timeline >= m.timeline
+}
+
+func (m *Machine) onHinted(ev Hinted) {
+	if !m.valid(ev.Server) || ev.Epoch != m.epoch {
+		return
+	}
+	s := m.servers[ev.Server]
+	if ev.Code == "57P01" || ev.Code == "57P03" {
+		s.announced, s.announcedAt = true, m.now
+	}
+	s.wanted = true
+}
+
+// onLoginSeen takes the role from a worker's login, which counts only where probes can't log in.
+func (m *Machine) onLoginSeen(ev LoginSeen) {
+	if !m.valid(ev.Server) || ev.Epoch != m.epoch || ev.Hot == HotStandbyUnknown {
+		return
+	}
+	s := m.servers[ev.Server]
+	if s.last != SawAlive && s.last != 0 {
+		if (s.last == SawPrimary) != (ev.Hot == HotStandbyOff) {
+			s.wanted = true
+		}
+		return
+	}
+	s.obs, s.lastStarted = Observation{}, m.now
+	s.last, s.code = SawStandby, "login"
+	if ev.Hot == HotStandbyOff {
+		s.last = SawPrimary
+	}
+	m.countResult(s)
+	m.observe(ev.Server)
+	m.changes++
+}
+
+func (m *Machine) onActivity(ev Activity) {
+	if !m.valid(ev.Server) {
+		return
+	}
+	s := m.servers[ev.Server]
+	s.activityAt, s.activityKnown = m.now, true
+	if !ev.Never && (!s.byteKnown || m.now-ev.Age > s.byteAt) {
+		s.byteAt, s.byteKnown = m.now-ev.Age, true
+	}
+}

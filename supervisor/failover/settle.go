@@ -1,0 +1,142 @@
+package failover
+
+import "fmt"
+
+// hold is why no primary is open.
+type hold uint8
+
+const (
+	holdNone        hold = iota
+	holdNoPrimary        // none writable, none recorded
+	holdNewer            // the state file records a higher timeline than any writable server has
+	holdSplit            // several writable on one timeline
+	holdDemoted          // the recorded primary is in recovery
+	holdNoCandidate      // New primary could not be found
+	holdFailed           // the script failed, or its success could not be verified in time
+	holdLost             // the outcome of a run is unknown
+	holdRefused          // the runner refused: nothing ran
+)
+
+var holdNames = [...]string{
+	"", "no_primary", "newer_timeline", "split_brain", "demoted", "no_candidate", "failed_run", "lost_run", "refused_run",
+}
+
+func (h hold) String() string { return name(holdNames[:], int(h)) }
+
+func holdOf(s string) hold {
+	for i, n := range holdNames {
+		if n == s {
+			return hold(i)
+		}
+	}
+	return holdNone
+}
+
+// holdOn stays without an open primary and says why.
+func (m *Machine) holdOn(h hold, why string) {
+	m.setOpen(false)
+	m.enter(PhaseHeld, why)
+	m.hold, m.reason = h, why
+	m.log(Error, "logins are held", Attr{"why", why}, Attr{"command", m.holdCommand()})
+}
+
+// holdCommand is the command that ends a hold.
+func (m *Machine) holdCommand() string {
+	const cli = "pgagroal-cli "
+	old := m.nameOf(m.primary)
+	switch m.hold {
+	case holdNone:
+		return ""
+	case holdNewer, holdNoCandidate, holdRefused:
+		return cli + "clear server " + old
+	case holdFailed, holdLost:
+		if m.last != nil && m.last.next >= 0 {
+			return cli + "switch-to " + m.nameOf(m.last.next) + ", or " + cli + "clear server --force " + old
+		}
+		return cli + "clear server --force " + old
+	case holdNoPrimary, holdSplit, holdDemoted:
+	}
+	return cli + "switch-to --force NAME"
+}
+
+// evalHeld lets service resume by itself where chapter 0 or 8 allows it.
+func (m *Machine) evalHeld() {
+	switch m.hold {
+	case holdNone:
+	case holdNoPrimary, holdNewer, holdSplit:
+		if d := m.decideStart(true); d.open >= 0 || d.suspect || d.hold != m.hold {
+			m.actOnStart(d)
+		}
+	case holdDemoted:
+		m.settleDemoted()
+	case holdNoCandidate, holdRefused, holdFailed, holdLost:
+		if m.cfg.Settle == SettleAuto {
+			m.settle()
+		}
+	}
+}
+
+// settleDemoted: the recorded primary is in recovery; it resumes when writable, or another one is followed.
+func (m *Machine) settleDemoted() {
+	if m.primary < 0 {
+		m.holdOn(holdNoPrimary, "the recorded primary is gone")
+		return
+	}
+	s := m.servers[m.primary]
+	if s.last == SawPrimary {
+		m.reopen(s.cfg.Name + " is writable again")
+		return
+	}
+	if i := m.adoptable(); i >= 0 && s.last != SawAlive {
+		m.adopt(i, "writable on a higher timeline while "+s.cfg.Name+" is not writable")
+	}
+}
+
+// settle applies rule 8 (a) and (b) after no run, a failed one or one with an unknown outcome.
+func (m *Machine) settle() {
+	old := m.servers[m.primary]
+	oldBack := old.last == SawPrimary && old.fresh(m.since)
+	next := -1
+	if m.last != nil {
+		next = m.last.next
+	}
+	if next >= 0 {
+		n := m.servers[next]
+		if m.outOfRecovery(n) {
+			m.settleOn(next, "the candidate is out of recovery on a higher timeline")
+			return
+		}
+		if oldBack && m.onRecorded(old) && m.blocker == "" && n.last == SawStandby && n.fresh(m.since) {
+			m.settleBack("writable on its recorded timeline, and the candidate is still in recovery")
+			return
+		}
+	} else if oldBack && m.onRecorded(old) {
+		m.settleBack("writable again, and nothing was run")
+		return
+	}
+	if i := m.adoptable(); i >= 0 && !oldBack && m.deadOrStandby(old) {
+		m.settleOn(i, "writable on a higher timeline while "+old.cfg.Name+" is not")
+	}
+}
+
+func (m *Machine) outOfRecovery(n *server) bool {
+	return n.last == SawPrimary && n.fresh(m.since) && !m.foreign(n) && !n.excluded && m.timeline != 0 && n.timeline > m.timeline
+}
+
+func (m *Machine) onRecorded(s *server) bool {
+	return !m.foreign(s) && (m.timeline == 0 || s.obs.Timeline == 0 || s.obs.Timeline == m.timeline)
+}
+
+func (m *Machine) deadOrStandby(s *server) bool {
+	return s.last == SawStandby || s.deadRow >= m.cfg.ProbeCount
+}
+
+func (m *Machine) settleOn(i int, why string) {
+	m.remember(HistoryEntry{Kind: "settled", Reason: m.reason, Result: "adopted " + m.nameOf(i), Old: m.nameOf(m.primary), New: m.nameOf(i)})
+	m.adopt(i, why)
+}
+
+func (m *Machine) settleBack(why string) {
+	m.remember(HistoryEntry{Kind: "settled", Reason: m.reason, Result: fmt.Sprintf("%s is the primary again, same epoch", m.nameOf(m.primary)), Old: m.nameOf(m.primary)})
+	m.reopen(why)
+}

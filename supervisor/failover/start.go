@@ -1,0 +1,286 @@
+package failover
+
+import "fmt"
+
+// decision is what the servers' first answers mean.
+type decision struct {
+	open     int   // server to open on, -1 none
+	verified bool  // it was seen writable
+	suspect  bool  // the recorded primary does not answer: confirm that it is dead, with logins held
+	split    []int // writable servers of the same system that are not used
+	hold     hold
+	why      string
+}
+
+func (m *Machine) onStarted(ev Started) {
+	m.wall = ev.Wall
+	m.enter(PhaseStarting, "start")
+	m.heldSince = m.now
+	if m.cfg.Enabled && len(m.cfg.Servers) == 2 && !m.cfg.FenceScript {
+		m.log(Warn, "with two servers a silent primary can't be told from a partition of the network",
+			Attr{"hint", "set failover_fence_script, or add a standby"})
+	}
+	if m.run == nil && m.hold != holdNone {
+		m.log(Warn, "the previous supervisor left a hold behind", Attr{"hold", m.hold.String()})
+	}
+}
+
+// evalStarting waits for an answer of every server, at most failover_start_timeout.
+func (m *Machine) evalStarting() {
+	complete := true
+	for _, s := range m.servers {
+		complete = complete && s.last != 0
+	}
+	late := m.now >= m.since+m.cfg.StartTimeout
+	if !complete && !late {
+		return
+	}
+	if m.last != nil {
+		m.holdOn(m.last.hold, m.last.why)
+		return
+	}
+	if m.primary >= 0 && !m.verified {
+		m.enter(PhaseVerifying, "the record shows a primary that was not verified yet")
+		return
+	}
+	d := m.decideStart(late)
+	if d.open < 0 && !late && !d.suspect {
+		return
+	}
+	m.actOnStart(d)
+}
+
+func (m *Machine) actOnStart(d decision) {
+	switch {
+	case d.open >= 0:
+		m.openStart(d)
+	case d.suspect:
+		m.enter(PhaseSuspect, d.why)
+	default:
+		m.holdOn(d.hold, d.why)
+	}
+	for _, i := range d.split {
+		m.flagSplit(i)
+	}
+}
+
+// openStart opens on a server without a failover: the epoch grows when it is another one than recorded.
+func (m *Machine) openStart(d decision) {
+	i := d.open
+	s := m.servers[i]
+	if i != m.primary || m.epoch == 0 {
+		m.epoch++
+	}
+	if old := m.primary; old >= 0 && old != i && m.servers[old].state != Failed {
+		m.become(old, NotInit, Plain, m.nameOf(i)+" is the primary now")
+	}
+	m.primary, m.verified, m.seenWritable = i, true, d.verified || (i == m.primary && m.seenWritable)
+	s.excluded, s.recheck = false, false
+	m.adoptIdentity(s)
+	switch {
+	case d.verified:
+		m.become(i, Primary, Plain, d.why)
+	case s.last == SawStandby:
+		m.become(i, Primary, NotWritable, d.why)
+	default:
+		m.become(i, NotInitPrimary, Plain, d.why)
+	}
+	m.setOpen(true)
+	m.enter(PhaseOpen, d.why)
+	for j := range m.servers {
+		if j != i && m.servers[j].last == SawStandby {
+			m.classify(j)
+		}
+	}
+	m.reportForeign()
+}
+
+// adoptIdentity takes over what the primary showed of itself.
+func (m *Machine) adoptIdentity(s *server) {
+	if s.system != 0 {
+		m.system = s.system
+	}
+	if s.timeline != 0 {
+		m.timeline = s.timeline
+	}
+	if s.last == SawPrimary {
+		m.noteLSN(s)
+	}
+}
+
+func (m *Machine) reportForeign() {
+	for i, s := range m.servers {
+		if i == m.primary || !m.foreign(s) {
+			continue
+		}
+		if m.cfg.Validate == ValidationOn {
+			m.become(i, Failed, Plain, "another system identifier, and startup_validation is on")
+		} else if m.cfg.Validate == ValidationTry {
+			m.logOnce("foreign "+s.cfg.Name, Warn, "the server has another system identifier than the primary",
+				Attr{"server", s.cfg.Name}, Attr{"system", fmt.Sprint(s.system)}, Attr{"primary's", fmt.Sprint(m.system)})
+		}
+	}
+}
+
+// decideStart applies chapter 0; late says that the deadline has passed and what is known has to do.
+func (m *Machine) decideStart(late bool) decision {
+	own, strangers := m.writable()
+	switch {
+	case len(own) == 1:
+		return m.decideOne(own[0])
+	case len(own) > 1:
+		return m.decideMany(own)
+	case len(strangers) > 0 && m.cfg.Validate != ValidationOn && !m.ownAlive():
+		return decision{open: m.preferred(strangers), verified: true, why: "writable, chosen by hint or order"}
+	}
+	return m.decideNone(late)
+}
+
+// writable splits the writable servers into those of the primary's own system and the others.
+func (m *Machine) writable() (own, strangers []int) {
+	var found []int
+	for i, s := range m.servers {
+		if s.last == SawPrimary && !s.excluded {
+			found = append(found, i)
+		}
+	}
+	system := m.system
+	if system == 0 && len(found) > 0 {
+		system = m.servers[m.preferred(found)].system
+	}
+	for _, i := range found {
+		if s := m.servers[i]; s.system == 0 || system == 0 || s.system == system {
+			own = append(own, i)
+		} else {
+			strangers = append(strangers, i)
+		}
+	}
+	return own, strangers
+}
+
+// ownAlive says that the recorded primary's system still has a server, so that a stranger must not take its place.
+func (m *Machine) ownAlive() bool {
+	for _, s := range m.servers {
+		if m.primary >= 0 && m.system != 0 && s.last == SawStandby && s.system == m.system {
+			return true
+		}
+	}
+	return false
+}
+
+// preferred is the hinted server, else the first in configuration order.
+func (m *Machine) preferred(among []int) int {
+	for _, i := range among {
+		if m.servers[i].cfg.PrimaryHint {
+			return i
+		}
+	}
+	return among[0]
+}
+
+func (m *Machine) decideOne(i int) decision {
+	s := m.servers[i]
+	if m.primary >= 0 && i != m.primary && m.timeline != 0 && s.timeline < m.timeline {
+		return decision{open: -1, hold: holdNewer, why: fmt.Sprintf("%s is writable on timeline %d, but the state file records %s on timeline %d",
+			s.cfg.Name, s.timeline, m.nameOf(m.primary), m.timeline)}
+	}
+	return decision{open: i, verified: true, why: "the only writable server"}
+}
+
+func (m *Machine) decideMany(own []int) decision {
+	best, tie := own[0], false
+	for _, i := range own[1:] {
+		a, b := m.servers[i].timeline, m.servers[best].timeline
+		if a > b {
+			best, tie = i, false
+		} else if a == b {
+			tie = true
+		}
+	}
+	why := "the highest timeline of several writable servers"
+	for _, i := range own {
+		if i == m.primary && (m.timeline == 0 || m.servers[i].timeline == m.timeline) {
+			best, tie, why = i, false, "the recorded primary, writable on its recorded timeline"
+		}
+	}
+	if tie {
+		return decision{open: -1, hold: holdSplit, split: own, why: "several servers are writable on the same timeline"}
+	}
+	if best != m.primary && m.primary >= 0 && m.servers[best].timeline < m.timeline {
+		return decision{open: -1, hold: holdNewer, split: own, why: "several servers are writable, none on the recorded timeline"}
+	}
+	d := decision{open: best, verified: true, why: why}
+	for _, i := range own {
+		if i != best {
+			d.split = append(d.split, i)
+		}
+	}
+	return d
+}
+
+// decideNone handles a start without a writable server.
+func (m *Machine) decideNone(late bool) decision {
+	if i := m.roleUnknown(late); i >= 0 {
+		return decision{open: i, why: "it answers, but probes can't log in: clients' logins tell the role"}
+	}
+	if !m.cfg.Enabled {
+		if i := m.readOnly(); i >= 0 && late {
+			return decision{open: i, why: "no server is writable, and failover is off"}
+		}
+	}
+	if m.primary < 0 || !m.cfg.Enabled {
+		return decision{open: -1, hold: holdNoPrimary, why: "no server is writable"}
+	}
+	if m.servers[m.primary].last == SawStandby {
+		return decision{open: -1, hold: holdDemoted, why: m.nameOf(m.primary) + " is in recovery"}
+	}
+	return decision{open: -1, suspect: true, why: "the recorded primary does not answer"}
+}
+
+// roleUnknown is the server to try when probes can't log in: recorded, hinted, first; -1 when there is none.
+func (m *Machine) roleUnknown(late bool) int {
+	usable := func(s *server) bool { return s.last == SawAlive && !s.excluded && (late || s.code != "53300") }
+	if m.primary >= 0 {
+		if usable(m.servers[m.primary]) {
+			return m.primary
+		}
+		return -1
+	}
+	var found []int
+	for i, s := range m.servers {
+		if usable(s) {
+			found = append(found, i)
+		}
+	}
+	if len(found) == 0 {
+		return -1
+	}
+	return m.preferred(found)
+}
+
+// readOnly is the standby that serves when failover is off and nothing is writable.
+func (m *Machine) readOnly() int {
+	var found []int
+	for i, s := range m.servers {
+		if s.last == SawStandby {
+			if i == m.primary {
+				return i
+			}
+			found = append(found, i)
+		}
+	}
+	if len(found) == 0 {
+		return -1
+	}
+	return m.preferred(found)
+}
+
+// forgetPrimary drops the recorded primary: the servers' own answers decide again.
+func (m *Machine) forgetPrimary() {
+	if m.primary >= 0 && m.servers[m.primary].state != Failed {
+		m.become(m.primary, NotInit, Plain, "no longer the recorded primary")
+	}
+	m.primary, m.system, m.timeline, m.verified, m.seenWritable = -1, 0, 0, false, false
+	m.lsn, m.last, m.notifyOwed = 0, nil, false
+	m.changes++
+}

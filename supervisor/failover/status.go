@@ -1,0 +1,112 @@
+package failover
+
+import "time"
+
+type alarm struct {
+	name  string
+	text  string
+	since time.Duration
+}
+
+// raise shows a condition until it is cleared; the same text twice is one alarm.
+func (m *Machine) raise(name, text string) {
+	for i := range m.alarms {
+		if m.alarms[i].name == name {
+			m.alarms[i].text = text
+			return
+		}
+	}
+	m.alarms = append(m.alarms, alarm{name, text, m.now})
+	m.changes++
+	m.log(Error, "alarm", Attr{"alarm", name}, Attr{"text", text})
+}
+
+func (m *Machine) clear(name string) {
+	for i := range m.alarms {
+		if m.alarms[i].name == name {
+			m.log(Info, "alarm over", Attr{"alarm", name})
+			m.alarms = append(m.alarms[:i], m.alarms[i+1:]...)
+			m.changes++
+			return
+		}
+	}
+}
+
+func (m *Machine) set(on bool, name, text string) {
+	if on {
+		m.raise(name, text)
+	} else {
+		m.clear(name)
+	}
+}
+
+// evaluateAlarms derives the alarms that follow from the state.
+func (m *Machine) evaluateAlarms() {
+	if len(m.servers) == 0 {
+		return
+	}
+	m.set(m.phase == PhaseHeld, "held", m.reason)
+	m.set(m.phase != PhaseStarting && m.isolated(), "isolated", "no server answers and none refuses: the network, or this host, is cut off")
+	m.set(m.phase == PhaseVerifying && m.now >= m.since+m.cfg.VerifyTimeout, "not_writable",
+		m.nameOf(m.verifying())+" is recorded as the primary but is not out of recovery")
+	split := ""
+	for _, s := range m.servers {
+		if s.qual == SplitBrain {
+			split += " " + s.cfg.Name
+		}
+	}
+	m.set(split != "", "split_brain", "writable beside the primary, never used:"+split)
+	dead := m.phase == PhaseOpen && !m.cfg.Enabled && m.primary >= 0 && m.servers[m.primary].deadRow >= m.cfg.ProbeCount
+	m.set(dead, "primary_dead", m.nameOf(m.primary)+" does not answer, and failover is off")
+	if m.phase != PhaseChoosing {
+		m.clear("run_blocked")
+	}
+}
+
+// Status is a copy of everything an operator may ask; ages are as of the latest Step, so send a Tick first.
+func (m *Machine) Status() Status {
+	s := Status{
+		Enabled: m.cfg.Enabled, Phase: m.phase.String(), Since: m.now - m.since, Epoch: m.epoch, Open: m.open, Held: !m.open,
+		Reason: m.why, Command: m.holdCommand(), Primary: m.primary, Timeline: m.timeline, LSN: m.lsn, LSNAge: m.lsnAge(),
+		Stopping: m.stopping,
+	}
+	if m.reason != "" {
+		s.Reason = m.reason
+	}
+	if !m.open {
+		s.HeldFor = m.now - m.heldSince
+	}
+	if r := m.run; r != nil {
+		s.Run = &RunStatus{ID: r.id, Hook: r.hook, For: m.now - r.at, Old: m.nameOf(r.old), New: m.nameOf(r.next)}
+		if r.hook == HookNotify && m.phase == PhaseOpen {
+			s.Phase = HookNotify
+		}
+	} else if m.blocker != "" {
+		s.Run = &RunStatus{ID: m.blocker, Lost: true}
+	}
+	for _, a := range m.alarms {
+		s.Alarms = append(s.Alarms, Alarm{a.name, a.text, m.now - a.since})
+	}
+	for i := range m.servers {
+		s.Servers = append(s.Servers, m.serverStatus(i))
+	}
+	return s
+}
+
+func (m *Machine) serverStatus(i int) ServerStatus {
+	s := m.servers[i]
+	out := ServerStatus{
+		Name: s.cfg.Name, Host: s.cfg.Host, Port: s.cfg.Port, State: s.state, Qualifier: s.qual, Display: Display(s.state, s.qual),
+		Reason: s.reason, SystemID: s.system, Timeline: s.timeline, LSN: s.lsn(), Foreign: m.foreign(s), Excluded: s.excluded,
+	}
+	if s.last != 0 {
+		out.Seen, out.SeenAge = s.seen(), m.now-s.lastEnded
+	}
+	if s.state == Failed {
+		out.Command = "pgagroal-cli clear server " + s.cfg.Name
+		if s.last == SawPrimary {
+			out.Command = "pgagroal-cli clear server --force " + s.cfg.Name + " (accepts it as the primary)"
+		}
+	}
+	return out
+}

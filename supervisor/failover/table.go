@@ -1,0 +1,168 @@
+package failover
+
+// kind numbers the events, for the table.
+type kind int
+
+const (
+	kindStarted kind = iota
+	kindTick
+	kindProbeDone
+	kindHinted
+	kindLoginSeen
+	kindActivity
+	kindFenced
+	kindRunStarted
+	kindRunEnded
+	kindRunLost
+	kindRunGroupEmpty
+	kindRunnerUp
+	kindRunnerDown
+	kindRunsAllowed
+	kindSaveDone
+	kindClearServer
+	kindSwitchTo
+	kindReload
+	kindStopping
+	kinds
+)
+
+var kindNames = [...]string{
+	"Started", "Tick", "ProbeDone", "Hinted", "LoginSeen", "Activity", "Fenced", "RunStarted", "RunEnded", "RunLost",
+	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reload", "Stopping",
+}
+
+func (k kind) String() string { return name(kindNames[:], int(k)) }
+
+const phases = int(PhaseHeld) + 1
+
+// rule says what one phase does with one event: on, or ignored with the reason.
+type rule struct {
+	on      func(*Machine, Event)
+	ignored string
+}
+
+type row [phases]rule
+
+func handle[E Event](f func(*Machine, E)) rule {
+	return rule{on: func(m *Machine, ev Event) {
+		if e, ok := ev.(E); ok {
+			f(m, e)
+		}
+	}}
+}
+
+func ignore(why string) rule { return rule{ignored: why} }
+
+// all fills every phase; but replaces some.
+func all(r rule) row {
+	var out row
+	for p := range out {
+		out[p] = r
+	}
+	return out
+}
+
+func (w row) but(r rule, ps ...Phase) row {
+	for _, p := range ps {
+		w[p] = r
+	}
+	return w
+}
+
+var (
+	tooEarly = ignore("not started yet")
+	noServer = ignore("nothing is attached to a server now, and every server is being probed")
+)
+
+// table has every event in every phase, by name.
+var table = [kinds]row{
+	kindStarted:   all(ignore("started already")).but(handle((*Machine).onStarted), PhaseNew),
+	kindTick:      all(handle((*Machine).onTick)).but(tooEarly, PhaseNew),
+	kindProbeDone: all(handle((*Machine).onProbeDone)).but(tooEarly, PhaseNew),
+	kindHinted: all(handle((*Machine).onHinted)).but(tooEarly, PhaseNew).
+		but(noServer, PhaseStarting, PhaseFencing, PhaseChoosing, PhaseRunning, PhaseHeld),
+	kindLoginSeen: all(handle((*Machine).onLoginSeen)).but(tooEarly, PhaseNew).
+		but(noServer, PhaseStarting, PhaseFencing, PhaseChoosing, PhaseRunning, PhaseHeld),
+	kindActivity:      all(handle((*Machine).onActivity)).but(tooEarly, PhaseNew),
+	kindFenced:        all(ignore("an acknowledgement nobody waits for")).but(handle((*Machine).onFenced), PhaseFencing),
+	kindRunStarted:    all(handle((*Machine).onRunStarted)).but(tooEarly, PhaseNew),
+	kindRunEnded:      all(handle((*Machine).onRunEnded)),
+	kindRunLost:       all(handle((*Machine).onRunLost)),
+	kindRunGroupEmpty: all(handle((*Machine).onRunGroupEmpty)),
+	kindRunnerUp:      all(handle((*Machine).onRunnerUp)),
+	kindRunnerDown:    all(handle((*Machine).onRunnerDown)),
+	kindRunsAllowed:   all(handle((*Machine).onRunsAllowed)),
+	kindSaveDone:      all(handle((*Machine).onSaveDone)),
+	kindClearServer: all(handle((*Machine).onClearServer)).
+		but(handle((*Machine).refuseClear), PhaseNew, PhaseRunning),
+	kindSwitchTo: all(handle((*Machine).onSwitchTo)).
+		but(handle((*Machine).refuseSwitch), PhaseNew, PhaseRunning),
+	kindReload:   all(handle((*Machine).onReload)).but(handle((*Machine).refuseReload), PhaseNew, PhaseRunning),
+	kindStopping: all(handle((*Machine).onStopping)),
+}
+
+func kindOf(ev Event) kind {
+	switch ev.(type) {
+	case Started:
+		return kindStarted
+	case Tick:
+		return kindTick
+	case ProbeDone:
+		return kindProbeDone
+	case Hinted:
+		return kindHinted
+	case LoginSeen:
+		return kindLoginSeen
+	case Activity:
+		return kindActivity
+	case Fenced:
+		return kindFenced
+	case RunStarted:
+		return kindRunStarted
+	case RunEnded:
+		return kindRunEnded
+	case RunLost:
+		return kindRunLost
+	case RunGroupEmpty:
+		return kindRunGroupEmpty
+	case RunnerUp:
+		return kindRunnerUp
+	case RunnerDown:
+		return kindRunnerDown
+	case RunsAllowed:
+		return kindRunsAllowed
+	case SaveDone:
+		return kindSaveDone
+	case ClearServer:
+		return kindClearServer
+	case SwitchTo:
+		return kindSwitchTo
+	case Reload:
+		return kindReload
+	case Stopping:
+		return kindStopping
+	}
+	return kinds
+}
+
+// dispatch looks the event up; a value that is no event of ours is logged and dropped.
+func (m *Machine) dispatch(k kind, ev Event) {
+	if k >= kinds || int(m.phase) >= phases {
+		m.log(Error, "unknown event")
+		return
+	}
+	r := table[k][m.phase]
+	if r.on == nil {
+		m.log(Debug, "event ignored", Attr{"event", k.String()}, Attr{"phase", m.phase.String()}, Attr{"why", r.ignored})
+		return
+	}
+	r.on(m, ev)
+}
+
+func (m *Machine) onTick(Tick) {}
+
+func (m *Machine) onStopping(Stopping) {
+	m.stopping = true
+	m.changes++
+	m.savedAny = false // the last LSN goes to the record once more
+}

@@ -1,0 +1,324 @@
+package failover
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the transcripts in testdata anew; read the diff")
+
+// TestTranscripts replays testdata/*.txt. Lines starting with "> " are commands and "#" comments; everything else is
+// what the machine did.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) { replay(t, f) })
+	}
+}
+
+func replay(t *testing.T, file string) {
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &player{t: t}
+	var got bytes.Buffer
+	for line := range strings.Lines(string(want)) {
+		line = strings.TrimRight(line, "\n")
+		if line == "" || (line[0] != '>' && line[0] != '#') {
+			continue
+		}
+		fmt.Fprintln(&got, line)
+		if line[0] == '>' {
+			p.command(strings.Fields(line[1:]))
+		}
+		if p.w != nil {
+			for _, o := range p.w.out {
+				fmt.Fprintln(&got, o)
+			}
+			p.w.out = nil
+		}
+	}
+	if *rewrite {
+		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if d := cmp.Diff(string(want), got.String()); d != "" {
+		t.Errorf("%s (-recorded +now):\n%s", file, d)
+	}
+}
+
+// player executes the commands of a transcript.
+type player struct {
+	t   *testing.T
+	cfg Config
+	w   *world
+	nod []*node
+}
+
+func (p *player) command(f []string) {
+	name, args := f[0], f[1:]
+	opt := map[string]string{}
+	var plain []string
+	for _, a := range args {
+		k, v, ok := strings.Cut(a, "=")
+		if ok {
+			opt[k] = v
+		} else {
+			plain = append(plain, a)
+			opt[a] = "on"
+		}
+	}
+	switch name {
+	case "config":
+		p.config(opt)
+	case "server":
+		p.server(plain[0], opt)
+	case "node":
+		for _, n := range strings.Split(plain[0], ",") {
+			p.node(n, plain[1], opt)
+		}
+	case "script", "notify":
+		hook := HookFailover
+		if name == "notify" {
+			hook = HookNotify
+		}
+		p.w.hooks[hook] = p.script(opt)
+	default:
+		p.act(name, plain, opt)
+	}
+}
+
+func (p *player) act(name string, plain []string, opt map[string]string) {
+	w := p.w
+	switch name {
+	case "start":
+		p.w = newWorld(p.cfg, p.nod)
+		p.w.verbose = opt["verbose"] != ""
+		p.w.now = 0
+		p.w.start()
+	case "restart":
+		w.now += p.dur(opt["after"])
+		w.start()
+	case "run":
+		w.run(w.now + p.dur(plain[0]))
+	case "hint":
+		w.step(Hinted{Server: p.index(plain[0]), Epoch: p.epoch(opt), Kind: "error", Code: opt["code"]})
+	case "login":
+		hot := map[string]HotStandby{"on": HotStandbyOn, "off": HotStandbyOff}[opt["hot"]]
+		w.step(LoginSeen{Server: p.index(plain[0]), Epoch: p.epoch(opt), Hot: hot})
+	case "clear":
+		w.step(ClearServer{Tag: p.num(opt["tag"]), Name: plain[0], Force: opt["force"] != ""})
+	case "switch":
+		w.step(SwitchTo{Tag: p.num(opt["tag"]), Name: plain[0], Force: opt["force"] != ""})
+	case "save":
+		w.saveErr = nil
+		if opt["fail"] != "" {
+			w.saveErr = errDisk
+		}
+	case "fence":
+		w.noFence = opt["never"] != ""
+	case "reload":
+		w.cfg = p.cfg
+		w.step(Reload{Tag: p.num(opt["tag"]), Config: p.cfg})
+	case "status":
+		p.status()
+	default:
+		p.runEvents(name, opt)
+	}
+}
+
+func (p *player) runEvents(name string, opt map[string]string) {
+	w := p.w
+	last := StartRun{}
+	if len(w.runs) > 0 {
+		last = w.runs[len(w.runs)-1]
+	}
+	switch name {
+	case "ended":
+		s := p.script(opt)
+		s.end.RunID, s.end.Hook = last.RunID, last.Hook
+		w.step(s.end)
+	case "lost":
+		w.step(RunLost{last.RunID})
+	case "empty":
+		w.step(RunGroupEmpty{last.RunID})
+	case "runner":
+		if opt["down"] != "" {
+			w.step(RunnerDown{"connection refused"})
+		} else {
+			w.step(RunnerUp{})
+		}
+	case "allowed":
+		w.step(RunsAllowed{opt["no"] == ""})
+	case "stopping":
+		w.step(Stopping{})
+	default:
+		p.t.Fatalf("unknown command %q", name)
+	}
+}
+
+func (p *player) epoch(opt map[string]string) uint64 {
+	if e := opt["epoch"]; e != "" {
+		return p.num(e)
+	}
+	return p.w.m.epoch
+}
+
+func (p *player) config(opt map[string]string) {
+	c := &p.cfg
+	for k, v := range opt {
+		switch k {
+		case "failover":
+			c.Enabled = v == "on"
+		case "notify":
+			c.NotifyConfigured = v == "on"
+		case "health":
+			c.HealthCheck, c.HealthCheckPeriod = true, p.dur(v)
+		case "settle":
+			c.Settle = map[string]Settle{"auto": SettleAuto, "manual": SettleManual}[v]
+		case "verify":
+			c.Verify = map[string]Verify{"wait": VerifyWait, "strict": VerifyStrict, "off": VerifyOff}[v]
+		case "validate":
+			c.Validate = map[string]Validation{"try": ValidationTry, "off": ValidationOff, "on": ValidationOn}[v]
+		case "maxlag":
+			c.MaxLag = p.num(v)
+		case "minstandbys":
+			c.MinStandbys = int(p.num(v))
+		case "fencescript":
+			c.FenceScript = v == "on"
+		default:
+			p.t.Fatalf("unknown setting %q", k)
+		}
+	}
+}
+
+func (p *player) server(name string, opt map[string]string) {
+	s := ServerConfig{Name: name, Host: name + ".example", Port: "5432", PrimaryHint: opt["hint"] != "", Candidate: opt["nocandidate"] == ""}
+	if v := opt["host"]; v != "" {
+		s.Host = v
+	}
+	if v := opt["priority"]; v != "" {
+		s.Priority = int(p.num(v))
+	}
+	p.cfg.Servers = append(p.cfg.Servers, s)
+	p.nod = append(p.nod, &node{outcome: SawRefused, system: 7, timeline: 1, lsn: 0x100, receiver: ReceiverStreaming})
+	if p.w != nil {
+		p.w.nodes = p.nod
+	}
+}
+
+func (p *player) node(name, outcome string, opt map[string]string) {
+	n := p.nod[p.index(name)]
+	n.outcome, n.code = 0, opt["code"]
+	for i, o := range outcomeNames {
+		if o == outcome {
+			n.outcome = Outcome(i)
+		}
+	}
+	if n.outcome == 0 {
+		p.t.Fatalf("unknown outcome %q", outcome)
+	}
+	if n.outcome != SawPrimary && n.outcome != SawStandby && p.w != nil {
+		n.quietAt = p.w.now
+	}
+	for k, v := range opt {
+		switch k {
+		case "tl":
+			n.timeline = uint32(p.num(v))
+		case "lsn":
+			n.lsn = p.num(v)
+		case "sys":
+			n.system = p.num(v)
+		case "receiver":
+			n.receiver = map[string]Receiver{"gone": ReceiverGone, "streaming": ReceiverStreaming, "unknown": ReceiverUnknown}[v]
+		case "sender":
+			n.sender = v
+		case "sync":
+			n.sync = strings.Split(v, ",")
+		}
+	}
+}
+
+func (p *player) script(opt map[string]string) script {
+	s := script{manual: opt["manual"] != "", promote: opt["promote"] != "", lost: opt["lost"] != "", after: 500 * time.Millisecond}
+	if v := opt["after"]; v != "" {
+		s.after = p.dur(v)
+	}
+	if v := opt["exit"]; v != "" {
+		s.end.Exit = int(p.num(v))
+	}
+	if v := opt["signal"]; v != "" {
+		s.end.Signal = int(p.num(v))
+	}
+	s.end.TimedOut = opt["timeout"] != ""
+	s.end.Refused = opt["refused"]
+	return s
+}
+
+func (p *player) status() {
+	s := p.w.m.Status()
+	p.w.print("status %s: %s; busy=%v", s.Phase, s.Line(), s.Busy())
+	if s.Held {
+		p.w.print("status held for %v, ends with: %s", s.HeldFor, s.Command)
+	}
+	for _, a := range s.Alarms {
+		p.w.print("status alarm %s: %s", a.Name, a.Text)
+	}
+	for _, v := range s.Servers {
+		line := fmt.Sprintf("status %s %s: %s; seen %s, tl=%d", v.Name, v.Display, v.Reason, v.Seen, v.Timeline)
+		if v.Command != "" {
+			line += "; " + v.Command
+		}
+		p.w.print("%s", line)
+	}
+	at, ok := p.w.m.Deadline()
+	if !ok {
+		p.w.print("status asks for no Tick")
+	} else {
+		p.w.print("status wants a Tick in %v", at-p.w.now)
+	}
+}
+
+func (p *player) index(name string) int {
+	for i, s := range p.cfg.Servers {
+		if s.Name == name {
+			return i
+		}
+	}
+	p.t.Fatalf("unknown server %q", name)
+	return -1
+}
+
+func (p *player) dur(s string) time.Duration {
+	if s == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return d
+}
+
+func (p *player) num(s string) uint64 {
+	n, err := strconv.ParseUint(s, 0, 64)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return n
+}

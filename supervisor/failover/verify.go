@@ -1,0 +1,231 @@
+package failover
+
+import (
+	"fmt"
+)
+
+// fate is what a change of primary means for the old one.
+type fate uint8
+
+const (
+	fateExcluded fate = iota // Failed, never used again by itself
+	fateNotInit              // healthy, switched away from
+)
+
+// changePrimary is the only place where another server becomes the recorded primary in this process's life: a new
+// epoch, the old one out of the way, and every standby to be looked at again.
+func (m *Machine) changePrimary(next int, verified bool, f fate, why string) {
+	old := m.primary
+	n := m.servers[next]
+	m.epoch++
+	m.primary, m.verified, m.last = next, verified, nil
+	m.seenWritable = m.seenWritable || verified
+	m.lsn, m.sync = 0, nil
+	m.system, m.timeline = n.system, n.timeline
+	if verified && n.last == SawPrimary {
+		m.noteLSN(n)
+	}
+	n.excluded, n.relabel, n.recheck = false, false, false
+	q := NotWritable
+	if verified {
+		q = Plain
+	}
+	m.become(next, Primary, q, why)
+	for i, s := range m.servers {
+		s.recheck = s.recheck || (i != next && s.state != Failed)
+	}
+	if old >= 0 && old != next {
+		m.retire(old, f)
+	}
+}
+
+// retire gives the old primary its state.
+func (m *Machine) retire(old int, f fate) {
+	s := m.servers[old]
+	if f == fateNotInit {
+		s.relabel = true
+		m.become(old, NotInit, Plain, "replaced by "+m.nameOf(m.primary))
+		return
+	}
+	s.excluded = true
+	if s.last == SawPrimary {
+		m.become(old, Failed, SplitBrain, "writable although "+m.nameOf(m.primary)+" replaced it: never used")
+		return
+	}
+	m.become(old, Failed, Plain, "replaced by "+m.nameOf(m.primary))
+}
+
+// adopt follows a server that somebody else promoted: no script, but the standbys are notified.
+func (m *Machine) adopt(next int, why string) {
+	old := m.primary
+	f := fateExcluded
+	if m.servers[old].last == SawStandby {
+		f = fateNotInit
+	}
+	m.remember(HistoryEntry{Kind: "adopted", Reason: why, Result: "new epoch", Old: m.nameOf(old), New: m.nameOf(next), Timeline: m.servers[next].timeline})
+	m.changePrimary(next, true, f, why)
+	m.oweNotify(old)
+	m.setOpen(true)
+	m.enter(PhaseOpen, m.nameOf(next)+" adopted: "+why)
+}
+
+// runSucceeded: exit 0 records the new primary; with strict it has to be seen writable first.
+func (m *Machine) runSucceeded(r *run) {
+	if m.cfg.Verify == VerifyStrict {
+		m.pending = r.next
+		m.last = &ended{hold: holdLost, id: r.id, old: r.old, next: r.next, why: "exit 0, not verified"}
+		m.enter(PhaseVerifying, "exit 0; waiting for "+m.nameOf(r.next)+" to be writable")
+		return
+	}
+	m.pending = -1
+	m.changePrimary(r.next, false, fateExcluded, "the script ended with exit code 0")
+	m.oweNotify(r.old)
+	if m.cfg.Verify == VerifyOff {
+		m.setOpen(true)
+	}
+	m.enter(PhaseVerifying, "exit 0; waiting for "+m.nameOf(r.next)+" to be writable")
+}
+
+// verifying is the server whose promotion is being verified.
+func (m *Machine) verifying() int {
+	if m.pending >= 0 {
+		return m.pending
+	}
+	return m.primary
+}
+
+func (m *Machine) evalVerifying() {
+	i := m.verifying()
+	s := m.servers[i]
+	if s.last == SawPrimary && s.lastStarted >= m.since {
+		m.verifiedNow(i)
+		return
+	}
+	if m.pending < 0 && s.last == SawStandby {
+		m.become(i, Primary, NotWritable, "in recovery")
+	}
+	if m.pending < 0 && s.fresh(m.since) {
+		if why, dead := m.confirmed(i); dead {
+			m.log(Error, "the new primary died", Attr{"server", s.cfg.Name}, Attr{"why", why})
+			m.become(i, Failover, Plain, why)
+			m.startFence(fence{target: -1}, "the new primary died: "+why)
+			return
+		}
+	}
+	if m.now >= m.since+m.cfg.VerifyTimeout {
+		m.verifyLate(i)
+	}
+}
+
+func (m *Machine) verifiedNow(i int) {
+	s := m.servers[i]
+	if m.pending >= 0 {
+		old := m.primary
+		m.pending = -1
+		m.changePrimary(i, true, fateExcluded, "out of recovery")
+		m.oweNotify(old)
+	}
+	m.verified, m.seenWritable, m.last = true, true, nil
+	m.adoptIdentity(s)
+	m.become(i, Primary, Plain, "out of recovery")
+	m.log(Info, "failover complete", Attr{"primary", s.cfg.Name}, Attr{"timeline", fmt.Sprint(m.timeline)}, Attr{"epoch", fmt.Sprint(m.epoch)})
+	m.remember(HistoryEntry{Kind: "verified", Reason: m.why, Result: "out of recovery", New: s.cfg.Name, Timeline: m.timeline})
+	m.setOpen(true)
+	m.enter(PhaseOpen, s.cfg.Name+" is out of recovery")
+}
+
+// verifyLate acts on a promotion that is not seen at failover_verify_timeout.
+func (m *Machine) verifyLate(i int) {
+	name := m.nameOf(i)
+	why := name + " is not out of recovery after " + short(m.cfg.VerifyTimeout)
+	if m.pending >= 0 {
+		l := m.last
+		m.pending = -1
+		m.runFailed(&run{id: l.id, hook: HookFailover, old: l.old, next: l.next}, holdFailed, why)
+		return
+	}
+	m.logOnce(fmt.Sprintf("late %d", m.epoch), Error, "the script ended with exit code 0, but the new primary is not writable", Attr{"server", name})
+	if m.cfg.Verify == VerifyOff {
+		m.verified = true
+		m.enter(PhaseOpen, "failover_verify is off: the script is trusted")
+		return
+	}
+	m.why = why
+	if j := m.adoptable(); j >= 0 && m.servers[i].last == SawStandby {
+		m.adopt(j, "writable on a higher timeline while "+name+" is in recovery")
+	}
+}
+
+// oweNotify has the notify script run as soon as it may.
+func (m *Machine) oweNotify(old int) {
+	m.notifyOwed, m.notifyOld, m.notifyDue = true, old, m.now
+	m.clear("notify")
+	if !m.cfg.NotifyConfigured || !m.cfg.Enabled || old < 0 {
+		m.notifyOwed = false
+		m.recheckStandbys()
+	}
+}
+
+// mayNotify: once the primary is verified, at failover_verify_timeout at the latest.
+func (m *Machine) mayNotify() bool {
+	switch m.phase {
+	case PhaseOpen:
+		return true
+	case PhaseVerifying:
+		return m.pending < 0 && (m.cfg.Verify == VerifyOff || m.now >= m.since+m.cfg.VerifyTimeout)
+	case PhaseNew, PhaseStarting, PhaseSuspect, PhaseFencing, PhaseChoosing, PhaseRunning, PhaseHeld:
+	}
+	return false
+}
+
+func (m *Machine) evaluateNotify() {
+	if !m.notifyOwed || m.run != nil || !m.mayNotify() {
+		return
+	}
+	if blocked := m.runBlocked(); blocked != "" {
+		if m.now >= m.notifyDue+m.cfg.RunnerWait {
+			m.notifyOwed = false
+			m.raise("notify", "the notify script was not run: "+blocked)
+			m.recheckStandbys()
+		}
+		return
+	}
+	m.notifyOwed = false
+	args := m.hostPorts(m.notifyOld, m.primary)
+	for i, s := range m.servers {
+		if i != m.notifyOld && i != m.primary && s.state != Failed {
+			args = append(args, s.cfg.Host, s.cfg.Port)
+		}
+	}
+	m.startRun(HookNotify, m.notifyOld, m.primary, args, m.cfg.NotifyTimeout, "the primary changed")
+}
+
+// notifyEnded logs and shows a failure, which changes nothing; then each standby is looked at.
+func (m *Machine) notifyEnded(r *run, ev RunEnded) {
+	if ev.Exit != 0 || ev.Signal != 0 || ev.TimedOut || ev.Refused != "" {
+		why := endText(ev)
+		m.log(Error, "the notify script failed", Attr{"run", r.id}, Attr{"why", why})
+		m.raise("notify", "the notify script failed: "+why)
+	}
+	m.recheckStandbys()
+}
+
+// recheckStandbys probes every server that has to show that it follows the new primary.
+func (m *Machine) recheckStandbys() {
+	for _, s := range m.servers {
+		s.wanted = s.wanted || s.recheck
+	}
+	m.changes++
+}
+
+func endText(ev RunEnded) string {
+	switch {
+	case ev.Refused != "":
+		return "refused: " + ev.Refused
+	case ev.TimedOut:
+		return "timed out"
+	case ev.Signal != 0:
+		return fmt.Sprintf("signal %d", ev.Signal)
+	}
+	return fmt.Sprintf("exit code %d", ev.Exit)
+}
