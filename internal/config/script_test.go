@@ -79,7 +79,7 @@ func TestRightsOfUserGroupAndOthers(t *testing.T) {
 		uid    uint32
 		gids   []uint32
 		want   bool
-		asRoot bool // holds only for an owner other than root
+		asRoot bool // holds when the tests run as root, too
 	}{
 		{0o500, owner, nil, true, true},
 		{0o055, owner, []uint32{group}, false, false},

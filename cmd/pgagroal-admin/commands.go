@@ -1,0 +1,240 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+)
+
+// Numbers of the commands in the documents.
+const (
+	commandMasterKey = 19
+	commandAdd       = 20
+	commandEdit      = 21
+	commandDel       = 22
+	commandList      = 23
+)
+
+func options() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "credential `FILE`", Value: filepath.Join(config.DefaultDirectory, config.FileUsers)},
+		&cli.StringFlag{Name: "user", Aliases: []string{"U"}, Usage: "`NAME` of the user, asked for when absent"},
+		&cli.StringFlag{Name: "password", Aliases: []string{"P"}, Usage: "the `PASSWORD`; else $" + passwordVariable + ", else asked for"},
+		&cli.BoolFlag{Name: "generate", Aliases: []string{"g"}, Usage: "make a random password"},
+		&cli.IntFlag{Name: "length", Aliases: []string{"l"}, Usage: "`LENGTH` of a random password, 1 to 1024", Value: 64},
+		&cli.StringFlag{Name: "format", Aliases: []string{"F"}, Usage: "`FORMAT` of the answer: text or json", Value: formatText},
+		&cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"},
+		&cli.BoolFlag{Name: "help", Aliases: []string{"h", "?"}, Usage: "show help", DisableDefaultText: true},
+	}
+}
+
+func commands() []*cli.Command {
+	leaf := func(name, usage string, number int, do func(*call) error) *cli.Command {
+		return &cli.Command{
+			Name: name, Usage: usage, Flags: options(), HideHelp: true, OnUsageError: wrongUse,
+			Action: func(c *cli.Context) error { return perform(c, number, do) },
+		}
+	}
+	return []*cli.Command{
+		leaf("master-key", "create the master key", commandMasterKey, createMasterKey),
+		{
+			Name: "user", Usage: "keep the users of a file", Flags: options(), HideHelp: true, OnUsageError: wrongUse, Action: needCommand,
+			Subcommands: []*cli.Command{
+				leaf("add", "add a user", commandAdd, addUser),
+				leaf("edit", "change the password of a user", commandEdit, editUser),
+				leaf("del", "delete a user", commandDel, deleteUser),
+				leaf("ls", "list the users", commandList, listUsers),
+			},
+		},
+	}
+}
+
+// wordsFirst moves the options behind the command words, so that both may be mixed.
+func wordsFirst(args []string) []string {
+	takesValue := map[string]bool{}
+	for _, f := range options() {
+		if _, isBool := f.(*cli.BoolFlag); !isBool {
+			for _, n := range f.Names() {
+				takesValue[n] = true
+			}
+		}
+	}
+	var words, flags []string
+	for i := 1; i < len(args); i++ {
+		a := args[i]
+		if a == "--" {
+			words = append(words, args[i+1:]...)
+			break
+		}
+		if len(a) < 2 || a[0] != '-' {
+			words = append(words, a)
+			continue
+		}
+		flags = append(flags, a)
+		if takesValue[strings.TrimLeft(a, "-")] && i+1 < len(args) {
+			i++
+			flags = append(flags, args[i])
+		}
+	}
+	return append(append([]string{args[0]}, words...), flags...)
+}
+
+// call is one command with what it answers.
+type call struct {
+	*cli.Context
+	input    *bufio.Reader
+	response map[string]any
+	notes    []string // lines above a document in text
+}
+
+// perform runs one command and prints its document, whatever came of it.
+func perform(c *cli.Context, number int, do func(*call) error) error {
+	switch {
+	case c.Bool("version"):
+		return printVersion(c)
+	case c.Bool("help"):
+		return cli.ShowSubcommandHelp(c)
+	}
+	if c.Args().Present() {
+		return fmt.Errorf("unexpected argument %q", c.Args().First())
+	}
+	format := c.String("format")
+	if format != formatText && format != formatJSON {
+		return fmt.Errorf("unknown format %q; use text or json", format)
+	}
+	started := now()
+	k := &call{Context: c, input: bufio.NewReader(c.App.Reader), response: map[string]any{}}
+	err := do(k)
+	if err != nil {
+		fmt.Fprintln(c.App.ErrWriter, "pgagroal-admin:", err)
+	}
+	if printErr := k.print(format, number, started, err); printErr != nil {
+		return printErr
+	}
+	if err != nil {
+		return errShown
+	}
+	return nil
+}
+
+func createMasterKey(k *call) error {
+	path, err := config.MasterKeyPath()
+	if err != nil {
+		return err
+	}
+	if exists(path) {
+		return fmt.Errorf("the master key %s exists; what was encrypted with it would be lost", path)
+	}
+	passphrase, err := k.secret("Master key", minimumTypedKey)
+	if err != nil {
+		return err
+	}
+	if passphrase == "" || strings.Contains(passphrase.Reveal(), "\x00") {
+		return errors.New("a master key can't be empty, nor hold a zero byte")
+	}
+	if err := config.WriteMasterKey(path, passphrase); err != nil {
+		return err
+	}
+	if k.String("format") == formatText {
+		k.notes = append(k.notes, "Master Key stored into "+path)
+	}
+	return nil
+}
+
+func addUser(k *call) error { return k.store(false) }
+
+func editUser(k *call) error { return k.store(true) }
+
+// store puts the entry of a user, which must be there already or must not.
+func (k *call) store(edit bool) error {
+	file, err := readUsers(k.String("file"), !edit)
+	if err != nil {
+		return err
+	}
+	name, err := k.user()
+	if err != nil {
+		return err
+	}
+	if file.has(name) != edit {
+		if edit {
+			return fmt.Errorf("there is no user %s in %s", name, file.path)
+		}
+		return fmt.Errorf("the user %s is in %s already; use user edit", name, file.path)
+	}
+	key, err := loadKey()
+	if err != nil {
+		return err
+	}
+	password, err := k.secret("Password", 0)
+	if err != nil {
+		return err
+	}
+	if msg := config.CheckCredential(name, password); msg != "" {
+		return errors.New(msg)
+	}
+	blob, err := key.Encrypt(password)
+	if err != nil {
+		return err
+	}
+	file.put(name, blob)
+	if k.Bool("generate") {
+		k.generated(password)
+	}
+	return k.save(file, name)
+}
+
+func deleteUser(k *call) error {
+	file, err := readUsers(k.String("file"), false)
+	if err != nil {
+		return err
+	}
+	name, err := k.user()
+	if err != nil {
+		return err
+	}
+	if !file.has(name) {
+		return fmt.Errorf("there is no user %s in %s", name, file.path)
+	}
+	file.remove(name)
+	return k.save(file, name)
+}
+
+func listUsers(k *call) error {
+	file, err := readUsers(k.String("file"), false)
+	if err != nil {
+		return err
+	}
+	names, problems := file.names()
+	k.response["Users"] = names
+	if k.String("format") == formatText {
+		k.notes = append(k.notes, names...)
+	}
+	return errors.Join(problems...)
+}
+
+// save writes the file and says which of its other lines the daemon will refuse.
+func (k *call) save(file *usersFile, name string) error {
+	if err := file.write(); err != nil {
+		return err
+	}
+	k.response["Users"] = []string{name}
+	_, problems := file.names()
+	for _, p := range problems {
+		fmt.Fprintln(k.App.ErrWriter, "pgagroal-admin: warning:", p)
+	}
+	return nil
+}
+
+func loadKey() (*config.MasterKey, error) {
+	path, err := config.MasterKeyPath()
+	if err != nil {
+		return nil, err
+	}
+	return config.LoadMasterKey(path)
+}

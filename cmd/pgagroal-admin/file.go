@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+)
+
+// usersFile is a credential file as lines; those that are no entry are kept as they are.
+type usersFile struct {
+	path  string
+	info  fs.FileInfo // nil when the file is new
+	lines []string
+}
+
+// readUsers reads the file at path; a missing one is empty where it may be created.
+func readUsers(path string, create bool) (*usersFile, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if create && errors.Is(err, os.ErrNotExist) {
+		return &usersFile{path: path}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the users: %w", err)
+	}
+	info, err := os.Stat(real)
+	if err != nil {
+		return nil, fmt.Errorf("read the users: %w", err)
+	}
+	data, err := os.ReadFile(real)
+	if err != nil {
+		return nil, fmt.Errorf("read the users: %w", err)
+	}
+	f := &usersFile{path: real, info: info}
+	for line := range bytes.Lines(data) {
+		f.lines = append(f.lines, strings.TrimRight(string(line), "\r\n"))
+	}
+	return f, nil
+}
+
+// entryName returns the user of a line, or "".
+func entryName(line string) string {
+	line = strings.Trim(line, " \t")
+	if line == "" || line[0] == '#' || line[0] == ';' {
+		return ""
+	}
+	name, _, found := strings.Cut(strings.TrimLeft(line, ":"), ":")
+	if !found {
+		return ""
+	}
+	return name
+}
+
+func (f *usersFile) has(name string) bool {
+	return slices.ContainsFunc(f.lines, func(l string) bool { return entryName(l) == name })
+}
+
+// put replaces the user's line, or adds one at the end. A second line of the same user, which the
+// daemon refuses, goes.
+func (f *usersFile) put(name, blob string) {
+	i := slices.IndexFunc(f.lines, func(l string) bool { return entryName(l) == name })
+	f.remove(name)
+	if i < 0 {
+		i = len(f.lines)
+	}
+	f.lines = slices.Insert(f.lines, i, name+":"+blob)
+}
+
+func (f *usersFile) remove(name string) {
+	f.lines = slices.DeleteFunc(f.lines, func(l string) bool { return entryName(l) == name })
+}
+
+// names returns the users, and what the daemon will refuse.
+func (f *usersFile) names() ([]string, []error) {
+	entries, problems := config.ParseEntries(f.path, f.text())
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name)
+	}
+	return names, problems
+}
+
+func (f *usersFile) text() []byte {
+	var b bytes.Buffer
+	for _, l := range f.lines {
+		b.WriteString(l + "\n")
+	}
+	return b.Bytes()
+}
+
+// write replaces the file in one step. Owner and group stay; others lose their rights.
+func (f *usersFile) write() error {
+	tmp, err := os.CreateTemp(filepath.Dir(f.path), "."+filepath.Base(f.path)+".*") // with mode 0600
+	if err != nil {
+		return fmt.Errorf("write the users: %w", err)
+	}
+	defer os.Remove(tmp.Name()) // fails after the rename, as it should
+	_, err = tmp.Write(f.text())
+	if err == nil && f.info != nil {
+		err = keepOwner(tmp, f.info)
+	}
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return fmt.Errorf("write the users: %w", err)
+	}
+	if err := os.Rename(tmp.Name(), f.path); err != nil {
+		return fmt.Errorf("write the users: %w", err)
+	}
+	return nil
+}
+
+// keepOwner gives the new file the owner and group of the old one, and what rights those had.
+func keepOwner(file *os.File, old fs.FileInfo) error {
+	st, ok := old.Sys().(*syscall.Stat_t)
+	if !ok {
+		return errors.New("the system doesn't tell who owns the file")
+	}
+	mine, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if m, ok := mine.Sys().(*syscall.Stat_t); !ok || m.Uid != st.Uid || m.Gid != st.Gid {
+		if err := file.Chown(int(st.Uid), int(st.Gid)); err != nil {
+			return err
+		}
+	}
+	return file.Chmod(0o600 | old.Mode().Perm()&0o040)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

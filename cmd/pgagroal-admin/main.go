@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+// errShown is returned after the error was printed as a document; it needs no second message.
+var errShown = errors.New("already reported")
+
+func main() {
+	err := run(os.Args, os.Stdin, os.Stdout, os.Stderr)
+	if err == nil {
+		return
+	}
+	if !errors.Is(err, errShown) {
+		fmt.Fprintln(os.Stderr, "pgagroal-admin:", err)
+	}
+	os.Exit(1)
+}
+
+// run is the program without its exit.
+func run(args []string, in io.Reader, out, errOut io.Writer) error {
+	app := &cli.App{
+		Name: "pgagroal-admin", Usage: "keep the master key and the users of pgagroal", Version: version,
+		HideVersion: true, HideHelp: true, HideHelpCommand: true, Reader: in, Writer: out, ErrWriter: errOut,
+		Flags: options(), Commands: commands(), Action: needCommand,
+		OnUsageError: wrongUse, ExitErrHandler: func(*cli.Context, error) {},
+	}
+	return app.Run(wordsFirst(args))
+}
+
+// needCommand ends a call that names no command, or none that there is.
+func needCommand(c *cli.Context) error {
+	if c.Bool("version") {
+		return printVersion(c)
+	}
+	if err := cli.ShowSubcommandHelp(c); err != nil || c.Bool("help") {
+		return err
+	}
+	if c.Args().Present() {
+		return fmt.Errorf("unknown command %q", c.Args().First())
+	}
+	return errors.New("a command is missing")
+}
+
+func printVersion(c *cli.Context) error {
+	_, err := fmt.Fprintln(c.App.Writer, c.App.Name, c.App.Version)
+	return err
+}
+
+func wrongUse(_ *cli.Context, err error, _ bool) error { return err }
