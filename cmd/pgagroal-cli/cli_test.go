@@ -35,7 +35,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestAnswersLookAsTheyAlwaysDid(t *testing.T) {
-	sup := &fake{history: []json.RawMessage{json.RawMessage(`{"reason":"refused","run":{"exit":0,"output":"promoting\nserver promoted\n"},"candidates":["two","three"]}`)}}
+	sup := &fake{history: []json.RawMessage{json.RawMessage(`{"reason":"refused","system":7523456789012345678,"run":{"exit":0,"output":"promoting\nserver promoted\n"},"candidates":["two","three"]}`)}}
 	path := listen(t, sup, 0)
 	for name, args := range map[string][]string{
 		"ping.txt":             {"ping"},

@@ -136,7 +136,7 @@ func closedByPeer(t *testing.T, sock *net.UnixConn) bool {
 }
 
 func TestStrangersCantCrowdOutTheOwner(t *testing.T) {
-	h := serve(t, &fake{}, Options{})
+	h := serve(t, &fake{}, Options{RequestTimeout: time.Hour})
 	h.uid.Store(stranger)
 	for range maxOthers {
 		h.dial(t) // says nothing for the time of the request
@@ -146,7 +146,7 @@ func TestStrangersCantCrowdOutTheOwner(t *testing.T) {
 }
 
 func TestNoMoreThanMaxClientsAtOnce(t *testing.T) {
-	h := serve(t, &fake{}, Options{})
+	h := serve(t, &fake{}, Options{RequestTimeout: time.Hour})
 	first := h.dial(t)
 	for range MaxClients - 1 {
 		h.dial(t)

@@ -212,8 +212,12 @@ func TestLargeAnswerComesInPieces(t *testing.T) {
 func TestShutdownIsAnsweredAlthoughItEndsTheServer(t *testing.T) {
 	sup := &fake{}
 	h := serve(t, sup, Options{})
+	silent := h.dial(t)
 	sup.mu.Lock()
-	sup.onShutdown = h.stop
+	sup.onShutdown = func() {
+		h.stop()
+		_, _ = silent.Read(make([]byte, 1)) // its end says that the server is closing
+	}
 	sup.mu.Unlock()
 	got := h.ask(t, "shutdown", nil)
 	if got.outcome()["Status"] != true {
