@@ -160,3 +160,10 @@ func (c *Conn) Abort() {
 	_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
 	c.Close()
 }
+
+// CloseWrite tells the peer that nothing more will come. Bytes are still read.
+func (c *Conn) CloseWrite() {
+	if !c.closed {
+		_ = unix.Shutdown(c.fd, unix.SHUT_WR)
+	}
+}

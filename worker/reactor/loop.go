@@ -47,6 +47,8 @@ type Loop struct {
 	posted  []func()
 	waiting atomic.Bool
 	stopped atomic.Bool
+
+	now time.Time
 }
 
 // New makes a loop of the named kind: "epoll" (or "auto"). The error says what
@@ -132,7 +134,18 @@ func (l *Loop) limit() int {
 }
 
 // awake ends the announcement of limit.
-func (l *Loop) awake() { l.waiting.Store(false) }
+func (l *Loop) awake() {
+	l.waiting.Store(false)
+	l.now = time.Time{}
+}
+
+// Now returns the time, read at most once per turn of the loop.
+func (l *Loop) Now() time.Time {
+	if l.now.IsZero() {
+		l.now = time.Now()
+	}
+	return l.now
+}
 
 // Timer is a function to be called later; see After.
 type Timer struct {

@@ -1,0 +1,364 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/reactor"
+)
+
+// backendState says who talks to a backend.
+//
+//	(opening) --> idle <--> attached --> resetting --> idle
+//	               |  ^----- adapting ----^  |
+//	               +--> adapting --> attached+--> closed
+type backendState uint8
+
+const (
+	backendIdle      backendState = iota // on the shelf
+	backendAdapting                      // we set parameters for the next client
+	backendAttached                      // a client does
+	backendResetting                     // we clean up after one
+	backendClosed
+)
+
+var backendStates = [...]string{"free", "validation", "in_use", "flush", "not_init"}
+
+func (s backendState) String() string { return backendStates[s] }
+
+// backend is one established connection to a server, with its lease.
+type backend struct {
+	w     *worker
+	conn  *reactor.Conn
+	fd    int // between the set-up goroutine and the loop
+	pool  *pool
+	state backendState
+
+	lease  uint64
+	server int
+	epoch  uint64
+	pid    uint32
+	key    []byte // secret
+	// base are the parameters after login, params those of now.
+	base, params params
+	// private: it was opened with what a client said, and ends with that client.
+	private    bool
+	noPassword bool
+
+	session *session
+	script  *script // what we say to it ourselves
+	// cancelling counts cancel requests that the server hasn't finished.
+	cancelling int
+	opened     time.Time
+	since      time.Time
+}
+
+// opening is a backend that a goroutine sets up.
+type opening struct {
+	outbound
+	pool   *pool
+	waiter *waiter
+	grant  *ipc.LeaseGrant
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// newOpening registers a set-up that is about to start. limit bounds all of it.
+func (w *worker) newOpening(wt *waiter, g *ipc.LeaseGrant, limit time.Duration) *opening {
+	o := &opening{outbound: outbound{epoch: g.Epoch}, pool: wt.pool, waiter: wt, grant: g}
+	o.ctx, o.cancel = context.WithTimeout(context.Background(), limit)
+	o.stop = o.cancel
+	o.pool.live++
+	w.outbounds[&o.outbound] = struct{}{}
+	return o
+}
+
+// open starts the set-up of a backend for a waiting session.
+func (w *worker) open(wt *waiter, g *ipc.LeaseGrant) {
+	cfg := w.cfg.Load()
+	addr := w.address(g.Server)
+	o := w.newOpening(wt, g, ms(cfg.AuthenticationTimeoutMS))
+	go func() {
+		defer o.cancel()
+		b, err := w.dial(cfg, o, addr, wt.login, nil)
+		w.loop.Post(func() { w.opened(o, b, err) })
+	}()
+}
+
+// address returns where a server is, as the supervisor last resolved it.
+func (w *worker) address(server int) ipc.ServerInfo {
+	for _, s := range w.servers.Servers {
+		if s.Index == server {
+			return s
+		}
+	}
+	return ipc.ServerInfo{Index: server}
+}
+
+// dial opens a backend, in a set-up goroutine. client is nil when we know the
+// password; otherwise the server's questions are passed through to it.
+func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, client net.Conn) (*backend, error) {
+	conn, err := o.dial(o.ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	b := &backend{w: w, pool: o.pool, lease: o.grant.Lease, server: o.grant.Server, epoch: o.grant.Epoch, opened: time.Now()}
+	if err := b.login(conn, cfg, l, client); err != nil {
+		if o.isFenced() {
+			return nil, errFenced
+		}
+		return nil, err
+	}
+	socketOptions(conn, cfg)
+	b.fd, err = detach(conn)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// login sends the start-up packet, answers the server's questions and reads on
+// until it is ready.
+func (b *backend) login(conn net.Conn, cfg *config, l *login, client net.Conn) error {
+	startup := []pgwire.Param{
+		{Name: "user", Value: l.user},
+		{Name: "database", Value: l.database},
+		{Name: "application_name", Value: "pgagroal"},
+	}
+	msg, err := pgwire.AppendStartup(nil, append(startup, l.rest...))
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Write(msg); err != nil {
+		return err
+	}
+	var method auth.Method
+	if client != nil {
+		method, err = auth.PassThrough(client, conn)
+	} else {
+		method, err = auth.Login(conn, l.user, cfg.passwords[l.user], auth.LoginOptions{Keys: cfg.keys})
+	}
+	if err != nil {
+		if client != nil && method != auth.Trust {
+			return &challengedError{err}
+		}
+		return err
+	}
+	b.noPassword = method == auth.Trust
+	b.private = client != nil && !b.noPassword
+	return b.readReady(conn)
+}
+
+// challengedError is a failure after a client was asked for its password: the
+// exchange can't be repeated with another backend.
+type challengedError struct{ err error }
+
+func (e *challengedError) Error() string { return e.err.Error() }
+func (e *challengedError) Unwrap() error { return e.err }
+
+// readReady reads what a server sends between AuthenticationOk and its first
+// ReadyForQuery.
+func (b *backend) readReady(conn net.Conn) error {
+	for {
+		typ, body, err := pgwire.ReadMessage(conn, 64<<10)
+		if err != nil {
+			return err
+		}
+		switch typ {
+		case 'S':
+			b.base.status(body)
+		case 'K':
+			var k pgproto3.BackendKeyData
+			if err := k.Decode(body); err != nil {
+				return fmt.Errorf("read the cancel key: %w", err)
+			}
+			b.pid, b.key = k.ProcessID, append([]byte(nil), k.SecretKey...)
+		case 'E':
+			return &auth.ServerError{Fields: pgwire.ParseError(body), Body: body}
+		case 'Z':
+			b.params = b.base.clone()
+			return nil
+		}
+	}
+}
+
+// detach takes the descriptor out of Go's poller. It is a duplicate; the net.Conn
+// stays the caller's to close.
+func detach(conn net.Conn) (int, error) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return -1, fmt.Errorf("%T has no descriptor", conn)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	var derr error
+	if err := raw.Control(func(old uintptr) {
+		fd, derr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3)
+	}); err != nil {
+		return -1, err
+	}
+	return fd, derr
+}
+
+func socketOptions(conn net.Conn, cfg *config) {
+	if tc, ok := conn.(*net.TCPConn); ok {
+		_ = tc.SetNoDelay(cfg.NoDelay)
+		_ = tc.SetKeepAlive(cfg.KeepAlive)
+	}
+}
+
+// abandon closes a backend that never came under the loop.
+func (b *backend) abandon() {
+	_ = unix.SetsockoptLinger(b.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	unix.Close(b.fd)
+}
+
+// adopt puts a backend that a goroutine has set up under the loop.
+func (w *worker) adopt(b *backend) error {
+	conn, err := w.loop.Add(b.fd, (*backendEnd)(b))
+	if err != nil {
+		return err
+	}
+	b.conn = conn
+	w.backends[b.lease] = b
+	w.lastByte[b.server] = time.Now()
+	w.send(&ipc.LeaseOpened{Lease: b.lease, PID: b.pid, Key: ipc.Secret(b.key)})
+	w.send(w.loginSeen(b))
+	return nil
+}
+
+func (w *worker) loginSeen(b *backend) *ipc.LoginSeen {
+	m := &ipc.LoginSeen{
+		Server: b.server, Epoch: b.epoch, User: b.pool.key.User, Database: b.pool.key.Database, NoPassword: b.noPassword,
+	}
+	m.Version, _ = b.base.get("server_version")
+	switch v, _ := b.base.get("in_hot_standby"); v {
+	case "on":
+		m.HotStandby = ipc.StandbyOn
+	case "off":
+		m.HotStandby = ipc.StandbyOff
+	}
+	return m
+}
+
+// tooOld reports whether max_connection_age has passed.
+func (b *backend) tooOld() bool {
+	age := ms(b.w.cfg.Load().MaxConnectionAgeMS)
+	return age > 0 && time.Since(b.opened) >= age
+}
+
+// backendEnd is the server's side of a backend, as the loop sees it.
+type backendEnd backend
+
+// Received takes bytes from the server.
+func (e *backendEnd) Received(data []byte) {
+	b := (*backend)(e)
+	b.w.sawByte(b.server)
+	switch {
+	case b.state == backendAttached:
+		b.session.fromServer(data)
+	case b.script != nil:
+		b.onScript(data)
+	default:
+		b.onIdle(data)
+	}
+}
+
+// Ended says that the server has closed the connection or it has failed.
+func (e *backendEnd) Ended(err error) {
+	b := (*backend)(e)
+	w := b.w
+	if err == nil {
+		err = io.EOF
+	}
+	w.hintOf(b.server, b.epoch, err)
+	s := b.session
+	b.retire()
+	w.finishClose(b)
+	if s != nil {
+		s.serverGone()
+	}
+}
+
+// Flushed says that the server has taken what waited; the client is read again.
+func (e *backendEnd) Flushed() {
+	if s := (*backend)(e).session; s != nil && e.state == backendAttached {
+		s.client.Resume()
+	}
+}
+
+// onIdle takes what a server says without being asked: parameters and notices
+// may come at any time, everything else ends the backend.
+func (b *backend) onIdle(data []byte) {
+	r := relay{params: &b.params}
+	r.start(&b.params)
+	err := r.serverBytes(data)
+	if err == nil && r.code == "" && !r.fatal && !r.doubt && r.down.AtBoundary() {
+		return
+	}
+	w := b.w
+	if r.code != "" {
+		w.hint(b.server, b.epoch, ipc.HintSQLState, r.code, "idle connection")
+	}
+	w.closeBackend(b)
+}
+
+// closeBackend ends a backend and returns its lease. One that is busy on the
+// server gets a cancel request first: closing a socket doesn't end a query.
+func (w *worker) closeBackend(b *backend) {
+	if b.state == backendClosed {
+		return
+	}
+	busy := b.script != nil || b.state == backendAttached && b.session != nil && b.session.relay.uncertain()
+	b.retire()
+	if busy {
+		b.conn.Pause()
+		w.cancelBackend(b, func() { w.finishClose(b) })
+		return
+	}
+	b.conn.Send(pgwire.AppendTerminate(nil))
+	w.finishClose(b)
+}
+
+// retire takes a backend out of all play; its socket and lease are still there.
+func (b *backend) retire() {
+	if b.state == backendIdle {
+		b.w.unshelve(b)
+	}
+	b.state = backendClosed
+	b.script.stop()
+	b.script = nil
+	b.session = nil
+}
+
+// finishClose closes the socket of a retired backend and returns the lease.
+func (w *worker) finishClose(b *backend) {
+	if w.backends[b.lease] != b {
+		return // a fence was faster
+	}
+	delete(w.backends, b.lease)
+	b.conn.Close()
+	b.pool.live--
+	w.returnLease(b.lease)
+	w.stats.closed++
+	w.tidy(b.pool)
+	w.checkDrained()
+}
+
+// sawByte notes that a server is alive.
+func (w *worker) sawByte(server int) { w.lastByte[server] = w.loop.Now() }

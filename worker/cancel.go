@@ -1,0 +1,121 @@
+package worker
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+const (
+	// cancelLimit is how long a server may take to act on a cancel request.
+	cancelLimit = 2 * time.Second
+	// forwardLimit is how long the other workers may take to find the session.
+	forwardLimit = 5 * time.Second
+)
+
+// cancelRequest serves a client's cancel request, in its set-up goroutine. The
+// connection stays open until the request was carried out, as a client expects
+// that its cancel can't hit a later statement.
+func (s *setup) cancelRequest(pid uint32, key []byte) {
+	if len(key) != 4 {
+		return // not a key that we gave to anybody
+	}
+	done := make(chan struct{})
+	k := cancelKey{pid, binary.BigEndian.Uint32(key)}
+	s.w.loop.Post(func() { s.w.cancel(k, func() { close(done) }) })
+	<-done
+}
+
+// cancel cancels what a session is doing and calls done once.
+func (w *worker) cancel(k cancelKey, done func()) {
+	if w.cancelLocal(k, done) {
+		return
+	}
+	id := w.newID()
+	timer := w.loop.After(forwardLimit, func() { w.onCancelDone(&ipc.CancelDone{ID: id}) })
+	w.forwarded[id] = func() {
+		timer.Stop()
+		done()
+	}
+	w.send(&ipc.CancelRequest{ID: id, PID: k.pid, Key: ipc.Secret(binary.BigEndian.AppendUint32(nil, k.secret))})
+}
+
+// cancelLocal reports whether the session is one of ours. One without a backend
+// has nothing to cancel.
+func (w *worker) cancelLocal(k cancelKey, done func()) bool {
+	s := w.cancels[k]
+	if s == nil {
+		return false
+	}
+	if s.backend == nil || s.state != sessionActive {
+		done()
+		return true
+	}
+	w.log.Debug("cancel request", "client", s.c.id, "backend", s.backend.pid)
+	w.cancelBackend(s.backend, done)
+	return true
+}
+
+func (w *worker) onCancelForward(m *ipc.CancelForward) {
+	answer := func(found bool) { w.send(&ipc.CancelAnswer{ID: m.ID, Found: found}) }
+	key := m.Key.Reveal()
+	if len(key) != 4 {
+		answer(false)
+		return
+	}
+	k := cancelKey{m.PID, binary.BigEndian.Uint32([]byte(key))}
+	if !w.cancelLocal(k, func() { answer(true) }) {
+		answer(false)
+	}
+}
+
+func (w *worker) onCancelDone(m *ipc.CancelDone) {
+	if done := w.forwarded[m.ID]; done != nil {
+		delete(w.forwarded, m.ID)
+		done()
+	}
+}
+
+// cancelBackend asks the server to cancel what a backend is doing. Until the
+// server has closed that connection the signal may still be on its way, so the
+// backend is given to nobody; one whose server doesn't answer isn't reused.
+func (w *worker) cancelBackend(b *backend, done func()) {
+	ctx, stop := context.WithTimeout(context.Background(), cancelLimit)
+	o := &outbound{epoch: b.epoch, stop: stop}
+	w.outbounds[o] = struct{}{}
+	b.cancelling++
+	addr, pid, key := w.address(b.server), b.pid, b.key
+	go func() {
+		defer stop()
+		err := o.cancelAt(ctx, addr, pid, key)
+		w.loop.Post(func() {
+			delete(w.outbounds, o)
+			b.cancelling--
+			if err != nil {
+				b.private = true
+			}
+			done()
+			if b.cancelling == 0 && b.state == backendResetting && b.script == nil {
+				w.shelve(b)
+			}
+		})
+	}()
+}
+
+// cancelAt sends a cancel request and waits until the server closes.
+func (o *outbound) cancelAt(ctx context.Context, addr ipc.ServerInfo, pid uint32, key []byte) error {
+	conn, err := o.dial(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.Write(pgwire.AppendCancelRequest(nil, pid, key)); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, conn)
+	return err
+}

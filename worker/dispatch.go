@@ -1,0 +1,52 @@
+package worker
+
+import (
+	"fmt"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// dispatch hands a message of the supervisor to the one who deals with it.
+func (w *worker) dispatch(env ipc.Envelope) {
+	switch m := env.Message.(type) {
+	case *ipc.Ping:
+		w.send(&ipc.Pong{ID: m.ID})
+	case *ipc.ServerState:
+		w.onServerState(m)
+	case *ipc.Fence:
+		w.onFence(m)
+	case *ipc.ActivityRequest:
+		w.onActivityRequest(m)
+	case *ipc.NewClient:
+		w.onNewClient(m, env.FDs[0])
+	case *ipc.LeaseGrant:
+		w.onLeaseGrant(m)
+	case *ipc.LeaseRefuse:
+		w.onLeaseRefuse(m)
+	case *ipc.Reclaim:
+		w.onReclaim(m)
+	case *ipc.ReclaimCancel:
+		w.onReclaimCancel(m)
+	case *ipc.CancelForward:
+		w.onCancelForward(m)
+	case *ipc.CancelDone:
+		w.onCancelDone(m)
+	case *ipc.ReportRequest:
+		w.onReportRequest(m)
+	case *ipc.Drain:
+		w.onDrain(m)
+	default:
+		w.onNewConfig(m)
+	}
+}
+
+// onNewConfig takes the parts of a configuration while clients are served.
+func (w *worker) onNewConfig(m ipc.Message) {
+	if err := w.onConfig(m); err != nil {
+		w.orphaned(fmt.Errorf("configuration: %w", err))
+		return
+	}
+	if end, ok := m.(*ipc.ConfigEnd); ok {
+		w.send(&ipc.ConfigDone{Gen: end.Gen, Reactor: w.loop.Name()})
+	}
+}

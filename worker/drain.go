@@ -1,0 +1,54 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// onDrain begins the end: graceful waits for the clients to leave.
+func (w *worker) onDrain(m *ipc.Drain) {
+	w.draining = true
+	w.dropIdle(func(*backend) bool { return true })
+	if !m.Graceful {
+		w.endAll()
+	} else if m.LimitMS > 0 {
+		w.loop.After(ms(m.LimitMS), w.endAll)
+	}
+	w.checkDrained()
+}
+
+// endAll tells every client that the pooler shuts down, and closes.
+func (w *worker) endAll() {
+	w.draining = true
+	for s := range w.sessions {
+		if s.state == sessionWaiting {
+			w.leave(s.waiter)
+		}
+		if s.state != sessionLingering {
+			s.drop(pgwire.CodeAdminShutdown, "terminating connection due to administrator command")
+		}
+	}
+	for _, c := range w.clients {
+		if c.conn != nil {
+			c.conn.Close()
+		}
+	}
+	for _, wt := range w.waiters {
+		w.refuse(wt, pgwire.CodeAdminShutdown, "terminating connection due to administrator command")
+	}
+}
+
+func (w *worker) drained() bool { return len(w.clients) == 0 && len(w.backends) == 0 }
+
+// checkDrained tells the supervisor when nothing is left. The supervisor closes
+// the link then; if it doesn't, the process ends by itself.
+func (w *worker) checkDrained() {
+	if !w.draining || w.exit != 0 || !w.drained() || w.drain != nil {
+		return
+	}
+	w.drain = &ipc.Drain{}
+	w.send(&ipc.Drained{})
+	w.loop.After(2*time.Second, w.loop.Stop)
+}

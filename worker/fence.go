@@ -1,0 +1,110 @@
+package worker
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// onFence cuts every connection to servers of old epochs. When it returns, and
+// Fenced is on its way, nothing of ours reaches them any more: established
+// backends are reset with their queues dropped, connections that goroutines work
+// on are aborted, and those that a goroutine is about to hand over are refused
+// by their epoch.
+func (w *worker) onFence(m *ipc.Fence) {
+	if m.Epoch > w.fenced.Load() {
+		w.fenced.Store(m.Epoch)
+	}
+	if w.servers.Epoch <= m.Epoch {
+		w.servers.Open = false
+	}
+	for o := range w.outbounds {
+		if o.epoch <= m.Epoch {
+			o.fence()
+		}
+	}
+	answer := &ipc.Fenced{Epoch: m.Epoch}
+	for _, b := range w.backends {
+		if b.epoch > m.Epoch {
+			continue
+		}
+		answer.Aborted++
+		if w.abortBackend(b) {
+			answer.Sessions++
+		}
+	}
+	w.send(answer)
+	w.log.Info("fenced", "epoch", m.Epoch, "backends", answer.Aborted, "sessions", answer.Sessions)
+}
+
+// abortBackend resets one backend and tells its session; it reports whether
+// there was one.
+func (w *worker) abortBackend(b *backend) bool {
+	s := b.session
+	b.conn.Drop()
+	b.conn.Abort()
+	b.retire()
+	w.finishClose(b)
+	if s == nil {
+		return false
+	}
+	s.serverGone()
+	return true
+}
+
+// onActivityRequest tells how long ago each server sent a byte.
+func (w *worker) onActivityRequest(m *ipc.ActivityRequest) {
+	a := &ipc.Activity{ID: m.ID, AgesMS: make([]int64, len(w.lastByte))}
+	for i, t := range w.lastByte {
+		a.AgesMS[i] = -1
+		if !t.IsZero() {
+			a.AgesMS[i] = time.Since(t).Milliseconds()
+		}
+	}
+	w.send(a)
+}
+
+// hint tells the supervisor that something is wrong with a server. What happens
+// to connections of a fenced epoch is no news.
+func (w *worker) hint(server int, epoch uint64, kind ipc.HintKind, sqlstate, text string) {
+	if epoch <= w.fenced.Load() {
+		return
+	}
+	w.send(&ipc.Hint{Server: server, Epoch: epoch, Kind: kind, SQLState: sqlstate, Text: text})
+}
+
+// hintOf makes a hint of an error, if it is one that says something about the
+// server.
+func (w *worker) hintOf(server int, epoch uint64, err error) {
+	var se *auth.ServerError
+	var me *auth.MethodError
+	var pe *auth.PasswordRequiredError
+	var ne net.Error
+	kind := ipc.HintEOF
+	switch {
+	case errors.Is(err, errFenced), errors.As(err, &me), errors.As(err, &pe):
+		return
+	case errors.As(err, &se):
+		if transient(err) {
+			w.hint(server, epoch, ipc.HintSQLState, se.Fields.Code, "login")
+		}
+		return
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):
+		kind = ipc.HintRefused
+	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
+		kind = ipc.HintReset
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ETIMEDOUT), errors.As(err, &ne) && ne.Timeout():
+		kind = ipc.HintTimeout
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	default:
+		kind = ipc.HintUnreachable
+	}
+	w.hint(server, epoch, kind, "", err.Error())
+}

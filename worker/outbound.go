@@ -1,0 +1,82 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// errFenced says that a set-up was aborted because its server was fenced.
+var errFenced = errors.New("the server was fenced")
+
+// outbound is a connection to a server that a goroutine works on: the set-up of
+// a backend, or a cancel request. It is what makes the fence reach goroutines.
+type outbound struct {
+	epoch uint64
+	// stop ends the goroutine's context, so that a dial in progress ends too.
+	stop context.CancelFunc
+	// mu guards conn and fenced: once fence has returned not a byte of ours
+	// goes to that server any more.
+	mu     sync.Mutex
+	conn   net.Conn
+	fenced bool
+}
+
+// fence aborts the connection, whatever the goroutine is doing.
+func (o *outbound) fence() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fenced = true
+	o.stop()
+	if o.conn != nil {
+		abortConn(o.conn)
+	}
+}
+
+// dial connects to a server, under the control of the fence. The deadline of ctx
+// is that of the connection as well.
+func (o *outbound) dial(ctx context.Context, addr ipc.ServerInfo) (net.Conn, error) {
+	if addr.Address == "" {
+		return nil, fmt.Errorf("server %d has no address: its name doesn't resolve", addr.Index)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, addr.Network, addr.Address)
+	if err != nil {
+		if o.isFenced() {
+			return nil, errFenced
+		}
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fenced {
+		abortConn(conn)
+		return nil, errFenced
+	}
+	o.conn = conn
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	return conn, nil
+}
+
+func (o *outbound) isFenced() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.fenced
+}
+
+// abortConn closes a connection without delivering what is queued.
+func abortConn(c net.Conn) {
+	if tc, ok := c.(*net.TCPConn); ok {
+		_ = tc.SetLinger(0)
+	}
+	c.Close()
+}

@@ -1,0 +1,136 @@
+package worker
+
+import (
+	"bytes"
+	"sort"
+	"strings"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// tracked are the parameters that follow a client from backend to backend. The
+// server reports each change of them. All other start-up parameters are part
+// of the pool's key.
+var tracked = [...]string{
+	"application_name", "client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings",
+}
+
+func isTracked(name string) bool {
+	for _, t := range tracked {
+		if strings.EqualFold(t, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// params are parameters with their values, as a server reported them or as a
+// client asked for them at start-up. Names compare without regard to case.
+type params struct {
+	list []pgwire.Param
+}
+
+func (p *params) get(name string) (string, bool) {
+	for i := range p.list {
+		if strings.EqualFold(p.list[i].Name, name) {
+			return p.list[i].Value, true
+		}
+	}
+	return "", false
+}
+
+func (p *params) set(name, value string) {
+	for i := range p.list {
+		if strings.EqualFold(p.list[i].Name, name) {
+			p.list[i].Value = value
+			return
+		}
+	}
+	p.list = append(p.list, pgwire.Param{Name: name, Value: value})
+}
+
+func (p *params) clone() params {
+	return params{list: append([]pgwire.Param(nil), p.list...)}
+}
+
+// status takes the body of a ParameterStatus.
+func (p *params) status(body []byte) {
+	name, rest, ok := bytes.Cut(body, []byte{0})
+	if !ok {
+		return
+	}
+	value, _, _ := bytes.Cut(rest, []byte{0})
+	if old, ok := p.get(string(name)); ok && old == string(value) {
+		return
+	}
+	p.set(string(name), string(value))
+}
+
+// appendTo appends all of them as ParameterStatus messages.
+func (p *params) appendTo(dst []byte) []byte {
+	for i := range p.list {
+		dst = pgwire.AppendParameterStatus(dst, p.list[i].Name, p.list[i].Value)
+	}
+	return dst
+}
+
+// splitStartup parts a client's start-up parameters: those that follow it, and
+// the canonical form of those that make the pool's key.
+func splitStartup(in []pgwire.Param) (follow params, key string, rest []pgwire.Param) {
+	for _, p := range in {
+		switch {
+		case p.Name == "user" || p.Name == "database" || strings.HasPrefix(p.Name, "_pq_."):
+		case isTracked(p.Name):
+			follow.set(p.Name, p.Value)
+		default:
+			rest = append(rest, p)
+		}
+	}
+	sort.SliceStable(rest, func(i, j int) bool {
+		return strings.ToLower(rest[i].Name) < strings.ToLower(rest[j].Name)
+	})
+	var b strings.Builder
+	for _, p := range rest {
+		b.WriteString(strings.ToLower(p.Name) + "=" + p.Value + "\x00")
+	}
+	return follow, b.String(), rest
+}
+
+// adapt returns the SQL that brings a backend, whose parameters were base after
+// its login and are now, to what a client wants; empty when nothing differs.
+func adapt(want, base, now *params) string {
+	var sql strings.Builder
+	for _, name := range tracked {
+		v, ok := want.get(name)
+		if !ok {
+			v, ok = base.get(name)
+		}
+		have, known := now.get(name)
+		if !ok || !known && v == "" || known && v == have {
+			continue
+		}
+		sql.WriteString("SET " + name + " TO " + literal(v) + ";")
+	}
+	return sql.String()
+}
+
+// literal quotes a value whatever standard_conforming_strings and the client
+// encoding are: bytes that are not printable ASCII become question marks, as
+// PostgreSQL itself does with application_name.
+func literal(v string) string {
+	var b strings.Builder
+	b.WriteString("E'")
+	for i := range len(v) {
+		switch c := v[i]; {
+		case c == '\'' || c == '\\':
+			b.WriteByte(c)
+			b.WriteByte(c)
+		case c < ' ' || c > '~':
+			b.WriteByte('?')
+		default:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteByte('\'')
+	return b.String()
+}

@@ -1,0 +1,408 @@
+package worker
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/reactor"
+)
+
+// pool is the worker's part of a pool: its idle backends, and who waits here.
+type pool struct {
+	key ipc.PoolKey
+	// idle is the shelf; the backend used last is the last one.
+	idle    []*backend
+	waiters []*waiter
+	// live counts its backends, those that are being set up included.
+	live int
+}
+
+// waiter is somebody who needs a backend of a pool: a session, or a set-up
+// goroutine that passes a login through and gets the bare lease.
+type waiter struct {
+	id        uint64
+	pool      *pool
+	requested string
+	login     *login
+	session   *session
+	granted   func(*ipc.LeaseGrant)
+	refused   func(code, message string)
+	timer     *reactor.Timer
+	since     time.Time
+	// asked: a LeaseRequest is under way.
+	asked bool
+	// last is why the last attempt to open a backend failed, for the log.
+	last error
+}
+
+func (w *worker) pool(key ipc.PoolKey) *pool {
+	p := w.pools[key]
+	if p == nil {
+		p = &pool{key: key}
+		w.pools[key] = p
+	}
+	return p
+}
+
+// tidy forgets a pool that nobody uses.
+func (w *worker) tidy(p *pool) {
+	if p.live == 0 && len(p.waiters) == 0 {
+		delete(w.pools, p.key)
+	}
+}
+
+// take returns the backend of the shelf that was used last, nil for none.
+func (w *worker) take(p *pool) *backend {
+	if !w.servers.Open {
+		return nil
+	}
+	for len(p.idle) > 0 {
+		b := p.idle[len(p.idle)-1]
+		p.idle = p.idle[:len(p.idle)-1]
+		if b.epoch == w.servers.Epoch {
+			return b
+		}
+		w.closeBackend(b)
+	}
+	return nil
+}
+
+// waitLimit is how long somebody may wait for a backend from now on.
+func (w *worker) waitLimit() time.Duration {
+	cfg := w.cfg.Load()
+	limit := ms(cfg.BlockingTimeoutMS)
+	if !w.servers.Open && cfg.Failover {
+		limit = min(limit, ms(cfg.ClientWaitMS))
+	}
+	return limit
+}
+
+// wait puts a waiter at the end of its pool's queue and asks for a lease.
+func (w *worker) wait(wt *waiter) {
+	wt.id = w.newID()
+	wt.since = time.Now()
+	w.waiters[wt.id] = wt
+	wt.pool.waiters = append(wt.pool.waiters, wt)
+	if d := w.waitLimit(); d > 0 {
+		wt.timer = w.loop.After(d, func() { w.expire(wt) })
+	}
+	w.ask(wt)
+}
+
+// ask requests a lease for a waiter; the supervisor's ledger queues it.
+func (w *worker) ask(wt *waiter) {
+	if wt.asked || w.waiters[wt.id] != wt {
+		return
+	}
+	wt.asked = true
+	w.send(&ipc.LeaseRequest{
+		ID: wt.id, Key: wt.pool.key, Requested: wt.requested,
+		NoWait: w.cfg.Load().BlockingTimeoutMS == 0,
+	})
+}
+
+// leave takes a waiter out of the queue: it was served, refused, or has gone.
+func (w *worker) leave(wt *waiter) {
+	if w.waiters[wt.id] != wt {
+		return
+	}
+	delete(w.waiters, wt.id)
+	wt.timer.Stop()
+	if wt.asked {
+		w.send(&ipc.LeaseAbandon{ID: wt.id})
+	}
+	q := wt.pool.waiters
+	for i := range q {
+		if q[i] == wt {
+			wt.pool.waiters = append(q[:i], q[i+1:]...)
+			break
+		}
+	}
+}
+
+// refuse takes a waiter out of the queue and says no to it.
+func (w *worker) refuse(wt *waiter, code, message string) {
+	w.leave(wt)
+	w.stats.timeouts++
+	wt.refused(code, message)
+	w.tidy(wt.pool)
+}
+
+func (w *worker) expire(wt *waiter) {
+	if !w.servers.Open {
+		why := w.servers.Why
+		if why == "" {
+			why = "no primary is available"
+		}
+		w.refuse(wt, pgwire.CodeCannotConnectNow, "the database is not available: "+why)
+		return
+	}
+	w.log.Warn("client got no connection in time", "database", wt.pool.key.Database, "user", wt.pool.key.User,
+		"waited", time.Since(wt.since).Round(time.Millisecond), "waiting", len(w.waiters), "last_error", wt.last)
+	w.refuse(wt, pgwire.CodeTooManyConnections, "connection pool is full")
+}
+
+func (w *worker) onLeaseGrant(m *ipc.LeaseGrant) {
+	wt := w.waiters[m.ID]
+	if wt == nil { // it left while the grant was on its way
+		w.returnLease(m.Lease)
+		return
+	}
+	wt.asked = false
+	if m.Epoch <= w.fenced.Load() {
+		w.returnLease(m.Lease)
+		w.ask(wt)
+		return
+	}
+	if wt.granted != nil {
+		w.leave(wt)
+		wt.granted(m)
+		return
+	}
+	w.open(wt, m)
+}
+
+func (w *worker) onLeaseRefuse(m *ipc.LeaseRefuse) {
+	if wt := w.waiters[m.ID]; wt != nil {
+		wt.asked = false
+		w.refuse(wt, m.Code, m.Message)
+	}
+}
+
+// onServerState takes the supervisor's view of the servers.
+func (w *worker) onServerState(m *ipc.ServerState) {
+	if m.Gen <= w.servers.Gen && w.servers.Gen != 0 {
+		return
+	}
+	was := w.servers
+	w.servers = *m
+	if was.Epoch != m.Epoch {
+		w.dropIdle(func(b *backend) bool { return b.epoch != m.Epoch })
+	}
+	if was.Open && !m.Open {
+		limit := w.waitLimit()
+		for _, wt := range w.waiters {
+			w.shorten(wt, limit)
+		}
+	}
+	if m.Open {
+		for _, wt := range w.waiters {
+			w.ask(wt)
+		}
+	}
+}
+
+// shorten makes a waiter that has longer to go leave after limit.
+func (w *worker) shorten(wt *waiter, limit time.Duration) {
+	blocking := ms(w.cfg.Load().BlockingTimeoutMS)
+	if wt.timer == nil || blocking-time.Since(wt.since) <= limit {
+		return
+	}
+	wt.timer.Stop()
+	wt.timer = w.loop.After(limit, func() { w.expire(wt) })
+}
+
+// opened gets the outcome of an opening: a backend, or why there is none.
+func (w *worker) opened(o *opening, b *backend, err error) {
+	if err = w.settleOpening(o, b, err); err != nil {
+		w.openFailed(o, err)
+		return
+	}
+	w.shelve(b)
+}
+
+// settleOpening ends an opening: its backend comes under the loop, or its lease
+// goes back.
+func (w *worker) settleOpening(o *opening, b *backend, err error) error {
+	delete(w.outbounds, &o.outbound)
+	if err == nil && (b.epoch <= w.fenced.Load() || w.exit != 0) {
+		err = errFenced
+		b.abandon()
+	}
+	if err == nil {
+		err = w.adopt(b)
+	}
+	if err != nil {
+		o.pool.live--
+		w.stats.openErrors++
+		w.returnLease(o.grant.Lease)
+		w.hintOf(o.grant.Server, o.grant.Epoch, err)
+		return err
+	}
+	w.stats.opened++
+	return nil
+}
+
+// openFailed decides what becomes of the one who waited for an opening: while a
+// failover may be ahead it waits on, otherwise it hears the server's own words.
+func (w *worker) openFailed(o *opening, err error) {
+	wt := w.waiters[o.waiter.id]
+	if wt == nil {
+		w.tidy(o.pool)
+		return
+	}
+	wt.last = err
+	if errors.Is(err, errFenced) {
+		w.ask(wt)
+		return
+	}
+	if cfg := w.cfg.Load(); cfg.Failover && cfg.BlockingTimeoutMS > 0 && transient(err) {
+		w.loop.After(ms(w.cfg.Load().ConnectionRetryMS), func() { w.ask(wt) })
+		return
+	}
+	w.log.Warn("no connection to the server", "server", o.grant.Server,
+		"database", o.pool.key.Database, "user", o.pool.key.User, "error", err)
+	if wt.session != nil {
+		w.leave(wt)
+		wt.session.refuseLogin(err)
+		w.tidy(wt.pool)
+		return
+	}
+	w.refuse(wt, pgwire.CodeTooManyConnections, "connection refused")
+}
+
+// transient reports whether an error is one that a failover, or a little
+// patience, can end: the network's, or a server that starts or stops.
+func transient(err error) bool {
+	var asked *challengedError
+	if errors.As(err, &asked) {
+		return false // the client has been asked for its password already
+	}
+	var se *auth.ServerError
+	if !errors.As(err, &se) {
+		var me *auth.MethodError
+		var pe *auth.ProtocolError
+		var re *auth.PasswordRequiredError
+		return !errors.As(err, &me) && !errors.As(err, &pe) && !errors.As(err, &re) && !errors.Is(err, auth.ErrServerNotProven)
+	}
+	switch se.Fields.Code {
+	case pgwire.CodeAdminShutdown, pgwire.CodeCrashShutdown, pgwire.CodeCannotConnectNow:
+		return true
+	}
+	return false
+}
+
+// shelve gives a clean, idle backend to whoever waits for it: another worker,
+// the first of the queue here, or the shelf.
+func (w *worker) shelve(b *backend) {
+	b.session = nil
+	b.state = backendResetting
+	if b.cancelling > 0 {
+		return // comes back when the server is done with the cancel request
+	}
+	b.state = backendIdle
+	b.since = time.Now()
+	if w.servers.Open && b.epoch == w.servers.Epoch && !b.private && !w.reclaimed(b) && !b.tooOld() {
+		p := b.pool
+		for _, wt := range p.waiters {
+			if wt.session != nil {
+				w.leave(wt)
+				wt.session.attach(b)
+				return
+			}
+		}
+		p.idle = append(p.idle, b)
+		b.conn.Resume()
+		return
+	}
+	w.closeBackend(b)
+}
+
+// returnLease gives a lease back, and strikes out the reclaim that this answers:
+// the first that names it, by the rule that the ledger counts with.
+func (w *worker) returnLease(lease uint64) {
+	for i, m := range w.reclaims {
+		if helps(m, lease) {
+			w.reclaims = append(w.reclaims[:i], w.reclaims[i+1:]...)
+			break
+		}
+	}
+	w.send(&ipc.LeaseReturn{Lease: lease})
+}
+
+// unshelve takes a particular backend off its shelf.
+func (w *worker) unshelve(b *backend) {
+	q := b.pool.idle
+	for i := range q {
+		if q[i] == b {
+			b.pool.idle = append(q[:i], q[i+1:]...)
+			return
+		}
+	}
+}
+
+// dropIdle closes the idle backends for which drop says so.
+func (w *worker) dropIdle(drop func(*backend) bool) {
+	for _, b := range w.backends {
+		if b.state == backendIdle && drop(b) {
+			w.closeBackend(b)
+		}
+	}
+}
+
+// onReclaim gives an idle backend back that another worker's client needs, or
+// remembers to do so at the next boundary.
+func (w *worker) onReclaim(m *ipc.Reclaim) {
+	w.reclaims = append(w.reclaims, m)
+	if p := w.pools[m.Key]; p != nil && len(p.idle) > 0 && helps(m, p.idle[0].lease) {
+		w.closeBackend(p.idle[0])
+		return
+	}
+	for _, b := range w.backends {
+		if b.state == backendIdle && helps(m, b.lease) {
+			w.closeBackend(b)
+			return
+		}
+	}
+}
+
+// helps reports whether giving that lease back answers a reclaim.
+func helps(m *ipc.Reclaim, lease uint64) bool {
+	return len(m.Leases) == 0 || slices.Contains(m.Leases, lease)
+}
+
+// reclaimed reports whether somebody elsewhere waits for this backend. The
+// reclaim itself is struck out when the lease is returned.
+func (w *worker) reclaimed(b *backend) bool {
+	for _, m := range w.reclaims {
+		if helps(m, b.lease) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *worker) onReclaimCancel(m *ipc.ReclaimCancel) {
+	for i := range w.reclaims {
+		if w.reclaims[i].ID == m.ID {
+			w.reclaims = append(w.reclaims[:i], w.reclaims[i+1:]...)
+			return
+		}
+	}
+}
+
+// sweepLater closes backends that are idle for too long or too old, as often as
+// the configuration gives reason to.
+func (w *worker) sweepLater() {
+	cfg := w.cfg.Load()
+	every := time.Duration(0)
+	for _, d := range []time.Duration{ms(cfg.IdleTimeoutMS), ms(cfg.MaxConnectionAgeMS)} {
+		if d > 0 && (every == 0 || d/2 < every) {
+			every = max(d/2, 500*time.Millisecond)
+		}
+	}
+	if every == 0 {
+		return
+	}
+	w.loop.After(every, func() {
+		idle := ms(cfg.IdleTimeoutMS)
+		w.dropIdle(func(b *backend) bool {
+			return idle > 0 && time.Since(b.since) >= idle || b.tooOld()
+		})
+		w.sweepLater()
+	})
+}

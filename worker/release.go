@@ -1,0 +1,128 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/worker/reactor"
+)
+
+// scriptLimit is how long a server may take to answer what we say ourselves.
+const scriptLimit = 10 * time.Second
+
+// script is a few simple queries of our own on a backend. It ends with the last
+// of their ReadyForQuery messages, so what comes next belongs to nobody else.
+type script struct {
+	down   pgwire.Scanner
+	left   int    // ReadyForQuery messages still to come
+	failed []byte // body of the first error
+	status byte
+	done   func(failed []byte)
+	timer  *reactor.Timer
+}
+
+func (s *script) stop() {
+	if s != nil {
+		s.timer.Stop()
+	}
+}
+
+// run sends queries and calls done with the body of the first error, nil for
+// none, once all are answered. When the backend is lost done isn't called;
+// whoever runs a script for a session hears of it through serverGone.
+func (b *backend) run(queries []string, done func(failed []byte)) {
+	b.script = &script{down: pgwire.NewScanner(serverInterests), left: len(queries), done: done}
+	b.script.timer = b.w.loop.After(scriptLimit, func() {
+		b.w.log.Warn("server didn't answer in time, connection closed", "server", b.server, "backend", b.pid)
+		s := b.session
+		b.w.closeBackend(b)
+		if s != nil {
+			s.serverGone()
+		}
+	})
+	var msg []byte
+	for _, q := range queries {
+		msg = pgwire.AppendQuery(msg, q)
+	}
+	b.conn.Resume()
+	b.conn.Send(msg)
+}
+
+// onScript takes what the server answers to a script.
+func (b *backend) onScript(data []byte) {
+	sc := b.script
+	var ev pgwire.Event
+	for pos := 0; ; {
+		var err error
+		pos, err = sc.down.Next(data, pos, &ev)
+		if err != nil || sc.left == 0 && ev.Phase != pgwire.Exhausted && ev.Type != 'S' {
+			b.scriptBroken()
+			return
+		}
+		if ev.Phase == pgwire.Exhausted {
+			break
+		}
+		switch ev.Type {
+		case 'Z':
+			sc.left--
+			sc.status = ev.Status()
+		case 'S':
+			b.params.status(ev.Body)
+		case 'G', 'W':
+			b.scriptBroken()
+			return
+		case 'E':
+			if sc.failed == nil {
+				sc.failed = append([]byte{}, ev.Body...)
+			}
+		}
+	}
+	if sc.left > 0 || !sc.down.AtBoundary() {
+		return
+	}
+	sc.stop()
+	b.script = nil
+	if sc.status != pgwire.TxIdle {
+		b.scriptBroken()
+		return
+	}
+	sc.done(sc.failed)
+}
+
+// scriptBroken closes a backend whose state can't be told any more.
+func (b *backend) scriptBroken() {
+	s := b.session
+	b.w.closeBackend(b)
+	if s != nil {
+		s.serverGone()
+	}
+}
+
+// reset brings a backend whose client has left to a known state and shelves it.
+// status is its transaction status; touched says that the client did anything.
+func (w *worker) reset(b *backend, status byte, touched bool) {
+	cfg := w.cfg.Load()
+	var queries []string
+	if status != pgwire.TxIdle {
+		queries = append(queries, "ROLLBACK")
+	}
+	if touched && cfg.ResetQuery != "" {
+		queries = append(queries, cfg.ResetQuery)
+	}
+	if len(queries) == 0 {
+		w.shelve(b)
+		return
+	}
+	b.state = backendResetting
+	b.session = nil
+	b.run(queries, func(failed []byte) {
+		if failed == nil || cfg.ResetOnFailure == "ignore" {
+			w.shelve(b)
+			return
+		}
+		f := pgwire.ParseError(failed)
+		w.log.Warn("reset query failed, connection closed", "server", b.server, "backend", b.pid,
+			"sqlstate", f.Code, "message", f.Message)
+		w.closeBackend(b)
+	})
+}

@@ -1,0 +1,122 @@
+package worker
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// sessionBuckets are the upper bounds of the histogram of session lengths, in
+// seconds, as pgagroal exports them.
+var sessionBuckets = [...]float64{
+	5, 10, 20, 30, 45, 60, 300, 600, 1200, 1800, 2700, 3600, 7200, 14400, 21600, 43200, 86400,
+}
+
+// stats are a worker's counters since its start. They belong to the loop, except
+// for those that set-up goroutines count.
+type stats struct {
+	queries, transactions uint64
+	sent, received        uint64
+	attached              uint64
+	opened, openErrors    uint64
+	closed, timeouts      uint64
+	sessionSeconds        float64
+	sessionTimes          [len(sessionBuckets) + 1]uint64
+	authBad, authErrors   atomic.Uint64
+}
+
+// count adds what a relay has seen; the relay starts at zero again.
+func (s *stats) count(r *relay) {
+	s.queries += r.queries
+	s.transactions += r.transactions
+	s.sent += r.sent
+	s.received += r.received
+	r.queries, r.transactions, r.sent, r.received = 0, 0, 0, 0
+}
+
+func (s *stats) sessionTime(d time.Duration) {
+	sec := d.Seconds()
+	s.sessionSeconds += sec
+	for i, le := range sessionBuckets {
+		if sec <= le {
+			s.sessionTimes[i]++
+			return
+		}
+	}
+	s.sessionTimes[len(sessionBuckets)]++
+}
+
+// badPassword counts a failed authentication.
+func (s *stats) badPassword(err error) {
+	if badPassword(err) {
+		s.authBad.Add(1)
+		return
+	}
+	s.authErrors.Add(1)
+}
+
+// onReportRequest answers with the counters and, if asked, every backend and
+// every client that waits.
+func (w *worker) onReportRequest(m *ipc.ReportRequest) {
+	w.send(w.report(m.ID))
+	if m.Sessions {
+		for _, b := range w.backends {
+			w.send(w.reportBackend(m.ID, b))
+		}
+		for s := range w.sessions {
+			if s.backend == nil && s.state == sessionWaiting {
+				w.send(w.reportWaiting(m.ID, s))
+			}
+		}
+	}
+	w.send(&ipc.ReportEnd{ID: m.ID})
+}
+
+func (w *worker) report(id uint64) *ipc.Report {
+	st := &w.stats
+	for s := range w.sessions {
+		st.count(&s.relay)
+	}
+	active := 0
+	for _, b := range w.backends {
+		if b.session != nil {
+			active++
+		}
+	}
+	return &ipc.Report{
+		ID: id,
+		Counters: map[string]uint64{
+			"query_count": st.queries, "tx_count": st.transactions,
+			"network_sent": st.sent, "network_received": st.received,
+			"connection_get": st.attached, "connection_success": st.opened, "connection_error": st.openErrors,
+			"connection_kill": st.closed, "connection_timeout": st.timeouts,
+			"auth_user_bad_password": st.authBad.Load(), "auth_user_error": st.authErrors.Load(),
+		},
+		Gauges: map[string]int64{
+			"active_connections": int64(active), "total_connections": int64(len(w.backends)),
+			"client_active": int64(len(w.sessions)), "client_wait": int64(len(w.clients) - len(w.sessions)),
+			"connection_awaiting": int64(len(w.waiters)),
+		},
+		SessionTimes:   append([]uint64(nil), st.sessionTimes[:]...),
+		SessionSeconds: st.sessionSeconds,
+	}
+}
+
+func (w *worker) reportBackend(id uint64, b *backend) *ipc.ReportSession {
+	r := &ipc.ReportSession{
+		ID: id, Lease: b.lease, Server: b.server, State: b.state.String(), Start: b.opened.Unix(),
+		Since: b.since.Unix(), PID: b.pid, FD: b.conn.FD(), Database: b.pool.key.Database, User: b.pool.key.User,
+	}
+	if s := b.session; s != nil {
+		r.Since, r.AppName, r.Client = s.since.Unix(), s.login.application(), s.c.addr
+	}
+	return r
+}
+
+func (w *worker) reportWaiting(id uint64, s *session) *ipc.ReportSession {
+	return &ipc.ReportSession{
+		ID: id, Server: -1, State: "waiting", Start: s.c.start.Unix(), Since: s.since.Unix(), FD: s.client.FD(),
+		Database: s.login.database, User: s.login.user, AppName: s.login.application(), Client: s.c.addr,
+	}
+}

@@ -1,0 +1,414 @@
+package worker
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/reactor"
+)
+
+const (
+	// lingerLimit is how long a client may take to read its last message.
+	lingerLimit = 2 * time.Second
+	// farewellLimit is how long a backend may take to finish what a client asked
+	// for before it said goodbye.
+	farewellLimit = time.Minute
+)
+
+// sessionState says what a client is doing.
+//
+//	waiting --> adapting --> active --> leaving --> (gone)
+//	   |           |            |
+//	   +-----------+------------+----> lingering --> (gone)
+type sessionState uint8
+
+const (
+	sessionWaiting   sessionState = iota // for a backend
+	sessionAdapting                      // its backend is given its parameters
+	sessionActive                        // talks to its backend
+	sessionLeaving                       // the client has gone, its backend finishes
+	sessionLingering                     // reads its last message
+	sessionGone
+)
+
+// cancelKey is what a client was given for cancel requests.
+type cancelKey struct {
+	pid    uint32
+	secret uint32
+}
+
+// session joins a client to a backend, from login to close.
+type session struct {
+	w       *worker
+	c       *client
+	client  *reactor.Conn
+	backend *backend
+	relay   relay
+	login   *login
+	state   sessionState
+	waiter  *waiter
+	key     cancelKey
+	since   time.Time // of the last change between busy and idle
+	timer   *reactor.Timer
+	// touched: something was sent to the backend that may have left a trace.
+	touched bool
+}
+
+// newSession puts a client under the loop. It returns nil when that fails.
+func (w *worker) newSession(c *client, fd int, l *login) *session {
+	s := &session{w: w, c: c, login: l, since: time.Now()}
+	conn, err := w.loop.Add(fd, (*clientEnd)(s))
+	if err != nil || w.exit != 0 {
+		w.log.Error("client lost between set-up and event loop", "client", c.id, "error", err)
+		if conn != nil {
+			conn.Close()
+		}
+		w.gone(c)
+		return nil
+	}
+	s.client = conn
+	c.conn, c.session = nil, s
+	w.sessions[s] = struct{}{}
+	return s
+}
+
+// seek gets the session a backend: one from the shelf, or a place in the queue.
+func (s *session) seek() {
+	if s == nil {
+		return
+	}
+	w := s.w
+	if w.servers.Graceful || w.draining {
+		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
+		return
+	}
+	s.state = sessionWaiting
+	s.client.Watch()
+	p := w.pool(s.login.key)
+	if b := w.take(p); b != nil {
+		s.attach(b)
+		return
+	}
+	s.waiter = &waiter{pool: p, requested: s.login.requested, login: s.login, session: s, refused: s.refuse}
+	w.wait(s.waiter)
+}
+
+// refuse says no to a client that hasn't been let in, and closes.
+func (s *session) refuse(code, message string) {
+	s.w.log.Info("client refused", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
+		"database", s.login.requested, "reason", message)
+	s.say(pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
+}
+
+// refuseLogin passes on why the server, or our login to it, failed.
+func (s *session) refuseLogin(err error) {
+	s.w.log.Info("client refused", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
+		"database", s.login.requested, "reason", err)
+	msg := auth.AppendRefusal(nil, s.login.user, err)
+	if msg == nil {
+		msg = pgwire.AppendError(nil, pgwire.SeverityFatal, pgwire.CodeTooManyConnections, "connection refused")
+	}
+	s.say(msg)
+}
+
+// attachOpened joins a client whose login was passed through to the backend that
+// it opened. s is nil when the client was lost on the way.
+func (s *session) attachOpened(o *opening, b *backend) {
+	w := b.w
+	err := w.settleOpening(o, b, nil)
+	switch {
+	case s == nil && err == nil:
+		w.closeBackend(b)
+	case s == nil:
+	case err != nil:
+		s.refuse(pgwire.CodeCannotConnectNow, "the primary was lost during the login")
+	default:
+		s.client.Watch()
+		s.attach(b)
+	}
+}
+
+// attach joins the session to a backend and gives that the client's parameters.
+func (s *session) attach(b *backend) {
+	s.waiter = nil
+	s.backend, b.session = b, s
+	s.w.stats.attached++
+	sql := adapt(&s.login.follow, &b.base, &b.params)
+	if sql == "" {
+		s.welcome()
+		return
+	}
+	s.state = sessionAdapting
+	b.state = backendAdapting
+	b.run([]string{sql}, func(failed []byte) {
+		if failed == nil {
+			s.welcome()
+			return
+		}
+		f := pgwire.ParseError(failed)
+		s.detach()
+		s.w.reset(b, pgwire.TxIdle, true)
+		s.say(pgwire.AppendError(nil, pgwire.SeverityFatal, f.Code, f.Message))
+	})
+}
+
+// detach parts the session from its backend, which is the caller's to care for.
+func (s *session) detach() *backend {
+	b := s.backend
+	s.backend = nil
+	if b != nil && b.session == s {
+		b.session = nil
+	}
+	delete(s.w.cancels, s.key)
+	return b
+}
+
+// welcome ends the login: from here on client and server talk to each other.
+func (s *session) welcome() {
+	b := s.backend
+	b.state = backendAttached
+	s.state = sessionActive
+	s.since = time.Now()
+	s.relay.start(&b.params)
+	s.newKey(b.pid)
+	msg := pgwire.AppendAuthenticationOK(nil)
+	msg = b.params.appendTo(msg)
+	msg = pgwire.AppendBackendKeyData(msg, s.key.pid, binary.BigEndian.AppendUint32(nil, s.key.secret))
+	s.client.Send(pgwire.AppendReadyForQuery(msg, pgwire.TxIdle))
+	s.client.Resume()
+	b.conn.Resume()
+	if s.w.cfg.Load().LogConnections {
+		s.w.log.Info("connection authorized", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
+			"database", s.login.requested, "application", s.login.application(), "backend", b.pid)
+	}
+}
+
+// newKey makes the client's cancel key: the backend's process id, which tools
+// and pg_terminate_backend depend on, with a secret of ours.
+func (s *session) newKey(pid uint32) {
+	for {
+		var secret [4]byte
+		_, _ = rand.Read(secret[:]) // never fails
+		s.key = cancelKey{pid, binary.BigEndian.Uint32(secret[:])}
+		if s.w.cancels[s.key] == nil {
+			s.w.cancels[s.key] = s
+			return
+		}
+	}
+}
+
+// fromClient forwards what the client says.
+func (s *session) fromClient(data []byte) {
+	b := s.backend
+	n, leaving, err := s.relay.clientBytes(data)
+	if n > 0 {
+		s.touched = true
+		b.conn.Send(data[:n])
+		if b.conn.Queued() > 0 {
+			s.client.Pause()
+		}
+	}
+	switch {
+	case err != nil:
+		s.w.log.Warn("client broke the protocol", "client", s.c.id, "address", s.c.addr, "error", err)
+		s.drop(pgwire.CodeProtocolViolation, err.Error())
+	case leaving:
+		s.leave(true)
+	}
+}
+
+// fromServer forwards what the server says.
+func (s *session) fromServer(data []byte) {
+	b := s.backend
+	err := s.relay.serverBytes(data)
+	if s.relay.code != "" {
+		s.w.hint(b.server, b.epoch, ipc.HintSQLState, s.relay.code, "session")
+		s.relay.code = ""
+	}
+	switch {
+	case err != nil:
+		s.w.log.Error("server broke the protocol", "server", b.server, "backend", b.pid, "error", err)
+		s.drop(pgwire.CodeConnectionFailure, "the server broke the protocol")
+	case s.state == sessionLeaving:
+		if s.relay.idle() {
+			s.release()
+		}
+	default:
+		s.client.Send(data)
+		if s.client.Queued() > 0 {
+			b.conn.Pause()
+		}
+		if s.relay.idle() {
+			s.relay.trim()
+		}
+	}
+}
+
+// leave is the client's end. After a goodbye the server finishes what it was
+// asked, as it would without us; a client that vanished is cancelled.
+func (s *session) leave(goodbye bool) {
+	s.closeClient()
+	if goodbye && !s.relay.idle() && !s.relay.doubt && s.relay.up.AtBoundary() && !s.relay.unsynced {
+		s.state = sessionLeaving
+		s.backend.conn.Resume()
+		s.timer = s.w.loop.After(farewellLimit, s.release)
+		return
+	}
+	s.release()
+}
+
+// release parts the session from its backend and ends it. The backend is
+// brought to a known state, or closed.
+func (s *session) release() {
+	w := s.w
+	w.stats.count(&s.relay)
+	idle, status, uncertain := s.relay.idle(), s.relay.status, s.relay.uncertain()
+	b := s.backend
+	switch {
+	case b == nil:
+	case !idle || uncertain || b.private || b.conn.Queued() > 0 || w.draining:
+		w.closeBackend(b)
+		s.detach()
+	default:
+		s.detach()
+		w.reset(b, status, s.touched)
+	}
+	s.finish()
+}
+
+// drop ends a session with an error, without regard to its backend.
+func (s *session) drop(code, message string) {
+	s.w.stats.count(&s.relay)
+	if b := s.backend; b != nil {
+		s.w.closeBackend(b)
+		s.detach()
+	}
+	if s.state == sessionLeaving {
+		s.finish()
+		return
+	}
+	if !s.relay.down.AtBoundary() && s.state == sessionActive {
+		s.closeClient() // in the middle of a message nothing can be said
+		s.finish()
+		return
+	}
+	s.say(pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
+}
+
+// serverGone ends a session whose backend has closed or failed.
+func (s *session) serverGone() {
+	s.backend = nil
+	delete(s.w.cancels, s.key)
+	switch {
+	case s.state == sessionAdapting:
+		s.seekAgain()
+	case s.state == sessionActive && s.relay.fatal:
+		s.w.stats.count(&s.relay)
+		s.say(nil) // the server has said why
+	default:
+		s.drop(s.lossCode())
+	}
+}
+
+// seekAgain waits for another backend: nothing of the client's was sent yet.
+func (s *session) seekAgain() {
+	if !s.w.cfg.Load().Failover {
+		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
+		return
+	}
+	s.seek()
+}
+
+// lossCode returns what a client is told whose backend is lost.
+func (s *session) lossCode() (code, message string) {
+	if s.relay.uncertain() {
+		return pgwire.CodeOutcomeUnknown, "the connection to the server was lost; whether the last statement took effect is unknown"
+	}
+	return pgwire.CodeAdminShutdown, "terminating connection because the connection to the server was lost"
+}
+
+// say sends a last message and closes once the client has read it.
+func (s *session) say(msg []byte) {
+	s.state = sessionLingering
+	s.timer.Stop()
+	s.timer = s.w.loop.After(lingerLimit, func() {
+		s.closeClient()
+		s.finish()
+	})
+	s.client.Send(msg)
+	if s.client.Queued() == 0 {
+		s.client.CloseWrite()
+	}
+	s.client.Resume()
+}
+
+func (s *session) closeClient() {
+	s.client.Close()
+	s.w.stats.sessionTime(time.Since(s.c.start))
+}
+
+// finish forgets a session whose client is closed and whose backend is gone.
+func (s *session) finish() {
+	s.timer.Stop()
+	if s.state == sessionGone {
+		return
+	}
+	s.state = sessionGone
+	delete(s.w.sessions, s)
+	s.w.gone(s.c)
+}
+
+// clientEnd is the client's side of a session, as the loop sees it.
+type clientEnd session
+
+// Received takes bytes from the client. One that lingers isn't listened to.
+func (e *clientEnd) Received(data []byte) {
+	if s := (*session)(e); s.state == sessionActive {
+		s.fromClient(data)
+	}
+}
+
+// Ended says that the client has gone.
+func (e *clientEnd) Ended(err error) {
+	s := (*session)(e)
+	if s.w.debug() {
+		s.w.log.Debug("client has gone", "client", s.c.id, "error", err)
+	}
+	switch s.state {
+	case sessionWaiting:
+		s.w.leave(s.waiter)
+		s.w.tidy(s.waiter.pool)
+		s.closeClient()
+		s.finish()
+	case sessionAdapting:
+		s.closeClient()
+		b := s.backend
+		s.w.closeBackend(b)
+		s.detach()
+		s.finish()
+	case sessionActive:
+		s.leave(false)
+	default:
+		s.closeClient()
+		s.finish()
+	}
+}
+
+// Flushed says that the client has taken what waited for it.
+func (e *clientEnd) Flushed() {
+	s := (*session)(e)
+	switch {
+	case s.state == sessionLingering:
+		s.client.CloseWrite()
+	case s.backend != nil && s.state == sessionActive:
+		s.backend.conn.Resume()
+	}
+}
+
+// badPassword reports whether an error is the client's failure to prove itself.
+func badPassword(err error) bool { return errors.Is(err, auth.ErrBadPassword) }

@@ -1,0 +1,293 @@
+package worker
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// maxSetups bounds the set-up goroutines of a worker: clients beyond that are
+// closed at once.
+const maxSetups = 8192
+
+// client is a connection from its hand-over to its end.
+type client struct {
+	id    uint64
+	addr  string // "host:port", empty for a Unix socket
+	start time.Time
+	// conn is set while a goroutine sets the client up, session afterwards.
+	conn    net.Conn
+	session *session
+}
+
+// login is what a client asked for in its start-up packet.
+type login struct {
+	user      string
+	database  string // real name
+	requested string // as the client named it
+	follow    params // tracked parameters
+	rest      []pgwire.Param
+	key       ipc.PoolKey
+}
+
+func (l *login) application() string {
+	v, _ := l.follow.get("application_name")
+	return v
+}
+
+// onNewClient takes over a socket and starts its set-up.
+func (w *worker) onNewClient(m *ipc.NewClient, fd int) {
+	f := os.NewFile(uintptr(fd), "client")
+	conn, err := net.FileConn(f)
+	f.Close()
+	if err != nil || len(w.clients)-len(w.sessions) >= maxSetups {
+		if conn != nil {
+			conn.Close()
+		}
+		w.log.Warn("client closed before its set-up", "client", m.ID, "error", err)
+		w.send(&ipc.ClientGone{ID: m.ID})
+		return
+	}
+	c := &client{id: m.ID, addr: m.Address, start: time.Now(), conn: conn}
+	w.clients[c.id] = c
+	cfg := w.cfg.Load()
+	if cfg.LogConnections {
+		w.log.Info("connection received", "client", c.id, "address", c.addr)
+	}
+	go func() {
+		s := setup{w: w, c: c, cfg: cfg, conn: conn, log: w.log.With("client", c.id)}
+		s.run()
+	}()
+}
+
+// gone forgets a client. Its socket is closed already.
+func (w *worker) gone(c *client) {
+	if w.clients[c.id] != c {
+		return
+	}
+	delete(w.clients, c.id)
+	w.send(&ipc.ClientGone{ID: c.id})
+	if w.cfg.Load().LogDisconnections {
+		w.log.Info("disconnection", "client", c.id, "address", c.addr, "lasted", time.Since(c.start).Round(time.Millisecond))
+	}
+	w.checkDrained()
+}
+
+// setup is the set-up of one client, in a goroutine of its own.
+type setup struct {
+	w    *worker
+	c    *client
+	cfg  *config
+	conn net.Conn
+	log  *slog.Logger
+}
+
+// run brings a client from its first packet to the event loop, or refuses it.
+func (s *setup) run() {
+	l, err := s.begin()
+	if l == nil {
+		s.end(err)
+		return
+	}
+	method, err := s.admit(l)
+	if err != nil {
+		s.end(err)
+		return
+	}
+	if method == auth.All {
+		s.passThrough(l)
+		return
+	}
+	if err := s.authenticate(l, method); err != nil {
+		s.w.stats.badPassword(err)
+		s.end(&loginError{l, err})
+		return
+	}
+	s.handOver(l, (*session).seek)
+}
+
+// refusal is an answer to a client that isn't let in. Message is what the client
+// sees, why what the log says.
+type refusal struct {
+	code, message, why string
+}
+
+func (r *refusal) Error() string { return r.why }
+
+// refused is the one text that pgagroal has for most refusals.
+func refused(why string) error {
+	return &refusal{pgwire.CodeTooManyConnections, "connection refused", why}
+}
+
+// loginError is a failed authentication, of our own or of the server's.
+type loginError struct {
+	l   *login
+	err error
+}
+
+func (e *loginError) Error() string { return e.err.Error() }
+func (e *loginError) Unwrap() error { return e.err }
+
+// end sends what the client should know and closes its connection.
+func (s *setup) end(err error) {
+	var msg []byte
+	var r *refusal
+	var le *loginError
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		s.conn.Close()
+		s.w.loop.Post(func() { s.w.gone(s.c) })
+		return
+	case errors.As(err, &r):
+		msg = pgwire.AppendError(nil, pgwire.SeverityFatal, r.code, r.message)
+	case errors.As(err, &le):
+		msg = auth.AppendRefusal(nil, le.l.user, le.err)
+	default:
+		msg = startupRefusal(err)
+	}
+	s.log.Info("client refused", "address", s.c.addr, "reason", err)
+	lingerClose(s.conn, msg)
+	s.w.loop.Post(func() { s.w.gone(s.c) })
+}
+
+// startupRefusal is the answer to a start-up packet that can't be read.
+func startupRefusal(err error) []byte {
+	var se *pgwire.StartupError
+	var le *pgwire.LengthError
+	var ve *pgwire.VersionError
+	switch {
+	case errors.As(err, &se):
+		return pgwire.AppendError(nil, pgwire.SeverityFatal, se.Code, se.Message)
+	case errors.As(err, &le), errors.Is(err, io.ErrUnexpectedEOF):
+		return pgwire.AppendError(nil, pgwire.SeverityFatal, pgwire.CodeProtocolViolation, "invalid length of startup packet")
+	case errors.As(err, &ve):
+		return pgwire.AppendError(nil, pgwire.SeverityFatal, pgwire.CodeFeatureNotSupported, ve.Error())
+	}
+	return nil
+}
+
+// lingerClose sends a last message and closes. Closing with unread bytes would
+// send a reset, which can overtake the message; so they are read, within bounds.
+func lingerClose(conn net.Conn, msg []byte) {
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	if _, err := conn.Write(msg); err != nil {
+		return
+	}
+	if cw, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = cw.CloseWrite()
+	}
+	_, _ = io.CopyN(io.Discard, conn, 64<<10)
+}
+
+// begin reads packets up to a StartupMessage. A nil login with a nil error means
+// that the connection has served its purpose.
+func (s *setup) begin() (*login, error) {
+	if err := s.conn.SetDeadline(time.Now().Add(ms(s.cfg.AuthenticationTimeoutMS))); err != nil {
+		return nil, err
+	}
+	// One SSLRequest and one GSSENCRequest may come first, as in PostgreSQL.
+	for range 3 {
+		m, err := pgwire.ReadStartup(s.conn)
+		if err != nil {
+			return nil, err
+		}
+		switch m.Kind {
+		case pgwire.SSLRequest, pgwire.GSSENCRequest:
+			if _, err := s.conn.Write([]byte{'N'}); err != nil {
+				return nil, err
+			}
+		case pgwire.CancelRequest:
+			s.cancelRequest(m.PID, m.Key)
+			return nil, nil
+		default:
+			return s.startup(m)
+		}
+	}
+	return nil, &refusal{pgwire.CodeProtocolViolation, "too many negotiation requests", "too many negotiation requests"}
+}
+
+// startup takes a StartupMessage apart.
+func (s *setup) startup(m pgwire.Startup) (*login, error) {
+	for _, p := range m.Params {
+		if p.Name == "replication" && p.Value != "false" && p.Value != "off" && p.Value != "0" && p.Value != "no" {
+			return nil, &refusal{
+				pgwire.CodeFeatureNotSupported, "replication connections are not supported by the connection pool", "replication connection",
+			}
+		}
+	}
+	if opts := m.ProtocolOptions(); m.Minor > 0 || len(opts) > 0 {
+		if _, err := s.conn.Write(pgwire.AppendNegotiateProtocolVersion(nil, 0, opts)); err != nil {
+			return nil, err
+		}
+	}
+	l := &login{user: m.User, requested: m.Database, database: s.cfg.realDatabase(m.Database)}
+	var key string
+	l.follow, key, l.rest = splitStartup(m.Params)
+	l.key = ipc.PoolKey{Database: l.database, User: l.user, Params: key}
+	return l, nil
+}
+
+// admit matches a client against pgagroal_hba.conf. The method All means that
+// only the server can tell whether the user is who it says.
+func (s *setup) admit(l *login) (auth.Method, error) {
+	req := auth.Request{Database: l.requested, RealDatabase: l.database, User: l.user, UnixSocket: s.c.addr == ""}
+	host := "[local]"
+	if ap, err := netip.ParseAddrPort(s.c.addr); err == nil {
+		req.Addr, host = ap.Addr(), ap.Addr().String()
+	}
+	rule, ok := auth.Match(s.cfg.hba, req)
+	if !ok {
+		msg := "no pgagroal_hba.conf entry for host \"" + host + "\", user \"" + l.user + "\", database \"" + l.requested + "\""
+		return "", &refusal{pgwire.CodeInvalidAuthorization, msg, msg}
+	}
+	if rule.Method == auth.Reject {
+		return "", refused("rejected by pgagroal_hba.conf")
+	}
+	if _, known := s.cfg.clientPassword(l.user); !known {
+		if !s.cfg.AllowUnknownUsers {
+			return "", refused("unknown user, and allow_unknown_users is off")
+		}
+		return auth.All, nil
+	}
+	if rule.Method == auth.All {
+		return auth.SCRAM, nil
+	}
+	return rule.Method, nil
+}
+
+// authenticate checks a client whose password is known here.
+func (s *setup) authenticate(l *login, method auth.Method) error {
+	switch method {
+	case auth.Trust:
+		return nil
+	case auth.Password:
+		p, known := s.cfg.clientPassword(l.user)
+		return auth.ServePassword(s.conn, p, known)
+	}
+	return auth.ServeSCRAM(s.conn, s.cfg.verifiers.Lookup(l.user), nil)
+}
+
+// handOver gives the client to the event loop, and then goes on there. The
+// session is nil when the client is lost.
+func (s *setup) handOver(l *login, then func(*session)) {
+	fd, err := detach(s.conn)
+	s.conn.Close()
+	s.w.loop.Post(func() {
+		if err != nil {
+			s.log.Error("client lost between set-up and event loop", "error", err)
+			s.w.gone(s.c)
+			then(nil)
+			return
+		}
+		then(s.w.newSession(s.c, fd, l))
+	})
+}

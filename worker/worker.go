@@ -1,0 +1,239 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/reactor"
+)
+
+const (
+	// setupLimit is how long the supervisor may take to configure us.
+	setupLimit = 10 * time.Second
+	// queueLimit is how many messages may wait for the supervisor. It reads all
+	// the time; one that doesn't is stuck, and so are we without it.
+	queueLimit = 64 << 10
+	// orphanLimit is how long clients of a dead supervisor have to read their
+	// error before the process is gone.
+	orphanLimit = 500 * time.Millisecond
+)
+
+// worker is the state of the process. Everything in it belongs to the event
+// loop's goroutine, but for what is marked.
+type worker struct {
+	log  *slog.Logger
+	loop *reactor.Loop
+	conn *ipc.Conn
+	out  *ipc.Outbox
+
+	// cfg is written by the loop and read by set-up goroutines.
+	cfg     atomic.Pointer[config]
+	draft   *draft
+	servers ipc.ServerState
+	// fenced is the highest epoch that was fenced; set-up goroutines read it.
+	fenced atomic.Uint64
+
+	clients  map[uint64]*client // by the supervisor's id, from hand-over to end
+	sessions map[*session]struct{}
+	cancels  map[cancelKey]*session
+	pools    map[ipc.PoolKey]*pool
+	backends map[uint64]*backend // established, by lease
+	// outbounds are the connections to servers that goroutines work on.
+	outbounds map[*outbound]struct{}
+	waiters   map[uint64]*waiter // by request id
+	nextID    uint64
+	reclaims  []*ipc.Reclaim
+	// lastByte is when a byte last came from each server, by index.
+	lastByte []time.Time
+	// forwarded are cancel requests that other workers look at, by id.
+	forwarded map[uint64]func()
+
+	stats    stats
+	draining bool
+	drain    *ipc.Drain
+	exit     int
+}
+
+// Main runs a worker on its link and returns the exit code of the process. lock
+// is the lock of state_dir, held open until the process ends; it may be nil.
+func Main(linkFD int, lock *os.File, newLogger func(level slog.Level, process string) *slog.Logger) int {
+	if lock != nil {
+		defer lock.Close()
+	}
+	log := newLogger(slog.LevelInfo, "worker")
+	if err := confine(); err != nil {
+		log.Error("worker can't give up its rights", "error", err)
+		return 1
+	}
+	conn, err := ipc.FromFD(linkFD, ipc.RoleWorker, ipc.RoleSupervisor, log)
+	if err != nil {
+		log.Error("worker can't use its link", "error", err)
+		return 1
+	}
+	w := &worker{
+		log: log, conn: conn,
+		clients: make(map[uint64]*client), sessions: make(map[*session]struct{}),
+		cancels: make(map[cancelKey]*session), pools: make(map[ipc.PoolKey]*pool),
+		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
+		waiters: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
+		servers: ipc.ServerState{Primary: -1},
+	}
+	if err := w.setup(newLogger); err != nil {
+		w.log.Error("worker can't start", "error", err)
+		return 1
+	}
+	w.run()
+	return w.exit
+}
+
+// confine gives up what a worker never needs. Time zone data was read before.
+func confine() error {
+	_ = time.Now().Local().String()
+	if err := proc.NoNewPrivs(); err != nil {
+		return err
+	}
+	// No path at all may be opened; kernels without Landlock allow it.
+	if err := landlock.V5.BestEffort().RestrictPaths(); err != nil {
+		return fmt.Errorf("restrict file access: %w", err)
+	}
+	return nil
+}
+
+// setup says hello and waits for the first configuration.
+func (w *worker) setup(newLogger func(slog.Level, string) *slog.Logger) error {
+	if err := w.conn.SetDeadline(time.Now().Add(setupLimit)); err != nil {
+		return err
+	}
+	if err := w.conn.Send(&ipc.WorkerHello{Version: ipc.Version, PID: os.Getpid()}); err != nil {
+		return err
+	}
+	for w.cfg.Load() == nil {
+		env, err := w.conn.Receive()
+		if err != nil {
+			return fmt.Errorf("wait for the configuration: %w", err)
+		}
+		if _, ok := env.Message.(*ipc.Drain); ok {
+			return errors.New("told to end before the configuration was complete")
+		}
+		if err := w.onConfig(env.Message); err != nil {
+			return err
+		}
+	}
+	cfg := w.cfg.Load()
+	w.log = newLogger(slog.Level(cfg.LogLevel), fmt.Sprintf("worker %d", cfg.Worker))
+	loop, err := reactor.New(cfg.EvBackend)
+	if err != nil {
+		return err
+	}
+	w.loop = loop
+	w.lastByte = make([]time.Time, len(cfg.servers))
+	if err := w.conn.Send(&ipc.ConfigDone{Gen: cfg.Gen, Reactor: loop.Name()}); err != nil {
+		return err
+	}
+	w.conn.SetPhase(ipc.PhaseRunning)
+	return w.conn.SetDeadline(time.Time{})
+}
+
+// onConfig takes one message of a configuration; ConfigEnd puts it in effect.
+func (w *worker) onConfig(m ipc.Message) error {
+	switch m := m.(type) {
+	case *ipc.ConfigBegin:
+		w.draft = newDraft(m)
+		return nil
+	case *ipc.ConfigEnd:
+		if w.draft == nil {
+			return errors.New("configuration ends before it began")
+		}
+		cfg, err := w.draft.finish(m, w.cfg.Load())
+		w.draft = nil
+		if err != nil {
+			return err
+		}
+		w.cfg.Store(cfg)
+		return nil
+	}
+	if w.draft == nil {
+		return errors.New("part of a configuration that hasn't begun")
+	}
+	return w.draft.add(m)
+}
+
+// run serves until drained or orphaned.
+func (w *worker) run() {
+	w.out = ipc.NewOutbox(w.conn, queueLimit, 5*time.Second, func(err error) {
+		w.loop.Post(func() { w.orphaned(err) })
+	})
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		w.receive()
+	}()
+	w.sweepLater()
+	w.loop.Run()
+	w.conn.Close()
+	w.out.Close()
+	<-w.out.Done()
+	<-received
+}
+
+// receive passes what the supervisor says to the loop until the link ends.
+func (w *worker) receive() {
+	for {
+		env, err := w.conn.Receive()
+		if err != nil {
+			w.loop.Post(func() { w.orphaned(err) })
+			return
+		}
+		w.loop.Post(func() { w.dispatch(env) })
+	}
+}
+
+// orphaned ends the process within a second: the supervisor is gone, and a
+// worker without one would go on writing to a primary that was replaced.
+func (w *worker) orphaned(err error) {
+	if w.draining && w.drained() {
+		w.loop.Stop()
+		return
+	}
+	if w.exit != 0 {
+		return
+	}
+	w.exit = 1
+	if errors.Is(err, io.EOF) {
+		w.log.Error("supervisor has gone, ending")
+	} else if !errors.Is(err, os.ErrClosed) {
+		w.log.Error("link to the supervisor is broken, ending", "error", err)
+	}
+	w.endAll()
+	for _, b := range w.backends {
+		b.conn.Abort()
+	}
+	w.loop.After(orphanLimit, w.loop.Stop)
+}
+
+// send queues a message for the supervisor. A full queue means that the
+// supervisor is stuck: nothing can be decided without it.
+func (w *worker) send(m ipc.Message) {
+	if err := w.out.Send(m); err != nil {
+		w.loop.Post(func() { w.orphaned(err) })
+	}
+}
+
+// newID returns an id for requests to the supervisor.
+func (w *worker) newID() uint64 {
+	w.nextID++
+	return w.nextID
+}
+
+// debug reports whether debug lines are wanted, for lines that cost something.
+func (w *worker) debug() bool { return w.log.Enabled(context.Background(), slog.LevelDebug) }
