@@ -12,6 +12,7 @@ import (
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
@@ -66,11 +67,11 @@ type worker struct {
 
 // Main runs a worker on its link and returns the exit code of the process. lock
 // is the lock of state_dir, held open until the process ends; it may be nil.
-func Main(linkFD int, lock *os.File, newLogger func(level slog.Level, process string) *slog.Logger) int {
+func Main(linkFD int, lock *os.File) int {
 	if lock != nil {
 		defer lock.Close()
 	}
-	log := newLogger(slog.LevelInfo, "worker")
+	log := logline.New(os.Stderr, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "worker")
 	if err := confine(); err != nil {
 		log.Error("worker can't give up its rights", "error", err)
 		return 1
@@ -88,7 +89,7 @@ func Main(linkFD int, lock *os.File, newLogger func(level slog.Level, process st
 		waiters: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
 		servers: ipc.ServerState{Primary: -1},
 	}
-	if err := w.setup(newLogger); err != nil {
+	if err := w.setup(); err != nil {
 		w.log.Error("worker can't start", "error", err)
 		return 1
 	}
@@ -110,7 +111,7 @@ func confine() error {
 }
 
 // setup says hello and waits for the first configuration.
-func (w *worker) setup(newLogger func(slog.Level, string) *slog.Logger) error {
+func (w *worker) setup() error {
 	if err := w.conn.SetDeadline(time.Now().Add(setupLimit)); err != nil {
 		return err
 	}
@@ -130,7 +131,7 @@ func (w *worker) setup(newLogger func(slog.Level, string) *slog.Logger) error {
 		}
 	}
 	cfg := w.cfg.Load()
-	w.log = newLogger(slog.Level(cfg.LogLevel), fmt.Sprintf("worker %d", cfg.Worker))
+	w.log = logline.New(os.Stderr, cfg.LogLinePrefix, slog.Level(cfg.LogLevel), fmt.Sprintf("worker %d", cfg.Worker))
 	loop, err := reactor.New(cfg.EvBackend)
 	if err != nil {
 		return err
