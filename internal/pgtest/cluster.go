@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// setupLimit bounds Start, Close and everything else that has no context of its
-// caller's: far more than a loaded machine needs.
+// setupLimit bounds what has no context of its caller's, or one without a
+// deadline: far more than a loaded machine needs.
 const setupLimit = 2 * time.Minute
 
 // Options of a cluster. The zero value is one server without standbys.

@@ -11,8 +11,9 @@ import (
 // guardScript waits for a line or for the end of its standard input. The end
 // without a line means that the owner died: every postmaster below $1 is shut
 // down at once (which also ends its children and removes its shared memory),
-// stopped ones are continued to see that, and the directory goes when $2 says so.
-// A process id counts only while that process works in that data directory.
+// stopped ones are continued to see that; what still works there then is killed,
+// the orphans of a killed postmaster for instance; and the directory goes when $2
+// says so. A process id counts only while that process works in that data directory.
 const guardScript = `
 read -r _ && exit 0
 alive() { [ "$(readlink "/proc/$1/cwd" 2>/dev/null)" = "$2" ]; }
@@ -25,7 +26,10 @@ for f in "$1"/*/data/postmaster.pid; do
     kill -CONT "$pid" $children 2>/dev/null
     n=0
     while alive "$pid" "$data" && [ $n -lt 80 ]; do sleep 0.1; n=$((n + 1)); done
-    alive "$pid" "$data" && kill -KILL "$pid"
+done
+for link in $(find /proc -maxdepth 2 -name cwd -lname "$1/*" 2>/dev/null); do
+    pid=${link#/proc/}
+    kill -KILL "${pid%/cwd}"
 done
 [ "$2" = remove ] && rm -rf -- "$1"
 `

@@ -19,9 +19,11 @@ func TestOwnerForTheGuard(t *testing.T) {
 	if os.Getenv(ownerVariable) == "" {
 		return // not the process: there is nothing to test
 	}
-	c, err := Start(t.Context(), Options{Standbys: 1})
+	c, err := Start(t.Context(), Options{Standbys: 2})
 	check(t, err)
 	check(t, c.Nodes[1].Pause())
+	check(t, c.Nodes[2].Pause()) // and then it becomes stopped orphans
+	check(t, c.Nodes[2].KillPostmasterOnly())
 	for _, made := range templates.made {
 		fmt.Printf("owner: %s %s\n", c.Dir, filepath.Dir(made.dir))
 	}

@@ -29,6 +29,8 @@ func (n *Node) Dial(ctx context.Context) (*Client, error) {
 // Query runs sql as the superuser on a connection of its own and returns the
 // rows as lines, their fields separated by '|'.
 func (n *Node) Query(ctx context.Context, sql string) (string, error) {
+	ctx, cancel := limited(ctx)
+	defer cancel()
 	c, err := n.Dial(ctx)
 	if err != nil {
 		return "", fmt.Errorf("query %s: %w", n.Name, err)

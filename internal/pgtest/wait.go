@@ -44,6 +44,8 @@ func Eventually(t testing.TB, limit time.Duration, what string, cond func() erro
 // final error, or ctx ends. cond is called once more after the end of ctx, so
 // that a slow machine can't fail a condition which has become true.
 func poll(ctx context.Context, what string, cond func() error) error {
+	ctx, cancel := limited(ctx)
+	defer cancel()
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
@@ -63,6 +65,15 @@ func poll(ctx context.Context, what string, cond func() error) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// limited bounds a ctx that has no deadline, so that a wait for what never comes
+// fails and tells what it waited for, instead of the whole test binary.
+func limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, setupLimit)
 }
 
 // finalError ends a poll early: more waiting can't help.
