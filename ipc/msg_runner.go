@@ -52,7 +52,9 @@ type RunOutput struct {
 	Cut bool `msgpack:"cut"`
 }
 
-// RunEnded is the outcome of a run. Every descendant of the script is gone.
+// RunEnded is the outcome of a run: that of the script's own process. After a
+// time-out every descendant of the script is gone too. After a regular end what
+// it left running is left alone, since a hook may have started a server.
 type RunEnded struct {
 	RunID string `msgpack:"run_id"`
 	Hook  string `msgpack:"hook"`

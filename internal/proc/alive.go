@@ -186,3 +186,11 @@ func ReapOrphans(except ...int) error {
 	}
 	return nil
 }
+
+// SignalName returns the name of a signal, as in "SIGTERM".
+func SignalName(sig syscall.Signal) string {
+	if name := unix.SignalName(sig); name != "" {
+		return name
+	}
+	return "signal " + strconv.Itoa(int(sig))
+}

@@ -1,0 +1,34 @@
+package scriptrunner
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+)
+
+// enter makes the process what scripts are to inherit, and proves that it holds
+// no privilege beyond those of its user.
+func enter() error {
+	groups, err := os.Getgroups()
+	if err != nil {
+		return fmt.Errorf("enter runner: %w", err)
+	}
+	if err := proc.AssertPrivileges(os.Getuid(), os.Getgid(), groups); err != nil {
+		return fmt.Errorf("enter runner: %w", err)
+	}
+	// The link, the lock of state_dir and what our own parent left open must
+	// never reach a script.
+	if err := proc.SealDescriptors(); err != nil {
+		return fmt.Errorf("enter runner: %w", err)
+	}
+	if err := proc.Subreaper(); err != nil {
+		return fmt.Errorf("enter runner: %w", err)
+	}
+	if err := proc.NoCoreDumps(); err != nil {
+		return fmt.Errorf("enter runner: %w", err)
+	}
+	syscall.Umask(0o077)
+	return nil
+}

@@ -1,0 +1,194 @@
+package scriptrunner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// The hooks that a run can name.
+const (
+	hookFailover = "failover"
+	hookNotify   = "notify"
+	hookFence    = "fence"
+)
+
+// hooks are what the configuration says about scripts; without a configuration
+// there are none.
+type hooks struct{ c *config.Config }
+
+// hook is one script.
+type hook struct {
+	name    string
+	path    string
+	timeout time.Duration
+}
+
+func loadHooks(path string) (hooks, error) {
+	c, err := config.LoadHooks(path)
+	if err != nil {
+		return hooks{}, fmt.Errorf("read hooks: %w", err)
+	}
+	return hooks{c}, nil
+}
+
+func (h hooks) stateDir() string { return h.c.StateDir }
+
+// supervisorUID is the user that pgagroal drops to.
+func (h hooks) supervisorUID() (uint32, bool) {
+	if h.c == nil || h.c.User == "" {
+		return 0, false
+	}
+	u, err := user.Lookup(h.c.User)
+	if err != nil {
+		return 0, false
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	return uint32(uid), err == nil
+}
+
+func (h hooks) digest() string {
+	if h.c == nil {
+		return ""
+	}
+	return h.c.HooksDigest()
+}
+
+// configured returns the hooks that have a script.
+func (h hooks) configured() []hook {
+	if h.c == nil {
+		return nil
+	}
+	var out []hook
+	for _, k := range []hook{
+		{hookFailover, h.c.FailoverScript, h.c.FailoverScriptTimeout},
+		{hookNotify, h.c.FailoverNotifyScript, h.c.FailoverNotifyTimeout},
+		{hookFence, h.c.FailoverFenceScript, h.c.FailoverScriptTimeout},
+	} {
+		if k.path != "" {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// check says of each hook what keeps it from running.
+func (h hooks) check() []ipc.HookCheck {
+	var out []ipc.HookCheck
+	for _, k := range h.configured() {
+		c := ipc.HookCheck{Hook: k.name}
+		if err := k.runnable(); err != nil {
+			c.Problem = err.Error()
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// runnable looks at the script by its path, as the kernel will once more when it
+// is executed. Nobody but root and this user can exchange it in between: the
+// check demands that of the file and of its directory.
+func (k hook) runnable() error {
+	groups, err := os.Getgroups()
+	if err != nil {
+		return fmt.Errorf("check script: %w", err)
+	}
+	gids := []uint32{uint32(os.Getgid())}
+	for _, g := range groups {
+		gids = append(gids, uint32(g))
+	}
+	return config.CheckScript(k.path, uint32(os.Getuid()), gids)
+}
+
+// find returns the hook that a run asks for, or why it must not run.
+func (h hooks) find(m *ipc.Run) (hook, error) {
+	if h.c == nil {
+		return hook{}, errors.New("there is no configuration yet")
+	}
+	for _, k := range h.configured() {
+		if k.name != m.Hook {
+			continue
+		}
+		if err := h.checkArgs(m.Hook, m.Args); err != nil {
+			return hook{}, err
+		}
+		return k, k.runnable()
+	}
+	return hook{}, fmt.Errorf("there is no hook %q in the configuration", m.Hook)
+}
+
+// checkArgs holds the arguments against the contract of the hook: pairs of host
+// and port of different configured servers.
+func (h hooks) checkArgs(name string, args []string) error {
+	n := len(args)
+	ok := map[string]bool{hookFailover: n == 4, hookNotify: n >= 4 && n%2 == 0, hookFence: n == 2}[name]
+	if !ok {
+		return fmt.Errorf("%d arguments are not what hook %s takes", n, name)
+	}
+	type address struct{ host, port string }
+	servers := map[address]bool{}
+	for _, s := range h.c.Servers {
+		servers[address{s.Host, strconv.Itoa(s.Port)}] = true
+	}
+	seen := map[address]bool{}
+	for i := 0; i < n; i += 2 {
+		a := address{args[i], args[i+1]}
+		switch {
+		case !servers[a]:
+			return fmt.Errorf("arguments %d and %d, %q and %q, are no configured server", i+1, i+2, a.host, a.port)
+		case seen[a]:
+			return fmt.Errorf("arguments %d and %d, %q and %q, name a server again", i+1, i+2, a.host, a.port)
+		}
+		seen[a] = true
+	}
+	return nil
+}
+
+var (
+	runIDForm    = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	variableForm = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,63}$`)
+)
+
+// runVariable carries the run id to the script and everything that it starts.
+const runVariable = "PGAGROAL_RUN_ID"
+
+const (
+	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	defaultLang = "C.UTF-8"
+)
+
+// environment is all that the script gets: nothing of ours but what is named.
+func environment(m *ipc.Run) ([]string, error) {
+	home, name := "/", strconv.Itoa(os.Getuid())
+	if u, err := user.LookupId(name); err == nil {
+		home, name = u.HomeDir, u.Username
+	}
+	env := []string{
+		"PATH=" + orElse(os.Getenv("PATH"), defaultPath), "LANG=" + orElse(os.Getenv("LANG"), defaultLang),
+		"HOME=" + home, "USER=" + name, runVariable + "=" + m.RunID,
+	}
+	for k, v := range m.Env {
+		if !variableForm.MatchString(k) || strings.ContainsRune(v, 0) {
+			return nil, fmt.Errorf("%q is no variable for a script", k)
+		}
+		if k := "PGAGROAL_" + k; k != runVariable {
+			env = append(env, k+"="+v)
+		}
+	}
+	return env, nil
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

@@ -1,0 +1,229 @@
+package scriptrunner
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+const (
+	// queueLimit holds all the output of a run and what else there is to say, so
+	// a supervisor that is busy for a moment misses nothing.
+	queueLimit = maxLines + 64
+	// stallLimit is how long one packet may wait before the supervisor counts as
+	// gone.
+	stallLimit = 10 * time.Second
+	// acceptPause keeps a lack of descriptors from becoming a busy loop.
+	acceptPause = time.Second
+)
+
+// link is the connection to one supervisor.
+type link struct {
+	conn *ipc.Conn
+	out  *ipc.Outbox
+}
+
+// received is a message, or the end of the link that it came from.
+type received struct {
+	from *link
+	m    ipc.Message
+	err  error
+}
+
+// accept hands every connection to the loop.
+func (r *runner) accept(l *net.UnixListener) {
+	for {
+		c, err := l.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			r.log.Error("a supervisor can't be let in", "error", err)
+			if !r.pause(acceptPause) {
+				return
+			}
+			continue
+		}
+		select {
+		case r.accepted <- c:
+		case <-r.done:
+			c.Close()
+			return
+		}
+	}
+}
+
+// onAccept lets a supervisor in when it is root, the user of this process or
+// the configured one, and when there is no other that lives.
+func (r *runner) onAccept(c *net.UnixConn) {
+	conn := ipc.NewConn(c, ipc.RoleRunner, ipc.RoleSupervisor, r.log)
+	cred, err := conn.PeerCred()
+	if err != nil {
+		r.log.Error("a supervisor can't be let in", "error", err)
+		conn.Close()
+		return
+	}
+	if !r.allowed(cred.Uid) {
+		r.log.Warn("refused a connection of another user", "user", cred.Uid, "process", cred.Pid)
+		conn.Close()
+		return
+	}
+	if r.stopping || r.link != nil && r.link.alive() {
+		r.log.Warn("refused a second supervisor", "process", cred.Pid)
+		conn.Close()
+		return
+	}
+	r.detach()
+	r.attach(conn)
+	r.status()
+}
+
+func (r *runner) allowed(uid uint32) bool {
+	if uid == 0 || int(uid) == os.Getuid() {
+		return true
+	}
+	want, ok := r.hooks.supervisorUID()
+	return ok && uid == want
+}
+
+func (l *link) alive() bool {
+	pid, err := l.conn.PeerPID()
+	// 0 is a process of another namespace, of which nothing is known.
+	return err == nil && (pid == 0 || proc.ProcessAlive(pid))
+}
+
+// attach begins to talk to a supervisor.
+func (r *runner) attach(conn *ipc.Conn) {
+	l := &link{conn: conn}
+	l.out = ipc.NewOutbox(conn, queueLimit, stallLimit, func(error) { conn.Close() })
+	r.link = l
+	r.wg.Go(func() { r.receive(l) })
+	r.wg.Go(func() { <-l.out.Done() })
+	r.send(&ipc.RunnerHello{Version: ipc.Version, PID: os.Getpid(), Build: r.o.Build})
+}
+
+// detach ends the link, if there is one. Its goroutines end by themselves then.
+func (r *runner) detach() {
+	if r.link == nil {
+		return
+	}
+	r.link.out.Close()
+	r.link.conn.Close()
+	r.link = nil
+}
+
+// flush waits until the supervisor has been told everything, or reads no more.
+func (r *runner) flush() {
+	if r.link == nil {
+		return
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	// A write that stalls ends the writer.
+	for r.link.out.Len() > 0 {
+		select {
+		case <-tick.C:
+		case <-r.link.out.Done():
+			return
+		}
+	}
+	r.link.out.Close() // lets the write in progress end
+	<-r.link.out.Done()
+}
+
+// pause reports whether the loop still runs after d.
+func (r *runner) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-r.done:
+		return false
+	}
+}
+
+// receive reads until the link is gone, which it tells as well.
+func (r *runner) receive(l *link) {
+	for {
+		env, err := l.conn.Receive()
+		select {
+		case r.received <- received{from: l, m: env.Message, err: err}:
+		case <-r.done:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (r *runner) onReceived(m received) {
+	if m.from != r.link {
+		return // the last words of a link that was replaced
+	}
+	if m.err != nil {
+		r.onLinkLost(m.err)
+		return
+	}
+	r.dispatch(m.m)
+}
+
+func (r *runner) onLinkLost(err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		r.log.Info("the supervisor is gone")
+	} else {
+		r.log.Error("the link to the supervisor is lost", "error", err)
+	}
+	r.detach()
+	if r.o.Listener == nil {
+		r.onStop()
+	}
+	r.status()
+}
+
+// dispatch has one line for each message.
+func (r *runner) dispatch(m ipc.Message) {
+	switch m := m.(type) {
+	case *ipc.RunnerConfigure:
+		r.onConfigure(m)
+	case *ipc.Run:
+		r.onRun(m)
+	}
+}
+
+// send never blocks. Without a supervisor it does nothing.
+func (r *runner) send(m ipc.Message) {
+	if r.link == nil {
+		return
+	}
+	if err := r.link.out.Send(m); err != nil {
+		r.log.Error("the supervisor doesn't read", "message", ipc.Name(m.Number()), "error", err)
+		r.link.conn.Close() // the reader sees the end
+	}
+}
+
+// onConfigure reads the configuration and answers with what it says.
+func (r *runner) onConfigure(m *ipc.RunnerConfigure) {
+	path := m.ConfigPath
+	if r.o.Listener != nil {
+		path = r.o.ConfigPath
+	}
+	ready := &ipc.RunnerReady{Gen: m.Gen, Results: r.results}
+	if err := r.load(path); err != nil {
+		r.log.Error("the configuration can't be read", "error", err)
+		ready.Error = err.Error()
+	}
+	ready.Digest = r.hooks.digest()
+	ready.Hooks = r.hooks.check()
+	if r.run != nil {
+		ready.Running = r.run.id
+	}
+	r.link.conn.SetPhase(ipc.PhaseRunning)
+	r.send(ready)
+}

@@ -1,0 +1,323 @@
+package scriptrunner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+const (
+	// pipeWait is how long output is awaited after the script has ended, while
+	// something that it left behind holds the pipe open.
+	pipeWait = time.Second
+	// rekill is the pause between two rounds of SIGKILL: what was forked during
+	// one is seen in the next.
+	rekill = 50 * time.Millisecond
+	// unkillable is how long such rounds go on. A process that has become
+	// another user, or hangs in the kernel, can't be ended by us.
+	unkillable = 10 * time.Second
+)
+
+// phase is how far a run has come.
+//
+//	running ----(exit)----> draining ---(end of output, or pipeWait)---> ended
+//	   |
+//	(time-out: SIGTERM)
+//	   v
+//	terminating ---(kill delay: SIGKILL)---> killing
+//	   |                                        |
+//	   +-----(every descendant is gone)---------+---> draining
+type phase uint8
+
+const (
+	running phase = iota
+	terminating
+	killing
+	draining
+)
+
+// run is the run in progress. The loop owns it; it is gone once it has ended.
+type run struct {
+	id, hook  string
+	process   *os.Process
+	output    *output
+	start     time.Time
+	killDelay time.Duration
+
+	phase   phase
+	timer   *time.Timer
+	giveUp  time.Time
+	exit    *exit
+	eof     bool
+	timeout bool
+	// before holds what earlier scripts had left running when this one began.
+	before map[string]bool
+}
+
+// exit is how the script's own process ended.
+type exit struct {
+	state *os.ProcessState
+	err   error
+}
+
+// deadline is nil without a run, which a select never chooses.
+func (x *run) deadline() <-chan time.Time {
+	if x == nil {
+		return nil
+	}
+	return x.timer.C
+}
+
+// onRun starts a run, or says why not.
+func (r *runner) onRun(m *ipc.Run) {
+	k, err := r.admit(m)
+	if err == nil {
+		err = r.start(m, k)
+	}
+	if err != nil {
+		r.log.Error("a run was refused", "run_id", m.RunID, "hook", m.Hook, "error", err)
+		r.send(&ipc.RunEnded{RunID: m.RunID, Hook: m.Hook, Exit: -1, Refused: err.Error()})
+		return
+	}
+	r.log.Info("a script runs", "run_id", m.RunID, "hook", m.Hook, "script", k.path, "args", m.Args, "pid", r.run.process.Pid)
+	r.send(&ipc.RunStarted{RunID: m.RunID, PGID: r.run.process.Pid})
+	r.status()
+}
+
+func (r *runner) admit(m *ipc.Run) (hook, error) {
+	switch {
+	case !runIDForm.MatchString(m.RunID):
+		return hook{}, fmt.Errorf("%q is no run id", m.RunID)
+	case r.stopping:
+		return hook{}, errors.New("the runner is stopping")
+	case r.run != nil:
+		return hook{}, fmt.Errorf("run %s is still in progress", r.run.id)
+	case r.ids != nil && r.ids.has(m.RunID):
+		return hook{}, fmt.Errorf("run %s was executed before", m.RunID)
+	}
+	return r.hooks.find(m)
+}
+
+// start executes the script. Its id counts as used from here on, even if the
+// kernel refuses to execute it.
+func (r *runner) start(m *ipc.Run, k hook) error {
+	env, err := environment(m)
+	if err != nil {
+		return err
+	}
+	before, err := livingKeys()
+	if err != nil {
+		return err
+	}
+	if err := r.ids.add(m.RunID); err != nil {
+		r.log.Warn("the run id is kept in memory alone", "run_id", m.RunID, "error", err)
+	}
+	p, out, err := execute(k.path, m.Args, env)
+	if err != nil {
+		return err
+	}
+	r.run = &run{
+		id: m.RunID, hook: m.Hook, process: p, output: out, start: time.Now(),
+		killDelay: r.hooks.c.FailoverKillDelay, before: before, timer: time.NewTimer(k.timeout),
+	}
+	r.wg.Go(func() { r.readOutput(out) })
+	r.wg.Go(func() {
+		st, err := p.Wait()
+		r.exited <- exit{st, err} // holds one, and there is one
+	})
+	return nil
+}
+
+// execute starts the script in a session of its own, with descriptors 0 to 2
+// and nothing else. No shell sees the arguments.
+func execute(path string, args, env []string) (*os.Process, *output, error) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, nil, fmt.Errorf("start script: %w", err)
+	}
+	defer null.Close()
+	rd, wr, err := os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("start script: %w", err)
+	}
+	defer wr.Close()
+	p, err := os.StartProcess(path, append([]string{path}, args...), &os.ProcAttr{
+		Dir: "/", Env: env, Files: []*os.File{null, wr, wr},
+		Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		rd.Close()
+		return nil, nil, fmt.Errorf("start script: %w", err)
+	}
+	return p, &output{pipe: rd}, nil
+}
+
+func (r *runner) onExit(e exit) {
+	r.run.exit = &e
+	if r.run.phase == running {
+		r.drain()
+		return
+	}
+	r.checkGone()
+}
+
+// drain waits for the rest of the output. What a script leaves running after
+// its own end is left alone: it may be the server that it was to start.
+func (r *runner) drain() {
+	r.run.phase = draining
+	r.run.setTimer(pipeWait)
+	r.settle()
+}
+
+func (x *run) setTimer(d time.Duration) {
+	x.timer.Stop()
+	x.timer = time.NewTimer(d)
+}
+
+// settle ends the run if nothing is awaited any more.
+func (r *runner) settle() {
+	if r.run.phase == draining && r.run.eof {
+		r.end()
+	}
+}
+
+func (r *runner) onDeadline() {
+	x := r.run
+	switch x.phase {
+	case running:
+		if len(r.exited) > 0 {
+			return // it made it; the loop takes the exit next
+		}
+		x.timeout = true
+		x.phase = terminating
+		x.setTimer(x.killDelay)
+		r.log.Error("the script has overrun its time", "run_id", x.id, "hook", x.hook)
+		r.signalAll(syscall.SIGTERM)
+	case terminating:
+		x.phase = killing
+		x.giveUp = time.Now().Add(unkillable)
+		x.setTimer(rekill)
+		r.signalAll(syscall.SIGKILL)
+	case killing:
+		x.setTimer(rekill)
+		r.signalAll(syscall.SIGKILL)
+		r.checkGone()
+	case draining:
+		r.keepOld(x.output)
+		r.end()
+	}
+}
+
+// signalAll reaches the group and whatever has left it.
+func (r *runner) signalAll(sig syscall.Signal) {
+	if r.run.exit == nil {
+		// The process isn't reaped yet, so the id of its group is still its own.
+		_ = syscall.Kill(-r.run.process.Pid, sig)
+	}
+	left, err := r.run.descendants()
+	if err != nil {
+		r.log.Error("processes of the script can't be listed", "run_id", r.run.id, "error", err)
+	}
+	for _, p := range left {
+		if r.run.exit == nil && p.PGID == r.run.process.Pid {
+			continue
+		}
+		if err := p.Signal(sig); err != nil {
+			r.log.Error("a process of the script can't be ended", "run_id", r.run.id, "error", err)
+		}
+	}
+}
+
+// checkGone ends a run that overran once nothing of it lives.
+func (r *runner) checkGone() {
+	x := r.run
+	if x == nil || x.phase != terminating && x.phase != killing || x.exit == nil {
+		return
+	}
+	left, err := x.descendants()
+	if err == nil && len(left) == 0 {
+		r.drain()
+		return
+	}
+	if x.phase == killing && time.Now().After(x.giveUp) {
+		pids := make([]string, len(left))
+		for i, p := range left {
+			pids[i] = fmt.Sprint(p.PID)
+		}
+		text := "processes of the script can't be ended: " + strings.Join(pids, " ")
+		r.log.Error(text, "run_id", x.id, "hook", x.hook)
+		r.send(&ipc.RunOutput{RunID: x.id, Line: text, Cut: true})
+		r.drain()
+	}
+}
+
+// end reports the outcome and keeps it for supervisors to come.
+func (r *runner) end() {
+	x := r.run
+	x.timer.Stop()
+	r.run = nil
+	m := ipc.RunEnded{
+		RunID: x.id, Hook: x.hook, Exit: -1, TimedOut: x.timeout,
+		DurationMS: time.Since(x.start).Milliseconds(),
+	}
+	if ws, ok := x.exit.waitStatus(); ok && ws.Exited() {
+		m.Exit = ws.ExitStatus()
+	} else if ok && ws.Signaled() {
+		m.Signal = proc.SignalName(ws.Signal())
+	}
+	r.log.Info("a script has ended", "run_id", m.RunID, "hook", m.Hook, "exit", m.Exit, "signal", m.Signal, "timed_out", m.TimedOut, "duration_ms", m.DurationMS)
+	r.results = append(r.results, m)
+	if len(r.results) > keepResults {
+		r.results = r.results[1:]
+	}
+	r.send(&m)
+	r.status()
+}
+
+func (e *exit) waitStatus() (syscall.WaitStatus, bool) {
+	if e == nil || e.err != nil {
+		return 0, false
+	}
+	ws, ok := e.state.Sys().(syscall.WaitStatus)
+	return ws, ok
+}
+
+// livingKeys names all that runs below this process.
+func livingKeys() (map[string]bool, error) {
+	below, err := proc.Descendants()
+	if err != nil {
+		return nil, err
+	}
+	keys := map[string]bool{}
+	for _, p := range below {
+		keys[p.Key()] = true
+	}
+	return keys, nil
+}
+
+// descendants returns what lives of this run: everything below the runner but
+// what was there before, what that has started since, and what carries the id of
+// another run.
+func (x *run) descendants() ([]proc.Process, error) {
+	below, err := proc.Descendants()
+	if err != nil {
+		return nil, err
+	}
+	var ours []proc.Process
+	spared := map[int]bool{}
+	for _, p := range below {
+		id, marked := p.Variable(runVariable)
+		if x.before[p.Key()] || spared[p.PPID] || marked && id != x.id {
+			spared[p.PID] = true
+			continue
+		}
+		ours = append(ours, p)
+	}
+	return ours, nil
+}

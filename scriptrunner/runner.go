@@ -1,0 +1,187 @@
+package scriptrunner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// Options say in which form the runner runs: exactly one of Conn and Listener
+// is set. Run owns both.
+type Options struct {
+	// Conn is the link to the supervisor that started this process.
+	Conn *ipc.Conn
+	// Listener is the SOCK_SEQPACKET socket of the service.
+	Listener *net.UnixListener
+	// ConfigPath is the configuration of the service; a spawned runner is told.
+	ConfigPath string
+	// StateDir holds the ids of past runs, empty for state_dir of the
+	// configuration. When it isn't writable they live in memory alone.
+	StateDir string
+	Build    string
+	Log      *slog.Logger
+	// Status is told in a few words what the runner does; nil for nobody.
+	Status func(string)
+}
+
+// keepResults is how many ended runs RunnerReady tells of.
+const keepResults = 16
+
+// runner is the process. Its loop owns every field; others send to its channels.
+type runner struct {
+	o    Options
+	log  *slog.Logger
+	done chan struct{} // closed at the end of the loop
+	wg   sync.WaitGroup
+
+	hooks hooks
+	ids   *runIDs
+	link  *link
+	// stopping is set once ctx is done or the supervisor that spawned us is gone.
+	stopping bool
+	run      *run
+	results  []ipc.RunEnded
+	old      []*output // of ended runs, still held open by what these left behind
+
+	accepted chan *net.UnixConn
+	received chan received
+	lines    chan line
+	exited   chan exit
+	child    chan os.Signal
+}
+
+// Run is the whole life of the process: it changes its umask, core limit and
+// place in the process tree. It returns nil after a regular end, within the
+// time-out of the run in progress after ctx is done.
+func Run(ctx context.Context, o Options) error {
+	if err := enter(); err != nil {
+		return err
+	}
+	r := &runner{
+		o: o, log: o.Log, done: make(chan struct{}),
+		accepted: make(chan *net.UnixConn), received: make(chan received),
+		lines: make(chan line, 64), exited: make(chan exit, 1), child: make(chan os.Signal, 1),
+	}
+	signal.Notify(r.child, syscall.SIGCHLD)
+	defer signal.Stop(r.child)
+	defer r.close()
+	if o.ConfigPath != "" {
+		if err := r.load(o.ConfigPath); err != nil {
+			// Not the end: the supervisor shows it, and a reload mends it.
+			r.log.Error("the configuration can't be read", "error", err)
+		}
+	}
+	switch {
+	case o.Conn != nil:
+		r.attach(o.Conn)
+	case o.Listener != nil:
+		r.wg.Go(func() { r.accept(o.Listener) })
+	default:
+		return errors.New("scriptrunner: neither a link nor a listener")
+	}
+	r.status()
+	r.loop(ctx)
+	return nil
+}
+
+// loop is over when nothing is left to do.
+func (r *runner) loop(ctx context.Context) {
+	stop := ctx.Done()
+	for !r.stopping || r.run != nil {
+		select {
+		case <-stop:
+			stop = nil
+			r.onStop()
+		case c := <-r.accepted:
+			r.onAccept(c)
+		case m := <-r.received:
+			r.onReceived(m)
+		case l := <-r.lines:
+			r.onLine(l)
+		case e := <-r.exited:
+			r.onExit(e)
+		case <-r.run.deadline():
+			r.onDeadline()
+		case <-r.child:
+			r.onChild()
+		}
+	}
+}
+
+func (r *runner) onStop() {
+	r.stopping = true
+	if r.run != nil {
+		r.log.Info("stopping when the run has ended", "run_id", r.run.id, "hook", r.run.hook)
+	}
+}
+
+// onChild collects what scripts left behind. The script itself has its own
+// waiter.
+func (r *runner) onChild() {
+	var except []int
+	if r.run != nil {
+		except = append(except, r.run.process.Pid)
+	}
+	if err := proc.ReapOrphans(except...); err != nil {
+		r.log.Error("orphans can't be collected", "error", err)
+	}
+	r.checkGone()
+}
+
+// close ends every goroutine and waits for them.
+func (r *runner) close() {
+	close(r.done)
+	if r.o.Listener != nil {
+		r.o.Listener.Close()
+	}
+	r.flush()
+	r.detach()
+	r.ids.close()
+	for _, o := range r.old {
+		o.close()
+	}
+	r.wg.Wait()
+}
+
+// load replaces the hooks, or keeps the old ones and returns why.
+func (r *runner) load(path string) error {
+	h, err := loadHooks(path)
+	if err != nil {
+		return err
+	}
+	r.hooks = h
+	if r.ids != nil {
+		return nil
+	}
+	dir := r.o.StateDir
+	if dir == "" {
+		dir = h.stateDir()
+	}
+	if r.ids, err = openRunIDs(dir); err != nil {
+		r.log.Warn("ids of past runs are kept in memory alone", "error", err)
+	}
+	return nil
+}
+
+func (r *runner) status() {
+	if r.o.Status == nil {
+		return
+	}
+	switch {
+	case r.run != nil:
+		r.o.Status(fmt.Sprintf("Running %s, run %s", r.run.hook, r.run.id))
+	case r.link == nil:
+		r.o.Status("Waiting for a supervisor")
+	default:
+		r.o.Status("Ready")
+	}
+}

@@ -1,0 +1,246 @@
+package scriptrunner
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// serve starts the runner as a service and connects to it.
+func (r *rig) serve() {
+	r.t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = []string{
+		"RUNNER_TEST_SOCKET=" + r.path("socket"), "RUNNER_TEST_CONFIG=" + r.conf, "RUNNER_TEST_STATE=" + r.dir,
+		"GORACE=atexit_sleep_ms=0", "PATH=/usr/bin:/bin",
+	}
+	cmd.Stderr = r.log()
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.process, r.ended = cmd.Process, false
+	r.t.Cleanup(func() {
+		if !r.ended {
+			r.terminate()
+		}
+	})
+	waitUntil(r.t, "the service listens", func() bool {
+		c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: r.path("socket"), Net: "unixpacket"})
+		if err != nil {
+			return false
+		}
+		r.conn = ipc.NewConn(c, ipc.RoleSupervisor, ipc.RoleRunner, nil)
+		return true
+	})
+	r.t.Cleanup(func() { r.conn.Close() })
+	r.hello()
+}
+
+func (r *rig) terminate() {
+	r.t.Helper()
+	if err := r.process.Signal(syscall.SIGTERM); err != nil {
+		r.t.Fatal(err)
+	}
+	r.wait()
+}
+
+// connect replaces the connection by a new one. The service may take a moment
+// to see the end of the old one.
+func (r *rig) connect() {
+	r.t.Helper()
+	r.conn.Close()
+	waitUntil(r.t, "the service lets the next supervisor in", func() bool {
+		r.conn = dial(r.t, r.path("socket"))
+		if err := r.conn.SetDeadline(time.Now().Add(limit)); err != nil {
+			r.t.Fatal(err)
+		}
+		env, err := r.conn.Receive()
+		_, hello := env.Message.(*ipc.RunnerHello)
+		return err == nil && hello
+	})
+}
+
+func TestServiceKeepsTheResultForTheNextSupervisor(t *testing.T) {
+	r := newRig(t, nil)
+	open := r.gate("gate")
+	r.script("failover", "echo up; read x < "+r.path("gate")+"; exit 7")
+	r.script("notify", "exit 0")
+	r.serve()
+	// The path of the message doesn't count in this form.
+	conf := r.conf
+	r.conf = "/no/such/file"
+	if m := r.ready(); m.Error != "" || m.Digest == "" {
+		t.Errorf("ready %+v", m)
+	}
+	r.conf = conf
+	r.begin(r.newRun("failover"))
+	r.line()
+	r.connect()
+	if m := r.ready(); m.Running != "run-1" || len(m.Results) != 0 {
+		t.Errorf("ready during the run %+v", m)
+	}
+	r.conn.Close()
+	open()
+	waitUntil(t, "the run has ended", func() bool {
+		b, err := os.ReadFile(r.path("log"))
+		return err == nil && strings.Contains(string(b), "a script has ended")
+	})
+	r.connect()
+	m := r.ready()
+	if m.Running != "" || len(m.Results) != 1 || m.Results[0].RunID != "run-1" || m.Results[0].Exit != 7 {
+		t.Errorf("ready after the run %+v", m)
+	}
+	if e := r.perform(r.newRun("notify")); e.Exit != 0 {
+		t.Errorf("ended with %+v", e)
+	}
+}
+
+func TestServiceTakesOneSupervisorAtATime(t *testing.T) {
+	r := newRig(t, nil)
+	r.serve()
+	second := dial(t, r.path("socket"))
+	if err := second.SetDeadline(time.Now().Add(limit)); err != nil {
+		t.Fatal(err)
+	}
+	if env, err := second.Receive(); err == nil || os.IsTimeout(err) {
+		t.Errorf("a second supervisor got %+v, %v", env.Message, err)
+	}
+	if m := r.ready(); m.Error != "" {
+		t.Errorf("the first one got %+v", m)
+	}
+}
+
+func TestServiceEndsWhenToldTo(t *testing.T) {
+	r := newRig(t, settings{"failover_script_timeout": "300ms"})
+	r.script("failover", "sleep 1000")
+	r.serve()
+	r.ready()
+	pid := r.begin(r.newRun("failover"))
+	if err := r.process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if e := r.end(); !e.TimedOut || !proc.GroupEmpty(pid) {
+		t.Errorf("ended with %+v", e)
+	}
+	r.wait()
+	if _, err := os.Lstat(r.path("socket")); !os.IsNotExist(err) {
+		t.Errorf("the socket file is left: %v", err)
+	}
+}
+
+func TestServiceRefusesOtherUsers(t *testing.T) {
+	r := &runner{}
+	if !r.allowed(0) || !r.allowed(uint32(os.Getuid())) {
+		t.Error("root or the own user is refused")
+	}
+	if r.allowed(54321) {
+		t.Error("anybody is let in")
+	}
+	rig := newRig(t, settings{"user": "daemon"})
+	h, err := loadHooks(rig.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.hooks = h
+	cred, err := proc.CredentialOf("daemon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.allowed(cred.Uid) {
+		t.Error("the configured user is refused")
+	}
+	if r.allowed(54321) {
+		t.Error("anybody is let in")
+	}
+}
+
+func TestServiceSocketIsForItsUserAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if other, err := Listen(path); err == nil {
+		other.Close()
+		t.Error("two listen at one path")
+	}
+	// A crash leaves the file behind.
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	l, err = Listen(path)
+	if err != nil {
+		t.Fatalf("an abandoned socket isn't replaced: %v", err)
+	}
+	l.Close()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := Listen(path); err == nil {
+		l.Close()
+		t.Error("a file was replaced")
+	}
+}
+
+func TestRunIDsSurviveAndStayBounded(t *testing.T) {
+	dir := t.TempDir()
+	ids, err := openRunIDs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2*maxIDs + 10 {
+		if err := ids.add("run-" + string(rune('a'+i%26)) + "-" + strconv.Itoa(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := slices.Clone(ids.ids)
+	ids.close()
+	// A machine that died in the middle of a line.
+	f, err := os.OpenFile(filepath.Join(dir, idsName), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("run-ha"); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	for range 2 { // the second time from the shortened file
+		ids, err = openRunIDs(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(ids.ids, want) || len(want) != maxIDs {
+			t.Errorf("%d ids, from %q to %q", len(ids.ids), ids.ids[0], ids.ids[len(ids.ids)-1])
+		}
+		ids.close()
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, idsName)); err != nil || strings.Count(string(b), "\n") != maxIDs {
+		t.Errorf("the file has %d lines, %v", strings.Count(string(b), "\n"), err)
+	}
+}
+
+func TestRunIDsWithoutAPlaceLiveInMemory(t *testing.T) {
+	for _, dir := range []string{"", "/no/such/directory"} {
+		ids, err := openRunIDs(dir)
+		if err == nil {
+			t.Errorf("no error for %q", dir)
+		}
+		if err := ids.add("x"); err != nil || !ids.has("x") || ids.has("y") {
+			t.Errorf("%q: %v", dir, err)
+		}
+		ids.close()
+	}
+}
