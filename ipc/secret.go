@@ -19,3 +19,23 @@ func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`
 
 // Reveal returns the secret itself.
 func (s Secret) Reveal() string { return string(s) }
+
+// What holds a secret prints its name only. Left to itself, fmt prints what a
+// nested pointer points to under %s or %d, and asks no method of the fields.
+
+// Format keeps ScramSalt from being printed.
+func (ConfigBegin) Format(s fmt.State, _ rune) { hide(s, "ConfigBegin") }
+
+// Format keeps Password from being printed.
+func (ConfigUser) Format(s fmt.State, _ rune) { hide(s, "ConfigUser") }
+
+// Format keeps Key from being printed.
+func (LeaseOpened) Format(s fmt.State, _ rune) { hide(s, "LeaseOpened") }
+
+// Format keeps Key from being printed.
+func (CancelRequest) Format(s fmt.State, _ rune) { hide(s, "CancelRequest") }
+
+// Format keeps Key from being printed.
+func (CancelForward) Format(s fmt.State, _ rune) { hide(s, "CancelForward") }
+
+func hide(s fmt.State, name string) { fmt.Fprint(s, name, redacted) }

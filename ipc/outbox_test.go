@@ -1,0 +1,249 @@
+package ipc
+
+import (
+	"errors"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+// never is a stall limit that no test reaches; limit bounds every wait.
+const (
+	never = time.Hour
+	limit = 30 * time.Second
+)
+
+// idleOutbox is an Outbox whose writer doesn't run: its queue can be looked at.
+func idleOutbox(t *testing.T, size int) *Outbox {
+	t.Helper()
+	c, _ := link(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	return &Outbox{conn: c, limit: size, stall: never, wake: make(chan struct{}, 1), done: make(chan struct{})}
+}
+
+func queued(o *Outbox) []Message {
+	var all []Message
+	for _, q := range o.queue {
+		all = append(all, q.m)
+	}
+	return all
+}
+
+func awaitDone(t *testing.T, o *Outbox) {
+	t.Helper()
+	select {
+	case <-o.Done():
+	case <-time.After(limit):
+		t.Fatal("the writer didn't end")
+	}
+}
+
+// watchedFD returns a descriptor to send and a function that reports whether all
+// copies of it are closed.
+func watchedFD(t *testing.T) (int, func() bool) {
+	t.Helper()
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(p[0]) })
+	return p[1], func() bool {
+		n, err := unix.Read(p[0], make([]byte, 1))
+		return n == 0 && err == nil
+	}
+}
+
+func TestOutboxKeepsTheOrder(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	a, b := connPair(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	o := NewOutbox(a, 1000, never, func(err error) { t.Error(err) })
+	for id := range uint64(500) {
+		if err := o.Send(&ReclaimCancel{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id := range uint64(500) {
+		env, err := b.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(&ReclaimCancel{ID: id}, env.Message); diff != "" {
+			t.Fatal(diff)
+		}
+	}
+	o.Close()
+	awaitDone(t, o)
+}
+
+func TestOutboxNeverBlocksAndIsBounded(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	c, _ := link(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	failed := make(chan error, 2)
+	o := NewOutbox(c, 10, never, func(err error) { failed <- err })
+	// The peer never reads: 20000 messages are more than socket and queue hold.
+	full := 0
+	for id := range uint64(20000) {
+		switch err := o.Send(&ReclaimCancel{ID: id}); {
+		case errors.Is(err, ErrQueueFull):
+			full++
+		case err != nil:
+			t.Fatal(err)
+		}
+		if n := o.Len(); n > 10 {
+			t.Fatalf("%d messages wait, the limit is 10", n)
+		}
+	}
+	if full == 0 {
+		t.Error("the queue was never full")
+	}
+	c.Close()
+	awaitDone(t, o)
+	if err := <-failed; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("error %v, want that of a closed Conn", err)
+	}
+	if err := o.Send(&ReclaimCancel{}); err != nil || o.Len() != 0 {
+		t.Errorf("after the end: error %v, %d wait", err, o.Len())
+	}
+	if len(failed) > 0 {
+		t.Errorf("fail was called twice: %v", <-failed)
+	}
+}
+
+func TestOutboxEndsWhenThePeerStalls(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	c, _ := link(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	failed := make(chan error, 1)
+	o := NewOutbox(c, 20000, 20*time.Millisecond, func(err error) { failed <- err })
+	for id := range uint64(20000) {
+		if err := o.Send(&ReclaimCancel{ID: id}); err != nil {
+			break
+		}
+	}
+	awaitDone(t, o)
+	if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("error %v, want a time-out", err)
+	}
+	if o.Len() != 0 {
+		t.Errorf("%d messages still wait", o.Len())
+	}
+}
+
+func TestOutboxEndsWhenThePeerIsGone(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	a, b := connPair(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	failed := make(chan error, 1)
+	o := NewOutbox(a, 10, never, func(err error) { failed <- err })
+	b.Close()
+	if err := o.Send(&ReclaimCancel{}); err != nil {
+		t.Fatal(err)
+	}
+	awaitDone(t, o)
+	if err := <-failed; !errors.Is(err, unix.EPIPE) {
+		t.Errorf("error %v, want EPIPE", err)
+	}
+}
+
+func TestOutboxCloseEndsAnIdleWriter(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	c, _ := link(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	o := NewOutbox(c, 10, never, func(err error) { t.Error(err) })
+	o.Close()
+	o.Close()
+	awaitDone(t, o)
+	if err := c.Send(&ReclaimCancel{}); err != nil {
+		t.Errorf("the Conn was closed too: %v", err)
+	}
+}
+
+func TestOutboxLeavesNoDeadlineBehind(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	a, b := connPair(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	const stall = time.Second // long enough for one write on a busy machine
+	o := NewOutbox(a, 10, stall, func(err error) { t.Error(err) })
+	if err := o.Send(&ReclaimCancel{ID: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Receive(); err != nil {
+		t.Fatal(err)
+	}
+	o.Close()
+	awaitDone(t, o)
+	<-time.After(stall + stall/10) // the deadline of the write passes
+	if err := a.Send(&ReclaimCancel{ID: 2}); err != nil {
+		t.Errorf("a later Send: %v", err)
+	}
+}
+
+func TestOutboxReplacesAnOlderSnapshot(t *testing.T) {
+	o := idleOutbox(t, 4)
+	for _, m := range []Message{
+		&ServerState{Gen: 1}, &ReclaimCancel{ID: 1}, &ServerState{Gen: 2}, &Fence{Epoch: 3},
+		&Ping{ID: 1}, &ServerState{Gen: 3}, &ReclaimCancel{ID: 2}, &Ping{ID: 2}, &ServerState{Gen: 4},
+	} {
+		err := o.Send(m)
+		if mark, ok := m.(*ReclaimCancel); ok && mark.ID == 2 {
+			if !errors.Is(err, ErrQueueFull) {
+				t.Errorf("fifth message: error %v", err)
+			}
+		} else if err != nil {
+			t.Errorf("%+v: %v", m, err)
+		}
+	}
+	want := []Message{&ReclaimCancel{ID: 1}, &Fence{Epoch: 3}, &Ping{ID: 2}, &ServerState{Gen: 4}}
+	if diff := cmp.Diff(want, queued(o)); diff != "" {
+		t.Errorf("queue (-want +got):\n%s", diff)
+	}
+}
+
+func TestOutboxClosesTheDescriptorsOfWhatItDrops(t *testing.T) {
+	o := idleOutbox(t, 1)
+	waits, waitsClosed := watchedFD(t)
+	if err := o.Send(&NewClient{ID: 1}, waits); err != nil {
+		t.Fatal(err)
+	}
+	full, fullClosed := watchedFD(t)
+	if err := o.Send(&NewClient{ID: 2}, full); !errors.Is(err, ErrQueueFull) {
+		t.Errorf("error %v, want ErrQueueFull", err)
+	}
+	if !fullClosed() {
+		t.Error("the descriptor of a refused message is open")
+	}
+	if waitsClosed() {
+		t.Error("the descriptor of a queued message is closed")
+	}
+	o.Close()
+	if !waitsClosed() {
+		t.Error("the descriptor of a dropped message is open")
+	}
+	late, lateClosed := watchedFD(t)
+	if err := o.Send(&NewClient{ID: 3}, late); err != nil || !lateClosed() {
+		t.Errorf("after Close: error %v, the descriptor is open", err)
+	}
+}
+
+func TestOutboxClosesItsCopyOfADescriptorAfterTheWrite(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	a, b := connPair(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	o := NewOutbox(a, 10, never, func(err error) { t.Error(err) })
+	fd, closed := watchedFD(t)
+	if err := o.Send(&NewClient{ID: 1}, fd); err != nil {
+		t.Fatal(err)
+	}
+	env, err := b.Receive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Close()
+	awaitDone(t, o)
+	if closed() {
+		t.Error("the receiver's copy is closed")
+	}
+	env.CloseFDs()
+	if !closed() {
+		t.Error("a copy is still open")
+	}
+}
