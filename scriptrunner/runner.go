@@ -121,6 +121,7 @@ func (r *runner) onStop() {
 	r.stopping = true
 	if r.run != nil {
 		r.log.Info("stopping when the run has ended", "run_id", r.run.id, "hook", r.run.hook)
+		r.status()
 	}
 }
 
@@ -177,6 +178,8 @@ func (r *runner) status() {
 		return
 	}
 	switch {
+	case r.run != nil && r.stopping:
+		r.o.Status(fmt.Sprintf("Stopping when %s has ended, run %s", r.run.hook, r.run.id))
 	case r.run != nil:
 		r.o.Status(fmt.Sprintf("Running %s, run %s", r.run.hook, r.run.id))
 	case r.link == nil:
