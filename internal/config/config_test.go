@@ -273,6 +273,8 @@ func TestSecretShowsItselfToNobody(t *testing.T) {
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "secret", s, "all", c)
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "secret", s, "all", c)
 	all := fmt.Sprintf("%s %v %+v %#v %q %s %s", s, c, c, c, s, encoded, log.String())
+	key := &MasterKey{root: s}
+	all += fmt.Sprintf("%v %+v %#v %s", key, key, key, key)
 	if strings.Contains(all, "hunter2") {
 		t.Errorf("the secret is in %s", all)
 	}

@@ -147,19 +147,16 @@ func FindLimit(limits []Limit, database, user string) int {
 		if !l.covers(database, user) {
 			continue
 		}
-		if best < 0 || l.preferredTo(limits[best], database, user) {
+		if best < 0 || l.preferredTo(limits[best]) {
 			best = i
 		}
 	}
 	return best
 }
 
-// preferredTo says whether l, which covers the pair too, replaces the rule kept so far.
-func (l Limit) preferredTo(kept Limit, database, user string) bool {
-	exact := kept.User == user && (kept.Database == database || slices.Contains(kept.Aliases, database))
-	if exact {
-		return false
-	}
+// preferredTo says whether l, which covers the same pair, replaces the rule kept so far; it never
+// replaces an exact one.
+func (l Limit) preferredTo(kept Limit) bool {
 	return (kept.User == All && l.User != All) || (kept.Database == All && l.Database != All)
 }
 

@@ -86,7 +86,7 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
-	return p.Masked(), nil
+	return p, nil
 }
 
 // Contains says whether the rule's address covers a client's. A client on a Unix socket has none,

@@ -37,6 +37,12 @@ type MasterKey struct {
 	root Secret // rootSize bytes
 }
 
+// String returns a fixed mask: fmt would print the content of an unexported field.
+func (k *MasterKey) String() string { return Redacted }
+
+// GoString returns a fixed mask, for %#v.
+func (k *MasterKey) GoString() string { return Redacted }
+
 // NewMasterKey derives the key from a passphrase and a salt of 16 bytes.
 func NewMasterKey(passphrase Secret, salt []byte) (*MasterKey, error) {
 	if len(salt) != saltSize {
@@ -136,12 +142,8 @@ func LoadMasterKey(path string) (*MasterKey, error) {
 }
 
 func readMasterKey(path string) ([][]byte, error) {
-	dir, err := os.Stat(filepath.Dir(path))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w; create one with pgagroal-admin master-key", errMasterKey, err)
-	}
-	if mode := dir.Mode(); !mode.IsDir() || mode.Perm()&0o077 != 0 || mode.Perm()&0o700 == 0 {
-		return nil, fmt.Errorf("%w: %s has mode %#o; chmod 0700 it", errMasterKey, filepath.Dir(path), mode.Perm())
+	if err := privateDirectory(filepath.Dir(path)); err != nil {
+		return nil, err
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -163,11 +165,26 @@ func readMasterKey(path string) ([][]byte, error) {
 	return bytes.Split(data[:n], []byte("\n")), nil
 }
 
+// privateDirectory refuses a directory that others than its owner have rights on.
+func privateDirectory(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("%w: %w; create one with pgagroal-admin master-key", errMasterKey, err)
+	}
+	if mode := info.Mode(); !mode.IsDir() || mode.Perm()&0o077 != 0 || mode.Perm()&0o700 == 0 {
+		return fmt.Errorf("%w: %s has mode %#o; chmod 0700 it", errMasterKey, dir, mode.Perm())
+	}
+	return nil
+}
+
 // WriteMasterKey creates the master key file at path, with a fresh salt, and its directory.
 // It never replaces one: every entry made with it would be lost.
 func WriteMasterKey(path string, passphrase Secret) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("create the master key: %w", err)
+	}
+	if err := privateDirectory(filepath.Dir(path)); err != nil {
+		return err
 	}
 	salt := make([]byte, saltSize)
 	rand.Read(salt)

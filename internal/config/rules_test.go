@@ -55,6 +55,7 @@ func TestHBANetworksAreNotRounded(t *testing.T) {
 		{"2001:db8::/33", "2001:db8:7fff::1", true},
 		{"127.0.0.1/32", "::ffff:127.0.0.1", true},
 		{"::ffff:10.0.0.0/104", "10.1.2.3", true},
+		{"::ffff:10.0.0.0/104", "11.1.2.3", false},
 		{"fe80::/10", "fe80::1%eth0", true},
 		{"all", "192.0.2.1", true},
 		{"all", "", true},

@@ -27,7 +27,7 @@ func CheckScript(path string, uid uint32, gids []uint32) error {
 		return fmt.Errorf("the script can't be used: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("the script %s is not a regular file", path)
+		return fmt.Errorf("the script %s is not a regular file; name one", path)
 	}
 	if err := ownedSafely(real, info, uid, gids); err != nil {
 		return err

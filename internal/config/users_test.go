@@ -207,6 +207,17 @@ func TestWriteMasterKeyNeverReplacesOne(t *testing.T) {
 	}
 }
 
+func TestMasterKeyIsNotWrittenWhereItCouldNotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	chmod(t, dir, 0o755)
+	if err := WriteMasterKey(filepath.Join(dir, "master.key"), "a passphrase"); !errors.Is(err, errMasterKey) {
+		t.Errorf("in a directory that others can enter: %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
 func TestMasterKeyPathFollowsHome(t *testing.T) {
 	t.Setenv("HOME", "/home/somebody")
 	if p, err := MasterKeyPath(); err != nil || p != "/home/somebody/.pgagroal/master.key" {

@@ -45,7 +45,7 @@ func (r Row) parseEnum(text string) (any, error) {
 		word = w
 	}
 	if !slices.Contains(r.Values, word) {
-		return nil, fmt.Errorf("%q is not one of %s", text, strings.Join(r.Values, ", "))
+		return nil, fmt.Errorf("%q is not known; write one of %s", text, strings.Join(r.Values, ", "))
 	}
 	return word, nil
 }
@@ -57,13 +57,13 @@ func parseBool(text string) (any, error) {
 	case "off", "no", "false", "0":
 		return false, nil
 	}
-	return nil, fmt.Errorf("%q is neither on nor off", text)
+	return nil, fmt.Errorf("%q is neither on nor off; write one of them", text)
 }
 
 func (r Row) parseInt(text string) (any, error) {
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil {
-		return nil, fmt.Errorf("%q is not a whole number", text)
+		return nil, fmt.Errorf("%q is not a whole number; write digits", text)
 	}
 	return r.bound(n, strconv.FormatInt)
 }
@@ -73,9 +73,9 @@ func (r Row) bound(n int64, show func(int64, int) string) (any, error) {
 	upper := r.upper()
 	switch {
 	case n < r.Min:
-		return r.Min, fmt.Errorf("%s is %w: the least is %s", show(n, 10), errRange, show(r.Min, 10))
+		return r.Min, fmt.Errorf("%s is %w; the least is %s", show(n, 10), errRange, show(r.Min, 10))
 	case n > upper:
-		return upper, fmt.Errorf("%s is %w: the most is %s", show(n, 10), errRange, show(upper, 10))
+		return upper, fmt.Errorf("%s is %w; the most is %s", show(n, 10), errRange, show(upper, 10))
 	}
 	return n, nil
 }
@@ -101,7 +101,7 @@ func (r Row) parseSize(text string) (any, error) {
 	}[unit]
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if !ok || err != nil || n > math.MaxInt64/factor {
-		return nil, fmt.Errorf("%q is not a size such as 1048576, 1024K or 1M", text)
+		return nil, fmt.Errorf("%q is not a size; write one such as 1048576, 1024K or 1M", text)
 	}
 	return r.bound(n*factor, strconv.FormatInt)
 }
@@ -118,11 +118,11 @@ func (r Row) parseDuration(text string) (any, error) {
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if !ok || err != nil || n > math.MaxInt64/int64(unit) {
-		return nil, fmt.Errorf("%q is not a duration such as %s", text, r.exampleDuration())
+		return nil, fmt.Errorf("%q is not a duration; write one such as %s", text, r.exampleDuration())
 	}
 	d := time.Duration(n) * unit
 	if least := time.Duration(r.Min) * time.Millisecond; d < least {
-		return least, fmt.Errorf("%s is %w: the least is %s", text, errRange, formatDuration(least))
+		return least, fmt.Errorf("%s is %w; the least is %s", text, errRange, formatDuration(least))
 	}
 	return d, nil
 }
@@ -138,7 +138,7 @@ func (r Row) exampleDuration() string {
 func (r Row) parseCount(text string) (any, error) {
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil {
-		return nil, fmt.Errorf("%q is not a whole number", text)
+		return nil, fmt.Errorf("%q is not a whole number; write digits", text)
 	}
 	if r.Kind == Seconds {
 		return time.Duration(max(n, 0)) * time.Second, nil
