@@ -1,0 +1,419 @@
+package reactor
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const generous = 10 * time.Second
+
+// recorder is a Handler that notes what it is told.
+type recorder struct {
+	got      bytes.Buffer
+	ended    chan error
+	flushed  chan struct{}
+	received func(b []byte)
+}
+
+func newRecorder() *recorder {
+	return &recorder{ended: make(chan error, 10), flushed: make(chan struct{}, 10)}
+}
+
+func (r *recorder) Received(b []byte) {
+	r.got.Write(b)
+	if r.received != nil {
+		r.received(b)
+	}
+}
+func (r *recorder) Ended(err error) { r.ended <- err }
+func (r *recorder) Flushed()        { r.flushed <- struct{}{} }
+
+// rig is a loop that runs, with helpers to act on its goroutine.
+type rig struct {
+	t    *testing.T
+	loop *Loop
+	done chan struct{}
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	l, err := New("auto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, loop: l, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		l.Run()
+	}()
+	t.Cleanup(func() {
+		l.Stop()
+		r.wait(r.done, "the loop to stop")
+	})
+	return r
+}
+
+func (r *rig) wait(ch <-chan struct{}, what string) {
+	r.t.Helper()
+	select {
+	case <-ch:
+	case <-time.After(generous):
+		r.t.Fatalf("waited in vain for %s", what)
+	}
+}
+
+// do runs f on the loop's goroutine and waits for it.
+func (r *rig) do(f func()) {
+	r.t.Helper()
+	ch := make(chan struct{})
+	r.loop.Post(func() {
+		defer close(ch)
+		f()
+	})
+	r.wait(ch, "a posted function")
+}
+
+// pair returns a connection of the loop and the descriptor of its peer.
+func (r *rig) pair(h Handler) (*Conn, int) {
+	r.t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := unix.SetNonblock(fds[1], false); err != nil {
+		r.t.Fatal(err)
+	}
+	var c *Conn
+	r.do(func() { c, err = r.loop.Add(fds[0], h) })
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return c, fds[1]
+}
+
+func (r *rig) ended(h *recorder) error {
+	r.t.Helper()
+	select {
+	case err := <-h.ended:
+		return err
+	case <-time.After(generous):
+		r.t.Fatal("the end of the connection wasn't told")
+		return nil
+	}
+}
+
+func mustWrite(t *testing.T, fd int, b []byte) {
+	t.Helper()
+	if n, err := unix.Write(fd, b); err != nil || n != len(b) {
+		t.Fatalf("wrote %d of %d: %v", n, len(b), err)
+	}
+}
+
+func TestBytesArriveAndAnOrderlyEndIsTold(t *testing.T) {
+	r := newRig(t)
+	h := newRecorder()
+	c, peer := r.pair(h)
+	r.do(c.Resume)
+	mustWrite(t, peer, []byte("hello"))
+	unix.Close(peer)
+	if err := r.ended(h); err != nil {
+		t.Errorf("orderly end told as %v", err)
+	}
+	r.do(func() {
+		if h.got.String() != "hello" {
+			t.Errorf("got %q", h.got.String())
+		}
+		c.Close()
+	})
+}
+
+func TestPausedConnectionLeavesBytesInTheKernel(t *testing.T) {
+	r := newRig(t)
+	h := newRecorder()
+	c, peer := r.pair(h)
+	mustWrite(t, peer, []byte("early"))
+	// A second connection that is served shows that the loop has had its turns.
+	h2 := newRecorder()
+	seen := make(chan struct{}, 1)
+	h2.received = func([]byte) { seen <- struct{}{} }
+	c2, peer2 := r.pair(h2)
+	r.do(c2.Resume)
+	mustWrite(t, peer2, []byte("x"))
+	r.wait(seen, "the second connection")
+	r.do(func() {
+		if h.got.Len() != 0 {
+			t.Errorf("a paused connection handed over %q", h.got.String())
+		}
+	})
+	got := make(chan struct{}, 1)
+	r.do(func() {
+		h.received = func([]byte) { got <- struct{}{} }
+		c.Resume()
+	})
+	r.wait(got, "the bytes after Resume")
+	unix.Close(peer)
+	unix.Close(peer2)
+}
+
+func TestEndIsNotToldWhilePausedAndBytesComeFirst(t *testing.T) {
+	r := newRig(t)
+	h := newRecorder()
+	c, peer := r.pair(h)
+	mustWrite(t, peer, []byte("last words"))
+	unix.Close(peer)
+	r.do(c.Resume)
+	if err := r.ended(h); err != nil {
+		t.Errorf("end told as %v", err)
+	}
+	r.do(func() {
+		if h.got.String() != "last words" {
+			t.Errorf("got %q before the end", h.got.String())
+		}
+		c.Close()
+	})
+}
+
+func TestWatchTellsThatThePeerHasGone(t *testing.T) {
+	r := newRig(t)
+	h := newRecorder()
+	c, peer := r.pair(h)
+	r.do(c.Watch)
+	unix.Close(peer)
+	if err := r.ended(h); !errors.Is(err, ErrGone) {
+		t.Errorf("told %v", err)
+	}
+	r.do(c.Close)
+}
+
+// What the kernel doesn't take waits in order, and Flushed says when it is gone.
+func TestSlowReaderGetsEverythingInOrder(t *testing.T) {
+	r := newRig(t)
+	h := newRecorder()
+	c, peer := r.pair(h)
+	var want bytes.Buffer
+	for i := range 64 {
+		want.Write(bytes.Repeat([]byte{byte(i)}, 64<<10))
+	}
+	r.do(func() {
+		for b := want.Bytes(); len(b) > 0; b = b[64<<10:] {
+			c.Send(b[:64<<10])
+		}
+		if c.Queued() == 0 {
+			t.Error("4 MiB fitted into the socket: the test tests nothing")
+		}
+	})
+	var got bytes.Buffer
+	buf := make([]byte, 100_000)
+	for got.Len() < want.Len() {
+		n, err := unix.Read(peer, buf)
+		if err != nil || n == 0 {
+			t.Fatalf("read %d: %v", n, err)
+		}
+		got.Write(buf[:n])
+	}
+	if !bytes.Equal(got.Bytes(), want.Bytes()) {
+		t.Error("bytes were lost, doubled or reordered")
+	}
+	r.wait(h.flushed, "Flushed")
+	r.do(c.Close)
+	unix.Close(peer)
+}
+
+func TestAbortDropsWhatTheKernelHasQueued(t *testing.T) {
+	r := newRig(t)
+	h := newRecorder()
+	ln, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ln)
+	// A small window leaves most of what is sent in our own kernel queue.
+	_ = unix.SetsockoptInt(ln, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
+	if err := unix.Bind(ln, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(ln, 1); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := unix.Getsockname(ln)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(fd, sa); err != nil {
+		t.Fatal(err)
+	}
+	peer, _, err := unix.Accept(ln)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(peer)
+	_ = unix.SetNonblock(fd, true)
+	sent := 0
+	r.do(func() {
+		c, err := r.loop.Add(fd, h)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		chunk := make([]byte, 64<<10)
+		for c.Queued() == 0 {
+			c.Send(chunk)
+			sent += len(chunk)
+		}
+		c.Abort()
+	})
+	total := 0
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := unix.Read(peer, buf)
+		total += max(n, 0)
+		if err != nil {
+			if !errors.Is(err, unix.ECONNRESET) {
+				t.Errorf("peer saw %v, not a reset", err)
+			}
+			break
+		}
+		if n == 0 {
+			t.Error("peer saw an orderly end")
+			break
+		}
+	}
+	if total >= sent/2 {
+		t.Errorf("%d of %d bytes were delivered after the abort", total, sent)
+	}
+}
+
+func TestSendToABrokenConnectionEndsIt(t *testing.T) {
+	r := newRig(t)
+	h := newRecorder()
+	c, peer := r.pair(h)
+	unix.Close(peer)
+	r.do(func() { c.Send([]byte("anybody?")) })
+	if err := r.ended(h); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("told %v", err)
+	}
+	r.do(c.Close)
+}
+
+func TestTimersRunInOrderAndStoppedOnesDoNot(t *testing.T) {
+	r := newRig(t)
+	var order []int
+	done := make(chan struct{})
+	r.do(func() {
+		r.loop.After(30*time.Millisecond, func() { order = append(order, 3); close(done) })
+		r.loop.After(10*time.Millisecond, func() { order = append(order, 1) })
+		stopped := r.loop.After(15*time.Millisecond, func() { order = append(order, 99) })
+		r.loop.After(20*time.Millisecond, func() { order = append(order, 2) })
+		stopped.Stop()
+		stopped.Stop()
+		var none *Timer
+		none.Stop()
+	})
+	r.wait(done, "the last timer")
+	r.do(func() {
+		if len(order) != 3 || order[0] != 1 || order[1] != 2 || order[2] != 3 {
+			t.Errorf("order %v", order)
+		}
+	})
+}
+
+// A handler may close its own connection, or the other one of the same turn.
+func TestHandlersMayCloseConnectionsOfTheSameTurn(t *testing.T) {
+	r := newRig(t)
+	h1, h2 := newRecorder(), newRecorder()
+	c1, p1 := r.pair(h1)
+	c2, p2 := r.pair(h2)
+	closed := make(chan struct{}, 2)
+	kill := func([]byte) {
+		c1.Close()
+		c2.Close()
+		closed <- struct{}{}
+	}
+	h1.received, h2.received = kill, kill
+	mustWrite(t, p1, []byte("a"))
+	mustWrite(t, p2, []byte("b"))
+	r.do(func() {
+		c1.Resume()
+		c2.Resume()
+	})
+	r.wait(closed, "the first handler")
+	r.do(func() {
+		if len(closed) != 0 {
+			t.Error("a closed connection was served")
+		}
+	})
+	unix.Close(p1)
+	unix.Close(p2)
+}
+
+// echo is the hot path in miniature: bytes in, bytes out.
+type echo struct{ c *Conn }
+
+func (e *echo) Received(b []byte) { e.c.Send(b) }
+func (e *echo) Ended(error)       {}
+func (e *echo) Flushed()          {}
+
+func TestMovingBytesAllocatesNothing(t *testing.T) {
+	l, err := New("auto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[1])
+	e := &echo{}
+	if e.c, err = l.Add(fds[0], e); err != nil {
+		t.Fatal(err)
+	}
+	e.c.Resume()
+	msg, buf := []byte("Q\x00\x00\x00\x0dSELECT 1\x00"), make([]byte, 100)
+	n := testing.AllocsPerRun(1000, func() {
+		_, _ = unix.Write(fds[1], msg)
+		l.drv.turn(l.limit())
+		if k, err := unix.Read(fds[1], buf); err != nil || k != len(msg) {
+			t.Fatalf("echoed %d: %v", k, err)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations for one message", n)
+	}
+	l.drv.close()
+}
+
+func BenchmarkEcho(b *testing.B) {
+	l, err := New("auto")
+	if err != nil {
+		b.Fatal(err)
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer unix.Close(fds[1])
+	e := &echo{}
+	if e.c, err = l.Add(fds[0], e); err != nil {
+		b.Fatal(err)
+	}
+	e.c.Resume()
+	msg, buf := make([]byte, 100), make([]byte, 100)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = unix.Write(fds[1], msg)
+		l.drv.turn(l.limit())
+		_, _ = unix.Read(fds[1], buf)
+	}
+	l.drv.close()
+}
