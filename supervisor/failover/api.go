@@ -207,9 +207,12 @@ func (s Status) Line() string {
 		line += ", no primary"
 	}
 	if s.Held {
-		line += ", logins held: " + s.Reason
+		line += ", logins held"
 	}
-	if n := len(s.Alarms); n > 0 {
+	if s.Phase != PhaseOpen.String() {
+		line += ": " + s.Reason
+	}
+	if n := len(s.Alarms); n > 0 && s.Alarms[n-1].Name != alarmHeld {
 		line += ", alarm: " + s.Alarms[n-1].Text
 	}
 	return line

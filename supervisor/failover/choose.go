@@ -208,7 +208,7 @@ func (m *Machine) sampledEnough(order []entrant) bool {
 		return true
 	}
 	for i, s := range m.servers {
-		if i != m.primary && s.state != Failed && !s.fresh(m.since) {
+		if i != m.primary && !s.excluded && !s.fresh(m.since) {
 			return false
 		}
 	}

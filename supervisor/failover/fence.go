@@ -62,6 +62,9 @@ func (m *Machine) afterFence() {
 		m.finishSwitch(f)
 	case f.hold == holdDemoted && !m.verified && m.primary >= 0:
 		m.enter(PhaseVerifying, "it answers, still in recovery")
+	case f.hold == holdDemoted && m.adoptable() >= 0:
+		i := m.adoptable()
+		m.adopt(i, "writable on a higher timeline while "+m.nameOf(m.primary)+" is in recovery")
 	case f.hold != holdNone:
 		why := m.why
 		if f.hold == holdNoPrimary {

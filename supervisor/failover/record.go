@@ -245,6 +245,9 @@ func (m *Machine) restoreRun(r *Record) {
 	m.notifyOld = m.indexOf(r.Old)
 	m.notifyOwed = r.Notify && m.notifyOld >= 0
 	m.notifyDue = m.now
+	if m.notifyOwed {
+		m.recheckAll()
+	}
 	h, next, id, why := holdOf(r.Hold), -1, "", "as recorded: "+r.Hold
 	if run := r.Run; run != nil && run.Hook == HookFailover {
 		next, id, why = m.indexOf(run.New), run.ID, run.Why
@@ -255,6 +258,7 @@ func (m *Machine) restoreRun(r *Record) {
 			next, h = -1, holdNoCandidate
 		}
 	} else if run != nil {
+		m.recheckAll()
 		m.raise("notify", "the supervisor ended during the notify script, its outcome is unknown")
 	}
 	if h == holdNone {

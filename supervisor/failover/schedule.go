@@ -67,6 +67,9 @@ func (m *Machine) probeEvery(i int) (time.Duration, bool) {
 // watched says that a server is probed while the primary is open, because its state may mend or get worse.
 func (m *Machine) watched(i int) bool {
 	s := m.servers[i]
+	if s.noAddress || m.servers[m.primary].qual == NotWritable {
+		return true
+	}
 	if s.last == SawAlive {
 		return false // probes can't tell anything more
 	}

@@ -22,6 +22,8 @@ type server struct {
 	inflight uint64 // id of the probe under way, 0 none
 	asked    time.Duration
 	wanted   bool // one probe soon
+	// noAddress: its name could not be resolved the last time.
+	noAddress bool
 
 	last        Outcome // of the latest probe, 0 before the first
 	code        string
@@ -101,11 +103,14 @@ func (m *Machine) onProbeDone(ev ProbeDone) {
 	s := m.servers[ev.Server]
 	s.inflight, s.lastEnded = 0, m.now
 	if ev.Outcome == SawNoAddress {
-		s.code = ev.Code
+		s.noAddress = true
 		m.raise("address", fmt.Sprintf("the address of %s can't be resolved", s.cfg.Name))
 		return // never a reason, neither for nor against
 	}
-	m.clear("address")
+	if s.noAddress {
+		s.noAddress = false
+		m.clear("address")
+	}
 	s.last, s.code, s.lastStarted = ev.Outcome, ev.Code, ev.Started
 	if ev.Started == 0 || ev.Started > m.now {
 		s.lastStarted = s.asked

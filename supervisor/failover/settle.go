@@ -106,7 +106,7 @@ func (m *Machine) settle() {
 			m.settleOn(next, "the candidate is out of recovery on a higher timeline")
 			return
 		}
-		if oldBack && m.onRecorded(old) && m.blocker == "" && n.last == SawStandby && n.fresh(m.since) {
+		if oldBack && m.onRecorded(old) && m.blocker == "" && n.last == SawStandby && n.fresh(max(m.since, old.lastStarted)) {
 			m.settleBack("writable on its recorded timeline, and the candidate is still in recovery")
 			return
 		}

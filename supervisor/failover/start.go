@@ -115,7 +115,12 @@ func (m *Machine) reportForeign() {
 		}
 		if m.cfg.Validate == ValidationOn {
 			m.become(i, Failed, Plain, "another system identifier, and startup_validation is on")
-		} else if m.cfg.Validate == ValidationTry {
+			continue
+		}
+		if s.state != Failed {
+			m.become(i, NotInit, Plain, "another system identifier")
+		}
+		if m.cfg.Validate == ValidationTry {
 			m.logOnce("foreign "+s.cfg.Name, Warn, "the server has another system identifier than the primary",
 				Attr{"server", s.cfg.Name}, Attr{"system", fmt.Sprint(s.system)}, Attr{"primary's", fmt.Sprint(m.system)})
 		}

@@ -8,6 +8,8 @@ type alarm struct {
 	since time.Duration
 }
 
+const alarmHeld = "held"
+
 // raise shows a condition until it is cleared; the same text twice is one alarm.
 func (m *Machine) raise(name, text string) {
 	for i := range m.alarms {
@@ -18,7 +20,9 @@ func (m *Machine) raise(name, text string) {
 	}
 	m.alarms = append(m.alarms, alarm{name, text, m.now})
 	m.changes++
-	m.log(Error, "alarm", Attr{"alarm", name}, Attr{"text", text})
+	if name != alarmHeld { // a hold has its own line
+		m.log(Error, "alarm", Attr{"alarm", name}, Attr{"text", text})
+	}
 }
 
 func (m *Machine) clear(name string) {
@@ -45,7 +49,7 @@ func (m *Machine) evaluateAlarms() {
 	if len(m.servers) == 0 {
 		return
 	}
-	m.set(m.phase == PhaseHeld, "held", m.reason)
+	m.set(m.phase == PhaseHeld, alarmHeld, m.reason)
 	m.set(m.phase != PhaseStarting && m.isolated(), "isolated", "no server answers and none refuses: the network, or this host, is cut off")
 	m.set(m.phase == PhaseVerifying && m.now >= m.since+m.cfg.VerifyTimeout, "not_writable",
 		m.nameOf(m.verifying())+" is recorded as the primary but is not out of recovery")

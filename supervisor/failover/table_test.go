@@ -19,8 +19,25 @@ func TestTableIsComplete(t *testing.T) {
 // TestEveryEventHasItsKind: a new event type without a row would be dropped silently.
 func TestEveryEventHasItsKind(t *testing.T) {
 	events := []Event{
-		Started{}, Tick{}, ProbeDone{}, Hinted{}, LoginSeen{}, Activity{}, Fenced{}, RunStarted{}, RunEnded{}, RunLost{}, RunGroupEmpty{},
-		RunnerUp{}, RunnerDown{}, RunsAllowed{}, SaveDone{}, ClearServer{}, SwitchTo{}, Reload{}, Stopping{},
+		Started{},
+		Tick{},
+		ProbeDone{},
+		Hinted{},
+		LoginSeen{},
+		Activity{},
+		Fenced{},
+		RunStarted{},
+		RunEnded{},
+		RunLost{},
+		RunGroupEmpty{},
+		RunnerUp{},
+		RunnerDown{},
+		RunsAllowed{},
+		SaveDone{},
+		ClearServer{},
+		SwitchTo{},
+		Reload{},
+		Stopping{},
 	}
 	if len(events) != int(kinds) {
 		t.Fatalf("%d events, %d kinds", len(events), kinds)
@@ -36,8 +53,24 @@ func TestEveryEventHasItsKind(t *testing.T) {
 func TestEveryEventIsSafeInANewMachine(t *testing.T) {
 	m := New(Config{Enabled: true, Servers: []ServerConfig{{Name: "s1"}}}, nil, 0)
 	for _, ev := range []Event{
-		Tick{}, ProbeDone{}, Hinted{}, LoginSeen{}, Activity{}, Fenced{}, RunStarted{}, RunEnded{}, RunLost{}, RunGroupEmpty{},
-		RunnerUp{}, RunnerDown{}, RunsAllowed{}, SaveDone{}, ClearServer{}, SwitchTo{}, Reload{}, Stopping{},
+		Tick{},
+		ProbeDone{},
+		Hinted{},
+		LoginSeen{},
+		Activity{},
+		Fenced{},
+		RunStarted{},
+		RunEnded{},
+		RunLost{},
+		RunGroupEmpty{},
+		RunnerUp{},
+		RunnerDown{},
+		RunsAllowed{},
+		SaveDone{},
+		ClearServer{},
+		SwitchTo{},
+		Reload{},
+		Stopping{},
 	} {
 		m.Step(0, ev)
 		if m.phase != PhaseNew {

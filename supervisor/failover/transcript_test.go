@@ -92,6 +92,8 @@ func (p *player) command(f []string) {
 		for _, n := range strings.Split(plain[0], ",") {
 			p.node(n, plain[1], opt)
 		}
+	case "cluster":
+		p.cluster(int(p.num(plain[0])), opt)
 	case "script", "notify":
 		hook := HookFailover
 		if name == "notify" {
@@ -101,6 +103,25 @@ func (p *player) command(f []string) {
 	default:
 		p.act(name, plain, opt)
 	}
+}
+
+// cluster is the usual beginning, not shown: n servers, s1 the primary, and everything open after a second.
+func (p *player) cluster(n int, opt map[string]string) {
+	p.cfg.Enabled = true
+	for k := range opt {
+		if _, err := strconv.Atoi(k); err == nil {
+			delete(opt, k)
+		}
+	}
+	p.config(opt)
+	for i := range n {
+		p.server(fmt.Sprintf("s%d", i+1), map[string]string{})
+		*p.nod[i] = node{outcome: SawStandby, system: 7, timeline: 1, lsn: 0x200, receiver: ReceiverStreaming}
+	}
+	p.nod[0].outcome = SawPrimary
+	p.act("start", nil, nil)
+	p.w.run(time.Second)
+	p.w.out = nil
 }
 
 func (p *player) act(name string, plain []string, opt map[string]string) {

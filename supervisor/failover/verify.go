@@ -31,11 +31,16 @@ func (m *Machine) changePrimary(next int, verified bool, f fate, why string) {
 		q = Plain
 	}
 	m.become(next, Primary, q, why)
-	for i, s := range m.servers {
-		s.recheck = s.recheck || (i != next && s.state != Failed)
-	}
+	m.recheckAll()
 	if old >= 0 && old != next {
 		m.retire(old, f)
+	}
+}
+
+// recheckAll has every standby show that it follows the primary.
+func (m *Machine) recheckAll() {
+	for i, s := range m.servers {
+		s.recheck = s.recheck || (i != m.primary && s.state != Failed)
 	}
 }
 
@@ -202,7 +207,9 @@ func (m *Machine) evaluateNotify() {
 
 // notifyEnded logs and shows a failure, which changes nothing; then each standby is looked at.
 func (m *Machine) notifyEnded(r *run, ev RunEnded) {
-	if ev.Exit != 0 || ev.Signal != 0 || ev.TimedOut || ev.Refused != "" {
+	if r.stop {
+		m.log(Warn, "the notify script was stopped", Attr{"run", r.id}, Attr{"why", "its new primary is dead"})
+	} else if ev.Exit != 0 || ev.Signal != 0 || ev.TimedOut || ev.Refused != "" {
 		why := endText(ev)
 		m.log(Error, "the notify script failed", Attr{"run", r.id}, Attr{"why", why})
 		m.raise("notify", "the notify script failed: "+why)

@@ -173,7 +173,7 @@ func (w *world) execute(a Action) {
 	case Fence:
 		w.print("fence epoch=%d seq=%d", a.Epoch, a.Seq)
 		if !w.noFence {
-			w.push(10*time.Millisecond, Fenced{a.Epoch, a.Seq})
+			w.push(10*time.Millisecond, Fenced(a))
 		}
 	case StartRun:
 		w.print("run %s %s timeout=%v %s", a.Hook, strings.Join(a.Args, " "), a.Timeout, envText(a.Env))
