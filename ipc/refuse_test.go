@@ -189,7 +189,7 @@ var hostile = map[string][]byte{
 	"huge string":           append([]byte{0x81, 0xa5}, "error\xdb\xff\xff\xff\xff"...),
 	"huge bytes":            append([]byte{0x81, 0xa4}, "data\xc6\xff\xff\xff\xff"...),
 	"huge unknown array":    append([]byte{0x81, 0xa1}, "x\xdd\x7f\xff\xff\xff"...),
-	"deep nesting":          append([]byte{0x81, 0xa1, 'x'}, bytes.Repeat([]byte{0x91}, 60000)...),
+	"deep nesting":          append(append([]byte{0x81, 0xa1, 'x'}, bytes.Repeat([]byte{0x91}, 60000)...), 0xc0),
 	"wrong type":            append([]byte{0x81, 0xa7}, "results\xa1x"...),
 }
 

@@ -15,9 +15,9 @@ var (
 )
 
 // wellFormed checks that b is exactly one msgpack map with string keys, before
-// the decoder sees it. The decoder believes declared lengths: an array of 2^32
-// elements in a packet of six bytes would cost a hundred megabytes. Here every
-// length must be covered by bytes that are there.
+// the decoder sees it. The decoder believes declared lengths: for an array of
+// 2^32 structs in a packet of sixteen bytes it asks for all the memory at once,
+// and the process dies of it. Here every element must have its bytes.
 func wellFormed(b []byte) error {
 	if len(b) == 0 {
 		return errShort
