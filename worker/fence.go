@@ -17,11 +17,9 @@ import (
 // Fenced is on its way, nothing of ours reaches them any more: established
 // backends are reset with their queues dropped, connections that goroutines work
 // on are aborted, and those that a goroutine is about to hand over are refused
-// by their epoch.
+// when they arrive.
 func (w *worker) onFence(m *ipc.Fence) {
-	if m.Epoch > w.fenced.Load() {
-		w.fenced.Store(m.Epoch)
-	}
+	w.fenced = max(w.fenced, m.Epoch)
 	if w.servers.Epoch <= m.Epoch {
 		w.servers.Open = false
 	}
@@ -74,7 +72,7 @@ func (w *worker) onActivityRequest(m *ipc.ActivityRequest) {
 // hint tells the supervisor that something is wrong with a server. What happens
 // to connections of a fenced epoch is no news.
 func (w *worker) hint(server int, epoch uint64, kind ipc.HintKind, sqlstate, text string) {
-	if epoch <= w.fenced.Load() {
+	if epoch <= w.fenced {
 		return
 	}
 	w.send(&ipc.Hint{Server: server, Epoch: epoch, Kind: kind, SQLState: sqlstate, Text: text})

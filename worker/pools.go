@@ -153,7 +153,7 @@ func (w *worker) onLeaseGrant(m *ipc.LeaseGrant) {
 		return
 	}
 	wt.asked = false
-	if m.Epoch <= w.fenced.Load() {
+	if m.Epoch <= w.fenced {
 		w.returnLease(m.Lease)
 		w.ask(wt)
 		return
@@ -190,6 +190,8 @@ func (w *worker) onServerState(m *ipc.ServerState) {
 		}
 	}
 	if m.Open {
+		// A primary that answers again before anything was run keeps its epoch.
+		w.fenced = min(w.fenced, m.Epoch-1)
 		for _, wt := range w.waiters {
 			w.ask(wt)
 		}
@@ -219,7 +221,7 @@ func (w *worker) opened(o *opening, b *backend, err error) {
 // goes back.
 func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 	delete(w.outbounds, &o.outbound)
-	if err == nil && (b.epoch <= w.fenced.Load() || w.exit != 0) {
+	if err == nil && (o.isFenced() || w.exit != 0) {
 		err = errFenced
 		b.abandon()
 	}

@@ -41,8 +41,8 @@ type worker struct {
 	cfg     atomic.Pointer[config]
 	draft   *draft
 	servers ipc.ServerState
-	// fenced is the highest epoch that was fenced; set-up goroutines read it.
-	fenced atomic.Uint64
+	// fenced is the highest epoch that was fenced and not opened again.
+	fenced uint64
 
 	clients  map[uint64]*client // by the supervisor's id, from hand-over to end
 	sessions map[*session]struct{}
