@@ -1,0 +1,204 @@
+// Package contrib_test checks the files that packages install.
+package contrib_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// tool runs a program of systemd, which these tests can't do without.
+func tool(t *testing.T, name string, args ...string) (output string, err error) {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("%s is missing, so the units can't be checked; install systemd", name)
+	}
+	var out bytes.Buffer
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "SYSTEMD_LOG_LEVEL=info", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=", "LANG=C")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	return out.String(), err
+}
+
+var execStart = regexp.MustCompile(`(?m)^(ExecStart=)/usr/bin/pgagroal\S*`)
+
+// copied returns the units with programs that exist here, in a directory of
+// their own.
+func copied(t *testing.T) (units []string) {
+	t.Helper()
+	dir := t.TempDir()
+	files, err := filepath.Glob("systemd/*")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no units", err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(dir, filepath.Base(f))
+		if err := os.WriteFile(to, execStart.ReplaceAll(b, []byte("${1}/bin/true")), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		units = append(units, to)
+	}
+	return units
+}
+
+// complaints of systemd-analyze about these very files. Its exit code says
+// nothing about keys that it doesn't know.
+func complaints(t *testing.T, units []string) []string {
+	t.Helper()
+	out, _ := tool(t, "systemd-analyze", append([]string{"verify", "--man=no"}, units...)...)
+	var ours []string
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, filepath.Dir(units[0])) || strings.HasPrefix(line, "pgagroal") {
+			ours = append(ours, line)
+		}
+	}
+	return ours
+}
+
+func TestUnitsAreUnderstood(t *testing.T) {
+	for _, line := range complaints(t, copied(t)) {
+		t.Error(line)
+	}
+}
+
+func TestCheckOfUnitsSeesMistakes(t *testing.T) {
+	for _, mistake := range []string{"\nNoSuchKey=1\n", "\nRestart=sometimes\n", "\nExecStartPre=/no/such/program\n"} {
+		units := copied(t)
+		i := slices.IndexFunc(units, func(u string) bool { return strings.HasSuffix(u, "scriptrunner.service") })
+		f, err := os.OpenFile(units[i], os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.WriteString(mistake)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(complaints(t, units)) == 0 {
+			t.Errorf("no complaint about %q", mistake)
+		}
+	}
+}
+
+func TestServiceIsConfined(t *testing.T) {
+	for _, u := range copied(t) {
+		if filepath.Base(u) != "pgagroal.service" {
+			continue
+		}
+		out, err := tool(t, "systemd-analyze", "security", "--offline=true", "--threshold=20", u)
+		if err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+}
+
+// settings returns the lines KEY=VALUE of a unit.
+func settings(t *testing.T, unit string) []string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("systemd", unit))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for line := range strings.Lines(string(b)) {
+		if line = strings.TrimSpace(line); strings.Contains(line, "=") && !strings.HasPrefix(line, "#") {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+func TestUnitsFitTheProgramsAndEachOther(t *testing.T) {
+	for unit, want := range map[string][]string{
+		"pgagroal.service": {
+			"Type=notify", "NotifyAccess=main", "User=pgagroal", "KillMode=mixed", "WatchdogSec=30",
+			"RuntimeDirectory=pgagroal", "RuntimeDirectoryPreserve=yes", "StateDirectory=pgagroal",
+		},
+		"pgagroal.socket":               {"ListenStream=2345", "ListenStream=/run/pgagroal/.s.PGSQL.2345", "FileDescriptorName=clients"},
+		"pgagroal-scriptrunner.service": {"Type=notify", "KillMode=process", "Requires=pgagroal-scriptrunner.socket"},
+		"pgagroal-scriptrunner.socket": {
+			"ListenSequentialPacket=/run/pgagroal/scriptrunner.sock", "SocketMode=0600", "SocketUser=pgagroal", "FileDescriptorName=scriptrunner",
+		},
+	} {
+		have := settings(t, unit)
+		for _, w := range want {
+			if !slices.Contains(have, w) {
+				t.Errorf("%s lacks %s", unit, w)
+			}
+		}
+		for _, h := range have {
+			for _, trap := range []string{"PartOf=", "PrivateUsers=", "PrivateTmp=", "ProcSubset="} {
+				if strings.HasPrefix(h, trap) {
+					t.Errorf("%s has %s", unit, h)
+				}
+			}
+			// Scripts call sudo.
+			if unit == "pgagroal-scriptrunner.service" && strings.HasPrefix(h, "NoNewPrivileges=") {
+				t.Errorf("%s has %s", unit, h)
+			}
+		}
+	}
+}
+
+// TestUserAndDirectoriesAreMade lets systemd apply the files to an empty root.
+func TestUserAndDirectoriesAreMade(t *testing.T) {
+	root := t.TempDir()
+	for _, d := range []string{"sysusers.d", "tmpfiles.d"} {
+		b, err := os.ReadFile(filepath.Join(d, "pgagroal.conf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(root, "usr/lib", d)
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(to, "pgagroal.conf"), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := tool(t, "systemd-sysusers", "--root="+root, "pgagroal.conf"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b, err := os.ReadFile(filepath.Join(root, "etc/passwd"))
+	if err != nil || !regexp.MustCompile(`(?m)^pgagroal:x:\d+:\d+:[^:]+:/var/lib/pgagroal:/usr/sbin/nologin$`).Match(b) {
+		t.Errorf("passwd is %q, %v", b, err)
+	}
+	if os.Geteuid() != 0 {
+		t.Log("not root: the owners of directories can't be tried")
+		return
+	}
+	if out, err := tool(t, "systemd-tmpfiles", "--create", "--root="+root, "pgagroal.conf"); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	for dir, mode := range map[string]os.FileMode{"run/pgagroal": 0o755, "var/lib/pgagroal": 0o700} {
+		info, err := os.Stat(filepath.Join(root, dir))
+		if err != nil || info.Mode().Perm() != mode || !strings.Contains(string(b), owner(info)) {
+			t.Errorf("%s: %v, %v", dir, info, err)
+		}
+	}
+}
+
+// owner is user and group of a file as in passwd.
+func owner(info os.FileInfo) string {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "unknown"
+	}
+	return fmt.Sprintf("pgagroal:x:%d:%d:", st.Uid, st.Gid)
+}
