@@ -123,6 +123,12 @@ type Orphan struct {
 	Cancel CancelKey
 }
 
+// Format prints what identifies the orphan. Left to itself, fmt would print the
+// Cancel of a nested pointer under %s without asking its methods.
+func (o Orphan) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, "lease %d (server %d, epoch %d, process %d)", o.Lease, o.Server, o.Epoch, o.PID)
+}
+
 // Lease is what the Ledger knows of one lease. Worker is -1 for an orphan. PID
 // is 0 until the worker has told of the backend.
 type Lease struct {

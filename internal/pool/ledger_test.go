@@ -1,6 +1,9 @@
 package pool
 
 import (
+	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -274,4 +277,80 @@ func TestResizeMovesLeasesAndRequestsToTheirNewRules(t *testing.T) {
 	}
 	want(t, "resize", l.Resize(9, []Rule{{Max: 0}, {Max: 2}}, remap),
 		ReclaimCancel{ID: 1, Worker: 0}, grant(0, 2, 3), Reclaim{ID: 2, Worker: 0, Leases: []uint64{2}})
+}
+
+func TestReclaimsAtATimeAreBounded(t *testing.T) {
+	const leases, waiting = 100, 150
+	l := opened(leases)
+	for id := range uint64(leases) {
+		l.Request(0, id, keyA, NoRule)
+	}
+	outstanding, most, granted := map[uint64]bool{}, 0, 0
+	follow := func(effects []Effect) {
+		for _, e := range effects {
+			switch e := e.(type) {
+			case Reclaim:
+				outstanding[e.ID] = true
+			case ReclaimCancel:
+				delete(outstanding, e.ID)
+			case Grant:
+				granted++
+			}
+		}
+		most = max(most, l.Counts().Reclaims)
+	}
+	for id := range uint64(waiting) {
+		follow(l.Request(1, id, keyB, NoRule))
+	}
+	for lease := range uint64(leases) {
+		if len(outstanding) == 0 {
+			t.Fatalf("%d granted, %d wait, yet nothing is reclaimed", granted, waiting-granted)
+		}
+		follow(returned(t, l, 0, lease+1))
+	}
+	if granted != leases || most != maxClaims {
+		t.Errorf("%d of %d granted with %d reclaims at most, want %d", granted, leases, most, maxClaims)
+	}
+}
+
+func TestHoldersAndCounts(t *testing.T) {
+	l := opened(4, Rule{Max: 1})
+	l.Request(0, 1, keyB, 0)
+	l.Request(0, 2, keyA, NoRule)
+	l.Request(1, 1, keyA, NoRule)
+	l.Request(1, 2, keyB, 0)
+	l.WorkerGone(0)
+	wantHolders := []Holder{
+		{Key: keyA, Total: 2, Workers: map[int]int{-1: 1, 1: 1}},
+		{Key: keyB, Total: 1, Workers: map[int]int{-1: 1}},
+	}
+	if diff := cmp.Diff(wantHolders, l.Holders()); diff != "" {
+		t.Errorf("holders (-want +got):\n%s", diff)
+	}
+	wantCounts := Counts{
+		Max: 4, Total: 3, Orphans: 2, Waiting: 1,
+		Rules:   []RuleCount{{Max: 1, Used: 1, Waiting: 1}},
+		Keys:    map[Key]int{keyA: 2, keyB: 1},
+		Workers: map[int]int{1: 1}, Servers: map[int]int{3: 3},
+	}
+	if diff := cmp.Diff(wantCounts, l.Counts()); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+}
+
+func TestCancelKeyIsNeverPrinted(t *testing.T) {
+	o := Orphan{Lease: 1, Cancel: "hunter2"}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
+		for _, v := range []any{o, &o, o.Cancel, []Orphan{o}, []*Orphan{&o}} {
+			if s := fmt.Sprintf(verb, v); strings.Contains(s, "hunter2") || strings.Contains(s, "68756e74657232") {
+				t.Errorf("%s of %T shows the key: %s", verb, v, s)
+			}
+		}
+	}
+	if b, err := json.Marshal(o); err != nil || strings.Contains(string(b), "hunter2") {
+		t.Errorf("JSON: %s, %v", b, err)
+	}
+	if o.Cancel.Reveal() != "hunter2" {
+		t.Error("the key is lost")
+	}
 }

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
@@ -55,12 +56,14 @@ func byArrival(workers ...*worker) []*waiter {
 	return all
 }
 
-// recount counts every lease under its new rule.
+// recount counts every lease under its new rule, in the order of their grants,
+// so that effects don't depend on map order.
 func (l *Ledger) recount(move func(Key, int) int) {
 	for _, w := range l.order {
 		w.rules = make([]holding, len(l.rules))
 	}
-	for _, held := range l.leases {
+	for _, id := range slices.Sorted(maps.Keys(l.leases)) {
+		held := l.leases[id]
 		held.rule = move(held.key, held.rule)
 		l.rules[held.rule].used++
 		if held.worker == nil {
@@ -71,7 +74,7 @@ func (l *Ledger) recount(move func(Key, int) int) {
 		held.pos = h.n
 		h.leases = append(h.leases, held)
 		h.n++
-		h.newest = max(h.newest, held.id)
+		h.newest = held.id
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // The simulation: workers as doc.go describes them, links that keep their order
@@ -49,6 +51,7 @@ type sim struct {
 	queues      map[Key][]simRequest
 	outstanding map[uint64]int // Reclaims by id: the worker
 	grants      int
+	log         []Effect
 	arrivals    int
 	waiting     int
 }
@@ -87,6 +90,7 @@ func newSim(t *testing.T, seed uint64, workers int) *sim {
 
 // apply checks each effect against the model and puts it on its way.
 func (s *sim) apply(effects []Effect) {
+	s.log = append(s.log, effects...)
 	for _, e := range effects {
 		switch e := e.(type) {
 		case Grant:
@@ -472,7 +476,7 @@ func (s *sim) drain() {
 }
 
 func TestRandomSchedules(t *testing.T) {
-	const schedules, steps = 100, 2000
+	const schedules, steps = 300, 2000
 	for seed := range uint64(schedules) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			s := newSim(t, seed, 1+int(seed%5))
@@ -487,5 +491,22 @@ func TestRandomSchedules(t *testing.T) {
 				t.Fatalf("only %d grants: the schedule tests nothing", s.grants)
 			}
 		})
+	}
+}
+
+// TestSameScheduleSameEffects guards the order of effects against that of maps.
+func TestSameScheduleSameEffects(t *testing.T) {
+	for seed := range uint64(10) {
+		var logs [2][]Effect
+		for i := range logs {
+			s := newSim(t, seed, 4)
+			for range 2000 {
+				s.step()
+			}
+			logs[i] = s.log
+		}
+		if diff := cmp.Diff(logs[0], logs[1]); diff != "" {
+			t.Fatalf("seed %d: %s", seed, diff)
+		}
 	}
 }
