@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+func main() {
+	if code, ok := child(); ok {
+		os.Exit(code)
+	}
+	os.Exit(run(os.Args, os.Stdout, os.Stderr))
+}
+
+// run is the program without its exit. It returns the exit code.
+func run(args []string, out, errOut io.Writer) int {
+	app := &cli.App{
+		Name: "pgagroal", Usage: "connection pool for PostgreSQL", Version: version, ArgsUsage: " ",
+		HideVersion: true, HideHelp: true, HideHelpCommand: true, Writer: out, ErrWriter: errOut,
+		Flags: flags(), Action: action,
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return err },
+		ExitErrHandler: func(*cli.Context, error) {},
+	}
+	err := app.Run(args)
+	if err == nil {
+		return 0
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintln(errOut, "pgagroal:", strings.TrimSuffix(line, "\n"))
+	}
+	return 1
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/ncruces/go-strftime"
+	"github.com/urfave/cli/v2"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/supervisor"
+)
+
+// load reads the configuration; its warnings go where errors go.
+func load(c *cli.Context) (*config.Config, error) {
+	p, err := paths(c)
+	if err != nil {
+		return nil, err
+	}
+	cfg, warnings, err := config.Load(p)
+	for _, w := range warnings {
+		fmt.Fprintln(c.App.ErrWriter, "pgagroal: warning:", w)
+	}
+	return cfg, err
+}
+
+// test is -t: everything is checked but that the ports are free.
+func test(c *cli.Context) error {
+	cfg, err := load(c)
+	if err != nil {
+		return err
+	}
+	if errs := supervisor.Check(cfg); len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	return cfg.WriteMain(c.App.Writer)
+}
+
+// serve is the supervisor.
+func serve(c *cli.Context) error {
+	cfg, err := load(c)
+	if err != nil {
+		return err
+	}
+	if cfg.LogType == "file" {
+		if err := logToFile(cfg); err != nil {
+			return err
+		}
+	}
+	return supervisor.Run(supervisor.Options{
+		Config: cfg, Build: version, Ready: tellParent,
+		Log: logline.New(os.Stderr, cfg.LogLinePrefix, logline.Level(cfg.LogLevel), "supervisor"),
+	})
+}
+
+// logToFile puts the log file in the place of standard error, which the
+// children inherit. It isn't rotated in this version.
+func logToFile(cfg *config.Config) error {
+	pattern := cfg.LogPath
+	if pattern == "" {
+		pattern = "pgagroal.log"
+	}
+	mode := os.O_APPEND
+	if cfg.LogMode == "create" {
+		mode |= os.O_TRUNC
+	}
+	f, err := os.OpenFile(strftime.Format(pattern, time.Now()), os.O_WRONLY|os.O_CREATE|mode, 0o640)
+	if err != nil {
+		return fmt.Errorf("open the log file: %w", err)
+	}
+	defer f.Close()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("open the log file: %w", err)
+	}
+	var dupErr error
+	if err := raw.Control(func(fd uintptr) { dupErr = syscall.Dup3(int(fd), int(os.Stderr.Fd()), 0) }); err != nil {
+		return fmt.Errorf("open the log file: %w", err)
+	}
+	if dupErr != nil {
+		return fmt.Errorf("open the log file: %w", dupErr)
+	}
+	return nil
+}

@@ -1,0 +1,33 @@
+package scriptrunner
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// Main is the whole life of a runner that the supervisor has started; it
+// returns the exit code. The lock is only held open, and may be nil.
+func Main(linkFD int, lock *os.File, build string) int {
+	if lock != nil {
+		defer lock.Close()
+	}
+	log := logline.New(os.Stderr, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "scriptrunner")
+	conn, err := ipc.FromFD(linkFD, ipc.RoleRunner, ipc.RoleSupervisor, log)
+	if err != nil {
+		log.Error("runner can't use its link", "error", err)
+		return 1
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := Run(ctx, Options{Conn: conn, Build: build, Log: log}); err != nil {
+		log.Error("runner has failed", "error", err)
+		return 1
+	}
+	return 0
+}

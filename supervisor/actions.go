@@ -1,0 +1,76 @@
+package supervisor
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// actions are what the machine wants done, strictly in order.
+type actions struct {
+	queue   []failover.Action
+	running bool // execute is under way further up the stack
+}
+
+// execute does what is queued until the queue is empty or a Save has to be
+// durable first. Events that an action causes at once queue their own behind.
+func (s *supervisor) execute() {
+	if s.actions.running {
+		return
+	}
+	s.actions.running = true
+	defer func() { s.actions.running = false }()
+	for len(s.actions.queue) > 0 && !s.saver.barrier {
+		a := s.actions.queue[0]
+		s.actions.queue = s.actions.queue[1:]
+		s.do(a)
+	}
+}
+
+// do carries one action out.
+func (s *supervisor) do(a failover.Action) {
+	switch a := a.(type) {
+	case failover.Probe:
+		s.probe(a)
+	case failover.AskActivity:
+		s.askActivity(a.Server)
+	case failover.Save:
+		s.save(a)
+	case failover.Publish:
+		s.publish(a.Snapshot)
+	case failover.Fence:
+		s.startFence(a)
+	case failover.StartRun:
+		s.startRun(a)
+	case failover.StopRun:
+		s.log.Warn("the run goes on until its time-out: it can't be stopped early in this version", "run", a.RunID, "why", a.Why)
+	case failover.Reply:
+		s.reply(a)
+	case failover.Log:
+		s.logMachine(a)
+	case failover.History:
+		s.record(a.Entry)
+	}
+}
+
+// reply answers the command that waits under the tag.
+func (s *supervisor) reply(a failover.Reply) {
+	if f := s.servers.replies[a.Tag]; f != nil {
+		delete(s.servers.replies, a.Tag)
+		f(a.Err)
+	}
+}
+
+var machineLevels = map[failover.Level]slog.Level{
+	failover.Debug: slog.LevelDebug, failover.Info: slog.LevelInfo,
+	failover.Warn: slog.LevelWarn, failover.Error: slog.LevelError,
+}
+
+func (s *supervisor) logMachine(a failover.Log) {
+	fields := make([]any, 0, 2*len(a.Attrs))
+	for _, f := range a.Attrs {
+		fields = append(fields, f.Key, f.Value)
+	}
+	s.log.Log(context.Background(), machineLevels[a.Level], a.Msg, fields...)
+}

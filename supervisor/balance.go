@@ -1,0 +1,20 @@
+package supervisor
+
+// clientHighWater is how many messages may wait for a worker before it gets no
+// new client: the rest of its queue is for what must not be lost.
+const clientHighWater = queueLimit / 2
+
+// leastLoaded returns the worker that gets the next client: the one with the
+// fewest, among those that keep up with their queue; nil when there is none.
+func (s *supervisor) leastLoaded() *child {
+	var best *child
+	s.ready(func(c *child) {
+		if c.drained || c.exit != nil || c.started.link.Len() >= clientHighWater {
+			return
+		}
+		if best == nil || len(c.clients) < len(best.clients) {
+			best = c
+		}
+	})
+	return best
+}

@@ -1,0 +1,310 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// Limits of children.
+const (
+	setupLimit    = 10 * time.Second // from the start to ConfigDone
+	pingInterval  = 5 * time.Second
+	pongLimit     = 15 * time.Second
+	exitLimit     = 2 * time.Second // from the end of the link to the end of the process
+	restartMax    = 10 * time.Second
+	restartStable = time.Minute // a child that lived this long starts with a clean slate
+	bootAttempts  = 5           // failed starts in a row of all workers that end the supervisor
+)
+
+// childState is how far one worker process has come.
+//
+//	starting --started, link--> setup --ConfigDone--> ready
+//	    |                         |                     |
+//	    |                         +-- kill -------------+--> killed --exit--> gone
+//	    +-- can't be started -------------------------------------------------> gone
+type childState uint8
+
+const (
+	childStarting childState = iota // not started yet: no process, no link
+	childSetup
+	childReady
+	childKilled // SIGKILL is sent, the exit isn't seen yet
+	childGone
+)
+
+// child is one process of a worker. A restart makes another child in its slot.
+type child struct {
+	index   int
+	state   childState
+	started *started // nil while starting
+	born    time.Duration
+	setup   *timer
+	ping    *timer
+	exit    *timer
+	up      bool // has been ready
+	ponged  time.Duration
+	pings   uint64
+	clients map[uint64]bool // ids of those handed over and not gone
+	drained bool
+}
+
+// slot is one worker, whatever process it is now.
+type slot struct {
+	child    *child // nil between a death and the restart
+	failures int    // deaths in a row
+	everUp   bool
+}
+
+// workers are all slots.
+type workers struct {
+	slots    []*slot
+	anyUp    bool // some worker has been ready since the start
+	spawning int  // starts under way elsewhere
+}
+
+func (s *supervisor) startWorkers() {
+	for i := range s.cfg.EffectiveWorkers() {
+		s.workers.slots = append(s.workers.slots, &slot{})
+		s.startWorker(i)
+	}
+}
+
+// startWorker starts the process of a slot elsewhere.
+func (s *supervisor) startWorker(index int) {
+	if s.stop.mode == stopNow {
+		return
+	}
+	c := &child{index: index, born: s.env.now(), clients: map[uint64]bool{}}
+	s.workers.slots[index].child = c
+	c.setup = s.after(setupLimit, func() { s.killWorker(c, "it was not ready in time") })
+	spec := s.workerSpec(index)
+	s.workers.spawning++
+	s.env.background(func() func() {
+		st, err := s.env.start(spec)
+		return func() { s.onWorkerStarted(c, st, err) }
+	})
+}
+
+func (s *supervisor) onWorkerStarted(c *child, st *started, err error) {
+	s.workers.spawning--
+	defer s.reapOrphans()
+	if err != nil {
+		s.log.Error("worker can't be started", "worker", c.index, "error", err)
+		s.workerGone(c)
+		return
+	}
+	c.started = st
+	st.listen(
+		func(m ipc.Message) { s.arrive(arrival{worker: c, message: m}) },
+		func(err error) { s.arrive(arrival{worker: c, err: err}) },
+		func(how string) { s.post(func() { s.onWorkerExit(c, how) }) },
+	)
+	s.log.Debug("worker started", "worker", c.index, "child", st.pid)
+	if c.state == childKilled || s.stop.mode == stopNow {
+		c.state = childKilled
+		st.kill()
+		return
+	}
+	c.state = childSetup
+}
+
+func (s *supervisor) onWorkerHello(c *child, m *ipc.WorkerHello) {
+	if m.Version != ipc.Version {
+		s.violation(c, fmt.Sprintf("it speaks version %d", m.Version))
+		return
+	}
+	s.sendConfig(c)
+}
+
+func (s *supervisor) onConfigDone(c *child, m *ipc.ConfigDone) {
+	if c.state != childSetup {
+		return // of a reload
+	}
+	s.timers.stop(c.setup)
+	c.state, c.up, c.ponged = childReady, true, s.env.now()
+	sl := s.workers.slots[c.index]
+	sl.everUp, s.workers.anyUp = true, true
+	s.log.Info("worker is ready", "worker", c.index, "child", c.started.pid, "reactor", m.Reactor)
+	s.sendServerState(c)
+	s.schedulePing(c)
+	s.gateChanged()
+	s.checkReady()
+}
+
+// schedulePing asks for a sign of life, and again, until there is none.
+func (s *supervisor) schedulePing(c *child) {
+	c.ping = s.after(pingInterval, func() {
+		if c.state != childReady {
+			return
+		}
+		if silent := s.env.now() - c.ponged; silent >= pongLimit {
+			s.killWorker(c, fmt.Sprintf("no answer to a ping for %v", silent.Round(time.Second)))
+			return
+		}
+		c.pings++
+		s.send(c, &ipc.Ping{ID: c.pings})
+		s.schedulePing(c)
+	})
+}
+
+func (s *supervisor) onPong(c *child) { c.ponged = s.env.now() }
+
+// send queues a message for a worker. One whose queue is full isn't working.
+func (s *supervisor) send(c *child, m ipc.Message, fds ...int) {
+	if err := c.started.link.Send(m, fds...); err != nil {
+		s.killWorker(c, err.Error())
+	}
+}
+
+// ready calls f for every worker that is up.
+func (s *supervisor) ready(f func(*child)) {
+	for _, sl := range s.workers.slots {
+		if c := sl.child; c != nil && c.state == childReady {
+			f(c)
+		}
+	}
+}
+
+// readyAt returns the worker with that index if it is up.
+func (s *supervisor) readyAt(index int) *child {
+	if index < 0 || index >= len(s.workers.slots) {
+		return nil
+	}
+	if c := s.workers.slots[index].child; c != nil && c.state == childReady {
+		return c
+	}
+	return nil
+}
+
+// violation ends a worker that broke the rules of its link: our bug.
+func (s *supervisor) violation(c *child, what string) {
+	s.log.Error("worker broke the protocol", "worker", c.index, "child", c.started.pid, "what", what)
+	s.killWorker(c, "protocol violation")
+}
+
+func (s *supervisor) onWorkerLinkEnd(c *child, err error) {
+	if ipc.Violation(err) {
+		s.violation(c, err.Error())
+		return
+	}
+	// The process is on its way out, and may still have something to tell its clients.
+	if c.exit == nil {
+		c.exit = s.after(exitLimit, func() { s.killWorker(c, "its link has ended") })
+	}
+}
+
+// killWorker sends SIGKILL. The exit, which everything else waits for, follows.
+func (s *supervisor) killWorker(c *child, why string) {
+	if c.state == childKilled || c.state == childGone {
+		return
+	}
+	c.state = childKilled
+	if c.started != nil {
+		level := slog.LevelError
+		if s.stop.mode == stopNow {
+			level = slog.LevelInfo
+		}
+		s.log.Log(context.Background(), level, "worker is killed", "worker", c.index, "child", c.started.pid, "reason", why)
+		c.started.kill()
+	}
+	s.gateChanged()
+}
+
+func (s *supervisor) onWorkerExit(c *child, how string) {
+	if c.state == childGone {
+		return
+	}
+	if s.stop.mode == stopNow {
+		s.log.Debug("worker ended", "worker", c.index, "child", c.started.pid, "how", how)
+	} else {
+		s.log.Error("worker ended", "worker", c.index, "child", c.started.pid, "how", how, "clients", len(c.clients))
+	}
+	s.workerGone(c)
+}
+
+// workerGone is the one place where a worker's process is taken off the books.
+func (s *supervisor) workerGone(c *child) {
+	wasUp := c.up
+	c.state = childGone
+	for _, t := range []*timer{c.setup, c.ping, c.exit} {
+		s.timers.stop(t)
+	}
+	if c.started != nil {
+		c.started.close()
+	}
+	sl := s.workers.slots[c.index]
+	sl.child = nil
+	s.leasesOfDeadWorker(c.index)
+	s.fenceWithout(c)
+	s.agesWithout(c)
+	s.cancelsWithout(c)
+	s.reportsWithout(c)
+	s.clientsWithout(c)
+	s.gateChanged()
+	if s.stop.mode == stopNow {
+		s.checkStopped()
+		return
+	}
+	s.restart(sl, c, wasUp)
+}
+
+// restart starts a worker again: at once after its first death, then after 1,
+// 2, 4, 8 and 10 seconds.
+func (s *supervisor) restart(sl *slot, c *child, wasUp bool) {
+	if wasUp && s.env.now()-c.born >= restartStable {
+		sl.failures = 0
+	}
+	sl.failures++
+	if !s.workers.anyUp && s.allFailed() {
+		s.fail(errors.New("no worker could be started; the lines before say why"))
+		return
+	}
+	s.after(backoff(sl.failures), func() { s.startWorker(c.index) })
+}
+
+func (s *supervisor) allFailed() bool {
+	for _, sl := range s.workers.slots {
+		if sl.failures < bootAttempts {
+			return false
+		}
+	}
+	return true
+}
+
+// backoff returns the pause before the start that follows so many failures.
+func backoff(failures int) time.Duration {
+	if failures <= 1 {
+		return 0
+	}
+	return min(time.Second<<min(failures-2, 10), restartMax)
+}
+
+// reapOrphans collects what was left to us, as subreaper, by others. While a
+// start is under way its process isn't in the list yet, so it waits.
+func (s *supervisor) reapOrphans() {
+	if s.workers.spawning > 0 {
+		return
+	}
+	if err := s.env.reap(s.childIDs()); err != nil {
+		s.log.Warn("orphans can't be collected", "error", err)
+	}
+}
+
+// childIDs returns the process ids that some goroutine waits for.
+func (s *supervisor) childIDs() []int {
+	var ids []int
+	for _, sl := range s.workers.slots {
+		if sl.child != nil && sl.child.started != nil {
+			ids = append(ids, sl.child.started.pid)
+		}
+	}
+	if r := s.runner.end; r != nil && r.started != nil {
+		ids = append(ids, r.started.pid)
+	}
+	return ids
+}

@@ -1,0 +1,164 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// operator answers pgagroal-cli: each method has the loop do it and waits.
+type operator struct{ s *supervisor }
+
+var errEnded = errors.New("pgagroal is ending")
+
+// ask runs f in the loop. f calls its argument once, then or later, with the answer.
+func ask[T any](ctx context.Context, s *supervisor, f func(answer func(T, error))) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	got := make(chan result, 1)
+	var none T
+	call := func() {
+		f(func(v T, err error) {
+			select {
+			case got <- result{v, err}:
+			default: // nobody answers twice; a bug there must not stop the loop
+			}
+		})
+	}
+	select {
+	case s.calls <- call:
+	case <-s.ended:
+		return none, errEnded
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+	select {
+	case r := <-got:
+		return r.v, r.err
+	case <-s.ended:
+		return none, errEnded
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
+// Ping tells which servers can be reached, as the probes and logins saw them.
+func (o operator) Ping(ctx context.Context) (control.PingResponse, error) {
+	return ask(ctx, o.s, func(answer func(control.PingResponse, error)) { answer(o.s.pingResponse(), nil) })
+}
+
+// Status tells the state of the pooler, its servers and its failover.
+func (o operator) Status(ctx context.Context) (control.StatusResponse, error) {
+	return ask(ctx, o.s, func(answer func(control.StatusResponse, error)) {
+		o.s.askReports(false, func(r *report) { answer(o.s.statusResponse(r), nil) })
+	})
+}
+
+// StatusDetails is Status with limits, databases and connections.
+func (o operator) StatusDetails(ctx context.Context) (control.StatusDetailsResponse, error) {
+	return ask(ctx, o.s, func(answer func(control.StatusDetailsResponse, error)) {
+		o.s.askReports(true, func(r *report) { answer(o.s.detailsResponse(r), nil) })
+	})
+}
+
+// Shutdown starts or cancels a shutdown. The immediate one is put off until the
+// answer is on its way.
+func (o operator) Shutdown(ctx context.Context, mode control.ShutdownMode, timeout *time.Duration) error {
+	_, err := ask(ctx, o.s, func(answer func(struct{}, error)) {
+		answer(struct{}{}, o.s.shutdownBy(mode, timeout))
+	})
+	return err
+}
+
+func (s *supervisor) shutdownBy(mode control.ShutdownMode, timeout *time.Duration) error {
+	switch mode {
+	case control.ShutdownGraceful:
+		limit := s.cfg.FlushTimeout
+		if timeout != nil {
+			limit = *timeout
+		}
+		s.after(0, func() { s.shutGracefully(limit) })
+	case control.ShutdownImmediate:
+		s.after(0, s.shutNow)
+	case control.ShutdownCancel:
+		return s.cancelShutdown()
+	default:
+		return fmt.Errorf("unknown kind of shutdown %d", mode)
+	}
+	return nil
+}
+
+// SwitchTo makes the server the primary.
+func (o operator) SwitchTo(ctx context.Context, server string, force bool) error {
+	return o.command(ctx, server, func(tag uint64) failover.Event {
+		return failover.SwitchTo{Tag: tag, Name: server, Force: force}
+	})
+}
+
+// ClearServer makes a Failed server usable again once it has been probed.
+func (o operator) ClearServer(ctx context.Context, server string, force bool) error {
+	return o.command(ctx, server, func(tag uint64) failover.Event {
+		return failover.ClearServer{Tag: tag, Name: server, Force: force}
+	})
+}
+
+// command gives the machine a command and waits for its Reply.
+func (o operator) command(ctx context.Context, server string, ev func(tag uint64) failover.Event) error {
+	s := o.s
+	_, err := ask(ctx, s, func(answer func(struct{}, error)) {
+		if !s.hasServer(server) {
+			answer(struct{}{}, fmt.Errorf("%s: %w", server, control.ErrUnknownServer))
+			return
+		}
+		s.servers.nextTag++
+		tag := s.servers.nextTag
+		s.servers.replies[tag] = func(err error) { answer(struct{}{}, err) }
+		s.feed(ev(tag))
+	})
+	return err
+}
+
+func (s *supervisor) hasServer(name string) bool {
+	for _, sv := range s.cfg.Servers {
+		if sv.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// ConfList returns the paths of the files in use. The configuration never
+// changes after the start, so the loop isn't asked.
+func (o operator) ConfList(context.Context) (control.ConfListResponse, error) {
+	return control.ConfFiles(o.s.cfg.Paths), nil
+}
+
+// ConfGet returns the value of a key or section, everything for the empty key.
+func (o operator) ConfGet(_ context.Context, key string) (any, error) {
+	return control.ConfValue(o.s.cfg, key)
+}
+
+// FailoverStatus tells everything that is known of the failover.
+func (o operator) FailoverStatus(ctx context.Context) (control.FailoverStatusResponse, error) {
+	return ask(ctx, o.s, func(answer func(control.FailoverStatusResponse, error)) {
+		answer(o.s.failoverStatus(), nil)
+	})
+}
+
+// FailoverHistory returns the last n entries, oldest first; 0 is all of them.
+func (o operator) FailoverHistory(ctx context.Context, n int) ([]json.RawMessage, error) {
+	return ask(ctx, o.s, func(answer func([]json.RawMessage, error)) {
+		all := o.s.history.entries
+		if n > 0 && n < len(all) {
+			all = all[len(all)-n:]
+		}
+		answer(append([]json.RawMessage(nil), all...), nil)
+	})
+}

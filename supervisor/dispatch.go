@@ -1,0 +1,79 @@
+package supervisor
+
+import "github.com/pgagroal-go/pgagroal/ipc"
+
+// dispatch hands one message to its handler. The catalogue has made sure that a
+// message of workers comes from a worker and one of the runner from the runner.
+func (s *supervisor) dispatch(a arrival) {
+	if a.stale() {
+		return
+	}
+	if a.err != nil {
+		s.onLinkEnd(a)
+		return
+	}
+	switch m := a.message.(type) {
+	case *ipc.WorkerHello:
+		s.onWorkerHello(a.worker, m)
+	case *ipc.ConfigDone:
+		s.onConfigDone(a.worker, m)
+	case *ipc.Pong:
+		s.onPong(a.worker)
+	case *ipc.Hint:
+		s.onHint(a.worker, m)
+	case *ipc.Fenced:
+		s.onFenced(a.worker, m)
+	case *ipc.Activity:
+		s.onActivity(a.worker, m)
+	case *ipc.LoginSeen:
+		s.onLoginSeen(a.worker, m)
+	case *ipc.ClientGone:
+		s.onClientGone(a.worker, m)
+	case *ipc.LeaseRequest:
+		s.onLeaseRequest(a.worker, m)
+	case *ipc.LeaseAbandon:
+		s.onLeaseAbandon(a.worker, m)
+	case *ipc.LeaseOpened:
+		s.onLeaseOpened(a.worker, m)
+	case *ipc.LeaseReturn:
+		s.onLeaseReturn(a.worker, m)
+	case *ipc.CancelRequest:
+		s.onCancelRequest(a.worker, m)
+	case *ipc.CancelAnswer:
+		s.onCancelAnswer(a.worker, m)
+	case *ipc.Report:
+		s.onReport(a.worker, m)
+	case *ipc.ReportSession:
+		s.onReportSession(a.worker, m)
+	case *ipc.ReportEnd:
+		s.onReportEnd(a.worker, m)
+	case *ipc.Drained:
+		s.onDrained(a.worker)
+	case *ipc.RunnerHello:
+		s.onRunnerHello(a.runner, m)
+	case *ipc.RunnerReady:
+		s.onRunnerReady(a.runner, m)
+	case *ipc.RunStarted:
+		s.onRunStarted(m)
+	case *ipc.RunOutput:
+		s.onRunOutput(m)
+	case *ipc.RunEnded:
+		s.onRunEnded(m)
+	}
+}
+
+// stale says that the sender has been replaced, or is about to be.
+func (a arrival) stale() bool {
+	if a.worker != nil {
+		return a.worker.state == childKilled || a.worker.state == childGone
+	}
+	return a.runner.gone
+}
+
+func (s *supervisor) onLinkEnd(a arrival) {
+	if a.worker != nil {
+		s.onWorkerLinkEnd(a.worker, a.err)
+		return
+	}
+	s.onRunnerLinkEnd(a.runner, a.err)
+}

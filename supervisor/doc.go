@@ -1,0 +1,22 @@
+// Package supervisor is the process that accepts, spawns and decides.
+//
+// Started by the service manager or by a person, it starts the workers and,
+// with failover = on, the script runner. It owns the listening sockets, the
+// totals (leases), the states of the servers and the record in state_dir. It
+// reads no byte of a client or a server and executes nothing of the user's.
+//
+// One goroutine, the loop in supervisor.go, owns every field. It makes no call
+// that can block: what can block (starting a process, resolving a name, a probe,
+// fsync) is work given to env.background, which runs it elsewhere and hands the
+// loop a function with the result. Messages of children arrive through one
+// channel and are dispatched by dispatch.go.
+//
+// Start: passed sockets, check of the configuration, TCP sockets, privileges
+// given up, lock of state_dir, pid file, Unix sockets, workers, probes. No client
+// is accepted before the servers are known and a worker is ready.
+//
+// End: clients and backends first (Drain, then SIGKILL), then a hook that still
+// runs is waited for, then the runner, then sockets and pid file are removed. If
+// the supervisor is killed, its children see the end of their links and end
+// within a second; they hold the lock of state_dir until then.
+package supervisor

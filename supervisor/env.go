@@ -1,0 +1,67 @@
+package supervisor
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// env is the outside world of the loop, as functions so that tests can be it.
+type env struct {
+	// now is the monotonic time since the start of the process.
+	now  func() time.Duration
+	wall func() time.Time
+	// background runs work elsewhere and the function it returns, if any, in the loop.
+	background func(work func() func())
+	// start and dial may block: background calls them.
+	start func(startSpec) (*started, error)
+	dial  func(ctx context.Context, path string) (*started, error)
+	// lookup resolves a name, probe looks at a server, cancel sends a CancelRequest.
+	lookup func(ctx context.Context, host string) ([]string, error)
+	probe  func(ctx context.Context, t probeTarget) failover.ProbeDone
+	cancel func(ctx context.Context, network, address string, pid uint32, key string) error
+	lock   func(dir string) (file *os.File, held bool, holder int, err error)
+	// files of state_dir
+	writeRecord func(path string, data []byte) error
+	appendLine  func(path string, line []byte) error
+	// groupEmpty says that no living process of a group is left; strangers that
+	// no child is left but those whose ids are given.
+	groupEmpty  func(pgid int) bool
+	strangers   func(known []int) bool
+	signalGroup func(pgid int, kill bool) error
+	reap        func(except []int) error
+	notify      func(state string)
+}
+
+// startSpec is what start needs to know of a child.
+type startSpec struct {
+	role  proc.Role
+	argv0 string
+	peer  ipc.Role
+	lock  *os.File // nil when there is none
+	queue int      // messages that the link's queue holds
+}
+
+// link is the sending side of a link: an ipc.Outbox, or a test.
+type link interface {
+	Send(m ipc.Message, fds ...int) error
+	Len() int
+}
+
+// started is one end of a new link, and the process behind it when it is ours.
+type started struct {
+	pid  int
+	link link
+	// kill sends SIGKILL; it does nothing for a process that isn't our child.
+	kill func()
+	// listen starts the goroutines: message for each message, ended for the end
+	// of the link, exited for the end of the process (never for one that isn't
+	// ours). They run elsewhere.
+	listen func(message func(ipc.Message), ended func(error), exited func(string))
+	// close ends the link.
+	close func()
+}

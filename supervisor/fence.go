@@ -1,0 +1,74 @@
+package supervisor
+
+import (
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// fence is the last Fence of the machine.
+type fence struct {
+	asked   bool
+	done    bool
+	epoch   uint64
+	seq     uint64
+	waiting map[*child]bool // has not acknowledged and its exit isn't seen
+	limit   *timer
+}
+
+// startFence has every worker abort its backends. A worker that isn't ready has
+// never been told of a server and so has none; one that is killed but not yet
+// gone may still have them.
+func (s *supervisor) startFence(a failover.Fence) {
+	if s.fence.asked && s.fence.seq == a.Seq {
+		if s.fence.done {
+			s.feed(failover.Fenced{Epoch: a.Epoch, Seq: a.Seq})
+		}
+		return
+	}
+	s.timers.stop(s.fence.limit)
+	s.fence = fence{asked: true, epoch: a.Epoch, seq: a.Seq, waiting: map[*child]bool{}}
+	for _, sl := range s.workers.slots {
+		if c := sl.child; c != nil && c.up {
+			s.fence.waiting[c] = true
+		}
+	}
+	s.ready(func(c *child) { s.send(c, &ipc.Fence{Epoch: a.Epoch}) })
+	s.fence.limit = s.after(s.cfg.FenceTimeout, s.fenceLate)
+	s.checkFenced()
+}
+
+// onFenced takes an acknowledgement, also of a later epoch than asked for.
+func (s *supervisor) onFenced(c *child, m *ipc.Fenced) {
+	if !s.fence.waiting[c] || m.Epoch < s.fence.epoch {
+		return
+	}
+	s.log.Info("worker has let go of the old primary", "worker", c.index, "epoch", m.Epoch, "backends", m.Aborted, "sessions", m.Sessions)
+	delete(s.fence.waiting, c)
+	s.checkFenced()
+}
+
+// fenceLate kills the workers that haven't answered: the kernel then closes
+// what they had, which their exit proves.
+func (s *supervisor) fenceLate() {
+	for _, sl := range s.workers.slots {
+		if c := sl.child; c != nil && s.fence.waiting[c] {
+			s.killWorker(c, "it did not let go of the old primary within "+s.cfg.FenceTimeout.String())
+		}
+	}
+}
+
+func (s *supervisor) fenceWithout(c *child) {
+	if s.fence.waiting[c] {
+		delete(s.fence.waiting, c)
+		s.checkFenced()
+	}
+}
+
+func (s *supervisor) checkFenced() {
+	if len(s.fence.waiting) > 0 || s.fence.done {
+		return
+	}
+	s.fence.done = true
+	s.timers.stop(s.fence.limit)
+	s.feed(failover.Fenced{Epoch: s.fence.epoch, Seq: s.fence.seq})
+}

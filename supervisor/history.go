@@ -1,0 +1,159 @@
+package supervisor
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+const (
+	// historyName is the file of state_dir with one JSON object a line.
+	historyName = "history.jsonl"
+	// historySize is its size in bytes at which it becomes the .1 file, whose
+	// content is lost then.
+	historySize = 4 << 20
+	// historyKept is how many entries are kept for pgagroal-cli.
+	historyKept = 200
+	// outputLines is how many of the last lines of a script go into an entry,
+	// and outputRuns for how many runs they are kept.
+	outputLines = 64
+	outputRuns  = 4
+)
+
+// history is what was decided, and the output of the scripts that ran for it.
+type history struct {
+	entries []json.RawMessage // oldest first
+	busy    bool              // a line is being written
+	unsaved [][]byte          // lines to write after it
+	failed  bool              // the last write did, for the log
+	outputs []output
+}
+
+// output is the tail of what one run wrote.
+type output struct {
+	run   string
+	lines []string
+}
+
+// record adds an entry to the history in memory and to its file.
+func (s *supervisor) record(e failover.HistoryEntry) {
+	e.Wall = s.env.wall()
+	if e.Output == "" && e.RunID != "" {
+		e.Output = s.history.outputOf(e.RunID)
+	}
+	line, err := json.Marshal(e)
+	if err != nil {
+		s.log.Error("history entry can't be encoded", "error", err)
+		return
+	}
+	h := &s.history
+	h.keep(line)
+	if s.lock.file == nil && !s.lock.usable {
+		return
+	}
+	h.unsaved = append(h.unsaved, append(line, '\n'))
+	s.writeHistory()
+}
+
+func (h *history) keep(line json.RawMessage) {
+	h.entries = append(h.entries, line)
+	if n := len(h.entries) - historyKept; n > 0 {
+		h.entries = h.entries[n:]
+	}
+}
+
+func (s *supervisor) writeHistory() {
+	h := &s.history
+	if h.busy || len(h.unsaved) == 0 {
+		return
+	}
+	line := h.unsaved[0]
+	h.unsaved = h.unsaved[1:]
+	h.busy = true
+	path := filepath.Join(s.cfg.StateDir, historyName)
+	s.env.background(func() func() {
+		err := s.env.appendLine(path, line)
+		return func() {
+			h.busy = false
+			if err != nil && !h.failed {
+				s.log.Error("history can't be written", "error", err)
+			}
+			h.failed = err != nil
+			s.writeHistory()
+			s.checkStopped()
+		}
+	})
+}
+
+// appendLine adds a line to a file that becomes the .1 file when it is large.
+func appendLine(path string, line []byte) error {
+	if info, err := os.Stat(path); err == nil && info.Size()+int64(len(line)) > historySize {
+		if err := os.Rename(path, path+".1"); err != nil {
+			return fmt.Errorf("rotate the history: %w", err)
+		}
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("write the history: %w", err)
+	}
+	_, err = f.Write(line)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write the history: %w", err)
+	}
+	return nil
+}
+
+// readHistory returns the last entries of the file. A line that was cut by a
+// crash is left out.
+func readHistory(dir string) (history, error) {
+	var h history
+	if dir == "" {
+		return h, nil
+	}
+	b, err := os.ReadFile(filepath.Join(dir, historyName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return h, nil
+	}
+	if err != nil {
+		return h, fmt.Errorf("read the history: %w", err)
+	}
+	for line := range bytes.Lines(b) {
+		if line = bytes.TrimSpace(line); json.Valid(line) {
+			h.keep(bytes.Clone(line))
+		}
+	}
+	return h, nil
+}
+
+// addOutput remembers a line that a run wrote.
+func (h *history) addOutput(run, line string) {
+	for i := range h.outputs {
+		if o := &h.outputs[i]; o.run == run {
+			o.lines = append(o.lines, line)
+			if n := len(o.lines) - outputLines; n > 0 {
+				o.lines = o.lines[n:]
+			}
+			return
+		}
+	}
+	h.outputs = append(h.outputs, output{run, []string{line}})
+	if n := len(h.outputs) - outputRuns; n > 0 {
+		h.outputs = h.outputs[n:]
+	}
+}
+
+func (h *history) outputOf(run string) string {
+	for _, o := range h.outputs {
+		if o.run == run {
+			return strings.Join(o.lines, "\n")
+		}
+	}
+	return ""
+}

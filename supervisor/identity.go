@@ -1,0 +1,81 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+)
+
+// ErrRoot is the refusal to run everything as root.
+var ErrRoot = errors.New("pgagroal does not run as root; set user in pgagroal.conf to the account it shall become, or start it as that account")
+
+// Check returns everything that keeps this configuration from being run here.
+func Check(c *config.Config) []error { return check(c, false, false) }
+
+func check(c *config.Config, tcp, unixPassed bool) []error {
+	uid, gids, err := identity(c)
+	if err != nil {
+		return []error{err}
+	}
+	return c.Check(config.CheckEnv{
+		UID: uid, GIDs: gids, TCPPassed: tcp, UnixPassed: unixPassed, FileLimit: fileLimit(), Resolve: literal,
+	})
+}
+
+// identity returns the user and groups that we run as once privileges are given up.
+func identity(c *config.Config) (uint32, []uint32, error) {
+	if os.Geteuid() == 0 {
+		if c.User == "" {
+			return 0, nil, ErrRoot
+		}
+		cred, err := proc.CredentialOf(c.User)
+		if err != nil {
+			return 0, nil, err
+		}
+		if cred.Uid == 0 {
+			return 0, nil, ErrRoot
+		}
+		return cred.Uid, append([]uint32{cred.Gid}, cred.Groups...), nil
+	}
+	groups, err := os.Getgroups()
+	if err != nil {
+		return 0, nil, fmt.Errorf("look up our groups: %w", err)
+	}
+	gids := []uint32{uint32(os.Getegid())}
+	for _, g := range groups {
+		if !slices.Contains(gids, uint32(g)) {
+			gids = append(gids, uint32(g))
+		}
+	}
+	return uint32(os.Geteuid()), gids, nil
+}
+
+// becomeUser gives up root for good, or proves that we are the right user.
+func becomeUser(c *config.Config) error {
+	if c.User != "" {
+		return proc.DropTo(c.User)
+	}
+	if os.Geteuid() == 0 {
+		return ErrRoot
+	}
+	return nil
+}
+
+// fileLimit raises the soft limit of open files to the hard one and returns it.
+func fileLimit() uint64 {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 0
+	}
+	return l.Cur // Go has raised it at its start
+}
+
+// literal keeps the check from waiting for name servers.
+func literal(string) ([]netip.Addr, error) { return nil, errors.New("names are not resolved here") }

@@ -1,0 +1,204 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+const (
+	// stateFull and messageFull are what pgagroal tells a client.
+	stateFull   = "53300"
+	messageFull = "connection pool is full"
+	// holdersEvery bounds how often the holders of the pool are logged.
+	holdersEvery = time.Second
+	// cancelLimit bounds a CancelRequest to a server, the wait for its end included.
+	cancelLimit = 2 * time.Second
+	// cancelCode is the protocol number of a CancelRequest.
+	cancelCode = 80877102
+)
+
+// leases is what is kept beside the Ledger.
+type leases struct {
+	holdersAt time.Duration // when the holders were logged last, 0 for never
+}
+
+func newLedger(c *config.Config) *pool.Ledger {
+	rules := make([]pool.Rule, len(c.Limits))
+	for i, l := range c.Limits {
+		rules[i] = pool.Rule{Max: l.MaxSize}
+	}
+	return pool.NewLedger(c.MaxConnections, rules)
+}
+
+func poolKey(k ipc.PoolKey) pool.Key {
+	return pool.Key{Database: k.Database, User: k.User, Params: k.Params}
+}
+
+func (s *supervisor) onLeaseRequest(c *child, m *ipc.LeaseRequest) {
+	name := m.Requested
+	if name == "" {
+		name = m.Key.Database
+	}
+	rule := config.FindLimit(s.cfg.Limits, name, m.Key.User)
+	effects := s.ledger.Request(c.index, m.ID, poolKey(m.Key), rule)
+	s.carryOut(effects)
+	if m.NoWait && !settled(effects, c.index, m.ID) {
+		s.carryOut(s.ledger.Abandon(c.index, m.ID))
+		s.refuse(c, m.ID, "all backends are in use")
+	}
+}
+
+// settled says that the request was granted or refused.
+func settled(effects []pool.Effect, worker int, id uint64) bool {
+	for _, e := range effects {
+		switch e := e.(type) {
+		case pool.Grant:
+			if e.Worker == worker && e.Request == id {
+				return true
+			}
+		case pool.Refuse:
+			if e.Worker == worker && e.Request == id {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// carryOut tells the workers what the Ledger has decided, in its order.
+func (s *supervisor) carryOut(effects []pool.Effect) {
+	for _, e := range effects {
+		c := s.readyAt(e.Target())
+		if c == nil {
+			continue // it has just died: its leases become orphans when its exit is seen
+		}
+		switch e := e.(type) {
+		case pool.Grant:
+			s.send(c, &ipc.LeaseGrant{ID: e.Request, Lease: e.Lease, Server: e.Server, Epoch: e.Epoch})
+		case pool.Refuse:
+			s.refuse(c, e.Request, e.Reason.String())
+		case pool.Reclaim:
+			key := ipc.PoolKey{Database: e.Key.Database, User: e.Key.User, Params: e.Key.Params}
+			s.send(c, &ipc.Reclaim{ID: e.ID, Key: key, Leases: e.Leases})
+		case pool.ReclaimCancel:
+			s.send(c, &ipc.ReclaimCancel{ID: e.ID})
+		}
+	}
+}
+
+// refuse says no, and logs who has what the client didn't get.
+func (s *supervisor) refuse(c *child, id uint64, why string) {
+	s.send(c, &ipc.LeaseRefuse{ID: id, Code: stateFull, Message: messageFull})
+	now := s.env.now()
+	if s.leases.holdersAt != 0 && now-s.leases.holdersAt < holdersEvery {
+		return
+	}
+	s.leases.holdersAt = max(now, 1)
+	s.log.Warn("pool is full", "reason", why, "holders", describeHolders(s.ledger.Holders()))
+}
+
+// describeHolders names the largest pools.
+func describeHolders(list []pool.Holder) string {
+	const most = 5
+	text := ""
+	for i, h := range list {
+		if i == most {
+			return text + fmt.Sprintf(", and %d more", len(list)-most)
+		}
+		if i > 0 {
+			text += ", "
+		}
+		text += fmt.Sprintf("%s/%s %d", h.Key.Database, h.Key.User, h.Total)
+	}
+	return text
+}
+
+func (s *supervisor) onLeaseAbandon(c *child, m *ipc.LeaseAbandon) {
+	s.carryOut(s.ledger.Abandon(c.index, m.ID))
+}
+
+func (s *supervisor) onLeaseOpened(c *child, m *ipc.LeaseOpened) {
+	if err := s.ledger.Opened(c.index, m.Lease, m.PID, pool.CancelKey(m.Key.Reveal())); err != nil {
+		s.violation(c, err.Error())
+	}
+}
+
+func (s *supervisor) onLeaseReturn(c *child, m *ipc.LeaseReturn) {
+	effects, err := s.ledger.Return(c.index, m.Lease)
+	if err != nil {
+		s.violation(c, err.Error())
+		return
+	}
+	s.carryOut(effects)
+}
+
+// leasesOfDeadWorker cancels what the backends of a dead worker may still be
+// doing, and counts them until orphan_grace is over. Whether the server still
+// shows them isn't looked at in this version.
+func (s *supervisor) leasesOfDeadWorker(index int) {
+	orphans, effects := s.ledger.WorkerGone(index)
+	s.carryOut(effects)
+	for _, o := range orphans {
+		s.cancelOrphan(o)
+		lease := o.Lease
+		s.after(s.cfg.OrphanGrace, func() { s.carryOut(s.ledger.OrphanGone(lease)) })
+	}
+	if len(orphans) > 0 {
+		s.log.Warn("backends of a dead worker count as orphans", "worker", index, "backends", len(orphans), "for", s.cfg.OrphanGrace)
+	}
+}
+
+// cancelOrphan ends the query of an orphan. Not one of a fenced epoch: a cancel
+// would acknowledge a commit there that waits for a standby.
+func (s *supervisor) cancelOrphan(o pool.Orphan) {
+	if o.PID == 0 || s.fence.asked && o.Epoch <= s.fence.epoch {
+		return
+	}
+	a, ok := s.addressOf(o.Server)
+	if !ok {
+		return
+	}
+	s.env.background(func() func() {
+		ctx, done := context.WithTimeout(context.Background(), cancelLimit)
+		defer done()
+		err := s.env.cancel(ctx, a.network, a.address, o.PID, o.Cancel.Reveal())
+		if err == nil {
+			return nil
+		}
+		return func() {
+			s.log.Info("orphan can't be cancelled", "server", s.serverName(o.Server), "backend", o.PID, "error", err)
+		}
+	})
+}
+
+// sendCancel sends a CancelRequest and waits until the server has taken it.
+func sendCancel(ctx context.Context, network, address string, pid uint32, key string) error {
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer nc.Close()
+	if until, ok := ctx.Deadline(); ok {
+		_ = nc.SetDeadline(until) // fails on a closed connection only
+	}
+	b := binary.BigEndian.AppendUint32(nil, uint32(12+len(key)))
+	b = binary.BigEndian.AppendUint32(b, cancelCode)
+	b = binary.BigEndian.AppendUint32(b, pid)
+	if _, err := nc.Write(append(b, key...)); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	if _, err := nc.Read(make([]byte, 1)); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("wait for the server: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// service is what the service manager knows of us, and what is made once for
+// all workers.
+type service struct {
+	ready     bool
+	status    string // last STATUS=
+	note      string // remark of the supervisor itself, after the machine's line
+	watchdog  time.Duration
+	onReady   func() // told once, may be nil
+	scramSalt ipc.Secret
+}
+
+// checkReady tells once that clients are served: the servers have been looked
+// at and a worker is up.
+func (s *supervisor) checkReady() {
+	if s.service.ready || !s.servers.published || !s.anyReady() || s.stop.mode == stopNow {
+		return
+	}
+	s.service.ready = true
+	s.log.Info("ready", "status", s.servers.machine.Status().Line())
+	s.env.notify(fmt.Sprintf("READY=1\nMAINPID=%d\nSTATUS=%s", os.Getpid(), s.servers.machine.Status().Line()))
+	if s.service.onReady != nil {
+		s.service.onReady()
+	}
+}
+
+// statusChanged passes a changed line on.
+func (s *supervisor) statusChanged() {
+	line := s.servers.machine.Status().Line()
+	if s.service.note != "" {
+		line += "; " + s.service.note
+	}
+	if line == s.service.status {
+		return
+	}
+	s.service.status = line
+	s.env.notify("STATUS=" + line)
+}
+
+// startWatchdog tells the service manager twice an interval that this loop runs.
+func (s *supervisor) startWatchdog() {
+	if s.service.watchdog <= 0 {
+		return
+	}
+	s.after(s.service.watchdog/2, func() {
+		s.env.notify("WATCHDOG=1")
+		s.startWatchdog()
+	})
+}
+
+// watchdogInterval returns what the service manager expects, 0 for nothing.
+func watchdogInterval() time.Duration {
+	d, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		return 0
+	}
+	return d
+}
+
+// notifier sends to the service manager, which may be slow, elsewhere than in
+// the loop.
+type notifier struct {
+	states chan string
+	done   chan struct{}
+}
+
+// startNotifier starts the goroutine that sends; stop ends it once everything
+// is sent.
+func startNotifier() *notifier {
+	n := &notifier{states: make(chan string, 64), done: make(chan struct{})}
+	go func() {
+		defer close(n.done)
+		for state := range n.states {
+			_, _ = daemon.SdNotify(false, state) // nobody to tell when the service manager doesn't listen
+		}
+	}()
+	return n
+}
+
+// send queues a state, or drops it when the service manager doesn't read.
+func (n *notifier) send(state string) {
+	select {
+	case n.states <- state:
+	default:
+	}
+}
+
+func (n *notifier) stop() {
+	close(n.states)
+	<-n.done
+}

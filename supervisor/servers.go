@@ -1,0 +1,216 @@
+package supervisor
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// servers is what the loop knows of the servers: the machine decides their
+// states, this is what surrounds it.
+type servers struct {
+	machine   machine
+	where     []*where
+	tick      *timer
+	snapshot  failover.Snapshot
+	published bool // a snapshot has come from the machine
+	gen       uint64
+	versions  []string     // of the last login or "" for unknown
+	noPass    []*probeUser // last client that a server let in without a password
+	replies   map[uint64]func(error)
+	nextTag   uint64
+}
+
+// machine is failover.Machine, or a test.
+type machine interface {
+	Step(now time.Duration, ev failover.Event) []failover.Action
+	Deadline() (time.Duration, bool)
+	Status() failover.Status
+}
+
+// probeUser is a login without a password.
+type probeUser struct{ user, database string }
+
+func newServers(c *config.Config, m machine) servers {
+	sv := servers{machine: m, replies: map[uint64]func(error){}}
+	for _, x := range c.Servers {
+		sv.where = append(sv.where, newWhere(x.Host, x.Port))
+	}
+	sv.versions = make([]string, len(c.Servers))
+	sv.noPass = make([]*probeUser, len(c.Servers))
+	return sv
+}
+
+// machineConfig is the part of the configuration that the machine works by.
+func machineConfig(c *config.Config) failover.Config {
+	f := failover.Config{
+		Enabled:          c.Failover,
+		NotifyConfigured: c.FailoverNotifyScript != "", FenceScript: c.FailoverFenceScript != "",
+		HealthCheck: c.HealthCheck, HealthCheckPeriod: c.HealthCheckPeriod,
+		StartTimeout: c.FailoverStartTimeout, ProbeCount: c.FailoverProbeCount,
+		ProbeInterval: c.FailoverProbeInterval, ProbeTimeout: c.FailoverProbeTimeout,
+		RestartGrace: c.FailoverRestartGrace, StartupGrace: c.FailoverStartupGrace,
+		SilenceTime: c.FailoverSilenceTime, MinStandbys: c.FailoverMinStandbys,
+		MaxLag: uint64(max(c.FailoverMaxLag, 0)), ScriptTimeout: c.FailoverScriptTimeout,
+		VerifyTimeout: c.FailoverVerifyTimeout, NotifyTimeout: c.FailoverNotifyTimeout,
+	}
+	if c.HealthCheckUser == "" && c.Superuser == nil {
+		f.CredentialHint = "set health_check_user, and give it an entry in the users file if it needs a password"
+	}
+	switch c.FailoverSettle {
+	case config.SettleManual:
+		f.Settle = failover.SettleManual
+	default:
+		f.Settle = failover.SettleAuto
+	}
+	switch c.FailoverVerify {
+	case config.VerifyStrict:
+		f.Verify = failover.VerifyStrict
+	case config.VerifyOff:
+		f.Verify = failover.VerifyOff
+	}
+	switch c.StartupValidation {
+	case config.StartupOff:
+		f.Validate = failover.ValidationOff
+	case config.StartupOn:
+		f.Validate = failover.ValidationOn
+	}
+	for _, sv := range c.Servers {
+		f.Servers = append(f.Servers, failover.ServerConfig{
+			Name: sv.Name, Host: sv.Host, Port: strconv.Itoa(sv.Port), PrimaryHint: sv.Primary,
+			Candidate: sv.FailoverCandidate, Priority: sv.FailoverPriority,
+		})
+	}
+	return f
+}
+
+// startServers begins the machine: it probes every server.
+func (s *supervisor) startServers() {
+	s.startResolving()
+	s.feed(failover.Started{Wall: s.env.wall()})
+	if s.lock.file != nil || !s.lock.usable {
+		s.feed(failover.RunsAllowed{Allowed: s.lock.file != nil})
+	}
+	if s.lock.file != nil {
+		s.lockIsOurs()
+	}
+}
+
+// feed gives the machine one event, and then what it wants done to the queue.
+func (s *supervisor) feed(ev failover.Event) {
+	acts := s.servers.machine.Step(s.env.now(), ev)
+	s.actions.queue = append(s.actions.queue, acts...)
+	s.armMachine()
+	s.execute()
+	s.statusChanged()
+	if s.stop.mode == stopNow {
+		s.checkStopped()
+	}
+}
+
+// armMachine sets the timer to what the machine asks for now.
+func (s *supervisor) armMachine() {
+	when, ok := s.servers.machine.Deadline()
+	t := s.servers.tick
+	if t != nil && t.pos >= 0 && ok && t.when == when {
+		return
+	}
+	s.timers.stop(t)
+	s.servers.tick = nil
+	if ok {
+		s.servers.tick = s.timers.at(when, func() { s.feed(failover.Tick{}) })
+	}
+}
+
+var hintKinds = map[ipc.HintKind]string{
+	ipc.HintRefused: "refused", ipc.HintReset: "reset", ipc.HintEOF: "eof",
+	ipc.HintTimeout: "timeout", ipc.HintUnreachable: "timeout", ipc.HintSQLState: "error",
+}
+
+func (s *supervisor) onHint(c *child, m *ipc.Hint) {
+	kind, ok := hintKinds[m.Kind]
+	if !ok || !s.isServer(m.Server) {
+		s.violation(c, "a hint about nothing")
+		return
+	}
+	s.log.Debug("hint", "worker", c.index, "server", s.serverName(m.Server), "kind", kind, "code", m.SQLState, "text", m.Text)
+	s.feed(failover.Hinted{Server: m.Server, Epoch: m.Epoch, Kind: kind, Code: m.SQLState})
+}
+
+func (s *supervisor) onLoginSeen(c *child, m *ipc.LoginSeen) {
+	if !s.isServer(m.Server) || m.HotStandby > ipc.StandbyOn {
+		s.violation(c, "a login at nothing")
+		return
+	}
+	if m.Version != "" {
+		s.servers.versions[m.Server] = m.Version
+	}
+	if m.NoPassword {
+		s.servers.noPass[m.Server] = &probeUser{m.User, m.Database}
+	}
+	hot := [...]failover.HotStandby{failover.HotStandbyUnknown, failover.HotStandbyOff, failover.HotStandbyOn}[m.HotStandby]
+	s.feed(failover.LoginSeen{Server: m.Server, Epoch: m.Epoch, Hot: hot})
+}
+
+func (s *supervisor) isServer(i int) bool { return i >= 0 && i < len(s.cfg.Servers) }
+
+func (s *supervisor) serverName(i int) string {
+	if !s.isServer(i) {
+		return ""
+	}
+	return s.cfg.Servers[i].Name
+}
+
+// publish puts a snapshot in force: closed at the Ledger before the workers
+// hear of it, opened after them, so that no grant overtakes its epoch.
+func (s *supervisor) publish(snap failover.Snapshot) {
+	s.servers.snapshot, s.servers.published = snap, true
+	if !snap.Open {
+		s.carryOut(s.ledger.SetTarget(snap.Primary, snap.Epoch, false))
+	}
+	s.sendServerStates()
+	if snap.Open {
+		s.carryOut(s.ledger.SetTarget(snap.Primary, snap.Epoch, true))
+	}
+	s.gateChanged()
+	s.checkReady()
+}
+
+// sendServerStates gives every worker the whole truth under a new number.
+func (s *supervisor) sendServerStates() {
+	if !s.servers.published {
+		return
+	}
+	m := s.serverState()
+	s.ready(func(c *child) { s.send(c, m) })
+}
+
+// sendServerState is for a worker that is new.
+func (s *supervisor) sendServerState(c *child) {
+	if s.servers.published {
+		s.send(c, s.serverState())
+	}
+}
+
+func (s *supervisor) serverState() *ipc.ServerState {
+	s.servers.gen++
+	snap := s.servers.snapshot
+	m := &ipc.ServerState{
+		Gen: s.servers.gen, Epoch: snap.Epoch, Open: snap.Open, Primary: snap.Primary,
+		Graceful: s.stop.mode == stopGraceful,
+	}
+	if !snap.Open {
+		m.Why = s.servers.machine.Status().Reason
+	}
+	for i, v := range snap.Servers {
+		info := ipc.ServerInfo{Index: i, State: failover.Display(v.State, v.Qualifier)}
+		if a, ok := s.addressOf(i); ok {
+			info.Network, info.Address = a.network, a.address
+		}
+		m.Servers = append(m.Servers, info)
+	}
+	return m
+}

@@ -1,0 +1,76 @@
+package supervisor
+
+import (
+	"fmt"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// queueLimit is how many messages wait for one worker, its configuration not
+// counted.
+const queueLimit = 1024
+
+func (s *supervisor) workerSpec(index int) startSpec {
+	c := s.cfg
+	items := len(c.Servers) + len(c.Users) + len(c.FrontendUsers) + len(c.HBA) + len(c.Limits) + 3
+	return startSpec{
+		role: proc.RoleWorker, argv0: fmt.Sprintf("pgagroal: worker %d", index), peer: ipc.RoleWorker,
+		lock: s.lock.file, queue: queueLimit + items,
+	}
+}
+
+// sendConfig gives a worker everything that it works by. It opens no file.
+func (s *supervisor) sendConfig(c *child) {
+	const gen = 1
+	cfg, end := s.cfg, &ipc.ConfigEnd{Gen: gen}
+	s.send(c, s.configBegin(gen, c.index))
+	for i, sv := range cfg.Servers {
+		s.send(c, &ipc.ConfigServer{Gen: gen, Index: i, Name: sv.Name, Host: sv.Host, Port: sv.Port})
+		end.Servers++
+	}
+	users := func(kind ipc.UserKind, list ...config.Credential) {
+		for _, u := range list {
+			s.send(c, &ipc.ConfigUser{Gen: gen, Kind: kind, Name: u.Name, Password: ipc.Secret(u.Password.Reveal())})
+			end.Users++
+		}
+	}
+	users(ipc.UserServer, cfg.Users...)
+	users(ipc.UserFrontend, cfg.FrontendUsers...)
+	if cfg.Superuser != nil {
+		users(ipc.UserSuperuser, *cfg.Superuser)
+	}
+	for _, h := range cfg.HBA {
+		s.send(c, &ipc.ConfigHBA{Gen: gen, Line: h.Line, Type: h.Type, Database: h.Database, User: h.User, Address: h.Address, Method: h.Method})
+		end.HBA++
+	}
+	for _, l := range cfg.Limits {
+		s.send(c, &ipc.ConfigLimit{Gen: gen, Database: l.Database, Aliases: l.Aliases, User: l.User, MaxSize: l.MaxSize})
+		end.Limits++
+	}
+	s.send(c, end)
+}
+
+func (s *supervisor) configBegin(gen uint64, index int) *ipc.ConfigBegin {
+	c := s.cfg
+	return &ipc.ConfigBegin{
+		Gen: gen, Worker: index,
+		Pipeline: c.ResolvedPipeline(), EvBackend: c.EvBackend,
+		LogLevel: int(logline.Level(c.LogLevel)), LogLinePrefix: c.LogLinePrefix,
+		LogConnections: c.LogConnections, LogDisconnections: c.LogDisconnections,
+		BlockingTimeoutMS:       c.BlockingTimeout.Milliseconds(),
+		AuthenticationTimeoutMS: c.AuthenticationTimeout.Milliseconds(),
+		IdleTimeoutMS:           c.IdleTimeout.Milliseconds(),
+		MaxConnectionAgeMS:      c.MaxConnectionAge.Milliseconds(),
+		ClientWaitMS:            c.FailoverClientWait.Milliseconds(),
+		ConnectionRetryMS:       c.ConnectionRetryDelay.Milliseconds(),
+		ResetQuery:              c.ServerResetQuery, ResetOnFailure: c.ServerResetQueryBehaviorOnFailure,
+		Failover: c.Failover, AllowUnknownUsers: c.AllowUnknownUsers,
+		KeepAlive: c.KeepAlive, NoDelay: c.NoDelay, Validation: c.Validation == "foreground",
+		DisconnectClientMS: c.DisconnectClient.Milliseconds(), DisconnectClientForce: c.DisconnectClientForce,
+		UpdateProcessTitle: c.UpdateProcessTitle != "never" && c.UpdateProcessTitle != "off",
+		ScramSalt:          s.service.scramSalt,
+	}
+}

@@ -1,0 +1,178 @@
+package supervisor
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// Limits of the end.
+const (
+	drainLimit  = 2 * time.Second // for workers to tell their clients
+	runnerLimit = 2 * time.Second // for the runner, when no script runs
+)
+
+// stopMode is how far we are on the way out.
+//
+//	running --> graceful --last client gone, limit--> now --children gone--> over
+//	   ^            |                                  ^
+//	   |            +-- cancel                         |
+//	   +------------+----------------------------------+
+type stopMode uint8
+
+const (
+	stopNot stopMode = iota
+	stopGraceful
+	stopNow
+)
+
+// shutdown is the way out.
+type shutdown struct {
+	mode    stopMode
+	limit   *timer // of the graceful mode
+	kill    *timer // SIGKILL for workers
+	leaving bool   // nothing is needed of the runner any more
+	waits   bool   // it was logged that a script is waited for
+}
+
+// shutGracefully lets no new client in and ends when the last one has left, or
+// after limit; 0 is unbounded.
+func (s *supervisor) shutGracefully(limit time.Duration) {
+	if s.stop.mode != stopNot {
+		s.log.Info("shutdown is under way already")
+		return
+	}
+	s.stop.mode = stopGraceful
+	s.log.Info("shutting down when the last client has left", "clients", s.clients.total, "limit", limit)
+	s.service.note = "shutting down when the last client has left"
+	if limit > 0 {
+		s.stop.limit = s.after(limit, s.shutNow)
+	}
+	s.sendServerStates()
+	s.checkDrained()
+}
+
+// cancelShutdown takes a graceful shutdown back.
+func (s *supervisor) cancelShutdown() error {
+	switch s.stop.mode {
+	case stopNot:
+		return errors.New("there is no shutdown to cancel")
+	case stopNow:
+		return errors.New("it is too late to cancel the shutdown")
+	}
+	s.stop.mode = stopNot
+	s.timers.stop(s.stop.limit)
+	s.log.Info("shutdown is cancelled")
+	s.service.note = ""
+	s.sendServerStates()
+	s.statusChanged()
+	return nil
+}
+
+// checkDrained ends a graceful shutdown whose last client has left.
+func (s *supervisor) checkDrained() {
+	if s.stop.mode == stopGraceful && s.clients.total == 0 && len(s.clients.waiting) == 0 {
+		s.shutNow()
+	}
+}
+
+// shutNow ends: clients first. Asked again it doesn't wait for the workers any
+// more, but always for a script that runs.
+func (s *supervisor) shutNow() {
+	if s.stop.mode == stopNow {
+		s.killWorkers()
+		s.waitForScript(true)
+		return
+	}
+	s.stop.mode = stopNow
+	s.timers.stop(s.stop.limit)
+	s.env.notify("STOPPING=1")
+	s.gateChanged()
+	for _, a := range s.clients.waiting {
+		unix.Close(a.fd)
+	}
+	s.clients.waiting = nil
+	for _, sl := range s.workers.slots {
+		if c := sl.child; c != nil && c.state != childReady {
+			s.killWorker(c, "shutdown")
+		}
+	}
+	s.ready(func(c *child) { s.send(c, &ipc.Drain{}) })
+	s.stop.kill = s.after(drainLimit, s.killWorkers)
+	s.feed(failover.Stopping{})
+	s.waitForScript(false)
+	s.checkStopped()
+}
+
+func (s *supervisor) killWorkers() {
+	for _, sl := range s.workers.slots {
+		if c := sl.child; c != nil {
+			s.killWorker(c, "shutdown")
+		}
+	}
+}
+
+func (s *supervisor) onDrained(c *child) {
+	c.drained = true
+	s.log.Debug("worker is drained", "worker", c.index)
+}
+
+// waitForScript says that the end waits for a hook, never silently.
+func (s *supervisor) waitForScript(again bool) {
+	st := s.servers.machine.Status()
+	if x := s.runner.current; x != nil && st.Busy() && (again || !s.stop.waits) {
+		s.stop.waits = true
+		s.log.Warn("a script is running; pgagroal ends when it has, or at its time-out", "run", x.id, "hook", x.hook,
+			"left", max(x.timeout-(s.env.now()-x.born), 0).Round(time.Second))
+	}
+}
+
+// checkStopped ends the loop when nothing is left: no worker, no script, no
+// write under way, no runner.
+func (s *supervisor) checkStopped() {
+	if s.stop.mode != stopNow || s.over || s.workers.spawning > 0 {
+		return
+	}
+	for _, sl := range s.workers.slots {
+		if sl.child != nil {
+			return
+		}
+	}
+	if s.scriptRuns() || s.saver.barrier || len(s.actions.queue) > 0 || s.history.busy {
+		return
+	}
+	if !s.stop.leaving {
+		s.leaveRunner()
+	}
+	if s.runner.end == nil {
+		s.over = true
+	}
+}
+
+// scriptRuns says that a script of ours is still under way. One whose runner is
+// a lost service isn't ours to wait for.
+func (s *supervisor) scriptRuns() bool {
+	x := s.runner.current
+	return x != nil && !(x.lost && x.service)
+}
+
+// leaveRunner closes the link, which ends a runner of ours.
+func (s *supervisor) leaveRunner() {
+	s.stop.leaving = true
+	r := s.runner.end
+	if r == nil {
+		return
+	}
+	if r.started != nil {
+		r.started.close()
+		if !r.spawned {
+			s.runner.end = nil
+			return
+		}
+		s.after(runnerLimit, r.started.kill)
+	}
+}

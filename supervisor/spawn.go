@@ -1,0 +1,120 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// stallLimit is how long one write to a link may take.
+const stallLimit = 5 * time.Second
+
+// childEnvironment are the variables that children inherit. PGAGROAL_CONFIG_DIR
+// is not one of them: they are told what to read.
+var childEnvironment = [...]string{"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "GOMAXPROCS", "GOGC", "GOMEMLIMIT", "GOTRACEBACK", "GOCOVERDIR"}
+
+// startChild starts a process with its link. It may block.
+func startChild(spec startSpec, log *slog.Logger) (*started, error) {
+	conn, theirs, err := ipc.Pair(ipc.RoleSupervisor, spec.peer, log)
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	files := []*os.File{theirs}
+	if spec.lock != nil {
+		files = append(files, spec.lock)
+	}
+	p, err := proc.Spawn(proc.Spec{
+		Role: spec.role, Argv0: spec.argv0, Files: files, Env: inherited(),
+		NoNewPrivs: spec.role == proc.RoleWorker,
+	})
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	st := newStarted(conn, spec.queue)
+	st.pid = p.Pid
+	st.kill = func() { _ = p.Kill() } // fails only for one that has ended, whose exit is on its way
+	listen := st.listen
+	st.listen = func(message func(ipc.Message), ended func(error), exited func(string)) {
+		listen(message, ended, nil)
+		go func() { exited(waitFor(p)) }()
+	}
+	return st, nil
+}
+
+func inherited() []string {
+	var list []string
+	for _, name := range childEnvironment {
+		if v, ok := os.LookupEnv(name); ok {
+			list = append(list, name+"="+v)
+		}
+	}
+	return list
+}
+
+func waitFor(p *os.Process) string {
+	st, err := p.Wait()
+	if err != nil {
+		return err.Error()
+	}
+	return st.String()
+}
+
+// dialRunner connects to a runner that is a service of its own.
+func dialRunner(ctx context.Context, path string, log *slog.Logger) (*started, error) {
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "unixpacket", path)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the runner: %w", err)
+	}
+	uc, ok := nc.(*net.UnixConn)
+	if !ok {
+		nc.Close()
+		return nil, errors.New("connect to the runner: not a Unix socket")
+	}
+	return newStarted(ipc.NewConn(uc, ipc.RoleSupervisor, ipc.RoleRunner, log), queueLimit), nil
+}
+
+// newStarted makes a link without a process of ours behind it.
+func newStarted(conn *ipc.Conn, queue int) *started {
+	// A failed write is seen by the reader too, as the end of the link.
+	out := ipc.NewOutbox(conn, queue, stallLimit, func(error) { conn.Close() })
+	return &started{
+		link: out,
+		kill: func() {},
+		listen: func(message func(ipc.Message), ended func(error), _ func(string)) {
+			go func() { ended(receive(conn, message)) }()
+		},
+		close: func() { out.Close(); conn.Close() },
+	}
+}
+
+// receive passes messages on until the link ends. The link enters its running
+// phase here, before the next packet is read: the other end does so as soon as
+// it has sent that message.
+func receive(conn *ipc.Conn, message func(ipc.Message)) error {
+	for {
+		env, err := conn.Receive()
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+			return io.EOF
+		case err != nil:
+			return err
+		}
+		env.CloseFDs() // no message to the supervisor carries any
+		switch env.Message.(type) {
+		case *ipc.ConfigDone, *ipc.RunnerReady:
+			conn.SetPhase(ipc.PhaseRunning)
+		}
+		message(env.Message)
+	}
+}

@@ -1,0 +1,203 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// Options of Run.
+type Options struct {
+	Config *config.Config
+	Build  string // the release, for pgagroal-cli
+	Log    *slog.Logger
+	// Ready is called once, when clients are served; nil for nobody.
+	Ready func()
+}
+
+// Run is the whole life of the supervisor. The error joins everything that kept
+// it from starting, or says why it had to end; nil is an orderly end.
+func Run(opt Options) error {
+	base := time.Now()
+	c, log := opt.Config, opt.Log
+	k, err := passedSockets()
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	if errs := check(c, k.tcp, k.unix); len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	if err := k.listenTCP(c); err != nil {
+		return err
+	}
+	if err := becomeUser(c); err != nil {
+		return err
+	}
+	lock, err := takeLock(c, log)
+	if err != nil {
+		return err
+	}
+	if lock.file != nil {
+		defer lock.file.Close()
+	}
+	pidFile := c.EffectivePIDFile()
+	if err := writePIDFile(pidFile, log); err != nil {
+		return err
+	}
+	defer removePIDFile(pidFile)
+	if err := k.listenUnix(c, log); err != nil {
+		return err
+	}
+	if err := errors.Join(proc.NoCoreDumps(), proc.Subreaper()); err != nil {
+		return err
+	}
+	for _, p := range k.passed {
+		log.Info("socket of the service manager", "socket", p)
+	}
+	s := newSupervisor(opt, lock, base)
+	return s.serve(k)
+}
+
+// newSupervisor makes everything that the loop owns.
+func newSupervisor(opt Options, lock lockState, base time.Time) *supervisor {
+	c := opt.Config
+	s := &supervisor{
+		cfg: c, build: opt.Build, log: opt.Log, lock: lock, ledger: newLedger(c),
+		inbox: make(chan arrival, 256), calls: make(chan func(), 64),
+		signals: make(chan os.Signal, 16), ended: make(chan struct{}),
+	}
+	s.env = s.realEnv(base)
+	saved := s.loadState()
+	s.servers = newServers(c, failover.New(machineConfig(c), saved, s.env.now()))
+	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: newSalt()}
+	return s
+}
+
+// loadState reads what the supervisor before has left in state_dir.
+func (s *supervisor) loadState() *failover.Record {
+	if !s.lock.usable {
+		return nil
+	}
+	h, err := readHistory(s.cfg.StateDir)
+	if err != nil {
+		s.log.Warn("history can't be read", "error", err)
+	}
+	s.history = h
+	saved, err := readRecord(s.cfg.StateDir)
+	if err != nil {
+		s.log.Error("the record of the servers is not used", "error", err)
+		return nil
+	}
+	if saved != nil && saved.Run != nil {
+		s.runner.inherits = saved.Run.ID
+	}
+	return saved
+}
+
+func newSalt() ipc.Secret {
+	b := make([]byte, 16)
+	rand.Read(b)
+	return ipc.Secret(b)
+}
+
+// realEnv is the world of a supervisor that isn't in a test.
+func (s *supervisor) realEnv(base time.Time) env {
+	now := func() time.Duration { return time.Since(base) }
+	return env{
+		now: now, wall: time.Now,
+		background: func(work func() func()) {
+			go func() {
+				if f := work(); f != nil {
+					s.post(f)
+				}
+			}()
+		},
+		start: func(spec startSpec) (*started, error) { return startChild(spec, s.log) },
+		dial: func(ctx context.Context, path string) (*started, error) {
+			return dialRunner(ctx, path, s.log)
+		},
+		lookup:      net.DefaultResolver.LookupHost,
+		probe:       func(ctx context.Context, t probeTarget) failover.ProbeDone { return probeServer(ctx, t, now) },
+		cancel:      sendCancel,
+		lock:        proc.Lock,
+		writeRecord: writeRecord, appendLine: appendLine,
+		groupEmpty: proc.GroupEmpty, strangers: noStrangers,
+		signalGroup: signalGroup,
+		reap:        func(except []int) error { return proc.ReapOrphans(except...) },
+		notify:      func(string) {},
+	}
+}
+
+// noStrangers says that none of our living children is unknown.
+func noStrangers(known []int) bool {
+	below, err := proc.Descendants()
+	if err != nil {
+		return false
+	}
+	self := os.Getpid()
+	return !slices.ContainsFunc(below, func(p proc.Process) bool { return p.PPID == self && !slices.Contains(known, p.PID) })
+}
+
+func signalGroup(pgid int, kill bool) error {
+	sig := unix.SIGTERM
+	if kill {
+		sig = unix.SIGKILL
+	}
+	if err := unix.Kill(-pgid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal process group %d: %w", pgid, err)
+	}
+	return nil
+}
+
+// serve runs the loop between its helpers: the accepting goroutines, the
+// control socket and the notifier. All have ended when it returns.
+func (s *supervisor) serve(k *sockets) error {
+	n := startNotifier()
+	defer n.stop()
+	s.env.notify = n.send
+	signal.Notify(s.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGTRAP, syscall.SIGHUP, syscall.SIGCHLD)
+	defer signal.Stop(s.signals)
+	signal.Ignore(syscall.SIGPIPE)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	defer k.close()
+	defer cancel()
+	s.clients.gate = newGate(k.clients)
+	for _, l := range k.clients {
+		a := &acceptor{
+			ln: l, gate: s.clients.gate, opt: socketOptions{s.cfg.NoDelay, s.cfg.KeepAlive},
+			take: func(c accepted) bool { return s.post(func() { s.onAccepted(c) }) },
+			fail: func(err error) { s.post(func() { s.onAcceptFailed(err) }) },
+		}
+		s.log.Info("listening", "network", l.Addr().Network(), "address", l.Addr().String())
+		helpers.Go(func() { a.run(ctx) })
+	}
+	if k.control != nil {
+		helpers.Go(func() {
+			if err := control.Serve(ctx, k.control, operator{s}, control.Options{Version: s.build, Log: s.log}); err != nil {
+				s.log.Error("control socket failed", "error", err)
+			}
+		})
+	}
+	return s.run()
+}

@@ -1,0 +1,213 @@
+package supervisor
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+func (s *supervisor) pingResponse() control.PingResponse {
+	st := s.servers.machine.Status()
+	r := control.PingResponse{Servers: map[string]control.PingServer{}}
+	for i, sv := range st.Servers {
+		_, running, primary := seen(sv)
+		r.Servers[sv.Name] = control.PingServer{
+			Host: sv.Host, Port: s.cfg.Servers[i].Port, Status: running, Primary: primary, Behind: behind(st, i),
+		}
+	}
+	return r
+}
+
+// seen puts the last look at a server into pgagroal's words.
+func seen(sv failover.ServerStatus) (health, running, primary string) {
+	health, running, primary = control.HealthUnknown, control.ServerDown, control.PrimaryUnknown
+	switch sv.Seen {
+	case failover.SawPrimary.String():
+		primary = control.PrimaryYes
+	case failover.SawStandby.String():
+		primary = control.PrimaryNo
+	case failover.SawAlive.String(), failover.SawStarting.String():
+	case "":
+		// Never probed: a login tells as much.
+		if sv.State == failover.Primary {
+			return control.HealthUp, control.ServerRunning, control.PrimaryYes
+		}
+		return health, running, primary
+	default:
+		return control.HealthDown, control.ServerDown, control.PrimaryUnknown
+	}
+	return control.HealthUp, control.ServerRunning, primary
+}
+
+// behind returns how many bytes a standby lacks of the last position seen on
+// the primary, nil when that isn't known.
+func behind(st failover.Status, i int) *int64 {
+	sv := st.Servers[i]
+	if i == st.Primary || sv.LSN == 0 || st.LSN == 0 || sv.Foreign {
+		return nil
+	}
+	lag := int64(0)
+	if st.LSN > sv.LSN {
+		lag = int64(st.LSN - sv.LSN)
+	}
+	return &lag
+}
+
+func (s *supervisor) statusResponse(rep *report) control.StatusResponse {
+	st := s.servers.machine.Status()
+	r := control.StatusResponse{
+		Status: control.StatusRunning, MaxConnections: s.cfg.MaxConnections, NumberOfServers: len(s.cfg.Servers),
+		Servers: map[string]control.Server{}, Standbys: map[string]control.Standby{}, Failover: summary(st),
+	}
+	if s.stop.mode != stopNot {
+		r.Status = control.StatusGraceful
+	}
+	for _, w := range rep.workers {
+		r.ActiveConnections += int(w.Gauges["active_connections"])
+		r.TotalConnections += int(w.Gauges["total_connections"])
+	}
+	for i, sv := range st.Servers {
+		if sv.Qualifier == failover.SplitBrain {
+			r.SplitBrain = control.SplitBrainYes
+		}
+		r.Servers[sv.Name] = s.serverStatus(st, i)
+		if sv.State == failover.Replica {
+			r.Standbys[sv.Name] = control.Standby{} // what it streams isn't kept
+		}
+	}
+	return r
+}
+
+func (s *supervisor) serverStatus(st failover.Status, i int) control.Server {
+	sv := st.Servers[i]
+	health, running, primary := seen(sv)
+	return control.Server{
+		Server: sv.Name, Host: sv.Host, Port: s.cfg.Servers[i].Port, State: sv.State.String(), Health: health,
+		MajorVersion: majorVersion(s.servers.versions[i]), SystemIdentifier: identifier(sv.SystemID),
+		Status: running, Primary: primary, Behind: behind(st, i), Qualifier: sv.Qualifier.String(), Reason: sv.Reason,
+	}
+}
+
+// majorVersion reads "15.4", "16beta1" and the like, 0 when it can't.
+func majorVersion(text string) int {
+	end := strings.IndexFunc(text, func(r rune) bool { return r < '0' || r > '9' })
+	if end >= 0 {
+		text = text[:end]
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func identifier(id uint64) string {
+	if id == 0 {
+		return ""
+	}
+	return strconv.FormatUint(id, 10)
+}
+
+func summary(st failover.Status) control.FailoverSummary {
+	r := control.FailoverSummary{
+		Enabled: st.Enabled, Phase: st.Phase, Epoch: st.Epoch, Timeline: st.Timeline, Held: st.Held, Alarms: []string{},
+	}
+	if st.Held {
+		r.HeldReason = st.Reason
+	}
+	for _, a := range st.Alarms {
+		r.Alarms = append(r.Alarms, a.Text)
+	}
+	return r
+}
+
+// sessionStates are pgagroal's words for the states of a worker's report.
+var sessionStates = map[string]string{"active": "Active", "idle": "Free", "opening": "Initializing", "waiting": "Not initialized"}
+
+func (s *supervisor) detailsResponse(rep *report) control.StatusDetailsResponse {
+	r := control.StatusDetailsResponse{
+		StatusResponse: s.statusResponse(rep), Limits: []control.Limit{},
+		Databases: []control.Database{}, Connections: []control.Connection{},
+	}
+	rules := s.ledger.Counts().Rules
+	for i, l := range s.cfg.Limits {
+		limit := control.Limit{
+			Database: l.Database, Username: l.User, MaxConnections: l.MaxSize,
+			InitialConnections: l.InitialSize, MinConnections: l.MinSize,
+		}
+		if i < len(rules) {
+			limit.ActiveConnections = rules[i].Used
+		}
+		r.Limits = append(r.Limits, limit)
+	}
+	for _, c := range rep.sessions {
+		state, ok := sessionStates[c.State]
+		if !ok {
+			state = c.State
+		}
+		r.Connections = append(r.Connections, control.Connection{
+			State: state, StartTime: c.Start, Timestamp: c.Since, PID: c.worker, FD: c.FD,
+			Database: c.Database, Username: c.User, AppName: c.AppName, Server: s.serverName(c.Server), Client: c.Client,
+		})
+	}
+	return r
+}
+
+func (s *supervisor) failoverStatus() control.FailoverStatusResponse {
+	st := s.servers.machine.Status()
+	r := control.FailoverStatusResponse{
+		FailoverSummary: summary(st), Mode: s.cfg.FailoverMode, LastLSN: lsn(st.LSN), LastLSNAge: -1,
+		RunsMax: s.cfg.FailoverMax, StateDir: s.cfg.StateDir, StateDirWritable: s.lock.usable,
+		Runner: s.runnerStatus(), Run: s.runStatus(),
+	}
+	if st.Primary >= 0 {
+		r.Primary = st.Servers[st.Primary].Name
+	}
+	if st.LSN != 0 {
+		r.LastLSNAge = st.LSNAge.Seconds()
+	}
+	for i, sv := range st.Servers {
+		c := s.cfg.Servers[i]
+		f := control.FailoverServer{
+			Server: sv.Name, Host: sv.Host, Port: c.Port, State: sv.State.String(), Qualifier: sv.Qualifier.String(),
+			Reason: sv.Reason, EndedBy: sv.Command, Candidate: c.FailoverCandidate, Priority: c.FailoverPriority,
+			Probe: sv.Seen, ProbeAge: -1, Timeline: sv.Timeline, LSN: lsn(sv.LSN), SystemIdentifier: identifier(sv.SystemID),
+		}
+		if sv.Seen != "" {
+			f.ProbeAge = sv.SeenAge.Seconds()
+		}
+		r.Servers = append(r.Servers, f)
+	}
+	return r
+}
+
+func lsn(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%X/%X", n>>32, uint32(n))
+}
+
+func (s *supervisor) runnerStatus() control.Runner {
+	r := control.Runner{Socket: s.cfg.ScriptrunnerSocket, Error: s.runner.down}
+	if e := s.runner.end; e != nil && !e.gone {
+		r.Connected, r.PID, r.DigestMatch, r.Problems = e.started != nil, e.pid, e.digest, e.problems
+	}
+	return r
+}
+
+func (s *supervisor) runStatus() *control.FailoverRun {
+	x := s.runner.current
+	if x == nil {
+		return nil
+	}
+	elapsed := s.env.now() - x.born
+	return &control.FailoverRun{
+		RunID: x.id, Hook: x.hook, Args: x.args, Started: s.env.wall().Add(-elapsed).Format(time.RFC3339),
+		Elapsed: elapsed.Seconds(), Timeout: x.timeout.Seconds(), PGID: x.pgid,
+	}
+}

@@ -1,0 +1,138 @@
+package supervisor
+
+import (
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// supervisor is the state of the process. Every field belongs to the loop.
+type supervisor struct {
+	cfg   *config.Config
+	build string
+	log   *slog.Logger
+	env   env
+
+	inbox   chan arrival
+	calls   chan func()
+	signals chan os.Signal
+	ended   chan struct{} // closed when the loop has ended
+
+	timers  timers
+	workers workers
+	clients clients
+	ledger  *pool.Ledger
+	leases  leases
+	cancels cancels
+	servers servers
+	actions actions
+	fence   fence
+	ages    ages
+	saver   saver
+	history history
+	runner  runner
+	lock    lockState
+	reports reports
+	stop    shutdown
+	service service
+	result  error // why the supervisor ends, nil for an orderly end
+	over    bool
+}
+
+// arrival is one message of a child, or the end of its link.
+type arrival struct {
+	worker  *child
+	runner  *runnerEnd
+	message ipc.Message
+	err     error // of a link that ended
+}
+
+// run is the loop. It returns when the last child is gone.
+func (s *supervisor) run() error {
+	defer close(s.ended)
+	wake := time.NewTimer(time.Hour)
+	defer wake.Stop()
+	s.begin()
+	for !s.over {
+		wake.Reset(s.untilNext())
+		select {
+		case a := <-s.inbox:
+			s.dispatch(a)
+		case f := <-s.calls:
+			f()
+		case sig := <-s.signals:
+			s.onSignal(sig)
+		case <-wake.C:
+			s.timers.run(s.env.now())
+		}
+	}
+	return s.result
+}
+
+// begin starts everything that the loop then waits for.
+func (s *supervisor) begin() {
+	s.startWatchdog()
+	s.startLock()
+	s.startWorkers()
+	s.startRunner()
+	s.startServers()
+}
+
+func (s *supervisor) untilNext() time.Duration {
+	when, ok := s.timers.next()
+	if !ok {
+		return time.Hour
+	}
+	return max(when-s.env.now(), 0)
+}
+
+// after calls f in the loop after d.
+func (s *supervisor) after(d time.Duration, f func()) *timer {
+	return s.timers.at(s.env.now()+d, f)
+}
+
+// post hands f to the loop from any other goroutine; it is dropped, and false
+// returned, when the loop has ended.
+func (s *supervisor) post(f func()) bool {
+	select {
+	case s.calls <- f:
+		return true
+	case <-s.ended:
+		return false
+	}
+}
+
+func (s *supervisor) arrive(a arrival) {
+	select {
+	case s.inbox <- a:
+	case <-s.ended:
+	}
+}
+
+func (s *supervisor) onSignal(sig os.Signal) {
+	switch sig {
+	case syscall.SIGCHLD:
+		s.reapOrphans()
+	case syscall.SIGHUP:
+		s.onReload()
+	case syscall.SIGTRAP:
+		s.log.Info("shutdown requested by signal", "signal", sig.String(), "mode", "gracefully")
+		s.shutGracefully(0)
+	default:
+		s.log.Info("shutdown requested by signal", "signal", sig.String(), "mode", "immediate")
+		s.shutNow()
+	}
+}
+
+// fail ends the supervisor with an error, children first.
+func (s *supervisor) fail(err error) {
+	if s.result == nil {
+		s.result = err
+	}
+	s.shutNow()
+}
