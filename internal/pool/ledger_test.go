@@ -149,6 +149,14 @@ func TestNothingIsGrantedOrReclaimedWhileClosed(t *testing.T) {
 		Grant{Worker: 1, Request: 1, Lease: 2, Server: 4, Epoch: 8})
 }
 
+func TestReclaimNamesItsWaiterAgainAfterAPause(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule)
+	l.Request(1, 1, keyB, NoRule)
+	want(t, "close", l.SetTarget(3, 7, false), ReclaimCancel{ID: 1, Worker: 0})
+	want(t, "reopen", l.SetTarget(3, 7, true), Reclaim{ID: 2, Worker: 0, Key: keyB})
+}
+
 func TestUpToNamesTheLeasesOfOldEpochs(t *testing.T) {
 	l := opened(3)
 	l.Request(0, 1, keyA, NoRule)
@@ -262,6 +270,18 @@ func TestResizeUpGrants(t *testing.T) {
 	l.Request(0, 1, keyA, NoRule)
 	l.Request(0, 2, keyA, NoRule)
 	want(t, "resize", l.Resize(2, nil, nil), ReclaimCancel{ID: 1, Worker: 0}, grant(0, 2, 2))
+}
+
+func TestResizeRefusesWhatIsNeverGranted(t *testing.T) {
+	l := opened(5, Rule{Max: 1})
+	l.Request(0, 1, keyA, 0)
+	l.Request(0, 2, keyA, 0)
+	want(t, "rule closed", l.Resize(5, []Rule{{Max: 0}}, nil), ReclaimCancel{ID: 1, Worker: 0},
+		Refuse{Worker: 0, Request: 2, Reason: ReasonRuleClosed},
+		Reclaim{ID: 2, Worker: 0, Leases: []uint64{1}})
+	want(t, "return", returned(t, l, 0, 1), ReclaimCancel{ID: 2, Worker: 0})
+	want(t, "the id is free again", l.Resize(5, []Rule{{Max: 1}}, nil))
+	want(t, "request", l.Request(0, 2, keyA, 0), grant(0, 2, 2))
 }
 
 func TestResizeMovesLeasesAndRequestsToTheirNewRules(t *testing.T) {

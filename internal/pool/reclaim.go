@@ -144,7 +144,7 @@ func (l *Ledger) withdraw(n *note) {
 	l.emit(ReclaimCancel{ID: n.id, Worker: n.worker.index})
 }
 
-// drop ends a claim.
+// drop ends a claim. The caller has the gate looked at afterwards.
 func (l *Ledger) drop(c *claim) {
 	for len(c.notes) > 0 {
 		n := c.notes[len(c.notes)-1]
@@ -158,9 +158,6 @@ func (l *Ledger) drop(c *claim) {
 	c.gate.claims = without(c.gate.claims, c)
 	if c.waiter != nil {
 		c.waiter.claim, c.waiter = nil, nil
-	}
-	if c.rule != totalGate {
-		c.gate.dirty = true
 	}
 }
 
