@@ -15,7 +15,7 @@ type entrant struct {
 	candidate bool   // failover_candidate
 	seen      string // latest probe in words
 	outcome   Outcome
-	fresh     bool // probed since choosing began
+	fresh     bool // probed since choosing began, and a moment ago
 	foreign   bool
 	timeline  uint32
 	followed  bool // was seen on the recorded primary's timeline
@@ -137,7 +137,7 @@ func (m *Machine) entrants() []entrant {
 		}
 		e := entrant{
 			index: i, name: s.cfg.Name, candidate: s.cfg.Candidate, seen: s.seen(), outcome: s.last,
-			fresh: s.fresh(m.since), foreign: m.foreign(s), timeline: s.timeline, followed: m.timeline == 0 || s.timeline >= m.timeline,
+			fresh: s.fresh(max(m.since, m.now-m.cfg.ProbeTimeout)), foreign: m.foreign(s), timeline: s.timeline, followed: m.timeline == 0 || s.timeline >= m.timeline,
 			lsn: s.lsn(), sync: slices.Contains(m.sync, s.cfg.Name), priority: s.cfg.Priority, paused: s.obs.Paused,
 		}
 		switch {

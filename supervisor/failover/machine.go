@@ -213,6 +213,10 @@ func (m *Machine) setOpen(open bool) {
 	m.changes++
 	if !open {
 		m.heldSince = m.now
+		return
+	}
+	if s := m.servers[m.primary]; m.now-s.lastEnded > m.cfg.ProbeInterval/2 {
+		s.wanted = true // what was decided rests on an answer that is no longer quite new
 	}
 }
 

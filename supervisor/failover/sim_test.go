@@ -1,0 +1,604 @@
+package failover
+
+import (
+	"container/heap"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var (
+	simSchedules = flag.Int("schedules", 20000, "how many random schedules TestSimulation plays")
+	simSeed      = flag.Uint64("seed", 1, "first seed of TestSimulation; a failure prints its own")
+	simTrace     = flag.Bool("play", false, "print every action and event of the schedules played")
+)
+
+// TestSimulation plays random schedules of faults, lost and late events, crashes and commands against a model of the
+// servers and checks after every action what must never happen, and after the faults that service resumes or a hold
+// says why it doesn't.
+func TestSimulation(t *testing.T) {
+	n := *simSchedules
+	if testing.Short() {
+		n = min(n, 2000)
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	var counts [len(simEnds)]atomic.Int64
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for {
+				k := next.Add(1) - 1
+				if k >= int64(n) || t.Failed() {
+					return
+				}
+				seed := *simSeed + uint64(k)
+				s := newSim(seed)
+				end, err := s.play()
+				if err != nil {
+					t.Errorf("%v\nplay it again: go test -run TestSimulation -schedules 1 -seed %d -play", err, seed)
+					return
+				}
+				counts[end].Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	for i, name := range simEnds {
+		t.Logf("%s: %d", name, counts[i].Load())
+		if n >= 2000 && counts[i].Load() == 0 && !t.Failed() {
+			t.Errorf("no schedule ended with %q: the simulation doesn't reach what it should", name)
+		}
+	}
+}
+
+var simEnds = [...]string{"open on the first primary", "open on another one", "held with a reason"}
+
+// sim is one schedule.
+type sim struct {
+	r       *rand.Rand
+	cfg     Config
+	m       *Machine
+	now     time.Duration
+	queue   queue
+	seq     int
+	life    int
+	alive   bool
+	nodes   []*simNode
+	saved   *Record
+	saveErr error
+	crashes bool // else saves may fail: both at once may lose a run, which no code can prevent
+	calm    bool // the faults are over
+	group   string
+	active  *StartRun // process group that exists
+	seen    map[string]bool
+	primary map[uint64]int // primary published open, by epoch
+	epoch   uint64
+	opened  Snapshot // latest open one of this life
+	fenced  uint64   // newest epoch whose fence was acknowledged in this life
+	asked   Fence
+	last    []Outcome // latest answer delivered in this life
+	wrote   []bool    // ever seen writable by any life
+	success *[2]int   // old and new of a run that has just ended well, until the machine has published it
+	gone    []bool    // replaced by a successful run, no command since
+	err     error
+	trace   []string
+}
+
+// simNode is the truth about one server.
+type simNode struct {
+	up       bool
+	net      Outcome // 0: fine, else what a probe gets
+	primary  bool
+	starting time.Duration // 57P03 until then
+	timeline uint32
+	lsn      uint64
+}
+
+func newSim(seed uint64) *sim {
+	r := rand.New(rand.NewPCG(seed, 42))
+	n := 2 + r.IntN(3)
+	s := &sim{r: r, seen: map[string]bool{}, primary: map[uint64]int{}, crashes: r.IntN(3) > 0}
+	s.cfg = Config{
+		Enabled: true, NotifyConfigured: r.IntN(2) == 0, Verify: Verify(r.IntN(3)), ProbeInterval: 2 * time.Second,
+		HeldInterval: 4 * time.Second, WatchInterval: 10 * time.Second, StartTimeout: 5 * time.Second, ProbeCount: 2,
+		RestartGrace: 6 * time.Second, StartupGrace: 10 * time.Second, ScriptTimeout: 20 * time.Second, VerifyTimeout: 8 * time.Second,
+		NotifyTimeout: 20 * time.Second, MinStandbys: r.IntN(2),
+	}
+	for i := range n {
+		s.cfg.Servers = append(s.cfg.Servers, ServerConfig{Name: fmt.Sprintf("s%d", i), Host: fmt.Sprintf("h%d", i), Port: "5432", Candidate: true})
+		s.nodes = append(s.nodes, &simNode{up: true, timeline: 1, lsn: 100 + uint64(r.IntN(3)), primary: i == 0})
+		s.wrote, s.gone, s.last = append(s.wrote, false), append(s.gone, false), append(s.last, 0)
+	}
+	return s
+}
+
+func (s *sim) note(format string, args ...any) {
+	if *simTrace {
+		fmt.Printf("%9.3f %s\n", s.now.Seconds(), fmt.Sprintf(format, args...))
+	}
+}
+
+func (s *sim) fail(format string, args ...any) {
+	if s.err == nil {
+		s.err = fmt.Errorf("at %v: %s", s.now, fmt.Sprintf(format, args...))
+		s.note("FAIL %v", s.err)
+	}
+}
+
+func (s *sim) chance(percent int) bool { return s.r.IntN(100) < percent }
+
+func (s *sim) upTo(d time.Duration) time.Duration { return time.Duration(s.r.Int64N(int64(d))) }
+
+// play runs 60 s of faults and 200 s of calm.
+func (s *sim) play() (int, error) {
+	s.boot()
+	for at := s.upTo(10 * time.Second); at < 60*time.Second; at += s.upTo(12 * time.Second) {
+		s.at(at, nil, s.fault)
+	}
+	s.at(60*time.Second, nil, s.heal)
+	s.run(260 * time.Second)
+	if s.err != nil {
+		return 0, s.err
+	}
+	return s.judge()
+}
+
+func (s *sim) at(at time.Duration, ev Event, do func()) {
+	s.seq++
+	heap.Push(&s.queue, item{at, s.seq, s.life, ev, do})
+}
+
+func (s *sim) run(until time.Duration) {
+	for steps := 0; s.err == nil; steps++ {
+		if steps > 100000 {
+			s.fail("100000 steps")
+			return
+		}
+		next, tick := until, false
+		if s.alive {
+			if d, ok := s.m.Deadline(); ok && d <= next {
+				next, tick = max(d, s.now), true
+			}
+		}
+		if len(s.queue) > 0 && s.queue[0].at <= next {
+			it := heap.Pop(&s.queue).(item)
+			s.now = max(s.now, it.at)
+			if it.do != nil {
+				it.do()
+			}
+			if it.ev != nil && it.life == s.life && s.alive {
+				s.deliver(it.ev)
+			}
+			continue
+		}
+		s.now = next
+		if !tick {
+			return
+		}
+		s.step(Tick{})
+	}
+}
+
+// send delivers an event after a while: lost, late, twice or out of order while there are faults.
+func (s *sim) send(after time.Duration, ev Event) {
+	if !s.calm {
+		if s.chance(3) {
+			return
+		}
+		if s.chance(3) {
+			s.at(s.now+after+s.upTo(2*time.Second), ev, nil)
+		}
+		if s.chance(5) {
+			after += s.upTo(6 * time.Second)
+		}
+	}
+	s.at(s.now+after, ev, nil)
+}
+
+func (s *sim) deliver(ev Event) {
+	if p, ok := ev.(ProbeDone); ok && s.m.servers[p.Server].inflight == p.ID {
+		s.last[p.Server] = p.Outcome
+		if p.Outcome == SawPrimary {
+			s.wrote[p.Server] = true
+		}
+	}
+	if f, ok := ev.(Fenced); ok && f.Seq == s.asked.Seq && f.Epoch == s.asked.Epoch {
+		s.fenced = max(s.fenced, f.Epoch)
+	}
+	s.step(ev)
+}
+
+func (s *sim) step(ev Event) {
+	if _, tick := ev.(Tick); !tick {
+		s.note("  event %T%+v", ev, ev)
+	}
+	for _, a := range s.m.Step(s.now, ev) {
+		if s.crashes && !s.calm && s.r.IntN(400) == 0 {
+			s.crash()
+			return
+		}
+		s.execute(a)
+		if s.err != nil {
+			return
+		}
+	}
+	if d, ok := s.m.Deadline(); ok && d <= s.now {
+		if _, tick := ev.(Tick); tick {
+			s.fail("a Tick leaves the deadline at %v, phase %v", d, s.m.phase)
+		}
+	}
+}
+
+// boot starts a supervisor from the saved record.
+func (s *sim) boot() {
+	s.life++
+	s.success = nil
+	s.alive, s.opened, s.fenced, s.asked = true, Snapshot{}, 0, Fence{}
+	for i := range s.last {
+		s.last[i] = 0
+	}
+	s.note("boot %+v", s.saved)
+	s.m = New(s.cfg, s.saved, s.now)
+	s.step(Started{Wall: time.Unix(1000, 0).Add(s.now)})
+	if !s.alive {
+		return
+	}
+	s.at(s.now+s.upTo(time.Second), RunnerUp{}, nil)
+	if s.active == nil {
+		s.at(s.now+s.upTo(time.Second), RunsAllowed{true}, nil)
+		s.groupEmpty()
+	}
+}
+
+func (s *sim) crash() {
+	s.note("CRASH")
+	s.alive = false
+	s.at(s.now+s.upTo(5*time.Second), nil, s.boot)
+}
+
+// groupEmpty tells the living supervisor that nothing is left of the last run.
+func (s *sim) groupEmpty() {
+	if s.group != "" {
+		s.at(s.now+s.upTo(3*time.Second), RunGroupEmpty{s.group}, nil)
+	}
+}
+
+func (s *sim) execute(a Action) {
+	switch a := a.(type) {
+	case Probe:
+		s.probe(a)
+	case AskActivity:
+		s.send(time.Millisecond, Activity{Server: a.Server, Never: true})
+	case Save:
+		s.note("save %s", recordText(a.Record))
+		if s.saveErr == nil {
+			b, err := EncodeRecord(a.Record)
+			if err != nil {
+				s.fail("%v", err)
+			}
+			if s.saved, err = DecodeRecord(b); err != nil {
+				s.fail("the record can't be read back: %v", err)
+			}
+		}
+		s.at(s.now, SaveDone{a.Seq, s.saveErr}, nil)
+	case Publish:
+		s.publish(a.Snapshot)
+	case Fence:
+		s.note("fence %d", a.Epoch)
+		s.asked = a
+		s.send(s.upTo(500*time.Millisecond), Fenced(a))
+	case StartRun:
+		s.startRun(a)
+	case StopRun:
+		s.note("stop run")
+		if s.active != nil && s.active.RunID == a.RunID {
+			s.endRun(RunEnded{RunID: a.RunID, Hook: HookNotify, Signal: 15})
+		}
+	case Log:
+		s.note("%s", logText(a))
+		if strings.Contains(a.Msg, "come to rest") {
+			s.fail("the machine loops in phase %v", s.m.phase)
+		}
+	case Reply, History:
+	}
+}
+
+func (s *sim) publish(p Snapshot) {
+	s.note("publish %s", snapshotText(p))
+	if p.Epoch < s.epoch {
+		s.fail("epoch %d after %d", p.Epoch, s.epoch)
+	}
+	if p.Epoch > s.epoch && s.success != nil && p.Primary == s.success[1] {
+		s.gone[s.success[0]], s.wrote[p.Primary], s.success = true, true, nil // exit 0 recorded it as the primary
+	}
+	s.epoch = p.Epoch
+	if !p.Open {
+		return
+	}
+	if was, ok := s.primary[p.Epoch]; ok && was != p.Primary {
+		s.fail("two primaries, %d and %d, in epoch %d", was, p.Primary, p.Epoch)
+	}
+	s.primary[p.Epoch] = p.Primary
+	if st := p.Servers[p.Primary].State; st != Primary && st != NotInitPrimary {
+		s.fail("open on a server in state %v", st)
+	}
+	if s.gone[p.Primary] {
+		s.fail("%s is used although a run has replaced it", p.Servers[p.Primary].Name)
+	}
+	if s.opened.Open && s.opened.Primary != p.Primary && s.fenced < s.opened.Epoch {
+		s.fail("open on %d in epoch %d, while epoch %d was never fenced", p.Primary, p.Epoch, s.opened.Epoch)
+	}
+	s.opened = p
+}
+
+func (s *sim) startRun(a StartRun) {
+	s.note("run %s %v %s", a.Hook, a.Args, a.RunID)
+	old, next := s.byName(a.Env["PGAGROAL_OLD_NAME"]), s.byName(a.Env["PGAGROAL_NEW_NAME"])
+	switch {
+	case s.seen[a.RunID]:
+		s.fail("run id %s twice", a.RunID)
+	case s.active != nil:
+		s.fail("two runs at once")
+	}
+	want := []string{s.cfg.Servers[old].Host, "5432", s.cfg.Servers[next].Host, "5432"}
+	if !slices.Equal(a.Args[:4], want) || (a.Hook == HookFailover && len(a.Args) != 4) {
+		s.fail("arguments %v", a.Args)
+	}
+	if a.Hook == HookFailover {
+		s.checkFailover(old, next)
+	}
+	s.seen[a.RunID], s.active, s.group = true, &a, a.RunID
+	s.script(a, old, next)
+}
+
+func (s *sim) checkFailover(old, next int) {
+	switch {
+	case s.opened.Open && s.fenced < s.opened.Epoch:
+		s.fail("run before epoch %d was fenced", s.opened.Epoch)
+	case !s.wrote[old]:
+		s.fail("run for a primary that was never seen writable")
+	case s.last[old] == SawPrimary || s.last[old] == SawStandby || s.last[old] == SawAlive:
+		s.fail("run although the old primary answered: %v", s.last[old])
+	case s.last[next] != SawStandby:
+		s.fail("run for a candidate last seen as %v", s.last[next])
+	case s.gone[next]:
+		s.fail("run promotes a server that was replaced")
+	}
+}
+
+func (s *sim) byName(name string) int {
+	return slices.IndexFunc(s.cfg.Servers, func(c ServerConfig) bool { return c.Name == name })
+}
+
+// script decides how a run goes.
+func (s *sim) script(a StartRun, old, next int) {
+	takes := s.upTo(6 * time.Second)
+	if a.Hook == HookFailover && (s.calm || s.chance(80)) {
+		promoted := takes
+		if s.chance(20) {
+			promoted += s.upTo(12 * time.Second)
+		}
+		s.at(s.now+promoted, nil, func() { s.promote(next) })
+	}
+	end := RunEnded{RunID: a.RunID, Hook: a.Hook}
+	if !s.calm && s.chance(25) {
+		switch s.r.IntN(4) {
+		case 0:
+			end.Exit = 1
+		case 1:
+			end.Signal = 9
+		case 2:
+			end.TimedOut = true
+		case 3:
+			s.at(s.now+s.upTo(takes+1), RunLost{a.RunID}, nil)
+		}
+	}
+	s.at(s.now+time.Millisecond, RunStarted{a.RunID}, nil)
+	life := s.life
+	s.at(s.now+takes, nil, func() {
+		if s.active == nil || s.active.RunID != a.RunID {
+			return
+		}
+		if a.Hook == HookFailover && s.alive && life == s.life && end.Exit == 0 && end.Signal == 0 && !end.TimedOut && s.m.run != nil && s.cfg.Verify != VerifyStrict {
+			s.success = &[2]int{old, next}
+		}
+		s.endRun(end)
+	})
+}
+
+func (s *sim) endRun(end RunEnded) {
+	s.active = nil
+	if !s.alive {
+		return
+	}
+	s.at(s.now, end, nil)
+	s.at(s.now, RunsAllowed{true}, nil)
+	s.groupEmpty()
+}
+
+func (s *sim) promote(i int) {
+	n := s.nodes[i]
+	if n.up && !n.primary {
+		top := uint32(0)
+		for _, o := range s.nodes {
+			top = max(top, o.timeline)
+		}
+		n.primary, n.timeline = true, top+1
+		s.note("  world: %d promoted to timeline %d", i, n.timeline)
+	}
+}
+
+func (s *sim) probe(a Probe) {
+	n := s.nodes[a.Server]
+	d := ProbeDone{Server: a.Server, ID: a.ID, Started: s.now}
+	after := time.Millisecond
+	switch {
+	case n.net == SawTimeout:
+		d.Outcome, after = SawTimeout, a.Timeout
+	case n.net != 0:
+		d.Outcome, d.Code = n.net, "53300"
+	case !n.up:
+		d.Outcome = SawRefused
+	case s.now < n.starting:
+		d.Outcome, d.Code = SawStarting, "57P03"
+	case n.primary:
+		n.lsn++
+		d.Outcome = SawPrimary
+		d.Obs = Observation{SystemID: 7, Timeline: n.timeline, WriteLSN: n.lsn}
+	default:
+		d.Outcome = SawStandby
+		d.Obs = Observation{SystemID: 7, Timeline: n.timeline, ReceiveLSN: n.lsn, ReplayLSN: n.lsn, Receiver: ReceiverGone}
+		if s.follow(n) {
+			d.Obs.Receiver, d.Obs.Timeline = ReceiverStreaming, n.timeline
+		}
+	}
+	s.send(after, d)
+}
+
+// follow has a standby stream from the highest primary that is up.
+func (s *sim) follow(n *simNode) bool {
+	var best *simNode
+	for _, o := range s.nodes {
+		if o.up && o.primary && o.net == 0 && (best == nil || o.timeline > best.timeline) {
+			best = o
+		}
+	}
+	if best == nil || best.timeline < n.timeline {
+		return false
+	}
+	n.timeline, n.lsn = best.timeline, best.lsn
+	return true
+}
+
+// fault is one thing that goes wrong, or gets better.
+func (s *sim) fault() {
+	i := s.r.IntN(len(s.nodes))
+	if s.chance(40) {
+		for j, n := range s.nodes {
+			if n.primary && n.up {
+				i = j
+			}
+		}
+	}
+	n := s.nodes[i]
+	what := s.r.IntN(13)
+	s.note("  world: fault %d on %d", what, i)
+	switch what {
+	case 0, 1, 2:
+		n.up = false
+	case 3, 4:
+		n.up, n.starting = true, s.now+s.upTo(8*time.Second)
+	case 5:
+		n.net = SawTimeout
+	case 6:
+		n.net = 0
+	case 7:
+		n.net = SawAlive
+	case 8: // comes back as a standby of whoever is the primary
+		n.up, n.primary, n.net = true, false, 0
+	case 9:
+		s.saveFault()
+	case 10:
+		s.inject(RunnerDown{"gone"})
+		s.at(s.now+s.upTo(20*time.Second), RunnerUp{}, nil)
+	case 11:
+		s.command(i)
+	case 12:
+		if !s.crashes || !s.alive {
+			return
+		}
+		s.crash()
+		return
+	}
+	s.inject(Hinted{Server: s.r.IntN(len(s.nodes)), Epoch: s.epoch, Kind: "eof", Code: []string{"", "57P01"}[s.r.IntN(2)]})
+}
+
+func (s *sim) saveFault() {
+	if s.crashes {
+		return
+	}
+	s.saveErr = errDisk
+	s.at(s.now+s.upTo(10*time.Second), nil, func() { s.saveErr = nil })
+}
+
+func (s *sim) inject(ev Event) {
+	if s.alive {
+		s.step(ev)
+	}
+}
+
+// command is an operator who makes no mistake with --force, but may come at any time.
+func (s *sim) command(i int) {
+	if s.chance(50) {
+		if s.alive && s.m.phase != PhaseRunning {
+			s.gone[i] = false // from here on the server may be used again
+		}
+		s.inject(ClearServer{Tag: 1, Name: s.cfg.Servers[i].Name})
+		return
+	}
+	if s.alive && s.m.phase != PhaseRunning {
+		s.gone[i] = false
+	}
+	s.inject(SwitchTo{Tag: 2, Name: s.cfg.Servers[i].Name})
+}
+
+// heal ends every fault.
+func (s *sim) heal() {
+	s.note("  world: calm")
+	s.calm, s.saveErr = true, nil
+	for _, n := range s.nodes {
+		n.up, n.net, n.starting = true, 0, 0
+	}
+	s.inject(RunnerUp{})
+	for i := range s.nodes {
+		s.inject(Hinted{Server: i, Epoch: s.epoch, Kind: "eof"})
+	}
+}
+
+// judge says how a schedule ended: open on a server that is writable, or held with reason and command.
+func (s *sim) judge() (int, error) {
+	if !s.alive {
+		return 0, fmt.Errorf("the supervisor is down at the end")
+	}
+	s.m.Step(s.now, Tick{})
+	st := s.m.Status()
+	if st.Open {
+		n := s.nodes[st.Primary]
+		if !n.primary {
+			return 0, fmt.Errorf("open on %d, which is a standby, phase %s", st.Primary, st.Phase)
+		}
+		if s.active == nil && st.Busy() {
+			return 0, fmt.Errorf("a run that is long over is awaited: %+v", st.Run)
+		}
+		if st.Primary == 0 {
+			return 0, nil
+		}
+		return 1, nil
+	}
+	if st.Phase != PhaseHeld.String() && st.Phase != PhaseVerifying.String() {
+		return 0, fmt.Errorf("neither open nor held after 200 s of calm: %s", st.Line())
+	}
+	if st.Reason == "" || len(st.Alarms) == 0 || (st.Phase == PhaseHeld.String() && st.Command == "") {
+		return 0, fmt.Errorf("held without reason, alarm or command: %+v", st)
+	}
+	if p := s.m.primary; p >= 0 && s.onlyWritable(p) && s.m.blocker == "" && s.m.last == nil {
+		return 0, fmt.Errorf("held although the recorded primary is the only writable server: %s", st.Line())
+	}
+	return 2, nil
+}
+
+func (s *sim) onlyWritable(p int) bool {
+	for i, n := range s.nodes {
+		if n.primary != (i == p) {
+			return false
+		}
+	}
+	return s.nodes[p].timeline == s.m.timeline
+}
