@@ -64,9 +64,9 @@ type LeaseReturn struct {
 	Lease uint64 `msgpack:"lease"`
 }
 
-// Reclaim asks a worker to give back a lease that another worker waits for: an
-// idle backend of Key if it has one, else, if Any, an idle one of another pool
-// that User/Database rules let count, else the next one that becomes idle.
+// Reclaim asks a worker to give back a lease that somebody else waits for: at
+// once when one that helps is idle, else at the next boundary of one. Key is the
+// pool that it is wanted for.
 type Reclaim struct {
 	ID  uint64  `msgpack:"id"`
 	Key PoolKey `msgpack:"key"`

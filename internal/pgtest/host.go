@@ -151,3 +151,13 @@ func (h *host) writeFile(path string, data []byte) error {
 	}
 	return h.own(path)
 }
+
+// Binary returns the path of one of PostgreSQL's programs; panics when there is
+// none, since nothing of this package works then.
+func Binary(name string) string {
+	dir, err := findBinaries()
+	if err != nil {
+		panic(err)
+	}
+	return filepath.Join(dir, name)
+}
