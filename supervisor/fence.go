@@ -21,7 +21,7 @@ type fence struct {
 func (s *supervisor) startFence(a failover.Fence) {
 	if s.fence.asked && s.fence.seq == a.Seq {
 		if s.fence.done {
-			s.feed(failover.Fenced{Epoch: a.Epoch, Seq: a.Seq})
+			s.feed(failover.Fenced(a))
 		}
 		return
 	}

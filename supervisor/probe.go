@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +20,6 @@ type probeTarget struct {
 	server           int
 	id               uint64
 	network, address string
-	host             string
 	timeout          time.Duration
 	logins           []probeLogin
 }
@@ -53,7 +53,7 @@ func (s *supervisor) probeNow(a failover.Probe) {
 	}
 	t := probeTarget{
 		server: a.Server, id: a.ID, network: w.network, address: w.address.address,
-		host: s.cfg.Servers[a.Server].Host, timeout: a.Timeout, logins: s.probeLogins(a.Server),
+		timeout: a.Timeout, logins: s.probeLogins(a.Server),
 	}
 	s.env.background(func() func() {
 		// The probe bounds itself; this is for one that doesn't.
@@ -68,6 +68,7 @@ func (s *supervisor) onProbed(seen failover.ProbeDone) {
 	if seen.Obs.SenderServer == "" && seen.Obs.SenderHost != "" {
 		seen.Obs.SenderServer = s.serverAt(seen.Obs.SenderHost, seen.Obs.SenderPort)
 	}
+	seen.Obs.SyncStandbys = slices.DeleteFunc(seen.Obs.SyncStandbys, func(name string) bool { return !s.hasServer(name) })
 	s.feed(seen)
 }
 

@@ -116,8 +116,12 @@ func (s *supervisor) killWorkers() {
 	}
 }
 
+// onDrained closes the link of a worker that has nothing left, which ends it.
 func (s *supervisor) onDrained(c *child) {
 	c.drained = true
+	if s.stop.mode == stopNow {
+		c.started.close()
+	}
 	s.log.Debug("worker is drained", "worker", c.index)
 }
 

@@ -25,7 +25,8 @@ func (s *supervisor) pingResponse() control.PingResponse {
 // seen puts the last look at a server into pgagroal's words.
 func seen(sv failover.ServerStatus) (health, running, primary string) {
 	health, running, primary = control.HealthUnknown, control.ServerDown, control.PrimaryUnknown
-	switch sv.Seen {
+	word, _, _ := strings.Cut(sv.Seen, " ") // "primary (login)"
+	switch word {
 	case failover.SawPrimary.String():
 		primary = control.PrimaryYes
 	case failover.SawStandby.String():
@@ -126,7 +127,10 @@ func summary(st failover.Status) control.FailoverSummary {
 }
 
 // sessionStates are pgagroal's words for the states of a worker's report.
-var sessionStates = map[string]string{"active": "Active", "idle": "Free", "opening": "Initializing", "waiting": "Not initialized"}
+var sessionStates = map[string]string{
+	"not_init": "Not initialized", "init": "Initializing", "free": "Free", "in_use": "Active", "gracefully": "Graceful",
+	"flush": "Flush", "validation": "Validating", "waiting": "Not initialized",
+}
 
 func (s *supervisor) detailsResponse(rep *report) control.StatusDetailsResponse {
 	r := control.StatusDetailsResponse{
