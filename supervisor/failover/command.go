@@ -223,7 +223,6 @@ func (m *Machine) finishSwitch(f fence) {
 	m.pending, m.notifyOwed = -1, false
 	m.changePrimary(f.target, writable, fate, "switched to by command")
 	m.verified, m.seenWritable = true, writable
-	m.setOpen(true)
 	m.enter(PhaseOpen, "switched to "+s.cfg.Name+" by command")
 	m.answer(f.by, nil)
 }

@@ -148,7 +148,6 @@ func (m *Machine) reopen(why string) {
 	m.verified, m.seenWritable, m.last = true, true, nil
 	m.adoptIdentity(s)
 	m.become(m.primary, Primary, Plain, why)
-	m.setOpen(true)
 	m.enter(PhaseOpen, why)
 }
 

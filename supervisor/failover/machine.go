@@ -197,6 +197,9 @@ func (m *Machine) enter(p Phase, why string) {
 	if p != PhaseHeld {
 		m.hold, m.reason = holdNone, ""
 	}
+	if p == PhaseOpen {
+		m.setOpen(true)
+	}
 	if p == PhaseChoosing {
 		for _, s := range m.servers {
 			s.sampled, s.stable = false, false

@@ -85,7 +85,6 @@ func (m *Machine) openStart(d decision) {
 	default:
 		m.become(i, NotInitPrimary, Plain, d.why)
 	}
-	m.setOpen(true)
 	m.enter(PhaseOpen, d.why)
 	for j := range m.servers {
 		if j != i && m.servers[j].last == SawStandby {

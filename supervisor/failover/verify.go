@@ -70,7 +70,6 @@ func (m *Machine) adopt(next int, why string) {
 	m.remember(HistoryEntry{Kind: "adopted", Reason: why, Result: "new epoch", Old: m.nameOf(old), New: m.nameOf(next), Timeline: m.servers[next].timeline})
 	m.changePrimary(next, true, f, why)
 	m.oweNotify(old)
-	m.setOpen(true)
 	m.enter(PhaseOpen, m.nameOf(next)+" adopted: "+why)
 }
 
@@ -135,7 +134,6 @@ func (m *Machine) verifiedNow(i int) {
 	m.become(i, Primary, Plain, "out of recovery")
 	m.log(Info, "failover complete", Attr{"primary", s.cfg.Name}, Attr{"timeline", fmt.Sprint(m.timeline)}, Attr{"epoch", fmt.Sprint(m.epoch)})
 	m.remember(HistoryEntry{Kind: "verified", Reason: m.why, Result: "out of recovery", New: s.cfg.Name, Timeline: m.timeline})
-	m.setOpen(true)
 	m.enter(PhaseOpen, s.cfg.Name+" is out of recovery")
 }
 
