@@ -70,8 +70,8 @@ func (m *Machine) watched(i int) bool {
 	if s.noAddress || m.servers[m.primary].qual == NotWritable {
 		return true
 	}
-	if s.last == SawAlive {
-		return false // probes can't tell anything more
+	if s.last == SawAlive && s.code != tooManyConnections {
+		return false // probes can't log in and won't tell anything more
 	}
 	if i == m.primary {
 		return s.last != SawPrimary

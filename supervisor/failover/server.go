@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// tooManyConnections passes by itself, unlike other reasons why a probe can't log in.
+const tooManyConnections = "53300"
+
 // server is what the machine knows of one configured server.
 type server struct {
 	cfg      ServerConfig
@@ -159,7 +162,7 @@ func (m *Machine) countResult(s *server) {
 }
 
 func (m *Machine) cannotLogIn(s *server) {
-	if s.code == "53300" {
+	if s.code == tooManyConnections {
 		return
 	}
 	m.logOnce("login "+s.cfg.Name, Warn, "a probe can't log in, so the server's role comes from clients' logins",
