@@ -1,0 +1,14 @@
+// Package health looks at one server, once: it connects, logs in, asks for role, position and replication state, and
+// says what it saw in the words of package failover. It neither schedules nor decides.
+//
+//   - target.go: what is probed, and as whom.
+//   - probe.go: the order of connections and logins within one deadline.
+//   - session.go: one connection, from dialling to the answers of queries.
+//   - verdict.go: which outcome an error means. By SQLSTATE and errno alone, never by the text of a message.
+//   - observe.go: the queries and what their answers say.
+//
+// Whoever calls Probe waits for it; it leaves neither connection nor goroutine behind. It runs in the supervisor,
+// which never reads a byte of a client, so what a server sends is bounded here: size and number of messages, and
+// time. A probe never writes: its sessions are read-only, and its queries touch no relation but the catalog of roles,
+// which the login has read before.
+package health

@@ -1,0 +1,202 @@
+package health
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// sqlRole comes first and alone: nothing that goes wrong with the others loses the role.
+const sqlRole = "SELECT pg_is_in_recovery()"
+
+// details are asked in the same round trip as the role. Each has its own answer, because which functions a user may
+// call differs. The functions below the statistics views spare the views' joins with catalogs, so there is nothing to
+// wait for. They are those of PostgreSQL 10 to 18; sender_host came with 11, hence the detour over JSON.
+var details = [...]struct {
+	sql  string
+	take func(*reading, [][]string)
+}{
+	{`SELECT s.system_identifier, c.timeline_id, r.min_recovery_end_timeline
+		FROM pg_control_system() s, pg_control_checkpoint() c, pg_control_recovery() r`, (*reading).takeControl},
+	// One look at the role for all columns: a promotion in between makes it fail instead of half right.
+	{`SELECT r.standby,
+		CASE WHEN NOT r.standby THEN pg_current_wal_lsn() END,
+		CASE WHEN NOT r.standby THEN pg_walfile_name(pg_current_wal_lsn()) END,
+		CASE WHEN r.standby THEN pg_last_wal_receive_lsn() END,
+		CASE WHEN r.standby THEN pg_last_wal_replay_lsn() END,
+		CASE WHEN r.standby THEN pg_is_wal_replay_paused() END,
+		current_setting('recovery_min_apply_delay', true)
+		FROM (SELECT pg_is_in_recovery() AS standby OFFSET 0) r`, (*reading).takeState},
+	{`SELECT w.status, w.received_tli, to_jsonb(w) ->> 'sender_host', to_jsonb(w) ->> 'sender_port',
+		(extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000000)::bigint
+		FROM pg_stat_get_wal_receiver() w WHERE w.pid IS NOT NULL`, (*reading).takeReceiver},
+	{`SELECT DISTINCT a.application_name
+		FROM pg_stat_get_wal_senders() s JOIN pg_stat_get_activity(NULL) a ON a.pid = s.pid
+		WHERE s.sync_state IN ('sync', 'quorum') ORDER BY 1 LIMIT 64`, (*reading).takeSync},
+	{`SELECT count(*) FROM pg_stat_get_activity(NULL) a WHERE a.wait_event = 'SyncRep'`, (*reading).takeWaiting},
+	// Last, since it is the only one that opens a relation.
+	{`SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user`, (*reading).takeReplication},
+}
+
+// reading is what the answers say, before the role decides what of it counts.
+type reading struct {
+	standby      bool
+	mayReplicate bool // the user may open a replication connection
+	system       uint64
+	// timelines: controlTimeline and receivedTimeline are lower bounds, walTimeline and exactTimeline are exact.
+	controlTimeline, receivedTimeline, walTimeline, exactTimeline uint32
+	writeLSN, receiveLSN, replayLSN                               uint64
+	paused                                                        bool
+	receiver                                                      failover.Receiver
+	senderHost, senderPort                                        string
+	lastMsgAge                                                    time.Duration
+	lastMsgKnown                                                  bool
+	sync                                                          []string
+	waiting                                                       bool
+}
+
+// observe asks everything in one round trip. A detail that the server refuses is left out; an error that ends the
+// session comes with what was read before, nil as long as the role isn't known.
+func (s *session) observe() (*reading, error) {
+	queries := []string{sqlRole}
+	for _, d := range details {
+		queries = append(queries, d.sql)
+	}
+	s.ask(queries...)
+	rows, err := s.answer()
+	if err != nil {
+		return nil, fmt.Errorf("ask for the role: %w", err)
+	}
+	role := field(rows, 0)
+	if role != "t" && role != "f" {
+		return nil, errors.New("ask for the role: the answer is neither true nor false")
+	}
+	r := &reading{standby: role == "t"}
+	for _, d := range details {
+		rows, err := s.answer()
+		if _, lost := errors.AsType[*lostError](err); lost {
+			return r, fmt.Errorf("ask for details: %w", err)
+		}
+		if err == nil {
+			d.take(r, rows)
+		}
+	}
+	return r, nil
+}
+
+// observation is what failover wants to know of a server in this role.
+func (r *reading) observation() failover.Observation {
+	o := failover.Observation{SystemID: r.system}
+	if !r.standby {
+		o.Timeline, o.TimelineExact = r.walTimeline, r.walTimeline != 0
+		o.WriteLSN, o.SyncStandbys, o.SyncWaiting = r.writeLSN, r.sync, r.waiting
+		return o
+	}
+	o.Timeline = max(r.controlTimeline, r.receivedTimeline)
+	if r.exactTimeline != 0 {
+		o.Timeline, o.TimelineExact = r.exactTimeline, true
+	}
+	o.ReceiveLSN, o.ReplayLSN, o.Paused = r.receiveLSN, r.replayLSN, r.paused
+	o.Receiver, o.SenderHost, o.SenderPort = r.receiver, r.senderHost, r.senderPort
+	o.LastMsgAge, o.LastMsgKnown = r.lastMsgAge, r.lastMsgKnown
+	return o
+}
+
+func (r *reading) takeControl(rows [][]string) {
+	// A bigint: identifiers beyond 2^63 are negative.
+	if id, err := strconv.ParseInt(field(rows, 0), 10, 64); err == nil {
+		r.system = uint64(id)
+	}
+	r.controlTimeline = max(timeline(field(rows, 1), 10), timeline(field(rows, 2), 10))
+}
+
+func (r *reading) takeState(rows [][]string) {
+	if role := field(rows, 0); role == "t" || role == "f" {
+		r.standby = role == "t" // the newer word, should it have been promoted just now
+	}
+	r.writeLSN = lsn(field(rows, 1))
+	if name := field(rows, 2); len(name) >= 8 {
+		r.walTimeline = timeline(name[:8], 16)
+	}
+	r.receiveLSN, r.replayLSN = lsn(field(rows, 3)), lsn(field(rows, 4))
+	delay := field(rows, 6)
+	r.paused = field(rows, 5) == "t" || (delay != "" && delay != "0")
+}
+
+func (r *reading) takeReceiver(rows [][]string) {
+	if len(rows) == 0 {
+		r.receiver = failover.ReceiverGone
+		return
+	}
+	switch field(rows, 0) {
+	case "": // NULL: not for this user's eyes
+		return
+	case "streaming":
+		r.receiver = failover.ReceiverStreaming
+		r.receivedTimeline = timeline(field(rows, 1), 10)
+	default:
+		r.receiver = failover.ReceiverGone
+	}
+	r.senderHost, r.senderPort = field(rows, 2), field(rows, 3)
+	if age, err := strconv.ParseInt(field(rows, 4), 10, 64); err == nil {
+		r.lastMsgAge, r.lastMsgKnown = time.Duration(age)*time.Microsecond, true
+	}
+}
+
+func (r *reading) takeSync(rows [][]string) {
+	for _, row := range rows {
+		if len(row) == 1 && row[0] != "" {
+			r.sync = append(r.sync, row[0])
+		}
+	}
+}
+
+func (r *reading) takeWaiting(rows [][]string) {
+	n := field(rows, 0)
+	r.waiting = n != "" && n != "0"
+}
+
+func (r *reading) takeReplication(rows [][]string) { r.mayReplicate = field(rows, 0) == "t" }
+
+// identify takes the answer to IDENTIFY_SYSTEM.
+func (r *reading) identify(rows [][]string) {
+	if id, err := strconv.ParseUint(field(rows, 0), 10, 64); err == nil && r.system == 0 {
+		r.system = id
+	}
+	r.exactTimeline = timeline(field(rows, 1), 10)
+}
+
+// field returns a column of the first row, "" when it isn't there.
+func field(rows [][]string, column int) string {
+	if len(rows) == 0 || column >= len(rows[0]) {
+		return ""
+	}
+	return rows[0][column]
+}
+
+// timeline returns 0 for what isn't one.
+func timeline(text string, base int) uint32 {
+	n, err := strconv.ParseUint(text, base, 32)
+	if err != nil {
+		return 0
+	}
+	return uint32(n)
+}
+
+// lsn reads two hexadecimal halves; 0 for what isn't an LSN.
+func lsn(text string) uint64 {
+	high, low, _ := strings.Cut(text, "/")
+	h, err := strconv.ParseUint(high, 16, 32)
+	if err != nil {
+		return 0
+	}
+	l, err := strconv.ParseUint(low, 16, 32)
+	if err != nil {
+		return 0
+	}
+	return h<<32 | l
+}

@@ -1,0 +1,78 @@
+package health
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// answers are what a standby says to each of details, in order.
+func answers() [len(details)][][]string {
+	return [...][][]string{
+		{{"-1", "4", "5"}},
+		{{"t", "", "", "1/A", "1/FFFFFFFF", "f", "0"}},
+		{{"streaming", "3", "10.0.0.1", "5432", "1500"}},
+		{},
+		{{"0"}},
+		{{"f"}},
+	}
+}
+
+func read(standby bool, a [len(details)][][]string) failover.Observation {
+	r := &reading{standby: standby}
+	for i, d := range details {
+		d.take(r, a[i])
+	}
+	return r.observation()
+}
+
+func TestAnswersBecomeAnObservation(t *testing.T) {
+	base := failover.Observation{
+		SystemID: 1<<64 - 1, Timeline: 5, ReceiveLSN: 1<<32 + 10, ReplayLSN: 2<<32 - 1, Receiver: failover.ReceiverStreaming,
+		SenderHost: "10.0.0.1", SenderPort: "5432", LastMsgAge: 1500 * time.Microsecond, LastMsgKnown: true,
+	}
+	none := func(o *failover.Observation) {
+		o.SenderHost, o.SenderPort, o.LastMsgAge, o.LastMsgKnown = "", "", 0, false
+	}
+	tests := []struct {
+		name   string
+		change func(*[len(details)][][]string)
+		want   func(*failover.Observation)
+	}{
+		{"all there", func(*[len(details)][][]string) {}, func(*failover.Observation) {}},
+		{"receives a newer timeline", func(a *[len(details)][][]string) { a[2][0][1] = "9" }, func(o *failover.Observation) { o.Timeline = 9 }},
+		{"nothing replayed beyond its checkpoint", func(a *[len(details)][][]string) { a[0][0] = []string{"-1", "7", "0"} }, func(o *failover.Observation) { o.Timeline = 7 }},
+		{"paused", func(a *[len(details)][][]string) { a[1][0][5] = "t" }, func(o *failover.Observation) { o.Paused = true }},
+		{"delayed", func(a *[len(details)][][]string) { a[1][0][6] = "1h" }, func(o *failover.Observation) { o.Paused = true }},
+		{"no delay before 12", func(a *[len(details)][][]string) { a[1][0][6] = "" }, func(*failover.Observation) {}},
+		{"no sender before 11", func(a *[len(details)][][]string) { a[2][0][2], a[2][0][3] = "", "" }, func(o *failover.Observation) { o.SenderHost, o.SenderPort = "", "" }},
+		{"no message yet", func(a *[len(details)][][]string) { a[2][0][4] = "" }, func(o *failover.Observation) { o.LastMsgAge, o.LastMsgKnown = 0, false }},
+		{"no receiver", func(a *[len(details)][][]string) { a[2] = nil }, func(o *failover.Observation) { none(o); o.Receiver = failover.ReceiverGone }},
+		{"receiver waits", func(a *[len(details)][][]string) { a[2][0][0] = "waiting"; a[2][0][1] = "9" }, func(o *failover.Observation) { o.Receiver = failover.ReceiverGone }},
+		{"receiver hidden", func(a *[len(details)][][]string) { a[2][0] = []string{"", "", "", "", ""} }, func(o *failover.Observation) { none(o); o.Receiver = failover.ReceiverUnknown }},
+		{"promoted between two answers", func(a *[len(details)][][]string) {
+			a[1][0] = []string{"f", "2/0", "0000000600000000000000AB", "", "", "", "0"}
+		}, func(o *failover.Observation) {
+			*o = failover.Observation{SystemID: o.SystemID, Timeline: 6, TimelineExact: true, WriteLSN: 2 << 32}
+		}},
+		{"nonsense", func(a *[len(details)][][]string) {
+			for i := range a {
+				a[i] = [][]string{{"x", "-"}}
+			}
+			a[2] = [][]string{{}}
+		}, func(o *failover.Observation) { *o = failover.Observation{} }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a, want := answers(), base
+			tt.change(&a)
+			tt.want(&want)
+			if diff := cmp.Diff(want, read(true, a)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,341 @@
+package health
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+var (
+	super   = Login{User: "postgres", Database: "postgres"}
+	plain   = Login{User: "plain", Database: "postgres"}
+	monitor = Login{User: "monitor", Database: "postgres"}
+	scram   = Login{User: "scram", Database: "postgres", Password: "pa:ss w\u00f6rd"}
+	hba     = []string{"host all scram 127.0.0.1/32 scram-sha-256", "host all nobody 127.0.0.1/32 reject", "host all all 127.0.0.1/32 trust"}
+)
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func query(t *testing.T, n *pgtest.Node, sql string) string {
+	t.Helper()
+	out, err := n.Query(t.Context(), sql)
+	check(t, err)
+	return out
+}
+
+// addUsers makes the users above; standbys have them as soon as they have replayed.
+func addUsers(t *testing.T, c *pgtest.Cluster) {
+	t.Helper()
+	query(t, c.Primary(), "CREATE ROLE plain LOGIN")
+	query(t, c.Primary(), "CREATE ROLE monitor LOGIN; GRANT pg_monitor TO monitor")
+	query(t, c.Primary(), "CREATE ROLE scram LOGIN REPLICATION PASSWORD '"+scram.Password+"'")
+	for _, s := range c.Standbys() {
+		check(t, s.WaitReplay(t.Context(), c.Primary()))
+	}
+}
+
+func at(n *pgtest.Node, logins ...Login) Target {
+	return Target{Network: "tcp", Address: n.Addr(), Timeout: ample, Logins: logins}
+}
+
+func systemID(t *testing.T, n *pgtest.Node) uint64 {
+	t.Helper()
+	id, err := strconv.ParseUint(query(t, n, "SELECT system_identifier FROM pg_control_system()"), 10, 64)
+	check(t, err)
+	return id
+}
+
+func lsnOf(t *testing.T, n *pgtest.Node) uint64 {
+	t.Helper()
+	got, err := n.LSN(t.Context())
+	check(t, err)
+	return got
+}
+
+// written replaces positions by whether they are known, as 1 or 0.
+func written(o failover.Observation) (write, receive, replay uint64) {
+	return min(o.WriteLSN, 1), min(o.ReceiveLSN, 1), min(o.ReplayLSN, 1)
+}
+
+func TestPrimaryAndStandbyAreObserved(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{Standbys: 1, HBA: hba, SyncStandbys: "n2"})
+	primary, standby := c.Nodes[0], c.Nodes[1]
+	addUsers(t, c)
+	pgtest.Eventually(t, ample, "a synchronous standby", func() error {
+		if got := query(t, primary, "SELECT sync_state FROM pg_stat_replication"); got != "sync" {
+			return fmt.Errorf("state %q", got)
+		}
+		return nil
+	})
+	id := systemID(t, primary)
+	from := func(seen bool, o failover.Observation) failover.Observation {
+		if seen {
+			o.Receiver, o.SenderHost, o.SenderPort = failover.ReceiverStreaming, primary.Host, strconv.Itoa(primary.Port)
+			o.LastMsgKnown = true
+		}
+		return o
+	}
+	onPrimary := failover.Observation{SystemID: id, Timeline: 1, TimelineExact: true, WriteLSN: 1}
+	withSync := onPrimary
+	withSync.SyncStandbys = []string{"n2"}
+	onStandby := failover.Observation{SystemID: id, Timeline: 1, ReceiveLSN: 1, ReplayLSN: 1}
+	exact := onStandby
+	exact.TimelineExact = true
+	tests := []struct {
+		node    *pgtest.Node
+		login   Login
+		outcome failover.Outcome
+		obs     failover.Observation
+	}{
+		{primary, super, failover.SawPrimary, withSync},
+		{primary, monitor, failover.SawPrimary, withSync},
+		{primary, plain, failover.SawPrimary, onPrimary},
+		{primary, scram, failover.SawPrimary, onPrimary},
+		{standby, super, failover.SawStandby, from(true, exact)},
+		{standby, monitor, failover.SawStandby, from(true, onStandby)},
+		{standby, plain, failover.SawStandby, from(false, onStandby)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.login.User+" on "+tt.node.Name, func(t *testing.T) {
+			before := lsnOf(t, tt.node)
+			got := probe(t, at(tt.node, tt.login))
+			after := lsnOf(t, tt.node)
+			expect(t, got, tt.outcome, "")
+			// An idle server writes at times, too.
+			if pos := max(got.Obs.WriteLSN, got.Obs.ReceiveLSN, got.Obs.ReplayLSN); before == 0 || pos < before || pos > after {
+				t.Errorf("position %d, want %d to %d", pos, before, after)
+			}
+			got.Obs.WriteLSN, got.Obs.ReceiveLSN, got.Obs.ReplayLSN = written(got.Obs)
+			if got.Obs.LastMsgAge < 0 || got.Obs.LastMsgAge > ample {
+				t.Errorf("the last message came %v ago", got.Obs.LastMsgAge)
+			}
+			got.Obs.LastMsgAge = 0
+			if diff := cmp.Diff(tt.obs, got.Obs); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	t.Run("over a Unix socket", func(t *testing.T) {
+		target := at(primary, super)
+		target.Network, target.Address = "unix", filepath.Join(primary.SocketDir, fmt.Sprintf(".s.PGSQL.%d", primary.Port))
+		expect(t, probe(t, target), failover.SawPrimary, "")
+	})
+	t.Run("goes on to the login that is let in", func(t *testing.T) {
+		wrong, missing, nobody := scram, super, Login{User: "nobody", Database: "postgres"}
+		wrong.Password, missing.Database = "wrong", "missing"
+		expect(t, probe(t, at(primary, wrong)), failover.SawAlive, "28P01")
+		expect(t, probe(t, at(primary, missing)), failover.SawAlive, "3D000")
+		expect(t, probe(t, at(primary, nobody)), failover.SawAlive, "28000")
+		expect(t, probe(t, at(standby, wrong, missing, nobody, scram)), failover.SawStandby, "")
+	})
+	t.Run("without a login", func(t *testing.T) {
+		if got := probe(t, at(primary)); got.Outcome != failover.SawAlive {
+			t.Errorf("saw %v", got.Outcome)
+		}
+	})
+}
+
+func TestTimelineAfterAPromotion(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{Standbys: 2})
+	first, second, third := c.Nodes[0], c.Nodes[1], c.Nodes[2]
+	check(t, first.Kill())
+	check(t, second.Promote(t.Context()))
+	got := probe(t, at(second, super))
+	expect(t, got, failover.SawPrimary, "")
+	if got.Obs.Timeline != 2 || !got.Obs.TimelineExact {
+		t.Errorf("promoted: timeline %d, exact %v, want exactly 2", got.Obs.Timeline, got.Obs.TimelineExact)
+	}
+	got = probe(t, at(third, super))
+	expect(t, got, failover.SawStandby, "")
+	if got.Obs.Timeline != 1 || got.Obs.Receiver != failover.ReceiverGone {
+		t.Errorf("orphan: timeline %d, receiver %d, want 1 and none", got.Obs.Timeline, got.Obs.Receiver)
+	}
+	check(t, third.Follow(t.Context(), second.Host, second.Port))
+	check(t, third.WaitStreaming(t.Context(), second))
+	query(t, second, "CREATE TABLE t ()")
+	check(t, third.WaitReplay(t.Context(), second))
+	if got := probe(t, at(third, super)).Obs; got.Timeline != 2 || !got.TimelineExact {
+		t.Errorf("follower: timeline %d, exact %v, want exactly 2", got.Timeline, got.TimelineExact)
+	}
+}
+
+func TestDelayedAndPausedStandbysAreTold(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	standby := c.Nodes[1]
+	paused := func() bool { return probe(t, at(standby, super)).Obs.Paused }
+	if paused() {
+		t.Error("a plain standby counts as paused")
+	}
+	query(t, standby, "SELECT pg_wal_replay_pause()")
+	if !paused() {
+		t.Error("a paused standby doesn't count as paused")
+	}
+	query(t, standby, "SELECT pg_wal_replay_resume()")
+	check(t, standby.Set(t.Context(), "recovery_min_apply_delay", "5min"))
+	if !paused() {
+		t.Error("a delayed standby doesn't count as paused")
+	}
+}
+
+func TestCommitsThatWaitForAStandbyAreTold(t *testing.T) {
+	primary := pgtest.New(t, pgtest.Options{}).Primary()
+	if probe(t, at(primary, super)).Obs.SyncWaiting {
+		t.Error("waiting before anything waits")
+	}
+	check(t, primary.Set(t.Context(), "synchronous_standby_names", "gone"))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := primary.Query(ctx, "CREATE TABLE t ()")
+		ended <- err
+	}()
+	pgtest.WaitUntil(t, ample, "a commit that waits", func() bool {
+		got := probe(t, at(primary, super)) // itself doesn't wait: it writes nothing
+		return got.Outcome == failover.SawPrimary && got.Obs.SyncWaiting
+	})
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("the commit didn't wait")
+	}
+}
+
+func TestRefusedDetailsKeepTheRole(t *testing.T) {
+	primary := pgtest.New(t, pgtest.Options{}).Primary()
+	query(t, primary, "CREATE ROLE plain LOGIN")
+	for _, f := range []string{"pg_control_system()", "pg_walfile_name(pg_lsn)", "pg_stat_get_wal_senders()"} {
+		query(t, primary, "REVOKE EXECUTE ON FUNCTION "+f+" FROM PUBLIC")
+	}
+	got := probe(t, at(primary, plain))
+	expect(t, got, failover.SawPrimary, "")
+	if diff := cmp.Diff(failover.Observation{}, got.Obs); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStoppedServerIsSilentAndKilledOneRefuses(t *testing.T) {
+	n := pgtest.New(t, pgtest.Options{}).Primary()
+	brief := at(n, super)
+	brief.Timeout = short
+	check(t, n.Pause())
+	expect(t, probe(t, brief), failover.SawSilent, "")
+	brief.Logins = nil
+	expect(t, probe(t, brief), failover.SawSilent, "")
+	check(t, n.Resume())
+	expect(t, probe(t, at(n, super)), failover.SawPrimary, "")
+	check(t, n.Kill())
+	expect(t, probe(t, at(n, super)), failover.SawRefused, "")
+	expect(t, probe(t, at(n)), failover.SawRefused, "")
+}
+
+func TestServerThatStartsOrStopsIsStarting(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	primary, standby := c.Nodes[0], c.Nodes[1]
+
+	// A smart shutdown waits for its clients and refuses new ones.
+	client, err := primary.Dial(t.Context())
+	check(t, err)
+	stopped := make(chan error, 1)
+	go func() { stopped <- primary.Stop(context.WithoutCancel(t.Context()), pgtest.Smart) }()
+	pgtest.WaitUntil(t, ample, "57P03", func() bool {
+		got := probe(t, at(primary, super))
+		return got.Outcome == failover.SawStarting && got.Code == "57P03"
+	})
+	expect(t, probe(t, at(primary)), failover.SawStarting, "57P03")
+	check(t, client.Close())
+	check(t, <-stopped)
+
+	// A standby without hot_standby never lets anybody in, which here stands for a long start.
+	check(t, standby.Set(t.Context(), "hot_standby", "off"))
+	check(t, standby.Stop(t.Context(), pgtest.Fast))
+	ctx, cancel := context.WithCancel(t.Context())
+	started := make(chan error, 1)
+	go func() { started <- standby.Start(ctx) }()
+	pgtest.WaitUntil(t, ample, "57P03", func() bool {
+		return probe(t, at(standby, super)).Outcome == failover.SawStarting
+	})
+	cancel()
+	if err := <-started; err == nil {
+		t.Error("the standby lets clients in")
+	}
+}
+
+func TestFullServerIsAlive(t *testing.T) {
+	n := pgtest.New(t, pgtest.Options{Extra: map[string]string{
+		"max_connections": "4", "superuser_reserved_connections": "2", "max_wal_senders": "0",
+	}}).Primary()
+	query(t, n, "CREATE ROLE plain LOGIN")
+	for range 2 {
+		client, err := pgtest.Connect(t.Context(), n.Config("plain", "", "postgres"))
+		check(t, err)
+		t.Cleanup(func() { _ = client.Close() })
+	}
+	expect(t, probe(t, at(n, plain)), failover.SawAlive, "53300")
+	expect(t, probe(t, at(n, super)), failover.SawPrimary, "")
+}
+
+func TestProbeLeavesNothingOnTheServer(t *testing.T) {
+	n := pgtest.New(t, pgtest.Options{}).Primary()
+	for range 3 {
+		expect(t, probe(t, at(n, super)), failover.SawPrimary, "")
+	}
+	pgtest.Eventually(t, ample, "the end of the sessions", func() error {
+		left := query(t, n, "SELECT count(*) FROM pg_stat_activity WHERE application_name = '"+applicationName+"'")
+		if left != "0" {
+			return fmt.Errorf("%s sessions", left)
+		}
+		return nil
+	})
+}
+
+func TestTLS(t *testing.T) {
+	certPEM, keyPEM := certificate(t)
+	encrypted := pgtest.New(t, pgtest.Options{
+		Extra: map[string]string{"ssl": "on", "ssl_cert_file": "test.crt", "ssl_key_file": "test.key"},
+		Files: map[string][]byte{"test.crt": certPEM, "test.key": keyPEM},
+		HBA:   []string{"hostssl all scram 127.0.0.1/32 scram-sha-256"},
+	})
+	bare := pgtest.New(t, pgtest.Options{}).Primary()
+	addUsers(t, encrypted)
+	target := at(encrypted.Primary(), scram)
+	expect(t, probe(t, target), failover.SawAlive, "28000")
+	target.TLS = &tls.Config{InsecureSkipVerify: true}
+	expect(t, probe(t, target), failover.SawPrimary, "")
+	target.TLS = &tls.Config{ServerName: "another"}
+	expect(t, probe(t, target), failover.SawAlive, codeTLS)
+	target.TLS = &tls.Config{InsecureSkipVerify: true}
+
+	target.Address = bare.Addr()
+	expect(t, probe(t, target), failover.SawAlive, codeTLS)
+	for _, tt := range []struct {
+		name    string
+		script  pgtest.Script
+		timeout time.Duration
+		outcome failover.Outcome
+		code    string
+	}{
+		{"silent", pgtest.Script{Steps: []pgtest.Step{pgtest.Swallow()}}, short, failover.SawSilent, ""},
+		{"closes", pgtest.Script{}, ample, failover.SawRefused, ""},
+		{"resets inside the handshake", pgtest.Script{Steps: []pgtest.Step{pgtest.SendBytes([]byte("S")), pgtest.Swallow()}, ResetAfterReceived: 40}, ample, failover.SawRefused, ""},
+		{"garbage inside the handshake", pgtest.Script{Steps: []pgtest.Step{pgtest.SendBytes([]byte("SGARBAGE")), pgtest.Swallow()}}, ample, failover.SawAlive, codeTLS},
+		{"garbage instead", pgtest.Script{Steps: []pgtest.Step{pgtest.SendBytes([]byte("E")), pgtest.Swallow()}}, ample, failover.SawAlive, codeProtocol},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			target.Address, target.Timeout = pgtest.NewFake(t, tt.script).Addr(), tt.timeout
+			expect(t, probe(t, target), tt.outcome, tt.code)
+		})
+	}
+}

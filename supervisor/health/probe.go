@@ -1,0 +1,169 @@
+package health
+
+import (
+	"context"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+const (
+	// defaultTimeout is that of failover_probe_timeout.
+	defaultTimeout = 2 * time.Second
+	// knockUser is the user of a start-up packet that is only to make the server answer.
+	knockUser = "pgagroal"
+	// applicationName is what the server shows of a probe.
+	applicationName = "pgagroal probe"
+)
+
+// Probe looks at t once and returns within t.Timeout, or at once when ctx ends. now is the clock of the answer's stamps.
+//
+// SyncStandbys of the answer are the standbys' application_name as the primary shows them, and SenderHost and
+// SenderPort what the standby shows: the caller maps both to configured servers. A probe that we couldn't make (ctx
+// cancelled, no descriptor left, a socket we may not open) is SawNoAddress with the reason as Code: it says nothing
+// about the server.
+func Probe(ctx context.Context, t Target, now func() time.Duration) failover.ProbeDone {
+	if t.Timeout <= 0 {
+		t.Timeout = defaultTimeout
+	}
+	started := now()
+	bounded, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	p := prober{ctx: bounded, target: t}
+	v := p.run()
+	return failover.ProbeDone{
+		Server: t.Server, ID: t.ID, Outcome: v.outcome, Code: v.code, Obs: v.obs, Started: started, Ended: now(),
+	}
+}
+
+// verdict is what a probe, or one connection of it, has seen.
+type verdict struct {
+	outcome failover.Outcome
+	code    string
+	obs     failover.Observation
+	next    bool // this login is no use; another one may be
+}
+
+// prober is one probe under way, in one goroutine.
+type prober struct {
+	ctx    context.Context
+	target Target
+}
+
+func (p *prober) run() verdict {
+	if p.target.Address == "" {
+		return verdict{outcome: failover.SawNoAddress}
+	}
+	if len(p.target.Logins) == 0 {
+		return p.knock()
+	}
+	var refused *verdict
+	for _, l := range p.target.Logins {
+		v := p.try(l)
+		// A server that has just refused a login isn't silent, though there was no time for another one.
+		if refused != nil && runOutOfTime(v.outcome) {
+			return *refused
+		}
+		if !v.next {
+			return v
+		}
+		refused = &v
+	}
+	return *refused
+}
+
+// runOutOfTime reports whether a probe ended without any new word of the server.
+func runOutOfTime(o failover.Outcome) bool {
+	return o == failover.SawTimeout || o == failover.SawSilent || o == failover.SawUnreachable || o == failover.SawNoAddress
+}
+
+// knock sends a start-up packet to see whether the server answers, whatever it says.
+func (p *prober) knock() verdict {
+	s, err := p.open()
+	if err != nil {
+		return p.judge(s, err)
+	}
+	defer s.close()
+	if err := s.startUp(Login{User: knockUser, Database: "postgres"}); err != nil {
+		return p.judge(s, err)
+	}
+	typ, body, err := s.read()
+	switch {
+	case err != nil:
+		return p.judge(s, err)
+	case typ == 'E':
+		return judgeCode(serverError(body))
+	}
+	return verdict{outcome: failover.SawAlive, code: codeNoLogin}
+}
+
+// try looks at the server as one user.
+func (p *prober) try(l Login) verdict {
+	s, err := p.login(l)
+	if err != nil {
+		return p.judge(s, err)
+	}
+	defer s.close()
+	r, err := s.observe()
+	if err != nil {
+		v := p.judge(s, err)
+		if r == nil || overrules(v.outcome) {
+			return v
+		}
+	}
+	outcome := failover.SawPrimary
+	if r.standby {
+		outcome = failover.SawStandby
+		if r.mayReplicate {
+			p.identify(l, r)
+		}
+	}
+	return verdict{outcome: outcome, obs: r.observation()}
+}
+
+// overrules reports whether an outcome is news against a role that the server told a moment ago.
+func overrules(o failover.Outcome) bool {
+	return o == failover.SawRefused || o == failover.SawStarting || o == failover.SawShutdown
+}
+
+// login opens a session; with an error it is closed already, and nil if there was no connection.
+func (p *prober) login(l Login, more ...string) (*session, error) {
+	s, err := p.open()
+	if err != nil {
+		return s, err
+	}
+	err = s.startUp(l, more...)
+	if err == nil {
+		err = s.authenticate(l)
+	}
+	if err != nil {
+		s.close()
+	}
+	return s, err
+}
+
+// identify asks a standby for its timeline over a replication connection, which takes half of the time that is left
+// at most. What goes wrong leaves the lower bound of the first connection.
+func (p *prober) identify(l Login, r *reading) {
+	ctx, cancel := context.WithTimeout(p.ctx, remaining(p.ctx)/2)
+	defer cancel()
+	second := prober{ctx: ctx, target: p.target}
+	s, err := second.login(l, "replication", "true")
+	if err != nil {
+		return
+	}
+	defer s.close()
+	s.ask("IDENTIFY_SYSTEM")
+	if rows, err := s.answer(); err == nil {
+		r.identify(rows)
+	}
+}
+
+// remaining is the time until the deadline of ctx.
+func remaining(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return defaultTimeout
+	}
+	return time.Until(deadline)
+}

@@ -1,0 +1,231 @@
+package health
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// What a server may send: far more than an honest one does.
+const (
+	maxMessage  = 64 << 10 // bytes of one message
+	maxMessages = 1000     // before ReadyForQuery
+	maxRows     = 64       // kept of one answer
+)
+
+// session is one connection of a probe, for one goroutine. It ends with close.
+type session struct {
+	conn      net.Conn
+	in        *bufio.Reader
+	release   func() // ends the watch over the context
+	answered  bool   // the server has sent at least one byte
+	freshTLS  bool   // nothing has come through the encryption yet, so the handshake may still be refused
+	loggingIn bool   // until the first ReadyForQuery
+	left      time.Duration
+	binding   []byte // of the server's certificate
+}
+
+// open connects, and encrypts if the target wants it. With an error there is nothing to close; the session is nil
+// when there was no connection.
+func (p *prober) open() (*session, error) {
+	dialer := net.Dialer{KeepAlive: -1} // no probe lives long enough
+	conn, err := dialer.DialContext(p.ctx, p.target.Network, p.target.Address)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	s := &session{conn: conn, loggingIn: true, left: remaining(p.ctx)}
+	s.in = bufio.NewReader(conn)
+	s.release = watch(p.ctx, conn)
+	if p.target.TLS != nil && p.target.Network != "unix" {
+		if err := s.encrypt(p.ctx, p.target.TLS); err != nil {
+			s.close()
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// watch makes every read and write on conn fail once ctx ends. The function it returns waits until that is over.
+func watch(ctx context.Context, conn net.Conn) (release func()) {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = conn.SetDeadline(time.Unix(1, 0))
+		close(done)
+	})
+	return func() {
+		if !stop() {
+			<-done
+		}
+	}
+}
+
+// close says goodbye and closes; nobody waits for the server's answer.
+func (s *session) close() {
+	s.release()
+	_ = s.conn.SetDeadline(time.Now().Add(10 * time.Millisecond))
+	_, _ = s.conn.Write(pgwire.AppendTerminate(nil))
+	_ = s.conn.Close()
+}
+
+// Read and Write make a session what package auth talks over.
+func (s *session) Read(b []byte) (int, error) {
+	n, err := s.in.Read(b)
+	if n > 0 {
+		s.answered, s.freshTLS = true, false
+	}
+	return n, err
+}
+
+func (s *session) Write(b []byte) (int, error) { return s.conn.Write(b) }
+
+// put sends b. It drops the error: a server that refuses us speaks and closes without reading, so the next read
+// tells better what happened.
+func (s *session) put(b []byte) { _, _ = s.conn.Write(b) }
+
+// encrypt asks for TLS and shakes hands. Nothing is read ahead of the handshake but the one byte that is the answer.
+func (s *session) encrypt(ctx context.Context, config *tls.Config) error {
+	s.put(pgwire.AppendSSLRequest(nil))
+	var reply [1]byte
+	n, err := s.conn.Read(reply[:])
+	s.answered = n > 0
+	switch {
+	case err != nil:
+		return fmt.Errorf("ask for TLS: %w", err)
+	case reply[0] == 'N':
+		return errNoTLS
+	case reply[0] != 'S':
+		return fmt.Errorf("ask for TLS: unexpected answer %d", reply[0])
+	}
+	encrypted := tls.Client(s.conn, config)
+	if err := encrypted.HandshakeContext(ctx); err != nil {
+		return &tlsError{err}
+	}
+	s.freshTLS = true // TLS 1.3 refuses our certificate only now
+	s.conn, s.in = encrypted, bufio.NewReader(encrypted)
+	if certs := encrypted.ConnectionState().PeerCertificates; len(certs) > 0 {
+		s.binding = auth.EndPoint(certs[0])
+	}
+	return nil
+}
+
+// startUp sends the start-up packet; more are further parameters, as name, value, name, value.
+//
+// The server itself ends our queries before we give up, so that none outlives its probe.
+func (s *session) startUp(l Login, more ...string) error {
+	limit := strconv.FormatInt(max(1, (s.left*3/4).Milliseconds()), 10)
+	params := []pgwire.Param{
+		{Name: "user", Value: l.User},
+		{Name: "database", Value: l.Database},
+		{Name: "application_name", Value: applicationName},
+		{Name: "statement_timeout", Value: limit},
+		{Name: "default_transaction_read_only", Value: "on"},
+		{Name: "search_path", Value: "pg_catalog"},
+		{Name: "client_encoding", Value: "UTF8"},
+	}
+	for i := 0; i+1 < len(more); i += 2 {
+		params = append(params, pgwire.Param{Name: more[i], Value: more[i+1]})
+	}
+	msg, err := pgwire.AppendStartup(nil, params)
+	if err != nil {
+		return &localError{err}
+	}
+	s.put(msg)
+	return nil
+}
+
+// authenticate logs in, up to ReadyForQuery.
+func (s *session) authenticate(l Login) error {
+	if _, err := auth.Login(s, l.User, l.Password, auth.LoginOptions{ChannelBinding: s.binding}); err != nil {
+		return fmt.Errorf("log in: %w", err)
+	}
+	if _, err := s.answer(); err != nil {
+		return fmt.Errorf("log in: %w", err)
+	}
+	s.loggingIn = false
+	return nil
+}
+
+// read reads one message.
+func (s *session) read() (typ byte, body []byte, err error) {
+	return pgwire.ReadMessage(s, maxMessage)
+}
+
+// ask sends simple queries in one go; each gets an answer of its own.
+func (s *session) ask(queries ...string) {
+	var b []byte
+	for _, q := range queries {
+		b = pgwire.AppendQuery(b, q)
+	}
+	s.put(b)
+}
+
+// answer reads up to ReadyForQuery and returns the rows, NULL as an empty text.
+//
+// An *auth.ServerError is what the server said; inside a *lostError it was its last word.
+func (s *session) answer() (rows [][]string, err error) {
+	var said *auth.ServerError
+	for range maxMessages {
+		typ, body, err := s.read()
+		if err != nil {
+			if said != nil { // its last words tell more than how it ended
+				return nil, &lostError{said}
+			}
+			return nil, &lostError{fmt.Errorf("read: %w", err)}
+		}
+		switch typ {
+		case 'Z':
+			if said != nil {
+				return nil, said
+			}
+			return rows, nil
+		case 'E':
+			said = serverError(body)
+			if said.Fields.Fatal() {
+				return nil, &lostError{said}
+			}
+		case 'D':
+			if rows, err = appendRow(rows, body); err != nil {
+				return nil, &lostError{err}
+			}
+		case 'T', 'C', 'I', 'N', 'S', 'K', 'A', 'v':
+		default:
+			return nil, &lostError{fmt.Errorf("unexpected message type %d", typ)}
+		}
+	}
+	return nil, &lostError{errors.New("server sends messages without end")}
+}
+
+// lostError ends a session: no further answer can be read.
+type lostError struct{ err error }
+
+func (e *lostError) Error() string { return e.err.Error() }
+func (e *lostError) Unwrap() error { return e.err }
+
+func serverError(body []byte) *auth.ServerError {
+	return &auth.ServerError{Fields: pgwire.ParseError(body), Body: body}
+}
+
+func appendRow(rows [][]string, body []byte) ([][]string, error) {
+	if len(rows) == maxRows {
+		return rows, nil
+	}
+	var row pgproto3.DataRow
+	if err := row.Decode(body); err != nil {
+		return rows, fmt.Errorf("decode row: %w", err)
+	}
+	texts := make([]string, len(row.Values))
+	for i, v := range row.Values {
+		texts[i] = string(v)
+	}
+	return append(rows, texts), nil
+}

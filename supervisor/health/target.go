@@ -1,0 +1,36 @@
+package health
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"time"
+)
+
+// Login is a user that a probe may log in as.
+type Login struct {
+	User     string
+	Database string
+	Password string `json:"-"` // empty: none is known; never printed
+}
+
+// String shows everything but the password.
+func (l Login) String() string { return l.User + "@" + l.Database }
+
+// GoString is String.
+func (l Login) GoString() string { return l.String() }
+
+// LogValue is String, for log/slog.
+func (l Login) LogValue() slog.Value { return slog.StringValue(l.String()) }
+
+// Target is one server to be probed once.
+type Target struct {
+	Server  int           // copied to the answer
+	ID      uint64        // copied to the answer
+	Network string        // "tcp" or "unix"
+	Address string        // host:port with a numeric host, or the path of a socket; empty: the name can't be resolved
+	Timeout time.Duration // for all connections of the probe together; two seconds when zero
+	// Logins are tried in this order until the server lets one in; without any the probe only sees whether it answers.
+	Logins []Login
+	// TLS encrypts connections over tcp; nil: no encryption. A server that has none isn't logged in to then.
+	TLS *tls.Config
+}

@@ -1,0 +1,150 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// Codes of a verdict where there is no SQLSTATE.
+const (
+	codeNoLogin   = "nologin"    // it asks for what we don't have
+	codeTLS       = "tls"        // it has no TLS, or the handshake failed
+	codeProtocol  = "protocol"   // it isn't a PostgreSQL server, or a broken one
+	codeUnproven  = "unproven"   // it accepts our proof without having the password itself
+	codeNoState   = "nosqlstate" // an error without SQLSTATE
+	codeCancelled = "cancelled"  // the caller gave the probe up
+	codeLocal     = "local"      // our own system refused the connection
+)
+
+// tlsError is a handshake that failed although the server answers.
+type tlsError struct{ err error }
+
+func (e *tlsError) Error() string { return "TLS handshake: " + e.err.Error() }
+func (e *tlsError) Unwrap() error { return e.err }
+
+// localError is something that our side did wrong, such as a user name that no packet can hold.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
+func (e *localError) Unwrap() error { return e.err }
+
+var errNoTLS = errors.New("server has no TLS")
+
+// judge says what an error means; s is nil when there was no connection.
+//
+// Words of the server come first, then what the kernel says about the connection, then the rest. A connection that
+// breaks counts as refused also when the server had answered something before: only a server process that died, or
+// somebody who cuts connections, ends a session without a word.
+func (p *prober) judge(s *session, err error) verdict {
+	if said, ok := errors.AsType[*auth.ServerError](err); ok {
+		v := judgeCode(said)
+		v.next = v.outcome == failover.SawAlive && s.loggingIn && badLogin(v.code)
+		return v
+	}
+	if code := refusedByUs(err); code != "" {
+		return verdict{outcome: failover.SawAlive, code: code, next: code == codeNoLogin}
+	}
+	if outcome := outcomeOf(err, s != nil); outcome != 0 {
+		if runOutOfTime(outcome) && errors.Is(p.ctx.Err(), context.Canceled) {
+			return verdict{outcome: failover.SawNoAddress, code: codeCancelled}
+		}
+		return verdict{outcome: outcome}
+	}
+	if s != nil && s.answered {
+		return verdict{outcome: failover.SawAlive, code: s.answeredCode(err)}
+	}
+	return verdict{outcome: failover.SawNoAddress, code: codeLocal}
+}
+
+// judgeCode reads the outcome from a SQLSTATE.
+func judgeCode(err *auth.ServerError) verdict {
+	code := err.Fields.Code
+	switch code {
+	case pgwire.CodeCannotConnectNow:
+		return verdict{outcome: failover.SawStarting, code: code}
+	case pgwire.CodeAdminShutdown, pgwire.CodeCrashShutdown:
+		return verdict{outcome: failover.SawShutdown, code: code}
+	case "":
+		return verdict{outcome: failover.SawAlive, code: codeNoState}
+	}
+	return verdict{outcome: failover.SawAlive, code: code}
+}
+
+// badLogin reports whether a SQLSTATE is about who logs in where, so that another login may succeed.
+func badLogin(code string) bool {
+	const insufficientPrivilege = "42501" // to connect to this database
+	return strings.HasPrefix(code, "28") || code == pgwire.CodeUndefinedDatabase || code == insufficientPrivilege
+}
+
+// refusedByUs returns the code for a login that we gave up though the server answers, "" for other errors.
+func refusedByUs(err error) string {
+	if _, ok := errors.AsType[*auth.PasswordRequiredError](err); ok {
+		return codeNoLogin
+	}
+	if _, ok := errors.AsType[*auth.MethodError](err); ok {
+		return codeNoLogin
+	}
+	switch {
+	case errors.Is(err, auth.ErrServerNotProven):
+		return codeUnproven
+	case errors.Is(err, errNoTLS):
+		return codeTLS
+	}
+	return ""
+}
+
+// outcomeOf reads the outcome from what the kernel said, 0 when it is none of its words.
+func outcomeOf(err error, connected bool) failover.Outcome {
+	if _, ok := errors.AsType[*localError](err); ok {
+		return failover.SawNoAddress
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return failover.SawNoAddress
+	}
+	if isAny(err, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN) {
+		return failover.SawUnreachable
+	}
+	if isAny(err, os.ErrDeadlineExceeded, context.DeadlineExceeded, context.Canceled, syscall.ETIMEDOUT) || timedOut(err) {
+		if connected {
+			return failover.SawSilent
+		}
+		return failover.SawTimeout
+	}
+	broken := isAny(err, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF)
+	if broken || (!connected && isAny(err, syscall.ENOENT, syscall.ENOTDIR)) { // no socket of that name
+		return failover.SawRefused
+	}
+	return 0
+}
+
+// timedOut also holds for EAGAIN: a Unix socket's full queue, where TCP would wait.
+func timedOut(err error) bool {
+	n, ok := errors.AsType[net.Error](err)
+	return ok && n.Timeout()
+}
+
+// answeredCode names what is wrong with a server that did answer.
+func (s *session) answeredCode(err error) string {
+	if _, ok := errors.AsType[*tlsError](err); ok || s.freshTLS {
+		return codeTLS
+	}
+	return codeProtocol
+}
+
+func isAny(err error, targets ...error) bool {
+	for _, t := range targets {
+		if errors.Is(err, t) {
+			return true
+		}
+	}
+	return false
+}
