@@ -1,0 +1,83 @@
+# Everything that README.md names. `make help` lists it.
+
+PROGRAMS := pgagroal pgagroal-cli pgagroal-admin pgagroal-scriptrunner
+
+# Of a checkout the tag and what came after it, of a release archive the first
+# version in CHANGELOG.md.
+VERSION ?= $(shell v=$$(git describe --tags --dirty 2>/dev/null) || \
+	v=$$(sed -n 's/^\#* *\[\{0,1\}v\{0,1\}\([0-9][0-9.]*[0-9]\).*/\1/p' CHANGELOG.md 2>/dev/null | head -n 1); echo "$${v:-devel}" | sed 's/^v//')
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+BINDIR = $(PREFIX)/bin
+MANDIR = $(PREFIX)/share/man
+DOCDIR = $(PREFIX)/share/doc/pgagroal
+HOOKDIR = $(PREFIX)/lib/pgagroal/hooks
+UNITDIR = $(PREFIX)/lib/systemd/system
+SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
+TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
+
+# What is installed, as mode:file:directory. Packages are made of the same list.
+MANIFEST = \
+	$(foreach f,$(PROGRAMS),0755:bin/$f:$(BINDIR)) \
+	$(foreach s,1 5 7 8,$(foreach f,$(wildcard man/*.$s),0644:$f:$(MANDIR)/man$s)) \
+	$(foreach f,$(wildcard contrib/systemd/*.service contrib/systemd/*.socket),0644:$f:$(UNITDIR)) \
+	$(foreach f,$(wildcard contrib/sysusers.d/*.conf),0644:$f:$(SYSUSERSDIR)) \
+	$(foreach f,$(wildcard contrib/tmpfiles.d/*.conf),0644:$f:$(TMPFILESDIR)) \
+	$(foreach f,$(wildcard contrib/hooks/*.sh),0755:$f:$(HOOKDIR)) \
+	$(foreach f,$(wildcard contrib/hooks/*.sample),0644:$f:$(HOOKDIR)) \
+	$(foreach f,$(wildcard pgagroal.conf.sample README.md CHANGELOG.md LICENSE doc/*.md),0644:$f:$(DOCDIR))
+
+# The checkout may belong to somebody else than who builds, which git, asked by go
+# for a stamp, refuses; the version comes from here anyway.
+GOFLAGS_BUILD = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+
+.DEFAULT_GOAL := build
+.PHONY: build demo demo-up demo-down test test-race fuzz lint install clean help
+
+build: ## build the programs into ./bin
+	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
+
+bin/pgagroal-demo: build
+	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $@ ./test/demo
+
+demo: bin/pgagroal-demo ## kill a primary under load and show what clients see
+	.ci/setup demo
+	bin/pgagroal-demo
+
+demo-up: bin/pgagroal-demo ## the same servers and pool in ./demo-data, to play with
+	.ci/setup demo
+	bin/pgagroal-demo up
+
+demo-down: ## stop what demo-up has started
+	@if [ -x bin/pgagroal-demo ]; then bin/pgagroal-demo down; else echo 'there is no demo'; fi
+
+test: ## install what tests need, then run all of them
+	.ci/setup test
+	go vet ./... ./.ci/gotest
+	go run ./.ci/gotest -race -timeout 15m ./... ./.ci/gotest
+
+test-race: ## run all tests twice under the race detector, in random order
+	.ci/setup test
+	go run ./.ci/gotest -race -count 2 -shuffle on -timeout 30m ./...
+
+fuzz: ## run each fuzz target for FUZZTIME (20s)
+	.ci/fuzz $(FUZZTIME)
+
+lint: ## install and run the linters
+	.ci/setup lint
+	.ci/lint
+
+install: ## install into DESTDIR and PREFIX what `make build` has built
+	@set -e; for entry in $(MANIFEST); do \
+		mode=$${entry%%:*}; rest=$${entry#*:}; file=$${rest%%:*}; dir=$(DESTDIR)$${rest#*:}; \
+		if [ ! -e "$$file" ]; then echo "$$file is missing: run make build first" >&2; exit 1; fi; \
+		install -D -m "$$mode" "$$file" "$$dir/$${file##*/}"; \
+		echo "$$dir/$${file##*/}"; \
+	done
+
+clean: demo-down ## stop the demo and remove what was built
+	rm -rf bin dist
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
