@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# failover_script for servers on this machine: promotes one of them with pg_ctl.
+#
+#   promote-local.sh OLD_HOST OLD_PORT NEW_HOST NEW_PORT
+#
+# The new primary's data directory comes from SERVERS in hooks.conf. Exit 0 means
+# that the server is out of recovery; promoting it a second time changes nothing.
+set -u
+
+settings=${HOOKS_CONF:-$(dirname "$0")/hooks.conf}
+
+fail() {
+    printf 'promote-local: %s\n' "$1" >&2
+    exit 1
+}
+
+# as_owner runs a program of PostgreSQL, which refuses root, as the owner of the data.
+as_owner() {
+    local program=$1
+    shift
+    if [ "$(id -u)" = 0 ]; then
+        runuser -u "${PG_USER:-postgres}" -- env LC_ALL=C "${PG_BIN:+$PG_BIN/}$program" "$@"
+    else
+        LC_ALL=C "${PG_BIN:+$PG_BIN/}$program" "$@"
+    fi
+}
+
+# data_dir prints the data directory of HOST PORT.
+data_dir() {
+    local host port data rest
+    # shellcheck disable=SC2034 # rest takes what this script doesn't need
+    while read -r host port data rest; do
+        [ "$host $port" = "$1 $2" ] && printf '%s\n' "$data" && return 0
+    done <<<"$SERVERS"
+    return 1
+}
+
+# stop_waiting_for_standbys is explained at SYNC_STANDBY_NAMES in hooks.conf.sample.
+# On a standby the setting has no effect, so there is no moment in which commits hang.
+stop_waiting_for_standbys() {
+    local pid_file=$1/postmaster.pid port socket_dir
+    port=$(sed -n 4p "$pid_file")
+    socket_dir=$(sed -n 5p "$pid_file")
+    as_owner psql -XqAt -w -v ON_ERROR_STOP=1 -d "host=${socket_dir:-localhost} port=$port dbname=postgres user=${PG_USER:-postgres}" \
+        -c "ALTER SYSTEM SET synchronous_standby_names = ''" -c 'SELECT pg_reload_conf()' >/dev/null
+}
+
+[ $# -eq 4 ] || fail "four arguments are needed, OLD_HOST OLD_PORT NEW_HOST NEW_PORT, not $#"
+new=$3:$4
+[ -r "$settings" ] || fail "can't read $settings: copy hooks.conf.sample there and fill it in"
+# shellcheck source=/dev/null
+. "$settings" || fail "$settings has errors, see above"
+data=$(data_dir "$3" "$4") || fail "SERVERS in $settings has no line for $new: add host, port and data directory"
+[ -f "$data/PG_VERSION" ] || fail "$data is no data directory that I can read: correct SERVERS in $settings"
+
+as_owner pg_ctl status -D "$data" >/dev/null || fail "no server runs in $data: start it, or let pgagroal choose another one"
+state=$(as_owner pg_controldata -D "$data" | sed -n 's/^Database cluster state: *//p')
+if [ "$state" = "in production" ]; then
+    echo "$new is out of recovery already"
+    exit 0
+fi
+if [ -n "${SYNC_STANDBY_NAMES:-}" ]; then
+    stop_waiting_for_standbys "$data" || fail "can't turn synchronous_standby_names off at $new: let ${PG_USER:-postgres} log in through the Unix socket"
+fi
+as_owner pg_ctl promote -w -D "$data" || fail "pg_ctl could not promote $new: see the log of the server in $data"

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# failover_script for servers on other machines: promotes one of them over ssh.
+#
+#   promote-ssh.sh OLD_HOST OLD_PORT NEW_HOST NEW_PORT
+#
+# It runs promote-local.sh, which has to be beside it, on the machine that SERVERS
+# in hooks.conf names; nothing needs to be installed there but PostgreSQL, bash and
+# the public key of the user who runs the scripts.
+set -u
+
+here=$(dirname "$0")
+settings=${HOOKS_CONF:-$here/hooks.conf}
+
+fail() {
+    printf 'promote-ssh: %s\n' "$1" >&2
+    exit 1
+}
+
+# destination prints where ssh finds the machine of HOST PORT.
+destination() {
+    local host port data ssh
+    # shellcheck disable=SC2034 # data is for the script on the other side
+    while read -r host port data ssh; do
+        [ "$host $port" = "$1 $2" ] && [ -n "$ssh" ] && [ "$ssh" != - ] && printf '%s\n' "$ssh" && return 0
+    done <<<"$SERVERS"
+    return 1
+}
+
+# whole_script prints one script that needs no file on the other side. The braces
+# make bash read all of it before it runs a line, so that no program in it can
+# swallow the rest.
+whole_script() {
+    printf 'HOOKS_CONF=/dev/null\n'
+    declare -p PG_BIN PG_USER SERVERS SYNC_STANDBY_NAMES
+    printf '{\n'
+    cat "$here/promote-local.sh"
+    printf 'exit\n} </dev/null\n'
+}
+
+[ $# -eq 4 ] || fail "four arguments are needed, OLD_HOST OLD_PORT NEW_HOST NEW_PORT, not $#"
+[ -r "$settings" ] || fail "can't read $settings: copy hooks.conf.sample there and fill it in"
+[ -r "$here/promote-local.sh" ] || fail "promote-local.sh must be beside me, in $here"
+PG_BIN='' PG_USER=postgres SYNC_STANDBY_NAMES=''
+# shellcheck source=/dev/null
+. "$settings" || fail "$settings has errors, see above"
+target=$(destination "$3" "$4") || fail "SERVERS in $settings has no ssh destination for $3:$4: add it as the fourth field"
+
+# No terminal and no question: nobody is there to answer. Keys of hosts have to be
+# known, for a failover is no moment to trust a new one.
+whole_script | ssh -T -o BatchMode=yes -o ConnectTimeout="${SSH_CONNECT_TIMEOUT:-5}" "$target" "bash -s -- $(printf '%q ' "$@")"
+status=$?
+[ $status -ne 255 ] || fail "ssh to $target failed: try 'ssh -o BatchMode=yes $target true' as $(id -un)"
+[ $status -eq 0 ] || fail "promotion of $3:$4 at $target failed with exit code $status, see above"

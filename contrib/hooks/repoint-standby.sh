@@ -1,0 +1,224 @@
+#!/usr/bin/env bash
+# Makes one standby follow a new primary. follow-new-primary.sh runs it on the
+# standby's machine as the owner of the data, with the settings of hooks.conf.
+#
+#   repoint-standby.sh NAME DATA_DIRECTORY NEW_HOST NEW_PORT
+#
+# First the gentle way: primary_conninfo and a reload, without a restart. Then
+# pg_rewind, then a new base backup. Only a standby of the new primary's own system
+# is ever touched, a former primary never, and no data directory is removed.
+set -u
+export LC_ALL=C
+
+name=$1 data=$2 new_host=$3 new_port=$4
+
+say() { printf '%s: %s\n' "$name" "$1"; }
+
+complain() { say "$1" >&2; }
+
+fail() {
+    complain "$1"
+    exit 1
+}
+
+pg() {
+    local program=$1
+    shift
+    "${PG_BIN:+$PG_BIN/}$program" "$@"
+}
+
+# new_primary and standby run SQL from standard input and print bare values.
+new_primary() { pg psql -XqAt -w -v ON_ERROR_STOP=1 -d "$ADMIN_CONNINFO host=$new_host port=$new_port" "$@"; }
+
+standby() {
+    local dir
+    dir=$(sed -n 5p "$data/postmaster.pid")
+    pg psql -XqAt -w -v ON_ERROR_STOP=1 -d "host=${dir:-localhost} port=$(sed -n 4p "$data/postmaster.pid") dbname=postgres user=$PG_USER" "$@"
+}
+
+controldata() { pg pg_controldata -D "$data" | sed -n "s/^$1: *//p"; }
+
+is_running() { pg pg_ctl status -D "$data" >/dev/null 2>&1; }
+
+# --- what must hold before anything is changed
+
+check_new_primary() {
+    local answer
+    answer=$(new_primary <<<"SELECT NOT pg_is_in_recovery(), system_identifier FROM pg_control_system()") ||
+        fail "can't ask $new_host:$new_port from here: make ADMIN_CONNINFO and its pg_hba.conf agree"
+    [ "${answer%|*}" = t ] || fail "$new_host:$new_port is in recovery, so nobody can follow it as a primary"
+    [ "${answer#*|}" = "$(controldata 'Database system identifier')" ] ||
+        fail "$data belongs to another database system than $new_host:$new_port: correct SERVERS in hooks.conf"
+}
+
+check_standby() {
+    [ -f "$data/PG_VERSION" ] || fail "$data is no data directory that $(id -un) can read: correct SERVERS in hooks.conf"
+    [ "$(cat "$data/PG_VERSION")" -ge 12 ] || fail "PostgreSQL $(cat "$data/PG_VERSION") has recovery.conf, which this script doesn't know"
+    [ -f "$data/standby.signal" ] || fail "$data has no standby.signal: it is no standby's, so it is left alone"
+    case $(controldata 'Database cluster state') in
+    'in archive recovery' | 'shut down in recovery' | 'starting up') ;;
+    *) fail "$data was written as a primary's ($(controldata 'Database cluster state')): it is left alone" ;;
+    esac
+}
+
+# --- start and stop
+
+# remember_log keeps the server's log where it is: a server that inherited our
+# output would keep the script runner, or ssh, waiting.
+remember_log() {
+    log=
+    ! is_running || log=$(readlink "/proc/$(sed -n 1p "$data/postmaster.pid")/fd/2")
+    [ -f "$log" ] || log=$data/log-after-failover
+}
+
+# start_server uses restart, since that takes the options of the last start from
+# postmaster.opts, and configuration files may be anywhere.
+start_server() {
+    if [ -n "$START_COMMAND" ]; then
+        bash -c "$START_COMMAND" || fail "START_COMMAND failed: see above and the server's log"
+    else
+        pg pg_ctl restart -w -s -D "$data" -l "$log" >/dev/null 2>&1 || fail "the server in $data does not start: see $log"
+    fi
+}
+
+stop_server() {
+    is_running || return 0
+    if [ -n "$STOP_COMMAND" ]; then
+        bash -c "$STOP_COMMAND" || fail "STOP_COMMAND failed: see above"
+    else
+        pg pg_ctl stop -w -s -m fast -D "$data" || fail "the server in $data does not stop: see $log"
+    fi
+}
+
+# --- pointing it to the new primary
+
+# conninfo prints the standby's primary_conninfo with the new address. libpq takes
+# the last of several hosts, but a setting that grew each time would be a nuisance.
+conninfo() {
+    local now=$PRIMARY_CONNINFO
+    [ -n "$now" ] || now=$(standby <<<'SHOW primary_conninfo') || return 1
+    case $now in
+    postgres://* | postgresql://*) fail "its primary_conninfo is a URI: set PRIMARY_CONNINFO in hooks.conf" ;;
+    esac
+    sed -E "s/(^|[[:space:]])(host|hostaddr|port)[[:space:]]*=[[:space:]]*('([^'\\\\]|\\\\.)*'|[^[:space:]]*)//g" <<<"$now" |
+        sed "s/^ *//; s/\$/ host=$new_host port=$new_port/"
+}
+
+repoint() {
+    local wanted slot restart
+    wanted=$(conninfo) || fail "can't log in through the Unix socket as $PG_USER: allow it in pg_hba.conf"
+    slot=$(standby <<<'SHOW primary_slot_name')
+    if [ -n "$slot" ]; then
+        new_primary -v slot="$slot" >/dev/null <<<"SELECT pg_create_physical_replication_slot(:'slot', true)
+            WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = :'slot')" ||
+            fail "can't make replication slot $slot at $new_host:$new_port: see above"
+    fi
+    standby -v wanted="$wanted" <<<"ALTER SYSTEM SET primary_conninfo = :'wanted'" || fail "can't set primary_conninfo: see above"
+    restart=$(standby <<<"SELECT current_setting('server_version_num')::int < 130000 OR current_setting('recovery_target_timeline') <> 'latest'")
+    if [ "$restart" = t ]; then
+        standby <<<"ALTER SYSTEM SET recovery_target_timeline = 'latest'" || fail "can't set recovery_target_timeline: see above"
+        stop_server
+        start_server
+    else
+        standby <<<'SELECT pg_reload_conf()' >/dev/null || fail "can't reload the settings: see above"
+    fi
+}
+
+# follows says whether the standby streams from the new primary on its timeline.
+follows() {
+    [ "$(standby -v host="$new_host" -v port="$new_port" -v timeline="$timeline" 2>/dev/null <<<"SELECT status = 'streaming'
+        AND sender_host = :'host' AND sender_port = :'port'::int AND received_tli = :'timeline'::int FROM pg_stat_wal_receiver")" = t ]
+}
+
+wait_until_it_follows() {
+    local deadline=$((SECONDS + STREAM_WAIT))
+    until follows; do
+        [ $SECONDS -lt $deadline ] || return 1
+        sleep 0.1
+    done
+}
+
+# is_ahead says whether the standby has replayed more of the old timeline than the
+# new primary had when it left that: then it can't follow without pg_rewind. When in
+# doubt the answer is no, and waiting decides.
+is_ahead() {
+    local fork
+    fork=$(new_primary -v file="pg_wal/$(printf '%08X' "$timeline").history" 2>/dev/null <<<"SELECT pg_read_file(:'file')" |
+        awk 'NF >= 2 { lsn = $2 } END { print lsn }')
+    [ -n "$fork" ] && [ "$(standby -v fork="$fork" -v timeline="$timeline" <<<"SELECT pg_last_wal_replay_lsn() > :'fork'::pg_lsn
+        AND timeline_id < :'timeline'::int FROM pg_control_checkpoint()")" = t ]
+}
+
+# --- when it can't follow as it is
+
+# keep_settings and own_settings carry what is the standby's own over a rewind or a
+# backup, which bring the new primary's files.
+keep_settings() {
+    kept=$(mktemp -d) || fail "can't make a temporary directory: see above"
+    trap 'rm -r -- "$kept"' EXIT
+    local f
+    for f in postgresql.auto.conf postgresql.conf pg_hba.conf pg_ident.conf postmaster.opts; do
+        [ ! -f "$data/$f" ] || cp -p "$data/$f" "$kept/$f" || fail "can't copy $data/$f: see above"
+    done
+}
+
+own_settings() {
+    cp -p "$kept"/* "$1/" || fail "can't write into $1: see above"
+    : >"$1/standby.signal" || fail "can't write into $1: see above"
+}
+
+rewind() {
+    local config_file
+    config_file=$(sed -n 's/.*config_file=\([^"]*\)".*/\1/p' "$data/postmaster.opts")
+    stop_server
+    # Without a checkpoint the new primary's control file may still show the old
+    # timeline, and pg_rewind before 16 then says that there is nothing to do.
+    new_primary <<<CHECKPOINT || fail "can't run CHECKPOINT at $new_host:$new_port: ADMIN_CONNINFO must name a superuser"
+    pg pg_rewind -D "$data" --source-server="$ADMIN_CONNINFO host=$new_host port=$new_port" ${config_file:+--config-file="$config_file"} || return 1
+    own_settings "$data"
+    start_server
+    wait_until_it_follows
+}
+
+base_backup() {
+    local aside
+    aside=$data.before-$(date +%Y%m%d%H%M%S)
+    if [ -n "$(ls -A "$data/pg_tblspc" 2>/dev/null)" ]; then
+        fail "it has tablespaces, which I don't replace: make a base backup by hand"
+    fi
+    stop_server
+    [ ! -e "$data.new" ] || fail "$data.new is in the way: look at it and move it away"
+    pg pg_basebackup -w -X stream -c fast -D "$data.new" -d "$ADMIN_CONNINFO host=$new_host port=$new_port" ||
+        fail "pg_basebackup failed, see above; $data is as it was"
+    own_settings "$data.new"
+    mv "$data" "$aside" || fail "can't rename $data (a mount point?); the new backup is in $data.new"
+    mv "$data.new" "$data" || fail "can't rename $data.new to $data; the old data is in $aside"
+    say "the old data directory is kept as $aside: remove it when you don't need it any more"
+    start_server
+    wait_until_it_follows
+}
+
+# --- the order of things
+
+check_standby
+check_new_primary
+timeline=$(new_primary <<<"SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int") || fail "can't ask $new_host:$new_port for its timeline: see above"
+remember_log
+is_running || start_server
+if ! follows; then
+    repoint
+    if is_ahead || ! wait_until_it_follows; then
+        keep_settings
+        if [ "$ALLOW_REWIND" = yes ] && rewind; then
+            say "rewound"
+        elif [ "$ALLOW_BASEBACKUP" = yes ]; then
+            base_backup || fail "still not streaming after a base backup: see $log"
+        else
+            fail "does not stream after ${STREAM_WAIT}s, and hooks.conf allows nothing more: see $log"
+        fi
+    fi
+fi
+if [ -n "$SYNC_STANDBY_NAMES" ]; then
+    new_primary -v names="$SYNC_STANDBY_NAMES" >/dev/null <<<"ALTER SYSTEM SET synchronous_standby_names = :'names'; SELECT pg_reload_conf()" ||
+        fail "it streams, but synchronous_standby_names of $new_host:$new_port is still off: set it by hand"
+fi
