@@ -47,6 +47,7 @@ func TestOutcomeIsThatOfTheScript(t *testing.T) {
 }
 
 func TestScriptGetsExactlyItsSurroundings(t *testing.T) {
+	allowCoreDumps(t)
 	r := simple(t, nil, `
 tr '\0' '\n' < /proc/$$/environ | sort
 echo fds $(ls /proc/self/fd) $(readlink /proc/self/fd/0)
@@ -83,13 +84,36 @@ echo oops >&2`)
 	}
 }
 
+// allowCoreDumps raises the limit for this process, and so for the runner. Where
+// only 0 is allowed there is nothing to switch off.
+func allowCoreDumps(t *testing.T) {
+	t.Helper()
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_CORE, &old); err != nil {
+		t.Fatal(err)
+	}
+	raised := syscall.Rlimit{Cur: old.Max, Max: old.Max}
+	if os.Getuid() == 0 && old.Max == 0 {
+		raised = syscall.Rlimit{Cur: 1 << 20, Max: 1 << 20}
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &raised); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &old); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func hasPrefix(p string) func(string) bool {
 	return func(s string) bool { return strings.HasPrefix(s, p) }
 }
 
 func TestArgumentsReachTheScriptLiterally(t *testing.T) {
 	r := newRig(t, nil)
-	r.script("show", `for a in "$@"; do printf '<%s>\n' "$a"; done`)
+	// The working directory of this process is another one.
+	r.script("show", `pwd; for a in "$@"; do printf '<%s>\n' "$a"; done`)
 	args := []string{"two words", `"quoted" 'both'`, "fe80::1%eth0", ";$(touch x)`id`", "", "*", "-n", "a\nb"}
 	p, out, err := execute(r.path("show"), args, []string{"PATH=/usr/bin:/bin"})
 	if err != nil {
@@ -103,13 +127,13 @@ func TestArgumentsReachTheScriptLiterally(t *testing.T) {
 	if _, err := p.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff("<"+strings.Join(args, ">\n<")+">\n", string(got)); diff != "" {
+	if diff := cmp.Diff("/\n<"+strings.Join(args, ">\n<")+">\n", string(got)); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestTimeoutEndsWhatHasLeftTheGroupToo(t *testing.T) {
-	r := simple(t, settings{"failover_script_timeout": "1s", "failover_kill_delay": "200ms"}, `
+	r := simple(t, settings{"failover_script_timeout": "3s", "failover_kill_delay": "200ms"}, `
 trap '' TERM
 sleep 1001 & echo $!
 setsid sleep 1002 & echo $!
@@ -148,6 +172,9 @@ func TestServerThatAScriptStartedIsLeftAlone(t *testing.T) {
 	open := r.gate("gate")
 	r.script("failover", `
 setsid sh -c 'read x < `+r.path("gate")+`; echo late; echo still there > `+r.path("proof")+`; exec sleep 1000' &
+echo $!
+# One without the marks of its run.
+env -i /usr/bin/setsid /bin/sleep 1000 >/dev/null 2>&1 &
 echo $!; exit 0`)
 	r.script("notify", "sleep 1000")
 	r.spawn()
@@ -155,14 +182,18 @@ echo $!; exit 0`)
 	if e := r.perform(r.newRun("failover")); e.Exit != 0 || e.TimedOut {
 		t.Errorf("ended with %+v", e)
 	}
-	pid := number(t, r.text()[0])
+	if len(r.lines) != 2 {
+		t.Fatalf("output %q", r.text())
+	}
+	pid, unmarked := number(t, r.text()[0]), number(t, r.text()[1])
 	killAtEnd(t, pid)
+	killAtEnd(t, unmarked)
 	// A later run that is ended by force doesn't reach it.
 	if e := r.perform(r.newRun("notify")); !e.TimedOut {
 		t.Errorf("ended with %+v", e)
 	}
-	if !proc.ProcessAlive(pid) {
-		t.Fatal("the server was killed with another run")
+	if !proc.ProcessAlive(pid) || !proc.ProcessAlive(unmarked) {
+		t.Fatal("a server was killed with another run")
 	}
 	// Its output goes nowhere, but to write doesn't hurt it.
 	open()
