@@ -243,7 +243,9 @@ func (m *Machine) decideNone(late bool) decision {
 
 // roleUnknown is the server to try when probes can't log in: recorded, hinted, first; -1 when there is none.
 func (m *Machine) roleUnknown(late bool) int {
-	usable := func(s *server) bool { return s.last == SawAlive && !s.excluded && (late || s.code != tooManyConnections) }
+	usable := func(s *server) bool {
+		return s.last == SawAlive && !s.excluded && (late || s.code != tooManyConnections)
+	}
 	if m.primary >= 0 {
 		if usable(m.servers[m.primary]) {
 			return m.primary

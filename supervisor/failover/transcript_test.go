@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -153,6 +154,13 @@ func (p *player) act(name string, plain []string, opt map[string]string) {
 		}
 	case "fence":
 		w.noFence = opt["never"] != ""
+	case "fenced":
+		w.step(Fenced{Epoch: p.num(opt["epoch"]), Seq: p.num(opt["seq"])})
+	case "address": // takes effect at the next restart or reload
+		p.cfg.Servers[p.index(plain[0])].Host = opt["host"]
+		w.cfg = p.cfg
+	case "remove":
+		p.remove(p.index(plain[0]))
 	case "reload":
 		w.cfg = p.cfg
 		w.step(Reload{Tag: p.num(opt["tag"]), Config: p.cfg})
@@ -218,6 +226,8 @@ func (p *player) config(opt map[string]string) {
 			c.Validate = map[string]Validation{"try": ValidationTry, "off": ValidationOff, "on": ValidationOn}[v]
 		case "maxlag":
 			c.MaxLag = p.num(v)
+		case "probes":
+			c.ProbeCount = int(p.num(v))
 		case "minstandbys":
 			c.MinStandbys = int(p.num(v))
 		case "fencescript":
@@ -245,7 +255,7 @@ func (p *player) server(name string, opt map[string]string) {
 
 func (p *player) node(name, outcome string, opt map[string]string) {
 	n := p.nod[p.index(name)]
-	n.outcome, n.code = 0, opt["code"]
+	n.outcome, n.code, n.mute = 0, opt["code"], false
 	for i, o := range outcomeNames {
 		if o == outcome {
 			n.outcome = Outcome(i)
@@ -271,6 +281,12 @@ func (p *player) node(name, outcome string, opt map[string]string) {
 			n.sender = v
 		case "sync":
 			n.sync = strings.Split(v, ",")
+		case "syncwait":
+			n.syncWait = v == "on"
+		case "paused":
+			n.paused = v == "on"
+		case "mute": // its probes are never answered
+			n.mute = v == "on"
 		}
 	}
 }
@@ -289,6 +305,12 @@ func (p *player) script(opt map[string]string) script {
 	s.end.TimedOut = opt["timeout"] != ""
 	s.end.Refused = opt["refused"]
 	return s
+}
+
+func (p *player) remove(i int) {
+	p.cfg.Servers = slices.Delete(slices.Clone(p.cfg.Servers), i, i+1)
+	p.nod = slices.Delete(slices.Clone(p.nod), i, i+1)
+	p.w.nodes = p.nod
 }
 
 func (p *player) status() {

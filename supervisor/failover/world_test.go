@@ -22,6 +22,7 @@ type node struct {
 	sync     []string
 	syncWait bool
 	paused   bool
+	mute     bool          // probes get no answer at all
 	quietAt  time.Duration // last byte any worker had from it
 	neverHad bool
 }
@@ -239,7 +240,9 @@ func (w *world) probe(a Probe) {
 		done.Obs = w.observation(n)
 	case SawRefused, SawUnreachable, SawNoAddress, SawAlive, SawStarting, SawShutdown:
 	}
-	w.push(took, done)
+	if !n.mute {
+		w.push(took, done)
+	}
 }
 
 func (w *world) observation(n *node) Observation {

@@ -1,0 +1,201 @@
+package failover
+
+import "time"
+
+// script decides how a run goes.
+func (s *sim) script(a StartRun, old, next int) {
+	takes := s.upTo(6 * time.Second)
+	if a.Hook == HookFailover && (s.calm || s.chance(80)) {
+		promoted := takes
+		if s.chance(20) {
+			promoted += s.upTo(12 * time.Second)
+		}
+		s.at(s.now+promoted, nil, func() { s.promote(next) })
+	}
+	end := RunEnded{RunID: a.RunID, Hook: a.Hook}
+	if !s.calm && s.chance(25) {
+		switch s.r.IntN(4) {
+		case 0:
+			end.Exit = 1
+		case 1:
+			end.Signal = 9
+		case 2:
+			end.TimedOut = true
+		case 3:
+			s.at(s.now+s.upTo(takes+1), RunLost{a.RunID}, nil)
+		}
+	}
+	s.at(s.now+time.Millisecond, RunStarted{a.RunID}, nil)
+	life := s.life
+	s.at(s.now+takes, nil, func() {
+		if s.active == nil || s.active.RunID != a.RunID {
+			return
+		}
+		if a.Hook == HookFailover && s.alive && life == s.life && end.Exit == 0 && end.Signal == 0 && !end.TimedOut && s.m.run != nil && s.cfg.Verify != VerifyStrict {
+			s.success = &[2]int{old, next}
+		}
+		s.endRun(end)
+	})
+}
+
+func (s *sim) endRun(end RunEnded) {
+	s.active = nil
+	if !s.alive {
+		return
+	}
+	s.at(s.now, end, nil)
+	s.at(s.now, RunsAllowed{true}, nil)
+	s.groupEmpty()
+}
+
+func (s *sim) promote(i int) {
+	n := s.nodes[i]
+	if n.up && !n.primary {
+		top := uint32(0)
+		for _, o := range s.nodes {
+			top = max(top, o.timeline)
+		}
+		n.primary, n.timeline = true, top+1
+		s.note("  world: %d promoted to timeline %d", i, n.timeline)
+	}
+}
+
+func (s *sim) probe(a Probe) {
+	n := s.nodes[a.Server]
+	d := ProbeDone{Server: a.Server, ID: a.ID, Started: s.now}
+	after := time.Millisecond
+	switch {
+	case n.net == SawTimeout:
+		d.Outcome, after = SawTimeout, a.Timeout
+	case n.net != 0:
+		d.Outcome, d.Code = n.net, "53300"
+	case !n.up:
+		d.Outcome = SawRefused
+	case s.now < n.starting:
+		d.Outcome, d.Code = SawStarting, "57P03"
+	case n.primary:
+		n.lsn++
+		d.Outcome = SawPrimary
+		d.Obs = Observation{SystemID: 7, Timeline: n.timeline, WriteLSN: n.lsn}
+	default:
+		d.Outcome = SawStandby
+		d.Obs = Observation{SystemID: 7, Timeline: n.timeline, ReceiveLSN: n.lsn, ReplayLSN: n.lsn, Receiver: ReceiverGone}
+		if s.follow(n) {
+			d.Obs.Receiver, d.Obs.Timeline = ReceiverStreaming, n.timeline
+		}
+	}
+	s.send(after, d)
+}
+
+// follow has a standby stream from the highest primary that is up.
+func (s *sim) follow(n *simNode) bool {
+	var best *simNode
+	for _, o := range s.nodes {
+		if o.up && o.primary && o.net == 0 && (best == nil || o.timeline > best.timeline) {
+			best = o
+		}
+	}
+	if best == nil || best.timeline < n.timeline {
+		return false
+	}
+	n.timeline, n.lsn = best.timeline, best.lsn
+	return true
+}
+
+// fault is one thing that goes wrong, or gets better.
+func (s *sim) fault() {
+	i := s.r.IntN(len(s.nodes))
+	if s.chance(40) {
+		for j, n := range s.nodes {
+			if n.primary && n.up {
+				i = j
+			}
+		}
+	}
+	n := s.nodes[i]
+	what := s.r.IntN(14)
+	s.note("  world: fault %d on %d", what, i)
+	switch what {
+	case 0, 1, 2:
+		n.up = false
+	case 3, 4:
+		n.up, n.starting = true, s.now+s.upTo(8*time.Second)
+	case 5:
+		n.net = SawTimeout
+	case 6:
+		n.net = 0
+	case 7:
+		n.net = SawAlive
+	case 8: // comes back as a standby of whoever is the primary
+		n.up, n.primary, n.net = true, false, 0
+	case 9:
+		s.saveFault()
+	case 10:
+		s.inject(RunnerDown{"gone"})
+		s.at(s.now+s.upTo(20*time.Second), RunnerUp{}, nil)
+	case 11:
+		s.command(i)
+	case 13:
+		s.login()
+	case 12:
+		if !s.crashes || !s.alive {
+			return
+		}
+		s.crash()
+		return
+	}
+	s.inject(Hinted{Server: s.r.IntN(len(s.nodes)), Epoch: s.epoch, Kind: "eof", Code: []string{"", "57P01"}[s.r.IntN(2)]})
+}
+
+func (s *sim) saveFault() {
+	if s.crashes {
+		return
+	}
+	s.saveErr = errDisk
+	s.at(s.now+s.upTo(10*time.Second), nil, func() { s.saveErr = nil })
+}
+
+func (s *sim) inject(ev Event) {
+	if s.alive {
+		s.step(ev)
+	}
+}
+
+// command is an operator who may come at any time, sometimes with --force.
+func (s *sim) command(i int) {
+	if s.alive && s.m.phase != PhaseRunning {
+		s.gone[i] = false // from here on the server may be used again
+	}
+	force := s.chance(20)
+	if s.chance(50) {
+		s.inject(ClearServer{Tag: 1, Name: s.cfg.Servers[i].Name, Force: force})
+		return
+	}
+	s.inject(SwitchTo{Tag: 2, Name: s.cfg.Servers[i].Name, Force: force})
+}
+
+// login is a client's login on the open primary, which shows its role.
+func (s *sim) login() {
+	n := s.nodes[s.opened.Primary]
+	if !s.opened.Open || !n.up || s.now < n.starting {
+		return
+	}
+	hot := HotStandbyOn
+	if n.primary {
+		hot = HotStandbyOff
+	}
+	s.inject(LoginSeen{Server: s.opened.Primary, Epoch: s.opened.Epoch, Hot: hot})
+}
+
+// heal ends every fault.
+func (s *sim) heal() {
+	s.note("  world: calm")
+	s.calm, s.saveErr = true, nil
+	for _, n := range s.nodes {
+		n.up, n.net, n.starting = true, 0, 0
+	}
+	s.inject(RunnerUp{})
+	for i := range s.nodes {
+		s.inject(Hinted{Server: i, Epoch: s.epoch, Kind: "eof"})
+	}
+}
