@@ -209,7 +209,7 @@ func (s *session) fromClient(data []byte) {
 	if n > 0 {
 		s.touched = true
 		b.conn.Send(data[:n])
-		if b.conn.Queued() > 0 {
+		if b.conn.Full() {
 			s.client.Pause()
 		}
 	}
@@ -240,7 +240,7 @@ func (s *session) fromServer(data []byte) {
 		}
 	default:
 		s.client.Send(data)
-		if s.client.Queued() > 0 {
+		if s.client.Full() {
 			b.conn.Pause()
 		}
 		if s.relay.idle() {
@@ -271,7 +271,7 @@ func (s *session) release() {
 	b := s.backend
 	switch {
 	case b == nil:
-	case !idle || uncertain || b.private || b.conn.Queued() > 0 || w.draining:
+	case !idle || uncertain || b.private || w.draining:
 		w.closeBackend(b)
 		s.detach()
 	default:

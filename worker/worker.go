@@ -131,18 +131,30 @@ func (w *worker) setup() error {
 		}
 	}
 	cfg := w.cfg.Load()
+	var err error
 	w.log = logline.New(os.Stderr, cfg.LogLinePrefix, slog.Level(cfg.LogLevel), fmt.Sprintf("worker %d", cfg.Worker))
-	loop, err := reactor.New(cfg.EvBackend)
-	if err != nil {
+	if w.loop, err = w.newLoop(cfg.EvBackend); err != nil {
 		return err
 	}
-	w.loop = loop
 	w.lastByte = make([]time.Time, len(cfg.servers))
-	if err := w.conn.Send(&ipc.ConfigDone{Gen: cfg.Gen, Reactor: loop.Name()}); err != nil {
+	if err := w.conn.Send(&ipc.ConfigDone{Gen: cfg.Gen, Reactor: w.loop.Name()}); err != nil {
 		return err
 	}
 	w.conn.SetPhase(ipc.PhaseRunning)
 	return w.conn.SetDeadline(time.Time{})
+}
+
+// newLoop makes the event loop: io_uring where it is wanted and the kernel grants
+// it, epoll otherwise. Many containers forbid io_uring.
+func (w *worker) newLoop(kind string) (*reactor.Loop, error) {
+	if kind != "epoll" {
+		loop, err := reactor.New("io_uring")
+		if err == nil {
+			return loop, nil
+		}
+		w.log.Info("io_uring is not available, using epoll", "reason", err)
+	}
+	return reactor.New("epoll")
 }
 
 // onConfig takes one message of a configuration; ConfigEnd puts it in effect.

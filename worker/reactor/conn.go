@@ -15,27 +15,33 @@ const (
 	watching                  // leave in the kernel, but tell when the peer leaves
 )
 
+// highWater is how many bytes may wait in a queue before Full says so. It is the
+// size of one receive, so a queue holds less than two.
+const highWater = receiveSize
+
 // Conn is one established connection of a loop.
 type Conn struct {
 	loop    *Loop
 	handler Handler
 	fd      int
 	state   receiving
-	// events is what the kernel was last told; ignored while out of the set.
+	ended   bool // Ended was told
+	closed  bool
+	broken  error // a send failed: what follows is dropped
+	out     []byte
+	// events and inSet belong to the epoll driver: what the kernel was last told.
 	events uint32
 	inSet  bool
-	ended  bool // Ended was told
-	closed bool
-	broken error // a send failed: what follows is dropped
-	out    []byte
+	// ring belongs to the io_uring driver.
+	ring ringState
 }
 
 // ErrGone is the error of Ended when the peer left while the connection was
 // only watched.
 var ErrGone = errors.New("peer has gone")
 
-// Add puts an established connection under the loop: fd is non-blocking and
-// belongs to the loop from now on. The connection starts paused; call Resume.
+// Add puts an established connection under the loop: fd belongs to the loop from
+// now on. The connection starts paused; call Resume.
 func (l *Loop) Add(fd int, h Handler) (*Conn, error) {
 	c := &Conn{loop: l, handler: h, fd: fd, state: paused}
 	if err := l.drv.add(c); err != nil {
@@ -61,11 +67,12 @@ func (c *Conn) Pause() { c.become(paused) }
 // Watch leaves what comes in the kernel but tells when the peer leaves.
 func (c *Conn) Watch() { c.become(watching) }
 
-// Paused reports whether bytes are left in the kernel.
-func (c *Conn) Paused() bool { return c.state != armed }
+// Queued returns how many bytes wait to be taken by the kernel.
+func (c *Conn) Queued() int { return len(c.out) + c.ring.flying }
 
-// Queued returns how many bytes wait to be sent.
-func (c *Conn) Queued() int { return len(c.out) }
+// Full reports whether so much waits that the side it comes from should pause
+// until Flushed.
+func (c *Conn) Full() bool { return len(c.out) >= highWater }
 
 func (c *Conn) become(s receiving) {
 	if c.state == s || c.closed {
@@ -82,35 +89,7 @@ func (c *Conn) Send(b []byte) {
 	if c.closed || c.broken != nil || len(b) == 0 {
 		return
 	}
-	if len(c.out) > 0 {
-		c.out = append(c.out, b...)
-		return
-	}
-	n, err := write(c.fd, b)
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	if n < len(b) {
-		c.out = append(c.out, b[n:]...)
-		c.loop.drv.update(c)
-	}
-}
-
-// flush sends what waits; called when the kernel has room again.
-func (c *Conn) flush() {
-	n, err := write(c.fd, c.out)
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	if n < len(c.out) {
-		c.out = c.out[:copy(c.out, c.out[n:])]
-		return
-	}
-	c.out = nil
-	c.loop.drv.update(c)
-	c.handler.Flushed()
+	c.loop.drv.send(c, b)
 }
 
 // fail notes that the way out is broken. While the connection is being read
@@ -119,7 +98,7 @@ func (c *Conn) fail(err error) {
 	c.broken = err
 	c.out = nil
 	if c.state != armed {
-		c.loop.ended = append(c.loop.ended, c)
+		c.loop.late = append(c.loop.late, c)
 		return
 	}
 	c.loop.drv.update(c)
@@ -137,33 +116,27 @@ func (c *Conn) tellEnd(err error) {
 // Drop throws the bytes away that wait to be sent.
 func (c *Conn) Drop() { c.out = nil }
 
-// Close ends the connection in order: the kernel still delivers what it has
-// taken. Bytes that wait in the queue are lost. No call of the Handler follows.
-func (c *Conn) Close() {
-	if c.closed {
-		return
-	}
-	c.closed = true
-	c.out = nil
-	c.loop.drv.remove(c)
-	unix.Close(c.fd)
-	c.fd = -1
-}
-
-// Abort ends the connection at once: what the kernel has taken but not sent is
-// dropped, and the peer sees a reset. No call of the Handler follows.
-func (c *Conn) Abort() {
-	if c.closed {
-		return
-	}
-	// A plain close still delivers queued bytes, a COMMIT included.
-	_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
-	c.Close()
-}
-
 // CloseWrite tells the peer that nothing more will come. Bytes are still read.
 func (c *Conn) CloseWrite() {
 	if !c.closed {
 		_ = unix.Shutdown(c.fd, unix.SHUT_WR)
 	}
+}
+
+// Close ends the connection in order: the kernel still delivers what it takes
+// at once. Bytes that wait in the queue are lost. No call of the Handler follows.
+func (c *Conn) Close() { c.end(false) }
+
+// Abort ends the connection at once: when it returns nothing of ours goes to the
+// peer any more, not even what the kernel had taken, and the peer sees a reset.
+// No call of the Handler follows.
+func (c *Conn) Abort() { c.end(true) }
+
+func (c *Conn) end(abort bool) {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	c.out = nil
+	c.loop.drv.close(c, abort)
 }

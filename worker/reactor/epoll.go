@@ -34,13 +34,18 @@ func newEpoll(l *Loop) (*epoll, error) {
 	p := &epoll{loop: l, fd: fd, event: ev, buf: make([]byte, receiveSize)}
 	e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(ev)}
 	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, ev, &e); err != nil {
-		p.close()
+		p.shut()
 		return nil, fmt.Errorf("watch eventfd: %w", err)
 	}
 	return p, nil
 }
 
+func (p *epoll) name() string { return "epoll" }
+
 func (p *epoll) add(c *Conn) error {
+	if err := unix.SetNonblock(c.fd, true); err != nil {
+		return fmt.Errorf("add connection: %w", err)
+	}
 	for len(p.conns) <= c.fd {
 		p.conns = append(p.conns, nil)
 	}
@@ -87,7 +92,7 @@ func (p *epoll) update(c *Conn) {
 	if err := unix.EpollCtl(p.fd, op, c.fd, &e); err != nil {
 		// Only memory or the limit of watches can be the reason.
 		c.broken = fmt.Errorf("watch connection: %w", err)
-		p.loop.ended = append(p.loop.ended, c)
+		p.loop.late = append(p.loop.late, c)
 		return
 	}
 	c.inSet, c.events = true, ev
@@ -100,9 +105,47 @@ func (p *epoll) leave(c *Conn) {
 	}
 }
 
-func (p *epoll) remove(c *Conn) {
+func (p *epoll) close(c *Conn, abort bool) {
 	p.leave(c)
 	p.conns[c.fd] = nil
+	if abort {
+		// A plain close still delivers queued bytes, a COMMIT included.
+		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
+	}
+	unix.Close(c.fd)
+	c.fd = -1
+}
+
+func (p *epoll) send(c *Conn, b []byte) {
+	if len(c.out) > 0 {
+		c.out = append(c.out, b...)
+		return
+	}
+	n, err := write(c.fd, b)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	if n < len(b) {
+		c.out = append(c.out, b[n:]...)
+		p.update(c)
+	}
+}
+
+// flush sends what waits; called when the kernel has room again.
+func (p *epoll) flush(c *Conn) {
+	n, err := write(c.fd, c.out)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	if n < len(c.out) {
+		c.out = c.out[:copy(c.out, c.out[n:])]
+		return
+	}
+	c.out = nil
+	p.update(c)
+	c.handler.Flushed()
 }
 
 func (p *epoll) turn(limit int) {
@@ -111,7 +154,7 @@ func (p *epoll) turn(limit int) {
 	for i := range n {
 		e := &p.events[i]
 		if int(e.Fd) == p.event {
-			p.drain()
+			drainEvent(p.event)
 			continue
 		}
 		c := p.conns[e.Fd]
@@ -146,14 +189,9 @@ func (p *epoll) wait(limit int) int {
 	return m
 }
 
-func (p *epoll) drain() {
-	var b [8]byte
-	_, _ = unix.Read(p.event, b[:])
-}
-
 func (p *epoll) dispatch(c *Conn, ev uint32) {
 	if ev&unix.EPOLLOUT != 0 && len(c.out) > 0 {
-		c.flush()
+		p.flush(c)
 	}
 	if c.closed || c.ended || p.conns[c.fd] != c {
 		return
@@ -180,12 +218,9 @@ func (p *epoll) receive(c *Conn) {
 	}
 }
 
-func (p *epoll) wake() {
-	one := [8]byte{1}
-	_, _ = unix.Write(p.event, one[:])
-}
+func (p *epoll) wake() { wakeEvent(p.event) }
 
-func (p *epoll) close() {
+func (p *epoll) shut() {
 	for _, c := range p.conns {
 		if c != nil {
 			c.Close()
@@ -193,30 +228,4 @@ func (p *epoll) close() {
 	}
 	unix.Close(p.event)
 	unix.Close(p.fd)
-}
-
-// read and write are raw: the descriptors are non-blocking, so the calls can't
-// hold up the scheduler.
-func read(fd int, b []byte) (int, unix.Errno) {
-	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
-	if e != 0 {
-		return 0, e
-	}
-	return int(n), 0
-}
-
-// write returns how much the kernel took; a full socket is not an error.
-func write(fd int, b []byte) (int, error) {
-	for {
-		n, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
-		switch e {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return 0, nil
-		default:
-			return 0, e
-		}
-	}
 }

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Handler is told what happens on a connection, on the loop's goroutine.
@@ -25,23 +23,30 @@ type Handler interface {
 
 // driver does the system calls of one kind of kernel interface.
 type driver interface {
+	name() string
 	add(c *Conn) error
-	// update tells the kernel which events of c matter now.
+	// update lets a change of c.state, c.ended or c.broken take effect.
 	update(c *Conn)
-	remove(c *Conn)
+	// send sends b or queues it; b may be reused after the call.
+	send(c *Conn, b []byte)
+	// close ends the connection; abort throws away what the kernel has queued.
+	close(c *Conn, abort bool)
 	// turn waits and dispatches once; limit is in milliseconds, -1 for none.
 	turn(limit int)
+	// wake ends a wait; any goroutine may call it.
 	wake()
-	close()
+	// shut closes all connections and gives everything back.
+	shut()
 }
 
 // Loop is an event loop. Make it with New, run it with Run.
 type Loop struct {
 	drv    driver
 	timers timerHeap
-	// ended are connections whose end was seen outside their own event; told
-	// at the end of the turn so that no Handler is called from within itself.
-	ended []*Conn
+	// late are connections that have something to tell outside their own event,
+	// at the end of the turn, so that no Handler is called from within itself: a
+	// failed send, or bytes that came while they were paused.
+	late []*Conn
 
 	mu      sync.Mutex
 	posted  []func()
@@ -51,25 +56,27 @@ type Loop struct {
 	now time.Time
 }
 
-// New makes a loop of the named kind: "epoll" (or "auto"). The error says what
+// New makes a loop of the named kind: "epoll" or "io_uring". The error says what
 // the kernel refused.
 func New(kind string) (*Loop, error) {
 	l := &Loop{}
+	var err error
 	switch kind {
-	case "auto", "epoll":
-		drv, err := newEpoll(l)
-		if err != nil {
-			return nil, err
-		}
-		l.drv = drv
+	case "epoll":
+		l.drv, err = newEpoll(l)
+	case "io_uring":
+		l.drv, err = newUring(l)
 	default:
-		return nil, fmt.Errorf("event loop %q is not available", kind)
+		err = fmt.Errorf("there is no event loop %q", kind)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return l, nil
 }
 
 // Name returns the kind of loop that runs.
-func (l *Loop) Name() string { return "epoll" }
+func (l *Loop) Name() string { return l.drv.name() }
 
 // Run runs the loop until Stop. It locks the goroutine to its thread.
 func (l *Loop) Run() {
@@ -79,10 +86,10 @@ func (l *Loop) Run() {
 		l.drv.turn(l.limit())
 		l.runTimers()
 		l.runPosted()
-		l.tellEnded()
+		l.tellLate()
 	}
 	l.runPosted()
-	l.drv.close()
+	l.drv.shut()
 }
 
 // Stop makes Run return after the current turn. Any goroutine may call it.
@@ -120,7 +127,7 @@ func (l *Loop) limit() int {
 	l.mu.Lock()
 	n := len(l.posted)
 	l.mu.Unlock()
-	if n > 0 || len(l.ended) > 0 || l.stopped.Load() {
+	if n > 0 || len(l.late) > 0 || l.stopped.Load() {
 		return 0
 	}
 	if len(l.timers) == 0 {
@@ -179,12 +186,16 @@ func (l *Loop) runTimers() {
 	}
 }
 
-func (l *Loop) tellEnded() {
-	for len(l.ended) > 0 {
-		cs := l.ended
-		l.ended = nil
+func (l *Loop) tellLate() {
+	for len(l.late) > 0 {
+		cs := l.late
+		l.late = nil
 		for _, c := range cs {
-			c.tellEnd(c.broken)
+			if c.broken != nil {
+				c.tellEnd(c.broken)
+			} else {
+				c.catchUp()
+			}
 		}
 	}
 }
@@ -211,12 +222,4 @@ func (h *timerHeap) Pop() any {
 	*h = old[:len(old)-1]
 	t.index = -1
 	return t
-}
-
-// errno turns a raw result into an error, nil for 0.
-func errno(e unix.Errno) error {
-	if e == 0 {
-		return nil
-	}
-	return e
 }

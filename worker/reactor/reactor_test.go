@@ -35,6 +35,13 @@ func (r *recorder) Received(b []byte) {
 func (r *recorder) Ended(err error) { r.ended <- err }
 func (r *recorder) Flushed()        { r.flushed <- struct{}{} }
 
+// both runs a test on each kind of loop: they must not differ.
+func both(t *testing.T, test func(*testing.T, string)) {
+	for _, kind := range []string{"epoll", "io_uring"} {
+		t.Run(kind, func(t *testing.T) { test(t, kind) })
+	}
+}
+
 // rig is a loop that runs, with helpers to act on its goroutine.
 type rig struct {
 	t    *testing.T
@@ -42,9 +49,9 @@ type rig struct {
 	done chan struct{}
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, kind string) *rig {
 	t.Helper()
-	l, err := New("auto")
+	l, err := New(kind)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +124,11 @@ func mustWrite(t *testing.T, fd int, b []byte) {
 }
 
 func TestBytesArriveAndAnOrderlyEndIsTold(t *testing.T) {
-	r := newRig(t)
+	both(t, testBytesArriveAndAnOrderlyEndIsTold)
+}
+
+func testBytesArriveAndAnOrderlyEndIsTold(t *testing.T, kind string) {
+	r := newRig(t, kind)
 	h := newRecorder()
 	c, peer := r.pair(h)
 	r.do(c.Resume)
@@ -135,7 +146,11 @@ func TestBytesArriveAndAnOrderlyEndIsTold(t *testing.T) {
 }
 
 func TestPausedConnectionLeavesBytesInTheKernel(t *testing.T) {
-	r := newRig(t)
+	both(t, testPausedConnectionLeavesBytesInTheKernel)
+}
+
+func testPausedConnectionLeavesBytesInTheKernel(t *testing.T, kind string) {
+	r := newRig(t, kind)
 	h := newRecorder()
 	c, peer := r.pair(h)
 	mustWrite(t, peer, []byte("early"))
@@ -163,7 +178,11 @@ func TestPausedConnectionLeavesBytesInTheKernel(t *testing.T) {
 }
 
 func TestEndIsNotToldWhilePausedAndBytesComeFirst(t *testing.T) {
-	r := newRig(t)
+	both(t, testEndIsNotToldWhilePausedAndBytesComeFirst)
+}
+
+func testEndIsNotToldWhilePausedAndBytesComeFirst(t *testing.T, kind string) {
+	r := newRig(t, kind)
 	h := newRecorder()
 	c, peer := r.pair(h)
 	mustWrite(t, peer, []byte("last words"))
@@ -180,8 +199,10 @@ func TestEndIsNotToldWhilePausedAndBytesComeFirst(t *testing.T) {
 	})
 }
 
-func TestWatchTellsThatThePeerHasGone(t *testing.T) {
-	r := newRig(t)
+func TestWatchTellsThatThePeerHasGone(t *testing.T) { both(t, testWatchTellsThatThePeerHasGone) }
+
+func testWatchTellsThatThePeerHasGone(t *testing.T, kind string) {
+	r := newRig(t, kind)
 	h := newRecorder()
 	c, peer := r.pair(h)
 	r.do(c.Watch)
@@ -193,8 +214,10 @@ func TestWatchTellsThatThePeerHasGone(t *testing.T) {
 }
 
 // What the kernel doesn't take waits in order, and Flushed says when it is gone.
-func TestSlowReaderGetsEverythingInOrder(t *testing.T) {
-	r := newRig(t)
+func TestSlowReaderGetsEverythingInOrder(t *testing.T) { both(t, testSlowReaderGetsEverythingInOrder) }
+
+func testSlowReaderGetsEverythingInOrder(t *testing.T, kind string) {
+	r := newRig(t, kind)
 	h := newRecorder()
 	c, peer := r.pair(h)
 	var want bytes.Buffer
@@ -227,7 +250,11 @@ func TestSlowReaderGetsEverythingInOrder(t *testing.T) {
 }
 
 func TestAbortDropsWhatTheKernelHasQueued(t *testing.T) {
-	r := newRig(t)
+	both(t, testAbortDropsWhatTheKernelHasQueued)
+}
+
+func testAbortDropsWhatTheKernelHasQueued(t *testing.T, kind string) {
+	r := newRig(t, kind)
 	h := newRecorder()
 	ln, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -294,8 +321,10 @@ func TestAbortDropsWhatTheKernelHasQueued(t *testing.T) {
 	}
 }
 
-func TestSendToABrokenConnectionEndsIt(t *testing.T) {
-	r := newRig(t)
+func TestSendToABrokenConnectionEndsIt(t *testing.T) { both(t, testSendToABrokenConnectionEndsIt) }
+
+func testSendToABrokenConnectionEndsIt(t *testing.T, kind string) {
+	r := newRig(t, kind)
 	h := newRecorder()
 	c, peer := r.pair(h)
 	unix.Close(peer)
@@ -307,7 +336,11 @@ func TestSendToABrokenConnectionEndsIt(t *testing.T) {
 }
 
 func TestTimersRunInOrderAndStoppedOnesDoNot(t *testing.T) {
-	r := newRig(t)
+	both(t, testTimersRunInOrderAndStoppedOnesDoNot)
+}
+
+func testTimersRunInOrderAndStoppedOnesDoNot(t *testing.T, kind string) {
+	r := newRig(t, kind)
 	var order []int
 	done := make(chan struct{})
 	r.do(func() {
@@ -330,7 +363,11 @@ func TestTimersRunInOrderAndStoppedOnesDoNot(t *testing.T) {
 
 // A handler may close its own connection, or the other one of the same turn.
 func TestHandlersMayCloseConnectionsOfTheSameTurn(t *testing.T) {
-	r := newRig(t)
+	both(t, testHandlersMayCloseConnectionsOfTheSameTurn)
+}
+
+func testHandlersMayCloseConnectionsOfTheSameTurn(t *testing.T, kind string) {
+	r := newRig(t, kind)
 	h1, h2 := newRecorder(), newRecorder()
 	c1, p1 := r.pair(h1)
 	c2, p2 := r.pair(h2)
@@ -364,8 +401,10 @@ func (e *echo) Received(b []byte) { e.c.Send(b) }
 func (e *echo) Ended(error)       {}
 func (e *echo) Flushed()          {}
 
-func TestMovingBytesAllocatesNothing(t *testing.T) {
-	l, err := New("auto")
+func TestMovingBytesAllocatesNothing(t *testing.T) { both(t, testMovingBytesAllocatesNothing) }
+
+func testMovingBytesAllocatesNothing(t *testing.T, kind string) {
+	l, err := New(kind)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,6 +422,9 @@ func TestMovingBytesAllocatesNothing(t *testing.T) {
 	n := testing.AllocsPerRun(1000, func() {
 		_, _ = unix.Write(fds[1], msg)
 		l.drv.turn(l.limit())
+		if l.drv.name() == "io_uring" { // the next turn submits what this one has sent
+			l.drv.turn(0)
+		}
 		if k, err := unix.Read(fds[1], buf); err != nil || k != len(msg) {
 			t.Fatalf("echoed %d: %v", k, err)
 		}
@@ -390,11 +432,17 @@ func TestMovingBytesAllocatesNothing(t *testing.T) {
 	if n != 0 {
 		t.Errorf("%v allocations for one message", n)
 	}
-	l.drv.close()
+	l.drv.shut()
 }
 
 func BenchmarkEcho(b *testing.B) {
-	l, err := New("auto")
+	for _, kind := range []string{"epoll", "io_uring"} {
+		b.Run(kind, func(b *testing.B) { benchmarkEcho(b, kind) })
+	}
+}
+
+func benchmarkEcho(b *testing.B, kind string) {
+	l, err := New(kind)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -413,7 +461,10 @@ func BenchmarkEcho(b *testing.B) {
 	for b.Loop() {
 		_, _ = unix.Write(fds[1], msg)
 		l.drv.turn(l.limit())
+		if kind == "io_uring" {
+			l.drv.turn(0)
+		}
 		_, _ = unix.Read(fds[1], buf)
 	}
-	l.drv.close()
+	l.drv.shut()
 }

@@ -1,0 +1,229 @@
+package reactor
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Constants of linux/io_uring.h that x/sys/unix doesn't have.
+const (
+	setupCQSize       = 1 << 3
+	setupClamp        = 1 << 4
+	setupRDisabled    = 1 << 6
+	setupSubmitAll    = 1 << 7
+	setupSingleIssuer = 1 << 12
+	setupDeferTaskrun = 1 << 13
+
+	featSingleMmap = 1 << 0
+	featNoDrop     = 1 << 1
+	featExtArg     = 1 << 8
+
+	enterGetEvents = 1 << 0
+	enterExtArg    = 1 << 3
+
+	registerEnableRings = 12
+	registerPbufRing    = 22
+
+	offSQRing = 0
+	offSQEs   = 0x10000000
+
+	opPollAdd     = 6
+	opAsyncCancel = 14
+	opSend        = 26
+	opRecv        = 27
+
+	sqeBufferSelect = 1 << 5 // IOSQE_BUFFER_SELECT
+	recvMultishot   = 1 << 1 // in ioprio
+	pollMultishot   = 1 << 0 // in len
+
+	cancelAll = 1 << 0
+	cancelFD  = 1 << 1
+
+	cqeBuffer = 1 << 0
+	cqeMore   = 1 << 1
+)
+
+// sqe is struct io_uring_sqe.
+type sqe struct {
+	opcode   uint8
+	flags    uint8
+	ioprio   uint16
+	fd       int32
+	off      uint64
+	addr     uint64
+	len      uint32
+	opFlags  uint32
+	userData uint64
+	bufGroup uint16
+	_        uint16
+	_        uint32
+	_        [2]uint64
+}
+
+// cqe is struct io_uring_cqe.
+type cqe struct {
+	userData uint64
+	res      int32
+	flags    uint32
+}
+
+type sqOffsets struct {
+	head, tail, ringMask, ringEntries, flags, dropped, array, _ uint32
+	_                                                           uint64
+}
+
+type cqOffsets struct {
+	head, tail, ringMask, ringEntries, overflow, cqes, flags, _ uint32
+	_                                                           uint64
+}
+
+type ringParams struct {
+	sqEntries, cqEntries, flags, sqThreadCPU, sqThreadIdle, features, wqFD uint32
+	_                                                                      [3]uint32
+	sqOff                                                                  sqOffsets
+	cqOff                                                                  cqOffsets
+}
+
+// ring is a submission and a completion queue, shared with the kernel. All of
+// it is mapped memory, never Go's.
+type ring struct {
+	fd      int
+	queues  []byte // both rings
+	sqeMem  []byte
+	sqHead  *uint32
+	sqTail  *uint32
+	sqMask  uint32
+	sqes    []sqe
+	cqHead  *uint32
+	cqTail  *uint32
+	cqMask  uint32
+	cqes    []cqe
+	tail    uint32 // ours, ahead of *sqTail
+	enabled bool
+	// arg and limit are part of this heap object because the kernel is told
+	// their addresses, and a stack may move.
+	arg   enterArg
+	limit unix.Timespec
+}
+
+// newRing asks the kernel for a ring of so many submissions.
+func newRing(entries uint32) (*ring, error) {
+	p := ringParams{
+		flags:     setupCQSize | setupClamp | setupRDisabled | setupSubmitAll | setupSingleIssuer | setupDeferTaskrun,
+		cqEntries: 8 * entries,
+	}
+	fd, _, e := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(entries), uintptr(unsafe.Pointer(&p)), 0)
+	if e != 0 {
+		return nil, os.NewSyscallError("io_uring_setup", e)
+	}
+	r := &ring{fd: int(fd)}
+	unix.CloseOnExec(r.fd)
+	if need := uint32(featSingleMmap | featNoDrop | featExtArg); p.features&need != need {
+		r.close()
+		return nil, fmt.Errorf("io_uring lacks features: has %#x, needs %#x", p.features, need)
+	}
+	if err := r.mmap(&p); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *ring) mmap(p *ringParams) error {
+	size := max(p.sqOff.array+p.sqEntries*4, p.cqOff.cqes+p.cqEntries*uint32(unsafe.Sizeof(cqe{})))
+	var err error
+	if r.queues, err = unix.Mmap(r.fd, offSQRing, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+		return os.NewSyscallError("mmap of the rings", err)
+	}
+	sqeSize := int(p.sqEntries) * int(unsafe.Sizeof(sqe{}))
+	if r.sqeMem, err = unix.Mmap(r.fd, offSQEs, sqeSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+		return os.NewSyscallError("mmap of the submissions", err)
+	}
+	at := func(off uint32) *uint32 { return (*uint32)(unsafe.Pointer(&r.queues[off])) }
+	r.sqHead, r.sqTail, r.sqMask = at(p.sqOff.head), at(p.sqOff.tail), *at(p.sqOff.ringMask)
+	r.cqHead, r.cqTail, r.cqMask = at(p.cqOff.head), at(p.cqOff.tail), *at(p.cqOff.ringMask)
+	r.sqes = unsafe.Slice((*sqe)(unsafe.Pointer(&r.sqeMem[0])), p.sqEntries)
+	r.cqes = unsafe.Slice((*cqe)(unsafe.Pointer(&r.queues[p.cqOff.cqes])), p.cqEntries)
+	// Entry i of the indirection is always submission i.
+	array := unsafe.Slice((*uint32)(unsafe.Pointer(&r.queues[p.sqOff.array])), p.sqEntries)
+	for i := range array {
+		array[i] = uint32(i)
+	}
+	r.tail = *r.sqTail
+	return nil
+}
+
+// enable binds the ring to the calling thread, which alone may use it then.
+func (r *ring) enable() error {
+	if r.enabled {
+		return nil
+	}
+	r.enabled = true
+	_, _, e := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerEnableRings, 0, 0, 0, 0)
+	return os.NewSyscallError("enable the ring", errno(e))
+}
+
+// next returns a cleared submission, after handing those that wait to the kernel
+// when the queue is full.
+func (r *ring) next() *sqe {
+	for r.tail-atomic.LoadUint32(r.sqHead) >= uint32(len(r.sqes)) {
+		r.enter(0, 0, true)
+	}
+	s := &r.sqes[r.tail&r.sqMask]
+	*s = sqe{}
+	r.tail++
+	return s
+}
+
+// enterArg is struct io_uring_getevents_arg.
+type enterArg struct {
+	sigmask   uint64
+	sigmaskSz uint32
+	_         uint32
+	ts        uint64
+}
+
+// enter submits what waits and, with wait above 0, waits for completions: limit
+// is in milliseconds, below zero for none. raw keeps the processor of Go's
+// scheduler, which is for short waits only.
+func (r *ring) enter(wait, limit int, raw bool) unix.Errno {
+	n := r.tail - atomic.LoadUint32(r.sqHead)
+	atomic.StoreUint32(r.sqTail, r.tail)
+	r.arg.ts = 0
+	if limit >= 0 {
+		r.limit = unix.NsecToTimespec(int64(limit) * 1e6)
+		r.arg.ts = uint64(uintptr(unsafe.Pointer(&r.limit)))
+	}
+	call := unix.Syscall6
+	if raw {
+		call = unix.RawSyscall6
+	}
+	_, _, e := call(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n), uintptr(wait), enterGetEvents|enterExtArg,
+		uintptr(unsafe.Pointer(&r.arg)), unsafe.Sizeof(r.arg))
+	return e
+}
+
+// ready returns how many completions can be read.
+func (r *ring) ready() uint32 { return atomic.LoadUint32(r.cqTail) - *r.cqHead }
+
+// take returns the oldest completion and makes room for another.
+func (r *ring) take() cqe {
+	h := *r.cqHead
+	c := r.cqes[h&r.cqMask]
+	atomic.StoreUint32(r.cqHead, h+1)
+	return c
+}
+
+func (r *ring) close() {
+	if r.sqeMem != nil {
+		_ = unix.Munmap(r.sqeMem)
+	}
+	if r.queues != nil {
+		_ = unix.Munmap(r.queues)
+	}
+	unix.Close(r.fd)
+}

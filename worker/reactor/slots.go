@@ -1,0 +1,71 @@
+package reactor
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// slots are the mapped memory that sends are made of, in two sizes: most sends
+// are small, and few are under way at once.
+type slots struct {
+	all   []byte
+	small []int32 // free ones
+	large []int32
+}
+
+// The small slots come first in the memory and in the numbers.
+const (
+	smallCount = 1024
+	smallBytes = smallCount * smallSize
+)
+
+func newSlots() (*slots, error) {
+	mem, err := unix.Mmap(-1, 0, smallBytes+slotCount*slotSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, os.NewSyscallError("mmap of the slots", err)
+	}
+	s := &slots{all: mem}
+	for i := int32(smallCount - 1); i >= 0; i-- {
+		s.small = append(s.small, i)
+	}
+	for i := int32(slotCount - 1); i >= 0; i-- {
+		s.large = append(s.large, smallCount+i)
+	}
+	return s, nil
+}
+
+// get returns a slot for n bytes and its memory, which may be smaller; below zero
+// when there is none. The slot that was given back last is the first to be used
+// again: it is warm.
+func (s *slots) get(n int) (int32, []byte) {
+	from := &s.small
+	if n > smallSize && len(s.large) > 0 || len(s.small) == 0 {
+		from = &s.large
+	}
+	if len(*from) == 0 {
+		return -1, nil
+	}
+	i := (*from)[len(*from)-1]
+	*from = (*from)[:len(*from)-1]
+	return i, s.mem(i)
+}
+
+func (s *slots) mem(i int32) []byte {
+	if i < smallCount {
+		return s.all[int(i)*smallSize:][:smallSize]
+	}
+	return s.all[smallBytes+int(i-smallCount)*slotSize:][:slotSize]
+}
+
+func (s *slots) put(i int32) {
+	if i < smallCount {
+		s.small = append(s.small, i)
+		return
+	}
+	s.large = append(s.large, i)
+}
+
+func (s *slots) any() bool { return len(s.small) > 0 || len(s.large) > 0 }
+
+func (s *slots) close() { _ = unix.Munmap(s.all) }

@@ -1,0 +1,481 @@
+package reactor
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The flow of bytes through a ring:
+//
+//  1. An armed connection has one multishot receive in the kernel, which fills
+//     provided buffers and completes once for each (onReceive).
+//  2. The Handler sends from within Received. What it sends is copied into a
+//     slot of mapped memory and becomes one submission; while that is under way
+//     more of it gathers in the queue (send, launch).
+//  3. turn hands all submissions to the kernel and waits for completions, in one
+//     system call.
+//  4. A finished send launches what has gathered (onSend).
+//
+// An operation that the kernel holds keeps its connection in the table and the
+// descriptor open, whatever the Handler has closed: closing a descriptor under an
+// armed receive sends no FIN, and its number would be given to somebody else. The
+// descriptor is closed after the terminal completion of the last one (settle).
+
+// The operations that user data name.
+const (
+	uReceive = iota + 1
+	uSend
+	uPoll
+	uCancel
+	uWake
+)
+
+// slotSize is how much one send takes; slotCount how many can be under way. A
+// connection that gets none waits for one.
+const (
+	slotSize  = 64 << 10
+	slotCount = 64
+	smallSize = 2 << 10
+)
+
+// ringState is what the driver knows of a connection.
+type ringState struct {
+	index    int32 // in the table
+	slot     int32 // of the send under way, below zero for none
+	flying   int   // bytes of it
+	sent     int   // of those, taken by the kernel
+	stash    []byte
+	end      error // of the receive, to be told after the stash
+	finished bool  // the receive has seen the end
+	// receiving, polling: the kernel holds that operation. stopping: it was told
+	// to cancel it.
+	receiving, polling, stopping bool
+	waiting                      bool // for a slot
+	pending                      int  // operations that the kernel holds
+}
+
+// uring is the driver for io_uring.
+type uring struct {
+	loop   *Loop
+	ring   *ring
+	bufs   *buffers
+	slots  *slots
+	event  int
+	conns  []*Conn
+	free   []int32
+	hungry []*Conn // waiting for a slot
+	// starved are armed connections whose receive ended for lack of buffers.
+	starved  []*Conn
+	shutting bool
+}
+
+func newUring(l *Loop) (*uring, error) {
+	r, err := newRing(1024)
+	if err != nil {
+		return nil, err
+	}
+	u := &uring{loop: l, ring: r, event: -1}
+	if u.bufs, err = newBuffers(r.fd); err != nil {
+		u.release()
+		return nil, err
+	}
+	if u.slots, err = newSlots(); err != nil {
+		u.release()
+		return nil, err
+	}
+	if u.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		u.release()
+		return nil, fmt.Errorf("make eventfd: %w", err)
+	}
+	u.watchEvent()
+	return u, nil
+}
+
+func (u *uring) name() string { return "io_uring" }
+
+func userData(index int32, op uint64) uint64 { return uint64(uint32(index))<<8 | op }
+
+func (u *uring) watchEvent() {
+	s := u.ring.next()
+	s.opcode, s.fd, s.opFlags, s.len = opPollAdd, int32(u.event), unix.POLLIN, pollMultishot
+	s.userData = uWake
+}
+
+func (u *uring) add(c *Conn) error {
+	// A non-blocking descriptor would make io_uring answer EAGAIN instead of waiting.
+	if err := unix.SetNonblock(c.fd, false); err != nil {
+		return fmt.Errorf("add connection: %w", err)
+	}
+	c.ring.slot = -1
+	if n := len(u.free); n > 0 {
+		c.ring.index = u.free[n-1]
+		u.free = u.free[:n-1]
+		u.conns[c.ring.index] = c
+		return nil
+	}
+	c.ring.index = int32(len(u.conns))
+	u.conns = append(u.conns, c)
+	return nil
+}
+
+// update brings what the kernel does for c in line with what is wanted. Where an
+// operation has to be cancelled first its completion calls update again.
+func (u *uring) update(c *Conn) {
+	st := &c.ring
+	want := !c.closed && !c.ended
+	receive, poll := want && c.state == armed && !st.finished, want && c.state == watching
+	if st.receiving && !receive || st.polling && !poll {
+		u.stop(c)
+		return
+	}
+	if want && c.state == armed && (len(st.stash) > 0 || st.finished) {
+		u.loop.late = append(u.loop.late, c) // delivered at the end of the turn
+		return
+	}
+	if receive && !st.receiving {
+		u.receive(c)
+	}
+	if poll && !st.polling {
+		s := u.submit(c, opPollAdd, uPoll)
+		s.opFlags = unix.POLLRDHUP
+		st.polling = true
+	}
+}
+
+// submit prepares an operation on a connection.
+func (u *uring) submit(c *Conn, opcode uint8, op uint64) *sqe {
+	s := u.ring.next()
+	s.opcode, s.fd, s.userData = opcode, int32(c.fd), userData(c.ring.index, op)
+	c.ring.pending++
+	return s
+}
+
+func (u *uring) receive(c *Conn) {
+	s := u.submit(c, opRecv, uReceive)
+	s.flags, s.ioprio = sqeBufferSelect, recvMultishot
+	c.ring.receiving = true
+}
+
+// stop cancels the receive or poll of a connection.
+func (u *uring) stop(c *Conn) {
+	if c.ring.stopping {
+		return
+	}
+	c.ring.stopping = true
+	op := uint64(uReceive)
+	if c.ring.polling {
+		op = uPoll
+	}
+	s := u.submit(c, opAsyncCancel, uCancel)
+	s.fd, s.addr = -1, userData(c.ring.index, op)
+}
+
+// send copies b into a slot and submits it, or queues it behind a send that is
+// under way.
+func (u *uring) send(c *Conn, b []byte) {
+	if c.ring.slot < 0 && len(c.out) == 0 {
+		if u.launch(c, b) == len(b) {
+			return
+		}
+		b = b[c.ring.flying:]
+	}
+	c.out = append(c.out, b...)
+}
+
+// launch submits as much of b as a slot takes and returns how much that is.
+func (u *uring) launch(c *Conn, b []byte) int {
+	slot, mem := u.slots.get(len(b))
+	if slot < 0 {
+		if !c.ring.waiting {
+			c.ring.waiting = true
+			u.hungry = append(u.hungry, c)
+		}
+		return 0
+	}
+	n := copy(mem, b)
+	c.ring.slot, c.ring.flying, c.ring.sent = slot, n, 0
+	u.submitSend(c)
+	return n
+}
+
+func (u *uring) submitSend(c *Conn) {
+	mem := u.slots.mem(c.ring.slot)[c.ring.sent:c.ring.flying]
+	s := u.submit(c, opSend, uSend)
+	s.addr, s.len = uint64(uintptr(unsafe.Pointer(&mem[0]))), uint32(len(mem))
+	s.opFlags = unix.MSG_NOSIGNAL | unix.MSG_WAITALL
+}
+
+func (u *uring) close(c *Conn, abort bool) {
+	if abort {
+		disconnect(c.fd)
+	}
+	if c.ring.pending > 0 {
+		// What was submitted before this is tried first: what the kernel takes at
+		// once is delivered, as with a plain close after a send.
+		s := u.submit(c, opAsyncCancel, uCancel)
+		s.opFlags = cancelFD | cancelAll
+	}
+	u.settle(c)
+}
+
+// disconnect cuts a connection at once: a TCP peer gets a reset, and what the
+// kernel has queued is dropped, operations in flight included.
+func disconnect(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
+	sa := [unix.SizeofSockaddrInet6]byte{} // family AF_UNSPEC
+	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa[0])), uintptr(len(sa)))
+	if e != 0 { // a Unix socket can't be disconnected so
+		_ = unix.Shutdown(fd, unix.SHUT_RDWR)
+	}
+}
+
+// settle closes the descriptor of a closed connection once the kernel holds
+// nothing of it any more.
+func (u *uring) settle(c *Conn) {
+	if !c.closed || c.ring.pending > 0 || c.fd < 0 {
+		return
+	}
+	u.giveSlot(c)
+	unix.Close(c.fd)
+	c.fd = -1
+	u.conns[c.ring.index] = nil
+	u.free = append(u.free, c.ring.index)
+}
+
+func (u *uring) giveSlot(c *Conn) {
+	if c.ring.slot >= 0 {
+		u.slots.put(c.ring.slot)
+		c.ring.slot, c.ring.flying, c.ring.sent = -1, 0, 0
+	}
+}
+
+func (u *uring) turn(limit int) {
+	if err := u.ring.enable(); err != nil {
+		panic(fmt.Sprintf("reactor: %v", err)) // the kernel made the ring for us
+	}
+	u.wait(limit)
+	u.loop.awake()
+	for n := u.ring.ready(); n > 0; n-- {
+		u.complete(u.ring.take())
+	}
+	u.feed()
+}
+
+// wait is the hybrid: a short raw call first, then one that gives the scheduler
+// its processor back.
+func (u *uring) wait(limit int) {
+	short := 1
+	if limit >= 0 {
+		short = min(limit, 1)
+	}
+	wait := 1
+	if short == 0 {
+		wait = 0
+	}
+	e := u.ring.enter(wait, short, true)
+	if u.ring.ready() > 0 || short == 0 || limit == 1 {
+		return
+	}
+	if e != 0 && e != unix.ETIME {
+		return // EINTR, or pressure: come back after a look at timers and posts
+	}
+	if limit > 0 {
+		limit--
+	}
+	u.ring.enter(1, limit, false)
+}
+
+// complete deals with one completion.
+func (u *uring) complete(e cqe) {
+	op := e.userData & 0xff
+	if op == uWake {
+		drainEvent(u.event)
+		if e.flags&cqeMore == 0 && !u.shutting {
+			u.watchEvent()
+		}
+		return
+	}
+	c := u.conns[int32(e.userData>>8)]
+	if e.flags&cqeMore == 0 {
+		c.ring.pending--
+	}
+	switch op {
+	case uReceive:
+		u.onReceive(c, e)
+	case uSend:
+		u.onSend(c, int(e.res))
+	case uPoll:
+		c.ring.polling, c.ring.stopping = false, false
+		if e.res > 0 && c.state == watching {
+			c.tellEnd(ErrGone)
+		}
+		u.update(c)
+	}
+	u.settle(c)
+}
+
+func (u *uring) onReceive(c *Conn, e cqe) {
+	st := &c.ring
+	more := e.flags&cqeMore != 0
+	if !more {
+		st.receiving, st.stopping = false, false
+	}
+	if e.flags&cqeBuffer != 0 {
+		u.bufs.free--
+		id := uint16(e.flags >> 16)
+		if e.res > 0 {
+			u.deliver(c, u.bufs.get(id, int(e.res)))
+		}
+		u.bufs.give(id)
+	}
+	if more {
+		return
+	}
+	switch errno := unix.Errno(-e.res); {
+	case e.res > 0 || errno == unix.ECANCELED || errno == unix.EINTR || errno == unix.EAGAIN:
+		u.update(c)
+	case errno == unix.ENOBUFS && e.res < 0:
+		u.starved = append(u.starved, c)
+	default:
+		st.finished = true
+		if e.res < 0 {
+			st.end = errno
+		}
+		u.finish(c)
+	}
+}
+
+// deliver hands bytes over, or keeps them for Resume.
+func (u *uring) deliver(c *Conn, b []byte) {
+	switch {
+	case c.closed || c.ended:
+	case c.state == armed && len(c.ring.stash) == 0:
+		c.handler.Received(b)
+	default:
+		c.ring.stash = append(c.ring.stash, b...)
+	}
+}
+
+// finish tells the end of a connection that is listened to.
+func (u *uring) finish(c *Conn) {
+	switch {
+	case c.closed || c.ended:
+	case c.state == armed && len(c.ring.stash) == 0:
+		c.tellEnd(c.ring.end)
+	case c.state == watching:
+		c.tellEnd(ErrGone)
+	}
+}
+
+// catchUp delivers at the end of a turn what came while c was paused.
+func (c *Conn) catchUp() {
+	st := &c.ring
+	if c.closed || c.ended || c.state != armed {
+		return
+	}
+	if b := st.stash; len(b) > 0 {
+		st.stash = nil
+		c.handler.Received(b)
+	}
+	if c.closed || c.ended || c.state != armed {
+		return
+	}
+	if st.finished {
+		c.tellEnd(st.end)
+		return
+	}
+	c.loop.drv.update(c)
+}
+
+func (u *uring) onSend(c *Conn, res int) {
+	st := &c.ring
+	if res > 0 {
+		st.sent += res
+		if st.sent < st.flying && !c.closed {
+			u.submitSend(c)
+			return
+		}
+	}
+	u.giveSlot(c)
+	switch {
+	case c.closed || c.broken != nil:
+	case res <= 0 && unix.Errno(-res) != unix.ECANCELED:
+		c.fail(unix.Errno(-res))
+	case len(c.out) > 0:
+		u.more(c)
+	default:
+		c.handler.Flushed()
+	}
+}
+
+// more launches what has gathered in the queue.
+func (u *uring) more(c *Conn) {
+	n := u.launch(c, c.out)
+	if n == len(c.out) {
+		c.out = nil
+		return
+	}
+	c.out = c.out[:copy(c.out, c.out[n:])]
+}
+
+// feed serves those that had to wait for buffers or slots. The ones that waited
+// longest come first.
+func (u *uring) feed() {
+	if len(u.hungry) > 0 && u.slots.any() {
+		cs := u.hungry
+		u.hungry = nil
+		for _, c := range cs {
+			c.ring.waiting = false
+			if !c.closed && c.ring.slot < 0 && len(c.out) > 0 {
+				u.more(c)
+			}
+		}
+	}
+	if len(u.starved) > 0 && u.bufs.free > 0 {
+		cs := u.starved
+		u.starved = nil
+		for _, c := range cs {
+			u.update(c)
+		}
+	}
+}
+
+func (u *uring) wake() { wakeEvent(u.event) }
+
+// shut closes everything. Closing the ring cancels what the kernel still holds.
+func (u *uring) shut() {
+	u.shutting = true
+	for _, c := range u.conns {
+		if c != nil && !c.closed {
+			c.Close()
+		}
+	}
+	if err := u.ring.enable(); err == nil && u.ring.tail != *u.ring.sqHead {
+		u.ring.enter(0, 0, true)
+		for n := u.ring.ready(); n > 0; n-- {
+			u.complete(u.ring.take())
+		}
+	}
+	for _, c := range u.conns {
+		if c != nil && c.fd >= 0 {
+			unix.Close(c.fd)
+			c.fd = -1
+		}
+	}
+	u.release()
+}
+
+func (u *uring) release() {
+	u.ring.close()
+	if u.bufs != nil {
+		u.bufs.close()
+	}
+	if u.slots != nil {
+		u.slots.close()
+	}
+	if u.event >= 0 {
+		unix.Close(u.event)
+	}
+}
