@@ -158,7 +158,9 @@ var (
 )
 
 // runVariable carries the run id to the script and everything that it starts.
-const runVariable = "PGAGROAL_RUN_ID"
+const runVariable = variablePrefix + "RUN_ID"
+
+const variablePrefix = "PGAGROAL_"
 
 const (
 	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -179,7 +181,8 @@ func environment(m *ipc.Run) ([]string, error) {
 		if !variableForm.MatchString(k) || strings.ContainsRune(v, 0) {
 			return nil, fmt.Errorf("%q is no variable for a script", k)
 		}
-		if k := "PGAGROAL_" + k; k != runVariable {
+		// The prefix is ours to add, but never twice.
+		if k := variablePrefix + strings.TrimPrefix(k, variablePrefix); k != runVariable {
 			env = append(env, k+"="+v)
 		}
 	}

@@ -57,13 +57,13 @@ echo group $(($3 - $$)) session $(($4 - $$)) parent $2
 grep NoNewPrivs /proc/$$/status
 echo oops >&2`)
 	m := r.newRun("failover")
-	m.Env = map[string]string{"EPOCH": "4", "REASON": "it's gone; $(x)", "RUN_ID": "forged"}
+	m.Env = map[string]string{"EPOCH": "4", "REASON": "it's gone; $(x)", "RUN_ID": "forged", "PGAGROAL_RUN_ID": "forged", "PGAGROAL_LSN": "0/1"}
 	if e := r.perform(m); e.Exit != 0 {
 		t.Errorf("ended with %+v", e)
 	}
 	user := "USER=" + os.Getenv("USER")
 	want := []string{
-		"", "LANG=C", "PATH=/usr/bin:/bin", "PGAGROAL_EPOCH=4", "PGAGROAL_REASON=it's gone; $(x)", "PGAGROAL_RUN_ID=run-1", "",
+		"", "LANG=C", "PATH=/usr/bin:/bin", "PGAGROAL_EPOCH=4", "PGAGROAL_LSN=0/1", "PGAGROAL_REASON=it's gone; $(x)", "PGAGROAL_RUN_ID=run-1", "",
 		// The last descriptor is the listing itself.
 		"fds 0 1 2 3 /dev/null", "umask 0077 cwd / core 0",
 		fmt.Sprintf("group 0 session 0 parent %d", r.process.Pid), "NoNewPrivs:\t0", "oops",
@@ -75,7 +75,7 @@ echo oops >&2`)
 	}
 	// HOME and USER are those of whoever runs the test.
 	i, j := slices.IndexFunc(env, hasPrefix("HOME=")), slices.IndexFunc(env, hasPrefix("USER="))
-	want[0], want[6] = env[i], env[j]
+	want[0], want[7] = env[i], env[j]
 	if user != "USER=" && user != env[j] {
 		t.Errorf("%s, but the environment says %s", env[j], user)
 	}
