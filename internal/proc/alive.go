@@ -16,13 +16,16 @@ import (
 type Process struct {
 	PID, PPID, PGID int
 	state           byte
+	threads         int
 	start           string // since boot, in clock ticks: with the id it names a process for good
 }
 
 // Key names the process among all since boot.
 func (p Process) Key() string { return strconv.Itoa(p.PID) + "/" + p.start }
 
-func (p Process) dead() bool { return p.state == 'Z' || p.state == 'X' }
+// dead is true for a zombie, but not for a process of which only the first
+// thread has ended: that looks like a zombie too.
+func (p Process) dead() bool { return p.state == 'X' || p.state == 'Z' && p.threads <= 1 }
 
 func readStat(pid int) (Process, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
@@ -42,7 +45,9 @@ func parseStat(pid int, line string) (Process, error) {
 	}
 	ppid, err1 := strconv.Atoi(f[1])
 	pgid, err2 := strconv.Atoi(f[2])
-	return Process{PID: pid, PPID: ppid, PGID: pgid, state: f[0][0], start: f[19]}, errors.Join(err1, err2)
+	threads, err3 := strconv.Atoi(f[17])
+	p := Process{PID: pid, PPID: ppid, PGID: pgid, state: f[0][0], threads: threads, start: f[19]}
+	return p, errors.Join(err1, err2, err3)
 }
 
 // processes returns all that /proc shows, zombies included.

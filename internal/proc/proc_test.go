@@ -417,6 +417,16 @@ func TestStatOfAProcessWithAnAwkwardName(t *testing.T) {
 	if err != nil || st.state != 'S' || st.PPID != 7 || st.PGID != 8 || st.start != "4711" {
 		t.Errorf("%+v, %v", st, err)
 	}
+	for line, dead := range map[string]bool{
+		"42 (a) Z 7 8 9 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0 4711 0": true,
+		"42 (a) Z 7 8 9 0 0 0 0 0 0 0 0 0 0 0 0 0 2 0 4711 0": false, // a thread lives
+		"42 (a) X 7 8 9 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 4711 0": true,
+		"42 (a) T 7 8 9 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0 4711 0": false,
+	} {
+		if st, err := parseStat(42, line); err != nil || st.dead() != dead {
+			t.Errorf("%q: dead %v, %v", line, st.dead(), err)
+		}
+	}
 	for _, bad := range []string{"", "42 (a", "42 (a) S 1 2", "42 (a) S x 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19"} {
 		if _, err := parseStat(42, bad); err == nil {
 			t.Errorf("%q was read", bad)
