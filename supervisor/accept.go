@@ -203,7 +203,7 @@ func (s *supervisor) gateChanged() {
 		return
 	}
 	free := s.leastLoaded() != nil
-	open := free && len(s.clients.waiting) == 0 && s.servers.published && s.stop.mode != stopNow
+	open := free && len(s.clients.waiting) == 0 && s.servers.known && s.stop.mode != stopNow
 	s.clients.gate.set(open)
 	if free && len(s.clients.waiting) > 0 || !free && s.anyReady() {
 		s.recheckLater()

@@ -24,7 +24,7 @@ type service struct {
 // checkReady tells once that clients are served: the servers have been looked
 // at and a worker is up.
 func (s *supervisor) checkReady() {
-	if s.service.ready || !s.servers.published || !s.anyReady() || s.stop.mode == stopNow {
+	if s.service.ready || !s.servers.known || !s.anyReady() || s.stop.mode == stopNow {
 		return
 	}
 	s.service.ready = true

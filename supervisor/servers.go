@@ -17,6 +17,7 @@ type servers struct {
 	tick      *timer
 	snapshot  failover.Snapshot
 	published bool // a snapshot has come from the machine
+	known     bool // the servers have been looked at: clients may be let in
 	gen       uint64
 	versions  []string     // of the last login or "" for unknown
 	noPass    []*probeUser // last client that a server let in without a password
@@ -106,9 +107,24 @@ func (s *supervisor) feed(ev failover.Event) {
 	s.armMachine()
 	s.execute()
 	s.statusChanged()
+	s.checkKnown()
 	if s.stop.mode == stopNow {
 		s.checkStopped()
 	}
+}
+
+// checkKnown lets clients in once the machine has looked at the servers.
+func (s *supervisor) checkKnown() {
+	if s.servers.known || !s.servers.published {
+		return
+	}
+	switch s.servers.machine.Status().Phase {
+	case failover.PhaseNew.String(), failover.PhaseStarting.String():
+		return
+	}
+	s.servers.known = true
+	s.gateChanged()
+	s.checkReady()
 }
 
 // armMachine sets the timer to what the machine asks for now.
@@ -175,8 +191,6 @@ func (s *supervisor) publish(snap failover.Snapshot) {
 	if snap.Open {
 		s.carryOut(s.ledger.SetTarget(snap.Primary, snap.Epoch, true))
 	}
-	s.gateChanged()
-	s.checkReady()
 }
 
 // sendServerStates gives every worker the whole truth under a new number.

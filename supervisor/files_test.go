@@ -1,0 +1,310 @@
+package supervisor
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// shortDir is a directory whose name fits into the address of a Unix socket.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// goneProcess returns the id of a process that has ended.
+func goneProcess(t *testing.T) int {
+	t.Helper()
+	cmd := exec.Command("/bin/true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
+func TestPidFileOfADeadOrForeignProcessIsReplaced(t *testing.T) {
+	other := exec.Command("/bin/sleep", "60")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Process.Kill(); _ = other.Wait() }()
+	for _, content := range []string{strconv.Itoa(goneProcess(t)), strconv.Itoa(other.Process.Pid), "nonsense", ""} {
+		path := filepath.Join(t.TempDir(), "pid")
+		if err := os.WriteFile(path, []byte(content+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := writePIDFile(path, quiet); err != nil {
+			t.Errorf("%q: %v", content, err)
+		}
+		if readPID(path) != os.Getpid() {
+			t.Errorf("%q was kept", content)
+		}
+		removePIDFile(path)
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Error("not removed")
+		}
+	}
+}
+
+func TestPidFileOfARunningPgagroalIsRespected(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	if err := writePIDFile(path, quiet); err != nil {
+		t.Fatal(err)
+	}
+	if err := writePIDFile(path, quiet); err == nil {
+		t.Error("replaced")
+	}
+	if err := os.WriteFile(path, []byte("1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	removePIDFile(path)
+	if _, err := os.Stat(path); err != nil {
+		t.Error("somebody else's pid file was removed")
+	}
+}
+
+func socketConfig(dir string) *config.Config {
+	c := config.New()
+	c.UnixSocketDir, c.Port = dir, 4711
+	return c
+}
+
+func TestStaleSocketIsRemovedAndOursAtTheEnd(t *testing.T) {
+	dir := shortDir(t)
+	path := filepath.Join(dir, ".s.PGSQL.4711")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	k := &sockets{}
+	if err := k.listenUnix(socketConfig(dir), quiet); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{path, control.SocketPath(dir, 4711)} {
+		info, err := os.Stat(p)
+		if err != nil || info.Mode().Perm() != 0o777 {
+			t.Errorf("%v, %v", info, err)
+		}
+	}
+	k.close()
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestSocketOnWhichAServerAnswersIsRespected(t *testing.T) {
+	dir := shortDir(t)
+	path := filepath.Join(dir, ".s.PGSQL.4711")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	k := &sockets{}
+	defer k.close()
+	if err := k.listenUnix(socketConfig(dir), quiet); err == nil || !strings.Contains(err.Error(), "answers") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error("it was removed")
+	}
+}
+
+func TestSocketsOfAnotherPgagroalAreRespected(t *testing.T) {
+	dir := shortDir(t)
+	first, second := &sockets{}, &sockets{}
+	defer first.close()
+	if err := first.listenUnix(socketConfig(dir), quiet); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.listenUnix(socketConfig(dir), quiet); err == nil || !strings.Contains(err.Error(), "another pgagroal") {
+		t.Errorf("%v", err)
+	}
+	second.close()
+	if _, err := os.Stat(filepath.Join(dir, ".s.PGSQL.4711")); err != nil {
+		t.Error("the first one's socket is gone")
+	}
+}
+
+func TestFileInTheWayOfASocketIsRespected(t *testing.T) {
+	dir := shortDir(t)
+	path := filepath.Join(dir, ".s.PGSQL.4711")
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := &sockets{}
+	defer k.close()
+	if err := k.listenUnix(socketConfig(dir), quiet); err == nil {
+		t.Error("no error")
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
+		t.Error("it was removed")
+	}
+}
+
+func TestPassedSocketsAreNeverRemoved(t *testing.T) {
+	dir := shortDir(t)
+	path := filepath.Join(dir, "passed")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	passed, err := net.FileListener(f)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &sockets{}
+	k.adopt("name", passed)
+	if err := k.listenUnix(socketConfig(dir), quiet); err != nil {
+		t.Fatal(err)
+	}
+	if len(k.clients) != 1 || !k.unix || k.tcp {
+		t.Errorf("%+v", k)
+	}
+	k.close()
+	if _, err := os.Stat(path); err != nil {
+		t.Error("the passed socket was removed")
+	}
+}
+
+func lockConfig(dir string, on bool) *config.Config {
+	c := config.New()
+	c.StateDir, c.Failover = dir, on
+	return c
+}
+
+func TestUnusableStateDirIsFatalOnlyWithFailover(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	if _, err := takeLock(lockConfig(missing, true), quiet); err == nil {
+		t.Error("failover goes on without state_dir")
+	}
+	l, err := takeLock(lockConfig(missing, false), quiet)
+	if err != nil || l.usable || l.file != nil {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+func TestStateDirOfOrphansIsWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	file, _, _, err := proc.Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	gone := fmt.Sprintf("%d\n", goneProcess(t))
+	if err := os.WriteFile(filepath.Join(dir, proc.LockName), []byte(gone), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := takeLock(lockConfig(dir, true), quiet)
+	if err != nil || l.file != nil || !l.usable {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+func TestStateDirOfALivePgagroalIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	file, _, _, err := proc.Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	// A live process of this very binary holds it.
+	child, ended := holder(t)
+	defer ended()
+	if err := os.WriteFile(filepath.Join(dir, proc.LockName), []byte(fmt.Sprintf("%d\n", child)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := takeLock(lockConfig(dir, false), quiet); err == nil {
+		t.Error("started beside another one")
+	}
+}
+
+func TestRecordSurvivesARestart(t *testing.T) {
+	dir := t.TempDir()
+	if r, err := readRecord(dir); r != nil || err != nil {
+		t.Fatalf("%v, %v", r, err)
+	}
+	data, err := failover.EncodeRecord(failover.Record{Epoch: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := writeRecord(filepath.Join(dir, recordName), data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := readRecord(dir)
+	if err != nil || r.Epoch != 9 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestHistoryIsKeptAndBounded(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, historyName)
+	for i := range historyKept + 5 {
+		if err := appendLine(path, []byte(fmt.Sprintf("{\"n\":%d}\n", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := appendLine(path, []byte("{\"cut")); err != nil {
+		t.Fatal(err)
+	}
+	h, err := readHistory(dir)
+	if err != nil || len(h.entries) != historyKept || string(h.entries[0]) != `{"n":5}` {
+		t.Fatalf("%d entries, %v", len(h.entries), err)
+	}
+	big := append(bytes.Repeat([]byte("x"), historySize), '\n')
+	if err := appendLine(path, big); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Size() != int64(len(big)) {
+		t.Errorf("%v, %v", info, err)
+	}
+	if _, err := os.Stat(path + ".1"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHistoryEntryHasItsTime(t *testing.T) {
+	w := newWorld(t, 0)
+	w.s.record(failover.HistoryEntry{Kind: "failover"})
+	var e failover.HistoryEntry
+	if err := json.Unmarshal(w.s.history.entries[0], &e); err != nil || !e.Wall.Equal(w.s.env.wall()) {
+		t.Errorf("%+v, %v", e, err)
+	}
+}

@@ -1,0 +1,351 @@
+package supervisor
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+func withFailover(c *config.Config) { c.Failover = true; c.FailoverScript = "/script" }
+
+func withService(c *config.Config) { withFailover(c); c.ScriptrunnerSocket = "/run/runner" }
+
+// runnerUp starts a runner that has read the same as we.
+func (w *world) runnerUp() *fakeChild {
+	w.t.Helper()
+	w.s.startRunner()
+	w.settle()
+	return w.runnerReady(&ipc.RunnerReady{})
+}
+
+func (w *world) runnerReady(m *ipc.RunnerReady) *fakeChild {
+	w.t.Helper()
+	r := w.children[len(w.children)-1]
+	if r.spec.role != proc.RoleRunner {
+		w.t.Fatal("no runner was started")
+	}
+	w.say(r, &ipc.RunnerHello{Version: ipc.Version, PID: 77})
+	m.Digest = w.s.cfg.HooksDigest()
+	w.say(r, m)
+	return r
+}
+
+func run(id string) failover.StartRun {
+	return failover.StartRun{RunID: id, Hook: failover.HookFailover, Args: []string{"a", "1", "b", "2"}, Timeout: time.Minute}
+}
+
+func TestRunnerOnlyWithFailover(t *testing.T) {
+	w := newWorld(t, 0)
+	w.s.startRunner()
+	w.settle()
+	if len(w.children) != 0 {
+		t.Error("started")
+	}
+}
+
+func TestRunnerThatReadOtherHooksIsDown(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	w.s.startRunner()
+	w.settle()
+	w.say(w.children[0], &ipc.RunnerHello{Version: ipc.Version})
+	w.say(w.children[0], &ipc.RunnerReady{Digest: "another"})
+	down := eventsOf[failover.RunnerDown](w)
+	if len(down) != 1 || !strings.Contains(down[0].Reason, "other hooks") || len(eventsOf[failover.RunnerUp](w)) != 0 {
+		t.Errorf("%+v", down)
+	}
+	w.act(run("r"))
+	if ended := eventsOf[failover.RunEnded](w); len(ended) != 1 || ended[0].Refused == "" {
+		t.Errorf("%+v", ended)
+	}
+}
+
+func TestHookThatCannotRunIsToldBeforeItIsNeeded(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	w.s.startRunner()
+	w.settle()
+	w.runnerReady(&ipc.RunnerReady{Hooks: []ipc.HookCheck{{Hook: failover.HookFailover, Problem: "not executable"}}})
+	if down := eventsOf[failover.RunnerDown](w); len(down) != 1 || !strings.Contains(down[0].Reason, "not executable") {
+		t.Errorf("%+v", down)
+	}
+}
+
+func TestRunAndItsOutput(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	r := w.runnerUp()
+	if len(eventsOf[failover.RunnerUp](w)) != 1 {
+		t.Fatal("not up")
+	}
+	w.act(run("r"))
+	if sent := messagesOf[*ipc.Run](r); len(sent) != 1 || sent[0].Hook != "failover" || len(sent[0].Args) != 4 {
+		t.Fatalf("%+v", sent)
+	}
+	w.say(r, &ipc.RunStarted{RunID: "r", PGID: 500})
+	for range 100 {
+		w.say(r, &ipc.RunOutput{RunID: "r", Line: "line"})
+	}
+	w.say(r, &ipc.RunEnded{RunID: "r", Hook: "failover", Exit: -1, Signal: "SIGTERM", TimedOut: true})
+	want := []failover.RunEnded{{RunID: "r", Hook: "failover", Exit: -1, Signal: 15, TimedOut: true}}
+	if diff := cmp.Diff(want, eventsOf[failover.RunEnded](w)); diff != "" {
+		t.Error(diff)
+	}
+	w.s.record(failover.HistoryEntry{RunID: "r"})
+	if n := strings.Count(string(w.s.history.entries[0]), "line"); n != outputLines {
+		t.Errorf("%d lines in the history", n)
+	}
+}
+
+func TestLostRunIsWatchedUntilNothingIsLeft(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	r := w.runnerUp()
+	w.act(run("r"))
+	w.say(r, &ipc.RunStarted{RunID: "r", PGID: 500})
+	r.ended(io.EOF)
+	w.settle()
+	if len(eventsOf[failover.RunLost](w)) != 1 || len(eventsOf[failover.RunnerDown](w)) != 1 {
+		t.Fatal("not lost")
+	}
+	if r.killed {
+		t.Error("a runner with a script was killed")
+	}
+	empty := func(what string) {
+		t.Helper()
+		w.advance(time.Second)
+		if len(eventsOf[failover.RunGroupEmpty](w)) != 0 {
+			t.Fatal("over although " + what)
+		}
+	}
+	empty("the runner lives")
+	r.exited("exit status 1")
+	empty("the group lives")
+	w.groupEmpty, w.strangers = true, true
+	empty("a process is left")
+	w.strangers = false
+	w.advance(time.Second)
+	if len(eventsOf[failover.RunGroupEmpty](w)) != 1 {
+		t.Error("never over")
+	}
+	if len(w.children) != 2 {
+		t.Error("no other runner was started")
+	}
+}
+
+func TestLostRunIsEndedAtItsTimeout(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	r := w.runnerUp()
+	w.act(run("r"))
+	w.say(r, &ipc.RunStarted{RunID: "r", PGID: 500})
+	r.ended(io.EOF)
+	r.exited("signal: killed")
+	w.advance(59 * time.Second)
+	if len(w.signals) != 0 {
+		t.Fatal("ended before its time")
+	}
+	w.advance(2 * time.Second)
+	if diff := cmp.Diff([]bool{false}, w.signals); diff != "" {
+		t.Fatal(diff)
+	}
+	w.advance(w.s.cfg.FailoverKillDelay + time.Minute)
+	if diff := cmp.Diff([]bool{false, true}, w.signals); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRunnerThatIsLateWithATimeoutIsKilled(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	r := w.runnerUp()
+	w.act(run("r"))
+	r.ended(io.EOF)
+	w.advance(time.Minute + w.s.cfg.FailoverKillDelay)
+	if r.killed {
+		t.Fatal("too early")
+	}
+	w.advance(2 * runnerLate)
+	if !r.killed {
+		t.Error("not killed")
+	}
+}
+
+func TestServiceRunnerTellsWhatBecameOfARun(t *testing.T) {
+	w := newWorld(t, 0, withService)
+	w.s.runner.inherits = "old"
+	w.s.startRunner()
+	w.settle()
+	r := w.runnerReady(&ipc.RunnerReady{Running: "old"})
+	if len(eventsOf[failover.RunGroupEmpty](w)) != 0 {
+		t.Fatal("over although it runs")
+	}
+	w.say(r, &ipc.RunEnded{RunID: "old", Hook: "failover"})
+	if diff := cmp.Diff([]failover.RunGroupEmpty{{RunID: "old"}}, eventsOf[failover.RunGroupEmpty](w)); diff != "" {
+		t.Error(diff)
+	}
+	w.act(run("new"))
+	r.ended(io.EOF)
+	w.settle()
+	w.advance(time.Second)
+	w.runnerReady(&ipc.RunnerReady{})
+	if n := len(eventsOf[failover.RunGroupEmpty](w)); n != 2 {
+		t.Errorf("%d runs over", n)
+	}
+}
+
+func TestInheritedRunIsOverWhenTheLockIsOurs(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	w.s.runner.inherits = "old"
+	w.lockHeld = true
+	w.s.startLock()
+	w.s.startServers()
+	w.advance(time.Second)
+	if len(eventsOf[failover.RunGroupEmpty](w))+len(eventsOf[failover.RunsAllowed](w)) != 0 {
+		t.Fatal("over although the lock is held")
+	}
+	w.lockHeld = false
+	w.advance(lockRetry)
+	if len(eventsOf[failover.RunGroupEmpty](w)) != 1 {
+		t.Error("never over")
+	}
+	if diff := cmp.Diff([]failover.RunsAllowed{{Allowed: true}}, eventsOf[failover.RunsAllowed](w)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestShutdownDrainsThenKills(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	w.arrive()
+	w.s.shutNow()
+	if len(messagesOf[*ipc.Drain](w.children[0])) != 1 || len(eventsOf[failover.Stopping](w)) != 1 {
+		t.Fatal("not drained")
+	}
+	w.say(w.children[0], &ipc.Drained{})
+	if !w.children[0].closed || w.children[0].killed {
+		t.Error("a drained worker's link is not closed")
+	}
+	w.die(w.children[0])
+	w.advance(drainLimit + time.Millisecond)
+	if !w.children[1].killed || w.s.over {
+		t.Fatalf("killed %v, over %v", w.children[1].killed, w.s.over)
+	}
+	w.die(w.children[1])
+	if !w.s.over || w.s.result != nil {
+		t.Errorf("over %v, %v", w.s.over, w.s.result)
+	}
+	if len(w.children) != 2 {
+		t.Error("a worker was started again")
+	}
+}
+
+func TestShutdownWaitsForAScriptEvenWhenAskedTwice(t *testing.T) {
+	w := newWorld(t, 1, withFailover)
+	w.up()
+	r := w.runnerUp()
+	w.act(run("r"))
+	w.machine.status.Run = &failover.RunStatus{ID: "r"}
+	w.s.shutNow()
+	w.s.shutNow()
+	if !w.children[0].killed {
+		t.Error("asked twice, the worker is still waited for")
+	}
+	w.die(w.children[0])
+	w.advance(30 * time.Second)
+	if w.s.over || r.killed || r.closed {
+		t.Fatalf("over %v, runner killed %v, closed %v", w.s.over, r.killed, r.closed)
+	}
+	w.say(r, &ipc.RunEnded{RunID: "r", Hook: "failover"})
+	if !r.closed || w.s.over {
+		t.Fatalf("link closed %v, over %v", r.closed, w.s.over)
+	}
+	r.ended(io.EOF)
+	r.exited("exit status 0")
+	w.settle()
+	if !w.s.over {
+		t.Error("not over")
+	}
+}
+
+func TestShutdownWaitsForTheRecord(t *testing.T) {
+	w := newWorld(t, 0)
+	w.act(failover.Save{Seq: 1})
+	w.s.shutNow()
+	if w.s.over {
+		t.Fatal("over before the record was written")
+	}
+	w.settle()
+	if !w.s.over {
+		t.Error("not over")
+	}
+}
+
+func TestGracefulShutdownWaitsForTheLastClient(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	w.arrive()
+	w.s.shutGracefully(0)
+	states := messagesOf[*ipc.ServerState](w.children[0])
+	if !states[len(states)-1].Graceful || !w.s.clients.gate.open {
+		t.Error("new clients are not told")
+	}
+	w.live(10 * time.Minute)
+	if len(messagesOf[*ipc.Drain](w.children[0])) != 0 {
+		t.Fatal("it did not wait")
+	}
+	w.say(w.children[0], &ipc.ClientGone{ID: 1})
+	if len(messagesOf[*ipc.Drain](w.children[0])) != 1 {
+		t.Error("it did not end")
+	}
+}
+
+func TestGracefulShutdownEndsAtItsLimitAndCanBeCancelled(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	w.arrive()
+	w.s.shutGracefully(time.Minute)
+	if err := w.s.shutdownBy(control.ShutdownCancel, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.live(2 * time.Minute)
+	states := messagesOf[*ipc.ServerState](w.children[0])
+	if states[len(states)-1].Graceful || w.s.stop.mode != stopNot {
+		t.Fatal("not cancelled")
+	}
+	limit := time.Second
+	if err := w.s.shutdownBy(control.ShutdownGraceful, &limit); err != nil {
+		t.Fatal(err)
+	}
+	w.advance(2 * time.Second)
+	if w.s.stop.mode != stopNow {
+		t.Error("its limit did not end it")
+	}
+	if err := w.s.shutdownBy(control.ShutdownCancel, nil); err == nil {
+		t.Error("cancelled too late")
+	}
+}
+
+func TestWatchdogIsToldTwiceAnInterval(t *testing.T) {
+	w := newWorld(t, 0)
+	w.s.service.watchdog = 10 * time.Second
+	w.s.startWatchdog()
+	w.advance(20 * time.Second)
+	if n := strings.Count(strings.Join(w.notified, "\n"), "WATCHDOG=1"); n != 4 {
+		t.Errorf("%d times", n)
+	}
+}
+
+func TestServiceManagerIsToldOnceThatClientsAreServed(t *testing.T) {
+	w := newWorld(t, 2)
+	ready := 0
+	w.s.service.onReady = func() { ready++ }
+	w.up()
+	w.s.publish(openAt(0, 1))
+	if n := strings.Count(strings.Join(w.notified, "\n"), "READY=1"); n != 1 || ready != 1 {
+		t.Errorf("%d times, %d", n, ready)
+	}
+}

@@ -1,0 +1,289 @@
+package supervisor
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// act has the machine want these actions now.
+func (w *world) act(list ...failover.Action) {
+	w.machine.react = func(failover.Event) []failover.Action {
+		w.machine.react = nil
+		return list
+	}
+	w.s.feed(failover.Tick{})
+}
+
+func TestFenceWaitsForEveryWorker(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	w.act(failover.Fence{Epoch: 1, Seq: 7})
+	w.say(w.children[0], &ipc.Fenced{Epoch: 1})
+	w.say(w.children[1], &ipc.Fenced{Epoch: 0}) // of an earlier fence
+	if n := len(eventsOf[failover.Fenced](w)); n != 0 {
+		t.Fatal("fenced without worker 1")
+	}
+	w.say(w.children[1], &ipc.Fenced{Epoch: 1})
+	if diff := cmp.Diff([]failover.Fenced{{Epoch: 1, Seq: 7}}, eventsOf[failover.Fenced](w)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWorkerThatDoesNotLetGoIsKilledAndItsExitAwaited(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	w.act(failover.Fence{Epoch: 1, Seq: 7})
+	w.say(w.children[0], &ipc.Fenced{Epoch: 1})
+	w.advance(w.s.cfg.FenceTimeout + time.Millisecond)
+	if w.children[0].killed || !w.children[1].killed {
+		t.Fatalf("killed: %v, %v", w.children[0].killed, w.children[1].killed)
+	}
+	w.say(w.children[1], &ipc.Fenced{Epoch: 1}) // too late to count
+	if n := len(eventsOf[failover.Fenced](w)); n != 0 {
+		t.Fatal("fenced before the exit was seen")
+	}
+	w.die(w.children[1])
+	if n := len(eventsOf[failover.Fenced](w)); n != 1 {
+		t.Errorf("%d answers", n)
+	}
+}
+
+func TestFenceWaitsForAWorkerThatWasKilledJustBefore(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	w.s.killWorker(w.s.workers.slots[0].child, "test")
+	w.act(failover.Fence{Epoch: 1, Seq: 7})
+	if n := len(eventsOf[failover.Fenced](w)); n != 0 {
+		t.Fatal("fenced before the exit was seen")
+	}
+	w.die(w.children[0])
+	if n := len(eventsOf[failover.Fenced](w)); n != 1 {
+		t.Errorf("%d answers", n)
+	}
+}
+
+func TestWorkerThatStartsHasNothingToLetGo(t *testing.T) {
+	w := newWorld(t, 1)
+	w.s.startWorkers()
+	w.settle()
+	w.act(failover.Fence{Epoch: 1, Seq: 7})
+	if n := len(eventsOf[failover.Fenced](w)); n != 1 {
+		t.Errorf("%d answers", n)
+	}
+}
+
+func TestRepeatedFenceIsOne(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	w.act(failover.Fence{Epoch: 1, Seq: 7})
+	w.act(failover.Fence{Epoch: 1, Seq: 7})
+	if n := len(messagesOf[*ipc.Fence](w.children[0])); n != 1 {
+		t.Errorf("%d messages", n)
+	}
+	w.say(w.children[0], &ipc.Fenced{Epoch: 1})
+	w.act(failover.Fence{Epoch: 1, Seq: 7})
+	if n := len(eventsOf[failover.Fenced](w)); n != 2 {
+		t.Errorf("%d answers", n)
+	}
+}
+
+func TestNothingOvertakesASave(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	before := len(messagesOf[*ipc.ServerState](w.children[0]))
+	w.act(failover.Save{Seq: 3}, failover.Publish{Snapshot: openAt(1, 2)})
+	w.act(failover.Fence{Epoch: 1, Seq: 7}) // of a later step
+	if n := len(messagesOf[*ipc.ServerState](w.children[0])); n != before {
+		t.Error("published before the record was durable")
+	}
+	if n := len(messagesOf[*ipc.Fence](w.children[0])); n != 0 {
+		t.Error("a later action overtook")
+	}
+	w.settle()
+	if len(w.saves) != 1 || len(messagesOf[*ipc.ServerState](w.children[0])) != before+1 || len(messagesOf[*ipc.Fence](w.children[0])) != 1 {
+		t.Errorf("%d saves, %d states", len(w.saves), len(messagesOf[*ipc.ServerState](w.children[0])))
+	}
+	if diff := cmp.Diff([]failover.SaveDone{{Seq: 3}}, eventsOf[failover.SaveDone](w)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFailedSaveIsToldAndDoesNotStop(t *testing.T) {
+	w := newWorld(t, 0)
+	w.saveErr = errors.New("disk full")
+	w.act(failover.Save{Seq: 3}, failover.Fence{Epoch: 1, Seq: 1})
+	w.settle()
+	done := eventsOf[failover.SaveDone](w)
+	if len(done) != 1 || !errors.Is(done[0].Err, w.saveErr) || len(eventsOf[failover.Fenced](w)) != 1 {
+		t.Errorf("%+v, %d fenced", done, len(eventsOf[failover.Fenced](w)))
+	}
+}
+
+func TestSlowSaveCountsAsFailedAndNeverReplacesANewerOne(t *testing.T) {
+	w := newWorld(t, 0)
+	w.act(failover.Save{Seq: 1, Record: failover.Record{Epoch: 1}})
+	stuck := w.work // the disk hangs
+	w.work = nil
+	w.advance(saveLimit + time.Millisecond)
+	done := eventsOf[failover.SaveDone](w)
+	if len(done) != 1 || !errors.Is(done[0].Err, errSaveLate) {
+		t.Fatalf("%+v", done)
+	}
+	w.act(failover.Save{Seq: 2, Record: failover.Record{Epoch: 2}})
+	if len(w.work) != 0 {
+		t.Fatal("two writes at a time")
+	}
+	w.work = stuck
+	w.settle()
+	if done = eventsOf[failover.SaveDone](w); len(done) != 2 || done[1].Seq != 2 || done[1].Err != nil {
+		t.Errorf("%+v", done)
+	}
+	last, err := failover.DecodeRecord(w.saves[len(w.saves)-1])
+	if err != nil || last.Epoch != 2 {
+		t.Errorf("the last record written is %+v, %v", last, err)
+	}
+}
+
+func TestActivityIsTheSmallestAge(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	w.act(failover.AskActivity{Server: 0}, failover.AskActivity{Server: 1})
+	if n := len(messagesOf[*ipc.ActivityRequest](w.children[0])); n != 1 {
+		t.Fatalf("%d questions", n)
+	}
+	w.say(w.children[0], &ipc.Activity{ID: 1, AgesMS: []int64{900, -1}})
+	w.say(w.children[1], &ipc.Activity{ID: 1, AgesMS: []int64{300, -1}})
+	want := []failover.Activity{{Server: 0, Age: 300 * time.Millisecond}, {Server: 1, Never: true}}
+	if diff := cmp.Diff(want, eventsOf[failover.Activity](w)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestServerThatALateWorkerMayHearCountsAsHeard(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	w.act(failover.AskActivity{Server: 0})
+	w.say(w.children[0], &ipc.Activity{ID: 1, AgesMS: []int64{20000, -1}})
+	w.advance(activityLimit + time.Millisecond)
+	if diff := cmp.Diff([]failover.Activity{{Server: 0}}, eventsOf[failover.Activity](w)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDeadWorkerHearsNothing(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	w.act(failover.AskActivity{Server: 0})
+	w.say(w.children[0], &ipc.Activity{ID: 1, AgesMS: []int64{20000, -1}})
+	w.die(w.children[1])
+	if diff := cmp.Diff([]failover.Activity{{Server: 0, Age: 20 * time.Second}}, eventsOf[failover.Activity](w)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestMachineGetsItsTickAtTheDeadline(t *testing.T) {
+	w := newWorld(t, 0)
+	w.machine.due, w.machine.wants = 5*time.Second, true
+	w.machine.react = func(ev failover.Event) []failover.Action {
+		if _, ok := ev.(failover.Tick); ok {
+			w.machine.wants = false
+		}
+		return nil
+	}
+	w.s.feed(failover.RunnerUp{})
+	w.advance(4 * time.Second)
+	if n := len(eventsOf[failover.Tick](w)); n != 0 {
+		t.Fatal("too early")
+	}
+	w.advance(time.Hour)
+	if n := len(eventsOf[failover.Tick](w)); n != 1 {
+		t.Errorf("%d ticks", n)
+	}
+}
+
+func TestClosedSnapshotReachesTheLedgerBeforeTheWorkers(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	w.s.publish(failover.Snapshot{Epoch: 1, Primary: -1, Servers: make([]failover.ServerView, 2)})
+	w.say(w.children[0], &ipc.LeaseRequest{ID: 1, Key: key("u")})
+	if n := len(messagesOf[*ipc.LeaseGrant](w.children[0])); n != 0 {
+		t.Fatal("granted while closed")
+	}
+	w.s.publish(openAt(1, 2))
+	sent := w.children[0].sent
+	grant, ok := sent[len(sent)-1].(*ipc.LeaseGrant)
+	if !ok || grant.Epoch != 2 || grant.Server != 1 {
+		t.Fatalf("last message %+v", sent[len(sent)-1])
+	}
+	if state, ok := sent[len(sent)-2].(*ipc.ServerState); !ok || !state.Open {
+		t.Errorf("before the grant came %+v", sent[len(sent)-2])
+	}
+}
+
+func TestProbeUsesTheLastGoodAddress(t *testing.T) {
+	w := newWorld(t, 0)
+	w.act(failover.Probe{Server: 1, ID: 1})
+	w.settle()
+	done := eventsOf[failover.ProbeDone](w)
+	if len(done) != 1 || done[0].Outcome != failover.SawNoAddress {
+		t.Fatalf("%+v", done)
+	}
+	w.lookups = map[string][]string{"name.test": {"192.0.2.1"}}
+	w.act(failover.Probe{Server: 1, ID: 2})
+	w.settle()
+	w.lookups = nil
+	w.advance(resolveStale + time.Second)
+	w.act(failover.Probe{Server: 1, ID: 3})
+	w.settle()
+	if len(w.probed) != 2 || w.probed[1].address != "192.0.2.1:5002" {
+		t.Errorf("%+v", w.probed)
+	}
+}
+
+func TestProbeLogsInInTheDocumentedOrder(t *testing.T) {
+	w := newWorld(t, 1, func(c *config.Config) {
+		c.HealthCheckUser = "h"
+		c.Superuser = &config.Credential{Name: "s", Password: "sp"}
+		c.Users = []config.Credential{{Name: "h", Password: "hp"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}
+	})
+	w.up()
+	w.say(w.children[0], &ipc.LoginSeen{Server: 0, User: "x", Database: "y", NoPassword: true})
+	var got []string
+	for _, l := range w.s.probeLogins(0) {
+		got = append(got, l.user+"@"+l.database+":"+l.password.Reveal())
+	}
+	want := []string{"h@h:hp", "h@postgres:hp", "s@postgres:sp", "h@postgres:hp", "b@postgres:", "c@postgres:", "x@y:"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSenderIsFoundByNameOrAddress(t *testing.T) {
+	w := newWorld(t, 0)
+	w.s.found(1, []string{"192.0.2.1"})
+	for host, want := range map[string]string{"127.0.0.1": "", "NAME.test": "two", "192.0.2.1": "two", "other": ""} {
+		if got := w.s.serverAt(host, "5002"); got != want {
+			t.Errorf("%s is %q", host, got)
+		}
+	}
+}
+
+func TestAddressStaysWhileTheNameStillHasIt(t *testing.T) {
+	w := newWorld(t, 0)
+	w.s.found(1, []string{"192.0.2.1"})
+	w.s.found(1, []string{"192.0.2.9", "192.0.2.1"})
+	if a, _ := w.s.addressOf(1); a.address != "192.0.2.1:5002" {
+		t.Error(a)
+	}
+	w.s.found(1, []string{"192.0.2.9"})
+	if a, _ := w.s.addressOf(1); a.address != "192.0.2.9:5002" {
+		t.Error(a)
+	}
+}

@@ -1,0 +1,267 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// world is a supervisor whose outside world is the test: time stands still
+// until advance, and nothing runs but what the test lets run.
+type world struct {
+	t        *testing.T
+	s        *supervisor
+	now      time.Duration
+	work     []func() func()
+	children []*fakeChild
+	startErr error
+	machine  *fakeMachine
+	notified []string
+	canceled []uint32
+
+	saveErr    error
+	saves      [][]byte
+	lockHeld   bool
+	groupEmpty bool
+	strangers  bool
+	signals    []bool // kill or not
+	lookups    map[string][]string
+	probed     []probeTarget
+}
+
+// fakeChild is a process that does what the test says.
+type fakeChild struct {
+	spec    startSpec
+	sent    []ipc.Message
+	fds     []int
+	length  int
+	full    bool
+	killed  bool
+	closed  bool
+	message func(ipc.Message)
+	ended   func(error)
+	exited  func(string)
+}
+
+func (f *fakeChild) Send(m ipc.Message, fds ...int) error {
+	if f.full {
+		return ipc.ErrQueueFull
+	}
+	f.sent, f.fds = append(f.sent, m), append(f.fds, fds...)
+	return nil
+}
+
+func (f *fakeChild) Len() int { return f.length }
+
+// fakeMachine records events and answers them with what the test has put in.
+type fakeMachine struct {
+	events []failover.Event
+	react  func(failover.Event) []failover.Action
+	status failover.Status
+	due    time.Duration
+	wants  bool
+}
+
+func (m *fakeMachine) Step(_ time.Duration, ev failover.Event) []failover.Action {
+	m.events = append(m.events, ev)
+	if m.react != nil {
+		return m.react(ev)
+	}
+	return nil
+}
+
+func (m *fakeMachine) Deadline() (time.Duration, bool) { return m.due, m.wants }
+func (m *fakeMachine) Status() failover.Status         { return m.status }
+
+// eventsOf returns the events of one type that the machine got.
+func eventsOf[T failover.Event](w *world) []T {
+	var list []T
+	for _, ev := range w.machine.events {
+		if e, ok := ev.(T); ok {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// messagesOf returns the messages of one type that a child was sent.
+func messagesOf[T ipc.Message](f *fakeChild) []T {
+	var list []T
+	for _, m := range f.sent {
+		if x, ok := m.(T); ok {
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
+// newWorld makes a supervisor of so many workers and two servers, not begun.
+func newWorld(t *testing.T, workers int, change ...func(*config.Config)) *world {
+	t.Helper()
+	c := config.New()
+	c.Workers, c.MaxConnections, c.StateDir = workers, 4, t.TempDir()
+	c.Servers = []config.Server{
+		{Name: "one", Host: "127.0.0.1", Port: 5001, Primary: true, FailoverCandidate: true},
+		{Name: "two", Host: "name.test", Port: 5002, FailoverCandidate: true},
+	}
+	for _, f := range change {
+		f(c)
+	}
+	w := &world{t: t, machine: &fakeMachine{status: failover.Status{
+		Phase: "open", Primary: -1, Servers: []failover.ServerStatus{{Name: "one"}, {Name: "two"}},
+	}}}
+	w.s = &supervisor{
+		cfg: c, log: slog.New(slog.DiscardHandler), ledger: newLedger(c), lock: lockState{usable: true},
+		inbox: make(chan arrival, 1024), calls: make(chan func(), 1024), ended: make(chan struct{}),
+	}
+	w.s.env = w.env()
+	w.s.servers = newServers(c, w.machine)
+	w.s.clients.gate = newGate(nil)
+	return w
+}
+
+func (w *world) env() env {
+	return env{
+		now: func() time.Duration { return w.now }, wall: func() time.Time { return time.Unix(1e9, 0).Add(w.now) },
+		background: func(work func() func()) { w.work = append(w.work, work) },
+		start:      w.start,
+		dial: func(context.Context, string) (*started, error) {
+			return w.start(startSpec{role: proc.RoleRunner, peer: ipc.RoleRunner})
+		},
+		lookup: func(_ context.Context, host string) ([]string, error) {
+			if ips := w.lookups[host]; ips != nil {
+				return ips, nil
+			}
+			return nil, errors.New("no such host")
+		},
+		probe: func(_ context.Context, t probeTarget) failover.ProbeDone {
+			w.probed = append(w.probed, t)
+			return failover.ProbeDone{Server: t.server, ID: t.id, Outcome: failover.SawRefused}
+		},
+		cancel: func(_ context.Context, _, _ string, pid uint32, _ string) error {
+			w.canceled = append(w.canceled, pid)
+			return nil
+		},
+		lock: func(string) (*os.File, bool, int, error) { return nil, w.lockHeld, 0, nil },
+		writeRecord: func(_ string, data []byte) error {
+			w.saves = append(w.saves, data)
+			return w.saveErr
+		},
+		appendLine:  func(string, []byte) error { return nil },
+		groupEmpty:  func(int) bool { return w.groupEmpty },
+		strangers:   func([]int) bool { return !w.strangers },
+		signalGroup: func(_ int, kill bool) error { w.signals = append(w.signals, kill); return nil },
+		reap:        func([]int) error { return nil },
+		notify:      func(s string) { w.notified = append(w.notified, s) },
+	}
+}
+
+func (w *world) start(spec startSpec) (*started, error) {
+	if w.startErr != nil {
+		return nil, w.startErr
+	}
+	f := &fakeChild{spec: spec}
+	w.children = append(w.children, f)
+	return &started{
+		pid: 1000 + len(w.children), link: f,
+		kill: func() { f.killed = true }, close: func() { f.closed = true },
+		listen: func(message func(ipc.Message), ended func(error), exited func(string)) {
+			f.message, f.ended, f.exited = message, ended, exited
+		},
+	}, nil
+}
+
+// settle runs what waits, at this point in time, until nothing does.
+func (w *world) settle() {
+	for {
+		select {
+		case a := <-w.s.inbox:
+			w.s.dispatch(a)
+			continue
+		case f := <-w.s.calls:
+			f()
+			continue
+		default:
+		}
+		if len(w.work) == 0 {
+			return
+		}
+		job := w.work[0]
+		w.work = w.work[1:]
+		if f := job(); f != nil {
+			f()
+		}
+	}
+}
+
+// advance lets time pass, from deadline to deadline.
+func (w *world) advance(d time.Duration) {
+	end := w.now + d
+	for {
+		w.settle()
+		next, ok := w.s.timers.next()
+		if !ok || next > end {
+			break
+		}
+		w.now = max(next, w.now)
+		w.s.timers.run(w.now)
+	}
+	w.now = end
+	w.settle()
+}
+
+// live lets time pass for workers that answer their pings.
+func (w *world) live(d time.Duration) {
+	for end := w.now + d; w.now < end; {
+		for _, f := range w.children {
+			if f.spec.role == proc.RoleWorker {
+				w.say(f, &ipc.Pong{})
+			}
+		}
+		w.advance(min(pingInterval, end-w.now))
+	}
+}
+
+// up begins, brings all workers up and opens the primary.
+func (w *world) up() {
+	w.t.Helper()
+	w.s.startWorkers()
+	w.settle()
+	for _, f := range slices.Clone(w.children) {
+		w.hello(f)
+	}
+	w.s.publish(openAt(0, 1))
+	w.s.checkKnown()
+	w.settle()
+}
+
+func (w *world) hello(f *fakeChild) {
+	f.message(&ipc.WorkerHello{Version: ipc.Version})
+	f.message(&ipc.ConfigDone{Gen: 1})
+	w.settle()
+}
+
+func (w *world) say(f *fakeChild, m ipc.Message) {
+	f.message(m)
+	w.settle()
+}
+
+func (w *world) die(f *fakeChild) {
+	f.exited("exit status 1")
+	w.settle()
+}
+
+func openAt(primary int, epoch uint64) failover.Snapshot {
+	return failover.Snapshot{Gen: 1, Epoch: epoch, Open: true, Primary: primary, Servers: make([]failover.ServerView, 2)}
+}
+
+func key(user string) ipc.PoolKey { return ipc.PoolKey{Database: "d", User: user} }
