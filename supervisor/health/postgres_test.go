@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -131,6 +132,7 @@ func TestPrimaryAndStandbyAreObserved(t *testing.T) {
 	}
 	t.Run("over a Unix socket", func(t *testing.T) {
 		target := at(primary, super)
+		target.TLS = &tls.Config{} // never there
 		target.Network, target.Address = "unix", filepath.Join(primary.SocketDir, fmt.Sprintf(".s.PGSQL.%d", primary.Port))
 		expect(t, probe(t, target), failover.SawPrimary, "")
 	})
@@ -216,10 +218,14 @@ func TestCommitsThatWaitForAStandbyAreTold(t *testing.T) {
 func TestRefusedDetailsKeepTheRole(t *testing.T) {
 	primary := pgtest.New(t, pgtest.Options{}).Primary()
 	query(t, primary, "CREATE ROLE plain LOGIN")
-	for _, f := range []string{"pg_control_system()", "pg_walfile_name(pg_lsn)", "pg_stat_get_wal_senders()"} {
-		query(t, primary, "REVOKE EXECUTE ON FUNCTION "+f+" FROM PUBLIC")
-	}
+	query(t, primary, "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
 	got := probe(t, at(primary, plain))
+	expect(t, got, failover.SawPrimary, "")
+	if got.Obs.SystemID != 0 || got.Obs.WriteLSN == 0 || !got.Obs.TimelineExact {
+		t.Errorf("observed %+v, want all but the system identifier", got.Obs)
+	}
+	query(t, primary, "REVOKE EXECUTE ON FUNCTION pg_walfile_name(pg_lsn), pg_stat_get_wal_senders() FROM PUBLIC")
+	got = probe(t, at(primary, plain))
 	expect(t, got, failover.SawPrimary, "")
 	if diff := cmp.Diff(failover.Observation{}, got.Obs); diff != "" {
 		t.Error(diff)
@@ -279,9 +285,14 @@ func TestFullServerIsAlive(t *testing.T) {
 	}}).Primary()
 	query(t, n, "CREATE ROLE plain LOGIN")
 	for range 2 {
-		client, err := pgtest.Connect(t.Context(), n.Config("plain", "", "postgres"))
-		check(t, err)
-		t.Cleanup(func() { _ = client.Close() })
+		// The sessions that prepared all this may take a moment to go.
+		pgtest.Eventually(t, ample, "a place for a client", func() error {
+			client, err := pgtest.Connect(t.Context(), n.Config("plain", "", "postgres"))
+			if err == nil {
+				t.Cleanup(func() { _ = client.Close() })
+			}
+			return err
+		})
 	}
 	expect(t, probe(t, at(n, plain)), failover.SawAlive, "53300")
 	expect(t, probe(t, at(n, super)), failover.SawPrimary, "")
@@ -289,8 +300,20 @@ func TestFullServerIsAlive(t *testing.T) {
 
 func TestProbeLeavesNothingOnTheServer(t *testing.T) {
 	n := pgtest.New(t, pgtest.Options{}).Primary()
-	for range 3 {
+	descriptors := func() int {
+		open, err := os.ReadDir("/proc/self/fd")
+		check(t, err)
+		return len(open)
+	}
+	expect(t, probe(t, at(n, super)), failover.SawPrimary, "")
+	before := descriptors()
+	for range 10 {
 		expect(t, probe(t, at(n, super)), failover.SawPrimary, "")
+		expect(t, probe(t, at(n, plain)), failover.SawAlive, "28000")
+		expect(t, probe(t, at(n)), failover.SawAlive, codeNoLogin)
+	}
+	if after := descriptors(); after > before {
+		t.Errorf("%d descriptors are open, before it were %d", after, before)
 	}
 	pgtest.Eventually(t, ample, "the end of the sessions", func() error {
 		left := query(t, n, "SELECT count(*) FROM pg_stat_activity WHERE application_name = '"+applicationName+"'")
@@ -304,7 +327,7 @@ func TestProbeLeavesNothingOnTheServer(t *testing.T) {
 func TestTLS(t *testing.T) {
 	certPEM, keyPEM := certificate(t)
 	encrypted := pgtest.New(t, pgtest.Options{
-		Extra: map[string]string{"ssl": "on", "ssl_cert_file": "test.crt", "ssl_key_file": "test.key"},
+		Extra: map[string]string{"ssl": "on", "ssl_cert_file": "test.crt", "ssl_key_file": "test.key", "ssl_ca_file": "test.crt"},
 		Files: map[string][]byte{"test.crt": certPEM, "test.key": keyPEM},
 		HBA:   []string{"hostssl all scram 127.0.0.1/32 scram-sha-256"},
 	})
@@ -315,6 +338,14 @@ func TestTLS(t *testing.T) {
 	target.TLS = &tls.Config{InsecureSkipVerify: true}
 	expect(t, probe(t, target), failover.SawPrimary, "")
 	target.TLS = &tls.Config{ServerName: "another"}
+	expect(t, probe(t, target), failover.SawAlive, codeTLS)
+	// With TLS 1.3 the refusal of our certificate comes after our side's end of the handshake.
+	stranger, err := tls.X509KeyPair(certificate(t))
+	check(t, err)
+	target.TLS = &tls.Config{
+		InsecureSkipVerify:   true,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &stranger, nil },
+	}
 	expect(t, probe(t, target), failover.SawAlive, codeTLS)
 	target.TLS = &tls.Config{InsecureSkipVerify: true}
 

@@ -102,6 +102,7 @@ func TestOutcomeIsReadFromWhatTheServerDoes(t *testing.T) {
 		{"shuts down when asked", then(pgtest.Fatal("57P01", "no")), false, failover.SawShutdown, "57P01"},
 		{"is full", at("53300"), false, failover.SawAlive, "53300"},
 		{"is full after the authentication", []pgtest.Step{pgtest.Startup(), pgtest.Send(&pgproto3.AuthenticationOk{}, fatal("53300"))}, false, failover.SawAlive, "53300"},
+		{"says its last word and stays", then(pgtest.Send(fatal("57P01")), pgtest.Swallow()), false, failover.SawShutdown, "57P01"},
 		{"has no disk left", at("53100"), false, failover.SawAlive, "53100"},
 		{"says only that it broke", at(""), false, failover.SawAlive, codeNoState},
 		{"ends the query by time-out", then(pgtest.Error("57014", "no")), false, failover.SawAlive, "57014"},
@@ -118,7 +119,11 @@ func TestOutcomeIsReadFromWhatTheServerDoes(t *testing.T) {
 			if tt.quick {
 				target.Timeout = short
 			}
-			expect(t, probe(t, target), tt.outcome, tt.code)
+			got := probe(t, target)
+			expect(t, got, tt.outcome, tt.code)
+			if took := got.Ended - got.Started; took >= ample {
+				t.Errorf("it took %v", took)
+			}
 		})
 	}
 }
@@ -208,6 +213,7 @@ func TestNextLoginIsTriedAfterARefusal(t *testing.T) {
 		{"may not connect to it", refusal(pgtest.Send(&pgproto3.AuthenticationOk{}, fatal("42501"))), primary, false, failover.SawPrimary, "", 2},
 		{"unknown method", refusal(pgtest.Send(&pgproto3.AuthenticationGSS{})), primary, false, failover.SawPrimary, "", 2},
 		{"asks for a password that we don't have", refusal(pgtest.Send(&pgproto3.AuthenticationCleartextPassword{})), primary, false, failover.SawPrimary, "", 2},
+		{"may not ask for the role", refusal(pgtest.Login(), pgtest.Expect(queriesSent()...), pgtest.Error("42501", "no")), primary, false, failover.SawAlive, "42501", 1},
 		{"full", refusal(pgtest.Fatal("53300", "no")), primary, false, failover.SawAlive, "53300", 1},
 		{"starting", refusal(pgtest.Fatal("57P03", "no")), primary, false, failover.SawStarting, "57P03", 1},
 		{"all refused", badPassword, refusal(pgtest.Fatal("28000", "no")), false, failover.SawAlive, "28000", 2},
