@@ -2,6 +2,7 @@ package scriptrunner
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -11,13 +12,18 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
+// Logger writes lines as the other processes of pgagroal do.
+func Logger(w io.Writer) *slog.Logger {
+	return logline.New(w, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "scriptrunner")
+}
+
 // Main is the whole life of a runner that the supervisor has started; it
 // returns the exit code. The lock is only held open, and may be nil.
 func Main(linkFD int, lock *os.File, build string) int {
 	if lock != nil {
 		defer lock.Close()
 	}
-	log := logline.New(os.Stderr, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "scriptrunner")
+	log := Logger(os.Stderr)
 	conn, err := ipc.FromFD(linkFD, ipc.RoleRunner, ipc.RoleSupervisor, log)
 	if err != nil {
 		log.Error("runner can't use its link", "error", err)

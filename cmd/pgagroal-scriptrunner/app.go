@@ -49,7 +49,7 @@ func serve(c *cli.Context, stderr io.Writer) error {
 	if c.NArg() > 0 {
 		return fmt.Errorf("what is %q? there are only options", c.Args().First())
 	}
-	log := slog.New(slog.NewTextHandler(stderr, nil))
+	log := scriptrunner.Logger(stderr)
 	l, err := listener(c.String("socket"))
 	if err != nil {
 		return err
