@@ -8,6 +8,9 @@ import (
 // tooManyConnections passes by itself, unlike other reasons why a probe can't log in.
 const tooManyConnections = "53300"
 
+// seenByLogin marks a role that a client's login told, because probes can't log in.
+const seenByLogin = "login"
+
 // server is what the machine knows of one configured server.
 type server struct {
 	cfg      ServerConfig
@@ -304,14 +307,14 @@ func (m *Machine) onLoginSeen(ev LoginSeen) {
 		return
 	}
 	s := m.servers[ev.Server]
-	if s.last != SawAlive && s.last != 0 {
+	if s.last != SawAlive && s.last != 0 && s.code != seenByLogin {
 		if (s.last == SawPrimary) != (ev.Hot == HotStandbyOff) {
 			s.wanted = true
 		}
 		return
 	}
 	s.obs, s.lastStarted = Observation{}, m.now
-	s.last, s.code = SawStandby, "login"
+	s.last, s.code = SawStandby, seenByLogin
 	if ev.Hot == HotStandbyOff {
 		s.last = SawPrimary
 	}

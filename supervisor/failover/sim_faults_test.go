@@ -182,6 +182,7 @@ func (s *sim) login() {
 	}
 	hot := HotStandbyOn
 	if n.primary {
+		s.wrote[s.opened.Primary] = true
 		hot = HotStandbyOff
 	}
 	s.inject(LoginSeen{Server: s.opened.Primary, Epoch: s.opened.Epoch, Hot: hot})

@@ -277,6 +277,9 @@ func (s *sim) execute(a Action) {
 		s.send(time.Millisecond, Activity{Server: a.Server, Never: true})
 	case Save:
 		s.note("save %s", recordText(a.Record))
+		if s.success != nil && a.Record.Primary == s.cfg.Servers[s.success[1]].Name {
+			s.gone[s.success[0]], s.wrote[s.success[1]], s.success = true, true, nil // exit 0 recorded it as the primary
+		}
 		if s.saveErr == nil {
 			b, err := EncodeRecord(a.Record)
 			if err != nil {
@@ -313,9 +316,6 @@ func (s *sim) publish(p Snapshot) {
 	s.note("publish %s", snapshotText(p))
 	if p.Epoch < s.epoch {
 		s.fail("epoch %d after %d", p.Epoch, s.epoch)
-	}
-	if p.Epoch > s.epoch && s.success != nil && p.Primary == s.success[1] {
-		s.gone[s.success[0]], s.wrote[p.Primary], s.success = true, true, nil // exit 0 recorded it as the primary
 	}
 	s.epoch = p.Epoch
 	if !p.Open {
