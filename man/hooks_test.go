@@ -1,0 +1,58 @@
+package man_test
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var variable = regexp.MustCompile(`"(?:PGAGROAL_)?([A-Z][A-Z_]+)":`)
+
+// TestVariablesOfScriptsAreDocumented compares the environment that the runner
+// and the failover give to a script with the contract of the scripts.
+func TestVariablesOfScriptsAreDocumented(t *testing.T) {
+	var wanted []string
+	runner := source(t, "../scriptrunner/hook.go")
+	for _, m := range regexp.MustCompile(`"([A-Z]+)=" ?\+`).FindAllStringSubmatch(runner, -1) {
+		wanted = append(wanted, m[1])
+	}
+	if m := regexp.MustCompile(`runVariable = "(\w+)"`).FindStringSubmatch(runner); m != nil {
+		wanted = append(wanted, m[1])
+	}
+	machine := source(t, "../supervisor/failover/run.go")
+	env := machine[strings.Index(machine, "func (m *Machine) runEnv("):]
+	env = env[:strings.Index(env, "\n}\n")]
+	for _, m := range variable.FindAllStringSubmatch(env, -1) {
+		wanted = append(wanted, "PGAGROAL_"+m[1])
+	}
+	if len(wanted) < 10 {
+		t.Fatalf("only %v found; the source looks different now", wanted)
+	}
+	var found []string
+	for _, it := range items(section(t, page(t, "pgagroal-hooks.7"), "ENVIRONMENT"), "Ev") {
+		for name := range strings.FieldsSeq(strings.ReplaceAll(it.name, ",", " ")) {
+			found = append(found, name)
+		}
+	}
+	if d := cmp.Diff(unique(wanted), unique(found)); d != "" {
+		t.Errorf("variables (-code +page):\n%s", d)
+	}
+}
+
+// TestHooksAreDocumented has a chapter of arguments for each hook of the runner.
+func TestHooksAreDocumented(t *testing.T) {
+	arguments := section(t, page(t, "pgagroal-hooks.7"), "ARGUMENTS")
+	keys := regexp.MustCompile(`\{hook\w+, h\.c\.(\w+), h\.c\.\w+\}`).FindAllStringSubmatch(source(t, "../scriptrunner/hook.go"), -1)
+	if len(keys) < 2 {
+		t.Fatal("no hooks found; the source looks different now")
+	}
+	for _, m := range keys {
+		key := strings.TrimPrefix(strings.ToLower(regexp.MustCompile(`([A-Z])`).ReplaceAllString(m[1], "_$1")), "_")
+		if !slices.Contains(strings.Split(arguments, "\n"), ".Ss "+key) {
+			t.Errorf("the arguments of %s are not documented", key)
+		}
+	}
+}
