@@ -71,6 +71,14 @@ func (g *gate) set(open bool) {
 	g.changed = make(chan struct{})
 }
 
+// shut closes the listeners for good: who connects from now on is refused at
+// once instead of waiting for a pooler that ends.
+func (g *gate) shut() {
+	for _, l := range g.listeners {
+		l.Close()
+	}
+}
+
 // wait returns when the gate is open, or false when ctx has ended.
 func (g *gate) wait(ctx context.Context) bool {
 	for {

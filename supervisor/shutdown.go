@@ -92,6 +92,7 @@ func (s *supervisor) shutNow() {
 	s.timers.stop(s.stop.limit)
 	s.env.notify("STOPPING=1")
 	s.gateChanged()
+	s.clients.gate.shut()
 	for _, a := range s.clients.waiting {
 		unix.Close(a.fd)
 	}
