@@ -189,6 +189,7 @@ func (m *Machine) confirmedSilent(i int) (string, bool) {
 	if agree < need {
 		return fmt.Sprintf("silent, but only %d of %d standbys are reachable and don't receive: %s", agree, need, strings.Join(missing, ", ")), false
 	}
+	// The veto (failover_veto_streaming) belongs here: it applies to silence only, and anew in each round.
 	return fmt.Sprintf("silent for %s, and %d standbys don't receive", short(m.now-quiet), agree), true
 }
 

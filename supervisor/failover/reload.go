@@ -14,6 +14,7 @@ func (m *Machine) onReload(ev Reload) {
 			s.cfg = m.cfg.Servers[i]
 		}
 		m.changes++
+		m.letGo()
 		m.reply(ev.Tag, nil)
 		return
 	}
@@ -23,6 +24,16 @@ func (m *Machine) onReload(ev Reload) {
 	}
 	m.replaceServers(ev.Config)
 	m.reply(ev.Tag, nil)
+}
+
+// letGo drops a failover that has not come to its run when failover was switched off.
+func (m *Machine) letGo() {
+	busy := m.phase == PhaseSuspect || m.phase == PhaseChoosing || (m.phase == PhaseFencing && m.fence.target < 0)
+	if m.cfg.Enabled || !busy || m.primary < 0 {
+		return
+	}
+	m.become(m.primary, Primary, Plain, "failover was switched off")
+	m.enter(PhaseOpen, "failover was switched off")
 }
 
 func sameServers(a, b []ServerConfig) bool {

@@ -29,9 +29,11 @@ type ended struct {
 	why  string
 }
 
-// runBlocked says why no run can start now, "" when one can.
+// runBlocked says why no run can start now, "" when one can. A lock shared by several poolers would be asked for here.
 func (m *Machine) runBlocked() string {
 	switch {
+	case !m.cfg.Enabled:
+		return "failover is off"
 	case m.stopping:
 		return "the pooler is stopping"
 	case m.run != nil:

@@ -40,7 +40,6 @@ type server struct {
 	deadRow    int // dead results in a row
 	refusedRow int // refused or reset in a row
 	firstDead  time.Duration
-	lastAlive  time.Duration
 
 	starting      bool // answers 57P03 since startingSince
 	startingSince time.Duration
@@ -140,7 +139,7 @@ func (m *Machine) onProbeDone(ev ProbeDone) {
 func (m *Machine) countResult(s *server) {
 	switch s.last {
 	case SawPrimary, SawStandby, SawAlive:
-		s.deadRow, s.refusedRow, s.starting, s.lastAlive = 0, 0, false, m.now
+		s.deadRow, s.refusedRow, s.starting = 0, 0, false
 		return
 	case SawStarting, SawShutdown:
 		if !s.starting {
@@ -148,7 +147,9 @@ func (m *Machine) countResult(s *server) {
 		}
 		if m.now-s.startingSince < m.cfg.StartupGrace {
 			s.deadRow, s.refusedRow = 0, 0
-			s.announced, s.announcedAt = true, m.now
+			if s.code != "57P02" { // a crash is no announcement
+				s.announced, s.announcedAt = true, m.now
+			}
 			return
 		}
 		s.announced = false

@@ -110,7 +110,7 @@ func (m *Machine) settle() {
 			m.settleBack("writable on its recorded timeline, and the candidate is still in recovery")
 			return
 		}
-	} else if oldBack && m.onRecorded(old) {
+	} else if oldBack && !m.foreign(old) && (old.obs.Timeline == 0 || old.obs.Timeline >= m.timeline) {
 		m.settleBack("writable again, and nothing was run")
 		return
 	}

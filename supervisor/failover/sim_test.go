@@ -25,7 +25,7 @@ var (
 // says why it doesn't.
 func TestSimulation(t *testing.T) {
 	n := *simSchedules
-	if testing.Short() {
+	if testing.Short() || raceDetector {
 		n = min(n, 2000)
 	}
 	var next atomic.Int64

@@ -1,0 +1,6 @@
+//go:build race
+
+package failover
+
+// raceDetector makes every schedule ten times slower.
+const raceDetector = true
