@@ -19,8 +19,8 @@ func TestVariablesOfScriptsAreDocumented(t *testing.T) {
 	for _, m := range regexp.MustCompile(`"([A-Z]+)=" ?\+`).FindAllStringSubmatch(runner, -1) {
 		wanted = append(wanted, m[1])
 	}
-	if m := regexp.MustCompile(`runVariable = "(\w+)"`).FindStringSubmatch(runner); m != nil {
-		wanted = append(wanted, m[1])
+	if m := regexp.MustCompile(`runVariable += variablePrefix \+ "(\w+)"`).FindStringSubmatch(runner); m != nil {
+		wanted = append(wanted, "PGAGROAL_"+m[1])
 	}
 	machine := source(t, "../supervisor/failover/run.go")
 	env := machine[strings.Index(machine, "func (m *Machine) runEnv("):]

@@ -21,7 +21,7 @@ var programs = map[string]struct {
 	"pgagroal":              {page: "pgagroal.1"},
 	"pgagroal-cli":          {page: "pgagroal-cli.1"},
 	"pgagroal-admin":        {page: "pgagroal-admin.1", groups: []string{"user"}},
-	"pgagroal-scriptrunner": {page: "pgagroal-scriptrunner.8"},
+	"pgagroal-scriptrunner": {page: "pgagroal-scriptrunner.1"},
 }
 
 func TestEveryProgramHasAPage(t *testing.T) {
