@@ -13,11 +13,11 @@ import (
 )
 
 // permission is what a pass-through waits for: a lease to open a backend with,
-// or the word that backends of this pool need no password, or a refusal.
+// or a free backend of a server that asks this user for no password, or a refusal.
 type permission struct {
 	opening *opening
 	addr    ipc.ServerInfo
-	open    bool // no password needed: wait like anybody else
+	free    *backend // kept for this client
 	err     error
 }
 
@@ -30,8 +30,8 @@ func (s *setup) passThrough(l *login) {
 		case p.err != nil:
 			s.end(p.err)
 			return
-		case p.open:
-			s.handOver(l, (*session).seek)
+		case p.free != nil:
+			s.handOver(l, func(cs *session) { cs.attachKept(p.free) })
 			return
 		}
 		waited = time.Since(s.c.start)
@@ -59,13 +59,12 @@ func (w *worker) permit(c *client, l *login, waited time.Duration, answer chan<-
 		return
 	}
 	p := w.pool(l.key)
-	for _, b := range p.idle {
-		if b.noPassword {
-			answer <- permission{open: true}
-			return
-		}
-	}
 	wt := &waiter{pool: p, requested: l.requested, login: l}
+	wt.offered = func(b *backend) { answer <- permission{free: b.keep()} }
+	if b := w.takeOpen(p); b != nil {
+		wt.offered(b)
+		return
+	}
 	wt.granted = func(g *ipc.LeaseGrant) {
 		if !connected(c.conn) {
 			w.returnLease(g.Lease)
@@ -82,6 +81,38 @@ func (w *worker) permit(c *client, l *login, waited time.Duration, answer chan<-
 		return
 	}
 	w.wait(wt)
+}
+
+// takeOpen takes a free backend that was opened without a password.
+func (w *worker) takeOpen(p *pool) *backend {
+	if len(p.idle) == 0 || !p.idle[len(p.idle)-1].noPassword {
+		return nil
+	}
+	return w.take(p)
+}
+
+// keep holds a free backend back for a client whose set-up is about to end.
+func (b *backend) keep() *backend {
+	b.state = backendAdapting
+	b.conn.Resume()
+	return b
+}
+
+// attachKept joins a client to the backend that was kept for it. s is nil when
+// the client was lost on the way.
+func (s *session) attachKept(b *backend) {
+	switch {
+	case b.state == backendClosed:
+		s.seek()
+	case s == nil:
+		b.w.shelve(b)
+	case b.w.draining:
+		b.w.shelve(b)
+		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
+	default:
+		s.client.Watch()
+		s.attach(b)
+	}
 }
 
 // openWith opens a backend with the client's own answers. It reports whether the

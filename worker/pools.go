@@ -30,9 +30,11 @@ type waiter struct {
 	login     *login
 	session   *session
 	granted   func(*ipc.LeaseGrant)
-	refused   func(code, message string)
-	timer     *reactor.Timer
-	since     time.Time
+	// offered takes a free backend that needs no password; set with granted.
+	offered func(*backend)
+	refused func(code, message string)
+	timer   *reactor.Timer
+	since   time.Time
 	// asked: a LeaseRequest is under way.
 	asked bool
 	// last is why the last attempt to open a backend failed, for the log.
@@ -47,6 +49,16 @@ func (w *worker) pool(key ipc.PoolKey) *pool {
 	}
 	return p
 }
+
+// reclaim is the supervisor's word that somebody waits for one of our backends.
+type reclaim struct {
+	*ipc.Reclaim
+	at time.Time // when it came
+}
+
+// fairness is how long a client of another worker may be passed over by clients
+// of ours that came later: handing a backend over costs a new connection.
+const fairness = 50 * time.Millisecond
 
 // tidy forgets a pool that nobody uses.
 func (w *worker) tidy(p *pool) {
@@ -298,27 +310,67 @@ func (w *worker) shelve(b *backend) {
 	}
 	b.state = backendIdle
 	b.since = time.Now()
-	if w.servers.Open && b.epoch == w.servers.Epoch && !b.private && !w.reclaimed(b) && !b.tooOld() {
-		p := b.pool
-		for _, wt := range p.waiters {
-			if wt.session != nil {
-				w.leave(wt)
-				wt.session.attach(b)
-				return
-			}
-		}
-		p.idle = append(p.idle, b)
-		b.conn.Resume()
+	if !w.servers.Open || b.epoch != w.servers.Epoch || b.private || b.tooOld() || w.draining {
+		w.closeBackend(b)
 		return
 	}
-	w.closeBackend(b)
+	wt := b.pool.next(b)
+	switch {
+	case wt != nil && !w.owes(b, wt):
+		w.leave(wt)
+		wt.serve(b)
+	case w.reclaimed(b):
+		w.closeBackend(b)
+	default:
+		b.pool.idle = append(b.pool.idle, b)
+		b.conn.Resume()
+	}
+}
+
+// next returns the waiter that came first of those that a backend can serve, nil
+// for none.
+func (p *pool) next(b *backend) *waiter {
+	for _, wt := range p.waiters {
+		if wt.session != nil || b.noPassword && wt.offered != nil {
+			return wt
+		}
+	}
+	return nil
+}
+
+// serve gives a free backend to one who has left the queue.
+func (wt *waiter) serve(b *backend) {
+	if wt.session != nil {
+		wt.session.attach(b)
+		return
+	}
+	wt.offered(b)
+}
+
+// owes reports whether somebody else has waited for a backend longer than the
+// waiter at hand: another pool's client here, or, with some patience, another
+// worker's. What the waiter's own request reclaims came after it.
+func (w *worker) owes(b *backend, wt *waiter) bool {
+	for _, m := range w.reclaims {
+		if !m.helps(b.lease) {
+			continue
+		}
+		p := w.pools[m.Key]
+		if p != nil && p != b.pool && len(p.waiters) > 0 && p.waiters[0].id < wt.id {
+			return true
+		}
+		if m.at.Before(wt.since) && time.Since(m.at) >= fairness {
+			return true
+		}
+	}
+	return false
 }
 
 // returnLease gives a lease back, and strikes out the reclaim that this answers:
 // the first that names it, by the rule that the ledger counts with.
 func (w *worker) returnLease(lease uint64) {
 	for i, m := range w.reclaims {
-		if helps(m, lease) {
+		if m.helps(lease) {
 			w.reclaims = append(w.reclaims[:i], w.reclaims[i+1:]...)
 			break
 		}
@@ -349,13 +401,14 @@ func (w *worker) dropIdle(drop func(*backend) bool) {
 // onReclaim gives an idle backend back that another worker's client needs, or
 // remembers to do so at the next boundary.
 func (w *worker) onReclaim(m *ipc.Reclaim) {
-	w.reclaims = append(w.reclaims, m)
-	if p := w.pools[m.Key]; p != nil && len(p.idle) > 0 && helps(m, p.idle[0].lease) {
+	r := reclaim{m, time.Now()}
+	w.reclaims = append(w.reclaims, r)
+	if p := w.pools[m.Key]; p != nil && len(p.idle) > 0 && r.helps(p.idle[0].lease) {
 		w.closeBackend(p.idle[0])
 		return
 	}
 	for _, b := range w.backends {
-		if b.state == backendIdle && helps(m, b.lease) {
+		if b.state == backendIdle && r.helps(b.lease) {
 			w.closeBackend(b)
 			return
 		}
@@ -363,7 +416,7 @@ func (w *worker) onReclaim(m *ipc.Reclaim) {
 }
 
 // helps reports whether giving that lease back answers a reclaim.
-func helps(m *ipc.Reclaim, lease uint64) bool {
+func (m reclaim) helps(lease uint64) bool {
 	return len(m.Leases) == 0 || slices.Contains(m.Leases, lease)
 }
 
@@ -371,7 +424,7 @@ func helps(m *ipc.Reclaim, lease uint64) bool {
 // reclaim itself is struck out when the lease is returned.
 func (w *worker) reclaimed(b *backend) bool {
 	for _, m := range w.reclaims {
-		if helps(m, b.lease) {
+		if m.helps(b.lease) {
 			return true
 		}
 	}

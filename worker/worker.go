@@ -53,7 +53,7 @@ type worker struct {
 	outbounds map[*outbound]struct{}
 	waiters   map[uint64]*waiter // by request id
 	nextID    uint64
-	reclaims  []*ipc.Reclaim
+	reclaims  []reclaim
 	// lastByte is when a byte last came from each server, by index.
 	lastByte []time.Time
 	// forwarded are cancel requests that other workers look at, by id.
