@@ -196,7 +196,10 @@ func (m *Machine) evalChoosing() {
 		return
 	}
 	if len(order) == 0 {
-		m.noCandidate()
+		m.reason = "no candidate has answered yet"
+		if !m.hopeful() {
+			m.noCandidate()
+		}
 		return
 	}
 	m.tryRun(order[0].index)
@@ -221,6 +224,33 @@ func (m *Machine) sampledEnough(order []entrant) bool {
 		}
 	}
 	return true
+}
+
+// hopeful says that some server may still turn out to be a candidate: giving up is for good, so one lost probe or a
+// standby that is starting up must not decide it.
+func (m *Machine) hopeful() bool {
+	for i, s := range m.servers {
+		if i == m.primary || s.excluded || s.state == Failed || s.qual != Plain || !s.cfg.Candidate || s.noAddress {
+			continue
+		}
+		if m.mayAnswer(s) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Machine) mayAnswer(s *server) bool {
+	switch s.last {
+	case SawStandby, SawPrimary: // a recent answer has been judged by rank
+		return m.now-s.lastStarted >= m.cfg.ProbeTimeout && m.now-s.lastStarted < m.cfg.RunnerWait
+	case SawStarting, SawShutdown:
+		return s.deadRow == 0
+	case SawRefused, SawTimeout, SawSilent, SawUnreachable:
+		return s.deadRow < m.cfg.ProbeCount
+	case SawAlive, SawNoAddress:
+	}
+	return m.now < m.since+m.cfg.RunnerWait && (s.last == 0 || s.code == tooManyConnections)
 }
 
 func (m *Machine) noCandidate() {

@@ -64,7 +64,7 @@ func (m *Machine) queue(tag uint64, name string, force, clear bool) {
 
 // commandTime is how long a command waits for its probes: one under way may have to end first.
 func (m *Machine) commandTime() time.Duration {
-	return 2*(m.cfg.ProbeTimeout+answerSlack) + m.cfg.ProbeInterval
+	return 2*m.cfg.ProbeTimeout + m.cfg.ProbeInterval + commandSlack
 }
 
 // commandWants says that a command waits for a fresh probe of server i.

@@ -12,7 +12,8 @@ const (
 	fenceRepeat    = time.Second            // an unacknowledged Fence is sent again
 	saveRetry      = time.Second            // a failed Save is asked for again
 	lsnSaveEvery   = 60 * time.Second       // how stale the durable LSN may get while probes see newer ones
-	answerSlack    = time.Second            // a probe unanswered this long after its time-out is forgotten
+	answerSlack    = 5 * time.Second        // a probe unanswered this long after its time-out is forgotten; it may wait for a name
+	commandSlack   = time.Second            // a command waits for two probes and this
 	runSlack       = 60 * time.Second       // a run unanswered this long after its time-out is lost
 	maxEvaluations = 32                     // rounds of one Step; more would be a loop of ours
 )

@@ -89,6 +89,10 @@ func (m *Machine) settleDemoted() {
 	}
 	if i := m.adoptable(); i >= 0 && s.last != SawAlive {
 		m.adopt(i, "writable on a higher timeline while "+s.cfg.Name+" is not writable")
+		return
+	}
+	if s.last == SawAlive && s.code != tooManyConnections && m.now >= m.since+m.cfg.RestartGrace {
+		m.openStart(decision{open: m.primary, why: "only a client's login can tell whether it is writable now"})
 	}
 }
 
