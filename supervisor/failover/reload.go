@@ -62,6 +62,11 @@ func (m *Machine) replaceServers(c Config) {
 	for i := range m.commands {
 		m.reply(m.commands[i].tag, errOvertaken)
 	}
+	last := m.last
+	old, next := "", ""
+	if last != nil {
+		old, next = m.nameOf(last.old), m.nameOf(last.next)
+	}
 	m.commands, m.servers, m.cfg = nil, nil, withDefaults(c)
 	m.primary, m.last, m.notifyOwed, m.verdicts = -1, nil, false, nil
 	for i, sc := range m.cfg.Servers {
@@ -78,6 +83,9 @@ func (m *Machine) replaceServers(c Config) {
 	m.changes++
 	if m.primary >= 0 && m.phase == PhaseOpen {
 		return
+	}
+	if m.primary >= 0 && last != nil && m.nameOf(m.primary) == old { // a failed run is not forgotten
+		m.last = &ended{hold: last.hold, id: last.id, old: m.primary, next: m.indexOf(next), why: last.why}
 	}
 	if m.primary < 0 {
 		m.system, m.timeline, m.verified, m.seenWritable, m.lsn = 0, 0, false, false, 0
