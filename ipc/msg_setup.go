@@ -44,6 +44,7 @@ type ConfigBegin struct {
 	ClientWaitMS            int64  `msgpack:"client_wait_ms"`
 	ResetQuery              string `msgpack:"reset_query"`
 	ResetOnFailure          string `msgpack:"reset_on_failure"`
+	ResetAlways             bool   `msgpack:"reset_always"`
 	// ConnectionRetryMS is the pause before a backend is opened again.
 	ConnectionRetryMS int64 `msgpack:"connection_retry_ms"`
 	// Failover says that a dead primary is waited for instead of reported.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"syscall"
 	"time"
+	"unique"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +18,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
+
+// partLimit bounds the wait for a server to close a connection.
+const partLimit = 2 * time.Second
 
 // backendState says who talks to a backend.
 //
@@ -56,12 +60,21 @@ type backend struct {
 	private    bool
 	noPassword bool
 
+	// exchange, prepared and what follows serve the transaction pipeline: what the
+	// server owes, the statements it has, and who left something behind.
+	exchange exchange
+	prepared prepared
+	tracked  unique.Handle[settings]
+	dirty    bool
+	dirtyBy  uint64
+
 	session *session
 	script  *script // what we say to it ourselves
 	// cancelling counts cancel requests that the server hasn't finished.
 	cancelling int
 	opened     time.Time
 	since      time.Time
+	timer      *reactor.Timer // of its end
 }
 
 // opening is a backend that a goroutine sets up.
@@ -270,6 +283,7 @@ func (e *backendEnd) Received(data []byte) {
 	b := (*backend)(e)
 	b.w.sawByte(b.server)
 	switch {
+	case b.state == backendClosed: // what it had still to say concerns nobody
 	case b.state == backendAttached:
 		b.session.fromServer(data)
 	case b.script != nil:
@@ -283,6 +297,10 @@ func (e *backendEnd) Received(data []byte) {
 func (e *backendEnd) Ended(err error) {
 	b := (*backend)(e)
 	w := b.w
+	if b.state == backendClosed {
+		w.finishClose(b)
+		return
+	}
 	if err == nil {
 		err = io.EOF
 	}
@@ -297,6 +315,10 @@ func (e *backendEnd) Ended(err error) {
 
 // Flushed says that the server has taken what waited; the client is read again.
 func (e *backendEnd) Flushed() {
+	if e.state == backendClosed {
+		e.conn.CloseWrite() // after the goodbye, see part
+		return
+	}
 	if s := (*backend)(e).session; s != nil && e.state == backendAttached {
 		s.client.Resume()
 	}
@@ -306,7 +328,7 @@ func (e *backendEnd) Flushed() {
 // may come at any time, everything else ends the backend.
 func (b *backend) onIdle(data []byte) {
 	r := relay{params: &b.params}
-	r.start(&b.params)
+	r.start(&b.params, clientInterests, serverInterests)
 	err := r.serverBytes(data)
 	if err == nil && r.code == "" && !r.fatal && !r.doubt && r.down.AtBoundary() {
 		return
@@ -318,21 +340,44 @@ func (b *backend) onIdle(data []byte) {
 	w.closeBackend(b)
 }
 
-// closeBackend ends a backend and returns its lease. One that is busy on the
-// server gets a cancel request first: closing a socket doesn't end a query.
+// closeBackend ends a backend and returns its lease once the server has let go
+// of it, so that limits hold there too. One that is busy gets a cancel request
+// first: closing a socket doesn't end a query.
 func (w *worker) closeBackend(b *backend) {
 	if b.state == backendClosed {
 		return
 	}
-	busy := b.script != nil || b.state == backendAttached && b.session != nil && b.session.relay.uncertain()
+	busy := b.script != nil || b.state == backendAttached && b.session != nil && b.session.uncertain()
 	b.retire()
+	b.since = time.Now()
+	b.conn.Resume()
 	if busy {
-		b.conn.Pause()
-		w.cancelBackend(b, func() { w.finishClose(b) })
+		w.cancelBackend(b, func() { w.part(b) })
 		return
 	}
-	b.conn.Send(pgwire.AppendTerminate(nil))
-	w.finishClose(b)
+	w.part(b)
+}
+
+// part says goodbye to a retired backend and waits until its server closes. A
+// cancel request that came before the query it was meant for has done nothing,
+// so it is repeated; a server that doesn't answer isn't waited for long.
+func (w *worker) part(b *backend) {
+	switch {
+	case w.backends[b.lease] != b:
+		return
+	case time.Since(b.since) >= partLimit:
+		w.finishClose(b)
+		return
+	}
+	if b.timer == nil {
+		b.conn.Send(pgwire.AppendTerminate(nil))
+		if b.conn.Queued() == 0 {
+			b.conn.CloseWrite()
+		}
+	}
+	b.timer = w.loop.After(partLimit/8, func() {
+		w.cancelBackend(b, func() { w.part(b) })
+	})
 }
 
 // retire takes a backend out of all play; its socket and lease are still there.
@@ -352,6 +397,7 @@ func (w *worker) finishClose(b *backend) {
 		return // a fence was faster
 	}
 	delete(w.backends, b.lease)
+	b.timer.Stop()
 	b.conn.Close()
 	b.pool.live--
 	w.returnLease(b.lease)

@@ -27,7 +27,8 @@ func isTracked(name string) bool {
 // params are parameters with their values, as a server reported them or as a
 // client asked for them at start-up. Names compare without regard to case.
 type params struct {
-	list []pgwire.Param
+	list    []pgwire.Param
+	changed bool // since somebody last looked
 }
 
 func (p *params) get(name string) (string, bool) {
@@ -40,6 +41,7 @@ func (p *params) get(name string) (string, bool) {
 }
 
 func (p *params) set(name, value string) {
+	p.changed = true
 	for i := range p.list {
 		if strings.EqualFold(p.list[i].Name, name) {
 			p.list[i].Value = value
@@ -50,7 +52,7 @@ func (p *params) set(name, value string) {
 }
 
 func (p *params) clone() params {
-	return params{list: append([]pgwire.Param(nil), p.list...)}
+	return params{list: append([]pgwire.Param(nil), p.list...), changed: true}
 }
 
 // status takes the body of a ParameterStatus.

@@ -56,9 +56,9 @@ func relayInterests() (client, server *pgwire.Interests) {
 }
 
 // start begins a conversation with an idle backend.
-func (r *relay) start(p *params) {
-	r.up = pgwire.NewScanner(clientInterests)
-	r.down = pgwire.NewScanner(serverInterests)
+func (r *relay) start(p *params, client, server *pgwire.Interests) {
+	r.up = pgwire.NewScanner(client)
+	r.down = pgwire.NewScanner(server)
 	r.status = pgwire.TxIdle
 	r.params = p
 }

@@ -43,7 +43,7 @@ func play(t *testing.T, steps []step, size int) verdict {
 	t.Helper()
 	var p params
 	var r relay
-	r.start(&p)
+	r.start(&p, clientInterests, serverInterests)
 	var v verdict
 	for _, st := range steps {
 		for b := st.data; len(b) > 0; {
@@ -160,7 +160,7 @@ func TestRelayRefusesStreamsThatAreOutOfStep(t *testing.T) {
 			continue
 		}
 		var r relay
-		r.start(&p)
+		r.start(&p, clientInterests, serverInterests)
 		if n, _, err := r.clientBytes(b); err == nil || n != 0 || r.idle() {
 			t.Errorf("%s: forwarded %d, error %v, idle %v", name, n, err, r.idle())
 		}
@@ -170,7 +170,7 @@ func TestRelayRefusesStreamsThatAreOutOfStep(t *testing.T) {
 func TestRelayAllocatesNothingPerQuery(t *testing.T) {
 	var p params
 	var r relay
-	r.start(&p)
+	r.start(&p, clientInterests, serverInterests)
 	up := bytes.Join([][]byte{bind, exec, sync_}, nil)
 	down := bytes.Join([][]byte{msg('2', ""), msg('D', strings.Repeat("x", 100)), done, ready("I")}, nil)
 	n := testing.AllocsPerRun(1000, func() {
@@ -255,7 +255,7 @@ func FuzzRelay(f *testing.F) {
 	f.Fuzz(func(t *testing.T, up, down []byte, size uint8) {
 		var p params
 		var r relay
-		r.start(&p)
+		r.start(&p, clientInterests, serverInterests)
 		step := int(size) + 1
 		for _, side := range []func([]byte) error{
 			func(b []byte) error {

@@ -117,6 +117,9 @@ func (w *worker) reset(b *backend, status byte, touched bool) {
 	b.session = nil
 	b.run(queries, func(failed []byte) {
 		if failed == nil || cfg.ResetOnFailure == "ignore" {
+			if touched {
+				b.clean()
+			}
 			w.shelve(b)
 			return
 		}

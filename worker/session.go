@@ -57,11 +57,16 @@ type session struct {
 	timer   *reactor.Timer
 	// touched: something was sent to the backend that may have left a trace.
 	touched bool
+	// tx is set in the transaction pipeline.
+	tx *pooled
 }
 
 // newSession puts a client under the loop. It returns nil when that fails.
 func (w *worker) newSession(c *client, fd int, l *login) *session {
 	s := &session{w: w, c: c, login: l, since: time.Now()}
+	if w.cfg.Load().Pipeline == "transaction" {
+		s.tx = &pooled{relay: &s.relay, all: w.statements}
+	}
 	conn, err := w.loop.Add(fd, (*clientEnd)(s))
 	if err != nil || w.exit != 0 {
 		w.log.Error("client lost between set-up and event loop", "client", c.id, "error", err)
@@ -138,16 +143,36 @@ func (s *session) attach(b *backend) {
 	s.waiter = nil
 	s.backend, b.session = b, s
 	s.w.stats.attached++
-	sql := adapt(&s.login.follow, &b.base, &b.params)
-	if sql == "" {
-		s.welcome()
+	if s.tx != nil && b.private {
+		s.tx = nil // nobody else can use this backend
+	}
+	if s.tx != nil {
+		s.attachPooled(b)
 		return
 	}
+	sql := adapt(&s.login.follow, &b.base, &b.params)
+	if sql == "" {
+		s.enter()
+		return
+	}
+	s.adapt(b, sql, s.enter)
+}
+
+// enter begins the conversation that lasts as long as the session.
+func (s *session) enter() {
+	s.backend.state = backendAttached
+	s.state = sessionActive
+	s.relay.start(&s.backend.params, clientInterests, serverInterests)
+	s.welcome()
+}
+
+// adapt gives a backend the client's parameters, and then goes on.
+func (s *session) adapt(b *backend, sql string, then func()) {
 	s.state = sessionAdapting
 	b.state = backendAdapting
 	b.run([]string{sql}, func(failed []byte) {
 		if failed == nil {
-			s.welcome()
+			then()
 			return
 		}
 		f := pgwire.ParseError(failed)
@@ -171,10 +196,7 @@ func (s *session) detach() *backend {
 // welcome ends the login: from here on client and server talk to each other.
 func (s *session) welcome() {
 	b := s.backend
-	b.state = backendAttached
-	s.state = sessionActive
 	s.since = time.Now()
-	s.relay.start(&b.params)
 	s.newKey(b.pid)
 	msg := pgwire.AppendAuthenticationOK(nil)
 	msg = b.params.appendTo(msg)
@@ -195,6 +217,9 @@ func (s *session) newKey(pid uint32) {
 		var secret [4]byte
 		_, _ = rand.Read(secret[:]) // never fails
 		s.key = cancelKey{pid, binary.BigEndian.Uint32(secret[:])}
+		if s.tx != nil {
+			s.key = pooledKey()
+		}
 		if s.w.cancels[s.key] == nil {
 			s.w.cancels[s.key] = s
 			return
@@ -204,6 +229,10 @@ func (s *session) newKey(pid uint32) {
 
 // fromClient forwards what the client says.
 func (s *session) fromClient(data []byte) {
+	if s.tx != nil {
+		s.fromClientPooled(data)
+		return
+	}
 	b := s.backend
 	n, leaving, err := s.relay.clientBytes(data)
 	if n > 0 {
@@ -225,7 +254,12 @@ func (s *session) fromClient(data []byte) {
 // fromServer forwards what the server says.
 func (s *session) fromServer(data []byte) {
 	b := s.backend
-	err := s.relay.serverBytes(data)
+	var err error
+	if s.tx != nil {
+		err = s.fromServerPooled(data)
+	} else {
+		err = s.relay.serverBytes(data)
+	}
 	if s.relay.code != "" {
 		s.w.hint(b.server, b.epoch, ipc.HintSQLState, s.relay.code, "session")
 		s.relay.code = ""
@@ -235,9 +269,11 @@ func (s *session) fromServer(data []byte) {
 		s.w.log.Error("server broke the protocol", "server", b.server, "backend", b.pid, "error", err)
 		s.drop(pgwire.CodeConnectionFailure, "the server broke the protocol")
 	case s.state == sessionLeaving:
-		if s.relay.idle() {
+		if s.idle() {
 			s.release()
 		}
+	case s.tx != nil:
+		s.boundary()
 	default:
 		s.client.Send(data)
 		if s.client.Full() {
@@ -253,9 +289,11 @@ func (s *session) fromServer(data []byte) {
 // asked, as it would without us; a client that vanished is cancelled.
 func (s *session) leave(goodbye bool) {
 	s.closeClient()
-	if goodbye && !s.relay.idle() && !s.relay.doubt && s.relay.up.AtBoundary() && !s.relay.unsynced {
+	if goodbye && s.backend != nil && !s.idle() && !s.relay.doubt && s.relay.up.AtBoundary() && !s.relay.unsynced {
 		s.state = sessionLeaving
 		s.backend.conn.Resume()
+		// A server in COPY would wait for data for ever; elsewhere it ignores this.
+		s.backend.conn.Send(pgwire.AppendMessage(nil, 'f', []byte("the client has left\x00")))
 		s.timer = s.w.loop.After(farewellLimit, s.release)
 		return
 	}
@@ -267,8 +305,12 @@ func (s *session) leave(goodbye bool) {
 func (s *session) release() {
 	w := s.w
 	w.stats.count(&s.relay)
-	idle, status, uncertain := s.relay.idle(), s.relay.status, s.relay.uncertain()
+	idle, status, uncertain := s.idle(), s.relay.status, s.uncertain()
 	b := s.backend
+	touched := s.touched
+	if s.tx != nil && b != nil {
+		touched = s.tx.dirty || b.dirty && b.dirtyBy == s.c.id
+	}
 	switch {
 	case b == nil:
 	case !idle || uncertain || b.private || w.draining:
@@ -276,7 +318,7 @@ func (s *session) release() {
 		s.detach()
 	default:
 		s.detach()
-		w.reset(b, status, s.touched)
+		w.reset(b, status, touched)
 	}
 	s.finish()
 }
@@ -326,7 +368,7 @@ func (s *session) seekAgain() {
 
 // lossCode returns what a client is told whose backend is lost.
 func (s *session) lossCode() (code, message string) {
-	if s.relay.uncertain() {
+	if s.uncertain() {
 		return pgwire.CodeOutcomeUnknown, "the connection to the server was lost; whether the last statement took effect is unknown"
 	}
 	return pgwire.CodeAdminShutdown, "terminating connection because the connection to the server was lost"
@@ -359,6 +401,9 @@ func (s *session) finish() {
 		return
 	}
 	s.state = sessionGone
+	if s.tx != nil {
+		s.tx.forget()
+	}
 	delete(s.w.sessions, s)
 	s.w.gone(s.c)
 }

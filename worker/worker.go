@@ -59,6 +59,10 @@ type worker struct {
 	// forwarded are cancel requests that other workers look at, by id.
 	forwarded map[uint64]func()
 
+	// statements and scratch serve the transaction pipeline.
+	statements *statements
+	scratch    []byte
+
 	stats    stats
 	draining bool
 	drain    *ipc.Drain
@@ -87,7 +91,7 @@ func Main(linkFD int, lock *os.File) int {
 		cancels: make(map[cancelKey]*session), pools: make(map[ipc.PoolKey]*pool),
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
 		waiters: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
-		servers: ipc.ServerState{Primary: -1},
+		servers: ipc.ServerState{Primary: -1}, statements: newStatements(),
 	}
 	if err := w.setup(); err != nil {
 		w.log.Error("worker can't start", "error", err)

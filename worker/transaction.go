@@ -1,0 +1,211 @@
+package worker
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"unique"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// maxScratch is how large the worker's scratch memory may stay, in bytes.
+const maxScratch = 1 << 20
+
+// fromClientPooled is fromClient in the transaction pipeline: a client without a
+// backend gets one for what it says.
+func (s *session) fromClientPooled(data []byte) {
+	if s.backend == nil {
+		if data[0] == 'X' && s.relay.up.AtBoundary() {
+			s.closeClient()
+			s.finish()
+			return
+		}
+		s.tx.stash = append(s.tx.stash[:0], data...)
+		s.seek()
+		return
+	}
+	out, leaving, err := s.tx.clientBytes(data, s.w.scratch[:0])
+	s.w.keepScratch(out)
+	if len(out) > 0 {
+		s.backend.conn.Send(out)
+		if s.backend.conn.Full() {
+			s.client.Pause()
+		}
+	}
+	if e := s.tx.x.first(); e != nil && e.fate == invent {
+		s.client.Send(s.tx.invented(s.w.scratch[:0]))
+	}
+	switch {
+	case err != nil:
+		s.w.log.Warn("client broke the protocol", "client", s.c.id, "address", s.c.addr, "error", err)
+		s.drop(pgwire.CodeProtocolViolation, err.Error())
+	case leaving:
+		s.leave(true)
+	default:
+		s.boundary()
+	}
+}
+
+// fromServerPooled is fromServer in the transaction pipeline.
+func (s *session) fromServerPooled(data []byte) error {
+	out, err := s.tx.serverBytes(data, s.w.scratch[:0])
+	s.w.keepScratch(out)
+	if s.state == sessionActive {
+		s.client.Send(out)
+		if s.client.Full() {
+			s.backend.conn.Pause()
+		}
+	}
+	return err
+}
+
+func (w *worker) keepScratch(b []byte) {
+	if cap(b) <= maxScratch {
+		w.scratch = b[:0]
+	} else {
+		w.scratch = nil
+	}
+}
+
+// boundary gives the backend back when the transaction is over and nothing is
+// owed to the client.
+func (s *session) boundary() {
+	if s.state != sessionActive || s.backend == nil || s.relay.status != pgwire.TxIdle || !s.idle() {
+		return
+	}
+	b := s.backend
+	s.w.stats.count(&s.relay)
+	s.relay.trim()
+	s.part(b)
+	s.client.Resume()
+	if s.w.cfg.Load().ResetAlways {
+		s.w.reset(b, pgwire.TxIdle, true)
+		return
+	}
+	s.w.shelve(b)
+}
+
+// part takes note of what the client's transaction has left on a backend.
+func (s *session) part(b *backend) {
+	t := s.tx
+	t.tracked = b.settings()
+	if t.dirty {
+		b.dirty, b.dirtyBy = true, s.c.id
+	}
+	b.prepared.forgetUnconfirmed()
+	b.exchange.trim()
+	t.x, t.there, t.dirty, t.unnamedHere = nil, nil, false, false
+	s.backend, b.session = nil, nil
+}
+
+// attachPooled joins a session to a backend for one transaction: what another
+// client has left there goes first, then come this client's parameters.
+func (s *session) attachPooled(b *backend) {
+	t := s.tx
+	t.x, t.there = &b.exchange, &b.prepared
+	query := s.w.cfg.Load().ResetQuery
+	if !b.dirty || b.dirtyBy == s.c.id || query == "" {
+		s.adaptPooled(b)
+		return
+	}
+	s.state, b.state = sessionAdapting, backendAdapting
+	b.run([]string{query}, func(failed []byte) {
+		if failed != nil {
+			s.backend, b.session = nil, nil
+			s.w.closeBackend(b)
+			s.seek()
+			return
+		}
+		b.clean()
+		s.adaptPooled(b)
+	})
+}
+
+func (s *session) adaptPooled(b *backend) {
+	t := s.tx
+	var sql string
+	switch {
+	case !t.ready:
+		sql = adapt(&s.login.follow, &b.base, &b.params)
+	case t.tracked != b.settings():
+		want := t.tracked.Value()
+		sql = adapt(want.params(), &b.base, &b.params)
+	}
+	if sql == "" {
+		s.begin(b)
+		return
+	}
+	s.adapt(b, sql, func() { s.begin(b) })
+}
+
+// begin starts the transaction with what the client has said already, or ends
+// its login.
+func (s *session) begin(b *backend) {
+	t := s.tx
+	b.state, s.state = backendAttached, sessionActive
+	s.relay.start(&b.params, pooledClient, pooledServer)
+	if !t.ready {
+		t.ready = true
+		s.welcome()
+		s.boundary()
+		return
+	}
+	data := t.stash
+	t.stash = nil
+	s.client.Resume()
+	b.conn.Resume()
+	s.fromClientPooled(data)
+}
+
+// idle reports whether the server has answered everything it was asked.
+func (s *session) idle() bool {
+	if s.tx != nil && (s.tx.need > 0 || s.tx.x != nil && s.tx.x.len() > 0) {
+		return false
+	}
+	return s.relay.idle()
+}
+
+// uncertain reports whether something that wasn't answered may have ended a
+// transaction.
+func (s *session) uncertain() bool {
+	if s.tx != nil && s.tx.x != nil && s.tx.x.executes() {
+		return true
+	}
+	return s.relay.uncertain()
+}
+
+// pooledKey is a client's cancel key in the transaction pipeline, where no
+// process id of a server belongs to it.
+func pooledKey() cancelKey {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return cancelKey{binary.BigEndian.Uint32(b[:]) >> 1, binary.BigEndian.Uint32(b[4:])}
+}
+
+// settings returns the values of a backend's tracked parameters.
+func (b *backend) settings() unique.Handle[settings] {
+	if b.params.changed || b.tracked == (unique.Handle[settings]{}) {
+		b.params.changed = false
+		var v settings
+		for i, name := range tracked {
+			v.values[i], _ = b.params.get(name)
+		}
+		b.tracked = unique.Make(v)
+	}
+	return b.tracked
+}
+
+// clean notes that the reset query has run: nothing of anybody's is left.
+func (b *backend) clean() {
+	b.dirty, b.dirtyBy = false, 0
+	b.prepared.clear()
+}
+
+// params returns the settings as parameters.
+func (v settings) params() *params {
+	p := &params{}
+	for i, name := range tracked {
+		p.set(name, v.values[i])
+	}
+	return p
+}
