@@ -176,7 +176,9 @@ func (k *checker) pipeline() {
 	c := k.c
 	switch c.Pipeline {
 	case PipelineTransaction:
-		k.fail("pipeline", "pipeline = transaction is not available in this version; use session")
+		if c.DisconnectClient > 0 {
+			k.fail("pipeline", "transaction knows no disconnect_client; use session, or set that to 0")
+		}
 	case PipelinePerformance:
 		if c.Failover {
 			k.fail("pipeline", "performance knows no failover; use session, or failover = off")

@@ -71,7 +71,7 @@ func TestCheckRefusals(t *testing.T) {
 		"two primaries":              {func(c *Config) { c.Servers[0].Primary, c.Servers[1].Primary = true, true }, "both say primary"},
 		"same address":               {func(c *Config) { c.Servers[1].Host = "127.0.0.1" }, "[b] is the same server as [a]"},
 		"same mapped address":        {func(c *Config) { c.Servers[1].Host = "::ffff:127.0.0.1" }, "is the same server"},
-		"transaction":                {func(c *Config) { c.Pipeline = PipelineTransaction }, "pipeline = transaction is not available in this version"},
+		"transaction and disconnect": {func(c *Config) { c.Pipeline, c.DisconnectClient = PipelineTransaction, 60 }, "transaction knows no disconnect_client"},
 		"performance and disconnect": {func(c *Config) { c.Pipeline, c.DisconnectClient = PipelinePerformance, 1 }, "knows no disconnect_client"},
 		"performance and failover": {func(c *Config) {
 			c.Pipeline, c.Failover, c.FailoverScript = PipelinePerformance, true, promote

@@ -103,7 +103,7 @@ func TestValuesBeyondTheirBounds(t *testing.T) {
 		{"connection_retry_delay = soon", "connection_retry_delay", "250", 0, 1},
 		{"max_connections = 20000", "max_connections", "10000", 1, 0},
 		{"max_connections = 0", "max_connections", "100", 0, 1},
-		{"background_interval = 1", "background_interval", "5s", 1, 0},
+		{"background_interval = 1", "background_interval", "5s", 2, 0},
 		{"authentication_timeout = 0", "authentication_timeout", "5s", 1, 0},
 		{"metrics_cache_max_size = 2M", "metrics_cache_max_size", "1048576B", 2, 0},
 		{"disconnect_client = -5", "disconnect_client", "0", 0, 0},

@@ -151,17 +151,17 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.FlushTimeout },
 		},
 		{
-			Name: "validation", Kind: Enum, Default: "off", Values: []string{"off", "foreground", "background"},
+			Name: "validation", Kind: Enum, Default: "off", Values: []string{"off", "foreground", "background"}, Later: true,
 			Help: "When idle connections to servers are tested",
 			main: func(c *Config) any { return &c.Validation },
 		},
 		{
-			Name: "background_interval", Kind: Duration, Default: "300s", Min: 5000, ClampMin: true,
+			Name: "background_interval", Kind: Duration, Default: "300s", Min: 5000, ClampMin: true, Later: true,
 			Help: "Time between two background validations, at least 5s",
 			main: func(c *Config) any { return &c.BackgroundInterval },
 		},
 		{
-			Name: "max_retries", Kind: Int, Default: "5",
+			Name: "max_retries", Kind: Int, Default: "5", Later: true,
 			Help: "Attempts to get a connection when blocking_timeout is 0",
 			main: func(c *Config) any { return &c.MaxRetries },
 		},
@@ -171,7 +171,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.MaxConnections },
 		},
 		{
-			Name: "max_pools", Kind: Int, Default: "1000", Min: 1, Max: 1000000,
+			Name: "max_pools", Kind: Int, Default: "1000", Min: 1, Max: 1000000, Later: true,
 			Help: "Most pools, one for each database, user, server and set of start-up parameters",
 			main: func(c *Config) any { return &c.MaxPools },
 		},
@@ -231,12 +231,12 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.ServerResetQueryBehaviorOnFailure },
 		},
 		{
-			Name: "disconnect_client", Kind: Seconds, Default: "0",
+			Name: "disconnect_client", Kind: Seconds, Default: "0", Later: true,
 			Help: "Seconds after which a client without activity is disconnected, 0 is off",
 			main: func(c *Config) any { return &c.DisconnectClient },
 		},
 		{
-			Name: "disconnect_client_force", Kind: Bool, Default: "off",
+			Name: "disconnect_client_force", Kind: Bool, Default: "off", Later: true,
 			Help: "Disconnect such a client inside a transaction too",
 			main: func(c *Config) any { return &c.DisconnectClientForce },
 		},
@@ -291,7 +291,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.Tracker },
 		},
 		{
-			Name: "update_process_title", Kind: Enum, Default: "verbose", Values: []string{"never", "strict", "minimal", "verbose"}, Aliases: map[string]string{"off": "never", "full": "verbose"},
+			Name: "update_process_title", Kind: Enum, Default: "verbose", Values: []string{"never", "strict", "minimal", "verbose"}, Aliases: map[string]string{"off": "never", "full": "verbose"}, Later: true,
 			Help: "What the process titles show",
 			main: func(c *Config) any { return &c.UpdateProcessTitle },
 		},
@@ -306,7 +306,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.HealthCheckPeriod },
 		},
 		{
-			Name: "health_check_timeout", Kind: Duration, Default: "5s",
+			Name: "health_check_timeout", Kind: Duration, Default: "5s", Later: true,
 			Help: "Time after which a health check has failed",
 			main: func(c *Config) any { return &c.HealthCheckTimeout },
 		},
