@@ -38,9 +38,12 @@ func (h *Hook) Runs() [][]string {
 		h.t.Fatal(err)
 	}
 	var out [][]string
-	for _, line := range strings.Split(strings.TrimRight(string(data), "\n"), "\n") {
-		line = strings.TrimSuffix(strings.TrimPrefix(line, "["), "]")
-		out = append(out, strings.Split(line, "]["))
+	for line := range strings.Lines(string(data)) {
+		line, whole := strings.CutSuffix(line, "]\n")
+		if !whole {
+			break // the shell has made the file, and writes to it next
+		}
+		out = append(out, strings.Split(strings.TrimPrefix(line, "["), "]["))
 	}
 	return out
 }
