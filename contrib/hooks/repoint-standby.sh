@@ -10,6 +10,10 @@
 set -u
 export LC_ALL=C
 
+# Seconds until a standby that seems to need pg_rewind gets it: time for two
+# attempts to stream at the default wal_retrieve_retry_interval.
+AHEAD_WAIT=7
+
 name=$1 data=$2 new_host=$3 new_port=$4
 
 say() { printf '%s: %s\n' "$name" "$1"; }
@@ -131,16 +135,16 @@ follows() {
 }
 
 wait_until_it_follows() {
-    local deadline=$((SECONDS + STREAM_WAIT))
+    local deadline=$((SECONDS + $1))
     until follows; do
         [ $SECONDS -lt $deadline ] || return 1
         sleep 0.1
     done
 }
 
-# is_ahead says whether the standby has replayed more of the old timeline than the
-# new primary had when it left that: then it can't follow without pg_rewind. When in
-# doubt the answer is no, and waiting decides.
+# is_ahead says whether the standby seems to have replayed more of the old timeline
+# than the new primary had when it left that: then it can't follow without pg_rewind.
+# It only shortens the wait, because the standby's own timeline is known with a delay.
 is_ahead() {
     local fork
     fork=$(new_primary -v file="pg_wal/$(printf '%08X' "$timeline").history" 2>/dev/null <<<"SELECT pg_read_file(:'file')" |
@@ -177,7 +181,7 @@ rewind() {
     pg pg_rewind -D "$data" --source-server="$ADMIN_CONNINFO host=$new_host port=$new_port" ${config_file:+--config-file="$config_file"} || return 1
     own_settings "$data"
     start_server
-    wait_until_it_follows
+    wait_until_it_follows "$STREAM_WAIT"
 }
 
 base_backup() {
@@ -195,7 +199,7 @@ base_backup() {
     mv "$data.new" "$data" || fail "can't rename $data.new to $data; the old data is in $aside"
     say "the old data directory is kept as $aside: remove it when you don't need it any more"
     start_server
-    wait_until_it_follows
+    wait_until_it_follows "$STREAM_WAIT"
 }
 
 # --- the order of things
@@ -206,8 +210,10 @@ timeline=$(new_primary <<<"SELECT ('x' || substr(pg_walfile_name(pg_current_wal_
 remember_log
 is_running || start_server
 if ! follows; then
+    wait=$STREAM_WAIT
+    if is_ahead && [ "$wait" -gt "$AHEAD_WAIT" ]; then wait=$AHEAD_WAIT; fi
     repoint
-    if is_ahead || ! wait_until_it_follows; then
+    if ! wait_until_it_follows "$wait"; then
         keep_settings
         if [ "$ALLOW_REWIND" = yes ] && rewind; then
             say "rewound"
