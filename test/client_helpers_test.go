@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -152,4 +153,29 @@ func (p *Pool) waiting() int {
 		}
 	}
 	return n
+}
+
+// tool is a program of PostgreSQL that connects to the pool as postgres.
+func (p *Pool) tool(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, pgtest.Binary(name), args...)
+	cmd.Env = []string{
+		"PGHOST=127.0.0.1", "PGPORT=" + strconv.Itoa(p.Port), "PGUSER=postgres", "PGDATABASE=postgres",
+		"HOME=" + p.Dir, "PATH=" + os.Getenv("PATH"), "PGCONNECT_TIMEOUT=20",
+	}
+	return cmd
+}
+
+// psql runs one command in psql.
+func (p *Pool) psql(ctx context.Context, sql string) *exec.Cmd {
+	return p.tool(ctx, "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql)
+}
+
+// succeed runs a program and returns what it wrote; a failure ends the test.
+func succeed(t testing.TB, cmd *exec.Cmd) string {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
+	}
+	return string(out)
 }

@@ -56,13 +56,13 @@ func TestBackendsAreReusedWhileClientsWait(t *testing.T) {
 			var clients sync.WaitGroup
 			for range 8 {
 				clients.Go(func() {
-					for range 10 {
+					for range 5 {
 						cl, err := p.try(p.Config("postgres", "", "postgres"))
 						if err != nil {
 							t.Error(err)
 							return
 						}
-						rows, err := query(cl, "SELECT pg_backend_pid()")
+						rows, err := query(cl, "SELECT pg_backend_pid() FROM pg_sleep(0.02)")
 						if err != nil {
 							t.Error(err)
 							return
@@ -75,8 +75,9 @@ func TestBackendsAreReusedWhileClientsWait(t *testing.T) {
 				})
 			}
 			clients.Wait()
-			if len(pids) > 4 {
-				t.Errorf("80 clients had %d backends, 2 are allowed at a time", len(pids))
+			// At the very end, when nobody waits any more, some may still be replaced.
+			if len(pids) > 8 {
+				t.Errorf("40 clients had %d backends, 2 are allowed at a time", len(pids))
 			}
 		})
 	}
