@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -116,6 +117,8 @@ type Pool struct {
 	log  *logBuffer
 	done chan struct{}
 	keys map[string]string
+	// logged are the copiers of the log.
+	logged sync.WaitGroup
 }
 
 // logBuffer collects what a process writes.
@@ -246,6 +249,7 @@ func (p *Pool) Run(env ...string) {
 	p.launch(env...)
 	p.t.Cleanup(func() {
 		p.Kill()
+		p.waitLogged()
 		if p.t.Failed() || testing.Verbose() {
 			p.t.Logf("log of pgagroal:\n%s", p.log)
 		}
@@ -260,15 +264,42 @@ func (p *Pool) launch(env ...string) {
 	p.t.Helper()
 	p.cmd = p.Command("pgagroal", "-D", p.Dir)
 	p.cmd.Env = append(p.cmd.Env, env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	if err := p.cmd.Start(); err != nil {
+	// A pipe of ours: a script may hold it open for longer than pgagroal lives.
+	r, w, err := os.Pipe()
+	if err != nil {
 		p.t.Fatal(err)
 	}
+	p.cmd.Stdout, p.cmd.Stderr = w, w
+	err = p.cmd.Start()
+	w.Close()
+	if err != nil {
+		r.Close()
+		p.t.Fatal(err)
+	}
+	p.logged.Go(func() {
+		defer r.Close()
+		_, _ = io.Copy(p.log, r)
+	})
 	p.done = make(chan struct{})
 	go func(cmd *exec.Cmd, done chan struct{}) {
 		defer close(done)
 		_ = cmd.Wait()
 	}(p.cmd, p.done)
+}
+
+// waitLogged waits until nobody can write to the log any more.
+func (p *Pool) waitLogged() {
+	p.t.Helper()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		p.logged.Wait()
+	}()
+	select {
+	case <-over:
+	case <-time.After(generous):
+		p.t.Errorf("something of pgagroal lives on\n%s", p.log)
+	}
 }
 
 // WaitReady waits until the control socket says that it runs.
