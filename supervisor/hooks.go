@@ -63,10 +63,9 @@ type currentRun struct {
 }
 
 func (s *supervisor) startRunner() {
-	if !s.cfg.Failover {
-		return
+	if runsScripts(s.cfg) {
+		s.linkRunner()
 	}
-	s.linkRunner()
 }
 
 // linkRunner starts a runner, or connects to the one that is a service.

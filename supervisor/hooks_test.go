@@ -43,12 +43,18 @@ func run(id string) failover.StartRun {
 	return failover.StartRun{RunID: id, Hook: failover.HookFailover, Args: []string{"a", "1", "b", "2"}, Timeout: time.Minute}
 }
 
-func TestRunnerOnlyWithFailover(t *testing.T) {
-	w := newWorld(t, 0)
-	w.s.startRunner()
-	w.settle()
-	if len(w.children) != 0 {
-		t.Error("started")
+func TestRunnerOnlyWhereScriptsRun(t *testing.T) {
+	follow := func(c *config.Config) { withFailover(c); c.FailoverMode = config.ModeFollow }
+	for _, change := range []func(*config.Config){func(*config.Config) {}, follow} {
+		w := newWorld(t, 0, change)
+		w.s.startRunner()
+		w.settle()
+		if len(w.children) != 0 || machineConfig(w.s.cfg).Enabled {
+			t.Error("scripts would run")
+		}
+	}
+	if !machineConfig(newWorld(t, 0, withFailover).s.cfg).Enabled {
+		t.Error("no script would run")
 	}
 }
 

@@ -48,7 +48,7 @@ func newServers(c *config.Config, m machine) servers {
 // machineConfig is the part of the configuration that the machine works by.
 func machineConfig(c *config.Config) failover.Config {
 	f := failover.Config{
-		Enabled:          c.Failover,
+		Enabled:          runsScripts(c),
 		NotifyConfigured: c.FailoverNotifyScript != "", FenceScript: c.FailoverFenceScript != "",
 		HealthCheck: c.HealthCheck, HealthCheckPeriod: c.HealthCheckPeriod,
 		StartTimeout: c.FailoverStartTimeout, ProbeCount: c.FailoverProbeCount,
@@ -87,6 +87,10 @@ func machineConfig(c *config.Config) failover.Config {
 	}
 	return f
 }
+
+// runsScripts says that we promote by ourselves. With failover_mode = follow or
+// off the states of the servers are kept and followed, and nothing is run.
+func runsScripts(c *config.Config) bool { return c.Failover && c.FailoverMode == config.ModeScript }
 
 // startServers begins the machine: it probes every server.
 func (s *supervisor) startServers() {
