@@ -118,7 +118,9 @@ func (a *act) onEntry(e entry) {
 
 // sayCandidates tells who was chosen, and how far the standbys were.
 func (a *act) sayCandidates(e entry) {
-	var status struct{ Servers []struct{ Server, LSN string } }
+	var status struct {
+		Servers []struct{ Server, LSN string }
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	text := tell(e)
