@@ -253,3 +253,44 @@ func TestNothingToDoWithoutStandbys(t *testing.T) {
 		t.Errorf("two arguments were taken:\n%s", out)
 	}
 }
+
+// fakeSSH stands for ssh: the machine behind it is this one, seen as user postgres.
+const fakeSSH = `#!/usr/bin/env bash
+[ -z "${SSH_FAILS:-}" ] || exit 255
+while [ "${1#-}" != "$1" ]; do
+    case $1 in -o) shift 2 ;; *) shift ;; esac
+done
+[ "$1" = postgres@machine ] || exit 255
+shift
+if [ "$(id -u)" = 0 ]; then exec runuser -u postgres -- env -i PATH="$PATH" bash -c "$*"; fi
+exec env -i PATH="$PATH" bash -c "$*"
+`
+
+func TestHooksReachOtherMachinesOverSSH(t *testing.T) {
+	r := newRig(t, 2)
+	bin := t.TempDir()
+	r.must(os.WriteFile(filepath.Join(bin, "ssh"), []byte(fakeSSH), 0o700))
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	old, next, other := r.Nodes[0], r.Nodes[1], r.Nodes[2]
+	if out, code := r.run("promote-ssh.sh", old, next); code == 0 || !strings.Contains(out, "no ssh destination") {
+		t.Errorf("without a destination: exit code %d\n%s", code, out)
+	}
+	settings, err := os.ReadFile(r.settings)
+	r.must(err)
+	for _, n := range r.Nodes {
+		settings = []byte(strings.ReplaceAll(string(settings), n.DataDir+"\n", n.DataDir+" postgres@machine\n"))
+	}
+	r.must(os.WriteFile(r.settings, settings, 0o600))
+	r.must(old.Kill())
+	t.Setenv("SSH_FAILS", "yes")
+	if out, code := r.run("promote-ssh.sh", old, next); code == 0 || !strings.Contains(out, "ssh to postgres@machine failed") {
+		t.Errorf("without a connection: exit code %d\n%s", code, out)
+	}
+	t.Setenv("SSH_FAILS", "")
+	r.mustRun("promote-ssh.sh", old, next)
+	if got := r.query(next, "SELECT pg_is_in_recovery()"); got != "f" {
+		t.Errorf("in recovery after exit code 0: %s", got)
+	}
+	r.mustRun("follow-new-primary.sh", old, next, other)
+	r.streams(other, next)
+}
