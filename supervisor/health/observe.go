@@ -98,7 +98,9 @@ func (r *reading) observation() failover.Observation {
 	}
 	o.Timeline = max(r.controlTimeline, r.receivedTimeline)
 	if r.exactTimeline != 0 {
-		o.Timeline, o.TimelineExact = r.exactTimeline, true
+		// It is the timeline of what is replayed: a standby that streams a new one already names the old one until the
+		// first record of the new one comes.
+		o.Timeline, o.TimelineExact = max(r.exactTimeline, r.receivedTimeline), true
 	}
 	o.ReceiveLSN, o.ReplayLSN, o.Paused = r.receiveLSN, r.replayLSN, r.paused
 	o.Receiver, o.SenderHost, o.SenderPort = r.receiver, r.senderHost, r.senderPort

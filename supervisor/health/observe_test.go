@@ -76,3 +76,10 @@ func TestAnswersBecomeAnObservation(t *testing.T) {
 		})
 	}
 }
+
+func TestStreamedTimelineCountsBeforeItsFirstRecord(t *testing.T) {
+	r := &reading{standby: true, exactTimeline: 1, receivedTimeline: 2}
+	if got := r.observation(); got.Timeline != 2 || !got.TimelineExact {
+		t.Errorf("timeline %d, exact %v, want exactly 2", got.Timeline, got.TimelineExact)
+	}
+}
