@@ -66,8 +66,12 @@ func TestWrongSecretCancelsNothing(t *testing.T) {
 		pid    uint32
 		secret []byte
 	}{
-		{victim.PID, secret}, {victim.PID, make([]byte, 4)}, {other.PID, victim.Secret}, {victim.PID, other.Secret},
-		{victim.PID, append(append([]byte(nil), victim.Secret...), 0)}, {victim.PID, make([]byte, 256)},
+		{victim.PID, secret},
+		{victim.PID, make([]byte, 4)},
+		{other.PID, victim.Secret},
+		{victim.PID, other.Secret},
+		{victim.PID, append(append([]byte(nil), victim.Secret...), 0)},
+		{victim.PID, make([]byte, 256)},
 	} {
 		for range 2 {
 			if err := pgtest.SendCancel(t.Context(), cfg, wrong.pid, wrong.secret); err != nil {

@@ -148,7 +148,7 @@ func (p *Pool) waiting() int {
 	list, _ := p.JSON("status", "details")["Connections"].([]any)
 	n := 0
 	for _, e := range list {
-		if c, _ := e.(map[string]any); c["Server"] == "" {
+		if c, _ := e.(map[string]any); c["Server"] == nil {
 			n++
 		}
 	}

@@ -1,0 +1,284 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+)
+
+// pooled counts what the server shows of the pool; the tests' own questions and
+// the pool's probes have names of their own.
+const pooled = `SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
+	AND application_name NOT IN ('pgtest', 'pgagroal probe')`
+
+// watchCount samples a count on a node until the returned function is called,
+// which gives the largest one seen and how often it was looked at.
+func watchCount(t testing.TB, n *pgtest.Node, sql string) (stop func() (most, looks int)) {
+	t.Helper()
+	c, err := n.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	most, looks := 0, 0
+	go func() {
+		defer close(done)
+		defer c.Close()
+		for ctx.Err() == nil {
+			rows, err := query(c, sql)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			k, _ := strconv.Atoi(rows[0][0])
+			most, looks = max(most, k), looks+1
+		}
+	}()
+	return func() (int, int) {
+		cancel()
+		<-done
+		return most, looks
+	}
+}
+
+// hammer runs clients that connect, ask and leave, each as one of users in turn
+// and leaving in one of several ways.
+func hammer(t testing.TB, p *Pool, clients, times int, users ...string) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for i := range clients {
+		wg.Go(func() {
+			for k := range times {
+				cl, err := p.try(p.Config(users[(i+k)%len(users)], "", "postgres"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := query(cl, "SELECT pg_sleep(0.002)"); err != nil {
+					t.Error(err)
+				}
+				if k%4 == 3 {
+					vanish(t, cl)
+				} else {
+					cl.Close()
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestMaxConnectionsIsNeverExceededOnTheServer(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	askNode(t, c.Primary(), "CREATE ROLE bob LOGIN; CREATE ROLE eve LOGIN")
+	p := Start(t, Setup{Servers: nodes(c), Keys: map[string]string{"max_connections": "4"}})
+	stop := watchCount(t, c.Primary(), pooled)
+	hammer(t, p, 12, 12, "postgres", "bob", "eve")
+	most, looks := stop()
+	if most > 4 || most < 4 || looks < 50 {
+		t.Errorf("the server has shown %d connections of the pool, in %d looks; 4 are allowed", most, looks)
+	}
+}
+
+func TestRuleOfDatabasesFileIsAHardLimit(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	askNode(t, c.Primary(), "CREATE ROLE bob LOGIN; CREATE ROLE eve LOGIN")
+	p := Start(t, Setup{
+		Servers: nodes(c), Keys: map[string]string{"max_connections": "10", "blocking_timeout": "1s"},
+		Databases: "postgres bob 2\n",
+	})
+	a, b := p.ConnectAs(p.Config("bob", "", "postgres")), p.ConnectAs(p.Config("bob", "", "postgres"))
+	wantCode(t, p.wantRefused(p.Config("bob", "", "postgres")), "53300", "connection pool is full")
+	p.Connect() // others have room
+	a.Close()
+	cl := p.ConnectAs(p.Config("bob", "", "postgres"))
+	cl.Close()
+	b.Close()
+}
+
+func TestAliasLeadsToTheRealDatabase(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	askNode(t, c.Primary(), "CREATE DATABASE real")
+	p := Start(t, Setup{
+		Servers: nodes(c), Keys: map[string]string{"workers": "1", "blocking_timeout": "1s"},
+		Databases: "real=nick,other postgres 1\n",
+	})
+	pid := ""
+	for _, name := range []string{"nick", "other", "real", "nick"} {
+		cl := p.ConnectAs(p.Config("postgres", "", name))
+		if got := mustQuery(t, cl, "SELECT current_database()")[0][0]; got != "real" {
+			t.Errorf("%s leads to %s", name, got)
+		}
+		if got := backendPID(t, cl); pid != "" && got != pid {
+			t.Errorf("%s has a backend of its own", name)
+		} else {
+			pid = got
+		}
+		wantCode(t, p.wantRefused(p.Config("postgres", "", "other")), "53300", "connection pool is full")
+		cl.Close()
+	}
+}
+
+func TestWaitersAreServedInTheOrderOfTheirArrival(t *testing.T) {
+	t.Parallel()
+	for name, users := range map[string]map[string]string{"same pool": {"postgres": "x"}, "two pools": {"postgres": "x", "bob": "x"}} {
+		t.Run(name, func(t *testing.T) {
+			c := pgtest.New(t, pgtest.Options{})
+			askNode(t, c.Primary(), "CREATE ROLE bob LOGIN")
+			p := Start(t, Setup{Servers: nodes(c), Users: users, Keys: map[string]string{"max_connections": "1", "workers": "1"}})
+			holder := p.Connect()
+			served := make(chan int, 8)
+			for i := range 6 {
+				cfg := p.Config("postgres", "", "postgres")
+				if len(users) > 1 && i%2 == 0 {
+					cfg.User = "bob"
+				}
+				go func() {
+					cl, err := p.try(cfg)
+					if err != nil {
+						t.Error(err)
+						served <- -1
+						return
+					}
+					served <- i
+					cl.Close()
+				}()
+				p.waitWaiting(i + 1)
+			}
+			holder.Close()
+			for want := range 6 {
+				select {
+				case got := <-served:
+					if got != want {
+						t.Errorf("client %d was served as number %d", got, want)
+					}
+				case <-time.After(generous):
+					t.Fatal("a waiter was never served")
+				}
+			}
+		})
+	}
+}
+
+func TestBlockingTimeoutEndsInARefusal(t *testing.T) {
+	t.Parallel()
+	for name, users := range map[string]map[string]string{"known": {"postgres": "x"}, "passed through": nil} {
+		t.Run(name, func(t *testing.T) {
+			c := pgtest.New(t, pgtest.Options{})
+			p := Start(t, Setup{Servers: nodes(c), Users: users, Keys: map[string]string{"max_connections": "1", "blocking_timeout": "1s"}})
+			holder := p.Connect()
+			began := time.Now()
+			wantCode(t, p.wantRefused(p.Config("postgres", "", "postgres")), "53300", "connection pool is full")
+			if waited := time.Since(began); waited < time.Second {
+				t.Errorf("refused after %v, the limit is 1s", waited)
+			}
+			mustQuery(t, holder, "SELECT 1")
+			holder.Close()
+			p.Connect()
+		})
+	}
+}
+
+func TestBlockingTimeoutOfZeroRefusesAtOnce(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := onePlace(t, c, map[string]string{"blocking_timeout": "0"})
+	p.Connect()
+	began := time.Now()
+	wantCode(t, p.wantRefused(p.Config("postgres", "", "postgres")), "53300", "connection pool is full")
+	if waited := time.Since(began); waited > generous/3 {
+		t.Errorf("refused after %v", waited)
+	}
+}
+
+func TestWaiterThatLeavesFreesItsPlace(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := Start(t, Setup{
+		Servers: nodes(c), Users: map[string]string{"postgres": "x"}, Keys: map[string]string{"max_connections": "1", "workers": "1"},
+	})
+	holder := p.Connect()
+	hello := startup(t, map[string]string{"user": "postgres", "database": "postgres"})
+	for _, goes := range []func(interface{ Close() error }){
+		func(c interface{ Close() error }) { _ = c.Close() },
+		func(c interface{ Close() error }) {
+			_ = c.(interface{ SetLinger(int) error }).SetLinger(0)
+			_ = c.Close()
+		},
+	} {
+		conn := p.dialRaw()
+		if _, err := conn.Write(hello); err != nil {
+			t.Fatal(err)
+		}
+		p.waitWaiting(1)
+		goes(conn)
+		p.waitWaiting(0)
+	}
+	pid := backendPID(t, holder)
+	holder.Close()
+	if got := backendPID(t, p.Connect()); got != pid {
+		t.Error("the backend was spent on somebody who had left")
+	}
+}
+
+// The one place is an idle backend of another pool, on whichever worker.
+func TestIdleBackendOfAnotherPoolIsReclaimed(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	askNode(t, c.Primary(), "CREATE ROLE bob LOGIN")
+	for _, workers := range []string{"1", "2"} {
+		t.Run(workers+" workers", func(t *testing.T) {
+			p := Start(t, Setup{Servers: nodes(c), Keys: map[string]string{"max_connections": "1", "workers": workers}})
+			for i := range 8 {
+				cl := p.ConnectAs(p.Config([]string{"postgres", "bob"}[i%2], "", "postgres"))
+				mustQuery(t, cl, "SELECT 1")
+				cl.Close()
+			}
+		})
+	}
+}
+
+func TestIdleBackendIsClosedAfterIdleTimeout(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := onePlace(t, c, map[string]string{"idle_timeout": "1s"})
+	cl := p.Connect()
+	pid := backendPID(t, cl)
+	waitNode(t, c.Primary(), pooled, "1")
+	cl.Close()
+	waitNode(t, c.Primary(), pooled, "0")
+	if got := backendPID(t, p.Connect()); got == pid {
+		t.Error("the same backend is there again")
+	}
+}
+
+func TestOldBackendIsClosed(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := onePlace(t, c, map[string]string{"max_connection_age": "1s"})
+	cl := p.Connect()
+	pid := backendPID(t, cl)
+	old := fmt.Sprintf("SELECT now() - backend_start > '1100ms' FROM pg_stat_activity WHERE pid = %s", pid)
+	waitNode(t, c.Primary(), old, "t") // in use, it stays
+	cl.Close()
+	if got := backendPID(t, p.Connect()); got == pid {
+		t.Error("a backend of more than its age serves the next client")
+	}
+}
+
+func TestIdleBackendIsClosedAtItsAge(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := onePlace(t, c, map[string]string{"max_connection_age": "1s"})
+	p.Connect().Close()
+	waitNode(t, c.Primary(), pooled, "0")
+}
