@@ -67,9 +67,17 @@ type RunEnded struct {
 	DurationMS int64  `msgpack:"duration_ms"`
 }
 
+// StopRun ends a run before its time, as its time-out would: the outcome is
+// that of a script that got SIGTERM, without TimedOut. One that has ended, or
+// is being ended, isn't changed by it.
+type StopRun struct {
+	RunID string `msgpack:"run_id"`
+}
+
 func (*RunnerConfigure) Number() Number { return 80 }
 func (*RunnerReady) Number() Number     { return 81 }
 func (*Run) Number() Number             { return 82 }
 func (*RunStarted) Number() Number      { return 83 }
 func (*RunOutput) Number() Number       { return 84 }
 func (*RunEnded) Number() Number        { return 85 }
+func (*StopRun) Number() Number         { return 86 }

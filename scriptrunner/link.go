@@ -194,6 +194,8 @@ func (r *runner) dispatch(m ipc.Message) {
 		r.onConfigure(m)
 	case *ipc.Run:
 		r.onRun(m)
+	case *ipc.StopRun:
+		r.onStopRun(m)
 	}
 }
 

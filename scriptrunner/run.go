@@ -28,7 +28,7 @@ const (
 //
 //	running ----(exit)----> draining ---(end of output, or pipeWait)---> ended
 //	   |
-//	(time-out: SIGTERM)
+//	(time-out or StopRun: SIGTERM)
 //	   v
 //	terminating ---(kill delay: SIGKILL)---> killing
 //	   |                                        |
@@ -195,10 +195,8 @@ func (r *runner) onDeadline() {
 			return // it made it; the loop takes the exit next
 		}
 		x.timeout = true
-		x.phase = terminating
-		x.setTimer(x.killDelay)
 		r.log.Error("the script has overrun its time", "run_id", x.id, "hook", x.hook)
-		r.signalAll(syscall.SIGTERM)
+		r.terminate()
 	case terminating:
 		x.phase = killing
 		x.giveUp = time.Now().Add(unkillable)
@@ -212,6 +210,26 @@ func (r *runner) onDeadline() {
 		r.keepOld(x.output)
 		r.end()
 	}
+}
+
+// onStopRun ends the run before its time-out. One that is ending already, for
+// whatever reason, is left to that.
+func (r *runner) onStopRun(m *ipc.StopRun) {
+	x := r.run
+	if x == nil || x.id != m.RunID || x.phase != running || len(r.exited) > 0 {
+		r.log.Debug("nothing to stop", "run_id", m.RunID)
+		return
+	}
+	r.log.Warn("the script is stopped before its time-out", "run_id", x.id, "hook", x.hook)
+	r.terminate()
+}
+
+// terminate asks all that the script has started to end; what doesn't within
+// the kill delay is killed.
+func (r *runner) terminate() {
+	r.run.phase = terminating
+	r.run.setTimer(r.run.killDelay)
+	r.signalAll(syscall.SIGTERM)
 }
 
 // signalAll reaches the group and whatever has left it.
@@ -234,7 +252,7 @@ func (r *runner) signalAll(sig syscall.Signal) {
 	}
 }
 
-// checkGone ends a run that overran once nothing of it lives.
+// checkGone ends a run that is being ended once nothing of it lives.
 func (r *runner) checkGone() {
 	x := r.run
 	if x == nil || x.phase != terminating && x.phase != killing || x.exit == nil {

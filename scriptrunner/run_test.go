@@ -167,6 +167,52 @@ while :; do sleep 0.05; done`)
 	}
 }
 
+func TestStoppedRunEndsAsAtItsTimeout(t *testing.T) {
+	r := simple(t, settings{"failover_script_timeout": "1h", "failover_kill_delay": "200ms"}, `
+trap '' TERM
+setsid sleep 1002 & echo $!
+echo $$
+while :; do sleep 0.05; done`)
+	m := r.newRun("notify")
+	r.begin(m)
+	r.line()
+	r.line()
+	r.send(&ipc.StopRun{RunID: "another"})
+	if running := r.ready().Running; running != m.RunID {
+		t.Fatalf("%q is said to run", running)
+	}
+	r.send(&ipc.StopRun{RunID: m.RunID})
+	r.send(&ipc.StopRun{RunID: m.RunID}) // changes nothing
+	want := &ipc.RunEnded{RunID: m.RunID, Hook: "notify", Exit: -1, Signal: "SIGKILL"}
+	if diff := cmp.Diff(want, r.end(), noDuration); diff != "" {
+		t.Error(diff)
+	}
+	for _, l := range r.text() {
+		if proc.ProcessAlive(number(t, l)) {
+			t.Errorf("process %s lives on", l)
+		}
+	}
+	r.send(&ipc.StopRun{RunID: m.RunID}) // is over
+	if running := r.ready().Running; running != "" {
+		t.Errorf("%q is said to run", running)
+	}
+}
+
+func TestStoppedRunMayTidyUp(t *testing.T) {
+	// With a kill delay beyond the limit of the test SIGKILL can't have done it.
+	r := simple(t, settings{"failover_kill_delay": "1h"}, `
+trap 'echo tidied up; exit 9' TERM
+echo up
+while :; do sleep 0.05; done`)
+	m := r.newRun("notify")
+	r.begin(m)
+	r.line()
+	r.send(&ipc.StopRun{RunID: m.RunID})
+	if e := r.end(); e.Exit != 9 || e.TimedOut || !slices.Contains(r.text(), "tidied up") {
+		t.Errorf("ended with %+v, output %q", e, r.text())
+	}
+}
+
 func TestServerThatAScriptStartedIsLeftAlone(t *testing.T) {
 	r := newRig(t, settings{"failover_notify_timeout": "300ms"})
 	open := r.gate("gate")

@@ -44,7 +44,7 @@ func (s *supervisor) do(a failover.Action) {
 	case failover.StartRun:
 		s.startRun(a)
 	case failover.StopRun:
-		s.log.Warn("the run goes on until its time-out: it can't be stopped early in this version", "run", a.RunID, "why", a.Why)
+		s.stopRun(a)
 	case failover.Reply:
 		s.reply(a)
 	case failover.Log:

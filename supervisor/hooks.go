@@ -225,6 +225,17 @@ func (s *supervisor) startRun(a failover.StartRun) {
 	s.sendRunner(r, &ipc.Run{RunID: a.RunID, Hook: a.Hook, Args: a.Args, Env: a.Env})
 }
 
+// stopRun has the runner end a run before its time-out. One that has just ended
+// needs nothing, one whose link is lost is watched until its time-out.
+func (s *supervisor) stopRun(a failover.StopRun) {
+	x := s.runner.current
+	if x == nil || x.id != a.RunID || x.lost {
+		return
+	}
+	s.log.Warn("script is stopped", "run", a.RunID, "hook", x.hook, "why", a.Why)
+	s.sendRunner(x.from, &ipc.StopRun{RunID: a.RunID})
+}
+
 func (s *supervisor) onRunStarted(m *ipc.RunStarted) {
 	x := s.runner.current
 	if x == nil || x.id != m.RunID {

@@ -109,6 +109,26 @@ func TestRunAndItsOutput(t *testing.T) {
 	}
 }
 
+func TestRunIsStoppedByItsRunner(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	r := w.runnerUp()
+	w.act(failover.StopRun{RunID: "r"}) // nothing runs
+	w.act(run("r"))
+	w.act(failover.StopRun{RunID: "another"})
+	w.act(failover.StopRun{RunID: "r", Why: "its new primary is dead"})
+	if diff := cmp.Diff([]*ipc.StopRun{{RunID: "r"}}, messagesOf[*ipc.StopRun](r)); diff != "" {
+		t.Fatal(diff)
+	}
+	if len(eventsOf[failover.RunEnded](w)) != 0 {
+		t.Error("over before the runner has said so")
+	}
+	w.say(r, &ipc.RunEnded{RunID: "r", Hook: "notify", Exit: -1, Signal: "SIGTERM"})
+	want := []failover.RunEnded{{RunID: "r", Hook: "notify", Exit: -1, Signal: 15}}
+	if diff := cmp.Diff(want, eventsOf[failover.RunEnded](w)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestLostRunIsWatchedUntilNothingIsLeft(t *testing.T) {
 	w := newWorld(t, 0, withFailover)
 	r := w.runnerUp()

@@ -48,7 +48,7 @@ type StartRun struct {
 }
 
 // StopRun ends a notify run early, because its new primary is dead as well: SIGTERM to its group, SIGKILL later, then
-// RunEnded as usual. A supervisor that ignores it only waits for the run's own time-out.
+// RunEnded as usual, or RunLost.
 type StopRun struct {
 	RunID string
 	Why   string
