@@ -65,7 +65,7 @@ func up(ctx context.Context, dir string) error {
 	}
 	_ = cmd.Wait()
 	why, _ := os.ReadFile(log.Name())
-	return fmt.Errorf("it does not start: %s%w", why, down(dir))
+	return errors.Join(fmt.Errorf("it does not start:\n%s", why), down(dir))
 }
 
 // serve runs until SIGTERM; descriptor 3 is where up waits for the help text.
