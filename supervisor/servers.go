@@ -51,12 +51,12 @@ func machineConfig(c *config.Config) failover.Config {
 		Enabled:          runsScripts(c),
 		NotifyConfigured: c.FailoverNotifyScript != "", FenceScript: c.FailoverFenceScript != "",
 		HealthCheck: c.HealthCheck, HealthCheckPeriod: c.HealthCheckPeriod,
-		StartTimeout: c.FailoverStartTimeout, ProbeCount: c.FailoverProbeCount,
-		ProbeInterval: c.FailoverProbeInterval, ProbeTimeout: c.FailoverProbeTimeout,
-		RestartGrace: c.FailoverRestartGrace, StartupGrace: c.FailoverStartupGrace,
-		SilenceTime: c.FailoverSilenceTime, MinStandbys: c.FailoverMinStandbys,
+		StartTimeout: orNone(c.FailoverStartTimeout), ProbeCount: c.FailoverProbeCount,
+		ProbeInterval: orNone(c.FailoverProbeInterval), ProbeTimeout: c.FailoverProbeTimeout,
+		RestartGrace: orNone(c.FailoverRestartGrace), StartupGrace: orNone(c.FailoverStartupGrace),
+		SilenceTime: orNone(c.FailoverSilenceTime), MinStandbys: c.FailoverMinStandbys,
 		MaxLag: uint64(max(c.FailoverMaxLag, 0)), ScriptTimeout: c.FailoverScriptTimeout,
-		VerifyTimeout: c.FailoverVerifyTimeout, NotifyTimeout: c.FailoverNotifyTimeout,
+		VerifyTimeout: orNone(c.FailoverVerifyTimeout), NotifyTimeout: c.FailoverNotifyTimeout,
 	}
 	if c.HealthCheckUser == "" && c.Superuser == nil {
 		f.CredentialHint = "set health_check_user, and give it an entry in the users file if it needs a password"
@@ -87,6 +87,10 @@ func machineConfig(c *config.Config) failover.Config {
 	}
 	return f
 }
+
+// orNone makes the 0 of an operator, no time at all, one that the machine
+// doesn't take for a value that wasn't given.
+func orNone(d time.Duration) time.Duration { return max(d, 1) }
 
 // runsScripts says that we promote by ourselves. With failover_mode = follow or
 // off the states of the servers are kept and followed, and nothing is run.

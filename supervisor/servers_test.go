@@ -287,3 +287,24 @@ func TestAddressStaysWhileTheNameStillHasIt(t *testing.T) {
 		t.Error(a)
 	}
 }
+
+func TestTimeOfZeroIsNoTimeAtAll(t *testing.T) {
+	c := config.New()
+	c.FailoverStartTimeout, c.FailoverProbeInterval, c.FailoverRestartGrace = 0, 0, 0
+	c.FailoverStartupGrace, c.FailoverSilenceTime, c.FailoverVerifyTimeout = 0, 0, 0
+	c.Servers = []config.Server{{Name: "one", Host: "127.0.0.1", Port: 5001, Primary: true}}
+	f := machineConfig(c)
+	for _, d := range []time.Duration{
+		f.StartTimeout, f.ProbeInterval, f.RestartGrace, f.StartupGrace, f.SilenceTime, f.VerifyTimeout,
+	} {
+		if d <= 0 || d > time.Millisecond {
+			t.Errorf("a time of 0 is %v for the machine", d)
+		}
+	}
+	m := failover.New(f, nil, 0)
+	m.Step(0, failover.Started{})
+	m.Step(time.Millisecond, failover.Tick{})
+	if p := m.Status().Phase; p == failover.PhaseStarting.String() {
+		t.Error("the start waits although failover_start_timeout is 0")
+	}
+}
