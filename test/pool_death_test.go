@@ -1,0 +1,200 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+)
+
+// bothWorkers connects clients until each of two workers has one, and returns
+// them by the process id of their worker.
+func bothWorkers(t testing.TB, p *Pool) map[int]*pgtest.Client {
+	t.Helper()
+	found := map[int]*pgtest.Client{}
+	for range 6 {
+		cl := p.Connect()
+		if worker := p.workerOf(cl); found[worker] == nil {
+			found[worker] = cl
+		}
+		if len(found) == 2 {
+			return found
+		}
+	}
+	t.Fatalf("six clients are all on one worker: %v", found)
+	return nil
+}
+
+// workerOf returns the process id of the worker that serves a client.
+func (p *Pool) workerOf(cl *pgtest.Client) int {
+	p.t.Helper()
+	list, _ := p.JSON("status", "details")["Connections"].([]any)
+	for _, e := range list {
+		c, _ := e.(map[string]any)
+		if c["Client"] == cl.Conn().LocalAddr().String() {
+			pid, _ := c["PID"].(float64)
+			return int(pid)
+		}
+	}
+	p.t.Fatalf("status doesn't know the client at %v: %v", cl.Conn().LocalAddr(), list)
+	return 0
+}
+
+func gone(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
+func TestDeadWorkerTakesNobodyWithItButItsOwnClients(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := Start(t, Setup{Servers: nodes(c), Keys: map[string]string{"max_connections": "2", "orphan_grace": "500ms"}})
+	victim := 0
+	var lost, kept *pgtest.Client
+	for pid, cl := range bothWorkers(t, p) {
+		if victim == 0 {
+			victim, lost = pid, cl
+		} else {
+			kept = cl
+		}
+	}
+	if err := lost.Send(t.Context(), &pgproto3.Query{String: "SELECT pg_sleep(600)"}); err != nil {
+		t.Fatal(err)
+	}
+	waitNode(t, c.Primary(), fmt.Sprintf("SELECT state FROM pg_stat_activity WHERE pid = %d", lost.PID), "active")
+	if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lost.ReadResult(t.Context()); err == nil {
+		t.Error("the client of the dead worker got an answer")
+	}
+	mustQuery(t, kept, "SELECT 1")
+	// The place of the lost one comes back, and its query is ended on the server.
+	mustQuery(t, p.Connect(), "SELECT 1")
+	waitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid() AND state = 'active'", "0")
+	pgtest.WaitUntil(t, generous, "a new worker", func() bool { return len(p.Workers()) == 2 }, p.Log)
+	mustQuery(t, kept, "SELECT 1")
+}
+
+func TestChildrenOfADeadSupervisorEndWithinTwoSeconds(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	p, _, _ := StartFailover(t, c, nil)
+	idle, busy := p.Connect(), p.Connect()
+	sleeping(t, c.Primary(), busy)
+	children := append(p.Workers(), p.Runner())
+	if len(children) != 3 || children[2] == 0 {
+		t.Fatalf("children %v", children)
+	}
+	p.Kill()
+	died := time.Now()
+	_, err := idle.ReadResult(t.Context())
+	if code := pgtest.Code(err); code != "57P01" && code != "" {
+		t.Errorf("the idle client gets %v", err)
+	}
+	if _, err := busy.ReadResult(t.Context()); err == nil || pgtest.Code(err) == "57014" {
+		t.Errorf("the busy client gets %v", err)
+	}
+	for _, pid := range children {
+		pgtest.WaitUntil(t, generous, fmt.Sprintf("the end of child %d", pid), func() bool { return gone(pid) })
+	}
+	if took := time.Since(died); took > 2*time.Second && !raceEnabled {
+		t.Errorf("the children lived for %v", took)
+	}
+}
+
+func TestSIGTERMAndSIGINTStopAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			c := pgtest.New(t, pgtest.Options{})
+			p := Start(t, Setup{Servers: nodes(c)})
+			idle, busy := p.Connect(), p.Connect()
+			sleeping(t, c.Primary(), busy)
+			workers := p.Workers()
+			if err := syscall.Kill(p.PID(), sig); err != nil {
+				t.Fatal(err)
+			}
+			_, err := idle.ReadResult(t.Context())
+			wantCode(t, err, "57P01", "terminating connection")
+			if _, err := busy.ReadResult(t.Context()); err == nil {
+				t.Error("the busy client got an answer")
+			}
+			if code := p.WaitEnd(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			for _, pid := range workers {
+				if !gone(pid) {
+					t.Errorf("worker %d outlives the supervisor", pid)
+				}
+			}
+			left, err := os.ReadDir(p.path("run"))
+			if err != nil || len(left) != 0 {
+				t.Errorf("left in the directory of the sockets: %v %v", left, err)
+			}
+			waitNode(t, c.Primary(), pooled, "0")
+		})
+	}
+}
+
+func TestSIGTRAPWaitsForTheClients(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := Start(t, Setup{Servers: nodes(c)})
+	cl := p.Connect()
+	if err := syscall.Kill(p.PID(), syscall.SIGTRAP); err != nil {
+		t.Fatal(err)
+	}
+	p.WaitLog("shutting down when the last client has left")
+	pgtest.WaitUntil(t, generous, "new clients to be refused", func() bool {
+		other, err := p.try(p.Config("postgres", "", "postgres"))
+		if err == nil {
+			other.Close()
+		}
+		return pgtest.Code(err) == "53300"
+	})
+	mustQuery(t, cl, "SELECT 1")
+	cl.Close()
+	left := time.Now()
+	if code := p.WaitEnd(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if took := time.Since(left); took > 1500*time.Millisecond && !raceEnabled {
+		t.Errorf("it ended %v after the last client: a worker had to be killed", took)
+	}
+	if strings.Contains(p.Log(), "killed") {
+		t.Errorf("a worker had to be killed:\n%s", p.Log())
+	}
+}
+
+func TestStalePIDFileIsNoObstacle(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := Prepare(t, Setup{Servers: nodes(c)})
+	writeFile(t, p.path(fmt.Sprintf("run/pgagroal.%d.pid", p.Port)), "1\n", 0o644)
+	p.Run()
+	mustQuery(t, p.Connect(), "SELECT 1")
+	p.Kill()
+	p.Restart()
+	mustQuery(t, p.Connect(), "SELECT 1")
+	p.WaitLog("stale pid file is replaced")
+}
+
+func TestSecondInstanceIsRefusedAndTheFirstServesOn(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := Start(t, Setup{Servers: nodes(c)})
+	out, err := p.Command("pgagroal", "-D", p.Dir).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "pgagroal") || !strings.Contains(string(out), "another") &&
+		!strings.Contains(string(out), "running") && !strings.Contains(string(out), "in use") {
+		t.Errorf("second instance: %v\n%s", err, out)
+	}
+	mustQuery(t, p.Connect(), "SELECT 1")
+	succeed(t, p.psql(t.Context(), "SELECT 1"))
+}
