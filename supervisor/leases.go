@@ -18,6 +18,8 @@ const (
 	// stateFull and messageFull are what pgagroal tells a client.
 	stateFull   = "53300"
 	messageFull = "connection pool is full"
+	// stateNoPrimary is for a client that must not wait while no primary is open.
+	stateNoPrimary = "57P03"
 	// holdersEvery bounds how often the holders of the pool are logged.
 	holdersEvery = time.Second
 	// cancelLimit bounds a CancelRequest to a server, the wait for its end included.
@@ -53,8 +55,19 @@ func (s *supervisor) onLeaseRequest(c *child, m *ipc.LeaseRequest) {
 	s.carryOut(effects)
 	if m.NoWait && !settled(effects, c.index, m.ID) {
 		s.carryOut(s.ledger.Abandon(c.index, m.ID))
-		s.refuse(c, m.ID, "all backends are in use")
+		s.refuseNow(c, m.ID)
 	}
+}
+
+// refuseNow says no to who must not wait, and why: only an open primary has a
+// pool that can be full.
+func (s *supervisor) refuseNow(c *child, id uint64) {
+	if s.servers.snapshot.Open {
+		s.refuse(c, id, "all backends are in use")
+		return
+	}
+	why := "the database is not available: " + s.servers.machine.Status().Reason
+	s.send(c, &ipc.LeaseRefuse{ID: id, Code: stateNoPrimary, Message: why})
 }
 
 // settled says that the request was granted or refused.

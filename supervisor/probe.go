@@ -106,10 +106,24 @@ func (s *supervisor) probeLogins(server int) []probeLogin {
 		}
 		list = append(list, probeLogin{u.Name, "postgres", u.Password})
 	}
-	if u := s.servers.noPass[server]; u != nil {
+	if u := s.servers.letIn(server); u != nil {
 		list = append(list, probeLogin{user: u.user, database: u.database})
 	}
 	return list
+}
+
+// letIn is the last client that the server let in without a password, or that
+// another server did: standbys, which no client visits, have the primary's users.
+func (sv *servers) letIn(server int) *probeUser {
+	if u := sv.noPass[server]; u != nil {
+		return u
+	}
+	for _, u := range sv.noPass {
+		if u != nil {
+			return u
+		}
+	}
+	return nil
 }
 
 func passwordOf(c *config.Config, name string) config.Secret {

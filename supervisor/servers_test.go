@@ -265,6 +265,22 @@ func TestProbeLogsInInTheDocumentedOrder(t *testing.T) {
 	}
 }
 
+func TestProbeOfAServerThatNoClientVisitedLogsInAsAClientOfAnother(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	if n := len(w.s.probeLogins(1)); n != 0 {
+		t.Fatalf("%d logins before any client", n)
+	}
+	w.say(w.children[0], &ipc.LoginSeen{Server: 0, User: "x", Database: "y", NoPassword: true})
+	if diff := cmp.Diff([]probeLogin{{user: "x", database: "y"}}, w.s.probeLogins(1), cmp.AllowUnexported(probeLogin{})); diff != "" {
+		t.Error(diff)
+	}
+	w.say(w.children[0], &ipc.LoginSeen{Server: 1, User: "own", Database: "y", NoPassword: true})
+	if diff := cmp.Diff([]probeLogin{{user: "own", database: "y"}}, w.s.probeLogins(1), cmp.AllowUnexported(probeLogin{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestSenderIsFoundByNameOrAddress(t *testing.T) {
 	w := newWorld(t, 0)
 	w.s.found(1, []string{"192.0.2.1"})

@@ -13,9 +13,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// gated is the body of a script that waits for a file before it goes on.
+// gated is the body of a script that waits for a file before it goes on; a test
+// that has failed never makes it, and the script must end all the same.
 func gated(file, body string) string {
-	return fmt.Sprintf("while [ ! -e %s ]; do sleep 0.05; done\n%s", file, body)
+	return fmt.Sprintf("for i in $(seq 500); do [ -e %[1]s ] && break; sleep 0.05; done\n[ -e %[1]s ] || exit 1\n%[2]s", file, body)
 }
 
 // gatedPlan returns a plan whose failover script waits until open is called.
