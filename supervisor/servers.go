@@ -49,8 +49,9 @@ func newServers(c *config.Config, m machine) servers {
 func machineConfig(c *config.Config) failover.Config {
 	f := failover.Config{
 		Enabled:          runsScripts(c),
-		NotifyConfigured: c.FailoverNotifyScript != "", FenceScript: c.FailoverFenceScript != "",
-		HealthCheck: c.HealthCheck, HealthCheckPeriod: c.HealthCheckPeriod,
+		NotifyConfigured: c.FailoverNotifyScript != "",
+		FenceScript:      false, // it isn't run yet, so the warning that two servers need one stays
+		HealthCheck:      c.HealthCheck, HealthCheckPeriod: c.HealthCheckPeriod,
 		StartTimeout: orNone(c.FailoverStartTimeout), ProbeCount: c.FailoverProbeCount,
 		ProbeInterval: orNone(c.FailoverProbeInterval), ProbeTimeout: c.FailoverProbeTimeout,
 		RestartGrace: orNone(c.FailoverRestartGrace), StartupGrace: orNone(c.FailoverStartupGrace),

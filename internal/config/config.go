@@ -95,7 +95,7 @@ type Config struct {
 	EvBackend          string
 	KeepAlive          bool
 	NoDelay            bool
-	Backlog            int // as written; see EffectiveBacklog
+	Backlog            int // 0 or less is that of the system
 	Hugepage           string
 	Tracker            bool
 	UpdateProcessTitle string

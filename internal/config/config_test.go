@@ -286,12 +286,12 @@ func TestSecretShowsItselfToNobody(t *testing.T) {
 func TestEffectiveValues(t *testing.T) {
 	c := New()
 	c.Port, c.UnixSocketDir = 2345, "/run/x"
-	if c.ResolvedPipeline() != PipelinePerformance || c.EffectiveBacklog() != 25 || c.EffectivePIDFile() != "/run/x/pgagroal.2345.pid" {
-		t.Errorf("%s %d %s", c.ResolvedPipeline(), c.EffectiveBacklog(), c.EffectivePIDFile())
+	if c.ResolvedPipeline() != PipelinePerformance || c.EffectivePIDFile() != "/run/x/pgagroal.2345.pid" {
+		t.Errorf("%s %s", c.ResolvedPipeline(), c.EffectivePIDFile())
 	}
 	c.Failover, c.MaxConnections, c.PIDFile, c.Workers = true, 8, "/p", 5
-	if c.ResolvedPipeline() != PipelineSession || c.EffectiveBacklog() != 16 || c.EffectivePIDFile() != "/p" || c.EffectiveWorkers() != 5 {
-		t.Errorf("%s %d %s %d", c.ResolvedPipeline(), c.EffectiveBacklog(), c.EffectivePIDFile(), c.EffectiveWorkers())
+	if c.ResolvedPipeline() != PipelineSession || c.EffectivePIDFile() != "/p" || c.EffectiveWorkers() != 5 {
+		t.Errorf("%s %s %d", c.ResolvedPipeline(), c.EffectivePIDFile(), c.EffectiveWorkers())
 	}
 	c.Workers = 0
 	if n := c.EffectiveWorkers(); n < 1 || n > 64 {

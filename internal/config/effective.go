@@ -26,14 +26,6 @@ func (c *Config) EffectiveWorkers() int {
 	return min(max(runtime.NumCPU(), 1), 64)
 }
 
-// EffectiveBacklog returns the length of the listen queue in clients.
-func (c *Config) EffectiveBacklog() int {
-	if c.Backlog > 0 {
-		return c.Backlog
-	}
-	return max(c.MaxConnections/4, 16)
-}
-
 // EffectivePIDFile returns the path of the pid file.
 func (c *Config) EffectivePIDFile() string {
 	if c.PIDFile != "" {

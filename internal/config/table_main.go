@@ -81,7 +81,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.Console },
 		},
 		{
-			Name: "log_type", Kind: Enum, Default: "console", Values: []string{"console", "file", "syslog"}, Reload: Restart, Later: true,
+			Name: "log_type", Kind: Enum, Default: "console", Values: []string{"console", "file", "syslog"}, Reload: Restart, LaterIf: []string{"syslog"},
 			Help: "Where the log goes",
 			main: func(c *Config) any { return &c.LogType },
 		},
@@ -91,7 +91,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.LogLevel },
 		},
 		{
-			Name: "log_path", Kind: Path, Default: "pgagroal.log", Later: true,
+			Name: "log_path", Kind: Path, Default: "pgagroal.log",
 			Help: "File of the log, with strftime conversions",
 			main: func(c *Config) any { return &c.LogPath },
 		},
@@ -111,7 +111,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.LogLinePrefix },
 		},
 		{
-			Name: "log_mode", Kind: Enum, Default: "append", Values: []string{"append", "create"}, Aliases: map[string]string{"a": "append", "c": "create"}, Later: true,
+			Name: "log_mode", Kind: Enum, Default: "append", Values: []string{"append", "create"}, Aliases: map[string]string{"a": "append", "c": "create"},
 			Help: "Append to the log file or create it anew",
 			main: func(c *Config) any { return &c.LogMode },
 		},
@@ -246,17 +246,17 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.TLS },
 		},
 		{
-			Name: "tls_cert_file", Kind: Path,
+			Name: "tls_cert_file", Kind: Path, Later: true,
 			Help: "Certificate presented to clients",
 			main: func(c *Config) any { return &c.TLSCertFile },
 		},
 		{
-			Name: "tls_key_file", Kind: Path,
+			Name: "tls_key_file", Kind: Path, Later: true,
 			Help: "Private key of tls_cert_file",
 			main: func(c *Config) any { return &c.TLSKeyFile },
 		},
 		{
-			Name: "tls_ca_file", Kind: Path,
+			Name: "tls_ca_file", Kind: Path, Later: true,
 			Help: "Certificate authorities that clients' certificates are checked against",
 			main: func(c *Config) any { return &c.TLSCAFile },
 		},
@@ -277,7 +277,7 @@ func mainRows() []Row {
 		},
 		{
 			Name: "backlog", Kind: Int, Default: "0", Min: math.MinInt32,
-			Help: "Length of the queue of new clients; 0 means a quarter of max_connections, at least 16",
+			Help: "Length of the queue of new clients; 0 or less means that of the system",
 			main: func(c *Config) any { return &c.Backlog },
 		},
 		{

@@ -24,22 +24,22 @@ func serverRows() []Row {
 			server: func(s *Server) any { return &s.TLS },
 		},
 		{
-			Name: "tls_cert_file", Section: ServerSection, Kind: Path, Reload: Restart,
+			Name: "tls_cert_file", Section: ServerSection, Kind: Path, Reload: Restart, Later: true,
 			Help:   "Certificate presented to this server",
 			server: func(s *Server) any { return &s.TLSCertFile },
 		},
 		{
-			Name: "tls_key_file", Section: ServerSection, Kind: Path, Reload: Restart,
+			Name: "tls_key_file", Section: ServerSection, Kind: Path, Reload: Restart, Later: true,
 			Help:   "Private key of tls_cert_file",
 			server: func(s *Server) any { return &s.TLSKeyFile },
 		},
 		{
-			Name: "tls_ca_file", Section: ServerSection, Kind: Path, Reload: Restart,
+			Name: "tls_ca_file", Section: ServerSection, Kind: Path, Reload: Restart, Later: true,
 			Help:   "Certificate authorities that this server's certificate is checked against",
 			server: func(s *Server) any { return &s.TLSCAFile },
 		},
 		{
-			Name: "channel_binding", Section: ServerSection, Kind: Enum, Default: "prefer", Reload: Restart,
+			Name: "channel_binding", Section: ServerSection, Kind: Enum, Default: "prefer", Reload: Restart, Later: true,
 			Values: []string{"disabled", "prefer", "require"},
 			Help:   "Channel binding of SCRAM over TLS to this server",
 			server: func(s *Server) any { return &s.ChannelBinding },
@@ -50,7 +50,7 @@ func serverRows() []Row {
 			server: func(s *Server) any { return &s.FailoverCandidate },
 		},
 		{
-			Name: "failover_priority", Section: ServerSection, Kind: Int, Default: "0", Min: -1000000, Max: 1000000, Later: true,
+			Name: "failover_priority", Section: ServerSection, Kind: Int, Default: "0", Min: -1000000, Max: 1000000,
 			Help:   "Preference among equally advanced candidates, higher first",
 			server: func(s *Server) any { return &s.FailoverPriority },
 		},
