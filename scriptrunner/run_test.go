@@ -458,9 +458,11 @@ func TestSupervisorGoneLetsTheScriptFinish(t *testing.T) {
 	r.line()
 	r.conn.Close()
 	// Until the runner is gone the lock of state_dir is held.
-	if _, held, _, err := proc.Lock(r.dir); !held || err != nil {
-		t.Errorf("lock held %v, %v", held, err)
+	waiting, held, _, err := proc.Lock(r.dir)
+	if !held || err != nil {
+		t.Fatalf("lock held %v, %v", held, err)
 	}
+	waiting.Close()
 	open()
 	r.wait()
 	if b, err := os.ReadFile(r.path("proof")); err != nil || string(b) != "done\n" {

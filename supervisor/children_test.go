@@ -2,14 +2,38 @@ package supervisor
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
+
+func TestChildrenGetTheLockAlsoWhenItIsTakenLater(t *testing.T) {
+	w := newWorld(t, 1, withFailover)
+	file, err := os.Create(filepath.Join(t.TempDir(), proc.LockName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	w.s.lock = lockState{file: file, usable: true}
+	w.s.startWorkers()
+	w.s.startRunner()
+	w.settle()
+	if len(w.children) != 2 {
+		t.Fatalf("%d children", len(w.children))
+	}
+	for _, c := range w.children {
+		if c.spec.lock != file {
+			t.Errorf("%s has no part in the lock", c.spec.role)
+		}
+	}
+}
 
 func TestSetupGivesAWorkerEverythingInOrder(t *testing.T) {
 	w := newWorld(t, 1, func(c *config.Config) {

@@ -24,7 +24,7 @@ type env struct {
 	lookup func(ctx context.Context, host string) ([]string, error)
 	probe  func(ctx context.Context, t probeTarget) failover.ProbeDone
 	cancel func(ctx context.Context, network, address string, pid uint32, key string) error
-	lock   func(dir string) (file *os.File, held bool, holder int, err error)
+	relock func(*os.File) (held bool, err error)
 	// files of state_dir
 	writeRecord func(path string, data []byte) error
 	appendLine  func(path string, line []byte) error

@@ -226,8 +226,16 @@ func TestStateDirOfOrphansIsWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	l, err := takeLock(lockConfig(dir, true), quiet)
-	if err != nil || l.file != nil || !l.usable {
-		t.Errorf("%+v, %v", l, err)
+	if err != nil || l.ours || l.file == nil || !l.usable {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	defer l.file.Close()
+	if held, err := proc.Relock(l.file); !held || err != nil {
+		t.Fatalf("held %v, %v", held, err)
+	}
+	file.Close()
+	if held, err := proc.Relock(l.file); held || err != nil {
+		t.Errorf("held %v, %v", held, err)
 	}
 }
 

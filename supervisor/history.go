@@ -55,7 +55,7 @@ func (s *supervisor) record(e failover.HistoryEntry) {
 	}
 	h := &s.history
 	h.keep(line)
-	if s.lock.file == nil && !s.lock.usable {
+	if !s.lock.usable {
 		return
 	}
 	h.unsaved = append(h.unsaved, append(line, '\n'))

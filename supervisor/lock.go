@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,9 +15,11 @@ import (
 // supervisor still hold.
 const lockRetry = 200 * time.Millisecond
 
-// lockState is our hold on state_dir.
+// lockState is our hold on state_dir. Every child gets the open file, whether
+// it is locked already or not: the lock, once it is taken, is theirs as well.
 type lockState struct {
-	file   *os.File // nil until the lock is ours
+	file   *os.File // nil when there is no usable state_dir
+	ours   bool     // it is locked by us
 	usable bool     // state_dir can be written
 }
 
@@ -36,39 +37,39 @@ func takeLock(c *config.Config, log *slog.Logger) (lockState, error) {
 		log.Info("state_dir can't be used; going on without, since failover is off", "error", err)
 		return lockState{}, nil
 	case !held:
-		return lockState{file: file, usable: true}, nil
+		return lockState{file: file, ours: true, usable: true}, nil
 	case holder > 0 && holder != os.Getpid() && isPgagroal(holder):
+		file.Close()
 		return lockState{}, fmt.Errorf("state_dir %s belongs to another running pgagroal, process %d; give each its own", c.StateDir, holder)
 	}
 	log.Warn("children of a pgagroal that is gone still hold state_dir; no script runs until they have ended", "state_dir", c.StateDir)
-	return lockState{usable: true}, nil
+	return lockState{file: file, usable: true}, nil
 }
 
 // startLock goes on asking for a lock that wasn't free.
 func (s *supervisor) startLock() {
-	if s.lock.file == nil && s.lock.usable {
+	if !s.lock.ours && s.lock.usable {
 		s.after(lockRetry, s.askLock)
 	}
 }
 
 func (s *supervisor) askLock() {
-	dir := s.cfg.StateDir
+	file := s.lock.file
 	s.env.background(func() func() {
-		file, held, _, err := s.env.lock(dir)
-		return func() { s.onLock(file, held, err) }
+		held, err := s.env.relock(file)
+		return func() { s.onLock(held, err) }
 	})
 }
 
-func (s *supervisor) onLock(file *os.File, held bool, err error) {
-	switch {
-	case err != nil && !errors.Is(err, os.ErrNotExist):
+func (s *supervisor) onLock(held bool, err error) {
+	if err != nil {
 		s.log.Debug("state_dir can't be locked", "error", err)
-		fallthrough
-	case held, err != nil:
+	}
+	if held || err != nil {
 		s.after(lockRetry, s.askLock)
 		return
 	}
-	s.lock.file = file
+	s.lock.ours = true
 	s.log.Info("state_dir is ours now; scripts may run")
 	s.feed(failover.RunsAllowed{Allowed: true})
 	s.lockIsOurs()

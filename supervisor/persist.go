@@ -38,7 +38,7 @@ type saver struct {
 func (s *supervisor) save(a failover.Save) {
 	v := &s.saver
 	v.barrier, v.current = true, a
-	if s.lock.file == nil && !s.lock.usable {
+	if !s.lock.usable {
 		s.saved(a.Seq, errNoStateDir)
 		return
 	}

@@ -101,10 +101,10 @@ func runsScripts(c *config.Config) bool { return c.Failover && c.FailoverMode ==
 func (s *supervisor) startServers() {
 	s.startResolving()
 	s.feed(failover.Started{Wall: s.env.wall()})
-	if s.lock.file != nil || !s.lock.usable {
-		s.feed(failover.RunsAllowed{Allowed: s.lock.file != nil})
+	if s.lock.ours || !s.lock.usable {
+		s.feed(failover.RunsAllowed{Allowed: s.lock.ours})
 	}
-	if s.lock.file != nil {
+	if s.lock.ours {
 		s.lockIsOurs()
 	}
 }

@@ -137,7 +137,7 @@ func (s *supervisor) realEnv(base time.Time) env {
 		lookup:      net.DefaultResolver.LookupHost,
 		probe:       func(ctx context.Context, t probeTarget) failover.ProbeDone { return probeServer(ctx, t, now) },
 		cancel:      sendCancel,
-		lock:        proc.Lock,
+		relock:      proc.Relock,
 		writeRecord: writeRecord, appendLine: appendLine,
 		groupEmpty: proc.GroupEmpty, strangers: noStrangers,
 		signalGroup: signalGroup,

@@ -15,33 +15,46 @@ import (
 // LockName is the name of the lock file in state_dir.
 const LockName = "pgagroal.lock"
 
-// Lock takes the lock of dir. held says that others have it: file is nil then,
-// and holder is the process id in the file, 0 when it can't be told. That
-// process may be gone while a child of it lives on.
+// Lock opens the lock of dir and takes it. held says that others have it:
+// holder is the process id in the file then, 0 when it can't be told. That
+// process may be gone while a child of it lives on. The file is open all the
+// same, for Relock and for children.
 //
 // The lock belongs to the open file, not to a process: passed to children it
-// lives until the last of them is gone. It is given up by closing, never by
-// unlocking, which would take it away from all. The file is close-on-exec.
+// lives until the last of them is gone, also when it is taken only after they
+// were started. It is given up by closing, never by unlocking, which would take
+// it away from all. The file is close-on-exec.
 func Lock(dir string) (file *os.File, held bool, holder int, err error) {
 	path := filepath.Join(dir, LockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, false, 0, fmt.Errorf("open lock: %w", err)
 	}
+	held, err = Relock(f)
+	switch {
+	case err != nil:
+		f.Close()
+		return nil, false, 0, err
+	case held:
+		return f, true, readPID(f), nil
+	}
+	return f, false, 0, nil
+}
+
+// Relock tries again to take a lock that others held, and writes our process id
+// into it. held says that they still do.
+func Relock(f *os.File) (held bool, err error) {
 	err = flock(f)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		holder = readPID(f)
-		f.Close()
-		return nil, true, holder, nil
+		return true, nil
 	}
 	if err == nil {
 		err = writePID(f)
 	}
 	if err != nil {
-		f.Close()
-		return nil, false, 0, fmt.Errorf("lock %s: %w", path, err)
+		return false, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
-	return f, false, 0, nil
+	return false, nil
 }
 
 func flock(f *os.File) error {

@@ -324,10 +324,11 @@ func TestLockLivesUntilTheLastChildIsGone(t *testing.T) {
 	}
 	theirs.Close()
 	lock.Close()
-	_, held, holder, err := Lock(dir)
+	waiting, held, holder, err := Lock(dir)
 	if err != nil || !held || holder != os.Getpid() {
 		t.Errorf("held %v by %d, %v", held, holder, err)
 	}
+	waiting.Close()
 	ours.Close()
 	if _, err := p.Wait(); err != nil {
 		t.Fatal(err)
@@ -337,6 +338,57 @@ func TestLockLivesUntilTheLastChildIsGone(t *testing.T) {
 		t.Fatalf("held %v after the end of the child, %v", held, err)
 	}
 	again.Close()
+}
+
+// The children of a supervisor that has to wait for the lock hold it too, once
+// it is taken, and when that supervisor is gone.
+func TestLockTakenLaterIsThatOfChildrenStartedBefore(t *testing.T) {
+	dir := t.TempDir()
+	hold := func(lock *os.File) (end func()) {
+		ours, theirs := linkPair(t)
+		p, err := Spawn(Spec{
+			Role: RoleWorker, Argv0: "w", Files: []*os.File{theirs, lock},
+			Env: []string{"PROC_TEST=hold", quickExit},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs.Close()
+		return func() {
+			ours.Close()
+			if _, err := p.Wait(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	first, _, _, err := Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	endOrphan := hold(first)
+	first.Close()
+	second, held, _, err := Lock(dir)
+	if err != nil || !held {
+		t.Fatal(held, err)
+	}
+	endChild := hold(second)
+	if held, err := Relock(second); !held || err != nil {
+		t.Errorf("taken from an orphan that lives: %v, %v", held, err)
+	}
+	endOrphan()
+	if held, err := Relock(second); held || err != nil {
+		t.Fatalf("held %v after the end of the orphan, %v", held, err)
+	}
+	second.Close()
+	third, held, _, err := Lock(dir)
+	if err != nil || !held {
+		t.Errorf("held %v although the child lives, %v", held, err)
+	}
+	endChild()
+	if held, err := Relock(third); held || err != nil {
+		t.Errorf("held %v after the end of the child, %v", held, err)
+	}
+	third.Close()
 }
 
 func TestLockIsNeverASymlink(t *testing.T) {
