@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -117,6 +118,10 @@ type Pool struct {
 	log  *logBuffer
 	done chan struct{}
 	keys map[string]string
+	// asRoot starts it with the privileges of the test, which user gives up.
+	asRoot bool
+	// wrap is a command that executes pgagroal in its own place.
+	wrap []string
 	// logged are the copiers of the log.
 	logged sync.WaitGroup
 }
@@ -246,6 +251,13 @@ func Start(t testing.TB, s Setup) *Pool {
 // Run starts the daemon of a prepared pool, and at the end of the test stops it.
 func (p *Pool) Run(env ...string) {
 	p.t.Helper()
+	p.begin(env...)
+	p.WaitReady()
+}
+
+// begin is Run without waiting for anything.
+func (p *Pool) begin(env ...string) {
+	p.t.Helper()
 	p.launch(env...)
 	p.t.Cleanup(func() {
 		p.Kill()
@@ -257,13 +269,18 @@ func (p *Pool) Run(env ...string) {
 			p.t.Errorf("data race:\n%s", p.log)
 		}
 	})
-	p.WaitReady()
 }
 
 func (p *Pool) launch(env ...string) {
 	p.t.Helper()
 	p.cmd = p.Command("pgagroal", "-D", p.Dir)
+	if len(p.wrap) > 0 {
+		p.cmd.Path, p.cmd.Args = p.wrap[0], slices.Concat(p.wrap, p.cmd.Args)
+	}
 	p.cmd.Env = append(p.cmd.Env, env...)
+	if p.asRoot {
+		p.cmd.SysProcAttr = nil
+	}
 	// A pipe of ours: a script may hold it open for longer than pgagroal lives.
 	r, w, err := os.Pipe()
 	if err != nil {
