@@ -33,7 +33,7 @@ MANIFEST = \
 GOFLAGS_BUILD = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := build
-.PHONY: build demo demo-up demo-down test test-race fuzz lint install clean help
+.PHONY: build demo demo-up demo-down test test-race fuzz bench lint install clean help
 
 build: ## build the programs into ./bin
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
@@ -63,6 +63,14 @@ test-race: ## run all tests twice under the race detector, in random order
 
 fuzz: ## run each fuzz target for FUZZTIME (20s)
 	.ci/fuzz $(FUZZTIME)
+
+# The tables of doc/PERFORMANCE.md: make bench BENCH='-write doc/PERFORMANCE.md'
+bin/pgagroal-bench: build
+	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $@ ./test/bench
+
+bench: bin/pgagroal-bench ## measure beside PgBouncer; BENCH='-cases PATTERNS -rounds N ...'
+	.ci/setup bench
+	bin/pgagroal-bench $(BENCH)
 
 lint: ## install and run the linters
 	.ci/setup lint

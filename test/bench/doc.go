@@ -1,0 +1,29 @@
+// Command bench measures pgagroal beside its peers: pgbench against PostgreSQL
+// itself, against pgagroal in each pipeline and with each kind of event loop, and
+// against the distribution's PgBouncer, on one machine and in one run.
+//
+// Each case is measured in rounds, and in each round every target has its turn,
+// in another order each time, so that what disturbs the machine disturbs all of
+// them. A turn is a fresh pooler, a warm-up that isn't counted, the measurement
+// and the pooler's end. What is reported is the median of the rounds, with the
+// smallest and the greatest value.
+//
+// doc/PERFORMANCE.md says what is measured and how to repeat it; -write puts the
+// tables there.
+//
+//	cases.go      what is measured: the table of cases and their targets
+//	goals.go      what the figures are held against
+//	rig.go        the PostgreSQL cluster, directories, the machine's description
+//	pooler.go     a pooler's process; pgagroal.go and pgbouncer.go configure it
+//	pgbench.go    one run of pgbench, and what it says
+//	idle.go       clients that connect and then do nothing
+//	proc.go       processor time and memory of a tree of processes
+//	run.go        rounds and turns
+//	result.go     what was measured, medians, files of results
+//	report.go     tables
+//
+// Everything works in the cluster's private directory and on ports of the loopback
+// address. As root the servers and the poolers run as user postgres. Each pooler's
+// working directory lies in the cluster's, so the cluster's guard ends it even
+// when this program is killed.
+package main

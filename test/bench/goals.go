@@ -1,0 +1,101 @@
+package main
+
+import "fmt"
+
+// goal is what the median of a metric of pgagroal's is held against. It is a
+// ratio to the peer's median in the same run unless it is absolute.
+type goal struct {
+	metric      string
+	loop        string  // event loop that it is for; empty for each
+	most, least float64 // the bound that isn't 0 holds
+	absolute    bool
+	workers     int // it is for that many workers, and the peer is one worker
+}
+
+// goalsAt returns the goals of cases that load a pooler with that many clients.
+func goalsAt(clients int) []goal {
+	switch clients {
+	case 1:
+		return []goal{{metric: p50, most: 1.05}}
+	case 16:
+		return []goal{{metric: cpu, loop: ioUring, most: 0.75}, {metric: cpu, loop: epoll, most: 0.95}, {metric: tps, least: 1}}
+	case 64:
+		return []goal{{metric: cpu, loop: ioUring, most: 0.85}, {metric: cpu, loop: epoll, most: 1.15}, {metric: tps, least: 1}}
+	}
+	return nil
+}
+
+// isFor says whether a goal is for a target.
+func (g goal) isFor(t target) bool {
+	return t.kind == pgagroal && (g.loop == "" || g.loop == t.loop) && (g.workers == 0 || g.workers == t.workers)
+}
+
+// peers returns whom a target is compared with, the best choice first: PgBouncer
+// in the same mode, else in session mode, which performance has no match of and
+// prepared statements leave as the only one before 1.21.
+func (g goal) peers(t target) []target {
+	if g.workers > 0 {
+		t.workers = 0
+		return []target{t}
+	}
+	return peersOf(t)
+}
+
+func peersOf(t target) []target {
+	return []target{{kind: pgbouncer, mode: t.mode}, {kind: pgbouncer, mode: "session"}}
+}
+
+func (g goal) bound() string {
+	if g.least != 0 {
+		return fmt.Sprintf("≥ %.2f", g.least)
+	}
+	return fmt.Sprintf("≤ %.2f", g.most)
+}
+
+func (g goal) met(v float64) bool {
+	if g.least != 0 {
+		return v >= g.least
+	}
+	return v <= g.most
+}
+
+// verdict is one line of the table of goals.
+type verdict struct {
+	title, target, metric, against, bound string
+	value                                 float64
+	met                                   bool
+}
+
+// verdicts holds what was measured against a case's goals; what wasn't measured
+// has no verdict.
+func verdicts(w workload, r *results) []verdict {
+	var all []verdict
+	for _, g := range w.goals {
+		for _, t := range w.targets {
+			if !g.isFor(t) {
+				continue
+			}
+			if v, ok := g.judge(w, t, r); ok {
+				all = append(all, v)
+			}
+		}
+	}
+	return all
+}
+
+func (g goal) judge(w workload, t target, r *results) (verdict, bool) {
+	value, ok := r.median(w.name, t.name(), g.metric)
+	if !ok {
+		return verdict{}, false
+	}
+	v := verdict{title: w.name, target: t.name(), metric: g.metric, bound: g.bound(), value: value, against: "-"}
+	if !g.absolute {
+		peer, base, ok := r.peer(w.name, g.metric, g.peers(t))
+		if !ok {
+			return verdict{}, false
+		}
+		v.value, v.against = value/base, peer
+	}
+	v.met = g.met(v.value)
+	return v, true
+}

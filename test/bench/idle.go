@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// settleCPU is the pause between the last query of idle clients and the look at
+// processor time, in which the pooler may tidy up.
+const settleCPU = 2 * time.Second
+
+// clientLimit bounds a login or a query of one client.
+const clientLimit = 30 * time.Second
+
+// errAsked means that a login got as far as the request for a password.
+var errAsked = errors.New("a password is asked for")
+
+// idler is a client that costs this process next to nothing, so that ten thousand
+// of them fit beside what is measured.
+type idler struct{ conn net.Conn }
+
+// login connects without a password.
+func login(ctx context.Context, addr, user string) (*idler, error) {
+	d := net.Dialer{Timeout: clientLimit}
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &idler{conn: conn}
+	body := binary.BigEndian.AppendUint32(nil, 3<<16)
+	body = append(body, "user\x00"+user+"\x00database\x00"+database+"\x00\x00"...)
+	if err := c.ask(ctx, append(binary.BigEndian.AppendUint32(nil, uint32(len(body)+4)), body...)); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return c, nil
+}
+
+// query runs a query and throws its result away.
+func (c *idler) query(ctx context.Context, sql string) error {
+	message := binary.BigEndian.AppendUint32([]byte{'Q'}, uint32(len(sql)+5))
+	return c.ask(ctx, append(append(message, sql...), 0))
+}
+
+// ask sends a request and reads up to ReadyForQuery.
+func (c *idler) ask(ctx context.Context, request []byte) error {
+	deadline := time.Now().Add(clientLimit)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	if err := c.conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := c.conn.Write(request); err != nil {
+		return err
+	}
+	for {
+		var head [5]byte
+		if _, err := io.ReadFull(c.conn, head[:]); err != nil {
+			return err
+		}
+		body := make([]byte, max(4, binary.BigEndian.Uint32(head[1:]))-4)
+		if _, err := io.ReadFull(c.conn, body); err != nil {
+			return err
+		}
+		switch {
+		case head[0] == 'Z':
+			return nil
+		case head[0] == 'E':
+			return fmt.Errorf("the answer is an error: %q", body)
+		case head[0] == 'R' && len(body) >= 4 && binary.BigEndian.Uint32(body) != 0:
+			return errAsked
+		}
+	}
+}
+
+func (c *idler) close() error { return c.conn.Close() }
+
+// crowd is many idle clients.
+type crowd []*idler
+
+// gather connects n clients, each of which runs one query.
+func gather(ctx context.Context, addr string, n int) (crowd, error) {
+	const hands = 32 // that many log in at once
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	all := make(crowd, n)
+	var wg sync.WaitGroup
+	for hand := range hands {
+		wg.Go(func() {
+			for i := hand; i < n && ctx.Err() == nil; i += hands {
+				var err error
+				if all[i], err = login(ctx, addr, account); err == nil {
+					err = all[i].query(ctx, "SELECT 1")
+				}
+				if err != nil {
+					cancel(fmt.Errorf("idle client %d: %w", i+1, err))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return nil, errors.Join(err, all.close())
+	}
+	return all, nil
+}
+
+func (all crowd) close() error {
+	var errs []error
+	for _, c := range all {
+		if c != nil {
+			errs = append(errs, c.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// pause waits, not for something to happen but because time is what is measured.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
+
+// measureIdleCPU returns the processor time that clients cost who do nothing.
+func measureIdleCPU(ctx context.Context, r *rig, w workload, p *pooler) (_ map[string]float64, err error) {
+	all, err := gather(ctx, p.addr(), w.clients)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, all.close()) }()
+	if err := pause(ctx, settleCPU); err != nil {
+		return nil, err
+	}
+	before, err := p.usage()
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	if err := pause(ctx, r.window); err != nil {
+		return nil, err
+	}
+	after, err := p.usage()
+	if err != nil {
+		return nil, err
+	}
+	spent, err := after.since(before)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]float64{idleCPU: spent.Seconds() * 1e3 / time.Since(start).Seconds()}, nil
+}
+
+// measureMemory returns what a pooler takes without clients, and what each of
+// very many idle ones adds.
+func measureMemory(ctx context.Context, r *rig, _ workload, p *pooler) (_ map[string]float64, err error) {
+	if err := pause(ctx, settleCPU); err != nil {
+		return nil, err
+	}
+	fixed, err := p.memory()
+	if err != nil {
+		return nil, err
+	}
+	n := r.idleClients()
+	all, err := gather(ctx, p.addr(), n)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, all.close()) }()
+	if err := pause(ctx, r.settle); err != nil {
+		return nil, err
+	}
+	full, err := p.memory()
+	if err != nil {
+		return nil, err
+	}
+	return map[string]float64{memoryFixed: fixed / (1 << 20), memoryEach: (full - fixed) / 1024 / float64(n)}, nil
+}
+
+// idleClients is how many fit under the limit of open files, in this process and
+// in a pooler that has connections to the server and files beside them.
+func (r *rig) idleClients() int { return max(1, min(r.clients, int(min(r.files, 1<<20))-1000)) }
+
+func (p *pooler) memory() (float64, error) {
+	u, err := p.usage()
+	if err != nil {
+		return 0, err
+	}
+	return pss(u.pids)
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options of the command line.
+type options struct {
+	cases    string
+	rounds   int
+	duration time.Duration // of one measurement with pgbench
+	warmup   time.Duration
+	scale    int // of pgbench's tables
+	jobs     int // threads of pgbench
+	pin      bool
+	clients  int           // that are idle in the memory case
+	settle   time.Duration // from the last query of idle clients to the look at memory
+	window   time.Duration // in which the processor time of idle clients is taken
+	write    string        // file whose tables are replaced
+	save     string        // file that gets the results
+	from     string        // files of results to show instead of measuring
+	list     bool
+}
+
+// leastRounds is how many rounds figures need before they are written down.
+const leastRounds = 5
+
+func main() {
+	o := options{}
+	flag.StringVar(&o.cases, "cases", "*", "`patterns` of the cases, with commas between them; -list shows all")
+	flag.IntVar(&o.rounds, "rounds", leastRounds, "`number` of rounds")
+	flag.DurationVar(&o.duration, "duration", 10*time.Second, "`time` of one measurement with pgbench, whole seconds")
+	flag.DurationVar(&o.warmup, "warmup", 2*time.Second, "`time` of load before it, whole seconds")
+	flag.IntVar(&o.scale, "scale", 10, "`scale` of pgbench's tables")
+	flag.IntVar(&o.jobs, "jobs", 2, "`threads` of pgbench")
+	flag.BoolVar(&o.pin, "pin", false, "give the pooler the last processor and everything else the others")
+	flag.IntVar(&o.clients, "idle", 10000, "`number` of idle clients whose memory is measured; the limit of open files may lower it")
+	flag.DurationVar(&o.settle, "settle", time.Minute, "`time` from the last query of idle clients to the look at memory")
+	flag.DurationVar(&o.window, "window", 10*time.Second, "`time` in which the processor time of idle clients is taken")
+	flag.StringVar(&o.write, "write", "", "put the tables between the markers in `file`, doc/PERFORMANCE.md")
+	flag.StringVar(&o.save, "save", "", "keep the results in `file`")
+	flag.StringVar(&o.from, "from", "", "show the results kept in `files`, with commas between them, and measure nothing")
+	flag.BoolVar(&o.list, "list", false, "list cases and targets")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func command(ctx context.Context, o options) error {
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+	chosen, err := choose(o.cases)
+	if err != nil {
+		return err
+	}
+	if o.list {
+		return list(chosen)
+	}
+	var res *results
+	if o.from != "" {
+		res, err = loadResults(strings.Split(o.from, ","))
+	} else {
+		res, err = measureAll(ctx, o, chosen)
+	}
+	if res == nil {
+		return err
+	}
+	fmt.Print(report(res))
+	if o.save != "" {
+		err = errors.Join(err, res.store(o.save))
+	}
+	if len(res.Failures) > 0 {
+		err = errors.Join(err, fmt.Errorf("%d measurements failed, see above", len(res.Failures)))
+	}
+	if err != nil || o.write == "" {
+		return err
+	}
+	return publish(o.write, res)
+}
+
+// publish writes the tables, if there is enough behind them.
+func publish(file string, res *results) error {
+	for _, m := range res.Runs {
+		if m.Rounds < leastRounds {
+			return fmt.Errorf("%d rounds are too few to be written down, at least %d are needed", m.Rounds, leastRounds)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read the page: %w", err)
+	}
+	changed, err := replaceMarked(string(text), report(res))
+	if err != nil {
+		return fmt.Errorf("change %s: %w", file, err)
+	}
+	if err := os.WriteFile(file, []byte(changed), 0o644); err != nil {
+		return fmt.Errorf("write the page: %w", err)
+	}
+	return nil
+}
+
+// choose returns the cases whose names match one of the patterns.
+func choose(patterns string) ([]workload, error) {
+	var chosen []workload
+	for _, w := range workloads() {
+		for p := range strings.SplitSeq(patterns, ",") {
+			ok, err := path.Match(strings.TrimSpace(p), w.name)
+			if err != nil {
+				return nil, fmt.Errorf("pattern %q: %w", p, err)
+			}
+			if ok {
+				chosen = append(chosen, w)
+				break
+			}
+		}
+	}
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("no case matches %q; -list shows all", patterns)
+	}
+	return chosen, nil
+}
+
+func list(chosen []workload) error {
+	for _, w := range chosen {
+		fmt.Printf("%-20s %s\n", w.name, w.title)
+		for _, t := range w.targets {
+			fmt.Printf("%-20s   %s\n", "", t.name())
+		}
+	}
+	return nil
+}

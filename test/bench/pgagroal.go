@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// configurePgagroal writes the files of pgagroal: what its defaults are, but for
+// the number of workers, since PgBouncer has one thread, and for the log.
+func (r *rig) configurePgagroal(ctx context.Context, p *pooler, w workload) ([]string, error) {
+	for _, d := range []string{"run", "state"} {
+		if err := r.makeDir(filepath.Join("pooler", d)); err != nil {
+			return nil, err
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "[pgagroal]\nhost = 127.0.0.1\nport = %d\nunix_socket_dir = %s\nstate_dir = %s\n",
+		p.port, filepath.Join(p.dir, "run"), filepath.Join(p.dir, "state"))
+	fmt.Fprintf(&b, "log_level = warn\nhealth_check_user = "+account+"\npipeline = %s\nev_backend = %s\nworkers = %d\nmax_connections = %d\nbacklog = %d\n",
+		p.target.mode, p.target.loop, max(1, p.target.workers), w.backends(), backlog)
+	fmt.Fprintf(&b, "\n[primary]\nhost = 127.0.0.1\nport = %d\nprimary = on\n", r.node().Port)
+	hba := "host all all all trust\n"
+	if w.scram {
+		hba = "host all all all scram-sha-256\n"
+	}
+	for name, text := range map[string]string{"pgagroal.conf": b.String(), "pgagroal_hba.conf": hba, "pgagroal_databases.conf": ""} {
+		if err := r.writeFile(filepath.Join(p.dir, name), text); err != nil {
+			return nil, err
+		}
+	}
+	if w.scram {
+		if err := r.writeUsers(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	return []string{filepath.Join(r.programs, "pgagroal"), "-D", p.dir}, nil
+}
+
+// writeUsers makes the users file as an operator does.
+func (r *rig) writeUsers(ctx context.Context, p *pooler) error {
+	file := filepath.Join(p.dir, "pgagroal_users.conf")
+	for _, args := range [][]string{
+		{"master-key", "-P", "a master key to measure with"},
+		{"-f", file, "-U", scramUser, "-P", password, "user", "add"},
+	} {
+		argv := append([]string{filepath.Join(r.programs, "pgagroal-admin")}, args...)
+		if out, err := r.command(ctx, argv).CombinedOutput(); err != nil {
+			return fmt.Errorf("pgagroal-admin: %w: %s", err, out)
+		}
+	}
+	return nil
+}

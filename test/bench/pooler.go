@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Bounds of waits that are short everywhere but on a machine that hangs.
+const (
+	startLimit = 20 * time.Second
+	stopLimit  = 10 * time.Second
+)
+
+// pooler is what clients connect to in one turn: a process, or nothing at all
+// when they connect to PostgreSQL itself.
+type pooler struct {
+	target target
+	port   int
+	cmd    *exec.Cmd // nil: direct
+	ended  chan struct{}
+	dir    string
+	log    string // path
+}
+
+// startPooler starts a target's process in an empty directory and returns when it
+// lets a client in. The caller stops it.
+func (r *rig) startPooler(ctx context.Context, t target, w workload) (*pooler, error) {
+	if t.kind == direct {
+		return &pooler{target: t, port: r.node().Port}, nil
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	p := &pooler{target: t, port: port, dir: r.path("pooler"), log: r.path("pooler", "log")}
+	argv, err := r.configure(ctx, p, w)
+	if err == nil {
+		err = r.launch(p, w, argv)
+	}
+	if err == nil {
+		err = p.awaitLogin(ctx, w)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w\n%s", t.name(), err, p.logTail()), p.stop())
+	}
+	return p, nil
+}
+
+// configure writes a pooler's files and returns its command line.
+func (r *rig) configure(ctx context.Context, p *pooler, w workload) ([]string, error) {
+	if err := os.RemoveAll(p.dir); err != nil {
+		return nil, fmt.Errorf("clean directory: %w", err)
+	}
+	if err := r.makeDir("pooler"); err != nil {
+		return nil, err
+	}
+	if p.target.kind == pgagroal {
+		return r.configurePgagroal(ctx, p, w)
+	}
+	return r.configurePgBouncer(p, w)
+}
+
+// backends is how many connections to the server a pooler may have.
+func (w workload) backends() int {
+	if w.limit > 0 {
+		return w.limit
+	}
+	return 100
+}
+
+// user is who clients log in as.
+func (w workload) user() string {
+	if w.scram {
+		return scramUser
+	}
+	return account
+}
+
+// command prepares a program that runs as the poolers' user in the pooler's
+// directory, in a session of its own: Ctrl-C at a terminal is for us, and we end
+// it in our order.
+func (r *rig) command(ctx context.Context, argv []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir = r.path("pooler")
+	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + cmd.Dir, "LANG=C.UTF-8"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: r.owner}
+	return cmd
+}
+
+func (r *rig) launch(p *pooler, w workload, argv []string) error {
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	defer log.Close()
+	one, _ := r.processors()
+	if slices.ContainsFunc(w.targets, func(t target) bool { return t.workers > 1 }) {
+		one = "" // two workers on one processor would tell nothing, and one elsewhere could not be compared
+	}
+	p.cmd = r.command(context.Background(), pinned(one, argv)) // stop ends it
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if err := p.cmd.Start(); err != nil {
+		p.cmd = nil
+		return err
+	}
+	p.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan struct{}) { // ends with the process, which stop sees to
+		defer close(ended)
+		_ = cmd.Wait()
+	}(p.cmd, p.ended)
+	return nil
+}
+
+// awaitLogin returns when a client gets in. In the case with passwords the
+// client's answer isn't worth writing a SCRAM client: being asked is enough.
+func (p *pooler) awaitLogin(ctx context.Context, w workload) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		c, err := login(ctx, p.addr(), w.user())
+		if err == nil {
+			return c.close()
+		}
+		if w.scram && errors.Is(err, errAsked) {
+			return nil
+		}
+		select {
+		case <-p.ended:
+			return errors.New("it has ended")
+		case <-ctx.Done():
+			return fmt.Errorf("wait for a login: %w: %w", context.Cause(ctx), err)
+		case <-tick.C:
+		}
+	}
+}
+
+func (p *pooler) addr() string { return fmt.Sprintf("127.0.0.1:%d", p.port) }
+
+// usage returns what the pooler's processes have used so far; nothing for direct.
+func (p *pooler) usage() (usage, error) {
+	if p.cmd == nil {
+		return usage{}, nil
+	}
+	return treeUsage(p.cmd.Process.Pid)
+}
+
+// stop ends the pooler and all its processes.
+func (p *pooler) stop() error {
+	if p.cmd == nil {
+		return nil
+	}
+	before, _ := treeUsage(p.cmd.Process.Pid) // an error means that it has ended
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // to PgBouncer it means: at once
+	select {
+	case <-p.ended:
+		return nil
+	case <-time.After(stopLimit):
+	}
+	for _, pid := range slices.Backward(before.pids) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	<-p.ended
+	return fmt.Errorf("%s did not end within %v of SIGTERM and was killed", p.target.name(), stopLimit)
+}
+
+// logTail is the end of what the pooler has logged.
+func (p *pooler) logTail() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return ""
+	}
+	lines := strings.SplitAfter(string(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-12):], "")
+}
+
+// freePort returns a port that nobody listens on just now.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("find a port: %w", err)
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}

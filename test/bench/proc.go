@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// tick is the unit of times in /proc/PID/stat: USER_HZ is 100 on every Linux.
+const tick = 10 * time.Millisecond
+
+// stat is what is needed of /proc/PID/stat.
+type stat struct {
+	state  byte
+	parent int
+	ticks  uint64 // user and system time, that of ended children included
+}
+
+// parseStat reads fields 3, 4 and 14 to 17 of proc(5).
+func parseStat(text []byte) (stat, error) {
+	// The name before, in parentheses, can hold anything.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 15 {
+		return stat{}, fmt.Errorf("only %d fields in a process's stat", len(fields))
+	}
+	parent, err := strconv.Atoi(fields[1])
+	if err != nil {
+		return stat{}, fmt.Errorf("parent in a process's stat: %w", err)
+	}
+	s := stat{state: fields[0][0], parent: parent}
+	for _, f := range fields[11:15] {
+		n, err := strconv.ParseUint(f, 10, 64)
+		if err != nil {
+			return stat{}, fmt.Errorf("times in a process's stat: %w", err)
+		}
+		s.ticks += n
+	}
+	return s, nil
+}
+
+// usage is a tree of processes at one moment.
+type usage struct {
+	pids []int // of those that live, sorted
+	cpu  time.Duration
+}
+
+// treeUsage looks at a process and all that descend from it.
+func treeUsage(root int) (usage, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return usage{}, fmt.Errorf("list processes: %w", err)
+	}
+	stats, children := map[int]stat{}, map[int][]int{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if err != nil {
+			continue // it has just ended
+		}
+		s, err := parseStat(text)
+		if err != nil {
+			return usage{}, err
+		}
+		stats[pid] = s
+		children[s.parent] = append(children[s.parent], pid)
+	}
+	if _, ok := stats[root]; !ok {
+		return usage{}, errors.New("the pooler has ended")
+	}
+	var u usage
+	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
+		s := stats[queue[0]]
+		u.cpu += time.Duration(s.ticks) * tick
+		if s.state != 'Z' {
+			u.pids = append(u.pids, queue[0])
+		}
+		queue = append(queue, children[queue[0]]...)
+	}
+	slices.Sort(u.pids)
+	return u, nil
+}
+
+// since returns the processor time from before to now. Processes that came or
+// went meanwhile mean that something broke.
+func (u usage) since(before usage) (time.Duration, error) {
+	if !slices.Equal(before.pids, u.pids) {
+		return 0, fmt.Errorf("the pooler's processes were %v and are %v", before.pids, u.pids)
+	}
+	return u.cpu - before.cpu, nil
+}
+
+// pss returns the memory of processes in bytes: what is private, and of what is
+// shared each one's part.
+func pss(pids []int) (float64, error) {
+	sum := 0.0
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			return 0, fmt.Errorf("read memory of a process: %w", err)
+		}
+		n, err := parsePSS(string(text))
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+func parsePSS(text string) (float64, error) {
+	for line := range strings.Lines(text) {
+		value, ok := strings.CutPrefix(line, "Pss:")
+		if !ok {
+			continue
+		}
+		kib, err := strconv.ParseUint(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("memory of a process: %w", err)
+		}
+		return float64(kib) * 1024, nil
+	}
+	return 0, errors.New("no Pss in smaps_rollup")
+}

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+)
+
+// Who connects, and where to. The password is no secret: it lives as long as the
+// cluster, which only the loopback address reaches.
+const (
+	database  = "bench"
+	account   = "bench"
+	scramUser = "scram"
+	password  = "measured-not-guarded"
+)
+
+// rig is everything but the poolers. One goroutine uses it.
+type rig struct {
+	options
+	cluster  *pgtest.Cluster
+	dir      string // in the cluster's, so that it goes with it
+	programs string // ours, where the user of the poolers can run them
+	owner    *syscall.Credential
+	secret   string // that the server keeps for scramUser
+	peer     string // path of PgBouncer's program
+	files    uint64 // most open files of a process
+}
+
+// newRig starts the cluster and fills it. The caller closes the rig.
+func newRig(ctx context.Context, o options) (*rig, error) {
+	r := &rig{options: o}
+	err := r.raiseLimit()
+	if err == nil {
+		err = r.findPeer()
+	}
+	if err == nil {
+		r.owner, err = servingUser()
+	}
+	if err == nil {
+		err = r.copyPrograms()
+	}
+	if err == nil {
+		err = r.startCluster(ctx)
+	}
+	if err == nil {
+		err = r.fill(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+func (r *rig) close() error {
+	var err error
+	if r.cluster != nil {
+		err = r.cluster.Close()
+	}
+	if r.programs != "" {
+		err = errors.Join(err, os.RemoveAll(r.programs))
+	}
+	return err
+}
+
+// raiseLimit sets the limit of open files to the greatest allowed, which children
+// inherit only when it was set here: what Go sets by itself it takes back in them.
+func (r *rig) raiseLimit() error {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return fmt.Errorf("read the limit of open files: %w", err)
+	}
+	l.Cur = l.Max
+	r.files = l.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return fmt.Errorf("set the limit of open files: %w", err)
+	}
+	return nil
+}
+
+// findPeer looks in sbin too, which is in nobody's PATH but root's.
+func (r *rig) findPeer() error {
+	for _, name := range []string{pgbouncerProgram, "/usr/sbin/" + pgbouncerProgram} {
+		if path, err := exec.LookPath(name); err == nil {
+			r.peer = path
+			return nil
+		}
+	}
+	return errors.New("no PgBouncer found: .ci/setup bench installs it")
+}
+
+// servingUser is postgres for root and nil, ourselves, for anybody else.
+func servingUser() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return nil, fmt.Errorf("as root servers and poolers run as user postgres: %w", err)
+	}
+	uid, uidErr := strconv.ParseUint(u.Uid, 10, 32)
+	gid, gidErr := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(uidErr, gidErr); err != nil {
+		return nil, fmt.Errorf("read ids of user postgres: %w", err)
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+// copyPrograms puts what stands beside this program where the other user can run
+// it: a checkout in somebody's home may be closed to him, and so may /dev/shm,
+// where the cluster is, to programs.
+func (r *rig) copyPrograms() error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the programs: %w", err)
+	}
+	if r.programs, err = os.MkdirTemp("", "pgagroal-bench"); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	if err := os.Chmod(r.programs, 0o755); err != nil {
+		return fmt.Errorf("open the directory of the programs: %w", err)
+	}
+	for _, name := range []string{"pgagroal", "pgagroal-admin"} {
+		if err := copyProgram(filepath.Join(filepath.Dir(self), name), filepath.Join(r.programs, name)); err != nil {
+			return fmt.Errorf("copy %s, which make build puts beside this program: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func copyProgram(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// startCluster starts PostgreSQL so that it does little else than answer: no
+// fsync, no full pages, no checkpoint in the middle of a measurement.
+func (r *rig) startCluster(ctx context.Context) (err error) {
+	r.cluster, err = pgtest.Start(ctx, pgtest.Options{
+		Extra: map[string]string{
+			"fsync": "off", "full_page_writes": "off", "shared_buffers": "256MB", "max_connections": "300",
+			"max_wal_size": "1GB", "checkpoint_timeout": "1h", "wal_level": "minimal", "max_wal_senders": "0",
+		},
+		HBA: []string{
+			"local all all trust", "host all " + scramUser + " 127.0.0.1/32 scram-sha-256", "host all all 127.0.0.1/32 trust",
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("start PostgreSQL: %w", err)
+	}
+	r.dir = r.cluster.Dir
+	for _, d := range []string{"pooler", "log"} {
+		if err := r.makeDir(d); err != nil {
+			return err
+		}
+	}
+	if r.pin {
+		return r.pinTree(ctx, r.node().PID())
+	}
+	return nil
+}
+
+func (r *rig) node() *pgtest.Node { return r.cluster.Primary() }
+
+// fill makes the database with pgbench's tables.
+func (r *rig) fill(ctx context.Context) error {
+	for _, sql := range []string{
+		"CREATE ROLE " + account + " LOGIN", "CREATE ROLE " + scramUser + " LOGIN PASSWORD '" + password + "' IN ROLE " + account,
+		"CREATE DATABASE " + database + " OWNER " + account,
+	} {
+		if _, err := r.node().Query(ctx, sql); err != nil {
+			return err
+		}
+	}
+	var err error
+	if r.secret, err = r.node().Query(ctx, "SELECT rolpassword FROM pg_authid WHERE rolname = '"+scramUser+"'"); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, pgtest.Binary("pgbench"), append(r.connection(r.node().Port, account), "-i", "-q", "-s", strconv.Itoa(r.scale), database)...)
+	cmd.Env = clientEnv()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("fill pgbench's tables: %w: %s", err, out)
+	}
+	return nil
+}
+
+// vacuum brings the tables to a state that doesn't depend on what was measured before.
+func (r *rig) vacuum(ctx context.Context) error {
+	c, err := pgtest.Connect(ctx, r.node().Config(account, "", database))
+	if err != nil {
+		return fmt.Errorf("clean the tables: %w", err)
+	}
+	for _, sql := range []string{
+		"TRUNCATE pgbench_history", "VACUUM pgbench_accounts", "VACUUM pgbench_branches", "VACUUM pgbench_tellers",
+	} {
+		if _, err = c.Query(ctx, sql); err != nil {
+			break
+		}
+	}
+	if err := errors.Join(err, c.Close()); err != nil {
+		return fmt.Errorf("clean the tables: %w", err)
+	}
+	_, err = r.node().Query(ctx, "CHECKPOINT")
+	return err
+}
+
+func (r *rig) path(name ...string) string {
+	return filepath.Join(append([]string{r.dir}, name...)...)
+}
+
+// makeDir makes a directory of the poolers' user.
+func (r *rig) makeDir(name string) error {
+	if err := os.Mkdir(r.path(name), 0o700); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	return r.give(r.path(name))
+}
+
+func (r *rig) writeFile(path, content string) error {
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		return fmt.Errorf("write file: %w", err)
+	}
+	return r.give(path)
+}
+
+func (r *rig) give(path string) error {
+	if r.owner == nil {
+		return nil
+	}
+	if err := os.Lchown(path, int(r.owner.Uid), int(r.owner.Gid)); err != nil {
+		return fmt.Errorf("give a file to the poolers' user: %w", err)
+	}
+	return nil
+}
+
+// processors returns the lists of processors for the pooler and for all others,
+// as taskset has them; empty without -pin.
+func (r *rig) processors() (pooler, others string) {
+	n := runtime.NumCPU()
+	if !r.pin || n < 2 {
+		return "", ""
+	}
+	return strconv.Itoa(n - 1), "0-" + strconv.Itoa(n-2)
+}
+
+// pinned puts taskset before a command if there are processors to pin it to.
+func pinned(processors string, argv []string) []string {
+	if processors == "" {
+		return argv
+	}
+	return append([]string{"taskset", "-c", processors}, argv...)
+}
+
+// pinTree pins the postmaster; its children inherit that.
+func (r *rig) pinTree(ctx context.Context, pid int) error {
+	_, others := r.processors()
+	if others == "" {
+		return errors.New("-pin needs two processors")
+	}
+	out, err := exec.CommandContext(ctx, "taskset", "-a", "-c", "-p", others, strconv.Itoa(pid)).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("pin PostgreSQL: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
