@@ -123,9 +123,10 @@ func TestAliasLeadsToTheRealDatabase(t *testing.T) {
 		} else {
 			pid = got
 		}
-		wantCode(t, p.wantRefused(p.Config("postgres", "", "other")), "53300", "connection pool is full")
 		cl.Close()
 	}
+	p.ConnectAs(p.Config("postgres", "", "nick"))
+	wantCode(t, p.wantRefused(p.Config("postgres", "", "other")), "53300", "connection pool is full")
 }
 
 func TestWaitersAreServedInTheOrderOfTheirArrival(t *testing.T) {
@@ -192,7 +193,13 @@ func TestBlockingTimeoutOfZeroRefusesAtOnce(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
 	p := onePlace(t, c, map[string]string{"blocking_timeout": "0"})
-	p.Connect()
+	var holder *pgtest.Client
+	pgtest.WaitUntil(t, generous, "the primary to be open", func() bool {
+		var err error
+		holder, err = p.try(p.Config("postgres", "", "postgres"))
+		return err == nil
+	}, p.Log)
+	defer holder.Close()
 	began := time.Now()
 	wantCode(t, p.wantRefused(p.Config("postgres", "", "postgres")), "53300", "connection pool is full")
 	if waited := time.Since(began); waited > generous/3 {
