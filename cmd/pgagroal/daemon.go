@@ -29,7 +29,9 @@ func daemonise(args []string) error {
 	cmd := exec.Command("/proc/self/exe", args[1:]...)
 	cmd.Args[0] = args[0]
 	cmd.Env = append(os.Environ(), readyVariable+"=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	// Nothing is printed from here on, and whoever reads our output must not wait
+	// for the end of the daemon. Problems of the start are errors.
+	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
