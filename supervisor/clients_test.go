@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"os"
 	"testing"
 	"time"
@@ -253,5 +254,66 @@ func TestOrphansOfAFencedEpochAreNotCancelled(t *testing.T) {
 	orphan(w)
 	if len(w.canceled) != 0 {
 		t.Error("a cancel reached the old primary")
+	}
+}
+
+func withProbeUser(c *config.Config) { c.HealthCheckUser = "monitor" }
+
+func TestOrphanIsReturnedOnceItsServerDoesNotShowIt(t *testing.T) {
+	w := newWorld(t, 2, withProbeUser)
+	w.up()
+	left := []uint32{42}
+	w.shown = func() ([]uint32, error) { return left, nil }
+	orphan(w)
+	w.advance(orphanFirst - time.Millisecond)
+	if len(w.asked) != 0 {
+		t.Error("the server is asked before the backend had time to end")
+	}
+	w.advance(orphanEvery)
+	if diff := cmp.Diff([][]uint32{{42}}, w.asked); diff != "" {
+		t.Fatal(diff)
+	}
+	if n := w.s.ledger.Counts().Orphans; n != 1 {
+		t.Errorf("%d orphans although the server shows one", n)
+	}
+	left = nil
+	w.advance(2 * time.Millisecond)
+	if n := w.s.ledger.Counts().Total; n != 0 || len(w.asked) != 2 {
+		t.Errorf("%d leases after %d looks", n, len(w.asked))
+	}
+	w.advance(2 * w.s.cfg.OrphanGrace)
+	if len(w.asked) != 2 {
+		t.Errorf("%d looks: nothing is left to look for", len(w.asked))
+	}
+}
+
+func TestOrphanThatCannotBeLookedForWaitsForItsTime(t *testing.T) {
+	w := newWorld(t, 2, withProbeUser)
+	w.up()
+	w.shown = func() ([]uint32, error) { return nil, errors.New("refused") }
+	orphan(w)
+	w.advance(w.s.cfg.OrphanGrace - time.Millisecond)
+	if n := w.s.ledger.Counts().Orphans; n != 1 || len(w.asked) != 1 {
+		t.Errorf("%d orphans after %d looks", n, len(w.asked))
+	}
+	w.advance(2 * time.Millisecond)
+	if n := w.s.ledger.Counts().Total; n != 0 {
+		t.Errorf("%d leases", n)
+	}
+}
+
+func TestOrphanThatItsServerShowsForEverIsReturnedAfterItsTime(t *testing.T) {
+	w := newWorld(t, 2, withProbeUser)
+	w.up()
+	w.shown = func() ([]uint32, error) { return []uint32{42}, nil }
+	orphan(w)
+	w.advance(w.s.cfg.OrphanGrace + time.Millisecond)
+	if n := w.s.ledger.Counts().Total; n != 0 {
+		t.Errorf("%d leases", n)
+	}
+	looks := len(w.asked)
+	w.advance(time.Minute)
+	if len(w.asked) != looks || looks < 4 {
+		t.Errorf("%d looks, then %d", looks, len(w.asked))
 	}
 }

@@ -23,8 +23,10 @@ type env struct {
 	// lookup resolves a name, probe looks at a server, cancel sends a CancelRequest.
 	lookup func(ctx context.Context, host string) ([]string, error)
 	probe  func(ctx context.Context, t probeTarget) failover.ProbeDone
-	cancel func(ctx context.Context, network, address string, pid uint32, key string) error
-	relock func(*os.File) (held bool, err error)
+	// backends says which processes of a server live.
+	backends func(ctx context.Context, t probeTarget, pids []uint32) ([]uint32, error)
+	cancel   func(ctx context.Context, network, address string, pid uint32, key string) error
+	relock   func(*os.File) (held bool, err error)
 	// files of state_dir
 	writeRecord func(path string, data []byte) error
 	appendLine  func(path string, line []byte) error

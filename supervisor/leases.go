@@ -154,45 +154,6 @@ func (s *supervisor) onLeaseReturn(c *child, m *ipc.LeaseReturn) {
 	s.carryOut(effects)
 }
 
-// leasesOfDeadWorker cancels what the backends of a dead worker may still be
-// doing, and counts them until orphan_grace is over. Whether the server still
-// shows them isn't looked at in this version.
-func (s *supervisor) leasesOfDeadWorker(index int) {
-	orphans, effects := s.ledger.WorkerGone(index)
-	s.carryOut(effects)
-	for _, o := range orphans {
-		s.cancelOrphan(o)
-		lease := o.Lease
-		s.after(s.cfg.OrphanGrace, func() { s.carryOut(s.ledger.OrphanGone(lease)) })
-	}
-	if len(orphans) > 0 {
-		s.log.Warn("backends of a dead worker count as orphans", "worker", index, "backends", len(orphans), "for", s.cfg.OrphanGrace)
-	}
-}
-
-// cancelOrphan ends the query of an orphan. Not one of a fenced epoch: a cancel
-// would acknowledge a commit there that waits for a standby.
-func (s *supervisor) cancelOrphan(o pool.Orphan) {
-	if o.PID == 0 || s.fence.asked && o.Epoch <= s.fence.epoch {
-		return
-	}
-	a, ok := s.addressOf(o.Server)
-	if !ok {
-		return
-	}
-	s.env.background(func() func() {
-		ctx, done := context.WithTimeout(context.Background(), cancelLimit)
-		defer done()
-		err := s.env.cancel(ctx, a.network, a.address, o.PID, o.Cancel.Reveal())
-		if err == nil {
-			return nil
-		}
-		return func() {
-			s.log.Info("orphan can't be cancelled", "server", s.serverName(o.Server), "backend", o.PID, "error", err)
-		}
-	})
-}
-
 // sendCancel sends a CancelRequest and waits until the server has taken it.
 func sendCancel(ctx context.Context, network, address string, pid uint32, key string) error {
 	var d net.Dialer

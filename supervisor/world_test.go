@@ -27,6 +27,8 @@ type world struct {
 	machine  *fakeMachine
 	notified []string
 	canceled []uint32
+	shown    func() ([]uint32, error) // backends that a server shows
+	asked    [][]uint32               // those that were looked for, by look
 
 	saveErr    error
 	saves      [][]byte
@@ -146,6 +148,10 @@ func (w *world) env() env {
 		probe: func(_ context.Context, t probeTarget) failover.ProbeDone {
 			w.probed = append(w.probed, t)
 			return failover.ProbeDone{Server: t.server, ID: t.id, Outcome: failover.SawRefused}
+		},
+		backends: func(_ context.Context, _ probeTarget, pids []uint32) ([]uint32, error) {
+			w.asked = append(w.asked, pids)
+			return w.shown()
 		},
 		cancel: func(_ context.Context, _, _ string, pid uint32, _ string) error {
 			w.canceled = append(w.canceled, pid)

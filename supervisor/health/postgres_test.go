@@ -298,6 +298,44 @@ func TestFullServerIsAlive(t *testing.T) {
 	expect(t, probe(t, at(n, super)), failover.SawPrimary, "")
 }
 
+func TestBackendsTellsWhichProcessesLive(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{HBA: hba})
+	n := c.Primary()
+	addUsers(t, c)
+	cl, err := pgtest.Connect(t.Context(), pgtest.ClientConfig{Addr: n.Addr(), User: "postgres", Database: "postgres"})
+	check(t, err)
+	defer cl.Close()
+	const nobody = 4_000_000_000
+	wanted := []uint32{nobody, cl.PID}
+	for pid := range uint32(2 * backendsAtOnce) { // more than one question holds
+		wanted = append(wanted, nobody-1-pid)
+	}
+	// The first login is refused, the second sees other users' processes without any right.
+	shown, err := Backends(t.Context(), at(n, Login{User: "nobody", Database: "postgres"}, plain), wanted)
+	check(t, err)
+	if diff := cmp.Diff([]uint32{cl.PID}, shown); diff != "" {
+		t.Error(diff)
+	}
+	cl.Close()
+	pgtest.Eventually(t, ample, "its end", func() error {
+		shown, err := Backends(t.Context(), at(n, plain), wanted)
+		if err == nil && len(shown) > 0 {
+			err = fmt.Errorf("%v are shown", shown)
+		}
+		return err
+	})
+	if _, err := Backends(t.Context(), at(n, Login{User: "nobody", Database: "postgres"}), wanted); err == nil {
+		t.Error("an answer without a login")
+	}
+	if _, err := Backends(t.Context(), at(n), wanted); err == nil {
+		t.Error("an answer without any login")
+	}
+	check(t, n.Kill())
+	if _, err := Backends(t.Context(), at(n, plain), wanted); err == nil {
+		t.Error("an answer of a dead server")
+	}
+}
+
 func TestProbeLeavesNothingOnTheServer(t *testing.T) {
 	n := pgtest.New(t, pgtest.Options{}).Primary()
 	descriptors := func() int {

@@ -1,0 +1,121 @@
+package supervisor
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/pool"
+)
+
+// A server is asked for the backends of a dead worker a moment after its death,
+// which is all that most of them need to end, and then at this pace.
+const (
+	orphanFirst = 250 * time.Millisecond
+	orphanEvery = time.Second
+)
+
+// orphanWatch are the backends of a dead worker on one server.
+type orphanWatch struct {
+	server int
+	leases map[uint32]uint64 // by process id
+	until  time.Duration     // when they are returned anyway
+}
+
+// leasesOfDeadWorker cancels what the backends of a dead worker may still be
+// doing, and counts them until their server doesn't show them any more, or
+// until orphan_grace is over.
+func (s *supervisor) leasesOfDeadWorker(index int) {
+	orphans, effects := s.ledger.WorkerGone(index)
+	s.carryOut(effects)
+	if len(orphans) == 0 {
+		return
+	}
+	s.log.Warn("backends of a dead worker count as orphans", "worker", index, "backends", len(orphans), "for", s.cfg.OrphanGrace)
+	watches := map[int]*orphanWatch{}
+	for _, o := range orphans {
+		s.cancelOrphan(o)
+		s.after(s.cfg.OrphanGrace, func() { s.carryOut(s.ledger.OrphanGone(o.Lease)) })
+		w := watches[o.Server]
+		if w == nil {
+			w = &orphanWatch{server: o.Server, leases: map[uint32]uint64{}, until: s.env.now() + s.cfg.OrphanGrace}
+			watches[o.Server] = w
+		}
+		if o.PID != 0 { // else it was being opened, and no look can find it
+			w.leases[o.PID] = o.Lease
+		}
+	}
+	for _, w := range watches {
+		s.watchOrphans(w, orphanFirst)
+	}
+}
+
+// watchOrphans looks again after d, unless it is too late for that.
+func (s *supervisor) watchOrphans(w *orphanWatch, d time.Duration) {
+	if len(w.leases) > 0 && s.env.now()+d < w.until {
+		s.after(d, func() { s.lookAtOrphans(w) })
+	}
+}
+
+// lookAtOrphans asks the server. If it can't be asked, which the next time
+// would hardly change, the orphans wait for their time.
+func (s *supervisor) lookAtOrphans(w *orphanWatch) {
+	a, ok := s.addressOf(w.server)
+	t := probeTarget{
+		server: w.server, network: a.network, address: a.address,
+		timeout: s.cfg.FailoverProbeTimeout, logins: s.probeLogins(w.server),
+	}
+	if !ok || len(t.logins) == 0 || s.stop.mode == stopNow {
+		return
+	}
+	pids := make([]uint32, 0, len(w.leases))
+	for pid := range w.leases {
+		pids = append(pids, pid)
+	}
+	s.env.background(func() func() {
+		ctx, done := context.WithTimeout(context.Background(), t.timeout+time.Second)
+		defer done()
+		shown, err := s.env.backends(ctx, t, pids)
+		return func() { s.onOrphansSeen(w, shown, err) }
+	})
+}
+
+func (s *supervisor) onOrphansSeen(w *orphanWatch, shown []uint32, err error) {
+	if err != nil {
+		s.log.Debug("orphans can't be looked for", "server", s.serverName(w.server), "error", err)
+		return
+	}
+	gone := 0
+	for pid, lease := range w.leases {
+		if !slices.Contains(shown, pid) {
+			gone++
+			delete(w.leases, pid)
+			s.carryOut(s.ledger.OrphanGone(lease))
+		}
+	}
+	s.log.Debug("orphans looked for", "server", s.serverName(w.server), "gone", gone, "left", len(w.leases))
+	s.watchOrphans(w, orphanEvery)
+}
+
+// cancelOrphan ends the query of an orphan. Not one of a fenced epoch: a cancel
+// would acknowledge a commit there that waits for a standby.
+func (s *supervisor) cancelOrphan(o pool.Orphan) {
+	if o.PID == 0 || s.fence.asked && o.Epoch <= s.fence.epoch {
+		return
+	}
+	a, ok := s.addressOf(o.Server)
+	if !ok {
+		return
+	}
+	s.env.background(func() func() {
+		ctx, done := context.WithTimeout(context.Background(), cancelLimit)
+		defer done()
+		err := s.env.cancel(ctx, a.network, a.address, o.PID, o.Cancel.Reveal())
+		if err == nil {
+			return nil
+		}
+		return func() {
+			s.log.Info("orphan can't be cancelled", "server", s.serverName(o.Server), "backend", o.PID, "error", err)
+		}
+	})
+}
