@@ -53,7 +53,12 @@ type ringState struct {
 	// to cancel it.
 	receiving, polling, stopping bool
 	waiting                      bool // for a slot
-	pending                      int  // operations that the kernel holds
+	// bulk: so much comes that a receive of one large slot at a time is cheaper
+	// than a multishot one that has to be cancelled again and again. into is that
+	// slot, below zero for a multishot receive.
+	bulk    bool
+	into    int32
+	pending int // operations that the kernel holds
 }
 
 // uring is the driver for io_uring.
@@ -66,6 +71,9 @@ type uring struct {
 	conns  []*Conn
 	free   []int32
 	hungry []*Conn // waiting for a slot
+	// loan is the slot whose bytes a Handler looks at just now, below zero for
+	// none. A Send of all of them takes it over instead of copying.
+	loan int32
 	// starved are armed connections whose receive ended for lack of buffers.
 	starved  []*Conn
 	shutting bool
@@ -76,7 +84,7 @@ func newUring(l *Loop) (*uring, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &uring{loop: l, ring: r, event: -1}
+	u := &uring{loop: l, ring: r, event: -1, loan: -1}
 	if u.bufs, err = newBuffers(r.fd); err != nil {
 		u.release()
 		return nil, err
@@ -108,7 +116,7 @@ func (u *uring) add(c *Conn) error {
 	if err := unix.SetNonblock(c.fd, false); err != nil {
 		return fmt.Errorf("add connection: %w", err)
 	}
-	c.ring.slot = -1
+	c.ring.slot, c.ring.into = -1, -1
 	if n := len(u.free); n > 0 {
 		c.ring.index = u.free[n-1]
 		u.free = u.free[:n-1]
@@ -126,6 +134,13 @@ func (u *uring) update(c *Conn) {
 	st := &c.ring
 	want := !c.closed && !c.ended
 	receive, poll := want && c.state == armed && !st.finished, want && c.state == watching
+	if st.receiving && want && c.state == paused {
+		if st.into < 0 {
+			st.bulk = true
+		} else {
+			return // it ends by itself, after one slot at most
+		}
+	}
 	if st.receiving && !receive || st.polling && !poll {
 		u.stop(c)
 		return
@@ -153,9 +168,27 @@ func (u *uring) submit(c *Conn, opcode uint8, op uint64) *sqe {
 }
 
 func (u *uring) receive(c *Conn) {
+	if c.ring.bulk && u.receiveSlot(c) {
+		return
+	}
 	s := u.submit(c, opRecv, uReceive)
 	s.flags, s.ioprio = sqeBufferSelect, recvMultishot
 	c.ring.receiving = true
+}
+
+// receiveSlot receives once, into a large slot; false when there is none.
+func (u *uring) receiveSlot(c *Conn) bool {
+	slot, mem := u.slots.get(slotSize)
+	if slot < smallCount {
+		if slot >= 0 {
+			u.slots.put(slot)
+		}
+		return false
+	}
+	s := u.submit(c, opRecv, uReceive)
+	s.addr, s.len = uint64(uintptr(unsafe.Pointer(&mem[0]))), slotSize
+	c.ring.receiving, c.ring.into = true, slot
+	return true
 }
 
 // stop cancels the receive or poll of a connection.
@@ -176,6 +209,12 @@ func (u *uring) stop(c *Conn) {
 // under way.
 func (u *uring) send(c *Conn, b []byte) {
 	if c.ring.slot < 0 && len(c.out) == 0 {
+		if u.loan >= 0 && &b[0] == &u.slots.mem(u.loan)[0] {
+			c.ring.slot, c.ring.flying, c.ring.sent = u.loan, len(b), 0
+			u.loan = -1
+			u.submitSend(c)
+			return
+		}
 		if u.launch(c, b) == len(b) {
 			return
 		}
@@ -238,6 +277,10 @@ func (u *uring) settle(c *Conn) {
 		return
 	}
 	u.giveSlot(c)
+	if c.ring.into >= 0 {
+		u.slots.put(c.ring.into)
+		c.ring.into = -1
+	}
 	unix.Close(c.fd)
 	c.fd = -1
 	u.conns[c.ring.index] = nil
@@ -318,6 +361,12 @@ func (u *uring) complete(e cqe) {
 
 func (u *uring) onReceive(c *Conn, e cqe) {
 	st := &c.ring
+	if st.into >= 0 {
+		st.receiving, st.stopping = false, false
+		u.onSlot(c, int(e.res))
+		u.received(c, e.res)
+		return
+	}
 	more := e.flags&cqeMore != 0
 	if !more {
 		st.receiving, st.stopping = false, false
@@ -330,17 +379,38 @@ func (u *uring) onReceive(c *Conn, e cqe) {
 		}
 		u.bufs.give(id)
 	}
-	if more {
-		return
+	if !more {
+		u.received(c, e.res)
 	}
-	switch errno := unix.Errno(-e.res); {
-	case e.res > 0 || errno == unix.ECANCELED || errno == unix.EINTR || errno == unix.EAGAIN:
+}
+
+// onSlot delivers what a receive of one slot has brought.
+func (u *uring) onSlot(c *Conn, n int) {
+	slot := c.ring.into
+	c.ring.into = -1
+	if n > 0 {
+		c.ring.bulk = n >= bufferSize
+		u.loan = slot
+		u.deliver(c, u.slots.mem(slot)[:n])
+		if u.loan != slot {
+			return // it is being sent
+		}
+		u.loan = -1
+	}
+	u.slots.put(slot)
+}
+
+// received goes on after a receive that has ended with res.
+func (u *uring) received(c *Conn, res int32) {
+	st := &c.ring
+	switch errno := unix.Errno(-res); {
+	case res > 0 || errno == unix.ECANCELED || errno == unix.EINTR || errno == unix.EAGAIN:
 		u.update(c)
-	case errno == unix.ENOBUFS && e.res < 0:
+	case errno == unix.ENOBUFS && res < 0:
 		u.starved = append(u.starved, c)
 	default:
 		st.finished = true
-		if e.res < 0 {
+		if res < 0 {
 			st.end = errno
 		}
 		u.finish(c)
