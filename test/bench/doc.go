@@ -13,7 +13,8 @@
 //
 //	cases.go      what is measured: the table of cases and their targets
 //	goals.go      what the figures are held against
-//	rig.go        the PostgreSQL cluster, directories, the machine's description
+//	rig.go        the PostgreSQL cluster, directories, pinning
+//	machine.go    what the machine and the programs are
 //	pooler.go     a pooler's process; pgagroal.go and pgbouncer.go configure it
 //	pgbench.go    one run of pgbench, and what it says
 //	idle.go       clients that connect and then do nothing

@@ -44,7 +44,7 @@ func TestGoalsAreHeldAgainstThePeerOfTheSameMode(t *testing.T) {
 		"PgBouncer session": 10, "PgBouncer transaction": 20, "direct": 1,
 		"pgagroal session io_uring": 7.5, "pgagroal session epoll": 9.6,
 		"pgagroal transaction io_uring": 15.1, "pgagroal transaction epoll": 19,
-		"pgagroal performance io_uring": 7.6,
+		"pgagroal performance io_uring": 10.1,
 	})
 	want := map[string]bool{
 		"pgagroal session io_uring to PgBouncer session": true, "pgagroal session epoll to PgBouncer session": false,
@@ -54,8 +54,11 @@ func TestGoalsAreHeldAgainstThePeerOfTheSameMode(t *testing.T) {
 	if d := cmp.Diff(want, judged(t, "select-simple-16", r, cpu)); d != "" {
 		t.Error(d)
 	}
-	if got := judged(t, "select-simple-16", r, tps); len(got) != 5 || !got["pgagroal session epoll to PgBouncer session"] {
-		t.Errorf("tps: %v", got)
+	for key := range want {
+		want[key] = key != "pgagroal performance io_uring to PgBouncer session" // only it is slower
+	}
+	if d := cmp.Diff(want, judged(t, "select-simple-16", r, tps)); d != "" {
+		t.Error(d)
 	}
 }
 
