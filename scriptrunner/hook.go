@@ -181,8 +181,7 @@ func environment(m *ipc.Run) ([]string, error) {
 		if !variableForm.MatchString(k) || strings.ContainsRune(v, 0) {
 			return nil, fmt.Errorf("%q is no variable for a script", k)
 		}
-		// The prefix is ours to add, but never twice.
-		if k := variablePrefix + strings.TrimPrefix(k, variablePrefix); k != runVariable {
+		if k := variablePrefix + k; k != runVariable {
 			env = append(env, k+"="+v)
 		}
 	}

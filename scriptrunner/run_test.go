@@ -57,7 +57,7 @@ echo group $(($3 - $$)) session $(($4 - $$)) parent $2
 grep NoNewPrivs /proc/$$/status
 echo oops >&2`)
 	m := r.newRun("failover")
-	m.Env = map[string]string{"EPOCH": "4", "REASON": "it's gone; $(x)", "RUN_ID": "forged", "PGAGROAL_RUN_ID": "forged", "PGAGROAL_LSN": "0/1"}
+	m.Env = map[string]string{"EPOCH": "4", "REASON": "it's gone; $(x)", "RUN_ID": "forged", "LSN": "0/1"}
 	if e := r.perform(m); e.Exit != 0 {
 		t.Errorf("ended with %+v", e)
 	}

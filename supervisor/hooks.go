@@ -194,10 +194,42 @@ func (s *supervisor) reconcile(r *runnerEnd, m *ipc.RunnerReady) {
 	}
 	if id := s.runner.inherits; id != "" && m.Running != id {
 		s.runner.inherits = ""
-		s.feed(failover.RunGroupEmpty{RunID: id})
+		s.tellMissed(id, resultOf(id, m.Results))
 	}
-	if x := s.runner.current; x != nil && x.lost && m.Running != x.id {
-		s.runIsOver(x)
+	x := s.runner.current
+	if x == nil || !x.lost || m.Running == x.id {
+		return
+	}
+	// A runner that knows nothing of it isn't the one that ran it: what that one
+	// has left behind is watched on.
+	if end := resultOf(x.id, m.Results); end != nil || x.pgid <= 0 || s.groupOver(x) {
+		s.runIsOver(x, end)
+	}
+}
+
+func resultOf(id string, results []ipc.RunEnded) *ipc.RunEnded {
+	for i := range results {
+		if results[i].RunID == id {
+			return &results[i]
+		}
+	}
+	return nil
+}
+
+// tellMissed tells the machine of the end of a run that it has given up, with
+// the outcome where it is known.
+func (s *supervisor) tellMissed(id string, end *ipc.RunEnded) {
+	if end == nil {
+		s.feed(failover.RunGroupEmpty{RunID: id})
+		return
+	}
+	s.log.Info("script had ended while its runner could not tell", "run", id, "exit", end.Exit, "signal", end.Signal, "timed_out", end.TimedOut)
+	s.feed(runEnded(end))
+}
+
+func runEnded(m *ipc.RunEnded) failover.RunEnded {
+	return failover.RunEnded{
+		RunID: m.RunID, Hook: m.Hook, Exit: m.Exit, Signal: int(unix.SignalNum(m.Signal)), TimedOut: m.TimedOut, Refused: m.Refused,
 	}
 }
 
@@ -222,7 +254,17 @@ func (s *supervisor) startRun(a failover.StartRun) {
 		id: a.RunID, hook: a.Hook, args: a.Args, born: s.env.now(), timeout: a.Timeout, service: !r.spawned, from: r,
 	}
 	s.log.Info("script is started", "run", a.RunID, "hook", a.Hook, "args", strings.Join(a.Args, " "))
-	s.sendRunner(r, &ipc.Run{RunID: a.RunID, Hook: a.Hook, Args: a.Args, Env: a.Env})
+	s.sendRunner(r, &ipc.Run{RunID: a.RunID, Hook: a.Hook, Args: a.Args, Env: unprefixed(a.Env)})
+}
+
+// unprefixed takes the prefix from the names of variables: the runner adds it,
+// so that nothing that we send can become another variable of the script.
+func unprefixed(env map[string]string) map[string]string {
+	out := make(map[string]string, len(env))
+	for name, value := range env {
+		out[strings.TrimPrefix(name, "PGAGROAL_")] = value
+	}
+	return out
 }
 
 // stopRun has the runner end a run before its time-out. One that has just ended
@@ -260,16 +302,13 @@ func (s *supervisor) onRunEnded(m *ipc.RunEnded) {
 	x := s.runner.current
 	switch {
 	case x != nil && x.id == m.RunID && x.lost:
-		s.runIsOver(x) // its outcome was reported as unknown, and stays so
+		s.runIsOver(x, m) // its outcome was reported as unknown, and stays so
 	case x != nil && x.id == m.RunID:
 		s.runner.current = nil
-		sig := int(unix.SignalNum(m.Signal))
-		s.feed(failover.RunEnded{
-			RunID: m.RunID, Hook: m.Hook, Exit: m.Exit, Signal: sig, TimedOut: m.TimedOut, Refused: m.Refused,
-		})
+		s.feed(runEnded(m))
 	case m.RunID == s.runner.inherits:
 		s.runner.inherits = ""
-		s.feed(failover.RunGroupEmpty{RunID: m.RunID})
+		s.tellMissed(m.RunID, m)
 	}
 	s.checkStopped()
 }
@@ -344,7 +383,7 @@ func (s *supervisor) watchGroup(x *currentRun) {
 			return
 		}
 		if s.groupOver(x) {
-			s.runIsOver(x)
+			s.runIsOver(x, nil)
 			return
 		}
 		s.endLostRun(x)
@@ -390,9 +429,9 @@ func (s *supervisor) endLostRun(x *currentRun) {
 	s.log.Warn("script is ended at its time-out", "run", x.id, "killed", x.killed, "error", err)
 }
 
-// runIsOver ends a run of unknown outcome.
-func (s *supervisor) runIsOver(x *currentRun) {
+// runIsOver ends a run that was lost; end is nil when its outcome stays unknown.
+func (s *supervisor) runIsOver(x *currentRun, end *ipc.RunEnded) {
 	s.runner.current = nil
-	s.feed(failover.RunGroupEmpty{RunID: x.id})
+	s.tellMissed(x.id, end)
 	s.checkStopped()
 }

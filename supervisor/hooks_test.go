@@ -209,8 +209,8 @@ func TestServiceRunnerTellsWhatBecameOfARun(t *testing.T) {
 	if len(eventsOf[failover.RunGroupEmpty](w)) != 0 {
 		t.Fatal("over although it runs")
 	}
-	w.say(r, &ipc.RunEnded{RunID: "old", Hook: "failover"})
-	if diff := cmp.Diff([]failover.RunGroupEmpty{{RunID: "old"}}, eventsOf[failover.RunGroupEmpty](w)); diff != "" {
+	w.say(r, &ipc.RunEnded{RunID: "old", Hook: "failover", Exit: 4})
+	if diff := cmp.Diff([]failover.RunEnded{{RunID: "old", Hook: "failover", Exit: 4}}, eventsOf[failover.RunEnded](w)); diff != "" {
 		t.Error(diff)
 	}
 	w.act(run("new"))
@@ -218,8 +218,74 @@ func TestServiceRunnerTellsWhatBecameOfARun(t *testing.T) {
 	w.settle()
 	w.advance(time.Second)
 	w.runnerReady(&ipc.RunnerReady{})
-	if n := len(eventsOf[failover.RunGroupEmpty](w)); n != 2 {
-		t.Errorf("%d runs over", n)
+	if diff := cmp.Diff([]failover.RunGroupEmpty{{RunID: "new"}}, eventsOf[failover.RunGroupEmpty](w)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestServiceRunnerKnowsTheOutcomeOfARunWhoseEndWasMissed(t *testing.T) {
+	results := []ipc.RunEnded{
+		{RunID: "before", Hook: "notify"},
+		{RunID: "r", Hook: "failover", Exit: -1, Signal: "SIGTERM", TimedOut: true},
+	}
+	want := []failover.RunEnded{{RunID: "r", Hook: "failover", Exit: -1, Signal: 15, TimedOut: true}}
+	for name, lose := range map[string]func(*world){
+		"by a lost link": func(w *world) {
+			r := w.runnerUp()
+			w.act(run("r"))
+			w.say(r, &ipc.RunStarted{RunID: "r", PGID: 500})
+			r.ended(io.EOF)
+			w.settle()
+			w.advance(time.Second)
+		},
+		"by the supervisor before": func(w *world) {
+			w.s.runner.inherits = "r"
+			w.s.startRunner()
+			w.settle()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 0, withService)
+			lose(w)
+			w.runnerReady(&ipc.RunnerReady{Results: results})
+			if diff := cmp.Diff(want, eventsOf[failover.RunEnded](w)); diff != "" {
+				t.Error(diff)
+			}
+			if n := len(eventsOf[failover.RunGroupEmpty](w)); n != 0 || w.s.runner.current != nil || w.s.runner.inherits != "" {
+				t.Errorf("told %d times that it is over, and waits for %v %q", n, w.s.runner.current, w.s.runner.inherits)
+			}
+		})
+	}
+}
+
+func TestRunOfAServiceThatWasStartedAnewIsOverWhenNothingIsLeft(t *testing.T) {
+	w := newWorld(t, 0, withService)
+	r := w.runnerUp()
+	w.act(run("r"))
+	w.say(r, &ipc.RunStarted{RunID: "r", PGID: 500})
+	r.ended(io.EOF)
+	w.settle()
+	w.advance(time.Second)
+	w.runnerReady(&ipc.RunnerReady{}) // another process, which knows nothing of it
+	if n := len(eventsOf[failover.RunGroupEmpty](w)); n != 0 {
+		t.Fatal("over although its processes live")
+	}
+	w.groupEmpty = true
+	w.advance(groupLook)
+	if diff := cmp.Diff([]failover.RunGroupEmpty{{RunID: "r"}}, eventsOf[failover.RunGroupEmpty](w)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNamesOfVariablesGoToTheRunnerWithoutThePrefixThatItAdds(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	r := w.runnerUp()
+	a := run("r")
+	a.Env = map[string]string{"PGAGROAL_EPOCH": "4", "PGAGROAL_OLD_NAME": "PGAGROAL_x"}
+	w.act(a)
+	sent := messagesOf[*ipc.Run](r)
+	if diff := cmp.Diff(map[string]string{"EPOCH": "4", "OLD_NAME": "PGAGROAL_x"}, sent[0].Env); diff != "" {
+		t.Error(diff)
 	}
 }
 
