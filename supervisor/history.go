@@ -30,6 +30,7 @@ const (
 // history is what was decided, and the output of the scripts that ran for it.
 type history struct {
 	entries []json.RawMessage // oldest first
+	runs    int               // of failover_script that were ever noted, kept or not
 	busy    bool              // a line is being written
 	unsaved [][]byte          // lines to write after it
 	failed  bool              // the last write did, for the log
@@ -63,10 +64,21 @@ func (s *supervisor) record(e failover.HistoryEntry) {
 }
 
 func (h *history) keep(line json.RawMessage) {
+	if isRun(line) {
+		h.runs++
+	}
 	h.entries = append(h.entries, line)
 	if n := len(h.entries) - historyKept; n > 0 {
 		h.entries = h.entries[n:]
 	}
+}
+
+// isRun says whether an entry tells of a run of failover_script, which one that
+// the runner has refused was not.
+func isRun(line json.RawMessage) bool {
+	var e failover.HistoryEntry
+	err := json.Unmarshal(line, &e)
+	return err == nil && e.RunID != "" && e.Kind == failover.HookFailover && !strings.HasPrefix(e.Result, "refused")
 }
 
 func (s *supervisor) writeHistory() {

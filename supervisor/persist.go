@@ -31,6 +31,7 @@ type saver struct {
 	busy    bool           // a write is under way, maybe of an older one
 	next    *failover.Save // to be written after it
 	limit   *timer
+	failed  error // why the last record isn't durable, nil when it is
 }
 
 // save makes the record durable; until then, or until it has failed, nothing
@@ -79,7 +80,7 @@ func (s *supervisor) saved(seq uint64, err error) {
 	if !v.barrier || v.current.Seq != seq {
 		return
 	}
-	v.barrier = false
+	v.barrier, v.failed = false, err
 	s.timers.stop(v.limit)
 	// Its actions go behind those that waited, which feed then goes on with.
 	s.feed(failover.SaveDone{Seq: seq, Err: err})

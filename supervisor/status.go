@@ -77,10 +77,21 @@ func (s *supervisor) statusResponse(rep *report) control.StatusResponse {
 		}
 		r.Servers[sv.Name] = s.serverStatus(st, i)
 		if sv.State == failover.Replica {
-			r.Standbys[sv.Name] = control.Standby{} // what it streams isn't kept
+			r.Standbys[sv.Name] = standby(sv.Standby)
 		}
 	}
 	return r
+}
+
+// standby is the zero value for one that can't be read.
+func standby(v *failover.StandbyView) control.Standby {
+	if v == nil {
+		return control.Standby{}
+	}
+	return control.Standby{
+		Readable: true, Streaming: v.Streaming, WALReceiverStatus: v.Status, SlotName: v.SlotName,
+		PrimaryHost: v.SenderHost, PrimaryPort: v.SenderPort,
+	}
 }
 
 func (s *supervisor) serverStatus(st failover.Status, i int) control.Server {
@@ -165,8 +176,14 @@ func (s *supervisor) failoverStatus() control.FailoverStatusResponse {
 	st := s.servers.machine.Status()
 	r := control.FailoverStatusResponse{
 		FailoverSummary: summary(st), Mode: s.cfg.FailoverMode, LastLSN: lsn(st.LSN), LastLSNAge: -1,
-		RunsMax: s.cfg.FailoverMax, StateDir: s.cfg.StateDir, StateDirWritable: s.lock.usable,
+		Runs: s.history.runs, StateDir: s.cfg.StateDir, StateDirWritable: s.lock.usable && s.saver.failed == nil,
 		Runner: s.runnerStatus(), Run: s.runStatus(),
+	}
+	switch err := s.saver.failed; {
+	case !s.lock.usable:
+		r.StateDirError = errNoStateDir.Error()
+	case err != nil:
+		r.StateDirError = err.Error()
 	}
 	if st.Primary >= 0 {
 		r.Primary = st.Servers[st.Primary].Name
@@ -179,7 +196,7 @@ func (s *supervisor) failoverStatus() control.FailoverStatusResponse {
 		f := control.FailoverServer{
 			Server: sv.Name, Host: sv.Host, Port: c.Port, State: sv.State.String(), Qualifier: sv.Qualifier.String(),
 			Reason: sv.Reason, EndedBy: sv.Command, Candidate: c.FailoverCandidate, Priority: c.FailoverPriority,
-			Probe: sv.Seen, ProbeAge: -1, Timeline: sv.Timeline, LSN: lsn(sv.LSN), SystemIdentifier: identifier(sv.SystemID),
+			Probe: sv.Seen, ProbeAge: -1, Failures: sv.Failures, Timeline: sv.Timeline, LSN: lsn(sv.LSN), SystemIdentifier: identifier(sv.SystemID),
 		}
 		if sv.Seen != "" {
 			f.ProbeAge = sv.SeenAge.Seconds()

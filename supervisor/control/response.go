@@ -184,12 +184,11 @@ type FailoverStatusResponse struct {
 	// Run is the execution of a hook that is going on, nil for none.
 	Run    *FailoverRun `json:",omitempty"`
 	Runner Runner
-	// Runs counts the runs of the current window, RunsMax is failover_max.
-	Runs    int
-	RunsMax int
-	// Locked says that RunsMax is reached and nothing runs until a reset.
-	Locked           bool
-	StateDir         string
+	// Runs counts the runs of failover_script in the history file, those of this
+	// process included.
+	Runs     int
+	StateDir string
+	// StateDirWritable says that the last record was written.
 	StateDirWritable bool
 	// StateDirError says why the state can't be written.
 	StateDirError string `json:",omitempty"`

@@ -233,8 +233,19 @@ type ServerStatus struct {
 	SystemID  uint64        // 0 unknown
 	Timeline  uint32        // 0 unknown; a lower bound on a standby
 	LSN       uint64        // written, or greatest of received and replayed
+	Failures  int           // dead results in a row
+	Standby   *StandbyView  // what its last probe has seen of its replication, nil when that isn't known
 	Foreign   bool          // system identifier differs from the primary's
 	Excluded  bool          // an old primary after a successful run: never used again by itself
+}
+
+// StandbyView is the receiver of a standby, as it shows it; all empty when it has none.
+type StandbyView struct {
+	Streaming  bool
+	Status     string
+	SlotName   string
+	SenderHost string
+	SenderPort string
 }
 
 // RunStatus describes the current run.

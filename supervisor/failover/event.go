@@ -57,6 +57,8 @@ type Observation struct {
 	ReplayLSN     uint64 // standby
 	Paused        bool   // replay is paused or delayed
 	Receiver      Receiver
+	ReceiverWord  string        // its status as the standby shows it, "" when there is none
+	SlotName      string        // of the receiver
 	SenderHost    string        // of the receiver, as the standby knows it
 	SenderPort    string        //
 	SenderServer  string        // name of the configured server that SenderHost:SenderPort is, "" when none or not known

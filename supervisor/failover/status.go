@@ -104,7 +104,13 @@ func (m *Machine) serverStatus(i int) ServerStatus {
 		Reason: s.reason, SystemID: s.system, Timeline: s.timeline, LSN: s.lsn(), Foreign: m.foreign(s), Excluded: s.excluded,
 	}
 	if s.last != 0 {
-		out.Seen, out.SeenAge = s.seen(), m.now-s.lastEnded
+		out.Seen, out.SeenAge, out.Failures = s.seen(), m.now-s.lastEnded, s.deadRow
+	}
+	if s.last == SawStandby && s.obs.Receiver != ReceiverUnknown {
+		out.Standby = &StandbyView{
+			Streaming: s.obs.Receiver == ReceiverStreaming, Status: s.obs.ReceiverWord, SlotName: s.obs.SlotName,
+			SenderHost: s.obs.SenderHost, SenderPort: s.obs.SenderPort,
+		}
 	}
 	if s.state == Failed {
 		out.Command = "pgagroal-cli clear server " + s.cfg.Name

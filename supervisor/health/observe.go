@@ -32,7 +32,7 @@ var details = [...]struct {
 		current_setting('recovery_min_apply_delay', true)
 		FROM (SELECT pg_is_in_recovery() AS standby OFFSET 0) r`, (*reading).takeState},
 	{`SELECT w.status, w.received_tli, to_jsonb(w) ->> 'sender_host', to_jsonb(w) ->> 'sender_port',
-		(extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000000)::bigint
+		(extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000000)::bigint, w.slot_name
 		FROM pg_stat_get_wal_receiver() w WHERE w.pid IS NOT NULL`, (*reading).takeReceiver},
 	{`SELECT DISTINCT a.application_name
 		FROM pg_stat_get_wal_senders() s JOIN pg_stat_get_activity(NULL) a ON a.pid = s.pid
@@ -52,7 +52,7 @@ type reading struct {
 	writeLSN, receiveLSN, replayLSN                               uint64
 	paused                                                        bool
 	receiver                                                      failover.Receiver
-	senderHost, senderPort                                        string
+	receiverWord, slotName, senderHost, senderPort                string
 	lastMsgAge                                                    time.Duration
 	lastMsgKnown                                                  bool
 	sync                                                          []string
@@ -103,7 +103,8 @@ func (r *reading) observation() failover.Observation {
 		o.Timeline, o.TimelineExact = max(r.exactTimeline, r.receivedTimeline), true
 	}
 	o.ReceiveLSN, o.ReplayLSN, o.Paused = r.receiveLSN, r.replayLSN, r.paused
-	o.Receiver, o.SenderHost, o.SenderPort = r.receiver, r.senderHost, r.senderPort
+	o.Receiver, o.ReceiverWord, o.SlotName = r.receiver, r.receiverWord, r.slotName
+	o.SenderHost, o.SenderPort = r.senderHost, r.senderPort
 	o.LastMsgAge, o.LastMsgKnown = r.lastMsgAge, r.lastMsgKnown
 	return o
 }
@@ -143,6 +144,7 @@ func (r *reading) takeReceiver(rows [][]string) {
 	default:
 		r.receiver = failover.ReceiverGone
 	}
+	r.receiverWord, r.slotName = field(rows, 0), field(rows, 5)
 	r.senderHost, r.senderPort = field(rows, 2), field(rows, 3)
 	if age, err := strconv.ParseInt(field(rows, 4), 10, 64); err == nil {
 		r.lastMsgAge, r.lastMsgKnown = time.Duration(age)*time.Microsecond, true

@@ -14,7 +14,7 @@ func answers() [len(details)][][]string {
 	return [...][][]string{
 		{{"-1", "4", "5"}},
 		{{"t", "", "", "1/A", "1/FFFFFFFF", "f", "0"}},
-		{{"streaming", "3", "10.0.0.1", "5432", "1500"}},
+		{{"streaming", "3", "10.0.0.1", "5432", "1500", "slot"}},
 		{},
 		{{"0"}},
 		{{"f"}},
@@ -32,10 +32,10 @@ func read(standby bool, a [len(details)][][]string) failover.Observation {
 func TestAnswersBecomeAnObservation(t *testing.T) {
 	base := failover.Observation{
 		SystemID: 1<<64 - 1, Timeline: 5, ReceiveLSN: 1<<32 + 10, ReplayLSN: 2<<32 - 1, Receiver: failover.ReceiverStreaming,
-		SenderHost: "10.0.0.1", SenderPort: "5432", LastMsgAge: 1500 * time.Microsecond, LastMsgKnown: true,
+		ReceiverWord: "streaming", SlotName: "slot", SenderHost: "10.0.0.1", SenderPort: "5432", LastMsgAge: 1500 * time.Microsecond, LastMsgKnown: true,
 	}
 	none := func(o *failover.Observation) {
-		o.SenderHost, o.SenderPort, o.LastMsgAge, o.LastMsgKnown = "", "", 0, false
+		o.ReceiverWord, o.SlotName, o.SenderHost, o.SenderPort, o.LastMsgAge, o.LastMsgKnown = "", "", "", "", 0, false
 	}
 	tests := []struct {
 		name   string
@@ -51,8 +51,10 @@ func TestAnswersBecomeAnObservation(t *testing.T) {
 		{"no sender before 11", func(a *[len(details)][][]string) { a[2][0][2], a[2][0][3] = "", "" }, func(o *failover.Observation) { o.SenderHost, o.SenderPort = "", "" }},
 		{"no message yet", func(a *[len(details)][][]string) { a[2][0][4] = "" }, func(o *failover.Observation) { o.LastMsgAge, o.LastMsgKnown = 0, false }},
 		{"no receiver", func(a *[len(details)][][]string) { a[2] = nil }, func(o *failover.Observation) { none(o); o.Receiver = failover.ReceiverGone }},
-		{"receiver waits", func(a *[len(details)][][]string) { a[2][0][0] = "waiting"; a[2][0][1] = "9" }, func(o *failover.Observation) { o.Receiver = failover.ReceiverGone }},
-		{"receiver hidden", func(a *[len(details)][][]string) { a[2][0] = []string{"", "", "", "", ""} }, func(o *failover.Observation) { none(o); o.Receiver = failover.ReceiverUnknown }},
+		{"receiver waits", func(a *[len(details)][][]string) { a[2][0][0] = "waiting"; a[2][0][1] = "9" }, func(o *failover.Observation) {
+			o.Receiver, o.ReceiverWord = failover.ReceiverGone, "waiting"
+		}},
+		{"receiver hidden", func(a *[len(details)][][]string) { a[2][0] = []string{"", "", "", "", "", ""} }, func(o *failover.Observation) { none(o); o.Receiver = failover.ReceiverUnknown }},
 		{"promoted between two answers", func(a *[len(details)][][]string) {
 			a[1][0] = []string{"f", "2/0", "0000000600000000000000AB", "", "", "", "0"}
 		}, func(o *failover.Observation) {

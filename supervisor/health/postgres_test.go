@@ -83,10 +83,11 @@ func TestPrimaryAndStandbyAreObserved(t *testing.T) {
 		return nil
 	})
 	id := systemID(t, primary)
+	slot := query(t, standby, "SELECT coalesce(slot_name, '') FROM pg_stat_wal_receiver")
 	from := func(seen bool, o failover.Observation) failover.Observation {
 		if seen {
 			o.Receiver, o.SenderHost, o.SenderPort = failover.ReceiverStreaming, primary.Host, strconv.Itoa(primary.Port)
-			o.LastMsgKnown = true
+			o.LastMsgKnown, o.ReceiverWord, o.SlotName = true, "streaming", slot
 		}
 		return o
 	}

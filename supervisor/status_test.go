@@ -1,0 +1,128 @@
+package supervisor
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// seenBy gives a real machine these looks at the servers, one round after another.
+func seenBy(w *world, rounds ...[2]failover.ProbeDone) {
+	m := failover.New(machineConfig(w.s.cfg), nil, 0)
+	now := time.Duration(1)
+	step := func(ev failover.Event) []failover.Action {
+		now += time.Millisecond
+		return m.Step(now, ev)
+	}
+	acts := step(failover.Started{})
+	for _, round := range rounds {
+		for probed := 0; probed < 2; {
+			if len(acts) == 0 {
+				now, _ = m.Deadline()
+				acts = step(failover.Tick{})
+				continue
+			}
+			a := acts[0]
+			acts = acts[1:]
+			if p, ok := a.(failover.Probe); ok {
+				seen := round[p.Server]
+				seen.Server, seen.ID, seen.Started, seen.Ended = p.Server, p.ID, now, now
+				acts = append(acts, step(seen)...)
+				probed++
+			}
+		}
+	}
+	w.s.servers.machine = m
+}
+
+func TestStatusTellsWhatAStandbyReceives(t *testing.T) {
+	primary := failover.ProbeDone{Outcome: failover.SawPrimary}
+	streams := failover.Observation{
+		Receiver: failover.ReceiverStreaming, ReceiverWord: "streaming", SlotName: "slot", SenderHost: "10.0.0.1", SenderPort: "5432",
+	}
+	for what, c := range map[string]struct {
+		seen failover.Observation
+		want control.Standby
+	}{
+		"streaming": {streams, control.Standby{
+			Readable: true, Streaming: true, WALReceiverStatus: "streaming", SlotName: "slot", PrimaryHost: "10.0.0.1", PrimaryPort: "5432",
+		}},
+		"no receiver": {failover.Observation{Receiver: failover.ReceiverGone}, control.Standby{Readable: true}},
+		"hidden":      {failover.Observation{}, control.Standby{}},
+	} {
+		w := newWorld(t, 0)
+		seenBy(w, [2]failover.ProbeDone{primary, {Outcome: failover.SawStandby, Obs: c.seen}})
+		got := w.s.statusResponse(&report{}).Standbys
+		if diff := cmp.Diff(map[string]control.Standby{"two": c.want}, got); diff != "" {
+			t.Errorf("%s: %s", what, diff)
+		}
+	}
+}
+
+func TestFailoverStatusCountsFailedProbes(t *testing.T) {
+	w := newWorld(t, 0)
+	up := [2]failover.ProbeDone{{Outcome: failover.SawPrimary}, {Outcome: failover.SawStandby}}
+	down := [2]failover.ProbeDone{{Outcome: failover.SawRefused}, {Outcome: failover.SawRefused}}
+	seenBy(w, up)
+	if n := w.s.failoverStatus().Servers[0].Failures; n != 0 {
+		t.Errorf("%d failures of a server that answers", n)
+	}
+	w.s.cfg.HealthCheck = true
+	seenBy(w, down, down)
+	if n := w.s.failoverStatus().Servers[0].Failures; n < 2 {
+		t.Errorf("%d failures after two rounds", n)
+	}
+}
+
+func TestFailoverStatusCountsTheRunsOfTheHistory(t *testing.T) {
+	w := newWorld(t, 0)
+	old := `{"kind":"failover","run_id":"a","result":"exit code 0"}
+{"kind":"notify","run_id":"b","result":"exit code 0"}
+{"kind":"failover","run_id":"c","result":"refused: not executable"}
+{"kind":"failover","run_id":"d","result":"unknown: lost"}
+{"kind":"verified"}
+`
+	if err := os.WriteFile(filepath.Join(w.s.cfg.StateDir, historyName), []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.s.loadState()
+	if n := w.s.failoverStatus().Runs; n != 2 {
+		t.Errorf("%d runs before this process", n)
+	}
+	w.act(failover.History{Entry: failover.HistoryEntry{Kind: failover.HookFailover, RunID: "e", Result: "exit code 1"}})
+	for range historyKept { // which are kept no longer than that, but counted
+		w.act(failover.History{Entry: failover.HistoryEntry{Kind: "cancelled"}})
+	}
+	if n := w.s.failoverStatus().Runs; n != 3 {
+		t.Errorf("%d runs", n)
+	}
+}
+
+func TestFailoverStatusTellsWhetherTheLastSaveWasWritten(t *testing.T) {
+	w := newWorld(t, 0)
+	expect := func(what string, writable bool, why string) {
+		t.Helper()
+		st := w.s.failoverStatus()
+		if st.StateDirWritable != writable || st.StateDirError != why {
+			t.Errorf("%s: writable %v, %q", what, st.StateDirWritable, st.StateDirError)
+		}
+	}
+	expect("at first", true, "")
+	w.saveErr = errors.New("disk full")
+	w.act(failover.Save{Seq: 1})
+	w.settle()
+	expect("after a failed save", false, "disk full")
+	w.saveErr = nil
+	w.act(failover.Save{Seq: 2})
+	w.settle()
+	expect("after a good one", true, "")
+	w.s.lock.usable = false
+	expect("without state_dir", false, errNoStateDir.Error())
+}
