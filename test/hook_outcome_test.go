@@ -117,8 +117,7 @@ while :; do sleep 1003; done`,
 func TestAScriptCanAskPgagroalWhileItRuns(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
-	var s *scene
-	s = ready(t, c, plan{keys: hasty(nil)})
+	s := ready(t, c, plan{keys: hasty(nil)})
 	cli := fmt.Sprintf("%s -c %s", program("pgagroal-cli"), s.p.path("pgagroal.conf"))
 	body := fmt.Sprintf(`for w in status "failover status" ping; do %[1]s $w >/dev/null 2>&1; echo "$w: $?"; done
 %[1]s failover status | grep -E 'Phase|Hook:'

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
 // activator is the program that passes sockets as systemd does.
@@ -181,4 +183,34 @@ func TestWithoutItsServiceAFailoverWaitsAndThenRuns(t *testing.T) {
 	s.opened("n2")
 	s.entry("notify")
 	s.ran(one(s.node(1), s.node(2)), one(s.node(1), s.node(2)))
+}
+
+func TestARunOfAServiceThatDiedIsNotOverWhileItsScriptLives(t *testing.T) {
+	t.Parallel()
+	s := separate(t, 1, plan{})
+	g := latch{t, s.p.path("hooks/gate")}
+	s.failover = s.p.hook("failover.sh", "echo $$ > "+s.p.path("hooks/pid")+"\n"+g.wait()+"exit 7")
+	v := s.p.runnerAt(s.p.path("pgagroal.conf"))
+	s.p.Run()
+	t.Cleanup(g.open)
+	s.opened("n1")
+	s.runnerUp(0)
+	s.kill(1)
+	script, old := s.running(), v.cmd.Process.Pid
+	v.kill()
+	s.held("the outcome is unknown")
+	s.p.runnerAt(s.p.path("pgagroal.conf")) // it knows nothing of the run
+	s.runnerUp(old)
+	must(t, s.node(1).Start(within(t)))
+	s.seen("n1", "primary")
+	// By now the new runner's answer and the probe would have been enough.
+	neverWithin(t, time.Second, "n1 is used while the script may promote n2", func() bool { return s.word("Phase") == "open" })
+	if !proc.ProcessAlive(script) {
+		t.Fatal("the script has ended with its runner")
+	}
+	g.open()
+	s.opened("n1")
+	if n := len(s.failover.Runs()); n != 1 || s.epoch() != 1 {
+		t.Errorf("%d runs in epoch %d, want one in 1", n, s.epoch())
+	}
 }
