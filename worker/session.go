@@ -93,12 +93,12 @@ func (s *session) seek() {
 		return
 	}
 	s.state = sessionWaiting
-	s.client.Watch()
 	p := w.pool(s.login.key)
 	if b := w.take(p); b != nil {
 		s.attach(b)
 		return
 	}
+	s.client.Watch()
 	s.waiter = &waiter{pool: p, requested: s.login.requested, login: s.login, session: s, refused: s.refuse}
 	w.wait(s.waiter)
 }
@@ -170,6 +170,7 @@ func (s *session) enter() {
 func (s *session) adapt(b *backend, sql string, then func()) {
 	s.state = sessionAdapting
 	b.state = backendAdapting
+	s.client.Watch()
 	b.run([]string{sql}, func(failed []byte) {
 		if failed == nil {
 			then()
@@ -244,8 +245,7 @@ func (s *session) fromClient(data []byte) {
 	}
 	switch {
 	case err != nil:
-		s.w.log.Warn("client broke the protocol", "client", s.c.id, "address", s.c.addr, "error", err)
-		s.drop(pgwire.CodeProtocolViolation, err.Error())
+		s.protocolBroken(err)
 	case leaving:
 		s.leave(true)
 	}
@@ -289,7 +289,7 @@ func (s *session) fromServer(data []byte) {
 // asked, as it would without us; a client that vanished is cancelled.
 func (s *session) leave(goodbye bool) {
 	s.closeClient()
-	if goodbye && s.backend != nil && !s.idle() && !s.relay.doubt && s.relay.up.AtBoundary() && !s.relay.unsynced {
+	if goodbye && s.backend != nil && !s.idle() && !s.relay.doubt && s.relay.up.AtBoundary() && !s.unsynced() {
 		s.state = sessionLeaving
 		s.backend.conn.Resume()
 		// A server in COPY would wait for data for ever; elsewhere it ignores this.
@@ -401,6 +401,9 @@ func (s *session) finish() {
 		return
 	}
 	s.state = sessionGone
+	if s.w.cancels[s.key] == s {
+		delete(s.w.cancels, s.key) // one without a backend still had it
+	}
 	if s.tx != nil {
 		s.tx.forget()
 	}
@@ -449,9 +452,13 @@ func (e *clientEnd) Flushed() {
 	s := (*session)(e)
 	switch {
 	case s.state == sessionLingering:
-		s.client.CloseWrite()
+		if s.client.Queued() == 0 {
+			s.client.CloseWrite()
+		}
 	case s.backend != nil && s.state == sessionActive:
 		s.backend.conn.Resume()
+	case s.tx != nil && s.state == sessionActive:
+		s.client.Resume()
 	}
 }
 

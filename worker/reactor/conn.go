@@ -15,9 +15,9 @@ const (
 	watching                  // leave in the kernel, but tell when the peer leaves
 )
 
-// highWater is how many bytes may wait in a queue before Full says so. It is the
-// size of one receive, so a queue holds less than two.
-const highWater = receiveSize
+// highWater is how many bytes may wait in a queue before Full says so. A queue
+// holds at most that and one receive.
+const highWater = receiveSize / 2
 
 // Conn is one established connection of a loop.
 type Conn struct {
@@ -68,11 +68,11 @@ func (c *Conn) Pause() { c.become(paused) }
 func (c *Conn) Watch() { c.become(watching) }
 
 // Queued returns how many bytes wait to be taken by the kernel.
-func (c *Conn) Queued() int { return len(c.out) + c.ring.flying }
+func (c *Conn) Queued() int { return len(c.out) + c.ring.flying + c.ring.nextLen }
 
 // Full reports whether so much waits that the side it comes from should pause
 // until Flushed.
-func (c *Conn) Full() bool { return len(c.out) >= highWater }
+func (c *Conn) Full() bool { return len(c.out)+c.ring.nextLen >= highWater }
 
 func (c *Conn) become(s receiving) {
 	if c.state == s || c.closed {

@@ -468,3 +468,102 @@ func benchmarkEcho(b *testing.B, kind string) {
 	}
 	l.drv.shut()
 }
+
+// side is one end of a relay in miniature.
+type side struct {
+	from, to *Conn
+}
+
+func (s *side) Received(b []byte) {
+	s.to.Send(b)
+	if s.to.Full() {
+		s.from.Pause()
+	}
+}
+func (s *side) Ended(error) {}
+func (s *side) Flushed()    { s.to.Resume() } // we are the handler of from: its queue is empty
+
+// BenchmarkBulk relays a megabyte at a time from one peer to another.
+func BenchmarkBulk(b *testing.B) {
+	for _, kind := range []string{"epoll", "io_uring"} {
+		b.Run(kind, func(b *testing.B) { benchmarkBulk(b, kind) })
+	}
+}
+
+func benchmarkBulk(b *testing.B, kind string) {
+	l, err := New(kind)
+	if err != nil {
+		b.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.Run()
+	}()
+	server, serverPeer := tcpPair(b)
+	client, clientPeer := tcpPair(b)
+	up, down := &side{}, &side{}
+	ready := make(chan struct{})
+	l.Post(func() {
+		defer close(ready)
+		s, _ := l.Add(server, down)
+		c, _ := l.Add(client, up)
+		down.from, down.to, up.from, up.to = s, c, c, s
+		s.Resume()
+		c.Resume()
+	})
+	<-ready
+	msg, buf := make([]byte, 1<<20), make([]byte, 256<<10)
+	b.SetBytes(1 << 20)
+	for b.Loop() {
+		go func() {
+			for m := msg; len(m) > 0; {
+				n, err := unix.Write(serverPeer, m)
+				if err != nil {
+					return
+				}
+				m = m[n:]
+			}
+		}()
+		for got := 0; got < len(msg); {
+			n, err := unix.Read(clientPeer, buf)
+			if err != nil || n == 0 {
+				b.Fatal(n, err)
+			}
+			got += n
+		}
+	}
+	l.Stop()
+	<-done
+	unix.Close(serverPeer)
+	unix.Close(clientPeer)
+}
+
+// tcpPair returns both ends of a connection on the loopback.
+func tcpPair(tb testing.TB) (int, int) {
+	tb.Helper()
+	ln, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer unix.Close(ln)
+	if err := errors.Join(unix.Bind(ln, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(ln, 1)); err != nil {
+		tb.Fatal(err)
+	}
+	sa, err := unix.Getsockname(ln)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := unix.Connect(fd, sa); err != nil {
+		tb.Fatal(err)
+	}
+	peer, _, err := unix.Accept(ln)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return fd, peer
+}

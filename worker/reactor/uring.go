@@ -46,6 +46,8 @@ type ringState struct {
 	slot     int32 // of the send under way, below zero for none
 	flying   int   // bytes of it
 	sent     int   // of those, taken by the kernel
+	next     int32 // slot that is sent after it, below zero for none
+	nextLen  int
 	stash    []byte
 	end      error // of the receive, to be told after the stash
 	finished bool  // the receive has seen the end
@@ -116,7 +118,7 @@ func (u *uring) add(c *Conn) error {
 	if err := unix.SetNonblock(c.fd, false); err != nil {
 		return fmt.Errorf("add connection: %w", err)
 	}
-	c.ring.slot, c.ring.into = -1, -1
+	c.ring.slot, c.ring.next, c.ring.into = -1, -1, -1
 	if n := len(u.free); n > 0 {
 		c.ring.index = u.free[n-1]
 		u.free = u.free[:n-1]
@@ -206,21 +208,40 @@ func (u *uring) stop(c *Conn) {
 }
 
 // send copies b into a slot and submits it, or queues it behind a send that is
-// under way.
+// under way. Bytes that lie in a slot already are not copied.
 func (u *uring) send(c *Conn, b []byte) {
-	if c.ring.slot < 0 && len(c.out) == 0 {
-		if u.loan >= 0 && &b[0] == &u.slots.mem(u.loan)[0] {
-			c.ring.slot, c.ring.flying, c.ring.sent = u.loan, len(b), 0
-			u.loan = -1
-			u.submitSend(c)
-			return
+	st := &c.ring
+	idle := len(c.out) == 0 && st.next < 0
+	switch {
+	case idle && u.loan >= 0 && &b[0] == &u.slots.mem(u.loan)[0]:
+		st.next, st.nextLen, u.loan = u.loan, len(b), -1
+		if st.slot < 0 {
+			u.sendNext(c)
 		}
-		if u.launch(c, b) == len(b) {
-			return
-		}
-		b = b[c.ring.flying:]
+		return
+	case idle && st.slot < 0:
+		b = b[u.launch(c, b):]
 	}
-	c.out = append(c.out, b...)
+	u.queue(c, b)
+}
+
+// queue keeps bytes for later: in the next slot while there is room, in Go's
+// memory beyond that.
+func (u *uring) queue(c *Conn, b []byte) {
+	st := &c.ring
+	if len(c.out) == 0 && len(b) > 0 {
+		if st.next < 0 {
+			st.next, _ = u.slots.get(len(b))
+		}
+		if st.next >= 0 {
+			n := copy(u.slots.mem(st.next)[st.nextLen:], b)
+			st.nextLen += n
+			b = b[n:]
+		}
+	}
+	if len(b) > 0 {
+		c.out = append(c.out, b...)
+	}
 }
 
 // launch submits as much of b as a slot takes and returns how much that is.
@@ -237,6 +258,14 @@ func (u *uring) launch(c *Conn, b []byte) int {
 	c.ring.slot, c.ring.flying, c.ring.sent = slot, n, 0
 	u.submitSend(c)
 	return n
+}
+
+// sendNext sends the slot that waited.
+func (u *uring) sendNext(c *Conn) {
+	st := &c.ring
+	st.slot, st.flying, st.sent = st.next, st.nextLen, 0
+	st.next, st.nextLen = -1, 0
+	u.submitSend(c)
 }
 
 func (u *uring) submitSend(c *Conn) {
@@ -277,9 +306,11 @@ func (u *uring) settle(c *Conn) {
 		return
 	}
 	u.giveSlot(c)
-	if c.ring.into >= 0 {
-		u.slots.put(c.ring.into)
-		c.ring.into = -1
+	for _, slot := range []*int32{&c.ring.into, &c.ring.next} {
+		if *slot >= 0 {
+			u.slots.put(*slot)
+			*slot = -1
+		}
 	}
 	unix.Close(c.fd)
 	c.fd = -1
@@ -389,7 +420,7 @@ func (u *uring) onSlot(c *Conn, n int) {
 	slot := c.ring.into
 	c.ring.into = -1
 	if n > 0 {
-		c.ring.bulk = n >= bufferSize
+		c.ring.bulk = n >= bufferSize/4
 		u.loan = slot
 		u.deliver(c, u.slots.mem(slot)[:n])
 		if u.loan != slot {
@@ -473,21 +504,28 @@ func (u *uring) onSend(c *Conn, res int) {
 	case c.closed || c.broken != nil:
 	case res <= 0 && unix.Errno(-res) != unix.ECANCELED:
 		c.fail(unix.Errno(-res))
-	case len(c.out) > 0:
-		u.more(c)
 	default:
-		c.handler.Flushed()
+		u.more(c)
+		if len(c.out) == 0 && st.next < 0 {
+			c.handler.Flushed()
+		}
 	}
 }
 
-// more launches what has gathered in the queue.
+// more sends what has gathered in the queue.
 func (u *uring) more(c *Conn) {
-	n := u.launch(c, c.out)
-	if n == len(c.out) {
-		c.out = nil
-		return
+	switch {
+	case c.ring.next >= 0:
+		u.sendNext(c)
+	case len(c.out) > 0:
+		n := u.launch(c, c.out)
+		c.out = c.out[:copy(c.out, c.out[n:])]
 	}
-	c.out = c.out[:copy(c.out, c.out[n:])]
+	if len(c.out) > 0 && c.ring.slot >= 0 {
+		rest := c.out
+		c.out = nil
+		u.queue(c, rest)
+	}
 }
 
 // feed serves those that had to wait for buffers or slots. The ones that waited
