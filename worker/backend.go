@@ -102,6 +102,7 @@ func (w *worker) open(wt *waiter, g *ipc.LeaseGrant) {
 	cfg := w.cfg.Load()
 	addr := w.address(g.Server)
 	o := w.newOpening(wt, g, ms(cfg.AuthenticationTimeoutMS))
+	o.pool.coming++
 	go func() {
 		defer o.cancel()
 		b, err := w.dial(cfg, o, addr, wt.login, nil)

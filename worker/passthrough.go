@@ -68,6 +68,7 @@ func (w *worker) permit(c *client, l *login, waited time.Duration, answer chan<-
 	wt.granted = func(g *ipc.LeaseGrant) {
 		if !connected(c.conn) {
 			w.returnLease(g.Lease)
+			w.tidy(p)
 			answer <- permission{}
 			return
 		}
@@ -78,6 +79,7 @@ func (w *worker) permit(c *client, l *login, waited time.Duration, answer chan<-
 	}
 	if waited > 0 && waited > w.waitLimit() {
 		wt.refused(pgwire.CodeTooManyConnections, "connection refused")
+		w.tidy(p)
 		return
 	}
 	w.wait(wt)
@@ -132,7 +134,6 @@ func (s *setup) openWith(l *login, p permission) bool {
 	s.w.loop.Post(func() {
 		defer close(done)
 		_ = s.w.settleOpening(p.opening, nil, err)
-		s.w.tidy(p.opening.pool)
 	})
 	<-done
 	if s.cfg.Failover && s.cfg.BlockingTimeoutMS > 0 && transient(err) {

@@ -17,8 +17,9 @@ type pool struct {
 	// idle is the shelf; the backend used last is the last one.
 	idle    []*backend
 	waiters []*waiter
-	// live counts its backends, those that are being set up included.
-	live int
+	// live counts its backends, those that are being set up included; coming those
+	// that are being set up for a waiter of the queue.
+	live, coming int
 }
 
 // waiter is somebody who needs a backend of a pool: a session, or a set-up
@@ -35,8 +36,8 @@ type waiter struct {
 	refused func(code, message string)
 	timer   *reactor.Timer
 	since   time.Time
-	// asked: a LeaseRequest is under way.
-	asked bool
+	// asked: a LeaseRequest is under way. pausing: one will be, after a failure.
+	asked, pausing bool
 	// last is why the last attempt to open a backend failed, for the log.
 	last error
 }
@@ -62,7 +63,7 @@ const fairness = 50 * time.Millisecond
 
 // tidy forgets a pool that nobody uses.
 func (w *worker) tidy(p *pool) {
-	if p.live == 0 && len(p.waiters) == 0 {
+	if p.live == 0 && len(p.waiters) == 0 && w.pools[p.key] == p {
 		delete(w.pools, p.key)
 	}
 }
@@ -222,11 +223,28 @@ func (w *worker) shorten(wt *waiter, limit time.Duration) {
 
 // opened gets the outcome of an opening: a backend, or why there is none.
 func (w *worker) opened(o *opening, b *backend, err error) {
+	o.pool.coming--
 	if err = w.settleOpening(o, b, err); err != nil {
 		w.openFailed(o, err)
-		return
+	} else {
+		w.shelve(b)
 	}
-	w.shelve(b)
+	w.cover(o.pool)
+}
+
+// cover sees to it that nobody waits for nothing: a backend may serve another
+// waiter than the one whose lease it has, or none, and that one has to ask again.
+func (w *worker) cover(p *pool) {
+	coming := p.coming
+	for _, wt := range p.waiters {
+		switch {
+		case wt.asked || wt.pausing:
+		case coming > 0:
+			coming--
+		default:
+			w.ask(wt)
+		}
+	}
 }
 
 // settleOpening ends an opening: its backend comes under the loop, or its lease
@@ -242,6 +260,7 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 	}
 	if err != nil {
 		o.pool.live--
+		w.tidy(o.pool)
 		w.stats.openErrors++
 		w.returnLease(o.grant.Lease)
 		w.hintOf(o.grant.Server, o.grant.Epoch, err)
@@ -256,7 +275,6 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 func (w *worker) openFailed(o *opening, err error) {
 	wt := w.waiters[o.waiter.id]
 	if wt == nil {
-		w.tidy(o.pool)
 		return
 	}
 	wt.last = err
@@ -265,7 +283,11 @@ func (w *worker) openFailed(o *opening, err error) {
 		return
 	}
 	if cfg := w.cfg.Load(); cfg.Failover && cfg.BlockingTimeoutMS > 0 && transient(err) {
-		w.loop.After(ms(w.cfg.Load().ConnectionRetryMS), func() { w.ask(wt) })
+		wt.pausing = true
+		w.loop.After(ms(cfg.ConnectionRetryMS), func() {
+			wt.pausing = false
+			w.ask(wt)
+		})
 		return
 	}
 	w.log.Warn("no connection to the server", "server", o.grant.Server,

@@ -1,0 +1,259 @@
+package worker
+
+import (
+	"bufio"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// generous bounds every wait of a test.
+const generous = 10 * time.Second
+
+// rig is a worker in the test's own process: the test is its supervisor, its
+// server and its clients.
+type rig struct {
+	t    *testing.T
+	w    *worker
+	sup  *ipc.Conn
+	msgs chan ipc.Message
+	// logins are server ends that have logged a backend in.
+	logins chan *serverEnd
+	// gate is received from before a login is answered, if set.
+	gate   chan struct{}
+	leases uint64
+}
+
+// serverEnd is the server's end of a backend.
+type serverEnd struct {
+	*net.TCPConn
+	r *bufio.Reader
+}
+
+// newRig starts a worker whose one server is open at epoch 1.
+func newRig(t *testing.T, cfg ipc.ConfigBegin) *rig {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	ours, theirs, err := ipc.Pair(ipc.RoleSupervisor, ipc.RoleWorker, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Dup(int(theirs.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	conn, err := ipc.FromFD(fd, ipc.RoleWorker, ipc.RoleSupervisor, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.SetPhase(ipc.PhaseRunning)
+	conn.SetPhase(ipc.PhaseRunning)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &worker{
+		log: log, conn: conn,
+		clients: make(map[uint64]*client), sessions: make(map[*session]struct{}),
+		cancels: make(map[cancelKey]*session), pools: make(map[ipc.PoolKey]*pool),
+		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
+		waiters: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
+		statements: newStatements(), lastByte: make([]time.Time, 1),
+	}
+	w.servers = ipc.ServerState{Gen: 1, Epoch: 1, Open: true, Servers: []ipc.ServerInfo{
+		{Index: 0, Network: "tcp", Address: ln.Addr().String()},
+	}}
+	if cfg.AuthenticationTimeoutMS == 0 {
+		cfg.AuthenticationTimeoutMS = generous.Milliseconds()
+	}
+	w.cfg.Store(&config{ConfigBegin: cfg, passwords: map[string]string{"u": "p"}})
+	if w.loop, err = w.newLoop(""); err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, w: w, sup: ours, msgs: make(chan ipc.Message, 1000), logins: make(chan *serverEnd, 1000)}
+	done := make(chan struct{}, 3)
+	go func() { w.run(); done <- struct{}{} }()
+	go func() { r.supervise(); done <- struct{}{} }()
+	go func() { r.listen(ln); done <- struct{}{} }()
+	t.Cleanup(func() {
+		w.loop.Stop()
+		ln.Close()
+		ours.Close()
+		for range 3 {
+			<-done
+		}
+	})
+	return r
+}
+
+// supervise notes what the worker says.
+func (r *rig) supervise() {
+	for {
+		env, err := r.sup.Receive()
+		if err != nil {
+			return
+		}
+		r.msgs <- env.Message
+	}
+}
+
+func (r *rig) listen(ln net.Listener) {
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go r.login(nc.(*net.TCPConn))
+	}
+}
+
+// login lets a backend in without a password. Cancel requests are closed.
+func (r *rig) login(nc *net.TCPConn) {
+	m, err := pgwire.ReadStartup(nc)
+	if err != nil || m.Kind != pgwire.StartupMessage {
+		nc.Close()
+		return
+	}
+	if r.gate != nil {
+		<-r.gate
+	}
+	msg := pgwire.AppendAuthenticationOK(nil)
+	msg = pgwire.AppendParameterStatus(msg, "client_encoding", "UTF8")
+	msg = pgwire.AppendBackendKeyData(msg, 42, []byte{1, 2, 3, 4})
+	if _, err := nc.Write(pgwire.AppendReadyForQuery(msg, pgwire.TxIdle)); err != nil {
+		nc.Close()
+		return
+	}
+	r.logins <- &serverEnd{nc, bufio.NewReader(nc)}
+}
+
+// do runs f on the loop and waits for it.
+func (r *rig) do(f func()) {
+	r.t.Helper()
+	done := make(chan struct{})
+	r.w.loop.Post(func() { defer close(done); f() })
+	wait(r.t, done, "the loop")
+}
+
+func wait[T any](t *testing.T, ch <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(generous):
+		t.Fatalf("waited in vain for %s", what)
+		panic("unreachable")
+	}
+}
+
+// expect waits for the next message of a type and skips others.
+func expect[T ipc.Message](r *rig) T {
+	r.t.Helper()
+	limit := time.After(generous)
+	for {
+		select {
+		case m := <-r.msgs:
+			if v, ok := m.(T); ok {
+				return v
+			}
+		case <-limit:
+			var none T
+			r.t.Fatalf("waited in vain for %T", none)
+		}
+	}
+}
+
+// grant answers a request with a lease of epoch 1.
+func (r *rig) grant(id uint64) uint64 {
+	r.t.Helper()
+	r.leases++
+	r.send(&ipc.LeaseGrant{ID: id, Lease: r.leases, Epoch: 1})
+	return r.leases
+}
+
+func (r *rig) send(m ipc.Message) {
+	r.t.Helper()
+	if err := r.sup.Send(m); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// testClient is a client's own end of its connection.
+type testClient struct {
+	net.Conn
+	*pgproto3.Frontend
+	s *session
+}
+
+// connect lets a client in, which then looks for a backend.
+func (r *rig) connect(id uint64, follow ...pgwire.Param) *testClient {
+	r.t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fds[1]), "client")
+	conn, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { conn.Close() })
+	tc := &testClient{Conn: conn, Frontend: pgproto3.NewFrontend(conn, io.Discard)}
+	_ = conn.SetDeadline(time.Now().Add(generous))
+	l := &login{user: "u", database: "d", requested: "d", key: ipc.PoolKey{Database: "d", User: "u"}}
+	l.follow, _, _ = splitStartup(follow)
+	r.do(func() {
+		c := &client{id: id, start: time.Now()}
+		r.w.clients[id] = c
+		tc.s = r.w.newSession(c, fds[0], l)
+		tc.s.seek()
+	})
+	return tc
+}
+
+// until reads from the server's side up to a message of a type.
+func (c *testClient) until(t *testing.T, typ pgproto3.BackendMessage) pgproto3.BackendMessage {
+	t.Helper()
+	for {
+		m, err := c.Receive()
+		if err != nil {
+			t.Fatalf("wait for %T: %v", typ, err)
+		}
+		if e, ok := m.(*pgproto3.ErrorResponse); ok {
+			if _, wanted := typ.(*pgproto3.ErrorResponse); !wanted {
+				t.Fatalf("wait for %T: got error %s %s", typ, e.Code, e.Message)
+			}
+		}
+		if kindOf(m) == kindOf(typ) {
+			return m
+		}
+	}
+}
+
+func kindOf(m pgproto3.BackendMessage) string {
+	b, _ := m.Encode(nil)
+	return string(b[:1])
+}
+
+// enter lets a client in on a new backend.
+func (r *rig) enter(id uint64) (*testClient, *serverEnd) {
+	r.t.Helper()
+	tc := r.connect(id)
+	r.grant(expect[*ipc.LeaseRequest](r).ID)
+	srv := wait(r.t, r.logins, "the login of a backend")
+	r.t.Cleanup(func() { srv.Close() })
+	tc.until(r.t, &pgproto3.ReadyForQuery{})
+	return tc, srv
+}
