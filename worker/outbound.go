@@ -51,6 +51,13 @@ func (o *outbound) dial(ctx context.Context, addr ipc.ServerInfo) (net.Conn, err
 		}
 		return nil, err
 	}
+	// From here on no close delivers what is queued, also not the kernel's when
+	// this process is killed: a server that was silent gets nothing later on, when
+	// another one may be the primary. Who wants the last bytes to arrive waits for
+	// the server's end before it closes.
+	if tc, ok := conn.(*net.TCPConn); ok {
+		_ = tc.SetLinger(0)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.fenced {

@@ -1,0 +1,39 @@
+package worker
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// Whatever ends a connection to a server, be it the death of this process,
+// nothing that waits in the kernel is delivered afterwards.
+func TestNothingQueuedReachesAServerAfterAPlainClose(t *testing.T) {
+	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000})
+	tc, srv := r.enter(1)
+	chunk := pgwire.AppendQuery(nil, string(bytes.Repeat([]byte{'x'}, 60_000)))
+	sent := 0
+	for full := false; !full; {
+		_ = tc.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		n, err := tc.Write(chunk)
+		sent += n
+		full = err != nil
+	}
+	r.do(func() {
+		for _, b := range r.w.backends {
+			b.conn.Close()
+		}
+	})
+	_ = srv.SetReadDeadline(time.Now().Add(generous))
+	n, err := io.Copy(io.Discard, srv)
+	if !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the server saw %v after %d of %d bytes, not a reset", err, n, sent)
+	}
+}
