@@ -7,7 +7,6 @@ import (
 	"net"
 	"syscall"
 	"time"
-	"unique"
 
 	"golang.org/x/sys/unix"
 
@@ -64,7 +63,6 @@ type backend struct {
 	// server owes, the statements it has, and who left something behind.
 	exchange exchange
 	prepared prepared
-	tracked  unique.Handle[settings]
 	dirty    bool
 	dirtyBy  uint64
 

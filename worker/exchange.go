@@ -6,6 +6,18 @@ package worker
 type exchange struct {
 	q    []owed
 	head int
+	// batch grows with every message that ends one: Sync, Query, FunctionCall.
+	batch uint64
+	// unsynced: messages of the extended protocol have gone out without a Sync.
+	unsynced bool
+	// skipping: an error came before its Sync was sent; until then the server
+	// ignores what it gets.
+	skipping bool
+	// copying: the server takes copy data, and ignores every Sync.
+	copying bool
+	// sets: something was executed in this batch that may change the settings
+	// that a Parse depends on. The server reports them with ReadyForQuery only.
+	sets bool
 }
 
 // fate says what becomes of an answer.
@@ -17,20 +29,43 @@ const (
 	invent              // nothing was sent: we answer when it is its turn
 )
 
+// copyEnd is the kind of an entry that isn't answered: the client's CopyDone or
+// CopyFail, sent before the server has asked for data. It never comes first.
+const copyEnd byte = 'c'
+
 // owed is one answer that is still to come. kind is the type of the message that
 // it answers.
 type owed struct {
-	kind byte
-	fate fate
-	// stmt is the statement that a Parse makes, name what the client calls it.
-	stmt *statement
+	kind   byte
+	fate   fate
+	traits traits // of what a Query or Execute runs
+	// unnamed is the number of the unnamed statement that a Parse makes.
+	unnamed uint64
+	// on is the statement of ours that a Parse makes, a Close ends or a Bind or
+	// Describe uses.
+	on *onBackend
+	// name is what the client calls stmt: after a Parse of it; before a Close, and
+	// before a Query or unnamed Parse that deallocates it.
 	name string
+	stmt *statement
 }
 
-func (x *exchange) push(kind byte, f fate) { x.q = append(x.q, owed{kind: kind, fate: f}) }
-
-func (x *exchange) pushParse(f fate, s *statement, name string) {
-	x.q = append(x.q, owed{'P', f, s, name})
+func (x *exchange) push(e owed) {
+	x.copying = false // what isn't copy data makes the COPY fail
+	switch e.kind {
+	case 'S', 'Q', 'F':
+		x.batch++
+		x.unsynced = false
+	case copyEnd:
+	default:
+		x.unsynced = true
+	}
+	if x.head > len(x.q)/2 && len(x.q) == cap(x.q) {
+		n := copy(x.q, x.q[x.head:])
+		clear(x.q[n:])
+		x.q, x.head = x.q[:n], 0
+	}
+	x.q = append(x.q, e)
 }
 
 func (x *exchange) len() int { return len(x.q) - x.head }
@@ -43,26 +78,58 @@ func (x *exchange) first() *owed {
 	return &x.q[x.head]
 }
 
+// last returns the newest entry.
+func (x *exchange) last() *owed { return &x.q[len(x.q)-1] }
+
+// ends reports whether a statement of the client's ends with it.
+func (e *owed) ends() bool { return e.stmt != nil && (e.kind != 'P' || e.unnamed != 0) }
+
+// pop takes the oldest entry away, and what the server ignores behind it.
 func (x *exchange) pop() {
-	x.q[x.head] = owed{}
-	x.head++
-	if x.head == len(x.q) {
-		x.q, x.head = x.q[:0], 0
+	for {
+		x.q[x.head] = owed{}
+		x.head++
+		if x.head == len(x.q) {
+			x.q, x.head = x.q[:0], 0
+			return
+		}
+		if x.q[x.head].kind != copyEnd {
+			return
+		}
 	}
 }
 
-// unsync removes the Syncs behind the first entry: a server that comes into COPY
-// mode ignores those that were sent before. It reports whether only Syncs were
-// there; otherwise what is answered can't be told any more.
-func (x *exchange) unsync() bool {
-	for _, e := range x.q[x.head+1:] {
-		if e.kind != 'S' {
-			return false
+// copyIn is the server's request for copy data. It ignores the Syncs that were
+// sent before the data's end; libpq sends one together with the Execute. What
+// else was sent before the end makes the COPY fail.
+func (x *exchange) copyIn() {
+	from := x.head + 1
+	to := from
+	for to < len(x.q) && x.q[to].kind == 'S' {
+		to++
+	}
+	if x.copying = to == len(x.q); !x.copying && x.q[to].kind == copyEnd {
+		to++
+	}
+	n := from + copy(x.q[from:], x.q[to:])
+	clear(x.q[n:])
+	x.q = x.q[:n]
+	switch x.q[n-1].kind {
+	case 'S', 'Q', 'F':
+	default:
+		x.unsynced = true
+	}
+}
+
+// ends reports whether the end of a batch is unanswered.
+func (x *exchange) ends() bool {
+	for i := x.head; i < len(x.q); i++ {
+		switch x.q[i].kind {
+		case 'S', 'Q', 'F':
+			return true
 		}
 	}
-	clear(x.q[x.head+1:])
-	x.q = x.q[:x.head+1]
-	return true
+	return false
 }
 
 // executes reports whether an unanswered message may end a transaction.
@@ -76,8 +143,23 @@ func (x *exchange) executes() bool {
 	return false
 }
 
-// trim gives memory back; for backends that go back to the shelf.
-func (x *exchange) trim() {
+// pending returns the unanswered Parse that gives a statement its name, nil for
+// none.
+func (x *exchange) pending(name string, s *statement) *owed {
+	for i := x.head; i < len(x.q); i++ {
+		if e := &x.q[i]; e.stmt == s && e.name == name && !e.ends() {
+			return e
+		}
+	}
+	return nil
+}
+
+// idle reports whether the server has answered everything and waits for nothing.
+func (x *exchange) idle() bool { return x.len() == 0 && !x.unsynced }
+
+// rest ends a transaction: the exchange is idle. It gives memory back.
+func (x *exchange) rest() {
+	x.skipping, x.copying, x.sets = false, false, false
 	if x.len() == 0 && cap(x.q) > 64 {
 		x.q = nil
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"sort"
 	"strings"
+	"unique"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
@@ -28,7 +29,8 @@ func isTracked(name string) bool {
 // client asked for them at start-up. Names compare without regard to case.
 type params struct {
 	list    []pgwire.Param
-	changed bool // since somebody last looked
+	changed bool // since tracked was made
+	tracked unique.Handle[settings]
 }
 
 func (p *params) get(name string) (string, bool) {

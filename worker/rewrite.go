@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"maps"
-	"slices"
 	"unique"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
@@ -14,14 +12,15 @@ import (
 // The flow of bytes in the transaction pipeline, where a statement that a client
 // prepared must be found on whatever backend it gets:
 //
-//  1. clientBytes copies a chunk from the client to out. Messages that name a
+//  1. awaken throws away what a client without a backend says for nothing.
+//  2. clientBytes copies a chunk from the client to out. Messages that name a
 //     prepared statement get the name it has on this backend, behind a Parse of
 //     ours if it isn't there yet (prepare). A Parse of something that the backend
 //     has already isn't sent at all.
-//  2. Each message that will be answered is noted in the backend's exchange.
-//  3. serverBytes copies a chunk from the server to out, without the answers to
-//     messages of ours, and with those to messages that weren't sent (answer).
-//  4. When nothing is owed, the session gives the backend back.
+//  3. Each message that will be answered is noted in the backend's exchange.
+//  4. serverBytes (answers.go) copies a chunk from the server to out, without the
+//     answers to messages of ours, and with those to messages that weren't sent.
+//  5. When nothing is owed, the session gives the backend back.
 //
 // A header that a chunk ends in is held back if its message may have to be
 // changed; all other bytes are passed on as they come, so a message of any size
@@ -29,13 +28,26 @@ import (
 // Bind up to its names.
 
 const (
-	// maxParse is the largest Parse message of a named statement, in bytes.
+	// maxParse is the largest Parse message that is collected, in bytes. A larger
+	// one of a named statement is refused; an unnamed one is passed on as it comes
+	// and ends with its transaction.
 	maxParse = 16 << 20
-	// maxUnnamed is the longest unnamed statement that is kept for a Bind in a
-	// later transaction, in bytes.
+	// maxUnnamed is the longest unnamed statement that is kept after it was used,
+	// in bytes.
 	maxUnnamed = 64 << 10
 	// maxNames is how long the two names in a Bind may be together, in bytes.
 	maxNames = 64 << 10
+	// maxCollect is the longest Query that is put together if it comes in pieces,
+	// in bytes, so that its text can be read.
+	maxCollect = 8 << 10
+	// maxDeallocate is the longest DEALLOCATE that is understood, in bytes.
+	maxDeallocate = 256
+	// noStatement is the name of a statement that doesn't exist. The server has the
+	// right error for those who use it.
+	noStatement = "pgagroal_none"
+	// emptyStatement stands for a client's statement that others may still use, for
+	// a client that deallocates it or prepares another one of the same name.
+	emptyStatement = "pgagroal_empty"
 )
 
 // pooled is what a session of the transaction pipeline has beside its relay.
@@ -45,13 +57,14 @@ type pooled struct {
 	x     *exchange   // of the backend at hand, nil without
 	there *prepared   // of the backend at hand
 	// names are the client's prepared statements.
-	names map[string]*statement
-	// unnamed is the body of the last Parse without a name, behind the name;
-	// unnamedHere says that the backend at hand has it.
-	unnamed     []byte
-	unnamedHere bool
-	// tracked are the values of the tracked parameters, as the client knows them.
-	tracked unique.Handle[settings]
+	names   map[string]*statement
+	unnamed unnamed
+	// portal are the traits of what the unnamed portal runs, portals those of all
+	// named ones.
+	portal, portals traits
+	// tracked are the values of the tracked parameters, as the client knows them;
+	// initial those after its login.
+	tracked, initial unique.Handle[settings]
 	// partial is a message that is being collected, need its whole length.
 	partial []byte
 	need    int
@@ -59,16 +72,31 @@ type pooled struct {
 	heldUp, heldDown byte
 	// stash is what the client said while it had no backend.
 	stash []byte
+	// described: the simple query at hand has sent a RowDescription.
+	described bool
 	// dirty: something was done that another client must not find.
 	dirty bool
-	ready bool // the client has been welcomed
+	// discarded: the client has reset all its parameters.
+	discarded bool
+	ready     bool // the client has been welcomed
+}
+
+// unnamed is a client's unnamed statement.
+type unnamed struct {
+	exists bool
+	here   bool // the backend at hand has it, or knows that there is none
+	kept   bool // tail is its Parse message behind the name
+	used   bool
+	number uint64 // of the Parse that made it
+	tail   []byte
+	traits traits
 }
 
 var pooledClient, pooledServer = pooledInterests()
 
 func pooledInterests() (client, server *pgwire.Interests) {
 	client, server = new(pgwire.Interests), new(pgwire.Interests)
-	client.Set(pgwire.AtHeader, 'Q', 'F', 'S', 'P', 'B', 'D', 'E', 'C', 'H', 'X')
+	client.Set(pgwire.AtHeader, 'Q', 'F', 'S', 'P', 'B', 'D', 'E', 'C', 'H', 'X', 'c', 'f')
 	client.RefuseOthers(pgwire.FrontendTypes)
 	server.Set(pgwire.WithBody, 'Z', 'E', 'S', 'C')
 	server.Set(pgwire.AtHeader, 'G', 'W', '1', '3')
@@ -76,9 +104,6 @@ func pooledInterests() (client, server *pgwire.Interests) {
 	server.RefuseOthers(pgwire.BackendTypes)
 	return client, server
 }
-
-// heldBack reports whether messages of a type may have to be changed.
-func heldBack(in *pgwire.Interests, typ byte) bool { return in[typ]&pgwire.AtHeader != 0 }
 
 // holdBack returns how many bytes at the end of a chunk are kept for later: the
 // beginning of a header. The scanner keeps them; header gives them back.
@@ -90,7 +115,7 @@ func holdBack(sc *pgwire.Scanner, in *pgwire.Interests, chunk []byte, held *byte
 	if n <= len(chunk) {
 		*held = chunk[len(chunk)-n]
 	}
-	if !heldBack(in, *held) {
+	if in[*held]&(pgwire.AtHeader|pgwire.Refuse) == 0 {
 		return 0
 	}
 	return min(n, len(chunk))
@@ -98,6 +123,29 @@ func holdBack(sc *pgwire.Scanner, in *pgwire.Interests, chunk []byte, held *byte
 
 func header(dst []byte, ev *pgwire.Event) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, ev.Type), uint32(ev.Length+4))
+}
+
+// awaken returns what of data a backend is needed for, for a client without one;
+// nothing if all of it is late: a COPY has failed before, or there is nothing to
+// flush. What it returns may be a part of data.
+func (p *pooled) awaken(data []byte) (rest []byte, leaving bool, err error) {
+	var ev pgwire.Event
+	for pos := 0; ; {
+		if pos, err = p.relay.up.Next(data, pos, &ev); err != nil {
+			return nil, false, err
+		}
+		switch {
+		case ev.Phase == pgwire.Exhausted:
+			return nil, false, nil
+		case ev.Type == 'c' || ev.Type == 'f' || ev.Type == 'H':
+		case ev.Type == 'X':
+			return nil, true, nil
+		case ev.Start < 0:
+			return append(header(nil, &ev), data[ev.Pos:]...), false, nil
+		default:
+			return data[ev.Start:], false, nil
+		}
+	}
 }
 
 // clientBytes appends to out what the server is to get of data.
@@ -119,17 +167,18 @@ func (p *pooled) clientBytes(data, out []byte) (_ []byte, leaving bool, err erro
 			out = append(out, data[from:ev.Start]...)
 		}
 		from = max(from, ev.Start)
-		switch ev.Type {
-		case 'X':
+		switch {
+		case ev.Type == 'X':
 			p.relay.goodbye()
 			return out, true, nil
-		case 'P', 'B', 'D', 'C':
-			from, err = p.change(data, &ev, &out)
-			if err != nil {
+		case p.collects(&ev):
+			if from, err = p.change(data, &ev, &out); err != nil {
 				return out, false, err
 			}
+		case ev.Type == 'S' && p.x.copying:
+			from = ev.Pos // the server would ignore it, unless its COPY has just failed
 		default:
-			p.note(ev.Type)
+			p.note(ev.Type, traitAll)
 			if ev.Start < 0 {
 				out = header(out, &ev)
 				from = ev.Pos
@@ -144,20 +193,44 @@ func (p *pooled) clientBytes(data, out []byte) (_ []byte, leaving bool, err erro
 	return out, false, nil
 }
 
+// collects reports whether a message is looked at as a whole.
+func (p *pooled) collects(ev *pgwire.Event) bool {
+	switch ev.Type {
+	case 'Q':
+		return ev.Length <= maxCollect && !p.x.skipping
+	case 'P', 'B', 'D', 'C':
+		return !p.x.skipping
+	}
+	return false
+}
+
 // note takes note of a message that is passed on as it is.
-func (p *pooled) note(typ byte) {
+func (p *pooled) note(typ byte, t traits) {
+	x := p.x
+	if x.skipping {
+		if typ != 'S' {
+			return
+		}
+		x.skipping = false
+	}
 	switch typ {
 	case 'Q':
 		p.relay.queries++
-		p.unnamed = nil // a simple query ends it, as in PostgreSQL
-		p.x.push('Q', pass)
+		p.unnamed.exists, p.unnamed.here = false, true // as in PostgreSQL
+		x.sets = x.sets || t&traitSets != 0
+		x.push(owed{kind: 'Q', traits: t})
 	case 'E':
 		p.relay.queries++
-		p.x.push('E', pass)
-	case 'F':
-		p.x.push('F', pass)
-	case 'S':
-		p.x.push('S', pass)
+		t &= p.portal | p.portals
+		x.sets = x.sets || t&traitSets != 0
+		x.push(owed{kind: 'E', traits: t})
+	case 'F', 'S', 'P', 'B', 'D', 'C':
+		x.push(owed{kind: typ})
+	case 'c', 'f':
+		if !x.copying && x.len() > 0 {
+			x.push(owed{kind: copyEnd})
+		}
+		x.copying = false
 	}
 }
 
@@ -167,9 +240,6 @@ func (p *pooled) change(data []byte, ev *pgwire.Event, out *[]byte) (int, error)
 	if end := ev.Pos + ev.Length; end <= len(data) {
 		*out = p.message(*out, ev.Type, data[ev.Pos:end])
 		return end, nil
-	}
-	if ev.Length > maxParse && ev.Type != 'B' {
-		return 0, errors.New("message of a prepared statement is too long")
 	}
 	p.partial = header(p.partial[:0], ev)
 	p.need = ev.Length + len(p.partial)
@@ -192,21 +262,31 @@ func (p *pooled) collect(data []byte, out *[]byte) (int, error) {
 	return n, p.early(out)
 }
 
-// early passes a Bind on as soon as its names are there; what follows them may
-// be long, and needs no change.
+var errTooLong = errors.New("message of a prepared statement is too long")
+
+// early passes a message on as soon as it is known how; what follows may be
+// long, and needs no change.
 func (p *pooled) early(out *[]byte) error {
-	if p.partial[0] != 'B' {
-		return nil
-	}
-	body := p.partial[5:]
-	i := bytes.IndexByte(body, 0)
-	if i < 0 || bytes.IndexByte(body[i+1:], 0) < 0 {
-		if len(body) > maxNames {
-			return errors.New("names in a Bind message are too long")
+	typ, body := p.partial[0], p.partial[5:]
+	length := p.need - 5
+	switch {
+	case typ == 'B':
+		i := bytes.IndexByte(body, 0)
+		if i < 0 || bytes.IndexByte(body[i+1:], 0) < 0 {
+			if len(body) > maxNames {
+				return errTooLong
+			}
+			return nil
 		}
+		*out = p.bind(*out, body, length)
+	case length <= maxParse || len(body) == 0:
 		return nil
+	case typ == 'P' && body[0] == 0:
+		p.newUnnamed(nil, traitAll)
+		*out = append(binary.BigEndian.AppendUint32(append(*out, typ), uint32(4+length)), body...)
+	default:
+		return errTooLong
 	}
-	*out = p.bind(*out, body, p.need-5)
 	p.collected()
 	return nil
 }
@@ -222,70 +302,183 @@ func (p *pooled) collected() {
 // message appends a complete message, changed as the backend needs it. One that
 // is malformed is left to the server to refuse.
 func (p *pooled) message(out []byte, typ byte, body []byte) []byte {
-	switch typ {
-	case 'P':
+	switch {
+	case p.x.skipping:
+		return pgwire.AppendMessage(out, typ, body)
+	case typ == 'P':
 		return p.parse(out, body)
-	case 'B':
+	case typ == 'B':
 		return p.bind(out, body, len(body))
-	case 'D':
+	case typ == 'D':
 		return p.describe(out, body)
+	case typ == 'C':
+		return p.closeStatement(out, body)
 	}
-	return p.closeStatement(out, body)
+	return p.query(out, body)
+}
+
+// query passes a short simple query on.
+func (p *pooled) query(out, body []byte) []byte {
+	text := queryText(body)
+	out, name, st := p.deallocate(out, text)
+	if st != nil {
+		body = []byte("DEALLOCATE " + emptyStatement + "\x00")
+	}
+	p.note('Q', traitsOf(text))
+	e := p.x.last()
+	e.name, e.stmt = name, st
+	return pgwire.AppendMessage(out, 'Q', body)
+}
+
+// deallocate returns the statement of the client's that a text deallocates, nil
+// for none. It goes here, and an empty statement is made to go on the server: that
+// works in whatever state the transaction is, and has the answers that the client
+// expects.
+func (p *pooled) deallocate(out, text []byte) ([]byte, string, *statement) {
+	if len(text) == 0 || len(text) > maxDeallocate || len(p.names) == 0 {
+		return out, "", nil
+	}
+	var buf [64]byte
+	name := string(deallocated(text, buf[:]))
+	st := p.names[name]
+	if st == nil {
+		return out, "", nil
+	}
+	delete(p.names, name)
+	return p.makeEmpty(out), name, st
+}
+
+// makeEmpty makes the empty statement; that works in a failed transaction, too.
+func (p *pooled) makeEmpty(out []byte) []byte {
+	out = p.forgo(out, emptyStatement)
+	p.x.push(owed{kind: 'P', fate: swallow})
+	return appendParse(out, emptyStatement, []byte{0, 0, 0})
+}
+
+// queryText returns what is before the first zero byte.
+func queryText(body []byte) []byte {
+	if i := bytes.IndexByte(body, 0); i >= 0 {
+		return body[:i]
+	}
+	return body
 }
 
 func (p *pooled) parse(out, body []byte) []byte {
 	name, tail, ok := bytes.Cut(body, []byte{0})
-	if !ok {
-		p.x.push('P', pass)
+	switch {
+	case !ok:
+		p.x.push(owed{kind: 'P'})
 		return pgwire.AppendMessage(out, 'P', body)
+	case len(name) == 0:
+		return p.parseUnnamed(out, tail)
 	}
-	if len(name) == 0 {
-		p.unnamed, p.unnamedHere = nil, true
-		if len(tail) <= maxUnnamed {
-			p.unnamed = append([]byte{}, tail...)
-		}
-		p.x.push('P', pass)
-		return pgwire.AppendMessage(out, 'P', body)
-	}
-	if old := p.names[string(name)]; old != nil {
+	if p.names[string(name)] != nil {
 		// The server refuses it: the name is taken, there as well.
-		var on *onBackend
-		out, on = p.prepare(out, old)
-		p.x.push('P', pass)
-		return appendParse(out, on.name(), tail)
+		out = p.makeEmpty(out)
+		p.x.push(owed{kind: 'P'})
+		return appendParse(out, emptyStatement, tail)
 	}
-	st := p.all.hold(tail, p.tracked)
+	st := p.all.hold(tail, p.relay.params.settings(), p.x.sets)
+	p.name(string(name), st)
+	e := owed{kind: 'P', fate: invent, name: string(name), stmt: st}
+	if p.there.get(st.key, p.x.batch) == nil || p.relay.status == pgwire.TxFailed || p.x.ends() {
+		// In a failed transaction the server refuses it, and so it must come to it.
+		e.fate = pass
+		out, e.on = p.add(out, st.key)
+		out = appendParse(out, e.on.name, tail)
+	}
+	p.x.push(e)
+	return out
+}
+
+// name gives a statement a name of the client's.
+func (p *pooled) name(name string, st *statement) {
 	if p.names == nil {
 		p.names = make(map[string]*statement)
 	}
-	p.names[string(name)] = st
-	if p.there.get(st) != nil {
-		p.x.pushParse(invent, st, string(name))
-		return out
+	p.names[name] = st
+}
+
+func (p *pooled) parseUnnamed(out, tail []byte) []byte {
+	text := queryText(tail)
+	out, name, st := p.deallocate(out, text)
+	if st != nil {
+		tail = []byte("DEALLOCATE " + emptyStatement + "\x00\x00\x00")
 	}
-	out, on := p.add(out, st)
-	p.x.pushParse(pass, st, string(name))
-	return appendParse(out, on.name(), tail)
+	p.newUnnamed(tail, traitsOf(text))
+	e := p.x.last()
+	e.name, e.stmt = name, st
+	return appendParse(out, "", tail)
+}
+
+// newUnnamed notes a Parse of an unnamed statement; a nil tail is one that isn't
+// kept.
+func (p *pooled) newUnnamed(tail []byte, t traits) {
+	u := &p.unnamed
+	*u = unnamed{
+		exists: true, here: true, kept: tail != nil, number: u.number + 1,
+		tail: append(u.tail[:0], tail...), traits: t,
+	}
+	p.x.push(owed{kind: 'P', unnamed: u.number})
 }
 
 // add makes room for a statement on the backend.
-func (p *pooled) add(out []byte, st *statement) ([]byte, *onBackend) {
-	on, evicted := p.there.add(st)
-	if evicted != nil {
-		p.x.push('C', swallow)
-		out = pgwire.AppendMessage(out, 'C', append([]byte{'S'}, evicted.name()+"\x00"...))
+func (p *pooled) add(out []byte, key statementKey) ([]byte, *onBackend) {
+	for _, name := range p.there.lost {
+		out = p.forgo(out, name)
+	}
+	p.there.lost = nil
+	on, gone := p.there.add(key, p.x.batch)
+	if gone != nil {
+		out = p.forgo(out, gone.name)
 	}
 	return out, on
 }
 
-// prepare has a statement on the backend, by a Parse of ours if need be.
-func (p *pooled) prepare(out []byte, st *statement) ([]byte, *onBackend) {
-	if on := p.there.get(st); on != nil {
+// forgo closes a statement that we need no more.
+func (p *pooled) forgo(out []byte, name string) []byte {
+	p.x.push(owed{kind: 'C', fate: swallow, on: &onBackend{name: name}})
+	return appendClose(out, name)
+}
+
+// prepare has a statement on the backend, by a Parse of ours if need be. That is
+// parsed with the settings of now, so others find it under these. If the client's
+// own Parse is under way in another batch, all depends on that one.
+func (p *pooled) prepare(out []byte, st *statement, name []byte) ([]byte, *onBackend) {
+	on := p.there.get(st.key, p.x.batch)
+	if on != nil {
 		return out, on
 	}
-	out, on := p.add(out, st)
-	p.x.pushParse(swallow, st, "")
-	return appendParse(out, on.name(), []byte(st.tail)), on
+	if e := p.x.pending(string(name), st); e != nil && e.on != nil {
+		return out, e.on
+	}
+	key := st.key
+	if now := p.relay.params.settings(); p.x.sets {
+		key = p.all.ownKey()
+	} else if now != st.with {
+		key = p.all.keyOf(st.tail, now)
+		if on = p.there.get(key, p.x.batch); on != nil {
+			return out, on
+		}
+	}
+	out, on = p.add(out, key)
+	p.x.push(owed{kind: 'P', fate: swallow, on: on})
+	return appendParse(out, on.name, []byte(st.tail)), on
+}
+
+// prepareUnnamed has the unnamed statement on the backend, and returns the name
+// that finds it, or the error that there is none.
+func (p *pooled) prepareUnnamed(out []byte) ([]byte, string) {
+	u := &p.unnamed
+	if !u.exists {
+		return out, noStatement
+	}
+	if !u.here {
+		u.here = true
+		p.x.push(owed{kind: 'P', fate: swallow, unnamed: u.number})
+		out = appendParse(out, "", u.tail)
+	}
+	return out, ""
 }
 
 func appendParse(out []byte, name string, tail []byte) []byte {
@@ -294,250 +487,101 @@ func appendParse(out []byte, name string, tail []byte) []byte {
 	return append(out, tail...)
 }
 
+// appendNamed appends a Describe or Close of a statement.
+func appendNamed(out []byte, typ byte, name string) []byte {
+	out = binary.BigEndian.AppendUint32(append(out, typ), uint32(4+1+len(name)+1))
+	return append(append(append(out, 'S'), name...), 0)
+}
+
+func appendClose(out []byte, name string) []byte { return appendNamed(out, 'C', name) }
+
 // bind appends a Bind of which body is the beginning, at least the names, and
 // length the length of the whole.
 func (p *pooled) bind(out, body []byte, length int) []byte {
 	portal, rest, _ := bytes.Cut(body, []byte{0})
 	name, tail, ok := bytes.Cut(rest, []byte{0})
-	newName := string(name)
-	switch st := p.names[string(name)]; {
-	case !ok:
-	case len(name) == 0 && !p.unnamedHere && p.unnamed != nil:
-		p.unnamedHere = true
-		p.x.push('P', swallow)
-		out = appendParse(out, "", p.unnamed)
-	case st != nil:
-		var on *onBackend
-		out, on = p.prepare(out, st)
-		newName = on.name()
-	}
-	p.x.push('B', pass)
-	if !ok || newName == string(name) {
+	if !ok || p.x.skipping {
+		if !p.x.skipping {
+			p.x.push(owed{kind: 'B'})
+		}
 		out = binary.BigEndian.AppendUint32(append(out, 'B'), uint32(4+length))
 		return append(out, body...)
 	}
-	out = binary.BigEndian.AppendUint32(append(out, 'B'), uint32(4+length-len(name)+len(newName)))
+	out, on, t := p.find(out, name)
+	if len(portal) == 0 {
+		p.portal = t
+	} else {
+		p.portals |= t
+	}
+	p.x.push(owed{kind: 'B', on: on.on})
+	if on.other {
+		length += len(on.name) - len(name)
+	}
+	out = binary.BigEndian.AppendUint32(append(out, 'B'), uint32(4+length))
 	out = append(append(out, portal...), 0)
-	out = append(append(out, newName...), 0)
-	return append(out, tail...)
+	if on.other {
+		out = append(out, on.name...)
+	} else {
+		out = append(out, name...)
+	}
+	return append(append(out, 0), tail...)
+}
+
+// found is what a name of the client's means on the backend.
+type found struct {
+	on    *onBackend // nil for what isn't a named statement of ours
+	other bool       // the name there is another one
+	name  string
+}
+
+// find has the statement of a name on the backend.
+func (p *pooled) find(out, name []byte) ([]byte, found, traits) {
+	if st := p.names[string(name)]; st != nil {
+		out, on := p.prepare(out, st, name)
+		return out, found{on: on, other: true, name: on.name}, st.traits
+	}
+	if len(name) == 0 {
+		out, other := p.prepareUnnamed(out)
+		p.unnamed.used = true
+		return out, found{other: other != "", name: other}, p.unnamed.traits
+	}
+	return out, found{}, traitAll // made by a PREPARE, or unknown
 }
 
 func (p *pooled) describe(out, body []byte) []byte {
-	if name, ok := statementName(body); ok {
-		if st := p.names[name]; st != nil {
-			var on *onBackend
-			out, on = p.prepare(out, st)
-			body = append([]byte{'S'}, on.name()+"\x00"...)
-		} else if name == "" && !p.unnamedHere && p.unnamed != nil {
-			p.unnamedHere = true
-			p.x.push('P', swallow)
-			out = appendParse(out, "", p.unnamed)
-		}
+	name, ok := statementName(body)
+	if !ok {
+		p.x.push(owed{kind: 'D'})
+		return pgwire.AppendMessage(out, 'D', body)
 	}
-	p.x.push('D', pass)
+	out, on, _ := p.find(out, name)
+	p.x.push(owed{kind: 'D', on: on.on})
+	if on.other {
+		return appendNamed(out, 'D', on.name)
+	}
 	return pgwire.AppendMessage(out, 'D', body)
 }
 
 // closeStatement: the statement stays on the backend for those who have the same.
 func (p *pooled) closeStatement(out, body []byte) []byte {
 	if name, ok := statementName(body); ok {
-		if st := p.names[name]; st != nil {
-			delete(p.names, name)
-			p.all.drop(st)
-			p.x.push('C', invent)
+		if st := p.names[string(name)]; st != nil {
+			delete(p.names, string(name))
+			p.x.push(owed{kind: 'C', fate: invent, name: string(name), stmt: st})
 			return out
 		}
-		if name == "" {
-			p.unnamed = nil
+		if len(name) == 0 {
+			p.unnamed.exists = false
 		}
 	}
-	p.x.push('C', pass)
+	p.x.push(owed{kind: 'C'})
 	return pgwire.AppendMessage(out, 'C', body)
 }
 
 // statementName returns the name in a Describe or Close of a statement.
-func statementName(body []byte) (string, bool) {
-	if len(body) < 2 || body[0] != 'S' || body[len(body)-1] != 0 {
-		return "", false
+func statementName(body []byte) ([]byte, bool) {
+	if len(body) < 2 || body[0] != 'S' || bytes.IndexByte(body, 0) != len(body)-1 {
+		return nil, false
 	}
-	return string(body[1 : len(body)-1]), true
-}
-
-// invented appends the answers that are due to messages that weren't sent.
-func (p *pooled) invented(out []byte) []byte {
-	for e := p.x.first(); e != nil && e.fate == invent; e = p.x.first() {
-		typ := byte('1')
-		if e.kind == 'C' {
-			typ = '3'
-		}
-		out = append(out, typ, 0, 0, 0, 4)
-		p.x.pop()
-	}
-	return out
-}
-
-// serverBytes appends to out what the client is to get of data.
-func (p *pooled) serverBytes(data, out []byte) ([]byte, error) {
-	r := p.relay
-	var ev pgwire.Event
-	from := 0
-	for pos := 0; ; {
-		var err error
-		if pos, err = r.down.Next(data, pos, &ev); err != nil {
-			r.doubt = true
-			return out, err
-		}
-		if ev.Phase == pgwire.Exhausted {
-			break
-		}
-		if ev.Phase == pgwire.Header && ev.Start < 0 {
-			from = 0 // its header was held back
-			out = header(out, &ev)
-			from = ev.Pos
-		}
-		out, from = p.answer(data, out, from, &ev)
-	}
-	end := len(data) - holdBack(&r.down, pooledServer, data, &p.heldDown)
-	if from < end {
-		out = append(out, data[from:end]...)
-	}
-	r.received += uint64(len(data))
-	return out, nil
-}
-
-// answer handles one message of the server; bytes of data before from are in out.
-func (p *pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	r := p.relay
-	switch ev.Type {
-	case '1', '3':
-		return p.parsedOrClosed(data, out, from, ev)
-	case '2':
-		return p.completes('B', data, out, from, ev)
-	case 'T', 'n':
-		return p.completes('D', data, out, from, ev)
-	case 's', 'I':
-		return p.completes('E', data, out, from, ev)
-	case 'C':
-		p.tag(ev.Body)
-		return p.completes('E', data, out, from, ev)
-	case 'E':
-		r.serverError(ev.Body)
-		p.failed(pgwire.ParseError(ev.Body).Code)
-	case 'S':
-		r.params.status(ev.Body)
-	case 'G':
-		if e := p.x.first(); e != nil && e.kind == 'E' && !p.x.unsync() {
-			r.doubt = true
-		}
-	case 'W':
-		r.doubt = true
-	case 'Z':
-		p.readyForQuery(ev.Status())
-	}
-	return out, from
-}
-
-// completes pops the entry that a message answers, if it is of that kind, and
-// lets answers of ours follow.
-func (p *pooled) completes(kind byte, data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	if e := p.x.first(); e == nil || e.kind != kind {
-		return out, from // part of a simple query's answer
-	}
-	p.x.pop()
-	if e := p.x.first(); e != nil && e.fate == invent {
-		out = append(out, data[from:ev.Pos]...)
-		return p.invented(out), ev.Pos
-	}
-	return out, from
-}
-
-// parsedOrClosed takes a ParseComplete or CloseComplete, which may be ours.
-func (p *pooled) parsedOrClosed(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	kind := byte('P')
-	if ev.Type == '3' {
-		kind = 'C'
-	}
-	e := p.x.first()
-	if e == nil || e.kind != kind || ev.Length != 0 {
-		p.relay.doubt = true
-		return out, from
-	}
-	if e.stmt != nil {
-		p.there.confirm(e.stmt)
-	}
-	if e.fate == swallow {
-		if ev.Start < 0 {
-			out = out[:len(out)-5] // its header, which was put back above
-		} else {
-			out = append(out, data[from:ev.Start]...)
-		}
-		from = ev.Pos
-	}
-	p.x.pop()
-	if e := p.x.first(); e != nil && e.fate == invent {
-		out = append(out, data[from:ev.Pos]...)
-		return p.invented(out), ev.Pos
-	}
-	return out, from
-}
-
-// failed drops what the server skips after an error, up to the next Sync, and
-// takes back the names that were given in it.
-func (p *pooled) failed(code string) {
-	e := p.x.first()
-	if e == nil || e.kind == 'Q' || e.kind == 'F' || e.kind == 'S' {
-		return
-	}
-	if code == pgwire.CodeUndefinedStatement || code == pgwire.CodeFeatureNotSupported {
-		// A statement went behind our back, or its result type has changed: all are
-		// prepared again, under new names.
-		p.there.clear()
-		p.dirty = true
-	}
-	for ; e != nil && e.kind != 'S'; e = p.x.first() {
-		if e.name != "" && p.names[e.name] == e.stmt {
-			delete(p.names, e.name)
-			p.all.drop(e.stmt)
-		}
-		p.x.pop()
-	}
-}
-
-func (p *pooled) readyForQuery(status byte) {
-	r := p.relay
-	e := p.x.first()
-	if e == nil || e.kind != 'S' && e.kind != 'Q' && e.kind != 'F' || status == 0 {
-		r.doubt = true
-		return
-	}
-	p.x.pop()
-	if status != pgwire.TxIdle && r.status == pgwire.TxIdle {
-		r.transactions++
-	}
-	r.status = status
-}
-
-// tag looks for commands whose effect outlives the transaction, where another
-// client would find it.
-func (p *pooled) tag(body []byte) {
-	if len(body) < 3 || body[0] == 'S' && body[2] == 'L' || body[0] == 'I' || body[0] == 'U' || body[0] == 'B' {
-		return // SELECT, INSERT, UPDATE, BEGIN: nearly always
-	}
-	tag := string(bytes.TrimRight(body, "\x00"))
-	switch tag {
-	case "DISCARD ALL", "DEALLOCATE ALL":
-		p.there.clear()
-		p.forget()
-		p.dirty = p.dirty && tag != "DISCARD ALL"
-	case "SET", "LISTEN", "PREPARE", "DECLARE CURSOR", "CREATE TABLE", "CREATE TABLE AS", "CREATE VIEW", "CREATE SEQUENCE", "LOAD", "DO":
-		p.dirty = true
-	}
-}
-
-// forget drops all names of the client.
-func (p *pooled) forget() {
-	for _, name := range slices.Collect(maps.Keys(p.names)) {
-		p.all.drop(p.names[name])
-	}
-	p.names, p.unnamed = nil, nil
+	return body[1 : len(body)-1], true
 }

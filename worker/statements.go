@@ -3,12 +3,17 @@ package worker
 import (
 	"container/list"
 	"crypto/sha256"
+	"encoding/binary"
 	"strconv"
 	"unique"
 )
 
-// maxStatements is how many prepared statements of ours a backend holds.
-const maxStatements = 512
+const (
+	// maxStatements is how many prepared statements of ours a backend holds.
+	maxStatements = 512
+	// maxRetired is how many keys of outdated statements are remembered.
+	maxRetired = 1024
+)
 
 // settings are the values of the tracked parameters, in the order of tracked.
 // PostgreSQL folds literals when it parses a statement, so they are part of a
@@ -26,13 +31,18 @@ type statement struct {
 	key statementKey
 	// tail is the body of its Parse message behind the name: text, zero byte,
 	// parameter types.
-	tail string
-	with unique.Handle[settings]
+	tail   string
+	with   unique.Handle[settings]
+	traits traits
 }
 
 // statements are all statements of a worker that some client has a name for.
 type statements struct {
 	byKey map[statementKey]*shared
+	// retired leads from the key of a statement whose result type has changed to
+	// the one that takes its place.
+	retired map[statementKey]statementKey
+	serial  uint64 // of statements that nobody shares
 }
 
 type shared struct {
@@ -40,21 +50,49 @@ type shared struct {
 	refs int
 }
 
-func newStatements() *statements { return &statements{byKey: make(map[statementKey]*shared)} }
+func newStatements() *statements {
+	return &statements{byKey: make(map[statementKey]*shared), retired: make(map[statementKey]statementKey)}
+}
 
-// hold returns the statement of a Parse message and counts a holder.
-func (t *statements) hold(tail []byte, with unique.Handle[settings]) *statement {
-	h := sha256.New()
-	h.Write(tail)
+// keyOf returns the key of a text that is parsed with settings.
+func (t *statements) keyOf(tail string, with unique.Handle[settings]) statementKey {
+	b := make([]byte, 0, len(tail)+256)
+	b = append(b, tail...)
 	v := with.Value()
 	for _, s := range v.values {
-		h.Write([]byte(strconv.Itoa(len(s)) + ":" + s))
+		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
-	var sum [sha256.Size]byte
-	key := statementKey(h.Sum(sum[:0])[:16])
+	key := hashed(b)
+	for next, ok := t.retired[key]; ok; next, ok = t.retired[key] {
+		key = next
+	}
+	return key
+}
+
+func hashed(b []byte) statementKey {
+	sum := sha256.Sum256(b)
+	return statementKey(sum[:16])
+}
+
+// ownKey returns a key that nothing else has.
+func (t *statements) ownKey() statementKey {
+	t.serial++
+	return hashed(binary.BigEndian.AppendUint64([]byte("own"), t.serial))
+}
+
+// hold returns the statement of a Parse message and counts a holder. A statement
+// of which nobody knows the settings that it is parsed with isn't shared.
+func (t *statements) hold(tail []byte, with unique.Handle[settings], alone bool) *statement {
+	text := string(tail)
+	key := statementKey{}
+	if alone {
+		key = t.ownKey()
+	} else {
+		key = t.keyOf(text, with)
+	}
 	sh := t.byKey[key]
 	if sh == nil {
-		sh = &shared{stmt: &statement{key: key, tail: string(tail), with: with}}
+		sh = &shared{stmt: &statement{key: key, tail: text, with: with, traits: traitsOf(queryText(tail))}}
 		t.byKey[key] = sh
 	}
 	sh.refs++
@@ -72,86 +110,83 @@ func (t *statements) drop(s *statement) {
 	}
 }
 
+// retire makes those who prepare a statement from now on get another one: its
+// result type has changed. Those who have it still get the server's error, once
+// for each time that they use it, as without us.
+func (t *statements) retire(key statementKey) {
+	if len(t.retired) >= maxRetired {
+		clear(t.retired)
+	}
+	if _, ok := t.retired[key]; !ok {
+		t.retired[key] = t.ownKey()
+	}
+}
+
 // prepared are the statements that one backend holds under names of ours.
 type prepared struct {
 	byKey  map[statementKey]*list.Element // of *onBackend
 	recent list.List                      // most recently used first
 	serial uint64
-	coming int // added, not there yet
+	// lost are names on the server that nobody knows any more: the Close was
+	// skipped by an error.
+	lost []string
 }
 
 // onBackend is a statement on a backend. It is known to be there once the server
 // has said so; a Parse that an error skipped never was.
 type onBackend struct {
-	stmt   *statement
-	serial uint64
-	there  bool
+	key   statementKey
+	name  string // on the server
+	batch uint64 // of the exchange, in which its Parse was sent
+	there bool
 }
 
-// name is the statement's name on the server.
-func (o *onBackend) name() string { return "pgagroal_" + strconv.FormatUint(o.serial, 36) }
-
-// get returns a statement that is there, or on its way there in this exchange.
-func (p *prepared) get(s *statement) *onBackend {
-	el := p.byKey[s.key]
+// get returns a statement that is there, or that a Parse in the same batch
+// makes: one in an earlier batch may turn out to be skipped by an error.
+func (p *prepared) get(key statementKey, batch uint64) *onBackend {
+	el := p.byKey[key]
 	if el == nil {
 		return nil
 	}
+	on := el.Value.(*onBackend)
+	if !on.there && on.batch != batch {
+		return nil
+	}
 	p.recent.MoveToFront(el)
-	return el.Value.(*onBackend)
+	return on
 }
 
-// add notes a statement whose Parse is being sent, and returns the one that it
-// pushes out, nil for none.
-func (p *prepared) add(s *statement) (added, evicted *onBackend) {
+// add notes a statement whose Parse is being sent, and returns the one that has
+// to go for it, nil for none.
+func (p *prepared) add(key statementKey, batch uint64) (added, gone *onBackend) {
 	if p.byKey == nil {
 		p.byKey = make(map[statementKey]*list.Element)
 	}
+	if el := p.byKey[key]; el != nil {
+		gone = el.Value.(*onBackend)
+		p.remove(gone)
+	}
 	p.serial++
-	p.coming++
-	added = &onBackend{stmt: s, serial: p.serial}
-	p.byKey[s.key] = p.recent.PushFront(added)
+	added = &onBackend{key: key, name: "pgagroal_" + strconv.FormatUint(p.serial, 36), batch: batch}
+	p.byKey[key] = p.recent.PushFront(added)
 	if p.recent.Len() > maxStatements {
-		evicted = p.recent.Back().Value.(*onBackend)
-		p.remove(evicted.stmt)
+		gone = p.recent.Back().Value.(*onBackend)
+		p.remove(gone)
 	}
-	return added, evicted
+	return added, gone
 }
 
-// confirm says that the server has the statement.
-func (p *prepared) confirm(s *statement) {
-	if el := p.byKey[s.key]; el != nil && !el.Value.(*onBackend).there {
-		el.Value.(*onBackend).there = true
-		p.coming--
-	}
-}
-
-// remove forgets a statement. Its serial number is never used again, so it does
-// no harm when the server still has it.
-func (p *prepared) remove(s *statement) {
-	if el := p.byKey[s.key]; el != nil {
-		if !el.Value.(*onBackend).there {
-			p.coming--
-		}
+// remove forgets a statement. Its name is never used again, so it does no harm
+// when the server still has it.
+func (p *prepared) remove(on *onBackend) {
+	if el := p.byKey[on.key]; el != nil && el.Value.(*onBackend) == on {
 		p.recent.Remove(el)
-		delete(p.byKey, s.key)
-	}
-}
-
-// forgetUnconfirmed drops those whose Parse was skipped: nothing is owed any
-// more, so what isn't there won't come.
-func (p *prepared) forgetUnconfirmed() {
-	for el := p.recent.Front(); el != nil && p.coming > 0; {
-		next := el.Next()
-		if o := el.Value.(*onBackend); !o.there {
-			p.remove(o.stmt)
-		}
-		el = next
+		delete(p.byKey, on.key)
 	}
 }
 
 // clear forgets all: DISCARD ALL and DEALLOCATE ALL do the same on the server.
 func (p *prepared) clear() {
-	p.byKey, p.coming = nil, 0
+	p.byKey, p.lost = nil, nil
 	p.recent.Init()
 }

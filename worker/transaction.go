@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"unique"
@@ -15,13 +16,7 @@ const maxScratch = 1 << 20
 // backend gets one for what it says.
 func (s *session) fromClientPooled(data []byte) {
 	if s.backend == nil {
-		if data[0] == 'X' && s.relay.up.AtBoundary() {
-			s.closeClient()
-			s.finish()
-			return
-		}
-		s.tx.stash = append(s.tx.stash[:0], data...)
-		s.seek()
+		s.wakePooled(data)
 		return
 	}
 	out, leaving, err := s.tx.clientBytes(data, s.w.scratch[:0])
@@ -33,17 +28,38 @@ func (s *session) fromClientPooled(data []byte) {
 		}
 	}
 	if e := s.tx.x.first(); e != nil && e.fate == invent {
-		s.client.Send(s.tx.invented(s.w.scratch[:0]))
+		s.client.Send(s.tx.inventAnswers(s.w.scratch[:0]))
 	}
 	switch {
 	case err != nil:
-		s.w.log.Warn("client broke the protocol", "client", s.c.id, "address", s.c.addr, "error", err)
-		s.drop(pgwire.CodeProtocolViolation, err.Error())
+		s.protocolBroken(err)
 	case leaving:
 		s.leave(true)
 	default:
 		s.boundary()
 	}
+}
+
+// wakePooled gets a backend for what a client says, if it needs one.
+func (s *session) wakePooled(data []byte) {
+	rest, leaving, err := s.tx.awaken(data)
+	switch {
+	case err != nil:
+		s.protocolBroken(err)
+	case leaving:
+		s.leave(true)
+	case len(rest) > 0:
+		s.tx.stash = rest
+		s.seek()
+		if s.tx.stash != nil { // there was no backend at once
+			s.tx.stash = bytes.Clone(s.tx.stash)
+		}
+	}
+}
+
+func (s *session) protocolBroken(err error) {
+	s.w.log.Warn("client broke the protocol", "client", s.c.id, "address", s.c.addr, "error", err)
+	s.drop(pgwire.CodeProtocolViolation, err.Error())
 }
 
 // fromServerPooled is fromServer in the transaction pipeline.
@@ -77,7 +93,11 @@ func (s *session) boundary() {
 	s.w.stats.count(&s.relay)
 	s.relay.trim()
 	s.part(b)
-	s.client.Resume()
+	if s.client.Full() {
+		s.client.Pause() // until Flushed: one who doesn't read isn't listened to
+	} else {
+		s.client.Resume()
+	}
 	if s.w.cfg.Load().ResetAlways {
 		s.w.reset(b, pgwire.TxIdle, true)
 		return
@@ -85,17 +105,51 @@ func (s *session) boundary() {
 	s.w.shelve(b)
 }
 
-// part takes note of what the client's transaction has left on a backend.
+// part takes note of what the client's transaction has left on a backend, and
+// parts the two.
 func (s *session) part(b *backend) {
 	t := s.tx
-	t.tracked = b.settings()
+	t.tracked = b.params.settings()
+	if t.discarded {
+		s.restore(b)
+	}
 	if t.dirty {
 		b.dirty, b.dirtyBy = true, s.c.id
 	}
-	b.prepared.forgetUnconfirmed()
-	b.exchange.trim()
-	t.x, t.there, t.dirty, t.unnamedHere = nil, nil, false, false
+	b.exchange.rest()
+	t.rest()
 	s.backend, b.session = nil, nil
+}
+
+// restore gives a client the parameters back that it logged in with: those that
+// the server has reset to are of our own login.
+func (s *session) restore(b *backend) {
+	t := s.tx
+	now, want := t.tracked.Value(), t.initial.Value()
+	var msg []byte
+	for i, name := range tracked {
+		if now.values[i] != want.values[i] {
+			msg = pgwire.AppendParameterStatus(msg, name, want.values[i])
+		}
+	}
+	s.client.Send(msg)
+	t.tracked = t.initial
+}
+
+// rest forgets what belongs to the transaction that is over.
+func (p *pooled) rest() {
+	u := &p.unnamed
+	u.here = false
+	u.exists = u.exists && u.kept && !(u.used && len(u.tail) > maxUnnamed)
+	switch {
+	case !u.exists && cap(u.tail) > 1024:
+		u.tail = nil
+	case cap(u.tail) > 2*len(u.tail)+1024:
+		u.tail = bytes.Clone(u.tail)
+	}
+	p.x, p.there = nil, nil
+	p.dirty, p.discarded, p.described = false, false, false
+	p.portal, p.portals = 0, 0
 }
 
 // attachPooled joins a session to a backend for one transaction: what another
@@ -109,6 +163,7 @@ func (s *session) attachPooled(b *backend) {
 		return
 	}
 	s.state, b.state = sessionAdapting, backendAdapting
+	s.client.Watch()
 	b.run([]string{query}, func(failed []byte) {
 		if failed != nil {
 			s.backend, b.session = nil, nil
@@ -127,7 +182,7 @@ func (s *session) adaptPooled(b *backend) {
 	switch {
 	case !t.ready:
 		sql = adapt(&s.login.follow, &b.base, &b.params)
-	case t.tracked != b.settings():
+	case t.tracked != b.params.settings():
 		want := t.tracked.Value()
 		sql = adapt(want.params(), &b.base, &b.params)
 	}
@@ -145,7 +200,7 @@ func (s *session) begin(b *backend) {
 	b.state, s.state = backendAttached, sessionActive
 	s.relay.start(&b.params, pooledClient, pooledServer)
 	if !t.ready {
-		t.ready = true
+		t.ready, t.initial = true, b.params.settings()
 		s.welcome()
 		s.boundary()
 		return
@@ -159,7 +214,7 @@ func (s *session) begin(b *backend) {
 
 // idle reports whether the server has answered everything it was asked.
 func (s *session) idle() bool {
-	if s.tx != nil && (s.tx.need > 0 || s.tx.x != nil && s.tx.x.len() > 0) {
+	if s.tx != nil && (s.tx.need > 0 || s.tx.x != nil && !s.tx.x.idle()) {
 		return false
 	}
 	return s.relay.idle()
@@ -174,6 +229,11 @@ func (s *session) uncertain() bool {
 	return s.relay.uncertain()
 }
 
+// unsynced reports whether messages of the extended protocol wait for a Sync.
+func (s *session) unsynced() bool {
+	return s.relay.unsynced || s.tx != nil && s.tx.x != nil && s.tx.x.unsynced
+}
+
 // pooledKey is a client's cancel key in the transaction pipeline, where no
 // process id of a server belongs to it.
 func pooledKey() cancelKey {
@@ -182,17 +242,17 @@ func pooledKey() cancelKey {
 	return cancelKey{binary.BigEndian.Uint32(b[:]) >> 1, binary.BigEndian.Uint32(b[4:])}
 }
 
-// settings returns the values of a backend's tracked parameters.
-func (b *backend) settings() unique.Handle[settings] {
-	if b.params.changed || b.tracked == (unique.Handle[settings]{}) {
-		b.params.changed = false
+// settings returns the values of the tracked parameters.
+func (p *params) settings() unique.Handle[settings] {
+	if p.changed || p.tracked == (unique.Handle[settings]{}) {
+		p.changed = false
 		var v settings
 		for i, name := range tracked {
-			v.values[i], _ = b.params.get(name)
+			v.values[i], _ = p.get(name)
 		}
-		b.tracked = unique.Make(v)
+		p.tracked = unique.Make(v)
 	}
-	return b.tracked
+	return p.tracked
 }
 
 // clean notes that the reset query has run: nothing of anybody's is left.

@@ -1,0 +1,292 @@
+package worker
+
+import (
+	"bytes"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// serverBytes appends to out what the client is to get of data.
+func (p *pooled) serverBytes(data, out []byte) ([]byte, error) {
+	r := p.relay
+	var ev pgwire.Event
+	from := 0
+	for pos := 0; ; {
+		var err error
+		if pos, err = r.down.Next(data, pos, &ev); err != nil {
+			r.doubt = true
+			return out, err
+		}
+		if ev.Phase == pgwire.Exhausted {
+			break
+		}
+		if ev.Phase == pgwire.Header && ev.Start < 0 {
+			out = header(out, &ev) // it was held back
+			from = ev.Pos
+		}
+		out, from = p.answer(data, out, from, &ev)
+	}
+	end := len(data) - holdBack(&r.down, pooledServer, data, &p.heldDown)
+	if from < end {
+		out = append(out, data[from:end]...)
+	}
+	r.received += uint64(len(data))
+	return out, nil
+}
+
+// answer handles one message of the server; bytes of data before from are in out.
+func (p *pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
+	r := p.relay
+	switch ev.Type {
+	case '1':
+		return p.parsedOrClosed('P', data, out, from, ev)
+	case '3':
+		return p.parsedOrClosed('C', data, out, from, ev)
+	case '2':
+		return p.completes('B', data, out, from, ev)
+	case 'T':
+		p.described = true
+		return p.completes('D', data, out, from, ev)
+	case 'n':
+		return p.completes('D', data, out, from, ev)
+	case 's', 'I':
+		return p.completes('E', data, out, from, ev)
+	case 'C':
+		p.tag(ev.Body)
+		return p.completes('E', data, out, from, ev)
+	case 'E':
+		r.serverError(ev.Body)
+		p.failed(pgwire.ParseError(ev.Body).Code)
+	case 'S':
+		r.params.status(ev.Body)
+	case 'G':
+		if e := p.x.first(); e != nil && (e.kind == 'E' || e.kind == 'Q') {
+			p.x.copyIn()
+		}
+	case 'W':
+		r.doubt = true
+	case 'Z':
+		if p.readyForQuery(ev.Status()) {
+			return p.invented(data, out, from, ev)
+		}
+	}
+	return out, from
+}
+
+// completes takes the entry away that a message answers, if it is of that kind.
+func (p *pooled) completes(kind byte, data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
+	if e := p.x.first(); e == nil || e.kind != kind {
+		return out, from // part of a simple query's answer
+	}
+	p.done()
+	return p.invented(data, out, from, ev)
+}
+
+// done takes away the entry that has been answered.
+func (p *pooled) done() {
+	if e := p.x.first(); e.ends() {
+		p.all.drop(e.stmt)
+	}
+	p.x.pop()
+}
+
+// invented lets the answers follow that are due to messages that weren't sent.
+func (p *pooled) invented(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
+	if e := p.x.first(); e == nil || e.fate != invent {
+		return out, from
+	}
+	out = append(out, data[from:ev.Pos]...)
+	return p.inventAnswers(out), ev.Pos
+}
+
+// inventAnswers appends the answers that it is the turn of now.
+func (p *pooled) inventAnswers(out []byte) []byte {
+	for e := p.x.first(); e != nil && e.fate == invent; e = p.x.first() {
+		typ := byte('1')
+		if e.kind == 'C' {
+			typ = '3'
+		}
+		out = append(out, typ, 0, 0, 0, 4)
+		p.done()
+	}
+	return out
+}
+
+// parsedOrClosed takes a ParseComplete or CloseComplete, which may be ours.
+func (p *pooled) parsedOrClosed(kind byte, data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
+	e := p.x.first()
+	if e == nil || e.kind != kind || ev.Length != 0 {
+		p.relay.doubt = true
+		return out, from
+	}
+	if kind == 'P' && e.on != nil {
+		e.on.there = true
+	}
+	if e.fate == swallow {
+		if ev.Start < 0 {
+			out = out[:len(out)-5] // its header, which was put back
+		} else {
+			out = append(out, data[from:ev.Start]...)
+		}
+		from = ev.Pos
+	}
+	p.done()
+	return p.invented(data, out, from, ev)
+}
+
+// failed drops what the server skips after an error, up to the next Sync, and
+// takes back what was noted for it.
+func (p *pooled) failed(code string) {
+	x := p.x
+	x.copying = false
+	e := x.first()
+	switch {
+	case e == nil || e.kind == 'F' || e.kind == 'S':
+		return
+	case e.kind == 'Q':
+		p.undo(e)
+		e.stmt = nil
+		return
+	}
+	if e.on != nil && (e.kind == 'B' || e.kind == 'D') {
+		p.statementFailed(code, e.on)
+	}
+	n := 0
+	for n < x.len() && x.q[x.head+n].kind != 'S' {
+		n++
+	}
+	for i := n - 1; i >= 0; i-- {
+		p.undo(&x.q[x.head+i])
+	}
+	for x.len() > 0 && x.first().kind != 'S' {
+		x.pop()
+	}
+	if x.len() == 0 {
+		x.skipping, x.unsynced = true, true
+	}
+}
+
+// statementFailed looks whether a statement on the backend is still what it was.
+func (p *pooled) statementFailed(code string, on *onBackend) {
+	switch code {
+	case pgwire.CodeFeatureNotSupported: // "cached plan must not change result type"
+		p.all.retire(on.key)
+	case pgwire.CodeUndefinedStatement: // deallocated behind our back
+		p.there.clear()
+		p.dirty = true
+	}
+}
+
+// undo takes back what was noted for a message that failed or is skipped.
+func (p *pooled) undo(e *owed) {
+	switch {
+	case e.kind == 'C' && e.on != nil:
+		p.there.lost = append(p.there.lost, e.on.name)
+	case e.kind == 'P' && e.unnamed != 0:
+		if u := &p.unnamed; u.number == e.unnamed {
+			u.here = u.here && e.fate != swallow
+			u.exists = u.exists && e.fate == swallow
+		}
+	case e.kind == 'P':
+		if e.on != nil {
+			p.there.remove(e.on)
+		}
+		if e.stmt != nil && p.names[e.name] == e.stmt {
+			delete(p.names, e.name)
+			p.all.drop(e.stmt)
+		}
+	}
+	switch {
+	case !e.ends():
+	case p.names[e.name] == nil:
+		p.name(e.name, e.stmt)
+	default:
+		p.all.drop(e.stmt)
+	}
+}
+
+// readyForQuery ends a batch; it reports whether one was expected to end.
+func (p *pooled) readyForQuery(status byte) bool {
+	r := p.relay
+	e := p.x.first()
+	if e == nil || e.kind != 'S' && e.kind != 'Q' && e.kind != 'F' || status == 0 {
+		r.doubt = true
+		return false
+	}
+	p.done()
+	p.x.copying, p.described = false, false
+	if p.x.idle() {
+		p.x.sets = false
+	}
+	if status != pgwire.TxIdle && r.status == pgwire.TxIdle {
+		r.transactions++
+	}
+	r.status = status
+	return true
+}
+
+// tag looks for commands whose effect outlives the transaction, where another
+// client would find it.
+func (p *pooled) tag(body []byte) {
+	t, simple := traitAll, true
+	if e := p.x.first(); e != nil {
+		t, simple = e.traits, e.kind == 'Q'
+	}
+	described := p.described
+	p.described = false
+	tag := bytes.TrimRight(body, "\x00")
+	if i := bytes.IndexByte(tag, ' '); i > 0 && len(tag) > i+1 && tag[i+1] <= '9' {
+		tag = tag[:i] // without the count
+	}
+	switch string(tag) {
+	case "SELECT":
+		// CREATE TABLE AS and SELECT INTO say this as well, but return no rows.
+		if t&traitTemp != 0 && !(simple && described) {
+			p.dirty = true
+		}
+	case "SET":
+		p.dirty = p.dirty || t&traitLasting != 0
+	case "DECLARE CURSOR":
+		p.dirty = p.dirty || t&traitHold != 0
+	case "CREATE TABLE", "CREATE TABLE AS", "CREATE VIEW", "CREATE SEQUENCE":
+		p.dirty = p.dirty || t&traitTemp != 0
+	case "LISTEN", "PREPARE", "LOAD", "DO":
+		p.dirty = true
+	case "DISCARD ALL", "DEALLOCATE ALL":
+		p.there.clear()
+		p.forgetNames()
+		if string(tag) == "DISCARD ALL" {
+			p.dirty, p.discarded = false, true
+		}
+	}
+}
+
+// forgetNames drops the names that the client has given, but for those of which
+// the Parse is still under way.
+func (p *pooled) forgetNames() {
+	for name, st := range p.names {
+		if p.x == nil || p.x.pending(name, st) == nil {
+			delete(p.names, name)
+			p.all.drop(st)
+		}
+	}
+	if len(p.names) == 0 {
+		p.names = nil
+	}
+}
+
+// forget ends the holding of all statements, when the client has left.
+func (p *pooled) forget() {
+	for _, st := range p.names {
+		p.all.drop(st)
+	}
+	p.names = nil
+	if p.x == nil {
+		return
+	}
+	for _, e := range p.x.q[p.x.head:] {
+		if e.ends() {
+			p.all.drop(e.stmt)
+		}
+	}
+}

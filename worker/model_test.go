@@ -1,0 +1,276 @@
+package worker
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// modelServer is one PostgreSQL session as the protocol describes it, with a
+// language of a few statements. What it answers depends on nothing but what it
+// was sent.
+type modelServer struct {
+	in       []byte
+	out      []byte
+	status   byte
+	named    map[string]string
+	unnamed  *string
+	portal   *string
+	skipping bool
+	copying  bool
+	simple   bool // the COPY came by a Query
+	extended bool
+	temp     bool // something was left behind
+	most     int  // prepared statements at once
+}
+
+func newModelServer() *modelServer {
+	return &modelServer{status: 'I', named: map[string]string{}}
+}
+
+func (m *modelServer) say(typ byte, body string) { m.out = append(m.out, msg(typ, body)...) }
+
+func (m *modelServer) fail(code string) {
+	m.out = pgwire.AppendError(m.out, pgwire.SeverityError, code, "model")
+	if m.status == 'T' {
+		m.status = 'E'
+	}
+	m.copying, m.skipping = false, m.extended
+	m.portal = nil
+}
+
+func (m *modelServer) ready() { m.say('Z', string(m.status)) }
+
+// write takes bytes; complete messages are answered at once.
+func (m *modelServer) write(b []byte) {
+	m.in = append(m.in, b...)
+	for len(m.in) >= 5 {
+		n := 1 + int(binary.BigEndian.Uint32(m.in[1:]))
+		if n > len(m.in) {
+			return
+		}
+		typ, body := m.in[0], m.in[5:n]
+		m.in = m.in[n:]
+		m.message(typ, body)
+	}
+}
+
+func (m *modelServer) message(typ byte, body []byte) {
+	if m.copying {
+		m.copyMessage(typ, body)
+		return
+	}
+	switch typ {
+	case 'S':
+		m.skipping, m.extended = false, false
+		if m.status == 'I' {
+			m.portal = nil
+		}
+		m.ready()
+		return
+	case 'Q', 'F':
+		if m.skipping {
+			return
+		}
+		m.extended = false
+	case 'd', 'c', 'f', 'H':
+		return
+	default:
+		if m.skipping {
+			return
+		}
+		m.extended = true
+	}
+	switch typ {
+	case 'Q':
+		m.unnamed, m.portal = nil, nil
+		text := strings.TrimRight(string(body), "\x00")
+		if m.execute(text, true) {
+			m.ready()
+		}
+	case 'F':
+		m.say('V', "\xff\xff\xff\xff")
+		m.ready()
+	case 'P':
+		m.parse(body)
+	case 'B':
+		m.bind(body)
+	case 'D':
+		m.describe(body)
+	case 'C':
+		if name := strings.TrimRight(string(body[1:]), "\x00"); body[0] == 'S' {
+			delete(m.named, name)
+			if name == "" {
+				m.unnamed = nil
+			}
+		}
+		m.say('3', "")
+	case 'E':
+		if m.portal == nil {
+			m.fail("34000")
+			return
+		}
+		m.execute(*m.portal, false)
+	default:
+		panic(fmt.Sprintf("model got a message %q", typ))
+	}
+}
+
+func (m *modelServer) copyMessage(typ byte, body []byte) {
+	switch typ {
+	case 'H', 'S':
+	case 'd':
+		if string(body) == "bad" {
+			m.fail("22P04")
+			m.endCopy()
+		}
+	case 'c':
+		m.copying = false
+		m.say('C', "COPY 1\x00")
+		m.endCopy()
+	case 'f':
+		m.fail("57014")
+		m.endCopy()
+	default:
+		m.fail("08P01")
+		m.endCopy()
+	}
+}
+
+func (m *modelServer) endCopy() {
+	m.copying = false
+	if m.simple {
+		m.ready()
+	}
+}
+
+func (m *modelServer) parse(body []byte) {
+	parts := bytes.SplitN(body, []byte{0}, 3)
+	name, text := string(parts[0]), string(parts[1])
+	if name == "" {
+		m.unnamed = nil
+	}
+	switch _, taken := m.named[name]; {
+	case text == "bad":
+		m.fail("42601")
+	case m.aborted(text):
+	case name == "":
+		m.unnamed = &text
+		m.say('1', "")
+	case taken:
+		m.fail("42P05")
+	default:
+		m.named[name] = text
+		m.most = max(m.most, len(m.named))
+		m.say('1', "")
+	}
+}
+
+func (m *modelServer) aborted(text string) bool {
+	if m.status != 'E' || text == "" || text == "rollback" || text == "commit" {
+		return false
+	}
+	m.fail("25P02")
+	return true
+}
+
+func (m *modelServer) find(name string) (string, bool) {
+	if name == "" && m.unnamed != nil {
+		return *m.unnamed, true
+	}
+	text, ok := m.named[name]
+	if !ok {
+		m.fail("26000")
+	}
+	return text, ok
+}
+
+func (m *modelServer) bind(body []byte) {
+	parts := bytes.SplitN(body, []byte{0}, 3)
+	text, ok := m.find(string(parts[1]))
+	if !ok || m.aborted(text) {
+		return
+	}
+	m.portal = &text
+	m.say('2', "")
+}
+
+func (m *modelServer) describe(body []byte) {
+	if body[0] == 'P' {
+		if m.portal == nil {
+			m.fail("34000")
+			return
+		}
+		m.say('T', *m.portal)
+		return
+	}
+	text, ok := m.find(strings.TrimRight(string(body[1:]), "\x00"))
+	if !ok || m.aborted(text) {
+		return
+	}
+	m.say('t', "\x00\x00")
+	if strings.HasPrefix(text, "show") {
+		m.say('T', text)
+	} else {
+		m.say('n', "")
+	}
+}
+
+// execute runs a statement; false when a COPY has begun.
+func (m *modelServer) execute(text string, simple bool) bool {
+	if m.aborted(text) {
+		return true
+	}
+	word, arg, _ := strings.Cut(text, " ")
+	switch word {
+	case "begin":
+		m.status = 'T'
+	case "commit", "rollback":
+		m.status = 'I'
+	case "fail":
+		m.fail("22012")
+		return true
+	case "copy":
+		m.copying, m.simple = true, simple
+		m.say('G', "\x00\x00\x00")
+		return false
+	case "show":
+		if simple {
+			m.say('T', text)
+		}
+		m.say('D', text)
+	case "listen":
+		m.temp = true
+	case "leftover":
+		m.say('D', fmt.Sprint(m.temp))
+	case "":
+		m.say('I', "")
+		return true
+	case "deallocate", "DEALLOCATE":
+		if !m.deallocate(arg) {
+			return true
+		}
+		text = "deallocate"
+		if arg == "all" {
+			text = "deallocate all"
+		}
+	}
+	m.say('C', strings.ToUpper(text)+"\x00")
+	return true
+}
+
+func (m *modelServer) deallocate(name string) bool {
+	if name == "all" {
+		m.named = map[string]string{}
+		return true
+	}
+	if _, ok := m.named[name]; !ok {
+		m.fail("26000")
+		return false
+	}
+	delete(m.named, name)
+	return true
+}

@@ -1,0 +1,199 @@
+package worker
+
+import (
+	"bytes"
+)
+
+// traits say what a statement may do that outlives its transaction, as far as
+// its text tells. Functions can hide anything; server_reset_query_always is for
+// those.
+type traits uint8
+
+const (
+	// traitSets: it may change the tracked parameters.
+	traitSets traits = 1 << iota
+	// traitLasting: it may SET what no other client may find.
+	traitLasting
+	// traitTemp: it may make temporary objects.
+	traitTemp
+	// traitHold: it may declare a cursor that outlives the transaction.
+	traitHold
+	// traitAll is what an unknown text has.
+	traitAll traits = 1<<iota - 1
+)
+
+// traitsOf reads the text of one or more statements. Each semicolon is taken for
+// the end of one: in a string it can only add traits.
+func traitsOf(text []byte) traits {
+	var t traits
+	for len(text) > 0 {
+		one := text
+		if i := bytes.IndexByte(text, ';'); i >= 0 {
+			one, text = text[:i], text[i+1:]
+		} else {
+			text = nil
+		}
+		word, rest := nextWord(one)
+		t |= traitsOfOne(word, rest)
+	}
+	return t
+}
+
+func traitsOfOne(word, rest []byte) traits {
+	if len(word) > 9 {
+		return 0
+	}
+	var lower [9]byte
+	for i, c := range word {
+		lower[i] = c | 0x20
+	}
+	switch string(lower[:len(word)]) {
+	case "select", "with", "values", "table", "explain":
+		if containsFold(rest, "into") && containsFold(rest, "temp") {
+			return traitTemp
+		}
+	case "set":
+		return traitsOfSet(rest)
+	case "create":
+		if containsFold(rest, "temp") {
+			return traitTemp
+		}
+	case "declare":
+		if containsFold(rest, "hold") {
+			return traitHold
+		}
+	case "reset", "discard", "rollback", "abort", "commit", "end", "release", "do", "call", "execute":
+		return traitSets
+	case "":
+		if len(rest) > 0 {
+			return traitAll // no word: a comment that doesn't end, or nonsense
+		}
+	}
+	return 0
+}
+
+// traitsOfSet reads what follows SET: it ends with the transaction, or it is a
+// parameter that follows the client anyway, or it lasts.
+func traitsOfSet(rest []byte) traits {
+	word, rest := nextWord(rest)
+	if bytes.EqualFold(word, []byte("session")) {
+		word, _ = nextWord(rest)
+	}
+	for _, w := range [...]string{"local", "transaction", "constraints", "time", "names"} {
+		if len(word) == len(w) && containsFold(word, w) {
+			return traitSets
+		}
+	}
+	for _, w := range tracked {
+		if len(word) == len(w) && bytes.EqualFold(word, []byte(w)) {
+			return traitSets
+		}
+	}
+	return traitSets | traitLasting
+}
+
+// nextWord returns the first word, behind spaces and comments, and what follows.
+func nextWord(text []byte) (word, rest []byte) {
+	text = skipBlank(text)
+	n := 0
+	for n < len(text) && (text[n]|0x20 >= 'a' && text[n]|0x20 <= 'z' || text[n] == '_' || n > 0 && text[n] >= '0' && text[n] <= '9') {
+		n++
+	}
+	return text[:n], text[n:]
+}
+
+// skipBlank skips spaces, opening parentheses and comments. It returns a comment
+// that doesn't end.
+func skipBlank(text []byte) []byte {
+	for len(text) > 0 {
+		switch c := text[0]; {
+		case c == ' ' || c >= '\t' && c <= '\r' || c == '(' || c == 0:
+			text = text[1:]
+		case bytes.HasPrefix(text, []byte("--")):
+			i := bytes.IndexAny(text, "\r\n")
+			if i < 0 {
+				return nil
+			}
+			text = text[i:]
+		case bytes.HasPrefix(text, []byte("/*")):
+			n := commentLen(text)
+			if n < 0 {
+				return text
+			}
+			text = text[n:]
+		default:
+			return text
+		}
+	}
+	return nil
+}
+
+// commentLen is the length of a comment with those in it, -1 if it doesn't end.
+func commentLen(text []byte) int {
+	depth := 0
+	for i := 0; i+1 < len(text); i++ {
+		switch {
+		case text[i] == '/' && text[i+1] == '*':
+			depth++
+			i++
+		case text[i] == '*' && text[i+1] == '/':
+			depth--
+			i++
+			if depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return -1
+}
+
+// containsFold reports whether text contains a word of lower-case letters,
+// whatever the case.
+func containsFold(text []byte, word string) bool {
+	for i := 0; i+len(word) <= len(text); i++ {
+		j := 0
+		for j < len(word) && text[i+j]|0x20 == word[j] {
+			j++
+		}
+		if j == len(word) {
+			return true
+		}
+	}
+	return false
+}
+
+// deallocated returns the name in a DEALLOCATE of one statement, nil for any
+// other text. buf is where an unquoted name is put together.
+func deallocated(text, buf []byte) []byte {
+	word, rest := nextWord(text)
+	if !bytes.EqualFold(word, []byte("deallocate")) {
+		return nil
+	}
+	name, tail := identifier(rest, buf)
+	if bytes.Equal(name, []byte("prepare")) && len(skipBlank(tail)) > 0 && skipBlank(tail)[0] != ';' {
+		name, tail = identifier(tail, buf)
+	}
+	tail = skipBlank(tail)
+	if len(tail) > 0 && tail[0] == ';' {
+		tail = skipBlank(tail[1:])
+	}
+	if len(tail) > 0 || bytes.Equal(name, []byte("all")) {
+		return nil
+	}
+	return name
+}
+
+// identifier reads an SQL identifier, in lower case unless it is quoted.
+func identifier(text, buf []byte) (name, rest []byte) {
+	text = skipBlank(text)
+	buf = buf[:0]
+	if len(text) > 0 && text[0] == '"' {
+		i := bytes.IndexByte(text[1:], '"')
+		if i < 0 || i+2 < len(text) && text[i+2] == '"' {
+			return nil, text // an embedded quote: not worth it
+		}
+		return append(buf, text[1:1+i]...), text[i+2:]
+	}
+	word, rest := nextWord(text)
+	return append(buf, bytes.ToLower(word)...), rest
+}
