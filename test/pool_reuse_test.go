@@ -186,7 +186,7 @@ func TestNotificationsOfAnotherClientAreNotSeen(t *testing.T) {
 func TestTrackedParametersFollowTheirClient(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
-	p := onePlace(t, c, nil)
+	p := onePlace(t, c, map[string]string{"pipeline": "transaction"})
 	want := map[string]string{
 		"application_name": "my 'app' \\ here", "client_encoding": "LATIN1", "DateStyle": "SQL, DMY",
 		"IntervalStyle": "iso_8601", "TimeZone": "Asia/Tokyo", "standard_conforming_strings": "off",
@@ -223,7 +223,8 @@ func TestTrackedParametersFollowTheirClient(t *testing.T) {
 	}
 }
 
-func TestUntrackedStartupParametersMakePoolsOfTheirOwn(t *testing.T) {
+// The pool they make is one in which the client's RESET means what it asked for.
+func TestStartupParametersMakePoolsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
 	p := Start(t, Setup{Servers: nodes(c)})
@@ -234,6 +235,11 @@ func TestUntrackedStartupParametersMakePoolsOfTheirOwn(t *testing.T) {
 		{"options", "-c work_mem=10MB", "work_mem", "10MB"},
 		{"search_path", "pg_catalog", "search_path", "pg_catalog"},
 		{"extra_float_digits", "2", "extra_float_digits", "2"},
+		{"client_encoding", "LATIN1", "client_encoding", "LATIN1"},
+		{"DateStyle", "SQL, DMY", "DateStyle", "SQL, DMY"},
+		{"IntervalStyle", "iso_8601", "IntervalStyle", "iso_8601"},
+		{"TimeZone", "Asia/Tokyo", "TimeZone", "Asia/Tokyo"},
+		{"standard_conforming_strings", "off", "standard_conforming_strings", "off"},
 	} {
 		for range 2 {
 			cl := p.ConnectAs(withParam(plain, test.name, test.value))

@@ -9,9 +9,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// tracked are the parameters that follow a client from backend to backend. The
-// server reports each change of them. All other start-up parameters are part
-// of the pool's key.
+// tracked are the parameters that follow a client from backend to backend in the
+// transaction pipeline. The server reports each change of them.
 var tracked = [...]string{
 	"application_name", "client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings",
 }
@@ -23,6 +22,18 @@ func isTracked(name string) bool {
 		}
 	}
 	return false
+}
+
+// follows tells whether a start-up parameter of a client is set on whichever
+// backend it gets; all others are part of the pool's key. A session keeps its
+// backend, so there RESET, SET TO DEFAULT and DISCARD ALL return to what the
+// client has asked for, which only the backend's own login can give. The
+// application's name is but a label, and pools of their own would be many.
+func follows(name, pipeline string) bool {
+	if pipeline == "transaction" {
+		return isTracked(name)
+	}
+	return strings.EqualFold(name, "application_name")
 }
 
 // params are parameters with their values, as a server reported them or as a
@@ -80,11 +91,11 @@ func (p *params) appendTo(dst []byte) []byte {
 
 // splitStartup parts a client's start-up parameters: those that follow it, and
 // the canonical form of those that make the pool's key.
-func splitStartup(in []pgwire.Param) (follow params, key string, rest []pgwire.Param) {
+func splitStartup(in []pgwire.Param, pipeline string) (follow params, key string, rest []pgwire.Param) {
 	for _, p := range in {
 		switch {
 		case p.Name == "user" || p.Name == "database" || strings.HasPrefix(p.Name, "_pq_."):
-		case isTracked(p.Name):
+		case follows(p.Name, pipeline):
 			follow.set(p.Name, p.Value)
 		default:
 			rest = append(rest, p)

@@ -221,22 +221,32 @@ func TestParametersThatDifferAreSet(t *testing.T) {
 	}
 }
 
-func TestUntrackedParametersMakeThePoolKey(t *testing.T) {
+func TestWhatDoesNotFollowTheClientMakesThePoolKey(t *testing.T) {
 	in := []pgwire.Param{
 		{Name: "user", Value: "u"},
 		{Name: "Search_Path", Value: "a"},
 		{Name: "application_name", Value: "x"},
+		{Name: "datestyle", Value: "German"},
 		{Name: "options", Value: "-c geqo=off"},
 	}
-	follow, key, rest := splitStartup(in)
-	if v, ok := follow.get("APPLICATION_NAME"); !ok || v != "x" || len(follow.list) != 1 {
-		t.Errorf("follow %+v", follow)
-	}
-	if key != "options=-c geqo=off\x00search_path=a\x00" {
-		t.Errorf("key %q", key)
-	}
-	if len(rest) != 2 {
-		t.Errorf("rest %+v", rest)
+	for pipeline, want := range map[string]struct {
+		key    string
+		follow int
+	}{
+		"session":     {"datestyle=German\x00options=-c geqo=off\x00search_path=a\x00", 1},
+		"performance": {"datestyle=German\x00options=-c geqo=off\x00search_path=a\x00", 1},
+		"transaction": {"options=-c geqo=off\x00search_path=a\x00", 2},
+	} {
+		follow, key, rest := splitStartup(in, pipeline)
+		if v, ok := follow.get("APPLICATION_NAME"); !ok || v != "x" || len(follow.list) != want.follow {
+			t.Errorf("%s: follow %+v", pipeline, follow)
+		}
+		if key != want.key {
+			t.Errorf("%s: key %q", pipeline, key)
+		}
+		if len(rest) != len(in)-1-want.follow {
+			t.Errorf("%s: rest %+v", pipeline, rest)
+		}
 	}
 }
 

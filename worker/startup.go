@@ -33,7 +33,7 @@ type login struct {
 	user      string
 	database  string // real name
 	requested string // as the client named it
-	follow    params // tracked parameters
+	follow    params // parameters that are no part of key
 	rest      []pgwire.Param
 	key       ipc.PoolKey
 }
@@ -231,7 +231,7 @@ func (s *setup) startup(m pgwire.Startup) (*login, error) {
 	}
 	l := &login{user: m.User, requested: m.Database, database: s.cfg.realDatabase(m.Database)}
 	var key string
-	l.follow, key, l.rest = splitStartup(m.Params)
+	l.follow, key, l.rest = splitStartup(m.Params, s.cfg.Pipeline)
 	l.key = ipc.PoolKey{Database: l.database, User: l.user, Params: key}
 	return l, nil
 }
