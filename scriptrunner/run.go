@@ -1,8 +1,10 @@
 package scriptrunner
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"syscall"
@@ -81,13 +83,22 @@ func (r *runner) onRun(m *ipc.Run) {
 		err = r.start(m, k)
 	}
 	if err != nil {
-		r.log.Error("a run was refused", "run_id", m.RunID, "hook", m.Hook, "error", err)
+		r.tell(slog.LevelError, "a run was refused", "run_id", m.RunID, "hook", m.Hook, "error", err)
 		r.send(&ipc.RunEnded{RunID: m.RunID, Hook: m.Hook, Exit: -1, Refused: err.Error()})
 		return
 	}
-	r.log.Info("a script runs", "run_id", m.RunID, "hook", m.Hook, "script", k.path, "args", m.Args, "pid", r.run.process.Pid)
+	r.tell(slog.LevelInfo, "a script runs", "run_id", m.RunID, "hook", m.Hook, "script", k.path, "args", m.Args, "pid", r.run.process.Pid)
 	r.send(&ipc.RunStarted{RunID: m.RunID, PGID: r.run.process.Pid})
 	r.status()
+}
+
+// tell logs an event of which a supervisor logs all that there is to say. That is
+// enough where both write the same log.
+func (r *runner) tell(level slog.Level, text string, fields ...any) {
+	if r.link != nil && r.o.Listener == nil {
+		level = slog.LevelDebug
+	}
+	r.log.Log(context.Background(), level, text, fields...)
 }
 
 func (r *runner) admit(m *ipc.Run) (hook, error) {
@@ -220,7 +231,7 @@ func (r *runner) onStopRun(m *ipc.StopRun) {
 		r.log.Debug("nothing to stop", "run_id", m.RunID)
 		return
 	}
-	r.log.Warn("the script is stopped before its time-out", "run_id", x.id, "hook", x.hook)
+	r.tell(slog.LevelWarn, "the script is stopped before its time-out", "run_id", x.id, "hook", x.hook)
 	r.terminate()
 }
 
@@ -289,7 +300,7 @@ func (r *runner) end() {
 	} else if ok && ws.Signaled() {
 		m.Signal = proc.SignalName(ws.Signal())
 	}
-	r.log.Info("a script has ended", "run_id", m.RunID, "hook", m.Hook, "exit", m.Exit, "signal", m.Signal, "timed_out", m.TimedOut, "duration_ms", m.DurationMS)
+	r.tell(slog.LevelInfo, "a script has ended", "run_id", m.RunID, "hook", m.Hook, "exit", m.Exit, "signal", m.Signal, "timed_out", m.TimedOut, "duration_ms", m.DurationMS)
 	r.results = append(r.results, m)
 	if len(r.results) > keepResults {
 		r.results = r.results[1:]

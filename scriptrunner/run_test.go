@@ -198,6 +198,18 @@ while :; do sleep 0.05; done`)
 	}
 }
 
+// The supervisor says it in the same log.
+func TestRunnerOfASupervisorIsSilentAboutRuns(t *testing.T) {
+	r := simple(t, nil, "exit 3")
+	m := r.newRun("failover")
+	r.perform(m)
+	r.refused(m, "executed before")
+	r.stop()
+	if b, err := os.ReadFile(r.path("log")); err != nil || len(b) > 0 && strings.Contains(string(b), m.RunID) {
+		t.Errorf("%v, log:\n%s", err, b)
+	}
+}
+
 func TestStoppedRunMayTidyUp(t *testing.T) {
 	// With a kill delay beyond the limit of the test SIGKILL can't have done it.
 	r := simple(t, settings{"failover_kill_delay": "1h"}, `

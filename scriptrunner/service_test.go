@@ -244,3 +244,23 @@ func TestRunIDsWithoutAPlaceLiveInMemory(t *testing.T) {
 		ids.close()
 	}
 }
+
+// Its log is another one than that of the supervisor.
+func TestServiceTellsOfRunsInItsOwnLog(t *testing.T) {
+	r := newRig(t, nil)
+	r.script("failover", "exit 3")
+	r.serve()
+	r.ready()
+	m := r.newRun("failover")
+	r.perform(m)
+	r.terminate()
+	b, err := os.ReadFile(r.path("log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"a script runs", "a script has ended"} {
+		if n := strings.Count(string(b), text); n != 1 {
+			t.Errorf("%q is logged %d times", text, n)
+		}
+	}
+}

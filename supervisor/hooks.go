@@ -52,6 +52,8 @@ type currentRun struct {
 	id      string
 	hook    string
 	args    []string
+	old     string // name of a server, as is next
+	next    string
 	pgid    int
 	born    time.Duration
 	timeout time.Duration
@@ -194,7 +196,9 @@ func (s *supervisor) reconcile(r *runnerEnd, m *ipc.RunnerReady) {
 	}
 	if id := s.runner.inherits; id != "" && m.Running != id {
 		s.runner.inherits = ""
-		s.tellMissed(id, resultOf(id, m.Results))
+		end := resultOf(id, m.Results)
+		s.logEnd(end)
+		s.tellMissed(id, end)
 	}
 	x := s.runner.current
 	if x == nil || !x.lost || m.Running == x.id {
@@ -203,6 +207,7 @@ func (s *supervisor) reconcile(r *runnerEnd, m *ipc.RunnerReady) {
 	// A runner that knows nothing of it isn't the one that ran it: what that one
 	// has left behind is watched on.
 	if end := resultOf(x.id, m.Results); end != nil || x.pgid <= 0 || s.groupOver(x) {
+		s.logEnd(end)
 		s.runIsOver(x, end)
 	}
 }
@@ -223,7 +228,6 @@ func (s *supervisor) tellMissed(id string, end *ipc.RunEnded) {
 		s.feed(failover.RunGroupEmpty{RunID: id})
 		return
 	}
-	s.log.Info("script had ended while its runner could not tell", "run", id, "exit", end.Exit, "signal", end.Signal, "timed_out", end.TimedOut)
 	s.feed(runEnded(end))
 }
 
@@ -252,8 +256,9 @@ func (s *supervisor) startRun(a failover.StartRun) {
 	}
 	s.runner.current = &currentRun{
 		id: a.RunID, hook: a.Hook, args: a.Args, born: s.env.now(), timeout: a.Timeout, service: !r.spawned, from: r,
+		old: a.Env["PGAGROAL_OLD_NAME"], next: a.Env["PGAGROAL_NEW_NAME"],
 	}
-	s.log.Info("script is started", "run", a.RunID, "hook", a.Hook, "args", strings.Join(a.Args, " "))
+	s.log.Debug("script is asked for", "run", a.RunID, "hook", a.Hook)
 	s.sendRunner(r, &ipc.Run{RunID: a.RunID, Hook: a.Hook, Args: a.Args, Env: unprefixed(a.Env)})
 }
 
@@ -284,6 +289,7 @@ func (s *supervisor) onRunStarted(m *ipc.RunStarted) {
 		return
 	}
 	x.pgid = m.PGID
+	s.log.Info("script is started", "run", x.id, "hook", x.hook, "old", x.old, "new", x.next, "args", strings.Join(x.args, " "), "pid", m.PGID)
 	s.feed(failover.RunStarted{RunID: m.RunID})
 }
 
@@ -297,8 +303,7 @@ func (s *supervisor) onRunOutput(m *ipc.RunOutput) {
 }
 
 func (s *supervisor) onRunEnded(m *ipc.RunEnded) {
-	s.log.Info("script has ended", "run", m.RunID, "hook", m.Hook, "exit", m.Exit, "signal", m.Signal,
-		"timed_out", m.TimedOut, "refused", m.Refused, "ms", m.DurationMS)
+	s.logEnd(m)
 	x := s.runner.current
 	switch {
 	case x != nil && x.id == m.RunID && x.lost:
@@ -311,6 +316,27 @@ func (s *supervisor) onRunEnded(m *ipc.RunEnded) {
 		s.tellMissed(m.RunID, m)
 	}
 	s.checkStopped()
+}
+
+// logEnd is the one line about the end of a run; nil is an unknown end.
+func (s *supervisor) logEnd(m *ipc.RunEnded) {
+	if m == nil {
+		return
+	}
+	fields := []any{"run", m.RunID, "hook", m.Hook}
+	switch {
+	case m.Refused != "":
+		s.log.Error("script was refused", append(fields, "why", m.Refused)...)
+		return
+	case m.Signal != "":
+		fields = append(fields, "signal", m.Signal)
+	default:
+		fields = append(fields, "exit", m.Exit)
+	}
+	if m.TimedOut {
+		fields = append(fields, "timed_out", true)
+	}
+	s.log.Info("script has ended", append(fields, "ms", m.DurationMS)...)
 }
 
 func (s *supervisor) onRunnerLinkEnd(r *runnerEnd, err error) {

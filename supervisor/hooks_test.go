@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +107,39 @@ func TestRunAndItsOutput(t *testing.T) {
 	w.s.record(failover.HistoryEntry{RunID: "r"})
 	if n := strings.Count(string(w.s.history.entries[0]), "line"); n != outputLines {
 		t.Errorf("%d lines in the history", n)
+	}
+}
+
+func TestEachEventOfARunIsOneLine(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	r := w.runnerUp()
+	var log strings.Builder
+	w.s.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+	a := run("r")
+	a.Env = map[string]string{"PGAGROAL_OLD_NAME": "one", "PGAGROAL_NEW_NAME": "two"}
+	w.act(a)
+	w.say(r, &ipc.RunStarted{RunID: "r", PGID: 500})
+	w.say(r, &ipc.RunEnded{RunID: "r", Hook: "failover", Exit: 3, DurationMS: 70})
+	w.act(run("s"))
+	w.say(r, &ipc.RunStarted{RunID: "s", PGID: 501})
+	w.say(r, &ipc.RunEnded{RunID: "s", Hook: "failover", Exit: -1, Signal: "SIGKILL", TimedOut: true, DurationMS: 80})
+	w.act(run("u"))
+	w.say(r, &ipc.RunEnded{RunID: "u", Hook: "failover", Exit: -1, Refused: "not executable"})
+	want := `msg="script is started" run=r hook=failover old=one new=two args="` + strings.Join(a.Args, " ") + `" pid=500
+msg="script has ended" run=r hook=failover exit=3 ms=70
+msg="script is started" run=s hook=failover old="" new="" args="` + strings.Join(a.Args, " ") + `" pid=501
+msg="script has ended" run=s hook=failover signal=SIGKILL timed_out=true ms=80
+msg="script was refused" run=u hook=failover why="not executable"
+`
+	if diff := cmp.Diff(want, log.String()); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -39,7 +39,7 @@ func (w *worker) onFence(m *ipc.Fence) {
 		}
 	}
 	w.send(answer)
-	w.log.Info("fenced", "epoch", m.Epoch, "backends", answer.Aborted, "sessions", answer.Sessions)
+	w.log.Debug("fenced", "epoch", m.Epoch, "backends", answer.Aborted, "sessions", answer.Sessions)
 }
 
 // abortBackend resets one backend and tells its session; it reports whether

@@ -84,7 +84,7 @@ func (m *Machine) startRun(hook string, old, next int, args []string, timeout ti
 	id := fmt.Sprintf("%x-%d-%d", m.wall.UnixNano(), m.epoch, m.runCount)
 	m.run = &run{id: id, hook: hook, old: old, next: next, args: args, at: m.now, timeout: timeout, reason: reason}
 	m.changes++
-	m.log(Info, "run", Attr{"hook", hook}, Attr{"run", id}, Attr{"old", m.nameOf(old)}, Attr{"new", m.nameOf(next)}, Attr{"why", reason})
+	m.log(Debug, "run", Attr{"hook", hook}, Attr{"run", id}, Attr{"old", m.nameOf(old)}, Attr{"new", m.nameOf(next)}, Attr{"why", reason})
 	m.later(StartRun{RunID: id, Hook: hook, Args: append([]string(nil), args...), Env: m.runEnv(m.run), Timeout: timeout})
 }
 
@@ -109,7 +109,7 @@ func (m *Machine) runEnv(r *run) map[string]string {
 
 func (m *Machine) onRunStarted(ev RunStarted) {
 	if m.run != nil && m.run.id == ev.RunID {
-		m.log(Info, "the script runs", Attr{"run", ev.RunID})
+		m.log(Debug, "the script runs", Attr{"run", ev.RunID})
 	}
 }
 

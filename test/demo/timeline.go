@@ -124,12 +124,16 @@ func tell(e entry) string {
 	case "script is started":
 		return fmt.Sprintf("%s script starts: %s", f["hook"], f["args"])
 	case "script has ended":
-		return fmt.Sprintf("%s script ends after %s ms, exit code %s", f["hook"], f["ms"], f["exit"])
+		how := "exit code " + f["exit"]
+		if f["signal"] != "" {
+			how = f["signal"]
+		}
+		return fmt.Sprintf("%s script ends after %s ms, %s", f["hook"], f["ms"], how)
 	case "script says":
 		return "    " + f["line"]
 	case "failover complete":
 		return "clients are let in to " + f["primary"]
-	case "no script can run", "alarm", "logins are held", "failover failed", "New primary could not be found", "the notify script failed":
+	case "no script can run", "script was refused", "alarm", "logins are held", "failover failed", "New primary could not be found", "the notify script failed":
 		return fmt.Sprintf("%s: %v", strings.ToUpper(e.level), e.message+" "+f["reason"]+f["text"]+f["why"])
 	}
 	return ""
