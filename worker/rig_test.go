@@ -63,14 +63,8 @@ func newRig(t *testing.T, cfg ipc.ConfigBegin) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &worker{
-		log: log, conn: conn,
-		clients: make(map[uint64]*client), sessions: make(map[*session]struct{}),
-		cancels: make(map[cancelKey]*session), pools: make(map[ipc.PoolKey]*pool),
-		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
-		waiters: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
-		statements: newStatements(), lastByte: make([]time.Time, 1),
-	}
+	w := newWorker(log, conn)
+	w.lastByte = make([]time.Time, 1)
 	w.servers = ipc.ServerState{Gen: 1, Epoch: 1, Open: true, Servers: []ipc.ServerInfo{
 		{Index: 0, Network: "tcp", Address: ln.Addr().String()},
 	}}
@@ -213,7 +207,7 @@ func (r *rig) connect(id uint64, follow ...pgwire.Param) *testClient {
 	tc := &testClient{Conn: conn, Frontend: pgproto3.NewFrontend(conn, io.Discard)}
 	_ = conn.SetDeadline(time.Now().Add(generous))
 	l := &login{user: "u", database: "d", requested: "d", key: ipc.PoolKey{Database: "d", User: "u"}}
-	l.follow, _, _ = splitStartup(follow)
+	l.follow, _, _ = splitStartup(follow, "u")
 	r.do(func() {
 		c := &client{id: id, start: time.Now()}
 		r.w.clients[id] = c

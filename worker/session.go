@@ -190,7 +190,6 @@ func (s *session) detach() *backend {
 	if b != nil && b.session == s {
 		b.session = nil
 	}
-	delete(s.w.cancels, s.key)
 	return b
 }
 
@@ -345,7 +344,6 @@ func (s *session) drop(code, message string) {
 // serverGone ends a session whose backend has closed or failed.
 func (s *session) serverGone() {
 	s.backend = nil
-	delete(s.w.cancels, s.key)
 	switch {
 	case s.state == sessionAdapting:
 		s.seekAgain()

@@ -85,7 +85,17 @@ func Main(linkFD int, lock *os.File) int {
 		log.Error("worker can't use its link", "error", err)
 		return 1
 	}
-	w := &worker{
+	w := newWorker(log, conn)
+	if err := w.setup(); err != nil {
+		w.log.Error("worker can't start", "error", err)
+		return 1
+	}
+	w.run()
+	return w.exit
+}
+
+func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
+	return &worker{
 		log: log, conn: conn,
 		clients: make(map[uint64]*client), sessions: make(map[*session]struct{}),
 		cancels: make(map[cancelKey]*session), pools: make(map[ipc.PoolKey]*pool),
@@ -93,12 +103,6 @@ func Main(linkFD int, lock *os.File) int {
 		waiters: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
 		servers: ipc.ServerState{Primary: -1}, statements: newStatements(),
 	}
-	if err := w.setup(); err != nil {
-		w.log.Error("worker can't start", "error", err)
-		return 1
-	}
-	w.run()
-	return w.exit
 }
 
 // confine gives up what a worker never needs. Time zone data was read before.

@@ -1,0 +1,123 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+func pooling() ipc.ConfigBegin {
+	return ipc.ConfigBegin{Pipeline: "transaction", BlockingTimeoutMS: 30_000, Failover: true, ConnectionRetryMS: 10}
+}
+
+// A client that leaves between two transactions leaves nothing behind: its
+// cancel key would keep the whole session alive.
+func TestPooledClientLeavesNoCancelKey(t *testing.T) {
+	r := newRig(t, pooling())
+	left := func(id uint64) {
+		t.Helper()
+		if gone := expect[*ipc.ClientGone](r); gone.ID != id {
+			t.Fatalf("client %d left, not %d", gone.ID, id)
+		}
+	}
+	rude, _ := r.enter(1)
+	rude.Close()
+	left(1)
+	polite := r.connect(2)
+	polite.until(t, &pgproto3.ReadyForQuery{})
+	_, _ = polite.Write(pgwire.AppendTerminate(nil))
+	left(2)
+	r.do(func() {
+		if n := len(r.w.cancels); n != 0 {
+			t.Errorf("%d cancel keys of clients that have left", n)
+		}
+	})
+}
+
+// A client that doesn't read its answers isn't served on: its queue would grow
+// by an answer for each transaction.
+func TestPooledClientThatDoesNotReadIsNotServedOn(t *testing.T) {
+	r := newRig(t, pooling())
+	tc, srv := r.enter(1)
+	const size = 7000
+	answer := pgwire.AppendMessage(nil, 'D', make([]byte, size))
+	answer = pgwire.AppendMessage(answer, 'C', []byte("SELECT 1\x00"))
+	answer = pgwire.AppendReadyForQuery(answer, pgwire.TxIdle)
+	served := make(chan struct{}, 1)
+	go func() {
+		for {
+			if _, _, err := pgwire.ReadMessage(srv.r, 1<<20); err != nil {
+				return
+			}
+			if _, err := srv.Write(answer); err != nil {
+				return
+			}
+			served <- struct{}{}
+		}
+	}()
+	asked := 0
+	for held := false; !held; asked++ {
+		if _, err := tc.Write(pgwire.AppendQuery(nil, "SELECT 1")); err != nil {
+			t.Fatal(err)
+		}
+		limit := time.After(100 * time.Millisecond) // too short for a slow machine does no harm
+		select {
+		case <-served:
+		case <-limit:
+			held = true
+		}
+		for idle, queued := false, 0; !idle && !held; {
+			r.do(func() { idle, queued = tc.s.backend == nil, tc.s.client.Queued() })
+			if queued > 1<<20 {
+				t.Fatalf("%d bytes wait for a client that doesn't read", queued)
+			}
+			select {
+			case <-limit:
+				held = true
+			default:
+			}
+		}
+	}
+	// Once it reads, everything comes.
+	for range asked {
+		tc.until(t, &pgproto3.ReadyForQuery{})
+	}
+}
+
+// The cancel key is the client's for as long as it is connected, also when a
+// backend is lost while it is made ready for the client.
+func TestPooledClientKeepsItsCancelKeyWhenABackendIsLost(t *testing.T) {
+	r := newRig(t, pooling())
+	done := append(pgwire.AppendMessage(nil, 'C', []byte("SET\x00")), ready("I")...)
+	first, srv := r.enter(1)
+	second := r.connect(2, pgwire.Param{Name: "application_name", Value: "x"})
+	if _, q, err := pgwire.ReadMessage(srv.r, 1000); err != nil || string(q) != "SET application_name TO E'x';\x00" {
+		t.Fatalf("got %q, %v", q, err)
+	}
+	if _, err := srv.Write(append(pgwire.AppendParameterStatus(nil, "application_name", "x"), done...)); err != nil {
+		t.Fatal(err)
+	}
+	second.until(t, &pgproto3.ReadyForQuery{})
+	if _, err := first.Write(query); err != nil {
+		t.Fatal(err)
+	}
+	if _, q, err := pgwire.ReadMessage(srv.r, 1000); err != nil || string(q) != "SET application_name TO E'';\x00" {
+		t.Fatalf("got %q, %v", q, err)
+	}
+	srv.Close()
+	r.grant(expect[*ipc.LeaseRequest](r).ID)
+	other := wait(t, r.logins, "the login of another backend")
+	defer other.Close()
+	if _, q, err := pgwire.ReadMessage(other.r, 1000); err != nil || string(q) != "SELECT 1\x00" {
+		t.Fatalf("got %q, %v", q, err)
+	}
+	r.do(func() {
+		if s := r.w.cancels[first.s.key]; s != first.s {
+			t.Error("the client can't cancel its query any more")
+		}
+	})
+}
