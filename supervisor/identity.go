@@ -21,12 +21,13 @@ func Check(c *config.Config) []error { return check(c, false, false) }
 
 func check(c *config.Config, tcp, unixPassed bool) []error {
 	uid, gids, err := identity(c)
+	var errs []error
 	if err != nil {
-		return []error{err}
+		errs = append(errs, fmt.Errorf("%w; scripts can't be checked without that account", err))
 	}
-	return c.Check(config.CheckEnv{
-		UID: uid, GIDs: gids, TCPPassed: tcp, UnixPassed: unixPassed, FileLimit: fileLimit(), Resolve: literal,
-	})
+	return append(errs, c.Check(config.CheckEnv{
+		UID: uid, GIDs: gids, NoAccount: err != nil, TCPPassed: tcp, UnixPassed: unixPassed, FileLimit: fileLimit(), Resolve: literal,
+	})...)
 }
 
 // identity returns the user and groups that we run as once privileges are given up.

@@ -231,6 +231,25 @@ func TestRootWithoutUserIsRefused(t *testing.T) {
 	}
 }
 
+func TestRootWithoutUserIsToldOfEveryOtherProblemToo(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be refused as root; run the tests as root too")
+	}
+	main := strings.Replace(good, "port = 27999", "failover = on\nfailover_script = /nonexistent", 1)
+	code, out, errOut := program(t, true, "-t", "-D", directory(t, main))
+	if code != 1 || out != "" {
+		t.Errorf("%d, %q", code, out)
+	}
+	for _, text := range []string{"set user in pgagroal.conf", "scripts can't be checked", "port: not set", "failover: on with fewer than two servers"} {
+		if !strings.Contains(errOut, text) {
+			t.Errorf("%q is missing in %q", text, errOut)
+		}
+	}
+	if strings.Contains(errOut, "/nonexistent") {
+		t.Errorf("a script was checked for nobody: %q", errOut)
+	}
+}
+
 func TestPortInUseIsSaid(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

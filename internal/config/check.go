@@ -12,6 +12,7 @@ import (
 type CheckEnv struct {
 	UID        uint32   // user that the daemon and its scripts run as
 	GIDs       []uint32 // its groups, the primary one first
+	NoAccount  bool     // it isn't known who that user is: scripts aren't checked
 	TCPPassed  bool     // the service manager passed a listening TCP socket
 	UnixPassed bool     // the service manager passed a listening Unix socket
 	FileLimit  uint64   // soft limit of open files, 0 when it doesn't matter
@@ -227,8 +228,8 @@ func (k *checker) failover() {
 			k.fail("failover_notify_script", "the same file as failover_script; they do different work, name two")
 		}
 	}
-	if c.ScriptrunnerSocket != "" {
-		return // the scripts run as another user, in a process that checks them itself
+	if c.ScriptrunnerSocket != "" || k.env.NoAccount {
+		return // with the socket they run as another user, in a process that checks them itself
 	}
 	for _, s := range []struct {
 		key, path string
