@@ -18,7 +18,7 @@ func (w *worker) dispatch(env ipc.Envelope) {
 	case *ipc.ActivityRequest:
 		w.onActivityRequest(m)
 	case *ipc.NewClient:
-		w.onNewClient(m, env.FDs[0])
+		w.onNewClient(m, env.FDs)
 	case *ipc.LeaseGrant:
 		w.onLeaseGrant(m)
 	case *ipc.LeaseRefuse:

@@ -43,11 +43,20 @@ func (l *login) application() string {
 	return v
 }
 
-// onNewClient takes over a socket and starts its set-up.
-func (w *worker) onNewClient(m *ipc.NewClient, fd int) {
-	f := os.NewFile(uintptr(fd), "client")
-	conn, err := net.FileConn(f)
-	f.Close()
+// errNoRoom says that this process has as many descriptors as it may have.
+var errNoRoom = errors.New("too many open files")
+
+// onNewClient takes over a socket and starts its set-up. fds is empty when the
+// socket got lost because there was no room for it: that client is gone, and the
+// others are served on.
+func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
+	var conn net.Conn
+	err := errNoRoom
+	if len(fds) > 0 {
+		f := os.NewFile(uintptr(fds[0]), "client")
+		conn, err = net.FileConn(f)
+		f.Close()
+	}
 	if err != nil || len(w.clients)-len(w.sessions) >= maxSetups {
 		if conn != nil {
 			conn.Close()

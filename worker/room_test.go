@@ -1,0 +1,21 @@
+package worker
+
+import (
+	"testing"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// A client whose socket had no room in this process is lost; nobody else is.
+func TestClientWithoutADescriptorIsGone(t *testing.T) {
+	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000})
+	r.do(func() { r.w.dispatch(ipc.Envelope{Message: &ipc.NewClient{ID: 7}}) })
+	if gone := expect[*ipc.ClientGone](r); gone.ID != 7 {
+		t.Errorf("client %d is gone, not 7", gone.ID)
+	}
+	r.do(func() {
+		if len(r.w.clients) != 0 {
+			t.Error("the client is still counted")
+		}
+	})
+}
