@@ -33,7 +33,7 @@ MANIFEST = \
 GOFLAGS_BUILD = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := build
-.PHONY: build demo demo-up demo-down test test-race fuzz bench lint install clean help
+.PHONY: build demo demo-up demo-down test test-race regress fuzz bench lint install clean help
 
 build: ## build the programs into ./bin
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
@@ -60,6 +60,10 @@ test: ## install what tests need, then run all of them
 test-race: ## run all tests twice under the race detector, in random order
 	.ci/setup test
 	go run ./.ci/gotest -race -count 2 -shuffle on -timeout 30m ./...
+
+regress: build ## run PostgreSQL's own regression tests through the pool
+	.ci/setup regress
+	test/regress/run $(REGRESS)
 
 fuzz: ## run each fuzz target for FUZZTIME (20s)
 	.ci/fuzz $(FUZZTIME)
