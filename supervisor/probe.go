@@ -65,6 +65,9 @@ func (s *supervisor) probeNow(a failover.Probe) {
 }
 
 func (s *supervisor) onProbed(seen failover.ProbeDone) {
+	if seen.Version != "" {
+		s.servers.versions[seen.Server] = seen.Version
+	}
 	if seen.Obs.SenderServer == "" && seen.Obs.SenderHost != "" {
 		seen.Obs.SenderServer = s.serverAt(seen.Obs.SenderHost, seen.Obs.SenderPort)
 	}

@@ -19,7 +19,7 @@ type servers struct {
 	published bool // a snapshot has come from the machine
 	known     bool // the servers have been looked at: clients may be let in
 	gen       uint64
-	versions  []string     // of the last login or "" for unknown
+	versions  []string     // of the last login or probe, "" for unknown
 	noPass    []*probeUser // last client that a server let in without a password
 	replies   map[uint64]func(error)
 	nextTag   uint64

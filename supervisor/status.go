@@ -189,7 +189,7 @@ func (s *supervisor) failoverStatus() control.FailoverStatusResponse {
 		r.Primary = st.Servers[st.Primary].Name
 	}
 	if st.LSN != 0 {
-		r.LastLSNAge = st.LSNAge.Seconds()
+		r.LastLSNAge = seconds(st.LSNAge)
 	}
 	for i, sv := range st.Servers {
 		c := s.cfg.Servers[i]
@@ -199,12 +199,15 @@ func (s *supervisor) failoverStatus() control.FailoverStatusResponse {
 			Probe: sv.Seen, ProbeAge: -1, Failures: sv.Failures, Timeline: sv.Timeline, LSN: lsn(sv.LSN), SystemIdentifier: identifier(sv.SystemID),
 		}
 		if sv.Seen != "" {
-			f.ProbeAge = sv.SeenAge.Seconds()
+			f.ProbeAge = seconds(sv.SeenAge)
 		}
 		r.Servers = append(r.Servers, f)
 	}
 	return r
 }
+
+// seconds is exact to the millisecond, for people to read.
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
 func lsn(n uint64) string {
 	if n == 0 {
@@ -229,6 +232,6 @@ func (s *supervisor) runStatus() *control.FailoverRun {
 	elapsed := s.env.now() - x.born
 	return &control.FailoverRun{
 		RunID: x.id, Hook: x.hook, Args: x.args, Started: s.env.wall().Add(-elapsed).Format(time.RFC3339),
-		Elapsed: elapsed.Seconds(), Timeout: x.timeout.Seconds(), PGID: x.pgid,
+		Elapsed: seconds(elapsed), Timeout: seconds(x.timeout), PGID: x.pgid,
 	}
 }

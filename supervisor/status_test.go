@@ -1,9 +1,11 @@
 package supervisor
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,4 +127,31 @@ func TestFailoverStatusTellsWhetherTheLastSaveWasWritten(t *testing.T) {
 	expect("after a good one", true, "")
 	w.s.lock.usable = false
 	expect("without state_dir", false, errNoStateDir.Error())
+}
+
+func TestWhatIsNotKnownIsNotShown(t *testing.T) {
+	w := newWorld(t, 0)
+	for what, v := range map[string]any{
+		"status": w.s.statusResponse(&report{}), "failover status": w.s.failoverStatus(),
+		"history": failover.HistoryEntry{Kind: "verified"},
+	} {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range []string{"MajorVersion", "SystemIdentifier", "Timeline", "LastLSN\"", "exit"} {
+			if strings.Contains(string(b), key) {
+				t.Errorf("%s has %s: %s", what, key, b)
+			}
+		}
+	}
+}
+
+func TestProbeTellsTheVersionOfAServerWithoutClients(t *testing.T) {
+	w := newWorld(t, 0)
+	w.s.onProbed(failover.ProbeDone{Server: 1, Outcome: failover.SawStandby, Version: "15.4 (Debian)"})
+	w.s.onProbed(failover.ProbeDone{Server: 1, Outcome: failover.SawRefused}) // which tells nothing
+	if v := w.s.statusResponse(&report{}).Servers["two"].MajorVersion; v != 15 {
+		t.Errorf("major version %d", v)
+	}
 }

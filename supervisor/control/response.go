@@ -71,8 +71,8 @@ type Server struct {
 	Port             int
 	State            string // Not init, Not init (primary), Primary, Replica, Failover, Failed
 	Health           string // HealthUp, HealthDown or HealthUnknown
-	MajorVersion     int    // 0 is unknown
-	SystemIdentifier string // empty is unknown
+	MajorVersion     int    `json:",omitempty"` // absent when unknown
+	SystemIdentifier string `json:",omitempty"` // absent when unknown
 	Status           string // ServerRunning or ServerDown
 	Primary          string // PrimaryYes, PrimaryNo or PrimaryUnknown
 	Behind           *int64 `json:",omitempty"` // bytes, as in PingServer
@@ -110,8 +110,8 @@ type FailoverSummary struct {
 	Enabled bool
 	Phase   string // of the state machine
 	Epoch   uint64
-	// Timeline is that of the recorded primary, 0 when unknown.
-	Timeline uint32
+	// Timeline is that of the recorded primary, absent when unknown.
+	Timeline uint32 `json:",omitempty"`
 	// Held says that clients wait, HeldReason why.
 	Held       bool
 	HeldReason string `json:",omitempty"`
@@ -176,8 +176,8 @@ type FailoverStatusResponse struct {
 	// Primary names the recorded primary, empty when there is none.
 	Primary string
 	// LastLSN is the last position seen on the primary, LastLSNAge the seconds
-	// since then, -1 for never.
-	LastLSN    string
+	// since then, absent and -1 for never.
+	LastLSN    string `json:",omitempty"`
 	LastLSNAge float64
 	// Servers is in the order of the configuration.
 	Servers []FailoverServer

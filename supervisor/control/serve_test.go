@@ -78,7 +78,7 @@ func TestDocumentHasTheShapeOfPgagroal(t *testing.T) {
 				"two":   map[string]any{"Streaming": false, "WALReceiverStatus": "streaming", "SlotName": "", "PrimaryHost": "", "PrimaryPort": ""},
 				"three": map[string]any{},
 			},
-			"Failover": map[string]any{"Enabled": false, "Phase": "", "Epoch": 0.0, "Timeline": 0.0, "Held": false, "Alarms": []any{}},
+			"Failover": map[string]any{"Enabled": false, "Phase": "", "Epoch": 0.0, "Held": false, "Alarms": []any{}},
 		},
 		"Outcome": map[string]any{"Status": true, "Time": "00:00:00"},
 	}

@@ -75,6 +75,7 @@ type ProbeDone struct {
 	Outcome Outcome
 	Code    string // SQLSTATE, or "" ; for SawAlive without SQLSTATE a word such as "tls" or "nologin"
 	Obs     Observation
+	Version string        // server_version as the server reports it, "" when no login told
 	Started time.Duration // when the connection attempt began, same clock as now
 	Ended   time.Duration
 }

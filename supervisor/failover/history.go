@@ -18,7 +18,7 @@ type HistoryEntry struct {
 	RunID      string            `json:"run_id,omitempty"`
 	Hook       string            `json:"hook,omitempty"`
 	Args       []string          `json:"argv,omitempty"`
-	Exit       int               `json:"exit"`
+	Exit       *int              `json:"exit,omitempty"` // of a run whose end is known, -1 for a signal and when nothing ran
 	Signal     int               `json:"signal,omitempty"`
 	TimedOut   bool              `json:"timed_out,omitempty"`
 	Output     string            `json:"output,omitempty"` // tail, filled in by the supervisor for RunID
@@ -59,7 +59,7 @@ func (m *Machine) rememberRun(r *run, ev RunEnded) {
 	}
 	m.remember(HistoryEntry{
 		Kind: r.hook, Reason: r.reason, Result: result, Old: m.nameOf(r.old), New: m.nameOf(r.next), RunID: r.id, Hook: r.hook,
-		Args: r.args, Exit: ev.Exit, Signal: ev.Signal, TimedOut: ev.TimedOut,
+		Args: r.args, Exit: &ev.Exit, Signal: ev.Signal, TimedOut: ev.TimedOut,
 	})
 }
 

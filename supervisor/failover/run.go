@@ -169,7 +169,7 @@ func (m *Machine) loseRun(why string) {
 	m.run, m.blocker = nil, r.id
 	m.changes++
 	m.log(Error, "run lost", Attr{"run", r.id}, Attr{"hook", r.hook}, Attr{"why", why})
-	m.remember(HistoryEntry{Kind: r.hook, Reason: r.reason, Result: "unknown: " + why, RunID: r.id, Hook: r.hook, Args: r.args, Old: m.nameOf(r.old), New: m.nameOf(r.next), Exit: -1})
+	m.remember(HistoryEntry{Kind: r.hook, Reason: r.reason, Result: "unknown: " + why, RunID: r.id, Hook: r.hook, Args: r.args, Old: m.nameOf(r.old), New: m.nameOf(r.next)})
 	if r.hook == HookNotify {
 		m.raise("notify", "the outcome of the notify script is unknown: "+why)
 		m.recheckStandbys()

@@ -126,6 +126,9 @@ func TestPrimaryAndStandbyAreObserved(t *testing.T) {
 				t.Errorf("the last message came %v ago", got.Obs.LastMsgAge)
 			}
 			got.Obs.LastMsgAge = 0
+			if want := query(t, tt.node, "SHOW server_version"); got.Version != want {
+				t.Errorf("version %q, want %q", got.Version, want)
+			}
 			if diff := cmp.Diff(tt.obs, got.Obs); diff != "" {
 				t.Error(diff)
 			}

@@ -32,7 +32,7 @@ func Probe(ctx context.Context, t Target, now func() time.Duration) failover.Pro
 	p := prober{ctx: bounded, target: t}
 	v := p.run()
 	return failover.ProbeDone{
-		Server: t.Server, ID: t.ID, Outcome: v.outcome, Code: v.code, Obs: v.obs, Started: started, Ended: now(),
+		Server: t.Server, ID: t.ID, Outcome: v.outcome, Code: v.code, Obs: v.obs, Version: v.version, Started: started, Ended: now(),
 	}
 }
 
@@ -41,6 +41,7 @@ type verdict struct {
 	outcome failover.Outcome
 	code    string
 	obs     failover.Observation
+	version string
 	next    bool // this login is no use; another one may be
 }
 
@@ -118,7 +119,7 @@ func (p *prober) try(l Login) verdict {
 			p.identify(l, r)
 		}
 	}
-	return verdict{outcome: outcome, obs: r.observation()}
+	return verdict{outcome: outcome, obs: r.observation(), version: s.version}
 }
 
 // overrules reports whether an outcome is news against a role that the server told a moment ago.

@@ -33,6 +33,7 @@ type session struct {
 	loggingIn bool   // until the first ReadyForQuery
 	left      time.Duration
 	binding   []byte // of the server's certificate
+	version   string // server_version, as it reports it at login
 }
 
 // open connects, and encrypts if the target wants it. With an error there is nothing to close; the session is nil
@@ -197,7 +198,12 @@ func (s *session) answer() (rows [][]string, err error) {
 			if rows, err = appendRow(rows, body); err != nil {
 				return nil, &lostError{err}
 			}
-		case 'T', 'C', 'I', 'N', 'S', 'K', 'A', 'v':
+		case 'S':
+			var p pgproto3.ParameterStatus
+			if p.Decode(body) == nil && p.Name == "server_version" {
+				s.version = p.Value
+			}
+		case 'T', 'C', 'I', 'N', 'K', 'A', 'v':
 		default:
 			return nil, &lostError{fmt.Errorf("unexpected message type %d", typ)}
 		}

@@ -108,7 +108,8 @@ func (s *stage) help() string {
 		"", "Through pgagroal:", "  psql -h 127.0.0.1 -p " + strconv.Itoa(s.port) + " -U app app",
 		"", "Ask pgagroal:", "  " + cli + " status", "  " + cli + " failover status", "  " + cli + " failover history",
 		"  tail -f " + s.path("pgagroal.log"),
-		"", "Kill the primary:", "  kill -9 $(head -n 1 " + filepath.Join(s.cluster.Primary().DataDir, "postmaster.pid") + ")",
+		"", "Kill the primary:", "  pid=$(head -n 1 " + filepath.Join(s.cluster.Primary().DataDir, "postmaster.pid") + "); kill -9 $pid $(pgrep -P $pid)",
+		"  (without its children it takes failover_restart_grace, 10 s, longer: they announce an end that may be a restart)",
 		"", "End it:", "  make demo-down", "",
 	}
 	return s.intro() + strings.Join(lines, "\n")
