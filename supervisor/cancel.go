@@ -16,6 +16,8 @@ const (
 type cancels struct {
 	nextID  uint64
 	pending map[uint64]*cancel
+	// orphans are those that we send ourselves, see cancelOrphan.
+	orphans map[*orphanCancel]bool
 }
 
 // cancel is one of them.

@@ -33,6 +33,11 @@ func (s *supervisor) startFence(a failover.Fence) {
 		}
 	}
 	s.ready(func(c *child) { s.send(c, &ipc.Fence{Epoch: a.Epoch}) })
+	for x := range s.cancels.orphans {
+		if x.epoch <= a.Epoch {
+			x.stop()
+		}
+	}
 	s.fence.limit = s.after(s.cfg.FenceTimeout, s.fenceLate)
 	s.checkFenced()
 }
@@ -64,9 +69,19 @@ func (s *supervisor) fenceWithout(c *child) {
 	}
 }
 
+// fenced says that nothing of ours may reach servers of that epoch any more.
+func (s *supervisor) fenced(epoch uint64) bool { return s.fence.asked && epoch <= s.fence.epoch }
+
+// checkFenced tells the machine once all workers have let go, and our own cancel
+// requests have ended: they were stopped, so that takes a moment only.
 func (s *supervisor) checkFenced() {
-	if len(s.fence.waiting) > 0 || s.fence.done {
+	if !s.fence.asked || s.fence.done || len(s.fence.waiting) > 0 {
 		return
+	}
+	for x := range s.cancels.orphans {
+		if x.epoch <= s.fence.epoch {
+			return
+		}
 	}
 	s.fence.done = true
 	s.timers.stop(s.fence.limit)

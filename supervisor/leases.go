@@ -154,7 +154,9 @@ func (s *supervisor) onLeaseReturn(c *child, m *ipc.LeaseReturn) {
 	s.carryOut(effects)
 }
 
-// sendCancel sends a CancelRequest and waits until the server has taken it.
+// sendCancel sends a CancelRequest and waits until the server has taken it. When
+// ctx ends before that, the request is taken back as far as it can be: what the
+// kernel still has of it isn't delivered.
 func sendCancel(ctx context.Context, network, address string, pid uint32, key string) error {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, network, address)
@@ -162,9 +164,10 @@ func sendCancel(ctx context.Context, network, address string, pid uint32, key st
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer nc.Close()
-	if until, ok := ctx.Deadline(); ok {
-		_ = nc.SetDeadline(until) // fails on a closed connection only
+	if t, ok := nc.(*net.TCPConn); ok {
+		_ = t.SetLinger(0) // fails on a closed connection only
 	}
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	b := binary.BigEndian.AppendUint32(nil, uint32(12+len(key)))
 	b = binary.BigEndian.AppendUint32(b, cancelCode)
 	b = binary.BigEndian.AppendUint32(b, pid)

@@ -97,24 +97,37 @@ func (s *supervisor) onOrphansSeen(w *orphanWatch, shown []uint32, err error) {
 	s.watchOrphans(w, orphanEvery)
 }
 
+// orphanCancel is a CancelRequest of ours that is under way.
+type orphanCancel struct {
+	epoch uint64
+	stop  context.CancelFunc
+}
+
 // cancelOrphan ends the query of an orphan. Not one of a fenced epoch: a cancel
 // would acknowledge a commit there that waits for a standby.
 func (s *supervisor) cancelOrphan(o pool.Orphan) {
-	if o.PID == 0 || s.fence.asked && o.Epoch <= s.fence.epoch {
+	if o.PID == 0 || s.fenced(o.Epoch) {
 		return
 	}
 	a, ok := s.addressOf(o.Server)
 	if !ok {
 		return
 	}
+	ctx, stop := context.WithTimeout(context.Background(), cancelLimit)
+	x := &orphanCancel{o.Epoch, stop}
+	if s.cancels.orphans == nil {
+		s.cancels.orphans = map[*orphanCancel]bool{}
+	}
+	s.cancels.orphans[x] = true
 	s.env.background(func() func() {
-		ctx, done := context.WithTimeout(context.Background(), cancelLimit)
-		defer done()
+		defer stop()
 		err := s.env.cancel(ctx, a.network, a.address, o.PID, o.Cancel.Reveal())
-		if err == nil {
-			return nil
-		}
 		return func() {
+			delete(s.cancels.orphans, x)
+			s.checkFenced()
+			if err == nil {
+				return
+			}
 			s.log.Info("orphan can't be cancelled", "server", s.serverName(o.Server), "backend", o.PID, "error", err)
 		}
 	})

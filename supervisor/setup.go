@@ -9,8 +9,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// queueLimit is how many messages wait for one worker, its configuration not
-// counted.
+// queueLimit is how many messages wait for one worker, its configuration and a
+// grant for each backend there may be not counted: the end of a failover serves
+// all who wait at once.
 const queueLimit = 1024
 
 func (s *supervisor) workerSpec(index int) startSpec {
@@ -18,7 +19,7 @@ func (s *supervisor) workerSpec(index int) startSpec {
 	items := len(c.Servers) + len(c.Users) + len(c.FrontendUsers) + len(c.HBA) + len(c.Limits) + 3
 	return startSpec{
 		role: proc.RoleWorker, argv0: fmt.Sprintf("pgagroal: worker %d", index), peer: ipc.RoleWorker,
-		lock: s.lock.file, queue: queueLimit + items,
+		lock: s.lock.file, queue: queueLimit + items + c.MaxConnections,
 	}
 }
 
