@@ -10,7 +10,8 @@ import (
 // are small, and few are under way at once.
 type slots struct {
 	all   []byte
-	small []int32 // free ones
+	more  [][]byte // slotCount further large ones each
+	small []int32  // free ones
 	large []int32
 }
 
@@ -44,16 +45,39 @@ func (s *slots) get(n int) (int32, []byte) {
 		from = &s.large
 	}
 	if len(*from) == 0 {
-		return -1, nil
+		// Peers that don't read keep theirs: the others must not wait for them.
+		if !s.grow() {
+			return -1, nil
+		}
+		from = &s.large
 	}
 	i := (*from)[len(*from)-1]
 	*from = (*from)[:len(*from)-1]
 	return i, s.mem(i)
 }
 
+// grow adds large slots. Their memory costs nothing until it is used, and isn't
+// given back.
+func (s *slots) grow() bool {
+	mem, err := unix.Mmap(-1, 0, slotCount*slotSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return false
+	}
+	s.more = append(s.more, mem)
+	first := int32(smallCount + len(s.more)*slotCount)
+	for i := int32(slotCount - 1); i >= 0; i-- {
+		s.large = append(s.large, first+i)
+	}
+	return true
+}
+
 func (s *slots) mem(i int32) []byte {
 	if i < smallCount {
 		return s.all[int(i)*smallSize:][:smallSize]
+	}
+	if i >= smallCount+slotCount {
+		i -= smallCount + slotCount
+		return s.more[i/slotCount][int(i%slotCount)*slotSize:][:slotSize]
 	}
 	return s.all[smallBytes+int(i-smallCount)*slotSize:][:slotSize]
 }
@@ -68,4 +92,9 @@ func (s *slots) put(i int32) {
 
 func (s *slots) any() bool { return len(s.small) > 0 || len(s.large) > 0 }
 
-func (s *slots) close() { _ = unix.Munmap(s.all) }
+func (s *slots) close() {
+	_ = unix.Munmap(s.all)
+	for _, mem := range s.more {
+		_ = unix.Munmap(mem)
+	}
+}

@@ -270,7 +270,7 @@ func testEverythingArrivesInOrderWhateverIsHeldAndClosed(t *testing.T, kind stri
 	limit := time.Now().Add(generous)
 	for left := -1; left != 0 && !t.Failed(); {
 		r.do(func() {
-			left = len(u.conns) - len(u.free) + smallCount - len(u.slots.small) + slotCount - len(u.slots.large) + bufferCount - u.bufs.free
+			left = len(u.conns) - len(u.free) + smallCount - len(u.slots.small) + (1+len(u.slots.more))*slotCount - len(u.slots.large) + bufferCount - u.bufs.free
 		})
 		if time.Now().After(limit) {
 			t.Errorf("%d connections, slots and buffers were never given back", left)
