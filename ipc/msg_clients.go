@@ -73,6 +73,8 @@ type Reclaim struct {
 	// Leases are those that would help; the worker picks an idle one. Empty
 	// means that any would.
 	Leases []uint64 `msgpack:"leases"`
+	// Own says that the one who waits is a client of the same worker.
+	Own bool `msgpack:"own"`
 }
 
 // ReclaimCancel says that Reclaim ID is no longer needed.

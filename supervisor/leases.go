@@ -101,7 +101,7 @@ func (s *supervisor) carryOut(effects []pool.Effect) {
 			s.refuse(c, e.Request, e.Reason.String())
 		case pool.Reclaim:
 			key := ipc.PoolKey{Database: e.Key.Database, User: e.Key.User, Params: e.Key.Params}
-			s.send(c, &ipc.Reclaim{ID: e.ID, Key: key, Leases: e.Leases})
+			s.send(c, &ipc.Reclaim{ID: e.ID, Key: key, Leases: e.Leases, Own: e.Own})
 		case pool.ReclaimCancel:
 			s.send(c, &ipc.ReclaimCancel{ID: e.ID})
 		}

@@ -20,6 +20,8 @@ type pool struct {
 	// live counts its backends, those that are being set up included; coming those
 	// that are being set up for a waiter of the queue.
 	live, coming int
+	// asking is how many leases were asked for; see ask.go.
+	asking asking
 }
 
 // waiter is somebody who needs a backend of a pool: a session, or a set-up
@@ -36,8 +38,6 @@ type waiter struct {
 	refused func(code, message string)
 	timer   *reactor.Timer
 	since   time.Time
-	// asked: a LeaseRequest is under way. pausing: one will be, after a failure.
-	asked, pausing bool
 	// last is why the last attempt to open a backend failed, for the log.
 	last error
 }
@@ -63,7 +63,7 @@ const fairness = 50 * time.Millisecond
 
 // tidy forgets a pool that nobody uses.
 func (w *worker) tidy(p *pool) {
-	if p.live == 0 && len(p.waiters) == 0 && w.pools[p.key] == p {
+	if p.live == 0 && len(p.waiters) == 0 && p.asking.done() && w.pools[p.key] == p {
 		delete(w.pools, p.key)
 	}
 }
@@ -103,19 +103,7 @@ func (w *worker) wait(wt *waiter) {
 	if d := w.waitLimit(); d > 0 {
 		wt.timer = w.loop.After(d, func() { w.expire(wt) })
 	}
-	w.ask(wt)
-}
-
-// ask requests a lease for a waiter; the supervisor's ledger queues it.
-func (w *worker) ask(wt *waiter) {
-	if wt.asked || w.waiters[wt.id] != wt {
-		return
-	}
-	wt.asked = true
-	w.send(&ipc.LeaseRequest{
-		ID: wt.id, Key: wt.pool.key, Requested: wt.requested,
-		NoWait: w.cfg.Load().BlockingTimeoutMS == 0,
-	})
+	w.arrived(wt.pool)
 }
 
 // leave takes a waiter out of the queue: it was served, refused, or has gone.
@@ -125,9 +113,6 @@ func (w *worker) leave(wt *waiter) {
 	}
 	delete(w.waiters, wt.id)
 	wt.timer.Stop()
-	if wt.asked {
-		w.send(&ipc.LeaseAbandon{ID: wt.id})
-	}
 	q := wt.pool.waiters
 	for i := range q {
 		if q[i] == wt {
@@ -135,6 +120,7 @@ func (w *worker) leave(wt *waiter) {
 			break
 		}
 	}
+	w.served(wt.pool)
 }
 
 // refuse takes a waiter out of the queue and says no to it.
@@ -159,33 +145,6 @@ func (w *worker) expire(wt *waiter) {
 	w.refuse(wt, pgwire.CodeTooManyConnections, "connection pool is full")
 }
 
-func (w *worker) onLeaseGrant(m *ipc.LeaseGrant) {
-	wt := w.waiters[m.ID]
-	if wt == nil { // it left while the grant was on its way
-		w.returnLease(m.Lease)
-		return
-	}
-	wt.asked = false
-	if m.Epoch <= w.fenced {
-		w.returnLease(m.Lease)
-		w.ask(wt)
-		return
-	}
-	if wt.granted != nil {
-		w.leave(wt)
-		wt.granted(m)
-		return
-	}
-	w.open(wt, m)
-}
-
-func (w *worker) onLeaseRefuse(m *ipc.LeaseRefuse) {
-	if wt := w.waiters[m.ID]; wt != nil {
-		wt.asked = false
-		w.refuse(wt, m.Code, m.Message)
-	}
-}
-
 // onServerState takes the supervisor's view of the servers.
 func (w *worker) onServerState(m *ipc.ServerState) {
 	if m.Gen <= w.servers.Gen && w.servers.Gen != 0 {
@@ -205,8 +164,8 @@ func (w *worker) onServerState(m *ipc.ServerState) {
 	if m.Open {
 		// A primary that answers again before anything was run keeps its epoch.
 		w.fenced = min(w.fenced, m.Epoch-1)
-		for _, wt := range w.waiters {
-			w.ask(wt)
+		for _, p := range w.pools {
+			w.want(p)
 		}
 	}
 }
@@ -229,22 +188,7 @@ func (w *worker) opened(o *opening, b *backend, err error) {
 	} else {
 		w.shelve(b)
 	}
-	w.cover(o.pool)
-}
-
-// cover sees to it that nobody waits for nothing: a backend may serve another
-// waiter than the one whose lease it has, or none, and that one has to ask again.
-func (w *worker) cover(p *pool) {
-	coming := p.coming
-	for _, wt := range p.waiters {
-		switch {
-		case wt.asked || wt.pausing:
-		case coming > 0:
-			coming--
-		default:
-			w.ask(wt)
-		}
-	}
+	w.want(o.pool)
 }
 
 // settleOpening ends an opening: its backend comes under the loop, or its lease
@@ -279,15 +223,10 @@ func (w *worker) openFailed(o *opening, err error) {
 	}
 	wt.last = err
 	if errors.Is(err, errFenced) {
-		w.ask(wt)
-		return
+		return // the caller asks again
 	}
 	if cfg := w.cfg.Load(); cfg.Failover && cfg.BlockingTimeoutMS > 0 && transient(err) {
-		wt.pausing = true
-		w.loop.After(ms(cfg.ConnectionRetryMS), func() {
-			wt.pausing = false
-			w.ask(wt)
-		})
+		w.pause(o.pool, ms(cfg.ConnectionRetryMS))
 		return
 	}
 	w.log.Warn("no connection to the server", "server", o.grant.Server,
@@ -374,7 +313,7 @@ func (wt *waiter) serve(b *backend) {
 // worker's. What the waiter's own request reclaims came after it.
 func (w *worker) owes(b *backend, wt *waiter) bool {
 	for _, m := range w.reclaims {
-		if !m.helps(b.lease) {
+		if !m.wants(b) {
 			continue
 		}
 		p := w.pools[m.Key]
@@ -425,16 +364,22 @@ func (w *worker) dropIdle(drop func(*backend) bool) {
 func (w *worker) onReclaim(m *ipc.Reclaim) {
 	r := reclaim{m, time.Now()}
 	w.reclaims = append(w.reclaims, r)
-	if p := w.pools[m.Key]; p != nil && len(p.idle) > 0 && r.helps(p.idle[0].lease) {
+	if p := w.pools[m.Key]; p != nil && len(p.idle) > 0 && r.wants(p.idle[0]) {
 		w.closeBackend(p.idle[0])
 		return
 	}
 	for _, b := range w.backends {
-		if b.state == backendIdle && r.helps(b.lease) {
+		if b.state == backendIdle && r.wants(b) {
 			w.closeBackend(b)
 			return
 		}
 	}
+}
+
+// wants reports whether giving that backend up serves the one who waits. For a
+// waiter of our own a backend of its own pool is given to it without that.
+func (m reclaim) wants(b *backend) bool {
+	return m.helps(b.lease) && !(m.Own && b.pool.key == m.Key)
 }
 
 // helps reports whether giving that lease back answers a reclaim.
@@ -446,7 +391,7 @@ func (m reclaim) helps(lease uint64) bool {
 // reclaim itself is struck out when the lease is returned.
 func (w *worker) reclaimed(b *backend) bool {
 	for _, m := range w.reclaims {
-		if m.helps(b.lease) {
+		if m.wants(b) {
 			return true
 		}
 	}

@@ -52,6 +52,7 @@ type worker struct {
 	// outbounds are the connections to servers that goroutines work on.
 	outbounds map[*outbound]struct{}
 	waiters   map[uint64]*waiter // by request id
+	requests  map[uint64]*pool   // LeaseRequests under way
 	nextID    uint64
 	reclaims  []reclaim
 	// lastByte is when a byte last came from each server, by index.
@@ -100,7 +101,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		clients: make(map[uint64]*client), sessions: make(map[*session]struct{}),
 		cancels: make(map[cancelKey]*session), pools: make(map[ipc.PoolKey]*pool),
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
-		waiters: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
+		waiters: make(map[uint64]*waiter), requests: make(map[uint64]*pool), forwarded: make(map[uint64]func()),
 		servers: ipc.ServerState{Primary: -1}, statements: newStatements(),
 	}
 }

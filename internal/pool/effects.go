@@ -43,12 +43,15 @@ type Refuse struct {
 
 // Reclaim asks a worker to give back one of Leases, or any when Leases is nil.
 // Key is the pool of the request that waits for it, the zero Key when limits
-// were lowered below what is in use. ID is unique over all workers.
+// were lowered below what is in use. ID is unique over all workers. Own says that
+// the request is of that same worker, which has no use for giving up a backend of
+// the same pool.
 type Reclaim struct {
 	ID     uint64
 	Worker int
 	Key    Key
 	Leases []uint64
+	Own    bool
 }
 
 // ReclaimCancel withdraws a Reclaim from the worker that got it.

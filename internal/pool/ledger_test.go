@@ -46,7 +46,7 @@ func TestGrantsUpToTheTotalThenQueuesAndReclaims(t *testing.T) {
 	want(t, "first", l.Request(0, 1, keyA, NoRule), grant(0, 1, 1))
 	want(t, "second", l.Request(1, 1, keyA, NoRule), grant(1, 1, 2))
 	want(t, "third", l.Request(1, 2, keyB, NoRule),
-		Reclaim{ID: 1, Worker: 0, Key: keyB}, Reclaim{ID: 2, Worker: 1, Key: keyB})
+		Reclaim{ID: 1, Worker: 0, Key: keyB}, Reclaim{ID: 2, Worker: 1, Key: keyB, Own: true})
 	want(t, "return", returned(t, l, 0, 1),
 		ReclaimCancel{ID: 1, Worker: 0}, ReclaimCancel{ID: 2, Worker: 1}, grant(1, 2, 3))
 	if n := l.Counts().Total; n != 2 {
@@ -93,17 +93,17 @@ func TestReclaimIsSentAnewWhenTheOneThatNamedTheYoungestLeaseIsCancelled(t *test
 	}
 	want(t, "return", returned(t, l, 0, 1),
 		ReclaimCancel{ID: 1, Worker: 0}, grant(0, 2, 3),
-		Reclaim{ID: 3, Worker: 0, Key: keyA, Leases: []uint64{2, 3}})
+		Reclaim{ID: 3, Worker: 0, Key: keyA, Leases: []uint64{2, 3}, Own: true})
 	want(t, "its waiter leaves, the other reclaim names leases 1 and 2", l.Abandon(0, 4),
 		ReclaimCancel{ID: 3, Worker: 0}, ReclaimCancel{ID: 2, Worker: 0},
-		Reclaim{ID: 4, Worker: 0, Key: keyA, Leases: []uint64{2, 3}})
+		Reclaim{ID: 4, Worker: 0, Key: keyA, Leases: []uint64{2, 3}, Own: true})
 }
 
 func TestFullRuleDelaysNoOtherRule(t *testing.T) {
 	l := opened(3, Rule{Max: 1}, Rule{Max: 5})
 	want(t, "fill rule 0", l.Request(0, 1, keyA, 0), grant(0, 1, 1))
 	want(t, "wait for rule 0", l.Request(0, 2, keyA, 0),
-		Reclaim{ID: 1, Worker: 0, Key: keyA, Leases: []uint64{1}})
+		Reclaim{ID: 1, Worker: 0, Key: keyA, Leases: []uint64{1}, Own: true})
 	want(t, "later, rule 1", l.Request(0, 3, keyB, 1), grant(0, 3, 2))
 	want(t, "later, no rule", l.Request(0, 4, keyB, NoRule), grant(0, 4, 3))
 }
