@@ -11,7 +11,7 @@ import (
 // Of two clients that each wait for a backend of their own, the first takes the
 // one that comes first; the other must not be left without a request.
 func TestWaiterWhoseBackendWentToAnotherGetsOne(t *testing.T) {
-	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000, Failover: true, ConnectionRetryMS: 60_000})
+	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000, Failover: true, ConnectionRetryMS: 10})
 	first := r.connect(1)
 	req1 := expect[*ipc.LeaseRequest](r)
 	second := r.connect(2)
