@@ -186,6 +186,7 @@ func (w *worker) opened(o *opening, b *backend, err error) {
 	if err = w.settleOpening(o, b, err); err != nil {
 		w.openFailed(o, err)
 	} else {
+		o.pool.asking.paused = false // the server can be reached again
 		w.shelve(b)
 	}
 	w.want(o.pool)
