@@ -114,7 +114,9 @@ func (x *exchange) copyIn() {
 	n := from + copy(x.q[from:], x.q[to:])
 	clear(x.q[n:])
 	x.q = x.q[:n]
-	switch x.q[n-1].kind {
+	for n--; x.q[n].kind == copyEnd; n-- {
+	}
+	switch x.q[n].kind {
 	case 'S', 'Q', 'F':
 	default:
 		x.unsynced = true

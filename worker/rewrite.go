@@ -508,6 +508,7 @@ func (p *pooled) bind(out, body []byte, length int) []byte {
 		return append(out, body...)
 	}
 	out, on, t := p.find(out, name)
+	p.unnamed.used = p.unnamed.used || len(name) == 0
 	if len(portal) == 0 {
 		p.portal = t
 	} else {
@@ -542,7 +543,6 @@ func (p *pooled) find(out, name []byte) ([]byte, found, traits) {
 	}
 	if len(name) == 0 {
 		out, other := p.prepareUnnamed(out)
-		p.unnamed.used = true
 		return out, found{other: other != "", name: other}, p.unnamed.traits
 	}
 	return out, found{}, traitAll // made by a PREPARE, or unknown
