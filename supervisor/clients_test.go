@@ -201,6 +201,10 @@ func TestWhoDoesNotWaitIsRefused(t *testing.T) {
 	for i := range 5 {
 		w.say(w.children[0], &ipc.LeaseRequest{ID: uint64(i), Key: key("u"), NoWait: true})
 	}
+	if n := len(messagesOf[*ipc.LeaseRefuse](w.children[0])); n != 0 {
+		t.Fatalf("%d refused before a reclaim could help", n)
+	}
+	w.advance(w.s.cfg.ConnectionRetryDelay)
 	refused := messagesOf[*ipc.LeaseRefuse](w.children[0])
 	if len(messagesOf[*ipc.LeaseGrant](w.children[0])) != 4 || len(refused) != 1 {
 		t.Fatalf("%d refused", len(refused))
@@ -210,6 +214,24 @@ func TestWhoDoesNotWaitIsRefused(t *testing.T) {
 	}
 	if n := w.s.ledger.Counts().Waiting; n != 0 {
 		t.Errorf("%d wait", n)
+	}
+}
+
+func TestWhoDoesNotWaitGetsWhatIsReclaimedAtOnce(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	for i := range 4 {
+		w.say(w.children[0], &ipc.LeaseRequest{ID: uint64(i), Key: key("u")})
+	}
+	lease := messagesOf[*ipc.LeaseGrant](w.children[0])[0].Lease
+	w.say(w.children[0], &ipc.LeaseRequest{ID: 9, Key: key("v"), NoWait: true})
+	w.say(w.children[0], &ipc.LeaseReturn{Lease: lease})
+	w.advance(w.s.cfg.ConnectionRetryDelay)
+	if n := len(messagesOf[*ipc.LeaseRefuse](w.children[0])); n != 0 {
+		t.Errorf("%d refused", n)
+	}
+	if g := messagesOf[*ipc.LeaseGrant](w.children[0]); len(g) != 5 || g[4].ID != 9 {
+		t.Errorf("granted %v", g)
 	}
 }
 

@@ -31,6 +31,15 @@ const (
 // leases is what is kept beside the Ledger.
 type leases struct {
 	holdersAt time.Duration // when the holders were logged last, 0 for never
+	// hasty are the requests that must not queue, and when they are refused: an
+	// idle backend of another pool or worker takes a moment to come back.
+	hasty map[hasty]*timer
+}
+
+// hasty names a request with NoWait.
+type hasty struct {
+	worker int
+	id     uint64
 }
 
 func newLedger(c *config.Config) *pool.Ledger {
@@ -53,9 +62,31 @@ func (s *supervisor) onLeaseRequest(c *child, m *ipc.LeaseRequest) {
 	rule := config.FindLimit(s.cfg.Limits, name, m.Key.User)
 	effects := s.ledger.Request(c.index, m.ID, poolKey(m.Key), rule)
 	s.carryOut(effects)
-	if m.NoWait && !settled(effects, c.index, m.ID) {
-		s.carryOut(s.ledger.Abandon(c.index, m.ID))
-		s.refuseNow(c, m.ID)
+	if !m.NoWait || settled(effects, c.index, m.ID) {
+		return
+	}
+	if !s.servers.snapshot.Open {
+		s.hastyOver(c, m.ID)
+		return
+	}
+	if s.leases.hasty == nil {
+		s.leases.hasty = map[hasty]*timer{}
+	}
+	s.leases.hasty[hasty{c.index, m.ID}] = s.after(s.cfg.ConnectionRetryDelay, func() { s.hastyOver(c, m.ID) })
+}
+
+// hastyOver refuses a request that was not granted in time.
+func (s *supervisor) hastyOver(c *child, id uint64) {
+	s.hastyDone(c.index, id)
+	s.carryOut(s.ledger.Abandon(c.index, id))
+	s.refuseNow(c, id)
+}
+
+func (s *supervisor) hastyDone(worker int, id uint64) {
+	k := hasty{worker, id}
+	if t := s.leases.hasty[k]; t != nil {
+		s.timers.stop(t)
+		delete(s.leases.hasty, k)
 	}
 }
 
@@ -96,8 +127,10 @@ func (s *supervisor) carryOut(effects []pool.Effect) {
 		}
 		switch e := e.(type) {
 		case pool.Grant:
+			s.hastyDone(e.Worker, e.Request)
 			s.send(c, &ipc.LeaseGrant{ID: e.Request, Lease: e.Lease, Server: e.Server, Epoch: e.Epoch})
 		case pool.Refuse:
+			s.hastyDone(e.Worker, e.Request)
 			s.refuse(c, e.Request, e.Reason.String())
 		case pool.Reclaim:
 			key := ipc.PoolKey{Database: e.Key.Database, User: e.Key.User, Params: e.Key.Params}
@@ -136,6 +169,7 @@ func describeHolders(list []pool.Holder) string {
 }
 
 func (s *supervisor) onLeaseAbandon(c *child, m *ipc.LeaseAbandon) {
+	s.hastyDone(c.index, m.ID)
 	s.carryOut(s.ledger.Abandon(c.index, m.ID))
 }
 

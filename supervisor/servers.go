@@ -16,8 +16,9 @@ type servers struct {
 	where     []*where
 	tick      *timer
 	snapshot  failover.Snapshot
-	published bool // a snapshot has come from the machine
-	known     bool // the servers have been looked at: clients may be let in
+	published bool   // a snapshot has come from the machine
+	known     bool   // the servers have been looked at: clients may be let in
+	phase     string // of the machine, when the workers were last told why
 	gen       uint64
 	versions  []string     // of the last login or probe, "" for unknown
 	noPass    []*probeUser // last client that a server let in without a password
@@ -116,16 +117,30 @@ func (s *supervisor) feed(ev failover.Event) {
 	s.armMachine()
 	s.execute()
 	s.statusChanged()
+	s.reasonChanged()
 	s.checkKnown()
 	if s.stop.mode == stopNow {
 		s.checkStopped()
 	}
 }
 
+// reasonChanged tells the workers why clients wait when that is another reason
+// than before: the snapshot may be the same.
+func (s *supervisor) reasonChanged() {
+	st := s.servers.machine.Status()
+	if st.Phase == s.servers.phase {
+		return
+	}
+	s.servers.phase = st.Phase
+	if s.servers.published && !s.servers.snapshot.Open {
+		s.sendServerStates()
+	}
+}
+
 // checkKnown lets clients in once the machine has looked at the servers.
 func (s *supervisor) checkKnown() {
-	if s.servers.known || !s.servers.published {
-		return
+	if s.servers.known || !s.servers.published || len(s.actions.queue) > 0 || s.saver.barrier {
+		return // the snapshot that lets clients in may still be queued
 	}
 	switch s.servers.machine.Status().Phase {
 	case failover.PhaseNew.String(), failover.PhaseStarting.String():

@@ -193,18 +193,27 @@ func TestBlockingTimeoutOfZeroRefusesAtOnce(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
 	p := onePlace(t, c, map[string]string{"blocking_timeout": "0"})
-	var holder *pgtest.Client
-	pgtest.WaitUntil(t, generous, "the primary to be open", func() bool {
-		var err error
-		holder, err = p.try(p.Config("postgres", "", "postgres"))
-		return err == nil
-	}, p.Log)
-	defer holder.Close()
+	p.Connect()
 	began := time.Now()
 	wantCode(t, p.wantRefused(p.Config("postgres", "", "postgres")), "53300", "connection pool is full")
 	if waited := time.Since(began); waited > generous/3 {
 		t.Errorf("refused after %v", waited)
 	}
+}
+
+func TestBlockingTimeoutOfZeroTakesAnIdleBackendOfAnotherPool(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	if _, err := c.Primary().Query(t.Context(), "CREATE ROLE bob LOGIN"); err != nil {
+		t.Fatal(err)
+	}
+	p := onePlace(t, c, map[string]string{"blocking_timeout": "0"})
+	first := p.Connect()
+	mustQuery(t, first, "SELECT 1")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustQuery(t, p.ConnectAs(p.Config("bob", "", "postgres")), "SELECT 1")
 }
 
 func TestWaiterThatLeavesFreesItsPlace(t *testing.T) {

@@ -83,7 +83,11 @@ func (m *Machine) flagSplit(i int) {
 // demote answers a recorded primary that is in recovery: hold, fence, and never run the script for it.
 func (m *Machine) demote(s *server) {
 	m.become(m.primary, Primary, NotWritable, "in recovery")
-	m.startFence(fence{hold: holdDemoted, target: -1}, s.cfg.Name+" answers as a standby")
+	h := holdDemoted
+	if !m.seenWritable {
+		h = holdNoPrimary // it was only taken for the primary: the answers decide again
+	}
+	m.startFence(fence{hold: h, target: -1}, s.cfg.Name+" answers as a standby")
 }
 
 // evalSuspect confirms or drops the suspicion against the recorded primary.
