@@ -54,12 +54,15 @@ type Hint struct {
 // Epoch, whatever its state, and to discard what they answer from now on.
 type Fence struct {
 	Epoch uint64 `msgpack:"epoch"`
+	Seq   uint64 `msgpack:"seq"`
 }
 
 // Fenced says that nothing of ours reaches a backend of epochs up to Epoch any
-// more. Aborted counts backends, Sessions the clients that lost theirs.
+// more. Aborted counts backends, Sessions the clients that lost theirs. Seq is
+// that of the Fence: an epoch may be fenced twice.
 type Fenced struct {
 	Epoch    uint64 `msgpack:"epoch"`
+	Seq      uint64 `msgpack:"seq"`
 	Aborted  int    `msgpack:"aborted"`
 	Sessions int    `msgpack:"sessions"`
 }

@@ -32,7 +32,7 @@ func (s *supervisor) startFence(a failover.Fence) {
 			s.fence.waiting[c] = true
 		}
 	}
-	s.ready(func(c *child) { s.send(c, &ipc.Fence{Epoch: a.Epoch}) })
+	s.ready(func(c *child) { s.send(c, &ipc.Fence{Epoch: a.Epoch, Seq: a.Seq}) })
 	for x := range s.cancels.orphans {
 		if x.epoch <= a.Epoch {
 			x.stop()
@@ -42,9 +42,9 @@ func (s *supervisor) startFence(a failover.Fence) {
 	s.checkFenced()
 }
 
-// onFenced takes an acknowledgement, also of a later epoch than asked for.
+// onFenced takes an acknowledgement of this very fence.
 func (s *supervisor) onFenced(c *child, m *ipc.Fenced) {
-	if !s.fence.waiting[c] || m.Epoch < s.fence.epoch {
+	if !s.fence.waiting[c] || m.Seq != s.fence.seq {
 		return
 	}
 	s.log.Info("worker has let go of the old primary", "worker", c.index, "epoch", m.Epoch, "backends", m.Aborted, "sessions", m.Sessions)

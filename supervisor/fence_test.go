@@ -31,7 +31,7 @@ func TestFenceStopsOurOwnCancelRequestsFirst(t *testing.T) {
 	orphan(w)
 	w.s.env.background = outside
 	w.act(failover.Fence{Epoch: 1, Seq: 1})
-	w.say(w.children[1], &ipc.Fenced{Epoch: 1})
+	w.say(w.children[1], &ipc.Fenced{Epoch: 1, Seq: 1})
 	if n := len(eventsOf[failover.Fenced](w)); n != 0 {
 		t.Fatalf("%d reports of a fence that a cancel request of ours can still cross", n)
 	}

@@ -25,12 +25,12 @@ func TestFenceWaitsForEveryWorker(t *testing.T) {
 	w := newWorld(t, 2)
 	w.up()
 	w.act(failover.Fence{Epoch: 1, Seq: 7})
-	w.say(w.children[0], &ipc.Fenced{Epoch: 1})
-	w.say(w.children[1], &ipc.Fenced{Epoch: 0}) // of an earlier fence
+	w.say(w.children[0], &ipc.Fenced{Epoch: 1, Seq: 7})
+	w.say(w.children[1], &ipc.Fenced{Epoch: 1, Seq: 6}) // of an earlier fence
 	if n := len(eventsOf[failover.Fenced](w)); n != 0 {
 		t.Fatal("fenced without worker 1")
 	}
-	w.say(w.children[1], &ipc.Fenced{Epoch: 1})
+	w.say(w.children[1], &ipc.Fenced{Epoch: 1, Seq: 7})
 	if diff := cmp.Diff([]failover.Fenced{{Epoch: 1, Seq: 7}}, eventsOf[failover.Fenced](w)); diff != "" {
 		t.Error(diff)
 	}
@@ -40,12 +40,12 @@ func TestWorkerThatDoesNotLetGoIsKilledAndItsExitAwaited(t *testing.T) {
 	w := newWorld(t, 2)
 	w.up()
 	w.act(failover.Fence{Epoch: 1, Seq: 7})
-	w.say(w.children[0], &ipc.Fenced{Epoch: 1})
+	w.say(w.children[0], &ipc.Fenced{Epoch: 1, Seq: 7})
 	w.advance(w.s.cfg.FenceTimeout + time.Millisecond)
 	if w.children[0].killed || !w.children[1].killed {
 		t.Fatalf("killed: %v, %v", w.children[0].killed, w.children[1].killed)
 	}
-	w.say(w.children[1], &ipc.Fenced{Epoch: 1}) // too late to count
+	w.say(w.children[1], &ipc.Fenced{Epoch: 1, Seq: 7}) // too late to count
 	if n := len(eventsOf[failover.Fenced](w)); n != 0 {
 		t.Fatal("fenced before the exit was seen")
 	}
@@ -87,7 +87,7 @@ func TestRepeatedFenceIsOne(t *testing.T) {
 	if n := len(messagesOf[*ipc.Fence](w.children[0])); n != 1 {
 		t.Errorf("%d messages", n)
 	}
-	w.say(w.children[0], &ipc.Fenced{Epoch: 1})
+	w.say(w.children[0], &ipc.Fenced{Epoch: 1, Seq: 7})
 	w.act(failover.Fence{Epoch: 1, Seq: 7})
 	if n := len(eventsOf[failover.Fenced](w)); n != 2 {
 		t.Errorf("%d answers", n)

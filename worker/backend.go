@@ -70,9 +70,11 @@ type backend struct {
 	script  *script // what we say to it ourselves
 	// cancelling counts cancel requests that the server hasn't finished.
 	cancelling int
-	opened     time.Time
-	since      time.Time
-	timer      *reactor.Timer // of its end
+	// cancelled goes on with the reset that waits for them, nil for none.
+	cancelled func()
+	opened    time.Time
+	since     time.Time
+	timer     *reactor.Timer // of its end
 }
 
 // opening is a backend that a goroutine sets up.

@@ -100,10 +100,20 @@ func (w *worker) cancelBackend(b *backend, done func()) {
 			}
 			done()
 			if b.cancelling == 0 && b.state == backendResetting && b.script == nil {
-				w.shelve(b)
+				w.afterCancel(b)
 			}
 		})
 	}()
+}
+
+// afterCancel goes on with a backend that was held back for a cancel request.
+func (w *worker) afterCancel(b *backend) {
+	if f := b.cancelled; f != nil {
+		b.cancelled = nil
+		f()
+		return
+	}
+	w.shelve(b)
 }
 
 // cancelAt sends a cancel request and waits until the server closes.

@@ -28,7 +28,7 @@ func (w *worker) onFence(m *ipc.Fence) {
 			o.fence()
 		}
 	}
-	answer := &ipc.Fenced{Epoch: m.Epoch}
+	answer := &ipc.Fenced{Epoch: m.Epoch, Seq: m.Seq}
 	for _, b := range w.backends {
 		if b.epoch > m.Epoch {
 			continue

@@ -113,6 +113,11 @@ func (w *worker) reset(b *backend, status byte, touched bool) {
 		w.shelve(b)
 		return
 	}
+	if b.cancelling > 0 { // a late cancel would hit the reset query
+		b.state, b.session = backendResetting, nil
+		b.cancelled = func() { w.reset(b, status, touched) }
+		return
+	}
 	b.state = backendResetting
 	b.session = nil
 	b.run(queries, func(failed []byte) {
