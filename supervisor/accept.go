@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -28,6 +29,7 @@ type clients struct {
 	total   int
 	waiting []accepted // accepted while the gate was closing
 	recheck *timer
+	burst   proc.Burst
 }
 
 // accepted is a connection on its way to a worker. Its descriptor is ours until
@@ -188,6 +190,7 @@ func (s *supervisor) onAccepted(a accepted) {
 // take more.
 func (s *supervisor) placeClients() {
 	w := s.clients.waiting
+	s.clients.burst.After = func(d time.Duration, f func()) { s.after(d, f) }
 	for len(w) > 0 {
 		c := s.leastLoaded()
 		if c == nil {
@@ -198,6 +201,7 @@ func (s *supervisor) placeClients() {
 		c.clients[id] = true
 		s.clients.total++
 		s.send(c, &ipc.NewClient{ID: id, Address: w[0].address}, w[0].fd)
+		s.clients.burst.Note()
 		w = w[1:]
 	}
 	s.clients.waiting = w

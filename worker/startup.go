@@ -67,6 +67,7 @@ func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 	}
 	c := &client{id: m.ID, addr: m.Address, start: time.Now(), conn: conn}
 	w.clients[c.id] = c
+	w.burst.Note()
 	cfg := w.cfg.Load()
 	if cfg.LogConnections {
 		w.log.Info("connection received", "client", c.id, "address", c.addr)

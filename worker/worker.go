@@ -64,6 +64,7 @@ type worker struct {
 	statements *statements
 	scratch    []byte
 
+	burst    proc.Burst
 	stats    stats
 	draining bool
 	drain    *ipc.Drain
@@ -96,7 +97,7 @@ func Main(linkFD int, lock *os.File) int {
 }
 
 func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
-	return &worker{
+	w := &worker{
 		log: log, conn: conn,
 		clients: make(map[uint64]*client), sessions: make(map[*session]struct{}),
 		cancels: make(map[cancelKey]*session), pools: make(map[ipc.PoolKey]*pool),
@@ -104,6 +105,8 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		waiters: make(map[uint64]*waiter), requests: make(map[uint64]*pool), forwarded: make(map[uint64]func()),
 		servers: ipc.ServerState{Primary: -1}, statements: newStatements(),
 	}
+	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
+	return w
 }
 
 // confine gives up what a worker never needs. Time zone data was read before.
