@@ -133,7 +133,7 @@ func randomTalk(r *rand.Rand, client int) talk {
 	name := fmt.Sprintf("s%d", r.IntN(4))
 	text := fmt.Sprintf("show %d of %d", r.IntN(6), client%2*r.IntN(2))
 	run := join(bindMsg(name), exec)
-	switch r.IntN(16) {
+	switch r.IntN(17) {
 	case 0:
 		return talk{queryMsg([]string{"begin", "commit", "rollback", "fail", text, ""}[r.IntN(6)])}
 	case 1:
@@ -167,6 +167,8 @@ func randomTalk(r *rand.Rand, client int) talk {
 		return talk{queryMsg([]string{"deallocate " + name, "deallocate all"}[r.IntN(2)])}
 	case 14:
 		return talk{parseMsg("", "deallocate "+name), bindMsg(""), exec, sync_, nil, parseMsg("", text), sync_}
+	case 15: // a Parse of ours that is skipped, and needed at once
+		return talk{parseMsg("", "fail"), bindMsg(""), exec, run, sync_, run, sync_}
 	default: // the wrong way, and pieces of everything
 		return talk{parseMsg(name, "bad"), sync_, run, sync_, closeMsg("nobody"), sync_}
 	}
@@ -175,7 +177,7 @@ func randomTalk(r *rand.Rand, client int) talk {
 // Clients that share two backends get, message for message, what each would get
 // from a server of its own, whatever the pieces and however they interleave.
 func TestPooledClientsSeeWhatTheyWouldSeeAlone(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(300) {
 		if !t.Run(fmt.Sprint(seed), func(t *testing.T) { shareBackends(t, rand.New(rand.NewPCG(seed, 1))) }) {
 			return
 		}
