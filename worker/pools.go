@@ -20,6 +20,8 @@ type pool struct {
 	// live counts its backends, those that are being set up included; coming those
 	// that are being set up for a waiter of the queue.
 	live, coming int
+	// logins are those of clients that were let in; see share.
+	logins map[loginKey]*login
 	// asking is how many leases were asked for; see ask.go.
 	asking asking
 }

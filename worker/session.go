@@ -204,6 +204,7 @@ func (s *session) welcome() {
 	s.client.Send(pgwire.AppendReadyForQuery(msg, pgwire.TxIdle))
 	s.client.Resume()
 	b.conn.Resume()
+	s.login = s.w.share(s.login)
 	if s.w.cfg.Load().LogConnections {
 		s.w.log.Info("connection authorized", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
 			"database", s.login.requested, "application", s.login.application(), "backend", b.pid)

@@ -46,6 +46,30 @@ func (l *login) application() string {
 // errNoRoom says that this process has as many descriptors as it may have.
 var errNoRoom = errors.New("too many open files")
 
+// maxShared is how many different logins of a pool are kept for sharing.
+const maxShared = 1000
+
+// loginKey is what sessions with the same login have in common, beside the pool.
+type loginKey struct{ requested, application string }
+
+// share returns the login that a session keeps once it is let in: the same one
+// for all that said the same, since idle clients should cost little.
+func (w *worker) share(l *login) *login {
+	p := w.pool(l.key)
+	k := loginKey{l.requested, l.application()}
+	if same := p.logins[k]; same != nil {
+		return same
+	}
+	if len(p.logins) >= maxShared {
+		return l
+	}
+	if p.logins == nil {
+		p.logins = make(map[loginKey]*login)
+	}
+	p.logins[k] = l
+	return l
+}
+
 // onNewClient takes over a socket and starts its set-up. fds is empty when the
 // socket got lost because there was no room for it: that client is gone, and the
 // others are served on.
