@@ -40,6 +40,10 @@ const (
 	smallSize = 2 << 10
 )
 
+// bulkCredit is how many small receives end the bulk mode of a connection: large
+// results have small ones between them.
+const bulkCredit = 16
+
 // ringState is what the driver knows of a connection.
 type ringState struct {
 	index    int32 // in the table
@@ -55,10 +59,11 @@ type ringState struct {
 	// to cancel it.
 	receiving, polling, stopping bool
 	waiting                      bool // for a slot
-	// bulk: so much comes that a receive of one large slot at a time is cheaper
-	// than a multishot one that has to be cancelled again and again. into is that
-	// slot, below zero for a multishot receive.
-	bulk    bool
+	// bulk is above zero while so much comes that a receive of one large slot at a
+	// time is cheaper than a multishot one that has to be cancelled again and
+	// again; each small receive takes one away. into is that slot, below zero for
+	// a multishot receive.
+	bulk    uint8
 	into    int32
 	pending int // operations that the kernel holds
 }
@@ -138,7 +143,7 @@ func (u *uring) update(c *Conn) {
 	receive, poll := want && c.state == armed && !st.finished, want && c.state == watching
 	if st.receiving && want && c.state == paused {
 		if st.into < 0 {
-			st.bulk = true
+			st.bulk = bulkCredit
 		} else {
 			return // it ends by itself, after one slot at most
 		}
@@ -170,7 +175,7 @@ func (u *uring) submit(c *Conn, opcode uint8, op uint64) *sqe {
 }
 
 func (u *uring) receive(c *Conn) {
-	if c.ring.bulk && u.receiveSlot(c) {
+	if c.ring.bulk > 0 && u.receiveSlot(c) {
 		return
 	}
 	s := u.submit(c, opRecv, uReceive)
@@ -420,7 +425,11 @@ func (u *uring) onSlot(c *Conn, n int) {
 	slot := c.ring.into
 	c.ring.into = -1
 	if n > 0 {
-		c.ring.bulk = n >= bufferSize/4
+		if n >= bufferSize {
+			c.ring.bulk = bulkCredit
+		} else {
+			c.ring.bulk--
+		}
 		u.loan = slot
 		u.deliver(c, u.slots.mem(slot)[:n])
 		if u.loan != slot {
