@@ -55,11 +55,11 @@ demo-down: ## stop what demo-up has started
 test: ## install what tests need, then run all of them
 	.ci/setup test
 	go vet ./... ./.ci/gotest
-	go run ./.ci/gotest -race -timeout 15m ./... ./.ci/gotest
+	go run ./.ci/gotest -race -parallel 8 -timeout 14m ./... ./.ci/gotest
 
 test-race: ## run all tests twice under the race detector, in random order
 	.ci/setup test
-	go run ./.ci/gotest -race -count 2 -shuffle on -timeout 30m ./...
+	go run ./.ci/gotest -race -parallel 8 -count 2 -shuffle on -timeout 30m ./...
 
 regress: build ## run PostgreSQL's own regression tests through the pool
 	.ci/setup regress
