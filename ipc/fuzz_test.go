@@ -21,7 +21,7 @@ func FuzzReceive(f *testing.F) {
 	fds := openFDs(f, MaxFDs+1)
 	f.Fuzz(func(t *testing.T, p []byte, nfds, self, peer uint8, running bool) {
 		if len(p) > MaxPacket+1 || (len(p) == 0 && nfds == 0) {
-			t.Skip("the kernel's business, or the end of the link")
+			return // the kernel's business, or the end of the link
 		}
 		phase := PhaseSetup
 		if running {

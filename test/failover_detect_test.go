@@ -194,6 +194,10 @@ func TestAPrimaryThatBecomesAStandbyIsFencedAndHeldAndRunsNothing(t *testing.T) 
 	s.same()
 }
 
+// patience is how long PostgreSQL waits for a backend that doesn't end before it
+// kills it, and goes on with its recovery.
+const patience = 5 * time.Second
+
 // crash kills the backend of a client's session, which takes the whole server
 // through crash recovery. A stopped backend keeps that from ending for as long as
 // the server has patience, five seconds, or until release lets it go.
@@ -222,13 +226,17 @@ func TestAServerInCrashRecoveryIsWaitedFor(t *testing.T) {
 	s.opened("n1")
 	n1 := c.Nodes[0]
 	client := s.p.Connect()
+	crashed := time.Now()
 	release := crash(t, n1, client)
 	s.seen("n1", "starting (57P03)")
-	if got := s.word("Phase"); got != "suspect" {
-		t.Errorf("phase is %q, want suspect", got)
-	}
 	s.quiet(1500 * time.Millisecond) // thirty probes
-	says(t, s.server("n1"), "Probe", "starting (57P03)")
+	phase, server := s.word("Phase"), s.server("n1")
+	if time.Since(crashed) < patience { // it is still in recovery, then
+		says(t, server, "Probe", "starting (57P03)")
+		if phase != "suspect" {
+			t.Errorf("phase is %q, want suspect", phase)
+		}
+	}
 	release()
 	s.same()
 	if got := at(t, s.p.Connect()); got != "n1" {
