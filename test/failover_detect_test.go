@@ -222,7 +222,8 @@ func crash(t *testing.T, n *pgtest.Node, client *pgtest.Client) (release func())
 func TestAServerInCrashRecoveryIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
-	s := play(t, c, plan{keys: map[string]string{"failover_probe_interval": "50ms"}})
+	// The first probe may be faster than the postmaster's notice of the crash.
+	s := play(t, c, plan{keys: map[string]string{"failover_probe_interval": "50ms", "health_check": "on", "health_check_period": "1s"}})
 	s.opened("n1")
 	n1 := c.Nodes[0]
 	client := s.p.Connect()
@@ -247,7 +248,10 @@ func TestAServerInCrashRecoveryIsWaitedFor(t *testing.T) {
 func TestRecoveryThatOutlastsItsGraceIsADeath(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
-	s := play(t, c, plan{keys: map[string]string{"failover_probe_interval": "50ms", "failover_startup_grace": "500ms", "failover_restart_grace": "200ms"}})
+	s := play(t, c, plan{keys: map[string]string{
+		"failover_probe_interval": "50ms", "failover_startup_grace": "500ms", "failover_restart_grace": "200ms",
+		"health_check": "on", "health_check_period": "1s",
+	}})
 	s.opened("n1")
 	n1 := c.Nodes[0]
 	client := s.p.Connect()
