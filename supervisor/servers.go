@@ -58,6 +58,7 @@ func machineConfig(c *config.Config) failover.Config {
 		RestartGrace: orNone(c.FailoverRestartGrace), StartupGrace: orNone(c.FailoverStartupGrace),
 		SilenceTime: orNone(c.FailoverSilenceTime), MinStandbys: c.FailoverMinStandbys,
 		MaxLag: uint64(max(c.FailoverMaxLag, 0)), ScriptTimeout: c.FailoverScriptTimeout,
+		MaxRuns: c.FailoverMax, Window: orNone(c.FailoverWindow),
 		VerifyTimeout: orNone(c.FailoverVerifyTimeout), NotifyTimeout: c.FailoverNotifyTimeout,
 	}
 	if c.HealthCheckUser == "" && c.Superuser == nil {

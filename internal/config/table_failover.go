@@ -144,12 +144,12 @@ func failoverRows() []Row {
 			main: func(c *Config) any { return &c.FailbackQuarantine },
 		},
 		{
-			Name: "failover_max", Kind: Int, Default: "0", Max: 1000000, Later: true,
-			Help: "Most runs in each failover_window, 0 means no bound",
+			Name: "failover_max", Kind: Int, Default: "0", Max: 1000000,
+			Help: "Most failovers in each failover_window, then none until pgagroal-cli failover reset; 0 means no bound",
 			main: func(c *Config) any { return &c.FailoverMax },
 		},
 		{
-			Name: "failover_window", Kind: DurationMS, Default: "1h", Later: true,
+			Name: "failover_window", Kind: DurationMS, Default: "1h",
 			Help: "Time that failover_max counts in",
 			main: func(c *Config) any { return &c.FailoverWindow },
 		},

@@ -64,6 +64,8 @@ type Config struct {
 	SilenceTime   time.Duration // failover_silence_time, 10s
 	MinStandbys   int           // failover_min_standbys, 0 is the documented default
 	MaxLag        uint64        // failover_max_lag in bytes, 0 is unset
+	MaxRuns       int           // failover_max, failovers with scripts in each Window; 0: no bound
+	Window        time.Duration // failover_window, 1h
 	ScriptTimeout time.Duration // failover_script_timeout, 120s
 	VerifyTimeout time.Duration // failover_verify_timeout, 10s
 	NotifyTimeout time.Duration // failover_notify_timeout, 600s

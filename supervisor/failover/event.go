@@ -167,6 +167,9 @@ type SwitchTo struct {
 	Force bool
 }
 
+// Reset is `pgagroal-cli failover reset`, answered by Reply: it ends the lock of failover_max and counts anew.
+type Reset struct{ Tag uint64 }
+
 // Reload replaces the configuration, answered by Reply; refused during a run. Servers keep their state when name, host
 // and port are the same.
 type Reload struct {
@@ -194,5 +197,6 @@ func (RunsAllowed) event()   {}
 func (SaveDone) event()      {}
 func (ClearServer) event()   {}
 func (SwitchTo) event()      {}
+func (Reset) event()         {}
 func (Reload) event()        {}
 func (Stopping) event()      {}

@@ -20,11 +20,12 @@ const (
 
 // Machine is the failover state machine; all fields belong to the one goroutine that calls Step.
 type Machine struct {
-	cfg     Config
-	now     time.Duration
-	event   string // kind of the event being handled, for log lines
-	wall    time.Time
-	servers []*server
+	cfg       Config
+	now       time.Duration
+	event     string    // kind of the event being handled, for log lines
+	wall      time.Time // at startedAt
+	startedAt time.Duration
+	servers   []*server
 
 	phase Phase
 	since time.Duration // of phase
@@ -53,6 +54,8 @@ type Machine struct {
 	pending  int    // candidate of a strict verification, else -1
 	blocker  string // run whose process group has not been seen empty
 	runCount uint64
+	runTimes []int64 // when the failovers in failover_window began, Unix milliseconds
+	locked   bool    // failover_max was reached: no run until Reset
 	verdicts []Verdict
 
 	notifyOwed bool
@@ -117,6 +120,7 @@ func withDefaults(c Config) Config {
 		{&c.RestartGrace, 10 * time.Second},
 		{&c.StartupGrace, 60 * time.Second},
 		{&c.SilenceTime, 10 * time.Second},
+		{&c.Window, time.Hour},
 		{&c.ScriptTimeout, 120 * time.Second},
 		{&c.VerifyTimeout, 10 * time.Second},
 		{&c.NotifyTimeout, 600 * time.Second},

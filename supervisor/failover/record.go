@@ -27,6 +27,8 @@ type Record struct {
 	Seen     bool           `json:"seen_writable"`
 	Run      *RunRecord     `json:"run,omitempty"`
 	Blocker  string         `json:"run_not_seen_empty,omitempty"` // id of a run whose process group was not seen empty
+	RunTimes []int64        `json:"failovers_unix_ms,omitempty"` // those that failover_max counts
+	Locked   bool           `json:"locked,omitempty"`            // by failover_max, until reset
 	Servers  []ServerRecord `json:"servers"`
 }
 
@@ -128,7 +130,7 @@ func (m *Machine) record() Record {
 	if m.run != nil {
 		r.Run = &RunRecord{ID: m.run.id, Hook: m.run.hook, Phase: "started", Old: m.nameOf(m.run.old), New: m.nameOf(m.run.next)}
 	}
-	r.Blocker = m.blocker
+	r.Blocker, r.Locked, r.RunTimes = m.blocker, m.locked, slices.Clone(m.runTimes)
 	for i, s := range m.servers {
 		r.Servers = append(r.Servers, m.serverRecord(i, s))
 	}
@@ -174,7 +176,8 @@ func sameRecord(a, b Record) bool {
 		return false
 	}
 	return a.Version == b.Version && a.Epoch == b.Epoch && a.Primary == b.Primary && a.SystemID == b.SystemID && a.Timeline == b.Timeline &&
-		a.Hold == b.Hold && a.Notify == b.Notify && a.Old == b.Old && a.Verified == b.Verified && a.Seen == b.Seen && a.Blocker == b.Blocker
+		a.Hold == b.Hold && a.Notify == b.Notify && a.Old == b.Old && a.Verified == b.Verified && a.Seen == b.Seen && a.Blocker == b.Blocker &&
+		a.Locked == b.Locked && slices.Equal(a.RunTimes, b.RunTimes)
 }
 
 func (m *Machine) onSaveDone(ev SaveDone) {
@@ -194,7 +197,7 @@ func (m *Machine) restore(r *Record) {
 	if r == nil {
 		return
 	}
-	m.epoch = r.Epoch
+	m.epoch, m.locked, m.runTimes = r.Epoch, r.Locked, slices.Clone(r.RunTimes)
 	for _, sr := range r.Servers {
 		m.restoreServer(sr, r)
 	}
@@ -264,7 +267,10 @@ func (m *Machine) restoreRun(r *Record) {
 		m.recheckAll()
 		m.raise("notify", "the supervisor ended during the notify script, its outcome is unknown")
 	}
-	if h == holdNone {
+	if h == holdLocked {
+		why = m.lockText()
+	}
+	if h == holdNone || (h == holdLocked && m.cfg.MaxRuns <= 0) {
 		return
 	}
 	m.last = &ended{hold: h, id: id, old: m.primary, next: next, why: why}

@@ -50,6 +50,9 @@ func (m *Machine) runBlocked() string {
 
 // tryRun starts the failover script for a candidate, or waits for what is in the way and says so in time.
 func (m *Machine) tryRun(next int) {
+	if m.lockedOut() {
+		return
+	}
 	blocked := m.runBlocked()
 	if m.run != nil && m.run.hook == HookNotify && !m.run.stop {
 		m.run.stop = true
@@ -65,6 +68,7 @@ func (m *Machine) tryRun(next int) {
 	m.clear("run_blocked")
 	m.reason = ""
 	old := m.primary
+	m.countAttempt()
 	m.startRun(HookFailover, old, next, m.hostPorts(old, next), m.cfg.ScriptTimeout, m.why)
 	m.become(next, m.servers[next].state, m.servers[next].qual, "candidate of run "+m.run.id)
 	m.enter(PhaseRunning, "run "+m.run.id+" promotes "+m.nameOf(next))

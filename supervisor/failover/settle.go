@@ -15,10 +15,12 @@ const (
 	holdFailed           // the script failed, or its success could not be verified in time
 	holdLost             // the outcome of a run is unknown
 	holdRefused          // the runner refused: nothing ran
+	holdLocked           // failover_max forbids a run
 )
 
 var holdNames = [...]string{
 	"", "no_primary", "newer_timeline", "split_brain", "demoted", "no_candidate", "failed_run", "lost_run", "refused_run",
+	"locked",
 }
 
 func (h hold) String() string { return name(holdNames[:], int(h)) }
@@ -54,6 +56,8 @@ func (m *Machine) holdCommand() string {
 			return cli + "switch-to " + m.nameOf(m.last.next) + ", or " + cli + "clear server --force " + old
 		}
 		return cli + "clear server --force " + old
+	case holdLocked:
+		return cli + "failover reset"
 	case holdNoPrimary, holdSplit, holdDemoted:
 	}
 	return cli + "switch-to --force NAME"
@@ -69,7 +73,7 @@ func (m *Machine) evalHeld() {
 		}
 	case holdDemoted:
 		m.settleDemoted()
-	case holdNoCandidate, holdRefused, holdFailed, holdLost:
+	case holdNoCandidate, holdRefused, holdFailed, holdLost, holdLocked:
 		if m.cfg.Settle == SettleAuto {
 			m.settle()
 		}

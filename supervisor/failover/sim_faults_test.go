@@ -166,6 +166,11 @@ func (s *sim) command(i int) {
 	if s.alive && s.m.phase != PhaseRunning {
 		s.gone[i] = false // from here on the server may be used again
 	}
+	if s.chance(20) {
+		s.inject(Reset{Tag: 3})
+		s.began, s.locked = nil, false
+		return
+	}
 	force := s.chance(20)
 	if s.chance(50) {
 		s.inject(ClearServer{Tag: 1, Name: s.cfg.Servers[i].Name, Force: force})

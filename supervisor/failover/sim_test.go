@@ -83,10 +83,12 @@ type sim struct {
 	opened  Snapshot // latest open one of this life
 	fenced  uint64   // newest epoch whose fence was acknowledged in this life
 	asked   Fence
-	last    []Outcome // latest answer delivered in this life
-	wrote   []bool    // ever seen writable by any life
-	success *[2]int   // old and new of a run that has just ended well, until the machine has published it
-	gone    []bool    // replaced by a successful run, no command since
+	last    []Outcome       // latest answer delivered in this life
+	wrote   []bool          // ever seen writable by any life
+	success *[2]int         // old and new of a run that has just ended well, until the machine has published it
+	began   []time.Duration // failovers since the last reset
+	locked  bool
+	gone    []bool // replaced by a successful run, no command since
 	err     error
 }
 
@@ -108,7 +110,7 @@ func newSim(seed uint64) *sim {
 		Enabled: true, NotifyConfigured: r.IntN(2) == 0, Verify: Verify(r.IntN(3)), ProbeInterval: 2 * time.Second,
 		HeldInterval: 4 * time.Second, WatchInterval: 10 * time.Second, StartTimeout: 5 * time.Second, ProbeCount: 2,
 		RestartGrace: 6 * time.Second, StartupGrace: 10 * time.Second, ScriptTimeout: 20 * time.Second, VerifyTimeout: 8 * time.Second,
-		NotifyTimeout: 20 * time.Second, MinStandbys: r.IntN(2),
+		NotifyTimeout: 20 * time.Second, MinStandbys: r.IntN(2), MaxRuns: r.IntN(4), Window: 40 * time.Second,
 	}
 	for i := range n {
 		s.cfg.Servers = append(s.cfg.Servers, ServerConfig{Name: fmt.Sprintf("s%d", i), Host: fmt.Sprintf("h%d", i), Port: "5432", Candidate: true})
@@ -308,7 +310,9 @@ func (s *sim) execute(a Action) {
 		if strings.Contains(a.Msg, "come to rest") {
 			s.fail("the machine loops in phase %v", s.m.phase)
 		}
-	case Reply, History:
+	case History:
+		s.locked = s.locked || a.Entry.Kind == "locked"
+	case Reply:
 	}
 }
 
@@ -352,6 +356,7 @@ func (s *sim) startRun(a StartRun) {
 	}
 	if a.Hook == HookFailover {
 		s.checkFailover(old, next)
+		s.checkWindow()
 	}
 	s.seen[a.RunID], s.active, s.group = true, &a, a.RunID
 	s.script(a, old, next)
@@ -369,6 +374,21 @@ func (s *sim) checkFailover(old, next int) {
 		s.fail("run for a candidate last seen as %v", s.last[next])
 	case s.gone[next]:
 		s.fail("run promotes a server that was replaced")
+	}
+}
+
+// checkWindow: failover_max holds across crashes, and once it is reached nothing but a reset ends that.
+func (s *sim) checkWindow() {
+	if s.cfg.MaxRuns == 0 {
+		return
+	}
+	s.began = slices.DeleteFunc(s.began, func(at time.Duration) bool { return at <= s.now-s.cfg.Window })
+	s.began = append(s.began, s.now)
+	switch {
+	case len(s.began) > s.cfg.MaxRuns:
+		s.fail("%d failovers within %v", len(s.began), s.cfg.Window)
+	case s.locked:
+		s.fail("a failover although they were locked")
 	}
 }
 

@@ -13,7 +13,7 @@ type decision struct {
 }
 
 func (m *Machine) onStarted(ev Started) {
-	m.wall = ev.Wall
+	m.wall, m.startedAt = ev.Wall, m.now
 	m.enter(PhaseStarting, "start")
 	m.heldSince = m.now
 	if m.cfg.Enabled && len(m.cfg.Servers) == 2 && !m.cfg.FenceScript {

@@ -59,6 +59,7 @@ func (m *Machine) evaluateAlarms() {
 			split += " " + s.cfg.Name
 		}
 	}
+	m.set(m.locked && m.cfg.MaxRuns > 0, alarmLocked, m.lockText())
 	m.set(split != "", "split_brain", "writable beside the primary, never used:"+split)
 	dead := m.phase == PhaseOpen && !m.cfg.Enabled && m.primary >= 0 && m.servers[m.primary].deadRow >= m.cfg.ProbeCount
 	m.set(dead, "primary_dead", m.nameOf(m.primary)+" does not answer, and failover is off")
@@ -114,7 +115,9 @@ func (m *Machine) serverStatus(i int) ServerStatus {
 	}
 	if s.state == Failed {
 		out.Command = "pgagroal-cli clear server " + s.cfg.Name
-		if s.last == SawPrimary {
+		if i == m.primary && m.hold == holdLocked {
+			out.Command = m.holdCommand()
+		} else if s.last == SawPrimary {
 			out.Command = "pgagroal-cli clear server --force " + s.cfg.Name + " (accepts it as the primary)"
 		}
 	}

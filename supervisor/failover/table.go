@@ -21,6 +21,7 @@ const (
 	kindSaveDone
 	kindClearServer
 	kindSwitchTo
+	kindReset
 	kindReload
 	kindStopping
 	kinds
@@ -28,7 +29,7 @@ const (
 
 var kindNames = [...]string{
 	"Started", "Tick", "ProbeDone", "Hinted", "LoginSeen", "Activity", "Fenced", "RunStarted", "RunEnded", "RunLost",
-	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reload", "Stopping",
+	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Reload", "Stopping",
 }
 
 func (k kind) String() string { return name(kindNames[:], int(k)) }
@@ -97,6 +98,7 @@ var table = [kinds]row{
 		but(handle((*Machine).refuseClear), PhaseNew, PhaseRunning),
 	kindSwitchTo: all(handle((*Machine).onSwitchTo)).
 		but(handle((*Machine).refuseSwitch), PhaseNew, PhaseRunning),
+	kindReset:    all(handle((*Machine).onReset)).but(handle((*Machine).refuseReset), PhaseNew),
 	kindReload:   all(handle((*Machine).onReload)).but(handle((*Machine).refuseReload), PhaseNew, PhaseRunning),
 	kindStopping: all(handle((*Machine).onStopping)),
 }
@@ -137,6 +139,8 @@ func kindOf(ev Event) kind {
 		return kindClearServer
 	case SwitchTo:
 		return kindSwitchTo
+	case Reset:
+		return kindReset
 	case Reload:
 		return kindReload
 	case Stopping:

@@ -36,6 +36,7 @@ func TestEveryEventHasItsKind(t *testing.T) {
 		SaveDone{},
 		ClearServer{},
 		SwitchTo{},
+		Reset{},
 		Reload{},
 		Stopping{},
 	}
@@ -69,6 +70,7 @@ func TestEveryEventIsSafeInANewMachine(t *testing.T) {
 		SaveDone{},
 		ClearServer{},
 		SwitchTo{},
+		Reset{},
 		Reload{},
 		Stopping{},
 	} {

@@ -147,6 +147,8 @@ func (p *player) act(name string, plain []string, opt map[string]string) {
 		w.step(ClearServer{Tag: p.num(opt["tag"]), Name: plain[0], Force: opt["force"] != ""})
 	case "switch":
 		w.step(SwitchTo{Tag: p.num(opt["tag"]), Name: plain[0], Force: opt["force"] != ""})
+	case "reset":
+		w.step(Reset{Tag: p.num(opt["tag"])})
 	case "save":
 		w.saveErr = nil
 		if opt["fail"] != "" {
@@ -226,6 +228,10 @@ func (p *player) config(opt map[string]string) {
 			c.Validate = map[string]Validation{"try": ValidationTry, "off": ValidationOff, "on": ValidationOn}[v]
 		case "maxlag":
 			c.MaxLag = p.num(v)
+		case "max":
+			c.MaxRuns = int(p.num(v))
+		case "window":
+			c.Window = p.dur(v)
 		case "probes":
 			c.ProbeCount = int(p.num(v))
 		case "minstandbys":

@@ -1,0 +1,75 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+)
+
+// alarmLocked is shown from the failover that failover_max forbade until Reset.
+const alarmLocked = "locked"
+
+// wallNow is the time of day as the clock that can't be set tells it since the start.
+func (m *Machine) wallNow() time.Time { return m.wall.Add(m.now - m.startedAt) }
+
+// countAttempt notes that the scripts of a failover begin. Times of day, because the window outlives the process.
+func (m *Machine) countAttempt() {
+	if m.cfg.MaxRuns <= 0 {
+		return
+	}
+	m.forgetOldRuns()
+	m.runTimes = append(m.runTimes, m.wallNow().UnixMilli())
+	m.changes++
+}
+
+// forgetOldRuns drops what the window doesn't reach any more. A run in the future, after the clock was set back, counts.
+func (m *Machine) forgetOldRuns() {
+	begin := m.wallNow().Add(-m.cfg.Window).UnixMilli()
+	n := 0
+	for _, at := range m.runTimes {
+		if at > begin {
+			m.runTimes[n] = at
+			n++
+		}
+	}
+	m.runTimes = m.runTimes[:n]
+}
+
+// lockedOut says that failover_max forbids another failover, and holds then. Once it has, only Reset ends that.
+func (m *Machine) lockedOut() bool {
+	if m.cfg.MaxRuns <= 0 {
+		return false
+	}
+	m.forgetOldRuns()
+	if !m.locked && len(m.runTimes) < m.cfg.MaxRuns {
+		return false
+	}
+	m.locked = true
+	old, why := m.primary, m.lockText()
+	m.remember(HistoryEntry{Kind: "locked", Reason: m.why, Result: why, Old: m.nameOf(old)})
+	m.become(old, Failed, Plain, why)
+	m.last = &ended{hold: holdLocked, old: old, next: -1, why: why}
+	m.holdOn(holdLocked, why)
+	return true
+}
+
+func (m *Machine) lockText() string {
+	return fmt.Sprintf("no failover until it is reset: failover_max = %d within %s was reached", m.cfg.MaxRuns, m.cfg.Window)
+}
+
+// onReset forgets the failovers so far. One that was forbidden begins again with probes of the primary.
+func (m *Machine) onReset(ev Reset) {
+	m.runTimes, m.locked = nil, false
+	m.clear("notify")
+	m.changes++
+	m.remember(HistoryEntry{Kind: "reset", Reason: "by command", Result: "failovers are counted anew"})
+	m.reply(ev.Tag, nil)
+	if m.phase != PhaseHeld || m.hold != holdLocked {
+		return
+	}
+	s := m.servers[m.primary]
+	s.deadRow, s.refusedRow, m.last = 0, 0, nil
+	m.become(m.primary, NotInit, Plain, "reset by command")
+	m.enter(PhaseSuspect, "reset by command: the primary is probed again")
+}
+
+func (m *Machine) refuseReset(ev Reset) { m.reply(ev.Tag, m.refusal()) }
