@@ -29,6 +29,8 @@ type Conn struct {
 	closed  bool
 	broken  error // a send failed: what follows is dropped
 	out     []byte
+	// asked: somebody was told that bytes wait, and hears Flushed.
+	asked bool
 	// events and inSet belong to the epoll driver: what the kernel was last told.
 	events uint32
 	inSet  bool
@@ -68,11 +70,19 @@ func (c *Conn) Pause() { c.become(paused) }
 func (c *Conn) Watch() { c.become(watching) }
 
 // Queued returns how many bytes wait to be taken by the kernel.
-func (c *Conn) Queued() int { return len(c.out) + c.ring.flying + c.ring.nextLen }
+func (c *Conn) Queued() int {
+	n := len(c.out) + c.ring.flying + c.ring.nextLen
+	c.asked = c.asked || n > 0
+	return n
+}
 
 // Full reports whether so much waits that the side it comes from should pause
 // until Flushed.
-func (c *Conn) Full() bool { return len(c.out)+c.ring.nextLen >= highWater }
+func (c *Conn) Full() bool {
+	full := len(c.out)+c.ring.nextLen >= highWater
+	c.asked = c.asked || full
+	return full
+}
 
 func (c *Conn) become(s receiving) {
 	if c.state == s || c.closed {

@@ -14,11 +14,13 @@ const receiveSize = 64 << 10
 type epoll struct {
 	loop *Loop
 	fd   int
-	// event is the eventfd that wakes the loop.
-	event  int
-	conns  []*Conn // by descriptor
-	events [128]unix.EpollEvent
-	buf    []byte
+	// event is the eventfd that wakes the loop, tick a timer that ends its waits.
+	event, tick int
+	// ticking: the timer runs. lively: something has come since its last tick.
+	ticking, lively bool
+	conns           []*Conn // by descriptor
+	events          [128]unix.EpollEvent
+	buf             []byte
 }
 
 func newEpoll(l *Loop) (*epoll, error) {
@@ -31,11 +33,21 @@ func newEpoll(l *Loop) (*epoll, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("make eventfd: %w", err)
 	}
-	p := &epoll{loop: l, fd: fd, event: ev, buf: make([]byte, receiveSize)}
+	p := &epoll{loop: l, fd: fd, event: ev, tick: -1, buf: make([]byte, receiveSize)}
 	e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(ev)}
 	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, ev, &e); err != nil {
 		p.shut()
 		return nil, fmt.Errorf("watch eventfd: %w", err)
+	}
+	if p.tick, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		p.shut()
+		return nil, fmt.Errorf("make timerfd: %w", err)
+	}
+	// Edge-triggered, it needs no read.
+	e = unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(p.tick)}
+	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, p.tick, &e); err != nil {
+		p.shut()
+		return nil, fmt.Errorf("watch timerfd: %w", err)
 	}
 	return p, nil
 }
@@ -77,6 +89,9 @@ func (p *epoll) update(c *Conn) {
 		return
 	}
 	ev := wanted(c)
+	if ev == unix.EPOLLRDHUP && c.inSet && c.events == unix.EPOLLIN {
+		return // dispatch changes it if more comes than the end; few who wait say more
+	}
 	if ev == 0 {
 		p.leave(c)
 		return
@@ -153,10 +168,16 @@ func (p *epoll) turn(limit int) {
 	p.loop.awake()
 	for i := range n {
 		e := &p.events[i]
-		if int(e.Fd) == p.event {
+		switch int(e.Fd) {
+		case p.tick:
+			p.ticked()
+			continue
+		case p.event:
 			drainEvent(p.event)
+			p.lively = true
 			continue
 		}
+		p.lively = true
 		c := p.conns[e.Fd]
 		if c != nil {
 			p.dispatch(c, e.Events)
@@ -164,29 +185,46 @@ func (p *epoll) turn(limit int) {
 	}
 }
 
-// wait is the hybrid of ARCHITECTURE 4: a raw call that keeps the processor of
-// the scheduler for at most a millisecond, then one that gives it up.
+// wait is the hybrid: raw calls while something comes in each tick of a timer,
+// and a call that gives the scheduler its processor back after a tick without. A
+// limit for each call would cost a timer each.
 func (p *epoll) wait(limit int) int {
-	short := min(limit, 1)
-	if limit < 0 {
-		short = 1
+	if p.lively && !p.ticking && limit != 0 {
+		p.setTick(tickTime)
 	}
-	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd),
-		uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), uintptr(short), 0, 0)
-	if e != 0 {
-		return 0 // EINTR: come back after a look at timers and posts
-	}
-	if n > 0 || (limit >= 0 && limit <= 1) {
+	if p.ticking || limit == 0 {
+		if limit != 0 {
+			limit = -1
+		}
+		n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd),
+			uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), uintptr(limit), 0, 0)
+		if e != 0 {
+			return 0 // EINTR: come back after a look at timers and posts
+		}
 		return int(n)
 	}
-	if limit > 0 {
-		limit--
-	}
-	m, err := unix.EpollWait(p.fd, p.events[:], limit)
+	n, err := unix.EpollWait(p.fd, p.events[:], limit)
 	if err != nil {
 		return 0
 	}
-	return m
+	return n
+}
+
+// setTick starts the timer, or stops it.
+func (p *epoll) setTick(every int64) {
+	t := unix.NsecToTimespec(every)
+	p.ticking = every > 0 && unix.TimerfdSettime(p.tick, 0, &unix.ItimerSpec{Interval: t, Value: t}, nil) == nil
+	if every == 0 {
+		_ = unix.TimerfdSettime(p.tick, 0, &unix.ItimerSpec{}, nil)
+	}
+}
+
+// ticked stops the timer when nothing has come since its last tick.
+func (p *epoll) ticked() {
+	if !p.lively && p.ticking {
+		p.setTick(0)
+	}
+	p.lively = false
 }
 
 func (p *epoll) dispatch(c *Conn, ev uint32) {
@@ -198,6 +236,9 @@ func (p *epoll) dispatch(c *Conn, ev uint32) {
 	}
 	gone := ev&(unix.EPOLLHUP|unix.EPOLLERR) != 0
 	switch {
+	case c.state == watching && c.events == unix.EPOLLIN && !gone:
+		c.events = 0
+		p.update(c)
 	case c.state == armed && (gone || ev&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0):
 		p.receive(c)
 	case c.state == watching && (gone || ev&unix.EPOLLRDHUP != 0):
@@ -225,6 +266,9 @@ func (p *epoll) shut() {
 		if c != nil {
 			c.Close()
 		}
+	}
+	if p.tick >= 0 {
+		unix.Close(p.tick)
 	}
 	unix.Close(p.event)
 	unix.Close(p.fd)

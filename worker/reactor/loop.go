@@ -17,9 +17,8 @@ type Handler interface {
 	// of the peer. It is the last call for a connection and comes at most once;
 	// the connection is still to be closed.
 	Ended(err error)
-	// Flushed says that there is room for more after a time when there wasn't.
-	// Queued tells whether something is still on its way; when nothing is any
-	// more, Flushed is called too.
+	// Flushed says that nothing waits any more, after Full or Queued have said
+	// that something does.
 	Flushed()
 }
 

@@ -21,22 +21,28 @@ const (
 	featSingleMmap = 1 << 0
 	featNoDrop     = 1 << 1
 	featExtArg     = 1 << 8
+	featCQESkip    = 1 << 11
 
-	enterGetEvents = 1 << 0
-	enterExtArg    = 1 << 3
+	enterGetEvents      = 1 << 0
+	enterExtArg         = 1 << 3
+	enterRegisteredRing = 1 << 4
 
 	registerEnableRings = 12
+	registerRingFDs     = 20
+	unregisterRingFDs   = 21
 	registerPbufRing    = 22
 
 	offSQRing = 0
 	offSQEs   = 0x10000000
 
 	opPollAdd     = 6
+	opTimeout     = 11
 	opAsyncCancel = 14
 	opSend        = 26
 	opRecv        = 27
 
 	sqeBufferSelect = 1 << 5 // IOSQE_BUFFER_SELECT
+	sqeSkipSuccess  = 1 << 6 // IOSQE_CQE_SKIP_SUCCESS
 	recvMultishot   = 1 << 1 // in ioprio
 	pollMultishot   = 1 << 0 // in len
 
@@ -104,10 +110,15 @@ type ring struct {
 	cqes    []cqe
 	tail    uint32 // ours, ahead of *sqTail
 	enabled bool
-	// arg and limit are part of this heap object because the kernel is told
+	// calls is what system calls name the ring by: its descriptor, or a number that
+	// saves the kernel the look-up, with registered then.
+	calls      int
+	registered uintptr
+	// arg, limit and tick are part of this heap object because the kernel is told
 	// their addresses, and a stack may move.
 	arg   enterArg
 	limit unix.Timespec
+	tick  unix.Timespec
 }
 
 // newRing asks the kernel for a ring of so many submissions.
@@ -120,9 +131,9 @@ func newRing(entries uint32) (*ring, error) {
 	if e != 0 {
 		return nil, os.NewSyscallError("io_uring_setup", e)
 	}
-	r := &ring{fd: int(fd)}
+	r := &ring{fd: int(fd), calls: int(fd), tick: unix.NsecToTimespec(tickTime)}
 	unix.CloseOnExec(r.fd)
-	if need := uint32(featSingleMmap | featNoDrop | featExtArg); p.features&need != need {
+	if need := uint32(featSingleMmap | featNoDrop | featExtArg | featCQESkip); p.features&need != need {
 		r.close()
 		return nil, fmt.Errorf("io_uring lacks features: has %#x, needs %#x", p.features, need)
 	}
@@ -164,7 +175,32 @@ func (r *ring) enable() error {
 	}
 	r.enabled = true
 	_, _, e := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerEnableRings, 0, 0, 0, 0)
-	return os.NewSyscallError("enable the ring", errno(e))
+	if e != 0 {
+		return os.NewSyscallError("enable the ring", e)
+	}
+	u := ringUpdate{offset: ^uint32(0), data: uint64(r.fd)}
+	n, _, e := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerRingFDs, uintptr(unsafe.Pointer(&u)), 1, 0, 0)
+	if e == 0 && n == 1 { // else it works without
+		r.calls, r.registered = int(u.offset), enterRegisteredRing
+	}
+	return nil
+}
+
+// ringUpdate is struct io_uring_rsrc_update.
+type ringUpdate struct {
+	offset, _ uint32
+	data      uint64
+}
+
+// unregister undoes what enable has done for the calling thread, which would
+// keep the ring alive.
+func (r *ring) unregister() {
+	if r.registered == 0 {
+		return
+	}
+	u := ringUpdate{offset: uint32(r.calls)}
+	_, _, _ = unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), unregisterRingFDs, uintptr(unsafe.Pointer(&u)), 1, 0, 0)
+	r.calls, r.registered = r.fd, 0
 }
 
 // next returns a cleared submission, after handing those that wait to the kernel
@@ -193,22 +229,30 @@ type enterArg struct {
 func (r *ring) enter(wait, limit int, raw bool) unix.Errno {
 	n := r.tail - atomic.LoadUint32(r.sqHead)
 	atomic.StoreUint32(r.sqTail, r.tail)
-	r.arg.ts = 0
-	if limit >= 0 {
+	flags := enterGetEvents | r.registered
+	var arg unsafe.Pointer
+	var size uintptr
+	if wait > 0 && limit >= 0 {
 		r.limit = unix.NsecToTimespec(int64(limit) * 1e6)
 		r.arg.ts = uint64(uintptr(unsafe.Pointer(&r.limit)))
+		flags, arg, size = flags|enterExtArg, unsafe.Pointer(&r.arg), unsafe.Sizeof(r.arg)
 	}
-	call := unix.Syscall6
 	if raw {
-		call = unix.RawSyscall6
+		_, _, e := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.calls), uintptr(n), uintptr(wait), flags, uintptr(arg), size)
+		return e
 	}
-	_, _, e := call(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n), uintptr(wait), enterGetEvents|enterExtArg,
-		uintptr(unsafe.Pointer(&r.arg)), unsafe.Sizeof(r.arg))
+	_, _, e := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.calls), uintptr(n), uintptr(wait), flags, uintptr(arg), size)
 	return e
 }
 
+// submitted reports whether the kernel has taken all submissions.
+func (r *ring) submitted() bool { return atomic.LoadUint32(r.sqHead) == r.tail }
+
 // ready returns how many completions can be read.
 func (r *ring) ready() uint32 { return atomic.LoadUint32(r.cqTail) - *r.cqHead }
+
+// peek returns a completion that can be read, counted from the oldest.
+func (r *ring) peek(i uint32) *cqe { return &r.cqes[(*r.cqHead+i)&r.cqMask] }
 
 // take returns the oldest completion and makes room for another.
 func (r *ring) take() cqe {
@@ -219,6 +263,7 @@ func (r *ring) take() cqe {
 }
 
 func (r *ring) close() {
+	r.unregister()
 	if r.sqeMem != nil {
 		_ = unix.Munmap(r.sqeMem)
 	}

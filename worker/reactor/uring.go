@@ -15,8 +15,10 @@ import (
 //     slot of mapped memory and becomes one submission; while that is under way
 //     more of it gathers in the queue (send, launch).
 //  3. turn hands all submissions to the kernel and waits for completions, in one
-//     system call.
-//  4. A finished send launches what has gathered (onSend).
+//     system call. A send that the kernel takes at once, as nearly all are, makes
+//     no completion: a wait for one would end with it (sent). Any other is told of
+//     and goes on as one that waits for room (onSend).
+//  4. A finished send launches what has gathered.
 //
 // An operation that the kernel holds keeps its connection in the table and the
 // descriptor open, whatever the Handler has closed: closing a descriptor under an
@@ -30,7 +32,12 @@ const (
 	uPoll
 	uCancel
 	uWake
+	uTick
 )
+
+// tickTime is how long the loop waits without telling the scheduler, in
+// nanoseconds.
+const tickTime = 1e6
 
 // slotSize is how much one send takes; slotCount how many can be under way. A
 // connection that gets none waits for one.
@@ -58,7 +65,9 @@ type ringState struct {
 	// receiving, polling: the kernel holds that operation. stopping: it was told
 	// to cancel it.
 	receiving, polling, stopping bool
-	waiting                      bool // for a slot
+	// now: a send was submitted that the kernel takes at once or not at all.
+	now     bool
+	waiting bool // for a slot
 	// bulk is above zero while so much comes that a receive of one large slot at a
 	// time is cheaper than a multishot one that has to be cancelled again and
 	// again; each small receive takes one away. into is that slot, below zero for
@@ -81,6 +90,12 @@ type uring struct {
 	// loan is the slot whose bytes a Handler looks at just now, below zero for
 	// none. A Send of all of them takes it over instead of copying.
 	loan int32
+	// launched are the connections with a send that is done with the next system
+	// call unless a completion says otherwise; spare is the memory of the last ones.
+	launched, spare []*Conn
+	// ticking: a completion comes within tickTime. lively: something has come since
+	// the last one of those.
+	ticking, lively bool
 	// starved are armed connections whose receive ended for lack of buffers.
 	starved  []*Conn
 	shutting bool
@@ -141,6 +156,10 @@ func (u *uring) update(c *Conn) {
 	st := &c.ring
 	want := !c.closed && !c.ended
 	receive, poll := want && c.state == armed && !st.finished, want && c.state == watching
+	if st.receiving && poll && len(st.stash) == 0 {
+		// The receive tells of the end as well, and who waits seldom says more.
+		return
+	}
 	if st.receiving && want && c.state == paused {
 		if st.into < 0 {
 			st.bulk = bulkCredit
@@ -273,11 +292,48 @@ func (u *uring) sendNext(c *Conn) {
 	u.submitSend(c)
 }
 
+// submitSend submits the slot at hand for what the kernel takes at once.
 func (u *uring) submitSend(c *Conn) {
+	s := u.submitRest(c)
+	s.flags = sqeSkipSuccess
+	s.opFlags |= unix.MSG_DONTWAIT
+	c.ring.now = true
+	u.launched = append(u.launched, c)
+}
+
+// submitRest submits the rest of the slot at hand, which waits for room.
+func (u *uring) submitRest(c *Conn) *sqe {
 	mem := u.slots.mem(c.ring.slot)[c.ring.sent:c.ring.flying]
 	s := u.submit(c, opSend, uSend)
 	s.addr, s.len = uint64(uintptr(unsafe.Pointer(&mem[0]))), uint32(len(mem))
 	s.opFlags = unix.MSG_NOSIGNAL | unix.MSG_WAITALL
+	return s
+}
+
+// sent ends the sends that the kernel took with the last system call: those of
+// which no completion says that they failed.
+func (u *uring) sent() {
+	if len(u.launched) == 0 || !u.ring.submitted() {
+		return
+	}
+	for i := range u.ring.ready() {
+		if e := u.ring.peek(i); e.userData&0xff == uSend {
+			u.conns[int32(e.userData>>8)].ring.now = false
+		}
+	}
+	cs := u.launched
+	u.launched = u.spare[:0]
+	for i, c := range cs {
+		cs[i] = nil
+		if c.ring.now {
+			c.ring.now = false
+			c.ring.pending--
+			u.giveSlot(c)
+			u.gone(c)
+			u.settle(c)
+		}
+	}
+	u.spare = cs
 }
 
 func (u *uring) close(c *Conn, abort bool) {
@@ -336,39 +392,51 @@ func (u *uring) turn(limit int) {
 	}
 	u.wait(limit)
 	u.loop.awake()
+	u.sent()
 	for n := u.ring.ready(); n > 0; n-- {
 		u.complete(u.ring.take())
 	}
 	u.feed()
 }
 
-// wait is the hybrid: a short raw call first, then one that gives the scheduler
-// its processor back.
+// wait is the hybrid: raw calls while something comes in each tick, and a call
+// that gives the scheduler its processor back after a tick without. A tick is a
+// time-out of the ring's own: one for each wait would cost a timer each.
 func (u *uring) wait(limit int) {
-	short := 1
-	if limit >= 0 {
-		short = min(limit, 1)
+	switch {
+	case limit == 0 || u.hasMore():
+		u.ring.enter(0, 0, true)
+	case u.ticking:
+		u.ring.enter(1, -1, true)
+	case u.lively:
+		u.lively, u.ticking = false, true
+		s := u.ring.next()
+		s.opcode, s.fd, s.userData = opTimeout, -1, uTick
+		s.addr, s.len = uint64(uintptr(unsafe.Pointer(&u.ring.tick))), 1
+		u.ring.enter(1, -1, true)
+	default:
+		u.ring.enter(1, limit, false)
 	}
-	wait := 1
-	if short == 0 {
-		wait = 0
+}
+
+// hasMore reports whether somebody goes on after a send that makes no completion.
+func (u *uring) hasMore() bool {
+	for _, c := range u.launched {
+		if c.asked || c.ring.next >= 0 || len(c.out) > 0 {
+			return true
+		}
 	}
-	e := u.ring.enter(wait, short, true)
-	if u.ring.ready() > 0 || short == 0 || limit == 1 {
-		return
-	}
-	if e != 0 && e != unix.ETIME {
-		return // EINTR, or pressure: come back after a look at timers and posts
-	}
-	if limit > 0 {
-		limit--
-	}
-	u.ring.enter(1, limit, false)
+	return false
 }
 
 // complete deals with one completion.
 func (u *uring) complete(e cqe) {
 	op := e.userData & 0xff
+	if op == uTick {
+		u.ticking = false
+		return
+	}
+	u.lively = true
 	if op == uWake {
 		drainEvent(u.event)
 		if e.flags&cqeMore == 0 && !u.shutting {
@@ -465,6 +533,9 @@ func (u *uring) deliver(c *Conn, b []byte) {
 		c.handler.Received(b)
 	default:
 		c.ring.stash = append(c.ring.stash, b...)
+		if c.ring.receiving && c.state == watching {
+			u.update(c) // it does say more
+		}
 	}
 }
 
@@ -499,25 +570,31 @@ func (c *Conn) catchUp() {
 	c.loop.drv.update(c)
 }
 
+// onSend deals with a send that the kernel didn't take at once.
 func (u *uring) onSend(c *Conn, res int) {
 	st := &c.ring
-	if res > 0 {
-		st.sent += res
-		if st.sent < st.flying && !c.closed {
-			u.submitSend(c)
-			return
-		}
+	st.sent += max(res, 0)
+	if (res > 0 || unix.Errno(-res) == unix.EAGAIN) && st.sent < st.flying && !c.closed {
+		u.submitRest(c)
+		return
 	}
 	u.giveSlot(c)
-	switch {
-	case c.closed || c.broken != nil:
-	case res <= 0 && unix.Errno(-res) != unix.ECANCELED:
+	if res <= 0 && unix.Errno(-res) != unix.ECANCELED && !c.closed && c.broken == nil {
 		c.fail(unix.Errno(-res))
-	default:
-		u.more(c)
-		if len(c.out) == 0 && st.next < 0 {
-			c.handler.Flushed()
-		}
+		return
+	}
+	u.gone(c)
+}
+
+// gone goes on after a send: all of a slot is on its way.
+func (u *uring) gone(c *Conn) {
+	if c.closed || c.broken != nil {
+		return
+	}
+	u.more(c)
+	if len(c.out) == 0 && c.ring.next < 0 && c.asked {
+		c.asked = false
+		c.handler.Flushed()
 	}
 }
 
