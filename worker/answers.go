@@ -26,7 +26,11 @@ func (p *pooled) serverBytes(data, out []byte) ([]byte, error) {
 		}
 		out, from = p.answer(data, out, from, &ev)
 	}
-	end := len(data) - holdBack(&r.down, pooledServer, data, &p.heldDown)
+	end := len(data) - holdBack(&r.down, pooledServer, data)
+	if typ, n := r.down.Open(); typ == 'E' && !p.errorPassing {
+		out = p.holdError(out, data, from, n)
+		from = end
+	}
 	if from < end {
 		out = append(out, data[from:end]...)
 	}
@@ -55,8 +59,7 @@ func (p *pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, i
 		p.tag(ev.Body)
 		return p.completes('E', data, out, from, ev)
 	case 'E':
-		r.serverError(ev.Body)
-		p.failed(pgwire.ParseError(ev.Body).Code)
+		return p.serverError(data, out, from, ev)
 	case 'S':
 		r.params.status(ev.Body)
 	case 'G':
@@ -71,6 +74,46 @@ func (p *pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, i
 		}
 	}
 	return out, from
+}
+
+// serverError takes note of an error. One with which the server says goodbye
+// isn't passed on: the client stays, and is told of it in the words of lose.
+func (p *pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
+	p.relay.serverError(ev.Body)
+	f := pgwire.ParseError(ev.Body)
+	held := p.heldError
+	p.heldError = nil
+	switch {
+	case p.errorPassing:
+		p.errorPassing = false
+	case f.Fatal():
+		p.farewell = f.Code + ": " + f.Message
+		if ev.Start >= 0 {
+			out = append(out, data[from:ev.Start]...)
+		}
+		return out, ev.Pos
+	default:
+		out = append(out, held...)
+	}
+	p.failed(f.Code)
+	return out, from
+}
+
+// maxHeldError is how long the part of an error may be that is held back, in
+// bytes.
+const maxHeldError = 64 << 10
+
+// holdError keeps the beginning of an error, n bytes so far, that a chunk has
+// ended in.
+func (p *pooled) holdError(out, data []byte, from, n int) []byte {
+	start := max(len(data)-n, 0)
+	out = append(out, data[from:max(from, start)]...)
+	p.heldError = append(p.heldError, data[start:]...)
+	if len(p.heldError) > maxHeldError {
+		out = append(out, p.heldError...)
+		p.heldError, p.errorPassing = nil, true
+	}
+	return out
 }
 
 // completes takes the entry away that a message answers, if it is of that kind.
@@ -138,7 +181,7 @@ func (p *pooled) parsedOrClosed(kind byte, data, out []byte, from int, ev *pgwir
 // takes back what was noted for it.
 func (p *pooled) failed(code string) {
 	x := p.x
-	x.copying = false
+	x.copying, x.errored = false, true
 	e := x.first()
 	switch {
 	case e == nil || e.kind == 'F' || e.kind == 'S':
@@ -214,7 +257,7 @@ func (p *pooled) readyForQuery(status byte) bool {
 		return false
 	}
 	p.done()
-	p.x.copying, p.described = false, false
+	p.x.copying, p.x.errored, p.described = false, false, false
 	if p.x.idle() {
 		p.x.sets = false
 	}

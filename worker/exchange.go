@@ -13,6 +13,8 @@ type exchange struct {
 	// skipping: an error came before its Sync was sent; until then the server
 	// ignores what it gets.
 	skipping bool
+	// errored: an error has been passed on, and the ReadyForQuery behind it hasn't.
+	errored bool
 	// copying: the server takes copy data, and ignores every Sync.
 	copying bool
 	// sets: something was executed in this batch that may change the settings
@@ -161,7 +163,7 @@ func (x *exchange) idle() bool { return x.len() == 0 && !x.unsynced }
 
 // rest ends a transaction: the exchange is idle. It gives memory back.
 func (x *exchange) rest() {
-	x.skipping, x.copying, x.sets = false, false, false
+	x.skipping, x.errored, x.copying, x.sets = false, false, false, false
 	if x.len() == 0 && cap(x.q) > 64 {
 		x.q = nil
 	}

@@ -17,6 +17,7 @@ type script struct {
 	left   int    // ReadyForQuery messages still to come
 	failed []byte // body of the first error
 	status byte
+	want   byte // the status at the end; any other closes the backend
 	done   func(failed []byte)
 	timer  *reactor.Timer
 }
@@ -31,7 +32,12 @@ func (s *script) stop() {
 // none, once all are answered. When the backend is lost done isn't called;
 // whoever runs a script for a session hears of it through serverGone.
 func (b *backend) run(queries []string, done func(failed []byte)) {
-	b.script = &script{down: pgwire.NewScanner(serverInterests), left: len(queries), done: done}
+	b.runTo(pgwire.TxIdle, queries, done)
+}
+
+// runTo is run with queries that leave the backend in another state than idle.
+func (b *backend) runTo(status byte, queries []string, done func(failed []byte)) {
+	b.script = &script{down: pgwire.NewScanner(serverInterests), left: len(queries), want: status, done: done}
 	b.script.timer = b.w.loop.After(scriptLimit, func() {
 		b.w.log.Warn("server didn't answer in time, connection closed", "server", b.server, "backend", b.pid)
 		s := b.session
@@ -82,7 +88,7 @@ func (b *backend) onScript(data []byte) {
 	}
 	sc.stop()
 	b.script = nil
-	if sc.status != pgwire.TxIdle {
+	if sc.status != sc.want {
 		b.scriptBroken()
 		return
 	}

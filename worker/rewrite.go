@@ -12,7 +12,8 @@ import (
 // The flow of bytes in the transaction pipeline, where a statement that a client
 // prepared must be found on whatever backend it gets:
 //
-//  1. awaken throws away what a client without a backend says for nothing.
+//  1. awaken throws away what a client without a backend says for nothing, and
+//     answers what has failed with a backend that was lost (lost.go).
 //  2. clientBytes copies a chunk from the client to out. Messages that name a
 //     prepared statement get the name it has on this backend, behind a Parse of
 //     ours if it isn't there yet (prepare). A Parse of something that the backend
@@ -39,7 +40,7 @@ const (
 	maxNames = 64 << 10
 	// maxCollect is the longest Query that is put together if it comes in pieces,
 	// in bytes, so that its text can be read.
-	maxCollect = 8 << 10
+	maxCollect = 256 << 10
 	// maxDeallocate is the longest DEALLOCATE that is understood, in bytes.
 	maxDeallocate = 256
 	// noStatement is the name of a statement that doesn't exist. The server has the
@@ -68,10 +69,20 @@ type pooled struct {
 	// partial is a message that is being collected, need its whole length.
 	partial []byte
 	need    int
-	// heldUp and heldDown are the types of headers that were held back.
-	heldUp, heldDown byte
 	// stash is what the client said while it had no backend.
 	stash []byte
+	// block is the client's transaction block while it has no backend. discarding:
+	// the client was told of an error, and what it says is skipped up to its Sync.
+	block      block
+	discarding bool
+	// fail is what the next batch is told instead of being run, nil for nothing.
+	fail *failure
+	// farewell is why the server has closed the connection, in its own words.
+	farewell string
+	// heldError is the beginning of an error that a chunk has ended in.
+	// errorPassing: it is too long to be held back.
+	heldError    []byte
+	errorPassing bool
 	// described: the simple query at hand has sent a RowDescription.
 	described bool
 	// dirty: something was done that another client must not find.
@@ -107,15 +118,12 @@ func pooledInterests() (client, server *pgwire.Interests) {
 
 // holdBack returns how many bytes at the end of a chunk are kept for later: the
 // beginning of a header. The scanner keeps them; header gives them back.
-func holdBack(sc *pgwire.Scanner, in *pgwire.Interests, chunk []byte, held *byte) int {
+func holdBack(sc *pgwire.Scanner, in *pgwire.Interests, chunk []byte) int {
 	n := sc.SplitHeader()
 	if n == 0 {
 		return 0
 	}
-	if n <= len(chunk) {
-		*held = chunk[len(chunk)-n]
-	}
-	if in[*held]&(pgwire.AtHeader|pgwire.Refuse) == 0 {
+	if typ, _ := sc.Open(); in[typ]&(pgwire.AtHeader|pgwire.Refuse) == 0 {
 		return 0
 	}
 	return min(n, len(chunk))
@@ -123,29 +131,6 @@ func holdBack(sc *pgwire.Scanner, in *pgwire.Interests, chunk []byte, held *byte
 
 func header(dst []byte, ev *pgwire.Event) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, ev.Type), uint32(ev.Length+4))
-}
-
-// awaken returns what of data a backend is needed for, for a client without one;
-// nothing if all of it is late: a COPY has failed before, or there is nothing to
-// flush. What it returns may be a part of data.
-func (p *pooled) awaken(data []byte) (rest []byte, leaving bool, err error) {
-	var ev pgwire.Event
-	for pos := 0; ; {
-		if pos, err = p.relay.up.Next(data, pos, &ev); err != nil {
-			return nil, false, err
-		}
-		switch {
-		case ev.Phase == pgwire.Exhausted:
-			return nil, false, nil
-		case ev.Type == 'c' || ev.Type == 'f' || ev.Type == 'H':
-		case ev.Type == 'X':
-			return nil, true, nil
-		case ev.Start < 0:
-			return append(header(nil, &ev), data[ev.Pos:]...), false, nil
-		default:
-			return data[ev.Start:], false, nil
-		}
-	}
 }
 
 // clientBytes appends to out what the server is to get of data.
@@ -185,7 +170,7 @@ func (p *pooled) clientBytes(data, out []byte) (_ []byte, leaving bool, err erro
 			}
 		}
 	}
-	end := len(data) - holdBack(&p.relay.up, pooledClient, data, &p.heldUp)
+	end := len(data) - holdBack(&p.relay.up, pooledClient, data)
 	if from < end {
 		out = append(out, data[from:end]...)
 	}
@@ -545,7 +530,7 @@ func (p *pooled) find(out, name []byte) ([]byte, found, traits) {
 		out, other := p.prepareUnnamed(out)
 		return out, found{other: other != "", name: other}, p.unnamed.traits
 	}
-	return out, found{}, traitAll // made by a PREPARE, or unknown
+	return out, found{}, traitAll &^ traitControl // made by a PREPARE, or unknown
 }
 
 func (p *pooled) describe(out, body []byte) []byte {

@@ -43,7 +43,7 @@ func newModelClient(t testing.TB, all *statements) *modelClient {
 // send gives the client's bytes to a backend, a free one of which pick chooses.
 func (c *modelClient) send(data []byte, pick func() *modelBackend) {
 	if c.backend == nil {
-		rest, leaving, err := c.tx.awaken(data)
+		rest, leaving, err := c.tx.awaken(data, &c.got)
 		if err != nil {
 			c.t.Fatalf("client without backend: %v", err)
 		}

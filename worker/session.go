@@ -57,6 +57,8 @@ type session struct {
 	timer   *reactor.Timer
 	// touched: something was sent to the backend that may have left a trace.
 	touched bool
+	// welcomed: the login is over, as the client sees it.
+	welcomed bool
 	// tx is set in the transaction pipeline.
 	tx *pooled
 }
@@ -103,8 +105,13 @@ func (s *session) seek() {
 	w.wait(s.waiter)
 }
 
-// refuse says no to a client that hasn't been let in, and closes.
+// refuse says no to a client that hasn't been let in, and closes. A client of the
+// transaction pipeline that has been in stays, with an error for what it wanted.
 func (s *session) refuse(code, message string) {
+	if s.tx != nil && s.tx.ready && !s.w.servers.Graceful && !s.w.draining {
+		s.unserved(&failure{code: code, message: message})
+		return
+	}
 	s.w.log.Info("client refused", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
 		"database", s.login.requested, "reason", message)
 	s.say(pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
@@ -112,6 +119,10 @@ func (s *session) refuse(code, message string) {
 
 // refuseLogin passes on why the server, or our login to it, failed.
 func (s *session) refuseLogin(err error) {
+	if s.tx != nil && s.tx.ready {
+		s.unserved(s.failureOf(err))
+		return
+	}
 	s.w.log.Info("client refused", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
 		"database", s.login.requested, "reason", err)
 	msg := auth.AppendRefusal(nil, s.login.user, err)
@@ -160,9 +171,15 @@ func (s *session) attach(b *backend) {
 
 // enter begins the conversation that lasts as long as the session.
 func (s *session) enter() {
-	s.backend.state = backendAttached
+	b := s.backend
+	b.state = backendAttached
 	s.state = sessionActive
-	s.relay.start(&s.backend.params, clientInterests, serverInterests)
+	s.relay.start(&b.params, clientInterests, serverInterests)
+	if s.welcomed {
+		s.client.Resume()
+		b.conn.Resume()
+		return
+	}
 	s.welcome()
 }
 
@@ -196,6 +213,7 @@ func (s *session) detach() *backend {
 // welcome ends the login: from here on client and server talk to each other.
 func (s *session) welcome() {
 	b := s.backend
+	s.welcomed = true
 	s.since = time.Now()
 	s.newKey(b.pid)
 	msg := pgwire.AppendAuthenticationOK(nil)
@@ -342,13 +360,19 @@ func (s *session) drop(code, message string) {
 	s.say(pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
 }
 
-// serverGone ends a session whose backend has closed or failed.
+// serverGone deals with a session whose backend has closed or failed. One that
+// hasn't asked for anything yet gets another backend; one of the transaction
+// pipeline is told what it has lost, and stays; all others end.
 func (s *session) serverGone() {
+	b := s.backend
 	s.backend = nil
 	switch {
 	case s.state == sessionAdapting:
 		s.seekAgain()
-	case s.state == sessionActive && s.relay.fatal:
+	case s.state == sessionActive && s.tx != nil && s.lostPooled():
+	case s.state == sessionActive && s.tx == nil && !s.touched && !b.private && !s.relay.fatal && s.w.cfg.Load().Failover:
+		s.seek()
+	case s.state == sessionActive && s.relay.fatal && s.tx == nil:
 		s.w.stats.count(&s.relay)
 		s.say(nil) // the server has said why
 	default:

@@ -36,10 +36,40 @@ func TestTraitsOfStatements(t *testing.T) {
 		"DECLARE c CURSOR FOR SELECT 1":                        0,
 		"DECLARE c CURSOR WITH HOLD FOR SELECT 1":              traitHold,
 		"COMMIT": traitSets, "RESET ALL": traitSets,
-		"/* never ends": traitAll,
+		"/* never ends": traitAll &^ traitControl,
 	} {
-		if got := traitsOf([]byte(text)); got&want != want || got != want && want != traitAll && !strings.Contains(text, "/* c;") {
+		if got := traitsOf([]byte(text)) &^ traitControl; got&want != want || got != want && want != traitAll&^traitControl && !strings.Contains(text, "/* c;") {
 			t.Errorf("%q: %04b, want %04b", text, got, want)
+		}
+	}
+}
+
+func TestTraitsSayWhatBecomesOfATransactionBlock(t *testing.T) {
+	const (
+		opens   = traitOpens
+		closes  = traitCloses
+		commits = traitCommits
+		unclear = traitControl
+	)
+	for text, want := range map[string]traits{
+		"SELECT 1": 0, "INSERT INTO t VALUES ('; BEGIN')": 0, "": 0,
+		"BEGIN": opens, "begin isolation level serializable": opens, "START TRANSACTION": opens, "start foo": 0,
+		"/* a */ BEGIN -- b": opens, "BEGIN;": opens, "BEGIN; -- c": opens,
+		"COMMIT": closes | commits, "END": closes | commits, "COMMIT WORK;": closes | commits,
+		"COMMIT AND CHAIN": opens | commits, "COMMIT AND NO CHAIN": closes | commits, "COMMIT PREPARED 'x'": commits,
+		"ROLLBACK": closes, "ABORT": closes, "ROLLBACK TO a": 0, "ROLLBACK TRANSACTION TO SAVEPOINT a": 0,
+		"ROLLBACK AND CHAIN": opens, "ROLLBACK PREPARED 'x'": 0,
+		"PREPARE TRANSACTION 'x'": closes | commits, "PREPARE x AS SELECT 1": 0,
+		"BEGIN; SELECT 1; COMMIT": closes | commits, "SELECT 1; BEGIN": opens | commits, "SELECT 1; SELECT 2": 0,
+		"COMMIT; BEGIN": opens | commits, "ROLLBACK; SELECT 1": closes | commits,
+		"SELECT $$; BEGIN; $$; SELECT 2": 0, "SELECT $a$; $$ BEGIN; $a$; SELECT 2": 0, "SELECT $1; COMMIT": closes | commits,
+		"SELECT a$b$; BEGIN": opens | commits, `SELECT "; BEGIN; "; SELECT 2`: 0, "SELECT 'a''; BEGIN;'; SELECT 2": 0,
+		"SELECT 1 /* ; BEGIN; */; SELECT 2": 0, "SELECT 1 -- ; BEGIN;\n; COMMIT": closes | commits,
+		`SELECT E'a\'; BEGIN'; SELECT 2`: unclear, "SELECT 'a; BEGIN": unclear, "SELECT $$a; BEGIN": unclear,
+		"DO $$ BEGIN PERFORM 1; END $$; SELECT 1": 0,
+	} {
+		if got := traitsOf([]byte(text)) & traitControl; got != want {
+			t.Errorf("%q: %07b, want %07b", text, got, want)
 		}
 	}
 }

@@ -18,25 +18,52 @@ const (
 	traitTemp
 	// traitHold: it may declare a cursor that outlives the transaction.
 	traitHold
+	// traitOpens: it leaves a transaction block open. traitCloses: it leaves none.
+	// Both: that can't be told.
+	traitOpens
+	traitCloses
+	// traitCommits: it may commit a transaction block.
+	traitCommits
 	// traitAll is what an unknown text has.
 	traitAll traits = 1<<iota - 1
+
+	traitControl = traitOpens | traitCloses | traitCommits
 )
 
-// traitsOf reads the text of one or more statements. Each semicolon is taken for
-// the end of one: in a string it can only add traits.
-func traitsOf(text []byte) traits {
-	var t traits
-	for len(text) > 0 {
-		one := text
-		if i := bytes.IndexByte(text, ';'); i >= 0 {
-			one, text = text[:i], text[i+1:]
-		} else {
-			text = nil
-		}
-		word, rest := nextWord(one)
-		t |= traitsOfOne(word, rest)
+// after returns whether a client is in a transaction block once a text with these
+// traits has run; known is false when that can't be told.
+func (t traits) after(in bool) (inBlock, known bool) {
+	switch t & (traitOpens | traitCloses) {
+	case traitOpens:
+		return true, true
+	case traitCloses:
+		return false, true
+	case 0:
+		return in, true
 	}
-	return t
+	return in, false
+}
+
+// traitsOf reads the text of one or more statements. Each semicolon is taken for
+// the end of one: in a string it can only add traits. For what begins and ends
+// transactions that isn't good enough, see control.
+func traitsOf(text []byte) traits {
+	word, rest := nextWord(text)
+	i := bytes.IndexByte(rest, ';')
+	if i < 0 {
+		return traitsOfOne(word, rest) | controlOf(word, rest)
+	}
+	t := traitsOfOne(word, rest[:i]) &^ traitControl
+	for rest = rest[i+1:]; len(rest) > 0; {
+		one := rest
+		if i := bytes.IndexByte(rest, ';'); i >= 0 {
+			one, rest = rest[:i], rest[i+1:]
+		} else {
+			rest = nil
+		}
+		t |= traitsOfOne(nextWord(one)) &^ traitControl
+	}
+	return t | control(text)
 }
 
 func traitsOfOne(word, rest []byte) traits {
@@ -196,4 +223,131 @@ func identifier(text, buf []byte) (name, rest []byte) {
 	}
 	word, rest := nextWord(text)
 	return append(buf, bytes.ToLower(word)...), rest
+}
+
+// control returns the traits of several statements as to transactions. It reads
+// as PostgreSQL does, because a word in a string must not count; what it doesn't
+// understand has all of them.
+func control(text []byte) traits {
+	var last traits
+	any := false
+	for n := 0; len(text) > 0; n++ {
+		end, ok := statementEnd(text)
+		if !ok {
+			return traitControl
+		}
+		t := controlOf(nextWord(text[:end]))
+		if t != 0 {
+			last, any = t, true
+		}
+		text = text[min(end+1, len(text)):]
+		if n == 0 && len(skipBlank(text)) == 0 {
+			return t
+		}
+	}
+	if any {
+		last |= traitCommits
+	}
+	return last
+}
+
+// controlOf returns the traits of one statement as to transactions.
+func controlOf(word, rest []byte) traits {
+	if len(word) < 3 || len(word) > 8 {
+		return 0
+	}
+	var lower [8]byte
+	for i, c := range word {
+		lower[i] = c | 0x20
+	}
+	chain := func(t traits) traits {
+		if containsFold(rest, "chain") && !containsFold(rest, "no") {
+			return t&^traitCloses | traitOpens
+		}
+		return t
+	}
+	switch string(lower[:len(word)]) {
+	case "begin":
+		return traitOpens
+	case "start":
+		if containsFold(rest, "transaction") {
+			return traitOpens
+		}
+	case "commit", "end":
+		if containsFold(rest, "prepared") {
+			return traitCommits
+		}
+		return chain(traitCloses | traitCommits)
+	case "rollback", "abort":
+		if containsFold(rest, "to") || containsFold(rest, "prepared") {
+			return 0
+		}
+		return chain(traitCloses)
+	case "prepare":
+		if next, _ := nextWord(rest); len(next) == len("transaction") && containsFold(next, "transaction") {
+			return traitCloses | traitCommits
+		}
+	}
+	return 0
+}
+
+// statementEnd returns the offset of the semicolon that ends the first statement,
+// or the length of the text; false when that can't be told: a backslash in a
+// string means what settings say.
+func statementEnd(text []byte) (int, bool) {
+	for i := 0; i < len(text); {
+		n := 1
+		switch c := text[i]; {
+		case c == ';':
+			return i, true
+		case c == '\'' || c == '"':
+			n = quotedLen(text[i:], c)
+		case c == '$' && (i == 0 || !wordByte(text[i-1])):
+			n = dollarLen(text[i:])
+		case c == '-' && bytes.HasPrefix(text[i:], []byte("--")):
+			if n = bytes.IndexAny(text[i:], "\r\n"); n < 0 {
+				return len(text), true
+			}
+		case c == '/' && bytes.HasPrefix(text[i:], []byte("/*")):
+			n = commentLen(text[i:])
+		}
+		if n < 0 {
+			return 0, false
+		}
+		i += n
+	}
+	return len(text), true
+}
+
+// quotedLen is the length of a quoted string or identifier, -1 if it doesn't end
+// or has a backslash. A doubled quote looks like two strings, which does no harm.
+func quotedLen(text []byte, quote byte) int {
+	n := bytes.IndexByte(text[1:], quote)
+	if n < 0 || quote == '\'' && bytes.IndexByte(text[1:1+n], '\\') >= 0 {
+		return -1
+	}
+	return n + 2
+}
+
+// dollarLen is the length of a dollar-quoted string, 1 for another dollar sign,
+// -1 if it doesn't end.
+func dollarLen(text []byte) int {
+	i := 1
+	for i < len(text) && wordByte(text[i]) && (i > 1 || text[i] < '0' || text[i] > '9') {
+		i++
+	}
+	if i == len(text) || text[i] != '$' {
+		return 1
+	}
+	tag := text[:i+1]
+	n := bytes.Index(text[len(tag):], tag)
+	if n < 0 {
+		return -1
+	}
+	return n + 2*len(tag)
+}
+
+// wordByte reports whether a byte may be part of an identifier.
+func wordByte(c byte) bool {
+	return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || c == '_' || c >= 0x80
 }

@@ -42,19 +42,35 @@ func (s *session) fromClientPooled(data []byte) {
 
 // wakePooled gets a backend for what a client says, if it needs one.
 func (s *session) wakePooled(data []byte) {
-	rest, leaving, err := s.tx.awaken(data)
-	switch {
-	case err != nil:
-		s.protocolBroken(err)
-	case leaving:
-		s.leave(true)
-	case len(rest) > 0:
+	out := s.w.scratch[:0]
+	rest, leaving, err := s.tx.awaken(data, &out)
+	if len(out) > 0 {
+		s.client.Send(out)
+		if s.client.Full() {
+			s.client.Pause() // until Flushed
+		}
+	}
+	if s.awakened(leaving, err) {
+		return
+	}
+	if len(rest) > 0 {
 		s.tx.stash = rest
 		s.seek()
 		if s.tx.stash != nil { // there was no backend at once
 			s.tx.stash = bytes.Clone(s.tx.stash)
 		}
 	}
+}
+
+// awakened ends a session that awaken has found the end of.
+func (s *session) awakened(leaving bool, err error) bool {
+	switch {
+	case err != nil:
+		s.protocolBroken(err)
+	case leaving:
+		s.leave(true)
+	}
+	return err != nil || leaving
 }
 
 func (s *session) protocolBroken(err error) {
@@ -111,7 +127,7 @@ func (s *session) part(b *backend) {
 	t := s.tx
 	t.tracked = b.params.settings()
 	if t.discarded {
-		s.restore(b)
+		s.restore()
 	}
 	if t.dirty {
 		b.dirty, b.dirtyBy = true, s.c.id
@@ -123,17 +139,20 @@ func (s *session) part(b *backend) {
 
 // restore gives a client the parameters back that it logged in with: those that
 // the server has reset to are of our own login.
-func (s *session) restore(b *backend) {
+func (s *session) restore() {
 	t := s.tx
-	now, want := t.tracked.Value(), t.initial.Value()
-	var msg []byte
+	s.client.Send(appendChanges(nil, t.tracked.Value(), t.initial.Value()))
+	t.tracked = t.initial
+}
+
+// appendChanges appends what a client is told whose tracked parameters change.
+func appendChanges(dst []byte, from, to settings) []byte {
 	for i, name := range tracked {
-		if now.values[i] != want.values[i] {
-			msg = pgwire.AppendParameterStatus(msg, name, want.values[i])
+		if from.values[i] != to.values[i] {
+			dst = pgwire.AppendParameterStatus(dst, name, to.values[i])
 		}
 	}
-	s.client.Send(msg)
-	t.tracked = t.initial
+	return dst
 }
 
 // rest forgets what belongs to the transaction that is over.
@@ -197,14 +216,30 @@ func (s *session) adaptPooled(b *backend) {
 // its login.
 func (s *session) begin(b *backend) {
 	t := s.tx
-	b.state, s.state = backendAttached, sessionActive
-	s.relay.start(&b.params, pooledClient, pooledServer)
-	if !t.ready {
+	switch {
+	case !t.ready:
+		s.start(b, pgwire.TxIdle)
 		t.ready, t.initial = true, b.params.settings()
 		s.welcome()
 		s.boundary()
-		return
+	case t.block == failedBlock:
+		s.failBlock(b)
+	default:
+		s.converse(b, pgwire.TxIdle)
 	}
+}
+
+// start lets client and server talk to each other; status is the server's.
+func (s *session) start(b *backend, status byte) {
+	b.state, s.state = backendAttached, sessionActive
+	s.relay.start(&b.params, pooledClient, pooledServer)
+	s.relay.status = status
+}
+
+// converse goes on with what the client has said while it had no backend.
+func (s *session) converse(b *backend, status byte) {
+	s.start(b, status)
+	t := s.tx
 	data := t.stash
 	t.stash = nil
 	s.client.Resume()

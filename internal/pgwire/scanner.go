@@ -121,6 +121,18 @@ func (s *Scanner) AtBoundary() bool { return !s.inBody && s.nHeader == 0 && s.er
 // to drop whole messages from the stream holds these back.
 func (s *Scanner) SplitHeader() int { return int(s.nHeader) }
 
+// Open returns the type of the message that the last chunk ended in and how many of its bytes have come; none after
+// a complete message. Whoever wants to decide on whole messages holds these back.
+func (s *Scanner) Open() (typ byte, n int) {
+	switch {
+	case s.inBody:
+		return s.typ, headerLen + s.length - s.left
+	case s.nHeader > 0:
+		return s.header[0], int(s.nHeader)
+	}
+	return 0, 0
+}
+
 // Trim releases the memory kept for bodies if none is under way; for connections that turn idle.
 func (s *Scanner) Trim() {
 	if len(s.kept) == 0 {

@@ -1,0 +1,159 @@
+package test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+)
+
+// refusedWith runs a query that must fail with a code and an error that leaves
+// the connection open.
+func refusedWith(t *testing.T, c *pgtest.Client, sql, code string) {
+	t.Helper()
+	_, err := query(c, sql)
+	if pgtest.Code(err) != code || strings.Contains(err.Error(), "FATAL") {
+		t.Errorf("%q got %v, want ERROR %s", sql, err, code)
+	}
+}
+
+// tagOf runs a statement and returns its tag.
+func tagOf(t *testing.T, c *pgtest.Client, sql string) string {
+	t.Helper()
+	res, err := c.Query(within(t), sql)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return strings.Join(res.Tags, " ")
+}
+
+func TestClientsOfTheTransactionPipelineStayThroughAFailover(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	s := play(t, c, plan{keys: map[string]string{"pipeline": "transaction"}})
+	s.opened("n1")
+	idle, block, failed, running, waiting := s.p.Connect(), s.p.Connect(), s.p.Connect(), s.p.Connect(), s.p.Connect()
+	batch, rollback := s.p.Connect(), s.p.Connect()
+	mustQuery(t, idle, "CREATE TABLE t(i int)")
+	prepare(t, idle, "kept", "SELECT 7")
+	for i, client := range []*pgtest.Client{block, failed, waiting, batch, rollback} {
+		mustQuery(t, client, "BEGIN")
+		mustQuery(t, client, "INSERT INTO t VALUES ("+string(rune('1'+i))+")")
+	}
+	if _, err := query(failed, "SELECT 1/0"); err == nil {
+		t.Fatal("a division by zero succeeded")
+	}
+	must(t, running.Send(within(t), &pgproto3.Query{String: "SELECT pg_sleep(600)"}))
+	must(t, c.Nodes[0].Set(within(t), "synchronous_standby_names", "nobody"))
+	must(t, waiting.Send(within(t), &pgproto3.Query{String: "COMMIT"}))
+	must(t, batch.Send(within(t), &pgproto3.Parse{Query: "SELECT pg_sleep(600)"}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Flush{}))
+	pgtest.WaitUntil(t, generous, "the statements to be under way", func() bool {
+		out, err := c.Nodes[0].Query(within(t), "SELECT count(*) FROM pg_stat_activity WHERE wait_event IN ('SyncRep', 'PgSleep')")
+		return err == nil && out == "3"
+	})
+	must(t, c.Nodes[0].Kill())
+
+	for name, client := range map[string]*pgtest.Client{"statement": running, "COMMIT": waiting} {
+		if _, err := client.ReadResult(within(t)); pgtest.Code(err) != "08007" || strings.Contains(err.Error(), "FATAL") {
+			t.Errorf("a client with a %s under way got %v, want ERROR 08007", name, err)
+		}
+	}
+	if got := told(t, batch, "error:08006"); !strings.Contains(got, "error:08006") {
+		t.Errorf("a client with a batch under way was told %s", got)
+	}
+	send(t, batch, &pgproto3.Sync{})
+	if got := told(t, batch, "ready:E"); got != "ready:E" {
+		t.Errorf("after its Sync it was told %s", got)
+	}
+	refusedWith(t, block, "INSERT INTO t VALUES (8)", "08006")
+	s.opened("n2")
+	if got := runPrepared(t, idle, "kept"); got != "7" {
+		t.Errorf("the prepared statement returned %s", got)
+	}
+	for name, client := range map[string]*pgtest.Client{"block": block, "failed": failed, "batch": batch} {
+		refusedWith(t, client, "INSERT INTO t VALUES (9)", "25P02")
+		if got := tagOf(t, client, "COMMIT"); got != "ROLLBACK" {
+			t.Errorf("COMMIT of the %s block answered %s", name, got)
+		}
+	}
+	if got := tagOf(t, rollback, "ROLLBACK"); got != "ROLLBACK" {
+		t.Errorf("ROLLBACK of a lost block answered %s", got)
+	}
+	for _, client := range []*pgtest.Client{idle, block, failed, running, waiting, batch, rollback} {
+		if got := at(t, client); got != "n2" {
+			t.Errorf("a client is on %s", got)
+		}
+	}
+	if n := mustQuery(t, idle, "SELECT count(*) FROM t WHERE i <> 3")[0][0]; n != "0" {
+		t.Errorf("%s rows of lost blocks are there", n)
+	}
+	s.notify.WaitRuns(1)
+	s.ran(one(c.Nodes[0], c.Nodes[1]), one(c.Nodes[0], c.Nodes[1]))
+}
+
+func TestAPooledClientThatGetsNoPrimaryInTimeStays(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	pl, open := gatedPlan(t, c, map[string]string{"pipeline": "transaction", "failover_client_wait": "300ms"})
+	s := play(t, c, pl)
+	s.opened("n1")
+	client, other := s.p.Connect(), s.p.Connect()
+	mustQuery(t, client, "CREATE TABLE t(i int)")
+	mustQuery(t, other, "BEGIN")
+	must(t, c.Nodes[0].Kill())
+	s.failover.WaitRuns(1)
+	s.waitStatus("Phase", "running")
+	refusedWith(t, client, "INSERT INTO t VALUES (1)", "57P03")
+	refusedWith(t, client, "BEGIN", "57P03")
+	refusedWith(t, client, "ROLLBACK", "57P03")
+	send(t, client, &pgproto3.Parse{Query: "SELECT 1"}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Sync{}, &pgproto3.Query{String: "SELECT 2"})
+	if got, want := told(t, client, "ready:I")+" "+told(t, client, "ready:I"), "error:57P03 ready:I error:57P03 ready:I"; got != want {
+		t.Errorf("two batches got %s, want %s", got, want)
+	}
+	refusedWith(t, other, "SELECT 1", "08006")
+	refusedWith(t, other, "SELECT 1", "57P03")
+	open()
+	s.opened("n2")
+	for _, cl := range []*pgtest.Client{client, other} {
+		if _, err := query(cl, "ROLLBACK"); err != nil {
+			t.Error(err)
+		}
+		if got := at(t, cl); got != "n2" {
+			t.Errorf("a client is on %s", got)
+		}
+	}
+	s.notify.WaitRuns(1)
+}
+
+func TestATerminatedBackendCostsAPooledClientOneError(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := txPool(t, c, 4, nil)
+	client, other := p.Connect(), p.Connect()
+	mustQuery(t, client, "BEGIN")
+	pid := mustQuery(t, client, "SELECT pg_backend_pid()")[0][0]
+	mustQuery(t, other, "SELECT pg_terminate_backend("+pid+", 10000)")
+	_, err := query(client, "SELECT 1")
+	if pgtest.Code(err) != "08006" || !strings.Contains(err.Error(), "ERROR") {
+		t.Errorf("got %v, want ERROR 08006", err)
+	}
+	refusedWith(t, client, "SELECT 1", "25P02")
+	mustQuery(t, client, "ROLLBACK")
+	mustQuery(t, client, "SELECT 1")
+}
+
+func TestASessionThatHasAskedNothingMovesToTheNewPrimary(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	s := play(t, c, plan{keys: map[string]string{"pipeline": "session"}})
+	s.opened("n1")
+	client := s.p.Connect()
+	must(t, c.Nodes[0].Kill())
+	s.failover.WaitRuns(1)
+	if got := at(t, client); got != "n2" {
+		t.Errorf("the client is on %s", got)
+	}
+	s.notify.WaitRuns(1)
+}
