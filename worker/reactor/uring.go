@@ -231,111 +231,6 @@ func (u *uring) stop(c *Conn) {
 	s.fd, s.addr = -1, userData(c.ring.index, op)
 }
 
-// send copies b into a slot and submits it, or queues it behind a send that is
-// under way. Bytes that lie in a slot already are not copied.
-func (u *uring) send(c *Conn, b []byte) {
-	st := &c.ring
-	idle := len(c.out) == 0 && st.next < 0
-	switch {
-	case idle && u.loan >= 0 && &b[0] == &u.slots.mem(u.loan)[0]:
-		st.next, st.nextLen, u.loan = u.loan, len(b), -1
-		if st.slot < 0 {
-			u.sendNext(c)
-		}
-		return
-	case idle && st.slot < 0:
-		b = b[u.launch(c, b):]
-	}
-	u.queue(c, b)
-}
-
-// queue keeps bytes for later: in the next slot while there is room, in Go's
-// memory beyond that.
-func (u *uring) queue(c *Conn, b []byte) {
-	st := &c.ring
-	if len(c.out) == 0 && len(b) > 0 {
-		if st.next < 0 {
-			st.next, _ = u.slots.get(len(b))
-		}
-		if st.next >= 0 {
-			n := copy(u.slots.mem(st.next)[st.nextLen:], b)
-			st.nextLen += n
-			b = b[n:]
-		}
-	}
-	if len(b) > 0 {
-		c.out = append(c.out, b...)
-	}
-}
-
-// launch submits as much of b as a slot takes and returns how much that is.
-func (u *uring) launch(c *Conn, b []byte) int {
-	slot, mem := u.slots.get(len(b))
-	if slot < 0 {
-		if !c.ring.waiting {
-			c.ring.waiting = true
-			u.hungry = append(u.hungry, c)
-		}
-		return 0
-	}
-	n := copy(mem, b)
-	c.ring.slot, c.ring.flying, c.ring.sent = slot, n, 0
-	u.submitSend(c)
-	return n
-}
-
-// sendNext sends the slot that waited.
-func (u *uring) sendNext(c *Conn) {
-	st := &c.ring
-	st.slot, st.flying, st.sent = st.next, st.nextLen, 0
-	st.next, st.nextLen = -1, 0
-	u.submitSend(c)
-}
-
-// submitSend submits the slot at hand for what the kernel takes at once.
-func (u *uring) submitSend(c *Conn) {
-	s := u.submitRest(c)
-	s.flags = sqeSkipSuccess
-	s.opFlags |= unix.MSG_DONTWAIT
-	c.ring.now = true
-	u.launched = append(u.launched, c)
-}
-
-// submitRest submits the rest of the slot at hand, which waits for room.
-func (u *uring) submitRest(c *Conn) *sqe {
-	mem := u.slots.mem(c.ring.slot)[c.ring.sent:c.ring.flying]
-	s := u.submit(c, opSend, uSend)
-	s.addr, s.len = uint64(uintptr(unsafe.Pointer(&mem[0]))), uint32(len(mem))
-	s.opFlags = unix.MSG_NOSIGNAL | unix.MSG_WAITALL
-	return s
-}
-
-// sent ends the sends that the kernel took with the last system call: those of
-// which no completion says that they failed.
-func (u *uring) sent() {
-	if len(u.launched) == 0 || !u.ring.submitted() {
-		return
-	}
-	for i := range u.ring.ready() {
-		if e := u.ring.peek(i); e.userData&0xff == uSend {
-			u.conns[int32(e.userData>>8)].ring.now = false
-		}
-	}
-	cs := u.launched
-	u.launched = u.spare[:0]
-	for i, c := range cs {
-		cs[i] = nil
-		if c.ring.now {
-			c.ring.now = false
-			c.ring.pending--
-			u.giveSlot(c)
-			u.gone(c)
-			u.settle(c)
-		}
-	}
-	u.spare = cs
-}
-
 func (u *uring) close(c *Conn, abort bool) {
 	if abort {
 		disconnect(c.fd)
@@ -377,13 +272,6 @@ func (u *uring) settle(c *Conn) {
 	c.fd = -1
 	u.conns[c.ring.index] = nil
 	u.free = append(u.free, c.ring.index)
-}
-
-func (u *uring) giveSlot(c *Conn) {
-	if c.ring.slot >= 0 {
-		u.slots.put(c.ring.slot)
-		c.ring.slot, c.ring.flying, c.ring.sent = -1, 0, 0
-	}
 }
 
 func (u *uring) turn(limit int) {
@@ -568,50 +456,6 @@ func (c *Conn) catchUp() {
 		return
 	}
 	c.loop.drv.update(c)
-}
-
-// onSend deals with a send that the kernel didn't take at once.
-func (u *uring) onSend(c *Conn, res int) {
-	st := &c.ring
-	st.sent += max(res, 0)
-	if (res > 0 || unix.Errno(-res) == unix.EAGAIN) && st.sent < st.flying && !c.closed {
-		u.submitRest(c)
-		return
-	}
-	u.giveSlot(c)
-	if res <= 0 && unix.Errno(-res) != unix.ECANCELED && !c.closed && c.broken == nil {
-		c.fail(unix.Errno(-res))
-		return
-	}
-	u.gone(c)
-}
-
-// gone goes on after a send: all of a slot is on its way.
-func (u *uring) gone(c *Conn) {
-	if c.closed || c.broken != nil {
-		return
-	}
-	u.more(c)
-	if len(c.out) == 0 && c.ring.next < 0 && c.asked {
-		c.asked = false
-		c.handler.Flushed()
-	}
-}
-
-// more sends what has gathered in the queue.
-func (u *uring) more(c *Conn) {
-	switch {
-	case c.ring.next >= 0:
-		u.sendNext(c)
-	case len(c.out) > 0:
-		n := u.launch(c, c.out)
-		c.out = c.out[:copy(c.out, c.out[n:])]
-	}
-	if len(c.out) > 0 && c.ring.slot >= 0 {
-		rest := c.out
-		c.out = nil
-		u.queue(c, rest)
-	}
 }
 
 // feed serves those that had to wait for buffers or slots. The ones that waited
