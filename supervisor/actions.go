@@ -58,7 +58,7 @@ func (s *supervisor) do(a failover.Action) {
 func (s *supervisor) reply(a failover.Reply) {
 	if f := s.servers.replies[a.Tag]; f != nil {
 		delete(s.servers.replies, a.Tag)
-		f(a.Err)
+		f(a)
 	}
 }
 

@@ -97,32 +97,50 @@ func (s *supervisor) shutdownBy(mode control.ShutdownMode, timeout *time.Duratio
 
 // SwitchTo makes the server the primary.
 func (o operator) SwitchTo(ctx context.Context, server string, force bool) error {
-	return o.command(ctx, server, func(tag uint64) failover.Event {
+	_, err := o.command(ctx, server, func(tag uint64) failover.Event {
 		return failover.SwitchTo{Tag: tag, Name: server, Force: force}
 	})
+	return err
 }
 
 // ClearServer makes a Failed server usable again once it has been probed.
 func (o operator) ClearServer(ctx context.Context, server string, force bool) error {
-	return o.command(ctx, server, func(tag uint64) failover.Event {
+	_, err := o.command(ctx, server, func(tag uint64) failover.Event {
 		return failover.ClearServer{Tag: tag, Name: server, Force: force}
 	})
+	return err
 }
 
-// command gives the machine a command and waits for its Reply.
-func (o operator) command(ctx context.Context, server string, ev func(tag uint64) failover.Event) error {
+// Failover pauses, resumes, resets or triggers the failover.
+func (o operator) Failover(ctx context.Context, order control.FailoverOrder) (control.FailoverAnswer, error) {
+	next, err := o.command(ctx, order.Server, func(tag uint64) failover.Event {
+		switch order.Word {
+		case control.FailoverPause:
+			return failover.Pause{Tag: tag}
+		case control.FailoverResume:
+			return failover.Resume{Tag: tag}
+		case control.FailoverReset:
+			return failover.Reset{Tag: tag}
+		}
+		return failover.Trigger{Tag: tag, To: order.Server, Force: order.Force}
+	})
+	return control.FailoverAnswer{Next: next}, err
+}
+
+// command gives the machine a command and waits for its Reply, which tells what
+// happens next. server is empty for one that names none.
+func (o operator) command(ctx context.Context, server string, ev func(tag uint64) failover.Event) (string, error) {
 	s := o.s
-	_, err := ask(ctx, s, func(answer func(struct{}, error)) {
-		if !s.hasServer(server) {
-			answer(struct{}{}, fmt.Errorf("%s: %w", server, control.ErrUnknownServer))
+	return ask(ctx, s, func(answer func(string, error)) {
+		if server != "" && !s.hasServer(server) {
+			answer("", fmt.Errorf("%s: %w", server, control.ErrUnknownServer))
 			return
 		}
 		s.servers.nextTag++
 		tag := s.servers.nextTag
-		s.servers.replies[tag] = func(err error) { answer(struct{}{}, err) }
+		s.servers.replies[tag] = func(r failover.Reply) { answer(r.Next, r.Err) }
 		s.feed(ev(tag))
 	})
-	return err
 }
 
 func (s *supervisor) hasServer(name string) bool {

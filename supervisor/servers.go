@@ -22,7 +22,7 @@ type servers struct {
 	gen       uint64
 	versions  []string     // of the last login or probe, "" for unknown
 	noPass    []*probeUser // last client that a server let in without a password
-	replies   map[uint64]func(error)
+	replies   map[uint64]func(failover.Reply)
 	nextTag   uint64
 }
 
@@ -37,7 +37,7 @@ type machine interface {
 type probeUser struct{ user, database string }
 
 func newServers(c *config.Config, m machine) servers {
-	sv := servers{machine: m, replies: map[uint64]func(error){}}
+	sv := servers{machine: m, replies: map[uint64]func(failover.Reply){}}
 	for _, x := range c.Servers {
 		sv.where = append(sv.where, newWhere(x.Host, x.Port))
 	}
@@ -60,6 +60,7 @@ func machineConfig(c *config.Config) failover.Config {
 		MaxLag: uint64(max(c.FailoverMaxLag, 0)), ScriptTimeout: c.FailoverScriptTimeout,
 		MaxRuns: c.FailoverMax, Window: orNone(c.FailoverWindow),
 		VerifyTimeout: orNone(c.FailoverVerifyTimeout), NotifyTimeout: c.FailoverNotifyTimeout,
+		NotifyRetries: c.FailoverNotifyRetries, Quarantine: orNone(c.FailbackQuarantine),
 	}
 	if c.HealthCheckUser == "" && c.Superuser == nil {
 		f.CredentialHint = "set health_check_user, and give it an entry in the users file if it needs a password"
@@ -69,6 +70,9 @@ func machineConfig(c *config.Config) failover.Config {
 		f.Settle = failover.SettleManual
 	default:
 		f.Settle = failover.SettleAuto
+	}
+	if c.Failback == config.FailbackStandby {
+		f.Failback = failover.FailbackStandby
 	}
 	switch c.FailoverVerify {
 	case config.VerifyStrict:

@@ -50,6 +50,7 @@ func TestAnswersLookAsTheyAlwaysDid(t *testing.T) {
 		"conf-get-key.json":    {"conf", "get", "port", "-F", "json"},
 		"failover-status.txt":  {"failover", "status"},
 		"failover-history.txt": {"failover", "history"},
+		"failover-trigger.txt": {"failover", "trigger", "--to", "two"},
 		"shutdown.txt":         {"shutdown", "-T", "5m"},
 		"switch-to.json":       {"switch-to", "two", "--force", "-F", "json"},
 	} {
@@ -93,6 +94,11 @@ func TestOptionsAndWordsMixInAnyOrder(t *testing.T) {
 		{[]string{"clear", "server", "prometheus"}, "clear prometheus false"},
 		{[]string{"failover", "history", "7"}, "failover history 7"},
 		{[]string{"-vFjson", "failover", "status"}, "failover status"},
+		{[]string{"failover", "pause"}, "failover pause  false"},
+		{[]string{"failover", "resume", "-F", "raw"}, "failover resume  false"},
+		{[]string{"failover", "reset"}, "failover reset  false"},
+		{[]string{"failover", "trigger"}, "failover trigger  false"},
+		{[]string{"failover", "--to", "two", "trigger", "--force"}, "failover trigger two true"},
 	} {
 		sup := &fake{}
 		got := invoke(append([]string{"--socket", listen(t, sup, 0)}, tt.args...)...)
@@ -112,6 +118,7 @@ func TestWrongUseIsRefusedBeforeAnythingIsSent(t *testing.T) {
 		"", "nope", "help", "ping now", "status more", "status details more", "shutdown now", "shutdown gracefully immediate",
 		"switch-to", "switch-to a b", "clear", "clear server", "clear server a b", "clear a b", "conf", "conf ls a", "conf get a b",
 		"failover", "failover history 0", "failover history x", "failover history -1", "failover status x",
+		"failover pause x", "failover trigger two", "failover pause --force", "failover pause --to two", "failover trigger --to=", "status --to two",
 		"ping -F yaml", "ping -x", "ping --nope", "ping --format", "ping -F", "ping --force", "status --force=yes",
 		"shutdown -T 5y", "shutdown -T -1", "shutdown -T", "shutdown -T 1ms", "shutdown -T 99999999w", "ping -T 5", "shutdown immediate -T 5",
 		"ping --f", "ping -c file",

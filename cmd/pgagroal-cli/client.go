@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -47,8 +48,11 @@ func (p *program) request(c *cli.Context, command string, args map[string]string
 	if c.IsSet("timeout") && command != "shutdown-gracefully" {
 		return nil, usagef("--timeout is for shutdown gracefully")
 	}
-	if c.Bool("force") && command != "switch-to" && command != "clear-server" {
-		return nil, usagef("--force is for switch-to and clear server")
+	if c.Bool("force") && !slices.Contains([]string{"switch-to", "clear-server", "failover-trigger"}, command) {
+		return nil, usagef("--force is for switch-to, clear server and failover trigger")
+	}
+	if c.IsSet("to") && (command != "failover-trigger" || c.String("to") == "") {
+		return nil, usagef("--to is for failover trigger, and takes the name of a server")
 	}
 	path, err := socketPath(c)
 	if err != nil {

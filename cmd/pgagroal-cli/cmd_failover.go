@@ -6,21 +6,16 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+const failoverUsage = "failover takes status, history, history N, pause, resume, reset or trigger"
+
 func (p *program) failoverCommands() []*cli.Command {
 	return []*cli.Command{
-		command("failover", "status | history [N]", "tell the state of the failover, or what it did, the last N entries", p.failover),
+		command("failover", "status | history [N] | pause | resume | reset | trigger", "tell the state of the failover or what it did, stop and continue it, or order one", p.failover),
 	}
 }
 
 func (p *program) failover(c *cli.Context, words []string) error {
-	switch {
-	case len(words) == 1 && words[0] == "status":
-		_, err := p.do(c, "failover-status", nil)
-		return err
-	case len(words) == 1 && words[0] == "history":
-		_, err := p.do(c, "failover-history", nil)
-		return err
-	case len(words) == 2 && words[0] == "history":
+	if len(words) == 2 && words[0] == "history" {
 		n, err := strconv.ParseUint(words[1], 10, 31)
 		if err != nil || n == 0 {
 			return usagef("failover history: %q is not a number of entries", words[1])
@@ -28,5 +23,22 @@ func (p *program) failover(c *cli.Context, words []string) error {
 		_, err = p.do(c, "failover-history", map[string]string{"count": strconv.FormatUint(n, 10)})
 		return err
 	}
-	return usagef("failover takes status, history or history N")
+	if len(words) != 1 {
+		return usagef(failoverUsage)
+	}
+	args := map[string]string{}
+	switch words[0] {
+	case "status", "history", "pause", "resume", "reset":
+	case "trigger":
+		if c.IsSet("to") {
+			args["server"] = c.String("to")
+		}
+		if c.Bool("force") {
+			args["force"] = "true"
+		}
+	default:
+		return usagef(failoverUsage)
+	}
+	_, err := p.do(c, "failover-"+words[0], args)
+	return err
 }

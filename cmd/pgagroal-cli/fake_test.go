@@ -100,6 +100,10 @@ func (f *fake) ClearServer(_ context.Context, server string, force bool) error {
 	return f.called("clear %s %t", server, force)
 }
 
+func (f *fake) Failover(_ context.Context, o control.FailoverOrder) (control.FailoverAnswer, error) {
+	return control.FailoverAnswer{Next: "two is promoted"}, f.called("failover %s %s %t", o.Word, o.Server, o.Force)
+}
+
 func (f *fake) ConfList(context.Context) (control.ConfListResponse, error) {
 	return control.ConfListResponse{Main: "/etc/pgagroal/pgagroal.conf"}, f.called("conf ls")
 }

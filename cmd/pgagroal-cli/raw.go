@@ -6,7 +6,8 @@ var (
 		"cancel-shutdown": 1, "conf-ls": 2, "conf-get": 3, "status-details": 5,
 		"shutdown-gracefully": 10, "ping": 11, "clear-server": 14, "shutdown": 15,
 		"status": 16, "switch-to": 17,
-		"failover-status": 100, "failover-history": 101,
+		"failover-status": 100, "failover-history": 101, "failover-pause": 102,
+		"failover-resume": 103, "failover-reset": 104, "failover-trigger": 105,
 	}
 	outputCodes      = map[string]int{"raw": 0, "text": 1, "json": 2}
 	compressionCodes = map[string]int{"none": 0}

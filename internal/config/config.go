@@ -16,6 +16,8 @@ const (
 	SettleAuto   = "auto"
 	SettleManual = "manual"
 
+	FailbackStandby = "standby"
+
 	ModeScript = "script"
 	ModeFollow = "follow"
 	ModeOff    = "off"

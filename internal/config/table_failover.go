@@ -124,7 +124,7 @@ func failoverRows() []Row {
 			main: func(c *Config) any { return &c.FailoverNotifyTimeout },
 		},
 		{
-			Name: "failover_notify_retries", Kind: Int, Default: "0", Max: 1000, Later: true,
+			Name: "failover_notify_retries", Kind: Int, Default: "0", Max: 1000,
 			Help: "How often a failed failover_notify_script is run again",
 			main: func(c *Config) any { return &c.FailoverNotifyRetries },
 		},
@@ -134,12 +134,12 @@ func failoverRows() []Row {
 			main: func(c *Config) any { return &c.FailoverSettle },
 		},
 		{
-			Name: "failback", Kind: Enum, Default: "manual", Values: []string{"manual", "standby"}, Later: true,
+			Name: "failback", Kind: Enum, Default: "manual", Values: []string{"manual", "standby"},
 			Help: "What becomes of an old primary that is back as a standby",
 			main: func(c *Config) any { return &c.Failback },
 		},
 		{
-			Name: "failback_quarantine", Kind: DurationMS, Default: "60s", Later: true,
+			Name: "failback_quarantine", Kind: DurationMS, Default: "60s",
 			Help: "How long it must have been one",
 			main: func(c *Config) any { return &c.FailbackQuarantine },
 		},

@@ -27,6 +27,10 @@ const (
 	CodeFailoverStatus  = 2005
 	CodeFailoverHistory = 2006
 	CodeVersion         = 2007
+	CodeFailoverPause   = 2008
+	CodeFailoverResume  = 2009
+	CodeFailoverReset   = 2010
+	CodeFailoverTrigger = 2011
 )
 
 // args are the arguments of a request by name.
@@ -68,6 +72,10 @@ var commands = []command{
 	{name: "shutdown", permit: owner, timeout: changeTimeout, code: CodeShutdown, logged: true, run: runShutdown(ShutdownImmediate)},
 	{name: "cancel-shutdown", permit: owner, timeout: changeTimeout, code: CodeShutdown, logged: true, run: runShutdown(ShutdownCancel)},
 	{name: "switch-to", permit: owner, timeout: changeTimeout, code: CodeSwitchTo, logged: true, args: []string{"server", "force"}, run: runSwitchTo},
+	{name: "failover-pause", permit: owner, timeout: changeTimeout, code: CodeFailoverPause, logged: true, run: runOrder(FailoverPause)},
+	{name: "failover-resume", permit: owner, timeout: changeTimeout, code: CodeFailoverResume, logged: true, run: runOrder(FailoverResume)},
+	{name: "failover-reset", permit: owner, timeout: changeTimeout, code: CodeFailoverReset, logged: true, run: runOrder(FailoverReset)},
+	{name: "failover-trigger", permit: owner, timeout: changeTimeout, code: CodeFailoverTrigger, logged: true, args: []string{"server", "force"}, run: runOrder(FailoverTrigger)},
 	{name: "clear-server", permit: owner, timeout: changeTimeout, code: CodeClearServer, logged: true, args: []string{"server", "force"}, run: runClearServer},
 }
 
@@ -172,6 +180,16 @@ func runSwitchTo(ctx context.Context, sup Supervisor, a args) (any, error) {
 
 func runClearServer(ctx context.Context, sup Supervisor, a args) (any, error) {
 	return nil, a.onServer(ctx, sup.ClearServer)
+}
+
+func runOrder(word FailoverWord) func(context.Context, Supervisor, args) (any, error) {
+	return func(ctx context.Context, sup Supervisor, a args) (any, error) {
+		force, err := a.flag("force")
+		if err != nil {
+			return nil, err
+		}
+		return sup.Failover(ctx, FailoverOrder{Word: word, Server: a["server"], Force: force})
+	}
 }
 
 func (a args) onServer(ctx context.Context, do func(context.Context, string, bool) error) error {

@@ -78,6 +78,10 @@ func (f *fake) ClearServer(ctx context.Context, server string, force bool) error
 	return f.called(ctx, "clear %s %t", server, force)
 }
 
+func (f *fake) Failover(ctx context.Context, o FailoverOrder) (FailoverAnswer, error) {
+	return FailoverAnswer{Next: "rest"}, f.called(ctx, "failover %s %s %t", o.Word, o.Server, o.Force)
+}
+
 func (f *fake) ConfList(ctx context.Context) (ConfListResponse, error) {
 	return ConfListResponse{Main: "/etc/pgagroal/pgagroal.conf"}, f.called(ctx, "conf ls")
 }

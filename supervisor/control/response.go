@@ -108,8 +108,10 @@ func (s Standby) MarshalJSON() ([]byte, error) {
 // FailoverSummary is the part of StatusResponse that tells of the failover.
 type FailoverSummary struct {
 	Enabled bool
-	Phase   string // of the state machine
-	Epoch   uint64
+	// Paused says that failover waits for `failover resume`.
+	Paused bool
+	Phase  string // of the state machine
+	Epoch  uint64
 	// Timeline is that of the recorded primary, absent when unknown.
 	Timeline uint32 `json:",omitempty"`
 	// Held says that clients wait, HeldReason why.
@@ -166,6 +168,12 @@ type ConfListResponse struct {
 	FrontendUsers string `json:"frontend_users_configuration_path"`
 	Admin         string `json:"admin_configuration_path"`
 	Superuser     string `json:"superuser_configuration_path"`
+}
+
+// FailoverAnswer answers what changes the failover.
+type FailoverAnswer struct {
+	// Next says what happens next, in words.
+	Next string
 }
 
 // FailoverStatusResponse answers failover status.

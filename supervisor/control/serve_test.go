@@ -34,6 +34,10 @@ func TestEveryCommandReachesItsMethod(t *testing.T) {
 		{"shutdown-gracefully", map[string]string{"timeout": "90"}, "shutdown gracefully 1m30s", map[string]any{"Timeout": 90.0}},
 		{"shutdown", nil, "shutdown immediate default", map[string]any{}},
 		{"cancel-shutdown", nil, "shutdown cancel default", map[string]any{}},
+		{"failover-pause", nil, "failover pause  false", map[string]any{}},
+		{"failover-resume", nil, "failover resume  false", map[string]any{}},
+		{"failover-reset", nil, "failover reset  false", map[string]any{}},
+		{"failover-trigger", map[string]string{"server": "two", "force": "true"}, "failover trigger two true", map[string]any{"Server": "two", "Force": true}},
 		{"switch-to", map[string]string{"server": "two"}, "switch-to two false", map[string]any{"Server": "two"}},
 		{"clear-server", map[string]string{"server": "one", "force": "true"}, "clear one true", map[string]any{"Server": "one", "Force": true}},
 	}
@@ -78,7 +82,7 @@ func TestDocumentHasTheShapeOfPgagroal(t *testing.T) {
 				"two":   map[string]any{"Streaming": false, "WALReceiverStatus": "streaming", "SlotName": "", "PrimaryHost": "", "PrimaryPort": ""},
 				"three": map[string]any{},
 			},
-			"Failover": map[string]any{"Enabled": false, "Phase": "", "Epoch": 0.0, "Held": false, "Alarms": []any{}},
+			"Failover": map[string]any{"Enabled": false, "Phase": "", "Epoch": 0.0, "Held": false, "Paused": false, "Alarms": []any{}},
 		},
 		"Outcome": map[string]any{"Status": true, "Time": "00:00:00"},
 	}

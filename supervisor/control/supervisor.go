@@ -26,6 +26,9 @@ type Supervisor interface {
 	SwitchTo(ctx context.Context, server string, force bool) error
 	// ClearServer makes a Failed server usable again once it has been probed.
 	ClearServer(ctx context.Context, server string, force bool) error
+	// Failover pauses, resumes, resets or triggers the failover. ErrUnknownServer
+	// when the order names a server that there is none of.
+	Failover(ctx context.Context, order FailoverOrder) (FailoverAnswer, error)
 	// ConfList returns the paths of the files in use.
 	ConfList(ctx context.Context) (ConfListResponse, error)
 	// ConfGet returns the value of a key or section, and the whole configuration
@@ -45,6 +48,25 @@ var (
 	// ErrUnknownKey says that the configuration has no such key.
 	ErrUnknownKey = errors.New("no such key")
 )
+
+// FailoverWord is the second word of `pgagroal-cli failover`.
+type FailoverWord string
+
+// The words that change something.
+const (
+	FailoverPause   FailoverWord = "pause"
+	FailoverResume  FailoverWord = "resume"
+	FailoverReset   FailoverWord = "reset"
+	FailoverTrigger FailoverWord = "trigger"
+)
+
+// FailoverOrder is what an operator asks of the failover. Server and Force are
+// of FailoverTrigger; an empty Server leaves the choice to pgagroal.
+type FailoverOrder struct {
+	Word   FailoverWord
+	Server string
+	Force  bool
+}
 
 // ShutdownMode is the kind of shutdown.
 type ShutdownMode int

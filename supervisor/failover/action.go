@@ -54,10 +54,11 @@ type StopRun struct {
 	Why   string
 }
 
-// Reply answers a command; nil is success.
+// Reply answers a command; a nil Err is success.
 type Reply struct {
-	Tag uint64
-	Err error
+	Tag  uint64
+	Err  error
+	Next string // what happens next, in words; "" when there is nothing to say
 }
 
 // Level of a log line.

@@ -31,6 +31,15 @@ const (
 	ValidationOn
 )
 
+// Failback says what becomes of an old primary that is back as a standby.
+type Failback uint8
+
+// Values of failback.
+const (
+	FailbackManual  Failback = iota // Failed until `clear server`
+	FailbackStandby                 // Replica once it has been a standby for failback_quarantine
+)
+
 // ServerConfig is one server section, in configuration order.
 type ServerConfig struct {
 	Name        string // section name, unique
@@ -69,6 +78,9 @@ type Config struct {
 	ScriptTimeout time.Duration // failover_script_timeout, 120s
 	VerifyTimeout time.Duration // failover_verify_timeout, 10s
 	NotifyTimeout time.Duration // failover_notify_timeout, 600s
+	NotifyRetries int           // failover_notify_retries
+	Failback      Failback
+	Quarantine    time.Duration // failback_quarantine, 60s
 	RunnerWait    time.Duration // how long a due run waits for the runner before the alarm, 10s
 	WatchInterval time.Duration // probes of Failed, detached and unseen servers while open, 5s
 	HeldInterval  time.Duration // probes while no primary is open, 1s
@@ -179,6 +191,7 @@ type ServerView struct {
 // Status answers an operator at 3 a.m.; durations are relative to the now given to the last Step.
 type Status struct {
 	Enabled  bool
+	Paused   bool   // by command: no fence and no run
 	Phase    string // the phase's word, or "notify" while open with a notify run under way
 	Since    time.Duration
 	Epoch    uint64

@@ -164,27 +164,12 @@ func (m *Machine) terms() terms {
 // evalChoosing looks at every server afresh, then adopts, runs the script for the best, or gives up.
 func (m *Machine) evalChoosing() {
 	old := m.servers[m.primary]
-	switch old.last {
-	case SawPrimary:
-		m.reopen("the primary answered again before anything was run")
+	if m.answered(old) {
 		return
-	case SawStandby:
-		m.become(m.primary, Primary, NotWritable, "in recovery")
-		if !m.verified {
-			m.enter(PhaseVerifying, "it answers, still in recovery")
-			return
-		}
-		m.holdOn(holdDemoted, old.cfg.Name+" answers as a standby")
+	}
+	if m.pausing() {
+		m.holdPaused(m.why)
 		return
-	case SawAlive:
-		m.alive(old)
-		return
-	case SawStarting, SawShutdown:
-		if old.deadRow == 0 {
-			m.enter(PhaseSuspect, "the primary is starting up")
-			return
-		}
-	case SawRefused, SawTimeout, SawSilent, SawUnreachable, SawNoAddress:
 	}
 	if i := m.adoptable(); i >= 0 && m.servers[i].fresh(m.since) {
 		m.adopt(i, "writable on a higher timeline while "+old.cfg.Name+" is dead")
@@ -195,6 +180,10 @@ func (m *Machine) evalChoosing() {
 	if !m.sampledEnough(order) {
 		return
 	}
+	if m.trigger != nil {
+		m.runTrigger(order)
+		return
+	}
 	if len(order) == 0 {
 		m.reason = "no candidate has answered yet"
 		if !m.hopeful() {
@@ -203,6 +192,41 @@ func (m *Machine) evalChoosing() {
 		return
 	}
 	m.tryRun(order[0].index)
+}
+
+// answered takes an old primary that answers after all, whatever it says, out of a failover that has run nothing yet.
+func (m *Machine) answered(old *server) bool {
+	switch {
+	case m.trigger == nil:
+	case m.trigger.overrules(old.last):
+		return false
+	case m.last != nil:
+		m.dropTrigger("the old primary answers: " + old.seen())
+		return true
+	}
+	switch old.last {
+	case SawPrimary:
+		m.reopen("the primary answered again before anything was run")
+		return true
+	case SawStandby:
+		m.become(m.primary, Primary, NotWritable, "in recovery")
+		if !m.verified {
+			m.enter(PhaseVerifying, "it answers, still in recovery")
+			return true
+		}
+		m.holdOn(holdDemoted, old.cfg.Name+" answers as a standby")
+		return true
+	case SawAlive:
+		m.alive(old)
+		return true
+	case SawStarting, SawShutdown:
+		if old.deadRow == 0 {
+			m.enter(PhaseSuspect, "the primary is starting up")
+			return true
+		}
+	case SawRefused, SawTimeout, SawSilent, SawUnreachable, SawNoAddress:
+	}
+	return false
 }
 
 // sampledEnough waits for an answer of every server and for LSNs that stand still, two seconds at most.

@@ -7,10 +7,21 @@ import (
 	"time"
 )
 
+// verb is what a command asks for.
+type verb uint8
+
+const (
+	verbClear verb = iota
+	verbSwitch
+	verbTrigger
+)
+
+var verbNames = [...]string{"clear server", "switch-to", "failover trigger"}
+
 // command is an operator's request that waits for fresh probes of the servers it is about.
 type command struct {
+	verb  verb
 	tag   uint64
-	clear bool // clear server; else switch-to
 	name  string
 	index int
 	force bool
@@ -30,35 +41,40 @@ func (m *Machine) refusal() error {
 	return errRunning
 }
 
-func (m *Machine) refuseClear(ev ClearServer)   { m.reply(ev.Tag, m.refusal()) }
-func (m *Machine) refuseSwitch(ev SwitchTo)     { m.reply(ev.Tag, m.refusal()) }
-func (m *Machine) refuseReload(ev Reload)       { m.reply(ev.Tag, m.refusal()) }
-func (m *Machine) onClearServer(ev ClearServer) { m.queue(ev.Tag, ev.Name, ev.Force, true) }
-func (m *Machine) onSwitchTo(ev SwitchTo)       { m.queue(ev.Tag, ev.Name, ev.Force, false) }
+func (m *Machine) refuseClear(ev ClearServer) { m.reply(ev.Tag, m.refusal()) }
+func (m *Machine) refuseSwitch(ev SwitchTo)   { m.reply(ev.Tag, m.refusal()) }
+func (m *Machine) refuseReload(ev Reload)     { m.reply(ev.Tag, m.refusal()) }
+func (m *Machine) onClearServer(ev ClearServer) {
+	m.queueFor(command{verb: verbClear, tag: ev.Tag, name: ev.Name, force: ev.Force})
+}
+
+func (m *Machine) onSwitchTo(ev SwitchTo) {
+	m.queueFor(command{verb: verbSwitch, tag: ev.Tag, name: ev.Name, force: ev.Force})
+}
 
 func (m *Machine) reply(tag uint64, err error) { m.later(Reply{Tag: tag, Err: err}) }
 
-func (m *Machine) answer(c *command, err error) {
-	verb := "switch-to"
-	if c.clear {
-		verb = "clear server"
-	}
+func (m *Machine) answer(c *command, err error) { m.answerNext(c, err, "") }
+
+// answerNext answers a command and says what happens next.
+func (m *Machine) answerNext(c *command, err error, next string) {
 	result := "done"
 	if err != nil {
 		result = err.Error()
 	}
-	m.log(Info, "command", Attr{"command", verb}, Attr{"server", c.name}, Attr{"force", fmt.Sprint(c.force)}, Attr{"result", result})
-	m.reply(c.tag, err)
+	m.log(Info, "command", Attr{"command", name(verbNames[:], int(c.verb))}, Attr{"server", c.name}, Attr{"force", fmt.Sprint(c.force)}, Attr{"result", result})
+	m.later(Reply{Tag: c.tag, Err: err, Next: next})
 	m.changes++
 }
 
-func (m *Machine) queue(tag uint64, name string, force, clear bool) {
-	i := m.indexOf(name)
-	if i < 0 {
-		m.reply(tag, fmt.Errorf("there is no server called %q", name))
+// queueFor has a command about a server wait for its probes; a trigger need not name one.
+func (m *Machine) queueFor(c command) {
+	c.index, c.at = m.indexOf(c.name), m.now
+	if c.index < 0 && (c.verb != verbTrigger || c.name != "") {
+		m.reply(c.tag, fmt.Errorf("there is no server called %q", c.name))
 		return
 	}
-	m.commands = append(m.commands, command{tag: tag, clear: clear, name: name, index: i, force: force, at: m.now})
+	m.commands = append(m.commands, c)
 	m.changes++
 }
 
@@ -70,7 +86,7 @@ func (m *Machine) commandTime() time.Duration {
 // commandWants says that a command waits for a fresh probe of server i.
 func (m *Machine) commandWants(i int) bool {
 	for _, c := range m.commands {
-		if (c.index == i || (!c.clear && i == m.primary)) && !m.servers[i].fresh(c.at) {
+		if (c.index == i || c.verb == verbTrigger || (c.verb == verbSwitch && i == m.primary)) && !m.servers[i].fresh(c.at) {
 			return true
 		}
 	}
@@ -92,8 +108,10 @@ func (m *Machine) evaluateCommands() {
 		switch {
 		case m.phase == PhaseRunning:
 			m.answer(&c, errRunning)
-		case c.clear:
+		case c.verb == verbClear:
 			m.clearServer(c)
+		case c.verb == verbTrigger:
+			m.triggerNow(c)
 		default:
 			m.switchTo(c)
 		}
@@ -102,10 +120,13 @@ func (m *Machine) evaluateCommands() {
 }
 
 func (m *Machine) commandReady(c command) bool {
+	if c.verb == verbTrigger {
+		return !slices.ContainsFunc(m.servers, func(s *server) bool { return !s.fresh(c.at) })
+	}
 	if !m.servers[c.index].fresh(c.at) {
 		return false
 	}
-	return c.clear || m.primary < 0 || m.servers[m.primary].fresh(c.at)
+	return c.verb == verbClear || m.primary < 0 || m.servers[m.primary].fresh(c.at)
 }
 
 // clearServer takes a server out of Failed, as far as its role allows.

@@ -82,6 +82,10 @@ func (m *Machine) flagSplit(i int) {
 
 // demote answers a recorded primary that is in recovery: hold, fence, and never run the script for it.
 func (m *Machine) demote(s *server) {
+	if m.pausing() {
+		m.holdPaused("it answers as a standby")
+		return
+	}
 	m.become(m.primary, Primary, NotWritable, "in recovery")
 	h := holdDemoted
 	if !m.seenWritable {
@@ -113,6 +117,10 @@ func (m *Machine) evalSuspect() {
 	}
 	m.why = why
 	if !dead {
+		return
+	}
+	if m.pausing() {
+		m.holdPaused(why)
 		return
 	}
 	if !m.seenWritable {

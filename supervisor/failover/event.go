@@ -177,6 +177,20 @@ type Reload struct {
 	Config Config
 }
 
+// Pause is `pgagroal-cli failover pause`, answered by Reply: deaths are still confirmed and shown, but nothing is fenced
+// and no script runs until Resume.
+type Pause struct{ Tag uint64 }
+
+// Resume is `pgagroal-cli failover resume`, answered by Reply.
+type Resume struct{ Tag uint64 }
+
+// Trigger is `pgagroal-cli failover trigger`, answered by Reply: a death confirmed by command.
+type Trigger struct {
+	Tag   uint64
+	To    string // name of the server to promote, "" for the best one
+	Force bool   // although the primary may be writable
+}
+
 // Stopping says that the pooler is on its way out: no run starts any more. Status.Busy tells when it may go.
 type Stopping struct{}
 
@@ -199,4 +213,7 @@ func (ClearServer) event()   {}
 func (SwitchTo) event()      {}
 func (Reset) event()         {}
 func (Reload) event()        {}
+func (Pause) event()         {}
+func (Resume) event()        {}
+func (Trigger) event()       {}
 func (Stopping) event()      {}

@@ -11,6 +11,7 @@ type fence struct {
 	hold   hold     // not holdNone: hold with this cause
 	target int      // >= 0: switch to this server
 	by     *command // the command to answer then
+	order  *trigger // the failover by command that it is for
 }
 
 // startFence closes the door and has every worker abort its backends; nothing reaches the old primary from here on.
@@ -19,7 +20,7 @@ func (m *Machine) startFence(f fence, why string) {
 		m.answer(m.fence.by, errOvertaken)
 	}
 	f.seq, f.epoch, f.sent = m.fence.seq+1, m.epoch, m.now
-	m.fence = f
+	m.fence, m.trigger = f, f.order
 	m.setOpen(false)
 	m.enter(PhaseFencing, why)
 	m.reason = why
@@ -38,6 +39,10 @@ func (m *Machine) evalFencing() {
 	if m.fence.target < 0 && m.primary >= 0 {
 		s := m.servers[m.primary]
 		switch {
+		case m.trigger != nil && m.trigger.overrules(s.last):
+		case m.trigger != nil && m.last != nil:
+			m.dropTrigger("the old primary answers: " + s.seen())
+			return
 		case s.last == SawPrimary:
 			m.reopen("the primary answered again before anything was run")
 			return

@@ -60,12 +60,15 @@ type Machine struct {
 
 	notifyOwed bool
 	notifyOld  int
-	notifyDue  time.Duration // owed since
+	notifyDue  time.Duration // owed since, or when the next attempt is due
+	notifyDone int           // attempts that have failed since the primary changed
 
 	runner      bool
 	runnerWhy   string
 	runsAllowed bool
 	stopping    bool
+	paused      bool     // by command
+	trigger     *trigger // a failover by command, until its run starts
 
 	commands []command
 	alarms   []alarm
@@ -124,6 +127,7 @@ func withDefaults(c Config) Config {
 		{&c.ScriptTimeout, 120 * time.Second},
 		{&c.VerifyTimeout, 10 * time.Second},
 		{&c.NotifyTimeout, 600 * time.Second},
+		{&c.Quarantine, 60 * time.Second},
 		{&c.RunnerWait, 10 * time.Second},
 		{&c.WatchInterval, 5 * time.Second},
 		{&c.HeldInterval, time.Second},
@@ -201,6 +205,9 @@ func (m *Machine) enter(p Phase, why string) {
 	m.changes++
 	if p != PhaseHeld {
 		m.hold, m.reason = holdNone, ""
+	}
+	if p != PhaseFencing && p != PhaseChoosing {
+		m.trigger = nil
 	}
 	if p == PhaseOpen {
 		m.setOpen(true)
@@ -318,9 +325,7 @@ func (m *Machine) Deadline() (time.Duration, bool) {
 	if m.run != nil {
 		d.at(m.run.at + m.run.timeout + runSlack)
 	}
-	if m.notifyOwed && m.run == nil && m.mayNotify() {
-		d.at(m.notifyDue + m.cfg.RunnerWait)
-	}
+	m.notifyDeadline(&d)
 	if m.saveAgain > 0 {
 		d.at(m.saveAgain)
 	}

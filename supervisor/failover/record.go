@@ -23,12 +23,14 @@ type Record struct {
 	Hold     string         `json:"hold,omitempty"`       // why no primary was open, a word of the machine's own
 	Notify   bool           `json:"notify_owed,omitempty"`
 	Old      string         `json:"notify_old,omitempty"`
-	Verified bool           `json:"verified"` // the primary was seen out of recovery
+	Attempts int            `json:"notify_attempts,omitempty"` // of the notify script that have failed
+	Paused   bool           `json:"paused,omitempty"`          // by command: no fence and no run
+	Verified bool           `json:"verified"`                  // the primary was seen out of recovery
 	Seen     bool           `json:"seen_writable"`
 	Run      *RunRecord     `json:"run,omitempty"`
 	Blocker  string         `json:"run_not_seen_empty,omitempty"` // id of a run whose process group was not seen empty
-	RunTimes []int64        `json:"failovers_unix_ms,omitempty"` // those that failover_max counts
-	Locked   bool           `json:"locked,omitempty"`            // by failover_max, until reset
+	RunTimes []int64        `json:"failovers_unix_ms,omitempty"`  // those that failover_max counts
+	Locked   bool           `json:"locked,omitempty"`             // by failover_max, until reset
 	Servers  []ServerRecord `json:"servers"`
 }
 
@@ -117,9 +119,10 @@ func (m *Machine) record() Record {
 	r := Record{
 		Version: RecordVersion, Epoch: m.epoch, Primary: m.nameOf(m.primary), SystemID: m.system, Timeline: m.timeline, LSN: m.lsn,
 		LSNAge: m.lsnAge(), Notify: m.notifyOwed, Verified: m.verified, Seen: m.seenWritable,
+		Paused: m.paused,
 	}
 	if m.notifyOwed {
-		r.Old = m.nameOf(m.notifyOld)
+		r.Old, r.Attempts = m.nameOf(m.notifyOld), m.notifyDone
 	}
 	if l := m.last; l != nil {
 		r.Hold = l.hold.String()
@@ -177,7 +180,8 @@ func sameRecord(a, b Record) bool {
 	}
 	return a.Version == b.Version && a.Epoch == b.Epoch && a.Primary == b.Primary && a.SystemID == b.SystemID && a.Timeline == b.Timeline &&
 		a.Hold == b.Hold && a.Notify == b.Notify && a.Old == b.Old && a.Verified == b.Verified && a.Seen == b.Seen && a.Blocker == b.Blocker &&
-		a.Locked == b.Locked && slices.Equal(a.RunTimes, b.RunTimes)
+		a.Locked == b.Locked && slices.Equal(a.RunTimes, b.RunTimes) &&
+		a.Attempts == b.Attempts && a.Paused == b.Paused
 }
 
 func (m *Machine) onSaveDone(ev SaveDone) {
@@ -198,6 +202,7 @@ func (m *Machine) restore(r *Record) {
 		return
 	}
 	m.epoch, m.locked, m.runTimes = r.Epoch, r.Locked, slices.Clone(r.RunTimes)
+	m.paused = r.Paused
 	for _, sr := range r.Servers {
 		m.restoreServer(sr, r)
 	}
@@ -250,7 +255,7 @@ func (m *Machine) restoreRun(r *Record) {
 	}
 	m.notifyOld = m.indexOf(r.Old)
 	m.notifyOwed = r.Notify && m.notifyOld >= 0
-	m.notifyDue = m.now
+	m.notifyDue, m.notifyDone = m.now, r.Attempts
 	if m.notifyOwed {
 		m.recheckAll()
 	}

@@ -36,6 +36,8 @@ func (m *Machine) runBlocked() string {
 		return "failover is off"
 	case m.stopping:
 		return "the pooler is stopping"
+	case m.paused:
+		return "failover is paused"
 	case m.run != nil:
 		return "run " + m.run.id + " has not ended"
 	case m.blocker != "":

@@ -36,6 +36,9 @@ func (m *Machine) probeDue(i int) (time.Duration, bool) {
 	if s.lastEnded == 0 {
 		return m.now, true
 	}
+	if s.back && m.cfg.Failback == FailbackStandby { // its quarantine ends with a look
+		every = min(every, max(s.backSince+m.cfg.Quarantine-s.lastEnded, m.cfg.ProbeInterval))
+	}
 	return s.lastEnded + every, true
 }
 

@@ -13,14 +13,16 @@ const seenByLogin = "login"
 
 // server is what the machine knows of one configured server.
 type server struct {
-	cfg      ServerConfig
-	state    State // written by become only
-	qual     Qualifier
-	reason   string
-	excluded bool // an old primary after a successful run: never used again by itself
-	relabel  bool // switch-to took its role while it was healthy: found writable it stays Not init
-	restored bool // its entry in the record was valid
-	recheck  bool // after a change of primary it has to show that it follows the new one
+	cfg       ServerConfig
+	state     State // written by become only
+	qual      Qualifier
+	reason    string
+	excluded  bool // an old primary after a successful run: never used again by itself
+	relabel   bool // switch-to took its role while it was healthy: found writable it stays Not init
+	restored  bool // its entry in the record was valid
+	recheck   bool // after a change of primary it has to show that it follows the new one
+	back      bool // excluded, and followed the primary at every look since backSince
+	backSince time.Duration
 
 	system   uint64
 	timeline uint32 // the greatest seen
@@ -121,6 +123,7 @@ func (m *Machine) onProbeDone(ev ProbeDone) {
 		s.lastStarted = s.asked
 	}
 	m.countResult(s)
+	s.back = s.back && (ev.Outcome == SawStandby || ev.Outcome == SawAlive)
 	switch ev.Outcome {
 	case SawPrimary, SawStandby:
 		s.obs = ev.Obs
@@ -249,7 +252,7 @@ func (m *Machine) classify(i int) {
 		// a writable server is adopted, flagged or left alone by the phase
 	case s.state == Failed:
 		if s.excluded {
-			m.become(i, Failed, Plain, "back as a standby")
+			m.backAsStandby(i)
 		} else if s.qual == SplitBrain {
 			m.become(i, Failed, Plain, "in recovery again")
 		}
@@ -272,7 +275,7 @@ func (m *Machine) classifyStandby(i int) {
 		m.become(i, Replica, Plain, "follows the primary's timeline")
 		return
 	}
-	if m.notifyOwed || (m.run != nil && m.run.hook == HookNotify) || m.phase != PhaseOpen {
+	if m.notifyUntried() || m.phase != PhaseOpen {
 		return // the notify script has its chance first
 	}
 	why := fmt.Sprintf("in recovery, but not streaming on timeline %d", m.timeline)

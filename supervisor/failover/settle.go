@@ -16,11 +16,12 @@ const (
 	holdLost             // the outcome of a run is unknown
 	holdRefused          // the runner refused: nothing ran
 	holdLocked           // failover_max forbids a run
+	holdPaused           // the primary is dead or in recovery, and failover is paused
 )
 
 var holdNames = [...]string{
 	"", "no_primary", "newer_timeline", "split_brain", "demoted", "no_candidate", "failed_run", "lost_run", "refused_run",
-	"locked",
+	"locked", "paused",
 }
 
 func (h hold) String() string { return name(holdNames[:], int(h)) }
@@ -49,6 +50,8 @@ func (m *Machine) holdCommand() string {
 	switch m.hold {
 	case holdNone:
 		return ""
+	case holdPaused:
+		return cli + "failover resume"
 	case holdNewer, holdNoCandidate, holdRefused:
 		return cli + "clear server " + old
 	case holdFailed, holdLost:
@@ -77,6 +80,8 @@ func (m *Machine) evalHeld() {
 		if m.cfg.Settle == SettleAuto {
 			m.settle()
 		}
+	case holdPaused:
+		m.evalPaused()
 	}
 }
 

@@ -39,7 +39,7 @@ func (s *sim) script(a StartRun, old, next int) {
 }
 
 func (s *sim) endRun(end RunEnded) {
-	s.active = nil
+	s.active, s.order.trigger = nil, nil
 	if !s.alive {
 		return
 	}
@@ -113,7 +113,7 @@ func (s *sim) fault() {
 		}
 	}
 	n := s.nodes[i]
-	what := s.r.IntN(14)
+	what := s.r.IntN(15)
 	s.note("  world: fault %d on %d", what, i)
 	switch what {
 	case 0, 1, 2:
@@ -137,6 +137,8 @@ func (s *sim) fault() {
 		s.command(i)
 	case 13:
 		s.login()
+	case 14:
+		s.giveOrder(i)
 	case 12:
 		if !s.crashes || !s.alive {
 			return
@@ -201,6 +203,8 @@ func (s *sim) heal() {
 		n.up, n.net, n.starting = true, 0, 0
 	}
 	s.inject(RunnerUp{})
+	s.order.paused = false
+	s.inject(Resume{Tag: tagResume})
 	for i := range s.nodes {
 		s.inject(Hinted{Server: i, Epoch: s.epoch, Kind: "eof"})
 	}

@@ -89,6 +89,7 @@ type sim struct {
 	began   []time.Duration // failovers since the last reset
 	locked  bool
 	gone    []bool // replaced by a successful run, no command since
+	order   simOrders
 	err     error
 }
 
@@ -112,6 +113,7 @@ func newSim(seed uint64) *sim {
 		RestartGrace: 6 * time.Second, StartupGrace: 10 * time.Second, ScriptTimeout: 20 * time.Second, VerifyTimeout: 8 * time.Second,
 		NotifyTimeout: 20 * time.Second, MinStandbys: r.IntN(2), MaxRuns: r.IntN(4), Window: 40 * time.Second,
 	}
+	s.drawOrders(n)
 	for i := range n {
 		s.cfg.Servers = append(s.cfg.Servers, ServerConfig{Name: fmt.Sprintf("s%d", i), Host: fmt.Sprintf("h%d", i), Port: "5432", Candidate: true})
 		s.nodes = append(s.nodes, &simNode{up: true, timeline: 1, lsn: 100 + uint64(r.IntN(3)), primary: i == 0})
@@ -205,6 +207,7 @@ func (s *sim) send(after time.Duration, ev Event) {
 
 func (s *sim) deliver(ev Event) {
 	if p, ok := ev.(ProbeDone); ok && s.m.servers[p.Server].inflight == p.ID {
+		s.looked(p)
 		s.last[p.Server] = p.Outcome
 		if p.Outcome == SawPrimary {
 			s.wrote[p.Server] = true
@@ -242,6 +245,7 @@ func (s *sim) boot() {
 	s.life++
 	s.success = nil
 	s.alive, s.opened, s.fenced, s.asked = true, Snapshot{}, 0, Fence{}
+	s.order.reboot()
 	for i := range s.last {
 		s.last[i] = 0
 	}
@@ -294,7 +298,9 @@ func (s *sim) execute(a Action) {
 		s.at(s.now, SaveDone{a.Seq, s.saveErr}, nil)
 	case Publish:
 		s.publish(a.Snapshot)
+		s.checkOrders(a.Snapshot)
 	case Fence:
+		s.checkPausedFence(a)
 		s.note("fence %d", a.Epoch)
 		s.asked = a
 		s.send(s.upTo(500*time.Millisecond), Fenced(a))
@@ -313,6 +319,7 @@ func (s *sim) execute(a Action) {
 	case History:
 		s.locked = s.locked || a.Entry.Kind == "locked"
 	case Reply:
+		s.replied(a)
 	}
 }
 
@@ -343,6 +350,7 @@ func (s *sim) publish(p Snapshot) {
 
 func (s *sim) startRun(a StartRun) {
 	s.note("run %s %v %s", a.Hook, a.Args, a.RunID)
+	s.checkOrderedRun(a)
 	old, next := s.byName(a.Env["PGAGROAL_OLD_NAME"]), s.byName(a.Env["PGAGROAL_NEW_NAME"])
 	switch {
 	case s.seen[a.RunID]:
@@ -368,7 +376,7 @@ func (s *sim) checkFailover(old, next int) {
 		s.fail("run before epoch %d was fenced", s.opened.Epoch)
 	case !s.wrote[old]:
 		s.fail("run for a primary that was never seen writable")
-	case s.last[old] == SawPrimary || s.last[old] == SawStandby || s.last[old] == SawAlive:
+	case (s.last[old] == SawPrimary || s.last[old] == SawStandby || s.last[old] == SawAlive) && !s.order.overrules(s.last[old]):
 		s.fail("run although the old primary answered: %v", s.last[old])
 	case s.last[next] != SawStandby:
 		s.fail("run for a candidate last seen as %v", s.last[next])

@@ -53,6 +53,7 @@ func (m *Machine) evaluateAlarms() {
 	m.set(m.phase != PhaseStarting && m.isolated(), "isolated", "no server answers and none refuses: the network, or this host, is cut off")
 	m.set(m.phase == PhaseVerifying && m.now >= m.since+m.cfg.VerifyTimeout, "not_writable",
 		m.nameOf(m.verifying())+" is recorded as the primary but is not out of recovery")
+	m.set(m.pausing(), alarmPaused, "failover is paused: a dead primary is not replaced until pgagroal-cli failover resume")
 	split := ""
 	for _, s := range m.servers {
 		if s.qual == SplitBrain {
@@ -71,7 +72,7 @@ func (m *Machine) evaluateAlarms() {
 // Status is a copy of everything an operator may ask; ages are as of the latest Step, so send a Tick first.
 func (m *Machine) Status() Status {
 	s := Status{
-		Enabled: m.cfg.Enabled, Phase: m.phase.String(), Since: m.now - m.since, Epoch: m.epoch, Open: m.open, Held: !m.open,
+		Enabled: m.cfg.Enabled, Paused: m.paused, Phase: m.phase.String(), Since: m.now - m.since, Epoch: m.epoch, Open: m.open, Held: !m.open,
 		Reason: m.why, Command: m.holdCommand(), Primary: m.primary, Timeline: m.timeline, LSN: m.lsn, LSNAge: m.lsnAge(),
 		Stopping: m.stopping,
 	}

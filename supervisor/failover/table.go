@@ -22,6 +22,9 @@ const (
 	kindClearServer
 	kindSwitchTo
 	kindReset
+	kindPause
+	kindResume
+	kindTrigger
 	kindReload
 	kindStopping
 	kinds
@@ -29,7 +32,7 @@ const (
 
 var kindNames = [...]string{
 	"Started", "Tick", "ProbeDone", "Hinted", "LoginSeen", "Activity", "Fenced", "RunStarted", "RunEnded", "RunLost",
-	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Reload", "Stopping",
+	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Pause", "Resume", "Trigger", "Reload", "Stopping",
 }
 
 func (k kind) String() string { return name(kindNames[:], int(k)) }
@@ -98,7 +101,12 @@ var table = [kinds]row{
 		but(handle((*Machine).refuseClear), PhaseNew, PhaseRunning),
 	kindSwitchTo: all(handle((*Machine).onSwitchTo)).
 		but(handle((*Machine).refuseSwitch), PhaseNew, PhaseRunning),
-	kindReset:    all(handle((*Machine).onReset)).but(handle((*Machine).refuseReset), PhaseNew),
+	kindReset: all(handle((*Machine).onReset)).but(handle((*Machine).refuseReset), PhaseNew),
+	kindPause: all(handle((*Machine).onPause)).
+		but(handle((*Machine).refusePause), PhaseNew, PhaseRunning),
+	kindResume: all(handle((*Machine).onResume)).but(handle((*Machine).refuseResume), PhaseNew),
+	kindTrigger: all(handle((*Machine).onTrigger)).
+		but(handle((*Machine).refuseTrigger), PhaseNew, PhaseRunning),
 	kindReload:   all(handle((*Machine).onReload)).but(handle((*Machine).refuseReload), PhaseNew, PhaseRunning),
 	kindStopping: all(handle((*Machine).onStopping)),
 }
@@ -141,6 +149,12 @@ func kindOf(ev Event) kind {
 		return kindSwitchTo
 	case Reset:
 		return kindReset
+	case Pause:
+		return kindPause
+	case Resume:
+		return kindResume
+	case Trigger:
+		return kindTrigger
 	case Reload:
 		return kindReload
 	case Stopping:

@@ -37,6 +37,9 @@ func TestEveryEventHasItsKind(t *testing.T) {
 		ClearServer{},
 		SwitchTo{},
 		Reset{},
+		Pause{},
+		Resume{},
+		Trigger{},
 		Reload{},
 		Stopping{},
 	}
@@ -71,6 +74,9 @@ func TestEveryEventIsSafeInANewMachine(t *testing.T) {
 		ClearServer{},
 		SwitchTo{},
 		Reset{},
+		Pause{},
+		Resume{},
+		Trigger{},
 		Reload{},
 		Stopping{},
 	} {

@@ -149,6 +149,12 @@ func (p *player) act(name string, plain []string, opt map[string]string) {
 		w.step(SwitchTo{Tag: p.num(opt["tag"]), Name: plain[0], Force: opt["force"] != ""})
 	case "reset":
 		w.step(Reset{Tag: p.num(opt["tag"])})
+	case "pause":
+		w.step(Pause{Tag: p.num(opt["tag"])})
+	case "resume":
+		w.step(Resume{Tag: p.num(opt["tag"])})
+	case "trigger":
+		w.step(Trigger{Tag: p.num(opt["tag"]), To: opt["to"], Force: opt["force"] != ""})
 	case "save":
 		w.saveErr = nil
 		if opt["fail"] != "" {
@@ -226,6 +232,12 @@ func (p *player) config(opt map[string]string) {
 			c.Verify = map[string]Verify{"wait": VerifyWait, "strict": VerifyStrict, "off": VerifyOff}[v]
 		case "validate":
 			c.Validate = map[string]Validation{"try": ValidationTry, "off": ValidationOff, "on": ValidationOn}[v]
+		case "retries":
+			c.NotifyRetries = int(p.num(v))
+		case "failback":
+			c.Failback = map[string]Failback{"manual": FailbackManual, "standby": FailbackStandby}[v]
+		case "quarantine":
+			c.Quarantine = p.dur(v)
 		case "maxlag":
 			c.MaxLag = p.num(v)
 		case "max":

@@ -111,6 +111,10 @@ func (m *Machine) evalVerifying() {
 	if m.pending < 0 && s.fresh(m.since) {
 		if why, dead := m.confirmed(i); dead {
 			m.log(Error, "the new primary died", Attr{"server", s.cfg.Name}, Attr{"why", why})
+			if m.pausing() {
+				m.holdPaused(why)
+				return
+			}
 			m.become(i, Failover, Plain, why)
 			m.startFence(fence{target: -1}, "the new primary died: "+why)
 			return
@@ -157,62 +161,6 @@ func (m *Machine) verifyLate(i int) {
 	if j := m.adoptable(); j >= 0 && m.servers[i].last == SawStandby {
 		m.adopt(j, "writable on a higher timeline while "+name+" is in recovery")
 	}
-}
-
-// oweNotify has the notify script run as soon as it may.
-func (m *Machine) oweNotify(old int) {
-	m.notifyOwed, m.notifyOld, m.notifyDue = true, old, m.now
-	m.clear("notify")
-	if !m.cfg.NotifyConfigured || !m.cfg.Enabled || old < 0 {
-		m.notifyOwed = false
-		m.recheckStandbys()
-	}
-}
-
-// mayNotify: once the primary is verified, at failover_verify_timeout at the latest.
-func (m *Machine) mayNotify() bool {
-	switch m.phase {
-	case PhaseOpen:
-		return true
-	case PhaseVerifying:
-		return m.pending < 0 && (m.cfg.Verify == VerifyOff || m.now >= m.since+m.cfg.VerifyTimeout)
-	case PhaseNew, PhaseStarting, PhaseSuspect, PhaseFencing, PhaseChoosing, PhaseRunning, PhaseHeld:
-	}
-	return false
-}
-
-func (m *Machine) evaluateNotify() {
-	if !m.notifyOwed || m.run != nil || !m.mayNotify() {
-		return
-	}
-	if blocked := m.runBlocked(); blocked != "" {
-		if m.now >= m.notifyDue+m.cfg.RunnerWait {
-			m.notifyOwed = false
-			m.raise("notify", "the notify script was not run: "+blocked)
-			m.recheckStandbys()
-		}
-		return
-	}
-	m.notifyOwed = false
-	args := m.hostPorts(m.notifyOld, m.primary)
-	for i, s := range m.servers {
-		if i != m.notifyOld && i != m.primary && s.state != Failed {
-			args = append(args, s.cfg.Host, s.cfg.Port)
-		}
-	}
-	m.startRun(HookNotify, m.notifyOld, m.primary, args, m.cfg.NotifyTimeout, "the primary changed")
-}
-
-// notifyEnded logs and shows a failure, which changes nothing; then each standby is looked at.
-func (m *Machine) notifyEnded(r *run, ev RunEnded) {
-	if r.stop {
-		m.log(Warn, "the notify script was stopped", Attr{"run", r.id}, Attr{"why", "its new primary is dead"})
-	} else if ev.Exit != 0 || ev.Signal != 0 || ev.TimedOut || ev.Refused != "" {
-		why := endText(ev)
-		m.log(Error, "the notify script failed", Attr{"run", r.id}, Attr{"why", why})
-		m.raise("notify", "the notify script failed: "+why)
-	}
-	m.recheckStandbys()
 }
 
 // recheckStandbys probes every server that has to show that it follows the new primary.

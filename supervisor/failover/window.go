@@ -36,11 +36,7 @@ func (m *Machine) forgetOldRuns() {
 
 // lockedOut says that failover_max forbids another failover, and holds then. Once it has, only Reset ends that.
 func (m *Machine) lockedOut() bool {
-	if m.cfg.MaxRuns <= 0 {
-		return false
-	}
-	m.forgetOldRuns()
-	if !m.locked && len(m.runTimes) < m.cfg.MaxRuns {
+	if !m.lockReached() {
 		return false
 	}
 	m.locked = true
@@ -50,6 +46,12 @@ func (m *Machine) lockedOut() bool {
 	m.last = &ended{hold: holdLocked, old: old, next: -1, why: why}
 	m.holdOn(holdLocked, why)
 	return true
+}
+
+// lockReached says that the next failover would be forbidden.
+func (m *Machine) lockReached() bool {
+	m.forgetOldRuns()
+	return m.cfg.MaxRuns > 0 && (m.locked || len(m.runTimes) >= m.cfg.MaxRuns)
 }
 
 func (m *Machine) lockText() string {
@@ -62,10 +64,11 @@ func (m *Machine) onReset(ev Reset) {
 	m.clear("notify")
 	m.changes++
 	m.remember(HistoryEntry{Kind: "reset", Reason: "by command", Result: "failovers are counted anew"})
-	m.reply(ev.Tag, nil)
 	if m.phase != PhaseHeld || m.hold != holdLocked {
+		m.later(Reply{Tag: ev.Tag, Next: "failovers are counted anew"})
 		return
 	}
+	m.later(Reply{Tag: ev.Tag, Next: m.nameOf(m.primary) + " is looked at again: while it is dead a failover follows"})
 	s := m.servers[m.primary]
 	s.deadRow, s.refusedRow, m.last = 0, 0, nil
 	m.become(m.primary, NotInit, Plain, "reset by command")

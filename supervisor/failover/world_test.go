@@ -184,7 +184,9 @@ func (w *world) execute(a Action) {
 		w.print("stop run: %s", a.Why)
 		w.push(5*time.Millisecond, RunEnded{RunID: a.RunID, Hook: HookNotify, Signal: 15})
 	case Reply:
-		w.print("reply %d: %v", a.Tag, a.Err)
+		if w.print("reply %d: %v", a.Tag, a.Err); a.Next != "" {
+			w.print("reply %d next: %s", a.Tag, a.Next)
+		}
 	case Log:
 		if a.Level > Debug {
 			w.print("log %s", logText(a))
@@ -286,6 +288,9 @@ func recordText(r Record) string {
 	}
 	if r.Notify {
 		s += " notify-owed"
+	}
+	if r.Paused {
+		s += " paused"
 	}
 	return s
 }

@@ -1,0 +1,27 @@
+package failover
+
+// backAsStandby looks at an old primary that a run has replaced and that is in recovery now. With failback = standby
+// it is a Replica again once it has followed the new primary for failback_quarantine, at every look.
+func (m *Machine) backAsStandby(i int) {
+	s := m.servers[i]
+	if m.cfg.Failback != FailbackStandby {
+		m.become(i, Failed, Plain, "back as a standby")
+		return
+	}
+	if m.phase != PhaseOpen || !m.verified || !m.follows(s) {
+		s.back = false
+		m.become(i, Failed, Plain, "back as a standby, but not seen to follow "+m.nameOf(m.primary))
+		return
+	}
+	if !s.back {
+		s.back, s.backSince = true, m.now
+	}
+	if m.now < s.backSince+m.cfg.Quarantine {
+		m.become(i, Failed, Plain, "back as a standby, in quarantine for "+short(m.cfg.Quarantine))
+		return
+	}
+	s.back, s.excluded, s.recheck = false, false, false
+	why := "followed " + m.nameOf(m.primary) + " for " + short(m.cfg.Quarantine)
+	m.remember(HistoryEntry{Kind: "failback", Reason: why, Result: "Replica again", Old: s.cfg.Name, New: m.nameOf(m.primary)})
+	m.become(i, Replica, Plain, why)
+}

@@ -1,0 +1,81 @@
+package failover
+
+import "errors"
+
+var (
+	errOff    = errors.New("failover is off in the configuration")
+	errPaused = errors.New("failover is paused: pgagroal-cli failover resume ends that")
+)
+
+const alarmPaused = "paused"
+
+func (m *Machine) refusePause(ev Pause)   { m.reply(ev.Tag, m.refusal()) }
+func (m *Machine) refuseResume(ev Resume) { m.reply(ev.Tag, m.refusal()) }
+
+// pausing says that what would be fenced is held instead.
+func (m *Machine) pausing() bool { return m.paused && m.cfg.Enabled }
+
+// onPause keeps the machine from fencing and running anything by itself, across restarts, until Resume.
+func (m *Machine) onPause(ev Pause) {
+	switch {
+	case !m.cfg.Enabled:
+		m.reply(ev.Tag, errOff)
+		return
+	case !m.paused:
+		m.setPaused(true)
+	}
+	next := "a dead primary is shown and clients wait, but nothing is fenced and no script runs until pgagroal-cli failover resume"
+	m.later(Reply{Tag: ev.Tag, Next: next})
+}
+
+// onResume lets failover go on; a primary that is held for dead is looked at once more first.
+func (m *Machine) onResume(ev Resume) {
+	if !m.paused {
+		m.later(Reply{Tag: ev.Tag, Next: "failover was not paused"})
+		return
+	}
+	m.setPaused(false)
+	next := "failover acts by itself again"
+	if m.phase == PhaseHeld && m.hold == holdPaused {
+		next = m.nameOf(m.primary) + " is looked at again: while it is dead a failover follows"
+		m.enter(PhaseSuspect, "resumed by command: the primary is probed again")
+	}
+	m.later(Reply{Tag: ev.Tag, Next: next})
+}
+
+func (m *Machine) setPaused(on bool) {
+	kind, result := "resume", "failover acts by itself"
+	if on {
+		kind, result = "pause", "nothing is fenced and no script runs"
+	}
+	m.paused = on
+	m.changes++
+	m.log(Warn, "failover "+kind, Attr{"why", "by command"}, Attr{"result", result})
+	m.remember(HistoryEntry{Kind: kind, Reason: "by command", Result: result, Old: m.nameOf(m.primary)})
+}
+
+// holdPaused holds the clients of a primary that would be fenced now if failover weren't paused.
+func (m *Machine) holdPaused(why string) {
+	m.become(m.primary, Primary, NotWritable, why)
+	m.holdOn(holdPaused, "failover is paused, and "+m.nameOf(m.primary)+" can't be used: "+why)
+}
+
+// evalPaused lets service resume on the same primary; anything else needs a fence, and so Resume.
+func (m *Machine) evalPaused() {
+	if m.primary < 0 {
+		m.holdOn(holdNoPrimary, "the recorded primary is gone")
+		return
+	}
+	s := m.servers[m.primary]
+	switch {
+	case !m.pausing(): // failover was switched off by a reload
+		m.enter(PhaseSuspect, "not paused any more: the primary is probed again")
+	case !s.fresh(m.since):
+	case s.last == SawPrimary:
+		m.reopen("the primary answers again")
+	case s.last == SawAlive:
+		m.alive(s)
+	case s.last == SawStandby && !m.verified:
+		m.enter(PhaseVerifying, "it answers, still in recovery")
+	}
+}

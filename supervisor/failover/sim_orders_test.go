@@ -1,0 +1,122 @@
+package failover
+
+import "time"
+
+// Tags of the orders whose replies the simulation follows.
+const (
+	tagPause = 11 + iota
+	tagResume
+	tagTrigger
+)
+
+// simOrders is what operators have asked of the machine, and what failback and retries need to be checked.
+type simOrders struct {
+	paused   bool
+	trigger  *Trigger // answered with success, its run not yet seen
+	asked    Trigger
+	stood    []time.Duration // since when each look has shown a streaming standby, -1 for no
+	notified map[string]int  // runs of the notify script by epoch
+}
+
+func (s *sim) drawOrders(n int) {
+	s.cfg.NotifyRetries, s.cfg.Failback, s.cfg.Quarantine = s.r.IntN(3), Failback(s.r.IntN(2)), 15*time.Second
+	s.order = simOrders{stood: make([]time.Duration, n), notified: map[string]int{}}
+	s.order.reboot()
+}
+
+func (o *simOrders) reboot() {
+	o.trigger = nil
+	for i := range o.stood {
+		o.stood[i] = -1
+	}
+}
+
+// looked notes how long a server has been seen as a standby that streams.
+func (s *sim) looked(p ProbeDone) {
+	o := &s.order
+	switch {
+	case p.Outcome == SawAlive:
+	case p.Outcome != SawStandby || p.Obs.Receiver != ReceiverStreaming:
+		o.stood[p.Server] = -1
+	case o.stood[p.Server] < 0:
+		o.stood[p.Server] = s.now
+	}
+}
+
+// giveOrder is an operator who pauses, resumes or triggers.
+func (s *sim) giveOrder(i int) {
+	o := &s.order
+	switch s.r.IntN(4) {
+	case 0:
+		s.inject(Pause{Tag: tagPause})
+	case 1, 2:
+		o.paused = false
+		s.inject(Resume{Tag: tagResume})
+	case 3:
+		o.asked = Trigger{Tag: tagTrigger, Force: s.chance(50)}
+		if s.chance(50) {
+			o.asked.To = s.cfg.Servers[i].Name
+		}
+		s.inject(o.asked)
+	}
+}
+
+func (s *sim) replied(a Reply) {
+	s.note("reply %d %v %s", a.Tag, a.Err, a.Next)
+	o := &s.order
+	switch {
+	case a.Err != nil:
+	case a.Tag == tagPause:
+		o.paused = true
+	case a.Tag == tagTrigger:
+		t := o.asked
+		o.trigger = &t
+	}
+}
+
+// overrules says that a run is right although the old primary has answered that.
+func (o *simOrders) overrules(last Outcome) bool {
+	return o.trigger != nil && (o.trigger.Force || last == SawStandby)
+}
+
+// checkPausedFence: while failover is paused nothing is fenced but by a command.
+func (s *sim) checkPausedFence(a Fence) {
+	if s.order.paused && a.Seq != s.asked.Seq && s.m.fence.by == nil {
+		s.fail("a fence although failover is paused")
+	}
+}
+
+// checkOrderedRun: no run while failover is paused, and the notify script runs
+// no more often than its retries allow, across crashes.
+func (s *sim) checkOrderedRun(a StartRun) {
+	o := &s.order
+	if o.paused {
+		s.fail("a run of %s although failover is paused", a.Hook)
+	}
+	if a.Hook == HookNotify {
+		epoch := a.Env["PGAGROAL_EPOCH"]
+		if o.notified[epoch]++; o.notified[epoch] > 1+s.cfg.NotifyRetries {
+			s.fail("%d runs of the notify script in epoch %s, with %d retries", o.notified[epoch], epoch, s.cfg.NotifyRetries)
+		}
+	}
+}
+
+// checkOrders: an order is over when service resumes, and a replaced primary is a Replica only after its quarantine.
+func (s *sim) checkOrders(p Snapshot) {
+	o := &s.order
+	if p.Open {
+		o.trigger = nil
+	}
+	for i, v := range p.Servers {
+		if !s.gone[i] || v.State != Replica {
+			continue
+		}
+		switch {
+		case s.cfg.Failback != FailbackStandby:
+			s.fail("%s was replaced and is a Replica without a command", v.Name)
+		case o.stood[i] < 0 || s.now-o.stood[i] < s.cfg.Quarantine:
+			s.fail("%s was replaced and is a Replica before its quarantine is over", v.Name)
+		}
+		s.gone[i] = false
+	}
+}

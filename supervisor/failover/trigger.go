@@ -1,0 +1,175 @@
+package failover
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// trigger is a failover that an operator has ordered, from its command until its run starts.
+type trigger struct {
+	command command
+	to      int // server to promote, -1: the best one
+}
+
+// overrules says that an answer of the old primary doesn't cancel the failover: one by which it takes no writes never
+// does, any other one not with --force.
+func (t *trigger) overrules(o Outcome) bool {
+	switch o {
+	case SawPrimary, SawAlive:
+		return t.command.force
+	case SawStandby, SawStarting, SawShutdown, SawRefused, SawTimeout, SawSilent, SawUnreachable, SawNoAddress:
+	}
+	return true
+}
+
+func (m *Machine) refuseTrigger(ev Trigger) { m.reply(ev.Tag, m.refusal()) }
+
+func (m *Machine) onTrigger(ev Trigger) {
+	m.queueFor(command{verb: verbTrigger, tag: ev.Tag, name: ev.To, force: ev.Force})
+}
+
+// triggerNow starts the failover that an operator has ordered, as if the primary's death had just been confirmed.
+func (m *Machine) triggerNow(c command) {
+	if err := m.triggerRefused(c); err != nil {
+		m.answer(&c, err)
+		return
+	}
+	to := c.name
+	if c.index < 0 {
+		to = "the best standby"
+	}
+	why := "triggered by command"
+	if c.force {
+		why += ", by force"
+	}
+	m.verdicts = nil
+	m.become(m.primary, Failover, Plain, why)
+	m.startFence(fence{target: -1, order: &trigger{command: c, to: c.index}}, why)
+	m.answerNext(&c, nil, fmt.Sprintf("%s is fenced, then failover_script promotes %s: pgagroal-cli failover status shows it", m.nameOf(m.primary), to))
+}
+
+// triggerRefused says why a failover can't be ordered now.
+func (m *Machine) triggerRefused(c command) error {
+	switch {
+	case !m.cfg.Enabled:
+		return errOff
+	case m.paused:
+		return errPaused
+	case m.phase == PhaseFencing || m.phase == PhaseChoosing:
+		return errors.New("a failover is under way already")
+	case m.pending >= 0:
+		return errors.New(m.nameOf(m.pending) + " is being verified: try again in a moment")
+	case m.lockReached():
+		return errors.New(m.lockText() + ": pgagroal-cli failover reset")
+	case m.primary < 0 || !m.seenWritable:
+		return errors.New("no server was seen writable yet, so there is nothing to fail over from")
+	}
+	if blocked := m.runBlocked(); blocked != "" {
+		return errors.New(blocked)
+	}
+	if err := m.primaryInTheWay(c); err != nil && !c.force {
+		return err
+	}
+	if m.adoptable() >= 0 && c.index < 0 {
+		return nil
+	}
+	return m.noneEligible(c)
+}
+
+// primaryInTheWay says that the primary may still take writes.
+func (m *Machine) primaryInTheWay(c command) error {
+	old := m.servers[m.primary]
+	switch {
+	case old.last == SawPrimary && old.fresh(c.at):
+		return fmt.Errorf("%s is writable: switch-to moves to another server in order; --force promotes one all the same", old.cfg.Name)
+	case old.last == SawAlive || !old.fresh(c.at):
+		return fmt.Errorf("whether %s is writable is unknown (%s); --force promotes another one all the same", old.cfg.Name, m.seenSince(old, c.at))
+	}
+	return nil
+}
+
+// noneEligible says why the server that was named, or each one, can't be promoted.
+func (m *Machine) noneEligible(c command) error {
+	entrants := m.entrants()
+	for i := range entrants {
+		entrants[i].fresh = m.servers[entrants[i].index].fresh(c.at)
+	}
+	order, verdicts := rank(m.terms(), entrants)
+	switch {
+	case c.index < 0 && len(order) > 0, indexIn(order, c.index) >= 0:
+		return nil
+	}
+	return m.notEligible(c, verdicts)
+}
+
+// notEligible words why nobody, or not the one that was named, can be promoted.
+func (m *Machine) notEligible(c command, verdicts []Verdict) error {
+	if c.index < 0 {
+		return errors.New("no server can be promoted: " + verdictText(verdicts))
+	}
+	if c.index == m.primary {
+		return fmt.Errorf("%s is the primary already", c.name)
+	}
+	for _, v := range verdicts {
+		if v.Name == c.name {
+			return fmt.Errorf("%s can't be promoted: %s", v.Name, v.Verdict)
+		}
+	}
+	return fmt.Errorf("%s can't be promoted", c.name)
+}
+
+func verdictText(verdicts []Verdict) string {
+	var out []string
+	for _, v := range verdicts {
+		out = append(out, v.Name+": "+v.Verdict)
+	}
+	return strings.Join(out, "; ")
+}
+
+// indexIn is the place of a server in a ranking, -1 when it isn't there.
+func indexIn(order []entrant, server int) int {
+	for i, e := range order {
+		if e.index == server {
+			return i
+		}
+	}
+	return -1
+}
+
+// runTrigger promotes what the operator has asked for, or drops the order when that can't be done any more.
+func (m *Machine) runTrigger(order []entrant) {
+	t := m.trigger
+	next := t.to
+	if next < 0 && len(order) > 0 {
+		next = order[0].index
+	}
+	blocked := m.runBlocked()
+	switch {
+	case indexIn(order, next) < 0:
+		m.dropTrigger(m.notEligible(t.command, m.verdicts).Error())
+	case blocked != "" && m.now >= m.since+m.cfg.RunnerWait:
+		m.dropTrigger(blocked)
+	default:
+		for i := range m.verdicts {
+			if m.verdicts[i].Name == m.nameOf(next) {
+				m.verdicts[i].Verdict = "chosen"
+			} else if m.verdicts[i].Verdict == "chosen" {
+				m.verdicts[i].Verdict = "eligible"
+			}
+		}
+		m.tryRun(next)
+	}
+}
+
+// dropTrigger goes back to what the servers themselves say, or to the hold that the order has interrupted.
+func (m *Machine) dropTrigger(why string) {
+	m.log(Error, "the failover by command was dropped", Attr{"why", why})
+	m.remember(HistoryEntry{Kind: "cancelled", Reason: m.why, Result: why, Old: m.nameOf(m.primary)})
+	if l := m.last; l != nil {
+		m.become(m.primary, Failed, Plain, l.why)
+		m.holdOn(l.hold, l.why)
+		return
+	}
+	m.enter(PhaseSuspect, "the failover by command was dropped: "+why)
+}
