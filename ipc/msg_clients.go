@@ -29,6 +29,8 @@ type LeaseRequest struct {
 	Requested string `msgpack:"requested"`
 	// NoWait asks for LeaseRefuse instead of a place in the queue.
 	NoWait bool `msgpack:"no_wait"`
+	// WaitedMS is how long the client has waited already, in milliseconds.
+	WaitedMS int64 `msgpack:"waited_ms"`
 }
 
 // LeaseGrant permits one backend on Server, to be stamped with Epoch.
@@ -64,9 +66,10 @@ type LeaseReturn struct {
 	Lease uint64 `msgpack:"lease"`
 }
 
-// Reclaim asks a worker to give back a lease that somebody else waits for: at
-// once when one that helps is idle, else at the next boundary of one. Key is the
-// pool that it is wanted for.
+// Reclaim asks a worker to give up a lease that somebody else waits for: at once
+// when one that helps is idle, else at the next boundary of one. Key is the pool
+// that it is wanted for: a backend of the same pool is handed over, another one
+// is closed and its lease returned.
 type Reclaim struct {
 	ID  uint64  `msgpack:"id"`
 	Key PoolKey `msgpack:"key"`
@@ -75,6 +78,10 @@ type Reclaim struct {
 	Leases []uint64 `msgpack:"leases"`
 	// Own says that the one who waits is a client of the same worker.
 	Own bool `msgpack:"own"`
+	// WaitedMS is how long the one who waits has done so, in milliseconds.
+	WaitedMS int64 `msgpack:"waited_ms"`
+	// Size is how many leases there may be of those that would help.
+	Size int `msgpack:"size"`
 }
 
 // ReclaimCancel says that Reclaim ID is no longer needed.
