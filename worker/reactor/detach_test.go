@@ -93,40 +93,53 @@ func testDetachedConnectionGoesOn(t *testing.T, kind, other string, before func(
 }
 
 // What comes in while a connection is being detached is in one place or the
-// other.
+// other, and nothing of it in neither.
 func TestNothingIsLostWhileDetaching(t *testing.T) { both(t, testNothingIsLostWhileDetaching) }
 
 func testNothingIsLostWhileDetaching(t *testing.T, kind string) {
+	const size = 100_000 // more than is received at once
 	r := newRig(t, kind)
 	h := newRecorder()
 	c, peer := r.pair(h)
 	defer unix.Close(peer)
-	came := make(chan struct{})
-	h.received = func([]byte) { close(came) }
-	r.do(c.Resume)
-	r.do(func() { r.loop.After(time.Millisecond, func() {}) })
-	got := make(chan int, 1)
+	fds, all := make(chan int, 1), make(chan struct{})
+	read := false
+	h.received = func([]byte) {
+		if !read {
+			read = true
+			c.Detach(func(fd int) { fds <- fd })
+		}
+		if h.got.Len() == size {
+			close(all)
+		}
+	}
 	r.do(func() {
-		mustWrite(t, peer, []byte("notice"))
-		c.Detach(func(fd int) { got <- fd })
+		c.Resume()
+		mustWrite(t, peer, make([]byte, size))
 	})
 	var fd int
 	select {
-	case fd = <-got:
+	case fd = <-fds:
 	case <-time.After(generous):
 		t.Fatal("the connection was never detached")
 	}
 	if fd < 0 {
 		r.do(c.Resume)
-		r.wait(came, "what was read")
+		r.wait(all, "what was read")
 		r.do(c.Close)
 		return
 	}
-	var b [10]byte
-	if n, err := unix.Read(fd, b[:]); err != nil || string(b[:n]) != "notice" {
-		t.Errorf("the descriptor has %q, %v", b[:max(n, 0)], err)
+	defer unix.Close(fd)
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(generous / time.Second)})
+	var first int
+	r.do(func() { first = h.got.Len() })
+	for rest := size - first; rest > 0; {
+		n, err := unix.Read(fd, make([]byte, rest))
+		if err != nil || n == 0 {
+			t.Fatalf("%d bytes were read, and %d of %d are missing: %v", first, rest, size, err)
+		}
+		rest -= n
 	}
-	unix.Close(fd)
 }
 
 func TestAbortEndsADetach(t *testing.T) {
