@@ -50,7 +50,11 @@ type LeaseRefuse struct {
 
 // LeaseAbandon withdraws a LeaseRequest. A grant that crosses it is returned.
 type LeaseAbandon struct {
+	// ID is 0 when nothing is withdrawn and only Refused is told.
 	ID uint64 `msgpack:"id"`
+	// Refused counts the clients that were told that the pool is full, because they
+	// got no backend in time, since it was told last.
+	Refused int `msgpack:"refused"`
 }
 
 // LeaseOpened tells of the backend behind a lease, for orphans: its process id

@@ -111,7 +111,7 @@ func (s *supervisor) onRunnerStarted(r *runnerEnd, st *started, err error) {
 	}
 	r.started = st
 	st.listen(
-		func(m ipc.Message) { s.arrive(arrival{runner: r, message: m}) },
+		func(m ipc.Message, _ ...int) { s.arrive(arrival{runner: r, message: m}) },
 		func(err error) { s.arrive(arrival{runner: r, err: err}) },
 		func(how string) { s.post(func() { s.onRunnerExit(r, how) }) },
 	)
