@@ -23,6 +23,7 @@ const (
 	CodeReadOnlyTransaction  = "25006"
 	CodeFailedTransaction    = "25P02"
 	CodeUndefinedStatement   = "26000"
+	CodeProgramLimitExceeded = "54000"
 )
 
 // Severities as they stand in field V, which servers never translate.
