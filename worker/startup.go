@@ -23,6 +23,8 @@ type client struct {
 	id    uint64
 	addr  string // "host:port", empty for a Unix socket
 	start time.Time
+	// minor is the version of protocol 3 that it speaks; set before the hand-over.
+	minor uint16
 	// conn is set while a goroutine sets the client up, session afterwards.
 	conn    net.Conn
 	session *session
@@ -152,13 +154,14 @@ func (s *setup) run() {
 // sees, why what the log says.
 type refusal struct {
 	code, message, why string
+	hint               string // may be empty
 }
 
 func (r *refusal) Error() string { return r.why }
 
 // refused is the one text that pgagroal has for most refusals.
 func refused(why string) error {
-	return &refusal{pgwire.CodeTooManyConnections, "connection refused", why}
+	return &refusal{code: pgwire.CodeTooManyConnections, message: "connection refused", why: why}
 }
 
 // loginError is a failed authentication, of our own or of the server's.
@@ -181,7 +184,7 @@ func (s *setup) end(err error) {
 		s.w.loop.Post(func() { s.w.gone(s.c) })
 		return
 	case errors.As(err, &r):
-		msg = pgwire.AppendError(nil, pgwire.SeverityFatal, r.code, r.message)
+		msg = pgwire.AppendError(nil, pgwire.SeverityFatal, r.code, r.message, pgwire.Hint(r.hint))
 	case errors.As(err, &le):
 		msg = auth.AppendRefusal(nil, le.l.user, le.err)
 	default:
@@ -199,7 +202,7 @@ func startupRefusal(err error) []byte {
 	var ve *pgwire.VersionError
 	switch {
 	case errors.As(err, &se):
-		return pgwire.AppendError(nil, pgwire.SeverityFatal, se.Code, se.Message)
+		return pgwire.AppendError(nil, pgwire.SeverityFatal, se.Code, se.Message, pgwire.Hint(se.Hint))
 	case errors.As(err, &le), errors.Is(err, io.ErrUnexpectedEOF):
 		return pgwire.AppendError(nil, pgwire.SeverityFatal, pgwire.CodeProtocolViolation, "invalid length of startup packet")
 	case errors.As(err, &ve):
@@ -246,28 +249,47 @@ func (s *setup) begin() (*login, error) {
 			return s.startup(m)
 		}
 	}
-	return nil, &refusal{pgwire.CodeProtocolViolation, "too many negotiation requests", "too many negotiation requests"}
+	why := "too many negotiation requests"
+	return nil, &refusal{code: pgwire.CodeProtocolViolation, message: why, why: why}
 }
 
 // startup takes a StartupMessage apart.
 func (s *setup) startup(m pgwire.Startup) (*login, error) {
-	for _, p := range m.Params {
-		if p.Name == "replication" && p.Value != "false" && p.Value != "off" && p.Value != "0" && p.Value != "no" {
-			return nil, &refusal{
-				pgwire.CodeFeatureNotSupported, "replication connections are not supported by the connection pool", "replication connection",
-			}
-		}
+	if replicates, err := m.Replication(); err != nil {
+		return nil, err
+	} else if replicates {
+		return nil, errReplication
 	}
-	if opts := m.ProtocolOptions(); m.Minor > 0 || len(opts) > 0 {
-		if _, err := s.conn.Write(pgwire.AppendNegotiateProtocolVersion(nil, 0, opts)); err != nil {
-			return nil, err
-		}
+	if err := s.negotiate(m); err != nil {
+		return nil, err
 	}
 	l := &login{user: m.User, requested: m.Database, database: s.cfg.realDatabase(m.Database)}
 	var key string
 	l.follow, key, l.rest = splitStartup(m.Params, s.cfg.Pipeline)
 	l.key = ipc.PoolKey{Database: l.database, User: l.user, Params: key}
 	return l, nil
+}
+
+// errReplication refuses what can't be shared, and what must go on talking to the
+// same server after a failover or fail.
+var errReplication = &refusal{
+	code:    pgwire.CodeFeatureNotSupported,
+	message: "replication connections are not supported by the connection pool",
+	hint:    "Connect to the server itself.",
+	why:     "replication connection",
+}
+
+// negotiate tells a client that asks for more than we speak what we do speak; the
+// options that it asks for are unknown here, whatever they are. Like PostgreSQL
+// we say nothing to one that asks for less.
+func (s *setup) negotiate(m pgwire.Startup) error {
+	s.c.minor = min(m.Minor, pgwire.NewestMinor)
+	opts := m.ProtocolOptions()
+	if m.Minor == s.c.minor && len(opts) == 0 {
+		return nil
+	}
+	_, err := s.conn.Write(pgwire.AppendNegotiateProtocolVersion(nil, s.c.minor, opts))
+	return err
 }
 
 // admit matches a client against pgagroal_hba.conf. The method All means that
@@ -281,7 +303,7 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 	rule, ok := auth.Match(s.cfg.hba, req)
 	if !ok {
 		msg := "no pgagroal_hba.conf entry for host \"" + host + "\", user \"" + l.user + "\", database \"" + l.requested + "\""
-		return "", &refusal{pgwire.CodeInvalidAuthorization, msg, msg}
+		return "", &refusal{code: pgwire.CodeInvalidAuthorization, message: msg, why: msg}
 	}
 	if rule.Method == auth.Reject {
 		return "", refused("rejected by pgagroal_hba.conf")
