@@ -95,11 +95,8 @@ func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 	w.clients[c.id] = c
 	w.burst.Note()
 	cfg := w.cfg.Load()
-	if cfg.LogConnections {
-		w.log.Info("connection received", "client", c.id, "address", c.addr)
-	}
 	go func() {
-		s := setup{w: w, c: c, cfg: cfg, conn: conn, log: w.log.With("client", c.id)}
+		s := setup{w: w, c: c, cfg: cfg, conn: conn, addr: c.addr, log: w.log.With("client", c.id)}
 		s.run()
 	}()
 }
@@ -123,12 +120,18 @@ type setup struct {
 	c    *client
 	cfg  *config
 	conn net.Conn
+	// addr is the client's addr, here for the goroutine.
+	addr string
 	log  *slog.Logger
 }
 
 // run brings a client from its first packet to the event loop, or refuses it.
 func (s *setup) run() {
-	l, err := s.begin()
+	err := s.receive()
+	var l *login
+	if err == nil {
+		l, err = s.begin()
+	}
 	if l == nil {
 		s.end(err)
 		return
@@ -190,7 +193,7 @@ func (s *setup) end(err error) {
 	default:
 		msg = startupRefusal(err)
 	}
-	s.log.Info("client refused", "address", s.c.addr, "reason", err)
+	s.log.Info("client refused", "address", s.addr, "reason", err)
 	lingerClose(s.conn, msg)
 	s.w.loop.Post(func() { s.w.gone(s.c) })
 }
@@ -225,12 +228,32 @@ func lingerClose(conn net.Conn, msg []byte) {
 	_, _ = io.CopyN(io.Discard, conn, 64<<10)
 }
 
+// receive learns where the client comes from, from a proxy before us if need be.
+func (s *setup) receive() error {
+	if err := s.conn.SetDeadline(time.Now().Add(ms(s.cfg.AuthenticationTimeoutMS))); err != nil {
+		return err
+	}
+	log := s.log
+	if s.cfg.ProxyProtocol && s.addr != "" {
+		real, err := readProxy(s.conn)
+		if err != nil {
+			return err
+		}
+		log = log.With("proxy", s.addr)
+		if real.IsValid() {
+			s.addr = real.String()
+			s.w.loop.Post(func() { s.c.addr = real.String() })
+		}
+	}
+	if s.cfg.LogConnections {
+		log.Info("connection received", "address", s.addr)
+	}
+	return nil
+}
+
 // begin reads packets up to a StartupMessage. A nil login with a nil error means
 // that the connection has served its purpose.
 func (s *setup) begin() (*login, error) {
-	if err := s.conn.SetDeadline(time.Now().Add(ms(s.cfg.AuthenticationTimeoutMS))); err != nil {
-		return nil, err
-	}
 	// One SSLRequest and one GSSENCRequest may come first, as in PostgreSQL.
 	for range 3 {
 		m, err := pgwire.ReadStartup(s.conn)
@@ -295,9 +318,9 @@ func (s *setup) negotiate(m pgwire.Startup) error {
 // admit matches a client against pgagroal_hba.conf. The method All means that
 // only the server can tell whether the user is who it says.
 func (s *setup) admit(l *login) (auth.Method, error) {
-	req := auth.Request{Database: l.requested, RealDatabase: l.database, User: l.user, UnixSocket: s.c.addr == ""}
+	req := auth.Request{Database: l.requested, RealDatabase: l.database, User: l.user, UnixSocket: s.addr == ""}
 	host := "[local]"
-	if ap, err := netip.ParseAddrPort(s.c.addr); err == nil {
+	if ap, err := netip.ParseAddrPort(s.addr); err == nil {
 		req.Addr, host = ap.Addr(), ap.Addr().String()
 	}
 	rule, ok := auth.Match(s.cfg.hba, req)
