@@ -33,16 +33,30 @@ type Options struct {
 	// SuperUser is made by initdb; "postgres" when empty. It always gets in
 	// through the Unix sockets, whatever HBA says.
 	SuperUser string
-	// HBA lines for everybody else; trust on the loopback address when nil.
+	// HBA lines for everybody else; when nil trust on the
+	// loopback address, or on the network of Places.
 	HBA []string
 	// Files to write into each data directory before the start: keys, certificates.
 	Files map[string][]byte
 	// Env is added to the environment of the servers, as KEY=VALUE.
 	Env []string
+	// Places give each node a network namespace and an address of its own, instead
+	// of a port of the loopback address; nil for none.
+	Places []Place
 	// OwnSystem gives the cluster a system identifier of its own, at the price of
 	// an initdb (0.5 s). Otherwise all clusters of the process share one.
 	OwnSystem bool
 }
+
+// Place is where a node of its own network lives.
+type Place struct {
+	Netns *Netns
+	Addr  string // IPv4 address that the namespace has
+}
+
+// placedPort is the port of a node in a namespace of its own, where nobody else
+// wants it.
+const placedPort = 5432
 
 // Cluster is a primary and its standbys. The methods that change a cluster or a
 // node are for one goroutine; those that ask a server something are for any.
@@ -113,7 +127,11 @@ func (c *Cluster) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	for i := range c.opts.Standbys + 1 {
-		n, err := newNode(c, fmt.Sprintf("n%d", i+1))
+		place := Place{Addr: loopback}
+		if c.opts.Places != nil {
+			place = c.opts.Places[i]
+		}
+		n, err := newNode(c, fmt.Sprintf("n%d", i+1), place)
 		if err != nil {
 			return err
 		}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -29,16 +31,17 @@ type Node struct {
 	LogFile   string
 
 	cluster  *Cluster
-	reserved *reservedPort
+	netns    *Netns        // nil: the caller's
+	reserved *reservedPort // nil in a namespace of its own
 	settings map[string]string
 	exited   chan error // closed when the postmaster that we started was reaped; nil: none
 }
 
-func newNode(c *Cluster, name string) (*Node, error) {
+func newNode(c *Cluster, name string, place Place) (*Node, error) {
 	base := filepath.Join(c.Dir, name)
 	n := &Node{
-		Name: name, Host: loopback, DataDir: filepath.Join(base, "data"), SocketDir: base,
-		LogFile: filepath.Join(base, "log"), cluster: c, settings: map[string]string{},
+		Name: name, Host: place.Addr, DataDir: filepath.Join(base, "data"), SocketDir: base,
+		LogFile: filepath.Join(base, "log"), cluster: c, netns: place.Netns, settings: map[string]string{},
 	}
 	if err := c.host.privateDir(base); err != nil {
 		return nil, fmt.Errorf("make directory of %s: %w", name, err)
@@ -56,6 +59,10 @@ func newNode(c *Cluster, name string) (*Node, error) {
 }
 
 func (n *Node) choosePort() error {
+	if n.netns != nil {
+		n.Port = placedPort
+		return nil
+	}
 	r, err := reservePort()
 	if err != nil {
 		return err
@@ -72,7 +79,7 @@ func (n *Node) socketPath() string {
 }
 
 // Addr returns host:port.
-func (n *Node) Addr() string { return n.reserved.addr() }
+func (n *Node) Addr() string { return net.JoinHostPort(n.Host, strconv.Itoa(n.Port)) }
 
 // startFirst starts a node whose port nobody knows yet: if somebody took the
 // port in spite of the reservation, another one will do.
@@ -108,12 +115,26 @@ func (n *Node) Start(ctx context.Context) error {
 	// The server outlives ctx, which bounds the start alone.
 	cmd := n.cluster.host.command(context.WithoutCancel(ctx), n.DataDir, "postgres", "-D", n.DataDir)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	if err := n.inNetns(cmd.Start); err != nil {
 		return fmt.Errorf("start %s: %w", n.Name, err)
 	}
 	n.exited = make(chan error, 1)
 	go reap(cmd, n.exited)
 	return n.waitReady(ctx, n.exited)
+}
+
+// inNetns calls f where the node lives.
+func (n *Node) inNetns(f func() error) error {
+	if n.netns == nil {
+		return f()
+	}
+	return n.netns.Do(f)
+}
+
+// Tool runs one of PostgreSQL's programs where the node lives and as the server's
+// user, to its end; its output is part of the error.
+func (n *Node) Tool(ctx context.Context, name string, args ...string) error {
+	return n.inNetns(func() error { return n.cluster.host.run(ctx, n.SocketDir, name, args...) })
 }
 
 // clearRemains makes sure that nobody works on the data any more, and only then
@@ -278,7 +299,9 @@ func (n *Node) close() error {
 		_ = n.Stop(ctx, Immediate)
 	}
 	err := n.Kill()
-	n.reserved.close()
+	if n.reserved != nil {
+		n.reserved.close()
+	}
 	return err
 }
 

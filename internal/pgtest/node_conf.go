@@ -14,7 +14,7 @@ import (
 // promotion and pg_rewind. Options.Extra wins over them.
 func (n *Node) baseSettings() map[string]string {
 	return map[string]string{
-		"listen_addresses":            loopback,
+		"listen_addresses":            n.Host,
 		"port":                        strconv.Itoa(n.Port),
 		"unix_socket_directories":     n.SocketDir,
 		"cluster_name":                n.Name,
@@ -66,14 +66,18 @@ func (n *Node) writeFiles() error {
 
 // hba lets in the superuser by socket and the standbys, and then what the options say.
 func (o *Options) hba() string {
+	from := loopback + "/32"
+	if o.Places != nil {
+		from = "samenet"
+	}
 	super := `"` + o.SuperUser + `"`
 	lines := []string{
 		"local all " + super + " trust",
 		"local replication " + super + " trust",
-		"host replication " + super + " " + loopback + "/32 trust",
+		"host replication " + super + " " + from + " trust",
 	}
 	if o.HBA == nil {
-		lines = append(lines, "local all all trust", "host all all "+loopback+"/32 trust")
+		lines = append(lines, "local all all trust", "host all all "+from+" trust")
 	}
 	return strings.Join(append(lines, o.HBA...), "\n") + "\n"
 }

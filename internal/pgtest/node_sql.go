@@ -154,6 +154,6 @@ func (n *Node) baseBackup(ctx context.Context, upstream *Node) error {
 	if err := os.RemoveAll(n.DataDir); err != nil {
 		return fmt.Errorf("remove data of %s: %w", n.Name, err)
 	}
-	return n.cluster.host.run(ctx, n.SocketDir, "pg_basebackup", "-D", n.DataDir, "-R", "-X", "stream", "-c", "fast",
+	return n.Tool(ctx, "pg_basebackup", "-D", n.DataDir, "-R", "-X", "stream", "-c", "fast",
 		"--no-sync", "-d", n.conninfo(upstream.Host, upstream.Port))
 }
