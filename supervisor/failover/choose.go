@@ -94,13 +94,16 @@ func (t terms) refuses(e entrant) string {
 func compare(a, b entrant) int {
 	return cmp.Or(
 		worse(a.foreign, b.foreign),
-		-cmp.Compare(a.timeline, b.timeline),
-		-worse(a.sync, b.sync),
-		-cmp.Compare(a.lsn, b.lsn),
+		compareData(a, b),
 		-cmp.Compare(a.priority, b.priority),
 		worse(a.paused, b.paused),
 		cmp.Compare(a.index, b.index),
 	)
+}
+
+// compareData weighs what two candidates have of the primary's data; negative: a has more.
+func compareData(a, b entrant) int {
+	return cmp.Or(-cmp.Compare(a.timeline, b.timeline), -worse(a.sync, b.sync), -cmp.Compare(a.lsn, b.lsn))
 }
 
 // worse orders true after false.
@@ -191,7 +194,32 @@ func (m *Machine) evalChoosing() {
 		}
 		return
 	}
+	if name := m.ahead(order[0]); name != "" {
+		m.reason = fmt.Sprintf("waiting for %s, which has received more than %s", name, order[0].name)
+		return
+	}
 	m.tryRun(order[0].index)
+}
+
+// ahead names a server that holds more of the primary's data than the best candidate and that may answer yet: with
+// synchronous replication it may be the only one that has an acknowledged commit, so one slow or lost probe must not
+// decide against it.
+func (m *Machine) ahead(best entrant) string {
+	if m.now >= m.since+m.cfg.RunnerWait {
+		return ""
+	}
+	t := m.terms()
+	for _, e := range m.entrants() {
+		s := m.servers[e.index]
+		if e.outcome == SawPrimary || e.outcome == SawAlive || e.foreign != best.foreign || !e.followed || s.noAddress || !m.mayAnswer(s) {
+			continue
+		}
+		e.fresh, e.outcome = true, SawStandby
+		if t.refuses(e) == "" && compareData(e, best) < 0 {
+			return e.name
+		}
+	}
+	return ""
 }
 
 // answered takes an old primary that answers after all, whatever it says, out of a failover that has run nothing yet.
