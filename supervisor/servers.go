@@ -218,7 +218,6 @@ func (s *supervisor) publish(snap failover.Snapshot) {
 	}
 	s.sendServerStates()
 	if snap.Open {
-		s.liftFence(snap.Epoch)
 		s.carryOut(s.ledger.SetTarget(snap.Primary, snap.Epoch, true))
 	}
 }

@@ -49,7 +49,6 @@ type arrival struct {
 	worker  *child
 	runner  *runnerEnd
 	message ipc.Message
-	fds     []int // of the message, ours to close
 	err     error // of a link that ended
 }
 
@@ -112,7 +111,6 @@ func (s *supervisor) arrive(a arrival) {
 	select {
 	case s.inbox <- a:
 	case <-s.ended:
-		abort(a.fds)
 	}
 }
 

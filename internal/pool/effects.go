@@ -1,9 +1,6 @@
 package pool
 
-import (
-	"fmt"
-	"time"
-)
+import "fmt"
 
 // Key names a pool: backends with the same key are interchangeable. Params are
 // the untracked start-up parameters in canonical form.
@@ -21,7 +18,7 @@ type Rule struct {
 const NoRule = -1
 
 // Effect is something that the caller of the Ledger has to do: one of Grant,
-// Move, Refuse, Reclaim and ReclaimCancel.
+// Refuse, Reclaim and ReclaimCancel.
 type Effect interface {
 	// Target returns the index of the worker that has to hear of it.
 	Target() int
@@ -37,16 +34,6 @@ type Grant struct {
 	Epoch   uint64
 }
 
-// Move gives a worker a backend that another one has handed over, with a lease of
-// a number of its own; Request is what it answers. Back says that nobody waits for
-// it any more, and that it returns to where it came from: Request is 0 then.
-type Move struct {
-	Worker  int
-	Request uint64
-	Lease   uint64
-	Back    bool
-}
-
 // Refuse is a final no to a request.
 type Refuse struct {
 	Worker  int
@@ -58,16 +45,13 @@ type Refuse struct {
 // Key is the pool of the request that waits for it, the zero Key when limits
 // were lowered below what is in use. ID is unique over all workers. Own says that
 // the request is of that same worker, which has no use for giving up a backend of
-// the same pool. Since is that of the request, Size the limit of which a lease is
-// needed.
+// the same pool.
 type Reclaim struct {
 	ID     uint64
 	Worker int
 	Key    Key
 	Leases []uint64
 	Own    bool
-	Since  time.Duration
-	Size   int
 }
 
 // ReclaimCancel withdraws a Reclaim from the worker that got it.
@@ -78,9 +62,6 @@ type ReclaimCancel struct {
 
 // Target returns the worker that gets the lease.
 func (e Grant) Target() int { return e.Worker }
-
-// Target returns the worker that gets the backend.
-func (e Move) Target() int { return e.Worker }
 
 // Target returns the worker that asked.
 func (e Refuse) Target() int { return e.Worker }

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 )
@@ -51,7 +52,7 @@ func byArrival(workers ...*worker) []*waiter {
 			all = append(all, q)
 		}
 	}
-	slices.SortFunc(all, (*waiter).compare)
+	slices.SortFunc(all, func(a, b *waiter) int { return cmp.Compare(a.seq, b.seq) })
 	return all
 }
 

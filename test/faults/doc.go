@@ -1,0 +1,17 @@
+// Package faults tests failover under faults of the network and of hosts: a
+// primary, two standbys and pgagroal, each in a network namespace of its own, with
+// clients that write all the time.
+//
+//	net_test.go      the bridge, its hosts, and what is done to their packets
+//	pool_test.go     pgagroal in its namespace, and its scripts
+//	load_test.go     clients: what was acknowledged, what they were told
+//	scene_test.go    all of it together, and the questions asked of it
+//	matrix_test.go   one row a fault: the decision, and what it cost
+//	report_test.go   the table of doc/FAILOVER.md, which -write replaces
+//	calm_test.go     what must never start a script, again and again
+//	open_test.go     an old primary that lives on and is written to
+//
+// Decisions are tested always, with short times; timings never are. With -write the
+// default times hold, and what was seen goes into doc/FAILOVER.md. It takes root,
+// iproute2 and nftables, and skips with a word without them.
+package faults

@@ -1,0 +1,161 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+)
+
+// Clients of a scene: enough to have statements under way at any moment, and far
+// from what would load the machine.
+const (
+	writers = 6
+	pause   = 20 * time.Millisecond // between two transactions of one client
+)
+
+// load is clients that write all the time, and what they were told. The lock guards
+// what they share.
+type load struct {
+	config pgtest.ClientConfig
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu           sync.Mutex
+	acked        []ack
+	disconnected int
+	errors       map[string]int // by SQLSTATE
+}
+
+// ack is a row that a client was told is there.
+type ack struct {
+	id string // writer and number
+	at time.Time
+}
+
+// startLoad starts the clients; half of them write by statements of their own, half
+// in blocks.
+func startLoad(config pgtest.ClientConfig) *load {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &load{config: config, stop: cancel, errors: map[string]int{}}
+	for i := range writers {
+		l.wg.Go(func() { l.client(ctx, i) })
+	}
+	return l
+}
+
+// end stops the clients, each at the end of what it does or after a while.
+func (l *load) end() {
+	l.stop()
+	l.wg.Wait()
+}
+
+// client writes, one row a time, on one connection as long as that lasts.
+func (l *load) client(ctx context.Context, id int) {
+	var c *pgtest.Client
+	t := time.NewTicker(pause)
+	defer t.Stop()
+	for n := 0; ctx.Err() == nil; n++ {
+		if c == nil {
+			if c, _ = pgtest.Connect(ctx, l.config); c == nil {
+				<-t.C
+				continue
+			}
+		}
+		row := fmt.Sprintf("%d-%d", id, n)
+		err := l.insert(ctx, c, row, id%2 == 1)
+		if ctx.Err() != nil {
+			break
+		}
+		if l.note(row, err) {
+			_ = c.Close()
+			c = nil
+		} else if c.Status != 'I' {
+			if _, err := c.Query(ctx, "ROLLBACK"); l.note("", err) && ctx.Err() == nil {
+				_ = c.Close()
+				c = nil
+			}
+		}
+		<-t.C
+	}
+	if c != nil {
+		_ = c.Close()
+	}
+}
+
+// insert writes a row; an error may leave it written or not.
+func (l *load) insert(ctx context.Context, c *pgtest.Client, row string, block bool) error {
+	sql := "INSERT INTO t(id) VALUES ('" + row + "')"
+	if !block {
+		_, err := c.Query(ctx, sql)
+		return err
+	}
+	for _, q := range []string{"BEGIN", sql, "COMMIT"} {
+		res, err := c.Query(ctx, q)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(res.Tags, []string{q}) && q != sql {
+			return fmt.Errorf("%s was answered %v", q, res.Tags)
+		}
+	}
+	return nil
+}
+
+// note keeps what became of a row, and says whether the connection is over.
+func (l *load) note(row string, err error) (lost bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		if row != "" {
+			l.acked = append(l.acked, ack{row, time.Now()})
+		}
+		return false
+	}
+	kind := err.Error()
+	lost = true
+	if said, ok := errors.AsType[*pgtest.ServerError](err); ok {
+		kind, lost = said.Code, said.Severity == "FATAL"
+	}
+	l.errors[kind]++
+	if lost {
+		l.disconnected++
+	}
+	return lost
+}
+
+func (l *load) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acked)
+}
+
+// seen is what the clients of an ended load were told.
+type seen struct {
+	acked        map[string]bool
+	disconnected int
+	errors       string
+	pause        time.Duration // longest between two acknowledgements to anybody
+}
+
+func (l *load) seen() seen {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := seen{acked: map[string]bool{}, disconnected: l.disconnected}
+	for i, a := range l.acked {
+		s.acked[a.id] = true
+		if i > 0 {
+			s.pause = max(s.pause, a.at.Sub(l.acked[i-1].at))
+		}
+	}
+	for _, code := range slices.Sorted(maps.Keys(l.errors)) {
+		s.errors += " " + strconv.Itoa(l.errors[code]) + "x " + code
+	}
+	return s
+}

@@ -1,0 +1,86 @@
+package faults
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+)
+
+// An old primary lives on, refuses new connections from pgagroal alone, and takes
+// writes of clients of ours on the connections that are open: their path works.
+// After the first row on the new primary none may come to the old one.
+func TestNothingReachesAnOldPrimaryAfterTheFirstRowOnTheNewOne(t *testing.T) {
+	needNetworks(t)
+	t.Parallel()
+	n := 1
+	if *repeat > 2 {
+		n = *repeat
+	}
+	t.Run("open", func(t *testing.T) {
+		for i := range n {
+			t.Run(strconv.Itoa(i+1), func(t *testing.T) {
+				t.Parallel()
+				writtenTo(t)
+			})
+		}
+	})
+	if *write && !t.Failed() {
+		must(t, publish("open", fmt.Sprintf("%d failovers of that kind: no row on the old primary after the first one on the new.", n)))
+	}
+}
+
+func writtenTo(t *testing.T) {
+	s := play(t, plan{
+		// A commit of the old primary must not wait for anybody, or it would prove nothing.
+		options: func(o *pgtest.Options) { o.SyncStandbys = "" },
+	})
+	const refused = "ip saddr @pool tcp dport 5432 tcp flags & (syn|ack) == syn reject with tcp reset"
+	start := time.Now()
+	s.net.rule("n1", refused)
+	// Clients aren't disturbed; somebody has to look. The health check does.
+	cut := s.ran().at
+	s.served(50)
+	if p := s.primary(); p == 1 {
+		t.Fatal("the pool is open on n1")
+	}
+	old, next := s.stamps(1), s.stamps(s.primary())
+	if len(old) == 0 || len(next) == 0 {
+		t.Fatalf("%d rows on the old primary, %d on the new one", len(old), len(next))
+	}
+	last, first := old[len(old)-1], next[0]
+	t.Logf("cut off %v; script %v; last row on the old one %v, first on the new one %v",
+		start.Format(clock), cut.Format(clock), last.Format(clock), first.Format(clock))
+	if last.Before(start) {
+		t.Error("clients wrote nothing to the old primary after it was cut off: nothing was tried")
+	}
+	if !last.Before(first) {
+		t.Errorf("the old primary has a row of %v, the new one's first is of %v", last.Format(clock), first.Format(clock))
+	}
+	s.net.heal()
+	s.waitState("n1", "Failed (split brain)")
+	s.served(20)
+	if again := s.stamps(1); len(again) != len(old) {
+		t.Errorf("%d more rows on the old primary", len(again)-len(old))
+	}
+}
+
+const clock = "15:04:05.000000"
+
+// stamps are the times of the commits of the rows that were written on a node,
+// in their order. All hosts share one clock.
+func (s *scene) stamps(node int) []time.Time {
+	s.t.Helper()
+	name := s.node(node).Name
+	text := s.sql(node, "SELECT round(extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint FROM t WHERE node = '"+name+"' ORDER BY 1")
+	var out []time.Time
+	for _, us := range strings.Fields(text) {
+		n, err := strconv.ParseInt(us, 10, 64)
+		must(s.t, err)
+		out = append(out, time.UnixMicro(n))
+	}
+	return out
+}
