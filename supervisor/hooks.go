@@ -167,6 +167,8 @@ func (s *supervisor) runnerProblem(r *runnerEnd, m *ipc.RunnerReady) string {
 		return "the runner has read other hooks or servers than we have; restart both with the same configuration"
 	case r.problems[failover.HookFailover] != "":
 		return "failover_script can't run: " + r.problems[failover.HookFailover]
+	case r.problems[failover.HookFence] != "":
+		return "failover_fence_script can't run: " + r.problems[failover.HookFence]
 	case r.problems[failover.HookNotify] != "":
 		s.log.Error("failover_notify_script can't run", "problem", r.problems[failover.HookNotify])
 	}

@@ -45,13 +45,25 @@ func run(id string) failover.StartRun {
 }
 
 func TestRunnerOnlyWhereScriptsRun(t *testing.T) {
-	follow := func(c *config.Config) { withFailover(c); c.FailoverMode = config.ModeFollow }
-	for _, change := range []func(*config.Config){func(*config.Config) {}, follow} {
-		w := newWorld(t, 0, change)
+	mode := func(m string) func(*config.Config) {
+		return func(c *config.Config) { withFailover(c); c.FailoverMode, c.FailoverNotifyScript = m, "/notify" }
+	}
+	for name, k := range map[string]struct {
+		change          func(*config.Config)
+		enabled, follow bool
+	}{
+		"failover off": {func(*config.Config) {}, false, false}, "mode off": {mode(config.ModeOff), false, false},
+		"mode follow": {mode(config.ModeFollow), true, true},
+	} {
+		w := newWorld(t, 0, k.change)
 		w.s.startRunner()
 		w.settle()
-		if len(w.children) != 0 || machineConfig(w.s.cfg).Enabled {
-			t.Error("scripts would run")
+		m := machineConfig(w.s.cfg)
+		if len(w.children) != 0 || m.NotifyConfigured {
+			t.Errorf("%s: scripts would run", name)
+		}
+		if m.Enabled != k.enabled || m.Follow != k.follow {
+			t.Errorf("%s: %+v", name, m)
 		}
 	}
 	if !machineConfig(newWorld(t, 0, withFailover).s.cfg).Enabled {
@@ -81,6 +93,16 @@ func TestHookThatCannotRunIsToldBeforeItIsNeeded(t *testing.T) {
 	w.settle()
 	w.runnerReady(&ipc.RunnerReady{Hooks: []ipc.HookCheck{{Hook: failover.HookFailover, Problem: "not executable"}}})
 	if down := eventsOf[failover.RunnerDown](w); len(down) != 1 || !strings.Contains(down[0].Reason, "not executable") {
+		t.Errorf("%+v", down)
+	}
+}
+
+func TestFenceScriptThatCannotRunKeepsEveryRunAway(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	w.s.startRunner()
+	w.settle()
+	w.runnerReady(&ipc.RunnerReady{Hooks: []ipc.HookCheck{{Hook: failover.HookFence, Problem: "not executable"}}})
+	if down := eventsOf[failover.RunnerDown](w); len(down) != 1 || !strings.Contains(down[0].Reason, "failover_fence_script can't run") {
 		t.Errorf("%+v", down)
 	}
 }

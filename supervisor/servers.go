@@ -49,9 +49,9 @@ func newServers(c *config.Config, m machine) servers {
 // machineConfig is the part of the configuration that the machine works by.
 func machineConfig(c *config.Config) failover.Config {
 	f := failover.Config{
-		Enabled:          runsScripts(c),
-		NotifyConfigured: c.FailoverNotifyScript != "",
-		FenceScript:      false, // it isn't run yet, so the warning that two servers need one stays
+		Enabled: c.DecidesFailover(), Follow: c.FailoverMode == config.ModeFollow,
+		NotifyConfigured: c.FailoverNotifyScript != "" && runsScripts(c),
+		FenceScript:      c.FailoverFenceScript != "",
 		HealthCheck:      c.HealthCheck, HealthCheckPeriod: c.HealthCheckPeriod,
 		StartTimeout: orNone(c.FailoverStartTimeout), ProbeCount: c.FailoverProbeCount,
 		ProbeInterval: orNone(c.FailoverProbeInterval), ProbeTimeout: c.FailoverProbeTimeout,
@@ -99,8 +99,8 @@ func machineConfig(c *config.Config) failover.Config {
 // doesn't take for a value that wasn't given.
 func orNone(d time.Duration) time.Duration { return max(d, 1) }
 
-// runsScripts says that we promote by ourselves. With failover_mode = follow or
-// off the states of the servers are kept and followed, and nothing is run.
+// runsScripts says that we promote by ourselves. With failover_mode = follow a
+// dead primary is held until another server was promoted by somebody else.
 func runsScripts(c *config.Config) bool { return c.Failover && c.FailoverMode == config.ModeScript }
 
 // startServers begins the machine: it probes every server.

@@ -324,11 +324,3 @@ func TestTimeOfZeroIsNoTimeAtAll(t *testing.T) {
 		t.Error("the start waits although failover_start_timeout is 0")
 	}
 }
-
-func TestFenceScriptThatIsNotRunSilencesNoWarning(t *testing.T) {
-	c := config.New()
-	c.FailoverFenceScript = "/usr/lib/pgagroal/hooks/fence"
-	if machineConfig(c).FenceScript {
-		t.Error("the machine relies on a script that nobody runs")
-	}
-}

@@ -69,7 +69,7 @@ func (s *supervisor) configBegin(gen uint64, index int) *ipc.ConfigBegin {
 		ConnectionRetryMS:       c.ConnectionRetryDelay.Milliseconds(),
 		ResetQuery:              c.ServerResetQuery, ResetOnFailure: c.ServerResetQueryBehaviorOnFailure,
 		ResetAlways: c.ServerResetQueryAlways,
-		Failover:    c.Failover, AllowUnknownUsers: c.AllowUnknownUsers,
+		Failover:    c.DecidesFailover(), AllowUnknownUsers: c.AllowUnknownUsers,
 		KeepAlive: c.KeepAlive, NoDelay: c.NoDelay, Validation: c.Validation == "foreground",
 		DisconnectClientMS: c.DisconnectClient.Milliseconds(), DisconnectClientForce: c.DisconnectClientForce,
 		UpdateProcessTitle: c.UpdateProcessTitle != "never" && c.UpdateProcessTitle != "off",

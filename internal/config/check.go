@@ -228,6 +228,11 @@ func (k *checker) failover() {
 			k.fail("failover_notify_script", "the same file as failover_script; they do different work, name two")
 		}
 	}
+	switch c.FailoverFenceScript {
+	case "":
+	case c.FailoverScript, c.FailoverNotifyScript:
+		k.fail("failover_fence_script", "the same file as another script; they do different work, name another")
+	}
 	if c.ScriptrunnerSocket != "" || k.env.NoAccount {
 		return // with the socket they run as another user, in a process that checks them itself
 	}
@@ -237,7 +242,7 @@ func (k *checker) failover() {
 	}{
 		{"failover_script", c.FailoverScript, c.Failover && c.FailoverMode == ModeScript},
 		{"failover_notify_script", c.FailoverNotifyScript, true},
-		{"failover_fence_script", c.FailoverFenceScript, c.Failover},
+		{"failover_fence_script", c.FailoverFenceScript, c.Failover && c.FailoverMode == ModeScript},
 	} {
 		if !s.wanted || s.path == "" {
 			continue

@@ -46,8 +46,16 @@ func TestCheckAcceptsAFailoverThatIsComplete(t *testing.T) {
 	}
 }
 
+func TestFollowModeNeedsNoScript(t *testing.T) {
+	if errs := checked(t, selfEnv(), func(c *Config) {
+		c.Failover, c.FailoverMode, c.FailoverFenceScript = true, ModeFollow, "/nowhere/fence"
+	}); len(errs) > 0 {
+		t.Error(errs)
+	}
+}
+
 func TestCheckRefusals(t *testing.T) {
-	promote := script(t)
+	promote, other := script(t), script(t)
 	for name, k := range map[string]struct {
 		change func(*Config)
 		want   string
@@ -87,6 +95,15 @@ func TestCheckRefusals(t *testing.T) {
 		"notify is the script": {func(c *Config) {
 			c.FailoverScript, c.FailoverNotifyScript = promote, promote
 		}, "the same file as failover_script"},
+		"fence is the script": {func(c *Config) {
+			c.FailoverScript, c.FailoverFenceScript = promote, promote
+		}, "failover_fence_script: the same file as another script"},
+		"fence is notify": {func(c *Config) {
+			c.FailoverScript, c.FailoverNotifyScript, c.FailoverFenceScript = promote, other, other
+		}, "failover_fence_script: the same file as another script"},
+		"fence script missing": {func(c *Config) {
+			c.Failover, c.FailoverScript, c.FailoverFenceScript = true, promote, promote+"x"
+		}, "failover_fence_script: the script can't be used"},
 		"notify missing though failover is off": {func(c *Config) {
 			c.FailoverScript, c.FailoverNotifyScript = promote, promote+"x"
 		}, "failover_notify_script: the script can't be used"},

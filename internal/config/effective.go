@@ -18,6 +18,9 @@ func (c *Config) ResolvedPipeline() string {
 	return PipelinePerformance
 }
 
+// DecidesFailover says that a dead primary is taken out of use, by whoever replaces it.
+func (c *Config) DecidesFailover() bool { return c.Failover && c.FailoverMode != ModeOff }
+
 // EffectiveWorkers returns the number of worker processes to start.
 func (c *Config) EffectiveWorkers() int {
 	if c.Workers > 0 {

@@ -13,7 +13,6 @@ import (
 
 // idle are keys whose values go somewhere although nothing acts on them yet.
 var idle = map[string]string{
-	"failover_fence_script":   "checked by the runner, never run",
 	"validation":              "told to workers, which do nothing with it",
 	"disconnect_client":       "told to workers, which do nothing with it",
 	"disconnect_client_force": "told to workers, which do nothing with it",

@@ -19,7 +19,7 @@ func failoverRows() []Row {
 			main: func(c *Config) any { return &c.FailoverNotifyScript },
 		},
 		{
-			Name: "failover_fence_script", Kind: File, Later: true,
+			Name: "failover_fence_script", Kind: File,
 			Help: "Script that cuts the old primary off before a promotion: OLD_HOST OLD_PORT",
 			main: func(c *Config) any { return &c.FailoverFenceScript },
 		},
@@ -29,7 +29,7 @@ func failoverRows() []Row {
 			main: func(c *Config) any { return &c.ScriptrunnerSocket },
 		},
 		{
-			Name: "failover_mode", Kind: Enum, Default: "script", Values: []string{"script", "follow", "off"}, LaterIf: []string{"follow"},
+			Name: "failover_mode", Kind: Enum, Default: "script", Values: []string{"script", "follow", "off"},
 			Help: "Promote with the script, only follow what others promote, or do neither",
 			main: func(c *Config) any { return &c.FailoverMode },
 		},

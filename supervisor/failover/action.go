@@ -36,6 +36,7 @@ type Fence struct {
 const (
 	HookFailover = "failover"
 	HookNotify   = "notify"
+	HookFence    = "fence"
 )
 
 // StartRun has the runner execute a hook once, answered by RunStarted and RunEnded, or RunLost.

@@ -53,13 +53,14 @@ type ServerConfig struct {
 // Config is what the machine needs of pgagroal.conf; a zero duration or count takes the default named here.
 type Config struct {
 	Enabled  bool // failover = on; off keeps states and routing but never fences and never runs
+	Follow   bool // failover_mode = follow: decides and holds, but what replaces a dead primary is somebody else's work
 	Servers  []ServerConfig
 	Settle   Settle
 	Verify   Verify
 	Validate Validation
 
 	NotifyConfigured  bool          // failover_notify_script is set
-	FenceScript       bool          // failover_fence_script is set: silences the two-server warning
+	FenceScript       bool          // failover_fence_script is set: nothing is promoted before it has ended with exit 0
 	HealthCheck       bool          // health_check = on: regular probes in steady state
 	HealthCheckPeriod time.Duration // health_check_period, 30s
 	CredentialHint    string        // what to set so that probes can log in, for the log; may be empty

@@ -167,6 +167,9 @@ func (m *Machine) terms() terms {
 // evalChoosing looks at every server afresh, then adopts, runs the script for the best, or gives up.
 func (m *Machine) evalChoosing() {
 	old := m.servers[m.primary]
+	if m.beforeTheCut(old) {
+		return
+	}
 	if m.answered(old) {
 		return
 	}
@@ -185,6 +188,10 @@ func (m *Machine) evalChoosing() {
 	}
 	if m.trigger != nil {
 		m.runTrigger(order)
+		return
+	}
+	if m.cfg.Follow {
+		m.waitForOthers()
 		return
 	}
 	if len(order) == 0 {

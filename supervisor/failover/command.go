@@ -177,7 +177,7 @@ func (m *Machine) retry() {
 	if n := m.last.next; n >= 0 && m.servers[n].state == Failed {
 		return
 	}
-	m.last = nil
+	m.last, m.cut = nil, false
 	m.enter(PhaseSuspect, "cleared by command: the primary is probed again")
 }
 

@@ -21,6 +21,7 @@ func (m *Machine) startFence(f fence, why string) {
 	}
 	f.seq, f.epoch, f.sent = m.fence.seq+1, m.epoch, m.now
 	m.fence, m.trigger = f, f.order
+	m.cut = m.cut && f.order == nil // an order begins anew
 	m.setOpen(false)
 	m.enter(PhaseFencing, why)
 	m.reason = why

@@ -51,6 +51,8 @@ type Machine struct {
 	fence    fence
 	run      *run   // under way
 	last     *ended // the run that a hold is about
+	cut      bool   // the recorded primary was cut off by failover_fence_script, and hasn't answered since
+	cutAt    time.Duration
 	pending  int    // candidate of a strict verification, else -1
 	blocker  string // run whose process group has not been seen empty
 	runCount uint64
@@ -210,6 +212,7 @@ func (m *Machine) enter(p Phase, why string) {
 		m.trigger = nil
 	}
 	if p == PhaseOpen {
+		m.cut = false
 		m.setOpen(true)
 	}
 	if p == PhaseChoosing {

@@ -31,6 +31,7 @@ type Record struct {
 	Blocker  string         `json:"run_not_seen_empty,omitempty"` // id of a run whose process group was not seen empty
 	RunTimes []int64        `json:"failovers_unix_ms,omitempty"`  // those that failover_max counts
 	Locked   bool           `json:"locked,omitempty"`             // by failover_max, until reset
+	Cut      bool           `json:"cut_off,omitempty"`            // the primary was cut off, and nothing was promoted yet
 	Servers  []ServerRecord `json:"servers"`
 }
 
@@ -133,7 +134,7 @@ func (m *Machine) record() Record {
 	if m.run != nil {
 		r.Run = &RunRecord{ID: m.run.id, Hook: m.run.hook, Phase: "started", Old: m.nameOf(m.run.old), New: m.nameOf(m.run.next)}
 	}
-	r.Blocker, r.Locked, r.RunTimes = m.blocker, m.locked, slices.Clone(m.runTimes)
+	r.Blocker, r.Cut, r.Locked, r.RunTimes = m.blocker, m.cut, m.locked, slices.Clone(m.runTimes)
 	for i, s := range m.servers {
 		r.Servers = append(r.Servers, m.serverRecord(i, s))
 	}
@@ -165,7 +166,7 @@ func (m *Machine) saveAction() (Save, bool) {
 	if m.savedAny && !due && !stale && sameRecord(r, m.saved) {
 		return Save{}, false
 	}
-	if m.epoch == 0 && !m.savedAny && m.primary < 0 {
+	if m.epoch == 0 && !m.savedAny && m.primary < 0 && !m.paused {
 		return Save{}, false // nothing worth keeping yet
 	}
 	m.saveSeq++
@@ -180,7 +181,7 @@ func sameRecord(a, b Record) bool {
 	}
 	return a.Version == b.Version && a.Epoch == b.Epoch && a.Primary == b.Primary && a.SystemID == b.SystemID && a.Timeline == b.Timeline &&
 		a.Hold == b.Hold && a.Notify == b.Notify && a.Old == b.Old && a.Verified == b.Verified && a.Seen == b.Seen && a.Blocker == b.Blocker &&
-		a.Locked == b.Locked && slices.Equal(a.RunTimes, b.RunTimes) &&
+		a.Cut == b.Cut && a.Locked == b.Locked && slices.Equal(a.RunTimes, b.RunTimes) &&
 		a.Attempts == b.Attempts && a.Paused == b.Paused
 }
 
@@ -208,7 +209,7 @@ func (m *Machine) restore(r *Record) {
 	}
 	if i := m.indexOf(r.Primary); r.Seen && i >= 0 && m.servers[i].restored {
 		m.primary, m.system, m.timeline, m.verified, m.seenWritable = i, r.SystemID, r.Timeline, r.Verified, true
-		m.lsn, m.lsnAt = r.LSN, m.now-r.LSNAge
+		m.lsn, m.lsnAt, m.cut = r.LSN, m.now-r.LSNAge, r.Cut
 		if m.servers[i].state != Failed {
 			m.become(i, NotInitPrimary, Plain, "recorded as the primary")
 		}
@@ -268,18 +269,20 @@ func (m *Machine) restoreRun(r *Record) {
 		if next < 0 || !m.servers[next].restored {
 			next, h = -1, holdNoCandidate
 		}
+	} else if run != nil && run.Hook == HookFence {
+		h, why = holdFence, "the supervisor ended during failover_fence_script, its outcome is unknown"
 	} else if run != nil {
 		m.recheckAll()
 		m.raise("notify", "the supervisor ended during the notify script, its outcome is unknown")
 	}
-	if h == holdLocked {
-		why = m.lockText()
+	if h == holdNone || (h == holdLocked && m.cfg.MaxRuns <= 0) || (h == holdFollow && !m.cfg.Follow) {
+		return // or the configuration doesn't ask for it any more
 	}
-	if h == holdNone || (h == holdLocked && m.cfg.MaxRuns <= 0) {
-		return
+	if s := m.servers[m.primary]; r.Run == nil && s.state == Failed && s.reason != "" {
+		why = s.reason
 	}
 	m.last = &ended{hold: h, id: id, old: m.primary, next: next, why: why}
-	if h == holdLost && m.servers[m.primary].state != Failed {
+	if (h == holdLost || h == holdFence) && m.servers[m.primary].state != Failed {
 		m.become(m.primary, Failed, Plain, why)
 		if next >= 0 {
 			m.become(next, Failed, Plain, why)

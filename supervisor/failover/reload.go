@@ -4,7 +4,7 @@ import "errors"
 
 // onReload takes new settings over at once; another list of servers only while no failover is under way.
 func (m *Machine) onReload(ev Reload) {
-	if m.run != nil && m.run.hook == HookFailover {
+	if m.run != nil && m.run.hook != HookNotify {
 		m.reply(ev.Tag, errRunning)
 		return
 	}

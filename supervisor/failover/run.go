@@ -17,7 +17,8 @@ type run struct {
 	at      time.Duration
 	timeout time.Duration
 	reason  string
-	stop    bool // StopRun was sent
+	stop    bool     // StopRun was sent
+	order   *trigger // of a fence: what it is made for
 }
 
 // ended is the run, or the lack of one, that a hold is about: rule 8 asks for its candidate.
@@ -34,6 +35,8 @@ func (m *Machine) runBlocked() string {
 	switch {
 	case !m.cfg.Enabled:
 		return "failover is off"
+	case m.cfg.Follow:
+		return "failover_mode is follow"
 	case m.stopping:
 		return "the pooler is stopping"
 	case m.paused:
@@ -52,7 +55,7 @@ func (m *Machine) runBlocked() string {
 
 // tryRun starts the failover script for a candidate, or waits for what is in the way and says so in time.
 func (m *Machine) tryRun(next int) {
-	if m.lockedOut() {
+	if !m.cut && m.lockedOut() {
 		return
 	}
 	blocked := m.runBlocked()
@@ -69,8 +72,14 @@ func (m *Machine) tryRun(next int) {
 	}
 	m.clear("run_blocked")
 	m.reason = ""
+	if m.cfg.FenceScript && !m.cut {
+		m.cutOff(next)
+		return
+	}
 	old := m.primary
-	m.countAttempt()
+	if !m.cut {
+		m.countAttempt()
+	}
 	m.startRun(HookFailover, old, next, m.hostPorts(old, next), m.cfg.ScriptTimeout, m.why)
 	m.become(next, m.servers[next].state, m.servers[next].qual, "candidate of run "+m.run.id)
 	m.enter(PhaseRunning, "run "+m.run.id+" promotes "+m.nameOf(next))
@@ -131,8 +140,12 @@ func (m *Machine) onRunEnded(ev RunEnded) {
 	m.run = nil
 	m.changes++
 	m.rememberRun(r, ev)
-	if r.hook == HookNotify {
+	switch r.hook {
+	case HookNotify:
 		m.notifyEnded(r, ev)
+		return
+	case HookFence:
+		m.fenceEnded(r, ev)
 		return
 	}
 	switch {
@@ -154,7 +167,7 @@ func (m *Machine) runFailed(r *run, h hold, why string) {
 	m.log(Error, "failover failed", Attr{"run", r.id}, Attr{"old", m.nameOf(r.old)}, Attr{"new", m.nameOf(r.next)}, Attr{"why", why})
 	m.become(r.old, Failed, Plain, why)
 	m.last = &ended{hold: h, id: r.id, old: r.old, next: r.next, why: why}
-	if h == holdRefused {
+	if h == holdRefused || r.hook == HookFence {
 		m.last.next = -1
 	} else {
 		m.become(r.next, Failed, Plain, why)
@@ -179,6 +192,10 @@ func (m *Machine) loseRun(why string) {
 	if r.hook == HookNotify {
 		m.raise("notify", "the outcome of the notify script is unknown: "+why)
 		m.recheckStandbys()
+		return
+	}
+	if r.hook == HookFence {
+		m.runFailed(r, holdFence, "the outcome of failover_fence_script is unknown: "+why)
 		return
 	}
 	m.runFailed(r, holdLost, why)

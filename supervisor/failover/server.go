@@ -124,6 +124,9 @@ func (m *Machine) onProbeDone(ev ProbeDone) {
 	}
 	m.countResult(s)
 	s.back = s.back && (ev.Outcome == SawStandby || ev.Outcome == SawAlive)
+	if ev.Server == m.primary {
+		m.checkCut(s)
+	}
 	switch ev.Outcome {
 	case SawPrimary, SawStandby:
 		s.obs = ev.Obs

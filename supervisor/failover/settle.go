@@ -16,12 +16,14 @@ const (
 	holdLost             // the outcome of a run is unknown
 	holdRefused          // the runner refused: nothing ran
 	holdLocked           // failover_max forbids a run
+	holdFence            // failover_fence_script failed, or its outcome is unknown: nothing was promoted
+	holdFollow           // failover_mode = follow: somebody else promotes
 	holdPaused           // the primary is dead or in recovery, and failover is paused
 )
 
 var holdNames = [...]string{
 	"", "no_primary", "newer_timeline", "split_brain", "demoted", "no_candidate", "failed_run", "lost_run", "refused_run",
-	"locked", "paused",
+	"locked", "fence_failed", "follow", "paused",
 }
 
 func (h hold) String() string { return name(holdNames[:], int(h)) }
@@ -52,7 +54,7 @@ func (m *Machine) holdCommand() string {
 		return ""
 	case holdPaused:
 		return cli + "failover resume"
-	case holdNewer, holdNoCandidate, holdRefused:
+	case holdNewer, holdNoCandidate, holdRefused, holdFence:
 		return cli + "clear server " + old
 	case holdFailed, holdLost:
 		if m.last != nil && m.last.next >= 0 {
@@ -61,6 +63,8 @@ func (m *Machine) holdCommand() string {
 		return cli + "clear server --force " + old
 	case holdLocked:
 		return cli + "failover reset"
+	case holdFollow:
+		return cli + "switch-to NAME"
 	case holdNoPrimary, holdSplit, holdDemoted:
 	}
 	return cli + "switch-to --force NAME"
@@ -76,12 +80,14 @@ func (m *Machine) evalHeld() {
 		}
 	case holdDemoted:
 		m.settleDemoted()
-	case holdNoCandidate, holdRefused, holdFailed, holdLost, holdLocked:
+	case holdNoCandidate, holdRefused, holdFailed, holdLost, holdLocked, holdFence:
 		if m.cfg.Settle == SettleAuto {
 			m.settle()
 		}
 	case holdPaused:
 		m.evalPaused()
+	case holdFollow: // following is all that is left to do, also when settling is manual
+		m.settle()
 	}
 }
 
@@ -123,8 +129,12 @@ func (m *Machine) settle() {
 			m.settleBack("writable on its recorded timeline, and the candidate is still in recovery")
 			return
 		}
-	} else if oldBack && !m.foreign(old) && (old.obs.Timeline == 0 || old.obs.Timeline >= m.timeline) {
-		m.settleBack("writable again, and nothing was run")
+	} else if oldBack && !m.foreign(old) && (m.hold != holdFence || m.blocker == "") && (old.obs.Timeline == 0 || old.obs.Timeline >= m.timeline) {
+		why := "writable again, and nothing was run"
+		if m.hold == holdFence {
+			why = "writable again, and nothing was promoted"
+		}
+		m.settleBack(why)
 		return
 	}
 	if i := m.adoptable(); i >= 0 && !oldBack && m.deadOrStandby(old) {

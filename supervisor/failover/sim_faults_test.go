@@ -12,6 +12,9 @@ func (s *sim) script(a StartRun, old, next int) {
 		}
 		s.at(s.now+promoted, nil, func() { s.promote(next) })
 	}
+	if a.Hook == HookFence && s.chance(70) {
+		s.at(s.now+takes/2, nil, func() { s.nodes[old].up = false })
+	}
 	end := RunEnded{RunID: a.RunID, Hook: a.Hook}
 	if !s.calm && s.chance(25) {
 		switch s.r.IntN(4) {
@@ -39,7 +42,10 @@ func (s *sim) script(a StartRun, old, next int) {
 }
 
 func (s *sim) endRun(end RunEnded) {
-	s.active, s.order.trigger = nil, nil
+	s.active = nil
+	if end.Hook != HookFence {
+		s.order.trigger = nil
+	}
 	if !s.alive {
 		return
 	}
@@ -113,7 +119,7 @@ func (s *sim) fault() {
 		}
 	}
 	n := s.nodes[i]
-	what := s.r.IntN(15)
+	what := s.r.IntN(16)
 	s.note("  world: fault %d on %d", what, i)
 	switch what {
 	case 0, 1, 2:
@@ -135,6 +141,8 @@ func (s *sim) fault() {
 		s.at(s.now+s.upTo(20*time.Second), RunnerUp{}, nil)
 	case 11:
 		s.command(i)
+	case 15: // somebody else promotes
+		s.promote(i)
 	case 13:
 		s.login()
 	case 14:
@@ -168,6 +176,7 @@ func (s *sim) command(i int) {
 	if s.alive && s.m.phase != PhaseRunning {
 		s.gone[i] = false // from here on the server may be used again
 	}
+	s.cutting = -1
 	if s.chance(20) {
 		s.inject(Reset{Tag: 3})
 		s.began, s.locked = nil, false
@@ -205,6 +214,12 @@ func (s *sim) heal() {
 	s.inject(RunnerUp{})
 	s.order.paused = false
 	s.inject(Resume{Tag: tagResume})
+	s.notice()
+	s.at(s.now+20*time.Second, nil, s.notice) // a supervisor that is just starting hears no clients
+}
+
+// notice is clients who use every server.
+func (s *sim) notice() {
 	for i := range s.nodes {
 		s.inject(Hinted{Server: i, Epoch: s.epoch, Kind: "eof"})
 	}

@@ -12,15 +12,15 @@ const (
 // simOrders is what operators have asked of the machine, and what failback and retries need to be checked.
 type simOrders struct {
 	paused   bool
-	trigger  *Trigger // answered with success, its run not yet seen
-	asked    Trigger
-	stood    []time.Duration // since when each look has shown a streaming standby, -1 for no
-	notified map[string]int  // runs of the notify script by epoch
+	trigger  *Trigger           // answered with success, its run not yet seen
+	asked    map[uint64]Trigger // by tag: several may wait for their answers
+	stood    []time.Duration    // since when each look has shown a streaming standby, -1 for no
+	notified map[string]int     // runs of the notify script by epoch
 }
 
 func (s *sim) drawOrders(n int) {
 	s.cfg.NotifyRetries, s.cfg.Failback, s.cfg.Quarantine = s.r.IntN(3), Failback(s.r.IntN(2)), 15*time.Second
-	s.order = simOrders{stood: make([]time.Duration, n), notified: map[string]int{}}
+	s.order = simOrders{stood: make([]time.Duration, n), notified: map[string]int{}, asked: map[uint64]Trigger{}}
 	s.order.reboot()
 }
 
@@ -46,6 +46,7 @@ func (s *sim) looked(p ProbeDone) {
 // giveOrder is an operator who pauses, resumes or triggers.
 func (s *sim) giveOrder(i int) {
 	o := &s.order
+	s.cutting = -1
 	switch s.r.IntN(4) {
 	case 0:
 		s.inject(Pause{Tag: tagPause})
@@ -53,11 +54,12 @@ func (s *sim) giveOrder(i int) {
 		o.paused = false
 		s.inject(Resume{Tag: tagResume})
 	case 3:
-		o.asked = Trigger{Tag: tagTrigger, Force: s.chance(50)}
+		t := Trigger{Tag: tagTrigger + uint64(len(o.asked)), Force: s.chance(50)}
 		if s.chance(50) {
-			o.asked.To = s.cfg.Servers[i].Name
+			t.To = s.cfg.Servers[i].Name
 		}
-		s.inject(o.asked)
+		o.asked[t.Tag] = t
+		s.inject(t)
 	}
 }
 
@@ -68,8 +70,8 @@ func (s *sim) replied(a Reply) {
 	case a.Err != nil:
 	case a.Tag == tagPause:
 		o.paused = true
-	case a.Tag == tagTrigger:
-		t := o.asked
+	case a.Tag >= tagTrigger:
+		t := o.asked[a.Tag]
 		o.trigger = &t
 	}
 }

@@ -88,6 +88,9 @@ type sim struct {
 	success *[2]int         // old and new of a run that has just ended well, until the machine has published it
 	began   []time.Duration // failovers since the last reset
 	locked  bool
+	cut     int // server whose fence script has ended well and that hasn't answered since, -1 none
+	cutAt   time.Duration
+	cutting int    // server whose fence script was started, without an answer, an open pool or a command since, -1 none
 	gone    []bool // replaced by a successful run, no command since
 	order   simOrders
 	err     error
@@ -106,12 +109,13 @@ type simNode struct {
 func newSim(seed uint64) *sim {
 	r := rand.New(rand.NewPCG(seed, 42))
 	n := 2 + r.IntN(3)
-	s := &sim{r: r, seen: map[string]bool{}, primary: map[uint64]int{}, crashes: r.IntN(3) > 0}
+	s := &sim{r: r, seen: map[string]bool{}, primary: map[uint64]int{}, crashes: r.IntN(3) > 0, cut: -1, cutting: -1}
 	s.cfg = Config{
 		Enabled: true, NotifyConfigured: r.IntN(2) == 0, Verify: Verify(r.IntN(3)), ProbeInterval: 2 * time.Second,
 		HeldInterval: 4 * time.Second, WatchInterval: 10 * time.Second, StartTimeout: 5 * time.Second, ProbeCount: 2,
 		RestartGrace: 6 * time.Second, StartupGrace: 10 * time.Second, ScriptTimeout: 20 * time.Second, VerifyTimeout: 8 * time.Second,
 		NotifyTimeout: 20 * time.Second, MinStandbys: r.IntN(2), MaxRuns: r.IntN(4), Window: 40 * time.Second,
+		FenceScript: r.IntN(2) == 0, Follow: r.IntN(8) == 0,
 	}
 	s.drawOrders(n)
 	for i := range n {
@@ -209,6 +213,7 @@ func (s *sim) deliver(ev Event) {
 	if p, ok := ev.(ProbeDone); ok && s.m.servers[p.Server].inflight == p.ID {
 		s.looked(p)
 		s.last[p.Server] = p.Outcome
+		s.answered(p)
 		if p.Outcome == SawPrimary {
 			s.wrote[p.Server] = true
 		}
@@ -216,7 +221,25 @@ func (s *sim) deliver(ev Event) {
 	if f, ok := ev.(Fenced); ok && f.Seq == s.asked.Seq && f.Epoch == s.asked.Epoch {
 		s.fenced = max(s.fenced, f.Epoch)
 	}
+	if e, ok := ev.(RunEnded); ok && e.Hook == HookFence && s.m.run != nil && s.m.run.id == e.RunID && e.Exit == 0 && e.Signal == 0 && !e.TimedOut {
+		s.cut, s.cutAt = s.m.run.old, s.now
+	}
 	s.step(ev)
+}
+
+// answered notes that a server that was cut off isn't, as its own answer shows.
+func (s *sim) answered(p ProbeDone) {
+	switch p.Outcome {
+	case SawPrimary, SawStandby, SawAlive, SawStarting:
+	default:
+		return
+	}
+	if p.Server == s.cutting {
+		s.cutting = -1
+	}
+	if p.Server == s.cut && p.Started >= s.cutAt {
+		s.cut = -1
+	}
 }
 
 func (s *sim) step(ev Event) {
@@ -332,6 +355,7 @@ func (s *sim) publish(p Snapshot) {
 	if !p.Open {
 		return
 	}
+	s.cut, s.cutting = -1, -1
 	if was, ok := s.primary[p.Epoch]; ok && was != p.Primary {
 		s.fail("two primaries, %d and %d, in epoch %d", was, p.Primary, p.Epoch)
 	}
@@ -359,12 +383,29 @@ func (s *sim) startRun(a StartRun) {
 		s.fail("two runs at once")
 	}
 	want := []string{s.cfg.Servers[old].Host, "5432", s.cfg.Servers[next].Host, "5432"}
-	if !slices.Equal(a.Args[:4], want) || (a.Hook == HookFailover && len(a.Args) != 4) {
+	if a.Hook == HookFence {
+		want = want[:2]
+	}
+	if !slices.Equal(a.Args[:len(want)], want) || (a.Hook != HookNotify && len(a.Args) != len(want)) {
 		s.fail("arguments %v", a.Args)
 	}
-	if a.Hook == HookFailover {
+	if s.cfg.Follow {
+		s.fail("run %s although somebody else promotes", a.Hook)
+	}
+	if a.Hook != HookNotify {
 		s.checkFailover(old, next)
+	}
+	if a.Hook == HookFence {
+		if s.cutting == old {
+			s.fail("%s is cut off a second time without a reason", s.cfg.Servers[old].Name)
+		}
+		s.cutting, s.cut = old, -1
+	}
+	if (a.Hook == HookFailover) == !s.cfg.FenceScript && a.Hook != HookNotify {
 		s.checkWindow()
+	}
+	if a.Hook == HookFailover && s.cfg.FenceScript && s.cut != old {
+		s.fail("a promotion although the old primary was not cut off")
 	}
 	s.seen[a.RunID], s.active, s.group = true, &a, a.RunID
 	s.script(a, old, next)

@@ -16,7 +16,7 @@ func (m *Machine) onStarted(ev Started) {
 	m.wall, m.startedAt = ev.Wall, m.now
 	m.enter(PhaseStarting, "start")
 	m.heldSince = m.now
-	if m.cfg.Enabled && len(m.cfg.Servers) == 2 && !m.cfg.FenceScript {
+	if m.cfg.Enabled && !m.cfg.Follow && len(m.cfg.Servers) == 2 && !m.cfg.FenceScript {
 		m.log(Warn, "with two servers a silent primary can't be told from a partition of the network",
 			Attr{"hint", "set failover_fence_script, or add a standby"})
 	}
@@ -287,6 +287,6 @@ func (m *Machine) forgetPrimary() {
 		m.become(m.primary, NotInit, Plain, "no longer the recorded primary")
 	}
 	m.primary, m.system, m.timeline, m.verified, m.seenWritable = -1, 0, 0, false, false
-	m.lsn, m.last, m.notifyOwed = 0, nil, false
+	m.lsn, m.last, m.notifyOwed, m.cut = 0, nil, false, false
 	m.changes++
 }

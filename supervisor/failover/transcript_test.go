@@ -95,12 +95,8 @@ func (p *player) command(f []string) {
 		}
 	case "cluster":
 		p.cluster(int(p.num(plain[0])), opt)
-	case "script", "notify":
-		hook := HookFailover
-		if name == "notify" {
-			hook = HookNotify
-		}
-		p.w.hooks[hook] = p.script(opt)
+	case "script", "notify", "cutoff":
+		p.w.hooks[map[string]string{"script": HookFailover, "notify": HookNotify, "cutoff": HookFence}[name]] = p.script(opt)
 	default:
 		p.act(name, plain, opt)
 	}
@@ -240,6 +236,8 @@ func (p *player) config(opt map[string]string) {
 			c.Quarantine = p.dur(v)
 		case "maxlag":
 			c.MaxLag = p.num(v)
+		case "follow":
+			c.Follow = v == "on"
 		case "max":
 			c.MaxRuns = int(p.num(v))
 		case "window":

@@ -70,7 +70,7 @@ func (m *Machine) onReset(ev Reset) {
 	}
 	m.later(Reply{Tag: ev.Tag, Next: m.nameOf(m.primary) + " is looked at again: while it is dead a failover follows"})
 	s := m.servers[m.primary]
-	s.deadRow, s.refusedRow, m.last = 0, 0, nil
+	s.deadRow, s.refusedRow, m.last, m.cut = 0, 0, nil, false
 	m.become(m.primary, NotInit, Plain, "reset by command")
 	m.enter(PhaseSuspect, "reset by command: the primary is probed again")
 }

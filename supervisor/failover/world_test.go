@@ -80,7 +80,7 @@ func (q *queue) Pop() any {
 }
 
 func newWorld(cfg Config, nodes []*node) *world {
-	return &world{cfg: cfg, nodes: nodes, hooks: map[string]script{HookFailover: {promote: true, after: 500 * time.Millisecond}, HookNotify: {after: time.Second}}}
+	return &world{cfg: cfg, nodes: nodes, hooks: map[string]script{HookFailover: {promote: true, after: 500 * time.Millisecond}, HookNotify: {after: time.Second}, HookFence: {after: 300 * time.Millisecond}}}
 }
 
 // start brings up a supervisor from the last saved record.
@@ -285,6 +285,9 @@ func recordText(r Record) string {
 	}
 	if r.Blocker != "" {
 		s += " blocked"
+	}
+	if r.Cut {
+		s += " cut-off"
 	}
 	if r.Notify {
 		s += " notify-owed"
