@@ -67,6 +67,8 @@ var catalogue = index([]Row{
 	{Number: 45, Name: "LeaseReturn", From: wrk, To: sup, Phase: PhaseRunning, make: of[LeaseReturn]},
 	{Number: 46, Name: "Reclaim", From: sup, To: wrk, Phase: PhaseRunning, make: of[Reclaim]},
 	{Number: 47, Name: "ReclaimCancel", From: sup, To: wrk, Phase: PhaseRunning, make: of[ReclaimCancel]},
+	{Number: 48, Name: "HandOver", From: wrk, To: sup, FDs: 1, Phase: PhaseRunning, make: of[HandOver]},
+	{Number: 49, Name: "TakeOver", From: sup, To: wrk, FDs: 1, Phase: PhaseRunning, make: of[TakeOver]},
 
 	{Number: 50, Name: "CancelRequest", From: wrk, To: sup, Reply: 53, Phase: PhaseRunning, make: of[CancelRequest]},
 	{Number: 51, Name: "CancelForward", From: sup, To: wrk, Reply: 52, Phase: PhaseRunning, make: of[CancelForward]},

@@ -29,6 +29,8 @@ type LeaseRequest struct {
 	Requested string `msgpack:"requested"`
 	// NoWait asks for LeaseRefuse instead of a place in the queue.
 	NoWait bool `msgpack:"no_wait"`
+	// WaitedMS is how long the client has waited already, in milliseconds.
+	WaitedMS int64 `msgpack:"waited_ms"`
 }
 
 // LeaseGrant permits one backend on Server, to be stamped with Epoch.
@@ -48,7 +50,11 @@ type LeaseRefuse struct {
 
 // LeaseAbandon withdraws a LeaseRequest. A grant that crosses it is returned.
 type LeaseAbandon struct {
+	// ID is 0 when nothing is withdrawn and only Refused is told.
 	ID uint64 `msgpack:"id"`
+	// Refused counts the clients that were told that the pool is full, because they
+	// got no backend in time, since it was told last.
+	Refused int `msgpack:"refused"`
 }
 
 // LeaseOpened tells of the backend behind a lease, for orphans: its process id
@@ -64,9 +70,10 @@ type LeaseReturn struct {
 	Lease uint64 `msgpack:"lease"`
 }
 
-// Reclaim asks a worker to give back a lease that somebody else waits for: at
-// once when one that helps is idle, else at the next boundary of one. Key is the
-// pool that it is wanted for.
+// Reclaim asks a worker to give up a lease that somebody else waits for: at once
+// when one that helps is idle, else at the next boundary of one. Key is the pool
+// that it is wanted for: a backend of the same pool is handed over, another one
+// is closed and its lease returned.
 type Reclaim struct {
 	ID  uint64  `msgpack:"id"`
 	Key PoolKey `msgpack:"key"`
@@ -75,6 +82,10 @@ type Reclaim struct {
 	Leases []uint64 `msgpack:"leases"`
 	// Own says that the one who waits is a client of the same worker.
 	Own bool `msgpack:"own"`
+	// WaitedMS is how long the one who waits has done so, in milliseconds.
+	WaitedMS int64 `msgpack:"waited_ms"`
+	// Size is how many leases there may be of those that would help.
+	Size int `msgpack:"size"`
 }
 
 // ReclaimCancel says that Reclaim ID is no longer needed.

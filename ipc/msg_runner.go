@@ -16,9 +16,11 @@ type RunnerReady struct {
 	Hooks  []HookCheck `msgpack:"hooks"`
 	// Error says that the configuration can't be read.
 	Error string `msgpack:"error"`
-	// Running is the id of a run that is still in progress, empty for none.
+	// Running is the id of a run that is still in progress, empty for none. It
+	// may have been started by a runner before this one.
 	Running string `msgpack:"running"`
-	// Results are the last runs that this runner has ended, newest last.
+	// Results are the last runs of which this runner, or one before it, has seen
+	// the end, newest last.
 	Results []RunEnded `msgpack:"results"`
 }
 
@@ -65,6 +67,9 @@ type RunEnded struct {
 	// Refused says why the script was not started at all, empty when it was.
 	Refused    string `msgpack:"refused"`
 	DurationMS int64  `msgpack:"duration_ms"`
+	// Unknown says that nothing of the run is left, but that its runner died
+	// before it: nobody knows how the script has ended. Exit is -1 then.
+	Unknown bool `msgpack:"unknown"`
 }
 
 // StopRun ends a run before its time, as its time-out would: the outcome is

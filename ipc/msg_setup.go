@@ -56,6 +56,8 @@ type ConfigBegin struct {
 	DisconnectClientMS    int64 `msgpack:"disconnect_client_ms"`
 	DisconnectClientForce bool  `msgpack:"disconnect_client_force"`
 	UpdateProcessTitle    bool  `msgpack:"update_process_title"`
+	// ProxyProtocol says that TCP connections begin with a PROXY header.
+	ProxyProtocol bool `msgpack:"proxy_protocol"`
 	// ScramSalt makes the verifiers of all workers the same, so that a client
 	// can't tell them apart. 16 bytes, new at each start of the supervisor.
 	ScramSalt Secret `msgpack:"scram_salt"`

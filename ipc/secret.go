@@ -38,4 +38,13 @@ func (CancelRequest) Format(s fmt.State, _ rune) { hide(s, "CancelRequest") }
 // Format keeps Key from being printed.
 func (CancelForward) Format(s fmt.State, _ rune) { hide(s, "CancelForward") }
 
+// Format keeps Secret from being printed.
+func (BackendState) Format(s fmt.State, _ rune) { hide(s, "BackendState") }
+
+// Format keeps the Secret of Backend from being printed.
+func (HandOver) Format(s fmt.State, _ rune) { hide(s, "HandOver") }
+
+// Format keeps the Secret of Backend from being printed.
+func (TakeOver) Format(s fmt.State, _ rune) { hide(s, "TakeOver") }
+
 func hide(s fmt.State, name string) { fmt.Fprint(s, name, redacted) }

@@ -5,8 +5,8 @@
 // systemd, as pgagroal-scriptrunner, when the first supervisor connects to its
 // socket. Only the second form may be another user than pgagroal.
 //
-// What I own: the one run that may be in progress, what it wrote, and the ids of
-// the runs that I have executed. No passwords, no keys, no sockets of clients or
+// What I own: the one run that may be in progress, what it wrote, and the record
+// of the runs that I and those before me have executed. No passwords, no keys, no sockets of clients or
 // servers.
 //
 // Who talks to me: one supervisor at a time. It names a hook, never a path: the

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/proc"
@@ -26,6 +27,8 @@ const (
 type link struct {
 	conn *ipc.Conn
 	out  *ipc.Outbox
+	// ready is set with RunnerReady: no run may be spoken of before that.
+	ready bool
 }
 
 // received is a message, or the end of the link that it came from.
@@ -210,22 +213,36 @@ func (r *runner) send(m ipc.Message) {
 	}
 }
 
+// report tells of a run. A supervisor that has just come learns the end of it
+// from RunnerReady.
+func (r *runner) report(m ipc.Message) {
+	if r.link != nil && r.link.ready {
+		r.send(m)
+	}
+}
+
 // onConfigure reads the configuration and answers with what it says.
 func (r *runner) onConfigure(m *ipc.RunnerConfigure) {
 	path := m.ConfigPath
 	if r.o.Listener != nil {
 		path = r.o.ConfigPath
 	}
-	ready := &ipc.RunnerReady{Gen: m.Gen, Results: r.results}
+	ready := &ipc.RunnerReady{Gen: m.Gen}
 	if err := r.load(path); err != nil {
 		r.log.Error("the configuration can't be read", "error", err)
 		ready.Error = err.Error()
 	}
 	ready.Digest = r.hooks.digest()
 	ready.Hooks = r.hooks.check()
-	if r.run != nil {
+	r.lookAtAdopted()
+	switch {
+	case r.run != nil:
 		ready.Running = r.run.id
+	case len(r.adopted) > 0:
+		ready.Running = r.adopted[0].ID
 	}
+	ready.Results = slices.Clone(r.results)
 	r.link.conn.SetPhase(ipc.PhaseRunning)
+	r.link.ready = true
 	r.send(ready)
 }

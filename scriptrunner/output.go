@@ -107,7 +107,7 @@ func (r *runner) onLine(l line) {
 	if !current {
 		return
 	}
-	if r.link == nil {
+	if r.link == nil || !r.link.ready {
 		r.log.Info("output of the script", "run_id", r.run.id, "line", l.text, "cut", l.cut)
 		return
 	}

@@ -176,6 +176,18 @@ func (r *rig) stop() {
 	}
 }
 
+// crash ends the runner as nothing else can.
+func (r *rig) crash() {
+	r.t.Helper()
+	r.ended = true
+	if err := r.process.Kill(); err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := r.process.Wait(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // wait returns when the runner has ended by itself, without leaking.
 func (r *rig) wait() {
 	r.t.Helper()

@@ -47,6 +47,7 @@ const (
 // run is the run in progress. The loop owns it; it is gone once it has ended.
 type run struct {
 	id, hook  string
+	entry     entry
 	process   *os.Process
 	output    *output
 	start     time.Time
@@ -84,11 +85,11 @@ func (r *runner) onRun(m *ipc.Run) {
 	}
 	if err != nil {
 		r.tell(slog.LevelError, "a run was refused", "run_id", m.RunID, "hook", m.Hook, "error", err)
-		r.send(&ipc.RunEnded{RunID: m.RunID, Hook: m.Hook, Exit: -1, Refused: err.Error()})
+		r.report(&ipc.RunEnded{RunID: m.RunID, Hook: m.Hook, Exit: -1, Refused: err.Error()})
 		return
 	}
 	r.tell(slog.LevelInfo, "a script runs", "run_id", m.RunID, "hook", m.Hook, "script", k.path, "args", m.Args, "pid", r.run.process.Pid)
-	r.send(&ipc.RunStarted{RunID: m.RunID, PGID: r.run.process.Pid})
+	r.report(&ipc.RunStarted{RunID: m.RunID, PGID: r.run.process.Pid})
 	r.status()
 }
 
@@ -109,14 +110,18 @@ func (r *runner) admit(m *ipc.Run) (hook, error) {
 		return hook{}, errors.New("the runner is stopping")
 	case r.run != nil:
 		return hook{}, fmt.Errorf("run %s is still in progress", r.run.id)
-	case r.ids != nil && r.ids.has(m.RunID):
+	case r.record != nil && r.record.find(m.RunID) != nil:
 		return hook{}, fmt.Errorf("run %s was executed before", m.RunID)
+	}
+	if err := r.unfinishedRun(); err != nil {
+		return hook{}, err
 	}
 	return r.hooks.find(m)
 }
 
 // start executes the script. Its id counts as used from here on, even if the
-// kernel refuses to execute it.
+// kernel refuses to execute it. Should this process die, the next runner finds
+// in the record whom to look for.
 func (r *runner) start(m *ipc.Run, k hook) error {
 	env, err := environment(m)
 	if err != nil {
@@ -126,15 +131,19 @@ func (r *runner) start(m *ipc.Run, k hook) error {
 	if err != nil {
 		return err
 	}
-	if err := r.ids.add(m.RunID); err != nil {
-		r.log.Warn("the run id is kept in memory alone", "run_id", m.RunID, "error", err)
-	}
-	p, out, err := execute(k.path, m.Args, env)
+	e, err := r.begin(m, k)
 	if err != nil {
 		return err
 	}
+	p, out, err := execute(k.path, m.Args, env)
+	if err != nil {
+		e.End = &ipc.RunEnded{RunID: e.ID, Hook: e.Hook, Exit: -1, Refused: err.Error()}
+		r.write(e)
+		return err
+	}
+	r.name(&e, p.Pid)
 	r.run = &run{
-		id: m.RunID, hook: m.Hook, process: p, output: out, start: time.Now(),
+		id: m.RunID, hook: m.Hook, entry: e, process: p, output: out, start: time.Now(),
 		killDelay: r.hooks.c.FailoverKillDelay, before: before, timer: time.NewTimer(k.timeout),
 	}
 	r.wg.Go(func() { r.readOutput(out) })
@@ -143,6 +152,31 @@ func (r *runner) start(m *ipc.Run, k hook) error {
 		r.exited <- exit{st, err} // holds one, and there is one
 	})
 	return nil
+}
+
+// begin writes down that a run is about to be started.
+func (r *runner) begin(m *ipc.Run, k hook) (entry, error) {
+	e, err := newEntry(m, k.timeout, r.hooks.c.FailoverKillDelay)
+	if err != nil {
+		return entry{}, err
+	}
+	r.write(e)
+	if err := r.record.sync(); err != nil {
+		r.log.Warn("the run would be forgotten with a death of the machine", "run_id", e.ID, "error", err)
+	}
+	return e, nil
+}
+
+// name writes down which process the script is. It isn't waited for yet, so its
+// id is still its own.
+func (r *runner) name(e *entry, pid int) {
+	l, err := proc.LeaderOf(pid)
+	if err != nil {
+		r.log.Warn("the script can't be found again by the next runner", "run_id", e.ID, "error", err)
+		return
+	}
+	e.PID, e.Start = l.PID, l.Start
+	r.write(*e)
 }
 
 // execute starts the script in a session of its own, with descriptors 0 to 2
@@ -281,7 +315,7 @@ func (r *runner) checkGone() {
 		}
 		text := "processes of the script can't be ended: " + strings.Join(pids, " ")
 		r.log.Error(text, "run_id", x.id, "hook", x.hook)
-		r.send(&ipc.RunOutput{RunID: x.id, Line: text, Cut: true})
+		r.report(&ipc.RunOutput{RunID: x.id, Line: text, Cut: true})
 		r.drain()
 	}
 }
@@ -301,12 +335,19 @@ func (r *runner) end() {
 		m.Signal = proc.SignalName(ws.Signal())
 	}
 	r.tell(slog.LevelInfo, "a script has ended", "run_id", m.RunID, "hook", m.Hook, "exit", m.Exit, "signal", m.Signal, "timed_out", m.TimedOut, "duration_ms", m.DurationMS)
+	x.entry.End = &m
+	r.write(x.entry)
+	r.keep(m)
+	r.report(&m)
+	r.status()
+}
+
+// keep holds an outcome ready for supervisors to come.
+func (r *runner) keep(m ipc.RunEnded) {
 	r.results = append(r.results, m)
 	if len(r.results) > keepResults {
 		r.results = r.results[1:]
 	}
-	r.send(&m)
-	r.status()
 }
 
 func (e *exit) waitStatus() (syscall.WaitStatus, bool) {

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -24,8 +25,8 @@ type Options struct {
 	Listener *net.UnixListener
 	// ConfigPath is the configuration of the service; a spawned runner is told.
 	ConfigPath string
-	// StateDir holds the ids of past runs, empty for state_dir of the
-	// configuration. When it isn't writable they live in memory alone.
+	// StateDir holds the record of runs, empty for state_dir of the
+	// configuration. When it isn't writable that lives in memory alone.
 	StateDir string
 	Build    string
 	Log      *slog.Logger
@@ -44,11 +45,14 @@ type runner struct {
 	wg   sync.WaitGroup
 
 	hooks hooks
-	ids   *runIDs
-	link  *link
+	// record is nil until a directory for it is known.
+	record *record
+	link   *link
 	// stopping is set once ctx is done or the supervisor that spawned us is gone.
 	stopping bool
 	run      *run
+	adopted  []*adopted
+	look     *time.Timer // for adopted
 	results  []ipc.RunEnded
 	old      []*output // of ended runs, still held open by what these left behind
 
@@ -69,11 +73,14 @@ func Run(ctx context.Context, o Options) error {
 	r := &runner{
 		o: o, log: o.Log, done: make(chan struct{}),
 		accepted: make(chan *net.UnixConn), received: make(chan received),
-		lines: make(chan line, 64), exited: make(chan exit, 1), child: make(chan os.Signal, 1),
+		look: time.NewTimer(adoptLook), lines: make(chan line, 64), exited: make(chan exit, 1), child: make(chan os.Signal, 1),
 	}
 	signal.Notify(r.child, syscall.SIGCHLD)
 	defer signal.Stop(r.child)
 	defer r.close()
+	if o.StateDir != "" {
+		r.openRecord(o.StateDir)
+	}
 	if o.ConfigPath != "" {
 		if err := r.load(o.ConfigPath); err != nil {
 			// Not the end: the supervisor shows it, and a reload mends it.
@@ -111,6 +118,8 @@ func (r *runner) loop(ctx context.Context) {
 			r.onExit(e)
 		case <-r.run.deadline():
 			r.onDeadline()
+		case <-r.nextLook():
+			r.lookAtAdopted()
 		case <-r.child:
 			r.onChild()
 		}
@@ -146,7 +155,8 @@ func (r *runner) close() {
 	}
 	r.flush()
 	r.detach()
-	r.ids.close()
+	r.record.close()
+	r.look.Stop()
 	for _, o := range r.old {
 		o.close()
 	}
@@ -160,17 +170,24 @@ func (r *runner) load(path string) error {
 		return err
 	}
 	r.hooks = h
-	if r.ids != nil {
-		return nil
-	}
-	dir := r.o.StateDir
-	if dir == "" {
-		dir = h.stateDir()
-	}
-	if r.ids, err = openRunIDs(dir); err != nil {
-		r.log.Warn("ids of past runs are kept in memory alone", "error", err)
+	if r.record == nil {
+		r.openRecord(h.stateDir())
 	}
 	return nil
+}
+
+// openRecord begins with what the runners before have written down.
+func (r *runner) openRecord(dir string) {
+	var err error
+	if r.record, err = openRecord(dir); err != nil {
+		r.log.Warn("runs are recorded in memory alone", "error", err)
+	}
+	for _, e := range r.record.runs {
+		if e.End != nil && e.End.Refused == "" {
+			r.keep(*e.End)
+		}
+	}
+	r.adopt()
 }
 
 func (r *runner) status() {
@@ -182,6 +199,8 @@ func (r *runner) status() {
 		r.o.Status(fmt.Sprintf("Stopping when %s has ended, run %s", r.run.hook, r.run.id))
 	case r.run != nil:
 		r.o.Status(fmt.Sprintf("Running %s, run %s", r.run.hook, r.run.id))
+	case len(r.adopted) > 0:
+		r.o.Status(fmt.Sprintf("Waiting for the end of run %s, of a runner before this one", r.adopted[0].ID))
 	case r.link == nil:
 		r.o.Status("Waiting for a supervisor")
 	default:

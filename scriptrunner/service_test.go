@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -195,21 +197,25 @@ func TestServiceSocketIsForItsUserAlone(t *testing.T) {
 	}
 }
 
-func TestRunIDsSurviveAndStayBounded(t *testing.T) {
+func TestRecordSurvivesAndStaysBounded(t *testing.T) {
 	dir := t.TempDir()
-	ids, err := openRunIDs(dir)
+	ids, err := openRecord(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range 2*maxIDs + 10 {
-		if err := ids.add("run-" + string(rune('a'+i%26)) + "-" + strconv.Itoa(i)); err != nil {
-			t.Fatal(err)
+	for i := range 2*maxRuns + 10 {
+		e := entry{ID: "run-" + strconv.Itoa(i), Boot: "b"}
+		for range 3 { // as of a real run
+			if err := ids.put(e); err != nil {
+				t.Fatal(err)
+			}
+			e.End = &ipc.RunEnded{RunID: e.ID, Exit: i % 3}
 		}
 	}
-	want := slices.Clone(ids.ids)
+	want := slices.Clone(ids.runs)
 	ids.close()
 	// A machine that died in the middle of a line.
-	f, err := os.OpenFile(filepath.Join(dir, idsName), os.O_WRONLY|os.O_APPEND, 0)
+	f, err := os.OpenFile(filepath.Join(dir, recordName), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,27 +224,27 @@ func TestRunIDsSurviveAndStayBounded(t *testing.T) {
 	}
 	f.Close()
 	for range 2 { // the second time from the shortened file
-		ids, err = openRunIDs(dir)
+		ids, err = openRecord(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(ids.ids, want) || len(want) != maxIDs {
-			t.Errorf("%d ids, from %q to %q", len(ids.ids), ids.ids[0], ids.ids[len(ids.ids)-1])
+		if diff := cmp.Diff(want, ids.runs); diff != "" || len(want) != maxRuns {
+			t.Errorf("%d of %d runs:\n%s", len(ids.runs), maxRuns, diff)
 		}
 		ids.close()
 	}
-	if b, err := os.ReadFile(filepath.Join(dir, idsName)); err != nil || strings.Count(string(b), "\n") != maxIDs {
+	if b, err := os.ReadFile(filepath.Join(dir, recordName)); err != nil || strings.Count(string(b), "\n") != maxRuns {
 		t.Errorf("the file has %d lines, %v", strings.Count(string(b), "\n"), err)
 	}
 }
 
-func TestRunIDsWithoutAPlaceLiveInMemory(t *testing.T) {
+func TestRecordWithoutAPlaceLivesInMemory(t *testing.T) {
 	for _, dir := range []string{"", "/no/such/directory"} {
-		ids, err := openRunIDs(dir)
+		ids, err := openRecord(dir)
 		if err == nil {
 			t.Errorf("no error for %q", dir)
 		}
-		if err := ids.add("x"); err != nil || !ids.has("x") || ids.has("y") {
+		if err := ids.put(entry{ID: "x"}); err != nil || ids.find("x") == nil || ids.find("y") != nil {
 			t.Errorf("%q: %v", dir, err)
 		}
 		ids.close()

@@ -100,7 +100,7 @@ func (s *supervisor) onWorkerStarted(c *child, st *started, err error) {
 	}
 	c.started = st
 	st.listen(
-		func(m ipc.Message) { s.arrive(arrival{worker: c, message: m}) },
+		func(m ipc.Message, fds ...int) { s.arrive(arrival{worker: c, message: m, fds: fds}) },
 		func(err error) { s.arrive(arrival{worker: c, err: err}) },
 		func(how string) { s.post(func() { s.onWorkerExit(c, how) }) },
 	)

@@ -6,6 +6,7 @@ import "github.com/pgagroal-go/pgagroal/ipc"
 // message of workers comes from a worker and one of the runner from the runner.
 func (s *supervisor) dispatch(a arrival) {
 	if a.stale() {
+		abort(a.fds)
 		return
 	}
 	if a.err != nil {
@@ -37,6 +38,8 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onLeaseOpened(a.worker, m)
 	case *ipc.LeaseReturn:
 		s.onLeaseReturn(a.worker, m)
+	case *ipc.HandOver:
+		s.onHandOver(a.worker, m, a.fds)
 	case *ipc.CancelRequest:
 		s.onCancelRequest(a.worker, m)
 	case *ipc.CancelAnswer:

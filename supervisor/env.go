@@ -60,10 +60,11 @@ type started struct {
 	link link
 	// kill sends SIGKILL; it does nothing for a process that isn't our child.
 	kill func()
-	// listen starts the goroutines: message for each message, ended for the end
+	// listen starts the goroutines: message for each message with its descriptors,
+	// which it closes, ended for the end
 	// of the link, exited for the end of the process (never for one that isn't
 	// ours). They run elsewhere.
-	listen func(message func(ipc.Message), ended func(error), exited func(string))
+	listen func(message func(ipc.Message, ...int), ended func(error), exited func(string))
 	// close ends the link.
 	close func()
 }

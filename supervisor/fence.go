@@ -10,6 +10,7 @@ type fence struct {
 	asked   bool
 	done    bool
 	epoch   uint64
+	upTo    uint64 // epochs up to this one are not to be reached any more
 	seq     uint64
 	waiting map[*child]bool // has not acknowledged and its exit isn't seen
 	limit   *timer
@@ -26,7 +27,7 @@ func (s *supervisor) startFence(a failover.Fence) {
 		return
 	}
 	s.timers.stop(s.fence.limit)
-	s.fence = fence{asked: true, epoch: a.Epoch, seq: a.Seq, waiting: map[*child]bool{}}
+	s.fence = fence{asked: true, epoch: a.Epoch, upTo: a.Epoch, seq: a.Seq, waiting: map[*child]bool{}}
 	for _, sl := range s.workers.slots {
 		if c := sl.child; c != nil && c.up {
 			s.fence.waiting[c] = true
@@ -70,7 +71,11 @@ func (s *supervisor) fenceWithout(c *child) {
 }
 
 // fenced says that nothing of ours may reach servers of that epoch any more.
-func (s *supervisor) fenced(epoch uint64) bool { return s.fence.asked && epoch <= s.fence.epoch }
+func (s *supervisor) fenced(epoch uint64) bool { return s.fence.asked && epoch <= s.fence.upTo }
+
+// liftFence takes a fence back: a primary that answers again before anything was
+// run keeps its epoch.
+func (s *supervisor) liftFence(epoch uint64) { s.fence.upTo = min(s.fence.upTo, epoch-1) }
 
 // checkFenced tells the machine once all workers have let go, and our own cancel
 // requests have ended: they were stopped, so that takes a moment only.

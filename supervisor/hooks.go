@@ -34,6 +34,8 @@ type runnerEnd struct {
 	pid      int
 	digest   bool // it read the same hooks
 	problems map[string]string
+	ready    *ipc.RunnerReady
+	foreign  string // id of a run that it shows in progress and that isn't in our record
 	failure  string // why it isn't up
 }
 
@@ -44,7 +46,7 @@ type runner struct {
 	down     string      // reason told to the machine last, empty when up
 	told     bool        // the machine has been told of up or down
 	current  *currentRun // under way, or of unknown outcome
-	inherits string      // id of a run that the record shows under way at the start
+	inherits inheritedRun
 }
 
 // currentRun is a run from StartRun until its end is known.
@@ -60,6 +62,7 @@ type currentRun struct {
 	lost    bool
 	service bool // of a runner that isn't our child
 	from    *runnerEnd
+	adopter *runnerEnd // a runner that watches it after the death of its own
 	termed  bool
 	killed  bool
 }
@@ -108,7 +111,7 @@ func (s *supervisor) onRunnerStarted(r *runnerEnd, st *started, err error) {
 	}
 	r.started = st
 	st.listen(
-		func(m ipc.Message) { s.arrive(arrival{runner: r, message: m}) },
+		func(m ipc.Message, _ ...int) { s.arrive(arrival{runner: r, message: m}) },
 		func(err error) { s.arrive(arrival{runner: r, err: err}) },
 		func(how string) { s.post(func() { s.onRunnerExit(r, how) }) },
 	)
@@ -149,9 +152,17 @@ func (s *supervisor) onRunnerReady(r *runnerEnd, m *ipc.RunnerReady) {
 		}
 	}
 	r.digest = m.Digest == s.cfg.HooksDigest()
-	r.failure = s.runnerProblem(r, m)
-	r.up = r.failure == ""
+	r.ready = m
+	if m.Running != s.runner.inherits.id && (s.runner.current == nil || m.Running != s.runner.current.id) {
+		r.foreign = m.Running
+	}
 	s.reconcile(r, m)
+	s.judgeRunner(r)
+}
+
+func (s *supervisor) judgeRunner(r *runnerEnd) {
+	r.failure = s.runnerProblem(r, r.ready)
+	r.up = r.failure == ""
 	s.tellRunner(r.failure)
 	if r.up {
 		s.log.Info("script runner is ready", "child", r.pid)
@@ -165,6 +176,8 @@ func (s *supervisor) runnerProblem(r *runnerEnd, m *ipc.RunnerReady) string {
 		return "the runner can't read the configuration: " + m.Error
 	case !r.digest:
 		return "the runner has read other hooks or servers than we have; restart both with the same configuration"
+	case r.foreign != "":
+		return "run " + r.foreign + " of an earlier pgagroal has not ended"
 	case r.problems[failover.HookFailover] != "":
 		return "failover_script can't run: " + r.problems[failover.HookFailover]
 	case r.problems[failover.HookFence] != "":
@@ -190,61 +203,9 @@ func (s *supervisor) tellRunner(reason string) {
 	s.feed(failover.RunnerDown{Reason: reason})
 }
 
-// reconcile settles a run whose end we haven't seen with what the runner knows.
-// One of a runner that we started needs its process group, or the lock.
-func (s *supervisor) reconcile(r *runnerEnd, m *ipc.RunnerReady) {
-	if r.spawned {
-		return
-	}
-	if id := s.runner.inherits; id != "" && m.Running != id {
-		s.runner.inherits = ""
-		end := resultOf(id, m.Results)
-		s.logEnd(end)
-		s.tellMissed(id, end)
-	}
-	x := s.runner.current
-	if x == nil || !x.lost || m.Running == x.id {
-		return
-	}
-	// A runner that knows nothing of it isn't the one that ran it: what that one
-	// has left behind is watched on.
-	if end := resultOf(x.id, m.Results); end != nil || x.pgid <= 0 || s.groupOver(x) {
-		s.logEnd(end)
-		s.runIsOver(x, end)
-	}
-}
-
-func resultOf(id string, results []ipc.RunEnded) *ipc.RunEnded {
-	for i := range results {
-		if results[i].RunID == id {
-			return &results[i]
-		}
-	}
-	return nil
-}
-
-// tellMissed tells the machine of the end of a run that it has given up, with
-// the outcome where it is known.
-func (s *supervisor) tellMissed(id string, end *ipc.RunEnded) {
-	if end == nil {
-		s.feed(failover.RunGroupEmpty{RunID: id})
-		return
-	}
-	s.feed(runEnded(end))
-}
-
 func runEnded(m *ipc.RunEnded) failover.RunEnded {
 	return failover.RunEnded{
 		RunID: m.RunID, Hook: m.Hook, Exit: m.Exit, Signal: int(unix.SignalNum(m.Signal)), TimedOut: m.TimedOut, Refused: m.Refused,
-	}
-}
-
-// lockIsOurs says that no process of an earlier supervisor is left, its runner
-// included, which ends only after its scripts.
-func (s *supervisor) lockIsOurs() {
-	if id := s.runner.inherits; id != "" && s.cfg.ScriptrunnerSocket == "" {
-		s.runner.inherits = ""
-		s.feed(failover.RunGroupEmpty{RunID: id})
 	}
 }
 
@@ -307,15 +268,20 @@ func (s *supervisor) onRunOutput(m *ipc.RunOutput) {
 func (s *supervisor) onRunEnded(m *ipc.RunEnded) {
 	s.logEnd(m)
 	x := s.runner.current
-	switch {
+	switch r := s.runner.end; {
+	case x != nil && x.id == m.RunID && x.lost && m.Unknown && !x.service:
+		// groupOver can tell more
 	case x != nil && x.id == m.RunID && x.lost:
 		s.runIsOver(x, m) // its outcome was reported as unknown, and stays so
 	case x != nil && x.id == m.RunID:
 		s.runner.current = nil
 		s.feed(runEnded(m))
-	case m.RunID == s.runner.inherits:
-		s.runner.inherits = ""
-		s.tellMissed(m.RunID, m)
+	case m.RunID == s.runner.inherits.id:
+		s.runner.inherits.over, s.runner.inherits.end = true, m
+		s.settleInherited()
+	case r != nil && r.foreign == m.RunID:
+		r.foreign = ""
+		s.judgeRunner(r)
 	}
 	s.checkStopped()
 }
@@ -329,6 +295,9 @@ func (s *supervisor) logEnd(m *ipc.RunEnded) {
 	switch {
 	case m.Refused != "":
 		s.log.Error("script was refused", append(fields, "why", m.Refused)...)
+		return
+	case m.Unknown:
+		s.log.Warn("nothing is left of a script whose runner died; how it ended is unknown", fields...)
 		return
 	case m.Signal != "":
 		fields = append(fields, "signal", m.Signal)
@@ -401,65 +370,4 @@ func (s *supervisor) afterRunner(r *runnerEnd) {
 	}
 	s.runner.failures++
 	s.after(backoff(s.runner.failures), s.linkRunner)
-}
-
-// watchGroup looks at the process group of a lost run until it is empty, and
-// ends it when its time is over.
-func (s *supervisor) watchGroup(x *currentRun) {
-	s.after(groupLook, func() {
-		if s.runner.current != x {
-			return
-		}
-		if s.groupOver(x) {
-			s.runIsOver(x, nil)
-			return
-		}
-		s.endLostRun(x)
-		s.watchGroup(x)
-	})
-}
-
-// groupOver says that nothing of a lost run is left. Of a runner of ours that
-// means: it is dead, its group is empty, and nobody unknown has become our child.
-func (s *supervisor) groupOver(x *currentRun) bool {
-	if x.service {
-		return x.pgid > 0 && s.env.groupEmpty(x.pgid)
-	}
-	if !x.from.exited || x.pgid > 0 && !s.env.groupEmpty(x.pgid) {
-		return false
-	}
-	s.reapOrphans()
-	return s.workers.spawning == 0 && s.env.strangers(s.childIDs())
-}
-
-// endLostRun enforces the time-out that a dead runner can't enforce any more. A
-// runner that lives does it itself, and is killed when it is late with that.
-func (s *supervisor) endLostRun(x *currentRun) {
-	over := s.env.now() - x.born - x.timeout
-	if !x.service && !x.from.exited {
-		if over > s.cfg.FailoverKillDelay+runnerLate {
-			x.from.started.kill()
-		}
-		return
-	}
-	switch {
-	case x.pgid <= 0:
-		return
-	case over < 0 || x.killed:
-		return
-	case over >= s.cfg.FailoverKillDelay:
-		x.killed = true
-	case x.termed:
-		return
-	}
-	x.termed = true
-	err := s.env.signalGroup(x.pgid, x.killed)
-	s.log.Warn("script is ended at its time-out", "run", x.id, "killed", x.killed, "error", err)
-}
-
-// runIsOver ends a run that was lost; end is nil when its outcome stays unknown.
-func (s *supervisor) runIsOver(x *currentRun, end *ipc.RunEnded) {
-	s.runner.current = nil
-	s.tellMissed(x.id, end)
-	s.checkStopped()
 }

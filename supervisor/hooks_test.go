@@ -258,7 +258,7 @@ func TestRunnerThatIsLateWithATimeoutIsKilled(t *testing.T) {
 
 func TestServiceRunnerTellsWhatBecameOfARun(t *testing.T) {
 	w := newWorld(t, 0, withService)
-	w.s.runner.inherits = "old"
+	w.s.runner.inherits.id = "old"
 	w.s.startRunner()
 	w.settle()
 	r := w.runnerReady(&ipc.RunnerReady{Running: "old"})
@@ -295,7 +295,7 @@ func TestServiceRunnerKnowsTheOutcomeOfARunWhoseEndWasMissed(t *testing.T) {
 			w.advance(time.Second)
 		},
 		"by the supervisor before": func(w *world) {
-			w.s.runner.inherits = "r"
+			w.s.runner.inherits.id = "r"
 			w.s.startRunner()
 			w.settle()
 		},
@@ -307,8 +307,8 @@ func TestServiceRunnerKnowsTheOutcomeOfARunWhoseEndWasMissed(t *testing.T) {
 			if diff := cmp.Diff(want, eventsOf[failover.RunEnded](w)); diff != "" {
 				t.Error(diff)
 			}
-			if n := len(eventsOf[failover.RunGroupEmpty](w)); n != 0 || w.s.runner.current != nil || w.s.runner.inherits != "" {
-				t.Errorf("told %d times that it is over, and waits for %v %q", n, w.s.runner.current, w.s.runner.inherits)
+			if n := len(eventsOf[failover.RunGroupEmpty](w)); n != 0 || w.s.runner.current != nil || w.s.runner.inherits.id != "" {
+				t.Errorf("told %d times that it is over, and waits for %v %q", n, w.s.runner.current, w.s.runner.inherits.id)
 			}
 		})
 	}
@@ -341,26 +341,6 @@ func TestNamesOfVariablesGoToTheRunnerWithoutThePrefixThatItAdds(t *testing.T) {
 	w.act(a)
 	sent := messagesOf[*ipc.Run](r)
 	if diff := cmp.Diff(map[string]string{"EPOCH": "4", "OLD_NAME": "PGAGROAL_x"}, sent[0].Env); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestInheritedRunIsOverWhenTheLockIsOurs(t *testing.T) {
-	w := newWorld(t, 0, withFailover)
-	w.s.runner.inherits = "old"
-	w.lockHeld = true
-	w.s.startLock()
-	w.s.startServers()
-	w.advance(time.Second)
-	if len(eventsOf[failover.RunGroupEmpty](w))+len(eventsOf[failover.RunsAllowed](w)) != 0 {
-		t.Fatal("over although the lock is held")
-	}
-	w.lockHeld = false
-	w.advance(lockRetry)
-	if len(eventsOf[failover.RunGroupEmpty](w)) != 1 {
-		t.Error("never over")
-	}
-	if diff := cmp.Diff([]failover.RunsAllowed{{Allowed: true}}, eventsOf[failover.RunsAllowed](w)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
@@ -21,7 +24,7 @@ const (
 	// stateNoPrimary is for a client that must not wait while no primary is open.
 	stateNoPrimary = "57P03"
 	// holdersEvery bounds how often the holders of the pool are logged.
-	holdersEvery = time.Second
+	holdersEvery = 5 * time.Second
 	// cancelLimit bounds a CancelRequest to a server, the wait for its end included.
 	cancelLimit = 2 * time.Second
 	// cancelCode is the protocol number of a CancelRequest.
@@ -34,6 +37,10 @@ type leases struct {
 	// hasty are the requests that must not queue, and when they are refused: an
 	// idle backend of another pool or worker takes a moment to come back.
 	hasty map[hasty]*timer
+	// refused counts the clients that got nothing since then.
+	refused int
+	// moving is what onHandOver has to pass on.
+	moving *moving
 }
 
 // hasty names a request with NoWait.
@@ -60,7 +67,8 @@ func (s *supervisor) onLeaseRequest(c *child, m *ipc.LeaseRequest) {
 		name = m.Key.Database
 	}
 	rule := config.FindLimit(s.cfg.Limits, name, m.Key.User)
-	effects := s.ledger.Request(c.index, m.ID, poolKey(m.Key), rule)
+	since := s.env.now() - time.Duration(max(m.WaitedMS, 0))*time.Millisecond
+	effects := s.ledger.Request(c.index, m.ID, poolKey(m.Key), rule, since)
 	s.carryOut(effects)
 	if !m.NoWait || settled(effects, c.index, m.ID) {
 		return
@@ -129,12 +137,15 @@ func (s *supervisor) carryOut(effects []pool.Effect) {
 		case pool.Grant:
 			s.hastyDone(e.Worker, e.Request)
 			s.send(c, &ipc.LeaseGrant{ID: e.Request, Lease: e.Lease, Server: e.Server, Epoch: e.Epoch})
+		case pool.Move:
+			s.passOn(c, e)
 		case pool.Refuse:
 			s.hastyDone(e.Worker, e.Request)
 			s.refuse(c, e.Request, e.Reason.String())
 		case pool.Reclaim:
 			key := ipc.PoolKey{Database: e.Key.Database, User: e.Key.User, Params: e.Key.Params}
-			s.send(c, &ipc.Reclaim{ID: e.ID, Key: key, Leases: e.Leases, Own: e.Own})
+			waited := (s.env.now() - e.Since).Milliseconds()
+			s.send(c, &ipc.Reclaim{ID: e.ID, Key: key, Leases: e.Leases, Own: e.Own, WaitedMS: waited, Size: e.Size})
 		case pool.ReclaimCancel:
 			s.send(c, &ipc.ReclaimCancel{ID: e.ID})
 		}
@@ -144,31 +155,55 @@ func (s *supervisor) carryOut(effects []pool.Effect) {
 // refuse says no, and logs who has what the client didn't get.
 func (s *supervisor) refuse(c *child, id uint64, why string) {
 	s.send(c, &ipc.LeaseRefuse{ID: id, Code: stateFull, Message: messageFull})
+	s.logHolders(why, 1)
+}
+
+// logHolders says who has the leases, every few seconds at most.
+func (s *supervisor) logHolders(why string, refused int) {
+	s.leases.refused += refused
 	now := s.env.now()
 	if s.leases.holdersAt != 0 && now-s.leases.holdersAt < holdersEvery {
 		return
 	}
-	s.leases.holdersAt = max(now, 1)
-	s.log.Warn("pool is full", "reason", why, "holders", describeHolders(s.ledger.Holders()))
+	counts := s.ledger.Counts()
+	s.log.Warn("pool is full", "reason", why, "refused", s.leases.refused, "leases", counts.Total, "limit", counts.Max,
+		"waiting", counts.Waiting, "workers", describeWorkers(counts.Workers, counts.Orphans),
+		"holders", describeHolders(s.ledger.Holders()))
+	s.leases.holdersAt, s.leases.refused = max(now, 1), 0
 }
 
-// describeHolders names the largest pools.
+// describeWorkers says how many leases each worker has.
+func describeWorkers(list map[int]int, orphans int) string {
+	var parts []string
+	for _, i := range slices.Sorted(maps.Keys(list)) {
+		if i >= 0 {
+			parts = append(parts, fmt.Sprintf("%d: %d", i, list[i]))
+		}
+	}
+	if orphans > 0 {
+		parts = append(parts, fmt.Sprintf("dead: %d", orphans))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// describeHolders names the largest pools, and the workers that have them.
 func describeHolders(list []pool.Holder) string {
 	const most = 5
-	text := ""
+	var parts []string
 	for i, h := range list {
 		if i == most {
-			return text + fmt.Sprintf(", and %d more", len(list)-most)
+			return strings.Join(parts, "; ") + fmt.Sprintf("; and %d more", len(list)-most)
 		}
-		if i > 0 {
-			text += ", "
-		}
-		text += fmt.Sprintf("%s/%s %d", h.Key.Database, h.Key.User, h.Total)
+		parts = append(parts, fmt.Sprintf("%s/%s %d (%s)", h.Key.Database, h.Key.User, h.Total,
+			describeWorkers(h.Workers, h.Workers[-1])))
 	}
-	return text
+	return strings.Join(parts, "; ")
 }
 
 func (s *supervisor) onLeaseAbandon(c *child, m *ipc.LeaseAbandon) {
+	if m.Refused > 0 {
+		s.logHolders("no backend was free in time", m.Refused)
+	}
 	s.hastyDone(c.index, m.ID)
 	s.carryOut(s.ledger.Abandon(c.index, m.ID))
 }

@@ -218,6 +218,7 @@ func (s *supervisor) publish(snap failover.Snapshot) {
 	}
 	s.sendServerStates()
 	if snap.Open {
+		s.liftFence(snap.Epoch)
 		s.carryOut(s.ledger.SetTarget(snap.Primary, snap.Epoch, true))
 	}
 }

@@ -73,6 +73,7 @@ func (s *supervisor) configBegin(gen uint64, index int) *ipc.ConfigBegin {
 		KeepAlive: c.KeepAlive, NoDelay: c.NoDelay, Validation: c.Validation == "foreground",
 		DisconnectClientMS: c.DisconnectClient.Milliseconds(), DisconnectClientForce: c.DisconnectClientForce,
 		UpdateProcessTitle: c.UpdateProcessTitle != "never" && c.UpdateProcessTitle != "off",
+		ProxyProtocol:      c.ProxyProtocol,
 		ScramSalt:          s.service.scramSalt,
 	}
 }

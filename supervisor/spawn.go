@@ -44,7 +44,7 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 	st.pid = p.Pid
 	st.kill = func() { _ = p.Kill() } // fails only for one that has ended, whose exit is on its way
 	listen := st.listen
-	st.listen = func(message func(ipc.Message), ended func(error), exited func(string)) {
+	st.listen = func(message func(ipc.Message, ...int), ended func(error), exited func(string)) {
 		listen(message, ended, nil)
 		go func() { exited(waitFor(p)) }()
 	}
@@ -91,7 +91,7 @@ func newStarted(conn *ipc.Conn, queue int) *started {
 	return &started{
 		link: out,
 		kill: func() {},
-		listen: func(message func(ipc.Message), ended func(error), _ func(string)) {
+		listen: func(message func(ipc.Message, ...int), ended func(error), _ func(string)) {
 			go func() { ended(receive(conn, message)) }()
 		},
 		close: func() { out.Close(); conn.Close() },
@@ -101,7 +101,7 @@ func newStarted(conn *ipc.Conn, queue int) *started {
 // receive passes messages on until the link ends. The link enters its running
 // phase here, before the next packet is read: the other end does so as soon as
 // it has sent that message.
-func receive(conn *ipc.Conn, message func(ipc.Message)) error {
+func receive(conn *ipc.Conn, message func(ipc.Message, ...int)) error {
 	for {
 		env, err := conn.Receive()
 		switch {
@@ -110,11 +110,10 @@ func receive(conn *ipc.Conn, message func(ipc.Message)) error {
 		case err != nil:
 			return err
 		}
-		env.CloseFDs() // no message to the supervisor carries any
 		switch env.Message.(type) {
 		case *ipc.ConfigDone, *ipc.RunnerReady:
 			conn.SetPhase(ipc.PhaseRunning)
 		}
-		message(env.Message)
+		message(env.Message, env.FDs...)
 	}
 }

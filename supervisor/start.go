@@ -106,10 +106,20 @@ func (s *supervisor) loadState() *failover.Record {
 		s.log.Error("the record of the servers is not used", "error", err)
 		return nil
 	}
-	if saved != nil && saved.Run != nil {
-		s.runner.inherits = saved.Run.ID
-	}
+	s.runner.inherits.id = underWay(saved)
 	return saved
+}
+
+// underWay returns the id of a run that may still have processes, as the machine
+// takes it from the record.
+func underWay(saved *failover.Record) string {
+	switch {
+	case saved == nil:
+		return ""
+	case saved.Run != nil && saved.Run.Phase == "started":
+		return saved.Run.ID
+	}
+	return saved.Blocker
 }
 
 func newSalt() ipc.Secret {

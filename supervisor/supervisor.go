@@ -49,6 +49,7 @@ type arrival struct {
 	worker  *child
 	runner  *runnerEnd
 	message ipc.Message
+	fds     []int // of the message, ours to close
 	err     error // of a link that ended
 }
 
@@ -111,6 +112,7 @@ func (s *supervisor) arrive(a arrival) {
 	select {
 	case s.inbox <- a:
 	case <-s.ended:
+		abort(a.fds)
 	}
 }
 

@@ -49,7 +49,7 @@ type fakeChild struct {
 	full    bool
 	killed  bool
 	closed  bool
-	message func(ipc.Message)
+	message func(ipc.Message, ...int)
 	ended   func(error)
 	exited  func(string)
 }
@@ -180,7 +180,7 @@ func (w *world) start(spec startSpec) (*started, error) {
 	return &started{
 		pid: 1000 + len(w.children), link: f,
 		kill: func() { f.killed = true }, close: func() { f.closed = true },
-		listen: func(message func(ipc.Message), ended func(error), exited func(string)) {
+		listen: func(message func(ipc.Message, ...int), ended func(error), exited func(string)) {
 			f.message, f.ended, f.exited = message, ended, exited
 		},
 	}, nil
@@ -256,8 +256,8 @@ func (w *world) hello(f *fakeChild) {
 	w.settle()
 }
 
-func (w *world) say(f *fakeChild, m ipc.Message) {
-	f.message(m)
+func (w *world) say(f *fakeChild, m ipc.Message, fds ...int) {
+	f.message(m, fds...)
 	w.settle()
 }
 

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -70,25 +71,23 @@ func TestBrokenStartupPacketIsAnsweredWithAnError(t *testing.T) {
 		packet     []byte
 		code, text string
 	}{
-		"length 0":           {packet(0, v3, user+"\x00"), "08P01", "invalid length of startup packet"},
-		"length 3":           {packet(3, v3, ""), "08P01", "invalid length of startup packet"},
-		"length 4":           {packet(4, v3, ""), "08P01", "invalid length of startup packet"},
-		"negative length":    {packet(-5, v3, ""), "08P01", "invalid length of startup packet"},
-		"huge length":        {packet(1<<30, v3, user), "08P01", "invalid length of startup packet"},
-		"10 KB and a bit":    {whole(v3, user+strings.Repeat("x", 10_000)+"\x00\x00\x00"), "08P01", "invalid length of startup packet"},
-		"protocol 2":         {whole(2<<16, user+"\x00"), "0A000", "unsupported frontend protocol 2.0"},
-		"protocol 4":         {whole(4<<16, user+"\x00"), "0A000", "unsupported frontend protocol 4.0"},
-		"protocol 0":         {whole(0, user+"\x00"), "0A000", "unsupported frontend protocol 0.0"},
-		"no user":            {whole(v3, "database\x00postgres\x00\x00"), "28000", "no PostgreSQL user name specified in startup packet"},
-		"nothing":            {whole(v3, "\x00"), "28000", "no PostgreSQL user name specified in startup packet"},
-		"no last byte":       {whole(v3, "user\x00postgres\x00"), "08P01", "expected terminator as last byte"},
-		"no zero at all":     {whole(v3, "userpostgres"), "08P01", "invalid startup packet layout"},
-		"bytes behind":       {whole(v3, user+"\x00trailing"), "08P01", "expected terminator as last byte"},
-		"two users":          {whole(v3, user+user+"\x00"), "08P01", "twice"},
-		"replication":        {whole(v3, user+"replication\x00true\x00\x00"), "0A000", "replication connections are not supported"},
-		"logical":            {whole(v3, user+"replication\x00database\x00\x00"), "0A000", "replication connections are not supported"},
-		"HTTP":               {[]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), "08P01", "invalid length of startup packet"},
-		"TLS without asking": {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), "08P01", "invalid length of startup packet"},
+		"length 0":        {packet(0, v3, user+"\x00"), "08P01", "invalid length of startup packet"},
+		"length 3":        {packet(3, v3, ""), "08P01", "invalid length of startup packet"},
+		"length 4":        {packet(4, v3, ""), "08P01", "invalid length of startup packet"},
+		"negative length": {packet(-5, v3, ""), "08P01", "invalid length of startup packet"},
+		"huge length":     {packet(1<<30, v3, user), "08P01", "invalid length of startup packet"},
+		"10 KB and a bit": {whole(v3, user+strings.Repeat("x", 10_000)+"\x00\x00\x00"), "08P01", "invalid length of startup packet"},
+		"protocol 2":      {whole(2<<16, user+"\x00"), "0A000", "unsupported frontend protocol 2.0"},
+		"protocol 4":      {whole(4<<16, user+"\x00"), "0A000", "unsupported frontend protocol 4.0"},
+		"protocol 0":      {whole(0, user+"\x00"), "0A000", "unsupported frontend protocol 0.0"},
+		"no user":         {whole(v3, "database\x00postgres\x00\x00"), "28000", "no PostgreSQL user name specified in startup packet"},
+		"nothing":         {whole(v3, "\x00"), "28000", "no PostgreSQL user name specified in startup packet"},
+		"no last byte":    {whole(v3, "user\x00postgres\x00"), "08P01", "expected terminator as last byte"},
+		"no zero at all":  {whole(v3, "userpostgres"), "08P01", "invalid startup packet layout"},
+		"bytes behind":    {whole(v3, user+"\x00trailing"), "08P01", "expected terminator as last byte"},
+		"two users":       {whole(v3, user+user+"\x00"), "08P01", "twice"},
+		"bad replication": {whole(v3, user+"replication\x00perhaps\x00\x00"), "22023", "invalid value for parameter \"replication\""},
+		"HTTP":            {[]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), "08P01", "invalid length of startup packet"},
 	} {
 		conn := p.dialRaw()
 		if _, err := conn.Write(test.packet); err != nil {
@@ -114,31 +113,45 @@ func request(t testing.TB, conn net.Conn, code uint32) {
 	}
 }
 
-// loginRaw sends a start-up packet and reads the types of the messages up to
-// ReadyForQuery.
-func loginRaw(t testing.TB, conn net.Conn, packet []byte) (types string, negotiated *pgproto3.NegotiateProtocolVersion) {
+// welcomed is what the pool says during a login.
+type welcomed struct {
+	types      string // of the messages up to ReadyForQuery, without ParameterStatus and BackendKeyData
+	version    uint32 // of NegotiateProtocolVersion
+	unknown    string // options in it, joined by commas
+	pid        uint32
+	secret     []byte
+	params     map[string]string
+	afterLogin *pgproto3.Frontend
+}
+
+// loginRaw sends a start-up packet and reads up to ReadyForQuery.
+func loginRaw(t testing.TB, conn net.Conn, packet []byte) welcomed {
 	t.Helper()
 	if _, err := conn.Write(packet); err != nil {
 		t.Fatal(err)
 	}
 	fe := pgproto3.NewFrontend(conn, conn)
+	w := welcomed{afterLogin: fe, params: map[string]string{}}
 	for {
 		msg, err := fe.Receive()
 		if err != nil {
-			t.Fatalf("after %q: %v", types, err)
+			t.Fatalf("after %q: %v", w.types, err)
 		}
 		switch m := msg.(type) {
 		case *pgproto3.NegotiateProtocolVersion:
-			types += "v"
-			n := *m
-			n.UnrecognizedOptions = append([]string(nil), m.UnrecognizedOptions...)
-			negotiated = &n
+			w.types += "v"
+			w.version, w.unknown = m.NewestMinorProtocol, strings.Join(m.UnrecognizedOptions, ",")
 		case *pgproto3.ErrorResponse:
 			t.Fatalf("refused: %s %s", m.Code, m.Message)
 		case *pgproto3.AuthenticationOk:
-			types += "R"
+			w.types += "R"
+		case *pgproto3.ParameterStatus:
+			w.params[m.Name] = m.Value
+		case *pgproto3.BackendKeyData:
+			w.pid, w.secret = m.ProcessID, bytes.Clone(m.SecretKey)
 		case *pgproto3.ReadyForQuery:
-			return types + "Z", negotiated
+			w.types += "Z"
+			return w
 		}
 	}
 }
@@ -153,8 +166,8 @@ func TestEncryptionIsDeclinedAndThePlainLoginGoesOn(t *testing.T) {
 		for _, code := range codes {
 			request(t, conn, code)
 		}
-		if types, _ := loginRaw(t, conn, hello); types != "RZ" {
-			t.Errorf("%v: messages %q", codes, types)
+		if w := loginRaw(t, conn, hello); w.types != "RZ" {
+			t.Errorf("%v: messages %q", codes, w.types)
 		}
 	}
 }
@@ -172,29 +185,6 @@ func TestEndlessNegotiationIsEnded(t *testing.T) {
 	said := strings.TrimLeft(string(answer(t, conn)), "N")
 	if code, _ := errorIn(t, []byte(said)); code != "08P01" {
 		t.Errorf("got %q", said)
-	}
-}
-
-func TestNewerMinorVersionsAndOptionsAreNegotiatedDown(t *testing.T) {
-	t.Parallel()
-	c := pgtest.New(t, pgtest.Options{})
-	p := Start(t, Setup{Servers: nodes(c)})
-	for _, test := range []struct {
-		version uint32
-		option  string
-	}{{v3 + 2, ""}, {v3 + 9999, ""}, {v3, "_pq_.command_tag"}, {v3 + 2, "_pq_.command_tag"}} {
-		body := "user\x00postgres\x00database\x00postgres\x00"
-		if test.option != "" {
-			body += test.option + "\x00on\x00"
-		}
-		types, negotiated := loginRaw(t, p.dialRaw(), whole(test.version, body+"\x00"))
-		if types != "vRZ" {
-			t.Errorf("%x %s: messages %q", test.version, test.option, types)
-			continue
-		}
-		if got := strings.Join(negotiated.UnrecognizedOptions, ","); got != test.option || negotiated.NewestMinorProtocol&0xffff != 0 {
-			t.Errorf("%x %s: negotiated %+v", test.version, test.option, negotiated)
-		}
 	}
 }
 

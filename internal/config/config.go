@@ -98,6 +98,7 @@ type Config struct {
 	KeepAlive          bool
 	NoDelay            bool
 	Backlog            int // 0 or less is that of the system
+	ProxyProtocol      bool
 	Hugepage           string
 	Tracker            bool
 	UpdateProcessTitle string

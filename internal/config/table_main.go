@@ -281,6 +281,11 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.Backlog },
 		},
 		{
+			Name: "proxy_protocol", Kind: Bool, Default: "off", Reload: Restart,
+			Help: "Every TCP connection begins with a PROXY header, version 1 or 2",
+			main: func(c *Config) any { return &c.ProxyProtocol },
+		},
+		{
 			Name: "hugepage", Kind: Enum, Default: "try", Values: []string{"off", "try", "on"}, Reload: Restart, Later: true,
 			Help: "Kept for old files: there is no shared memory to place in huge pages",
 			main: func(c *Config) any { return &c.Hugepage },

@@ -39,9 +39,11 @@ func AppendBackendKeyData(dst []byte, pid uint32, key []byte) []byte {
 }
 
 // AppendNegotiateProtocolVersion appends the answer to a client that asked for a newer minor version or for
-// protocol options that we don't know.
-func AppendNegotiateProtocolVersion(dst []byte, newestMinor uint16, options []string) []byte {
-	m := pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: uint32(newestMinor), UnrecognizedOptions: options}
+// protocol options that we don't know: the connection goes on in version 3.minor.
+//
+// PostgreSQL sends the whole version, major number included, whatever the field's name; clients depend on it.
+func AppendNegotiateProtocolVersion(dst []byte, minor uint16, options []string) []byte {
+	m := pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: 3<<16 | uint32(minor), UnrecognizedOptions: options}
 	return must(m.Encode(dst))
 }
 

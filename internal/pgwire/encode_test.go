@@ -14,7 +14,7 @@ func TestMessagesOnTheWire(t *testing.T) {
 		"ReadyForQuery":            {AppendReadyForQuery(nil, TxFailed), "Z\x00\x00\x00\x05E"},
 		"ParameterStatus":          {AppendParameterStatus(nil, "a", "b"), "S\x00\x00\x00\x08a\x00b\x00"},
 		"BackendKeyData":           {AppendBackendKeyData(nil, 1, []byte("12345")), "K\x00\x00\x00\x0d\x00\x00\x00\x0112345"},
-		"NegotiateProtocolVersion": {AppendNegotiateProtocolVersion(nil, 0, []string{"_pq_.x"}), "v\x00\x00\x00\x13\x00\x00\x00\x00\x00\x00\x00\x01_pq_.x\x00"},
+		"NegotiateProtocolVersion": {AppendNegotiateProtocolVersion(nil, 2, []string{"_pq_.x"}), "v\x00\x00\x00\x13\x00\x03\x00\x02\x00\x00\x00\x01_pq_.x\x00"},
 		"AuthenticationOk":         {AppendAuthenticationOK(nil), "R\x00\x00\x00\x08\x00\x00\x00\x00"},
 		"cleartext":                {AppendAuthenticationCleartext(nil), "R\x00\x00\x00\x08\x00\x00\x00\x03"},
 		"md5":                      {AppendAuthenticationMD5(nil, [4]byte{1, 2, 3, 4}), "R\x00\x00\x00\x0c\x00\x00\x00\x05\x01\x02\x03\x04"},

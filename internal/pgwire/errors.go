@@ -9,20 +9,22 @@ import (
 
 // SQLSTATE codes that we send or act upon, from appendix A of PostgreSQL's documentation.
 const (
-	CodeTooManyConnections   = "53300"
-	CodeAdminShutdown        = "57P01"
-	CodeCrashShutdown        = "57P02"
-	CodeCannotConnectNow     = "57P03"
-	CodeConnectionFailure    = "08006"
-	CodeOutcomeUnknown       = "08007" // transaction_resolution_unknown
-	CodeProtocolViolation    = "08P01"
-	CodeInvalidAuthorization = "28000"
-	CodeInvalidPassword      = "28P01"
-	CodeUndefinedDatabase    = "3D000"
-	CodeFeatureNotSupported  = "0A000"
-	CodeReadOnlyTransaction  = "25006"
-	CodeFailedTransaction    = "25P02"
-	CodeUndefinedStatement   = "26000"
+	CodeTooManyConnections    = "53300"
+	CodeAdminShutdown         = "57P01"
+	CodeCrashShutdown         = "57P02"
+	CodeCannotConnectNow      = "57P03"
+	CodeConnectionFailure     = "08006"
+	CodeOutcomeUnknown        = "08007" // transaction_resolution_unknown
+	CodeProtocolViolation     = "08P01"
+	CodeInvalidAuthorization  = "28000"
+	CodeInvalidPassword       = "28P01"
+	CodeUndefinedDatabase     = "3D000"
+	CodeFeatureNotSupported   = "0A000"
+	CodeReadOnlyTransaction   = "25006"
+	CodeFailedTransaction     = "25P02"
+	CodeUndefinedStatement    = "26000"
+	CodeInvalidParameterValue = "22023"
+	CodeProgramLimitExceeded  = "54000"
 )
 
 // Severities as they stand in field V, which servers never translate.

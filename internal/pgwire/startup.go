@@ -3,6 +3,7 @@ package pgwire
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -20,8 +21,12 @@ const (
 	maxStartupBody = 10000
 	// Protocol 3.0 has cancel keys of 4 bytes, 3.2 of up to 256.
 	minCancelKey, maxCancelKey = 4, 256
+	// tlsHandshake is the first byte of a TLS connection. As that of a length it would be far too large.
+	tlsHandshake = 0x16
 	// protocolOption is the prefix of parameters that ask for protocol extensions.
 	protocolOption = "_pq_."
+	// replicationParam is the parameter that makes a connection one for replication.
+	replicationParam = "replication"
 )
 
 // StartupKind tells the first packets of a connection apart.
@@ -49,12 +54,52 @@ type Param struct{ Name, Value string }
 // Startup is the first packet of a connection; which fields are set depends on Kind.
 type Startup struct {
 	Kind         StartupKind
-	Major, Minor uint16  // of a StartupMessage: Major is 3; Minor above 0 asks for NegotiateProtocolVersion
+	Major, Minor uint16  // of a StartupMessage: Major is 3; Minor is what the client asked for
 	PID          uint32  // of a CancelRequest
 	Key          []byte  // of a CancelRequest, 4 to 256 bytes; a secret
 	Params       []Param // of a StartupMessage: all of them, user and database included, in the client's order
 	User         string  // never empty in a StartupMessage
 	Database     string  // the user's name when the client named none
+}
+
+// NewestMinor is the newest minor version of protocol 3 that we speak to clients.
+const NewestMinor = 2
+
+// SpeaksLongKeys reports whether a minor version has cancel keys of more than 4 bytes.
+func SpeaksLongKeys(minor uint16) bool { return minor >= 2 }
+
+// Replication returns the value of the parameter that asks for a connection that replicates, and whether it does;
+// "database" and every spelling of true do. What is no boolean is an error, as in PostgreSQL.
+func (s Startup) Replication() (bool, error) {
+	for _, p := range s.Params {
+		if p.Name != replicationParam {
+			continue
+		}
+		yes, ok := parseBool(p.Value)
+		if !ok && p.Value != "database" {
+			return false, &StartupError{
+				Code:    CodeInvalidParameterValue,
+				Message: fmt.Sprintf("invalid value for parameter \"%s\": \"%s\"", p.Name, p.Value),
+				Hint:    "Valid values are: \"false\", 0, \"true\", 1, \"database\".",
+			}
+		}
+		return yes || !ok, nil
+	}
+	return false, nil
+}
+
+// parseBool reads a boolean as PostgreSQL does: beginnings of the words will do, in any case.
+func parseBool(v string) (value, ok bool) {
+	v = strings.ToLower(v)
+	switch {
+	case v == "":
+		return false, false
+	case strings.HasPrefix("true", v), strings.HasPrefix("yes", v), v == "on", v == "1":
+		return true, true
+	case strings.HasPrefix("false", v), strings.HasPrefix("no", v), v == "of", v == "off", v == "0":
+		return false, true
+	}
+	return false, false
 }
 
 // ProtocolOptions returns the names of the protocol extensions asked for, which NegotiateProtocolVersion lists.
@@ -72,6 +117,7 @@ func (s Startup) ProtocolOptions() []string {
 type StartupError struct {
 	Code    string // SQLSTATE
 	Message string
+	Hint    string // may be empty
 }
 
 func (e *StartupError) Error() string { return e.Message }
@@ -80,8 +126,11 @@ func (e *StartupError) Error() string { return e.Message }
 type VersionError struct{ Major, Minor uint16 }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.0", e.Major, e.Minor)
+	return fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.%d", e.Major, e.Minor, NewestMinor)
 }
+
+// ErrTLS says that a client began with TLS instead of asking for it.
+var ErrTLS = errors.New("TLS without an SSLRequest, and TLS is not offered")
 
 func layoutError(format string, args ...any) error {
 	return &StartupError{Code: CodeProtocolViolation, Message: fmt.Sprintf(format, args...)}
@@ -90,12 +139,15 @@ func layoutError(format string, args ...any) error {
 // ReadStartup reads the first packet of a connection, or the next one after an answered SSLRequest or
 // GSSENCRequest, and not a byte more.
 //
-// Its errors are *LengthError, *VersionError, *StartupError or those of r; io.EOF means that not a byte came.
+// Its errors are *LengthError, *VersionError, *StartupError, ErrTLS or those of r; io.EOF means that not a byte came.
 // Nothing larger than 10 KB is allocated, whatever the peer declares.
 func ReadStartup(r io.Reader) (Startup, error) {
 	var header [4]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return Startup{}, err
+	}
+	if header[0] == tlsHandshake {
+		return Startup{}, ErrTLS
 	}
 	length := int32(binary.BigEndian.Uint32(header[:]))
 	if length < 8 || length > maxStartupBody+4 {

@@ -183,3 +183,32 @@ func FuzzStartup(f *testing.F) {
 		}
 	})
 }
+
+func TestReplicationIsAskedForInPostgreSQLsWords(t *testing.T) {
+	for value, want := range map[string]bool{
+		"true": true, "TRUE": true, "t": true, "tr": true, "on": true, "ON": true, "1": true, "y": true, "yes": true, "database": true,
+		"false": false, "F": false, "fal": false, "off": false, "of": false, "0": false, "n": false, "no": false,
+	} {
+		got, err := Startup{Params: []Param{{"user", "u"}, {"replication", value}}}.Replication()
+		if err != nil || got != want {
+			t.Errorf("%q: %v, %v", value, got, err)
+		}
+	}
+	for _, value := range []string{"", "o", "2", "truex", "Database", "-1"} {
+		_, err := Startup{Params: []Param{{"replication", value}}}.Replication()
+		var se *StartupError
+		if !errors.As(err, &se) || se.Code != "22023" || se.Hint == "" {
+			t.Errorf("%q: %v", value, err)
+		}
+	}
+	if got, err := (Startup{Params: []Param{{"Replication", "on"}}}).Replication(); got || err != nil {
+		t.Errorf("another name: %v, %v", got, err)
+	}
+}
+
+func TestTLSWithoutAskingIsKnownByItsFirstByte(t *testing.T) {
+	r := bytes.NewReader([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"))
+	if _, err := ReadStartup(r); !errors.Is(err, ErrTLS) {
+		t.Error(err)
+	}
+}

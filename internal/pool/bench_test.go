@@ -7,11 +7,11 @@ import "testing"
 func BenchmarkGrantAndReturn(b *testing.B) {
 	l := opened(10000, Rule{Max: 8000})
 	for id := range uint64(5000) {
-		l.Request(int(id%8), id, keyA, 0)
+		l.Request(int(id%8), id, keyA, 0, 0)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		g := l.Request(1, 1<<40, keyA, 0)[0].(Grant)
+		g := l.Request(1, 1<<40, keyA, 0, 0)[0].(Grant)
 		if _, err := l.Return(1, g.Lease); err != nil {
 			b.Fatal(err)
 		}
@@ -27,7 +27,7 @@ func BenchmarkTurnover(b *testing.B) {
 	request := uint64(0)
 	ask := func() []Effect {
 		request++
-		return l.Request(int(request%8), request, keyA, 0)
+		return l.Request(int(request%8), request, keyA, 0, 0)
 	}
 	for range leases {
 		fifo = append(fifo, ask()[0].(Grant))

@@ -14,10 +14,10 @@
 //     doesn't have is ignored: the two crossed on the way.
 //   - A Reclaim is sticky. When a backend that it names is idle, or at its next
 //     boundary, the worker gives that lease back.
-//   - Each lease that it gives back, for whatever reason, answers the first of its
+//   - Each lease that it gives back or hands over, for whatever reason, answers the first of its
 //     Reclaims that names the lease, and no other.
 //
-// Today a reclaim is answered by a return: the backend is closed and the lease
-// comes back. Handing an idle backend of the same pool over with its lease is
-// another answer to the same Reclaim, which is why it carries the waiter's Key.
+// A reclaim is answered by a return, when the backend was closed and the lease
+// comes back, or by a hand-over: the backend and its lease go to the one who waits
+// for another of the same pool. It carries the waiter's Key for that.
 package pool

@@ -1,6 +1,9 @@
 package pool
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Key names a pool: backends with the same key are interchangeable. Params are
 // the untracked start-up parameters in canonical form.
@@ -18,7 +21,7 @@ type Rule struct {
 const NoRule = -1
 
 // Effect is something that the caller of the Ledger has to do: one of Grant,
-// Refuse, Reclaim and ReclaimCancel.
+// Move, Refuse, Reclaim and ReclaimCancel.
 type Effect interface {
 	// Target returns the index of the worker that has to hear of it.
 	Target() int
@@ -34,6 +37,16 @@ type Grant struct {
 	Epoch   uint64
 }
 
+// Move gives a worker a backend that another one has handed over, with a lease of
+// a number of its own; Request is what it answers. Back says that nobody waits for
+// it any more, and that it returns to where it came from: Request is 0 then.
+type Move struct {
+	Worker  int
+	Request uint64
+	Lease   uint64
+	Back    bool
+}
+
 // Refuse is a final no to a request.
 type Refuse struct {
 	Worker  int
@@ -45,13 +58,16 @@ type Refuse struct {
 // Key is the pool of the request that waits for it, the zero Key when limits
 // were lowered below what is in use. ID is unique over all workers. Own says that
 // the request is of that same worker, which has no use for giving up a backend of
-// the same pool.
+// the same pool. Since is that of the request, Size the limit of which a lease is
+// needed.
 type Reclaim struct {
 	ID     uint64
 	Worker int
 	Key    Key
 	Leases []uint64
 	Own    bool
+	Since  time.Duration
+	Size   int
 }
 
 // ReclaimCancel withdraws a Reclaim from the worker that got it.
@@ -62,6 +78,9 @@ type ReclaimCancel struct {
 
 // Target returns the worker that gets the lease.
 func (e Grant) Target() int { return e.Worker }
+
+// Target returns the worker that gets the backend.
+func (e Move) Target() int { return e.Worker }
 
 // Target returns the worker that asked.
 func (e Refuse) Target() int { return e.Worker }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 )
 
 // Ledger is the only place where leases are counted. It belongs to one
@@ -107,8 +108,9 @@ func (l *Ledger) SetTarget(server int, epoch uint64, open bool) []Effect {
 }
 
 // Request asks for a lease. id is the worker's; rule is the index of the rule
-// that applies, NoRule for none.
-func (l *Ledger) Request(worker int, id uint64, key Key, rule int) []Effect {
+// that applies, NoRule for none. since is when the one who waits began to, on the
+// caller's clock: who came first is served first, whenever the request came.
+func (l *Ledger) Request(worker int, id uint64, key Key, rule int, since time.Duration) []Effect {
 	w := l.worker(worker)
 	reason := l.refusal(rule)
 	if _, ok := w.waiting[id]; ok {
@@ -118,7 +120,7 @@ func (l *Ledger) Request(worker int, id uint64, key Key, rule int) []Effect {
 		return []Effect{Refuse{Worker: worker, Request: id, Reason: reason}}
 	}
 	l.lastSeq++
-	q := &waiter{seq: l.lastSeq, worker: w, id: id, key: key, rule: rule + 1}
+	q := &waiter{since: since, seq: l.lastSeq, worker: w, id: id, key: key, rule: rule + 1}
 	w.waiting[id] = q
 	l.rules[q.rule].queue.push(q)
 	l.touch(q.rule)
@@ -171,6 +173,42 @@ func (l *Ledger) Return(worker int, lease uint64) ([]Effect, error) {
 	l.letGo(held)
 	l.remove(held)
 	return l.settle(), nil
+}
+
+// HandOver moves a lease together with its backend to whoever would get the lease
+// if it were returned, if that is somebody who waits for a backend of the same
+// pool. Otherwise it goes back to its worker. The effects have one Move for it. The
+// error says that the worker doesn't hold the lease, which is a bug of the worker.
+func (l *Ledger) HandOver(worker int, lease uint64) ([]Effect, error) {
+	held, err := l.held(worker, lease)
+	if err != nil {
+		return nil, fmt.Errorf("hand backend over: %w", err)
+	}
+	l.answered(held)
+	l.letGo(held)
+	l.remove(held)
+	moved := *held
+	if q := l.heir(held); q != nil {
+		l.leave(q)
+		moved.rule = q.rule
+		l.emit(Move{Worker: q.worker.index, Request: q.id, Lease: l.lend(q.worker, &moved).id})
+	} else {
+		l.emit(Move{Worker: worker, Lease: l.lend(held.worker, &moved).id, Back: true})
+	}
+	return l.settle(), nil
+}
+
+// heir returns the request that gets the backend of a lease that has just been
+// taken off the books, nil for none.
+func (l *Ledger) heir(held *lease) *waiter {
+	if !l.open || held.epoch != l.epoch || l.total.used >= l.total.max {
+		return nil
+	}
+	q := l.next(func(q *waiter) *waiter { return q })
+	if q == nil || q.key != held.key {
+		return nil
+	}
+	return q
 }
 
 func (l *Ledger) held(worker int, id uint64) (*lease, error) {
@@ -304,7 +342,7 @@ func (l *Ledger) next(pick func(*waiter) *waiter) *waiter {
 		if l.rules[r].demand == 0 {
 			continue
 		}
-		if q := pick(l.rules[r].queue.head); q != nil && (oldest == nil || q.seq < oldest.seq) {
+		if q := pick(l.rules[r].queue.head); q != nil && (oldest == nil || q.before(oldest)) {
 			oldest = q
 		}
 	}
@@ -313,13 +351,15 @@ func (l *Ledger) next(pick func(*waiter) *waiter) *waiter {
 
 func (l *Ledger) grant(q *waiter) {
 	l.leave(q)
+	held := l.lend(q.worker, &lease{key: q.key, rule: q.rule, server: l.server, epoch: l.epoch})
+	l.emit(Grant{Worker: q.worker.index, Request: q.id, Lease: held.id, Server: held.server, Epoch: held.epoch})
+}
+
+// lend gives a new lease to a worker.
+func (l *Ledger) lend(w *worker, held *lease) *lease {
 	l.lastLease++
-	w, g := q.worker, &l.rules[q.rule]
-	h := &w.rules[q.rule]
-	held := &lease{
-		id: l.lastLease, key: q.key, rule: q.rule, server: l.server, epoch: l.epoch,
-		worker: w, pos: h.n,
-	}
+	g, h := &l.rules[held.rule], &w.rules[held.rule]
+	held.id, held.worker, held.pos = l.lastLease, w, h.n
 	l.leases[held.id] = held
 	h.leases, h.names = append(h.leases, held), nil
 	h.n++
@@ -328,8 +368,8 @@ func (l *Ledger) grant(q *waiter) {
 	w.total.n++
 	g.used++
 	l.total.used++
-	l.touch(q.rule)
-	l.emit(Grant{Worker: w.index, Request: q.id, Lease: held.id, Server: held.server, Epoch: held.epoch})
+	l.touch(held.rule)
+	return held
 }
 
 func (l *Ledger) emit(e Effect) { l.out = append(l.out, e) }

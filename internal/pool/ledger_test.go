@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 var (
@@ -27,7 +28,7 @@ func grant(worker int, request, lease uint64) Effect {
 
 func want(t *testing.T, what string, got []Effect, effects ...Effect) {
 	t.Helper()
-	if diff := cmp.Diff(effects, got); diff != "" {
+	if diff := cmp.Diff(effects, got, cmpopts.IgnoreFields(Reclaim{}, "Size")); diff != "" {
 		t.Fatalf("%s: effects (-want +got):\n%s", what, diff)
 	}
 }
@@ -43,9 +44,9 @@ func returned(t *testing.T, l *Ledger, worker int, lease uint64) []Effect {
 
 func TestGrantsUpToTheTotalThenQueuesAndReclaims(t *testing.T) {
 	l := opened(2)
-	want(t, "first", l.Request(0, 1, keyA, NoRule), grant(0, 1, 1))
-	want(t, "second", l.Request(1, 1, keyA, NoRule), grant(1, 1, 2))
-	want(t, "third", l.Request(1, 2, keyB, NoRule),
+	want(t, "first", l.Request(0, 1, keyA, NoRule, 0), grant(0, 1, 1))
+	want(t, "second", l.Request(1, 1, keyA, NoRule, 0), grant(1, 1, 2))
+	want(t, "third", l.Request(1, 2, keyB, NoRule, 0),
 		Reclaim{ID: 1, Worker: 0, Key: keyB}, Reclaim{ID: 2, Worker: 1, Key: keyB, Own: true})
 	want(t, "return", returned(t, l, 0, 1),
 		ReclaimCancel{ID: 1, Worker: 0}, ReclaimCancel{ID: 2, Worker: 1}, grant(1, 2, 3))
@@ -56,10 +57,10 @@ func TestGrantsUpToTheTotalThenQueuesAndReclaims(t *testing.T) {
 
 func TestFIFOOverAllWorkers(t *testing.T) {
 	l := opened(1)
-	l.Request(0, 1, keyA, NoRule)
-	l.Request(2, 1, keyA, NoRule)
-	l.Request(1, 1, keyB, NoRule)
-	l.Request(2, 2, keyA, NoRule)
+	l.Request(0, 1, keyA, NoRule, 0)
+	l.Request(2, 1, keyA, NoRule, 0)
+	l.Request(1, 1, keyB, NoRule, 0)
+	l.Request(2, 2, keyA, NoRule, 0)
 	lease := uint64(1)
 	holder := 0
 	for _, worker := range []int{2, 1, 2} {
@@ -79,9 +80,9 @@ func TestFIFOOverAllWorkers(t *testing.T) {
 
 func TestFIFOOverRulesThatShareTheTotal(t *testing.T) {
 	l := opened(1, Rule{Max: 5}, Rule{Max: 5})
-	l.Request(0, 1, keyA, 0)
-	l.Request(1, 1, keyB, 1)
-	l.Request(2, 1, keyA, 0)
+	l.Request(0, 1, keyA, 0, 0)
+	l.Request(1, 1, keyB, 1, 0)
+	l.Request(2, 1, keyA, 0, 0)
 	want(t, "return", returned(t, l, 0, 1),
 		ReclaimCancel{ID: 1, Worker: 0}, grant(1, 1, 2), Reclaim{ID: 2, Worker: 1, Key: keyA})
 }
@@ -89,7 +90,7 @@ func TestFIFOOverRulesThatShareTheTotal(t *testing.T) {
 func TestReclaimIsSentAnewWhenTheOneThatNamedTheYoungestLeaseIsCancelled(t *testing.T) {
 	l := opened(9, Rule{Max: 2})
 	for id := range uint64(5) {
-		l.Request(0, id, keyA, 0)
+		l.Request(0, id, keyA, 0, 0)
 	}
 	want(t, "return", returned(t, l, 0, 1),
 		ReclaimCancel{ID: 1, Worker: 0}, grant(0, 2, 3),
@@ -101,28 +102,28 @@ func TestReclaimIsSentAnewWhenTheOneThatNamedTheYoungestLeaseIsCancelled(t *test
 
 func TestFullRuleDelaysNoOtherRule(t *testing.T) {
 	l := opened(3, Rule{Max: 1}, Rule{Max: 5})
-	want(t, "fill rule 0", l.Request(0, 1, keyA, 0), grant(0, 1, 1))
-	want(t, "wait for rule 0", l.Request(0, 2, keyA, 0),
+	want(t, "fill rule 0", l.Request(0, 1, keyA, 0, 0), grant(0, 1, 1))
+	want(t, "wait for rule 0", l.Request(0, 2, keyA, 0, 0),
 		Reclaim{ID: 1, Worker: 0, Key: keyA, Leases: []uint64{1}, Own: true})
-	want(t, "later, rule 1", l.Request(0, 3, keyB, 1), grant(0, 3, 2))
-	want(t, "later, no rule", l.Request(0, 4, keyB, NoRule), grant(0, 4, 3))
+	want(t, "later, rule 1", l.Request(0, 3, keyB, 1, 0), grant(0, 3, 2))
+	want(t, "later, no rule", l.Request(0, 4, keyB, NoRule, 0), grant(0, 4, 3))
 }
 
 func TestReclaimOfARuleNamesItsLeasesOnly(t *testing.T) {
 	l := opened(10, Rule{Max: 2})
-	l.Request(0, 1, keyB, NoRule)
-	l.Request(0, 2, keyA, 0)
-	l.Request(1, 1, keyA, 0)
-	l.Request(2, 1, keyB, NoRule)
-	want(t, "rule is full", l.Request(2, 2, keyA, 0),
+	l.Request(0, 1, keyB, NoRule, 0)
+	l.Request(0, 2, keyA, 0, 0)
+	l.Request(1, 1, keyA, 0, 0)
+	l.Request(2, 1, keyB, NoRule, 0)
+	want(t, "rule is full", l.Request(2, 2, keyA, 0, 0),
 		Reclaim{ID: 1, Worker: 0, Key: keyA, Leases: []uint64{2}},
 		Reclaim{ID: 2, Worker: 1, Key: keyA, Leases: []uint64{3}})
 }
 
 func TestAbandonCancelsItsReclaims(t *testing.T) {
 	l := opened(1)
-	l.Request(0, 1, keyA, NoRule)
-	l.Request(1, 9, keyB, NoRule)
+	l.Request(0, 1, keyA, NoRule, 0)
+	l.Request(1, 9, keyB, NoRule, 0)
 	want(t, "abandon", l.Abandon(1, 9), ReclaimCancel{ID: 1, Worker: 0})
 	want(t, "abandon again", l.Abandon(1, 9))
 	want(t, "abandon what was granted", l.Abandon(0, 1))
@@ -131,18 +132,18 @@ func TestAbandonCancelsItsReclaims(t *testing.T) {
 
 func TestOneReclaimPerNeededLease(t *testing.T) {
 	l := opened(2)
-	l.Request(0, 1, keyA, NoRule)
-	l.Request(0, 2, keyA, NoRule)
-	want(t, "one waits", l.Request(1, 1, keyB, NoRule), Reclaim{ID: 1, Worker: 0, Key: keyB})
-	want(t, "two wait", l.Request(1, 2, keyA, NoRule), Reclaim{ID: 2, Worker: 0, Key: keyA})
-	want(t, "three wait for two leases", l.Request(1, 3, keyB, NoRule))
+	l.Request(0, 1, keyA, NoRule, 0)
+	l.Request(0, 2, keyA, NoRule, 0)
+	want(t, "one waits", l.Request(1, 1, keyB, NoRule, 0), Reclaim{ID: 1, Worker: 0, Key: keyB})
+	want(t, "two wait", l.Request(1, 2, keyA, NoRule, 0), Reclaim{ID: 2, Worker: 0, Key: keyA})
+	want(t, "three wait for two leases", l.Request(1, 3, keyB, NoRule, 0))
 }
 
 func TestNothingIsGrantedOrReclaimedWhileClosed(t *testing.T) {
 	l := NewLedger(1, nil)
-	want(t, "before the first target", l.Request(0, 1, keyA, NoRule))
+	want(t, "before the first target", l.Request(0, 1, keyA, NoRule, 0))
 	want(t, "open", l.SetTarget(3, 7, true), grant(0, 1, 1))
-	want(t, "second", l.Request(1, 1, keyB, NoRule), Reclaim{ID: 1, Worker: 0, Key: keyB})
+	want(t, "second", l.Request(1, 1, keyB, NoRule, 0), Reclaim{ID: 1, Worker: 0, Key: keyB})
 	want(t, "close", l.SetTarget(-1, 7, false), ReclaimCancel{ID: 1, Worker: 0})
 	want(t, "return while closed", returned(t, l, 0, 1))
 	want(t, "reopen elsewhere", l.SetTarget(4, 8, true),
@@ -151,17 +152,17 @@ func TestNothingIsGrantedOrReclaimedWhileClosed(t *testing.T) {
 
 func TestReclaimNamesItsWaiterAgainAfterAPause(t *testing.T) {
 	l := opened(1)
-	l.Request(0, 1, keyA, NoRule)
-	l.Request(1, 1, keyB, NoRule)
+	l.Request(0, 1, keyA, NoRule, 0)
+	l.Request(1, 1, keyB, NoRule, 0)
 	want(t, "close", l.SetTarget(3, 7, false), ReclaimCancel{ID: 1, Worker: 0})
 	want(t, "reopen", l.SetTarget(3, 7, true), Reclaim{ID: 2, Worker: 0, Key: keyB})
 }
 
 func TestUpToNamesTheLeasesOfOldEpochs(t *testing.T) {
 	l := opened(3)
-	l.Request(0, 1, keyA, NoRule)
+	l.Request(0, 1, keyA, NoRule, 0)
 	l.SetTarget(4, 8, true)
-	l.Request(0, 2, keyA, NoRule)
+	l.Request(0, 2, keyA, NoRule, 0)
 	got := l.UpTo(7)
 	if diff := cmp.Diff([]Lease{{ID: 1, Key: keyA, Rule: NoRule, Server: 3, Epoch: 7}}, got); diff != "" {
 		t.Error(diff)
@@ -173,9 +174,9 @@ func TestUpToNamesTheLeasesOfOldEpochs(t *testing.T) {
 
 func TestDeadWorkersLeasesCountUntilTheOrphanIsGone(t *testing.T) {
 	l := opened(2, Rule{Max: 1})
-	l.Request(0, 1, keyA, 0)
-	l.Request(0, 2, keyB, NoRule)
-	l.Request(0, 3, keyB, NoRule)
+	l.Request(0, 1, keyA, 0, 0)
+	l.Request(0, 2, keyB, NoRule, 0)
+	l.Request(0, 3, keyB, NoRule, 0)
 	if err := l.Opened(0, 1, 4711, "cancel"); err != nil {
 		t.Fatal(err)
 	}
@@ -187,9 +188,9 @@ func TestDeadWorkersLeasesCountUntilTheOrphanIsGone(t *testing.T) {
 	}, orphans); diff != "" {
 		t.Fatal(diff)
 	}
-	want(t, "orphans fill the total, nobody can return them", l.Request(1, 1, keyA, 0))
+	want(t, "orphans fill the total, nobody can return them", l.Request(1, 1, keyA, 0, 0))
 	want(t, "orphan of no rule gone, rule still full", l.OrphanGone(2))
-	want(t, "another passes", l.Request(1, 2, keyB, NoRule), grant(1, 2, 3))
+	want(t, "another passes", l.Request(1, 2, keyB, NoRule, 0), grant(1, 2, 3))
 	want(t, "orphan of the rule gone", l.OrphanGone(1), grant(1, 1, 4))
 	want(t, "unknown orphan", l.OrphanGone(1))
 	if _, err := l.Return(0, 1); err == nil {
@@ -199,9 +200,9 @@ func TestDeadWorkersLeasesCountUntilTheOrphanIsGone(t *testing.T) {
 
 func TestDeadWorkersRequestsVanish(t *testing.T) {
 	l := opened(1)
-	l.Request(0, 1, keyA, NoRule)
-	l.Request(1, 1, keyA, NoRule)
-	l.Request(2, 1, keyA, NoRule)
+	l.Request(0, 1, keyA, NoRule, 0)
+	l.Request(1, 1, keyA, NoRule, 0)
+	l.Request(2, 1, keyA, NoRule, 0)
 	orphans, effects := l.WorkerGone(1)
 	if len(orphans) != 0 {
 		t.Errorf("orphans %v", orphans)
@@ -225,7 +226,7 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			want(t, "request", tt.ledger.Request(1, 2, keyA, tt.rule),
+			want(t, "request", tt.ledger.Request(1, 2, keyA, tt.rule, 0),
 				Refuse{Worker: 1, Request: 2, Reason: tt.reason})
 			if tt.reason.String() == "unknown reason" {
 				t.Error("the reason has no text")
@@ -233,14 +234,14 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 	l := NewLedger(1, nil)
-	l.Request(0, 1, keyA, NoRule)
-	want(t, "id in use", l.Request(0, 1, keyA, NoRule),
+	l.Request(0, 1, keyA, NoRule, 0)
+	want(t, "id in use", l.Request(0, 1, keyA, NoRule, 0),
 		Refuse{Worker: 0, Request: 1, Reason: ReasonDuplicate})
 }
 
 func TestOnlyTheHolderReturnsALease(t *testing.T) {
 	l := opened(2)
-	l.Request(0, 1, keyA, NoRule)
+	l.Request(0, 1, keyA, NoRule, 0)
 	if _, err := l.Return(1, 1); err == nil {
 		t.Error("another worker returned it")
 	}
@@ -256,39 +257,39 @@ func TestOnlyTheHolderReturnsALease(t *testing.T) {
 func TestResizeDownReclaimsTheExcess(t *testing.T) {
 	l := opened(3)
 	for id := range uint64(3) {
-		l.Request(0, id, keyA, NoRule)
+		l.Request(0, id, keyA, NoRule, 0)
 	}
 	want(t, "resize", l.Resize(1, nil, nil),
 		Reclaim{ID: 1, Worker: 0}, Reclaim{ID: 2, Worker: 0})
 	want(t, "one back", returned(t, l, 0, 1), ReclaimCancel{ID: 1, Worker: 0})
 	want(t, "two back", returned(t, l, 0, 2), ReclaimCancel{ID: 2, Worker: 0})
-	want(t, "full again", l.Request(1, 1, keyA, NoRule), Reclaim{ID: 3, Worker: 0, Key: keyA})
+	want(t, "full again", l.Request(1, 1, keyA, NoRule, 0), Reclaim{ID: 3, Worker: 0, Key: keyA})
 }
 
 func TestResizeUpGrants(t *testing.T) {
 	l := opened(1)
-	l.Request(0, 1, keyA, NoRule)
-	l.Request(0, 2, keyA, NoRule)
+	l.Request(0, 1, keyA, NoRule, 0)
+	l.Request(0, 2, keyA, NoRule, 0)
 	want(t, "resize", l.Resize(2, nil, nil), ReclaimCancel{ID: 1, Worker: 0}, grant(0, 2, 2))
 }
 
 func TestResizeRefusesWhatIsNeverGranted(t *testing.T) {
 	l := opened(5, Rule{Max: 1})
-	l.Request(0, 1, keyA, 0)
-	l.Request(0, 2, keyA, 0)
+	l.Request(0, 1, keyA, 0, 0)
+	l.Request(0, 2, keyA, 0, 0)
 	want(t, "rule closed", l.Resize(5, []Rule{{Max: 0}}, nil), ReclaimCancel{ID: 1, Worker: 0},
 		Refuse{Worker: 0, Request: 2, Reason: ReasonRuleClosed},
 		Reclaim{ID: 2, Worker: 0, Leases: []uint64{1}})
 	want(t, "return", returned(t, l, 0, 1), ReclaimCancel{ID: 2, Worker: 0})
 	want(t, "the id is free again", l.Resize(5, []Rule{{Max: 1}}, nil))
-	want(t, "request", l.Request(0, 2, keyA, 0), grant(0, 2, 2))
+	want(t, "request", l.Request(0, 2, keyA, 0, 0), grant(0, 2, 2))
 }
 
 func TestResizeMovesLeasesAndRequestsToTheirNewRules(t *testing.T) {
 	l := opened(9, Rule{Max: 1})
-	l.Request(0, 1, keyA, 0)
-	l.Request(0, 2, keyA, 0)
-	l.Request(0, 3, keyB, NoRule)
+	l.Request(0, 1, keyA, 0, 0)
+	l.Request(0, 2, keyA, 0, 0)
+	l.Request(0, 3, keyB, NoRule, 0)
 	remap := func(key Key, _ int) int {
 		if key == keyA {
 			return 1
@@ -303,7 +304,7 @@ func TestReclaimsAtATimeAreBounded(t *testing.T) {
 	const leases, waiting = 100, 150
 	l := opened(leases)
 	for id := range uint64(leases) {
-		l.Request(0, id, keyA, NoRule)
+		l.Request(0, id, keyA, NoRule, 0)
 	}
 	outstanding, most, granted := map[uint64]bool{}, 0, 0
 	follow := func(effects []Effect) {
@@ -320,7 +321,7 @@ func TestReclaimsAtATimeAreBounded(t *testing.T) {
 		most = max(most, l.Counts().Reclaims)
 	}
 	for id := range uint64(waiting) {
-		follow(l.Request(1, id, keyB, NoRule))
+		follow(l.Request(1, id, keyB, NoRule, 0))
 	}
 	for lease := range uint64(leases) {
 		if len(outstanding) == 0 {
@@ -335,10 +336,10 @@ func TestReclaimsAtATimeAreBounded(t *testing.T) {
 
 func TestHoldersAndCounts(t *testing.T) {
 	l := opened(4, Rule{Max: 1})
-	l.Request(0, 1, keyB, 0)
-	l.Request(0, 2, keyA, NoRule)
-	l.Request(1, 1, keyA, NoRule)
-	l.Request(1, 2, keyB, 0)
+	l.Request(0, 1, keyB, 0, 0)
+	l.Request(0, 2, keyA, NoRule, 0)
+	l.Request(1, 1, keyA, NoRule, 0)
+	l.Request(1, 2, keyB, 0, 0)
 	l.WorkerGone(0)
 	wantHolders := []Holder{
 		{Key: keyA, Total: 2, Workers: map[int]int{-1: 1, 1: 1}},
@@ -372,5 +373,109 @@ func TestCancelKeyIsNeverPrinted(t *testing.T) {
 	}
 	if o.Cancel.Reveal() != "hunter2" {
 		t.Error("the key is lost")
+	}
+}
+
+func handedOver(t *testing.T, l *Ledger, worker int, lease uint64) []Effect {
+	t.Helper()
+	effects, err := l.HandOver(worker, lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return effects
+}
+
+func TestHandOverMovesTheLeaseWithItsBackend(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule, 0)
+	if err := l.Opened(0, 1, 4711, "cancel"); err != nil {
+		t.Fatal(err)
+	}
+	l.Request(1, 5, keyA, NoRule, 0)
+	want(t, "hand over", handedOver(t, l, 0, 1),
+		ReclaimCancel{ID: 1, Worker: 0}, Move{Worker: 1, Request: 5, Lease: 2})
+	if _, err := l.Return(0, 1); err == nil {
+		t.Error("the old lease can still be returned")
+	}
+	orphans, _ := l.WorkerGone(1)
+	if diff := cmp.Diff([]Orphan{{Lease: 2, Key: keyA, Server: 3, Epoch: 7, PID: 4711, Cancel: "cancel"}}, orphans); diff != "" {
+		t.Errorf("the backend is not known any more (-want +got):\n%s", diff)
+	}
+	want(t, "limit", l.Request(0, 2, keyA, NoRule, 0))
+	if n := l.Counts().Total; n != 1 {
+		t.Errorf("%d leases", n)
+	}
+}
+
+func TestBackendThatNobodyWaitsForGoesBack(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule, 0)
+	l.Request(1, 5, keyA, NoRule, 0)
+	l.Abandon(1, 5)
+	want(t, "hand over", handedOver(t, l, 0, 1), Move{Worker: 0, Lease: 2, Back: true})
+	if held, ok := l.Lease(2); !ok || held.Worker != 0 {
+		t.Errorf("%+v %v", held, ok)
+	}
+}
+
+func TestBackendGoesBackWhenAnotherPoolIsFirst(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule, 0)
+	l.Request(1, 5, keyA, NoRule, 8)
+	l.Request(1, 6, keyB, NoRule, 7)
+	want(t, "hand over", handedOver(t, l, 0, 1), ReclaimCancel{ID: 1, Worker: 0},
+		Move{Worker: 0, Lease: 2, Back: true}, Reclaim{ID: 2, Worker: 0, Key: keyA, Since: 8})
+	want(t, "return", returned(t, l, 0, 2), ReclaimCancel{ID: 2, Worker: 0}, grant(1, 6, 3),
+		Reclaim{ID: 3, Worker: 1, Key: keyA, Own: true, Since: 8})
+}
+
+func TestBackendOfAnOldEpochOrWithoutAPrimaryGoesBack(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule, 0)
+	l.Request(1, 5, keyA, NoRule, 0)
+	l.SetTarget(3, 7, false)
+	want(t, "closed", handedOver(t, l, 0, 1), Move{Worker: 0, Lease: 2, Back: true})
+	l.SetTarget(4, 8, true)
+	want(t, "old", handedOver(t, l, 0, 2), ReclaimCancel{ID: 2, Worker: 0},
+		Move{Worker: 0, Lease: 3, Back: true}, Reclaim{ID: 3, Worker: 0, Key: keyA})
+	if held, _ := l.Lease(3); held.Epoch != 7 || held.Server != 3 {
+		t.Errorf("%+v", held)
+	}
+}
+
+func TestOnlyTheHolderHandsALeaseOver(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule, 0)
+	if _, err := l.HandOver(1, 1); err == nil {
+		t.Error("another worker handed it over")
+	}
+}
+
+func TestWhoCameFirstIsServedFirstWheneverTheRequestComes(t *testing.T) {
+	l := opened(1, Rule{Max: 1})
+	l.Request(0, 1, keyA, NoRule, 1)
+	l.Request(0, 2, keyA, NoRule, 30)
+	l.Request(1, 1, keyA, NoRule, 20)
+	l.Request(1, 2, keyB, 0, 25)
+	l.Request(1, 3, keyA, NoRule, 20)
+	lease, holder := uint64(1), 0
+	for _, want := range [][2]uint64{{1, 1}, {1, 3}, {1, 2}, {0, 2}} {
+		for _, e := range returned(t, l, holder, lease) {
+			if g, ok := e.(Grant); ok {
+				if g.Worker != int(want[0]) || g.Request != want[1] {
+					t.Fatalf("granted %+v, want request %d of worker %d", g, want[1], want[0])
+				}
+				holder, lease = g.Worker, g.Lease
+			}
+		}
+	}
+}
+
+func TestReclaimTellsWhichLimitIsReachedAndSinceWhenSomebodyWaits(t *testing.T) {
+	l := opened(9, Rule{Max: 1})
+	l.Request(0, 1, keyA, 0, 0)
+	got := l.Request(1, 1, keyA, 0, 42)
+	if diff := cmp.Diff([]Effect{Reclaim{ID: 1, Worker: 0, Key: keyA, Leases: []uint64{1}, Since: 42, Size: 1}}, got); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -1,8 +1,14 @@
 package pool
 
+import (
+	"cmp"
+	"time"
+)
+
 // waiter is a request that waits.
 type waiter struct {
-	// seq is the order of arrival over all workers.
+	// since is when the client came, seq the order of requests over all workers.
+	since      time.Duration
 	seq        uint64
 	worker     *worker
 	id         uint64
@@ -12,20 +18,37 @@ type waiter struct {
 	prev, next *waiter
 }
 
+// before says that w goes before q: its client came first.
+func (w *waiter) before(q *waiter) bool { return w.compare(q) < 0 }
+
+func (w *waiter) compare(q *waiter) int {
+	return cmp.Or(cmp.Compare(w.since, q.since), cmp.Compare(w.seq, q.seq))
+}
+
 // queue is a list of waiters by arrival that gives up any of them at once.
 type queue struct {
 	head, tail *waiter
 	n          int
 }
 
+// push puts a waiter where it belongs, which is near the end: requests come in
+// about the order in which clients do.
 func (q *queue) push(w *waiter) {
-	w.prev, w.next = q.tail, nil
-	if q.tail != nil {
-		q.tail.next = w
+	at := q.tail
+	for at != nil && w.before(at) {
+		at = at.prev
+	}
+	w.prev, w.next = at, q.head
+	if at != nil {
+		w.next, at.next = at.next, w
 	} else {
 		q.head = w
 	}
-	q.tail = w
+	if w.next != nil {
+		w.next.prev = w
+	} else {
+		q.tail = w
+	}
 	q.n++
 }
 

@@ -117,7 +117,10 @@ func (l *Ledger) send(w *worker, h *holding, c *claim) {
 	n := &note{id: l.lastReclaim, claim: c, worker: w, before: l.lastLease + 1}
 	c.notes = append(c.notes, n)
 	h.notes = append(h.notes, n)
-	e := Reclaim{ID: n.id, Worker: w.index, Key: c.key, Own: c.waiter != nil && c.waiter.worker == w}
+	e := Reclaim{ID: n.id, Worker: w.index, Key: c.key, Size: c.gate.max}
+	if c.waiter != nil {
+		e.Own, e.Since = c.waiter.worker == w, c.waiter.since
+	}
 	if c.rule != totalGate {
 		e.Leases = h.ids()
 	}

@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 )
@@ -52,7 +51,7 @@ func byArrival(workers ...*worker) []*waiter {
 			all = append(all, q)
 		}
 	}
-	slices.SortFunc(all, func(a, b *waiter) int { return cmp.Compare(a.seq, b.seq) })
+	slices.SortFunc(all, (*waiter).compare)
 	return all
 }
 

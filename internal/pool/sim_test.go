@@ -51,6 +51,8 @@ type sim struct {
 	queues      map[Key][]simRequest
 	outstanding map[uint64]int // Reclaims by id: the worker
 	grants      int
+	moves       int
+	handed      simLease // what was handed over last
 	log         []Effect
 	arrivals    int
 	waiting     int
@@ -95,6 +97,8 @@ func (s *sim) apply(effects []Effect) {
 		switch e := e.(type) {
 		case Grant:
 			s.granted(e)
+		case Move:
+			s.moved(e)
 		case Refuse:
 			s.t.Fatalf("refused: %+v", e)
 		case Reclaim:
@@ -135,6 +139,34 @@ func (s *sim) granted(g Grant) {
 	}
 	if w.rule != NoRule && s.used(w.rule) > s.rules[w.rule].Max {
 		s.t.Fatalf("granted beyond rule %d", w.rule)
+	}
+}
+
+// moved checks that a backend goes to the one who would get its lease, or back.
+func (s *sim) moved(m Move) {
+	if !m.Back {
+		g := Grant{Worker: m.Worker, Request: m.Request, Lease: m.Lease}
+		if w := s.waiterOf(g); w.key != s.handed.key {
+			s.t.Fatalf("%v got a backend of %v", w.key, s.handed.key)
+		}
+		s.granted(g)
+		s.moves++
+		return
+	}
+	s.held[m.Lease] = simLease{id: m.Lease, rule: s.handed.rule, key: s.handed.key}
+	if !s.open || len(s.held) > s.max {
+		return
+	}
+	first, arrived := Key{}, -1
+	for _, k := range simKeys {
+		q := s.queues[k.key]
+		room := s.hasRoom(k.rule) || k.rule == s.handed.rule && s.used(k.rule) == s.rules[k.rule].Max
+		if len(q) > 0 && room && (arrived < 0 || q[0].arrived < arrived) {
+			first, arrived = k.key, q[0].arrived
+		}
+	}
+	if arrived >= 0 && first == s.handed.key {
+		s.t.Fatalf("a backend of %v went back although %v waits", s.handed.key, s.queues[first][0])
 	}
 }
 
@@ -256,7 +288,7 @@ func (s *sim) arrive(i int) {
 		s.queues[k.key] = append(s.queues[k.key], simRequest{i, id, s.arrivals})
 		s.arrivals++
 		s.waiting++
-		s.apply(s.ledger.Request(i, id, k.key, k.rule))
+		s.apply(s.ledger.Request(i, id, k.key, k.rule, 0))
 	})
 }
 
@@ -301,9 +333,12 @@ func (s *sim) withdraw(i int, w *simWorker, id uint64) {
 	})
 }
 
-// honour gives back the first idle lease that a reclaim names.
+// honour gives back the first idle lease that a reclaim names, or hands it over.
 func (s *sim) honour(i int, w *simWorker) bool {
 	for _, r := range w.reclaims {
+		if !r.Own && s.rnd.IntN(4) > 0 && s.handOver(i, w, r) {
+			return true
+		}
 		if s.giveBack(i, w, func(l *simLease) bool { return !l.busy && names(r, l.id) }) {
 			return true
 		}
@@ -321,14 +356,39 @@ func (s *sim) giveBack(i int, w *simWorker, which func(*simLease) bool) bool {
 	if at < 0 {
 		return false
 	}
-	id := w.leases[at].id
-	w.leases = slices.Delete(w.leases, at, at+1)
-	if r := slices.IndexFunc(w.reclaims, func(r Reclaim) bool { return names(r, id) }); r >= 0 {
-		w.reclaims = slices.Delete(w.reclaims, r, r+1)
-	}
+	id := w.letGo(at).id
 	w.up = append(w.up, func() {
 		delete(s.held, id)
 		effects, err := s.ledger.Return(i, id)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.apply(effects)
+	})
+	return true
+}
+
+// letGo takes a lease out, which answers the first reclaim that names it.
+func (w *simWorker) letGo(at int) *simLease {
+	l := w.leases[at]
+	w.leases = slices.Delete(w.leases, at, at+1)
+	if r := slices.IndexFunc(w.reclaims, func(r Reclaim) bool { return names(r, l.id) }); r >= 0 {
+		w.reclaims = slices.Delete(w.reclaims, r, r+1)
+	}
+	return l
+}
+
+// handOver hands an idle backend over to the one who waits for its pool.
+func (s *sim) handOver(i int, w *simWorker, r Reclaim) bool {
+	at := slices.IndexFunc(w.leases, func(l *simLease) bool { return !l.busy && l.key == r.Key && names(r, l.id) })
+	if at < 0 {
+		return false
+	}
+	l := w.letGo(at)
+	w.up = append(w.up, func() {
+		s.handed = s.held[l.id]
+		delete(s.held, l.id)
+		effects, err := s.ledger.HandOver(i, l.id)
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -361,6 +421,14 @@ func (s *sim) deliverDown(i int, w *simWorker) bool {
 		w.leases = append(w.leases, &simLease{id: e.Lease, rule: held.rule, key: held.key, busy: busy})
 		if !busy {
 			s.giveBack(i, w, func(l *simLease) bool { return l.id == e.Lease })
+		}
+	case Move:
+		held := s.held[e.Lease]
+		_, busy := w.waiting[e.Request]
+		delete(w.waiting, e.Request)
+		w.leases = append(w.leases, &simLease{id: e.Lease, rule: held.rule, key: held.key, busy: busy})
+		if !busy {
+			s.honour(i, w)
 		}
 	case Reclaim:
 		w.reclaims = append(w.reclaims, e)
@@ -487,8 +555,8 @@ func TestRandomSchedules(t *testing.T) {
 				}
 			}
 			s.drain()
-			if s.grants < 20 {
-				t.Fatalf("only %d grants: the schedule tests nothing", s.grants)
+			if s.grants < 20 || len(s.workers) > 2 && s.moves == 0 {
+				t.Fatalf("only %d grants and %d moves: the schedule tests nothing", s.grants, s.moves)
 			}
 		})
 	}

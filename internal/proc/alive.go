@@ -14,10 +14,11 @@ import (
 
 // Process is a process as it was when it was looked at.
 type Process struct {
-	PID, PPID, PGID int
-	state           byte
-	threads         int
-	start           string // since boot, in clock ticks: with the id it names a process for good
+	PID, PPID, PGID, SID int
+
+	state   byte
+	threads int
+	start   string // since boot, in clock ticks: with the id it names a process for good
 }
 
 // Key names the process among all since boot.
@@ -45,9 +46,10 @@ func parseStat(pid int, line string) (Process, error) {
 	}
 	ppid, err1 := strconv.Atoi(f[1])
 	pgid, err2 := strconv.Atoi(f[2])
-	threads, err3 := strconv.Atoi(f[17])
-	p := Process{PID: pid, PPID: ppid, PGID: pgid, state: f[0][0], threads: threads, start: f[19]}
-	return p, errors.Join(err1, err2, err3)
+	sid, err3 := strconv.Atoi(f[3])
+	threads, err4 := strconv.Atoi(f[17])
+	p := Process{PID: pid, PPID: ppid, PGID: pgid, SID: sid, state: f[0][0], threads: threads, start: f[19]}
+	return p, errors.Join(err1, err2, err3, err4)
 }
 
 // processes returns all that /proc shows, zombies included.

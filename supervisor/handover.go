@@ -1,0 +1,69 @@
+package supervisor
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/pool"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// moving is a backend on its way from one worker to another, while it is ours:
+// within one call of onHandOver. What it has said to its server is answered, and we
+// say nothing, so all there is to do when it must not arrive is to cut it.
+type moving struct {
+	state ipc.BackendState
+	fd    int
+}
+
+// onHandOver passes a backend on to the client that the Ledger names, or back. A
+// fence is a message to its worker's link as well: a backend that was handed over
+// before the worker has acknowledged it comes before the acknowledgement, and one
+// that was passed on before the other worker was told comes before that.
+func (s *supervisor) onHandOver(c *child, m *ipc.HandOver, fds []int) {
+	held, ok := s.ledger.Lease(m.Lease)
+	if !ok || held.Worker != c.index || held.Epoch != m.Backend.Epoch || held.Server != m.Backend.Server {
+		abort(fds)
+		s.violation(c, "it hands a backend over that it doesn't have")
+		return
+	}
+	var effects []pool.Effect
+	var err error
+	if len(fds) == 0 || s.fenced(held.Epoch) { // we had no room for it, or it must not be used
+		abort(fds)
+		effects, err = s.ledger.Return(c.index, m.Lease)
+	} else {
+		s.leases.moving = &moving{m.Backend, fds[0]}
+		effects, err = s.ledger.HandOver(c.index, m.Lease)
+	}
+	if err != nil {
+		s.violation(c, err.Error())
+	}
+	s.carryOut(effects)
+	if x := s.leases.moving; x != nil { // the one to get it has just died
+		s.leases.moving = nil
+		abort([]int{x.fd})
+	}
+}
+
+// passOn gives a worker the backend that was handed over.
+func (s *supervisor) passOn(c *child, e pool.Move) {
+	x := s.leases.moving
+	s.leases.moving = nil
+	s.hastyDone(e.Worker, e.Request)
+	s.log.Debug("backend changes its worker", "backend", x.state.PID, "to", e.Worker, "back", e.Back)
+	s.send(c, &ipc.TakeOver{ID: e.Request, Lease: e.Lease, Backend: x.state}, x.fd)
+}
+
+// abort cuts connections at once, whoever else has their descriptors: their peers
+// see a reset, and what the kernel has queued is dropped.
+func abort(fds []int) {
+	for _, fd := range fds {
+		// The calls fail for what isn't TCP; closing is all that is left then.
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		sa := [unix.SizeofSockaddrInet6]byte{} // family AF_UNSPEC
+		_, _, _ = unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa[0])), uintptr(len(sa)))
+		unix.Close(fd)
+	}
+}

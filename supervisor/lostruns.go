@@ -1,0 +1,156 @@
+package supervisor
+
+import (
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// inheritedRun is a run that the record shows under way at the start, until nothing
+// is left of it.
+type inheritedRun struct {
+	id   string // empty for none
+	over bool   // a runner has said so
+	end  *ipc.RunEnded
+}
+
+// reconcile settles a run whose end we haven't seen with what the runner knows,
+// which reads what runners before it have written down.
+func (s *supervisor) reconcile(r *runnerEnd, m *ipc.RunnerReady) {
+	s.reconcileInherited(m)
+	x := s.runner.current
+	switch {
+	case x == nil || !x.lost:
+		return
+	case m.Running == x.id:
+		x.adopter = r
+		return
+	case r.spawned:
+		return // groupOver can tell more of a runner that we started
+	}
+	// A runner that knows nothing of it isn't the one that ran it: what that one
+	// has left behind is watched on.
+	if end := resultOf(x.id, m.Results); end != nil || x.pgid <= 0 || s.groupOver(x) {
+		s.logEnd(end)
+		s.runIsOver(x, end)
+	}
+}
+
+func (s *supervisor) reconcileInherited(m *ipc.RunnerReady) {
+	in := &s.runner.inherits
+	end := resultOf(in.id, m.Results)
+	// Without a configuration it may not know where the record is.
+	if in.id == "" || m.Running == in.id || end == nil && m.Error != "" {
+		return
+	}
+	s.logEnd(end)
+	in.over, in.end = true, end
+	s.settleInherited()
+}
+
+// settleInherited tells the machine once nothing is left. Of a runner that a
+// supervisor before us had started that means the lock too: it holds that until
+// its script has ended.
+func (s *supervisor) settleInherited() {
+	in := s.runner.inherits
+	if in.id == "" || !in.over || s.cfg.ScriptrunnerSocket == "" && !s.lock.ours {
+		return
+	}
+	s.runner.inherits = inheritedRun{}
+	s.tellMissed(in.id, in.end)
+}
+
+func resultOf(id string, results []ipc.RunEnded) *ipc.RunEnded {
+	for i := range results {
+		if results[i].RunID == id {
+			return &results[i]
+		}
+	}
+	return nil
+}
+
+// tellMissed tells the machine of the end of a run that it has given up, with
+// the outcome where it is known.
+func (s *supervisor) tellMissed(id string, end *ipc.RunEnded) {
+	if end == nil || end.Unknown {
+		s.feed(failover.RunGroupEmpty{RunID: id})
+		return
+	}
+	s.feed(runEnded(end))
+}
+
+// lockIsOurs says that no process of an earlier supervisor is left. Its script
+// may be, if its runner was killed: the next runner knows of that, and where
+// there is none nothing depends on it.
+func (s *supervisor) lockIsOurs() {
+	if !runsScripts(s.cfg) {
+		s.runner.inherits.over = true
+	}
+	s.settleInherited()
+}
+
+// watchGroup looks at the process group of a lost run until it is empty, and
+// ends it when its time is over.
+func (s *supervisor) watchGroup(x *currentRun) {
+	s.after(groupLook, func() {
+		if s.runner.current != x {
+			return
+		}
+		if s.groupOver(x) {
+			s.runIsOver(x, nil)
+			return
+		}
+		s.endLostRun(x)
+		s.watchGroup(x)
+	})
+}
+
+// groupOver says that nothing of a lost run is left. Of a runner of ours that
+// means: it is dead, its group is empty, and nobody unknown has become our child.
+func (s *supervisor) groupOver(x *currentRun) bool {
+	if x.service {
+		return !x.adopted() && x.pgid > 0 && s.env.groupEmpty(x.pgid)
+	}
+	if !x.from.exited || x.pgid > 0 && !s.env.groupEmpty(x.pgid) {
+		return false
+	}
+	s.reapOrphans()
+	return s.workers.spawning == 0 && s.env.strangers(s.childIDs())
+}
+
+// adopted says that another runner looks after the run, and tells of its end.
+func (x *currentRun) adopted() bool { return x.adopter != nil && !x.adopter.gone }
+
+// endLostRun enforces the time-out that a dead runner can't enforce any more. A
+// runner that lives does it itself, and is killed when it is late with that.
+func (s *supervisor) endLostRun(x *currentRun) {
+	if x.adopted() {
+		return
+	}
+	over := s.env.now() - x.born - x.timeout
+	if !x.service && !x.from.exited {
+		if over > s.cfg.FailoverKillDelay+runnerLate {
+			x.from.started.kill()
+		}
+		return
+	}
+	switch {
+	case x.pgid <= 0:
+		return
+	case over < 0 || x.killed:
+		return
+	case over >= s.cfg.FailoverKillDelay:
+		x.killed = true
+	case x.termed:
+		return
+	}
+	x.termed = true
+	err := s.env.signalGroup(x.pgid, x.killed)
+	s.log.Warn("script is ended at its time-out", "run", x.id, "killed", x.killed, "error", err)
+}
+
+// runIsOver ends a run that was lost; end is nil when its outcome stays unknown.
+func (s *supervisor) runIsOver(x *currentRun, end *ipc.RunEnded) {
+	s.runner.current = nil
+	s.tellMissed(x.id, end)
+	s.checkStopped()
+}
