@@ -31,8 +31,6 @@ type Conn struct {
 	out     []byte
 	// asked: somebody was told that bytes wait, and hears Flushed.
 	asked bool
-	// detach waits for the descriptor, see Detach.
-	detach func(fd int)
 	// events and inSet belong to the epoll driver: what the kernel was last told.
 	events uint32
 	inSet  bool
@@ -149,6 +147,6 @@ func (c *Conn) end(abort bool) {
 		return
 	}
 	c.closed = true
-	c.out, c.detach = nil, nil
+	c.out = nil
 	c.loop.drv.close(c, abort)
 }
