@@ -27,7 +27,7 @@ func (p *pooled) serverBytes(data, out []byte) ([]byte, error) {
 		out, from = p.answer(data, out, from, &ev)
 	}
 	end := len(data) - holdBack(&r.down, pooledServer, data)
-	if typ, n := r.down.Open(); typ == 'E' && !p.errorPassing {
+	if typ, n := r.down.Open(); typ == 'E' && !p.x.errorPassing {
 		out = p.holdError(out, data, from, n)
 		from = end
 	}
@@ -81,11 +81,11 @@ func (p *pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, i
 func (p *pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
 	p.relay.serverError(ev.Body)
 	f := pgwire.ParseError(ev.Body)
-	held := p.heldError
-	p.heldError = nil
+	held := p.x.heldError
+	p.x.heldError = nil
 	switch {
-	case p.errorPassing:
-		p.errorPassing = false
+	case p.x.errorPassing:
+		p.x.errorPassing = false
 	case f.Fatal():
 		p.farewell = f.Code + ": " + f.Message
 		if ev.Start >= 0 {
@@ -108,10 +108,10 @@ const maxHeldError = 64 << 10
 func (p *pooled) holdError(out, data []byte, from, n int) []byte {
 	start := max(len(data)-n, 0)
 	out = append(out, data[from:max(from, start)]...)
-	p.heldError = append(p.heldError, data[start:]...)
-	if len(p.heldError) > maxHeldError {
-		out = append(out, p.heldError...)
-		p.heldError, p.errorPassing = nil, true
+	p.x.heldError = append(p.x.heldError, data[start:]...)
+	if len(p.x.heldError) > maxHeldError {
+		out = append(out, p.x.heldError...)
+		p.x.heldError, p.x.errorPassing = nil, true
 	}
 	return out
 }

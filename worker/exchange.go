@@ -17,6 +17,14 @@ type exchange struct {
 	errored bool
 	// copying: the server takes copy data, and ignores every Sync.
 	copying bool
+	// partial is a message of the client's that is being collected, need its whole
+	// length.
+	partial []byte
+	need    int
+	// heldError is the beginning of an error that a chunk has ended in.
+	// errorPassing: it is too long to be held back.
+	heldError    []byte
+	errorPassing bool
 	// sets: something was executed in this batch that may change the settings
 	// that a Parse depends on. The server reports them with ReadyForQuery only.
 	sets bool

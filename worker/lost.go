@@ -59,9 +59,10 @@ func (s *session) lostPooled() bool {
 	if !ok {
 		return false
 	}
-	s.w.stats.count(&s.relay)
+	s.w.stats.count(s.relay)
 	s.relay.trim()
 	t.rest()
+	s.giveRelay()
 	s.client.Send(out)
 	switch {
 	case t.stash != nil:
@@ -89,7 +90,7 @@ func (p *pooled) lose(out []byte) ([]byte, bool) {
 		p.undo(&x.q[i])
 	}
 	x.q, x.head = nil, 0
-	p.farewell, p.heldError, p.errorPassing = "", nil, false
+	p.farewell, p.x.heldError, p.x.errorPassing = "", nil, false
 	if r.status == pgwire.TxIdle {
 		p.tracked = r.params.settings()
 	} else if now := r.params.settings(); now != p.tracked {
@@ -105,7 +106,7 @@ func (p *pooled) midMessage() bool {
 	case n == 0:
 		return false
 	case typ == 'E':
-		return p.errorPassing
+		return p.x.errorPassing
 	case p.relay.down.SplitHeader() > 0:
 		return pooledServer[typ]&(pgwire.AtHeader|pgwire.Refuse) == 0
 	}
@@ -158,12 +159,12 @@ func (p *pooled) loseBatches(out []byte) ([]byte, bool) {
 // losePartial deals with a message that was being collected: it waits for the
 // next backend, or fails with what came before it.
 func (p *pooled) losePartial(out []byte, failed bool) []byte {
-	if p.need == 0 {
+	if p.x.need == 0 {
 		return out
 	}
-	typ := p.partial[0]
+	typ := p.x.partial[0]
 	if !failed && !p.discarding {
-		p.stash = bytes.Clone(p.partial)
+		p.stash = bytes.Clone(p.x.partial)
 	}
 	p.collected()
 	switch {
@@ -273,6 +274,7 @@ func (s *session) unserved(f *failure) {
 	t := s.tx
 	s.waiter = nil
 	s.state = sessionActive
+	s.takeRelay()
 	data, out := t.stash, s.w.scratch[:0]
 	t.stash = nil
 	for len(data) > 0 {
@@ -290,6 +292,7 @@ func (s *session) unserved(f *failure) {
 	t.fail = nil
 	s.client.Send(out)
 	s.client.Resume()
+	s.giveRelay()
 }
 
 // failureOf is what a client is told whose backend can't be opened.

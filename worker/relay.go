@@ -104,6 +104,50 @@ func (r *relay) clientBytes(b []byte) (n int, leaving bool, err error) {
 	return len(b), false, nil
 }
 
+// maxRelays is how many relays are kept for the next to use.
+const maxRelays = 64
+
+// takeRelay gives a session a relay, if it has none.
+func (s *session) takeRelay() {
+	if s.relay != nil {
+		return
+	}
+	w := s.w
+	if n := len(w.relays); n > 0 {
+		s.relay, w.relays = w.relays[n-1], w.relays[:n-1]
+	} else {
+		s.relay = &relay{}
+	}
+	if s.tx != nil {
+		s.relay.up = pgwire.NewScanner(pooledClient)
+		s.tx.relay = s.relay
+	}
+}
+
+// giveRelay takes the relay back from a session between transactions: it is most
+// of what a client costs. One who is in the middle of a message keeps it.
+func (s *session) giveRelay() {
+	if s.relay.up.AtBoundary() {
+		s.dropRelay()
+	}
+}
+
+func (s *session) dropRelay() {
+	w, r := s.w, s.relay
+	if r == nil {
+		return
+	}
+	w.stats.count(r)
+	if len(w.relays) < maxRelays {
+		*r = relay{}
+		w.relays = append(w.relays, r)
+	}
+	s.relay = nil
+	if s.tx != nil {
+		s.tx.relay = nil
+	}
+}
+
 // goodbye: what went before a Terminate was complete, and nothing counts after it.
 func (r *relay) goodbye() { r.up = pgwire.NewScanner(clientInterests) }
 

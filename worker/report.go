@@ -28,6 +28,9 @@ type stats struct {
 
 // count adds what a relay has seen; the relay starts at zero again.
 func (s *stats) count(r *relay) {
+	if r == nil {
+		return
+	}
 	s.queries += r.queries
 	s.transactions += r.transactions
 	s.sent += r.sent
@@ -76,7 +79,7 @@ func (w *worker) onReportRequest(m *ipc.ReportRequest) {
 func (w *worker) report(id uint64) *ipc.Report {
 	st := &w.stats
 	for s := range w.sessions {
-		st.count(&s.relay)
+		st.count(s.relay)
 	}
 	active := 0
 	for _, b := range w.backends {

@@ -66,9 +66,6 @@ type pooled struct {
 	// tracked are the values of the tracked parameters, as the client knows them;
 	// initial those after its login.
 	tracked, initial unique.Handle[settings]
-	// partial is a message that is being collected, need its whole length.
-	partial []byte
-	need    int
 	// stash is what the client said while it had no backend.
 	stash []byte
 	// block is the client's transaction block while it has no backend. discarding:
@@ -79,10 +76,6 @@ type pooled struct {
 	fail *failure
 	// farewell is why the server has closed the connection, in its own words.
 	farewell string
-	// heldError is the beginning of an error that a chunk has ended in.
-	// errorPassing: it is too long to be held back.
-	heldError    []byte
-	errorPassing bool
 	// described: the simple query at hand has sent a RowDescription.
 	described bool
 	// dirty: something was done that another client must not find.
@@ -226,21 +219,21 @@ func (p *pooled) change(data []byte, ev *pgwire.Event, out *[]byte) (int, error)
 		*out = p.message(*out, ev.Type, data[ev.Pos:end])
 		return end, nil
 	}
-	p.partial = header(p.partial[:0], ev)
-	p.need = ev.Length + len(p.partial)
-	p.partial = append(p.partial, data[ev.Pos:]...)
+	p.x.partial = header(p.x.partial[:0], ev)
+	p.x.need = ev.Length + len(p.x.partial)
+	p.x.partial = append(p.x.partial, data[ev.Pos:]...)
 	return len(data), p.early(out)
 }
 
 // collect adds the beginning of a chunk to the message that is being collected.
 func (p *pooled) collect(data []byte, out *[]byte) (int, error) {
-	if p.need == 0 {
+	if p.x.need == 0 {
 		return 0, nil
 	}
-	n := min(p.need-len(p.partial), len(data))
-	p.partial = append(p.partial, data[:n]...)
-	if len(p.partial) == p.need {
-		*out = p.message(*out, p.partial[0], p.partial[5:])
+	n := min(p.x.need-len(p.x.partial), len(data))
+	p.x.partial = append(p.x.partial, data[:n]...)
+	if len(p.x.partial) == p.x.need {
+		*out = p.message(*out, p.x.partial[0], p.x.partial[5:])
 		p.collected()
 		return n, nil
 	}
@@ -252,8 +245,8 @@ var errTooLong = errors.New("message of a prepared statement is too long")
 // early passes a message on as soon as it is known how; what follows may be
 // long, and needs no change.
 func (p *pooled) early(out *[]byte) error {
-	typ, body := p.partial[0], p.partial[5:]
-	length := p.need - 5
+	typ, body := p.x.partial[0], p.x.partial[5:]
+	length := p.x.need - 5
 	switch {
 	case typ == 'B':
 		i := bytes.IndexByte(body, 0)
@@ -277,10 +270,10 @@ func (p *pooled) early(out *[]byte) error {
 }
 
 func (p *pooled) collected() {
-	p.need = 0
-	p.partial = p.partial[:0]
-	if cap(p.partial) > 4096 {
-		p.partial = nil
+	p.x.need = 0
+	p.x.partial = p.x.partial[:0]
+	if cap(p.x.partial) > 4096 {
+		p.x.partial = nil
 	}
 }
 

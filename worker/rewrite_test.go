@@ -84,7 +84,7 @@ func (c *modelClient) receive(n int) {
 	c.boundary()
 }
 
-func (c *modelClient) idle() bool { return c.tx.need == 0 && c.tx.x.idle() && c.relay.idle() }
+func (c *modelClient) idle() bool { return c.tx.x.need == 0 && c.tx.x.idle() && c.relay.idle() }
 
 func (c *modelClient) boundary() {
 	if c.relay.status != pgwire.TxIdle || !c.idle() {

@@ -48,7 +48,7 @@ type session struct {
 	c       *client
 	client  *reactor.Conn
 	backend *backend
-	relay   relay
+	relay   *relay // nil while nobody says anything
 	login   *login
 	state   sessionState
 	waiter  *waiter
@@ -67,7 +67,7 @@ type session struct {
 func (w *worker) newSession(c *client, fd int, l *login) *session {
 	s := &session{w: w, c: c, login: l, since: time.Now()}
 	if w.cfg.Load().Pipeline == "transaction" {
-		s.tx = &pooled{relay: &s.relay, all: w.statements}
+		s.tx = &pooled{all: w.statements}
 	}
 	conn, err := w.loop.Add(fd, (*clientEnd)(s))
 	if err != nil || w.exit != 0 {
@@ -174,6 +174,7 @@ func (s *session) enter() {
 	b := s.backend
 	b.state = backendAttached
 	s.state = sessionActive
+	s.takeRelay()
 	s.relay.start(&b.params, clientInterests, serverInterests)
 	if s.welcomed {
 		s.client.Resume()
@@ -322,8 +323,7 @@ func (s *session) leave(goodbye bool) {
 // brought to a known state, or closed.
 func (s *session) release() {
 	w := s.w
-	w.stats.count(&s.relay)
-	idle, status, uncertain := s.idle(), s.relay.status, s.uncertain()
+	w.stats.count(s.relay)
 	b := s.backend
 	touched := s.touched
 	if s.tx != nil && b != nil {
@@ -331,19 +331,19 @@ func (s *session) release() {
 	}
 	switch {
 	case b == nil:
-	case !idle || uncertain || b.private || w.draining:
+	case !s.idle() || s.uncertain() || b.private || w.draining:
 		w.closeBackend(b)
 		s.detach()
 	default:
 		s.detach()
-		w.reset(b, status, touched)
+		w.reset(b, s.relay.status, touched)
 	}
 	s.finish()
 }
 
 // drop ends a session with an error, without regard to its backend.
 func (s *session) drop(code, message string) {
-	s.w.stats.count(&s.relay)
+	s.w.stats.count(s.relay)
 	if b := s.backend; b != nil {
 		s.w.closeBackend(b)
 		s.detach()
@@ -352,7 +352,7 @@ func (s *session) drop(code, message string) {
 		s.finish()
 		return
 	}
-	if !s.relay.down.AtBoundary() && s.state == sessionActive {
+	if s.relay != nil && !s.relay.down.AtBoundary() && s.state == sessionActive {
 		s.closeClient() // in the middle of a message nothing can be said
 		s.finish()
 		return
@@ -373,7 +373,7 @@ func (s *session) serverGone() {
 	case s.state == sessionActive && s.tx == nil && !s.touched && !b.private && !s.relay.fatal && s.w.cfg.Load().Failover:
 		s.seek()
 	case s.state == sessionActive && s.relay.fatal && s.tx == nil:
-		s.w.stats.count(&s.relay)
+		s.w.stats.count(s.relay)
 		s.say(nil) // the server has said why
 	default:
 		s.drop(s.lossCode())
@@ -430,6 +430,7 @@ func (s *session) finish() {
 	if s.tx != nil {
 		s.tx.forget()
 	}
+	s.dropRelay()
 	delete(s.w.sessions, s)
 	s.w.gone(s.c)
 }

@@ -42,6 +42,7 @@ func (s *session) fromClientPooled(data []byte) {
 
 // wakePooled gets a backend for what a client says, if it needs one.
 func (s *session) wakePooled(data []byte) {
+	s.takeRelay()
 	out := s.w.scratch[:0]
 	rest, leaving, err := s.tx.awaken(data, &out)
 	if len(out) > 0 {
@@ -59,7 +60,9 @@ func (s *session) wakePooled(data []byte) {
 		if s.tx.stash != nil { // there was no backend at once
 			s.tx.stash = bytes.Clone(s.tx.stash)
 		}
+		return
 	}
+	s.giveRelay()
 }
 
 // awakened ends a session that awaken has found the end of.
@@ -106,7 +109,7 @@ func (s *session) boundary() {
 		return
 	}
 	b := s.backend
-	s.w.stats.count(&s.relay)
+	s.w.stats.count(s.relay)
 	s.relay.trim()
 	s.part(b)
 	if s.client.Full() {
@@ -134,6 +137,7 @@ func (s *session) part(b *backend) {
 	}
 	b.exchange.rest()
 	t.rest()
+	s.giveRelay()
 	s.backend, b.session = nil, nil
 }
 
@@ -232,6 +236,7 @@ func (s *session) begin(b *backend) {
 // start lets client and server talk to each other; status is the server's.
 func (s *session) start(b *backend, status byte) {
 	b.state, s.state = backendAttached, sessionActive
+	s.takeRelay()
 	s.relay.start(&b.params, pooledClient, pooledServer)
 	s.relay.status = status
 }
@@ -249,7 +254,7 @@ func (s *session) converse(b *backend, status byte) {
 
 // idle reports whether the server has answered everything it was asked.
 func (s *session) idle() bool {
-	if s.tx != nil && (s.tx.need > 0 || s.tx.x != nil && !s.tx.x.idle()) {
+	if s.tx != nil && s.tx.x != nil && (s.tx.x.need > 0 || !s.tx.x.idle()) {
 		return false
 	}
 	return s.relay.idle()

@@ -63,6 +63,7 @@ type worker struct {
 	// statements and scratch serve the transaction pipeline.
 	statements *statements
 	scratch    []byte
+	relays     []*relay // that nobody uses
 
 	burst    proc.Burst
 	stats    stats
