@@ -7,6 +7,9 @@
 # the standby's machine: here, or over ssh when SERVERS in hooks.conf says so. A
 # standby that fails doesn't keep the others from being served; exit 0 means that
 # all of them stream from the new primary. Running it twice does nothing more.
+#
+# With REJOIN_OLD_PRIMARY=yes the old primary is made a standby as well, last. That
+# it can't be reached, which may be why there is a new one, is no failure.
 set -u
 
 here=$(dirname "$0")
@@ -36,7 +39,7 @@ find_server() {
 # swallow the rest.
 whole_script() {
     declare -p PG_BIN PG_USER ADMIN_CONNINFO PRIMARY_CONNINFO SYNC_STANDBY_NAMES STREAM_WAIT \
-        ALLOW_REWIND ALLOW_BASEBACKUP START_COMMAND STOP_COMMAND
+        ALLOW_REWIND ALLOW_BASEBACKUP START_COMMAND STOP_COMMAND rejoin
     printf '{\n'
     cat "$steps"
     printf 'exit\n} </dev/null\n'
@@ -46,7 +49,7 @@ whole_script() {
 # as the owner of the data.
 there() {
     if [ -n "$ssh" ] && [ "$ssh" != - ]; then
-        ssh -T -o BatchMode=yes -o ConnectTimeout="${SSH_CONNECT_TIMEOUT:-5}" "$ssh" "bash -s -- $(printf '%q ' "$@")"
+        "${remote[@]}" "$ssh" "bash -s -- $(printf '%q ' "$@")"
     elif [ "$(id -u)" = 0 ]; then
         runuser -u "$PG_USER" -- bash -s -- "$@"
     else
@@ -70,9 +73,9 @@ repoint() {
 if [ $# -lt 4 ] || [ $(($# % 2)) -ne 0 ]; then
     fail "needed are OLD_HOST OLD_PORT NEW_HOST NEW_PORT and pairs HOST PORT, not $# arguments"
 fi
-new_host=$3 new_port=$4
+old_host=$1 old_port=$2 new_host=$3 new_port=$4
 shift 4
-if [ $# -eq 0 ]; then
+if [ $# -eq 0 ] && [ ! -e "$settings" ]; then
     say "there is no other standby, so there is nothing to do"
     exit 0
 fi
@@ -80,10 +83,13 @@ fi
 [ -r "$steps" ] || fail "repoint-standby.sh must be beside me, in $here"
 PG_BIN='' PG_USER=postgres ADMIN_CONNINFO='user=postgres dbname=postgres' PRIMARY_CONNINFO='' SYNC_STANDBY_NAMES=''
 STREAM_WAIT=30 ALLOW_REWIND=yes ALLOW_BASEBACKUP=yes START_COMMAND='' STOP_COMMAND=''
+SSH_COMMAND='ssh -T -o BatchMode=yes -o ConnectTimeout=5' REJOIN_OLD_PRIMARY=no
 # shellcheck source=/dev/null
 . "$settings" || fail "$settings has errors, see above"
+read -ra remote <<<"$SSH_COMMAND"
 
-failed=
+[ $# -gt 0 ] || say "there is no other standby"
+rejoin='' failed=
 while [ $# -gt 0 ]; do
     if repoint "$1" "$2"; then
         say "$1:$2 streams from $new_host:$new_port"
@@ -92,4 +98,12 @@ while [ $# -gt 0 ]; do
     fi
     shift 2
 done
+if [ "$REJOIN_OLD_PRIMARY" = yes ]; then
+    rejoin=yes
+    if repoint "$old_host" "$old_port"; then
+        say "$old_host:$old_port, the old primary, streams from $new_host:$new_port"
+    else
+        complain "$old_host:$old_port, the old primary, is not rejoined, for the reason above: do it by hand"
+    fi
+fi
 [ -z "$failed" ] || fail "these don't follow $new_host:$new_port, for the reasons above:$failed"

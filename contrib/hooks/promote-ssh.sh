@@ -47,7 +47,8 @@ target=$(destination "$3" "$4") || fail "SERVERS in $settings has no ssh destina
 
 # No terminal and no question: nobody is there to answer. Keys of hosts have to be
 # known, for a failover is no moment to trust a new one.
-whole_script | ssh -T -o BatchMode=yes -o ConnectTimeout="${SSH_CONNECT_TIMEOUT:-5}" "$target" "bash -s -- $(printf '%q ' "$@")"
+read -ra remote <<<"${SSH_COMMAND:-ssh -T -o BatchMode=yes -o ConnectTimeout=5}"
+whole_script | "${remote[@]}" "$target" "bash -s -- $(printf '%q ' "$@")"
 status=$?
 [ $status -ne 255 ] || fail "ssh to $target failed: try 'ssh -o BatchMode=yes $target true' as $(id -un)"
 [ $status -eq 0 ] || fail "promotion of $3:$4 at $target failed with exit code $status, see above"

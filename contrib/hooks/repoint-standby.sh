@@ -6,7 +6,8 @@
 #
 # First the gentle way: primary_conninfo and a reload, without a restart. Then
 # pg_rewind, then a new base backup. Only a standby of the new primary's own system
-# is ever touched, a former primary never, and no data directory is removed.
+# is ever touched, and no data directory is removed. With rejoin=yes it is a former
+# primary that is rewound, and nothing else is done to it.
 set -u
 export LC_ALL=C
 
@@ -55,13 +56,30 @@ check_new_primary() {
         fail "$data belongs to another database system than $new_host:$new_port: correct SERVERS in hooks.conf"
 }
 
-check_standby() {
+check_directory() {
     [ -f "$data/PG_VERSION" ] || fail "$data is no data directory that $(id -un) can read: correct SERVERS in hooks.conf"
     [ "$(cat "$data/PG_VERSION")" -ge 12 ] || fail "PostgreSQL $(cat "$data/PG_VERSION") has recovery.conf, which this script doesn't know"
-    [ -f "$data/standby.signal" ] || fail "$data has no standby.signal: it is no standby's, so it is left alone"
+}
+
+# check_standby takes a directory whose rewind was interrupted for a standby's too:
+# pg_rewind removes standby.signal early and writes the control file last.
+check_standby() {
+    [ -f "$data/standby.signal" ] || [ -d "$kept" ] || fail "$data has no standby.signal: it is no standby's, so it is left alone"
     case $(controldata 'Database cluster state') in
     'in archive recovery' | 'shut down in recovery' | 'starting up') ;;
     *) fail "$data was written as a primary's ($(controldata 'Database cluster state')): it is left alone" ;;
+    esac
+}
+
+# check_former_primary: on the new primary's own directory, named by mistake, the
+# checkpoint would have brought the new timeline.
+check_former_primary() {
+    local own
+    own=$(controldata "Latest checkpoint's TimeLineID")
+    [ "$own" -lt "$timeline" ] || fail "$data is on timeline $own and the new primary on $timeline: it is no former primary's, so it is left alone"
+    case $(own_conninfo) in
+    '') fail "it has no primary_conninfo: set PRIMARY_CONNINFO in hooks.conf" ;;
+    postgres://* | postgresql://*) fail "its primary_conninfo is a URI: set PRIMARY_CONNINFO in hooks.conf" ;;
     esac
 }
 
@@ -104,19 +122,26 @@ conninfo() {
     case $now in
     postgres://* | postgresql://*) fail "its primary_conninfo is a URI: set PRIMARY_CONNINFO in hooks.conf" ;;
     esac
-    sed -E "s/(^|[[:space:]])(host|hostaddr|port)[[:space:]]*=[[:space:]]*('([^'\\\\]|\\\\.)*'|[^[:space:]]*)//g" <<<"$now" |
+    with_new_address "$now"
+}
+
+with_new_address() {
+    sed -E "s/(^|[[:space:]])(host|hostaddr|port)[[:space:]]*=[[:space:]]*('([^'\\\\]|\\\\.)*'|[^[:space:]]*)//g" <<<"$1" |
         sed "s/^ *//; s/\$/ host=$new_host port=$new_port/"
+}
+
+make_slot() {
+    [ -n "$1" ] || return 0
+    new_primary -v slot="$1" >/dev/null <<<"SELECT pg_create_physical_replication_slot(:'slot', true)
+        WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = :'slot')" ||
+        fail "can't make replication slot $1 at $new_host:$new_port: see above"
 }
 
 repoint() {
     local wanted slot restart
     wanted=$(conninfo) || fail "can't log in through the Unix socket as $PG_USER: allow it in pg_hba.conf"
     slot=$(standby <<<'SHOW primary_slot_name')
-    if [ -n "$slot" ]; then
-        new_primary -v slot="$slot" >/dev/null <<<"SELECT pg_create_physical_replication_slot(:'slot', true)
-            WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = :'slot')" ||
-            fail "can't make replication slot $slot at $new_host:$new_port: see above"
-    fi
+    make_slot "$slot"
     standby -v wanted="$wanted" <<<"ALTER SYSTEM SET primary_conninfo = :'wanted'" || fail "can't set primary_conninfo: see above"
     restart=$(standby <<<"SELECT current_setting('server_version_num')::int < 130000 OR current_setting('recovery_target_timeline') <> 'latest'")
     if [ "$restart" = t ]; then
@@ -156,32 +181,81 @@ is_ahead() {
 # --- when it can't follow as it is
 
 # keep_settings and own_settings carry what is the standby's own over a rewind or a
-# backup, which bring the new primary's files.
+# backup, which bring the new primary's files. They are kept beside the directory
+# until all is done, so that a run after an interrupted one can go on.
 keep_settings() {
-    kept=$(mktemp -d) || fail "can't make a temporary directory: see above"
-    trap 'rm -r -- "$kept"' EXIT
+    [ ! -d "$kept" ] || return 0
+    rm -rf -- "$kept.new"
+    mkdir -m 700 "$kept.new" || fail "can't write beside $data: see above"
     local f
     for f in postgresql.auto.conf postgresql.conf pg_hba.conf pg_ident.conf postmaster.opts; do
-        [ ! -f "$data/$f" ] || cp -p "$data/$f" "$kept/$f" || fail "can't copy $data/$f: see above"
+        [ ! -f "$data/$f" ] || cp -p "$data/$f" "$kept.new/$f" || fail "can't copy $data/$f: see above"
     done
+    mv "$kept.new" "$kept" || fail "can't write beside $data: see above"
 }
+
+forget_settings() { [ ! -d "$kept" ] || rm -r -- "$kept"; }
 
 own_settings() {
     cp -p "$kept"/* "$1/" || fail "can't write into $1: see above"
     : >"$1/standby.signal" || fail "can't write into $1: see above"
 }
 
+# checkpoint: without it the new primary's control file may still show the old
+# timeline, and pg_rewind before 16 then says that there is nothing to do.
+checkpoint() {
+    new_primary <<<CHECKPOINT || fail "can't run CHECKPOINT at $new_host:$new_port: ADMIN_CONNINFO must name a superuser"
+}
+
 rewind() {
     local config_file
-    config_file=$(sed -n 's/.*config_file=\([^"]*\)".*/\1/p' "$data/postmaster.opts")
+    config_file=$(sed -n 's/.*config_file=\([^"]*\)".*/\1/p' "$kept/postmaster.opts")
+    checkpoint
     stop_server
-    # Without a checkpoint the new primary's control file may still show the old
-    # timeline, and pg_rewind before 16 then says that there is nothing to do.
-    new_primary <<<CHECKPOINT || fail "can't run CHECKPOINT at $new_host:$new_port: ADMIN_CONNINFO must name a superuser"
     pg pg_rewind -D "$data" --source-server="$ADMIN_CONNINFO host=$new_host port=$new_port" ${config_file:+--config-file="$config_file"} || return 1
     own_settings "$data"
+    [ -z "$rejoin" ] || point_at_rest
     start_server
     wait_until_it_follows "$STREAM_WAIT"
+}
+
+# --- a former primary
+
+# own_conninfo prints how a former primary is to connect, asking its settings where
+# hooks.conf doesn't say it.
+own_conninfo() {
+    if [ -n "$PRIMARY_CONNINFO" ]; then printf '%s\n' "$PRIMARY_CONNINFO"; else setting primary_conninfo; fi
+}
+
+# setting prints a setting of the server in the data directory, running or not.
+setting() {
+    local config_file
+    config_file=$(sed -n 's/.*\(config_file=[^"]*\)".*/\1/p' "$data/postmaster.opts")
+    pg postgres -D "$data" ${config_file:+-c "$config_file"} -C "$1" 2>/dev/null
+}
+
+# point_at_rest writes the settings of a standby while the server is stopped.
+point_at_rest() {
+    local auto=$data/postgresql.auto.conf wanted
+    wanted=$(with_new_address "$(own_conninfo)")
+    make_slot "$(setting primary_slot_name)"
+    {
+        sed -E '/^[[:space:]]*(primary_conninfo|recovery_target_timeline)[[:space:]]*=/d' "$auto"
+        printf "primary_conninfo = '%s'\nrecovery_target_timeline = 'latest'\n" "${wanted//\'/\'\'}"
+    } >"$auto.new" || fail "can't write $auto.new: see above"
+    mv "$auto.new" "$auto" || fail "can't write $auto: see above"
+}
+
+# rejoin makes a former primary a standby, once.
+rejoin() {
+    if [ -f "$data/standby.signal" ] && is_running && follows; then return 0; fi
+    checkpoint
+    # What was rewound but not started yet has the new timeline.
+    if [ ! -d "$kept" ] || [ "$(controldata 'Database cluster state')" = 'in production' ]; then check_former_primary; fi
+    keep_settings
+    rewind || fail "pg_rewind can't make it a standby: see above and $log"
+    forget_settings
+    say "rewound"
 }
 
 base_backup() {
@@ -204,16 +278,25 @@ base_backup() {
 
 # --- the order of things
 
-check_standby
+kept=$data.settings-kept rejoin=${rejoin:-}
+check_directory
+[ -n "$rejoin" ] || check_standby
 check_new_primary
 timeline=$(new_primary <<<"SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int") || fail "can't ask $new_host:$new_port for its timeline: see above"
 remember_log
-is_running || start_server
+if [ -n "$rejoin" ]; then
+    rejoin
+    exit
+fi
+[ -d "$kept" ] || is_running || start_server
 if ! follows; then
     wait=$STREAM_WAIT
-    if is_ahead && [ "$wait" -gt "$AHEAD_WAIT" ]; then wait=$AHEAD_WAIT; fi
-    repoint
-    if ! wait_until_it_follows "$wait"; then
+    if [ ! -d "$kept" ]; then
+        if is_ahead && [ "$wait" -gt "$AHEAD_WAIT" ]; then wait=$AHEAD_WAIT; fi
+        repoint
+    fi
+    if [ -d "$kept" ] || ! wait_until_it_follows "$wait"; then
+        check_standby # somebody may have promoted it meanwhile
         keep_settings
         if [ "$ALLOW_REWIND" = yes ] && rewind; then
             say "rewound"
@@ -223,6 +306,7 @@ if ! follows; then
             fail "does not stream after ${STREAM_WAIT}s, and hooks.conf allows nothing more: see $log"
         fi
     fi
+    forget_settings
 fi
 if [ -n "$SYNC_STANDBY_NAMES" ]; then
     new_primary -v names="$SYNC_STANDBY_NAMES" >/dev/null <<<"ALTER SYSTEM SET synchronous_standby_names = :'names'; SELECT pg_reload_conf()" ||
