@@ -92,6 +92,11 @@ func (p *pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]by
 			out = append(out, data[from:ev.Start]...)
 		}
 		return out, ev.Pos
+	case p.isOverLimit():
+		if ev.Start >= 0 {
+			out = append(out, data[from:ev.Start]...)
+		}
+		out, from = appendOverLimit(out), ev.Pos
 	default:
 		out = append(out, held...)
 	}
@@ -235,7 +240,7 @@ func (p *pooled) undo(e *owed) {
 			p.there.remove(e.on)
 		}
 		if e.stmt != nil && p.names[e.name] == e.stmt {
-			delete(p.names, e.name)
+			p.unname(e.name, e.stmt)
 			p.all.drop(e.stmt)
 		}
 	}
@@ -309,7 +314,7 @@ func (p *pooled) tag(body []byte) {
 func (p *pooled) forgetNames() {
 	for name, st := range p.names {
 		if p.x == nil || p.x.pending(name, st) == nil {
-			delete(p.names, name)
+			p.unname(name, st)
 			p.all.drop(st)
 		}
 	}
@@ -323,7 +328,7 @@ func (p *pooled) forget() {
 	for _, st := range p.names {
 		p.all.drop(st)
 	}
-	p.names = nil
+	p.names, p.text = nil, 0
 	if p.x == nil {
 		return
 	}

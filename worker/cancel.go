@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"io"
 	"time"
@@ -17,15 +18,53 @@ const (
 	forwardLimit = 5 * time.Second
 )
 
+// Lengths of the secrets that clients get, in bytes: protocol 3.0 has room for 4,
+// and of what 3.2 has room for PostgreSQL takes as many.
+const (
+	shortSecret = 4
+	longSecret  = 32
+)
+
+func givenLength(n int) bool { return n == shortSecret || n == longSecret }
+
+// cancelKey is what a client was given for cancel requests.
+type cancelKey struct {
+	pid    uint32
+	secret string
+}
+
+// newKey makes the client's cancel key: the backend's process id, which tools
+// and pg_terminate_backend depend on, with a secret of ours. In the transaction
+// pipeline no process id of a server belongs to a client, and both are ours.
+func (s *session) newKey(pid uint32) {
+	secret := make([]byte, shortSecret)
+	if pgwire.SpeaksLongKeys(s.c.minor) {
+		secret = make([]byte, longSecret)
+	}
+	for {
+		if s.tx != nil {
+			var own [4]byte
+			_, _ = rand.Read(own[:]) // never fails
+			pid = binary.BigEndian.Uint32(own[:]) >> 1
+		}
+		_, _ = rand.Read(secret)
+		s.key = cancelKey{pid, string(secret)}
+		if s.w.cancels[s.key] == nil {
+			s.w.cancels[s.key] = s
+			return
+		}
+	}
+}
+
 // cancelRequest serves a client's cancel request, in its set-up goroutine. The
 // connection stays open until the request was carried out, as a client expects
 // that its cancel can't hit a later statement.
 func (s *setup) cancelRequest(pid uint32, key []byte) {
-	if len(key) != 4 {
+	if !givenLength(len(key)) {
 		return // not a key that we gave to anybody
 	}
 	done := make(chan struct{})
-	k := cancelKey{pid, binary.BigEndian.Uint32(key)}
+	k := cancelKey{pid, string(key)}
 	s.w.loop.Post(func() { s.w.cancel(k, func() { close(done) }) })
 	<-done
 }
@@ -41,7 +80,7 @@ func (w *worker) cancel(k cancelKey, done func()) {
 		timer.Stop()
 		done()
 	}
-	w.send(&ipc.CancelRequest{ID: id, PID: k.pid, Key: ipc.Secret(binary.BigEndian.AppendUint32(nil, k.secret))})
+	w.send(&ipc.CancelRequest{ID: id, PID: k.pid, Key: ipc.Secret(k.secret)})
 }
 
 // cancelLocal reports whether the session is one of ours. One without a backend
@@ -62,12 +101,7 @@ func (w *worker) cancelLocal(k cancelKey, done func()) bool {
 
 func (w *worker) onCancelForward(m *ipc.CancelForward) {
 	answer := func(found bool) { w.send(&ipc.CancelAnswer{ID: m.ID, Found: found}) }
-	key := m.Key.Reveal()
-	if len(key) != 4 {
-		answer(false)
-		return
-	}
-	k := cancelKey{m.PID, binary.BigEndian.Uint32([]byte(key))}
+	k := cancelKey{m.PID, m.Key.Reveal()}
 	if !w.cancelLocal(k, func() { answer(true) }) {
 		answer(false)
 	}

@@ -37,6 +37,7 @@ const (
 	pass    fate = iota // it is the client's
 	swallow             // it answers a message of ours
 	invent              // nothing was sent: we answer when it is its turn
+	replace             // the server's error is replaced by ours
 )
 
 // copyEnd is the kind of an entry that isn't answered: the client's CopyDone or

@@ -154,7 +154,7 @@ func (m *modelServer) parse(body []byte) {
 		m.unnamed = nil
 	}
 	switch _, taken := m.named[name]; {
-	case text == "bad":
+	case text == "bad", strings.HasPrefix(text, "pgagroal:"):
 		m.fail("42601")
 	case m.aborted(text):
 	case name == "":

@@ -94,7 +94,8 @@ func (p *params) appendTo(dst []byte) []byte {
 func splitStartup(in []pgwire.Param, pipeline string) (follow params, key string, rest []pgwire.Param) {
 	for _, p := range in {
 		switch {
-		case p.Name == "user" || p.Name == "database" || strings.HasPrefix(p.Name, "_pq_."):
+		case p.Name == "user" || p.Name == "database" || p.Name == "replication" || strings.HasPrefix(p.Name, "_pq_."):
+			// Said by other means, or for us. A replication that is left is an off.
 		case follows(p.Name, pipeline):
 			follow.set(p.Name, p.Value)
 		default:

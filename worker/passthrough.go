@@ -75,7 +75,7 @@ func (w *worker) permit(c *client, l *login, waited time.Duration, answer chan<-
 		answer <- permission{opening: w.newOpening(wt, g, ms(w.cfg.Load().AuthenticationTimeoutMS)), addr: w.address(g.Server)}
 	}
 	wt.refused = func(code, message string) {
-		answer <- permission{err: &refusal{code, message, message}}
+		answer <- permission{err: &refusal{code: code, message: message, why: message}}
 	}
 	if waited > 0 && waited > w.waitLimit() {
 		wt.refused(pgwire.CodeTooManyConnections, "connection refused")

@@ -57,8 +57,10 @@ type pooled struct {
 	all   *statements // of the worker
 	x     *exchange   // of the backend at hand, nil without
 	there *prepared   // of the backend at hand
-	// names are the client's prepared statements.
+	// names are the client's prepared statements; text is how long names and
+	// statements are together, in bytes.
 	names   map[string]*statement
+	text    int
 	unnamed unnamed
 	// portal are the traits of what the unnamed portal runs, portals those of all
 	// named ones.
@@ -322,7 +324,7 @@ func (p *pooled) deallocate(out, text []byte) ([]byte, string, *statement) {
 	if st == nil {
 		return out, "", nil
 	}
-	delete(p.names, name)
+	p.unname(name, st)
 	return p.makeEmpty(out), name, st
 }
 
@@ -356,6 +358,9 @@ func (p *pooled) parse(out, body []byte) []byte {
 		p.x.push(owed{kind: 'P'})
 		return appendParse(out, emptyStatement, tail)
 	}
+	if len(p.names) >= maxNamed || p.text+len(body) > maxNamedText {
+		return p.overLimit(out)
+	}
 	st := p.all.hold(tail, p.relay.params.settings(), p.x.sets)
 	p.name(string(name), st)
 	e := owed{kind: 'P', fate: invent, name: string(name), stmt: st}
@@ -367,14 +372,6 @@ func (p *pooled) parse(out, body []byte) []byte {
 	}
 	p.x.push(e)
 	return out
-}
-
-// name gives a statement a name of the client's.
-func (p *pooled) name(name string, st *statement) {
-	if p.names == nil {
-		p.names = make(map[string]*statement)
-	}
-	p.names[name] = st
 }
 
 func (p *pooled) parseUnnamed(out, tail []byte) []byte {
@@ -544,7 +541,7 @@ func (p *pooled) describe(out, body []byte) []byte {
 func (p *pooled) closeStatement(out, body []byte) []byte {
 	if name, ok := statementName(body); ok {
 		if st := p.names[string(name)]; st != nil {
-			delete(p.names, string(name))
+			p.unname(string(name), st)
 			p.x.push(owed{kind: 'C', fate: invent, name: string(name), stmt: st})
 			return out
 		}

@@ -1,8 +1,6 @@
 package worker
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"time"
 
@@ -35,12 +33,6 @@ const (
 	sessionLingering                     // reads its last message
 	sessionGone
 )
-
-// cancelKey is what a client was given for cancel requests.
-type cancelKey struct {
-	pid    uint32
-	secret uint32
-}
 
 // session joins a client to a backend, from login to close.
 type session struct {
@@ -219,7 +211,7 @@ func (s *session) welcome() {
 	s.newKey(b.pid)
 	msg := pgwire.AppendAuthenticationOK(nil)
 	msg = b.params.appendTo(msg)
-	msg = pgwire.AppendBackendKeyData(msg, s.key.pid, binary.BigEndian.AppendUint32(nil, s.key.secret))
+	msg = pgwire.AppendBackendKeyData(msg, s.key.pid, []byte(s.key.secret))
 	s.client.Send(pgwire.AppendReadyForQuery(msg, pgwire.TxIdle))
 	s.client.Resume()
 	b.conn.Resume()
@@ -227,23 +219,6 @@ func (s *session) welcome() {
 	if s.w.cfg.Load().LogConnections {
 		s.w.log.Info("connection authorized", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
 			"database", s.login.requested, "application", s.login.application(), "backend", b.pid)
-	}
-}
-
-// newKey makes the client's cancel key: the backend's process id, which tools
-// and pg_terminate_backend depend on, with a secret of ours.
-func (s *session) newKey(pid uint32) {
-	for {
-		var secret [4]byte
-		_, _ = rand.Read(secret[:]) // never fails
-		s.key = cancelKey{pid, binary.BigEndian.Uint32(secret[:])}
-		if s.tx != nil {
-			s.key = pooledKey()
-		}
-		if s.w.cancels[s.key] == nil {
-			s.w.cancels[s.key] = s
-			return
-		}
 	}
 }
 

@@ -23,6 +23,8 @@ type client struct {
 	id    uint64
 	addr  string // "host:port", empty for a Unix socket
 	start time.Time
+	// minor is the version of protocol 3 that it speaks; set before the hand-over.
+	minor uint16
 	// conn is set while a goroutine sets the client up, session afterwards.
 	conn    net.Conn
 	session *session
@@ -93,11 +95,8 @@ func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 	w.clients[c.id] = c
 	w.burst.Note()
 	cfg := w.cfg.Load()
-	if cfg.LogConnections {
-		w.log.Info("connection received", "client", c.id, "address", c.addr)
-	}
 	go func() {
-		s := setup{w: w, c: c, cfg: cfg, conn: conn, log: w.log.With("client", c.id)}
+		s := setup{w: w, c: c, cfg: cfg, conn: conn, addr: c.addr, log: w.log.With("client", c.id)}
 		s.run()
 	}()
 }
@@ -121,12 +120,18 @@ type setup struct {
 	c    *client
 	cfg  *config
 	conn net.Conn
+	// addr is the client's addr, here for the goroutine.
+	addr string
 	log  *slog.Logger
 }
 
 // run brings a client from its first packet to the event loop, or refuses it.
 func (s *setup) run() {
-	l, err := s.begin()
+	err := s.receive()
+	var l *login
+	if err == nil {
+		l, err = s.begin()
+	}
 	if l == nil {
 		s.end(err)
 		return
@@ -152,13 +157,14 @@ func (s *setup) run() {
 // sees, why what the log says.
 type refusal struct {
 	code, message, why string
+	hint               string // may be empty
 }
 
 func (r *refusal) Error() string { return r.why }
 
 // refused is the one text that pgagroal has for most refusals.
 func refused(why string) error {
-	return &refusal{pgwire.CodeTooManyConnections, "connection refused", why}
+	return &refusal{code: pgwire.CodeTooManyConnections, message: "connection refused", why: why}
 }
 
 // loginError is a failed authentication, of our own or of the server's.
@@ -181,13 +187,13 @@ func (s *setup) end(err error) {
 		s.w.loop.Post(func() { s.w.gone(s.c) })
 		return
 	case errors.As(err, &r):
-		msg = pgwire.AppendError(nil, pgwire.SeverityFatal, r.code, r.message)
+		msg = pgwire.AppendError(nil, pgwire.SeverityFatal, r.code, r.message, pgwire.Hint(r.hint))
 	case errors.As(err, &le):
 		msg = auth.AppendRefusal(nil, le.l.user, le.err)
 	default:
 		msg = startupRefusal(err)
 	}
-	s.log.Info("client refused", "address", s.c.addr, "reason", err)
+	s.log.Info("client refused", "address", s.addr, "reason", err)
 	lingerClose(s.conn, msg)
 	s.w.loop.Post(func() { s.w.gone(s.c) })
 }
@@ -199,7 +205,7 @@ func startupRefusal(err error) []byte {
 	var ve *pgwire.VersionError
 	switch {
 	case errors.As(err, &se):
-		return pgwire.AppendError(nil, pgwire.SeverityFatal, se.Code, se.Message)
+		return pgwire.AppendError(nil, pgwire.SeverityFatal, se.Code, se.Message, pgwire.Hint(se.Hint))
 	case errors.As(err, &le), errors.Is(err, io.ErrUnexpectedEOF):
 		return pgwire.AppendError(nil, pgwire.SeverityFatal, pgwire.CodeProtocolViolation, "invalid length of startup packet")
 	case errors.As(err, &ve):
@@ -222,12 +228,32 @@ func lingerClose(conn net.Conn, msg []byte) {
 	_, _ = io.CopyN(io.Discard, conn, 64<<10)
 }
 
+// receive learns where the client comes from, from a proxy before us if need be.
+func (s *setup) receive() error {
+	if err := s.conn.SetDeadline(time.Now().Add(ms(s.cfg.AuthenticationTimeoutMS))); err != nil {
+		return err
+	}
+	log := s.log
+	if s.cfg.ProxyProtocol && s.addr != "" {
+		real, err := readProxy(s.conn)
+		if err != nil {
+			return err
+		}
+		log = log.With("proxy", s.addr)
+		if real.IsValid() {
+			s.addr = real.String()
+			s.w.loop.Post(func() { s.c.addr = real.String() })
+		}
+	}
+	if s.cfg.LogConnections {
+		log.Info("connection received", "address", s.addr)
+	}
+	return nil
+}
+
 // begin reads packets up to a StartupMessage. A nil login with a nil error means
 // that the connection has served its purpose.
 func (s *setup) begin() (*login, error) {
-	if err := s.conn.SetDeadline(time.Now().Add(ms(s.cfg.AuthenticationTimeoutMS))); err != nil {
-		return nil, err
-	}
 	// One SSLRequest and one GSSENCRequest may come first, as in PostgreSQL.
 	for range 3 {
 		m, err := pgwire.ReadStartup(s.conn)
@@ -246,22 +272,19 @@ func (s *setup) begin() (*login, error) {
 			return s.startup(m)
 		}
 	}
-	return nil, &refusal{pgwire.CodeProtocolViolation, "too many negotiation requests", "too many negotiation requests"}
+	why := "too many negotiation requests"
+	return nil, &refusal{code: pgwire.CodeProtocolViolation, message: why, why: why}
 }
 
 // startup takes a StartupMessage apart.
 func (s *setup) startup(m pgwire.Startup) (*login, error) {
-	for _, p := range m.Params {
-		if p.Name == "replication" && p.Value != "false" && p.Value != "off" && p.Value != "0" && p.Value != "no" {
-			return nil, &refusal{
-				pgwire.CodeFeatureNotSupported, "replication connections are not supported by the connection pool", "replication connection",
-			}
-		}
+	if replicates, err := m.Replication(); err != nil {
+		return nil, err
+	} else if replicates {
+		return nil, errReplication
 	}
-	if opts := m.ProtocolOptions(); m.Minor > 0 || len(opts) > 0 {
-		if _, err := s.conn.Write(pgwire.AppendNegotiateProtocolVersion(nil, 0, opts)); err != nil {
-			return nil, err
-		}
+	if err := s.negotiate(m); err != nil {
+		return nil, err
 	}
 	l := &login{user: m.User, requested: m.Database, database: s.cfg.realDatabase(m.Database)}
 	var key string
@@ -270,18 +293,40 @@ func (s *setup) startup(m pgwire.Startup) (*login, error) {
 	return l, nil
 }
 
+// errReplication refuses what can't be shared, and what must go on talking to the
+// same server after a failover or fail.
+var errReplication = &refusal{
+	code:    pgwire.CodeFeatureNotSupported,
+	message: "replication connections are not supported by the connection pool",
+	hint:    "Connect to the server itself.",
+	why:     "replication connection",
+}
+
+// negotiate tells a client that asks for more than we speak what we do speak; the
+// options that it asks for are unknown here, whatever they are. Like PostgreSQL
+// we say nothing to one that asks for less.
+func (s *setup) negotiate(m pgwire.Startup) error {
+	s.c.minor = min(m.Minor, pgwire.NewestMinor)
+	opts := m.ProtocolOptions()
+	if m.Minor == s.c.minor && len(opts) == 0 {
+		return nil
+	}
+	_, err := s.conn.Write(pgwire.AppendNegotiateProtocolVersion(nil, s.c.minor, opts))
+	return err
+}
+
 // admit matches a client against pgagroal_hba.conf. The method All means that
 // only the server can tell whether the user is who it says.
 func (s *setup) admit(l *login) (auth.Method, error) {
-	req := auth.Request{Database: l.requested, RealDatabase: l.database, User: l.user, UnixSocket: s.c.addr == ""}
+	req := auth.Request{Database: l.requested, RealDatabase: l.database, User: l.user, UnixSocket: s.addr == ""}
 	host := "[local]"
-	if ap, err := netip.ParseAddrPort(s.c.addr); err == nil {
+	if ap, err := netip.ParseAddrPort(s.addr); err == nil {
 		req.Addr, host = ap.Addr(), ap.Addr().String()
 	}
 	rule, ok := auth.Match(s.cfg.hba, req)
 	if !ok {
 		msg := "no pgagroal_hba.conf entry for host \"" + host + "\", user \"" + l.user + "\", database \"" + l.requested + "\""
-		return "", &refusal{pgwire.CodeInvalidAuthorization, msg, msg}
+		return "", &refusal{code: pgwire.CodeInvalidAuthorization, message: msg, why: msg}
 	}
 	if rule.Method == auth.Reject {
 		return "", refused("rejected by pgagroal_hba.conf")

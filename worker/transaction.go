@@ -2,8 +2,6 @@ package worker
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/binary"
 	"unique"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
@@ -272,14 +270,6 @@ func (s *session) uncertain() bool {
 // unsynced reports whether messages of the extended protocol wait for a Sync.
 func (s *session) unsynced() bool {
 	return s.relay.unsynced || s.tx != nil && s.tx.x != nil && s.tx.x.unsynced
-}
-
-// pooledKey is a client's cancel key in the transaction pipeline, where no
-// process id of a server belongs to it.
-func pooledKey() cancelKey {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return cancelKey{binary.BigEndian.Uint32(b[:]) >> 1, binary.BigEndian.Uint32(b[4:])}
 }
 
 // settings returns the values of the tracked parameters.

@@ -31,6 +31,8 @@ type Conn struct {
 	out     []byte
 	// asked: somebody was told that bytes wait, and hears Flushed.
 	asked bool
+	// detach waits for the descriptor, see Detach.
+	detach func(fd int)
 	// events and inSet belong to the epoll driver: what the kernel was last told.
 	events uint32
 	inSet  bool
@@ -147,6 +149,6 @@ func (c *Conn) end(abort bool) {
 		return
 	}
 	c.closed = true
-	c.out = nil
+	c.out, c.detach = nil, nil
 	c.loop.drv.close(c, abort)
 }

@@ -30,6 +30,9 @@ type driver interface {
 	update(c *Conn)
 	// send sends b or queues it; b may be reused after the call.
 	send(c *Conn, b []byte)
+	// detach gives the descriptor of a paused connection to c.detach, or -1 when
+	// that can't have what came in.
+	detach(c *Conn)
 	// close ends the connection; abort throws away what the kernel has queued.
 	close(c *Conn, abort bool)
 	// turn waits and dispatches once; limit is in milliseconds, -1 for none.

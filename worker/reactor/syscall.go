@@ -50,3 +50,14 @@ func errno(e unix.Errno) error {
 	}
 	return e
 }
+
+// disconnect cuts a connection at once: a TCP peer gets a reset, and what the
+// kernel has queued is dropped, operations in flight included.
+func disconnect(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
+	sa := [unix.SizeofSockaddrInet6]byte{} // family AF_UNSPEC
+	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa[0])), uintptr(len(sa)))
+	if e != 0 { // a Unix socket can't be disconnected so
+		_ = unix.Shutdown(fd, unix.SHUT_RDWR)
+	}
+}

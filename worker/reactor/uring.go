@@ -244,20 +244,13 @@ func (u *uring) close(c *Conn, abort bool) {
 	u.settle(c)
 }
 
-// disconnect cuts a connection at once: a TCP peer gets a reset, and what the
-// kernel has queued is dropped, operations in flight included.
-func disconnect(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
-	sa := [unix.SizeofSockaddrInet6]byte{} // family AF_UNSPEC
-	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa[0])), uintptr(len(sa)))
-	if e != 0 { // a Unix socket can't be disconnected so
-		_ = unix.Shutdown(fd, unix.SHUT_RDWR)
-	}
-}
-
-// settle closes the descriptor of a closed connection once the kernel holds
-// nothing of it any more.
+// settle closes the descriptor of a closed connection, or hands out that of a
+// detached one, once the kernel holds nothing of it any more.
 func (u *uring) settle(c *Conn) {
+	if c.detach != nil && c.ring.pending == 0 {
+		u.part(c)
+		return
+	}
 	if !c.closed || c.ring.pending > 0 || c.fd < 0 {
 		return
 	}
@@ -270,8 +263,7 @@ func (u *uring) settle(c *Conn) {
 	}
 	unix.Close(c.fd)
 	c.fd = -1
-	u.conns[c.ring.index] = nil
-	u.free = append(u.free, c.ring.index)
+	u.forget(c)
 }
 
 func (u *uring) turn(limit int) {

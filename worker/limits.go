@@ -1,0 +1,50 @@
+package worker
+
+import (
+	"fmt"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+const (
+	// maxNamed is how many prepared statements a client may have a name for, and
+	// maxNamedText how long their names and texts may be together, in bytes. They
+	// are kept here, so PostgreSQL's own limit, its memory, can't be theirs.
+	maxNamed     = 8192
+	maxNamedText = 64 << 20
+)
+
+// name gives a statement a name of the client's.
+func (p *pooled) name(name string, st *statement) {
+	if p.names == nil {
+		p.names = make(map[string]*statement)
+	}
+	p.names[name] = st
+	p.text += len(name) + len(st.tail)
+}
+
+// unname takes a name of the client's away; the statement is still held.
+func (p *pooled) unname(name string, st *statement) {
+	delete(p.names, name)
+	p.text -= len(name) + len(st.tail)
+}
+
+// overLimit has the server refuse a Parse for which there is no room here: it is
+// the server that skips to the Sync and fails the transaction. Instead of its
+// error the client gets ours.
+func (p *pooled) overLimit(out []byte) []byte {
+	p.x.push(owed{kind: 'P', fate: replace})
+	return appendParse(out, noStatement, []byte("pgagroal: a client has too many prepared statements\x00\x00\x00"))
+}
+
+// isOverLimit reports whether an error that came just now is the answer to that.
+func (p *pooled) isOverLimit() bool {
+	e := p.x.first()
+	return e != nil && e.fate == replace
+}
+
+func appendOverLimit(out []byte) []byte {
+	msg := fmt.Sprintf("too many prepared statements: a client may have %d, and %d MiB of text", maxNamed, maxNamedText>>20)
+	return pgwire.AppendError(out, pgwire.SeverityError, pgwire.CodeProgramLimitExceeded, msg,
+		pgwire.Hint("Close or deallocate statements that are not used any more."))
+}
