@@ -321,7 +321,7 @@ func (e *backendEnd) Flushed() {
 		return
 	}
 	if s := (*backend)(e).session; s != nil && e.state == backendAttached {
-		s.client.Resume()
+		s.listen()
 	}
 }
 

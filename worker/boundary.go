@@ -13,7 +13,13 @@ const (
 	endSync  byte = 'S'
 )
 
-func (e *ends) push(kind byte) { e.q = append(e.q, kind) }
+// push adds one. A pipeline may never come to rest: what was taken makes room.
+func (e *ends) push(kind byte) {
+	if e.head > len(e.q)/2 && len(e.q) == cap(e.q) {
+		e.q, e.head = e.q[:copy(e.q, e.q[e.head:])], 0
+	}
+	e.q = append(e.q, kind)
+}
 
 func (e *ends) len() int { return len(e.q) - e.head }
 

@@ -233,9 +233,7 @@ func (s *session) fromClient(data []byte) {
 	if n > 0 {
 		s.touched = true
 		b.conn.Send(data[:n])
-		if b.conn.Full() {
-			s.client.Pause()
-		}
+		s.throttle()
 	}
 	switch {
 	case err != nil:
@@ -456,6 +454,7 @@ func (e *clientEnd) Flushed() {
 		}
 	case s.backend != nil && s.state == sessionActive:
 		s.backend.conn.Resume()
+		s.listen()
 	case s.tx != nil && s.state == sessionActive:
 		s.client.Resume()
 	}

@@ -19,15 +19,11 @@ func (s *session) fromClientPooled(data []byte) {
 	}
 	out, leaving, err := s.tx.clientBytes(data, s.w.scratch[:0])
 	s.w.keepScratch(out)
-	if len(out) > 0 {
-		s.backend.conn.Send(out)
-		if s.backend.conn.Full() {
-			s.client.Pause()
-		}
-	}
+	s.backend.conn.Send(out)
 	if e := s.tx.x.first(); e != nil && e.fate == invent {
 		s.client.Send(s.tx.inventAnswers(s.w.scratch[:0]))
 	}
+	s.throttle()
 	switch {
 	case err != nil:
 		s.protocolBroken(err)
@@ -81,12 +77,16 @@ func (s *session) protocolBroken(err error) {
 
 // fromServerPooled is fromServer in the transaction pipeline.
 func (s *session) fromServerPooled(data []byte) error {
+	flooded := s.tx.flooded()
 	out, err := s.tx.serverBytes(data, s.w.scratch[:0])
 	s.w.keepScratch(out)
 	if s.state == sessionActive {
 		s.client.Send(out)
 		if s.client.Full() {
 			s.backend.conn.Pause()
+		}
+		if flooded {
+			s.listen()
 		}
 	}
 	return err

@@ -436,13 +436,15 @@ func (c *Conn) catchUp() {
 	if c.closed || c.ended || c.state != armed {
 		return
 	}
-	if b := st.stash; len(b) > 0 {
-		st.stash = nil
+	for len(st.stash) > 0 {
+		b := st.stash[:min(len(st.stash), receiveSize)] // no more at once than the handler counts with
+		st.stash = st.stash[len(b):]
 		c.handler.Received(b)
+		if c.closed || c.ended || c.state != armed {
+			return
+		}
 	}
-	if c.closed || c.ended || c.state != armed {
-		return
-	}
+	st.stash = nil
 	if st.finished {
 		c.tellEnd(st.end)
 		return

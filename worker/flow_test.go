@@ -1,0 +1,131 @@
+package worker
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// quiet is how long nothing has to happen to be taken for the end of what happens.
+// A test that it deceives passes.
+const quiet = 500 * time.Millisecond
+
+// A client that sends on and on without its server answering isn't listened to
+// from some point on; all is answered once the server goes on.
+func TestPooledClientIsNotListenedToWhileItIsOwedMuch(t *testing.T) {
+	const total = 100_000
+	r := newRig(t, pooling())
+	tc, srv := r.enter(1)
+	go func() { _, _ = tc.Write(bytes.Repeat(sync_, total)) }()
+	// What one receive brings may come on top, and part of a message.
+	const most = maxOwed + 64<<10/5 + 1
+	buf := make([]byte, most*5+1)
+	got := 0
+	for got <= most*5 {
+		if err := srv.SetReadDeadline(time.Now().Add(quiet)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := srv.r.Read(buf[got:])
+		if got += n; errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got > most*5 || got < maxOwed*5 {
+		t.Errorf("%d messages reached a server that answers none", got/5)
+	}
+	if err := srv.SetDeadline(time.Now().Add(generous)); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for answered := 0; ; {
+			n := got/5 - answered
+			answered += n
+			if _, err := srv.Write(bytes.Repeat(ready("I"), n)); err != nil || answered == total {
+				return
+			}
+			n, err := srv.r.Read(buf)
+			if err != nil {
+				return
+			}
+			got += n
+		}
+	}()
+	for i := range total {
+		if _, err := tc.Receive(); err != nil {
+			t.Fatalf("after %d answers: %v", i, err)
+		}
+	}
+	r.do(func() {
+		if tc.s.backend != nil || len(r.w.sessions) != 1 {
+			t.Error("the client has its backend still")
+		}
+	})
+}
+
+// Messages that we answer ourselves aren't taken from a client that doesn't read
+// the answers.
+func TestPooledClientReadsWhatWeAnswerOrIsNotListenedTo(t *testing.T) {
+	r := newRig(t, pooling())
+	tc, srv := r.enter(1)
+	again := join(closeMsg("s"), parseMsg("s", "SELECT 1"))
+	go func() { _, _ = tc.Write(join(parseMsg("s", "SELECT 1"), sync_)) }()
+	for _, typ := range []byte{'P', 'S'} {
+		if got, _, err := pgwire.ReadMessage(srv.r, 1<<20); err != nil || got != typ {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	if _, err := srv.Write(join(msg('1', ""), ready("I"))); err != nil {
+		t.Fatal(err)
+	}
+	tc.until(t, &pgproto3.ReadyForQuery{})
+	const total = 60_000
+	flood := bytes.Repeat(again, total)
+	if err := tc.SetWriteDeadline(time.Now().Add(4 * quiet)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := tc.Write(flood)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%d bytes were taken from a client that reads nothing, %v", n, err)
+	}
+	r.do(func() {
+		if q := tc.s.client.Queued(); q > 512<<10 {
+			t.Errorf("%d bytes of answers wait", q)
+		}
+	})
+	// It is heard again when it reads.
+	if err := tc.SetDeadline(time.Now().Add(generous)); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = tc.Write(append(flood[n:], sync_...)) }()
+	answers := io.LimitReader(tc.Conn, 2*5*total)
+	if got, err := io.ReadAll(answers); err != nil || len(got) != 2*5*total || got[0] != '3' || got[len(got)-5] != '1' {
+		t.Fatalf("%d bytes of answers, %v", len(got), err)
+	}
+	if got, _, err := pgwire.ReadMessage(srv.r, 1<<20); err != nil || got != 'S' {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestEndsStaySmallInAnEndlessPipeline(t *testing.T) {
+	var e ends
+	e.push(endSync)
+	for range 100_000 {
+		e.push(endQuery)
+		e.pop()
+	}
+	if e.len() != 1 || cap(e.q) > 64 {
+		t.Errorf("%d owed, room for %d", e.len(), cap(e.q))
+	}
+	if n := testing.AllocsPerRun(1000, func() { e.push(endSync); e.pop() }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
