@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -12,65 +13,118 @@ const (
 	// a millisecond, so a few are enough to fill an empty pool quickly, and a full
 	// one doesn't tell the supervisor of every client that waits.
 	maxAsk = 4
-	// patience is how long a pool that has backends waits for a lease before it
-	// takes the limit as reached.
+	// answerTime is longer than a grant takes when there is room.
+	answerTime = 2 * time.Millisecond
+	// patience is how long a client waits for the backends at hand, where there are
+	// some, before those of other workers are asked for.
 	patience = 20 * time.Millisecond
+	// probeAfter is after how many times of patience a pool that is served in good
+	// time asks whether there is room for more.
+	probeAfter = 10
 )
 
 // asking is what a pool has asked the supervisor for. The requests belong to the
-// pool, not to a waiter: a grant serves whoever is first by then. While the
-// limit is reached and the waiters are served in good time by the backends at
-// hand, nothing is asked for; the supervisor would only take backends from other
+// pool, not to a waiter: a grant serves whoever is first by then. Where the limit
+// is reached and the waiters are served in good time by the backends at hand,
+// hardly anything is asked for: the supervisor would only move backends between
 // workers whose clients wait as long.
 type asking struct {
-	// requests are those under way.
+	// requests are those under way, oldest first; at is when the last was sent.
 	requests []uint64
+	at       time.Time
 	// full: the limit was reached when last asked. paused: a backend couldn't be
 	// opened, and the next attempt is due later.
 	full, paused bool
-	timer        *reactor.Timer
+	// budget is how many requests a full pool may make before its next review;
+	// reviews counts those at which it had no reason to.
+	budget, reviews int
+	timer           *reactor.Timer
 }
 
 func (a *asking) done() bool { return len(a.requests) == 0 && a.timer == nil && !a.paused }
 
-// want asks for as many leases as there are waiters that nothing is coming for.
+// want asks for as many leases as there are waiters that nothing is coming for,
+// as far as there is hope.
 func (w *worker) want(p *pool) {
 	a := &p.asking
-	noWait := w.cfg.Load().BlockingTimeoutMS == 0
-	n := len(p.waiters) - p.coming
-	if !noWait && !w.contended(p) {
-		n = min(n, maxAsk)
-	}
-	if a.paused || a.full && p.live > 0 {
-		n = 0
-	}
-	for n -= len(a.requests); n > 0; n-- {
-		id := w.newID()
-		a.requests = append(a.requests, id)
-		w.requests[id] = p
-		w.send(&ipc.LeaseRequest{ID: id, Key: p.key, Requested: p.waiters[0].requested, NoWait: noWait})
+	for n := w.lacks(p); n > 0; n-- {
+		wt := p.unasked()
+		if wt == nil {
+			break
+		}
+		wt.asked, a.at = w.newID(), time.Now()
+		a.requests = append(a.requests, wt.asked)
+		w.requests[wt.asked] = wt
+		w.send(&ipc.LeaseRequest{
+			ID: wt.asked, Key: p.key, Requested: wt.requested, NoWait: w.cfg.Load().BlockingTimeoutMS == 0,
+			WaitedMS: a.at.Sub(wt.since).Milliseconds(),
+		})
 	}
 	if a.timer == nil && len(p.waiters) > 0 {
 		a.timer = w.loop.After(patience, func() { w.review(p) })
 	}
 }
 
+// unasked returns the first waiter that no backend is coming for and nothing was
+// asked for.
+func (p *pool) unasked() *waiter {
+	if at := p.coming + len(p.asking.requests); at < len(p.waiters) && p.waiters[at].asked == 0 {
+		return p.waiters[at] // as a rule
+	}
+	for _, wt := range p.waiters[min(p.coming, len(p.waiters)):] {
+		if wt.asked == 0 {
+			return wt
+		}
+	}
+	return nil
+}
+
+// lacks returns how many leases are to be asked for now.
+func (w *worker) lacks(p *pool) int {
+	a := &p.asking
+	n := len(p.waiters) - p.coming - len(a.requests)
+	switch {
+	case a.paused:
+		return 0
+	case w.cfg.Load().BlockingTimeoutMS == 0, w.contended(p):
+		return n
+	}
+	n = min(n, maxAsk-len(a.requests))
+	if a.full && p.live > 0 && n > 0 {
+		n = min(n, a.budget)
+		a.budget -= n
+	}
+	return n
+}
+
 // review looks whether what was asked for is still wanted.
 func (w *worker) review(p *pool) {
 	a := &p.asking
 	a.timer = nil
-	switch {
-	case len(p.waiters) == 0:
-		a.full = false
+	if len(p.waiters) == 0 {
+		a.full, a.reviews = false, 0
 		w.withdraw(p)
 		w.tidy(p)
 		return
-	case a.full:
-		a.full = false // perhaps there is room by now
-	case w.contended(p):
-	case len(a.requests) > 0 && p.live > p.coming && time.Since(p.waiters[0].since) < fairness && w.servers.Open:
-		a.full = true
-		w.withdraw(p)
+	}
+	late := 0
+	for _, wt := range p.waiters[:min(len(p.waiters), maxAsk)] {
+		if time.Since(wt.since) >= patience {
+			late++
+		}
+	}
+	a.budget = late
+	switch {
+	case !w.servers.Open || p.live == p.coming || w.contended(p) || late > 0:
+		a.reviews = 0
+	default:
+		if len(a.requests) > 0 {
+			a.full = true
+			w.withdraw(p)
+		}
+		if a.reviews++; a.reviews >= probeAfter {
+			a.reviews, a.budget = 0, 1
+		}
 	}
 	w.want(p)
 }
@@ -87,30 +141,43 @@ func (w *worker) arrived(p *pool) {
 	}
 	for _, other := range w.pools {
 		if len(other.waiters) > 0 {
-			other.asking.full = false
 			w.want(other)
 		}
 	}
 }
 
-// served takes the request of a waiter back that got a backend without it.
-func (w *worker) served(p *pool) {
+// left brings requests in line with a waiter that has left the queue. Where one
+// leaves before its answer has come, the backends at hand suffice; its request goes
+// as well, since others are told how long it has waited.
+func (w *worker) left(wt *waiter) {
+	p := wt.pool
 	a := &p.asking
-	if !w.contended(p) || len(a.requests) <= len(p.waiters)-p.coming {
+	if len(a.requests) == 0 {
 		return
 	}
-	id := a.requests[0]
+	late := time.Since(a.at) >= answerTime
+	if late && !w.contended(p) && p.live > p.coming {
+		a.full = true
+	}
+	id := wt.asked
+	switch surplus := len(a.requests) > len(p.waiters)-p.coming; {
+	case id != 0 && (late || surplus):
+	case surplus:
+		id = a.requests[len(a.requests)-1]
+	default:
+		return
+	}
 	w.answered(id)
 	w.send(&ipc.LeaseAbandon{ID: id})
 }
 
 // withdraw takes all requests back. A grant that crosses is returned.
 func (w *worker) withdraw(p *pool) {
-	for _, id := range p.asking.requests {
-		delete(w.requests, id)
+	for len(p.asking.requests) > 0 {
+		id := p.asking.requests[0]
+		w.answered(id)
 		w.send(&ipc.LeaseAbandon{ID: id})
 	}
-	p.asking.requests = p.asking.requests[:0]
 }
 
 // pause has the next attempt to open a backend wait for a while.
@@ -126,20 +193,20 @@ func (w *worker) pause(p *pool, d time.Duration) {
 	})
 }
 
-// answered returns the pool whose request it was, nil when it was withdrawn.
+// answered takes a request off the books and returns the pool whose it was, nil
+// when it was withdrawn.
 func (w *worker) answered(id uint64) *pool {
-	p := w.requests[id]
-	if p == nil {
+	wt := w.requests[id]
+	if wt == nil {
 		return nil
 	}
 	delete(w.requests, id)
-	for i, r := range p.asking.requests {
-		if r == id {
-			p.asking.requests = append(p.asking.requests[:i], p.asking.requests[i+1:]...)
-			break
-		}
+	wt.asked = 0
+	a := &wt.pool.asking
+	if i := slices.Index(a.requests, id); i >= 0 {
+		a.requests = slices.Delete(a.requests, i, i+1)
 	}
-	return p
+	return wt.pool
 }
 
 // uncovered returns the first waiter that no backend is being opened for.
@@ -163,7 +230,7 @@ func (w *worker) onLeaseGrant(m *ipc.LeaseGrant) {
 		w.tidy(p)
 		return
 	}
-	p.asking.full = false
+	p.asking.full = false // a lease without a backend: there was room
 	if wt.granted != nil {
 		w.leave(wt)
 		wt.granted(m)

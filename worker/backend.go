@@ -23,7 +23,7 @@ const partLimit = 2 * time.Second
 
 // backendState says who talks to a backend.
 //
-//	(opening) --> idle <--> attached --> resetting --> idle
+//	(opening) --> idle <--> attached --> resetting --> idle --> moving --> (gone)
 //	               |  ^----- adapting ----^  |
 //	               +--> adapting --> attached+--> closed
 type backendState uint8
@@ -33,10 +33,11 @@ const (
 	backendAdapting                      // we set parameters for the next client
 	backendAttached                      // a client does
 	backendResetting                     // we clean up after one
+	backendMoving                        // it leaves for another worker
 	backendClosed
 )
 
-var backendStates = [...]string{"free", "validation", "in_use", "flush", "not_init"}
+var backendStates = [...]string{"free", "validation", "in_use", "flush", "flush", "not_init"}
 
 func (s backendState) String() string { return backendStates[s] }
 
@@ -236,11 +237,8 @@ func socketOptions(conn net.Conn, cfg *config) {
 	}
 }
 
-// abandon closes a backend that never came under the loop.
-func (b *backend) abandon() {
-	_ = unix.SetsockoptLinger(b.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	unix.Close(b.fd)
-}
+// abandon cuts a backend that never came under the loop.
+func (b *backend) abandon() { reactor.Abort(b.fd) }
 
 // adopt puts a backend that a goroutine has set up under the loop.
 func (w *worker) adopt(b *backend) error {

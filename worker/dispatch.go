@@ -27,6 +27,8 @@ func (w *worker) dispatch(env ipc.Envelope) {
 		w.onReclaim(m)
 	case *ipc.ReclaimCancel:
 		w.onReclaimCancel(m)
+	case *ipc.TakeOver:
+		w.onTakeOver(m, env.FDs)
 	case *ipc.CancelForward:
 		w.onCancelForward(m)
 	case *ipc.CancelDone:

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
@@ -24,12 +23,14 @@ type pool struct {
 	logins map[loginKey]*login
 	// asking is how many leases were asked for; see ask.go.
 	asking asking
+	served servings
 }
 
 // waiter is somebody who needs a backend of a pool: a session, or a set-up
 // goroutine that passes a login through and gets the bare lease.
 type waiter struct {
 	id        uint64
+	asked     uint64 // the request that is under way for it, 0 for none
 	pool      *pool
 	requested string
 	login     *login
@@ -53,16 +54,6 @@ func (w *worker) pool(key ipc.PoolKey) *pool {
 	return p
 }
 
-// reclaim is the supervisor's word that somebody waits for one of our backends.
-type reclaim struct {
-	*ipc.Reclaim
-	at time.Time // when it came
-}
-
-// fairness is how long a client of another worker may be passed over by clients
-// of ours that came later: handing a backend over costs a new connection.
-const fairness = 50 * time.Millisecond
-
 // tidy forgets a pool that nobody uses.
 func (w *worker) tidy(p *pool) {
 	if p.live == 0 && len(p.waiters) == 0 && p.asking.done() && w.pools[p.key] == p {
@@ -79,11 +70,19 @@ func (w *worker) take(p *pool) *backend {
 		b := p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
 		if b.epoch == w.servers.Epoch {
+			w.serves(p, w.loop.Now())
 			return b
 		}
 		w.closeBackend(b)
 	}
 	return nil
+}
+
+// serves notes that a client is served, which came at a time.
+func (w *worker) serves(p *pool, came time.Time) {
+	since := came.Sub(w.born)
+	w.served.note(since)
+	p.served.note(since)
 }
 
 // waitLimit is how long somebody may wait for a backend from now on.
@@ -100,6 +99,8 @@ func (w *worker) waitLimit() time.Duration {
 func (w *worker) wait(wt *waiter) {
 	wt.id = w.newID()
 	wt.since = time.Now()
+	w.served.keep()
+	wt.pool.served.keep()
 	w.waiters[wt.id] = wt
 	wt.pool.waiters = append(wt.pool.waiters, wt)
 	if d := w.waitLimit(); d > 0 {
@@ -122,7 +123,7 @@ func (w *worker) leave(wt *waiter) {
 			break
 		}
 	}
-	w.served(wt.pool)
+	w.left(wt)
 }
 
 // refuse takes a waiter out of the queue and says no to it.
@@ -145,6 +146,24 @@ func (w *worker) expire(wt *waiter) {
 	w.log.Warn("client got no connection in time", "database", wt.pool.key.Database, "user", wt.pool.key.User,
 		"waited", time.Since(wt.since).Round(time.Millisecond), "waiting", len(w.waiters), "last_error", wt.last)
 	w.refuse(wt, pgwire.CodeTooManyConnections, "connection pool is full")
+	w.expired++
+	w.tellExpired()
+}
+
+// tellEvery bounds how often the supervisor hears of clients that got nothing.
+const tellEvery = time.Second
+
+// tellExpired has the supervisor log who holds the leases.
+func (w *worker) tellExpired() {
+	if w.telling || w.expired == 0 {
+		return
+	}
+	w.send(&ipc.LeaseAbandon{Refused: w.expired})
+	w.expired, w.telling = 0, true
+	w.loop.After(tellEvery, func() {
+		w.telling = false
+		w.tellExpired()
+	})
 }
 
 // onServerState takes the supervisor's view of the servers.
@@ -279,16 +298,18 @@ func (w *worker) shelve(b *backend) {
 		return
 	}
 	wt := b.pool.next(b)
-	switch {
-	case wt != nil && !w.owes(b, wt):
+	if wt != nil && !w.owes(b, wt) {
+		w.serves(b.pool, wt.since)
 		w.leave(wt)
 		wt.serve(b)
-	case w.reclaimed(b):
-		w.closeBackend(b)
-	default:
-		b.pool.idle = append(b.pool.idle, b)
-		b.conn.Resume()
+		return
 	}
+	if m, ok := w.reclaimed(b); ok {
+		w.giveUp(b, m)
+		return
+	}
+	b.pool.idle = append(b.pool.idle, b)
+	b.conn.Resume()
 }
 
 // next returns the waiter that came first of those that a backend can serve, nil
@@ -311,37 +332,6 @@ func (wt *waiter) serve(b *backend) {
 	wt.offered(b)
 }
 
-// owes reports whether somebody else has waited for a backend longer than the
-// waiter at hand: another pool's client here, or, with some patience, another
-// worker's. What the waiter's own request reclaims came after it.
-func (w *worker) owes(b *backend, wt *waiter) bool {
-	for _, m := range w.reclaims {
-		if !m.wants(b) {
-			continue
-		}
-		p := w.pools[m.Key]
-		if p != nil && p != b.pool && len(p.waiters) > 0 && p.waiters[0].id < wt.id {
-			return true
-		}
-		if m.at.Before(wt.since) && time.Since(m.at) >= fairness {
-			return true
-		}
-	}
-	return false
-}
-
-// returnLease gives a lease back, and strikes out the reclaim that this answers:
-// the first that names it, by the rule that the ledger counts with.
-func (w *worker) returnLease(lease uint64) {
-	for i, m := range w.reclaims {
-		if m.helps(lease) {
-			w.reclaims = append(w.reclaims[:i], w.reclaims[i+1:]...)
-			break
-		}
-	}
-	w.send(&ipc.LeaseReturn{Lease: lease})
-}
-
 // unshelve takes a particular backend off its shelf.
 func (w *worker) unshelve(b *backend) {
 	q := b.pool.idle
@@ -358,54 +348,6 @@ func (w *worker) dropIdle(drop func(*backend) bool) {
 	for _, b := range w.backends {
 		if b.state == backendIdle && drop(b) {
 			w.closeBackend(b)
-		}
-	}
-}
-
-// onReclaim gives an idle backend back that another worker's client needs, or
-// remembers to do so at the next boundary.
-func (w *worker) onReclaim(m *ipc.Reclaim) {
-	r := reclaim{m, time.Now()}
-	w.reclaims = append(w.reclaims, r)
-	if p := w.pools[m.Key]; p != nil && len(p.idle) > 0 && r.wants(p.idle[0]) {
-		w.closeBackend(p.idle[0])
-		return
-	}
-	for _, b := range w.backends {
-		if b.state == backendIdle && r.wants(b) {
-			w.closeBackend(b)
-			return
-		}
-	}
-}
-
-// wants reports whether giving that backend up serves the one who waits. For a
-// waiter of our own a backend of its own pool is given to it without that.
-func (m reclaim) wants(b *backend) bool {
-	return m.helps(b.lease) && !(m.Own && b.pool.key == m.Key)
-}
-
-// helps reports whether giving that lease back answers a reclaim.
-func (m reclaim) helps(lease uint64) bool {
-	return len(m.Leases) == 0 || slices.Contains(m.Leases, lease)
-}
-
-// reclaimed reports whether somebody elsewhere waits for this backend. The
-// reclaim itself is struck out when the lease is returned.
-func (w *worker) reclaimed(b *backend) bool {
-	for _, m := range w.reclaims {
-		if m.wants(b) {
-			return true
-		}
-	}
-	return false
-}
-
-func (w *worker) onReclaimCancel(m *ipc.ReclaimCancel) {
-	for i := range w.reclaims {
-		if w.reclaims[i].ID == m.ID {
-			w.reclaims = append(w.reclaims[:i], w.reclaims[i+1:]...)
-			return
 		}
 	}
 }

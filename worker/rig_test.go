@@ -27,6 +27,7 @@ type rig struct {
 	w    *worker
 	sup  *ipc.Conn
 	msgs chan ipc.Message
+	fds  chan int // that came with messages
 	// logins are server ends that have logged a backend in.
 	logins chan *serverEnd
 	// gate is received from before a login is answered, if set.
@@ -75,7 +76,7 @@ func newRig(t *testing.T, cfg ipc.ConfigBegin) *rig {
 	if w.loop, err = w.newLoop(""); err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, w: w, sup: ours, msgs: make(chan ipc.Message, 1000), logins: make(chan *serverEnd, 1000)}
+	r := &rig{t: t, w: w, sup: ours, msgs: make(chan ipc.Message, 1000), fds: make(chan int, 10), logins: make(chan *serverEnd, 1000)}
 	done := make(chan struct{}, 3)
 	go func() { w.run(); done <- struct{}{} }()
 	go func() { r.supervise(); done <- struct{}{} }()
@@ -97,6 +98,9 @@ func (r *rig) supervise() {
 		env, err := r.sup.Receive()
 		if err != nil {
 			return
+		}
+		for _, fd := range env.FDs {
+			r.fds <- fd
 		}
 		r.msgs <- env.Message
 	}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"container/list"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"strconv"
@@ -42,7 +43,10 @@ type statements struct {
 	// retired leads from the key of a statement whose result type has changed to
 	// the one that takes its place.
 	retired map[statementKey]statementKey
-	serial  uint64 // of statements that nobody shares
+	// own makes the keys of statements that nobody shares differ from those of
+	// other workers, earlier ones included: a backend may come from there.
+	own    [16]byte
+	serial uint64 // of statements that nobody shares
 }
 
 type shared struct {
@@ -51,7 +55,9 @@ type shared struct {
 }
 
 func newStatements() *statements {
-	return &statements{byKey: make(map[statementKey]*shared), retired: make(map[statementKey]statementKey)}
+	t := &statements{byKey: make(map[statementKey]*shared), retired: make(map[statementKey]statementKey)}
+	_, _ = rand.Read(t.own[:]) // never fails
+	return t
 }
 
 // keyOf returns the key of a text that is parsed with settings.
@@ -77,7 +83,7 @@ func hashed(b []byte) statementKey {
 // ownKey returns a key that nothing else has.
 func (t *statements) ownKey() statementKey {
 	t.serial++
-	return hashed(binary.BigEndian.AppendUint64([]byte("own"), t.serial))
+	return hashed(binary.BigEndian.AppendUint64(t.own[:], t.serial))
 }
 
 // hold returns the statement of a Parse message and counts a holder. A statement

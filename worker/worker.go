@@ -52,9 +52,15 @@ type worker struct {
 	// outbounds are the connections to servers that goroutines work on.
 	outbounds map[*outbound]struct{}
 	waiters   map[uint64]*waiter // by request id
-	requests  map[uint64]*pool   // LeaseRequests under way
+	requests  map[uint64]*waiter // LeaseRequests under way, and whom they were for
 	nextID    uint64
 	reclaims  []reclaim
+	served    servings
+	born      time.Time
+	// expired counts the clients that got no backend in time and that the
+	// supervisor hasn't heard of; telling: it will.
+	expired int
+	telling bool
 	// lastByte is when a byte last came from each server, by index.
 	lastByte []time.Time
 	// forwarded are cancel requests that other workers look at, by id.
@@ -103,8 +109,8 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		clients: make(map[uint64]*client), sessions: make(map[*session]struct{}),
 		cancels: make(map[cancelKey]*session), pools: make(map[ipc.PoolKey]*pool),
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
-		waiters: make(map[uint64]*waiter), requests: make(map[uint64]*pool), forwarded: make(map[uint64]func()),
-		servers: ipc.ServerState{Primary: -1}, statements: newStatements(),
+		waiters: make(map[uint64]*waiter), requests: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
+		servers: ipc.ServerState{Primary: -1}, born: time.Now(), statements: newStatements(),
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
 	return w
@@ -247,10 +253,11 @@ func (w *worker) orphaned(err error) {
 	w.loop.After(orphanLimit, w.loop.Stop)
 }
 
-// send queues a message for the supervisor. A full queue means that the
+// send queues a message for the supervisor, with descriptors that are closed when
+// it is sent. A full queue means that the
 // supervisor is stuck: nothing can be decided without it.
-func (w *worker) send(m ipc.Message) {
-	if err := w.out.Send(m); err != nil {
+func (w *worker) send(m ipc.Message, fds ...int) {
+	if err := w.out.Send(m, fds...); err != nil {
 		w.loop.Post(func() { w.orphaned(err) })
 	}
 }

@@ -1,5 +1,7 @@
 package reactor
 
+import "golang.org/x/sys/unix"
+
 // Detach takes the descriptor out of the loop: done gets it, and owns it, once
 // the kernel does nothing with it for us any more. What the peer says meanwhile
 // isn't lost: it waits in the kernel. If it was read already, or something waits
@@ -56,4 +58,11 @@ func (u *uring) part(c *Conn) {
 func (u *uring) forget(c *Conn) {
 	u.conns[c.ring.index] = nil
 	u.free = append(u.free, c.ring.index)
+}
+
+// Abort cuts a connection that is under no loop, and closes its descriptor: its
+// peer sees a reset, whoever else has the descriptor still.
+func Abort(fd int) {
+	disconnect(fd)
+	unix.Close(fd)
 }

@@ -125,7 +125,7 @@ func (p *epoll) close(c *Conn, abort bool) {
 	p.conns[c.fd] = nil
 	if abort {
 		// A plain close still delivers queued bytes, a COMMIT included.
-		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
+		disconnect(c.fd)
 	}
 	unix.Close(c.fd)
 	c.fd = -1

@@ -1,0 +1,177 @@
+package worker
+
+import (
+	"container/list"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/reactor"
+)
+
+// How a backend gets from one worker to another:
+//
+//  1. One worker takes an idle backend out of its event loop (handOver). Until
+//     the loop has let go of it, it is still here, and a fence aborts it.
+//  2. Its state and its descriptor go to the supervisor, and from there to the
+//     worker of a client that waits, or back. A fence that is told after that
+//     finds it there: what is on a link comes before what follows it.
+//  3. The other worker puts it under its own loop (onTakeOver).
+//
+// Nothing is ever sent to the server on the way, and nothing that it sends is lost.
+
+// maxState bounds what is sent of a backend's state, in bytes of text: one that
+// has more is closed instead. A packet holds 64 KiB.
+const maxState = 40 << 10
+
+// handOver gives an idle backend to a client of another worker.
+func (w *worker) handOver(b *backend) {
+	state := b.portable()
+	if sizeOf(&state) > maxState {
+		w.closeBackend(b)
+		return
+	}
+	w.unshelve(b)
+	b.state = backendMoving
+	b.conn.Detach(func(fd int) {
+		if fd < 0 { // the server has said something
+			w.closeBackend(b)
+			return
+		}
+		w.handedOver(b, &state, fd)
+	})
+}
+
+func (w *worker) handedOver(b *backend, state *ipc.BackendState, fd int) {
+	if w.debug() {
+		w.log.Debug("backend is handed over", "server", b.server, "backend", b.pid, "lease", b.lease)
+	}
+	b.state = backendClosed
+	delete(w.backends, b.lease)
+	b.pool.live--
+	w.strike(b.lease)
+	w.send(&ipc.HandOver{Lease: b.lease, Backend: *state}, fd)
+	w.want(b.pool)
+	w.tidy(b.pool)
+	w.checkDrained()
+}
+
+// onTakeOver goes on with a backend of another worker, or of our own that nobody
+// has wanted. fds is empty when the descriptor got lost for want of room.
+func (w *worker) onTakeOver(m *ipc.TakeOver, fds []int) {
+	w.answered(m.ID)
+	p := w.pool(m.Backend.Key)
+	defer w.tidy(p)
+	if len(fds) == 0 {
+		w.returnLease(m.Lease)
+		w.want(p)
+		return
+	}
+	b := w.takenOver(p, m)
+	if b.epoch <= w.fenced || w.exit != 0 {
+		reactor.Abort(fds[0])
+		w.returnLease(m.Lease)
+		return
+	}
+	conn, err := w.loop.Add(fds[0], (*backendEnd)(b))
+	if err != nil {
+		w.log.Error("backend lost between two workers", "server", b.server, "backend", b.pid, "error", err)
+		w.returnLease(m.Lease)
+		w.want(p)
+		return
+	}
+	b.conn = conn
+	w.backends[b.lease] = b
+	p.live++
+	// Had there been room for another backend, a lease would have come alone.
+	p.asking.full = m.ID != 0 || p.asking.full
+	if len(p.waiters) > 0 && p.next(b) == nil {
+		w.closeBackend(b) // they need one of their own
+	} else {
+		w.shelve(b)
+	}
+	w.want(p)
+}
+
+// portable returns what another worker has to know.
+func (b *backend) portable() ipc.BackendState {
+	return ipc.BackendState{
+		Key: b.pool.key, Server: b.server, Epoch: b.epoch, PID: b.pid, Secret: ipc.Secret(b.key),
+		AgeMS: time.Since(b.opened).Milliseconds(), NoPassword: b.noPassword, Dirty: b.dirty, DirtyBy: b.dirtyBy,
+		Base: b.base.settingList(), Params: b.params.settingList(),
+		Statements: b.prepared.list(), Serial: b.prepared.serial, Lost: b.prepared.lost,
+	}
+}
+
+// takenOver makes a backend of what another worker knew of it.
+func (w *worker) takenOver(p *pool, m *ipc.TakeOver) *backend {
+	s := &m.Backend
+	b := &backend{
+		w: w, pool: p, lease: m.Lease, server: s.Server, epoch: s.Epoch, pid: s.PID, key: []byte(s.Secret.Reveal()),
+		base: paramsOf(s.Base), params: paramsOf(s.Params), noPassword: s.NoPassword,
+		dirty: s.Dirty, dirtyBy: s.DirtyBy, opened: time.Now().Add(-ms(s.AgeMS)),
+	}
+	b.prepared.restore(s.Statements, s.Serial, s.Lost)
+	return b
+}
+
+// sizeOf returns how much text a state has.
+func sizeOf(s *ipc.BackendState) int {
+	n := len(s.Key.Database) + len(s.Key.User) + len(s.Key.Params)
+	for _, list := range [][]ipc.Setting{s.Base, s.Params} {
+		for i := range list {
+			n += len(list[i].Name) + len(list[i].Value) + 16
+		}
+	}
+	for i := range s.Statements {
+		n += len(s.Statements[i].Key) + len(s.Statements[i].Name) + 16
+	}
+	for _, name := range s.Lost {
+		n += len(name) + 4
+	}
+	return n
+}
+
+func (p *params) settingList() []ipc.Setting {
+	list := make([]ipc.Setting, len(p.list))
+	for i := range p.list {
+		list[i] = ipc.Setting{Name: p.list[i].Name, Value: p.list[i].Value}
+	}
+	return list
+}
+
+func paramsOf(list []ipc.Setting) params {
+	p := params{changed: true, list: make([]pgwire.Param, len(list))}
+	for i := range list {
+		p.list[i] = pgwire.Param{Name: list[i].Name, Value: list[i].Value}
+	}
+	return p
+}
+
+// list returns the statements that are there, most recently used first. No Parse
+// is under way.
+func (p *prepared) list() []ipc.PreparedStatement {
+	var all []ipc.PreparedStatement
+	for el := p.recent.Front(); el != nil; el = el.Next() {
+		if on := el.Value.(*onBackend); on.there {
+			all = append(all, ipc.PreparedStatement{Key: string(on.key[:]), Name: on.name})
+		}
+	}
+	return all
+}
+
+// restore is the reverse of list.
+func (p *prepared) restore(all []ipc.PreparedStatement, serial uint64, lost []string) {
+	p.serial, p.lost = serial, lost
+	p.recent.Init()
+	for _, st := range all {
+		if len(st.Key) != len(statementKey{}) {
+			continue
+		}
+		if p.byKey == nil {
+			p.byKey = make(map[statementKey]*list.Element, len(all))
+		}
+		on := &onBackend{key: statementKey([]byte(st.Key)), name: st.Name, there: true}
+		p.byKey[on.key] = p.recent.PushBack(on)
+	}
+}

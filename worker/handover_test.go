@@ -1,0 +1,382 @@
+package worker
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+func sessions() ipc.ConfigBegin {
+	return ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000}
+}
+
+var poolD = ipc.PoolKey{Database: "d", User: "u"}
+
+// descriptor duplicates what a connection has, blocking as the supervisor's is.
+func descriptor(t *testing.T, nc net.Conn) int {
+	t.Helper()
+	fd, err := detach(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// serverOf returns a connection of a backend as another worker has opened it, and
+// the server's end.
+func serverOf(t *testing.T) (fd int, server *net.TCPConn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	ours, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	nc, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(generous))
+	return descriptor(t, ours), nc.(*net.TCPConn)
+}
+
+// free lets a client in and out again, so that its backend is on the shelf.
+func (r *rig) free(id uint64) *serverEnd {
+	r.t.Helper()
+	tc, srv := r.enter(id)
+	tc.Close()
+	if gone := expect[*ipc.ClientGone](r); gone.ID != id {
+		r.t.Fatalf("client %d left, not %d", gone.ID, id)
+	}
+	return srv
+}
+
+// handed waits for a backend that is handed over.
+func (r *rig) handed() (*ipc.HandOver, int) {
+	r.t.Helper()
+	m := expect[*ipc.HandOver](r)
+	fd := wait(r.t, r.fds, "the descriptor of a backend")
+	r.t.Cleanup(func() { unix.Close(fd) })
+	return m, fd
+}
+
+func (r *rig) counts() (backends, live int) {
+	r.t.Helper()
+	r.do(func() {
+		backends = len(r.w.backends)
+		for _, p := range r.w.pools {
+			live += p.live
+		}
+	})
+	return backends, live
+}
+
+func TestIdleBackendIsHandedOverToAClientOfTheSamePool(t *testing.T) {
+	r := newRig(t, sessions())
+	srv := r.free(1)
+	r.send(&ipc.Reclaim{ID: 1, Key: poolD, Size: 1})
+	m, fd := r.handed()
+	if m.Lease != 1 || m.Backend.PID != 42 || m.Backend.Secret.Reveal() != "\x01\x02\x03\x04" || m.Backend.Epoch != 1 || !m.Backend.NoPassword {
+		t.Errorf("lease %d, backend %d, epoch %d, no password %v", m.Lease, m.Backend.PID, m.Backend.Epoch, m.Backend.NoPassword)
+	}
+	base := []ipc.Setting{{Name: "client_encoding", Value: "UTF8"}}
+	if diff := cmp.Diff([][]ipc.Setting{base, base}, [][]ipc.Setting{m.Backend.Base, m.Backend.Params}); diff != "" {
+		t.Error(diff)
+	}
+	if b, l := r.counts(); b != 0 || l != 0 {
+		t.Errorf("%d backends are left, %d live", b, l)
+	}
+	r.do(func() {
+		if len(r.w.reclaims) != 0 {
+			t.Error("the reclaim isn't struck out")
+		}
+	})
+	if _, err := srv.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	var b [1]byte
+	if n, err := unix.Read(fd, b[:]); n != 1 || err != nil {
+		t.Errorf("read %d, %v: the connection doesn't go on", n, err)
+	}
+}
+
+func TestBackendOfAnotherPoolIsClosed(t *testing.T) {
+	r := newRig(t, sessions())
+	srv := r.free(1)
+	r.send(&ipc.Reclaim{ID: 1, Key: ipc.PoolKey{Database: "other", User: "u"}, Size: 1})
+	if typ, _, err := pgwire.ReadMessage(srv.r, 100); err != nil || typ != 'X' {
+		t.Fatalf("the server got %q, %v", typ, err)
+	}
+	srv.Close()
+	if m := expect[*ipc.LeaseReturn](r); m.Lease != 1 {
+		t.Errorf("lease %d", m.Lease)
+	}
+}
+
+func TestBackendThatIsInUseIsHandedOverAtItsNextBoundary(t *testing.T) {
+	r := newRig(t, pooling())
+	tc, srv := r.enter(1)
+	if _, err := tc.Write(query); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := pgwire.ReadMessage(srv.r, 1000); err != nil {
+		t.Fatal(err)
+	}
+	r.send(&ipc.Reclaim{ID: 1, Key: poolD, Size: 1})
+	r.do(func() {})
+	if _, err := srv.Write(ready("I")); err != nil {
+		t.Fatal(err)
+	}
+	tc.until(t, &pgproto3.ReadyForQuery{})
+	if m, _ := r.handed(); m.Lease != 1 {
+		t.Errorf("lease %d", m.Lease)
+	}
+}
+
+// A fence reaches a backend that the event loop hasn't let go of yet: it is cut, and
+// not handed over.
+func TestFenceCutsABackendThatIsAboutToLeave(t *testing.T) {
+	r := newRig(t, sessions())
+	srv := r.free(1)
+	pending := false
+	r.do(func() {
+		r.w.onReclaim(&ipc.Reclaim{ID: 1, Key: poolD, Size: 1})
+		pending = len(r.w.backends) == 1
+		r.w.onFence(&ipc.Fence{Epoch: 1, Seq: 1})
+	})
+	if !pending {
+		t.Fatal("it left at once: the test tests nothing")
+	}
+	if m := expect[*ipc.LeaseReturn](r); m.Lease != 1 {
+		t.Errorf("lease %d", m.Lease)
+	}
+	if f := expect[*ipc.Fenced](r); f.Aborted != 1 {
+		t.Errorf("%d aborted", f.Aborted)
+	}
+	_ = srv.SetDeadline(time.Now().Add(generous))
+	if n, err := io.Copy(io.Discard, srv); n > 0 || !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the server saw %d bytes and %v, not a reset", n, err)
+	}
+	r.do(func() {})
+	select {
+	case m := <-r.msgs:
+		t.Errorf("then came %T", m)
+	default:
+	}
+}
+
+func TestClientThatWaitsGetsABackendOfAnotherWorker(t *testing.T) {
+	r := newRig(t, sessions())
+	tc := r.connect(1)
+	fd, server := serverOf(t)
+	state := ipc.BackendState{
+		Key: poolD, Epoch: 1, PID: 77, Secret: "abcd", AgeMS: 3_600_000,
+		Base: []ipc.Setting{{Name: "client_encoding", Value: "LATIN1"}}, Params: []ipc.Setting{{Name: "client_encoding", Value: "LATIN1"}},
+	}
+	r.sendFD(&ipc.TakeOver{ID: expect[*ipc.LeaseRequest](r).ID, Lease: 9, Backend: state}, fd)
+	if p := tc.until(t, &pgproto3.ParameterStatus{}).(*pgproto3.ParameterStatus); p.Value != "LATIN1" {
+		t.Errorf("parameter %s is %s", p.Name, p.Value)
+	}
+	if k := tc.until(t, &pgproto3.BackendKeyData{}).(*pgproto3.BackendKeyData); k.ProcessID != 77 {
+		t.Errorf("process id %d", k.ProcessID)
+	}
+	tc.until(t, &pgproto3.ReadyForQuery{})
+	if _, err := tc.Write(query); err != nil {
+		t.Fatal(err)
+	}
+	if typ, _, err := pgwire.ReadMessage(server, 100); err != nil || typ != 'Q' {
+		t.Errorf("the server got %q, %v", typ, err)
+	}
+	if _, err := server.Write(ready("I")); err != nil {
+		t.Fatal(err)
+	}
+	tc.until(t, &pgproto3.ReadyForQuery{})
+	r.do(func() {
+		b := r.w.backends[9]
+		if age := time.Since(b.opened).Round(time.Minute); age != time.Hour {
+			t.Errorf("its age is %v", age)
+		}
+		if string(b.key) != "abcd" {
+			t.Error("its cancel key is lost")
+		}
+		if r.w.stats.opened != 0 {
+			t.Error("it counts as opened here")
+		}
+	})
+	tc.Close()
+	expect[*ipc.ClientGone](r)
+	r.send(&ipc.Reclaim{ID: 1, Key: poolD, Size: 1})
+	if m, _ := r.handed(); m.Lease != 9 || m.Backend.AgeMS < 3_600_000 {
+		t.Errorf("lease %d, age %d", m.Lease, m.Backend.AgeMS)
+	}
+}
+
+// A fence that has passed a descriptor on its way here: it is cut at once.
+func TestBackendOfAFencedEpochIsCutWhenItArrives(t *testing.T) {
+	r := newRig(t, sessions())
+	tc := r.connect(1)
+	id := expect[*ipc.LeaseRequest](r).ID
+	r.send(&ipc.Fence{Epoch: 1, Seq: 1})
+	expect[*ipc.Fenced](r)
+	fd, server := serverOf(t)
+	other, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(other) // the supervisor's, not closed yet
+	r.sendFD(&ipc.TakeOver{ID: id, Lease: 9, Backend: ipc.BackendState{Key: poolD, Epoch: 1}}, fd)
+	if m := expect[*ipc.LeaseReturn](r); m.Lease != 9 {
+		t.Errorf("lease %d", m.Lease)
+	}
+	if n, err := io.Copy(io.Discard, server); n > 0 || !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the server saw %d bytes and %v, not a reset", n, err)
+	}
+	if b, l := r.counts(); b != 0 || l != 0 {
+		t.Errorf("%d backends, %d live", b, l)
+	}
+	tc.Close()
+}
+
+func TestBackendWithoutItsDescriptorIsReturned(t *testing.T) {
+	r := newRig(t, sessions())
+	tc := r.connect(1)
+	id := expect[*ipc.LeaseRequest](r).ID
+	r.do(func() {
+		r.w.dispatch(ipc.Envelope{Message: &ipc.TakeOver{ID: id, Lease: 9, Backend: ipc.BackendState{Key: poolD, Epoch: 1}}})
+	})
+	if m := expect[*ipc.LeaseReturn](r); m.Lease != 9 {
+		t.Errorf("lease %d", m.Lease)
+	}
+	r.grant(expect[*ipc.LeaseRequest](r).ID)
+	tc.until(t, &pgproto3.ReadyForQuery{})
+}
+
+// A backend that nobody wants any more comes back, and serves the next one.
+func TestBackendThatComesBackIsOnTheShelf(t *testing.T) {
+	r := newRig(t, sessions())
+	r.free(1)
+	r.send(&ipc.Reclaim{ID: 1, Key: poolD, Size: 1})
+	m, fd := r.handed()
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.sendFD(&ipc.TakeOver{Lease: 2, Backend: m.Backend}, own)
+	r.do(func() {})
+	r.connect(2).until(t, &pgproto3.ReadyForQuery{})
+}
+
+// What a client has prepared is known on the backend wherever that goes, and what
+// it has left behind is cleaned up before another client gets it.
+func TestStateOfABackendMovesWithIt(t *testing.T) {
+	b := &backend{w: &worker{}, pool: &pool{key: poolD}, dirty: true, dirtyBy: 7, opened: time.Now()}
+	for i := range 3 {
+		on, _ := b.prepared.add(statementKey{byte(i)}, 1)
+		on.there = i != 1 // an error has skipped its Parse
+	}
+	b.prepared.get(statementKey{0}, 1)
+	b.prepared.lost = []string{"pgagroal_x"}
+	m := &ipc.TakeOver{Lease: 5, Backend: b.portable()}
+	got := (&worker{}).takenOver(&pool{}, m)
+	if !got.dirty || got.dirtyBy != 7 || got.lease != 5 {
+		t.Errorf("dirty %v by %d", got.dirty, got.dirtyBy)
+	}
+	if diff := cmp.Diff(m.Backend.Statements, got.prepared.list()); diff != "" || len(m.Backend.Statements) != 2 {
+		t.Errorf("%d statements; %s", len(m.Backend.Statements), diff)
+	}
+	if on := got.prepared.get(statementKey{2}, 99); on == nil || on.name != "pgagroal_3" {
+		t.Errorf("statement %+v", on)
+	}
+	if on, _ := got.prepared.add(statementKey{9}, 1); on.name != "pgagroal_4" {
+		t.Errorf("the next one is called %s", on.name)
+	}
+	if diff := cmp.Diff([]string{"pgagroal_x"}, got.prepared.lost); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Each worker knows statements by a hash; one that isn't shared must not be taken
+// for another one's.
+func TestKeysOfUnsharedStatementsDifferBetweenWorkers(t *testing.T) {
+	if a, b := newStatements(), newStatements(); a.ownKey() == b.ownKey() {
+		t.Error("two workers have the same key")
+	}
+}
+
+func TestStateOfABackendFitsAPacket(t *testing.T) {
+	r := newRig(t, sessions())
+	r.free(1)
+	r.do(func() {
+		for _, b := range r.w.backends {
+			for i := range maxStatements {
+				on, _ := b.prepared.add(hashed([]byte{byte(i), byte(i >> 8)}), 1)
+				on.there = true
+			}
+			b.prepared.serial = 1 << 63
+			b.params.set("TimeZone", strings.Repeat("x", 10_000))
+		}
+	})
+	r.send(&ipc.Reclaim{ID: 1, Key: poolD, Size: 1})
+	if m, _ := r.handed(); len(m.Backend.Statements) != maxStatements {
+		t.Errorf("%d statements", len(m.Backend.Statements))
+	}
+}
+
+func TestBackendWithTooMuchStateIsClosed(t *testing.T) {
+	r := newRig(t, sessions())
+	srv := r.free(1)
+	r.do(func() {
+		for _, b := range r.w.backends {
+			b.params.set("TimeZone", strings.Repeat("x", maxState))
+		}
+	})
+	r.send(&ipc.Reclaim{ID: 1, Key: poolD, Size: 1})
+	if typ, _, err := pgwire.ReadMessage(srv.r, 100); err != nil || typ != 'X' {
+		t.Fatalf("the server got %q, %v", typ, err)
+	}
+	srv.Close()
+	expect[*ipc.LeaseReturn](r)
+}
+
+func TestClientsThatGotNothingAreToldToTheSupervisor(t *testing.T) {
+	cfg := sessions()
+	cfg.BlockingTimeoutMS = 20
+	r := newRig(t, cfg)
+	for i := range 3 {
+		tc := r.connect(uint64(i))
+		tc.until(t, &pgproto3.ErrorResponse{})
+	}
+	told := 0
+	for told < 3 {
+		told += expect[*ipc.LeaseAbandon](r).Refused
+	}
+	if told != 3 {
+		t.Errorf("%d were told", told)
+	}
+}
+
+// sendFD sends a message with a descriptor, which is closed.
+func (r *rig) sendFD(m ipc.Message, fd int) {
+	r.t.Helper()
+	err := r.sup.Send(m, fd)
+	unix.Close(fd)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
