@@ -87,7 +87,7 @@ func (p *pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]by
 	case p.x.errorPassing:
 		p.x.errorPassing = false
 	case f.Fatal():
-		p.farewell = f.Code + ": " + f.Message
+		p.x.farewell = f.Code + ": " + f.Message
 		if ev.Start >= 0 {
 			out = append(out, data[from:ev.Start]...)
 		}

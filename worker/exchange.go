@@ -25,6 +25,8 @@ type exchange struct {
 	// errorPassing: it is too long to be held back.
 	heldError    []byte
 	errorPassing bool
+	// farewell is why the server has closed the connection, in its own words.
+	farewell string
 	// sets: something was executed in this batch that may change the settings
 	// that a Parse depends on. The server reports them with ReadyForQuery only.
 	sets bool

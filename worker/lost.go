@@ -90,7 +90,6 @@ func (p *pooled) lose(out []byte) ([]byte, bool) {
 		p.undo(&x.q[i])
 	}
 	x.q, x.head = nil, 0
-	p.farewell, p.x.heldError, p.x.errorPassing = "", nil, false
 	if r.status == pgwire.TxIdle {
 		p.tracked = r.params.settings()
 	} else if now := r.params.settings(); now != p.tracked {
@@ -143,7 +142,7 @@ func (p *pooled) loseBatches(out []byte) ([]byte, bool) {
 	}
 	begun := x.unsynced || x.skipping
 	if !sent && !begun && p.relay.status == pgwire.TxOpen {
-		p.block = lostBlock
+		p.block, p.fail = lostBlock, p.loss(false)
 	} else {
 		p.block = blockOf(in)
 	}
@@ -179,9 +178,9 @@ func (p *pooled) losePartial(out []byte, failed bool) []byte {
 // loss is the error of a lost backend.
 func (p *pooled) loss(unknown bool) *failure {
 	if unknown {
-		return &failure{pgwire.CodeOutcomeUnknown, msgUnknown, p.farewell}
+		return &failure{pgwire.CodeOutcomeUnknown, msgUnknown, p.x.farewell}
 	}
-	return &failure{pgwire.CodeConnectionFailure, msgLost, p.farewell}
+	return &failure{pgwire.CodeConnectionFailure, msgLost, p.x.farewell}
 }
 
 func statusOf(inBlock bool) byte {
@@ -250,19 +249,19 @@ func (p *pooled) awaken(data []byte, out *[]byte) (rest []byte, leaving bool, er
 // fails answers a message that there is no backend for any more, and reports
 // whether it did.
 func (p *pooled) fails(data []byte, ev *pgwire.Event, out *[]byte) bool {
-	if p.fail == nil && p.block != lostBlock {
+	if p.fail == nil {
 		return false
 	}
 	var t traits
 	if end := ev.Pos + ev.Length; ev.Type == 'Q' && end <= len(data) {
 		t = traitsOf(queryText(data[ev.Pos:end]))
 	}
-	if p.fail == nil {
+	if p.block == lostBlock {
 		p.block = failedBlock
 		if t&traitControl == traitCloses {
+			p.fail = nil
 			return false // a ROLLBACK, which is all that was left to do
 		}
-		p.fail = p.loss(false)
 	}
 	*out = p.failMessage(*out, ev.Type, t)
 	return true

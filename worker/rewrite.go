@@ -62,22 +62,20 @@ type pooled struct {
 	names   map[string]*statement
 	text    int
 	unnamed unnamed
-	// portal are the traits of what the unnamed portal runs, portals those of all
-	// named ones.
-	portal, portals traits
 	// tracked are the values of the tracked parameters, as the client knows them;
 	// initial those after its login.
 	tracked, initial unique.Handle[settings]
 	// stash is what the client said while it had no backend.
 	stash []byte
+	// fail is what the next batch is told instead of being run, nil for nothing.
+	fail *failure
+	// portal are the traits of what the unnamed portal runs, portals those of all
+	// named ones.
+	portal, portals traits
 	// block is the client's transaction block while it has no backend. discarding:
 	// the client was told of an error, and what it says is skipped up to its Sync.
 	block      block
 	discarding bool
-	// fail is what the next batch is told instead of being run, nil for nothing.
-	fail *failure
-	// farewell is why the server has closed the connection, in its own words.
-	farewell string
 	// described: the simple query at hand has sent a RowDescription.
 	described bool
 	// dirty: something was done that another client must not find.
@@ -93,9 +91,9 @@ type unnamed struct {
 	here   bool // the backend at hand has it, or knows that there is none
 	kept   bool // tail is its Parse message behind the name
 	used   bool
+	traits traits
 	number uint64 // of the Parse that made it
 	tail   []byte
-	traits traits
 }
 
 var pooledClient, pooledServer = pooledInterests()

@@ -42,22 +42,22 @@ type session struct {
 	backend *backend
 	relay   *relay // nil while nobody says anything
 	login   *login
-	state   sessionState
 	waiter  *waiter
 	key     cancelKey
-	since   time.Time // of the last change between busy and idle
+	since   int64 // when it was let in or began to wait, Unix seconds
 	timer   *reactor.Timer
+	// tx is set in the transaction pipeline.
+	tx    *pooled
+	state sessionState
 	// touched: something was sent to the backend that may have left a trace.
 	touched bool
 	// welcomed: the login is over, as the client sees it.
 	welcomed bool
-	// tx is set in the transaction pipeline.
-	tx *pooled
 }
 
 // newSession puts a client under the loop. It returns nil when that fails.
 func (w *worker) newSession(c *client, fd int, l *login) *session {
-	s := &session{w: w, c: c, login: l, since: time.Now()}
+	s := &session{w: w, c: c, login: l, since: time.Now().Unix()}
 	if w.cfg.Load().Pipeline == "transaction" {
 		s.tx = &pooled{all: w.statements}
 	}
@@ -207,7 +207,7 @@ func (s *session) detach() *backend {
 func (s *session) welcome() {
 	b := s.backend
 	s.welcomed = true
-	s.since = time.Now()
+	s.since = time.Now().Unix()
 	s.newKey(b.pid)
 	msg := pgwire.AppendAuthenticationOK(nil)
 	msg = b.params.appendTo(msg)

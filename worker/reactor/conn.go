@@ -19,23 +19,24 @@ const (
 // holds at most that and one receive.
 const highWater = receiveSize / 2
 
-// Conn is one established connection of a loop.
+// Conn is one established connection of a loop. There may be very many, so its
+// fields are in an order that wastes no space.
 type Conn struct {
 	loop    *Loop
 	handler Handler
 	fd      int
-	state   receiving
-	ended   bool // Ended was told
-	closed  bool
 	broken  error // a send failed: what follows is dropped
 	out     []byte
-	// asked: somebody was told that bytes wait, and hears Flushed.
-	asked bool
 	// detach waits for the descriptor, see Detach.
 	detach func(fd int)
-	// events and inSet belong to the epoll driver: what the kernel was last told.
-	events uint32
+	state  receiving
+	ended  bool // Ended was told
+	closed bool
+	// asked: somebody was told that bytes wait, and hears Flushed.
+	asked bool
+	// inSet and events belong to the epoll driver: what the kernel was last told.
 	inSet  bool
+	events uint32
 	// ring belongs to the io_uring driver.
 	ring ringState
 }
@@ -73,7 +74,7 @@ func (c *Conn) Watch() { c.become(watching) }
 
 // Queued returns how many bytes wait to be taken by the kernel.
 func (c *Conn) Queued() int {
-	n := len(c.out) + c.ring.flying + c.ring.nextLen
+	n := len(c.out) + int(c.ring.flying+c.ring.nextLen)
 	c.asked = c.asked || n > 0
 	return n
 }
@@ -81,7 +82,7 @@ func (c *Conn) Queued() int {
 // Full reports whether so much waits that the side it comes from should pause
 // until Flushed.
 func (c *Conn) Full() bool {
-	full := len(c.out)+c.ring.nextLen >= highWater
+	full := len(c.out)+int(c.ring.nextLen) >= highWater
 	c.asked = c.asked || full
 	return full
 }

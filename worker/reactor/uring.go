@@ -55,13 +55,14 @@ const bulkCredit = 16
 type ringState struct {
 	index    int32 // in the table
 	slot     int32 // of the send under way, below zero for none
-	flying   int   // bytes of it
-	sent     int   // of those, taken by the kernel
+	flying   int32 // bytes of it
+	sent     int32 // of those, taken by the kernel
 	next     int32 // slot that is sent after it, below zero for none
-	nextLen  int
+	nextLen  int32
+	pending  int32      // operations that the kernel holds
+	end      unix.Errno // of the receive, to be told after the stash
 	stash    []byte
-	end      error // of the receive, to be told after the stash
-	finished bool  // the receive has seen the end
+	finished bool // the receive has seen the end
 	// receiving, polling: the kernel holds that operation. stopping: it was told
 	// to cancel it.
 	receiving, polling, stopping bool
@@ -72,9 +73,8 @@ type ringState struct {
 	// time is cheaper than a multishot one that has to be cancelled again and
 	// again; each small receive takes one away. into is that slot, below zero for
 	// a multishot receive.
-	bulk    uint8
-	into    int32
-	pending int // operations that the kernel holds
+	bulk uint8
+	into int32
 }
 
 // uring is the driver for io_uring.
@@ -424,7 +424,7 @@ func (u *uring) finish(c *Conn) {
 	switch {
 	case c.closed || c.ended:
 	case c.state == armed && len(c.ring.stash) == 0:
-		c.tellEnd(c.ring.end)
+		c.tellEnd(errno(c.ring.end))
 	case c.state == watching:
 		c.tellEnd(ErrGone)
 	}
@@ -446,7 +446,7 @@ func (c *Conn) catchUp() {
 	}
 	st.stash = nil
 	if st.finished {
-		c.tellEnd(st.end)
+		c.tellEnd(errno(st.end))
 		return
 	}
 	c.loop.drv.update(c)

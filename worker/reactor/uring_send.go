@@ -13,7 +13,7 @@ func (u *uring) send(c *Conn, b []byte) {
 	idle := len(c.out) == 0 && st.next < 0
 	switch {
 	case idle && u.loan >= 0 && &b[0] == &u.slots.mem(u.loan)[0]:
-		st.next, st.nextLen, u.loan = u.loan, len(b), -1
+		st.next, st.nextLen, u.loan = u.loan, int32(len(b)), -1
 		if st.slot < 0 {
 			u.sendNext(c)
 		}
@@ -34,7 +34,7 @@ func (u *uring) queue(c *Conn, b []byte) {
 		}
 		if st.next >= 0 {
 			n := copy(u.slots.mem(st.next)[st.nextLen:], b)
-			st.nextLen += n
+			st.nextLen += int32(n)
 			b = b[n:]
 		}
 	}
@@ -54,7 +54,7 @@ func (u *uring) launch(c *Conn, b []byte) int {
 		return 0
 	}
 	n := copy(mem, b)
-	c.ring.slot, c.ring.flying, c.ring.sent = slot, n, 0
+	c.ring.slot, c.ring.flying, c.ring.sent = slot, int32(n), 0
 	u.submitSend(c)
 	return n
 }
@@ -121,7 +121,7 @@ func (u *uring) giveSlot(c *Conn) {
 // onSend deals with a send that the kernel didn't take at once.
 func (u *uring) onSend(c *Conn, res int) {
 	st := &c.ring
-	st.sent += max(res, 0)
+	st.sent += int32(max(res, 0))
 	if (res > 0 || unix.Errno(-res) == unix.EAGAIN) && st.sent < st.flying && !c.closed {
 		u.submitRest(c)
 		return
