@@ -57,6 +57,7 @@ func machineConfig(c *config.Config) failover.Config {
 		ProbeInterval: orNone(c.FailoverProbeInterval), ProbeTimeout: c.FailoverProbeTimeout,
 		RestartGrace: orNone(c.FailoverRestartGrace), StartupGrace: orNone(c.FailoverStartupGrace),
 		SilenceTime: orNone(c.FailoverSilenceTime), MinStandbys: c.FailoverMinStandbys,
+		Veto: c.FailoverVetoStreaming, VetoMax: orNone(c.FailoverVetoMax),
 		MaxLag: uint64(max(c.FailoverMaxLag, 0)), ScriptTimeout: c.FailoverScriptTimeout,
 		MaxRuns: c.FailoverMax, Window: orNone(c.FailoverWindow),
 		VerifyTimeout: orNone(c.FailoverVerifyTimeout), NotifyTimeout: c.FailoverNotifyTimeout,

@@ -126,7 +126,7 @@ func identifier(id uint64) string {
 
 func summary(st failover.Status) control.FailoverSummary {
 	r := control.FailoverSummary{
-		Enabled: st.Enabled, Paused: st.Paused, Phase: st.Phase, Epoch: st.Epoch, Timeline: st.Timeline, Held: st.Held, Alarms: []string{},
+		Enabled: st.Enabled, Paused: st.Paused, Phase: st.Phase, Reason: st.Reason, Epoch: st.Epoch, Timeline: st.Timeline, Held: st.Held, Alarms: []string{},
 	}
 	if st.Held {
 		r.HeldReason = st.Reason

@@ -75,7 +75,7 @@ func TestMinStandbysSaysHowManyStandbysMustAgree(t *testing.T) {
 	c := doubtful(t, 2)
 	link := replicationVia(t, c, c.Nodes[1])
 	servers, proxies := via(t, c)
-	s := play(t, c, plan{servers: noCandidate(servers, 3), script: promoteVia(c, servers), keys: silence(map[string]string{"failover_min_standbys": "1"})})
+	s := play(t, c, plan{servers: noCandidate(servers, 3), script: promoteVia(c, servers), keys: silence(map[string]string{"failover_min_standbys": "1", "failover_veto_streaming": "off"})})
 	s.opened("n1")
 	s.p.Connect()
 	proxies[0].Silence(pgtest.BothWays)

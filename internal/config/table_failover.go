@@ -74,13 +74,13 @@ func failoverRows() []Row {
 			main: func(c *Config) any { return &c.FailoverStartupGrace },
 		},
 		{
-			Name: "failover_veto_streaming", Kind: Bool, Default: "on", Later: true,
-			Help: "No failover while a standby still receives from the primary",
+			Name: "failover_veto_streaming", Kind: Bool, Default: "on",
+			Help: "No failover while a standby still receives from the silent primary",
 			main: func(c *Config) any { return &c.FailoverVetoStreaming },
 		},
 		{
-			Name: "failover_veto_max", Kind: DurationMS, Default: "60s", Later: true,
-			Help: "Longest such veto",
+			Name: "failover_veto_max", Kind: DurationMS, Default: "60s",
+			Help: "Longest such veto, and how long a primary may let nobody log in though its sessions work",
 			main: func(c *Config) any { return &c.FailoverVetoMax },
 		},
 		{

@@ -111,6 +111,7 @@ type FailoverSummary struct {
 	// Paused says that failover waits for `failover resume`.
 	Paused bool
 	Phase  string // of the state machine
+	Reason string `json:",omitempty"` // why it is in that phase
 	Epoch  uint64
 	// Timeline is that of the recorded primary, absent when unknown.
 	Timeline uint32 `json:",omitempty"`

@@ -72,6 +72,8 @@ type Config struct {
 	RestartGrace  time.Duration // failover_restart_grace, 10s
 	StartupGrace  time.Duration // failover_startup_grace, 60s
 	SilenceTime   time.Duration // failover_silence_time, 10s
+	Veto          bool          // failover_veto_streaming
+	VetoMax       time.Duration // failover_veto_max, 60s
 	MinStandbys   int           // failover_min_standbys, 0 is the documented default
 	MaxLag        uint64        // failover_max_lag in bytes, 0 is unset
 	MaxRuns       int           // failover_max, failovers with scripts in each Window; 0: no bound
@@ -122,7 +124,7 @@ const (
 	NotWritable
 	Detached
 	SplitBrain
-	Vetoed // reserved for the veto
+	Vetoed
 )
 
 var qualifierNames = [...]string{"", "not writable", "detached", "split brain", "vetoed"}

@@ -117,6 +117,7 @@ func (m *Machine) evalSuspect() {
 	}
 	m.why = why
 	if !dead {
+		m.showVeto()
 		return
 	}
 	if m.pausing() {
@@ -144,6 +145,9 @@ func (m *Machine) demoteSuspect(s *server) {
 // alive drops the suspicion: the server answers, though its role can't be seen.
 func (m *Machine) alive(s *server) {
 	why := "the primary is alive: " + s.seen()
+	if s.qual == Vetoed {
+		m.become(m.primary, Primary, Plain, why)
+	}
 	if m.open {
 		m.enter(PhaseOpen, why)
 		return
@@ -190,6 +194,12 @@ func (m *Machine) confirmedSilent(i int) (string, bool) {
 	if !s.activityKnown || s.activityAt < s.firstDead || s.activityAt < s.lastStarted {
 		return "silent; waiting for the workers' word", false
 	}
+	if why, _ := m.veto(i); why != "" {
+		return why, false
+	}
+	if m.lockedUp(s) {
+		return "it has let nobody log in for " + short(m.now-s.firstDead) + ", though it works for who is connected", true
+	}
 	quiet := s.firstDead
 	if s.byteKnown {
 		quiet = max(quiet, s.byteAt)
@@ -201,7 +211,6 @@ func (m *Machine) confirmedSilent(i int) (string, bool) {
 	if agree < need {
 		return fmt.Sprintf("silent, but only %d of %d standbys are reachable and don't receive: %s", agree, need, strings.Join(missing, ", ")), false
 	}
-	// The veto (failover_veto_streaming) belongs here: it applies to silence only, and anew in each round.
 	return fmt.Sprintf("silent for %s, and %d standbys don't receive", short(m.now-quiet), agree), true
 }
 
@@ -213,8 +222,7 @@ func (m *Machine) witnesses(i int) (agree, need int, missing []string) {
 		if j == i || w.state == Failed || m.foreign(w) {
 			continue
 		}
-		sender := w.obs.SenderServer
-		cascade := w.last == SawStandby && w.obs.Receiver == ReceiverStreaming && sender != "" && sender != s.cfg.Name
+		cascade := w.last == SawStandby && w.obs.Receiver == ReceiverStreaming && !m.streamsFrom(w, s)
 		if cascade {
 			continue
 		}

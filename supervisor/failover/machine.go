@@ -124,6 +124,7 @@ func withDefaults(c Config) Config {
 		{&c.ProbeTimeout, 2 * time.Second},
 		{&c.RestartGrace, 10 * time.Second},
 		{&c.StartupGrace, 60 * time.Second},
+		{&c.VetoMax, 60 * time.Second},
 		{&c.SilenceTime, 10 * time.Second},
 		{&c.Window, time.Hour},
 		{&c.ScriptTimeout, 120 * time.Second},
@@ -252,6 +253,7 @@ func (m *Machine) become(i int, st State, q Qualifier, why string) {
 	m.log(level, "server state", Attr{"server", s.cfg.Name}, Attr{"old", Display(s.state, s.qual)}, Attr{"new", Display(st, q)},
 		Attr{"event", m.event}, Attr{"why", why})
 	s.state, s.qual, s.reason = st, q, why
+	s.spared = s.spared && st == Failed
 	m.changes++
 }
 

@@ -56,6 +56,7 @@ type ServerRecord struct {
 	Qualifier string `json:"qualifier,omitempty"`
 	Reason    string `json:"reason,omitempty"`
 	Excluded  bool   `json:"excluded,omitempty"`
+	Spared    bool   `json:"spared,omitempty"` // Failed until it is seen in recovery
 }
 
 // EncodeRecord renders the record as indented JSON with a final newline.
@@ -144,7 +145,7 @@ func (m *Machine) record() Record {
 func (m *Machine) serverRecord(i int, s *server) ServerRecord {
 	out := ServerRecord{
 		Name: s.cfg.Name, Host: s.cfg.Host, Port: s.cfg.Port, SystemID: s.system, Timeline: s.timeline,
-		State: s.state.String(), Excluded: s.excluded,
+		State: s.state.String(), Excluded: s.excluded, Spared: s.spared,
 	}
 	if s.qual == Detached || s.state == Failed {
 		out.Qualifier = s.qual.String() // others are seen again, and must not delay a fence by a save
@@ -236,6 +237,7 @@ func (m *Machine) restoreServer(sr ServerRecord, r *Record) {
 	s.state = NotInit
 	if sr.State == Failed.String() {
 		m.become(i, Failed, qualifierOf(sr.Qualifier), sr.Reason)
+		s.spared = sr.Spared
 	}
 	s.recheck = sr.Qualifier == Detached.String()
 }

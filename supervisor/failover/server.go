@@ -20,6 +20,7 @@ type server struct {
 	excluded  bool // an old primary after a successful run: never used again by itself
 	relabel   bool // switch-to took its role while it was healthy: found writable it stays Not init
 	restored  bool // its entry in the record was valid
+	spared    bool // its run failed and rule 8 went back to the old primary: a Replica once it is seen in recovery
 	recheck   bool // after a change of primary it has to show that it follows the new one
 	back      bool // excluded, and followed the primary at every look since backSince
 	backSince time.Duration
@@ -254,7 +255,9 @@ func (m *Machine) classify(i int) {
 	case s.last == SawPrimary:
 		// a writable server is adopted, flagged or left alone by the phase
 	case s.state == Failed:
-		if s.excluded {
+		if s.spared && !m.foreign(s) && (m.timeline == 0 || s.timeline == m.timeline) {
+			m.become(i, Replica, Plain, "in recovery on the recorded timeline after its failed run")
+		} else if s.excluded {
 			m.backAsStandby(i)
 		} else if s.qual == SplitBrain {
 			m.become(i, Failed, Plain, "in recovery again")

@@ -160,6 +160,14 @@ func (m *Machine) settleOn(i int, why string) {
 }
 
 func (m *Machine) settleBack(why string) {
+	next := -1
+	if m.last != nil {
+		next = m.last.next
+	}
 	m.remember(HistoryEntry{Kind: "settled", Reason: m.reason, Result: fmt.Sprintf("%s is the primary again, same epoch", m.nameOf(m.primary)), Old: m.nameOf(m.primary)})
 	m.reopen(why)
+	if next >= 0 && m.servers[next].state == Failed && !m.servers[next].excluded {
+		m.servers[next].spared = true
+		m.classify(next)
+	}
 }

@@ -71,8 +71,8 @@ func (s *sim) probe(a Probe) {
 	d := ProbeDone{Server: a.Server, ID: a.ID, Started: s.now}
 	after := time.Millisecond
 	switch {
-	case n.net == SawTimeout:
-		d.Outcome, after = SawTimeout, a.Timeout
+	case n.net == SawTimeout, n.net == SawSilent:
+		d.Outcome, after = n.net, a.Timeout
 	case n.net != 0:
 		d.Outcome, d.Code = n.net, "53300"
 	case !n.up:
@@ -88,6 +88,7 @@ func (s *sim) probe(a Probe) {
 		d.Obs = Observation{SystemID: 7, Timeline: n.timeline, ReceiveLSN: n.lsn, ReplayLSN: n.lsn, Receiver: ReceiverGone}
 		if s.follow(n) {
 			d.Obs.Receiver, d.Obs.Timeline = ReceiverStreaming, n.timeline
+			d.Obs.LastMsgKnown, d.Obs.LastMsgAge = s.chance(90), s.upTo(4*time.Second)
 		}
 	}
 	s.send(after, d)
@@ -97,7 +98,7 @@ func (s *sim) probe(a Probe) {
 func (s *sim) follow(n *simNode) bool {
 	var best *simNode
 	for _, o := range s.nodes {
-		if o.up && o.primary && o.net == 0 && (best == nil || o.timeline > best.timeline) {
+		if o.up && o.primary && (o.net == 0 || o.net == SawSilent) && (best == nil || o.timeline > best.timeline) {
 			best = o
 		}
 	}
@@ -127,7 +128,7 @@ func (s *sim) fault() {
 	case 3, 4:
 		n.up, n.starting = true, s.now+s.upTo(8*time.Second)
 	case 5:
-		n.net = SawTimeout
+		n.net = []Outcome{SawTimeout, SawSilent}[s.r.IntN(2)]
 	case 6:
 		n.net = 0
 	case 7:

@@ -83,7 +83,8 @@ type sim struct {
 	opened  Snapshot // latest open one of this life
 	fenced  uint64   // newest epoch whose fence was acknowledged in this life
 	asked   Fence
-	last    []Outcome       // latest answer delivered in this life
+	last    []Outcome // latest answer delivered in this life
+	looks   []look
 	wrote   []bool          // ever seen writable by any life
 	success *[2]int         // old and new of a run that has just ended well, until the machine has published it
 	began   []time.Duration // failovers since the last reset
@@ -115,7 +116,7 @@ func newSim(seed uint64) *sim {
 		HeldInterval: 4 * time.Second, WatchInterval: 10 * time.Second, StartTimeout: 5 * time.Second, ProbeCount: 2,
 		RestartGrace: 6 * time.Second, StartupGrace: 10 * time.Second, ScriptTimeout: 20 * time.Second, VerifyTimeout: 8 * time.Second,
 		NotifyTimeout: 20 * time.Second, MinStandbys: r.IntN(2), MaxRuns: r.IntN(4), Window: 40 * time.Second,
-		FenceScript: r.IntN(2) == 0, Follow: r.IntN(8) == 0,
+		FenceScript: r.IntN(2) == 0, Follow: r.IntN(8) == 0, Veto: r.IntN(4) > 0, VetoMax: 20 * time.Second,
 	}
 	s.drawOrders(n)
 	for i := range n {
@@ -213,6 +214,7 @@ func (s *sim) deliver(ev Event) {
 	if p, ok := ev.(ProbeDone); ok && s.m.servers[p.Server].inflight == p.ID {
 		s.looked(p)
 		s.last[p.Server] = p.Outcome
+		s.looks[p.Server].take(p, s.now)
 		s.answered(p)
 		if p.Outcome == SawPrimary {
 			s.wrote[p.Server] = true
@@ -272,6 +274,7 @@ func (s *sim) boot() {
 	for i := range s.last {
 		s.last[i] = 0
 	}
+	s.looks = make([]look, len(s.nodes))
 	s.note("boot %+v", s.saved)
 	s.m = New(s.cfg, s.saved, s.now)
 	s.step(Started{Wall: time.Unix(1000, 0).Add(s.now)})
@@ -303,7 +306,7 @@ func (s *sim) execute(a Action) {
 	case Probe:
 		s.probe(a)
 	case AskActivity:
-		s.send(time.Millisecond, Activity{Server: a.Server, Never: true})
+		s.send(time.Millisecond, Activity{Server: a.Server, Never: s.nodes[a.Server].net != SawSilent, Age: time.Millisecond})
 	case Save:
 		s.note("save %s", recordText(a.Record))
 		if s.success != nil && a.Record.Primary == s.cfg.Servers[s.success[1]].Name {
@@ -325,6 +328,7 @@ func (s *sim) execute(a Action) {
 	case Fence:
 		s.checkPausedFence(a)
 		s.note("fence %d", a.Epoch)
+		s.checkVeto()
 		s.asked = a
 		s.send(s.upTo(500*time.Millisecond), Fenced(a))
 	case StartRun:

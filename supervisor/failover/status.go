@@ -60,6 +60,9 @@ func (m *Machine) evaluateAlarms() {
 			split += " " + s.cfg.Name
 		}
 	}
+	m.showSilence()
+	login := m.withoutLogin()
+	m.set(login != "" && m.cfg.Enabled, "login", login)
 	m.set(m.locked && m.cfg.MaxRuns > 0, alarmLocked, m.lockText())
 	m.set(split != "", "split_brain", "writable beside the primary, never used:"+split)
 	dead := m.phase == PhaseOpen && !m.cfg.Enabled && m.primary >= 0 && m.servers[m.primary].deadRow >= m.cfg.ProbeCount

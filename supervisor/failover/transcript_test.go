@@ -104,7 +104,7 @@ func (p *player) command(f []string) {
 
 // cluster is the usual beginning, not shown: n servers, s1 the primary, and everything open after a second.
 func (p *player) cluster(n int, opt map[string]string) {
-	p.cfg.Enabled = true
+	p.cfg.Enabled, p.cfg.Veto = true, true
 	for k := range opt {
 		if _, err := strconv.Atoi(k); err == nil {
 			delete(opt, k)
@@ -238,6 +238,10 @@ func (p *player) config(opt map[string]string) {
 			c.MaxLag = p.num(v)
 		case "follow":
 			c.Follow = v == "on"
+		case "veto":
+			c.Veto = v == "on"
+		case "vetomax":
+			c.VetoMax = p.dur(v)
 		case "max":
 			c.MaxRuns = int(p.num(v))
 		case "window":
@@ -293,6 +297,15 @@ func (p *player) node(name, outcome string, opt map[string]string) {
 			n.system = p.num(v)
 		case "receiver":
 			n.receiver = map[string]Receiver{"gone": ReceiverGone, "streaming": ReceiverStreaming, "unknown": ReceiverUnknown}[v]
+		case "bytes":
+			n.bytes = v == "on"
+		case "msg": // how long ago it received something; "stops": just now, and nothing since
+			n.msg, n.msgAt = 0, 0
+			if v == "stops" {
+				n.msgAt = p.w.now
+			} else {
+				n.msg = p.dur(v)
+			}
 		case "sender":
 			n.sender = v
 		case "sync":

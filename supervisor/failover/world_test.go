@@ -22,9 +22,12 @@ type node struct {
 	sync     []string
 	syncWait bool
 	paused   bool
+	msg      time.Duration // age of the last message that it received, 0 unknown
+	msgAt    time.Duration // or when that was, and none came since
 	mute     bool          // probes get no answer at all
 	quietAt  time.Duration // last byte any worker had from it
 	neverHad bool
+	bytes    bool // workers receive from it all the time, whatever probes see
 }
 
 // script is what the model runner does with a hook.
@@ -160,7 +163,7 @@ func (w *world) execute(a Action) {
 	case AskActivity:
 		n := w.nodes[a.Server]
 		if !w.noByte {
-			w.push(time.Millisecond, Activity{Server: a.Server, Never: n.neverHad, Age: w.now - n.quietAt})
+			w.push(time.Millisecond, Activity{Server: a.Server, Never: n.neverHad, Age: n.byteAge(w.now)})
 		}
 	case Save:
 		if w.saveErr == nil {
@@ -254,7 +257,19 @@ func (w *world) observation(n *node) Observation {
 		return o
 	}
 	o.ReceiveLSN, o.ReplayLSN, o.Receiver, o.SenderServer = n.lsn, n.lsn, n.receiver, n.sender
+	o.LastMsgAge, o.LastMsgKnown = n.msg, n.msg > 0
+	if n.msgAt > 0 {
+		o.LastMsgAge, o.LastMsgKnown = w.now-n.msgAt, true
+	}
 	return o
+}
+
+// byteAge is how long ago any worker had a byte from the server.
+func (n *node) byteAge(now time.Duration) time.Duration {
+	if n.bytes {
+		return time.Millisecond
+	}
+	return now - n.quietAt
 }
 
 func (w *world) name(i int) string {

@@ -20,6 +20,7 @@ const (
 	codeTLS       = "tls"        // it has no TLS, or the handshake failed
 	codeProtocol  = "protocol"   // it isn't a PostgreSQL server, or a broken one
 	codeUnproven  = "unproven"   // it accepts our proof without having the password itself
+	codeSlow      = "slow"       // it has begun to answer, and said no more in time
 	codeNoState   = "nosqlstate" // an error without SQLSTATE
 	codeCancelled = "cancelled"  // the caller gave the probe up
 	codeLocal     = "local"      // our own system refused the connection
@@ -56,6 +57,9 @@ func (p *prober) judge(s *session, err error) verdict {
 	if outcome := outcomeOf(err, s != nil); outcome != 0 {
 		if runOutOfTime(outcome) && errors.Is(p.ctx.Err(), context.Canceled) {
 			return verdict{outcome: failover.SawNoAddress, code: codeCancelled}
+		}
+		if outcome == failover.SawSilent && s.answered {
+			return verdict{outcome: outcome, code: codeSlow}
 		}
 		return verdict{outcome: outcome}
 	}
