@@ -7,6 +7,7 @@
 //	load_test.go     clients: what was acknowledged, what they were told
 //	scene_test.go    all of it together, and the questions asked of it
 //	matrix_test.go   one row a fault: the decision, and what it cost
+//	modes_test.go    the same with failover_fence_script and failover_mode
 //	report_test.go   the table of doc/FAILOVER.md, which -write replaces
 //	calm_test.go     what must never start a script, again and again
 //	open_test.go     an old primary that lives on and is written to

@@ -27,6 +27,8 @@ type fault struct {
 	reason    string        // what the history must give as the reason of the run
 	probe     string        // what a probe of n1 must see meanwhile, for a fault without a run
 	split     bool          // n1 is writable when it is seen again
+	check     func(*scene)  // in place of what run asks for: returns when it is over
+	decision  string        // what the table says then
 }
 
 // momentary is a fault whose begin returns when it is over.
@@ -34,7 +36,7 @@ const momentary = -1
 
 // faults are all rows, in the order of the table.
 func faults() []fault {
-	return slices.Concat(deaths(), cuts(), partial(), lively())
+	return slices.Concat(deaths(), cuts(), modes(), partial(), lively())
 }
 
 // deaths are faults of the primary itself.
@@ -238,10 +240,13 @@ func (f *fault) play(t *testing.T) outcome {
 	start := time.Now()
 	f.begin(s)
 	out := outcome{}
-	if f.run {
+	switch {
+	case f.check != nil:
+		f.check(s)
+	case f.run:
 		out.decided = s.ran().at.Sub(start)
 		f.replaced(s, &out)
-	} else {
+	default:
 		f.kept(s, &out)
 	}
 	s.load.end()

@@ -122,6 +122,14 @@ func (p *pool) configure(keys, servers map[string]string) {
 	p.file("pgagroal.conf", b.String(), 0o644)
 }
 
+// setKey puts a key into the main section of a configuration.
+func (p *pool) setKey(key, value string) {
+	p.t.Helper()
+	text, err := os.ReadFile(p.path("pgagroal.conf"))
+	must(p.t, err)
+	p.file("pgagroal.conf", strings.Replace(string(text), "[pgagroal]\n", "[pgagroal]\n"+key+" = "+value+"\n", 1), 0o644)
+}
+
 // hook writes a script that notes the time and its arguments, and then does what body says.
 func (p *pool) hook(name, body string) {
 	p.t.Helper()

@@ -66,7 +66,9 @@ func (f *fault) cells(all []outcome) []string {
 	if runs > 0 {
 		decision, after = fmt.Sprintf("%d run", runs), span(decided)
 	}
-	if f.probe != "" {
+	if f.decision != "" {
+		decision = f.decision
+	} else if f.probe != "" {
 		decision += "; probes see: " + f.probe
 	} else if f.run {
 		decision += ": " + f.reason

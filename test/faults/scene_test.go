@@ -140,10 +140,15 @@ func (s *scene) status() map[string]any {
 // opened waits until the pool is open on a server.
 func (s *scene) opened(name string) {
 	s.t.Helper()
-	pgtest.WaitUntil(s.t, generous, "the pool to be open on "+name, func() bool {
-		st := s.status()
+	s.wait("the pool to be open on "+name, func(st map[string]any) bool {
 		return st["Phase"] == "open" && st["Primary"] == name && st["Held"] == false
-	}, func() string { return fmt.Sprint(s.status()) })
+	})
+}
+
+// wait waits for an answer of `failover status`.
+func (s *scene) wait(what string, holds func(map[string]any) bool) {
+	s.t.Helper()
+	pgtest.WaitUntil(s.t, generous, what, func() bool { return holds(s.status()) }, func() string { return fmt.Sprint(s.status()) })
 }
 
 // served waits until clients were told of so many more rows.
