@@ -42,7 +42,7 @@ func disturbances() []disturbance {
 			must(s.t, os.WriteFile(hosts, old, 0o644))
 		}},
 		{name: "connections used up", how: "53300 for every login for 3 s", plan: func(*testing.T) plan { return narrow() }, once: func(s *scene) {
-			free := fillUntil53300(s)
+			free := fill(s)
 			s.probed("n1", "alive (53300)")
 			s.calm(3 * time.Second)
 			free()
@@ -50,17 +50,21 @@ func disturbances() []disturbance {
 		{name: "crash", logged: " hint ", how: "SIGKILL to a backend, the server recovers by itself", once: func(s *scene) {
 			ctx, cancel := context.WithTimeout(context.Background(), generous)
 			defer cancel()
+			witness, err := s.node(1).Dial(ctx)
+			must(s.t, err)
 			victim, err := s.node(1).Dial(ctx)
 			must(s.t, err)
 			must(s.t, syscall.Kill(int(victim.PID), syscall.SIGKILL))
-			_, err = victim.Receive(ctx)
-			if err == nil {
-				_, err = victim.Receive(ctx)
-			}
-			if err == nil {
-				s.t.Error("the killed backend goes on")
-			}
 			_ = victim.Close()
+			for err == nil { // until the postmaster has noticed, and ended everybody
+				_, err = witness.Receive(ctx)
+			}
+			must(s.t, ctx.Err())
+			_ = witness.Close()
+			pgtest.Eventually(s.t, generous, "the end of the recovery", func() error {
+				_, err := s.node(1).Query(ctx, "SELECT 1")
+				return err
+			})
 		}},
 		{name: "restart", logged: " hint ", how: "pg_ctl restart -m fast, as the upgrade of a package does", once: func(s *scene) {
 			s.pgctl("restart", "-m", "fast", "-l", s.node(1).LogFile)
@@ -107,27 +111,29 @@ func narrow() plan {
 	}}
 }
 
-// fillUntil53300 takes what connections the primary has left; free gives them back.
-func fillUntil53300(s *scene) (free func()) {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), generous)
-	defer cancel()
-	var all []*pgtest.Client
-	free = func() {
-		for _, c := range all {
-			_ = c.Close()
+// fill takes what connections the primary has left, and each that is given back
+// meanwhile; free ends that.
+func fill(s *scene) (free func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var filling sync.WaitGroup
+	filling.Go(func() {
+		for ctx.Err() == nil {
+			if c, err := s.node(1).Dial(ctx); err == nil {
+				defer func() { _ = c.Close() }()
+				continue
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(20 * time.Millisecond):
+			}
 		}
-		all = nil
+	})
+	free = func() {
+		cancel()
+		filling.Wait()
 	}
 	s.t.Cleanup(free)
-	for {
-		c, err := s.node(1).Dial(ctx)
-		if pgtest.Code(err) == "53300" {
-			return free
-		}
-		must(s.t, err)
-		all = append(all, c)
-	}
+	return free
 }
 
 // calmRow is what became of one disturbance.

@@ -18,6 +18,9 @@ import (
 const (
 	writers = 6
 	pause   = 20 * time.Millisecond // between two transactions of one client
+	// The last client thinks before each COMMIT, so that a failover always finds a
+	// block open that would be committed after the promotion.
+	thought = time.Second
 )
 
 // load is clients that write all the time, and what they were told. The lock guards
@@ -69,7 +72,11 @@ func (l *load) client(ctx context.Context, id int) {
 			}
 		}
 		row := fmt.Sprintf("%d-%d", id, n)
-		err := l.insert(ctx, c, row, id%2 == 1)
+		think := time.Duration(0)
+		if id == writers-1 {
+			think = thought
+		}
+		err := l.insert(ctx, c, row, id%2 == 1, think)
 		if ctx.Err() != nil {
 			break
 		}
@@ -89,14 +96,21 @@ func (l *load) client(ctx context.Context, id int) {
 	}
 }
 
-// insert writes a row; an error may leave it written or not.
-func (l *load) insert(ctx context.Context, c *pgtest.Client, row string, block bool) error {
+// insert writes a row, in a block if asked, with a thought before its COMMIT; an
+// error may leave it written or not.
+func (l *load) insert(ctx context.Context, c *pgtest.Client, row string, block bool, think time.Duration) error {
 	sql := "INSERT INTO t(id) VALUES ('" + row + "')"
 	if !block {
 		_, err := c.Query(ctx, sql)
 		return err
 	}
 	for _, q := range []string{"BEGIN", sql, "COMMIT"} {
+		if q == "COMMIT" && think > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(think):
+			}
+		}
 		res, err := c.Query(ctx, q)
 		if err != nil {
 			return err

@@ -115,7 +115,7 @@ func lively() []fault {
 		{
 			name: "connections used up", how: "53300 for every login", probe: "alive (53300)",
 			plan:  narrow(),
-			begin: func(s *scene) { s.free = fillUntil53300(s) }, end: func(s *scene) { s.free() },
+			begin: func(s *scene) { s.free = fill(s) }, end: func(s *scene) { s.free() },
 		},
 		{
 			name: "login refused", how: "pg_hba.conf rejects pgagroal's host: 28000 for every login", probe: "alive (28000)",
