@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -113,6 +114,10 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		servers: ipc.ServerState{Primary: -1}, born: time.Now(), statements: newStatements(),
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
+	w.burst.Free = func() {
+		w.loop.Post(w.loop.Trim)
+		debug.FreeOSMemory()
+	}
 	return w
 }
 

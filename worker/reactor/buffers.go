@@ -83,6 +83,9 @@ func (b *buffers) get(id uint16, n int) []byte {
 	return b.mem[int(id)*bufferSize:][:n:n]
 }
 
+// trim gives the memory of the buffers back; nothing may be in them.
+func (b *buffers) trim() { _ = unix.Madvise(b.mem, unix.MADV_DONTNEED) }
+
 func (b *buffers) close() {
 	_ = unix.Munmap(b.mem)
 	_ = unix.Munmap(b.raw)

@@ -261,6 +261,8 @@ func (p *epoll) receive(c *Conn) {
 
 func (p *epoll) wake() { wakeEvent(p.event) }
 
+func (p *epoll) trim() {}
+
 func (p *epoll) shut() {
 	for _, c := range p.conns {
 		if c != nil {

@@ -39,6 +39,8 @@ type driver interface {
 	turn(limit int)
 	// wake ends a wait; any goroutine may call it.
 	wake()
+	// trim gives memory back that holds nothing.
+	trim()
 	// shut closes all connections and gives everything back.
 	shut()
 }
@@ -113,6 +115,10 @@ func (l *Loop) Post(f func()) {
 		l.drv.wake()
 	}
 }
+
+// Trim gives memory back to the system that a burst of work has touched and that
+// holds nothing now.
+func (l *Loop) Trim() { l.drv.trim() }
 
 func (l *Loop) runPosted() {
 	l.mu.Lock()

@@ -335,6 +335,51 @@ func testSendToABrokenConnectionEndsIt(t *testing.T, kind string) {
 	r.do(c.Close)
 }
 
+func TestTrimLosesNothing(t *testing.T) { both(t, testTrimLosesNothing) }
+
+func testTrimLosesNothing(t *testing.T, kind string) {
+	r := newRig(t, kind)
+	h := newRecorder()
+	c, peer := r.pair(h)
+	const want = 400 * 1000
+	all := make(chan struct{})
+	h.received = func([]byte) {
+		if h.got.Len() == want {
+			close(all)
+		}
+	}
+	r.do(c.Resume)
+	for i := range 400 { // more than there are buffers
+		part := bytes.Repeat([]byte{byte(i)}, 1000)
+		mustWrite(t, peer, part)
+		r.do(func() {
+			r.loop.Trim()
+			c.Send(part[:1])
+			r.loop.Trim() // this send is under way
+		})
+	}
+	r.wait(all, "all bytes")
+	for i, b := range h.got.Bytes() {
+		if b != byte(i/1000) {
+			t.Fatalf("byte %d is %d", i, b)
+		}
+	}
+	got := make([]byte, 1000)
+	for n := 0; n < 400; {
+		k, err := unix.Read(peer, got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, b := range got[:k] {
+			if b != byte(n+i) {
+				t.Fatalf("byte %d that came back is %d", n+i, b)
+			}
+		}
+		n += k
+	}
+	unix.Close(peer)
+}
+
 func TestTimersRunInOrderAndStoppedOnesDoNot(t *testing.T) {
 	both(t, testTimersRunInOrderAndStoppedOnesDoNot)
 }

@@ -90,6 +90,17 @@ func (s *slots) put(i int32) {
 	s.large = append(s.large, i)
 }
 
+// trim gives the memory of the slots back if none is in use.
+func (s *slots) trim() {
+	if len(s.small) < smallCount || len(s.large) < (1+len(s.more))*slotCount {
+		return
+	}
+	_ = unix.Madvise(s.all, unix.MADV_DONTNEED)
+	for _, mem := range s.more {
+		_ = unix.Madvise(mem, unix.MADV_DONTNEED)
+	}
+}
+
 func (s *slots) any() bool { return len(s.small) > 0 || len(s.large) > 0 }
 
 func (s *slots) close() {
