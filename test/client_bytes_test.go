@@ -85,11 +85,12 @@ func TestMessagesMayBeJoined(t *testing.T) {
 // The reader takes its time over a result far larger than any buffer.
 func TestLargeResultForASlowReaderCostsLittleMemory(t *testing.T) {
 	t.Parallel()
-	for _, loop := range []string{"auto", "epoll"} {
-		t.Run(loop, func(t *testing.T) {
+	for _, how := range [][2]string{{"auto", "session"}, {"epoll", "session"}, {"auto", "transaction"}, {"epoll", "transaction"}} {
+		t.Run(how[0]+" "+how[1], func(t *testing.T) {
+			t.Parallel()
 			const rows, width = 50_000, 1000
 			c := pgtest.New(t, pgtest.Options{})
-			p := onePlace(t, c, map[string]string{"ev_backend": loop})
+			p := onePlace(t, c, map[string]string{"ev_backend": how[0], "pipeline": how[1]})
 			other := p.Workers()[0]
 			cl := p.Connect()
 			mustQuery(t, cl, "SELECT 1")
@@ -99,7 +100,7 @@ func TestLargeResultForASlowReaderCostsLittleMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The server runs into a reader that doesn't read: everybody waits.
-			waitNode(t, c.Primary(), fmt.Sprintf("SELECT wait_event FROM pg_stat_activity WHERE pid = %d", cl.PID), "ClientWrite")
+			waitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'", "1")
 			n := 0
 			for done := false; !done; {
 				msg, err := cl.Receive(t.Context())
