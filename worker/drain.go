@@ -22,17 +22,17 @@ func (w *worker) onDrain(m *ipc.Drain) {
 // endAll tells every client that the pooler shuts down, and closes.
 func (w *worker) endAll() {
 	w.draining = true
-	for s := range w.sessions {
+	for _, c := range w.clients {
+		s := c.session
+		if s == nil {
+			c.conn.Close() // a goroutine sets it up
+			continue
+		}
 		if s.state == sessionWaiting {
 			w.leave(s.waiter)
 		}
 		if s.state != sessionLingering {
 			s.drop(pgwire.CodeAdminShutdown, "terminating connection due to administrator command")
-		}
-	}
-	for _, c := range w.clients {
-		if c.conn != nil {
-			c.conn.Close()
 		}
 	}
 	for _, wt := range w.waiters {

@@ -65,7 +65,7 @@ func TestPooledClientIsNotListenedToWhileItIsOwedMuch(t *testing.T) {
 		}
 	}
 	r.do(func() {
-		if tc.s.backend != nil || len(r.w.sessions) != 1 {
+		if tc.s.backend != nil || r.w.sessions != 1 {
 			t.Error("the client has its backend still")
 		}
 	})

@@ -67,8 +67,8 @@ func (w *worker) onReportRequest(m *ipc.ReportRequest) {
 		for _, b := range w.backends {
 			w.send(w.reportBackend(m.ID, b))
 		}
-		for s := range w.sessions {
-			if s.backend == nil && s.state == sessionWaiting {
+		for _, c := range w.clients {
+			if s := c.session; s != nil && s.backend == nil && s.state == sessionWaiting {
 				w.send(w.reportWaiting(m.ID, s))
 			}
 		}
@@ -78,8 +78,10 @@ func (w *worker) onReportRequest(m *ipc.ReportRequest) {
 
 func (w *worker) report(id uint64) *ipc.Report {
 	st := &w.stats
-	for s := range w.sessions {
-		st.count(s.relay)
+	for _, c := range w.clients {
+		if c.session != nil {
+			st.count(c.session.relay)
+		}
 	}
 	active := 0
 	for _, b := range w.backends {
@@ -98,7 +100,7 @@ func (w *worker) report(id uint64) *ipc.Report {
 		},
 		Gauges: map[string]int64{
 			"active_connections": int64(active), "total_connections": int64(len(w.backends)),
-			"client_active": int64(len(w.sessions)), "client_wait": int64(len(w.clients) - len(w.sessions)),
+			"client_active": int64(w.sessions), "client_wait": int64(len(w.clients) - w.sessions),
 			"connection_awaiting": int64(len(w.waiters)),
 		},
 		SessionTimes:   append([]uint64(nil), st.sessionTimes[:]...),

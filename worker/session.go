@@ -72,7 +72,7 @@ func (w *worker) newSession(c *client, fd int, l *login) *session {
 	}
 	s.client = conn
 	c.conn, c.session = nil, s
-	w.sessions[s] = struct{}{}
+	w.sessions++
 	return s
 }
 
@@ -404,7 +404,7 @@ func (s *session) finish() {
 		s.tx.forget()
 	}
 	s.dropRelay()
-	delete(s.w.sessions, s)
+	s.w.sessions--
 	s.w.gone(s.c)
 }
 

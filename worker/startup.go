@@ -83,7 +83,7 @@ func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 		conn, err = net.FileConn(f)
 		f.Close()
 	}
-	if err != nil || len(w.clients)-len(w.sessions) >= maxSetups {
+	if err != nil || len(w.clients)-w.sessions >= maxSetups {
 		if conn != nil {
 			conn.Close()
 		}

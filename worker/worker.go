@@ -46,7 +46,7 @@ type worker struct {
 	fenced uint64
 
 	clients  map[uint64]*client // by the supervisor's id, from hand-over to end
-	sessions map[*session]struct{}
+	sessions int                // how many of them are under the loop
 	cancels  map[cancelKey]*session
 	pools    map[ipc.PoolKey]*pool
 	backends map[uint64]*backend // established, by lease
@@ -107,7 +107,7 @@ func Main(linkFD int, lock *os.File) int {
 func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 	w := &worker{
 		log: log, conn: conn,
-		clients: make(map[uint64]*client), sessions: make(map[*session]struct{}),
+		clients: make(map[uint64]*client),
 		cancels: make(map[cancelKey]*session), pools: make(map[ipc.PoolKey]*pool),
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
 		waiters: make(map[uint64]*waiter), requests: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
