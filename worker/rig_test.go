@@ -180,6 +180,24 @@ func (r *rig) grant(id uint64) uint64 {
 	return r.leases
 }
 
+// grantUntil answers every request until done is closed.
+func (r *rig) grantUntil(done <-chan struct{}) {
+	r.t.Helper()
+	limit := time.After(generous)
+	for {
+		select {
+		case m := <-r.msgs:
+			if req, ok := m.(*ipc.LeaseRequest); ok {
+				r.grant(req.ID)
+			}
+		case <-done:
+			return
+		case <-limit:
+			r.t.Fatal("granting leases was in vain")
+		}
+	}
+}
+
 func (r *rig) send(m ipc.Message) {
 	r.t.Helper()
 	if err := r.sup.Send(m); err != nil {
