@@ -55,6 +55,8 @@ var catalogue = index([]Row{
 	{Number: 24, Name: "ActivityRequest", From: sup, To: wrk, Reply: 25, Phase: PhaseRunning, Coalesce: true, make: of[ActivityRequest]},
 	{Number: 25, Name: "Activity", From: wrk, To: sup, Phase: PhaseRunning, make: of[Activity]},
 	{Number: 26, Name: "LoginSeen", From: wrk, To: sup, Phase: PhaseRunning, make: of[LoginSeen]},
+	{Number: 27, Name: "Quiesce", From: sup, To: wrk, Reply: 28, Phase: PhaseRunning, Coalesce: true, make: of[Quiesce]},
+	{Number: 28, Name: "Quiesced", From: wrk, To: sup, Phase: PhaseRunning, make: of[Quiesced]},
 
 	{Number: 30, Name: "NewClient", From: sup, To: wrk, FDs: 1, Phase: PhaseRunning, make: of[NewClient]},
 	{Number: 31, Name: "ClientGone", From: wrk, To: sup, Phase: PhaseRunning, make: of[ClientGone]},

@@ -67,6 +67,20 @@ type Fenced struct {
 	Sessions int    `msgpack:"sessions"`
 }
 
+// Quiesce asks how many sessions are in a transaction on backends of epochs up
+// to Epoch. From then until a ServerState is open, a session outside of one that
+// has its backend to itself is ended: a switchover is under way.
+type Quiesce struct {
+	ID    uint64 `msgpack:"id"`
+	Epoch uint64 `msgpack:"epoch"`
+}
+
+// Quiesced answers. Busy counts sessions that are in a transaction, or may be.
+type Quiesced struct {
+	ID   uint64 `msgpack:"id"`
+	Busy int    `msgpack:"busy"`
+}
+
 // ActivityRequest asks how long ago a byte came from each server.
 type ActivityRequest struct {
 	ID uint64 `msgpack:"id"`
@@ -108,3 +122,5 @@ func (*Fenced) Number() Number          { return 23 }
 func (*ActivityRequest) Number() Number { return 24 }
 func (*Activity) Number() Number        { return 25 }
 func (*LoginSeen) Number() Number       { return 26 }
+func (*Quiesce) Number() Number         { return 27 }
+func (*Quiesced) Number() Number        { return 28 }

@@ -41,6 +41,8 @@ func (s *supervisor) do(a failover.Action) {
 		s.publish(a.Snapshot)
 	case failover.Fence:
 		s.startFence(a)
+	case failover.Quiesce:
+		s.quiesce(a)
 	case failover.StartRun:
 		s.startRun(a)
 	case failover.StopRun:

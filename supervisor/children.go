@@ -242,6 +242,7 @@ func (s *supervisor) workerGone(c *child) {
 	s.leasesOfDeadWorker(c.index)
 	s.fenceWithout(c)
 	s.agesWithout(c)
+	s.quietWithout(c)
 	s.cancelsWithout(c)
 	s.reportsWithout(c)
 	s.clientsWithout(c)

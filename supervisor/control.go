@@ -96,11 +96,15 @@ func (s *supervisor) shutdownBy(mode control.ShutdownMode, timeout *time.Duratio
 }
 
 // SwitchTo makes the server the primary.
-func (o operator) SwitchTo(ctx context.Context, server string, force bool) error {
-	_, err := o.command(ctx, server, func(tag uint64) failover.Event {
-		return failover.SwitchTo{Tag: tag, Name: server, Force: force}
+func (o operator) SwitchTo(ctx context.Context, server string, force bool, timeout *time.Duration) (control.FailoverAnswer, error) {
+	next, err := o.command(ctx, server, func(tag uint64) failover.Event {
+		ev := failover.SwitchTo{Tag: tag, Name: server, Force: force}
+		if timeout != nil {
+			ev.Timeout = max(*timeout, 1) // 0 is no time at all, not the default
+		}
+		return ev
 	})
-	return err
+	return control.FailoverAnswer{Next: next}, err
 }
 
 // ClearServer makes a Failed server usable again once it has been probed.

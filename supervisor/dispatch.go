@@ -26,6 +26,8 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onFenced(a.worker, m)
 	case *ipc.Activity:
 		s.onActivity(a.worker, m)
+	case *ipc.Quiesced:
+		s.onQuiesced(a.worker, m)
 	case *ipc.LoginSeen:
 		s.onLoginSeen(a.worker, m)
 	case *ipc.ClientGone:

@@ -33,6 +33,7 @@ type supervisor struct {
 	actions actions
 	fence   fence
 	ages    ages
+	calm    calm
 	saver   saver
 	history history
 	runner  runner

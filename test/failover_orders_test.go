@@ -136,6 +136,7 @@ func TestATriggerByForceReplacesAPrimaryThatWorks(t *testing.T) {
 	s := play(t, c, plan{})
 	s.opened("n1")
 	client := s.p.Connect()
+	mustQuery(t, client, "SELECT 1") // else it would move without a word
 	s.do("failover", "trigger", "--force")
 	s.opened("n2")
 	if _, err := query(client, "SELECT 1"); pgtest.Code(err) != "57P01" {

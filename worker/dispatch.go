@@ -15,6 +15,8 @@ func (w *worker) dispatch(env ipc.Envelope) {
 		w.onServerState(m)
 	case *ipc.Fence:
 		w.onFence(m)
+	case *ipc.Quiesce:
+		w.onQuiesce(m)
 	case *ipc.ActivityRequest:
 		w.onActivityRequest(m)
 	case *ipc.NewClient:

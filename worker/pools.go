@@ -183,6 +183,7 @@ func (w *worker) onServerState(m *ipc.ServerState) {
 		}
 	}
 	if m.Open {
+		w.quiescing = 0
 		// A primary that answers again before anything was run keeps its epoch.
 		w.fenced = min(w.fenced, m.Epoch-1)
 		for _, p := range w.pools {

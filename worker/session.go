@@ -273,6 +273,9 @@ func (s *session) fromServer(data []byte) {
 		}
 		if s.relay.idle() {
 			s.relay.trim()
+			if s.w.quiescing >= b.epoch {
+				s.giveUp()
+			}
 		}
 	}
 }

@@ -44,6 +44,9 @@ type worker struct {
 	servers ipc.ServerState
 	// fenced is the highest epoch that was fenced and not opened again.
 	fenced uint64
+	// quiescing is the highest epoch whose sessions end with their transaction, 0
+	// for none.
+	quiescing uint64
 
 	clients  map[uint64]*client // by the supervisor's id, from hand-over to end
 	sessions int                // how many of them are under the loop

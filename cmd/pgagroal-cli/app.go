@@ -77,7 +77,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "main configuration `FILE`; unix_socket_dir and port are taken from it (default: /etc/pgagroal/pgagroal.conf)"},
 		&cli.StringFlag{Name: "socket", Usage: "control socket `PATH`, instead of a configuration"},
 		&cli.StringFlag{Name: "format", Aliases: []string{"F"}, Usage: "text, json, or raw (json with numbers for names)", Value: "text", DefaultText: "text"},
-		&cli.StringFlag{Name: "timeout", Aliases: []string{"T"}, Usage: "`TIME` after which a graceful shutdown becomes immediate: 30, 30s, 5m, 1h, 2d, 1w; 0 for never (default: flush_timeout)"},
+		&cli.StringFlag{Name: "timeout", Aliases: []string{"T"}, Usage: "`TIME` after which a graceful shutdown becomes immediate, 0 for never (default: flush_timeout), or that switch-to waits for transactions (default: 10s): 30, 30s, 5m, 1h, 2d, 1w"},
 		&cli.BoolFlag{Name: "force", Usage: "for switch-to, clear and failover trigger: do it although it looks unsafe"},
 		&cli.StringFlag{Name: "to", Usage: "for failover trigger: the `SERVER` to promote (default: the best one)"},
 		&cli.StringFlag{Name: "logfile", Aliases: []string{"L"}, Usage: "append messages to `FILE` as well"},

@@ -87,6 +87,7 @@ func TestOptionsAndWordsMixInAnyOrder(t *testing.T) {
 		{[]string{"switch-to", "--fo=json", "two"}, ""},
 		{[]string{"switch-to", "--form", "json", "two"}, "switch-to two false"},
 		{[]string{"switch-to", "--", "-two"}, "switch-to -two false"},
+		{[]string{"switch-to", "two", "-T", "2m"}, "switch-to two false 2m0s"},
 		{[]string{"switch-to", "help"}, "switch-to help false"},
 		{[]string{"clear", "two"}, "clear two false"},
 		{[]string{"clear", "server", "two", "--force"}, "clear two true"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -23,6 +25,9 @@ const (
 	// answerTimeout is above what pgagroal itself allows any command, so that
 	// only a stopped process makes us wait for it.
 	answerTimeout = time.Minute
+	// switchTimeout is that of switch-to, which waits for a script, on top of
+	// --timeout.
+	switchTimeout = 16 * time.Minute
 	// maxAnswer bounds the memory for the answer, in bytes.
 	maxAnswer = 256 << 20
 )
@@ -45,8 +50,8 @@ func (p *program) do(c *cli.Context, command string, args map[string]string) (ob
 
 // request sends a command and returns the document.
 func (p *program) request(c *cli.Context, command string, args map[string]string) (object, error) {
-	if c.IsSet("timeout") && command != "shutdown-gracefully" {
-		return nil, usagef("--timeout is for shutdown gracefully")
+	if c.IsSet("timeout") && command != "shutdown-gracefully" && command != "switch-to" {
+		return nil, usagef("--timeout is for shutdown gracefully and switch-to")
 	}
 	if c.Bool("force") && !slices.Contains([]string{"switch-to", "clear-server", "failover-trigger"}, command) {
 		return nil, usagef("--force is for switch-to, clear server and failover trigger")
@@ -62,7 +67,15 @@ func (p *program) request(c *cli.Context, command string, args map[string]string
 		args = map[string]string{}
 	}
 	args["client_version"], args["output"] = version, c.String("format")
-	data, err := ask(path, &ipc.ControlRequest{Version: ipc.Version, Command: command, Args: args})
+	limit := answerTimeout
+	if command == "switch-to" {
+		seconds, err := strconv.ParseInt(cmp.Or(args["timeout"], "0"), 10, 64)
+		if err != nil {
+			return nil, usagef("--timeout: %v", err)
+		}
+		limit = switchTimeout + time.Duration(seconds)*time.Second
+	}
+	data, err := ask(path, &ipc.ControlRequest{Version: ipc.Version, Command: command, Args: args}, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +118,7 @@ func socketPath(c *cli.Context) (string, error) {
 }
 
 // ask sends one request and returns the JSON document that answers it.
-func ask(path string, req *ipc.ControlRequest) ([]byte, error) {
+func ask(path string, req *ipc.ControlRequest, limit time.Duration) ([]byte, error) {
 	d := net.Dialer{Timeout: connectTimeout}
 	sock, err := d.Dial("unixpacket", path)
 	if err != nil {
@@ -113,16 +126,16 @@ func ask(path string, req *ipc.ControlRequest) ([]byte, error) {
 	}
 	conn := ipc.NewConn(sock.(*net.UnixConn), ipc.RoleControl, ipc.RoleSupervisor, nil)
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return nil, unreachablef("%v", err)
 	}
 	if err := conn.Send(req); err != nil {
 		return nil, unreachablef("pgagroal takes no request: %v", cause(err))
 	}
-	return receive(conn)
+	return receive(conn, limit)
 }
 
-func receive(conn *ipc.Conn) ([]byte, error) {
+func receive(conn *ipc.Conn, limit time.Duration) ([]byte, error) {
 	var data []byte
 	for {
 		env, err := conn.Receive()
@@ -130,7 +143,7 @@ func receive(conn *ipc.Conn) ([]byte, error) {
 		case errors.Is(err, io.EOF):
 			return nil, unreachablef("pgagroal closed the connection before it had answered: it is stopping, or has too many requests at once")
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, unreachablef("no answer from pgagroal within %s", answerTimeout)
+			return nil, unreachablef("no answer from pgagroal within %s", limit)
 		case err != nil:
 			return nil, unreachablef("%v", err)
 		}

@@ -6,7 +6,7 @@ import (
 
 func (p *program) serverCommands() []*cli.Command {
 	return []*cli.Command{
-		command("switch-to", "SERVER", "make a server that is already writable the primary", p.switchTo),
+		command("switch-to", "SERVER", "make a standby the primary in order, or follow a switchover made by hand", p.switchTo),
 		command("clear", "[server] SERVER", "make a Failed server usable again", p.clear),
 	}
 }
@@ -39,6 +39,9 @@ func (p *program) onServer(c *cli.Context, name, server string) error {
 	args := map[string]string{"server": server}
 	if c.Bool("force") {
 		args["force"] = "true"
+	}
+	if err := timeoutArg(c, args); err != nil {
+		return err
 	}
 	_, err := p.do(c, name, args)
 	return err

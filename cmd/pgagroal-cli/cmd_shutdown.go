@@ -24,15 +24,24 @@ func (p *program) shutdown(c *cli.Context, words []string) error {
 		return usagef("shutdown takes nothing or one of gracefully, immediate and cancel")
 	}
 	args := map[string]string{}
-	if c.IsSet("timeout") {
-		seconds, err := parseSeconds(c.String("timeout"))
-		if err != nil {
-			return err
-		}
-		args["timeout"] = strconv.FormatInt(seconds, 10)
+	if err := timeoutArg(c, args); err != nil {
+		return err
 	}
 	_, err := p.do(c, name, args)
 	return err
+}
+
+// timeoutArg adds --timeout to the arguments if it is given.
+func timeoutArg(c *cli.Context, args map[string]string) error {
+	if !c.IsSet("timeout") {
+		return nil
+	}
+	seconds, err := parseSeconds(c.String("timeout"))
+	if err != nil {
+		return err
+	}
+	args["timeout"] = strconv.FormatInt(seconds, 10)
+	return nil
 }
 
 // parseSeconds reads 30, 30s, 5m, 1h, 2d or 1w.

@@ -92,8 +92,11 @@ func (f *fake) Shutdown(_ context.Context, mode control.ShutdownMode, timeout *t
 	return f.called("shutdown %s %s", mode, timeout)
 }
 
-func (f *fake) SwitchTo(_ context.Context, server string, force bool) error {
-	return f.called("switch-to %s %t", server, force)
+func (f *fake) SwitchTo(_ context.Context, server string, force bool, timeout *time.Duration) (control.FailoverAnswer, error) {
+	if timeout != nil {
+		return control.FailoverAnswer{}, f.called("switch-to %s %t %s", server, force, timeout)
+	}
+	return control.FailoverAnswer{Next: server + " is the primary"}, f.called("switch-to %s %t", server, force)
 }
 
 func (f *fake) ClearServer(_ context.Context, server string, force bool) error {

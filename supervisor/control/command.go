@@ -44,6 +44,8 @@ type command struct {
 	args []string
 	// timeout bounds the method of Supervisor, writing the answer not included.
 	timeout time.Duration
+	// waits adds the argument timeout to that.
+	waits bool
 	// code is the number of its failure.
 	code int
 	// logged commands change something.
@@ -52,11 +54,12 @@ type command struct {
 	run func(ctx context.Context, sup Supervisor, a args) (any, error)
 }
 
-// Time limits of commands: those that look, and those that change something and
-// may have to wait for workers.
+// Time limits of commands: those that look, those that change something and may
+// have to wait for workers, and the one that waits for a script.
 const (
 	lookTimeout   = 10 * time.Second
 	changeTimeout = 30 * time.Second
+	switchTimeout = 15 * time.Minute
 )
 
 // commands is everything that can be asked.
@@ -71,7 +74,7 @@ var commands = []command{
 	{name: "shutdown-gracefully", permit: owner, timeout: changeTimeout, code: CodeShutdown, logged: true, args: []string{"timeout"}, run: runShutdown(ShutdownGraceful)},
 	{name: "shutdown", permit: owner, timeout: changeTimeout, code: CodeShutdown, logged: true, run: runShutdown(ShutdownImmediate)},
 	{name: "cancel-shutdown", permit: owner, timeout: changeTimeout, code: CodeShutdown, logged: true, run: runShutdown(ShutdownCancel)},
-	{name: "switch-to", permit: owner, timeout: changeTimeout, code: CodeSwitchTo, logged: true, args: []string{"server", "force"}, run: runSwitchTo},
+	{name: "switch-to", permit: owner, timeout: switchTimeout, waits: true, code: CodeSwitchTo, logged: true, args: []string{"server", "force", "timeout"}, run: runSwitchTo},
 	{name: "failover-pause", permit: owner, timeout: changeTimeout, code: CodeFailoverPause, logged: true, run: runOrder(FailoverPause)},
 	{name: "failover-resume", permit: owner, timeout: changeTimeout, code: CodeFailoverResume, logged: true, run: runOrder(FailoverResume)},
 	{name: "failover-reset", permit: owner, timeout: changeTimeout, code: CodeFailoverReset, logged: true, run: runOrder(FailoverReset)},
@@ -175,7 +178,16 @@ func runShutdown(mode ShutdownMode) func(context.Context, Supervisor, args) (any
 }
 
 func runSwitchTo(ctx context.Context, sup Supervisor, a args) (any, error) {
-	return nil, a.onServer(ctx, sup.SwitchTo)
+	timeout, err := a.timeout()
+	if err != nil {
+		return nil, err
+	}
+	var answer FailoverAnswer
+	err = a.onServer(ctx, func(ctx context.Context, server string, force bool) (err error) {
+		answer, err = sup.SwitchTo(ctx, server, force, timeout)
+		return err
+	})
+	return answer, err
 }
 
 func runClearServer(ctx context.Context, sup Supervisor, a args) (any, error) {

@@ -70,8 +70,12 @@ func (f *fake) Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Du
 	return f.called(ctx, "shutdown %s %s", mode, text)
 }
 
-func (f *fake) SwitchTo(ctx context.Context, server string, force bool) error {
-	return f.called(ctx, "switch-to %s %t", server, force)
+func (f *fake) SwitchTo(ctx context.Context, server string, force bool, timeout *time.Duration) (FailoverAnswer, error) {
+	text := "default"
+	if timeout != nil {
+		text = timeout.String()
+	}
+	return FailoverAnswer{Next: "rest"}, f.called(ctx, "switch-to %s %t %s", server, force, text)
 }
 
 func (f *fake) ClearServer(ctx context.Context, server string, force bool) error {

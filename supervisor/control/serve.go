@@ -249,7 +249,11 @@ func (s *server) answer(req *ipc.ControlRequest, uid uint32) *document {
 	if cmd.logged {
 		s.opt.Log.Info("control command", "command", cmd.name, "uid", uid, "server", a["server"], "force", a["force"])
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, cmd.timeout)
+	limit := cmd.timeout
+	if n, ok, err := a.number("timeout"); cmd.waits && ok && err == nil {
+		limit += time.Duration(n) * time.Second
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, limit)
 	defer cancel()
 	response, err := cmd.run(ctx, s.sup, a)
 	if err == nil {

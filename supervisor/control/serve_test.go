@@ -38,7 +38,8 @@ func TestEveryCommandReachesItsMethod(t *testing.T) {
 		{"failover-resume", nil, "failover resume  false", map[string]any{}},
 		{"failover-reset", nil, "failover reset  false", map[string]any{}},
 		{"failover-trigger", map[string]string{"server": "two", "force": "true"}, "failover trigger two true", map[string]any{"Server": "two", "Force": true}},
-		{"switch-to", map[string]string{"server": "two"}, "switch-to two false", map[string]any{"Server": "two"}},
+		{"switch-to", map[string]string{"server": "two"}, "switch-to two false default", map[string]any{"Server": "two"}},
+		{"switch-to", map[string]string{"server": "two", "timeout": "70"}, "switch-to two false 1m10s", map[string]any{"Server": "two", "Timeout": 70.0}},
 		{"clear-server", map[string]string{"server": "one", "force": "true"}, "clear one true", map[string]any{"Server": "one", "Force": true}},
 	}
 	sup := &fake{}

@@ -21,9 +21,10 @@ type Supervisor interface {
 	// end. A nil timeout is flush_timeout, 0 is unbounded; only a graceful
 	// shutdown has one.
 	Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Duration) error
-	// SwitchTo makes the server the primary. ErrUnknownServer when there is none
-	// of that name.
-	SwitchTo(ctx context.Context, server string, force bool) error
+	// SwitchTo makes the server the primary: a planned switchover, or a change of
+	// labels. A nil timeout is the default one for transactions that run. It returns
+	// with the outcome. ErrUnknownServer when there is none of that name.
+	SwitchTo(ctx context.Context, server string, force bool, timeout *time.Duration) (FailoverAnswer, error)
 	// ClearServer makes a Failed server usable again once it has been probed.
 	ClearServer(ctx context.Context, server string, force bool) error
 	// Failover pauses, resumes, resets or triggers the failover. ErrUnknownServer

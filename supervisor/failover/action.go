@@ -32,6 +32,10 @@ type Fence struct {
 	Seq   uint64
 }
 
+// Quiesce asks every worker how many sessions are in a transaction on backends of Epoch, answered by Quiesced. From then
+// until a snapshot is open a session without a transaction is ended where its backend is its own.
+type Quiesce struct{ Epoch uint64 }
+
 // Names of hooks.
 const (
 	HookFailover = "failover"
@@ -96,6 +100,7 @@ func (AskActivity) action() {}
 func (Save) action()        {}
 func (Publish) action()     {}
 func (Fence) action()       {}
+func (Quiesce) action()     {}
 func (StartRun) action()    {}
 func (StopRun) action()     {}
 func (Reply) action()       {}

@@ -148,6 +148,7 @@ func Display(s State, q Qualifier) string {
 //	   +--none, equal--> Held --+ <------------------- no candidate, demoted, failed or lost run -----+      |
 //	                      settle                                                                      |  StartRun
 //	                            Open <--out of recovery-- Verifying <--exit 0-- Running <-------------+------+
+//	                            Open --switch-to--> Switching --idle--> Fencing --Fenced--> Switching --replayed--+
 type Phase uint8
 
 // Phases of the machine.
@@ -156,6 +157,7 @@ const (
 	PhaseStarting
 	PhaseOpen
 	PhaseSuspect
+	PhaseSwitching
 	PhaseFencing
 	PhaseChoosing
 	PhaseRunning
@@ -163,7 +165,7 @@ const (
 	PhaseHeld
 )
 
-var phaseNames = [...]string{"new", "starting", "open", "suspect", "fencing", "choosing", "running", "verifying", "held"}
+var phaseNames = [...]string{"new", "starting", "open", "suspect", "switching", "fencing", "choosing", "running", "verifying", "held"}
 
 // String is the word in status, log, record and transcripts.
 func (p Phase) String() string { return name(phaseNames[:], int(p)) }

@@ -26,6 +26,8 @@ type command struct {
 	index int
 	force bool
 	at    time.Duration
+	// timeout of a switch-to: how long running transactions are waited for, 0 is planTimeout.
+	timeout time.Duration
 }
 
 var (
@@ -49,7 +51,7 @@ func (m *Machine) onClearServer(ev ClearServer) {
 }
 
 func (m *Machine) onSwitchTo(ev SwitchTo) {
-	m.queueFor(command{verb: verbSwitch, tag: ev.Tag, name: ev.Name, force: ev.Force})
+	m.queueFor(command{verb: verbSwitch, tag: ev.Tag, name: ev.Name, force: ev.Force, timeout: ev.Timeout})
 }
 
 func (m *Machine) reply(tag uint64, err error) { m.later(Reply{Tag: tag, Err: err}) }
@@ -108,6 +110,8 @@ func (m *Machine) evaluateCommands() {
 		switch {
 		case m.phase == PhaseRunning:
 			m.answer(&c, errRunning)
+		case m.plan != nil:
+			m.answer(&c, errPlanned)
 		case c.verb == verbClear:
 			m.clearServer(c)
 		case c.verb == verbTrigger:
@@ -186,6 +190,10 @@ func (m *Machine) switchTo(c command) {
 	s := m.servers[c.index]
 	if c.index == m.primary && m.open {
 		m.answer(&c, nil)
+		return
+	}
+	if !c.force && m.plannable(c) {
+		m.startPlan(c)
 		return
 	}
 	if err := m.switchRefused(c, s); err != nil && !c.force {

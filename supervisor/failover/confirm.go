@@ -59,6 +59,10 @@ func (m *Machine) watchOthers(p *server) {
 		if m.foreign(s) {
 			continue
 		}
+		if s.relabel && s.lastStarted < m.changed {
+			s.wanted = true // it may have been demoted since
+			continue
+		}
 		if p.last != SawPrimary && p.last != SawAlive || p.lastStarted < s.lastStarted {
 			p.wanted = true
 			continue

@@ -160,11 +160,19 @@ type ClearServer struct {
 	Force bool
 }
 
-// SwitchTo is `pgagroal-cli switch-to NAME`, answered by Reply.
+// SwitchTo is `pgagroal-cli switch-to NAME`, answered by Reply: a planned switchover when the primary works and the
+// server is its standby, else only the change of labels after one made by hand.
 type SwitchTo struct {
-	Tag   uint64
-	Name  string
-	Force bool
+	Tag     uint64
+	Name    string
+	Force   bool
+	Timeout time.Duration // how long running transactions are waited for, 0 is the default of 10 s
+}
+
+// Quiesced answers Quiesce.
+type Quiesced struct {
+	Epoch uint64
+	Busy  int // sessions that are in a transaction on a backend of that epoch or an older one, or may be
 }
 
 // Reset is `pgagroal-cli failover reset`, answered by Reply: it ends the lock of failover_max and counts anew.
@@ -213,6 +221,7 @@ func (ClearServer) event()   {}
 func (SwitchTo) event()      {}
 func (Reset) event()         {}
 func (Reload) event()        {}
+func (Quiesced) event()      {}
 func (Pause) event()         {}
 func (Resume) event()        {}
 func (Trigger) event()       {}

@@ -4,14 +4,15 @@ import "time"
 
 // fence is the order to abort every backend of the epoch, and what follows once all workers have acknowledged.
 type fence struct {
-	seq    uint64
-	epoch  uint64
-	sent   time.Duration
-	acked  bool
-	hold   hold     // not holdNone: hold with this cause
-	target int      // >= 0: switch to this server
-	by     *command // the command to answer then
-	order  *trigger // the failover by command that it is for
+	seq     uint64
+	epoch   uint64
+	sent    time.Duration
+	acked   bool
+	hold    hold     // not holdNone: hold with this cause
+	target  int      // >= 0: switch to this server
+	by      *command // the command to answer then
+	order   *trigger // the failover by command that it is for
+	planned bool     // for the planned switchover under way
 }
 
 // startFence closes the door and has every worker abort its backends; nothing reaches the old primary from here on.
@@ -40,6 +41,7 @@ func (m *Machine) evalFencing() {
 	if m.fence.target < 0 && m.primary >= 0 {
 		s := m.servers[m.primary]
 		switch {
+		case m.fence.planned && s.last != SawStandby: // judged after the fence
 		case m.trigger != nil && m.trigger.overrules(s.last):
 		case m.trigger != nil && m.last != nil:
 			m.dropTrigger("the old primary answers: " + s.seen())
@@ -66,6 +68,8 @@ func (m *Machine) afterFence() {
 	switch {
 	case f.target >= 0:
 		m.finishSwitch(f)
+	case f.planned && f.hold == holdNone:
+		m.afterPlanFence()
 	case f.hold == holdDemoted && !m.verified && m.primary >= 0:
 		m.enter(PhaseVerifying, "it answers, still in recovery")
 	case f.hold == holdDemoted && m.adoptable() >= 0:

@@ -33,10 +33,11 @@ type Machine struct {
 	trail []span        // phases since the primary was suspected, for history
 
 	epoch    uint64
-	primary  int    // recorded primary, -1 when none
-	system   uint64 // its system identifier
-	timeline uint32 // its timeline
-	verified bool   // it was seen out of recovery since it became primary
+	primary  int           // recorded primary, -1 when none
+	system   uint64        // its system identifier
+	timeline uint32        // its timeline
+	changed  time.Duration // when it became the primary, in this process
+	verified bool          // it was seen out of recovery since it became primary
 	// seenWritable: it was seen writable, by this process or by the one that wrote the record; no run without.
 	seenWritable bool
 	lsn          uint64 // last LSN seen on it
@@ -71,6 +72,7 @@ type Machine struct {
 	stopping    bool
 	paused      bool     // by command
 	trigger     *trigger // a failover by command, until its run starts
+	plan        *plan    // a planned switchover, until its answer
 
 	commands []command
 	alarms   []alarm
@@ -166,6 +168,7 @@ func (m *Machine) evaluate() {
 		m.forgetLostProbes()
 		m.evaluatePhase()
 		m.evaluateRun()
+		m.evaluatePlan()
 		m.evaluateCommands()
 		m.evaluateNotify()
 		m.evaluateAlarms()
@@ -190,6 +193,8 @@ func (m *Machine) evaluatePhase() {
 	case PhaseChoosing:
 		m.evalChoosing()
 	case PhaseRunning: // waits for RunEnded or RunLost
+	case PhaseSwitching:
+		m.evalSwitching()
 	case PhaseVerifying:
 		m.evalVerifying()
 	case PhaseHeld:
@@ -334,6 +339,9 @@ func (m *Machine) Deadline() (time.Duration, bool) {
 	if m.saveAgain > 0 {
 		d.at(m.saveAgain)
 	}
+	if m.plan != nil && m.phase == PhaseHeld && m.now < m.since+m.commandTime() {
+		d.at(m.since + m.commandTime())
+	}
 	for _, c := range m.commands {
 		d.at(c.at + m.commandTime())
 	}
@@ -357,6 +365,8 @@ func (m *Machine) phaseDeadline(d *deadline) {
 		if at := m.since + m.cfg.VerifyTimeout; at > m.now {
 			d.at(at)
 		}
+	case PhaseSwitching:
+		m.planDeadline(d)
 	case PhaseNew, PhaseOpen, PhaseSuspect, PhaseRunning, PhaseHeld: // their probes are their clock
 	}
 }

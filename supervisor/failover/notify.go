@@ -32,7 +32,7 @@ func (m *Machine) mayNotify() bool {
 		return true
 	case PhaseVerifying:
 		return m.pending < 0 && (m.cfg.Verify == VerifyOff || m.now >= m.since+m.cfg.VerifyTimeout)
-	case PhaseNew, PhaseStarting, PhaseSuspect, PhaseFencing, PhaseChoosing, PhaseRunning, PhaseHeld:
+	case PhaseNew, PhaseStarting, PhaseSuspect, PhaseSwitching, PhaseFencing, PhaseChoosing, PhaseRunning, PhaseHeld:
 	}
 	return false
 }

@@ -21,6 +21,9 @@ func (m *Machine) onPause(ev Pause) {
 	case !m.cfg.Enabled:
 		m.reply(ev.Tag, errOff)
 		return
+	case m.plan != nil:
+		m.reply(ev.Tag, errPlanned)
+		return
 	case !m.paused:
 		m.setPaused(true)
 	}

@@ -62,6 +62,10 @@ func (m *Machine) replaceServers(c Config) {
 	for i := range m.commands {
 		m.reply(m.commands[i].tag, errOvertaken)
 	}
+	if m.plan != nil {
+		m.answer(&m.plan.command, errOvertaken)
+		m.plan = nil
+	}
 	last := m.last
 	old, next := "", ""
 	if last != nil {

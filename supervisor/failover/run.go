@@ -28,6 +28,8 @@ type ended struct {
 	old  int
 	next int // -1: no run started
 	why  string
+	// planned: the old primary worked, so rule 8 acts whatever failover_settle says.
+	planned bool
 }
 
 // runBlocked says why no run can start now, "" when one can. A lock shared by several poolers would be asked for here.
@@ -113,6 +115,9 @@ func (m *Machine) runEnv(r *run) map[string]string {
 		"PGAGROAL_NEW_NAME": m.nameOf(r.next),
 		"PGAGROAL_TIMELINE": strconv.FormatUint(uint64(m.timeline), 10),
 	}
+	if m.plan != nil && m.plan.stage == planRunning && r.hook == HookFailover {
+		maps.Copy(env, map[string]string{"PGAGROAL_PLANNED": "on"})
+	}
 	if m.lsn != 0 {
 		maps.Copy(env, map[string]string{
 			"PGAGROAL_LSN":     lsnText(m.lsn),
@@ -166,7 +171,10 @@ func (m *Machine) onRunEnded(ev RunEnded) {
 func (m *Machine) runFailed(r *run, h hold, why string) {
 	m.log(Error, "failover failed", Attr{"run", r.id}, Attr{"old", m.nameOf(r.old)}, Attr{"new", m.nameOf(r.next)}, Attr{"why", why})
 	m.become(r.old, Failed, Plain, why)
-	m.last = &ended{hold: h, id: r.id, old: r.old, next: r.next, why: why}
+	m.last = &ended{hold: h, id: r.id, old: r.old, next: r.next, why: why, planned: m.plan != nil}
+	if m.plan != nil {
+		m.plan.why = why
+	}
 	if h == holdRefused || r.hook == HookFence {
 		m.last.next = -1
 	} else {

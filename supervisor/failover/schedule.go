@@ -49,7 +49,7 @@ func (m *Machine) probeEvery(i int) (time.Duration, bool) {
 		return 0, false
 	case PhaseStarting, PhaseSuspect, PhaseFencing:
 		return m.cfg.ProbeInterval, true
-	case PhaseChoosing:
+	case PhaseChoosing, PhaseSwitching:
 		return min(sampleInterval, m.cfg.ProbeInterval), true
 	case PhaseVerifying:
 		if i == m.verifying() {

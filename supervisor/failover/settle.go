@@ -81,7 +81,7 @@ func (m *Machine) evalHeld() {
 	case holdDemoted:
 		m.settleDemoted()
 	case holdNoCandidate, holdRefused, holdFailed, holdLost, holdLocked, holdFence:
-		if m.cfg.Settle == SettleAuto {
+		if m.cfg.Settle == SettleAuto || m.last.planned {
 			m.settle()
 		}
 	case holdPaused:

@@ -15,6 +15,9 @@ func (s *sim) script(a StartRun, old, next int) {
 	if a.Hook == HookFence && s.chance(70) {
 		s.at(s.now+takes/2, nil, func() { s.nodes[old].up = false })
 	}
+	if a.Env["PGAGROAL_PLANNED"] != "" && s.chance(60) {
+		s.at(s.now+takes/2, nil, func() { s.nodes[old].primary = false })
+	}
 	end := RunEnded{RunID: a.RunID, Hook: a.Hook}
 	if !s.calm && s.chance(25) {
 		switch s.r.IntN(4) {
@@ -80,7 +83,9 @@ func (s *sim) probe(a Probe) {
 	case s.now < n.starting:
 		d.Outcome, d.Code = SawStarting, "57P03"
 	case n.primary:
-		n.lsn++
+		if s.order.open || s.chance(2) { // clients write, and seldom somebody else
+			n.lsn++
+		}
 		d.Outcome = SawPrimary
 		d.Obs = Observation{SystemID: 7, Timeline: n.timeline, WriteLSN: n.lsn}
 	default:

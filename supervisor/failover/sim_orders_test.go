@@ -15,17 +15,22 @@ type simOrders struct {
 	trigger  *Trigger           // answered with success, its run not yet seen
 	asked    map[uint64]Trigger // by tag: several may wait for their answers
 	stood    []time.Duration    // since when each look has shown a streaming standby, -1 for no
+	planned  bool               // a switchover was begun, its run not yet seen
+	switched bool               // the last run was a planned one: its old primary stays in use
+	open     bool               // clients write
+	idle     bool               // the workers have said that no transaction runs, and nothing was opened since
+	lsn      []uint64           // of the latest look at each server: written, or replayed
 	notified map[string]int     // runs of the notify script by epoch
 }
 
 func (s *sim) drawOrders(n int) {
 	s.cfg.NotifyRetries, s.cfg.Failback, s.cfg.Quarantine = s.r.IntN(3), Failback(s.r.IntN(2)), 15*time.Second
-	s.order = simOrders{stood: make([]time.Duration, n), notified: map[string]int{}, asked: map[uint64]Trigger{}}
+	s.order = simOrders{stood: make([]time.Duration, n), notified: map[string]int{}, lsn: make([]uint64, n), asked: map[uint64]Trigger{}}
 	s.order.reboot()
 }
 
 func (o *simOrders) reboot() {
-	o.trigger = nil
+	o.trigger, o.planned, o.idle = nil, false, false
 	for i := range o.stood {
 		o.stood[i] = -1
 	}
@@ -34,6 +39,7 @@ func (o *simOrders) reboot() {
 // looked notes how long a server has been seen as a standby that streams.
 func (s *sim) looked(p ProbeDone) {
 	o := &s.order
+	o.lsn[p.Server] = max(p.Obs.WriteLSN, p.Obs.ReplayLSN)
 	switch {
 	case p.Outcome == SawAlive:
 	case p.Outcome != SawStandby || p.Obs.Receiver != ReceiverStreaming:
@@ -76,6 +82,44 @@ func (s *sim) replied(a Reply) {
 	}
 }
 
+// quiesced is the workers' answer: now and then a transaction goes on for long.
+func (s *sim) quiesced(a Quiesce) {
+	busy := 0
+	if s.chance(30) {
+		busy = 1
+	}
+	s.order.planned = true
+	s.send(s.upTo(300*time.Millisecond), Quiesced{Epoch: a.Epoch, Busy: busy})
+}
+
+// checkPromotion: a run of failover_script is a planned one, or for a dead primary.
+func (s *sim) checkPromotion(a StartRun, old, next int) {
+	s.order.switched = a.Env["PGAGROAL_PLANNED"] != ""
+	if s.order.switched {
+		s.checkPlanned(old, next)
+		return
+	}
+	s.checkFailover(old, next)
+}
+
+// checkPlanned: nothing of ours runs on the old primary, and the standby has replayed what it has written.
+func (s *sim) checkPlanned(old, next int) {
+	o := &s.order
+	switch {
+	case !o.planned || !o.idle:
+		s.fail("a planned run, and the workers were never idle")
+	case s.opened.Open && s.fenced < s.opened.Epoch:
+		s.fail("a planned run before epoch %d was fenced", s.opened.Epoch)
+	case s.last[old] != SawPrimary || s.last[next] != SawStandby:
+		s.fail("a planned run from %v to %v", s.last[old], s.last[next])
+	case o.lsn[next] < o.lsn[old]:
+		s.fail("a planned run, and the standby has replayed %d of %d", o.lsn[next], o.lsn[old])
+	case s.gone[next]:
+		s.fail("a planned run promotes a server that was replaced")
+	}
+	o.planned, o.idle = false, false
+}
+
 // overrules says that a run is right although the old primary has answered that.
 func (o *simOrders) overrules(last Outcome) bool {
 	return o.trigger != nil && (o.trigger.Force || last == SawStandby)
@@ -106,8 +150,9 @@ func (s *sim) checkOrderedRun(a StartRun) {
 // checkOrders: an order is over when service resumes, and a replaced primary is a Replica only after its quarantine.
 func (s *sim) checkOrders(p Snapshot) {
 	o := &s.order
+	o.open = p.Open
 	if p.Open {
-		o.trigger = nil
+		o.trigger, o.planned, o.idle = nil, false, false
 	}
 	for i, v := range p.Servers {
 		if !s.gone[i] || v.State != Replica {

@@ -220,6 +220,9 @@ func (s *sim) deliver(ev Event) {
 			s.wrote[p.Server] = true
 		}
 	}
+	if q, ok := ev.(Quiesced); ok && q.Busy == 0 {
+		s.order.idle = true
+	}
 	if f, ok := ev.(Fenced); ok && f.Seq == s.asked.Seq && f.Epoch == s.asked.Epoch {
 		s.fenced = max(s.fenced, f.Epoch)
 	}
@@ -310,7 +313,7 @@ func (s *sim) execute(a Action) {
 	case Save:
 		s.note("save %s", recordText(a.Record))
 		if s.success != nil && a.Record.Primary == s.cfg.Servers[s.success[1]].Name {
-			s.gone[s.success[0]], s.wrote[s.success[1]], s.success = true, true, nil // exit 0 recorded it as the primary
+			s.gone[s.success[0]], s.wrote[s.success[1]], s.success = !s.order.switched, true, nil // exit 0 recorded it as the primary
 		}
 		if s.saveErr == nil {
 			b, err := EncodeRecord(a.Record)
@@ -331,6 +334,8 @@ func (s *sim) execute(a Action) {
 		s.checkVeto()
 		s.asked = a
 		s.send(s.upTo(500*time.Millisecond), Fenced(a))
+	case Quiesce:
+		s.quiesced(a)
 	case StartRun:
 		s.startRun(a)
 	case StopRun:
@@ -397,7 +402,7 @@ func (s *sim) startRun(a StartRun) {
 		s.fail("run %s although somebody else promotes", a.Hook)
 	}
 	if a.Hook != HookNotify {
-		s.checkFailover(old, next)
+		s.checkPromotion(a, old, next)
 	}
 	if a.Hook == HookFence {
 		if s.cutting == old {
@@ -405,10 +410,10 @@ func (s *sim) startRun(a StartRun) {
 		}
 		s.cutting, s.cut = old, -1
 	}
-	if (a.Hook == HookFailover) == !s.cfg.FenceScript && a.Hook != HookNotify {
+	if (a.Hook == HookFailover) == !s.cfg.FenceScript && a.Hook != HookNotify && !s.order.switched {
 		s.checkWindow()
 	}
-	if a.Hook == HookFailover && s.cfg.FenceScript && s.cut != old {
+	if a.Hook == HookFailover && s.cfg.FenceScript && s.cut != old && !s.order.switched {
 		s.fail("a promotion although the old primary was not cut off")
 	}
 	s.seen[a.RunID], s.active, s.group = true, &a, a.RunID

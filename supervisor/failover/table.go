@@ -22,6 +22,7 @@ const (
 	kindClearServer
 	kindSwitchTo
 	kindReset
+	kindQuiesced
 	kindPause
 	kindResume
 	kindTrigger
@@ -32,7 +33,7 @@ const (
 
 var kindNames = [...]string{
 	"Started", "Tick", "ProbeDone", "Hinted", "LoginSeen", "Activity", "Fenced", "RunStarted", "RunEnded", "RunLost",
-	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Pause", "Resume", "Trigger", "Reload", "Stopping",
+	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "Trigger", "Reload", "Stopping",
 }
 
 func (k kind) String() string { return name(kindNames[:], int(k)) }
@@ -101,7 +102,8 @@ var table = [kinds]row{
 		but(handle((*Machine).refuseClear), PhaseNew, PhaseRunning),
 	kindSwitchTo: all(handle((*Machine).onSwitchTo)).
 		but(handle((*Machine).refuseSwitch), PhaseNew, PhaseRunning),
-	kindReset: all(handle((*Machine).onReset)).but(handle((*Machine).refuseReset), PhaseNew),
+	kindReset:    all(handle((*Machine).onReset)).but(handle((*Machine).refuseReset), PhaseNew),
+	kindQuiesced: all(ignore("no switchover waits for it")).but(handle((*Machine).onQuiesced), PhaseSwitching),
 	kindPause: all(handle((*Machine).onPause)).
 		but(handle((*Machine).refusePause), PhaseNew, PhaseRunning),
 	kindResume: all(handle((*Machine).onResume)).but(handle((*Machine).refuseResume), PhaseNew),
@@ -149,6 +151,8 @@ func kindOf(ev Event) kind {
 		return kindSwitchTo
 	case Reset:
 		return kindReset
+	case Quiesced:
+		return kindQuiesced
 	case Pause:
 		return kindPause
 	case Resume:

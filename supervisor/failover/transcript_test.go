@@ -142,7 +142,9 @@ func (p *player) act(name string, plain []string, opt map[string]string) {
 	case "clear":
 		w.step(ClearServer{Tag: p.num(opt["tag"]), Name: plain[0], Force: opt["force"] != ""})
 	case "switch":
-		w.step(SwitchTo{Tag: p.num(opt["tag"]), Name: plain[0], Force: opt["force"] != ""})
+		w.step(SwitchTo{Tag: p.num(opt["tag"]), Name: plain[0], Force: opt["force"] != "", Timeout: p.dur(opt["timeout"])})
+	case "busy":
+		w.busy = int(p.num(plain[0]))
 	case "reset":
 		w.step(Reset{Tag: p.num(opt["tag"])})
 	case "pause":
@@ -314,6 +316,8 @@ func (p *player) node(name, outcome string, opt map[string]string) {
 			n.syncWait = v == "on"
 		case "paused":
 			n.paused = v == "on"
+		case "writes": // its LSN grows with every look
+			n.writes = v == "on"
 		case "mute": // its probes are never answered
 			n.mute = v == "on"
 		}
@@ -321,7 +325,7 @@ func (p *player) node(name, outcome string, opt map[string]string) {
 }
 
 func (p *player) script(opt map[string]string) script {
-	s := script{manual: opt["manual"] != "", promote: opt["promote"] != "", lost: opt["lost"] != "", after: 500 * time.Millisecond}
+	s := script{manual: opt["manual"] != "", promote: opt["promote"] != "", demote: opt["demote"] != "", lost: opt["lost"] != "", after: 500 * time.Millisecond}
 	if v := opt["after"]; v != "" {
 		s.after = p.dur(v)
 	}

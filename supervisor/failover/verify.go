@@ -18,6 +18,7 @@ func (m *Machine) changePrimary(next int, verified bool, f fate, why string) {
 	old := m.primary
 	n := m.servers[next]
 	m.epoch++
+	m.changed = m.now
 	m.primary, m.verified, m.last, m.cut = next, verified, nil, false
 	m.seenWritable = m.seenWritable || verified
 	m.lsn, m.sync = 0, nil
@@ -82,7 +83,7 @@ func (m *Machine) runSucceeded(r *run) {
 		return
 	}
 	m.pending = -1
-	m.changePrimary(r.next, false, fateExcluded, "the script ended with exit code 0")
+	m.changePrimary(r.next, false, m.oldFate(), "the script ended with exit code 0")
 	m.oweNotify(r.old)
 	if m.cfg.Verify == VerifyOff {
 		m.setOpen(true)
@@ -130,7 +131,7 @@ func (m *Machine) verifiedNow(i int) {
 	if m.pending >= 0 {
 		old := m.primary
 		m.pending = -1
-		m.changePrimary(i, true, fateExcluded, "out of recovery")
+		m.changePrimary(i, true, m.oldFate(), "out of recovery")
 		m.oweNotify(old)
 	}
 	m.verified, m.seenWritable, m.last = true, true, nil

@@ -24,6 +24,7 @@ type node struct {
 	paused   bool
 	msg      time.Duration // age of the last message that it received, 0 unknown
 	msgAt    time.Duration // or when that was, and none came since
+	writes   bool          // its LSN grows with every look
 	mute     bool          // probes get no answer at all
 	quietAt  time.Duration // last byte any worker had from it
 	neverHad bool
@@ -36,6 +37,7 @@ type script struct {
 	end     RunEnded
 	after   time.Duration
 	promote bool
+	demote  bool // the old primary follows the new one
 	lost    bool
 }
 
@@ -52,6 +54,7 @@ type world struct {
 	saveErr error
 	noFence bool
 	noByte  bool
+	busy    int // sessions in a transaction
 	hooks   map[string]script
 	runs    []StartRun
 	onAct   func(Action) bool // false stops executing: the supervisor has died
@@ -179,6 +182,8 @@ func (w *world) execute(a Action) {
 		if !w.noFence {
 			w.push(10*time.Millisecond, Fenced(a))
 		}
+	case Quiesce:
+		w.push(5*time.Millisecond, Quiesced{a.Epoch, w.busy})
 	case StartRun:
 		w.print("run %s %s timeout=%v %s", a.Hook, strings.Join(a.Args, " "), a.Timeout, envText(a.Env))
 		w.runs = append(w.runs, a)
@@ -223,6 +228,9 @@ func (w *world) runScript(a StartRun) {
 				}
 			}
 		}
+		if old := w.index(a.Env["PGAGROAL_OLD_NAME"]); a.Hook == HookFailover && s.demote {
+			w.nodes[old].outcome, w.nodes[old].timeline, w.nodes[old].receiver = SawStandby, w.nodes[next].timeline, ReceiverStreaming
+		}
 		if a.Hook == HookNotify && s.end.Exit == 0 {
 			for _, o := range w.nodes {
 				if o.outcome == SawStandby {
@@ -242,6 +250,9 @@ func (w *world) probe(a Probe) {
 	case SawTimeout, SawSilent:
 		took = a.Timeout
 	case SawPrimary, SawStandby:
+		if n.writes {
+			n.lsn++
+		}
 		done.Obs = w.observation(n)
 	case SawRefused, SawUnreachable, SawNoAddress, SawAlive, SawStarting, SawShutdown:
 	}

@@ -1,0 +1,38 @@
+package worker
+
+import (
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// onQuiesce prepares for a switchover: transactions go on, sessions between two
+// of them give their backend up. In the transaction pipeline they wait for
+// another one, elsewhere they are ended. New ones aren't let in, since the
+// servers are closed.
+func (w *worker) onQuiesce(m *ipc.Quiesce) {
+	w.quiescing = m.Epoch
+	busy := 0
+	for _, b := range w.backends {
+		if b.epoch <= m.Epoch && b.session != nil && !b.session.giveUp() {
+			busy++
+		}
+	}
+	w.send(&ipc.Quiesced{ID: m.ID, Busy: busy})
+}
+
+// giveUp ends a session that is idle outside of a transaction on a backend of
+// its own, or has it wait for another one when it has left nothing on this one.
+// It reports whether nothing of it keeps the server from being switched.
+func (s *session) giveUp() bool {
+	if s.tx != nil || s.state != sessionActive || s.relay.status != pgwire.TxIdle || !s.relay.idle() {
+		return false
+	}
+	if b := s.backend; !s.touched && !b.private {
+		s.w.closeBackend(b)
+		s.detach()
+		s.seek()
+		return true
+	}
+	s.drop(pgwire.CodeAdminShutdown, "terminating connection due to a planned switchover")
+	return true
+}
