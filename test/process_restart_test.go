@@ -63,6 +63,7 @@ func TestAFailedRunThatEndedWhileNobodyLookedIsNotRepeated(t *testing.T) {
 	neverWithin(t, time.Second, "a second run", func() bool { return len(s.failover.Runs()) > 1 })
 	must(t, s.node(1).Start(within(t)))
 	s.opened("n1")
+	s.p.WaitState("n2", "Replica") // its run has failed, and it is in recovery
 	if s.epoch() != 1 {
 		t.Errorf("epoch %d, want 1", s.epoch())
 	}

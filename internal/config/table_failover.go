@@ -59,7 +59,7 @@ func failoverRows() []Row {
 			main: func(c *Config) any { return &c.FailoverRestartGrace },
 		},
 		{
-			Name: "failover_silence_time", Kind: DurationMS, Default: "10s",
+			Name: "failover_silence_time", Kind: DurationMS, Default: "15s",
 			Help: "How long a silent primary must have sent nothing on any connection",
 			main: func(c *Config) any { return &c.FailoverSilenceTime },
 		},

@@ -71,7 +71,7 @@ type Config struct {
 	ProbeTimeout  time.Duration // failover_probe_timeout, 2s
 	RestartGrace  time.Duration // failover_restart_grace, 10s
 	StartupGrace  time.Duration // failover_startup_grace, 60s
-	SilenceTime   time.Duration // failover_silence_time, 10s
+	SilenceTime   time.Duration // failover_silence_time, 15s
 	Veto          bool          // failover_veto_streaming
 	VetoMax       time.Duration // failover_veto_max, 60s
 	MinStandbys   int           // failover_min_standbys, 0 is the documented default

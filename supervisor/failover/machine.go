@@ -6,6 +6,8 @@ import (
 
 // Times that are part of the rules and not worth a key.
 const (
+	// silenceTime is the default of failover_silence_time: the least that a test of packet loss leaves with some margin.
+	silenceTime    = 15 * time.Second
 	announceWindow = 60 * time.Second       // an announced shutdown is remembered this long
 	sampleInterval = 200 * time.Millisecond // between two LSN samples of a candidate
 	sampleTime     = 2 * time.Second        // at most this long for all samples
@@ -127,7 +129,7 @@ func withDefaults(c Config) Config {
 		{&c.RestartGrace, 10 * time.Second},
 		{&c.StartupGrace, 60 * time.Second},
 		{&c.VetoMax, 60 * time.Second},
-		{&c.SilenceTime, 10 * time.Second},
+		{&c.SilenceTime, silenceTime},
 		{&c.Window, time.Hour},
 		{&c.ScriptTimeout, 120 * time.Second},
 		{&c.VerifyTimeout, 10 * time.Second},
