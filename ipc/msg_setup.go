@@ -58,6 +58,8 @@ type ConfigBegin struct {
 	UpdateProcessTitle    bool  `msgpack:"update_process_title"`
 	// ProxyProtocol says that TCP connections begin with a PROXY header.
 	ProxyProtocol bool `msgpack:"proxy_protocol"`
+	// AddHost says that a client's address goes into its application_name.
+	AddHost bool `msgpack:"application_name_add_host"`
 	// ScramSalt makes the verifiers of all workers the same, so that a client
 	// can't tell them apart. 16 bytes, new at each start of the supervisor.
 	ScramSalt Secret `msgpack:"scram_salt"`

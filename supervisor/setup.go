@@ -74,6 +74,7 @@ func (s *supervisor) configBegin(gen uint64, index int) *ipc.ConfigBegin {
 		DisconnectClientMS: c.DisconnectClient.Milliseconds(), DisconnectClientForce: c.DisconnectClientForce,
 		UpdateProcessTitle: c.UpdateProcessTitle != "never" && c.UpdateProcessTitle != "off",
 		ProxyProtocol:      c.ProxyProtocol,
+		AddHost:            c.ApplicationNameAddHost,
 		ScramSalt:          s.service.scramSalt,
 	}
 }

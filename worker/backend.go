@@ -144,13 +144,17 @@ func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, cl
 	return b, nil
 }
 
+// ownApplication is the application_name of a backend that nobody has given
+// another one.
+const ownApplication = "pgagroal"
+
 // login sends the start-up packet, answers the server's questions and reads on
 // until it is ready.
 func (b *backend) login(conn net.Conn, cfg *config, l *login, client net.Conn) error {
 	startup := []pgwire.Param{
 		{Name: "user", Value: l.user},
 		{Name: "database", Value: l.database},
-		{Name: "application_name", Value: "pgagroal"},
+		{Name: "application_name", Value: ownApplication},
 	}
 	msg, err := pgwire.AppendStartup(nil, append(startup, l.rest...))
 	if err != nil {

@@ -45,6 +45,24 @@ func (l *login) application() string {
 	return v
 }
 
+// maxApplication is how long an application_name is on a server, in bytes.
+const maxApplication = 63
+
+// addHost adds where the client comes from to its application_name, at the cost
+// of the name's own end. The port would make each client's name another one.
+func (l *login) addHost(addr string) {
+	ap, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return
+	}
+	name, given := l.follow.get("application_name")
+	if !given {
+		name = ownApplication
+	}
+	host := " - " + ap.Addr().Unmap().String()
+	l.follow.set("application_name", name[:min(len(name), max(maxApplication-len(host), 0))]+host)
+}
+
 // errNoRoom says that this process has as many descriptors as it may have.
 var errNoRoom = errors.New("too many open files")
 
@@ -289,6 +307,9 @@ func (s *setup) startup(m pgwire.Startup) (*login, error) {
 	l := &login{user: m.User, requested: m.Database, database: s.cfg.realDatabase(m.Database)}
 	var key string
 	l.follow, key, l.rest = splitStartup(m.Params, s.cfg.Pipeline)
+	if s.cfg.AddHost {
+		l.addHost(s.addr)
+	}
 	l.key = ipc.PoolKey{Database: l.database, User: l.user, Params: key}
 	return l, nil
 }

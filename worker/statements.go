@@ -17,8 +17,8 @@ const (
 )
 
 // settings are the values of the tracked parameters, in the order of tracked.
-// PostgreSQL folds literals when it parses a statement, so they are part of a
-// statement's identity.
+// PostgreSQL folds literals when it parses a statement, so those that count there
+// are part of a statement's identity.
 type settings struct {
 	values [len(tracked)]string
 }
@@ -65,7 +65,10 @@ func (t *statements) keyOf(tail string, with unique.Handle[settings]) statementK
 	b := make([]byte, 0, len(tail)+256)
 	b = append(b, tail...)
 	v := with.Value()
-	for _, s := range v.values {
+	for i, s := range v.values {
+		if tracked[i] == "application_name" {
+			continue // it changes nothing in what a text means
+		}
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
 	key := hashed(b)

@@ -90,6 +90,19 @@ func handle(zone string) unique.Handle[settings] {
 	return unique.Make(settings{values: [len(tracked)]string{"", "", "", "", zone, ""}})
 }
 
+func TestStatementsAreTheSameWhateverTheApplication(t *testing.T) {
+	all := newStatements()
+	var first *statement
+	for _, name := range []string{"a", "b"} {
+		with := unique.Make(settings{values: [len(tracked)]string{name, "UTF8"}})
+		if st := all.hold([]byte("SELECT 1\x00\x00\x00"), with, false); first == nil {
+			first = st
+		} else if st != first {
+			t.Error("another application_name makes another statement")
+		}
+	}
+}
+
 func TestStatementsAreTheSameOnlyUnderTheSameSettings(t *testing.T) {
 	all := newStatements()
 	text := []byte("SELECT 1\x00\x00\x00")

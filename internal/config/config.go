@@ -103,6 +103,8 @@ type Config struct {
 	Tracker            bool
 	UpdateProcessTitle string
 
+	ApplicationNameAddHost bool
+
 	HealthCheck        bool
 	HealthCheckPeriod  time.Duration
 	HealthCheckTimeout time.Duration

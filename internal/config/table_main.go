@@ -286,6 +286,11 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.ProxyProtocol },
 		},
 		{
+			Name: "application_name_add_host", Kind: Bool, Default: "off",
+			Help: "Add the client's address to its application_name",
+			main: func(c *Config) any { return &c.ApplicationNameAddHost },
+		},
+		{
 			Name: "hugepage", Kind: Enum, Default: "try", Values: []string{"off", "try", "on"}, Reload: Restart, Later: true,
 			Help: "Kept for old files: there is no shared memory to place in huge pages",
 			main: func(c *Config) any { return &c.Hugepage },
