@@ -37,11 +37,12 @@ type plan struct {
 // take half a minute.
 var quick = map[string]string{
 	"failover_probe_timeout": "500ms", "failover_probe_interval": "100ms", "failover_silence_time": "2s",
-	"failover_restart_grace": "3s", "health_check_period": "1s",
+	"failover_restart_grace": "3s", "health_check_period": "1s", "fence_timeout": "5s",
 }
 
-// slow is what doc/FAILOVER.md recommends, with the default times.
-var slow = map[string]string{"health_check_period": "5s"}
+// slow is what doc/FAILOVER.md recommends, with the default times. A worker that is
+// late only because the machine is busy isn't killed.
+var slow = map[string]string{"health_check_period": "5s", "fence_timeout": "5s"}
 
 // unhurried says that the default times hold.
 func unhurried() bool { return *write || *repeat > 2 }
