@@ -26,6 +26,7 @@ type fault struct {
 	run       bool          // whether the script must run
 	reason    string        // what the history must give as the reason of the run
 	probe     string        // what a probe of n1 must see meanwhile, for a fault without a run
+	state     string        // and what status must show of n1
 	split     bool          // n1 is writable when it is seen again
 	check     func(*scene)  // in place of what run asks for: returns when it is over
 	decision  string        // what the table says then
@@ -90,7 +91,7 @@ func partial() []fault {
 	heal := func(s *scene) { s.net.heal() }
 	return []fault{
 		{
-			name: "pgagroal in the minority", how: "packets between pgagroal and the primary dropped; the standbys receive", probe: "timeout",
+			name: "pgagroal in the minority", how: "packets between pgagroal and the primary dropped; the standbys receive", probe: "timeout", state: "Primary (vetoed)",
 			begin: func(s *scene) { s.net.part("pool", "n1") }, end: heal,
 		},
 		{
@@ -98,7 +99,14 @@ func partial() []fault {
 			begin: func(s *scene) { s.around("pool") }, end: heal, probe: "timeout",
 		},
 		{
-			name: "postmaster frozen", how: "SIGSTOP to it alone: sessions work, logins hang", probe: "silent",
+			name: "postmaster frozen", how: "SIGSTOP to it alone: sessions work, logins hang", probe: "silent", state: "Primary (vetoed)",
+			plan:  plan{keys: quickly(map[string]string{"failover_veto_max": "30s"})},
+			begin: func(s *scene) { must(s.t, s.node(1).PausePostmaster()) },
+			end:   func(s *scene) { must(s.t, s.node(1).Resume()) },
+		},
+		{
+			name: "postmaster frozen for long", how: "the same, beyond failover_veto_max (60s)", run: true, reason: "works for who is connected", split: true,
+			plan:  plan{keys: quickly(map[string]string{"failover_veto_max": "3s"})},
 			begin: func(s *scene) { must(s.t, s.node(1).PausePostmaster()) },
 			end:   func(s *scene) { must(s.t, s.node(1).Resume()) },
 		},
@@ -295,6 +303,9 @@ func (f *fault) kept(s *scene, out *outcome) {
 	s.t.Helper()
 	if f.probe != "" {
 		s.probed("n1", f.probe)
+	}
+	if f.state != "" {
+		s.waitState("n1", f.state)
 	}
 	if f.lasts == 0 {
 		s.calm(hold())

@@ -70,6 +70,9 @@ func (f *fault) cells(all []outcome) []string {
 		decision = f.decision
 	} else if f.probe != "" {
 		decision += "; probes see: " + f.probe
+		if f.state != "" {
+			decision += "; " + f.state
+		}
 	} else if f.run {
 		decision += ": " + f.reason
 	}

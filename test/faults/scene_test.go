@@ -47,11 +47,19 @@ var slow = map[string]string{"health_check_period": "5s", "fence_timeout": "5s"}
 // unhurried says that the default times hold.
 func unhurried() bool { return *write || *repeat > 2 }
 
-// hold is how long a fault that must not start a script lasts: more than twice
+// quickly are keys that only shorten waiting.
+func quickly(keys map[string]string) map[string]string {
+	if unhurried() {
+		return nil
+	}
+	return keys
+}
+
+// hold is how long a fault that must not start a script lasts: much longer than
 // what would confirm a silent primary's death.
 func hold() time.Duration {
 	if unhurried() {
-		return 25 * time.Second
+		return 30 * time.Second
 	}
 	return 5 * time.Second
 }
