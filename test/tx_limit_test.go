@@ -20,7 +20,7 @@ func TestPooledStatementsOfAClientAreBounded(t *testing.T) {
 	n := 0
 	for ; n < 30; n++ {
 		if err := greedy.Prepare(t.Context(), fmt.Sprint("s", n), text); err != nil {
-			wantCode(t, err, "54000", "too many prepared statements")
+			wantCode(t, err, "54000", "limited to 8192")
 			break
 		}
 	}
@@ -34,6 +34,11 @@ func TestPooledStatementsOfAClientAreBounded(t *testing.T) {
 		&pgproto3.Query{String: "SELECT 1"}, &pgproto3.Query{String: "ROLLBACK"})
 	wantTold(t, greedy, "done:BEGIN ready:T | error:54000 ready:E | error:25P02 ready:E | done:ROLLBACK ready:I")
 	prepare(t, other, "s0", text)
+	if got := runPrepared(t, other, "s0"); got != "kept" {
+		t.Error(got)
+	}
+	send(t, other, parseMsg("huge", "SELECT 1 -- "+strings.Repeat("x", 20<<20)), bindMsg("huge"), execMsg, syncMsg)
+	wantTold(t, other, "error:54000 ready:I")
 	if got := runPrepared(t, other, "s0"); got != "kept" {
 		t.Error(got)
 	}

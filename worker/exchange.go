@@ -21,6 +21,8 @@ type exchange struct {
 	// length.
 	partial []byte
 	need    int
+	// skip is how much is still to come of a message that goes nowhere.
+	skip int
 	// heldError is the beginning of an error that a chunk has ended in.
 	// errorPassing: it is too long to be held back.
 	heldError    []byte

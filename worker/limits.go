@@ -34,7 +34,7 @@ func (p *pooled) unname(name string, st *statement) {
 // error the client gets ours.
 func (p *pooled) overLimit(out []byte) []byte {
 	p.x.push(owed{kind: 'P', fate: replace})
-	return appendParse(out, noStatement, []byte("pgagroal: a client has too many prepared statements\x00\x00\x00"))
+	return appendParse(out, noStatement, []byte("pgagroal: a client's prepared statements are too many or too long\x00\x00\x00"))
 }
 
 // isOverLimit reports whether an error that came just now is the answer to that.
@@ -44,7 +44,8 @@ func (p *pooled) isOverLimit() bool {
 }
 
 func appendOverLimit(out []byte) []byte {
-	msg := fmt.Sprintf("too many prepared statements: a client may have %d, and %d MiB of text", maxNamed, maxNamedText>>20)
+	msg := fmt.Sprintf("prepared statements of a client are limited to %d, to %d MiB each and %d MiB together",
+		maxNamed, maxParse>>20, maxNamedText>>20)
 	return pgwire.AppendError(out, pgwire.SeverityError, pgwire.CodeProgramLimitExceeded, msg,
 		pgwire.Hint("Close or deallocate statements that are not used any more."))
 }

@@ -73,7 +73,7 @@ func TestErrorOfOneStatementTooManyIsOurs(t *testing.T) {
 	f := pgwire.ParseError(c.got[5:])
 	want := pgwire.ErrorFields{
 		Severity: "ERROR", Code: "54000",
-		Message: "too many prepared statements: a client may have 8192, and 64 MiB of text",
+		Message: "prepared statements of a client are limited to 8192, to 16 MiB each and 64 MiB together",
 		Hint:    "Close or deallocate statements that are not used any more.",
 	}
 	if diff := cmp.Diff(want, f); diff != "" {
@@ -116,5 +116,32 @@ func TestTextOfStatementsIsBounded(t *testing.T) {
 	c.ask(pick, 1<<20, parseMsg("n", "show 1"), parseMsg("", "fail"), bindMsg(""), exec, closeMsg("n"), sync_)
 	if want := len("n") + len("show 1\x00\x00\x00"); c.tx.text != want {
 		t.Errorf("%d bytes are counted instead of %d", c.tx.text, want)
+	}
+}
+
+// A statement that is too long to be collected goes nowhere, however it comes, and
+// what follows it is in step.
+func TestStatementTooLongToKeepIsAnErrorLikeOthers(t *testing.T) {
+	long := parseMsg("long", "show "+strings.Repeat("x", maxParse))
+	for _, size := range []int{1000, 64 << 10, 10 << 20, len(long) - 1} {
+		b := &modelBackend{server: newModelServer()}
+		c := newModelClient(t, newStatements())
+		pick := func() *modelBackend { return b }
+		for _, step := range []struct {
+			said [][]byte
+			want string
+		}{
+			{[][]byte{long, bindMsg("long"), exec, sync_, queryMsg("show 1")}, "E \"54000\"\nZ \"I\"\nT \"show 1\"\nD \"show 1\"\nC \"SHOW 1\\x00\"\nZ \"I\"\n"},
+			{[][]byte{queryMsg("begin")}, "C \"BEGIN\\x00\"\nZ \"T\"\n"},
+			{[][]byte{long, sync_}, "E \"54000\"\nZ \"E\"\n"},
+			{[][]byte{queryMsg("rollback")}, "C \"ROLLBACK\\x00\"\nZ \"I\"\n"},
+		} {
+			if got := c.ask(pick, size, step.said...); got != step.want {
+				t.Fatalf("pieces of %d, said %.40q: got %.300s, want %s", size, step.said, got, step.want)
+			}
+		}
+		if c.relay.doubt || b.exchange.skip != 0 || len(b.server.in) > 0 {
+			t.Errorf("pieces of %d: doubt %v, %d to skip, %d bytes unread", size, c.relay.doubt, b.exchange.skip, len(b.server.in))
+		}
 	}
 }

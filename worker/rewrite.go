@@ -30,7 +30,7 @@ import (
 
 const (
 	// maxParse is the largest Parse message that is collected, in bytes. A larger
-	// one of a named statement is refused; an unnamed one is passed on as it comes
+	// one of a named statement is an error; an unnamed one is passed on as it comes
 	// and ends with its transaction.
 	maxParse = 16 << 20
 	// maxUnnamed is the longest unnamed statement that is kept after it was used,
@@ -228,7 +228,9 @@ func (p *pooled) change(data []byte, ev *pgwire.Event, out *[]byte) (int, error)
 // collect adds the beginning of a chunk to the message that is being collected.
 func (p *pooled) collect(data []byte, out *[]byte) (int, error) {
 	if p.x.need == 0 {
-		return 0, nil
+		n := min(p.x.skip, len(data))
+		p.x.skip -= n
+		return n, nil
 	}
 	n := min(p.x.need-len(p.x.partial), len(data))
 	p.x.partial = append(p.x.partial, data[:n]...)
@@ -262,6 +264,9 @@ func (p *pooled) early(out *[]byte) error {
 	case typ == 'P' && body[0] == 0:
 		p.newUnnamed(nil, traitAll)
 		*out = append(binary.BigEndian.AppendUint32(append(*out, typ), uint32(4+length)), body...)
+	case typ == 'P':
+		*out = p.overLimit(*out)
+		p.x.skip = p.x.need - len(p.x.partial)
 	default:
 		return errTooLong
 	}
