@@ -63,7 +63,11 @@ func (m *Machine) evaluateAlarms() {
 	m.showSilence()
 	login := m.withoutLogin()
 	m.set(login != "" && m.cfg.Enabled, "login", login)
-	m.set(m.locked && m.cfg.MaxRuns > 0, alarmLocked, m.lockText())
+	if m.locked && m.cfg.MaxRuns > 0 {
+		m.raise(alarmLocked, m.lockText())
+	} else {
+		m.clear(alarmLocked)
+	}
 	m.set(split != "", "split_brain", "writable beside the primary, never used:"+split)
 	dead := m.phase == PhaseOpen && !m.cfg.Enabled && m.primary >= 0 && m.servers[m.primary].deadRow >= m.cfg.ProbeCount
 	m.set(dead, "primary_dead", m.nameOf(m.primary)+" does not answer, and failover is off")
