@@ -92,6 +92,8 @@ var catalogue = index([]Row{
 	{Number: 84, Name: "RunOutput", From: run, To: sup, Phase: PhaseRunning, make: of[RunOutput]},
 	{Number: 85, Name: "RunEnded", From: run, To: sup, Phase: PhaseRunning, make: of[RunEnded]},
 	{Number: 86, Name: "StopRun", From: sup, To: run, Reply: 85, Phase: PhaseRunning, make: of[StopRun]},
+	{Number: 87, Name: "CheckHooks", From: sup, To: run, Reply: 88, Phase: PhaseRunning, make: of[CheckHooks]},
+	{Number: 88, Name: "HooksChecked", From: run, To: sup, Phase: PhaseRunning, make: of[HooksChecked]},
 
 	{Number: 90, Name: "ControlRequest", From: ctl, To: sup, Reply: 91, Phase: phaseAny, make: of[ControlRequest]},
 	{Number: 91, Name: "ControlReply", From: sup, To: ctl, Phase: phaseAny, make: of[ControlReply]},

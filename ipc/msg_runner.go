@@ -79,6 +79,18 @@ type StopRun struct {
 	RunID string `msgpack:"run_id"`
 }
 
+// CheckHooks asks whether the scripts could run now. The runner looks at the
+// files anew, by the configuration that it has.
+type CheckHooks struct {
+	ID uint64 `msgpack:"id"`
+}
+
+// HooksChecked answers.
+type HooksChecked struct {
+	ID    uint64      `msgpack:"id"`
+	Hooks []HookCheck `msgpack:"hooks"`
+}
+
 func (*RunnerConfigure) Number() Number { return 80 }
 func (*RunnerReady) Number() Number     { return 81 }
 func (*Run) Number() Number             { return 82 }
@@ -86,3 +98,5 @@ func (*RunStarted) Number() Number      { return 83 }
 func (*RunOutput) Number() Number       { return 84 }
 func (*RunEnded) Number() Number        { return 85 }
 func (*StopRun) Number() Number         { return 86 }
+func (*CheckHooks) Number() Number      { return 87 }
+func (*HooksChecked) Number() Number    { return 88 }

@@ -199,6 +199,8 @@ func (r *runner) dispatch(m ipc.Message) {
 		r.onRun(m)
 	case *ipc.StopRun:
 		r.onStopRun(m)
+	case *ipc.CheckHooks:
+		r.send(&ipc.HooksChecked{ID: m.ID, Hooks: r.hooks.check()})
 	}
 }
 

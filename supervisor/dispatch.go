@@ -58,6 +58,8 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onRunnerHello(a.runner, m)
 	case *ipc.RunnerReady:
 		s.onRunnerReady(a.runner, m)
+	case *ipc.HooksChecked:
+		s.onHooksChecked(a.runner, m)
 	case *ipc.RunStarted:
 		s.onRunStarted(m)
 	case *ipc.RunOutput:

@@ -25,6 +25,8 @@ type env struct {
 	probe  func(ctx context.Context, t probeTarget) failover.ProbeDone
 	// backends says which processes of a server live.
 	backends func(ctx context.Context, t probeTarget, pids []uint32) ([]uint32, error)
+	// settings reads parameters of a server.
+	settings func(ctx context.Context, t probeTarget, names []string) (map[string]string, error)
 	cancel   func(ctx context.Context, network, address string, pid uint32, key string) error
 	relock   func(*os.File) (held bool, err error)
 	// files of state_dir

@@ -43,8 +43,10 @@ type runnerEnd struct {
 type runner struct {
 	end      *runnerEnd // nil between two links
 	failures int
-	down     string      // reason told to the machine last, empty when up
-	told     bool        // the machine has been told of up or down
+	down     string // reason told to the machine last, empty when up
+	told     bool   // the machine has been told of up or down
+	checks   uint64 // counts CheckHooks
+	checked  map[uint64]func()
 	current  *currentRun // under way, or of unknown outcome
 	inherits inheritedRun
 }
@@ -145,12 +147,7 @@ func (s *supervisor) sendRunner(r *runnerEnd, m ipc.Message) {
 func (s *supervisor) onRunnerReady(r *runnerEnd, m *ipc.RunnerReady) {
 	s.timers.stop(r.setup)
 	s.runner.failures = 0
-	r.problems = map[string]string{}
-	for _, h := range m.Hooks {
-		if h.Problem != "" {
-			r.problems[h.Hook] = h.Problem
-		}
-	}
+	r.takeProblems(m.Hooks)
 	r.digest = m.Digest == s.cfg.HooksDigest()
 	r.ready = m
 	if m.Running != s.runner.inherits.id && (s.runner.current == nil || m.Running != s.runner.current.id) {
@@ -161,10 +158,11 @@ func (s *supervisor) onRunnerReady(r *runnerEnd, m *ipc.RunnerReady) {
 }
 
 func (s *supervisor) judgeRunner(r *runnerEnd) {
+	was := r.up
 	r.failure = s.runnerProblem(r, r.ready)
 	r.up = r.failure == ""
 	s.tellRunner(r.failure)
-	if r.up {
+	if r.up && !was {
 		s.log.Info("script runner is ready", "child", r.pid)
 	}
 }

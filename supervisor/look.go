@@ -18,6 +18,11 @@ func shownBackends(ctx context.Context, t probeTarget, pids []uint32) ([]uint32,
 	return health.Backends(ctx, t.health(), pids)
 }
 
+// shownSettings returns the values of parameters of the server.
+func shownSettings(ctx context.Context, t probeTarget, names []string) (map[string]string, error) {
+	return health.Settings(ctx, t.health(), names)
+}
+
 func (t probeTarget) health() health.Target {
 	target := health.Target{Server: t.server, ID: t.id, Network: t.network, Address: t.address, Timeout: t.timeout}
 	for _, l := range t.logins {

@@ -147,6 +147,7 @@ func (s *supervisor) realEnv(base time.Time) env {
 		lookup:      net.DefaultResolver.LookupHost,
 		probe:       func(ctx context.Context, t probeTarget) failover.ProbeDone { return probeServer(ctx, t, now) },
 		backends:    shownBackends,
+		settings:    shownSettings,
 		cancel:      sendCancel,
 		relock:      proc.Relock,
 		writeRecord: writeRecord, appendLine: appendLine,

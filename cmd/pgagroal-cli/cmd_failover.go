@@ -6,11 +6,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-const failoverUsage = "failover takes status, history, history N, pause, resume, reset or trigger"
+const failoverUsage = "failover takes status, history, history N, pause, resume, reset, trigger or rehearse"
 
 func (p *program) failoverCommands() []*cli.Command {
 	return []*cli.Command{
-		command("failover", "status | history [N] | pause | resume | reset | trigger", "tell the state of the failover or what it did, stop and continue it, or order one", p.failover),
+		command("failover", "status | history [N] | pause | resume | reset | trigger | rehearse", "tell the state of the failover or what it did, stop and continue it, order or rehearse one", p.failover),
 	}
 }
 
@@ -28,6 +28,8 @@ func (p *program) failover(c *cli.Context, words []string) error {
 	}
 	args := map[string]string{}
 	switch words[0] {
+	case "rehearse":
+		return p.rehearse(c)
 	case "status", "history", "pause", "resume", "reset":
 	case "trigger":
 		if c.IsSet("to") {
@@ -41,4 +43,17 @@ func (p *program) failover(c *cli.Context, words []string) error {
 	}
 	_, err := p.do(c, "failover-"+words[0], args)
 	return err
+}
+
+// rehearse fails when a failover would not go well, so that monitoring can ask.
+func (p *program) rehearse(c *cli.Context) error {
+	doc, err := p.do(c, "failover-rehearse", nil)
+	if err != nil {
+		return err
+	}
+	response, _ := doc["Response"].(object)
+	if well, _ := response["Well"].(bool); !well {
+		return failedf("failover-rehearse: a failover would not go well, see Problems")
+	}
+	return nil
 }

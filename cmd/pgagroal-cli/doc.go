@@ -10,7 +10,8 @@
 //	0  done
 //	1  wrong use of the command line, a configuration that can't be read, a
 //	   command that this version doesn't have, and a command that pgagroal
-//	   refused or that failed (Outcome.Status is false)
+//	   refused or that failed (Outcome.Status is false); failover rehearse: a
+//	   failover would not go well
 //	2  pgagroal can't be reached, or went away before it had answered
 //	3  ping only: pgagroal answers, but no primary can be reached
 //

@@ -25,6 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fake struct {
 	fail        error
 	primaryDown bool
+	unwell      bool // a failover would not go well
 	history     []json.RawMessage
 
 	mu    sync.Mutex
@@ -105,6 +106,19 @@ func (f *fake) ClearServer(_ context.Context, server string, force bool) error {
 
 func (f *fake) Failover(_ context.Context, o control.FailoverOrder) (control.FailoverAnswer, error) {
 	return control.FailoverAnswer{Next: "two is promoted"}, f.called("failover %s %s %t", o.Word, o.Server, o.Force)
+}
+
+func (f *fake) FailoverRehearse(context.Context) (control.RehearsalResponse, error) {
+	r := control.RehearsalResponse{
+		Well: true, Primary: "one", Next: "two",
+		Runs:       []control.RehearsedRun{{Hook: "failover", Script: "/hooks/promote", Args: []string{"h1", "5432", "h2", "5433"}}},
+		Candidates: []control.RehearsedServer{{Server: "two", Timeline: 7, LSN: "0/200", Verdict: "chosen"}},
+		Warnings:   []control.Finding{{Server: "two", Text: "it is slow", Hint: "make it faster"}},
+	}
+	if f.unwell {
+		r.Well, r.Problems = false, []control.Finding{{Text: "failover is paused", Hint: "pgagroal-cli failover resume"}}
+	}
+	return r, f.called("failover rehearse")
 }
 
 func (f *fake) ConfList(context.Context) (control.ConfListResponse, error) {

@@ -8,6 +8,7 @@ var (
 		"status": 16, "switch-to": 17,
 		"failover-status": 100, "failover-history": 101, "failover-pause": 102,
 		"failover-resume": 103, "failover-reset": 104, "failover-trigger": 105,
+		"failover-rehearse": 106,
 	}
 	outputCodes      = map[string]int{"raw": 0, "text": 1, "json": 2}
 	compressionCodes = map[string]int{"none": 0}

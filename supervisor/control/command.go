@@ -31,6 +31,7 @@ const (
 	CodeFailoverResume  = 2009
 	CodeFailoverReset   = 2010
 	CodeFailoverTrigger = 2011
+	CodeRehearse        = 2012
 )
 
 // args are the arguments of a request by name.
@@ -79,6 +80,7 @@ var commands = []command{
 	{name: "failover-resume", permit: owner, timeout: changeTimeout, code: CodeFailoverResume, logged: true, run: runOrder(FailoverResume)},
 	{name: "failover-reset", permit: owner, timeout: changeTimeout, code: CodeFailoverReset, logged: true, run: runOrder(FailoverReset)},
 	{name: "failover-trigger", permit: owner, timeout: changeTimeout, code: CodeFailoverTrigger, logged: true, args: []string{"server", "force"}, run: runOrder(FailoverTrigger)},
+	{name: "failover-rehearse", permit: owner, timeout: changeTimeout, code: CodeRehearse, run: runRehearse},
 	{name: "clear-server", permit: owner, timeout: changeTimeout, code: CodeClearServer, logged: true, args: []string{"server", "force"}, run: runClearServer},
 }
 
@@ -192,6 +194,13 @@ func runSwitchTo(ctx context.Context, sup Supervisor, a args) (any, error) {
 
 func runClearServer(ctx context.Context, sup Supervisor, a args) (any, error) {
 	return nil, a.onServer(ctx, sup.ClearServer)
+}
+
+func runRehearse(ctx context.Context, sup Supervisor, _ args) (any, error) {
+	r, err := sup.FailoverRehearse(ctx)
+	r.Runs, r.Candidates = orEmpty(r.Runs), orEmpty(r.Candidates)
+	r.Problems, r.Warnings = orEmpty(r.Problems), orEmpty(r.Warnings)
+	return r, err
 }
 
 func runOrder(word FailoverWord) func(context.Context, Supervisor, args) (any, error) {

@@ -86,6 +86,10 @@ func (f *fake) Failover(ctx context.Context, o FailoverOrder) (FailoverAnswer, e
 	return FailoverAnswer{Next: "rest"}, f.called(ctx, "failover %s %s %t", o.Word, o.Server, o.Force)
 }
 
+func (f *fake) FailoverRehearse(ctx context.Context) (RehearsalResponse, error) {
+	return RehearsalResponse{Well: true}, f.called(ctx, "failover rehearse")
+}
+
 func (f *fake) ConfList(ctx context.Context) (ConfListResponse, error) {
 	return ConfListResponse{Main: "/etc/pgagroal/pgagroal.conf"}, f.called(ctx, "conf ls")
 }

@@ -177,6 +177,42 @@ type FailoverAnswer struct {
 	Next string
 }
 
+// RehearsalResponse answers failover rehearse.
+type RehearsalResponse struct {
+	// Well says that a failover would go well: there are no Problems.
+	Well bool
+	// Primary and Next are servers, empty for none: the one whose death is
+	// rehearsed, and the one that would be promoted.
+	Primary    string
+	Next       string
+	Runs       []RehearsedRun // in order
+	Candidates []RehearsedServer
+	Problems   []Finding
+	Warnings   []Finding
+}
+
+// RehearsedRun is a script that would run.
+type RehearsedRun struct {
+	Hook   string
+	Script string
+	Args   []string
+}
+
+// RehearsedServer is a server as the choice would see it.
+type RehearsedServer struct {
+	Server   string
+	Timeline uint32 `json:",omitempty"`
+	LSN      string
+	Verdict  string // chosen, eligible, or why not
+}
+
+// Finding is something to know before a failover.
+type Finding struct {
+	Server string `json:",omitempty"`
+	Text   string
+	Hint   string `json:",omitempty"`
+}
+
 // FailoverStatusResponse answers failover status.
 type FailoverStatusResponse struct {
 	FailoverSummary

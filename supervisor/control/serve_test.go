@@ -34,6 +34,7 @@ func TestEveryCommandReachesItsMethod(t *testing.T) {
 		{"shutdown-gracefully", map[string]string{"timeout": "90"}, "shutdown gracefully 1m30s", map[string]any{"Timeout": 90.0}},
 		{"shutdown", nil, "shutdown immediate default", map[string]any{}},
 		{"cancel-shutdown", nil, "shutdown cancel default", map[string]any{}},
+		{"failover-rehearse", nil, "failover rehearse", map[string]any{}},
 		{"failover-pause", nil, "failover pause  false", map[string]any{}},
 		{"failover-resume", nil, "failover resume  false", map[string]any{}},
 		{"failover-reset", nil, "failover reset  false", map[string]any{}},

@@ -30,6 +30,8 @@ type Supervisor interface {
 	// Failover pauses, resumes, resets or triggers the failover. ErrUnknownServer
 	// when the order names a server that there is none of.
 	Failover(ctx context.Context, order FailoverOrder) (FailoverAnswer, error)
+	// FailoverRehearse tells what a failover would do now, and changes nothing.
+	FailoverRehearse(ctx context.Context) (RehearsalResponse, error)
 	// ConfList returns the paths of the files in use.
 	ConfList(ctx context.Context) (ConfListResponse, error)
 	// ConfGet returns the value of a key or section, and the whole configuration

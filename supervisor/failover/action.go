@@ -61,9 +61,11 @@ type StopRun struct {
 
 // Reply answers a command; a nil Err is success.
 type Reply struct {
-	Tag  uint64
-	Err  error
-	Next string // what happens next, in words; "" when there is nothing to say
+	Tag uint64
+	Err error
+	// Rehearsal answers Rehearse.
+	Rehearsal *Rehearsal
+	Next      string // what happens next, in words; "" when there is nothing to say
 }
 
 // Level of a log line.

@@ -14,9 +14,10 @@ const (
 	verbClear verb = iota
 	verbSwitch
 	verbTrigger
+	verbRehearse
 )
 
-var verbNames = [...]string{"clear server", "switch-to", "failover trigger"}
+var verbNames = [...]string{"clear server", "switch-to", "failover trigger", "failover rehearse"}
 
 // command is an operator's request that waits for fresh probes of the servers it is about.
 type command struct {
@@ -29,6 +30,9 @@ type command struct {
 	// timeout of a switch-to: how long running transactions are waited for, 0 is planTimeout.
 	timeout time.Duration
 }
+
+// ofAll says that the command waits for probes of every server.
+func (c *command) ofAll() bool { return c.verb == verbTrigger || c.verb == verbRehearse }
 
 var (
 	errRunning   = errors.New("a failover script is running: try again when it has ended")
@@ -72,7 +76,7 @@ func (m *Machine) answerNext(c *command, err error, next string) {
 // queueFor has a command about a server wait for its probes; a trigger need not name one.
 func (m *Machine) queueFor(c command) {
 	c.index, c.at = m.indexOf(c.name), m.now
-	if c.index < 0 && (c.verb != verbTrigger || c.name != "") {
+	if c.index < 0 && (!c.ofAll() || c.name != "") {
 		m.reply(c.tag, fmt.Errorf("there is no server called %q", c.name))
 		return
 	}
@@ -88,7 +92,7 @@ func (m *Machine) commandTime() time.Duration {
 // commandWants says that a command waits for a fresh probe of server i.
 func (m *Machine) commandWants(i int) bool {
 	for _, c := range m.commands {
-		if (c.index == i || c.verb == verbTrigger || (c.verb == verbSwitch && i == m.primary)) && !m.servers[i].fresh(c.at) {
+		if (c.index == i || c.ofAll() || (c.verb == verbSwitch && i == m.primary)) && !m.servers[i].fresh(c.at) {
 			return true
 		}
 	}
@@ -112,6 +116,8 @@ func (m *Machine) evaluateCommands() {
 			m.answer(&c, errRunning)
 		case m.plan != nil:
 			m.answer(&c, errPlanned)
+		case c.verb == verbRehearse:
+			m.rehearse(c)
 		case c.verb == verbClear:
 			m.clearServer(c)
 		case c.verb == verbTrigger:
@@ -124,7 +130,7 @@ func (m *Machine) evaluateCommands() {
 }
 
 func (m *Machine) commandReady(c command) bool {
-	if c.verb == verbTrigger {
+	if c.ofAll() {
 		return !slices.ContainsFunc(m.servers, func(s *server) bool { return !s.fresh(c.at) })
 	}
 	if !m.servers[c.index].fresh(c.at) {

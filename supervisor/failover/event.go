@@ -199,6 +199,9 @@ type Trigger struct {
 	Force bool   // although the primary may be writable
 }
 
+// Rehearse is `pgagroal-cli failover rehearse`, answered by Reply with a Rehearsal: it changes nothing.
+type Rehearse struct{ Tag uint64 }
+
 // Stopping says that the pooler is on its way out: no run starts any more. Status.Busy tells when it may go.
 type Stopping struct{}
 
@@ -225,4 +228,5 @@ func (Quiesced) event()      {}
 func (Pause) event()         {}
 func (Resume) event()        {}
 func (Trigger) event()       {}
+func (Rehearse) event()      {}
 func (Stopping) event()      {}

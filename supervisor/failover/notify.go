@@ -63,17 +63,23 @@ func (m *Machine) evaluateNotify() {
 		return
 	}
 	m.notifyOwed = false
-	args := m.hostPorts(m.notifyOld, m.primary)
-	for i, s := range m.servers {
-		if i != m.notifyOld && i != m.primary && s.state != Failed {
-			args = append(args, s.cfg.Host, s.cfg.Port)
-		}
-	}
+	args := m.notifyArgs(m.notifyOld, m.primary)
 	reason := "the primary changed"
 	if m.notifyDone > 0 {
 		reason = fmt.Sprintf("the primary changed; retry %d of %d", m.notifyDone, m.cfg.NotifyRetries)
 	}
 	m.startRun(HookNotify, m.notifyOld, m.primary, args, m.cfg.NotifyTimeout, reason)
+}
+
+// notifyArgs are both primaries, then every other server that isn't Failed.
+func (m *Machine) notifyArgs(old, next int) []string {
+	args := m.hostPorts(old, next)
+	for i, s := range m.servers {
+		if i != old && i != next && s.state != Failed {
+			args = append(args, s.cfg.Host, s.cfg.Port)
+		}
+	}
+	return args
 }
 
 // notifyEnded logs and shows a failure, which changes nothing; then each standby is looked at.

@@ -26,6 +26,7 @@ const (
 	kindPause
 	kindResume
 	kindTrigger
+	kindRehearse
 	kindReload
 	kindStopping
 	kinds
@@ -33,7 +34,7 @@ const (
 
 var kindNames = [...]string{
 	"Started", "Tick", "ProbeDone", "Hinted", "LoginSeen", "Activity", "Fenced", "RunStarted", "RunEnded", "RunLost",
-	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "Trigger", "Reload", "Stopping",
+	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "Trigger", "Rehearse", "Reload", "Stopping",
 }
 
 func (k kind) String() string { return name(kindNames[:], int(k)) }
@@ -109,6 +110,8 @@ var table = [kinds]row{
 	kindResume: all(handle((*Machine).onResume)).but(handle((*Machine).refuseResume), PhaseNew),
 	kindTrigger: all(handle((*Machine).onTrigger)).
 		but(handle((*Machine).refuseTrigger), PhaseNew, PhaseRunning),
+	kindRehearse: all(handle((*Machine).onRehearse)).
+		but(handle((*Machine).refuseRehearse), PhaseNew, PhaseRunning),
 	kindReload:   all(handle((*Machine).onReload)).but(handle((*Machine).refuseReload), PhaseNew, PhaseRunning),
 	kindStopping: all(handle((*Machine).onStopping)),
 }
@@ -159,6 +162,8 @@ func kindOf(ev Event) kind {
 		return kindResume
 	case Trigger:
 		return kindTrigger
+	case Rehearse:
+		return kindRehearse
 	case Reload:
 		return kindReload
 	case Stopping:

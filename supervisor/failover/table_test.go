@@ -41,6 +41,7 @@ func TestEveryEventHasItsKind(t *testing.T) {
 		Pause{},
 		Resume{},
 		Trigger{},
+		Rehearse{},
 		Reload{},
 		Stopping{},
 	}
@@ -79,6 +80,7 @@ func TestEveryEventIsSafeInANewMachine(t *testing.T) {
 		Pause{},
 		Resume{},
 		Trigger{},
+		Rehearse{},
 		Reload{},
 		Stopping{},
 	} {

@@ -153,6 +153,8 @@ func (p *player) act(name string, plain []string, opt map[string]string) {
 		w.step(Resume{Tag: p.num(opt["tag"])})
 	case "trigger":
 		w.step(Trigger{Tag: p.num(opt["tag"]), To: opt["to"], Force: opt["force"] != ""})
+	case "rehearse":
+		w.step(Rehearse{Tag: p.num(opt["tag"])})
 	case "save":
 		w.saveErr = nil
 		if opt["fail"] != "" {

@@ -195,12 +195,28 @@ func (w *world) execute(a Action) {
 		if w.print("reply %d: %v", a.Tag, a.Err); a.Next != "" {
 			w.print("reply %d next: %s", a.Tag, a.Next)
 		}
+		if a.Rehearsal != nil {
+			w.printRehearsal(a.Rehearsal)
+		}
 	case Log:
 		if a.Level > Debug {
 			w.print("log %s", logText(a))
 		}
 	case History:
 		w.print("history %s", historyText(a.Entry))
+	}
+}
+
+func (w *world) printRehearsal(r *Rehearsal) {
+	w.print("rehearsal from %s to %s", r.Primary, r.Next)
+	for _, x := range r.Runs {
+		w.print("rehearsal run %s %s", x.Hook, strings.Join(x.Args, " "))
+	}
+	for _, v := range r.Candidates {
+		w.print("rehearsal candidate %s tl=%d lsn=%s %s", v.Name, v.Timeline, v.LSN, v.Verdict)
+	}
+	for _, f := range r.Findings {
+		w.print("rehearsal grave=%v %s: %s (%s)", f.Grave, f.Server, f.Text, f.Hint)
 	}
 }
 

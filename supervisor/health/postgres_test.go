@@ -412,3 +412,16 @@ func TestTLS(t *testing.T) {
 		})
 	}
 }
+
+func TestSettingsAreReadInTheirUnits(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Extra: map[string]string{"wal_receiver_timeout": "7s", "synchronous_standby_names": "x, y", "synchronous_commit": "local"}})
+	got, err := Settings(t.Context(), at(c.Primary(), Login{User: "nobody-there", Database: "postgres"}, super), []string{"wal_receiver_timeout", "synchronous_standby_names", "no_such"})
+	check(t, err)
+	if d := cmp.Diff(map[string]string{"wal_receiver_timeout": "7000", "synchronous_standby_names": "x, y"}, got); d != "" {
+		t.Error(d)
+	}
+	if _, err := Settings(t.Context(), Target{Network: "tcp", Address: c.Primary().Addr(), Timeout: ample}, []string{"port"}); err == nil {
+		t.Error("settings without a login")
+	}
+}

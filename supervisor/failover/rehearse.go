@@ -1,0 +1,169 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+)
+
+// Rehearsal is what would happen if the primary died now, and what is wrong with that. Nothing is fenced and nothing runs.
+type Rehearsal struct {
+	Primary    string    // server names; empty when there is none
+	Next       string    // the server that would be promoted
+	Runs       []Planned // in order
+	Candidates []Verdict
+	Findings   []Finding
+}
+
+// Planned is a run that a failover would start.
+type Planned struct {
+	Hook string
+	Args []string
+}
+
+// Finding is something that an operator should know before a failover.
+type Finding struct {
+	Server string // "" when it is about none in particular
+	Text   string
+	Hint   string // what to do, "" when Text says it
+	Grave  bool   // a failover would not go well, or would not come when it has to
+}
+
+// lagWorthSaying is how many bytes behind a candidate is without a remark when failover_max_lag is unset.
+const lagWorthSaying = 16 << 20
+
+func (m *Machine) refuseRehearse(ev Rehearse) { m.reply(ev.Tag, m.refusal()) }
+
+func (m *Machine) onRehearse(ev Rehearse) { m.queueFor(command{verb: verbRehearse, tag: ev.Tag}) }
+
+// rehearse answers with what the probes that the command has waited for would lead to.
+func (m *Machine) rehearse(c command) {
+	r := &Rehearsal{Primary: m.nameOf(m.primary)}
+	m.findGeneral(r)
+	m.findServers(r, c.at)
+	m.rehearseChoice(r, c.at)
+	m.later(Reply{Tag: c.tag, Rehearsal: r})
+	m.changes++
+}
+
+func (r *Rehearsal) grave(server, hint, format string, args ...any) {
+	r.Findings = append(r.Findings, Finding{server, fmt.Sprintf(format, args...), hint, true})
+}
+
+func (r *Rehearsal) warn(server, hint, format string, args ...any) {
+	r.Findings = append(r.Findings, Finding{server, fmt.Sprintf(format, args...), hint, false})
+}
+
+// findGeneral looks at what is the same for every server.
+func (m *Machine) findGeneral(r *Rehearsal) {
+	switch blocked := m.runBlocked(); {
+	case m.paused && m.cfg.Enabled:
+		r.grave("", "pgagroal-cli failover resume", "failover is paused")
+	case m.run != nil && m.run.hook == HookNotify:
+		r.warn("", "", "the notify script is running; a failover ends it first")
+	case blocked != "":
+		r.grave("", "", "no script can run now: %s", blocked)
+	}
+	if m.lockReached() {
+		r.grave("", "pgagroal-cli failover reset", "%s", m.lockText())
+	}
+	switch {
+	case m.phase != PhaseOpen:
+		r.grave("", "pgagroal-cli failover status", "the failover is %s: %s", m.phase, m.Status().Reason)
+	case !m.seenWritable:
+		r.grave("", "", "the primary was never seen writable, so nothing would be promoted in its place")
+	}
+	if !m.cfg.HealthCheck {
+		r.warn("", "health_check = on", "without health checks a death is noticed only when a client needs the primary")
+	}
+	if len(m.servers) == 2 && !m.cfg.FenceScript {
+		r.warn("", "set failover_fence_script, or add a standby", "with two servers a silent primary can't be told from a partition of the network")
+	}
+	if !m.cfg.NotifyConfigured && len(m.servers) > 2 {
+		r.warn("", "set failover_notify_script", "nobody would tell the other standbys to follow the new primary")
+	}
+}
+
+// findServers looks at each server by its latest probe.
+func (m *Machine) findServers(r *Rehearsal, since time.Duration) {
+	for i, s := range m.servers {
+		name := s.cfg.Name
+		switch {
+		case !s.fresh(since):
+			r.grave(name, "", "it didn't answer in time")
+		case s.last == SawAlive:
+			r.grave(name, m.cfg.CredentialHint, "it answers, but a probe can't log in (%s), so that role, LSN and timeline stay unknown", s.code)
+		case s.last != SawPrimary && s.last != SawStandby:
+			r.grave(name, "", "not reachable: %s", s.seen())
+		case i == m.primary && s.last != SawPrimary:
+			r.grave(name, "", "the primary is in recovery")
+		case i == m.primary && s.obs.WriteLSN == 0:
+			r.grave(name, "", "its LSN can't be read")
+		case i != m.primary:
+			m.findStandby(r, s)
+		}
+	}
+}
+
+func (m *Machine) findStandby(r *Rehearsal, s *server) {
+	name, ended := s.cfg.Name, m.serverStatus(m.indexOf(s.cfg.Name)).Command
+	switch {
+	case m.foreign(s):
+		r.warn(name, "", "another system identifier than the primary's: promoted only after all others")
+	case s.last == SawPrimary:
+		r.grave(name, "stop it, and rebuild it as a standby", "writable beside the primary")
+	case s.state == Failed:
+		r.grave(name, ended, "Failed: %s", s.reason)
+	case s.obs.Receiver == ReceiverUnknown:
+		r.grave(name, "GRANT pg_monitor TO the user of the probes", "whether it receives can't be seen, so a silent primary would never be given up")
+	case s.obs.Receiver == ReceiverGone:
+		r.grave(name, "", "it isn't streaming")
+	case m.timeline != 0 && s.timeline < m.timeline:
+		r.grave(name, "", "it is on timeline %d, the primary on %d", s.timeline, m.timeline)
+	}
+	if s.last == SawStandby && s.obs.Paused {
+		r.warn(name, "SELECT pg_wal_replay_resume()", "its replay is paused or delayed")
+	}
+	if behind := m.behind(s); behind > lagWorthSaying && m.cfg.MaxLag == 0 {
+		r.warn(name, "failover_max_lag bounds it", "it lacks %d bytes, which a failover would lose", behind)
+	}
+}
+
+// behind is how much of the last LSN seen on the primary a standby lacks, in bytes.
+func (m *Machine) behind(s *server) uint64 {
+	if m.lsn <= s.lsn() {
+		return 0
+	}
+	return m.lsn - s.lsn()
+}
+
+// rehearseChoice chooses as if the primary had just died, and tells which scripts would run.
+func (m *Machine) rehearseChoice(r *Rehearsal, since time.Duration) {
+	if m.primary < 0 {
+		r.grave("", "", "there is no primary")
+		return
+	}
+	entrants := m.entrants()
+	for i := range entrants {
+		entrants[i].fresh = m.servers[entrants[i].index].fresh(since)
+	}
+	t := m.terms()
+	t.lsnKnown = m.lsn != 0
+	order, verdicts := rank(t, entrants)
+	r.Candidates = verdicts
+	if len(order) == 0 {
+		r.grave("", "", "no server can be promoted: %s", verdictText(verdicts))
+		return
+	}
+	next := order[0].index
+	r.Next = m.nameOf(next)
+	if m.cfg.Follow {
+		return
+	}
+	if m.cfg.FenceScript {
+		r.Runs = append(r.Runs, Planned{HookFence, m.hostPorts(m.primary)})
+	}
+	r.Runs = append(r.Runs, Planned{HookFailover, m.hostPorts(m.primary, next)})
+	if m.cfg.NotifyConfigured {
+		r.Runs = append(r.Runs, Planned{HookNotify, m.notifyArgs(m.primary, next)})
+	}
+}

@@ -1,0 +1,225 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// hooksLimit is how long the runner has to look at its scripts.
+const hooksLimit = 2 * time.Second
+
+// Bounds above which a setting of a standby is worth a remark.
+const (
+	slowReceiver = 30 * time.Second
+	slowRetry    = time.Second
+)
+
+// rehearsed are the parameters that a rehearsal reads.
+var rehearsed = []string{
+	"wal_receiver_timeout", "wal_retrieve_retry_interval", "recovery_min_apply_delay", "recovery_target_timeline",
+	"synchronous_standby_names", "synchronous_commit",
+}
+
+// rehearsal is one under way: the machine's part is there, the rest is asked for.
+type rehearsal struct {
+	*failover.Rehearsal
+	settings []map[string]string // by server, nil when they can't be read
+	waiting  int
+	done     func(control.RehearsalResponse, error)
+}
+
+// FailoverRehearse tells what a failover would do now, and changes nothing.
+func (o operator) FailoverRehearse(ctx context.Context) (control.RehearsalResponse, error) {
+	s := o.s
+	return ask(ctx, s, func(answer func(control.RehearsalResponse, error)) {
+		s.servers.nextTag++
+		tag := s.servers.nextTag
+		s.servers.replies[tag] = func(r failover.Reply) {
+			if r.Err != nil {
+				answer(control.RehearsalResponse{}, r.Err)
+				return
+			}
+			s.rehearse(&rehearsal{Rehearsal: r.Rehearsal, done: answer})
+		}
+		s.feed(failover.Rehearse{Tag: tag})
+	})
+}
+
+// rehearse asks the servers for their settings and the runner for its scripts.
+func (s *supervisor) rehearse(r *rehearsal) {
+	r.settings = make([]map[string]string, len(s.cfg.Servers))
+	r.waiting = 1
+	for i := range s.cfg.Servers {
+		a, ok := s.addressOf(i)
+		if !ok {
+			continue
+		}
+		r.waiting++
+		t := probeTarget{
+			server: i, network: a.network, address: a.address, timeout: s.cfg.FailoverProbeTimeout, logins: s.probeLogins(i),
+		}
+		s.env.background(func() func() {
+			ctx, done := context.WithTimeout(context.Background(), t.timeout+time.Second)
+			defer done()
+			found, err := s.env.settings(ctx, t, rehearsed)
+			return func() {
+				if err == nil {
+					r.settings[i] = found
+				}
+				s.rehearsedPart(r)
+			}
+		})
+	}
+	s.checkHooks(func() { s.rehearsedPart(r) })
+}
+
+func (s *supervisor) rehearsedPart(r *rehearsal) {
+	if r.waiting--; r.waiting > 0 {
+		return
+	}
+	s.findRunner(r)
+	for i := range s.cfg.Servers {
+		s.findSettings(r, i)
+	}
+	r.done(s.rehearsalResponse(r), nil)
+}
+
+// checkHooks has the runner look at its scripts, and calls done when it has, or
+// when that can't be waited for.
+func (s *supervisor) checkHooks(done func()) {
+	e := s.runner.end
+	if e == nil || e.gone || e.ready == nil {
+		done()
+		return
+	}
+	s.runner.checks++
+	id := s.runner.checks
+	if s.runner.checked == nil {
+		s.runner.checked = map[uint64]func(){}
+	}
+	limit := s.after(hooksLimit, func() { s.hooksChecked(id) })
+	s.runner.checked[id] = func() {
+		s.timers.stop(limit)
+		done()
+	}
+	s.sendRunner(e, &ipc.CheckHooks{ID: id})
+}
+
+func (s *supervisor) hooksChecked(id uint64) {
+	if f := s.runner.checked[id]; f != nil {
+		delete(s.runner.checked, id)
+		f()
+	}
+}
+
+// onHooksChecked takes what is wrong with the scripts now: a run would be
+// refused for it, so the machine is told as well.
+func (s *supervisor) onHooksChecked(r *runnerEnd, m *ipc.HooksChecked) {
+	r.takeProblems(m.Hooks)
+	s.judgeRunner(r)
+	s.hooksChecked(m.ID)
+}
+
+func (r *runnerEnd) takeProblems(hooks []ipc.HookCheck) {
+	r.problems = map[string]string{}
+	for _, h := range hooks {
+		if h.Problem != "" {
+			r.problems[h.Hook] = h.Problem
+		}
+	}
+}
+
+func (r *rehearsal) found(grave bool, server, hint, format string, args ...any) {
+	f := failover.Finding{Server: server, Text: fmt.Sprintf(format, args...), Hint: hint, Grave: grave}
+	if !slices.Contains(r.Findings, f) {
+		r.Findings = append(r.Findings, f)
+	}
+}
+
+// findRunner looks at what executes the scripts and at what remembers that.
+func (s *supervisor) findRunner(r *rehearsal) {
+	if e := s.runner.end; e != nil {
+		for _, hook := range []string{failover.HookFence, failover.HookFailover, failover.HookNotify} {
+			if why := e.problems[hook]; why != "" {
+				r.found(true, "", "", "the %s script would be refused: %s", hook, why)
+			}
+		}
+	}
+	if !s.lock.usable || s.saver.failed != nil {
+		r.found(true, "", "", "state_dir can't be written, so a restart would not know of the failover")
+	}
+}
+
+// findSettings looks at the parameters of one server.
+func (s *supervisor) findSettings(r *rehearsal, i int) {
+	set, name := r.settings[i], s.cfg.Servers[i].Name
+	if set == nil {
+		return // the machine has said that it can't be reached, or that probes can't log in
+	}
+	if name == r.Primary {
+		return
+	}
+	millis := func(key string) (time.Duration, bool) {
+		n, err := strconv.Atoi(set[key])
+		return time.Duration(n) * time.Millisecond, err == nil
+	}
+	switch d, ok := millis("wal_receiver_timeout"); {
+	case ok && d == 0:
+		r.found(true, name, "wal_receiver_timeout = 10s", "it never notices that the primary is silent, so a silent one is never given up")
+	case ok && d > slowReceiver:
+		r.found(false, name, "wal_receiver_timeout = 10s", "it notices only after %s that the primary is silent", d)
+	}
+	if d, ok := millis("wal_retrieve_retry_interval"); ok && d > slowRetry {
+		r.found(false, name, "wal_retrieve_retry_interval = 1s", "it may take %s more until it is out of recovery, or follows", d)
+	}
+	if d, ok := millis("recovery_min_apply_delay"); ok && d > 0 {
+		r.found(false, name, "failover_candidate = off", "it is delayed by %s, which a promotion has to replay first", d)
+	}
+	if v, ok := set["recovery_target_timeline"]; ok && v != "latest" {
+		r.found(true, name, "recovery_target_timeline = latest", "it would not follow a new primary")
+	}
+	s.findSynchronous(r, name, set)
+}
+
+// findSynchronous asks whether commits would hang on the new primary.
+func (s *supervisor) findSynchronous(r *rehearsal, name string, set map[string]string) {
+	names := set["synchronous_standby_names"]
+	if name != r.Next || names == "" || set["synchronous_commit"] == "local" || set["synchronous_commit"] == "off" {
+		return
+	}
+	if len(s.cfg.Servers) <= 2 {
+		r.found(true, name, "empty synchronous_standby_names in failover_script", "synchronous_standby_names is %q there, and no standby is left: commits would hang", names)
+		return
+	}
+	r.found(false, name, "", "synchronous_standby_names is %q there: commits hang until one of these follows", names)
+}
+
+func (s *supervisor) rehearsalResponse(r *rehearsal) control.RehearsalResponse {
+	out := control.RehearsalResponse{Well: true, Primary: r.Primary, Next: r.Next}
+	scripts := map[string]string{
+		failover.HookFailover: s.cfg.FailoverScript, failover.HookNotify: s.cfg.FailoverNotifyScript, failover.HookFence: s.cfg.FailoverFenceScript,
+	}
+	for _, x := range r.Runs {
+		out.Runs = append(out.Runs, control.RehearsedRun{Hook: x.Hook, Script: scripts[x.Hook], Args: x.Args})
+	}
+	for _, v := range r.Candidates {
+		out.Candidates = append(out.Candidates, control.RehearsedServer{Server: v.Name, Timeline: v.Timeline, LSN: v.LSN, Verdict: v.Verdict})
+	}
+	for _, f := range r.Findings {
+		c := control.Finding{Server: f.Server, Text: f.Text, Hint: f.Hint}
+		if f.Grave {
+			out.Well = false
+			out.Problems = append(out.Problems, c)
+		} else {
+			out.Warnings = append(out.Warnings, c)
+		}
+	}
+	return out
+}

@@ -1,0 +1,118 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// rehearse rehearses a failover to the last server, with these settings of its,
+// and lets the runner answer with these checks; nil is a runner that says nothing.
+func (w *world) rehearse(set map[string]string, hooks []ipc.HookCheck) control.RehearsalResponse {
+	w.t.Helper()
+	r := w.runnerUp()
+	last := len(w.s.cfg.Servers) - 1
+	for i := range w.s.servers.where {
+		w.s.servers.where[i].known = true
+	}
+	w.s.env.settings = func(_ context.Context, t probeTarget, _ []string) (map[string]string, error) {
+		if t.server != last {
+			return nil, errors.New("refused")
+		}
+		return set, nil
+	}
+	var got *control.RehearsalResponse
+	w.s.rehearse(&rehearsal{
+		Rehearsal: &failover.Rehearsal{
+			Primary: w.s.cfg.Servers[0].Name, Next: w.s.cfg.Servers[last].Name,
+			Runs: []failover.Planned{{Hook: failover.HookFailover, Args: []string{"a", "1", "b", "2"}}},
+		},
+		done: func(x control.RehearsalResponse, err error) {
+			if err != nil {
+				w.t.Error(err)
+			}
+			got = &x
+		},
+	})
+	w.settle()
+	if asked := messagesOf[*ipc.CheckHooks](r); len(asked) != 1 {
+		w.t.Fatalf("the runner was asked %d times", len(asked))
+	}
+	if hooks == nil {
+		w.advance(hooksLimit + time.Millisecond)
+	} else {
+		w.say(r, &ipc.HooksChecked{ID: 1, Hooks: hooks})
+	}
+	if got == nil {
+		w.t.Fatal("no answer")
+	}
+	return *got
+}
+
+func texts(list []control.Finding) []string {
+	out := []string{}
+	for _, f := range list {
+		out = append(out, f.Server+": "+f.Text)
+	}
+	return out
+}
+
+func TestARehearsalOfASoundSetupGoesWell(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	r := w.rehearse(map[string]string{
+		"wal_receiver_timeout": "10000", "wal_retrieve_retry_interval": "1000", "recovery_min_apply_delay": "0", "recovery_target_timeline": "latest",
+	}, []ipc.HookCheck{{Hook: failover.HookFailover}})
+	if d := cmp.Diff([]string{}, texts(append(r.Problems, r.Warnings...))); d != "" || !r.Well {
+		t.Errorf("well %v %s", r.Well, d)
+	}
+	if len(r.Runs) != 1 || r.Runs[0].Script != w.s.cfg.FailoverScript {
+		t.Errorf("runs %+v", r.Runs)
+	}
+}
+
+func TestARehearsalFindsSettingsThatAreInTheWay(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	name := w.s.cfg.Servers[len(w.s.cfg.Servers)-1].Name
+	r := w.rehearse(map[string]string{
+		"wal_receiver_timeout": "0", "wal_retrieve_retry_interval": "5000", "recovery_min_apply_delay": "60000", "recovery_target_timeline": "current",
+		"synchronous_standby_names": "*", "synchronous_commit": "on",
+	}, []ipc.HookCheck{})
+	if d := cmp.Diff([]string{
+		name + ": it never notices that the primary is silent, so a silent one is never given up",
+		name + ": it would not follow a new primary",
+		name + `: synchronous_standby_names is "*" there, and no standby is left: commits would hang`,
+	}, texts(r.Problems)); d != "" || r.Well {
+		t.Errorf("well %v %s", r.Well, d)
+	}
+	if d := cmp.Diff([]string{
+		name + ": it may take 5s more until it is out of recovery, or follows",
+		name + ": it is delayed by 1m0s, which a promotion has to replay first",
+	}, texts(r.Warnings)); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestARehearsalHasTheRunnerLookAtItsScripts(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	r := w.rehearse(map[string]string{}, []ipc.HookCheck{{Hook: failover.HookFailover, Problem: "not executable"}})
+	if d := cmp.Diff([]string{": the failover script would be refused: not executable"}, texts(r.Problems)); d != "" {
+		t.Error(d)
+	}
+	if n := len(eventsOf[failover.RunnerDown](w)); n != 1 {
+		t.Errorf("the machine was told %d times that no script can run", n)
+	}
+}
+
+func TestARehearsalDoesNotWaitForASilentRunner(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	if r := w.rehearse(map[string]string{}, nil); !r.Well {
+		t.Errorf("%+v", r.Problems)
+	}
+}
