@@ -27,10 +27,24 @@ const (
 
 func givenLength(n int) bool { return n == shortSecret || n == longSecret }
 
-// cancelKey is what a client was given for cancel requests.
+// cancelKey is what a client was given for cancel requests: a process id and a
+// secret. There are very many, and most have no rest.
 type cancelKey struct {
-	pid    uint32
-	secret string
+	pid   uint32
+	first [shortSecret]byte
+	rest  string // of a long secret
+}
+
+// keyOf makes a key of a secret of a length that we give.
+func keyOf(pid uint32, secret []byte) cancelKey {
+	return cancelKey{pid, [shortSecret]byte(secret), string(secret[shortSecret:])}
+}
+
+func (k *cancelKey) secret() []byte { return append(k.first[:len(k.first):len(k.first)], k.rest...) }
+
+// id is what a session is found by.
+func (k *cancelKey) id() uint64 {
+	return uint64(k.pid)<<32 | uint64(binary.BigEndian.Uint32(k.first[:]))
 }
 
 // newKey makes the client's cancel key: the backend's process id, which tools
@@ -48,9 +62,9 @@ func (s *session) newKey(pid uint32) {
 			pid = binary.BigEndian.Uint32(own[:]) >> 1
 		}
 		_, _ = rand.Read(secret)
-		s.key = cancelKey{pid, string(secret)}
-		if s.w.cancels[s.key] == nil {
-			s.w.cancels[s.key] = s
+		s.key = keyOf(pid, secret)
+		if s.w.cancels[s.key.id()] == nil {
+			s.w.cancels[s.key.id()] = s
 			return
 		}
 	}
@@ -64,7 +78,7 @@ func (s *setup) cancelRequest(pid uint32, key []byte) {
 		return // not a key that we gave to anybody
 	}
 	done := make(chan struct{})
-	k := cancelKey{pid, string(key)}
+	k := keyOf(pid, key)
 	s.w.loop.Post(func() { s.w.cancel(k, func() { close(done) }) })
 	<-done
 }
@@ -80,14 +94,14 @@ func (w *worker) cancel(k cancelKey, done func()) {
 		timer.Stop()
 		done()
 	}
-	w.send(&ipc.CancelRequest{ID: id, PID: k.pid, Key: ipc.Secret(k.secret)})
+	w.send(&ipc.CancelRequest{ID: id, PID: k.pid, Key: ipc.Secret(k.secret())})
 }
 
 // cancelLocal reports whether the session is one of ours. One without a backend
 // has nothing to cancel.
 func (w *worker) cancelLocal(k cancelKey, done func()) bool {
-	s := w.cancels[k]
-	if s == nil {
+	s := w.cancels[k.id()]
+	if s == nil || s.key != k {
 		return false
 	}
 	if s.backend == nil || s.state != sessionActive {
@@ -101,8 +115,8 @@ func (w *worker) cancelLocal(k cancelKey, done func()) bool {
 
 func (w *worker) onCancelForward(m *ipc.CancelForward) {
 	answer := func(found bool) { w.send(&ipc.CancelAnswer{ID: m.ID, Found: found}) }
-	k := cancelKey{m.PID, m.Key.Reveal()}
-	if !w.cancelLocal(k, func() { answer(true) }) {
+	secret := []byte(m.Key.Reveal())
+	if !givenLength(len(secret)) || !w.cancelLocal(keyOf(m.PID, secret), func() { answer(true) }) {
 		answer(false)
 	}
 }

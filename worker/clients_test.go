@@ -116,7 +116,7 @@ func TestPooledClientKeepsItsCancelKeyWhenABackendIsLost(t *testing.T) {
 		t.Fatalf("got %q, %v", q, err)
 	}
 	r.do(func() {
-		if s := r.w.cancels[first.s.key]; s != first.s {
+		if s := r.w.cancels[first.s.key.id()]; s != first.s {
 			t.Error("the client can't cancel its query any more")
 		}
 	})

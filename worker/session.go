@@ -211,7 +211,7 @@ func (s *session) welcome() {
 	s.newKey(b.pid)
 	msg := pgwire.AppendAuthenticationOK(nil)
 	msg = b.params.appendTo(msg)
-	msg = pgwire.AppendBackendKeyData(msg, s.key.pid, []byte(s.key.secret))
+	msg = pgwire.AppendBackendKeyData(msg, s.key.pid, s.key.secret())
 	s.client.Send(pgwire.AppendReadyForQuery(msg, pgwire.TxIdle))
 	s.client.Resume()
 	b.conn.Resume()
@@ -400,8 +400,8 @@ func (s *session) finish() {
 		return
 	}
 	s.state = sessionGone
-	if s.w.cancels[s.key] == s {
-		delete(s.w.cancels, s.key) // one without a backend still had it
+	if s.w.cancels[s.key.id()] == s {
+		delete(s.w.cancels, s.key.id()) // one without a backend still had it
 	}
 	if s.tx != nil {
 		s.tx.forget()

@@ -48,9 +48,9 @@ type worker struct {
 	// for none.
 	quiescing uint64
 
-	clients  map[uint64]*client // by the supervisor's id, from hand-over to end
-	sessions int                // how many of them are under the loop
-	cancels  map[cancelKey]*session
+	clients  map[uint64]*client  // by the supervisor's id, from hand-over to end
+	sessions int                 // how many of them are under the loop
+	cancels  map[uint64]*session // by cancelKey.id
 	pools    map[ipc.PoolKey]*pool
 	backends map[uint64]*backend // established, by lease
 	// outbounds are the connections to servers that goroutines work on.
@@ -111,7 +111,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 	w := &worker{
 		log: log, conn: conn,
 		clients: make(map[uint64]*client),
-		cancels: make(map[cancelKey]*session), pools: make(map[ipc.PoolKey]*pool),
+		cancels: make(map[uint64]*session), pools: make(map[ipc.PoolKey]*pool),
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
 		waiters: make(map[uint64]*waiter), requests: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
 		servers: ipc.ServerState{Primary: -1}, born: time.Now(), statements: newStatements(),
