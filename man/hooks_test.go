@@ -56,3 +56,23 @@ func TestHooksAreDocumented(t *testing.T) {
 		}
 	}
 }
+
+// TestLimitsOfScriptsAreDocumented compares what the page says with the constants.
+func TestLimitsOfScriptsAreDocumented(t *testing.T) {
+	text := strings.Join(strings.Fields(page(t, "pgagroal-hooks.7")), " ")
+	for _, limit := range []struct{ file, constant, value, says string }{
+		{"../scriptrunner/output.go", "maxLine", "4 << 10", "cut at 4096 bytes"},
+		{"../scriptrunner/output.go", "maxOutput", "1 << 20", "a run at 1 MiB or"},
+		{"../scriptrunner/output.go", "maxLines", "16 << 10", "or 16384 lines"},
+		{"../scriptrunner/run.go", "pipeWait", "time.Second", "is delayed by a second"},
+		{"../scriptrunner/run.go", "unkillable", "10 * time.Second", "10 seconds at most"},
+		{"../supervisor/history.go", "outputLines", "64", "the last 64 lines into the history"},
+	} {
+		if !regexp.MustCompile(`\b` + limit.constant + ` += ` + regexp.QuoteMeta(limit.value) + `(\n| )`).MatchString(source(t, limit.file)) {
+			t.Errorf("%s has no %s = %s any more: correct the page and this test", limit.file, limit.constant, limit.value)
+		}
+		if !strings.Contains(text, limit.says) {
+			t.Errorf("the page doesn't say %q", limit.says)
+		}
+	}
+}

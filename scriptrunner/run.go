@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +22,8 @@ const (
 	// rekill is the pause between two rounds of SIGKILL: what was forked during
 	// one is seen in the next.
 	rekill = 50 * time.Millisecond
+	// freezeRounds bounds how often such a round looks for what isn't stopped yet.
+	freezeRounds = 10
 	// unkillable is how long such rounds go on. A process that has become
 	// another user, or hangs in the kernel, can't be ended by us.
 	unkillable = 10 * time.Second
@@ -246,10 +249,10 @@ func (r *runner) onDeadline() {
 		x.phase = killing
 		x.giveUp = time.Now().Add(unkillable)
 		x.setTimer(rekill)
-		r.signalAll(syscall.SIGKILL)
+		r.killAll()
 	case killing:
 		x.setTimer(rekill)
-		r.signalAll(syscall.SIGKILL)
+		r.killAll()
 		r.checkGone()
 	case draining:
 		r.keepOld(x.output)
@@ -295,6 +298,25 @@ func (r *runner) signalAll(sig syscall.Signal) {
 			r.log.Error("a process of the script can't be ended", "run_id", r.run.id, "error", err)
 		}
 	}
+}
+
+// killAll stops everything before it kills: the place of a process that is killed
+// is free for the next one of those that fork without end, that of a stopped one
+// isn't.
+func (r *runner) killAll() {
+	stopped := map[string]bool{}
+	for range freezeRounds {
+		left, err := r.run.descendants()
+		left = slices.DeleteFunc(left, func(p proc.Process) bool { return stopped[p.Key()] })
+		if err != nil || len(left) == 0 {
+			break
+		}
+		for _, p := range left {
+			stopped[p.Key()] = true
+			_ = p.Signal(syscall.SIGSTOP) // what can't be stopped can't be killed, which is told
+		}
+	}
+	r.signalAll(syscall.SIGKILL)
 }
 
 // checkGone ends a run that is being ended once nothing of it lives.

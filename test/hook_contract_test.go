@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -192,22 +193,13 @@ func wantDescriptors(t testing.TB, lines []string, script string) {
 func TestScriptGetsTheDocumentedEnvironmentAndNothingElse(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
-	s := ready(t, c, plan{keys: hasty(nil), script: process + promote(c)})
+	s := ready(t, c, plan{keys: hasty(nil), script: process + promote(c), notify: `cat /proc/$$/environ > "$0.environ"`})
 	s.p.Run("SECRET_OF_OURS=1", "PGAGROAL_ANYTHING=1", "LANG=", "NOTIFY_SOCKET="+s.p.path("nobody"))
 	s.opened("n1")
 	s.kill(1)
 	s.opened("n2")
 	s.dump("process")
-	data, err := os.ReadFile(filepath.Join(s.p.Dir, "hooks", "environ"))
-	must(t, err)
-	got := map[string]string{}
-	for _, v := range strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00") {
-		name, value, _ := strings.Cut(v, "=")
-		if _, twice := got[name]; twice {
-			t.Errorf("%s is there twice", name)
-		}
-		got[name] = value
-	}
+	got := environment(t, filepath.Join(s.p.Dir, "hooks", "environ"))
 	home := userOf(t)
 	run := s.entry("failover")
 	want := map[string]string{
@@ -222,6 +214,53 @@ func TestScriptGetsTheDocumentedEnvironmentAndNothingElse(t *testing.T) {
 	if !strings.Contains(got["PGAGROAL_LSN_AGE"], ".") || want["PGAGROAL_RUN_ID"] == "" {
 		t.Errorf("age %q of the last position, run id %q", got["PGAGROAL_LSN_AGE"], want["PGAGROAL_RUN_ID"])
 	}
+	s.entry("notify")
+	page := documentedVariables(t)
+	for hook, env := range map[string]map[string]string{"failover": got, "notify": environment(t, s.notify.Path+".environ")} {
+		names := slices.Sorted(maps.Keys(env))
+		if diff := cmp.Diff(page, names); diff != "" {
+			t.Errorf("variables of %s (-page +script):\n%s", hook, diff)
+		}
+		if env["PGAGROAL_HOOK"] != hook {
+			t.Errorf("PGAGROAL_HOOK of %s is %q", hook, env["PGAGROAL_HOOK"])
+		}
+	}
+}
+
+// environment reads what a script has kept of /proc/self/environ.
+func environment(t testing.TB, path string) map[string]string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	must(t, err)
+	env := map[string]string{}
+	for _, v := range strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00") {
+		name, value, _ := strings.Cut(v, "=")
+		if _, twice := env[name]; twice {
+			t.Errorf("%s is there twice", name)
+		}
+		env[name] = value
+	}
+	return env
+}
+
+// documentedVariables are those of the chapter ENVIRONMENT of pgagroal-hooks(7).
+func documentedVariables(t testing.TB) []string {
+	t.Helper()
+	page, err := os.ReadFile("../man/pgagroal-hooks.7")
+	must(t, err)
+	_, chapter, ok := strings.Cut(string(page), "\n.Sh ENVIRONMENT\n")
+	if !ok {
+		t.Fatal("pgagroal-hooks(7) has no chapter ENVIRONMENT")
+	}
+	chapter, _, _ = strings.Cut(chapter, "\n.Sh ")
+	var names []string
+	for line := range strings.Lines(chapter) {
+		if list, ok := strings.CutPrefix(line, ".It Ev "); ok {
+			names = append(names, strings.Fields(strings.ReplaceAll(list, ",", ""))...)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // userOf is the account that scripts run as.
