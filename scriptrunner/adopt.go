@@ -17,7 +17,7 @@ const adoptLook = 200 * time.Millisecond
 // that its session and group are empty is all that can be seen of its end.
 type adopted struct {
 	entry
-	termed, killed bool
+	termed time.Time // when SIGTERM was sent
 }
 
 // adopt takes over what the record shows as unfinished.
@@ -97,7 +97,7 @@ func (a *adopted) over() bool {
 	if !a.leader().Gone() {
 		return false
 	}
-	if !a.termed {
+	if a.termed.IsZero() {
 		return true
 	}
 	marked, err := proc.Marked(runVariable, a.ID)
@@ -107,19 +107,17 @@ func (a *adopted) over() bool {
 // overdue ends a run after its time-out, as its own runner would have. It
 // reports whether that is given up.
 func (r *runner) overdue(a *adopted) bool {
-	late := proc.SinceBoot() - time.Duration(a.Deadline)*time.Millisecond
 	delay := time.Duration(a.KillDelay) * time.Millisecond
 	switch {
-	case late < 0:
+	case proc.SinceBoot() < time.Duration(a.Deadline)*time.Millisecond:
 		return false
-	case late < delay && a.termed:
-		return false
-	case late < delay:
-		a.termed = true
+	case a.termed.IsZero():
+		a.termed = time.Now()
 		r.log.Error("the script has overrun its time", "run_id", a.ID, "hook", a.Hook)
 		r.signalAdopted(a, syscall.SIGTERM)
-	case late < delay+unkillable || !a.killed:
-		a.termed, a.killed = true, true
+	case time.Since(a.termed) < delay:
+		return false
+	case time.Since(a.termed) < delay+unkillable:
 		r.signalAdopted(a, syscall.SIGKILL)
 	default:
 		r.log.Error("processes of the script can't be ended", "run_id", a.ID, "hook", a.Hook)
@@ -157,7 +155,7 @@ func (r *runner) endAdopted(a *adopted) {
 	if _, _, err := r.record.read(); err != nil {
 		r.log.Error("the record of runs can't be read again", "error", err)
 	}
-	end := &ipc.RunEnded{RunID: a.ID, Hook: a.Hook, Exit: -1, TimedOut: a.termed, Unknown: true}
+	end := &ipc.RunEnded{RunID: a.ID, Hook: a.Hook, Exit: -1, TimedOut: !a.termed.IsZero(), Unknown: true}
 	if e := r.record.find(a.ID); e != nil && e.End != nil {
 		end = e.End
 	} else {
