@@ -19,6 +19,8 @@ func twoWorkers(t *testing.T, c *pgtest.Cluster, backends string, keys map[strin
 		all[k] = v
 	}
 	p := Start(t, Setup{Servers: nodes(c), Users: map[string]string{"postgres": "x"}, Keys: all})
+	p.WaitLog("worker is ready worker=0")
+	p.WaitLog("worker is ready worker=1")
 	clients := []*pgtest.Client{p.Connect(), p.Connect()}
 	var workers []int
 	for _, cl := range clients { // status shows those that have a backend

@@ -13,6 +13,9 @@ const (
 	// a millisecond, so a few are enough to fill an empty pool quickly, and a full
 	// one doesn't tell the supervisor of every client that waits.
 	maxAsk = 4
+	// maxLate is how many leases a pool asks for at a time for clients that have
+	// waited for longer than patience.
+	maxLate = 64
 	// answerTime is longer than a grant takes when there is room.
 	answerTime = 2 * time.Millisecond
 	// patience is how long a client waits for the backends at hand, where there are
@@ -29,16 +32,16 @@ const (
 // hardly anything is asked for: the supervisor would only move backends between
 // workers whose clients wait as long.
 type asking struct {
-	// requests are those under way, oldest first; at is when the last was sent.
+	// requests are those under way, oldest first.
 	requests []uint64
-	at       time.Time
 	// full: the limit was reached when last asked. paused: a backend couldn't be
 	// opened, and the next attempt is due later.
 	full, paused bool
-	// budget is how many requests a full pool may make before its next review;
-	// reviews counts those at which it had no reason to.
-	budget, reviews int
-	timer           *reactor.Timer
+	// late is how many had waited for too long at the last review, and budget how
+	// many requests a full pool may make before the next one; reviews counts those
+	// at which it had no reason to.
+	late, budget, reviews int
+	timer                 *reactor.Timer
 }
 
 func (a *asking) done() bool { return len(a.requests) == 0 && a.timer == nil && !a.paused }
@@ -47,17 +50,18 @@ func (a *asking) done() bool { return len(a.requests) == 0 && a.timer == nil && 
 // as far as there is hope.
 func (w *worker) want(p *pool) {
 	a := &p.asking
+	w.sweep(p)
 	for n := w.lacks(p); n > 0; n-- {
 		wt := p.unasked()
 		if wt == nil {
 			break
 		}
-		wt.asked, a.at = w.newID(), time.Now()
+		wt.asked, wt.askedAt = w.newID(), time.Now()
 		a.requests = append(a.requests, wt.asked)
 		w.requests[wt.asked] = wt
 		w.send(&ipc.LeaseRequest{
 			ID: wt.asked, Key: p.key, Requested: wt.requested, NoWait: w.cfg.Load().BlockingTimeoutMS == 0,
-			WaitedMS: a.at.Sub(wt.since).Milliseconds(),
+			WaitedMS: wt.askedAt.Sub(wt.since).Milliseconds(),
 		})
 	}
 	if a.timer == nil && len(p.waiters) > 0 {
@@ -89,7 +93,7 @@ func (w *worker) lacks(p *pool) int {
 	case w.cfg.Load().BlockingTimeoutMS == 0, w.contended(p):
 		return n
 	}
-	n = min(n, maxAsk-len(a.requests))
+	n = min(n, max(maxAsk, a.late)-len(a.requests))
 	if a.full && p.live > 0 && n > 0 {
 		n = min(n, a.budget)
 		a.budget -= n
@@ -108,12 +112,10 @@ func (w *worker) review(p *pool) {
 		return
 	}
 	late := 0
-	for _, wt := range p.waiters[:min(len(p.waiters), maxAsk)] {
-		if time.Since(wt.since) >= patience {
-			late++
-		}
+	for late < min(len(p.waiters), maxLate) && time.Since(p.waiters[late].since) >= patience {
+		late++
 	}
-	a.budget = late
+	a.late, a.budget = late, late
 	switch {
 	case !w.servers.Open || p.live == p.coming || w.contended(p) || late > 0:
 		a.reviews = 0
@@ -147,26 +149,38 @@ func (w *worker) arrived(p *pool) {
 }
 
 // left brings requests in line with a waiter that has left the queue. Where one
-// leaves before its answer has come, the backends at hand suffice; its request goes
-// as well, since others are told how long it has waited.
+// leaves before its answer has come, the backends at hand suffice. Its request is
+// taken back soon, since others are told how long it has waited.
 func (w *worker) left(wt *waiter) {
 	p := wt.pool
 	a := &p.asking
-	if len(a.requests) == 0 {
-		return
-	}
-	late := time.Since(a.at) >= answerTime
+	wt.gone = true
+	late := wt.asked != 0 && time.Since(wt.askedAt) >= answerTime
 	if late && !w.contended(p) && p.live > p.coming {
 		a.full = true
 	}
-	id := wt.asked
 	switch surplus := len(a.requests) > len(p.waiters)-p.coming; {
-	case id != 0 && (late || surplus):
-	case surplus:
-		id = a.requests[len(a.requests)-1]
-	default:
-		return
+	case late, surplus && wt.asked != 0:
+		w.abandon(wt.asked)
+	case surplus && len(a.requests) > 0:
+		w.abandon(a.requests[len(a.requests)-1])
 	}
+	w.sweep(p)
+}
+
+// sweep takes back the oldest requests, as far as they were for waiters that have
+// left and had their chance of a grant, which would serve another one.
+func (w *worker) sweep(p *pool) {
+	for len(p.asking.requests) > 0 {
+		wt := w.requests[p.asking.requests[0]]
+		if !wt.gone || time.Since(wt.askedAt) < answerTime {
+			return
+		}
+		w.abandon(wt.asked)
+	}
+}
+
+func (w *worker) abandon(id uint64) {
 	w.answered(id)
 	w.send(&ipc.LeaseAbandon{ID: id})
 }
@@ -174,9 +188,7 @@ func (w *worker) left(wt *waiter) {
 // withdraw takes all requests back. A grant that crosses is returned.
 func (w *worker) withdraw(p *pool) {
 	for len(p.asking.requests) > 0 {
-		id := p.asking.requests[0]
-		w.answered(id)
-		w.send(&ipc.LeaseAbandon{ID: id})
+		w.abandon(p.asking.requests[0])
 	}
 }
 
@@ -193,9 +205,9 @@ func (w *worker) pause(p *pool, d time.Duration) {
 	})
 }
 
-// answered takes a request off the books and returns the pool whose it was, nil
-// when it was withdrawn.
-func (w *worker) answered(id uint64) *pool {
+// answered takes a request off the books and returns the waiter that it was for,
+// nil when it was withdrawn.
+func (w *worker) answered(id uint64) *waiter {
 	wt := w.requests[id]
 	if wt == nil {
 		return nil
@@ -206,7 +218,16 @@ func (w *worker) answered(id uint64) *pool {
 	if i := slices.Index(a.requests, id); i >= 0 {
 		a.requests = slices.Delete(a.requests, i, i+1)
 	}
-	return wt.pool
+	return wt
+}
+
+// relabel gives the request of the waiter that is served to the one whose request
+// was answered.
+func (w *worker) relabel(asked, served *waiter) {
+	if asked != served && !asked.gone && served.asked != 0 {
+		asked.asked, asked.askedAt, served.asked = served.asked, served.askedAt, 0
+		w.requests[asked.asked] = asked
+	}
 }
 
 // uncovered returns the first waiter that no backend is being opened for.
@@ -218,11 +239,12 @@ func (p *pool) uncovered() *waiter {
 }
 
 func (w *worker) onLeaseGrant(m *ipc.LeaseGrant) {
-	p := w.answered(m.ID)
-	if p == nil { // withdrawn while the grant was on its way
+	asked := w.answered(m.ID)
+	if asked == nil { // withdrawn while the grant was on its way
 		w.returnLease(m.Lease)
 		return
 	}
+	p := asked.pool
 	wt := p.uncovered()
 	if wt == nil || m.Epoch <= w.fenced {
 		w.returnLease(m.Lease)
@@ -230,6 +252,7 @@ func (w *worker) onLeaseGrant(m *ipc.LeaseGrant) {
 		w.tidy(p)
 		return
 	}
+	w.relabel(asked, wt)
 	p.asking.full = false // a lease without a backend: there was room
 	if wt.granted != nil {
 		w.leave(wt)
@@ -241,11 +264,13 @@ func (w *worker) onLeaseGrant(m *ipc.LeaseGrant) {
 }
 
 func (w *worker) onLeaseRefuse(m *ipc.LeaseRefuse) {
-	p := w.answered(m.ID)
-	if p == nil {
+	asked := w.answered(m.ID)
+	if asked == nil {
 		return
 	}
+	p := asked.pool
 	if wt := p.uncovered(); wt != nil {
+		w.relabel(asked, wt)
 		w.refuse(wt, m.Code, m.Message)
 	}
 	w.tidy(p)

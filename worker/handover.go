@@ -59,7 +59,7 @@ func (w *worker) handedOver(b *backend, state *ipc.BackendState, fd int) {
 // onTakeOver goes on with a backend of another worker, or of our own that nobody
 // has wanted. fds is empty when the descriptor got lost for want of room.
 func (w *worker) onTakeOver(m *ipc.TakeOver, fds []int) {
-	w.answered(m.ID)
+	asked := w.answered(m.ID)
 	p := w.pool(m.Backend.Key)
 	defer w.tidy(p)
 	if len(fds) == 0 {
@@ -85,10 +85,14 @@ func (w *worker) onTakeOver(m *ipc.TakeOver, fds []int) {
 	p.live++
 	// Had there been room for another backend, a lease would have come alone.
 	p.asking.full = m.ID != 0 || p.asking.full
-	if len(p.waiters) > 0 && p.next(b) == nil {
+	wt := p.next(b)
+	if asked != nil && wt != nil {
+		w.relabel(asked, wt)
+	}
+	if wt == nil && len(p.waiters) > 0 {
 		w.closeBackend(b) // they need one of their own
 	} else {
-		w.shelve(b)
+		w.place(b, m.ID != 0)
 	}
 	w.want(p)
 }

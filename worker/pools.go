@@ -31,6 +31,8 @@ type pool struct {
 type waiter struct {
 	id        uint64
 	asked     uint64 // the request that is under way for it, 0 for none
+	askedAt   time.Time
+	gone      bool // it has left the queue
 	pool      *pool
 	requested string
 	login     *login
@@ -209,7 +211,7 @@ func (w *worker) opened(o *opening, b *backend, err error) {
 		w.openFailed(o, err)
 	} else {
 		o.pool.asking.paused = false // the server can be reached again
-		w.shelve(b)
+		w.place(b, true)
 	}
 	w.want(o.pool)
 }
@@ -286,7 +288,11 @@ func transient(err error) bool {
 
 // shelve gives a clean, idle backend to whoever waits for it: another worker,
 // the first of the queue here, or the shelf.
-func (w *worker) shelve(b *backend) {
+func (w *worker) shelve(b *backend) { w.place(b, false) }
+
+// place is shelve. One that was granted is for a client here: others have had their
+// turn before.
+func (w *worker) place(b *backend, granted bool) {
 	b.session = nil
 	b.state = backendResetting
 	if b.cancelling > 0 {
@@ -299,7 +305,7 @@ func (w *worker) shelve(b *backend) {
 		return
 	}
 	wt := b.pool.next(b)
-	if wt != nil && !w.owes(b, wt) {
+	if wt != nil && (granted || !w.owes(b, wt)) {
 		w.serves(b.pool, wt.since)
 		w.leave(wt)
 		wt.serve(b)

@@ -98,14 +98,21 @@ func (w *worker) returnLease(lease uint64) {
 // worker's. What the waiter's own request reclaims came after it.
 func (w *worker) owes(b *backend, wt *waiter) bool {
 	for _, m := range w.reclaims {
-		if !m.wants(b) {
-			continue
-		}
-		p := w.pools[m.Key]
-		if p != nil && p != b.pool && len(p.waiters) > 0 && p.waiters[0].id < wt.id {
+		if p := w.pools[m.Key]; p != nil && p != b.pool && len(p.waiters) > 0 && p.waiters[0].id < wt.id && m.wants(b) {
 			return true
 		}
-		if m.since.Before(wt.since) && time.Since(m.since) >= fairness && w.passedOver(b, m) {
+		if m.since.Before(wt.since) && time.Since(m.since) >= fairness && w.helpsPool(b, m.Key) && w.passedOver(b, m) {
+			return true
+		}
+	}
+	return false
+}
+
+// helpsPool reports whether giving a backend up serves somebody of a pool. It is the
+// one of them who came first then, whichever reclaim names the backend.
+func (w *worker) helpsPool(b *backend, key ipc.PoolKey) bool {
+	for _, m := range w.reclaims {
+		if m.Key == key && m.wants(b) {
 			return true
 		}
 	}

@@ -63,6 +63,7 @@ type worker struct {
 	waiting map[uint64]*waiter
 	total   holding
 	rules   []holding
+	keys    map[Key]int // leases by pool
 }
 
 // holding is a worker's share of one gate.
@@ -265,7 +266,7 @@ func (l *Ledger) worker(index int) *worker {
 	if w := l.workers[index]; w != nil {
 		return w
 	}
-	w := &worker{index: index, waiting: map[uint64]*waiter{}, rules: make([]holding, len(l.rules))}
+	w := &worker{index: index, waiting: map[uint64]*waiter{}, keys: map[Key]int{}, rules: make([]holding, len(l.rules))}
 	l.workers[index] = w
 	at, _ := slices.BinarySearchFunc(l.order, index, func(w *worker, i int) int { return w.index - i })
 	l.order = slices.Insert(l.order, at, w)
@@ -276,6 +277,9 @@ func (l *Ledger) worker(index int) *worker {
 func (l *Ledger) letGo(held *lease) {
 	w := held.worker
 	w.total.n--
+	if w.keys[held.key]--; w.keys[held.key] == 0 {
+		delete(w.keys, held.key)
+	}
 	h := &w.rules[held.rule]
 	last := h.leases[h.n-1]
 	h.leases[held.pos], last.pos = last, held.pos
@@ -366,6 +370,7 @@ func (l *Ledger) lend(w *worker, held *lease) *lease {
 	h.newest = held.id
 	h.stale++
 	w.total.n++
+	w.keys[held.key]++
 	g.used++
 	l.total.used++
 	l.touch(held.rule)

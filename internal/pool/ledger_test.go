@@ -89,22 +89,46 @@ func TestFIFOOverRulesThatShareTheTotal(t *testing.T) {
 
 func TestReclaimIsSentAnewWhenTheOneThatNamedTheYoungestLeaseIsCancelled(t *testing.T) {
 	l := opened(9, Rule{Max: 2})
-	for id := range uint64(5) {
+	for id := range uint64(3) {
 		l.Request(0, id, keyA, 0, 0)
 	}
+	l.Request(1, 3, keyA, 0, 0)
+	l.Request(1, 4, keyA, 0, 0)
 	want(t, "return", returned(t, l, 0, 1),
 		ReclaimCancel{ID: 1, Worker: 0}, grant(0, 2, 3),
-		Reclaim{ID: 3, Worker: 0, Key: keyA, Leases: []uint64{2, 3}, Own: true})
-	want(t, "its waiter leaves, the other reclaim names leases 1 and 2", l.Abandon(0, 4),
+		Reclaim{ID: 3, Worker: 0, Key: keyA, Leases: []uint64{2, 3}})
+	want(t, "its waiter leaves, the other reclaim names leases 1 and 2", l.Abandon(1, 3),
 		ReclaimCancel{ID: 3, Worker: 0}, ReclaimCancel{ID: 2, Worker: 0},
-		Reclaim{ID: 4, Worker: 0, Key: keyA, Leases: []uint64{2, 3}, Own: true})
+		Reclaim{ID: 4, Worker: 0, Key: keyA, Leases: []uint64{2, 3}})
+}
+
+// A worker whose leases are all of a pool serves its own clients of that pool
+// without being asked.
+func TestNothingIsReclaimedForAClientOfTheSameWorkerAndPool(t *testing.T) {
+	l := opened(2)
+	l.Request(0, 1, keyA, NoRule, 0)
+	l.Request(1, 1, keyA, NoRule, 0)
+	want(t, "the other worker is asked", l.Request(0, 2, keyA, NoRule, 0), Reclaim{ID: 1, Worker: 1, Key: keyA})
+	want(t, "another pool's backend would help", l.Request(0, 3, keyB, NoRule, 0), Reclaim{ID: 2, Worker: 0, Key: keyB, Own: true})
+}
+
+// A worker has the reclaims of those who came first, also when their requests came
+// later.
+func TestReclaimOfWhoCameFirstTakesThePlaceOfALaterOne(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule, 0)
+	want(t, "later client", l.Request(1, 1, keyA, NoRule, 9), Reclaim{ID: 1, Worker: 0, Key: keyA, Since: 9})
+	want(t, "earlier client", l.Request(2, 1, keyA, NoRule, 5),
+		ReclaimCancel{ID: 1, Worker: 0}, Reclaim{ID: 2, Worker: 0, Key: keyA, Since: 5})
+	want(t, "between", l.Request(1, 2, keyA, NoRule, 7))
+	want(t, "return", returned(t, l, 0, 1), ReclaimCancel{ID: 2, Worker: 0}, grant(2, 1, 2),
+		Reclaim{ID: 3, Worker: 2, Key: keyA, Since: 7})
 }
 
 func TestFullRuleDelaysNoOtherRule(t *testing.T) {
 	l := opened(3, Rule{Max: 1}, Rule{Max: 5})
 	want(t, "fill rule 0", l.Request(0, 1, keyA, 0, 0), grant(0, 1, 1))
-	want(t, "wait for rule 0", l.Request(0, 2, keyA, 0, 0),
-		Reclaim{ID: 1, Worker: 0, Key: keyA, Leases: []uint64{1}, Own: true})
+	want(t, "wait for rule 0", l.Request(1, 2, keyA, 0, 0), Reclaim{ID: 1, Worker: 0, Key: keyA, Leases: []uint64{1}})
 	want(t, "later, rule 1", l.Request(0, 3, keyB, 1, 0), grant(0, 3, 2))
 	want(t, "later, no rule", l.Request(0, 4, keyB, NoRule, 0), grant(0, 4, 3))
 }
@@ -269,18 +293,18 @@ func TestResizeDownReclaimsTheExcess(t *testing.T) {
 func TestResizeUpGrants(t *testing.T) {
 	l := opened(1)
 	l.Request(0, 1, keyA, NoRule, 0)
-	l.Request(0, 2, keyA, NoRule, 0)
-	want(t, "resize", l.Resize(2, nil, nil), ReclaimCancel{ID: 1, Worker: 0}, grant(0, 2, 2))
+	l.Request(1, 2, keyA, NoRule, 0)
+	want(t, "resize", l.Resize(2, nil, nil), ReclaimCancel{ID: 1, Worker: 0}, grant(1, 2, 2))
 }
 
 func TestResizeRefusesWhatIsNeverGranted(t *testing.T) {
 	l := opened(5, Rule{Max: 1})
 	l.Request(0, 1, keyA, 0, 0)
 	l.Request(0, 2, keyA, 0, 0)
-	want(t, "rule closed", l.Resize(5, []Rule{{Max: 0}}, nil), ReclaimCancel{ID: 1, Worker: 0},
+	want(t, "rule closed", l.Resize(5, []Rule{{Max: 0}}, nil),
 		Refuse{Worker: 0, Request: 2, Reason: ReasonRuleClosed},
-		Reclaim{ID: 2, Worker: 0, Leases: []uint64{1}})
-	want(t, "return", returned(t, l, 0, 1), ReclaimCancel{ID: 2, Worker: 0})
+		Reclaim{ID: 1, Worker: 0, Leases: []uint64{1}})
+	want(t, "return", returned(t, l, 0, 1), ReclaimCancel{ID: 1, Worker: 0})
 	want(t, "the id is free again", l.Resize(5, []Rule{{Max: 1}}, nil))
 	want(t, "request", l.Request(0, 2, keyA, 0, 0), grant(0, 2, 2))
 }
@@ -297,7 +321,7 @@ func TestResizeMovesLeasesAndRequestsToTheirNewRules(t *testing.T) {
 		return 0
 	}
 	want(t, "resize", l.Resize(9, []Rule{{Max: 0}, {Max: 2}}, remap),
-		ReclaimCancel{ID: 1, Worker: 0}, grant(0, 2, 3), Reclaim{ID: 2, Worker: 0, Leases: []uint64{2}})
+		grant(0, 2, 3), Reclaim{ID: 1, Worker: 0, Leases: []uint64{2}})
 }
 
 func TestReclaimsAtATimeAreBounded(t *testing.T) {
@@ -423,10 +447,10 @@ func TestBackendGoesBackWhenAnotherPoolIsFirst(t *testing.T) {
 	l.Request(0, 1, keyA, NoRule, 0)
 	l.Request(1, 5, keyA, NoRule, 8)
 	l.Request(1, 6, keyB, NoRule, 7)
-	want(t, "hand over", handedOver(t, l, 0, 1), ReclaimCancel{ID: 1, Worker: 0},
-		Move{Worker: 0, Lease: 2, Back: true}, Reclaim{ID: 2, Worker: 0, Key: keyA, Since: 8})
-	want(t, "return", returned(t, l, 0, 2), ReclaimCancel{ID: 2, Worker: 0}, grant(1, 6, 3),
-		Reclaim{ID: 3, Worker: 1, Key: keyA, Own: true, Since: 8})
+	want(t, "hand over", handedOver(t, l, 0, 1), ReclaimCancel{ID: 2, Worker: 0},
+		Move{Worker: 0, Lease: 2, Back: true}, Reclaim{ID: 3, Worker: 0, Key: keyB, Since: 7})
+	want(t, "return", returned(t, l, 0, 2), ReclaimCancel{ID: 3, Worker: 0}, grant(1, 6, 3),
+		Reclaim{ID: 4, Worker: 1, Key: keyA, Own: true, Since: 8})
 }
 
 func TestBackendOfAnOldEpochOrWithoutAPrimaryGoesBack(t *testing.T) {

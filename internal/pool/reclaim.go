@@ -51,11 +51,12 @@ func (l *Ledger) reclaim() {
 	l.balance(&l.total, totalGate, l.demand+l.total.used-l.total.max)
 }
 
-// balance makes the gate have as many claims as it needs leases, at most as many
-// as workers hold, and sees that the holders know of them.
+// balance makes the gate have as many claims as it needs leases and sees that the
+// holders know of them. There may be more than leases, so that a holder whose own
+// clients come first knows who comes next.
 func (l *Ledger) balance(g *gate, rule, need int) {
-	want := min(need, maxClaims, g.used-g.orphans)
-	if !l.open {
+	want := min(need, maxClaims)
+	if !l.open || g.used == g.orphans {
 		want = 0
 	}
 	for len(g.claims) > max(0, want) {
@@ -78,10 +79,21 @@ func (l *Ledger) claim(g *gate, rule int, q *waiter) {
 	if q != nil {
 		c.key, q.claim = q.key, c
 	}
-	g.claims = append(g.claims, c)
+	at := len(g.claims)
+	for at > 0 && c.before(g.claims[at-1]) {
+		at--
+	}
+	g.claims = slices.Insert(g.claims, at, c)
 }
 
-// notify gives a worker notes of as many claims as it holds leases. A lease that
+// before orders claims as their waiters; those of lowered limits come first.
+func (c *claim) before(o *claim) bool {
+	return o.waiter != nil && (c.waiter == nil || c.waiter.before(o.waiter))
+}
+
+// notify gives a worker notes of as many claims as it holds leases, those left out
+// that it can't help; of more claims it has those of the clients that came first. A
+// lease that
 // is younger than every note would be named by none; the note that was sent
 // first is sent again for each such lease. So the notes that name a lease are
 // always the last ones, as many as there are younger leases or all of them, and
@@ -89,7 +101,23 @@ func (l *Ledger) claim(g *gate, rule int, q *waiter) {
 func (l *Ledger) notify(w *worker, g *gate, rule int) {
 	h := w.holding(rule)
 	for len(h.notes) < min(len(g.claims), h.n) {
-		l.send(w, h, firstWithout(g.claims, w))
+		c := firstWithout(g.claims, w, h)
+		if c == nil {
+			break
+		}
+		l.send(w, h, c)
+		h.stale--
+	}
+	for len(h.notes) > 0 && len(h.notes) < len(g.claims) {
+		c, last := firstWithout(g.claims, w, h), h.youngest()
+		if c == nil || !c.before(last.claim) {
+			break
+		}
+		if h.notes[0] != last {
+			h.stale++
+		}
+		l.withdraw(last)
+		l.send(w, h, c)
 		h.stale--
 	}
 	for ; h.stale > 0 && rule != totalGate && len(h.notes) > 0; h.stale-- {
@@ -103,13 +131,32 @@ func (l *Ledger) notify(w *worker, g *gate, rule int) {
 	h.stale = 0
 }
 
-func firstWithout(claims []*claim, w *worker) *claim {
+// youngest returns the note of the client that came last.
+func (h *holding) youngest() *note {
+	last := h.notes[0]
+	for _, n := range h.notes {
+		if last.claim.before(n.claim) {
+			last = n
+		}
+	}
+	return last
+}
+
+// firstWithout returns the first claim that a worker could help and has no note of,
+// nil for none.
+func firstWithout(claims []*claim, w *worker, h *holding) *claim {
 	for _, c := range claims {
-		if !slices.ContainsFunc(c.notes, func(n *note) bool { return n.worker == w }) {
+		if !c.idleFor(w, h) && !slices.ContainsFunc(c.notes, func(n *note) bool { return n.worker == w }) {
 			return c
 		}
 	}
-	panic("pool: more claims than notes, yet each has one")
+	return nil
+}
+
+// idleFor says that a claim is for a worker's own client, which gets whatever the
+// worker holds without being asked: all of it is of the same pool.
+func (c *claim) idleFor(w *worker, h *holding) bool {
+	return c.waiter != nil && c.waiter.worker == w && w.keys[c.key] >= h.n
 }
 
 func (l *Ledger) send(w *worker, h *holding, c *claim) {

@@ -315,6 +315,20 @@ func (s *sim) finish(i int, w *simWorker) {
 	}
 }
 
+// serveOwn gives an idle lease to a client of the worker that waits for its pool.
+func (s *sim) serveOwn(i int, w *simWorker) bool {
+	for _, l := range w.leases {
+		for _, id := range slices.Sorted(maps.Keys(w.waiting)) {
+			if !l.busy && w.waiting[id].key == l.key {
+				l.busy = true
+				s.withdraw(i, w, id)
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (s *sim) abandon(i int, w *simWorker) {
 	if ids := slices.Sorted(maps.Keys(w.waiting)); len(ids) > 0 {
 		s.withdraw(i, w, ids[s.rnd.IntN(len(ids))])
@@ -485,7 +499,7 @@ func (s *sim) quiet() {
 	for moved := true; moved; {
 		moved = false
 		for i, w := range s.workers {
-			for s.deliverUp(w) || s.deliverDown(i, w) {
+			for s.deliverUp(w) || s.deliverDown(i, w) || s.serveOwn(i, w) {
 				moved = true
 			}
 		}
