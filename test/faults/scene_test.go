@@ -186,7 +186,7 @@ func (s *scene) history(kind string) []map[string]any {
 // ran waits for the first run of the failover script.
 func (s *scene) ran() hookRun {
 	s.t.Helper()
-	pgtest.WaitUntil(s.t, generous, "a run of the failover script", func() bool { return len(s.p.runs("failover.sh")) > 0 },
+	pgtest.WaitUntil(s.t, 2*generous, "a run of the failover script", func() bool { return len(s.p.runs("failover.sh")) > 0 },
 		func() string { return fmt.Sprint(s.status()) })
 	return s.p.runs("failover.sh")[0]
 }
