@@ -3,7 +3,8 @@
 // directory and end with their owner (Cluster), a client that speaks the
 // protocol and keeps SQLSTATEs (Client), a scripted server for faults that a
 // real one can't be made to show (Fake), a TCP proxy that breaks connections on
-// request (Proxy), and bounded waits (WaitUntil, Eventually).
+// request (Proxy), networks of our own for the nodes of a cluster (Netns), and
+// bounded waits (WaitUntil, Eventually).
 //
 // Nothing here belongs into a shipped binary.
 //
