@@ -42,6 +42,8 @@ func TestAReplacedPrimaryIsAReplicaByItselfAfterItsQuarantine(t *testing.T) {
 	s.opened("n2")
 	must(t, n1.Rejoin(within(t), n2))
 	s.p.WaitState("n1", "Replica")
+	// The history is written after the record, the state is shown before it.
+	pgtest.WaitUntil(t, generous, "the failback to be in the history", func() bool { return len(s.history("failback")) > 0 }, s.p.Log)
 	says(t, s.told("failback"), "reason", "followed n2 for 1s")
 	// And so it is a candidate again.
 	s.p.Connect()
