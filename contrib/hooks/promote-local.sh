@@ -3,8 +3,10 @@
 #
 #   promote-local.sh OLD_HOST OLD_PORT NEW_HOST NEW_PORT
 #
-# The new primary's data directory comes from SERVERS in hooks.conf. Exit 0 means
-# that the server is out of recovery; promoting it a second time changes nothing.
+# The data directories come from SERVERS in hooks.conf. Exit 0 means that the
+# server is out of recovery; promoting it a second time changes nothing. In a planned
+# switchover (PGAGROAL_PLANNED=on) the old primary is stopped first, and a standby
+# that it would not stop for is not promoted.
 set -u
 
 settings=${HOOKS_CONF:-$(dirname "$0")/hooks.conf}
@@ -45,11 +47,30 @@ stop_waiting_for_standbys() {
         -c "ALTER SYSTEM SET synchronous_standby_names = ''" -c 'SELECT pg_reload_conf()' >/dev/null
 }
 
+# stop_old stops the old primary. It ends when its standbys have all that it wrote.
+stop_old() {
+    local data
+    data=$(data_dir "$1" "$2") || fail "SERVERS in $settings has no line for $1:$2: add host, port and data directory"
+    [ -f "$data/PG_VERSION" ] || fail "$data is no data directory that I can read: correct SERVERS in $settings"
+    as_owner pg_ctl status -D "$data" >/dev/null || return 0
+    if [ -n "${STOP_COMMAND:-}" ]; then
+        bash -c "$STOP_COMMAND" || fail "STOP_COMMAND did not stop the old primary $1:$2"
+    else
+        as_owner pg_ctl stop -m fast -w -D "$data" || fail "pg_ctl did not stop the old primary $1:$2"
+    fi
+    echo "the old primary $1:$2 is stopped"
+}
+
 [ $# -eq 4 ] || fail "four arguments are needed, OLD_HOST OLD_PORT NEW_HOST NEW_PORT, not $#"
 new=$3:$4
 [ -r "$settings" ] || fail "can't read $settings: copy hooks.conf.sample there and fill it in"
 # shellcheck source=/dev/null
 . "$settings" || fail "$settings has errors, see above"
+part=${PGAGROAL_HOOK_PART:-all} # promote-ssh.sh does each part where it belongs
+if [ "$part" != promote ] && [ "${PGAGROAL_PLANNED:-}" = on ]; then
+    stop_old "$1" "$2"
+fi
+[ "$part" != stop ] || exit 0
 data=$(data_dir "$3" "$4") || fail "SERVERS in $settings has no line for $new: add host, port and data directory"
 [ -f "$data/PG_VERSION" ] || fail "$data is no data directory that I can read: correct SERVERS in $settings"
 

@@ -5,7 +5,8 @@
 #
 # It runs promote-local.sh, which has to be beside it, on the machine that SERVERS
 # in hooks.conf names; nothing needs to be installed there but PostgreSQL, bash and
-# the public key of the user who runs the scripts.
+# the public key of the user who runs the scripts. In a planned switchover it stops
+# the old primary first, on its machine.
 set -u
 
 here=$(dirname "$0")
@@ -30,8 +31,9 @@ destination() {
 # make bash read all of it before it runs a line, so that no program in it can
 # swallow the rest.
 whole_script() {
+    local PGAGROAL_HOOK_PART=$1 PGAGROAL_PLANNED=${PGAGROAL_PLANNED:-off}
     printf 'HOOKS_CONF=/dev/null\n'
-    declare -p PG_BIN PG_USER SERVERS SYNC_STANDBY_NAMES
+    declare -p PG_BIN PG_USER SERVERS SYNC_STANDBY_NAMES STOP_COMMAND PGAGROAL_HOOK_PART PGAGROAL_PLANNED
     printf '{\n'
     cat "$here/promote-local.sh"
     printf 'exit\n} </dev/null\n'
@@ -40,7 +42,7 @@ whole_script() {
 [ $# -eq 4 ] || fail "four arguments are needed, OLD_HOST OLD_PORT NEW_HOST NEW_PORT, not $#"
 [ -r "$settings" ] || fail "can't read $settings: copy hooks.conf.sample there and fill it in"
 [ -r "$here/promote-local.sh" ] || fail "promote-local.sh must be beside me, in $here"
-PG_BIN='' PG_USER=postgres SYNC_STANDBY_NAMES=''
+PG_BIN='' PG_USER=postgres SYNC_STANDBY_NAMES='' STOP_COMMAND=''
 # shellcheck source=/dev/null
 . "$settings" || fail "$settings has errors, see above"
 target=$(destination "$3" "$4") || fail "SERVERS in $settings has no ssh destination for $3:$4: add it as the fourth field"
@@ -48,7 +50,19 @@ target=$(destination "$3" "$4") || fail "SERVERS in $settings has no ssh destina
 # No terminal and no question: nobody is there to answer. Keys of hosts have to be
 # known, for a failover is no moment to trust a new one.
 read -ra remote <<<"${SSH_COMMAND:-ssh -T -o BatchMode=yes -o ConnectTimeout=5}"
-whole_script | "${remote[@]}" "$target" "bash -s -- $(printf '%q ' "$@")"
-status=$?
-[ $status -ne 255 ] || fail "ssh to $target failed: try 'ssh -o BatchMode=yes $target true' as $(id -un)"
-[ $status -eq 0 ] || fail "promotion of $3:$4 at $target failed with exit code $status, see above"
+
+# there runs a part of promote-local.sh on a machine.
+there() {
+    local part=$1 target=$2 what=$3 status
+    shift 3
+    whole_script "$part" | "${remote[@]}" "$target" "bash -s -- $(printf '%q ' "$@")"
+    status=$?
+    [ $status -ne 255 ] || fail "ssh to $target failed: try 'ssh -o BatchMode=yes $target true' as $(id -un)"
+    [ $status -eq 0 ] || fail "$what at $target failed with exit code $status, see above"
+}
+
+if [ "${PGAGROAL_PLANNED:-}" = on ]; then
+    old=$(destination "$1" "$2") || fail "SERVERS in $settings has no ssh destination for $1:$2: add it as the fourth field"
+    there stop "$old" "stopping the old primary $1:$2" "$@"
+fi
+there promote "$target" "promotion of $3:$4" "$@"
