@@ -59,7 +59,6 @@ func TestWhatIsUnknownIsRefusedWithAnExitCode(t *testing.T) {
 		{"no-such-command"},
 		{"shutdown", "sometime"},
 		{"shutdown", "cancel"},
-		{"switch-to", "n2"}, // n1 is healthy
 	} {
 		out, errs, code := s.p.CLI(words...)
 		if code != 1 || errs == "" && !strings.Contains(out, "Status: false") {

@@ -2,6 +2,8 @@ package test
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,10 +51,12 @@ func halfCut(t *testing.T, keys map[string]string) (s *scene, link *pgtest.Proxy
 func TestAStandbyThatReceivesVetoesTheDeathOfASilentPrimary(t *testing.T) {
 	t.Parallel()
 	s, link, servers := halfCut(t, nil)
-	says(t, s.status(), "Reason", "n3 received from it a moment ago")
+	pgtest.WaitUntil(t, generous, "the veto's reason", func() bool { // between two rounds it says what is waited for
+		return strings.Contains(fmt.Sprint(s.status()["Reason"]), "n3 received from it a moment ago")
+	}, s.p.Log)
 	s.alarmed("n1 lets nobody log in")
 	s.quiet(3 * time.Second)
-	says(t, s.server("n1"), "Qualifier", "vetoed")
+	s.p.WaitState("n1", "Primary (vetoed)")
 	link.Silence(pgtest.BothWays)
 	s.opened("n2")
 	s.notify.WaitRuns(1)
