@@ -53,6 +53,9 @@ func traitsOf(text []byte) traits {
 	if i < 0 {
 		return traitsOfOne(word, rest) | controlOf(word, rest)
 	}
+	if len(bytes.TrimLeft(rest[i+1:], " \t\r\n\f\v")) == 0 {
+		return traitsOfOne(word, rest[:i]) | controlOf(word, rest[:i]) // one statement, with a semicolon
+	}
 	t := traitsOfOne(word, rest[:i]) &^ traitControl
 	for rest = rest[i+1:]; len(rest) > 0; {
 		one := rest
