@@ -170,7 +170,7 @@ func (p *epoll) turn(limit int) {
 		e := &p.events[i]
 		switch int(e.Fd) {
 		case p.tick:
-			p.ticked()
+			p.ticking = false
 			continue
 		case p.event:
 			drainEvent(p.event)
@@ -190,7 +190,8 @@ func (p *epoll) turn(limit int) {
 // limit for each call would cost a timer each.
 func (p *epoll) wait(limit int) int {
 	if p.lively && !p.ticking && limit != 0 {
-		p.setTick(tickTime)
+		p.lively = false
+		p.startTick()
 	}
 	if p.ticking || limit == 0 {
 		if limit != 0 {
@@ -210,21 +211,10 @@ func (p *epoll) wait(limit int) int {
 	return n
 }
 
-// setTick starts the timer, or stops it.
-func (p *epoll) setTick(every int64) {
-	t := unix.NsecToTimespec(every)
-	p.ticking = every > 0 && unix.TimerfdSettime(p.tick, 0, &unix.ItimerSpec{Interval: t, Value: t}, nil) == nil
-	if every == 0 {
-		_ = unix.TimerfdSettime(p.tick, 0, &unix.ItimerSpec{}, nil)
-	}
-}
-
-// ticked stops the timer when nothing has come since its last tick.
-func (p *epoll) ticked() {
-	if !p.lively && p.ticking {
-		p.setTick(0)
-	}
-	p.lively = false
+// startTick has the timer end waits once.
+func (p *epoll) startTick() {
+	once := unix.ItimerSpec{Value: unix.NsecToTimespec(tickTime)}
+	p.ticking = unix.TimerfdSettime(p.tick, 0, &once, nil) == nil
 }
 
 func (p *epoll) dispatch(c *Conn, ev uint32) {

@@ -335,6 +335,42 @@ func testSendToABrokenConnectionEndsIt(t *testing.T, kind string) {
 	r.do(c.Close)
 }
 
+func TestLoopGivesItsProcessorBackWhenNothingComes(t *testing.T) {
+	both(t, testLoopGivesItsProcessorBackWhenNothingComes)
+}
+
+func testLoopGivesItsProcessorBackWhenNothingComes(t *testing.T, kind string) {
+	r := newRig(t, kind)
+	h := newRecorder()
+	seen := make(chan struct{}, 100)
+	h.received = func([]byte) { seen <- struct{}{} }
+	c, peer := r.pair(h)
+	r.do(c.Resume)
+	for start := time.Now(); time.Since(start) < 5*tickTime; { // the first tick alone would prove nothing
+		mustWrite(t, peer, []byte("x"))
+		r.wait(seen, "a byte")
+	}
+	quiet := make(chan struct{})
+	var look func()
+	look = func() {
+		ticking := true
+		switch d := r.loop.drv.(type) {
+		case *epoll:
+			ticking = d.ticking
+		case *uring:
+			ticking = d.ticking
+		}
+		if ticking {
+			r.loop.After(5*tickTime, look)
+			return
+		}
+		close(quiet)
+	}
+	r.do(func() { r.loop.After(5*tickTime, look) })
+	r.wait(quiet, "the end of the ticks")
+	unix.Close(peer)
+}
+
 func TestTrimLosesNothing(t *testing.T) { both(t, testTrimLosesNothing) }
 
 func testTrimLosesNothing(t *testing.T, kind string) {
