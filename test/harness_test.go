@@ -230,7 +230,7 @@ func (p *Pool) path(name string) string { return filepath.Join(p.Dir, name) }
 func (p *Pool) Command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(program(name), args...)
 	cmd.Dir = p.Dir
-	cmd.Env = []string{"HOME=" + p.Dir, "PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1"}
+	cmd.Env = []string{"HOME=" + p.Dir, "PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
 	if c := servingUser(p.t); c != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c}
 	}

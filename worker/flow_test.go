@@ -87,7 +87,7 @@ func TestPooledClientReadsWhatWeAnswerOrIsNotListenedTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	tc.until(t, &pgproto3.ReadyForQuery{})
-	const total = 60_000
+	const total = 40_000
 	flood := bytes.Repeat(again, total)
 	if err := tc.SetWriteDeadline(time.Now().Add(4 * quiet)); err != nil {
 		t.Fatal(err)

@@ -13,7 +13,9 @@ import (
 //  1. lose answers everything that was sent to the backend: one error for each
 //     Sync, Query or FunctionCall, with the state that leaves the client where it
 //     thinks it is. A transaction block that is lost becomes a failed one, or the
-//     rest of it would be committed without its first half.
+//     rest of it would be committed without its first half. A BEGIN that fails has
+//     opened none, as in PostgreSQL: drivers don't ROLLBACK after it. But if more
+//     was said without waiting for its answer, that is taken for a block.
 //  2. What hadn't been sent yet fails with the batch that it belongs to (awaken),
 //     or waits for another backend.
 //  3. The next backend of a client whose block is lost has a block opened and
@@ -117,12 +119,13 @@ func (p *pooled) midMessage() bool {
 func (p *pooled) loseBatches(out []byte) ([]byte, bool) {
 	x := p.x
 	in, known := p.relay.status != pgwire.TxIdle, true
+	onlyBegin := p.onlyBegin()
 	told, sent, implicit, commits := x.errored, false, false, false
 	for i := x.head; i < len(x.q); i++ {
 		e := &x.q[i]
 		switch e.kind {
 		case 'Q', 'E', 'F':
-			implicit = implicit || !in
+			was := in
 			if e.kind != 'F' {
 				commits = commits || e.traits&traitCommits != 0
 				in, known = e.traits.after(in)
@@ -130,12 +133,14 @@ func (p *pooled) loseBatches(out []byte) ([]byte, bool) {
 			if !known {
 				return out, false
 			}
+			implicit = implicit || !was && !in
 		}
 		sent = true
 		if e.kind == 'S' || e.kind == 'Q' || e.kind == 'F' {
 			if !told {
 				out = p.loss(implicit || commits).append(out)
 			}
+			in = in && !onlyBegin
 			out = pgwire.AppendReadyForQuery(out, statusOf(in))
 			told, implicit, commits = false, false, false
 		}
@@ -155,6 +160,28 @@ func (p *pooled) loseBatches(out []byte) ([]byte, bool) {
 	return p.losePartial(out, sent || p.block != noBlock), true
 }
 
+// onlyBegin reports whether all that the client waits for, and all that it has
+// said, is the answer to a BEGIN outside of a transaction block.
+func (p *pooled) onlyBegin() bool {
+	x := p.x
+	if p.relay.status != pgwire.TxIdle || x.unsynced || x.skipping || x.need > 0 {
+		return false
+	}
+	begins := 0
+	for i := x.head; i < len(x.q); i++ {
+		switch e := &x.q[i]; e.kind {
+		case 'Q', 'E':
+			if !e.traits.begins() {
+				return false
+			}
+			begins++
+		case 'F':
+			return false
+		}
+	}
+	return begins == 1
+}
+
 // losePartial deals with a message that was being collected: it waits for the
 // next backend, or fails with what came before it.
 func (p *pooled) losePartial(out []byte, failed bool) []byte {
@@ -170,7 +197,7 @@ func (p *pooled) losePartial(out []byte, failed bool) []byte {
 	case p.discarding, !failed:
 	default:
 		p.fail = p.loss(false)
-		out = p.failMessage(out, typ, 0)
+		out = p.failMessage(out, typ, 0, false)
 	}
 	return out
 }
@@ -198,14 +225,15 @@ func blockOf(inBlock bool) block {
 }
 
 // failMessage answers the first message of a batch that fails with p.fail. t are
-// the traits of its text, if it has one.
-func (p *pooled) failMessage(out []byte, typ byte, t traits) []byte {
+// the traits of its text, if it has one; last says that the client has said nothing
+// after it.
+func (p *pooled) failMessage(out []byte, typ byte, t traits, last bool) []byte {
 	out = p.fail.append(out)
 	p.fail = nil
 	in := p.block != noBlock
 	switch typ {
 	case 'Q', 'F', 'S':
-		if after, known := t.after(in); known {
+		if after, known := t.after(in); known && !(last && !in && t.begins()) {
 			in = after
 		}
 		p.block = blockOf(in)
@@ -253,7 +281,8 @@ func (p *pooled) fails(data []byte, ev *pgwire.Event, out *[]byte) bool {
 		return false
 	}
 	var t traits
-	if end := ev.Pos + ev.Length; ev.Type == 'Q' && end <= len(data) {
+	end := ev.Pos + ev.Length
+	if ev.Type == 'Q' && end <= len(data) {
 		t = traitsOf(queryText(data[ev.Pos:end]))
 	}
 	if p.block == lostBlock {
@@ -263,7 +292,7 @@ func (p *pooled) fails(data []byte, ev *pgwire.Event, out *[]byte) bool {
 			return false // a ROLLBACK, which is all that was left to do
 		}
 	}
-	*out = p.failMessage(*out, ev.Type, t)
+	*out = p.failMessage(*out, ev.Type, t, end == len(data))
 	return true
 }
 

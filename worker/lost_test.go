@@ -55,7 +55,12 @@ func brief(b []byte) string {
 var lossCases = map[string]lossCase{
 	"autocommit statement":           {up: queryMsg("INSERT"), want: "08007 I"},
 	"statement of a block":           {up: queryMsg("INSERT"), status: 'T', want: "08006 E", block: failedBlock},
-	"BEGIN":                          {up: queryMsg("BEGIN"), want: "08007 E", block: failedBlock},
+	"BEGIN":                          {up: queryMsg("BEGIN"), want: "08006 I"},
+	"BEGIN of the extended protocol": {up: join(batch("BEGIN"), syncMsg), want: "08006 I"},
+	"BEGIN and half of a Query":      {up: join(queryMsg("BEGIN"), queryMsg("INSERT INTO t")[:9]), want: "08006 E 08006 E", then: queryMsg("INSERT INTO t")[9:], block: failedBlock},
+	"BEGIN and more in one Query":    {up: queryMsg("BEGIN; INSERT"), want: "08007 E", block: failedBlock},
+	"BEGIN without its Sync":         {up: batch("BEGIN"), want: "08006", then: syncMsg, later: "E", block: failedBlock},
+	"ROLLBACK AND CHAIN":             {up: queryMsg("ROLLBACK AND CHAIN"), status: 'T', want: "08006 E", block: failedBlock},
 	"COMMIT":                         {up: queryMsg("COMMIT"), status: 'T', want: "08007 I"},
 	"ROLLBACK":                       {up: queryMsg("ROLLBACK"), status: 'T', want: "08006 I"},
 	"ROLLBACK TO":                    {up: queryMsg("ROLLBACK TO a"), status: 'T', want: "08006 E", block: failedBlock},
@@ -67,9 +72,9 @@ var lossCases = map[string]lossCase{
 	"implicit, without its Sync":     {up: batch("INSERT"), want: "08006", then: syncMsg, later: "I"},
 	"block, without its Sync":        {up: batch("INSERT"), status: 'T', want: "08006", then: syncMsg, later: "E", block: failedBlock},
 	"COMMIT without its Sync":        {up: batch("COMMIT"), status: 'T', want: "08007", then: syncMsg, later: "I"},
-	"BEGIN in a batch":               {up: join(batch("BEGIN"), batch("INSERT"), syncMsg), want: "08007 E", block: failedBlock},
+	"BEGIN in a batch":               {up: join(batch("BEGIN"), batch("INSERT"), syncMsg), want: "08006 E", block: failedBlock},
 	"batches in flight":              {up: join(batch("INSERT"), syncMsg, batch("INSERT"), syncMsg), want: "08007 I 08007 I"},
-	"queries in flight":              {up: join(queryMsg("BEGIN"), queryMsg("INSERT"), queryMsg("COMMIT")), want: "08007 E 08006 E 08007 I"},
+	"queries in flight":              {up: join(queryMsg("BEGIN"), queryMsg("INSERT"), queryMsg("COMMIT")), want: "08006 E 08006 E 08007 I"},
 	"the second of two":              {up: join(queryMsg("INSERT"), queryMsg("INSERT")), down: join(msg('C', "INSERT 0 1\x00"), readyI), want: "C I 08007 I"},
 	"block that idles":               {up: queryMsg("INSERT"), down: join(msg('C', "INSERT 0 1\x00"), readyT), want: "C T", block: lostBlock, then: queryMsg("SELECT"), later: "08006 E"},
 	"block that idles, then COMMIT":  {status: 'T', block: lostBlock, then: queryMsg("COMMIT"), later: "08006 I"},
@@ -158,6 +163,34 @@ func TestLostBackend(t *testing.T) {
 			}
 			if c.tx.discarding {
 				t.Error("still discarding")
+			}
+		})
+	}
+}
+
+// TestStateAfterAFailureWithoutABackend: of what a client says that gets no backend
+// in time, the first batch fails.
+func TestStateAfterAFailureWithoutABackend(t *testing.T) {
+	for name, tc := range map[string]struct {
+		said  []byte
+		want  string
+		block block
+	}{
+		"statement":            {queryMsg("INSERT"), "53300 I", noBlock},
+		"BEGIN":                {queryMsg("BEGIN"), "53300 I", noBlock},
+		"BEGIN and what is in": {join(queryMsg("BEGIN"), queryMsg("INSERT")), "53300 E", failedBlock},
+		"BEGIN; INSERT":        {queryMsg("BEGIN; INSERT"), "53300 E", failedBlock},
+		"extended BEGIN":       {join(batch("BEGIN"), syncMsg), "53300 I", noBlock},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newModelClient(t, newStatements())
+			c.tx.fail = &failure{code: pgwire.CodeTooManyConnections, message: "full"}
+			var out []byte
+			if _, _, err := c.tx.awaken(tc.said, &out); err != nil {
+				t.Fatal(err)
+			}
+			if got := brief(out); got != tc.want || c.tx.block != tc.block {
+				t.Errorf("told %q, block %d; want %q, %d", got, c.tx.block, tc.want, tc.block)
 			}
 		})
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // generous bounds every wait of a test.
-const generous = 10 * time.Second
+const generous = 30 * time.Second
 
 // rig is a worker in the test's own process: the test is its supervisor, its
 // server and its clients.

@@ -44,6 +44,9 @@ func (t traits) after(in bool) (inBlock, known bool) {
 	return in, false
 }
 
+// begins reports whether the text is one statement that opens a block.
+func (t traits) begins() bool { return t&traitControl == traitOpens }
+
 // traitsOf reads the text of one or more statements. Each semicolon is taken for
 // the end of one: in a string it can only add traits. For what begins and ends
 // transactions that isn't good enough, see control.

@@ -165,7 +165,7 @@ func (p *pool) runs(name string) []hookRun {
 func (p *pool) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(program(name), args...)
 	cmd.Dir = p.dir
-	cmd.Env = []string{"HOME=" + p.dir, "PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1"}
+	cmd.Env = []string{"HOME=" + p.dir, "PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: postgres(p.t)}
 	return cmd
 }

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const generous = 10 * time.Second
+const generous = 30 * time.Second
 
 // recorder is a Handler that notes what it is told.
 type recorder struct {
