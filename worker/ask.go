@@ -35,8 +35,9 @@ type asking struct {
 	// requests are those under way, oldest first.
 	requests []uint64
 	// full: the limit was reached when last asked. paused: a backend couldn't be
-	// opened, and the next attempt is due later.
-	full, paused bool
+	// opened, and the next attempt is due later. failing: none has been opened since,
+	// so there is one attempt at a time.
+	full, paused, failing bool
 	// late is how many had waited for too long at the last review, and budget how
 	// many requests a full pool may make before the next one; reviews counts those
 	// at which it had no reason to.
@@ -90,6 +91,8 @@ func (w *worker) lacks(p *pool) int {
 	switch {
 	case a.paused:
 		return 0
+	case a.failing:
+		return min(n, 1-p.coming-len(a.requests))
 	case w.cfg.Load().BlockingTimeoutMS == 0, w.contended(p):
 		return n
 	}
@@ -197,7 +200,7 @@ func (w *worker) pause(p *pool, d time.Duration) {
 	if p.asking.paused {
 		return
 	}
-	p.asking.paused = true
+	p.asking.paused, p.asking.failing = true, true
 	w.loop.After(d, func() {
 		p.asking.paused = false
 		w.want(p)

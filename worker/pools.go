@@ -177,6 +177,9 @@ func (w *worker) onServerState(m *ipc.ServerState) {
 	w.servers = *m
 	if was.Epoch != m.Epoch {
 		w.dropIdle(func(b *backend) bool { return b.epoch != m.Epoch })
+		for _, p := range w.pools {
+			p.asking.failing = false
+		}
 	}
 	if was.Open && !m.Open {
 		limit := w.waitLimit()
@@ -210,7 +213,7 @@ func (w *worker) opened(o *opening, b *backend, err error) {
 	if err = w.settleOpening(o, b, err); err != nil {
 		w.openFailed(o, err)
 	} else {
-		o.pool.asking.paused = false // the server can be reached again
+		o.pool.asking.paused, o.pool.asking.failing = false, false // the server can be reached again
 		w.place(b, true)
 	}
 	w.want(o.pool)

@@ -29,17 +29,64 @@ func TestWaiterWhoseBackendWentToAnotherGetsOne(t *testing.T) {
 	first.until(t, &pgproto3.ReadyForQuery{})
 	// On a busy machine a request may be withdrawn for another one meanwhile.
 	served := make(chan struct{})
-	go func() {
-		for {
-			m, err := second.Receive()
-			if err != nil {
-				return // grantUntil notices
-			}
-			if _, ready := m.(*pgproto3.ReadyForQuery); ready {
-				close(served)
-				return
-			}
-		}
-	}()
+	go second.closeWhenReady(served)
 	r.grantUntil(served)
+}
+
+// Clients that wait for a server that can't be reached try it one at a time.
+func TestAServerThatCannotBeReachedIsTriedOnceAtATime(t *testing.T) {
+	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000, Failover: true, ConnectionRetryMS: 10})
+	var addr string
+	r.do(func() {
+		addr = r.w.servers.Servers[0].Address
+		r.w.servers.Servers[0].Address = "127.0.0.1:1"
+	})
+	clients := make([]*testClient, 8)
+	for i := range clients {
+		clients[i] = r.connect(uint64(i + 1))
+	}
+	r.grant(expect[*ipc.LeaseRequest](r).ID)
+	expect[*ipc.LeaseReturn](r)
+	r.do(func() {
+		for _, p := range r.w.pools {
+			r.w.withdraw(p) // those that were asked for before
+		}
+	})
+	for range 3 {
+		var req *ipc.LeaseRequest
+		for alive := false; !alive; {
+			req = expect[*ipc.LeaseRequest](r)
+			r.do(func() { alive = r.w.requests[req.ID] != nil })
+		}
+		r.do(func() {
+			for _, p := range r.w.pools {
+				if n := len(p.asking.requests) + p.coming; n != 1 {
+					t.Errorf("%d attempts are under way", n)
+				}
+			}
+		})
+		r.grant(req.ID)
+		expect[*ipc.LeaseReturn](r)
+	}
+	r.do(func() { r.w.servers.Servers[0].Address = addr })
+	for _, c := range clients {
+		served := make(chan struct{})
+		go c.closeWhenReady(served)
+		r.grantUntil(served)
+	}
+}
+
+// closeWhenReady closes served when the client has got in; if it doesn't, whoever
+// waits for that notices.
+func (c *testClient) closeWhenReady(served chan<- struct{}) {
+	for {
+		m, err := c.Receive()
+		if err != nil {
+			return
+		}
+		if _, ready := m.(*pgproto3.ReadyForQuery); ready {
+			close(served)
+			return
+		}
+	}
 }
