@@ -322,11 +322,15 @@ func (p *Pool) waitLogged() {
 // WaitReady waits until the control socket says that it runs.
 func (p *Pool) WaitReady() {
 	p.t.Helper()
-	pgtest.WaitUntil(p.t, generous, "pgagroal to be ready", func() bool {
+	socket := filepath.Join(p.Dir, "run", fmt.Sprintf(".s.pgagroal.%d", p.Port))
+	pgtest.WaitUntil(p.t, 2*generous, "pgagroal to be ready", func() bool {
 		select {
 		case <-p.done:
 			p.t.Fatalf("pgagroal has ended: %v\n%s", p.cmd.ProcessState, p.log)
 		default:
+		}
+		if _, err := os.Stat(socket); err != nil {
+			return false // so there is no need to start a program that says so
 		}
 		_, _, code := p.CLI("status")
 		return code == 0

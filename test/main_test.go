@@ -30,9 +30,9 @@ func run(m *testing.M) int {
 		return 1
 	}
 	race := "-race=" + strconv.FormatBool(raceEnabled)
-	// pgagroal-admin has no goroutines; watched, deriving the master key takes it two
-	// seconds instead of a fifth of one.
-	for _, args := range [][]string{{race, "../cmd/..."}, {"../cmd/pgagroal-admin"}} {
+	// The tools do one thing after another, hundreds of times in these tests. Watched
+	// for races pgagroal-admin alone takes seconds to derive the master key.
+	for _, args := range [][]string{{race, "../cmd/..."}, {"../cmd/pgagroal-admin", "../cmd/pgagroal-cli"}} {
 		if out, err := exec.Command("go", append([]string{"build", "-o", dir + "/"}, args...)...).CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
 			return 1
