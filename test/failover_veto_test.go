@@ -37,7 +37,9 @@ func halfCut(t *testing.T, keys map[string]string) (s *scene, link *pgtest.Proxy
 	cut := replicationVia(t, c, c.Nodes[1])
 	link = replicationVia(t, c, c.Nodes[2])
 	servers, proxies := via(t, c)
-	keys = with(map[string]string{"failover_min_standbys": "1"}, keys)
+	keys = with(map[string]string{
+		"failover_min_standbys": "1", "failover_probe_timeout": "1500ms", "failover_silence_time": "4s", // n3 has to be heard in time
+	}, keys)
 	s = play(t, c, plan{servers: noCandidate(servers, 3), script: promoteVia(c, servers), keys: silence(keys)})
 	s.opened("n1")
 	writing(t, c.Nodes[0])

@@ -146,7 +146,9 @@ func TestSIGTERMAndSIGINTStopAtOnce(t *testing.T) {
 func TestSIGTRAPWaitsForTheClients(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
-	p := Start(t, Setup{Servers: nodes(c)})
+	p := Start(t, Setup{Servers: nodes(c), Keys: map[string]string{"workers": "2"}})
+	p.WaitLog("worker is ready worker=0") // one that has only begun is killed
+	p.WaitLog("worker is ready worker=1")
 	cl := p.Connect()
 	if err := syscall.Kill(p.PID(), syscall.SIGTRAP); err != nil {
 		t.Fatal(err)
