@@ -67,7 +67,7 @@ func TestAStandbyThatReceivesVetoesTheDeathOfASilentPrimary(t *testing.T) {
 
 func TestAVetoIsBounded(t *testing.T) {
 	t.Parallel()
-	s, _, _ := halfCut(t, map[string]string{"failover_veto_max": "5s"})
+	s, _, _ := halfCut(t, map[string]string{"failover_veto_max": "12s"})
 	s.opened("n2")
 	says(t, s.told("failover"), "reason", "and 1 standbys don't receive")
 }

@@ -30,6 +30,9 @@ func contract(t testing.TB, standbys int, pl plan) *scene {
 	pl.keys = hasty(pl.keys)
 	s := play(t, pgtest.New(t, pgtest.Options{Standbys: standbys}), pl)
 	s.opened("n1")
+	if pl.keys["failover"] != "off" {
+		s.p.WaitLog("script runner is ready") // it has looked at the scripts
+	}
 	return s
 }
 
