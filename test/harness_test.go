@@ -122,8 +122,10 @@ type Pool struct {
 	asRoot bool
 	// wrap is a command that executes pgagroal in its own place.
 	wrap []string
-	// logged are the copiers of the log.
+	// logged are the copiers of the log, of which what is before began is that of
+	// earlier runs.
 	logged sync.WaitGroup
+	began  int
 }
 
 // logBuffer collects what a process writes.
@@ -286,6 +288,7 @@ func (p *Pool) launch(env ...string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	p.began = len(p.log.String())
 	p.cmd.Stdout, p.cmd.Stderr = w, w
 	err = p.cmd.Start()
 	w.Close()
@@ -319,7 +322,7 @@ func (p *Pool) waitLogged() {
 	}
 }
 
-// WaitReady waits until the control socket says that it runs.
+// WaitReady waits until the control socket says that it runs, with all its workers.
 func (p *Pool) WaitReady() {
 	p.t.Helper()
 	socket := filepath.Join(p.Dir, "run", fmt.Sprintf(".s.pgagroal.%d", p.Port))
@@ -333,8 +336,16 @@ func (p *Pool) WaitReady() {
 			return false // so there is no need to start a program that says so
 		}
 		_, _, code := p.CLI("status")
-		return code == 0
+		return code == 0 && p.allWorkers()
 	}, p.log.String)
+}
+
+// allWorkers reports whether each worker is ready, as far as the log is on the
+// console.
+func (p *Pool) allWorkers() bool {
+	n, err := strconv.Atoi(p.keys["workers"])
+	must(p.t, err)
+	return p.keys["log_type"] != "console" || strings.Count(p.log.String()[p.began:], "worker is ready") >= n
 }
 
 // Kill ends the supervisor with SIGKILL if it still runs, and waits for it.
