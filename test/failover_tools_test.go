@@ -188,9 +188,10 @@ func (s *scene) history(kind string) []map[string]any {
 	return out
 }
 
-// told returns the only entry of this kind, and fails the test when there isn't exactly one.
+// told waits for an entry of this kind, and fails the test when there is more than one.
 func (s *scene) told(kind string) map[string]any {
 	s.t.Helper()
+	pgtest.WaitUntil(s.t, generous, kind+" in the history", func() bool { return len(s.history(kind)) > 0 }, s.p.Log)
 	h := s.history(kind)
 	if len(h) != 1 {
 		s.t.Fatalf("%d entries of kind %s in the history: %v", len(h), kind, h)

@@ -43,13 +43,6 @@ func (s *scene) kill(i int) {
 	must(s.t, s.node(i).Kill())
 }
 
-// entry waits for the end of a hook's only run in the history.
-func (s *scene) entry(kind string) map[string]any {
-	s.t.Helper()
-	pgtest.WaitUntil(s.t, generous, kind+" in the history", func() bool { return len(s.history(kind)) > 0 }, s.p.Log)
-	return s.told(kind)
-}
-
 // dump is a file of the hooks directory, waited for, without the last newline.
 func (s *scene) dump(name string) string {
 	s.t.Helper()
@@ -81,7 +74,7 @@ func TestScriptsGetHostsExactlyAsConfigured(t *testing.T) {
 	s.notify.WaitRuns(1)
 	four := argsOf(servers[0], servers[2])
 	s.ran([][]string{four}, [][]string{slices.Concat(four, argsOf(servers[1], servers[3]))})
-	says(t, s.entry("failover"), "output", "$(id) 1>the second")
+	says(t, s.told("failover"), "output", "$(id) 1>the second")
 	s.opened("the second")
 }
 
@@ -204,7 +197,7 @@ func TestScriptGetsTheDocumentedEnvironmentAndNothingElse(t *testing.T) {
 	s.dump("process")
 	got := environment(t, filepath.Join(s.p.Dir, "hooks", "environ"))
 	home := userOf(t)
-	run := s.entry("failover")
+	run := s.told("failover")
 	want := map[string]string{
 		"PATH": os.Getenv("PATH"), "LANG": "C.UTF-8", "HOME": home.HomeDir, "USER": home.Username,
 		"PGAGROAL_RUN_ID": fmt.Sprint(run["run_id"]), "PGAGROAL_HOOK": "failover", "PGAGROAL_EPOCH": "1",
@@ -217,7 +210,7 @@ func TestScriptGetsTheDocumentedEnvironmentAndNothingElse(t *testing.T) {
 	if !strings.Contains(got["PGAGROAL_LSN_AGE"], ".") || want["PGAGROAL_RUN_ID"] == "" {
 		t.Errorf("age %q of the last position, run id %q", got["PGAGROAL_LSN_AGE"], want["PGAGROAL_RUN_ID"])
 	}
-	s.entry("notify")
+	s.told("notify")
 	page := slices.DeleteFunc(documentedVariables(t), func(name string) bool {
 		return name == "PGAGROAL_PLANNED" // of planned switchovers alone
 	})

@@ -26,7 +26,7 @@ func TestAFailedScriptLeavesBothServersFailed(t *testing.T) {
 			s := contract(t, 2, plan{script: tt.script, keys: map[string]string{"failover_client_wait": "200ms"}})
 			s.kill(1)
 			s.held(tt.held)
-			e := s.entry("failover")
+			e := s.told("failover")
 			s.p.WaitState("n1", "Failed")
 			s.p.WaitState(fmt.Sprint(e["new"]), "Failed")
 			if e["exit"] != tt.exit || tt.signal != 0 && e["signal"] != tt.signal {
@@ -66,7 +66,7 @@ func TestAScriptThatMayNotRunAnyMoreIsRefusedWhenItIsNeeded(t *testing.T) {
 			s.nothingRan()
 			s.p.WaitState("n1", "Failed")
 			s.p.WaitState("n2", "Replica") // nothing has touched it
-			says(t, s.entry("failover"), "result", tt.why)
+			says(t, s.told("failover"), "result", tt.why)
 		})
 	}
 }
@@ -87,7 +87,7 @@ while :; do sleep 1003; done`,
 	s.held("took longer than 1s")
 	s.p.WaitState("n1", "Failed")
 	s.p.WaitState("n2", "Failed")
-	e := s.entry("failover")
+	e := s.told("failover")
 	if e["timed_out"] != true {
 		t.Errorf("history: %v, want timed_out", e)
 	}
@@ -129,7 +129,7 @@ func TestAScriptCanAskPgagroalWhileItRuns(t *testing.T) {
 	s.opened("n1")
 	s.kill(1)
 	s.opened("n2")
-	out := fmt.Sprint(s.entry("failover")["output"])
+	out := fmt.Sprint(s.told("failover")["output"])
 	for _, want := range []string{"status: 0", "failover status: 0", "ping: 3", "Hook: failover", "Phase: running", "switch-to: 1", "clear: 1"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the script doesn't say %q:\n%s", want, out)
@@ -143,7 +143,7 @@ func TestAFailingNotifyScriptChangesNothingAndIsShown(t *testing.T) {
 	s.kill(1)
 	s.opened("n2")
 	s.alarmed("notify")
-	e := s.entry("notify")
+	e := s.told("notify")
 	if e["exit"] != 5.0 || !strings.Contains(fmt.Sprint(e["output"]), "cannot reach the standby") {
 		t.Errorf("history: %v", e)
 	}
@@ -165,7 +165,7 @@ func TestAHangingNotifyScriptDelaysNobodyAndIsEnded(t *testing.T) {
 		t.Fatal("clients have waited for the notify script")
 	}
 	s.alarmed("notify")
-	if e := s.entry("notify"); e["timed_out"] != true {
+	if e := s.told("notify"); e["timed_out"] != true {
 		t.Errorf("history: %v, want timed_out", e)
 	}
 	if got := at(t, s.p.Connect()); got != "n2" {
@@ -191,7 +191,7 @@ func TestManyClientsThatSeeTheDeathMakeOneRun(t *testing.T) {
 		<-ended
 	}
 	s.opened("n2")
-	s.entry("notify")
+	s.told("notify")
 	s.ran(one(s.node(1), s.node(2)), one(s.node(1), s.node(2)))
 	if s.epoch() != 2 {
 		t.Errorf("epoch %d, want 2", s.epoch())

@@ -121,7 +121,7 @@ func TestAChangedScriptIsAnAlarmUntilBothHaveReadIt(t *testing.T) {
 	s.opened("n1")
 	s.kill(1)
 	s.opened("n2")
-	s.entry("notify")
+	s.told("notify")
 	s.ran(one(s.node(1), s.node(2)), one(s.node(1), s.node(2)))
 	if len(old.Runs()) != 0 {
 		t.Error("the old script has run")

@@ -84,7 +84,7 @@ func TestASupervisorKilledBeforeTheRunHasDoneNothing(t *testing.T) {
 	must(t, syscall.Kill(worker, syscall.SIGKILL))
 	s.p.Restart()
 	s.opened("n2")
-	s.entry("notify")
+	s.told("notify")
 	s.ran(one(s.node(1), s.node(2)), one(s.node(1), s.node(2)))
 }
 
@@ -179,7 +179,7 @@ func TestAStateDirThatCannotBeWrittenAnyMoreIsAnAlarmAndNoObstacle(t *testing.T)
 	s.kill(1)
 	s.opened("n2")
 	s.alarmed("state")
-	s.entry("notify")
+	s.told("notify")
 	s.ran(one(s.node(1), s.node(2)), one(s.node(1), s.node(2)))
 	must(t, os.Chmod(s.p.path("state"), 0o755))
 	pgtest.WaitUntil(t, generous, "the alarm to end", func() bool { return !s.hasAlarm("state") }, func() string { return fmt.Sprint(s.status()["Alarms"]) })

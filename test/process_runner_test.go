@@ -91,7 +91,7 @@ func TestARunnerThatDiesIdleIsShownAndReplaced(t *testing.T) {
 	}
 	s.kill(1)
 	s.opened("n2")
-	s.entry("notify")
+	s.told("notify")
 	s.ran(one(s.node(1), s.node(2)), one(s.node(1), s.node(2)))
 }
 
@@ -107,7 +107,7 @@ func TestARunWhoseRunnerDiesGoesOnAndItsResultIsAdopted(t *testing.T) {
 		t.Error("the script has ended with the runner")
 	}
 	s.runnerUp(old) // a run could start now, but for the one that nobody has seen the end of
-	says(t, s.entry("failover"), "result", "unknown")
+	says(t, s.told("failover"), "result", "unknown")
 	s.p.WaitState("n2", "Failed")
 	g.open()
 	s.opened("n2")
@@ -149,11 +149,11 @@ func TestACandidateThatIsPromotedByAScriptThatHangsIsAdopted(t *testing.T) {
 	s.opened("n1")
 	s.kill(1)
 	s.opened("n2")
-	if e := s.entry("failover"); e["timed_out"] != true {
+	if e := s.told("failover"); e["timed_out"] != true {
 		t.Errorf("history: %v, want timed_out", e)
 	}
 	says(t, s.told("settled"), "result", "adopted n2")
-	s.entry("notify")
+	s.told("notify")
 	s.ran(one(s.node(1), s.node(2)), one(s.node(1), s.node(2)))
 	s.p.WaitState("n1", "Failed")
 	mustQuery(t, s.p.Connect(), "CREATE TABLE t(i int)")
@@ -172,7 +172,7 @@ func TestOperatorsCannotInterfereWithARun(t *testing.T) {
 	}
 	g.open()
 	s.opened("n2")
-	s.entry("notify")
+	s.told("notify")
 	s.ran(one(s.node(1), s.node(2)), one(s.node(1), s.node(2)))
 }
 

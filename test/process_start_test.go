@@ -81,7 +81,7 @@ func TestStartedAsRootEveryProcessIsItsUserForGood(t *testing.T) {
 	}
 	s.kill(1)
 	s.held("exit code 3")
-	if got := fmt.Sprint(s.entry("failover")["output"]); got != uid {
+	if got := fmt.Sprint(s.told("failover")["output"]); got != uid {
 		t.Errorf("the script ran as user %s, want %s", got, uid)
 	}
 }

@@ -124,7 +124,7 @@ func TestAFailoverRunsThroughTheServiceThatItsSocketStarts(t *testing.T) {
 	}
 	s.kill(1)
 	s.opened("n2")
-	s.entry("notify")
+	s.told("notify")
 	s.ran(one(s.node(1), s.node(2)), one(s.node(1), s.node(2)))
 }
 
@@ -164,7 +164,7 @@ func TestAServiceThatIsGoneIsAnAlarmUntilItIsBack(t *testing.T) {
 	s.runnerUp(old)
 	s.kill(1)
 	s.opened("n2")
-	s.entry("notify")
+	s.told("notify")
 	s.ran(one(s.node(1), s.node(2)), one(s.node(1), s.node(2)))
 }
 
@@ -181,7 +181,7 @@ func TestWithoutItsServiceAFailoverWaitsAndThenRuns(t *testing.T) {
 	s.nothingRan()
 	s.p.runnerAt(s.p.path("pgagroal.conf"))
 	s.opened("n2")
-	s.entry("notify")
+	s.told("notify")
 	s.ran(one(s.node(1), s.node(2)), one(s.node(1), s.node(2)))
 }
 
