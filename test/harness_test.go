@@ -146,21 +146,10 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
-// freePort returns a port that nobody listens on just now.
-func freePort(t testing.TB) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
-}
-
 // Prepare writes the configuration of a pool without starting it.
 func Prepare(t testing.TB, s Setup) *Pool {
 	t.Helper()
-	p := &Pool{t: t, Dir: privateDir(t), Port: freePort(t), log: &logBuffer{}}
+	p := &Pool{t: t, Dir: privateDir(t), Port: pgtest.Port(t), log: &logBuffer{}}
 	for _, d := range []string{"run", "state", "hooks"} {
 		if err := os.Mkdir(filepath.Join(p.Dir, d), 0o755); err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
 // mainVariable makes this test binary the program.
@@ -103,19 +104,8 @@ func until(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// freePort returns a TCP port that nobody listens on at this moment.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
-}
-
 func TestDaemonServesAndEndsOnSIGTERM(t *testing.T) {
-	port := freePort(t)
+	port := fmt.Sprint(pgtest.Port(t))
 	main := strings.Replace(good, "27999", port, 1)
 	root := os.Geteuid() == 0
 	if root {

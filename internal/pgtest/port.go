@@ -65,15 +65,22 @@ func (r *reservedPort) addr() string { return net.JoinHostPort(loopback, strconv
 
 func (r *reservedPort) close() { _ = r.sock.Close() }
 
-// RefusedAddr returns a host:port that refuses connections until the test ends.
-func RefusedAddr(t testing.TB) string {
+// Port returns a port of the loopback address that nobody gets before the test
+// ends, unless he asks for it by number.
+func Port(t testing.TB) int {
 	t.Helper()
 	r, err := reservePort()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.close)
-	return r.addr()
+	return r.port
+}
+
+// RefusedAddr returns a host:port that refuses connections until the test ends.
+func RefusedAddr(t testing.TB) string {
+	t.Helper()
+	return net.JoinHostPort(loopback, strconv.Itoa(Port(t)))
 }
 
 // SilentAddr returns a host:port that answers no SYN until the test ends: a
