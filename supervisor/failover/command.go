@@ -99,9 +99,14 @@ func (m *Machine) commandWants(i int) bool {
 	return false
 }
 
+// commandsWait says that no command is carried out now, even if its time is up.
+func (m *Machine) commandsWait() bool {
+	return m.phase == PhaseStarting || (m.phase == PhaseFencing && m.fence.by != nil)
+}
+
 // evaluateCommands carries out the oldest command whose probes are there, or whose time is up.
 func (m *Machine) evaluateCommands() {
-	if m.phase == PhaseStarting || (m.phase == PhaseFencing && m.fence.by != nil) {
+	if m.commandsWait() {
 		return
 	}
 	for n := range m.commands {

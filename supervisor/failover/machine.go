@@ -344,8 +344,10 @@ func (m *Machine) Deadline() (time.Duration, bool) {
 	if m.plan != nil && m.phase == PhaseHeld && m.now < m.since+m.commandTime() {
 		d.at(m.since + m.commandTime())
 	}
-	for _, c := range m.commands {
-		d.at(c.at + m.commandTime())
+	if !m.commandsWait() {
+		for _, c := range m.commands {
+			d.at(c.at + m.commandTime())
+		}
 	}
 	return d.min, d.set
 }

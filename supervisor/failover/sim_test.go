@@ -61,6 +61,17 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// TestSchedulesThatFailedOnce plays those that a longer simulation has found.
+func TestSchedulesThatFailedOnce(t *testing.T) {
+	for seed, what := range map[uint64]string{
+		746147: "a command whose time was up while another one's fence was out asked for Tick after Tick",
+	} {
+		if _, err := newSim(seed).play(); err != nil {
+			t.Errorf("seed %d, %s: %v", seed, what, err)
+		}
+	}
+}
+
 // simTime is how long TestSimulation plays by default.
 func simTime() time.Duration {
 	if testing.Short() || raceDetector {
