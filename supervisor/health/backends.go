@@ -2,8 +2,6 @@ package health
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,24 +13,7 @@ const backendsAtOnce = 4096
 // Backends returns those of pids that t still shows as processes of its own, in any state and of any user. It looks
 // once and returns within t.Timeout, or at once when ctx ends. With an error nothing is known of any of them.
 func Backends(ctx context.Context, t Target, pids []uint32) ([]uint32, error) {
-	if t.Timeout <= 0 {
-		t.Timeout = defaultTimeout
-	}
-	bounded, cancel := context.WithTimeout(ctx, t.Timeout)
-	defer cancel()
-	p := prober{ctx: bounded, target: t}
-	err := errors.New("there is no login for a look")
-	for _, l := range t.Logins {
-		var s *session
-		if s, err = p.login(l); err == nil {
-			defer s.close()
-			return s.backends(pids)
-		}
-		if s == nil || bounded.Err() != nil {
-			break // another login wouldn't get any further
-		}
-	}
-	return nil, fmt.Errorf("look at the backends: %w", err)
+	return look(ctx, t, "backends", func(s *session) ([]uint32, error) { return s.backends(pids) })
 }
 
 func (s *session) backends(pids []uint32) ([]uint32, error) {
@@ -45,7 +26,7 @@ func (s *session) backends(pids []uint32) ([]uint32, error) {
 		s.ask("SELECT string_agg(pid::text, ',') FROM pg_stat_get_activity(NULL) WHERE pid IN (" + strings.Join(texts, ",") + ")")
 		rows, err := s.answer()
 		if err != nil {
-			return nil, fmt.Errorf("look at the backends: %w", err)
+			return nil, err
 		}
 		for text := range strings.SplitSeq(field(rows, 0), ",") {
 			if pid, err := strconv.ParseUint(text, 10, 32); err == nil {
