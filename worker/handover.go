@@ -92,6 +92,7 @@ func (w *worker) onTakeOver(m *ipc.TakeOver, fds []int) {
 	if wt == nil && len(p.waiters) > 0 {
 		w.closeBackend(b) // they need one of their own
 	} else {
+		b.pool.asking.failing = false // another worker has opened one; in a full pool this one may never do
 		w.place(b, m.ID != 0)
 	}
 	w.want(p)
