@@ -83,7 +83,8 @@ type Machine struct {
 	probeID uint64
 	changes uint64 // counts every change of state, phase or run
 
-	saved     Record // last one asked to be saved
+	saved     Record         // last one asked to be saved
+	draft     []ServerRecord // memory of the next one, since most turn out the same
 	savedAny  bool
 	savedAt   time.Duration
 	saveSeq   uint64
@@ -296,7 +297,7 @@ func (m *Machine) flush() []Action {
 }
 
 func (m *Machine) publishAction() (Publish, bool) {
-	s := Snapshot{Gen: m.published.Gen, Epoch: m.epoch, Open: m.open, Primary: m.primary}
+	s := Snapshot{Gen: m.published.Gen, Epoch: m.epoch, Open: m.open, Primary: m.primary, Servers: make([]ServerView, 0, len(m.servers))}
 	for _, v := range m.servers {
 		s.Servers = append(s.Servers, ServerView{v.cfg.Name, v.state, v.qual})
 	}

@@ -116,7 +116,7 @@ func stateOf(s string) (State, bool) {
 	return 0, false
 }
 
-// record is what would be saved now.
+// record is what would be saved now; its servers are in m.draft.
 func (m *Machine) record() Record {
 	r := Record{
 		Version: RecordVersion, Epoch: m.epoch, Primary: m.nameOf(m.primary), SystemID: m.system, Timeline: m.timeline, LSN: m.lsn,
@@ -136,9 +136,11 @@ func (m *Machine) record() Record {
 		r.Run = &RunRecord{ID: m.run.id, Hook: m.run.hook, Phase: "started", Old: m.nameOf(m.run.old), New: m.nameOf(m.run.next)}
 	}
 	r.Blocker, r.Cut, r.Locked, r.RunTimes = m.blocker, m.cut, m.locked, slices.Clone(m.runTimes)
+	m.draft = m.draft[:0]
 	for i, s := range m.servers {
-		r.Servers = append(r.Servers, m.serverRecord(i, s))
+		m.draft = append(m.draft, m.serverRecord(i, s))
 	}
+	r.Servers = m.draft
 	return r
 }
 
@@ -170,6 +172,7 @@ func (m *Machine) saveAction() (Save, bool) {
 	if m.epoch == 0 && !m.savedAny && m.primary < 0 && !m.paused {
 		return Save{}, false // nothing worth keeping yet
 	}
+	m.draft = nil // the caller's now
 	m.saveSeq++
 	m.saved, m.savedAny, m.savedAt, m.saveAgain = r, true, m.now, 0
 	return Save{Seq: m.saveSeq, Record: r}, true
