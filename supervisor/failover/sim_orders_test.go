@@ -147,7 +147,7 @@ func (s *sim) checkOrderedRun(a StartRun) {
 	}
 }
 
-// checkOrders: an order is over when service resumes, and a replaced primary is a Replica only after its quarantine.
+// checkOrders: an order is over when service resumes, and a replaced primary comes back as checkReturn says.
 func (s *sim) checkOrders(p Snapshot) {
 	o := &s.order
 	o.open = p.Open
@@ -155,15 +155,24 @@ func (s *sim) checkOrders(p Snapshot) {
 		o.trigger, o.planned, o.idle = nil, false, false
 	}
 	for i, v := range p.Servers {
-		if !s.gone[i] || v.State != Replica {
-			continue
+		if v.State == Replica {
+			s.checkReturn(i)
 		}
-		switch {
-		case s.cfg.Failback != FailbackStandby:
-			s.fail("%s was replaced and is a Replica without a command", v.Name)
-		case o.stood[i] < 0 || s.now-o.stood[i] < s.cfg.Quarantine:
-			s.fail("%s was replaced and is a Replica before its quarantine is over", v.Name)
-		}
-		s.gone[i] = false
 	}
+}
+
+// checkReturn: a replaced primary is a Replica, in a snapshot or in a record that a crash may leave behind, only after
+// its quarantine.
+func (s *sim) checkReturn(i int) {
+	if !s.gone[i] {
+		return
+	}
+	name, stood := s.cfg.Servers[i].Name, s.order.stood[i]
+	switch {
+	case s.cfg.Failback != FailbackStandby:
+		s.fail("%s was replaced and is a Replica without a command", name)
+	case stood < 0 || s.now-stood < s.cfg.Quarantine:
+		s.fail("%s was replaced and is a Replica before its quarantine is over", name)
+	}
+	s.gone[i] = false
 }

@@ -67,7 +67,8 @@ func TestSimulation(t *testing.T) {
 // TestSchedulesThatFailedOnce plays those that a longer simulation has found.
 func TestSchedulesThatFailedOnce(t *testing.T) {
 	for seed, what := range map[uint64]string{
-		746147: "a command whose time was up while another one's fence was out asked for Tick after Tick",
+		746147:  "a command whose time was up while another one's fence was out asked for Tick after Tick",
+		2130907: "one refusal among time-outs ended the veto",
 	} {
 		if _, err := newSim(seed).play(); err != nil {
 			t.Errorf("seed %d, %s: %v", seed, what, err)
@@ -108,6 +109,7 @@ type sim struct {
 	locked  bool
 	cut     int // server whose fence script has ended well and that hasn't answered since, -1 none
 	cutAt   time.Duration
+	uncut   int    // what cut was before the event that is just being taken, which a crash makes undone, -1 none
 	cutting int    // server whose fence script was started, without an answer, an open pool or a command since, -1 none
 	gone    []bool // replaced by a successful run, no command since
 	order   simOrders
@@ -127,7 +129,7 @@ type simNode struct {
 func newSim(seed uint64) *sim {
 	r := rand.New(rand.NewPCG(seed, 42))
 	n := 2 + r.IntN(3)
-	s := &sim{r: r, seen: map[string]bool{}, primary: map[uint64]int{}, crashes: r.IntN(3) > 0, cut: -1, cutting: -1}
+	s := &sim{r: r, seen: map[string]bool{}, primary: map[uint64]int{}, crashes: r.IntN(3) > 0, cut: -1, uncut: -1, cutting: -1}
 	s.cfg = Config{
 		Enabled: true, NotifyConfigured: r.IntN(2) == 0, Verify: Verify(r.IntN(3)), ProbeInterval: 2 * time.Second,
 		HeldInterval: 4 * time.Second, WatchInterval: 10 * time.Second, StartTimeout: 5 * time.Second, ProbeCount: 2,
@@ -247,6 +249,9 @@ func (s *sim) deliver(ev Event) {
 		s.cut, s.cutAt = s.m.run.old, s.now
 	}
 	s.step(ev)
+	if s.alive {
+		s.uncut = -1
+	}
 }
 
 // answered notes that a server that was cut off isn't, as its own answer shows.
@@ -260,7 +265,7 @@ func (s *sim) answered(p ProbeDone) {
 		s.cutting = -1
 	}
 	if p.Server == s.cut && p.Started >= s.cutAt {
-		s.cut = -1
+		s.cut, s.uncut = -1, s.cut
 	}
 }
 
@@ -289,6 +294,9 @@ func (s *sim) step(ev Event) {
 func (s *sim) boot() {
 	s.life++
 	s.success = nil
+	if s.uncut >= 0 {
+		s.cut, s.uncut = s.uncut, -1
+	}
 	s.alive, s.opened, s.fenced, s.asked = true, Snapshot{}, 0, Fence{}
 	s.order.reboot()
 	for i := range s.last {
@@ -336,6 +344,14 @@ func (s *sim) execute(a Action) {
 		}
 		if s.saveErr == nil {
 			s.saved = s.written(a.Record)
+			if !a.Record.Cut {
+				s.uncut = -1
+			}
+			for i, sr := range a.Record.Servers {
+				if sr.State == Replica.String() {
+					s.checkReturn(i)
+				}
+			}
 		}
 		s.at(s.now, SaveDone{a.Seq, s.saveErr}, nil)
 	case Publish:

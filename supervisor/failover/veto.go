@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// veto says why a silent server i must not be given up, "" for nothing: vetoed by standbys that have received something
-// from it since its latest failed probe began, or because a look at one, made after the end of that probe, is still
-// awaited. So each failed probe asks anew. A silent stream says nothing, since an idle primary sends every 30 s only; a standby that may not show its
-// receiver is unknown and vetoes nothing.
+// veto says why a server i that isn't dead by refusals must not be given up, "" for nothing: vetoed by standbys that
+// have received something from it since its latest failed probe began, or because a look at one, made after the end of
+// that probe, is still awaited. So each failed probe asks anew. A silent stream says nothing, since an idle primary
+// sends every 30 s only; a standby that may not show its receiver is unknown and vetoes nothing.
 func (m *Machine) veto(i int) (why string, vetoed bool) {
 	s := m.servers[i]
-	if !m.cfg.Veto || !s.silent() || m.now >= s.firstDead+m.cfg.VetoMax {
+	if !m.cfg.Veto || s.deadRow == 0 || m.now >= s.firstDead+m.cfg.VetoMax {
 		return "", false
 	}
 	var by []string
