@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 )
 
@@ -27,6 +28,7 @@ const (
 	idleCPU     = "idle cpu"    // milliseconds of processor time in a second
 	memoryFixed = "fixed"       // PSS of a pooler without clients, MiB
 	memoryEach  = "each client" // PSS that an idle client adds, KiB
+	loadCPU     = "load cpu"    // of clients and server, microseconds for each transaction, where they are ours
 )
 
 // target is what clients connect to.
@@ -66,6 +68,7 @@ type workload struct {
 	scram       bool     // clients log in with a password
 	vacuum      bool     // the tables are cleaned before each measurement
 	goals       []goal
+	mock        bool // the server is that of a crew
 	// measure replaces the run of pgbench.
 	measure func(context.Context, *rig, workload, *pooler) (map[string]float64, error)
 }
@@ -150,6 +153,11 @@ func special() []workload {
 			name: "workers", title: "select-only, protocol prepared, 64 clients, one worker and two", clients: 64,
 			args: []string{"-S", "-M", "prepared"}, sample: often, targets: oneAndTwo(),
 			goals: []goal{{metric: cpu, most: 1.15, workers: 2}},
+		},
+		{
+			name: "growth", title: fmt.Sprintf("%d queries at a time, 16 clients, one worker and two on a processor each, clients and server as cheap as possible", batchSize),
+			clients: 16, mock: true, measure: measureGrowth, targets: oneAndTwo(),
+			goals: []goal{{metric: tps, least: 1.1, workers: 2}},
 		},
 		{
 			name: "idle-cpu", title: "processor time with 1000 idle clients", clients: 1000, limit: 20, measure: measureIdleCPU, targets: onlyTransaction,

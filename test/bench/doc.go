@@ -17,6 +17,7 @@
 //	machine.go    what the machine and the programs are
 //	pooler.go     a pooler's process; pgagroal.go and pgbouncer.go configure it
 //	pgbench.go    one run of pgbench, and what it says
+//	growth.go     clients and a server that cost next to nothing, for what workers can do
 //	idle.go       clients that connect and then do nothing
 //	proc.go       processor time and memory of a tree of processes
 //	run.go        rounds and turns

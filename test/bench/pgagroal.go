@@ -20,7 +20,7 @@ func (r *rig) configurePgagroal(ctx context.Context, p *pooler, w workload) ([]s
 		p.port, filepath.Join(p.dir, "run"), filepath.Join(p.dir, "state"))
 	fmt.Fprintf(&b, "log_level = warn\nhealth_check_user = "+account+"\npipeline = %s\nev_backend = %s\nworkers = %d\nmax_connections = %d\nbacklog = %d\n",
 		p.target.mode, p.target.loop, max(1, p.target.workers), w.backends(), backlog)
-	fmt.Fprintf(&b, "\n[primary]\nhost = 127.0.0.1\nport = %d\nprimary = on\n", r.node().Port)
+	fmt.Fprintf(&b, "\n[primary]\nhost = 127.0.0.1\nport = %d\nprimary = on\n", r.serverPort())
 	hba := "host all all all trust\n"
 	if w.scram {
 		hba = "host all all all scram-sha-256\n"

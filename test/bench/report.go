@@ -19,12 +19,13 @@ type column struct{ metric, title, format string }
 // columns are the metrics of the tables, in their order.
 var columns = []column{
 	{tps, "tps", "%.0f"},
-	{cpu, "CPU µs/tx", "%.1f"},
+	{cpu, "CPU µs/tx", "%.2f"},
 	{p50, "p50 ms", "%.2f"},
 	{p99, "p99 ms", "%.2f"},
 	{idleCPU, "CPU ms/s", "%.2f"},
 	{memoryFixed, "fixed MiB", "%.1f"},
 	{memoryEach, "KiB a client", "%.2f"},
+	{loadCPU, "load CPU µs/tx", "%.2f"},
 }
 
 // replaceMarked puts tables between the markers of a page.

@@ -106,7 +106,7 @@ func TestReportShowsMedianSpreadAndRatio(t *testing.T) {
 	r.fail("result-1mb", "direct", errors.New("it broke\nwith much to say"))
 	text := report(r)
 	for _, want := range []string{
-		"| pgagroal session epoll | 20.0 (10.0–30.0)  | 0.25 ", "| PgBouncer session      | 80.0 (40.0–120.0) | - ",
+		"| pgagroal session epoll | 20.00 (10.00–30.00)  | 0.25 ", "| PgBouncer session      | 80.00 (40.00–120.00) | - ",
 		"| ≤ 0.40 | 0.25     | yes |", "- result-1mb, direct: it broke\n",
 	} {
 		if !strings.Contains(text, want) {

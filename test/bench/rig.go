@@ -36,6 +36,7 @@ type rig struct {
 	secret   string // that the server keeps for scramUser
 	peer     string // path of PgBouncer's program
 	files    uint64 // most open files of a process
+	crew     *crew  // stands before PostgreSQL during the turns of a case that asks for it, else nil
 }
 
 // newRig starts the cluster and fills it. The caller closes the rig.
@@ -181,6 +182,14 @@ func (r *rig) startCluster(ctx context.Context) (err error) {
 }
 
 func (r *rig) node() *pgtest.Node { return r.cluster.Primary() }
+
+// serverPort is where poolers find their server.
+func (r *rig) serverPort() int {
+	if r.crew != nil {
+		return r.crew.port()
+	}
+	return r.node().Port
+}
 
 // fill makes the database with pgbench's tables.
 func (r *rig) fill(ctx context.Context) error {

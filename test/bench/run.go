@@ -92,6 +92,12 @@ func (r *rig) turn(ctx context.Context, w workload, t target) (_ map[string]floa
 			return nil, err
 		}
 	}
+	if w.mock {
+		if r.crew, err = newCrew(fmt.Sprintf("127.0.0.1:%d", r.node().Port)); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, r.crew.close()); r.crew = nil }()
+	}
 	p, err := r.startPooler(ctx, t, w)
 	if err != nil {
 		return nil, err
