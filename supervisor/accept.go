@@ -3,7 +3,11 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"net/netip"
+	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -44,11 +48,12 @@ type accepted struct {
 type gate struct {
 	mu        sync.Mutex
 	open      bool
+	gone      bool          // for good
 	changed   chan struct{} // closed at the next change
-	listeners []net.Listener
+	listeners []*clientListener
 }
 
-func newGate(listeners []net.Listener) *gate {
+func newGate(listeners []*clientListener) *gate {
 	return &gate{changed: make(chan struct{}), listeners: listeners}
 }
 
@@ -56,7 +61,7 @@ func newGate(listeners []net.Listener) *gate {
 func (g *gate) set(open bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if open == g.open {
+	if open == g.open || g.gone {
 		return
 	}
 	g.open = open
@@ -65,9 +70,7 @@ func (g *gate) set(open bool) {
 		until = time.Time{}
 	}
 	for _, l := range g.listeners {
-		if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok {
-			_ = d.SetDeadline(until) // fails on a closed listener only, whose goroutine ends by itself
-		}
+		_ = l.file.SetDeadline(until) // fails on a closed listener only, whose goroutine ends by itself
 	}
 	close(g.changed)
 	g.changed = make(chan struct{})
@@ -76,17 +79,27 @@ func (g *gate) set(open bool) {
 // shut closes the listeners for good: who connects from now on is refused at
 // once instead of waiting for a pooler that ends.
 func (g *gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.gone {
+		return
+	}
+	g.gone = true
+	close(g.changed)
 	for _, l := range g.listeners {
-		l.Close()
+		l.close()
 	}
 }
 
-// wait returns when the gate is open, or false when ctx has ended.
+// wait returns when the gate is open, or false when it is shut or ctx has ended.
 func (g *gate) wait(ctx context.Context) bool {
 	for {
 		g.mu.Lock()
-		open, changed := g.open, g.changed
+		open, gone, changed := g.open, g.gone, g.changed
 		g.mu.Unlock()
+		if gone {
+			return false
+		}
 		if open {
 			return ctx.Err() == nil
 		}
@@ -98,27 +111,26 @@ func (g *gate) wait(ctx context.Context) bool {
 	}
 }
 
-// acceptor accepts on one listener until ctx ends or the listener is closed.
+// acceptor accepts on one listener until ctx ends or the gate is shut.
 type acceptor struct {
-	ln   net.Listener
-	gate *gate
-	opt  socketOptions
-	take func(accepted) bool // false when nobody takes clients any more
-	fail func(error)
+	accept func() (accepted, error)
+	gate   *gate
+	take   func(accepted) bool // false when nobody takes clients any more
+	fail   func(error)
 }
-
-type socketOptions struct{ noDelay, keepAlive bool }
 
 func (a *acceptor) run(ctx context.Context) {
 	for a.gate.wait(ctx) {
-		nc, err := a.ln.Accept()
+		c, err := a.accept()
 		switch {
 		case err == nil:
-			a.pass(nc)
-		case errors.Is(err, net.ErrClosed):
-			return
-		case isTimeout(err), errors.Is(err, unix.ECONNABORTED):
+			if !a.take(c) {
+				unix.Close(c.fd)
+			}
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ECONNABORTED):
 			// The gate was closed, or the client has left already.
+		case !a.gate.wait(ctx): // the listener was closed
+			return
 		default:
 			a.fail(err)
 			select {
@@ -130,50 +142,69 @@ func (a *acceptor) run(ctx context.Context) {
 	}
 }
 
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
+// clientListener accepts descriptors that never come under Go's poller, since
+// they go to a worker: of what a net.Listener does with a new connection nothing
+// is of use here.
+type clientListener struct {
+	net.Listener
+	file *os.File // the same socket, whose deadline ends a wait
+	raw  syscall.RawConn
 }
 
-// pass hands a copy of the descriptor on, outside Go's poller; nc is closed.
-func (a *acceptor) pass(nc net.Conn) {
-	defer nc.Close()
-	c := accepted{fd: -1}
-	if t, ok := nc.(*net.TCPConn); ok {
-		c.address = nc.RemoteAddr().String()
-		// They fail on a connection that is gone already; the worker will see that.
-		_ = t.SetNoDelay(a.opt.noDelay)
-		_ = t.SetKeepAlive(a.opt.keepAlive)
-	}
-	fd, err := duplicate(nc)
-	if err != nil {
-		a.fail(err)
-		return
-	}
-	c.fd = fd
-	if !a.take(c) {
-		unix.Close(fd)
-	}
-}
-
-// duplicate returns a copy of the descriptor of nc, close-on-exec.
-func duplicate(nc net.Conn) (int, error) {
-	sc, ok := nc.(syscall.Conn)
+func newClientListener(l net.Listener) (*clientListener, error) {
+	sc, ok := l.(interface{ File() (*os.File, error) })
 	if !ok {
-		return -1, errors.New("the connection has no descriptor")
+		return nil, fmt.Errorf("%T has no descriptor", l)
 	}
-	raw, err := sc.SyscallConn()
+	file, err := sc.File()
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
-	fd := -1
-	var dupErr error
-	if err := raw.Control(func(of uintptr) {
-		fd, dupErr = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, 0)
-	}); err != nil {
-		return -1, err
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, err
 	}
-	return fd, dupErr
+	return &clientListener{l, file, raw}, nil
+}
+
+func (l *clientListener) close() {
+	l.file.Close()
+	l.Close()
+}
+
+// next waits for a client.
+func (l *clientListener) next() (accepted, error) {
+	c := accepted{fd: -1}
+	var peer unix.Sockaddr
+	var acceptErr error
+	err := l.raw.Read(func(fd uintptr) bool {
+		c.fd, peer, acceptErr = unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		return acceptErr != unix.EAGAIN && acceptErr != unix.EINTR
+	})
+	if err == nil {
+		err = acceptErr
+	}
+	if err != nil {
+		return accepted{fd: -1}, fmt.Errorf("accept: %w", err)
+	}
+	c.address = addressOf(peer)
+	return c, nil
+}
+
+// addressOf is "host:port" of a TCP peer, and empty for any other.
+func addressOf(peer unix.Sockaddr) string {
+	switch p := peer.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(p.Addr), uint16(p.Port)).String()
+	case *unix.SockaddrInet6:
+		addr := netip.AddrFrom16(p.Addr).Unmap()
+		if p.ZoneId != 0 {
+			addr = addr.WithZone(strconv.FormatUint(uint64(p.ZoneId), 10))
+		}
+		return netip.AddrPortFrom(addr, uint16(p.Port)).String()
+	}
+	return ""
 }
 
 // onAccepted queues a client for the worker with the fewest.

@@ -3,30 +3,26 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
 )
-
-// poorListener has no descriptor left for a connection.
-type poorListener struct{ calls int }
-
-func (l *poorListener) Accept() (net.Conn, error) {
-	l.calls++
-	return nil, &net.OpError{Op: "accept", Net: "tcp", Err: unix.EMFILE}
-}
-
-func (l *poorListener) Close() error   { return nil }
-func (l *poorListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 func TestWantOfDescriptorsPausesAccept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		l, failed := &poorListener{}, 0
-		a := &acceptor{ln: l, gate: newGate([]net.Listener{l}), fail: func(err error) {
+		calls, failed := 0, 0
+		poor := func() (accepted, error) {
+			calls++
+			return accepted{}, fmt.Errorf("accept: %w", unix.EMFILE)
+		}
+		a := &acceptor{accept: poor, gate: newGate(nil), fail: func(err error) {
 			if errors.Is(err, unix.EMFILE) {
 				failed++
 			}
@@ -34,14 +30,14 @@ func TestWantOfDescriptorsPausesAccept(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); a.run(ctx) }()
 		synctest.Wait()
-		if l.calls != 0 {
+		if calls != 0 {
 			t.Error("accepted through a closed gate")
 		}
 		a.gate.set(true)
 		time.Sleep(time.Second - time.Millisecond)
 		synctest.Wait()
-		if l.calls != 10 || failed != 10 {
-			t.Errorf("%d attempts and %d complaints in a second", l.calls, failed)
+		if calls != 10 || failed != 10 {
+			t.Errorf("%d attempts and %d complaints in a second", calls, failed)
 		}
 		cancel()
 		<-done
@@ -55,8 +51,12 @@ func TestClosedGateLeavesClientsInTheBacklog(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	taken := make(chan accepted, 4)
+	cl, err := newClientListener(ln)
+	if err != nil {
+		t.Fatal(err)
+	}
 	a := &acceptor{
-		ln: ln, gate: newGate([]net.Listener{ln}), take: func(c accepted) bool { taken <- c; return true },
+		accept: cl.next, gate: newGate([]*clientListener{cl}), take: func(c accepted) bool { taken <- c; return true },
 		fail: func(err error) { t.Error(err) },
 	}
 	done := make(chan struct{})
@@ -76,6 +76,9 @@ func TestClosedGateLeavesClientsInTheBacklog(t *testing.T) {
 			if fl, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFD, 0); err != nil || fl&unix.FD_CLOEXEC == 0 {
 				t.Errorf("descriptor flags %d, %v", fl, err)
 			}
+			if fl, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFL, 0); err != nil || fl&unix.O_NONBLOCK == 0 {
+				t.Errorf("status flags %d, %v", fl, err)
+			}
 			unix.Close(c.fd)
 		case <-time.After(limit):
 			t.Fatal("not accepted")
@@ -94,5 +97,55 @@ func TestClosedGateLeavesClientsInTheBacklog(t *testing.T) {
 	<-done
 	if len(taken) != 0 {
 		t.Error("a client was taken twice")
+	}
+}
+
+// TestClientsGetTheConfiguredOptions: they are inherited from the listener.
+func TestClientsGetTheConfiguredOptions(t *testing.T) {
+	for _, on := range []bool{true, false} {
+		ln, err := net.Listen("tcp", "[::1]:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := sockets{clients: []net.Listener{ln}}
+		list, err := k.forClients(&config.Config{NoDelay: on, KeepAlive: on})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(list[0].close)
+		nc, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { nc.Close() })
+		c, err := list[0].next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(c.fd) })
+		if c.address != nc.LocalAddr().String() {
+			t.Errorf("address %q instead of %q", c.address, nc.LocalAddr())
+		}
+		for _, o := range []struct{ level, name, want int }{
+			{unix.IPPROTO_TCP, unix.TCP_NODELAY, number(on)}, {unix.SOL_SOCKET, unix.SO_KEEPALIVE, number(on)},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveEvery},
+		} {
+			if got, err := unix.GetsockoptInt(c.fd, o.level, o.name); err != nil || got != o.want {
+				t.Errorf("option %d of level %d is %d, want %d: %v", o.name, o.level, got, o.want, err)
+			}
+		}
+	}
+}
+
+func TestAddressesAreThoseOfTheClients(t *testing.T) {
+	for want, peer := range map[string]unix.Sockaddr{
+		"127.0.0.1:5432":  &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 5432},
+		"10.1.2.3:80":     &unix.SockaddrInet6{Addr: [16]byte{10: 0xff, 11: 0xff, 12: 10, 13: 1, 14: 2, 15: 3}, Port: 80},
+		"[fe80::1%2]:443": &unix.SockaddrInet6{Addr: [16]byte{0: 0xfe, 1: 0x80, 15: 1}, Port: 443, ZoneId: 2},
+		"":                &unix.SockaddrUnix{},
+	} {
+		if got := addressOf(peer); got != want {
+			t.Errorf("%q instead of %q", got, want)
+		}
 	}
 }

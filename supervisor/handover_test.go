@@ -53,8 +53,11 @@ func connection(t *testing.T) (int, net.Conn) {
 	}
 	t.Cleanup(func() { server.Close() })
 	_ = server.SetDeadline(time.Now().Add(10 * time.Second))
-	fd, err := duplicate(ours)
-	if err != nil {
+	fd := -1
+	if err := onSocket(ours.(*net.TCPConn), func(of int) (err error) {
+		fd, err = unix.FcntlInt(uintptr(of), unix.F_DUPFD_CLOEXEC, 0)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return fd, server

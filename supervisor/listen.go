@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -91,16 +92,76 @@ func setBacklog(l net.Listener, n int) error {
 	if !ok {
 		return nil
 	}
-	raw, err := t.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("set the backlog: %w", err)
-	}
-	var lerr error
-	err = raw.Control(func(fd uintptr) { lerr = unix.Listen(int(fd), n) })
-	if err = errors.Join(err, lerr); err != nil {
+	if err := onSocket(t, func(fd int) error { return unix.Listen(fd, n) }); err != nil {
 		return fmt.Errorf("set the backlog: %w", err)
 	}
 	return nil
+}
+
+func onSocket(c syscall.Conn, f func(fd int) error) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ferr error
+	err = raw.Control(func(fd uintptr) { ferr = f(int(fd)) })
+	return errors.Join(err, ferr)
+}
+
+// forClients makes ready to accept on every socket for clients.
+func (k *sockets) forClients(c *config.Config) ([]*clientListener, error) {
+	var all []*clientListener
+	for _, l := range k.clients {
+		err := setClientOptions(l, c)
+		if err == nil {
+			var cl *clientListener
+			if cl, err = newClientListener(l); err == nil {
+				all = append(all, cl)
+				continue
+			}
+		}
+		for _, cl := range all {
+			cl.close()
+		}
+		return nil, fmt.Errorf("listen for clients: %w", err)
+	}
+	return all, nil
+}
+
+// How clients that say nothing are found to be gone: silent for a quarter of a
+// minute, they are asked every quarter of a minute, nine times.
+const (
+	keepAliveEvery = 15 // seconds
+	keepAliveCount = 9
+)
+
+// setClientOptions sets on the listener what its connections inherit.
+func setClientOptions(l net.Listener, c *config.Config) error {
+	t, ok := l.(*net.TCPListener)
+	if !ok {
+		return nil
+	}
+	return onSocket(t, func(fd int) error {
+		for _, o := range []struct{ level, name, value int }{
+			{unix.IPPROTO_TCP, unix.TCP_NODELAY, number(c.NoDelay)},
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, number(c.KeepAlive)},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveEvery},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveEvery},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveCount},
+		} {
+			if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+				return fmt.Errorf("set the options of clients' sockets: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+func number(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // listenUnix makes the socket for clients and the one for pgagroal-cli. It runs

@@ -194,10 +194,15 @@ func (s *supervisor) serve(k *sockets) error {
 	defer helpers.Wait()
 	defer k.close()
 	defer cancel()
-	s.clients.gate = newGate(k.clients)
-	for _, l := range k.clients {
+	listeners, err := k.forClients(s.cfg)
+	if err != nil {
+		return err
+	}
+	s.clients.gate = newGate(listeners)
+	defer s.clients.gate.shut()
+	for _, l := range listeners {
 		a := &acceptor{
-			ln: l, gate: s.clients.gate, opt: socketOptions{s.cfg.NoDelay, s.cfg.KeepAlive},
+			accept: l.next, gate: s.clients.gate,
 			take: func(c accepted) bool { return s.post(func() { s.onAccepted(c) }) },
 			fail: func(err error) { s.post(func() { s.onAcceptFailed(err) }) },
 		}

@@ -123,7 +123,7 @@ func (w *worker) address(server int) ipc.ServerInfo {
 
 // dial opens a backend, in a set-up goroutine. client is nil when we know the
 // password; otherwise the server's questions are passed through to it.
-func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, client net.Conn) (*backend, error) {
+func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, client socket) (*backend, error) {
 	conn, err := o.dial(o.ctx, addr)
 	if err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, cl
 		return nil, err
 	}
 	socketOptions(conn, cfg)
-	b.fd, err = detach(conn)
+	b.fd, err = detach(conn.(syscall.Conn)) // a TCP or a Unix connection
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ const ownApplication = "pgagroal"
 
 // login sends the start-up packet, answers the server's questions and reads on
 // until it is ready.
-func (b *backend) login(conn net.Conn, cfg *config, l *login, client net.Conn) error {
+func (b *backend) login(conn net.Conn, cfg *config, l *login, client socket) error {
 	startup := []pgwire.Param{
 		{Name: "user", Value: l.user},
 		{Name: "database", Value: l.database},
@@ -213,14 +213,10 @@ func (b *backend) readReady(conn net.Conn) error {
 	}
 }
 
-// detach takes the descriptor out of Go's poller. It is a duplicate; the net.Conn
-// stays the caller's to close.
-func detach(conn net.Conn) (int, error) {
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return -1, fmt.Errorf("%T has no descriptor", conn)
-	}
-	raw, err := sc.SyscallConn()
+// detach takes the descriptor out of Go's poller. It is a duplicate; the
+// connection stays the caller's to close.
+func detach(conn syscall.Conn) (int, error) {
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return -1, err
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ var poolD = ipc.PoolKey{Database: "d", User: "u"}
 // descriptor duplicates what a connection has, blocking as the supervisor's is.
 func descriptor(t *testing.T, nc net.Conn) int {
 	t.Helper()
-	fd, err := detach(nc)
+	fd, err := detach(nc.(syscall.Conn))
 	if err != nil {
 		t.Fatal(err)
 	}

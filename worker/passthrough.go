@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"net"
 	"syscall"
 	"time"
 
@@ -151,8 +150,8 @@ func (s *setup) openWith(l *login, p permission) bool {
 
 // connected reports whether the peer of a connection is still there. A client
 // that waits for its login has nothing to say.
-func connected(conn net.Conn) bool {
-	raw, err := conn.(syscall.Conn).SyscallConn()
+func connected(conn syscall.Conn) bool {
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return false
 	}

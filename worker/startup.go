@@ -4,10 +4,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
@@ -26,8 +28,17 @@ type client struct {
 	// minor is the version of protocol 3 that it speaks; set before the hand-over.
 	minor uint16
 	// conn is set while a goroutine sets the client up, session afterwards.
-	conn    net.Conn
+	conn    socket
 	session *session
+}
+
+// socket is a client's connection during its set-up. It is an os.File, which Go's
+// poller watches like a net.Conn: making one of those from a descriptor takes
+// twelve system calls.
+type socket interface {
+	io.ReadWriteCloser
+	syscall.Conn
+	SetDeadline(t time.Time) error
 }
 
 // login is what a client asked for in its start-up packet.
@@ -94,12 +105,12 @@ func (w *worker) share(l *login) *login {
 // socket got lost because there was no room for it: that client is gone, and the
 // others are served on.
 func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
-	var conn net.Conn
-	err := errNoRoom
+	var conn socket
+	var err error
 	if len(fds) > 0 {
-		f := os.NewFile(uintptr(fds[0]), "client")
-		conn, err = net.FileConn(f)
-		f.Close()
+		conn = os.NewFile(uintptr(fds[0]), "client") // it is non-blocking, so reads can be given up
+	} else {
+		err = errNoRoom
 	}
 	if err != nil || len(w.clients)-w.sessions >= maxSetups {
 		if conn != nil {
@@ -137,7 +148,7 @@ type setup struct {
 	w    *worker
 	c    *client
 	cfg  *config
-	conn net.Conn
+	conn socket
 	// addr is the client's addr, here for the goroutine.
 	addr string
 	log  *slog.Logger
@@ -234,14 +245,14 @@ func startupRefusal(err error) []byte {
 
 // lingerClose sends a last message and closes. Closing with unread bytes would
 // send a reset, which can overtake the message; so they are read, within bounds.
-func lingerClose(conn net.Conn, msg []byte) {
+func lingerClose(conn socket, msg []byte) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
 	if _, err := conn.Write(msg); err != nil {
 		return
 	}
-	if cw, ok := conn.(interface{ CloseWrite() error }); ok {
-		_ = cw.CloseWrite()
+	if raw, err := conn.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) })
 	}
 	_, _ = io.CopyN(io.Discard, conn, 64<<10)
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,6 +29,11 @@ type Spec struct {
 	// NoNewPrivs keeps the child and all that it starts from gaining rights
 	// through set-user-id programs. Not for the runner: scripts may call sudo.
 	NoNewPrivs bool
+	// TimerSlack is how late timers of the child's threads may come, so that the
+	// kernel can serve several at once; 0 leaves it at what this process has. The
+	// monitor thread of Go's runtime asks for sleeps of 20 us for a millisecond
+	// whenever a process becomes busy, and has no other switch.
+	TimerSlack time.Duration
 }
 
 // Spawn starts this binary again as a child in a process group of its own. The
@@ -51,7 +57,7 @@ func spawn(exe string, s Spec) (*os.Process, error) {
 	if err := SealDescriptors(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Role, err)
 	}
-	p, err := startRestricted(exe, []string{s.Argv0}, attr, s.NoNewPrivs)
+	p, err := startRestricted(exe, []string{s.Argv0}, attr, s)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Role, err)
 	}
@@ -84,17 +90,17 @@ func SealDescriptors() error {
 }
 
 // startRestricted starts the process from a thread that has given up what the
-// child must not have: a thread's no_new_privs and ambient capabilities are
-// what the child begins with. The thread ends with the goroutine, which never
-// unlocks it.
-func startRestricted(exe string, argv []string, attr *os.ProcAttr, noNewPrivs bool) (*os.Process, error) {
+// child must not have: a thread's no_new_privs, ambient capabilities and timer
+// slack are what the child begins with. The thread ends with the goroutine, which
+// never unlocks it.
+func startRestricted(exe string, argv []string, attr *os.ProcAttr, s Spec) (*os.Process, error) {
 	var p *os.Process
 	var err error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
-		if err = restrictThread(noNewPrivs); err == nil {
+		if err = restrictThread(s); err == nil {
 			p, err = os.StartProcess(exe, argv, attr)
 		}
 	}()
@@ -102,11 +108,16 @@ func startRestricted(exe string, argv []string, attr *os.ProcAttr, noNewPrivs bo
 	return p, err
 }
 
-func restrictThread(noNewPrivs bool) error {
+func restrictThread(s Spec) error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
 	}
-	if !noNewPrivs {
+	if s.TimerSlack > 0 {
+		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(s.TimerSlack.Nanoseconds()), 0, 0, 0); err != nil {
+			return fmt.Errorf("set the timer slack: %w", err)
+		}
+	}
+	if !s.NoNewPrivs {
 		return nil
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
