@@ -53,9 +53,17 @@ func (s *supervisor) onFenced(c *child, m *ipc.Fenced) {
 	s.checkFenced()
 }
 
-// fenceLate kills the workers that haven't answered: the kernel then closes
-// what they had, which their exit proves.
+// fenceLate takes one more look before anything is killed, which costs all clients
+// of a worker: where processors are scarce an answer that came in time may not have
+// been read. The later we are ourselves the later is that look.
 func (s *supervisor) fenceLate() {
+	own := s.env.now() - s.fence.limit.when
+	s.fence.limit = s.after(min(max(own, s.cfg.FenceTimeout/5), s.cfg.FenceTimeout), s.fenceKill)
+}
+
+// fenceKill kills the workers that haven't answered: the kernel then closes
+// what they had, which their exit proves.
+func (s *supervisor) fenceKill() {
 	for _, sl := range s.workers.slots {
 		if c := sl.child; c != nil && s.fence.waiting[c] {
 			s.killWorker(c, "it did not let go of the old primary within "+s.cfg.FenceTimeout.String())

@@ -41,7 +41,11 @@ func TestWorkerThatDoesNotLetGoIsKilledAndItsExitAwaited(t *testing.T) {
 	w.up()
 	w.act(failover.Fence{Epoch: 1, Seq: 7})
 	w.say(w.children[0], &ipc.Fenced{Epoch: 1, Seq: 7})
-	w.advance(w.s.cfg.FenceTimeout + time.Millisecond)
+	w.advance(w.s.cfg.FenceTimeout + w.s.cfg.FenceTimeout/5 - time.Millisecond)
+	if w.children[1].killed {
+		t.Fatal("killed without a second look")
+	}
+	w.advance(2 * time.Millisecond)
 	if w.children[0].killed || !w.children[1].killed {
 		t.Fatalf("killed: %v, %v", w.children[0].killed, w.children[1].killed)
 	}
@@ -52,6 +56,26 @@ func TestWorkerThatDoesNotLetGoIsKilledAndItsExitAwaited(t *testing.T) {
 	w.die(w.children[1])
 	if n := len(eventsOf[failover.Fenced](w)); n != 1 {
 		t.Errorf("%d answers", n)
+	}
+}
+
+// On a machine without a processor to spare everybody is late, we too.
+func TestFenceGivesWorkersTheTimeThatTheSupervisorWasLateItself(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	w.act(failover.Fence{Epoch: 1, Seq: 7})
+	w.settle()
+	late := w.s.cfg.FenceTimeout / 2
+	w.now += w.s.cfg.FenceTimeout + late
+	w.s.timers.run(w.now)
+	w.advance(late - time.Millisecond)
+	if w.children[0].killed {
+		t.Fatal("killed for our own delay")
+	}
+	w.say(w.children[0], &ipc.Fenced{Epoch: 1, Seq: 7})
+	w.advance(w.s.cfg.FenceTimeout)
+	if n := len(eventsOf[failover.Fenced](w)); n != 1 || w.children[0].killed {
+		t.Errorf("%d answers, killed: %v", n, w.children[0].killed)
 	}
 }
 

@@ -70,10 +70,18 @@ func (s *supervisor) run() error {
 		case sig := <-s.signals:
 			s.onSignal(sig)
 		case <-wake.C:
+			s.catchUp()
 			s.timers.run(s.env.now())
 		}
 	}
 	return s.result
+}
+
+// catchUp takes what has come already: a deadline is for what hasn't.
+func (s *supervisor) catchUp() {
+	for range len(s.inbox) {
+		s.dispatch(<-s.inbox)
+	}
 }
 
 // begin starts everything that the loop then waits for.
