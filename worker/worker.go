@@ -219,6 +219,7 @@ func (w *worker) run() {
 		w.receive()
 	}()
 	w.sweepLater()
+	w.loop.After(halfOpenEvery, w.watchHalfOpen)
 	w.loop.Run()
 	w.conn.Close()
 	w.out.Close()

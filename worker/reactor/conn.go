@@ -87,6 +87,17 @@ func (c *Conn) Full() bool {
 	return full
 }
 
+// Unanswered returns how many times in a row the kernel has sent something, or has
+// asked whether there is room, without an answer of the peer's host. It is 0 for
+// what isn't TCP.
+func (c *Conn) Unanswered() int {
+	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0
+	}
+	return int(max(info.Retransmits, info.Probes))
+}
+
 func (c *Conn) become(s receiving) {
 	if c.state == s || c.closed {
 		return

@@ -1,0 +1,43 @@
+package faults
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+)
+
+// A firewall has forgotten all connections that are open and drops what comes on
+// them, without a word; new ones pass. Who waits for an answer there must not wait
+// for a quarter of an hour, and it is nothing that a failover would help.
+func TestConnectionsThatAFirewallHasForgottenAreGivenUp(t *testing.T) {
+	needNetworks(t)
+	t.Parallel()
+	s := play(t, plan{
+		keys: map[string]string{"pipeline": "transaction"},
+		before: func(s *scene) {
+			// The kernel tries again after 10 ms at first instead of after 200 ms.
+			h := s.net.hosts["pool"]
+			route := fmt.Sprintf("route replace 10.9.0.0/24 dev eth0 proto kernel scope link src %s rto_min 10ms\n", h.addr)
+			must(t, h.ns.Run(route, nil, "ip", "-batch", "-"))
+		},
+	})
+	ports := strings.Fields(s.sql(1, "SELECT client_port FROM pg_stat_activity WHERE backend_type = 'client backend' AND client_port > 0"))
+	if len(ports) == 0 {
+		t.Fatal("no connection is open")
+	}
+	s.net.rule("n1", "ip saddr @pool tcp dport 5432 tcp sport { "+strings.Join(ports, ", ")+" } drop")
+	pgtest.WaitUntil(t, generous, "connections to be given up", func() bool {
+		return strings.Contains(s.p.log.String(), "the server's host acknowledges nothing")
+	}, s.p.log.String)
+	s.same()
+	s.load.end()
+	told := s.load.seen()
+	if told.disconnected > 0 || told.errors == "" {
+		t.Errorf("%d clients were disconnected; errors: %s", told.disconnected, told.errors)
+	}
+	if lost := s.rows(1, told); lost > 0 {
+		t.Errorf("%d acknowledged rows are lost", lost)
+	}
+}
