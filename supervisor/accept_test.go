@@ -127,7 +127,8 @@ func TestClientsGetTheConfiguredOptions(t *testing.T) {
 			t.Errorf("address %q instead of %q", c.address, nc.LocalAddr())
 		}
 		for _, o := range []struct{ level, name, want int }{
-			{unix.IPPROTO_TCP, unix.TCP_NODELAY, number(on)}, {unix.SOL_SOCKET, unix.SO_KEEPALIVE, number(on)},
+			{unix.IPPROTO_TCP, unix.TCP_NODELAY, number(on)},
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, number(on)},
 			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveEvery},
 		} {
 			if got, err := unix.GetsockoptInt(c.fd, o.level, o.name); err != nil || got != o.want {
