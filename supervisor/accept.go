@@ -91,6 +91,12 @@ func (g *gate) shut() {
 	}
 }
 
+func (g *gate) isShut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gone
+}
+
 // wait returns when the gate is open, or false when it is shut or ctx has ended.
 func (g *gate) wait(ctx context.Context) bool {
 	for {
@@ -129,7 +135,7 @@ func (a *acceptor) run(ctx context.Context) {
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ECONNABORTED):
 			// The gate was closed, or the client has left already.
-		case !a.gate.wait(ctx): // the listener was closed
+		case a.gate.isShut():
 			return
 		default:
 			a.fail(err)
@@ -179,8 +185,10 @@ func (l *clientListener) next() (accepted, error) {
 	var peer unix.Sockaddr
 	var acceptErr error
 	err := l.raw.Read(func(fd uintptr) bool {
-		c.fd, peer, acceptErr = unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-		return acceptErr != unix.EAGAIN && acceptErr != unix.EINTR
+		for acceptErr = unix.EINTR; acceptErr == unix.EINTR; {
+			c.fd, peer, acceptErr = unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		}
+		return acceptErr != unix.EAGAIN
 	})
 	if err == nil {
 		err = acceptErr
@@ -200,7 +208,11 @@ func addressOf(peer unix.Sockaddr) string {
 	case *unix.SockaddrInet6:
 		addr := netip.AddrFrom16(p.Addr).Unmap()
 		if p.ZoneId != 0 {
-			addr = addr.WithZone(strconv.FormatUint(uint64(p.ZoneId), 10))
+			zone := strconv.FormatUint(uint64(p.ZoneId), 10)
+			if i, err := net.InterfaceByIndex(int(p.ZoneId)); err == nil {
+				zone = i.Name
+			}
+			addr = addr.WithZone(zone)
 		}
 		return netip.AddrPortFrom(addr, uint16(p.Port)).String()
 	}

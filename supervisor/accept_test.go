@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -108,7 +109,7 @@ func TestClientsGetTheConfiguredOptions(t *testing.T) {
 			t.Fatal(err)
 		}
 		k := sockets{clients: []net.Listener{ln}}
-		list, err := k.forClients(&config.Config{NoDelay: on, KeepAlive: on})
+		list, err := k.forClients(&config.Config{NoDelay: on, KeepAlive: on}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,10 +141,10 @@ func TestClientsGetTheConfiguredOptions(t *testing.T) {
 
 func TestAddressesAreThoseOfTheClients(t *testing.T) {
 	for want, peer := range map[string]unix.Sockaddr{
-		"127.0.0.1:5432":  &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 5432},
-		"10.1.2.3:80":     &unix.SockaddrInet6{Addr: [16]byte{10: 0xff, 11: 0xff, 12: 10, 13: 1, 14: 2, 15: 3}, Port: 80},
-		"[fe80::1%2]:443": &unix.SockaddrInet6{Addr: [16]byte{0: 0xfe, 1: 0x80, 15: 1}, Port: 443, ZoneId: 2},
-		"":                &unix.SockaddrUnix{},
+		"127.0.0.1:5432":   &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 5432},
+		"10.1.2.3:80":      &unix.SockaddrInet6{Addr: [16]byte{10: 0xff, 11: 0xff, 12: 10, 13: 1, 14: 2, 15: 3}, Port: 80},
+		"[fe80::1%lo]:443": &unix.SockaddrInet6{Addr: [16]byte{0: 0xfe, 1: 0x80, 15: 1}, Port: 443, ZoneId: 1},
+		"":                 &unix.SockaddrUnix{},
 	} {
 		if got := addressOf(peer); got != want {
 			t.Errorf("%q instead of %q", got, want)

@@ -75,6 +75,7 @@ func (k *sockets) listenTCP(c *config.Config) error {
 		host = ""
 	}
 	lc := net.ListenConfig{KeepAlive: -1}
+	lc.SetMultipathTCP(false) // older kernels refuse such a socket options of TCP
 	l, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(c.Port)))
 	if err != nil {
 		return fmt.Errorf("listen on host and port: %w", err)
@@ -109,21 +110,20 @@ func onSocket(c syscall.Conn, f func(fd int) error) error {
 }
 
 // forClients makes ready to accept on every socket for clients.
-func (k *sockets) forClients(c *config.Config) ([]*clientListener, error) {
+func (k *sockets) forClients(c *config.Config, log *slog.Logger) ([]*clientListener, error) {
 	var all []*clientListener
 	for _, l := range k.clients {
-		err := setClientOptions(l, c)
-		if err == nil {
-			var cl *clientListener
-			if cl, err = newClientListener(l); err == nil {
-				all = append(all, cl)
-				continue
+		if err := setClientOptions(l, c); err != nil { // the service manager may have passed any kind of socket
+			log.Warn("clients are served without it", "error", err, "address", l.Addr().String())
+		}
+		cl, err := newClientListener(l)
+		if err != nil {
+			for _, cl := range all {
+				cl.close()
 			}
+			return nil, fmt.Errorf("listen for clients: %w", err)
 		}
-		for _, cl := range all {
-			cl.close()
-		}
-		return nil, fmt.Errorf("listen for clients: %w", err)
+		all = append(all, cl)
 	}
 	return all, nil
 }

@@ -194,7 +194,7 @@ func (s *supervisor) serve(k *sockets) error {
 	defer helpers.Wait()
 	defer k.close()
 	defer cancel()
-	listeners, err := k.forClients(s.cfg)
+	listeners, err := k.forClients(s.cfg, s.log)
 	if err != nil {
 		return err
 	}

@@ -82,6 +82,9 @@ func (s *supervisor) catchUp() {
 	for range len(s.inbox) {
 		s.dispatch(<-s.inbox)
 	}
+	for range len(s.calls) {
+		(<-s.calls)()
+	}
 }
 
 // begin starts everything that the loop then waits for.

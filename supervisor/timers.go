@@ -24,7 +24,11 @@ func (t *timers) at(when time.Duration, f func()) *timer {
 
 // stop forgets a timer; nil and one that has fired are fine.
 func (t *timers) stop(x *timer) {
-	if x != nil && x.pos >= 0 {
+	if x == nil {
+		return
+	}
+	x.f = nil // it may be due in the batch that is just being fired
+	if x.pos >= 0 {
 		heap.Remove(&t.heap, x.pos)
 	}
 }

@@ -76,6 +76,8 @@ type backend struct {
 	opened    time.Time
 	since     time.Time
 	timer     *reactor.Timer // of its end
+	// unanswered is since when each look has found that its host answers nothing.
+	unanswered time.Time
 }
 
 // opening is a backend that a goroutine sets up.

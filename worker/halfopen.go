@@ -8,11 +8,13 @@ import (
 
 // halfOpenEvery is how often backends in use are looked at. One counts as dead once
 // the kernel has sent something again halfOpenTries times in a row without an answer
-// of the server's host: after 51 s where a round trip takes a moment, since the
-// pauses begin with 200 ms and double.
+// of the server's host, which takes 51 s where a round trip takes a moment, since the
+// pauses begin with 200 ms and double; and once each look in halfOpenTime has found
+// such tries, since a route or a kernel may be set to much shorter pauses.
 const (
 	halfOpenEvery = 5 * time.Second
 	halfOpenTries = 8
+	halfOpenTime  = 40 * time.Second
 )
 
 // watchHalfOpen gives up connections that the server's host, or a firewall on the
@@ -23,14 +25,43 @@ const (
 // have keep-alive.
 func (w *worker) watchHalfOpen() {
 	w.loop.After(halfOpenEvery, w.watchHalfOpen)
+	now := time.Now()
 	var dead []*backend
 	for _, b := range w.backends {
-		if (b.state == backendAttached || b.script != nil) && b.conn.Unanswered() >= halfOpenTries {
+		tries := 0
+		if b.state == backendAttached || b.script != nil {
+			tries = b.conn.Unanswered()
+		}
+		switch {
+		case tries == 0:
+			b.unanswered = time.Time{}
+		case b.unanswered.IsZero():
+			b.unanswered = now
+		case tries >= halfOpenTries && now.Sub(b.unanswered) >= halfOpenTime:
 			dead = append(dead, b)
 		}
 	}
 	for _, b := range dead {
-		w.log.Warn("connection given up: the server's host acknowledges nothing", "server", b.server, "pid", b.pid)
-		(*backendEnd)(b).Ended(unix.ETIMEDOUT)
+		w.giveUpHalfOpen(b)
+	}
+}
+
+// giveUpHalfOpen ends a backend on our side alone. What it was doing is cancelled by
+// a connection of its own, since the server may well be there; and the idle ones go
+// too, for whoever forgot this connection has probably forgotten them as well.
+func (w *worker) giveUpHalfOpen(b *backend) {
+	w.log.Warn("connection given up: the server's host acknowledges nothing", "server", b.server, "pid", b.pid)
+	w.hintOf(b.server, b.epoch, unix.ETIMEDOUT)
+	s := b.session
+	busy := b.script != nil || s != nil && s.uncertain()
+	b.retire()
+	if busy {
+		w.cancelBackend(b, func() { w.finishClose(b) })
+	} else {
+		w.finishClose(b)
+	}
+	w.dropIdle(func(idle *backend) bool { return idle.server == b.server })
+	if s != nil {
+		s.serverGone()
 	}
 }

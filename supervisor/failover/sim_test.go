@@ -26,12 +26,17 @@ var (
 // says why it doesn't.
 func TestSimulation(t *testing.T) {
 	n, end := *simSchedules, time.Now().Add(24*time.Hour)
+	if d, ok := t.Deadline(); ok {
+		end = d.Add(-10 * time.Second)
+	}
+	enough := 1000000
 	if n == 0 {
-		n = 1000000
+		n = enough
 		if testing.Short() || raceDetector {
-			end = time.Now().Add(5 * time.Second)
+			enough, end = 0, time.Now().Add(5*time.Second)
 		}
 	}
+	enough = min(enough, n)
 	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // nothing lives longer than its schedule
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -56,6 +61,9 @@ func TestSimulation(t *testing.T) {
 	}
 	wg.Wait()
 	played := counts[0].Load() + counts[1].Load() + counts[2].Load()
+	if played < int64(enough) && !t.Failed() {
+		t.Errorf("%d of %d schedules in the time that there is: give it more with -timeout", played, enough)
+	}
 	for i, name := range simEnds {
 		t.Logf("%s: %d", name, counts[i].Load())
 		if played >= 2000 && counts[i].Load() == 0 && !t.Failed() {

@@ -11,7 +11,7 @@ import (
 // sends every 30 s only; a standby that may not show its receiver is unknown and vetoes nothing.
 func (m *Machine) veto(i int) (why string, vetoed bool) {
 	s := m.servers[i]
-	if !m.cfg.Veto || s.deadRow == 0 || m.now >= s.firstDead+m.cfg.VetoMax {
+	if !m.cfg.Veto || s.deadRow == 0 || s.refusedRow >= m.cfg.ProbeCount || m.now >= s.firstDead+m.cfg.VetoMax {
 		return "", false
 	}
 	var by []string
@@ -75,7 +75,8 @@ func (m *Machine) keptSilent() bool {
 		return false
 	}
 	s := m.servers[m.primary]
-	return s.silent() && s.deadRow >= m.cfg.ProbeCount && m.now >= s.firstDead+m.cfg.SilenceTime+m.cfg.ProbeTimeout+m.cfg.ProbeInterval
+	mostly := s.silent() || s.last == SawRefused && s.refusedRow < m.cfg.ProbeCount
+	return mostly && s.deadRow >= m.cfg.ProbeCount && m.now >= s.firstDead+m.cfg.SilenceTime+m.cfg.ProbeTimeout+m.cfg.ProbeInterval
 }
 
 // showSilence raises the alarm once the workers' word is there, too: without it m.why only says what is awaited.

@@ -28,7 +28,7 @@ func TestConnectionsThatAFirewallHasForgottenAreGivenUp(t *testing.T) {
 		t.Fatal("no connection is open")
 	}
 	s.net.rule("n1", "ip saddr @pool tcp dport 5432 tcp sport { "+strings.Join(ports, ", ")+" } drop")
-	pgtest.WaitUntil(t, generous, "connections to be given up", func() bool {
+	pgtest.WaitUntil(t, 2*generous, "connections to be given up", func() bool {
 		return strings.Contains(s.p.log.String(), "the server's host acknowledges nothing")
 	}, s.p.log.String)
 	s.same()
