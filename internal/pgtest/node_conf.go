@@ -107,7 +107,15 @@ func (n *Node) Set(ctx context.Context, key, value string) error {
 	if err := n.writeConf(); err != nil {
 		return err
 	}
-	return n.reload(ctx)
+	if err := n.reload(ctx); err != nil || key != "synchronous_standby_names" {
+		return err
+	}
+	// Commits look at a copy in shared memory, which the checkpointer brings up to
+	// date before it does anything else.
+	if _, err := n.Query(ctx, "CHECKPOINT"); err != nil {
+		return fmt.Errorf("set %s of %s: %w", key, n.Name, err)
+	}
+	return nil
 }
 
 // reload returns when the postmaster has read its files again: a session that
