@@ -30,6 +30,8 @@ type rig struct {
 	fds  chan int // that came with messages
 	// logins are server ends that have logged a backend in.
 	logins chan *serverEnd
+	// cancels are process ids of cancel requests.
+	cancels chan uint32
 	// gate is received from before a login is answered, if set.
 	gate   chan struct{}
 	leases uint64
@@ -76,7 +78,7 @@ func newRig(t *testing.T, cfg ipc.ConfigBegin) *rig {
 	if w.loop, err = w.newLoop(""); err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, w: w, sup: ours, msgs: make(chan ipc.Message, 1000), fds: make(chan int, 10), logins: make(chan *serverEnd, 1000)}
+	r := &rig{t: t, w: w, sup: ours, msgs: make(chan ipc.Message, 1000), fds: make(chan int, 10), logins: make(chan *serverEnd, 1000), cancels: make(chan uint32, 1000)}
 	done := make(chan struct{}, 3)
 	go func() { w.run(); done <- struct{}{} }()
 	go func() { r.supervise(); done <- struct{}{} }()
@@ -116,10 +118,13 @@ func (r *rig) listen(ln net.Listener) {
 	}
 }
 
-// login lets a backend in without a password. Cancel requests are closed.
+// login lets a backend in without a password. Cancel requests are noted and closed.
 func (r *rig) login(nc *net.TCPConn) {
 	m, err := pgwire.ReadStartup(nc)
 	if err != nil || m.Kind != pgwire.StartupMessage {
+		if m.Kind == pgwire.CancelRequest {
+			r.cancels <- m.PID
+		}
 		nc.Close()
 		return
 	}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -73,6 +74,44 @@ func TestAServerThatCannotBeReachedIsTriedOnceAtATime(t *testing.T) {
 		served := make(chan struct{})
 		go c.closeWhenReady(served)
 		r.grantUntil(served)
+	}
+}
+
+// A backend that another worker hands over shows as well that the server is there:
+// those who wait ask all at once again.
+func TestABackendOfAnotherWorkerEndsTheTryingOneAtATime(t *testing.T) {
+	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000, Failover: true, ConnectionRetryMS: 10})
+	r.do(func() { r.w.servers.Servers[0].Address = "127.0.0.1:1" })
+	for id := range uint64(4) {
+		r.connect(id + 1)
+	}
+	r.grant(expect[*ipc.LeaseRequest](r).ID)
+	expect[*ipc.LeaseReturn](r)
+	var req uint64
+	r.do(func() {
+		for _, p := range r.w.pools {
+			r.w.withdraw(p)
+		}
+	})
+	for alive := false; !alive; {
+		req = expect[*ipc.LeaseRequest](r).ID
+		r.do(func() { alive = r.w.requests[req] != nil })
+	}
+	fd, _ := serverOf(t)
+	r.sendFD(&ipc.TakeOver{ID: req, Lease: 9, Backend: ipc.BackendState{Key: poolD, Epoch: 1, PID: 77, Secret: "abcd"}}, fd)
+	limit, tick := time.After(generous), time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for asked := 0; asked < 3; {
+		r.do(func() {
+			for _, p := range r.w.pools {
+				asked = len(p.asking.requests)
+			}
+		})
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("%d of three clients that wait are asked for", asked)
+		}
 	}
 }
 
