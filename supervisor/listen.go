@@ -142,6 +142,7 @@ func setClientOptions(l net.Listener, c *config.Config) error {
 		return nil
 	}
 	return onSocket(t, func(fd int) error {
+		var errs []error
 		for _, o := range []struct{ level, name, value int }{
 			{unix.IPPROTO_TCP, unix.TCP_NODELAY, number(c.NoDelay)},
 			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, number(c.KeepAlive)},
@@ -150,10 +151,10 @@ func setClientOptions(l net.Listener, c *config.Config) error {
 			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveCount},
 		} {
 			if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-				return fmt.Errorf("set the options of clients' sockets: %w", err)
+				errs = append(errs, fmt.Errorf("set option %d of level %d of clients' sockets: %w", o.name, o.level, err))
 			}
 		}
-		return nil
+		return errors.Join(errs...)
 	})
 }
 

@@ -91,6 +91,9 @@ func (c *crew) accept() {
 	for {
 		conn, err := c.listener.Accept()
 		if err != nil {
+			if !c.closing.Load() {
+				c.lost.Add(1)
+			}
 			return
 		}
 		go c.introduce(conn) // ends with the connection or its first batch
@@ -122,8 +125,8 @@ func (c *crew) introduce(conn net.Conn) {
 	}
 	_ = server.Close()
 	<-back
-	if err == nil {
-		_ = c.add(conn, &mockSession{crew: c}, b[:n])
+	if err == nil && c.add(conn, &mockSession{crew: c}, b[:n]) != nil {
+		c.lost.Add(1)
 	}
 }
 
@@ -138,6 +141,7 @@ func (c *crew) add(conn net.Conn, h member, first []byte) error {
 	if err != nil {
 		return fmt.Errorf("take a connection over: %w", err)
 	}
+	syscall.CloseOnExec(fd)
 	c.loop.Post(func() {
 		rc, err := c.loop.Add(fd, h)
 		if err != nil {
@@ -231,20 +235,14 @@ func measureGrowth(ctx context.Context, r *rig, w workload, p *pooler) (_ map[st
 	if err := pause(ctx, max(r.warmup, time.Second)); err != nil {
 		return nil, err
 	}
-	before, err := p.usage()
-	if err != nil {
-		return nil, err
-	}
-	own, batches, start := ownTime(), r.crew.batches.Load(), time.Now()
-	if err := pause(ctx, r.duration); err != nil {
-		return nil, err
-	}
-	n, passed, own := float64(r.crew.batches.Load()-batches)*batchSize, time.Since(start), ownTime()-own
-	after, err := p.usage()
-	if err != nil {
-		return nil, err
-	}
-	spent, err := after.since(before)
+	var n float64
+	var passed, own time.Duration
+	spent, err := p.during(func() error {
+		batches, start, used := r.crew.batches.Load(), time.Now(), ownTime()
+		err := pause(ctx, r.duration)
+		n, passed, own = float64(r.crew.batches.Load()-batches)*batchSize, time.Since(start), ownTime()-used
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -257,9 +255,7 @@ func measureGrowth(ctx context.Context, r *rig, w workload, p *pooler) (_ map[st
 // ownTime is the processor time of this process.
 func ownTime() time.Duration {
 	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // it fails for a wrong address or number only
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 

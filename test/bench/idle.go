@@ -43,8 +43,7 @@ func login(ctx context.Context, addr, user string) (*idler, error) {
 
 // query runs a query and throws its result away.
 func (c *idler) query(ctx context.Context, sql string) error {
-	message := binary.BigEndian.AppendUint32([]byte{'Q'}, uint32(len(sql)+5))
-	return c.ask(ctx, append(append(message, sql...), 0))
+	return c.ask(ctx, message('Q', sql+"\x00"))
 }
 
 // ask sends a request and reads up to ReadyForQuery.
@@ -143,19 +142,11 @@ func measureIdleCPU(ctx context.Context, r *rig, w workload, p *pooler) (_ map[s
 	if err := pause(ctx, settleCPU); err != nil {
 		return nil, err
 	}
-	before, err := p.usage()
-	if err != nil {
-		return nil, err
-	}
-	start := time.Now()
-	if err := pause(ctx, r.window); err != nil {
-		return nil, err
-	}
-	after, err := p.usage()
-	if err != nil {
-		return nil, err
-	}
-	spent, err := after.since(before)
+	var start time.Time
+	spent, err := p.during(func() error {
+		start = time.Now()
+		return pause(ctx, r.window)
+	})
 	if err != nil {
 		return nil, err
 	}

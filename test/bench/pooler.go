@@ -154,6 +154,22 @@ func (p *pooler) usage() (usage, error) {
 	return treeUsage(p.cmd.Process.Pid)
 }
 
+// during returns the processor time that the pooler uses while f runs.
+func (p *pooler) during(f func() error) (time.Duration, error) {
+	before, err := p.usage()
+	if err != nil {
+		return 0, err
+	}
+	if err := f(); err != nil {
+		return 0, err
+	}
+	after, err := p.usage()
+	if err != nil {
+		return 0, err
+	}
+	return after.since(before)
+}
+
 // stop ends the pooler and all its processes.
 func (p *pooler) stop() error {
 	if p.cmd == nil {

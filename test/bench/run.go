@@ -121,19 +121,11 @@ func (r *rig) measureLoad(ctx context.Context, w workload, p *pooler) (map[strin
 			return nil, fmt.Errorf("warm-up: %w", err)
 		}
 	}
-	before, err := p.usage()
-	if err != nil {
-		return nil, err
-	}
-	o, err := r.pgbench(ctx, w, p.port, r.duration, w.sample)
-	if err != nil {
-		return nil, err
-	}
-	after, err := p.usage()
-	if err != nil {
-		return nil, err
-	}
-	spent, err := after.since(before)
+	var o outcome
+	spent, err := p.during(func() (err error) {
+		o, err = r.pgbench(ctx, w, p.port, r.duration, w.sample)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
