@@ -222,9 +222,7 @@ func TestTheNewPrimaryMayDieTooAndTheFirstOneStaysOut(t *testing.T) {
 	s := failedOver(t, 2)
 	n1, n2, n3 := s.node(1), s.node(2), s.node(3)
 	s.p.WaitState("n3", "Replica (detached)") // nobody has re-pointed it
-	must(t, n3.Follow(within(t), n2.Host, n2.Port))
-	must(t, n3.WaitStreaming(within(t), n2))
-	s.p.WaitState("n3", "Replica")
+	s.follow(n3, n2)
 	must(t, n1.Rejoin(within(t), n2))
 	s.seen("n1", "standby")
 	mustQuery(t, s.p.Connect(), "CREATE TABLE t(i int)")

@@ -166,6 +166,14 @@ func (s *scene) hasAlarm(text string) bool {
 	return slices.ContainsFunc(list, func(a any) bool { return strings.Contains(fmt.Sprint(a), text) })
 }
 
+// follow makes a standby follow the primary, and returns when that could be replaced by it.
+func (s *scene) follow(standby, primary *pgtest.Node) {
+	s.t.Helper()
+	must(s.t, standby.Follow(within(s.t), primary.Host, primary.Port))
+	must(s.t, standby.WaitStreaming(within(s.t), primary))
+	s.p.WaitState(standby.Name, "Replica")
+}
+
 // seen waits until the latest probe of a server saw this.
 func (s *scene) seen(name, outcome string) {
 	s.t.Helper()

@@ -94,12 +94,9 @@ func TestNotifyLeavesServersOutThatAreFailed(t *testing.T) {
 	var rest []*pgtest.Node
 	for _, n := range s.c.Nodes[1:] {
 		if n != next {
-			must(t, n.Follow(within(t), next.Host, next.Port))
+			s.follow(n, next)
 			rest = append(rest, n)
 		}
-	}
-	for _, n := range rest {
-		s.p.WaitState(n.Name, "Replica")
 	}
 	s.p.Connect()
 	must(t, next.Kill())

@@ -18,6 +18,7 @@ func TestANotifyScriptIsStoppedWhenItsNewPrimaryIsDeadToo(t *testing.T) {
 		next, last = last, next
 	}
 	must(t, last.Follow(within(t), next.Host, next.Port))
+	must(t, last.WaitStreaming(within(t), next))
 	pgtest.WaitUntil(t, generous, "status to show what "+last.Name+" streams from", func() bool {
 		standbys, _ := s.p.JSON("status")["Standbys"].(map[string]any)
 		sees, _ := standbys[last.Name].(map[string]any)

@@ -35,6 +35,7 @@ type Proxy struct {
 	links    map[*link]struct{}
 	faults   faults
 	changed  chan struct{} // closed and replaced when faults change
+	left     int64         // bytes to clients until they are silent, 0: no such limit
 }
 
 // faults are what a pump asks about before each write.
@@ -114,6 +115,14 @@ func (p *Proxy) Connections() int {
 // Silence holds back all bytes of the given ways, ends of connections included,
 // while connections stay open; new connections are accepted. Nothing is lost.
 func (p *Proxy) Silence(ways Direction) { p.change(func(f *faults) { f.silent |= ways }) }
+
+// SilenceAfter is Silence(ToClient) once n more bytes, and the rest of the piece that
+// they end in, have gone to clients.
+func (p *Proxy) SilenceAfter(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = n
+}
 
 // Unsilence forwards again, first what was held back.
 func (p *Proxy) Unsilence() { p.change(func(f *faults) { f.silent = 0 }) }
@@ -292,6 +301,9 @@ func (p *Proxy) forward(l *link, to net.Conn, b []byte, way Direction) bool {
 		if f.chunk > 0 {
 			piece = b[:min(f.chunk, len(b))]
 		}
+		if way == ToClient && p.usesUp(len(piece)) {
+			p.Silence(ToClient)
+		}
 		if _, err := to.Write(piece); err != nil {
 			return false
 		}
@@ -299,6 +311,15 @@ func (p *Proxy) forward(l *link, to net.Conn, b []byte, way Direction) bool {
 			return true
 		}
 	}
+}
+
+// usesUp says that n bytes to clients were the last before SilenceAfter holds.
+func (p *Proxy) usesUp(n int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.left
+	p.left = max(before-int64(n), 0)
+	return before > 0 && p.left == 0
 }
 
 // waitAudible returns the faults in force once way isn't silent, or false when

@@ -75,6 +75,20 @@ func TestProxySilenceHoldsBytesAndKeepsConnections(t *testing.T) {
 	}
 }
 
+func TestProxyIsSilentAfterBytes(t *testing.T) {
+	p := NewProxy(t, echo(t))
+	conn := through(t, p)
+	p.SilenceAfter(5)
+	exchange(t, conn, "one")
+	exchange(t, conn, "two")
+	_, err := conn.Write([]byte("three"))
+	check(t, err)
+	expectNothing(t, conn)
+	p.Unsilence()
+	expectText(t, conn, "three")
+	exchange(t, conn, "four")
+}
+
 func TestProxyDelaysEachWay(t *testing.T) {
 	p := NewProxy(t, echo(t))
 	conn := through(t, p)

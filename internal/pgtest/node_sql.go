@@ -95,13 +95,20 @@ func (n *Node) Promote(ctx context.Context) error {
 	return err
 }
 
-// WaitStreaming returns when the node streams from upstream, as upstream sees it.
+// WaitStreaming returns when the node streams from upstream, as upstream sees it, and
+// has on disk all that upstream had written when it was called: a standby that has
+// begun a new timeline can't be promoted before.
 func (n *Node) WaitStreaming(ctx context.Context, upstream *Node) error {
-	sql := "SELECT state FROM pg_stat_replication WHERE application_name = " + quote(n.Name)
+	want, err := upstream.LSN(ctx)
+	if err != nil {
+		return err
+	}
+	sql := fmt.Sprintf(`SELECT state, coalesce(flush_lsn >= '%X/%X', false)
+		FROM pg_stat_replication WHERE application_name = %s`, want>>32, uint32(want), quote(n.Name))
 	return poll(ctx, fmt.Sprintf("%s to stream from %s", n.Name, upstream.Name), func() error {
 		state, err := upstream.Query(ctx, sql)
-		if err == nil && state != "streaming" {
-			err = fmt.Errorf("state is %q", state)
+		if err == nil && state != "streaming|t" {
+			err = fmt.Errorf("state and whether it has all: %q", state)
 		}
 		return err
 	})

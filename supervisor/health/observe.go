@@ -22,6 +22,10 @@ var details = [...]struct {
 }{
 	{`SELECT s.system_identifier, c.timeline_id, r.min_recovery_end_timeline
 		FROM pg_control_system() s, pg_control_checkpoint() c, pg_control_recovery() r`, (*reading).takeControl},
+	// Before the positions: what it says of a timeline is judged by positions that are no older.
+	{`SELECT w.status, w.received_tli, to_jsonb(w) ->> 'sender_host', to_jsonb(w) ->> 'sender_port',
+		(extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000000)::bigint, w.slot_name
+		FROM pg_stat_get_wal_receiver() w WHERE w.pid IS NOT NULL`, (*reading).takeReceiver},
 	// One look at the role for all columns: a promotion in between makes it fail instead of half right.
 	{`SELECT r.standby,
 		CASE WHEN NOT r.standby THEN pg_current_wal_lsn() END,
@@ -31,9 +35,6 @@ var details = [...]struct {
 		CASE WHEN r.standby THEN pg_is_wal_replay_paused() END,
 		current_setting('recovery_min_apply_delay', true)
 		FROM (SELECT pg_is_in_recovery() AS standby OFFSET 0) r`, (*reading).takeState},
-	{`SELECT w.status, w.received_tli, to_jsonb(w) ->> 'sender_host', to_jsonb(w) ->> 'sender_port',
-		(extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000000)::bigint, w.slot_name
-		FROM pg_stat_get_wal_receiver() w WHERE w.pid IS NOT NULL`, (*reading).takeReceiver},
 	{`SELECT DISTINCT a.application_name
 		FROM pg_stat_get_wal_senders() s JOIN pg_stat_get_activity(NULL) a ON a.pid = s.pid
 		WHERE s.sync_state IN ('sync', 'quorum') ORDER BY 1 LIMIT 64`, (*reading).takeSync},
@@ -96,11 +97,16 @@ func (r *reading) observation() failover.Observation {
 		o.WriteLSN, o.SyncStandbys, o.SyncWaiting = r.writeLSN, r.sync, r.waiting
 		return o
 	}
-	o.Timeline = max(r.controlTimeline, r.receivedTimeline)
+	// The timeline of what is replayed is the old one until the first record of the new one comes, so the one that is
+	// streamed counts. But it begins with the segment in which it left the old one, and a server that is promoted before
+	// all of that has come again panics ("invalid magic number"): until then it has nothing of the new one.
+	received := r.receivedTimeline
+	if r.receiveLSN < r.replayLSN {
+		received = 0
+	}
+	o.Timeline = max(r.controlTimeline, received)
 	if r.exactTimeline != 0 {
-		// It is the timeline of what is replayed: a standby that streams a new one already names the old one until the
-		// first record of the new one comes.
-		o.Timeline, o.TimelineExact = max(r.exactTimeline, r.receivedTimeline), true
+		o.Timeline, o.TimelineExact = max(r.exactTimeline, received), true
 	}
 	o.ReceiveLSN, o.ReplayLSN, o.Paused = r.receiveLSN, r.replayLSN, r.paused
 	o.Receiver, o.ReceiverWord, o.SlotName = r.receiver, r.receiverWord, r.slotName

@@ -13,8 +13,8 @@ import (
 func answers() [len(details)][][]string {
 	return [...][][]string{
 		{{"-1", "4", "5"}},
-		{{"t", "", "", "1/A", "1/FFFFFFFF", "f", "0"}},
 		{{"streaming", "3", "10.0.0.1", "5432", "1500", "slot"}},
+		{{"t", "", "", "2/A", "1/FFFFFFFF", "f", "0"}},
 		{},
 		{{"0"}},
 		{{"f"}},
@@ -31,7 +31,7 @@ func read(standby bool, a [len(details)][][]string) failover.Observation {
 
 func TestAnswersBecomeAnObservation(t *testing.T) {
 	base := failover.Observation{
-		SystemID: 1<<64 - 1, Timeline: 5, ReceiveLSN: 1<<32 + 10, ReplayLSN: 2<<32 - 1, Receiver: failover.ReceiverStreaming,
+		SystemID: 1<<64 - 1, Timeline: 5, ReceiveLSN: 2<<32 + 10, ReplayLSN: 2<<32 - 1, Receiver: failover.ReceiverStreaming,
 		ReceiverWord: "streaming", SlotName: "slot", SenderHost: "10.0.0.1", SenderPort: "5432", LastMsgAge: 1500 * time.Microsecond, LastMsgKnown: true,
 	}
 	none := func(o *failover.Observation) {
@@ -43,20 +43,21 @@ func TestAnswersBecomeAnObservation(t *testing.T) {
 		want   func(*failover.Observation)
 	}{
 		{"all there", func(*[len(details)][][]string) {}, func(*failover.Observation) {}},
-		{"receives a newer timeline", func(a *[len(details)][][]string) { a[2][0][1] = "9" }, func(o *failover.Observation) { o.Timeline = 9 }},
+		{"receives a newer timeline", func(a *[len(details)][][]string) { a[1][0][1] = "9" }, func(o *failover.Observation) { o.Timeline = 9 }},
+		{"receives a newer timeline from before what it has replayed", func(a *[len(details)][][]string) { a[1][0][1], a[2][0][3] = "9", "1/0" }, func(o *failover.Observation) { o.ReceiveLSN = 1 << 32 }},
 		{"nothing replayed beyond its checkpoint", func(a *[len(details)][][]string) { a[0][0] = []string{"-1", "7", "0"} }, func(o *failover.Observation) { o.Timeline = 7 }},
-		{"paused", func(a *[len(details)][][]string) { a[1][0][5] = "t" }, func(o *failover.Observation) { o.Paused = true }},
-		{"delayed", func(a *[len(details)][][]string) { a[1][0][6] = "1h" }, func(o *failover.Observation) { o.Paused = true }},
-		{"no delay before 12", func(a *[len(details)][][]string) { a[1][0][6] = "" }, func(*failover.Observation) {}},
-		{"no sender before 11", func(a *[len(details)][][]string) { a[2][0][2], a[2][0][3] = "", "" }, func(o *failover.Observation) { o.SenderHost, o.SenderPort = "", "" }},
-		{"no message yet", func(a *[len(details)][][]string) { a[2][0][4] = "" }, func(o *failover.Observation) { o.LastMsgAge, o.LastMsgKnown = 0, false }},
-		{"no receiver", func(a *[len(details)][][]string) { a[2] = nil }, func(o *failover.Observation) { none(o); o.Receiver = failover.ReceiverGone }},
-		{"receiver waits", func(a *[len(details)][][]string) { a[2][0][0] = "waiting"; a[2][0][1] = "9" }, func(o *failover.Observation) {
+		{"paused", func(a *[len(details)][][]string) { a[2][0][5] = "t" }, func(o *failover.Observation) { o.Paused = true }},
+		{"delayed", func(a *[len(details)][][]string) { a[2][0][6] = "1h" }, func(o *failover.Observation) { o.Paused = true }},
+		{"no delay before 12", func(a *[len(details)][][]string) { a[2][0][6] = "" }, func(*failover.Observation) {}},
+		{"no sender before 11", func(a *[len(details)][][]string) { a[1][0][2], a[1][0][3] = "", "" }, func(o *failover.Observation) { o.SenderHost, o.SenderPort = "", "" }},
+		{"no message yet", func(a *[len(details)][][]string) { a[1][0][4] = "" }, func(o *failover.Observation) { o.LastMsgAge, o.LastMsgKnown = 0, false }},
+		{"no receiver", func(a *[len(details)][][]string) { a[1] = nil }, func(o *failover.Observation) { none(o); o.Receiver = failover.ReceiverGone }},
+		{"receiver waits", func(a *[len(details)][][]string) { a[1][0][0] = "waiting"; a[1][0][1] = "9" }, func(o *failover.Observation) {
 			o.Receiver, o.ReceiverWord = failover.ReceiverGone, "waiting"
 		}},
-		{"receiver hidden", func(a *[len(details)][][]string) { a[2][0] = []string{"", "", "", "", "", ""} }, func(o *failover.Observation) { none(o); o.Receiver = failover.ReceiverUnknown }},
+		{"receiver hidden", func(a *[len(details)][][]string) { a[1][0] = []string{"", "", "", "", "", ""} }, func(o *failover.Observation) { none(o); o.Receiver = failover.ReceiverUnknown }},
 		{"promoted between two answers", func(a *[len(details)][][]string) {
-			a[1][0] = []string{"f", "2/0", "0000000600000000000000AB", "", "", "", "0"}
+			a[2][0] = []string{"f", "2/0", "0000000600000000000000AB", "", "", "", "0"}
 		}, func(o *failover.Observation) {
 			*o = failover.Observation{SystemID: o.SystemID, Timeline: 6, TimelineExact: true, WriteLSN: 2 << 32}
 		}},
@@ -64,7 +65,7 @@ func TestAnswersBecomeAnObservation(t *testing.T) {
 			for i := range a {
 				a[i] = [][]string{{"x", "-"}}
 			}
-			a[2] = [][]string{{}}
+			a[1] = [][]string{{}}
 		}, func(o *failover.Observation) { *o = failover.Observation{} }},
 	}
 	for _, tt := range tests {

@@ -179,6 +179,31 @@ func TestTimelineAfterAPromotion(t *testing.T) {
 	}
 }
 
+// PostgreSQL can't promote it: "invalid magic number in log segment".
+func TestAStandbyThatHasHalfOfASegmentOfTheNewTimelineIsNotOnIt(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{Standbys: 2})
+	first, second, third := c.Nodes[0], c.Nodes[1], c.Nodes[2]
+	query(t, first, "SELECT pg_switch_wal()")
+	query(t, first, "SELECT pg_logical_emit_message(true, 'fill', repeat('x', 8000000))")
+	for _, standby := range c.Standbys() {
+		check(t, standby.WaitReplay(t.Context(), first))
+	}
+	check(t, first.Kill())
+	check(t, second.Promote(t.Context()))
+	// The segment comes twice, 8 MB each: on the old timeline, and on the new one.
+	x := pgtest.NewProxy(t, second.Addr())
+	x.SilenceAfter(12_000_000)
+	check(t, third.Follow(t.Context(), "127.0.0.1", x.Port()))
+	pgtest.WaitUntil(t, time.Minute, "the new timeline to be streamed", func() bool {
+		return query(t, third, "SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming'") == "2"
+	})
+	if got := probe(t, at(third, super)).Obs; got.Timeline != 1 || got.Receiver != failover.ReceiverStreaming {
+		t.Errorf("with half of the segment: timeline %d, receiver %d, want 1 and one that streams", got.Timeline, got.Receiver)
+	}
+	x.Unsilence()
+	pgtest.WaitUntil(t, time.Minute, "timeline 2 to be told", func() bool { return probe(t, at(third, super)).Obs.Timeline == 2 })
+}
+
 func TestDelayedAndPausedStandbysAreTold(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
 	standby := c.Nodes[1]
