@@ -153,13 +153,10 @@ repoint() {
     fi
 }
 
-# follows says whether the standby streams from the new primary on its timeline, and has
-# received again what it had: PostgreSQL can't promote one that has half of a new timeline's
-# first segment.
+# follows says whether the standby streams from the new primary on its timeline.
 follows() {
     [ "$(standby -v host="$new_host" -v port="$new_port" -v timeline="$timeline" 2>/dev/null <<<"SELECT status = 'streaming'
-        AND sender_host = :'host' AND sender_port = :'port'::int AND received_tli = :'timeline'::int AND pg_last_wal_receive_lsn() >= pg_last_wal_replay_lsn()
-        FROM pg_stat_wal_receiver")" = t ]
+        AND sender_host = :'host' AND sender_port = :'port'::int AND received_tli = :'timeline'::int FROM pg_stat_wal_receiver")" = t ]
 }
 
 wait_until_it_follows() {
