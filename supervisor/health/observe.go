@@ -99,7 +99,8 @@ func (r *reading) observation() failover.Observation {
 	}
 	// The timeline of what is replayed is the old one until the first record of the new one comes, so the one that is
 	// streamed counts. But it begins with the segment in which it left the old one, and a server that is promoted before
-	// all of that has come again panics ("invalid magic number"): until then it has nothing of the new one.
+	// all of that has come again panics ("invalid magic number"): until then it has nothing of the new one. A server that
+	// was restarted has received less than it has replayed, too, until there is more; what it has replayed says enough.
 	received := r.receivedTimeline
 	if r.receiveLSN < r.replayLSN {
 		received = 0
