@@ -96,7 +96,7 @@ func failedOver(t testing.TB, standbys int) *scene {
 	must(t, c.Nodes[0].Kill())
 	s.opened("n2")
 	s.notify.WaitRuns(1)
-	pgtest.WaitUntil(t, generous, "the notify run to be in the history", func() bool { return len(s.history("notify")) == 1 })
+	s.told("notify")
 	return s
 }
 

@@ -199,12 +199,19 @@ func (s *scene) history(kind string) []map[string]any {
 // told waits for an entry of this kind, and fails the test when there is more than one.
 func (s *scene) told(kind string) map[string]any {
 	s.t.Helper()
-	pgtest.WaitUntil(s.t, generous, kind+" in the history", func() bool { return len(s.history(kind)) > 0 }, s.p.Log)
+	return s.toldTimes(1, kind)[0]
+}
+
+// toldTimes waits for n entries of this kind, since the history is written after what status shows, and fails the
+// test when there are more.
+func (s *scene) toldTimes(n int, kind string) []map[string]any {
+	s.t.Helper()
+	pgtest.WaitUntil(s.t, generous, fmt.Sprintf("%d times %s in the history", n, kind), func() bool { return len(s.history(kind)) >= n }, s.p.Log)
 	h := s.history(kind)
-	if len(h) != 1 {
-		s.t.Fatalf("%d entries of kind %s in the history: %v", len(h), kind, h)
+	if len(h) != n {
+		s.t.Fatalf("%d entries of kind %s in the history, want %d: %v", len(h), kind, n, h)
 	}
-	return h[0]
+	return h
 }
 
 // says checks that a field of a history entry, or of a status, contains a text.

@@ -157,7 +157,7 @@ func TestAFailingNotifyScriptChangesNothingAndIsShown(t *testing.T) {
 
 func TestAHangingNotifyScriptDelaysNobodyAndIsEnded(t *testing.T) {
 	t.Parallel()
-	s := contract(t, 1, plan{notify: "sleep 1000", keys: map[string]string{"failover_notify_timeout": "2s"}})
+	s := contract(t, 1, plan{notify: "sleep 1000", keys: map[string]string{"failover_notify_timeout": "5s"}})
 	s.kill(1)
 	s.notify.WaitRuns(1)
 	mustQuery(t, s.p.Connect(), "CREATE TABLE t(i int)")
