@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -36,6 +38,7 @@ func (e Envelope) CloseFDs() { closeAll(e.FDs) }
 // Receive from one.
 type Conn struct {
 	sock       *net.UnixConn
+	raw        syscall.RawConn // of sock
 	self, peer Role
 	phase      atomic.Uint32
 	log        *slog.Logger
@@ -53,8 +56,9 @@ type Conn struct {
 // NewConn makes a Conn in PhaseSetup of a connected SOCK_SEQPACKET socket. It
 // owns sock from now on. log gets one line per message at level -8 (trace).
 func NewConn(sock *net.UnixConn, self, peer Role, log *slog.Logger) *Conn {
+	raw, _ := sock.SyscallConn() // fails for nil only
 	c := &Conn{
-		sock: sock, self: self, peer: peer, log: log,
+		sock: sock, raw: raw, self: self, peer: peer, log: log,
 		recvBuf: make([]byte, MaxPacket+1),
 		oob:     make([]byte, unix.CmsgSpace(4*(MaxFDs+1))),
 	}
@@ -141,6 +145,25 @@ func (c *Conn) PeerCred() (*unix.Ucred, error) {
 // Send writes one message. The descriptors stay the caller's. It blocks while
 // the socket's buffer is full; whoever can't wait uses an Outbox.
 func (c *Conn) Send(m Message, fds ...int) error {
+	return c.send(m, fds, func(packet, oob []byte) error {
+		_, _, err := c.sock.WriteMsgUnix(packet, oob, nil)
+		return err
+	})
+}
+
+// trySend is Send for who can't wait: unix.EAGAIN when the socket's buffer is full.
+func (c *Conn) trySend(m Message, fds []int) error {
+	return c.send(m, fds, func(packet, oob []byte) error {
+		var sent error
+		err := c.raw.Write(func(fd uintptr) bool {
+			_, sent = unix.SendmsgN(int(fd), packet, oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			return true
+		})
+		return cmp.Or(err, sent)
+	})
+}
+
+func (c *Conn) send(m Message, fds []int, write func(packet, oob []byte) error) error {
 	row := catalogue[m.Number()]
 	if err := c.checkSend(row, m, len(fds)); err != nil {
 		return err
@@ -159,7 +182,7 @@ func (c *Conn) Send(m Message, fds ...int) error {
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
 	}
-	if _, _, err := c.sock.WriteMsgUnix(c.sendBuf.Bytes(), oob, nil); err != nil {
+	if err := write(c.sendBuf.Bytes(), oob); err != nil {
 		return fmt.Errorf("send %s: %w", row.Name, err)
 	}
 	c.trace("sent", row, c.sendBuf.Len(), len(fds))

@@ -6,8 +6,10 @@ import (
 )
 
 // Outbox is the bounded queue in front of a Conn for a sender that must never
-// block. One goroutine writes; it ends at Close or at the first failed write,
-// after which Send drops everything (the reader of the Conn sees the end).
+// block. A message goes out at once where the socket takes it; what must wait is
+// written by a goroutine, so that a message costs no switch to another thread.
+// The goroutine ends at Close or at the first failed write, after which Send drops
+// everything (the reader of the Conn sees the end).
 type Outbox struct {
 	conn  *Conn
 	limit int
@@ -15,9 +17,11 @@ type Outbox struct {
 	stall time.Duration
 	fail  func(error)
 
-	mu     sync.Mutex
-	queue  []outgoing
-	closed bool
+	mu    sync.Mutex
+	queue []outgoing
+	// writing: the goroutine has a message in hand, which nothing may overtake.
+	writing bool
+	closed  bool
 	wake   chan struct{}
 	done   chan struct{}
 }
@@ -48,6 +52,11 @@ func (o *Outbox) Send(m Message, fds ...int) error {
 		closeAll(fds)
 		return nil
 	}
+	if len(o.queue) == 0 && !o.writing && o.conn.trySend(m, fds) == nil {
+		closeAll(fds)
+		return nil
+	}
+	// What failed for another reason than a full socket fails again in the goroutine.
 	if catalogue[m.Number()].Coalesce && o.replace(m) {
 		return nil
 	}
@@ -129,6 +138,7 @@ func (o *Outbox) run() {
 func (o *Outbox) next() (q outgoing, ok, closed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.writing = false
 	if o.closed {
 		return outgoing{}, false, true
 	}
@@ -137,6 +147,7 @@ func (o *Outbox) next() (q outgoing, ok, closed bool) {
 	}
 	q = o.queue[0]
 	o.queue = o.queue[1:]
+	o.writing = true
 	return q, true, false
 }
 

@@ -70,17 +70,13 @@ func (s *session) newKey(pid uint32) {
 	}
 }
 
-// cancelRequest serves a client's cancel request, in its set-up goroutine. The
-// connection stays open until the request was carried out, as a client expects
+// cancelRequest serves a client's cancel request, in its set-up. The connection stays open until the request was carried out, as a client expects
 // that its cancel can't hit a later statement.
 func (s *setup) cancelRequest(pid uint32, key []byte) {
 	if !givenLength(len(key)) {
 		return // not a key that we gave to anybody
 	}
-	done := make(chan struct{})
-	k := keyOf(pid, key)
-	s.w.loop.Post(func() { s.w.cancel(k, func() { close(done) }) })
-	<-done
+	s.d.await(func(done func()) { s.w.cancel(keyOf(pid, key), done) })
 }
 
 // cancel cancels what a session is doing and calls done once.

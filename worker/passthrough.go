@@ -1,14 +1,12 @@
 package worker
 
 import (
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
 
 // permission is what a pass-through waits for: a lease to open a backend with,
@@ -20,21 +18,33 @@ type permission struct {
 	err     error
 }
 
+// leaveLoop goes on in a goroutine: with a client of whom only the server can tell who
+// it is both connections are waited for in turn.
+func (s *setup) leaveLoop(l *login) {
+	file, err := s.d.leave()
+	if err != nil {
+		s.end(err)
+		return
+	}
+	s.conn, s.c.conn, s.d = file, file, nil
+	go s.passThrough(l, file)
+}
+
 // passThrough lets the server itself check a user that we don't know.
-func (s *setup) passThrough(l *login) {
+func (s *setup) passThrough(l *login, file *clientFile) {
 	var waited time.Duration
 	for {
-		p := s.permission(l, waited)
+		p := s.permission(l, file, waited)
 		switch {
 		case p.err != nil:
 			s.end(p.err)
 			return
 		case p.free != nil:
-			s.handOver(l, func(cs *session) { cs.attachKept(p.free) })
+			s.handOver(l, file, func(cs *session) { cs.attachKept(p.free) })
 			return
 		}
 		waited = time.Since(s.c.start)
-		if s.openWith(l, p) {
+		if s.openWith(l, file, p) {
 			return
 		}
 	}
@@ -42,9 +52,9 @@ func (s *setup) passThrough(l *login) {
 
 // permission asks the loop and waits for its answer. Waiting doesn't count as
 // authentication time.
-func (s *setup) permission(l *login, waited time.Duration) permission {
+func (s *setup) permission(l *login, file *clientFile, waited time.Duration) permission {
 	answer := make(chan permission, 1)
-	s.w.loop.Post(func() { s.w.permit(s.c, l, waited, answer) })
+	s.w.loop.Post(func() { s.w.permit(file, l, waited, answer) })
 	p := <-answer
 	_ = s.conn.SetDeadline(time.Now().Add(ms(s.cfg.AuthenticationTimeoutMS)))
 	return p
@@ -52,7 +62,7 @@ func (s *setup) permission(l *login, waited time.Duration) permission {
 
 // permit runs on the loop. Every path answers exactly once: a waiter ends with a
 // grant or a refusal, at the latest at its time-out.
-func (w *worker) permit(c *client, l *login, waited time.Duration, answer chan<- permission) {
+func (w *worker) permit(file *clientFile, l *login, waited time.Duration, answer chan<- permission) {
 	if w.servers.Graceful || w.draining {
 		answer <- permission{err: refused("shutting down")}
 		return
@@ -65,7 +75,7 @@ func (w *worker) permit(c *client, l *login, waited time.Duration, answer chan<-
 		return
 	}
 	wt.granted = func(g *ipc.LeaseGrant) {
-		if !connected(c.conn) {
+		if !file.connected() {
 			w.returnLease(g.Lease)
 			w.tidy(p)
 			answer <- permission{}
@@ -118,7 +128,7 @@ func (s *session) attachKept(b *backend) {
 
 // openWith opens a backend with the client's own answers. It reports whether the
 // matter is settled; otherwise the server couldn't be reached, and may be later.
-func (s *setup) openWith(l *login, p permission) bool {
+func (s *setup) openWith(l *login, file *clientFile, p permission) bool {
 	if p.opening == nil {
 		s.end(nil) // the client has gone while it waited
 		return true
@@ -126,7 +136,7 @@ func (s *setup) openWith(l *login, p permission) bool {
 	b, err := s.w.dial(s.cfg, p.opening, p.addr, l, s.conn)
 	p.opening.cancel()
 	if err == nil {
-		s.handOver(l, func(cs *session) { cs.attachOpened(p.opening, b) })
+		s.handOver(l, file, func(cs *session) { cs.attachOpened(p.opening, b) })
 		return true
 	}
 	done := make(chan struct{})
@@ -148,18 +158,22 @@ func (s *setup) openWith(l *login, p permission) bool {
 	return true
 }
 
-// connected reports whether the peer of a connection is still there. A client
-// that waits for its login has nothing to say.
-func connected(conn syscall.Conn) bool {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return false
-	}
-	alive := false
-	err = raw.Control(func(fd uintptr) {
-		var b [1]byte
-		n, _, rerr := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		alive = n > 0 || rerr == unix.EAGAIN
+// handOver gives the client back to the event loop, and then goes on there. The
+// session is nil when the client is lost.
+func (s *setup) handOver(l *login, file *clientFile, then func(*session)) {
+	fd, err := detach(file)
+	file.Close()
+	s.w.loop.Post(func() {
+		var conn *reactor.Conn
+		if err == nil {
+			conn, err = s.w.loop.Add(fd, nil)
+		}
+		if err != nil {
+			s.log.Error("client lost between set-up and event loop", "error", err)
+			s.w.gone(s.c)
+			then(nil)
+			return
+		}
+		then(s.w.newSession(s.c, conn, l))
 	})
-	return err == nil && alive
 }

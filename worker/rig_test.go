@@ -238,7 +238,12 @@ func (r *rig) connect(id uint64, follow ...pgwire.Param) *testClient {
 	r.do(func() {
 		c := &client{id: id, start: time.Now()}
 		r.w.clients[id] = c
-		tc.s = r.w.newSession(c, fds[0], l)
+		conn, err := r.w.loop.Add(fds[0], nil)
+		if err != nil {
+			r.t.Error(err)
+			return
+		}
+		tc.s = r.w.newSession(c, conn, l)
 		tc.s.seek()
 	})
 	return tc

@@ -55,22 +55,19 @@ type session struct {
 	welcomed bool
 }
 
-// newSession puts a client under the loop. It returns nil when that fails.
-func (w *worker) newSession(c *client, fd int, l *login) *session {
-	s := &session{w: w, c: c, login: l, since: time.Now().Unix()}
-	if w.cfg.Load().Pipeline == "transaction" {
-		s.tx = &pooled{all: w.statements}
-	}
-	conn, err := w.loop.Add(fd, (*clientEnd)(s))
-	if err != nil || w.exit != 0 {
-		w.log.Error("client lost between set-up and event loop", "client", c.id, "error", err)
-		if conn != nil {
-			conn.Close()
-		}
+// newSession lets a client in, whose connection nobody else uses any more. It returns
+// nil when the process ends.
+func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
+	if w.exit != 0 {
+		conn.Close()
 		w.gone(c)
 		return nil
 	}
-	s.client = conn
+	s := &session{w: w, c: c, client: conn, login: l, since: time.Now().Unix()}
+	conn.SetHandler((*clientEnd)(s))
+	if w.cfg.Load().Pipeline == "transaction" {
+		s.tx = &pooled{all: w.statements}
+	}
 	c.conn, c.session = nil, s
 	w.sessions++
 	return s

@@ -5,8 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
-	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +14,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// maxSetups bounds the set-up goroutines of a worker: clients beyond that are
-// closed at once.
+// maxSetups bounds the set-ups of a worker: clients beyond that are closed at once.
 const maxSetups = 8192
 
 // client is a connection from its hand-over to its end.
@@ -27,18 +24,9 @@ type client struct {
 	start time.Time
 	// minor is the version of protocol 3 that it speaks; set before the hand-over.
 	minor uint16
-	// conn is set while a goroutine sets the client up, session afterwards.
+	// conn is set while the client is set up, session afterwards.
 	conn    socket
 	session *session
-}
-
-// socket is a client's connection during its set-up. It is an os.File, which Go's
-// poller watches like a net.Conn: making one of those from a descriptor takes
-// twelve system calls.
-type socket interface {
-	io.ReadWriteCloser
-	syscall.Conn
-	SetDeadline(t time.Time) error
 }
 
 // login is what a client asked for in its start-up packet.
@@ -77,6 +65,8 @@ func (l *login) addHost(addr string) {
 // errNoRoom says that this process has as many descriptors as it may have.
 var errNoRoom = errors.New("too many open files")
 
+var errTooManySetups = errors.New("too many clients are being set up")
+
 // maxShared is how many different logins of a pool are kept for sharing.
 const maxShared = 1000
 
@@ -105,29 +95,31 @@ func (w *worker) share(l *login) *login {
 // socket got lost because there was no room for it: that client is gone, and the
 // others are served on.
 func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
-	var conn socket
-	var err error
-	if len(fds) > 0 {
-		conn = os.NewFile(uintptr(fds[0]), "client") // it is non-blocking, so reads can be given up
-	} else {
-		err = errNoRoom
-	}
-	if err != nil || len(w.clients)-w.sessions >= maxSetups {
-		if conn != nil {
-			conn.Close()
-		}
+	c := &client{id: m.ID, addr: m.Address, start: time.Now()}
+	d, err := w.converse(c, fds)
+	if err != nil {
 		w.log.Warn("client closed before its set-up", "client", m.ID, "error", err)
 		w.send(&ipc.ClientGone{ID: m.ID})
 		return
 	}
-	c := &client{id: m.ID, addr: m.Address, start: time.Now(), conn: conn}
+	c.conn = d
 	w.clients[c.id] = c
 	w.burst.Note()
-	cfg := w.cfg.Load()
-	go func() {
-		s := setup{w: w, c: c, cfg: cfg, conn: conn, addr: c.addr, log: w.log.With("client", c.id)}
+	d.wake()
+}
+
+func (w *worker) converse(c *client, fds []int) (*dialogue, error) {
+	if len(fds) == 0 {
+		return nil, errNoRoom
+	}
+	if len(w.clients)-w.sessions >= maxSetups {
+		unix.Close(fds[0])
+		return nil, errTooManySetups
+	}
+	return converse(w.loop, fds[0], func(d *dialogue) {
+		s := setup{w: w, c: c, cfg: w.cfg.Load(), d: d, conn: d, addr: c.addr, log: w.log.With("client", c.id)}
 		s.run()
-	}()
+	})
 }
 
 // gone forgets a client. Its socket is closed already.
@@ -143,11 +135,14 @@ func (w *worker) gone(c *client) {
 	w.checkDrained()
 }
 
-// setup is the set-up of one client, in a goroutine of its own.
+// setup is the set-up of one client: a coroutine of the loop, and a goroutine where
+// the server has to let the client in itself.
 type setup struct {
-	w    *worker
-	c    *client
-	cfg  *config
+	w   *worker
+	c   *client
+	cfg *config
+	// d is nil in a goroutine; conn is d, or what goes on in its place.
+	d    *dialogue
 	conn socket
 	// addr is the client's addr, here for the goroutine.
 	addr string
@@ -171,7 +166,7 @@ func (s *setup) run() {
 		return
 	}
 	if method == auth.All {
-		s.passThrough(l)
+		s.leaveLoop(l)
 		return
 	}
 	if err := s.authenticate(l, method); err != nil {
@@ -179,7 +174,12 @@ func (s *setup) run() {
 		s.end(&loginError{l, err})
 		return
 	}
-	s.handOver(l, (*session).seek)
+	conn, err := s.d.release()
+	if err != nil {
+		s.end(err)
+		return
+	}
+	s.w.newSession(s.c, conn, l).seek()
 }
 
 // refusal is an answer to a client that isn't let in. Message is what the client
@@ -251,8 +251,8 @@ func lingerClose(conn socket, msg []byte) {
 	if _, err := conn.Write(msg); err != nil {
 		return
 	}
-	if raw, err := conn.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	if err := conn.CloseWrite(); err != nil {
+		return
 	}
 	_, _ = io.CopyN(io.Discard, conn, 64<<10)
 }
@@ -271,7 +271,7 @@ func (s *setup) receive() error {
 		log = log.With("proxy", s.addr)
 		if real.IsValid() {
 			s.addr = real.String()
-			s.w.loop.Post(func() { s.c.addr = real.String() })
+			s.c.addr = s.addr
 		}
 	}
 	if s.cfg.LogConnections {
@@ -385,20 +385,4 @@ func (s *setup) authenticate(l *login, method auth.Method) error {
 		return auth.ServePassword(s.conn, p, known)
 	}
 	return auth.ServeSCRAM(s.conn, s.cfg.verifiers.Lookup(l.user), nil)
-}
-
-// handOver gives the client to the event loop, and then goes on there. The
-// session is nil when the client is lost.
-func (s *setup) handOver(l *login, then func(*session)) {
-	fd, err := detach(s.conn)
-	s.conn.Close()
-	s.w.loop.Post(func() {
-		if err != nil {
-			s.log.Error("client lost between set-up and event loop", "error", err)
-			s.w.gone(s.c)
-			then(nil)
-			return
-		}
-		then(s.w.newSession(s.c, fd, l))
-	})
 }

@@ -1,7 +1,10 @@
 package reactor
 
 import (
+	"cmp"
 	"errors"
+	"io"
+	"net"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,6 +16,7 @@ const (
 	armed    receiving = iota // read and hand over
 	paused                    // leave in the kernel
 	watching                  // leave in the kernel, but tell when the peer leaves
+	awaiting                  // leave in the kernel, but tell when there is something
 )
 
 // highWater is how many bytes may wait in a queue before Full says so. A queue
@@ -96,6 +100,42 @@ func (c *Conn) Unanswered() int {
 		return 0
 	}
 	return int(max(info.Retransmits, info.Probes))
+}
+
+// Await leaves what comes in the kernel and tells once that there is something to
+// Read: the Handler is given no bytes, and the connection is paused. It is for
+// connections of which nothing was received by the loop yet.
+func (c *Conn) Await() { c.become(awaiting) }
+
+// Read reads what the kernel has of a connection that isn't armed: 0 bytes without an
+// error are none, io.EOF is the end of the peer.
+func (c *Conn) Read(b []byte) (int, error) {
+	if c.closed || c.broken != nil {
+		return 0, cmp.Or(c.broken, net.ErrClosed)
+	}
+	for {
+		n, _, err := unix.Recvfrom(c.fd, b, unix.MSG_DONTWAIT)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			return 0, nil
+		case err != nil:
+			return 0, err
+		case n == 0 && len(b) > 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
+}
+
+// awaited tells that there is something to read.
+func (c *Conn) awaited() {
+	c.state = paused
+	c.handler.Received(nil)
+	if c.state == paused && !c.closed {
+		c.loop.drv.update(c)
+	}
 }
 
 func (c *Conn) become(s receiving) {

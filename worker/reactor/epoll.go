@@ -19,6 +19,7 @@ type epoll struct {
 	// ticking: the timer runs. lively: something has come since its last tick.
 	ticking, lively bool
 	conns           []*Conn // by descriptor
+	polled          map[int32]func() bool
 	events          [128]unix.EpollEvent
 	buf             []byte
 }
@@ -33,18 +34,17 @@ func newEpoll(l *Loop) (*epoll, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("make eventfd: %w", err)
 	}
-	p := &epoll{loop: l, fd: fd, event: ev, tick: -1, buf: make([]byte, receiveSize)}
-	e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(ev)}
-	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, ev, &e); err != nil {
+	p := &epoll{loop: l, fd: fd, event: ev, tick: -1, buf: make([]byte, receiveSize), polled: make(map[int32]func() bool)}
+	if err := p.poll(ev, func() bool { return drainEvent(ev) }); err != nil {
 		p.shut()
-		return nil, fmt.Errorf("watch eventfd: %w", err)
+		return nil, err
 	}
 	if p.tick, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
 		p.shut()
 		return nil, fmt.Errorf("make timerfd: %w", err)
 	}
 	// Edge-triggered, it needs no read.
-	e = unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(p.tick)}
+	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(p.tick)}
 	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, p.tick, &e); err != nil {
 		p.shut()
 		return nil, fmt.Errorf("watch timerfd: %w", err)
@@ -70,7 +70,7 @@ func wanted(c *Conn) uint32 {
 	var ev uint32
 	if !c.ended {
 		switch c.state {
-		case armed:
+		case armed, awaiting:
 			ev |= unix.EPOLLIN
 		case watching:
 			ev |= unix.EPOLLRDHUP
@@ -168,21 +168,32 @@ func (p *epoll) turn(limit int) {
 	p.loop.awake()
 	for i := range n {
 		e := &p.events[i]
-		switch int(e.Fd) {
-		case p.tick:
+		if int(e.Fd) == p.tick {
 			p.ticking = false
-			continue
-		case p.event:
-			drainEvent(p.event)
-			p.lively = true
 			continue
 		}
 		p.lively = true
+		if f := p.polled[e.Fd]; f != nil {
+			if !f() {
+				delete(p.polled, e.Fd)
+				_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, int(e.Fd), nil)
+			}
+			continue
+		}
 		c := p.conns[e.Fd]
 		if c != nil {
 			p.dispatch(c, e.Events)
 		}
 	}
+}
+
+func (p *epoll) poll(fd int, f func() bool) error {
+	e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
+	if err := unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &e); err != nil {
+		return fmt.Errorf("poll descriptor: %w", err)
+	}
+	p.polled[int32(fd)] = f
+	return nil
 }
 
 // wait is the hybrid: raw calls while something comes in each tick of a timer,
@@ -231,6 +242,8 @@ func (p *epoll) dispatch(c *Conn, ev uint32) {
 		p.update(c)
 	case c.state == armed && (gone || ev&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0):
 		p.receive(c)
+	case c.state == awaiting && (gone || ev&unix.EPOLLIN != 0):
+		c.awaited()
 	case c.state == watching && (gone || ev&unix.EPOLLRDHUP != 0):
 		c.tellEnd(ErrGone)
 	case gone && len(c.out) > 0:

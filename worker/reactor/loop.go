@@ -37,6 +37,8 @@ type driver interface {
 	close(c *Conn, abort bool)
 	// turn waits and dispatches once; limit is in milliseconds, -1 for none.
 	turn(limit int)
+	// poll calls f when fd is readable until that returns false.
+	poll(fd int, f func() bool) error
 	// wake ends a wait; any goroutine may call it.
 	wake()
 	// trim gives memory back that holds nothing.
@@ -115,6 +117,12 @@ func (l *Loop) Post(f func()) {
 		l.drv.wake()
 	}
 }
+
+// Poll has f called on the loop's goroutine whenever the descriptor, which isn't a
+// Conn and stays the caller's, has something to read or has ended, until f returns
+// false. f reads until there is nothing: it isn't called again for what was there.
+// The descriptor stays open until f has returned false or Run has returned.
+func (l *Loop) Poll(fd int, f func() bool) error { return l.drv.poll(fd, f) }
 
 // Trim gives memory back to the system that a burst of work has touched and that
 // holds nothing now.

@@ -12,9 +12,11 @@ func wakeEvent(fd int) {
 	_, _ = unix.Write(fd, one[:])
 }
 
-func drainEvent(fd int) {
+// drainEvent goes with Poll.
+func drainEvent(fd int) bool {
 	var b [8]byte
 	_, _ = unix.Read(fd, b[:])
+	return true
 }
 
 // read and write are raw: the descriptors are non-blocking, so the calls can't

@@ -31,8 +31,8 @@ const (
 	uSend
 	uPoll
 	uCancel
-	uWake
 	uTick
+	uPolled
 )
 
 // tickTime is how long the loop waits without telling the scheduler, in
@@ -66,6 +66,7 @@ type ringState struct {
 	// receiving, polling: the kernel holds that operation. stopping: it was told
 	// to cancel it.
 	receiving, polling, stopping bool
+	awaits                       bool // the poll is for bytes as well
 	// now: a send was submitted that the kernel takes at once or not at all.
 	now     bool
 	waiting bool // for a slot
@@ -96,6 +97,8 @@ type uring struct {
 	// ticking: a completion comes within tickTime. lively: something has come since
 	// the last one of those.
 	ticking, lively bool
+	// polled are the descriptors of Poll.
+	polled []polled
 	// starved are armed connections whose receive ended for lack of buffers.
 	starved  []*Conn
 	shutting bool
@@ -119,19 +122,12 @@ func newUring(l *Loop) (*uring, error) {
 		u.release()
 		return nil, fmt.Errorf("make eventfd: %w", err)
 	}
-	u.watchEvent()
-	return u, nil
+	return u, u.poll(u.event, func() bool { return drainEvent(u.event) })
 }
 
 func (u *uring) name() string { return "io_uring" }
 
 func userData(index int32, op uint64) uint64 { return uint64(uint32(index))<<8 | op }
-
-func (u *uring) watchEvent() {
-	s := u.ring.next()
-	s.opcode, s.fd, s.opFlags, s.len = opPollAdd, int32(u.event), unix.POLLIN, pollMultishot
-	s.userData = uWake
-}
 
 func (u *uring) add(c *Conn) error {
 	// A non-blocking descriptor would make io_uring answer EAGAIN instead of waiting.
@@ -155,8 +151,8 @@ func (u *uring) add(c *Conn) error {
 func (u *uring) update(c *Conn) {
 	st := &c.ring
 	want := !c.closed && !c.ended
-	receive, poll := want && c.state == armed && !st.finished, want && c.state == watching
-	if st.receiving && poll && len(st.stash) == 0 {
+	receive, poll := want && c.state == armed && !st.finished, want && (c.state == watching || c.state == awaiting)
+	if st.receiving && c.state == watching && want && len(st.stash) == 0 {
 		// The receive tells of the end as well, and who waits seldom says more.
 		return
 	}
@@ -167,7 +163,7 @@ func (u *uring) update(c *Conn) {
 			return // it ends by itself, after one slot at most
 		}
 	}
-	if st.receiving && !receive || st.polling && !poll {
+	if st.receiving && !receive || st.polling && (!poll || st.awaits != (c.state == awaiting)) {
 		u.stop(c)
 		return
 	}
@@ -181,7 +177,10 @@ func (u *uring) update(c *Conn) {
 	if poll && !st.polling {
 		s := u.submit(c, opPollAdd, uPoll)
 		s.opFlags = unix.POLLRDHUP
-		st.polling = true
+		if c.state == awaiting {
+			s.opFlags |= unix.POLLIN
+		}
+		st.polling, st.awaits = true, c.state == awaiting
 	}
 }
 
@@ -317,11 +316,8 @@ func (u *uring) complete(e cqe) {
 		return
 	}
 	u.lively = true
-	if op == uWake {
-		drainEvent(u.event)
-		if e.flags&cqeMore == 0 && !u.shutting {
-			u.watchEvent()
-		}
+	if op == uPolled {
+		u.onPolled(int32(e.userData>>8), e)
 		return
 	}
 	c := u.conns[int32(e.userData>>8)]
@@ -335,8 +331,11 @@ func (u *uring) complete(e cqe) {
 		u.onSend(c, int(e.res))
 	case uPoll:
 		c.ring.polling, c.ring.stopping = false, false
-		if e.res > 0 && c.state == watching {
+		switch {
+		case e.res > 0 && c.state == watching && !c.ring.awaits:
 			c.tellEnd(ErrGone)
+		case e.res > 0 && c.state == awaiting && !c.closed:
+			c.awaited()
 		}
 		u.update(c)
 	}
@@ -471,6 +470,41 @@ func (u *uring) feed() {
 		for _, c := range cs {
 			u.update(c)
 		}
+	}
+}
+
+// polled is a descriptor that is no connection, of which the end of the peer is told
+// as well.
+type polled struct {
+	fd int
+	f  func() bool // nil when it wants no more
+}
+
+func (u *uring) poll(fd int, f func() bool) error {
+	u.polled = append(u.polled, polled{fd, f})
+	u.watchPolled(int32(len(u.polled) - 1))
+	return nil
+}
+
+func (u *uring) watchPolled(index int32) {
+	s := u.ring.next()
+	s.opcode, s.fd, s.opFlags, s.len = opPollAdd, int32(u.polled[index].fd), unix.POLLIN|unix.POLLRDHUP, pollMultishot
+	s.userData = userData(index, uPolled)
+}
+
+func (u *uring) onPolled(index int32, e cqe) {
+	p := &u.polled[index]
+	if p.f == nil {
+		return
+	}
+	if !p.f() {
+		p.f = nil
+		s := u.ring.next()
+		s.opcode, s.fd, s.addr, s.userData = opAsyncCancel, -1, userData(index, uPolled), userData(index, uPolled)
+		return
+	}
+	if e.flags&cqeMore == 0 && !u.shutting {
+		u.watchPolled(index)
 	}
 }
 

@@ -1,0 +1,222 @@
+package worker
+
+import (
+	"cmp"
+	"io"
+	"iter"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/worker/reactor"
+)
+
+// socket is a client's connection during its set-up.
+type socket interface {
+	io.ReadWriteCloser
+	SetDeadline(t time.Time) error
+	CloseWrite() error
+}
+
+// dialogue is a client's connection while it is set up on the event loop. The
+// set-up is a coroutine: it reads like a function that waits for the client, and
+// what waits is parked, while the loop goes on with others. A goroutine for each
+// would do as well, but at a few hundred logins a second the scheduler would wake
+// another thread for every packet, at several times the price of the login itself.
+//
+// So nothing in it may block: what does is done by a goroutine, see await and leave.
+type dialogue struct {
+	loop *reactor.Loop
+	conn *reactor.Conn
+	// resume runs the coroutine until it parks or ends, yield parks it.
+	resume func() (struct{}, bool)
+	yield  func(struct{}) bool
+	parked bool
+	// asked: the client was sent something since it was read from, so that its answer
+	// is hardly there yet.
+	asked   bool
+	timer   *reactor.Timer
+	expired bool
+	err     error // the end of the connection
+}
+
+// converse puts a client's descriptor, which it takes over, under the loop. wake
+// begins f.
+func converse(loop *reactor.Loop, fd int, f func(*dialogue)) (d *dialogue, err error) {
+	d = &dialogue{loop: loop}
+	if d.conn, err = loop.Add(fd, d); err != nil {
+		return nil, err
+	}
+	d.resume, _ = iter.Pull(func(yield func(struct{}) bool) {
+		d.yield = yield
+		f(d)
+	})
+	d.parked = true
+	return d, nil
+}
+
+// park waits until something happens: the client says something or leaves, what it
+// was sent is on its way, or its time is up.
+func (d *dialogue) park() {
+	d.parked = true
+	d.yield(struct{}{})
+}
+
+func (d *dialogue) wake() {
+	if d.parked {
+		d.parked = false
+		d.resume()
+	}
+}
+
+// Received, Ended and Flushed are those of a reactor.Handler.
+func (d *dialogue) Received([]byte) { d.wake() }
+
+func (d *dialogue) Ended(err error) {
+	d.err = cmp.Or(d.err, err, io.EOF)
+	d.wake()
+}
+
+func (d *dialogue) Flushed() { d.wake() }
+
+func (d *dialogue) over() error {
+	if d.err == nil && d.expired {
+		return os.ErrDeadlineExceeded
+	}
+	return d.err
+}
+
+func (d *dialogue) Read(b []byte) (int, error) {
+	for {
+		if err := d.over(); err != nil {
+			return 0, err
+		}
+		if !d.asked {
+			if n, err := d.conn.Read(b); n > 0 || err != nil || len(b) == 0 {
+				return n, err
+			}
+		}
+		d.asked = false
+		d.conn.Await()
+		d.park()
+	}
+}
+
+// Write queues b, which is little: nobody says much before it is let in.
+func (d *dialogue) Write(b []byte) (int, error) {
+	if err := d.over(); err != nil {
+		return 0, err
+	}
+	d.conn.Send(b)
+	d.asked = true
+	return len(b), nil
+}
+
+// flush waits until the kernel has everything that was written.
+func (d *dialogue) flush() error {
+	for d.over() == nil && d.conn.Queued() > 0 {
+		d.park()
+	}
+	return d.over()
+}
+
+// CloseWrite tells the client that nothing more will come.
+func (d *dialogue) CloseWrite() error {
+	err := d.flush()
+	d.conn.CloseWrite()
+	return err
+}
+
+// SetDeadline ends what waits, and everything later, at t.
+func (d *dialogue) SetDeadline(t time.Time) error {
+	d.timer.Stop()
+	d.expired = false
+	d.timer = d.loop.After(time.Until(t), func() {
+		d.expired = true
+		d.wake()
+	})
+	return d.err
+}
+
+// Close may be called by others than the coroutine, which then reads the end.
+func (d *dialogue) Close() error {
+	d.err = net.ErrClosed
+	d.timer.Stop()
+	d.conn.Close()
+	d.loop.Post(d.wake)
+	return nil
+}
+
+// await has f begin something and waits until that calls done, on the loop.
+func (d *dialogue) await(f func(done func())) {
+	finished := false
+	f(func() {
+		finished = true
+		d.wake()
+	})
+	for !finished {
+		d.park()
+	}
+}
+
+// release parts the dialogue from its connection, which is the caller's, unless that
+// has ended: nobody would be told again.
+func (d *dialogue) release() (*reactor.Conn, error) {
+	d.timer.Stop()
+	return d.conn, d.over()
+}
+
+// leave takes the connection out of the loop, for a goroutine.
+func (d *dialogue) leave() (*clientFile, error) {
+	if err := d.flush(); err != nil {
+		return nil, err
+	}
+	fd := -1
+	d.await(func(done func()) {
+		d.conn.Detach(func(n int) {
+			fd = n
+			done()
+		})
+	})
+	d.timer.Stop()
+	if fd < 0 {
+		return nil, cmp.Or(d.err, io.EOF)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return &clientFile{os.NewFile(uintptr(fd), "client")}, nil
+}
+
+// clientFile is a client's connection while a goroutine works on it. It is an
+// os.File, which Go's poller watches like a net.Conn: making one of those from a
+// descriptor takes twelve system calls.
+type clientFile struct{ *os.File }
+
+// CloseWrite tells the client that nothing more will come.
+func (f *clientFile) CloseWrite() error {
+	return f.control(func(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) })
+}
+
+// connected reports whether the client is still there. One that waits for its login
+// has nothing to say.
+func (f *clientFile) connected() bool {
+	alive := false
+	err := f.control(func(fd int) {
+		var b [1]byte
+		n, _, rerr := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		alive = n > 0 || rerr == unix.EAGAIN
+	})
+	return err == nil && alive
+}
+
+func (f *clientFile) control(do func(fd int)) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(func(fd uintptr) { do(int(fd)) })
+}
