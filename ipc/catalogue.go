@@ -59,7 +59,7 @@ var catalogue = index([]Row{
 	{Number: 28, Name: "Quiesced", From: wrk, To: sup, Phase: PhaseRunning, make: of[Quiesced]},
 
 	{Number: 30, Name: "NewClient", From: sup, To: wrk, FDs: 1, Phase: PhaseRunning, make: of[NewClient]},
-	{Number: 31, Name: "ClientGone", From: wrk, To: sup, Phase: PhaseRunning, make: of[ClientGone]},
+	{Number: 31, Name: "ClientsGone", From: wrk, To: sup, Phase: PhaseRunning, make: of[ClientsGone]},
 
 	{Number: 40, Name: "LeaseRequest", From: wrk, To: sup, Reply: 41, Phase: PhaseRunning, make: of[LeaseRequest]},
 	{Number: 41, Name: "LeaseGrant", From: sup, To: wrk, Phase: PhaseRunning, make: of[LeaseGrant]},

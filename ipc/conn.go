@@ -156,7 +156,7 @@ func (c *Conn) trySend(m Message, fds []int) error {
 	return c.send(m, fds, func(packet, oob []byte) error {
 		var sent error
 		err := c.raw.Write(func(fd uintptr) bool {
-			_, sent = unix.SendmsgN(int(fd), packet, oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			sent = sendNow(fd, packet, oob)
 			return true
 		})
 		return cmp.Or(err, sent)
@@ -208,6 +208,32 @@ func (c *Conn) checkSend(row *Row, m Message, fds int) error {
 // descriptors of such a packet are closed.
 func (c *Conn) Receive() (Envelope, error) {
 	n, oobn, flags, _, err := c.sock.ReadMsgUnix(c.recvBuf, c.oob)
+	return c.received(n, oobn, flags, err)
+}
+
+// FD returns the descriptor, for who waits with TryReceive. It stays the Conn's.
+func (c *Conn) FD() (fd int, err error) {
+	err = c.raw.Control(func(d uintptr) { fd = int(d) })
+	return fd, err
+}
+
+// TryReceive is Receive for who can't wait: unix.EAGAIN when nothing is there.
+func (c *Conn) TryReceive() (Envelope, error) {
+	var n, oobn, flags int
+	var err error
+	if rerr := c.raw.Read(func(fd uintptr) bool {
+		n, oobn, flags, err = receiveNow(fd, c.recvBuf, c.oob)
+		return true
+	}); rerr != nil {
+		err = rerr
+	}
+	if err == unix.EAGAIN {
+		return Envelope{}, err
+	}
+	return c.received(n, oobn, flags, err)
+}
+
+func (c *Conn) received(n, oobn, flags int, err error) (Envelope, error) {
 	if err != nil {
 		if errors.Is(err, unix.ECONNRESET) {
 			return Envelope{}, io.EOF

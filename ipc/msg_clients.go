@@ -7,9 +7,10 @@ type NewClient struct {
 	Address string `msgpack:"address"`
 }
 
-// ClientGone says that a client has left.
-type ClientGone struct {
-	ID uint64 `msgpack:"id"`
+// ClientsGone says that clients have left. It comes a moment later, since nothing
+// hangs on it but counts.
+type ClientsGone struct {
+	IDs []uint64 `msgpack:"ids"`
 }
 
 // PoolKey names a pool: backends with the same key are interchangeable.
@@ -131,7 +132,7 @@ type Drain struct {
 type Drained struct{}
 
 func (*NewClient) Number() Number     { return 30 }
-func (*ClientGone) Number() Number    { return 31 }
+func (*ClientsGone) Number() Number   { return 31 }
 func (*LeaseRequest) Number() Number  { return 40 }
 func (*LeaseGrant) Number() Number    { return 41 }
 func (*LeaseRefuse) Number() Number   { return 42 }

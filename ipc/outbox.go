@@ -22,8 +22,8 @@ type Outbox struct {
 	// writing: the goroutine has a message in hand, which nothing may overtake.
 	writing bool
 	closed  bool
-	wake   chan struct{}
-	done   chan struct{}
+	wake    chan struct{}
+	done    chan struct{}
 }
 
 type outgoing struct {
@@ -53,7 +53,7 @@ func (o *Outbox) Send(m Message, fds ...int) error {
 		return nil
 	}
 	if len(o.queue) == 0 && !o.writing && o.conn.trySend(m, fds) == nil {
-		closeAll(fds)
+		closeNow(fds)
 		return nil
 	}
 	// What failed for another reason than a full socket fails again in the goroutine.

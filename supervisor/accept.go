@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -181,42 +183,59 @@ func (l *clientListener) close() {
 
 // next waits for a client.
 func (l *clientListener) next() (accepted, error) {
-	c := accepted{fd: -1}
-	var peer unix.Sockaddr
-	var acceptErr error
-	err := l.raw.Read(func(fd uintptr) bool {
-		for acceptErr = unix.EINTR; acceptErr == unix.EINTR; {
-			c.fd, peer, acceptErr = unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-		}
-		return acceptErr != unix.EAGAIN
-	})
-	if err == nil {
-		err = acceptErr
-	}
-	if err != nil {
+	var c accepted
+	var peer unix.RawSockaddrAny
+	errno := unix.Errno(0)
+	if err := l.raw.Read(func(fd uintptr) bool {
+		c.fd, errno = acceptNow(fd, &peer)
+		return errno != unix.EAGAIN
+	}); err != nil {
 		return accepted{fd: -1}, fmt.Errorf("accept: %w", err)
 	}
-	c.address = addressOf(peer)
+	if errno != 0 {
+		return accepted{fd: -1}, fmt.Errorf("accept: %w", errno)
+	}
+	c.address = addressOf(&peer)
 	return c, nil
 }
 
+// acceptNow is a raw system call, since the listener is non-blocking: Go's scheduler
+// would wake its monitor thread for any other.
+func acceptNow(fd uintptr, peer *unix.RawSockaddrAny) (int, unix.Errno) {
+	for {
+		size := uint32(unix.SizeofSockaddrAny)
+		n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, fd, uintptr(unsafe.Pointer(peer)),
+			uintptr(unsafe.Pointer(&size)), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0, 0)
+		if errno != unix.EINTR {
+			return int(n), errno
+		}
+	}
+}
+
 // addressOf is "host:port" of a TCP peer, and empty for any other.
-func addressOf(peer unix.Sockaddr) string {
-	switch p := peer.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(p.Addr), uint16(p.Port)).String()
-	case *unix.SockaddrInet6:
+func addressOf(peer *unix.RawSockaddrAny) string {
+	switch peer.Addr.Family {
+	case unix.AF_INET:
+		p := (*unix.RawSockaddrInet4)(unsafe.Pointer(peer))
+		return netip.AddrPortFrom(netip.AddrFrom4(p.Addr), portOf(p.Port)).String()
+	case unix.AF_INET6:
+		p := (*unix.RawSockaddrInet6)(unsafe.Pointer(peer))
 		addr := netip.AddrFrom16(p.Addr).Unmap()
-		if p.ZoneId != 0 {
-			zone := strconv.FormatUint(uint64(p.ZoneId), 10)
-			if i, err := net.InterfaceByIndex(int(p.ZoneId)); err == nil {
+		if p.Scope_id != 0 {
+			zone := strconv.FormatUint(uint64(p.Scope_id), 10)
+			if i, err := net.InterfaceByIndex(int(p.Scope_id)); err == nil {
 				zone = i.Name
 			}
 			addr = addr.WithZone(zone)
 		}
-		return netip.AddrPortFrom(addr, uint16(p.Port)).String()
+		return netip.AddrPortFrom(addr, portOf(p.Port)).String()
 	}
 	return ""
+}
+
+// portOf reads a port as it goes over the wire, from the field that C has for it.
+func portOf(field uint16) uint16 {
+	return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, field))
 }
 
 // onAccepted queues a client for the worker with the fewest.
@@ -282,13 +301,15 @@ func (s *supervisor) anyReady() bool {
 	return found
 }
 
-func (s *supervisor) onClientGone(c *child, m *ipc.ClientGone) {
-	if !c.clients[m.ID] {
-		s.violation(c, "a client has left that it never had")
-		return
+func (s *supervisor) onClientsGone(c *child, m *ipc.ClientsGone) {
+	for _, id := range m.IDs {
+		if !c.clients[id] {
+			s.violation(c, "a client has left that it never had")
+			return
+		}
+		delete(c.clients, id)
+		s.clients.total--
 	}
-	delete(c.clients, m.ID)
-	s.clients.total--
 	s.checkDrained()
 }
 

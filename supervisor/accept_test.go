@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -140,13 +141,21 @@ func TestClientsGetTheConfiguredOptions(t *testing.T) {
 }
 
 func TestAddressesAreThoseOfTheClients(t *testing.T) {
-	for want, peer := range map[string]unix.Sockaddr{
-		"127.0.0.1:5432":   &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 5432},
-		"10.1.2.3:80":      &unix.SockaddrInet6{Addr: [16]byte{10: 0xff, 11: 0xff, 12: 10, 13: 1, 14: 2, 15: 3}, Port: 80},
-		"[fe80::1%lo]:443": &unix.SockaddrInet6{Addr: [16]byte{0: 0xfe, 1: 0x80, 15: 1}, Port: 443, ZoneId: 1},
-		"":                 &unix.SockaddrUnix{},
+	v4 := func(addr [4]byte, port uint16) (a unix.RawSockaddrAny) {
+		*(*unix.RawSockaddrInet4)(unsafe.Pointer(&a)) = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: addr, Port: portOf(port)}
+		return a
+	}
+	v6 := func(addr [16]byte, port uint16, zone uint32) (a unix.RawSockaddrAny) {
+		*(*unix.RawSockaddrInet6)(unsafe.Pointer(&a)) = unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: addr, Port: portOf(port), Scope_id: zone}
+		return a
+	}
+	for want, peer := range map[string]unix.RawSockaddrAny{
+		"127.0.0.1:5432":   v4([4]byte{127, 0, 0, 1}, 5432),
+		"10.1.2.3:80":      v6([16]byte{10: 0xff, 11: 0xff, 12: 10, 13: 1, 14: 2, 15: 3}, 80, 0),
+		"[fe80::1%lo]:443": v6([16]byte{0: 0xfe, 1: 0x80, 15: 1}, 443, 1),
+		"":                 {Addr: unix.RawSockaddr{Family: unix.AF_UNIX}},
 	} {
-		if got := addressOf(peer); got != want {
+		if got := addressOf(&peer); got != want {
 			t.Errorf("%q instead of %q", got, want)
 		}
 	}

@@ -41,7 +41,7 @@ func TestClientGoesToTheWorkerWithTheFewest(t *testing.T) {
 	if diff := cmp.Diff([]int{1, 1, 1}, w.clients()); diff != "" {
 		t.Error(diff)
 	}
-	w.say(w.children[1], &ipc.ClientGone{ID: messagesOf[*ipc.NewClient](w.children[1])[0].ID})
+	w.say(w.children[1], &ipc.ClientsGone{IDs: []uint64{messagesOf[*ipc.NewClient](w.children[1])[0].ID}})
 	w.arrive()
 	if diff := cmp.Diff([]int{1, 2, 1}, w.clients()); diff != "" {
 		t.Error(diff)
@@ -96,7 +96,7 @@ func TestNobodyIsAcceptedBeforeTheServersAreKnown(t *testing.T) {
 func TestWorkerThatLosesAClientItNeverHadIsKilled(t *testing.T) {
 	w := newWorld(t, 1)
 	w.up()
-	w.say(w.children[0], &ipc.ClientGone{ID: 77})
+	w.say(w.children[0], &ipc.ClientsGone{IDs: []uint64{77}})
 	if !w.children[0].killed {
 		t.Error("not killed")
 	}

@@ -30,8 +30,8 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onQuiesced(a.worker, m)
 	case *ipc.LoginSeen:
 		s.onLoginSeen(a.worker, m)
-	case *ipc.ClientGone:
-		s.onClientGone(a.worker, m)
+	case *ipc.ClientsGone:
+		s.onClientsGone(a.worker, m)
 	case *ipc.LeaseRequest:
 		s.onLeaseRequest(a.worker, m)
 	case *ipc.LeaseAbandon:

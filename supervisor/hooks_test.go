@@ -425,7 +425,7 @@ func TestGracefulShutdownWaitsForTheLastClient(t *testing.T) {
 	if len(messagesOf[*ipc.Drain](w.children[0])) != 0 {
 		t.Fatal("it did not wait")
 	}
-	w.say(w.children[0], &ipc.ClientGone{ID: 1})
+	w.say(w.children[0], &ipc.ClientsGone{IDs: []uint64{1}})
 	if len(messagesOf[*ipc.Drain](w.children[0])) != 1 {
 		t.Error("it did not end")
 	}

@@ -78,7 +78,7 @@ func standIn(fd int, role proc.Role) int {
 			err = conn.Send(&ipc.Pong{ID: m.ID})
 		case *ipc.NewClient:
 			greet(env.FDs[0], m.Address)
-			err = conn.Send(&ipc.ClientGone{ID: m.ID})
+			err = conn.Send(&ipc.ClientsGone{IDs: []uint64{m.ID}})
 		case *ipc.Drain:
 			err = conn.Send(&ipc.Drained{})
 		}

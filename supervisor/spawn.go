@@ -51,9 +51,10 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 	return st, nil
 }
 
-// workerSlack is too little for anybody to notice a timer that is so late, and
-// saves a worker with a few hundred logins a second a sixth of its time.
-const workerSlack = time.Millisecond
+// workerSlack is how late the timers of a worker's threads may be but for that of its
+// event loop. What else waits there, connections that are being made, has deadlines of
+// seconds; and a worker with a few hundred logins a second needs a sixth less time.
+const workerSlack = 10 * time.Millisecond
 
 // timerSlack leaves the runner alone, since its scripts inherit what it has.
 func timerSlack(role proc.Role) time.Duration {

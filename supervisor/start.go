@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -36,6 +37,11 @@ type Options struct {
 // it from starting, or says why it had to end; nil is an orderly end.
 func Run(opt Options) error {
 	base := time.Now()
+	if os.Getenv("GOMAXPROCS") == "" {
+		// Nothing here computes for long, and what a goroutine hands to the next one
+		// would wake another thread each time.
+		runtime.GOMAXPROCS(1)
+	}
 	c, log := opt.Config, opt.Log
 	k, err := passedSockets()
 	if err != nil {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -20,8 +21,8 @@ func TestPooledClientLeavesNoCancelKey(t *testing.T) {
 	r := newRig(t, pooling())
 	left := func(id uint64) {
 		t.Helper()
-		if gone := expect[*ipc.ClientGone](r); gone.ID != id {
-			t.Fatalf("client %d left, not %d", gone.ID, id)
+		if gone := expect[*ipc.ClientsGone](r); !slices.Equal(gone.IDs, []uint64{id}) {
+			t.Fatalf("clients %d left, not %d", gone.IDs, id)
 		}
 	}
 	rude, _ := r.enter(1)

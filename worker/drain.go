@@ -48,6 +48,7 @@ func (w *worker) checkDrained() {
 	if !w.draining || w.exit != 0 || !w.drained() || w.drain != nil {
 		return
 	}
+	w.flushGone()
 	w.drain = &ipc.Drain{}
 	w.send(&ipc.Drained{})
 	w.loop.After(2*time.Second, w.loop.Stop)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,8 +63,8 @@ func (r *rig) free(id uint64) *serverEnd {
 	r.t.Helper()
 	tc, srv := r.enter(id)
 	tc.Close()
-	if gone := expect[*ipc.ClientGone](r); gone.ID != id {
-		r.t.Fatalf("client %d left, not %d", gone.ID, id)
+	if gone := expect[*ipc.ClientsGone](r); !slices.Equal(gone.IDs, []uint64{id}) {
+		r.t.Fatalf("clients %d left, not %d", gone.IDs, id)
 	}
 	return srv
 }
@@ -221,7 +222,7 @@ func TestClientThatWaitsGetsABackendOfAnotherWorker(t *testing.T) {
 		}
 	})
 	tc.Close()
-	expect[*ipc.ClientGone](r)
+	expect[*ipc.ClientsGone](r)
 	r.send(&ipc.Reclaim{ID: 1, Key: poolD, Size: 1})
 	if m, _ := r.handed(); m.Lease != 9 || m.Backend.AgeMS < 3_600_000 {
 		t.Errorf("lease %d, age %d", m.Lease, m.Backend.AgeMS)

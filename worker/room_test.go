@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -10,8 +11,8 @@ import (
 func TestClientWithoutADescriptorIsGone(t *testing.T) {
 	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000})
 	r.do(func() { r.w.dispatch(ipc.Envelope{Message: &ipc.NewClient{ID: 7}}) })
-	if gone := expect[*ipc.ClientGone](r); gone.ID != 7 {
-		t.Errorf("client %d is gone, not 7", gone.ID)
+	if gone := expect[*ipc.ClientsGone](r); !slices.Equal(gone.IDs, []uint64{7}) {
+		t.Errorf("clients %d are gone, not 7", gone.IDs)
 	}
 	r.do(func() {
 		if len(r.w.clients) != 0 {

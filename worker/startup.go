@@ -99,7 +99,7 @@ func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 	d, err := w.converse(c, fds)
 	if err != nil {
 		w.log.Warn("client closed before its set-up", "client", m.ID, "error", err)
-		w.send(&ipc.ClientGone{ID: m.ID})
+		w.tellGone(m.ID)
 		return
 	}
 	c.conn = d
@@ -128,11 +128,35 @@ func (w *worker) gone(c *client) {
 		return
 	}
 	delete(w.clients, c.id)
-	w.send(&ipc.ClientGone{ID: c.id})
+	w.tellGone(c.id)
 	if w.cfg.Load().LogDisconnections {
 		w.log.Info("disconnection", "client", c.id, "address", c.addr, "lasted", time.Since(c.start).Round(time.Millisecond))
 	}
 	w.checkDrained()
+}
+
+// Clients that have left are told together: where each connects for one query, the
+// supervisor would be woken a second time for each.
+const (
+	goneDelay = 20 * time.Millisecond
+	goneMax   = 1000
+)
+
+func (w *worker) tellGone(id uint64) {
+	w.goneIDs = append(w.goneIDs, id)
+	switch len(w.goneIDs) {
+	case 1:
+		w.loop.After(goneDelay, w.flushGone)
+	case goneMax:
+		w.flushGone()
+	}
+}
+
+func (w *worker) flushGone() {
+	if len(w.goneIDs) > 0 {
+		w.send(&ipc.ClientsGone{IDs: w.goneIDs})
+		w.goneIDs = nil
+	}
 }
 
 // setup is the set-up of one client: a coroutine of the loop, and a goroutine where

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
+	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
@@ -61,6 +62,8 @@ type worker struct {
 	reclaims  []reclaim
 	served    servings
 	born      time.Time
+	// goneIDs are the clients that have left and that the supervisor hasn't heard of.
+	goneIDs []uint64
 	// expired counts the clients that got no backend in time and that the
 	// supervisor hasn't heard of; telling: it will.
 	expired int
@@ -213,29 +216,33 @@ func (w *worker) run() {
 	w.out = ipc.NewOutbox(w.conn, queueLimit, 5*time.Second, func(err error) {
 		w.loop.Post(func() { w.orphaned(err) })
 	})
-	received := make(chan struct{})
-	go func() {
-		defer close(received)
-		w.receive()
-	}()
+	fd, err := w.conn.FD()
+	if err == nil {
+		err = w.loop.Poll(fd, w.receive)
+	}
+	if err != nil {
+		w.loop.Post(func() { w.orphaned(err) })
+	}
 	w.sweepLater()
 	w.loop.After(halfOpenEvery, w.watchHalfOpen)
 	w.loop.Run()
 	w.conn.Close()
 	w.out.Close()
 	<-w.out.Done()
-	<-received
 }
 
-// receive passes what the supervisor says to the loop until the link ends.
-func (w *worker) receive() {
+// receive does what the supervisor says, and returns false when the link has ended.
+func (w *worker) receive() bool {
 	for {
-		env, err := w.conn.Receive()
-		if err != nil {
-			w.loop.Post(func() { w.orphaned(err) })
-			return
+		env, err := w.conn.TryReceive()
+		if errors.Is(err, unix.EAGAIN) {
+			return true
 		}
-		w.loop.Post(func() { w.dispatch(env) })
+		if err != nil {
+			w.orphaned(err)
+			return false
+		}
+		w.dispatch(env)
 	}
 }
 
