@@ -149,7 +149,8 @@ func (d *dialogue) Close() error {
 	return nil
 }
 
-// await has f begin something and waits until that calls done, on the loop.
+// await has f begin something and waits until that calls done, on the loop, as it
+// must within a time of its own.
 func (d *dialogue) await(f func(done func())) {
 	finished := false
 	f(func() {
@@ -173,13 +174,14 @@ func (d *dialogue) leave() (*clientFile, error) {
 	if err := d.flush(); err != nil {
 		return nil, err
 	}
-	fd := -1
-	d.await(func(done func()) {
-		d.conn.Detach(func(n int) {
-			fd = n
-			done()
-		})
+	fd, parted := -1, false
+	d.conn.Detach(func(n int) {
+		fd, parted = n, true
+		d.wake()
 	})
+	for !parted && d.err == nil { // a connection that others close isn't detached any more
+		d.park()
+	}
 	d.timer.Stop()
 	if fd < 0 {
 		return nil, cmp.Or(d.err, io.EOF)

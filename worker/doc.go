@@ -7,11 +7,11 @@
 // ended, which means that the supervisor is dead.
 //
 // The life of a client: the supervisor hands over an accepted socket, and a
-// goroutine with ordinary blocking code reads the start-up packet, matches it
-// against pgagroal_hba.conf and authenticates it (startup.go). From then on the
-// client belongs to the event loop (session.go), where it waits for a backend:
-// an idle one from the shelf, or a new one that a second goroutine opens once
-// the supervisor has granted a lease (pools.go, backend.go). Attached to each
+// coroutine of the event loop (dialogue.go), which reads like blocking code, takes
+// the start-up packet, matches it against pgagroal_hba.conf and authenticates it
+// (startup.go). Then the client is a session (session.go) that waits for a backend:
+// an idle one from the shelf, or a new one that a goroutine opens once the
+// supervisor has granted a lease (pools.go, backend.go). Attached to each
 // other, the two are a session: the relay moves bytes both ways and finds the
 // message boundaries (relay.go, boundary.go), and the session is asked what to
 // do when one side ends. When the client leaves, its backend is brought to a

@@ -17,5 +17,9 @@
 // nothing was received already (the driver keeps it until Resume), and Close
 // may finish later than it returns.
 //
+// A connection that somebody reads from message by message, because more than its
+// bytes is to be decided, isn't read by the loop: Await tells when there is something
+// to Read. Poll does so for descriptors that are no connections.
+//
 // Everything but Post and Stop belongs to the loop's own goroutine.
 package reactor
