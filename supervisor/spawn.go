@@ -52,9 +52,9 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 }
 
 // workerSlack is how late the timers of a worker's threads may be but for that of its
-// event loop. What else waits there, connections that are being made, has deadlines of
-// seconds; and a worker with a few hundred logins a second needs a sixth less time.
-const workerSlack = 10 * time.Millisecond
+// event loop. More would delay every goroutine that the loop starts, since the sleeps of
+// Go's monitor thread are timers too: with 10 ms opening a backend took 16 ms longer.
+const workerSlack = time.Millisecond
 
 // timerSlack leaves the runner alone, since its scripts inherit what it has.
 func timerSlack(role proc.Role) time.Duration {
