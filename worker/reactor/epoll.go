@@ -20,6 +20,7 @@ type epoll struct {
 	ticking, lively bool
 	conns           []*Conn // by descriptor
 	polled          map[int32]func() bool
+	due             []int32 // of those, what this turn has something of
 	events          [128]unix.EpollEvent
 	buf             []byte
 }
@@ -173,11 +174,8 @@ func (p *epoll) turn(limit int) {
 			continue
 		}
 		p.lively = true
-		if f := p.polled[e.Fd]; f != nil {
-			if !f() {
-				delete(p.polled, e.Fd)
-				_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, int(e.Fd), nil)
-			}
+		if p.polled[e.Fd] != nil {
+			p.due = append(p.due, e.Fd)
 			continue
 		}
 		c := p.conns[e.Fd]
@@ -185,6 +183,15 @@ func (p *epoll) turn(limit int) {
 			p.dispatch(c, e.Events)
 		}
 	}
+	// Last, since they may add connections: of one that was closed an event may have
+	// been left, for a descriptor of the same number.
+	for _, fd := range p.due {
+		if !p.polled[fd]() {
+			delete(p.polled, fd)
+			_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, int(fd), nil)
+		}
+	}
+	p.due = p.due[:0]
 }
 
 func (p *epoll) poll(fd int, f func() bool) error {
