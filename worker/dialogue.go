@@ -2,10 +2,12 @@ package worker
 
 import (
 	"cmp"
+	"fmt"
 	"io"
 	"iter"
 	"net"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +52,11 @@ func converse(loop *reactor.Loop, fd int, f func(*dialogue)) (d *dialogue, err e
 		return nil, err
 	}
 	d.resume, _ = iter.Pull(func(yield func(struct{}) bool) {
+		defer func() {
+			if p := recover(); p != nil {
+				panic(fmt.Sprintf("%v\n%s", p, debug.Stack())) // the stack of who resumes says nothing
+			}
+		}()
 		d.yield = yield
 		f(d)
 	})

@@ -98,7 +98,7 @@ type uring struct {
 	// the last one of those.
 	ticking, lively bool
 	// polled are the descriptors of Poll.
-	polled []polled
+	polled []pollee
 	// starved are armed connections whose receive ended for lack of buffers.
 	starved  []*Conn
 	shutting bool
@@ -473,15 +473,15 @@ func (u *uring) feed() {
 	}
 }
 
-// polled is a descriptor that is no connection, of which the end of the peer is told
+// pollee is a descriptor that is no connection, of which the end of the peer is told
 // as well.
-type polled struct {
+type pollee struct {
 	fd int
 	f  func() bool // nil when it wants no more
 }
 
 func (u *uring) poll(fd int, f func() bool) error {
-	u.polled = append(u.polled, polled{fd, f})
+	u.polled = append(u.polled, pollee{fd, f})
 	u.watchPolled(int32(len(u.polled) - 1))
 	return nil
 }
@@ -493,17 +493,17 @@ func (u *uring) watchPolled(index int32) {
 }
 
 func (u *uring) onPolled(index int32, e cqe) {
-	p := &u.polled[index]
-	if p.f == nil {
+	f := u.polled[index].f
+	if f == nil || u.shutting {
 		return
 	}
-	if !p.f() {
-		p.f = nil
+	if !f() {
+		u.polled[index].f = nil
 		s := u.ring.next()
 		s.opcode, s.fd, s.addr, s.userData = opAsyncCancel, -1, userData(index, uPolled), userData(index, uPolled)
 		return
 	}
-	if e.flags&cqeMore == 0 && !u.shutting {
+	if e.flags&cqeMore == 0 && e.res >= 0 {
 		u.watchPolled(index)
 	}
 }
