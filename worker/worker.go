@@ -38,6 +38,8 @@ type worker struct {
 	loop *reactor.Loop
 	conn *ipc.Conn
 	out  *ipc.Outbox
+	// receiving: receive goes on in the loop's next turn.
+	receiving bool
 
 	// cfg is written by the loop and read by set-up goroutines.
 	cfg     atomic.Pointer[config]
@@ -231,9 +233,16 @@ func (w *worker) run() {
 	<-w.out.Done()
 }
 
+// receiveMax is how many messages of the supervisor are served at a time: others have
+// their turn in a storm of new clients.
+const receiveMax = 64
+
 // receive does what the supervisor says, and returns false when the link has ended.
 func (w *worker) receive() bool {
-	for {
+	if w.receiving {
+		return true // what was posted goes on
+	}
+	for range receiveMax {
 		env, err := w.conn.TryReceive()
 		if errors.Is(err, unix.EAGAIN) {
 			return true
@@ -244,6 +253,12 @@ func (w *worker) receive() bool {
 		}
 		w.dispatch(env)
 	}
+	w.receiving = true // nobody tells again of what is there
+	w.loop.Post(func() {
+		w.receiving = false
+		w.receive()
+	})
+	return true
 }
 
 // orphaned ends the process within a second: the supervisor is gone, and a
