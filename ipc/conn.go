@@ -75,6 +75,11 @@ func FromFD(fd int, self, peer Role, log *slog.Logger) (*Conn, error) {
 	unix.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "link")
 	defer f.Close()
+	return fromFile(f, self, peer, log)
+}
+
+// fromFile makes a Conn of a copy of a file's descriptor.
+func fromFile(f *os.File, self, peer Role, log *slog.Logger) (*Conn, error) {
 	nc, err := net.FileConn(f)
 	if err != nil {
 		return nil, fmt.Errorf("open link: %w", err)
@@ -100,6 +105,19 @@ func Pair(self, peer Role, log *slog.Logger) (ours *Conn, theirs *os.File, err e
 		return nil, nil, err
 	}
 	return ours, os.NewFile(uintptr(fds[1]), "link"), nil
+}
+
+// KeepOpen makes a Conn of the child's end of a Pair, which stays the caller's: with
+// it what was sent isn't lost when the child dies before it has read it. A Conn whose
+// other end is kept open never sees its end. In any phase of the link everything can be
+// read.
+func (c *Conn) KeepOpen(theirs *os.File) (*Conn, error) {
+	kept, err := fromFile(theirs, c.peer, c.self, c.log)
+	if err != nil {
+		return nil, err
+	}
+	kept.SetPhase(phaseAny)
+	return kept, nil
 }
 
 // SetPhase moves the link to another phase.
@@ -226,9 +244,6 @@ func (c *Conn) TryReceive() (Envelope, error) {
 		return true
 	}); rerr != nil {
 		err = rerr
-	}
-	if err == unix.EAGAIN {
-		return Envelope{}, err
 	}
 	return c.received(n, oobn, flags, err)
 }

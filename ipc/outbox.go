@@ -8,8 +8,8 @@ import (
 // Outbox is the bounded queue in front of a Conn for a sender that must never
 // block. A message goes out at once where the socket takes it; what must wait is
 // written by a goroutine, so that a message costs no switch to another thread.
-// The goroutine ends at Close or at the first failed write, after which Send drops
-// everything (the reader of the Conn sees the end).
+// The goroutine ends at Close or at the first failed write (the reader of the Conn
+// sees the end), after which messages only wait for Unsent.
 type Outbox struct {
 	conn  *Conn
 	limit int
@@ -18,17 +18,13 @@ type Outbox struct {
 	fail  func(error)
 
 	mu    sync.Mutex
-	queue []outgoing
+	queue []Envelope
 	// writing: the goroutine has a message in hand, which nothing may overtake.
 	writing bool
+	failed  bool
 	closed  bool
 	wake    chan struct{}
 	done    chan struct{}
-}
-
-type outgoing struct {
-	m   Message
-	fds []int
 }
 
 // NewOutbox starts the writer. limit is in messages. A write that takes longer
@@ -43,8 +39,8 @@ func NewOutbox(conn *Conn, limit int, stall time.Duration, fail func(error)) *Ou
 }
 
 // Send queues a message and takes over its descriptors whatever happens: they
-// are closed after the write or when the message is dropped. It never blocks;
-// ErrQueueFull means that the peer doesn't keep up.
+// are closed after the write or when the message is dropped, as every one is after
+// Close. It never blocks; ErrQueueFull means that the peer doesn't keep up.
 func (o *Outbox) Send(m Message, fds ...int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -52,7 +48,7 @@ func (o *Outbox) Send(m Message, fds ...int) error {
 		closeAll(fds)
 		return nil
 	}
-	if len(o.queue) == 0 && !o.writing && o.conn.trySend(m, fds) == nil {
+	if len(o.queue) == 0 && !o.writing && !o.failed && o.conn.trySend(m, fds) == nil {
 		closeNow(fds)
 		return nil
 	}
@@ -64,7 +60,7 @@ func (o *Outbox) Send(m Message, fds ...int) error {
 		closeAll(fds)
 		return ErrQueueFull
 	}
-	o.queue = append(o.queue, outgoing{m, fds})
+	o.queue = append(o.queue, Envelope{m, fds})
 	select {
 	case o.wake <- struct{}{}:
 	default:
@@ -74,10 +70,10 @@ func (o *Outbox) Send(m Message, fds ...int) error {
 
 func (o *Outbox) replace(m Message) bool {
 	for i := range o.queue {
-		if o.queue[i].m.Number() == m.Number() {
+		if o.queue[i].Message.Number() == m.Number() {
 			// The newest snapshot keeps the place at the end, so that it never
 			// overtakes what was queued before it.
-			o.queue = append(append(o.queue[:i:i], o.queue[i+1:]...), outgoing{m: m})
+			o.queue = append(append(o.queue[:i:i], o.queue[i+1:]...), Envelope{Message: m})
 			return true
 		}
 	}
@@ -94,69 +90,82 @@ func (o *Outbox) Len() int {
 // Close drops what waits and ends the writer; the Conn stays open. A write in
 // progress ends with its stall limit or when the Conn is closed.
 func (o *Outbox) Close() {
-	o.stop()
+	for _, e := range o.Unsent() {
+		e.CloseFDs()
+	}
+}
+
+// Unsent is Close but for what waits, which it returns with its descriptors, oldest
+// first. What the writer has in hand is among it if the write has failed.
+func (o *Outbox) Unsent() []Envelope {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	waiting := o.queue
+	o.queue, o.closed = nil, true
 	select {
 	case o.wake <- struct{}{}:
 	default:
 	}
+	return waiting
 }
 
 // Done is closed when the writer has ended.
 func (o *Outbox) Done() <-chan struct{} { return o.done }
 
-func (o *Outbox) stop() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.closed = true
-	for _, q := range o.queue {
-		closeAll(q.fds)
-	}
-	o.queue = nil
-}
-
 func (o *Outbox) run() {
 	defer close(o.done)
 	for range o.wake {
 		for {
-			q, ok, closed := o.next()
+			e, ok, closed := o.next()
 			if closed {
 				return
 			}
 			if !ok {
 				break
 			}
-			err := o.write(q)
-			if err != nil {
-				o.stop()
+			if err := o.write(e); err != nil {
+				o.giveUp(e)
 				o.fail(err)
 				return
 			}
+			closeAll(e.FDs)
 		}
 	}
 }
 
-func (o *Outbox) next() (q outgoing, ok, closed bool) {
+func (o *Outbox) next() (e Envelope, ok, closed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.writing = false
 	if o.closed {
-		return outgoing{}, false, true
+		return Envelope{}, false, true
 	}
 	if len(o.queue) == 0 {
-		return outgoing{}, false, false
+		return Envelope{}, false, false
 	}
-	q = o.queue[0]
+	e = o.queue[0]
 	o.queue = o.queue[1:]
 	o.writing = true
-	return q, true, false
+	return e, true, false
 }
 
-func (o *Outbox) write(q outgoing) error {
-	defer closeAll(q.fds)
+// giveUp puts back what couldn't be written.
+func (o *Outbox) giveUp(e Envelope) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.failed = true
+	if o.closed {
+		e.CloseFDs()
+		return
+	}
+	o.queue = append([]Envelope{e}, o.queue...)
+}
+
+func (o *Outbox) write(e Envelope) error {
 	if err := o.conn.sock.SetWriteDeadline(time.Now().Add(o.stall)); err != nil {
 		return err
 	}
 	// A deadline that stayed would fail whoever uses Conn.Send later.
 	defer o.conn.sock.SetWriteDeadline(time.Time{})
-	return o.conn.Send(q.m, q.fds...)
+	return o.conn.Send(e.Message, e.FDs...)
 }

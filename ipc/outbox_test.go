@@ -28,7 +28,7 @@ func idleOutbox(t *testing.T, size int) *Outbox {
 func queued(o *Outbox) []Message {
 	var all []Message
 	for _, q := range o.queue {
-		all = append(all, q.m)
+		all = append(all, q.Message)
 	}
 	return all
 }
@@ -105,8 +105,12 @@ func TestOutboxNeverBlocksAndIsBounded(t *testing.T) {
 	if err := <-failed; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("error %v, want that of a closed Conn", err)
 	}
-	if err := o.Send(&ReclaimCancel{}); err != nil || o.Len() != 0 {
+	if err := o.Send(&ReclaimCancel{}); !errors.Is(err, ErrQueueFull) || o.Len() > 11 {
 		t.Errorf("after the end: error %v, %d wait", err, o.Len())
+	}
+	o.Close()
+	if err := o.Send(&ReclaimCancel{}); err != nil || o.Len() != 0 {
+		t.Errorf("after Close: error %v, %d wait", err, o.Len())
 	}
 	if len(failed) > 0 {
 		t.Errorf("fail was called twice: %v", <-failed)
@@ -115,20 +119,73 @@ func TestOutboxNeverBlocksAndIsBounded(t *testing.T) {
 
 func TestOutboxEndsWhenThePeerStalls(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	c, _ := link(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	a, b := connPair(t, RoleSupervisor, RoleWorker, PhaseRunning)
 	failed := make(chan error, 1)
-	o := NewOutbox(c, 20000, 20*time.Millisecond, func(err error) { failed <- err })
-	for id := range uint64(20000) {
+	o := NewOutbox(a, 20000, 20*time.Millisecond, func(err error) { failed <- err })
+	const messages = 20000
+	for id := range uint64(messages) {
 		if err := o.Send(&ReclaimCancel{ID: id}); err != nil {
-			break
+			t.Fatal(err)
 		}
 	}
 	awaitDone(t, o)
 	if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("error %v, want a time-out", err)
 	}
-	if o.Len() != 0 {
-		t.Errorf("%d messages still wait", o.Len())
+	// Nothing is lost: what the peer has to read and what wasn't sent are all of them.
+	unsent := o.Unsent()
+	if len(unsent) == 0 {
+		t.Fatal("nothing is unsent")
+	}
+	for id := range uint64(messages) {
+		var m Message
+		if first := uint64(messages - len(unsent)); id < first {
+			env, err := b.Receive()
+			if err != nil {
+				t.Fatal(err)
+			}
+			m = env.Message
+		} else {
+			m = unsent[id-first].Message
+		}
+		if diff := cmp.Diff(&ReclaimCancel{ID: id}, m); diff != "" {
+			t.Fatal(diff)
+		}
+	}
+}
+
+// What was sent to a process that died before it read it is read with its end.
+func TestWhatADeadChildHasNotReadIsKept(t *testing.T) {
+	ours, theirs, err := Pair(RoleSupervisor, RoleWorker, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	ours.SetPhase(PhaseRunning)
+	kept, err := ours.KeepOpen(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	fd, closed := watchedFD(t)
+	if err := ours.Send(&NewClient{ID: 7, Address: "a"}, fd); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(fd)
+	theirs.Close() // the child's, as at its death
+	if closed() {
+		t.Fatal("the descriptor is closed")
+	}
+	env, err := kept.TryReceive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&NewClient{ID: 7, Address: "a"}, env.Message); diff != "" || len(env.FDs) != 1 {
+		t.Errorf("%d descriptors, message (-want +got):\n%s", len(env.FDs), diff)
+	}
+	env.CloseFDs()
+	if _, err := kept.TryReceive(); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("error %v, want EAGAIN", err)
 	}
 }
 

@@ -270,6 +270,24 @@ func (s *supervisor) placeClients() {
 	s.gateChanged()
 }
 
+// rescueClients takes back those that a dead worker never took, for others, and
+// returns how many.
+func (s *supervisor) rescueClients(c *child) int {
+	rescued := 0
+	for _, e := range c.started.unread() {
+		m, ok := e.Message.(*ipc.NewClient)
+		if !ok || len(e.FDs) != 1 || s.stop.mode == stopNow {
+			e.CloseFDs()
+			continue
+		}
+		delete(c.clients, m.ID)
+		s.clients.total--
+		s.clients.waiting = append(s.clients.waiting, accepted{fd: e.FDs[0], address: m.Address})
+		rescued++
+	}
+	return rescued
+}
+
 // gateChanged opens the gate when the servers are known, a worker can take
 // clients and nobody waits; else it closes it.
 func (s *supervisor) gateChanged() {

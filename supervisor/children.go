@@ -219,10 +219,11 @@ func (s *supervisor) onWorkerExit(c *child, how string) {
 	if c.state == childGone {
 		return
 	}
+	rescued := s.rescueClients(c)
 	if s.stop.mode == stopNow {
 		s.log.Debug("worker ended", "worker", c.index, "child", c.started.pid, "how", how)
 	} else {
-		s.log.Error("worker ended", "worker", c.index, "child", c.started.pid, "how", how, "clients", len(c.clients))
+		s.log.Error("worker ended", "worker", c.index, "child", c.started.pid, "how", how, "clients", len(c.clients), "rescued", rescued)
 	}
 	s.workerGone(c)
 }
@@ -246,7 +247,7 @@ func (s *supervisor) workerGone(c *child) {
 	s.cancelsWithout(c)
 	s.reportsWithout(c)
 	s.clientsWithout(c)
-	s.gateChanged()
+	s.placeClients()
 	if s.stop.mode == stopNow {
 		s.checkStopped()
 		return

@@ -75,6 +75,31 @@ func TestFullQueuesPauseAccept(t *testing.T) {
 	}
 }
 
+func TestClientsThatADeadWorkerHasNotTakenGoToOthers(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	for range 4 {
+		w.arrive()
+	}
+	dead := w.children[0]
+	taken, left := messagesOf[*ipc.NewClient](dead)[0], messagesOf[*ipc.NewClient](dead)[1]
+	dead.unread = []ipc.Envelope{
+		{Message: &ipc.Ping{ID: 1}},
+		{Message: left, FDs: dead.fds[1:2]},
+	}
+	w.die(dead)
+	other := w.children[1]
+	if diff := cmp.Diff([]int{2, 3}, w.clients()); diff != "" {
+		t.Fatal(diff)
+	}
+	if got := messagesOf[*ipc.NewClient](other)[2]; got.ID == left.ID || got.ID == taken.ID || got.Address != left.Address {
+		t.Errorf("handed on as %+v, it was %+v", got, left)
+	}
+	if other.fds[2] != dead.fds[1] || w.s.clients.total != 3 {
+		t.Errorf("descriptors %v, total %d", other.fds, w.s.clients.total)
+	}
+}
+
 func TestNobodyIsAcceptedBeforeTheServersAreKnown(t *testing.T) {
 	w := newWorld(t, 1)
 	w.machine.status.Phase = failover.PhaseStarting.String()

@@ -67,6 +67,9 @@ type started struct {
 	// of the link, exited for the end of the process (never for one that isn't
 	// ours). They run elsewhere.
 	listen func(message func(ipc.Message, ...int), ended func(error), exited func(string))
+	// unread returns what the process never took of what it was sent, oldest first,
+	// once it has ended. The descriptors are the caller's then.
+	unread func() []ipc.Envelope
 	// close ends the link.
 	close func()
 }

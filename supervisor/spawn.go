@@ -41,6 +41,11 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 		return nil, err
 	}
 	st := newStarted(conn, spec.queue)
+	if spec.role == proc.RoleWorker {
+		if err := st.keep(conn, theirs); err != nil {
+			log.Warn("clients that a worker hasn't taken will be lost if it dies", "child", p.Pid, "error", err)
+		}
+	}
 	st.pid = p.Pid
 	st.kill = func() { _ = p.Kill() } // fails only for one that has ended, whose exit is on its way
 	listen := st.listen
@@ -107,7 +112,39 @@ func newStarted(conn *ipc.Conn, queue int) *started {
 		listen: func(message func(ipc.Message, ...int), ended func(error), _ func(string)) {
 			go func() { ended(receive(conn, message)) }()
 		},
-		close: func() { out.Close(); conn.Close() },
+		unread: out.Unsent,
+		close:  func() { out.Close(); conn.Close() },
+	}
+}
+
+// keep holds the child's end of the link open until close, so that what it hasn't
+// read when it dies is still there.
+func (st *started) keep(conn *ipc.Conn, theirs *os.File) error {
+	kept, err := conn.KeepOpen(theirs)
+	if err != nil {
+		return err
+	}
+	out, closeLink := st.link.(*ipc.Outbox), st.close
+	st.unread = func() []ipc.Envelope {
+		unsent := out.Unsent()
+		sent := receiveAll(kept)
+		<-out.Done() // what it has in hand fits into the socket now
+		sent = append(sent, receiveAll(kept)...)
+		return append(sent, unsent...)
+	}
+	st.close = func() { closeLink(); kept.Close() }
+	return nil
+}
+
+// receiveAll returns what is there.
+func receiveAll(conn *ipc.Conn) []ipc.Envelope {
+	var all []ipc.Envelope
+	for {
+		env, err := conn.TryReceive()
+		if err != nil {
+			return all
+		}
+		all = append(all, env)
 	}
 }
 

@@ -45,6 +45,7 @@ type fakeChild struct {
 	spec    startSpec
 	sent    []ipc.Message
 	fds     []int
+	unread  []ipc.Envelope
 	length  int
 	full    bool
 	killed  bool
@@ -180,6 +181,7 @@ func (w *world) start(spec startSpec) (*started, error) {
 	return &started{
 		pid: 1000 + len(w.children), link: f,
 		kill: func() { f.killed = true }, close: func() { f.closed = true },
+		unread: func() []ipc.Envelope { return f.unread },
 		listen: func(message func(ipc.Message, ...int), ended func(error), exited func(string)) {
 			f.message, f.ended, f.exited = message, ended, exited
 		},

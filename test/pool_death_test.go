@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -80,6 +81,46 @@ func TestDeadWorkerTakesNobodyWithItButItsOwnClients(t *testing.T) {
 	waitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid() AND state = 'active'", "0")
 	pgtest.WaitUntil(t, generous, "a new worker", func() bool { return len(p.Workers()) == 2 }, p.Log)
 	mustQuery(t, kept, "SELECT 1")
+}
+
+// Whoever connects while a worker dies, or while one hangs that is killed for it, is
+// served by another.
+func TestClientsThatADeadWorkerHasNotTakenAreServedByAnother(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := Start(t, Setup{Servers: nodes(c)})
+	stuck := p.Workers()[0]
+	must(t, syscall.Kill(stuck, syscall.SIGSTOP))
+	const clients = 6 // three for each worker, if none leaves
+	type result struct {
+		cl  *pgtest.Client
+		err error
+	}
+	served := make(chan result, clients)
+	for range clients {
+		go func() {
+			cl, err := p.try(p.Config("postgres", "", "postgres"))
+			served <- result{cl, err}
+		}()
+	}
+	for i := range clients {
+		if i == clients/2 {
+			must(t, syscall.Kill(stuck, syscall.SIGKILL))
+		}
+		select {
+		case r := <-served:
+			if r.err != nil {
+				t.Fatalf("%d are served, then %v", i, r.err)
+			}
+			t.Cleanup(func() { r.cl.Close() })
+			mustQuery(t, r.cl, "SELECT 1")
+		case <-time.After(generous):
+			t.Fatalf("%d of %d are served", i, clients)
+		}
+	}
+	if !regexp.MustCompile(`worker ended .*rescued=[1-9]`).MatchString(p.Log()) {
+		t.Error("the worker had no client to take, so nothing was tested")
+	}
 }
 
 func TestChildrenOfADeadSupervisorEndWithinTwoSeconds(t *testing.T) {
