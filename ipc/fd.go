@@ -7,8 +7,8 @@ import (
 )
 
 // parseRights returns the descriptors of the ancillary data, close-on-exec. On
-// an error it returns those it found, so that the caller can close them. (Go's
-// ReadMsgUnix asks for MSG_CMSG_CLOEXEC, so there is no moment without it.)
+// an error it returns those it found, so that the caller can close them. (Both
+// ways of receiving ask for MSG_CMSG_CLOEXEC, so there is no moment without it.)
 func parseRights(oob []byte) ([]int, error) {
 	if len(oob) == 0 {
 		return nil, nil

@@ -8,7 +8,7 @@ import (
 
 // What doesn't wait is no matter for Go's scheduler, and telling it of a system call
 // wakes its monitor thread whenever the process was idle: for a supervisor that hands
-// on a few hundred clients a second that was a sixth of its time.
+// on a few hundred clients a second that was a fifth of its time.
 
 // header is a message of one packet; both slices are used as long as it is.
 func header(iov *unix.Iovec, packet, oob []byte) unix.Msghdr {

@@ -61,7 +61,7 @@ func (w *worker) want(p *pool) {
 		a.requests = append(a.requests, wt.asked)
 		w.requests[wt.asked] = wt
 		w.send(&ipc.LeaseRequest{
-			ID: wt.asked, Key: p.key, Requested: wt.requested, NoWait: w.cfg.Load().BlockingTimeoutMS == 0,
+			ID: wt.asked, Key: p.key, Requested: wt.requested, NoWait: w.cfg.BlockingTimeoutMS == 0,
 			WaitedMS: wt.askedAt.Sub(wt.since).Milliseconds(),
 		})
 	}
@@ -93,7 +93,7 @@ func (w *worker) lacks(p *pool) int {
 		return 0
 	case a.failing:
 		return min(n, 1-p.coming-len(a.requests))
-	case w.cfg.Load().BlockingTimeoutMS == 0, w.contended(p):
+	case w.cfg.BlockingTimeoutMS == 0, w.contended(p):
 		return n
 	}
 	n = min(n, max(maxAsk, a.late)-len(a.requests))

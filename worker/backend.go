@@ -102,7 +102,7 @@ func (w *worker) newOpening(wt *waiter, g *ipc.LeaseGrant, limit time.Duration) 
 
 // open starts the set-up of a backend for a waiting session.
 func (w *worker) open(wt *waiter, g *ipc.LeaseGrant) {
-	cfg := w.cfg.Load()
+	cfg := w.cfg
 	addr := w.address(g.Server)
 	o := w.newOpening(wt, g, ms(cfg.AuthenticationTimeoutMS))
 	o.pool.coming++
@@ -272,7 +272,7 @@ func (w *worker) loginSeen(b *backend) *ipc.LoginSeen {
 
 // tooOld reports whether max_connection_age has passed.
 func (b *backend) tooOld() bool {
-	age := ms(b.w.cfg.Load().MaxConnectionAgeMS)
+	age := ms(b.w.cfg.MaxConnectionAgeMS)
 	return age > 0 && time.Since(b.opened) >= age
 }
 

@@ -70,8 +70,9 @@ func (s *session) newKey(pid uint32) {
 	}
 }
 
-// cancelRequest serves a client's cancel request, in its set-up. The connection stays open until the request was carried out, as a client expects
-// that its cancel can't hit a later statement.
+// cancelRequest serves a client's cancel request, in its set-up. The connection stays
+// open until the request was carried out, as a client expects that its cancel can't
+// hit a later statement.
 func (s *setup) cancelRequest(pid uint32, key []byte) {
 	if !givenLength(len(key)) {
 		return // not a key that we gave to anybody

@@ -9,7 +9,7 @@ import (
 )
 
 // config is one generation of the configuration. It never changes once it is in
-// effect, so set-up goroutines share it without a lock.
+// effect, so that goroutines share it without a lock.
 type config struct {
 	ipc.ConfigBegin
 	servers   []ipc.ConfigServer

@@ -36,9 +36,9 @@ type dialogue struct {
 	resume func() (struct{}, bool)
 	yield  func(struct{}) bool
 	parked bool
-	// asked: the client was sent something since it was read from, so that its answer
+	// spoken: the client was sent something since it was read from, so that its answer
 	// is hardly there yet.
-	asked   bool
+	spoken  bool
 	timer   *reactor.Timer
 	expired bool
 	err     error // the end of the connection
@@ -100,12 +100,12 @@ func (d *dialogue) Read(b []byte) (int, error) {
 		if err := d.over(); err != nil {
 			return 0, err
 		}
-		if !d.asked {
+		if !d.spoken {
 			if n, err := d.conn.Read(b); n > 0 || err != nil || len(b) == 0 {
 				return n, err
 			}
 		}
-		d.asked = false
+		d.spoken = false
 		d.conn.Await()
 		d.park()
 	}
@@ -117,7 +117,7 @@ func (d *dialogue) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	d.conn.Send(b)
-	d.asked = true
+	d.spoken = true
 	return len(b), nil
 }
 

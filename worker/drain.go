@@ -25,7 +25,7 @@ func (w *worker) endAll() {
 	for _, c := range w.clients {
 		s := c.session
 		if s == nil {
-			c.conn.Close() // a goroutine sets it up
+			c.conn.Close() // its set-up reads the end
 			continue
 		}
 		if s.state == sessionWaiting {

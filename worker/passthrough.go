@@ -81,7 +81,7 @@ func (w *worker) permit(file *clientFile, l *login, waited time.Duration, answer
 			answer <- permission{}
 			return
 		}
-		answer <- permission{opening: w.newOpening(wt, g, ms(w.cfg.Load().AuthenticationTimeoutMS)), addr: w.address(g.Server)}
+		answer <- permission{opening: w.newOpening(wt, g, ms(w.cfg.AuthenticationTimeoutMS)), addr: w.address(g.Server)}
 	}
 	wt.refused = func(code, message string) {
 		answer <- permission{err: &refusal{code: code, message: message, why: message}}

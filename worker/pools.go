@@ -89,7 +89,7 @@ func (w *worker) serves(p *pool, came time.Time) {
 
 // waitLimit is how long somebody may wait for a backend from now on.
 func (w *worker) waitLimit() time.Duration {
-	cfg := w.cfg.Load()
+	cfg := w.cfg
 	limit := ms(cfg.BlockingTimeoutMS)
 	if !w.servers.Open && cfg.Failover {
 		limit = min(limit, ms(cfg.ClientWaitMS))
@@ -199,7 +199,7 @@ func (w *worker) onServerState(m *ipc.ServerState) {
 
 // shorten makes a waiter that has longer to go leave after limit.
 func (w *worker) shorten(wt *waiter, limit time.Duration) {
-	blocking := ms(w.cfg.Load().BlockingTimeoutMS)
+	blocking := ms(w.cfg.BlockingTimeoutMS)
 	if wt.timer == nil || blocking-time.Since(wt.since) <= limit {
 		return
 	}
@@ -253,7 +253,7 @@ func (w *worker) openFailed(o *opening, err error) {
 	if errors.Is(err, errFenced) {
 		return // the caller asks again
 	}
-	if cfg := w.cfg.Load(); cfg.Failover && cfg.BlockingTimeoutMS > 0 && transient(err) {
+	if cfg := w.cfg; cfg.Failover && cfg.BlockingTimeoutMS > 0 && transient(err) {
 		w.pause(o.pool, ms(cfg.ConnectionRetryMS))
 		return
 	}
@@ -365,7 +365,7 @@ func (w *worker) dropIdle(drop func(*backend) bool) {
 // sweepLater closes backends that are idle for too long or too old, as often as
 // the configuration gives reason to.
 func (w *worker) sweepLater() {
-	cfg := w.cfg.Load()
+	cfg := w.cfg
 	every := time.Duration(0)
 	for _, d := range []time.Duration{ms(cfg.IdleTimeoutMS), ms(cfg.MaxConnectionAgeMS)} {
 		if d > 0 && (every == 0 || d/2 < every) {

@@ -107,7 +107,7 @@ func (b *backend) scriptBroken() {
 // reset brings a backend whose client has left to a known state and shelves it.
 // status is its transaction status; touched says that the client did anything.
 func (w *worker) reset(b *backend, status byte, touched bool) {
-	cfg := w.cfg.Load()
+	cfg := w.cfg
 	var queries []string
 	if status != pgwire.TxIdle {
 		queries = append(queries, "ROLLBACK")

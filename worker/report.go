@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -13,8 +12,7 @@ var sessionBuckets = [...]float64{
 	5, 10, 20, 30, 45, 60, 300, 600, 1200, 1800, 2700, 3600, 7200, 14400, 21600, 43200, 86400,
 }
 
-// stats are a worker's counters since its start. They belong to the loop, except
-// for those that set-up goroutines count.
+// stats are a worker's counters since its start.
 type stats struct {
 	queries, transactions uint64
 	sent, received        uint64
@@ -23,7 +21,7 @@ type stats struct {
 	closed, timeouts      uint64
 	sessionSeconds        float64
 	sessionTimes          [len(sessionBuckets) + 1]uint64
-	authBad, authErrors   atomic.Uint64
+	authBad, authErrors   uint64
 }
 
 // count adds what a relay has seen; the relay starts at zero again.
@@ -53,10 +51,10 @@ func (s *stats) sessionTime(d time.Duration) {
 // badPassword counts a failed authentication.
 func (s *stats) badPassword(err error) {
 	if badPassword(err) {
-		s.authBad.Add(1)
+		s.authBad++
 		return
 	}
-	s.authErrors.Add(1)
+	s.authErrors++
 }
 
 // onReportRequest answers with the counters and, if asked, every backend and
@@ -96,7 +94,7 @@ func (w *worker) report(id uint64) *ipc.Report {
 			"network_sent": st.sent, "network_received": st.received,
 			"connection_get": st.attached, "connection_success": st.opened, "connection_error": st.openErrors,
 			"connection_kill": st.closed, "connection_timeout": st.timeouts,
-			"auth_user_bad_password": st.authBad.Load(), "auth_user_error": st.authErrors.Load(),
+			"auth_user_bad_password": st.authBad, "auth_user_error": st.authErrors,
 		},
 		Gauges: map[string]int64{
 			"active_connections": int64(active), "total_connections": int64(len(w.backends)),

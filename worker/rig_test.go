@@ -74,7 +74,7 @@ func newRig(t *testing.T, cfg ipc.ConfigBegin) *rig {
 	if cfg.AuthenticationTimeoutMS == 0 {
 		cfg.AuthenticationTimeoutMS = generous.Milliseconds()
 	}
-	w.cfg.Store(&config{ConfigBegin: cfg, passwords: map[string]string{"u": "p"}})
+	w.cfg = &config{ConfigBegin: cfg, passwords: map[string]string{"u": "p"}}
 	if w.loop, err = w.newLoop(""); err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 	}
 	s := &session{w: w, c: c, client: conn, login: l, since: time.Now().Unix()}
 	conn.SetHandler((*clientEnd)(s))
-	if w.cfg.Load().Pipeline == "transaction" {
+	if w.cfg.Pipeline == "transaction" {
 		s.tx = &pooled{all: w.statements}
 	}
 	c.conn, c.session = nil, s
@@ -213,7 +213,7 @@ func (s *session) welcome() {
 	s.client.Resume()
 	b.conn.Resume()
 	s.login = s.w.share(s.login)
-	if s.w.cfg.Load().LogConnections {
+	if s.w.cfg.LogConnections {
 		s.w.log.Info("connection authorized", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
 			"database", s.login.requested, "application", s.login.application(), "backend", b.pid)
 	}
@@ -343,7 +343,7 @@ func (s *session) serverGone() {
 	case s.state == sessionAdapting:
 		s.seekAgain()
 	case s.state == sessionActive && s.tx != nil && s.lostPooled():
-	case s.state == sessionActive && s.tx == nil && !s.touched && !b.private && !s.relay.fatal && s.w.cfg.Load().Failover:
+	case s.state == sessionActive && s.tx == nil && !s.touched && !b.private && !s.relay.fatal && s.w.cfg.Failover:
 		s.seek()
 	case s.state == sessionActive && s.relay.fatal && s.tx == nil:
 		s.w.stats.count(s.relay)
@@ -355,7 +355,7 @@ func (s *session) serverGone() {
 
 // seekAgain waits for another backend: nothing of the client's was sent yet.
 func (s *session) seekAgain() {
-	if !s.w.cfg.Load().Failover {
+	if !s.w.cfg.Failover {
 		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
 		return
 	}

@@ -117,7 +117,7 @@ func (w *worker) converse(c *client, fds []int) (*dialogue, error) {
 		return nil, errTooManySetups
 	}
 	return converse(w.loop, fds[0], func(d *dialogue) {
-		s := setup{w: w, c: c, cfg: w.cfg.Load(), d: d, conn: d, addr: c.addr, log: w.log.With("client", c.id)}
+		s := setup{w: w, c: c, cfg: w.cfg, d: d, conn: d, log: w.log.With("client", c.id)}
 		s.run()
 	})
 }
@@ -129,7 +129,7 @@ func (w *worker) gone(c *client) {
 	}
 	delete(w.clients, c.id)
 	w.tellGone(c.id)
-	if w.cfg.Load().LogDisconnections {
+	if w.cfg.LogDisconnections {
 		w.log.Info("disconnection", "client", c.id, "address", c.addr, "lasted", time.Since(c.start).Round(time.Millisecond))
 	}
 	w.checkDrained()
@@ -168,8 +168,6 @@ type setup struct {
 	// d is nil in a goroutine; conn is d, or what goes on in its place.
 	d    *dialogue
 	conn socket
-	// addr is the client's addr, here for the goroutine.
-	addr string
 	log  *slog.Logger
 }
 
@@ -246,7 +244,7 @@ func (s *setup) end(err error) {
 	default:
 		msg = startupRefusal(err)
 	}
-	s.log.Info("client refused", "address", s.addr, "reason", err)
+	s.log.Info("client refused", "address", s.c.addr, "reason", err)
 	lingerClose(s.conn, msg)
 	s.w.loop.Post(func() { s.w.gone(s.c) })
 }
@@ -287,19 +285,18 @@ func (s *setup) receive() error {
 		return err
 	}
 	log := s.log
-	if s.cfg.ProxyProtocol && s.addr != "" {
+	if s.cfg.ProxyProtocol && s.c.addr != "" {
 		real, err := readProxy(s.conn)
 		if err != nil {
 			return err
 		}
-		log = log.With("proxy", s.addr)
+		log = log.With("proxy", s.c.addr)
 		if real.IsValid() {
-			s.addr = real.String()
-			s.c.addr = s.addr
+			s.c.addr = real.String()
 		}
 	}
 	if s.cfg.LogConnections {
-		log.Info("connection received", "address", s.addr)
+		log.Info("connection received", "address", s.c.addr)
 	}
 	return nil
 }
@@ -343,7 +340,7 @@ func (s *setup) startup(m pgwire.Startup) (*login, error) {
 	var key string
 	l.follow, key, l.rest = splitStartup(m.Params, s.cfg.Pipeline)
 	if s.cfg.AddHost {
-		l.addHost(s.addr)
+		l.addHost(s.c.addr)
 	}
 	l.key = ipc.PoolKey{Database: l.database, User: l.user, Params: key}
 	return l, nil
@@ -374,9 +371,9 @@ func (s *setup) negotiate(m pgwire.Startup) error {
 // admit matches a client against pgagroal_hba.conf. The method All means that
 // only the server can tell whether the user is who it says.
 func (s *setup) admit(l *login) (auth.Method, error) {
-	req := auth.Request{Database: l.requested, RealDatabase: l.database, User: l.user, UnixSocket: s.addr == ""}
+	req := auth.Request{Database: l.requested, RealDatabase: l.database, User: l.user, UnixSocket: s.c.addr == ""}
 	host := "[local]"
-	if ap, err := netip.ParseAddrPort(s.addr); err == nil {
+	if ap, err := netip.ParseAddrPort(s.c.addr); err == nil {
 		req.Addr, host = ap.Addr(), ap.Addr().String()
 	}
 	rule, ok := auth.Match(s.cfg.hba, req)

@@ -115,7 +115,7 @@ func (s *session) boundary() {
 	} else {
 		s.client.Resume()
 	}
-	if s.w.cfg.Load().ResetAlways {
+	if s.w.cfg.ResetAlways {
 		s.w.reset(b, pgwire.TxIdle, true)
 		return
 	}
@@ -178,7 +178,7 @@ func (p *pooled) rest() {
 func (s *session) attachPooled(b *backend) {
 	t := s.tx
 	t.x, t.there = &b.exchange, &b.prepared
-	query := s.w.cfg.Load().ResetQuery
+	query := s.w.cfg.ResetQuery
 	if !b.dirty || b.dirtyBy == s.c.id || query == "" {
 		s.adaptPooled(b)
 		return

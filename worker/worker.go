@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
@@ -41,8 +40,7 @@ type worker struct {
 	// receiving: receive goes on in the loop's next turn.
 	receiving bool
 
-	// cfg is written by the loop and read by set-up goroutines.
-	cfg     atomic.Pointer[config]
+	cfg     *config // what goroutines need of it they are given
 	draft   *draft
 	servers ipc.ServerState
 	// fenced is the highest epoch that was fenced and not opened again.
@@ -150,7 +148,7 @@ func (w *worker) setup() error {
 	if err := w.conn.Send(&ipc.WorkerHello{Version: ipc.Version, PID: os.Getpid()}); err != nil {
 		return err
 	}
-	for w.cfg.Load() == nil {
+	for w.cfg == nil {
 		env, err := w.conn.Receive()
 		if err != nil {
 			return fmt.Errorf("wait for the configuration: %w", err)
@@ -162,7 +160,7 @@ func (w *worker) setup() error {
 			return err
 		}
 	}
-	cfg := w.cfg.Load()
+	cfg := w.cfg
 	var err error
 	w.log = logline.New(os.Stderr, cfg.LogLinePrefix, slog.Level(cfg.LogLevel), fmt.Sprintf("worker %d", cfg.Worker))
 	if w.loop, err = w.newLoop(cfg.EvBackend); err != nil {
@@ -199,12 +197,12 @@ func (w *worker) onConfig(m ipc.Message) error {
 		if w.draft == nil {
 			return errors.New("configuration ends before it began")
 		}
-		cfg, err := w.draft.finish(m, w.cfg.Load())
+		cfg, err := w.draft.finish(m, w.cfg)
 		w.draft = nil
 		if err != nil {
 			return err
 		}
-		w.cfg.Store(cfg)
+		w.cfg = cfg
 		return nil
 	}
 	if w.draft == nil {

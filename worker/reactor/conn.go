@@ -113,15 +113,18 @@ func (c *Conn) Read(b []byte) (int, error) {
 	if c.closed || c.broken != nil {
 		return 0, cmp.Or(c.broken, net.ErrClosed)
 	}
+	if len(b) == 0 {
+		return 0, nil
+	}
 	for {
-		n, _, err := unix.Recvfrom(c.fd, b, unix.MSG_DONTWAIT)
+		n, e := receive(c.fd, b)
 		switch {
-		case err == unix.EINTR:
-		case err == unix.EAGAIN:
+		case e == unix.EINTR:
+		case e == unix.EAGAIN:
 			return 0, nil
-		case err != nil:
-			return 0, err
-		case n == 0 && len(b) > 0:
+		case e != 0:
+			return 0, e
+		case n == 0:
 			return 0, io.EOF
 		default:
 			return n, nil

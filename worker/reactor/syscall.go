@@ -15,14 +15,23 @@ func wakeEvent(fd int) {
 // drainEvent goes with Poll.
 func drainEvent(fd int) bool {
 	var b [8]byte
-	_, _ = unix.Read(fd, b[:])
+	_, _ = read(fd, b[:])
 	return true
 }
 
-// read and write are raw: the descriptors are non-blocking, so the calls can't
-// hold up the scheduler.
+// read, receive and write are raw: they never wait, so the calls can't hold up the
+// scheduler.
 func read(fd int, b []byte) (int, unix.Errno) {
 	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), 0
+}
+
+// receive is read for sockets that may be blocking.
+func receive(fd int, b []byte) (int, unix.Errno) {
+	n, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
 	if e != 0 {
 		return 0, e
 	}
