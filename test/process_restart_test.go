@@ -71,13 +71,13 @@ func TestAFailedRunThatEndedWhileNobodyLookedIsNotRepeated(t *testing.T) {
 
 func TestASupervisorKilledBeforeTheRunHasDoneNothing(t *testing.T) {
 	t.Parallel()
-	// A worker that is stopped keeps the fence from being complete.
-	s := contract(t, 1, plan{keys: map[string]string{"fence_timeout": "60s", "workers": "1"}})
-	s.p.Connect()
+	// A worker that is stopped keeps the fence from being complete; the other one tells of
+	// the death.
+	s := contract(t, 1, plan{keys: map[string]string{"fence_timeout": "60s", "workers": "2"}})
+	bothWorkers(t, s.p)
 	worker := s.p.Workers()[0]
-	// Stopped before the death it could not tell of it: the client's end does.
-	s.kill(1)
 	must(t, syscall.Kill(worker, syscall.SIGSTOP))
+	must(t, s.node(1).Kill())
 	pgtest.WaitUntil(t, generous, "fencing", func() bool { return strings.Contains(s.p.Log(), "fencing") }, s.p.Log)
 	s.nothingRan()
 	s.p.Kill()
