@@ -26,12 +26,13 @@ var details = [...]struct {
 	{`SELECT w.status, w.received_tli, to_jsonb(w) ->> 'sender_host', to_jsonb(w) ->> 'sender_port',
 		(extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000000)::bigint, w.slot_name
 		FROM pg_stat_get_wal_receiver() w WHERE w.pid IS NOT NULL`, (*reading).takeReceiver},
-	// One look at the role for all columns: a promotion in between makes it fail instead of half right.
+	// One look at the role for all columns: a promotion in between makes it fail instead of half right. What is replayed
+	// is read before what is received, or a busy standby would have replayed more than it has received.
 	{`SELECT r.standby,
 		CASE WHEN NOT r.standby THEN pg_current_wal_lsn() END,
 		CASE WHEN NOT r.standby THEN pg_walfile_name(pg_current_wal_lsn()) END,
-		CASE WHEN r.standby THEN pg_last_wal_receive_lsn() END,
 		CASE WHEN r.standby THEN pg_last_wal_replay_lsn() END,
+		CASE WHEN r.standby THEN pg_last_wal_receive_lsn() END,
 		CASE WHEN r.standby THEN pg_is_wal_replay_paused() END,
 		current_setting('recovery_min_apply_delay', true)
 		FROM (SELECT pg_is_in_recovery() AS standby OFFSET 0) r`, (*reading).takeState},
@@ -132,7 +133,7 @@ func (r *reading) takeState(rows [][]string) {
 	if name := field(rows, 2); len(name) >= 8 {
 		r.walTimeline = timeline(name[:8], 16)
 	}
-	r.receiveLSN, r.replayLSN = lsn(field(rows, 3)), lsn(field(rows, 4))
+	r.replayLSN, r.receiveLSN = lsn(field(rows, 3)), lsn(field(rows, 4))
 	delay := field(rows, 6)
 	r.paused = field(rows, 5) == "t" || (delay != "" && delay != "0")
 }

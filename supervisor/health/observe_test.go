@@ -14,7 +14,7 @@ func answers() [len(details)][][]string {
 	return [...][][]string{
 		{{"-1", "4", "5"}},
 		{{"streaming", "3", "10.0.0.1", "5432", "1500", "slot"}},
-		{{"t", "", "", "2/A", "1/FFFFFFFF", "f", "0"}},
+		{{"t", "", "", "1/FFFFFFFF", "2/A", "f", "0"}},
 		{},
 		{{"0"}},
 		{{"f"}},
@@ -44,7 +44,8 @@ func TestAnswersBecomeAnObservation(t *testing.T) {
 	}{
 		{"all there", func(*[len(details)][][]string) {}, func(*failover.Observation) {}},
 		{"receives a newer timeline", func(a *[len(details)][][]string) { a[1][0][1] = "9" }, func(o *failover.Observation) { o.Timeline = 9 }},
-		{"receives a newer timeline from before what it has replayed", func(a *[len(details)][][]string) { a[1][0][1], a[2][0][3] = "9", "1/0" }, func(o *failover.Observation) { o.ReceiveLSN = 1 << 32 }},
+		{"receives a newer timeline from before what it has replayed", func(a *[len(details)][][]string) { a[1][0][1], a[2][0][4] = "9", "1/0" }, func(o *failover.Observation) { o.ReceiveLSN = 1 << 32 }},
+		{"receives a newer timeline up to what it has replayed", func(a *[len(details)][][]string) { a[1][0][1], a[2][0][4] = "9", "1/FFFFFFFF" }, func(o *failover.Observation) { o.Timeline, o.ReceiveLSN = 9, 2<<32-1 }},
 		{"nothing replayed beyond its checkpoint", func(a *[len(details)][][]string) { a[0][0] = []string{"-1", "7", "0"} }, func(o *failover.Observation) { o.Timeline = 7 }},
 		{"paused", func(a *[len(details)][][]string) { a[2][0][5] = "t" }, func(o *failover.Observation) { o.Paused = true }},
 		{"delayed", func(a *[len(details)][][]string) { a[2][0][6] = "1h" }, func(o *failover.Observation) { o.Paused = true }},
