@@ -45,12 +45,12 @@ func both(t *testing.T, test func(*testing.T, string)) {
 
 // rig is a loop that runs, with helpers to act on its goroutine.
 type rig struct {
-	t    *testing.T
+	t    testing.TB
 	loop *Loop
 	done chan struct{}
 }
 
-func newRig(t *testing.T, kind string) *rig {
+func newRig(t testing.TB, kind string) *rig {
 	t.Helper()
 	l, err := New(kind)
 	if err != nil {

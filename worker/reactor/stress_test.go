@@ -167,7 +167,7 @@ func flood(c *net.UnixConn, seed int) {
 }
 
 // drain reads to the end and returns how much of the stream came.
-func drain(t *testing.T, c *net.UnixConn, seed int) (int, error) {
+func drain(t testing.TB, c *net.UnixConn, seed int) (int, error) {
 	b, got := make([]byte, 50_000), 0
 	for {
 		n, err := c.Read(b)

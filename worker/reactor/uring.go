@@ -234,7 +234,12 @@ func (u *uring) close(c *Conn, abort bool) {
 	if abort {
 		disconnect(c.fd)
 	}
-	if c.ring.pending > 0 {
+	st := &c.ring
+	switch {
+	case st.pending == 0:
+	case st.pending == 1 && (st.polling || st.receiving) && !st.stopping:
+		u.stop(c) // to find all of a descriptor the kernel looks at all that there is
+	default:
 		// What was submitted before this is tried first: what the kernel takes at
 		// once is delivered, as with a plain close after a send.
 		s := u.submit(c, opAsyncCancel, uCancel)
