@@ -36,6 +36,7 @@ type Proxy struct {
 	faults   faults
 	changed  chan struct{} // closed and replaced when faults change
 	left     int64         // bytes to clients until they are silent, 0: no such limit
+	silenced chan struct{} // closed when left is used up
 }
 
 // faults are what a pump asks about before each write.
@@ -117,11 +118,12 @@ func (p *Proxy) Connections() int {
 func (p *Proxy) Silence(ways Direction) { p.change(func(f *faults) { f.silent |= ways }) }
 
 // SilenceAfter is Silence(ToClient) once n more bytes, and the rest of the piece that
-// they end in, have gone to clients.
-func (p *Proxy) SilenceAfter(n int64) {
+// they end in, have gone to clients. The channel is closed when it holds.
+func (p *Proxy) SilenceAfter(n int64) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.left = n
+	p.left, p.silenced = n, make(chan struct{})
+	return p.silenced
 }
 
 // Unsilence forwards again, first what was held back.
@@ -301,8 +303,8 @@ func (p *Proxy) forward(l *link, to net.Conn, b []byte, way Direction) bool {
 		if f.chunk > 0 {
 			piece = b[:min(f.chunk, len(b))]
 		}
-		if way == ToClient && p.usesUp(len(piece)) {
-			p.Silence(ToClient)
+		if way == ToClient {
+			p.count(len(piece))
 		}
 		if _, err := to.Write(piece); err != nil {
 			return false
@@ -313,13 +315,17 @@ func (p *Proxy) forward(l *link, to net.Conn, b []byte, way Direction) bool {
 	}
 }
 
-// usesUp says that n bytes to clients were the last before SilenceAfter holds.
-func (p *Proxy) usesUp(n int) bool {
+// count counts n bytes to clients, and begins the silence of SilenceAfter.
+func (p *Proxy) count(n int) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	before := p.left
 	p.left = max(before-int64(n), 0)
-	return before > 0 && p.left == 0
+	last, silenced := before > 0 && p.left == 0, p.silenced
+	p.mu.Unlock()
+	if last {
+		p.Silence(ToClient)
+		close(silenced)
+	}
 }
 
 // waitAudible returns the faults in force once way isn't silent, or false when

@@ -78,9 +78,15 @@ func TestProxySilenceHoldsBytesAndKeepsConnections(t *testing.T) {
 func TestProxyIsSilentAfterBytes(t *testing.T) {
 	p := NewProxy(t, echo(t))
 	conn := through(t, p)
-	p.SilenceAfter(5)
+	silent := p.SilenceAfter(5)
 	exchange(t, conn, "one")
+	select {
+	case <-silent:
+		t.Fatal("silent after three bytes")
+	default:
+	}
 	exchange(t, conn, "two")
+	<-silent
 	_, err := conn.Write([]byte("three"))
 	check(t, err)
 	expectNothing(t, conn)

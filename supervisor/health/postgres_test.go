@@ -192,8 +192,13 @@ func TestAStandbyThatHasHalfOfASegmentOfTheNewTimelineIsNotOnIt(t *testing.T) {
 	check(t, second.Promote(t.Context()))
 	// The segment comes twice, 8 MB each: on the old timeline, and on the new one.
 	x := pgtest.NewProxy(t, second.Addr())
-	x.SilenceAfter(12_000_000)
+	silent := x.SilenceAfter(12_000_000)
 	check(t, third.Follow(t.Context(), "127.0.0.1", x.Port()))
+	select {
+	case <-silent:
+	case <-time.After(time.Minute):
+		t.Fatal("half of the segment hasn't come")
+	}
 	pgtest.WaitUntil(t, time.Minute, "the new timeline to be streamed", func() bool {
 		return query(t, third, "SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming'") == "2"
 	})
