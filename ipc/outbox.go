@@ -19,7 +19,8 @@ type Outbox struct {
 
 	mu    sync.Mutex
 	queue []Envelope
-	// writing: the goroutine has a message in hand, which nothing may overtake.
+	// writing: the goroutine has a message in hand, which nothing may overtake, and for
+	// whose end Send would wait.
 	writing bool
 	failed  bool
 	closed  bool

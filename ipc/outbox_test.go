@@ -22,7 +22,23 @@ const (
 func idleOutbox(t *testing.T, size int) *Outbox {
 	t.Helper()
 	c, _ := link(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	return busyOutbox(c, size)
+}
+
+// busyOutbox is an Outbox whose writer has a message in hand, with the test in its place.
+func busyOutbox(c *Conn, size int) *Outbox {
 	return &Outbox{conn: c, writing: true, limit: size, stall: never, wake: make(chan struct{}, 1), done: make(chan struct{})}
+}
+
+func wantID(t *testing.T, c *Conn, id uint64) {
+	t.Helper()
+	env, err := c.Receive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&ReclaimCancel{ID: id}, env.Message); diff != "" {
+		t.Fatal(diff)
+	}
 }
 
 func queued(o *Outbox) []Message {
@@ -67,12 +83,87 @@ func TestOutboxKeepsTheOrder(t *testing.T) {
 		}
 	}
 	for id := range uint64(500) {
-		env, err := b.Receive()
-		if err != nil {
+		wantID(t, b, id)
+	}
+	o.Close()
+	awaitDone(t, o)
+}
+
+// Even where the socket has room by then.
+func TestNothingOvertakesWhatTheWriterHasInHand(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	a, b := connPair(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	o := busyOutbox(a, 10)
+	o.fail = func(err error) { t.Error(err) }
+	if err := o.Send(&ReclaimCancel{ID: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.write(Envelope{Message: &ReclaimCancel{ID: 0}}); err != nil {
+		t.Fatal(err)
+	}
+	go o.run()
+	wantID(t, b, 0)
+	wantID(t, b, 1)
+	o.Close()
+	awaitDone(t, o)
+}
+
+// awaitState waits until so many messages are queued, and the writer has one in hand or
+// hasn't.
+func awaitState(t *testing.T, o *Outbox, waiting int, writing bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(limit); ; {
+		o.mu.Lock()
+		n, w := len(o.queue), o.writing
+		o.mu.Unlock()
+		if n == waiting && w == writing {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatalf("%d messages wait and writing is %v, want %d and %v", n, w, waiting, writing)
+		}
+	}
+}
+
+// The socket has room for a message before it wakes a writer that waits: what is sent
+// then waits behind what the writer has in hand.
+func TestOutboxKeepsTheOrderWhereTheReaderStartsAndStops(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	a, b := connPair(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	defer time.AfterFunc(limit, func() { a.Close() }).Stop() // ends whatever hangs
+	o := NewOutbox(a, 1000, never, func(err error) { t.Error(err) })
+	var sent, received uint64
+	send := func() {
+		t.Helper()
+		if err := o.Send(&ReclaimCancel{ID: sent}); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(&ReclaimCancel{ID: id}, env.Message); diff != "" {
-			t.Fatal(diff)
+		sent++
+	}
+	receive := func() {
+		t.Helper()
+		wantID(t, b, received)
+		received++
+	}
+	for range 20 {
+		awaitState(t, o, 0, false)
+		for waits := false; !waits; {
+			send()
+			o.mu.Lock()
+			waits = len(o.queue) > 0 || o.writing
+			o.mu.Unlock()
+		}
+		awaitState(t, o, 0, true)
+		for range 300 { // more than the socket holds
+			receive()
+			send()
+		}
+		for received < sent {
+			receive()
 		}
 	}
 	o.Close()

@@ -39,6 +39,58 @@ func TestPooledClientLeavesNoCancelKey(t *testing.T) {
 	})
 }
 
+// Where each client connects for one query, one message tells of many.
+func TestClientsThatLeaveAreToldTogether(t *testing.T) {
+	r := newRig(t, pooling())
+	leave := func(ids ...uint64) {
+		for _, id := range ids {
+			r.w.tellGone(id)
+		}
+	}
+	r.do(func() { leave(1, 2); leave(3) })
+	if gone := expect[*ipc.ClientsGone](r); !slices.Equal(gone.IDs, []uint64{1, 2, 3}) {
+		t.Fatalf("clients %d are told together, want 1 to 3", gone.IDs)
+	}
+	many := make([]uint64, goneMax)
+	for i := range many {
+		many[i] = uint64(i)
+	}
+	r.do(func() {
+		leave(many[1:]...)
+		if len(r.w.goneIDs) != goneMax-1 {
+			t.Errorf("of %d clients %d wait for the timer", goneMax-1, len(r.w.goneIDs))
+		}
+		leave(many[0])
+		if len(r.w.goneIDs) != 0 {
+			t.Errorf("%d clients wait for the timer, the most are %d", len(r.w.goneIDs), goneMax)
+		}
+	})
+	if gone := expect[*ipc.ClientsGone](r); len(gone.IDs) != goneMax {
+		t.Errorf("%d clients are told together, want %d", len(gone.IDs), goneMax)
+	}
+}
+
+// The supervisor counts a drained worker's clients no more.
+func TestClientsThatHaveLeftAreToldBeforeTheWorkerIsDrained(t *testing.T) {
+	r := newRig(t, pooling())
+	r.do(func() {
+		r.w.tellGone(1)
+		r.w.onDrain(&ipc.Drain{})
+	})
+	for {
+		switch m := wait(t, r.msgs, "what the worker says").(type) {
+		case *ipc.ClientsGone:
+			if !slices.Equal(m.IDs, []uint64{1}) {
+				t.Errorf("clients %d have left, want 1", m.IDs)
+			}
+			expect[*ipc.Drained](r)
+			return
+		case *ipc.Drained:
+			t.Fatal("drained before its client was told to be gone")
+		}
+	}
+}
+
 // A client that doesn't read its answers isn't served on: its queue would grow
 // by an answer for each transaction.
 func TestPooledClientThatDoesNotReadIsNotServedOn(t *testing.T) {

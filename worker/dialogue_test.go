@@ -2,9 +2,11 @@ package worker
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,40 +15,36 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
 
+// startLoop starts a loop of a kind, which ends with the test.
+func startLoop(t *testing.T, kind string) *reactor.Loop {
+	t.Helper()
+	loop, err := reactor.New(kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		loop.Run()
+	}()
+	t.Cleanup(func() {
+		loop.Stop()
+		wait(t, stopped, "the loop to stop")
+	})
+	return loop
+}
+
 // converseBoth runs f as a coroutine of a loop of each kind, with peer at the other end of
 // its connection, and waits until both have ended.
 func converseBoth(t *testing.T, f func(*dialogue) error, peer func(t *testing.T, d *dialogue, conn *net.UnixConn)) {
 	t.Helper()
 	for _, kind := range []string{"epoll", "io_uring"} {
 		t.Run(kind, func(t *testing.T) {
-			loop, err := reactor.New(kind)
-			if err != nil {
-				t.Fatal(err)
-			}
-			stopped := make(chan struct{})
-			go func() {
-				defer close(stopped)
-				loop.Run()
-			}()
-			defer func() {
-				loop.Stop()
-				wait(t, stopped, "the loop to stop")
-			}()
-			fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			file := os.NewFile(uintptr(fds[1]), "peer")
-			conn, err := net.FileConn(file)
-			file.Close()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(generous))
+			loop := startLoop(t, kind)
+			fd, conn := clientPair(t)
 			begun, ended := make(chan *dialogue, 1), make(chan error, 1)
 			loop.Post(func() {
-				d, err := converse(loop, fds[0], func(d *dialogue) { ended <- f(d) })
+				d, err := converse(loop, fd, func(d *dialogue) { ended <- f(d) })
 				if err != nil {
 					ended <- err
 					return
@@ -54,7 +52,7 @@ func converseBoth(t *testing.T, f func(*dialogue) error, peer func(t *testing.T,
 				begun <- d
 				d.wake()
 			})
-			peer(t, wait(t, begun, "the dialogue to begin"), conn.(*net.UnixConn))
+			peer(t, wait(t, begun, "the dialogue to begin"), conn)
 			if err := wait(t, ended, "the dialogue to end"); err != nil {
 				t.Error(err)
 			}
@@ -110,14 +108,8 @@ func TestDialogueWaitsForWhatComesInPieces(t *testing.T) {
 func TestDialogueEndsWithItsPeerAndWithItsTime(t *testing.T) {
 	converseBoth(t, func(d *dialogue) error {
 		defer d.Close()
-		if err := d.SetDeadline(time.Now().Add(time.Millisecond)); err != nil {
-			return err
-		}
-		if err := expects(d, "x"); !errors.Is(err, os.ErrDeadlineExceeded) {
-			return errors.Join(errors.New("it doesn't end with its time"), err)
-		}
 		// With more time it goes on.
-		if err := errors.Join(d.SetDeadline(time.Now().Add(generous)), writes(d, "go on"), expects(d, "yes")); err != nil {
+		if err := errors.Join(outlives(d), writes(d, "go on"), expects(d, "yes")); err != nil {
 			return err
 		}
 		if err := expects(d, "x"); !errors.Is(err, io.EOF) {
@@ -148,6 +140,111 @@ func TestDialogueEndsWhenOthersCloseIt(t *testing.T) {
 			t.Errorf("the peer sees %v, want the end", err)
 		}
 	})
+}
+
+// outlives has the time of a dialogue end while it waits for its peer, gives it more, and
+// leaves an Await behind.
+func outlives(d *dialogue) error {
+	if err := d.SetDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		return err
+	}
+	if err := expects(d, "x"); !errors.Is(err, os.ErrDeadlineExceeded) {
+		return errors.Join(errors.New("it doesn't end with its time"), err)
+	}
+	return d.SetDeadline(time.Now().Add(generous))
+}
+
+// As at a shutdown, while the kernel still has a wait for the peer to give up.
+func TestDialogueThatIsClosedWhileItLeavesEnds(t *testing.T) {
+	converseBoth(t, func(d *dialogue) error {
+		if err := outlives(d); err != nil {
+			return err
+		}
+		d.loop.Post(func() { d.Close() })
+		file, err := d.leave()
+		if d.loop.Name() == "epoll" && err == nil {
+			return file.Close() // it has left before the other could close it
+		}
+		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
+			return errors.Join(errors.New("it doesn't end with its connection"), err)
+		}
+		return nil
+	}, func(t *testing.T, _ *dialogue, conn *net.UnixConn) {
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("the peer sees %v, want the end", err)
+		}
+	})
+}
+
+// What else happens isn't what it waits for.
+func TestDialogueAwaitsWhatItHasBegun(t *testing.T) {
+	done, over := make(chan func(), 1), false // over is the loop's
+	converseBoth(t, func(d *dialogue) error {
+		defer d.Close()
+		over = false
+		if err := outlives(d); err != nil {
+			return err
+		}
+		d.await(func(f func()) { f() }) // done at once
+		d.await(func(f func()) { done <- f })
+		over = true
+		return expects(d, "bytes")
+	}, func(t *testing.T, d *dialogue, conn *net.UnixConn) {
+		end := wait(t, done, "what is awaited")
+		say(t, conn, "bytes")
+		for what, happens := range map[string]func(){
+			"bytes": func() { d.Received(nil) }, "a flush": d.Flushed, "a timer": d.wake,
+		} {
+			checked := make(chan bool, 1)
+			d.loop.Post(func() {
+				happens()
+				checked <- over
+			})
+			if wait(t, checked, "the loop") {
+				t.Errorf("it went on with %s", what)
+			}
+		}
+		d.loop.Post(end)
+	})
+}
+
+// Nobody would tell its session of the end again.
+func TestDialogueThatHasEndedIsNotReleased(t *testing.T) {
+	converseBoth(t, func(d *dialogue) error {
+		defer d.Close()
+		if err := expects(d, "x"); !errors.Is(err, io.EOF) {
+			return errors.Join(errors.New("the peer hasn't left"), err)
+		}
+		if err := writes(d, "anybody?"); err != nil {
+			return err
+		}
+		for d.err == nil {
+			d.park()
+		}
+		if _, err := d.release(); !errors.Is(err, unix.EPIPE) {
+			return errors.Join(errors.New("released without the error of its connection"), err)
+		}
+		return nil
+	}, func(_ *testing.T, _ *dialogue, conn *net.UnixConn) { conn.Close() })
+}
+
+func goesWrong() { panic("our bug") }
+
+func TestPanicOfASetUpSaysWhereItHappened(t *testing.T) {
+	loop := startLoop(t, "epoll")
+	fd, _ := clientPair(t)
+	said := make(chan string, 1)
+	loop.Post(func() {
+		defer func() { said <- fmt.Sprint(recover()) }()
+		d, err := converse(loop, fd, func(*dialogue) { goesWrong() })
+		if err != nil {
+			panic(err)
+		}
+		d.wake()
+	})
+	if text := wait(t, said, "the panic"); !strings.HasPrefix(text, "our bug") || !strings.Contains(text, "goesWrong") {
+		t.Errorf("it says %s", text)
+	}
 }
 
 // What was written comes before the end, however slowly it is read.

@@ -210,6 +210,24 @@ func (r *rig) send(m ipc.Message) {
 	}
 }
 
+// clientPair returns the descriptor of a client, for a worker, and the client's own end.
+func clientPair(t *testing.T) (int, *net.UnixConn) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fds[1]), "client")
+	conn, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(generous))
+	return fds[0], conn.(*net.UnixConn)
+}
+
 // testClient is a client's own end of its connection.
 type testClient struct {
 	net.Conn
@@ -220,25 +238,14 @@ type testClient struct {
 // connect lets a client in, which then looks for a backend.
 func (r *rig) connect(id uint64, follow ...pgwire.Param) *testClient {
 	r.t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	f := os.NewFile(uintptr(fds[1]), "client")
-	conn, err := net.FileConn(f)
-	f.Close()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { conn.Close() })
+	fd, conn := clientPair(r.t)
 	tc := &testClient{Conn: conn, Frontend: pgproto3.NewFrontend(conn, io.Discard)}
-	_ = conn.SetDeadline(time.Now().Add(generous))
 	l := &login{user: "u", database: "d", requested: "d", key: ipc.PoolKey{Database: "d", User: "u"}}
 	l.follow, _, _ = splitStartup(follow, "u")
 	r.do(func() {
 		c := &client{id: id, start: time.Now()}
 		r.w.clients[id] = c
-		conn, err := r.w.loop.Add(fds[0], nil)
+		conn, err := r.w.loop.Add(fd, nil)
 		if err != nil {
 			r.t.Error(err)
 			return

@@ -20,6 +20,33 @@ func newTold() *told {
 	return h
 }
 
+// toldPair is a loop of a kind with a connection whose Handler is told, and the
+// descriptor of its peer.
+func toldPair(t *testing.T, kind string) (r *rig, h *told, c *Conn, peer int) {
+	t.Helper()
+	r, h = newRig(t, kind), newTold()
+	c, peer = r.pair(h)
+	return r, h, c, peer
+}
+
+// turns lets the loop see what is there, and what it submits for that.
+func (r *rig) turns() {
+	r.t.Helper()
+	for range 3 {
+		r.do(func() {})
+	}
+}
+
+// bytePipe returns the end to read and the end to write of a pipe.
+func (r *rig) bytePipe() (from, to int) {
+	r.t.Helper()
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		r.t.Fatal(err)
+	}
+	return p[0], p[1]
+}
+
 // read reads from a connection of the loop.
 func (r *rig) read(c *Conn, n int) (string, error) {
 	r.t.Helper()
@@ -42,9 +69,7 @@ func (r *rig) reads(c *Conn, n int, want string, wantErr error) {
 func TestAwaitTellsOnceAndTakesNothing(t *testing.T) { both(t, testAwait) }
 
 func testAwait(t *testing.T, kind string) {
-	r := newRig(t, kind)
-	h := newTold()
-	c, peer := r.pair(h)
+	r, h, c, peer := toldPair(t, kind)
 	defer unix.Close(peer)
 	r.reads(c, 8, "", nil)
 	r.do(c.Await)
@@ -71,9 +96,7 @@ func testAwait(t *testing.T, kind string) {
 
 func TestAwaitedConnectionCanBeWatchedAndDetached(t *testing.T) {
 	both(t, func(t *testing.T, kind string) {
-		r := newRig(t, kind)
-		h := newTold()
-		c, peer := r.pair(h)
+		r, h, c, peer := toldPair(t, kind)
 		r.do(c.Await)
 		r.do(c.Watch)
 		mustWrite(t, peer, []byte("unread"))
@@ -98,9 +121,7 @@ func TestAwaitedConnectionCanBeWatchedAndDetached(t *testing.T) {
 
 func TestAwaitTellsTheEnd(t *testing.T) {
 	both(t, func(t *testing.T, kind string) {
-		r := newRig(t, kind)
-		h := newTold()
-		c, peer := r.pair(h)
+		r, h, c, peer := toldPair(t, kind)
 		r.do(c.Await)
 		unix.Close(peer)
 		r.wait(h.times, "the end")
@@ -112,19 +133,130 @@ func TestAwaitTellsTheEnd(t *testing.T) {
 	})
 }
 
+func TestAwaitAfterWatchTellsOfWhatIsThere(t *testing.T) {
+	both(t, func(t *testing.T, kind string) {
+		r, h, c, peer := toldPair(t, kind)
+		defer unix.Close(peer)
+		r.do(c.Watch)
+		mustWrite(t, peer, []byte("there"))
+		r.turns()
+		r.do(c.Await)
+		r.wait(h.times, "the bytes")
+		r.reads(c, 8, "there", nil)
+		if len(h.ended) > 0 {
+			t.Error("bytes were told as an end")
+		}
+	})
+}
+
+// Bytes that nobody awaits any more are neither told of nor taken for the end.
+func TestWatchAfterAwaitLeavesWhatIsThere(t *testing.T) {
+	both(t, func(t *testing.T, kind string) {
+		for name, await := range map[string]func(*rig, *Conn){
+			"in one turn":      func(*rig, *Conn) {},
+			"in the next turn": func(r *rig, c *Conn) { r.do(c.Await); r.turns() },
+		} {
+			t.Run(name, func(t *testing.T) {
+				r, h, c, peer := toldPair(t, kind)
+				await(r, c)
+				r.do(func() {
+					c.Await()
+					mustWrite(t, peer, []byte("there"))
+					c.Watch()
+				})
+				r.turns()
+				if len(h.times) > 0 || len(h.ended) > 0 {
+					t.Errorf("told of bytes %d times and of an end %d times", len(h.times), len(h.ended))
+				}
+				r.do(func() {
+					if c.events&unix.EPOLLIN != 0 {
+						t.Error("the loop gets no rest from bytes that nobody awaits")
+					}
+				})
+				r.reads(c, 8, "there", nil)
+				unix.Close(peer)
+				if err := r.ended(&h.recorder); !errors.Is(err, ErrGone) {
+					t.Errorf("ended with %v, want ErrGone", err)
+				}
+			})
+		}
+	})
+}
+
+// What was told of stays readable until somebody reads it: the loop would get no rest.
+func TestWhatWasToldOfIsNotInTheEpollSet(t *testing.T) {
+	r, h, c, peer := toldPair(t, "epoll")
+	defer unix.Close(peer)
+	r.do(c.Await)
+	mustWrite(t, peer, []byte("unread"))
+	r.wait(h.times, "the bytes")
+	r.do(func() {
+		if c.inSet {
+			t.Error("the kernel still tells of a descriptor that nobody awaits")
+		}
+	})
+	r.do(c.Await)
+	r.wait(h.times, "the same bytes")
+}
+
+// A polled function may close a connection and add another one of the same number. What
+// this turn has of the first isn't told to the second.
+func TestANumberThatIsUsedAgainInATurnHasNoOldEvents(t *testing.T) {
+	r := newRig(t, "epoll")
+	old, young := newRecorder(), newRecorder()
+	c, peer := r.pair(old)
+	fd, otherPeer := tcpPair(t)
+	from, to := r.bytePipe()
+	defer unix.Close(from)
+	defer unix.Close(to)
+	replaced := make(chan struct{})
+	replace := func() bool {
+		defer close(replaced)
+		number := c.FD()
+		c.Abort()
+		if err := unix.Dup3(fd, number, unix.O_CLOEXEC); err != nil {
+			t.Error(err)
+		}
+		unix.Close(fd)
+		other, err := r.loop.Add(number, young)
+		if err != nil {
+			t.Error(err)
+			return false
+		}
+		other.Watch()
+		return false
+	}
+	r.do(func() {
+		c.Watch()
+		if err := r.loop.Poll(from, replace); err != nil {
+			t.Error(err)
+		}
+	})
+	r.do(func() { // both are there when the next turn begins, in this order
+		mustWrite(t, to, []byte("x"))
+		unix.Close(peer)
+	})
+	r.wait(replaced, "the polled function")
+	r.turns()
+	if len(young.ended) > 0 {
+		t.Fatalf("a new connection was told of another's end: %v", <-young.ended)
+	}
+	unix.Close(otherPeer)
+	if err := r.ended(young); !errors.Is(err, ErrGone) {
+		t.Errorf("ended with %v, want ErrGone", err)
+	}
+}
+
 // A descriptor that is no connection is told of until its function has had enough.
 func TestPollCallsUntilItIsToldNotTo(t *testing.T) {
 	both(t, func(t *testing.T, kind string) {
 		r := newRig(t, kind)
-		var p [2]int
-		if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(p[0])
+		from, to := r.bytePipe()
+		defer unix.Close(from)
 		calls := make(chan struct{}, 10)
 		r.do(func() {
-			if err := r.loop.Poll(p[0], func() bool {
-				n, err := unix.Read(p[0], make([]byte, 10))
+			if err := r.loop.Poll(from, func() bool {
+				n, err := unix.Read(from, make([]byte, 10))
 				calls <- struct{}{}
 				return n > 0 && err == nil
 			}); err != nil {
@@ -132,15 +264,13 @@ func TestPollCallsUntilItIsToldNotTo(t *testing.T) {
 			}
 		})
 		for range 3 {
-			mustWrite(t, p[1], []byte("x"))
+			mustWrite(t, to, []byte("x"))
 			r.wait(calls, "a byte in a pipe")
 		}
-		unix.Close(p[1])
+		unix.Close(to)
 		r.wait(calls, "the end of a pipe")
 		// Its end stays where it is; nobody wants to hear of it.
-		for range 3 {
-			r.do(func() {})
-		}
+		r.turns()
 		if len(calls) > 0 {
 			t.Error("called again after it had enough")
 		}
