@@ -1,7 +1,9 @@
 package test
 
 import (
+	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -97,11 +99,8 @@ func TestIdleBackendMovesInTheSessionPipelineToo(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{})
 	p := Start(t, Setup{Servers: nodes(c), Keys: map[string]string{"max_connections": "1"}})
 	workers := map[int]bool{}
-	pid := ""
-	for turn := 0; turn < 4 || len(workers) < 2; turn++ {
-		if turn == 20 {
-			t.Fatal("all clients were on one worker")
-		}
+	pid, left := "", 0
+	for turn := range 4 {
 		var busy net.Conn // makes the other worker the one with fewer clients
 		if turn%2 == 1 {
 			busy = p.dialRaw()
@@ -114,10 +113,25 @@ func TestIdleBackendMovesInTheSessionPipelineToo(t *testing.T) {
 		}
 		workers[p.workerOf(cl)] = true
 		cl.Close()
+		left++
 		if busy != nil {
 			busy.Close()
+			left++
 		}
+		p.waitLeft(left)
 	}
+	if len(workers) != 2 {
+		t.Error("all clients were on one worker")
+	}
+}
+
+// waitLeft waits until the supervisor knows that so many clients have left in all.
+func (p *Pool) waitLeft(n int) {
+	p.t.Helper()
+	pgtest.WaitUntil(p.t, generous, fmt.Sprintf("%d clients to leave", n), func() bool {
+		return strings.Count(p.Log(), "disconnection client=") == n
+	}, p.Log)
+	p.JSON("status") // workers tell of clients that have left before they answer
 }
 
 // Workers die while backends go back and forth between them: no place is lost, and

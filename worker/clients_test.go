@@ -70,6 +70,19 @@ func TestClientsThatLeaveAreToldTogether(t *testing.T) {
 	}
 }
 
+// What a report says and what the supervisor counts itself are of one time.
+func TestClientsThatHaveLeftAreToldBeforeAReport(t *testing.T) {
+	r := newRig(t, pooling())
+	r.do(func() {
+		r.w.tellGone(1)
+		r.w.onReportRequest(&ipc.ReportRequest{ID: 2})
+	})
+	if _, ok := wait(t, r.msgs, "what the worker says").(*ipc.ClientsGone); !ok {
+		t.Fatal("reported before its client was told to be gone")
+	}
+	expect[*ipc.Report](r)
+}
+
 // The supervisor counts a drained worker's clients no more.
 func TestClientsThatHaveLeftAreToldBeforeTheWorkerIsDrained(t *testing.T) {
 	r := newRig(t, pooling())

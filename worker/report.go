@@ -60,6 +60,7 @@ func (s *stats) badPassword(err error) {
 // onReportRequest answers with the counters and, if asked, every backend and
 // every client that waits.
 func (w *worker) onReportRequest(m *ipc.ReportRequest) {
+	w.flushGone() // the supervisor's own count of clients is to fit
 	w.send(w.report(m.ID))
 	if m.Sessions {
 		for _, b := range w.backends {
