@@ -107,17 +107,29 @@ func Pair(self, peer Role, log *slog.Logger) (ours *Conn, theirs *os.File, err e
 	return ours, os.NewFile(uintptr(fds[1]), "link"), nil
 }
 
-// KeepOpen makes a Conn of the child's end of a Pair, which stays the caller's: with
-// it what was sent isn't lost when the child dies before it has read it. A Conn whose
-// other end is kept open never sees its end. In any phase of the link everything can be
-// read.
-func (c *Conn) KeepOpen(theirs *os.File) (*Conn, error) {
-	kept, err := fromFile(theirs, c.peer, c.self, c.log)
+// Unread returns what a child that has died didn't read, oldest first, if the child's end
+// of the Pair was kept open: theirs, which stays the caller's. The descriptors are the
+// caller's too. While it is open the death of the child alone doesn't end the link.
+func (c *Conn) Unread(theirs *os.File) ([]Envelope, error) {
+	conn, err := fromFile(theirs, c.peer, c.self, c.log)
 	if err != nil {
 		return nil, err
 	}
-	kept.SetPhase(phaseAny)
-	return kept, nil
+	defer conn.sock.Close()
+	conn.SetPhase(phaseAny)
+	var all []Envelope
+	for ended := false; ; {
+		env, err := conn.TryReceive()
+		switch {
+		case err == nil:
+			all = append(all, env)
+		case Violation(err): // a packet was read nevertheless
+		case errors.Is(err, io.EOF) && !ended:
+			ended = true // that our end is closed may be told before what it has sent
+		default:
+			return all, nil
+		}
+	}
 }
 
 // SetPhase moves the link to another phase.
@@ -126,8 +138,12 @@ func (c *Conn) SetPhase(p Phase) { c.phase.Store(uint32(p)) }
 // Peer returns the role of the other end.
 func (c *Conn) Peer() Role { return c.peer }
 
-// Close ends the link.
-func (c *Conn) Close() error { return c.sock.Close() }
+// Close ends the link, also where somebody holds another descriptor of this end. What was
+// sent before can still be read.
+func (c *Conn) Close() error {
+	_ = c.raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	return c.sock.Close()
+}
 
 // SetDeadline bounds every Send and Receive from now on; the zero time lifts it.
 func (c *Conn) SetDeadline(t time.Time) error { return c.sock.SetDeadline(t) }

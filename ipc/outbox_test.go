@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"testing"
@@ -193,7 +194,7 @@ func TestOutboxNeverBlocksAndIsBounded(t *testing.T) {
 	}
 	c.Close()
 	awaitDone(t, o)
-	if err := <-failed; !errors.Is(err, net.ErrClosed) {
+	if err := <-failed; !errors.Is(err, net.ErrClosed) && !errors.Is(err, unix.EPIPE) {
 		t.Errorf("error %v, want that of a closed Conn", err)
 	}
 	if err := o.Send(&ReclaimCancel{}); !errors.Is(err, ErrQueueFull) || o.Len() > 11 {
@@ -245,38 +246,74 @@ func TestOutboxEndsWhenThePeerStalls(t *testing.T) {
 	}
 }
 
-// What was sent to a process that died before it read it is read with its end.
+// What was sent to a process that died before it read it is there, whether our end is
+// still open or was closed with something of the process in it.
 func TestWhatADeadChildHasNotReadIsKept(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		ours, theirs, err := Pair(RoleSupervisor, RoleWorker, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ours.Close()
+		defer theirs.Close()
+		fd, err := unix.Dup(int(theirs.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		child, err := FromFD(fd, RoleWorker, RoleSupervisor, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours.SetPhase(PhaseRunning)
+		fd, gone := watchedFD(t)
+		if err := errors.Join(ours.Send(&NewClient{ID: 7, Address: "a"}, fd), ours.Send(&Ping{ID: 8}), child.Send(&WorkerHello{})); err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(fd)
+		child.sock.Close() // as at its death: nobody says goodbye
+		if closed {
+			ours.Close()
+		}
+		all, err := ours.Unread(theirs)
+		if err != nil || len(all) != 2 {
+			t.Fatalf("our end is closed: %v; %d messages are left and %v, want 2", closed, len(all), err)
+		}
+		if diff := cmp.Diff([]Message{&NewClient{ID: 7, Address: "a"}, &Ping{ID: 8}}, []Message{all[0].Message, all[1].Message}); diff != "" {
+			t.Error(diff)
+		}
+		if len(all[0].FDs) != 1 || gone() {
+			t.Fatalf("%d descriptors", len(all[0].FDs))
+		}
+		all[0].CloseFDs()
+		if !gone() {
+			t.Error("a copy of the descriptor is open")
+		}
+	}
+}
+
+func TestCloseEndsALinkOfWhichACopyIsOpen(t *testing.T) {
 	ours, theirs, err := Pair(RoleSupervisor, RoleWorker, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ours.Close()
-	ours.SetPhase(PhaseRunning)
-	kept, err := ours.KeepOpen(theirs)
+	defer theirs.Close()
+	fd, err := unix.Dup(int(theirs.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer kept.Close()
-	fd, closed := watchedFD(t)
-	if err := ours.Send(&NewClient{ID: 7, Address: "a"}, fd); err != nil {
-		t.Fatal(err)
-	}
-	unix.Close(fd)
-	theirs.Close() // the child's, as at its death
-	if closed() {
-		t.Fatal("the descriptor is closed")
-	}
-	env, err := kept.TryReceive()
+	child, err := FromFD(fd, RoleWorker, RoleSupervisor, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(&NewClient{ID: 7, Address: "a"}, env.Message); diff != "" || len(env.FDs) != 1 {
-		t.Errorf("%d descriptors, message (-want +got):\n%s", len(env.FDs), diff)
+	if err := errors.Join(child.Send(&WorkerHello{PID: 9}), child.Close(), ours.SetDeadline(time.Now().Add(limit))); err != nil {
+		t.Fatal(err)
 	}
-	env.CloseFDs()
-	if _, err := kept.TryReceive(); !errors.Is(err, unix.EAGAIN) {
-		t.Errorf("error %v, want EAGAIN", err)
+	if env, err := ours.Receive(); err != nil || env.Message.(*WorkerHello).PID != 9 {
+		t.Fatalf("got %v and %v", env, err)
+	}
+	if _, err := ours.Receive(); !errors.Is(err, io.EOF) {
+		t.Errorf("error %v, want the end", err)
 	}
 }
 

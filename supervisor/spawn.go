@@ -27,7 +27,6 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer theirs.Close()
 	files := []*os.File{theirs}
 	if spec.lock != nil {
 		files = append(files, spec.lock)
@@ -37,14 +36,15 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 		NoNewPrivs: spec.role == proc.RoleWorker, TimerSlack: timerSlack(spec.role),
 	})
 	if err != nil {
+		theirs.Close()
 		conn.Close()
 		return nil, err
 	}
 	st := newStarted(conn, spec.queue)
 	if spec.role == proc.RoleWorker {
-		if err := st.keep(conn, theirs); err != nil {
-			log.Warn("clients that a worker hasn't taken will be lost if it dies", "child", p.Pid, "error", err)
-		}
+		st.keep(conn, theirs, log)
+	} else {
+		theirs.Close()
 	}
 	st.pid = p.Pid
 	st.kill = func() { _ = p.Kill() } // fails only for one that has ended, whose exit is on its way
@@ -119,33 +119,22 @@ func newStarted(conn *ipc.Conn, queue int) *started {
 
 // keep holds the child's end of the link open until close, so that what it hasn't
 // read when it dies is still there.
-func (st *started) keep(conn *ipc.Conn, theirs *os.File) error {
-	kept, err := conn.KeepOpen(theirs)
-	if err != nil {
-		return err
-	}
+func (st *started) keep(conn *ipc.Conn, theirs *os.File, log *slog.Logger) {
 	out, closeLink := st.link.(*ipc.Outbox), st.close
+	read := func() []ipc.Envelope {
+		all, err := conn.Unread(theirs)
+		if err != nil {
+			log.Error("what a dead worker hasn't read is lost", "child", st.pid, "error", err)
+		}
+		return all
+	}
 	st.unread = func() []ipc.Envelope {
 		unsent := out.Unsent()
-		sent := receiveAll(kept)
+		sent := read()
 		<-out.Done() // what it has in hand fits into the socket now
-		sent = append(sent, receiveAll(kept)...)
-		return append(sent, unsent...)
+		return append(append(sent, read()...), unsent...)
 	}
-	st.close = func() { closeLink(); kept.Close() }
-	return nil
-}
-
-// receiveAll returns what is there.
-func receiveAll(conn *ipc.Conn) []ipc.Envelope {
-	var all []ipc.Envelope
-	for {
-		env, err := conn.TryReceive()
-		if err != nil {
-			return all
-		}
-		all = append(all, env)
-	}
+	st.close = func() { closeLink(); theirs.Close() }
 }
 
 // receive passes messages on until the link ends. The link enters its running

@@ -237,7 +237,10 @@ const receiveMax = 64
 
 // receive does what the supervisor says, and returns false when the link has ended.
 func (w *worker) receive() bool {
-	if w.receiving {
+	switch {
+	case w.exit != 0:
+		return false // orphaned: what is left isn't for us
+	case w.receiving:
 		return true // what was posted goes on
 	}
 	for range receiveMax {

@@ -508,7 +508,7 @@ func (u *uring) onPolled(index int32, e cqe) {
 		s.opcode, s.fd, s.addr, s.userData = opAsyncCancel, -1, userData(index, uPolled), userData(index, uPolled)
 		return
 	}
-	if e.flags&cqeMore == 0 && e.res >= 0 {
+	if e.flags&cqeMore == 0 && e.res != -int32(unix.EBADF) {
 		u.watchPolled(index)
 	}
 }
