@@ -250,20 +250,7 @@ func TestOutboxEndsWhenThePeerStalls(t *testing.T) {
 // still open or was closed with something of the process in it.
 func TestWhatADeadChildHasNotReadIsKept(t *testing.T) {
 	for _, closed := range []bool{false, true} {
-		ours, theirs, err := Pair(RoleSupervisor, RoleWorker, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ours.Close()
-		defer theirs.Close()
-		fd, err := unix.Dup(int(theirs.Fd()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		child, err := FromFD(fd, RoleWorker, RoleSupervisor, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		ours, child, theirs := keptPair(t, RoleSupervisor, RoleWorker)
 		ours.SetPhase(PhaseRunning)
 		fd, gone := watchedFD(t)
 		if err := errors.Join(ours.Send(&NewClient{ID: 7, Address: "a"}, fd), ours.Send(&Ping{ID: 8}), child.Send(&WorkerHello{})); err != nil {
@@ -292,20 +279,7 @@ func TestWhatADeadChildHasNotReadIsKept(t *testing.T) {
 }
 
 func TestCloseEndsALinkOfWhichACopyIsOpen(t *testing.T) {
-	ours, theirs, err := Pair(RoleSupervisor, RoleWorker, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ours.Close()
-	defer theirs.Close()
-	fd, err := unix.Dup(int(theirs.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	child, err := FromFD(fd, RoleWorker, RoleSupervisor, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ours, child, _ := keptPair(t, RoleSupervisor, RoleWorker)
 	if err := errors.Join(child.Send(&WorkerHello{PID: 9}), child.Close(), ours.SetDeadline(time.Now().Add(limit))); err != nil {
 		t.Fatal(err)
 	}

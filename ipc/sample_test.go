@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"testing"
@@ -80,22 +81,30 @@ func link(t testing.TB, self, peer Role, phase Phase) (*Conn, int) {
 	return c, fds[1]
 }
 
+// keptPair is a connPair in PhaseSetup with another descriptor of to's end.
+func keptPair(t testing.TB, from, to Role) (ours, child *Conn, theirs *os.File) {
+	t.Helper()
+	ours, theirs, err := Pair(from, to, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ours.Close(); theirs.Close() })
+	fd, err := unix.Dup(int(theirs.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err = FromFD(fd, to, from, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ours, child, theirs
+}
+
 // connPair returns both ends as Conns: that of from and that of to.
 func connPair(t testing.TB, from, to Role, phase Phase) (*Conn, *Conn) {
 	t.Helper()
-	a, theirs, err := Pair(from, to, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd, err := unix.Dup(int(theirs.Fd()))
+	a, b, theirs := keptPair(t, from, to)
 	theirs.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := FromFD(fd, to, from, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	a.SetPhase(phase)
 	b.SetPhase(phase)
 	t.Cleanup(func() {

@@ -75,3 +75,18 @@ func TestReceiveEndsWithTheLink(t *testing.T) {
 		}
 	})
 }
+
+// What comes behind a bad packet, for one, isn't for a worker that has given up.
+func TestAnOrphanedWorkerTakesNothingMore(t *testing.T) {
+	r := newRig(t, pooling())
+	r.do(func() {
+		r.w.exit = 1
+		r.send(&ipc.Ping{ID: 1})
+		if r.w.receive() {
+			t.Error("it wants more")
+		}
+		if env, err := r.w.conn.TryReceive(); err != nil {
+			t.Errorf("it has taken a message: %v, %v", env, err)
+		}
+	})
+}
