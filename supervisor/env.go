@@ -8,6 +8,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/supervisor/health"
 )
 
 // env is the outside world of the loop, as functions so that tests can be it.
@@ -20,14 +21,12 @@ type env struct {
 	// start and dial may block: background calls them.
 	start func(startSpec) (*started, error)
 	dial  func(ctx context.Context, path string) (*started, error)
-	// lookup resolves a name, probe looks at a server, cancel sends a CancelRequest.
-	lookup func(ctx context.Context, host string) ([]string, error)
-	probe  func(ctx context.Context, t probeTarget) failover.ProbeDone
-	// backends says which processes of a server live.
-	backends func(ctx context.Context, t probeTarget, pids []uint32) ([]uint32, error)
-	// settings reads parameters of a server.
-	settings func(ctx context.Context, t probeTarget, names []string) (map[string]string, error)
-	cancel   func(ctx context.Context, network, address string, pid uint32, key string) error
+	// lookup resolves a name; what follows it is of package health.
+	lookup   func(ctx context.Context, host string) ([]string, error)
+	probe    func(ctx context.Context, t health.Target) failover.ProbeDone
+	backends func(ctx context.Context, t health.Target, pids []uint32) ([]uint32, error)
+	settings func(ctx context.Context, t health.Target, names []string) (map[string]string, error)
+	cancel   func(ctx context.Context, network, address string, pid uint32, key []byte) error
 	relock   func(*os.File) (held bool, err error)
 	// files of state_dir
 	writeRecord func(path string, data []byte) error

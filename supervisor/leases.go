@@ -1,13 +1,8 @@
 package supervisor
 
 import (
-	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -27,8 +22,6 @@ const (
 	holdersEvery = 5 * time.Second
 	// cancelLimit bounds a CancelRequest to a server, the wait for its end included.
 	cancelLimit = 2 * time.Second
-	// cancelCode is the protocol number of a CancelRequest.
-	cancelCode = 80877102
 )
 
 // leases is what is kept beside the Ledger.
@@ -221,30 +214,4 @@ func (s *supervisor) onLeaseReturn(c *child, m *ipc.LeaseReturn) {
 		return
 	}
 	s.carryOut(effects)
-}
-
-// sendCancel sends a CancelRequest and waits until the server has taken it. When
-// ctx ends before that, the request is taken back as far as it can be: what the
-// kernel still has of it isn't delivered.
-func sendCancel(ctx context.Context, network, address string, pid uint32, key string) error {
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, network, address)
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	defer nc.Close()
-	if t, ok := nc.(*net.TCPConn); ok {
-		_ = t.SetLinger(0) // fails on a closed connection only
-	}
-	defer context.AfterFunc(ctx, func() { nc.Close() })()
-	b := binary.BigEndian.AppendUint32(nil, uint32(12+len(key)))
-	b = binary.BigEndian.AppendUint32(b, cancelCode)
-	b = binary.BigEndian.AppendUint32(b, pid)
-	if _, err := nc.Write(append(b, key...)); err != nil {
-		return fmt.Errorf("send: %w", err)
-	}
-	if _, err := nc.Read(make([]byte, 1)); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("wait for the server: %w", err)
-	}
-	return nil
 }

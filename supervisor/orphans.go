@@ -60,12 +60,8 @@ func (s *supervisor) watchOrphans(w *orphanWatch, d time.Duration) {
 // lookAtOrphans asks the server. If it can't be asked, which the next time
 // would hardly change, the orphans wait for their time.
 func (s *supervisor) lookAtOrphans(w *orphanWatch) {
-	a, ok := s.addressOf(w.server)
-	t := probeTarget{
-		server: w.server, network: a.network, address: a.address,
-		timeout: s.cfg.FailoverProbeTimeout, logins: s.probeLogins(w.server),
-	}
-	if !ok || len(t.logins) == 0 || s.stop.mode == stopNow {
+	t, known := s.target(w.server, s.cfg.FailoverProbeTimeout)
+	if !known || len(t.Logins) == 0 || s.stop.mode == stopNow {
 		return
 	}
 	pids := make([]uint32, 0, len(w.leases))
@@ -73,7 +69,7 @@ func (s *supervisor) lookAtOrphans(w *orphanWatch) {
 		pids = append(pids, pid)
 	}
 	s.env.background(func() func() {
-		ctx, done := context.WithTimeout(context.Background(), t.timeout+time.Second)
+		ctx, done := context.WithTimeout(context.Background(), t.Timeout+time.Second)
 		defer done()
 		shown, err := s.env.backends(ctx, t, pids)
 		return func() { s.onOrphansSeen(w, shown, err) }
@@ -121,7 +117,7 @@ func (s *supervisor) cancelOrphan(o pool.Orphan) {
 	s.cancels.orphans[x] = true
 	s.env.background(func() func() {
 		defer stop()
-		err := s.env.cancel(ctx, a.network, a.address, o.PID, o.Cancel.Reveal())
+		err := s.env.cancel(ctx, a.network, a.address, o.PID, []byte(o.Cancel.Reveal()))
 		return func() {
 			delete(s.cancels.orphans, x)
 			s.checkFenced()

@@ -10,25 +10,11 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/supervisor/health"
 )
 
 // probeUsers is how many entries of the users file a probe tries at most.
 const probeUsers = 3
-
-// probeTarget is what one probe needs.
-type probeTarget struct {
-	server           int
-	id               uint64
-	network, address string
-	timeout          time.Duration
-	logins           []probeLogin
-}
-
-// probeLogin is one attempt to log in. Its password must not be logged.
-type probeLogin struct {
-	user, database string
-	password       config.Secret
-}
 
 // probe looks at a server. A name that has never resolved is waited for; else
 // the last good address is used while the name is looked up again.
@@ -46,22 +32,27 @@ func (s *supervisor) probe(a failover.Probe) {
 
 func (s *supervisor) probeNow(a failover.Probe) {
 	now := s.env.now()
-	w := s.servers.where[a.Server]
-	if !w.known {
+	t, known := s.target(a.Server, a.Timeout)
+	if !known {
 		s.feed(failover.ProbeDone{Server: a.Server, ID: a.ID, Outcome: failover.SawNoAddress, Started: now, Ended: now})
 		return
 	}
-	t := probeTarget{
-		server: a.Server, id: a.ID, network: w.network, address: w.address.address,
-		timeout: a.Timeout, logins: s.probeLogins(a.Server),
-	}
+	t.ID = a.ID
 	s.env.background(func() func() {
 		// The probe bounds itself; this is for one that doesn't.
-		ctx, done := context.WithTimeout(context.Background(), t.timeout+time.Second)
+		ctx, done := context.WithTimeout(context.Background(), t.Timeout+time.Second)
 		defer done()
 		seen := s.env.probe(ctx, t)
 		return func() { s.onProbed(seen) }
 	})
+}
+
+// target is a server to be looked at within timeout; known is false when its name has never resolved.
+func (s *supervisor) target(server int, timeout time.Duration) (t health.Target, known bool) {
+	a, known := s.addressOf(server)
+	return health.Target{
+		Server: server, Network: a.network, Address: a.address, Timeout: timeout, Logins: s.probeLogins(server),
+	}, known
 }
 
 func (s *supervisor) onProbed(seen failover.ProbeDone) {
@@ -93,24 +84,25 @@ func (s *supervisor) serverAt(host, port string) string {
 }
 
 // probeLogins are the logins of a probe in the order in which they are tried.
-func (s *supervisor) probeLogins(server int) []probeLogin {
+func (s *supervisor) probeLogins(server int) []health.Login {
 	c := s.cfg
-	var list []probeLogin
+	var list []health.Login
+	add := func(user, database string, password config.Secret) {
+		list = append(list, health.Login{User: user, Database: database, Password: password.Reveal()})
+	}
 	if u := c.HealthCheckUser; u != "" {
 		p := passwordOf(c, u)
-		list = append(list, probeLogin{u, u, p}, probeLogin{u, "postgres", p})
+		add(u, u, p)
+		add(u, "postgres", p)
 	}
-	if c.Superuser != nil {
-		list = append(list, probeLogin{c.Superuser.Name, "postgres", c.Superuser.Password})
+	if u := c.Superuser; u != nil {
+		add(u.Name, "postgres", u.Password)
 	}
-	for i, u := range c.Users {
-		if i == probeUsers {
-			break
-		}
-		list = append(list, probeLogin{u.Name, "postgres", u.Password})
+	for _, u := range c.Users[:min(len(c.Users), probeUsers)] {
+		add(u.Name, "postgres", u.Password)
 	}
 	if u := s.servers.letIn(server); u != nil {
-		list = append(list, probeLogin{user: u.user, database: u.database})
+		add(u.user, u.database, "")
 	}
 	return list
 }

@@ -57,16 +57,13 @@ func (s *supervisor) rehearse(r *rehearsal) {
 	r.settings = make([]map[string]string, len(s.cfg.Servers))
 	r.waiting = 1
 	for i := range s.cfg.Servers {
-		a, ok := s.addressOf(i)
-		if !ok {
+		t, known := s.target(i, s.cfg.FailoverProbeTimeout)
+		if !known {
 			continue
 		}
 		r.waiting++
-		t := probeTarget{
-			server: i, network: a.network, address: a.address, timeout: s.cfg.FailoverProbeTimeout, logins: s.probeLogins(i),
-		}
 		s.env.background(func() func() {
-			ctx, done := context.WithTimeout(context.Background(), t.timeout+time.Second)
+			ctx, done := context.WithTimeout(context.Background(), t.Timeout+time.Second)
 			defer done()
 			found, err := s.env.settings(ctx, t, rehearsed)
 			return func() {

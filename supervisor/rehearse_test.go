@@ -11,6 +11,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/control"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/supervisor/health"
 )
 
 // rehearse rehearses a failover to the last server, with these settings of its,
@@ -22,8 +23,8 @@ func (w *world) rehearse(set map[string]string, hooks []ipc.HookCheck) control.R
 	for i := range w.s.servers.where {
 		w.s.servers.where[i].known = true
 	}
-	w.s.env.settings = func(_ context.Context, t probeTarget, _ []string) (map[string]string, error) {
-		if t.server != last {
+	w.s.env.settings = func(_ context.Context, t health.Target, _ []string) (map[string]string, error) {
+		if t.Server != last {
 			return nil, errors.New("refused")
 		}
 		return set, nil

@@ -10,6 +10,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/supervisor/health"
 )
 
 // act has the machine want these actions now.
@@ -266,7 +267,7 @@ func TestProbeUsesTheLastGoodAddress(t *testing.T) {
 	w.advance(resolveStale + time.Second)
 	w.act(failover.Probe{Server: 1, ID: 3})
 	w.settle()
-	if len(w.probed) != 2 || w.probed[1].address != "192.0.2.1:5002" {
+	if len(w.probed) != 2 || w.probed[1].Address != "192.0.2.1:5002" {
 		t.Errorf("%+v", w.probed)
 	}
 }
@@ -281,7 +282,7 @@ func TestProbeLogsInInTheDocumentedOrder(t *testing.T) {
 	w.say(w.children[0], &ipc.LoginSeen{Server: 0, User: "x", Database: "y", NoPassword: true})
 	var got []string
 	for _, l := range w.s.probeLogins(0) {
-		got = append(got, l.user+"@"+l.database+":"+l.password.Reveal())
+		got = append(got, l.User+"@"+l.Database+":"+l.Password)
 	}
 	want := []string{"h@h:hp", "h@postgres:hp", "s@postgres:sp", "h@postgres:hp", "b@postgres:", "c@postgres:", "x@y:"}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -296,11 +297,11 @@ func TestProbeOfAServerThatNoClientVisitedLogsInAsAClientOfAnother(t *testing.T)
 		t.Fatalf("%d logins before any client", n)
 	}
 	w.say(w.children[0], &ipc.LoginSeen{Server: 0, User: "x", Database: "y", NoPassword: true})
-	if diff := cmp.Diff([]probeLogin{{user: "x", database: "y"}}, w.s.probeLogins(1), cmp.AllowUnexported(probeLogin{})); diff != "" {
+	if diff := cmp.Diff([]health.Login{{User: "x", Database: "y"}}, w.s.probeLogins(1)); diff != "" {
 		t.Error(diff)
 	}
 	w.say(w.children[0], &ipc.LoginSeen{Server: 1, User: "own", Database: "y", NoPassword: true})
-	if diff := cmp.Diff([]probeLogin{{user: "own", database: "y"}}, w.s.probeLogins(1), cmp.AllowUnexported(probeLogin{})); diff != "" {
+	if diff := cmp.Diff([]health.Login{{User: "own", Database: "y"}}, w.s.probeLogins(1)); diff != "" {
 		t.Error(diff)
 	}
 }

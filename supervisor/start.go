@@ -22,6 +22,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/control"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/supervisor/health"
 )
 
 // Options of Run.
@@ -153,10 +154,10 @@ func (s *supervisor) realEnv(base time.Time) env {
 			return dialRunner(ctx, path, s.log)
 		},
 		lookup:      net.DefaultResolver.LookupHost,
-		probe:       func(ctx context.Context, t probeTarget) failover.ProbeDone { return probeServer(ctx, t, now) },
-		backends:    shownBackends,
-		settings:    shownSettings,
-		cancel:      sendCancel,
+		probe:       func(ctx context.Context, t health.Target) failover.ProbeDone { return health.Probe(ctx, t, now) },
+		backends:    health.Backends,
+		settings:    health.Settings,
+		cancel:      health.Cancel,
 		relock:      proc.Relock,
 		writeRecord: writeRecord, appendLine: appendLine,
 		groupEmpty: proc.GroupEmpty, strangers: noStrangers,

@@ -13,6 +13,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/supervisor/health"
 )
 
 // world is a supervisor whose outside world is the test: time stands still
@@ -37,7 +38,7 @@ type world struct {
 	strangers  bool
 	signals    []bool // kill or not
 	lookups    map[string][]string
-	probed     []probeTarget
+	probed     []health.Target
 }
 
 // fakeChild is a process that does what the test says.
@@ -146,15 +147,15 @@ func (w *world) env() env {
 			}
 			return nil, errors.New("no such host")
 		},
-		probe: func(_ context.Context, t probeTarget) failover.ProbeDone {
+		probe: func(_ context.Context, t health.Target) failover.ProbeDone {
 			w.probed = append(w.probed, t)
-			return failover.ProbeDone{Server: t.server, ID: t.id, Outcome: failover.SawRefused}
+			return failover.ProbeDone{Server: t.Server, ID: t.ID, Outcome: failover.SawRefused}
 		},
-		backends: func(_ context.Context, _ probeTarget, pids []uint32) ([]uint32, error) {
+		backends: func(_ context.Context, _ health.Target, pids []uint32) ([]uint32, error) {
 			w.asked = append(w.asked, pids)
 			return w.shown()
 		},
-		cancel: func(_ context.Context, _, _ string, pid uint32, _ string) error {
+		cancel: func(_ context.Context, _, _ string, pid uint32, _ []byte) error {
 			w.canceled = append(w.canceled, pid)
 			return nil
 		},

@@ -6,6 +6,7 @@
 //   - session.go: one connection, from dialling to the answers of queries.
 //   - verdict.go: which outcome an error means. By SQLSTATE and errno alone, never by the text of a message.
 //   - observe.go: the queries and what their answers say.
+//   - cancel.go: a CancelRequest, the only thing here that asks nothing.
 //
 // Whoever calls Probe waits for it; it leaves neither connection nor goroutine behind. It runs in the supervisor,
 // which never reads a byte of a client, so what a server sends is bounded here: size and number of messages, and

@@ -1,0 +1,33 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// Cancel sends a CancelRequest for the process pid of a server and waits until the server has taken it. When ctx ends
+// before that, the request is taken back as far as it can be: what the kernel still has of it isn't delivered.
+func Cancel(ctx context.Context, network, address string, pid uint32, key []byte) error {
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer nc.Close()
+	if t, ok := nc.(*net.TCPConn); ok {
+		_ = t.SetLinger(0) // fails on a closed connection only
+	}
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	if _, err := nc.Write(pgwire.AppendCancelRequest(nil, pid, key)); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	if _, err := nc.Read(make([]byte, 1)); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("wait for the server: %w", err)
+	}
+	return nil
+}
