@@ -38,11 +38,10 @@ type Conn struct {
 	closed bool
 	// asked: somebody was told that bytes wait, and hears Flushed.
 	asked bool
-	// inSet and events belong to the epoll driver: what the kernel was last told.
-	inSet  bool
-	events uint32
-	// ring belongs to the io_uring driver.
-	ring ringState
+	// set belongs to the epoll driver, which has no more to remember than a pointer takes.
+	set epollState
+	// ring belongs to the io_uring driver and is nil with any other.
+	ring *ringState
 }
 
 // ErrGone is the error of Ended when the peer left while the connection was
@@ -52,7 +51,8 @@ var ErrGone = errors.New("peer has gone")
 // Add puts an established connection under the loop: fd belongs to the loop from
 // now on. The connection starts paused; call Resume.
 func (l *Loop) Add(fd int, h Handler) (*Conn, error) {
-	c := &Conn{loop: l, handler: h, fd: fd, state: paused}
+	c := l.drv.newConn()
+	c.loop, c.handler, c.fd, c.state = l, h, fd, paused
 	if err := l.drv.add(c); err != nil {
 		unix.Close(fd)
 		return nil, err
@@ -78,7 +78,7 @@ func (c *Conn) Watch() { c.become(watching) }
 
 // Queued returns how many bytes wait to be taken by the kernel.
 func (c *Conn) Queued() int {
-	n := len(c.out) + int(c.ring.flying+c.ring.nextLen)
+	n := len(c.out) + c.loop.drv.held(c) + c.loop.drv.flying(c)
 	c.asked = c.asked || n > 0
 	return n
 }
@@ -86,7 +86,7 @@ func (c *Conn) Queued() int {
 // Full reports whether so much waits that the side it comes from should pause
 // until Flushed.
 func (c *Conn) Full() bool {
-	full := len(c.out)+int(c.ring.nextLen) >= highWater
+	full := len(c.out)+c.loop.drv.held(c) >= highWater
 	c.asked = c.asked || full
 	return full
 }

@@ -11,11 +11,10 @@
 //     pauses the side that the bytes come from: that is what bounds memory.
 //  4. Then due timers run, then functions posted by other goroutines.
 //
-// A driver does the system calls: epoll.go here. The split between Loop and
-// driver is made so that a completion-based driver (io_uring) fits: a Handler
-// sees bytes that are valid during the call only, Pause doesn't promise that
-// nothing was received already (the driver keeps it until Resume), and Close
-// may finish later than it returns.
+// A driver makes the system calls: epoll.go, or uring.go where the kernel grants
+// io_uring. Both keep the same promises, and the tests run on both: a Handler sees bytes
+// that are valid during the call only; after Pause, bytes that were already received
+// wait in the driver until Resume; Close may finish later than it returns.
 //
 // A connection that somebody reads from message by message, because more than its
 // bytes is to be decided, isn't read by the loop: Await tells when there is something

@@ -53,7 +53,19 @@ func newEpoll(l *Loop) (*epoll, error) {
 	return p, nil
 }
 
+// epollState is what the kernel was last told of a connection.
+type epollState struct {
+	watched bool
+	events  uint32
+}
+
 func (p *epoll) name() string { return "epoll" }
+
+func (p *epoll) newConn() *Conn { return &Conn{} }
+
+// held and flying: all that waits is in the connection's own queue.
+func (p *epoll) held(*Conn) int   { return 0 }
+func (p *epoll) flying(*Conn) int { return 0 }
 
 func (p *epoll) add(c *Conn) error {
 	if err := unix.SetNonblock(c.fd, true); err != nil {
@@ -90,18 +102,18 @@ func (p *epoll) update(c *Conn) {
 		return
 	}
 	ev := wanted(c)
-	if ev == unix.EPOLLRDHUP && c.inSet && c.events == unix.EPOLLIN {
+	if ev == unix.EPOLLRDHUP && c.set.watched && c.set.events == unix.EPOLLIN {
 		return // dispatch changes it if more comes than the end; few who wait say more
 	}
 	if ev == 0 {
 		p.leave(c)
 		return
 	}
-	if c.inSet && c.events == ev {
+	if c.set.watched && c.set.events == ev {
 		return
 	}
 	op := unix.EPOLL_CTL_MOD
-	if !c.inSet {
+	if !c.set.watched {
 		op = unix.EPOLL_CTL_ADD
 	}
 	e := unix.EpollEvent{Events: ev, Fd: int32(c.fd)}
@@ -111,13 +123,13 @@ func (p *epoll) update(c *Conn) {
 		p.loop.late = append(p.loop.late, c)
 		return
 	}
-	c.inSet, c.events = true, ev
+	c.set = epollState{watched: true, events: ev}
 }
 
 func (p *epoll) leave(c *Conn) {
-	if c.inSet {
+	if c.set.watched {
 		_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, c.fd, nil)
-		c.inSet = false
+		c.set.watched = false
 	}
 }
 
@@ -244,8 +256,8 @@ func (p *epoll) dispatch(c *Conn, ev uint32) {
 	}
 	gone := ev&(unix.EPOLLHUP|unix.EPOLLERR) != 0
 	switch {
-	case c.state == watching && c.events == unix.EPOLLIN && !gone:
-		c.events = 0
+	case c.state == watching && c.set.events == unix.EPOLLIN && !gone:
+		c.set.events = 0
 		p.update(c)
 	case c.state == armed && (gone || ev&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0):
 		p.receive(c)
@@ -259,7 +271,7 @@ func (p *epoll) dispatch(c *Conn, ev uint32) {
 }
 
 func (p *epoll) receive(c *Conn) {
-	n, e := read(c.fd, p.buf)
+	n, e := receive(c.fd, p.buf)
 	switch {
 	case n > 0:
 		c.handler.Received(p.buf[:n])

@@ -27,7 +27,13 @@ type Handler interface {
 // driver does the system calls of one kind of kernel interface.
 type driver interface {
 	name() string
+	// newConn makes room for a connection and the driver's own state of it.
+	newConn() *Conn
 	add(c *Conn) error
+	// held is how many bytes the driver has of a connection that it hasn't begun to
+	// send, besides c.out; flying how many the kernel is to take just now.
+	held(c *Conn) int
+	flying(c *Conn) int
 	// update lets a change of c.state, c.ended or c.broken take effect.
 	update(c *Conn)
 	// send sends b or queues it; b may be reused after the call.

@@ -32,6 +32,8 @@ const (
 	unregisterRingFDs   = 21
 	registerPbufRing    = 22
 
+	sqOverflow = 1 << 1 // IORING_SQ_CQ_OVERFLOW
+
 	offSQRing = 0
 	offSQEs   = 0x10000000
 
@@ -103,10 +105,12 @@ type ring struct {
 	sqHead  *uint32
 	sqTail  *uint32
 	sqMask  uint32
+	sqFlags *uint32
 	sqes    []sqe
 	cqHead  *uint32
 	cqTail  *uint32
 	cqMask  uint32
+	cqLost  *uint32
 	cqes    []cqe
 	tail    uint32 // ours, ahead of *sqTail
 	enabled bool
@@ -157,6 +161,7 @@ func (r *ring) mmap(p *ringParams) error {
 	at := func(off uint32) *uint32 { return (*uint32)(unsafe.Pointer(&r.queues[off])) }
 	r.sqHead, r.sqTail, r.sqMask = at(p.sqOff.head), at(p.sqOff.tail), *at(p.sqOff.ringMask)
 	r.cqHead, r.cqTail, r.cqMask = at(p.cqOff.head), at(p.cqOff.tail), *at(p.cqOff.ringMask)
+	r.sqFlags, r.cqLost = at(p.sqOff.flags), at(p.cqOff.overflow)
 	r.sqes = unsafe.Slice((*sqe)(unsafe.Pointer(&r.sqeMem[0])), p.sqEntries)
 	r.cqes = unsafe.Slice((*cqe)(unsafe.Pointer(&r.queues[p.cqOff.cqes])), p.cqEntries)
 	// Entry i of the indirection is always submission i.
@@ -247,6 +252,15 @@ func (r *ring) enter(wait, limit int, raw bool) unix.Errno {
 
 // submitted reports whether the kernel has taken all submissions.
 func (r *ring) submitted() bool { return atomic.LoadUint32(r.sqHead) == r.tail }
+
+// overflowed reports whether the kernel keeps completions for which the queue has no
+// room. The next enter moves as many of them into the queue as have room by then.
+func (r *ring) overflowed() bool {
+	if atomic.LoadUint32(r.cqLost) != 0 {
+		panic("reactor: the kernel had no memory for a completion") // the count of operations is wrong from here on
+	}
+	return atomic.LoadUint32(r.sqFlags)&sqOverflow != 0
+}
 
 // ready returns how many completions can be read.
 func (r *ring) ready() uint32 { return atomic.LoadUint32(r.cqTail) - *r.cqHead }

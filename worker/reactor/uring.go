@@ -127,6 +127,19 @@ func newUring(l *Loop) (*uring, error) {
 
 func (u *uring) name() string { return "io_uring" }
 
+// newConn puts both into one piece of memory.
+func (u *uring) newConn() *Conn {
+	c := &struct {
+		Conn
+		state ringState
+	}{}
+	c.ring = &c.state
+	return &c.Conn
+}
+
+func (u *uring) held(c *Conn) int   { return int(c.ring.nextLen) }
+func (u *uring) flying(c *Conn) int { return int(c.ring.flying) }
+
 func userData(index int32, op uint64) uint64 { return uint64(uint32(index))<<8 | op }
 
 func (u *uring) add(c *Conn) error {
@@ -149,7 +162,7 @@ func (u *uring) add(c *Conn) error {
 // update brings what the kernel does for c in line with what is wanted. Where an
 // operation has to be cancelled first its completion calls update again.
 func (u *uring) update(c *Conn) {
-	st := &c.ring
+	st := c.ring
 	want := !c.closed && !c.ended
 	receive, poll := want && c.state == armed && !st.finished, want && (c.state == watching || c.state == awaiting)
 	if st.receiving && c.state == watching && want && len(st.stash) == 0 {
@@ -234,7 +247,7 @@ func (u *uring) close(c *Conn, abort bool) {
 	if abort {
 		disconnect(c.fd)
 	}
-	st := &c.ring
+	st := c.ring
 	switch {
 	case st.pending == 0:
 	case st.pending == 1 && (st.polling || st.receiving) && !st.stopping:
@@ -288,7 +301,7 @@ func (u *uring) turn(limit int) {
 // time-out of the ring's own: one for each wait would cost a timer each.
 func (u *uring) wait(limit int) {
 	switch {
-	case limit == 0 || u.hasMore():
+	case limit == 0 || u.hasMore() || u.ring.overflowed():
 		u.ring.enter(0, 0, true)
 	case u.ticking:
 		u.ring.enter(1, -1, true)
@@ -348,7 +361,7 @@ func (u *uring) complete(e cqe) {
 }
 
 func (u *uring) onReceive(c *Conn, e cqe) {
-	st := &c.ring
+	st := c.ring
 	if st.into >= 0 {
 		st.receiving, st.stopping = false, false
 		u.onSlot(c, int(e.res))
@@ -394,7 +407,7 @@ func (u *uring) onSlot(c *Conn, n int) {
 
 // received goes on after a receive that has ended with res.
 func (u *uring) received(c *Conn, res int32) {
-	st := &c.ring
+	st := c.ring
 	switch errno := unix.Errno(-res); {
 	case res > 0 || errno == unix.ECANCELED || errno == unix.EINTR || errno == unix.EAGAIN:
 		u.update(c)
@@ -436,7 +449,7 @@ func (u *uring) finish(c *Conn) {
 
 // catchUp delivers at the end of a turn what came while c was paused.
 func (c *Conn) catchUp() {
-	st := &c.ring
+	st := c.ring
 	if c.closed || c.ended || c.state != armed {
 		return
 	}

@@ -9,7 +9,7 @@ import (
 // send copies b into a slot and submits it, or queues it behind a send that is
 // under way. Bytes that lie in a slot already are not copied.
 func (u *uring) send(c *Conn, b []byte) {
-	st := &c.ring
+	st := c.ring
 	idle := len(c.out) == 0 && st.next < 0
 	switch {
 	case idle && u.loan >= 0 && &b[0] == &u.slots.mem(u.loan)[0]:
@@ -27,7 +27,7 @@ func (u *uring) send(c *Conn, b []byte) {
 // queue keeps bytes for later: in the next slot while there is room, in Go's
 // memory beyond that.
 func (u *uring) queue(c *Conn, b []byte) {
-	st := &c.ring
+	st := c.ring
 	if len(c.out) == 0 && len(b) > 0 {
 		if st.next < 0 {
 			st.next, _ = u.slots.get(len(b))
@@ -61,7 +61,7 @@ func (u *uring) launch(c *Conn, b []byte) int {
 
 // sendNext sends the slot that waited.
 func (u *uring) sendNext(c *Conn) {
-	st := &c.ring
+	st := c.ring
 	st.slot, st.flying, st.sent = st.next, st.nextLen, 0
 	st.next, st.nextLen = -1, 0
 	u.submitSend(c)
@@ -86,15 +86,20 @@ func (u *uring) submitRest(c *Conn) *sqe {
 }
 
 // sent ends the sends that the kernel took with the last system call: those of
-// which no completion says that they failed.
+// which no completion says that they failed. Completions that the kernel still keeps
+// outside of the queue may say so, so all sends wait for those.
 func (u *uring) sent() {
 	if len(u.launched) == 0 || !u.ring.submitted() {
 		return
 	}
+	overflowed := u.ring.overflowed()
 	for i := range u.ring.ready() {
 		if e := u.ring.peek(i); e.userData&0xff == uSend {
 			u.conns[int32(e.userData>>8)].ring.now = false
 		}
+	}
+	if overflowed {
+		return
 	}
 	cs := u.launched
 	u.launched = u.spare[:0]
@@ -120,7 +125,7 @@ func (u *uring) giveSlot(c *Conn) {
 
 // onSend deals with a send that the kernel didn't take at once.
 func (u *uring) onSend(c *Conn, res int) {
-	st := &c.ring
+	st := c.ring
 	st.sent += int32(max(res, 0))
 	if (res > 0 || unix.Errno(-res) == unix.EAGAIN) && st.sent < st.flying && !c.closed {
 		u.submitRest(c)
