@@ -240,7 +240,7 @@ func (s *supervisor) workerGone(c *child) {
 	}
 	sl := s.workers.slots[c.index]
 	sl.child = nil
-	s.leasesOfDeadWorker(c.index)
+	s.leasesWithout(c)
 	s.fenceWithout(c)
 	s.agesWithout(c)
 	s.quietWithout(c)

@@ -51,7 +51,7 @@ func (s *supervisor) onHandOver(c *child, m *ipc.HandOver, fds []int) {
 func (s *supervisor) passOn(c *child, e pool.Move) {
 	x := s.leases.moving
 	s.leases.moving = nil
-	s.hastyDone(e.Worker, e.Request)
+	s.hastyDone(c, e.Request)
 	s.log.Debug("backend changes its worker", "backend", x.state.PID, "to", e.Worker, "back", e.Back)
 	s.send(c, &ipc.TakeOver{ID: e.Request, Lease: e.Lease, Backend: x.state}, x.fd)
 }

@@ -28,7 +28,8 @@ const (
 type leases struct {
 	holdersAt time.Duration // when the holders were logged last, 0 for never
 	// hasty are the requests that must not queue, and when they are refused: an
-	// idle backend of another pool or worker takes a moment to come back.
+	// idle backend of another pool or worker takes a moment to come back. They end
+	// with their worker, at the latest.
 	hasty map[hasty]*timer
 	// refused counts the clients that got nothing since then.
 	refused int
@@ -36,9 +37,10 @@ type leases struct {
 	moving *moving
 }
 
-// hasty names a request with NoWait.
+// hasty names a request with NoWait, by the process that made it: the next one in
+// its slot counts its requests from 1 again.
 type hasty struct {
-	worker int
+	worker *child
 	id     uint64
 }
 
@@ -73,22 +75,34 @@ func (s *supervisor) onLeaseRequest(c *child, m *ipc.LeaseRequest) {
 	if s.leases.hasty == nil {
 		s.leases.hasty = map[hasty]*timer{}
 	}
-	s.leases.hasty[hasty{c.index, m.ID}] = s.after(s.cfg.ConnectionRetryDelay, func() { s.hastyOver(c, m.ID) })
+	s.leases.hasty[hasty{c, m.ID}] = s.after(s.cfg.ConnectionRetryDelay, func() { s.hastyOver(c, m.ID) })
 }
 
 // hastyOver refuses a request that was not granted in time.
 func (s *supervisor) hastyOver(c *child, id uint64) {
-	s.hastyDone(c.index, id)
+	s.hastyDone(c, id)
 	s.carryOut(s.ledger.Abandon(c.index, id))
 	s.refuseNow(c, id)
 }
 
-func (s *supervisor) hastyDone(worker int, id uint64) {
-	k := hasty{worker, id}
+func (s *supervisor) hastyDone(c *child, id uint64) {
+	k := hasty{c, id}
 	if t := s.leases.hasty[k]; t != nil {
 		s.timers.stop(t)
 		delete(s.leases.hasty, k)
 	}
+}
+
+// leasesWithout goes on without a worker that has died: nobody waits there any more,
+// and its leases count as orphans.
+func (s *supervisor) leasesWithout(c *child) {
+	for k, t := range s.leases.hasty {
+		if k.worker == c {
+			s.timers.stop(t)
+			delete(s.leases.hasty, k)
+		}
+	}
+	s.leasesOfDeadWorker(c.index)
 }
 
 // refuseNow says no to who must not wait, and why: only an open primary has a
@@ -128,12 +142,12 @@ func (s *supervisor) carryOut(effects []pool.Effect) {
 		}
 		switch e := e.(type) {
 		case pool.Grant:
-			s.hastyDone(e.Worker, e.Request)
+			s.hastyDone(c, e.Request)
 			s.send(c, &ipc.LeaseGrant{ID: e.Request, Lease: e.Lease, Server: e.Server, Epoch: e.Epoch})
 		case pool.Move:
 			s.passOn(c, e)
 		case pool.Refuse:
-			s.hastyDone(e.Worker, e.Request)
+			s.hastyDone(c, e.Request)
 			s.refuse(c, e.Request, e.Reason.String())
 		case pool.Reclaim:
 			key := ipc.PoolKey{Database: e.Key.Database, User: e.Key.User, Params: e.Key.Params}
@@ -197,7 +211,7 @@ func (s *supervisor) onLeaseAbandon(c *child, m *ipc.LeaseAbandon) {
 	if m.Refused > 0 {
 		s.logHolders("no backend was free in time", m.Refused)
 	}
-	s.hastyDone(c.index, m.ID)
+	s.hastyDone(c, m.ID)
 	s.carryOut(s.ledger.Abandon(c.index, m.ID))
 }
 

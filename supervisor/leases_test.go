@@ -1,0 +1,41 @@
+package supervisor
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// A worker's process numbers its requests from 1 again, like the one before it in the
+// same slot: what the dead one didn't want to wait for says nothing about the new one.
+func TestRequestsThatMustNotWaitEndWithTheirWorker(t *testing.T) {
+	w := newWorld(t, 2, oneConnection, func(c *config.Config) { c.ConnectionRetryDelay = time.Second })
+	w.up()
+	w.say(w.children[0], &ipc.LeaseRequest{ID: 1, Key: key("u")}) // the only lease
+	w.say(w.children[1], &ipc.LeaseRequest{ID: 1, Key: key("u"), NoWait: true})
+	w.advance(600 * time.Millisecond)
+	w.die(w.children[1])
+	w.advance(0) // the restart
+	heir := w.children[2]
+	w.hello(heir)
+	if n := len(w.s.leases.hasty); n != 0 {
+		t.Errorf("%d requests of a dead worker are still timed", n)
+	}
+	w.say(heir, &ipc.LeaseRequest{ID: 1, Key: key("u"), NoWait: true})
+	w.advance(600 * time.Millisecond)
+	if n := len(messagesOf[*ipc.LeaseRefuse](heir)); n != 0 {
+		t.Fatal("refused by the time limit of its predecessor's request")
+	}
+	w.advance(400 * time.Millisecond)
+	if n := len(messagesOf[*ipc.LeaseRefuse](heir)); n != 1 {
+		t.Errorf("refused %d times after its own time limit", n)
+	}
+	if n := len(messagesOf[*ipc.LeaseRefuse](w.children[1])); n != 0 {
+		t.Error("a dead worker was told something")
+	}
+	if n := w.s.ledger.Counts().Waiting; n != 0 {
+		t.Errorf("%d requests wait", n)
+	}
+}
