@@ -10,14 +10,12 @@ import (
 // activityLimit is how long workers have to tell when they last heard a server.
 const activityLimit = 200 * time.Millisecond
 
-// ages is the question to all workers that is under way. There is one at a
-// time; who asks meanwhile shares its answer.
+// ages is the round about when servers were last heard. There is one at a time;
+// who asks meanwhile shares its answer.
 type ages struct {
-	id      uint64
-	waiting map[*child]bool
+	round   *round
 	servers []int         // asked for
 	least   map[int]int64 // milliseconds per server; absent: never
-	limit   *timer
 }
 
 // askActivity asks all workers, to be answered by Activity.
@@ -27,21 +25,14 @@ func (s *supervisor) askActivity(server int) {
 	if len(g.servers) > 1 {
 		return
 	}
-	g.id++
-	g.waiting, g.least = map[*child]bool{}, map[int]int64{}
-	s.ready(func(c *child) { g.waiting[c] = true })
-	for c := range g.waiting {
-		s.send(c, &ipc.ActivityRequest{ID: g.id})
-	}
-	g.limit = s.after(activityLimit, s.endActivity)
-	if len(g.waiting) == 0 {
-		s.endActivity()
-	}
+	g.least = map[int]int64{}
+	g.round = s.newRound(activityLimit, s.endActivity)
+	s.ask(g.round, s.everyReady(), &ipc.ActivityRequest{ID: g.round.id})
 }
 
 func (s *supervisor) onActivity(c *child, m *ipc.Activity) {
 	g := &s.ages
-	if m.ID != g.id || !g.waiting[c] {
+	if !g.round.awaits(c) || m.ID != g.round.id {
 		return
 	}
 	for i, ms := range m.AgesMS {
@@ -49,17 +40,7 @@ func (s *supervisor) onActivity(c *child, m *ipc.Activity) {
 			g.least[i] = ms
 		}
 	}
-	s.agesWithout(c)
-}
-
-// agesWithout goes on without a worker that has answered, or is dead.
-func (s *supervisor) agesWithout(c *child) {
-	if s.ages.waiting[c] {
-		delete(s.ages.waiting, c)
-		if len(s.ages.waiting) == 0 {
-			s.endActivity()
-		}
-	}
+	s.answered(g.round, c)
 }
 
 // endActivity answers the machine. A worker that didn't answer in time may be
@@ -67,10 +48,9 @@ func (s *supervisor) agesWithout(c *child) {
 // stuck worker is killed by its ping, and can delay a failover only until then.
 func (s *supervisor) endActivity() {
 	g := &s.ages
-	s.timers.stop(g.limit)
-	late := len(g.waiting) > 0
+	late := len(g.round.missing) > 0
 	asked := g.servers
-	g.servers, g.waiting = nil, nil
+	g.servers, g.round = nil, nil
 	for _, server := range asked {
 		ms, heard := g.least[server]
 		ev := failover.Activity{Server: server, Never: !heard && !late, Age: time.Duration(ms) * time.Millisecond}

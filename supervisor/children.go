@@ -241,11 +241,7 @@ func (s *supervisor) workerGone(c *child) {
 	sl := s.workers.slots[c.index]
 	sl.child = nil
 	s.leasesWithout(c)
-	s.fenceWithout(c)
-	s.agesWithout(c)
-	s.quietWithout(c)
-	s.cancelsWithout(c)
-	s.reportsWithout(c)
+	s.roundsWithout(c)
 	s.clientsWithout(c)
 	s.placeClients()
 	if s.stop.mode == stopNow {

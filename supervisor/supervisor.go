@@ -28,6 +28,7 @@ type supervisor struct {
 	clients clients
 	ledger  *pool.Ledger
 	leases  leases
+	rounds  rounds
 	cancels cancels
 	servers servers
 	actions actions
