@@ -12,6 +12,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 )
 
 func (w *world) arrive() {
@@ -21,7 +22,7 @@ func (w *world) arrive() {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { unix.Close(fd) })
-	w.s.onAccepted(accepted{fd: fd, address: "192.0.2.7:1"})
+	w.s.onAccepted(listen.Client{FD: fd, Address: "192.0.2.7:1"})
 }
 
 func (w *world) clients() []int {
@@ -61,8 +62,8 @@ func TestFullQueuesPauseAccept(t *testing.T) {
 	}
 	w.children[1].length = clientHighWater
 	w.arrive()
-	if w.s.clients.gate.open || len(w.s.clients.waiting) != 1 {
-		t.Fatalf("open %v, %d wait", w.s.clients.gate.open, len(w.s.clients.waiting))
+	if w.s.clients.gate.IsOpen() || len(w.s.clients.waiting) != 1 {
+		t.Fatalf("open %v, %d wait", w.s.clients.gate.IsOpen(), len(w.s.clients.waiting))
 	}
 	w.advance(time.Second)
 	w.children[1].length = 0
@@ -70,7 +71,7 @@ func TestFullQueuesPauseAccept(t *testing.T) {
 	if diff := cmp.Diff([]int{0, 2}, w.clients()); diff != "" {
 		t.Error(diff)
 	}
-	if !w.s.clients.gate.open {
+	if !w.s.clients.gate.IsOpen() {
 		t.Error("accept goes not on")
 	}
 }
@@ -104,16 +105,16 @@ func TestNobodyIsAcceptedBeforeTheServersAreKnown(t *testing.T) {
 	w := newWorld(t, 1)
 	w.machine.status.Phase = failover.PhaseStarting.String()
 	w.up()
-	if w.s.clients.gate.open || w.s.service.ready {
+	if w.s.clients.gate.IsOpen() || w.s.service.ready {
 		t.Fatal("open while starting")
 	}
 	w.machine.status.Phase = failover.PhaseOpen.String()
 	w.s.feed(failover.Tick{})
-	if !w.s.clients.gate.open || !w.s.service.ready {
+	if !w.s.clients.gate.IsOpen() || !w.s.service.ready {
 		t.Error("not open")
 	}
 	w.s.killWorker(w.s.workers.slots[0].child, "test")
-	if w.s.clients.gate.open {
+	if w.s.clients.gate.IsOpen() {
 		t.Error("open without a worker")
 	}
 }

@@ -6,17 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
-	"github.com/pgagroal-go/pgagroal/supervisor/control"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
@@ -81,119 +78,6 @@ func TestPidFileOfARunningPgagroalIsRespected(t *testing.T) {
 	removePIDFile(path)
 	if _, err := os.Stat(path); err != nil {
 		t.Error("somebody else's pid file was removed")
-	}
-}
-
-func socketConfig(dir string) *config.Config {
-	c := config.New()
-	c.UnixSocketDir, c.Port = dir, 4711
-	return c
-}
-
-func TestStaleSocketIsRemovedAndOursAtTheEnd(t *testing.T) {
-	dir := shortDir(t)
-	path := filepath.Join(dir, ".s.PGSQL.4711")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.SetUnlinkOnClose(false)
-	l.Close()
-	k := &sockets{}
-	if err := k.listenUnix(socketConfig(dir), quiet); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range []string{path, control.SocketPath(dir, 4711)} {
-		info, err := os.Stat(p)
-		if err != nil || info.Mode().Perm() != 0o777 {
-			t.Errorf("%v, %v", info, err)
-		}
-	}
-	k.close()
-	if left, _ := os.ReadDir(dir); len(left) != 0 {
-		t.Errorf("left behind: %v", left)
-	}
-}
-
-func TestSocketOnWhichAServerAnswersIsRespected(t *testing.T) {
-	dir := shortDir(t)
-	path := filepath.Join(dir, ".s.PGSQL.4711")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	k := &sockets{}
-	defer k.close()
-	if err := k.listenUnix(socketConfig(dir), quiet); err == nil || !strings.Contains(err.Error(), "answers") {
-		t.Errorf("%v", err)
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Error("it was removed")
-	}
-}
-
-func TestSocketsOfAnotherPgagroalAreRespected(t *testing.T) {
-	dir := shortDir(t)
-	first, second := &sockets{}, &sockets{}
-	defer first.close()
-	if err := first.listenUnix(socketConfig(dir), quiet); err != nil {
-		t.Fatal(err)
-	}
-	if err := second.listenUnix(socketConfig(dir), quiet); err == nil || !strings.Contains(err.Error(), "another pgagroal") {
-		t.Errorf("%v", err)
-	}
-	second.close()
-	if _, err := os.Stat(filepath.Join(dir, ".s.PGSQL.4711")); err != nil {
-		t.Error("the first one's socket is gone")
-	}
-}
-
-func TestFileInTheWayOfASocketIsRespected(t *testing.T) {
-	dir := shortDir(t)
-	path := filepath.Join(dir, ".s.PGSQL.4711")
-	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	k := &sockets{}
-	defer k.close()
-	if err := k.listenUnix(socketConfig(dir), quiet); err == nil {
-		t.Error("no error")
-	}
-	if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
-		t.Error("it was removed")
-	}
-}
-
-func TestPassedSocketsAreNeverRemoved(t *testing.T) {
-	dir := shortDir(t)
-	path := filepath.Join(dir, "passed")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := l.File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.SetUnlinkOnClose(false)
-	l.Close()
-	passed, err := net.FileListener(f)
-	f.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := &sockets{}
-	k.adopt("name", passed)
-	if err := k.listenUnix(socketConfig(dir), quiet); err != nil {
-		t.Fatal(err)
-	}
-	if len(k.clients) != 1 || !k.unix || k.tcp {
-		t.Errorf("%+v", k)
-	}
-	k.close()
-	if _, err := os.Stat(path); err != nil {
-		t.Error("the passed socket was removed")
 	}
 }
 

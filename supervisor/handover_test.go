@@ -53,11 +53,13 @@ func connection(t *testing.T) (int, net.Conn) {
 	}
 	t.Cleanup(func() { server.Close() })
 	_ = server.SetDeadline(time.Now().Add(10 * time.Second))
-	fd := -1
-	if err := onSocket(ours.(*net.TCPConn), func(of int) (err error) {
-		fd, err = unix.FcntlInt(uintptr(of), unix.F_DUPFD_CLOEXEC, 0)
-		return err
-	}); err != nil {
+	file, err := ours.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return fd, server

@@ -418,7 +418,7 @@ func TestGracefulShutdownWaitsForTheLastClient(t *testing.T) {
 	w.arrive()
 	w.s.shutGracefully(0)
 	states := messagesOf[*ipc.ServerState](w.children[0])
-	if !states[len(states)-1].Graceful || !w.s.clients.gate.open {
+	if !states[len(states)-1].Graceful || !w.s.clients.gate.IsOpen() {
 		t.Error("new clients are not told")
 	}
 	w.live(10 * time.Minute)

@@ -17,6 +17,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 )
 
 // limit is far more than anything here takes.
@@ -99,7 +100,7 @@ func greet(fd int, address string) {
 }
 
 // running starts a whole supervisor with its loop in this process.
-func running(t *testing.T) (s *supervisor, dir string, end func() error) {
+func running(t *testing.T) (s *supervisor, tcp, dir string, end func() error) {
 	t.Helper()
 	dir = shortDir(t)
 	c := config.New()
@@ -108,19 +109,19 @@ func running(t *testing.T) (s *supervisor, dir string, end func() error) {
 	c.FailoverStartTimeout = 10 * time.Millisecond
 	ready := make(chan struct{})
 	s = newSupervisor(Options{Config: c, Log: quiet, Ready: func() { close(ready) }}, lockState{}, time.Now())
-	k := &sockets{}
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	k := &listen.Sockets{}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.adopt("tcp", tcp)
-	if err := k.listenUnix(c, quiet); err != nil {
+	k.Adopt("tcp", ln)
+	if err := k.ListenUnix(c, quiet); err != nil {
 		t.Fatal(err)
 	}
 	result := make(chan error, 1)
 	go func() { result <- s.serve(k) }()
 	wait(t, ready, "ready")
-	return s, dir, func() error {
+	return s, ln.Addr().String(), dir, func() error {
 		s.post(s.shutNow)
 		select {
 		case err := <-result:
@@ -165,8 +166,7 @@ func visit(t *testing.T, network, address, word string) string {
 }
 
 func TestClientsReachRealWorkers(t *testing.T) {
-	s, dir, end := running(t)
-	tcp := fromLoop(t, s, func() string { return s.clients.gate.listeners[0].Addr().String() })
+	_, tcp, dir, end := running(t)
 	for range 20 {
 		if got := visit(t, "tcp", tcp, "bye"); !strings.HasPrefix(got, "hello 127.0.0.1:") {
 			t.Errorf("greeted with %q", got)
@@ -184,7 +184,7 @@ func TestClientsReachRealWorkers(t *testing.T) {
 }
 
 func TestServiceGoesOnAfterAWorkerDied(t *testing.T) {
-	s, dir, end := running(t)
+	s, _, dir, end := running(t)
 	for deaths := range 2 {
 		visit(t, "unix", dir+"/.s.PGSQL.4711", "die")
 		until(t, "the dead worker is replaced", func() bool {
@@ -201,7 +201,7 @@ func TestServiceGoesOnAfterAWorkerDied(t *testing.T) {
 }
 
 func TestControlSocketAnswers(t *testing.T) {
-	s, _, end := running(t)
+	s, _, _, end := running(t)
 	o := operator{s}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -268,7 +268,7 @@ func fromLoop[T any](t *testing.T, s *supervisor, f func() T) T {
 }
 
 func TestSignalEndsIt(t *testing.T) {
-	s, _, end := running(t)
+	s, _, _, end := running(t)
 	s.signals <- syscall.SIGTERM
 	wait(t, s.ended, "the end")
 	if err := end(); err != nil {

@@ -92,9 +92,9 @@ func (s *supervisor) shutNow() {
 	s.timers.stop(s.stop.limit)
 	s.env.notify("STOPPING=1")
 	s.gateChanged()
-	s.clients.gate.shut()
+	s.clients.gate.Shut()
 	for _, a := range s.clients.waiting {
-		unix.Close(a.fd)
+		unix.Close(a.FD)
 	}
 	s.clients.waiting = nil
 	for _, sl := range s.workers.slots {

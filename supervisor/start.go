@@ -23,6 +23,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/control"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 	"github.com/pgagroal-go/pgagroal/supervisor/health"
+	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 )
 
 // Options of Run.
@@ -46,15 +47,15 @@ func Run(opt Options) error {
 		runtime.GOMAXPROCS(1)
 	}
 	c, log := opt.Config, opt.Log
-	k, err := passedSockets()
+	k, err := listen.Passed()
 	if err != nil {
 		return err
 	}
-	defer k.close()
-	if errs := check(c, k.tcp, k.unix); len(errs) > 0 {
+	defer k.Close()
+	if errs := check(c, k.TCPPassed(), k.UnixPassed()); len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	if err := k.listenTCP(c); err != nil {
+	if err := k.ListenTCP(c); err != nil {
 		return err
 	}
 	if err := becomeUser(c); err != nil {
@@ -72,13 +73,13 @@ func Run(opt Options) error {
 		return err
 	}
 	defer removePIDFile(pidFile)
-	if err := k.listenUnix(c, log); err != nil {
+	if err := k.ListenUnix(c, log); err != nil {
 		return err
 	}
 	if err := errors.Join(proc.NoCoreDumps(), proc.Subreaper()); err != nil {
 		return err
 	}
-	for _, p := range k.passed {
+	for _, p := range k.Names() {
 		log.Info("socket of the service manager", "socket", p)
 	}
 	s := newSupervisor(opt, lock, base)
@@ -190,7 +191,7 @@ func signalGroup(pgid int, kill bool) error {
 
 // serve runs the loop between its helpers: the accepting goroutines, the
 // control socket and the notifier. All have ended when it returns.
-func (s *supervisor) serve(k *sockets) error {
+func (s *supervisor) serve(k *listen.Sockets) error {
 	n := startNotifier()
 	defer n.stop()
 	s.env.notify = n.send
@@ -201,26 +202,26 @@ func (s *supervisor) serve(k *sockets) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
-	defer k.close()
+	defer k.Close()
 	defer cancel()
-	listeners, err := k.forClients(s.cfg, s.log)
+	listeners, err := k.ForClients(s.cfg, s.log)
 	if err != nil {
 		return err
 	}
-	s.clients.gate = newGate(listeners)
-	defer s.clients.gate.shut()
+	s.clients.gate = listen.NewGate(listeners)
+	defer s.clients.gate.Shut()
 	for _, l := range listeners {
-		a := &acceptor{
-			accept: l.next, gate: s.clients.gate,
-			take: func(c accepted) bool { return s.post(func() { s.onAccepted(c) }) },
-			fail: func(err error) { s.post(func() { s.onAcceptFailed(err) }) },
+		a := &listen.Acceptor{
+			Accept: l.Next, Gate: s.clients.gate,
+			Take: func(c listen.Client) bool { return s.post(func() { s.onAccepted(c) }) },
+			Fail: func(err error) { s.post(func() { s.onAcceptFailed(err) }) },
 		}
 		s.log.Info("listening", "network", l.Addr().Network(), "address", l.Addr().String())
-		helpers.Go(func() { a.run(ctx) })
+		helpers.Go(func() { a.Run(ctx) })
 	}
-	if k.control != nil {
+	if k.Control() != nil {
 		helpers.Go(func() {
-			if err := control.Serve(ctx, k.control, operator{s}, control.Options{Version: s.build, Log: s.log}); err != nil {
+			if err := control.Serve(ctx, k.Control(), operator{s}, control.Options{Version: s.build, Log: s.log}); err != nil {
 				s.log.Error("control socket failed", "error", err)
 			}
 		})

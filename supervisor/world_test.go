@@ -14,6 +14,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 	"github.com/pgagroal-go/pgagroal/supervisor/health"
+	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 )
 
 // world is a supervisor whose outside world is the test: time stands still
@@ -129,7 +130,7 @@ func newWorld(t *testing.T, workers int, change ...func(*config.Config)) *world 
 	}
 	w.s.env = w.env()
 	w.s.servers = newServers(c, w.machine)
-	w.s.clients.gate = newGate(nil)
+	w.s.clients.gate = listen.NewGate(nil)
 	return w
 }
 

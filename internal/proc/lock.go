@@ -26,19 +26,49 @@ const LockName = "pgagroal.lock"
 // it away from all. The file is close-on-exec.
 func Lock(dir string) (file *os.File, held bool, holder int, err error) {
 	path := filepath.Join(dir, LockName)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, false, 0, fmt.Errorf("open lock: %w", err)
-	}
-	held, err = Relock(f)
+	f, held, err := LockFile(path)
 	switch {
 	case err != nil:
-		f.Close()
 		return nil, false, 0, err
 	case held:
 		return f, true, readPID(f), nil
 	}
+	if err := writePID(f); err != nil {
+		f.Close()
+		return nil, false, 0, fmt.Errorf("lock %s: %w", path, err)
+	}
 	return f, false, 0, nil
+}
+
+// LockFile opens a file, made if need be, and locks it. held says that others
+// have the lock, or that its last owner removed the file while we took it. The
+// file is open then as well; it is close-on-exec.
+func LockFile(path string) (f *os.File, held bool, err error) {
+	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, false, fmt.Errorf("open lock: %w", err)
+	}
+	if err = flock(f); err == nil {
+		held, err = replaced(f, path)
+	}
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return f, true, nil
+	case err != nil:
+		f.Close()
+		return nil, false, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return f, held, nil
+}
+
+// replaced says whether path is another file by now, or none.
+func replaced(f *os.File, path string) (bool, error) {
+	ours, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	there, err := os.Lstat(path)
+	return err != nil || !os.SameFile(ours, there), nil
 }
 
 // Relock tries again to take a lock that others held, and writes our process id

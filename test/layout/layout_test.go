@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 	"cmd/pgagroal-scriptrunner": {"scriptrunner"},
 
 	"supervisor":          {"supervisor/...", "ipc", "internal/config", "internal/pool", "internal/proc", "internal/logline"},
+	"supervisor/listen":   {"supervisor/control", "internal/config", "internal/proc"},
 	"supervisor/control":  {"ipc", "internal/config"},
 	"supervisor/health":   {"supervisor/failover", "internal/auth", "internal/pgwire"},
 	"supervisor/failover": {},
@@ -51,7 +52,7 @@ var processes = []string{"supervisor", "worker", "scriptrunner"}
 // only says which packages may import a module of others.
 var only = map[string][]string{
 	"github.com/vmihailenco/msgpack": {"ipc"},
-	"golang.org/x/sys/unix":          {"ipc", "internal/proc", "supervisor", "worker", "worker/reactor"},
+	"golang.org/x/sys/unix":          {"ipc", "internal/proc", "supervisor", "supervisor/listen", "worker", "worker/reactor"},
 }
 
 // vague are names that say nothing.

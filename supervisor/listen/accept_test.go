@@ -1,4 +1,4 @@
-package supervisor
+package listen
 
 import (
 	"context"
@@ -20,22 +20,22 @@ func TestWantOfDescriptorsPausesAccept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		calls, failed := 0, 0
-		poor := func() (accepted, error) {
+		poor := func() (Client, error) {
 			calls++
-			return accepted{}, fmt.Errorf("accept: %w", unix.EMFILE)
+			return Client{}, fmt.Errorf("accept: %w", unix.EMFILE)
 		}
-		a := &acceptor{accept: poor, gate: newGate(nil), fail: func(err error) {
+		a := &Acceptor{Accept: poor, Gate: NewGate(nil), Fail: func(err error) {
 			if errors.Is(err, unix.EMFILE) {
 				failed++
 			}
 		}}
 		done := make(chan struct{})
-		go func() { defer close(done); a.run(ctx) }()
+		go func() { defer close(done); a.Run(ctx) }()
 		synctest.Wait()
 		if calls != 0 {
 			t.Error("accepted through a closed gate")
 		}
-		a.gate.set(true)
+		a.Gate.Set(true)
 		time.Sleep(time.Second - time.Millisecond)
 		synctest.Wait()
 		if calls != 10 || failed != 10 {
@@ -52,17 +52,17 @@ func TestClosedGateLeavesClientsInTheBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	taken := make(chan accepted, 4)
-	cl, err := newClientListener(ln)
+	taken := make(chan Client, 4)
+	cl, err := newListener(ln)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &acceptor{
-		accept: cl.next, gate: newGate([]*clientListener{cl}), take: func(c accepted) bool { taken <- c; return true },
-		fail: func(err error) { t.Error(err) },
+	a := &Acceptor{
+		Accept: cl.Next, Gate: NewGate([]*Listener{cl}), Take: func(c Client) bool { taken <- c; return true },
+		Fail: func(err error) { t.Error(err) },
 	}
 	done := make(chan struct{})
-	go func() { defer close(done); a.run(ctx) }()
+	go func() { defer close(done); a.Run(ctx) }()
 	connect := func() {
 		t.Helper()
 		nc, err := net.Dial("tcp", ln.Addr().String())
@@ -75,27 +75,27 @@ func TestClosedGateLeavesClientsInTheBacklog(t *testing.T) {
 		t.Helper()
 		select {
 		case c := <-taken:
-			if fl, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFD, 0); err != nil || fl&unix.FD_CLOEXEC == 0 {
+			if fl, err := unix.FcntlInt(uintptr(c.FD), unix.F_GETFD, 0); err != nil || fl&unix.FD_CLOEXEC == 0 {
 				t.Errorf("descriptor flags %d, %v", fl, err)
 			}
-			if fl, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFL, 0); err != nil || fl&unix.O_NONBLOCK == 0 {
+			if fl, err := unix.FcntlInt(uintptr(c.FD), unix.F_GETFL, 0); err != nil || fl&unix.O_NONBLOCK == 0 {
 				t.Errorf("status flags %d, %v", fl, err)
 			}
-			unix.Close(c.fd)
+			unix.Close(c.FD)
 		case <-time.After(limit):
 			t.Fatal("not accepted")
 		}
 	}
 	connect()
-	a.gate.set(true)
+	a.Gate.Set(true)
 	take()
 	// Closing wakes the accept that waits; the next client stays in the backlog.
-	a.gate.set(false)
+	a.Gate.Set(false)
 	connect()
-	a.gate.set(true)
+	a.Gate.Set(true)
 	take()
 	cancel()
-	a.gate.shut()
+	a.Gate.Shut()
 	<-done
 	if len(taken) != 0 {
 		t.Error("a client was taken twice")
@@ -109,31 +109,31 @@ func TestClientsGetTheConfiguredOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k := sockets{clients: []net.Listener{ln}}
-		list, err := k.forClients(&config.Config{NoDelay: on, KeepAlive: on}, slog.New(slog.DiscardHandler))
+		k := Sockets{clients: []net.Listener{ln}}
+		list, err := k.ForClients(&config.Config{NoDelay: on, KeepAlive: on}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(list[0].close)
+		t.Cleanup(list[0].Close)
 		nc, err := net.Dial("tcp", ln.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { nc.Close() })
-		c, err := list[0].next()
+		c, err := list[0].Next()
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { unix.Close(c.fd) })
-		if c.address != nc.LocalAddr().String() {
-			t.Errorf("address %q instead of %q", c.address, nc.LocalAddr())
+		t.Cleanup(func() { unix.Close(c.FD) })
+		if c.Address != nc.LocalAddr().String() {
+			t.Errorf("address %q instead of %q", c.Address, nc.LocalAddr())
 		}
 		for _, o := range []struct{ level, name, want int }{
 			{unix.IPPROTO_TCP, unix.TCP_NODELAY, number(on)},
 			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, number(on)},
 			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveEvery},
 		} {
-			if got, err := unix.GetsockoptInt(c.fd, o.level, o.name); err != nil || got != o.want {
+			if got, err := unix.GetsockoptInt(c.FD, o.level, o.name); err != nil || got != o.want {
 				t.Errorf("option %d of level %d is %d, want %d: %v", o.name, o.level, got, o.want, err)
 			}
 		}

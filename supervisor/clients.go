@@ -1,0 +1,128 @@
+package supervisor
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/listen"
+)
+
+// fullPause is when it is looked again whether a worker keeps up.
+const fullPause = 20 * time.Millisecond
+
+// clients is what the loop knows of clients.
+type clients struct {
+	gate    *listen.Gate
+	nextID  uint64
+	total   int
+	waiting []listen.Client // accepted while the gate was closing
+	recheck *timer
+	burst   proc.Burst
+}
+
+// onAccepted queues a client for the worker with the fewest.
+func (s *supervisor) onAccepted(a listen.Client) {
+	if s.stop.mode == stopNow {
+		unix.Close(a.FD)
+		return
+	}
+	s.clients.waiting = append(s.clients.waiting, a)
+	s.placeClients()
+}
+
+// placeClients hands over what waits, and closes the gate when no worker can
+// take more.
+func (s *supervisor) placeClients() {
+	w := s.clients.waiting
+	s.clients.burst.After = func(d time.Duration, f func()) { s.after(d, f) }
+	for len(w) > 0 {
+		c := s.leastLoaded()
+		if c == nil {
+			break
+		}
+		s.clients.nextID++
+		id := s.clients.nextID
+		c.clients[id] = true
+		s.clients.total++
+		s.send(c, &ipc.NewClient{ID: id, Address: w[0].Address}, w[0].FD)
+		s.clients.burst.Note()
+		w = w[1:]
+	}
+	s.clients.waiting = w
+	s.gateChanged()
+}
+
+// rescueClients takes back those that a dead worker never took, for others, and
+// returns how many.
+func (s *supervisor) rescueClients(c *child) int {
+	rescued := 0
+	for _, e := range c.started.unread() {
+		m, ok := e.Message.(*ipc.NewClient)
+		if !ok || len(e.FDs) != 1 || s.stop.mode == stopNow {
+			e.CloseFDs()
+			continue
+		}
+		delete(c.clients, m.ID)
+		s.clients.total--
+		s.clients.waiting = append(s.clients.waiting, listen.Client{FD: e.FDs[0], Address: m.Address})
+		rescued++
+	}
+	return rescued
+}
+
+// gateChanged opens the gate when the servers are known, a worker can take
+// clients and nobody waits; else it closes it.
+func (s *supervisor) gateChanged() {
+	if s.clients.gate == nil {
+		return
+	}
+	free := s.leastLoaded() != nil
+	open := free && len(s.clients.waiting) == 0 && s.servers.known && s.stop.mode != stopNow
+	s.clients.gate.Set(open)
+	if free && len(s.clients.waiting) > 0 || !free && s.anyReady() {
+		s.recheckLater()
+	}
+}
+
+// recheckLater looks again at queues that were full: their emptying is no event.
+func (s *supervisor) recheckLater() {
+	if s.clients.recheck != nil || s.stop.mode == stopNow {
+		return
+	}
+	s.clients.recheck = s.after(fullPause, func() {
+		s.clients.recheck = nil
+		s.placeClients()
+	})
+}
+
+func (s *supervisor) anyReady() bool {
+	found := false
+	s.ready(func(*child) { found = true })
+	return found
+}
+
+func (s *supervisor) onClientsGone(c *child, m *ipc.ClientsGone) {
+	for _, id := range m.IDs {
+		if !c.clients[id] {
+			s.violation(c, "a client has left that it never had")
+			return
+		}
+		delete(c.clients, id)
+		s.clients.total--
+	}
+	s.checkDrained()
+}
+
+func (s *supervisor) clientsWithout(c *child) {
+	s.clients.total -= len(c.clients)
+	clear(c.clients)
+	s.checkDrained()
+}
+
+// onAcceptFailed runs at most ten times a second and listener: accept pauses.
+func (s *supervisor) onAcceptFailed(err error) {
+	s.log.Error("client can't be accepted", "error", err)
+}

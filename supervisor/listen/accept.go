@@ -1,0 +1,148 @@
+package listen
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// descriptorPause follows an accept that failed for want of descriptors.
+const descriptorPause = 100 * time.Millisecond
+
+// Client is a connection on its way to a worker. Its descriptor is ours until
+// it is queued for one.
+type Client struct {
+	FD      int
+	Address string // "host:port" of a TCP client, else empty
+}
+
+// Acceptor accepts on one listener until ctx ends or the gate is shut.
+type Acceptor struct {
+	Accept func() (Client, error)
+	Gate   *Gate
+	Take   func(Client) bool // false when nobody takes clients any more
+	Fail   func(error)
+}
+
+// Run is the goroutine of an Acceptor.
+func (a *Acceptor) Run(ctx context.Context) {
+	for a.Gate.wait(ctx) {
+		c, err := a.Accept()
+		switch {
+		case err == nil:
+			if !a.Take(c) {
+				unix.Close(c.FD)
+			}
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ECONNABORTED):
+			// The gate was closed, or the client has left already.
+		case a.Gate.isShut():
+			return
+		default:
+			a.Fail(err)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(descriptorPause):
+			}
+		}
+	}
+}
+
+// Listener accepts descriptors that never come under Go's poller, since
+// they go to a worker: of what a net.Listener does with a new connection nothing
+// is of use here.
+type Listener struct {
+	net.Listener
+	file *os.File // the same socket, whose deadline ends a wait
+	raw  syscall.RawConn
+}
+
+func newListener(l net.Listener) (*Listener, error) {
+	sc, ok := l.(interface{ File() (*os.File, error) })
+	if !ok {
+		return nil, fmt.Errorf("%T has no descriptor", l)
+	}
+	file, err := sc.File()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &Listener{l, file, raw}, nil
+}
+
+// Close ends a wait in Next too.
+func (l *Listener) Close() {
+	l.file.Close()
+	l.Listener.Close()
+}
+
+// Next waits for a client.
+func (l *Listener) Next() (Client, error) {
+	var c Client
+	var peer unix.RawSockaddrAny
+	errno := unix.Errno(0)
+	if err := l.raw.Read(func(fd uintptr) bool {
+		c.FD, errno = acceptNow(fd, &peer)
+		return errno != unix.EAGAIN
+	}); err != nil {
+		return Client{FD: -1}, fmt.Errorf("accept: %w", err)
+	}
+	if errno != 0 {
+		return Client{FD: -1}, fmt.Errorf("accept: %w", errno)
+	}
+	c.Address = addressOf(&peer)
+	return c, nil
+}
+
+// acceptNow is a raw system call, since the listener is non-blocking: Go's scheduler
+// would wake its monitor thread for any other.
+func acceptNow(fd uintptr, peer *unix.RawSockaddrAny) (int, unix.Errno) {
+	for {
+		size := uint32(unix.SizeofSockaddrAny)
+		n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, fd, uintptr(unsafe.Pointer(peer)),
+			uintptr(unsafe.Pointer(&size)), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0, 0)
+		if errno != unix.EINTR {
+			return int(n), errno
+		}
+	}
+}
+
+// addressOf is "host:port" of a TCP peer, and empty for any other.
+func addressOf(peer *unix.RawSockaddrAny) string {
+	switch peer.Addr.Family {
+	case unix.AF_INET:
+		p := (*unix.RawSockaddrInet4)(unsafe.Pointer(peer))
+		return netip.AddrPortFrom(netip.AddrFrom4(p.Addr), portOf(p.Port)).String()
+	case unix.AF_INET6:
+		p := (*unix.RawSockaddrInet6)(unsafe.Pointer(peer))
+		addr := netip.AddrFrom16(p.Addr).Unmap()
+		if p.Scope_id != 0 {
+			zone := strconv.FormatUint(uint64(p.Scope_id), 10)
+			if i, err := net.InterfaceByIndex(int(p.Scope_id)); err == nil {
+				zone = i.Name
+			}
+			addr = addr.WithZone(zone)
+		}
+		return netip.AddrPortFrom(addr, portOf(p.Port)).String()
+	}
+	return ""
+}
+
+// portOf reads a port as it goes over the wire, from the field that C has for it.
+func portOf(field uint16) uint16 {
+	return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, field))
+}

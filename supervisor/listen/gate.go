@@ -1,0 +1,89 @@
+package listen
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Gate holds the accepting goroutines back: the backlog of the kernel waits
+// while it is closed.
+type Gate struct {
+	mu        sync.Mutex
+	open      bool
+	gone      bool          // for good
+	changed   chan struct{} // closed at the next change
+	listeners []*Listener
+}
+
+// NewGate makes a closed gate for listeners, which it closes when it is shut.
+func NewGate(listeners []*Listener) *Gate {
+	return &Gate{changed: make(chan struct{}), listeners: listeners}
+}
+
+// Set opens or closes the gate. Closing wakes those that wait in accept.
+func (g *Gate) Set(open bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if open == g.open || g.gone {
+		return
+	}
+	g.open = open
+	until := time.Unix(1, 0)
+	if open {
+		until = time.Time{}
+	}
+	for _, l := range g.listeners {
+		_ = l.file.SetDeadline(until) // fails on a closed listener only, whose goroutine ends by itself
+	}
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// Shut closes the listeners for good: who connects from now on is refused at
+// once instead of waiting for a pooler that ends.
+func (g *Gate) Shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.gone {
+		return
+	}
+	g.gone = true
+	close(g.changed)
+	for _, l := range g.listeners {
+		l.Close()
+	}
+}
+
+// IsOpen says whether clients are accepted.
+func (g *Gate) IsOpen() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open && !g.gone
+}
+
+func (g *Gate) isShut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gone
+}
+
+// wait returns when the gate is open, or false when it is shut or ctx has ended.
+func (g *Gate) wait(ctx context.Context) bool {
+	for {
+		g.mu.Lock()
+		open, gone, changed := g.open, g.gone, g.changed
+		g.mu.Unlock()
+		if gone {
+			return false
+		}
+		if open {
+			return ctx.Err() == nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

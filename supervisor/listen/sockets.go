@@ -1,0 +1,133 @@
+package listen
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+
+	"github.com/coreos/go-systemd/v22/activation"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+)
+
+// Sockets is everything that listens. It is made before the loop starts and
+// closed after it has ended.
+type Sockets struct {
+	clients []net.Listener
+	control *net.UnixListener
+	passed  []string // what the service manager passed, for the log
+	tcp     bool     // it passed TCP
+	unix    bool     // it passed a Unix socket for clients
+	made    []string // paths to remove
+	guard   *os.File // lock of the sockets in unix_socket_dir
+	guarded string
+}
+
+// Passed takes over the sockets of the service manager.
+func Passed() (*Sockets, error) {
+	named, err := activation.ListenersWithNames()
+	if err != nil {
+		return nil, fmt.Errorf("take over the sockets of the service manager: %w", err)
+	}
+	k := &Sockets{}
+	for name, list := range named {
+		for _, l := range list {
+			if l == nil {
+				continue
+			}
+			k.Adopt(name, l)
+		}
+	}
+	return k, nil
+}
+
+// Adopt takes over a socket of the service manager.
+func (k *Sockets) Adopt(name string, l net.Listener) {
+	k.passed = append(k.passed, name+" "+l.Addr().Network()+" "+l.Addr().String())
+	switch l.Addr().Network() {
+	case "tcp":
+		k.tcp = true
+		k.clients = append(k.clients, l)
+	case "unixpacket":
+		k.control, _ = l.(*net.UnixListener)
+	default:
+		k.unix = true
+		k.clients = append(k.clients, l)
+	}
+}
+
+// ListenTCP binds host and port, before privileges are given up.
+func (k *Sockets) ListenTCP(c *config.Config) error {
+	if k.tcp {
+		return nil
+	}
+	host := c.Host
+	if host == "*" {
+		host = ""
+	}
+	lc := net.ListenConfig{KeepAlive: -1}
+	lc.SetMultipathTCP(false) // older kernels refuse such a socket options of TCP
+	l, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(c.Port)))
+	if err != nil {
+		return fmt.Errorf("listen on host and port: %w", err)
+	}
+	k.clients = append(k.clients, l)
+	if c.Backlog > 0 {
+		return setBacklog(l, c.Backlog)
+	}
+	return nil
+}
+
+// ForClients makes ready to accept on every socket for clients.
+func (k *Sockets) ForClients(c *config.Config, log *slog.Logger) ([]*Listener, error) {
+	var all []*Listener
+	for _, l := range k.clients {
+		if err := setClientOptions(l, c); err != nil { // the service manager may have passed any kind of socket
+			log.Warn("clients are served without it", "error", err, "address", l.Addr().String())
+		}
+		cl, err := newListener(l)
+		if err != nil {
+			for _, cl := range all {
+				cl.Close()
+			}
+			return nil, fmt.Errorf("listen for clients: %w", err)
+		}
+		all = append(all, cl)
+	}
+	return all, nil
+}
+
+// TCPPassed says whether the service manager passed a TCP socket for clients.
+func (k *Sockets) TCPPassed() bool { return k.tcp }
+
+// UnixPassed says whether the service manager passed a Unix socket for clients.
+func (k *Sockets) UnixPassed() bool { return k.unix }
+
+// Names returns what the service manager passed, for the log.
+func (k *Sockets) Names() []string { return k.passed }
+
+// Control is the socket for pgagroal-cli, nil when there is none.
+func (k *Sockets) Control() *net.UnixListener { return k.control }
+
+// Close ends all listening and removes what was made here. What the service
+// manager passed stays its own.
+func (k *Sockets) Close() {
+	for _, l := range k.clients {
+		l.Close()
+	}
+	if k.control != nil {
+		k.control.Close()
+	}
+	for _, p := range k.made {
+		os.Remove(p)
+	}
+	k.made = nil
+	if k.guard != nil {
+		os.Remove(k.guarded)
+		k.guard.Close()
+		k.guard = nil
+	}
+}

@@ -1,0 +1,103 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/supervisor/control"
+)
+
+// ListenUnix makes the socket for clients and the one for pgagroal-cli. It runs
+// with the privileges that we keep, so that they can be removed at the end.
+func (k *Sockets) ListenUnix(c *config.Config, log *slog.Logger) error {
+	if c.UnixSocketDir == "" || k.unix && k.control != nil {
+		return nil
+	}
+	if err := k.guardUnix(c); err != nil {
+		return err
+	}
+	if !k.unix {
+		l, err := k.bindUnix("unix", filepath.Join(c.UnixSocketDir, fmt.Sprintf(".s.PGSQL.%d", c.Port)), log)
+		if err != nil {
+			return err
+		}
+		k.clients = append(k.clients, l)
+	}
+	if k.control == nil {
+		l, err := k.bindUnix("unixpacket", control.SocketPath(c.UnixSocketDir, c.Port), log)
+		if err != nil {
+			return err
+		}
+		k.control = l
+	}
+	return nil
+}
+
+// guardUnix takes the lock that makes the sockets of this directory and port
+// ours: what still lies there then was left behind by a pgagroal that is gone.
+func (k *Sockets) guardUnix(c *config.Config) error {
+	path := filepath.Join(c.UnixSocketDir, fmt.Sprintf(".s.pgagroal.%d.lock", c.Port))
+	f, held, err := proc.LockFile(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("lock the sockets: %w", err)
+	case held:
+		f.Close()
+		return fmt.Errorf("another pgagroal uses port %d in %s; stop it, or change port or unix_socket_dir", c.Port, c.UnixSocketDir)
+	}
+	k.guard, k.guarded = f, path
+	return nil
+}
+
+func (k *Sockets) bindUnix(network, path string, log *slog.Logger) (*net.UnixListener, error) {
+	if err := removeStale(network, path, log); err != nil {
+		return nil, err
+	}
+	l, err := net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
+	if err != nil {
+		return nil, fmt.Errorf("listen on a Unix socket: %w", err)
+	}
+	l.SetUnlinkOnClose(false)
+	k.made = append(k.made, path)
+	if err := os.Chmod(path, 0o777); err != nil {
+		return nil, fmt.Errorf("listen on a Unix socket: %w", err)
+	}
+	return l, nil
+}
+
+// removeStale removes a socket on which nobody answers; the lock says already
+// that no pgagroal owns it.
+func removeStale(network, path string, log *slog.Logger) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at the socket: %w", err)
+	case info.Mode()&fs.ModeSocket == 0:
+		return fmt.Errorf("%s is in the way and is not a socket; remove it", path)
+	}
+	nc, err := net.DialTimeout(network, path, time.Second)
+	if err == nil {
+		nc.Close()
+		return fmt.Errorf("a server answers on %s already; stop it, or change port or unix_socket_dir", path)
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return fmt.Errorf("%s is in the way: %w; remove it if nobody uses it", path, err)
+	}
+	log.Warn("stale socket is removed", "path", path)
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove the stale socket: %w", err)
+	}
+	return nil
+}
