@@ -16,6 +16,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // partLimit bounds the wait for a server to close a connection.
@@ -55,15 +56,15 @@ type backend struct {
 	pid    uint32
 	key    []byte // secret
 	// base are the parameters after login, params those of now.
-	base, params params
+	base, params relay.Params
 	// private: it was opened with what a client said, and ends with that client.
 	private    bool
 	noPassword bool
 
 	// exchange, prepared and what follows serve the transaction pipeline: what the
 	// server owes, the statements it has, and who left something behind.
-	exchange exchange
-	prepared prepared
+	exchange relay.Exchange
+	prepared relay.Prepared
 	dirty    bool
 	dirtyBy  uint64
 
@@ -199,7 +200,7 @@ func (b *backend) readReady(conn net.Conn) error {
 		}
 		switch typ {
 		case 'S':
-			b.base.status(body)
+			b.base.Status(body)
 		case 'K':
 			var k pgproto3.BackendKeyData
 			if err := k.Decode(body); err != nil {
@@ -209,7 +210,7 @@ func (b *backend) readReady(conn net.Conn) error {
 		case 'E':
 			return &auth.ServerError{Fields: pgwire.ParseError(body), Body: body}
 		case 'Z':
-			b.params = b.base.clone()
+			b.params = b.base.Clone()
 			return nil
 		}
 	}
@@ -260,8 +261,8 @@ func (w *worker) loginSeen(b *backend) *ipc.LoginSeen {
 	m := &ipc.LoginSeen{
 		Server: b.server, Epoch: b.epoch, User: b.pool.key.User, Database: b.pool.key.Database, NoPassword: b.noPassword,
 	}
-	m.Version, _ = b.base.get("server_version")
-	switch v, _ := b.base.get("in_hot_standby"); v {
+	m.Version, _ = b.base.Get("server_version")
+	switch v, _ := b.base.Get("in_hot_standby"); v {
 	case "on":
 		m.HotStandby = ipc.StandbyOn
 	case "off":
@@ -328,15 +329,15 @@ func (e *backendEnd) Flushed() {
 // onIdle takes what a server says without being asked: parameters and notices
 // may come at any time, everything else ends the backend.
 func (b *backend) onIdle(data []byte) {
-	r := relay{params: &b.params}
-	r.start(&b.params, clientInterests, serverInterests)
-	err := r.serverBytes(data)
-	if err == nil && r.code == "" && !r.fatal && !r.doubt && r.down.AtBoundary() {
+	r := relay.Relay{Params: &b.params}
+	r.Start(&b.params, relay.ClientInterests, relay.ServerInterests)
+	err := r.ServerBytes(data)
+	if err == nil && r.Code == "" && !r.Fatal && !r.Doubt && r.Down.AtBoundary() {
 		return
 	}
 	w := b.w
-	if r.code != "" {
-		w.hint(b.server, b.epoch, ipc.HintSQLState, r.code, "idle connection")
+	if r.Code != "" {
+		w.hint(b.server, b.epoch, ipc.HintSQLState, r.Code, "idle connection")
 	}
 	w.closeBackend(b)
 }

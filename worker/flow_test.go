@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // quiet is how long nothing has to happen to be taken for the end of what happens.
@@ -25,7 +26,7 @@ func TestPooledClientIsNotListenedToWhileItIsOwedMuch(t *testing.T) {
 	tc, srv := r.enter(1)
 	go func() { _, _ = tc.Write(bytes.Repeat(sync_, total)) }()
 	// What one receive brings may come on top, and part of a message.
-	const most = maxOwed + 64<<10/5 + 1
+	const most = relay.MaxOwed + 64<<10/5 + 1
 	buf := make([]byte, most*5+1)
 	got := 0
 	for got <= most*5 {
@@ -39,7 +40,7 @@ func TestPooledClientIsNotListenedToWhileItIsOwedMuch(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got > most*5 || got < maxOwed*5 {
+	if got > most*5 || got < relay.MaxOwed*5 {
 		t.Errorf("%d messages reached a server that answers none", got/5)
 	}
 	if err := srv.SetDeadline(time.Now().Add(generous)); err != nil {
@@ -112,20 +113,5 @@ func TestPooledClientReadsWhatWeAnswerOrIsNotListenedTo(t *testing.T) {
 	}
 	if got, _, err := pgwire.ReadMessage(srv.r, 1<<20); err != nil || got != 'S' {
 		t.Errorf("%q, %v", got, err)
-	}
-}
-
-func TestEndsStaySmallInAnEndlessPipeline(t *testing.T) {
-	var e ends
-	e.push(endSync)
-	for range 100_000 {
-		e.push(endQuery)
-		e.pop()
-	}
-	if e.len() != 1 || cap(e.q) > 64 {
-		t.Errorf("%d owed, room for %d", e.len(), cap(e.q))
-	}
-	if n := testing.AllocsPerRun(1000, func() { e.push(endSync); e.pop() }); n > 0 {
-		t.Errorf("%v allocations", n)
 	}
 }

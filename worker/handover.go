@@ -1,12 +1,12 @@
 package worker
 
 import (
-	"container/list"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // How a backend gets from one worker to another:
@@ -100,12 +100,16 @@ func (w *worker) onTakeOver(m *ipc.TakeOver, fds []int) {
 
 // portable returns what another worker has to know.
 func (b *backend) portable() ipc.BackendState {
-	return ipc.BackendState{
+	held := b.prepared.Holding()
+	s := ipc.BackendState{
 		Key: b.pool.key, Server: b.server, Epoch: b.epoch, PID: b.pid, Secret: ipc.Secret(b.key),
 		AgeMS: time.Since(b.opened).Milliseconds(), NoPassword: b.noPassword, Dirty: b.dirty, DirtyBy: b.dirtyBy,
-		Base: b.base.settingList(), Params: b.params.settingList(),
-		Statements: b.prepared.list(), Serial: b.prepared.serial, Lost: b.prepared.lost,
+		Base: settingsOf(&b.base), Params: settingsOf(&b.params), Serial: held.Serial, Lost: held.Lost,
 	}
+	for _, st := range held.Statements {
+		s.Statements = append(s.Statements, ipc.PreparedStatement{Key: st.Key, Name: st.Name})
+	}
+	return s
 }
 
 // takenOver makes a backend of what another worker knew of it.
@@ -113,10 +117,14 @@ func (w *worker) takenOver(p *pool, m *ipc.TakeOver) *backend {
 	s := &m.Backend
 	b := &backend{
 		w: w, pool: p, lease: m.Lease, server: s.Server, epoch: s.Epoch, pid: s.PID, key: []byte(s.Secret.Reveal()),
-		base: paramsOf(s.Base), params: paramsOf(s.Params), noPassword: s.NoPassword,
+		base: paramsFrom(s.Base), params: paramsFrom(s.Params), noPassword: s.NoPassword,
 		dirty: s.Dirty, dirtyBy: s.DirtyBy, opened: time.Now().Add(-ms(s.AgeMS)),
 	}
-	b.prepared.restore(s.Statements, s.Serial, s.Lost)
+	known := relay.Holding{Serial: s.Serial, Lost: s.Lost}
+	for _, st := range s.Statements {
+		known.Statements = append(known.Statements, relay.Held{Key: st.Key, Name: st.Name})
+	}
+	b.prepared.Restore(known)
 	return b
 }
 
@@ -137,46 +145,18 @@ func sizeOf(s *ipc.BackendState) int {
 	return n
 }
 
-func (p *params) settingList() []ipc.Setting {
-	list := make([]ipc.Setting, len(p.list))
-	for i := range p.list {
-		list[i] = ipc.Setting{Name: p.list[i].Name, Value: p.list[i].Value}
+func settingsOf(p *relay.Params) []ipc.Setting {
+	list := make([]ipc.Setting, len(p.All()))
+	for i, param := range p.All() {
+		list[i] = ipc.Setting{Name: param.Name, Value: param.Value}
 	}
 	return list
 }
 
-func paramsOf(list []ipc.Setting) params {
-	p := params{changed: true, list: make([]pgwire.Param, len(list))}
-	for i := range list {
-		p.list[i] = pgwire.Param{Name: list[i].Name, Value: list[i].Value}
+func paramsFrom(settings []ipc.Setting) relay.Params {
+	list := make([]pgwire.Param, len(settings))
+	for i := range settings {
+		list[i] = pgwire.Param{Name: settings[i].Name, Value: settings[i].Value}
 	}
-	return p
-}
-
-// list returns the statements that are there, most recently used first. No Parse
-// is under way.
-func (p *prepared) list() []ipc.PreparedStatement {
-	var all []ipc.PreparedStatement
-	for el := p.recent.Front(); el != nil; el = el.Next() {
-		if on := el.Value.(*onBackend); on.there {
-			all = append(all, ipc.PreparedStatement{Key: string(on.key[:]), Name: on.name})
-		}
-	}
-	return all
-}
-
-// restore is the reverse of list.
-func (p *prepared) restore(all []ipc.PreparedStatement, serial uint64, lost []string) {
-	p.serial, p.lost = serial, lost
-	p.recent.Init()
-	for _, st := range all {
-		if len(st.Key) != len(statementKey{}) {
-			continue
-		}
-		if p.byKey == nil {
-			p.byKey = make(map[statementKey]*list.Element, len(all))
-		}
-		on := &onBackend{key: statementKey([]byte(st.Key)), name: st.Name, there: true}
-		p.byKey[on.key] = p.recent.PushBack(on)
-	}
+	return relay.ParamsOf(list)
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 func sessions() ipc.ConfigBegin {
@@ -288,37 +290,25 @@ func TestBackendThatComesBackIsOnTheShelf(t *testing.T) {
 // it has left behind is cleaned up before another client gets it.
 func TestStateOfABackendMovesWithIt(t *testing.T) {
 	b := &backend{w: &worker{}, pool: &pool{key: poolD}, dirty: true, dirtyBy: 7, opened: time.Now()}
-	for i := range 3 {
-		on, _ := b.prepared.add(statementKey{byte(i)}, 1)
-		on.there = i != 1 // an error has skipped its Parse
-	}
-	b.prepared.get(statementKey{0}, 1)
-	b.prepared.lost = []string{"pgagroal_x"}
+	known := relay.Holding{Statements: manyStatements(3), Serial: 5, Lost: []string{"pgagroal_x"}}
+	b.prepared.Restore(known)
 	m := &ipc.TakeOver{Lease: 5, Backend: b.portable()}
 	got := (&worker{}).takenOver(&pool{}, m)
 	if !got.dirty || got.dirtyBy != 7 || got.lease != 5 {
 		t.Errorf("dirty %v by %d", got.dirty, got.dirtyBy)
 	}
-	if diff := cmp.Diff(m.Backend.Statements, got.prepared.list()); diff != "" || len(m.Backend.Statements) != 2 {
-		t.Errorf("%d statements; %s", len(m.Backend.Statements), diff)
-	}
-	if on := got.prepared.get(statementKey{2}, 99); on == nil || on.name != "pgagroal_3" {
-		t.Errorf("statement %+v", on)
-	}
-	if on, _ := got.prepared.add(statementKey{9}, 1); on.name != "pgagroal_4" {
-		t.Errorf("the next one is called %s", on.name)
-	}
-	if diff := cmp.Diff([]string{"pgagroal_x"}, got.prepared.lost); diff != "" {
+	if diff := cmp.Diff(known, got.prepared.Holding()); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// Each worker knows statements by a hash; one that isn't shared must not be taken
-// for another one's.
-func TestKeysOfUnsharedStatementsDifferBetweenWorkers(t *testing.T) {
-	if a, b := newStatements(), newStatements(); a.ownKey() == b.ownKey() {
-		t.Error("two workers have the same key")
+// manyStatements are as many statements as a backend may have.
+func manyStatements(n int) []relay.Held {
+	list := make([]relay.Held, n)
+	for i := range list {
+		list[i] = relay.Held{Key: string(append(make([]byte, 14), byte(i), byte(i>>8))), Name: fmt.Sprintf("pgagroal_%d", i)}
 	}
+	return list
 }
 
 func TestStateOfABackendFitsAPacket(t *testing.T) {
@@ -326,16 +316,12 @@ func TestStateOfABackendFitsAPacket(t *testing.T) {
 	r.free(1)
 	r.do(func() {
 		for _, b := range r.w.backends {
-			for i := range maxStatements {
-				on, _ := b.prepared.add(hashed([]byte{byte(i), byte(i >> 8)}), 1)
-				on.there = true
-			}
-			b.prepared.serial = 1 << 63
-			b.params.set("TimeZone", strings.Repeat("x", 10_000))
+			b.prepared.Restore(relay.Holding{Statements: manyStatements(relay.MaxStatements), Serial: 1 << 63})
+			b.params.Set("TimeZone", strings.Repeat("x", 10_000))
 		}
 	})
 	r.send(&ipc.Reclaim{ID: 1, Key: poolD, Size: 1})
-	if m, _ := r.handed(); len(m.Backend.Statements) != maxStatements {
+	if m, _ := r.handed(); len(m.Backend.Statements) != relay.MaxStatements {
 		t.Errorf("%d statements", len(m.Backend.Statements))
 	}
 }
@@ -345,7 +331,7 @@ func TestBackendWithTooMuchStateIsClosed(t *testing.T) {
 	srv := r.free(1)
 	r.do(func() {
 		for _, b := range r.w.backends {
-			b.params.set("TimeZone", strings.Repeat("x", maxState))
+			b.params.Set("TimeZone", strings.Repeat("x", maxState))
 		}
 	})
 	r.send(&ipc.Reclaim{ID: 1, Key: poolD, Size: 1})

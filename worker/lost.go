@@ -1,73 +1,33 @@
 package worker
 
 import (
-	"bytes"
-
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
-)
-
-// What becomes of a client of the transaction pipeline whose backend is lost, or
-// that gets none in time:
-//
-//  1. lose answers everything that was sent to the backend: one error for each
-//     Sync, Query or FunctionCall, with the state that leaves the client where it
-//     thinks it is. A transaction block that is lost becomes a failed one, or the
-//     rest of it would be committed without its first half. A BEGIN that fails has
-//     opened none, as in PostgreSQL: drivers don't ROLLBACK after it. But if more
-//     was said without waiting for its answer, that is taken for a block.
-//  2. What hadn't been sent yet fails with the batch that it belongs to (awaken),
-//     or waits for another backend.
-//  3. The next backend of a client whose block is lost has a block opened and
-//     failed on it first (failBlock), so all that follows is PostgreSQL's own.
-//
-// Nothing is ever sent a second time.
-
-// block says what a client without a backend has of a transaction block.
-type block uint8
-
-const (
-	noBlock block = iota
-	// lostBlock is open as far as the client knows: its next batch gets the error.
-	lostBlock
-	// failedBlock is one that the client knows to have failed.
-	failedBlock
-)
-
-// failure is what the next batch of a client is told; no code means none.
-type failure struct{ code, message, detail string }
-
-const (
-	msgLost    = "the connection to the server was lost, and the transaction with it"
-	msgUnknown = "the connection to the server was lost; whether the last statement took effect is unknown"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // failBlockSQL opens a block and fails it. Its text is the explanation in the
 // server's log.
 const failBlockSQL = `BEGIN; ROLLBACK TO SAVEPOINT "pgagroal: the connection of this transaction was lost"`
 
-func (f *failure) append(dst []byte) []byte {
-	return pgwire.AppendError(dst, pgwire.SeverityError, f.code, f.message, pgwire.Detail(f.detail))
-}
-
 // lostPooled parts a session from a lost backend, and lets the client stay; false
 // when it can't be told what has happened.
 func (s *session) lostPooled() bool {
 	t := s.tx
-	if !t.ready || s.relay.doubt {
+	if !t.Ready || s.relay.Doubt {
 		return false
 	}
-	out, ok := t.lose(s.w.scratch[:0])
+	out, ok := t.Lose(s.w.scratch[:0])
 	if !ok {
 		return false
 	}
 	s.w.stats.count(s.relay)
-	s.relay.trim()
-	t.rest()
+	s.relay.Trim()
+	t.Rest()
 	s.giveRelay()
 	s.client.Send(out)
 	switch {
-	case t.stash != nil:
+	case t.Stash != nil:
 		s.seek()
 	case s.client.Full():
 		s.client.Pause()
@@ -77,258 +37,39 @@ func (s *session) lostPooled() bool {
 	return true
 }
 
-// lose appends the answers that a lost backend owes; false when there are none
-// that would be true.
-func (p *pooled) lose(out []byte) ([]byte, bool) {
-	x, r := p.x, p.relay
-	if p.midMessage() {
-		return out, false // nothing can be said there
-	}
-	out, ok := p.loseBatches(out)
-	if !ok {
-		return out, false
-	}
-	for i := len(x.q) - 1; i >= x.head; i-- {
-		p.undo(&x.q[i])
-	}
-	x.q, x.head = nil, 0
-	if r.status == pgwire.TxIdle {
-		p.tracked = r.params.settings()
-	} else if now := r.params.settings(); now != p.tracked {
-		out = appendChanges(out, now.Value(), p.tracked.Value()) // the server has taken them back
-	}
-	return out, true
-}
-
-// midMessage reports whether the client has got a part of a message.
-func (p *pooled) midMessage() bool {
-	typ, n := p.relay.down.Open()
-	switch {
-	case n == 0:
-		return false
-	case typ == 'E':
-		return p.x.errorPassing
-	case p.relay.down.SplitHeader() > 0:
-		return pooledServer[typ]&(pgwire.AtHeader|pgwire.Refuse) == 0
-	}
-	return true
-}
-
-// loseBatches ends each batch that the backend was sent, then what was begun of
-// the next one.
-func (p *pooled) loseBatches(out []byte) ([]byte, bool) {
-	x := p.x
-	in, known := p.relay.status != pgwire.TxIdle, true
-	onlyBegin := p.onlyBegin()
-	told, sent, implicit, commits := x.errored, false, false, false
-	for i := x.head; i < len(x.q); i++ {
-		e := &x.q[i]
-		switch e.kind {
-		case 'Q', 'E', 'F':
-			was := in
-			if e.kind != 'F' {
-				commits = commits || e.traits&traitCommits != 0
-				in, known = e.traits.after(in)
-			}
-			if !known {
-				return out, false
-			}
-			implicit = implicit || !was && !in
-		}
-		sent = true
-		if e.kind == 'S' || e.kind == 'Q' || e.kind == 'F' {
-			if !told {
-				out = p.loss(implicit || commits).append(out)
-			}
-			in = in && !onlyBegin
-			out = pgwire.AppendReadyForQuery(out, statusOf(in))
-			told, implicit, commits = false, false, false
-		}
-	}
-	begun := x.unsynced || x.skipping
-	if !sent && !begun && p.relay.status == pgwire.TxOpen {
-		p.block, p.fail = lostBlock, p.loss(false)
-	} else {
-		p.block = blockOf(in)
-	}
-	if begun {
-		if !told {
-			out = p.loss(commits).append(out) // without its Sync an implicit transaction isn't committed
-		}
-		p.discarding = true
-	}
-	return p.losePartial(out, sent || p.block != noBlock), true
-}
-
-// onlyBegin reports whether all that the client waits for, and all that it has
-// said, is the answer to a BEGIN outside of a transaction block.
-func (p *pooled) onlyBegin() bool {
-	x := p.x
-	if p.relay.status != pgwire.TxIdle || x.unsynced || x.skipping || x.need > 0 {
-		return false
-	}
-	begins := 0
-	for i := x.head; i < len(x.q); i++ {
-		switch e := &x.q[i]; e.kind {
-		case 'Q', 'E':
-			if !e.traits.begins() {
-				return false
-			}
-			begins++
-		case 'F':
-			return false
-		}
-	}
-	return begins == 1
-}
-
-// losePartial deals with a message that was being collected: it waits for the
-// next backend, or fails with what came before it.
-func (p *pooled) losePartial(out []byte, failed bool) []byte {
-	if p.x.need == 0 {
-		return out
-	}
-	typ := p.x.partial[0]
-	if !failed && !p.discarding {
-		p.stash = bytes.Clone(p.x.partial)
-	}
-	p.collected()
-	switch {
-	case p.discarding, !failed:
-	default:
-		p.fail = p.loss(false)
-		out = p.failMessage(out, typ, 0, false)
-	}
-	return out
-}
-
-// loss is the error of a lost backend.
-func (p *pooled) loss(unknown bool) *failure {
-	if unknown {
-		return &failure{pgwire.CodeOutcomeUnknown, msgUnknown, p.x.farewell}
-	}
-	return &failure{pgwire.CodeConnectionFailure, msgLost, p.x.farewell}
-}
-
-func statusOf(inBlock bool) byte {
-	if inBlock {
-		return pgwire.TxFailed
-	}
-	return pgwire.TxIdle
-}
-
-func blockOf(inBlock bool) block {
-	if inBlock {
-		return failedBlock
-	}
-	return noBlock
-}
-
-// failMessage answers the first message of a batch that fails with p.fail. t are
-// the traits of its text, if it has one; last says that the client has said nothing
-// after it.
-func (p *pooled) failMessage(out []byte, typ byte, t traits, last bool) []byte {
-	out = p.fail.append(out)
-	p.fail = nil
-	in := p.block != noBlock
-	switch typ {
-	case 'Q', 'F', 'S':
-		if after, known := t.after(in); known && !(last && !in && t.begins()) {
-			in = after
-		}
-		p.block = blockOf(in)
-		return pgwire.AppendReadyForQuery(out, statusOf(in))
-	}
-	p.block = blockOf(in)
-	p.discarding = true
-	return out
-}
-
-// awaken returns what of data a backend is needed for, for a client without one;
-// nothing if all of it is late: a COPY has failed before, or there is nothing to
-// flush. What it returns may be a part of data. Answers to what fails without a
-// backend are appended to out.
-func (p *pooled) awaken(data []byte, out *[]byte) (rest []byte, leaving bool, err error) {
-	var ev pgwire.Event
-	for pos := 0; ; {
-		if pos, err = p.relay.up.Next(data, pos, &ev); err != nil {
-			return nil, false, err
-		}
-		switch {
-		case ev.Phase == pgwire.Exhausted:
-			return nil, false, nil
-		case ev.Type == 'X':
-			return nil, true, nil
-		case p.discarding:
-			if ev.Type == 'S' {
-				p.discarding = false
-				*out = pgwire.AppendReadyForQuery(*out, statusOf(p.block != noBlock))
-			}
-		case ev.Type == 'c' || ev.Type == 'f' || ev.Type == 'H':
-		case p.fails(data, &ev, out):
-		case ev.Start < 0:
-			return append(header(nil, &ev), data[ev.Pos:]...), false, nil
-		default:
-			return data[ev.Start:], false, nil
-		}
-	}
-}
-
-// fails answers a message that there is no backend for any more, and reports
-// whether it did.
-func (p *pooled) fails(data []byte, ev *pgwire.Event, out *[]byte) bool {
-	if p.fail == nil {
-		return false
-	}
-	var t traits
-	end := ev.Pos + ev.Length
-	if ev.Type == 'Q' && end <= len(data) {
-		t = traitsOf(queryText(data[ev.Pos:end]))
-	}
-	if p.block == lostBlock {
-		p.block = failedBlock
-		if t&traitControl == traitCloses {
-			p.fail = nil
-			return false // a ROLLBACK, which is all that was left to do
-		}
-	}
-	*out = p.failMessage(*out, ev.Type, t, end == len(data))
-	return true
-}
-
 // unserved answers what a client has said while it waited for a backend that it
 // doesn't get, and lets it stay.
-func (s *session) unserved(f *failure) {
+func (s *session) unserved(f *relay.Failure) {
 	t := s.tx
 	s.waiter = nil
 	s.state = sessionActive
 	s.takeRelay()
-	data, out := t.stash, s.w.scratch[:0]
-	t.stash = nil
+	data, out := t.Stash, s.w.scratch[:0]
+	t.Stash = nil
 	for len(data) > 0 {
-		t.relay.up = pgwire.NewScanner(pooledClient)
-		t.fail = f
+		t.Relay.Up = pgwire.NewScanner(relay.PooledClient)
+		t.Fail = f
 		var leaving bool
 		var err error
-		data, leaving, err = t.awaken(data, &out)
+		data, leaving, err = t.Awaken(data, &out)
 		if err != nil || leaving {
 			s.client.Send(out)
 			s.awakened(leaving, err)
 			return
 		}
 	}
-	t.fail = nil
+	t.Fail = nil
 	s.client.Send(out)
 	s.client.Resume()
 	s.giveRelay()
 }
 
 // failureOf is what a client is told whose backend can't be opened.
-func (s *session) failureOf(err error) *failure {
-	f := &failure{code: pgwire.CodeTooManyConnections, message: "connection refused"}
+func (s *session) failureOf(err error) *relay.Failure {
+	f := &relay.Failure{Code: pgwire.CodeTooManyConnections, Message: "connection refused"}
 	if msg := auth.AppendRefusal(nil, s.login.user, err); msg != nil {
 		e := pgwire.ParseError(msg[5:])
-		f.code, f.message, f.detail = e.Code, e.Message, e.Detail
+		f.Code, f.Message, f.Detail = e.Code, e.Message, e.Detail
 	}
 	return f
 }
@@ -339,7 +80,7 @@ func (s *session) failBlock(b *backend) {
 	s.state, b.state = sessionAdapting, backendAdapting
 	s.client.Watch()
 	b.runTo(pgwire.TxFailed, []string{failBlockSQL}, func([]byte) {
-		s.tx.block = noBlock
+		s.tx.Block = relay.NoBlock
 		s.converse(b, pgwire.TxFailed)
 	})
 }

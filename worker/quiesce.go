@@ -24,7 +24,7 @@ func (w *worker) onQuiesce(m *ipc.Quiesce) {
 // its own, or has it wait for another one when it has left nothing on this one.
 // It reports whether nothing of it keeps the server from being switched.
 func (s *session) giveUp() bool {
-	if s.tx != nil || s.state != sessionActive || s.relay.status != pgwire.TxIdle || !s.relay.idle() {
+	if s.tx != nil || s.state != sessionActive || s.relay.Status != pgwire.TxIdle || !s.relay.Idle() {
 		return false
 	}
 	if b := s.backend; !s.touched && !b.private {

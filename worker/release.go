@@ -5,6 +5,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // scriptLimit is how long a server may take to answer what we say ourselves.
@@ -37,7 +38,7 @@ func (b *backend) run(queries []string, done func(failed []byte)) {
 
 // runTo is run with queries that leave the backend in another state than idle.
 func (b *backend) runTo(status byte, queries []string, done func(failed []byte)) {
-	b.script = &script{down: pgwire.NewScanner(serverInterests), left: len(queries), want: status, done: done}
+	b.script = &script{down: pgwire.NewScanner(relay.ServerInterests), left: len(queries), want: status, done: done}
 	b.script.timer = b.w.loop.After(scriptLimit, func() {
 		b.w.log.Warn("server didn't answer in time, connection closed", "server", b.server, "backend", b.pid)
 		s := b.session
@@ -73,7 +74,7 @@ func (b *backend) onScript(data []byte) {
 			sc.left--
 			sc.status = ev.Status()
 		case 'S':
-			b.params.status(ev.Body)
+			b.params.Status(ev.Body)
 		case 'G', 'W':
 			b.scriptBroken()
 			return

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // sessionBuckets are the upper bounds of the histogram of session lengths, in
@@ -25,15 +26,15 @@ type stats struct {
 }
 
 // count adds what a relay has seen; the relay starts at zero again.
-func (s *stats) count(r *relay) {
+func (s *stats) count(r *relay.Relay) {
 	if r == nil {
 		return
 	}
-	s.queries += r.queries
-	s.transactions += r.transactions
-	s.sent += r.sent
-	s.received += r.received
-	r.queries, r.transactions, r.sent, r.received = 0, 0, 0, 0
+	s.queries += r.Queries
+	s.transactions += r.Transactions
+	s.sent += r.Sent
+	s.received += r.Received
+	r.Queries, r.Transactions, r.Sent, r.Received = 0, 0, 0, 0
 }
 
 func (s *stats) sessionTime(d time.Duration) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // generous bounds every wait of a test.
@@ -241,7 +242,7 @@ func (r *rig) connect(id uint64, follow ...pgwire.Param) *testClient {
 	fd, conn := clientPair(r.t)
 	tc := &testClient{Conn: conn, Frontend: pgproto3.NewFrontend(conn, io.Discard)}
 	l := &login{user: "u", database: "d", requested: "d", key: ipc.PoolKey{Database: "d", User: "u"}}
-	l.follow, _, _ = splitStartup(follow, "u")
+	l.follow, _, _ = relay.SplitStartup(follow, "u")
 	r.do(func() {
 		c := &client{id: id, start: time.Now()}
 		r.w.clients[id] = c

@@ -8,6 +8,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 const (
@@ -40,14 +41,14 @@ type session struct {
 	c       *client
 	client  *reactor.Conn
 	backend *backend
-	relay   *relay // nil while nobody says anything
+	relay   *relay.Relay // nil while nobody says anything
 	login   *login
 	waiter  *waiter
 	key     cancelKey
 	since   int64 // when it was let in or began to wait, Unix seconds
 	timer   *reactor.Timer
 	// tx is set in the transaction pipeline.
-	tx    *pooled
+	tx    *relay.Pooled
 	state sessionState
 	// touched: something was sent to the backend that may have left a trace.
 	touched bool
@@ -66,7 +67,7 @@ func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 	s := &session{w: w, c: c, client: conn, login: l, since: time.Now().Unix()}
 	conn.SetHandler((*clientEnd)(s))
 	if w.cfg.Pipeline == "transaction" {
-		s.tx = &pooled{all: w.statements}
+		s.tx = &relay.Pooled{All: w.statements}
 	}
 	c.conn, c.session = nil, s
 	w.sessions++
@@ -97,8 +98,8 @@ func (s *session) seek() {
 // refuse says no to a client that hasn't been let in, and closes. A client of the
 // transaction pipeline that has been in stays, with an error for what it wanted.
 func (s *session) refuse(code, message string) {
-	if s.tx != nil && s.tx.ready && !s.w.servers.Graceful && !s.w.draining {
-		s.unserved(&failure{code: code, message: message})
+	if s.tx != nil && s.tx.Ready && !s.w.servers.Graceful && !s.w.draining {
+		s.unserved(&relay.Failure{Code: code, Message: message})
 		return
 	}
 	s.w.log.Info("client refused", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
@@ -108,7 +109,7 @@ func (s *session) refuse(code, message string) {
 
 // refuseLogin passes on why the server, or our login to it, failed.
 func (s *session) refuseLogin(err error) {
-	if s.tx != nil && s.tx.ready {
+	if s.tx != nil && s.tx.Ready {
 		s.unserved(s.failureOf(err))
 		return
 	}
@@ -150,7 +151,7 @@ func (s *session) attach(b *backend) {
 		s.attachPooled(b)
 		return
 	}
-	sql := adapt(&s.login.follow, &b.base, &b.params)
+	sql := relay.Adapt(&s.login.follow, &b.base, &b.params)
 	if sql == "" {
 		s.enter()
 		return
@@ -164,7 +165,7 @@ func (s *session) enter() {
 	b.state = backendAttached
 	s.state = sessionActive
 	s.takeRelay()
-	s.relay.start(&b.params, clientInterests, serverInterests)
+	s.relay.Start(&b.params, relay.ClientInterests, relay.ServerInterests)
 	if s.welcomed {
 		s.client.Resume()
 		b.conn.Resume()
@@ -207,7 +208,7 @@ func (s *session) welcome() {
 	s.since = time.Now().Unix()
 	s.newKey(b.pid)
 	msg := pgwire.AppendAuthenticationOK(nil)
-	msg = b.params.appendTo(msg)
+	msg = b.params.AppendTo(msg)
 	msg = pgwire.AppendBackendKeyData(msg, s.key.pid, s.key.secret())
 	s.client.Send(pgwire.AppendReadyForQuery(msg, pgwire.TxIdle))
 	s.client.Resume()
@@ -226,7 +227,7 @@ func (s *session) fromClient(data []byte) {
 		return
 	}
 	b := s.backend
-	n, leaving, err := s.relay.clientBytes(data)
+	n, leaving, err := s.relay.ClientBytes(data)
 	if n > 0 {
 		s.touched = true
 		b.conn.Send(data[:n])
@@ -247,11 +248,11 @@ func (s *session) fromServer(data []byte) {
 	if s.tx != nil {
 		err = s.fromServerPooled(data)
 	} else {
-		err = s.relay.serverBytes(data)
+		err = s.relay.ServerBytes(data)
 	}
-	if s.relay.code != "" {
-		s.w.hint(b.server, b.epoch, ipc.HintSQLState, s.relay.code, "session")
-		s.relay.code = ""
+	if s.relay.Code != "" {
+		s.w.hint(b.server, b.epoch, ipc.HintSQLState, s.relay.Code, "session")
+		s.relay.Code = ""
 	}
 	switch {
 	case err != nil:
@@ -268,8 +269,8 @@ func (s *session) fromServer(data []byte) {
 		if s.client.Full() {
 			b.conn.Pause()
 		}
-		if s.relay.idle() {
-			s.relay.trim()
+		if s.relay.Idle() {
+			s.relay.Trim()
 			if s.w.quiescing >= b.epoch {
 				s.giveUp()
 			}
@@ -281,7 +282,7 @@ func (s *session) fromServer(data []byte) {
 // asked, as it would without us; a client that vanished is cancelled.
 func (s *session) leave(goodbye bool) {
 	s.closeClient()
-	if goodbye && s.backend != nil && !s.idle() && !s.relay.doubt && s.relay.up.AtBoundary() && !s.unsynced() {
+	if goodbye && s.backend != nil && !s.idle() && !s.relay.Doubt && s.relay.Up.AtBoundary() && !s.unsynced() {
 		s.state = sessionLeaving
 		s.backend.conn.Resume()
 		// A server in COPY would wait for data for ever; elsewhere it ignores this.
@@ -300,7 +301,7 @@ func (s *session) release() {
 	b := s.backend
 	touched := s.touched
 	if s.tx != nil && b != nil {
-		touched = s.tx.dirty || b.dirty && b.dirtyBy == s.c.id
+		touched = s.tx.Dirty || b.dirty && b.dirtyBy == s.c.id
 	}
 	switch {
 	case b == nil:
@@ -309,7 +310,7 @@ func (s *session) release() {
 		s.detach()
 	default:
 		s.detach()
-		w.reset(b, s.relay.status, touched)
+		w.reset(b, s.relay.Status, touched)
 	}
 	s.finish()
 }
@@ -325,7 +326,7 @@ func (s *session) drop(code, message string) {
 		s.finish()
 		return
 	}
-	if s.relay != nil && !s.relay.down.AtBoundary() && s.state == sessionActive {
+	if s.relay != nil && !s.relay.Down.AtBoundary() && s.state == sessionActive {
 		s.closeClient() // in the middle of a message nothing can be said
 		s.finish()
 		return
@@ -343,9 +344,9 @@ func (s *session) serverGone() {
 	case s.state == sessionAdapting:
 		s.seekAgain()
 	case s.state == sessionActive && s.tx != nil && s.lostPooled():
-	case s.state == sessionActive && s.tx == nil && !s.touched && !b.private && !s.relay.fatal && s.w.cfg.Failover:
+	case s.state == sessionActive && s.tx == nil && !s.touched && !b.private && !s.relay.Fatal && s.w.cfg.Failover:
 		s.seek()
-	case s.state == sessionActive && s.relay.fatal && s.tx == nil:
+	case s.state == sessionActive && s.relay.Fatal && s.tx == nil:
 		s.w.stats.count(s.relay)
 		s.say(nil) // the server has said why
 	default:
@@ -401,7 +402,7 @@ func (s *session) finish() {
 		delete(s.w.cancels, s.key.id()) // one without a backend still had it
 	}
 	if s.tx != nil {
-		s.tx.forget()
+		s.tx.Forget()
 	}
 	s.dropRelay()
 	s.w.sessions--

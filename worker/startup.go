@@ -12,6 +12,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // maxSetups bounds the set-ups of a worker: clients beyond that are closed at once.
@@ -32,15 +33,15 @@ type client struct {
 // login is what a client asked for in its start-up packet.
 type login struct {
 	user      string
-	database  string // real name
-	requested string // as the client named it
-	follow    params // parameters that are no part of key
+	database  string       // real name
+	requested string       // as the client named it
+	follow    relay.Params // parameters that are no part of key
 	rest      []pgwire.Param
 	key       ipc.PoolKey
 }
 
 func (l *login) application() string {
-	v, _ := l.follow.get("application_name")
+	v, _ := l.follow.Get("application_name")
 	return v
 }
 
@@ -54,12 +55,12 @@ func (l *login) addHost(addr string) {
 	if err != nil {
 		return
 	}
-	name, given := l.follow.get("application_name")
+	name, given := l.follow.Get("application_name")
 	if !given {
 		name = ownApplication
 	}
 	host := " - " + ap.Addr().Unmap().String()
-	l.follow.set("application_name", name[:min(len(name), max(maxApplication-len(host), 0))]+host)
+	l.follow.Set("application_name", name[:min(len(name), max(maxApplication-len(host), 0))]+host)
 }
 
 // errNoRoom says that this process has as many descriptors as it may have.
@@ -338,7 +339,7 @@ func (s *setup) startup(m pgwire.Startup) (*login, error) {
 	}
 	l := &login{user: m.User, requested: m.Database, database: s.cfg.realDatabase(m.Database)}
 	var key string
-	l.follow, key, l.rest = splitStartup(m.Params, s.cfg.Pipeline)
+	l.follow, key, l.rest = relay.SplitStartup(m.Params, s.cfg.Pipeline)
 	if s.cfg.AddHost {
 		l.addHost(s.c.addr)
 	}

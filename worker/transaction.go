@@ -2,9 +2,9 @@ package worker
 
 import (
 	"bytes"
-	"unique"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // maxScratch is how large the worker's scratch memory may stay, in bytes.
@@ -17,11 +17,11 @@ func (s *session) fromClientPooled(data []byte) {
 		s.wakePooled(data)
 		return
 	}
-	out, leaving, err := s.tx.clientBytes(data, s.w.scratch[:0])
+	out, leaving, err := s.tx.ClientBytes(data, s.w.scratch[:0])
 	s.w.keepScratch(out)
 	s.backend.conn.Send(out)
-	if e := s.tx.x.first(); e != nil && e.fate == invent {
-		s.client.Send(s.tx.inventAnswers(s.w.scratch[:0]))
+	if e := s.tx.X.First(); e != nil && e.Fate == relay.Invent {
+		s.client.Send(s.tx.InventAnswers(s.w.scratch[:0]))
 	}
 	s.throttle()
 	switch {
@@ -38,7 +38,7 @@ func (s *session) fromClientPooled(data []byte) {
 func (s *session) wakePooled(data []byte) {
 	s.takeRelay()
 	out := s.w.scratch[:0]
-	rest, leaving, err := s.tx.awaken(data, &out)
+	rest, leaving, err := s.tx.Awaken(data, &out)
 	if len(out) > 0 {
 		s.client.Send(out)
 		if s.client.Full() {
@@ -49,10 +49,10 @@ func (s *session) wakePooled(data []byte) {
 		return
 	}
 	if len(rest) > 0 {
-		s.tx.stash = rest
+		s.tx.Stash = rest
 		s.seek()
-		if s.tx.stash != nil { // there was no backend at once
-			s.tx.stash = bytes.Clone(s.tx.stash)
+		if s.tx.Stash != nil { // there was no backend at once
+			s.tx.Stash = bytes.Clone(s.tx.Stash)
 		}
 		return
 	}
@@ -77,8 +77,8 @@ func (s *session) protocolBroken(err error) {
 
 // fromServerPooled is fromServer in the transaction pipeline.
 func (s *session) fromServerPooled(data []byte) error {
-	flooded := s.tx.flooded()
-	out, err := s.tx.serverBytes(data, s.w.scratch[:0])
+	flooded := s.tx.Flooded()
+	out, err := s.tx.ServerBytes(data, s.w.scratch[:0])
 	s.w.keepScratch(out)
 	if s.state == sessionActive {
 		s.client.Send(out)
@@ -103,12 +103,12 @@ func (w *worker) keepScratch(b []byte) {
 // boundary gives the backend back when the transaction is over and nothing is
 // owed to the client.
 func (s *session) boundary() {
-	if s.state != sessionActive || s.backend == nil || s.relay.status != pgwire.TxIdle || !s.idle() {
+	if s.state != sessionActive || s.backend == nil || s.relay.Status != pgwire.TxIdle || !s.idle() {
 		return
 	}
 	b := s.backend
 	s.w.stats.count(s.relay)
-	s.relay.trim()
+	s.relay.Trim()
 	s.part(b)
 	if s.client.Full() {
 		s.client.Pause() // until Flushed: one who doesn't read isn't listened to
@@ -126,15 +126,15 @@ func (s *session) boundary() {
 // parts the two.
 func (s *session) part(b *backend) {
 	t := s.tx
-	t.tracked = b.params.settings()
-	if t.discarded {
+	t.Tracked = b.params.Settings()
+	if t.Discarded {
 		s.restore()
 	}
-	if t.dirty {
+	if t.Dirty {
 		b.dirty, b.dirtyBy = true, s.c.id
 	}
-	b.exchange.rest()
-	t.rest()
+	b.exchange.Rest()
+	t.Rest()
 	s.giveRelay()
 	s.backend, b.session = nil, nil
 }
@@ -143,41 +143,15 @@ func (s *session) part(b *backend) {
 // the server has reset to are of our own login.
 func (s *session) restore() {
 	t := s.tx
-	s.client.Send(appendChanges(nil, t.tracked.Value(), t.initial.Value()))
-	t.tracked = t.initial
-}
-
-// appendChanges appends what a client is told whose tracked parameters change.
-func appendChanges(dst []byte, from, to settings) []byte {
-	for i, name := range tracked {
-		if from.values[i] != to.values[i] {
-			dst = pgwire.AppendParameterStatus(dst, name, to.values[i])
-		}
-	}
-	return dst
-}
-
-// rest forgets what belongs to the transaction that is over.
-func (p *pooled) rest() {
-	u := &p.unnamed
-	u.here = false
-	u.exists = u.exists && u.kept && !(u.used && len(u.tail) > maxUnnamed)
-	switch {
-	case !u.exists && cap(u.tail) > 1024:
-		u.tail = nil
-	case cap(u.tail) > 2*len(u.tail)+1024:
-		u.tail = bytes.Clone(u.tail)
-	}
-	p.x, p.there = nil, nil
-	p.dirty, p.discarded, p.described = false, false, false
-	p.portal, p.portals = 0, 0
+	s.client.Send(relay.AppendChanges(nil, t.Tracked.Value(), t.Initial.Value()))
+	t.Tracked = t.Initial
 }
 
 // attachPooled joins a session to a backend for one transaction: what another
 // client has left there goes first, then come this client's parameters.
 func (s *session) attachPooled(b *backend) {
 	t := s.tx
-	t.x, t.there = &b.exchange, &b.prepared
+	t.X, t.There = &b.exchange, &b.prepared
 	query := s.w.cfg.ResetQuery
 	if !b.dirty || b.dirtyBy == s.c.id || query == "" {
 		s.adaptPooled(b)
@@ -201,11 +175,11 @@ func (s *session) adaptPooled(b *backend) {
 	t := s.tx
 	var sql string
 	switch {
-	case !t.ready:
-		sql = adapt(&s.login.follow, &b.base, &b.params)
-	case t.tracked != b.params.settings():
-		want := t.tracked.Value()
-		sql = adapt(want.params(), &b.base, &b.params)
+	case !t.Ready:
+		sql = relay.Adapt(&s.login.follow, &b.base, &b.params)
+	case t.Tracked != b.params.Settings():
+		want := t.Tracked.Value()
+		sql = relay.Adapt(want.Params(), &b.base, &b.params)
 	}
 	if sql == "" {
 		s.begin(b)
@@ -219,12 +193,12 @@ func (s *session) adaptPooled(b *backend) {
 func (s *session) begin(b *backend) {
 	t := s.tx
 	switch {
-	case !t.ready:
+	case !t.Ready:
 		s.start(b, pgwire.TxIdle)
-		t.ready, t.initial = true, b.params.settings()
+		t.Ready, t.Initial = true, b.params.Settings()
 		s.welcome()
 		s.boundary()
-	case t.block == failedBlock:
+	case t.Block == relay.FailedBlock:
 		s.failBlock(b)
 	default:
 		s.converse(b, pgwire.TxIdle)
@@ -235,16 +209,16 @@ func (s *session) begin(b *backend) {
 func (s *session) start(b *backend, status byte) {
 	b.state, s.state = backendAttached, sessionActive
 	s.takeRelay()
-	s.relay.start(&b.params, pooledClient, pooledServer)
-	s.relay.status = status
+	s.relay.Start(&b.params, relay.PooledClient, relay.PooledServer)
+	s.relay.Status = status
 }
 
 // converse goes on with what the client has said while it had no backend.
 func (s *session) converse(b *backend, status byte) {
 	s.start(b, status)
 	t := s.tx
-	data := t.stash
-	t.stash = nil
+	data := t.Stash
+	t.Stash = nil
 	s.client.Resume()
 	b.conn.Resume()
 	s.fromClientPooled(data)
@@ -252,50 +226,72 @@ func (s *session) converse(b *backend, status byte) {
 
 // idle reports whether the server has answered everything it was asked.
 func (s *session) idle() bool {
-	if s.tx != nil && s.tx.x != nil && (s.tx.x.need > 0 || !s.tx.x.idle()) {
+	if s.tx != nil && s.tx.X != nil && (s.tx.X.Need > 0 || !s.tx.X.Idle()) {
 		return false
 	}
-	return s.relay.idle()
+	return s.relay.Idle()
 }
 
 // uncertain reports whether something that wasn't answered may have ended a
 // transaction.
 func (s *session) uncertain() bool {
-	if s.tx != nil && s.tx.x != nil && s.tx.x.executes() {
+	if s.tx != nil && s.tx.X != nil && s.tx.X.Executes() {
 		return true
 	}
-	return s.relay.uncertain()
+	return s.relay.Uncertain()
 }
 
 // unsynced reports whether messages of the extended protocol wait for a Sync.
 func (s *session) unsynced() bool {
-	return s.relay.unsynced || s.tx != nil && s.tx.x != nil && s.tx.x.unsynced
-}
-
-// settings returns the values of the tracked parameters.
-func (p *params) settings() unique.Handle[settings] {
-	if p.changed || p.tracked == (unique.Handle[settings]{}) {
-		p.changed = false
-		var v settings
-		for i, name := range tracked {
-			v.values[i], _ = p.get(name)
-		}
-		p.tracked = unique.Make(v)
-	}
-	return p.tracked
+	return s.relay.Unsynced || s.tx != nil && s.tx.X != nil && s.tx.X.Unsynced
 }
 
 // clean notes that the reset query has run: nothing of anybody's is left.
 func (b *backend) clean() {
 	b.dirty, b.dirtyBy = false, 0
-	b.prepared.clear()
+	b.prepared.Clear()
 }
 
-// params returns the settings as parameters.
-func (v settings) params() *params {
-	p := &params{}
-	for i, name := range tracked {
-		p.set(name, v.values[i])
+// maxRelays is how many relays are kept for the next to use.
+const maxRelays = 64
+
+// takeRelay gives a session a relay, if it has none.
+func (s *session) takeRelay() {
+	if s.relay != nil {
+		return
 	}
-	return p
+	w := s.w
+	if n := len(w.relays); n > 0 {
+		s.relay, w.relays = w.relays[n-1], w.relays[:n-1]
+	} else {
+		s.relay = &relay.Relay{}
+	}
+	if s.tx != nil {
+		s.relay.Up = pgwire.NewScanner(relay.PooledClient)
+		s.tx.Relay = s.relay
+	}
+}
+
+// giveRelay takes the relay back from a session between transactions: it is most
+// of what a client costs. One who is in the middle of a message keeps it.
+func (s *session) giveRelay() {
+	if s.relay.Up.AtBoundary() {
+		s.dropRelay()
+	}
+}
+
+func (s *session) dropRelay() {
+	w, r := s.w, s.relay
+	if r == nil {
+		return
+	}
+	w.stats.count(r)
+	if len(w.relays) < maxRelays {
+		*r = relay.Relay{}
+		w.relays = append(w.relays, r)
+	}
+	s.relay = nil
+	if s.tx != nil {
+		s.tx.Relay = nil
+	}
 }

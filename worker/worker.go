@@ -17,6 +17,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 const (
@@ -74,9 +75,9 @@ type worker struct {
 	forwarded map[uint64]func()
 
 	// statements and scratch serve the transaction pipeline.
-	statements *statements
+	statements *relay.Statements
 	scratch    []byte
-	relays     []*relay // that nobody uses
+	relays     []*relay.Relay // that nobody uses
 
 	burst    proc.Burst
 	stats    stats
@@ -117,7 +118,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		cancels: make(map[uint64]*session), pools: make(map[ipc.PoolKey]*pool),
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
 		waiters: make(map[uint64]*waiter), requests: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
-		servers: ipc.ServerState{Primary: -1}, born: time.Now(), statements: newStatements(),
+		servers: ipc.ServerState{Primary: -1}, born: time.Now(), statements: relay.NewStatements(),
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
 	w.burst.Free = func() {

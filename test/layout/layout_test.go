@@ -29,8 +29,9 @@ var allowed = map[string][]string{
 	"supervisor/failover": {},
 	"supervisor/metrics":  {"internal/config"},
 
-	"worker":         {"worker/reactor", "ipc", "internal/config", "internal/auth", "internal/pool", "internal/pgwire", "internal/proc", "internal/logline"},
+	"worker":         {"worker/reactor", "worker/relay", "ipc", "internal/config", "internal/auth", "internal/pool", "internal/pgwire", "internal/proc", "internal/logline"},
 	"worker/reactor": {},
+	"worker/relay":   {"internal/pgwire"},
 	"scriptrunner":   {"ipc", "internal/config", "internal/proc", "internal/logline"},
 
 	"ipc":              {},

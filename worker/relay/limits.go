@@ -1,4 +1,4 @@
-package worker
+package relay
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ const (
 )
 
 // name gives a statement a name of the client's.
-func (p *pooled) name(name string, st *statement) {
+func (p *Pooled) name(name string, st *statement) {
 	if p.names == nil {
 		p.names = make(map[string]*statement)
 	}
@@ -24,7 +24,7 @@ func (p *pooled) name(name string, st *statement) {
 }
 
 // unname takes a name of the client's away; the statement is still held.
-func (p *pooled) unname(name string, st *statement) {
+func (p *Pooled) unname(name string, st *statement) {
 	delete(p.names, name)
 	p.text -= len(name) + len(st.tail)
 }
@@ -32,15 +32,15 @@ func (p *pooled) unname(name string, st *statement) {
 // overLimit has the server refuse a Parse for which there is no room here: it is
 // the server that skips to the Sync and fails the transaction. Instead of its
 // error the client gets ours.
-func (p *pooled) overLimit(out []byte) []byte {
-	p.x.push(owed{kind: 'P', fate: replace})
+func (p *Pooled) overLimit(out []byte) []byte {
+	p.X.push(owed{kind: 'P', Fate: replace})
 	return appendParse(out, noStatement, []byte("pgagroal: a client's prepared statements are too many or too long\x00\x00\x00"))
 }
 
 // isOverLimit reports whether an error that came just now is the answer to that.
-func (p *pooled) isOverLimit() bool {
-	e := p.x.first()
-	return e != nil && e.fate == replace
+func (p *Pooled) isOverLimit() bool {
+	e := p.X.First()
+	return e != nil && e.Fate == replace
 }
 
 func appendOverLimit(out []byte) []byte {
@@ -49,3 +49,14 @@ func appendOverLimit(out []byte) []byte {
 	return pgwire.AppendError(out, pgwire.SeverityError, pgwire.CodeProgramLimitExceeded, msg,
 		pgwire.Hint("Close or deallocate statements that are not used any more."))
 }
+
+// MaxOwed is how many answers a server may owe a client of the transaction
+// pipeline before the client isn't listened to any more: each is noted here, and a
+// message that is answered may have five bytes, of which the kernel holds millions.
+// A server keeps answers back until a Sync or until it has 8 kB of them, which are
+// 1600 of the shortest; so it has always sent some before there are that many, and
+// the client is listened to again.
+const MaxOwed = 8192
+
+// Flooded reports whether the client is owed as much as it may be.
+func (p *Pooled) Flooded() bool { return p != nil && p.X != nil && p.X.len() > MaxOwed }

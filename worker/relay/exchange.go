@@ -1,15 +1,15 @@
-package worker
+package relay
 
-// exchange is the queue of answers that a server owes in the transaction
+// Exchange is the queue of answers that a server owes in the transaction
 // pipeline: one entry for each message that it answers. A server answers in
 // order, but for an error, which skips everything up to the next Sync.
-type exchange struct {
+type Exchange struct {
 	q    []owed
 	head int
 	// batch grows with every message that ends one: Sync, Query, FunctionCall.
 	batch uint64
-	// unsynced: messages of the extended protocol have gone out without a Sync.
-	unsynced bool
+	// Unsynced: messages of the extended protocol have gone out without a Sync.
+	Unsynced bool
 	// skipping: an error came before its Sync was sent; until then the server
 	// ignores what it gets.
 	skipping bool
@@ -20,7 +20,7 @@ type exchange struct {
 	// partial is a message of the client's that is being collected, need its whole
 	// length.
 	partial []byte
-	need    int
+	Need    int
 	// skip is how much is still to come of a message that goes nowhere.
 	skip int
 	// heldError is the beginning of an error that a chunk has ended in.
@@ -40,7 +40,7 @@ type fate uint8
 const (
 	pass    fate = iota // it is the client's
 	swallow             // it answers a message of ours
-	invent              // nothing was sent: we answer when it is its turn
+	Invent              // nothing was sent: we answer when it is its turn
 	replace             // the server's error is replaced by ours
 )
 
@@ -52,7 +52,7 @@ const copyEnd byte = 'c'
 // it answers.
 type owed struct {
 	kind   byte
-	fate   fate
+	Fate   fate
 	traits traits // of what a Query or Execute runs
 	// unnamed is the number of the unnamed statement that a Parse makes.
 	unnamed uint64
@@ -65,15 +65,15 @@ type owed struct {
 	stmt *statement
 }
 
-func (x *exchange) push(e owed) {
+func (x *Exchange) push(e owed) {
 	x.copying = false // what isn't copy data makes the COPY fail
 	switch e.kind {
 	case 'S', 'Q', 'F':
 		x.batch++
-		x.unsynced = false
+		x.Unsynced = false
 	case copyEnd:
 	default:
-		x.unsynced = true
+		x.Unsynced = true
 	}
 	if x.head > len(x.q)/2 && len(x.q) == cap(x.q) {
 		n := copy(x.q, x.q[x.head:])
@@ -83,10 +83,10 @@ func (x *exchange) push(e owed) {
 	x.q = append(x.q, e)
 }
 
-func (x *exchange) len() int { return len(x.q) - x.head }
+func (x *Exchange) len() int { return len(x.q) - x.head }
 
-// first returns the oldest entry, nil when nothing is owed.
-func (x *exchange) first() *owed {
+// First returns the oldest entry, nil when nothing is owed.
+func (x *Exchange) First() *owed {
 	if x.head == len(x.q) {
 		return nil
 	}
@@ -94,13 +94,13 @@ func (x *exchange) first() *owed {
 }
 
 // last returns the newest entry.
-func (x *exchange) last() *owed { return &x.q[len(x.q)-1] }
+func (x *Exchange) last() *owed { return &x.q[len(x.q)-1] }
 
 // ends reports whether a statement of the client's ends with it.
 func (e *owed) ends() bool { return e.stmt != nil && (e.kind != 'P' || e.unnamed != 0) }
 
 // pop takes the oldest entry away, and what the server ignores behind it.
-func (x *exchange) pop() {
+func (x *Exchange) pop() {
 	for {
 		x.q[x.head] = owed{}
 		x.head++
@@ -117,7 +117,7 @@ func (x *exchange) pop() {
 // copyIn is the server's request for copy data. It ignores the Syncs that were
 // sent before the data's end; libpq sends one together with the Execute. What
 // else was sent before the end makes the COPY fail.
-func (x *exchange) copyIn() {
+func (x *Exchange) copyIn() {
 	from := x.head + 1
 	to := from
 	for to < len(x.q) && x.q[to].kind == 'S' {
@@ -134,12 +134,12 @@ func (x *exchange) copyIn() {
 	switch x.q[n].kind {
 	case 'S', 'Q', 'F':
 	default:
-		x.unsynced = true
+		x.Unsynced = true
 	}
 }
 
 // ends reports whether the end of a batch is unanswered.
-func (x *exchange) ends() bool {
+func (x *Exchange) ends() bool {
 	for i := x.head; i < len(x.q); i++ {
 		switch x.q[i].kind {
 		case 'S', 'Q', 'F':
@@ -149,8 +149,8 @@ func (x *exchange) ends() bool {
 	return false
 }
 
-// executes reports whether an unanswered message may end a transaction.
-func (x *exchange) executes() bool {
+// Executes reports whether an unanswered message may end a transaction.
+func (x *Exchange) Executes() bool {
 	for _, e := range x.q[x.head:] {
 		switch e.kind {
 		case 'S', 'Q', 'F', 'E':
@@ -162,7 +162,7 @@ func (x *exchange) executes() bool {
 
 // pending returns the unanswered Parse that gives a statement its name, nil for
 // none.
-func (x *exchange) pending(name string, s *statement) *owed {
+func (x *Exchange) pending(name string, s *statement) *owed {
 	for i := x.head; i < len(x.q); i++ {
 		if e := &x.q[i]; e.stmt == s && e.name == name && !e.ends() {
 			return e
@@ -171,11 +171,11 @@ func (x *exchange) pending(name string, s *statement) *owed {
 	return nil
 }
 
-// idle reports whether the server has answered everything and waits for nothing.
-func (x *exchange) idle() bool { return x.len() == 0 && !x.unsynced }
+// Idle reports whether the server has answered everything and waits for nothing.
+func (x *Exchange) Idle() bool { return x.len() == 0 && !x.Unsynced }
 
-// rest ends a transaction: the exchange is idle. It gives memory back.
-func (x *exchange) rest() {
+// Rest ends a transaction: the exchange is idle. It gives memory back.
+func (x *Exchange) Rest() {
 	x.skipping, x.errored, x.copying, x.sets = false, false, false, false
 	if x.len() == 0 && cap(x.q) > 64 {
 		x.q = nil

@@ -1,10 +1,12 @@
-package worker
+package relay
 
 import (
 	"fmt"
 	"strings"
 	"testing"
 	"unique"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestTraitsOfStatements(t *testing.T) {
@@ -91,7 +93,7 @@ func handle(zone string) unique.Handle[settings] {
 }
 
 func TestStatementsAreTheSameWhateverTheApplication(t *testing.T) {
-	all := newStatements()
+	all := NewStatements()
 	var first *statement
 	for _, name := range []string{"a", "b"} {
 		with := unique.Make(settings{values: [len(tracked)]string{name, "UTF8"}})
@@ -104,7 +106,7 @@ func TestStatementsAreTheSameWhateverTheApplication(t *testing.T) {
 }
 
 func TestStatementsAreTheSameOnlyUnderTheSameSettings(t *testing.T) {
-	all := newStatements()
+	all := NewStatements()
 	text := []byte("SELECT 1\x00\x00\x00")
 	a := all.hold(text, handle("UTC"), false)
 	if all.hold(text, handle("UTC"), false) != a {
@@ -123,7 +125,7 @@ func TestStatementsAreTheSameOnlyUnderTheSameSettings(t *testing.T) {
 }
 
 func TestRetiredStatementIsReplacedForThoseWhoPrepareItAgain(t *testing.T) {
-	all := newStatements()
+	all := NewStatements()
 	text := []byte("SELECT 1\x00\x00\x00")
 	a := all.hold(text, handle("UTC"), false)
 	all.retire(a.key)
@@ -146,15 +148,15 @@ func TestRetiredStatementIsReplacedForThoseWhoPrepareItAgain(t *testing.T) {
 
 func TestBackendHoldsALimitedNumberOfStatements(t *testing.T) {
 	b := &modelBackend{server: newModelServer()}
-	c := newModelClient(t, newStatements())
+	c := newModelClient(t, NewStatements())
 	pick := func() *modelBackend { return b }
-	for i := range 3 * maxStatements {
+	for i := range 3 * MaxStatements {
 		c.send(join(parseMsg(fmt.Sprint(i), fmt.Sprint("show ", i)), sync_), pick)
 		c.drain(1 << 20)
 		c.send(join(bindMsg("0"), exec, sync_), pick) // what is used stays
 		c.drain(1 << 20)
 	}
-	if b.server.most > maxStatements+1 {
+	if b.server.most > MaxStatements+1 {
 		t.Errorf("the server had %d statements at once", b.server.most)
 	}
 	c.got = nil
@@ -163,7 +165,40 @@ func TestBackendHoldsALimitedNumberOfStatements(t *testing.T) {
 	if got := answers(c.got); strings.Count(got, `"show 0"`) != 1 || strings.Count(got, `"show 1"`) != 1 {
 		t.Errorf("statements are lost: %s", got)
 	}
-	if n := len(b.server.named); n > maxStatements {
+	if n := len(b.server.named); n > MaxStatements {
 		t.Errorf("the server holds %d statements", n)
+	}
+}
+
+// Each worker knows statements by a hash; one that isn't shared must not be taken
+// for another one's.
+func TestKeysOfUnsharedStatementsDifferBetweenWorkers(t *testing.T) {
+	if a, b := NewStatements(), NewStatements(); a.ownKey() == b.ownKey() {
+		t.Error("two workers have the same key")
+	}
+}
+
+// What another worker is told of a backend's statements is what is there, and it
+// goes on with names that nothing has.
+func TestStatementsOfABackendAreKnownWhereverItGoes(t *testing.T) {
+	var here, there Prepared
+	for i := range 3 {
+		on, _ := here.add(statementKey{byte(i)}, 1)
+		on.there = i != 1 // an error has skipped its Parse
+	}
+	here.get(statementKey{0}, 1)
+	here.lost = []string{"pgagroal_x"}
+	there.Restore(here.Holding())
+	if diff := cmp.Diff(here.Holding(), there.Holding(), cmp.AllowUnexported(Holding{}, Held{})); diff != "" || len(there.Holding().Statements) != 2 {
+		t.Errorf("%d statements; %s", len(there.Holding().Statements), diff)
+	}
+	if on := there.get(statementKey{2}, 99); on == nil || on.name != "pgagroal_3" {
+		t.Errorf("statement %+v", on)
+	}
+	if on, _ := there.add(statementKey{9}, 1); on.name != "pgagroal_4" {
+		t.Errorf("the next one is called %s", on.name)
+	}
+	if diff := cmp.Diff([]string{"pgagroal_x"}, there.lost); diff != "" {
+		t.Error(diff)
 	}
 }

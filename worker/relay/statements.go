@@ -1,4 +1,4 @@
-package worker
+package relay
 
 import (
 	"container/list"
@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// maxStatements is how many prepared statements of ours a backend holds.
-	maxStatements = 512
+	// MaxStatements is how many prepared statements of ours a backend holds.
+	MaxStatements = 512
 	// maxRetired is how many keys of outdated statements are remembered.
 	maxRetired = 1024
 )
@@ -37,8 +37,8 @@ type statement struct {
 	traits traits
 }
 
-// statements are all statements of a worker that some client has a name for.
-type statements struct {
+// Statements are all statements of a worker that some client has a name for.
+type Statements struct {
 	byKey map[statementKey]*shared
 	// retired leads from the key of a statement whose result type has changed to
 	// the one that takes its place.
@@ -54,14 +54,14 @@ type shared struct {
 	refs int
 }
 
-func newStatements() *statements {
-	t := &statements{byKey: make(map[statementKey]*shared), retired: make(map[statementKey]statementKey)}
+func NewStatements() *Statements {
+	t := &Statements{byKey: make(map[statementKey]*shared), retired: make(map[statementKey]statementKey)}
 	_, _ = rand.Read(t.own[:]) // never fails
 	return t
 }
 
 // keyOf returns the key of a text that is parsed with settings.
-func (t *statements) keyOf(tail string, with unique.Handle[settings]) statementKey {
+func (t *Statements) keyOf(tail string, with unique.Handle[settings]) statementKey {
 	b := make([]byte, 0, len(tail)+256)
 	b = append(b, tail...)
 	v := with.Value()
@@ -84,14 +84,14 @@ func hashed(b []byte) statementKey {
 }
 
 // ownKey returns a key that nothing else has.
-func (t *statements) ownKey() statementKey {
+func (t *Statements) ownKey() statementKey {
 	t.serial++
 	return hashed(binary.BigEndian.AppendUint64(t.own[:], t.serial))
 }
 
 // hold returns the statement of a Parse message and counts a holder. A statement
 // of which nobody knows the settings that it is parsed with isn't shared.
-func (t *statements) hold(tail []byte, with unique.Handle[settings], alone bool) *statement {
+func (t *Statements) hold(tail []byte, with unique.Handle[settings], alone bool) *statement {
 	text := string(tail)
 	key := statementKey{}
 	if alone {
@@ -109,7 +109,7 @@ func (t *statements) hold(tail []byte, with unique.Handle[settings], alone bool)
 }
 
 // drop ends a holding.
-func (t *statements) drop(s *statement) {
+func (t *Statements) drop(s *statement) {
 	sh := t.byKey[s.key]
 	if sh == nil || sh.stmt != s {
 		return
@@ -122,7 +122,7 @@ func (t *statements) drop(s *statement) {
 // retire makes those who prepare a statement from now on get another one: its
 // result type has changed. Those who have it still get the server's error, once
 // for each time that they use it, as without us.
-func (t *statements) retire(key statementKey) {
+func (t *Statements) retire(key statementKey) {
 	if len(t.retired) >= maxRetired {
 		clear(t.retired)
 	}
@@ -131,8 +131,8 @@ func (t *statements) retire(key statementKey) {
 	}
 }
 
-// prepared are the statements that one backend holds under names of ours.
-type prepared struct {
+// Prepared are the statements that one backend holds under names of ours.
+type Prepared struct {
 	byKey  map[statementKey]*list.Element // of *onBackend
 	recent list.List                      // most recently used first
 	serial uint64
@@ -152,7 +152,7 @@ type onBackend struct {
 
 // get returns a statement that is there, or that a Parse in the same batch
 // makes: one in an earlier batch may turn out to be skipped by an error.
-func (p *prepared) get(key statementKey, batch uint64) *onBackend {
+func (p *Prepared) get(key statementKey, batch uint64) *onBackend {
 	el := p.byKey[key]
 	if el == nil {
 		return nil
@@ -167,7 +167,7 @@ func (p *prepared) get(key statementKey, batch uint64) *onBackend {
 
 // add notes a statement whose Parse is being sent, and returns the one that has
 // to go for it, nil for none.
-func (p *prepared) add(key statementKey, batch uint64) (added, gone *onBackend) {
+func (p *Prepared) add(key statementKey, batch uint64) (added, gone *onBackend) {
 	if p.byKey == nil {
 		p.byKey = make(map[statementKey]*list.Element)
 	}
@@ -178,7 +178,7 @@ func (p *prepared) add(key statementKey, batch uint64) (added, gone *onBackend) 
 	p.serial++
 	added = &onBackend{key: key, name: "pgagroal_" + strconv.FormatUint(p.serial, 36), batch: batch}
 	p.byKey[key] = p.recent.PushFront(added)
-	if p.recent.Len() > maxStatements {
+	if p.recent.Len() > MaxStatements {
 		gone = p.recent.Back().Value.(*onBackend)
 		p.remove(gone)
 	}
@@ -187,15 +187,55 @@ func (p *prepared) add(key statementKey, batch uint64) (added, gone *onBackend) 
 
 // remove forgets a statement. Its name is never used again, so it does no harm
 // when the server still has it.
-func (p *prepared) remove(on *onBackend) {
+func (p *Prepared) remove(on *onBackend) {
 	if el := p.byKey[on.key]; el != nil && el.Value.(*onBackend) == on {
 		p.recent.Remove(el)
 		delete(p.byKey, on.key)
 	}
 }
 
-// clear forgets all: DISCARD ALL and DEALLOCATE ALL do the same on the server.
-func (p *prepared) clear() {
+// Clear forgets all: DISCARD ALL and DEALLOCATE ALL do the same on the server.
+func (p *Prepared) Clear() {
 	p.byKey, p.lost = nil, nil
 	p.recent.Init()
+}
+
+// Held is a statement on a backend, as another worker is told of it.
+type Held struct {
+	Key  string
+	Name string // on the server
+}
+
+// Holding is all that another worker has to know of a backend's statements.
+type Holding struct {
+	Statements []Held // most recently used first
+	Serial     uint64
+	Lost       []string
+}
+
+// Holding returns what is there. No Parse is under way.
+func (p *Prepared) Holding() Holding {
+	h := Holding{Serial: p.serial, Lost: p.lost}
+	for el := p.recent.Front(); el != nil; el = el.Next() {
+		if on := el.Value.(*onBackend); on.there {
+			h.Statements = append(h.Statements, Held{string(on.key[:]), on.name})
+		}
+	}
+	return h
+}
+
+// Restore is the reverse of holding.
+func (p *Prepared) Restore(h Holding) {
+	p.serial, p.lost = h.Serial, h.Lost
+	p.recent.Init()
+	for _, st := range h.Statements {
+		if len(st.Key) != len(statementKey{}) {
+			continue
+		}
+		if p.byKey == nil {
+			p.byKey = make(map[statementKey]*list.Element, len(h.Statements))
+		}
+		on := &onBackend{key: statementKey([]byte(st.Key)), name: st.Name, there: true}
+		p.byKey[on.key] = p.recent.PushBack(on)
+	}
 }

@@ -1,4 +1,4 @@
-package worker
+package relay
 
 // ends is the queue of ReadyForQuery messages that a server still owes: one
 // byte for each Query, FunctionCall and Sync that was forwarded.

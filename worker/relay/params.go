@@ -1,4 +1,4 @@
-package worker
+package relay
 
 import (
 	"bytes"
@@ -36,15 +36,15 @@ func follows(name, pipeline string) bool {
 	return strings.EqualFold(name, "application_name")
 }
 
-// params are parameters with their values, as a server reported them or as a
+// Params are parameters with their values, as a server reported them or as a
 // client asked for them at start-up. Names compare without regard to case.
-type params struct {
+type Params struct {
 	list    []pgwire.Param
 	changed bool // since tracked was made
 	tracked unique.Handle[settings]
 }
 
-func (p *params) get(name string) (string, bool) {
+func (p *Params) Get(name string) (string, bool) {
 	for i := range p.list {
 		if strings.EqualFold(p.list[i].Name, name) {
 			return p.list[i].Value, true
@@ -53,7 +53,7 @@ func (p *params) get(name string) (string, bool) {
 	return "", false
 }
 
-func (p *params) set(name, value string) {
+func (p *Params) Set(name, value string) {
 	p.changed = true
 	for i := range p.list {
 		if strings.EqualFold(p.list[i].Name, name) {
@@ -64,40 +64,40 @@ func (p *params) set(name, value string) {
 	p.list = append(p.list, pgwire.Param{Name: name, Value: value})
 }
 
-func (p *params) clone() params {
-	return params{list: append([]pgwire.Param(nil), p.list...), changed: true}
+func (p *Params) Clone() Params {
+	return Params{list: append([]pgwire.Param(nil), p.list...), changed: true}
 }
 
-// status takes the body of a ParameterStatus.
-func (p *params) status(body []byte) {
+// Status takes the body of a ParameterStatus.
+func (p *Params) Status(body []byte) {
 	name, rest, ok := bytes.Cut(body, []byte{0})
 	if !ok {
 		return
 	}
 	value, _, _ := bytes.Cut(rest, []byte{0})
-	if old, ok := p.get(string(name)); ok && old == string(value) {
+	if old, ok := p.Get(string(name)); ok && old == string(value) {
 		return
 	}
-	p.set(string(name), string(value))
+	p.Set(string(name), string(value))
 }
 
-// appendTo appends all of them as ParameterStatus messages.
-func (p *params) appendTo(dst []byte) []byte {
+// AppendTo appends all of them as ParameterStatus messages.
+func (p *Params) AppendTo(dst []byte) []byte {
 	for i := range p.list {
 		dst = pgwire.AppendParameterStatus(dst, p.list[i].Name, p.list[i].Value)
 	}
 	return dst
 }
 
-// splitStartup parts a client's start-up parameters: those that follow it, and
+// SplitStartup parts a client's start-up parameters: those that follow it, and
 // the canonical form of those that make the pool's key.
-func splitStartup(in []pgwire.Param, pipeline string) (follow params, key string, rest []pgwire.Param) {
+func SplitStartup(in []pgwire.Param, pipeline string) (follow Params, key string, rest []pgwire.Param) {
 	for _, p := range in {
 		switch {
 		case p.Name == "user" || p.Name == "database" || p.Name == "replication" || strings.HasPrefix(p.Name, "_pq_."):
 			// Said by other means, or for us. A replication that is left is an off.
 		case follows(p.Name, pipeline):
-			follow.set(p.Name, p.Value)
+			follow.Set(p.Name, p.Value)
 		default:
 			rest = append(rest, p)
 		}
@@ -112,16 +112,16 @@ func splitStartup(in []pgwire.Param, pipeline string) (follow params, key string
 	return follow, b.String(), rest
 }
 
-// adapt returns the SQL that brings a backend, whose parameters were base after
+// Adapt returns the SQL that brings a backend, whose parameters were base after
 // its login and are now, to what a client wants; empty when nothing differs.
-func adapt(want, base, now *params) string {
+func Adapt(want, base, now *Params) string {
 	var sql strings.Builder
 	for _, name := range tracked {
-		v, ok := want.get(name)
+		v, ok := want.Get(name)
 		if !ok {
-			v, ok = base.get(name)
+			v, ok = base.Get(name)
 		}
-		have, known := now.get(name)
+		have, known := now.Get(name)
 		if !ok || !known && v == "" || known && v == have {
 			continue
 		}
@@ -150,3 +150,41 @@ func literal(v string) string {
 	b.WriteByte('\'')
 	return b.String()
 }
+
+// AppendChanges appends what a client is told whose tracked parameters change.
+func AppendChanges(dst []byte, from, to settings) []byte {
+	for i, name := range tracked {
+		if from.values[i] != to.values[i] {
+			dst = pgwire.AppendParameterStatus(dst, name, to.values[i])
+		}
+	}
+	return dst
+}
+
+// Settings returns the values of the tracked parameters.
+func (p *Params) Settings() unique.Handle[settings] {
+	if p.changed || p.tracked == (unique.Handle[settings]{}) {
+		p.changed = false
+		var v settings
+		for i, name := range tracked {
+			v.values[i], _ = p.Get(name)
+		}
+		p.tracked = unique.Make(v)
+	}
+	return p.tracked
+}
+
+// Params returns the settings as parameters.
+func (v settings) Params() *Params {
+	p := &Params{}
+	for i, name := range tracked {
+		p.Set(name, v.values[i])
+	}
+	return p
+}
+
+// All returns the parameters, which the caller must not change.
+func (p *Params) All() []pgwire.Param { return p.list }
+
+// ParamsOf makes params of a list, which it keeps.
+func ParamsOf(list []pgwire.Param) Params { return Params{list: list, changed: true} }

@@ -1,4 +1,4 @@
-package worker
+package relay
 
 import (
 	"bytes"
@@ -41,16 +41,16 @@ type verdict struct {
 // play runs a conversation with each step cut into pieces of the given size.
 func play(t *testing.T, steps []step, size int) verdict {
 	t.Helper()
-	var p params
-	var r relay
-	r.start(&p, clientInterests, serverInterests)
+	var p Params
+	var r Relay
+	r.Start(&p, ClientInterests, ServerInterests)
 	var v verdict
 	for _, st := range steps {
 		for b := st.data; len(b) > 0; {
 			piece := append([]byte(nil), b[:min(size, len(b))]...)
 			b = b[len(piece):]
 			if st.server {
-				if err := r.serverBytes(piece); err != nil {
+				if err := r.ServerBytes(piece); err != nil {
 					t.Fatal(err)
 				}
 				continue
@@ -58,7 +58,7 @@ func play(t *testing.T, steps []step, size int) verdict {
 			if v.leaving {
 				continue
 			}
-			n, leaving, err := r.clientBytes(piece)
+			n, leaving, err := r.ClientBytes(piece)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,8 +66,8 @@ func play(t *testing.T, steps []step, size int) verdict {
 			v.leaving = leaving
 		}
 	}
-	v.idle, v.uncertain, v.doubt, v.fatal = r.idle(), r.uncertain(), r.doubt, r.fatal
-	v.status, v.code = r.status, r.code
+	v.idle, v.uncertain, v.doubt, v.fatal = r.Idle(), r.Uncertain(), r.Doubt, r.Fatal
+	v.status, v.code = r.Status, r.Code
 	return v
 }
 
@@ -152,38 +152,38 @@ func TestRelayKnowsWhereAConversationStands(t *testing.T) {
 }
 
 func TestRelayRefusesStreamsThatAreOutOfStep(t *testing.T) {
-	var p params
+	var p Params
 	for name, b := range map[string][]byte{
 		"unknown type": msg('!', ""), "length 3": {'Q', 0, 0, 0, 3}, "server's type": msg('D', "")[:0:0],
 	} {
 		if len(b) == 0 {
 			continue
 		}
-		var r relay
-		r.start(&p, clientInterests, serverInterests)
-		if n, _, err := r.clientBytes(b); err == nil || n != 0 || r.idle() {
-			t.Errorf("%s: forwarded %d, error %v, idle %v", name, n, err, r.idle())
+		var r Relay
+		r.Start(&p, ClientInterests, ServerInterests)
+		if n, _, err := r.ClientBytes(b); err == nil || n != 0 || r.Idle() {
+			t.Errorf("%s: forwarded %d, error %v, idle %v", name, n, err, r.Idle())
 		}
 	}
 }
 
 func TestRelayAllocatesNothingPerQuery(t *testing.T) {
-	var p params
-	var r relay
-	r.start(&p, clientInterests, serverInterests)
+	var p Params
+	var r Relay
+	r.Start(&p, ClientInterests, ServerInterests)
 	up := bytes.Join([][]byte{bind, exec, sync_}, nil)
 	down := bytes.Join([][]byte{msg('2', ""), msg('D', strings.Repeat("x", 100)), done, ready("I")}, nil)
 	n := testing.AllocsPerRun(1000, func() {
-		if _, _, err := r.clientBytes(up); err != nil {
+		if _, _, err := r.ClientBytes(up); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.serverBytes(down); err != nil {
+		if err := r.ServerBytes(down); err != nil {
 			t.Fatal(err)
 		}
-		if !r.idle() {
+		if !r.Idle() {
 			t.Fatal("not idle")
 		}
-		r.trim()
+		r.Trim()
 	})
 	if n != 0 {
 		t.Errorf("%v allocations for one query", n)
@@ -191,10 +191,10 @@ func TestRelayAllocatesNothingPerQuery(t *testing.T) {
 }
 
 func TestParametersThatDifferAreSet(t *testing.T) {
-	base := params{}
-	base.set("application_name", "pgagroal")
-	base.set("client_encoding", "UTF8")
-	base.set("TimeZone", "Etc/UTC")
+	base := Params{}
+	base.Set("application_name", "pgagroal")
+	base.Set("client_encoding", "UTF8")
+	base.Set("TimeZone", "Etc/UTC")
 	for _, tc := range []struct {
 		name, want string
 		follow     map[string]string
@@ -208,14 +208,14 @@ func TestParametersThatDifferAreSet(t *testing.T) {
 		{"quotes", `SET application_name TO E'a''b\\c';`, map[string]string{"application_name": `a'b\c`}, nil},
 		{"no bytes that an encoding could reinterpret", "SET application_name TO E'??x';", map[string]string{"application_name": "\xe4\x27"[:1] + "\x01x"}, nil},
 	} {
-		follow, now := params{}, base.clone()
+		follow, now := Params{}, base.Clone()
 		for k, v := range tc.follow {
-			follow.set(k, v)
+			follow.Set(k, v)
 		}
 		for k, v := range tc.now {
-			now.set(k, v)
+			now.Set(k, v)
 		}
-		if got := adapt(&follow, &base, &now); got != tc.want {
+		if got := Adapt(&follow, &base, &now); got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
 	}
@@ -237,8 +237,8 @@ func TestWhatDoesNotFollowTheClientMakesThePoolKey(t *testing.T) {
 		"performance": {"datestyle=German\x00options=-c geqo=off\x00search_path=a\x00", 1},
 		"transaction": {"options=-c geqo=off\x00search_path=a\x00", 2},
 	} {
-		follow, key, rest := splitStartup(in, pipeline)
-		if v, ok := follow.get("APPLICATION_NAME"); !ok || v != "x" || len(follow.list) != want.follow {
+		follow, key, rest := SplitStartup(in, pipeline)
+		if v, ok := follow.Get("APPLICATION_NAME"); !ok || v != "x" || len(follow.list) != want.follow {
 			t.Errorf("%s: follow %+v", pipeline, follow)
 		}
 		if key != want.key {
@@ -263,18 +263,18 @@ func FuzzRelay(f *testing.F) {
 		f.Add(up, down, uint8(3))
 	}
 	f.Fuzz(func(t *testing.T, up, down []byte, size uint8) {
-		var p params
-		var r relay
-		r.start(&p, clientInterests, serverInterests)
+		var p Params
+		var r Relay
+		r.Start(&p, ClientInterests, ServerInterests)
 		step := int(size) + 1
 		for _, side := range []func([]byte) error{
 			func(b []byte) error {
-				n, _, err := r.clientBytes(b)
+				n, _, err := r.ClientBytes(b)
 				if n < 0 || n > len(b) {
 					t.Fatalf("forward %d of %d", n, len(b))
 				}
 				return err
-			}, r.serverBytes,
+			}, r.ServerBytes,
 		} {
 			b := up
 			up = down
@@ -286,8 +286,23 @@ func FuzzRelay(f *testing.F) {
 				b = b[n:]
 			}
 		}
-		if r.idle() && r.uncertain() {
+		if r.Idle() && r.Uncertain() {
 			t.Fatal("idle and uncertain at once")
 		}
 	})
+}
+
+func TestEndsStaySmallInAnEndlessPipeline(t *testing.T) {
+	var e ends
+	e.push(endSync)
+	for range 100_000 {
+		e.push(endQuery)
+		e.pop()
+	}
+	if e.len() != 1 || cap(e.q) > 64 {
+		t.Errorf("%d owed, room for %d", e.len(), cap(e.q))
+	}
+	if n := testing.AllocsPerRun(1000, func() { e.push(endSync); e.pop() }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
 }

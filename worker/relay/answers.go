@@ -1,4 +1,4 @@
-package worker
+package relay
 
 import (
 	"bytes"
@@ -6,15 +6,15 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// serverBytes appends to out what the client is to get of data.
-func (p *pooled) serverBytes(data, out []byte) ([]byte, error) {
-	r := p.relay
+// ServerBytes appends to out what the client is to get of data.
+func (p *Pooled) ServerBytes(data, out []byte) ([]byte, error) {
+	r := p.Relay
 	var ev pgwire.Event
 	from := 0
 	for pos := 0; ; {
 		var err error
-		if pos, err = r.down.Next(data, pos, &ev); err != nil {
-			r.doubt = true
+		if pos, err = r.Down.Next(data, pos, &ev); err != nil {
+			r.Doubt = true
 			return out, err
 		}
 		if ev.Phase == pgwire.Exhausted {
@@ -26,21 +26,21 @@ func (p *pooled) serverBytes(data, out []byte) ([]byte, error) {
 		}
 		out, from = p.answer(data, out, from, &ev)
 	}
-	end := len(data) - holdBack(&r.down, pooledServer, data)
-	if typ, n := r.down.Open(); typ == 'E' && !p.x.errorPassing {
+	end := len(data) - holdBack(&r.Down, PooledServer, data)
+	if typ, n := r.Down.Open(); typ == 'E' && !p.X.errorPassing {
 		out = p.holdError(out, data, from, n)
 		from = end
 	}
 	if from < end {
 		out = append(out, data[from:end]...)
 	}
-	r.received += uint64(len(data))
+	r.Received += uint64(len(data))
 	return out, nil
 }
 
 // answer handles one message of the server; bytes of data before from are in out.
-func (p *pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	r := p.relay
+func (p *Pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
+	r := p.Relay
 	switch ev.Type {
 	case '1':
 		return p.parsedOrClosed('P', data, out, from, ev)
@@ -61,13 +61,13 @@ func (p *pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, i
 	case 'E':
 		return p.serverError(data, out, from, ev)
 	case 'S':
-		r.params.status(ev.Body)
+		r.Params.Status(ev.Body)
 	case 'G':
-		if e := p.x.first(); e != nil && (e.kind == 'E' || e.kind == 'Q') {
-			p.x.copyIn()
+		if e := p.X.First(); e != nil && (e.kind == 'E' || e.kind == 'Q') {
+			p.X.copyIn()
 		}
 	case 'W':
-		r.doubt = true
+		r.Doubt = true
 	case 'Z':
 		if p.readyForQuery(ev.Status()) {
 			return p.invented(data, out, from, ev)
@@ -78,16 +78,16 @@ func (p *pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, i
 
 // serverError takes note of an error. One with which the server says goodbye
 // isn't passed on: the client stays, and is told of it in the words of lose.
-func (p *pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	p.relay.serverError(ev.Body)
+func (p *Pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
+	p.Relay.serverError(ev.Body)
 	f := pgwire.ParseError(ev.Body)
-	held := p.x.heldError
-	p.x.heldError = nil
+	held := p.X.heldError
+	p.X.heldError = nil
 	switch {
-	case p.x.errorPassing:
-		p.x.errorPassing = false
+	case p.X.errorPassing:
+		p.X.errorPassing = false
 	case f.Fatal():
-		p.x.farewell = f.Code + ": " + f.Message
+		p.X.farewell = f.Code + ": " + f.Message
 		if ev.Start >= 0 {
 			out = append(out, data[from:ev.Start]...)
 		}
@@ -110,20 +110,20 @@ const maxHeldError = 64 << 10
 
 // holdError keeps the beginning of an error, n bytes so far, that a chunk has
 // ended in.
-func (p *pooled) holdError(out, data []byte, from, n int) []byte {
+func (p *Pooled) holdError(out, data []byte, from, n int) []byte {
 	start := max(len(data)-n, 0)
 	out = append(out, data[from:max(from, start)]...)
-	p.x.heldError = append(p.x.heldError, data[start:]...)
-	if len(p.x.heldError) > maxHeldError {
-		out = append(out, p.x.heldError...)
-		p.x.heldError, p.x.errorPassing = nil, true
+	p.X.heldError = append(p.X.heldError, data[start:]...)
+	if len(p.X.heldError) > maxHeldError {
+		out = append(out, p.X.heldError...)
+		p.X.heldError, p.X.errorPassing = nil, true
 	}
 	return out
 }
 
 // completes takes the entry away that a message answers, if it is of that kind.
-func (p *pooled) completes(kind byte, data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	if e := p.x.first(); e == nil || e.kind != kind {
+func (p *Pooled) completes(kind byte, data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
+	if e := p.X.First(); e == nil || e.kind != kind {
 		return out, from // part of a simple query's answer
 	}
 	p.done()
@@ -131,25 +131,25 @@ func (p *pooled) completes(kind byte, data, out []byte, from int, ev *pgwire.Eve
 }
 
 // done takes away the entry that has been answered.
-func (p *pooled) done() {
-	if e := p.x.first(); e.ends() {
-		p.all.drop(e.stmt)
+func (p *Pooled) done() {
+	if e := p.X.First(); e.ends() {
+		p.All.drop(e.stmt)
 	}
-	p.x.pop()
+	p.X.pop()
 }
 
 // invented lets the answers follow that are due to messages that weren't sent.
-func (p *pooled) invented(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	if e := p.x.first(); e == nil || e.fate != invent {
+func (p *Pooled) invented(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
+	if e := p.X.First(); e == nil || e.Fate != Invent {
 		return out, from
 	}
 	out = append(out, data[from:ev.Pos]...)
-	return p.inventAnswers(out), ev.Pos
+	return p.InventAnswers(out), ev.Pos
 }
 
-// inventAnswers appends the answers that it is the turn of now.
-func (p *pooled) inventAnswers(out []byte) []byte {
-	for e := p.x.first(); e != nil && e.fate == invent; e = p.x.first() {
+// InventAnswers appends the answers that it is the turn of now.
+func (p *Pooled) InventAnswers(out []byte) []byte {
+	for e := p.X.First(); e != nil && e.Fate == Invent; e = p.X.First() {
 		typ := byte('1')
 		if e.kind == 'C' {
 			typ = '3'
@@ -161,16 +161,16 @@ func (p *pooled) inventAnswers(out []byte) []byte {
 }
 
 // parsedOrClosed takes a ParseComplete or CloseComplete, which may be ours.
-func (p *pooled) parsedOrClosed(kind byte, data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	e := p.x.first()
+func (p *Pooled) parsedOrClosed(kind byte, data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
+	e := p.X.First()
 	if e == nil || e.kind != kind || ev.Length != 0 {
-		p.relay.doubt = true
+		p.Relay.Doubt = true
 		return out, from
 	}
 	if kind == 'P' && e.on != nil {
 		e.on.there = true
 	}
-	if e.fate == swallow {
+	if e.Fate == swallow {
 		if ev.Start < 0 {
 			out = out[:len(out)-5] // its header, which was put back
 		} else {
@@ -184,10 +184,10 @@ func (p *pooled) parsedOrClosed(kind byte, data, out []byte, from int, ev *pgwir
 
 // failed drops what the server skips after an error, up to the next Sync, and
 // takes back what was noted for it.
-func (p *pooled) failed(code string) {
-	x := p.x
+func (p *Pooled) failed(code string) {
+	x := p.X
 	x.copying, x.errored = false, true
-	e := x.first()
+	e := x.First()
 	switch {
 	case e == nil || e.kind == 'F' || e.kind == 'S':
 		return
@@ -206,42 +206,42 @@ func (p *pooled) failed(code string) {
 	for i := n - 1; i >= 0; i-- {
 		p.undo(&x.q[x.head+i])
 	}
-	for x.len() > 0 && x.first().kind != 'S' {
+	for x.len() > 0 && x.First().kind != 'S' {
 		x.pop()
 	}
 	if x.len() == 0 {
-		x.skipping, x.unsynced = true, true
+		x.skipping, x.Unsynced = true, true
 	}
 }
 
 // statementFailed looks whether a statement on the backend is still what it was.
-func (p *pooled) statementFailed(code string, on *onBackend) {
+func (p *Pooled) statementFailed(code string, on *onBackend) {
 	switch code {
 	case pgwire.CodeFeatureNotSupported: // "cached plan must not change result type"
-		p.all.retire(on.key)
+		p.All.retire(on.key)
 	case pgwire.CodeUndefinedStatement: // deallocated behind our back
-		p.there.clear()
-		p.dirty = true
+		p.There.Clear()
+		p.Dirty = true
 	}
 }
 
 // undo takes back what was noted for a message that failed or is skipped.
-func (p *pooled) undo(e *owed) {
+func (p *Pooled) undo(e *owed) {
 	switch {
 	case e.kind == 'C' && e.on != nil:
-		p.there.lost = append(p.there.lost, e.on.name)
+		p.There.lost = append(p.There.lost, e.on.name)
 	case e.kind == 'P' && e.unnamed != 0:
 		if u := &p.unnamed; u.number == e.unnamed {
-			u.here = u.here && e.fate != swallow
-			u.exists = u.exists && e.fate == swallow
+			u.here = u.here && e.Fate != swallow
+			u.exists = u.exists && e.Fate == swallow
 		}
 	case e.kind == 'P':
 		if e.on != nil {
-			p.there.remove(e.on)
+			p.There.remove(e.on)
 		}
 		if e.stmt != nil && p.names[e.name] == e.stmt {
 			p.unname(e.name, e.stmt)
-			p.all.drop(e.stmt)
+			p.All.drop(e.stmt)
 		}
 	}
 	switch {
@@ -249,35 +249,35 @@ func (p *pooled) undo(e *owed) {
 	case p.names[e.name] == nil:
 		p.name(e.name, e.stmt)
 	default:
-		p.all.drop(e.stmt)
+		p.All.drop(e.stmt)
 	}
 }
 
 // readyForQuery ends a batch; it reports whether one was expected to end.
-func (p *pooled) readyForQuery(status byte) bool {
-	r := p.relay
-	e := p.x.first()
+func (p *Pooled) readyForQuery(status byte) bool {
+	r := p.Relay
+	e := p.X.First()
 	if e == nil || e.kind != 'S' && e.kind != 'Q' && e.kind != 'F' || status == 0 {
-		r.doubt = true
+		r.Doubt = true
 		return false
 	}
 	p.done()
-	p.x.copying, p.x.errored, p.described = false, false, false
-	if p.x.idle() {
-		p.x.sets = false
+	p.X.copying, p.X.errored, p.described = false, false, false
+	if p.X.Idle() {
+		p.X.sets = false
 	}
-	if status != pgwire.TxIdle && r.status == pgwire.TxIdle {
-		r.transactions++
+	if status != pgwire.TxIdle && r.Status == pgwire.TxIdle {
+		r.Transactions++
 	}
-	r.status = status
+	r.Status = status
 	return true
 }
 
 // tag looks for commands whose effect outlives the transaction, where another
 // client would find it.
-func (p *pooled) tag(body []byte) {
+func (p *Pooled) tag(body []byte) {
 	t, simple := traitAll, true
-	if e := p.x.first(); e != nil {
+	if e := p.X.First(); e != nil {
 		t, simple = e.traits, e.kind == 'Q'
 	}
 	described := p.described
@@ -290,32 +290,32 @@ func (p *pooled) tag(body []byte) {
 	case "SELECT":
 		// CREATE TABLE AS and SELECT INTO say this as well, but return no rows.
 		if t&traitTemp != 0 && !(simple && described) {
-			p.dirty = true
+			p.Dirty = true
 		}
 	case "SET":
-		p.dirty = p.dirty || t&traitLasting != 0
+		p.Dirty = p.Dirty || t&traitLasting != 0
 	case "DECLARE CURSOR":
-		p.dirty = p.dirty || t&traitHold != 0
+		p.Dirty = p.Dirty || t&traitHold != 0
 	case "CREATE TABLE", "CREATE TABLE AS", "CREATE VIEW", "CREATE SEQUENCE":
-		p.dirty = p.dirty || t&traitTemp != 0
+		p.Dirty = p.Dirty || t&traitTemp != 0
 	case "LISTEN", "PREPARE", "LOAD", "DO":
-		p.dirty = true
+		p.Dirty = true
 	case "DISCARD ALL", "DEALLOCATE ALL":
-		p.there.clear()
+		p.There.Clear()
 		p.forgetNames()
 		if string(tag) == "DISCARD ALL" {
-			p.dirty, p.discarded = false, true
+			p.Dirty, p.Discarded = false, true
 		}
 	}
 }
 
 // forgetNames drops the names that the client has given, but for those of which
 // the Parse is still under way.
-func (p *pooled) forgetNames() {
+func (p *Pooled) forgetNames() {
 	for name, st := range p.names {
-		if p.x == nil || p.x.pending(name, st) == nil {
+		if p.X == nil || p.X.pending(name, st) == nil {
 			p.unname(name, st)
-			p.all.drop(st)
+			p.All.drop(st)
 		}
 	}
 	if len(p.names) == 0 {
@@ -323,18 +323,18 @@ func (p *pooled) forgetNames() {
 	}
 }
 
-// forget ends the holding of all statements, when the client has left.
-func (p *pooled) forget() {
+// Forget ends the holding of all statements, when the client has left.
+func (p *Pooled) Forget() {
 	for _, st := range p.names {
-		p.all.drop(st)
+		p.All.drop(st)
 	}
 	p.names, p.text = nil, 0
-	if p.x == nil {
+	if p.X == nil {
 		return
 	}
-	for _, e := range p.x.q[p.x.head:] {
+	for _, e := range p.X.q[p.X.head:] {
 		if e.ends() {
-			p.all.drop(e.stmt)
+			p.All.drop(e.stmt)
 		}
 	}
 }

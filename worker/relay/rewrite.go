@@ -1,4 +1,4 @@
-package worker
+package relay
 
 import (
 	"bytes"
@@ -51,38 +51,38 @@ const (
 	emptyStatement = "pgagroal_empty"
 )
 
-// pooled is what a session of the transaction pipeline has beside its relay.
-type pooled struct {
-	relay *relay
-	all   *statements // of the worker
-	x     *exchange   // of the backend at hand, nil without
-	there *prepared   // of the backend at hand
+// Pooled is what a session of the transaction pipeline has beside its relay.
+type Pooled struct {
+	Relay *Relay
+	All   *Statements // of the worker
+	X     *Exchange   // of the backend at hand, nil without
+	There *Prepared   // of the backend at hand
 	// names are the client's prepared statements; text is how long names and
 	// statements are together, in bytes.
 	names   map[string]*statement
 	text    int
 	unnamed unnamed
-	// tracked are the values of the tracked parameters, as the client knows them;
+	// Tracked are the values of the tracked parameters, as the client knows them;
 	// initial those after its login.
-	tracked, initial unique.Handle[settings]
-	// stash is what the client said while it had no backend.
-	stash []byte
-	// fail is what the next batch is told instead of being run, nil for nothing.
-	fail *failure
+	Tracked, Initial unique.Handle[settings]
+	// Stash is what the client said while it had no backend.
+	Stash []byte
+	// Fail is what the next batch is told instead of being run, nil for nothing.
+	Fail *Failure
 	// portal are the traits of what the unnamed portal runs, portals those of all
 	// named ones.
 	portal, portals traits
-	// block is the client's transaction block while it has no backend. discarding:
+	// Block is the client's transaction block while it has no backend. discarding:
 	// the client was told of an error, and what it says is skipped up to its Sync.
-	block      block
+	Block      block
 	discarding bool
 	// described: the simple query at hand has sent a RowDescription.
 	described bool
-	// dirty: something was done that another client must not find.
-	dirty bool
-	// discarded: the client has reset all its parameters.
-	discarded bool
-	ready     bool // the client has been welcomed
+	// Dirty: something was done that another client must not find.
+	Dirty bool
+	// Discarded: the client has reset all its parameters.
+	Discarded bool
+	Ready     bool // the client has been welcomed
 }
 
 // unnamed is a client's unnamed statement.
@@ -96,7 +96,7 @@ type unnamed struct {
 	tail   []byte
 }
 
-var pooledClient, pooledServer = pooledInterests()
+var PooledClient, PooledServer = pooledInterests()
 
 func pooledInterests() (client, server *pgwire.Interests) {
 	client, server = new(pgwire.Interests), new(pgwire.Interests)
@@ -126,16 +126,16 @@ func header(dst []byte, ev *pgwire.Event) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, ev.Type), uint32(ev.Length+4))
 }
 
-// clientBytes appends to out what the server is to get of data.
-func (p *pooled) clientBytes(data, out []byte) (_ []byte, leaving bool, err error) {
+// ClientBytes appends to out what the server is to get of data.
+func (p *Pooled) ClientBytes(data, out []byte) (_ []byte, leaving bool, err error) {
 	from, err := p.collect(data, &out)
 	if err != nil {
 		return out, false, err
 	}
 	var ev pgwire.Event
 	for pos := 0; ; {
-		if pos, err = p.relay.up.Next(data, pos, &ev); err != nil {
-			p.relay.doubt = true
+		if pos, err = p.Relay.Up.Next(data, pos, &ev); err != nil {
+			p.Relay.Doubt = true
 			return out, false, err
 		}
 		if ev.Phase == pgwire.Exhausted {
@@ -147,13 +147,13 @@ func (p *pooled) clientBytes(data, out []byte) (_ []byte, leaving bool, err erro
 		from = max(from, ev.Start)
 		switch {
 		case ev.Type == 'X':
-			p.relay.goodbye()
+			p.Relay.goodbye()
 			return out, true, nil
 		case p.collects(&ev):
 			if from, err = p.change(data, &ev, &out); err != nil {
 				return out, false, err
 			}
-		case ev.Type == 'S' && p.x.copying:
+		case ev.Type == 'S' && p.X.copying:
 			from = ev.Pos // the server would ignore it, unless its COPY has just failed
 		default:
 			p.note(ev.Type, traitAll)
@@ -163,28 +163,28 @@ func (p *pooled) clientBytes(data, out []byte) (_ []byte, leaving bool, err erro
 			}
 		}
 	}
-	end := len(data) - holdBack(&p.relay.up, pooledClient, data)
+	end := len(data) - holdBack(&p.Relay.Up, PooledClient, data)
 	if from < end {
 		out = append(out, data[from:end]...)
 	}
-	p.relay.sent += uint64(len(data))
+	p.Relay.Sent += uint64(len(data))
 	return out, false, nil
 }
 
 // collects reports whether a message is looked at as a whole.
-func (p *pooled) collects(ev *pgwire.Event) bool {
+func (p *Pooled) collects(ev *pgwire.Event) bool {
 	switch ev.Type {
 	case 'Q':
-		return ev.Length <= maxCollect && !p.x.skipping
+		return ev.Length <= maxCollect && !p.X.skipping
 	case 'P', 'B', 'D', 'C':
-		return !p.x.skipping
+		return !p.X.skipping
 	}
 	return false
 }
 
 // note takes note of a message that is passed on as it is.
-func (p *pooled) note(typ byte, t traits) {
-	x := p.x
+func (p *Pooled) note(typ byte, t traits) {
+	x := p.X
 	if x.skipping {
 		if typ != 'S' {
 			return
@@ -193,12 +193,12 @@ func (p *pooled) note(typ byte, t traits) {
 	}
 	switch typ {
 	case 'Q':
-		p.relay.queries++
+		p.Relay.Queries++
 		p.unnamed.exists, p.unnamed.here = false, true // as in PostgreSQL
 		x.sets = x.sets || t&traitSets != 0
 		x.push(owed{kind: 'Q', traits: t})
 	case 'E':
-		p.relay.queries++
+		p.Relay.Queries++
 		t &= p.portal | p.portals
 		x.sets = x.sets || t&traitSets != 0
 		x.push(owed{kind: 'E', traits: t})
@@ -214,28 +214,28 @@ func (p *pooled) note(typ byte, t traits) {
 
 // change handles a message that may name a statement, or begins to collect it.
 // It returns where the rest of the chunk begins.
-func (p *pooled) change(data []byte, ev *pgwire.Event, out *[]byte) (int, error) {
+func (p *Pooled) change(data []byte, ev *pgwire.Event, out *[]byte) (int, error) {
 	if end := ev.Pos + ev.Length; end <= len(data) {
 		*out = p.message(*out, ev.Type, data[ev.Pos:end])
 		return end, nil
 	}
-	p.x.partial = header(p.x.partial[:0], ev)
-	p.x.need = ev.Length + len(p.x.partial)
-	p.x.partial = append(p.x.partial, data[ev.Pos:]...)
+	p.X.partial = header(p.X.partial[:0], ev)
+	p.X.Need = ev.Length + len(p.X.partial)
+	p.X.partial = append(p.X.partial, data[ev.Pos:]...)
 	return len(data), p.early(out)
 }
 
 // collect adds the beginning of a chunk to the message that is being collected.
-func (p *pooled) collect(data []byte, out *[]byte) (int, error) {
-	if p.x.need == 0 {
-		n := min(p.x.skip, len(data))
-		p.x.skip -= n
+func (p *Pooled) collect(data []byte, out *[]byte) (int, error) {
+	if p.X.Need == 0 {
+		n := min(p.X.skip, len(data))
+		p.X.skip -= n
 		return n, nil
 	}
-	n := min(p.x.need-len(p.x.partial), len(data))
-	p.x.partial = append(p.x.partial, data[:n]...)
-	if len(p.x.partial) == p.x.need {
-		*out = p.message(*out, p.x.partial[0], p.x.partial[5:])
+	n := min(p.X.Need-len(p.X.partial), len(data))
+	p.X.partial = append(p.X.partial, data[:n]...)
+	if len(p.X.partial) == p.X.Need {
+		*out = p.message(*out, p.X.partial[0], p.X.partial[5:])
 		p.collected()
 		return n, nil
 	}
@@ -246,9 +246,9 @@ var errTooLong = errors.New("message of a prepared statement is too long")
 
 // early passes a message on as soon as it is known how; what follows may be
 // long, and needs no change.
-func (p *pooled) early(out *[]byte) error {
-	typ, body := p.x.partial[0], p.x.partial[5:]
-	length := p.x.need - 5
+func (p *Pooled) early(out *[]byte) error {
+	typ, body := p.X.partial[0], p.X.partial[5:]
+	length := p.X.Need - 5
 	switch {
 	case typ == 'B':
 		i := bytes.IndexByte(body, 0)
@@ -266,7 +266,7 @@ func (p *pooled) early(out *[]byte) error {
 		*out = append(binary.BigEndian.AppendUint32(append(*out, typ), uint32(4+length)), body...)
 	case typ == 'P':
 		*out = p.overLimit(*out)
-		p.x.skip = p.x.need - len(p.x.partial)
+		p.X.skip = p.X.Need - len(p.X.partial)
 	default:
 		return errTooLong
 	}
@@ -274,19 +274,19 @@ func (p *pooled) early(out *[]byte) error {
 	return nil
 }
 
-func (p *pooled) collected() {
-	p.x.need = 0
-	p.x.partial = p.x.partial[:0]
-	if cap(p.x.partial) > 4096 {
-		p.x.partial = nil
+func (p *Pooled) collected() {
+	p.X.Need = 0
+	p.X.partial = p.X.partial[:0]
+	if cap(p.X.partial) > 4096 {
+		p.X.partial = nil
 	}
 }
 
 // message appends a complete message, changed as the backend needs it. One that
 // is malformed is left to the server to refuse.
-func (p *pooled) message(out []byte, typ byte, body []byte) []byte {
+func (p *Pooled) message(out []byte, typ byte, body []byte) []byte {
 	switch {
-	case p.x.skipping:
+	case p.X.skipping:
 		return pgwire.AppendMessage(out, typ, body)
 	case typ == 'P':
 		return p.parse(out, body)
@@ -301,14 +301,14 @@ func (p *pooled) message(out []byte, typ byte, body []byte) []byte {
 }
 
 // query passes a short simple query on.
-func (p *pooled) query(out, body []byte) []byte {
+func (p *Pooled) query(out, body []byte) []byte {
 	text := queryText(body)
 	out, name, st := p.deallocate(out, text)
 	if st != nil {
 		body = []byte("DEALLOCATE " + emptyStatement + "\x00")
 	}
 	p.note('Q', traitsOf(text))
-	e := p.x.last()
+	e := p.X.last()
 	e.name, e.stmt = name, st
 	return pgwire.AppendMessage(out, 'Q', body)
 }
@@ -317,7 +317,7 @@ func (p *pooled) query(out, body []byte) []byte {
 // for none. It goes here, and an empty statement is made to go on the server: that
 // works in whatever state the transaction is, and has the answers that the client
 // expects.
-func (p *pooled) deallocate(out, text []byte) ([]byte, string, *statement) {
+func (p *Pooled) deallocate(out, text []byte) ([]byte, string, *statement) {
 	if len(text) == 0 || len(text) > maxDeallocate || len(p.names) == 0 {
 		return out, "", nil
 	}
@@ -332,9 +332,9 @@ func (p *pooled) deallocate(out, text []byte) ([]byte, string, *statement) {
 }
 
 // makeEmpty makes the empty statement; that works in a failed transaction, too.
-func (p *pooled) makeEmpty(out []byte) []byte {
+func (p *Pooled) makeEmpty(out []byte) []byte {
 	out = p.forgo(out, emptyStatement)
-	p.x.push(owed{kind: 'P', fate: swallow})
+	p.X.push(owed{kind: 'P', Fate: swallow})
 	return appendParse(out, emptyStatement, []byte{0, 0, 0})
 }
 
@@ -346,11 +346,11 @@ func queryText(body []byte) []byte {
 	return body
 }
 
-func (p *pooled) parse(out, body []byte) []byte {
+func (p *Pooled) parse(out, body []byte) []byte {
 	name, tail, ok := bytes.Cut(body, []byte{0})
 	switch {
 	case !ok:
-		p.x.push(owed{kind: 'P'})
+		p.X.push(owed{kind: 'P'})
 		return pgwire.AppendMessage(out, 'P', body)
 	case len(name) == 0:
 		return p.parseUnnamed(out, tail)
@@ -358,55 +358,55 @@ func (p *pooled) parse(out, body []byte) []byte {
 	if p.names[string(name)] != nil {
 		// The server refuses it: the name is taken, there as well.
 		out = p.makeEmpty(out)
-		p.x.push(owed{kind: 'P'})
+		p.X.push(owed{kind: 'P'})
 		return appendParse(out, emptyStatement, tail)
 	}
 	if len(p.names) >= maxNamed || p.text+len(body) > maxNamedText {
 		return p.overLimit(out)
 	}
-	st := p.all.hold(tail, p.relay.params.settings(), p.x.sets)
+	st := p.All.hold(tail, p.Relay.Params.Settings(), p.X.sets)
 	p.name(string(name), st)
-	e := owed{kind: 'P', fate: invent, name: string(name), stmt: st}
-	if p.there.get(st.key, p.x.batch) == nil || p.relay.status == pgwire.TxFailed || p.x.ends() {
+	e := owed{kind: 'P', Fate: Invent, name: string(name), stmt: st}
+	if p.There.get(st.key, p.X.batch) == nil || p.Relay.Status == pgwire.TxFailed || p.X.ends() {
 		// In a failed transaction the server refuses it, and so it must come to it.
-		e.fate = pass
+		e.Fate = pass
 		out, e.on = p.add(out, st.key)
 		out = appendParse(out, e.on.name, tail)
 	}
-	p.x.push(e)
+	p.X.push(e)
 	return out
 }
 
-func (p *pooled) parseUnnamed(out, tail []byte) []byte {
+func (p *Pooled) parseUnnamed(out, tail []byte) []byte {
 	text := queryText(tail)
 	out, name, st := p.deallocate(out, text)
 	if st != nil {
 		tail = []byte("DEALLOCATE " + emptyStatement + "\x00\x00\x00")
 	}
 	p.newUnnamed(tail, traitsOf(text))
-	e := p.x.last()
+	e := p.X.last()
 	e.name, e.stmt = name, st
 	return appendParse(out, "", tail)
 }
 
 // newUnnamed notes a Parse of an unnamed statement; a nil tail is one that isn't
 // kept.
-func (p *pooled) newUnnamed(tail []byte, t traits) {
+func (p *Pooled) newUnnamed(tail []byte, t traits) {
 	u := &p.unnamed
 	*u = unnamed{
 		exists: true, here: true, kept: tail != nil, number: u.number + 1,
 		tail: append(u.tail[:0], tail...), traits: t,
 	}
-	p.x.push(owed{kind: 'P', unnamed: u.number})
+	p.X.push(owed{kind: 'P', unnamed: u.number})
 }
 
 // add makes room for a statement on the backend.
-func (p *pooled) add(out []byte, key statementKey) ([]byte, *onBackend) {
-	for _, name := range p.there.lost {
+func (p *Pooled) add(out []byte, key statementKey) ([]byte, *onBackend) {
+	for _, name := range p.There.lost {
 		out = p.forgo(out, name)
 	}
-	p.there.lost = nil
-	on, gone := p.there.add(key, p.x.batch)
+	p.There.lost = nil
+	on, gone := p.There.add(key, p.X.batch)
 	if gone != nil {
 		out = p.forgo(out, gone.name)
 	}
@@ -414,46 +414,46 @@ func (p *pooled) add(out []byte, key statementKey) ([]byte, *onBackend) {
 }
 
 // forgo closes a statement that we need no more.
-func (p *pooled) forgo(out []byte, name string) []byte {
-	p.x.push(owed{kind: 'C', fate: swallow, on: &onBackend{name: name}})
+func (p *Pooled) forgo(out []byte, name string) []byte {
+	p.X.push(owed{kind: 'C', Fate: swallow, on: &onBackend{name: name}})
 	return appendClose(out, name)
 }
 
 // prepare has a statement on the backend, by a Parse of ours if need be. That is
 // parsed with the settings of now, so others find it under these. If the client's
 // own Parse is under way in another batch, all depends on that one.
-func (p *pooled) prepare(out []byte, st *statement, name []byte) ([]byte, *onBackend) {
-	on := p.there.get(st.key, p.x.batch)
+func (p *Pooled) prepare(out []byte, st *statement, name []byte) ([]byte, *onBackend) {
+	on := p.There.get(st.key, p.X.batch)
 	if on != nil {
 		return out, on
 	}
-	if e := p.x.pending(string(name), st); e != nil && e.on != nil {
+	if e := p.X.pending(string(name), st); e != nil && e.on != nil {
 		return out, e.on
 	}
 	key := st.key
-	if now := p.relay.params.settings(); p.x.sets {
-		key = p.all.ownKey()
+	if now := p.Relay.Params.Settings(); p.X.sets {
+		key = p.All.ownKey()
 	} else if now != st.with {
-		key = p.all.keyOf(st.tail, now)
-		if on = p.there.get(key, p.x.batch); on != nil {
+		key = p.All.keyOf(st.tail, now)
+		if on = p.There.get(key, p.X.batch); on != nil {
 			return out, on
 		}
 	}
 	out, on = p.add(out, key)
-	p.x.push(owed{kind: 'P', fate: swallow, on: on})
+	p.X.push(owed{kind: 'P', Fate: swallow, on: on})
 	return appendParse(out, on.name, []byte(st.tail)), on
 }
 
 // prepareUnnamed has the unnamed statement on the backend, and returns the name
 // that finds it, or the error that there is none.
-func (p *pooled) prepareUnnamed(out []byte) ([]byte, string) {
+func (p *Pooled) prepareUnnamed(out []byte) ([]byte, string) {
 	u := &p.unnamed
 	if !u.exists {
 		return out, noStatement
 	}
 	if !u.here {
 		u.here = true
-		p.x.push(owed{kind: 'P', fate: swallow, unnamed: u.number})
+		p.X.push(owed{kind: 'P', Fate: swallow, unnamed: u.number})
 		out = appendParse(out, "", u.tail)
 	}
 	return out, ""
@@ -475,12 +475,12 @@ func appendClose(out []byte, name string) []byte { return appendNamed(out, 'C', 
 
 // bind appends a Bind of which body is the beginning, at least the names, and
 // length the length of the whole.
-func (p *pooled) bind(out, body []byte, length int) []byte {
+func (p *Pooled) bind(out, body []byte, length int) []byte {
 	portal, rest, _ := bytes.Cut(body, []byte{0})
 	name, tail, ok := bytes.Cut(rest, []byte{0})
-	if !ok || p.x.skipping {
-		if !p.x.skipping {
-			p.x.push(owed{kind: 'B'})
+	if !ok || p.X.skipping {
+		if !p.X.skipping {
+			p.X.push(owed{kind: 'B'})
 		}
 		out = binary.BigEndian.AppendUint32(append(out, 'B'), uint32(4+length))
 		return append(out, body...)
@@ -492,7 +492,7 @@ func (p *pooled) bind(out, body []byte, length int) []byte {
 	} else {
 		p.portals |= t
 	}
-	p.x.push(owed{kind: 'B', on: on.on})
+	p.X.push(owed{kind: 'B', on: on.on})
 	if on.other {
 		length += len(on.name) - len(name)
 	}
@@ -514,7 +514,7 @@ type found struct {
 }
 
 // find has the statement of a name on the backend.
-func (p *pooled) find(out, name []byte) ([]byte, found, traits) {
+func (p *Pooled) find(out, name []byte) ([]byte, found, traits) {
 	if st := p.names[string(name)]; st != nil {
 		out, on := p.prepare(out, st, name)
 		return out, found{on: on, other: true, name: on.name}, st.traits
@@ -526,14 +526,14 @@ func (p *pooled) find(out, name []byte) ([]byte, found, traits) {
 	return out, found{}, traitAll &^ traitControl // made by a PREPARE, or unknown
 }
 
-func (p *pooled) describe(out, body []byte) []byte {
+func (p *Pooled) describe(out, body []byte) []byte {
 	name, ok := statementName(body)
 	if !ok {
-		p.x.push(owed{kind: 'D'})
+		p.X.push(owed{kind: 'D'})
 		return pgwire.AppendMessage(out, 'D', body)
 	}
 	out, on, _ := p.find(out, name)
-	p.x.push(owed{kind: 'D', on: on.on})
+	p.X.push(owed{kind: 'D', on: on.on})
 	if on.other {
 		return appendNamed(out, 'D', on.name)
 	}
@@ -541,18 +541,18 @@ func (p *pooled) describe(out, body []byte) []byte {
 }
 
 // closeStatement: the statement stays on the backend for those who have the same.
-func (p *pooled) closeStatement(out, body []byte) []byte {
+func (p *Pooled) closeStatement(out, body []byte) []byte {
 	if name, ok := statementName(body); ok {
 		if st := p.names[string(name)]; st != nil {
 			p.unname(string(name), st)
-			p.x.push(owed{kind: 'C', fate: invent, name: string(name), stmt: st})
+			p.X.push(owed{kind: 'C', Fate: Invent, name: string(name), stmt: st})
 			return out
 		}
 		if len(name) == 0 {
 			p.unnamed.exists = false
 		}
 	}
-	p.x.push(owed{kind: 'C'})
+	p.X.push(owed{kind: 'C'})
 	return pgwire.AppendMessage(out, 'C', body)
 }
 
@@ -562,4 +562,20 @@ func statementName(body []byte) ([]byte, bool) {
 		return nil, false
 	}
 	return body[1 : len(body)-1], true
+}
+
+// Rest forgets what belongs to the transaction that is over.
+func (p *Pooled) Rest() {
+	u := &p.unnamed
+	u.here = false
+	u.exists = u.exists && u.kept && !(u.used && len(u.tail) > maxUnnamed)
+	switch {
+	case !u.exists && cap(u.tail) > 1024:
+		u.tail = nil
+	case cap(u.tail) > 2*len(u.tail)+1024:
+		u.tail = bytes.Clone(u.tail)
+	}
+	p.X, p.There = nil, nil
+	p.Dirty, p.Discarded, p.described = false, false, false
+	p.portal, p.portals = 0, 0
 }
