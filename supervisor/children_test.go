@@ -12,6 +12,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
 
 func TestChildrenGetTheLockAlsoWhenItIsTakenLater(t *testing.T) {
@@ -21,7 +22,7 @@ func TestChildrenGetTheLockAlsoWhenItIsTakenLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	w.s.lock = lockState{file: file, usable: true}
+	w.s.dir = statedir.Dir{Lock: file, Usable: true}
 	w.s.startWorkers()
 	w.s.startRunner()
 	w.settle()

@@ -9,7 +9,10 @@
 // that can block: what can block (starting a process, resolving a name, a probe,
 // fsync) is work given to env.background, which runs it elsewhere and hands the
 // loop a function with the result. Messages of children arrive through one
-// channel and are dispatched by dispatch.go.
+// channel and are dispatched by dispatch.go. What never runs on the loop is in
+// packages below: listen (sockets, and the goroutines that accept), statedir
+// (files), health (looks at a server), control (pgagroal-cli); failover, the
+// machine that decides, is pure.
 //
 // Start: passed sockets, check of the configuration, TCP sockets, privileges
 // given up, lock of state_dir, pid file, Unix sockets, workers, probes. No client

@@ -29,8 +29,8 @@ type env struct {
 	cancel   func(ctx context.Context, network, address string, pid uint32, key []byte) error
 	relock   func(*os.File) (held bool, err error)
 	// files of state_dir
-	writeRecord func(path string, data []byte) error
-	appendLine  func(path string, line []byte) error
+	writeRecord   func(dir string, data []byte) error
+	appendHistory func(dir string, line []byte) error
 	// groupEmpty says that no living process of a group is left; strangers that
 	// no child is left but those whose ids are given.
 	groupEmpty  func(pgid int) bool

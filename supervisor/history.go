@@ -1,24 +1,13 @@
 package supervisor
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
 const (
-	// historyName is the file of state_dir with one JSON object a line.
-	historyName = "history.jsonl"
-	// historySize is its size in bytes at which it becomes the .1 file, whose
-	// content is lost then.
-	historySize = 4 << 20
 	// historyKept is how many entries are kept for pgagroal-cli.
 	historyKept = 200
 	// outputLines is how many of the last lines of a script go into an entry,
@@ -56,7 +45,7 @@ func (s *supervisor) record(e failover.HistoryEntry) {
 	}
 	h := &s.history
 	h.keep(line)
-	if !s.lock.usable {
+	if !s.dir.Usable {
 		return
 	}
 	h.unsaved = append(h.unsaved, append(line, '\n'))
@@ -89,9 +78,9 @@ func (s *supervisor) writeHistory() {
 	line := h.unsaved[0]
 	h.unsaved = h.unsaved[1:]
 	h.busy = true
-	path := filepath.Join(s.cfg.StateDir, historyName)
+	dir := s.dir.Path
 	s.env.background(func() func() {
-		err := s.env.appendLine(path, line)
+		err := s.env.appendHistory(dir, line)
 		return func() {
 			h.busy = false
 			if err != nil && !h.failed {
@@ -102,46 +91,6 @@ func (s *supervisor) writeHistory() {
 			s.checkStopped()
 		}
 	})
-}
-
-// appendLine adds a line to a file that becomes the .1 file when it is large.
-func appendLine(path string, line []byte) error {
-	if info, err := os.Stat(path); err == nil && info.Size()+int64(len(line)) > historySize {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return fmt.Errorf("rotate the history: %w", err)
-		}
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("write the history: %w", err)
-	}
-	_, err = f.Write(line)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write the history: %w", err)
-	}
-	return nil
-}
-
-// readHistory returns the last entries of the file. A line that was cut by a
-// crash is left out.
-func readHistory(dir string) (history, error) {
-	var h history
-	if dir == "" {
-		return h, nil
-	}
-	b, err := os.ReadFile(filepath.Join(dir, historyName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return h, nil
-	}
-	if err != nil {
-		return h, fmt.Errorf("read the history: %w", err)
-	}
-	for line := range bytes.Lines(b) {
-		if line = bytes.TrimSpace(line); json.Valid(line) {
-			h.keep(bytes.Clone(line))
-		}
-	}
-	return h, nil
 }
 
 // addOutput remembers a line that a run wrote.

@@ -91,7 +91,7 @@ func (s *supervisor) linkRunner() {
 	if r.spawned {
 		spec := startSpec{
 			role: proc.RoleRunner, argv0: "pgagroal: scriptrunner", peer: ipc.RoleRunner,
-			lock: s.lock.file, queue: queueLimit,
+			lock: s.dir.Lock, queue: queueLimit,
 		}
 		start = func() (*started, error) { return s.env.start(spec) }
 	}

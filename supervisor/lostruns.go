@@ -52,7 +52,7 @@ func (s *supervisor) reconcileInherited(m *ipc.RunnerReady) {
 // its script has ended.
 func (s *supervisor) settleInherited() {
 	in := s.runner.inherits
-	if in.id == "" || !in.over || s.cfg.ScriptrunnerSocket == "" && !s.lock.ours {
+	if in.id == "" || !in.over || s.cfg.ScriptrunnerSocket == "" && !s.dir.Ours {
 		return
 	}
 	s.runner.inherits = inheritedRun{}

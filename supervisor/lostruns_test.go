@@ -81,7 +81,7 @@ func TestRunnerWithoutAConfigurationSaysNothingAboutARunBefore(t *testing.T) {
 
 func TestInheritedRunIsOverWhereNoScriptRunsAnyMore(t *testing.T) {
 	w := newWorld(t, 0, func(c *config.Config) { withService(c); c.Failover = false })
-	w.s.lock.ours = true
+	w.s.dir.Ours = true
 	w.s.runner.inherits.id = "old"
 	w.s.startServers()
 	w.s.startRunner()

@@ -3,20 +3,13 @@ package supervisor
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-const (
-	// recordName is the file of state_dir that holds the machine's record.
-	recordName = "pgagroal.state"
-	// saveLimit is how long an action waits for the record to be durable.
-	saveLimit = 5 * time.Second
-)
+// saveLimit is how long an action waits for the record to be durable.
+const saveLimit = 5 * time.Second
 
 var (
 	errNoStateDir = errors.New("there is no usable state_dir")
@@ -39,7 +32,7 @@ type saver struct {
 func (s *supervisor) save(a failover.Save) {
 	v := &s.saver
 	v.barrier, v.current = true, a
-	if !s.lock.usable {
+	if !s.dir.Usable {
 		s.saved(a.Seq, errNoStateDir)
 		return
 	}
@@ -52,12 +45,12 @@ func (s *supervisor) save(a failover.Save) {
 }
 
 func (s *supervisor) write(a failover.Save) {
-	path := filepath.Join(s.cfg.StateDir, recordName)
 	s.saver.busy = true
+	dir := s.dir.Path
 	s.env.background(func() func() {
 		data, err := failover.EncodeRecord(a.Record)
 		if err == nil {
-			err = s.env.writeRecord(path, data)
+			err = s.env.writeRecord(dir, data)
 		}
 		return func() { s.onWritten(a.Seq, err) }
 	})
@@ -84,48 +77,4 @@ func (s *supervisor) saved(seq uint64, err error) {
 	s.timers.stop(v.limit)
 	// Its actions go behind those that waited, which feed then goes on with.
 	s.feed(failover.SaveDone{Seq: seq, Err: err})
-}
-
-// writeRecord replaces the file so that after a crash there is the old content
-// or the new one, and the new one once this has returned.
-func writeRecord(path string, data []byte) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write the record: %w", err)
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write the record: %w", err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write the record: %w", err)
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("write the record: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("write the record: %w", err)
-	}
-	return nil
-}
-
-// readRecord returns the record of the supervisor before, nil when there is none.
-func readRecord(dir string) (*failover.Record, error) {
-	if dir == "" {
-		return nil, nil
-	}
-	b, err := os.ReadFile(filepath.Join(dir, recordName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the record: %w", err)
-	}
-	return failover.DecodeRecord(b)
 }

@@ -3,9 +3,9 @@ package supervisor
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,39 +18,17 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/control"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
+	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
 
 // limit is far more than anything here takes.
 const limit = 30 * time.Second
 
-// holderVariable makes this binary a process that lives until its standard
-// input ends.
-const holderVariable = "SUPERVISOR_TEST_HOLDER"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(holderVariable) != "" {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		os.Exit(0)
-	}
 	if fd, role, ok := proc.Link(); ok {
 		os.Exit(standIn(fd, role))
 	}
 	goleak.VerifyTestMain(m)
-}
-
-// holder starts a live process of this binary.
-func holder(t *testing.T) (pid int, end func()) {
-	t.Helper()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), holderVariable+"=1")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return cmd.Process.Pid, func() { in.Close(); _ = cmd.Wait() }
 }
 
 // standIn is a worker that greets each client with its own process id and
@@ -99,6 +77,19 @@ func greet(fd int, address string) {
 	}
 }
 
+// shortDir is a directory whose name fits into the address of a Unix socket.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
 // running starts a whole supervisor with its loop in this process.
 func running(t *testing.T) (s *supervisor, tcp, dir string, end func() error) {
 	t.Helper()
@@ -108,7 +99,7 @@ func running(t *testing.T) (s *supervisor, tcp, dir string, end func() error) {
 	c.Servers = []config.Server{{Name: "one", Host: dir, Port: 1, Primary: true}} // nobody is there
 	c.FailoverStartTimeout = 10 * time.Millisecond
 	ready := make(chan struct{})
-	s = newSupervisor(Options{Config: c, Log: quiet, Ready: func() { close(ready) }}, lockState{}, time.Now())
+	s = newSupervisor(Options{Config: c, Log: quiet, Ready: func() { close(ready) }}, statedir.Dir{}, time.Now())
 	k := &listen.Sockets{}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

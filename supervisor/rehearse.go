@@ -149,7 +149,7 @@ func (s *supervisor) findRunner(r *rehearsal) {
 			}
 		}
 	}
-	if !s.lock.usable || s.saver.failed != nil {
+	if !s.dir.Usable || s.saver.failed != nil {
 		r.found(true, "", "", "state_dir can't be written, so a restart would not know of the failover")
 	}
 }

@@ -108,10 +108,10 @@ func runsScripts(c *config.Config) bool { return c.Failover && c.FailoverMode ==
 func (s *supervisor) startServers() {
 	s.startResolving()
 	s.feed(failover.Started{Wall: s.env.wall()})
-	if s.lock.ours || !s.lock.usable {
-		s.feed(failover.RunsAllowed{Allowed: s.lock.ours})
+	if s.dir.Ours || !s.dir.Usable {
+		s.feed(failover.RunsAllowed{Allowed: s.dir.Ours})
 	}
-	if s.lock.ours {
+	if s.dir.Ours {
 		s.lockIsOurs()
 	}
 }

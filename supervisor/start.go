@@ -24,6 +24,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 	"github.com/pgagroal-go/pgagroal/supervisor/health"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
+	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
 
 // Options of Run.
@@ -61,18 +62,16 @@ func Run(opt Options) error {
 	if err := becomeUser(c); err != nil {
 		return err
 	}
-	lock, err := takeLock(c, log)
+	dir, err := statedir.Open(c, log)
 	if err != nil {
 		return err
 	}
-	if lock.file != nil {
-		defer lock.file.Close()
-	}
+	defer dir.Close()
 	pidFile := c.EffectivePIDFile()
-	if err := writePIDFile(pidFile, log); err != nil {
+	if err := statedir.WritePIDFile(pidFile, log); err != nil {
 		return err
 	}
-	defer removePIDFile(pidFile)
+	defer statedir.RemovePIDFile(pidFile)
 	if err := k.ListenUnix(c, log); err != nil {
 		return err
 	}
@@ -82,15 +81,15 @@ func Run(opt Options) error {
 	for _, p := range k.Names() {
 		log.Info("socket of the service manager", "socket", p)
 	}
-	s := newSupervisor(opt, lock, base)
+	s := newSupervisor(opt, dir, base)
 	return s.serve(k)
 }
 
 // newSupervisor makes everything that the loop owns.
-func newSupervisor(opt Options, lock lockState, base time.Time) *supervisor {
+func newSupervisor(opt Options, dir statedir.Dir, base time.Time) *supervisor {
 	c := opt.Config
 	s := &supervisor{
-		cfg: c, build: opt.Build, log: opt.Log, lock: lock, ledger: newLedger(c),
+		cfg: c, build: opt.Build, log: opt.Log, dir: dir, ledger: newLedger(c),
 		inbox: make(chan arrival, 256), calls: make(chan func(), 64),
 		signals: make(chan os.Signal, 16), ended: make(chan struct{}),
 	}
@@ -103,15 +102,17 @@ func newSupervisor(opt Options, lock lockState, base time.Time) *supervisor {
 
 // loadState reads what the supervisor before has left in state_dir.
 func (s *supervisor) loadState() *failover.Record {
-	if !s.lock.usable {
+	if !s.dir.Usable {
 		return nil
 	}
-	h, err := readHistory(s.cfg.StateDir)
+	old, err := statedir.ReadHistory(s.dir.Path)
 	if err != nil {
 		s.log.Warn("history can't be read", "error", err)
 	}
-	s.history = h
-	saved, err := readRecord(s.cfg.StateDir)
+	for _, entry := range old {
+		s.history.keep(entry)
+	}
+	saved, err := statedir.ReadRecord(s.dir.Path)
 	if err != nil {
 		s.log.Error("the record of the servers is not used", "error", err)
 		return nil
@@ -160,7 +161,7 @@ func (s *supervisor) realEnv(base time.Time) env {
 		settings:    health.Settings,
 		cancel:      health.Cancel,
 		relock:      proc.Relock,
-		writeRecord: writeRecord, appendLine: appendLine,
+		writeRecord: statedir.WriteRecord, appendHistory: statedir.AppendHistory,
 		groupEmpty: proc.GroupEmpty, strangers: noStrangers,
 		signalGroup: signalGroup,
 		reap:        func(except []int) error { return proc.ReapOrphans(except...) },

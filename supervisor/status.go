@@ -176,11 +176,11 @@ func (s *supervisor) failoverStatus() control.FailoverStatusResponse {
 	st := s.servers.machine.Status()
 	r := control.FailoverStatusResponse{
 		FailoverSummary: summary(st), Mode: s.cfg.FailoverMode, LastLSN: lsn(st.LSN), LastLSNAge: -1,
-		Runs: s.history.runs, StateDir: s.cfg.StateDir, StateDirWritable: s.lock.usable && s.saver.failed == nil,
+		Runs: s.history.runs, StateDir: s.cfg.StateDir, StateDirWritable: s.dir.Usable && s.saver.failed == nil,
 		Runner: s.runnerStatus(), Run: s.runStatus(),
 	}
 	switch err := s.saver.failed; {
-	case !s.lock.usable:
+	case !s.dir.Usable:
 		r.StateDirError = errNoStateDir.Error()
 	case err != nil:
 		r.StateDirError = err.Error()

@@ -91,7 +91,7 @@ func TestFailoverStatusCountsTheRunsOfTheHistory(t *testing.T) {
 {"kind":"failover","run_id":"d","result":"unknown: lost"}
 {"kind":"verified"}
 `
-	if err := os.WriteFile(filepath.Join(w.s.cfg.StateDir, historyName), []byte(old), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(w.s.cfg.StateDir, "history.jsonl"), []byte(old), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	w.s.loadState()
@@ -125,7 +125,7 @@ func TestFailoverStatusTellsWhetherTheLastSaveWasWritten(t *testing.T) {
 	w.act(failover.Save{Seq: 2})
 	w.settle()
 	expect("after a good one", true, "")
-	w.s.lock.usable = false
+	w.s.dir.Usable = false
 	expect("without state_dir", false, errNoStateDir.Error())
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
 
 // supervisor is the state of the process. Every field belongs to the loop.
@@ -38,7 +39,7 @@ type supervisor struct {
 	saver   saver
 	history history
 	runner  runner
-	lock    lockState
+	dir     statedir.Dir
 	reports reports
 	stop    shutdown
 	service service

@@ -15,6 +15,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 	"github.com/pgagroal-go/pgagroal/supervisor/health"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
+	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
 
 // world is a supervisor whose outside world is the test: time stands still
@@ -125,7 +126,7 @@ func newWorld(t *testing.T, workers int, change ...func(*config.Config)) *world 
 		Phase: "open", Primary: -1, Servers: []failover.ServerStatus{{Name: "one"}, {Name: "two"}},
 	}}}
 	w.s = &supervisor{
-		cfg: c, log: slog.New(slog.DiscardHandler), ledger: newLedger(c), lock: lockState{usable: true},
+		cfg: c, log: slog.New(slog.DiscardHandler), ledger: newLedger(c), dir: statedir.Dir{Path: c.StateDir, Usable: true},
 		inbox: make(chan arrival, 1024), calls: make(chan func(), 1024), ended: make(chan struct{}),
 	}
 	w.s.env = w.env()
@@ -165,12 +166,12 @@ func (w *world) env() env {
 			w.saves = append(w.saves, data)
 			return w.saveErr
 		},
-		appendLine:  func(string, []byte) error { return nil },
-		groupEmpty:  func(int) bool { return w.groupEmpty },
-		strangers:   func([]int) bool { return !w.strangers },
-		signalGroup: func(_ int, kill bool) error { w.signals = append(w.signals, kill); return nil },
-		reap:        func([]int) error { return nil },
-		notify:      func(s string) { w.notified = append(w.notified, s) },
+		appendHistory: func(string, []byte) error { return nil },
+		groupEmpty:    func(int) bool { return w.groupEmpty },
+		strangers:     func([]int) bool { return !w.strangers },
+		signalGroup:   func(_ int, kill bool) error { w.signals = append(w.signals, kill); return nil },
+		reap:          func([]int) error { return nil },
+		notify:        func(s string) { w.notified = append(w.notified, s) },
 	}
 }
 

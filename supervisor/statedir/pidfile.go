@@ -1,4 +1,4 @@
-package supervisor
+package statedir
 
 import (
 	"errors"
@@ -13,9 +13,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
-// writePIDFile makes the pid file. One that names a process which is gone, or
+// WritePIDFile makes the pid file. One that names a process which is gone, or
 // is no pgagroal, is replaced.
-func writePIDFile(path string, log *slog.Logger) error {
+func WritePIDFile(path string, log *slog.Logger) error {
 	for range 2 {
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
 		if err == nil {
@@ -41,8 +41,8 @@ func writePIDFile(path string, log *slog.Logger) error {
 	return fmt.Errorf("pid file %s was made by another process at this moment; try again", path)
 }
 
-// removePIDFile removes the file if it is still ours.
-func removePIDFile(path string) {
+// RemovePIDFile removes the file if it is still ours.
+func RemovePIDFile(path string) {
 	if readPID(path) == os.Getpid() {
 		os.Remove(path)
 	}

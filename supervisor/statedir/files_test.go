@@ -1,8 +1,7 @@
-package supervisor
+package statedir
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,17 +17,6 @@ import (
 )
 
 var quiet = slog.New(slog.DiscardHandler)
-
-// shortDir is a directory whose name fits into the address of a Unix socket.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "sup")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
 
 // goneProcess returns the id of a process that has ended.
 func goneProcess(t *testing.T) int {
@@ -51,13 +39,13 @@ func TestPidFileOfADeadOrForeignProcessIsReplaced(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := writePIDFile(path, quiet); err != nil {
+		if err := WritePIDFile(path, quiet); err != nil {
 			t.Errorf("%q: %v", content, err)
 		}
 		if readPID(path) != os.Getpid() {
 			t.Errorf("%q was kept", content)
 		}
-		removePIDFile(path)
+		RemovePIDFile(path)
 		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 			t.Error("not removed")
 		}
@@ -66,16 +54,16 @@ func TestPidFileOfADeadOrForeignProcessIsReplaced(t *testing.T) {
 
 func TestPidFileOfARunningPgagroalIsRespected(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
-	if err := writePIDFile(path, quiet); err != nil {
+	if err := WritePIDFile(path, quiet); err != nil {
 		t.Fatal(err)
 	}
-	if err := writePIDFile(path, quiet); err == nil {
+	if err := WritePIDFile(path, quiet); err == nil {
 		t.Error("replaced")
 	}
 	if err := os.WriteFile(path, []byte("1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	removePIDFile(path)
+	RemovePIDFile(path)
 	if _, err := os.Stat(path); err != nil {
 		t.Error("somebody else's pid file was removed")
 	}
@@ -89,11 +77,11 @@ func lockConfig(dir string, on bool) *config.Config {
 
 func TestUnusableStateDirIsFatalOnlyWithFailover(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
-	if _, err := takeLock(lockConfig(missing, true), quiet); err == nil {
+	if _, err := Open(lockConfig(missing, true), quiet); err == nil {
 		t.Error("failover goes on without state_dir")
 	}
-	l, err := takeLock(lockConfig(missing, false), quiet)
-	if err != nil || l.usable || l.file != nil {
+	l, err := Open(lockConfig(missing, false), quiet)
+	if err != nil || l.Usable || l.Lock != nil {
 		t.Errorf("%+v, %v", l, err)
 	}
 }
@@ -109,16 +97,16 @@ func TestStateDirOfOrphansIsWaitedFor(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, proc.LockName), []byte(gone), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := takeLock(lockConfig(dir, true), quiet)
-	if err != nil || l.ours || l.file == nil || !l.usable {
+	l, err := Open(lockConfig(dir, true), quiet)
+	if err != nil || l.Ours || l.Lock == nil || !l.Usable {
 		t.Fatalf("%+v, %v", l, err)
 	}
-	defer l.file.Close()
-	if held, err := proc.Relock(l.file); !held || err != nil {
+	defer l.Lock.Close()
+	if held, err := proc.Relock(l.Lock); !held || err != nil {
 		t.Fatalf("held %v, %v", held, err)
 	}
 	file.Close()
-	if held, err := proc.Relock(l.file); held || err != nil {
+	if held, err := proc.Relock(l.Lock); held || err != nil {
 		t.Errorf("held %v, %v", held, err)
 	}
 }
@@ -136,14 +124,14 @@ func TestStateDirOfALivePgagroalIsRefused(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, proc.LockName), []byte(fmt.Sprintf("%d\n", child)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := takeLock(lockConfig(dir, false), quiet); err == nil {
+	if _, err := Open(lockConfig(dir, false), quiet); err == nil {
 		t.Error("started beside another one")
 	}
 }
 
 func TestRecordSurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
-	if r, err := readRecord(dir); r != nil || err != nil {
+	if r, err := ReadRecord(dir); r != nil || err != nil {
 		t.Fatalf("%v, %v", r, err)
 	}
 	data, err := failover.EncodeRecord(failover.Record{Epoch: 9})
@@ -151,11 +139,11 @@ func TestRecordSurvivesARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := writeRecord(filepath.Join(dir, recordName), data); err != nil {
+		if err := WriteRecord(dir, data); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r, err := readRecord(dir)
+	r, err := ReadRecord(dir)
 	if err != nil || r.Epoch != 9 {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -167,20 +155,20 @@ func TestRecordSurvivesARestart(t *testing.T) {
 func TestHistoryIsKeptAndBounded(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, historyName)
-	for i := range historyKept + 5 {
-		if err := appendLine(path, []byte(fmt.Sprintf("{\"n\":%d}\n", i))); err != nil {
+	for i := range 7 {
+		if err := AppendHistory(dir, []byte(fmt.Sprintf("{\"n\":%d}\n", i))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := appendLine(path, []byte("{\"cut")); err != nil {
+	if err := AppendHistory(dir, []byte("{\"cut")); err != nil {
 		t.Fatal(err)
 	}
-	h, err := readHistory(dir)
-	if err != nil || len(h.entries) != historyKept || string(h.entries[0]) != `{"n":5}` {
-		t.Fatalf("%d entries, %v", len(h.entries), err)
+	entries, err := ReadHistory(dir)
+	if err != nil || len(entries) != 7 || string(entries[0]) != `{"n":0}` {
+		t.Fatalf("%d entries, %v", len(entries), err)
 	}
 	big := append(bytes.Repeat([]byte("x"), historySize), '\n')
-	if err := appendLine(path, big); err != nil {
+	if err := AppendHistory(dir, big); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path)
@@ -189,14 +177,5 @@ func TestHistoryIsKeptAndBounded(t *testing.T) {
 	}
 	if _, err := os.Stat(path + ".1"); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestHistoryEntryHasItsTime(t *testing.T) {
-	w := newWorld(t, 0)
-	w.s.record(failover.HistoryEntry{Kind: "failover"})
-	var e failover.HistoryEntry
-	if err := json.Unmarshal(w.s.history.entries[0], &e); err != nil || !e.Wall.Equal(w.s.env.wall()) {
-		t.Errorf("%+v, %v", e, err)
 	}
 }
