@@ -7,56 +7,121 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 )
 
 // CheckScript says why the user with uid and gids (the primary group first) must not run the script
 // at path, or returns nil: it has to be a regular file at an absolute path, readable and executable
-// by that user, owned by that user or root, and neither it nor its directory writable by others.
-// The user's primary group may write: with groups of one member that is the user.
+// by that user, and something that the kernel can start. The file, its interpreter and every
+// directory and link on the way to them have to be owned by that user or root, and nobody else may
+// be able to exchange one of them. The user's primary group may write: with groups of one member
+// that is the user.
 func CheckScript(path string, uid uint32, gids []uint32) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("the script %s is not an absolute path; write it from / on", path)
 	}
-	real, err := filepath.EvalSymlinks(path)
+	c := scriptCheck{uid: uid, gids: gids}
+	real, info, err := c.resolve(path)
 	if err != nil {
-		return fmt.Errorf("the script can't be used: %w", err)
-	}
-	info, err := os.Stat(real)
-	if err != nil {
-		return fmt.Errorf("the script can't be used: %w", err)
+		return err
 	}
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("the script %s is not a regular file; name one", path)
 	}
-	if err := ownedSafely(real, info, uid, gids); err != nil {
-		return err
-	}
 	if !allows(info, uid, gids, 0o5) {
 		return fmt.Errorf("the script %s has mode %#o; user %d must be able to read and execute it", path, info.Mode().Perm(), uid)
 	}
-	return safeDirectories(path, real, uid, gids)
+	return c.startable(real, 0)
 }
 
-// safeDirectories checks the directory of the file, and that of the link when path is one.
-func safeDirectories(path, real string, uid uint32, gids []uint32) error {
-	dirs := []string{filepath.Dir(real)}
-	if d := filepath.Dir(path); d != dirs[0] {
-		dirs = append(dirs, d)
-	}
-	for _, dir := range dirs {
-		info, err := os.Stat(dir)
+// scriptCheck looks at files with the eyes of one user, whose primary group comes first.
+type scriptCheck struct {
+	uid  uint32
+	gids []uint32
+}
+
+// maxLinks is how many links the kernel follows in one path.
+const maxLinks = 40
+
+// resolve follows path as the kernel does, from / on, and checks each directory and link that it
+// meets. It returns the path without links, and what is there.
+func (c scriptCheck) resolve(path string) (string, fs.FileInfo, error) {
+	at, rest, links := "/", parts(path), 0
+	info, err := os.Lstat(at)
+	for err == nil && len(rest) > 0 {
+		name := rest[0]
+		rest = rest[1:]
+		if err := c.enter(at, info, len(rest) == 0); err != nil {
+			return "", nil, err
+		}
+		next := filepath.Join(at, name) // "..": of a path without links
+		if info, err = os.Lstat(next); err != nil {
+			break
+		}
+		if info.Mode().Type() != fs.ModeSymlink {
+			at = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", nil, fmt.Errorf("the script %s leads through more than %d links", path, maxLinks)
+		}
+		target, err := c.follow(next, info)
 		if err != nil {
-			return fmt.Errorf("the script's directory can't be used: %w", err)
+			return "", nil, err
 		}
-		if err := ownedSafely(dir, info, uid, gids); err != nil {
-			return err
+		rest = append(parts(target), rest...)
+		if filepath.IsAbs(target) {
+			at = "/"
 		}
-		if !allows(info, uid, gids, 0o1) {
-			return fmt.Errorf("user %d can't enter %s; chmod it", uid, dir)
+		if info, err = os.Lstat(at); err != nil {
+			return "", nil, fmt.Errorf("the script can't be used: %w", err)
 		}
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("the script can't be used: %w", err)
+	}
+	return at, info, ownedSafely(at, info, c.uid, c.gids)
+}
+
+// parts splits a path without shortening it: what ".." means depends on the links before it.
+func parts(path string) []string {
+	return slices.DeleteFunc(strings.Split(path, "/"), func(s string) bool { return s == "" || s == "." })
+}
+
+// enter checks a directory in which the next part of a path is looked up. In one with the sticky
+// bit others can't exchange what belongs to the user or root; they may still add files beside the
+// script, so the last directory must not be such a one.
+func (c scriptCheck) enter(dir string, info fs.FileInfo, last bool) error {
+	if !info.IsDir() {
+		return fmt.Errorf("the script can't be used: %s is no directory", dir)
+	}
+	err := ownedSafely(dir, info, c.uid, c.gids)
+	if err != nil && (last || info.Mode()&fs.ModeSticky == 0 || !c.ours(info)) {
+		return err
+	}
+	if !allows(info, c.uid, c.gids, 0o1) {
+		return fmt.Errorf("user %d can't enter %s; chmod it", c.uid, dir)
 	}
 	return nil
+}
+
+// follow returns where a link leads. Its mode means nothing, but its owner can exchange it.
+func (c scriptCheck) follow(link string, info fs.FileInfo) (string, error) {
+	if !c.ours(info) {
+		return "", fmt.Errorf("the link %s belongs to neither root nor user %d; make it anew", link, c.uid)
+	}
+	target, err := os.Readlink(link)
+	if err != nil {
+		return "", fmt.Errorf("the script can't be used: %w", err)
+	}
+	return target, nil
+}
+
+// ours says that a file belongs to the user or root.
+func (c scriptCheck) ours(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (st.Uid == c.uid || st.Uid == 0)
 }
 
 // errStat can't happen on the systems that we run on.

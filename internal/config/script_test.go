@@ -1,7 +1,9 @@
 package config
 
 import (
+	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,20 +23,27 @@ func TestScriptsAreJudgedByOwnerModeAndDirectory(t *testing.T) {
 		uid    uint32
 		want   string // "" means accepted
 	}{
-		"fine":                   {func(p string) string { return p }, self, ""},
-		"private":                {func(p string) string { chmod(t, p, 0o700); return p }, self, ""},
-		"not executable":         {func(p string) string { chmod(t, p, 0o644); return p }, self, "must be able to read and execute"},
-		"writable by others":     {func(p string) string { chmod(t, p, 0o757); return p }, self, "others can change"},
-		"missing":                {func(p string) string { return p + "x" }, self, "can't be used"},
-		"relative":               {func(string) string { return "script.sh" }, self, "not an absolute path"},
-		"a directory":            {filepath.Dir, self, "not a regular file"},
-		"directory writable":     {func(p string) string { chmod(t, filepath.Dir(p), 0o777); return p }, self, "others can change"},
-		"directory sticky":       {func(p string) string { chmod(t, filepath.Dir(p), 0o777|os.ModeSticky); return p }, self, "others can change"},
-		"a link":                 {link(t, 0o755), self, ""},
-		"a link in a bad place":  {link(t, 0o777), self, "others can change"},
-		"a link to nothing":      {func(p string) string { q := link(t, 0o755)(p); os.Remove(p); return q }, self, "can't be used"},
-		"owner group may write":  {func(p string) string { chmod(t, p, 0o775); return p }, self, ""},
-		"of a user not the same": {func(p string) string { disown(t, p, self); return p }, self + 1, "is owned by user"},
+		"fine":                                  {func(p string) string { return p }, self, ""},
+		"private":                               {func(p string) string { chmod(t, p, 0o700); return p }, self, ""},
+		"not executable":                        {func(p string) string { chmod(t, p, 0o644); return p }, self, "must be able to read and execute"},
+		"writable by others":                    {func(p string) string { chmod(t, p, 0o757); return p }, self, "others can change"},
+		"missing":                               {func(p string) string { return p + "x" }, self, "can't be used"},
+		"relative":                              {func(string) string { return "script.sh" }, self, "not an absolute path"},
+		"a directory":                           {filepath.Dir, self, "not a regular file"},
+		"directory writable":                    {func(p string) string { chmod(t, filepath.Dir(p), 0o777); return p }, self, "others can change"},
+		"directory sticky":                      {func(p string) string { chmod(t, filepath.Dir(p), 0o777|os.ModeSticky); return p }, self, "others can change"},
+		"a link":                                {link(t, 0o755), self, ""},
+		"a link in a bad place":                 {link(t, 0o777), self, "others can change"},
+		"a link to nothing":                     {func(p string) string { q := link(t, 0o755)(p); os.Remove(p); return q }, self, "can't be used"},
+		"owner group may write":                 {func(p string) string { chmod(t, p, 0o775); return p }, self, ""},
+		"a distant directory writable":          {above(0o777), self, "others can change"},
+		"a distant directory writable, sticky":  {above(0o777 | os.ModeSticky), self, ""},
+		"a distant directory of a stranger":     {foreign(above(0o755), self), self, asRoot(self, "is owned by user 4242")},
+		"a link in a writable place on the way": {linkedDirectory(0o777), self, "others can change"},
+		"a link on the way":                     {linkedDirectory(0o755), self, ""},
+		"a stranger's link in a sticky place":   {foreign(linkedDirectory(0o777|os.ModeSticky), self), self, asRoot(self, "belongs to neither root nor")},
+		"a link in a circle":                    {func(p string) string { os.Remove(p); os.Symlink(p, p); return p }, self, "more than 40 links"},
+		"of a user not the same":                {func(p string) string { disown(t, p, self); return p }, self + 1, "is owned by user"},
 	} {
 		err := CheckScript(k.change(script(t)), k.uid, []uint32{group})
 		switch {
@@ -56,6 +65,117 @@ func link(t *testing.T, mode os.FileMode) func(string) string {
 			t.Fatal(err)
 		}
 		return q
+	}
+}
+
+// above returns a function that moves a script three directories down, of which the first has the mode.
+func above(mode os.FileMode) func(string) string {
+	return func(path string) string {
+		top := filepath.Join(filepath.Dir(path), "top")
+		q := filepath.Join(top, "middle", "low", "script.sh")
+		os.MkdirAll(filepath.Dir(q), 0o755)
+		os.Rename(path, q)
+		os.Chmod(top, mode)
+		return q
+	}
+}
+
+// linkedDirectory returns a function that makes a link to the script's directory, in one of the given mode.
+func linkedDirectory(mode os.FileMode) func(string) string {
+	return func(path string) string {
+		top := filepath.Join(filepath.Dir(path), "top")
+		os.Mkdir(top, 0o755)
+		os.Symlink(filepath.Dir(path), filepath.Join(top, "link"))
+		os.Chmod(top, mode)
+		return filepath.Join(top, "link", filepath.Base(path))
+	}
+}
+
+// foreign gives what lies in the way of the path, "top" or the link in it, to a stranger; as root only.
+func foreign(change func(string) string, self uint32) func(string) string {
+	return func(path string) string {
+		q := change(path)
+		name := filepath.Join(filepath.Dir(path), "top")
+		if _, err := os.Readlink(filepath.Join(name, "link")); err == nil {
+			name = filepath.Join(name, "link")
+		}
+		if self == 0 {
+			os.Lchown(name, 4242, 4242)
+		}
+		return q
+	}
+}
+
+// asRoot is what is expected where files can be given away.
+func asRoot(self uint32, want string) string {
+	if self != 0 {
+		return ""
+	}
+	return want
+}
+
+// The kernel looks at the first bytes alone, so the check does.
+func TestWhatTheKernelCannotStartIsRefused(t *testing.T) {
+	self, group := uint32(os.Geteuid()), uint32(os.Getegid())
+	t.Setenv("PATH", "/usr/bin:/bin")
+	program, err := os.ReadFile("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreignLoader := bytes.Replace(program, []byte("/lib64/ld-linux"), []byte("/lib99/ld-linux"), 1)
+	for name, k := range map[string]struct{ text, want string }{
+		"a shell":                 {"#!/bin/sh\nexit 0\n", ""},
+		"blanks and an argument":  {"#! /bin/sh -e\n", ""},
+		"no end of line":          {"#!/bin/sh", ""},
+		"env":                     {"#!/usr/bin/env sh\n", ""},
+		"env with options":        {"#!/usr/bin/env -S nosuch -x\n", ""},
+		"a program":               {string(program), ""},
+		"empty":                   {"", "is empty"},
+		"no #! line":              {"echo promoted\n", "has no #! line"},
+		"a blank before it":       {" #!/bin/sh\n", "has no #! line"},
+		"a byte order mark":       {"\xef\xbb\xbf#!/bin/sh\n", "byte order mark"},
+		"CR LF":                   {"#!/bin/sh\r\nexit 0\r\n", "CR LF"},
+		"CR LF after an argument": {"#!/bin/sh -e\r\nexit 0\r\n", "CR LF"},
+		"no interpreter":          {"#! \nexit 0\n", "names no interpreter"},
+		"a missing interpreter":   {"#!/no/such/bash\n", "is missing"},
+		"a relative interpreter":  {"#!sh\n", "no absolute path"},
+		"a directory":             {"#!/usr/bin\n", "can't be executed"},
+		"not executable":          {"#!/etc/passwd\n", "can't be executed"},
+		"nothing for env":         {"#!/usr/bin/env nosuch\n", "is not in PATH"},
+		"a very long line":        {"#!/" + strings.Repeat("x", 300) + "\n", "too long"},
+		"a broken program":        {"\x7fELF and nothing", "no program that can be started"},
+		"a foreign program":       {string(foreignLoader), "is missing"},
+	} {
+		path := script(t)
+		if err := os.WriteFile(path, []byte(k.text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		err := CheckScript(path, self, []uint32{group})
+		switch {
+		case k.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case k.want != "" && (err == nil || !strings.Contains(err.Error(), k.want)):
+			t.Errorf("%s: %v, want %q", name, err, k.want)
+		}
+		if _, started := exec.Command(path, "-c", "exit 0").CombinedOutput(); k.want != "" && k.want != "CR LF" && k.want != "is not in PATH" && started == nil {
+			t.Errorf("%s is refused, and the kernel starts it", name)
+		}
+	}
+}
+
+func TestAnInterpreterThatOthersCanExchangeIsRefused(t *testing.T) {
+	self, group := uint32(os.Geteuid()), []uint32{uint32(os.Getegid())}
+	interpreter := script(t)
+	path := script(t)
+	if err := os.WriteFile(path, []byte("#!"+interpreter+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckScript(path, self, group); err != nil {
+		t.Errorf("a script is an interpreter: %v", err)
+	}
+	chmod(t, filepath.Dir(interpreter), 0o777)
+	if err := CheckScript(path, self, group); err == nil || !strings.Contains(err.Error(), "others can change") {
+		t.Errorf("%v", err)
 	}
 }
 
