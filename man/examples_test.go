@@ -33,7 +33,7 @@ func TestExampleOfMainFileLoads(t *testing.T) {
 	if err := os.WriteFile(path, []byte(examples(t, "pgagroal.conf.5")[0]), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.LoadHooks(path)
+	c, err := config.LoadMain(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ type hook struct {
 }
 
 func loadHooks(path string) (hooks, error) {
-	c, err := config.LoadHooks(path)
+	c, err := config.LoadMain(path)
 	if err != nil {
 		return hooks{}, fmt.Errorf("read hooks: %w", err)
 	}

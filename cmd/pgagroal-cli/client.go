@@ -110,7 +110,7 @@ func socketPath(c *cli.Context) (string, error) {
 	if err != nil {
 		return "", failedf("%v", err)
 	}
-	cfg, err := config.LoadHooks(paths.Config)
+	cfg, err := config.LoadMain(paths.Config)
 	if err != nil {
 		return "", failedf("configuration: %v (--socket needs none)", err)
 	}

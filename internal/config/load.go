@@ -21,8 +21,9 @@ func Load(p Paths) (*Config, []Warning, error) {
 	return c, l.warnings, nil
 }
 
-// LoadHooks reads the main file at path alone: no users and no keys. It is for the runner.
-func LoadHooks(path string) (*Config, error) {
+// LoadMain reads the main file at path alone: no users and no keys. It is for those who need neither: the script runner, and
+// pgagroal-cli, which finds the control socket by it.
+func LoadMain(path string) (*Config, error) {
 	l := loader{paths: Paths{Config: path}, env: os.LookupEnv}
 	c := l.main()
 	if len(l.errs) > 0 {

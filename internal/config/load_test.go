@@ -154,7 +154,7 @@ func TestSecondSuperuserIsRefused(t *testing.T) {
 
 func TestHooksLoadWithoutUsersAndKeys(t *testing.T) {
 	dir := directory(t, map[string]string{FileConfig: minimalMain + "failover_candidate=off\n", FileUsers: "broken"})
-	c, err := LoadHooks(filepath.Join(dir, FileConfig))
+	c, err := LoadMain(filepath.Join(dir, FileConfig))
 	if err != nil || len(c.Servers) != 1 || c.Users != nil {
 		t.Fatalf("%v", err)
 	}
@@ -164,7 +164,7 @@ func TestHooksLoadWithoutUsersAndKeys(t *testing.T) {
 	if err != nil || full.HooksDigest() != c.HooksDigest() {
 		t.Errorf("the digests of one file differ: %v", err)
 	}
-	if _, err := LoadHooks(filepath.Join(dir, "none")); err == nil {
+	if _, err := LoadMain(filepath.Join(dir, "none")); err == nil {
 		t.Error("a missing file loads")
 	}
 }
