@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"fmt"
 	"time"
 )
 
@@ -202,6 +203,13 @@ func (m *Machine) evaluatePhase() {
 		m.evalVerifying()
 	case PhaseHeld:
 		m.evalHeld()
+	}
+}
+
+// assert stops at a contradiction of our own making: there it shows its cause, and it hasn't done any harm yet.
+func (m *Machine) assert(ok bool, format string, args ...any) {
+	if !ok {
+		panic(fmt.Sprintf("failover: %s %s: ", m.phase, m.event) + fmt.Sprintf(format, args...))
 	}
 }
 

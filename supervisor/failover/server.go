@@ -210,10 +210,14 @@ func (m *Machine) observePrimary(s *server) {
 	if s.last != SawPrimary || m.phase == PhaseStarting || !m.verified {
 		return
 	}
+	inUse := m.phase == PhaseOpen || m.phase == PhaseSuspect
+	if m.foreign(s) && !inUse {
+		return // another system in its place, which is the primary only once it is opened
+	}
 	if s.system != 0 {
 		m.system = s.system
 	}
-	if s.obs.Timeline != 0 && (m.phase == PhaseOpen || m.phase == PhaseSuspect) {
+	if s.obs.Timeline != 0 && inUse {
 		m.timeline = s.obs.Timeline
 	}
 	m.noteLSN(s)
@@ -233,13 +237,26 @@ func (m *Machine) newIdentity(i int) {
 		Attr{"server", s.cfg.Name}, Attr{"recorded", fmt.Sprint(s.system)}, Attr{"seen", fmt.Sprint(s.obs.SystemID)})
 	s.timeline, s.excluded, s.recheck = 0, false, false
 	if i == m.primary {
-		if !m.open && (m.phase == PhaseStarting || m.phase == PhaseHeld) {
-			m.forgetPrimary()
-		}
+		m.primaryReplaced(i)
 		return
 	}
 	if s.state == Failed && m.phase != PhaseRunning {
 		m.become(i, NotInit, Plain, "another system identifier")
+	}
+}
+
+// primaryReplaced forgets a recorded primary whose place another system has taken, while nobody is served: the servers'
+// answers decide again. After a run the candidate may be the only server with the data, and while failover is paused
+// nothing was fenced, so those holds stay as they are.
+func (m *Machine) primaryReplaced(i int) {
+	ran := m.last != nil && (m.last.next >= 0 || m.blocker != "")
+	switch {
+	case m.open || ran || m.hold == holdPaused:
+	case m.phase == PhaseStarting:
+		m.forgetPrimary()
+	case m.phase == PhaseHeld:
+		m.forgetPrimary()
+		m.holdOn(holdNoPrimary, m.nameOf(i)+" has another system identifier than the recorded primary")
 	}
 }
 

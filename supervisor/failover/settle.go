@@ -37,8 +37,40 @@ func holdOf(s string) hold {
 	return holdNone
 }
 
+// holdFacts are what each hold is about: what evalHeld and holdCommand look at must be there.
+var holdFacts = [...]struct{ primary, run bool }{
+	holdNone:        {},
+	holdNoPrimary:   {},
+	holdNewer:       {primary: true},
+	holdSplit:       {},
+	holdDemoted:     {primary: true},
+	holdNoCandidate: {primary: true, run: true},
+	holdFailed:      {primary: true, run: true},
+	holdLost:        {primary: true, run: true},
+	holdRefused:     {primary: true, run: true},
+	holdLocked:      {primary: true, run: true},
+	holdFence:       {primary: true, run: true},
+	holdFollow:      {primary: true, run: true},
+	holdPaused:      {primary: true},
+}
+
+// lacks says which of a hold's facts is missing, "" for none.
+func (m *Machine) lacks(h hold) string {
+	switch f := holdFacts[h]; {
+	case f.primary && m.primary < 0:
+		return "the recorded primary"
+	case f.run && m.last == nil:
+		return "the run that it is about"
+	case f.run && m.last.old != m.primary:
+		return "a run for the recorded primary"
+	}
+	return ""
+}
+
 // holdOn stays without an open primary and says why.
 func (m *Machine) holdOn(h hold, why string) {
+	lack := m.lacks(h)
+	m.assert(lack == "", "the hold %v lacks %s", h, lack)
 	m.setOpen(false)
 	m.enter(PhaseHeld, why)
 	m.hold, m.reason = h, why

@@ -62,7 +62,9 @@ func (s *sim) promote(i int) {
 	if n.up && !n.primary {
 		top := uint32(0)
 		for _, o := range s.nodes {
-			top = max(top, o.timeline)
+			if o.system == n.system {
+				top = max(top, o.timeline)
+			}
 		}
 		n.primary, n.timeline = true, top+1
 		s.note("  world: %d promoted to timeline %d", i, n.timeline)
@@ -87,10 +89,10 @@ func (s *sim) probe(a Probe) {
 			n.lsn++
 		}
 		d.Outcome = SawPrimary
-		d.Obs = Observation{SystemID: 7, Timeline: n.timeline, WriteLSN: n.lsn}
+		d.Obs = Observation{SystemID: n.system, Timeline: n.timeline, WriteLSN: n.lsn}
 	default:
 		d.Outcome = SawStandby
-		d.Obs = Observation{SystemID: 7, Timeline: n.timeline, ReceiveLSN: n.lsn, ReplayLSN: n.lsn, Receiver: ReceiverGone}
+		d.Obs = Observation{SystemID: n.system, Timeline: n.timeline, ReceiveLSN: n.lsn, ReplayLSN: n.lsn, Receiver: ReceiverGone}
 		if s.follow(n) {
 			d.Obs.Receiver, d.Obs.Timeline = ReceiverStreaming, n.timeline
 			d.Obs.LastMsgKnown, d.Obs.LastMsgAge = s.chance(90), s.upTo(4*time.Second)
@@ -103,7 +105,7 @@ func (s *sim) probe(a Probe) {
 func (s *sim) follow(n *simNode) bool {
 	var best *simNode
 	for _, o := range s.nodes {
-		if o.up && o.primary && (o.net == 0 || o.net == SawSilent) && (best == nil || o.timeline > best.timeline) {
+		if o.system == n.system && o.up && o.primary && (o.net == 0 || o.net == SawSilent) && (best == nil || o.timeline > best.timeline) {
 			best = o
 		}
 	}
@@ -125,7 +127,7 @@ func (s *sim) fault() {
 		}
 	}
 	n := s.nodes[i]
-	what := s.r.IntN(16)
+	what := s.r.IntN(18)
 	s.note("  world: fault %d on %d", what, i)
 	switch what {
 	case 0, 1, 2:
@@ -140,6 +142,7 @@ func (s *sim) fault() {
 		n.net = SawAlive
 	case 8: // comes back as a standby of whoever is the primary
 		n.up, n.primary, n.net = true, false, 0
+		s.clone(i)
 	case 9:
 		s.saveFault()
 	case 10:
@@ -149,6 +152,8 @@ func (s *sim) fault() {
 		s.command(i)
 	case 15: // somebody else promotes
 		s.promote(i)
+	case 16, 17:
+		s.newSystem(i)
 	case 13:
 		s.login()
 	case 14:
@@ -161,6 +166,29 @@ func (s *sim) fault() {
 		return
 	}
 	s.inject(Hinted{Server: s.r.IntN(len(s.nodes)), Epoch: s.epoch, Kind: "eof", Code: []string{"", "57P01"}[s.r.IntN(2)]})
+}
+
+// newSystem gives a server another system identifier: pg_upgrade keeps its role, initdb makes an empty primary of it.
+func (s *sim) newSystem(i int) {
+	n := s.nodes[i]
+	s.systems++
+	n.system, n.timeline, n.lsn = 7+s.systems, 1, 1
+	if s.chance(60) {
+		n.up, n.primary, n.starting = true, true, 0
+	}
+}
+
+// clone makes a server that is no primary one of the system of the highest primary.
+func (s *sim) clone(i int) {
+	var best *simNode
+	for j, o := range s.nodes {
+		if j != i && o.up && o.primary && (best == nil || o.timeline > best.timeline) {
+			best = o
+		}
+	}
+	if n := s.nodes[i]; best != nil && n.system != best.system && s.chance(50) {
+		n.system, n.timeline, n.lsn = best.system, best.timeline, best.lsn
+	}
 }
 
 func (s *sim) saveFault() {

@@ -1,6 +1,10 @@
 package failover
 
-import "time"
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+)
 
 // Tags of the orders whose replies the simulation follows.
 const (
@@ -66,6 +70,41 @@ func (s *sim) giveOrder(i int) {
 		}
 		o.asked[t.Tag] = t
 		s.inject(t)
+	}
+}
+
+// anyCommand is an operator who asks for any one thing, whatever the machine is doing.
+func (s *sim) anyCommand() {
+	i := s.r.IntN(len(s.nodes))
+	switch s.r.IntN(5) {
+	case 0, 1:
+		s.command(i)
+	case 2, 3:
+		s.giveOrder(i)
+	case 4:
+		s.inject(Rehearse{Tag: 4})
+	}
+}
+
+// commandsTaken counts in all schedules which command came in which phase.
+var commandsTaken [kinds][phases]atomic.Int64
+
+func (s *sim) countCommand(ev Event) {
+	switch k := kindOf(ev); k {
+	case kindClearServer, kindSwitchTo, kindReset, kindPause, kindResume, kindTrigger, kindRehearse:
+		commandsTaken[k][s.m.phase].Add(1)
+	default:
+	}
+}
+
+// checkCommandsTaken: a simulation in which a command never comes in some phase doesn't show that it may.
+func checkCommandsTaken(t *testing.T) {
+	for _, k := range []kind{kindClearServer, kindSwitchTo, kindReset, kindPause, kindResume, kindTrigger, kindRehearse} {
+		for p := range phases {
+			if commandsTaken[k][p].Load() == 0 {
+				t.Errorf("no schedule had the command %v in the phase %v", k, Phase(p))
+			}
+		}
 	}
 }
 

@@ -64,6 +64,9 @@ func TestSimulation(t *testing.T) {
 	if played < int64(enough) && !t.Failed() {
 		t.Errorf("%d of %d schedules in the time that there is: give it more with -timeout", played, enough)
 	}
+	if played >= 20000 && !t.Failed() {
+		checkCommandsTaken(t)
+	}
 	for i, name := range simEnds {
 		t.Logf("%s: %d", name, counts[i].Load())
 		if played >= 2000 && counts[i].Load() == 0 && !t.Failed() {
@@ -121,6 +124,7 @@ type sim struct {
 	cutting int    // server whose fence script was started, without an answer, an open pool or a command since, -1 none
 	gone    []bool // replaced by a successful run, no command since
 	order   simOrders
+	systems uint64 // system identifiers given to servers anew
 	err     error
 }
 
@@ -130,6 +134,7 @@ type simNode struct {
 	net      Outcome // 0: fine, else what a probe gets
 	primary  bool
 	starting time.Duration // 57P03 until then
+	system   uint64
 	timeline uint32
 	lsn      uint64
 }
@@ -148,7 +153,7 @@ func newSim(seed uint64) *sim {
 	s.drawOrders(n)
 	for i := range n {
 		s.cfg.Servers = append(s.cfg.Servers, ServerConfig{Name: fmt.Sprintf("s%d", i), Host: fmt.Sprintf("h%d", i), Port: "5432", Candidate: true})
-		s.nodes = append(s.nodes, &simNode{up: true, timeline: 1, lsn: 100 + uint64(r.IntN(3)), primary: i == 0})
+		s.nodes = append(s.nodes, &simNode{up: true, system: 7, timeline: 1, lsn: 100 + uint64(r.IntN(3)), primary: i == 0})
 		s.wrote, s.gone, s.last = append(s.wrote, false), append(s.gone, false), append(s.last, 0)
 	}
 	return s
@@ -246,6 +251,9 @@ func (s *sim) deliver(ev Event) {
 		if p.Outcome == SawPrimary {
 			s.wrote[p.Server] = true
 		}
+		if was := s.m.servers[p.Server].system; was != 0 && p.Obs.SystemID != 0 && p.Obs.SystemID != was {
+			s.gone[p.Server] = false // nothing of the server that was replaced is left
+		}
 	}
 	if q, ok := ev.(Quiesced); ok && q.Busy == 0 {
 		s.order.idle = true
@@ -281,6 +289,8 @@ func (s *sim) step(ev Event) {
 	if _, tick := ev.(Tick); !tick {
 		s.note("  event %T%+v", ev, ev)
 	}
+	s.countCommand(ev)
+	was := s.m.phase
 	for _, a := range s.m.Step(s.now, ev) {
 		if s.crashes && !s.calm && s.r.IntN(400) == 0 {
 			s.crash()
@@ -291,10 +301,16 @@ func (s *sim) step(ev Event) {
 			return
 		}
 	}
+	if lack := s.m.lacks(s.m.hold); lack != "" {
+		s.fail("the hold %v is without %s", s.m.hold, lack)
+	}
 	if d, ok := s.m.Deadline(); ok && d <= s.now {
 		if _, tick := ev.(Tick); tick {
 			s.fail("a Tick leaves the deadline at %v, phase %v", d, s.m.phase)
 		}
+	}
+	if s.m.phase != was && !s.calm && s.chance(3) { // some phases are over in no time
+		s.at(s.now+s.upTo(10*time.Millisecond), nil, s.anyCommand)
 	}
 }
 
@@ -313,6 +329,9 @@ func (s *sim) boot() {
 	s.looks = make([]look, len(s.nodes))
 	s.note("boot %+v", s.saved)
 	s.m = New(s.cfg, s.saved, s.now)
+	if !s.calm && s.chance(5) {
+		s.anyCommand()
+	}
 	s.step(Started{Wall: time.Unix(1000, 0).Add(s.now)})
 	if !s.alive {
 		return
@@ -485,7 +504,7 @@ func (s *sim) checkFailover(old, next int) {
 		s.fail("run for a primary that was never seen writable")
 	case (s.last[old] == SawPrimary || s.last[old] == SawStandby || s.last[old] == SawAlive) && !s.order.overrules(s.last[old]):
 		s.fail("run although the old primary answered: %v", s.last[old])
-	case s.last[next] != SawStandby:
+	case s.last[next] != SawStandby && !s.m.foreign(s.m.servers[next]):
 		s.fail("run for a candidate last seen as %v", s.last[next])
 	case s.gone[next]:
 		s.fail("run promotes a server that was replaced")
@@ -549,5 +568,5 @@ func (s *sim) onlyWritable(p int) bool {
 			return false
 		}
 	}
-	return s.nodes[p].timeline == s.m.timeline
+	return s.nodes[p].timeline == s.m.timeline && s.nodes[p].system == s.m.system
 }

@@ -34,7 +34,7 @@ func (s *sim) checkVeto() {
 	}
 	for i, l := range s.looks {
 		o := l.done.Obs
-		if i == s.m.primary || l.done.Outcome != SawStandby || o.Receiver != ReceiverStreaming || s.m.servers[i].state == Failed {
+		if i == s.m.primary || l.done.Outcome != SawStandby || o.Receiver != ReceiverStreaming || s.m.servers[i].state == Failed || s.m.foreign(s.m.servers[i]) {
 			continue
 		}
 		if l.done.Started < p.at {
