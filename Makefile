@@ -52,16 +52,21 @@ demo-up: bin/pgagroal-demo ## the same servers and pool in ./demo-data, to play 
 demo-down: ## stop what demo-up has started
 	@if [ -x bin/pgagroal-demo ]; then bin/pgagroal-demo down; else echo 'there is no demo'; fi
 
+# go test runs as many packages at a time as there are processors; the black-box
+# tests wait more than they work, so a few of each package run at once. The
+# time-out is that of a package.
+TESTFLAGS = -parallel 4 -timeout 10m
+
 test: ## install what tests need, then run all of them
 	.ci/setup test
 	go vet ./... ./.ci/gotest
 	go build -race ./... # or the first tests compete with the compiler
 	go run ./.ci/gotest -run TestSimulation -timeout 10m ./supervisor/failover # one goroutine a schedule: nothing to race
-	go run ./.ci/gotest -race -parallel 6 -timeout 14m ./... ./.ci/gotest
+	go run ./.ci/gotest -race $(TESTFLAGS) ./... ./.ci/gotest
 
 test-race: ## run all tests twice under the race detector, in random order
 	.ci/setup test
-	go run ./.ci/gotest -race -parallel 8 -count 2 -shuffle on -timeout 30m ./...
+	go run ./.ci/gotest -race $(TESTFLAGS) -count 2 -shuffle on ./...
 
 regress: build ## run PostgreSQL's own regression tests through the pool
 	.ci/setup regress

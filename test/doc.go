@@ -1,9 +1,27 @@
-// Package test is the black-box test suite: it builds the programs, starts them
-// in front of real PostgreSQL clusters, speaks SQL to them, kills things and
-// reads what an operator would read. One behaviour a test.
+// Package test holds the black-box tests, a package a subject: they start the
+// programs as they are built in front of real PostgreSQL clusters, speak SQL to
+// them, kill things, and read what an operator would read. One behaviour a test.
 //
-// harness_test.go starts pgagroal in a private directory and asks it questions;
-// hooks_test.go makes scripts that note how they were called. What may not live
-// here: tests that look into a package (they stand beside it), and waiting
-// without a condition.
+//	pool         the harness: Pool is pgagroal in a private directory, Scene is a pool
+//	             with failover scripts in front of a cluster
+//
+//	login        who is let in, by which method, and what comes before that
+//	client       what a session sees: bytes, large results, cancels, what killed clients leave
+//	transaction  the transaction pipeline: statements, state, queue, drivers
+//	backends     reuse, limits, reset, hand-over between workers
+//	failover     how a primary's death is seen, and what becomes of clients
+//	primary      who is primary: at the start, after a failover, when servers return
+//	operator     commands: shutdown, planned switches, orders, rehearsals, answers
+//	hooks        the contract of the scripts
+//	runner       runs of scripts while runner, service or supervisor die
+//	process      start, privileges, signals, death of workers, the service manager
+//
+//	faults       hosts in networks of their own that are cut off, frozen and killed
+//	layout       who may import whom, how large things may grow
+//	demo, bench  programs: make demo, make bench
+//
+// A package is a process of its own under go test, with a time-out of its own, so
+// a test that hangs hides no other subject. What two subjects need is in pool.
+// What may not live here: tests that look into a package (they stand beside it),
+// and waiting without a condition.
 package test

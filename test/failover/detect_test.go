@@ -1,0 +1,259 @@
+package failover
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/test/pool"
+)
+
+func TestAKilledPrimaryIsConfirmedByThreeRefusedProbes(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	s := pool.Play(t, c, pool.Plan{})
+	s.Opened("n1")
+	s.Pool.Connect()
+	pool.Must(t, c.Nodes[0].Kill())
+	s.Opened("n2")
+	s.Notify.WaitRuns(1)
+	s.Ran(pool.OneRun(c.Nodes[0], c.Nodes[1]), pool.OneRun(c.Nodes[0], c.Nodes[1]))
+	if got := s.Epoch(); got != 2 {
+		t.Errorf("epoch is %d, want 2", got)
+	}
+	run := s.Told("failover")
+	pool.Says(t, run, "reason", "3 probes in a row: refused")
+	pool.Says(t, run, "old", "n1")
+	pool.Says(t, run, "new", "n2")
+	pool.Says(t, run, "result", "exit code 0")
+	pool.Says(t, run, "probes", "n1: refused")
+	pool.Says(t, run, "candidates", "chosen")
+	pool.Says(t, s.Told("verified"), "result", "out of recovery")
+	pool.Says(t, s.Server("n1"), "Reason", "replaced by n2")
+	pool.Says(t, s.Server("n1"), "EndedBy", "pgagroal-cli clear server n1")
+}
+
+func TestAQuickRestartOfThePrimaryRunsNothing(t *testing.T) {
+	t.Parallel()
+	for name, mode := range map[string]pgtest.StopMode{"fast": pgtest.Fast, "immediate": pgtest.Immediate} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := pgtest.New(t, pgtest.Options{Standbys: 1})
+			// Probes in quick succession, to be sure that they see the shutdown
+			// whatever its end looks like.
+			s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"failover_probe_interval": "50ms", "failover_probe_count": "40", "failover_restart_grace": "10s"}})
+			s.Opened("n1")
+			s.Pool.Connect()
+			pool.Must(t, c.Nodes[0].Stop(pool.Within(t), mode))
+			s.WaitStatus("Phase", "suspect")
+			pool.Must(t, c.Nodes[0].Start(pool.Within(t)))
+			s.Same()
+			if got := pool.NodeOf(t, s.Pool.Connect()); got != "n1" {
+				t.Errorf("a client is on %s, want n1", got)
+			}
+		})
+	}
+}
+
+func TestAnAnnouncedShutdownWaitsForTheGraceOfARestart(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"failover_restart_grace": "3s"}})
+	s.Opened("n1")
+	client := s.Pool.Connect()
+	pool.Must(t, c.Nodes[0].Stop(pool.Within(t), pgtest.Fast))
+	stopped := time.Now()
+	s.Quiet(2 * time.Second) // three refused probes take one
+	pool.Says(t, s.Server("n1"), "Probe", "refused")
+	if got := s.Word("Phase"); got != "suspect" {
+		t.Errorf("phase is %q, want suspect", got)
+	}
+	s.Failover.WaitRuns(1)
+	if d := time.Since(stopped); d < 2900*time.Millisecond {
+		t.Errorf("the script ran %v after an announced shutdown", d)
+	}
+	s.Opened("n2")
+	s.Notify.WaitRuns(1)
+	s.Ran(pool.OneRun(c.Nodes[0], c.Nodes[1]), pool.OneRun(c.Nodes[0], c.Nodes[1]))
+	if _, err := pool.Query(client, "SELECT 1"); pgtest.Code(err) != "57P01" {
+		t.Errorf("the client of the primary that was shut down got %v, want 57P01", err)
+	}
+}
+
+func TestAFullPrimaryIsAlive(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1, Extra: map[string]string{"max_connections": "8", "superuser_reserved_connections": "0", "max_wal_senders": "2"}})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"health_check": "on", "health_check_period": "1s"}})
+	s.Opened("n1")
+	for full := false; !full; {
+		client, err := pgtest.Connect(pool.Within(t), c.Nodes[0].Config("", "", "postgres"))
+		if full = pgtest.Code(err) == "53300"; !full {
+			pool.Must(t, err)
+			defer client.Close()
+		}
+	}
+	s.Seen("n1", "alive (53300)")
+	s.Quiet(2 * time.Second) // more than three probes
+	pool.Says(t, s.Server("n1"), "Probe", "alive (53300)")
+	s.Same()
+}
+
+func TestAPasswordThatTheServersRefuseIsNoDeath(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1, HBA: []string{"host all probe 127.0.0.1/32 scram-sha-256", "host all all 127.0.0.1/32 trust"}})
+	_, err := c.Nodes[0].Query(pool.Within(t), "CREATE ROLE probe LOGIN PASSWORD 'right'")
+	pool.Must(t, err)
+	pool.Must(t, c.Nodes[1].WaitReplay(pool.Within(t), c.Nodes[0]))
+	s := pool.Play(t, c, pool.Plan{
+		Users: map[string]string{"probe": "wrong"},
+		Keys:  map[string]string{"health_check": "on", "health_check_period": "1s", "health_check_user": "probe"},
+	})
+	s.Opened("n1")
+	s.Seen("n1", "alive (28P01)")
+	if got := pool.NodeOf(t, s.Pool.Connect()); got != "n1" {
+		t.Errorf("a client is on %s, want n1", got)
+	}
+	s.Quiet(2 * time.Second)
+	s.Pool.WaitLog("a probe can't log in")
+	s.Pool.WaitLog("alarm=login") // until a client is let in without a password, whose user does for probes
+	s.Same()
+}
+
+func TestADeadStandbyRunsNothing(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 2})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"health_check": "on", "health_check_period": "1s"}})
+	s.Opened("n1")
+	client := s.Pool.Connect()
+	pool.Must(t, c.Nodes[1].Kill())
+	s.Seen("n2", "refused")
+	s.Quiet(2 * time.Second)
+	pool.MustQuery(t, client, "SELECT 1")
+	s.Same()
+}
+
+func TestATerminatedOrResetBackendRunsNothing(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	servers, proxies := pool.ViaProxies(t, c)
+	s := pool.Play(t, c, pool.Plan{Servers: servers})
+	s.Opened("n1")
+	terminated, reset := s.Pool.Connect(), s.Pool.Connect()
+	pid := pool.MustQuery(t, terminated, "SELECT pg_backend_pid()")[0][0]
+	_, err := c.Nodes[0].Query(pool.Within(t), "SELECT pg_terminate_backend("+pid+")")
+	pool.Must(t, err)
+	if _, err := pool.Query(terminated, "SELECT 1"); pgtest.Code(err) != "57P01" {
+		t.Errorf("the client of the terminated backend got %v, want 57P01", err)
+	}
+	pool.MustQuery(t, reset, "SELECT 1")
+	proxies[0].ResetAll()
+	if _, err := pool.Query(reset, "SELECT 1"); err == nil {
+		t.Error("the client of the reset backend got an answer")
+	}
+	s.Pool.WaitLog(" hint ")
+	s.Quiet(1500 * time.Millisecond) // more than three probes, had the first been bad
+	pool.MustQuery(t, s.Pool.Connect(), "SELECT 1")
+	s.Same()
+}
+
+func TestAPrimaryThatBecomesAStandbyIsFencedAndHeldAndRunsNothing(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"failover_probe_interval": "50ms", "failover_probe_count": "200"}})
+	s.Opened("n1")
+	n1 := c.Nodes[0]
+	s.Pool.Connect()
+	signal := filepath.Join(n1.DataDir, "standby.signal")
+	pool.Must(t, n1.Stop(pool.Within(t), pgtest.Fast))
+	pool.Must(t, os.WriteFile(signal, nil, 0o600))
+	pool.Give(t, signal)
+	pool.Must(t, n1.Start(pool.Within(t)))
+	s.Held("n1 answers as a standby")
+	s.Pool.WaitState("n1", "Primary (not writable)")
+	s.Alarmed("n1 answers as a standby")
+	waiting := s.LogIn()
+	s.Quiet(1500 * time.Millisecond)
+	pool.Must(t, n1.Promote(pool.Within(t)))
+	if got := pool.NodeOf(t, s.Served(waiting)); got != "n1" {
+		t.Errorf("the held client is on %s, want n1", got)
+	}
+	s.Pool.WaitState("n1", "Primary")
+	s.Same()
+}
+
+// patience is how long PostgreSQL waits for a backend that doesn't end before it
+// kills it, and goes on with its recovery.
+const patience = 5 * time.Second
+
+// crash kills the backend of a client's session, which takes the whole server
+// through crash recovery. A stopped backend keeps that from ending for as long as
+// the server has patience, five seconds, or until release lets it go.
+func crash(t *testing.T, n *pgtest.Node, client *pgtest.Client) (release func()) {
+	t.Helper()
+	held, err := n.Dial(pool.Within(t))
+	pool.Must(t, err)
+	t.Cleanup(func() { held.Close() })
+	stopped := int(held.PID)
+	killed, err := strconv.Atoi(pool.MustQuery(t, client, "SELECT pg_backend_pid()")[0][0])
+	pool.Must(t, err)
+	pool.Must(t, syscall.Kill(stopped, syscall.SIGSTOP))
+	pool.Must(t, syscall.Kill(killed, syscall.SIGKILL))
+	return func() {
+		// It is gone when the server has lost its patience, which does as well.
+		if err := syscall.Kill(stopped, syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAServerInCrashRecoveryIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	// The first probe may be faster than the postmaster's notice of the crash.
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"failover_probe_interval": "50ms", "health_check": "on", "health_check_period": "1s"}})
+	s.Opened("n1")
+	n1 := c.Nodes[0]
+	client := s.Pool.Connect()
+	crashed := time.Now()
+	release := crash(t, n1, client)
+	s.Seen("n1", "starting (57P03)")
+	s.Quiet(1500 * time.Millisecond) // thirty probes
+	phase, server := s.Word("Phase"), s.Server("n1")
+	if time.Since(crashed) < patience { // it is still in recovery, then
+		pool.Says(t, server, "Probe", "starting (57P03)")
+		if phase != "suspect" {
+			t.Errorf("phase is %q, want suspect", phase)
+		}
+	}
+	release()
+	s.Same()
+	if got := pool.NodeOf(t, s.Pool.Connect()); got != "n1" {
+		t.Errorf("a client is on %s, want n1", got)
+	}
+}
+
+func TestRecoveryThatOutlastsItsGraceIsADeath(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{
+		"failover_probe_interval": "50ms", "failover_startup_grace": "500ms", "failover_restart_grace": "200ms",
+		"health_check": "on", "health_check_period": "1s",
+	}})
+	s.Opened("n1")
+	n1 := c.Nodes[0]
+	client := s.Pool.Connect()
+	release := crash(t, n1, client)
+	s.Opened("n2")
+	s.Notify.WaitRuns(1)
+	s.Ran(pool.OneRun(n1, c.Nodes[1]), pool.OneRun(n1, c.Nodes[1]))
+	release()
+	s.Pool.WaitState("n1", "Failed (split brain)")
+	if got := pool.NodeOf(t, s.Pool.Connect()); got != "n2" {
+		t.Errorf("a client is on %s, want n2", got)
+	}
+}

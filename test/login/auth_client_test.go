@@ -1,0 +1,145 @@
+package login
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/test/pool"
+)
+
+// asking starts a server that asks the role alice for her password with a method.
+func asking(t testing.TB, method string) *pgtest.Cluster {
+	t.Helper()
+	encryption := "scram-sha-256"
+	if method == "md5" {
+		encryption = "md5"
+	}
+	c := pgtest.New(t, pgtest.Options{HBA: []string{
+		"host all alice 127.0.0.1/32 " + method, "local all alice " + method, "host all all 127.0.0.1/32 trust",
+	}})
+	pool.AskNode(t, c.Primary(), "SET password_encryption TO '"+encryption+"'; CREATE ROLE alice LOGIN PASSWORD 'right'")
+	return c
+}
+
+func TestKnownUserProvesItselfToUsAndWeToTheServer(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"scram-sha-256", "md5", "password", "trust"} {
+		t.Run(method, func(t *testing.T) {
+			c := asking(t, method)
+			p := pool.Start(t, pool.Setup{
+				Servers: pool.Nodes(c), Users: map[string]string{"alice": "right"}, HBA: "host all all all scram-sha-256\n",
+				Keys: map[string]string{"max_connections": "1", "workers": "1"},
+			})
+			first := p.ConnectAs(p.Config("alice", "right", "postgres"))
+			pid := pool.BackendPID(t, first)
+			if got := pool.MustQuery(t, first, "SELECT session_user")[0][0]; got != "alice" {
+				t.Errorf("session user %s", got)
+			}
+			first.Close()
+			err := p.WantRefused(p.Config("alice", "wrong", "postgres"))
+			pool.WantCode(t, err, "28P01", `password authentication failed for user "alice"`)
+			if got := pool.BackendPID(t, p.ConnectAs(p.Config("alice", "right", "postgres"))); got != pid {
+				t.Error("the backend isn't reused")
+			}
+		})
+	}
+}
+
+func TestUnknownUserIsCheckedByTheServer(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"scram-sha-256", "md5", "password"} {
+		t.Run(method, func(t *testing.T) {
+			c := asking(t, method)
+			p := pool.OnePlace(t, c, nil)
+			for range 2 {
+				cl := p.ConnectAs(p.Config("alice", "right", "postgres"))
+				if got := pool.MustQuery(t, cl, "SELECT session_user")[0][0]; got != "alice" {
+					t.Errorf("session user %s", got)
+				}
+				cl.Close()
+				pool.WantCode(t, p.WantRefused(p.Config("alice", "wrong", "postgres")), "28P01", `password authentication failed for user "alice"`)
+			}
+			pool.WantCode(t, p.WantRefused(p.Config("nobody", "", "postgres")), "28000", `role "nobody" does not exist`)
+		})
+	}
+}
+
+func TestUnknownUserIsRefusedWhenToldSo(t *testing.T) {
+	t.Parallel()
+	c := asking(t, "trust")
+	p := pool.Start(t, pool.Setup{
+		Servers: pool.Nodes(c), Users: map[string]string{"alice": "right"}, Keys: map[string]string{"allow_unknown_users": "off"},
+	})
+	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "postgres")), "53300", "connection refused")
+	p.ConnectAs(p.Config("alice", "", "postgres")) // trusted by our own rules
+}
+
+func TestFrontendUserHasAPasswordOfItsOwn(t *testing.T) {
+	t.Parallel()
+	c := asking(t, "scram-sha-256")
+	p := pool.Start(t, pool.Setup{
+		Servers: pool.Nodes(c), Users: map[string]string{"alice": "right"}, HBA: "host all all all scram-sha-256\n",
+		Before: func(p *pool.Pool) {
+			p.Admin("-f", p.Path("pgagroal_frontend_users.conf"), "-U", "alice", "-P", "front", "user", "add")
+		},
+	})
+	pool.WantCode(t, p.WantRefused(p.Config("alice", "right", "postgres")), "28P01", "")
+	cl := p.ConnectAs(p.Config("alice", "front", "postgres"))
+	if got := pool.MustQuery(t, cl, "SELECT session_user")[0][0]; got != "alice" {
+		t.Errorf("session user %s", got)
+	}
+}
+
+func TestWrongStoredPasswordIsTheServersRefusal(t *testing.T) {
+	t.Parallel()
+	c := asking(t, "scram-sha-256")
+	p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c), Users: map[string]string{"alice": "stale"}})
+	pool.WantCode(t, p.WantRefused(p.Config("alice", "", "postgres")), "28P01", `password authentication failed for user "alice"`)
+}
+
+func TestMethodPasswordComparesInClear(t *testing.T) {
+	t.Parallel()
+	c := asking(t, "scram-sha-256")
+	p := pool.Start(t, pool.Setup{
+		Servers: pool.Nodes(c), Users: map[string]string{"alice": "right"}, HBA: "host all all all password\n",
+	})
+	pool.WantCode(t, p.WantRefused(p.Config("alice", "wrong", "postgres")), "28P01", `password authentication failed for user "alice"`)
+	pool.WantCode(t, p.WantRefused(p.Config("alice", "", "postgres")), "28P01", "")
+	p.ConnectAs(p.Config("alice", "right", "postgres"))
+}
+
+func TestFirstMatchingHBALineDecides(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	pool.AskNode(t, c.Primary(), "CREATE ROLE bob LOGIN; CREATE ROLE eve LOGIN")
+	p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c), HBA: strings.Join([]string{
+		"host all eve all reject",
+		"host template1 bob 127.0.0.0/8 trust",
+		"host postgres bob 10.0.0.0/8 trust",
+		"host postgres postgres 127.0.0.1/32 trust",
+	}, "\n") + "\n"})
+	none := `no pgagroal_hba.conf entry for host "127.0.0.1", user "%s", database "%s"`
+	pool.WantCode(t, p.WantRefused(p.Config("eve", "", "postgres")), "53300", "connection refused")
+	pool.WantCode(t, p.WantRefused(p.Config("bob", "", "postgres")), "28000", fmt.Sprintf(none, "bob", "postgres"))
+	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "template1")), "28000", fmt.Sprintf(none, "postgres", "template1"))
+	p.ConnectAs(p.Config("bob", "", "template1"))
+	p.ConnectAs(p.Config("postgres", "", "postgres"))
+	// host is for TCP alone.
+	err := p.WantRefused(p.UnixConfig("postgres", "", "postgres"))
+	pool.WantCode(t, err, "28000", `no pgagroal_hba.conf entry for host "[local]", user "postgres", database "postgres"`)
+}
+
+func TestBackendOpenedWithAClientsPasswordIsNotSharedWithAnother(t *testing.T) {
+	t.Parallel()
+	c := asking(t, "scram-sha-256")
+	p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"workers": "1"}})
+	first := p.ConnectAs(p.Config("alice", "right", "postgres"))
+	pid := pool.BackendPID(t, first)
+	first.Close()
+	pool.WantCode(t, p.WantRefused(p.Config("alice", "", "postgres")), "28P01", "")
+	if got := pool.BackendPID(t, p.ConnectAs(p.Config("alice", "right", "postgres"))); got == pid {
+		t.Error("a backend that a client's password opened serves another client")
+	}
+}

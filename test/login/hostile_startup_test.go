@@ -1,0 +1,209 @@
+package login
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/test/pool"
+)
+
+// packet is a first packet with a declared length and version.
+func packet(length int32, version uint32, body string) []byte {
+	b := binary.BigEndian.AppendUint32(nil, uint32(length))
+	b = binary.BigEndian.AppendUint32(b, version)
+	return append(b, body...)
+}
+
+// whole is a packet whose length is right.
+func whole(version uint32, body string) []byte { return packet(int32(8+len(body)), version, body) }
+
+const (
+	v3     = 3 << 16
+	sslReq = 80877103
+	gssReq = 80877104
+)
+
+func TestBrokenStartupPacketIsAnsweredWithAnError(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.OnePlace(t, c, nil)
+	user := "user\x00postgres\x00"
+	for name, test := range map[string]struct {
+		packet     []byte
+		code, text string
+	}{
+		"length 0":        {packet(0, v3, user+"\x00"), "08P01", "invalid length of startup packet"},
+		"length 3":        {packet(3, v3, ""), "08P01", "invalid length of startup packet"},
+		"length 4":        {packet(4, v3, ""), "08P01", "invalid length of startup packet"},
+		"negative length": {packet(-5, v3, ""), "08P01", "invalid length of startup packet"},
+		"huge length":     {packet(1<<30, v3, user), "08P01", "invalid length of startup packet"},
+		"10 KB and a bit": {whole(v3, user+strings.Repeat("x", 10_000)+"\x00\x00\x00"), "08P01", "invalid length of startup packet"},
+		"protocol 2":      {whole(2<<16, user+"\x00"), "0A000", "unsupported frontend protocol 2.0"},
+		"protocol 4":      {whole(4<<16, user+"\x00"), "0A000", "unsupported frontend protocol 4.0"},
+		"protocol 0":      {whole(0, user+"\x00"), "0A000", "unsupported frontend protocol 0.0"},
+		"no user":         {whole(v3, "database\x00postgres\x00\x00"), "28000", "no PostgreSQL user name specified in startup packet"},
+		"nothing":         {whole(v3, "\x00"), "28000", "no PostgreSQL user name specified in startup packet"},
+		"no last byte":    {whole(v3, "user\x00postgres\x00"), "08P01", "expected terminator as last byte"},
+		"no zero at all":  {whole(v3, "userpostgres"), "08P01", "invalid startup packet layout"},
+		"bytes behind":    {whole(v3, user+"\x00trailing"), "08P01", "expected terminator as last byte"},
+		"two users":       {whole(v3, user+user+"\x00"), "08P01", "twice"},
+		"bad replication": {whole(v3, user+"replication\x00perhaps\x00\x00"), "22023", "invalid value for parameter \"replication\""},
+		"HTTP":            {[]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), "08P01", "invalid length of startup packet"},
+	} {
+		conn := p.DialRaw()
+		if _, err := conn.Write(test.packet); err != nil {
+			t.Fatal(err)
+		}
+		code, text := pool.ErrorIn(t, pool.ReadToEnd(t, conn))
+		if code != test.code || !strings.Contains(text, test.text) {
+			t.Errorf("%s: got %s %q, want %s %q", name, code, text, test.code, test.text)
+		}
+	}
+	pool.MustQuery(t, p.Connect(), "SELECT 1")
+}
+
+// request sends a first packet of 8 bytes and expects one byte as the answer.
+func request(t testing.TB, conn net.Conn, code uint32) {
+	t.Helper()
+	if _, err := conn.Write(whole(code, "")); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	if _, err := io.ReadFull(conn, b); err != nil || b[0] != 'N' {
+		t.Fatalf("answer %q, %v", b, err)
+	}
+}
+
+// welcomed is what the pool says during a login.
+type welcomed struct {
+	types      string // of the messages up to ReadyForQuery, without ParameterStatus and BackendKeyData
+	version    uint32 // of NegotiateProtocolVersion
+	unknown    string // options in it, joined by commas
+	pid        uint32
+	secret     []byte
+	params     map[string]string
+	afterLogin *pgproto3.Frontend
+}
+
+// loginRaw sends a start-up packet and reads up to ReadyForQuery.
+func loginRaw(t testing.TB, conn net.Conn, packet []byte) welcomed {
+	t.Helper()
+	if _, err := conn.Write(packet); err != nil {
+		t.Fatal(err)
+	}
+	fe := pgproto3.NewFrontend(conn, conn)
+	w := welcomed{afterLogin: fe, params: map[string]string{}}
+	for {
+		msg, err := fe.Receive()
+		if err != nil {
+			t.Fatalf("after %q: %v", w.types, err)
+		}
+		switch m := msg.(type) {
+		case *pgproto3.NegotiateProtocolVersion:
+			w.types += "v"
+			w.version, w.unknown = m.NewestMinorProtocol, strings.Join(m.UnrecognizedOptions, ",")
+		case *pgproto3.ErrorResponse:
+			t.Fatalf("refused: %s %s", m.Code, m.Message)
+		case *pgproto3.AuthenticationOk:
+			w.types += "R"
+		case *pgproto3.ParameterStatus:
+			w.params[m.Name] = m.Value
+		case *pgproto3.BackendKeyData:
+			w.pid, w.secret = m.ProcessID, bytes.Clone(m.SecretKey)
+		case *pgproto3.ReadyForQuery:
+			w.types += "Z"
+			return w
+		}
+	}
+}
+
+func TestEncryptionIsDeclinedAndThePlainLoginGoesOn(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c)})
+	hello := pool.StartupPacket(t, map[string]string{"user": "postgres", "database": "postgres"})
+	for _, codes := range [][]uint32{{sslReq}, {gssReq}, {gssReq, sslReq}, {sslReq, gssReq}} {
+		conn := p.DialRaw()
+		for _, code := range codes {
+			request(t, conn, code)
+		}
+		if w := loginRaw(t, conn, hello); w.types != "RZ" {
+			t.Errorf("%v: messages %q", codes, w.types)
+		}
+	}
+}
+
+func TestEndlessNegotiationIsEnded(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c)})
+	conn := p.DialRaw()
+	for range 10 {
+		if _, err := conn.Write(whole(sslReq, "")); err != nil {
+			break // closed already: as it should be
+		}
+	}
+	said := strings.TrimLeft(string(pool.ReadToEnd(t, conn)), "N")
+	if code, _ := pool.ErrorIn(t, []byte(said)); code != "08P01" {
+		t.Errorf("got %q", said)
+	}
+}
+
+// Connections that never say who they are hold nobody up, cost little, and end.
+func TestThousandsOfHalfOpenConnectionsDisturbNobody(t *testing.T) {
+	t.Parallel()
+	const many = 2000
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"authentication_timeout": "3s", "log_connections": "off"}})
+	before := map[int]int64{}
+	for _, pid := range p.Workers() {
+		before[pid] = pool.PeakMemory(t, pid)
+	}
+	began := time.Now()
+	var conns []net.Conn
+	half := []byte{0, 0, 0, 50, 0, 3}
+	for i := range many {
+		conn := p.DialRaw()
+		if _, err := conn.Write(half[:i%len(half)]); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	// They are all there while others log in.
+	for range 5 {
+		cl := p.Connect()
+		pool.MustQuery(t, cl, "SELECT 1")
+		cl.Close()
+	}
+	var ends sync.WaitGroup
+	for _, conn := range conns {
+		ends.Go(func() {
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("a half-open connection was not closed")
+			}
+			conn.Close()
+		})
+	}
+	ends.Wait()
+	if took := time.Since(began); took < 3*time.Second {
+		t.Errorf("all were closed after %v, before authentication_timeout", took)
+	}
+	for pid, was := range before {
+		if grown := pool.PeakMemory(t, pid) - was; grown > 100<<20 {
+			t.Errorf("worker %d has grown by %s", pid, fmt.Sprint(grown>>20, " MiB"))
+		}
+	}
+	pool.MustQuery(t, p.Connect(), "SELECT 1")
+}

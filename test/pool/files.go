@@ -1,0 +1,67 @@
+package pool
+
+import (
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// Must fails the test for an error.
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ServingUser is the user that pgagroal and its scripts run as: postgres when
+// the tests run as root, ourselves otherwise.
+func ServingUser(t testing.TB) *syscall.Credential {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		t.Fatalf("the tests run as root and need the user postgres: %v", err)
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+}
+
+// Give makes a path the serving user's.
+func Give(t testing.TB, path string) {
+	t.Helper()
+	if c := ServingUser(t); c != nil {
+		if err := os.Lchown(path, int(c.Uid), int(c.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// privateDir returns a short directory that the serving user owns.
+func privateDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pga")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	Give(t, dir)
+	return dir
+}
+
+// WriteFile writes a file that the serving user owns.
+func WriteFile(t testing.TB, path, content string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+	Give(t, path)
+}

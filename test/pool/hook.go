@@ -1,0 +1,102 @@
+package pool
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+)
+
+// gated is the body of a script that waits for a file before it goes on; a test
+// that has failed never makes it, and the script must end all the same.
+func gated(file, body string) string {
+	return fmt.Sprintf("for i in $(seq 500); do [ -e %[1]s ] && break; sleep 0.05; done\n[ -e %[1]s ] || exit 1\n%[2]s", file, body)
+}
+
+// HastyKeys are keys for tests that aren't about how a death is seen.
+func HastyKeys(more map[string]string) map[string]string {
+	keys := map[string]string{"failover_probe_interval": "50ms", "failover_kill_delay": "200ms"}
+	for k, v := range more {
+		keys[k] = v
+	}
+	return keys
+}
+
+// Hook is a script that notes how it was called and then does what Body says.
+type Hook struct {
+	t    testing.TB
+	Path string
+	log  string
+}
+
+// Hook writes a script that appends its arguments, one run a line and in
+// brackets each, to a file, and then runs body.
+func (p *Pool) Hook(name, body string) *Hook {
+	p.T.Helper()
+	h := &Hook{t: p.T, Path: filepath.Join(p.Dir, "hooks", name), log: filepath.Join(p.Dir, "hooks", name+".runs")}
+	script := fmt.Sprintf("#!/bin/sh\nline=\"\"\nfor a in \"$@\"; do line=\"$line[$a]\"; done\necho \"$line\" >> %s\n%s\n", h.log, body)
+	WriteFile(p.T, h.Path, script, 0o755)
+	return h
+}
+
+// Runs returns the arguments of each run so far.
+func (h *Hook) Runs() [][]string {
+	h.t.Helper()
+	data, err := os.ReadFile(h.log)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var out [][]string
+	for line := range strings.Lines(string(data)) {
+		line, whole := strings.CutSuffix(line, "]\n")
+		if !whole {
+			break // the shell has made the file, and writes to it next
+		}
+		out = append(out, strings.Split(strings.TrimPrefix(line, "["), "]["))
+	}
+	return out
+}
+
+// WaitRuns waits until the hook was started n times.
+func (h *Hook) WaitRuns(n int) [][]string {
+	h.t.Helper()
+	pgtest.WaitUntil(h.t, Generous, fmt.Sprintf("%d runs of %s", n, filepath.Base(h.Path)), func() bool { return len(h.Runs()) >= n })
+	return h.Runs()
+}
+
+// PromoteScript is the body of a hook that promotes whichever node listens on the port
+// in its third argument's place.
+func PromoteScript(c *pgtest.Cluster) string {
+	var b strings.Builder
+	b.WriteString("case $4 in\n")
+	for _, n := range c.Nodes {
+		fmt.Fprintf(&b, "%d) data=%s ;;\n", n.Port, n.DataDir)
+	}
+	b.WriteString("*) exit 9 ;;\nesac\n")
+	fmt.Fprintf(&b, "exec %s promote -w -s -D \"$data\"\n", pgtest.Binary("pg_ctl"))
+	return b.String()
+}
+
+// RunArgs are the arguments that a failover from one node to another gives.
+func RunArgs(ns ...*pgtest.Node) []string {
+	var out []string
+	for _, n := range ns {
+		out = append(out, n.Host, fmt.Sprint(n.Port))
+	}
+	return out
+}
+
+// FailoverKeys are the keys of a pool that fails over quickly.
+func FailoverKeys(more map[string]string) map[string]string {
+	keys := map[string]string{"failover": "on", "failover_restart_grace": "2s", "health_check_user": "postgres"}
+	for k, v := range more {
+		keys[k] = v
+	}
+	return keys
+}

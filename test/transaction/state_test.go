@@ -1,0 +1,223 @@
+package transaction
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/test/pool"
+)
+
+func TestPooledClientBetweenTransactionsHoldsNoBackend(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.TxPool(t, c, 1, nil)
+	a, b := p.Connect(), p.Connect()
+	for range 10 {
+		pool.MustQuery(t, a, "BEGIN")
+		pid := pool.BackendPID(t, a)
+		pool.MustQuery(t, a, "COMMIT")
+		if got := pool.BackendPID(t, b); got != pid {
+			t.Fatalf("backend %s instead of %s", got, pid)
+		}
+	}
+}
+
+// Whatever a client leaves in the middle of, the next one finds a clean backend.
+func TestPooledClientThatVanishesLeavesNothing(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	pool.AskNode(t, c.Primary(), "CREATE TABLE left_behind (i int)")
+	p := pool.TxPool(t, c, 1, nil)
+	insert := "INSERT INTO left_behind VALUES (1)"
+	for name, do := range map[string]func(*pgtest.Client){
+		"open transaction": func(cl *pgtest.Client) { pool.MustQuery(t, cl, "BEGIN"); pool.MustQuery(t, cl, insert) },
+		"failed transaction": func(cl *pgtest.Client) {
+			pool.MustQuery(t, cl, "BEGIN")
+			pool.MustQuery(t, cl, insert)
+			_, _ = pool.Query(cl, "nonsense")
+		},
+		"batch without Sync": func(cl *pgtest.Client) {
+			pool.Send(t, cl, pool.ParseMsg("", insert), pool.BindMsg(""), pool.ExecuteMsg, pool.FlushMsg)
+			pool.Told(t, cl, "done")
+		},
+		"half a message": func(cl *pgtest.Client) { pool.SendRaw(t, cl, []byte("Q\x00\x00\x00\x20INSERT")) },
+		"half a header":  func(cl *pgtest.Client) { pool.SendRaw(t, cl, []byte("P\x00")) },
+		"half a Bind":    func(cl *pgtest.Client) { pool.SendRaw(t, cl, []byte("B\x00\x00\x00\x20\x00nam")) },
+		"running query":  func(cl *pgtest.Client) { pool.Send(t, cl, &pgproto3.Query{String: insert + "; SELECT pg_sleep(600)"}) },
+		"COPY":           func(cl *pgtest.Client) { copyIn(t, cl) },
+		"result half read": func(cl *pgtest.Client) {
+			pool.Send(t, cl, &pgproto3.Query{String: "SELECT repeat('x', 1000) FROM generate_series(1, 100000)"})
+			pool.Told(t, cl, "row")
+		},
+		"skipping after error": func(cl *pgtest.Client) {
+			pool.Send(t, cl, pool.ParseMsg("", "nonsense"), pool.FlushMsg)
+			pool.Told(t, cl, "error")
+		},
+	} {
+		for _, polite := range []bool{false, true} {
+			cl := p.Connect()
+			do(cl)
+			if polite && name != "half a message" && name != "half a header" && name != "half a Bind" && name != "running query" {
+				cl.Close()
+			} else {
+				pool.Vanish(t, cl)
+			}
+			next := p.Connect()
+			if got := pool.MustQuery(t, next, "SELECT count(*) FROM left_behind")[0][0]; got != "0" {
+				t.Errorf("%s: %s rows stayed", name, got)
+			}
+			if next.Status != 'I' {
+				t.Errorf("%s: status %c", name, next.Status)
+			}
+			next.Close()
+		}
+	}
+}
+
+func copyIn(t testing.TB, cl *pgtest.Client) {
+	t.Helper()
+	pool.Send(t, cl, &pgproto3.Query{String: "COPY left_behind FROM STDIN"})
+	pool.Told(t, cl, "CopyInResponse")
+	pool.Send(t, cl, &pgproto3.CopyData{Data: []byte("1\n")})
+}
+
+// What another client must not find is reset before it gets the backend, and is
+// there for the client that did it.
+func TestPooledDirtyBackendIsResetForOthersOnly(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	pool.AskNode(t, c.Primary(), "CREATE ROLE lesser")
+	p := pool.TxPool(t, c, 1, nil)
+	for _, test := range []struct{ do, ask, clean, dirty string }{
+		{"SET work_mem = '7MB'", "SHOW work_mem", "4MB", "7MB"},
+		{"SET ROLE lesser", "SELECT current_user", "postgres", "lesser"},
+		{"SET SESSION AUTHORIZATION lesser", "SELECT session_user", "postgres", "lesser"},
+		{"BEGIN; SET work_mem = '7MB'; COMMIT", "SHOW work_mem", "4MB", "7MB"},
+		{"LISTEN news", "SELECT count(*) FROM pg_listening_channels()", "0", "1"},
+		{"PREPARE mine AS SELECT 1", "SELECT count(*) FROM pg_prepared_statements WHERE name = 'mine'", "0", "1"},
+		{"BEGIN; DECLARE held CURSOR WITH HOLD FOR SELECT 1; COMMIT", "SELECT count(*) FROM pg_cursors WHERE name = 'held'", "0", "1"},
+		{"CREATE TEMP TABLE t1 (i int)", "SELECT to_regclass('pg_temp.t1') IS NOT NULL", "f", "t"},
+		{"CREATE TEMP TABLE t2 AS SELECT 1", "SELECT to_regclass('pg_temp.t2') IS NOT NULL", "f", "t"},
+		{"SELECT 1 AS a INTO TEMP t3", "SELECT to_regclass('pg_temp.t3') IS NOT NULL", "f", "t"},
+		{"CREATE TEMP TABLE t4 AS SELECT 1 WHERE false", "SELECT to_regclass('pg_temp.t4') IS NOT NULL", "f", "t"},
+		{"DO $$ BEGIN PERFORM set_config('work_mem', '7MB', false); END $$", "SHOW work_mem", "4MB", "7MB"},
+	} {
+		for _, extended := range []bool{false, true} {
+			a, b := p.Connect(), p.Connect()
+			if extended && test.do[:5] != "BEGIN" {
+				if _, err := a.Exec(t.Context(), test.do); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				pool.MustQuery(t, a, test.do)
+			}
+			if got := pool.MustQuery(t, a, test.ask)[0][0]; got != test.dirty {
+				t.Errorf("%s: the same client finds %s", test.do, got)
+			}
+			if got := pool.MustQuery(t, b, test.ask)[0][0]; got != test.clean {
+				t.Errorf("%s: another client finds %s", test.do, got)
+			}
+			pool.MustQuery(t, a, test.do)
+			a.Close()
+			if got := pool.MustQuery(t, b, test.ask)[0][0]; got != test.clean {
+				t.Errorf("%s, then gone: another client finds %s", test.do, got)
+			}
+			b.Close()
+		}
+	}
+}
+
+// A reset would end what only a session can have: an advisory lock tells.
+func TestPooledPlainTransactionsCauseNoReset(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.TxPool(t, c, 1, nil)
+	a, b := p.Connect(), p.Connect()
+	pool.MustQuery(t, a, "CREATE TABLE plain (i int)")
+	for i, sql := range []string{
+		"SELECT 1", "BEGIN; SET LOCAL work_mem = '7MB'; COMMIT", "BEGIN; SET TRANSACTION READ ONLY; COMMIT",
+		"SET application_name = 'me'", "SET TIME ZONE 'Europe/Rome'", "INSERT INTO plain VALUES (1)",
+		"UPDATE plain SET i = 2", "BEGIN; DECLARE c CURSOR FOR SELECT 1; FETCH c; COMMIT", "DELETE FROM plain", "BEGIN; ROLLBACK",
+		"SELECT * FROM plain WHERE i = 77", "CREATE TABLE plain2 (i int)", "CREATE INDEX ON plain2 (i)", "DROP TABLE plain2",
+	} {
+		pool.MustQuery(t, a, fmt.Sprintf("SELECT pg_advisory_lock(%d)", i))
+		pool.MustQuery(t, a, sql)
+		if got := pool.MustQuery(t, b, fmt.Sprintf("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %d", i))[0][0]; got != "1" {
+			t.Errorf("%q caused a reset", sql)
+		}
+	}
+}
+
+func TestPooledNotificationsReachTheListenerOnly(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.TxPool(t, c, 1, nil)
+	a, b := p.Connect(), p.Connect()
+	pool.MustQuery(t, a, "LISTEN news")
+	pool.AskNode(t, c.Primary(), "NOTIFY news")
+	pool.Send(t, b, &pgproto3.Query{String: "SELECT 1"})
+	wantTold(t, b, "RowDescription row:1 done:SELECT_1 ready:I")
+}
+
+func TestPooledTrackedParametersFollowTheClient(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.TxPool(t, c, 1, nil)
+	ask := "SELECT current_setting('application_name') || '/' || current_setting('TimeZone') || '/' || current_setting('DateStyle') || '/' || " +
+		"current_setting('IntervalStyle') || '/' || current_setting('client_encoding') || '/' || current_setting('standard_conforming_strings')"
+	cfg := p.Config("postgres", "", "postgres")
+	cfg.Params = map[string]string{"application_name": "a'b\\", "TimeZone": "Europe/Rome", "DateStyle": "German", "client_encoding": "LATIN1"}
+	a, b := p.ConnectAs(cfg), p.Connect()
+	plain := pool.MustQuery(t, b, ask)[0][0]
+	mine := "a'b\\/Europe/Rome/German, DMY/postgres/LATIN1/on"
+	for i := range 3 {
+		if got := pool.MustQuery(t, a, ask)[0][0]; got != mine {
+			t.Fatalf("round %d: %s, want %s", i, got, mine)
+		}
+		if got := pool.MustQuery(t, b, ask)[0][0]; got != plain {
+			t.Fatalf("round %d: the other client has %s, want %s", i, got, plain)
+		}
+	}
+	pool.MustQuery(t, a, "SET IntervalStyle = 'iso_8601'; SET TimeZone = 'Asia/Tokyo'; SET standard_conforming_strings = off")
+	pool.MustQuery(t, a, "BEGIN; SET DateStyle = 'SQL'; ROLLBACK")
+	pool.MustQuery(t, a, "BEGIN; SET LOCAL TimeZone = 'UTC'; COMMIT")
+	mine = "a'b\\/Asia/Tokyo/German, DMY/iso_8601/LATIN1/off"
+	if got := pool.MustQuery(t, b, ask)[0][0]; got != plain {
+		t.Fatalf("the other client has %s, want %s", got, plain)
+	}
+	if got := pool.MustQuery(t, a, ask)[0][0]; got != mine || a.Params["TimeZone"] != "Asia/Tokyo" {
+		t.Fatalf("after SET: %s, want %s; reported %s", got, mine, a.Params["TimeZone"])
+	}
+}
+
+// DISCARD ALL gives a client what it asked for at its start, as without a pool.
+func TestPooledDiscardAllRestoresStartupParameters(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.TxPool(t, c, 1, nil)
+	cl := p.ConnectAs(pool.WithParam(p.Config("postgres", "", "postgres"), "TimeZone", "Europe/Rome"))
+	pool.MustQuery(t, cl, "SET TimeZone = 'Asia/Tokyo'")
+	pool.MustQuery(t, cl, "DISCARD ALL")
+	if got := pool.ShowSetting(t, cl, "TimeZone"); got != "Europe/Rome" || cl.Params["TimeZone"] != got {
+		t.Errorf("TimeZone is %s, reported %s", got, cl.Params["TimeZone"])
+	}
+}
+
+func TestPooledOtherStartupParametersMakeAPool(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.TxPool(t, c, 2, nil)
+	a, b := p.ConnectAs(pool.WithParam(p.Config("postgres", "", "postgres"), "options", "-c work_mem=9MB")), p.Connect()
+	for range 3 {
+		if got := pool.ShowSetting(t, a, "work_mem"); got != "9MB" {
+			t.Errorf("work_mem is %s", got)
+		}
+		pool.MustQuery(t, a, "SET work_mem = '5MB'; RESET work_mem")
+		if got := pool.ShowSetting(t, b, "work_mem"); got != "4MB" {
+			t.Errorf("the other client's work_mem is %s", got)
+		}
+	}
+}
