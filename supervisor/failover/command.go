@@ -147,6 +147,10 @@ func (m *Machine) commandReady(c command) bool {
 // clearServer takes a server out of Failed, as far as its role allows.
 func (m *Machine) clearServer(c command) {
 	s := m.servers[c.index]
+	if m.hold == holdDamaged {
+		m.clearDamaged(c)
+		return
+	}
 	if c.index == m.primary && m.hold == holdNewer && s.last != SawPrimary {
 		m.forgetPrimary()
 		m.answer(&c, nil)
@@ -166,6 +170,15 @@ func (m *Machine) clearServer(c command) {
 	}
 	m.answer(&c, nil)
 	m.retry()
+}
+
+// clearDamaged: a person names the primary that the damaged record can't name any more.
+func (m *Machine) clearDamaged(c command) {
+	if s := m.servers[c.index]; s.last != SawPrimary || !s.fresh(c.at) {
+		m.answer(&c, fmt.Errorf("%s is not writable (%s): name the server that is the primary, or use switch-to --force", s.cfg.Name, m.seenSince(s, c.at)))
+		return
+	}
+	m.fenceForSwitch(c)
 }
 
 // clearWritable: a writable server is accepted by force only, and then as the primary.

@@ -84,6 +84,8 @@ type Machine struct {
 	probeID uint64
 	changes uint64 // counts every change of state, phase or run
 
+	// damaged: the record before could not be read, and nobody has said yet which server is the primary.
+	damaged   bool
 	saved     Record         // last one asked to be saved
 	draft     []ServerRecord // memory of the next one, since most turn out the same
 	savedAny  bool

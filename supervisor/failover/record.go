@@ -13,26 +13,28 @@ const RecordVersion = 1
 
 // Record is what survives the supervisor, one JSON file in state_dir.
 type Record struct {
-	Version  int            `json:"version"`
-	Epoch    uint64         `json:"epoch"`
-	Primary  string         `json:"primary,omitempty"` // server name, empty when none was ever seen
-	SystemID uint64         `json:"system_identifier,string,omitempty"`
-	Timeline uint32         `json:"timeline,omitempty"` // of the primary, 0 unknown
-	LSN      uint64         `json:"lsn,string,omitempty"`
-	LSNAge   time.Duration  `json:"lsn_age_ns,omitempty"` // age of LSN when the record was made
-	Hold     string         `json:"hold,omitempty"`       // why no primary was open, a word of the machine's own
-	Notify   bool           `json:"notify_owed,omitempty"`
-	Old      string         `json:"notify_old,omitempty"`
-	Attempts int            `json:"notify_attempts,omitempty"` // of the notify script that have failed
-	Paused   bool           `json:"paused,omitempty"`          // by command: no fence and no run
-	Verified bool           `json:"verified"`                  // the primary was seen out of recovery
-	Seen     bool           `json:"seen_writable"`
-	Run      *RunRecord     `json:"run,omitempty"`
-	Blocker  string         `json:"run_not_seen_empty,omitempty"` // id of a run whose process group was not seen empty
-	RunTimes []int64        `json:"failovers_unix_ms,omitempty"`  // those that failover_max counts
-	Locked   bool           `json:"locked,omitempty"`             // by failover_max, until reset
-	Cut      bool           `json:"cut_off,omitempty"`            // the primary was cut off, and nothing was promoted yet
-	Servers  []ServerRecord `json:"servers"`
+	Version  int           `json:"version"`
+	Epoch    uint64        `json:"epoch"`
+	Primary  string        `json:"primary,omitempty"` // server name, empty when none was ever seen
+	SystemID uint64        `json:"system_identifier,string,omitempty"`
+	Timeline uint32        `json:"timeline,omitempty"` // of the primary, 0 unknown
+	LSN      uint64        `json:"lsn,string,omitempty"`
+	LSNAge   time.Duration `json:"lsn_age_ns,omitempty"` // age of LSN when the record was made
+	Hold     string        `json:"hold,omitempty"`       // why no primary was open, a word of the machine's own
+	Notify   bool          `json:"notify_owed,omitempty"`
+	Old      string        `json:"notify_old,omitempty"`
+	Attempts int           `json:"notify_attempts,omitempty"` // of the notify script that have failed
+	Paused   bool          `json:"paused,omitempty"`          // by command: no fence and no run
+	Verified bool          `json:"verified"`                  // the primary was seen out of recovery
+	Seen     bool          `json:"seen_writable"`
+	Run      *RunRecord    `json:"run,omitempty"`
+	Blocker  string        `json:"run_not_seen_empty,omitempty"` // id of a run whose process group was not seen empty
+	RunTimes []int64       `json:"failovers_unix_ms,omitempty"`  // those that failover_max counts
+	Locked   bool          `json:"locked,omitempty"`             // by failover_max, until reset
+	Cut      bool          `json:"cut_off,omitempty"`            // the primary was cut off, and nothing was promoted yet
+	// Damaged: a record before this one could not be read, and nobody has said yet which server is the primary.
+	Damaged bool           `json:"damaged,omitempty"`
+	Servers []ServerRecord `json:"servers"`
 }
 
 // RunRecord is the last run that still matters: under way, or not settled.
@@ -121,7 +123,7 @@ func (m *Machine) record() Record {
 	r := Record{
 		Version: RecordVersion, Epoch: m.epoch, Primary: m.nameOf(m.primary), SystemID: m.system, Timeline: m.timeline, LSN: m.lsn,
 		LSNAge: m.lsnAge(), Notify: m.notifyOwed, Verified: m.verified, Seen: m.seenWritable,
-		Paused: m.paused,
+		Paused: m.paused, Damaged: m.damaged,
 	}
 	if m.notifyOwed {
 		r.Old, r.Attempts = m.nameOf(m.notifyOld), m.notifyDone
@@ -169,7 +171,7 @@ func (m *Machine) saveAction() (Save, bool) {
 	if m.savedAny && !due && !stale && sameRecord(r, m.saved) {
 		return Save{}, false
 	}
-	if m.epoch == 0 && !m.savedAny && m.primary < 0 && !m.paused {
+	if m.epoch == 0 && !m.savedAny && m.primary < 0 && !m.paused && !m.damaged {
 		return Save{}, false // nothing worth keeping yet
 	}
 	m.draft = nil // the caller's now
@@ -186,7 +188,7 @@ func sameRecord(a, b Record) bool {
 	return a.Version == b.Version && a.Epoch == b.Epoch && a.Primary == b.Primary && a.SystemID == b.SystemID && a.Timeline == b.Timeline &&
 		a.Hold == b.Hold && a.Notify == b.Notify && a.Old == b.Old && a.Verified == b.Verified && a.Seen == b.Seen && a.Blocker == b.Blocker &&
 		a.Cut == b.Cut && a.Locked == b.Locked && slices.Equal(a.RunTimes, b.RunTimes) &&
-		a.Attempts == b.Attempts && a.Paused == b.Paused
+		a.Attempts == b.Attempts && a.Paused == b.Paused && a.Damaged == b.Damaged
 }
 
 func (m *Machine) onSaveDone(ev SaveDone) {
@@ -207,7 +209,7 @@ func (m *Machine) restore(r *Record) {
 		return
 	}
 	m.epoch, m.locked, m.runTimes = r.Epoch, r.Locked, slices.Clone(r.RunTimes)
-	m.paused = r.Paused
+	m.paused, m.damaged = r.Paused, r.Damaged
 	for _, sr := range r.Servers {
 		m.restoreServer(sr, r)
 	}

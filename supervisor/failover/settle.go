@@ -19,11 +19,12 @@ const (
 	holdFence            // failover_fence_script failed, or its outcome is unknown: nothing was promoted
 	holdFollow           // failover_mode = follow: somebody else promotes
 	holdPaused           // the primary is dead or in recovery, and failover is paused
+	holdDamaged          // the state file could not be read: only a person knows which server was the primary
 )
 
 var holdNames = [...]string{
 	"", "no_primary", "newer_timeline", "split_brain", "demoted", "no_candidate", "failed_run", "lost_run", "refused_run",
-	"locked", "fence_failed", "follow", "paused",
+	"locked", "fence_failed", "follow", "paused", "damaged_record",
 }
 
 func (h hold) String() string { return name(holdNames[:], int(h)) }
@@ -86,6 +87,8 @@ func (m *Machine) holdCommand() string {
 		return ""
 	case holdPaused:
 		return cli + "failover resume"
+	case holdDamaged:
+		return cli + "clear server NAME, with the server that is the primary"
 	case holdNewer, holdNoCandidate, holdRefused, holdFence:
 		return cli + "clear server " + old
 	case holdFailed, holdLost:
@@ -106,7 +109,7 @@ func (m *Machine) holdCommand() string {
 func (m *Machine) evalHeld() {
 	switch m.hold {
 	case holdNone:
-	case holdNoPrimary, holdNewer, holdSplit:
+	case holdNoPrimary, holdNewer, holdSplit, holdDamaged:
 		if d := m.decideStart(true); d.open >= 0 || d.suspect || d.hold != m.hold {
 			m.actOnStart(d)
 		}

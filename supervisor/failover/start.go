@@ -74,6 +74,7 @@ func (m *Machine) openStart(d decision) {
 	if old := m.primary; old >= 0 && old != i && m.servers[old].state != Failed {
 		m.become(old, NotInit, Plain, m.nameOf(i)+" is the primary now")
 	}
+	m.damaged = false
 	m.primary, m.verified, m.seenWritable = i, true, d.verified || (i == m.primary && m.seenWritable)
 	s.excluded, s.recheck = false, false
 	m.adoptIdentity(s)
@@ -130,6 +131,8 @@ func (m *Machine) reportForeign() {
 func (m *Machine) decideStart(late bool) decision {
 	own, strangers := m.writable()
 	switch {
+	case m.damaged && m.cfg.Enabled:
+		return decision{open: -1, hold: holdDamaged, why: "the state file was damaged, so a writable server may be one that was replaced"}
 	case len(own) == 1:
 		return m.decideOne(own[0])
 	case len(own) > 1:

@@ -132,6 +132,8 @@ func (p *player) act(name string, plain []string, opt map[string]string) {
 	case "restart":
 		w.now += p.dur(opt["after"])
 		w.start()
+	case "damage": // the record can't be read at the next restart
+		w.saved = &Record{Version: RecordVersion, Damaged: true}
 	case "run":
 		w.run(w.now + p.dur(plain[0]))
 	case "hint":

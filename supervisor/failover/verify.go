@@ -18,7 +18,7 @@ func (m *Machine) changePrimary(next int, verified bool, f fate, why string) {
 	old := m.primary
 	n := m.servers[next]
 	m.epoch++
-	m.changed = m.now
+	m.changed, m.damaged = m.now, false
 	m.primary, m.verified, m.last, m.cut = next, verified, nil, false
 	m.seenWritable = m.seenWritable || verified
 	m.lsn, m.sync = 0, nil

@@ -337,6 +337,9 @@ func recordText(r Record) string {
 	if r.Paused {
 		s += " paused"
 	}
+	if r.Damaged {
+		s += " damaged"
+	}
 	return s
 }
 
