@@ -23,7 +23,9 @@ func Main(linkFD int, lock *os.File, build string) int {
 	if lock != nil {
 		defer lock.Close()
 	}
-	log := Logger(os.Stderr)
+	lines := logline.NewQueue(os.Stderr)
+	defer lines.Close(logline.FlushLimit)
+	log := Logger(lines)
 	conn, err := ipc.FromFD(linkFD, ipc.RoleRunner, ipc.RoleSupervisor, log)
 	if err != nil {
 		log.Error("runner can't use its link", "error", err)

@@ -34,10 +34,12 @@ const (
 // worker is the state of the process. Everything in it belongs to the event
 // loop's goroutine, but for what is marked.
 type worker struct {
-	log  *slog.Logger
-	loop *reactor.Loop
-	conn *ipc.Conn
-	out  *ipc.Outbox
+	log *slog.Logger
+	// lines is what log writes to.
+	lines io.Writer
+	loop  *reactor.Loop
+	conn  *ipc.Conn
+	out   *ipc.Outbox
 	// receiving: receive goes on in the loop's next turn.
 	receiving bool
 
@@ -92,7 +94,9 @@ func Main(linkFD int, lock *os.File) int {
 	if lock != nil {
 		defer lock.Close()
 	}
-	log := logline.New(os.Stderr, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "worker")
+	lines := logline.NewQueue(os.Stderr)
+	defer lines.Close(logline.FlushLimit)
+	log := logline.New(lines, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "worker")
 	if err := confine(); err != nil {
 		log.Error("worker can't give up its rights", "error", err)
 		return 1
@@ -103,6 +107,7 @@ func Main(linkFD int, lock *os.File) int {
 		return 1
 	}
 	w := newWorker(log, conn)
+	w.lines = lines
 	if err := w.setup(); err != nil {
 		w.log.Error("worker can't start", "error", err)
 		return 1
@@ -163,7 +168,7 @@ func (w *worker) setup() error {
 	}
 	cfg := w.cfg
 	var err error
-	w.log = logline.New(os.Stderr, cfg.LogLinePrefix, slog.Level(cfg.LogLevel), fmt.Sprintf("worker %d", cfg.Worker))
+	w.log = logline.New(w.lines, cfg.LogLinePrefix, slog.Level(cfg.LogLevel), fmt.Sprintf("worker %d", cfg.Worker))
 	if w.loop, err = w.newLoop(cfg.EvBackend); err != nil {
 		return err
 	}

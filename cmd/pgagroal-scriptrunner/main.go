@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 )
 
 // version is set by the linker.
@@ -12,7 +14,9 @@ var version = "devel"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	code := run(ctx, os.Args, os.Stdout, os.Stderr)
+	errOut := logline.NewQueue(os.Stderr)
+	code := run(ctx, os.Args, os.Stdout, errOut)
 	stop()
+	errOut.Close(logline.FlushLimit)
 	os.Exit(code)
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 )
 
 // version is set by the linker.
@@ -16,7 +18,14 @@ func main() {
 	if code, ok := child(); ok {
 		os.Exit(code)
 	}
-	os.Exit(run(os.Args, os.Stdout, os.Stderr))
+	os.Exit(supervise())
+}
+
+// supervise is run with its errors, and the log, behind a queue: neither stops it.
+func supervise() int {
+	errOut := logline.NewQueue(os.Stderr)
+	defer errOut.Close(logline.FlushLimit)
+	return run(os.Args, os.Stdout, errOut)
 }
 
 // run is the program without its exit. It returns the exit code.

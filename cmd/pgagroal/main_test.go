@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}
 	if os.Getenv(mainVariable) != "" {
-		os.Exit(run(os.Args, os.Stdout, os.Stderr))
+		os.Exit(supervise())
 	}
 	os.Exit(m.Run())
 }

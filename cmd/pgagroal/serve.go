@@ -53,7 +53,7 @@ func serve(c *cli.Context) error {
 	}
 	return supervisor.Run(supervisor.Options{
 		Config: cfg, Build: version, Ready: tellParent,
-		Log: logline.New(os.Stderr, cfg.LogLinePrefix, logline.Level(cfg.LogLevel), "supervisor"),
+		Log: logline.New(c.App.ErrWriter, cfg.LogLinePrefix, logline.Level(cfg.LogLevel), "supervisor"),
 	})
 }
 

@@ -6,4 +6,7 @@
 //
 // A line never holds a line end or another control character of a field: what
 // comes from outside is quoted.
+//
+// Every daemon logs through a Queue, so that a log that can't be written never stops
+// an event loop: the process goes on, and says later how many lines are missing.
 package logline

@@ -24,12 +24,21 @@ const (
 
 // New returns a logger that writes one line per event of level or above to w,
 // each in one Write. prefix is a strftime format, process the name of the
-// process, such as "worker 2".
+// process, such as "worker 2". If w is a Queue, the logger's form is used for the
+// line about lost lines.
 func New(w io.Writer, prefix string, level slog.Leveler, process string) *slog.Logger {
-	return slog.New(&handler{
+	h := &handler{
 		w: w, mu: &sync.Mutex{}, prefix: prefix, level: level,
 		process: process + "[" + strconv.Itoa(os.Getpid()) + "]",
-	})
+	}
+	if q, ok := w.(*Queue); ok {
+		q.report(func(lost int) []byte {
+			r := slog.NewRecord(time.Now(), slog.LevelWarn, "lines of the log are lost, it could not be written", 0)
+			r.AddAttrs(slog.Int("lines", lost))
+			return h.line(r)
+		})
+	}
+	return slog.New(h)
 }
 
 // Level returns the level of a log_level word: trace, debug, debug1 to debug5,
@@ -66,6 +75,14 @@ func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return lev
 
 // Handle writes one line.
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
+	line := h.line(r)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := h.w.Write(line)
+	return err
+}
+
+func (h *handler) line(r slog.Record) []byte {
 	var b bytes.Buffer
 	when := r.Time
 	if when.IsZero() {
@@ -82,10 +99,7 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 		return true
 	})
 	b.WriteByte('\n')
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	_, err := h.w.Write(b.Bytes())
-	return err
+	return b.Bytes()
 }
 
 // WithAttrs returns a handler whose lines all have attrs.

@@ -20,7 +20,7 @@ var allowed = map[string][]string{
 	"cmd/pgagroal":              {"supervisor", "worker", "scriptrunner", "internal/config", "internal/proc", "internal/logline"},
 	"cmd/pgagroal-cli":          {"ipc", "internal/config"},
 	"cmd/pgagroal-admin":        {"internal/config"},
-	"cmd/pgagroal-scriptrunner": {"scriptrunner"},
+	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline"},
 
 	"supervisor":          {"supervisor/...", "ipc", "internal/config", "internal/pool", "internal/proc", "internal/logline"},
 	"supervisor/listen":   {"supervisor/control", "internal/config", "internal/proc"},
@@ -54,7 +54,7 @@ var processes = []string{"supervisor", "worker", "scriptrunner"}
 // only says which packages may import a module of others.
 var only = map[string][]string{
 	"github.com/vmihailenco/msgpack": {"ipc"},
-	"golang.org/x/sys/unix":          {"ipc", "internal/proc", "supervisor", "supervisor/listen", "worker", "worker/reactor"},
+	"golang.org/x/sys/unix":          {"ipc", "internal/logline", "internal/proc", "supervisor", "supervisor/listen", "worker", "worker/reactor"},
 }
 
 // vague are names that say nothing.
