@@ -53,6 +53,7 @@ var holdFacts = [...]struct{ primary, run bool }{
 	holdFence:       {primary: true, run: true},
 	holdFollow:      {primary: true, run: true},
 	holdPaused:      {primary: true},
+	holdDamaged:     {},
 }
 
 // lacks says which of a hold's facts is missing, "" for none.
