@@ -21,6 +21,13 @@ type PoolKey struct {
 	Params string `msgpack:"params"`
 }
 
+// MaxKey is how large a PoolKey may be, in bytes: what a start-up packet has room
+// for, with a little for names that the configuration puts in place of others.
+const MaxKey = 10 << 10
+
+// Size returns how many bytes of text a key has.
+func (k *PoolKey) Size() int { return len(k.Database) + len(k.User) + len(k.Params) }
+
 // LeaseRequest asks for permission to open one backend. ID is the worker's.
 type LeaseRequest struct {
 	ID  uint64  `msgpack:"id"`

@@ -103,14 +103,11 @@ const (
 	StandbyOn
 )
 
-// LoginSeen tells of a backend that was opened: the role that the server
+// LoginSeen tells of a backend that was opened under Lease: the role that the server
 // reported, and a login that needed no password.
 type LoginSeen struct {
-	Server     int     `msgpack:"server"`
-	Epoch      uint64  `msgpack:"epoch"`
+	Lease      uint64  `msgpack:"lease"`
 	HotStandby Standby `msgpack:"hot_standby"`
-	User       string  `msgpack:"user"`
-	Database   string  `msgpack:"database"`
 	NoPassword bool    `msgpack:"no_password"`
 	Version    string  `msgpack:"version"`
 }

@@ -35,6 +35,10 @@ func (s *supervisor) onActivity(c *child, m *ipc.Activity) {
 	if !g.round.awaits(c) || m.ID != g.round.id {
 		return
 	}
+	if wrong := s.claimOfActivity(m); wrong != "" {
+		s.violation(c, wrong)
+		return
+	}
 	for i, ms := range m.AgesMS {
 		if old, seen := g.least[i]; ms >= 0 && (!seen || ms < old) {
 			g.least[i] = ms

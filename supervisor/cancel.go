@@ -21,8 +21,12 @@ type cancels struct {
 }
 
 // onCancelRequest asks all other workers. A cancel request is never answered to
-// the client, so one too many is just ended.
+// the client, so one too many is just ended: each is a client's.
 func (s *supervisor) onCancelRequest(c *child, m *ipc.CancelRequest) {
+	if len(m.Key) > maxSecret {
+		s.violation(c, "a cancel key that no client was given")
+		return
+	}
 	var r *round
 	r = s.newRound(cancelsStay, func() {
 		delete(s.cancels.pending, r.id)
@@ -32,7 +36,7 @@ func (s *supervisor) onCancelRequest(c *child, m *ipc.CancelRequest) {
 	})
 	r.asker = c
 	var others []*child
-	if len(s.cancels.pending) < maxCancels {
+	if len(s.cancels.pending) < maxCancels && s.cancelsOf(c) < len(c.clients) {
 		others = slices.DeleteFunc(s.everyReady(), func(x *child) bool { return x == c })
 	}
 	if s.cancels.pending == nil {
@@ -40,6 +44,17 @@ func (s *supervisor) onCancelRequest(c *child, m *ipc.CancelRequest) {
 	}
 	s.cancels.pending[r.id] = r
 	s.ask(r, others, &ipc.CancelForward{ID: r.id, PID: m.PID, Key: m.Key})
+}
+
+// cancelsOf returns how many cancel requests of a worker are under way.
+func (s *supervisor) cancelsOf(c *child) int {
+	n := 0
+	for _, r := range s.cancels.pending {
+		if r.asker == c {
+			n++
+		}
+	}
+	return n
 }
 
 // onCancelAnswer ends the round at once when the session was found.

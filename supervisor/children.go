@@ -46,6 +46,7 @@ type child struct {
 	setup   *timer
 	ping    *timer
 	exit    *timer
+	greeted bool // has said hello
 	up      bool // has been ready
 	ponged  time.Duration
 	pings   uint64
@@ -118,6 +119,11 @@ func (s *supervisor) onWorkerHello(c *child, m *ipc.WorkerHello) {
 		s.violation(c, fmt.Sprintf("it speaks version %d", m.Version))
 		return
 	}
+	if c.greeted {
+		s.violation(c, "it says hello twice") // each costs a configuration
+		return
+	}
+	c.greeted = true
 	s.sendConfig(c)
 }
 

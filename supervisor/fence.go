@@ -48,6 +48,10 @@ func (s *supervisor) onFenced(c *child, m *ipc.Fenced) {
 	if !s.fence.round.awaits(c) || m.Seq != s.fence.seq {
 		return
 	}
+	if wrong := s.claimOfFenced(c, m); wrong != "" {
+		s.violation(c, wrong)
+		return
+	}
 	s.log.Info("worker has let go of the old primary", "worker", c.index, "epoch", m.Epoch, "backends", m.Aborted, "sessions", m.Sessions)
 	s.answered(s.fence.round, c)
 }

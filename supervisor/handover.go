@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -23,14 +24,18 @@ type moving struct {
 // that was passed on before the other worker was told comes before that.
 func (s *supervisor) onHandOver(c *child, m *ipc.HandOver, fds []int) {
 	held, ok := s.ledger.Lease(m.Lease)
-	if !ok || held.Worker != c.index || held.Epoch != m.Backend.Epoch || held.Server != m.Backend.Server {
+	wrong := "it hands a backend over that it doesn't have"
+	if ok && held.Worker == c.index {
+		wrong = s.claimOfBackend(&held, &m.Backend)
+	}
+	if wrong != "" {
 		abort(fds)
-		s.violation(c, "it hands a backend over that it doesn't have")
+		s.violation(c, wrong)
 		return
 	}
 	var effects []pool.Effect
 	var err error
-	if len(fds) == 0 || s.fenced(held.Epoch) { // we had no room for it, or it must not be used
+	if len(fds) == 0 || s.fenced(held.Epoch) || !s.isAtItsServer(c, &held, fds[0]) { // we had no room for it, or it must not be used
 		abort(fds)
 		effects, err = s.ledger.Return(c.index, m.Lease)
 	} else {
@@ -45,6 +50,18 @@ func (s *supervisor) onHandOver(c *child, m *ipc.HandOver, fds []int) {
 		s.leases.moving = nil
 		abort([]int{x.fd})
 	}
+}
+
+// isAtItsServer reports whether a backend's connection leads to its server. One
+// to where the server's name has led before is no fault of the worker.
+func (s *supervisor) isAtItsServer(c *child, held *pool.Lease, fd int) bool {
+	a, _ := s.addressOf(held.Server)
+	err := leadsTo(fd, a)
+	if errors.Is(err, errOtherPeer) {
+		s.log.Warn("backend isn't passed on", "worker", c.index, "server", s.serverName(held.Server), "backend", held.PID,
+			"address", a.address, "reason", err)
+	}
+	return err == nil
 }
 
 // passOn gives a worker the backend that was handed over.

@@ -33,8 +33,17 @@ func handOverWorld(t *testing.T, change ...func(*config.Config)) (w *world, m *i
 	return w, &ipc.HandOver{Lease: lease, Backend: ipc.BackendState{Key: key("u"), Epoch: 1, PID: 42, Secret: "abcd", Serial: 7}}
 }
 
-// connection returns a descriptor of a TCP connection, as a worker hands it over,
-// and the server's end.
+// connection returns a descriptor of a connection to the primary, as a worker hands it
+// over, and the server's end.
+func (w *world) connection() (int, net.Conn) {
+	w.t.Helper()
+	fd, server := connection(w.t)
+	at := server.LocalAddr().(*net.TCPAddr)
+	w.s.servers.where[0] = newWhere(at.IP.String(), at.Port)
+	return fd, server
+}
+
+// connection returns a descriptor of a TCP connection and its other end.
 func connection(t *testing.T) (int, net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -86,7 +95,7 @@ func copyOf(t *testing.T, fd int) int {
 
 func TestBackendIsPassedOnToTheWorkerWhoseClientWaits(t *testing.T) {
 	w, m := handOverWorld(t)
-	fd, _ := connection(t)
+	fd, _ := w.connection()
 	defer unix.Close(fd)
 	w.say(w.children[0], m, fd)
 	got := messagesOf[*ipc.TakeOver](w.children[1])
@@ -114,7 +123,7 @@ func TestBackendIsPassedOnToTheWorkerWhoseClientWaits(t *testing.T) {
 
 func TestBackendThatNobodyWaitsForGoesBackToItsWorker(t *testing.T) {
 	w, m := handOverWorld(t)
-	fd, _ := connection(t)
+	fd, _ := w.connection()
 	defer unix.Close(fd)
 	w.say(w.children[1], &ipc.LeaseAbandon{ID: 5})
 	w.say(w.children[0], m, fd)
@@ -131,7 +140,7 @@ func TestBackendThatNobodyWaitsForGoesBackToItsWorker(t *testing.T) {
 // before: that must not go on to anybody, or the acknowledgement is worth nothing.
 func TestFenceCutsABackendThatIsOnItsWay(t *testing.T) {
 	w, m := handOverWorld(t)
-	fd, server := connection(t)
+	fd, server := w.connection()
 	copyOf(t, fd) // the sender's, not closed yet
 	w.s.publish(failover.Snapshot{Gen: 2, Epoch: 1, Primary: -1, Servers: make([]failover.ServerView, 2)})
 	w.act(failover.Fence{Epoch: 1, Seq: 1})
@@ -156,7 +165,7 @@ func TestFenceCutsABackendThatIsOnItsWay(t *testing.T) {
 // the worker that gets both, which aborts it and only then acknowledges.
 func TestFenceFollowsWhatWasPassedOnBefore(t *testing.T) {
 	w, m := handOverWorld(t)
-	fd, _ := connection(t)
+	fd, _ := w.connection()
 	defer unix.Close(fd)
 	w.say(w.children[0], m, fd)
 	w.act(failover.Fence{Epoch: 1, Seq: 1})
@@ -180,7 +189,7 @@ func TestBackendsArePassedOnAgainAfterAFenceWasLifted(t *testing.T) {
 	w, m := handOverWorld(t)
 	w.act(failover.Fence{Epoch: 1, Seq: 1})
 	w.s.publish(openAt(0, 1))
-	fd, _ := connection(t)
+	fd, _ := w.connection()
 	defer unix.Close(fd)
 	w.say(w.children[0], m, fd)
 	if n := len(messagesOf[*ipc.TakeOver](w.children[1])); n != 1 {
@@ -190,7 +199,7 @@ func TestBackendsArePassedOnAgainAfterAFenceWasLifted(t *testing.T) {
 
 func TestBackendOfADeadWorkerIsCutAndCountsAsOrphan(t *testing.T) {
 	w, m := handOverWorld(t)
-	fd, server := connection(t)
+	fd, server := w.connection()
 	copyOf(t, fd)
 	w.s.killWorker(w.s.workers.slots[0].child, "test")
 	w.say(w.children[0], m, fd)
@@ -209,7 +218,7 @@ func TestBackendThatADyingWorkerShouldGetIsItsOrphan(t *testing.T) {
 	for _, how := range []string{"killed before", "queue full"} {
 		t.Run(how, func(t *testing.T) {
 			w, m := handOverWorld(t)
-			fd, server := connection(t)
+			fd, server := w.connection()
 			if how == "killed before" {
 				w.s.killWorker(w.s.workers.slots[1].child, "test")
 			} else {
@@ -247,7 +256,7 @@ func TestBackendWhoseDescriptorHadNoRoomIsReturned(t *testing.T) {
 
 func TestWorkerThatHandsOverWhatItHasNotIsKilled(t *testing.T) {
 	w, m := handOverWorld(t)
-	fd, server := connection(t)
+	fd, server := w.connection()
 	w.say(w.children[1], m, fd)
 	wantReset(t, server)
 	if !w.children[1].killed {

@@ -18,6 +18,8 @@ const (
 	messageFull = "connection pool is full"
 	// stateNoPrimary is for a client that must not wait while no primary is open.
 	stateNoPrimary = "57P03"
+	// maxRefused is more clients than a worker can refuse before it tells of them.
+	maxRefused = 1 << 24
 	// holdersEvery bounds how often the holders of the pool are logged.
 	holdersEvery = 5 * time.Second
 	// cancelLimit bounds a CancelRequest to a server, the wait for its end included.
@@ -57,13 +59,16 @@ func poolKey(k ipc.PoolKey) pool.Key {
 }
 
 func (s *supervisor) onLeaseRequest(c *child, m *ipc.LeaseRequest) {
+	if wrong := s.claimOfRequest(c, m); wrong != "" {
+		s.violation(c, wrong)
+		return
+	}
 	name := m.Requested
 	if name == "" {
 		name = m.Key.Database
 	}
 	rule := config.FindLimit(s.cfg.Limits, name, m.Key.User)
-	since := s.env.now() - time.Duration(max(m.WaitedMS, 0))*time.Millisecond
-	effects := s.ledger.Request(c.index, m.ID, poolKey(m.Key), rule, since)
+	effects := s.ledger.Request(c.index, m.ID, poolKey(m.Key), rule, s.since(c, m.WaitedMS))
 	s.carryOut(effects)
 	if !m.NoWait || settled(effects, c.index, m.ID) {
 		return
@@ -208,6 +213,10 @@ func describeHolders(list []pool.Holder) string {
 }
 
 func (s *supervisor) onLeaseAbandon(c *child, m *ipc.LeaseAbandon) {
+	if m.Refused < 0 || m.Refused > maxRefused {
+		s.violation(c, "a number of refused clients that can't be")
+		return
+	}
 	if m.Refused > 0 {
 		s.logHolders("no backend was free in time", m.Refused)
 	}
@@ -216,6 +225,10 @@ func (s *supervisor) onLeaseAbandon(c *child, m *ipc.LeaseAbandon) {
 }
 
 func (s *supervisor) onLeaseOpened(c *child, m *ipc.LeaseOpened) {
+	if len(m.Key) > maxSecret {
+		s.violation(c, "a cancel key that no server gives")
+		return
+	}
 	if err := s.ledger.Opened(c.index, m.Lease, m.PID, pool.CancelKey(m.Key.Reveal())); err != nil {
 		s.violation(c, err.Error())
 	}

@@ -33,8 +33,8 @@ func (s *supervisor) onQuiesced(c *child, m *ipc.Quiesced) {
 	if !q.round.awaits(c) || m.ID != q.round.id {
 		return
 	}
-	if m.Busy < 0 {
-		s.violation(c, "a number of transactions below nothing")
+	if m.Busy < 0 || m.Busy > len(c.clients) {
+		s.violation(c, "a number of transactions that it has no clients for")
 		return
 	}
 	q.busy += m.Busy

@@ -17,6 +17,9 @@ func TestTransactionsOfAllWorkersAreCounted(t *testing.T) {
 	if d := cmp.Diff([]*ipc.Quiesce{{ID: 1, Epoch: 3}}, messagesOf[*ipc.Quiesce](w.children[0])); d != "" {
 		t.Error(d)
 	}
+	for _, i := range []int{0, 0, 1} {
+		w.letIn(w.children[i])
+	}
 	w.say(w.children[0], &ipc.Quiesced{ID: 1, Busy: 2})
 	w.say(w.children[0], &ipc.Quiesced{ID: 1, Busy: 2}) // a second answer doesn't count
 	w.say(w.children[1], &ipc.Quiesced{ID: 7, Busy: 9}) // of no question

@@ -15,6 +15,7 @@ type reports map[uint64]*report
 // report is one of them: what has come so far.
 type report struct {
 	round    *round
+	had      map[*child]int // sessions that came, of workers whose counters came
 	workers  []workerReport
 	sessions []workerSession
 }
@@ -33,7 +34,7 @@ type workerSession struct {
 
 // askReports asks all workers; done gets what came within the limit.
 func (s *supervisor) askReports(sessions bool, done func(*report)) {
-	r := &report{}
+	r := &report{had: map[*child]int{}}
 	r.round = s.newRound(reportLimit, func() {
 		delete(s.reports, r.round.id)
 		done(r)
@@ -55,12 +56,22 @@ func (s *supervisor) reportOf(c *child, id uint64) *report {
 
 func (s *supervisor) onReport(c *child, m *ipc.Report) {
 	if r := s.reportOf(c, m.ID); r != nil {
+		if _, twice := r.had[c]; twice {
+			s.violation(c, "it reports twice")
+			return
+		}
+		r.had[c] = 0
 		r.workers = append(r.workers, workerReport{c.index, m})
 	}
 }
 
 func (s *supervisor) onReportSession(c *child, m *ipc.ReportSession) {
 	if r := s.reportOf(c, m.ID); r != nil {
+		if wrong := s.claimOfSession(c, m, r.had[c]); wrong != "" {
+			s.violation(c, wrong)
+			return
+		}
+		r.had[c]++
 		r.sessions = append(r.sessions, workerSession{c.started.pid, m})
 	}
 }

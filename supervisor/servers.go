@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
@@ -177,28 +178,29 @@ var hintKinds = map[ipc.HintKind]string{
 }
 
 func (s *supervisor) onHint(c *child, m *ipc.Hint) {
-	kind, ok := hintKinds[m.Kind]
-	if !ok || !s.isServer(m.Server) {
-		s.violation(c, "a hint about nothing")
+	if wrong := s.claimOfHint(m); wrong != "" {
+		s.violation(c, wrong)
 		return
 	}
+	kind := hintKinds[m.Kind]
 	s.log.Debug("hint", "worker", c.index, "server", s.serverName(m.Server), "kind", kind, "code", m.SQLState, "text", m.Text)
 	s.feed(failover.Hinted{Server: m.Server, Epoch: m.Epoch, Kind: kind, Code: m.SQLState})
 }
 
 func (s *supervisor) onLoginSeen(c *child, m *ipc.LoginSeen) {
-	if !s.isServer(m.Server) || m.HotStandby > ipc.StandbyOn {
+	held, ok := s.ledger.Lease(m.Lease)
+	if !ok || held.Worker != c.index || m.HotStandby > ipc.StandbyOn {
 		s.violation(c, "a login at nothing")
 		return
 	}
 	if m.Version != "" {
-		s.servers.versions[m.Server] = m.Version
+		s.servers.versions[held.Server] = strings.Clone(m.Version[:min(len(m.Version), maxVersion)])
 	}
 	if m.NoPassword {
-		s.servers.noPass[m.Server] = &probeUser{m.User, m.Database}
+		s.servers.noPass[held.Server] = &probeUser{held.Key.User, held.Key.Database}
 	}
 	hot := [...]failover.HotStandby{failover.HotStandbyUnknown, failover.HotStandbyOff, failover.HotStandbyOn}[m.HotStandby]
-	s.feed(failover.LoginSeen{Server: m.Server, Epoch: m.Epoch, Hot: hot})
+	s.feed(failover.LoginSeen{Server: held.Server, Epoch: held.Epoch, Hot: hot})
 }
 
 func (s *supervisor) isServer(i int) bool { return i >= 0 && i < len(s.cfg.Servers) }

@@ -215,7 +215,7 @@ func TestDeadWorkerHearsNothing(t *testing.T) {
 
 func TestMachineGetsItsTickAtTheDeadline(t *testing.T) {
 	w := newWorld(t, 0)
-	w.machine.due, w.machine.wants = 5*time.Second, true
+	w.machine.due, w.machine.wants = w.now+5*time.Second, true
 	w.machine.react = func(ev failover.Event) []failover.Action {
 		if _, ok := ev.(failover.Tick); ok {
 			w.machine.wants = false
@@ -279,7 +279,7 @@ func TestProbeLogsInInTheDocumentedOrder(t *testing.T) {
 		c.Users = []config.Credential{{Name: "h", Password: "hp"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}
 	})
 	w.up()
-	w.say(w.children[0], &ipc.LoginSeen{Server: 0, User: "x", Database: "y", NoPassword: true})
+	w.say(w.children[0], &ipc.LoginSeen{Lease: w.lease(w.children[0], ipc.PoolKey{User: "x", Database: "y"}), NoPassword: true})
 	var got []string
 	for _, l := range w.s.probeLogins(0) {
 		got = append(got, l.User+"@"+l.Database+":"+l.Password)
@@ -296,11 +296,12 @@ func TestProbeOfAServerThatNoClientVisitedLogsInAsAClientOfAnother(t *testing.T)
 	if n := len(w.s.probeLogins(1)); n != 0 {
 		t.Fatalf("%d logins before any client", n)
 	}
-	w.say(w.children[0], &ipc.LoginSeen{Server: 0, User: "x", Database: "y", NoPassword: true})
+	w.say(w.children[0], &ipc.LoginSeen{Lease: w.lease(w.children[0], ipc.PoolKey{User: "x", Database: "y"}), NoPassword: true})
 	if diff := cmp.Diff([]health.Login{{User: "x", Database: "y"}}, w.s.probeLogins(1)); diff != "" {
 		t.Error(diff)
 	}
-	w.say(w.children[0], &ipc.LoginSeen{Server: 1, User: "own", Database: "y", NoPassword: true})
+	w.s.publish(openAt(1, 2))
+	w.say(w.children[0], &ipc.LoginSeen{Lease: w.lease(w.children[0], ipc.PoolKey{User: "own", Database: "y"}), NoPassword: true})
 	if diff := cmp.Diff([]health.Login{{User: "own", Database: "y"}}, w.s.probeLogins(1)); diff != "" {
 		t.Error(diff)
 	}

@@ -27,6 +27,7 @@ type world struct {
 	work     []func() func()
 	children []*fakeChild
 	startErr error
+	requests uint64 // of lease
 	machine  *fakeMachine
 	notified []string
 	canceled []uint32
@@ -122,7 +123,7 @@ func newWorld(t *testing.T, workers int, change ...func(*config.Config)) *world 
 	for _, f := range change {
 		f(c)
 	}
-	w := &world{t: t, machine: &fakeMachine{status: failover.Status{
+	w := &world{t: t, now: time.Hour, machine: &fakeMachine{status: failover.Status{
 		Phase: "open", Primary: -1, Servers: []failover.ServerStatus{{Name: "one"}, {Name: "two"}},
 	}}}
 	w.s = &supervisor{
@@ -261,9 +262,38 @@ func (w *world) hello(f *fakeChild) {
 	w.settle()
 }
 
+// say has a child say something. What it asks for is for a client of its own each
+// time, which is let in before.
 func (w *world) say(f *fakeChild, m ipc.Message, fds ...int) {
+	switch m.(type) {
+	case *ipc.LeaseRequest, *ipc.CancelRequest:
+		w.letIn(f)
+	}
 	f.message(m, fds...)
 	w.settle()
+}
+
+// letIn gives a worker a client.
+func (w *world) letIn(f *fakeChild) {
+	for _, sl := range w.s.workers.slots {
+		if c := sl.child; c != nil && c.started != nil && c.started.link == link(f) {
+			w.s.clients.nextID++
+			w.s.clients.total++
+			c.clients[w.s.clients.nextID] = true
+		}
+	}
+}
+
+// lease has a worker ask for a backend of a pool, which it is granted.
+func (w *world) lease(f *fakeChild, key ipc.PoolKey) uint64 {
+	w.t.Helper()
+	w.requests++
+	w.say(f, &ipc.LeaseRequest{ID: 1000 + w.requests, Key: key})
+	g := messagesOf[*ipc.LeaseGrant](f)
+	if len(g) == 0 || g[len(g)-1].ID != 1000+w.requests {
+		w.t.Fatal("no lease was granted")
+	}
+	return g[len(g)-1].Lease
 }
 
 func (w *world) die(f *fakeChild) {

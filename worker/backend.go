@@ -258,9 +258,7 @@ func (w *worker) adopt(b *backend) error {
 }
 
 func (w *worker) loginSeen(b *backend) *ipc.LoginSeen {
-	m := &ipc.LoginSeen{
-		Server: b.server, Epoch: b.epoch, User: b.pool.key.User, Database: b.pool.key.Database, NoPassword: b.noPassword,
-	}
+	m := &ipc.LoginSeen{Lease: b.lease, NoPassword: b.noPassword}
 	m.Version, _ = b.base.Get("server_version")
 	switch v, _ := b.base.Get("in_hot_standby"); v {
 	case "on":

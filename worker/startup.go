@@ -344,7 +344,15 @@ func (s *setup) startup(m pgwire.Startup) (*login, error) {
 		l.addHost(s.c.addr)
 	}
 	l.key = ipc.PoolKey{Database: l.database, User: l.user, Params: key}
+	if l.key.Size() > ipc.MaxKey {
+		return nil, errLongStartup
+	}
 	return l, nil
+}
+
+// errLongStartup refuses names that no server has: the supervisor takes no key as long.
+var errLongStartup = &refusal{
+	code: pgwire.CodeProgramLimitExceeded, message: "startup parameters are too long", why: "startup parameters are too long",
 }
 
 // errReplication refuses what can't be shared, and what must go on talking to the

@@ -161,6 +161,12 @@ type Lease struct {
 	Server int
 	Epoch  uint64
 	PID    uint32
+	Cancel CancelKey
+}
+
+// Format prints what identifies the lease, like that of an Orphan.
+func (l Lease) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, "lease %d of worker %d (server %d, epoch %d, process %d)", l.ID, l.Worker, l.Server, l.Epoch, l.PID)
 }
 
 // Counts is a snapshot of the Ledger for status and metrics, in leases unless

@@ -17,12 +17,34 @@ func (l *Ledger) Lease(id uint64) (Lease, bool) {
 func (held *lease) info() Lease {
 	info := Lease{
 		ID: held.id, Worker: -1, Key: held.key, Rule: held.rule - 1,
-		Server: held.server, Epoch: held.epoch, PID: held.pid,
+		Server: held.server, Epoch: held.epoch, PID: held.pid, Cancel: held.cancel,
 	}
 	if held.worker != nil {
 		info.Worker = held.worker.index
 	}
 	return info
+}
+
+// Waiting returns how many requests of a worker wait.
+func (l *Ledger) Waiting(worker int) int {
+	if w := l.workers[worker]; w != nil {
+		return len(w.waiting)
+	}
+	return 0
+}
+
+// Asked returns whether a request of a worker waits.
+func (l *Ledger) Asked(worker int, id uint64) bool {
+	w := l.workers[worker]
+	return w != nil && w.waiting[id] != nil
+}
+
+// Held returns how many leases a worker has.
+func (l *Ledger) Held(worker int) int {
+	if w := l.workers[worker]; w != nil {
+		return w.total.n
+	}
+	return 0
 }
 
 // UpTo returns the leases, orphans included, that were granted under an epoch up

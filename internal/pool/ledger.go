@@ -153,11 +153,14 @@ func (l *Ledger) Abandon(worker int, id uint64) []Effect {
 }
 
 // Opened records the backend behind a lease. The error says that the worker
-// doesn't hold the lease, which is a bug of the worker.
+// doesn't hold the lease, or has told of another backend, which is a bug of the worker.
 func (l *Ledger) Opened(worker int, lease uint64, pid uint32, key CancelKey) error {
 	held, err := l.held(worker, lease)
 	if err != nil {
 		return fmt.Errorf("record backend: %w", err)
+	}
+	if held.pid != 0 {
+		return fmt.Errorf("record backend: lease %d has one", lease)
 	}
 	held.pid, held.cancel = pid, key
 	return nil

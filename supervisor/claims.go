@@ -1,0 +1,161 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// A worker may have been taken over, so what it says is compared with what is known
+// here, and what it can make us keep is bounded by its clients and its leases. A
+// worker that says what can't be true is killed. What no check can tell stands in
+// pgagroal-privsep(7).
+//
+// These functions return what is wrong, "" for nothing. An honest worker never
+// fails them: a message that crosses one of ours on the way is allowed for.
+
+// Bounds of texts that a worker sends, in bytes.
+const (
+	// maxVersion is more than any server_version that a packager makes.
+	maxVersion = 128
+	// maxSecret is the longest cancel key that protocol 3.2 has room for.
+	maxSecret = 256
+	// maxSession bounds the texts of one ReportSession: an application_name of a
+	// start-up packet comes on top of a pool's key.
+	maxSession = 2*ipc.MaxKey + 1024
+)
+
+// claimOfRequest checks a LeaseRequest. Each open one is for another client.
+func (s *supervisor) claimOfRequest(c *child, m *ipc.LeaseRequest) string {
+	switch {
+	case s.ledger.Waiting(c.index) >= len(c.clients):
+		return "it asks for more backends than it has clients"
+	case s.ledger.Asked(c.index, m.ID):
+		return fmt.Sprintf("it asks twice under request %d", m.ID)
+	case m.Key.Size() > ipc.MaxKey:
+		return fmt.Sprintf("a pool's key of %d bytes", m.Key.Size())
+	case m.Requested != "" && config.RealDatabase(s.cfg.Limits, m.Requested) != m.Key.Database:
+		return "a backend of another database than the client has named"
+	}
+	return ""
+}
+
+// since returns when the client of a request began to wait, which decides its place
+// in the queue: not before its worker was there, nor longer than anybody may wait.
+func (s *supervisor) since(c *child, waitedMS int64) time.Duration {
+	now := s.env.now()
+	most := now - c.born
+	if s.cfg.BlockingTimeout > 0 {
+		most = min(most, s.cfg.BlockingTimeout)
+	}
+	return now - time.Duration(min(max(waitedMS, 0), most.Milliseconds()))*time.Millisecond
+}
+
+// claimOfBackend checks what a worker says of a backend that it hands over against
+// what is known of the lease.
+func (s *supervisor) claimOfBackend(held *pool.Lease, m *ipc.BackendState) string {
+	switch {
+	case held.Server != m.Server, held.Epoch != m.Epoch:
+		return "it hands a backend over that it doesn't have"
+	case held.Key != poolKey(m.Key):
+		return "it hands a backend over as one of another pool"
+	case held.PID != m.PID, held.Cancel.Reveal() != m.Secret.Reveal():
+		return "it hands a backend over as another process of the server"
+	case m.AgeMS < 0, m.AgeMS > s.env.now().Milliseconds():
+		return "it hands a backend over that is older than this process"
+	}
+	return ""
+}
+
+// claimOfHint checks a Hint.
+func (s *supervisor) claimOfHint(m *ipc.Hint) string {
+	_, known := hintKinds[m.Kind]
+	if !known || !s.isServer(m.Server) || m.Epoch > s.servers.snapshot.Epoch || len(m.SQLState) != 0 && len(m.SQLState) != 5 {
+		return "a hint about nothing"
+	}
+	return ""
+}
+
+// claimOfFenced checks the acknowledgement of a fence: what the worker has opened
+// up to that epoch it has given back before.
+func (s *supervisor) claimOfFenced(c *child, m *ipc.Fenced) string {
+	if m.Epoch != s.fence.epoch || m.Sessions < 0 || m.Sessions > m.Aborted {
+		return "it acknowledges another fence"
+	}
+	for _, held := range s.ledger.UpTo(m.Epoch) {
+		if held.Worker == c.index && held.PID != 0 {
+			return fmt.Sprintf("it acknowledges a fence and still has process %d of that server", held.PID)
+		}
+	}
+	return ""
+}
+
+// claimOfActivity checks the times since servers were heard.
+func (s *supervisor) claimOfActivity(m *ipc.Activity) string {
+	if len(m.AgesMS) > len(s.cfg.Servers) {
+		return "it hears more servers than there are"
+	}
+	for _, ms := range m.AgesMS {
+		if ms < -1 || ms > s.env.now().Milliseconds() {
+			return "it has heard a server before it was there"
+		}
+	}
+	return ""
+}
+
+// claimOfSession checks one of the sessions of a report, of which there are as many
+// as the worker has backends and clients. had is how many came before.
+func (s *supervisor) claimOfSession(c *child, m *ipc.ReportSession, had int) string {
+	switch {
+	case had >= s.ledger.Held(c.index)+len(c.clients):
+		return "it reports more sessions than it has"
+	case len(m.State)+len(m.Database)+len(m.User)+len(m.AppName)+len(m.Client) > maxSession:
+		return "it reports a session with texts that no client could send"
+	}
+	return ""
+}
+
+var (
+	// errServerClosed: the server has ended the connection meanwhile.
+	errServerClosed = errors.New("the server has closed the connection")
+	errOtherPeer    = errors.New("it isn't connected to its server")
+)
+
+// leadsTo checks where a descriptor leads. Of a Unix socket it can't be told: its
+// name is the server's, who may see its directory elsewhere.
+func leadsTo(fd int, a address) error {
+	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_STREAM {
+		return errOtherPeer
+	}
+	sa, err := unix.Getpeername(fd)
+	if err != nil {
+		return errServerClosed
+	}
+	var peer netip.AddrPort
+	switch sa := sa.(type) {
+	case *unix.SockaddrUnix:
+		if a.network == "unix" {
+			return nil
+		}
+	case *unix.SockaddrInet4:
+		peer = netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		peer = netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	want, err := netip.ParseAddrPort(a.address)
+	if err != nil || a.network == "unix" || peer.Port() != want.Port() {
+		return errOtherPeer
+	}
+	addr := want.Addr().Unmap().WithZone("")
+	if peer.Addr() == addr || addr.IsUnspecified() && peer.Addr().IsLoopback() {
+		return nil
+	}
+	return errOtherPeer
+}
