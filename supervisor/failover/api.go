@@ -215,7 +215,7 @@ type Status struct {
 	Servers  []ServerStatus
 }
 
-// Busy says that a hook is running: SIGTERM waits for it, reload is refused.
+// Busy says that a hook is running: SIGTERM waits for it.
 func (s Status) Busy() bool { return s.Run != nil && !s.Run.Lost }
 
 // Line is one line for sd_notify STATUS=.
@@ -245,7 +245,6 @@ type ServerStatus struct {
 	Port      string
 	State     State
 	Qualifier Qualifier
-	Display   string        // State and Qualifier as users see them
 	Reason    string        // why it is in this state
 	Command   string        // the command that ends it, empty when none is needed
 	Seen      string        // last probe in words: "primary", "standby", "refused", ...
@@ -256,7 +255,6 @@ type ServerStatus struct {
 	Failures  int           // dead results in a row
 	Standby   *StandbyView  // what its last probe has seen of its replication, nil when that isn't known
 	Foreign   bool          // system identifier differs from the primary's
-	Excluded  bool          // an old primary after a successful run: never used again by itself
 }
 
 // StandbyView is the receiver of a standby, as it shows it; all empty when it has none.

@@ -49,7 +49,7 @@ func (m *Machine) refusal() error {
 
 func (m *Machine) refuseClear(ev ClearServer) { m.reply(ev.Tag, m.refusal()) }
 func (m *Machine) refuseSwitch(ev SwitchTo)   { m.reply(ev.Tag, m.refusal()) }
-func (m *Machine) refuseReload(ev Reload)     { m.reply(ev.Tag, m.refusal()) }
+
 func (m *Machine) onClearServer(ev ClearServer) {
 	m.queueFor(command{verb: verbClear, tag: ev.Tag, name: ev.Name, force: ev.Force})
 }

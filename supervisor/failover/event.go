@@ -49,23 +49,22 @@ const (
 
 // Observation is what a logged-in probe read.
 type Observation struct {
-	SystemID      uint64 // 0 unknown
-	Timeline      uint32 // 0 unknown
-	TimelineExact bool   // false: a lower bound
-	WriteLSN      uint64 // primary
-	ReceiveLSN    uint64 // standby
-	ReplayLSN     uint64 // standby
-	Paused        bool   // replay is paused or delayed
-	Receiver      Receiver
-	ReceiverWord  string        // its status as the standby shows it, "" when there is none
-	SlotName      string        // of the receiver
-	SenderHost    string        // of the receiver, as the standby knows it
-	SenderPort    string        //
-	SenderServer  string        // name of the configured server that SenderHost:SenderPort is, "" when none or not known
-	LastMsgAge    time.Duration // clock_timestamp() - last_msg_receipt_time, on the standby
-	LastMsgKnown  bool
-	SyncStandbys  []string // primary: names of configured servers that are sync or quorum standbys, as far as known
-	SyncWaiting   bool     // primary: commits hang on a synchronous standby
+	SystemID     uint64 // 0 unknown
+	Timeline     uint32 // 0 unknown; a lower bound on a standby that doesn't let the probe replicate
+	WriteLSN     uint64 // primary
+	ReceiveLSN   uint64 // standby
+	ReplayLSN    uint64 // standby
+	Paused       bool   // replay is paused or delayed
+	Receiver     Receiver
+	ReceiverWord string        // its status as the standby shows it, "" when there is none
+	SlotName     string        // of the receiver
+	SenderHost   string        // of the receiver, as the standby knows it
+	SenderPort   string        //
+	SenderServer string        // name of the configured server that SenderHost:SenderPort is, "" when none or not known
+	LastMsgAge   time.Duration // clock_timestamp() - last_msg_receipt_time, on the standby
+	LastMsgKnown bool
+	SyncStandbys []string // primary: names of configured servers that are sync or quorum standbys, as far as known
+	SyncWaiting  bool     // primary: commits hang on a synchronous standby
 }
 
 // ProbeDone answers Probe.
@@ -178,13 +177,6 @@ type Quiesced struct {
 // Reset is `pgagroal-cli failover reset`, answered by Reply: it ends the lock of failover_max and counts anew.
 type Reset struct{ Tag uint64 }
 
-// Reload replaces the configuration, answered by Reply; refused during a run. Servers keep their state when name, host
-// and port are the same.
-type Reload struct {
-	Tag    uint64
-	Config Config
-}
-
 // Pause is `pgagroal-cli failover pause`, answered by Reply: deaths are still confirmed and shown, but nothing is fenced
 // and no script runs until Resume.
 type Pause struct{ Tag uint64 }
@@ -223,7 +215,6 @@ func (SaveDone) event()      {}
 func (ClearServer) event()   {}
 func (SwitchTo) event()      {}
 func (Reset) event()         {}
-func (Reload) event()        {}
 func (Quiesced) event()      {}
 func (Pause) event()         {}
 func (Resume) event()        {}

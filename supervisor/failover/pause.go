@@ -71,8 +71,6 @@ func (m *Machine) evalPaused() {
 	}
 	s := m.servers[m.primary]
 	switch {
-	case !m.pausing(): // failover was switched off by a reload
-		m.enter(PhaseSuspect, "not paused any more: the primary is probed again")
 	case !s.fresh(m.since):
 	case s.last == SawPrimary:
 		m.reopen("the primary answers again")

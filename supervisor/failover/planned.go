@@ -133,8 +133,6 @@ func (m *Machine) evalSwitching() {
 		m.giveUp(s.cfg.Name + " can't be promoted any more: " + s.seen())
 	case m.stopping:
 		m.giveUp("the pooler is stopping")
-	case !m.cfg.Enabled:
-		m.giveUp(errOff.Error())
 	case p.stage == planDraining:
 		m.drain(p)
 	default:

@@ -109,8 +109,8 @@ func (m *Machine) Status() Status {
 func (m *Machine) serverStatus(i int) ServerStatus {
 	s := m.servers[i]
 	out := ServerStatus{
-		Name: s.cfg.Name, Host: s.cfg.Host, Port: s.cfg.Port, State: s.state, Qualifier: s.qual, Display: Display(s.state, s.qual),
-		Reason: s.reason, SystemID: s.system, Timeline: s.timeline, LSN: s.lsn(), Foreign: m.foreign(s), Excluded: s.excluded,
+		Name: s.cfg.Name, Host: s.cfg.Host, Port: s.cfg.Port, State: s.state, Qualifier: s.qual,
+		Reason: s.reason, SystemID: s.system, Timeline: s.timeline, LSN: s.lsn(), Foreign: m.foreign(s),
 	}
 	if s.last != 0 {
 		out.Seen, out.SeenAge, out.Failures = s.seen(), m.now-s.lastEnded, s.deadRow

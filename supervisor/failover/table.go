@@ -27,14 +27,13 @@ const (
 	kindResume
 	kindTrigger
 	kindRehearse
-	kindReload
 	kindStopping
 	kinds
 )
 
 var kindNames = [...]string{
 	"Started", "Tick", "ProbeDone", "Hinted", "LoginSeen", "Activity", "Fenced", "RunStarted", "RunEnded", "RunLost",
-	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "Trigger", "Rehearse", "Reload", "Stopping",
+	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "Trigger", "Rehearse", "Stopping",
 }
 
 func (k kind) String() string { return name(kindNames[:], int(k)) }
@@ -112,7 +111,6 @@ var table = [kinds]row{
 		but(handle((*Machine).refuseTrigger), PhaseNew, PhaseRunning),
 	kindRehearse: all(handle((*Machine).onRehearse)).
 		but(handle((*Machine).refuseRehearse), PhaseNew, PhaseRunning),
-	kindReload:   all(handle((*Machine).onReload)).but(handle((*Machine).refuseReload), PhaseNew, PhaseRunning),
 	kindStopping: all(handle((*Machine).onStopping)),
 }
 
@@ -164,8 +162,6 @@ func kindOf(ev Event) kind {
 		return kindTrigger
 	case Rehearse:
 		return kindRehearse
-	case Reload:
-		return kindReload
 	case Stopping:
 		return kindStopping
 	}

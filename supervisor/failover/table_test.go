@@ -42,7 +42,6 @@ func TestEveryEventHasItsKind(t *testing.T) {
 		Resume{},
 		Trigger{},
 		Rehearse{},
-		Reload{},
 		Stopping{},
 	}
 	if len(events) != int(kinds) {
@@ -81,7 +80,6 @@ func TestEveryEventIsSafeInANewMachine(t *testing.T) {
 		Resume{},
 		Trigger{},
 		Rehearse{},
-		Reload{},
 		Stopping{},
 	} {
 		m.Step(0, ev)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -166,14 +165,9 @@ func (p *player) act(name string, plain []string, opt map[string]string) {
 		w.noFence = opt["never"] != ""
 	case "fenced":
 		w.step(Fenced{Epoch: p.num(opt["epoch"]), Seq: p.num(opt["seq"])})
-	case "address": // takes effect at the next restart or reload
+	case "address": // takes effect at the next restart
 		p.cfg.Servers[p.index(plain[0])].Host = opt["host"]
 		w.cfg = p.cfg
-	case "remove":
-		p.remove(p.index(plain[0]))
-	case "reload":
-		w.cfg = p.cfg
-		w.step(Reload{Tag: p.num(opt["tag"]), Config: p.cfg})
 	case "status":
 		p.status()
 	default:
@@ -344,12 +338,6 @@ func (p *player) script(opt map[string]string) script {
 	return s
 }
 
-func (p *player) remove(i int) {
-	p.cfg.Servers = slices.Delete(slices.Clone(p.cfg.Servers), i, i+1)
-	p.nod = slices.Delete(slices.Clone(p.nod), i, i+1)
-	p.w.nodes = p.nod
-}
-
 func (p *player) status() {
 	s := p.w.m.Status()
 	p.w.print("status %s: %s; busy=%v", s.Phase, s.Line(), s.Busy())
@@ -360,7 +348,7 @@ func (p *player) status() {
 		p.w.print("status alarm %s: %s", a.Name, a.Text)
 	}
 	for _, v := range s.Servers {
-		line := fmt.Sprintf("status %s %s: %s; seen %s, tl=%d", v.Name, v.Display, v.Reason, v.Seen, v.Timeline)
+		line := fmt.Sprintf("status %s %s: %s; seen %s, tl=%d", v.Name, Display(v.State, v.Qualifier), v.Reason, v.Seen, v.Timeline)
 		if v.Command != "" {
 			line += "; " + v.Command
 		}

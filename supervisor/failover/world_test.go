@@ -278,7 +278,7 @@ func (w *world) probe(a Probe) {
 }
 
 func (w *world) observation(n *node) Observation {
-	o := Observation{SystemID: n.system, Timeline: n.timeline, TimelineExact: n.outcome == SawPrimary, Paused: n.paused}
+	o := Observation{SystemID: n.system, Timeline: n.timeline, Paused: n.paused}
 	if n.outcome == SawPrimary {
 		o.WriteLSN, o.SyncStandbys, o.SyncWaiting = n.lsn, n.sync, n.syncWait
 		return o

@@ -94,7 +94,7 @@ func (s *session) observe() (*reading, error) {
 func (r *reading) observation() failover.Observation {
 	o := failover.Observation{SystemID: r.system}
 	if !r.standby {
-		o.Timeline, o.TimelineExact = r.walTimeline, r.walTimeline != 0
+		o.Timeline = r.walTimeline
 		o.WriteLSN, o.SyncStandbys, o.SyncWaiting = r.writeLSN, r.sync, r.waiting
 		return o
 	}
@@ -108,7 +108,7 @@ func (r *reading) observation() failover.Observation {
 	}
 	o.Timeline = max(r.controlTimeline, received)
 	if r.exactTimeline != 0 {
-		o.Timeline, o.TimelineExact = max(r.exactTimeline, received), true
+		o.Timeline = max(r.exactTimeline, received)
 	}
 	o.ReceiveLSN, o.ReplayLSN, o.Paused = r.receiveLSN, r.replayLSN, r.paused
 	o.Receiver, o.ReceiverWord, o.SlotName = r.receiver, r.receiverWord, r.slotName

@@ -60,7 +60,7 @@ func TestAnswersBecomeAnObservation(t *testing.T) {
 		{"promoted between two answers", func(a *[len(details)][][]string) {
 			a[2][0] = []string{"f", "2/0", "0000000600000000000000AB", "", "", "", "0"}
 		}, func(o *failover.Observation) {
-			*o = failover.Observation{SystemID: o.SystemID, Timeline: 6, TimelineExact: true, WriteLSN: 2 << 32}
+			*o = failover.Observation{SystemID: o.SystemID, Timeline: 6, WriteLSN: 2 << 32}
 		}},
 		{"nonsense", func(a *[len(details)][][]string) {
 			for i := range a {
@@ -83,7 +83,7 @@ func TestAnswersBecomeAnObservation(t *testing.T) {
 
 func TestStreamedTimelineCountsBeforeItsFirstRecord(t *testing.T) {
 	r := &reading{standby: true, exactTimeline: 1, receivedTimeline: 2}
-	if got := r.observation(); got.Timeline != 2 || !got.TimelineExact {
-		t.Errorf("timeline %d, exact %v, want exactly 2", got.Timeline, got.TimelineExact)
+	if got := r.observation(); got.Timeline != 2 {
+		t.Errorf("timeline %d, want 2", got.Timeline)
 	}
 }

@@ -91,12 +91,10 @@ func TestPrimaryAndStandbyAreObserved(t *testing.T) {
 		}
 		return o
 	}
-	onPrimary := failover.Observation{SystemID: id, Timeline: 1, TimelineExact: true, WriteLSN: 1}
+	onPrimary := failover.Observation{SystemID: id, Timeline: 1, WriteLSN: 1}
 	withSync := onPrimary
 	withSync.SyncStandbys = []string{"n2"}
 	onStandby := failover.Observation{SystemID: id, Timeline: 1, ReceiveLSN: 1, ReplayLSN: 1}
-	exact := onStandby
-	exact.TimelineExact = true
 	tests := []struct {
 		node    *pgtest.Node
 		login   Login
@@ -107,7 +105,7 @@ func TestPrimaryAndStandbyAreObserved(t *testing.T) {
 		{primary, monitor, failover.SawPrimary, withSync},
 		{primary, plain, failover.SawPrimary, onPrimary},
 		{primary, scram, failover.SawPrimary, onPrimary},
-		{standby, super, failover.SawStandby, from(true, exact)},
+		{standby, super, failover.SawStandby, from(true, onStandby)},
 		{standby, monitor, failover.SawStandby, from(true, onStandby)},
 		{standby, plain, failover.SawStandby, from(false, onStandby)},
 	}
@@ -162,8 +160,8 @@ func TestTimelineAfterAPromotion(t *testing.T) {
 	check(t, second.Promote(t.Context()))
 	got := probe(t, at(second, super))
 	expect(t, got, failover.SawPrimary, "")
-	if got.Obs.Timeline != 2 || !got.Obs.TimelineExact {
-		t.Errorf("promoted: timeline %d, exact %v, want exactly 2", got.Obs.Timeline, got.Obs.TimelineExact)
+	if got.Obs.Timeline != 2 {
+		t.Errorf("promoted: timeline %d, want 2", got.Obs.Timeline)
 	}
 	got = probe(t, at(third, super))
 	expect(t, got, failover.SawStandby, "")
@@ -174,8 +172,8 @@ func TestTimelineAfterAPromotion(t *testing.T) {
 	check(t, third.WaitStreaming(t.Context(), second))
 	query(t, second, "CREATE TABLE t ()")
 	check(t, third.WaitReplay(t.Context(), second))
-	if got := probe(t, at(third, super)).Obs; got.Timeline != 2 || !got.TimelineExact {
-		t.Errorf("follower: timeline %d, exact %v, want exactly 2", got.Timeline, got.TimelineExact)
+	if got := probe(t, at(third, super)).Obs; got.Timeline != 2 {
+		t.Errorf("follower: timeline %d, want 2", got.Timeline)
 	}
 }
 
@@ -255,7 +253,7 @@ func TestRefusedDetailsKeepTheRole(t *testing.T) {
 	query(t, primary, "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
 	got := probe(t, at(primary, plain))
 	expect(t, got, failover.SawPrimary, "")
-	if got.Obs.SystemID != 0 || got.Obs.WriteLSN == 0 || !got.Obs.TimelineExact {
+	if got.Obs.SystemID != 0 || got.Obs.WriteLSN == 0 || got.Obs.Timeline != 1 {
 		t.Errorf("observed %+v, want all but the system identifier", got.Obs)
 	}
 	query(t, primary, "REVOKE EXECUTE ON FUNCTION pg_walfile_name(pg_lsn), pg_stat_get_wal_senders() FROM PUBLIC")
