@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"time"
 )
 
 // entrant is one server as the ranking sees it; plain values, so that the ranking is a function.
@@ -135,13 +134,13 @@ func (m *Machine) sample(s *server) {
 func (m *Machine) entrants() []entrant {
 	var out []entrant
 	for i, s := range m.servers {
-		if i == m.primary {
+		if i == m.known.index {
 			continue
 		}
 		e := entrant{
 			index: i, name: s.cfg.Name, candidate: s.cfg.Candidate, seen: s.seen(), outcome: s.last,
-			fresh: s.fresh(max(m.since, m.now-m.cfg.ProbeTimeout)), foreign: m.foreign(s), timeline: s.timeline, followed: m.timeline == 0 || s.timeline >= m.timeline,
-			lsn: s.lsn(), sync: slices.Contains(m.sync, s.cfg.Name), priority: s.cfg.Priority, paused: s.obs.Paused,
+			fresh: s.fresh(max(m.since, m.now-m.cfg.ProbeTimeout)), foreign: m.foreign(s), timeline: s.timeline, followed: m.known.timeline == 0 || s.timeline >= m.known.timeline,
+			lsn: s.lsn(), sync: slices.Contains(m.known.sync, s.cfg.Name), priority: s.cfg.Priority, paused: s.obs.Paused,
 		}
 		switch {
 		case s.state == Failed:
@@ -157,16 +156,16 @@ func (m *Machine) entrants() []entrant {
 }
 
 func (m *Machine) terms() terms {
-	t := terms{maxLag: m.cfg.MaxLag, lsn: m.lsn}
-	if m.lsn != 0 && m.primary >= 0 {
-		t.lsnKnown = m.servers[m.primary].firstDead-m.lsnAt <= 2*m.cfg.HealthCheckPeriod
+	t := terms{maxLag: m.cfg.MaxLag, lsn: m.known.lsn}
+	if m.known.lsn != 0 && m.known.index >= 0 {
+		t.lsnKnown = m.servers[m.known.index].firstDead-m.known.lsnAt <= 2*m.cfg.HealthCheckPeriod
 	}
 	return t
 }
 
 // evalChoosing looks at every server afresh, then adopts, runs the script for the best, or gives up.
 func (m *Machine) evalChoosing() {
-	old := m.servers[m.primary]
+	old := m.servers[m.known.index]
 	if m.beforeTheCut(old) {
 		return
 	}
@@ -186,8 +185,8 @@ func (m *Machine) evalChoosing() {
 	if !m.sampledEnough(order) {
 		return
 	}
-	if m.trigger != nil {
-		m.runTrigger(order)
+	if m.fence.aim == aimOrdered {
+		m.runOrder(order)
 		return
 	}
 	if m.cfg.Follow {
@@ -232,11 +231,11 @@ func (m *Machine) ahead(best entrant) string {
 // answered takes an old primary that answers after all, whatever it says, out of a failover that has run nothing yet.
 func (m *Machine) answered(old *server) bool {
 	switch {
-	case m.trigger == nil:
-	case m.trigger.overrules(old.last):
+	case m.fence.aim != aimOrdered:
+	case m.fence.overrules(old.last):
 		return false
-	case m.last != nil:
-		m.dropTrigger("the old primary answers: " + old.seen())
+	case m.runs.last != nil:
+		m.dropOrder("the old primary answers: " + old.seen())
 		return true
 	}
 	switch old.last {
@@ -244,8 +243,8 @@ func (m *Machine) answered(old *server) bool {
 		m.reopen("the primary answered again before anything was run")
 		return true
 	case SawStandby:
-		m.become(m.primary, Primary, NotWritable, "in recovery")
-		if !m.verified {
+		m.become(m.known.index, Primary, NotWritable, "in recovery")
+		if !m.known.verified {
 			m.enter(PhaseVerifying, "it answers, still in recovery")
 			return true
 		}
@@ -270,7 +269,7 @@ func (m *Machine) sampledEnough(order []entrant) bool {
 		return true
 	}
 	for i, s := range m.servers {
-		if i != m.primary && !s.excluded && !s.fresh(m.since) {
+		if i != m.known.index && !s.excluded && !s.fresh(m.since) {
 			return false
 		}
 	}
@@ -289,7 +288,7 @@ func (m *Machine) sampledEnough(order []entrant) bool {
 // standby that is starting up must not decide it.
 func (m *Machine) hopeful() bool {
 	for i, s := range m.servers {
-		if i == m.primary || s.excluded || s.state == Failed || s.qual != Plain || !s.cfg.Candidate || s.noAddress {
+		if i == m.known.index || s.excluded || s.state == Failed || s.qual != Plain || !s.cfg.Candidate || s.noAddress {
 			continue
 		}
 		if m.mayAnswer(s) {
@@ -313,18 +312,8 @@ func (m *Machine) mayAnswer(s *server) bool {
 }
 
 func (m *Machine) noCandidate() {
-	old := m.primary
+	old := m.known.index
 	m.log(Error, "New primary could not be found", Attr{"old", m.nameOf(old)})
 	m.remember(HistoryEntry{Kind: "no_candidate", Reason: m.why, Result: "New primary could not be found", Old: m.nameOf(old)})
-	m.become(old, Failed, Plain, "New primary could not be found")
-	m.last = &ended{hold: holdNoCandidate, old: old, next: -1, why: "New primary could not be found"}
-	m.holdOn(holdNoCandidate, "New primary could not be found")
-}
-
-// lsnAge is how old the last LSN of the primary is.
-func (m *Machine) lsnAge() time.Duration {
-	if m.lsn == 0 {
-		return 0
-	}
-	return m.now - m.lsnAt
+	m.giveUpOn(holdNoCandidate, "New primary could not be found")
 }

@@ -70,7 +70,7 @@ func (m *Machine) answerNext(c *command, err error, next string) {
 	}
 	m.log(Info, "command", Attr{"command", name(verbNames[:], int(c.verb))}, Attr{"server", c.name}, Attr{"force", fmt.Sprint(c.force)}, Attr{"result", result})
 	m.later(Reply{Tag: c.tag, Err: err, Next: next})
-	m.changes++
+	m.changed()
 }
 
 // queueFor has a command about a server wait for its probes; a trigger need not name one.
@@ -81,7 +81,7 @@ func (m *Machine) queueFor(c command) {
 		return
 	}
 	m.commands = append(m.commands, c)
-	m.changes++
+	m.changed()
 }
 
 // commandTime is how long a command waits for its probes: one under way may have to end first.
@@ -92,7 +92,7 @@ func (m *Machine) commandTime() time.Duration {
 // commandWants says that a command waits for a fresh probe of server i.
 func (m *Machine) commandWants(i int) bool {
 	for _, c := range m.commands {
-		if (c.index == i || c.ofAll() || (c.verb == verbSwitch && i == m.primary)) && !m.servers[i].fresh(c.at) {
+		if (c.index == i || c.ofAll() || (c.verb == verbSwitch && i == m.known.index)) && !m.servers[i].fresh(c.at) {
 			return true
 		}
 	}
@@ -101,7 +101,7 @@ func (m *Machine) commandWants(i int) bool {
 
 // commandsWait says that no command is carried out now, even if its time is up.
 func (m *Machine) commandsWait() bool {
-	return m.phase == PhaseStarting || (m.phase == PhaseFencing && m.fence.by != nil)
+	return m.phase == PhaseStarting || (m.phase == PhaseFencing && m.fence.aim == aimSwitch)
 }
 
 // evaluateCommands carries out the oldest command whose probes are there, or whose time is up.
@@ -115,7 +115,7 @@ func (m *Machine) evaluateCommands() {
 			continue
 		}
 		m.commands = slices.Delete(m.commands, n, n+1)
-		m.changes++
+		m.changed()
 		switch {
 		case m.phase == PhaseRunning:
 			m.answer(&c, errRunning)
@@ -141,7 +141,7 @@ func (m *Machine) commandReady(c command) bool {
 	if !m.servers[c.index].fresh(c.at) {
 		return false
 	}
-	return c.verb == verbClear || m.primary < 0 || m.servers[m.primary].fresh(c.at)
+	return c.verb == verbClear || m.known.index < 0 || m.servers[m.known.index].fresh(c.at)
 }
 
 // clearServer takes a server out of Failed, as far as its role allows.
@@ -151,7 +151,7 @@ func (m *Machine) clearServer(c command) {
 		m.clearDamaged(c)
 		return
 	}
-	if c.index == m.primary && m.hold == holdNewer && s.last != SawPrimary {
+	if c.index == m.known.index && m.hold == holdNewer && s.last != SawPrimary {
 		m.forgetPrimary()
 		m.answer(&c, nil)
 		return
@@ -162,9 +162,9 @@ func (m *Machine) clearServer(c command) {
 	}
 	m.remember(HistoryEntry{Kind: "clear_server", Reason: "by command", Result: s.seen(), Old: s.cfg.Name})
 	if s.state == Failed {
-		s.excluded, s.recheck = false, c.index != m.primary && m.timeline != 0
+		s.excluded, s.recheck = false, c.index != m.known.index && m.known.timeline != 0
 		m.become(c.index, NotInit, Plain, "cleared by command")
-		if s.last == SawStandby && c.index != m.primary {
+		if s.last == SawStandby && c.index != m.known.index {
 			m.classify(c.index)
 		}
 	}
@@ -185,11 +185,11 @@ func (m *Machine) clearDamaged(c command) {
 func (m *Machine) clearWritable(c command) {
 	s := m.servers[c.index]
 	switch {
-	case c.index == m.primary && m.open:
+	case c.index == m.known.index && m.open:
 		m.answer(&c, nil)
 	case !c.force:
 		m.answer(&c, fmt.Errorf("%s is writable; --force accepts it as the primary", s.cfg.Name))
-	case c.index == m.primary && m.phase == PhaseHeld:
+	case c.index == m.known.index && m.phase == PhaseHeld:
 		m.reopen("accepted by command")
 		m.answer(&c, nil)
 	default:
@@ -199,20 +199,20 @@ func (m *Machine) clearWritable(c command) {
 
 // retry looks for a candidate again once nothing that the hold is about is Failed any more.
 func (m *Machine) retry() {
-	if m.phase != PhaseHeld || m.primary < 0 || m.last == nil || m.servers[m.primary].state == Failed {
+	if m.phase != PhaseHeld || m.known.index < 0 || m.runs.last == nil || m.servers[m.known.index].state == Failed {
 		return
 	}
-	if n := m.last.next; n >= 0 && m.servers[n].state == Failed {
+	if n := m.runs.last.next; n >= 0 && m.servers[n].state == Failed {
 		return
 	}
-	m.last, m.cut = nil, false
+	m.runs.forget()
 	m.enter(PhaseSuspect, "cleared by command: the primary is probed again")
 }
 
 // switchTo follows a planned switchover that has been made by hand; by force it only relabels.
 func (m *Machine) switchTo(c command) {
 	s := m.servers[c.index]
-	if c.index == m.primary && m.open {
+	if c.index == m.known.index && m.open {
 		m.answer(&c, nil)
 		return
 	}
@@ -234,10 +234,10 @@ func (m *Machine) switchRefused(c command, s *server) error {
 	if m.cfg.Validate == ValidationOn && m.foreign(s) {
 		return fmt.Errorf("%s has another system identifier, and startup_validation is on", s.cfg.Name)
 	}
-	if m.primary < 0 || m.primary == c.index {
+	if m.known.index < 0 || m.known.index == c.index {
 		return nil
 	}
-	old := m.servers[m.primary]
+	old := m.servers[m.known.index]
 	switch {
 	case old.last == SawPrimary && old.fresh(c.at):
 		return fmt.Errorf("%s is still writable; --force relabels all the same", old.cfg.Name)
@@ -255,29 +255,28 @@ func (m *Machine) seenSince(s *server, at time.Duration) string {
 }
 
 func (m *Machine) fenceForSwitch(c command) {
-	f := fence{target: c.index, by: &c}
 	if !m.cfg.Enabled {
-		m.finishSwitch(f)
+		m.finishSwitch(c)
 		return
 	}
-	m.startFence(f, "switch to "+c.name+" by command")
+	m.startFence(purpose{aim: aimSwitch, command: c}, "switch to "+c.name+" by command")
 }
 
 // finishSwitch makes the named server the primary once nothing of the old epoch is left.
-func (m *Machine) finishSwitch(f fence) {
-	s := m.servers[f.target]
-	old, writable := m.primary, s.last == SawPrimary
-	m.fence.by, m.fence.target = nil, -1
+func (m *Machine) finishSwitch(c command) {
+	s := m.servers[c.index]
+	old, writable := m.known.index, s.last == SawPrimary
 	fate := fateNotInit
 	if old >= 0 && !m.aliveNow(m.servers[old]) {
 		fate = fateExcluded
 	}
 	m.remember(HistoryEntry{Kind: "switch_to", Reason: "by command", Result: s.seen(), Old: m.nameOf(old), New: s.cfg.Name})
-	m.pending, m.notifyOwed = -1, false
-	m.changePrimary(f.target, writable, fate, "switched to by command")
-	m.verified, m.seenWritable = true, writable
+	m.runs.settled()
+	m.notify.drop()
+	m.changePrimary(c.index, writable, fate, "switched to by command")
+	m.known.switchedTo(writable)
 	m.enter(PhaseOpen, "switched to "+s.cfg.Name+" by command")
-	m.answer(f.by, nil)
+	m.answer(&c, nil)
 }
 
 func (m *Machine) aliveNow(s *server) bool {

@@ -8,11 +8,11 @@ import (
 
 // evalOpen watches the open primary: a dead answer is confirmed, a standby is fenced.
 func (m *Machine) evalOpen() {
-	s := m.servers[m.primary]
+	s := m.servers[m.known.index]
 	switch {
 	case s.last == SawPrimary:
-		m.seenWritable, m.verified = true, true
-		m.become(m.primary, Primary, Plain, m.primaryWhy(s))
+		m.known.sawWritable()
+		m.become(m.known.index, Primary, Plain, m.primaryWhy(s))
 	case !m.cfg.Enabled:
 		m.evalOpenOff(s)
 	case s.last == SawStandby:
@@ -40,12 +40,12 @@ func (m *Machine) evalOpenOff(s *server) {
 	if s.last != SawStandby {
 		return
 	}
-	m.become(m.primary, Primary, NotWritable, "in recovery")
+	m.become(m.known.index, Primary, NotWritable, "in recovery")
 	if i := m.adoptable(); i >= 0 {
-		m.changePrimary(i, true, fateNotInit, m.nameOf(m.primary)+" is in recovery and "+m.nameOf(i)+" is writable")
+		m.changePrimary(i, true, fateNotInit, m.nameOf(m.known.index)+" is in recovery and "+m.nameOf(i)+" is writable")
 		return
 	}
-	if own, _ := m.writable(); len(own) == 1 && !m.seenWritable {
+	if own, _ := m.writable(); len(own) == 1 && !m.known.seenWritable {
 		m.changePrimary(own[0], true, fateNotInit, "the only writable server")
 	}
 }
@@ -53,13 +53,13 @@ func (m *Machine) evalOpenOff(s *server) {
 // watchOthers flags another writable server, once the primary's own answer is newer than that server's.
 func (m *Machine) watchOthers(p *server) {
 	for i, s := range m.servers {
-		if i == m.primary || s.last != SawPrimary || s.excluded || s.qual == SplitBrain {
+		if i == m.known.index || s.last != SawPrimary || s.excluded || s.qual == SplitBrain {
 			continue
 		}
 		if m.foreign(s) {
 			continue
 		}
-		if s.relabel && s.lastStarted < m.changed {
+		if s.relabel && s.lastStarted < m.known.since {
 			s.wanted = true // it may have been demoted since
 			continue
 		}
@@ -73,8 +73,8 @@ func (m *Machine) watchOthers(p *server) {
 
 func (m *Machine) flagSplit(i int) {
 	s := m.servers[i]
-	why := fmt.Sprintf("writable on timeline %d beside %s: never used", s.timeline, m.nameOf(m.primary))
-	if m.primary < 0 {
+	why := fmt.Sprintf("writable on timeline %d beside %s: never used", s.timeline, m.nameOf(m.known.index))
+	if m.known.index < 0 {
 		why = fmt.Sprintf("writable on timeline %d, like another server", s.timeline)
 	}
 	if s.relabel {
@@ -90,17 +90,17 @@ func (m *Machine) demote(s *server) {
 		m.holdPaused("it answers as a standby")
 		return
 	}
-	m.become(m.primary, Primary, NotWritable, "in recovery")
+	m.become(m.known.index, Primary, NotWritable, "in recovery")
 	h := holdDemoted
-	if !m.seenWritable {
+	if !m.known.seenWritable {
 		h = holdNoPrimary // it was only taken for the primary: the answers decide again
 	}
-	m.startFence(fence{hold: h, target: -1}, s.cfg.Name+" answers as a standby")
+	m.startFence(purpose{aim: aimHold, hold: h}, s.cfg.Name+" answers as a standby")
 }
 
 // evalSuspect confirms or drops the suspicion against the recorded primary.
 func (m *Machine) evalSuspect() {
-	s := m.servers[m.primary]
+	s := m.servers[m.known.index]
 	switch {
 	case s.last == SawPrimary:
 		m.reopen("the primary answers")
@@ -115,7 +115,7 @@ func (m *Machine) evalSuspect() {
 		m.enter(PhaseOpen, "failover is off")
 		return
 	}
-	why, dead := m.confirmed(m.primary)
+	why, dead := m.confirmed(m.known.index)
 	if !dead && s.deadRow >= m.cfg.ProbeCount && m.adoptable() >= 0 {
 		why, dead = "dead, and another server is writable on a higher timeline", true
 	}
@@ -128,18 +128,18 @@ func (m *Machine) evalSuspect() {
 		m.holdPaused(why)
 		return
 	}
-	if !m.seenWritable {
-		m.startFence(fence{hold: holdNoPrimary, target: -1}, s.cfg.Name+" is dead and was never seen writable: "+why)
+	if !m.known.seenWritable {
+		m.startFence(purpose{aim: aimHold, hold: holdNoPrimary}, s.cfg.Name+" is dead and was never seen writable: "+why)
 		return
 	}
-	m.become(m.primary, Failover, Plain, why)
-	m.startFence(fence{target: -1}, why)
+	m.become(m.known.index, Failover, Plain, why)
+	m.startFence(purpose{aim: aimFailover}, why)
 }
 
 // demoteSuspect: a primary whose promotion was never verified is waited for, any other is held.
 func (m *Machine) demoteSuspect(s *server) {
-	if !m.verified {
-		m.become(m.primary, Primary, NotWritable, "in recovery")
+	if !m.known.verified {
+		m.become(m.known.index, Primary, NotWritable, "in recovery")
 		m.enter(PhaseVerifying, "it answers, still in recovery")
 		return
 	}
@@ -150,24 +150,25 @@ func (m *Machine) demoteSuspect(s *server) {
 func (m *Machine) alive(s *server) {
 	why := "the primary is alive: " + s.seen()
 	if s.qual == Vetoed {
-		m.become(m.primary, Primary, Plain, why)
+		m.become(m.known.index, Primary, Plain, why)
 	}
 	if m.open {
 		m.enter(PhaseOpen, why)
 		return
 	}
-	m.openStart(decision{open: m.primary, why: why})
+	m.openStart(decision{open: m.known.index, why: why})
 }
 
 // reopen releases the clients on the recorded primary under the same epoch.
 func (m *Machine) reopen(why string) {
 	if m.phase != PhaseSuspect && m.phase != PhaseVerifying {
-		m.remember(HistoryEntry{Kind: "cancelled", Reason: m.why, Result: why, Old: m.nameOf(m.primary)})
+		m.remember(HistoryEntry{Kind: "cancelled", Reason: m.why, Result: why, Old: m.nameOf(m.known.index)})
 	}
-	s := m.servers[m.primary]
-	m.verified, m.seenWritable, m.last = true, true, nil
+	s := m.servers[m.known.index]
+	m.known.sawWritable()
+	m.runs.forget()
 	m.adoptIdentity(s)
-	m.become(m.primary, Primary, Plain, why)
+	m.become(m.known.index, Primary, Plain, why)
 	m.enter(PhaseOpen, why)
 }
 
@@ -258,7 +259,7 @@ func (m *Machine) isolated() bool {
 func (m *Machine) adoptable() int {
 	best := -1
 	for i, s := range m.servers {
-		if i == m.primary || s.last != SawPrimary || s.excluded || m.foreign(s) || m.timeline == 0 || s.timeline <= m.timeline {
+		if i == m.known.index || s.last != SawPrimary || s.excluded || m.foreign(s) || m.known.timeline == 0 || s.timeline <= m.known.timeline {
 			continue
 		}
 		if best >= 0 && m.servers[best].timeline == s.timeline {

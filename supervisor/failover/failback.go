@@ -8,9 +8,9 @@ func (m *Machine) backAsStandby(i int) {
 		m.become(i, Failed, Plain, "back as a standby")
 		return
 	}
-	if m.phase != PhaseOpen || !m.verified || !m.follows(s) {
+	if m.phase != PhaseOpen || !m.known.verified || !m.follows(s) {
 		s.back = false
-		m.become(i, Failed, Plain, "back as a standby, but not seen to follow "+m.nameOf(m.primary))
+		m.become(i, Failed, Plain, "back as a standby, but not seen to follow "+m.nameOf(m.known.index))
 		return
 	}
 	if !s.back {
@@ -21,7 +21,7 @@ func (m *Machine) backAsStandby(i int) {
 		return
 	}
 	s.back, s.excluded, s.recheck = false, false, false
-	why := "followed " + m.nameOf(m.primary) + " for " + short(m.cfg.Quarantine)
-	m.remember(HistoryEntry{Kind: "failback", Reason: why, Result: "Replica again", Old: s.cfg.Name, New: m.nameOf(m.primary)})
+	why := "followed " + m.nameOf(m.known.index) + " for " + short(m.cfg.Quarantine)
+	m.remember(HistoryEntry{Kind: "failback", Reason: why, Result: "Replica again", Old: s.cfg.Name, New: m.nameOf(m.known.index)})
 	m.become(i, Replica, Plain, why)
 }

@@ -2,86 +2,154 @@ package failover
 
 import "time"
 
-// fence is the order to abort every backend of the epoch, and what follows once all workers have acknowledged.
+// aim is what happens once a fence is acknowledged.
+type aim uint8
+
+const (
+	aimNone     aim = iota
+	aimFailover     // the primary is dead: choose a candidate
+	aimOrdered      // a failover by command: the same, whatever the primary says
+	aimPlanned      // the planned switchover under way goes on
+	aimSwitch       // the server of a command becomes the primary
+	aimHold         // stay without an open primary
+)
+
+// purpose is what a fence is for. It lasts through the choice and the fence script until the promotion has ended.
+type purpose struct {
+	aim     aim
+	hold    hold    // of aimHold: its cause
+	command command // of aimOrdered and aimSwitch; its index is the server to promote, -1: the best one
+}
+
+// overrules says that an answer of the old primary doesn't cancel an ordered failover: one by which it takes no writes
+// never does, any other one not with --force.
+func (p *purpose) overrules(o Outcome) bool {
+	switch o {
+	case SawPrimary, SawAlive:
+		return p.command.force
+	case SawStandby, SawStarting, SawShutdown, SawRefused, SawTimeout, SawSilent, SawUnreachable, SawNoAddress:
+	}
+	return true
+}
+
+// fence is the order to abort every backend of the epoch, and what it is for. Only its own methods write it.
 type fence struct {
-	seq     uint64
-	epoch   uint64
-	sent    time.Duration
-	acked   bool
-	hold    hold     // not holdNone: hold with this cause
-	target  int      // >= 0: switch to this server
-	by      *command // the command to answer then
-	order   *trigger // the failover by command that it is for
-	planned bool     // for the planned switchover under way
+	*counter
+	purpose
+	seq   uint64
+	epoch uint64
+	sent  time.Duration
+	acked bool
+}
+
+// begin makes a new fence.
+func (f *fence) begin(p purpose, epoch uint64, now time.Duration) {
+	f.purpose, f.epoch, f.sent, f.acked = p, epoch, now, false
+	f.seq++
+	f.changed()
+}
+
+func (f *fence) resent(now time.Duration) { f.sent = now }
+
+func (f *fence) acknowledge() { assign(f.counter, &f.acked, true) }
+
+// onlyHold gives a fence that was for something else up for a hold.
+func (f *fence) onlyHold(h hold) {
+	f.purpose = purpose{aim: aimHold, hold: h}
+	f.changed()
+}
+
+// done forgets what the latest fence was for.
+func (f *fence) done() {
+	if f.aim != aimNone {
+		f.purpose = purpose{}
+		f.changed()
+	}
 }
 
 // startFence closes the door and has every worker abort its backends; nothing reaches the old primary from here on.
-func (m *Machine) startFence(f fence, why string) {
-	if f.by == nil && m.fence.by != nil && m.phase == PhaseFencing {
-		m.answer(m.fence.by, errOvertaken)
+func (m *Machine) startFence(p purpose, why string) {
+	m.assert(p.aim != aimNone && (p.aim == aimHold) == (p.hold != holdNone), "a fence for %d, hold %v", p.aim, p.hold)
+	m.assert(p.aim == aimSwitch || m.known.index >= 0, "a fence for %d without a recorded primary", p.aim)
+	if m.phase == PhaseFencing && m.fence.aim == aimSwitch && p.aim != aimSwitch {
+		m.answer(&m.fence.command, errOvertaken)
 	}
-	f.seq, f.epoch, f.sent = m.fence.seq+1, m.epoch, m.now
-	m.fence, m.trigger = f, f.order
-	m.cut = m.cut && f.order == nil // an order begins anew
+	m.fence.begin(p, m.epoch, m.now)
+	if p.aim == aimOrdered {
+		m.runs.uncut() // an order begins anew
+	}
 	m.setOpen(false)
 	m.enter(PhaseFencing, why)
 	m.reason = why
-	m.later(Fence{Epoch: f.epoch, Seq: f.seq})
+	m.later(Fence{Epoch: m.fence.epoch, Seq: m.fence.seq})
 }
 
 func (m *Machine) onFenced(ev Fenced) {
-	if ev.Seq == m.fence.seq && ev.Epoch == m.fence.epoch && !m.fence.acked {
-		m.fence.acked = true
-		m.changes++
+	if ev.Seq == m.fence.seq && ev.Epoch == m.fence.epoch {
+		m.fence.acknowledge()
 	}
 }
 
 // evalFencing waits for the acknowledgement; a primary that answers meanwhile cancels a failover.
 func (m *Machine) evalFencing() {
-	if m.fence.target < 0 && m.primary >= 0 {
-		s := m.servers[m.primary]
-		switch {
-		case m.fence.planned && s.last != SawStandby: // judged after the fence
-		case m.trigger != nil && m.trigger.overrules(s.last):
-		case m.trigger != nil && m.last != nil:
-			m.dropTrigger("the old primary answers: " + s.seen())
-			return
-		case s.last == SawPrimary:
-			m.reopen("the primary answered again before anything was run")
-			return
-		case s.last == SawStandby && m.fence.hold == holdNone:
-			m.fence.hold = holdDemoted
-		}
+	if m.fence.aim != aimSwitch && m.cancelsFence(m.servers[m.known.index]) {
+		return
 	}
 	if m.fence.acked {
 		m.afterFence()
 		return
 	}
 	if m.now >= m.fence.sent+fenceRepeat {
-		m.fence.sent = m.now
+		m.fence.resent(m.now)
 		m.later(Fence{Epoch: m.fence.epoch, Seq: m.fence.seq})
 	}
 }
 
-func (m *Machine) afterFence() {
-	f := m.fence
+// cancelsFence acts on what the fenced primary answers meanwhile, and says that the fence is over.
+func (m *Machine) cancelsFence(s *server) bool {
 	switch {
-	case f.target >= 0:
-		m.finishSwitch(f)
-	case f.planned && f.hold == holdNone:
-		m.afterPlanFence()
-	case f.hold == holdDemoted && !m.verified && m.primary >= 0:
-		m.enter(PhaseVerifying, "it answers, still in recovery")
-	case f.hold == holdDemoted && m.adoptable() >= 0:
-		i := m.adoptable()
-		m.adopt(i, "writable on a higher timeline while "+m.nameOf(m.primary)+" is in recovery")
-	case f.hold != holdNone:
-		why := m.why
-		if f.hold == holdNoPrimary {
-			m.forgetPrimary()
-		}
-		m.holdOn(f.hold, why)
-	default:
-		m.enter(PhaseChoosing, m.why)
+	case m.fence.aim == aimPlanned && s.last != SawStandby: // judged after the fence
+	case m.fence.aim == aimOrdered && m.fence.overrules(s.last):
+	case m.fence.aim == aimOrdered && m.runs.last != nil:
+		m.dropOrder("the old primary answers: " + s.seen())
+		return true
+	case s.last == SawPrimary:
+		m.reopen("the primary answered again before anything was run")
+		return true
+	case s.last == SawStandby && m.fence.aim != aimHold:
+		m.fence.onlyHold(holdDemoted)
 	}
+	return false
+}
+
+func (m *Machine) afterFence() {
+	switch m.fence.aim {
+	case aimSwitch:
+		m.finishSwitch(m.fence.command)
+	case aimPlanned:
+		m.afterPlanFence()
+	case aimHold:
+		m.holdFenced(m.fence.hold)
+	case aimFailover, aimOrdered:
+		m.enter(PhaseChoosing, m.why)
+	case aimNone:
+		m.assert(false, "a fence without a purpose")
+	}
+}
+
+// holdFenced holds once nothing reaches the old primary, unless its answers meanwhile lead further.
+func (m *Machine) holdFenced(h hold) {
+	if h == holdDemoted && !m.known.verified {
+		m.enter(PhaseVerifying, "it answers, still in recovery")
+		return
+	}
+	if i := m.adoptable(); h == holdDemoted && i >= 0 {
+		m.adopt(i, "writable on a higher timeline while "+m.nameOf(m.known.index)+" is in recovery")
+		return
+	}
+	why := m.why
+	if h == holdNoPrimary {
+		m.forgetPrimary()
+	}
+	m.holdOn(h, why)
 }

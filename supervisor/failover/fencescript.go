@@ -6,12 +6,10 @@ import "fmt"
 // promote nobody would gain from an old primary that can't come back. It ends in Choosing again, since the candidate
 // may have died or fallen behind meanwhile.
 func (m *Machine) cutOff(next int) {
-	old := m.primary
+	old := m.known.index
 	m.countAttempt()
-	order := m.trigger
 	m.startRun(HookFence, old, next, m.hostPorts(old), m.cfg.ScriptTimeout, m.why)
-	m.run.order = order
-	m.enter(PhaseRunning, "run "+m.run.id+" cuts "+m.nameOf(old)+" off")
+	m.enter(PhaseRunning, "run "+m.runs.current.id+" cuts "+m.nameOf(old)+" off")
 }
 
 // fenceEnded goes on to the promotion after exit 0 only. A failed fence leaves the candidate alone: nothing of it was
@@ -27,10 +25,9 @@ func (m *Machine) fenceEnded(r *run, ev RunEnded) {
 	case ev.Exit != 0:
 		m.runFailed(r, holdFence, fmt.Sprintf("failover_fence_script ended with exit code %d", ev.Exit))
 	default:
-		m.cut, m.cutAt = true, m.now
+		m.runs.cutOff(m.now)
 		m.log(Info, "the old primary is cut off", Attr{"server", m.nameOf(r.old)}, Attr{"run", r.id})
 		m.enter(PhaseChoosing, r.reason)
-		m.trigger = r.order
 	}
 }
 
@@ -42,24 +39,22 @@ func (s *server) answers() bool {
 // checkCut takes any answer of the old primary after its fence for a sign that it isn't cut off, so that it has to be
 // cut off again before another server is promoted.
 func (m *Machine) checkCut(s *server) {
-	if !m.cut || !s.answers() || s.lastStarted < m.cutAt {
+	if !m.runs.cut || !s.answers() || s.lastStarted < m.runs.cutAt {
 		return
 	}
-	m.cut = false
+	m.runs.uncut()
 	m.log(Warn, "the old primary answers although failover_fence_script has ended with exit code 0",
 		Attr{"server", s.cfg.Name}, Attr{"seen", s.seen()})
-	if m.phase != PhaseChoosing || (s.deadRow == 0 && m.trigger == nil) {
+	if m.phase != PhaseChoosing || (s.deadRow == 0 && m.fence.aim != aimOrdered) {
 		return // what it answers decides
 	}
 	// It counts as dead because it has been starting up for too long, or its answer is overruled by an order. Cutting
 	// it off again and again wouldn't help.
 	why := s.cfg.Name + " answers (" + s.seen() + ") although failover_fence_script has ended with exit code 0"
-	m.become(m.primary, Failed, Plain, why)
-	m.last = &ended{hold: holdFence, old: m.primary, next: -1, why: why}
-	m.holdOn(holdFence, why)
+	m.giveUpOn(holdFence, why)
 }
 
 // beforeTheCut says that the latest answer of the old primary is one from before it was cut off: the next one decides.
 func (m *Machine) beforeTheCut(old *server) bool {
-	return m.cut && old.answers() && old.lastStarted < m.cutAt && m.now < m.since+m.cfg.RunnerWait
+	return m.runs.cut && old.answers() && old.lastStarted < m.runs.cutAt && m.now < m.since+m.cfg.RunnerWait
 }

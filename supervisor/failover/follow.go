@@ -5,11 +5,9 @@ import "fmt"
 // waitForOthers holds in place of a promotion: with failover_mode = follow somebody else makes it, and what that
 // server shows of itself is followed by settle.
 func (m *Machine) waitForOthers() {
-	old := m.primary
+	old := m.known.index
 	m.verdicts = nil // nobody was chosen
 	why := fmt.Sprintf("%s is dead, and with failover_mode = follow somebody else promotes", m.nameOf(old))
 	m.remember(HistoryEntry{Kind: "no_candidate", Reason: m.why, Result: why, Old: m.nameOf(old)})
-	m.become(old, Failed, Plain, why)
-	m.last = &ended{hold: holdFollow, old: old, next: -1, why: why}
-	m.holdOn(holdFollow, why)
+	m.giveUpOn(holdFollow, why)
 }

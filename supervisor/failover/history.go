@@ -37,10 +37,10 @@ type Verdict struct {
 func (m *Machine) remember(e HistoryEntry) {
 	e.Epoch = m.epoch
 	if e.Timeline == 0 {
-		e.Timeline = m.timeline
+		e.Timeline = m.known.timeline
 	}
-	if m.lsn != 0 {
-		e.LSN = lsnText(m.lsn)
+	if m.known.lsn != 0 {
+		e.LSN = lsnText(m.known.lsn)
 	}
 	for _, s := range m.servers {
 		if s.last != 0 {

@@ -23,6 +23,7 @@ const (
 
 // Machine is the failover state machine; all fields belong to the one goroutine that calls Step.
 type Machine struct {
+	*counter
 	cfg       Config
 	now       time.Duration
 	event     string    // kind of the event being handled, for log lines
@@ -35,17 +36,8 @@ type Machine struct {
 	why   string        // why in phase, for status
 	trail []span        // phases since the primary was suspected, for history
 
-	epoch    uint64
-	primary  int           // recorded primary, -1 when none
-	system   uint64        // its system identifier
-	timeline uint32        // its timeline
-	changed  time.Duration // when it became the primary, in this process
-	verified bool          // it was seen out of recovery since it became primary
-	// seenWritable: it was seen writable, by this process or by the one that wrote the record; no run without.
-	seenWritable bool
-	lsn          uint64 // last LSN seen on it
-	lsnAt        time.Duration
-	sync         []string // its synchronous standbys when last seen
+	epoch uint64
+	known known
 
 	open      bool // clients may be attached
 	heldSince time.Duration
@@ -53,39 +45,20 @@ type Machine struct {
 	reason    string
 
 	fence    fence
-	run      *run   // under way
-	last     *ended // the run that a hold is about
-	cut      bool   // the recorded primary was cut off by failover_fence_script, and hasn't answered since
-	cutAt    time.Duration
-	pending  int    // candidate of a strict verification, else -1
-	blocker  string // run whose process group has not been seen empty
-	runCount uint64
-	runTimes []int64 // when the failovers in failover_window began, Unix milliseconds
-	locked   bool    // failover_max was reached: no run until Reset
-	verdicts []Verdict
-
-	notifyOwed bool
-	notifyOld  int
-	notifyDue  time.Duration // owed since, or when the next attempt is due
-	notifyDone int           // attempts that have failed since the primary changed
-
-	runner      bool
-	runnerWhy   string
-	runsAllowed bool
-	stopping    bool
-	paused      bool     // by command
-	trigger     *trigger // a failover by command, until its run starts
-	plan        *plan    // a planned switchover, until its answer
+	runs     runs
+	verdicts []Verdict // of the latest choice
+	notify   notify
+	runner   runner
+	stopping bool
+	paused   bool  // by command
+	plan     *plan // a planned switchover, until its answer
 
 	commands []command
 	alarms   []alarm
 	once     map[string]bool
 
 	probeID uint64
-	changes uint64 // counts every change of state, phase or run
 
-	// damaged: the record before could not be read, and nobody has said yet which server is the primary.
-	damaged   bool
 	saved     Record         // last one asked to be saved
 	draft     []ServerRecord // memory of the next one, since most turn out the same
 	savedAny  bool
@@ -107,9 +80,14 @@ type span struct {
 // New makes a machine; saved is nil when there is no usable record, now is the monotonic time since process start.
 func New(cfg Config, saved *Record, now time.Duration) *Machine {
 	m := &Machine{
-		cfg: withDefaults(cfg), now: now, since: now, heldSince: now, primary: -1, pending: -1, notifyOld: -1,
-		fence: fence{target: -1}, once: map[string]bool{}, runnerWhy: "not connected yet",
+		cfg: withDefaults(cfg), counter: &counter{}, now: now, since: now, heldSince: now,
+		once: map[string]bool{},
 	}
+	m.known = known{counter: m.counter, index: -1}
+	m.fence = fence{counter: m.counter}
+	m.runs = runs{counter: m.counter, pending: -1}
+	m.notify = notify{counter: m.counter, old: -1}
+	m.runner = runner{counter: m.counter, why: "not connected yet"}
 	for _, c := range m.cfg.Servers {
 		s := &server{cfg: c}
 		if c.PrimaryHint {
@@ -223,15 +201,15 @@ func (m *Machine) enter(p Phase, why string) {
 	}
 	m.trail = append(m.trail, span{p, m.now})
 	m.phase, m.since, m.why = p, m.now, why
-	m.changes++
+	m.changed()
 	if p != PhaseHeld {
 		m.hold, m.reason = holdNone, ""
 	}
-	if p != PhaseFencing && p != PhaseChoosing {
-		m.trigger = nil
+	if p != PhaseFencing && p != PhaseChoosing && p != PhaseRunning {
+		m.fence.done()
 	}
 	if p == PhaseOpen {
-		m.cut = false
+		m.runs.uncut()
 		m.setOpen(true)
 	}
 	if p == PhaseChoosing {
@@ -247,12 +225,12 @@ func (m *Machine) setOpen(open bool) {
 		return
 	}
 	m.open = open
-	m.changes++
+	m.changed()
 	if !open {
 		m.heldSince = m.now
 		return
 	}
-	if s := m.servers[m.primary]; m.now-s.lastEnded > m.cfg.ProbeInterval/2 {
+	if s := m.servers[m.known.index]; m.now-s.lastEnded > m.cfg.ProbeInterval/2 {
 		s.wanted = true // what was decided rests on an answer that is no longer quite new
 	}
 }
@@ -272,7 +250,7 @@ func (m *Machine) become(i int, st State, q Qualifier, why string) {
 		Attr{"event", m.event}, Attr{"why", why})
 	s.state, s.qual, s.reason = st, q, why
 	s.spared = s.spared && st == Failed
-	m.changes++
+	m.changed()
 }
 
 func (m *Machine) log(l Level, msg string, attrs ...Attr) {
@@ -307,7 +285,7 @@ func (m *Machine) flush() []Action {
 }
 
 func (m *Machine) publishAction() (Publish, bool) {
-	s := Snapshot{Gen: m.published.Gen, Epoch: m.epoch, Open: m.open, Primary: m.primary, Servers: make([]ServerView, 0, len(m.servers))}
+	s := Snapshot{Gen: m.published.Gen, Epoch: m.epoch, Open: m.open, Primary: m.known.index, Servers: make([]ServerView, 0, len(m.servers))}
 	for _, v := range m.servers {
 		s.Servers = append(s.Servers, ServerView{v.cfg.Name, v.state, v.qual})
 	}
@@ -345,8 +323,8 @@ func (m *Machine) Deadline() (time.Duration, bool) {
 		}
 	}
 	m.phaseDeadline(&d)
-	if m.run != nil {
-		d.at(m.run.at + m.run.timeout + runSlack)
+	if m.runs.current != nil {
+		d.at(m.runs.current.at + m.runs.current.timeout + runSlack)
 	}
 	m.notifyDeadline(&d)
 	if m.saveAgain > 0 {

@@ -12,12 +12,46 @@ const (
 	notifyPauseMax = 5 * time.Minute
 )
 
+// notify is what the other standbys have still to be told. Only its own methods write it.
+type notify struct {
+	*counter
+	owed     bool
+	old      int           // the primary that was replaced
+	due      time.Duration // owed since, or when the next attempt is due
+	attempts int           // that have failed since the primary changed
+}
+
+func (n *notify) owe(old int, now time.Duration) {
+	n.owed, n.old, n.due, n.attempts = true, old, now, 0
+	n.changed()
+}
+
+// drop says that nobody has to be told any more, or that somebody is just doing it.
+func (n *notify) drop() { assign(n.counter, &n.owed, false) }
+
+// failed counts an attempt.
+func (n *notify) failed() {
+	n.owed = false
+	n.attempts++
+	n.changed()
+}
+
+func (n *notify) again(at time.Duration) {
+	n.owed, n.due = true, at
+	n.changed()
+}
+
+func (n *notify) restore(r *Record, old int, now time.Duration) {
+	n.owed, n.old, n.due, n.attempts = r.Notify && old >= 0, old, now, r.Attempts
+	n.changed()
+}
+
 // oweNotify has the notify script run as soon as it may.
 func (m *Machine) oweNotify(old int) {
-	m.notifyOwed, m.notifyOld, m.notifyDue, m.notifyDone = true, old, m.now, 0
+	m.notify.owe(old, m.now)
 	m.clear("notify")
 	if !m.cfg.NotifyConfigured || !m.cfg.Enabled || old < 0 {
-		m.notifyOwed = false
+		m.notify.drop()
 		m.recheckStandbys()
 	}
 }
@@ -31,7 +65,7 @@ func (m *Machine) mayNotify() bool {
 	case PhaseOpen:
 		return true
 	case PhaseVerifying:
-		return m.pending < 0 && (m.cfg.Verify == VerifyOff || m.now >= m.since+m.cfg.VerifyTimeout)
+		return m.runs.pending < 0 && (m.cfg.Verify == VerifyOff || m.now >= m.since+m.cfg.VerifyTimeout)
 	case PhaseNew, PhaseStarting, PhaseSuspect, PhaseSwitching, PhaseFencing, PhaseChoosing, PhaseRunning, PhaseHeld:
 	}
 	return false
@@ -39,36 +73,36 @@ func (m *Machine) mayNotify() bool {
 
 // notifyUntried says that the script has still to end for the first time: no standby is expected to follow before.
 func (m *Machine) notifyUntried() bool {
-	return m.notifyDone == 0 && (m.notifyOwed || (m.run != nil && m.run.hook == HookNotify))
+	return m.notify.attempts == 0 && (m.notify.owed || (m.runs.current != nil && m.runs.current.hook == HookNotify))
 }
 
 func (m *Machine) notifyDeadline(d *deadline) {
 	switch {
-	case !m.notifyOwed || m.run != nil || !m.mayNotify():
-	case m.now < m.notifyDue:
-		d.at(m.notifyDue)
+	case !m.notify.owed || m.runs.current != nil || !m.mayNotify():
+	case m.now < m.notify.due:
+		d.at(m.notify.due)
 	default:
-		d.at(m.notifyDue + m.cfg.RunnerWait)
+		d.at(m.notify.due + m.cfg.RunnerWait)
 	}
 }
 
 func (m *Machine) evaluateNotify() {
-	if !m.notifyOwed || m.run != nil || !m.mayNotify() || m.now < m.notifyDue {
+	if !m.notify.owed || m.runs.current != nil || !m.mayNotify() || m.now < m.notify.due {
 		return
 	}
 	if blocked := m.runBlocked(); blocked != "" {
-		if m.now >= m.notifyDue+m.cfg.RunnerWait {
+		if m.now >= m.notify.due+m.cfg.RunnerWait {
 			m.notifyFailed("the notify script was not run", blocked)
 		}
 		return
 	}
-	m.notifyOwed = false
-	args := m.notifyArgs(m.notifyOld, m.primary)
+	m.notify.drop()
+	args := m.notifyArgs(m.notify.old, m.known.index)
 	reason := "the primary changed"
-	if m.notifyDone > 0 {
-		reason = fmt.Sprintf("the primary changed; retry %d of %d", m.notifyDone, m.cfg.NotifyRetries)
+	if m.notify.attempts > 0 {
+		reason = fmt.Sprintf("the primary changed; retry %d of %d", m.notify.attempts, m.cfg.NotifyRetries)
 	}
-	m.startRun(HookNotify, m.notifyOld, m.primary, args, m.cfg.NotifyTimeout, reason)
+	m.startRun(HookNotify, m.notify.old, m.known.index, args, m.cfg.NotifyTimeout, reason)
 }
 
 // notifyArgs are both primaries, then every other server that isn't Failed.
@@ -99,13 +133,12 @@ func (m *Machine) notifyEnded(r *run, ev RunEnded) {
 // notifyFailed has the script run again after a pause, failover_notify_retries times. Whichever standby doesn't follow
 // by now is no candidate meanwhile.
 func (m *Machine) notifyFailed(what, why string) {
-	m.notifyOwed = false
-	m.notifyDone++
-	m.log(Error, what, Attr{"why", why}, Attr{"attempt", fmt.Sprint(m.notifyDone)}, Attr{"retries", fmt.Sprint(m.cfg.NotifyRetries)})
+	m.notify.failed()
+	m.log(Error, what, Attr{"why", why}, Attr{"attempt", fmt.Sprint(m.notify.attempts)}, Attr{"retries", fmt.Sprint(m.cfg.NotifyRetries)})
 	text := what + ": " + why
-	if n := m.notifyDone; n <= m.cfg.NotifyRetries {
+	if n := m.notify.attempts; n <= m.cfg.NotifyRetries {
 		pause := min(notifyPause<<min(n-1, 16), notifyPauseMax)
-		m.notifyOwed, m.notifyDue = true, m.now+pause
+		m.notify.again(m.now + pause)
 		text += fmt.Sprintf("; retry %d of %d comes %s later", n, m.cfg.NotifyRetries, short(pause))
 	}
 	m.raise("notify", text)

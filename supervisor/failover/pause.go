@@ -40,7 +40,7 @@ func (m *Machine) onResume(ev Resume) {
 	m.setPaused(false)
 	next := "failover acts by itself again"
 	if m.phase == PhaseHeld && m.hold == holdPaused {
-		next = m.nameOf(m.primary) + " is looked at again: while it is dead a failover follows"
+		next = m.nameOf(m.known.index) + " is looked at again: while it is dead a failover follows"
 		m.enter(PhaseSuspect, "resumed by command: the primary is probed again")
 	}
 	m.later(Reply{Tag: ev.Tag, Next: next})
@@ -52,31 +52,31 @@ func (m *Machine) setPaused(on bool) {
 		kind, result = "pause", "nothing is fenced and no script runs"
 	}
 	m.paused = on
-	m.changes++
+	m.changed()
 	m.log(Warn, "failover "+kind, Attr{"why", "by command"}, Attr{"result", result})
-	m.remember(HistoryEntry{Kind: kind, Reason: "by command", Result: result, Old: m.nameOf(m.primary)})
+	m.remember(HistoryEntry{Kind: kind, Reason: "by command", Result: result, Old: m.nameOf(m.known.index)})
 }
 
 // holdPaused holds the clients of a primary that would be fenced now if failover weren't paused.
 func (m *Machine) holdPaused(why string) {
-	m.become(m.primary, Primary, NotWritable, why)
-	m.holdOn(holdPaused, "failover is paused, and "+m.nameOf(m.primary)+" can't be used: "+why)
+	m.become(m.known.index, Primary, NotWritable, why)
+	m.holdOn(holdPaused, "failover is paused, and "+m.nameOf(m.known.index)+" can't be used: "+why)
 }
 
 // evalPaused lets service resume on the same primary; anything else needs a fence, and so Resume.
 func (m *Machine) evalPaused() {
-	if m.primary < 0 {
+	if m.known.index < 0 {
 		m.holdOn(holdNoPrimary, "the recorded primary is gone")
 		return
 	}
-	s := m.servers[m.primary]
+	s := m.servers[m.known.index]
 	switch {
 	case !s.fresh(m.since):
 	case s.last == SawPrimary:
 		m.reopen("the primary answers again")
 	case s.last == SawAlive:
 		m.alive(s)
-	case s.last == SawStandby && !m.verified:
+	case s.last == SawStandby && !m.known.verified:
 		m.enter(PhaseVerifying, "it answers, still in recovery")
 	}
 }

@@ -51,10 +51,10 @@ var errPlanned = errors.New("a switchover is under way: try again when it has en
 
 // plannable says that a switch-to asks for a planned switchover: the named server is a standby of a primary that works.
 func (m *Machine) plannable(c command) bool {
-	if !m.cfg.Enabled || m.cfg.Follow || m.phase != PhaseOpen || m.primary < 0 || c.index == m.primary {
+	if !m.cfg.Enabled || m.cfg.Follow || m.phase != PhaseOpen || m.known.index < 0 || c.index == m.known.index {
 		return false
 	}
-	s, old := m.servers[c.index], m.servers[m.primary]
+	s, old := m.servers[c.index], m.servers[m.known.index]
 	return s.last == SawStandby && s.fresh(c.at) && old.last == SawPrimary && old.fresh(c.at)
 }
 
@@ -76,14 +76,14 @@ func (m *Machine) startPlan(c command) {
 
 // planRefused says why a planned switchover would not go well.
 func (m *Machine) planRefused(c command) error {
-	s, old := m.servers[c.index], m.servers[m.primary]
+	s, old := m.servers[c.index], m.servers[m.known.index]
 	switch {
 	case m.paused:
 		return errPaused
 	case m.foreign(s):
 		return fmt.Errorf("%s has another system identifier", c.name)
-	case s.timeline != m.timeline || m.timeline == 0:
-		return fmt.Errorf("%s is on timeline %d, %s on %d", c.name, s.timeline, old.cfg.Name, m.timeline)
+	case s.timeline != m.known.timeline || m.known.timeline == 0:
+		return fmt.Errorf("%s is on timeline %d, %s on %d", c.name, s.timeline, old.cfg.Name, m.known.timeline)
 	case !m.follows(s):
 		return fmt.Errorf("%s isn't streaming", c.name)
 	case s.obs.Paused:
@@ -115,13 +115,13 @@ func (m *Machine) onQuiesced(ev Quiesced) {
 		return
 	}
 	p.told, p.busy = true, ev.Busy
-	m.changes++
+	m.changed()
 }
 
 // evalSwitching carries a planned switchover on up to the start of its script.
 func (m *Machine) evalSwitching() {
 	p := m.plan
-	old, s := m.servers[m.primary], m.servers[p.target]
+	old, s := m.servers[m.known.index], m.servers[p.target]
 	switch {
 	case old.last == SawStandby:
 		p.why = old.cfg.Name + " is in recovery now"
@@ -145,7 +145,7 @@ func (m *Machine) drain(p *plan) {
 	switch {
 	case p.told && p.busy == 0:
 		p.stage = planFencing
-		m.startFence(fence{target: -1, planned: true}, m.why)
+		m.startFence(purpose{aim: aimPlanned}, m.why)
 	case m.now >= p.until:
 		m.giveUp(fmt.Sprintf("%s still running after %s", transactions(p.busy), short(m.now-m.since)))
 	case m.now >= m.quietDue():
@@ -193,7 +193,7 @@ func (m *Machine) afterPlanFence() {
 
 // catchUp starts the script once the old primary has written nothing for a while and the standby has replayed it all.
 func (m *Machine) catchUp(p *plan) {
-	old, s := m.servers[m.primary], m.servers[p.target]
+	old, s := m.servers[m.known.index], m.servers[p.target]
 	if old.last == SawPrimary && old.lastStarted >= p.fenced && old.obs.WriteLSN != p.lsn {
 		p.lsn, p.lsnAt = old.obs.WriteLSN, m.now
 	}
@@ -216,18 +216,18 @@ func (m *Machine) runPlan(p *plan) {
 		return
 	}
 	p.stage = planRunning
-	old := m.primary
+	old := m.known.index
 	m.verdicts = nil
 	m.become(old, Failover, Plain, "planned switchover to "+p.command.name)
 	m.startRun(HookFailover, old, p.target, m.hostPorts(old, p.target), m.cfg.ScriptTimeout, "planned switchover")
-	m.enter(PhaseRunning, "run "+m.run.id+" promotes "+p.command.name)
+	m.enter(PhaseRunning, "run "+m.runs.current.id+" promotes "+p.command.name)
 }
 
 // giveUp opens the old primary again under the same epoch: nothing was promoted.
 func (m *Machine) giveUp(why string) {
 	m.plan.why = why
 	m.log(Warn, "the switchover was given up", Attr{"server", m.plan.command.name}, Attr{"why", why})
-	if m.servers[m.primary].last != SawPrimary {
+	if m.servers[m.known.index].last != SawPrimary {
 		m.enter(PhaseSuspect, "the switchover was given up: "+why)
 		return
 	}
@@ -252,7 +252,7 @@ func (m *Machine) evaluatePlan() {
 	case PhaseSwitching, PhaseRunning:
 		return
 	case PhaseFencing:
-		if m.fence.planned {
+		if p.stage == planFencing {
 			return
 		}
 	case PhaseVerifying:
@@ -261,13 +261,13 @@ func (m *Machine) evaluatePlan() {
 		}
 		p.why = "the script ended with exit code 0, but " + p.command.name + " is not out of recovery: clients wait"
 	case PhaseHeld:
-		if m.last != nil && m.last.planned && m.now < m.since+m.commandTime() {
+		if m.runs.last != nil && m.runs.last.planned && m.now < m.since+m.commandTime() {
 			return // rule 8 has its chance to open the old primary again
 		}
 	case PhaseNew, PhaseStarting, PhaseOpen, PhaseSuspect, PhaseChoosing:
 	}
 	m.plan = nil
-	if m.phase == PhaseOpen && m.primary == p.target {
+	if m.phase == PhaseOpen && m.known.index == p.target {
 		m.answerNext(&p.command, nil, p.command.name+" is the primary")
 		return
 	}
@@ -282,7 +282,7 @@ func (m *Machine) planFailure(p *plan) string {
 	}
 	switch {
 	case m.phase == PhaseOpen:
-		return why + "; " + m.nameOf(m.primary) + " is the primary as before"
+		return why + "; " + m.nameOf(m.known.index) + " is the primary as before"
 	case m.phase == PhaseHeld:
 		return why + "; clients wait, which ends with " + m.holdCommand()
 	}

@@ -121,23 +121,23 @@ func stateOf(s string) (State, bool) {
 // record is what would be saved now; its servers are in m.draft.
 func (m *Machine) record() Record {
 	r := Record{
-		Version: RecordVersion, Epoch: m.epoch, Primary: m.nameOf(m.primary), SystemID: m.system, Timeline: m.timeline, LSN: m.lsn,
-		LSNAge: m.lsnAge(), Notify: m.notifyOwed, Verified: m.verified, Seen: m.seenWritable,
-		Paused: m.paused, Damaged: m.damaged,
+		Version: RecordVersion, Epoch: m.epoch, Primary: m.nameOf(m.known.index), SystemID: m.known.system, Timeline: m.known.timeline, LSN: m.known.lsn,
+		LSNAge: m.known.age(m.now), Notify: m.notify.owed, Verified: m.known.verified, Seen: m.known.seenWritable,
+		Paused: m.paused, Damaged: m.known.damaged,
 	}
-	if m.notifyOwed {
-		r.Old, r.Attempts = m.nameOf(m.notifyOld), m.notifyDone
+	if m.notify.owed {
+		r.Old, r.Attempts = m.nameOf(m.notify.old), m.notify.attempts
 	}
-	if l := m.last; l != nil {
+	if l := m.runs.last; l != nil {
 		r.Hold = l.hold.String()
 		if l.next >= 0 && l.id != "" {
 			r.Run = &RunRecord{ID: l.id, Hook: HookFailover, Phase: "ended", Old: m.nameOf(l.old), New: m.nameOf(l.next), Why: l.why}
 		}
 	}
-	if m.run != nil {
-		r.Run = &RunRecord{ID: m.run.id, Hook: m.run.hook, Phase: "started", Old: m.nameOf(m.run.old), New: m.nameOf(m.run.next)}
+	if m.runs.current != nil {
+		r.Run = &RunRecord{ID: m.runs.current.id, Hook: m.runs.current.hook, Phase: "started", Old: m.nameOf(m.runs.current.old), New: m.nameOf(m.runs.current.next)}
 	}
-	r.Blocker, r.Cut, r.Locked, r.RunTimes = m.blocker, m.cut, m.locked, slices.Clone(m.runTimes)
+	r.Blocker, r.Cut, r.Locked, r.RunTimes = m.runs.blocker, m.runs.cut, m.runs.locked, slices.Clone(m.runs.times)
 	m.draft = m.draft[:0]
 	for i, s := range m.servers {
 		m.draft = append(m.draft, m.serverRecord(i, s))
@@ -154,7 +154,7 @@ func (m *Machine) serverRecord(i int, s *server) ServerRecord {
 	if s.qual == Detached || s.state == Failed {
 		out.Qualifier = s.qual.String() // others are seen again, and must not delay a fence by a save
 	}
-	if s.state == Failover && i == m.primary {
+	if s.state == Failover && i == m.known.index {
 		out.State = Primary.String() // a failover before its run leaves nothing behind
 	}
 	if s.state == Failed {
@@ -171,7 +171,7 @@ func (m *Machine) saveAction() (Save, bool) {
 	if m.savedAny && !due && !stale && sameRecord(r, m.saved) {
 		return Save{}, false
 	}
-	if m.epoch == 0 && !m.savedAny && m.primary < 0 && !m.paused && !m.damaged {
+	if m.epoch == 0 && !m.savedAny && m.known.index < 0 && !m.paused && !m.known.damaged {
 		return Save{}, false // nothing worth keeping yet
 	}
 	m.draft = nil // the caller's now
@@ -208,23 +208,22 @@ func (m *Machine) restore(r *Record) {
 	if r == nil {
 		return
 	}
-	m.epoch, m.locked, m.runTimes = r.Epoch, r.Locked, slices.Clone(r.RunTimes)
-	m.paused, m.damaged = r.Paused, r.Damaged
+	m.epoch, m.paused = r.Epoch, r.Paused
+	m.runs.restore(r)
+	m.known.distrust(r.Damaged)
 	for _, sr := range r.Servers {
 		m.restoreServer(sr, r)
 	}
 	if i := m.indexOf(r.Primary); r.Seen && i >= 0 && m.servers[i].restored {
-		m.primary, m.system, m.timeline, m.verified, m.seenWritable = i, r.SystemID, r.Timeline, r.Verified, true
-		m.lsn, m.lsnAt, m.cut = r.LSN, m.now-r.LSNAge, r.Cut
+		m.known.restore(i, r, m.now)
+		if r.Cut {
+			m.runs.cutOff(m.now)
+		}
 		if m.servers[i].state != Failed {
 			m.become(i, NotInitPrimary, Plain, "recorded as the primary")
 		}
 	}
 	m.restoreRun(r)
-	m.blocker = r.Blocker
-	if r.Run != nil && r.Run.Phase == "started" {
-		m.blocker = r.Run.ID
-	}
 }
 
 func (m *Machine) restoreServer(sr ServerRecord, r *Record) {
@@ -258,13 +257,11 @@ func qualifierOf(s string) Qualifier {
 
 // restoreRun: a run that was under way is never repeated; rule 8 decides what it has done.
 func (m *Machine) restoreRun(r *Record) {
-	if m.primary < 0 {
+	if m.known.index < 0 {
 		return
 	}
-	m.notifyOld = m.indexOf(r.Old)
-	m.notifyOwed = r.Notify && m.notifyOld >= 0
-	m.notifyDue, m.notifyDone = m.now, r.Attempts
-	if m.notifyOwed {
+	m.notify.restore(r, m.indexOf(r.Old), m.now)
+	if m.notify.owed {
 		m.recheckAll()
 	}
 	h, next, id, why := holdOf(r.Hold), -1, "", "as recorded: "+r.Hold
@@ -285,12 +282,12 @@ func (m *Machine) restoreRun(r *Record) {
 	if h == holdNone || (h == holdLocked && m.cfg.MaxRuns <= 0) || (h == holdFollow && !m.cfg.Follow) {
 		return // or the configuration doesn't ask for it any more
 	}
-	if s := m.servers[m.primary]; r.Run == nil && s.state == Failed && s.reason != "" {
+	if s := m.servers[m.known.index]; r.Run == nil && s.state == Failed && s.reason != "" {
 		why = s.reason
 	}
-	m.last = &ended{hold: h, id: id, old: m.primary, next: next, why: why}
-	if (h == holdLost || h == holdFence) && m.servers[m.primary].state != Failed {
-		m.become(m.primary, Failed, Plain, why)
+	m.runs.conclude(ended{hold: h, id: id, old: m.known.index, next: next, why: why})
+	if (h == holdLost || h == holdFence) && m.servers[m.known.index].state != Failed {
+		m.become(m.known.index, Failed, Plain, why)
 		if next >= 0 {
 			m.become(next, Failed, Plain, why)
 		}

@@ -37,12 +37,12 @@ func (m *Machine) onRehearse(ev Rehearse) { m.queueFor(command{verb: verbRehears
 
 // rehearse answers with what the probes that the command has waited for would lead to.
 func (m *Machine) rehearse(c command) {
-	r := &Rehearsal{Primary: m.nameOf(m.primary)}
+	r := &Rehearsal{Primary: m.nameOf(m.known.index)}
 	m.findGeneral(r)
 	m.findServers(r, c.at)
 	m.rehearseChoice(r, c.at)
 	m.later(Reply{Tag: c.tag, Rehearsal: r})
-	m.changes++
+	m.changed()
 }
 
 func (r *Rehearsal) grave(server, hint, format string, args ...any) {
@@ -58,7 +58,7 @@ func (m *Machine) findGeneral(r *Rehearsal) {
 	switch blocked := m.runBlocked(); {
 	case m.paused && m.cfg.Enabled:
 		r.grave("", "pgagroal-cli failover resume", "failover is paused")
-	case m.run != nil && m.run.hook == HookNotify:
+	case m.runs.current != nil && m.runs.current.hook == HookNotify:
 		r.warn("", "", "the notify script is running; a failover ends it first")
 	case blocked != "":
 		r.grave("", "", "no script can run now: %s", blocked)
@@ -69,7 +69,7 @@ func (m *Machine) findGeneral(r *Rehearsal) {
 	switch {
 	case m.phase != PhaseOpen:
 		r.grave("", "pgagroal-cli failover status", "the failover is %s: %s", m.phase, m.Status().Reason)
-	case !m.seenWritable:
+	case !m.known.seenWritable:
 		r.grave("", "", "the primary was never seen writable, so nothing would be promoted in its place")
 	}
 	if !m.cfg.HealthCheck {
@@ -94,11 +94,11 @@ func (m *Machine) findServers(r *Rehearsal, since time.Duration) {
 			r.grave(name, m.cfg.CredentialHint, "it answers, but a probe can't log in (%s), so that role, LSN and timeline stay unknown", s.code)
 		case s.last != SawPrimary && s.last != SawStandby:
 			r.grave(name, "", "not reachable: %s", s.seen())
-		case i == m.primary && s.last != SawPrimary:
+		case i == m.known.index && s.last != SawPrimary:
 			r.grave(name, "", "the primary is in recovery")
-		case i == m.primary && s.obs.WriteLSN == 0:
+		case i == m.known.index && s.obs.WriteLSN == 0:
 			r.grave(name, "", "its LSN can't be read")
-		case i != m.primary:
+		case i != m.known.index:
 			m.findStandby(r, s)
 		}
 	}
@@ -117,8 +117,8 @@ func (m *Machine) findStandby(r *Rehearsal, s *server) {
 		r.grave(name, "GRANT pg_monitor TO the user of the probes", "whether it receives can't be seen, so a silent primary would never be given up")
 	case s.obs.Receiver == ReceiverGone:
 		r.grave(name, "", "it isn't streaming")
-	case m.timeline != 0 && s.timeline < m.timeline:
-		r.grave(name, "", "it is on timeline %d, the primary on %d", s.timeline, m.timeline)
+	case m.known.timeline != 0 && s.timeline < m.known.timeline:
+		r.grave(name, "", "it is on timeline %d, the primary on %d", s.timeline, m.known.timeline)
 	}
 	if s.last == SawStandby && s.obs.Paused {
 		r.warn(name, "SELECT pg_wal_replay_resume()", "its replay is paused or delayed")
@@ -130,15 +130,15 @@ func (m *Machine) findStandby(r *Rehearsal, s *server) {
 
 // behind is how much of the last LSN seen on the primary a standby lacks, in bytes.
 func (m *Machine) behind(s *server) uint64 {
-	if m.lsn <= s.lsn() {
+	if m.known.lsn <= s.lsn() {
 		return 0
 	}
-	return m.lsn - s.lsn()
+	return m.known.lsn - s.lsn()
 }
 
 // rehearseChoice chooses as if the primary had just died, and tells which scripts would run.
 func (m *Machine) rehearseChoice(r *Rehearsal, since time.Duration) {
-	if m.primary < 0 {
+	if m.known.index < 0 {
 		r.grave("", "", "there is no primary")
 		return
 	}
@@ -147,7 +147,7 @@ func (m *Machine) rehearseChoice(r *Rehearsal, since time.Duration) {
 		entrants[i].fresh = m.servers[entrants[i].index].fresh(since)
 	}
 	t := m.terms()
-	t.lsnKnown = m.lsn != 0
+	t.lsnKnown = m.known.lsn != 0
 	order, verdicts := rank(t, entrants)
 	r.Candidates = verdicts
 	if len(order) == 0 {
@@ -160,10 +160,10 @@ func (m *Machine) rehearseChoice(r *Rehearsal, since time.Duration) {
 		return
 	}
 	if m.cfg.FenceScript {
-		r.Runs = append(r.Runs, Planned{HookFence, m.hostPorts(m.primary)})
+		r.Runs = append(r.Runs, Planned{HookFence, m.hostPorts(m.known.index)})
 	}
-	r.Runs = append(r.Runs, Planned{HookFailover, m.hostPorts(m.primary, next)})
+	r.Runs = append(r.Runs, Planned{HookFailover, m.hostPorts(m.known.index, next)})
 	if m.cfg.NotifyConfigured {
-		r.Runs = append(r.Runs, Planned{HookNotify, m.notifyArgs(m.primary, next)})
+		r.Runs = append(r.Runs, Planned{HookNotify, m.notifyArgs(m.known.index, next)})
 	}
 }

@@ -17,8 +17,7 @@ type run struct {
 	at      time.Duration
 	timeout time.Duration
 	reason  string
-	stop    bool     // StopRun was sent
-	order   *trigger // of a fence: what it is made for
+	stop    bool // StopRun was sent
 }
 
 // ended is the run, or the lack of one, that a hold is about: rule 8 asks for its candidate.
@@ -43,27 +42,27 @@ func (m *Machine) runBlocked() string {
 		return "the pooler is stopping"
 	case m.paused:
 		return "failover is paused"
-	case m.run != nil:
-		return "run " + m.run.id + " has not ended"
-	case m.blocker != "":
-		return "processes of run " + m.blocker + " may still be there"
-	case !m.runsAllowed:
+	case m.runs.current != nil:
+		return "run " + m.runs.current.id + " has not ended"
+	case m.runs.blocker != "":
+		return "processes of run " + m.runs.blocker + " may still be there"
+	case !m.runner.allowed:
 		return "children of an earlier supervisor hold state_dir"
-	case !m.runner:
-		return "the script runner is not available: " + m.runnerWhy
+	case !m.runner.up:
+		return "the script runner is not available: " + m.runner.why
 	}
 	return ""
 }
 
 // tryRun starts the failover script for a candidate, or waits for what is in the way and says so in time.
 func (m *Machine) tryRun(next int) {
-	if !m.cut && m.lockedOut() {
+	if !m.runs.cut && m.lockedOut() {
 		return
 	}
 	blocked := m.runBlocked()
-	if m.run != nil && m.run.hook == HookNotify && !m.run.stop {
-		m.run.stop = true
-		m.later(StopRun{RunID: m.run.id, Why: "its new primary is dead"})
+	if m.runs.current != nil && m.runs.current.hook == HookNotify && !m.runs.current.stop {
+		m.runs.stop()
+		m.later(StopRun{RunID: m.runs.current.id, Why: "its new primary is dead"})
 	}
 	if blocked != "" {
 		m.reason = blocked
@@ -74,17 +73,17 @@ func (m *Machine) tryRun(next int) {
 	}
 	m.clear("run_blocked")
 	m.reason = ""
-	if m.cfg.FenceScript && !m.cut {
+	if m.cfg.FenceScript && !m.runs.cut {
 		m.cutOff(next)
 		return
 	}
-	old := m.primary
-	if !m.cut {
+	old := m.known.index
+	if !m.runs.cut {
 		m.countAttempt()
 	}
 	m.startRun(HookFailover, old, next, m.hostPorts(old, next), m.cfg.ScriptTimeout, m.why)
-	m.become(next, m.servers[next].state, m.servers[next].qual, "candidate of run "+m.run.id)
-	m.enter(PhaseRunning, "run "+m.run.id+" promotes "+m.nameOf(next))
+	m.become(next, m.servers[next].state, m.servers[next].qual, "candidate of run "+m.runs.current.id)
+	m.enter(PhaseRunning, "run "+m.runs.current.id+" promotes "+m.nameOf(next))
 }
 
 func (m *Machine) hostPorts(indexes ...int) []string {
@@ -97,12 +96,10 @@ func (m *Machine) hostPorts(indexes ...int) []string {
 
 // startRun orders a hook; its id is unique across restarts, and the record is durable before it reaches the runner.
 func (m *Machine) startRun(hook string, old, next int, args []string, timeout time.Duration, reason string) {
-	m.runCount++
-	id := fmt.Sprintf("%x-%d-%d", m.wall.UnixNano(), m.epoch, m.runCount)
-	m.run = &run{id: id, hook: hook, old: old, next: next, args: args, at: m.now, timeout: timeout, reason: reason}
-	m.changes++
+	id := fmt.Sprintf("%x-%d-%d", m.wall.UnixNano(), m.epoch, m.runs.count+1)
+	m.runs.begin(&run{id: id, hook: hook, old: old, next: next, args: args, at: m.now, timeout: timeout, reason: reason})
 	m.log(Debug, "run", Attr{"hook", hook}, Attr{"run", id}, Attr{"old", m.nameOf(old)}, Attr{"new", m.nameOf(next)}, Attr{"why", reason})
-	m.later(StartRun{RunID: id, Hook: hook, Args: append([]string(nil), args...), Env: m.runEnv(m.run), Timeout: timeout})
+	m.later(StartRun{RunID: id, Hook: hook, Args: append([]string(nil), args...), Env: m.runEnv(m.runs.current), Timeout: timeout})
 }
 
 func (m *Machine) runEnv(r *run) map[string]string {
@@ -113,37 +110,35 @@ func (m *Machine) runEnv(r *run) map[string]string {
 		"PGAGROAL_REASON":   r.reason,
 		"PGAGROAL_OLD_NAME": m.nameOf(r.old),
 		"PGAGROAL_NEW_NAME": m.nameOf(r.next),
-		"PGAGROAL_TIMELINE": strconv.FormatUint(uint64(m.timeline), 10),
+		"PGAGROAL_TIMELINE": strconv.FormatUint(uint64(m.known.timeline), 10),
 	}
 	if m.plan != nil && m.plan.stage == planRunning && r.hook == HookFailover {
 		maps.Copy(env, map[string]string{"PGAGROAL_PLANNED": "on"})
 	}
-	if m.lsn != 0 {
+	if m.known.lsn != 0 {
 		maps.Copy(env, map[string]string{
-			"PGAGROAL_LSN":     lsnText(m.lsn),
-			"PGAGROAL_LSN_AGE": strconv.FormatFloat(m.lsnAge().Seconds(), 'f', 1, 64),
+			"PGAGROAL_LSN":     lsnText(m.known.lsn),
+			"PGAGROAL_LSN_AGE": strconv.FormatFloat(m.known.age(m.now).Seconds(), 'f', 1, 64),
 		})
 	}
 	return env
 }
 
 func (m *Machine) onRunStarted(ev RunStarted) {
-	if m.run != nil && m.run.id == ev.RunID {
+	if m.runs.current != nil && m.runs.current.id == ev.RunID {
 		m.log(Debug, "the script runs", Attr{"run", ev.RunID})
 	}
 }
 
 // onRunEnded takes the end of the current run; that of a lost one only says that nothing of it is left.
 func (m *Machine) onRunEnded(ev RunEnded) {
-	if m.run == nil || m.run.id != ev.RunID {
-		if m.blocker == ev.RunID && ev.RunID != "" {
+	if m.runs.current == nil || m.runs.current.id != ev.RunID {
+		if m.runs.blocker == ev.RunID && ev.RunID != "" {
 			m.onRunGroupEmpty(RunGroupEmpty{ev.RunID})
 		}
 		return
 	}
-	r := m.run
-	m.run = nil
-	m.changes++
+	r := m.runs.end()
 	m.rememberRun(r, ev)
 	switch r.hook {
 	case HookNotify:
@@ -171,30 +166,28 @@ func (m *Machine) onRunEnded(ev RunEnded) {
 func (m *Machine) runFailed(r *run, h hold, why string) {
 	m.log(Error, "failover failed", Attr{"run", r.id}, Attr{"old", m.nameOf(r.old)}, Attr{"new", m.nameOf(r.next)}, Attr{"why", why})
 	m.become(r.old, Failed, Plain, why)
-	m.last = &ended{hold: h, id: r.id, old: r.old, next: r.next, why: why, planned: m.plan != nil}
 	if m.plan != nil {
 		m.plan.why = why
 	}
-	if h == holdRefused || r.hook == HookFence {
-		m.last.next = -1
-	} else {
-		m.become(r.next, Failed, Plain, why)
+	next := -1
+	if h != holdRefused && r.hook != HookFence {
+		next = r.next
+		m.become(next, Failed, Plain, why)
 	}
+	m.runs.conclude(ended{hold: h, id: r.id, old: r.old, next: next, why: why, planned: m.plan != nil})
 	m.holdOn(h, why)
 }
 
 // onRunLost: the outcome is unknown, and no other run starts until the process group was seen empty.
 func (m *Machine) onRunLost(ev RunLost) {
-	if m.run == nil || m.run.id != ev.RunID {
+	if m.runs.current == nil || m.runs.current.id != ev.RunID {
 		return
 	}
 	m.loseRun("the link to the script runner broke, the outcome is unknown")
 }
 
 func (m *Machine) loseRun(why string) {
-	r := m.run
-	m.run, m.blocker = nil, r.id
-	m.changes++
+	r := m.runs.lose()
 	m.log(Error, "run lost", Attr{"run", r.id}, Attr{"hook", r.hook}, Attr{"why", why})
 	m.remember(HistoryEntry{Kind: r.hook, Reason: r.reason, Result: "unknown: " + why, RunID: r.id, Hook: r.hook, Args: r.args, Old: m.nameOf(r.old), New: m.nameOf(r.next)})
 	if r.hook == HookNotify {
@@ -210,39 +203,35 @@ func (m *Machine) loseRun(why string) {
 }
 
 func (m *Machine) onRunGroupEmpty(ev RunGroupEmpty) {
-	if m.blocker != ev.RunID || ev.RunID == "" {
+	if m.runs.blocker != ev.RunID || ev.RunID == "" {
 		return
 	}
 	m.log(Info, "nothing is left of the lost run", Attr{"run", ev.RunID})
-	m.blocker = ""
-	m.changes++
+	m.runs.free()
 	if m.phase == PhaseHeld {
 		m.since = m.now // what is decided from here on rests on probes made after the end of the run
 	}
 }
 
 func (m *Machine) onRunnerUp(RunnerUp) {
-	m.runner, m.runnerWhy = true, ""
+	m.runner.link(true, "")
 	m.clear("runner")
-	m.changes++
 }
 
 func (m *Machine) onRunnerDown(ev RunnerDown) {
-	m.runner, m.runnerWhy = false, ev.Reason
+	m.runner.link(false, ev.Reason)
 	if m.cfg.Enabled {
 		m.raise("runner", "the script runner is not available: "+ev.Reason)
 	}
-	m.changes++
 }
 
 func (m *Machine) onRunsAllowed(ev RunsAllowed) {
-	m.runsAllowed = ev.Allowed
-	m.changes++
+	m.runner.allow(ev.Allowed)
 }
 
 // evaluateRun gives a run up whose end was never told, long after its time-out.
 func (m *Machine) evaluateRun() {
-	if m.run != nil && m.now >= m.run.at+m.run.timeout+runSlack {
+	if m.runs.current != nil && m.now >= m.runs.current.at+m.runs.current.timeout+runSlack {
 		m.loseRun("the runner never told how it ended")
 	}
 }

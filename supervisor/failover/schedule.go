@@ -70,13 +70,13 @@ func (m *Machine) probeEvery(i int) (time.Duration, bool) {
 // watched says that a server is probed while the primary is open, because its state may mend or get worse.
 func (m *Machine) watched(i int) bool {
 	s := m.servers[i]
-	if s.noAddress || m.servers[m.primary].qual == NotWritable {
+	if s.noAddress || m.servers[m.known.index].qual == NotWritable {
 		return true
 	}
 	if s.last == SawAlive && s.code != tooManyConnections {
 		return false // probes can't log in and won't tell anything more
 	}
-	if i == m.primary {
+	if i == m.known.index {
 		return s.last != SawPrimary
 	}
 	if m.foreign(s) && s.state != Failed {

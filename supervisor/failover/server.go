@@ -81,7 +81,7 @@ func (s *server) seen() string {
 }
 
 func (m *Machine) foreign(s *server) bool {
-	return s.system != 0 && m.system != 0 && s.system != m.system
+	return s.system != 0 && m.known.system != 0 && s.system != m.known.system
 }
 
 func (m *Machine) valid(i int) bool { return i >= 0 && i < len(m.servers) }
@@ -125,7 +125,7 @@ func (m *Machine) onProbeDone(ev ProbeDone) {
 	}
 	m.countResult(s)
 	s.back = s.back && (ev.Outcome == SawStandby || ev.Outcome == SawAlive)
-	if ev.Server == m.primary {
+	if ev.Server == m.known.index {
 		m.checkCut(s)
 	}
 	switch ev.Outcome {
@@ -136,10 +136,10 @@ func (m *Machine) onProbeDone(ev ProbeDone) {
 		m.cannotLogIn(s)
 	case SawRefused, SawTimeout, SawSilent, SawUnreachable, SawNoAddress, SawStarting, SawShutdown:
 	}
-	if ev.Server == m.primary && s.deadRow >= m.cfg.ProbeCount && s.refusedRow < m.cfg.ProbeCount {
+	if ev.Server == m.known.index && s.deadRow >= m.cfg.ProbeCount && s.refusedRow < m.cfg.ProbeCount {
 		m.first = append(m.first, AskActivity{ev.Server})
 	}
-	m.changes++
+	m.changed()
 }
 
 // countResult keeps the rows of dead results that confirmation counts.
@@ -199,7 +199,7 @@ func (m *Machine) observe(i int) {
 			Attr{"server", s.cfg.Name}, Attr{"hint", "GRANT pg_monitor TO the probe's user"})
 	}
 	m.sample(s)
-	if i == m.primary {
+	if i == m.known.index {
 		m.observePrimary(s)
 		return
 	}
@@ -207,27 +207,18 @@ func (m *Machine) observe(i int) {
 }
 
 func (m *Machine) observePrimary(s *server) {
-	if s.last != SawPrimary || m.phase == PhaseStarting || !m.verified {
+	if s.last != SawPrimary || m.phase == PhaseStarting || !m.known.verified {
 		return
 	}
 	inUse := m.phase == PhaseOpen || m.phase == PhaseSuspect
 	if m.foreign(s) && !inUse {
 		return // another system in its place, which is the primary only once it is opened
 	}
-	if s.system != 0 {
-		m.system = s.system
+	m.known.identify(s.system, 0)
+	if inUse {
+		m.known.identify(0, s.obs.Timeline)
 	}
-	if s.obs.Timeline != 0 && inUse {
-		m.timeline = s.obs.Timeline
-	}
-	m.noteLSN(s)
-}
-
-func (m *Machine) noteLSN(s *server) {
-	if s.obs.WriteLSN != 0 {
-		m.lsn, m.lsnAt = s.obs.WriteLSN, m.now
-	}
-	m.sync = append([]string(nil), s.obs.SyncStandbys...)
+	m.known.note(s.obs, m.now)
 }
 
 // newIdentity drops what was known of a server whose system identifier has changed.
@@ -236,7 +227,7 @@ func (m *Machine) newIdentity(i int) {
 	m.log(Warn, "another system identifier: what was recorded of this server is ignored",
 		Attr{"server", s.cfg.Name}, Attr{"recorded", fmt.Sprint(s.system)}, Attr{"seen", fmt.Sprint(s.obs.SystemID)})
 	s.timeline, s.excluded, s.recheck = 0, false, false
-	if i == m.primary {
+	if i == m.known.index {
 		m.primaryReplaced(i)
 		return
 	}
@@ -249,7 +240,7 @@ func (m *Machine) newIdentity(i int) {
 // answers decide again. After a run the candidate may be the only server with the data, and while failover is paused
 // nothing was fenced, so those holds stay as they are.
 func (m *Machine) primaryReplaced(i int) {
-	ran := m.last != nil && (m.last.next >= 0 || m.blocker != "")
+	ran := m.runs.last != nil && (m.runs.last.next >= 0 || m.runs.blocker != "")
 	switch {
 	case m.open || ran || m.hold == holdPaused:
 	case m.phase == PhaseStarting:
@@ -263,16 +254,16 @@ func (m *Machine) primaryReplaced(i int) {
 // classify gives a server that is not the primary the state that its role means.
 func (m *Machine) classify(i int) {
 	s := m.servers[i]
-	if m.phase == PhaseRunning && m.run != nil && i == m.run.next {
+	if m.phase == PhaseRunning && m.runs.current != nil && i == m.runs.current.next {
 		return
 	}
 	switch {
 	case s.last == SawPrimary && s.excluded:
-		m.become(i, Failed, SplitBrain, "writable although "+m.nameOf(m.primary)+" replaced it: never used")
+		m.become(i, Failed, SplitBrain, "writable although "+m.nameOf(m.known.index)+" replaced it: never used")
 	case s.last == SawPrimary:
 		// a writable server is adopted, flagged or left alone by the phase
 	case s.state == Failed:
-		if s.spared && !m.foreign(s) && (m.timeline == 0 || s.timeline == m.timeline) {
+		if s.spared && !m.foreign(s) && (m.known.timeline == 0 || s.timeline == m.known.timeline) {
 			m.become(i, Replica, Plain, "in recovery on the recorded timeline after its failed run")
 		} else if s.excluded {
 			m.backAsStandby(i)
@@ -301,7 +292,7 @@ func (m *Machine) classifyStandby(i int) {
 	if m.notifyUntried() || m.phase != PhaseOpen {
 		return // the notify script has its chance first
 	}
-	why := fmt.Sprintf("in recovery, but not streaming on timeline %d", m.timeline)
+	why := fmt.Sprintf("in recovery, but not streaming on timeline %d", m.known.timeline)
 	if s.state == NotInit {
 		m.become(i, NotInit, Plain, why)
 		return
@@ -314,7 +305,7 @@ func (m *Machine) follows(s *server) bool {
 	if s.last != SawStandby || s.obs.Receiver == ReceiverGone || m.foreign(s) {
 		return false
 	}
-	return m.timeline == 0 || s.timeline >= m.timeline
+	return m.known.timeline == 0 || s.timeline >= m.known.timeline
 }
 
 func (m *Machine) onHinted(ev Hinted) {
@@ -347,7 +338,7 @@ func (m *Machine) onLoginSeen(ev LoginSeen) {
 	}
 	m.countResult(s)
 	m.observe(ev.Server)
-	m.changes++
+	m.changed()
 }
 
 func (m *Machine) onActivity(ev Activity) {

@@ -59,11 +59,11 @@ var holdFacts = [...]struct{ primary, run bool }{
 // lacks says which of a hold's facts is missing, "" for none.
 func (m *Machine) lacks(h hold) string {
 	switch f := holdFacts[h]; {
-	case f.primary && m.primary < 0:
+	case f.primary && m.known.index < 0:
 		return "the recorded primary"
-	case f.run && m.last == nil:
+	case f.run && m.runs.last == nil:
 		return "the run that it is about"
-	case f.run && m.last.old != m.primary:
+	case f.run && m.runs.last.old != m.known.index:
 		return "a run for the recorded primary"
 	}
 	return ""
@@ -79,10 +79,18 @@ func (m *Machine) holdOn(h hold, why string) {
 	m.log(Error, "logins are held", Attr{"why", why}, Attr{"command", m.holdCommand()})
 }
 
+// giveUpOn holds because nobody replaces the recorded primary: nothing was promoted.
+func (m *Machine) giveUpOn(h hold, why string) {
+	old := m.known.index
+	m.become(old, Failed, Plain, why)
+	m.runs.conclude(ended{hold: h, old: old, next: -1, why: why})
+	m.holdOn(h, why)
+}
+
 // holdCommand is the command that ends a hold.
 func (m *Machine) holdCommand() string {
 	const cli = "pgagroal-cli "
-	old := m.nameOf(m.primary)
+	old := m.nameOf(m.known.index)
 	switch m.hold {
 	case holdNone:
 		return ""
@@ -93,8 +101,8 @@ func (m *Machine) holdCommand() string {
 	case holdNewer, holdNoCandidate, holdRefused, holdFence:
 		return cli + "clear server " + old
 	case holdFailed, holdLost:
-		if m.last != nil && m.last.next >= 0 {
-			return cli + "switch-to " + m.nameOf(m.last.next) + ", or " + cli + "clear server --force " + old
+		if m.runs.last != nil && m.runs.last.next >= 0 {
+			return cli + "switch-to " + m.nameOf(m.runs.last.next) + ", or " + cli + "clear server --force " + old
 		}
 		return cli + "clear server --force " + old
 	case holdLocked:
@@ -117,7 +125,7 @@ func (m *Machine) evalHeld() {
 	case holdDemoted:
 		m.settleDemoted()
 	case holdNoCandidate, holdRefused, holdFailed, holdLost, holdLocked, holdFence:
-		if m.cfg.Settle == SettleAuto || m.last.planned {
+		if m.cfg.Settle == SettleAuto || m.runs.last.planned {
 			m.settle()
 		}
 	case holdPaused:
@@ -129,11 +137,11 @@ func (m *Machine) evalHeld() {
 
 // settleDemoted: the recorded primary is in recovery; it resumes when writable, or another one is followed.
 func (m *Machine) settleDemoted() {
-	if m.primary < 0 {
+	if m.known.index < 0 {
 		m.holdOn(holdNoPrimary, "the recorded primary is gone")
 		return
 	}
-	s := m.servers[m.primary]
+	s := m.servers[m.known.index]
 	if s.last == SawPrimary {
 		m.reopen(s.cfg.Name + " is writable again")
 		return
@@ -143,17 +151,17 @@ func (m *Machine) settleDemoted() {
 		return
 	}
 	if s.last == SawAlive && s.code != tooManyConnections && m.now >= m.since+m.cfg.RestartGrace {
-		m.openStart(decision{open: m.primary, why: "only a client's login can tell whether it is writable now"})
+		m.openStart(decision{open: m.known.index, why: "only a client's login can tell whether it is writable now"})
 	}
 }
 
 // settle applies rule 8 (a) and (b) after no run, a failed one or one with an unknown outcome.
 func (m *Machine) settle() {
-	old := m.servers[m.primary]
+	old := m.servers[m.known.index]
 	oldBack := old.last == SawPrimary && old.fresh(m.since)
 	next := -1
-	if m.last != nil {
-		next = m.last.next
+	if m.runs.last != nil {
+		next = m.runs.last.next
 	}
 	if next >= 0 {
 		n := m.servers[next]
@@ -161,11 +169,11 @@ func (m *Machine) settle() {
 			m.settleOn(next, "the candidate is out of recovery on a higher timeline")
 			return
 		}
-		if oldBack && m.onRecorded(old) && m.blocker == "" && n.last == SawStandby && n.fresh(max(m.since, old.lastStarted)) {
+		if oldBack && m.onRecorded(old) && m.runs.blocker == "" && n.last == SawStandby && n.fresh(max(m.since, old.lastStarted)) {
 			m.settleBack("writable on its recorded timeline, and the candidate is still in recovery")
 			return
 		}
-	} else if oldBack && !m.foreign(old) && (m.hold != holdFence || m.blocker == "") && (old.obs.Timeline == 0 || old.obs.Timeline >= m.timeline) {
+	} else if oldBack && !m.foreign(old) && (m.hold != holdFence || m.runs.blocker == "") && (old.obs.Timeline == 0 || old.obs.Timeline >= m.known.timeline) {
 		why := "writable again, and nothing was run"
 		if m.hold == holdFence {
 			why = "writable again, and nothing was promoted"
@@ -179,11 +187,11 @@ func (m *Machine) settle() {
 }
 
 func (m *Machine) outOfRecovery(n *server) bool {
-	return n.last == SawPrimary && n.fresh(m.since) && !m.foreign(n) && !n.excluded && m.timeline != 0 && n.timeline > m.timeline
+	return n.last == SawPrimary && n.fresh(m.since) && !m.foreign(n) && !n.excluded && m.known.timeline != 0 && n.timeline > m.known.timeline
 }
 
 func (m *Machine) onRecorded(s *server) bool {
-	return !m.foreign(s) && (m.timeline == 0 || s.obs.Timeline == 0 || s.obs.Timeline == m.timeline)
+	return !m.foreign(s) && (m.known.timeline == 0 || s.obs.Timeline == 0 || s.obs.Timeline == m.known.timeline)
 }
 
 func (m *Machine) deadOrStandby(s *server) bool {
@@ -191,16 +199,16 @@ func (m *Machine) deadOrStandby(s *server) bool {
 }
 
 func (m *Machine) settleOn(i int, why string) {
-	m.remember(HistoryEntry{Kind: "settled", Reason: m.reason, Result: "adopted " + m.nameOf(i), Old: m.nameOf(m.primary), New: m.nameOf(i)})
+	m.remember(HistoryEntry{Kind: "settled", Reason: m.reason, Result: "adopted " + m.nameOf(i), Old: m.nameOf(m.known.index), New: m.nameOf(i)})
 	m.adopt(i, why)
 }
 
 func (m *Machine) settleBack(why string) {
 	next := -1
-	if m.last != nil {
-		next = m.last.next
+	if m.runs.last != nil {
+		next = m.runs.last.next
 	}
-	m.remember(HistoryEntry{Kind: "settled", Reason: m.reason, Result: fmt.Sprintf("%s is the primary again, same epoch", m.nameOf(m.primary)), Old: m.nameOf(m.primary)})
+	m.remember(HistoryEntry{Kind: "settled", Reason: m.reason, Result: fmt.Sprintf("%s is the primary again, same epoch", m.nameOf(m.known.index)), Old: m.nameOf(m.known.index)})
 	m.reopen(why)
 	if next >= 0 && m.servers[next].state == Failed && !m.servers[next].excluded {
 		m.servers[next].spared = true

@@ -37,7 +37,7 @@ func (s *sim) script(a StartRun, old, next int) {
 		if s.active == nil || s.active.RunID != a.RunID {
 			return
 		}
-		if a.Hook == HookFailover && s.alive && life == s.life && end.Exit == 0 && end.Signal == 0 && !end.TimedOut && s.m.run != nil && s.cfg.Verify != VerifyStrict {
+		if a.Hook == HookFailover && s.alive && life == s.life && end.Exit == 0 && end.Signal == 0 && !end.TimedOut && s.m.runs.current != nil && s.cfg.Verify != VerifyStrict {
 			s.success = &[2]int{old, next}
 		}
 		s.endRun(end)

@@ -166,7 +166,7 @@ func (o *simOrders) overrules(last Outcome) bool {
 
 // checkPausedFence: while failover is paused nothing is fenced but by a command.
 func (s *sim) checkPausedFence(a Fence) {
-	if s.order.paused && a.Seq != s.asked.Seq && s.m.fence.by == nil {
+	if s.order.paused && a.Seq != s.asked.Seq && s.m.fence.aim != aimSwitch {
 		s.fail("a fence although failover is paused")
 	}
 }

@@ -261,8 +261,8 @@ func (s *sim) deliver(ev Event) {
 	if f, ok := ev.(Fenced); ok && f.Seq == s.asked.Seq && f.Epoch == s.asked.Epoch {
 		s.fenced = max(s.fenced, f.Epoch)
 	}
-	if e, ok := ev.(RunEnded); ok && e.Hook == HookFence && s.m.run != nil && s.m.run.id == e.RunID && e.Exit == 0 && e.Signal == 0 && !e.TimedOut {
-		s.cut, s.cutAt = s.m.run.old, s.now
+	if e, ok := ev.(RunEnded); ok && e.Hook == HookFence && s.m.runs.current != nil && s.m.runs.current.id == e.RunID && e.Exit == 0 && e.Signal == 0 && !e.TimedOut {
+		s.cut, s.cutAt = s.m.runs.current.old, s.now
 	}
 	s.step(ev)
 	if s.alive {
@@ -556,7 +556,7 @@ func (s *sim) judge() (int, error) {
 	if st.Reason == "" || len(st.Alarms) == 0 || (st.Phase == PhaseHeld.String() && st.Command == "") {
 		return 0, fmt.Errorf("held without reason, alarm or command: %+v", st)
 	}
-	if p := s.m.primary; p >= 0 && s.onlyWritable(p) && s.m.blocker == "" && s.m.last == nil {
+	if p := s.m.known.index; p >= 0 && s.onlyWritable(p) && s.m.runs.blocker == "" && s.m.runs.last == nil {
 		return 0, fmt.Errorf("held although the recorded primary is the only writable server: %s", st.Line())
 	}
 	return 2, nil
@@ -568,5 +568,5 @@ func (s *sim) onlyWritable(p int) bool {
 			return false
 		}
 	}
-	return s.nodes[p].timeline == s.m.timeline && s.nodes[p].system == s.m.system
+	return s.nodes[p].timeline == s.m.known.timeline && s.nodes[p].system == s.m.known.system
 }

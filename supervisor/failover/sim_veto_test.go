@@ -28,13 +28,13 @@ func (s *sim) checkVeto() {
 	if !s.cfg.Veto || !strings.HasPrefix(s.m.why, "silent for") || s.asked.Seq == s.m.fence.seq {
 		return
 	}
-	p := s.looks[s.m.primary]
+	p := s.looks[s.m.known.index]
 	if s.now >= p.dead+s.cfg.VetoMax {
 		return
 	}
 	for i, l := range s.looks {
 		o := l.done.Obs
-		if i == s.m.primary || l.done.Outcome != SawStandby || o.Receiver != ReceiverStreaming || s.m.servers[i].state == Failed || s.m.foreign(s.m.servers[i]) {
+		if i == s.m.known.index || l.done.Outcome != SawStandby || o.Receiver != ReceiverStreaming || s.m.servers[i].state == Failed || s.m.foreign(s.m.servers[i]) {
 			continue
 		}
 		if l.done.Started < p.at {

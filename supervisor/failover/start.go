@@ -20,7 +20,7 @@ func (m *Machine) onStarted(ev Started) {
 		m.log(Warn, "with two servers a silent primary can't be told from a partition of the network",
 			Attr{"hint", "set failover_fence_script, or add a standby"})
 	}
-	if m.run == nil && m.hold != holdNone {
+	if m.runs.current == nil && m.hold != holdNone {
 		m.log(Warn, "the previous supervisor left a hold behind", Attr{"hold", m.hold.String()})
 	}
 }
@@ -35,11 +35,11 @@ func (m *Machine) evalStarting() {
 	if !complete && !late {
 		return
 	}
-	if m.last != nil {
-		m.holdOn(m.last.hold, m.last.why)
+	if m.runs.last != nil {
+		m.holdOn(m.runs.last.hold, m.runs.last.why)
 		return
 	}
-	if m.primary >= 0 && !m.verified {
+	if m.known.index >= 0 && !m.known.verified {
 		m.enter(PhaseVerifying, "the record shows a primary that was not verified yet")
 		return
 	}
@@ -68,14 +68,13 @@ func (m *Machine) actOnStart(d decision) {
 func (m *Machine) openStart(d decision) {
 	i := d.open
 	s := m.servers[i]
-	if i != m.primary || m.epoch == 0 {
+	if i != m.known.index || m.epoch == 0 {
 		m.epoch++
 	}
-	if old := m.primary; old >= 0 && old != i && m.servers[old].state != Failed {
+	if old := m.known.index; old >= 0 && old != i && m.servers[old].state != Failed {
 		m.become(old, NotInit, Plain, m.nameOf(i)+" is the primary now")
 	}
-	m.damaged = false
-	m.primary, m.verified, m.seenWritable = i, true, d.verified || (i == m.primary && m.seenWritable)
+	m.known.openOn(i, d.verified)
 	s.excluded, s.recheck = false, false
 	m.adoptIdentity(s)
 	switch {
@@ -97,20 +96,15 @@ func (m *Machine) openStart(d decision) {
 
 // adoptIdentity takes over what the primary showed of itself.
 func (m *Machine) adoptIdentity(s *server) {
-	if s.system != 0 {
-		m.system = s.system
-	}
-	if s.timeline != 0 {
-		m.timeline = s.timeline
-	}
+	m.known.identify(s.system, s.timeline)
 	if s.last == SawPrimary {
-		m.noteLSN(s)
+		m.known.note(s.obs, m.now)
 	}
 }
 
 func (m *Machine) reportForeign() {
 	for i, s := range m.servers {
-		if i == m.primary || !m.foreign(s) {
+		if i == m.known.index || !m.foreign(s) {
 			continue
 		}
 		if m.cfg.Validate == ValidationOn {
@@ -122,7 +116,7 @@ func (m *Machine) reportForeign() {
 		}
 		if m.cfg.Validate == ValidationTry {
 			m.logOnce("foreign "+s.cfg.Name, Warn, "the server has another system identifier than the primary",
-				Attr{"server", s.cfg.Name}, Attr{"system", fmt.Sprint(s.system)}, Attr{"primary's", fmt.Sprint(m.system)})
+				Attr{"server", s.cfg.Name}, Attr{"system", fmt.Sprint(s.system)}, Attr{"primary's", fmt.Sprint(m.known.system)})
 		}
 	}
 }
@@ -131,7 +125,7 @@ func (m *Machine) reportForeign() {
 func (m *Machine) decideStart(late bool) decision {
 	own, strangers := m.writable()
 	switch {
-	case m.damaged && m.cfg.Enabled:
+	case m.known.damaged && m.cfg.Enabled:
 		return decision{open: -1, hold: holdDamaged, why: "the state file was damaged, so a writable server may be one that was replaced"}
 	case len(own) == 1:
 		return m.decideOne(own[0])
@@ -151,7 +145,7 @@ func (m *Machine) writable() (own, strangers []int) {
 			found = append(found, i)
 		}
 	}
-	system := m.system
+	system := m.known.system
 	if system == 0 && len(found) > 0 {
 		system = m.servers[m.preferred(found)].system
 	}
@@ -168,7 +162,7 @@ func (m *Machine) writable() (own, strangers []int) {
 // ownAlive says that the recorded primary's system still has a server, so that a stranger must not take its place.
 func (m *Machine) ownAlive() bool {
 	for _, s := range m.servers {
-		if m.primary >= 0 && m.system != 0 && s.last == SawStandby && s.system == m.system {
+		if m.known.index >= 0 && m.known.system != 0 && s.last == SawStandby && s.system == m.known.system {
 			return true
 		}
 	}
@@ -187,9 +181,9 @@ func (m *Machine) preferred(among []int) int {
 
 func (m *Machine) decideOne(i int) decision {
 	s := m.servers[i]
-	if m.primary >= 0 && i != m.primary && m.timeline != 0 && s.timeline < m.timeline {
+	if m.known.index >= 0 && i != m.known.index && m.known.timeline != 0 && s.timeline < m.known.timeline {
 		return decision{open: -1, hold: holdNewer, why: fmt.Sprintf("%s is writable on timeline %d, but the state file records %s on timeline %d",
-			s.cfg.Name, s.timeline, m.nameOf(m.primary), m.timeline)}
+			s.cfg.Name, s.timeline, m.nameOf(m.known.index), m.known.timeline)}
 	}
 	return decision{open: i, verified: true, why: "the only writable server"}
 }
@@ -206,14 +200,14 @@ func (m *Machine) decideMany(own []int) decision {
 	}
 	why := "the highest timeline of several writable servers"
 	for _, i := range own {
-		if i == m.primary && (m.timeline == 0 || m.servers[i].timeline == m.timeline) {
+		if i == m.known.index && (m.known.timeline == 0 || m.servers[i].timeline == m.known.timeline) {
 			best, tie, why = i, false, "the recorded primary, writable on its recorded timeline"
 		}
 	}
 	if tie {
 		return decision{open: -1, hold: holdSplit, split: own, why: "several servers are writable on the same timeline"}
 	}
-	if best != m.primary && m.primary >= 0 && m.servers[best].timeline < m.timeline {
+	if best != m.known.index && m.known.index >= 0 && m.servers[best].timeline < m.known.timeline {
 		return decision{open: -1, hold: holdNewer, split: own, why: "several servers are writable, none on the recorded timeline"}
 	}
 	d := decision{open: best, verified: true, why: why}
@@ -235,11 +229,11 @@ func (m *Machine) decideNone(late bool) decision {
 			return decision{open: i, why: "no server is writable, and failover is off"}
 		}
 	}
-	if m.primary < 0 || !m.cfg.Enabled {
+	if m.known.index < 0 || !m.cfg.Enabled {
 		return decision{open: -1, hold: holdNoPrimary, why: "no server is writable"}
 	}
-	if m.servers[m.primary].last == SawStandby {
-		return decision{open: -1, hold: holdDemoted, why: m.nameOf(m.primary) + " is in recovery"}
+	if m.servers[m.known.index].last == SawStandby {
+		return decision{open: -1, hold: holdDemoted, why: m.nameOf(m.known.index) + " is in recovery"}
 	}
 	return decision{open: -1, suspect: true, why: "the recorded primary does not answer"}
 }
@@ -249,9 +243,9 @@ func (m *Machine) roleUnknown(late bool) int {
 	usable := func(s *server) bool {
 		return s.last == SawAlive && !s.excluded && (late || s.code != tooManyConnections)
 	}
-	if m.primary >= 0 {
-		if usable(m.servers[m.primary]) {
-			return m.primary
+	if m.known.index >= 0 {
+		if usable(m.servers[m.known.index]) {
+			return m.known.index
 		}
 		return -1
 	}
@@ -272,7 +266,7 @@ func (m *Machine) readOnly() int {
 	var found []int
 	for i, s := range m.servers {
 		if s.last == SawStandby {
-			if i == m.primary {
+			if i == m.known.index {
 				return i
 			}
 			found = append(found, i)
@@ -286,10 +280,10 @@ func (m *Machine) readOnly() int {
 
 // forgetPrimary drops the recorded primary: the servers' own answers decide again.
 func (m *Machine) forgetPrimary() {
-	if m.primary >= 0 && m.servers[m.primary].state != Failed {
-		m.become(m.primary, NotInit, Plain, "no longer the recorded primary")
+	if m.known.index >= 0 && m.servers[m.known.index].state != Failed {
+		m.become(m.known.index, NotInit, Plain, "no longer the recorded primary")
 	}
-	m.primary, m.system, m.timeline, m.verified, m.seenWritable = -1, 0, 0, false, false
-	m.lsn, m.last, m.notifyOwed, m.cut = 0, nil, false, false
-	m.changes++
+	m.known.forget()
+	m.runs.forget()
+	m.notify.drop()
 }

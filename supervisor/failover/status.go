@@ -19,7 +19,7 @@ func (m *Machine) raise(name, text string) {
 		}
 	}
 	m.alarms = append(m.alarms, alarm{name, text, m.now})
-	m.changes++
+	m.changed()
 	if name != alarmHeld { // a hold has its own line
 		m.log(Error, "alarm", Attr{"alarm", name}, Attr{"text", text})
 	}
@@ -30,7 +30,7 @@ func (m *Machine) clear(name string) {
 		if m.alarms[i].name == name {
 			m.log(Info, "alarm over", Attr{"alarm", name})
 			m.alarms = append(m.alarms[:i], m.alarms[i+1:]...)
-			m.changes++
+			m.changed()
 			return
 		}
 	}
@@ -63,14 +63,14 @@ func (m *Machine) evaluateAlarms() {
 	m.showSilence()
 	login := m.withoutLogin()
 	m.set(login != "" && m.cfg.Enabled, "login", login)
-	if m.locked && m.cfg.MaxRuns > 0 {
+	if m.runs.locked && m.cfg.MaxRuns > 0 {
 		m.raise(alarmLocked, m.lockText())
 	} else {
 		m.clear(alarmLocked)
 	}
 	m.set(split != "", "split_brain", "writable beside the primary, never used:"+split)
-	dead := m.phase == PhaseOpen && !m.cfg.Enabled && m.primary >= 0 && m.servers[m.primary].deadRow >= m.cfg.ProbeCount
-	m.set(dead, "primary_dead", m.nameOf(m.primary)+" does not answer, and failover is off")
+	dead := m.phase == PhaseOpen && !m.cfg.Enabled && m.known.index >= 0 && m.servers[m.known.index].deadRow >= m.cfg.ProbeCount
+	m.set(dead, "primary_dead", m.nameOf(m.known.index)+" does not answer, and failover is off")
 	if m.phase != PhaseChoosing {
 		m.clear("run_blocked")
 	}
@@ -80,7 +80,7 @@ func (m *Machine) evaluateAlarms() {
 func (m *Machine) Status() Status {
 	s := Status{
 		Enabled: m.cfg.Enabled, Paused: m.paused, Phase: m.phase.String(), Since: m.now - m.since, Epoch: m.epoch, Open: m.open, Held: !m.open,
-		Reason: m.why, Command: m.holdCommand(), Primary: m.primary, Timeline: m.timeline, LSN: m.lsn, LSNAge: m.lsnAge(),
+		Reason: m.why, Command: m.holdCommand(), Primary: m.known.index, Timeline: m.known.timeline, LSN: m.known.lsn, LSNAge: m.known.age(m.now),
 		Stopping: m.stopping,
 	}
 	if m.reason != "" {
@@ -89,13 +89,13 @@ func (m *Machine) Status() Status {
 	if !m.open {
 		s.HeldFor = m.now - m.heldSince
 	}
-	if r := m.run; r != nil {
+	if r := m.runs.current; r != nil {
 		s.Run = &RunStatus{ID: r.id, Hook: r.hook, For: m.now - r.at, Old: m.nameOf(r.old), New: m.nameOf(r.next)}
 		if r.hook == HookNotify && m.phase == PhaseOpen {
 			s.Phase = HookNotify
 		}
-	} else if m.blocker != "" {
-		s.Run = &RunStatus{ID: m.blocker, Lost: true}
+	} else if m.runs.blocker != "" {
+		s.Run = &RunStatus{ID: m.runs.blocker, Lost: true}
 	}
 	for _, a := range m.alarms {
 		s.Alarms = append(s.Alarms, Alarm{a.name, a.text, m.now - a.since})
@@ -123,7 +123,7 @@ func (m *Machine) serverStatus(i int) ServerStatus {
 	}
 	if s.state == Failed {
 		out.Command = "pgagroal-cli clear server " + s.cfg.Name
-		if i == m.primary && m.hold == holdLocked {
+		if i == m.known.index && m.hold == holdLocked {
 			out.Command = m.holdCommand()
 		} else if s.last == SawPrimary {
 			out.Command = "pgagroal-cli clear server --force " + s.cfg.Name + " (accepts it as the primary)"

@@ -186,6 +186,6 @@ func (m *Machine) onTick(Tick) {}
 
 func (m *Machine) onStopping(Stopping) {
 	m.stopping = true
-	m.changes++
+	m.changed()
 	m.savedAny = false // the last LSN goes to the record once more
 }

@@ -6,23 +6,6 @@ import (
 	"strings"
 )
 
-// trigger is a failover that an operator has ordered, from its command until its run starts.
-type trigger struct {
-	command command
-	to      int // server to promote, -1: the best one
-}
-
-// overrules says that an answer of the old primary doesn't cancel the failover: one by which it takes no writes never
-// does, any other one not with --force.
-func (t *trigger) overrules(o Outcome) bool {
-	switch o {
-	case SawPrimary, SawAlive:
-		return t.command.force
-	case SawStandby, SawStarting, SawShutdown, SawRefused, SawTimeout, SawSilent, SawUnreachable, SawNoAddress:
-	}
-	return true
-}
-
 func (m *Machine) refuseTrigger(ev Trigger) { m.reply(ev.Tag, m.refusal()) }
 
 func (m *Machine) onTrigger(ev Trigger) {
@@ -44,9 +27,9 @@ func (m *Machine) triggerNow(c command) {
 		why += ", by force"
 	}
 	m.verdicts = nil
-	m.become(m.primary, Failover, Plain, why)
-	m.startFence(fence{target: -1, order: &trigger{command: c, to: c.index}}, why)
-	m.answerNext(&c, nil, fmt.Sprintf("%s is fenced, then failover_script promotes %s: pgagroal-cli failover status shows it", m.nameOf(m.primary), to))
+	m.become(m.known.index, Failover, Plain, why)
+	m.startFence(purpose{aim: aimOrdered, command: c}, why)
+	m.answerNext(&c, nil, fmt.Sprintf("%s is fenced, then failover_script promotes %s: pgagroal-cli failover status shows it", m.nameOf(m.known.index), to))
 }
 
 // triggerRefused says why a failover can't be ordered now.
@@ -58,11 +41,11 @@ func (m *Machine) triggerRefused(c command) error {
 		return errPaused
 	case m.phase == PhaseFencing || m.phase == PhaseChoosing:
 		return errors.New("a failover is under way already")
-	case m.pending >= 0:
-		return errors.New(m.nameOf(m.pending) + " is being verified: try again in a moment")
+	case m.runs.pending >= 0:
+		return errors.New(m.nameOf(m.runs.pending) + " is being verified: try again in a moment")
 	case m.lockReached():
 		return errors.New(m.lockText() + ": pgagroal-cli failover reset")
-	case m.primary < 0 || !m.seenWritable:
+	case m.known.index < 0 || !m.known.seenWritable:
 		return errors.New("no server was seen writable yet, so there is nothing to fail over from")
 	}
 	if blocked := m.runBlocked(); blocked != "" {
@@ -79,7 +62,7 @@ func (m *Machine) triggerRefused(c command) error {
 
 // primaryInTheWay says that the primary may still take writes.
 func (m *Machine) primaryInTheWay(c command) error {
-	old := m.servers[m.primary]
+	old := m.servers[m.known.index]
 	switch {
 	case old.last == SawPrimary && old.fresh(c.at):
 		return fmt.Errorf("%s is writable: switch-to moves to another server in order; --force promotes one all the same", old.cfg.Name)
@@ -108,7 +91,7 @@ func (m *Machine) notEligible(c command, verdicts []Verdict) error {
 	if c.index < 0 {
 		return errors.New("no server can be promoted: " + verdictText(verdicts))
 	}
-	if c.index == m.primary {
+	if c.index == m.known.index {
 		return fmt.Errorf("%s is the primary already", c.name)
 	}
 	for _, v := range verdicts {
@@ -137,19 +120,19 @@ func indexIn(order []entrant, server int) int {
 	return -1
 }
 
-// runTrigger promotes what the operator has asked for, or drops the order when that can't be done any more.
-func (m *Machine) runTrigger(order []entrant) {
-	t := m.trigger
-	next := t.to
+// runOrder promotes what the operator has asked for, or drops the order when that can't be done any more.
+func (m *Machine) runOrder(order []entrant) {
+	c := m.fence.command
+	next := c.index
 	if next < 0 && len(order) > 0 {
 		next = order[0].index
 	}
 	blocked := m.runBlocked()
 	switch {
 	case indexIn(order, next) < 0:
-		m.dropTrigger(m.notEligible(t.command, m.verdicts).Error())
+		m.dropOrder(m.notEligible(c, m.verdicts).Error())
 	case blocked != "" && m.now >= m.since+m.cfg.RunnerWait:
-		m.dropTrigger(blocked)
+		m.dropOrder(blocked)
 	default:
 		for i := range m.verdicts {
 			if m.verdicts[i].Name == m.nameOf(next) {
@@ -162,12 +145,12 @@ func (m *Machine) runTrigger(order []entrant) {
 	}
 }
 
-// dropTrigger goes back to what the servers themselves say, or to the hold that the order has interrupted.
-func (m *Machine) dropTrigger(why string) {
+// dropOrder goes back to what the servers themselves say, or to the hold that the order has interrupted.
+func (m *Machine) dropOrder(why string) {
 	m.log(Error, "the failover by command was dropped", Attr{"why", why})
-	m.remember(HistoryEntry{Kind: "cancelled", Reason: m.why, Result: why, Old: m.nameOf(m.primary)})
-	if l := m.last; l != nil {
-		m.become(m.primary, Failed, Plain, l.why)
+	m.remember(HistoryEntry{Kind: "cancelled", Reason: m.why, Result: why, Old: m.nameOf(m.known.index)})
+	if l := m.runs.last; l != nil {
+		m.become(m.known.index, Failed, Plain, l.why)
 		m.holdOn(l.hold, l.why)
 		return
 	}

@@ -15,16 +15,13 @@ const (
 // changePrimary is the only place where another server becomes the recorded primary in this process's life: a new
 // epoch, the old one out of the way, and every standby to be looked at again.
 func (m *Machine) changePrimary(next int, verified bool, f fate, why string) {
-	old := m.primary
+	old := m.known.index
 	n := m.servers[next]
 	m.epoch++
-	m.changed, m.damaged = m.now, false
-	m.primary, m.verified, m.last, m.cut = next, verified, nil, false
-	m.seenWritable = m.seenWritable || verified
-	m.lsn, m.sync = 0, nil
-	m.system, m.timeline = n.system, n.timeline
+	m.known.replace(next, n, verified, m.now)
+	m.runs.forget()
 	if verified && n.last == SawPrimary {
-		m.noteLSN(n)
+		m.known.note(n.obs, m.now)
 	}
 	n.excluded, n.relabel, n.recheck = false, false, false
 	q := NotWritable
@@ -41,7 +38,7 @@ func (m *Machine) changePrimary(next int, verified bool, f fate, why string) {
 // recheckAll has every standby show that it follows the primary.
 func (m *Machine) recheckAll() {
 	for i, s := range m.servers {
-		s.recheck = s.recheck || (i != m.primary && s.state != Failed)
+		s.recheck = s.recheck || (i != m.known.index && s.state != Failed)
 	}
 }
 
@@ -50,20 +47,20 @@ func (m *Machine) retire(old int, f fate) {
 	s := m.servers[old]
 	if f == fateNotInit {
 		s.relabel = true
-		m.become(old, NotInit, Plain, "replaced by "+m.nameOf(m.primary))
+		m.become(old, NotInit, Plain, "replaced by "+m.nameOf(m.known.index))
 		return
 	}
 	s.excluded = true
 	if s.last == SawPrimary {
-		m.become(old, Failed, SplitBrain, "writable although "+m.nameOf(m.primary)+" replaced it: never used")
+		m.become(old, Failed, SplitBrain, "writable although "+m.nameOf(m.known.index)+" replaced it: never used")
 		return
 	}
-	m.become(old, Failed, Plain, "replaced by "+m.nameOf(m.primary))
+	m.become(old, Failed, Plain, "replaced by "+m.nameOf(m.known.index))
 }
 
 // adopt follows a server that somebody else promoted: no script, but the standbys are notified.
 func (m *Machine) adopt(next int, why string) {
-	old := m.primary
+	old := m.known.index
 	f := fateExcluded
 	if m.servers[old].last == SawStandby {
 		f = fateNotInit
@@ -77,12 +74,11 @@ func (m *Machine) adopt(next int, why string) {
 // runSucceeded: exit 0 records the new primary; with strict it has to be seen writable first.
 func (m *Machine) runSucceeded(r *run) {
 	if m.cfg.Verify == VerifyStrict {
-		m.pending = r.next
-		m.last = &ended{hold: holdLost, id: r.id, old: r.old, next: r.next, why: "exit 0, not verified"}
+		m.runs.verify(r)
 		m.enter(PhaseVerifying, "exit 0; waiting for "+m.nameOf(r.next)+" to be writable")
 		return
 	}
-	m.pending = -1
+	m.runs.settled()
 	m.changePrimary(r.next, false, m.oldFate(), "the script ended with exit code 0")
 	m.oweNotify(r.old)
 	if m.cfg.Verify == VerifyOff {
@@ -93,10 +89,10 @@ func (m *Machine) runSucceeded(r *run) {
 
 // verifying is the server whose promotion is being verified.
 func (m *Machine) verifying() int {
-	if m.pending >= 0 {
-		return m.pending
+	if m.runs.pending >= 0 {
+		return m.runs.pending
 	}
-	return m.primary
+	return m.known.index
 }
 
 func (m *Machine) evalVerifying() {
@@ -106,10 +102,10 @@ func (m *Machine) evalVerifying() {
 		m.verifiedNow(i)
 		return
 	}
-	if m.pending < 0 && s.last == SawStandby {
+	if m.runs.pending < 0 && s.last == SawStandby {
 		m.become(i, Primary, NotWritable, "in recovery")
 	}
-	if m.pending < 0 && s.fresh(m.since) {
+	if m.runs.pending < 0 && s.fresh(m.since) {
 		if why, dead := m.confirmed(i); dead {
 			m.log(Error, "the new primary died", Attr{"server", s.cfg.Name}, Attr{"why", why})
 			if m.pausing() {
@@ -117,7 +113,7 @@ func (m *Machine) evalVerifying() {
 				return
 			}
 			m.become(i, Failover, Plain, why)
-			m.startFence(fence{target: -1}, "the new primary died: "+why)
+			m.startFence(purpose{aim: aimFailover}, "the new primary died: "+why)
 			return
 		}
 	}
@@ -128,17 +124,18 @@ func (m *Machine) evalVerifying() {
 
 func (m *Machine) verifiedNow(i int) {
 	s := m.servers[i]
-	if m.pending >= 0 {
-		old := m.primary
-		m.pending = -1
+	if m.runs.pending >= 0 {
+		old := m.known.index
+		m.runs.settled()
 		m.changePrimary(i, true, m.oldFate(), "out of recovery")
 		m.oweNotify(old)
 	}
-	m.verified, m.seenWritable, m.last = true, true, nil
+	m.known.sawWritable()
+	m.runs.forget()
 	m.adoptIdentity(s)
 	m.become(i, Primary, Plain, "out of recovery")
-	m.log(Info, "failover complete", Attr{"primary", s.cfg.Name}, Attr{"timeline", fmt.Sprint(m.timeline)}, Attr{"epoch", fmt.Sprint(m.epoch)})
-	m.remember(HistoryEntry{Kind: "verified", Reason: m.why, Result: "out of recovery", New: s.cfg.Name, Timeline: m.timeline})
+	m.log(Info, "failover complete", Attr{"primary", s.cfg.Name}, Attr{"timeline", fmt.Sprint(m.known.timeline)}, Attr{"epoch", fmt.Sprint(m.epoch)})
+	m.remember(HistoryEntry{Kind: "verified", Reason: m.why, Result: "out of recovery", New: s.cfg.Name, Timeline: m.known.timeline})
 	m.enter(PhaseOpen, s.cfg.Name+" is out of recovery")
 }
 
@@ -146,15 +143,15 @@ func (m *Machine) verifiedNow(i int) {
 func (m *Machine) verifyLate(i int) {
 	name := m.nameOf(i)
 	why := name + " is not out of recovery after " + short(m.cfg.VerifyTimeout)
-	if m.pending >= 0 {
-		l := m.last
-		m.pending = -1
+	if m.runs.pending >= 0 {
+		l := m.runs.last
+		m.runs.settled()
 		m.runFailed(&run{id: l.id, hook: HookFailover, old: l.old, next: l.next}, holdFailed, why)
 		return
 	}
 	m.logOnce(fmt.Sprintf("late %d", m.epoch), Error, "the script ended with exit code 0, but the new primary is not writable", Attr{"server", name})
 	if m.cfg.Verify == VerifyOff {
-		m.verified = true
+		m.known.trust()
 		m.enter(PhaseOpen, "failover_verify is off: the script is trusted")
 		return
 	}
@@ -169,7 +166,7 @@ func (m *Machine) recheckStandbys() {
 	for _, s := range m.servers {
 		s.wanted = s.wanted || s.recheck
 	}
-	m.changes++
+	m.changed()
 }
 
 func endText(ev RunEnded) string {

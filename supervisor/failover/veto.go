@@ -55,26 +55,26 @@ func (m *Machine) lockedUp(s *server) bool {
 
 // showVeto shows on the suspected primary that it would be given up without the standbys' word.
 func (m *Machine) showVeto() {
-	s := m.servers[m.primary]
+	s := m.servers[m.known.index]
 	if s.state != Primary || (s.qual != Plain && s.qual != Vetoed) {
 		return
 	}
-	why, vetoed := m.veto(m.primary)
+	why, vetoed := m.veto(m.known.index)
 	switch {
 	case vetoed && s.deadRow >= m.cfg.ProbeCount:
-		m.become(m.primary, Primary, Vetoed, why)
+		m.become(m.known.index, Primary, Vetoed, why)
 	case s.qual == Vetoed && why == "":
-		m.become(m.primary, Primary, Plain, m.why)
+		m.become(m.known.index, Primary, Plain, m.why)
 	}
 }
 
 // keptSilent says that the suspected primary has been silent for so long that something must be in the way of giving it
 // up: m.why says what. One round of probes more than failover_silence_time, since the last look decides.
 func (m *Machine) keptSilent() bool {
-	if m.phase != PhaseSuspect || m.primary < 0 || m.isolated() {
+	if m.phase != PhaseSuspect || m.known.index < 0 || m.isolated() {
 		return false
 	}
-	s := m.servers[m.primary]
+	s := m.servers[m.known.index]
 	mostly := s.silent() || s.last == SawRefused && s.refusedRow < m.cfg.ProbeCount
 	return mostly && s.deadRow >= m.cfg.ProbeCount && m.now >= s.firstDead+m.cfg.SilenceTime+m.cfg.ProbeTimeout+m.cfg.ProbeInterval
 }
@@ -85,8 +85,8 @@ func (m *Machine) showSilence() {
 		m.clear("silent")
 		return
 	}
-	if s := m.servers[m.primary]; s.activityKnown && s.activityAt >= s.lastStarted {
-		m.raise("silent", m.nameOf(m.primary)+" lets nobody log in: "+m.why)
+	if s := m.servers[m.known.index]; s.activityKnown && s.activityAt >= s.lastStarted {
+		m.raise("silent", m.nameOf(m.known.index)+" lets nobody log in: "+m.why)
 	}
 }
 

@@ -17,21 +17,12 @@ func (m *Machine) countAttempt() {
 		return
 	}
 	m.forgetOldRuns()
-	m.runTimes = append(m.runTimes, m.wallNow().UnixMilli())
-	m.changes++
+	m.runs.attempt(m.wallNow().UnixMilli())
 }
 
 // forgetOldRuns drops what the window doesn't reach any more. A run in the future, after the clock was set back, counts.
 func (m *Machine) forgetOldRuns() {
-	begin := m.wallNow().Add(-m.cfg.Window).UnixMilli()
-	n := 0
-	for _, at := range m.runTimes {
-		if at > begin {
-			m.runTimes[n] = at
-			n++
-		}
-	}
-	m.runTimes = m.runTimes[:n]
+	m.runs.forgetBefore(m.wallNow().Add(-m.cfg.Window).UnixMilli())
 }
 
 // lockedOut says that failover_max forbids another failover, and holds then. Once it has, only Reset ends that.
@@ -39,19 +30,17 @@ func (m *Machine) lockedOut() bool {
 	if !m.lockReached() {
 		return false
 	}
-	m.locked = true
-	old, why := m.primary, m.lockText()
+	m.runs.lock()
+	old, why := m.known.index, m.lockText()
 	m.remember(HistoryEntry{Kind: "locked", Reason: m.why, Result: why, Old: m.nameOf(old)})
-	m.become(old, Failed, Plain, why)
-	m.last = &ended{hold: holdLocked, old: old, next: -1, why: why}
-	m.holdOn(holdLocked, why)
+	m.giveUpOn(holdLocked, why)
 	return true
 }
 
 // lockReached says that the next failover would be forbidden.
 func (m *Machine) lockReached() bool {
 	m.forgetOldRuns()
-	return m.cfg.MaxRuns > 0 && (m.locked || len(m.runTimes) >= m.cfg.MaxRuns)
+	return m.cfg.MaxRuns > 0 && (m.runs.locked || len(m.runs.times) >= m.cfg.MaxRuns)
 }
 
 func (m *Machine) lockText() string {
@@ -60,18 +49,18 @@ func (m *Machine) lockText() string {
 
 // onReset forgets the failovers so far. One that was forbidden begins again with probes of the primary.
 func (m *Machine) onReset(ev Reset) {
-	m.runTimes, m.locked = nil, false
+	m.runs.reset()
 	m.clear("notify")
-	m.changes++
 	m.remember(HistoryEntry{Kind: "reset", Reason: "by command", Result: "failovers are counted anew"})
 	if m.phase != PhaseHeld || m.hold != holdLocked {
 		m.later(Reply{Tag: ev.Tag, Next: "failovers are counted anew"})
 		return
 	}
-	m.later(Reply{Tag: ev.Tag, Next: m.nameOf(m.primary) + " is looked at again: while it is dead a failover follows"})
-	s := m.servers[m.primary]
-	s.deadRow, s.refusedRow, m.last, m.cut = 0, 0, nil, false
-	m.become(m.primary, NotInit, Plain, "reset by command")
+	m.later(Reply{Tag: ev.Tag, Next: m.nameOf(m.known.index) + " is looked at again: while it is dead a failover follows"})
+	s := m.servers[m.known.index]
+	s.deadRow, s.refusedRow = 0, 0
+	m.runs.forget()
+	m.become(m.known.index, NotInit, Plain, "reset by command")
 	m.enter(PhaseSuspect, "reset by command: the primary is probed again")
 }
 
