@@ -55,18 +55,13 @@ type backend struct {
 	epoch  uint64
 	pid    uint32
 	key    []byte // secret
-	// base are the parameters after login, params those of now.
-	base, params relay.Params
+	// Backend is what conversations know of it: parameters, statements, leftovers.
+	relay.Backend
 	// private: it was opened with what a client said, and ends with that client.
-	private    bool
+	private bool
+	// spoiled: a cancel request may still hit it, so it ends with its client, too.
+	spoiled    bool
 	noPassword bool
-
-	// exchange, prepared and what follows serve the transaction pipeline: what the
-	// server owes, the statements it has, and who left something behind.
-	exchange relay.Exchange
-	prepared relay.Prepared
-	dirty    bool
-	dirtyBy  uint64
 
 	session *session
 	script  *script // what we say to it ourselves
@@ -200,7 +195,7 @@ func (b *backend) readReady(conn net.Conn) error {
 		}
 		switch typ {
 		case 'S':
-			b.base.Status(body)
+			b.Base.Reported(body)
 		case 'K':
 			var k pgproto3.BackendKeyData
 			if err := k.Decode(body); err != nil {
@@ -210,7 +205,7 @@ func (b *backend) readReady(conn net.Conn) error {
 		case 'E':
 			return &auth.ServerError{Fields: pgwire.ParseError(body), Body: body}
 		case 'Z':
-			b.params = b.base.Clone()
+			b.Params = b.Base.Clone()
 			return nil
 		}
 	}
@@ -259,8 +254,8 @@ func (w *worker) adopt(b *backend) error {
 
 func (w *worker) loginSeen(b *backend) *ipc.LoginSeen {
 	m := &ipc.LoginSeen{Lease: b.lease, NoPassword: b.noPassword}
-	m.Version, _ = b.base.Get("server_version")
-	switch v, _ := b.base.Get("in_hot_standby"); v {
+	m.Version, _ = b.Base.Get("server_version")
+	switch v, _ := b.Base.Get("in_hot_standby"); v {
 	case "on":
 		m.HotStandby = ipc.StandbyOn
 	case "off":
@@ -327,16 +322,11 @@ func (e *backendEnd) Flushed() {
 // onIdle takes what a server says without being asked: parameters and notices
 // may come at any time, everything else ends the backend.
 func (b *backend) onIdle(data []byte) {
-	r := relay.Relay{Params: &b.params}
-	r.Start(&b.params, relay.ClientInterests, relay.ServerInterests)
-	err := r.ServerBytes(data)
-	if err == nil && r.Code == "" && !r.Fatal && !r.Doubt && r.Down.AtBoundary() {
+	if b.Unasked(data) {
 		return
 	}
 	w := b.w
-	if r.Code != "" {
-		w.hint(b.server, b.epoch, ipc.HintSQLState, r.Code, "idle connection")
-	}
+	w.hintCode(b, "idle connection")
 	w.closeBackend(b)
 }
 

@@ -56,7 +56,7 @@ func (s *session) newKey(pid uint32) {
 		secret = make([]byte, longSecret)
 	}
 	for {
-		if s.tx != nil {
+		if !s.talk.Keeps() {
 			var own [4]byte
 			_, _ = rand.Read(own[:]) // never fails
 			pid = binary.BigEndian.Uint32(own[:]) >> 1
@@ -141,7 +141,7 @@ func (w *worker) cancelBackend(b *backend, done func()) {
 			delete(w.outbounds, o)
 			b.cancelling--
 			if err != nil {
-				b.private = true
+				b.spoiled = true
 			}
 			done()
 			if b.cancelling == 0 && b.state == backendResetting && b.script == nil {

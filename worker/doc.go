@@ -12,8 +12,8 @@
 // (startup.go). Then the client is a session (session.go) that waits for a backend:
 // an idle one from the shelf, or a new one that a goroutine opens once the
 // supervisor has granted a lease (pools.go, backend.go). Attached to each
-// other, the two are a session: the relay moves bytes both ways and finds the
-// message boundaries (package relay), and the session is asked what to
+// other (attach.go), the two are a session: its conversation (package relay) says what
+// to send and finds the message boundaries, and the session is asked what to
 // do when one side ends. When the client leaves, its backend is brought to a
 // known state and shelved, or closed and its lease returned (release.go). When
 // the supervisor fences an epoch, every backend of it is aborted, whatever it is

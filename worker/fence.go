@@ -78,6 +78,14 @@ func (w *worker) hint(server int, epoch uint64, kind ipc.HintKind, sqlstate, tex
 	w.send(&ipc.Hint{Server: server, Epoch: epoch, Kind: kind, SQLState: sqlstate, Text: text})
 }
 
+// hintCode passes on what an error of a server's says about the server itself.
+func (w *worker) hintCode(b *backend, where string) {
+	if b.Code != "" {
+		w.hint(b.server, b.epoch, ipc.HintSQLState, b.Code, where)
+		b.Code = ""
+	}
+}
+
 // hintOf makes a hint of an error, if it is one that says something about the
 // server.
 func (w *worker) hintOf(server int, epoch uint64, err error) {

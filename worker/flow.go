@@ -4,15 +4,18 @@ package worker
 // the backend, which may be full, or we answer ourselves, and the client may not
 // read.
 func (s *session) listen() {
-	if s.backend != nil && s.backend.conn.Full() || s.tx.Flooded() || s.tx != nil && s.client.Full() {
-		return
+	if !s.mustNotHear() {
+		s.client.Resume()
 	}
-	s.client.Resume()
 }
 
 // throttle is the other half of listen, after something that the client has said.
 func (s *session) throttle() {
-	if s.backend.conn.Full() || s.tx.Flooded() || s.tx != nil && s.client.Full() {
+	if s.mustNotHear() {
 		s.client.Pause()
 	}
+}
+
+func (s *session) mustNotHear() bool {
+	return s.backend != nil && s.backend.conn.Full() || s.flooded || s.client.Full() && !s.talk.Keeps()
 }

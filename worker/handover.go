@@ -100,11 +100,11 @@ func (w *worker) onTakeOver(m *ipc.TakeOver, fds []int) {
 
 // portable returns what another worker has to know.
 func (b *backend) portable() ipc.BackendState {
-	held := b.prepared.Holding()
+	held := b.Holding()
 	s := ipc.BackendState{
 		Key: b.pool.key, Server: b.server, Epoch: b.epoch, PID: b.pid, Secret: ipc.Secret(b.key),
-		AgeMS: time.Since(b.opened).Milliseconds(), NoPassword: b.noPassword, Dirty: b.dirty, DirtyBy: b.dirtyBy,
-		Base: settingsOf(&b.base), Params: settingsOf(&b.params), Serial: held.Serial, Lost: held.Lost,
+		AgeMS: time.Since(b.opened).Milliseconds(), NoPassword: b.noPassword, Dirty: b.Dirty, DirtyBy: b.DirtyBy,
+		Base: settingsOf(&b.Base), Params: settingsOf(&b.Params), Serial: held.Serial, Lost: held.Lost,
 	}
 	for _, st := range held.Statements {
 		s.Statements = append(s.Statements, ipc.PreparedStatement{Key: st.Key, Name: st.Name})
@@ -117,14 +117,14 @@ func (w *worker) takenOver(p *pool, m *ipc.TakeOver) *backend {
 	s := &m.Backend
 	b := &backend{
 		w: w, pool: p, lease: m.Lease, server: s.Server, epoch: s.Epoch, pid: s.PID, key: []byte(s.Secret.Reveal()),
-		base: paramsFrom(s.Base), params: paramsFrom(s.Params), noPassword: s.NoPassword,
-		dirty: s.Dirty, dirtyBy: s.DirtyBy, opened: time.Now().Add(-ms(s.AgeMS)),
+		Backend:    relay.Backend{Base: paramsFrom(s.Base), Params: paramsFrom(s.Params), Dirty: s.Dirty, DirtyBy: s.DirtyBy},
+		noPassword: s.NoPassword, opened: time.Now().Add(-ms(s.AgeMS)),
 	}
 	known := relay.Holding{Serial: s.Serial, Lost: s.Lost}
 	for _, st := range s.Statements {
 		known.Statements = append(known.Statements, relay.Held{Key: st.Key, Name: st.Name})
 	}
-	b.prepared.Restore(known)
+	b.Restore(known)
 	return b
 }
 

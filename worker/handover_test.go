@@ -289,15 +289,15 @@ func TestBackendThatComesBackIsOnTheShelf(t *testing.T) {
 // What a client has prepared is known on the backend wherever that goes, and what
 // it has left behind is cleaned up before another client gets it.
 func TestStateOfABackendMovesWithIt(t *testing.T) {
-	b := &backend{w: &worker{}, pool: &pool{key: poolD}, dirty: true, dirtyBy: 7, opened: time.Now()}
+	b := &backend{w: &worker{}, pool: &pool{key: poolD}, opened: time.Now(), Backend: relay.Backend{Dirty: true, DirtyBy: 7}}
 	known := relay.Holding{Statements: manyStatements(3), Serial: 5, Lost: []string{"pgagroal_x"}}
-	b.prepared.Restore(known)
+	b.Restore(known)
 	m := &ipc.TakeOver{Lease: 5, Backend: b.portable()}
 	got := (&worker{}).takenOver(&pool{}, m)
-	if !got.dirty || got.dirtyBy != 7 || got.lease != 5 {
-		t.Errorf("dirty %v by %d", got.dirty, got.dirtyBy)
+	if !got.Dirty || got.DirtyBy != 7 || got.lease != 5 {
+		t.Errorf("dirty %v by %d", got.Dirty, got.DirtyBy)
 	}
-	if diff := cmp.Diff(known, got.prepared.Holding()); diff != "" {
+	if diff := cmp.Diff(known, got.Holding()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -316,8 +316,8 @@ func TestStateOfABackendFitsAPacket(t *testing.T) {
 	r.free(1)
 	r.do(func() {
 		for _, b := range r.w.backends {
-			b.prepared.Restore(relay.Holding{Statements: manyStatements(relay.MaxStatements), Serial: 1 << 63})
-			b.params.Set("TimeZone", strings.Repeat("x", 10_000))
+			b.Restore(relay.Holding{Statements: manyStatements(relay.MaxStatements), Serial: 1 << 63})
+			b.Params.Set("TimeZone", strings.Repeat("x", 10_000))
 		}
 	})
 	r.send(&ipc.Reclaim{ID: 1, Key: poolD, Size: 1})
@@ -331,7 +331,7 @@ func TestBackendWithTooMuchStateIsClosed(t *testing.T) {
 	srv := r.free(1)
 	r.do(func() {
 		for _, b := range r.w.backends {
-			b.params.Set("TimeZone", strings.Repeat("x", maxState))
+			b.Params.Set("TimeZone", strings.Repeat("x", maxState))
 		}
 	})
 	r.send(&ipc.Reclaim{ID: 1, Key: poolD, Size: 1})

@@ -6,62 +6,75 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// failBlockSQL opens a block and fails it. Its text is the explanation in the
-// server's log.
-const failBlockSQL = `BEGIN; ROLLBACK TO SAVEPOINT "pgagroal: the connection of this transaction was lost"`
-
-// lostPooled parts a session from a lost backend, and lets the client stay; false
-// when it can't be told what has happened.
-func (s *session) lostPooled() bool {
-	t := s.tx
-	if !t.Ready || s.relay.Doubt {
-		return false
-	}
-	out, ok := t.Lose(s.w.scratch[:0])
-	if !ok {
-		return false
-	}
-	s.w.stats.count(s.relay)
-	s.relay.Trim()
-	t.Rest()
-	s.giveRelay()
-	s.client.Send(out)
-	switch {
-	case t.Stash != nil:
-		s.seek()
-	case s.client.Full():
-		s.client.Pause()
+// serverGone deals with a session whose backend has closed or failed.
+func (s *session) serverGone() {
+	s.backend = nil
+	switch s.state {
+	case sessionAdapting:
+		s.seekAgain()
+	case sessionActive:
+		s.lost()
 	default:
+		s.drop(s.lossCode())
+	}
+}
+
+// lost asks what becomes of a client whose backend is lost. One that hasn't asked
+// for anything yet gets another backend; one of the transaction pipeline is told
+// what it has lost, and stays; all others end.
+func (s *session) lost() {
+	loss := s.talk.Lose()
+	s.flooded = false
+	switch loss.Fate {
+	case relay.Ends:
+		s.drop(s.lossCode())
+		return
+	case relay.Told:
+		s.say(nil)
+		return
+	case relay.Waits:
+		s.client.Send(loss.ToClient)
+		s.stash = loss.Rest
+		s.seek()
+		return
+	}
+	s.client.Send(loss.ToClient)
+	if s.client.Full() {
+		s.client.Pause()
+	} else {
 		s.client.Resume()
 	}
-	return true
+}
+
+// seekAgain waits for another backend: nothing of the client's was sent yet.
+func (s *session) seekAgain() {
+	if !s.w.cfg.Failover {
+		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
+		return
+	}
+	s.seek()
+}
+
+// lossCode returns what a client is told whose backend is lost.
+func (s *session) lossCode() (code, message string) {
+	if s.uncertain() {
+		return pgwire.CodeOutcomeUnknown, "the connection to the server was lost; whether the last statement took effect is unknown"
+	}
+	return pgwire.CodeAdminShutdown, "terminating connection because the connection to the server was lost"
 }
 
 // unserved answers what a client has said while it waited for a backend that it
-// doesn't get, and lets it stay.
-func (s *session) unserved(f *relay.Failure) {
-	t := s.tx
-	s.waiter = nil
-	s.state = sessionActive
-	s.takeRelay()
-	data, out := t.Stash, s.w.scratch[:0]
-	t.Stash = nil
-	for len(data) > 0 {
-		t.Relay.Up = pgwire.NewScanner(relay.PooledClient)
-		t.Fail = f
-		var leaving bool
-		var err error
-		data, leaving, err = t.Awaken(data, &out)
-		if err != nil || leaving {
-			s.client.Send(out)
-			s.awakened(leaving, err)
-			return
-		}
+// doesn't get, and lets it stay; false when it can't.
+func (s *session) unserved(f *relay.Failure) bool {
+	p, stays, err := s.talk.Refuse(s.stash, f)
+	if !stays {
+		return false
 	}
-	t.Fail = nil
-	s.client.Send(out)
+	s.waiter, s.stash = nil, nil
+	s.state = sessionActive
 	s.client.Resume()
-	s.giveRelay()
+	s.heard(p, err)
+	return true
 }
 
 // failureOf is what a client is told whose backend can't be opened.
@@ -72,15 +85,4 @@ func (s *session) failureOf(err error) *relay.Failure {
 		f.Code, f.Message, f.Detail = e.Code, e.Message, e.Detail
 	}
 	return f
-}
-
-// failBlock opens a block on a new backend and fails it, and then goes on with
-// what the client has said.
-func (s *session) failBlock(b *backend) {
-	s.state, b.state = sessionAdapting, backendAdapting
-	s.client.Watch()
-	b.runTo(pgwire.TxFailed, []string{failBlockSQL}, func([]byte) {
-		s.tx.Block = relay.NoBlock
-		s.converse(b, pgwire.TxFailed)
-	})
 }

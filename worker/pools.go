@@ -303,7 +303,7 @@ func (w *worker) place(b *backend, granted bool) {
 	}
 	b.state = backendIdle
 	b.since = time.Now()
-	if !w.servers.Open || b.epoch != w.servers.Epoch || b.private || b.tooOld() || w.draining {
+	if !w.servers.Open || b.epoch != w.servers.Epoch || b.private || b.spoiled || b.tooOld() || w.draining {
 		w.closeBackend(b)
 		return
 	}

@@ -3,6 +3,7 @@ package worker
 import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // onQuiesce prepares for a switchover: transactions go on, sessions between two
@@ -24,11 +25,11 @@ func (w *worker) onQuiesce(m *ipc.Quiesce) {
 // its own, or has it wait for another one when it has left nothing on this one.
 // It reports whether nothing of it keeps the server from being switched.
 func (s *session) giveUp() bool {
-	if s.tx != nil || s.state != sessionActive || s.relay.Status != pgwire.TxIdle || !s.relay.Idle() {
+	if s.state != sessionActive || s.talk.Stand() != relay.Resting {
 		return false
 	}
-	if b := s.backend; !s.touched && !b.private {
-		s.w.closeBackend(b)
+	if s.talk.Lose().Fate == relay.Waits {
+		s.w.closeBackend(s.backend)
 		s.detach()
 		s.seek()
 		return true

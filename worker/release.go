@@ -17,8 +17,7 @@ type script struct {
 	down   pgwire.Scanner
 	left   int    // ReadyForQuery messages still to come
 	failed []byte // body of the first error
-	status byte
-	want   byte // the status at the end; any other closes the backend
+	want   byte   // the status at the end; any other closes the backend
 	done   func(failed []byte)
 	timer  *reactor.Timer
 }
@@ -38,7 +37,7 @@ func (b *backend) run(queries []string, done func(failed []byte)) {
 
 // runTo is run with queries that leave the backend in another state than idle.
 func (b *backend) runTo(status byte, queries []string, done func(failed []byte)) {
-	b.script = &script{down: pgwire.NewScanner(relay.ServerInterests), left: len(queries), want: status, done: done}
+	b.script = &script{down: relay.ScriptScanner(), left: len(queries), want: status, done: done}
 	b.script.timer = b.w.loop.After(scriptLimit, func() {
 		b.w.log.Warn("server didn't answer in time, connection closed", "server", b.server, "backend", b.pid)
 		s := b.session
@@ -72,9 +71,9 @@ func (b *backend) onScript(data []byte) {
 		switch ev.Type {
 		case 'Z':
 			sc.left--
-			sc.status = ev.Status()
+			b.Status = ev.Status()
 		case 'S':
-			b.params.Status(ev.Body)
+			b.Params.Reported(ev.Body)
 		case 'G', 'W':
 			b.scriptBroken()
 			return
@@ -89,7 +88,7 @@ func (b *backend) onScript(data []byte) {
 	}
 	sc.stop()
 	b.script = nil
-	if sc.status != sc.want {
+	if b.Status != sc.want {
 		b.scriptBroken()
 		return
 	}
@@ -106,11 +105,11 @@ func (b *backend) scriptBroken() {
 }
 
 // reset brings a backend whose client has left to a known state and shelves it.
-// status is its transaction status; touched says that the client did anything.
-func (w *worker) reset(b *backend, status byte, touched bool) {
+// touched says that the client may have left something behind.
+func (w *worker) reset(b *backend, touched bool) {
 	cfg := w.cfg
 	var queries []string
-	if status != pgwire.TxIdle {
+	if b.Status != pgwire.TxIdle {
 		queries = append(queries, "ROLLBACK")
 	}
 	if touched && cfg.ResetQuery != "" {
@@ -122,7 +121,7 @@ func (w *worker) reset(b *backend, status byte, touched bool) {
 	}
 	if b.cancelling > 0 { // a late cancel would hit the reset query
 		b.state, b.session = backendResetting, nil
-		b.cancelled = func() { w.reset(b, status, touched) }
+		b.cancelled = func() { w.reset(b, touched) }
 		return
 	}
 	b.state = backendResetting
@@ -130,7 +129,7 @@ func (w *worker) reset(b *backend, status byte, touched bool) {
 	b.run(queries, func(failed []byte) {
 		if failed == nil || cfg.ResetOnFailure == "ignore" {
 			if touched {
-				b.clean()
+				b.Clean()
 			}
 			w.shelve(b)
 			return

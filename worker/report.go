@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/ipc"
-	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // sessionBuckets are the upper bounds of the histogram of session lengths, in
@@ -15,26 +14,12 @@ var sessionBuckets = [...]float64{
 
 // stats are a worker's counters since its start.
 type stats struct {
-	queries, transactions uint64
-	sent, received        uint64
-	attached              uint64
-	opened, openErrors    uint64
-	closed, timeouts      uint64
-	sessionSeconds        float64
-	sessionTimes          [len(sessionBuckets) + 1]uint64
-	authBad, authErrors   uint64
-}
-
-// count adds what a relay has seen; the relay starts at zero again.
-func (s *stats) count(r *relay.Relay) {
-	if r == nil {
-		return
-	}
-	s.queries += r.Queries
-	s.transactions += r.Transactions
-	s.sent += r.Sent
-	s.received += r.Received
-	r.Queries, r.Transactions, r.Sent, r.Received = 0, 0, 0, 0
+	attached            uint64
+	opened, openErrors  uint64
+	closed, timeouts    uint64
+	sessionSeconds      float64
+	sessionTimes        [len(sessionBuckets) + 1]uint64
+	authBad, authErrors uint64
 }
 
 func (s *stats) sessionTime(d time.Duration) {
@@ -77,12 +62,7 @@ func (w *worker) onReportRequest(m *ipc.ReportRequest) {
 }
 
 func (w *worker) report(id uint64) *ipc.Report {
-	st := &w.stats
-	for _, c := range w.clients {
-		if c.session != nil {
-			st.count(c.session.relay)
-		}
-	}
+	st, seen := &w.stats, &w.shared.Totals
 	active := 0
 	for _, b := range w.backends {
 		if b.session != nil {
@@ -92,8 +72,8 @@ func (w *worker) report(id uint64) *ipc.Report {
 	return &ipc.Report{
 		ID: id,
 		Counters: map[string]uint64{
-			"query_count": st.queries, "tx_count": st.transactions,
-			"network_sent": st.sent, "network_received": st.received,
+			"query_count": seen.Queries, "tx_count": seen.Transactions,
+			"network_sent": seen.Sent, "network_received": seen.Received,
 			"connection_get": st.attached, "connection_success": st.opened, "connection_error": st.openErrors,
 			"connection_kill": st.closed, "connection_timeout": st.timeouts,
 			"auth_user_bad_password": st.authBad, "auth_user_error": st.authErrors,

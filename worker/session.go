@@ -1,12 +1,12 @@
 package worker
 
 import (
+	"bytes"
 	"errors"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
-	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
@@ -41,17 +41,17 @@ type session struct {
 	c       *client
 	client  *reactor.Conn
 	backend *backend
-	relay   *relay.Relay // nil while nobody says anything
-	login   *login
-	waiter  *waiter
-	key     cancelKey
-	since   int64 // when it was let in or began to wait, Unix seconds
-	timer   *reactor.Timer
-	// tx is set in the transaction pipeline.
-	tx    *relay.Pooled
-	state sessionState
-	// touched: something was sent to the backend that may have left a trace.
-	touched bool
+	talk    relay.Conversation
+	// stash is what the client has said that waits for a backend, nil for nothing.
+	stash  []byte
+	login  *login
+	waiter *waiter
+	key    cancelKey
+	since  int64 // when it was let in or began to wait, Unix seconds
+	timer  *reactor.Timer
+	state  sessionState
+	// flooded: the client is owed so much that it isn't listened to.
+	flooded bool
 	// welcomed: the login is over, as the client sees it.
 	welcomed bool
 }
@@ -67,7 +67,9 @@ func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 	s := &session{w: w, c: c, client: conn, login: l, since: time.Now().Unix()}
 	conn.SetHandler((*clientEnd)(s))
 	if w.cfg.Pipeline == "transaction" {
-		s.tx = &relay.Pooled{All: w.statements}
+		s.talk = w.shared.Pooled(c.id)
+	} else {
+		s.talk = w.shared.Direct(c.id, w.cfg.Failover)
 	}
 	c.conn, c.session = nil, s
 	w.sessions++
@@ -98,182 +100,102 @@ func (s *session) seek() {
 // refuse says no to a client that hasn't been let in, and closes. A client of the
 // transaction pipeline that has been in stays, with an error for what it wanted.
 func (s *session) refuse(code, message string) {
-	if s.tx != nil && s.tx.Ready && !s.w.servers.Graceful && !s.w.draining {
-		s.unserved(&relay.Failure{Code: code, Message: message})
+	if !s.w.servers.Graceful && !s.w.draining && s.unserved(&relay.Failure{Code: code, Message: message}) {
 		return
 	}
-	s.w.log.Info("client refused", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
-		"database", s.login.requested, "reason", message)
-	s.say(pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
+	s.refused(message, pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
 }
 
 // refuseLogin passes on why the server, or our login to it, failed.
 func (s *session) refuseLogin(err error) {
-	if s.tx != nil && s.tx.Ready {
-		s.unserved(s.failureOf(err))
+	if s.unserved(s.failureOf(err)) {
 		return
 	}
-	s.w.log.Info("client refused", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
-		"database", s.login.requested, "reason", err)
 	msg := auth.AppendRefusal(nil, s.login.user, err)
 	if msg == nil {
 		msg = pgwire.AppendError(nil, pgwire.SeverityFatal, pgwire.CodeTooManyConnections, "connection refused")
 	}
+	s.refused(err, msg)
+}
+
+func (s *session) refused(why any, msg []byte) {
+	s.w.log.Info("client refused", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
+		"database", s.login.requested, "reason", why)
 	s.say(msg)
 }
 
-// attachOpened joins a client whose login was passed through to the backend that
-// it opened. s is nil when the client was lost on the way.
-func (s *session) attachOpened(o *opening, b *backend) {
-	w := b.w
-	err := w.settleOpening(o, b, nil)
-	switch {
-	case s == nil && err == nil:
-		w.closeBackend(b)
-	case s == nil:
-	case err != nil:
-		s.refuse(pgwire.CodeCannotConnectNow, "the primary was lost during the login")
-	default:
-		s.client.Watch()
-		s.attach(b)
-	}
-}
-
-// attach joins the session to a backend and gives that the client's parameters.
-func (s *session) attach(b *backend) {
-	s.waiter = nil
-	s.backend, b.session = b, s
-	s.w.stats.attached++
-	if s.tx != nil && b.private {
-		s.tx = nil // nobody else can use this backend
-	}
-	if s.tx != nil {
-		s.attachPooled(b)
-		return
-	}
-	sql := relay.Adapt(&s.login.follow, &b.base, &b.params)
-	if sql == "" {
-		s.enter()
-		return
-	}
-	s.adapt(b, sql, s.enter)
-}
-
-// enter begins the conversation that lasts as long as the session.
-func (s *session) enter() {
-	b := s.backend
-	b.state = backendAttached
-	s.state = sessionActive
-	s.takeRelay()
-	s.relay.Start(&b.params, relay.ClientInterests, relay.ServerInterests)
-	if s.welcomed {
-		s.client.Resume()
-		b.conn.Resume()
-		return
-	}
-	s.welcome()
-}
-
-// adapt gives a backend the client's parameters, and then goes on.
-func (s *session) adapt(b *backend, sql string, then func()) {
-	s.state = sessionAdapting
-	b.state = backendAdapting
-	s.client.Watch()
-	b.run([]string{sql}, func(failed []byte) {
-		if failed == nil {
-			then()
-			return
-		}
-		f := pgwire.ParseError(failed)
-		s.detach()
-		s.w.reset(b, pgwire.TxIdle, true)
-		s.say(pgwire.AppendError(nil, pgwire.SeverityFatal, f.Code, f.Message))
-	})
-}
-
-// detach parts the session from its backend, which is the caller's to care for.
-func (s *session) detach() *backend {
-	b := s.backend
-	s.backend = nil
-	if b != nil && b.session == s {
-		b.session = nil
-	}
-	return b
-}
-
-// welcome ends the login: from here on client and server talk to each other.
-func (s *session) welcome() {
-	b := s.backend
-	s.welcomed = true
-	s.since = time.Now().Unix()
-	s.newKey(b.pid)
-	msg := pgwire.AppendAuthenticationOK(nil)
-	msg = b.params.AppendTo(msg)
-	msg = pgwire.AppendBackendKeyData(msg, s.key.pid, s.key.secret())
-	s.client.Send(pgwire.AppendReadyForQuery(msg, pgwire.TxIdle))
-	s.client.Resume()
-	b.conn.Resume()
-	s.login = s.w.share(s.login)
-	if s.w.cfg.LogConnections {
-		s.w.log.Info("connection authorized", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
-			"database", s.login.requested, "application", s.login.application(), "backend", b.pid)
-	}
-}
-
-// fromClient forwards what the client says.
+// fromClient passes on what the client says.
 func (s *session) fromClient(data []byte) {
-	if s.tx != nil {
-		s.fromClientPooled(data)
-		return
-	}
+	p, err := s.talk.FromClient(data)
+	s.heard(p, err)
+}
+
+// heard goes on with what a client has said, and gets it a backend if it needs one.
+func (s *session) heard(p relay.Passed, err error) {
 	b := s.backend
-	n, leaving, err := s.relay.ClientBytes(data)
-	if n > 0 {
-		s.touched = true
-		b.conn.Send(data[:n])
-		s.throttle()
+	if b != nil {
+		b.conn.Send(p.ToServer)
 	}
+	s.client.Send(p.ToClient)
+	s.flooded = p.Flooded
+	s.throttle()
 	switch {
 	case err != nil:
-		s.protocolBroken(err)
-	case leaving:
+		s.w.log.Warn("client broke the protocol", "client", s.c.id, "address", s.c.addr, "error", err)
+		s.drop(pgwire.CodeProtocolViolation, err.Error())
+	case p.Leaving:
 		s.leave(true)
+	case b != nil:
+		s.boundary(p.Stand)
+	case len(p.ToServer) > 0:
+		s.stash = p.ToServer
+		s.seek()
+		if s.stash != nil { // there was no backend at once
+			s.stash = bytes.Clone(s.stash)
+		}
 	}
 }
 
-// fromServer forwards what the server says.
+// fromServer passes on what the server says.
 func (s *session) fromServer(data []byte) {
 	b := s.backend
-	var err error
-	if s.tx != nil {
-		err = s.fromServerPooled(data)
-	} else {
-		err = s.relay.ServerBytes(data)
-	}
-	if s.relay.Code != "" {
-		s.w.hint(b.server, b.epoch, ipc.HintSQLState, s.relay.Code, "session")
-		s.relay.Code = ""
+	p, err := s.talk.FromServer(data)
+	s.w.hintCode(b, "session")
+	if s.state == sessionActive {
+		s.told(b, &p)
 	}
 	switch {
 	case err != nil:
 		s.w.log.Error("server broke the protocol", "server", b.server, "backend", b.pid, "error", err)
 		s.drop(pgwire.CodeConnectionFailure, "the server broke the protocol")
-	case s.state == sessionLeaving:
-		if s.idle() {
-			s.release()
-		}
-	case s.tx != nil:
-		s.boundary()
-	default:
-		s.client.Send(data)
-		if s.client.Full() {
-			b.conn.Pause()
-		}
-		if s.relay.Idle() {
-			s.relay.Trim()
-			if s.w.quiescing >= b.epoch {
-				s.giveUp()
-			}
+	case s.state == sessionActive:
+		s.boundary(p.Stand)
+	case p.Stand != relay.Busy:
+		s.release()
+	}
+}
+
+// told sends the client what its server has said, and doesn't read on from a
+// server whose client doesn't.
+func (s *session) told(b *backend, p *relay.Passed) {
+	s.client.Send(p.ToClient)
+	if s.client.Full() {
+		b.conn.Pause()
+	}
+	if s.flooded {
+		s.flooded = p.Flooded
+		s.listen()
+	}
+}
+
+// boundary asks policy what to do where a conversation stands.
+func (s *session) boundary(at relay.Stand) {
+	switch at {
+	case relay.Parting:
+		s.part()
+	case relay.Resting:
+		if s.w.quiescing >= s.backend.epoch {
+			s.giveUp()
 		}
 	}
 }
@@ -282,7 +204,7 @@ func (s *session) fromServer(data []byte) {
 // asked, as it would without us; a client that vanished is cancelled.
 func (s *session) leave(goodbye bool) {
 	s.closeClient()
-	if goodbye && s.backend != nil && !s.idle() && !s.relay.Doubt && s.relay.Up.AtBoundary() && !s.unsynced() {
+	if goodbye && s.backend != nil && s.talk.Stand() == relay.Busy && s.talk.Finishes() {
 		s.state = sessionLeaving
 		s.backend.conn.Resume()
 		// A server in COPY would wait for data for ever; elsewhere it ignores this.
@@ -296,28 +218,22 @@ func (s *session) leave(goodbye bool) {
 // release parts the session from its backend and ends it. The backend is
 // brought to a known state, or closed.
 func (s *session) release() {
-	w := s.w
-	w.stats.count(s.relay)
-	b := s.backend
-	touched := s.touched
-	if s.tx != nil && b != nil {
-		touched = s.tx.Dirty || b.dirty && b.dirtyBy == s.c.id
-	}
+	w, b := s.w, s.backend
 	switch {
 	case b == nil:
-	case !s.idle() || s.uncertain() || b.private || w.draining:
+	case s.talk.Stand() == relay.Busy || b.private || b.spoiled || w.draining:
 		w.closeBackend(b)
 		s.detach()
 	default:
+		s.talk.Part()
 		s.detach()
-		w.reset(b, s.relay.Status, touched)
+		w.reset(b, b.Dirty)
 	}
 	s.finish()
 }
 
 // drop ends a session with an error, without regard to its backend.
 func (s *session) drop(code, message string) {
-	s.w.stats.count(s.relay)
 	if b := s.backend; b != nil {
 		s.w.closeBackend(b)
 		s.detach()
@@ -326,49 +242,12 @@ func (s *session) drop(code, message string) {
 		s.finish()
 		return
 	}
-	if s.relay != nil && !s.relay.Down.AtBoundary() && s.state == sessionActive {
+	if s.state == sessionActive && s.talk.MidMessage() {
 		s.closeClient() // in the middle of a message nothing can be said
 		s.finish()
 		return
 	}
 	s.say(pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
-}
-
-// serverGone deals with a session whose backend has closed or failed. One that
-// hasn't asked for anything yet gets another backend; one of the transaction
-// pipeline is told what it has lost, and stays; all others end.
-func (s *session) serverGone() {
-	b := s.backend
-	s.backend = nil
-	switch {
-	case s.state == sessionAdapting:
-		s.seekAgain()
-	case s.state == sessionActive && s.tx != nil && s.lostPooled():
-	case s.state == sessionActive && s.tx == nil && !s.touched && !b.private && !s.relay.Fatal && s.w.cfg.Failover:
-		s.seek()
-	case s.state == sessionActive && s.relay.Fatal && s.tx == nil:
-		s.w.stats.count(s.relay)
-		s.say(nil) // the server has said why
-	default:
-		s.drop(s.lossCode())
-	}
-}
-
-// seekAgain waits for another backend: nothing of the client's was sent yet.
-func (s *session) seekAgain() {
-	if !s.w.cfg.Failover {
-		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
-		return
-	}
-	s.seek()
-}
-
-// lossCode returns what a client is told whose backend is lost.
-func (s *session) lossCode() (code, message string) {
-	if s.uncertain() {
-		return pgwire.CodeOutcomeUnknown, "the connection to the server was lost; whether the last statement took effect is unknown"
-	}
-	return pgwire.CodeAdminShutdown, "terminating connection because the connection to the server was lost"
 }
 
 // say sends a last message and closes once the client has read it.
@@ -401,10 +280,7 @@ func (s *session) finish() {
 	if s.w.cancels[s.key.id()] == s {
 		delete(s.w.cancels, s.key.id()) // one without a backend still had it
 	}
-	if s.tx != nil {
-		s.tx.Forget()
-	}
-	s.dropRelay()
+	s.talk.End()
 	s.w.sessions--
 	s.w.gone(s.c)
 }
@@ -456,10 +332,13 @@ func (e *clientEnd) Flushed() {
 	case s.backend != nil && s.state == sessionActive:
 		s.backend.conn.Resume()
 		s.listen()
-	case s.tx != nil && s.state == sessionActive:
+	case s.state == sessionActive:
 		s.client.Resume()
 	}
 }
+
+// uncertain reports whether the client can't know what became of its work.
+func (s *session) uncertain() bool { return s.talk.Uncertain() }
 
 // badPassword reports whether an error is the client's failure to prove itself.
 func badPassword(err error) bool { return errors.Is(err, auth.ErrBadPassword) }

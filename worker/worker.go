@@ -76,10 +76,7 @@ type worker struct {
 	// forwarded are cancel requests that other workers look at, by id.
 	forwarded map[uint64]func()
 
-	// statements and scratch serve the transaction pipeline.
-	statements *relay.Statements
-	scratch    []byte
-	relays     []*relay.Relay // that nobody uses
+	shared *relay.Shared // by all conversations
 
 	burst    proc.Burst
 	stats    stats
@@ -123,7 +120,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		cancels: make(map[uint64]*session), pools: make(map[ipc.PoolKey]*pool),
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
 		waiters: make(map[uint64]*waiter), requests: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
-		servers: ipc.ServerState{Primary: -1}, born: time.Now(), statements: relay.NewStatements(),
+		servers: ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
 	w.burst.Free = func() {

@@ -6,15 +6,15 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// ServerBytes appends to out what the client is to get of data.
-func (p *Pooled) ServerBytes(data, out []byte) ([]byte, error) {
-	r := p.Relay
+// serverBytes appends to out what the client is to get of data.
+func (p *Pooled) serverBytes(data, out []byte) ([]byte, error) {
+	r := p.line
 	var ev pgwire.Event
 	from := 0
 	for pos := 0; ; {
 		var err error
-		if pos, err = r.Down.Next(data, pos, &ev); err != nil {
-			r.Doubt = true
+		if pos, err = r.down.Next(data, pos, &ev); err != nil {
+			r.doubt = true
 			return out, err
 		}
 		if ev.Phase == pgwire.Exhausted {
@@ -26,21 +26,21 @@ func (p *Pooled) ServerBytes(data, out []byte) ([]byte, error) {
 		}
 		out, from = p.answer(data, out, from, &ev)
 	}
-	end := len(data) - holdBack(&r.Down, PooledServer, data)
-	if typ, n := r.Down.Open(); typ == 'E' && !p.X.errorPassing {
+	end := len(data) - holdBack(&r.down, pooledServer, data)
+	if typ, n := r.down.Open(); typ == 'E' && !p.x.errorPassing {
 		out = p.holdError(out, data, from, n)
 		from = end
 	}
 	if from < end {
 		out = append(out, data[from:end]...)
 	}
-	r.Received += uint64(len(data))
+	r.totals.Received += uint64(len(data))
 	return out, nil
 }
 
 // answer handles one message of the server; bytes of data before from are in out.
 func (p *Pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	r := p.Relay
+	r := p.line
 	switch ev.Type {
 	case '1':
 		return p.parsedOrClosed('P', data, out, from, ev)
@@ -61,13 +61,13 @@ func (p *Pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, i
 	case 'E':
 		return p.serverError(data, out, from, ev)
 	case 'S':
-		r.Params.Status(ev.Body)
+		r.b.Params.Reported(ev.Body)
 	case 'G':
-		if e := p.X.First(); e != nil && (e.kind == 'E' || e.kind == 'Q') {
-			p.X.copyIn()
+		if e := p.x.first(); e != nil && (e.kind == 'E' || e.kind == 'Q') {
+			p.x.copyIn()
 		}
 	case 'W':
-		r.Doubt = true
+		r.doubt = true
 	case 'Z':
 		if p.readyForQuery(ev.Status()) {
 			return p.invented(data, out, from, ev)
@@ -79,15 +79,15 @@ func (p *Pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, i
 // serverError takes note of an error. One with which the server says goodbye
 // isn't passed on: the client stays, and is told of it in the words of lose.
 func (p *Pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	p.Relay.serverError(ev.Body)
+	p.line.serverError(ev.Body)
 	f := pgwire.ParseError(ev.Body)
-	held := p.X.heldError
-	p.X.heldError = nil
+	held := p.x.heldError
+	p.x.heldError = nil
 	switch {
-	case p.X.errorPassing:
-		p.X.errorPassing = false
+	case p.x.errorPassing:
+		p.x.errorPassing = false
 	case f.Fatal():
-		p.X.farewell = f.Code + ": " + f.Message
+		p.x.farewell = f.Code + ": " + f.Message
 		if ev.Start >= 0 {
 			out = append(out, data[from:ev.Start]...)
 		}
@@ -113,17 +113,17 @@ const maxHeldError = 64 << 10
 func (p *Pooled) holdError(out, data []byte, from, n int) []byte {
 	start := max(len(data)-n, 0)
 	out = append(out, data[from:max(from, start)]...)
-	p.X.heldError = append(p.X.heldError, data[start:]...)
-	if len(p.X.heldError) > maxHeldError {
-		out = append(out, p.X.heldError...)
-		p.X.heldError, p.X.errorPassing = nil, true
+	p.x.heldError = append(p.x.heldError, data[start:]...)
+	if len(p.x.heldError) > maxHeldError {
+		out = append(out, p.x.heldError...)
+		p.x.heldError, p.x.errorPassing = nil, true
 	}
 	return out
 }
 
 // completes takes the entry away that a message answers, if it is of that kind.
 func (p *Pooled) completes(kind byte, data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	if e := p.X.First(); e == nil || e.kind != kind {
+	if e := p.x.first(); e == nil || e.kind != kind {
 		return out, from // part of a simple query's answer
 	}
 	p.done()
@@ -132,24 +132,24 @@ func (p *Pooled) completes(kind byte, data, out []byte, from int, ev *pgwire.Eve
 
 // done takes away the entry that has been answered.
 func (p *Pooled) done() {
-	if e := p.X.First(); e.ends() {
-		p.All.drop(e.stmt)
+	if e := p.x.first(); e.ends() {
+		p.shared.statements.drop(e.stmt)
 	}
-	p.X.pop()
+	p.x.pop()
 }
 
 // invented lets the answers follow that are due to messages that weren't sent.
 func (p *Pooled) invented(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	if e := p.X.First(); e == nil || e.Fate != Invent {
+	if e := p.x.first(); e == nil || e.fate != invent {
 		return out, from
 	}
 	out = append(out, data[from:ev.Pos]...)
-	return p.InventAnswers(out), ev.Pos
+	return p.inventAnswers(out), ev.Pos
 }
 
-// InventAnswers appends the answers that it is the turn of now.
-func (p *Pooled) InventAnswers(out []byte) []byte {
-	for e := p.X.First(); e != nil && e.Fate == Invent; e = p.X.First() {
+// inventAnswers appends the answers that it is the turn of now.
+func (p *Pooled) inventAnswers(out []byte) []byte {
+	for e := p.x.first(); e != nil && e.fate == invent; e = p.x.first() {
 		typ := byte('1')
 		if e.kind == 'C' {
 			typ = '3'
@@ -162,15 +162,15 @@ func (p *Pooled) InventAnswers(out []byte) []byte {
 
 // parsedOrClosed takes a ParseComplete or CloseComplete, which may be ours.
 func (p *Pooled) parsedOrClosed(kind byte, data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
-	e := p.X.First()
+	e := p.x.first()
 	if e == nil || e.kind != kind || ev.Length != 0 {
-		p.Relay.Doubt = true
+		p.line.doubt = true
 		return out, from
 	}
 	if kind == 'P' && e.on != nil {
 		e.on.there = true
 	}
-	if e.Fate == swallow {
+	if e.fate == swallow {
 		if ev.Start < 0 {
 			out = out[:len(out)-5] // its header, which was put back
 		} else {
@@ -185,9 +185,9 @@ func (p *Pooled) parsedOrClosed(kind byte, data, out []byte, from int, ev *pgwir
 // failed drops what the server skips after an error, up to the next Sync, and
 // takes back what was noted for it.
 func (p *Pooled) failed(code string) {
-	x := p.X
+	x := p.x
 	x.copying, x.errored = false, true
-	e := x.First()
+	e := x.first()
 	switch {
 	case e == nil || e.kind == 'F' || e.kind == 'S':
 		return
@@ -206,11 +206,11 @@ func (p *Pooled) failed(code string) {
 	for i := n - 1; i >= 0; i-- {
 		p.undo(&x.q[x.head+i])
 	}
-	for x.len() > 0 && x.First().kind != 'S' {
+	for x.len() > 0 && x.first().kind != 'S' {
 		x.pop()
 	}
 	if x.len() == 0 {
-		x.skipping, x.Unsynced = true, true
+		x.skipping, x.unsynced = true, true
 	}
 }
 
@@ -218,10 +218,10 @@ func (p *Pooled) failed(code string) {
 func (p *Pooled) statementFailed(code string, on *onBackend) {
 	switch code {
 	case pgwire.CodeFeatureNotSupported: // "cached plan must not change result type"
-		p.All.retire(on.key)
+		p.shared.statements.retire(on.key)
 	case pgwire.CodeUndefinedStatement: // deallocated behind our back
-		p.There.Clear()
-		p.Dirty = true
+		p.there.clear()
+		p.dirty = true
 	}
 }
 
@@ -229,19 +229,19 @@ func (p *Pooled) statementFailed(code string, on *onBackend) {
 func (p *Pooled) undo(e *owed) {
 	switch {
 	case e.kind == 'C' && e.on != nil:
-		p.There.lost = append(p.There.lost, e.on.name)
+		p.there.lost = append(p.there.lost, e.on.name)
 	case e.kind == 'P' && e.unnamed != 0:
 		if u := &p.unnamed; u.number == e.unnamed {
-			u.here = u.here && e.Fate != swallow
-			u.exists = u.exists && e.Fate == swallow
+			u.here = u.here && e.fate != swallow
+			u.exists = u.exists && e.fate == swallow
 		}
 	case e.kind == 'P':
 		if e.on != nil {
-			p.There.remove(e.on)
+			p.there.remove(e.on)
 		}
 		if e.stmt != nil && p.names[e.name] == e.stmt {
 			p.unname(e.name, e.stmt)
-			p.All.drop(e.stmt)
+			p.shared.statements.drop(e.stmt)
 		}
 	}
 	switch {
@@ -249,27 +249,27 @@ func (p *Pooled) undo(e *owed) {
 	case p.names[e.name] == nil:
 		p.name(e.name, e.stmt)
 	default:
-		p.All.drop(e.stmt)
+		p.shared.statements.drop(e.stmt)
 	}
 }
 
 // readyForQuery ends a batch; it reports whether one was expected to end.
 func (p *Pooled) readyForQuery(status byte) bool {
-	r := p.Relay
-	e := p.X.First()
+	r := p.line
+	e := p.x.first()
 	if e == nil || e.kind != 'S' && e.kind != 'Q' && e.kind != 'F' || status == 0 {
-		r.Doubt = true
+		r.doubt = true
 		return false
 	}
 	p.done()
-	p.X.copying, p.X.errored, p.described = false, false, false
-	if p.X.Idle() {
-		p.X.sets = false
+	p.x.copying, p.x.errored, p.described = false, false, false
+	if p.x.idle() {
+		p.x.sets = false
 	}
-	if status != pgwire.TxIdle && r.Status == pgwire.TxIdle {
-		r.Transactions++
+	if status != pgwire.TxIdle && r.b.Status == pgwire.TxIdle {
+		r.totals.Transactions++
 	}
-	r.Status = status
+	r.b.Status = status
 	return true
 }
 
@@ -277,7 +277,7 @@ func (p *Pooled) readyForQuery(status byte) bool {
 // client would find it.
 func (p *Pooled) tag(body []byte) {
 	t, simple := traitAll, true
-	if e := p.X.First(); e != nil {
+	if e := p.x.first(); e != nil {
 		t, simple = e.traits, e.kind == 'Q'
 	}
 	described := p.described
@@ -290,21 +290,21 @@ func (p *Pooled) tag(body []byte) {
 	case "SELECT":
 		// CREATE TABLE AS and SELECT INTO say this as well, but return no rows.
 		if t&traitTemp != 0 && !(simple && described) {
-			p.Dirty = true
+			p.dirty = true
 		}
 	case "SET":
-		p.Dirty = p.Dirty || t&traitLasting != 0
+		p.dirty = p.dirty || t&traitLasting != 0
 	case "DECLARE CURSOR":
-		p.Dirty = p.Dirty || t&traitHold != 0
+		p.dirty = p.dirty || t&traitHold != 0
 	case "CREATE TABLE", "CREATE TABLE AS", "CREATE VIEW", "CREATE SEQUENCE":
-		p.Dirty = p.Dirty || t&traitTemp != 0
+		p.dirty = p.dirty || t&traitTemp != 0
 	case "LISTEN", "PREPARE", "LOAD", "DO":
-		p.Dirty = true
+		p.dirty = true
 	case "DISCARD ALL", "DEALLOCATE ALL":
-		p.There.Clear()
+		p.there.clear()
 		p.forgetNames()
 		if string(tag) == "DISCARD ALL" {
-			p.Dirty, p.Discarded = false, true
+			p.dirty, p.discarded = false, true
 		}
 	}
 }
@@ -313,9 +313,9 @@ func (p *Pooled) tag(body []byte) {
 // the Parse is still under way.
 func (p *Pooled) forgetNames() {
 	for name, st := range p.names {
-		if p.X == nil || p.X.pending(name, st) == nil {
+		if p.x == nil || p.x.pending(name, st) == nil {
 			p.unname(name, st)
-			p.All.drop(st)
+			p.shared.statements.drop(st)
 		}
 	}
 	if len(p.names) == 0 {
@@ -323,18 +323,18 @@ func (p *Pooled) forgetNames() {
 	}
 }
 
-// Forget ends the holding of all statements, when the client has left.
-func (p *Pooled) Forget() {
+// forget ends the holding of all statements, when the client has left.
+func (p *Pooled) forget() {
 	for _, st := range p.names {
-		p.All.drop(st)
+		p.shared.statements.drop(st)
 	}
 	p.names, p.text = nil, 0
-	if p.X == nil {
+	if p.x == nil {
 		return
 	}
-	for _, e := range p.X.q[p.X.head:] {
+	for _, e := range p.x.q[p.x.head:] {
 		if e.ends() {
-			p.All.drop(e.stmt)
+			p.shared.statements.drop(e.stmt)
 		}
 	}
 }

@@ -17,19 +17,19 @@ func preparedQuery() (question, answer []byte) {
 // of the session pipeline sees it: two chunks looked at, none copied.
 func BenchmarkRelay(b *testing.B) {
 	question, answer := preparedQuery()
-	var p Params
-	var r Relay
-	r.Start(&p, ClientInterests, ServerInterests)
+	var p Backend
+	var r line
+	r.start(&Totals{}, &p, clientInterests, serverInterests)
 	b.SetBytes(int64(len(question) + len(answer)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if n, _, err := r.ClientBytes(question); err != nil || n != len(question) {
+		if n, _, err := r.clientBytes(question); err != nil || n != len(question) {
 			b.Fatalf("%d bytes of %d forwarded, %v", n, len(question), err)
 		}
-		if err := r.ServerBytes(answer); err != nil {
+		if err := r.serverBytes(answer); err != nil {
 			b.Fatal(err)
 		}
-		if !r.Idle() {
+		if !r.idle() {
 			b.Fatal("the conversation has no end")
 		}
 	}
@@ -39,20 +39,20 @@ func BenchmarkRelay(b *testing.B) {
 func BenchmarkRelayLarge(b *testing.B) {
 	const size, chunk = 1 << 20, 64 << 10
 	answer := bytes.Join([][]byte{msg('D', string(make([]byte, size))), done, ready("I")}, nil)
-	var p Params
-	var r Relay
-	r.Start(&p, ClientInterests, ServerInterests)
+	var p Backend
+	var r line
+	r.start(&Totals{}, &p, clientInterests, serverInterests)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := r.ClientBytes(query); err != nil {
+		if _, _, err := r.clientBytes(query); err != nil {
 			b.Fatal(err)
 		}
 		for from := 0; from < len(answer); from += chunk {
-			if err := r.ServerBytes(answer[from:min(from+chunk, len(answer))]); err != nil {
+			if err := r.serverBytes(answer[from:min(from+chunk, len(answer))]); err != nil {
 				b.Fatal(err)
 			}
 		}
-		if !r.Idle() {
+		if !r.idle() {
 			b.Fatal("the conversation has no end")
 		}
 	}
@@ -62,20 +62,20 @@ func BenchmarkRelayLarge(b *testing.B) {
 // statements change, and what is passed on is copied.
 func BenchmarkPooled(b *testing.B) {
 	question, answer := preparedQuery()
-	var p Params
-	var r Relay
-	r.Start(&p, PooledClient, PooledServer)
-	t := &Pooled{Relay: &r, All: NewStatements(), X: &Exchange{}, There: &Prepared{}, Tracked: unique.Make(settings{})}
+	var p Backend
+	var r line
+	r.start(&Totals{}, &p, pooledClient, pooledServer)
+	t := &Pooled{line: &r, shared: NewShared(), x: &exchange{}, there: &prepared{}, tracked: unique.Make(settings{})}
 	var out []byte
 	roundTrip := func(question, answer []byte) {
 		var err error
-		if out, _, err = t.ClientBytes(question, out[:0]); err != nil || len(out) == 0 {
+		if out, _, err = t.clientBytes(question, out[:0]); err != nil || len(out) == 0 {
 			b.Fatalf("%d bytes to the server, %v", len(out), err)
 		}
-		if out, err = t.ServerBytes(answer, out[:0]); err != nil || len(out) != len(answer) {
+		if out, err = t.serverBytes(answer, out[:0]); err != nil || len(out) != len(answer) {
 			b.Fatalf("%d bytes of %d to the client, %v", len(out), len(answer), err)
 		}
-		if t.X.len() != 0 || !r.Idle() {
+		if t.x.len() != 0 || !r.idle() {
 			b.Fatal("the conversation has no end")
 		}
 	}

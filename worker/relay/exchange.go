@@ -1,15 +1,15 @@
 package relay
 
-// Exchange is the queue of answers that a server owes in the transaction
+// exchange is the queue of answers that a server owes in the transaction
 // pipeline: one entry for each message that it answers. A server answers in
 // order, but for an error, which skips everything up to the next Sync.
-type Exchange struct {
+type exchange struct {
 	q    []owed
 	head int
 	// batch grows with every message that ends one: Sync, Query, FunctionCall.
 	batch uint64
-	// Unsynced: messages of the extended protocol have gone out without a Sync.
-	Unsynced bool
+	// unsynced: messages of the extended protocol have gone out without a Sync.
+	unsynced bool
 	// skipping: an error came before its Sync was sent; until then the server
 	// ignores what it gets.
 	skipping bool
@@ -20,7 +20,7 @@ type Exchange struct {
 	// partial is a message of the client's that is being collected, need its whole
 	// length.
 	partial []byte
-	Need    int
+	need    int
 	// skip is how much is still to come of a message that goes nowhere.
 	skip int
 	// heldError is the beginning of an error that a chunk has ended in.
@@ -40,7 +40,7 @@ type fate uint8
 const (
 	pass    fate = iota // it is the client's
 	swallow             // it answers a message of ours
-	Invent              // nothing was sent: we answer when it is its turn
+	invent              // nothing was sent: we answer when it is its turn
 	replace             // the server's error is replaced by ours
 )
 
@@ -52,7 +52,7 @@ const copyEnd byte = 'c'
 // it answers.
 type owed struct {
 	kind   byte
-	Fate   fate
+	fate   fate
 	traits traits // of what a Query or Execute runs
 	// unnamed is the number of the unnamed statement that a Parse makes.
 	unnamed uint64
@@ -65,15 +65,15 @@ type owed struct {
 	stmt *statement
 }
 
-func (x *Exchange) push(e owed) {
+func (x *exchange) push(e owed) {
 	x.copying = false // what isn't copy data makes the COPY fail
 	switch e.kind {
 	case 'S', 'Q', 'F':
 		x.batch++
-		x.Unsynced = false
+		x.unsynced = false
 	case copyEnd:
 	default:
-		x.Unsynced = true
+		x.unsynced = true
 	}
 	if x.head > len(x.q)/2 && len(x.q) == cap(x.q) {
 		n := copy(x.q, x.q[x.head:])
@@ -83,10 +83,10 @@ func (x *Exchange) push(e owed) {
 	x.q = append(x.q, e)
 }
 
-func (x *Exchange) len() int { return len(x.q) - x.head }
+func (x *exchange) len() int { return len(x.q) - x.head }
 
-// First returns the oldest entry, nil when nothing is owed.
-func (x *Exchange) First() *owed {
+// first returns the oldest entry, nil when nothing is owed.
+func (x *exchange) first() *owed {
 	if x.head == len(x.q) {
 		return nil
 	}
@@ -94,13 +94,13 @@ func (x *Exchange) First() *owed {
 }
 
 // last returns the newest entry.
-func (x *Exchange) last() *owed { return &x.q[len(x.q)-1] }
+func (x *exchange) last() *owed { return &x.q[len(x.q)-1] }
 
 // ends reports whether a statement of the client's ends with it.
 func (e *owed) ends() bool { return e.stmt != nil && (e.kind != 'P' || e.unnamed != 0) }
 
 // pop takes the oldest entry away, and what the server ignores behind it.
-func (x *Exchange) pop() {
+func (x *exchange) pop() {
 	for {
 		x.q[x.head] = owed{}
 		x.head++
@@ -117,7 +117,7 @@ func (x *Exchange) pop() {
 // copyIn is the server's request for copy data. It ignores the Syncs that were
 // sent before the data's end; libpq sends one together with the Execute. What
 // else was sent before the end makes the COPY fail.
-func (x *Exchange) copyIn() {
+func (x *exchange) copyIn() {
 	from := x.head + 1
 	to := from
 	for to < len(x.q) && x.q[to].kind == 'S' {
@@ -134,12 +134,12 @@ func (x *Exchange) copyIn() {
 	switch x.q[n].kind {
 	case 'S', 'Q', 'F':
 	default:
-		x.Unsynced = true
+		x.unsynced = true
 	}
 }
 
 // ends reports whether the end of a batch is unanswered.
-func (x *Exchange) ends() bool {
+func (x *exchange) ends() bool {
 	for i := x.head; i < len(x.q); i++ {
 		switch x.q[i].kind {
 		case 'S', 'Q', 'F':
@@ -149,8 +149,8 @@ func (x *Exchange) ends() bool {
 	return false
 }
 
-// Executes reports whether an unanswered message may end a transaction.
-func (x *Exchange) Executes() bool {
+// executes reports whether an unanswered message may end a transaction.
+func (x *exchange) executes() bool {
 	for _, e := range x.q[x.head:] {
 		switch e.kind {
 		case 'S', 'Q', 'F', 'E':
@@ -162,7 +162,7 @@ func (x *Exchange) Executes() bool {
 
 // pending returns the unanswered Parse that gives a statement its name, nil for
 // none.
-func (x *Exchange) pending(name string, s *statement) *owed {
+func (x *exchange) pending(name string, s *statement) *owed {
 	for i := x.head; i < len(x.q); i++ {
 		if e := &x.q[i]; e.stmt == s && e.name == name && !e.ends() {
 			return e
@@ -171,11 +171,11 @@ func (x *Exchange) pending(name string, s *statement) *owed {
 	return nil
 }
 
-// Idle reports whether the server has answered everything and waits for nothing.
-func (x *Exchange) Idle() bool { return x.len() == 0 && !x.Unsynced }
+// idle reports whether the server has answered everything and waits for nothing.
+func (x *exchange) idle() bool { return x.len() == 0 && !x.unsynced }
 
-// Rest ends a transaction: the exchange is idle. It gives memory back.
-func (x *Exchange) Rest() {
+// rest ends a transaction: the exchange is idle. It gives memory back.
+func (x *exchange) rest() {
 	x.skipping, x.errored, x.copying, x.sets = false, false, false, false
 	if x.len() == 0 && cap(x.q) > 64 {
 		x.q = nil

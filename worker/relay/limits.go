@@ -33,14 +33,14 @@ func (p *Pooled) unname(name string, st *statement) {
 // the server that skips to the Sync and fails the transaction. Instead of its
 // error the client gets ours.
 func (p *Pooled) overLimit(out []byte) []byte {
-	p.X.push(owed{kind: 'P', Fate: replace})
+	p.x.push(owed{kind: 'P', fate: replace})
 	return appendParse(out, noStatement, []byte("pgagroal: a client's prepared statements are too many or too long\x00\x00\x00"))
 }
 
 // isOverLimit reports whether an error that came just now is the answer to that.
 func (p *Pooled) isOverLimit() bool {
-	e := p.X.First()
-	return e != nil && e.Fate == replace
+	e := p.x.first()
+	return e != nil && e.fate == replace
 }
 
 func appendOverLimit(out []byte) []byte {
@@ -58,5 +58,5 @@ func appendOverLimit(out []byte) []byte {
 // the client is listened to again.
 const MaxOwed = 8192
 
-// Flooded reports whether the client is owed as much as it may be.
-func (p *Pooled) Flooded() bool { return p != nil && p.X != nil && p.X.len() > MaxOwed }
+// flooded reports whether the client is owed as much as it may be.
+func (p *Pooled) flooded() bool { return p.x != nil && p.x.len() > MaxOwed }

@@ -14,7 +14,7 @@ import (
 func full(t *testing.T) (*modelClient, func() *modelBackend) {
 	t.Helper()
 	b := &modelBackend{server: newModelServer()}
-	c := newModelClient(t, NewStatements())
+	c := newModelClient(t, newStatements())
 	pick := func() *modelBackend { return b }
 	for i := range maxNamed {
 		c.send(parseMsg(fmt.Sprint("n", i), "show 1"), pick)
@@ -60,7 +60,7 @@ func TestOneStatementTooManyIsAnErrorLikeOthers(t *testing.T) {
 			if diff := cmp.Diff(step.want, c.ask(pick, size, step.said...)); diff != "" {
 				t.Fatalf("pieces of %d, said %q (-want +got):\n%s", size, step.said, diff)
 			}
-			if c.relay.Doubt {
+			if c.line.doubt {
 				t.Fatal("in doubt")
 			}
 		}
@@ -83,7 +83,7 @@ func TestErrorOfOneStatementTooManyIsOurs(t *testing.T) {
 
 func TestTextOfStatementsIsBounded(t *testing.T) {
 	b := &modelBackend{server: newModelServer()}
-	c := newModelClient(t, NewStatements())
+	c := newModelClient(t, newStatements())
 	pick := func() *modelBackend { return b }
 	long := "show " + strings.Repeat("x", 1<<20)
 	n := 0
@@ -125,7 +125,7 @@ func TestStatementTooLongToKeepIsAnErrorLikeOthers(t *testing.T) {
 	long := parseMsg("long", "show "+strings.Repeat("x", maxParse))
 	for _, size := range []int{1000, 64 << 10, 10 << 20, len(long) - 1} {
 		b := &modelBackend{server: newModelServer()}
-		c := newModelClient(t, NewStatements())
+		c := newModelClient(t, newStatements())
 		pick := func() *modelBackend { return b }
 		for _, step := range []struct {
 			said [][]byte
@@ -140,8 +140,8 @@ func TestStatementTooLongToKeepIsAnErrorLikeOthers(t *testing.T) {
 				t.Fatalf("pieces of %d, said %.40q: got %.300s, want %s", size, step.said, got, step.want)
 			}
 		}
-		if c.relay.Doubt || b.exchange.skip != 0 || len(b.server.in) > 0 {
-			t.Errorf("pieces of %d: doubt %v, %d to skip, %d bytes unread", size, c.relay.Doubt, b.exchange.skip, len(b.server.in))
+		if c.line.doubt || b.exchange.skip != 0 || len(b.server.in) > 0 {
+			t.Errorf("pieces of %d: doubt %v, %d to skip, %d bytes unread", size, c.line.doubt, b.exchange.skip, len(b.server.in))
 		}
 	}
 }

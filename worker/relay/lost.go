@@ -26,11 +26,11 @@ import (
 type block uint8
 
 const (
-	NoBlock block = iota
+	noBlock block = iota
 	// lostBlock is open as far as the client knows: its next batch gets the error.
 	lostBlock
-	// FailedBlock is one that the client knows to have failed.
-	FailedBlock
+	// failedBlock is one that the client knows to have failed.
+	failedBlock
 )
 
 // Failure is what the next batch of a client is told; no code means none.
@@ -45,48 +45,48 @@ func (f *Failure) append(dst []byte) []byte {
 	return pgwire.AppendError(dst, pgwire.SeverityError, f.Code, f.Message, pgwire.Detail(f.Detail))
 }
 
-// Lose appends the answers that a lost backend owes; false when there are none
-// that would be true.
-func (p *Pooled) Lose(out []byte) ([]byte, bool) {
-	x, r := p.X, p.Relay
+// lose appends the answers that a lost backend owes to out; false when there are
+// none that would be true. rest is what waits for the next backend.
+func (p *Pooled) lose(out []byte) (_, rest []byte, ok bool) {
+	x, r := p.x, p.line
 	if p.midMessage() {
-		return out, false // nothing can be said there
+		return out, nil, false // nothing can be said there
 	}
-	out, ok := p.loseBatches(out)
+	out, rest, ok = p.loseBatches(out)
 	if !ok {
-		return out, false
+		return out, nil, false
 	}
 	for i := len(x.q) - 1; i >= x.head; i-- {
 		p.undo(&x.q[i])
 	}
 	x.q, x.head = nil, 0
-	if r.Status == pgwire.TxIdle {
-		p.Tracked = r.Params.Settings()
-	} else if now := r.Params.Settings(); now != p.Tracked {
-		out = AppendChanges(out, now.Value(), p.Tracked.Value()) // the server has taken them back
+	if r.b.Status == pgwire.TxIdle {
+		p.tracked = r.b.Params.settings()
+	} else if now := r.b.Params.settings(); now != p.tracked {
+		out = appendChanges(out, now.Value(), p.tracked.Value()) // the server has taken them back
 	}
-	return out, true
+	return out, rest, true
 }
 
 // midMessage reports whether the client has got a part of a message.
 func (p *Pooled) midMessage() bool {
-	typ, n := p.Relay.Down.Open()
+	typ, n := p.line.down.Open()
 	switch {
 	case n == 0:
 		return false
 	case typ == 'E':
-		return p.X.errorPassing
-	case p.Relay.Down.SplitHeader() > 0:
-		return PooledServer[typ]&(pgwire.AtHeader|pgwire.Refuse) == 0
+		return p.x.errorPassing
+	case p.line.down.SplitHeader() > 0:
+		return pooledServer[typ]&(pgwire.AtHeader|pgwire.Refuse) == 0
 	}
 	return true
 }
 
 // loseBatches ends each batch that the backend was sent, then what was begun of
 // the next one.
-func (p *Pooled) loseBatches(out []byte) ([]byte, bool) {
-	x := p.X
-	in, known := p.Relay.Status != pgwire.TxIdle, true
+func (p *Pooled) loseBatches(out []byte) (_, rest []byte, ok bool) {
+	x := p.x
+	in, known := p.line.b.Status != pgwire.TxIdle, true
 	onlyBegin := p.onlyBegin()
 	told, sent, implicit, commits := x.errored, false, false, false
 	for i := x.head; i < len(x.q); i++ {
@@ -99,7 +99,7 @@ func (p *Pooled) loseBatches(out []byte) ([]byte, bool) {
 				in, known = e.traits.after(in)
 			}
 			if !known {
-				return out, false
+				return out, nil, false
 			}
 			implicit = implicit || !was && !in
 		}
@@ -113,11 +113,11 @@ func (p *Pooled) loseBatches(out []byte) ([]byte, bool) {
 			told, implicit, commits = false, false, false
 		}
 	}
-	begun := x.Unsynced || x.skipping
-	if !sent && !begun && p.Relay.Status == pgwire.TxOpen {
-		p.Block, p.Fail = lostBlock, p.loss(false)
+	begun := x.unsynced || x.skipping
+	if !sent && !begun && p.line.b.Status == pgwire.TxOpen {
+		p.block, p.fail = lostBlock, p.loss(false)
 	} else {
-		p.Block = blockOf(in)
+		p.block = blockOf(in)
 	}
 	if begun {
 		if !told {
@@ -125,14 +125,15 @@ func (p *Pooled) loseBatches(out []byte) ([]byte, bool) {
 		}
 		p.discarding = true
 	}
-	return p.losePartial(out, sent || p.Block != NoBlock), true
+	out, rest = p.losePartial(out, sent || p.block != noBlock)
+	return out, rest, true
 }
 
 // onlyBegin reports whether all that the client waits for, and all that it has
 // said, is the answer to a BEGIN outside of a transaction block.
 func (p *Pooled) onlyBegin() bool {
-	x := p.X
-	if p.Relay.Status != pgwire.TxIdle || x.Unsynced || x.skipping || x.Need > 0 {
+	x := p.x
+	if p.line.b.Status != pgwire.TxIdle || x.unsynced || x.skipping || x.need > 0 {
 		return false
 	}
 	begins := 0
@@ -152,30 +153,30 @@ func (p *Pooled) onlyBegin() bool {
 
 // losePartial deals with a message that was being collected: it waits for the
 // next backend, or fails with what came before it.
-func (p *Pooled) losePartial(out []byte, failed bool) []byte {
-	if p.X.Need == 0 {
-		return out
+func (p *Pooled) losePartial(out []byte, failed bool) (_, rest []byte) {
+	if p.x.need == 0 {
+		return out, nil
 	}
-	typ := p.X.partial[0]
+	typ := p.x.partial[0]
 	if !failed && !p.discarding {
-		p.Stash = bytes.Clone(p.X.partial)
+		rest = bytes.Clone(p.x.partial)
 	}
 	p.collected()
 	switch {
 	case p.discarding, !failed:
 	default:
-		p.Fail = p.loss(false)
+		p.fail = p.loss(false)
 		out = p.failMessage(out, typ, 0, false)
 	}
-	return out
+	return out, rest
 }
 
 // loss is the error of a lost backend.
 func (p *Pooled) loss(unknown bool) *Failure {
 	if unknown {
-		return &Failure{pgwire.CodeOutcomeUnknown, msgUnknown, p.X.farewell}
+		return &Failure{pgwire.CodeOutcomeUnknown, msgUnknown, p.x.farewell}
 	}
-	return &Failure{pgwire.CodeConnectionFailure, msgLost, p.X.farewell}
+	return &Failure{pgwire.CodeConnectionFailure, msgLost, p.x.farewell}
 }
 
 func statusOf(inBlock bool) byte {
@@ -187,39 +188,39 @@ func statusOf(inBlock bool) byte {
 
 func blockOf(inBlock bool) block {
 	if inBlock {
-		return FailedBlock
+		return failedBlock
 	}
-	return NoBlock
+	return noBlock
 }
 
 // failMessage answers the first message of a batch that fails with p.fail. t are
 // the traits of its text, if it has one; last says that the client has said nothing
 // after it.
 func (p *Pooled) failMessage(out []byte, typ byte, t traits, last bool) []byte {
-	out = p.Fail.append(out)
-	p.Fail = nil
-	in := p.Block != NoBlock
+	out = p.fail.append(out)
+	p.fail = nil
+	in := p.block != noBlock
 	switch typ {
 	case 'Q', 'F', 'S':
 		if after, known := t.after(in); known && !(last && !in && t.begins()) {
 			in = after
 		}
-		p.Block = blockOf(in)
+		p.block = blockOf(in)
 		return pgwire.AppendReadyForQuery(out, statusOf(in))
 	}
-	p.Block = blockOf(in)
+	p.block = blockOf(in)
 	p.discarding = true
 	return out
 }
 
-// Awaken returns what of data a backend is needed for, for a client without one;
+// awaken returns what of data a backend is needed for, for a client without one;
 // nothing if all of it is late: a COPY has failed before, or there is nothing to
 // flush. What it returns may be a part of data. Answers to what fails without a
 // backend are appended to out.
-func (p *Pooled) Awaken(data []byte, out *[]byte) (rest []byte, leaving bool, err error) {
+func (p *Pooled) awaken(data []byte, out *[]byte) (rest []byte, leaving bool, err error) {
 	var ev pgwire.Event
 	for pos := 0; ; {
-		if pos, err = p.Relay.Up.Next(data, pos, &ev); err != nil {
+		if pos, err = p.line.up.Next(data, pos, &ev); err != nil {
 			return nil, false, err
 		}
 		switch {
@@ -230,7 +231,7 @@ func (p *Pooled) Awaken(data []byte, out *[]byte) (rest []byte, leaving bool, er
 		case p.discarding:
 			if ev.Type == 'S' {
 				p.discarding = false
-				*out = pgwire.AppendReadyForQuery(*out, statusOf(p.Block != NoBlock))
+				*out = pgwire.AppendReadyForQuery(*out, statusOf(p.block != noBlock))
 			}
 		case ev.Type == 'c' || ev.Type == 'f' || ev.Type == 'H':
 		case p.fails(data, &ev, out):
@@ -245,7 +246,7 @@ func (p *Pooled) Awaken(data []byte, out *[]byte) (rest []byte, leaving bool, er
 // fails answers a message that there is no backend for any more, and reports
 // whether it did.
 func (p *Pooled) fails(data []byte, ev *pgwire.Event, out *[]byte) bool {
-	if p.Fail == nil {
+	if p.fail == nil {
 		return false
 	}
 	var t traits
@@ -253,10 +254,10 @@ func (p *Pooled) fails(data []byte, ev *pgwire.Event, out *[]byte) bool {
 	if ev.Type == 'Q' && end <= len(data) {
 		t = traitsOf(queryText(data[ev.Pos:end]))
 	}
-	if p.Block == lostBlock {
-		p.Block = FailedBlock
+	if p.block == lostBlock {
+		p.block = failedBlock
 		if t&traitControl == traitCloses {
-			p.Fail = nil
+			p.fail = nil
 			return false // a ROLLBACK, which is all that was left to do
 		}
 	}

@@ -54,25 +54,25 @@ func brief(b []byte) string {
 
 var lossCases = map[string]lossCase{
 	"autocommit statement":           {up: queryMsg("INSERT"), want: "08007 I"},
-	"statement of a block":           {up: queryMsg("INSERT"), status: 'T', want: "08006 E", block: FailedBlock},
+	"statement of a block":           {up: queryMsg("INSERT"), status: 'T', want: "08006 E", block: failedBlock},
 	"BEGIN":                          {up: queryMsg("BEGIN"), want: "08006 I"},
 	"BEGIN of the extended protocol": {up: join(batch("BEGIN"), syncMsg), want: "08006 I"},
-	"BEGIN and half of a Query":      {up: join(queryMsg("BEGIN"), queryMsg("INSERT INTO t")[:9]), want: "08006 E 08006 E", then: queryMsg("INSERT INTO t")[9:], block: FailedBlock},
-	"BEGIN and more in one Query":    {up: queryMsg("BEGIN; INSERT"), want: "08007 E", block: FailedBlock},
-	"BEGIN without its Sync":         {up: batch("BEGIN"), want: "08006", then: syncMsg, later: "E", block: FailedBlock},
-	"ROLLBACK AND CHAIN":             {up: queryMsg("ROLLBACK AND CHAIN"), status: 'T', want: "08006 E", block: FailedBlock},
+	"BEGIN and half of a Query":      {up: join(queryMsg("BEGIN"), queryMsg("INSERT INTO t")[:9]), want: "08006 E 08006 E", then: queryMsg("INSERT INTO t")[9:], block: failedBlock},
+	"BEGIN and more in one Query":    {up: queryMsg("BEGIN; INSERT"), want: "08007 E", block: failedBlock},
+	"BEGIN without its Sync":         {up: batch("BEGIN"), want: "08006", then: syncMsg, later: "E", block: failedBlock},
+	"ROLLBACK AND CHAIN":             {up: queryMsg("ROLLBACK AND CHAIN"), status: 'T', want: "08006 E", block: failedBlock},
 	"COMMIT":                         {up: queryMsg("COMMIT"), status: 'T', want: "08007 I"},
 	"ROLLBACK":                       {up: queryMsg("ROLLBACK"), status: 'T', want: "08006 I"},
-	"ROLLBACK TO":                    {up: queryMsg("ROLLBACK TO a"), status: 'T', want: "08006 E", block: FailedBlock},
-	"COMMIT AND CHAIN":               {up: queryMsg("COMMIT AND CHAIN"), status: 'T', want: "08007 E", block: FailedBlock},
+	"ROLLBACK TO":                    {up: queryMsg("ROLLBACK TO a"), status: 'T', want: "08006 E", block: failedBlock},
+	"COMMIT AND CHAIN":               {up: queryMsg("COMMIT AND CHAIN"), status: 'T', want: "08007 E", block: failedBlock},
 	"several statements in a block":  {up: queryMsg("INSERT; COMMIT"), status: 'T', want: "08007 I"},
 	"PREPARE TRANSACTION":            {up: queryMsg("PREPARE TRANSACTION 'a'"), status: 'T', want: "08007 I"},
 	"something unclear":              {up: queryMsg("SELECT 'a; BEGIN"), closed: true},
 	"implicit transaction":           {up: join(batch("INSERT"), syncMsg), want: "08007 I"},
 	"implicit, without its Sync":     {up: batch("INSERT"), want: "08006", then: syncMsg, later: "I"},
-	"block, without its Sync":        {up: batch("INSERT"), status: 'T', want: "08006", then: syncMsg, later: "E", block: FailedBlock},
+	"block, without its Sync":        {up: batch("INSERT"), status: 'T', want: "08006", then: syncMsg, later: "E", block: failedBlock},
 	"COMMIT without its Sync":        {up: batch("COMMIT"), status: 'T', want: "08007", then: syncMsg, later: "I"},
-	"BEGIN in a batch":               {up: join(batch("BEGIN"), batch("INSERT"), syncMsg), want: "08006 E", block: FailedBlock},
+	"BEGIN in a batch":               {up: join(batch("BEGIN"), batch("INSERT"), syncMsg), want: "08006 E", block: failedBlock},
 	"batches in flight":              {up: join(batch("INSERT"), syncMsg, batch("INSERT"), syncMsg), want: "08007 I 08007 I"},
 	"queries in flight":              {up: join(queryMsg("BEGIN"), queryMsg("INSERT"), queryMsg("COMMIT")), want: "08006 E 08006 E 08007 I"},
 	"the second of two":              {up: join(queryMsg("INSERT"), queryMsg("INSERT")), down: join(msg('C', "INSERT 0 1\x00"), readyI), want: "C I 08007 I"},
@@ -83,7 +83,7 @@ var lossCases = map[string]lossCase{
 	"block that idles, then ROLLBACK": {
 		status: 'T', block: lostBlock, then: queryMsg("ROLLBACK"), needs: true,
 	},
-	"failed block that idles": {status: 'E', block: FailedBlock, then: queryMsg("ROLLBACK"), needs: true},
+	"failed block that idles": {status: 'E', block: failedBlock, then: queryMsg("ROLLBACK"), needs: true},
 	"only the end of what was said before is answered": {
 		status: 'T', block: lostBlock, then: join(batch("SELECT"), syncMsg, queryMsg("SELECT")), later: "08006 E", needs: true,
 	},
@@ -108,7 +108,7 @@ var lossCases = map[string]lossCase{
 		up: join(queryMsg("INSERT"), queryMsg("INSERT INTO t")[:9]), want: "08007 I 08006 I", then: queryMsg("INSERT INTO t")[9:],
 	},
 	"half of a Query in a block": {
-		up: queryMsg("INSERT INTO t")[:9], status: 'T', want: "08006 E", then: queryMsg("INSERT INTO t")[9:], block: FailedBlock,
+		up: queryMsg("INSERT INTO t")[:9], status: 'T', want: "08006 E", then: queryMsg("INSERT INTO t")[9:], block: failedBlock,
 	},
 	"half of a Bind": {
 		up: join(parseMsg("", "INSERT"), bindMsg("")[:6]), want: "08006", then: join(bindMsg("")[6:], executeMsg(), syncMsg), later: "I",
@@ -120,21 +120,22 @@ var lossCases = map[string]lossCase{
 func TestLostBackend(t *testing.T) {
 	for name, lc := range lossCases {
 		t.Run(name, func(t *testing.T) {
-			c := newModelClient(t, NewStatements())
+			c := newModelClient(t, newStatements())
 			b := &modelBackend{}
-			c.tx.Ready, c.tx.X, c.tx.There = true, &b.exchange, &b.prepared
-			c.tx.Tracked = c.relay.Params.Settings()
+			c.tx.x, c.tx.there = &b.exchange, &b.prepared
+			c.tx.tracked = c.line.b.Params.settings()
+			c.tx.initial = c.tx.tracked
 			if lc.status != 0 {
-				c.relay.Status = lc.status
+				c.line.b.Status = lc.status
 			}
-			if _, _, err := c.tx.ClientBytes(lc.up, nil); err != nil {
+			if _, _, err := c.tx.clientBytes(lc.up, nil); err != nil {
 				t.Fatal(err)
 			}
-			got, err := c.tx.ServerBytes(lc.down, nil)
+			got, err := c.tx.serverBytes(lc.down, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, ok := c.tx.Lose(got)
+			got, rest, ok := c.tx.lose(got)
 			if ok == lc.closed {
 				t.Fatalf("client may stay: %v", ok)
 			}
@@ -144,14 +145,13 @@ func TestLostBackend(t *testing.T) {
 			if d := cmp.Diff(lc.want, brief(got)); d != "" {
 				t.Errorf("at once (-want +got):\n%s", d)
 			}
-			c.tx.Rest()
-			if c.tx.Block != lc.block && lc.block != NoBlock || lc.block == NoBlock && c.tx.Block != NoBlock && lc.then == nil {
-				t.Errorf("block %d, want %d", c.tx.Block, lc.block)
+			c.tx.rest()
+			if c.tx.block != lc.block && lc.block != noBlock || lc.block == noBlock && c.tx.block != noBlock && lc.then == nil {
+				t.Errorf("block %d, want %d", c.tx.block, lc.block)
 			}
-			rest := c.tx.Stash
 			var later []byte
 			if rest == nil {
-				if rest, _, err = c.tx.Awaken(lc.then, &later); err != nil {
+				if rest, _, err = c.tx.awaken(lc.then, &later); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -176,21 +176,21 @@ func TestStateAfterAFailureWithoutABackend(t *testing.T) {
 		want  string
 		block block
 	}{
-		"statement":            {queryMsg("INSERT"), "53300 I", NoBlock},
-		"BEGIN":                {queryMsg("BEGIN"), "53300 I", NoBlock},
-		"BEGIN and what is in": {join(queryMsg("BEGIN"), queryMsg("INSERT")), "53300 E", FailedBlock},
-		"BEGIN; INSERT":        {queryMsg("BEGIN; INSERT"), "53300 E", FailedBlock},
-		"extended BEGIN":       {join(batch("BEGIN"), syncMsg), "53300 I", NoBlock},
+		"statement":            {queryMsg("INSERT"), "53300 I", noBlock},
+		"BEGIN":                {queryMsg("BEGIN"), "53300 I", noBlock},
+		"BEGIN and what is in": {join(queryMsg("BEGIN"), queryMsg("INSERT")), "53300 E", failedBlock},
+		"BEGIN; INSERT":        {queryMsg("BEGIN; INSERT"), "53300 E", failedBlock},
+		"extended BEGIN":       {join(batch("BEGIN"), syncMsg), "53300 I", noBlock},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newModelClient(t, NewStatements())
-			c.tx.Fail = &Failure{Code: pgwire.CodeTooManyConnections, Message: "full"}
+			c := newModelClient(t, newStatements())
+			c.tx.fail = &Failure{Code: pgwire.CodeTooManyConnections, Message: "full"}
 			var out []byte
-			if _, _, err := c.tx.Awaken(tc.said, &out); err != nil {
+			if _, _, err := c.tx.awaken(tc.said, &out); err != nil {
 				t.Fatal(err)
 			}
-			if got := brief(out); got != tc.want || c.tx.Block != tc.block {
-				t.Errorf("told %q, block %d; want %q, %d", got, c.tx.Block, tc.want, tc.block)
+			if got := brief(out); got != tc.want || c.tx.block != tc.block {
+				t.Errorf("told %q, block %d; want %q, %d", got, c.tx.block, tc.want, tc.block)
 			}
 		})
 	}
@@ -199,18 +199,17 @@ func TestStateAfterAFailureWithoutABackend(t *testing.T) {
 // TestLostBackendTakesBackWhatWasNotAnswered: names and parameters of a client
 // are what they were before what has failed.
 func TestLostBackendTakesBackWhatWasNotAnswered(t *testing.T) {
-	c := newModelClient(t, NewStatements())
+	c := newModelClient(t, newStatements())
 	b := &modelBackend{}
-	b.params.Set("TimeZone", "UTC")
-	c.tx.Ready, c.tx.X, c.tx.There = true, &b.exchange, &b.prepared
-	c.relay.Start(&b.params, PooledClient, PooledServer)
-	c.tx.Tracked = b.params.Settings()
+	b.Params.Set("TimeZone", "UTC")
+	c.tx.Start(&b.Backend, pgwire.TxIdle)
+	c.tx.tracked = b.Params.settings()
 	say := func(up, down []byte) {
 		t.Helper()
-		if _, _, err := c.tx.ClientBytes(up, nil); err != nil {
+		if _, _, err := c.tx.clientBytes(up, nil); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.tx.ServerBytes(down, nil); err != nil {
+		if _, err := c.tx.serverBytes(down, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -218,7 +217,7 @@ func TestLostBackendTakesBackWhatWasNotAnswered(t *testing.T) {
 	say(queryMsg("BEGIN"), join(msg('C', "BEGIN\x00"), readyT))
 	say(queryMsg("SET TimeZone TO x"), join(msg('C', "SET\x00"), msg('S', "TimeZone\x00x\x00"), readyT))
 	say(join(closeMsg("kept"), parseMsg("lost", "SELECT 2"), syncMsg), nil)
-	out, ok := c.tx.Lose(nil)
+	out, _, ok := c.tx.lose(nil)
 	if !ok {
 		t.Fatal("client can't stay")
 	}
@@ -231,7 +230,7 @@ func TestLostBackendTakesBackWhatWasNotAnswered(t *testing.T) {
 	if c.tx.names["kept"] == nil || c.tx.names["lost"] != nil {
 		t.Errorf("statements: %v", c.tx.names)
 	}
-	if got := len(c.tx.All.byKey); got != 1 {
+	if got := len(c.tx.shared.statements.byKey); got != 1 {
 		t.Errorf("%d statements are held, want 1", got)
 	}
 }

@@ -68,8 +68,8 @@ func (p *Params) Clone() Params {
 	return Params{list: append([]pgwire.Param(nil), p.list...), changed: true}
 }
 
-// Status takes the body of a ParameterStatus.
-func (p *Params) Status(body []byte) {
+// Reported takes the body of a ParameterStatus.
+func (p *Params) Reported(body []byte) {
 	name, rest, ok := bytes.Cut(body, []byte{0})
 	if !ok {
 		return
@@ -112,9 +112,9 @@ func SplitStartup(in []pgwire.Param, pipeline string) (follow Params, key string
 	return follow, b.String(), rest
 }
 
-// Adapt returns the SQL that brings a backend, whose parameters were base after
+// adapt returns the SQL that brings a backend, whose parameters were base after
 // its login and are now, to what a client wants; empty when nothing differs.
-func Adapt(want, base, now *Params) string {
+func adapt(want, base, now *Params) string {
 	var sql strings.Builder
 	for _, name := range tracked {
 		v, ok := want.Get(name)
@@ -151,8 +151,8 @@ func literal(v string) string {
 	return b.String()
 }
 
-// AppendChanges appends what a client is told whose tracked parameters change.
-func AppendChanges(dst []byte, from, to settings) []byte {
+// appendChanges appends what a client is told whose tracked parameters change.
+func appendChanges(dst []byte, from, to settings) []byte {
 	for i, name := range tracked {
 		if from.values[i] != to.values[i] {
 			dst = pgwire.AppendParameterStatus(dst, name, to.values[i])
@@ -161,8 +161,8 @@ func AppendChanges(dst []byte, from, to settings) []byte {
 	return dst
 }
 
-// Settings returns the values of the tracked parameters.
-func (p *Params) Settings() unique.Handle[settings] {
+// settings returns the values of the tracked parameters.
+func (p *Params) settings() unique.Handle[settings] {
 	if p.changed || p.tracked == (unique.Handle[settings]{}) {
 		p.changed = false
 		var v settings
@@ -174,8 +174,8 @@ func (p *Params) Settings() unique.Handle[settings] {
 	return p.tracked
 }
 
-// Params returns the settings as parameters.
-func (v settings) Params() *Params {
+// params returns the settings as parameters.
+func (v settings) params() *Params {
 	p := &Params{}
 	for i, name := range tracked {
 		p.Set(name, v.values[i])

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"unique"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
@@ -51,52 +50,7 @@ const (
 	emptyStatement = "pgagroal_empty"
 )
 
-// Pooled is what a session of the transaction pipeline has beside its relay.
-type Pooled struct {
-	Relay *Relay
-	All   *Statements // of the worker
-	X     *Exchange   // of the backend at hand, nil without
-	There *Prepared   // of the backend at hand
-	// names are the client's prepared statements; text is how long names and
-	// statements are together, in bytes.
-	names   map[string]*statement
-	text    int
-	unnamed unnamed
-	// Tracked are the values of the tracked parameters, as the client knows them;
-	// initial those after its login.
-	Tracked, Initial unique.Handle[settings]
-	// Stash is what the client said while it had no backend.
-	Stash []byte
-	// Fail is what the next batch is told instead of being run, nil for nothing.
-	Fail *Failure
-	// portal are the traits of what the unnamed portal runs, portals those of all
-	// named ones.
-	portal, portals traits
-	// Block is the client's transaction block while it has no backend. discarding:
-	// the client was told of an error, and what it says is skipped up to its Sync.
-	Block      block
-	discarding bool
-	// described: the simple query at hand has sent a RowDescription.
-	described bool
-	// Dirty: something was done that another client must not find.
-	Dirty bool
-	// Discarded: the client has reset all its parameters.
-	Discarded bool
-	Ready     bool // the client has been welcomed
-}
-
-// unnamed is a client's unnamed statement.
-type unnamed struct {
-	exists bool
-	here   bool // the backend at hand has it, or knows that there is none
-	kept   bool // tail is its Parse message behind the name
-	used   bool
-	traits traits
-	number uint64 // of the Parse that made it
-	tail   []byte
-}
-
-var PooledClient, PooledServer = pooledInterests()
+var pooledClient, pooledServer = pooledInterests()
 
 func pooledInterests() (client, server *pgwire.Interests) {
 	client, server = new(pgwire.Interests), new(pgwire.Interests)
@@ -126,16 +80,16 @@ func header(dst []byte, ev *pgwire.Event) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, ev.Type), uint32(ev.Length+4))
 }
 
-// ClientBytes appends to out what the server is to get of data.
-func (p *Pooled) ClientBytes(data, out []byte) (_ []byte, leaving bool, err error) {
+// clientBytes appends to out what the server is to get of data.
+func (p *Pooled) clientBytes(data, out []byte) (_ []byte, leaving bool, err error) {
 	from, err := p.collect(data, &out)
 	if err != nil {
 		return out, false, err
 	}
 	var ev pgwire.Event
 	for pos := 0; ; {
-		if pos, err = p.Relay.Up.Next(data, pos, &ev); err != nil {
-			p.Relay.Doubt = true
+		if pos, err = p.line.up.Next(data, pos, &ev); err != nil {
+			p.line.doubt = true
 			return out, false, err
 		}
 		if ev.Phase == pgwire.Exhausted {
@@ -147,13 +101,13 @@ func (p *Pooled) ClientBytes(data, out []byte) (_ []byte, leaving bool, err erro
 		from = max(from, ev.Start)
 		switch {
 		case ev.Type == 'X':
-			p.Relay.goodbye()
+			p.line.goodbye()
 			return out, true, nil
 		case p.collects(&ev):
 			if from, err = p.change(data, &ev, &out); err != nil {
 				return out, false, err
 			}
-		case ev.Type == 'S' && p.X.copying:
+		case ev.Type == 'S' && p.x.copying:
 			from = ev.Pos // the server would ignore it, unless its COPY has just failed
 		default:
 			p.note(ev.Type, traitAll)
@@ -163,11 +117,11 @@ func (p *Pooled) ClientBytes(data, out []byte) (_ []byte, leaving bool, err erro
 			}
 		}
 	}
-	end := len(data) - holdBack(&p.Relay.Up, PooledClient, data)
+	end := len(data) - holdBack(&p.line.up, pooledClient, data)
 	if from < end {
 		out = append(out, data[from:end]...)
 	}
-	p.Relay.Sent += uint64(len(data))
+	p.line.totals.Sent += uint64(len(data))
 	return out, false, nil
 }
 
@@ -175,16 +129,16 @@ func (p *Pooled) ClientBytes(data, out []byte) (_ []byte, leaving bool, err erro
 func (p *Pooled) collects(ev *pgwire.Event) bool {
 	switch ev.Type {
 	case 'Q':
-		return ev.Length <= maxCollect && !p.X.skipping
+		return ev.Length <= maxCollect && !p.x.skipping
 	case 'P', 'B', 'D', 'C':
-		return !p.X.skipping
+		return !p.x.skipping
 	}
 	return false
 }
 
 // note takes note of a message that is passed on as it is.
 func (p *Pooled) note(typ byte, t traits) {
-	x := p.X
+	x := p.x
 	if x.skipping {
 		if typ != 'S' {
 			return
@@ -193,12 +147,12 @@ func (p *Pooled) note(typ byte, t traits) {
 	}
 	switch typ {
 	case 'Q':
-		p.Relay.Queries++
+		p.line.totals.Queries++
 		p.unnamed.exists, p.unnamed.here = false, true // as in PostgreSQL
 		x.sets = x.sets || t&traitSets != 0
 		x.push(owed{kind: 'Q', traits: t})
 	case 'E':
-		p.Relay.Queries++
+		p.line.totals.Queries++
 		t &= p.portal | p.portals
 		x.sets = x.sets || t&traitSets != 0
 		x.push(owed{kind: 'E', traits: t})
@@ -219,23 +173,23 @@ func (p *Pooled) change(data []byte, ev *pgwire.Event, out *[]byte) (int, error)
 		*out = p.message(*out, ev.Type, data[ev.Pos:end])
 		return end, nil
 	}
-	p.X.partial = header(p.X.partial[:0], ev)
-	p.X.Need = ev.Length + len(p.X.partial)
-	p.X.partial = append(p.X.partial, data[ev.Pos:]...)
+	p.x.partial = header(p.x.partial[:0], ev)
+	p.x.need = ev.Length + len(p.x.partial)
+	p.x.partial = append(p.x.partial, data[ev.Pos:]...)
 	return len(data), p.early(out)
 }
 
 // collect adds the beginning of a chunk to the message that is being collected.
 func (p *Pooled) collect(data []byte, out *[]byte) (int, error) {
-	if p.X.Need == 0 {
-		n := min(p.X.skip, len(data))
-		p.X.skip -= n
+	if p.x.need == 0 {
+		n := min(p.x.skip, len(data))
+		p.x.skip -= n
 		return n, nil
 	}
-	n := min(p.X.Need-len(p.X.partial), len(data))
-	p.X.partial = append(p.X.partial, data[:n]...)
-	if len(p.X.partial) == p.X.Need {
-		*out = p.message(*out, p.X.partial[0], p.X.partial[5:])
+	n := min(p.x.need-len(p.x.partial), len(data))
+	p.x.partial = append(p.x.partial, data[:n]...)
+	if len(p.x.partial) == p.x.need {
+		*out = p.message(*out, p.x.partial[0], p.x.partial[5:])
 		p.collected()
 		return n, nil
 	}
@@ -247,8 +201,8 @@ var errTooLong = errors.New("message of a prepared statement is too long")
 // early passes a message on as soon as it is known how; what follows may be
 // long, and needs no change.
 func (p *Pooled) early(out *[]byte) error {
-	typ, body := p.X.partial[0], p.X.partial[5:]
-	length := p.X.Need - 5
+	typ, body := p.x.partial[0], p.x.partial[5:]
+	length := p.x.need - 5
 	switch {
 	case typ == 'B':
 		i := bytes.IndexByte(body, 0)
@@ -266,7 +220,7 @@ func (p *Pooled) early(out *[]byte) error {
 		*out = append(binary.BigEndian.AppendUint32(append(*out, typ), uint32(4+length)), body...)
 	case typ == 'P':
 		*out = p.overLimit(*out)
-		p.X.skip = p.X.Need - len(p.X.partial)
+		p.x.skip = p.x.need - len(p.x.partial)
 	default:
 		return errTooLong
 	}
@@ -275,10 +229,10 @@ func (p *Pooled) early(out *[]byte) error {
 }
 
 func (p *Pooled) collected() {
-	p.X.Need = 0
-	p.X.partial = p.X.partial[:0]
-	if cap(p.X.partial) > 4096 {
-		p.X.partial = nil
+	p.x.need = 0
+	p.x.partial = p.x.partial[:0]
+	if cap(p.x.partial) > 4096 {
+		p.x.partial = nil
 	}
 }
 
@@ -286,7 +240,7 @@ func (p *Pooled) collected() {
 // is malformed is left to the server to refuse.
 func (p *Pooled) message(out []byte, typ byte, body []byte) []byte {
 	switch {
-	case p.X.skipping:
+	case p.x.skipping:
 		return pgwire.AppendMessage(out, typ, body)
 	case typ == 'P':
 		return p.parse(out, body)
@@ -308,7 +262,7 @@ func (p *Pooled) query(out, body []byte) []byte {
 		body = []byte("DEALLOCATE " + emptyStatement + "\x00")
 	}
 	p.note('Q', traitsOf(text))
-	e := p.X.last()
+	e := p.x.last()
 	e.name, e.stmt = name, st
 	return pgwire.AppendMessage(out, 'Q', body)
 }
@@ -334,7 +288,7 @@ func (p *Pooled) deallocate(out, text []byte) ([]byte, string, *statement) {
 // makeEmpty makes the empty statement; that works in a failed transaction, too.
 func (p *Pooled) makeEmpty(out []byte) []byte {
 	out = p.forgo(out, emptyStatement)
-	p.X.push(owed{kind: 'P', Fate: swallow})
+	p.x.push(owed{kind: 'P', fate: swallow})
 	return appendParse(out, emptyStatement, []byte{0, 0, 0})
 }
 
@@ -350,7 +304,7 @@ func (p *Pooled) parse(out, body []byte) []byte {
 	name, tail, ok := bytes.Cut(body, []byte{0})
 	switch {
 	case !ok:
-		p.X.push(owed{kind: 'P'})
+		p.x.push(owed{kind: 'P'})
 		return pgwire.AppendMessage(out, 'P', body)
 	case len(name) == 0:
 		return p.parseUnnamed(out, tail)
@@ -358,22 +312,22 @@ func (p *Pooled) parse(out, body []byte) []byte {
 	if p.names[string(name)] != nil {
 		// The server refuses it: the name is taken, there as well.
 		out = p.makeEmpty(out)
-		p.X.push(owed{kind: 'P'})
+		p.x.push(owed{kind: 'P'})
 		return appendParse(out, emptyStatement, tail)
 	}
 	if len(p.names) >= maxNamed || p.text+len(body) > maxNamedText {
 		return p.overLimit(out)
 	}
-	st := p.All.hold(tail, p.Relay.Params.Settings(), p.X.sets)
+	st := p.shared.statements.hold(tail, p.line.b.Params.settings(), p.x.sets)
 	p.name(string(name), st)
-	e := owed{kind: 'P', Fate: Invent, name: string(name), stmt: st}
-	if p.There.get(st.key, p.X.batch) == nil || p.Relay.Status == pgwire.TxFailed || p.X.ends() {
+	e := owed{kind: 'P', fate: invent, name: string(name), stmt: st}
+	if p.there.get(st.key, p.x.batch) == nil || p.line.b.Status == pgwire.TxFailed || p.x.ends() {
 		// In a failed transaction the server refuses it, and so it must come to it.
-		e.Fate = pass
+		e.fate = pass
 		out, e.on = p.add(out, st.key)
 		out = appendParse(out, e.on.name, tail)
 	}
-	p.X.push(e)
+	p.x.push(e)
 	return out
 }
 
@@ -384,7 +338,7 @@ func (p *Pooled) parseUnnamed(out, tail []byte) []byte {
 		tail = []byte("DEALLOCATE " + emptyStatement + "\x00\x00\x00")
 	}
 	p.newUnnamed(tail, traitsOf(text))
-	e := p.X.last()
+	e := p.x.last()
 	e.name, e.stmt = name, st
 	return appendParse(out, "", tail)
 }
@@ -397,16 +351,16 @@ func (p *Pooled) newUnnamed(tail []byte, t traits) {
 		exists: true, here: true, kept: tail != nil, number: u.number + 1,
 		tail: append(u.tail[:0], tail...), traits: t,
 	}
-	p.X.push(owed{kind: 'P', unnamed: u.number})
+	p.x.push(owed{kind: 'P', unnamed: u.number})
 }
 
 // add makes room for a statement on the backend.
 func (p *Pooled) add(out []byte, key statementKey) ([]byte, *onBackend) {
-	for _, name := range p.There.lost {
+	for _, name := range p.there.lost {
 		out = p.forgo(out, name)
 	}
-	p.There.lost = nil
-	on, gone := p.There.add(key, p.X.batch)
+	p.there.lost = nil
+	on, gone := p.there.add(key, p.x.batch)
 	if gone != nil {
 		out = p.forgo(out, gone.name)
 	}
@@ -415,7 +369,7 @@ func (p *Pooled) add(out []byte, key statementKey) ([]byte, *onBackend) {
 
 // forgo closes a statement that we need no more.
 func (p *Pooled) forgo(out []byte, name string) []byte {
-	p.X.push(owed{kind: 'C', Fate: swallow, on: &onBackend{name: name}})
+	p.x.push(owed{kind: 'C', fate: swallow, on: &onBackend{name: name}})
 	return appendClose(out, name)
 }
 
@@ -423,24 +377,24 @@ func (p *Pooled) forgo(out []byte, name string) []byte {
 // parsed with the settings of now, so others find it under these. If the client's
 // own Parse is under way in another batch, all depends on that one.
 func (p *Pooled) prepare(out []byte, st *statement, name []byte) ([]byte, *onBackend) {
-	on := p.There.get(st.key, p.X.batch)
+	on := p.there.get(st.key, p.x.batch)
 	if on != nil {
 		return out, on
 	}
-	if e := p.X.pending(string(name), st); e != nil && e.on != nil {
+	if e := p.x.pending(string(name), st); e != nil && e.on != nil {
 		return out, e.on
 	}
 	key := st.key
-	if now := p.Relay.Params.Settings(); p.X.sets {
-		key = p.All.ownKey()
+	if now := p.line.b.Params.settings(); p.x.sets {
+		key = p.shared.statements.ownKey()
 	} else if now != st.with {
-		key = p.All.keyOf(st.tail, now)
-		if on = p.There.get(key, p.X.batch); on != nil {
+		key = p.shared.statements.keyOf(st.tail, now)
+		if on = p.there.get(key, p.x.batch); on != nil {
 			return out, on
 		}
 	}
 	out, on = p.add(out, key)
-	p.X.push(owed{kind: 'P', Fate: swallow, on: on})
+	p.x.push(owed{kind: 'P', fate: swallow, on: on})
 	return appendParse(out, on.name, []byte(st.tail)), on
 }
 
@@ -453,7 +407,7 @@ func (p *Pooled) prepareUnnamed(out []byte) ([]byte, string) {
 	}
 	if !u.here {
 		u.here = true
-		p.X.push(owed{kind: 'P', Fate: swallow, unnamed: u.number})
+		p.x.push(owed{kind: 'P', fate: swallow, unnamed: u.number})
 		out = appendParse(out, "", u.tail)
 	}
 	return out, ""
@@ -478,9 +432,9 @@ func appendClose(out []byte, name string) []byte { return appendNamed(out, 'C', 
 func (p *Pooled) bind(out, body []byte, length int) []byte {
 	portal, rest, _ := bytes.Cut(body, []byte{0})
 	name, tail, ok := bytes.Cut(rest, []byte{0})
-	if !ok || p.X.skipping {
-		if !p.X.skipping {
-			p.X.push(owed{kind: 'B'})
+	if !ok || p.x.skipping {
+		if !p.x.skipping {
+			p.x.push(owed{kind: 'B'})
 		}
 		out = binary.BigEndian.AppendUint32(append(out, 'B'), uint32(4+length))
 		return append(out, body...)
@@ -492,7 +446,7 @@ func (p *Pooled) bind(out, body []byte, length int) []byte {
 	} else {
 		p.portals |= t
 	}
-	p.X.push(owed{kind: 'B', on: on.on})
+	p.x.push(owed{kind: 'B', on: on.on})
 	if on.other {
 		length += len(on.name) - len(name)
 	}
@@ -529,11 +483,11 @@ func (p *Pooled) find(out, name []byte) ([]byte, found, traits) {
 func (p *Pooled) describe(out, body []byte) []byte {
 	name, ok := statementName(body)
 	if !ok {
-		p.X.push(owed{kind: 'D'})
+		p.x.push(owed{kind: 'D'})
 		return pgwire.AppendMessage(out, 'D', body)
 	}
 	out, on, _ := p.find(out, name)
-	p.X.push(owed{kind: 'D', on: on.on})
+	p.x.push(owed{kind: 'D', on: on.on})
 	if on.other {
 		return appendNamed(out, 'D', on.name)
 	}
@@ -545,14 +499,14 @@ func (p *Pooled) closeStatement(out, body []byte) []byte {
 	if name, ok := statementName(body); ok {
 		if st := p.names[string(name)]; st != nil {
 			p.unname(string(name), st)
-			p.X.push(owed{kind: 'C', Fate: Invent, name: string(name), stmt: st})
+			p.x.push(owed{kind: 'C', fate: invent, name: string(name), stmt: st})
 			return out
 		}
 		if len(name) == 0 {
 			p.unnamed.exists = false
 		}
 	}
-	p.X.push(owed{kind: 'C'})
+	p.x.push(owed{kind: 'C'})
 	return pgwire.AppendMessage(out, 'C', body)
 }
 
@@ -562,20 +516,4 @@ func statementName(body []byte) ([]byte, bool) {
 		return nil, false
 	}
 	return body[1 : len(body)-1], true
-}
-
-// Rest forgets what belongs to the transaction that is over.
-func (p *Pooled) Rest() {
-	u := &p.unnamed
-	u.here = false
-	u.exists = u.exists && u.kept && !(u.used && len(u.tail) > maxUnnamed)
-	switch {
-	case !u.exists && cap(u.tail) > 1024:
-		u.tail = nil
-	case cap(u.tail) > 2*len(u.tail)+1024:
-		u.tail = bytes.Clone(u.tail)
-	}
-	p.X, p.There = nil, nil
-	p.Dirty, p.Discarded, p.described = false, false, false
-	p.portal, p.portals = 0, 0
 }

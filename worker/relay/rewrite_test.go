@@ -14,36 +14,34 @@ import (
 
 // modelBackend is a backend with the server behind it.
 type modelBackend struct {
-	server   *modelServer
-	exchange Exchange
-	prepared Prepared
-	params   Params
-	owner    *modelClient
-	seen     int // bytes of the server's answers that were taken
+	Backend
+	server *modelServer
+	owner  *modelClient
+	seen   int // bytes of the server's answers that were taken
 }
 
 // modelClient is a client of the transaction pipeline, with what a session does
 // at the boundaries.
 type modelClient struct {
 	t       testing.TB
-	relay   Relay
+	line    line
 	tx      Pooled
 	backend *modelBackend
 	got     []byte
 	gone    bool
 }
 
-func newModelClient(t testing.TB, all *Statements) *modelClient {
+func newModelClient(t testing.TB, all *statements) *modelClient {
 	c := &modelClient{t: t}
-	c.tx = Pooled{Relay: &c.relay, All: all}
-	c.relay.Start(&Params{}, PooledClient, PooledServer)
+	c.tx = Pooled{line: &c.line, shared: &Shared{statements: all}}
+	c.line.start(&Totals{}, &Backend{}, pooledClient, pooledServer)
 	return c
 }
 
 // send gives the client's bytes to a backend, a free one of which pick chooses.
 func (c *modelClient) send(data []byte, pick func() *modelBackend) {
 	if c.backend == nil {
-		rest, leaving, err := c.tx.Awaken(data, &c.got)
+		rest, leaving, err := c.tx.awaken(data, &c.got)
 		if err != nil {
 			c.t.Fatalf("client without backend: %v", err)
 		}
@@ -53,17 +51,17 @@ func (c *modelClient) send(data []byte, pick func() *modelBackend) {
 		}
 		b := pick()
 		c.backend, b.owner = b, c
-		c.tx.X, c.tx.There = &b.exchange, &b.prepared
-		c.relay.Start(&b.params, PooledClient, PooledServer)
+		c.tx.x, c.tx.there = &b.exchange, &b.prepared
+		c.line.start(&Totals{}, &b.Backend, pooledClient, pooledServer)
 		data = bytes.Clone(rest)
 	}
-	out, _, err := c.tx.ClientBytes(data, nil)
+	out, _, err := c.tx.clientBytes(data, nil)
 	if err != nil {
 		c.t.Fatalf("client: %v", err)
 	}
 	c.backend.server.write(out)
-	if e := c.tx.X.First(); e != nil && e.Fate == Invent {
-		c.got = c.tx.InventAnswers(c.got)
+	if e := c.tx.x.first(); e != nil && e.fate == invent {
+		c.got = c.tx.inventAnswers(c.got)
 	}
 	c.boundary()
 }
@@ -76,7 +74,7 @@ func (c *modelClient) receive(n int) {
 	}
 	data := b.server.out[b.seen:min(len(b.server.out), b.seen+n)]
 	b.seen += len(data)
-	out, err := c.tx.ServerBytes(bytes.Clone(data), nil)
+	out, err := c.tx.serverBytes(bytes.Clone(data), nil)
 	if err != nil {
 		c.t.Fatalf("server: %v", err)
 	}
@@ -84,18 +82,18 @@ func (c *modelClient) receive(n int) {
 	c.boundary()
 }
 
-func (c *modelClient) idle() bool { return c.tx.X.Need == 0 && c.tx.X.Idle() && c.relay.Idle() }
+func (c *modelClient) idle() bool { return c.tx.x.need == 0 && c.tx.x.idle() && c.line.idle() }
 
 func (c *modelClient) boundary() {
-	if c.relay.Status != pgwire.TxIdle || !c.idle() {
+	if c.line.b.Status != pgwire.TxIdle || !c.idle() {
 		return
 	}
 	b := c.backend
 	if b.seen != len(b.server.out) || len(b.server.in) > 0 {
 		c.t.Fatalf("given back with %q unsaid and %q unread", b.server.out[b.seen:], b.server.in)
 	}
-	b.exchange.Rest()
-	c.tx.Rest()
+	b.exchange.rest()
+	c.tx.rest()
 	b.owner, c.backend = nil, nil
 }
 
@@ -185,7 +183,7 @@ func TestPooledClientsSeeWhatTheyWouldSeeAlone(t *testing.T) {
 }
 
 func shareBackends(t testing.TB, r *rand.Rand) {
-	all := NewStatements()
+	all := newStatements()
 	backends := []*modelBackend{{server: newModelServer()}, {server: newModelServer()}, {server: newModelServer()}}
 	clients := []*modelClient{newModelClient(t, all), newModelClient(t, all), newModelClient(t, all)}
 	alone := make([]*modelServer, len(clients))
@@ -222,15 +220,15 @@ func shareBackends(t testing.TB, r *rand.Rand) {
 		if diff := cmp.Diff(answers(alone[i].out), answers(c.got)); diff != "" {
 			t.Fatalf("client %d, pieces of %d, (-alone +pooled):\n%s\nsaid %q", i, pieces, diff, said[i])
 		}
-		if c.relay.Doubt {
+		if c.line.doubt {
 			t.Fatalf("client %d is in doubt after %q", i, said[i])
 		}
 		if alone[i].status == 'I' && c.backend != nil && !alone[i].skipping && !alone[i].copying && !alone[i].extended {
-			t.Fatalf("client %d keeps its backend: %+v, said %q", i, c.tx.X, said[i])
+			t.Fatalf("client %d keeps its backend: %+v, said %q", i, c.tx.x, said[i])
 		}
 	}
 	for _, c := range clients {
-		c.tx.Forget()
+		c.tx.forget()
 	}
 	if len(all.byKey) > 0 {
 		t.Fatalf("%d statements are held by nobody", len(all.byKey))
@@ -275,29 +273,29 @@ func FuzzPooled(f *testing.F) {
 		f.Add(up, down, uint8(3))
 	}
 	f.Fuzz(func(t *testing.T, up, down []byte, size uint8) {
-		all := NewStatements()
+		all := newStatements()
 		b := &modelBackend{}
-		var r Relay
-		p := Pooled{Relay: &r, All: all, X: &b.exchange, There: &b.prepared}
-		r.Start(&b.params, PooledClient, PooledServer)
+		var r line
+		p := Pooled{line: &r, shared: &Shared{statements: all}, x: &b.exchange, there: &b.prepared}
+		r.start(&Totals{}, &b.Backend, pooledClient, pooledServer)
 		step := int(size) + 1
 		for len(up) > 0 || len(down) > 0 {
 			n, m := min(step, len(up)), min(step, len(down))
-			if _, leaving, err := p.ClientBytes(up[:n], nil); err != nil || leaving {
+			if _, leaving, err := p.clientBytes(up[:n], nil); err != nil || leaving {
 				break
 			}
-			if _, err := p.ServerBytes(down[:m], nil); err != nil {
+			if _, err := p.serverBytes(down[:m], nil); err != nil {
 				break
 			}
 			up, down = up[n:], down[m:]
-			if e := b.exchange.First(); e != nil && e.kind == copyEnd {
+			if e := b.exchange.first(); e != nil && e.kind == copyEnd {
 				t.Fatal("the end of a COPY is owed an answer")
 			}
-			if b.exchange.Idle() && b.exchange.Executes() {
+			if b.exchange.idle() && b.exchange.executes() {
 				t.Fatal("idle with an answer owed")
 			}
 		}
-		p.Forget()
+		p.forget()
 		if len(all.byKey) > 0 {
 			t.Fatalf("%d statements are held by nobody", len(all.byKey))
 		}
@@ -306,18 +304,18 @@ func FuzzPooled(f *testing.F) {
 
 func TestPooledAllocatesNothingForAKnownStatement(t *testing.T) {
 	b := &modelBackend{server: newModelServer()}
-	c := newModelClient(t, NewStatements())
+	c := newModelClient(t, newStatements())
 	pick := func() *modelBackend { return b }
 	c.send(join(parseMsg("s", "show 1"), sync_), pick)
 	c.drain(1 << 20)
-	c.tx.X, c.tx.There = &b.exchange, &b.prepared
+	c.tx.x, c.tx.there = &b.exchange, &b.prepared
 	up, down := join(bindMsg("s"), exec, sync_), join(msg('2', ""), msg('D', "1"), done, ready("I"))
 	out := make([]byte, 0, 1024)
 	n := testing.AllocsPerRun(1000, func() {
-		if _, _, err := c.tx.ClientBytes(up, out); err != nil {
+		if _, _, err := c.tx.clientBytes(up, out); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.tx.ServerBytes(down, out); err != nil {
+		if _, err := c.tx.serverBytes(down, out); err != nil {
 			t.Fatal(err)
 		}
 		if !c.idle() {
@@ -331,13 +329,13 @@ func TestPooledAllocatesNothingForAKnownStatement(t *testing.T) {
 
 func TestPooledAllocatesNothingForASimpleQuery(t *testing.T) {
 	b := &modelBackend{server: newModelServer()}
-	c := newModelClient(t, NewStatements())
-	c.tx.X, c.tx.There = &b.exchange, &b.prepared
+	c := newModelClient(t, newStatements())
+	c.tx.x, c.tx.there = &b.exchange, &b.prepared
 	up, down := queryMsg("UPDATE t SET a = 1"), join(msg('C', "UPDATE 1\x00"), ready("I"))
 	out := make([]byte, 0, 1024)
 	n := testing.AllocsPerRun(1000, func() {
-		_, _, _ = c.tx.ClientBytes(up, out)
-		_, _ = c.tx.ServerBytes(down, out)
+		_, _, _ = c.tx.clientBytes(up, out)
+		_, _ = c.tx.serverBytes(down, out)
 		if !c.idle() {
 			t.Fatal("not idle")
 		}
@@ -349,7 +347,7 @@ func TestPooledAllocatesNothingForASimpleQuery(t *testing.T) {
 
 // A pipeline that never comes to rest keeps only what is owed.
 func TestExchangeStaysSmallInAnEndlessPipeline(t *testing.T) {
-	var x Exchange
+	var x exchange
 	x.push(owed{kind: 'S'})
 	for range 100000 {
 		x.push(owed{kind: 'S'})

@@ -37,8 +37,8 @@ type statement struct {
 	traits traits
 }
 
-// Statements are all statements of a worker that some client has a name for.
-type Statements struct {
+// statements are all statements of a worker that some client has a name for.
+type statements struct {
 	byKey map[statementKey]*shared
 	// retired leads from the key of a statement whose result type has changed to
 	// the one that takes its place.
@@ -54,14 +54,14 @@ type shared struct {
 	refs int
 }
 
-func NewStatements() *Statements {
-	t := &Statements{byKey: make(map[statementKey]*shared), retired: make(map[statementKey]statementKey)}
+func newStatements() *statements {
+	t := &statements{byKey: make(map[statementKey]*shared), retired: make(map[statementKey]statementKey)}
 	_, _ = rand.Read(t.own[:]) // never fails
 	return t
 }
 
 // keyOf returns the key of a text that is parsed with settings.
-func (t *Statements) keyOf(tail string, with unique.Handle[settings]) statementKey {
+func (t *statements) keyOf(tail string, with unique.Handle[settings]) statementKey {
 	b := make([]byte, 0, len(tail)+256)
 	b = append(b, tail...)
 	v := with.Value()
@@ -84,14 +84,14 @@ func hashed(b []byte) statementKey {
 }
 
 // ownKey returns a key that nothing else has.
-func (t *Statements) ownKey() statementKey {
+func (t *statements) ownKey() statementKey {
 	t.serial++
 	return hashed(binary.BigEndian.AppendUint64(t.own[:], t.serial))
 }
 
 // hold returns the statement of a Parse message and counts a holder. A statement
 // of which nobody knows the settings that it is parsed with isn't shared.
-func (t *Statements) hold(tail []byte, with unique.Handle[settings], alone bool) *statement {
+func (t *statements) hold(tail []byte, with unique.Handle[settings], alone bool) *statement {
 	text := string(tail)
 	key := statementKey{}
 	if alone {
@@ -109,7 +109,7 @@ func (t *Statements) hold(tail []byte, with unique.Handle[settings], alone bool)
 }
 
 // drop ends a holding.
-func (t *Statements) drop(s *statement) {
+func (t *statements) drop(s *statement) {
 	sh := t.byKey[s.key]
 	if sh == nil || sh.stmt != s {
 		return
@@ -122,7 +122,7 @@ func (t *Statements) drop(s *statement) {
 // retire makes those who prepare a statement from now on get another one: its
 // result type has changed. Those who have it still get the server's error, once
 // for each time that they use it, as without us.
-func (t *Statements) retire(key statementKey) {
+func (t *statements) retire(key statementKey) {
 	if len(t.retired) >= maxRetired {
 		clear(t.retired)
 	}
@@ -131,8 +131,8 @@ func (t *Statements) retire(key statementKey) {
 	}
 }
 
-// Prepared are the statements that one backend holds under names of ours.
-type Prepared struct {
+// prepared are the statements that one backend holds under names of ours.
+type prepared struct {
 	byKey  map[statementKey]*list.Element // of *onBackend
 	recent list.List                      // most recently used first
 	serial uint64
@@ -152,7 +152,7 @@ type onBackend struct {
 
 // get returns a statement that is there, or that a Parse in the same batch
 // makes: one in an earlier batch may turn out to be skipped by an error.
-func (p *Prepared) get(key statementKey, batch uint64) *onBackend {
+func (p *prepared) get(key statementKey, batch uint64) *onBackend {
 	el := p.byKey[key]
 	if el == nil {
 		return nil
@@ -167,7 +167,7 @@ func (p *Prepared) get(key statementKey, batch uint64) *onBackend {
 
 // add notes a statement whose Parse is being sent, and returns the one that has
 // to go for it, nil for none.
-func (p *Prepared) add(key statementKey, batch uint64) (added, gone *onBackend) {
+func (p *prepared) add(key statementKey, batch uint64) (added, gone *onBackend) {
 	if p.byKey == nil {
 		p.byKey = make(map[statementKey]*list.Element)
 	}
@@ -187,15 +187,15 @@ func (p *Prepared) add(key statementKey, batch uint64) (added, gone *onBackend) 
 
 // remove forgets a statement. Its name is never used again, so it does no harm
 // when the server still has it.
-func (p *Prepared) remove(on *onBackend) {
+func (p *prepared) remove(on *onBackend) {
 	if el := p.byKey[on.key]; el != nil && el.Value.(*onBackend) == on {
 		p.recent.Remove(el)
 		delete(p.byKey, on.key)
 	}
 }
 
-// Clear forgets all: DISCARD ALL and DEALLOCATE ALL do the same on the server.
-func (p *Prepared) Clear() {
+// clear forgets all: DISCARD ALL and DEALLOCATE ALL do the same on the server.
+func (p *prepared) clear() {
 	p.byKey, p.lost = nil, nil
 	p.recent.Init()
 }
@@ -213,8 +213,8 @@ type Holding struct {
 	Lost       []string
 }
 
-// Holding returns what is there. No Parse is under way.
-func (p *Prepared) Holding() Holding {
+// holding returns what is there. No Parse is under way.
+func (p *prepared) holding() Holding {
 	h := Holding{Serial: p.serial, Lost: p.lost}
 	for el := p.recent.Front(); el != nil; el = el.Next() {
 		if on := el.Value.(*onBackend); on.there {
@@ -224,8 +224,8 @@ func (p *Prepared) Holding() Holding {
 	return h
 }
 
-// Restore is the reverse of holding.
-func (p *Prepared) Restore(h Holding) {
+// restore is the reverse of holding.
+func (p *prepared) restore(h Holding) {
 	p.serial, p.lost = h.Serial, h.Lost
 	p.recent.Init()
 	for _, st := range h.Statements {

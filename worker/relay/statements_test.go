@@ -93,7 +93,7 @@ func handle(zone string) unique.Handle[settings] {
 }
 
 func TestStatementsAreTheSameWhateverTheApplication(t *testing.T) {
-	all := NewStatements()
+	all := newStatements()
 	var first *statement
 	for _, name := range []string{"a", "b"} {
 		with := unique.Make(settings{values: [len(tracked)]string{name, "UTF8"}})
@@ -106,7 +106,7 @@ func TestStatementsAreTheSameWhateverTheApplication(t *testing.T) {
 }
 
 func TestStatementsAreTheSameOnlyUnderTheSameSettings(t *testing.T) {
-	all := NewStatements()
+	all := newStatements()
 	text := []byte("SELECT 1\x00\x00\x00")
 	a := all.hold(text, handle("UTC"), false)
 	if all.hold(text, handle("UTC"), false) != a {
@@ -125,7 +125,7 @@ func TestStatementsAreTheSameOnlyUnderTheSameSettings(t *testing.T) {
 }
 
 func TestRetiredStatementIsReplacedForThoseWhoPrepareItAgain(t *testing.T) {
-	all := NewStatements()
+	all := newStatements()
 	text := []byte("SELECT 1\x00\x00\x00")
 	a := all.hold(text, handle("UTC"), false)
 	all.retire(a.key)
@@ -148,7 +148,7 @@ func TestRetiredStatementIsReplacedForThoseWhoPrepareItAgain(t *testing.T) {
 
 func TestBackendHoldsALimitedNumberOfStatements(t *testing.T) {
 	b := &modelBackend{server: newModelServer()}
-	c := newModelClient(t, NewStatements())
+	c := newModelClient(t, newStatements())
 	pick := func() *modelBackend { return b }
 	for i := range 3 * MaxStatements {
 		c.send(join(parseMsg(fmt.Sprint(i), fmt.Sprint("show ", i)), sync_), pick)
@@ -173,7 +173,7 @@ func TestBackendHoldsALimitedNumberOfStatements(t *testing.T) {
 // Each worker knows statements by a hash; one that isn't shared must not be taken
 // for another one's.
 func TestKeysOfUnsharedStatementsDifferBetweenWorkers(t *testing.T) {
-	if a, b := NewStatements(), NewStatements(); a.ownKey() == b.ownKey() {
+	if a, b := newStatements(), newStatements(); a.ownKey() == b.ownKey() {
 		t.Error("two workers have the same key")
 	}
 }
@@ -181,16 +181,16 @@ func TestKeysOfUnsharedStatementsDifferBetweenWorkers(t *testing.T) {
 // What another worker is told of a backend's statements is what is there, and it
 // goes on with names that nothing has.
 func TestStatementsOfABackendAreKnownWhereverItGoes(t *testing.T) {
-	var here, there Prepared
+	var here, there prepared
 	for i := range 3 {
 		on, _ := here.add(statementKey{byte(i)}, 1)
 		on.there = i != 1 // an error has skipped its Parse
 	}
 	here.get(statementKey{0}, 1)
 	here.lost = []string{"pgagroal_x"}
-	there.Restore(here.Holding())
-	if diff := cmp.Diff(here.Holding(), there.Holding(), cmp.AllowUnexported(Holding{}, Held{})); diff != "" || len(there.Holding().Statements) != 2 {
-		t.Errorf("%d statements; %s", len(there.Holding().Statements), diff)
+	there.restore(here.holding())
+	if diff := cmp.Diff(here.holding(), there.holding(), cmp.AllowUnexported(Holding{}, Held{})); diff != "" || len(there.holding().Statements) != 2 {
+		t.Errorf("%d statements; %s", len(there.holding().Statements), diff)
 	}
 	if on := there.get(statementKey{2}, 99); on == nil || on.name != "pgagroal_3" {
 		t.Errorf("statement %+v", on)

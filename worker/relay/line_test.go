@@ -41,16 +41,16 @@ type verdict struct {
 // play runs a conversation with each step cut into pieces of the given size.
 func play(t *testing.T, steps []step, size int) verdict {
 	t.Helper()
-	var p Params
-	var r Relay
-	r.Start(&p, ClientInterests, ServerInterests)
+	var p Backend
+	var r line
+	r.start(&Totals{}, &p, clientInterests, serverInterests)
 	var v verdict
 	for _, st := range steps {
 		for b := st.data; len(b) > 0; {
 			piece := append([]byte(nil), b[:min(size, len(b))]...)
 			b = b[len(piece):]
 			if st.server {
-				if err := r.ServerBytes(piece); err != nil {
+				if err := r.serverBytes(piece); err != nil {
 					t.Fatal(err)
 				}
 				continue
@@ -58,7 +58,7 @@ func play(t *testing.T, steps []step, size int) verdict {
 			if v.leaving {
 				continue
 			}
-			n, leaving, err := r.ClientBytes(piece)
+			n, leaving, err := r.clientBytes(piece)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,8 +66,8 @@ func play(t *testing.T, steps []step, size int) verdict {
 			v.leaving = leaving
 		}
 	}
-	v.idle, v.uncertain, v.doubt, v.fatal = r.Idle(), r.Uncertain(), r.Doubt, r.Fatal
-	v.status, v.code = r.Status, r.Code
+	v.idle, v.uncertain, v.doubt, v.fatal = r.idle(), r.uncertain(), r.doubt, r.fatal
+	v.status, v.code = r.b.Status, r.b.Code
 	return v
 }
 
@@ -152,38 +152,38 @@ func TestRelayKnowsWhereAConversationStands(t *testing.T) {
 }
 
 func TestRelayRefusesStreamsThatAreOutOfStep(t *testing.T) {
-	var p Params
+	var p Backend
 	for name, b := range map[string][]byte{
 		"unknown type": msg('!', ""), "length 3": {'Q', 0, 0, 0, 3}, "server's type": msg('D', "")[:0:0],
 	} {
 		if len(b) == 0 {
 			continue
 		}
-		var r Relay
-		r.Start(&p, ClientInterests, ServerInterests)
-		if n, _, err := r.ClientBytes(b); err == nil || n != 0 || r.Idle() {
-			t.Errorf("%s: forwarded %d, error %v, idle %v", name, n, err, r.Idle())
+		var r line
+		r.start(&Totals{}, &p, clientInterests, serverInterests)
+		if n, _, err := r.clientBytes(b); err == nil || n != 0 || r.idle() {
+			t.Errorf("%s: forwarded %d, error %v, idle %v", name, n, err, r.idle())
 		}
 	}
 }
 
 func TestRelayAllocatesNothingPerQuery(t *testing.T) {
-	var p Params
-	var r Relay
-	r.Start(&p, ClientInterests, ServerInterests)
+	var p Backend
+	var r line
+	r.start(&Totals{}, &p, clientInterests, serverInterests)
 	up := bytes.Join([][]byte{bind, exec, sync_}, nil)
 	down := bytes.Join([][]byte{msg('2', ""), msg('D', strings.Repeat("x", 100)), done, ready("I")}, nil)
 	n := testing.AllocsPerRun(1000, func() {
-		if _, _, err := r.ClientBytes(up); err != nil {
+		if _, _, err := r.clientBytes(up); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.ServerBytes(down); err != nil {
+		if err := r.serverBytes(down); err != nil {
 			t.Fatal(err)
 		}
-		if !r.Idle() {
+		if !r.idle() {
 			t.Fatal("not idle")
 		}
-		r.Trim()
+		r.trim()
 	})
 	if n != 0 {
 		t.Errorf("%v allocations for one query", n)
@@ -215,7 +215,7 @@ func TestParametersThatDifferAreSet(t *testing.T) {
 		for k, v := range tc.now {
 			now.Set(k, v)
 		}
-		if got := Adapt(&follow, &base, &now); got != tc.want {
+		if got := adapt(&follow, &base, &now); got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
 	}
@@ -263,18 +263,18 @@ func FuzzRelay(f *testing.F) {
 		f.Add(up, down, uint8(3))
 	}
 	f.Fuzz(func(t *testing.T, up, down []byte, size uint8) {
-		var p Params
-		var r Relay
-		r.Start(&p, ClientInterests, ServerInterests)
+		var p Backend
+		var r line
+		r.start(&Totals{}, &p, clientInterests, serverInterests)
 		step := int(size) + 1
 		for _, side := range []func([]byte) error{
 			func(b []byte) error {
-				n, _, err := r.ClientBytes(b)
+				n, _, err := r.clientBytes(b)
 				if n < 0 || n > len(b) {
 					t.Fatalf("forward %d of %d", n, len(b))
 				}
 				return err
-			}, r.ServerBytes,
+			}, r.serverBytes,
 		} {
 			b := up
 			up = down
@@ -286,7 +286,7 @@ func FuzzRelay(f *testing.F) {
 				b = b[n:]
 			}
 		}
-		if r.Idle() && r.Uncertain() {
+		if r.idle() && r.uncertain() {
 			t.Fatal("idle and uncertain at once")
 		}
 	})

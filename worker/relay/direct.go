@@ -1,0 +1,107 @@
+package relay
+
+import "github.com/pgagroal-go/pgagroal/internal/pgwire"
+
+// Direct is the conversation of a client that keeps its backend. Its bytes are
+// looked at and passed on as they are.
+type Direct struct {
+	shared *Shared
+	line   *line // nil before the first backend
+	id     uint64
+	// known are the parameters as the client knows them, while it has no backend.
+	known *Params
+	// moves: another backend may take the place of a lost one.
+	moves bool
+	// touched: something was sent to the backend that may have left a trace.
+	touched bool
+}
+
+// Adapt implements Conversation.
+func (d *Direct) Adapt(b *Backend, follow *Params) string { return adapt(follow, &b.Base, &b.Params) }
+
+// InFailedBlock implements Conversation.
+func (d *Direct) InFailedBlock() bool { return false }
+
+// Start implements Conversation.
+func (d *Direct) Start(b *Backend, status byte) []byte {
+	if d.line == nil {
+		d.line = d.shared.take()
+	}
+	d.line.start(&d.shared.Totals, b, clientInterests, serverInterests)
+	b.Status = status
+	return nil
+}
+
+// FromClient implements Conversation.
+func (d *Direct) FromClient(chunk []byte) (Passed, error) {
+	n, leaving, err := d.line.clientBytes(chunk)
+	d.touched = d.touched || n > 0
+	return Passed{ToServer: chunk[:n], Leaving: leaving}, err
+}
+
+// FromServer implements Conversation.
+func (d *Direct) FromServer(chunk []byte) (Passed, error) {
+	if err := d.line.serverBytes(chunk); err != nil {
+		return Passed{}, err
+	}
+	stand := d.Stand()
+	if stand != Busy {
+		d.line.trim()
+	}
+	return Passed{ToClient: chunk, Stand: stand}, nil
+}
+
+// Stand implements Conversation.
+func (d *Direct) Stand() Stand {
+	switch {
+	case !d.line.idle():
+		return Busy
+	case d.line.b.Status != pgwire.TxIdle:
+		return InBlock
+	}
+	return Resting
+}
+
+// Part implements Conversation.
+func (d *Direct) Part() []byte {
+	if d.touched {
+		d.line.b.Dirty, d.line.b.DirtyBy = true, d.id
+	}
+	return nil
+}
+
+// Lose implements Conversation. A client that hasn't asked for anything yet
+// misses nothing.
+func (d *Direct) Lose() Loss {
+	switch l := d.line; {
+	case l.fatal:
+		return Loss{Fate: Told}
+	case d.moves && !d.touched && !l.doubt && l.up.AtBoundary() && l.down.AtBoundary():
+		return Loss{Fate: Waits}
+	}
+	return Loss{Fate: Ends}
+}
+
+// Refuse implements Conversation.
+func (d *Direct) Refuse([]byte, *Failure) (Passed, bool, error) { return Passed{}, false, nil }
+
+// Keeps implements Conversation.
+func (d *Direct) Keeps() bool { return true }
+
+// Uncertain implements Conversation.
+func (d *Direct) Uncertain() bool { return d.line != nil && d.line.uncertain() }
+
+// Finishes implements Conversation.
+func (d *Direct) Finishes() bool {
+	l := d.line
+	return l != nil && !l.doubt && !l.unsynced && l.up.AtBoundary()
+}
+
+// MidMessage implements Conversation.
+func (d *Direct) MidMessage() bool { return d.line != nil && !d.line.down.AtBoundary() }
+
+// End implements Conversation.
+func (d *Direct) End() {
+	d.shared.give(d.line)
+	d.line = nil
+}

@@ -1,0 +1,239 @@
+package relay
+
+import (
+	"bytes"
+	"unique"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// Pooled is the conversation of a client that has another backend for each
+// transaction. The flow of its bytes is told in rewrite.go.
+type Pooled struct {
+	shared *Shared
+	line   *line     // nil while nobody says anything
+	x      *exchange // of the backend at hand, nil without
+	there  *prepared // of the backend at hand
+	id     uint64
+	// names are the client's prepared statements; text is how long names and
+	// statements are together, in bytes.
+	names   map[string]*statement
+	text    int
+	unnamed unnamed
+	// tracked are the values of the tracked parameters, as the client knows them;
+	// initial those after its login, unset before its end.
+	tracked, initial unique.Handle[settings]
+	// fail is what the next batch is told instead of being run, nil for nothing.
+	fail *Failure
+	// portal are the traits of what the unnamed portal runs, portals those of all
+	// named ones.
+	portal, portals traits
+	// block is the client's transaction block while it has no backend. discarding:
+	// the client was told of an error, and what it says is skipped up to its Sync.
+	block      block
+	discarding bool
+	// described: the simple query at hand has sent a RowDescription.
+	described bool
+	// dirty: something was done that another client must not find.
+	dirty bool
+	// discarded: the client has reset all its parameters.
+	discarded bool
+}
+
+// unnamed is a client's unnamed statement.
+type unnamed struct {
+	exists bool
+	here   bool // the backend at hand has it, or knows that there is none
+	kept   bool // tail is its Parse message behind the name
+	used   bool
+	traits traits
+	number uint64 // of the Parse that made it
+	tail   []byte
+}
+
+// ready reports whether the login is over.
+func (p *Pooled) ready() bool { return isSet(p.initial) }
+
+// Adapt implements Conversation.
+func (p *Pooled) Adapt(b *Backend, follow *Params) string {
+	switch {
+	case !p.ready():
+		return adapt(follow, &b.Base, &b.Params)
+	case p.tracked == b.Params.settings():
+		return ""
+	}
+	want := p.tracked.Value()
+	return adapt(want.params(), &b.Base, &b.Params)
+}
+
+// InFailedBlock implements Conversation.
+func (p *Pooled) InFailedBlock() bool { return p.block == failedBlock }
+
+// Start implements Conversation.
+func (p *Pooled) Start(b *Backend, status byte) []byte {
+	p.wake()
+	p.line.start(&p.shared.Totals, b, pooledClient, pooledServer)
+	b.Status = status
+	p.x, p.there = &b.exchange, &b.prepared
+	p.block = noBlock
+	if !p.ready() {
+		p.initial = b.Params.settings()
+	}
+	return nil
+}
+
+// wake gets the client a line, if it has none.
+func (p *Pooled) wake() {
+	if p.line == nil {
+		p.line = p.shared.take()
+		p.line.up = pgwire.NewScanner(pooledClient)
+	}
+}
+
+// doze gives the line back between transactions: it is most of what a client
+// costs. One who is in the middle of a message keeps it.
+func (p *Pooled) doze() {
+	if !p.line.up.AtBoundary() {
+		p.line.trim()
+		return
+	}
+	p.shared.give(p.line)
+	p.line = nil
+}
+
+// FromClient implements Conversation.
+func (p *Pooled) FromClient(chunk []byte) (Passed, error) {
+	if p.x == nil {
+		return p.withoutBackend(chunk)
+	}
+	out, leaving, err := p.clientBytes(chunk, p.shared.scratch[:0])
+	n := len(out)
+	out = p.inventAnswers(out)
+	p.shared.keep(out)
+	return Passed{ToServer: out[:n], ToClient: out[n:], Stand: p.Stand(), Leaving: leaving, Flooded: p.flooded()}, err
+}
+
+// withoutBackend takes what a client says that has no backend.
+func (p *Pooled) withoutBackend(chunk []byte) (Passed, error) {
+	p.wake()
+	out := p.shared.scratch[:0]
+	rest, leaving, err := p.awaken(chunk, &out)
+	p.shared.keep(out)
+	if len(rest) == 0 {
+		p.doze()
+	}
+	return Passed{ToServer: rest, ToClient: out, Leaving: leaving}, err
+}
+
+// FromServer implements Conversation.
+func (p *Pooled) FromServer(chunk []byte) (Passed, error) {
+	out, err := p.serverBytes(chunk, p.shared.scratch[:0])
+	p.shared.keep(out)
+	return Passed{ToClient: out, Stand: p.Stand(), Flooded: p.flooded()}, err
+}
+
+// Stand implements Conversation.
+func (p *Pooled) Stand() Stand {
+	switch {
+	case p.x == nil || p.x.need > 0 || !p.x.idle() || !p.line.idle():
+		return Busy
+	case p.line.b.Status != pgwire.TxIdle:
+		return InBlock
+	}
+	return Parting
+}
+
+// Part implements Conversation.
+func (p *Pooled) Part() []byte {
+	b := p.line.b
+	var told []byte
+	p.tracked = b.Params.settings()
+	if p.discarded {
+		// What the server has reset its parameters to is of our own login.
+		told = appendChanges(nil, p.tracked.Value(), p.initial.Value())
+		p.tracked = p.initial
+	}
+	if p.dirty {
+		b.Dirty, b.DirtyBy = true, p.id
+	}
+	b.exchange.rest()
+	p.rest()
+	p.doze()
+	return told
+}
+
+// rest forgets what belongs to the transaction that is over.
+func (p *Pooled) rest() {
+	u := &p.unnamed
+	u.here = false
+	u.exists = u.exists && u.kept && !(u.used && len(u.tail) > maxUnnamed)
+	switch {
+	case !u.exists && cap(u.tail) > 1024:
+		u.tail = nil
+	case cap(u.tail) > 2*len(u.tail)+1024:
+		u.tail = bytes.Clone(u.tail)
+	}
+	p.x, p.there = nil, nil
+	p.dirty, p.discarded, p.described = false, false, false
+	p.portal, p.portals = 0, 0
+}
+
+// Lose implements Conversation.
+func (p *Pooled) Lose() Loss {
+	if !p.ready() || p.line.doubt {
+		return Loss{Fate: Ends}
+	}
+	out, rest, ok := p.lose(p.shared.scratch[:0])
+	p.shared.keep(out)
+	if !ok {
+		return Loss{Fate: Ends}
+	}
+	p.rest()
+	p.doze()
+	if rest != nil {
+		return Loss{Fate: Waits, ToClient: out, Rest: rest}
+	}
+	return Loss{Fate: Stays, ToClient: out}
+}
+
+// Refuse implements Conversation.
+func (p *Pooled) Refuse(said []byte, f *Failure) (passed Passed, stays bool, err error) {
+	if !p.ready() {
+		return Passed{}, false, nil
+	}
+	p.wake()
+	out := p.shared.scratch[:0]
+	for len(said) > 0 && err == nil && !passed.Leaving {
+		p.line.up = pgwire.NewScanner(pooledClient)
+		p.fail = f
+		said, passed.Leaving, err = p.awaken(said, &out)
+	}
+	p.fail = nil
+	p.shared.keep(out)
+	p.doze()
+	passed.ToClient = out
+	return passed, true, err
+}
+
+// Keeps implements Conversation.
+func (p *Pooled) Keeps() bool { return false }
+
+// Uncertain implements Conversation.
+func (p *Pooled) Uncertain() bool {
+	return p.x != nil && (p.x.executes() || p.line.uncertain())
+}
+
+// Finishes implements Conversation.
+func (p *Pooled) Finishes() bool {
+	return p.x != nil && !p.line.doubt && !p.x.unsynced && p.line.up.AtBoundary()
+}
+
+// MidMessage implements Conversation.
+func (p *Pooled) MidMessage() bool { return p.x != nil && p.midMessage() }
+
+// End implements Conversation.
+func (p *Pooled) End() {
+	p.forget()
+	p.shared.give(p.line)
+	p.line, p.x, p.there = nil, nil, nil
+}
