@@ -33,7 +33,7 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 	}
 	p, err := proc.Spawn(proc.Spec{
 		Role: spec.role, Argv0: spec.argv0, Files: files, Env: inherited(),
-		NoNewPrivs: spec.role == proc.RoleWorker, TimerSlack: timerSlack(spec.role),
+		NoNewPrivs: spec.role == proc.RoleWorker,
 	})
 	if err != nil {
 		theirs.Close()
@@ -54,19 +54,6 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 		go func() { exited(waitFor(p)) }()
 	}
 	return st, nil
-}
-
-// workerSlack is how late the timers of a worker's threads may be but for that of its
-// event loop. More would delay every goroutine that the loop starts, since the sleeps of
-// Go's monitor thread are timers too: with 10 ms opening a backend took 16 ms longer.
-const workerSlack = time.Millisecond
-
-// timerSlack leaves the runner alone, since its scripts inherit what it has.
-func timerSlack(role proc.Role) time.Duration {
-	if role == proc.RoleWorker {
-		return workerSlack
-	}
-	return 0
 }
 
 func inherited() []string {

@@ -52,11 +52,12 @@ type worker struct {
 	// for none.
 	quiescing uint64
 
-	clients  map[uint64]*client  // by the supervisor's id, from hand-over to end
-	sessions int                 // how many of them are under the loop
-	cancels  map[uint64]*session // by cancelKey.id
-	pools    map[ipc.PoolKey]*pool
-	backends map[uint64]*backend // established, by lease
+	coroutines coroutines
+	clients    map[uint64]*client  // by the supervisor's id, from hand-over to end
+	sessions   int                 // how many of them are under the loop
+	cancels    map[uint64]*session // by cancelKey.id
+	pools      map[ipc.PoolKey]*pool
+	backends   map[uint64]*backend // established, by lease
 	// outbounds are the connections to servers that goroutines work on.
 	outbounds map[*outbound]struct{}
 	waiters   map[uint64]*waiter // by request id
@@ -124,7 +125,10 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
 	w.burst.Free = func() {
-		w.loop.Post(w.loop.Trim)
+		w.loop.Post(func() {
+			w.coroutines.end()
+			w.loop.Trim()
+		})
 		debug.FreeOSMemory()
 	}
 	return w
