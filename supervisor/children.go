@@ -85,10 +85,8 @@ func (s *supervisor) startWorker(index int) {
 	c.setup = s.after(setupLimit, func() { s.killWorker(c, "it was not ready in time") })
 	spec := s.workerSpec(index)
 	s.workers.spawning++
-	s.env.background(func() func() {
-		st, err := s.env.start(spec)
-		return func() { s.onWorkerStarted(c, st, err) }
-	})
+	elsewhere(s, func() (*started, error) { return s.env.start(spec) },
+		func(st *started, err error) { s.onWorkerStarted(c, st, err) })
 }
 
 func (s *supervisor) onWorkerStarted(c *child, st *started, err error) {

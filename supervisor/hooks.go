@@ -96,10 +96,7 @@ func (s *supervisor) linkRunner() {
 		start = func() (*started, error) { return s.env.start(spec) }
 	}
 	s.workers.spawning++
-	s.env.background(func() func() {
-		st, err := start()
-		return func() { s.onRunnerStarted(r, st, err) }
-	})
+	elsewhere(s, start, func(st *started, err error) { s.onRunnerStarted(r, st, err) })
 }
 
 func (s *supervisor) onRunnerStarted(r *runnerEnd, st *started, err error) {

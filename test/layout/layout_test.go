@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"supervisor":          {"supervisor/...", "ipc", "internal/config", "internal/pool", "internal/proc", "internal/logline"},
 	"supervisor/listen":   {"supervisor/control", "internal/config", "internal/proc"},
 	"supervisor/statedir": {"supervisor/failover", "internal/config", "internal/proc"},
-	"supervisor/control":  {"ipc", "internal/config"},
+	"supervisor/control":  {"ipc", "internal/config", "internal/logline"},
 	"supervisor/health":   {"supervisor/failover", "internal/auth", "internal/pgwire"},
 	"supervisor/failover": {},
 	"supervisor/metrics":  {"internal/config"},
