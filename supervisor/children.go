@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -65,7 +66,8 @@ type slot struct {
 type workers struct {
 	slots    []*slot
 	anyUp    bool // some worker has been ready since the start
-	spawning int  // starts under way elsewhere
+	confined confinement
+	spawning int // starts under way elsewhere
 }
 
 func (s *supervisor) startWorkers() {
@@ -133,7 +135,8 @@ func (s *supervisor) onConfigDone(c *child, m *ipc.ConfigDone) {
 	c.state, c.up, c.ponged = childReady, true, s.env.now()
 	sl := s.workers.slots[c.index]
 	sl.everUp, s.workers.anyUp = true, true
-	s.log.Info("worker is ready", "worker", c.index, "child", c.started.pid, "reactor", m.Reactor)
+	s.log.Info("worker is ready", "worker", c.index, "child", c.started.pid, "reactor", m.Reactor, "confined", strings.Join(m.Confined, ", "))
+	s.noteConfinement(m)
 	s.sendServerState(c)
 	s.schedulePing(c)
 	s.gateChanged()

@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/landlock-lsm/go-landlock/landlock"
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/logline"
@@ -95,7 +94,8 @@ func Main(linkFD int, lock *os.File) int {
 	lines := logline.NewQueue(os.Stderr)
 	defer lines.Close(logline.FlushLimit)
 	log := logline.New(lines, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "worker")
-	if err := confine(); err != nil {
+	_ = time.Now().Local().String() // reads the time zone, which is out of reach later
+	if err := proc.NoNewPrivs(); err != nil {
 		log.Error("worker can't give up its rights", "error", err)
 		return 1
 	}
@@ -134,19 +134,6 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 	return w
 }
 
-// confine gives up what a worker never needs. Time zone data was read before.
-func confine() error {
-	_ = time.Now().Local().String()
-	if err := proc.NoNewPrivs(); err != nil {
-		return err
-	}
-	// No path at all may be opened; kernels without Landlock allow it.
-	if err := landlock.V5.BestEffort().RestrictPaths(); err != nil {
-		return fmt.Errorf("restrict file access: %w", err)
-	}
-	return nil
-}
-
 // setup says hello and waits for the first configuration.
 func (w *worker) setup() error {
 	if err := w.conn.SetDeadline(time.Now().Add(setupLimit)); err != nil {
@@ -174,7 +161,12 @@ func (w *worker) setup() error {
 		return err
 	}
 	w.lastByte = make([]time.Time, len(cfg.servers))
-	if err := w.conn.Send(&ipc.ConfigDone{Gen: cfg.Gen, Reactor: w.loop.Name()}); err != nil {
+	held, err := confineWorker(cfg, w.loop.Name())
+	if err != nil {
+		return err
+	}
+	done := &ipc.ConfigDone{Gen: cfg.Gen, Reactor: w.loop.Name(), Confined: held.InForce, Unconfined: held.Lacking}
+	if err := w.conn.Send(done); err != nil {
 		return err
 	}
 	w.conn.SetPhase(ipc.PhaseRunning)
