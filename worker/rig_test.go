@@ -34,8 +34,16 @@ type rig struct {
 	// cancels are process ids of cancel requests.
 	cancels chan uint32
 	// gate is received from before a login is answered, if set.
-	gate   chan struct{}
-	leases uint64
+	gate chan struct{}
+	// greetings, if set, is received from for what a backend is told at its login.
+	greetings chan greeting
+	leases    uint64
+}
+
+// greeting is what a server tells at a login.
+type greeting struct {
+	pid    uint32
+	params []pgwire.Param
 }
 
 // serverEnd is the server's end of a backend.
@@ -132,9 +140,15 @@ func (r *rig) login(nc *net.TCPConn) {
 	if r.gate != nil {
 		<-r.gate
 	}
+	told := greeting{pid: 42, params: []pgwire.Param{{Name: "client_encoding", Value: "UTF8"}}}
+	if r.greetings != nil {
+		told = <-r.greetings
+	}
 	msg := pgwire.AppendAuthenticationOK(nil)
-	msg = pgwire.AppendParameterStatus(msg, "client_encoding", "UTF8")
-	msg = pgwire.AppendBackendKeyData(msg, 42, []byte{1, 2, 3, 4})
+	for _, p := range told.params {
+		msg = pgwire.AppendParameterStatus(msg, p.Name, p.Value)
+	}
+	msg = pgwire.AppendBackendKeyData(msg, told.pid, []byte{1, 2, 3, 4})
 	if _, err := nc.Write(pgwire.AppendReadyForQuery(msg, pgwire.TxIdle)); err != nil {
 		nc.Close()
 		return

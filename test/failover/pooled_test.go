@@ -2,12 +2,14 @@ package failover
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
@@ -192,13 +194,54 @@ func unread(t testing.TB, port int) (n int64) {
 func TestASessionThatHasAskedNothingMovesToTheNewPrimary(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
-	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"pipeline": "session"}})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"pipeline": "session", "workers": "2"}})
 	s.Opened("n1")
+	pool.Must(t, c.Nodes[1].Set(pool.Within(t), "IntervalStyle", "sql_standard"))
 	client := s.Pool.Connect()
+	was := maps.Clone(client.Params)
 	pool.Must(t, c.Nodes[0].Kill())
 	s.Failover.WaitRuns(1)
 	if got := pool.NodeOf(t, client); got != "n2" {
 		t.Errorf("the client is on %s", got)
+	}
+	// It is told of what isn't the same there.
+	was["IntervalStyle"] = "sql_standard"
+	if d := cmp.Diff(was, client.Params); d != "" {
+		t.Errorf("what the client was told (-want +got):\n%s", d)
+	}
+	// What it was given for cancel requests is good there, whichever worker gets one.
+	for range 4 {
+		pool.Must(t, client.Send(pool.Within(t), &pgproto3.Query{String: "SELECT pg_sleep(600)"}))
+		pgtest.WaitUntil(t, pool.Generous, "the query to be under way", func() bool {
+			out, err := c.Nodes[1].Query(pool.Within(t), "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+			return err == nil && out == "1"
+		})
+		pool.Must(t, client.Cancel(pool.Within(t)))
+		if _, err := client.ReadResult(pool.Within(t)); pgtest.Code(err) != "57014" {
+			t.Fatalf("cancelled query: %v", err)
+		}
+	}
+	s.Notify.WaitRuns(1)
+}
+
+// Between two transactions a client of the transaction pipeline moves as well.
+func TestAPooledClientIsToldWhatDiffersOnTheNewPrimary(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"pipeline": "transaction"}})
+	s.Opened("n1")
+	pool.Must(t, c.Nodes[1].Set(pool.Within(t), "default_transaction_read_only", "on"))
+	client := s.Pool.Connect()
+	if got := client.Params["default_transaction_read_only"]; got != "off" {
+		t.Fatalf("at first: %q", got)
+	}
+	pool.Must(t, c.Nodes[0].Kill())
+	s.Failover.WaitRuns(1)
+	if got := pool.NodeOf(t, client); got != "n2" {
+		t.Errorf("the client is on %s", got)
+	}
+	if got := client.Params["default_transaction_read_only"]; got != "on" {
+		t.Errorf("after the failover: %q", got)
 	}
 	s.Notify.WaitRuns(1)
 }

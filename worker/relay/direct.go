@@ -6,10 +6,8 @@ import "github.com/pgagroal-go/pgagroal/internal/pgwire"
 // looked at and passed on as they are.
 type Direct struct {
 	shared *Shared
-	line   *line // nil before the first backend
+	line   *line // nil before the first backend, and that of the last one after it
 	id     uint64
-	// known are the parameters as the client knows them, while it has no backend.
-	known *Params
 	// moves: another backend may take the place of a lost one.
 	moves bool
 	// touched: something was sent to the backend that may have left a trace.
@@ -22,14 +20,17 @@ func (d *Direct) Adapt(b *Backend, follow *Params) string { return adapt(follow,
 // InFailedBlock implements Conversation.
 func (d *Direct) InFailedBlock() bool { return false }
 
-// Start implements Conversation.
-func (d *Direct) Start(b *Backend, status byte) []byte {
+// Start implements Conversation. A client that has moved is told of the parameters
+// that aren't what they were on its last backend.
+func (d *Direct) Start(b *Backend, status byte) (told []byte) {
 	if d.line == nil {
 		d.line = d.shared.take()
+	} else {
+		told = b.Params.appendNews(nil, &d.line.b.Params)
 	}
 	d.line.start(&d.shared.Totals, b, clientInterests, serverInterests)
 	b.Status = status
-	return nil
+	return told
 }
 
 // FromClient implements Conversation.

@@ -60,6 +60,7 @@ func (p *Pooled) lose(out []byte) (_, rest []byte, ok bool) {
 		p.undo(&x.q[i])
 	}
 	x.q, x.head = nil, 0
+	p.untracked = r.b.Params.untracked()
 	if r.b.Status == pgwire.TxIdle {
 		p.tracked = r.b.Params.settings()
 	} else if now := r.b.Params.settings(); now != p.tracked {

@@ -39,9 +39,11 @@ func follows(name, pipeline string) bool {
 // Params are parameters with their values, as a server reported them or as a
 // client asked for them at start-up. Names compare without regard to case.
 type Params struct {
-	list    []pgwire.Param
-	changed bool // since tracked was made
-	tracked unique.Handle[settings]
+	list []pgwire.Param
+	// changed and othersChanged: since tracked and others were made.
+	changed, othersChanged bool
+	tracked                unique.Handle[settings]
+	others                 unique.Handle[string]
 }
 
 func (p *Params) Get(name string) (string, bool) {
@@ -54,7 +56,11 @@ func (p *Params) Get(name string) (string, bool) {
 }
 
 func (p *Params) Set(name, value string) {
-	p.changed = true
+	if isTracked(name) {
+		p.changed = true
+	} else {
+		p.othersChanged = true
+	}
 	for i := range p.list {
 		if strings.EqualFold(p.list[i].Name, name) {
 			p.list[i].Value = value
@@ -65,7 +71,7 @@ func (p *Params) Set(name, value string) {
 }
 
 func (p *Params) Clone() Params {
-	return Params{list: append([]pgwire.Param(nil), p.list...), changed: true}
+	return ParamsOf(append([]pgwire.Param(nil), p.list...))
 }
 
 // Reported takes the body of a ParameterStatus.
@@ -174,6 +180,44 @@ func (p *Params) settings() unique.Handle[settings] {
 	return p.tracked
 }
 
+// untracked returns the parameters that don't follow a client, in a form that
+// appendUntracked compares with: "\0name=value\0name=value\0".
+func (p *Params) untracked() unique.Handle[string] {
+	if p.othersChanged || p.others == (unique.Handle[string]{}) {
+		p.othersChanged = false
+		b := []byte{0}
+		for i := range p.list {
+			if !isTracked(p.list[i].Name) {
+				b = append(append(append(append(b, p.list[i].Name...), '='), p.list[i].Value...), 0)
+			}
+		}
+		p.others = unique.Make(string(b))
+	}
+	return p.others
+}
+
+// appendUntracked appends what a client is told that knows the untracked parameters
+// as they were on another backend.
+func (p *Params) appendUntracked(dst []byte, known string) []byte {
+	for i := range p.list {
+		name, value := p.list[i].Name, p.list[i].Value
+		if !isTracked(name) && !strings.Contains(known, "\x00"+name+"="+value+"\x00") {
+			dst = pgwire.AppendParameterStatus(dst, name, value)
+		}
+	}
+	return dst
+}
+
+// appendNews appends those that differ from what they were on another backend.
+func (p *Params) appendNews(dst []byte, known *Params) []byte {
+	for i := range p.list {
+		if v, ok := known.Get(p.list[i].Name); !ok || v != p.list[i].Value {
+			dst = pgwire.AppendParameterStatus(dst, p.list[i].Name, p.list[i].Value)
+		}
+	}
+	return dst
+}
+
 // params returns the settings as parameters.
 func (v settings) params() *Params {
 	p := &Params{}
@@ -187,4 +231,6 @@ func (v settings) params() *Params {
 func (p *Params) All() []pgwire.Param { return p.list }
 
 // ParamsOf makes params of a list, which it keeps.
-func ParamsOf(list []pgwire.Param) Params { return Params{list: list, changed: true} }
+func ParamsOf(list []pgwire.Param) Params {
+	return Params{list: list, changed: true, othersChanged: true}
+}

@@ -23,6 +23,8 @@ type Pooled struct {
 	// tracked are the values of the tracked parameters, as the client knows them;
 	// initial those after its login, unset before its end.
 	tracked, initial unique.Handle[settings]
+	// untracked are the values of the other parameters, as the client knows them.
+	untracked unique.Handle[string]
 	// fail is what the next batch is told instead of being run, nil for nothing.
 	fail *Failure
 	// portal are the traits of what the unnamed portal runs, portals those of all
@@ -69,17 +71,21 @@ func (p *Pooled) Adapt(b *Backend, follow *Params) string {
 // InFailedBlock implements Conversation.
 func (p *Pooled) InFailedBlock() bool { return p.block == failedBlock }
 
-// Start implements Conversation.
-func (p *Pooled) Start(b *Backend, status byte) []byte {
+// Start implements Conversation. The tracked parameters are what the client knows;
+// of the others it is told.
+func (p *Pooled) Start(b *Backend, status byte) (told []byte) {
 	p.wake()
 	p.line.start(&p.shared.Totals, b, pooledClient, pooledServer)
 	b.Status = status
 	p.x, p.there = &b.exchange, &b.prepared
 	p.block = noBlock
-	if !p.ready() {
+	switch others := b.Params.untracked(); {
+	case !p.ready():
 		p.initial = b.Params.settings()
+	case p.untracked != others:
+		told = b.Params.appendUntracked(nil, p.untracked.Value())
 	}
-	return nil
+	return told
 }
 
 // wake gets the client a line, if it has none.
@@ -147,7 +153,7 @@ func (p *Pooled) Stand() Stand {
 func (p *Pooled) Part() []byte {
 	b := p.line.b
 	var told []byte
-	p.tracked = b.Params.settings()
+	p.tracked, p.untracked = b.Params.settings(), b.Params.untracked()
 	if p.discarded {
 		// What the server has reset its parameters to is of our own login.
 		told = appendChanges(nil, p.tracked.Value(), p.initial.Value())
