@@ -1,12 +1,20 @@
 package ipc
 
+import "fmt"
+
 // RunnerConfigure tells the runner to read its hooks from the configuration.
 // ConfigPath counts only for a runner that the supervisor spawned; a runner
 // that is a service of its own has its path from its own command line.
 type RunnerConfigure struct {
 	Gen        uint64 `msgpack:"gen"`
 	ConfigPath string `msgpack:"config_path"`
+	// Secret proves to a runner that is a service of its own that the peer is the
+	// supervisor: proc.Prove. A runner that was spawned needs no proof.
+	Secret Secret `msgpack:"secret"`
 }
+
+// Format keeps Secret from being printed.
+func (RunnerConfigure) Format(s fmt.State, _ rune) { hide(s, "RunnerConfigure") }
 
 // RunnerReady says what the runner has read. Digest is that of the keys that
 // matter to it, which the supervisor compares with its own.
@@ -37,6 +45,15 @@ type Run struct {
 	Args  []string `msgpack:"args"`
 	// Env becomes PGAGROAL_<NAME> in the environment of the script.
 	Env map[string]string `msgpack:"env"`
+	// Expires is when the supervisor gives the run up, in milliseconds since boot
+	// (proc.SinceBoot). The runner never executes the script later than that.
+	Expires int64 `msgpack:"expires"`
+}
+
+// RunStarting says that all is prepared and that the script is about to be
+// executed. A runner that has not sent it has not executed anything.
+type RunStarting struct {
+	RunID string `msgpack:"run_id"`
 }
 
 // RunStarted says that the script runs, as leader of process group PGID.
@@ -70,6 +87,8 @@ type RunEnded struct {
 	// Unknown says that nothing of the run is left, but that its runner died
 	// before it: nobody knows how the script has ended. Exit is -1 then.
 	Unknown bool `msgpack:"unknown"`
+	// Left are processes of the script that could not be ended, and may go on.
+	Left []int `msgpack:"left"`
 }
 
 // StopRun ends a run before its time, as its time-out would: the outcome is
@@ -80,7 +99,8 @@ type StopRun struct {
 }
 
 // CheckHooks asks whether the scripts could run now. The runner looks at the
-// files anew, by the configuration that it has.
+// files anew, by the configuration that it has. It is asked again and again, so a
+// runner that doesn't answer is known before it is needed.
 type CheckHooks struct {
 	ID uint64 `msgpack:"id"`
 }
@@ -89,6 +109,9 @@ type CheckHooks struct {
 type HooksChecked struct {
 	ID    uint64      `msgpack:"id"`
 	Hooks []HookCheck `msgpack:"hooks"`
+	// Clock is the time since boot as the runner sees it, in milliseconds, by which
+	// it will judge Run.Expires.
+	Clock int64 `msgpack:"clock"`
 }
 
 func (*RunnerConfigure) Number() Number { return 80 }
@@ -100,3 +123,4 @@ func (*RunEnded) Number() Number        { return 85 }
 func (*StopRun) Number() Number         { return 86 }
 func (*CheckHooks) Number() Number      { return 87 }
 func (*HooksChecked) Number() Number    { return 88 }
+func (*RunStarting) Number() Number     { return 89 }

@@ -10,7 +10,8 @@ type ServerState struct {
 	Open bool `msgpack:"open"`
 	// Primary is the index of the server that takes clients, -1 for none.
 	Primary int `msgpack:"primary"`
-	// Why says in a few words why Open is false, for FATAL 57P03.
+	// Why says in a few words why Open is false, for FATAL 57P03. Clients read it:
+	// it names no path, host or process.
 	Why     string       `msgpack:"why"`
 	Servers []ServerInfo `msgpack:"servers"`
 	// Graceful is set while a graceful shutdown refuses new logins.

@@ -125,13 +125,10 @@ type ConfigEnd struct {
 }
 
 // ConfigDone says that generation Gen is in effect. Reactor names the event
-// loop that runs: "epoll" or "io_uring". Confined names what the kernel keeps the
-// worker from, Unconfined what it can't and why, for the operator.
+// loop that runs: "epoll" or "io_uring".
 type ConfigDone struct {
-	Gen        uint64   `msgpack:"gen"`
-	Reactor    string   `msgpack:"reactor"`
-	Confined   []string `msgpack:"confined"`
-	Unconfined []string `msgpack:"unconfined"`
+	Gen     uint64 `msgpack:"gen"`
+	Reactor string `msgpack:"reactor"`
 }
 
 func (*WorkerHello) Number() Number  { return 1 }

@@ -88,6 +88,13 @@ func (o *Outbox) Len() int {
 	return len(o.queue)
 }
 
+// Idle reports whether all that was sent is in the socket.
+func (o *Outbox) Idle() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.queue) == 0 && !o.writing
+}
+
 // Close drops what waits and ends the writer; the Conn stays open. A write in
 // progress ends with its stall limit or when the Conn is closed.
 func (o *Outbox) Close() {

@@ -37,7 +37,8 @@ func loadHooks(path string) (hooks, error) {
 	if err != nil {
 		return hooks{}, fmt.Errorf("read hooks: %w", err)
 	}
-	return hooks{c}, nil
+	h := hooks{c}
+	return h, h.rootRefused()
 }
 
 func (h hooks) stateDir() string { return h.c.StateDir }
@@ -53,6 +54,21 @@ func (h hooks) supervisorUID() (uint32, bool) {
 	}
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	return uint32(uid), err == nil
+}
+
+// errRoot is the refusal to run scripts as root.
+var errRoot = errors.New("scripts don't run as root")
+
+// rootRefused says that scripts would run as root, although the configuration names
+// another user for pgagroal.
+func (h hooks) rootRefused() error {
+	if os.Getuid() != 0 || h.c.User == "" {
+		return nil
+	}
+	if uid, ok := h.supervisorUID(); ok && uid == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w, and user = %s is configured; start the runner as that user, or as another one that isn't root", errRoot, h.c.User)
 }
 
 func (h hooks) digest() string {

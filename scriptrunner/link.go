@@ -19,6 +19,9 @@ const (
 	// stallLimit is how long one packet may wait before the supervisor counts as
 	// gone.
 	stallLimit = 10 * time.Second
+	// setupLimit is how long a peer may take to prove that it is the supervisor, while
+	// it keeps others out.
+	setupLimit = 10 * time.Second
 	// acceptPause keeps a lack of descriptors from becoming a busy loop.
 	acceptPause = time.Second
 )
@@ -29,6 +32,9 @@ type link struct {
 	out  *ipc.Outbox
 	// ready is set with RunnerReady: no run may be spoken of before that.
 	ready bool
+	// uid is the peer's user. It has setup to prove that it is the supervisor.
+	uid   uint32
+	setup *time.Timer
 }
 
 // received is a message, or the end of the link that it came from.
@@ -61,8 +67,9 @@ func (r *runner) accept(l *net.UnixListener) {
 	}
 }
 
-// onAccept lets a supervisor in when it is root, the user of this process or
-// the configured one, and when there is no other that lives.
+// onAccept begins to talk to a peer that is root, the user of this process or the
+// configured one, that no script has started, and beside which no other supervisor
+// lives. It has to prove then that it is the supervisor.
 func (r *runner) onAccept(c *net.UnixConn) {
 	conn := ipc.NewConn(c, ipc.RoleRunner, ipc.RoleSupervisor, r.log)
 	cred, err := conn.PeerCred()
@@ -76,6 +83,11 @@ func (r *runner) onAccept(c *net.UnixConn) {
 		conn.Close()
 		return
 	}
+	if pid := int(cred.Pid); proc.DescendsFrom(pid, os.Getpid()) || proc.Carries(pid, runVariable) {
+		r.log.Warn("refused a connection of a script", "user", cred.Uid, "process", cred.Pid)
+		conn.Close()
+		return
+	}
 	if r.stopping || r.link != nil && r.link.alive() {
 		r.log.Warn("refused a second supervisor", "process", cred.Pid)
 		conn.Close()
@@ -83,6 +95,9 @@ func (r *runner) onAccept(c *net.UnixConn) {
 	}
 	r.detach()
 	r.attach(conn)
+	l := r.link
+	l.uid = cred.Uid
+	l.setup = time.AfterFunc(setupLimit, func() { conn.Close() }) // the reader sees the end
 	r.status()
 }
 
@@ -114,6 +129,9 @@ func (r *runner) attach(conn *ipc.Conn) {
 func (r *runner) detach() {
 	if r.link == nil {
 		return
+	}
+	if r.link.setup != nil {
+		r.link.setup.Stop()
 	}
 	r.link.out.Close()
 	r.link.conn.Close()
@@ -200,7 +218,7 @@ func (r *runner) dispatch(m ipc.Message) {
 	case *ipc.StopRun:
 		r.onStopRun(m)
 	case *ipc.CheckHooks:
-		r.send(&ipc.HooksChecked{ID: m.ID, Hooks: r.hooks.check()})
+		r.send(&ipc.HooksChecked{ID: m.ID, Hooks: r.hooks.check(), Clock: proc.SinceBoot().Milliseconds()})
 	}
 }
 
@@ -223,7 +241,26 @@ func (r *runner) report(m ipc.Message) {
 	}
 }
 
-// onConfigure reads the configuration and answers with what it says.
+// proven says why the peer of a service is not to be trusted. Until a configuration
+// can be read nobody knows where the proof lies, and nothing can be run: such a peer
+// is told of that alone.
+func (r *runner) proven(secret ipc.Secret) error {
+	if r.o.Listener == nil {
+		return nil
+	}
+	if r.hooks.c == nil {
+		r.link.setup.Stop()
+		return nil
+	}
+	if err := proc.CheckProof(r.hooks.stateDir(), r.link.uid, secret.Reveal()); err != nil {
+		return err
+	}
+	r.link.setup.Stop()
+	return nil
+}
+
+// onConfigure reads the configuration and answers with what it says. A service
+// looks first whether its peer is the supervisor that this configuration is of.
 func (r *runner) onConfigure(m *ipc.RunnerConfigure) {
 	path := m.ConfigPath
 	if r.o.Listener != nil {
@@ -231,8 +268,14 @@ func (r *runner) onConfigure(m *ipc.RunnerConfigure) {
 	}
 	ready := &ipc.RunnerReady{Gen: m.Gen}
 	if err := r.load(path); err != nil {
-		r.log.Error("the configuration can't be read", "error", err)
+		r.log.Error("the configuration can't be used", "error", err)
 		ready.Error = err.Error()
+	}
+	if err := r.proven(m.Secret); err != nil {
+		r.log.Error("refused a peer that has not proved to be the supervisor", "user", r.link.uid, "error", err)
+		r.detach()
+		r.status()
+		return
 	}
 	ready.Digest = r.hooks.digest()
 	ready.Hooks = r.hooks.check()

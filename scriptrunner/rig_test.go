@@ -3,6 +3,7 @@ package scriptrunner
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,6 +36,18 @@ func TestMain(m *testing.M) {
 			return err
 		}))
 	}
+	if socket := os.Getenv("RUNNER_TEST_DIAL"); socket != "" {
+		os.Exit(tryRunner(socket))
+	}
+	if os.Getenv("RUNNER_TEST_ROOT") != "" {
+		// As sudo does: whoever has started it may not send it signals any more.
+		if err := syscall.Setuid(0); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(os.Getpid())
+		time.Sleep(time.Hour)
+	}
 	if socket := os.Getenv("RUNNER_TEST_SOCKET"); socket != "" {
 		os.Exit(beRunner(func(o *Options) (err error) {
 			o.ConfigPath, o.StateDir = os.Getenv("RUNNER_TEST_CONFIG"), os.Getenv("RUNNER_TEST_STATE")
@@ -43,6 +56,21 @@ func TestMain(m *testing.M) {
 		}))
 	}
 	os.Exit(m.Run())
+}
+
+// tryRunner is what a script may try: it tells whether the runner talks to it.
+func tryRunner(socket string) int {
+	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: socket, Net: "unixpacket"})
+	if err == nil {
+		_ = c.SetDeadline(time.Now().Add(limit))
+		_, err = ipc.NewConn(c, ipc.RoleSupervisor, ipc.RoleRunner, nil).Receive()
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		fmt.Println("turned away")
+		return 0
+	}
+	fmt.Println("let in, or never reached it:", err)
+	return 1
 }
 
 func beRunner(setup func(*Options) error) int {
@@ -74,7 +102,9 @@ type rig struct {
 	process *os.Process
 	ended   bool
 	runs    int
-	lines   []*ipc.RunOutput // of the last run
+	secret  string              // of the supervisor, for a service
+	user    *syscall.Credential // of the runner, nil for our own
+	lines   []*ipc.RunOutput    // of the last run
 }
 
 // settings of the configuration that a test changes.
@@ -142,7 +172,7 @@ func (r *rig) spawn() {
 	defer lock.Close()
 	p, err := proc.Spawn(proc.Spec{
 		Stderr: r.log(),
-		Role:   proc.RoleRunner, Argv0: "pgagroal: scriptrunner", Files: []*os.File{theirs, lock},
+		Role:   proc.RoleRunner, Credential: r.user, Argv0: "pgagroal: scriptrunner", Files: []*os.File{theirs, lock},
 		Env: []string{"GORACE=atexit_sleep_ms=0", "LANG=C", "PATH=/usr/bin:/bin", "SECRET=x"},
 	})
 	if err != nil {
@@ -240,7 +270,7 @@ func (r *rig) hello() {
 // ready tells the runner to read its configuration.
 func (r *rig) ready() *ipc.RunnerReady {
 	r.t.Helper()
-	r.send(&ipc.RunnerConfigure{Gen: 7, ConfigPath: r.conf})
+	r.send(&ipc.RunnerConfigure{Gen: 7, ConfigPath: r.conf, Secret: ipc.Secret(r.secret)})
 	m := receive[*ipc.RunnerReady](r)
 	if m.Gen != 7 {
 		r.t.Errorf("generation %d", m.Gen)
@@ -263,14 +293,18 @@ func args() []string {
 
 func (r *rig) newRun(hook string) *ipc.Run {
 	r.runs++
-	return &ipc.Run{RunID: "run-" + strconv.Itoa(r.runs), Hook: hook, Args: args()}
+	return &ipc.Run{RunID: "run-" + strconv.Itoa(r.runs), Hook: hook, Args: args(), Expires: in(limit)}
 }
+
+// in is a moment to come, as an expiry.
+func in(d time.Duration) int64 { return (proc.SinceBoot() + d).Milliseconds() }
 
 // begin starts a run and returns the id of its group.
 func (r *rig) begin(m *ipc.Run) int {
 	r.t.Helper()
 	r.send(m)
 	r.lines = nil
+	receive[*ipc.RunStarting](r)
 	return receive[*ipc.RunStarted](r).PGID
 }
 

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -62,12 +61,14 @@ type run struct {
 	exit    *exit
 	eof     bool
 	timeout bool
+	left    []int // processes that can't be ended
 	// before holds what earlier scripts had left running when this one began.
 	before map[string]bool
 }
 
 // exit is how the script's own process ended.
 type exit struct {
+	pid   int
 	state *os.ProcessState
 	err   error
 }
@@ -93,6 +94,7 @@ func (r *runner) onRun(m *ipc.Run) {
 	}
 	r.tell(slog.LevelInfo, "a script runs", "run_id", m.RunID, "hook", m.Hook, "script", k.path, "args", m.Args, "pid", r.run.process.Pid)
 	r.report(&ipc.RunStarted{RunID: m.RunID, PGID: r.run.process.Pid})
+	r.name(&r.run.entry, r.run.process.Pid)
 	r.status()
 }
 
@@ -119,7 +121,38 @@ func (r *runner) admit(m *ipc.Run) (hook, error) {
 	if err := r.unfinishedRun(); err != nil {
 		return hook{}, err
 	}
+	if err := expired(m); err != nil {
+		return hook{}, err
+	}
 	return r.hooks.find(m)
+}
+
+// expired says that the supervisor has given the run up, or is about to. It is
+// asked last of all: whatever was done before may have taken any time.
+func expired(m *ipc.Run) error {
+	late := proc.SinceBoot() - time.Duration(m.Expires)*time.Millisecond
+	if late < 0 {
+		return nil
+	}
+	return fmt.Errorf("the run came too late: it was to start %s ago at the latest", late.Round(time.Millisecond))
+}
+
+// announce tells the supervisor that the script is about to be executed. It
+// returns when the message is in the socket, or when the run has expired.
+func (r *runner) announce(m *ipc.Run) error {
+	if r.link == nil {
+		return errors.New("the supervisor is gone")
+	}
+	r.report(&ipc.RunStarting{RunID: m.RunID})
+	for !r.link.out.Idle() {
+		if err := expired(m); err != nil {
+			return err
+		}
+		if !r.pause(time.Millisecond) {
+			return errors.New("the runner is stopping")
+		}
+	}
+	return nil
 }
 
 // start executes the script. Its id counts as used from here on, even if the
@@ -138,23 +171,45 @@ func (r *runner) start(m *ipc.Run, k hook) error {
 	if err != nil {
 		return err
 	}
-	p, out, err := execute(k.path, m.Args, env)
+	p, out, err := r.launch(m, k, env)
 	if err != nil {
 		e.End = &ipc.RunEnded{RunID: e.ID, Hook: e.Hook, Exit: -1, Refused: err.Error()}
 		r.write(e)
 		return err
 	}
-	r.name(&e, p.Pid)
 	r.run = &run{
 		id: m.RunID, hook: m.Hook, entry: e, process: p, output: out, start: time.Now(),
 		killDelay: r.hooks.c.FailoverKillDelay, before: before, timer: time.NewTimer(k.timeout),
 	}
 	r.wg.Go(func() { r.readOutput(out) })
-	r.wg.Go(func() {
-		st, err := p.Wait()
-		r.exited <- exit{st, err} // holds one, and there is one
-	})
+	r.await(p)
+	if expired(m) != nil {
+		// The kernel took its time to execute it.
+		r.log.Error("the script was started too late and is killed", "run_id", m.RunID, "hook", m.Hook)
+		r.kill()
+	}
 	return nil
+}
+
+// launch executes the script unless the run has expired: what comes before that
+// may take any time.
+func (r *runner) launch(m *ipc.Run, k hook, env []string) (*os.Process, *output, error) {
+	if err := r.announce(m); err != nil {
+		return nil, nil, err
+	}
+	return execute(k.path, m.Args, env, func() error { return expired(m) })
+}
+
+// await waits for the script. The goroutine isn't waited for: a script that can't
+// be killed would keep the runner from ending.
+func (r *runner) await(p *os.Process) {
+	go func() {
+		st, err := p.Wait()
+		select {
+		case r.exited <- exit{p.Pid, st, err}:
+		case <-r.done:
+		}
+	}()
 }
 
 // begin writes down that a run is about to be started.
@@ -170,8 +225,8 @@ func (r *runner) begin(m *ipc.Run, k hook) (entry, error) {
 	return e, nil
 }
 
-// name writes down which process the script is. It isn't waited for yet, so its
-// id is still its own.
+// name writes down which process the script is. The loop hasn't taken its exit yet,
+// so its id is still its own, or nobody's.
 func (r *runner) name(e *entry, pid int) {
 	l, err := proc.LeaderOf(pid)
 	if err != nil {
@@ -183,8 +238,8 @@ func (r *runner) name(e *entry, pid int) {
 }
 
 // execute starts the script in a session of its own, with descriptors 0 to 2
-// and nothing else. No shell sees the arguments.
-func execute(path string, args, env []string) (*os.Process, *output, error) {
+// and nothing else. No shell sees the arguments. may is asked right before that.
+func execute(path string, args, env []string, may func() error) (*os.Process, *output, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, nil, fmt.Errorf("start script: %w", err)
@@ -195,6 +250,10 @@ func execute(path string, args, env []string) (*os.Process, *output, error) {
 		return nil, nil, fmt.Errorf("start script: %w", err)
 	}
 	defer wr.Close()
+	if err := may(); err != nil {
+		rd.Close()
+		return nil, nil, err
+	}
 	p, err := os.StartProcess(path, append([]string{path}, args...), &os.ProcAttr{
 		Dir: "/", Env: env, Files: []*os.File{null, wr, wr},
 		Sys: &syscall.SysProcAttr{Setsid: true},
@@ -207,6 +266,11 @@ func execute(path string, args, env []string) (*os.Process, *output, error) {
 }
 
 func (r *runner) onExit(e exit) {
+	if i := slices.Index(r.undead, e.pid); i >= 0 {
+		r.undead = slices.Delete(r.undead, i, i+1)
+		r.log.Warn("a script that was given up has ended", "pid", e.pid)
+		return
+	}
 	r.run.exit = &e
 	if r.run.phase == running {
 		r.drain()
@@ -239,17 +303,14 @@ func (r *runner) onDeadline() {
 	x := r.run
 	switch x.phase {
 	case running:
-		if len(r.exited) > 0 {
-			return // it made it; the loop takes the exit next
+		if r.hasExited() {
+			return // it made it
 		}
 		x.timeout = true
 		r.log.Error("the script has overrun its time", "run_id", x.id, "hook", x.hook)
 		r.terminate()
 	case terminating:
-		x.phase = killing
-		x.giveUp = time.Now().Add(unkillable)
-		x.setTimer(rekill)
-		r.killAll()
+		r.kill()
 	case killing:
 		x.setTimer(rekill)
 		r.killAll()
@@ -260,11 +321,23 @@ func (r *runner) onDeadline() {
 	}
 }
 
+// hasExited takes an exit that the loop hasn't looked at yet, and reports whether the
+// script in progress has ended.
+func (r *runner) hasExited() bool {
+	x := r.run
+	select {
+	case e := <-r.exited:
+		r.onExit(e)
+	default:
+	}
+	return r.run != x || x.phase != running
+}
+
 // onStopRun ends the run before its time-out. One that is ending already, for
 // whatever reason, is left to that.
 func (r *runner) onStopRun(m *ipc.StopRun) {
 	x := r.run
-	if x == nil || x.id != m.RunID || x.phase != running || len(r.exited) > 0 {
+	if x == nil || x.id != m.RunID || x.phase != running || r.hasExited() {
 		r.log.Debug("nothing to stop", "run_id", m.RunID)
 		return
 	}
@@ -278,6 +351,15 @@ func (r *runner) terminate() {
 	r.run.phase = terminating
 	r.run.setTimer(r.run.killDelay)
 	r.signalAll(syscall.SIGTERM)
+}
+
+// kill ends all that the script has started, and goes on with that until it is
+// gone or given up.
+func (r *runner) kill() {
+	r.run.phase = killing
+	r.run.giveUp = time.Now().Add(unkillable)
+	r.run.setTimer(rekill)
+	r.killAll()
 }
 
 // signalAll reaches the group and whatever has left it.
@@ -322,24 +404,37 @@ func (r *runner) killAll() {
 // checkGone ends a run that is being ended once nothing of it lives.
 func (r *runner) checkGone() {
 	x := r.run
-	if x == nil || x.phase != terminating && x.phase != killing || x.exit == nil {
+	if x == nil || x.phase != terminating && x.phase != killing {
+		return
+	}
+	over := x.phase == killing && time.Now().After(x.giveUp)
+	if x.exit == nil && !over {
 		return
 	}
 	left, err := x.descendants()
-	if err == nil && len(left) == 0 {
+	switch {
+	case x.exit != nil && err == nil && len(left) == 0:
 		r.drain()
-		return
+	case over:
+		r.abandon(left)
 	}
-	if x.phase == killing && time.Now().After(x.giveUp) {
-		pids := make([]string, len(left))
-		for i, p := range left {
-			pids[i] = fmt.Sprint(p.PID)
+}
+
+// abandon gives up ending what is left of the run: the script itself among it, its
+// process may still end one day.
+func (r *runner) abandon(left []proc.Process) {
+	x := r.run
+	for _, p := range left {
+		x.left = append(x.left, p.PID)
+	}
+	if x.exit == nil {
+		r.undead = append(r.undead, x.process.Pid)
+		if !slices.Contains(x.left, x.process.Pid) {
+			x.left = append(x.left, x.process.Pid)
 		}
-		text := "processes of the script can't be ended: " + strings.Join(pids, " ")
-		r.log.Error(text, "run_id", x.id, "hook", x.hook)
-		r.report(&ipc.RunOutput{RunID: x.id, Line: text, Cut: true})
-		r.drain()
 	}
+	r.tell(slog.LevelError, "processes of the script can't be ended", "run_id", x.id, "hook", x.hook, "pids", x.left)
+	r.drain()
 }
 
 // end reports the outcome and keeps it for supervisors to come.
@@ -349,7 +444,7 @@ func (r *runner) end() {
 	r.run = nil
 	m := ipc.RunEnded{
 		RunID: x.id, Hook: x.hook, Exit: -1, TimedOut: x.timeout,
-		DurationMS: time.Since(x.start).Milliseconds(),
+		DurationMS: time.Since(x.start).Milliseconds(), Left: x.left,
 	}
 	if ws, ok := x.exit.waitStatus(); ok && ws.Exited() {
 		m.Exit = ws.ExitStatus()

@@ -115,7 +115,7 @@ func TestArgumentsReachTheScriptLiterally(t *testing.T) {
 	// The working directory of this process is another one.
 	r.script("show", `pwd; for a in "$@"; do printf '<%s>\n' "$a"; done`)
 	args := []string{"two words", `"quoted" 'both'`, "fe80::1%eth0", ";$(touch x)`id`", "", "*", "-n", "a\nb"}
-	p, out, err := execute(r.path("show"), args, []string{"PATH=/usr/bin:/bin"})
+	p, out, err := execute(r.path("show"), args, []string{"PATH=/usr/bin:/bin"}, func() error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,7 +457,7 @@ func TestScriptWithoutInterpreterIsRefused(t *testing.T) {
 	if err := os.WriteFile(r.path("failover"), []byte("exit 0\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	r.refused(r.newRun("failover"), "exec format error")
+	r.refused(r.newRun("failover"), "has no #! line")
 }
 
 func TestSupervisorGoneLetsTheScriptFinish(t *testing.T) {

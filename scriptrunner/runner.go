@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -55,6 +56,9 @@ type runner struct {
 	look     *time.Timer // for adopted
 	results  []ipc.RunEnded
 	old      []*output // of ended runs, still held open by what these left behind
+	// undead are scripts that could not be ended and that were given up: each has
+	// its waiter still.
+	undead []int
 
 	accepted chan *net.UnixConn
 	received chan received
@@ -73,7 +77,7 @@ func Run(ctx context.Context, o Options) error {
 	r := &runner{
 		o: o, log: o.Log, done: make(chan struct{}),
 		accepted: make(chan *net.UnixConn), received: make(chan received),
-		look: time.NewTimer(adoptLook), lines: make(chan line, 64), exited: make(chan exit, 1), child: make(chan os.Signal, 1),
+		look: time.NewTimer(adoptLook), lines: make(chan line, 64), exited: make(chan exit), child: make(chan os.Signal, 1),
 	}
 	signal.Notify(r.child, syscall.SIGCHLD)
 	defer signal.Stop(r.child)
@@ -82,9 +86,12 @@ func Run(ctx context.Context, o Options) error {
 		r.openRecord(o.StateDir)
 	}
 	if o.ConfigPath != "" {
-		if err := r.load(o.ConfigPath); err != nil {
+		switch err := r.load(o.ConfigPath); {
+		case errors.Is(err, errRoot):
+			return err
+		case err != nil:
 			// Not the end: the supervisor shows it, and a reload mends it.
-			r.log.Error("the configuration can't be read", "error", err)
+			r.log.Error("the configuration can't be used", "error", err)
 		}
 	}
 	switch {
@@ -137,7 +144,7 @@ func (r *runner) onStop() {
 // onChild collects what scripts left behind. The script itself has its own
 // waiter.
 func (r *runner) onChild() {
-	var except []int
+	except := slices.Clone(r.undead)
 	if r.run != nil {
 		except = append(except, r.run.process.Pid)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -21,11 +22,12 @@ import (
 // serve starts the runner as a service and connects to it.
 func (r *rig) serve() {
 	r.t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = []string{
-		"RUNNER_TEST_SOCKET=" + r.path("socket"), "RUNNER_TEST_CONFIG=" + r.conf, "RUNNER_TEST_STATE=" + r.dir,
-		"GORACE=atexit_sleep_ms=0", "PATH=/usr/bin:/bin",
+	secret, err := proc.Prove(r.dir)
+	if err != nil {
+		r.t.Fatal(err)
 	}
+	r.secret = secret
+	cmd := r.service()
 	cmd.Stderr = r.log()
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)
@@ -46,6 +48,16 @@ func (r *rig) serve() {
 	})
 	r.t.Cleanup(func() { r.conn.Close() })
 	r.hello()
+}
+
+// service is the runner as a service.
+func (r *rig) service() *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = []string{
+		"RUNNER_TEST_SOCKET=" + r.path("socket"), "RUNNER_TEST_CONFIG=" + r.conf, "RUNNER_TEST_STATE=" + r.dir,
+		"GORACE=atexit_sleep_ms=0", "PATH=/usr/bin:/bin",
+	}
+	return cmd
 }
 
 func (r *rig) terminate() {
@@ -149,11 +161,11 @@ func TestServiceRefusesOtherUsers(t *testing.T) {
 		t.Error("anybody is let in")
 	}
 	rig := newRig(t, settings{"user": "daemon"})
-	h, err := loadHooks(rig.conf)
+	c, err := config.LoadMain(rig.conf)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.hooks = h
+	r.hooks = hooks{c}
 	cred, err := proc.CredentialOf("daemon")
 	if err != nil {
 		t.Fatal(err)

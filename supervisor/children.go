@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -66,8 +65,7 @@ type slot struct {
 type workers struct {
 	slots    []*slot
 	anyUp    bool // some worker has been ready since the start
-	confined confinement
-	spawning int // starts under way elsewhere
+	spawning int  // starts under way elsewhere
 }
 
 func (s *supervisor) startWorkers() {
@@ -87,8 +85,10 @@ func (s *supervisor) startWorker(index int) {
 	c.setup = s.after(setupLimit, func() { s.killWorker(c, "it was not ready in time") })
 	spec := s.workerSpec(index)
 	s.workers.spawning++
-	elsewhere(s, func() (*started, error) { return s.env.start(spec) },
-		func(st *started, err error) { s.onWorkerStarted(c, st, err) })
+	s.env.background(func() func() {
+		st, err := s.env.start(spec)
+		return func() { s.onWorkerStarted(c, st, err) }
+	})
 }
 
 func (s *supervisor) onWorkerStarted(c *child, st *started, err error) {
@@ -135,8 +135,7 @@ func (s *supervisor) onConfigDone(c *child, m *ipc.ConfigDone) {
 	c.state, c.up, c.ponged = childReady, true, s.env.now()
 	sl := s.workers.slots[c.index]
 	sl.everUp, s.workers.anyUp = true, true
-	s.log.Info("worker is ready", "worker", c.index, "child", c.started.pid, "reactor", m.Reactor, "confined", strings.Join(m.Confined, ", "))
-	s.noteConfinement(m)
+	s.log.Info("worker is ready", "worker", c.index, "child", c.started.pid, "reactor", m.Reactor)
 	s.sendServerState(c)
 	s.schedulePing(c)
 	s.gateChanged()

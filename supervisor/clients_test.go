@@ -365,3 +365,21 @@ func TestOrphanThatItsServerShowsForEverIsReturnedAfterItsTime(t *testing.T) {
 		t.Errorf("%d looks, then %d", looks, len(w.asked))
 	}
 }
+
+// The reason may name scripts, hosts and processes: that is for operators.
+func TestClientsAreToldTheStateAndNotTheReason(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	w.machine.status.Reason, w.machine.status.Public = "failover_script can't run: /srv/hooks/promote is missing", "a failover is under way"
+	w.s.publish(failover.Snapshot{Gen: 9, Primary: -1})
+	c := w.children[0]
+	states := messagesOf[*ipc.ServerState](c)
+	if why := states[len(states)-1].Why; why != "a failover is under way" {
+		t.Errorf("workers are told %q", why)
+	}
+	w.s.refuseNow(w.s.readyAt(0), 4)
+	refused := messagesOf[*ipc.LeaseRefuse](c)
+	if diff := cmp.Diff([]*ipc.LeaseRefuse{{ID: 4, Code: "57P03", Message: "the database is not available: a failover is under way"}}, refused); diff != "" {
+		t.Error(diff)
+	}
+}

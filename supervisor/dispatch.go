@@ -60,6 +60,8 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onRunnerReady(a.runner, m)
 	case *ipc.HooksChecked:
 		s.onHooksChecked(a.runner, m)
+	case *ipc.RunStarting:
+		s.onRunStarting(m)
 	case *ipc.RunStarted:
 		s.onRunStarted(m)
 	case *ipc.RunOutput:

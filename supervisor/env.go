@@ -16,8 +16,7 @@ type env struct {
 	// now is the monotonic time since the start of the process.
 	now  func() time.Duration
 	wall func() time.Time
-	// background runs work in a goroutine and the function it returns, if any, in the
-	// loop. Everybody but elsewhere uses elsewhere.
+	// background runs work elsewhere and the function it returns, if any, in the loop.
 	background func(work func() func())
 	// start and dial may block: background calls them.
 	start func(startSpec) (*started, error)
@@ -32,6 +31,10 @@ type env struct {
 	// files of state_dir
 	writeRecord   func(dir string, data []byte) error
 	appendHistory func(dir string, line []byte) error
+	// sinceBoot is the clock that a runner can tell as well. prove makes the secret of
+	// this start and leaves its digest in a directory.
+	sinceBoot func() time.Duration
+	prove     func(dir string) (ipc.Secret, error)
 	// groupEmpty says that no living process of a group is left; strangers that
 	// no child is left but those whose ids are given.
 	groupEmpty  func(pgid int) bool
@@ -60,8 +63,6 @@ type link interface {
 type started struct {
 	pid  int
 	link link
-	// over is closed when the process has ended, nil for one that isn't our child.
-	over <-chan struct{}
 	// kill sends SIGKILL; it does nothing for a process that isn't our child.
 	kill func()
 	// listen starts the goroutines: message for each message with its descriptors,

@@ -2,12 +2,11 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
-	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -18,8 +17,14 @@ import (
 const (
 	runnerSetup   = 10 * time.Second // from the start or connect to RunnerReady
 	runnerConnect = 5 * time.Second
-	runnerLate    = 5 * time.Second        // for the runner to end a script at its time-out
-	groupLook     = 200 * time.Millisecond // between looks at the group of a lost run
+	// The heartbeat of a runner: asked this often, an alarm after so long without an
+	// answer, and one of ours without a script is replaced.
+	runnerBeat    = 3 * time.Second
+	runnerSilent  = 9 * time.Second
+	runnerReplace = time.Minute
+	// clockSlack is how far a runner's clock since boot may be off: farther means
+	// that it is in another time namespace, where it can't tell when a run expires.
+	clockSlack = time.Second
 )
 
 // runnerEnd is one link to a runner. A lost link is followed by another one.
@@ -34,9 +39,14 @@ type runnerEnd struct {
 	pid      int
 	digest   bool // it read the same hooks
 	problems map[string]string
+	notify   string // what is wrong with the notify script, as it was logged
 	ready    *ipc.RunnerReady
-	foreign  string // id of a run that it shows in progress and that isn't in our record
-	failure  string // why it isn't up
+	foreign  string        // id of a run that it shows in progress and that isn't in our record
+	failure  string        // why it isn't up
+	heard    time.Duration // when it has answered last
+	asked    time.Duration // when it was asked what it hasn't answered, 0 for nothing
+	silent   bool          // the machine was told
+	clock    string        // what is wrong with its clock
 }
 
 // runner is the supervisor's side of the script runner.
@@ -46,27 +56,11 @@ type runner struct {
 	down     string // reason told to the machine last, empty when up
 	told     bool   // the machine has been told of up or down
 	checks   uint64 // counts CheckHooks
-	checked  map[uint64]func()
+	checked  map[uint64]func(late bool)
 	current  *currentRun // under way, or of unknown outcome
 	inherits inheritedRun
-}
-
-// currentRun is a run from StartRun until its end is known.
-type currentRun struct {
-	id      string
-	hook    string
-	args    []string
-	old     string // name of a server, as is next
-	next    string
-	pgid    int
-	born    time.Duration
-	timeout time.Duration
-	lost    bool
-	service bool // of a runner that isn't our child
-	from    *runnerEnd
-	adopter *runnerEnd // a runner that watches it after the death of its own
-	termed  bool
-	killed  bool
+	// secret is that of this start, shown to a runner that is a service.
+	secret ipc.Secret
 }
 
 func (s *supervisor) startRunner() {
@@ -83,7 +77,14 @@ func (s *supervisor) linkRunner() {
 	r := &runnerEnd{spawned: s.cfg.ScriptrunnerSocket == "", born: s.env.now()}
 	s.runner.end = r
 	r.setup = s.after(runnerSetup, func() { s.dropRunner(r, "it was not ready in time") })
+	secret := s.runner.secret
 	start := func() (*started, error) {
+		var err error
+		if secret == "" {
+			if secret, err = s.env.prove(s.cfg.StateDir); err != nil {
+				return nil, err
+			}
+		}
 		ctx, done := context.WithTimeout(context.Background(), runnerConnect)
 		defer done()
 		return s.env.dial(ctx, s.cfg.ScriptrunnerSocket)
@@ -96,7 +97,13 @@ func (s *supervisor) linkRunner() {
 		start = func() (*started, error) { return s.env.start(spec) }
 	}
 	s.workers.spawning++
-	elsewhere(s, start, func(st *started, err error) { s.onRunnerStarted(r, st, err) })
+	s.env.background(func() func() {
+		st, err := start()
+		return func() {
+			s.runner.secret = secret
+			s.onRunnerStarted(r, st, err)
+		}
+	})
 }
 
 func (s *supervisor) onRunnerStarted(r *runnerEnd, st *started, err error) {
@@ -130,7 +137,7 @@ func (s *supervisor) onRunnerHello(r *runnerEnd, m *ipc.RunnerHello) {
 	if err != nil {
 		path = s.cfg.Paths.Config
 	}
-	s.sendRunner(r, &ipc.RunnerConfigure{Gen: 1, ConfigPath: path})
+	s.sendRunner(r, &ipc.RunnerConfigure{Gen: 1, ConfigPath: path, Secret: s.runner.secret})
 }
 
 func (s *supervisor) sendRunner(r *runnerEnd, m ipc.Message) {
@@ -146,18 +153,82 @@ func (s *supervisor) onRunnerReady(r *runnerEnd, m *ipc.RunnerReady) {
 	s.runner.failures = 0
 	r.takeProblems(m.Hooks)
 	r.digest = m.Digest == s.cfg.HooksDigest()
+	first := r.ready == nil
 	r.ready = m
 	if m.Running != s.runner.inherits.id && (s.runner.current == nil || m.Running != s.runner.current.id) {
 		r.foreign = m.Running
 	}
 	s.reconcile(r, m)
 	s.judgeRunner(r)
+	r.heard = s.env.now()
+	if first {
+		s.scheduleBeat(r)
+	}
+}
+
+// scheduleBeat has the runner look at its scripts again and again. That tells of a
+// runner that hangs, as of a script that can't run any more, before any failover
+// needs them.
+func (s *supervisor) scheduleBeat(r *runnerEnd) {
+	due := s.env.now() + runnerBeat
+	s.timers.at(due, func() {
+		if r.gone || s.runner.end != r {
+			return
+		}
+		s.beat(r, due)
+		if !r.gone {
+			s.scheduleBeat(r)
+		}
+	})
+}
+
+func (s *supervisor) beat(r *runnerEnd, due time.Duration) {
+	now := s.env.now()
+	if now-due > runnerBeat {
+		r.heard = now // it was this process that slept
+	}
+	x := s.runner.current
+	switch silence := now - r.heard; {
+	case silence >= runnerReplace && r.spawned && (x == nil || x.from != r):
+		s.dropRunner(r, fmt.Sprintf("it has not answered for %v", silence.Round(time.Second)))
+		return
+	case silence >= runnerSilent && !r.silent:
+		r.silent = true
+		s.feed(failover.RunnerSilent{Reason: fmt.Sprintf("it has not answered for %v", silence.Round(time.Second))})
+	}
+	if r.asked == 0 {
+		s.runner.checks++
+		r.asked = s.env.sinceBoot()
+		s.sendRunner(r, &ipc.CheckHooks{ID: s.runner.checks})
+	}
+}
+
+// hearRunner takes any answer for a sign of life.
+func (s *supervisor) hearRunner(r *runnerEnd, m *ipc.HooksChecked) {
+	r.heard = s.env.now()
+	theirs := time.Duration(m.Clock) * time.Millisecond
+	r.clock = ""
+	if theirs+clockSlack < r.asked || theirs-clockSlack > s.env.sinceBoot() {
+		r.clock = "its clock since boot is not ours, so it can't tell when a run has expired; run both in one time namespace"
+	}
+	r.asked = 0
+	if r.silent {
+		r.silent = false
+		s.feed(failover.RunnerSilent{})
+		s.log.Info("the script runner answers again", "child", r.pid)
+	}
 }
 
 func (s *supervisor) judgeRunner(r *runnerEnd) {
 	was := r.up
 	r.failure = s.runnerProblem(r, r.ready)
 	r.up = r.failure == ""
+	if why := r.problems[failover.HookNotify]; why != r.notify {
+		r.notify = why
+		if why != "" {
+			s.log.Error("failover_notify_script can't run", "problem", why)
+		}
+	}
 	s.tellRunner(r.failure)
 	if r.up && !was {
 		s.log.Info("script runner is ready", "child", r.pid)
@@ -171,14 +242,14 @@ func (s *supervisor) runnerProblem(r *runnerEnd, m *ipc.RunnerReady) string {
 		return "the runner can't read the configuration: " + m.Error
 	case !r.digest:
 		return "the runner has read other hooks or servers than we have; restart both with the same configuration"
+	case r.clock != "":
+		return r.clock
 	case r.foreign != "":
 		return "run " + r.foreign + " of an earlier pgagroal has not ended"
 	case r.problems[failover.HookFailover] != "":
 		return "failover_script can't run: " + r.problems[failover.HookFailover]
 	case r.problems[failover.HookFence] != "":
 		return "failover_fence_script can't run: " + r.problems[failover.HookFence]
-	case r.problems[failover.HookNotify] != "":
-		s.log.Error("failover_notify_script can't run", "problem", r.problems[failover.HookNotify])
 	}
 	return ""
 }
@@ -198,119 +269,17 @@ func (s *supervisor) tellRunner(reason string) {
 	s.feed(failover.RunnerDown{Reason: reason})
 }
 
-func runEnded(m *ipc.RunEnded) failover.RunEnded {
-	return failover.RunEnded{
-		RunID: m.RunID, Hook: m.Hook, Exit: m.Exit, Signal: int(unix.SignalNum(m.Signal)), TimedOut: m.TimedOut, Refused: m.Refused,
-	}
-}
-
-// startRun asks the runner for one run. Without a runner it is refused, which
-// the machine knows how to go on from.
-func (s *supervisor) startRun(a failover.StartRun) {
-	r := s.runner.end
-	if r == nil || !r.up || s.runner.current != nil {
-		s.feed(failover.RunEnded{RunID: a.RunID, Hook: a.Hook, Exit: -1, Refused: "the script runner is not there"})
-		return
-	}
-	s.runner.current = &currentRun{
-		id: a.RunID, hook: a.Hook, args: a.Args, born: s.env.now(), timeout: a.Timeout, service: !r.spawned, from: r,
-		old: a.Env["PGAGROAL_OLD_NAME"], next: a.Env["PGAGROAL_NEW_NAME"],
-	}
-	s.log.Debug("script is asked for", "run", a.RunID, "hook", a.Hook)
-	s.sendRunner(r, &ipc.Run{RunID: a.RunID, Hook: a.Hook, Args: a.Args, Env: unprefixed(a.Env)})
-}
-
-// unprefixed takes the prefix from the names of variables: the runner adds it,
-// so that nothing that we send can become another variable of the script.
-func unprefixed(env map[string]string) map[string]string {
-	out := make(map[string]string, len(env))
-	for name, value := range env {
-		out[strings.TrimPrefix(name, "PGAGROAL_")] = value
-	}
-	return out
-}
-
-// stopRun has the runner end a run before its time-out. One that has just ended
-// needs nothing, one whose link is lost is watched until its time-out.
-func (s *supervisor) stopRun(a failover.StopRun) {
-	x := s.runner.current
-	if x == nil || x.id != a.RunID || x.lost {
-		return
-	}
-	s.log.Warn("script is stopped", "run", a.RunID, "hook", x.hook, "why", a.Why)
-	s.sendRunner(x.from, &ipc.StopRun{RunID: a.RunID})
-}
-
-func (s *supervisor) onRunStarted(m *ipc.RunStarted) {
-	x := s.runner.current
-	if x == nil || x.id != m.RunID {
-		return
-	}
-	x.pgid = m.PGID
-	s.log.Info("script is started", "run", x.id, "hook", x.hook, "old", x.old, "new", x.next, "args", strings.Join(x.args, " "), "pid", m.PGID)
-	s.feed(failover.RunStarted{RunID: m.RunID})
-}
-
-func (s *supervisor) onRunOutput(m *ipc.RunOutput) {
-	line := m.Line
-	if m.Cut {
-		line += " [cut]"
-	}
-	s.history.addOutput(m.RunID, line)
-	s.log.Info("script says", "run", m.RunID, "line", line)
-}
-
-func (s *supervisor) onRunEnded(m *ipc.RunEnded) {
-	s.logEnd(m)
-	x := s.runner.current
-	switch r := s.runner.end; {
-	case x != nil && x.id == m.RunID && x.lost && m.Unknown && !x.service:
-		// groupOver can tell more
-	case x != nil && x.id == m.RunID && x.lost:
-		s.runIsOver(x, m) // its outcome was reported as unknown, and stays so
-	case x != nil && x.id == m.RunID:
-		s.runner.current = nil
-		s.feed(runEnded(m))
-	case m.RunID == s.runner.inherits.id:
-		s.runner.inherits.over, s.runner.inherits.end = true, m
-		s.settleInherited()
-	case r != nil && r.foreign == m.RunID:
-		r.foreign = ""
-		s.judgeRunner(r)
-	}
-	s.checkStopped()
-}
-
-// logEnd is the one line about the end of a run; nil is an unknown end.
-func (s *supervisor) logEnd(m *ipc.RunEnded) {
-	if m == nil {
-		return
-	}
-	fields := []any{"run", m.RunID, "hook", m.Hook}
-	switch {
-	case m.Refused != "":
-		s.log.Error("script was refused", append(fields, "why", m.Refused)...)
-		return
-	case m.Unknown:
-		s.log.Warn("nothing is left of a script whose runner died; how it ended is unknown", fields...)
-		return
-	case m.Signal != "":
-		fields = append(fields, "signal", m.Signal)
-	default:
-		fields = append(fields, "exit", m.Exit)
-	}
-	if m.TimedOut {
-		fields = append(fields, "timed_out", true)
-	}
-	s.log.Info("script has ended", append(fields, "ms", m.DurationMS)...)
-}
-
+// onRunnerLinkEnd comes after all that the runner had to say.
 func (s *supervisor) onRunnerLinkEnd(r *runnerEnd, err error) {
+	if x := s.runner.current; x != nil && x.from == r && errors.Is(err, io.EOF) {
+		x.allHeard = true
+	}
 	s.dropRunner(r, "the link has ended: "+err.Error())
 }
 
-// dropRunner ends a link for good. A runner of ours ends with it, but not
-// before its script has: killing it would only take the script out of its hands.
+// dropRunner ends a link for good. A runner of ours ends with it, but not before
+// its script has, unless that was given up: killing it would only take the script
+// out of its hands.
 func (s *supervisor) dropRunner(r *runnerEnd, why string) {
 	if r.gone {
 		return
@@ -318,7 +287,7 @@ func (s *supervisor) dropRunner(r *runnerEnd, why string) {
 	if r.started != nil {
 		r.started.close()
 		x := s.runner.current
-		if !s.stop.leaving && (x == nil || x.from != r) {
+		if !s.stop.leaving && (x == nil || x.from != r || x.givenUp) {
 			r.started.kill()
 		}
 	}
@@ -342,10 +311,12 @@ func (s *supervisor) runnerLost(r *runnerEnd, why string) {
 	if !s.stop.leaving {
 		s.tellRunner("the script runner is gone: " + why)
 	}
+	if r.silent {
+		r.silent = false
+		s.feed(failover.RunnerSilent{})
+	}
 	if x := s.runner.current; x != nil && x.from == r && !x.lost {
-		x.lost = true
-		s.feed(failover.RunLost{RunID: x.id})
-		s.watchGroup(x)
+		s.loseRun(x)
 	}
 	s.afterRunner(r)
 }

@@ -245,6 +245,7 @@ func TestRunnerThatIsLateWithATimeoutIsKilled(t *testing.T) {
 	w := newWorld(t, 0, withFailover)
 	r := w.runnerUp()
 	w.act(run("r"))
+	w.say(r, &ipc.RunStarting{RunID: "r"})
 	r.ended(io.EOF)
 	w.advance(time.Minute + w.s.cfg.FailoverKillDelay)
 	if r.killed {
@@ -270,6 +271,7 @@ func TestServiceRunnerTellsWhatBecameOfARun(t *testing.T) {
 		t.Error(diff)
 	}
 	w.act(run("new"))
+	w.say(r, &ipc.RunStarting{RunID: "new"})
 	r.ended(io.EOF)
 	w.settle()
 	w.advance(time.Second)
@@ -376,6 +378,7 @@ func TestShutdownWaitsForAScriptEvenWhenAskedTwice(t *testing.T) {
 	w.up()
 	r := w.runnerUp()
 	w.act(run("r"))
+	w.say(r, &ipc.RunStarted{RunID: "r", PGID: 500})
 	w.machine.status.Run = &failover.RunStatus{ID: "r"}
 	w.s.shutNow()
 	w.s.shutNow()

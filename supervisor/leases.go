@@ -117,7 +117,7 @@ func (s *supervisor) refuseNow(c *child, id uint64) {
 		s.refuse(c, id, "all backends are in use")
 		return
 	}
-	why := "the database is not available: " + s.servers.machine.Status().Reason
+	why := "the database is not available: " + s.servers.machine.Status().Public
 	s.send(c, &ipc.LeaseRefuse{ID: id, Code: stateNoPrimary, Message: why})
 }
 

@@ -19,7 +19,10 @@ func (s *supervisor) startLock() {
 
 func (s *supervisor) askLock() {
 	file := s.dir.Lock
-	elsewhere(s, func() (held bool, err error) { return s.env.relock(file) }, s.onLock)
+	s.env.background(func() func() {
+		held, err := s.env.relock(file)
+		return func() { s.onLock(held, err) }
+	})
 }
 
 func (s *supervisor) onLock(held bool, err error) {

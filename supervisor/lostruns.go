@@ -22,14 +22,15 @@ func (s *supervisor) reconcile(r *runnerEnd, m *ipc.RunnerReady) {
 	case x == nil || !x.lost:
 		return
 	case m.Running == x.id:
-		x.adopter = r
+		x.starting, x.adopter = true, r
+		s.tellLost(x)
 		return
 	case r.spawned:
 		return // groupOver can tell more of a runner that we started
 	}
 	// A runner that knows nothing of it isn't the one that ran it: what that one
 	// has left behind is watched on.
-	if end := resultOf(x.id, m.Results); end != nil || x.pgid <= 0 || s.groupOver(x) {
+	if end := resultOf(x.id, m.Results); end != nil || x.starting && x.pgid <= 0 || s.groupOver(x) {
 		s.logEnd(end)
 		s.runIsOver(x, end)
 	}
@@ -88,20 +89,72 @@ func (s *supervisor) lockIsOurs() {
 	s.settleInherited()
 }
 
-// watchGroup looks at the process group of a lost run until it is empty, and
-// ends it when its time is over.
+// loseRun goes on without the runner that was to execute it. Unless it is certain
+// that nothing was executed, nobody knows the outcome.
+func (s *supervisor) loseRun(x *currentRun) {
+	s.timers.stop(x.limit)
+	x.lost = true
+	x.over = max(x.born+x.timeout+s.cfg.FailoverKillDelay, s.env.now()+runExpiry) + unkillable + runnerLate
+	if x.starting || !x.allHeard {
+		x.starting = true
+		s.tellLost(x)
+	}
+	if !s.settleUnstarted(x) {
+		s.watchGroup(x)
+	}
+}
+
+// tellLost tells the machine, once, that nobody knows what becomes of a run.
+func (s *supervisor) tellLost(x *currentRun) {
+	if !x.told {
+		x.told = true
+		s.feed(failover.RunLost{RunID: x.id})
+	}
+}
+
+// settleUnstarted tells the machine that nothing was executed and nothing will be:
+// the runner never said that it is about to, and is dead, or, where that can't be
+// seen, would come too late.
+func (s *supervisor) settleUnstarted(x *currentRun) bool {
+	gone := x.from.exited
+	if x.service {
+		gone = s.env.sinceBoot() >= x.expires
+	}
+	if x.starting || !gone {
+		return false
+	}
+	s.runner.current = nil
+	s.log.Error("a script was not started", "run", x.id, "hook", x.hook)
+	s.feed(failover.RunEnded{RunID: x.id, Hook: x.hook, Exit: -1, Refused: "the script runner was lost before it had started anything, and will not: " + x.from.failure})
+	s.checkStopped()
+	return true
+}
+
+// watchGroup looks at what is left of a lost run until that is nothing, and ends it
+// when its time is over. What can't be ended isn't waited for without end.
 func (s *supervisor) watchGroup(x *currentRun) {
 	s.after(groupLook, func() {
-		if s.runner.current != x {
-			return
-		}
-		if s.groupOver(x) {
+		switch {
+		case s.runner.current != x || s.settleUnstarted(x):
+		case s.groupOver(x):
 			s.runIsOver(x, nil)
-			return
+		case s.env.now() >= x.over && !x.adopted():
+			s.abandonRun(x)
+		default:
+			s.endLostRun(x)
+			s.watchGroup(x)
 		}
-		s.endLostRun(x)
-		s.watchGroup(x)
 	})
+}
+
+// abandonRun lets the machine and the way out go on, whatever is left of a run.
+func (s *supervisor) abandonRun(x *currentRun) {
+	s.log.Error("what is left of a script can't be ended, or can't be seen, and is not waited for; look for its processes and end them by hand",
+		"run", x.id, "hook", x.hook, "group", x.pgid)
+	s.runner.current = nil
+	s.tellLost(x)
+	s.feed(failover.RunGroupEmpty{RunID: x.id, GivenUp: true})
+	s.checkStopped()
 }
 
 // groupOver says that nothing of a lost run is left. Of a runner of ours that
@@ -151,6 +204,9 @@ func (s *supervisor) endLostRun(x *currentRun) {
 // runIsOver ends a run that was lost; end is nil when its outcome stays unknown.
 func (s *supervisor) runIsOver(x *currentRun, end *ipc.RunEnded) {
 	s.runner.current = nil
+	if end == nil || end.Unknown {
+		s.tellLost(x)
+	}
 	s.tellMissed(x.id, end)
 	s.checkStopped()
 }

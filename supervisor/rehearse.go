@@ -31,6 +31,7 @@ var rehearsed = []string{
 type rehearsal struct {
 	*failover.Rehearsal
 	settings []map[string]string // by server, nil when they can't be read
+	late     bool                // the runner has not looked at its scripts in time
 	waiting  int
 	done     func(control.RehearsalResponse, error)
 }
@@ -62,18 +63,22 @@ func (s *supervisor) rehearse(r *rehearsal) {
 			continue
 		}
 		r.waiting++
-		elsewhere(s, func() (map[string]string, error) {
+		s.env.background(func() func() {
 			ctx, done := context.WithTimeout(context.Background(), t.Timeout+time.Second)
 			defer done()
-			return s.env.settings(ctx, t, rehearsed)
-		}, func(found map[string]string, err error) {
-			if err == nil {
-				r.settings[i] = found
+			found, err := s.env.settings(ctx, t, rehearsed)
+			return func() {
+				if err == nil {
+					r.settings[i] = found
+				}
+				s.rehearsedPart(r)
 			}
-			s.rehearsedPart(r)
 		})
 	}
-	s.checkHooks(func() { s.rehearsedPart(r) })
+	s.checkHooks(func(late bool) {
+		r.late = late
+		s.rehearsedPart(r)
+	})
 }
 
 func (s *supervisor) rehearsedPart(r *rehearsal) {
@@ -87,40 +92,42 @@ func (s *supervisor) rehearsedPart(r *rehearsal) {
 	r.done(s.rehearsalResponse(r), nil)
 }
 
-// checkHooks has the runner look at its scripts, and calls done when it has, or
-// when that can't be waited for.
-func (s *supervisor) checkHooks(done func()) {
+// checkHooks has the runner look at its scripts, and calls done when it has, or late
+// when that takes too long. Without a runner there is nothing to wait for, which
+// the machine has found already.
+func (s *supervisor) checkHooks(done func(late bool)) {
 	e := s.runner.end
 	if e == nil || e.gone || e.ready == nil {
-		done()
+		done(false)
 		return
 	}
 	s.runner.checks++
 	id := s.runner.checks
 	if s.runner.checked == nil {
-		s.runner.checked = map[uint64]func(){}
+		s.runner.checked = map[uint64]func(bool){}
 	}
-	limit := s.after(hooksLimit, func() { s.hooksChecked(id) })
-	s.runner.checked[id] = func() {
+	limit := s.after(hooksLimit, func() { s.hooksChecked(id, true) })
+	s.runner.checked[id] = func(late bool) {
 		s.timers.stop(limit)
-		done()
+		done(late)
 	}
 	s.sendRunner(e, &ipc.CheckHooks{ID: id})
 }
 
-func (s *supervisor) hooksChecked(id uint64) {
+func (s *supervisor) hooksChecked(id uint64, late bool) {
 	if f := s.runner.checked[id]; f != nil {
 		delete(s.runner.checked, id)
-		f()
+		f(late)
 	}
 }
 
 // onHooksChecked takes what is wrong with the scripts now: a run would be
 // refused for it, so the machine is told as well.
 func (s *supervisor) onHooksChecked(r *runnerEnd, m *ipc.HooksChecked) {
+	s.hearRunner(r, m)
 	r.takeProblems(m.Hooks)
 	s.judgeRunner(r)
-	s.hooksChecked(m.ID)
+	s.hooksChecked(m.ID, false)
 }
 
 func (r *runnerEnd) takeProblems(hooks []ipc.HookCheck) {
@@ -141,6 +148,9 @@ func (r *rehearsal) found(grave bool, server, hint, format string, args ...any) 
 
 // findRunner looks at what executes the scripts and at what remembers that.
 func (s *supervisor) findRunner(r *rehearsal) {
+	if r.late {
+		r.found(true, "", "", "the script runner has not answered within %v: a failover would be given up %v after it has asked for a script", hooksLimit, runExpiry)
+	}
 	if e := s.runner.end; e != nil {
 		for _, hook := range []string{failover.HookFence, failover.HookFailover, failover.HookNotify} {
 			if why := e.problems[hook]; why != "" {

@@ -111,9 +111,11 @@ func TestARehearsalHasTheRunnerLookAtItsScripts(t *testing.T) {
 	}
 }
 
-func TestARehearsalDoesNotWaitForASilentRunner(t *testing.T) {
+func TestARehearsalWithASilentRunnerDoesNotGoWell(t *testing.T) {
 	w := newWorld(t, 0, withFailover)
-	if r := w.rehearse(map[string]string{}, nil); !r.Well {
-		t.Errorf("%+v", r.Problems)
+	r := w.rehearse(map[string]string{}, nil)
+	want := []string{": the script runner has not answered within 2s: a failover would be given up 10s after it has asked for a script"}
+	if d := cmp.Diff(want, texts(r.Problems)); d != "" || r.Well {
+		t.Errorf("well %v %s", r.Well, d)
 	}
 }

@@ -81,11 +81,12 @@ func (s *supervisor) resolve(server int, then func()) {
 	}
 	w.resolving = true
 	host := s.cfg.Servers[server].Host
-	elsewhere(s, func() ([]string, error) {
+	s.env.background(func() func() {
 		ctx, done := context.WithTimeout(context.Background(), resolveLimit)
 		defer done()
-		return s.env.lookup(ctx, host)
-	}, func(found []string, err error) { s.onResolved(server, found, err) })
+		found, err := s.env.lookup(ctx, host)
+		return func() { s.onResolved(server, found, err) }
+	})
 }
 
 func (s *supervisor) onResolved(server int, found []string, err error) {

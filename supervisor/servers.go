@@ -250,7 +250,7 @@ func (s *supervisor) serverState() *ipc.ServerState {
 		Graceful: s.stop.mode == stopGraceful,
 	}
 	if !snap.Open {
-		m.Why = s.servers.machine.Status().Reason
+		m.Why = s.servers.machine.Status().Public
 	}
 	for i, v := range snap.Servers {
 		info := ipc.ServerInfo{Index: i, State: failover.Display(v.State, v.Qualifier)}

@@ -178,6 +178,20 @@ func (s *supervisor) leaveRunner() {
 			s.runner.end = nil
 			return
 		}
-		s.after(runnerLimit, r.started.kill)
+		s.after(runnerLimit, func() {
+			r.started.kill()
+			s.after(runnerLimit, func() { s.forsakeRunner(r) })
+		})
 	}
+}
+
+// forsakeRunner ends without a runner that can't be killed: it hangs in the kernel.
+// It holds the lock of state_dir, so no run can begin beside it.
+func (s *supervisor) forsakeRunner(r *runnerEnd) {
+	if s.runner.end != r {
+		return
+	}
+	s.log.Error("the script runner can't be ended, and is left behind", "child", r.pid)
+	s.runner.end = nil
+	s.checkStopped()
 }

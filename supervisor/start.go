@@ -162,6 +162,11 @@ func (s *supervisor) realEnv(base time.Time) env {
 		cancel:      health.Cancel,
 		relock:      proc.Relock,
 		writeRecord: statedir.WriteRecord, appendHistory: statedir.AppendHistory,
+		sinceBoot: proc.SinceBoot,
+		prove: func(dir string) (ipc.Secret, error) {
+			secret, err := proc.Prove(dir)
+			return ipc.Secret(secret), err
+		},
 		groupEmpty: proc.GroupEmpty, strangers: noStrangers,
 		signalGroup: signalGroup,
 		reap:        func(except []int) error { return proc.ReapOrphans(except...) },
@@ -222,9 +227,7 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 	}
 	if k.Control() != nil {
 		helpers.Go(func() {
-			if _, err := guarded(s.log, func() (struct{}, error) {
-				return struct{}{}, control.Serve(ctx, k.Control(), operator{s}, control.Options{Version: s.build, Log: s.log})
-			}); err != nil {
+			if err := control.Serve(ctx, k.Control(), operator{s}, control.Options{Version: s.build, Log: s.log}); err != nil {
 				s.log.Error("control socket failed", "error", err)
 			}
 		})

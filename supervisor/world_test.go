@@ -168,6 +168,8 @@ func (w *world) env() env {
 			return w.saveErr
 		},
 		appendHistory: func(string, []byte) error { return nil },
+		sinceBoot:     func() time.Duration { return w.now + 24*time.Hour },
+		prove:         func(string) (ipc.Secret, error) { return "secret", nil },
 		groupEmpty:    func(int) bool { return w.groupEmpty },
 		strangers:     func([]int) bool { return !w.strangers },
 		signalGroup:   func(_ int, kill bool) error { w.signals = append(w.signals, kill); return nil },

@@ -140,7 +140,7 @@ func (w *worker) expire(wt *waiter) {
 	if !w.servers.Open {
 		why := w.servers.Why
 		if why == "" {
-			why = "no primary is available"
+			why = "there is no primary"
 		}
 		w.refuse(wt, pgwire.CodeCannotConnectNow, "the database is not available: "+why)
 		return

@@ -97,7 +97,7 @@ func (w *worker) share(l *login) *login {
 // others are served on.
 func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 	c := &client{id: m.ID, addr: m.Address, start: time.Now()}
-	d, err := w.setUp(c, fds)
+	d, err := w.converse(c, fds)
 	if err != nil {
 		w.log.Warn("client closed before its set-up", "client", m.ID, "error", err)
 		w.tellGone(m.ID)
@@ -109,8 +109,7 @@ func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 	d.wake()
 }
 
-// setUp begins the dialogue with a client whose socket has come.
-func (w *worker) setUp(c *client, fds []int) (*dialogue, error) {
+func (w *worker) converse(c *client, fds []int) (*dialogue, error) {
 	if len(fds) == 0 {
 		return nil, errNoRoom
 	}
@@ -118,7 +117,7 @@ func (w *worker) setUp(c *client, fds []int) (*dialogue, error) {
 		unix.Close(fds[0])
 		return nil, errTooManySetups
 	}
-	return w.coroutines.begin(w.loop, fds[0], func(d *dialogue) {
+	return converse(w.loop, fds[0], func(d *dialogue) {
 		s := setup{w: w, c: c, cfg: w.cfg, d: d, conn: d, log: w.log.With("client", c.id)}
 		s.run()
 	})
@@ -190,9 +189,7 @@ func (s *setup) run() {
 		return
 	}
 	if method == auth.All {
-		if !s.welcome(l) {
-			s.leaveLoop(l)
-		}
+		s.leaveLoop(l)
 		return
 	}
 	if err := s.authenticate(l, method); err != nil {

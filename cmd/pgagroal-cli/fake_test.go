@@ -71,8 +71,7 @@ func (f *fake) Status(context.Context) (control.StatusResponse, error) {
 				Primary: control.PrimaryNo, Qualifier: "split brain", Reason: "writable beside one",
 			},
 		},
-		Standbys:    map[string]control.Standby{"two": {}},
-		Confinement: control.Confinement{InForce: []string{"system calls (seccomp)"}, Lacking: []string{"files (needs Linux 5.13 of Landlock)"}},
+		Standbys: map[string]control.Standby{"two": {}},
 		Failover: control.FailoverSummary{
 			Enabled: true, Phase: "Serving", Epoch: 4, Timeline: 7,
 			Alarms: []string{"two: split brain; stop it, then clear server two"},

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -121,10 +122,15 @@ func connect(t *testing.T, socket string) {
 		t.Fatal(err)
 	}
 	receive(t, conn, func(m *ipc.RunnerHello) bool { return m.Build == "devel" })
-	send(t, conn, &ipc.RunnerConfigure{Gen: 1})
+	secret, err := proc.Prove(filepath.Dir(socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, conn, &ipc.RunnerConfigure{Gen: 1, Secret: ipc.Secret(secret)})
 	receive(t, conn, func(m *ipc.RunnerReady) bool { return m.Error == "" && len(m.Hooks) == 1 && m.Hooks[0].Problem == "" })
 	conn.SetPhase(ipc.PhaseRunning)
-	send(t, conn, &ipc.Run{RunID: "r", Hook: "failover", Args: []string{"127.0.0.1", "1", "127.0.0.1", "2"}})
+	send(t, conn, &ipc.Run{RunID: "r", Hook: "failover", Args: []string{"127.0.0.1", "1", "127.0.0.1", "2"}, Expires: (proc.SinceBoot() + limit).Milliseconds()})
+	receive(t, conn, func(m *ipc.RunStarting) bool { return m.RunID == "r" })
 	receive(t, conn, func(m *ipc.RunStarted) bool { return m.PGID > 1 })
 	receive(t, conn, func(m *ipc.RunEnded) bool { return m.Exit == 5 })
 }

@@ -201,3 +201,26 @@ func SignalName(sig syscall.Signal) string {
 	}
 	return "signal " + strconv.Itoa(int(sig))
 }
+
+// DescendsFrom reports whether a process is below another one, or is that one. When it can't be
+// told, since the process or one above it is gone, it is false.
+func DescendsFrom(pid, ancestor int) bool {
+	for steps := 0; pid > 0 && steps < 1<<16; steps++ { // a bound, should ids be given away meanwhile
+		if pid == ancestor {
+			return true
+		}
+		st, err := readStat(pid)
+		if err != nil {
+			return false
+		}
+		pid = st.PPID
+	}
+	return false
+}
+
+// Carries reports whether a process was executed with a value of a variable, whatever it is. A
+// process that may not be looked at doesn't.
+func Carries(pid int, name string) bool {
+	_, ok := Process{PID: pid}.Variable(name)
+	return ok
+}

@@ -203,7 +203,8 @@ type Status struct {
 	Open     bool
 	Held     bool          // logins are held
 	HeldFor  time.Duration // how long they have been, 0 when not held
-	Reason   string        // why the machine is in this phase
+	Reason   string        // why the machine is in this phase, for operators: it may name scripts, hosts and processes
+	Public   string        // the same for clients, which are told of states alone; "" while a primary is open
 	Command  string        // the command that ends a hold, empty when none is needed
 	Primary  int           // index, -1 when there is none
 	Timeline uint32        // of the recorded primary, 0 unknown

@@ -128,6 +128,7 @@ type RunEnded struct {
 	Signal   int    // signal that ended it, or 0
 	TimedOut bool   // ended by us at its time-out
 	Refused  string // not empty: it never ran, and why
+	Left     string // not empty: ids of processes of the run that couldn't be ended, and may go on
 }
 
 // RunLost says that the link to the runner broke during that run: its outcome is unknown.
@@ -135,13 +136,21 @@ type RunLost struct{ RunID string }
 
 // RunGroupEmpty says that no process of that run is left: after RunLost, and after a restart for a run that the
 // Record shows under way (the runner's answer, or the free lock of state_dir with a runner of our own).
-type RunGroupEmpty struct{ RunID string }
+type RunGroupEmpty struct {
+	RunID string
+	// GivenUp: something may be left, which couldn't be ended in the time for that.
+	GivenUp bool
+}
 
 // RunnerUp says that the runner is linked and agrees with the configuration.
 type RunnerUp struct{}
 
 // RunnerDown says that no run can be started now, and why.
 type RunnerDown struct{ Reason string }
+
+// RunnerSilent says that the linked runner has stopped answering, "" that it answers again. A run may still be asked for:
+// should the runner not come back it is given up before it begins.
+type RunnerSilent struct{ Reason string }
 
 // RunsAllowed says whether state_dir is ours alone. No run starts before the first RunsAllowed{true}.
 type RunsAllowed struct{ Allowed bool }
@@ -210,6 +219,7 @@ func (RunLost) event()       {}
 func (RunGroupEmpty) event() {}
 func (RunnerUp) event()      {}
 func (RunnerDown) event()    {}
+func (RunnerSilent) event()  {}
 func (RunsAllowed) event()   {}
 func (SaveDone) event()      {}
 func (ClearServer) event()   {}

@@ -19,7 +19,7 @@ func (m *Machine) fenceEnded(r *run, ev RunEnded) {
 	case ev.Refused != "":
 		m.runFailed(r, holdRefused, "failover_fence_script was refused, nothing ran: "+ev.Refused)
 	case ev.TimedOut:
-		m.runFailed(r, holdFence, "failover_fence_script took longer than "+short(r.timeout))
+		m.runFailed(r, holdFence, "failover_fence_script took longer than "+short(r.timeout)+leftText(ev))
 	case ev.Signal != 0:
 		m.runFailed(r, holdFence, fmt.Sprintf("failover_fence_script was ended by signal %d", ev.Signal))
 	case ev.Exit != 0:

@@ -65,14 +65,14 @@ func (m *Machine) tryRun(next int) {
 		m.later(StopRun{RunID: m.runs.current.id, Why: "its new primary is dead"})
 	}
 	if blocked != "" {
-		m.waitFor(blocked)
+		m.reason = blocked
 		if m.now >= m.since+m.cfg.RunnerWait {
 			m.raise("run_blocked", "a failover is due but can't be run: "+blocked)
 		}
 		return
 	}
 	m.clear("run_blocked")
-	m.waitFor("")
+	m.reason = ""
 	if m.cfg.FenceScript && !m.runs.cut {
 		m.cutOff(next)
 		return
@@ -96,7 +96,7 @@ func (m *Machine) hostPorts(indexes ...int) []string {
 
 // startRun orders a hook; its id is unique across restarts, and the record is durable before it reaches the runner.
 func (m *Machine) startRun(hook string, old, next int, args []string, timeout time.Duration, reason string) {
-	id := fmt.Sprintf("%x-%d-%d", m.started.wall.UnixNano(), m.epoch, m.runs.count+1)
+	id := fmt.Sprintf("%x-%d-%d", m.wall.UnixNano(), m.epoch, m.runs.count+1)
 	m.runs.begin(&run{id: id, hook: hook, old: old, next: next, args: args, at: m.now, timeout: timeout, reason: reason})
 	m.log(Debug, "run", Attr{"hook", hook}, Attr{"run", id}, Attr{"old", m.nameOf(old)}, Attr{"new", m.nameOf(next)}, Attr{"why", reason})
 	m.later(StartRun{RunID: id, Hook: hook, Args: append([]string(nil), args...), Env: m.runEnv(m.runs.current), Timeout: timeout})
@@ -134,7 +134,7 @@ func (m *Machine) onRunStarted(ev RunStarted) {
 func (m *Machine) onRunEnded(ev RunEnded) {
 	if m.runs.current == nil || m.runs.current.id != ev.RunID {
 		if m.runs.blocker == ev.RunID && ev.RunID != "" {
-			m.onRunGroupEmpty(RunGroupEmpty{ev.RunID})
+			m.onRunGroupEmpty(RunGroupEmpty{ev.RunID, ev.Left != ""})
 		}
 		return
 	}
@@ -152,7 +152,7 @@ func (m *Machine) onRunEnded(ev RunEnded) {
 	case ev.Refused != "":
 		m.runFailed(r, holdRefused, "the run was refused, nothing ran: "+ev.Refused)
 	case ev.TimedOut:
-		m.runFailed(r, holdFailed, "failover_script took longer than "+short(r.timeout))
+		m.runFailed(r, holdFailed, "failover_script took longer than "+short(r.timeout)+leftText(ev))
 	case ev.Signal != 0:
 		m.runFailed(r, holdFailed, fmt.Sprintf("failover_script was ended by signal %d", ev.Signal))
 	case ev.Exit != 0:
@@ -160,6 +160,14 @@ func (m *Machine) onRunEnded(ev RunEnded) {
 	default:
 		m.runSucceeded(r)
 	}
+}
+
+// leftText names what couldn't be ended, for a person to end it.
+func leftText(ev RunEnded) string {
+	if ev.Left == "" {
+		return ""
+	}
+	return ", and can't be ended: process " + ev.Left
 }
 
 // runFailed records the old and, when something ran, the new server as Failed and leaves epoch and primary alone.
@@ -206,10 +214,14 @@ func (m *Machine) onRunGroupEmpty(ev RunGroupEmpty) {
 	if m.runs.blocker != ev.RunID || ev.RunID == "" {
 		return
 	}
-	m.log(Info, "nothing is left of the lost run", Attr{"run", ev.RunID})
+	if ev.GivenUp {
+		m.log(Warn, "processes of the lost run may be left; they are not waited for any more", Attr{"run", ev.RunID})
+	} else {
+		m.log(Info, "nothing is left of the lost run", Attr{"run", ev.RunID})
+	}
 	m.runs.free()
 	if m.phase == PhaseHeld {
-		m.restart(m.now)
+		m.since = m.now // what is decided from here on rests on probes made after the end of the run
 	}
 }
 
@@ -223,6 +235,14 @@ func (m *Machine) onRunnerDown(ev RunnerDown) {
 	if m.cfg.Enabled {
 		m.raise("runner", "the script runner is not available: "+ev.Reason)
 	}
+}
+
+func (m *Machine) onRunnerSilent(ev RunnerSilent) {
+	if ev.Reason == "" || !m.cfg.Enabled {
+		m.clear("runner_silent")
+		return
+	}
+	m.raise("runner_silent", "the script runner hangs: "+ev.Reason)
 }
 
 func (m *Machine) onRunsAllowed(ev RunsAllowed) {

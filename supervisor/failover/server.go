@@ -40,13 +40,6 @@ type server struct {
 	lastStarted time.Duration
 	lastEnded   time.Duration
 
-	failures
-	activity
-	samples
-}
-
-// failures are what confirmation counts.
-type failures struct {
 	deadRow    int // dead results in a row
 	refusedRow int // refused or reset in a row
 	firstDead  time.Duration
@@ -55,19 +48,12 @@ type failures struct {
 	startingSince time.Duration
 	announced     bool // 57P01 or 57P03 was seen at announcedAt
 	announcedAt   time.Duration
-}
-
-// activity is the workers' word on when a server has last sent something.
-type activity struct {
 	byteAt        time.Duration // last byte a worker had from it, as far as asked
 	byteKnown     bool
 	activityAt    time.Duration
 	activityKnown bool
-}
 
-// samples are LSNs that are compared while choosing.
-type samples struct {
-	sampled   bool
+	sampled   bool // LSN samples while choosing
 	stable    bool
 	sampleLSN uint64
 	sampleAt  time.Duration

@@ -352,7 +352,7 @@ func (s *sim) crash() {
 // groupEmpty tells the living supervisor that nothing is left of the last run.
 func (s *sim) groupEmpty() {
 	if s.group != "" {
-		s.at(s.now+s.upTo(3*time.Second), RunGroupEmpty{s.group}, nil)
+		s.at(s.now+s.upTo(3*time.Second), RunGroupEmpty{RunID: s.group}, nil)
 	}
 }
 

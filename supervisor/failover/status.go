@@ -76,6 +76,15 @@ func (m *Machine) evaluateAlarms() {
 	}
 }
 
+// publicWords are what clients are told while no primary is open.
+var publicWords = [...]string{
+	PhaseNew: "the servers are not known yet", PhaseStarting: "the servers are not known yet",
+	PhaseOpen: "the primary is not available", PhaseSuspect: "the primary does not answer",
+	PhaseSwitching: "a switchover is under way", PhaseFencing: "a failover is under way", PhaseChoosing: "a failover is under way",
+	PhaseRunning: "a failover is under way", PhaseVerifying: "the new primary is not ready yet",
+	PhaseHeld: "there is no primary, and an operator may be needed",
+}
+
 // Status is a copy of everything an operator may ask; ages are as of the latest Step, so send a Tick first.
 func (m *Machine) Status() Status {
 	s := Status{
@@ -88,6 +97,7 @@ func (m *Machine) Status() Status {
 	}
 	if !m.open {
 		s.HeldFor = m.now - m.heldSince
+		s.Public = publicWords[m.phase]
 	}
 	if r := m.runs.current; r != nil {
 		s.Run = &RunStatus{ID: r.id, Hook: r.hook, For: m.now - r.at, Old: m.nameOf(r.old), New: m.nameOf(r.next)}

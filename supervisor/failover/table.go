@@ -17,6 +17,7 @@ const (
 	kindRunGroupEmpty
 	kindRunnerUp
 	kindRunnerDown
+	kindRunnerSilent
 	kindRunsAllowed
 	kindSaveDone
 	kindClearServer
@@ -33,7 +34,7 @@ const (
 
 var kindNames = [...]string{
 	"Started", "Tick", "ProbeDone", "Hinted", "LoginSeen", "Activity", "Fenced", "RunStarted", "RunEnded", "RunLost",
-	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "Trigger", "Rehearse", "Stopping",
+	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunnerSilent", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "Trigger", "Rehearse", "Stopping",
 }
 
 func (k kind) String() string { return name(kindNames[:], int(k)) }
@@ -96,6 +97,7 @@ var table = [kinds]row{
 	kindRunGroupEmpty: all(handle((*Machine).onRunGroupEmpty)),
 	kindRunnerUp:      all(handle((*Machine).onRunnerUp)),
 	kindRunnerDown:    all(handle((*Machine).onRunnerDown)),
+	kindRunnerSilent:  all(handle((*Machine).onRunnerSilent)),
 	kindRunsAllowed:   all(handle((*Machine).onRunsAllowed)),
 	kindSaveDone:      all(handle((*Machine).onSaveDone)),
 	kindClearServer: all(handle((*Machine).onClearServer)).
@@ -142,6 +144,8 @@ func kindOf(ev Event) kind {
 		return kindRunnerUp
 	case RunnerDown:
 		return kindRunnerDown
+	case RunnerSilent:
+		return kindRunnerSilent
 	case RunsAllowed:
 		return kindRunsAllowed
 	case SaveDone:
@@ -187,5 +191,5 @@ func (m *Machine) onTick(Tick) {}
 func (m *Machine) onStopping(Stopping) {
 	m.stopping = true
 	m.changed()
-	m.saving.anew() // with the last LSN
+	m.savedAny = false // the last LSN goes to the record once more
 }

@@ -189,10 +189,14 @@ func (p *player) runEvents(name string, opt map[string]string) {
 	case "lost":
 		w.step(RunLost{last.RunID})
 	case "empty":
-		w.step(RunGroupEmpty{last.RunID})
+		w.step(RunGroupEmpty{RunID: last.RunID, GivenUp: opt["given_up"] != ""})
 	case "runner":
 		if opt["down"] != "" {
 			w.step(RunnerDown{"connection refused"})
+		} else if opt["silent"] != "" {
+			w.step(RunnerSilent{"it has not answered for 9s"})
+		} else if opt["heard"] != "" {
+			w.step(RunnerSilent{})
 		} else {
 			w.step(RunnerUp{})
 		}

@@ -1,0 +1,226 @@
+package supervisor
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// Limits of a run.
+const (
+	// runExpiry is how long the runner may take to start a script. It looks at the
+	// clock right before that, so later than this nothing is executed.
+	runExpiry = 10 * time.Second
+	// runSlack is how much later a run is given up: time for the runner's last words.
+	runSlack   = time.Second
+	runnerLate = 5 * time.Second // for the runner to end a script at its time-out
+	// unkillable is how long the runner goes on with SIGKILL, as pgagroal-hooks(7) says.
+	unkillable = 10 * time.Second
+	groupLook  = 200 * time.Millisecond // between looks at the group of a lost run
+)
+
+// currentRun is a run from StartRun until its end is known.
+type currentRun struct {
+	id      string
+	hook    string
+	args    []string
+	old     string // name of a server, as is next
+	next    string
+	pgid    int
+	born    time.Duration
+	timeout time.Duration
+	// expires is when the runner will not start it any more, since boot.
+	expires  time.Duration
+	limit    *timer // for the runner to start it, then to tell how it ended
+	starting bool   // the runner is about to execute it, or has: RunStarting
+	allHeard bool   // the link has ended, and all that the runner had said was read
+	givenUp  bool   // the runner has let limit pass
+	lost     bool
+	told     bool          // the machine knows that it is lost
+	over     time.Duration // when what is left of it is not waited for any more
+	service  bool          // of a runner that isn't our child
+	from     *runnerEnd
+	adopter  *runnerEnd // a runner that watches it after the death of its own
+	termed   bool
+	killed   bool
+}
+
+// processes lists ids, "" for none.
+func processes(ids []int) string {
+	text := make([]string, len(ids))
+	for i, id := range ids {
+		text[i] = strconv.Itoa(id)
+	}
+	return strings.Join(text, " ")
+}
+
+func runEnded(m *ipc.RunEnded) failover.RunEnded {
+	return failover.RunEnded{
+		RunID: m.RunID, Hook: m.Hook, Exit: m.Exit, Signal: int(unix.SignalNum(m.Signal)), TimedOut: m.TimedOut, Refused: m.Refused,
+		Left: processes(m.Left),
+	}
+}
+
+// startRun asks the runner for one run. Without a runner it is refused, which
+// the machine knows how to go on from.
+func (s *supervisor) startRun(a failover.StartRun) {
+	r := s.runner.end
+	if r == nil || !r.up || s.runner.current != nil {
+		s.feed(failover.RunEnded{RunID: a.RunID, Hook: a.Hook, Exit: -1, Refused: "the script runner is not there"})
+		return
+	}
+	s.runner.current = &currentRun{
+		id: a.RunID, hook: a.Hook, args: a.Args, born: s.env.now(), timeout: a.Timeout, service: !r.spawned, from: r,
+		old: a.Env["PGAGROAL_OLD_NAME"], next: a.Env["PGAGROAL_NEW_NAME"], expires: s.env.sinceBoot() + runExpiry,
+	}
+	s.log.Debug("script is asked for", "run", a.RunID, "hook", a.Hook)
+	s.limitStart(s.runner.current, runExpiry)
+	s.sendRunner(r, &ipc.Run{
+		RunID: a.RunID, Hook: a.Hook, Args: a.Args, Env: unprefixed(a.Env), Expires: s.runner.current.expires.Milliseconds(),
+	})
+}
+
+// limitStart gives a run up that the runner hasn't started when it has expired, and
+// a moment later.
+func (s *supervisor) limitStart(x *currentRun, d time.Duration) {
+	due := s.env.now() + d + runSlack
+	x.limit = s.timers.at(due, func() {
+		switch {
+		case s.runner.current != x || x.lost:
+		case s.env.now()-due > runSlack/2:
+			// This process has slept itself: what the runner has said is on its way.
+			s.limitStart(x, 0)
+		default:
+			s.log.Error("the script runner has not started a script in time; the run is given up, and the runner won't start it any more",
+				"run", x.id, "hook", x.hook, "limit", runExpiry)
+			x.allHeard = true
+			s.giveUp(x, fmt.Sprintf("it has not started a script within %v", runExpiry))
+		}
+	})
+}
+
+// limitEnd gives the runner up that doesn't tell how a run has ended.
+func (s *supervisor) limitEnd(x *currentRun, d time.Duration) {
+	due := s.env.now() + d
+	x.limit = s.timers.at(due, func() {
+		switch {
+		case s.runner.current != x || x.lost:
+		case s.env.now()-due > runSlack:
+			s.limitEnd(x, runSlack)
+		default:
+			s.log.Error("the script runner has not told in time how a script ended", "run", x.id, "hook", x.hook)
+			s.giveUp(x, "it has not ended a script in time")
+		}
+	})
+}
+
+// giveUp ends the link to a runner that lets a run hang, and the runner as well when
+// it is ours.
+func (s *supervisor) giveUp(x *currentRun, why string) {
+	x.givenUp = true
+	s.dropRunner(x.from, why)
+}
+
+// onRunStarting comes right before the script is executed.
+func (s *supervisor) onRunStarting(m *ipc.RunStarting) {
+	if x := s.runner.current; x != nil && x.id == m.RunID {
+		x.starting = true
+	}
+}
+
+// unprefixed takes the prefix from the names of variables: the runner adds it,
+// so that nothing that we send can become another variable of the script.
+func unprefixed(env map[string]string) map[string]string {
+	out := make(map[string]string, len(env))
+	for name, value := range env {
+		out[strings.TrimPrefix(name, "PGAGROAL_")] = value
+	}
+	return out
+}
+
+// stopRun has the runner end a run before its time-out. One that has just ended
+// needs nothing, one whose link is lost is watched until its time-out.
+func (s *supervisor) stopRun(a failover.StopRun) {
+	x := s.runner.current
+	if x == nil || x.id != a.RunID || x.lost {
+		return
+	}
+	s.log.Warn("script is stopped", "run", a.RunID, "hook", x.hook, "why", a.Why)
+	s.sendRunner(x.from, &ipc.StopRun{RunID: a.RunID})
+}
+
+func (s *supervisor) onRunStarted(m *ipc.RunStarted) {
+	x := s.runner.current
+	if x == nil || x.id != m.RunID {
+		return
+	}
+	x.starting, x.pgid = true, m.PGID
+	s.timers.stop(x.limit)
+	s.limitEnd(x, x.timeout+s.cfg.FailoverKillDelay+unkillable+runnerLate)
+	s.log.Info("script is started", "run", x.id, "hook", x.hook, "old", x.old, "new", x.next, "args", strings.Join(x.args, " "), "pid", m.PGID)
+	s.feed(failover.RunStarted{RunID: m.RunID})
+}
+
+func (s *supervisor) onRunOutput(m *ipc.RunOutput) {
+	line := m.Line
+	if m.Cut {
+		line += " [cut]"
+	}
+	s.history.addOutput(m.RunID, line)
+	s.log.Info("script says", "run", m.RunID, "line", line)
+}
+
+func (s *supervisor) onRunEnded(m *ipc.RunEnded) {
+	s.logEnd(m)
+	x := s.runner.current
+	switch r := s.runner.end; {
+	case x != nil && x.id == m.RunID && x.lost && m.Unknown && !x.service:
+		// groupOver can tell more
+	case x != nil && x.id == m.RunID && x.lost:
+		s.runIsOver(x, m) // its outcome was reported as unknown, and stays so
+	case x != nil && x.id == m.RunID:
+		s.timers.stop(x.limit)
+		s.runner.current = nil
+		s.feed(runEnded(m))
+	case m.RunID == s.runner.inherits.id:
+		s.runner.inherits.over, s.runner.inherits.end = true, m
+		s.settleInherited()
+	case r != nil && r.foreign == m.RunID:
+		r.foreign = ""
+		s.judgeRunner(r)
+	}
+	s.checkStopped()
+}
+
+// logEnd is the one line about the end of a run; nil is an unknown end.
+func (s *supervisor) logEnd(m *ipc.RunEnded) {
+	if m == nil {
+		return
+	}
+	fields := []any{"run", m.RunID, "hook", m.Hook}
+	if len(m.Left) > 0 {
+		s.log.Error("processes of a script can't be ended, and are not waited for; end them by hand", append(fields, "processes", processes(m.Left))...)
+	}
+	switch {
+	case m.Refused != "":
+		s.log.Error("script was refused", append(fields, "why", m.Refused)...)
+		return
+	case m.Unknown:
+		s.log.Warn("nothing is left of a script whose runner died; how it ended is unknown", fields...)
+		return
+	case m.Signal != "":
+		fields = append(fields, "signal", m.Signal)
+	default:
+		fields = append(fields, "exit", m.Exit)
+	}
+	if m.TimedOut {
+		fields = append(fields, "timed_out", true)
+	}
+	s.log.Info("script has ended", append(fields, "ms", m.DurationMS)...)
+}
