@@ -125,10 +125,13 @@ type ConfigEnd struct {
 }
 
 // ConfigDone says that generation Gen is in effect. Reactor names the event
-// loop that runs: "epoll" or "io_uring".
+// loop that runs: "epoll" or "io_uring". Confined names what the kernel keeps the
+// worker from, Unconfined what it can't and why, for the operator.
 type ConfigDone struct {
-	Gen     uint64 `msgpack:"gen"`
-	Reactor string `msgpack:"reactor"`
+	Gen        uint64   `msgpack:"gen"`
+	Reactor    string   `msgpack:"reactor"`
+	Confined   []string `msgpack:"confined"`
+	Unconfined []string `msgpack:"unconfined"`
 }
 
 func (*WorkerHello) Number() Number  { return 1 }

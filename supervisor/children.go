@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -65,7 +66,8 @@ type slot struct {
 type workers struct {
 	slots    []*slot
 	anyUp    bool // some worker has been ready since the start
-	spawning int  // starts under way elsewhere
+	confined confinement
+	spawning int // starts under way elsewhere
 }
 
 func (s *supervisor) startWorkers() {
@@ -85,10 +87,8 @@ func (s *supervisor) startWorker(index int) {
 	c.setup = s.after(setupLimit, func() { s.killWorker(c, "it was not ready in time") })
 	spec := s.workerSpec(index)
 	s.workers.spawning++
-	s.env.background(func() func() {
-		st, err := s.env.start(spec)
-		return func() { s.onWorkerStarted(c, st, err) }
-	})
+	elsewhere(s, func() (*started, error) { return s.env.start(spec) },
+		func(st *started, err error) { s.onWorkerStarted(c, st, err) })
 }
 
 func (s *supervisor) onWorkerStarted(c *child, st *started, err error) {
@@ -135,7 +135,8 @@ func (s *supervisor) onConfigDone(c *child, m *ipc.ConfigDone) {
 	c.state, c.up, c.ponged = childReady, true, s.env.now()
 	sl := s.workers.slots[c.index]
 	sl.everUp, s.workers.anyUp = true, true
-	s.log.Info("worker is ready", "worker", c.index, "child", c.started.pid, "reactor", m.Reactor)
+	s.log.Info("worker is ready", "worker", c.index, "child", c.started.pid, "reactor", m.Reactor, "confined", strings.Join(m.Confined, ", "))
+	s.noteConfinement(m)
 	s.sendServerState(c)
 	s.schedulePing(c)
 	s.gateChanged()

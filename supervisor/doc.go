@@ -7,8 +7,8 @@
 //
 // One goroutine, the loop in supervisor.go, owns every field. It makes no call
 // that can block: what can block (starting a process, resolving a name, a probe,
-// fsync) is work given to env.background, which runs it elsewhere and hands the
-// loop a function with the result. Messages of children arrive through one
+// fsync) is work given to elsewhere, which runs it in a goroutine and hands its
+// result to the loop. Messages of children arrive through one
 // channel and are dispatched by dispatch.go. What never runs on the loop is in
 // packages below: listen (sockets, and the goroutines that accept), statedir
 // (files), health (looks at a server), control (pgagroal-cli); failover, the
@@ -22,4 +22,9 @@
 // runs is waited for, then the runner, then sockets and pid file are removed. If
 // the supervisor is killed, its children see the end of their links and end
 // within a second; they hold the lock of state_dir until then.
+//
+// A panic is a bug of ours. In work that elsewhere runs, or in a command of the
+// control socket, it is the error of that one operation, and the stack is logged.
+// In the loop it ends the process: the workers are killed first, then sockets and
+// pid file are removed, and the service manager starts pgagroal again.
 package supervisor

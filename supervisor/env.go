@@ -16,7 +16,8 @@ type env struct {
 	// now is the monotonic time since the start of the process.
 	now  func() time.Duration
 	wall func() time.Time
-	// background runs work elsewhere and the function it returns, if any, in the loop.
+	// background runs work in a goroutine and the function it returns, if any, in the
+	// loop. Everybody but elsewhere uses elsewhere.
 	background func(work func() func())
 	// start and dial may block: background calls them.
 	start func(startSpec) (*started, error)
@@ -63,6 +64,8 @@ type link interface {
 type started struct {
 	pid  int
 	link link
+	// over is closed when the process has ended, nil for one that isn't our child.
+	over <-chan struct{}
 	// kill sends SIGKILL; it does nothing for a process that isn't our child.
 	kill func()
 	// listen starts the goroutines: message for each message with its descriptors,

@@ -79,17 +79,14 @@ func (s *supervisor) writeHistory() {
 	h.unsaved = h.unsaved[1:]
 	h.busy = true
 	dir := s.dir.Path
-	s.env.background(func() func() {
-		err := s.env.appendHistory(dir, line)
-		return func() {
-			h.busy = false
-			if err != nil && !h.failed {
-				s.log.Error("history can't be written", "error", err)
-			}
-			h.failed = err != nil
-			s.writeHistory()
-			s.checkStopped()
+	elsewhere(s, func() (struct{}, error) { return struct{}{}, s.env.appendHistory(dir, line) }, func(_ struct{}, err error) {
+		h.busy = false
+		if err != nil && !h.failed {
+			s.log.Error("history can't be written", "error", err)
 		}
+		h.failed = err != nil
+		s.writeHistory()
+		s.checkStopped()
 	})
 }
 

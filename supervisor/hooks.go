@@ -97,12 +97,9 @@ func (s *supervisor) linkRunner() {
 		start = func() (*started, error) { return s.env.start(spec) }
 	}
 	s.workers.spawning++
-	s.env.background(func() func() {
-		st, err := start()
-		return func() {
-			s.runner.secret = secret
-			s.onRunnerStarted(r, st, err)
-		}
+	elsewhere(s, start, func(st *started, err error) {
+		s.runner.secret = secret
+		s.onRunnerStarted(r, st, err)
 	})
 }
 

@@ -19,10 +19,7 @@ func (s *supervisor) startLock() {
 
 func (s *supervisor) askLock() {
 	file := s.dir.Lock
-	s.env.background(func() func() {
-		held, err := s.env.relock(file)
-		return func() { s.onLock(held, err) }
-	})
+	elsewhere(s, func() (held bool, err error) { return s.env.relock(file) }, s.onLock)
 }
 
 func (s *supervisor) onLock(held bool, err error) {

@@ -68,12 +68,11 @@ func (s *supervisor) lookAtOrphans(w *orphanWatch) {
 	for pid := range w.leases {
 		pids = append(pids, pid)
 	}
-	s.env.background(func() func() {
+	elsewhere(s, func() ([]uint32, error) {
 		ctx, done := context.WithTimeout(context.Background(), t.Timeout+time.Second)
 		defer done()
-		shown, err := s.env.backends(ctx, t, pids)
-		return func() { s.onOrphansSeen(w, shown, err) }
-	})
+		return s.env.backends(ctx, t, pids)
+	}, func(shown []uint32, err error) { s.onOrphansSeen(w, shown, err) })
 }
 
 func (s *supervisor) onOrphansSeen(w *orphanWatch, shown []uint32, err error) {
@@ -115,15 +114,13 @@ func (s *supervisor) cancelOrphan(o pool.Orphan) {
 		s.cancels.orphans = map[*orphanCancel]bool{}
 	}
 	s.cancels.orphans[x] = true
-	s.env.background(func() func() {
+	elsewhere(s, func() (struct{}, error) {
 		defer stop()
-		err := s.env.cancel(ctx, a.network, a.address, o.PID, []byte(o.Cancel.Reveal()))
-		return func() {
-			delete(s.cancels.orphans, x)
-			s.checkFenced()
-			if err == nil {
-				return
-			}
+		return struct{}{}, s.env.cancel(ctx, a.network, a.address, o.PID, []byte(o.Cancel.Reveal()))
+	}, func(_ struct{}, err error) {
+		delete(s.cancels.orphans, x)
+		s.checkFenced()
+		if err != nil {
 			s.log.Info("orphan can't be cancelled", "server", s.serverName(o.Server), "backend", o.PID, "error", err)
 		}
 	})

@@ -47,13 +47,13 @@ func (s *supervisor) save(a failover.Save) {
 func (s *supervisor) write(a failover.Save) {
 	s.saver.busy = true
 	dir := s.dir.Path
-	s.env.background(func() func() {
+	elsewhere(s, func() (struct{}, error) {
 		data, err := failover.EncodeRecord(a.Record)
 		if err == nil {
 			err = s.env.writeRecord(dir, data)
 		}
-		return func() { s.onWritten(a.Seq, err) }
-	})
+		return struct{}{}, err
+	}, func(_ struct{}, err error) { s.onWritten(a.Seq, err) })
 }
 
 func (s *supervisor) onWritten(seq uint64, err error) {

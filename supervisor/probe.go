@@ -38,12 +38,18 @@ func (s *supervisor) probeNow(a failover.Probe) {
 		return
 	}
 	t.ID = a.ID
-	s.env.background(func() func() {
+	elsewhere(s, func() (failover.ProbeDone, error) {
 		// The probe bounds itself; this is for one that doesn't.
 		ctx, done := context.WithTimeout(context.Background(), t.Timeout+time.Second)
 		defer done()
-		seen := s.env.probe(ctx, t)
-		return func() { s.onProbed(seen) }
+		return s.env.probe(ctx, t), nil
+	}, func(seen failover.ProbeDone, err error) {
+		if err != nil { // a bug of ours, which says nothing about the server
+			seen = failover.ProbeDone{
+				Server: a.Server, ID: a.ID, Outcome: failover.SawNoAddress, Code: "internal error", Started: now, Ended: s.env.now(),
+			}
+		}
+		s.onProbed(seen)
 	})
 }
 

@@ -93,13 +93,19 @@ var quiet = slog.New(slog.DiscardHandler)
 // running starts a whole supervisor with its loop in this process.
 func running(t *testing.T) (s *supervisor, tcp, dir string, end func() error) {
 	t.Helper()
+	return logging(t, quiet)
+}
+
+// logging is running with a log.
+func logging(t *testing.T, log *slog.Logger) (s *supervisor, tcp, dir string, end func() error) {
+	t.Helper()
 	dir = shortDir(t)
 	c := config.New()
 	c.Workers, c.MaxConnections, c.Host, c.Port, c.UnixSocketDir = 2, 10, "127.0.0.1", 4711, dir
 	c.Servers = []config.Server{{Name: "one", Host: dir, Port: 1, Primary: true}} // nobody is there
 	c.FailoverStartTimeout = 10 * time.Millisecond
 	ready := make(chan struct{})
-	s = newSupervisor(Options{Config: c, Log: quiet, Ready: func() { close(ready) }}, statedir.Dir{}, time.Now())
+	s = newSupervisor(Options{Config: c, Log: log, Ready: func() { close(ready) }}, statedir.Dir{}, time.Now())
 	k := &listen.Sockets{}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -63,16 +63,15 @@ func (s *supervisor) rehearse(r *rehearsal) {
 			continue
 		}
 		r.waiting++
-		s.env.background(func() func() {
+		elsewhere(s, func() (map[string]string, error) {
 			ctx, done := context.WithTimeout(context.Background(), t.Timeout+time.Second)
 			defer done()
-			found, err := s.env.settings(ctx, t, rehearsed)
-			return func() {
-				if err == nil {
-					r.settings[i] = found
-				}
-				s.rehearsedPart(r)
+			return s.env.settings(ctx, t, rehearsed)
+		}, func(found map[string]string, err error) {
+			if err == nil {
+				r.settings[i] = found
 			}
+			s.rehearsedPart(r)
 		})
 	}
 	s.checkHooks(func(late bool) {

@@ -81,12 +81,11 @@ func (s *supervisor) resolve(server int, then func()) {
 	}
 	w.resolving = true
 	host := s.cfg.Servers[server].Host
-	s.env.background(func() func() {
+	elsewhere(s, func() ([]string, error) {
 		ctx, done := context.WithTimeout(context.Background(), resolveLimit)
 		defer done()
-		found, err := s.env.lookup(ctx, host)
-		return func() { s.onResolved(server, found, err) }
-	})
+		return s.env.lookup(ctx, host)
+	}, func(found []string, err error) { s.onResolved(server, found, err) })
 }
 
 func (s *supervisor) onResolved(server int, found []string, err error) {

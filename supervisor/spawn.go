@@ -33,40 +33,32 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 	}
 	p, err := proc.Spawn(proc.Spec{
 		Role: spec.role, Argv0: spec.argv0, Files: files, Env: inherited(),
-		NoNewPrivs: spec.role == proc.RoleWorker, TimerSlack: timerSlack(spec.role),
+		NoNewPrivs: spec.role == proc.RoleWorker,
 	})
 	if err != nil {
 		theirs.Close()
 		conn.Close()
 		return nil, err
 	}
-	st := newStarted(conn, spec.queue)
+	st := newStarted(conn, spec.queue, log)
 	if spec.role == proc.RoleWorker {
 		st.keep(conn, theirs, log)
 	} else {
 		theirs.Close()
 	}
-	st.pid = p.Pid
+	over := make(chan struct{})
+	st.pid, st.over = p.Pid, over
 	st.kill = func() { _ = p.Kill() } // fails only for one that has ended, whose exit is on its way
 	listen := st.listen
 	st.listen = func(message func(ipc.Message, ...int), ended func(error), exited func(string)) {
 		listen(message, ended, nil)
-		go func() { exited(waitFor(p)) }()
+		go func() {
+			how := waitFor(p)
+			close(over)
+			exited(how)
+		}()
 	}
 	return st, nil
-}
-
-// workerSlack is how late the timers of a worker's threads may be but for that of its
-// event loop. More would delay every goroutine that the loop starts, since the sleeps of
-// Go's monitor thread are timers too: with 10 ms opening a backend took 16 ms longer.
-const workerSlack = time.Millisecond
-
-// timerSlack leaves the runner alone, since its scripts inherit what it has.
-func timerSlack(role proc.Role) time.Duration {
-	if role == proc.RoleWorker {
-		return workerSlack
-	}
-	return 0
 }
 
 func inherited() []string {
@@ -99,18 +91,21 @@ func dialRunner(ctx context.Context, path string, log *slog.Logger) (*started, e
 		nc.Close()
 		return nil, errors.New("connect to the runner: not a Unix socket")
 	}
-	return newStarted(ipc.NewConn(uc, ipc.RoleSupervisor, ipc.RoleRunner, log), queueLimit), nil
+	return newStarted(ipc.NewConn(uc, ipc.RoleSupervisor, ipc.RoleRunner, log), queueLimit, log), nil
 }
 
 // newStarted makes a link without a process of ours behind it.
-func newStarted(conn *ipc.Conn, queue int) *started {
+func newStarted(conn *ipc.Conn, queue int, log *slog.Logger) *started {
 	// A failed write is seen by the reader too, as the end of the link.
 	out := ipc.NewOutbox(conn, queue, stallLimit, func(error) { conn.Close() })
 	return &started{
 		link: out,
 		kill: func() {},
 		listen: func(message func(ipc.Message, ...int), ended func(error), _ func(string)) {
-			go func() { ended(receive(conn, message)) }()
+			go func() {
+				_, err := guarded(log, func() (struct{}, error) { return struct{}{}, receive(conn, message) })
+				ended(err)
+			}()
 		},
 		unread: out.Unsent,
 		close:  func() { out.Close(); conn.Close() },

@@ -19,7 +19,7 @@ func TestClientsOfAFullLinkComeBackInOrder(t *testing.T) {
 	}
 	conn.SetPhase(ipc.PhaseRunning)
 	const clients = 2000
-	st := newStarted(conn, clients)
+	st := newStarted(conn, clients, quiet)
 	st.keep(conn, theirs, slog.New(slog.DiscardHandler))
 	defer st.close()
 	null, err := os.Open(os.DevNull)

@@ -227,7 +227,9 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 	}
 	if k.Control() != nil {
 		helpers.Go(func() {
-			if err := control.Serve(ctx, k.Control(), operator{s}, control.Options{Version: s.build, Log: s.log}); err != nil {
+			if _, err := guarded(s.log, func() (struct{}, error) {
+				return struct{}{}, control.Serve(ctx, k.Control(), operator{s}, control.Options{Version: s.build, Log: s.log})
+			}); err != nil {
 				s.log.Error("control socket failed", "error", err)
 			}
 		})

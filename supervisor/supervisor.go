@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
@@ -56,9 +57,16 @@ type arrival struct {
 	err     error // of a link that ended
 }
 
-// run is the loop. It returns when the last child is gone.
-func (s *supervisor) run() error {
+// run is the loop. It returns when the last child is gone. A panic ends it too, with
+// the workers killed first: what the loop knows can't be trusted any more.
+func (s *supervisor) run() (err error) {
 	defer close(s.ended)
+	defer func() {
+		if p := recover(); p != nil {
+			s.abandon()
+			err = logline.Recovered(s.log, p)
+		}
+	}()
 	wake := time.NewTimer(time.Hour)
 	defer wake.Stop()
 	s.begin()

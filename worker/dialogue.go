@@ -30,11 +30,9 @@ type socket interface {
 //
 // So nothing in it may block: what does is done by a goroutine, see await and leave.
 type dialogue struct {
-	loop *reactor.Loop
-	conn *reactor.Conn
-	// resume runs the coroutine until it parks or ends, yield parks it.
-	resume func() (struct{}, bool)
-	yield  func(struct{}) bool
+	loop   *reactor.Loop
+	conn   *reactor.Conn
+	co     *coroutine
 	parked bool
 	// spoken: the client was sent something since it was read from, so that its answer
 	// is hardly there yet.
@@ -44,37 +42,82 @@ type dialogue struct {
 	err     error // the end of the connection
 }
 
-// converse puts a client's descriptor, which it takes over, under the loop. wake
-// begins f.
-func converse(loop *reactor.Loop, fd int, f func(*dialogue)) (d *dialogue, err error) {
+// coroutines begins dialogues. Coroutines whose dialogue has ended wait here for the
+// next one, because the stack of a new coroutine is small and grows by being copied.
+type coroutines struct{ idle []*coroutine }
+
+// coroutine runs one dialogue after the other.
+type coroutine struct {
+	// resume runs it until it parks or ends, yield parks it; stop ends an idle one.
+	resume func() (struct{}, bool)
+	yield  func(struct{}) bool
+	stop   func()
+	task   func()
+}
+
+// maxIdleCoroutines is how many coroutines may wait: about 8 KiB each.
+const maxIdleCoroutines = 64
+
+// begin puts a client's descriptor, which it takes over, under the loop. wake starts f.
+func (cs *coroutines) begin(loop *reactor.Loop, fd int, f func(*dialogue)) (d *dialogue, err error) {
 	d = &dialogue{loop: loop}
 	if d.conn, err = loop.Add(fd, d); err != nil {
 		return nil, err
 	}
-	d.resume, _ = iter.Pull(func(yield func(struct{}) bool) {
+	d.co = cs.take()
+	d.co.task = func() { f(d) }
+	d.parked = true
+	return d, nil
+}
+
+func (cs *coroutines) take() *coroutine {
+	if n := len(cs.idle); n > 0 {
+		co := cs.idle[n-1]
+		cs.idle = cs.idle[:n-1]
+		return co
+	}
+	co := &coroutine{}
+	co.resume, co.stop = iter.Pull(func(yield func(struct{}) bool) {
 		defer func() {
 			if p := recover(); p != nil {
 				panic(fmt.Sprintf("%v\n%s", p, debug.Stack())) // the stack of who resumes says nothing
 			}
 		}()
-		d.yield = yield
-		f(d)
+		co.yield = yield
+		for {
+			co.task()
+			co.task = nil
+			if len(cs.idle) >= maxIdleCoroutines {
+				return
+			}
+			cs.idle = append(cs.idle, co)
+			if !yield(struct{}{}) {
+				return
+			}
+		}
 	})
-	d.parked = true
-	return d, nil
+	return co
+}
+
+// end ends the coroutines that wait, on the loop's thread, to which they belong.
+func (cs *coroutines) end() {
+	for _, co := range cs.idle {
+		co.stop()
+	}
+	cs.idle = nil
 }
 
 // park waits until something happens: the client says something or leaves, what it
 // was sent is on its way, or its time is up.
 func (d *dialogue) park() {
 	d.parked = true
-	d.yield(struct{}{})
+	d.co.yield(struct{}{})
 }
 
 func (d *dialogue) wake() {
 	if d.parked {
 		d.parked = false
-		d.resume()
+		d.co.resume()
 	}
 }
 

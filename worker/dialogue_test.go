@@ -43,8 +43,10 @@ func converseBoth(t *testing.T, f func(*dialogue) error, peer func(t *testing.T,
 			loop := startLoop(t, kind)
 			fd, conn := clientPair(t)
 			begun, ended := make(chan *dialogue, 1), make(chan error, 1)
+			var cs coroutines
+			t.Cleanup(func() { loop.Post(cs.end) })
 			loop.Post(func() {
-				d, err := converse(loop, fd, func(d *dialogue) { ended <- f(d) })
+				d, err := cs.begin(loop, fd, func(d *dialogue) { ended <- f(d) })
 				if err != nil {
 					ended <- err
 					return
@@ -236,7 +238,7 @@ func TestPanicOfASetUpSaysWhereItHappened(t *testing.T) {
 	said := make(chan string, 1)
 	loop.Post(func() {
 		defer func() { said <- fmt.Sprint(recover()) }()
-		d, err := converse(loop, fd, func(*dialogue) { goesWrong() })
+		d, err := new(coroutines).begin(loop, fd, func(*dialogue) { goesWrong() })
 		if err != nil {
 			panic(err)
 		}
@@ -293,4 +295,54 @@ func TestDialogueGoesOnInAGoroutine(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A dialogue that begins after the end of another one is served by the same coroutine,
+// and is told nothing of what was meant for the other.
+func TestCoroutineServesOneDialogueAfterTheOther(t *testing.T) {
+	loop := startLoop(t, "epoll")
+	var cs coroutines
+	t.Cleanup(func() { loop.Post(cs.end) })
+	first := ask(t, loop, &cs, "first")
+	coroutine := first.co
+	second := ask(t, loop, &cs, "second")
+	if second.co != coroutine {
+		t.Error("the second dialogue has a coroutine of its own")
+	}
+	done := make(chan struct{})
+	loop.Post(func() {
+		first.wake()
+		first.Flushed()
+		close(done)
+	})
+	wait(t, done, "the first dialogue to be woken")
+}
+
+// ask has a dialogue read a word, and returns it when it has ended.
+func ask(t *testing.T, loop *reactor.Loop, cs *coroutines, word string) *dialogue {
+	t.Helper()
+	fd, conn := clientPair(t)
+	heard := make(chan string, 1)
+	begun := make(chan *dialogue, 1)
+	loop.Post(func() {
+		d, err := cs.begin(loop, fd, func(d *dialogue) {
+			b := make([]byte, len(word))
+			_, _ = io.ReadFull(d, b)
+			d.Close()
+			heard <- string(b)
+		})
+		if err != nil {
+			panic(err)
+		}
+		begun <- d
+		d.wake()
+	})
+	d := wait(t, begun, "the dialogue to begin")
+	if _, err := io.WriteString(conn, word); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, heard, "the word"); got != word {
+		t.Errorf("heard %q instead of %q", got, word)
+	}
+	return d
 }

@@ -18,6 +18,35 @@ type permission struct {
 	err     error
 }
 
+// welcome lets a client in at once if the server asks this user for no password and a
+// backend is free, and reports whether it has dealt with the client. This needs no
+// goroutine, whose start and end cost a login more than all the rest.
+func (s *setup) welcome(l *login) bool {
+	if s.w.servers.Graceful || s.w.draining {
+		return false
+	}
+	p := s.w.pools[l.key]
+	if p == nil {
+		return false
+	}
+	b := s.w.takeOpen(p)
+	if b == nil {
+		return false
+	}
+	conn, err := s.d.release()
+	if err != nil {
+		s.w.shelve(b)
+		s.end(err)
+		return true
+	}
+	if cs := s.w.newSession(s.c, conn, l); cs != nil {
+		cs.attach(b)
+	} else {
+		s.w.shelve(b)
+	}
+	return true
+}
+
 // leaveLoop goes on in a goroutine: with a client of whom only the server can tell who
 // it is both connections are waited for in turn.
 func (s *setup) leaveLoop(l *login) {

@@ -97,7 +97,7 @@ func (w *worker) share(l *login) *login {
 // others are served on.
 func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 	c := &client{id: m.ID, addr: m.Address, start: time.Now()}
-	d, err := w.converse(c, fds)
+	d, err := w.setUp(c, fds)
 	if err != nil {
 		w.log.Warn("client closed before its set-up", "client", m.ID, "error", err)
 		w.tellGone(m.ID)
@@ -109,7 +109,8 @@ func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 	d.wake()
 }
 
-func (w *worker) converse(c *client, fds []int) (*dialogue, error) {
+// setUp begins the dialogue with a client whose socket has come.
+func (w *worker) setUp(c *client, fds []int) (*dialogue, error) {
 	if len(fds) == 0 {
 		return nil, errNoRoom
 	}
@@ -117,7 +118,7 @@ func (w *worker) converse(c *client, fds []int) (*dialogue, error) {
 		unix.Close(fds[0])
 		return nil, errTooManySetups
 	}
-	return converse(w.loop, fds[0], func(d *dialogue) {
+	return w.coroutines.begin(w.loop, fds[0], func(d *dialogue) {
 		s := setup{w: w, c: c, cfg: w.cfg, d: d, conn: d, log: w.log.With("client", c.id)}
 		s.run()
 	})
@@ -189,7 +190,9 @@ func (s *setup) run() {
 		return
 	}
 	if method == auth.All {
-		s.leaveLoop(l)
+		if !s.welcome(l) {
+			s.leaveLoop(l)
+		}
 		return
 	}
 	if err := s.authenticate(l, method); err != nil {

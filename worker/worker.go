@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/landlock-lsm/go-landlock/landlock"
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/logline"
@@ -52,11 +51,12 @@ type worker struct {
 	// for none.
 	quiescing uint64
 
-	clients  map[uint64]*client  // by the supervisor's id, from hand-over to end
-	sessions int                 // how many of them are under the loop
-	cancels  map[uint64]*session // by cancelKey.id
-	pools    map[ipc.PoolKey]*pool
-	backends map[uint64]*backend // established, by lease
+	coroutines coroutines
+	clients    map[uint64]*client  // by the supervisor's id, from hand-over to end
+	sessions   int                 // how many of them are under the loop
+	cancels    map[uint64]*session // by cancelKey.id
+	pools      map[ipc.PoolKey]*pool
+	backends   map[uint64]*backend // established, by lease
 	// outbounds are the connections to servers that goroutines work on.
 	outbounds map[*outbound]struct{}
 	waiters   map[uint64]*waiter // by request id
@@ -94,7 +94,8 @@ func Main(linkFD int, lock *os.File) int {
 	lines := logline.NewQueue(os.Stderr)
 	defer lines.Close(logline.FlushLimit)
 	log := logline.New(lines, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "worker")
-	if err := confine(); err != nil {
+	_ = time.Now().Local().String() // reads the time zone, which is out of reach later
+	if err := proc.NoNewPrivs(); err != nil {
 		log.Error("worker can't give up its rights", "error", err)
 		return 1
 	}
@@ -124,23 +125,13 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
 	w.burst.Free = func() {
-		w.loop.Post(w.loop.Trim)
+		w.loop.Post(func() {
+			w.coroutines.end()
+			w.loop.Trim()
+		})
 		debug.FreeOSMemory()
 	}
 	return w
-}
-
-// confine gives up what a worker never needs. Time zone data was read before.
-func confine() error {
-	_ = time.Now().Local().String()
-	if err := proc.NoNewPrivs(); err != nil {
-		return err
-	}
-	// No path at all may be opened; kernels without Landlock allow it.
-	if err := landlock.V5.BestEffort().RestrictPaths(); err != nil {
-		return fmt.Errorf("restrict file access: %w", err)
-	}
-	return nil
 }
 
 // setup says hello and waits for the first configuration.
@@ -170,7 +161,12 @@ func (w *worker) setup() error {
 		return err
 	}
 	w.lastByte = make([]time.Time, len(cfg.servers))
-	if err := w.conn.Send(&ipc.ConfigDone{Gen: cfg.Gen, Reactor: w.loop.Name()}); err != nil {
+	held, err := confineWorker(cfg, w.loop.Name())
+	if err != nil {
+		return err
+	}
+	done := &ipc.ConfigDone{Gen: cfg.Gen, Reactor: w.loop.Name(), Confined: held.InForce, Unconfined: held.Lacking}
+	if err := w.conn.Send(done); err != nil {
 		return err
 	}
 	w.conn.SetPhase(ipc.PhaseRunning)

@@ -71,7 +71,8 @@ func (f *fake) Status(context.Context) (control.StatusResponse, error) {
 				Primary: control.PrimaryNo, Qualifier: "split brain", Reason: "writable beside one",
 			},
 		},
-		Standbys: map[string]control.Standby{"two": {}},
+		Standbys:    map[string]control.Standby{"two": {}},
+		Confinement: control.Confinement{InForce: []string{"system calls (seccomp)"}, Lacking: []string{"files (needs Linux 5.13 of Landlock)"}},
 		Failover: control.FailoverSummary{
 			Enabled: true, Phase: "Serving", Epoch: 4, Timeline: 7,
 			Alarms: []string{"two: split brain; stop it, then clear server two"},

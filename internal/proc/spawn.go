@@ -5,7 +5,6 @@ import (
 	"os"
 	"runtime"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,11 +28,6 @@ type Spec struct {
 	// NoNewPrivs keeps the child and all that it starts from gaining rights
 	// through set-user-id programs. Not for the runner: scripts may call sudo.
 	NoNewPrivs bool
-	// TimerSlack is how late timers of the child's threads may come, so that the
-	// kernel can serve several at once; 0 leaves it at what this process has. The
-	// monitor thread of Go's runtime asks for sleeps of 20 us for a millisecond
-	// whenever a process becomes busy, and has no other switch.
-	TimerSlack time.Duration
 }
 
 // Spawn starts this binary again as a child in a process group of its own. The
@@ -90,8 +84,8 @@ func SealDescriptors() error {
 }
 
 // startRestricted starts the process from a thread that has given up what the
-// child must not have: a thread's no_new_privs, ambient capabilities and timer
-// slack are what the child begins with. The thread ends with the goroutine, which
+// child must not have: a thread's no_new_privs and ambient capabilities are what
+// the child begins with. The thread ends with the goroutine, which
 // never unlocks it.
 func startRestricted(exe string, argv []string, attr *os.ProcAttr, s Spec) (*os.Process, error) {
 	var p *os.Process
@@ -111,9 +105,6 @@ func startRestricted(exe string, argv []string, attr *os.ProcAttr, s Spec) (*os.
 func restrictThread(s Spec) error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
-	}
-	if s.TimerSlack > 0 { // a sandbox may forbid it, and nothing depends on it
-		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(s.TimerSlack.Nanoseconds()), 0, 0, 0)
 	}
 	if !s.NoNewPrivs {
 		return nil

@@ -125,6 +125,7 @@ func runFailoverStatus(ctx context.Context, sup Supervisor, _ args) (any, error)
 
 func (r StatusResponse) filled() StatusResponse {
 	r.Servers, r.Standbys = orEmptyMap(r.Servers), orEmptyMap(r.Standbys)
+	r.Confinement.InForce, r.Confinement.Lacking = orEmpty(r.Confinement.InForce), orEmpty(r.Confinement.Lacking)
 	r.Failover.Alarms = orEmpty(r.Failover.Alarms)
 	return r
 }

@@ -14,7 +14,8 @@ import (
 type fake struct {
 	fail    error
 	block   bool // wait for the end of the context
-	history int  // size of each history entry in bytes
+	panic   bool
+	history int // size of each history entry in bytes
 
 	mu         sync.Mutex
 	calls      []string
@@ -25,6 +26,9 @@ func (f *fake) called(ctx context.Context, format string, a ...any) error {
 	f.mu.Lock()
 	f.calls = append(f.calls, fmt.Sprintf(format, a...))
 	f.mu.Unlock()
+	if f.panic {
+		panic("a bug")
+	}
 	if f.block {
 		<-ctx.Done()
 		return context.Cause(ctx)

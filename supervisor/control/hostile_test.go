@@ -1,14 +1,19 @@
 package control
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
+	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -162,4 +167,22 @@ func TestEndDropsSilentClients(t *testing.T) {
 	mustAnswer(t, h)
 	h.end(t)
 	mustEOF(t, sock)
+}
+
+func TestCommandThatPanicsFailsAlone(t *testing.T) {
+	var log bytes.Buffer
+	sup := &fake{panic: true}
+	h := serve(t, sup, Options{Log: logline.New(&log, "", slog.LevelInfo, "p")})
+	for _, command := range []string{"status", "failover-pause"} {
+		got := h.ask(t, command, nil).outcome()
+		if got["Status"] != false || !strings.Contains(fmt.Sprint(got["Message"]), "internal error") {
+			t.Errorf("%s: %v", command, got)
+		}
+	}
+	sup.panic = false
+	mustAnswer(t, h)
+	h.end(t)
+	if !strings.Contains(log.String(), "panic=\"a bug\"") || !strings.Contains(log.String(), "fake_test.go") {
+		t.Errorf("the log has no panic with its stack: %s", log.String())
+	}
 }

@@ -62,6 +62,15 @@ type StatusResponse struct {
 	Standbys          map[string]Standby
 	InvalidServers    map[string]InvalidServer `json:"invalid_servers,omitempty"`
 	Failover          FailoverSummary
+	Confinement       Confinement
+}
+
+// Confinement says what the kernel keeps a worker from that was taken over.
+type Confinement struct {
+	// InForce are the parts that the kernel enforces, Lacking those that it can't
+	// enforce, each with the reason.
+	InForce []string
+	Lacking []string
 }
 
 // Server is one server of StatusResponse.

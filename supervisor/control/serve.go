@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -157,6 +158,11 @@ func (s *server) start(sock *net.UnixConn) {
 	}
 	s.clients.Go(func() {
 		defer s.remove(conn)
+		defer func() {
+			if p := recover(); p != nil { // whoever asked sees the end of the connection
+				_ = logline.Recovered(s.opt.Log, p)
+			}
+		}()
 		s.serve(conn, uid)
 	})
 }
@@ -255,17 +261,27 @@ func (s *server) answer(req *ipc.ControlRequest, uid uint32) *document {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, limit)
 	defer cancel()
-	response, err := cmd.run(ctx, s.sup, a)
-	if err == nil {
-		err = doc.succeed(response, s.opt.Version, s.opt.Now().Sub(start))
-	}
-	switch {
+	switch err := s.run(ctx, cmd, a, doc, start); {
 	case errors.Is(err, errBadRequest):
 		doc.fail(CodeBadRequest, err.Error())
 	case err != nil:
 		doc.fail(cmd.code, err.Error())
 	}
 	return doc
+}
+
+// run makes a panic of the command its failure: whoever asked is told.
+func (s *server) run(ctx context.Context, cmd *command, a args, doc *document, start time.Time) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = logline.Recovered(s.opt.Log, p)
+		}
+	}()
+	response, err := cmd.run(ctx, s.sup, a)
+	if err != nil {
+		return err
+	}
+	return doc.succeed(response, s.opt.Version, s.opt.Now().Sub(start))
 }
 
 // check finds the command and decides whether uid may send it.

@@ -84,7 +84,8 @@ func TestDocumentHasTheShapeOfPgagroal(t *testing.T) {
 				"two":   map[string]any{"Streaming": false, "WALReceiverStatus": "streaming", "SlotName": "", "PrimaryHost": "", "PrimaryPort": ""},
 				"three": map[string]any{},
 			},
-			"Failover": map[string]any{"Enabled": false, "Phase": "", "Epoch": 0.0, "Held": false, "Paused": false, "Alarms": []any{}},
+			"Failover":    map[string]any{"Enabled": false, "Phase": "", "Epoch": 0.0, "Held": false, "Paused": false, "Alarms": []any{}},
+			"Confinement": map[string]any{"InForce": []any{}, "Lacking": []any{}},
 		},
 		"Outcome": map[string]any{"Status": true, "Time": "00:00:00"},
 	}

@@ -194,14 +194,14 @@ func (m *Machine) evalChoosing() {
 		return
 	}
 	if len(order) == 0 {
-		m.reason = "no candidate has answered yet"
+		m.waitFor("no candidate has answered yet")
 		if !m.hopeful() {
 			m.noCandidate()
 		}
 		return
 	}
 	if name := m.ahead(order[0]); name != "" {
-		m.reason = fmt.Sprintf("waiting for %s, which has received more than %s", name, order[0].name)
+		m.waitFor(fmt.Sprintf("waiting for %s, which has received more than %s", name, order[0].name))
 		return
 	}
 	m.tryRun(order[0].index)

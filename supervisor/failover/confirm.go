@@ -119,7 +119,7 @@ func (m *Machine) evalSuspect() {
 	if !dead && s.deadRow >= m.cfg.ProbeCount && m.adoptable() >= 0 {
 		why, dead = "dead, and another server is writable on a higher timeline", true
 	}
-	m.why = why
+	m.because(why)
 	if !dead {
 		m.showVeto()
 		return

@@ -80,7 +80,7 @@ func (m *Machine) startFence(p purpose, why string) {
 	}
 	m.setOpen(false)
 	m.enter(PhaseFencing, why)
-	m.reason = why
+	m.waitFor(why)
 	m.later(Fence{Epoch: m.fence.epoch, Seq: m.fence.seq})
 }
 

@@ -24,26 +24,19 @@ const (
 // Machine is the failover state machine; all fields belong to the one goroutine that calls Step.
 type Machine struct {
 	*counter
-	cfg       Config
-	now       time.Duration
-	event     string    // kind of the event being handled, for log lines
-	wall      time.Time // at startedAt
-	startedAt time.Duration
-	servers   []*server
+	stage
+	door
+	cfg     Config
+	now     time.Duration
+	event   string // kind of the event being handled, for log lines
+	started struct {
+		wall time.Time
+		at   time.Duration
+	}
+	servers []*server
 
-	phase Phase
-	since time.Duration // of phase
-	why   string        // why in phase, for status
-	trail []span        // phases since the primary was suspected, for history
-
-	epoch uint64
-	known known
-
-	open      bool // clients may be attached
-	heldSince time.Duration
-	hold      hold // why no primary is open, in PhaseHeld
-	reason    string
-
+	epoch    uint64
+	known    known
 	fence    fence
 	runs     runs
 	verdicts []Verdict // of the latest choice
@@ -55,32 +48,20 @@ type Machine struct {
 
 	commands []command
 	alarms   []alarm
-	once     map[string]bool
+	once     map[string]bool // what was logged once
+	probeID  uint64          // of the latest one
 
-	probeID uint64
-
-	saved     Record         // last one asked to be saved
-	draft     []ServerRecord // memory of the next one, since most turn out the same
-	savedAny  bool
-	savedAt   time.Duration
-	saveSeq   uint64
-	saveAgain time.Duration // 0: no retry due
-	published Snapshot
-	gen       uint64
+	saving    saving
+	published Snapshot // its Gen is 0 before the first
 
 	first []Action // logs, probes: before the save
 	after []Action // what must not happen before the record is durable
 }
 
-type span struct {
-	phase Phase
-	at    time.Duration
-}
-
 // New makes a machine; saved is nil when there is no usable record, now is the monotonic time since process start.
 func New(cfg Config, saved *Record, now time.Duration) *Machine {
 	m := &Machine{
-		cfg: withDefaults(cfg), counter: &counter{}, now: now, since: now, heldSince: now,
+		counter: &counter{}, stage: stage{since: now}, door: door{heldSince: now}, cfg: withDefaults(cfg), now: now,
 		once: map[string]bool{},
 	}
 	m.known = known{counter: m.counter, index: -1}
@@ -196,15 +177,10 @@ func (m *Machine) assert(ok bool, format string, args ...any) {
 // enter is the only writer of the phase.
 func (m *Machine) enter(p Phase, why string) {
 	m.log(Info, "failover phase", Attr{"old", m.phase.String()}, Attr{"new", p.String()}, Attr{"event", m.event}, Attr{"why", why})
-	if p == PhaseSuspect || p == PhaseOpen {
-		m.trail = m.trail[:0]
-	}
-	m.trail = append(m.trail, span{p, m.now})
-	m.phase, m.since, m.why = p, m.now, why
+	missing := m.misses(p)
+	m.assert(missing == "", "the phase %v is without %s", p, missing)
+	m.begin(p, why, m.now)
 	m.changed()
-	if p != PhaseHeld {
-		m.hold, m.reason = holdNone, ""
-	}
 	if p != PhaseFencing && p != PhaseChoosing && p != PhaseRunning {
 		m.fence.done()
 	}
@@ -224,12 +200,12 @@ func (m *Machine) setOpen(open bool) {
 	if m.open == open {
 		return
 	}
-	m.open = open
 	m.changed()
 	if !open {
-		m.heldSince = m.now
+		m.shut(m.now)
 		return
 	}
+	m.unlock()
 	if s := m.servers[m.known.index]; m.now-s.lastEnded > m.cfg.ProbeInterval/2 {
 		s.wanted = true // what was decided rests on an answer that is no longer quite new
 	}
@@ -285,15 +261,13 @@ func (m *Machine) flush() []Action {
 }
 
 func (m *Machine) publishAction() (Publish, bool) {
-	s := Snapshot{Gen: m.published.Gen, Epoch: m.epoch, Open: m.open, Primary: m.known.index, Servers: make([]ServerView, 0, len(m.servers))}
+	s := Snapshot{Gen: m.published.Gen + 1, Epoch: m.epoch, Open: m.open, Primary: m.known.index, Servers: make([]ServerView, 0, len(m.servers))}
 	for _, v := range m.servers {
 		s.Servers = append(s.Servers, ServerView{v.cfg.Name, v.state, v.qual})
 	}
-	if m.gen > 0 && sameSnapshot(s, m.published) {
+	if m.published.Gen > 0 && sameSnapshot(s, m.published) {
 		return Publish{}, false
 	}
-	m.gen++
-	s.Gen = m.gen
 	m.published = s
 	s.Servers = append([]ServerView(nil), s.Servers...)
 	return Publish{s}, true
@@ -327,8 +301,8 @@ func (m *Machine) Deadline() (time.Duration, bool) {
 		d.at(m.runs.current.at + m.runs.current.timeout + runSlack)
 	}
 	m.notifyDeadline(&d)
-	if m.saveAgain > 0 {
-		d.at(m.saveAgain)
+	if m.saving.again > 0 {
+		d.at(m.saving.again)
 	}
 	if m.plan != nil && m.phase == PhaseHeld && m.now < m.since+m.commandTime() {
 		d.at(m.since + m.commandTime())

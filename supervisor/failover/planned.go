@@ -152,7 +152,7 @@ func (m *Machine) drain(p *plan) {
 		m.askQuiet()
 	}
 	if p.busy > 0 {
-		m.reason = fmt.Sprintf("switch to %s by command: %s still running", p.command.name, transactions(p.busy))
+		m.waitFor(fmt.Sprintf("switch to %s by command: %s still running", p.command.name, transactions(p.busy)))
 	}
 }
 

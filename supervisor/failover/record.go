@@ -118,7 +118,7 @@ func stateOf(s string) (State, bool) {
 	return 0, false
 }
 
-// record is what would be saved now; its servers are in m.draft.
+// record is what would be saved now; its servers are in m.saving.draft.
 func (m *Machine) record() Record {
 	r := Record{
 		Version: RecordVersion, Epoch: m.epoch, Primary: m.nameOf(m.known.index), SystemID: m.known.system, Timeline: m.known.timeline, LSN: m.known.lsn,
@@ -138,11 +138,11 @@ func (m *Machine) record() Record {
 		r.Run = &RunRecord{ID: m.runs.current.id, Hook: m.runs.current.hook, Phase: "started", Old: m.nameOf(m.runs.current.old), New: m.nameOf(m.runs.current.next)}
 	}
 	r.Blocker, r.Cut, r.Locked, r.RunTimes = m.runs.blocker, m.runs.cut, m.runs.locked, slices.Clone(m.runs.times)
-	m.draft = m.draft[:0]
+	m.saving.redraft(len(m.servers))
 	for i, s := range m.servers {
-		m.draft = append(m.draft, m.serverRecord(i, s))
+		m.saving.draft[i] = m.serverRecord(i, s)
 	}
-	r.Servers = m.draft
+	r.Servers = m.saving.draft
 	return r
 }
 
@@ -163,21 +163,43 @@ func (m *Machine) serverRecord(i int, s *server) ServerRecord {
 	return out
 }
 
+// saving is what was asked to be made durable, and what is known of it.
+type saving struct {
+	record Record         // the last one
+	draft  []ServerRecord // memory of the next one, since most turn out the same
+	any    bool           // record counts; without it the next one is saved in any case
+	at     time.Duration  // when record was asked to be saved
+	seq    uint64
+	again  time.Duration // 0: no retry due
+}
+
+// redraft makes room for a draft of n servers, in the memory of the one before.
+func (s *saving) redraft(n int) { s.draft = slices.Grow(s.draft[:0], n)[:n] }
+
+// ask notes that r, whose servers are the draft, is given away to be saved.
+func (s *saving) ask(r Record, now time.Duration) uint64 {
+	s.seq++
+	s.record, s.draft, s.any, s.at, s.again = r, nil, true, now, 0
+	return s.seq
+}
+
+func (s *saving) retry(at time.Duration) { s.again = at }
+
+// anew has the record saved once more though nothing of it but the LSN may have changed.
+func (s *saving) anew() { s.any = false }
+
 // saveAction asks for a save when the record has changed, when one has failed a second ago, or when its LSN is old.
 func (m *Machine) saveAction() (Save, bool) {
 	r := m.record()
-	due := m.saveAgain > 0 && m.now >= m.saveAgain
-	stale := r.LSN != m.saved.LSN && m.now-m.savedAt >= lsnSaveEvery
-	if m.savedAny && !due && !stale && sameRecord(r, m.saved) {
+	due := m.saving.again > 0 && m.now >= m.saving.again
+	stale := r.LSN != m.saving.record.LSN && m.now-m.saving.at >= lsnSaveEvery
+	if m.saving.any && !due && !stale && sameRecord(r, m.saving.record) {
 		return Save{}, false
 	}
-	if m.epoch == 0 && !m.savedAny && m.known.index < 0 && !m.paused && !m.known.damaged {
+	if m.epoch == 0 && !m.saving.any && m.known.index < 0 && !m.paused && !m.known.damaged {
 		return Save{}, false // nothing worth keeping yet
 	}
-	m.draft = nil // the caller's now
-	m.saveSeq++
-	m.saved, m.savedAny, m.savedAt, m.saveAgain = r, true, m.now, 0
-	return Save{Seq: m.saveSeq, Record: r}, true
+	return Save{Seq: m.saving.ask(r, m.now), Record: r}, true
 }
 
 // sameRecord compares without the LSN, which changes with every probe. A test changes every other field.
@@ -192,7 +214,7 @@ func sameRecord(a, b Record) bool {
 }
 
 func (m *Machine) onSaveDone(ev SaveDone) {
-	if ev.Seq != m.saveSeq {
+	if ev.Seq != m.saving.seq {
 		return
 	}
 	if ev.Err == nil {
@@ -200,7 +222,7 @@ func (m *Machine) onSaveDone(ev SaveDone) {
 		return
 	}
 	m.raise("save", "the state can't be saved: "+ev.Err.Error())
-	m.saveAgain = m.now + saveRetry
+	m.saving.retry(m.now + saveRetry)
 }
 
 // restore takes over what a previous supervisor left. An entry whose address has changed is ignored with a warning.

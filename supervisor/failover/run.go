@@ -65,14 +65,14 @@ func (m *Machine) tryRun(next int) {
 		m.later(StopRun{RunID: m.runs.current.id, Why: "its new primary is dead"})
 	}
 	if blocked != "" {
-		m.reason = blocked
+		m.waitFor(blocked)
 		if m.now >= m.since+m.cfg.RunnerWait {
 			m.raise("run_blocked", "a failover is due but can't be run: "+blocked)
 		}
 		return
 	}
 	m.clear("run_blocked")
-	m.reason = ""
+	m.waitFor("")
 	if m.cfg.FenceScript && !m.runs.cut {
 		m.cutOff(next)
 		return
@@ -96,7 +96,7 @@ func (m *Machine) hostPorts(indexes ...int) []string {
 
 // startRun orders a hook; its id is unique across restarts, and the record is durable before it reaches the runner.
 func (m *Machine) startRun(hook string, old, next int, args []string, timeout time.Duration, reason string) {
-	id := fmt.Sprintf("%x-%d-%d", m.wall.UnixNano(), m.epoch, m.runs.count+1)
+	id := fmt.Sprintf("%x-%d-%d", m.started.wall.UnixNano(), m.epoch, m.runs.count+1)
 	m.runs.begin(&run{id: id, hook: hook, old: old, next: next, args: args, at: m.now, timeout: timeout, reason: reason})
 	m.log(Debug, "run", Attr{"hook", hook}, Attr{"run", id}, Attr{"old", m.nameOf(old)}, Attr{"new", m.nameOf(next)}, Attr{"why", reason})
 	m.later(StartRun{RunID: id, Hook: hook, Args: append([]string(nil), args...), Env: m.runEnv(m.runs.current), Timeout: timeout})
@@ -221,7 +221,7 @@ func (m *Machine) onRunGroupEmpty(ev RunGroupEmpty) {
 	}
 	m.runs.free()
 	if m.phase == PhaseHeld {
-		m.since = m.now // what is decided from here on rests on probes made after the end of the run
+		m.restart(m.now)
 	}
 }
 

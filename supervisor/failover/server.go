@@ -40,6 +40,13 @@ type server struct {
 	lastStarted time.Duration
 	lastEnded   time.Duration
 
+	failures
+	activity
+	samples
+}
+
+// failures are what confirmation counts.
+type failures struct {
 	deadRow    int // dead results in a row
 	refusedRow int // refused or reset in a row
 	firstDead  time.Duration
@@ -48,12 +55,19 @@ type server struct {
 	startingSince time.Duration
 	announced     bool // 57P01 or 57P03 was seen at announcedAt
 	announcedAt   time.Duration
+}
+
+// activity is the workers' word on when a server has last sent something.
+type activity struct {
 	byteAt        time.Duration // last byte a worker had from it, as far as asked
 	byteKnown     bool
 	activityAt    time.Duration
 	activityKnown bool
+}
 
-	sampled   bool // LSN samples while choosing
+// samples are LSNs that are compared while choosing.
+type samples struct {
+	sampled   bool
 	stable    bool
 	sampleLSN uint64
 	sampleAt  time.Duration

@@ -75,7 +75,7 @@ func (m *Machine) holdOn(h hold, why string) {
 	m.assert(lack == "", "the hold %v lacks %s", h, lack)
 	m.setOpen(false)
 	m.enter(PhaseHeld, why)
-	m.hold, m.reason = h, why
+	m.keep(h, why)
 	m.log(Error, "logins are held", Attr{"why", why}, Attr{"command", m.holdCommand()})
 }
 

@@ -13,9 +13,9 @@ type decision struct {
 }
 
 func (m *Machine) onStarted(ev Started) {
-	m.wall, m.startedAt = ev.Wall, m.now
+	m.started.wall, m.started.at = ev.Wall, m.now
 	m.enter(PhaseStarting, "start")
-	m.heldSince = m.now
+	m.shut(m.now)
 	if m.cfg.Enabled && !m.cfg.Follow && len(m.cfg.Servers) == 2 && !m.cfg.FenceScript {
 		m.log(Warn, "with two servers a silent primary can't be told from a partition of the network",
 			Attr{"hint", "set failover_fence_script, or add a standby"})

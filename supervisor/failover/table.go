@@ -191,5 +191,5 @@ func (m *Machine) onTick(Tick) {}
 func (m *Machine) onStopping(Stopping) {
 	m.stopping = true
 	m.changed()
-	m.savedAny = false // the last LSN goes to the record once more
+	m.saving.anew() // with the last LSN
 }

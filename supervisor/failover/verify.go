@@ -155,7 +155,7 @@ func (m *Machine) verifyLate(i int) {
 		m.enter(PhaseOpen, "failover_verify is off: the script is trusted")
 		return
 	}
-	m.why = why
+	m.because(why)
 	if j := m.adoptable(); j >= 0 && m.servers[i].last == SawStandby {
 		m.adopt(j, "writable on a higher timeline while "+name+" is in recovery")
 	}

@@ -9,7 +9,7 @@ import (
 const alarmLocked = "locked"
 
 // wallNow is the time of day as the clock that can't be set tells it since the start.
-func (m *Machine) wallNow() time.Time { return m.wall.Add(m.now - m.startedAt) }
+func (m *Machine) wallNow() time.Time { return m.started.wall.Add(m.now - m.started.at) }
 
 // countAttempt notes that the scripts of a failover begin. Times of day, because the window outlives the process.
 func (m *Machine) countAttempt() {

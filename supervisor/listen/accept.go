@@ -108,13 +108,14 @@ func (l *Listener) Next() (Client, error) {
 	return c, nil
 }
 
-// acceptNow is a raw system call, since the listener is non-blocking: Go's scheduler
+// acceptNow returns a blocking descriptor: the workers' event loops ask for no wait in each
+// call, and io_uring would answer EAGAIN for a non-blocking one. It is a raw system call, since the listener is non-blocking: Go's scheduler
 // would wake its monitor thread for any other.
 func acceptNow(fd uintptr, peer *unix.RawSockaddrAny) (int, unix.Errno) {
 	for {
 		size := uint32(unix.SizeofSockaddrAny)
 		n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, fd, uintptr(unsafe.Pointer(peer)),
-			uintptr(unsafe.Pointer(&size)), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0, 0)
+			uintptr(unsafe.Pointer(&size)), unix.SOCK_CLOEXEC, 0, 0)
 		if errno != unix.EINTR {
 			return int(n), errno
 		}

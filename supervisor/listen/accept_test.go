@@ -78,7 +78,7 @@ func TestClosedGateLeavesClientsInTheBacklog(t *testing.T) {
 			if fl, err := unix.FcntlInt(uintptr(c.FD), unix.F_GETFD, 0); err != nil || fl&unix.FD_CLOEXEC == 0 {
 				t.Errorf("descriptor flags %d, %v", fl, err)
 			}
-			if fl, err := unix.FcntlInt(uintptr(c.FD), unix.F_GETFL, 0); err != nil || fl&unix.O_NONBLOCK == 0 {
+			if fl, err := unix.FcntlInt(uintptr(c.FD), unix.F_GETFL, 0); err != nil || fl&unix.O_NONBLOCK != 0 {
 				t.Errorf("status flags %d, %v", fl, err)
 			}
 			unix.Close(c.FD)

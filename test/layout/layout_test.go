@@ -25,18 +25,19 @@ var allowed = map[string][]string{
 	"supervisor":          {"supervisor/...", "ipc", "internal/config", "internal/pool", "internal/proc", "internal/logline"},
 	"supervisor/listen":   {"supervisor/control", "internal/config", "internal/proc"},
 	"supervisor/statedir": {"supervisor/failover", "internal/config", "internal/proc"},
-	"supervisor/control":  {"ipc", "internal/config"},
+	"supervisor/control":  {"ipc", "internal/config", "internal/logline"},
 	"supervisor/health":   {"supervisor/failover", "internal/auth", "internal/pgwire"},
 	"supervisor/failover": {},
 	"supervisor/metrics":  {"internal/config"},
 
-	"worker":         {"worker/reactor", "worker/relay", "ipc", "internal/config", "internal/auth", "internal/pool", "internal/pgwire", "internal/proc", "internal/logline"},
+	"worker":         {"worker/reactor", "worker/relay", "internal/confine", "ipc", "internal/config", "internal/auth", "internal/pool", "internal/pgwire", "internal/proc", "internal/logline"},
 	"worker/reactor": {},
 	"worker/relay":   {"internal/pgwire"},
 	"scriptrunner":   {"ipc", "internal/config", "internal/proc", "internal/logline"},
 
 	"ipc":              {},
 	"internal/config":  {},
+	"internal/confine": {},
 	"internal/pgwire":  {},
 	"internal/auth":    {"internal/pgwire"},
 	"internal/pool":    {},
@@ -54,7 +55,7 @@ var processes = []string{"supervisor", "worker", "scriptrunner"}
 // only says which packages may import a module of others.
 var only = map[string][]string{
 	"github.com/vmihailenco/msgpack": {"ipc"},
-	"golang.org/x/sys/unix":          {"ipc", "internal/logline", "internal/proc", "supervisor", "supervisor/listen", "worker", "worker/reactor"},
+	"golang.org/x/sys/unix":          {"ipc", "internal/confine", "internal/logline", "internal/proc", "supervisor", "supervisor/listen", "worker", "worker/reactor"},
 }
 
 // vague are names that say nothing.

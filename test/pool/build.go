@@ -204,8 +204,8 @@ func flock(f *os.File, how int) error {
 	return errors.Join(ctlErr, err)
 }
 
-// compile builds the programs, with the race detector when the tests have it. The
-// tools do one thing after another, hundreds of times in these tests: watched for
+// compile builds the programs as a release is built, or with the race detector when
+// the tests have it. The tools do one thing after another, hundreds of times in these tests: watched for
 // races pgagroal-admin alone takes seconds to derive the master key.
 func compile(root, dir string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
@@ -214,6 +214,9 @@ func compile(root, dir string) error {
 	for _, args := range [][]string{{race, "./cmd/..."}, {"./cmd/pgagroal-admin", "./cmd/pgagroal-cli"}} {
 		cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-o", dir + "/"}, args...)...)
 		cmd.Dir = root
+		if !RaceEnabled {
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%w\n%s", err, out)
 		}

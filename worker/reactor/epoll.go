@@ -68,9 +68,6 @@ func (p *epoll) held(*Conn) int   { return 0 }
 func (p *epoll) flying(*Conn) int { return 0 }
 
 func (p *epoll) add(c *Conn) error {
-	if err := unix.SetNonblock(c.fd, true); err != nil {
-		return fmt.Errorf("add connection: %w", err)
-	}
 	for len(p.conns) <= c.fd {
 		p.conns = append(p.conns, nil)
 	}

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Handler is told what happens on a connection, on the loop's goroutine.
@@ -94,15 +92,10 @@ func New(kind string) (*Loop, error) {
 // Name returns the kind of loop that runs.
 func (l *Loop) Name() string { return l.drv.name() }
 
-// timerSlack is how late, in nanoseconds, a wait of the loop may end: the kernel's
-// own default, whatever the process was given for its other threads.
-const timerSlack = 50_000
-
 // Run runs the loop until Stop. It locks the goroutine to its thread.
 func (l *Loop) Run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0) // refused, timers come later
 	for !l.stopped.Load() {
 		l.drv.turn(l.limit())
 		l.runTimers()

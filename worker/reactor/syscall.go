@@ -39,10 +39,10 @@ func receive(fd int, b []byte) (int, unix.Errno) {
 	return int(n), 0
 }
 
-// write returns how much the kernel took; a full socket is not an error.
+// write is for the same sockets, and returns how much the kernel took; a full socket is not an error.
 func write(fd int, b []byte) (int, error) {
 	for {
-		n, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
+		n, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
 		switch e {
 		case 0:
 			return int(n), nil

@@ -114,6 +114,10 @@ func newUring(l *Loop) (*uring, error) {
 		u.release()
 		return nil, err
 	}
+	if err = r.restrict(); err != nil {
+		u.release()
+		return nil, err
+	}
 	if u.slots, err = newSlots(); err != nil {
 		u.release()
 		return nil, err

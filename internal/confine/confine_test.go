@@ -1,0 +1,256 @@
+package confine
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// childVariable makes this test binary a process that confines itself, or not,
+// and tells how each attempt has ended.
+const childVariable = "CONFINE_TEST_CHILD"
+
+// order is what the child is told.
+type order struct {
+	Apply  bool
+	Policy Policy
+	Port   int // that somebody listens on
+}
+
+// told is what it answers: the report, and the error number of each attempt.
+type told struct {
+	Report Report
+	Result map[string]int
+}
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(childVariable); text != "" {
+		if err := child(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func child(text string) error {
+	var o order
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	var out told
+	var err error
+	if o.Apply {
+		if out.Report, err = Apply(o.Policy); err != nil {
+			return err
+		}
+	}
+	out.Result = attempts(o.Port)
+	return json.NewEncoder(os.Stdout).Encode(out)
+}
+
+// attempts makes every attempt in a thread that Apply didn't run in.
+func attempts(port int) map[string]int {
+	got := make(chan map[string]int)
+	go func() {
+		runtime.LockOSThread()
+		r := map[string]int{}
+		for name, a := range table {
+			_, _, e := unix.Syscall6(a.call, a.args[0], a.args[1], a.args[2], a.args[3], a.args[4], a.args[5])
+			r[name] = int(e)
+		}
+		r["connect"] = connect(port)
+		r["threads and timers"] = work()
+		got <- r
+	}()
+	return <-got
+}
+
+func connect(port int) int {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return int(err.(unix.Errno))
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return int(err.(unix.Errno))
+	}
+	return 0
+}
+
+// work has Go start threads, collect garbage and stop busy goroutines.
+func work() int {
+	done := make(chan int)
+	for range 8 {
+		go func() {
+			runtime.LockOSThread() // so the thread ends with it
+			var keep [][]byte
+			for end := time.Now().Add(20 * time.Millisecond); time.Now().Before(end); {
+				keep = append(keep[:len(keep)%64], make([]byte, 1<<16))
+			}
+			runtime.GC()
+			done <- len(keep)
+		}()
+	}
+	for range 8 {
+		<-done
+	}
+	return 0
+}
+
+type attempt struct {
+	call uintptr
+	args [6]uintptr
+	// want is the error of a confined process: EPERM for what is refused.
+	want unix.Errno
+}
+
+var root = []byte("/\x00")
+
+func pointer(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }
+
+const none = ^uintptr(0) // no descriptor
+
+// table has one attempt for each rule of the list, and for what must not be in it.
+var table = map[string]attempt{
+	"open":              {unix.SYS_OPENAT, [6]uintptr{none, pointer(root), unix.O_PATH}, unix.EPERM},
+	"stat":              {unix.SYS_NEWFSTATAT, [6]uintptr{none, pointer(root), pointer(make([]byte, 256))}, unix.EPERM},
+	"kill":              {unix.SYS_KILL, [6]uintptr{uintptr(os.Getppid()), 0}, unix.EPERM},
+	"tgkill of another": {unix.SYS_TGKILL, [6]uintptr{uintptr(os.Getppid()), uintptr(os.Getppid()), 0}, unix.EPERM},
+	"tgkill of itself":  {unix.SYS_TGKILL, [6]uintptr{uintptr(os.Getpid()), uintptr(os.Getpid()), 0}, 0},
+	"pidfd_open":        {unix.SYS_PIDFD_OPEN, [6]uintptr{uintptr(os.Getppid())}, unix.EPERM},
+	"prlimit":           {unix.SYS_PRLIMIT64, [6]uintptr{0, unix.RLIMIT_CORE}, unix.EPERM},
+	"fork":              {unix.SYS_CLONE, [6]uintptr{unix.CLONE_PIDFD}, unix.EPERM}, // without an address for the pidfd: EFAULT
+	"clone3":            {unix.SYS_CLONE3, [6]uintptr{0, 0}, unix.ENOSYS},
+	"executable memory": {unix.SYS_MMAP, [6]uintptr{0, 4096, unix.PROT_EXEC, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, none}, unix.EPERM},
+	"memory":            {unix.SYS_MMAP, [6]uintptr{0, 4096, unix.PROT_READ, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, none}, 0},
+	"mprotect":          {unix.SYS_MPROTECT, [6]uintptr{0, 0, unix.PROT_EXEC}, unix.EPERM},
+	"dumpable":          {unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_DUMPABLE, 1}, unix.EPERM},
+	"timer slack":       {unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_TIMERSLACK, 1}, 0},
+	"fcntl owner":       {unix.SYS_FCNTL, [6]uintptr{1, unix.F_SETOWN, 0}, unix.EPERM},
+	"fcntl flags":       {unix.SYS_FCNTL, [6]uintptr{1, unix.F_GETFD}, 0},
+	"UDP":               {unix.SYS_SOCKET, [6]uintptr{unix.AF_INET, unix.SOCK_DGRAM, 0}, unix.EPERM},
+	"MPTCP":             {unix.SYS_SOCKET, [6]uintptr{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP}, unix.EPERM},
+	"Unix stream":       {unix.SYS_SOCKET, [6]uintptr{unix.AF_UNIX, unix.SOCK_STREAM, 0}, unix.EPERM},
+	"Unix packets":      {unix.SYS_SOCKET, [6]uintptr{unix.AF_UNIX, unix.SOCK_SEQPACKET, 0}, unix.EPERM},
+	"socketpair":        {unix.SYS_SOCKETPAIR, [6]uintptr{unix.AF_UNIX, unix.SOCK_STREAM, 0, pointer(make([]byte, 8))}, unix.EPERM},
+	"netlink":           {unix.SYS_SOCKET, [6]uintptr{unix.AF_NETLINK, unix.SOCK_RAW, 0}, unix.EPERM},
+	"bind":              {unix.SYS_BIND, [6]uintptr{none}, unix.EPERM},
+	"listen":            {unix.SYS_LISTEN, [6]uintptr{none}, unix.EPERM},
+	"accept":            {unix.SYS_ACCEPT4, [6]uintptr{none}, unix.EPERM},
+	"fast open":         {unix.SYS_SENDTO, [6]uintptr{none, 0, 0, unix.MSG_FASTOPEN}, unix.EPERM},
+	"send":              {unix.SYS_SENDTO, [6]uintptr{none, 0, 0, unix.MSG_NOSIGNAL}, unix.EBADF},
+	"sendmsg":           {unix.SYS_SENDMSG, [6]uintptr{none, 0, unix.MSG_FASTOPEN}, unix.EPERM},
+	"sendmmsg":          {unix.SYS_SENDMMSG, [6]uintptr{none}, unix.EPERM},
+	"new ring":          {unix.SYS_IO_URING_SETUP, [6]uintptr{0, 0}, unix.EPERM},
+	"ring":              {unix.SYS_IO_URING_ENTER, [6]uintptr{none}, unix.EPERM},
+	"nice":              {unix.SYS_SETPRIORITY, [6]uintptr{0, 0, 19}, unix.EPERM},
+	"user":              {unix.SYS_SETUID, [6]uintptr{uintptr(os.Getuid())}, unix.EPERM},
+	"ptrace":            {unix.SYS_PTRACE, [6]uintptr{unix.PTRACE_ATTACH, none}, unix.EPERM},
+	"memory of others":  {unix.SYS_PROCESS_VM_READV, [6]uintptr{uintptr(os.Getppid())}, unix.EPERM},
+	"unshare":           {unix.SYS_UNSHARE, [6]uintptr{0}, unix.EPERM},
+	"x32":               {x32 | unix.SYS_GETPID, [6]uintptr{}, unix.ENOSYS},
+}
+
+func start(t *testing.T, o order) told {
+	t.Helper()
+	text, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), childVariable+"="+string(text))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got told
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatalf("%v in %q", err, out)
+	}
+	return got
+}
+
+func listener(t *testing.T) (port int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func TestAConfinedProcessDoesWhatIsOnTheListAndNothingElse(t *testing.T) {
+	port := listener(t)
+	free := start(t, order{Port: port})
+	held := start(t, order{Apply: true, Policy: Policy{Ports: []uint16{uint16(port)}}, Port: port})
+	if slices.ContainsFunc(held.Report.Lacking, func(s string) bool { return strings.HasPrefix(s, "system calls") }) {
+		t.Skip("no seccomp here:", held.Report.Lacking)
+	}
+	for name, a := range table {
+		if got := unix.Errno(held.Result[name]); got != a.want {
+			t.Errorf("%s: %v, want %v", name, got, a.want)
+		}
+		// A call that fails alike without the filter would prove nothing.
+		if a.want == unix.EPERM && unix.Errno(free.Result[name]) == unix.EPERM && name != "ptrace" {
+			t.Errorf("%s: EPERM for a process that isn't confined too", name)
+		}
+	}
+	for _, name := range []string{"connect", "threads and timers"} {
+		if held.Result[name] != 0 {
+			t.Errorf("%s: %v", name, unix.Errno(held.Result[name]))
+		}
+	}
+}
+
+func TestOnlyThePortsOfThePolicyCanBeReached(t *testing.T) {
+	port, other := listener(t), listener(t)
+	if got := start(t, order{Port: other}); got.Result["connect"] != 0 {
+		t.Fatal("without confinement the connection fails too:", unix.Errno(got.Result["connect"]))
+	}
+	got := start(t, order{Apply: true, Policy: Policy{Ports: []uint16{uint16(port)}}, Port: other})
+	if slices.ContainsFunc(got.Report.Lacking, func(s string) bool { return strings.HasPrefix(s, "TCP") }) {
+		t.Skip("this kernel's Landlock knows no ports:", got.Report.Lacking)
+	}
+	if e := unix.Errno(got.Result["connect"]); e != unix.EACCES {
+		t.Errorf("connect to another port: %v, want EACCES", e)
+	}
+}
+
+func TestAPolicyAddsWhatItNames(t *testing.T) {
+	got := start(t, order{Apply: true, Policy: Policy{SocketDirs: []string{"/tmp"}, Ring: true}})
+	if slices.ContainsFunc(got.Report.Lacking, func(s string) bool { return strings.HasPrefix(s, "system calls") }) {
+		t.Skip("no seccomp here:", got.Report.Lacking)
+	}
+	for name, want := range map[string]unix.Errno{
+		"Unix stream": 0, "Unix packets": unix.EPERM, "ring": unix.EBADF, "new ring": unix.EPERM, "connect": unix.EPERM,
+	} {
+		if e := unix.Errno(got.Result[name]); e != want {
+			t.Errorf("%s: %v, want %v", name, e, want)
+		}
+	}
+}
+
+func TestAnotherArchitectureIsKilled(t *testing.T) {
+	if calls := allowed(Policy{}); calls == nil {
+		t.Skip("no list for this architecture")
+	} else if p := assemble(calls); p[1].K != auditArch || p[2].K != unix.SECCOMP_RET_KILL_PROCESS || p[1].Jf != 0 {
+		t.Errorf("the filter begins with %+v", p[:3])
+	}
+}

@@ -1,0 +1,50 @@
+package confine
+
+import (
+	"fmt"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	abi "github.com/landlock-lsm/go-landlock/landlock/syscall"
+)
+
+// parts are what Landlock takes, and the first version of its interface that can.
+var parts = []struct {
+	version     int
+	what, since string
+	unix        bool // needed only by who connects to Unix sockets
+}{
+	{1, "files", "Linux 5.13", false},
+	{4, "TCP ports", "Linux 6.7", false},
+	{6, "signals and abstract sockets", "Linux 6.12", false},
+	{9, "paths of Unix sockets", "version 9 of the interface", true},
+}
+
+// restrictFiles lets the process open no file, connect to no TCP port and no
+// Unix socket outside the policy, and signal no other process.
+func restrictFiles(p Policy, r *Report) error {
+	var rules []landlock.Rule
+	for _, port := range p.Ports {
+		rules = append(rules, landlock.ConnectTCP(port))
+	}
+	for _, dir := range p.SocketDirs {
+		// Only who knows the right can be asked for it; a directory that is missing
+		// now holds no socket.
+		rules = append(rules, landlock.PathAccess(0, dir).WithResolveUnix().IgnoreIfMissing())
+	}
+	if err := landlock.V11.BestEffort().Restrict(rules...); err != nil {
+		return fmt.Errorf("restrict files and connections: %w", err)
+	}
+	version, err := abi.LandlockGetABIVersion()
+	if err != nil {
+		version = 0 // as go-landlock takes it
+	}
+	if version > 0 {
+		r.InForce = append(r.InForce, fmt.Sprintf("Landlock %d", version))
+	}
+	for _, part := range parts {
+		if version < part.version && (!part.unix || len(p.SocketDirs) > 0) {
+			r.Lacking = append(r.Lacking, part.what+" (needs "+part.since+" of Landlock)")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,47 @@
+package reactor
+
+import (
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// registerRestrictions is IORING_REGISTER_RESTRICTIONS; the others are the kinds
+// of a restriction.
+const (
+	registerRestrictions = 11
+
+	mayRegister = 0
+	mayUse      = 1 // an operation
+	mayFlag     = 2 // flags of operations
+)
+
+// restriction is struct io_uring_restriction.
+type restriction struct {
+	kind  uint16
+	value uint8
+	_     uint8
+	_     [3]uint32
+}
+
+// restrict lets the ring do from now on what this driver does and nothing else:
+// a ring opens files and makes connections too, past every filter of system
+// calls. It must come before enable and after the buffers, which can't be
+// registered later.
+func (r *ring) restrict() error {
+	list := []restriction{
+		{kind: mayRegister, value: registerRingFDs},
+		{kind: mayRegister, value: unregisterRingFDs},
+		{kind: mayFlag, value: sqeBufferSelect | sqeSkipSuccess},
+	}
+	for _, op := range []uint8{opPollAdd, opTimeout, opAsyncCancel, opSend, opRecv} {
+		list = append(list, restriction{kind: mayUse, value: op})
+	}
+	_, _, e := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerRestrictions,
+		uintptr(unsafe.Pointer(&list[0])), uintptr(len(list)), 0, 0)
+	if e != 0 {
+		return os.NewSyscallError("restrict the ring", e)
+	}
+	return nil
+}
