@@ -2,6 +2,7 @@ package man_test
 
 import (
 	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -10,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 // programs are the programs, their pages, and the groups of commands that have
@@ -120,19 +123,20 @@ func TestExitCodesOfCLIAreDocumented(t *testing.T) {
 
 // TestPermitsAreDocumented compares the table of the control socket with the page.
 func TestPermitsAreDocumented(t *testing.T) {
-	src := source(t, "../supervisor/control/command.go")
-	codes := map[string]string{}
-	for _, m := range regexp.MustCompile(`(?m)^\t(Code\w+) += (\d+)$`).FindAllStringSubmatch(src, -1) {
-		codes[m[1]] = m[2]
+	permits := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^\tcontrol\.(\w+): +\{permit: (\w+),`).FindAllStringSubmatch(source(t, "../supervisor/control/command.go"), -1) {
+		permits[m[1]] = m[2]
 	}
 	var wanted, found []string
-	for _, m := range regexp.MustCompile(`\{name: "([a-z-]+)", permit: (\w+),.* code: (\w+)`).FindAllStringSubmatch(src, -1) {
-		wanted = append(wanted, m[1]+" "+m[2]+" "+codes[m[3]])
+	for _, m := range regexp.MustCompile(`(?m)^\t(\w+) += "([a-z-]+)"$`).FindAllStringSubmatch(source(t, "../internal/control/command.go"), -1) {
+		if permit := permits[m[1]]; permit != "" {
+			wanted = append(wanted, fmt.Sprintf("%s %s %d", m[2], permit, control.Find(m[2]).Failure))
+		}
 	}
 	for _, m := range regexp.MustCompile(`(?m)^\.It ([a-z-]+) Ta (\w+) Ta (\d+)$`).FindAllStringSubmatch(page(t, "pgagroal-cli.1"), -1) {
 		found = append(found, strings.Join(m[1:], " "))
 	}
-	if d := cmp.Diff(unique(wanted), unique(found)); d != "" || len(wanted) < 5 {
+	if d := cmp.Diff(unique(wanted), unique(found)); d != "" || len(wanted) != len(control.Commands) {
 		t.Errorf("permits (-table +page):\n%s", d)
 	}
 }

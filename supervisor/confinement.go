@@ -3,8 +3,8 @@ package supervisor
 import (
 	"slices"
 
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/ipc"
-	"github.com/pgagroal-go/pgagroal/supervisor/control"
 )
 
 // confinement is what the kernel keeps the workers from, as the last one that

@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	"github.com/pgagroal-go/pgagroal/internal/control"
+	controlsocket "github.com/pgagroal-go/pgagroal/supervisor/control"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
@@ -70,24 +71,24 @@ func (o operator) StatusDetails(ctx context.Context) (control.StatusDetailsRespo
 
 // Shutdown starts or cancels a shutdown. The immediate one is put off until the
 // answer is on its way.
-func (o operator) Shutdown(ctx context.Context, mode control.ShutdownMode, timeout *time.Duration) error {
+func (o operator) Shutdown(ctx context.Context, mode controlsocket.ShutdownMode, timeout *time.Duration) error {
 	_, err := ask(ctx, o.s, func(answer func(struct{}, error)) {
 		answer(struct{}{}, o.s.shutdownBy(mode, timeout))
 	})
 	return err
 }
 
-func (s *supervisor) shutdownBy(mode control.ShutdownMode, timeout *time.Duration) error {
+func (s *supervisor) shutdownBy(mode controlsocket.ShutdownMode, timeout *time.Duration) error {
 	switch mode {
-	case control.ShutdownGraceful:
+	case controlsocket.ShutdownGraceful:
 		limit := s.cfg.FlushTimeout
 		if timeout != nil {
 			limit = *timeout
 		}
 		s.after(0, func() { s.shutGracefully(limit) })
-	case control.ShutdownImmediate:
+	case controlsocket.ShutdownImmediate:
 		s.after(0, s.shutNow)
-	case control.ShutdownCancel:
+	case controlsocket.ShutdownCancel:
 		return s.cancelShutdown()
 	default:
 		return fmt.Errorf("unknown kind of shutdown %d", mode)
@@ -116,14 +117,14 @@ func (o operator) ClearServer(ctx context.Context, server string, force bool) er
 }
 
 // Failover pauses, resumes, resets or triggers the failover.
-func (o operator) Failover(ctx context.Context, order control.FailoverOrder) (control.FailoverAnswer, error) {
+func (o operator) Failover(ctx context.Context, order controlsocket.FailoverOrder) (control.FailoverAnswer, error) {
 	next, err := o.command(ctx, order.Server, func(tag uint64) failover.Event {
 		switch order.Word {
-		case control.FailoverPause:
+		case controlsocket.OrderPause:
 			return failover.Pause{Tag: tag}
-		case control.FailoverResume:
+		case controlsocket.OrderResume:
 			return failover.Resume{Tag: tag}
-		case control.FailoverReset:
+		case controlsocket.OrderReset:
 			return failover.Reset{Tag: tag}
 		}
 		return failover.Trigger{Tag: tag, To: order.Server, Force: order.Force}
@@ -137,7 +138,7 @@ func (o operator) command(ctx context.Context, server string, ev func(tag uint64
 	s := o.s
 	return ask(ctx, s, func(answer func(string, error)) {
 		if server != "" && !s.hasServer(server) {
-			answer("", fmt.Errorf("%s: %w", server, control.ErrUnknownServer))
+			answer("", fmt.Errorf("%s: %w", server, controlsocket.ErrUnknownServer))
 			return
 		}
 		s.servers.nextTag++
@@ -159,12 +160,12 @@ func (s *supervisor) hasServer(name string) bool {
 // ConfList returns the paths of the files in use. The configuration never
 // changes after the start, so the loop isn't asked.
 func (o operator) ConfList(context.Context) (control.ConfListResponse, error) {
-	return control.ConfFiles(o.s.cfg.Paths), nil
+	return controlsocket.ConfFiles(o.s.cfg.Paths), nil
 }
 
 // ConfGet returns the value of a key or section, everything for the empty key.
 func (o operator) ConfGet(_ context.Context, key string) (any, error) {
-	return control.ConfValue(o.s.cfg, key)
+	return controlsocket.ConfValue(o.s.cfg, key)
 }
 
 // FailoverStatus tells everything that is known of the failover.

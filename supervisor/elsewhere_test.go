@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
-	"github.com/pgagroal-go/pgagroal/supervisor/control"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 	"github.com/pgagroal-go/pgagroal/supervisor/health"
 )

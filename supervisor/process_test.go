@@ -14,9 +14,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
-	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	controlsocket "github.com/pgagroal-go/pgagroal/supervisor/control"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
@@ -216,7 +217,7 @@ func TestControlSocketAnswers(t *testing.T) {
 	if v, err := o.ConfGet(ctx, "max_connections"); err != nil || v == nil {
 		t.Errorf("%v, %v", v, err)
 	}
-	if err := o.Shutdown(ctx, control.ShutdownImmediate, nil); err != nil {
+	if err := o.Shutdown(ctx, controlsocket.ShutdownImmediate, nil); err != nil {
 		t.Error(err)
 	}
 	wait(t, s.ended, "the end")

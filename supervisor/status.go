@@ -6,13 +6,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
 func (s *supervisor) pingResponse() control.PingResponse {
 	st := s.servers.machine.Status()
-	r := control.PingResponse{Servers: map[string]control.PingServer{}}
+	why := s.notWritable(st)
+	r := control.PingResponse{Writable: why == "", Reason: why, Servers: map[string]control.PingServer{}}
 	for i, sv := range st.Servers {
 		_, running, primary := seen(sv)
 		r.Servers[sv.Name] = control.PingServer{
@@ -20,6 +21,27 @@ func (s *supervisor) pingResponse() control.PingResponse {
 		}
 	}
 	return r
+}
+
+// notWritable says why a client that connects now could not write, "" when it could.
+func (s *supervisor) notWritable(st failover.Status) string {
+	switch {
+	case s.stop.mode != stopNot:
+		return "pgagroal is shutting down"
+	case st.Primary < 0:
+		return "there is no primary: " + st.Reason
+	case st.Held || !st.Open:
+		return "clients are held, phase " + st.Phase + ": " + st.Reason
+	}
+	primary := st.Servers[st.Primary]
+	_, running, _ := seen(primary)
+	switch {
+	case primary.State != failover.Primary || running != control.ServerRunning:
+		return fmt.Sprintf("%s, the primary, is not reachable: %s", primary.Name, st.Reason)
+	case primary.Qualifier == failover.NotWritable || primary.Qualifier == failover.SplitBrain:
+		return fmt.Sprintf("%s, the primary, is %s: %s", primary.Name, primary.Qualifier, primary.Reason)
+	}
+	return ""
 }
 
 // seen puts the last look at a server into pgagroal's words.

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 // program is one run of pgagroal-cli.
@@ -70,7 +72,8 @@ const description = `Exit codes:
   1  wrong use, a configuration that can't be read, a command that this version
      doesn't have, or a command that pgagroal refused or that failed
   2  pgagroal can't be reached, or went away before it had answered
-  3  ping only: pgagroal answers, but no primary can be reached`
+  3  ping --primary and ping --write only: pgagroal answers, but there is no
+     primary that can be reached, or none that clients can write to`
 
 func flags() []cli.Flag {
 	return []cli.Flag{
@@ -80,6 +83,8 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "timeout", Aliases: []string{"T"}, Usage: "`TIME` after which a graceful shutdown becomes immediate, 0 for never (default: flush_timeout), or that switch-to waits for transactions (default: 10s): 30, 30s, 5m, 1h, 2d, 1w"},
 		&cli.BoolFlag{Name: "force", Usage: "for switch-to, clear and failover trigger: do it although it looks unsafe"},
 		&cli.StringFlag{Name: "to", Usage: "for failover trigger: the `SERVER` to promote (default: the best one)"},
+		&cli.BoolFlag{Name: "primary", Usage: "for ping: exit code 3 unless a primary can be reached"},
+		&cli.BoolFlag{Name: "write", Usage: "for ping: exit code 3 unless clients can connect and write now"},
 		&cli.StringFlag{Name: "logfile", Aliases: []string{"L"}, Usage: "append messages to `FILE` as well"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "end with a line that tells the outcome"},
 		&cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"},
@@ -162,7 +167,7 @@ func (p *program) complain(message string) {
 // verdict is the line of --verbose.
 func (p *program) verdict(code int) {
 	word := "Success"
-	if code != exitOK {
+	if code != control.ExitOK {
 		word = "Error"
 	}
 	fmt.Fprintf(p.stderr, "%s (%d)\n", word, code)

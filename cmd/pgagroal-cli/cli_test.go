@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the golden files anew")
@@ -56,7 +58,7 @@ func TestAnswersLookAsTheyAlwaysDid(t *testing.T) {
 		"switch-to.json":        {"switch-to", "two", "--force", "-F", "json"},
 	} {
 		got := invoke(append(args, "--socket", path)...)
-		if got.code != exitOK || got.errors != "" {
+		if got.code != control.ExitOK || got.errors != "" {
 			t.Errorf("%s: exit code %d, %q", name, got.code, got.errors)
 		}
 		golden(t, name, steady(got.out))
@@ -67,7 +69,7 @@ func TestRefusedCommandPrintsItsDocument(t *testing.T) {
 	path := listen(t, &fake{fail: errors.New("a run is going on")}, 0)
 	got := invoke("switch-to", "two", "--socket", path)
 	golden(t, "refused.txt", steady(got.out))
-	if got.code != exitFailed || got.errors != "pgagroal-cli: switch-to: a run is going on\n" {
+	if got.code != control.ExitFailed || got.errors != "pgagroal-cli: switch-to: a run is going on\n" {
 		t.Errorf("exit code %d, %q", got.code, got.errors)
 	}
 }
@@ -107,7 +109,7 @@ func TestOptionsAndWordsMixInAnyOrder(t *testing.T) {
 		if sup.seen() != tt.want {
 			t.Errorf("%q called %q, want %q (%s)", tt.args, sup.seen(), tt.want, got.errors)
 		}
-		if (got.code == exitOK) != (tt.want != "") {
+		if (got.code == control.ExitOK) != (tt.want != "") {
 			t.Errorf("%q: exit code %d", tt.args, got.code)
 		}
 	}
@@ -121,12 +123,12 @@ func TestWrongUseIsRefusedBeforeAnythingIsSent(t *testing.T) {
 		"switch-to", "switch-to a b", "clear", "clear server", "clear server a b", "clear a b", "conf", "conf ls a", "conf get a b",
 		"failover", "failover history 0", "failover history x", "failover history -1", "failover status x",
 		"failover pause x", "failover trigger two", "failover pause --force", "failover pause --to two", "failover trigger --to=", "status --to two",
-		"ping -F yaml", "ping -x", "ping --nope", "ping --format", "ping -F", "ping --force", "status --force=yes",
+		"status --primary", "failover status --write", "ping --write=maybe", "ping -F yaml", "ping -x", "ping --nope", "ping --format", "ping -F", "ping --force", "status --force=yes",
 		"shutdown -T 5y", "shutdown -T -1", "shutdown -T", "shutdown -T 1ms", "shutdown -T 99999999w", "ping -T 5", "shutdown immediate -T 5",
 		"ping --f", "ping -c file",
 	} {
 		got := invoke(append([]string{"--socket", path}, strings.Fields(line)...)...)
-		if got.code != exitFailed || got.out != "" || !strings.Contains(got.errors, "--help") {
+		if got.code != control.ExitFailed || got.out != "" || !strings.Contains(got.errors, "--help") {
 			t.Errorf("%q: exit code %d, output %q, %q", line, got.code, got.out, got.errors)
 		}
 	}
@@ -143,7 +145,7 @@ func TestWhatThisVersionLacksIsSaid(t *testing.T) {
 		"ping -h host", "ping -p 5", "ping -U admin", "ping -P s3cret", "ping -C gz", "ping -E aes", "ping --host h --port 1",
 	} {
 		got := invoke(append([]string{"--socket", path}, strings.Fields(line)...)...)
-		if got.code != exitFailed || !strings.Contains(got.errors, "not available in this version") || strings.Contains(got.errors, "s3cret") {
+		if got.code != control.ExitFailed || !strings.Contains(got.errors, "not available in this version") || strings.Contains(got.errors, "s3cret") {
 			t.Errorf("%q: exit code %d, %q", line, got.code, got.errors)
 		}
 	}
@@ -160,25 +162,30 @@ func TestExitCodes(t *testing.T) {
 		args []string
 		want int
 	}{
-		{"ping with a dead standby", &fake{}, 0, []string{"ping"}, exitOK},
-		{"ping without a primary", &fake{primaryDown: true}, 0, []string{"ping"}, exitNoPrimary},
-		{"status without a primary", &fake{primaryDown: true}, 0, []string{"status"}, exitOK},
-		{"rehearsal that goes well", &fake{}, 0, []string{"failover", "rehearse"}, exitOK},
-		{"rehearsal that doesn't", &fake{unwell: true}, 0, []string{"failover", "rehearse"}, exitFailed},
-		{"failed ping", &fake{fail: errors.New("x")}, 0, []string{"ping"}, exitFailed},
-		{"unknown key", &fake{}, 0, []string{"conf", "get", "nope"}, exitFailed},
-		{"unknown key in json", &fake{}, 0, []string{"conf", "get", "nope", "-F", "json"}, exitFailed},
-		{"stranger looks", &fake{}, 4242, []string{"status"}, exitOK},
-		{"stranger stops", &fake{}, 4242, []string{"shutdown", "immediate"}, exitFailed},
-		{"version", &fake{}, 0, []string{"-V"}, exitOK},
-		{"help", &fake{}, 0, []string{"-?"}, exitOK},
-		{"help of a command", &fake{}, 0, []string{"status", "--help"}, exitOK},
+		{"ping with a dead standby", &fake{}, 0, []string{"ping"}, control.ExitOK},
+		{"ping without a primary", &fake{primaryDown: true}, 0, []string{"ping"}, control.ExitOK},
+		{"ping for a primary", &fake{}, 0, []string{"ping", "--primary"}, control.ExitOK},
+		{"ping for a primary without one", &fake{primaryDown: true}, 0, []string{"ping", "--primary"}, control.ExitNoPrimary},
+		{"ping for writes", &fake{}, 0, []string{"ping", "--write"}, control.ExitOK},
+		{"ping for writes while clients are held", &fake{held: true}, 0, []string{"--write", "ping"}, control.ExitNoPrimary},
+		{"ping for a primary while clients are held", &fake{held: true}, 0, []string{"ping", "--primary"}, control.ExitOK},
+		{"status without a primary", &fake{primaryDown: true}, 0, []string{"status"}, control.ExitOK},
+		{"rehearsal that goes well", &fake{}, 0, []string{"failover", "rehearse"}, control.ExitOK},
+		{"rehearsal that doesn't", &fake{unwell: true}, 0, []string{"failover", "rehearse"}, control.ExitFailed},
+		{"failed ping", &fake{fail: errors.New("x")}, 0, []string{"ping"}, control.ExitFailed},
+		{"unknown key", &fake{}, 0, []string{"conf", "get", "nope"}, control.ExitFailed},
+		{"unknown key in json", &fake{}, 0, []string{"conf", "get", "nope", "-F", "json"}, control.ExitFailed},
+		{"stranger looks", &fake{}, 4242, []string{"status"}, control.ExitOK},
+		{"stranger stops", &fake{}, 4242, []string{"shutdown", "immediate"}, control.ExitFailed},
+		{"version", &fake{}, 0, []string{"-V"}, control.ExitOK},
+		{"help", &fake{}, 0, []string{"-?"}, control.ExitOK},
+		{"help of a command", &fake{}, 0, []string{"status", "--help"}, control.ExitOK},
 	} {
 		got := invoke(append(tt.args, "--socket", listen(t, tt.sup, tt.uid))...)
 		if got.code != tt.want {
 			t.Errorf("%s: exit code %d, want %d (%s)", tt.name, got.code, tt.want, got.errors)
 		}
-		if (got.errors != "") != (tt.want != exitOK) {
+		if (got.errors != "") != (tt.want != control.ExitOK) {
 			t.Errorf("%s: standard error is %q", tt.name, got.errors)
 		}
 	}
@@ -186,7 +193,7 @@ func TestExitCodes(t *testing.T) {
 
 func TestUnreachableIsTwo(t *testing.T) {
 	got := invoke("ping", "--socket", filepath.Join(t.TempDir(), "none"))
-	if got.code != exitUnreachable || got.out != "" || !strings.Contains(got.errors, "no such file") {
+	if got.code != control.ExitUnreachable || got.out != "" || !strings.Contains(got.errors, "no such file") {
 		t.Errorf("no socket: %+v", got)
 	}
 	path := filepath.Join(t.TempDir(), "s")
@@ -204,7 +211,7 @@ func TestUnreachableIsTwo(t *testing.T) {
 	got = invoke("ping", "--socket", path)
 	<-done
 	ln.Close()
-	if got.code != exitUnreachable || got.out != "" {
+	if got.code != control.ExitUnreachable || got.out != "" {
 		t.Errorf("closed without an answer: %+v", got)
 	}
 }
@@ -216,10 +223,10 @@ func TestConfigurationNamesTheSocket(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := invoke("ping", "-c", file); got.code != exitOK {
+	if got := invoke("ping", "-c", file); got.code != control.ExitOK {
 		t.Errorf("%+v", got)
 	}
-	if got := invoke("ping", "-c", file+".none"); got.code != exitFailed || !strings.Contains(got.errors, "--socket") {
+	if got := invoke("ping", "-c", file+".none"); got.code != control.ExitFailed || !strings.Contains(got.errors, "--socket") {
 		t.Errorf("no configuration: %+v", got)
 	}
 }
@@ -278,7 +285,7 @@ func TestBuiltProgram(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	var exit *exec.ExitError
-	if err := exec.Command(bin, "ping", "--socket", bin+".none").Run(); !errors.As(err, &exit) || exit.ExitCode() != exitUnreachable {
+	if err := exec.Command(bin, "ping", "--socket", bin+".none").Run(); !errors.As(err, &exit) || exit.ExitCode() != control.ExitUnreachable {
 		t.Errorf("without pgagroal: %v", err)
 	}
 	if out, err := exec.Command(bin, "--version").Output(); err != nil || string(out) != "pgagroal-cli 7.8\n" {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -9,55 +8,66 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
 const (
 	connectTimeout = 5 * time.Second
-	// answerTimeout is above what pgagroal itself allows any command, so that
-	// only a stopped process makes us wait for it.
-	answerTimeout = time.Minute
-	// switchTimeout is that of switch-to, which waits for a script, on top of
-	// --timeout.
-	switchTimeout = 16 * time.Minute
 	// maxAnswer bounds the memory for the answer, in bytes.
 	maxAnswer = 256 << 20
 )
 
-// object is a JSON object.
-type object = map[string]any
+// answer is the document that answers a command, and its bytes for printing.
+type answer struct {
+	control.Document
+	data []byte
+}
+
+// response decodes the Response into one of internal/control.
+func (a *answer) response(v any) error {
+	if err := json.Unmarshal(a.Response, v); err != nil {
+		return unreachablef("the answer can't be read: %v", err)
+	}
+	return nil
+}
+
+// failure returns nil for a command that succeeded.
+func (a *answer) failure(command string) error {
+	if a.Outcome.Status {
+		return nil
+	}
+	message := a.Outcome.Message
+	if message == "" {
+		message = fmt.Sprintf("failed, error %d", a.Outcome.Error)
+	}
+	return failedf("%s: %s", command, clean(message))
+}
 
 // do sends a command, prints the answer and returns it. A failure is already
 // printed as a document; its error is what goes to standard error.
-func (p *program) do(c *cli.Context, command string, args map[string]string) (object, error) {
-	doc, err := p.request(c, command, args)
+func (p *program) do(c *cli.Context, command string, args map[string]string) (*answer, error) {
+	a, err := p.request(c, command, args)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.print(c, doc); err != nil {
+	if err := p.print(c, a); err != nil {
 		return nil, err
 	}
-	return doc, failure(command, doc)
+	return a, a.failure(command)
 }
 
-// request sends a command and returns the document.
-func (p *program) request(c *cli.Context, command string, args map[string]string) (object, error) {
-	if c.IsSet("timeout") && command != "shutdown-gracefully" && command != "switch-to" {
-		return nil, usagef("--timeout is for shutdown gracefully and switch-to")
-	}
-	if c.Bool("force") && !slices.Contains([]string{"switch-to", "clear-server", "failover-trigger"}, command) {
-		return nil, usagef("--force is for switch-to, clear server and failover trigger")
-	}
-	if c.IsSet("to") && (command != "failover-trigger" || c.String("to") == "") {
-		return nil, usagef("--to is for failover trigger, and takes the name of a server")
+// request sends a command and returns the answer.
+func (p *program) request(c *cli.Context, name string, args map[string]string) (*answer, error) {
+	command := control.Find(name)
+	if err := optionsOf(c, command); err != nil {
+		return nil, err
 	}
 	path, err := socketPath(c)
 	if err != nil {
@@ -66,39 +76,35 @@ func (p *program) request(c *cli.Context, command string, args map[string]string
 	if args == nil {
 		args = map[string]string{}
 	}
-	args["client_version"], args["output"] = version, c.String("format")
-	limit := answerTimeout
-	if command == "switch-to" {
-		seconds, err := strconv.ParseInt(cmp.Or(args["timeout"], "0"), 10, 64)
-		if err != nil {
-			return nil, usagef("--timeout: %v", err)
-		}
-		limit = switchTimeout + time.Duration(seconds)*time.Second
-	}
-	data, err := ask(path, &ipc.ControlRequest{Version: ipc.Version, Command: command, Args: args}, limit)
+	args[control.ArgClientVersion], args[control.ArgOutput] = version, c.String("format")
+	wait, err := strconv.ParseInt(cmp.Or(args[control.ArgTimeout], "0"), 10, 64)
 	if err != nil {
+		return nil, usagef("--timeout: %v", err)
+	}
+	limit := command.Allows(time.Duration(wait)*time.Second) + control.AnswerGrace
+	a := &answer{}
+	if a.data, err = ask(path, &ipc.ControlRequest{Version: ipc.Version, Command: name, Args: args}, limit); err != nil {
 		return nil, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber() // a system identifier has more digits than a float64
-	var doc object
-	if err := dec.Decode(&doc); err != nil {
+	if err := json.Unmarshal(a.data, &a.Document); err != nil {
 		return nil, unreachablef("the answer can't be read: %v", err)
 	}
-	return doc, nil
+	return a, nil
 }
 
-// failure returns nil for a document with Outcome.Status true.
-func failure(command string, doc object) error {
-	outcome, _ := doc["Outcome"].(object)
-	if ok, _ := outcome["Status"].(bool); ok {
-		return nil
+// optionsOf refuses options that the command has no use for.
+func optionsOf(c *cli.Context, command *control.Command) error {
+	switch ping := command.Name == control.Ping; {
+	case c.IsSet("timeout") && !command.Takes(control.ArgTimeout):
+		return usagef("--timeout is for shutdown gracefully and switch-to")
+	case c.Bool("force") && !command.Takes(control.ArgForce):
+		return usagef("--force is for switch-to, clear server and failover trigger")
+	case c.IsSet("to") && (command.Name != control.FailoverTrigger || c.String("to") == ""):
+		return usagef("--to is for failover trigger, and takes the name of a server")
+	case c.Bool("primary") && !ping, c.Bool("write") && !ping:
+		return usagef("--primary and --write are for ping")
 	}
-	message, _ := outcome["Message"].(string)
-	if message == "" {
-		message = fmt.Sprintf("failed, error %v", outcome["Error"])
-	}
-	return failedf("%s: %s", command, clean(message))
+	return nil
 }
 
 // socketPath finds the control socket.
@@ -114,7 +120,7 @@ func socketPath(c *cli.Context) (string, error) {
 	if err != nil {
 		return "", failedf("configuration: %v (--socket needs none)", err)
 	}
-	return filepath.Join(cfg.UnixSocketDir, fmt.Sprintf(".s.pgagroal.%d", cfg.Port)), nil
+	return control.SocketPath(cfg.UnixSocketDir, cfg.Port), nil
 }
 
 // ask sends one request and returns the JSON document that answers it.

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 func (p *program) confCommands() []*cli.Command {
@@ -20,10 +22,10 @@ func (p *program) conf(c *cli.Context, words []string) error {
 	}
 	switch {
 	case word == "ls" && len(words) == 1:
-		_, err := p.do(c, "conf-ls", nil)
+		_, err := p.do(c, control.ConfList, nil)
 		return err
 	case word == "get" && len(words) == 1:
-		_, err := p.do(c, "conf-get", nil)
+		_, err := p.do(c, control.ConfGet, nil)
 		return err
 	case word == "get" && len(words) == 2 && words[1] != "":
 		return p.confGet(c, words[1])
@@ -36,20 +38,24 @@ func (p *program) conf(c *cli.Context, words []string) error {
 // confGet prints the value alone in the text format, and Error when there is
 // none, which is what scripts read.
 func (p *program) confGet(c *cli.Context, key string) error {
-	args := map[string]string{"key": key}
+	args := map[string]string{control.ArgKey: key}
 	if c.String("format") != "text" {
-		_, err := p.do(c, "conf-get", args)
+		_, err := p.do(c, control.ConfGet, args)
 		return err
 	}
-	doc, err := p.request(c, "conf-get", args)
+	a, err := p.request(c, control.ConfGet, args)
 	if err != nil {
 		return err
 	}
 	text := "Error\n"
-	failed := failure("conf-get", doc)
+	failed := a.failure(control.ConfGet)
 	if failed == nil {
-		response, _ := doc["Response"].(object)
-		text = valueText(response[key])
+		v, err := parse(a.Response)
+		if err != nil {
+			return unreachablef("the answer can't be read: %v", err)
+		}
+		response, _ := v.(*object)
+		text = valueText(response.get(key))
 	}
 	if _, err := fmt.Fprint(p.stdout, text); err != nil {
 		return printed(err)
@@ -59,17 +65,17 @@ func (p *program) confGet(c *cli.Context, key string) error {
 
 // valueText shows one value: the string_value of a nested one, a section as a tree.
 func valueText(v any) string {
-	o, ok := v.(object)
+	o, ok := v.(*object)
 	if !ok {
 		if v == "" {
 			return "\n"
 		}
 		return scalar(v) + "\n"
 	}
-	if s, ok := o["string_value"]; ok {
+	if s := o.get("string_value"); s != nil {
 		return scalar(s) + "\n"
 	}
-	if len(o) == 0 {
+	if len(o.members) == 0 {
 		return "{}\n"
 	}
 	var b strings.Builder

@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 const failoverUsage = "failover takes status, history, history N, pause, resume, reset, trigger or rehearse"
@@ -20,39 +22,46 @@ func (p *program) failover(c *cli.Context, words []string) error {
 		if err != nil || n == 0 {
 			return usagef("failover history: %q is not a number of entries", words[1])
 		}
-		_, err = p.do(c, "failover-history", map[string]string{"count": strconv.FormatUint(n, 10)})
+		_, err = p.do(c, control.FailoverHistory, map[string]string{control.ArgCount: strconv.FormatUint(n, 10)})
 		return err
 	}
 	if len(words) != 1 {
 		return usagef(failoverUsage)
 	}
+	names := map[string]string{
+		"status": control.FailoverStatus, "history": control.FailoverHistory, "pause": control.FailoverPause,
+		"resume": control.FailoverResume, "reset": control.FailoverReset, "trigger": control.FailoverTrigger,
+		"rehearse": control.FailoverRehearse,
+	}
 	args := map[string]string{}
-	switch words[0] {
-	case "rehearse":
+	switch name := names[words[0]]; name {
+	case "":
+		return usagef(failoverUsage)
+	case control.FailoverRehearse:
 		return p.rehearse(c)
-	case "status", "history", "pause", "resume", "reset":
-	case "trigger":
+	case control.FailoverTrigger:
 		if c.IsSet("to") {
-			args["server"] = c.String("to")
+			args[control.ArgServer] = c.String("to")
 		}
 		if c.Bool("force") {
-			args["force"] = "true"
+			args[control.ArgForce] = "true"
 		}
-	default:
-		return usagef(failoverUsage)
 	}
-	_, err := p.do(c, "failover-"+words[0], args)
+	_, err := p.do(c, names[words[0]], args)
 	return err
 }
 
 // rehearse fails when a failover would not go well, so that monitoring can ask.
 func (p *program) rehearse(c *cli.Context) error {
-	doc, err := p.do(c, "failover-rehearse", nil)
+	a, err := p.do(c, control.FailoverRehearse, nil)
 	if err != nil {
 		return err
 	}
-	response, _ := doc["Response"].(object)
-	if well, _ := response["Well"].(bool); !well {
+	var r control.RehearsalResponse
+	if err := a.response(&r); err != nil {
+		return err
+	}
+	if !r.Well {
 		return failedf("failover-rehearse: a failover would not go well, see Problems")
 	}
 	return nil

@@ -2,6 +2,8 @@ package main
 
 import (
 	"github.com/urfave/cli/v2"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 func (p *program) serverCommands() []*cli.Command {
@@ -15,7 +17,7 @@ func (p *program) switchTo(c *cli.Context, words []string) error {
 	if len(words) != 1 {
 		return usagef("switch-to takes the name of a server")
 	}
-	return p.onServer(c, "switch-to", words[0])
+	return p.onServer(c, control.SwitchTo, words[0])
 }
 
 // clear takes `clear server` for an incomplete command: it is far more often
@@ -25,9 +27,9 @@ func (p *program) clear(c *cli.Context, words []string) error {
 	case len(words) == 1 && words[0] == "prometheus":
 		return notInThisVersion("clear prometheus")
 	case len(words) == 1 && words[0] != "server":
-		return p.onServer(c, "clear-server", words[0])
+		return p.onServer(c, control.ClearServer, words[0])
 	case len(words) == 2 && words[0] == "server":
-		return p.onServer(c, "clear-server", words[1])
+		return p.onServer(c, control.ClearServer, words[1])
 	}
 	return usagef("clear server takes the name of a server")
 }
@@ -36,9 +38,9 @@ func (p *program) onServer(c *cli.Context, name, server string) error {
 	if server == "" {
 		return usagef("%s: the name of the server is empty", name)
 	}
-	args := map[string]string{"server": server}
+	args := map[string]string{control.ArgServer: server}
 	if c.Bool("force") {
-		args["force"] = "true"
+		args[control.ArgForce] = "true"
 	}
 	if err := timeoutArg(c, args); err != nil {
 		return err

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 func (p *program) shutdownCommands() []*cli.Command {
@@ -16,8 +18,8 @@ func (p *program) shutdownCommands() []*cli.Command {
 
 func (p *program) shutdown(c *cli.Context, words []string) error {
 	names := map[string]string{
-		"": "shutdown-gracefully", "gracefully": "shutdown-gracefully",
-		"immediate": "shutdown", "cancel": "cancel-shutdown",
+		"": control.ShutdownGracefully, "gracefully": control.ShutdownGracefully,
+		"immediate": control.ShutdownNow, "cancel": control.CancelShutdown,
 	}
 	name, ok := names[strings.Join(words, " ")]
 	if !ok {
@@ -40,7 +42,7 @@ func timeoutArg(c *cli.Context, args map[string]string) error {
 	if err != nil {
 		return err
 	}
-	args["timeout"] = strconv.FormatInt(seconds, 10)
+	args[control.ArgTimeout] = strconv.FormatInt(seconds, 10)
 	return nil
 }
 

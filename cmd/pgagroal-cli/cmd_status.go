@@ -4,11 +4,13 @@ import (
 	"slices"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 func (p *program) statusCommands() []*cli.Command {
 	return []*cli.Command{
-		command("ping", "", "tell which servers can be reached", p.ping),
+		command("ping", "", "tell whether pgagroal answers and which servers can be reached", p.ping),
 		command("status", "[details]", "tell the state of pgagroal, its servers and connections", p.status),
 	}
 }
@@ -17,31 +19,29 @@ func (p *program) ping(c *cli.Context, words []string) error {
 	if len(words) > 0 {
 		return usagef("ping takes no argument")
 	}
-	doc, err := p.do(c, "ping", nil)
+	a, err := p.do(c, control.Ping, nil)
 	if err != nil {
 		return err
 	}
-	if !primaryReachable(doc) {
-		return &exitError{code: exitNoPrimary, message: "no primary can be reached"}
+	var r control.PingResponse
+	if err := a.response(&r); err != nil {
+		return err
+	}
+	switch {
+	case c.Bool("primary") && !r.PrimaryReachable():
+		return &exitError{code: control.ExitNoPrimary, message: "no primary can be reached"}
+	case c.Bool("write") && !r.Writable:
+		return &exitError{code: control.ExitNoPrimary, message: "clients can't write: " + clean(r.Reason)}
 	}
 	return nil
 }
 
-func primaryReachable(doc object) bool {
-	found := false
-	response, _ := doc["Response"].(object)
-	each(response["Servers"], func(o object) {
-		found = found || o["Primary"] == "Yes" && o["Status"] == "Running"
-	})
-	return found
-}
-
 func (p *program) status(c *cli.Context, words []string) error {
-	name := "status"
+	name := control.Status
 	switch {
 	case len(words) == 0:
 	case slices.Equal(words, []string{"details"}):
-		name = "status-details"
+		name = control.StatusDetails
 	default:
 		return usagef("status takes nothing or the word details")
 	}

@@ -13,9 +13,13 @@
 //	   refused or that failed (Outcome.Status is false); failover rehearse: a
 //	   failover would not go well
 //	2  pgagroal can't be reached, or went away before it had answered
-//	3  ping only: pgagroal answers, but no primary can be reached
+//	3  ping --primary and ping --write only: pgagroal answers, but there is no
+//	   primary that can be reached, or none that clients can write to
 //
-// So whatever isn't 0 is a failure. Ping looks at the primary alone: a dead
-// standby keeps nobody from working. Whoever asks only whether pgagroal itself
-// is alive takes the 3 as yes, or asks for status.
+// So whatever isn't 0 is a failure. Ping alone asks whether pgagroal is alive;
+// --primary and --write are for load balancers and readiness checks. A dead
+// standby keeps nobody from working and never counts.
+//
+// The words of the control socket are those of package internal/control, which
+// the daemon shares. Answers are printed in the order of its types (tree.go).
 package main

@@ -3,14 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-)
 
-// Exit codes; doc.go says what they mean.
-const (
-	exitOK = iota
-	exitFailed
-	exitUnreachable
-	exitNoPrimary
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 // exitError ends the program with a code, and with a message unless it is empty.
@@ -23,15 +17,15 @@ type exitError struct {
 func (e *exitError) Error() string { return e.message }
 
 func usagef(format string, a ...any) error {
-	return &exitError{code: exitFailed, message: fmt.Sprintf(format, a...), usage: true}
+	return &exitError{code: control.ExitFailed, message: fmt.Sprintf(format, a...), usage: true}
 }
 
 func failedf(format string, a ...any) error {
-	return &exitError{code: exitFailed, message: fmt.Sprintf(format, a...)}
+	return &exitError{code: control.ExitFailed, message: fmt.Sprintf(format, a...)}
 }
 
 func unreachablef(format string, a ...any) error {
-	return &exitError{code: exitUnreachable, message: fmt.Sprintf(format, a...)}
+	return &exitError{code: control.ExitUnreachable, message: fmt.Sprintf(format, a...)}
 }
 
 // asExit returns err as an exitError; any other error comes from the parser of
@@ -44,5 +38,5 @@ func asExit(err error) *exitError {
 	case errors.As(err, &e):
 		return e
 	}
-	return &exitError{code: exitFailed, message: err.Error(), usage: true}
+	return &exitError{code: control.ExitFailed, message: err.Error(), usage: true}
 }

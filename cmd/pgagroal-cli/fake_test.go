@@ -15,8 +15,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/ipc"
-	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	controlsocket "github.com/pgagroal-go/pgagroal/supervisor/control"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,6 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fake struct {
 	fail        error
 	primaryDown bool
+	held        bool // clients wait for a primary
 	unwell      bool // a failover would not go well
 	history     []json.RawMessage
 
@@ -51,11 +53,15 @@ func (f *fake) Ping(context.Context) (control.PingResponse, error) {
 	if f.primaryDown {
 		primary.Status = control.ServerDown
 	}
-	return control.PingResponse{Servers: map[string]control.PingServer{
+	r := control.PingResponse{Writable: !f.held, Servers: map[string]control.PingServer{
 		"one":   primary,
 		"two":   {Host: "h2", Port: 5433, Status: control.ServerRunning, Primary: control.PrimaryNo, Behind: &behind},
 		"three": {Host: "h3", Port: 5434, Status: control.ServerDown, Primary: control.PrimaryUnknown},
-	}}, f.called("ping")
+	}}
+	if f.held {
+		r.Reason = "clients are held"
+	}
+	return r, f.called("ping")
 }
 
 func (f *fake) Status(context.Context) (control.StatusResponse, error) {
@@ -87,7 +93,7 @@ func (f *fake) StatusDetails(ctx context.Context) (control.StatusDetailsResponse
 	}}, f.called("details")
 }
 
-func (f *fake) Shutdown(_ context.Context, mode control.ShutdownMode, timeout *time.Duration) error {
+func (f *fake) Shutdown(_ context.Context, mode controlsocket.ShutdownMode, timeout *time.Duration) error {
 	if timeout == nil {
 		return f.called("shutdown %s", mode)
 	}
@@ -105,7 +111,7 @@ func (f *fake) ClearServer(_ context.Context, server string, force bool) error {
 	return f.called("clear %s %t", server, force)
 }
 
-func (f *fake) Failover(_ context.Context, o control.FailoverOrder) (control.FailoverAnswer, error) {
+func (f *fake) Failover(_ context.Context, o controlsocket.FailoverOrder) (control.FailoverAnswer, error) {
 	return control.FailoverAnswer{Next: "two is promoted"}, f.called("failover %s %s %t", o.Word, o.Server, o.Force)
 }
 
@@ -139,7 +145,7 @@ func (f *fake) ConfGet(_ context.Context, key string) (any, error) {
 		}
 		return v, f.called("conf get %s", key)
 	}
-	return nil, control.ErrUnknownKey
+	return nil, controlsocket.ErrUnknownKey
 }
 
 func (f *fake) FailoverStatus(context.Context) (control.FailoverStatusResponse, error) {
@@ -151,7 +157,7 @@ func (f *fake) FailoverHistory(_ context.Context, n int) ([]json.RawMessage, err
 }
 
 // listen serves sup on a control socket and returns its path.
-func listen(t *testing.T, sup control.Supervisor, uid uint32) string {
+func listen(t *testing.T, sup controlsocket.Supervisor, uid uint32) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), ".s.pgagroal.2345")
 	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
@@ -160,8 +166,8 @@ func listen(t *testing.T, sup control.Supervisor, uid uint32) string {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	opt := control.Options{Version: "9.9", PeerUID: func(*ipc.Conn) (uint32, error) { return uid, nil }}
-	go func() { done <- control.Serve(ctx, ln, sup, opt) }()
+	opt := controlsocket.Options{Version: "9.9", PeerUID: func(*ipc.Conn) (uint32, error) { return uid, nil }}
+	go func() { done <- controlsocket.Serve(ctx, ln, sup, opt) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {

@@ -1,15 +1,14 @@
 package main
 
+import (
+	"encoding/json"
+	"strconv"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
+)
+
 // Numbers of the raw format, those of pgagroal where it has the name.
 var (
-	commandCodes = map[string]int{
-		"cancel-shutdown": 1, "conf-ls": 2, "conf-get": 3, "status-details": 5,
-		"shutdown-gracefully": 10, "ping": 11, "clear-server": 14, "shutdown": 15,
-		"status": 16, "switch-to": 17,
-		"failover-status": 100, "failover-history": 101, "failover-pause": 102,
-		"failover-resume": 103, "failover-reset": 104, "failover-trigger": 105,
-		"failover-rehearse": 106,
-	}
 	outputCodes      = map[string]int{"raw": 0, "text": 1, "json": 2}
 	compressionCodes = map[string]int{"none": 0}
 	encryptionCodes  = map[string]int{"none": 0}
@@ -24,39 +23,43 @@ var (
 
 // toCodes replaces names by numbers where the raw format has them. A name
 // without a number stays as it is.
-func toCodes(doc object) {
-	if h, ok := doc["Header"].(object); ok {
-		code(h, "Command", commandCodes)
+func toCodes(doc *object) {
+	if h, ok := doc.get("Header").(*object); ok {
+		if name, _ := h.get("Command").(string); control.Find(name) != nil {
+			h.set("Command", number(control.Find(name).Number))
+		}
 		code(h, "Output", outputCodes)
 		code(h, "Compression", compressionCodes)
 		code(h, "Encryption", encryptionCodes)
 	}
-	response, _ := doc["Response"].(object)
-	each(response["Servers"], func(o object) { code(o, "State", serverCodes) })
-	each(response["Connections"], func(o object) { code(o, "State", connectionCodes) })
+	response, _ := doc.get("Response").(*object)
+	each(response.get("Servers"), func(o *object) { code(o, "State", serverCodes) })
+	each(response.get("Connections"), func(o *object) { code(o, "State", connectionCodes) })
 }
 
 // each calls f for every object of a list or of an object.
-func each(v any, f func(object)) {
+func each(v any, f func(*object)) {
 	switch v := v.(type) {
 	case []any:
 		for _, item := range v {
-			if o, ok := item.(object); ok {
+			if o, ok := item.(*object); ok {
 				f(o)
 			}
 		}
-	case object:
-		for _, item := range v {
-			if o, ok := item.(object); ok {
+	case *object:
+		for _, m := range v.members {
+			if o, ok := m.value.(*object); ok {
 				f(o)
 			}
 		}
 	}
 }
 
-func code(o object, key string, codes map[string]int) {
-	name, _ := o[key].(string)
+func code(o *object, key string, codes map[string]int) {
+	name, _ := o.get(key).(string)
 	if n, ok := codes[name]; ok {
-		o[key] = n
+		o.set(key, number(n))
 	}
 }
+
+func number(n int) json.Number { return json.Number(strconv.Itoa(n)) }

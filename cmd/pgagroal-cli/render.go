@@ -5,16 +5,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"unicode"
 
 	"github.com/urfave/cli/v2"
 )
 
-// print writes the document in the format of --format.
-func (p *program) print(c *cli.Context, doc object) error {
+// print writes the answer in the format of --format.
+func (p *program) print(c *cli.Context, a *answer) error {
+	v, err := parse(a.data)
+	doc, ok := v.(*object)
+	if err != nil || !ok {
+		return unreachablef("the answer can't be read: %v", err)
+	}
 	switch c.String("format") {
 	case "json":
 		return writeJSON(p.stdout, doc)
@@ -24,11 +27,11 @@ func (p *program) print(c *cli.Context, doc object) error {
 	}
 	var b strings.Builder
 	writeObject(&b, doc, "")
-	_, err := io.WriteString(p.stdout, b.String())
+	_, err = io.WriteString(p.stdout, b.String())
 	return printed(err)
 }
 
-// writeJSON writes v with sorted keys, two blanks a level.
+// writeJSON writes v with two blanks a level.
 func writeJSON(w io.Writer, v any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -49,19 +52,19 @@ func printed(err error) error {
 	return nil
 }
 
-// writeObject writes the text format: sorted keys, nested by two blanks.
-func writeObject(b *strings.Builder, o object, indent string) {
-	for _, key := range slices.Sorted(maps.Keys(o)) {
-		b.WriteString(indent + clean(key) + ":")
-		writeValue(b, o[key], indent)
+// writeObject writes the text format, nested by two blanks.
+func writeObject(b *strings.Builder, o *object, indent string) {
+	for _, m := range o.members {
+		b.WriteString(indent + clean(m.key) + ":")
+		writeValue(b, m.value, indent)
 	}
 }
 
 // writeValue writes what follows "key:".
 func writeValue(b *strings.Builder, v any, indent string) {
 	switch v := v.(type) {
-	case object:
-		if len(v) == 0 {
+	case *object:
+		if len(v.members) == 0 {
 			b.WriteString(" {}\n")
 			return
 		}
@@ -90,7 +93,7 @@ func writeValue(b *strings.Builder, v any, indent string) {
 // writeItem writes an item of a list: the first line has the dash, the others
 // stand below what follows it.
 func writeItem(b *strings.Builder, v any, indent string) {
-	if o, ok := v.(object); ok && len(o) > 0 {
+	if o, ok := v.(*object); ok && len(o.members) > 0 {
 		var inner strings.Builder
 		writeObject(&inner, o, indent+"  ")
 		b.WriteString(indent + "- " + strings.TrimPrefix(inner.String(), indent+"  "))

@@ -2,96 +2,45 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"time"
-)
 
-// Numbers of failures, in Outcome.Error of the document. Those up to 1999 mean
-// what they mean in pgagroal.
-const (
-	CodeBadRequest     = 1
-	CodeUnknownCommand = 2
-	CodeStatus         = 700
-	CodeStatusDetails  = 800
-	CodeConfGet        = 900
-	CodeSwitchTo       = 1300
-
-	CodePermission      = 2000
-	CodePing            = 2001
-	CodeShutdown        = 2002
-	CodeClearServer     = 2003
-	CodeConfList        = 2004
-	CodeFailoverStatus  = 2005
-	CodeFailoverHistory = 2006
-	CodeVersion         = 2007
-	CodeFailoverPause   = 2008
-	CodeFailoverResume  = 2009
-	CodeFailoverReset   = 2010
-	CodeFailoverTrigger = 2011
-	CodeRehearse        = 2012
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 // args are the arguments of a request by name.
 type args map[string]string
 
-// command is one row of the table.
-type command struct {
-	name   string
+// handler answers one command; control.Commands says what it takes.
+type handler struct {
 	permit permit
-	// args are the names that may occur, in addition to those of every command.
-	args []string
-	// timeout bounds the method of Supervisor, writing the answer not included.
-	timeout time.Duration
-	// waits adds the argument timeout to that.
-	waits bool
-	// code is the number of its failure.
-	code int
 	// logged commands change something.
 	logged bool
 	// run returns the Response, nil for a command that has none.
 	run func(ctx context.Context, sup Supervisor, a args) (any, error)
 }
 
-// Time limits of commands: those that look, those that change something and may
-// have to wait for workers, and the one that waits for a script.
-const (
-	lookTimeout   = 10 * time.Second
-	changeTimeout = 30 * time.Second
-	switchTimeout = 15 * time.Minute
-)
-
-// commands is everything that can be asked.
-var commands = []command{
-	{name: "ping", permit: anyone, timeout: lookTimeout, code: CodePing, run: runPing},
-	{name: "status", permit: anyone, timeout: lookTimeout, code: CodeStatus, run: runStatus},
-	{name: "status-details", permit: anyone, timeout: lookTimeout, code: CodeStatusDetails, run: runStatusDetails},
-	{name: "failover-status", permit: anyone, timeout: lookTimeout, code: CodeFailoverStatus, run: runFailoverStatus},
-	{name: "failover-history", permit: owner, timeout: lookTimeout, code: CodeFailoverHistory, args: []string{"count"}, run: runFailoverHistory},
-	{name: "conf-ls", permit: owner, timeout: lookTimeout, code: CodeConfList, run: runConfList},
-	{name: "conf-get", permit: owner, timeout: lookTimeout, code: CodeConfGet, args: []string{"key"}, run: runConfGet},
-	{name: "shutdown-gracefully", permit: owner, timeout: changeTimeout, code: CodeShutdown, logged: true, args: []string{"timeout"}, run: runShutdown(ShutdownGraceful)},
-	{name: "shutdown", permit: owner, timeout: changeTimeout, code: CodeShutdown, logged: true, run: runShutdown(ShutdownImmediate)},
-	{name: "cancel-shutdown", permit: owner, timeout: changeTimeout, code: CodeShutdown, logged: true, run: runShutdown(ShutdownCancel)},
-	{name: "switch-to", permit: owner, timeout: switchTimeout, waits: true, code: CodeSwitchTo, logged: true, args: []string{"server", "force", "timeout"}, run: runSwitchTo},
-	{name: "failover-pause", permit: owner, timeout: changeTimeout, code: CodeFailoverPause, logged: true, run: runOrder(FailoverPause)},
-	{name: "failover-resume", permit: owner, timeout: changeTimeout, code: CodeFailoverResume, logged: true, run: runOrder(FailoverResume)},
-	{name: "failover-reset", permit: owner, timeout: changeTimeout, code: CodeFailoverReset, logged: true, run: runOrder(FailoverReset)},
-	{name: "failover-trigger", permit: owner, timeout: changeTimeout, code: CodeFailoverTrigger, logged: true, args: []string{"server", "force"}, run: runOrder(FailoverTrigger)},
-	{name: "failover-rehearse", permit: owner, timeout: changeTimeout, code: CodeRehearse, run: runRehearse},
-	{name: "clear-server", permit: owner, timeout: changeTimeout, code: CodeClearServer, logged: true, args: []string{"server", "force"}, run: runClearServer},
-}
-
-// findCommand returns the row of a name, nil for none.
-func findCommand(name string) *command {
-	for i := range commands {
-		if commands[i].name == name {
-			return &commands[i]
-		}
-	}
-	return nil
+// handlers has one for each of control.Commands.
+var handlers = map[string]handler{
+	control.Ping:               {permit: anyone, run: runPing},
+	control.Status:             {permit: anyone, run: runStatus},
+	control.StatusDetails:      {permit: anyone, run: runStatusDetails},
+	control.FailoverStatus:     {permit: anyone, run: runFailoverStatus},
+	control.FailoverHistory:    {permit: owner, run: runFailoverHistory},
+	control.ConfList:           {permit: owner, run: runConfList},
+	control.ConfGet:            {permit: owner, run: runConfGet},
+	control.ShutdownGracefully: {permit: owner, logged: true, run: runShutdown(ShutdownGraceful)},
+	control.ShutdownNow:        {permit: owner, logged: true, run: runShutdown(ShutdownImmediate)},
+	control.CancelShutdown:     {permit: owner, logged: true, run: runShutdown(ShutdownCancel)},
+	control.SwitchTo:           {permit: owner, logged: true, run: runSwitchTo},
+	control.FailoverPause:      {permit: owner, logged: true, run: runOrder(OrderPause)},
+	control.FailoverResume:     {permit: owner, logged: true, run: runOrder(OrderResume)},
+	control.FailoverReset:      {permit: owner, logged: true, run: runOrder(OrderReset)},
+	control.FailoverTrigger:    {permit: owner, logged: true, run: runOrder(OrderTrigger)},
+	control.FailoverRehearse:   {permit: owner, run: runRehearse},
+	control.ClearServer:        {permit: owner, logged: true, run: runClearServer},
 }
 
 // errBadRequest marks arguments that no pgagroal-cli sends.
@@ -107,12 +56,12 @@ func runPing(ctx context.Context, sup Supervisor, _ args) (any, error) {
 
 func runStatus(ctx context.Context, sup Supervisor, _ args) (any, error) {
 	r, err := sup.Status(ctx)
-	return r.filled(), err
+	return filled(r), err
 }
 
 func runStatusDetails(ctx context.Context, sup Supervisor, _ args) (any, error) {
 	r, err := sup.StatusDetails(ctx)
-	r.StatusResponse = r.filled()
+	r.StatusResponse = filled(r.StatusResponse)
 	r.Limits, r.Databases, r.Connections = orEmpty(r.Limits), orEmpty(r.Databases), orEmpty(r.Connections)
 	return r, err
 }
@@ -123,7 +72,7 @@ func runFailoverStatus(ctx context.Context, sup Supervisor, _ args) (any, error)
 	return r, err
 }
 
-func (r StatusResponse) filled() StatusResponse {
+func filled(r control.StatusResponse) control.StatusResponse {
 	r.Servers, r.Standbys = orEmptyMap(r.Servers), orEmptyMap(r.Standbys)
 	r.Confinement.InForce, r.Confinement.Lacking = orEmpty(r.Confinement.InForce), orEmpty(r.Confinement.Lacking)
 	r.Failover.Alarms = orEmpty(r.Failover.Alarms)
@@ -146,28 +95,23 @@ func orEmptyMap[T any](m map[string]T) map[string]T {
 
 func runConfList(ctx context.Context, sup Supervisor, _ args) (any, error) { return sup.ConfList(ctx) }
 
-// historyResponse answers failover-history.
-type historyResponse struct {
-	History []json.RawMessage
-}
-
 func runFailoverHistory(ctx context.Context, sup Supervisor, a args) (any, error) {
-	count, _, err := a.number("count")
+	count, _, err := a.number(control.ArgCount)
 	if err != nil {
 		return nil, err
 	}
 	entries, err := sup.FailoverHistory(ctx, count)
-	return historyResponse{History: orEmpty(entries)}, err
+	return control.HistoryResponse{History: orEmpty(entries)}, err
 }
 
 // runConfGet puts the value below the key that was asked for, so that the
 // answer for one key is an object too.
 func runConfGet(ctx context.Context, sup Supervisor, a args) (any, error) {
-	value, err := sup.ConfGet(ctx, a["key"])
-	if err != nil || a["key"] == "" {
+	value, err := sup.ConfGet(ctx, a[control.ArgKey])
+	if err != nil || a[control.ArgKey] == "" {
 		return value, err
 	}
-	return map[string]any{a["key"]: value}, nil
+	return map[string]any{a[control.ArgKey]: value}, nil
 }
 
 func runShutdown(mode ShutdownMode) func(context.Context, Supervisor, args) (any, error) {
@@ -185,7 +129,7 @@ func runSwitchTo(ctx context.Context, sup Supervisor, a args) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var answer FailoverAnswer
+	var answer control.FailoverAnswer
 	err = a.onServer(ctx, func(ctx context.Context, server string, force bool) (err error) {
 		answer, err = sup.SwitchTo(ctx, server, force, timeout)
 		return err
@@ -206,23 +150,23 @@ func runRehearse(ctx context.Context, sup Supervisor, _ args) (any, error) {
 
 func runOrder(word FailoverWord) func(context.Context, Supervisor, args) (any, error) {
 	return func(ctx context.Context, sup Supervisor, a args) (any, error) {
-		force, err := a.flag("force")
+		force, err := a.flag(control.ArgForce)
 		if err != nil {
 			return nil, err
 		}
-		return sup.Failover(ctx, FailoverOrder{Word: word, Server: a["server"], Force: force})
+		return sup.Failover(ctx, FailoverOrder{Word: word, Server: a[control.ArgServer], Force: force})
 	}
 }
 
 func (a args) onServer(ctx context.Context, do func(context.Context, string, bool) error) error {
-	force, err := a.flag("force")
+	force, err := a.flag(control.ArgForce)
 	if err != nil {
 		return err
 	}
-	if a["server"] == "" {
+	if a[control.ArgServer] == "" {
 		return fmt.Errorf("%w: no server is named", errBadRequest)
 	}
-	return do(ctx, a["server"], force)
+	return do(ctx, a[control.ArgServer], force)
 }
 
 func (a args) flag(name string) (bool, error) {
@@ -250,7 +194,7 @@ func (a args) number(name string) (n int, ok bool, err error) {
 
 // timeout returns the seconds of a request as a duration, nil when absent.
 func (a args) timeout() (*time.Duration, error) {
-	n, ok, err := a.number("timeout")
+	n, ok, err := a.number(control.ArgTimeout)
 	if err != nil || !ok {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 // ConfValue returns the value of KEY, pgagroal.KEY, server.NAME.KEY,
@@ -47,8 +48,8 @@ func ConfValue(c *config.Config, key string) (any, error) {
 func isSection(name string) bool { return name == "server" || name == "hba" || name == "limit" }
 
 // ConfFiles returns the paths of the files of c.
-func ConfFiles(p config.Paths) ConfListResponse {
-	return ConfListResponse{
+func ConfFiles(p config.Paths) control.ConfListResponse {
+	return control.ConfListResponse{
 		Main: p.Config, HBA: p.HBA, Limit: p.Limits, Users: p.Users,
 		FrontendUsers: p.Frontend, Admin: p.Admins, Superuser: p.Superuser,
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 func sampleConfig() *config.Config {
@@ -94,7 +95,7 @@ func TestConfValueOfEverythingHasEveryKeyAndNoSecret(t *testing.T) {
 
 func TestConfFilesNamesEachFile(t *testing.T) {
 	got := ConfFiles(config.Paths{Config: "c", HBA: "a", Limits: "l", Users: "u", Frontend: "F", Admins: "A", Superuser: "S"})
-	want := ConfListResponse{Main: "c", HBA: "a", Limit: "l", Users: "u", FrontendUsers: "F", Admin: "A", Superuser: "S"}
+	want := control.ConfListResponse{Main: "c", HBA: "a", Limit: "l", Users: "u", FrontendUsers: "F", Admin: "A", Superuser: "S"}
 	if got != want {
 		t.Errorf("got %+v", got)
 	}

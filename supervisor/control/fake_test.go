@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 // fake is a Supervisor that notes what it was told to do. fail and wait change
@@ -42,23 +44,23 @@ func (f *fake) seen() []string {
 	return append([]string(nil), f.calls...)
 }
 
-func (f *fake) Ping(ctx context.Context) (PingResponse, error) {
+func (f *fake) Ping(ctx context.Context) (control.PingResponse, error) {
 	behind := int64(0)
-	return PingResponse{Servers: map[string]PingServer{
-		"one": {Host: "h1", Port: 5432, Status: ServerRunning, Primary: PrimaryYes},
-		"two": {Host: "h2", Port: 5433, Status: ServerRunning, Primary: PrimaryNo, Behind: &behind},
+	return control.PingResponse{Servers: map[string]control.PingServer{
+		"one": {Host: "h1", Port: 5432, Status: control.ServerRunning, Primary: control.PrimaryYes},
+		"two": {Host: "h2", Port: 5433, Status: control.ServerRunning, Primary: control.PrimaryNo, Behind: &behind},
 	}}, f.called(ctx, "ping")
 }
 
-func (f *fake) Status(ctx context.Context) (StatusResponse, error) {
-	return StatusResponse{Status: StatusRunning, Standbys: map[string]Standby{
+func (f *fake) Status(ctx context.Context) (control.StatusResponse, error) {
+	return control.StatusResponse{Status: control.StatusRunning, Standbys: map[string]control.Standby{
 		"two":   {Readable: true, WALReceiverStatus: "streaming"},
 		"three": {},
 	}}, f.called(ctx, "status")
 }
 
-func (f *fake) StatusDetails(ctx context.Context) (StatusDetailsResponse, error) {
-	return StatusDetailsResponse{Limits: []Limit{{Database: "a<b"}}}, f.called(ctx, "status details")
+func (f *fake) StatusDetails(ctx context.Context) (control.StatusDetailsResponse, error) {
+	return control.StatusDetailsResponse{Limits: []control.Limit{{Database: "a<b"}}}, f.called(ctx, "status details")
 }
 
 func (f *fake) Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Duration) error {
@@ -74,28 +76,28 @@ func (f *fake) Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Du
 	return f.called(ctx, "shutdown %s %s", mode, text)
 }
 
-func (f *fake) SwitchTo(ctx context.Context, server string, force bool, timeout *time.Duration) (FailoverAnswer, error) {
+func (f *fake) SwitchTo(ctx context.Context, server string, force bool, timeout *time.Duration) (control.FailoverAnswer, error) {
 	text := "default"
 	if timeout != nil {
 		text = timeout.String()
 	}
-	return FailoverAnswer{Next: "rest"}, f.called(ctx, "switch-to %s %t %s", server, force, text)
+	return control.FailoverAnswer{Next: "rest"}, f.called(ctx, "switch-to %s %t %s", server, force, text)
 }
 
 func (f *fake) ClearServer(ctx context.Context, server string, force bool) error {
 	return f.called(ctx, "clear %s %t", server, force)
 }
 
-func (f *fake) Failover(ctx context.Context, o FailoverOrder) (FailoverAnswer, error) {
-	return FailoverAnswer{Next: "rest"}, f.called(ctx, "failover %s %s %t", o.Word, o.Server, o.Force)
+func (f *fake) Failover(ctx context.Context, o FailoverOrder) (control.FailoverAnswer, error) {
+	return control.FailoverAnswer{Next: "rest"}, f.called(ctx, "failover %s %s %t", o.Word, o.Server, o.Force)
 }
 
-func (f *fake) FailoverRehearse(ctx context.Context) (RehearsalResponse, error) {
-	return RehearsalResponse{Well: true}, f.called(ctx, "failover rehearse")
+func (f *fake) FailoverRehearse(ctx context.Context) (control.RehearsalResponse, error) {
+	return control.RehearsalResponse{Well: true}, f.called(ctx, "failover rehearse")
 }
 
-func (f *fake) ConfList(ctx context.Context) (ConfListResponse, error) {
-	return ConfListResponse{Main: "/etc/pgagroal/pgagroal.conf"}, f.called(ctx, "conf ls")
+func (f *fake) ConfList(ctx context.Context) (control.ConfListResponse, error) {
+	return control.ConfListResponse{Main: "/etc/pgagroal/pgagroal.conf"}, f.called(ctx, "conf ls")
 }
 
 func (f *fake) ConfGet(ctx context.Context, key string) (any, error) {
@@ -105,8 +107,8 @@ func (f *fake) ConfGet(ctx context.Context, key string) (any, error) {
 	return 2345, f.called(ctx, "conf get %s", key)
 }
 
-func (f *fake) FailoverStatus(ctx context.Context) (FailoverStatusResponse, error) {
-	return FailoverStatusResponse{FailoverSummary: FailoverSummary{Phase: "Serving"}}, f.called(ctx, "failover status")
+func (f *fake) FailoverStatus(ctx context.Context) (control.FailoverStatusResponse, error) {
+	return control.FailoverStatusResponse{FailoverSummary: control.FailoverSummary{Phase: "Serving"}}, f.called(ctx, "failover status")
 }
 
 func (f *fake) FailoverHistory(ctx context.Context, n int) ([]json.RawMessage, error) {

@@ -7,11 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -37,11 +36,6 @@ const (
 	// acceptPause follows an accept that failed for want of descriptors.
 	acceptPause = 100 * time.Millisecond
 )
-
-// SocketPath returns the path of the control socket.
-func SocketPath(unixSocketDir string, port int) string {
-	return filepath.Join(unixSocketDir, fmt.Sprintf(".s.pgagroal.%d", port))
-}
 
 // Options of Serve.
 type Options struct {
@@ -244,70 +238,68 @@ func (s *server) serve(conn *ipc.Conn, uid uint32) {
 }
 
 // answer runs the command.
-func (s *server) answer(req *ipc.ControlRequest, uid uint32) *document {
+func (s *server) answer(req *ipc.ControlRequest, uid uint32) *control.Document {
 	a, start := args(req.Args), s.opt.Now()
 	doc := newDocument(req.Command, a, start)
 	cmd, code, err := s.check(req, uid)
 	if err != nil {
-		doc.fail(code, err.Error())
+		doc.Fail(code, err.Error())
 		return doc
 	}
-	if cmd.logged {
-		s.opt.Log.Info("control command", "command", cmd.name, "uid", uid, "server", a["server"], "force", a["force"])
+	h := handlers[cmd.Name]
+	if h.logged {
+		s.opt.Log.Info("control command", "command", cmd.Name, "uid", uid, "server", a[control.ArgServer], "force", a[control.ArgForce])
 	}
-	limit := cmd.timeout
-	if n, ok, err := a.number("timeout"); cmd.waits && ok && err == nil {
-		limit += time.Duration(n) * time.Second
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, limit)
+	wait, _, _ := a.number(control.ArgTimeout) // 0 when it is wrong, which run refuses
+	ctx, cancel := context.WithTimeout(s.ctx, cmd.Allows(time.Duration(wait)*time.Second))
 	defer cancel()
-	switch err := s.run(ctx, cmd, a, doc, start); {
+	switch err := s.run(ctx, h, a, doc, start); {
 	case errors.Is(err, errBadRequest):
-		doc.fail(CodeBadRequest, err.Error())
+		doc.Fail(control.CodeBadRequest, err.Error())
 	case err != nil:
-		doc.fail(cmd.code, err.Error())
+		doc.Fail(cmd.Failure, err.Error())
 	}
 	return doc
 }
 
 // run makes a panic of the command its failure: whoever asked is told.
-func (s *server) run(ctx context.Context, cmd *command, a args, doc *document, start time.Time) (err error) {
+func (s *server) run(ctx context.Context, h handler, a args, doc *control.Document, start time.Time) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = logline.Recovered(s.opt.Log, p)
 		}
 	}()
-	response, err := cmd.run(ctx, s.sup, a)
+	response, err := h.run(ctx, s.sup, a)
 	if err != nil {
 		return err
 	}
-	return doc.succeed(response, s.opt.Version, s.opt.Now().Sub(start))
+	return doc.Succeed(response, s.opt.Version, s.opt.Now().Sub(start))
 }
 
 // check finds the command and decides whether uid may send it.
-func (s *server) check(req *ipc.ControlRequest, uid uint32) (*command, int, error) {
+func (s *server) check(req *ipc.ControlRequest, uid uint32) (*control.Command, int, error) {
 	if req.Version != ipc.Version {
-		return nil, CodeVersion, fmt.Errorf("pgagroal-cli speaks version %d, pgagroal version %d", req.Version, ipc.Version)
+		return nil, control.CodeVersion, fmt.Errorf("pgagroal-cli speaks version %d, pgagroal version %d", req.Version, ipc.Version)
 	}
-	cmd := findCommand(req.Command)
+	cmd := control.Find(req.Command)
 	if cmd == nil {
-		return nil, CodeUnknownCommand, errors.New("pgagroal doesn't know this command")
+		return nil, control.CodeUnknownCommand, errors.New("pgagroal doesn't know this command")
 	}
-	if !cmd.permit.allows(uid, s.self) {
-		s.opt.Log.Warn("control command denied", "command", cmd.name, "uid", uid)
-		return nil, CodePermission, errors.New("permission denied: only root and the user of pgagroal may do that")
+	if !handlers[cmd.Name].permit.allows(uid, s.self) {
+		s.opt.Log.Warn("control command denied", "command", cmd.Name, "uid", uid)
+		return nil, control.CodePermission, errors.New("permission denied: only root and the user of pgagroal may do that")
 	}
 	for name := range req.Args {
-		if !slices.Contains(cmd.args, name) && !slices.Contains(commonArgs, name) {
-			return nil, CodeBadRequest, fmt.Errorf("%w: %s takes no %q", errBadRequest, cmd.name, name)
+		if !cmd.Takes(name) {
+			return nil, control.CodeBadRequest, fmt.Errorf("%w: %s takes no %q", errBadRequest, cmd.Name, name)
 		}
 	}
 	return cmd, 0, nil
 }
 
 // reply sends the document in pieces.
-func reply(conn *ipc.Conn, doc *document) error {
-	data, err := encode(doc)
+func reply(conn *ipc.Conn, doc *control.Document) error {
+	data, err := control.Encode(doc)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -59,10 +60,13 @@ func TestEveryCommandReachesItsMethod(t *testing.T) {
 			t.Errorf("%s: outcome %v", tt.command, got.outcome())
 		}
 	}
-	for _, c := range commands {
-		if !tried[c.name] {
-			t.Errorf("%s isn't tested", c.name)
+	for _, c := range control.Commands {
+		if !tried[c.Name] || handlers[c.Name].run == nil {
+			t.Errorf("%s isn't tested, or has no handler", c.Name)
 		}
+	}
+	if len(handlers) != len(control.Commands) {
+		t.Errorf("%d handlers for %d commands", len(handlers), len(control.Commands))
 	}
 }
 
@@ -96,7 +100,7 @@ func TestDocumentHasTheShapeOfPgagroal(t *testing.T) {
 
 func TestFailureHasNumberAndMessageAndNoResponse(t *testing.T) {
 	h := serve(t, &fake{fail: fmt.Errorf("switch-to nine: %w", ErrUnknownServer)}, Options{})
-	for command, code := range map[string]int{"switch-to": CodeSwitchTo, "clear-server": CodeClearServer} {
+	for command, code := range map[string]int{"switch-to": control.CodeSwitchTo, "clear-server": control.CodeClearServer} {
 		got := h.ask(t, command, map[string]string{"server": "nine"})
 		want := map[string]any{"Status": false, "Error": float64(code), "Message": "switch-to nine: no such server"}
 		if d := cmp.Diff(want, got.outcome()); d != "" {
@@ -117,15 +121,15 @@ func TestBadRequestsNeverReachTheSupervisor(t *testing.T) {
 		req  ipc.ControlRequest
 		code int
 	}{
-		{"unknown command", ipc.ControlRequest{Version: ipc.Version, Command: "format"}, CodeUnknownCommand},
-		{"no command", ipc.ControlRequest{Version: ipc.Version}, CodeUnknownCommand},
-		{"other version", ipc.ControlRequest{Version: ipc.Version + 1, Command: "ping"}, CodeVersion},
-		{"argument of another command", ipc.ControlRequest{Version: ipc.Version, Command: "ping", Args: map[string]string{"server": "a"}}, CodeBadRequest},
-		{"no server", ipc.ControlRequest{Version: ipc.Version, Command: "switch-to"}, CodeBadRequest},
-		{"bad force", ipc.ControlRequest{Version: ipc.Version, Command: "switch-to", Args: map[string]string{"server": "a", "force": "1"}}, CodeBadRequest},
-		{"negative timeout", ipc.ControlRequest{Version: ipc.Version, Command: "shutdown-gracefully", Args: map[string]string{"timeout": "-1"}}, CodeBadRequest},
-		{"huge timeout", ipc.ControlRequest{Version: ipc.Version, Command: "shutdown-gracefully", Args: map[string]string{"timeout": "4294967296"}}, CodeBadRequest},
-		{"empty count", ipc.ControlRequest{Version: ipc.Version, Command: "failover-history", Args: map[string]string{"count": ""}}, CodeBadRequest},
+		{"unknown command", ipc.ControlRequest{Version: ipc.Version, Command: "format"}, control.CodeUnknownCommand},
+		{"no command", ipc.ControlRequest{Version: ipc.Version}, control.CodeUnknownCommand},
+		{"other version", ipc.ControlRequest{Version: ipc.Version + 1, Command: "ping"}, control.CodeVersion},
+		{"argument of another command", ipc.ControlRequest{Version: ipc.Version, Command: "ping", Args: map[string]string{"server": "a"}}, control.CodeBadRequest},
+		{"no server", ipc.ControlRequest{Version: ipc.Version, Command: "switch-to"}, control.CodeBadRequest},
+		{"bad force", ipc.ControlRequest{Version: ipc.Version, Command: "switch-to", Args: map[string]string{"server": "a", "force": "1"}}, control.CodeBadRequest},
+		{"negative timeout", ipc.ControlRequest{Version: ipc.Version, Command: "shutdown-gracefully", Args: map[string]string{"timeout": "-1"}}, control.CodeBadRequest},
+		{"huge timeout", ipc.ControlRequest{Version: ipc.Version, Command: "shutdown-gracefully", Args: map[string]string{"timeout": "4294967296"}}, control.CodeBadRequest},
+		{"empty count", ipc.ControlRequest{Version: ipc.Version, Command: "failover-history", Args: map[string]string{"count": ""}}, control.CodeBadRequest},
 	}
 	sup := &fake{}
 	h := serve(t, sup, Options{})
@@ -148,22 +152,22 @@ func TestStrangersMayOnlyLook(t *testing.T) {
 	sup := &fake{}
 	h := serve(t, sup, Options{})
 	h.uid.Store(stranger)
-	for _, c := range commands {
+	for _, c := range control.Commands {
 		a := map[string]string{}
-		if slices.Contains(c.args, "server") {
+		if slices.Contains(c.Args, "server") {
 			a["server"] = "one"
 		}
 		before := len(sup.seen())
-		got := h.ask(t, c.name, a)
+		got := h.ask(t, c.Name, a)
 		want := 0
-		if !slices.Contains(allowed, c.name) {
-			want = CodePermission
+		if !slices.Contains(allowed, c.Name) {
+			want = control.CodePermission
 		}
 		if got.last.Code != want {
-			t.Errorf("%s: code %d, want %d", c.name, got.last.Code, want)
+			t.Errorf("%s: code %d, want %d", c.Name, got.last.Code, want)
 		}
 		if ran := len(sup.seen()) > before; ran != (want == 0) {
-			t.Errorf("%s: ran is %t", c.name, ran)
+			t.Errorf("%s: ran is %t", c.Name, ran)
 		}
 	}
 }
@@ -243,7 +247,7 @@ func TestEndOfServerEndsACommandThatWaits(t *testing.T) {
 	waitFor(t, func() bool { return len(sup.seen()) == 1 })
 	h.end(t)
 	got, err := read(conn)
-	if err != nil || got.last.Code != CodeSwitchTo {
+	if err != nil || got.last.Code != control.CodeSwitchTo {
 		t.Errorf("answer %v, error %v", got.doc, err)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 // Supervisor is what the commands ask. Methods are called from several
@@ -12,11 +14,11 @@ import (
 // command line as it is and makes the command fail.
 type Supervisor interface {
 	// Ping tells which servers can be reached.
-	Ping(ctx context.Context) (PingResponse, error)
+	Ping(ctx context.Context) (control.PingResponse, error)
 	// Status tells the state of the pooler, its servers and its failover.
-	Status(ctx context.Context) (StatusResponse, error)
+	Status(ctx context.Context) (control.StatusResponse, error)
 	// StatusDetails is Status with limits, databases and connections.
-	StatusDetails(ctx context.Context) (StatusDetailsResponse, error)
+	StatusDetails(ctx context.Context) (control.StatusDetailsResponse, error)
 	// Shutdown starts or cancels a shutdown and returns without waiting for its
 	// end. A nil timeout is flush_timeout, 0 is unbounded; only a graceful
 	// shutdown has one.
@@ -24,21 +26,21 @@ type Supervisor interface {
 	// SwitchTo makes the server the primary: a planned switchover, or a change of
 	// labels. A nil timeout is the default one for transactions that run. It returns
 	// with the outcome. ErrUnknownServer when there is none of that name.
-	SwitchTo(ctx context.Context, server string, force bool, timeout *time.Duration) (FailoverAnswer, error)
+	SwitchTo(ctx context.Context, server string, force bool, timeout *time.Duration) (control.FailoverAnswer, error)
 	// ClearServer makes a Failed server usable again once it has been probed.
 	ClearServer(ctx context.Context, server string, force bool) error
 	// Failover pauses, resumes, resets or triggers the failover. ErrUnknownServer
 	// when the order names a server that there is none of.
-	Failover(ctx context.Context, order FailoverOrder) (FailoverAnswer, error)
+	Failover(ctx context.Context, order FailoverOrder) (control.FailoverAnswer, error)
 	// FailoverRehearse tells what a failover would do now, and changes nothing.
-	FailoverRehearse(ctx context.Context) (RehearsalResponse, error)
+	FailoverRehearse(ctx context.Context) (control.RehearsalResponse, error)
 	// ConfList returns the paths of the files in use.
-	ConfList(ctx context.Context) (ConfListResponse, error)
+	ConfList(ctx context.Context) (control.ConfListResponse, error)
 	// ConfGet returns the value of a key or section, and the whole configuration
 	// for the empty key; ConfValue does it. ErrUnknownKey when there is none.
 	ConfGet(ctx context.Context, key string) (any, error)
 	// FailoverStatus tells everything that is known of the failover.
-	FailoverStatus(ctx context.Context) (FailoverStatusResponse, error)
+	FailoverStatus(ctx context.Context) (control.FailoverStatusResponse, error)
 	// FailoverHistory returns the last n entries, oldest first; 0 is all of them.
 	// Each is one JSON object.
 	FailoverHistory(ctx context.Context, n int) ([]json.RawMessage, error)
@@ -57,14 +59,14 @@ type FailoverWord string
 
 // The words that change something.
 const (
-	FailoverPause   FailoverWord = "pause"
-	FailoverResume  FailoverWord = "resume"
-	FailoverReset   FailoverWord = "reset"
-	FailoverTrigger FailoverWord = "trigger"
+	OrderPause   FailoverWord = "pause"
+	OrderResume  FailoverWord = "resume"
+	OrderReset   FailoverWord = "reset"
+	OrderTrigger FailoverWord = "trigger"
 )
 
 // FailoverOrder is what an operator asks of the failover. Server and Force are
-// of FailoverTrigger; an empty Server leaves the choice to pgagroal.
+// of OrderTrigger; an empty Server leaves the choice to pgagroal.
 type FailoverOrder struct {
 	Word   FailoverWord
 	Server string

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
-	"github.com/pgagroal-go/pgagroal/supervisor/control"
+	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
 // limit is far more than anything here takes.

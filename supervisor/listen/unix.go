@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
-	"github.com/pgagroal-go/pgagroal/supervisor/control"
 )
 
 // ListenUnix makes the socket for clients and the one for pgagroal-cli. It runs

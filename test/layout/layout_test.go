@@ -18,14 +18,14 @@ const module = "github.com/pgagroal-go/pgagroal"
 // ours. Tests are free.
 var allowed = map[string][]string{
 	"cmd/pgagroal":              {"supervisor", "worker", "scriptrunner", "internal/config", "internal/proc", "internal/logline"},
-	"cmd/pgagroal-cli":          {"ipc", "internal/config"},
+	"cmd/pgagroal-cli":          {"ipc", "internal/config", "internal/control"},
 	"cmd/pgagroal-admin":        {"internal/config"},
 	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline"},
 
-	"supervisor":          {"supervisor/...", "ipc", "internal/config", "internal/pool", "internal/proc", "internal/logline"},
-	"supervisor/listen":   {"supervisor/control", "internal/config", "internal/proc"},
+	"supervisor":          {"supervisor/...", "ipc", "internal/config", "internal/control", "internal/pool", "internal/proc", "internal/logline"},
+	"supervisor/listen":   {"internal/control", "internal/config", "internal/proc"},
 	"supervisor/statedir": {"supervisor/failover", "internal/config", "internal/proc"},
-	"supervisor/control":  {"ipc", "internal/config", "internal/logline"},
+	"supervisor/control":  {"ipc", "internal/config", "internal/control", "internal/logline"},
 	"supervisor/health":   {"supervisor/failover", "internal/auth", "internal/pgwire"},
 	"supervisor/failover": {},
 	"supervisor/metrics":  {"internal/config"},
@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"ipc":              {},
 	"internal/config":  {},
 	"internal/confine": {},
+	"internal/control": {},
 	"internal/pgwire":  {},
 	"internal/auth":    {"internal/pgwire"},
 	"internal/pool":    {},

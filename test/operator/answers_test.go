@@ -114,11 +114,15 @@ func pick(m, want map[string]any) map[string]any {
 func TestPingTellsOfADeadPrimaryAndOfADeadPooler(t *testing.T) {
 	t.Parallel()
 	s := pool.PlayOpen(t, 1, pool.Plan{Keys: map[string]string{"failover": "off", "health_check": "on", "health_check_period": "1s"}})
+	s.Do("ping", "--primary")
+	s.Do("ping", "--write")
 	s.Kill(1)
 	s.Alarmed("n1 does not answer")
-	out, _, code := s.Pool.CLI("ping")
-	if code != 3 || !strings.Contains(out, "Status: Down") {
-		t.Errorf("exit %d, want 3:\n%s", code, out)
+	for option, want := range map[string]int{"": 0, "--primary": 3, "--write": 3} {
+		out, errs, code := s.Pool.CLI(strings.Fields("ping " + option)...)
+		if code != want || !strings.Contains(out, "Status: Down") || !strings.Contains(out, "Writable: false") {
+			t.Errorf("ping %s: exit %d, want %d:\n%s%s", option, code, want, out, errs)
+		}
 	}
 	s.Pool.Stop()
 	if out, errs, code := s.Pool.CLI("ping"); code != 2 || errs == "" {

@@ -42,6 +42,11 @@ func TestAGracefulShutdownWaitsForClientsAndLetsNobodyIn(t *testing.T) {
 	shut(p, "gracefully")
 	waitStatus(p, "Graceful shutdown")
 	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "postgres")), "53300", "connection refused")
+	for option, want := range map[string]int{"--primary": 0, "--write": 3} { // a load balancer sends nobody any more
+		if out, errs, code := p.CLI("ping", option); code != want {
+			t.Errorf("ping %s: exit %d, want %d:\n%s%s", option, code, want, out, errs)
+		}
+	}
 	pool.MustQuery(t, cl, "SELECT 1")
 	pool.Must(t, cl.Close())
 	wantEnd(p)

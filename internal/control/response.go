@@ -21,11 +21,13 @@ const (
 	SplitBrainYes = "Yes"
 )
 
-// PingResponse answers ping. Servers is keyed by the name of the server; the
-// ServerVersion of this and every other response is filled in by Serve.
+// PingResponse answers ping. Servers is keyed by the name of the server. This and
+// every other response begins with ServerVersion, which Respond adds.
 type PingResponse struct {
-	ServerVersion string
-	Servers       map[string]PingServer
+	// Writable says that clients can connect and write now; Reason says why not.
+	Writable bool
+	Reason   string `json:",omitempty"`
+	Servers  map[string]PingServer
 	// InvalidServers are configured but refused at the start.
 	InvalidServers map[string]InvalidServer `json:"invalid_servers,omitempty"`
 }
@@ -51,7 +53,6 @@ type InvalidServer struct {
 
 // StatusResponse answers status.
 type StatusResponse struct {
-	ServerVersion     string
 	Status            string // StatusRunning or StatusGraceful
 	ActiveConnections int
 	TotalConnections  int
@@ -71,6 +72,16 @@ type Confinement struct {
 	// enforce, each with the reason.
 	InForce []string
 	Lacking []string
+}
+
+// PrimaryReachable says whether any server was last seen as a primary that answers.
+func (r PingResponse) PrimaryReachable() bool {
+	for _, s := range r.Servers {
+		if s.Primary == PrimaryYes && s.Status == ServerRunning {
+			return true
+		}
+	}
+	return false
 }
 
 // Server is one server of StatusResponse.
@@ -178,6 +189,11 @@ type ConfListResponse struct {
 	FrontendUsers string `json:"frontend_users_configuration_path"`
 	Admin         string `json:"admin_configuration_path"`
 	Superuser     string `json:"superuser_configuration_path"`
+}
+
+// HistoryResponse answers failover history: one JSON object an entry, oldest first.
+type HistoryResponse struct {
+	History []json.RawMessage
 }
 
 // FailoverAnswer answers what changes the failover.

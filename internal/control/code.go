@@ -1,0 +1,39 @@
+package control
+
+// Exit codes of pgagroal-cli.
+const (
+	ExitOK = iota
+	// ExitFailed is wrong use, a configuration that can't be read, and a command
+	// that pgagroal refused or that failed.
+	ExitFailed
+	// ExitUnreachable says that pgagroal gave no answer.
+	ExitUnreachable
+	// ExitNoPrimary is of `ping --primary` and `ping --write` alone: pgagroal
+	// answers, but has no primary that can be reached, or that clients can write to.
+	ExitNoPrimary
+)
+
+// Numbers of failures, in Outcome.Error of the document. Those up to 1999 mean
+// what they mean in pgagroal.
+const (
+	CodeBadRequest     = 1
+	CodeUnknownCommand = 2
+	CodeStatus         = 700
+	CodeStatusDetails  = 800
+	CodeConfGet        = 900
+	CodeSwitchTo       = 1300
+
+	CodePermission      = 2000
+	CodePing            = 2001
+	CodeShutdown        = 2002
+	CodeClearServer     = 2003
+	CodeConfList        = 2004
+	CodeFailoverStatus  = 2005
+	CodeFailoverHistory = 2006
+	CodeVersion         = 2007
+	CodeFailoverPause   = 2008
+	CodeFailoverResume  = 2009
+	CodeFailoverReset   = 2010
+	CodeFailoverTrigger = 2011
+	CodeRehearse        = 2012
+)

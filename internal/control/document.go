@@ -1,0 +1,95 @@
+package control
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Document answers a command. Its members and those of the responses are printed
+// in the order in which they stand here.
+type Document struct {
+	Header   Header
+	Request  Request
+	Response json.RawMessage `json:",omitempty"` // absent after a failure
+	Outcome  Outcome
+}
+
+// Header repeats what was asked.
+type Header struct {
+	ClientVersion string
+	Command       string
+	Output        string
+	Timestamp     string // YYYYMMDDhhmmss, local time
+	Compression   string // none: the control socket never compresses
+	Encryption    string // none: it never leaves the machine
+}
+
+// Request is the arguments, as far as they were given.
+type Request struct {
+	Server    *string `json:",omitempty"`
+	Force     bool    `json:",omitempty"`
+	Timeout   *int    `json:",omitempty"` // seconds; of ShutdownGracefully -1 when it wasn't given
+	Count     *int    `json:",omitempty"`
+	ConfigKey *string `json:",omitempty"`
+}
+
+// Outcome is Time on success, Error and Message on failure.
+type Outcome struct {
+	Status  bool
+	Time    string `json:",omitempty"` // HH:MM:SS that the command took
+	Error   int    `json:",omitempty"`
+	Message string `json:",omitempty"`
+}
+
+// Succeed completes the document of a command that took the given time. The
+// response is one of this package, nil for none; version is that of pgagroal.
+func (d *Document) Succeed(response any, version string, took time.Duration) error {
+	if response != nil {
+		raw, err := withVersion(response, version)
+		if err != nil {
+			return err
+		}
+		d.Response = raw
+	}
+	s := int(took / time.Second)
+	d.Outcome = Outcome{Status: true, Time: fmt.Sprintf("%02d:%02d:%02d", s/3600, s/60%60, s%60)}
+	return nil
+}
+
+// Fail completes the document of a command that failed.
+func (d *Document) Fail(code int, message string) {
+	d.Response = nil
+	d.Outcome = Outcome{Error: code, Message: message}
+}
+
+// withVersion encodes response, an object, with ServerVersion as its first member.
+func withVersion(response any, version string) (json.RawMessage, error) {
+	head, err := Encode(struct{ ServerVersion string }{version})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := Encode(response)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(raw) < 2 || raw[0] != '{':
+		return nil, fmt.Errorf("the response %T is not an object", response)
+	case len(raw) == 2:
+		return head, nil
+	}
+	head[len(head)-1] = ','
+	return append(head, raw[1:]...), nil
+}
+
+// Encode leaves <, > and & as they are: the document is read by people too.
+func Encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
