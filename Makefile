@@ -41,13 +41,17 @@ build: ## build the programs into ./bin
 bin/pgagroal-demo: build
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $@ ./test/demo
 
-demo: bin/pgagroal-demo ## kill a primary under load and show what clients see
+# In the transaction pipeline clients stay connected when the primary dies; with
+# PIPELINE=session they are told and connect again.
+PIPELINE ?= transaction
+
+demo: bin/pgagroal-demo ## kill a primary under load and show what clients see; PIPELINE=session for the other pipeline
 	.ci/setup demo
-	bin/pgagroal-demo
+	bin/pgagroal-demo -pipeline $(PIPELINE)
 
 demo-up: bin/pgagroal-demo ## the same servers and pool in ./demo-data, to play with
 	.ci/setup demo
-	bin/pgagroal-demo up
+	bin/pgagroal-demo -pipeline $(PIPELINE) up
 
 demo-down: ## stop what demo-up has started
 	@if [ -x bin/pgagroal-demo ]; then bin/pgagroal-demo down; else echo 'there is no demo'; fi

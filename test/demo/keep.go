@@ -33,7 +33,7 @@ func keptDir() string {
 
 // up starts "demo serve" as a process of its own, returns when it serves, and
 // prints how to play with it.
-func up(ctx context.Context, dir string) error {
+func up(ctx context.Context, o options, dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return fmt.Errorf("%s exists already; make demo-down stops and removes it", dir)
 	}
@@ -50,7 +50,7 @@ func up(ctx context.Context, dir string) error {
 		return fmt.Errorf("make pipe: %w", err)
 	}
 	defer r.Close()
-	cmd := exec.Command("/proc/self/exe", "serve")
+	cmd := exec.Command("/proc/self/exe", "-pipeline", o.pipeline, "serve")
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := errors.Join(cmd.Start(), w.Close()); err != nil {

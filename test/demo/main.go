@@ -17,7 +17,7 @@ const limit = 2 * time.Minute
 
 func main() {
 	o := options{}
-	flag.StringVar(&o.pipeline, "pipeline", "session", "`pipeline` of pgagroal")
+	flag.StringVar(&o.pipeline, "pipeline", transaction, "`pipeline` of pgagroal: transaction or session")
 	flag.BoolVar(&o.keepSync, "keep-sync", false, "leave synchronous replication on at promotion, so that commits wait for the notify script")
 	flag.DurationVar(&o.script, "script", 300*time.Millisecond, "least `time` that the failover script takes")
 	flag.BoolVar(&o.verbose, "v", false, "show the log of pgagroal, too")
@@ -38,7 +38,7 @@ func command(ctx context.Context, o options, name string) error {
 		defer cancel()
 		return show(ctx, o)
 	case "up":
-		return up(ctx, keptDir())
+		return up(ctx, o, keptDir())
 	case "serve": // started by up
 		return serve(ctx, o, keptDir())
 	case "down":
