@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
 
 func TestMedianTakesTheMiddle(t *testing.T) {
@@ -93,10 +96,10 @@ func TestLatenciesOfAllThreadsAreTaken(t *testing.T) {
 
 func TestStatIsReadWhateverTheNameHolds(t *testing.T) {
 	got, err := parseStat([]byte("42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3 4 100 20 3 4000 20 0 1 0 5 6 7\n"))
-	if want := (stat{state: 'S', parent: 7, ticks: 4123}); err != nil || got != want {
+	if want := (stat{state: 'S', parent: 7}); err != nil || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
-	if _, err := parseStat([]byte("42 (a) S 7")); err == nil {
+	if _, err := parseStat([]byte("42 (a) S")); err == nil {
 		t.Error("a short line is no error")
 	}
 }
@@ -111,12 +114,12 @@ func TestMemoryIsTheSumOfParts(t *testing.T) {
 	}
 }
 
-// A child that works and a grandchild that worked and ended both count.
+// What a child has worked counts for its parent's tree.
 func TestProcessorTimeOfAllDescendantsCounts(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	const work = `i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done`
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", "(sh -c '"+work+"') ; echo done; read -r _")
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", "sh -c '"+work+"; echo done; read -r _'; :")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -139,11 +142,11 @@ func TestProcessorTimeOfAllDescendantsCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if spent := after.cpu - before.cpu; spent < tick {
+	if spent := after.cpu - before.cpu; spent < time.Millisecond {
 		t.Errorf("%v were spent", spent)
 	}
-	if want := []int{cmd.Process.Pid}; !cmp.Equal(after.pids, want) {
-		t.Errorf("processes %v live, want %v", after.pids, want)
+	if len(after.pids) != 2 || !slices.Contains(after.pids, cmd.Process.Pid) {
+		t.Errorf("processes %v live, want %d and a child", after.pids, cmd.Process.Pid)
 	}
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
@@ -172,12 +175,95 @@ func TestOldPgBouncersAreSparedPreparedStatements(t *testing.T) {
 			t.Errorf("%q: %v", version, got)
 		}
 	}
+	r := &rig{options: options{newer: "pgbouncer"}, proxy: "haproxy"}
+	m := machine{PgBouncer: "PgBouncer 1.18.0", Newer: "PgBouncer 1.24.1"}
 	prepared, simple := selectOnly("prepared", 16), selectOnly("simple", 16)
-	if all := able(prepared, "PgBouncer 1.18.0"); len(all) != len(prepared.targets)-1 {
+	if all := r.able(prepared, m); len(all) != len(prepared.targets)-1 {
 		t.Errorf("%d targets of %d are left", len(all), len(prepared.targets))
 	}
-	if all := able(simple, "PgBouncer 1.18.0"); len(all) != len(simple.targets) {
+	if all := r.able(simple, m); len(all) != len(simple.targets) {
 		t.Errorf("%d targets of %d are left", len(all), len(simple.targets))
+	}
+}
+
+func TestTargetsWithoutAProgramAreLeftOut(t *testing.T) {
+	w := selectOnly("simple", 16)
+	for _, x := range (&rig{}).able(w, machine{}) {
+		if x.kind == newer || x.kind == haproxy || x.kind == before {
+			t.Errorf("%s is measured", x.name())
+		}
+	}
+	both := 0
+	for _, x := range (&rig{options: options{before: "bin"}}).able(w, machine{}) {
+		if x.kind == before {
+			both++
+		}
+	}
+	if both != 6 {
+		t.Errorf("%d targets of the other build, want 6", both)
+	}
+}
+
+// The relay takes what a client says to a server and back, and ends with either.
+func TestBareRelayForwardsBothWays(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	for _, kind := range []string{epoll, ioUring} {
+		loop, err := reactor.New(kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			loop.Run()
+		}()
+		front, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		dialled, err := net.Dial("tcp", front.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, err := front.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		front.Close()
+		if err := join(loop, ours, server.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		far, err := server.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []net.Conn{dialled, far} {
+			_ = c.SetDeadline(time.Now().Add(time.Minute))
+		}
+		exchange(t, dialled, far, "a question")
+		exchange(t, far, dialled, "an answer")
+		dialled.Close()
+		if n, err := far.Read(make([]byte, 1)); err == nil {
+			t.Errorf("%s: %d bytes after the client's end", kind, n)
+		}
+		far.Close()
+		loop.Stop()
+		<-done
+	}
+}
+
+func exchange(t *testing.T, from, to net.Conn, word string) {
+	t.Helper()
+	if _, err := io.WriteString(from, word); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(word))
+	if _, err := io.ReadFull(to, got); err != nil || string(got) != word {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 

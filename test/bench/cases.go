@@ -10,7 +10,11 @@ import (
 const (
 	direct    = "direct"
 	pgagroal  = "pgagroal"
-	pgbouncer = "PgBouncer"
+	before    = "pgagroal before" // another build of it, see -before
+	pgbouncer = "PgBouncer"       // the distribution's
+	newer     = "newer PgBouncer" // see -pgbouncer
+	haproxy   = "HAProxy"         // forwards TCP: each client has a connection of its own
+	relay     = "bare relay"      // our event loops without a thought, the line that no pooler gets below
 )
 
 // Kinds of event loops, as ev_backend has them.
@@ -25,6 +29,7 @@ const (
 	cpu         = "cpu"         // of the pooler, microseconds for each transaction
 	p50         = "p50"         // latency, milliseconds
 	p99         = "p99"         // latency, milliseconds
+	cycle       = "cycle"       // connect, one transaction, disconnect, milliseconds
 	idleCPU     = "idle cpu"    // milliseconds of processor time in a second
 	memoryFixed = "fixed"       // PSS of a pooler without clients, MiB
 	memoryEach  = "each client" // PSS that an idle client adds, KiB
@@ -35,7 +40,7 @@ const (
 type target struct {
 	kind    string
 	mode    string // pipeline or pool_mode; empty for direct
-	loop    string // ev_backend, of pgagroal alone
+	loop    string // ev_backend, of pgagroal and the bare relay
 	workers int    // of pgagroal alone; 1 when 0
 	secret  bool   // PgBouncer's userlist.txt has SCRAM secrets and no passwords
 }
@@ -56,6 +61,8 @@ func (t target) name() string {
 	return name
 }
 
+func (t target) isBouncer() bool { return t.kind == pgbouncer || t.kind == newer }
+
 // workload is one case.
 type workload struct {
 	name, title string
@@ -65,7 +72,7 @@ type workload struct {
 	args        []string // of pgbench
 	script      string   // of pgbench, instead of its own
 	sample      float64  // part of the transactions whose latency is noted; 0 means none
-	scram       bool     // clients log in with a password
+	login       string   // how clients log in; empty for users whom only the server knows
 	vacuum      bool     // the tables are cleaned before each measurement
 	goals       []goal
 	mock        bool // the server is that of a crew
@@ -88,7 +95,24 @@ func modes(pipelines ...string) []target {
 // statements in its transaction mode since 1.21; an older one is left out.
 func every(peers ...string) []target {
 	all := append([]target{{kind: direct}}, modes("session", "transaction", "performance")...)
-	return append(all, bouncers(peers...)...)
+	all = append(all, bouncers(peers...)...)
+	for _, m := range peers {
+		all = append(all, target{kind: newer, mode: m})
+	}
+	return append(all, target{kind: haproxy}, target{kind: relay, loop: ioUring}, target{kind: relay, loop: epoll})
+}
+
+// withBefore puts the other build's target behind each of pgagroal's.
+func withBefore(list []target) []target {
+	var all []target
+	for _, t := range list {
+		all = append(all, t)
+		if t.kind == pgagroal {
+			t.kind = before
+			all = append(all, t)
+		}
+	}
+	return all
 }
 
 func bouncers(modes ...string) []target {
@@ -115,7 +139,36 @@ func workloads() []workload {
 			args: []string{"-M", protocol}, targets: every("session", "transaction"), sample: 1, vacuum: true, goals: goalsAt(16),
 		})
 	}
-	return append(all, special()...)
+	return append(append(all, logins()...), special()...)
+}
+
+// How clients log in.
+const (
+	loginTrust    = "trust"
+	loginPassword = "password"
+	loginScram    = "scram-sha-256"
+)
+
+// logins is the cases of clients that connect for one query each.
+func logins() []workload {
+	var all []workload
+	for _, l := range []struct{ name, title, login string }{
+		{"trust", "users that pgagroal knows and trusts", loginTrust},
+		{"pass", "users whom only the server knows and lets in", ""},
+		{"password", "a password", loginPassword},
+		{"scram", "SCRAM-SHA-256", loginScram},
+	} {
+		for _, n := range []int{1, 8, 32} {
+			all = append(all, workload{
+				name:    fmt.Sprintf("connect-%s-%d", l.name, n),
+				title:   fmt.Sprintf("connect, SELECT 1, disconnect; %d clients; %s", n, l.title),
+				clients: n, args: []string{"-M", "simple", "-C"}, script: "SELECT 1;\n", login: l.login,
+				targets: append(append([]target{{kind: direct}}, modes("session", "transaction")...), bouncers("session", "transaction")...),
+				goals:   []goal{{metric: cycle, most: 1.1}, {metric: tps, least: 1}},
+			})
+		}
+	}
+	return all
 }
 
 func selectOnly(protocol string, clients int) workload {
@@ -138,7 +191,7 @@ func special() []workload {
 		},
 		{
 			name: "connect-scram", title: "select-only, protocol simple, 16 clients, a connection with SCRAM-SHA-256 for each transaction", clients: 16,
-			args: []string{"-S", "-M", "simple", "-C"}, scram: true,
+			args: []string{"-S", "-M", "simple", "-C"}, login: loginScram,
 			targets: append(append([]target{{kind: direct}}, modes("session", "transaction")...),
 				append(bouncers("session", "transaction"), target{kind: pgbouncer, mode: "session", secret: true})...),
 			goals: []goal{{metric: cpu, most: 0.12}},

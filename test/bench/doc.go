@@ -1,6 +1,8 @@
 // Command bench measures pgagroal beside its peers: pgbench against PostgreSQL
-// itself, against pgagroal in each pipeline and with each kind of event loop, and
-// against the distribution's PgBouncer, on one machine and in one run.
+// itself, against pgagroal in each pipeline and with each kind of event loop, against
+// the distribution's PgBouncer and HAProxy, and against a relay that does nothing but
+// forward, on one machine and in one run. By option another PgBouncer, and another
+// build of pgagroal, take part as well.
 //
 // Each case is measured in rounds, and in each round every target has its turn,
 // in another order each time, so that what disturbs the machine disturbs all of
@@ -15,7 +17,8 @@
 //	goals.go      what the figures are held against
 //	rig.go        the PostgreSQL cluster, directories, pinning
 //	machine.go    what the machine and the programs are
-//	pooler.go     a pooler's process; pgagroal.go and pgbouncer.go configure it
+//	pooler.go     a pooler's process; pgagroal.go, pgbouncer.go and haproxy.go configure it
+//	relay.go      the bare relay: this program again, with our event loops and nothing else
 //	pgbench.go    one run of pgbench, and what it says
 //	growth.go     clients and a server that cost next to nothing, for what workers can do
 //	idle.go       clients that connect and then do nothing

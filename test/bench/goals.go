@@ -99,3 +99,27 @@ func (g goal) judge(w workload, t target, r *results) (verdict, bool) {
 	v.met = g.met(v.value)
 	return v, true
 }
+
+// steady is how much worse than the other build a case may be.
+const steady = 0.03
+
+// changes holds what was measured against the other build, where there is one.
+func changes(w workload, r *results) []verdict {
+	var all []verdict
+	for _, g := range []goal{{metric: cpu, most: 1 + steady}, {metric: tps, least: 1 - steady}} {
+		for _, t := range w.targets {
+			old := t
+			old.kind = before
+			value, ok := r.median(w.name, t.name(), g.metric)
+			base, ok2 := r.median(w.name, old.name(), g.metric)
+			if t.kind != pgagroal || !ok || !ok2 || base == 0 {
+				continue
+			}
+			all = append(all, verdict{
+				title: w.name, target: t.name(), metric: g.metric, against: "before", bound: g.bound(),
+				value: value / base, met: g.met(value / base),
+			})
+		}
+	}
+	return all
+}

@@ -132,16 +132,10 @@ func (c *crew) introduce(conn net.Conn) {
 
 // add gives a connection to the loop, with what was read of it already.
 func (c *crew) add(conn net.Conn, h member, first []byte) error {
-	f, err := conn.(*net.TCPConn).File()
+	fd, err := descriptor(conn)
 	if err != nil {
-		return fmt.Errorf("take a connection over: %w", err)
+		return err
 	}
-	defer f.Close()
-	fd, err := syscall.Dup(int(f.Fd()))
-	if err != nil {
-		return fmt.Errorf("take a connection over: %w", err)
-	}
-	syscall.CloseOnExec(fd)
 	c.loop.Post(func() {
 		rc, err := c.loop.Add(fd, h)
 		if err != nil {

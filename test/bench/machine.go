@@ -20,6 +20,8 @@ type machine struct {
 	Kernel     string
 	Pgagroal   string
 	PgBouncer  string
+	Newer      string // PgBouncer of -pgbouncer, empty without
+	HAProxy    string // empty when there is none
 	PostgreSQL string
 	Go         string
 	Rounds     int
@@ -40,6 +42,12 @@ func (r *rig) describe(ctx context.Context) machine {
 		PostgreSQL: version(ctx, pgtest.Binary("postgres"), "--version"),
 		Rounds:     r.rounds, Seconds: seconds(r.duration), Warmup: seconds(r.warmup), Scale: r.scale,
 		Pinned: r.pin, Idle: r.idleClients(), Settle: r.settle.String(), Window: r.window.String(),
+	}
+	if r.options.newer != "" {
+		m.Newer = version(ctx, r.options.newer, "--version")
+	}
+	if r.proxy != "" {
+		m.HAProxy = version(ctx, r.proxy, "-v")
 	}
 	var info syscall.Sysinfo_t
 	if syscall.Sysinfo(&info) == nil {

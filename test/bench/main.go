@@ -29,12 +29,21 @@ type options struct {
 	save     string        // file that gets the results
 	from     string        // files of results to show instead of measuring
 	list     bool
+	before   string // directory of another build's programs
+	newer    string // path of another PgBouncer
 }
 
 // leastRounds is how many rounds figures need before they are written down.
 const leastRounds = 5
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == relayCommand {
+		if err := runRelay(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "relay:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	o := options{}
 	flag.StringVar(&o.cases, "cases", "*", "`patterns` of the cases, with commas between them; -list shows all")
 	flag.IntVar(&o.rounds, "rounds", leastRounds, "`number` of rounds")
@@ -50,6 +59,8 @@ func main() {
 	flag.StringVar(&o.save, "save", "", "keep the results in `file`")
 	flag.StringVar(&o.from, "from", "", "show the results kept in `files`, with commas between them, and measure nothing")
 	flag.BoolVar(&o.list, "list", false, "list cases and targets")
+	flag.StringVar(&o.before, "before", "", "measure the programs of another build beside these: their `directory`")
+	flag.StringVar(&o.newer, "pgbouncer", "", "measure another PgBouncer as well: `path` of its program")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -22,30 +22,30 @@ func (r *rig) configurePgagroal(ctx context.Context, p *pooler, w workload) ([]s
 		p.target.mode, p.target.loop, max(1, p.target.workers), w.backends(), backlog)
 	fmt.Fprintf(&b, "\n[primary]\nhost = 127.0.0.1\nport = %d\nprimary = on\n", r.serverPort())
 	hba := "host all all all trust\n"
-	if w.scram {
-		hba = "host all all all scram-sha-256\n"
+	if w.login != "" {
+		hba = "host all all all " + w.login + "\n"
 	}
 	for name, text := range map[string]string{"pgagroal.conf": b.String(), "pgagroal_hba.conf": hba, "pgagroal_databases.conf": ""} {
 		if err := r.writeFile(filepath.Join(p.dir, name), text); err != nil {
 			return nil, err
 		}
 	}
-	if w.scram {
-		if err := r.writeUsers(ctx, p); err != nil {
+	if w.login != "" {
+		if err := r.writeUsers(ctx, p, w.user()); err != nil {
 			return nil, err
 		}
 	}
-	return []string{filepath.Join(r.programs, "pgagroal"), "-D", p.dir}, nil
+	return []string{filepath.Join(r.programsOf(p.target), "pgagroal"), "-D", p.dir}, nil
 }
 
 // writeUsers makes the users file as an operator does.
-func (r *rig) writeUsers(ctx context.Context, p *pooler) error {
+func (r *rig) writeUsers(ctx context.Context, p *pooler, user string) error {
 	file := filepath.Join(p.dir, "pgagroal_users.conf")
 	for _, args := range [][]string{
 		{"master-key", "-P", "a master key to measure with"},
-		{"-f", file, "-U", scramUser, "-P", password, "user", "add"},
+		{"-f", file, "-U", user, "-P", password, "user", "add"},
 	} {
-		argv := append([]string{filepath.Join(r.programs, "pgagroal-admin")}, args...)
+		argv := append([]string{filepath.Join(r.programsOf(p.target), "pgagroal-admin")}, args...)
 		if out, err := r.command(ctx, argv).CombinedOutput(); err != nil {
 			return fmt.Errorf("pgagroal-admin: %w: %s", err, out)
 		}

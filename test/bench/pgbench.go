@@ -31,6 +31,17 @@ func (r *rig) connection(port int, user string) []string {
 	return []string{"-h", "127.0.0.1", "-p", strconv.Itoa(port), "-U", user}
 }
 
+func reconnects(w workload) bool { return slices.Contains(w.args, "-C") }
+
+// threads is how many pgbench has: one for each client where clients connect all the
+// time, because a thread does nothing else while it connects.
+func (r *rig) threads(w workload) int {
+	if reconnects(w) {
+		return w.clients
+	}
+	return min(r.jobs, w.clients)
+}
+
 func needsPrepared(w workload) bool { return slices.Contains(w.args, "prepared") }
 
 // outcome is what one run of pgbench says.
@@ -44,7 +55,7 @@ type outcome struct {
 func (r *rig) pgbench(ctx context.Context, w workload, port int, d time.Duration, sample float64) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, d+overrun)
 	defer cancel()
-	args := append(r.connection(port, w.user()), "-n", "-c", strconv.Itoa(w.clients), "-j", strconv.Itoa(min(r.jobs, w.clients)), "-T", strconv.Itoa(seconds(d)))
+	args := append(r.connection(port, w.user()), "-n", "-c", strconv.Itoa(w.clients), "-j", strconv.Itoa(r.threads(w)), "-T", strconv.Itoa(seconds(d)))
 	args = append(args, w.args...)
 	if w.script != "" {
 		file := r.path("script.sql")

@@ -16,8 +16,11 @@ const backlog = 1024
 func (r *rig) configurePgBouncer(p *pooler, w workload) ([]string, error) {
 	users := filepath.Join(p.dir, "userlist.txt")
 	auth, secret := "trust", ""
-	if w.scram {
+	switch w.login {
+	case loginScram:
 		auth, secret = "scram-sha-256", password
+	case loginPassword:
+		auth, secret = "plain", password
 	}
 	if p.target.secret {
 		secret = r.secret
@@ -37,5 +40,9 @@ func (r *rig) configurePgBouncer(p *pooler, w workload) ([]string, error) {
 			return nil, err
 		}
 	}
-	return []string{r.peer, "-q", ini}, nil
+	program := r.peer
+	if p.target.kind == newer {
+		program = r.options.newer
+	}
+	return []string{program, "-q", ini}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -62,8 +63,13 @@ func (r *rig) configure(ctx context.Context, p *pooler, w workload) ([]string, e
 	if err := r.makeDir("pooler"); err != nil {
 		return nil, err
 	}
-	if p.target.kind == pgagroal {
+	switch p.target.kind {
+	case pgagroal, before:
 		return r.configurePgagroal(ctx, p, w)
+	case haproxy:
+		return r.configureHAProxy(p, w)
+	case relay:
+		return []string{filepath.Join(r.programs, benchProgram), relayCommand, p.addr(), fmt.Sprintf("127.0.0.1:%d", r.serverPort()), p.target.loop}, nil
 	}
 	return r.configurePgBouncer(p, w)
 }
@@ -78,7 +84,7 @@ func (w workload) backends() int {
 
 // user is who clients log in as.
 func (w workload) user() string {
-	if w.scram {
+	if w.login == loginScram || w.login == loginPassword {
 		return scramUser
 	}
 	return account
@@ -131,7 +137,7 @@ func (p *pooler) awaitLogin(ctx context.Context, w workload) error {
 		if err == nil {
 			return c.close()
 		}
-		if w.scram && errors.Is(err, errAsked) {
+		if w.login != "" && errors.Is(err, errAsked) {
 			return nil
 		}
 		select {

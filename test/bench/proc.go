@@ -5,42 +5,55 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// tick is the unit of times in /proc/PID/stat: USER_HZ is 100 on every Linux.
-const tick = 10 * time.Millisecond
-
 // stat is what is needed of /proc/PID/stat.
 type stat struct {
 	state  byte
 	parent int
-	ticks  uint64 // user and system time, that of ended children included
 }
 
-// parseStat reads fields 3, 4 and 14 to 17 of proc(5).
+// parseStat reads fields 3 and 4 of proc(5).
 func parseStat(text []byte) (stat, error) {
 	// The name before, in parentheses, can hold anything.
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(fields) < 15 {
+	if len(fields) < 2 {
 		return stat{}, fmt.Errorf("only %d fields in a process's stat", len(fields))
 	}
 	parent, err := strconv.Atoi(fields[1])
 	if err != nil {
 		return stat{}, fmt.Errorf("parent in a process's stat: %w", err)
 	}
-	s := stat{state: fields[0][0], parent: parent}
-	for _, f := range fields[11:15] {
-		n, err := strconv.ParseUint(f, 10, 64)
-		if err != nil {
-			return stat{}, fmt.Errorf("times in a process's stat: %w", err)
-		}
-		s.ticks += n
+	return stat{state: fields[0][0], parent: parent}, nil
+}
+
+// processorTime is what the living threads of a process have used, in nanoseconds: the
+// times in stat come in ticks of 10 ms, of which the kernel gives whole ones to whoever
+// runs when the clock ticks. A thread that ends takes its part along; Go's seldom do.
+func processorTime(pid int) (time.Duration, error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("list threads: %w", err)
 	}
-	return s, nil
+	var sum time.Duration
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			continue // it has just ended
+		}
+		first, _, _ := strings.Cut(string(text), " ")
+		n, err := strconv.ParseInt(first, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("processor time of a thread: %w", err)
+		}
+		sum += time.Duration(n)
+	}
+	return sum, nil
 }
 
 // usage is a tree of processes at one moment.
@@ -78,9 +91,13 @@ func treeUsage(root int) (usage, error) {
 	var u usage
 	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
 		s := stats[queue[0]]
-		u.cpu += time.Duration(s.ticks) * tick
 		if s.state != 'Z' {
 			u.pids = append(u.pids, queue[0])
+			spent, err := processorTime(queue[0])
+			if err != nil {
+				return usage{}, err
+			}
+			u.cpu += spent
 		}
 		queue = append(queue, children[queue[0]]...)
 	}

@@ -22,6 +22,7 @@ var columns = []column{
 	{cpu, "CPU µs/tx", "%.2f"},
 	{p50, "p50 ms", "%.2f"},
 	{p99, "p99 ms", "%.2f"},
+	{cycle, "ms a login", "%.2f"},
 	{idleCPU, "CPU ms/s", "%.2f"},
 	{memoryFixed, "fixed MiB", "%.1f"},
 	{memoryEach, "KiB a client", "%.2f"},
@@ -62,9 +63,15 @@ func (m machine) text() string {
 	if m.Pinned {
 		pinned = "the pooler on a processor of its own"
 	}
+	peers := m.PgBouncer
+	for _, p := range []string{m.Newer, m.HAProxy} {
+		if p != "" {
+			peers += "; " + p
+		}
+	}
 	return fmt.Sprintf("\n%d × %s, %d MiB; Linux %s; %s; %s; %s; %s. %d rounds of %d s after %d s of warm-up, scale %d, %s; "+
 		"idle clients: memory of %d after %s, processor time over %s.\n",
-		m.Processors, m.Processor, m.MemoryMiB, m.Kernel, m.PostgreSQL, m.Pgagroal, m.PgBouncer, m.Go,
+		m.Processors, m.Processor, m.MemoryMiB, m.Kernel, m.PostgreSQL, m.Pgagroal, peers, m.Go,
 		m.Rounds, m.Seconds, m.Warmup, m.Scale, pinned, m.Idle, m.Settle, m.Window)
 }
 
@@ -72,7 +79,7 @@ func (m machine) text() string {
 func goals(b *strings.Builder, r *results) {
 	rows := [][]string{{"case", "pgagroal", "metric", "against", "goal", "measured", "met"}}
 	for _, w := range workloads() {
-		for _, v := range verdicts(w, r) {
+		for _, v := range append(verdicts(w, r), changes(w, r)...) {
 			met := "no"
 			if v.met {
 				met = "yes"
@@ -116,7 +123,7 @@ func section(b *strings.Builder, w workload, r *results) {
 	for _, m := range ratios {
 		rows[0] = append(rows[0], title(m)+" to PgBouncer's")
 	}
-	for _, t := range w.targets {
+	for _, t := range withBefore(w.targets) {
 		if row := rowOf(w, t, r); len(row) > 0 {
 			rows = append(rows, row)
 		}
@@ -154,7 +161,7 @@ func rowOf(w workload, t target, r *results) []string {
 func ratio(w workload, t target, metric string, r *results) string {
 	v, ok := r.median(w.name, t.name(), metric)
 	_, base, ok2 := r.peer(w.name, metric, peersOf(t))
-	if !ok || !ok2 || t.kind == pgbouncer && !t.secret {
+	if !ok || !ok2 || t.isBouncer() && !t.secret {
 		return "-"
 	}
 	return fmt.Sprintf("%.2f", v/base)

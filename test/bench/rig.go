@@ -34,7 +34,9 @@ type rig struct {
 	programs string // ours, where the user of the poolers can run them
 	owner    *syscall.Credential
 	secret   string // that the server keeps for scramUser
+	older    string // like programs, of the other build; empty without -before
 	peer     string // path of PgBouncer's program
+	proxy    string // path of HAProxy's program; empty when there is none
 	files    uint64 // most open files of a process
 	crew     *crew  // stands before PostgreSQL during the turns of a case that asks for it, else nil
 }
@@ -69,8 +71,10 @@ func (r *rig) close() error {
 	if r.cluster != nil {
 		err = r.cluster.Close()
 	}
-	if r.programs != "" {
-		err = errors.Join(err, os.RemoveAll(r.programs))
+	for _, dir := range []string{r.programs, r.older} {
+		if dir != "" {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
 	}
 	return err
 }
@@ -90,15 +94,22 @@ func (r *rig) raiseLimit() error {
 	return nil
 }
 
-// findPeer looks in sbin too, which is in nobody's PATH but root's.
 func (r *rig) findPeer() error {
-	for _, name := range []string{pgbouncerProgram, "/usr/sbin/" + pgbouncerProgram} {
+	r.proxy = find(haproxyProgram)
+	if r.peer = find(pgbouncerProgram); r.peer == "" {
+		return errors.New("no PgBouncer found: .ci/setup bench installs it")
+	}
+	return nil
+}
+
+// find looks for a program in sbin too, which is in nobody's PATH but root's.
+func find(name string) string {
+	for _, name := range []string{name, "/usr/sbin/" + name} {
 		if path, err := exec.LookPath(name); err == nil {
-			r.peer = path
-			return nil
+			return path
 		}
 	}
-	return errors.New("no PgBouncer found: .ci/setup bench installs it")
+	return ""
 }
 
 // servingUser is postgres for root and nil, ourselves, for anybody else.
@@ -118,6 +129,9 @@ func servingUser() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
+// benchProgram is the name of this program's copy.
+const benchProgram = "pgagroal-bench"
+
 // copyPrograms puts what stands beside this program where the other user can run
 // it: a checkout in somebody's home may be closed to him, and so may /dev/shm,
 // where the cluster is, to programs.
@@ -126,18 +140,41 @@ func (r *rig) copyPrograms() error {
 	if err != nil {
 		return fmt.Errorf("find the programs: %w", err)
 	}
-	if r.programs, err = os.MkdirTemp("", "pgagroal-bench"); err != nil {
-		return fmt.Errorf("make directory: %w", err)
+	if r.programs, err = copyAll(filepath.Dir(self)); err != nil {
+		return err
 	}
-	if err := os.Chmod(r.programs, 0o755); err != nil {
-		return fmt.Errorf("open the directory of the programs: %w", err)
+	if err := copyProgram(self, filepath.Join(r.programs, benchProgram)); err != nil {
+		return fmt.Errorf("copy this program: %w", err)
+	}
+	if r.options.before != "" {
+		r.older, err = copyAll(r.options.before)
+	}
+	return err
+}
+
+// copyAll returns a new directory with the programs of another one.
+func copyAll(from string) (string, error) {
+	dir, err := os.MkdirTemp("", "pgagroal-bench")
+	if err != nil {
+		return "", fmt.Errorf("make directory: %w", err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return dir, fmt.Errorf("open the directory of the programs: %w", err)
 	}
 	for _, name := range []string{"pgagroal", "pgagroal-admin"} {
-		if err := copyProgram(filepath.Join(filepath.Dir(self), name), filepath.Join(r.programs, name)); err != nil {
-			return fmt.Errorf("copy %s, which make build puts beside this program: %w", name, err)
+		if err := copyProgram(filepath.Join(from, name), filepath.Join(dir, name)); err != nil {
+			return dir, fmt.Errorf("copy %s, which make build makes: %w", name, err)
 		}
 	}
-	return nil
+	return dir, nil
+}
+
+// programsOf is the directory with the programs of a target.
+func (r *rig) programsOf(t target) string {
+	if t.kind == before {
+		return r.older
+	}
+	return r.programs
 }
 
 func copyProgram(from, to string) error {

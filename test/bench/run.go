@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -24,7 +25,7 @@ func measureAll(ctx context.Context, o options, chosen []workload) (_ *results, 
 	defer func() { err = errors.Join(err, r.close()) }()
 	m := r.describe(ctx)
 	for i, w := range chosen {
-		chosen[i].targets = able(w, m.PgBouncer)
+		chosen[i].targets = r.able(w, m)
 	}
 	fmt.Fprintf(os.Stderr, "This takes about %v.\n", r.estimate(chosen).Round(time.Minute))
 	res := &results{Runs: []machine{m}}
@@ -36,16 +37,28 @@ func measureAll(ctx context.Context, o options, chosen []workload) (_ *results, 
 	return res, nil
 }
 
-// able returns a case's targets without those that can't do it.
-func able(w workload, version string) []target {
-	var all []target
-	for _, t := range w.targets {
-		if t.kind == pgbouncer && t.mode == "transaction" && needsPrepared(w) && !followsPrepared(version) {
-			continue
-		}
-		all = append(all, t)
+// able returns the targets of a case that there are programs for, without those that
+// can't do it.
+func (r *rig) able(w workload, m machine) []target {
+	targets := w.targets
+	if r.options.before != "" {
+		targets = withBefore(targets)
 	}
-	return all
+	return slices.DeleteFunc(slices.Clone(targets), func(t target) bool {
+		switch t.kind {
+		case newer:
+			return r.options.newer == "" || unprepared(t, w, m.Newer)
+		case haproxy:
+			return r.proxy == ""
+		}
+		return unprepared(t, w, m.PgBouncer)
+	})
+}
+
+// unprepared says that a target is a PgBouncer that can't follow prepared statements,
+// and the case has some.
+func unprepared(t target, w workload, version string) bool {
+	return t.isBouncer() && t.mode == "transaction" && needsPrepared(w) && !followsPrepared(version)
 }
 
 func (r *rig) estimate(chosen []workload) time.Duration {
@@ -130,6 +143,9 @@ func (r *rig) measureLoad(ctx context.Context, w workload, p *pooler) (map[strin
 		return nil, err
 	}
 	values := map[string]float64{tps: o.tps}
+	if reconnects(w) && o.tps > 0 {
+		values[cycle] = 1e3 * float64(w.clients) / o.tps
+	}
 	if p.cmd != nil {
 		values[cpu] = spent.Seconds() * 1e6 / float64(o.transactions)
 	}
