@@ -20,8 +20,7 @@ const failBlockSQL = `BEGIN; ROLLBACK TO SAVEPOINT "pgagroal: the connection of 
 
 // attachOpened joins a client whose login was passed through to the backend that
 // it opened. s is nil when the client was lost on the way.
-func (s *session) attachOpened(o *opening, b *backend) {
-	w := b.w
+func (w *worker) attachOpened(o *opening, b *backend, s *session) {
 	err := w.settleOpening(o, b, nil)
 	switch {
 	case s == nil && err == nil:

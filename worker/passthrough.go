@@ -69,7 +69,7 @@ func (s *setup) passThrough(l *login, file *clientFile) {
 			s.end(p.err)
 			return
 		case p.free != nil:
-			s.handOver(l, file, func(cs *session) { cs.attachKept(p.free) })
+			s.handOver(l, file, func(cs *session) { s.w.attachKept(p.free, cs) })
 			return
 		}
 		waited = time.Since(s.c.start)
@@ -140,14 +140,16 @@ func (b *backend) keep() *backend {
 
 // attachKept joins a client to the backend that was kept for it. s is nil when
 // the client was lost on the way.
-func (s *session) attachKept(b *backend) {
+func (w *worker) attachKept(b *backend, s *session) {
+	closed := b.state == backendClosed
 	switch {
-	case b.state == backendClosed:
-		s.seek()
+	case s == nil && closed:
 	case s == nil:
-		b.w.shelve(b)
-	case b.w.draining:
-		b.w.shelve(b)
+		w.shelve(b)
+	case closed:
+		s.seek()
+	case w.draining:
+		w.shelve(b)
 		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
 	default:
 		s.client.Watch()
@@ -165,7 +167,7 @@ func (s *setup) openWith(l *login, file *clientFile, p permission) bool {
 	b, err := s.w.dial(s.cfg, p.opening, p.addr, l, s.conn)
 	p.opening.cancel()
 	if err == nil {
-		s.handOver(l, file, func(cs *session) { cs.attachOpened(p.opening, b) })
+		s.handOver(l, file, func(cs *session) { s.w.attachOpened(p.opening, b, cs) })
 		return true
 	}
 	done := make(chan struct{})

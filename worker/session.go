@@ -78,9 +78,6 @@ func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 
 // seek gets the session a backend: one from the shelf, or a place in the queue.
 func (s *session) seek() {
-	if s == nil {
-		return
-	}
 	w := s.w
 	if w.servers.Graceful || w.draining {
 		s.refuse(pgwire.CodeTooManyConnections, "connection refused")

@@ -205,7 +205,9 @@ func (s *setup) run() {
 		s.end(err)
 		return
 	}
-	s.w.newSession(s.c, conn, l).seek()
+	if cs := s.w.newSession(s.c, conn, l); cs != nil {
+		cs.seek()
+	}
 }
 
 // refusal is an answer to a client that isn't let in. Message is what the client

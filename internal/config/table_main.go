@@ -227,7 +227,7 @@ func mainRows() []Row {
 		},
 		{
 			Name: "server_reset_query_behavior_on_failure", Kind: Enum, Default: "discard", Values: []string{"discard", "ignore", "try"},
-			Help: "What happens to a connection whose reset failed",
+			Help: "What happens to a connection whose reset failed: discard and try close it, ignore keeps it",
 			main: func(c *Config) any { return &c.ServerResetQueryBehaviorOnFailure },
 		},
 		{

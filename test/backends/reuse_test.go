@@ -313,14 +313,18 @@ func TestEmptyResetQueryLeavesTheSessionAsItIs(t *testing.T) {
 func TestBackendWhoseResetFailsIsReplaced(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
-	p := pool.OnePlace(t, c, map[string]string{"server_reset_query": "'SELECT 1/0'"})
-	cl := p.Connect()
-	pid := pool.BackendPID(t, cl)
-	cl.Close()
-	if got := pool.BackendPID(t, p.Connect()); got == pid {
-		t.Error("the backend whose reset failed serves the next client")
+	for _, behavior := range []string{"discard", "try"} { // two names for one thing
+		p := pool.OnePlace(t, c, map[string]string{
+			"server_reset_query": "'SELECT 1/0'", "server_reset_query_behavior_on_failure": behavior,
+		})
+		cl := p.Connect()
+		pid := pool.BackendPID(t, cl)
+		cl.Close()
+		if got := pool.BackendPID(t, p.Connect()); got == pid {
+			t.Errorf("%s: the backend whose reset failed serves the next client", behavior)
+		}
+		p.WaitLog("reset query failed")
 	}
-	p.WaitLog("reset query failed")
 }
 
 func TestBackendWhoseResetFailsIsKeptWhenToldSo(t *testing.T) {
