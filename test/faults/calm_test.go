@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	pooltest "github.com/pgagroal-go/pgagroal/test/pool"
 )
 
 // disturbance is something that an operator sees every week and that is no death.
@@ -148,8 +149,8 @@ func TestWhatIsNoDeathStartsNoScript(t *testing.T) {
 	var mu sync.Mutex
 	seen := map[string]*calmRow{}
 	add := func(name string, times int, s *scene) {
-		s.load.end()
-		told := s.load.seen()
+		s.load.End()
+		told := s.load.Seen()
 		if lost := s.rows(1, told); lost > 0 {
 			s.t.Errorf("%d acknowledged rows are lost", lost)
 		}
@@ -159,9 +160,9 @@ func TestWhatIsNoDeathStartsNoScript(t *testing.T) {
 			seen[name] = &calmRow{}
 		}
 		r := seen[name]
-		r.times, r.runs, r.disconnected = r.times+times, r.runs+len(s.p.runs("failover.sh")), r.disconnected+told.disconnected
-		r.pause = max(r.pause, told.pause)
-		s.t.Logf("%d times: longest pause %v, clients told%s", times, told.pause, told.errors)
+		r.times, r.runs, r.disconnected = r.times+times, r.runs+len(s.p.runs("failover.sh")), r.disconnected+told.Disconnected
+		r.pause = max(r.pause, told.Pause)
+		s.t.Logf("%d times: longest pause %v, clients told%s", times, told.Pause, told.Errors)
 	}
 	t.Run("calm", func(t *testing.T) {
 		for _, d := range disturbances() {
@@ -239,5 +240,5 @@ func calmText(seen map[string]*calmRow) string {
 			rows = append(rows, []string{d.name, d.how, fmt.Sprint(r.times), fmt.Sprint(r.runs), seconds(r.pause) + " s", fmt.Sprint(r.disconnected)})
 		}
 	}
-	return markdown(rows)
+	return pooltest.Markdown(rows)
 }

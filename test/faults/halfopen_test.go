@@ -32,10 +32,10 @@ func TestConnectionsThatAFirewallHasForgottenAreGivenUp(t *testing.T) {
 		return strings.Contains(s.p.log.String(), "the server's host acknowledges nothing")
 	}, s.p.log.String)
 	s.same()
-	s.load.end()
-	told := s.load.seen()
-	if told.disconnected > 0 || told.errors == "" {
-		t.Errorf("%d clients were disconnected; errors: %s", told.disconnected, told.errors)
+	s.load.End()
+	told := s.load.Seen()
+	if told.Disconnected > 0 || told.Errors == "" {
+		t.Errorf("%d clients were disconnected; errors: %s", told.Disconnected, told.Errors)
 	}
 	if lost := s.rows(1, told); lost > 0 {
 		t.Errorf("%d acknowledged rows are lost", lost)

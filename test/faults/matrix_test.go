@@ -257,12 +257,12 @@ func (f *fault) play(t *testing.T) outcome {
 	default:
 		f.kept(s, &out)
 	}
-	s.load.end()
-	told := s.load.seen()
-	out.pause, out.disconnected, out.errors = told.pause, told.disconnected, told.errors
+	s.load.End()
+	told := s.load.Seen()
+	out.pause, out.disconnected, out.errors = told.Pause, told.Disconnected, told.Errors
 	out.runs = len(s.p.runs("failover.sh"))
 	if out.lost = s.rows(s.primary(), told); out.lost > 0 {
-		t.Errorf("%d of %d acknowledged rows are lost", out.lost, len(told.acked))
+		t.Errorf("%d of %d acknowledged rows are lost", out.lost, len(told.Acked))
 	}
 	if out.disconnected > 0 {
 		t.Errorf("%d clients lost their connection:%s", out.disconnected, out.errors)

@@ -1,45 +1,21 @@
 package faults
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
+
+	pooltest "github.com/pgagroal-go/pgagroal/test/pool"
 )
 
 // page is where the tables go.
 const page = "../../doc/FAILOVER.md"
 
 // publish replaces the table of a name in the page.
-func publish(name, text string) error {
-	old, err := os.ReadFile(page)
-	if err != nil {
-		return fmt.Errorf("read the page: %w", err)
-	}
-	changed, err := replaceMarked(string(old), name, text)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(page, []byte(changed), 0o644); err != nil {
-		return fmt.Errorf("write the page: %w", err)
-	}
-	return nil
-}
-
-// replaceMarked puts text between the markers of a name.
-func replaceMarked(page, name, text string) (string, error) {
-	begin, end := "<!-- "+name+":begin -->\n", "<!-- "+name+":end -->"
-	before, rest, ok := strings.Cut(page, begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		return "", errors.New("the page has no markers " + name)
-	}
-	return before + begin + strings.TrimSpace(text) + "\n" + end + after, nil
-}
+func publish(name, text string) error { return pooltest.Publish(page, name, text) }
 
 // text is the table of the matrix in Markdown.
 func (b *table) text() string {
@@ -51,7 +27,7 @@ func (b *table) text() string {
 			rows = append(rows, f.cells(all))
 		}
 	}
-	return markdown(rows)
+	return pooltest.Markdown(rows)
 }
 
 // cells are one row of the matrix.
@@ -90,30 +66,6 @@ func span(times []time.Duration) string {
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f", d.Seconds()) }
 
-// markdown writes rows, the first of which is the head, with columns of equal width.
-func markdown(rows [][]string) string {
-	width := make([]int, len(rows[0]))
-	for _, r := range rows {
-		for i, c := range r {
-			width[i] = max(width[i], utf8.RuneCountInString(c))
-		}
-	}
-	var b strings.Builder
-	for n, r := range rows {
-		for i, c := range r {
-			fmt.Fprintf(&b, "| %-*s ", width[i], c)
-		}
-		b.WriteString("|\n")
-		if n == 0 {
-			for _, w := range width {
-				b.WriteString("|" + strings.Repeat("-", w+2))
-			}
-			b.WriteString("|\n")
-		}
-	}
-	return b.String()
-}
-
 func TestTheTableShowsTheWorstOfAllRounds(t *testing.T) {
 	f := faults()[0]
 	b := table{rows: map[string][]outcome{f.name: {
@@ -128,21 +80,11 @@ func TestTheTableShowsTheWorstOfAllRounds(t *testing.T) {
 	}
 }
 
-func TestOnlyTheMarkedPartOfThePageIsReplaced(t *testing.T) {
-	got, err := replaceMarked("a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb\n", "x", "new\n")
-	if want := "a\n<!-- x:begin -->\nnew\n<!-- x:end -->\nb\n"; got != want || err != nil {
-		t.Errorf("got %q, %v", got, err)
-	}
-	if _, err := replaceMarked("a\n<!-- x:end -->\n", "x", "new"); err == nil {
-		t.Error("a page without the markers was accepted")
-	}
-}
-
 func TestThePageHasThePlacesOfTheTables(t *testing.T) {
 	text, err := os.ReadFile(page)
 	must(t, err)
 	for _, name := range []string{"faults", "calm", "open"} {
-		if _, err := replaceMarked(string(text), name, ""); err != nil {
+		if _, err := pooltest.ReplaceMarked(string(text), name, ""); err != nil {
 			t.Error(err)
 		}
 	}

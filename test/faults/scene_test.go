@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	pooltest "github.com/pgagroal-go/pgagroal/test/pool"
 )
 
 // scene is a cluster of n1, the primary, n2 and n3, pgagroal as host pool, and
@@ -20,7 +21,7 @@ type scene struct {
 	net  *network
 	c    *pgtest.Cluster
 	p    *pool
-	load *load
+	load *pooltest.Load
 	free func() // gives back what a fault has taken
 }
 
@@ -103,8 +104,8 @@ func play(t testing.TB, pl plan) *scene {
 	}
 	s.p.start(pl.prepare)
 	s.opened("n1")
-	s.load = startLoad(s.p.config())
-	t.Cleanup(s.load.end)
+	s.load = pooltest.StartLoad(s.p.config())
+	t.Cleanup(s.load.End)
 	s.served(20)
 	return s
 }
@@ -163,8 +164,8 @@ func (s *scene) wait(what string, holds func(map[string]any) bool) {
 // served waits until clients were told of so many more rows.
 func (s *scene) served(n int) {
 	s.t.Helper()
-	from := s.load.count()
-	pgtest.WaitUntil(s.t, generous, "clients to be served", func() bool { return s.load.count() >= from+n },
+	from := s.load.Count()
+	pgtest.WaitUntil(s.t, generous, "clients to be served", func() bool { return s.load.Count() >= from+n },
 		func() string { return fmt.Sprint(s.status()) })
 }
 
@@ -229,13 +230,13 @@ func (s *scene) same() {
 
 // rows checks what a node has against what clients were told, and returns how many
 // acknowledged rows are lost.
-func (s *scene) rows(node int, told seen) (lost int) {
+func (s *scene) rows(node int, told pooltest.Seen) (lost int) {
 	s.t.Helper()
 	there := map[string]int{}
 	for _, id := range strings.Fields(s.sql(node, "SELECT id FROM t")) {
 		there[id]++
 	}
-	for id := range told.acked {
+	for id := range told.Acked {
 		if there[id] == 0 {
 			lost++
 			s.t.Logf("row %s, acknowledged, is not on n%d; history: %v", id, node, s.history("failover"))

@@ -1,4 +1,4 @@
-package faults
+package pool
 
 import (
 	"context"
@@ -23,9 +23,9 @@ const (
 	thought = time.Second
 )
 
-// load is clients that write all the time, and what they were told. The lock guards
+// Load is clients that write all the time, and what they were told. The lock guards
 // what they share.
-type load struct {
+type Load struct {
 	config pgtest.ClientConfig
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
@@ -42,25 +42,25 @@ type ack struct {
 	at time.Time
 }
 
-// startLoad starts the clients; half of them write by statements of their own, half
+// StartLoad starts the clients; half of them write by statements of their own, half
 // in blocks.
-func startLoad(config pgtest.ClientConfig) *load {
+func StartLoad(config pgtest.ClientConfig) *Load {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{config: config, stop: cancel, errors: map[string]int{}}
+	l := &Load{config: config, stop: cancel, errors: map[string]int{}}
 	for i := range writers {
 		l.wg.Go(func() { l.client(ctx, i) })
 	}
 	return l
 }
 
-// end stops the clients, each at the end of what it does or after a while.
-func (l *load) end() {
+// End stops the clients, each at the end of what it does or after a while.
+func (l *Load) End() {
 	l.stop()
 	l.wg.Wait()
 }
 
 // client writes, one row a time, on one connection as long as that lasts.
-func (l *load) client(ctx context.Context, id int) {
+func (l *Load) client(ctx context.Context, id int) {
 	var c *pgtest.Client
 	t := time.NewTicker(pause)
 	defer t.Stop()
@@ -98,7 +98,7 @@ func (l *load) client(ctx context.Context, id int) {
 
 // insert writes a row, in a block if asked, with a thought before its COMMIT; an
 // error may leave it written or not.
-func (l *load) insert(ctx context.Context, c *pgtest.Client, row string, block bool, think time.Duration) error {
+func (l *Load) insert(ctx context.Context, c *pgtest.Client, row string, block bool, think time.Duration) error {
 	sql := "INSERT INTO t(id) VALUES ('" + row + "')"
 	if !block {
 		_, err := c.Query(ctx, sql)
@@ -123,7 +123,7 @@ func (l *load) insert(ctx context.Context, c *pgtest.Client, row string, block b
 }
 
 // note keeps what became of a row, and says whether the connection is over.
-func (l *load) note(row string, err error) (lost bool) {
+func (l *Load) note(row string, err error) (lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
@@ -144,32 +144,34 @@ func (l *load) note(row string, err error) (lost bool) {
 	return lost
 }
 
-func (l *load) count() int {
+// Count is how many rows are acknowledged so far.
+func (l *Load) Count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.acked)
 }
 
-// seen is what the clients of an ended load were told.
-type seen struct {
-	acked        map[string]bool
-	disconnected int
-	errors       string
-	pause        time.Duration // longest between two acknowledgements to anybody
+// Seen is what the clients of an ended load were told.
+type Seen struct {
+	Acked        map[string]bool
+	Disconnected int
+	Errors       string
+	Pause        time.Duration // longest between two acknowledgements to anybody
 }
 
-func (l *load) seen() seen {
+// Seen tells what became of an ended load.
+func (l *Load) Seen() Seen {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := seen{acked: map[string]bool{}, disconnected: l.disconnected}
+	s := Seen{Acked: map[string]bool{}, Disconnected: l.disconnected}
 	for i, a := range l.acked {
-		s.acked[a.id] = true
+		s.Acked[a.id] = true
 		if i > 0 {
-			s.pause = max(s.pause, a.at.Sub(l.acked[i-1].at))
+			s.Pause = max(s.Pause, a.at.Sub(l.acked[i-1].at))
 		}
 	}
 	for _, code := range slices.Sorted(maps.Keys(l.errors)) {
-		s.errors += " " + strconv.Itoa(l.errors[code]) + "x " + code
+		s.Errors += " " + strconv.Itoa(l.errors[code]) + "x " + code
 	}
 	return s
 }
