@@ -152,7 +152,7 @@ func (r *runner) signalAdopted(a *adopted, sig syscall.Signal) {
 // endAdopted reports the end of a run: how it ended if its own runner has lived
 // to write that down, and else that nobody knows.
 func (r *runner) endAdopted(a *adopted) {
-	if _, _, err := r.record.read(); err != nil {
+	if _, err := r.record.read(); err != nil {
 		r.log.Error("the record of runs can't be read again", "error", err)
 	}
 	end := &ipc.RunEnded{RunID: a.ID, Hook: a.Hook, Exit: -1, TimedOut: !a.termed.IsZero(), Unknown: true}

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -18,7 +19,7 @@ func Logger(w io.Writer) *slog.Logger {
 }
 
 // Main is the whole life of a runner that the supervisor has started; it
-// returns the exit code. The lock is only held open, and may be nil.
+// returns the exit code. The lock is held open and tells where state_dir is; it may be nil.
 func Main(linkFD int, lock *os.File, build string) int {
 	if lock != nil {
 		defer lock.Close()
@@ -33,7 +34,7 @@ func Main(linkFD int, lock *os.File, build string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := Run(ctx, Options{Conn: conn, Build: build, Log: log}); err != nil {
+	if err := Run(ctx, Options{Conn: conn, Build: build, Log: log, StateDir: proc.LockDir(lock)}); err != nil {
 		log.Error("runner has failed", "error", err)
 		return 1
 	}

@@ -1,6 +1,7 @@
 package scriptrunner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -41,7 +42,8 @@ func loadHooks(path string) (hooks, error) {
 	return h, h.rootRefused()
 }
 
-func (h hooks) stateDir() string { return h.c.StateDir }
+// stateDir is for a runner that is a service of its own; one that was spawned has the lock of the directory in use.
+func (h hooks) stateDir() string { return cmp.Or(h.c.StateDir, config.DefaultStateDir) }
 
 // supervisorUID is the user that pgagroal drops to.
 func (h hooks) supervisorUID() (uint32, bool) {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -25,6 +27,8 @@ const (
 	// known of one run when it was written; the last one of a run counts. A line
 	// that is an id alone is of an earlier release.
 	recordName = "scriptrunner.runs"
+	// badSuffix is added to the name of the file for a copy of one that can't be read.
+	badSuffix = ".bad"
 )
 
 // entry is what is written down of a run, for this runner and those after it.
@@ -60,10 +64,15 @@ func (e entry) leader() proc.Leader { return proc.Leader{PID: e.PID, Start: e.St
 type record struct {
 	runs []entry
 	file *os.File // open as long as the process lives
+	// torn: the last line of the file may have no end. The next one begins a line of its own.
+	torn bool
+	// damaged counts the lines of the file that can't be read.
+	damaged int
 }
 
 // openRecord reads the file in dir. With an error it still returns a memory,
-// which lacks the file.
+// which lacks the file. A line that can't be read costs no other one; a file with
+// such lines is copied aside before it is shortened.
 func openRecord(dir string) (*record, error) {
 	if dir == "" {
 		return &record{}, errors.New("there is no directory for the record of runs")
@@ -74,49 +83,54 @@ func openRecord(dir string) (*record, error) {
 		return &record{}, fmt.Errorf("open record of runs: %w", err)
 	}
 	r := &record{file: f}
-	lines, whole, err := r.read()
+	lines, err := r.read()
 	if err != nil {
 		f.Close()
 		return &record{}, err
 	}
-	if lines > maxWritten || !whole {
-		err = r.rewrite()
+	if lines > maxWritten || r.damaged > 0 {
+		err = r.rewrite(path)
 	}
 	return r, err
 }
 
-// read adds what the file says to what is remembered. whole is false when its
-// last line has no end: that one was never reported either.
-func (r *record) read() (lines int, whole bool, err error) {
+// read adds what the file says to what is remembered.
+func (r *record) read() (lines int, err error) {
 	if r.file == nil {
-		return 0, true, nil
+		return 0, nil
 	}
 	if _, err := r.file.Seek(0, io.SeekStart); err != nil {
-		return 0, false, fmt.Errorf("read record of runs: %w", err)
+		return 0, fmt.Errorf("read record of runs: %w", err)
 	}
 	b, err := io.ReadAll(r.file)
 	if err != nil {
-		return 0, false, fmt.Errorf("read record of runs: %w", err)
+		return 0, fmt.Errorf("read record of runs: %w", err)
 	}
+	r.damaged, r.torn = 0, false
 	for l := range bytes.Lines(b) {
-		line, ok := bytes.CutSuffix(l, []byte("\n"))
-		if !ok {
-			return lines, false, nil
-		}
+		line, ended := bytes.CutSuffix(l, []byte("\n"))
 		lines++
-		r.remember(parseEntry(line))
+		r.torn = !ended
+		switch e, ok := parseEntry(line); {
+		case ok && ended:
+			r.remember(e)
+		case len(line) > 0:
+			r.damaged++
+		}
 	}
-	return lines, true, nil
+	return lines, nil
 }
 
-// parseEntry takes a line that isn't ours for an id: at worst one that nobody
-// asks for.
-func parseEntry(line []byte) entry {
-	var e entry
-	if json.Unmarshal(line, &e) != nil || e.ID == "" {
-		return entry{ID: string(line)}
+// parseEntry reads one line. One of an earlier release is an id alone.
+func parseEntry(line []byte) (e entry, ok bool) {
+	if err := json.Unmarshal(line, &e); err == nil {
+		return e, e.ID != ""
 	}
-	return e
+	strange := func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("{}\"", c) }
+	if len(line) == 0 || bytes.ContainsFunc(line, strange) {
+		return entry{}, false
+	}
+	return entry{ID: string(line)}, true
 }
 
 // find returns the entry of a run, nil when there is none.
@@ -160,10 +174,15 @@ func (r *record) put(e entry) error {
 		return nil
 	}
 	line, err := json.Marshal(e)
-	if err == nil {
-		_, err = r.file.Write(append(line, '\n'))
-	}
 	if err != nil {
+		return fmt.Errorf("record run: %w", err)
+	}
+	line = append(line, '\n')
+	if r.torn {
+		line = append([]byte("\n"), line...)
+	}
+	_, err = r.file.Write(line)
+	if r.torn = err != nil; r.torn {
 		return fmt.Errorf("record run: %w", err)
 	}
 	return nil
@@ -181,18 +200,42 @@ func (r *record) sync() error {
 	return nil
 }
 
-// rewrite shortens the file to what is remembered. Runs are lost when the
-// machine dies in it; the supervisor has its own record of runs.
-func (r *record) rewrite() error {
+// rewrite shortens the file to what is remembered. The content before is beside it
+// until that is durable, and stays there if some of it couldn't be read. The file
+// stays the same one, since a runner before this one may still write its end to it.
+func (r *record) rewrite(path string) error {
+	if err := r.copyTo(path + badSuffix); err != nil {
+		return fmt.Errorf("keep record of runs: %w", err)
+	}
 	if err := r.file.Truncate(0); err != nil {
 		return fmt.Errorf("shorten record of runs: %w", err)
 	}
+	r.torn = false
 	for _, e := range r.runs {
 		if err := r.put(e); err != nil {
 			return fmt.Errorf("shorten record of runs: %w", err)
 		}
 	}
-	return r.sync()
+	if err := r.sync(); err != nil || r.damaged > 0 {
+		return err
+	}
+	return os.Remove(path + badSuffix)
+}
+
+// copyTo makes a durable copy of the file in the place of any other at path.
+func (r *record) copyTo(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = r.file.Seek(0, io.SeekStart)
+	if err == nil {
+		_, err = io.Copy(f, r.file)
+	}
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 func (r *record) close() {

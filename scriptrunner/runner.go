@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -188,6 +189,9 @@ func (r *runner) openRecord(dir string) {
 	var err error
 	if r.record, err = openRecord(dir); err != nil {
 		r.log.Warn("runs are recorded in memory alone", "error", err)
+	}
+	if n := r.record.damaged; n > 0 {
+		r.log.Error("the record of runs is damaged", "lines", n, "kept as", filepath.Join(dir, recordName+badSuffix))
 	}
 	for _, e := range r.record.runs {
 		if e.End != nil && e.End.Refused == "" {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
 
 // ErrRoot is the refusal to run everything as root.
@@ -24,6 +25,11 @@ func check(c *config.Config, tcp, unixPassed bool) []error {
 	var errs []error
 	if err != nil {
 		errs = append(errs, fmt.Errorf("%w; scripts can't be checked without that account", err))
+	}
+	if err == nil {
+		if err := statedir.Check(c, statedir.AccountOf(uid, os.Geteuid() != 0)); err != nil {
+			errs = append(errs, fmt.Errorf("state_dir: %w", err))
+		}
 	}
 	return append(errs, c.Check(config.CheckEnv{
 		UID: uid, GIDs: gids, NoAccount: err != nil, TCPPassed: tcp, UnixPassed: unixPassed, FileLimit: fileLimit(), Resolve: literal,
@@ -58,15 +64,24 @@ func identity(c *config.Config) (uint32, []uint32, error) {
 	return uint32(os.Geteuid()), gids, nil
 }
 
-// becomeUser gives up root for good, or proves that we are the right user.
-func becomeUser(c *config.Config) error {
+// becomeUser gives up root for good, or proves that we are the right user, whose account it returns.
+func becomeUser(c *config.Config) (statedir.Account, error) {
+	uid, gids, err := identity(c)
+	if err != nil {
+		return statedir.Account{}, err
+	}
+	root := os.Geteuid() == 0
+	if root {
+		if err := statedir.MakeDefault(c, uid, gids[0]); err != nil {
+			return statedir.Account{}, err
+		}
+	}
 	if c.User != "" {
-		return proc.DropTo(c.User)
+		if err := proc.DropTo(c.User); err != nil {
+			return statedir.Account{}, err
+		}
 	}
-	if os.Geteuid() == 0 {
-		return ErrRoot
-	}
-	return nil
+	return statedir.AccountOf(uid, !root), nil
 }
 
 // fileLimit raises the soft limit of open files to the hard one and returns it.

@@ -33,7 +33,11 @@ func (s *supervisor) save(a failover.Save) {
 	v := &s.saver
 	v.barrier, v.current = true, a
 	if !s.dir.Usable {
-		s.saved(a.Seq, errNoStateDir)
+		var err error
+		if s.cfg.Failover { // without failover nothing has to outlast us
+			err = errNoStateDir
+		}
+		s.saved(a.Seq, err)
 		return
 	}
 	v.limit = s.after(saveLimit, func() { s.saved(a.Seq, errSaveLate) })

@@ -59,10 +59,11 @@ func Run(opt Options) error {
 	if err := k.ListenTCP(c); err != nil {
 		return err
 	}
-	if err := becomeUser(c); err != nil {
+	account, err := becomeUser(c)
+	if err != nil {
 		return err
 	}
-	dir, err := statedir.Open(c, log)
+	dir, err := statedir.Open(c, account, log)
 	if err != nil {
 		return err
 	}
@@ -112,10 +113,13 @@ func (s *supervisor) loadState() *failover.Record {
 	for _, entry := range old {
 		s.history.keep(entry)
 	}
-	saved, err := statedir.ReadRecord(s.dir.Path)
-	if err != nil {
-		s.log.Error("the record of the servers is not used", "error", err)
-		return nil
+	saved, damage := statedir.ReadRecord(s.dir.Path)
+	if damage != nil {
+		s.dir.Damage = damage.Error()
+		s.log.Error("the state file is damaged", "error", damage)
+	}
+	if saved == nil && damage != nil {
+		saved = &failover.Record{Version: failover.RecordVersion, Damaged: true}
 	}
 	s.runner.inherits.id = underWay(saved)
 	return saved

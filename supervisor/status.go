@@ -84,7 +84,7 @@ func (s *supervisor) statusResponse(rep *report) control.StatusResponse {
 	st := s.servers.machine.Status()
 	r := control.StatusResponse{
 		Status: control.StatusRunning, MaxConnections: s.cfg.MaxConnections, NumberOfServers: len(s.cfg.Servers),
-		Servers: map[string]control.Server{}, Standbys: map[string]control.Standby{}, Failover: summary(st),
+		Servers: map[string]control.Server{}, Standbys: map[string]control.Standby{}, Failover: s.summary(st),
 		Confinement: s.workers.confined.response(),
 	}
 	if s.stop.mode != stopNot {
@@ -147,12 +147,15 @@ func identifier(id uint64) string {
 	return strconv.FormatUint(id, 10)
 }
 
-func summary(st failover.Status) control.FailoverSummary {
+func (s *supervisor) summary(st failover.Status) control.FailoverSummary {
 	r := control.FailoverSummary{
 		Enabled: st.Enabled, Paused: st.Paused, Phase: st.Phase, Reason: st.Reason, Epoch: st.Epoch, Timeline: st.Timeline, Held: st.Held, Alarms: []string{},
 	}
 	if st.Held {
 		r.HeldReason = st.Reason
+	}
+	if s.dir.Damage != "" {
+		r.Alarms = append(r.Alarms, s.dir.Damage+" (this alarm ends at the next start)")
 	}
 	for _, a := range st.Alarms {
 		r.Alarms = append(r.Alarms, a.Text)
@@ -198,8 +201,8 @@ func (s *supervisor) detailsResponse(rep *report) control.StatusDetailsResponse 
 func (s *supervisor) failoverStatus() control.FailoverStatusResponse {
 	st := s.servers.machine.Status()
 	r := control.FailoverStatusResponse{
-		FailoverSummary: summary(st), Mode: s.cfg.FailoverMode, LastLSN: lsn(st.LSN), LastLSNAge: -1,
-		Runs: s.history.runs, StateDir: s.cfg.StateDir, StateDirWritable: s.dir.Usable && s.saver.failed == nil,
+		FailoverSummary: s.summary(st), Mode: s.cfg.FailoverMode, LastLSN: lsn(st.LSN), LastLSNAge: -1,
+		Runs: s.history.runs, StateDir: s.dir.Path, StateDirWritable: s.dir.Usable && s.saver.failed == nil,
 		Runner: s.runnerStatus(), Run: s.runStatus(),
 	}
 	switch err := s.saver.failed; {

@@ -41,7 +41,7 @@ type Config struct {
 	UnixSocketDir string
 	User          string // account to drop to when started as root; empty keeps the current one
 	Workers       int    // 0 means one for each CPU, see EffectiveWorkers
-	StateDir      string
+	StateDir      string // empty means that a usual one is looked for, DefaultStateDir first
 	PIDFile       string // empty means the default, see EffectivePIDFile
 
 	Metrics             int // port, 0 is off

@@ -29,6 +29,9 @@ func (c *Config) EffectiveWorkers() int {
 	return min(max(runtime.NumCPU(), 1), 64)
 }
 
+// DefaultStateDir is where an unset state_dir is looked for first; the packages make it.
+const DefaultStateDir = "/var/lib/pgagroal"
+
 // EffectivePIDFile returns the path of the pid file.
 func (c *Config) EffectivePIDFile() string {
 	if c.PIDFile != "" {

@@ -31,8 +31,8 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.Workers },
 		},
 		{
-			Name: "state_dir", Kind: Path, Default: "/var/lib/pgagroal", Reload: Restart,
-			Help: "Directory of what must survive a restart: the recorded primary and the history of failovers",
+			Name: "state_dir", Kind: Path, Reload: Restart,
+			Help: "Directory of what must survive a restart: the recorded primary and the history of failovers; when empty " + DefaultStateDir + ", else below the home directory",
 			main: func(c *Config) any { return &c.StateDir },
 		},
 		{

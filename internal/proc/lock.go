@@ -71,6 +71,23 @@ func replaced(f *os.File, path string) (bool, error) {
 	return err != nil || !os.SameFile(ours, there), nil
 }
 
+// LockDir returns the directory of a lock that was passed on to this process,
+// empty for none.
+func LockDir(f *os.File) string {
+	if f == nil {
+		return ""
+	}
+	path := ""
+	raw, err := f.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { path, _ = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)) })
+	}
+	if err != nil || !filepath.IsAbs(path) {
+		return ""
+	}
+	return filepath.Dir(path)
+}
+
 // Relock tries again to take a lock that others held, and writes our process id
 // into it. held says that they still do.
 func Relock(f *os.File) (held bool, err error) {

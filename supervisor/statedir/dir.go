@@ -1,6 +1,7 @@
 package statedir
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -17,6 +18,8 @@ type Dir struct {
 	Lock   *os.File
 	Ours   bool // it is locked by us
 	Usable bool // it can be written
+	// Damage says which files in it couldn't be read at the start, "" for none.
+	Damage string
 }
 
 // Close gives up the lock; children may still have it.
@@ -26,25 +29,68 @@ func (d Dir) Close() {
 	}
 }
 
-// Open locks state_dir before anything is started. It refuses when a run of
+// Open finds and locks state_dir before anything is started. It refuses when a run of
 // a hook could meet another pgagroal, or could not be recorded.
-func Open(c *config.Config, log *slog.Logger) (Dir, error) {
-	if c.StateDir == "" && !c.Failover {
-		return Dir{}, nil
+func Open(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
+	if !c.Failover {
+		return openOptional(c, a, log)
 	}
-	file, held, holder, err := proc.Lock(c.StateDir)
-	switch {
-	case err != nil && c.Failover:
+	path, err := choose(c, a, makeDir)
+	if err != nil {
 		return Dir{}, fmt.Errorf("state_dir can't be used, and failover = on needs it: %w", err)
+	}
+	d, err := lock(path, log)
+	if err != nil {
+		return Dir{}, fmt.Errorf("state_dir can't be used, and failover = on needs it: %w", err)
+	}
+	if c.StateDir == "" {
+		log.Info("state_dir is not set", "used", path)
+	}
+	return d, nil
+}
+
+// openOptional is Open where nothing depends on state_dir, so that only a configured one or one that is there is used.
+func openOptional(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
+	path, err := choose(c, a, neverMake)
+	var d Dir
+	if err == nil {
+		d, err = lock(path, log)
+	}
+	switch {
+	case err != nil && c.StateDir == "":
+		log.Debug("there is no state_dir, and nothing needs it with failover = off", "error", err)
+		return Dir{}, nil
+	case errors.Is(err, errShared):
+		return Dir{}, err
 	case err != nil:
 		log.Info("state_dir can't be used; going on without, since failover is off", "error", err)
 		return Dir{}, nil
+	}
+	return d, nil
+}
+
+// errShared is a state_dir that another pgagroal uses.
+var errShared = errors.New("give each its own")
+
+func lock(path string, log *slog.Logger) (Dir, error) {
+	file, held, holder, err := proc.Lock(path)
+	switch {
+	case err != nil:
+		return Dir{}, err
 	case !held:
-		return Dir{Path: c.StateDir, Lock: file, Ours: true, Usable: true}, nil
+		warnOfReaders(path, log)
+		return Dir{Path: path, Lock: file, Ours: true, Usable: true}, nil
 	case holder > 0 && holder != os.Getpid() && isPgagroal(holder):
 		file.Close()
-		return Dir{}, fmt.Errorf("state_dir %s belongs to another running pgagroal, process %d; give each its own", c.StateDir, holder)
+		return Dir{}, fmt.Errorf("state_dir %s belongs to another running pgagroal, process %d; %w", path, holder, errShared)
 	}
-	log.Warn("children of a pgagroal that is gone still hold state_dir; no script runs until they have ended", "state_dir", c.StateDir)
-	return Dir{Path: c.StateDir, Lock: file, Usable: true}, nil
+	log.Warn("children of a pgagroal that is gone still hold state_dir; no script runs until they have ended", "state_dir", path)
+	return Dir{Path: path, Lock: file, Usable: true}, nil
+}
+
+// warnOfReaders says that others can read what the scripts wrote.
+func warnOfReaders(path string, log *slog.Logger) {
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
+		log.Warn("state_dir can be read by everybody; chmod 0750 it", "state_dir", path, "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
+	}
 }

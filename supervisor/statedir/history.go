@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 const (
@@ -18,40 +20,92 @@ const (
 	historySize = 4 << 20
 )
 
-// AppendHistory adds a line to the file, which becomes the .1 file when it is large.
+// AppendHistory adds a line to the file, which becomes the .1 file when it is
+// large. What a crash has left of a line before stays a line of its own.
 func AppendHistory(dir string, line []byte) error {
 	path := filepath.Join(dir, historyName)
-	if info, err := os.Stat(path); err == nil && info.Size()+int64(len(line)) > historySize {
+	if info, err := os.Lstat(path); err == nil && info.Size()+int64(len(line)) > historySize {
 		if err := os.Rename(path, path+".1"); err != nil {
 			return fmt.Errorf("rotate the history: %w", err)
 		}
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := openRegular(path, os.O_RDWR|os.O_CREATE|os.O_APPEND)
 	if err != nil {
 		return fmt.Errorf("write the history: %w", err)
 	}
-	_, err = f.Write(line)
+	torn, err := endsTorn(f)
+	if err == nil {
+		if torn {
+			line = append([]byte("\n"), line...)
+		}
+		_, err = f.Write(line)
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write the history: %w", err)
 	}
 	return nil
 }
 
-// ReadHistory returns the lines of the file, oldest first. A line that was cut by a
-// crash is left out.
+// endsTorn says whether the last line of a file has no end.
+func endsTorn(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return false, err
+	}
+	last := make([]byte, 1)
+	_, err = f.ReadAt(last, info.Size()-1)
+	return last[0] != '\n', err
+}
+
+// ReadHistory returns the lines of the file, oldest first. The error says how
+// many lines can't be read, or that the file can't, which is kept aside then.
 func ReadHistory(dir string) ([]json.RawMessage, error) {
-	b, err := os.ReadFile(filepath.Join(dir, historyName))
+	b, err := readFile(filepath.Join(dir, historyName))
+	if err != nil {
+		return nil, setAside(dir, historyName, err)
+	}
+	var entries []json.RawMessage
+	damaged := 0
+	for line := range bytes.Lines(b) {
+		switch line = bytes.TrimSpace(line); {
+		case json.Valid(line):
+			entries = append(entries, line)
+		case len(line) > 0:
+			damaged++
+		}
+	}
+	if damaged > 0 {
+		return entries, fmt.Errorf("%d lines of %s can't be read and stay there", damaged, historyName)
+	}
+	return entries, nil
+}
+
+// readFile returns the content of a file, nil when there is none.
+func readFile(path string) ([]byte, error) {
+	f, err := openRegular(path, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the history: %w", err)
+		return nil, err
 	}
-	var entries []json.RawMessage
-	for line := range bytes.Lines(b) {
-		if line = bytes.TrimSpace(line); json.Valid(line) {
-			entries = append(entries, line)
-		}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// openRegular opens a file, follows no link and waits for no writer of a pipe.
+func openRegular(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
 	}
-	return entries, nil
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }

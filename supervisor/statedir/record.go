@@ -1,56 +1,138 @@
 package statedir
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// recordName is the file that holds the machine's record.
-const recordName = "pgagroal.state"
+const (
+	// recordName is the file that holds the machine's record.
+	recordName = "pgagroal.state"
+	// copyName is the same record a second time. It must not be older: the record before may be the one that doesn't
+	// know yet which server a script was about to promote.
+	copyName = "pgagroal.state.copy"
+	// badSuffix is added to the name of a file that can't be read, so that nothing writes over it.
+	badSuffix = ".bad"
+)
 
-// WriteRecord replaces the file so that after a crash there is the old content
-// or the new one, and the new one once this has returned.
-func WriteRecord(dir string, data []byte) error {
-	path := filepath.Join(dir, recordName)
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write the record: %w", err)
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write the record: %w", err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write the record: %w", err)
-	}
-	return syncDir(dir)
+// sealed is a record as it lies in its files: still one JSON document, for the tools of an operator.
+type sealed struct {
+	SHA256 string          `json:"sha256"` // of the bytes of Record
+	Record json.RawMessage `json:"record"`
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("write the record: %w", err)
+// WriteRecord replaces the record and its copy so that after a crash each file is the old one or the new one, and both
+// are the new one once this has returned.
+func WriteRecord(dir string, record []byte) error {
+	data := seal(record)
+	for _, name := range []string{recordName, copyName} {
+		if err := replace(filepath.Join(dir, name), data); err != nil {
+			return fmt.Errorf("write the record: %w", err)
+		}
 	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+	if err := syncDir(dir); err != nil {
 		return fmt.Errorf("write the record: %w", err)
 	}
 	return nil
 }
 
-// ReadRecord returns the record of the supervisor before, nil when there is none.
-func ReadRecord(dir string) (*failover.Record, error) {
-	b, err := os.ReadFile(filepath.Join(dir, recordName))
-	if errors.Is(err, fs.ErrNotExist) {
+func seal(record []byte) []byte {
+	record = bytes.TrimSpace(record)
+	return fmt.Appendf(nil, "{\n\"sha256\": \"%x\",\n\"record\": %s\n}\n", sha256.Sum256(record), record)
+}
+
+// unseal returns the record of a file. A file without any checksum is of an earlier release.
+func unseal(file []byte) ([]byte, error) {
+	var s sealed
+	if err := json.Unmarshal(file, &s); err != nil {
+		return nil, err
+	}
+	if s.SHA256 == "" && s.Record == nil {
+		return file, nil
+	}
+	if sum := sha256.Sum256(s.Record); s.SHA256 != hex.EncodeToString(sum[:]) {
+		return nil, errors.New("the checksum is wrong")
+	}
+	return s.Record, nil
+}
+
+// replace writes a file beside path, makes it durable and puts it in the place of path. Whatever lies there, and under
+// the name beside it, is replaced and never written through.
+func replace(path string, data []byte) error {
+	tmp := path + ".tmp"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// ReadRecord returns the record of the supervisor before. damage is nil unless a file of it can't be read: it says
+// which one, where that is kept, and what is used instead. No record and no damage is a first start; no record
+// although there is damage means that nobody knows which server was the primary.
+func ReadRecord(dir string) (r *failover.Record, damage error) {
+	r, err := loadRecord(filepath.Join(dir, recordName))
+	if r != nil {
+		return r, nil
+	}
+	r, copyErr := loadRecord(filepath.Join(dir, copyName))
+	switch {
+	case r != nil && err == nil:
+		return r, fmt.Errorf("%s is gone; %s is used instead", recordName, copyName)
+	case r != nil:
+		return r, fmt.Errorf("%w; %s is used instead", setAside(dir, recordName, err), copyName)
+	case err == nil && copyErr == nil:
 		return nil, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read the record: %w", err)
+	return nil, errors.Join(setAside(dir, recordName, err), setAside(dir, copyName, copyErr))
+}
+
+// loadRecord returns nil without an error when there is no such file.
+func loadRecord(path string) (*failover.Record, error) {
+	file, err := readFile(path)
+	if file == nil || err != nil {
+		return nil, err
 	}
-	return failover.DecodeRecord(b)
+	record, err := unseal(file)
+	if err != nil {
+		return nil, err
+	}
+	return failover.DecodeRecord(record)
+}
+
+// setAside keeps a file that can't be read, for err, and says so; nil for no err.
+func setAside(dir, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	path := filepath.Join(dir, name)
+	if rerr := os.Rename(path, path+badSuffix); rerr != nil {
+		return fmt.Errorf("%s can't be read: %w, nor kept: %w", name, err, rerr)
+	}
+	return fmt.Errorf("%s can't be read: %w; it is kept as %s", name, err, path+badSuffix)
 }

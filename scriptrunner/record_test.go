@@ -1,0 +1,83 @@
+package scriptrunner
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func ids(r *record) []string {
+	var list []string
+	for _, e := range r.runs {
+		list = append(list, e.ID)
+	}
+	return list
+}
+
+func openedRecord(t *testing.T, dir string) *record {
+	t.Helper()
+	r, err := openRecord(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.close)
+	return r
+}
+
+// TestDamagedLineCostsItselfAlone: torn at the end, filled with zeros, or changed in between.
+func TestDamagedLineCostsItselfAlone(t *testing.T) {
+	for what, content := range map[string]string{
+		"torn":    "{\"id\":\"a\"}\n{\"id\":\"b\"}\n{\"id\":\"c\",\"ho",
+		"zeros":   "{\"id\":\"a\"}\n{\"id\":\"b\"}\n" + strings.Repeat("\x00", 100),
+		"between": "{\"id\":\"a\"}\n{\"id\":\"c\",\"ho\n{\"id\":\"b\"}\n",
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, recordName)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := openedRecord(t, dir)
+		if err := r.put(entry{ID: "d"}); err != nil {
+			t.Fatal(err)
+		}
+		if r.damaged != 1 {
+			t.Errorf("%s: %d damaged lines", what, r.damaged)
+		}
+		again := openedRecord(t, dir)
+		if diff := cmp.Diff([]string{"a", "b", "d"}, ids(again)); diff != "" || again.damaged != 0 {
+			t.Errorf("%s: %d lines are damaged afterwards\n%s", what, again.damaged, diff)
+		}
+		if b, err := os.ReadFile(path + badSuffix); err != nil || string(b) != content {
+			t.Errorf("%s: kept %q, %v", what, b, err)
+		}
+	}
+}
+
+// TestLineThatWasWrittenHalfSwallowsNoOther: the disk was full for a moment, and this process lives on.
+func TestLineThatWasWrittenHalfSwallowsNoOther(t *testing.T) {
+	dir := t.TempDir()
+	r := openedRecord(t, dir)
+	whole := r.file
+	broken, err := os.Open(filepath.Join(dir, recordName)) // which can't be written
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broken.Close()
+	r.file = broken
+	if err := r.put(entry{ID: "a"}); err == nil {
+		t.Fatal("no error")
+	}
+	r.file = whole
+	if _, err := whole.WriteString("{\"id\":\"a\",\"ho"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.put(entry{ID: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	if again := openedRecord(t, dir); again.find("b") == nil || again.find("a") != nil {
+		t.Errorf("%v", ids(again))
+	}
+}
