@@ -39,6 +39,8 @@ const (
 	// HintSQLState is an error of the server: 57P01, 57P02, 57P03, 25006.
 	HintSQLState
 	HintUnreachable
+	// HintDied is a session's word that its postmaster is gone; SQLState is 57P01, as after an administrator's command.
+	HintDied
 )
 
 // Hint is a worker's word that something is wrong with a server. It wakes the

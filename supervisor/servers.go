@@ -175,6 +175,7 @@ func (s *supervisor) armMachine() {
 var hintKinds = map[ipc.HintKind]string{
 	ipc.HintRefused: "refused", ipc.HintReset: "reset", ipc.HintEOF: "eof",
 	ipc.HintTimeout: "timeout", ipc.HintUnreachable: "timeout", ipc.HintSQLState: "error",
+	ipc.HintDied: failover.HintDied,
 }
 
 func (s *supervisor) onHint(c *child, m *ipc.Hint) {

@@ -81,9 +81,17 @@ func (w *worker) hint(server int, epoch uint64, kind ipc.HintKind, sqlstate, tex
 // hintCode passes on what an error of a server's says about the server itself.
 func (w *worker) hintCode(b *backend, where string) {
 	if b.Code != "" {
-		w.hint(b.server, b.epoch, ipc.HintSQLState, b.Code, where)
-		b.Code = ""
+		w.hint(b.server, b.epoch, hintKind(b.Died), b.Code, where)
+		b.Code, b.Died = "", false
 	}
+}
+
+// hintKind is the kind of hint for an error of the server's.
+func hintKind(died bool) ipc.HintKind {
+	if died {
+		return ipc.HintDied
+	}
+	return ipc.HintSQLState
 }
 
 // hintOf makes a hint of an error, if it is one that says something about the
@@ -99,7 +107,7 @@ func (w *worker) hintOf(server int, epoch uint64, err error) {
 		return
 	case errors.As(err, &se):
 		if transient(err) {
-			w.hint(server, epoch, ipc.HintSQLState, se.Fields.Code, "login")
+			w.hint(server, epoch, hintKind(se.Fields.PostmasterDied()), se.Fields.Code, "login")
 		}
 		return
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):

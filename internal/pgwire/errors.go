@@ -89,6 +89,7 @@ type ErrorFields struct {
 	Message  string // in the server's language; never to be decided upon
 	Detail   string
 	Hint     string
+	Routine  string // function of the server that has raised the error; not translated
 }
 
 // Class returns the first two characters of the SQLSTATE, or nothing.
@@ -97,6 +98,12 @@ func (f ErrorFields) Class() string {
 		return ""
 	}
 	return f.Code[:2]
+}
+
+// PostmasterDied reports whether a session ends because its postmaster is gone. The SQLSTATE alone, 57P01, is that of an
+// administrator's command, too; but a session raises it where it reads or writes only when the postmaster has died.
+func (f ErrorFields) PostmasterDied() bool {
+	return f.Code == CodeAdminShutdown && (f.Routine == "secure_read" || f.Routine == "secure_write")
 }
 
 // Fatal reports whether the server closes the connection after this error.
@@ -127,6 +134,8 @@ func ParseError(body []byte) ErrorFields {
 			f.Detail = text
 		case 'H':
 			f.Hint = text
+		case 'R':
+			f.Routine = text
 		}
 	}
 	if f.Severity == "" {

@@ -48,6 +48,20 @@ func TestParseErrorReadsTheUnlocalizedSeverity(t *testing.T) {
 	}
 }
 
+func TestADeadPostmasterIsToldFromACommand(t *testing.T) {
+	for body, want := range map[string]bool{
+		"VFATAL\x00C57P01\x00Mx\x00Fbe-secure.c\x00L204\x00Rsecure_read\x00\x00":       true,
+		"VFATAL\x00C57P01\x00Mx\x00Fbe-secure.c\x00L322\x00Rsecure_write\x00\x00":      true,
+		"VFATAL\x00C57P01\x00Mx\x00Fpostgres.c\x00L3184\x00RProcessInterrupts\x00\x00": false,
+		"VFATAL\x00C57P02\x00Mx\x00Fpostgres.c\x00L2800\x00Rsecure_read\x00\x00":       false,
+		"VFATAL\x00C57P01\x00Msecure_read\x00\x00":                                     false,
+	} {
+		if got := ParseError([]byte(body)).PostmasterDied(); got != want {
+			t.Errorf("%q: %v, want %v", body, got, want)
+		}
+	}
+}
+
 func TestParseErrorTakesWhatIsThere(t *testing.T) {
 	body := "SERROR\x00VERROR\x00C08006\x00Mgone\x00\x00"
 	for n := range len(body) + 1 {

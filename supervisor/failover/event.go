@@ -83,9 +83,13 @@ type ProbeDone struct {
 type Hinted struct {
 	Server int
 	Epoch  uint64 // of the backend; other epochs are ignored
-	Kind   string // "refused", "reset", "eof", "timeout", "error"
+	Kind   string // "refused", "reset", "eof", "timeout", "error", or HintDied
 	Code   string // SQLSTATE when the server sent one: 57P01, 57P02, 57P03, 25006
 }
+
+// HintDied is the kind of a hint by which sessions say that their postmaster is gone: no command has ended them, so
+// nobody has announced a restart.
+const HintDied = "died"
 
 // HotStandby is the parameter in_hot_standby of a login.
 type HotStandby uint8

@@ -327,7 +327,10 @@ func (m *Machine) onHinted(ev Hinted) {
 		return
 	}
 	s := m.servers[ev.Server]
-	if ev.Code == "57P01" || ev.Code == "57P03" {
+	switch {
+	case ev.Kind == HintDied:
+		s.announced = false
+	case ev.Code == "57P01" || ev.Code == "57P03":
 		s.announced, s.announcedAt = true, m.now
 	}
 	s.wanted = true

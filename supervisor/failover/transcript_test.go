@@ -136,7 +136,11 @@ func (p *player) act(name string, plain []string, opt map[string]string) {
 	case "run":
 		w.run(w.now + p.dur(plain[0]))
 	case "hint":
-		w.step(Hinted{Server: p.index(plain[0]), Epoch: p.epoch(opt), Kind: "error", Code: opt["code"]})
+		kind := "error"
+		if opt["died"] != "" {
+			kind = HintDied
+		}
+		w.step(Hinted{Server: p.index(plain[0]), Epoch: p.epoch(opt), Kind: kind, Code: opt["code"]})
 	case "login":
 		hot := map[string]HotStandby{"on": HotStandbyOn, "off": HotStandbyOff}[opt["hot"]]
 		w.step(LoginSeen{Server: p.index(plain[0]), Epoch: p.epoch(opt), Hot: hot})

@@ -48,6 +48,9 @@ var (
 	bob   = Login{User: "bob", Database: "db", Password: "secret"}
 )
 
+// died is how a session ends whose postmaster is gone.
+var died = &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P01", Message: "no", Routine: "secure_read"}
+
 // oneRow is an answer of one row; no value is NULL.
 func oneRow(values ...string) []pgproto3.BackendMessage {
 	row := &pgproto3.DataRow{}
@@ -98,6 +101,7 @@ func TestOutcomeIsReadFromWhatTheServerDoes(t *testing.T) {
 		{"another end after its role", then(pgtest.Send(oneRow("t")...), pgtest.Fatal("57P04", "no")), false, failover.SawStandby, ""},
 		{"starts up", at("57P03"), false, failover.SawStarting, "57P03"},
 		{"shuts down", at("57P01"), false, failover.SawShutdown, "57P01"},
+		{"loses its postmaster", then(pgtest.Send(died)), false, failover.SawRefused, "57P01"},
 		{"crashes", at("57P02"), false, failover.SawShutdown, "57P02"},
 		{"shuts down when asked", then(pgtest.Fatal("57P01", "no")), false, failover.SawShutdown, "57P01"},
 		{"is full", at("53300"), false, failover.SawAlive, "53300"},

@@ -72,6 +72,9 @@ func (p *prober) judge(s *session, err error) verdict {
 // judgeCode reads the outcome from a SQLSTATE.
 func judgeCode(err *auth.ServerError) verdict {
 	code := err.Fields.Code
+	if err.Fields.PostmasterDied() {
+		return verdict{outcome: failover.SawRefused, code: code}
+	}
 	switch code {
 	case pgwire.CodeCannotConnectNow:
 		return verdict{outcome: failover.SawStarting, code: code}

@@ -85,6 +85,28 @@ func TestAnAnnouncedShutdownWaitsForTheGraceOfARestart(t *testing.T) {
 	}
 }
 
+// TestAKilledPostmasterAnnouncesNoRestart: its sessions end with 57P01, as after an administrator's command, and the grace
+// of a restart is longer than anybody waits here.
+func TestAKilledPostmasterAnnouncesNoRestart(t *testing.T) {
+	t.Parallel()
+	for _, pipeline := range []string{"session", "transaction"} {
+		t.Run(pipeline, func(t *testing.T) {
+			t.Parallel()
+			c := pgtest.New(t, pgtest.Options{Standbys: 1})
+			s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"failover_restart_grace": "1h", "pipeline": pipeline}})
+			s.Opened("n1")
+			idle, busy := s.Pool.Connect(), s.Pool.Connect()
+			pool.MustQuery(t, idle, "SELECT 1")
+			pool.MustQuery(t, busy, "BEGIN")
+			pool.Must(t, c.Nodes[0].KillPostmasterOnly())
+			s.Opened("n2")
+			s.Notify.WaitRuns(1)
+			s.Ran(pool.OneRun(c.Nodes[0], c.Nodes[1]), pool.OneRun(c.Nodes[0], c.Nodes[1]))
+			pool.Says(t, s.Told("failover"), "reason", "3 probes in a row: refused")
+		})
+	}
+}
+
 func TestAFullPrimaryIsAlive(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1, Extra: map[string]string{"max_connections": "8", "superuser_reserved_connections": "0", "max_wal_senders": "2"}})

@@ -106,6 +106,8 @@ type Backend struct {
 	// Code is the SQLSTATE of its last error that says something about the server
 	// itself. Who reads it empties it.
 	Code string
+	// Died: with Code the server has said that its postmaster is gone.
+	Died bool
 	// Dirty: the client DirtyBy has left something behind that others must not find.
 	Dirty   bool
 	DirtyBy uint64

@@ -154,7 +154,7 @@ func (r *line) serverError(body []byte) {
 	}
 	switch f.Code {
 	case pgwire.CodeAdminShutdown, pgwire.CodeCrashShutdown, pgwire.CodeCannotConnectNow, pgwire.CodeReadOnlyTransaction:
-		r.b.Code = f.Code
+		r.b.Code, r.b.Died = f.Code, f.PostmasterDied()
 	}
 }
 
