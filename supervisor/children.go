@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,15 +27,15 @@ const (
 //
 //	starting --started, link--> setup --ConfigDone--> ready
 //	    |                         |                     |
-//	    |                         +-- kill -------------+--> killed --exit--> gone
-//	    +-- can't be started -------------------------------------------------> gone
+//	    |                         +-- kill, exit -------+--> killed --exit, link read--> gone
+//	    +-- can't be started ------------------------------------------------------------> gone
 type childState uint8
 
 const (
 	childStarting childState = iota // not started yet: no process, no link
 	childSetup
 	childReady
-	childKilled // SIGKILL is sent, the exit isn't seen yet
+	childKilled // SIGKILL is sent or the exit is seen: it hears nothing more
 	childGone
 )
 
@@ -49,6 +50,7 @@ type child struct {
 	exit    *timer
 	greeted bool // has said hello
 	up      bool // has been ready
+	exited  bool
 	ponged  time.Duration
 	pings   uint64
 	clients map[uint64]bool // ids of those handed over and not gone
@@ -68,6 +70,7 @@ type workers struct {
 	anyUp    bool // some worker has been ready since the start
 	confined confinement
 	spawning int // starts under way elsewhere
+	reaper   reaper
 }
 
 func (s *supervisor) startWorkers() {
@@ -93,7 +96,7 @@ func (s *supervisor) startWorker(index int) {
 
 func (s *supervisor) onWorkerStarted(c *child, st *started, err error) {
 	s.workers.spawning--
-	defer s.reapOrphans()
+	defer s.reapStrays()
 	if err != nil {
 		s.log.Error("worker can't be started", "worker", c.index, "error", err)
 		s.workerGone(c)
@@ -222,17 +225,24 @@ func (s *supervisor) killWorker(c *child, why string) {
 	s.gateChanged()
 }
 
+// onWorkerExit takes what the dead process hasn't read off its link, and the worker
+// off the books. The former may wait for the link's writer, so it runs elsewhere.
 func (s *supervisor) onWorkerExit(c *child, how string) {
-	if c.state == childGone {
+	if c.exited {
 		return
 	}
-	rescued := s.rescueClients(c)
-	if s.stop.mode == stopNow {
+	c.exited, c.state = true, childKilled
+	if s.stop.mode == stopNow { // clients have been told to go, and the link may be closed
 		s.log.Debug("worker ended", "worker", c.index, "child", c.started.pid, "how", how)
-	} else {
-		s.log.Error("worker ended", "worker", c.index, "child", c.started.pid, "how", how, "clients", len(c.clients), "rescued", rescued)
+		s.workerGone(c)
+		return
 	}
-	s.workerGone(c)
+	s.gateChanged()
+	elsewhere(s, func() ([]ipc.Envelope, error) { return c.started.unread(), nil }, func(left []ipc.Envelope, _ error) {
+		rescued := s.rescueClients(c, left)
+		s.log.Error("worker ended", "worker", c.index, "child", c.started.pid, "how", how, "clients", len(c.clients), "rescued", rescued)
+		s.workerGone(c)
+	})
 }
 
 // workerGone is the one place where a worker's process is taken off the books.
@@ -289,14 +299,43 @@ func backoff(failures int) time.Duration {
 	return min(time.Second<<min(failures-2, 10), restartMax)
 }
 
-// reapOrphans collects what was left to us, as subreaper, by others. While a
-// start is under way its process isn't in the list yet, so it waits.
-func (s *supervisor) reapOrphans() {
+// reaper collects what was left to us, as subreaper, by others.
+type reaper struct {
+	busy  bool // a scan of all processes is under way elsewhere
+	again bool // something has ended since it began
+}
+
+// reapStrays looks for children that have ended and for which nobody waits.
+func (s *supervisor) reapStrays() {
+	r := &s.workers.reaper
+	if r.busy {
+		r.again = true
+		return
+	}
+	r.busy, r.again = true, false
+	elsewhere(s, s.env.zombies, func(found []int, err error) {
+		r.busy = false
+		s.collect(found, err)
+		if r.again {
+			s.reapStrays()
+		}
+	})
+}
+
+// collect reaps those found but our own, for which goroutines wait. While a start is
+// under way its process can't be told from a stray; the end of the start looks again.
+func (s *supervisor) collect(found []int, err error) {
 	if s.workers.spawning > 0 {
 		return
 	}
-	if err := s.env.reap(s.childIDs()); err != nil {
-		s.log.Warn("orphans can't be collected", "error", err)
+	own := s.childIDs()
+	for _, pid := range found {
+		if !slices.Contains(own, pid) {
+			err = errors.Join(err, s.env.reap(pid))
+		}
+	}
+	if err != nil {
+		s.log.Warn("children that others have left can't be collected", "error", err)
 	}
 }
 

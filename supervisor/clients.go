@@ -57,9 +57,9 @@ func (s *supervisor) placeClients() {
 
 // rescueClients takes back those that a dead worker never took, for others, and
 // returns how many.
-func (s *supervisor) rescueClients(c *child) int {
+func (s *supervisor) rescueClients(c *child, left []ipc.Envelope) int {
 	rescued := 0
-	for _, e := range c.started.unread() {
+	for _, e := range left {
 		m, ok := e.Message.(*ipc.NewClient)
 		if !ok || len(e.FDs) != 1 || s.stop.mode == stopNow {
 			e.CloseFDs()

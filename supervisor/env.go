@@ -41,8 +41,11 @@ type env struct {
 	groupEmpty  func(pgid int) bool
 	strangers   func(known []int) bool
 	signalGroup func(pgid int, kill bool) error
-	reap        func(except []int) error
-	notify      func(state string)
+	// zombies are our children that have ended and for which nobody has waited yet;
+	// reap collects one of them and doesn't block.
+	zombies func() ([]int, error)
+	reap    func(pid int) error
+	notify  func(state string)
 }
 
 // startSpec is what start needs to know of a child.

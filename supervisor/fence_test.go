@@ -22,7 +22,15 @@ func TestFenceStopsOurOwnCancelRequestsFirst(t *testing.T) {
 	}
 	var held []func() func()
 	outside := w.s.env.background
-	w.s.env.background = func(job func() func()) { held = append(held, job) }
+	read := false // of the dead worker's link, which comes first
+	w.s.env.background = func(job func() func()) {
+		if !read {
+			read = true
+			outside(job)
+			return
+		}
+		held = append(held, job)
+	}
 	orphan(w)
 	w.s.env.background = outside
 	w.act(failover.Fence{Epoch: 1, Seq: 1})

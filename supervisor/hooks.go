@@ -105,7 +105,7 @@ func (s *supervisor) linkRunner() {
 
 func (s *supervisor) onRunnerStarted(r *runnerEnd, st *started, err error) {
 	s.workers.spawning--
-	defer s.reapOrphans()
+	defer s.reapStrays()
 	if err != nil {
 		s.log.Error("no link to the script runner", "error", err)
 		r.exited = true

@@ -26,11 +26,11 @@ func (s *supervisor) reconcile(r *runnerEnd, m *ipc.RunnerReady) {
 		s.tellLost(x)
 		return
 	case r.spawned:
-		return // groupOver can tell more of a runner that we started
+		return // watchGroup can tell more of a runner that we started
 	}
 	// A runner that knows nothing of it isn't the one that ran it: what that one
 	// has left behind is watched on.
-	if end := resultOf(x.id, m.Results); end != nil || x.starting && x.pgid <= 0 || s.groupOver(x) {
+	if end := resultOf(x.id, m.Results); end != nil || x.starting && x.pgid <= 0 {
 		s.logEnd(end)
 		s.runIsOver(x, end)
 	}
@@ -131,19 +131,25 @@ func (s *supervisor) settleUnstarted(x *currentRun) bool {
 }
 
 // watchGroup looks at what is left of a lost run until that is nothing, and ends it
-// when its time is over. What can't be ended isn't waited for without end.
+// when its time is over. What can't be ended isn't waited for without end. A look
+// reads all of /proc, elsewhere.
 func (s *supervisor) watchGroup(x *currentRun) {
 	s.after(groupLook, func() {
-		switch {
-		case s.runner.current != x || s.settleUnstarted(x):
-		case s.groupOver(x):
-			s.runIsOver(x, nil)
-		case s.env.now() >= x.over && !x.adopted():
-			s.abandonRun(x)
-		default:
-			s.endLostRun(x)
-			s.watchGroup(x)
+		if s.runner.current != x || s.settleUnstarted(x) {
+			return
 		}
+		elsewhere(s, s.lookAfter(x), func(over bool, _ error) {
+			switch {
+			case s.runner.current != x:
+			case over && !(x.service && x.adopted()):
+				s.runIsOver(x, nil)
+			case s.env.now() >= x.over && !x.adopted():
+				s.abandonRun(x)
+			default:
+				s.endLostRun(x)
+				s.watchGroup(x)
+			}
+		})
 	})
 }
 
@@ -157,17 +163,18 @@ func (s *supervisor) abandonRun(x *currentRun) {
 	s.checkStopped()
 }
 
-// groupOver says that nothing of a lost run is left. Of a runner of ours that
-// means: it is dead, its group is empty, and nobody unknown has become our child.
-func (s *supervisor) groupOver(x *currentRun) bool {
+// lookAfter returns the look that tells whether nothing of a lost run is left. Of a
+// runner of ours that means: it is dead, its group is empty, and nobody unknown has
+// become our child.
+func (s *supervisor) lookAfter(x *currentRun) func() (over bool, err error) {
+	pgid, known := x.pgid, s.childIDs()
 	if x.service {
-		return !x.adopted() && x.pgid > 0 && s.env.groupEmpty(x.pgid)
+		return func() (bool, error) { return pgid > 0 && s.env.groupEmpty(pgid), nil }
 	}
-	if !x.from.exited || x.pgid > 0 && !s.env.groupEmpty(x.pgid) {
-		return false
+	if !x.from.exited || s.workers.spawning > 0 {
+		return func() (bool, error) { return false, nil }
 	}
-	s.reapOrphans()
-	return s.workers.spawning == 0 && s.env.strangers(s.childIDs())
+	return func() (bool, error) { return (pgid <= 0 || s.env.groupEmpty(pgid)) && s.env.strangers(known), nil }
 }
 
 // adopted says that another runner looks after the run, and tells of its end.

@@ -181,7 +181,7 @@ func (s *supervisor) onRunEnded(m *ipc.RunEnded) {
 	x := s.runner.current
 	switch r := s.runner.end; {
 	case x != nil && x.id == m.RunID && x.lost && m.Unknown && !x.service:
-		// groupOver can tell more
+		// watchGroup can tell more
 	case x != nil && x.id == m.RunID && x.lost:
 		s.runIsOver(x, m) // its outcome was reported as unknown, and stays so
 	case x != nil && x.id == m.RunID:

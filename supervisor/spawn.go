@@ -116,18 +116,21 @@ func newStarted(conn *ipc.Conn, queue int, log *slog.Logger) *started {
 // read when it dies is still there.
 func (st *started) keep(conn *ipc.Conn, theirs *os.File, log *slog.Logger) {
 	out, closeLink := st.link.(*ipc.Outbox), st.close
-	read := func() []ipc.Envelope {
-		all, err := conn.Unread(theirs)
-		if err != nil {
-			log.Error("what a dead worker hasn't read is lost", "child", st.pid, "error", err)
-		}
-		return all
-	}
 	st.unread = func() []ipc.Envelope {
 		unsent := out.Unsent()
-		sent := read()
-		<-out.Done() // what it has in hand fits into the socket now
-		return append(append(sent, read()...), unsent...)
+		sent, err := conn.Unread(theirs)
+		if err == nil {
+			<-out.Done() // what it has in hand fits into the socket now
+			var last []ipc.Envelope
+			last, err = conn.Unread(theirs)
+			sent = append(sent, last...)
+		}
+		if err != nil {
+			log.Error("what a dead worker hasn't read is lost", "child", st.pid, "error", err)
+			conn.Close() // else the writer would wait for room
+			<-out.Done()
+		}
+		return append(sent, unsent...)
 	}
 	st.close = func() { closeLink(); theirs.Close() }
 }

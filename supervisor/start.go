@@ -173,8 +173,8 @@ func (s *supervisor) realEnv(base time.Time) env {
 		},
 		groupEmpty: proc.GroupEmpty, strangers: noStrangers,
 		signalGroup: signalGroup,
-		reap:        func(except []int) error { return proc.ReapOrphans(except...) },
-		notify:      func(string) {},
+		zombies:     proc.Zombies, reap: proc.Reap,
+		notify: func(string) {},
 	}
 }
 

@@ -141,7 +141,7 @@ func (s *supervisor) arrive(a arrival) {
 func (s *supervisor) onSignal(sig os.Signal) {
 	switch sig {
 	case syscall.SIGCHLD:
-		s.reapOrphans()
+		s.reapStrays()
 	case syscall.SIGHUP:
 		s.onReload()
 	case syscall.SIGTRAP:

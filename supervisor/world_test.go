@@ -39,6 +39,9 @@ type world struct {
 	lockHeld   bool
 	groupEmpty bool
 	strangers  bool
+	scans      int // of /proc, for zombies
+	zombies    []int
+	reaped     []int
 	signals    []bool // kill or not
 	lookups    map[string][]string
 	probed     []health.Target
@@ -173,7 +176,8 @@ func (w *world) env() env {
 		groupEmpty:    func(int) bool { return w.groupEmpty },
 		strangers:     func([]int) bool { return !w.strangers },
 		signalGroup:   func(_ int, kill bool) error { w.signals = append(w.signals, kill); return nil },
-		reap:          func([]int) error { return nil },
+		zombies:       func() ([]int, error) { w.scans++; return w.zombies, nil },
+		reap:          func(pid int) error { w.reaped = append(w.reaped, pid); return nil },
 		notify:        func(s string) { w.notified = append(w.notified, s) },
 	}
 }

@@ -114,6 +114,10 @@ func TestLogThatNobodyReadsStopsNoProcess(t *testing.T) {
 					t.Errorf("%q is missing in %s", line, strings.TrimSpace(got))
 				}
 			}
+			_, end, _ := strings.Cut(got, " shutdown requested by signal")
+			if strings.Contains(end, " ERROR ") || strings.Contains(end, " WARN ") {
+				t.Errorf("an ordinary end has something to complain about: %s", end)
+			}
 		})
 	}
 }

@@ -178,18 +178,43 @@ func (p Process) Variable(name string) (value string, ok bool) {
 // ReapOrphans collects the zombies among the children of this process, except
 // those for which somebody else waits.
 func ReapOrphans(except ...int) error {
-	all, err := processes()
+	found, err := Zombies()
 	if err != nil {
 		return err
 	}
-	self := os.Getpid()
-	for _, st := range all {
-		if st.PPID != self || st.state != 'Z' || slices.Contains(except, st.PID) {
+	for _, pid := range found {
+		if slices.Contains(except, pid) {
 			continue
 		}
-		if _, err := unix.Wait4(st.PID, nil, unix.WNOHANG, nil); err != nil && !errors.Is(err, unix.ECHILD) {
-			return fmt.Errorf("reap process %d: %w", st.PID, err)
+		if err := Reap(pid); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// Zombies returns the ids of the children of this process that have ended and for
+// which nobody has waited yet. It reads all of /proc.
+func Zombies() ([]int, error) {
+	all, err := processes()
+	if err != nil {
+		return nil, err
+	}
+	var found []int
+	self := os.Getpid()
+	for _, st := range all {
+		if st.PPID == self && st.state == 'Z' {
+			found = append(found, st.PID)
+		}
+	}
+	return found, nil
+}
+
+// Reap collects a zombie. It doesn't block, and leaves a process that lives or is no
+// child of this one alone.
+func Reap(pid int) error {
+	if _, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); err != nil && !errors.Is(err, unix.ECHILD) {
+		return fmt.Errorf("reap process %d: %w", pid, err)
 	}
 	return nil
 }
