@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
-	pooltest "github.com/pgagroal-go/pgagroal/test/pool"
+	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
 // disturbance is something that an operator sees every week and that is no death.
@@ -35,12 +35,12 @@ func disturbances() []disturbance {
 			s.sql(1, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND client_addr IS NOT NULL")
 		}},
 		{name: "DNS fails", logged: "can't be resolved", how: "no server's name resolves for 7 s", plan: named, once: func(s *scene) {
-			hosts := s.p.path("hosts")
+			hosts := s.p.Path("hosts")
 			old, err := os.ReadFile(hosts)
-			must(s.t, err)
-			must(s.t, os.WriteFile(hosts, nil, 0o644))
+			pool.Must(s.t, err)
+			pool.Must(s.t, os.WriteFile(hosts, nil, 0o644))
 			s.calm(7 * time.Second)
-			must(s.t, os.WriteFile(hosts, old, 0o644))
+			pool.Must(s.t, os.WriteFile(hosts, old, 0o644))
 		}},
 		{name: "connections used up", how: "53300 for every login for 3 s", plan: func(*testing.T) plan { return narrow() }, once: func(s *scene) {
 			free := fill(s)
@@ -52,15 +52,15 @@ func disturbances() []disturbance {
 			ctx, cancel := context.WithTimeout(context.Background(), generous)
 			defer cancel()
 			witness, err := s.node(1).Dial(ctx)
-			must(s.t, err)
+			pool.Must(s.t, err)
 			victim, err := s.node(1).Dial(ctx)
-			must(s.t, err)
-			must(s.t, syscall.Kill(int(victim.PID), syscall.SIGKILL))
+			pool.Must(s.t, err)
+			pool.Must(s.t, syscall.Kill(int(victim.PID), syscall.SIGKILL))
 			_ = victim.Close()
 			for err == nil { // until the postmaster has noticed, and ended everybody
 				_, err = witness.Receive(ctx)
 			}
-			must(s.t, ctx.Err())
+			pool.Must(s.t, ctx.Err())
 			_ = witness.Close()
 			pgtest.Eventually(s.t, generous, "the end of the recovery", func() error {
 				_, err := s.node(1).Query(ctx, "SELECT 1")
@@ -71,13 +71,13 @@ func disturbances() []disturbance {
 			s.pgctl("restart", "-m", "fast", "-l", s.node(1).LogFile)
 		}},
 		{name: "a standby dies", how: "SIGKILL to all processes of n2, which is started again", once: func(s *scene) {
-			must(s.t, s.node(2).Kill())
+			pool.Must(s.t, s.node(2).Kill())
 			s.probed("n2", "refused")
 			s.calm(2 * time.Second)
 			ctx, cancel := context.WithTimeout(context.Background(), generous)
 			defer cancel()
-			must(s.t, s.node(2).Start(ctx))
-			must(s.t, s.node(2).WaitStreaming(ctx, s.node(1)))
+			pool.Must(s.t, s.node(2).Start(ctx))
+			pool.Must(s.t, s.node(2).WaitStreaming(ctx, s.node(1)))
 		}},
 	}
 }
@@ -85,7 +85,7 @@ func disturbances() []disturbance {
 // named has servers known to pgagroal by names, which its own /etc/hosts has.
 func named(t *testing.T) plan {
 	t.Helper()
-	c := postgres(t)
+	c := pool.ServingUser(t)
 	return plan{
 		servers: func(s *scene) []string { return []string{"n1", "n2", "n3"} },
 		before: func(s *scene) {
@@ -93,7 +93,7 @@ func named(t *testing.T) plan {
 			for _, n := range s.c.Nodes {
 				text += n.Host + " " + n.Name + "\n"
 			}
-			s.p.file("hosts", text, 0o644)
+			pool.WriteFile(s.t, s.p.Path("hosts"), text, 0o644)
 		},
 		prepare: func(cmd *exec.Cmd) {
 			script := fmt.Sprintf("mount --bind %s/hosts /etc/hosts && exec setpriv --reuid=%d --regid=%d --clear-groups \"$@\"", cmd.Dir, c.Uid, c.Gid)
@@ -160,7 +160,7 @@ func TestWhatIsNoDeathStartsNoScript(t *testing.T) {
 			seen[name] = &calmRow{}
 		}
 		r := seen[name]
-		r.times, r.runs, r.disconnected = r.times+times, r.runs+len(s.p.runs("failover.sh")), r.disconnected+told.Disconnected
+		r.times, r.runs, r.disconnected = r.times+times, r.runs+len(s.runs("failover.sh")), r.disconnected+told.Disconnected
 		r.pause = max(r.pause, told.Pause)
 		s.t.Logf("%d times: longest pause %v, clients told%s", times, told.Pause, told.Errors)
 	}
@@ -177,7 +177,7 @@ func TestWhatIsNoDeathStartsNoScript(t *testing.T) {
 					d.once(s)
 					s.same()
 				}
-				if !strings.Contains(s.p.log.String(), d.logged) {
+				if !strings.Contains(s.p.Log(), d.logged) {
 					t.Errorf("pgagroal didn't notice it: no %q in its log", d.logged)
 				}
 				add(d.name, *repeat, s)
@@ -193,7 +193,7 @@ func TestWhatIsNoDeathStartsNoScript(t *testing.T) {
 	text := calmText(seen)
 	t.Log("\n" + text)
 	if *write && !t.Failed() {
-		must(t, publish("calm", text))
+		pool.Must(t, publish("calm", text))
 	}
 }
 
@@ -240,5 +240,5 @@ func calmText(seen map[string]*calmRow) string {
 			rows = append(rows, []string{d.name, d.how, fmt.Sprint(r.times), fmt.Sprint(r.runs), seconds(r.pause) + " s", fmt.Sprint(r.disconnected)})
 		}
 	}
-	return pooltest.Markdown(rows)
+	return pool.Markdown(rows)
 }

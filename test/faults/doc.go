@@ -3,7 +3,7 @@
 // clients that write all the time.
 //
 //	net_test.go      the bridge, its hosts, and what is done to their packets
-//	pool_test.go     pgagroal in its namespace, and its scripts
+//	hook_test.go     scripts that note when they ran
 //	load_test.go     clients: what was acknowledged, what they were told
 //	scene_test.go    all of it together, and the questions asked of it
 //	matrix_test.go   one row a fault: the decision, and what it cost

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
 // A firewall has forgotten all connections that are open and drops what comes on
@@ -20,7 +21,7 @@ func TestConnectionsThatAFirewallHasForgottenAreGivenUp(t *testing.T) {
 			// The kernel tries again after 10 ms at first instead of after 200 ms.
 			h := s.net.hosts["pool"]
 			route := fmt.Sprintf("route replace 10.9.0.0/24 dev eth0 proto kernel scope link src %s rto_min 10ms\n", h.addr)
-			must(t, h.ns.Run(route, nil, "ip", "-batch", "-"))
+			pool.Must(t, h.ns.Run(route, nil, "ip", "-batch", "-"))
 		},
 	})
 	ports := strings.Fields(s.sql(1, "SELECT client_port FROM pg_stat_activity WHERE backend_type = 'client backend' AND client_port > 0"))
@@ -29,8 +30,8 @@ func TestConnectionsThatAFirewallHasForgottenAreGivenUp(t *testing.T) {
 	}
 	s.net.rule("n1", "ip saddr @pool tcp dport 5432 tcp sport { "+strings.Join(ports, ", ")+" } drop")
 	pgtest.WaitUntil(t, 2*generous, "connections to be given up", func() bool {
-		return strings.Contains(s.p.log.String(), "the server's host acknowledges nothing")
-	}, s.p.log.String)
+		return strings.Contains(s.p.Log(), "the server's host acknowledges nothing")
+	}, s.p.Log)
 	s.same()
 	s.load.End()
 	told := s.load.Seen()

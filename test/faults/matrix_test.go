@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
 // fault is one row of the matrix.
@@ -45,16 +46,16 @@ func deaths() []fault {
 	return []fault{
 		{
 			name: "host dies", how: "SIGKILL to all processes at once", run: true, reason: "refused",
-			begin: func(s *scene) { must(s.t, s.node(1).Kill()) },
+			begin: func(s *scene) { pool.Must(s.t, s.node(1).Kill()) },
 		},
 		{
 			name: "server process dies", how: "SIGKILL to the postmaster alone", run: true, reason: "refused",
-			begin: func(s *scene) { must(s.t, s.node(1).KillPostmasterOnly()) },
+			begin: func(s *scene) { pool.Must(s.t, s.node(1).KillPostmasterOnly()) },
 		},
 		{
 			name: "host frozen", how: "SIGSTOP to all processes: connections are taken, nothing is answered", run: true, reason: "standbys don't receive", split: true,
-			begin: func(s *scene) { must(s.t, s.node(1).Pause()) },
-			end:   func(s *scene) { must(s.t, s.node(1).Resume()) },
+			begin: func(s *scene) { pool.Must(s.t, s.node(1).Pause()) },
+			end:   func(s *scene) { pool.Must(s.t, s.node(1).Resume()) },
 		},
 		{
 			name: "orderly stop", how: "pg_ctl stop -m fast", run: true, reason: "refused",
@@ -101,14 +102,14 @@ func partial() []fault {
 		{
 			name: "postmaster frozen", how: "SIGSTOP to it alone: sessions work, logins hang", probe: "silent", state: "Primary (vetoed)",
 			plan:  plan{keys: quickly(map[string]string{"failover_veto_max": "30s"})},
-			begin: func(s *scene) { must(s.t, s.node(1).PausePostmaster()) },
-			end:   func(s *scene) { must(s.t, s.node(1).Resume()) },
+			begin: func(s *scene) { pool.Must(s.t, s.node(1).PausePostmaster()) },
+			end:   func(s *scene) { pool.Must(s.t, s.node(1).Resume()) },
 		},
 		{
 			name: "postmaster frozen for long", how: "the same, beyond failover_veto_max (60s)", run: true, reason: "works for who is connected", split: true,
 			plan:  plan{keys: quickly(map[string]string{"failover_veto_max": "3s"})},
-			begin: func(s *scene) { must(s.t, s.node(1).PausePostmaster()) },
-			end:   func(s *scene) { must(s.t, s.node(1).Resume()) },
+			begin: func(s *scene) { pool.Must(s.t, s.node(1).PausePostmaster()) },
+			end:   func(s *scene) { pool.Must(s.t, s.node(1).Resume()) },
 		},
 		{
 			name: "half-open connections", how: "the server is killed and started behind a firewall that drops; nobody is told", lasts: momentary,
@@ -145,7 +146,7 @@ func (s *scene) pgctl(args ...string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), generous)
 	defer cancel()
-	must(s.t, s.node(1).Tool(ctx, "pg_ctl", append(args, "-w", "-s", "-D", s.node(1).DataDir)...))
+	pool.Must(s.t, s.node(1).Tool(ctx, "pg_ctl", append(args, "-w", "-s", "-D", s.node(1).DataDir)...))
 }
 
 // from drops what a host sends to any other.
@@ -173,18 +174,18 @@ func (s *scene) around(name string) {
 // knew of its connections is gone, and pgagroal wasn't told.
 func halfOpen(s *scene) {
 	s.net.part("pool", "n1")
-	must(s.t, s.node(1).Kill())
+	pool.Must(s.t, s.node(1).Kill())
 	ctx, cancel := context.WithTimeout(context.Background(), generous)
 	defer cancel()
-	must(s.t, s.node(1).Start(ctx))
+	pool.Must(s.t, s.node(1).Start(ctx))
 }
 
 // reject has the primary turn away whoever logs in from pgagroal's host.
 func reject(s *scene) {
 	file := filepath.Join(s.node(1).DataDir, "pg_hba.conf")
 	old, err := os.ReadFile(file)
-	must(s.t, err)
-	must(s.t, os.WriteFile(file, []byte("host all all "+s.net.hosts["pool"].addr+"/32 reject\n"+string(old)), 0o600))
+	pool.Must(s.t, err)
+	pool.Must(s.t, os.WriteFile(file, []byte("host all all "+s.net.hosts["pool"].addr+"/32 reject\n"+string(old)), 0o600))
 	s.sql(1, "SELECT pg_reload_conf()")
 }
 
@@ -195,13 +196,13 @@ func crash(s *scene) {
 	ctx, cancel := context.WithTimeout(context.Background(), generous)
 	defer cancel()
 	stopped, err := s.node(1).Dial(ctx)
-	must(s.t, err)
+	pool.Must(s.t, err)
 	s.t.Cleanup(func() { _ = stopped.Close() })
 	killed, err := s.node(1).Dial(ctx)
-	must(s.t, err)
+	pool.Must(s.t, err)
 	s.t.Cleanup(func() { _ = killed.Close() })
-	must(s.t, syscall.Kill(int(stopped.PID), syscall.SIGSTOP))
-	must(s.t, syscall.Kill(int(killed.PID), syscall.SIGKILL))
+	pool.Must(s.t, syscall.Kill(int(stopped.PID), syscall.SIGSTOP))
+	pool.Must(s.t, syscall.Kill(int(killed.PID), syscall.SIGKILL))
 	pgtest.WaitUntil(s.t, generous, "the crash", func() bool { _, err := s.node(1).Query(ctx, "SELECT 1"); return err != nil })
 	s.calm(time.Second)
 	pgtest.WaitUntil(s.t, generous, "the end of the recovery", func() bool { _, err := s.node(1).Query(ctx, "SELECT 1"); return err == nil })
@@ -238,7 +239,7 @@ func TestEachFaultGetsItsDecision(t *testing.T) {
 	})
 	t.Log("\n" + results.text())
 	if *write && !t.Failed() {
-		must(t, publish("faults", results.text()))
+		pool.Must(t, publish("faults", results.text()))
 	}
 }
 
@@ -260,7 +261,7 @@ func (f *fault) play(t *testing.T) outcome {
 	s.load.End()
 	told := s.load.Seen()
 	out.pause, out.disconnected, out.errors = told.Pause, told.Disconnected, told.Errors
-	out.runs = len(s.p.runs("failover.sh"))
+	out.runs = len(s.runs("failover.sh"))
 	if out.lost = s.rows(s.primary(), told); out.lost > 0 {
 		t.Errorf("%d of %d acknowledged rows are lost", out.lost, len(told.Acked))
 	}
@@ -274,7 +275,7 @@ func (f *fault) play(t *testing.T) outcome {
 func (f *fault) replaced(s *scene, out *outcome) {
 	s.t.Helper()
 	s.served(50)
-	pgtest.WaitUntil(s.t, generous, "the notify script", func() bool { return len(s.p.runs("notify.sh")) > 0 })
+	pgtest.WaitUntil(s.t, generous, "the notify script", func() bool { return len(s.runs("notify.sh")) > 0 })
 	h := s.history("failover")
 	if len(h) != 1 {
 		s.t.Fatalf("%d failovers in the history: %v", len(h), h)
@@ -293,7 +294,7 @@ func (f *fault) replaced(s *scene, out *outcome) {
 	if p := s.primary(); p == 1 {
 		s.t.Error("the pool is open on n1 again")
 	}
-	if n, m := len(s.p.runs("failover.sh")), len(s.p.runs("notify.sh")); n != 1 || m != 1 {
+	if n, m := len(s.runs("failover.sh")), len(s.runs("notify.sh")); n != 1 || m != 1 {
 		s.t.Errorf("%d runs of the failover script and %d of the notify script, want one each", n, m)
 	}
 }
@@ -341,8 +342,7 @@ func (s *scene) probed(name, want string) {
 func (s *scene) waitState(name, want string) {
 	s.t.Helper()
 	state := func() string {
-		st, err := s.p.ask("status")
-		must(s.t, err)
+		st := s.p.JSON("status")
 		servers, _ := st["Servers"].(map[string]any)
 		m, _ := servers[name].(map[string]any)
 		if q, _ := m["Qualifier"].(string); q != "" {

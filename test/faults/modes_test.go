@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
 // modes are faults that a setting answers in another way.
@@ -17,13 +19,13 @@ func modes() []fault {
 			begin: func(s *scene) { s.around("n1") },
 			end: func(s *scene) {
 				s.net.heal()
-				if runs := s.p.runs("fence.sh"); len(runs) != 1 || runs[0].args != s.node(1).Host+" 5432" {
+				if runs := s.runs("fence.sh"); len(runs) != 1 || runs[0].args != s.node(1).Host+" 5432" {
 					s.t.Errorf("runs of the fence script: %v", runs)
 				}
 				if s.node(1).Running() {
 					s.t.Error("the old primary runs")
 				}
-				if fenced, promoted := s.p.runs("fence.sh")[0].at, s.p.runs("failover.sh")[0].at; !fenced.Before(promoted) {
+				if fenced, promoted := s.runs("fence.sh")[0].at, s.runs("failover.sh")[0].at; !fenced.Before(promoted) {
 					s.t.Errorf("fenced %v, promoted %v", fenced, promoted)
 				}
 			},
@@ -42,7 +44,7 @@ func modes() []fault {
 		{
 			name: "host dies, follow", how: "SIGKILL; failover_mode = follow, somebody promotes n2 two seconds after the hold", decision: "no run; follows n2",
 			plan:  plan{keys: map[string]string{"failover_mode": "follow"}},
-			begin: func(s *scene) { must(s.t, s.node(1).Kill()) },
+			begin: func(s *scene) { pool.Must(s.t, s.node(1).Kill()) },
 			check: followed,
 		},
 	}
@@ -51,8 +53,8 @@ func modes() []fault {
 // fence gives the pool a fence script.
 func (s *scene) fence(body string) {
 	s.t.Helper()
-	s.p.hook("fence.sh", body)
-	s.p.setKey("failover_fence_script", s.p.path("hooks", "fence.sh"))
+	s.hook("fence.sh", body)
+	s.p.SetKey("failover_fence_script", s.p.Path("hooks/fence.sh"))
 }
 
 // held waits until no primary is open, for a reason with this text.
@@ -69,10 +71,10 @@ func followed(s *scene) {
 	s.calm(2 * time.Second)
 	ctx, cancel := context.WithTimeout(context.Background(), generous)
 	defer cancel()
-	must(s.t, s.node(2).Promote(ctx))
+	pool.Must(s.t, s.node(2).Promote(ctx))
 	s.opened("n2")
 	s.served(50)
-	if runs := s.p.runs("failover.sh"); len(runs) > 0 {
+	if runs := s.runs("failover.sh"); len(runs) > 0 {
 		s.t.Errorf("the failover script ran: %v", runs)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
 // host is a network namespace with one interface, eth0.
@@ -44,10 +45,10 @@ func newNetwork(t testing.TB, names ...string) *network {
 		others = append(others, h.ns)
 		plan += fmt.Sprintf("link add %[1]s type veth peer name eth0 netns /proc/self/fd/%[2]d\nlink set %[1]s master br0 up\n", name, i+3)
 	}
-	must(t, n.hub.Run(plan, others, "ip", "-batch", "-"))
+	pool.Must(t, n.hub.Run(plan, others, "ip", "-batch", "-"))
 	for _, h := range n.hosts {
-		must(t, h.ns.Run("link set lo up\nlink set eth0 up\naddr add "+h.addr+"/24 dev eth0\n", nil, "ip", "-batch", "-"))
-		must(t, h.ns.Run(emptyTable, nil, "nft", "-f", "-"))
+		pool.Must(t, h.ns.Run("link set lo up\nlink set eth0 up\naddr add "+h.addr+"/24 dev eth0\n", nil, "ip", "-batch", "-"))
+		pool.Must(t, h.ns.Run(emptyTable, nil, "nft", "-f", "-"))
 	}
 	return n
 }
@@ -55,8 +56,8 @@ func newNetwork(t testing.TB, names ...string) *network {
 func newNetns(t testing.TB) *pgtest.Netns {
 	t.Helper()
 	ns, err := pgtest.NewNetns()
-	must(t, err)
-	t.Cleanup(func() { must(t, ns.Close()) })
+	pool.Must(t, err)
+	t.Cleanup(func() { pool.Must(t, ns.Close()) })
 	return ns
 }
 
@@ -66,7 +67,7 @@ func (n *network) rule(at, text string) {
 	for _, h := range n.hosts {
 		text = strings.ReplaceAll(text, "@"+h.name, h.addr)
 	}
-	must(n.t, n.hosts[at].ns.Run("add rule inet faults in "+text+"\n", nil, "nft", "-f", "-"))
+	pool.Must(n.t, n.hosts[at].ns.Run("add rule inet faults in "+text+"\n", nil, "nft", "-f", "-"))
 }
 
 // lose drops what one host sends to another.
@@ -87,29 +88,29 @@ func (n *network) heal() {
 	n.t.Helper()
 	up := ""
 	for name, h := range n.hosts {
-		must(n.t, h.ns.Run("flush chain inet faults in\n", nil, "nft", "-f", "-"))
+		pool.Must(n.t, h.ns.Run("flush chain inet faults in\n", nil, "nft", "-f", "-"))
 		up += "link set " + name + " up\n"
 	}
-	must(n.t, n.hub.Run(up, nil, "ip", "-batch", "-"))
+	pool.Must(n.t, n.hub.Run(up, nil, "ip", "-batch", "-"))
 }
 
 // unplug takes a host's link down.
 func (n *network) unplug(name string) {
 	n.t.Helper()
-	must(n.t, n.hub.Run("link set "+name+" down\n", nil, "ip", "-batch", "-"))
+	pool.Must(n.t, n.hub.Run("link set "+name+" down\n", nil, "ip", "-batch", "-"))
 }
 
 // dropped is how many packets to a host were counted by its rules.
 func (n *network) dropped(name string) int {
 	n.t.Helper()
 	file := filepath.Join(n.t.TempDir(), "rules")
-	must(n.t, n.hosts[name].ns.Run("nft list chain inet faults in >"+file+"\n", nil, "sh"))
+	pool.Must(n.t, n.hosts[name].ns.Run("nft list chain inet faults in >"+file+"\n", nil, "sh"))
 	text, err := os.ReadFile(file)
-	must(n.t, err)
+	pool.Must(n.t, err)
 	total := 0
 	for _, m := range regexp.MustCompile(`counter packets (\d+)`).FindAllStringSubmatch(string(text), -1) {
 		packets, err := strconv.Atoi(m[1])
-		must(n.t, err)
+		pool.Must(n.t, err)
 		total += packets
 	}
 	return total

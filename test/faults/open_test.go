@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
 // An old primary lives on, refuses new connections from pgagroal alone, and takes
@@ -31,7 +32,7 @@ func TestNothingReachesAnOldPrimaryAfterTheFirstRowOnTheNewOne(t *testing.T) {
 		}
 	})
 	if *write && !t.Failed() {
-		must(t, publish("open", fmt.Sprintf("%d failovers of that kind in the session pipeline and as many in the\ntransaction pipeline: no row on the old primary after the first one on the new.", n)))
+		pool.Must(t, publish("open", fmt.Sprintf("%d failovers of that kind in the session pipeline and as many in the\ntransaction pipeline: no row on the old primary after the first one on the new.", n)))
 	}
 }
 
@@ -80,7 +81,7 @@ func (s *scene) stamps(node int) []time.Time {
 	var out []time.Time
 	for _, us := range strings.Fields(text) {
 		n, err := strconv.ParseInt(us, 10, 64)
-		must(s.t, err)
+		pool.Must(s.t, err)
 		out = append(out, time.UnixMicro(n))
 	}
 	return out

@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
-	pooltest "github.com/pgagroal-go/pgagroal/test/pool"
+	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
 // page is where the tables go.
 const page = "../../doc/FAILOVER.md"
 
 // publish replaces the table of a name in the page.
-func publish(name, text string) error { return pooltest.Publish(page, name, text) }
+func publish(name, text string) error { return pool.Publish(page, name, text) }
 
 // text is the table of the matrix in Markdown.
 func (b *table) text() string {
@@ -27,7 +27,7 @@ func (b *table) text() string {
 			rows = append(rows, f.cells(all))
 		}
 	}
-	return pooltest.Markdown(rows)
+	return pool.Markdown(rows)
 }
 
 // cells are one row of the matrix.
@@ -82,9 +82,9 @@ func TestTheTableShowsTheWorstOfAllRounds(t *testing.T) {
 
 func TestThePageHasThePlacesOfTheTables(t *testing.T) {
 	text, err := os.ReadFile(page)
-	must(t, err)
+	pool.Must(t, err)
 	for _, name := range []string{"faults", "calm", "open"} {
-		if _, err := pooltest.ReplaceMarked(string(text), name, ""); err != nil {
+		if _, err := pool.ReplaceMarked(string(text), name, ""); err != nil {
 			t.Error(err)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
-	pooltest "github.com/pgagroal-go/pgagroal/test/pool"
+	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
 // scene is a cluster of n1, the primary, n2 and n3, pgagroal as host pool, and
@@ -20,8 +20,8 @@ type scene struct {
 	t    testing.TB
 	net  *network
 	c    *pgtest.Cluster
-	p    *pool
-	load *pooltest.Load
+	p    *pool.Pool
+	load *pool.Load
 	free func() // gives back what a fault has taken
 }
 
@@ -85,29 +85,41 @@ func play(t testing.TB, pl plan) *scene {
 	}
 	s.c = pgtest.New(t, o)
 	s.sql(1, "CREATE TABLE t(id text, node text DEFAULT current_setting('cluster_name'))")
-	s.p = preparePool(t, s.net.hosts["pool"])
-	keys := maps.Clone(times)
-	maps.Copy(keys, pl.keys)
-	maps.DeleteFunc(keys, func(_, value string) bool { return value == "" })
-	servers := map[string]string{}
-	for i, n := range s.c.Nodes {
-		servers[n.Name] = n.Host
-		if pl.servers != nil {
-			servers[n.Name] = pl.servers(s)[i]
-		}
+	s.p = pool.Prepare(t, s.setup(pl, times))
+	s.p.Adjust = pl.prepare
+	for name, body := range map[string]string{"failover": promote(s.c), "notify": "exit 0"} {
+		s.hook(name+".sh", body)
 	}
-	s.p.configure(keys, servers)
-	s.p.hook("failover.sh", promote(s.c))
-	s.p.hook("notify.sh", "exit 0")
+	s.p.SetKey("failover_script", s.p.Path("hooks/failover.sh"))
+	s.p.SetKey("failover_notify_script", s.p.Path("hooks/notify.sh"))
 	if pl.before != nil {
 		pl.before(s)
 	}
-	s.p.start(pl.prepare)
+	s.p.Run()
 	s.opened("n1")
-	s.load = pooltest.StartLoad(s.p.config())
+	s.load = pool.StartLoad(s.p.UnixConfig("postgres", "", "postgres")) // which no fault of the network touches
 	t.Cleanup(s.load.End)
 	s.served(20)
 	return s
+}
+
+// setup is the configuration of pgagroal in its own network.
+func (s *scene) setup(pl plan, times map[string]string) pool.Setup {
+	keys := map[string]string{
+		"max_connections": "20", "workers": "2", "pipeline": "transaction", "failover": "on",
+		"health_check": "on", "health_check_user": "postgres",
+	}
+	maps.Copy(keys, times)
+	maps.Copy(keys, pl.keys)
+	out := pool.Setup{Netns: s.net.hosts["pool"].ns, Keys: keys}
+	for i, n := range s.c.Nodes {
+		server := pool.Server{Name: n.Name, Host: n.Host, Port: n.Port}
+		if pl.servers != nil {
+			server.Host = pl.servers(s)[i]
+		}
+		out.Servers = append(out.Servers, server)
+	}
+	return out
 }
 
 // promote is the body of a failover script that promotes the server in its arguments.
@@ -132,7 +144,7 @@ func (s *scene) sql(node int, sql string) string {
 	var out string
 	pgtest.Eventually(s.t, generous, "an answer of "+s.node(node).Name, func() (err error) {
 		if out, err = s.node(node).Query(ctx, sql); pgtest.Code(err) != "53300" {
-			must(s.t, err)
+			pool.Must(s.t, err)
 		}
 		return err
 	})
@@ -142,8 +154,7 @@ func (s *scene) sql(node int, sql string) string {
 // status is the answer of `failover status`.
 func (s *scene) status() map[string]any {
 	s.t.Helper()
-	st, err := s.p.ask("failover", "status")
-	must(s.t, err)
+	st := s.p.JSON("failover", "status")
 	return st
 }
 
@@ -172,8 +183,7 @@ func (s *scene) served(n int) {
 // history returns the entries of a kind, oldest first.
 func (s *scene) history(kind string) []map[string]any {
 	s.t.Helper()
-	h, err := s.p.ask("failover", "history")
-	must(s.t, err)
+	h := s.p.JSON("failover", "history")
 	list, _ := h["History"].([]any)
 	var out []map[string]any
 	for _, x := range list {
@@ -187,9 +197,9 @@ func (s *scene) history(kind string) []map[string]any {
 // ran waits for the first run of the failover script.
 func (s *scene) ran() hookRun {
 	s.t.Helper()
-	pgtest.WaitUntil(s.t, 2*generous, "a run of the failover script", func() bool { return len(s.p.runs("failover.sh")) > 0 },
+	pgtest.WaitUntil(s.t, 2*generous, "a run of the failover script", func() bool { return len(s.runs("failover.sh")) > 0 },
 		func() string { return fmt.Sprint(s.status()) })
-	return s.p.runs("failover.sh")[0]
+	return s.runs("failover.sh")[0]
 }
 
 // calm watches for a while that no script starts.
@@ -212,7 +222,7 @@ func (s *scene) calm(d time.Duration) {
 // nothingRan fails the test if a script was ever started.
 func (s *scene) nothingRan() {
 	s.t.Helper()
-	if f, n := s.p.runs("failover.sh"), s.p.runs("notify.sh"); len(f)+len(n) > 0 {
+	if f, n := s.runs("failover.sh"), s.runs("notify.sh"); len(f)+len(n) > 0 {
 		s.t.Fatalf("scripts ran: failover %v, notify %v; history %v", f, n, s.history("failover"))
 	}
 }
@@ -230,7 +240,7 @@ func (s *scene) same() {
 
 // rows checks what a node has against what clients were told, and returns how many
 // acknowledged rows are lost.
-func (s *scene) rows(node int, told pooltest.Seen) (lost int) {
+func (s *scene) rows(node int, told pool.Seen) (lost int) {
 	s.t.Helper()
 	there := map[string]int{}
 	for _, id := range strings.Fields(s.sql(node, "SELECT id FROM t")) {

@@ -21,6 +21,9 @@ import (
 // Generous bounds a wait for something that must happen; it is no measurement.
 const Generous = 30 * time.Second
 
+// NetnsPort is where a pool listens in a network namespace of its own.
+const NetnsPort = 6432
+
 // Server is one server section.
 type Server struct {
 	Name, Host string
@@ -49,6 +52,9 @@ type Setup struct {
 	Users map[string]string
 	// Superuser is "name:password" for the superuser file, empty for none.
 	Superuser string
+	// Netns is where pgagroal lives, with all ports to itself: it gets
+	// NetnsPort. Nil is our own network, and a port that nobody else gets.
+	Netns *pgtest.Netns
 	// Env is added to the environment.
 	Env []string
 	// Before runs just before the start, with everything in place.
@@ -57,13 +63,16 @@ type Setup struct {
 
 // Pool is a running pgagroal with its private directory.
 type Pool struct {
-	T    testing.TB // which it belongs to
-	Dir  string
-	Port int
-	Cmd  *exec.Cmd // the supervisor, nil before the first start
-	log  *logBuffer
-	done chan struct{}
-	keys map[string]string
+	T     testing.TB // which it belongs to
+	Dir   string
+	Port  int
+	Cmd   *exec.Cmd // the supervisor, nil before the first start
+	log   *logBuffer
+	done  chan struct{}
+	keys  map[string]string
+	netns *pgtest.Netns
+	// Adjust changes the command of the daemon before it is started.
+	Adjust func(*exec.Cmd)
 	// AsRoot starts it with the privileges of the test, which user gives up.
 	AsRoot bool
 	// Wrap is a command that executes pgagroal in its own place.
@@ -77,7 +86,10 @@ type Pool struct {
 // Prepare writes the configuration of a pool without starting it.
 func Prepare(t testing.TB, s Setup) *Pool {
 	t.Helper()
-	p := &Pool{T: t, Dir: privateDir(t), Port: pgtest.Port(t), log: &logBuffer{}}
+	p := &Pool{T: t, Dir: privateDir(t), Port: NetnsPort, netns: s.Netns, log: &logBuffer{}}
+	if s.Netns == nil {
+		p.Port = pgtest.Port(t)
+	}
 	for _, d := range []string{"run", "state", "hooks"} {
 		if err := os.Mkdir(filepath.Join(p.Dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -165,7 +177,14 @@ func (p *Pool) launch(env ...string) {
 	}
 	p.began = len(p.log.String())
 	p.Cmd.Stdout, p.Cmd.Stderr = w, w
-	err = p.Cmd.Start()
+	if p.Adjust != nil {
+		p.Adjust(p.Cmd)
+	}
+	if p.netns != nil {
+		err = p.netns.Do(p.Cmd.Start)
+	} else {
+		err = p.Cmd.Start()
+	}
 	w.Close()
 	if err != nil {
 		r.Close()
