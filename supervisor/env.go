@@ -29,6 +29,8 @@ type env struct {
 	settings func(ctx context.Context, t health.Target, names []string) (map[string]string, error)
 	cancel   func(ctx context.Context, network, address string, pid uint32, key []byte) error
 	relock   func(*os.File) (held bool, err error)
+	// lockHolders reads /proc: background calls it.
+	lockHolders func(*os.File) ([]proc.Process, error)
 	// files of state_dir
 	writeRecord   func(dir string, data []byte) error
 	appendHistory func(dir string, line []byte) error

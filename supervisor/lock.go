@@ -1,7 +1,11 @@
 package supervisor
 
 import (
+	"fmt"
+	"strings"
 	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
@@ -10,11 +14,45 @@ import (
 // supervisor still hold.
 const lockRetry = 200 * time.Millisecond
 
+// lockLate is how long the lock may be held until its holders are named: children of a supervisor that was killed end
+// within a second.
+const lockLate = 5 * time.Second
+
 // startLock goes on asking for a lock that wasn't free.
 func (s *supervisor) startLock() {
 	if !s.dir.Ours && s.dir.Usable {
 		s.after(lockRetry, s.askLock)
+		s.after(lockLate, s.nameHolders)
 	}
+}
+
+// nameHolders tells the machine which processes keep every script from running, as long as they do.
+func (s *supervisor) nameHolders() {
+	if s.dir.Ours {
+		return
+	}
+	file := s.dir.Lock
+	elsewhere(s, func() ([]proc.Process, error) { return s.env.lockHolders(file) }, func(by []proc.Process, err error) {
+		if !s.dir.Ours {
+			s.feed(failover.RunsAllowed{Holder: holdersText(by, err, s.dir.Path)})
+			s.after(lockLate, s.nameHolders)
+		}
+	})
+}
+
+// holdersText names the processes, or says how they can be found.
+func holdersText(by []proc.Process, err error, dir string) string {
+	var names []string
+	for _, p := range by {
+		names = append(names, fmt.Sprintf("process %d (%s)", p.PID, p.Command()))
+	}
+	switch {
+	case err != nil:
+		return fmt.Sprintf("a process that can't be told: %v", err)
+	case len(names) == 0:
+		return fmt.Sprintf("a process that only root may look at: fuser %s/%s names it", dir, proc.LockName)
+	}
+	return strings.Join(names, ", ")
 }
 
 func (s *supervisor) askLock() {

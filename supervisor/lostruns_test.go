@@ -1,13 +1,17 @@
 package supervisor
 
 import (
+	"fmt"
 	"io"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
@@ -162,5 +166,29 @@ func TestRunThatMayHaveProcessesIsTakenFromTheRecord(t *testing.T) {
 		if got := underWay(c.saved); got != c.want {
 			t.Errorf("%+v: %q, want %q", c.saved, got, c.want)
 		}
+	}
+}
+
+// TestALeftoverThatHoldsTheLockIsNamed, as long as it does, and not before the children of a killed supervisor have had
+// their time.
+func TestALeftoverThatHoldsTheLockIsNamed(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	w.lockHeld, w.lockedBy = true, []proc.Process{{PID: os.Getpid()}}
+	w.s.startLock()
+	w.s.startServers()
+	w.advance(lockLate - time.Millisecond)
+	if told := eventsOf[failover.RunsAllowed](w); len(told) != 0 {
+		t.Errorf("%v at once", told)
+	}
+	w.advance(lockRetry)
+	told := eventsOf[failover.RunsAllowed](w)
+	if len(told) != 1 || told[0].Allowed || !strings.Contains(told[0].Holder, fmt.Sprintf("process %d (", os.Getpid())) {
+		t.Fatalf("told %v, want the process", told)
+	}
+	w.lockHeld = false
+	w.advance(2 * lockLate)
+	told = eventsOf[failover.RunsAllowed](w)
+	if len(told) != 2 || !told[1].Allowed {
+		t.Errorf("told %v, want that scripts may run, once", told)
 	}
 }

@@ -165,6 +165,7 @@ func (s *supervisor) realEnv(base time.Time) env {
 		settings:    health.Settings,
 		cancel:      health.Cancel,
 		relock:      proc.Relock,
+		lockHolders: proc.LockHolders,
 		writeRecord: statedir.WriteRecord, appendHistory: statedir.AppendHistory,
 		sinceBoot: proc.SinceBoot,
 		prove: func(dir string) (ipc.Secret, error) {

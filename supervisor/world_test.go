@@ -37,6 +37,7 @@ type world struct {
 	saveErr    error
 	saves      [][]byte
 	lockHeld   bool
+	lockedBy   []proc.Process
 	groupEmpty bool
 	strangers  bool
 	scans      int // of /proc, for zombies
@@ -165,7 +166,8 @@ func (w *world) env() env {
 			w.canceled = append(w.canceled, pid)
 			return nil
 		},
-		relock: func(*os.File) (bool, error) { return w.lockHeld, nil },
+		relock:      func(*os.File) (bool, error) { return w.lockHeld, nil },
+		lockHolders: func(*os.File) ([]proc.Process, error) { return w.lockedBy, nil },
 		writeRecord: func(_ string, data []byte) error {
 			w.saves = append(w.saves, data)
 			return w.saveErr

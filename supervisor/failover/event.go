@@ -157,7 +157,10 @@ type RunnerDown struct{ Reason string }
 type RunnerSilent struct{ Reason string }
 
 // RunsAllowed says whether state_dir is ours alone. No run starts before the first RunsAllowed{true}.
-type RunsAllowed struct{ Allowed bool }
+type RunsAllowed struct {
+	Allowed bool
+	Holder  string // who holds it instead, for an alarm; "" when that isn't known, or isn't worth one yet
+}
 
 // SaveDone answers Save.
 type SaveDone struct {

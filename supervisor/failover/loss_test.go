@@ -164,7 +164,7 @@ func falseRun(seed uint64, silence time.Duration, busy int, witness bool) bool {
 	}
 	// Before the loss begins the pool has opened on a primary that answered.
 	l.m.Step(0, RunnerUp{})
-	l.m.Step(0, RunsAllowed{true})
+	l.m.Step(0, RunsAllowed{Allowed: true})
 	l.now = 0
 	l.startOpen()
 	l.play()

@@ -47,7 +47,7 @@ func (m *Machine) runBlocked() string {
 	case m.runs.blocker != "":
 		return "processes of run " + m.runs.blocker + " may still be there"
 	case !m.runner.allowed:
-		return "children of an earlier supervisor hold state_dir"
+		return m.runner.holders()
 	case !m.runner.up:
 		return "the script runner is not available: " + m.runner.why
 	}
@@ -246,7 +246,8 @@ func (m *Machine) onRunnerSilent(ev RunnerSilent) {
 }
 
 func (m *Machine) onRunsAllowed(ev RunsAllowed) {
-	m.runner.allow(ev.Allowed)
+	m.runner.allow(ev.Allowed, ev.Holder)
+	m.set(!ev.Allowed && ev.Holder != "" && m.cfg.Enabled, "state_dir", "no script can run: "+m.runner.holders())
 }
 
 // evaluateRun gives a run up whose end was never told, long after its time-out.

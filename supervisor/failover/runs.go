@@ -121,6 +121,7 @@ type runner struct {
 	up      bool
 	why     string // it isn't
 	allowed bool   // state_dir is ours alone
+	holder  string // who holds it instead, as far as known
 }
 
 func (r *runner) link(up bool, why string) {
@@ -128,4 +129,15 @@ func (r *runner) link(up bool, why string) {
 	assign(r.counter, &r.why, why)
 }
 
-func (r *runner) allow(allowed bool) { assign(r.counter, &r.allowed, allowed) }
+func (r *runner) allow(allowed bool, holder string) {
+	assign(r.counter, &r.allowed, allowed)
+	assign(r.counter, &r.holder, holder)
+}
+
+// holders says who holds state_dir.
+func (r *runner) holders() string {
+	if r.holder == "" {
+		return "children of an earlier supervisor hold state_dir"
+	}
+	return "left over from an earlier supervisor, " + r.holder + " holds state_dir"
+}

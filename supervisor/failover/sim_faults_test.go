@@ -53,7 +53,7 @@ func (s *sim) endRun(end RunEnded) {
 		return
 	}
 	s.at(s.now, end, nil)
-	s.at(s.now, RunsAllowed{true}, nil)
+	s.at(s.now, RunsAllowed{Allowed: true}, nil)
 	s.groupEmpty()
 }
 

@@ -338,7 +338,7 @@ func (s *sim) boot() {
 	}
 	s.at(s.now+s.upTo(time.Second), RunnerUp{}, nil)
 	if s.active == nil {
-		s.at(s.now+s.upTo(time.Second), RunsAllowed{true}, nil)
+		s.at(s.now+s.upTo(time.Second), RunsAllowed{Allowed: true}, nil)
 		s.groupEmpty()
 	}
 }

@@ -205,7 +205,7 @@ func (p *player) runEvents(name string, opt map[string]string) {
 			w.step(RunnerUp{})
 		}
 	case "allowed":
-		w.step(RunsAllowed{opt["no"] == ""})
+		w.step(RunsAllowed{Allowed: opt["no"] == "", Holder: strings.ReplaceAll(opt["holder"], "_", " ")})
 	case "stopping":
 		w.step(Stopping{})
 	default:

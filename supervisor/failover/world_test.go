@@ -104,7 +104,7 @@ func (w *world) start() {
 	}
 	w.m = New(w.cfg, r, w.now)
 	w.step(RunnerUp{})
-	w.step(RunsAllowed{true})
+	w.step(RunsAllowed{Allowed: true})
 	w.step(Started{Wall: time.Unix(1000, 0).Add(w.now)})
 }
 

@@ -1,0 +1,59 @@
+package proc
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestLockHoldersFindsWhoHoldsIt: a process that has the opening with the lock, though another one has taken it; not one
+// that has merely opened the file.
+func TestLockHoldersFindsWhoHoldsIt(t *testing.T) {
+	dir := t.TempDir()
+	lock, held, _, err := Lock(dir)
+	if err != nil || held {
+		t.Fatalf("lock: held %v, %v", held, err)
+	}
+	other, err := os.Open(lock.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	holder, reader := orphan(t, lock), orphan(t, other)
+	again, held, _, err := Lock(dir)
+	if err != nil || !held {
+		t.Fatalf("lock again: held %v, %v", held, err)
+	}
+	defer again.Close()
+	lock.Close()
+	found, err := LockHolders(again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != 1 || found[0].PID != holder {
+		t.Fatalf("found %v, want process %d and not %d", found, holder, reader)
+	}
+	if got := found[0].Command(); got != "sleep 1000" {
+		t.Errorf("its command is %q, want sleep 1000", got)
+	}
+}
+
+// orphan starts a process that has a file open and isn't our descendant.
+func orphan(t *testing.T, file *os.File) int {
+	t.Helper()
+	sh := exec.Command("sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+	sh.ExtraFiles = []*os.File{file}
+	out, err := sh.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	return pid
+}
