@@ -6,7 +6,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// serverBytes appends to out what the client is to get of data.
+// serverBytes appends to out what data becomes on its way to the client.
 func (p *Pooled) serverBytes(data, out []byte) ([]byte, error) {
 	r := p.line
 	var ev pgwire.Event
@@ -38,7 +38,7 @@ func (p *Pooled) serverBytes(data, out []byte) ([]byte, error) {
 	return out, nil
 }
 
-// answer handles one message of the server; bytes of data before from are in out.
+// answer handles one message of the server. out has the bytes of data before from.
 func (p *Pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
 	r := p.line
 	switch ev.Type {
@@ -76,8 +76,8 @@ func (p *Pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, i
 	return out, from
 }
 
-// serverError takes note of an error. One with which the server says goodbye
-// isn't passed on: the client stays, and is told of it in the words of lose.
+// serverError handles an error. A FATAL error, with which the server closes, isn't
+// passed on: the client stays, and lose tells it what it has lost.
 func (p *Pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
 	p.line.serverError(ev.Body)
 	f := pgwire.ParseError(ev.Body)
@@ -104,12 +104,11 @@ func (p *Pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]by
 	return out, from
 }
 
-// maxHeldError is how long the part of an error may be that is held back, in
-// bytes.
+// maxHeldError is the longest part of an error, in bytes, that is held back.
 const maxHeldError = 64 << 10
 
-// holdError keeps the beginning of an error, n bytes so far, that a chunk has
-// ended in.
+// holdError holds back the last n bytes of a chunk, which are the first part of an
+// error.
 func (p *Pooled) holdError(out, data []byte, from, n int) []byte {
 	start := max(len(data)-n, 0)
 	out = append(out, data[from:max(from, start)]...)
@@ -121,16 +120,16 @@ func (p *Pooled) holdError(out, data []byte, from, n int) []byte {
 	return out
 }
 
-// completes takes the entry away that a message answers, if it is of that kind.
+// completes removes the oldest entry if it is of the kind that a message answers.
 func (p *Pooled) completes(kind byte, data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
 	if e := p.x.first(); e == nil || e.kind != kind {
-		return out, from // part of a simple query's answer
+		return out, from // part of the answer to a Query
 	}
 	p.done()
 	return p.invented(data, out, from, ev)
 }
 
-// done takes away the entry that has been answered.
+// done removes the entry that has been answered.
 func (p *Pooled) done() {
 	if e := p.x.first(); e.ends() {
 		p.shared.statements.drop(e.stmt)
@@ -138,7 +137,7 @@ func (p *Pooled) done() {
 	p.x.pop()
 }
 
-// invented lets the answers follow that are due to messages that weren't sent.
+// invented appends the answers to messages that weren't sent, if it is their turn.
 func (p *Pooled) invented(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
 	if e := p.x.first(); e == nil || e.fate != invent {
 		return out, from
@@ -147,7 +146,8 @@ func (p *Pooled) invented(data, out []byte, from int, ev *pgwire.Event) ([]byte,
 	return p.inventAnswers(out), ev.Pos
 }
 
-// inventAnswers appends the answers that it is the turn of now.
+// inventAnswers appends the answers to the messages at the front of the exchange that
+// weren't sent.
 func (p *Pooled) inventAnswers(out []byte) []byte {
 	for e := p.x.first(); e != nil && e.fate == invent; e = p.x.first() {
 		typ := byte('1')
@@ -160,7 +160,8 @@ func (p *Pooled) inventAnswers(out []byte) []byte {
 	return out
 }
 
-// parsedOrClosed takes a ParseComplete or CloseComplete, which may be ours.
+// parsedOrClosed handles a ParseComplete or CloseComplete, which may answer a message
+// that the relay added.
 func (p *Pooled) parsedOrClosed(kind byte, data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
 	e := p.x.first()
 	if e == nil || e.kind != kind || ev.Length != 0 {
@@ -172,7 +173,7 @@ func (p *Pooled) parsedOrClosed(kind byte, data, out []byte, from int, ev *pgwir
 	}
 	if e.fate == swallow {
 		if ev.Start < 0 {
-			out = out[:len(out)-5] // its header, which was put back
+			out = out[:len(out)-5] // without its header, which was held back and written again
 		} else {
 			out = append(out, data[from:ev.Start]...)
 		}
@@ -182,8 +183,8 @@ func (p *Pooled) parsedOrClosed(kind byte, data, out []byte, from int, ev *pgwir
 	return p.invented(data, out, from, ev)
 }
 
-// failed drops what the server skips after an error, up to the next Sync, and
-// takes back what was noted for it.
+// failed removes the entries that the server skips after an error, up to the next
+// Sync, and undoes them.
 func (p *Pooled) failed(code string) {
 	x := p.x
 	x.copying, x.errored = false, true
@@ -214,18 +215,19 @@ func (p *Pooled) failed(code string) {
 	}
 }
 
-// statementFailed looks whether a statement on the backend is still what it was.
+// statementFailed handles an error that says something about a statement on the
+// backend: it is out of date or gone.
 func (p *Pooled) statementFailed(code string, on *onBackend) {
 	switch code {
 	case pgwire.CodeFeatureNotSupported: // "cached plan must not change result type"
 		p.shared.statements.retire(on.key)
-	case pgwire.CodeUndefinedStatement: // deallocated behind our back
+	case pgwire.CodeUndefinedStatement: // deallocated by a function or DO
 		p.there.clear()
 		p.dirty = true
 	}
 }
 
-// undo takes back what was noted for a message that failed or is skipped.
+// undo takes back what was recorded for a message that failed or was skipped.
 func (p *Pooled) undo(e *owed) {
 	switch {
 	case e.kind == 'C' && e.on != nil:
@@ -253,7 +255,7 @@ func (p *Pooled) undo(e *owed) {
 	}
 }
 
-// readyForQuery ends a batch; it reports whether one was expected to end.
+// readyForQuery ends a batch. It reports whether the end of a batch was owed.
 func (p *Pooled) readyForQuery(status byte) bool {
 	r := p.line
 	e := p.x.first()
@@ -273,8 +275,8 @@ func (p *Pooled) readyForQuery(status byte) bool {
 	return true
 }
 
-// tag looks for commands whose effect outlives the transaction, where another
-// client would find it.
+// tag marks the backend dirty if a command tag says that its effect outlives the
+// transaction, where another client would find it.
 func (p *Pooled) tag(body []byte) {
 	t, simple := traitAll, true
 	if e := p.x.first(); e != nil {
@@ -284,7 +286,7 @@ func (p *Pooled) tag(body []byte) {
 	p.described = false
 	tag := bytes.TrimRight(body, "\x00")
 	if i := bytes.IndexByte(tag, ' '); i > 0 && len(tag) > i+1 && tag[i+1] <= '9' {
-		tag = tag[:i] // without the count
+		tag = tag[:i] // without the number of rows
 	}
 	switch string(tag) {
 	case "SELECT":
@@ -309,8 +311,7 @@ func (p *Pooled) tag(body []byte) {
 	}
 }
 
-// forgetNames drops the names that the client has given, but for those of which
-// the Parse is still under way.
+// forgetNames drops all of the client's names but those whose Parse is unanswered.
 func (p *Pooled) forgetNames() {
 	for name, st := range p.names {
 		if p.x == nil || p.x.pending(name, st) == nil {
@@ -323,7 +324,7 @@ func (p *Pooled) forgetNames() {
 	}
 }
 
-// forget ends the holding of all statements, when the client has left.
+// forget releases all statements, when the client has left.
 func (p *Pooled) forget() {
 	for _, st := range p.names {
 		p.shared.statements.drop(st)

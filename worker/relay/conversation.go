@@ -6,109 +6,112 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// Conversation is what one client says to its servers and hears from them, from
-// its login to its end. There are two kinds: Direct, in which the client keeps
-// its backend, and Pooled, in which it has one from the first message of a
-// transaction to the last.
+// Conversation is the exchange of bytes between one client and its backends, from the
+// client's login to its end. There are two kinds: in a Direct conversation the client
+// keeps its backend; in a Pooled conversation it has one for each transaction.
 //
-// It belongs to one goroutine. Memory that it returns is good until the next call
-// of any conversation of the same Shared, or as long as the chunk that was given.
+// A conversation belongs to one goroutine. Memory that it returns is valid until the
+// next call of any conversation of the same Shared; a part of the caller's chunk is
+// valid as long as the chunk.
 type Conversation interface {
 	// Adapt returns the SQL that gives a backend the parameters that the client
-	// expects, empty when it has them. follow are those that it asked for at login.
+	// expects, empty when the backend has them. follow are the parameters that the
+	// client asked for at its login.
 	Adapt(b *Backend, follow *Params) string
-	// InFailedBlock reports whether the next backend must be brought into a failed
-	// transaction block first, since the client believes that it is in one.
+	// InFailedBlock reports whether the client believes that it is in a failed
+	// transaction block. Then its next backend must be brought into one before Start.
 	InFailedBlock() bool
-	// Start lets the client talk to a backend, whose transaction status is status. It
-	// returns what the client has to be told first.
+	// Start connects the client with a backend, whose transaction status is status. It
+	// returns messages that the client must get first.
 	Start(b *Backend, status byte) []byte
-	// FromClient takes a chunk from the client. Without a backend ToServer is what
-	// one is needed for; it has to be said again once there is one.
+	// FromClient takes a chunk from the client. If the client has no backend, ToServer
+	// is the part of the chunk that needs one: give it to FromClient again after Start.
 	FromClient(chunk []byte) (Passed, error)
 	// FromServer takes a chunk from the backend.
 	FromServer(chunk []byte) (Passed, error)
 	// Stand tells where the conversation stands.
 	Stand() Stand
-	// Part ends a conversation with a backend that rests, and notes what the client
-	// has left there. It returns what the client has to be told.
+	// Part disconnects the client from a backend that isn't Busy, and marks the backend
+	// if the client may have left something there. It returns messages for the client.
 	Part() []byte
-	// Lose ends a conversation with a backend that is lost.
+	// Lose disconnects the client from a backend that is lost.
 	Lose() Loss
-	// Refuse fails what the client has said while it waited for a backend that it
-	// doesn't get. It reports whether the client may stay.
+	// Refuse answers, with an error, what the client has said before it had to wait for
+	// a backend, when it gets none. stays reports whether the client may stay.
 	Refuse(said []byte, f *Failure) (p Passed, stays bool, err error)
-	// Keeps reports whether the client keeps a backend for as long as it can.
+	// Keeps reports whether the client keeps its backend between transactions.
 	Keeps() bool
-	// Uncertain reports whether something that wasn't answered may have ended a
-	// transaction: the client can't know whether its work was committed.
+	// Uncertain reports whether an unanswered message may have ended a transaction;
+	// then the client can't know whether its work was committed.
 	Uncertain() bool
-	// Finishes reports whether the server will come to rest without another word.
+	// Finishes reports whether the server will answer everything without another
+	// message from the client.
 	Finishes() bool
-	// MidMessage reports whether the client has been sent a part of a message.
+	// MidMessage reports whether the client was sent only a part of a message.
 	MidMessage() bool
-	// End gives everything back, when the client has left.
+	// End releases everything, when the client has left.
 	End()
 }
 
-// Passed says what becomes of a chunk.
+// Passed is the result of a chunk: what to send, and where the conversation stands.
 type Passed struct {
 	ToServer, ToClient []byte
 	Stand              Stand
-	// Leaving: the client has said goodbye, which isn't passed on.
+	// Leaving: the client has sent a Terminate, which isn't passed on.
 	Leaving bool
-	// Flooded: the client is owed so much that it must not be listened to.
+	// Flooded: the server owes the client so many answers that the caller must stop
+	// reading from the client.
 	Flooded bool
 }
 
-// Stand says where a conversation stands.
+// Stand is where a conversation stands.
 type Stand uint8
 
 const (
-	// Busy: the server owes answers, or somebody is in the middle of a message.
+	// Busy: the server owes answers, or one side is inside a message.
 	Busy Stand = iota
-	// InBlock: the server waits for the next statement of a transaction.
+	// InBlock: the server waits for the next statement of a transaction block.
 	InBlock
-	// Resting: between two transactions, and the client keeps its backend.
+	// Resting: between two transactions. The client keeps its backend.
 	Resting
-	// Parting: between two transactions, and the client needs no backend.
+	// Parting: between two transactions. The client needs no backend.
 	Parting
 )
 
-// Loss is what becomes of a client whose backend is lost.
+// Loss is the result of losing a backend.
 type Loss struct {
 	Fate     Fate
 	ToClient []byte
-	// Rest is what the client has said for its next backend.
+	// Rest is what the client has said that its next backend must be sent.
 	Rest []byte
 }
 
-// Fate says whether a client survives the loss of its backend.
+// Fate is what happens to a client whose backend is lost.
 type Fate uint8
 
 const (
 	// Ends: the client must be told that its session is over.
 	Ends Fate = iota
-	// Told: its session is over, and the server has told it so.
+	// Told: the session is over, and the server has told the client.
 	Told
-	// Waits: it stays, and needs another backend now.
+	// Waits: the client stays and needs another backend now.
 	Waits
-	// Stays: it stays, and needs no backend for now.
+	// Stays: the client stays and needs no backend for now.
 	Stays
 )
 
-// Backend is what conversations know of a backend, from its login to its end.
+// Backend is what conversations know about a backend. It lasts as long as the backend.
 type Backend struct {
-	// Base are the parameters after its login, Params those of now.
+	// Base are the parameters after its login, Params the current ones.
 	Base, Params Params
 	// Status is the transaction status of its last ReadyForQuery.
 	Status byte
 	// Code is the SQLSTATE of its last error that says something about the server
-	// itself. Who reads it empties it.
+	// itself. The reader resets it.
 	Code string
 	// Died: with Code the server has said that its postmaster is gone.
 	Died bool
-	// Dirty: the client DirtyBy has left something behind that others must not find.
+	// Dirty: the client DirtyBy may have left something that others must not find.
 	Dirty   bool
 	DirtyBy uint64
 
@@ -116,7 +119,7 @@ type Backend struct {
 	prepared prepared
 }
 
-// Clean notes that the reset query has run: nothing of anybody's is left.
+// Clean records that the reset query has run: nothing of any client is left.
 func (b *Backend) Clean() {
 	b.Dirty, b.DirtyBy = false, 0
 	b.prepared.clear()
@@ -128,8 +131,8 @@ func (b *Backend) Holding() Holding { return b.prepared.holding() }
 // Restore is the reverse of Holding.
 func (b *Backend) Restore(h Holding) { b.prepared.restore(h) }
 
-// Unasked takes what a server says while nobody uses the backend. It reports
-// whether the backend is still good: only parameters and notices may come.
+// Unasked takes a chunk that the server sends while nobody uses the backend. It
+// reports whether the backend can still be used: only parameters and notices may come.
 func (b *Backend) Unasked(chunk []byte) bool {
 	var l line
 	l.start(&Totals{}, b, clientInterests, serverInterests)
@@ -137,12 +140,12 @@ func (b *Backend) Unasked(chunk []byte) bool {
 	return err == nil && b.Code == "" && !l.fatal && !l.doubt && l.down.AtBoundary()
 }
 
-// ScriptScanner returns a scanner for what a server answers to queries of our own.
+// ScriptScanner returns a scanner for the answers to the worker's own queries.
 // It stops at ReadyForQuery, ErrorResponse, ParameterStatus and the beginning of a
 // COPY.
 func ScriptScanner() pgwire.Scanner { return pgwire.NewScanner(serverInterests) }
 
-// Totals count what all conversations of a Shared have seen.
+// Totals are counters over all conversations of a Shared.
 type Totals struct {
 	// Queries counts Query and Execute messages, as pgagroal_query_count does.
 	Queries uint64
@@ -153,24 +156,24 @@ type Totals struct {
 }
 
 const (
-	// maxLines is how many lines are kept for the next to use.
+	// maxLines is how many unused lines are kept.
 	maxLines = 64
-	// maxScratch is how large the scratch memory may stay, in bytes.
+	// maxScratch is the most scratch memory that is kept, in bytes.
 	maxScratch = 1 << 20
 )
 
-// Shared is what all conversations of a worker have together.
+// Shared is what all conversations of a worker share.
 type Shared struct {
 	Totals
 	statements *statements
-	lines      []*line // that nobody uses
+	lines      []*line // unused
 	scratch    []byte
 }
 
 // NewShared returns a Shared for a worker.
 func NewShared() *Shared { return &Shared{statements: newStatements()} }
 
-// take returns a line.
+// take returns an unused line.
 func (s *Shared) take() *line {
 	n := len(s.lines)
 	if n == 0 {
@@ -181,7 +184,7 @@ func (s *Shared) take() *line {
 	return l
 }
 
-// give takes back a line, nil for none.
+// give takes a line back. It may be nil.
 func (s *Shared) give(l *line) {
 	if l != nil && len(s.lines) < maxLines {
 		*l = line{}
@@ -189,7 +192,7 @@ func (s *Shared) give(l *line) {
 	}
 }
 
-// keep keeps memory for the next chunk.
+// keep keeps scratch memory for the next chunk.
 func (s *Shared) keep(b []byte) {
 	if cap(b) <= maxScratch {
 		s.scratch = b[:0]
@@ -198,15 +201,15 @@ func (s *Shared) keep(b []byte) {
 	}
 }
 
-// Direct returns the conversation of a client that keeps its backend. id is the
-// client's; moves says that a client that has left nothing on a lost backend may
-// get another one.
+// Direct returns a conversation for a client that keeps its backend. id is the
+// client's. moves means that the client gets another backend if its backend is lost
+// before it has used it.
 func (s *Shared) Direct(id uint64, moves bool) *Direct {
 	return &Direct{shared: s, id: id, moves: moves}
 }
 
-// Pooled returns the conversation of a client that has a backend for one
-// transaction at a time. id is the client's.
+// Pooled returns a conversation for a client that has a backend for one transaction at
+// a time. id is the client's.
 func (s *Shared) Pooled(id uint64) *Pooled { return &Pooled{shared: s, id: id} }
 
 var _, _ Conversation = (*Direct)(nil), (*Pooled)(nil)

@@ -2,15 +2,15 @@ package relay
 
 import "github.com/pgagroal-go/pgagroal/internal/pgwire"
 
-// Direct is the conversation of a client that keeps its backend. Its bytes are
-// looked at and passed on as they are.
+// Direct is the conversation of a client that keeps its backend. Bytes are read and
+// passed on unchanged.
 type Direct struct {
 	shared *Shared
-	line   *line // nil before the first backend, and that of the last one after it
+	line   *line // nil before the first backend; afterwards with the last one
 	id     uint64
-	// moves: another backend may take the place of a lost one.
+	// moves: another backend may replace a lost one.
 	moves bool
-	// touched: something was sent to the backend that may have left a trace.
+	// touched: the client has used its backend and may have left something there.
 	touched bool
 }
 
@@ -20,8 +20,8 @@ func (d *Direct) Adapt(b *Backend, follow *Params) string { return adapt(follow,
 // InFailedBlock implements Conversation.
 func (d *Direct) InFailedBlock() bool { return false }
 
-// Start implements Conversation. A client that has moved is told of the parameters
-// that aren't what they were on its last backend.
+// Start implements Conversation. If the client has moved, it is told of the parameters
+// that differ from those of its last backend.
 func (d *Direct) Start(b *Backend, status byte) (told []byte) {
 	if d.line == nil {
 		d.line = d.shared.take()
@@ -71,8 +71,7 @@ func (d *Direct) Part() []byte {
 	return nil
 }
 
-// Lose implements Conversation. A client that hasn't asked for anything yet
-// misses nothing.
+// Lose implements Conversation. A client that hasn't used its backend loses nothing.
 func (d *Direct) Lose() Loss {
 	switch l := d.line; {
 	case l.fatal:

@@ -13,7 +13,8 @@ const (
 	endSync  byte = 'S'
 )
 
-// push adds one. A pipeline may never come to rest: what was taken makes room.
+// push adds an end. A pipeline may never come to rest, so push reuses the room of
+// the ends that were popped.
 func (e *ends) push(kind byte) {
 	if e.head > len(e.q)/2 && len(e.q) == cap(e.q) {
 		e.q, e.head = e.q[:copy(e.q, e.q[e.head:])], 0
@@ -23,7 +24,7 @@ func (e *ends) push(kind byte) {
 
 func (e *ends) len() int { return len(e.q) - e.head }
 
-// pop takes the oldest; false when there was none.
+// pop removes the oldest end; it returns false when there is none.
 func (e *ends) pop() bool {
 	if e.head == len(e.q) {
 		return false
@@ -35,8 +36,8 @@ func (e *ends) pop() bool {
 	return true
 }
 
-// strike removes the Syncs at the front and returns how many there were: a
-// server in COPY mode ignores those that were sent before it came there.
+// strike removes the Syncs at the front and returns their number: a server that
+// enters COPY mode ignores the Syncs that were sent before.
 func (e *ends) strike() int {
 	n := 0
 	for e.len() > 0 && e.q[e.head] == endSync {
@@ -46,7 +47,7 @@ func (e *ends) strike() int {
 	return n
 }
 
-// trim gives memory back; for sessions that turn idle.
+// trim frees memory when nothing is owed.
 func (e *ends) trim() {
 	if e.len() == 0 && cap(e.q) > 64 {
 		e.q = nil

@@ -1,72 +1,73 @@
 package relay
 
-// exchange is the queue of answers that a server owes in the transaction
-// pipeline: one entry for each message that it answers. A server answers in
-// order, but for an error, which skips everything up to the next Sync.
+// exchange is the queue of answers that a server owes in the transaction pipeline,
+// with one entry for each message that the server answers. A server answers in order;
+// after an error it skips everything up to the next Sync.
 type exchange struct {
 	q    []owed
 	head int
-	// batch grows with every message that ends one: Sync, Query, FunctionCall.
+	// batch is the number of the current batch. Sync, Query and FunctionCall end one.
 	batch uint64
-	// unsynced: messages of the extended protocol have gone out without a Sync.
+	// unsynced: messages of the extended protocol were sent without a Sync.
 	unsynced bool
-	// skipping: an error came before its Sync was sent; until then the server
-	// ignores what it gets.
+	// skipping: an error came before the client has sent the Sync of its batch. Until
+	// that Sync the server ignores everything.
 	skipping bool
-	// errored: an error has been passed on, and the ReadyForQuery behind it hasn't.
+	// errored: the client was sent an error, and not yet the ReadyForQuery after it.
 	errored bool
-	// copying: the server takes copy data, and ignores every Sync.
+	// copying: the server reads copy data and ignores every Sync.
 	copying bool
-	// partial is a message of the client's that is being collected, need its whole
-	// length.
+	// partial is the part so far of a message that is being collected, need the length
+	// of the whole message.
 	partial []byte
 	need    int
-	// skip is how much is still to come of a message that goes nowhere.
+	// skip is how many bytes are still to come of a message that is thrown away.
 	skip int
-	// heldError is the beginning of an error that a chunk has ended in.
-	// errorPassing: it is too long to be held back.
+	// heldError is the first part of an error that doesn't end in its chunk.
+	// errorPassing: the error is too long to be held back and is passed on.
 	heldError    []byte
 	errorPassing bool
-	// farewell is why the server has closed the connection, in its own words.
+	// farewell is the server's own reason for closing the connection.
 	farewell string
-	// sets: something was executed in this batch that may change the settings
-	// that a Parse depends on. The server reports them with ReadyForQuery only.
+	// sets: a statement of this batch may change settings that a Parse depends on. The
+	// server doesn't report them before ReadyForQuery.
 	sets bool
 }
 
-// fate says what becomes of an answer.
+// fate is what happens to an answer.
 type fate uint8
 
 const (
-	pass    fate = iota // it is the client's
-	swallow             // it answers a message of ours
-	invent              // nothing was sent: we answer when it is its turn
-	replace             // the server's error is replaced by ours
+	pass    fate = iota // it goes to the client
+	swallow             // it answers a message that the relay added, so it goes nowhere
+	invent              // the message wasn't sent, so the relay answers it in its turn
+	replace             // the server's error is replaced by one of the relay
 )
 
-// copyEnd is the kind of an entry that isn't answered: the client's CopyDone or
-// CopyFail, sent before the server has asked for data. It never comes first.
+// copyEnd is the kind of an entry that the server doesn't answer: a CopyDone or
+// CopyFail that the client has sent before the server asked for data. It is never the
+// first entry.
 const copyEnd byte = 'c'
 
-// owed is one answer that is still to come. kind is the type of the message that
-// it answers.
+// owed is an answer that the server owes. kind is the type of the message that it
+// answers.
 type owed struct {
 	kind   byte
 	fate   fate
 	traits traits // of what a Query or Execute runs
 	// unnamed is the number of the unnamed statement that a Parse makes.
 	unnamed uint64
-	// on is the statement of ours that a Parse makes, a Close ends or a Bind or
+	// on is the statement on the backend that a Parse makes, a Close ends, or a Bind or
 	// Describe uses.
 	on *onBackend
-	// name is what the client calls stmt: after a Parse of it; before a Close, and
-	// before a Query or unnamed Parse that deallocates it.
+	// name is the client's name of stmt: the name that a Parse gives it, or the name
+	// that it had until a Close, or a DEALLOCATE in a Query or unnamed Parse.
 	name string
 	stmt *statement
 }
 
 func (x *exchange) push(e owed) {
-	x.copying = false // what isn't copy data makes the COPY fail
+	x.copying = false // any message but copy data makes the COPY fail
 	switch e.kind {
 	case 'S', 'Q', 'F':
 		x.batch++
@@ -96,10 +97,10 @@ func (x *exchange) first() *owed {
 // last returns the newest entry.
 func (x *exchange) last() *owed { return &x.q[len(x.q)-1] }
 
-// ends reports whether a statement of the client's ends with it.
+// ends reports whether the client's statement goes away when this is answered.
 func (e *owed) ends() bool { return e.stmt != nil && (e.kind != 'P' || e.unnamed != 0) }
 
-// pop takes the oldest entry away, and what the server ignores behind it.
+// pop removes the oldest entry, and the entries after it that the server ignores.
 func (x *exchange) pop() {
 	for {
 		x.q[x.head] = owed{}
@@ -114,9 +115,9 @@ func (x *exchange) pop() {
 	}
 }
 
-// copyIn is the server's request for copy data. It ignores the Syncs that were
-// sent before the data's end; libpq sends one together with the Execute. What
-// else was sent before the end makes the COPY fail.
+// copyIn handles the server's request for copy data. The server ignores the Syncs
+// that were sent before the end of the data; libpq sends one together with the
+// Execute. Any other message before the end makes the COPY fail.
 func (x *exchange) copyIn() {
 	from := x.head + 1
 	to := from
@@ -138,7 +139,7 @@ func (x *exchange) copyIn() {
 	}
 }
 
-// ends reports whether the end of a batch is unanswered.
+// ends reports whether the server still owes the end of a batch.
 func (x *exchange) ends() bool {
 	for i := x.head; i < len(x.q); i++ {
 		switch x.q[i].kind {
@@ -160,8 +161,8 @@ func (x *exchange) executes() bool {
 	return false
 }
 
-// pending returns the unanswered Parse that gives a statement its name, nil for
-// none.
+// pending returns the entry of the unanswered Parse that gives a statement a name,
+// nil for none.
 func (x *exchange) pending(name string, s *statement) *owed {
 	for i := x.head; i < len(x.q); i++ {
 		if e := &x.q[i]; e.stmt == s && e.name == name && !e.ends() {
@@ -171,10 +172,10 @@ func (x *exchange) pending(name string, s *statement) *owed {
 	return nil
 }
 
-// idle reports whether the server has answered everything and waits for nothing.
+// idle reports whether the server has answered everything and waits for no Sync.
 func (x *exchange) idle() bool { return x.len() == 0 && !x.unsynced }
 
-// rest ends a transaction: the exchange is idle. It gives memory back.
+// rest ends a transaction, when the exchange is idle. It frees memory.
 func (x *exchange) rest() {
 	x.skipping, x.errored, x.copying, x.sets = false, false, false, false
 	if x.len() == 0 && cap(x.q) > 64 {

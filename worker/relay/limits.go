@@ -7,14 +7,14 @@ import (
 )
 
 const (
-	// maxNamed is how many prepared statements a client may have a name for, and
-	// maxNamedText how long their names and texts may be together, in bytes. They
-	// are kept here, so PostgreSQL's own limit, its memory, can't be theirs.
+	// maxNamed is how many named prepared statements a client may have, and
+	// maxNamedText the size of all their names and texts together, in bytes. They are
+	// kept in the worker's memory, so the server's memory can't be the limit.
 	maxNamed     = 8192
 	maxNamedText = 64 << 20
 )
 
-// name gives a statement a name of the client's.
+// name records the client's name of a statement.
 func (p *Pooled) name(name string, st *statement) {
 	if p.names == nil {
 		p.names = make(map[string]*statement)
@@ -23,21 +23,21 @@ func (p *Pooled) name(name string, st *statement) {
 	p.text += len(name) + len(st.tail)
 }
 
-// unname takes a name of the client's away; the statement is still held.
+// unname forgets the client's name of a statement, which is still held.
 func (p *Pooled) unname(name string, st *statement) {
 	delete(p.names, name)
 	p.text -= len(name) + len(st.tail)
 }
 
-// overLimit has the server refuse a Parse for which there is no room here: it is
-// the server that skips to the Sync and fails the transaction. Instead of its
-// error the client gets ours.
+// overLimit sends a text that the server refuses in place of a Parse that exceeds a
+// limit: so the server skips to the Sync and fails the transaction, as after any
+// error. The client gets our error instead of the server's.
 func (p *Pooled) overLimit(out []byte) []byte {
 	p.x.push(owed{kind: 'P', fate: replace})
 	return appendParse(out, noStatement, []byte("pgagroal: a client's prepared statements are too many or too long\x00\x00\x00"))
 }
 
-// isOverLimit reports whether an error that came just now is the answer to that.
+// isOverLimit reports whether an error that has just come answers such a text.
 func (p *Pooled) isOverLimit() bool {
 	e := p.x.first()
 	return e != nil && e.fate == replace
@@ -50,13 +50,13 @@ func appendOverLimit(out []byte) []byte {
 		pgwire.Hint("Close or deallocate statements that are not used any more."))
 }
 
-// MaxOwed is how many answers a server may owe a client of the transaction
-// pipeline before the client isn't listened to any more: each is noted here, and a
-// message that is answered may have five bytes, of which the kernel holds millions.
-// A server keeps answers back until a Sync or until it has 8 kB of them, which are
-// 1600 of the shortest; so it has always sent some before there are that many, and
-// the client is listened to again.
+// MaxOwed is how many answers a server may owe a client of the transaction pipeline
+// before the worker stops reading from the client. The worker keeps an entry for
+// each, and a message that is answered may be only five bytes long, so the kernel's
+// buffers hold millions of them. The limit can't block a client for ever: a server
+// sends its answers at a Sync, or as soon as it has 8 kB of them, which is 1600 of
+// the shortest.
 const MaxOwed = 8192
 
-// flooded reports whether the client is owed as much as it may be.
+// flooded reports whether the client is owed more than MaxOwed answers.
 func (p *Pooled) flooded() bool { return p.x != nil && p.x.len() > MaxOwed }

@@ -2,33 +2,33 @@ package relay
 
 import "github.com/pgagroal-go/pgagroal/internal/pgwire"
 
-// The flow of bytes on a line, when they are passed on as they are (Direct):
+// The flow of bytes on a line that passes them on unchanged (Direct):
 //
-//  1. clientBytes looks at a chunk from the client: it notes what the server
-//     will have to answer, and says how much of the chunk is to be forwarded.
-//  2. serverBytes looks at a chunk from the server: it strikes out what has been
-//     answered, and keeps the transaction status and the parameters up to date.
-//     All of the chunk is to be forwarded.
+//  1. clientBytes reads a chunk from the client. It notes what the server must
+//     answer, and returns how much of the chunk to forward.
+//  2. serverBytes reads a chunk from the server. It strikes out what the server has
+//     answered, and keeps transaction status and parameters up to date. The caller
+//     forwards the whole chunk.
 //  3. idle and uncertain tell where the conversation stands.
 //
-// A line decodes nothing else, holds back nothing, and allocates nothing while
+// A line decodes nothing else, holds nothing back, and allocates nothing while
 // queries succeed.
 
-// line is what is known of the conversation between one client and one backend.
-// Pooled has its own accounts of what is owed (exchange), and its own flow
-// (rewrite.go); ends, unsynced and executed stay empty there.
+// line is the state of the conversation between one client and one backend. Pooled
+// counts owed answers in an exchange instead and has its own flow (rewrite.go);
+// there ends, unsynced and executed stay empty.
 type line struct {
 	up, down pgwire.Scanner // client to server, server to client
 	b        *Backend
 	totals   *Totals
 	ends     ends
-	// unsynced: messages of the extended protocol have gone out without a Sync.
+	// unsynced: the client has sent messages of the extended protocol without a Sync.
 	unsynced bool
 	// executed: one of them was an Execute.
 	executed bool
-	// doubt: the count of expected ends may be wrong; the backend isn't reused.
+	// doubt: the count of expected ends may be wrong, so the backend must not be reused.
 	doubt bool
-	// fatal: the server has said goodbye.
+	// fatal: the server has sent a FATAL error and will close.
 	fatal bool
 }
 
@@ -51,8 +51,8 @@ func (r *line) start(t *Totals, b *Backend, client, server *pgwire.Interests) {
 	b.Status = pgwire.TxIdle
 }
 
-// clientBytes returns how much of b goes to the server. leaving says that the
-// client has said goodbye; the Terminate itself isn't forwarded.
+// clientBytes returns how many bytes of b go to the server. leaving reports that the
+// client has sent a Terminate, which is not forwarded.
 func (r *line) clientBytes(b []byte) (n int, leaving bool, err error) {
 	var ev pgwire.Event
 	for pos := 0; ; {
@@ -83,7 +83,7 @@ func (r *line) clientBytes(b []byte) (n int, leaving bool, err error) {
 			r.unsynced = true
 		}
 	}
-	// The first byte of a Terminate whose header is split is a Terminate.
+	// A chunk may end inside the header of a Terminate; its first byte tells.
 	if k := r.up.SplitHeader(); k > 0 && k <= len(b) && b[len(b)-k] == 'X' {
 		r.goodbye()
 		return len(b) - k, true, nil
@@ -92,10 +92,11 @@ func (r *line) clientBytes(b []byte) (n int, leaving bool, err error) {
 	return len(b), false, nil
 }
 
-// goodbye: what went before a Terminate was complete, and nothing counts after it.
+// goodbye puts the scanner at a boundary: everything before a Terminate was
+// complete, and nothing after it matters.
 func (r *line) goodbye() { r.up = pgwire.NewScanner(clientInterests) }
 
-// serverBytes takes note of what the server says.
+// serverBytes reads a chunk from the server.
 func (r *line) serverBytes(b []byte) error {
 	var ev pgwire.Event
 	for pos := 0; ; {
@@ -118,7 +119,7 @@ func (r *line) serverBytes(b []byte) error {
 		case 'G':
 			r.copyIn()
 		case 'W':
-			r.doubt = true // replication; never reused
+			r.doubt = true // replication: never reuse the backend
 		}
 	}
 	r.totals.Received += uint64(len(b))
@@ -135,14 +136,15 @@ func (r *line) ready(status byte) {
 	r.b.Status = status
 }
 
-// copyIn: the server ignores every Sync that it meets in COPY mode; libpq sends
-// one together with the Execute that starts the COPY, and another at its end.
+// copyIn strikes out the Syncs that the server will ignore, as it does in COPY mode:
+// libpq sends one together with the Execute that starts the COPY, and another at the
+// end of the data.
 func (r *line) copyIn() {
 	if r.ends.len() == 0 || r.ends.q[r.ends.head] != endSync {
 		return // a COPY of a Query, or no Sync was sent yet
 	}
 	if r.ends.strike() > 1 || r.ends.len() > 0 {
-		r.doubt = true // pipelined behind a COPY: what is answered can't be told
+		r.doubt = true // more was pipelined behind the COPY; its answers can't be told apart
 	}
 	r.unsynced = true
 }
@@ -158,18 +160,19 @@ func (r *line) serverError(body []byte) {
 	}
 }
 
-// idle reports whether the server has answered everything it was asked.
+// idle reports whether the server has answered everything, and nobody is inside a
+// message.
 func (r *line) idle() bool {
 	return r.ends.len() == 0 && !r.unsynced && !r.doubt && !r.fatal && r.up.AtBoundary() && r.down.AtBoundary()
 }
 
-// uncertain reports whether something that wasn't answered may have ended a
-// transaction: the client can't know whether its work was committed.
+// uncertain reports whether an unanswered message may have ended a transaction; then
+// the client can't know whether its work was committed.
 func (r *line) uncertain() bool {
 	return r.ends.len() > 0 || r.executed || r.doubt || !r.up.AtBoundary()
 }
 
-// trim gives memory back that only a busy conversation needs.
+// trim frees memory that only a busy conversation needs.
 func (r *line) trim() {
 	r.up.Trim()
 	r.down.Trim()

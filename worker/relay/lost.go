@@ -6,34 +6,35 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// What becomes of a client of the transaction pipeline whose backend is lost, or
-// that gets none in time:
+// What happens to a client of the transaction pipeline that loses its backend, or gets
+// none in time:
 //
-//  1. lose answers everything that was sent to the backend: one error for each
-//     Sync, Query or FunctionCall, with the state that leaves the client where it
-//     thinks it is. A transaction block that is lost becomes a failed one, or the
-//     rest of it would be committed without its first half. A BEGIN that fails has
-//     opened none, as in PostgreSQL: drivers don't ROLLBACK after it. But if more
-//     was said without waiting for its answer, that is taken for a block.
-//  2. What hadn't been sent yet fails with the batch that it belongs to (awaken),
-//     or waits for another backend.
-//  3. The next backend of a client whose block is lost has a block opened and
-//     failed on it first (failBlock), so all that follows is PostgreSQL's own.
+//  1. lose answers everything that was sent to the lost backend: one error for each
+//     Sync, Query or FunctionCall, and a ReadyForQuery with the state that the client
+//     must believe in. A lost transaction block becomes a failed block; otherwise its
+//     second half would be committed without the first. A BEGIN that is lost opens no
+//     block, as in PostgreSQL, because drivers send no ROLLBACK after it. But if the
+//     client has sent more without waiting for the answer, a failed block is open.
+//  2. What wasn't sent yet fails together with its batch (awaken), or waits for another
+//     backend.
+//  3. If the client is in a failed block, its next backend is brought into one first
+//     (InFailedBlock). From there on PostgreSQL itself answers.
 //
 // Nothing is ever sent a second time.
 
-// block says what a client without a backend has of a transaction block.
+// block is the transaction block of a client without a backend.
 type block uint8
 
 const (
 	noBlock block = iota
-	// lostBlock is open as far as the client knows: its next batch gets the error.
+	// lostBlock: the client believes that its block is open. Its next batch gets the
+	// error.
 	lostBlock
-	// failedBlock is one that the client knows to have failed.
+	// failedBlock: the client knows that its block has failed.
 	failedBlock
 )
 
-// Failure is what the next batch of a client is told; no code means none.
+// Failure is the error that a client's next batch gets.
 type Failure struct{ Code, Message, Detail string }
 
 const (
@@ -45,12 +46,12 @@ func (f *Failure) append(dst []byte) []byte {
 	return pgwire.AppendError(dst, pgwire.SeverityError, f.Code, f.Message, pgwire.Detail(f.Detail))
 }
 
-// lose appends the answers that a lost backend owes to out; false when there are
-// none that would be true. rest is what waits for the next backend.
+// lose appends to out the answers that a lost backend owes. ok is false when no true
+// answer is possible. rest is what the next backend has to be sent.
 func (p *Pooled) lose(out []byte) (_, rest []byte, ok bool) {
 	x, r := p.x, p.line
 	if p.midMessage() {
-		return out, nil, false // nothing can be said there
+		return out, nil, false // the rest of the message is unknown
 	}
 	out, rest, ok = p.loseBatches(out)
 	if !ok {
@@ -64,12 +65,12 @@ func (p *Pooled) lose(out []byte) (_, rest []byte, ok bool) {
 	if r.b.Status == pgwire.TxIdle {
 		p.tracked = r.b.Params.settings()
 	} else if now := r.b.Params.settings(); now != p.tracked {
-		out = appendChanges(out, now.Value(), p.tracked.Value()) // the server has taken them back
+		out = appendChanges(out, now.Value(), p.tracked.Value()) // the server has rolled them back
 	}
 	return out, rest, true
 }
 
-// midMessage reports whether the client has got a part of a message.
+// midMessage reports whether the client was sent only a part of a message.
 func (p *Pooled) midMessage() bool {
 	typ, n := p.line.down.Open()
 	switch {
@@ -83,8 +84,8 @@ func (p *Pooled) midMessage() bool {
 	return true
 }
 
-// loseBatches ends each batch that the backend was sent, then what was begun of
-// the next one.
+// loseBatches ends each batch that the backend was sent, and then the part of the next
+// batch that it was sent.
 func (p *Pooled) loseBatches(out []byte) (_, rest []byte, ok bool) {
 	x := p.x
 	in, known := p.line.b.Status != pgwire.TxIdle, true
@@ -122,7 +123,7 @@ func (p *Pooled) loseBatches(out []byte) (_, rest []byte, ok bool) {
 	}
 	if begun {
 		if !told {
-			out = p.loss(commits).append(out) // without its Sync an implicit transaction isn't committed
+			out = p.loss(commits).append(out) // the server commits no implicit transaction before its Sync
 		}
 		p.discarding = true
 	}
@@ -130,8 +131,8 @@ func (p *Pooled) loseBatches(out []byte) (_, rest []byte, ok bool) {
 	return out, rest, true
 }
 
-// onlyBegin reports whether all that the client waits for, and all that it has
-// said, is the answer to a BEGIN outside of a transaction block.
+// onlyBegin reports whether the client waits for nothing but the answer to a BEGIN
+// outside of a transaction block, and has sent nothing after it.
 func (p *Pooled) onlyBegin() bool {
 	x := p.x
 	if p.line.b.Status != pgwire.TxIdle || x.unsynced || x.skipping || x.need > 0 {
@@ -152,8 +153,8 @@ func (p *Pooled) onlyBegin() bool {
 	return begins == 1
 }
 
-// losePartial deals with a message that was being collected: it waits for the
-// next backend, or fails with what came before it.
+// losePartial handles a message that was being collected: it waits for the next
+// backend, or fails with the messages before it.
 func (p *Pooled) losePartial(out []byte, failed bool) (_, rest []byte) {
 	if p.x.need == 0 {
 		return out, nil
@@ -194,9 +195,9 @@ func blockOf(inBlock bool) block {
 	return noBlock
 }
 
-// failMessage answers the first message of a batch that fails with p.fail. t are
-// the traits of its text, if it has one; last says that the client has said nothing
-// after it.
+// failMessage answers the first message of a batch that fails with p.fail. t are the
+// traits of its text, if it has one. last means that the client has sent nothing after
+// it.
 func (p *Pooled) failMessage(out []byte, typ byte, t traits, last bool) []byte {
 	out = p.fail.append(out)
 	p.fail = nil
@@ -214,10 +215,9 @@ func (p *Pooled) failMessage(out []byte, typ byte, t traits, last bool) []byte {
 	return out
 }
 
-// awaken returns what of data a backend is needed for, for a client without one;
-// nothing if all of it is late: a COPY has failed before, or there is nothing to
-// flush. What it returns may be a part of data. Answers to what fails without a
-// backend are appended to out.
+// awaken reads what a client without a backend says. It returns the part of data that
+// needs a backend; copy data of a COPY that has failed, and a Flush, need none. Answers
+// to messages that fail without a backend are appended to out.
 func (p *Pooled) awaken(data []byte, out *[]byte) (rest []byte, leaving bool, err error) {
 	var ev pgwire.Event
 	for pos := 0; ; {
@@ -244,8 +244,8 @@ func (p *Pooled) awaken(data []byte, out *[]byte) (rest []byte, leaving bool, er
 	}
 }
 
-// fails answers a message that there is no backend for any more, and reports
-// whether it did.
+// fails answers a message if p.fail says that it must fail, and reports whether it
+// did.
 func (p *Pooled) fails(data []byte, ev *pgwire.Event, out *[]byte) bool {
 	if p.fail == nil {
 		return false
@@ -259,7 +259,7 @@ func (p *Pooled) fails(data []byte, ev *pgwire.Event, out *[]byte) bool {
 		p.block = failedBlock
 		if t&traitControl == traitCloses {
 			p.fail = nil
-			return false // a ROLLBACK, which is all that was left to do
+			return false // a ROLLBACK: the client wants the block to end anyway
 		}
 	}
 	*out = p.failMessage(*out, ev.Type, t, end == len(data))

@@ -24,11 +24,12 @@ func isTracked(name string) bool {
 	return false
 }
 
-// follows tells whether a start-up parameter of a client is set on whichever
-// backend it gets; all others are part of the pool's key. A session keeps its
-// backend, so there RESET, SET TO DEFAULT and DISCARD ALL return to what the
-// client has asked for, which only the backend's own login can give. The
-// application's name is but a label, and pools of their own would be many.
+// follows reports whether a start-up parameter is set with SET on each backend that
+// the client gets. All other start-up parameters are part of the pool's key, so that
+// the backend's own login has set them: only then do RESET, SET TO DEFAULT and
+// DISCARD ALL return to what the client has asked for. application_name follows in
+// each pipeline, because it is only a label, and as part of the key it would make many
+// pools.
 func follows(name, pipeline string) bool {
 	if pipeline == "transaction" {
 		return isTracked(name)
@@ -40,12 +41,13 @@ func follows(name, pipeline string) bool {
 // client asked for them at start-up. Names compare without regard to case.
 type Params struct {
 	list []pgwire.Param
-	// changed and othersChanged: since tracked and others were made.
+	// changed and othersChanged: tracked and others are out of date.
 	changed, othersChanged bool
 	tracked                unique.Handle[settings]
 	others                 unique.Handle[string]
 }
 
+// Get returns the value of a parameter.
 func (p *Params) Get(name string) (string, bool) {
 	for i := range p.list {
 		if strings.EqualFold(p.list[i].Name, name) {
@@ -55,6 +57,7 @@ func (p *Params) Get(name string) (string, bool) {
 	return "", false
 }
 
+// Set sets a parameter.
 func (p *Params) Set(name, value string) {
 	if isTracked(name) {
 		p.changed = true
@@ -70,11 +73,12 @@ func (p *Params) Set(name, value string) {
 	p.list = append(p.list, pgwire.Param{Name: name, Value: value})
 }
 
+// Clone returns a copy.
 func (p *Params) Clone() Params {
 	return ParamsOf(append([]pgwire.Param(nil), p.list...))
 }
 
-// Reported takes the body of a ParameterStatus.
+// Reported sets what the body of a ParameterStatus says.
 func (p *Params) Reported(body []byte) {
 	name, rest, ok := bytes.Cut(body, []byte{0})
 	if !ok {
@@ -95,13 +99,14 @@ func (p *Params) AppendTo(dst []byte) []byte {
 	return dst
 }
 
-// SplitStartup parts a client's start-up parameters: those that follow it, and
-// the canonical form of those that make the pool's key.
+// SplitStartup splits a client's start-up parameters: follow are the parameters that
+// follow the client, rest all others, and key is the canonical form of rest for the
+// pool's key.
 func SplitStartup(in []pgwire.Param, pipeline string) (follow Params, key string, rest []pgwire.Param) {
 	for _, p := range in {
 		switch {
 		case p.Name == "user" || p.Name == "database" || p.Name == "replication" || strings.HasPrefix(p.Name, "_pq_."):
-			// Said by other means, or for us. A replication that is left is an off.
+			// Said elsewhere, or meant for the pool. Only "replication = off" comes here.
 		case follows(p.Name, pipeline):
 			follow.Set(p.Name, p.Value)
 		default:
@@ -118,8 +123,9 @@ func SplitStartup(in []pgwire.Param, pipeline string) (follow Params, key string
 	return follow, b.String(), rest
 }
 
-// adapt returns the SQL that brings a backend, whose parameters were base after
-// its login and are now, to what a client wants; empty when nothing differs.
+// adapt returns the SQL that gives a backend the tracked parameters that a client
+// wants, empty when nothing differs. base are the backend's parameters after its
+// login, now its current ones.
 func adapt(want, base, now *Params) string {
 	var sql strings.Builder
 	for _, name := range tracked {
@@ -136,9 +142,9 @@ func adapt(want, base, now *Params) string {
 	return sql.String()
 }
 
-// literal quotes a value whatever standard_conforming_strings and the client
-// encoding are: bytes that are not printable ASCII become question marks, as
-// PostgreSQL itself does with application_name.
+// literal quotes a value in a way that standard_conforming_strings and the client
+// encoding don't change: bytes that are not printable ASCII become question marks, as
+// in PostgreSQL's own handling of application_name.
 func literal(v string) string {
 	var b strings.Builder
 	b.WriteString("E'")
@@ -157,7 +163,7 @@ func literal(v string) string {
 	return b.String()
 }
 
-// appendChanges appends what a client is told whose tracked parameters change.
+// appendChanges appends a ParameterStatus for each tracked parameter that changes.
 func appendChanges(dst []byte, from, to settings) []byte {
 	for i, name := range tracked {
 		if from.values[i] != to.values[i] {
@@ -180,8 +186,8 @@ func (p *Params) settings() unique.Handle[settings] {
 	return p.tracked
 }
 
-// untracked returns the parameters that don't follow a client, in a form that
-// appendUntracked compares with: "\0name=value\0name=value\0".
+// untracked returns the parameters that don't follow a client, in the form that
+// appendUntracked needs: "\0name=value\0name=value\0".
 func (p *Params) untracked() unique.Handle[string] {
 	if p.othersChanged || p.others == (unique.Handle[string]{}) {
 		p.othersChanged = false
@@ -196,8 +202,8 @@ func (p *Params) untracked() unique.Handle[string] {
 	return p.others
 }
 
-// appendUntracked appends what a client is told that knows the untracked parameters
-// as they were on another backend.
+// appendUntracked appends a ParameterStatus for each untracked parameter that differs
+// from known, which are those of another backend.
 func (p *Params) appendUntracked(dst []byte, known string) []byte {
 	for i := range p.list {
 		name, value := p.list[i].Name, p.list[i].Value
@@ -208,7 +214,8 @@ func (p *Params) appendUntracked(dst []byte, known string) []byte {
 	return dst
 }
 
-// appendNews appends those that differ from what they were on another backend.
+// appendNews appends a ParameterStatus for each parameter that differs from known,
+// which are those of another backend.
 func (p *Params) appendNews(dst []byte, known *Params) []byte {
 	for i := range p.list {
 		if v, ok := known.Get(p.list[i].Name); !ok || v != p.list[i].Value {
@@ -227,10 +234,10 @@ func (v settings) params() *Params {
 	return p
 }
 
-// All returns the parameters, which the caller must not change.
+// All returns the parameters. The caller must not change the list.
 func (p *Params) All() []pgwire.Param { return p.list }
 
-// ParamsOf makes params of a list, which it keeps.
+// ParamsOf makes parameters of a list, and keeps the list.
 func ParamsOf(list []pgwire.Param) Params {
 	return Params{list: list, changed: true, othersChanged: true}
 }

@@ -7,46 +7,46 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// Pooled is the conversation of a client that has another backend for each
-// transaction. The flow of its bytes is told in rewrite.go.
+// Pooled is the conversation of a client that has a backend for one transaction at a
+// time. rewrite.go explains the flow of bytes.
 type Pooled struct {
 	shared *Shared
-	line   *line     // nil while nobody says anything
-	x      *exchange // of the backend at hand, nil without
-	there  *prepared // of the backend at hand
+	line   *line     // nil between transactions
+	x      *exchange // of the current backend, nil for none
+	there  *prepared // of the current backend
 	id     uint64
-	// names are the client's prepared statements; text is how long names and
-	// statements are together, in bytes.
+	// names are the client's named statements. text is the size of all names and texts
+	// together, in bytes.
 	names   map[string]*statement
 	text    int
 	unnamed unnamed
-	// tracked are the values of the tracked parameters, as the client knows them;
-	// initial those after its login, unset before its end.
+	// tracked are the values of the tracked parameters that the client knows, initial
+	// those after its login. initial is unset until the login is over.
 	tracked, initial unique.Handle[settings]
-	// untracked are the values of the other parameters, as the client knows them.
+	// untracked are the values of the other parameters that the client knows.
 	untracked unique.Handle[string]
-	// fail is what the next batch is told instead of being run, nil for nothing.
+	// fail is the error that the next batch gets instead of running, nil for none.
 	fail *Failure
-	// portal are the traits of what the unnamed portal runs, portals those of all
-	// named ones.
+	// portal are the traits of the statement of the unnamed portal, portals those of all
+	// named portals together.
 	portal, portals traits
-	// block is the client's transaction block while it has no backend. discarding:
-	// the client was told of an error, and what it says is skipped up to its Sync.
+	// block is the client's transaction block while it has no backend. discarding: the
+	// client was sent an error, and its messages are dropped up to its Sync.
 	block      block
 	discarding bool
-	// described: the simple query at hand has sent a RowDescription.
+	// described: the current Query has been answered with a RowDescription.
 	described bool
-	// dirty: something was done that another client must not find.
+	// dirty: the client has left something that another client must not find.
 	dirty bool
-	// discarded: the client has reset all its parameters.
+	// discarded: the client has reset all its parameters, with DISCARD ALL.
 	discarded bool
 }
 
 // unnamed is a client's unnamed statement.
 type unnamed struct {
 	exists bool
-	here   bool // the backend at hand has it, or knows that there is none
-	kept   bool // tail is its Parse message behind the name
+	here   bool // the current backend has it, or none if there is none
+	kept   bool // tail is its Parse message after the name
 	used   bool
 	traits traits
 	number uint64 // of the Parse that made it
@@ -71,8 +71,8 @@ func (p *Pooled) Adapt(b *Backend, follow *Params) string {
 // InFailedBlock implements Conversation.
 func (p *Pooled) InFailedBlock() bool { return p.block == failedBlock }
 
-// Start implements Conversation. The tracked parameters are what the client knows;
-// of the others it is told.
+// Start implements Conversation. The backend's tracked parameters are what the client
+// knows already, because of Adapt. It is told of the others that differ.
 func (p *Pooled) Start(b *Backend, status byte) (told []byte) {
 	p.wake()
 	p.line.start(&p.shared.Totals, b, pooledClient, pooledServer)
@@ -88,7 +88,7 @@ func (p *Pooled) Start(b *Backend, status byte) (told []byte) {
 	return told
 }
 
-// wake gets the client a line, if it has none.
+// wake gives the client a line if it has none.
 func (p *Pooled) wake() {
 	if p.line == nil {
 		p.line = p.shared.take()
@@ -96,8 +96,8 @@ func (p *Pooled) wake() {
 	}
 }
 
-// doze gives the line back between transactions: it is most of what a client
-// costs. One who is in the middle of a message keeps it.
+// doze gives the line back between transactions, because it is most of a client's
+// memory. A client that is inside a message keeps it.
 func (p *Pooled) doze() {
 	if !p.line.up.AtBoundary() {
 		p.line.trim()
@@ -119,7 +119,7 @@ func (p *Pooled) FromClient(chunk []byte) (Passed, error) {
 	return Passed{ToServer: out[:n], ToClient: out[n:], Stand: p.Stand(), Leaving: leaving, Flooded: p.flooded()}, err
 }
 
-// withoutBackend takes what a client says that has no backend.
+// withoutBackend takes a chunk from a client that has no backend.
 func (p *Pooled) withoutBackend(chunk []byte) (Passed, error) {
 	p.wake()
 	out := p.shared.scratch[:0]
@@ -155,7 +155,7 @@ func (p *Pooled) Part() []byte {
 	var told []byte
 	p.tracked, p.untracked = b.Params.settings(), b.Params.untracked()
 	if p.discarded {
-		// What the server has reset its parameters to is of our own login.
+		// The server has reset them to the values of the backend's own login.
 		told = appendChanges(nil, p.tracked.Value(), p.initial.Value())
 		p.tracked = p.initial
 	}
@@ -168,7 +168,7 @@ func (p *Pooled) Part() []byte {
 	return told
 }
 
-// rest forgets what belongs to the transaction that is over.
+// rest forgets everything that belongs to the transaction that is over.
 func (p *Pooled) rest() {
 	u := &p.unnamed
 	u.here = false

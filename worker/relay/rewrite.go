@@ -8,45 +8,48 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// The flow of bytes in the transaction pipeline, where a statement that a client
-// prepared must be found on whatever backend it gets:
+// The flow of bytes in the transaction pipeline, where a client must find its
+// prepared statements on each backend that it gets:
 //
-//  1. awaken throws away what a client without a backend says for nothing, and
-//     answers what has failed with a backend that was lost (lost.go).
-//  2. clientBytes copies a chunk from the client to out. Messages that name a
-//     prepared statement get the name it has on this backend, behind a Parse of
-//     ours if it isn't there yet (prepare). A Parse of something that the backend
-//     has already isn't sent at all.
-//  3. Each message that will be answered is noted in the backend's exchange.
-//  4. serverBytes (answers.go) copies a chunk from the server to out, without the
-//     answers to messages of ours, and with those to messages that weren't sent.
-//  5. When nothing is owed, the session gives the backend back.
+//  1. While the client has no backend, awaken (lost.go) reads its bytes. It drops
+//     messages that need no backend, answers messages whose transaction was lost
+//     with the last backend, and returns the rest.
+//  2. clientBytes copies a chunk from the client to out. In messages that name a
+//     prepared statement it puts the statement's name on this backend, after a Parse
+//     that it adds if the backend doesn't have the statement (prepare). It drops a
+//     Parse of a statement that the backend has already.
+//  3. For each message that the server will answer, it adds an entry to the backend's
+//     exchange.
+//  4. serverBytes (answers.go) copies a chunk from the server to out. It removes the
+//     answers to added messages, and adds answers to dropped ones.
+//  5. When the server owes nothing, the session gives the backend back.
 //
-// A header that a chunk ends in is held back if its message may have to be
-// changed; all other bytes are passed on as they come, so a message of any size
-// costs no memory. Messages that are changed are collected: a Parse as a whole, a
-// Bind up to its names.
+// When a chunk ends inside the header of a message that may have to be changed, that
+// part of the header is held back. All other bytes are passed on as they come, so a
+// message of any size costs no memory. Only messages that are changed are collected:
+// a Parse as a whole, a Bind up to its names.
 
 const (
-	// maxParse is the largest Parse message that is collected, in bytes. A larger
-	// one of a named statement is an error; an unnamed one is passed on as it comes
-	// and ends with its transaction.
+	// maxParse is the largest Parse message that is collected, in bytes. A larger Parse
+	// of a named statement is an error. A larger Parse of the unnamed statement is
+	// passed on as it comes, and the statement ends with its transaction.
 	maxParse = 16 << 20
-	// maxUnnamed is the longest unnamed statement that is kept after it was used,
-	// in bytes.
+	// maxUnnamed is the longest unnamed statement, in bytes, that is kept for the next
+	// transaction after it was used.
 	maxUnnamed = 64 << 10
-	// maxNames is how long the two names in a Bind may be together, in bytes.
+	// maxNames is the most bytes that the two names in a Bind may have together.
 	maxNames = 64 << 10
-	// maxCollect is the longest Query that is put together if it comes in pieces,
-	// in bytes, so that its text can be read.
+	// maxCollect is the longest Query, in bytes, that is collected from several chunks,
+	// so that its text can be read.
 	maxCollect = 256 << 10
 	// maxDeallocate is the longest DEALLOCATE that is understood, in bytes.
 	maxDeallocate = 256
-	// noStatement is the name of a statement that doesn't exist. The server has the
-	// right error for those who use it.
+	// noStatement is the name of a statement that doesn't exist. Using it makes the
+	// server send the right error.
 	noStatement = "pgagroal_none"
-	// emptyStatement stands for a client's statement that others may still use, for
-	// a client that deallocates it or prepares another one of the same name.
+	// emptyStatement is the name of a statement without text. It takes the place of a
+	// client's statement, which other clients may still use, when the client
+	// deallocates it or prepares another statement of the same name.
 	emptyStatement = "pgagroal_empty"
 )
 
@@ -63,8 +66,8 @@ func pooledInterests() (client, server *pgwire.Interests) {
 	return client, server
 }
 
-// holdBack returns how many bytes at the end of a chunk are kept for later: the
-// beginning of a header. The scanner keeps them; header gives them back.
+// holdBack returns how many bytes at the end of a chunk are held back: the first part
+// of a header. The scanner keeps these bytes, and header writes them again.
 func holdBack(sc *pgwire.Scanner, in *pgwire.Interests, chunk []byte) int {
 	n := sc.SplitHeader()
 	if n == 0 {
@@ -80,7 +83,7 @@ func header(dst []byte, ev *pgwire.Event) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, ev.Type), uint32(ev.Length+4))
 }
 
-// clientBytes appends to out what the server is to get of data.
+// clientBytes appends to out what data becomes on its way to the server.
 func (p *Pooled) clientBytes(data, out []byte) (_ []byte, leaving bool, err error) {
 	from, err := p.collect(data, &out)
 	if err != nil {
@@ -108,7 +111,7 @@ func (p *Pooled) clientBytes(data, out []byte) (_ []byte, leaving bool, err erro
 				return out, false, err
 			}
 		case ev.Type == 'S' && p.x.copying:
-			from = ev.Pos // the server would ignore it, unless its COPY has just failed
+			from = ev.Pos // the server would ignore this Sync, unless its COPY has just failed
 		default:
 			p.note(ev.Type, traitAll)
 			if ev.Start < 0 {
@@ -125,7 +128,7 @@ func (p *Pooled) clientBytes(data, out []byte) (_ []byte, leaving bool, err erro
 	return out, false, nil
 }
 
-// collects reports whether a message is looked at as a whole.
+// collects reports whether a message must be read as a whole.
 func (p *Pooled) collects(ev *pgwire.Event) bool {
 	switch ev.Type {
 	case 'Q':
@@ -136,7 +139,7 @@ func (p *Pooled) collects(ev *pgwire.Event) bool {
 	return false
 }
 
-// note takes note of a message that is passed on as it is.
+// note records a message that is passed on unchanged.
 func (p *Pooled) note(typ byte, t traits) {
 	x := p.x
 	if x.skipping {
@@ -198,8 +201,8 @@ func (p *Pooled) collect(data []byte, out *[]byte) (int, error) {
 
 var errTooLong = errors.New("message of a prepared statement is too long")
 
-// early passes a message on as soon as it is known how; what follows may be
-// long, and needs no change.
+// early passes on the first part of a message as soon as that can be changed. The rest
+// may be long and needs no change.
 func (p *Pooled) early(out *[]byte) error {
 	typ, body := p.x.partial[0], p.x.partial[5:]
 	length := p.x.need - 5
@@ -236,8 +239,8 @@ func (p *Pooled) collected() {
 	}
 }
 
-// message appends a complete message, changed as the backend needs it. One that
-// is malformed is left to the server to refuse.
+// message appends a complete message, changed as the backend needs it. A malformed
+// message is passed on, and the server refuses it.
 func (p *Pooled) message(out []byte, typ byte, body []byte) []byte {
 	switch {
 	case p.x.skipping:
@@ -254,7 +257,7 @@ func (p *Pooled) message(out []byte, typ byte, body []byte) []byte {
 	return p.query(out, body)
 }
 
-// query passes a short simple query on.
+// query appends a short simple query.
 func (p *Pooled) query(out, body []byte) []byte {
 	text := queryText(body)
 	out, name, st := p.deallocate(out, text)
@@ -267,10 +270,9 @@ func (p *Pooled) query(out, body []byte) []byte {
 	return pgwire.AppendMessage(out, 'Q', body)
 }
 
-// deallocate returns the statement of the client's that a text deallocates, nil
-// for none. It goes here, and an empty statement is made to go on the server: that
-// works in whatever state the transaction is, and has the answers that the client
-// expects.
+// deallocate returns the client's statement that a text deallocates, nil for none. It
+// forgets the client's name here, and makes an empty statement for the server to
+// deallocate: so the server's answer is right whatever the state of the transaction.
 func (p *Pooled) deallocate(out, text []byte) ([]byte, string, *statement) {
 	if len(text) == 0 || len(text) > maxDeallocate || len(p.names) == 0 {
 		return out, "", nil
@@ -285,14 +287,15 @@ func (p *Pooled) deallocate(out, text []byte) ([]byte, string, *statement) {
 	return p.makeEmpty(out), name, st
 }
 
-// makeEmpty makes the empty statement; that works in a failed transaction, too.
+// makeEmpty makes emptyStatement on the server, which works in a failed transaction,
+// too.
 func (p *Pooled) makeEmpty(out []byte) []byte {
 	out = p.forgo(out, emptyStatement)
 	p.x.push(owed{kind: 'P', fate: swallow})
 	return appendParse(out, emptyStatement, []byte{0, 0, 0})
 }
 
-// queryText returns what is before the first zero byte.
+// queryText returns the text before the first zero byte.
 func queryText(body []byte) []byte {
 	if i := bytes.IndexByte(body, 0); i >= 0 {
 		return body[:i]
@@ -310,7 +313,7 @@ func (p *Pooled) parse(out, body []byte) []byte {
 		return p.parseUnnamed(out, tail)
 	}
 	if p.names[string(name)] != nil {
-		// The server refuses it: the name is taken, there as well.
+		// The name is taken here, so it must be taken on the server, which refuses the Parse.
 		out = p.makeEmpty(out)
 		p.x.push(owed{kind: 'P'})
 		return appendParse(out, emptyStatement, tail)
@@ -322,7 +325,7 @@ func (p *Pooled) parse(out, body []byte) []byte {
 	p.name(string(name), st)
 	e := owed{kind: 'P', fate: invent, name: string(name), stmt: st}
 	if p.there.get(st.key, p.x.batch) == nil || p.line.b.Status == pgwire.TxFailed || p.x.ends() {
-		// In a failed transaction the server refuses it, and so it must come to it.
+		// In a failed transaction the server must refuse the Parse, so it has to be sent.
 		e.fate = pass
 		out, e.on = p.add(out, st.key)
 		out = appendParse(out, e.on.name, tail)
@@ -343,8 +346,8 @@ func (p *Pooled) parseUnnamed(out, tail []byte) []byte {
 	return appendParse(out, "", tail)
 }
 
-// newUnnamed notes a Parse of an unnamed statement; a nil tail is one that isn't
-// kept.
+// newUnnamed records a Parse of the unnamed statement. A nil tail means that the
+// statement isn't kept.
 func (p *Pooled) newUnnamed(tail []byte, t traits) {
 	u := &p.unnamed
 	*u = unnamed{
@@ -354,7 +357,8 @@ func (p *Pooled) newUnnamed(tail []byte, t traits) {
 	p.x.push(owed{kind: 'P', unnamed: u.number})
 }
 
-// add makes room for a statement on the backend.
+// add records a statement that is about to be parsed on the backend, and closes those
+// that have to go for it.
 func (p *Pooled) add(out []byte, key statementKey) ([]byte, *onBackend) {
 	for _, name := range p.there.lost {
 		out = p.forgo(out, name)
@@ -367,15 +371,16 @@ func (p *Pooled) add(out []byte, key statementKey) ([]byte, *onBackend) {
 	return out, on
 }
 
-// forgo closes a statement that we need no more.
+// forgo closes a statement on the backend that is not needed any more.
 func (p *Pooled) forgo(out []byte, name string) []byte {
 	p.x.push(owed{kind: 'C', fate: swallow, on: &onBackend{name: name}})
 	return appendClose(out, name)
 }
 
-// prepare has a statement on the backend, by a Parse of ours if need be. That is
-// parsed with the settings of now, so others find it under these. If the client's
-// own Parse is under way in another batch, all depends on that one.
+// prepare makes sure that the backend has a statement, and adds a Parse if it hasn't.
+// The added Parse is recorded under the current settings, since the server parses it
+// with them. If the client's own Parse is still unanswered, in an earlier batch, none
+// is added: that Parse decides.
 func (p *Pooled) prepare(out []byte, st *statement, name []byte) ([]byte, *onBackend) {
 	on := p.there.get(st.key, p.x.batch)
 	if on != nil {
@@ -398,8 +403,8 @@ func (p *Pooled) prepare(out []byte, st *statement, name []byte) ([]byte, *onBac
 	return appendParse(out, on.name, []byte(st.tail)), on
 }
 
-// prepareUnnamed has the unnamed statement on the backend, and returns the name
-// that finds it, or the error that there is none.
+// prepareUnnamed makes sure that the backend has the unnamed statement. It returns the
+// name to use: noStatement if the client has no unnamed statement.
 func (p *Pooled) prepareUnnamed(out []byte) ([]byte, string) {
 	u := &p.unnamed
 	if !u.exists {
@@ -427,8 +432,8 @@ func appendNamed(out []byte, typ byte, name string) []byte {
 
 func appendClose(out []byte, name string) []byte { return appendNamed(out, 'C', name) }
 
-// bind appends a Bind of which body is the beginning, at least the names, and
-// length the length of the whole.
+// bind appends a Bind. body is the first part of the message, with at least the two
+// names; length is the length of the whole.
 func (p *Pooled) bind(out, body []byte, length int) []byte {
 	portal, rest, _ := bytes.Cut(body, []byte{0})
 	name, tail, ok := bytes.Cut(rest, []byte{0})
@@ -460,14 +465,14 @@ func (p *Pooled) bind(out, body []byte, length int) []byte {
 	return append(append(out, 0), tail...)
 }
 
-// found is what a name of the client's means on the backend.
+// found is the statement on the backend that a client's name means.
 type found struct {
-	on    *onBackend // nil for what isn't a named statement of ours
-	other bool       // the name there is another one
+	on    *onBackend // nil if the name isn't of a statement that the relay manages
+	other bool       // its name on the backend isn't the client's name
 	name  string
 }
 
-// find has the statement of a name on the backend.
+// find makes sure that the backend has the statement of a name.
 func (p *Pooled) find(out, name []byte) ([]byte, found, traits) {
 	if st := p.names[string(name)]; st != nil {
 		out, on := p.prepare(out, st, name)
@@ -477,7 +482,7 @@ func (p *Pooled) find(out, name []byte) ([]byte, found, traits) {
 		out, other := p.prepareUnnamed(out)
 		return out, found{other: other != "", name: other}, p.unnamed.traits
 	}
-	return out, found{}, traitAll &^ traitControl // made by a PREPARE, or unknown
+	return out, found{}, traitAll &^ traitControl // made by PREPARE, or unknown
 }
 
 func (p *Pooled) describe(out, body []byte) []byte {
@@ -494,7 +499,8 @@ func (p *Pooled) describe(out, body []byte) []byte {
 	return pgwire.AppendMessage(out, 'D', body)
 }
 
-// closeStatement: the statement stays on the backend for those who have the same.
+// closeStatement handles a Close. A named statement stays on the backend, for clients
+// that have the same.
 func (p *Pooled) closeStatement(out, body []byte) []byte {
 	if name, ok := statementName(body); ok {
 		if st := p.names[string(name)]; st != nil {

@@ -12,7 +12,7 @@ import (
 const (
 	// MaxStatements is how many prepared statements of ours a backend holds.
 	MaxStatements = 512
-	// maxRetired is how many keys of outdated statements are remembered.
+	// maxRetired is how many keys of outdated statements are kept.
 	maxRetired = 1024
 )
 
@@ -26,8 +26,8 @@ type settings struct {
 // statementKey is a hash of what makes two prepared statements the same.
 type statementKey [16]byte
 
-// statement is a prepared statement as a client made it, whatever name it has
-// there. It never changes and is shared by all who prepared the same.
+// statement is a prepared statement as clients made it, under whatever names. It never
+// changes, and all clients that prepared the same statement share it.
 type statement struct {
 	key statementKey
 	// tail is the body of its Parse message behind the name: text, zero byte,
@@ -37,16 +37,16 @@ type statement struct {
 	traits traits
 }
 
-// statements are all statements of a worker that some client has a name for.
+// statements are all statements of a worker for which some client has a name.
 type statements struct {
 	byKey map[statementKey]*shared
-	// retired leads from the key of a statement whose result type has changed to
-	// the one that takes its place.
+	// retired maps the key of a statement whose result type has changed to the key
+	// that takes its place.
 	retired map[statementKey]statementKey
-	// own makes the keys of statements that nobody shares differ from those of
-	// other workers, earlier ones included: a backend may come from there.
+	// own is random. It makes the keys of unshared statements differ from those of all
+	// other workers, earlier ones included, since their backends may come here.
 	own    [16]byte
-	serial uint64 // of statements that nobody shares
+	serial uint64 // of unshared statements
 }
 
 type shared struct {
@@ -67,7 +67,7 @@ func (t *statements) keyOf(tail string, with unique.Handle[settings]) statementK
 	v := with.Value()
 	for i, s := range v.values {
 		if tracked[i] == "application_name" {
-			continue // it changes nothing in what a text means
+			continue // it doesn't change the meaning of a text
 		}
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
@@ -83,14 +83,15 @@ func hashed(b []byte) statementKey {
 	return statementKey(sum[:16])
 }
 
-// ownKey returns a key that nothing else has.
+// ownKey returns a key that no other statement has.
 func (t *statements) ownKey() statementKey {
 	t.serial++
 	return hashed(binary.BigEndian.AppendUint64(t.own[:], t.serial))
 }
 
-// hold returns the statement of a Parse message and counts a holder. A statement
-// of which nobody knows the settings that it is parsed with isn't shared.
+// hold returns the statement of a Parse message and counts one more holder. alone means
+// that the settings at the time of the Parse are unknown, so the statement isn't
+// shared.
 func (t *statements) hold(tail []byte, with unique.Handle[settings], alone bool) *statement {
 	text := string(tail)
 	key := statementKey{}
@@ -108,7 +109,7 @@ func (t *statements) hold(tail []byte, with unique.Handle[settings], alone bool)
 	return sh.stmt
 }
 
-// drop ends a holding.
+// drop counts one holder less.
 func (t *statements) drop(s *statement) {
 	sh := t.byKey[s.key]
 	if sh == nil || sh.stmt != s {
@@ -119,9 +120,9 @@ func (t *statements) drop(s *statement) {
 	}
 }
 
-// retire makes those who prepare a statement from now on get another one: its
-// result type has changed. Those who have it still get the server's error, once
-// for each time that they use it, as without us.
+// retire replaces a statement whose result type has changed: clients that prepare it
+// from now on get a new one. Clients that have it already get the server's error each
+// time they use it, as without a pool.
 func (t *statements) retire(key statementKey) {
 	if len(t.retired) >= maxRetired {
 		clear(t.retired)
@@ -131,27 +132,27 @@ func (t *statements) retire(key statementKey) {
 	}
 }
 
-// prepared are the statements that one backend holds under names of ours.
+// prepared are the statements on one backend, under names that the relay has given.
 type prepared struct {
 	byKey  map[statementKey]*list.Element // of *onBackend
 	recent list.List                      // most recently used first
 	serial uint64
-	// lost are names on the server that nobody knows any more: the Close was
-	// skipped by an error.
+	// lost are the names of statements that are forgotten here but still on the server,
+	// because an error has skipped their Close.
 	lost []string
 }
 
-// onBackend is a statement on a backend. It is known to be there once the server
-// has said so; a Parse that an error skipped never was.
+// onBackend is a statement on a backend. there is set by the server's ParseComplete,
+// because an error may skip the Parse.
 type onBackend struct {
 	key   statementKey
 	name  string // on the server
-	batch uint64 // of the exchange, in which its Parse was sent
+	batch uint64 // of the exchange, when its Parse was sent
 	there bool
 }
 
-// get returns a statement that is there, or that a Parse in the same batch
-// makes: one in an earlier batch may turn out to be skipped by an error.
+// get returns a statement that is on the backend or that a Parse of the same batch
+// makes. A Parse of an earlier batch doesn't count: an error may skip it.
 func (p *prepared) get(key statementKey, batch uint64) *onBackend {
 	el := p.byKey[key]
 	if el == nil {
@@ -165,8 +166,8 @@ func (p *prepared) get(key statementKey, batch uint64) *onBackend {
 	return on
 }
 
-// add notes a statement whose Parse is being sent, and returns the one that has
-// to go for it, nil for none.
+// add records a statement whose Parse is about to be sent. It returns the statement
+// that must be closed for it, nil for none.
 func (p *prepared) add(key statementKey, batch uint64) (added, gone *onBackend) {
 	if p.byKey == nil {
 		p.byKey = make(map[statementKey]*list.Element)
@@ -185,8 +186,8 @@ func (p *prepared) add(key statementKey, batch uint64) (added, gone *onBackend) 
 	return added, gone
 }
 
-// remove forgets a statement. Its name is never used again, so it does no harm
-// when the server still has it.
+// remove forgets a statement. If the server still has it, that does no harm, because
+// its name is never used again.
 func (p *prepared) remove(on *onBackend) {
 	if el := p.byKey[on.key]; el != nil && el.Value.(*onBackend) == on {
 		p.recent.Remove(el)
@@ -194,7 +195,7 @@ func (p *prepared) remove(on *onBackend) {
 	}
 }
 
-// clear forgets all: DISCARD ALL and DEALLOCATE ALL do the same on the server.
+// clear forgets all statements, as the server does at DISCARD ALL and DEALLOCATE ALL.
 func (p *prepared) clear() {
 	p.byKey, p.lost = nil, nil
 	p.recent.Init()

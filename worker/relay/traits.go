@@ -4,34 +4,34 @@ import (
 	"bytes"
 )
 
-// traits say what a statement may do that outlives its transaction, as far as
-// its text tells. Functions can hide anything; server_reset_query_always is for
-// those.
+// traits are the effects of a statement that outlive its transaction, as far as its
+// text tells. A function can hide any of them; server_reset_query_always is for such
+// functions.
 type traits uint8
 
 const (
-	// traitSets: it may change the tracked parameters.
+	// traitSets: the statement may change tracked parameters.
 	traitSets traits = 1 << iota
-	// traitLasting: it may SET what no other client may find.
+	// traitLasting: it may SET an untracked parameter, which no other client may find.
 	traitLasting
 	// traitTemp: it may make temporary objects.
 	traitTemp
 	// traitHold: it may declare a cursor that outlives the transaction.
 	traitHold
-	// traitOpens: it leaves a transaction block open. traitCloses: it leaves none.
-	// Both: that can't be told.
+	// traitOpens: a transaction block is open after it. traitCloses: none is open after
+	// it. Both: unknown.
 	traitOpens
 	traitCloses
 	// traitCommits: it may commit a transaction block.
 	traitCommits
-	// traitAll is what an unknown text has.
+	// traitAll are the traits of an unknown text.
 	traitAll traits = 1<<iota - 1
 
 	traitControl = traitOpens | traitCloses | traitCommits
 )
 
-// after returns whether a client is in a transaction block once a text with these
-// traits has run; known is false when that can't be told.
+// after returns whether a client is in a transaction block after a text with these
+// traits, if it was in one before or not. known is false when the text doesn't tell.
 func (t traits) after(in bool) (inBlock, known bool) {
 	switch t & (traitOpens | traitCloses) {
 	case traitOpens:
@@ -44,12 +44,12 @@ func (t traits) after(in bool) (inBlock, known bool) {
 	return in, false
 }
 
-// begins reports whether the text is one statement that opens a block.
+// begins reports whether the text is a single statement that opens a block.
 func (t traits) begins() bool { return t&traitControl == traitOpens }
 
-// traitsOf reads the text of one or more statements. Each semicolon is taken for
-// the end of one: in a string it can only add traits. For what begins and ends
-// transactions that isn't good enough, see control.
+// traitsOf returns the traits of a text of one or more statements. It takes each
+// semicolon for the end of a statement; a semicolon in a string can only add traits.
+// What begins and ends transactions must be exact, and is left to control.
 func traitsOf(text []byte) traits {
 	word, rest := nextWord(text)
 	i := bytes.IndexByte(rest, ';')
@@ -99,14 +99,14 @@ func traitsOfOne(word, rest []byte) traits {
 		return traitSets
 	case "":
 		if len(rest) > 0 {
-			return traitAll // no word: a comment that doesn't end, or nonsense
+			return traitAll // no word: an unfinished comment, or nonsense
 		}
 	}
 	return 0
 }
 
-// traitsOfSet reads what follows SET: it ends with the transaction, or it is a
-// parameter that follows the client anyway, or it lasts.
+// traitsOfSet reads the text after SET. The change ends with the transaction, or is of
+// a parameter that follows the client anyway, or it lasts.
 func traitsOfSet(rest []byte) traits {
 	word, rest := nextWord(rest)
 	if bytes.EqualFold(word, []byte("session")) {
@@ -125,7 +125,7 @@ func traitsOfSet(rest []byte) traits {
 	return traitSets | traitLasting
 }
 
-// nextWord returns the first word, behind spaces and comments, and what follows.
+// nextWord returns the first word after spaces and comments, and the text after it.
 func nextWord(text []byte) (word, rest []byte) {
 	text = skipBlank(text)
 	n := 0
@@ -135,8 +135,8 @@ func nextWord(text []byte) (word, rest []byte) {
 	return text[:n], text[n:]
 }
 
-// skipBlank skips spaces, opening parentheses and comments. It returns a comment
-// that doesn't end.
+// skipBlank skips spaces, opening parentheses and comments. It doesn't skip a comment
+// without an end.
 func skipBlank(text []byte) []byte {
 	for len(text) > 0 {
 		switch c := text[0]; {
@@ -161,7 +161,7 @@ func skipBlank(text []byte) []byte {
 	return nil
 }
 
-// commentLen is the length of a comment with those in it, -1 if it doesn't end.
+// commentLen is the length of a comment, nested comments included, -1 if it has no end.
 func commentLen(text []byte) int {
 	depth := 0
 	for i := 0; i+1 < len(text); i++ {
@@ -180,8 +180,8 @@ func commentLen(text []byte) int {
 	return -1
 }
 
-// containsFold reports whether text contains a word of lower-case letters,
-// whatever the case.
+// containsFold reports whether text contains a word, ignoring case. word is in lower
+// case.
 func containsFold(text []byte, word string) bool {
 	for i := 0; i+len(word) <= len(text); i++ {
 		j := 0
@@ -195,8 +195,8 @@ func containsFold(text []byte, word string) bool {
 	return false
 }
 
-// deallocated returns the name in a DEALLOCATE of one statement, nil for any
-// other text. buf is where an unquoted name is put together.
+// deallocated returns the name in a DEALLOCATE of one statement, nil for any other
+// text. It may use buf for the name.
 func deallocated(text, buf []byte) []byte {
 	word, rest := nextWord(text)
 	if !bytes.EqualFold(word, []byte("deallocate")) {
@@ -216,7 +216,8 @@ func deallocated(text, buf []byte) []byte {
 	return name
 }
 
-// identifier reads an SQL identifier, in lower case unless it is quoted.
+// identifier returns the SQL identifier at the beginning of a text, in lower case
+// unless it is quoted.
 func identifier(text, buf []byte) (name, rest []byte) {
 	text = skipBlank(text)
 	buf = buf[:0]
@@ -231,9 +232,9 @@ func identifier(text, buf []byte) (name, rest []byte) {
 	return append(buf, bytes.ToLower(word)...), rest
 }
 
-// control returns the traits of several statements as to transactions. It reads
-// as PostgreSQL does, because a word in a string must not count; what it doesn't
-// understand has all of them.
+// control returns the traits of several statements that concern transactions. It finds
+// the ends of statements as PostgreSQL does, because a word in a string must not
+// count. A text that it doesn't understand has all these traits.
 func control(text []byte) traits {
 	var last traits
 	any := false
@@ -257,7 +258,7 @@ func control(text []byte) traits {
 	return last
 }
 
-// controlOf returns the traits of one statement as to transactions.
+// controlOf returns the traits of one statement that concern transactions.
 func controlOf(word, rest []byte) traits {
 	if len(word) < 3 || len(word) > 8 {
 		return 0
@@ -297,9 +298,9 @@ func controlOf(word, rest []byte) traits {
 	return 0
 }
 
-// statementEnd returns the offset of the semicolon that ends the first statement,
-// or the length of the text; false when that can't be told: a backslash in a
-// string means what settings say.
+// statementEnd returns the offset of the semicolon that ends the first statement, or
+// the length of the text. It returns false when that is unknown: the meaning of a
+// backslash in a string depends on settings.
 func statementEnd(text []byte) (int, bool) {
 	for i := 0; i < len(text); {
 		n := 1
@@ -325,8 +326,9 @@ func statementEnd(text []byte) (int, bool) {
 	return len(text), true
 }
 
-// quotedLen is the length of a quoted string or identifier, -1 if it doesn't end
-// or has a backslash. A doubled quote looks like two strings, which does no harm.
+// quotedLen is the length of a quoted string or identifier, -1 if it has no end or
+// contains a backslash. A doubled quote counts as the end of one string and the
+// beginning of the next, which does no harm.
 func quotedLen(text []byte, quote byte) int {
 	n := bytes.IndexByte(text[1:], quote)
 	if n < 0 || quote == '\'' && bytes.IndexByte(text[1:1+n], '\\') >= 0 {
@@ -335,8 +337,8 @@ func quotedLen(text []byte, quote byte) int {
 	return n + 2
 }
 
-// dollarLen is the length of a dollar-quoted string, 1 for another dollar sign,
-// -1 if it doesn't end.
+// dollarLen is the length of a dollar-quoted string, 1 for a dollar sign that begins
+// none, -1 if the string has no end.
 func dollarLen(text []byte) int {
 	i := 1
 	for i < len(text) && wordByte(text[i]) && (i > 1 || text[i] < '0' || text[i] > '9') {
