@@ -6,20 +6,20 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// How a session and a backend come together, and part:
+// How a session gets a backend and gives it back:
 //
-//  1. attach: what another client has left on the backend goes first (cleanse),
-//     then come this client's parameters (adapt), and a failed transaction block if
-//     the client believes that it is in one (failBlock).
-//  2. start: the client is let in, or goes on with what it has said meanwhile.
-//  3. part: where the conversation is at an end, the backend is free again.
+//  1. attach prepares the backend: it removes what another client has left there
+//     (cleanse), sets this client's parameters (adapt), and opens a failed transaction
+//     block if the client believes that it is in one (begin).
+//  2. start lets the client in, or goes on with what it has sent meanwhile.
+//  3. part gives the backend back, when the client needs it no more.
 
-// failBlockSQL opens a block and fails it. Its text is the explanation in the
-// server's log.
+// failBlockSQL opens a transaction block and makes it fail. Its text explains itself in
+// the server's log.
 const failBlockSQL = `BEGIN; ROLLBACK TO SAVEPOINT "pgagroal: the connection of this transaction was lost"`
 
-// attachOpened joins a client whose login was passed through to the backend that
-// it opened. s is nil when the client was lost on the way.
+// attachOpened gives a client whose login was passed through the backend that this has
+// opened. s is nil if the client was lost on the way.
 func (w *worker) attachOpened(o *opening, b *backend, s *session) {
 	err := w.settleOpening(o, b, nil)
 	switch {
@@ -39,13 +39,13 @@ func (s *session) attach(b *backend) {
 	s.waiter = nil
 	s.backend, b.session = b, s
 	s.w.stats.attached++
-	if b.private { // nobody else can use it
+	if b.private { // it can serve no other client
 		s.talk = s.w.shared.Direct(s.c.id, false)
 	}
 	s.cleanse(b)
 }
 
-// cleanse removes what another client has left on a backend, and goes on.
+// cleanse removes what another client has left on the backend, and goes on.
 func (s *session) cleanse(b *backend) {
 	query := s.w.cfg.ResetQuery
 	if !b.Dirty || b.DirtyBy == s.c.id || query == "" {
@@ -65,13 +65,13 @@ func (s *session) cleanse(b *backend) {
 	})
 }
 
-// prepares notes that the backend is being made ready for the client.
+// prepares records that the worker is talking to the backend.
 func (s *session) prepares(b *backend) {
 	s.state, b.state = sessionAdapting, backendAdapting
 	s.client.Watch()
 }
 
-// adapt gives a backend the client's parameters, and goes on.
+// adapt sets the client's parameters on the backend, and goes on.
 func (s *session) adapt(b *backend) {
 	sql := s.talk.Adapt(&b.Backend, &s.login.follow)
 	if sql == "" {
@@ -91,7 +91,8 @@ func (s *session) adapt(b *backend) {
 	})
 }
 
-// begin lets the client talk to its backend, in the state that it expects.
+// begin opens a failed transaction block if the client believes that it is in one, and
+// goes on.
 func (s *session) begin(b *backend) {
 	if !s.talk.InFailedBlock() {
 		s.start(b, pgwire.TxIdle)
@@ -101,8 +102,8 @@ func (s *session) begin(b *backend) {
 	b.runTo(pgwire.TxFailed, []string{failBlockSQL}, func([]byte) { s.start(b, pgwire.TxFailed) })
 }
 
-// start lets the client in, or goes on with what it has said while it had no
-// backend. status is the server's.
+// start lets the client in, or goes on with what it has sent while it had no backend.
+// status is the server's transaction status.
 func (s *session) start(b *backend, status byte) {
 	b.state, s.state = backendAttached, sessionActive
 	told := s.talk.Start(&b.Backend, status)
@@ -120,7 +121,7 @@ func (s *session) start(b *backend, status byte) {
 	}
 }
 
-// welcome ends the login: from here on client and server talk to each other.
+// welcome tells the client that its login has succeeded.
 func (s *session) welcome() {
 	b := s.backend
 	s.welcomed = true
@@ -139,13 +140,13 @@ func (s *session) welcome() {
 	}
 }
 
-// part gives a backend back that the client needs no more.
+// part gives the backend back.
 func (s *session) part() {
 	b := s.backend
 	s.client.Send(s.talk.Part())
 	s.detach()
 	if s.client.Full() {
-		s.client.Pause() // until Flushed: one who doesn't read isn't listened to
+		s.client.Pause() // until Flushed, or the answers would grow without bound
 	} else {
 		s.client.Resume()
 	}
@@ -156,7 +157,7 @@ func (s *session) part() {
 	s.w.shelve(b)
 }
 
-// detach parts the session from its backend, which is the caller's to care for.
+// detach separates the session from its backend. The caller must take care of that.
 func (s *session) detach() *backend {
 	b := s.backend
 	s.backend = nil

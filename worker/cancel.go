@@ -18,8 +18,8 @@ const (
 	forwardLimit = 5 * time.Second
 )
 
-// Lengths of the secrets that clients get, in bytes: protocol 3.0 has room for 4,
-// and of what 3.2 has room for PostgreSQL takes as many.
+// Lengths of the secrets that clients get, in bytes. Protocol 3.0 has room for 4.
+// Protocol 3.2 has room for more; PostgreSQL uses 32.
 const (
 	shortSecret = 4
 	longSecret  = 32
@@ -27,29 +27,30 @@ const (
 
 func givenLength(n int) bool { return n == shortSecret || n == longSecret }
 
-// cancelKey is what a client was given for cancel requests: a process id and a
-// secret. There are very many, and most have no rest.
+// cancelKey is the key that a client got for cancel requests: a process id and a secret.
+// It is small because each session has one; most have no rest.
 type cancelKey struct {
 	pid   uint32
 	first [shortSecret]byte
 	rest  string // of a long secret
 }
 
-// keyOf makes a key of a secret of a length that we give.
+// keyOf makes a key. The length of the secret must be one that clients get.
 func keyOf(pid uint32, secret []byte) cancelKey {
 	return cancelKey{pid, [shortSecret]byte(secret), string(secret[shortSecret:])}
 }
 
 func (k *cancelKey) secret() []byte { return append(k.first[:len(k.first):len(k.first)], k.rest...) }
 
-// id is what a session is found by.
+// id is the number under which the session is found.
 func (k *cancelKey) id() uint64 {
 	return uint64(k.pid)<<32 | uint64(binary.BigEndian.Uint32(k.first[:]))
 }
 
-// newKey makes the client's cancel key: the backend's process id, which tools
-// and pg_terminate_backend depend on, with a secret of ours. In the transaction
-// pipeline no process id of a server belongs to a client, and both are ours.
+// newKey makes the client's cancel key. It has the backend's process id, on which tools
+// and pg_terminate_backend depend, and a secret of the worker's own. In the transaction
+// pipeline no backend belongs to the client, so the process id is random, too. The key
+// stays when the session moves to another backend, since the protocol can't replace it.
 func (s *session) newKey(pid uint32) {
 	secret := make([]byte, shortSecret)
 	if pgwire.SpeaksLongKeys(s.c.minor) {
@@ -70,17 +71,17 @@ func (s *session) newKey(pid uint32) {
 	}
 }
 
-// cancelRequest serves a client's cancel request, in its set-up. The connection stays
-// open until the request was carried out, as a client expects that its cancel can't
-// hit a later statement.
+// cancelRequest serves a cancel request, during the set-up of its connection. It keeps
+// the connection open until the request was carried out, because clients then expect
+// that it can't hit a later statement.
 func (s *setup) cancelRequest(pid uint32, key []byte) {
 	if !givenLength(len(key)) {
-		return // not a key that we gave to anybody
+		return // no client has such a key
 	}
 	s.d.await(func(done func()) { s.w.cancel(keyOf(pid, key), done) })
 }
 
-// cancel cancels what a session is doing and calls done once.
+// cancel cancels what the session of a key is doing, and calls done once.
 func (w *worker) cancel(k cancelKey, done func()) {
 	if w.cancelLocal(k, done) {
 		return
@@ -94,8 +95,8 @@ func (w *worker) cancel(k cancelKey, done func()) {
 	w.send(&ipc.CancelRequest{ID: id, PID: k.pid, Key: ipc.Secret(k.secret())})
 }
 
-// cancelLocal reports whether the session is one of ours. One without a backend
-// has nothing to cancel.
+// cancelLocal cancels what the session of a key is doing, if it is in this worker, and
+// reports whether it is. A session without a backend does nothing.
 func (w *worker) cancelLocal(k cancelKey, done func()) bool {
 	s := w.cancels[k.id()]
 	if s == nil || s.key != k {
@@ -125,9 +126,9 @@ func (w *worker) onCancelDone(m *ipc.CancelDone) {
 	}
 }
 
-// cancelBackend asks the server to cancel what a backend is doing. Until the
-// server has closed that connection the signal may still be on its way, so the
-// backend is given to nobody; one whose server doesn't answer isn't reused.
+// cancelBackend asks the server to cancel what a backend is doing. The signal may be on
+// its way until the server closes the connection of the request; until then no client
+// gets the backend. If the server doesn't close it in time, the backend isn't reused.
 func (w *worker) cancelBackend(b *backend, done func()) {
 	ctx, stop := context.WithTimeout(context.Background(), cancelLimit)
 	o := &outbound{epoch: b.epoch, stop: stop}
@@ -151,7 +152,7 @@ func (w *worker) cancelBackend(b *backend, done func()) {
 	}()
 }
 
-// afterCancel goes on with a backend that was held back for a cancel request.
+// afterCancel goes on with a backend that had to wait for the end of a cancel request.
 func (w *worker) afterCancel(b *backend) {
 	if f := b.cancelled; f != nil {
 		b.cancelled = nil
@@ -161,7 +162,7 @@ func (w *worker) afterCancel(b *backend) {
 	w.shelve(b)
 }
 
-// cancelAt sends a cancel request and waits until the server closes.
+// cancelAt sends a cancel request and waits until the server closes the connection.
 func (o *outbound) cancelAt(ctx context.Context, addr ipc.ServerInfo, pid uint32, key []byte) error {
 	conn, err := o.dial(ctx, addr)
 	if err != nil {

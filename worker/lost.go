@@ -6,7 +6,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// serverGone deals with a session whose backend has closed or failed.
+// serverGone handles the loss of the backend, which is closed already.
 func (s *session) serverGone() {
 	s.backend = nil
 	switch s.state {
@@ -19,9 +19,9 @@ func (s *session) serverGone() {
 	}
 }
 
-// lost asks what becomes of a client whose backend is lost. One that hasn't asked
-// for anything yet gets another backend; one of the transaction pipeline is told
-// what it has lost, and stays; all others end.
+// lost decides what happens to a client that has lost its backend. A client that hasn't
+// asked for anything yet gets another backend. A client of the transaction pipeline is
+// told what it has lost, and stays. All other sessions end.
 func (s *session) lost() {
 	loss := s.talk.Lose()
 	s.flooded = false
@@ -46,7 +46,7 @@ func (s *session) lost() {
 	}
 }
 
-// seekAgain waits for another backend: nothing of the client's was sent yet.
+// seekAgain seeks another backend: the lost one was sent nothing of the client.
 func (s *session) seekAgain() {
 	if !s.w.cfg.Failover {
 		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
@@ -55,7 +55,7 @@ func (s *session) seekAgain() {
 	s.seek()
 }
 
-// lossCode returns what a client is told whose backend is lost.
+// lossCode returns the error that ends a session whose backend is lost.
 func (s *session) lossCode() (code, message string) {
 	if s.uncertain() {
 		return pgwire.CodeOutcomeUnknown, "the connection to the server was lost; whether the last statement took effect is unknown"
@@ -63,8 +63,8 @@ func (s *session) lossCode() (code, message string) {
 	return pgwire.CodeAdminShutdown, "terminating connection because the connection to the server was lost"
 }
 
-// unserved answers what a client has said while it waited for a backend that it
-// doesn't get, and lets it stay; false when it can't.
+// unserved makes what a client has sent fail, because it gets no backend. It returns
+// false if the client can't stay.
 func (s *session) unserved(f *relay.Failure) bool {
 	p, stays, err := s.talk.Refuse(s.stash, f)
 	if !stays {
@@ -77,7 +77,7 @@ func (s *session) unserved(f *relay.Failure) bool {
 	return true
 }
 
-// failureOf is what a client is told whose backend can't be opened.
+// failureOf returns the error for a client whose backend can't be opened.
 func (s *session) failureOf(err error) *relay.Failure {
 	f := &relay.Failure{Code: pgwire.CodeTooManyConnections, Message: "connection refused"}
 	if msg := auth.AppendRefusal(nil, s.login.user, err); msg != nil {

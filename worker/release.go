@@ -8,16 +8,16 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// scriptLimit is how long a server may take to answer what we say ourselves.
+// scriptLimit is how long a server may take to answer the worker's own queries.
 const scriptLimit = 10 * time.Second
 
-// script is a few simple queries of our own on a backend. It ends with the last
-// of their ReadyForQuery messages, so what comes next belongs to nobody else.
+// script are a few simple queries of the worker's own on a backend. It ends with the
+// last of their ReadyForQuery messages, so the next message answers somebody else.
 type script struct {
 	down   pgwire.Scanner
 	left   int    // ReadyForQuery messages still to come
 	failed []byte // body of the first error
-	want   byte   // the status at the end; any other closes the backend
+	want   byte   // transaction status at the end; any other closes the backend
 	done   func(failed []byte)
 	timer  *reactor.Timer
 }
@@ -28,14 +28,14 @@ func (s *script) stop() {
 	}
 }
 
-// run sends queries and calls done with the body of the first error, nil for
-// none, once all are answered. When the backend is lost done isn't called;
-// whoever runs a script for a session hears of it through serverGone.
+// run sends queries. When all are answered it calls done with the body of the first
+// error, nil for none. If the backend is lost, done isn't called; its session, if there
+// is one, gets a call of serverGone instead.
 func (b *backend) run(queries []string, done func(failed []byte)) {
 	b.runTo(pgwire.TxIdle, queries, done)
 }
 
-// runTo is run with queries that leave the backend in another state than idle.
+// runTo is run for queries that leave the backend in a given transaction status.
 func (b *backend) runTo(status byte, queries []string, done func(failed []byte)) {
 	b.script = &script{down: relay.ScriptScanner(), left: len(queries), want: status, done: done}
 	b.script.timer = b.w.loop.After(scriptLimit, func() {
@@ -54,7 +54,7 @@ func (b *backend) runTo(status byte, queries []string, done func(failed []byte))
 	b.conn.Send(msg)
 }
 
-// onScript takes what the server answers to a script.
+// onScript reads the answers to a script.
 func (b *backend) onScript(data []byte) {
 	sc := b.script
 	var ev pgwire.Event
@@ -95,7 +95,7 @@ func (b *backend) onScript(data []byte) {
 	sc.done(sc.failed)
 }
 
-// scriptBroken closes a backend whose state can't be told any more.
+// scriptBroken closes a backend whose state isn't known any more.
 func (b *backend) scriptBroken() {
 	s := b.session
 	b.w.closeBackend(b)
@@ -104,8 +104,8 @@ func (b *backend) scriptBroken() {
 	}
 }
 
-// reset brings a backend whose client has left to a known state and shelves it.
-// touched says that the client may have left something behind.
+// reset brings a backend whose client has left to a known state, and shelves it.
+// touched means that the client may have left something there.
 func (w *worker) reset(b *backend, touched bool) {
 	cfg := w.cfg
 	var queries []string

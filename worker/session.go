@@ -14,12 +14,12 @@ import (
 const (
 	// lingerLimit is how long a client may take to read its last message.
 	lingerLimit = 2 * time.Second
-	// farewellLimit is how long a backend may take to finish what a client asked
-	// for before it said goodbye.
+	// farewellLimit is how long a backend may take to finish what a client asked for
+	// before its Terminate.
 	farewellLimit = time.Minute
 )
 
-// sessionState says what a client is doing.
+// sessionState is what a session is doing.
 //
 //	waiting --> adapting --> active --> leaving --> (gone)
 //	   |           |            |
@@ -27,11 +27,11 @@ const (
 type sessionState uint8
 
 const (
-	sessionWaiting   sessionState = iota // for a backend
-	sessionAdapting                      // its backend is given its parameters
-	sessionActive                        // talks to its backend
-	sessionLeaving                       // the client has gone, its backend finishes
-	sessionLingering                     // reads its last message
+	sessionWaiting   sessionState = iota // it waits for a backend
+	sessionAdapting                      // its backend is being prepared for the client
+	sessionActive                        // the client may talk
+	sessionLeaving                       // the client has left, the backend finishes its work
+	sessionLingering                     // the client still has to read its last message
 	sessionGone
 )
 
@@ -42,22 +42,22 @@ type session struct {
 	client  *reactor.Conn
 	backend *backend
 	talk    relay.Conversation
-	// stash is what the client has said that waits for a backend, nil for nothing.
+	// stash are bytes from the client that wait for a backend, nil for none.
 	stash  []byte
 	login  *login
 	waiter *waiter
 	key    cancelKey
-	since  int64 // when it was let in or began to wait, Unix seconds
+	since  int64 // Unix seconds of its login, before that of its beginning
 	timer  *reactor.Timer
 	state  sessionState
-	// flooded: the client is owed so much that it isn't listened to.
+	// flooded: the client isn't read, because the server owes it too many answers.
 	flooded bool
-	// welcomed: the login is over, as the client sees it.
+	// welcomed: the client was told that its login has succeeded.
 	welcomed bool
 }
 
-// newSession lets a client in, whose connection nobody else uses any more. It returns
-// nil when the process ends.
+// newSession begins the session of a client whose authentication is over. It takes over
+// the connection. It returns nil when the process is ending.
 func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 	if w.exit != 0 {
 		conn.Close()
@@ -76,7 +76,7 @@ func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 	return s
 }
 
-// seek gets the session a backend: one from the shelf, or a place in the queue.
+// seek gives the session a backend from the shelf, or a place in the queue.
 func (s *session) seek() {
 	w := s.w
 	if w.servers.Graceful || w.draining {
@@ -94,8 +94,8 @@ func (s *session) seek() {
 	w.wait(s.waiter)
 }
 
-// refuse says no to a client that hasn't been let in, and closes. A client of the
-// transaction pipeline that has been in stays, with an error for what it wanted.
+// refuse ends a session that gets no backend. A client of the transaction pipeline
+// whose login is over stays, and its statement fails instead.
 func (s *session) refuse(code, message string) {
 	if !s.w.servers.Graceful && !s.w.draining && s.unserved(&relay.Failure{Code: code, Message: message}) {
 		return
@@ -103,7 +103,7 @@ func (s *session) refuse(code, message string) {
 	s.refused(message, pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
 }
 
-// refuseLogin passes on why the server, or our login to it, failed.
+// refuseLogin is refuse with the error of a login to the server.
 func (s *session) refuseLogin(err error) {
 	if s.unserved(s.failureOf(err)) {
 		return
@@ -121,13 +121,13 @@ func (s *session) refused(why any, msg []byte) {
 	s.say(msg)
 }
 
-// fromClient passes on what the client says.
+// fromClient passes on a chunk from the client.
 func (s *session) fromClient(data []byte) {
 	p, err := s.talk.FromClient(data)
 	s.heard(p, err)
 }
 
-// heard goes on with what a client has said, and gets it a backend if it needs one.
+// heard acts on a chunk from the client, and seeks a backend if the client needs one.
 func (s *session) heard(p relay.Passed, err error) {
 	b := s.backend
 	if b != nil {
@@ -147,13 +147,13 @@ func (s *session) heard(p relay.Passed, err error) {
 	case len(p.ToServer) > 0:
 		s.stash = p.ToServer
 		s.seek()
-		if s.stash != nil { // there was no backend at once
+		if s.stash != nil { // no backend was free
 			s.stash = bytes.Clone(s.stash)
 		}
 	}
 }
 
-// fromServer passes on what the server says.
+// fromServer passes on a chunk from the server.
 func (s *session) fromServer(data []byte) {
 	b := s.backend
 	p, err := s.talk.FromServer(data)
@@ -172,8 +172,8 @@ func (s *session) fromServer(data []byte) {
 	}
 }
 
-// told sends the client what its server has said, and doesn't read on from a
-// server whose client doesn't.
+// told sends a chunk to the client, and stops reading from the server if the client
+// doesn't keep up.
 func (s *session) told(b *backend, p *relay.Passed) {
 	s.client.Send(p.ToClient)
 	if s.client.Full() {
@@ -185,7 +185,7 @@ func (s *session) told(b *backend, p *relay.Passed) {
 	}
 }
 
-// boundary asks policy what to do where a conversation stands.
+// boundary decides what to do with a session between two statements.
 func (s *session) boundary(at relay.Stand) {
 	switch at {
 	case relay.Parting:
@@ -197,14 +197,16 @@ func (s *session) boundary(at relay.Stand) {
 	}
 }
 
-// leave is the client's end. After a goodbye the server finishes what it was
-// asked, as it would without us; a client that vanished is cancelled.
+// leave handles the end of the client. After a Terminate the server finishes what it
+// was asked for, as it does without a pool; the work of a client that vanished is
+// cancelled.
 func (s *session) leave(goodbye bool) {
 	s.closeClient()
 	if goodbye && s.backend != nil && s.talk.Stand() == relay.Busy && s.talk.Finishes() {
 		s.state = sessionLeaving
 		s.backend.conn.Resume()
-		// A server in COPY would wait for data for ever; elsewhere it ignores this.
+		// This ends a COPY, in which the server would wait for data for ever. Otherwise
+		// the server ignores it.
 		s.backend.conn.Send(pgwire.AppendMessage(nil, 'f', []byte("the client has left\x00")))
 		s.timer = s.w.loop.After(farewellLimit, s.release)
 		return
@@ -212,8 +214,7 @@ func (s *session) leave(goodbye bool) {
 	s.release()
 }
 
-// release parts the session from its backend and ends it. The backend is
-// brought to a known state, or closed.
+// release ends a session. Its backend is reset for the next client, or closed.
 func (s *session) release() {
 	w, b := s.w, s.backend
 	switch {
@@ -229,7 +230,7 @@ func (s *session) release() {
 	s.finish()
 }
 
-// drop ends a session with an error, without regard to its backend.
+// drop ends a session with an error and closes its backend.
 func (s *session) drop(code, message string) {
 	if b := s.backend; b != nil {
 		s.w.closeBackend(b)
@@ -240,7 +241,7 @@ func (s *session) drop(code, message string) {
 		return
 	}
 	if s.state == sessionActive && s.talk.MidMessage() {
-		s.closeClient() // in the middle of a message nothing can be said
+		s.closeClient() // the client would take an error for the rest of a message
 		s.finish()
 		return
 	}
@@ -275,7 +276,7 @@ func (s *session) finish() {
 	}
 	s.state = sessionGone
 	if s.w.cancels[s.key.id()] == s {
-		delete(s.w.cancels, s.key.id()) // one without a backend still had it
+		delete(s.w.cancels, s.key.id()) // also when the session never had a backend
 	}
 	s.talk.End()
 	s.w.sessions--
@@ -285,7 +286,7 @@ func (s *session) finish() {
 // clientEnd is the client's side of a session, as the loop sees it.
 type clientEnd session
 
-// Received takes bytes from the client. One that lingers isn't listened to.
+// Received takes bytes from the client. Bytes of a client that lingers are dropped.
 func (e *clientEnd) Received(data []byte) {
 	if s := (*session)(e); s.state == sessionActive {
 		s.fromClient(data)
@@ -318,7 +319,7 @@ func (e *clientEnd) Ended(err error) {
 	}
 }
 
-// Flushed says that the client has taken what waited for it.
+// Flushed says that everything that waited for the client was sent.
 func (e *clientEnd) Flushed() {
 	s := (*session)(e)
 	switch {
@@ -334,8 +335,8 @@ func (e *clientEnd) Flushed() {
 	}
 }
 
-// uncertain reports whether the client can't know what became of its work.
+// uncertain reports whether the client can't know whether its work was committed.
 func (s *session) uncertain() bool { return s.talk.Uncertain() }
 
-// badPassword reports whether an error is the client's failure to prove itself.
+// badPassword reports whether an error means that the client's password was wrong.
 func badPassword(err error) bool { return errors.Is(err, auth.ErrBadPassword) }
