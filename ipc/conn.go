@@ -176,6 +176,59 @@ func (c *Conn) PeerCred() (*unix.Ucred, error) {
 	return cred, nil
 }
 
+// Peer holds on to the process at the other end of a link, so that its id can't
+// become that of another one unnoticed.
+type Peer struct{ fd int }
+
+// PeerProcess returns the id of the process that made the connection, 0 for one of
+// another namespace, and holds on to it until Close.
+func (c *Conn) PeerProcess() (pid int, p Peer, err error) {
+	if pid, err = c.PeerPID(); err != nil {
+		return 0, Peer{-1}, err
+	}
+	raw, err := c.sock.SyscallConn()
+	if err != nil {
+		return 0, Peer{-1}, fmt.Errorf("peer process: %w", err)
+	}
+	p.fd = -1
+	var gerr error
+	if err := raw.Control(func(fd uintptr) {
+		p.fd, gerr = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	}); err != nil {
+		return 0, Peer{-1}, fmt.Errorf("peer process: %w", err)
+	}
+	switch {
+	case gerr == nil:
+		return pid, p, nil
+	case errors.Is(gerr, unix.ENOPROTOOPT) || pid == 0:
+		return pid, Peer{-1}, nil // before Linux 6.5, or nobody that has an id here
+	}
+	return 0, Peer{-1}, fmt.Errorf("peer process: %w", gerr)
+}
+
+// Check returns an error when the process has ended. Kernels before Linux 6.5 can't
+// tell, and the answer is nil.
+func (p Peer) Check() error {
+	if p.fd < 0 {
+		return nil
+	}
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, 0)
+	if err == nil && n > 0 {
+		err = unix.ESRCH
+	}
+	if err != nil {
+		return fmt.Errorf("peer process: %w", err)
+	}
+	return nil
+}
+
+// Close lets the process go.
+func (p Peer) Close() {
+	if p.fd >= 0 {
+		unix.Close(p.fd)
+	}
+}
+
 // Send writes one message. The descriptors stay the caller's. It blocks while
 // the socket's buffer is full; whoever can't wait uses an Outbox.
 func (c *Conn) Send(m Message, fds ...int) error {

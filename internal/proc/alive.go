@@ -138,6 +138,33 @@ func Descendants() ([]Process, error) {
 	return below, nil
 }
 
+// Ancestry returns the process and its ancestors, itself first, as far as /proc
+// shows them. Each is the parent of the one before at one and the same moment: an
+// id that was given to another process in between is not taken for it.
+func Ancestry(pid int) ([]Process, error) {
+	const tries = 16 // more than ends and reparentings can spoil by chance
+	for range tries {
+		if line, settled := ancestry(pid); settled {
+			return line, nil
+		}
+	}
+	return nil, fmt.Errorf("the ancestors of process %d change all the time", pid)
+}
+
+// ancestry is settled when no process of the line ended while it was read.
+func ancestry(pid int) (line []Process, settled bool) {
+	p, err := readStat(pid)
+	for err == nil {
+		parent, perr := readStat(p.PPID)
+		if now, err := readStat(p.PID); err != nil || now.start != p.start || now.PPID != p.PPID {
+			return nil, false
+		}
+		line = append(line, p)
+		p, err = parent, perr
+	}
+	return line, true
+}
+
 // Signal signals this very process, and none that has got the same id since. A
 // process that is gone is no error.
 func (p Process) Signal(sig syscall.Signal) error {

@@ -30,6 +30,8 @@ const (
 	// replyTimeout the one that it has for reading the whole answer.
 	requestTimeout = 10 * time.Second
 	replyTimeout   = 10 * time.Second
+	// kinTimeout is the time for telling who asks.
+	kinTimeout = 5 * time.Second
 	// closeGrace is how long answers may still be on their way after the end:
 	// the one to `shutdown immediate` is.
 	closeGrace = time.Second
@@ -47,6 +49,9 @@ type Options struct {
 	Now func() time.Time
 	// PeerUID returns the user at the other end; nil asks the kernel.
 	PeerUID func(*ipc.Conn) (uint32, error)
+	// Kin says what the process at the other end is to this pgagroal; nil takes
+	// everybody for a Stranger. An error refuses what a Script may not do.
+	Kin func(context.Context, *ipc.Conn) (Kin, error)
 	// RequestTimeout and ReplyTimeout replace the ones of this package when not 0.
 	RequestTimeout, ReplyTimeout time.Duration
 }
@@ -98,6 +103,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.PeerUID == nil {
 		o.PeerUID = kernelUID
+	}
+	if o.Kin == nil {
+		o.Kin = func(context.Context, *ipc.Conn) (Kin, error) { return Stranger, nil }
 	}
 	if o.RequestTimeout == 0 {
 		o.RequestTimeout = requestTimeout
@@ -230,25 +238,38 @@ func (s *server) serve(conn *ipc.Conn, uid uint32) {
 	// Once here for close, which must not cut an answer, and again with the whole
 	// time for reading it.
 	s.setDeadline(conn, s.opt.ReplyTimeout, true)
-	doc := s.answer(req, uid)
+	doc := s.answer(req, peer{uid: uid, kin: s.kin(conn, uid)})
 	s.setDeadline(conn, s.opt.ReplyTimeout, true)
 	if err := reply(conn, doc); err != nil {
 		s.opt.Log.Debug("control socket: answer not delivered", "uid", uid, "command", req.Command, "error", err)
 	}
 }
 
+// kin says what the process at the other end is. One that can't be told, because it
+// has ended or because the supervisor has no time, decides nothing.
+func (s *server) kin(conn *ipc.Conn, uid uint32) Kin {
+	ctx, cancel := context.WithTimeout(s.ctx, kinTimeout)
+	defer cancel()
+	k, err := s.opt.Kin(ctx, conn)
+	if err != nil {
+		s.opt.Log.Warn("control socket: can't tell who asks", "uid", uid, "error", err)
+		return Script
+	}
+	return k
+}
+
 // answer runs the command.
-func (s *server) answer(req *ipc.ControlRequest, uid uint32) *control.Document {
+func (s *server) answer(req *ipc.ControlRequest, who peer) *control.Document {
 	a, start := args(req.Args), s.opt.Now()
 	doc := newDocument(req.Command, a, start)
-	cmd, code, err := s.check(req, uid)
+	cmd, code, err := s.check(req, who)
 	if err != nil {
 		doc.Fail(code, err.Error())
 		return doc
 	}
 	h := handlers[cmd.Name]
 	if h.logged {
-		s.opt.Log.Info("control command", "command", cmd.Name, "uid", uid, "server", a[control.ArgServer], "force", a[control.ArgForce])
+		s.opt.Log.Info("control command", "command", cmd.Name, "uid", who.uid, "server", a[control.ArgServer], "force", a[control.ArgForce])
 	}
 	wait, _, _ := a.number(control.ArgTimeout) // 0 when it is wrong, which run refuses
 	ctx, cancel := context.WithTimeout(s.ctx, cmd.Allows(time.Duration(wait)*time.Second))
@@ -276,8 +297,8 @@ func (s *server) run(ctx context.Context, h handler, a args, doc *control.Docume
 	return doc.Succeed(response, s.opt.Version, s.opt.Now().Sub(start))
 }
 
-// check finds the command and decides whether uid may send it.
-func (s *server) check(req *ipc.ControlRequest, uid uint32) (*control.Command, int, error) {
+// check finds the command and decides whether the peer may send it.
+func (s *server) check(req *ipc.ControlRequest, who peer) (*control.Command, int, error) {
 	if req.Version != ipc.Version {
 		return nil, control.CodeVersion, fmt.Errorf("pgagroal-cli speaks version %d, pgagroal version %d", req.Version, ipc.Version)
 	}
@@ -285,9 +306,9 @@ func (s *server) check(req *ipc.ControlRequest, uid uint32) (*control.Command, i
 	if cmd == nil {
 		return nil, control.CodeUnknownCommand, errors.New("pgagroal doesn't know this command")
 	}
-	if !handlers[cmd.Name].permit.allows(uid, s.self) {
-		s.opt.Log.Warn("control command denied", "command", cmd.Name, "uid", uid)
-		return nil, control.CodePermission, errors.New("permission denied: only root and the user of pgagroal may do that")
+	if !handlers[cmd.Name].permit.allows(who, s.self) {
+		s.opt.Log.Warn("control command denied", "command", cmd.Name, "uid", who.uid, "kin", who.kin.String())
+		return nil, control.CodePermission, errors.New(who.refusal())
 	}
 	for name := range req.Args {
 		if !cmd.Takes(name) {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -172,6 +173,50 @@ func TestStrangersMayOnlyLook(t *testing.T) {
 	}
 }
 
+// mayAsk are the commands that a peer is answered, of all that there are.
+func mayAsk(t *testing.T, kin func() (Kin, error)) []string {
+	t.Helper()
+	sup := &fake{}
+	h := serve(t, sup, Options{Kin: func(context.Context, *ipc.Conn) (Kin, error) { return kin() }})
+	var answered []string
+	for _, c := range control.Commands {
+		a := map[string]string{}
+		if slices.Contains(c.Args, "server") {
+			a["server"] = "one"
+		}
+		before := len(sup.seen())
+		got := h.ask(t, c.Name, a)
+		switch ran := len(sup.seen()) > before; {
+		case ran != (got.last.Code != control.CodePermission):
+			t.Errorf("%s: code %d, and ran is %t", c.Name, got.last.Code, ran)
+		case ran:
+			answered = append(answered, c.Name)
+		}
+	}
+	return answered
+}
+
+func TestScriptsMayLookAndDecideNothing(t *testing.T) {
+	want := []string{"ping", "status", "status-details", "failover-status"}
+	for name, kin := range map[string]func() (Kin, error){
+		"a script":                       func() (Kin, error) { return Script, nil },
+		"a process that can't be judged": func() (Kin, error) { return Stranger, errors.New("it has ended") },
+	} {
+		if d := cmp.Diff(want, mayAsk(t, kin)); d != "" {
+			t.Errorf("%s (-want +got)\n%s", name, d)
+		}
+	}
+}
+
+func TestChildrenAreAnsweredNothing(t *testing.T) {
+	if got := mayAsk(t, func() (Kin, error) { return Child, nil }); len(got) > 0 {
+		t.Errorf("a child is answered %q", got)
+	}
+	if got := mayAsk(t, func() (Kin, error) { return Stranger, nil }); len(got) != len(control.Commands) {
+		t.Errorf("an operator is answered %q", got)
+	}
+}
+
 func TestRootAndOwnerMayDoEverything(t *testing.T) {
 	for _, tt := range []struct {
 		uid, self uint32
@@ -183,10 +228,10 @@ func TestRootAndOwnerMayDoEverything(t *testing.T) {
 		{70, 0, false},
 		{0, 0, true},
 	} {
-		if got := owner.allows(tt.uid, tt.self); got != tt.want {
+		if got := owner.allows(peer{uid: tt.uid}, tt.self); got != tt.want {
 			t.Errorf("owner.allows(%d, %d) is %t", tt.uid, tt.self, got)
 		}
-		if !anyone.allows(tt.uid, tt.self) {
+		if !anyone.allows(peer{uid: tt.uid}, tt.self) {
 			t.Errorf("anyone.allows(%d, %d) is false", tt.uid, tt.self)
 		}
 	}
