@@ -41,6 +41,7 @@ type ConfigBegin struct {
 	AuthenticationTimeoutMS int64  `msgpack:"authentication_timeout_ms"`
 	IdleTimeoutMS           int64  `msgpack:"idle_timeout_ms"`
 	MaxConnectionAgeMS      int64  `msgpack:"max_connection_age_ms"`
+	MaxPools                int    `msgpack:"max_pools"`
 	ClientWaitMS            int64  `msgpack:"client_wait_ms"`
 	ResetQuery              string `msgpack:"reset_query"`
 	ResetOnFailure          string `msgpack:"reset_on_failure"`

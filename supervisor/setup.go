@@ -64,6 +64,7 @@ func (s *supervisor) configBegin(gen uint64, index int) *ipc.ConfigBegin {
 		BlockingTimeoutMS:       c.BlockingTimeout.Milliseconds(),
 		AuthenticationTimeoutMS: c.AuthenticationTimeout.Milliseconds(),
 		IdleTimeoutMS:           c.IdleTimeout.Milliseconds(),
+		MaxPools:                c.MaxPools,
 		MaxConnectionAgeMS:      c.MaxConnectionAge.Milliseconds(),
 		ClientWaitMS:            c.FailoverClientWait.Milliseconds(),
 		ConnectionRetryMS:       c.ConnectionRetryDelay.Milliseconds(),

@@ -39,7 +39,7 @@ func (s *session) attach(b *backend) {
 	s.waiter = nil
 	s.backend, b.session = b, s
 	s.w.stats.attached++
-	if b.private { // it can serve no other client
+	if b.Private { // it can serve no other client
 		s.talk = s.w.shared.Direct(s.c.id, false)
 	}
 	s.cleanse(b)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
@@ -42,26 +43,22 @@ var backendStates = [...]string{"free", "validation", "in_use", "flush", "flush"
 
 func (s backendState) String() string { return backendStates[s] }
 
+type shelved = pool.Backend
+
 // backend is one established connection to a server, with its lease.
 type backend struct {
 	w     *worker
 	conn  *reactor.Conn
 	fd    int // between the set-up goroutine and the loop
-	pool  *pool
 	state backendState
+	// shelved is what the shelf knows of it: pool, lease, epoch and who may get it.
+	shelved
 
-	lease  uint64
 	server int
-	epoch  uint64
 	pid    uint32
 	key    []byte // secret
 	// Backend is what conversations know of it: parameters, statements, leftovers.
 	relay.Backend
-	// private: it was opened with what a client said, and ends with that client.
-	private bool
-	// spoiled: a cancel request may still hit it, so it ends with its client, too.
-	spoiled    bool
-	noPassword bool
 
 	session *session
 	script  *script // what we say to it ourselves
@@ -69,7 +66,6 @@ type backend struct {
 	cancelling int
 	// cancelled goes on with the reset that waits for them, nil for none.
 	cancelled func()
-	opened    time.Time
 	since     time.Time
 	timer     *reactor.Timer // of its end
 	// unanswered is since when each look has found that its host answers nothing.
@@ -79,7 +75,6 @@ type backend struct {
 // opening is a backend that a goroutine sets up.
 type opening struct {
 	outbound
-	pool   *pool
 	waiter *waiter
 	grant  *ipc.LeaseGrant
 	ctx    context.Context
@@ -88,10 +83,9 @@ type opening struct {
 
 // newOpening registers a set-up that is about to start. limit bounds all of it.
 func (w *worker) newOpening(wt *waiter, g *ipc.LeaseGrant, limit time.Duration) *opening {
-	o := &opening{outbound: outbound{epoch: g.Epoch}, pool: wt.pool, waiter: wt, grant: g}
+	o := &opening{outbound: outbound{epoch: g.Epoch}, waiter: wt, grant: g}
 	o.ctx, o.cancel = context.WithTimeout(context.Background(), limit)
 	o.stop = o.cancel
-	o.pool.live++
 	w.outbounds[&o.outbound] = struct{}{}
 	return o
 }
@@ -101,7 +95,6 @@ func (w *worker) open(wt *waiter, g *ipc.LeaseGrant) {
 	cfg := w.cfg
 	addr := w.address(g.Server)
 	o := w.newOpening(wt, g, ms(cfg.AuthenticationTimeoutMS))
-	o.pool.coming++
 	go func() {
 		defer o.cancel()
 		b, err := w.dial(cfg, o, addr, wt.login, nil)
@@ -127,7 +120,7 @@ func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, cl
 		return nil, err
 	}
 	defer conn.Close()
-	b := &backend{w: w, pool: o.pool, lease: o.grant.Lease, server: o.grant.Server, epoch: o.grant.Epoch, opened: time.Now()}
+	b := w.newBackend(o.waiter.Pool, o.grant.Lease, o.grant.Epoch, o.grant.Server)
 	if err := b.login(conn, cfg, l, client); err != nil {
 		if o.isFenced() {
 			return nil, errFenced
@@ -140,6 +133,13 @@ func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, cl
 		return nil, err
 	}
 	return b, nil
+}
+
+// newBackend makes a backend that was opened now. Any goroutine may call it.
+func (w *worker) newBackend(p *pool.Pool, lease, epoch uint64, server int) *backend {
+	b := &backend{w: w, server: server}
+	b.shelved = shelved{Pool: p, Lease: lease, Epoch: epoch, Born: time.Since(w.born), Of: b}
+	return b
 }
 
 // ownApplication is the application_name of a backend that nobody has given
@@ -173,8 +173,8 @@ func (b *backend) login(conn net.Conn, cfg *config, l *login, client socket) err
 		}
 		return err
 	}
-	b.noPassword = method == auth.Trust
-	b.private = client != nil && !b.noPassword
+	b.Trusting = method == auth.Trust
+	b.Private = client != nil && !b.Trusting
 	return b.readReady(conn)
 }
 
@@ -245,15 +245,15 @@ func (w *worker) adopt(b *backend) error {
 		return err
 	}
 	b.conn = conn
-	w.backends[b.lease] = b
+	w.backends[b.Lease] = b
 	w.lastByte[b.server] = time.Now()
-	w.send(&ipc.LeaseOpened{Lease: b.lease, PID: b.pid, Key: ipc.Secret(b.key)})
+	w.send(&ipc.LeaseOpened{Lease: b.Lease, PID: b.pid, Key: ipc.Secret(b.key)})
 	w.send(w.loginSeen(b))
 	return nil
 }
 
 func (w *worker) loginSeen(b *backend) *ipc.LoginSeen {
-	m := &ipc.LoginSeen{Lease: b.lease, NoPassword: b.noPassword}
+	m := &ipc.LoginSeen{Lease: b.Lease, NoPassword: b.Trusting}
 	m.Version, _ = b.Base.Get("server_version")
 	switch v, _ := b.Base.Get("in_hot_standby"); v {
 	case "on":
@@ -262,12 +262,6 @@ func (w *worker) loginSeen(b *backend) *ipc.LoginSeen {
 		m.HotStandby = ipc.StandbyOff
 	}
 	return m
-}
-
-// tooOld reports whether max_connection_age has passed.
-func (b *backend) tooOld() bool {
-	age := ms(b.w.cfg.MaxConnectionAgeMS)
-	return age > 0 && time.Since(b.opened) >= age
 }
 
 // backendEnd is the server's side of a backend, as the loop sees it.
@@ -299,7 +293,7 @@ func (e *backendEnd) Ended(err error) {
 	if err == nil {
 		err = io.EOF
 	}
-	w.hintOf(b.server, b.epoch, err)
+	w.hintOf(b.server, b.Epoch, err)
 	s := b.session
 	b.retire()
 	w.finishClose(b)
@@ -353,7 +347,7 @@ func (w *worker) closeBackend(b *backend) {
 // so it is repeated; a server that doesn't answer isn't waited for long.
 func (w *worker) part(b *backend) {
 	switch {
-	case w.backends[b.lease] != b:
+	case w.backends[b.Lease] != b:
 		return
 	case time.Since(b.since) >= partLimit:
 		w.finishClose(b)
@@ -372,9 +366,7 @@ func (w *worker) part(b *backend) {
 
 // retire takes a backend out of all play; its socket and lease are still there.
 func (b *backend) retire() {
-	if b.state == backendIdle {
-		b.w.unshelve(b)
-	}
+	b.w.shelf.Unshelve(&b.shelved)
 	b.state = backendClosed
 	b.script.stop()
 	b.script = nil
@@ -383,16 +375,15 @@ func (b *backend) retire() {
 
 // finishClose closes the socket of a retired backend and returns the lease.
 func (w *worker) finishClose(b *backend) {
-	if w.backends[b.lease] != b {
+	if w.backends[b.Lease] != b {
 		return // a fence was faster
 	}
-	delete(w.backends, b.lease)
+	delete(w.backends, b.Lease)
 	b.timer.Stop()
 	b.conn.Close()
-	b.pool.live--
-	w.returnLease(b.lease)
+	w.shelf.Gone(&b.shelved)
+	w.send(&ipc.LeaseReturn{Lease: b.Lease})
 	w.stats.closed++
-	w.tidy(b.pool)
 	w.checkDrained()
 }
 

@@ -131,7 +131,7 @@ func (w *worker) onCancelDone(m *ipc.CancelDone) {
 // gets the backend. If the server doesn't close it in time, the backend isn't reused.
 func (w *worker) cancelBackend(b *backend, done func()) {
 	ctx, stop := context.WithTimeout(context.Background(), cancelLimit)
-	o := &outbound{epoch: b.epoch, stop: stop}
+	o := &outbound{epoch: b.Epoch, stop: stop}
 	w.outbounds[o] = struct{}{}
 	b.cancelling++
 	addr, pid, key := w.address(b.server), b.pid, b.key
@@ -142,7 +142,7 @@ func (w *worker) cancelBackend(b *backend, done func()) {
 			delete(w.outbounds, o)
 			b.cancelling--
 			if err != nil {
-				b.spoiled = true
+				b.Spoiled = true
 			}
 			done()
 			if b.cancelling == 0 && b.state == backendResetting && b.script == nil {

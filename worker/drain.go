@@ -10,7 +10,8 @@ import (
 // onDrain begins the end: graceful waits for the clients to leave.
 func (w *worker) onDrain(m *ipc.Drain) {
 	w.draining = true
-	w.dropIdle(func(*backend) bool { return true })
+	w.shelf.Drain()
+	w.carryOut()
 	if !m.Graceful {
 		w.endAll()
 	} else if m.LimitMS > 0 {
@@ -35,8 +36,11 @@ func (w *worker) endAll() {
 			s.drop(pgwire.CodeAdminShutdown, "terminating connection due to administrator command")
 		}
 	}
-	for _, wt := range w.waiters {
-		w.refuse(wt, pgwire.CodeAdminShutdown, "terminating connection due to administrator command")
+	for _, x := range w.shelf.Waiters() {
+		if !x.Queued() {
+			continue // its place was given up on the way
+		}
+		w.refuse(x.Of.(*waiter), pgwire.CodeAdminShutdown, "terminating connection due to administrator command")
 	}
 }
 

@@ -22,6 +22,7 @@ func (w *worker) onFence(m *ipc.Fence) {
 	w.fenced = max(w.fenced, m.Epoch)
 	if w.servers.Epoch <= m.Epoch {
 		w.servers.Open = false
+		w.shelf.SetTarget(false, w.servers.Epoch, w.now())
 	}
 	for o := range w.outbounds {
 		if o.epoch <= m.Epoch {
@@ -30,7 +31,7 @@ func (w *worker) onFence(m *ipc.Fence) {
 	}
 	answer := &ipc.Fenced{Epoch: m.Epoch, Seq: m.Seq}
 	for _, b := range w.backends {
-		if b.epoch > m.Epoch {
+		if b.Epoch > m.Epoch {
 			continue
 		}
 		answer.Aborted++
@@ -81,7 +82,7 @@ func (w *worker) hint(server int, epoch uint64, kind ipc.HintKind, sqlstate, tex
 // hintCode passes on what an error of a server's says about the server itself.
 func (w *worker) hintCode(b *backend, where string) {
 	if b.Code != "" {
-		w.hint(b.server, b.epoch, hintKind(b.Died), b.Code, where)
+		w.hint(b.server, b.Epoch, hintKind(b.Died), b.Code, where)
 		b.Code, b.Died = "", false
 	}
 }

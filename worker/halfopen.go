@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 )
 
 // halfOpenEvery is how often backends in use are looked at. One counts as dead once
@@ -51,7 +53,7 @@ func (w *worker) watchHalfOpen() {
 // too, for whoever forgot this connection has probably forgotten them as well.
 func (w *worker) giveUpHalfOpen(b *backend) {
 	w.log.Warn("connection given up: the server's host acknowledges nothing", "server", b.server, "pid", b.pid)
-	w.hintOf(b.server, b.epoch, unix.ETIMEDOUT)
+	w.hintOf(b.server, b.Epoch, unix.ETIMEDOUT)
 	s := b.session
 	busy := b.script != nil || s != nil && s.uncertain()
 	b.retire()
@@ -60,7 +62,8 @@ func (w *worker) giveUpHalfOpen(b *backend) {
 	} else {
 		w.finishClose(b)
 	}
-	w.dropIdle(func(idle *backend) bool { return idle.server == b.server })
+	w.shelf.CloseIdle(pool.EvictServer, func(idle *shelved) bool { return idle.Of.(*backend).server == b.server })
+	w.carryOut()
 	if s != nil {
 		s.serverGone()
 	}

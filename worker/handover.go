@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
@@ -31,7 +32,6 @@ func (w *worker) handOver(b *backend) {
 		w.closeBackend(b)
 		return
 	}
-	w.unshelve(b)
 	b.state = backendMoving
 	b.conn.Detach(func(fd int) {
 		if fd < 0 { // the server has said something
@@ -44,66 +44,58 @@ func (w *worker) handOver(b *backend) {
 
 func (w *worker) handedOver(b *backend, state *ipc.BackendState, fd int) {
 	if w.debug() {
-		w.log.Debug("backend is handed over", "server", b.server, "backend", b.pid, "lease", b.lease)
+		w.log.Debug("backend is handed over", "server", b.server, "backend", b.pid, "lease", b.Lease)
 	}
 	b.state = backendClosed
-	delete(w.backends, b.lease)
-	b.pool.live--
-	w.strike(b.lease)
-	w.send(&ipc.HandOver{Lease: b.lease, Backend: *state}, fd)
-	w.want(b.pool)
-	w.tidy(b.pool)
+	delete(w.backends, b.Lease)
+	w.shelf.Gone(&b.shelved)
+	w.send(&ipc.HandOver{Lease: b.Lease, Backend: *state}, fd)
+	w.shelf.Want(b.Pool, w.now())
+	w.carryOut()
 	w.checkDrained()
 }
 
 // onTakeOver goes on with a backend of another worker, or of our own that nobody
 // has wanted. fds is empty when the descriptor got lost for want of room.
 func (w *worker) onTakeOver(m *ipc.TakeOver, fds []int) {
-	asked := w.answered(m.ID)
-	p := w.pool(m.Backend.Key)
-	defer w.tidy(p)
-	if len(fds) == 0 {
+	b := w.takenOver(m, fds)
+	if b == nil {
 		w.returnLease(m.Lease)
-		w.want(p)
+		w.shelf.Unanswered(m.ID, w.now())
+		w.carryOut()
 		return
 	}
-	b := w.takenOver(p, m)
-	if b.epoch <= w.fenced || w.exit != 0 {
+	w.backends[b.Lease] = b
+	w.shelf.TakeOver(m.ID, pool.Key(m.Backend.Key), &b.shelved, w.now())
+	w.placed(b)
+}
+
+// takenOver puts a backend of another worker under the loop, or returns nil when that
+// can't be.
+func (w *worker) takenOver(m *ipc.TakeOver, fds []int) *backend {
+	if len(fds) == 0 {
+		return nil
+	}
+	b := w.moved(m)
+	if b.Epoch <= w.fenced || w.exit != 0 {
 		reactor.Abort(fds[0])
-		w.returnLease(m.Lease)
-		return
+		return nil
 	}
 	conn, err := w.loop.Add(fds[0], (*backendEnd)(b))
 	if err != nil {
 		w.log.Error("backend lost between two workers", "server", b.server, "backend", b.pid, "error", err)
-		w.returnLease(m.Lease)
-		w.want(p)
-		return
+		return nil
 	}
-	b.conn = conn
-	w.backends[b.lease] = b
-	p.live++
-	// Had there been room for another backend, a lease would have come alone.
-	p.asking.full = m.ID != 0 || p.asking.full
-	wt := p.next(b)
-	if asked != nil && wt != nil {
-		w.relabel(asked, wt)
-	}
-	if wt == nil && len(p.waiters) > 0 {
-		w.closeBackend(b) // they need one of their own
-	} else {
-		b.pool.asking.failing = false // another worker has opened one; in a full pool this one may never do
-		w.place(b, m.ID != 0)
-	}
-	w.want(p)
+	b.conn, b.since = conn, w.loop.Now()
+	return b
 }
 
 // portable returns what another worker has to know.
 func (b *backend) portable() ipc.BackendState {
 	held := b.Holding()
 	s := ipc.BackendState{
-		Key: b.pool.key, Server: b.server, Epoch: b.epoch, PID: b.pid, Secret: ipc.Secret(b.key),
-		AgeMS: time.Since(b.opened).Milliseconds(), NoPassword: b.noPassword, Dirty: b.Dirty, DirtyBy: b.DirtyBy,
+		Key: ipc.PoolKey(b.Pool.Key), Server: b.server, Epoch: b.Epoch, PID: b.pid, Secret: ipc.Secret(b.key),
+		AgeMS: (time.Since(b.w.born) - b.Born).Milliseconds(), NoPassword: b.Trusting, Dirty: b.Dirty, DirtyBy: b.DirtyBy,
 		Base: settingsOf(&b.Base), Params: settingsOf(&b.Params), Serial: held.Serial, Lost: held.Lost,
 	}
 	for _, st := range held.Statements {
@@ -112,14 +104,13 @@ func (b *backend) portable() ipc.BackendState {
 	return s
 }
 
-// takenOver makes a backend of what another worker knew of it.
-func (w *worker) takenOver(p *pool, m *ipc.TakeOver) *backend {
+// moved makes a backend of what another worker knew of it.
+func (w *worker) moved(m *ipc.TakeOver) *backend {
 	s := &m.Backend
-	b := &backend{
-		w: w, pool: p, lease: m.Lease, server: s.Server, epoch: s.Epoch, pid: s.PID, key: []byte(s.Secret.Reveal()),
-		Backend:    relay.Backend{Base: paramsFrom(s.Base), Params: paramsFrom(s.Params), Dirty: s.Dirty, DirtyBy: s.DirtyBy},
-		noPassword: s.NoPassword, opened: time.Now().Add(-ms(s.AgeMS)),
-	}
+	b := w.newBackend(nil, m.Lease, s.Epoch, s.Server)
+	b.Born -= ms(s.AgeMS)
+	b.Trusting, b.pid, b.key = s.NoPassword, s.PID, []byte(s.Secret.Reveal())
+	b.Backend = relay.Backend{Base: paramsFrom(s.Base), Params: paramsFrom(s.Params), Dirty: s.Dirty, DirtyBy: s.DirtyBy}
 	known := relay.Holding{Serial: s.Serial, Lost: s.Lost}
 	for _, st := range s.Statements {
 		known.Statements = append(known.Statements, relay.Held{Key: st.Key, Name: st.Name})

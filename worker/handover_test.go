@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
@@ -84,8 +85,8 @@ func (r *rig) counts() (backends, live int) {
 	r.t.Helper()
 	r.do(func() {
 		backends = len(r.w.backends)
-		for _, p := range r.w.pools {
-			live += p.live
+		if p := r.pool(); p != nil {
+			live = p.Live()
 		}
 	})
 	return backends, live
@@ -107,7 +108,7 @@ func TestIdleBackendIsHandedOverToAClientOfTheSamePool(t *testing.T) {
 		t.Errorf("%d backends are left, %d live", b, l)
 	}
 	r.do(func() {
-		if len(r.w.reclaims) != 0 {
+		if r.w.shelf.Reclaims() != 0 {
 			t.Error("the reclaim isn't struck out")
 		}
 	})
@@ -213,7 +214,7 @@ func TestClientThatWaitsGetsABackendOfAnotherWorker(t *testing.T) {
 	tc.until(t, &pgproto3.ReadyForQuery{})
 	r.do(func() {
 		b := r.w.backends[9]
-		if age := time.Since(b.opened).Round(time.Minute); age != time.Hour {
+		if age := (r.w.now() - b.Born).Round(time.Minute); age != time.Hour {
 			t.Errorf("its age is %v", age)
 		}
 		if string(b.key) != "abcd" {
@@ -289,12 +290,14 @@ func TestBackendThatComesBackIsOnTheShelf(t *testing.T) {
 // What a client has prepared is known on the backend wherever that goes, and what
 // it has left behind is cleaned up before another client gets it.
 func TestStateOfABackendMovesWithIt(t *testing.T) {
-	b := &backend{w: &worker{}, pool: &pool{key: poolD}, opened: time.Now(), Backend: relay.Backend{Dirty: true, DirtyBy: 7}}
+	w := &worker{born: time.Now()}
+	b := w.newBackend(&pool.Pool{Key: pool.Key(poolD)}, 1, 1, 0)
+	b.Backend = relay.Backend{Dirty: true, DirtyBy: 7}
 	known := relay.Holding{Statements: manyStatements(3), Serial: 5, Lost: []string{"pgagroal_x"}}
 	b.Restore(known)
 	m := &ipc.TakeOver{Lease: 5, Backend: b.portable()}
-	got := (&worker{}).takenOver(&pool{}, m)
-	if !got.Dirty || got.DirtyBy != 7 || got.lease != 5 {
+	got := w.moved(m)
+	if !got.Dirty || got.DirtyBy != 7 || got.Lease != 5 {
 		t.Errorf("dirty %v by %d", got.Dirty, got.DirtyBy)
 	}
 	if diff := cmp.Diff(known, got.Holding()); diff != "" {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
@@ -25,11 +26,7 @@ func (s *setup) welcome(l *login) bool {
 	if s.w.servers.Graceful || s.w.draining {
 		return false
 	}
-	p := s.w.pools[l.key]
-	if p == nil {
-		return false
-	}
-	b := s.w.takeOpen(p)
+	b := s.w.takeTrusting(l)
 	if b == nil {
 		return false
 	}
@@ -96,17 +93,16 @@ func (w *worker) permit(file *clientFile, l *login, waited time.Duration, answer
 		answer <- permission{err: refused("shutting down")}
 		return
 	}
-	p := w.pool(l.key)
-	wt := &waiter{pool: p, requested: l.requested, login: l}
+	wt := &waiter{requested: l.requested, login: l}
 	wt.offered = func(b *backend) { answer <- permission{free: b.keep()} }
-	if b := w.takeOpen(p); b != nil {
+	if b := w.takeTrusting(l); b != nil {
 		wt.offered(b)
 		return
 	}
 	wt.granted = func(g *ipc.LeaseGrant) {
 		if !file.connected() {
+			w.shelf.Opened(&wt.Waiter, false)
 			w.returnLease(g.Lease)
-			w.tidy(p)
 			answer <- permission{}
 			return
 		}
@@ -117,18 +113,25 @@ func (w *worker) permit(file *clientFile, l *login, waited time.Duration, answer
 	}
 	if waited > 0 && waited > w.waitLimit() {
 		wt.refused(pgwire.CodeTooManyConnections, "connection refused")
-		w.tidy(p)
 		return
 	}
+	p, ok := w.shelf.Pool(pool.Key(l.key))
+	w.carryOut()
+	if !ok {
+		wt.refused(pgwire.CodeTooManyConnections, tooManyPools)
+		return
+	}
+	wt.Pool = p
 	w.wait(wt)
 }
 
-// takeOpen takes a free backend that was opened without a password.
-func (w *worker) takeOpen(p *pool) *backend {
-	if len(p.idle) == 0 || !p.idle[len(p.idle)-1].noPassword {
+// takeTrusting takes a free backend whose server asked for no password.
+func (w *worker) takeTrusting(l *login) *backend {
+	p := w.shelf.Lookup(pool.Key(l.key))
+	if p == nil {
 		return nil
 	}
-	return w.take(p)
+	return w.take(p, true)
 }
 
 // keep holds a free backend back for a client whose set-up is about to end.

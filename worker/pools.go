@@ -6,34 +6,15 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
 
-// pool is the worker's part of a pool: its idle backends, and who waits here.
-type pool struct {
-	key ipc.PoolKey
-	// idle is the shelf; the backend used last is the last one.
-	idle    []*backend
-	waiters []*waiter
-	// live counts its backends, those that are being set up included; coming those
-	// that are being set up for a waiter of the queue.
-	live, coming int
-	// logins are those of clients that were let in; see share.
-	logins map[loginKey]*login
-	// asking is how many leases were asked for; see ask.go.
-	asking asking
-	served servings
-}
-
 // waiter is somebody who needs a backend of a pool: a session, or a set-up
 // goroutine that passes a login through and gets the bare lease.
 type waiter struct {
-	id        uint64
-	asked     uint64 // the request that is under way for it, 0 for none
-	askedAt   time.Time
-	gone      bool // it has left the queue
-	pool      *pool
+	pool.Waiter
 	requested string
 	login     *login
 	session   *session
@@ -42,49 +23,72 @@ type waiter struct {
 	offered func(*backend)
 	refused func(code, message string)
 	timer   *reactor.Timer
-	since   time.Time
 	// last is why the last attempt to open a backend failed, for the log.
 	last error
 }
 
-func (w *worker) pool(key ipc.PoolKey) *pool {
-	p := w.pools[key]
-	if p == nil {
-		p = &pool{key: key}
-		w.pools[key] = p
+// now is the time of this turn of the loop, as the shelf counts it.
+func (w *worker) now() time.Duration { return w.loop.Now().Sub(w.born) }
+
+// tooManyPools is what a client is told whose pool would be one too many.
+const tooManyPools = "too many pools, the limit is max_pools"
+
+// shelfLimits is the part of a configuration that the shelf works by.
+func shelfLimits(c *ipc.ConfigBegin) pool.Limits {
+	return pool.Limits{
+		NoWait: c.BlockingTimeoutMS == 0, MaxPools: c.MaxPools,
+		IdleTimeout: ms(c.IdleTimeoutMS), MaxAge: ms(c.MaxConnectionAgeMS),
 	}
-	return p
 }
 
-// tidy forgets a pool that nobody uses.
-func (w *worker) tidy(p *pool) {
-	if p.live == 0 && len(p.waiters) == 0 && p.asking.done() && w.pools[p.key] == p {
-		delete(w.pools, p.key)
+// carryOut does what the shelf wants, in its order. It follows each call of the shelf.
+func (w *worker) carryOut() {
+	for a, ok := w.shelf.Next(); ok; a, ok = w.shelf.Next() {
+		w.do(&a)
+	}
+}
+
+func (w *worker) do(a *pool.Act) {
+	switch a.Do {
+	case pool.Ask:
+		w.askLease(a.Request, a.Waiter.Of.(*waiter))
+	case pool.Withdraw:
+		w.send(&ipc.LeaseAbandon{ID: a.Request})
+	case pool.Serve:
+		wt := a.Waiter.Of.(*waiter)
+		wt.timer.Stop()
+		wt.serve(a.Backend.Of.(*backend))
+	case pool.HandOver:
+		w.handOver(a.Backend.Of.(*backend))
+	case pool.Close:
+		b := a.Backend.Of.(*backend)
+		if w.debug() {
+			w.log.Debug("backend isn't kept", "server", b.server, "backend", b.pid, "reason", a.Reason.String())
+		}
+		w.closeBackend(b)
+	case pool.Review:
+		p := a.Pool
+		w.loop.After(a.In, func() {
+			w.shelf.Review(p, w.now())
+			w.carryOut()
+		})
+	case pool.Resume:
+		p := a.Pool
+		w.loop.After(a.In, func() {
+			w.shelf.Resume(p, w.now())
+			w.carryOut()
+		})
 	}
 }
 
 // take returns the backend of the shelf that was used last, nil for none.
-func (w *worker) take(p *pool) *backend {
-	if !w.servers.Open {
+func (w *worker) take(p *pool.Pool, bare bool) *backend {
+	b := w.shelf.Take(p, bare, w.now())
+	w.carryOut()
+	if b == nil {
 		return nil
 	}
-	for len(p.idle) > 0 {
-		b := p.idle[len(p.idle)-1]
-		p.idle = p.idle[:len(p.idle)-1]
-		if b.epoch == w.servers.Epoch {
-			w.serves(p, w.loop.Now())
-			return b
-		}
-		w.closeBackend(b)
-	}
-	return nil
-}
-
-// serves notes that a client is served, which came at a time.
-func (w *worker) serves(p *pool, came time.Time) {
-	since := came.Sub(w.born)
-	w.served.note(since)
-	p.served.note(since)
+	return b.Of.(*backend)
 }
 
 // waitLimit is how long somebody may wait for a backend from now on.
@@ -97,35 +101,21 @@ func (w *worker) waitLimit() time.Duration {
 	return limit
 }
 
-// wait puts a waiter at the end of its pool's queue and asks for a lease.
+// wait puts a waiter at the end of its pool's queue.
 func (w *worker) wait(wt *waiter) {
-	wt.id = w.newID()
-	wt.since = time.Now()
-	w.served.keep()
-	wt.pool.served.keep()
-	w.waiters[wt.id] = wt
-	wt.pool.waiters = append(wt.pool.waiters, wt)
+	wt.Of, wt.Bare = wt, wt.session == nil
+	w.shelf.Wait(&wt.Waiter, w.now())
 	if d := w.waitLimit(); d > 0 {
 		wt.timer = w.loop.After(d, func() { w.expire(wt) })
 	}
-	w.arrived(wt.pool)
+	w.carryOut()
 }
 
-// leave takes a waiter out of the queue: it was served, refused, or has gone.
+// leave takes a waiter out of the queue: it was refused, or has gone.
 func (w *worker) leave(wt *waiter) {
-	if w.waiters[wt.id] != wt {
-		return
-	}
-	delete(w.waiters, wt.id)
 	wt.timer.Stop()
-	q := wt.pool.waiters
-	for i := range q {
-		if q[i] == wt {
-			wt.pool.waiters = append(q[:i], q[i+1:]...)
-			break
-		}
-	}
-	w.left(wt)
+	w.shelf.Leave(&wt.Waiter, w.now())
+	w.carryOut()
 }
 
 // refuse takes a waiter out of the queue and says no to it.
@@ -133,7 +123,6 @@ func (w *worker) refuse(wt *waiter, code, message string) {
 	w.leave(wt)
 	w.stats.timeouts++
 	wt.refused(code, message)
-	w.tidy(wt.pool)
 }
 
 func (w *worker) expire(wt *waiter) {
@@ -145,8 +134,8 @@ func (w *worker) expire(wt *waiter) {
 		w.refuse(wt, pgwire.CodeCannotConnectNow, "the database is not available: "+why)
 		return
 	}
-	w.log.Warn("client got no connection in time", "database", wt.pool.key.Database, "user", wt.pool.key.User,
-		"waited", time.Since(wt.since).Round(time.Millisecond), "waiting", len(w.waiters), "last_error", wt.last)
+	w.log.Warn("client got no connection in time", "database", wt.Pool.Key.Database, "user", wt.Pool.Key.User,
+		"waited", (w.now() - wt.Since).Round(time.Millisecond), "waiting", w.shelf.Waiting(), "last_error", wt.last)
 	w.refuse(wt, pgwire.CodeTooManyConnections, "connection pool is full")
 	w.expired++
 	w.tellExpired()
@@ -173,34 +162,27 @@ func (w *worker) onServerState(m *ipc.ServerState) {
 	if m.Gen <= w.servers.Gen && w.servers.Gen != 0 {
 		return
 	}
-	was := w.servers
+	was := w.servers.Open
 	w.servers = *m
-	if was.Epoch != m.Epoch {
-		w.dropIdle(func(b *backend) bool { return b.epoch != m.Epoch })
-		for _, p := range w.pools {
-			p.asking.failing = false
-		}
-	}
-	if was.Open && !m.Open {
+	if was && !m.Open {
 		limit := w.waitLimit()
-		for _, wt := range w.waiters {
-			w.shorten(wt, limit)
+		for _, wt := range w.shelf.Waiters() {
+			w.shorten(wt.Of.(*waiter), limit)
 		}
 	}
 	if m.Open {
 		w.quiescing = 0
 		// A primary that answers again before anything was run keeps its epoch.
 		w.fenced = min(w.fenced, m.Epoch-1)
-		for _, p := range w.pools {
-			w.want(p)
-		}
 	}
+	w.shelf.SetTarget(m.Open, m.Epoch, w.now())
+	w.carryOut()
 }
 
 // shorten makes a waiter that has longer to go leave after limit.
 func (w *worker) shorten(wt *waiter, limit time.Duration) {
 	blocking := ms(w.cfg.BlockingTimeoutMS)
-	if wt.timer == nil || blocking-time.Since(wt.since) <= limit {
+	if wt.timer == nil || blocking-(w.now()-wt.Since) <= limit {
 		return
 	}
 	wt.timer.Stop()
@@ -209,14 +191,13 @@ func (w *worker) shorten(wt *waiter, limit time.Duration) {
 
 // opened gets the outcome of an opening: a backend, or why there is none.
 func (w *worker) opened(o *opening, b *backend, err error) {
-	o.pool.coming--
 	if err = w.settleOpening(o, b, err); err != nil {
 		w.openFailed(o, err)
 	} else {
-		o.pool.asking.paused, o.pool.asking.failing = false, false // the server can be reached again
 		w.place(b, true)
 	}
-	w.want(o.pool)
+	w.shelf.Want(o.waiter.Pool, w.now())
+	w.carryOut()
 }
 
 // settleOpening ends an opening: its backend comes under the loop, or its lease
@@ -230,9 +211,8 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 	if err == nil {
 		err = w.adopt(b)
 	}
+	w.shelf.Opened(&o.waiter.Waiter, err == nil)
 	if err != nil {
-		o.pool.live--
-		w.tidy(o.pool)
 		w.stats.openErrors++
 		w.returnLease(o.grant.Lease)
 		w.hintOf(o.grant.Server, o.grant.Epoch, err)
@@ -245,8 +225,8 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 // openFailed decides what becomes of the one who waited for an opening: while a
 // failover may be ahead it waits on, otherwise it hears the server's own words.
 func (w *worker) openFailed(o *opening, err error) {
-	wt := w.waiters[o.waiter.id]
-	if wt == nil {
+	wt := o.waiter
+	if !wt.Queued() {
 		return
 	}
 	wt.last = err
@@ -254,15 +234,14 @@ func (w *worker) openFailed(o *opening, err error) {
 		return // the caller asks again
 	}
 	if cfg := w.cfg; cfg.Failover && cfg.BlockingTimeoutMS > 0 && transient(err) {
-		w.pause(o.pool, ms(cfg.ConnectionRetryMS))
+		w.shelf.Pause(wt.Pool, ms(cfg.ConnectionRetryMS)) // the caller carries it out
 		return
 	}
 	w.log.Warn("no connection to the server", "server", o.grant.Server,
-		"database", o.pool.key.Database, "user", o.pool.key.User, "error", err)
+		"database", wt.Pool.Key.Database, "user", wt.Pool.Key.User, "error", err)
 	if wt.session != nil {
 		w.leave(wt)
 		wt.session.refuseLogin(err)
-		w.tidy(wt.pool)
 		return
 	}
 	w.refuse(wt, pgwire.CodeTooManyConnections, "connection refused")
@@ -293,8 +272,7 @@ func transient(err error) bool {
 // the first of the queue here, or the shelf.
 func (w *worker) shelve(b *backend) { w.place(b, false) }
 
-// place is shelve. One that was granted is for a client here: others have had their
-// turn before.
+// place shelves a backend. A granted one is for a client here first.
 func (w *worker) place(b *backend, granted bool) {
 	b.session = nil
 	b.state = backendResetting
@@ -302,35 +280,17 @@ func (w *worker) place(b *backend, granted bool) {
 		return // comes back when the server is done with the cancel request
 	}
 	b.state = backendIdle
-	b.since = time.Now()
-	if !w.servers.Open || b.epoch != w.servers.Epoch || b.private || b.spoiled || b.tooOld() || w.draining {
-		w.closeBackend(b)
-		return
-	}
-	wt := b.pool.next(b)
-	if wt != nil && (granted || !w.owes(b, wt)) {
-		w.serves(b.pool, wt.since)
-		w.leave(wt)
-		wt.serve(b)
-		return
-	}
-	if m, ok := w.reclaimed(b); ok {
-		w.giveUp(b, m)
-		return
-	}
-	b.pool.idle = append(b.pool.idle, b)
-	b.conn.Resume()
+	b.since = w.loop.Now()
+	w.shelf.Put(&b.shelved, granted, w.now())
+	w.placed(b)
 }
 
-// next returns the waiter that came first of those that a backend can serve, nil
-// for none.
-func (p *pool) next(b *backend) *waiter {
-	for _, wt := range p.waiters {
-		if wt.session != nil || b.noPassword && wt.offered != nil {
-			return wt
-		}
+// placed goes on after the shelf has decided about a backend.
+func (w *worker) placed(b *backend) {
+	if b.Idle() {
+		b.conn.Resume()
 	}
-	return nil
+	w.carryOut()
 }
 
 // serve gives a free backend to one who has left the queue.
@@ -342,44 +302,16 @@ func (wt *waiter) serve(b *backend) {
 	wt.offered(b)
 }
 
-// unshelve takes a particular backend off its shelf.
-func (w *worker) unshelve(b *backend) {
-	q := b.pool.idle
-	for i := range q {
-		if q[i] == b {
-			b.pool.idle = append(q[:i], q[i+1:]...)
-			return
-		}
-	}
-}
-
-// dropIdle closes the idle backends for which drop says so.
-func (w *worker) dropIdle(drop func(*backend) bool) {
-	for _, b := range w.backends {
-		if b.state == backendIdle && drop(b) {
-			w.closeBackend(b)
-		}
-	}
-}
-
 // sweepLater closes backends that are idle for too long or too old, as often as
 // the configuration gives reason to.
 func (w *worker) sweepLater() {
-	cfg := w.cfg
-	every := time.Duration(0)
-	for _, d := range []time.Duration{ms(cfg.IdleTimeoutMS), ms(cfg.MaxConnectionAgeMS)} {
-		if d > 0 && (every == 0 || d/2 < every) {
-			every = max(d/2, 500*time.Millisecond)
-		}
-	}
+	every := w.shelf.SweepEvery()
 	if every == 0 {
 		return
 	}
 	w.loop.After(every, func() {
-		idle := ms(cfg.IdleTimeoutMS)
-		w.dropIdle(func(b *backend) bool {
-			return idle > 0 && time.Since(b.since) >= idle || b.tooOld()
-		})
+		w.shelf.Sweep(w.now())
+		w.carryOut()
 		w.sweepLater()
 	})
 }

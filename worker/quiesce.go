@@ -14,7 +14,7 @@ func (w *worker) onQuiesce(m *ipc.Quiesce) {
 	w.quiescing = m.Epoch
 	busy := 0
 	for _, b := range w.backends {
-		if b.epoch <= m.Epoch && b.session != nil && !b.session.giveUp() {
+		if b.Epoch <= m.Epoch && b.session != nil && !b.session.giveUp() {
 			busy++
 		}
 	}

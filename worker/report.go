@@ -81,7 +81,7 @@ func (w *worker) report(id uint64) *ipc.Report {
 		Gauges: map[string]int64{
 			"active_connections": int64(active), "total_connections": int64(len(w.backends)),
 			"client_active": int64(w.sessions), "client_wait": int64(len(w.clients) - w.sessions),
-			"connection_awaiting": int64(len(w.waiters)),
+			"connection_awaiting": int64(w.shelf.Waiting()),
 		},
 		SessionTimes:   append([]uint64(nil), st.sessionTimes[:]...),
 		SessionSeconds: st.sessionSeconds,
@@ -90,8 +90,8 @@ func (w *worker) report(id uint64) *ipc.Report {
 
 func (w *worker) reportBackend(id uint64, b *backend) *ipc.ReportSession {
 	r := &ipc.ReportSession{
-		ID: id, Lease: b.lease, Server: b.server, State: b.state.String(), Start: b.opened.Unix(),
-		Since: b.since.Unix(), PID: b.pid, FD: b.conn.FD(), Database: b.pool.key.Database, User: b.pool.key.User,
+		ID: id, Lease: b.Lease, Server: b.server, State: b.state.String(), Start: w.born.Add(b.Born).Unix(),
+		Since: b.since.Unix(), PID: b.pid, FD: b.conn.FD(), Database: b.Pool.Key.Database, User: b.Pool.Key.User,
 	}
 	if s := b.session; s != nil {
 		r.Since, r.AppName, r.Client = s.since, s.login.application(), s.c.addr

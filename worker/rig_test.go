@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
@@ -84,6 +85,8 @@ func newRig(t *testing.T, cfg ipc.ConfigBegin) *rig {
 		cfg.AuthenticationTimeoutMS = generous.Milliseconds()
 	}
 	w.cfg = &config{ConfigBegin: cfg, passwords: map[string]string{"u": "p"}}
+	w.shelf.Limits = shelfLimits(&cfg)
+	w.shelf.SetTarget(true, 1, 0)
 	if w.loop, err = w.newLoop(""); err != nil {
 		t.Fatal(err)
 	}
@@ -155,6 +158,9 @@ func (r *rig) login(nc *net.TCPConn) {
 	}
 	r.logins <- &serverEnd{nc, bufio.NewReader(nc)}
 }
+
+// pool returns the pool of the clients that connect lets in.
+func (r *rig) pool() *pool.Pool { return r.w.shelf.Lookup(pool.Key(poolD)) }
 
 // do runs f on the loop and waits for it.
 func (r *rig) do(f func()) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
@@ -84,13 +85,19 @@ func (s *session) seek() {
 		return
 	}
 	s.state = sessionWaiting
-	p := w.pool(s.login.key)
-	if b := w.take(p); b != nil {
+	p, ok := w.shelf.Pool(pool.Key(s.login.key))
+	w.carryOut()
+	if !ok {
+		s.refuse(pgwire.CodeTooManyConnections, tooManyPools)
+		return
+	}
+	if b := w.take(p, false); b != nil {
 		s.attach(b)
 		return
 	}
 	s.client.Watch()
-	s.waiter = &waiter{pool: p, requested: s.login.requested, login: s.login, session: s, refused: s.refuse}
+	s.waiter = &waiter{requested: s.login.requested, login: s.login, session: s, refused: s.refuse}
+	s.waiter.Pool = p
 	w.wait(s.waiter)
 }
 
@@ -191,7 +198,7 @@ func (s *session) boundary(at relay.Stand) {
 	case relay.Parting:
 		s.part()
 	case relay.Resting:
-		if s.w.quiescing >= s.backend.epoch {
+		if s.w.quiescing >= s.backend.Epoch {
 			s.giveUp()
 		}
 	}
@@ -219,7 +226,7 @@ func (s *session) release() {
 	w, b := s.w, s.backend
 	switch {
 	case b == nil:
-	case s.talk.Stand() == relay.Busy || b.private || b.spoiled || w.draining:
+	case s.talk.Stand() == relay.Busy || b.Private || b.Spoiled || w.draining:
 		w.closeBackend(b)
 		s.detach()
 	default:
@@ -302,7 +309,6 @@ func (e *clientEnd) Ended(err error) {
 	switch s.state {
 	case sessionWaiting:
 		s.w.leave(s.waiter)
-		s.w.tidy(s.waiter.pool)
 		s.closeClient()
 		s.finish()
 	case sessionAdapting:

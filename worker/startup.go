@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
@@ -77,18 +78,23 @@ type loginKey struct{ requested, application string }
 // share returns the login that a session keeps once it is let in: the same one
 // for all that said the same, since idle clients should cost little.
 func (w *worker) share(l *login) *login {
-	p := w.pool(l.key)
-	k := loginKey{l.requested, l.application()}
-	if same := p.logins[k]; same != nil {
-		return same
-	}
-	if len(p.logins) >= maxShared {
+	p := w.shelf.Lookup(pool.Key(l.key))
+	if p == nil {
 		return l
 	}
-	if p.logins == nil {
-		p.logins = make(map[loginKey]*login)
+	logins, _ := p.Owner.(map[loginKey]*login)
+	k := loginKey{l.requested, l.application()}
+	if same := logins[k]; same != nil {
+		return same
 	}
-	p.logins[k] = l
+	if len(logins) >= maxShared {
+		return l
+	}
+	if logins == nil {
+		logins = make(map[loginKey]*login)
+		p.Owner = logins
+	}
+	logins[k] = l
 	return l
 }
 

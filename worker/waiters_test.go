@@ -46,24 +46,12 @@ func TestAServerThatCannotBeReachedIsTriedOnceAtATime(t *testing.T) {
 	for i := range clients {
 		clients[i] = r.connect(uint64(i + 1))
 	}
-	r.grant(expect[*ipc.LeaseRequest](r).ID)
-	expect[*ipc.LeaseReturn](r)
-	r.do(func() {
-		for _, p := range r.w.pools {
-			r.w.withdraw(p) // those that were asked for before
-		}
-	})
+	r.failUntil(len(clients)) // those that were asked for before the first failure
 	for range 3 {
-		var req *ipc.LeaseRequest
-		for alive := false; !alive; {
-			req = expect[*ipc.LeaseRequest](r)
-			r.do(func() { alive = r.w.requests[req.ID] != nil })
-		}
+		req := expect[*ipc.LeaseRequest](r)
 		r.do(func() {
-			for _, p := range r.w.pools {
-				if n := len(p.asking.requests) + p.coming; n != 1 {
-					t.Errorf("%d attempts are under way", n)
-				}
+			if n := r.pool().Asked() + r.pool().Coming(); n != 1 {
+				t.Errorf("%d attempts are under way", n)
 			}
 		})
 		r.grant(req.ID)
@@ -85,32 +73,40 @@ func TestABackendOfAnotherWorkerEndsTheTryingOneAtATime(t *testing.T) {
 	for id := range uint64(4) {
 		r.connect(id + 1)
 	}
-	r.grant(expect[*ipc.LeaseRequest](r).ID)
-	expect[*ipc.LeaseReturn](r)
-	var req uint64
-	r.do(func() {
-		for _, p := range r.w.pools {
-			r.w.withdraw(p)
-		}
-	})
-	for alive := false; !alive; {
-		req = expect[*ipc.LeaseRequest](r).ID
-		r.do(func() { alive = r.w.requests[req] != nil })
-	}
+	r.failUntil(4)
+	req := expect[*ipc.LeaseRequest](r).ID
 	fd, _ := serverOf(t)
 	r.sendFD(&ipc.TakeOver{ID: req, Lease: 9, Backend: ipc.BackendState{Key: poolD, Epoch: 1, PID: 77, Secret: "abcd"}}, fd)
 	limit, tick := time.After(generous), time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for asked := 0; asked < 3; {
 		r.do(func() {
-			for _, p := range r.w.pools {
-				asked = len(p.asking.requests)
-			}
+			asked = r.pool().Asked()
 		})
 		select {
 		case <-tick.C:
 		case <-limit:
 			t.Fatalf("%d of three clients that wait are asked for", asked)
+		}
+	}
+}
+
+// failUntil grants what is asked for, under which no backend can be opened, until so
+// many leases were returned.
+func (r *rig) failUntil(returned int) {
+	r.t.Helper()
+	limit := time.After(generous)
+	for returned > 0 {
+		select {
+		case m := <-r.msgs:
+			switch m := m.(type) {
+			case *ipc.LeaseRequest:
+				r.grant(m.ID)
+			case *ipc.LeaseReturn:
+				returned--
+			}
+		case <-limit:
+			r.t.Fatalf("%d leases were not returned", returned)
 		}
 	}
 }

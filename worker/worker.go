@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
@@ -55,16 +56,13 @@ type worker struct {
 	clients    map[uint64]*client  // by the supervisor's id, from hand-over to end
 	sessions   int                 // how many of them are under the loop
 	cancels    map[uint64]*session // by cancelKey.id
-	pools      map[ipc.PoolKey]*pool
 	backends   map[uint64]*backend // established, by lease
 	// outbounds are the connections to servers that goroutines work on.
 	outbounds map[*outbound]struct{}
-	waiters   map[uint64]*waiter // by request id
-	requests  map[uint64]*waiter // LeaseRequests under way, and whom they were for
-	nextID    uint64
-	reclaims  []reclaim
-	served    servings
-	born      time.Time
+	// shelf has the idle backends and the clients that wait for one.
+	shelf  *pool.Shelf
+	nextID uint64
+	born   time.Time // never changes
 	// goneIDs are the clients that have left and that the supervisor hasn't heard of.
 	goneIDs []uint64
 	// expired counts the clients that got no backend in time and that the
@@ -118,10 +116,10 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 	w := &worker{
 		log: log, conn: conn,
 		clients: make(map[uint64]*client),
-		cancels: make(map[uint64]*session), pools: make(map[ipc.PoolKey]*pool),
+		cancels: make(map[uint64]*session), shelf: pool.NewShelf(pool.Limits{}),
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
-		waiters: make(map[uint64]*waiter), requests: make(map[uint64]*waiter), forwarded: make(map[uint64]func()),
-		servers: ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
+		forwarded: make(map[uint64]func()),
+		servers:   ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
 	w.burst.Free = func() {
@@ -202,6 +200,7 @@ func (w *worker) onConfig(m ipc.Message) error {
 			return err
 		}
 		w.cfg = cfg
+		w.shelf.Limits = shelfLimits(&cfg.ConfigBegin)
 		return nil
 	}
 	if w.draft == nil {

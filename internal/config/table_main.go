@@ -171,8 +171,8 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.MaxConnections },
 		},
 		{
-			Name: "max_pools", Kind: Int, Default: "1000", Min: 1, Max: 1000000, Later: true,
-			Help: "Most pools, one for each database, user, server and set of start-up parameters",
+			Name: "max_pools", Kind: Int, Default: "1000", Min: 1, Max: 1000000,
+			Help: "Most pools in each worker, one for each database, user, server and set of start-up parameters",
 			main: func(c *Config) any { return &c.MaxPools },
 		},
 		{

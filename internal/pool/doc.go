@@ -3,9 +3,14 @@
 // The Ledger belongs to the supervisor's loop. It counts leases (permissions
 // for one backend to exist) against max_connections and the rules of
 // pgagroal_databases.conf, queues the requests that it can't grant, and asks
-// workers to give leases back while somebody waits. It is pure: no clock, no
-// socket, no goroutine, no import of ours. A call goes in, effects come out, and
-// the caller carries them out in their order.
+// workers to give leases back while somebody waits.
+//
+// The Shelf belongs to a worker's loop. It has the worker's idle backends and the
+// clients that wait there, asks the Ledger for leases (demand.go), and gives backends
+// up for clients of other workers and of other pools (yield.go).
+//
+// Both are pure: no clock, no socket, no goroutine, no import of ours. A call goes in,
+// effects come out, and the caller carries them out in their order.
 //
 // What a worker promises, and the Ledger counts on:
 //

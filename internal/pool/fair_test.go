@@ -9,26 +9,14 @@ import (
 	"time"
 )
 
-// The simulation of fairness: clients, workers with the policy of package worker
-// (ask.go, pools.go, reclaim.go and handover.go there, by the same names), links that
-// take a while, and the Ledger. Time is simulated.
+// The simulation of fairness: clients, workers with the Shelf that ships, links that take
+// a while, and the Ledger. Time is simulated.
 
 var fairSteps = flag.Int("steps", 0, "steps of the simulation of fairness; 0 for a million, or a tenth of it with the race detector")
 
 // What is promised: nobody waits while another worker serves more than twice as many
 // later arrivals as there may be backends, or longer than this, whichever is later.
 const promise = 50 * time.Millisecond
-
-// The constants of package worker.
-const (
-	fairMaxAsk     = 4
-	fairMaxLate    = 64
-	fairAnswerTime = 2 * time.Millisecond
-	fairPatience   = 20 * time.Millisecond
-	fairProbeAfter = 10
-	fairFairness   = 40 * time.Millisecond
-	fairMaxServed  = 256
-)
 
 type fairEvent struct {
 	at  time.Duration
@@ -64,7 +52,7 @@ type fair struct {
 	rules   []Rule
 	pools   []fairKey
 	workers []*fairWorker
-	moving  *fairBackend
+	moving  *Backend
 	leases  map[uint64]int // by lease, the pool
 
 	steps, serves, messages, moves, opens, longest int
@@ -76,41 +64,13 @@ type fairKey struct {
 }
 
 type fairWorker struct {
-	f        *fair
-	index    int
-	pools    []*fairPool
-	waiting  int
-	requests map[uint64]*fairWaiter
-	reclaims []Reclaim
-	backends []*fairBackend
-	nextID   uint64
-	served   []time.Duration
+	f     *fair
+	index int
+	shelf *Shelf
+	asked map[uint64]int // requests, and the pool they are for
+	// underway are grants on their way, by pool: as many waiters are as good as served.
+	underway []int
 	up, down time.Duration // when the last message on a link arrives
-}
-
-type fairPool struct {
-	w       *fairWorker
-	index   int
-	key     fairKey
-	idle    []*fairBackend
-	waiters []*fairWaiter
-	live    int
-	coming  int
-	// underway are grants on their way: as many waiters are as good as served.
-	underway int
-	served   []time.Duration
-
-	requests        []uint64
-	full            bool
-	budget, reviews int
-	late            int
-	timer           bool
-}
-
-type fairBackend struct {
-	pool  *fairPool
-	lease uint64
-	idle  bool
 }
 
 type fairClient struct {
@@ -119,16 +79,6 @@ type fairClient struct {
 	work   func() time.Duration
 	think  func() time.Duration
 	passed []int // by worker, since it waits
-}
-
-type fairWaiter struct {
-	id     uint64
-	asked  uint64
-	pool   *fairPool
-	client *fairClient
-	since  time.Duration
-	at     time.Duration // when it was asked for
-	gone   bool
 }
 
 func (f *fair) after(d time.Duration, fn func()) {
@@ -166,27 +116,26 @@ func (f *fair) apply(effects []Effect) {
 		w := f.workers[e.Target()]
 		switch e := e.(type) {
 		case Grant:
-			f.leases[e.Lease] = w.requestPool(e.Request)
+			at := w.asked[e.Request]
+			f.leases[e.Lease] = at
 			f.check()
-			p := w.pools[w.requestPool(e.Request)]
-			p.underway++
-			f.link(&w.down, func() { p.underway--; w.onGrant(e) })
+			w.underway[at]++
+			f.link(&w.down, func() { w.underway[at]--; w.onGrant(e) })
 		case Move:
-			b := f.moving
+			b, at := f.moving, f.poolAt(f.moving.Pool.Key)
 			f.moving = nil
-			f.leases[e.Lease] = b.pool.index
+			f.leases[e.Lease] = at
 			f.check()
-			p := w.pools[b.pool.index]
 			if !e.Back {
-				p.underway++
+				w.underway[at]++
 			}
-			f.link(&w.down, func() { w.onTakeOver(e, p) })
+			f.link(&w.down, func() { w.onTakeOver(e, at, b) })
 		case Refuse:
 			f.t.Fatalf("%s: refused %+v", f.name, e)
 		case Reclaim:
-			f.link(&w.down, func() { w.onReclaim(e) })
+			f.link(&w.down, func() { w.shelf.Reclaim(e); w.carryOut() })
 		case ReclaimCancel:
-			f.link(&w.down, func() { w.onReclaimCancel(e) })
+			f.link(&w.down, func() { w.shelf.ReclaimCancel(e.ID) })
 		}
 	}
 }
@@ -223,32 +172,34 @@ func (f *fair) size(k fairKey) int {
 func (f *fair) passes(b *fairWorker, k fairKey, came time.Duration) {
 	f.serves++
 	for _, a := range f.workers {
-		if a == b || a.waiting == 0 {
+		if a == b || a.shelf.Waiting() == 0 {
 			continue
 		}
-		for _, p := range a.pools {
-			if p.key.rule != NoRule && p.key.rule != k.rule {
+		for at, other := range f.pools {
+			p := a.shelf.pools[other.key]
+			if p == nil || other.rule != NoRule && other.rule != k.rule {
 				continue // another limit
 			}
-			for _, wt := range p.waiters[min(p.coming+p.underway, len(p.waiters)):] {
-				if wt.since < came {
-					f.passed(wt, b)
+			for _, wt := range p.waiters[min(p.coming+a.underway[at], len(p.waiters)):] {
+				if wt.Since < came {
+					f.passed(wt, a, other, b)
 				}
 			}
 		}
 	}
 }
 
-func (f *fair) passed(wt *fairWaiter, by *fairWorker) {
-	wt.client.passed[by.index]++
-	waits, n, size := f.now-wt.since, wt.client.passed[by.index], f.size(wt.pool.key)
+func (f *fair) passed(wt *Waiter, at *fairWorker, k fairKey, by *fairWorker) {
+	c := wt.Of.(*fairClient)
+	c.passed[by.index]++
+	waits, n, size := f.now-wt.Since, c.passed[by.index], f.size(k)
 	if waits <= promise {
 		return
 	}
 	f.longest = max(f.longest, 100*n/size)
 	if n > 2*size {
 		f.t.Fatalf("%s: at %v a client of worker %d waits for %v, %d clients of worker %d that came later were served; there may be %d backends",
-			f.name, f.now, wt.pool.w.index, waits, n, by.index, size)
+			f.name, f.now, at.index, waits, n, by.index, size)
 	}
 }
 
@@ -260,13 +211,136 @@ func newFair(t *testing.T, seed uint64, workers, limit int, rules []Rule, pools 
 	}
 	f.ledger.SetTarget(0, 1, true)
 	for i := range workers {
-		w := &fairWorker{f: f, index: i, requests: map[uint64]*fairWaiter{}}
-		for k, key := range pools {
-			w.pools = append(w.pools, &fairPool{w: w, index: k, key: key})
-		}
+		w := &fairWorker{f: f, index: i, shelf: NewShelf(Limits{}), asked: map[uint64]int{}, underway: make([]int, len(pools))}
+		w.shelf.SetTarget(true, 1, 0)
 		f.workers = append(f.workers, w)
 	}
 	return f
+}
+
+// poolAt returns which pool has a key.
+func (f *fair) poolAt(key Key) int {
+	for i := range f.pools {
+		if f.pools[i].key == key {
+			return i
+		}
+	}
+	panic("no such pool")
+}
+
+// arrive is a client that wants something.
+func (c *fairClient) arrive() {
+	w := c.w
+	p, _ := w.shelf.Pool(w.f.pools[c.pool].key)
+	if b := w.shelf.Take(p, false, w.f.now); b != nil {
+		w.serves(b, c, w.f.now)
+		return
+	}
+	clear(c.passed)
+	w.shelf.Wait(&Waiter{Pool: p, Of: c}, w.f.now)
+	w.carryOut()
+}
+
+func (w *fairWorker) serves(b *Backend, c *fairClient, came time.Duration) {
+	f := w.f
+	f.passes(w, f.pools[c.pool], came)
+	f.after(c.work(), func() {
+		f.after(c.think(), c.arrive)
+		w.put(b, false)
+	})
+}
+
+func (w *fairWorker) put(b *Backend, granted bool) {
+	w.shelf.Put(b, granted, w.f.now)
+	w.carryOut()
+}
+
+// carryOut does what the Shelf wants, as package worker does.
+func (w *fairWorker) carryOut() {
+	for a, ok := w.shelf.Next(); ok; a, ok = w.shelf.Next() {
+		w.do(a)
+	}
+}
+
+func (w *fairWorker) do(a Act) {
+	f := w.f
+	switch a.Do {
+	case Ask:
+		at := f.poolAt(a.Pool.Key)
+		w.asked[a.Request] = at
+		since := a.Waiter.Since
+		w.send(func() { f.apply(f.ledger.Request(w.index, a.Request, f.pools[at].key, f.pools[at].rule, since)) })
+	case Withdraw:
+		w.send(func() { f.apply(f.ledger.Abandon(w.index, a.Request)) })
+	case Serve:
+		w.serves(a.Backend, a.Waiter.Of.(*fairClient), a.Waiter.Since)
+	case HandOver:
+		f.after(20*time.Microsecond, func() {
+			w.shelf.Gone(a.Backend)
+			w.send(func() { f.handedOver(w, a.Backend) })
+			w.shelf.Want(a.Backend.Pool, f.now)
+			w.carryOut()
+		})
+	case Close:
+		f.after(f.between(100*time.Microsecond, time.Millisecond), func() {
+			w.shelf.Gone(a.Backend)
+			w.send(func() { f.returned(w, a.Backend.Lease) })
+			w.carryOut()
+		})
+	case Review:
+		f.after(a.In, func() { w.shelf.Review(a.Pool, f.now); w.carryOut() })
+	default:
+		f.t.Fatalf("%s: nothing fails here, and worker %d is to do %+v", f.name, w.index, a)
+	}
+}
+
+func (w *fairWorker) send(fn func()) { w.f.link(&w.up, fn) }
+
+func (f *fair) returned(w *fairWorker, lease uint64) {
+	delete(f.leases, lease)
+	effects, err := f.ledger.Return(w.index, lease)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.apply(effects)
+}
+
+func (f *fair) handedOver(w *fairWorker, b *Backend) {
+	f.moves++
+	f.moving = b
+	delete(f.leases, b.Lease)
+	effects, err := f.ledger.HandOver(w.index, b.Lease)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.apply(effects)
+}
+
+func (w *fairWorker) onGrant(m Grant) {
+	f := w.f
+	wt := w.shelf.Grant(m.Request, true, f.now)
+	if wt == nil {
+		w.shelf.Returned(m.Lease)
+		w.send(func() { f.returned(w, m.Lease) })
+		w.carryOut()
+		return
+	}
+	w.carryOut()
+	f.opens++
+	f.after(f.between(time.Millisecond, 5*time.Millisecond), func() {
+		w.shelf.Opened(wt, true)
+		w.put(&Backend{Pool: wt.Pool, Lease: m.Lease, Epoch: 1, Born: f.now}, true)
+		w.shelf.Want(wt.Pool, f.now)
+		w.carryOut()
+	})
+}
+
+func (w *fairWorker) onTakeOver(m Move, at int, b *Backend) {
+	if !m.Back {
+		w.underway[at]--
+	}
+	w.shelf.TakeOver(m.Request, w.f.pools[at].key, &Backend{Lease: m.Lease, Epoch: 1, Born: b.Born}, w.f.now)
+	w.carryOut()
 }
 
 // add lets clients of one kind in, over a while.

@@ -107,6 +107,29 @@ func TestRuleOfDatabasesFileIsAHardLimit(t *testing.T) {
 	b.Close()
 }
 
+func TestMaxPoolsBoundsThePoolsOfAWorker(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	pool.AskNode(t, c.Primary(), "CREATE ROLE bob LOGIN; CREATE ROLE eve LOGIN")
+	p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"max_pools": "1", "workers": "1"}})
+	bob, eve := p.Config("bob", "", "postgres"), p.Config("eve", "", "postgres")
+	cl := p.ConnectAs(bob)
+	pool.WantCode(t, p.WantRefused(eve), "53300", "too many pools, the limit is max_pools")
+	p.ConnectAs(bob).Close() // a pool that is there
+	cl.Close()
+	pgtest.Eventually(t, pool.Generous, "a pool that nobody uses makes room", func() error {
+		other, err := p.Try(eve)
+		if err == nil {
+			other.Close()
+		}
+		return err
+	})
+	pgtest.WaitUntil(t, pool.Generous, "its backends are closed", func() bool {
+		rows := pool.AskNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE usename = 'bob'")
+		return rows == "0"
+	})
+}
+
 func TestAliasLeadsToTheRealDatabase(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

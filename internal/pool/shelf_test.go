@@ -1,0 +1,310 @@
+package pool
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var shelfKey = Key{Database: "d", User: "u"}
+
+// shelfWith is open at epoch 1, and has idle backends of one pool under leases from 1 on,
+// which were opened and shelved at so many milliseconds.
+func shelfWith(t *testing.T, limits Limits, at ...int) (*Shelf, *Pool, []*Backend) {
+	t.Helper()
+	s := NewShelf(limits)
+	s.SetTarget(true, 1, 0)
+	p, ok := s.Pool(shelfKey)
+	if !ok {
+		t.Fatal("no pool")
+	}
+	var list []*Backend
+	for i, ms := range at {
+		when := time.Duration(ms) * time.Millisecond
+		b := &Backend{Lease: uint64(i + 1), Epoch: 1, Born: when}
+		s.TakeOver(0, shelfKey, b, when)
+		list = append(list, b)
+	}
+	wantActs(t, s)
+	return s, p, list
+}
+
+// wantActs compares what the caller is to do with lines.
+func wantActs(t *testing.T, s *Shelf, want ...string) {
+	t.Helper()
+	var got []string
+	for a, ok := s.Next(); ok; a, ok = s.Next() {
+		got = append(got, lineOf(a))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("acts (-want +got):\n%s", diff)
+	}
+}
+
+func lineOf(a Act) string {
+	switch a.Do {
+	case Ask:
+		return fmt.Sprintf("ask %d", a.Request)
+	case Withdraw:
+		return fmt.Sprintf("withdraw %d", a.Request)
+	case Serve:
+		return fmt.Sprintf("serve %v with lease %d", a.Waiter.Of, a.Backend.Lease)
+	case HandOver:
+		return fmt.Sprintf("hand over lease %d", a.Backend.Lease)
+	case Close:
+		return fmt.Sprintf("close lease %d: %v", a.Backend.Lease, a.Reason)
+	case Review:
+		return fmt.Sprintf("review in %v", a.In)
+	case Resume:
+		return fmt.Sprintf("resume in %v", a.In)
+	}
+	return "nothing known"
+}
+
+// One who waits elsewhere is owed a backend when it has waited for long enough and
+// was passed over by as many as there may be backends, both.
+func TestBackendIsOwedToWhoWasPassedOverElsewhere(t *testing.T) {
+	const now = time.Hour
+	for _, tt := range []struct {
+		name   string
+		waits  time.Duration
+		later  int
+		leases []uint64
+		own    bool
+		owed   bool
+	}{
+		{"long, passed over", fairness + time.Millisecond, 2, nil, false, true},
+		{"long, passed over, by a rule", fairness + time.Millisecond, 2, []uint64{1}, false, true},
+		{"long, not passed over", fairness + time.Millisecond, 1, nil, false, false},
+		{"passed over, not long", fairness / 2, 2, nil, false, false},
+		{"another lease is wanted", fairness + time.Millisecond, 2, []uint64{9}, false, false},
+		{"a client of this worker", fairness + time.Millisecond, 2, nil, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := NewShelf(Limits{})
+			p, _ := s.Pool(shelfKey)
+			b := &Backend{Pool: p, Lease: 1}
+			s.served.keep()
+			p.served.keep()
+			came := now - tt.waits
+			s.serves(p, came-time.Second) // before it
+			for range tt.later {
+				s.serves(p, came+time.Millisecond)
+			}
+			s.Reclaim(Reclaim{ID: 1, Key: shelfKey, Leases: tt.leases, Own: tt.own, Size: 2, Since: came})
+			if owed := s.owes(b, &Waiter{id: 1, Since: came + 2*time.Millisecond}, now); owed != tt.owed {
+				t.Errorf("owed %v to one who came first, want %v", owed, tt.owed)
+			}
+			if s.owes(b, &Waiter{id: 1, Since: came - time.Millisecond}, now) {
+				t.Error("owed although ours came first")
+			}
+		})
+	}
+}
+
+// A client that waits elsewhere may have come before this worker was born: nobody was
+// served here before it for that.
+func TestYoungWorkerHasPassedNobodyOver(t *testing.T) {
+	s, p, list := shelfWith(t, Limits{}, 0)
+	s.served.keep()
+	p.served.keep()
+	r := Reclaim{ID: 1, Key: shelfKey, Size: 1, Since: -time.Minute}
+	if s.passedOver(list[0], &r) {
+		t.Error("it has, before it has served anybody")
+	}
+	s.serves(p, 0)
+	if !s.passedOver(list[0], &r) {
+		t.Error("it has not, after it has served one")
+	}
+}
+
+func TestBackendUsedLastIsTakenFirst(t *testing.T) {
+	s, p, list := shelfWith(t, Limits{}, 0, 1)
+	for _, want := range []*Backend{list[1], list[0], nil} {
+		if got := s.Take(p, false, time.Second); got != want {
+			t.Errorf("took %v, want %v", got, want)
+		}
+	}
+	wantActs(t, s)
+}
+
+func TestClientThatHasProvenNothingGetsTrustingBackendsAlone(t *testing.T) {
+	s, p, list := shelfWith(t, Limits{}, 0)
+	if b := s.Take(p, true, 0); b != nil {
+		t.Error("it got a backend that was opened with a password")
+	}
+	s.Take(p, false, 0)
+	wt := &Waiter{Pool: p, Bare: true, Of: "bare"}
+	s.Wait(wt, 0)
+	wantActs(t, s, "ask 2", "review in 20ms")
+	s.Put(list[0], false, 0)
+	wantActs(t, s)
+	s.Take(p, false, 0)
+	list[0].Trusting = true
+	s.Put(list[0], false, 0)
+	wantActs(t, s, "withdraw 2", "serve bare with lease 1")
+}
+
+// Each reason why a backend is closed rather than kept.
+func TestWhyABackendIsNotKept(t *testing.T) {
+	limits := Limits{IdleTimeout: time.Second, MaxAge: time.Minute}
+	for _, tt := range []struct {
+		want string
+		do   func(s *Shelf, b *Backend)
+	}{
+		{"no primary is open", func(s *Shelf, b *Backend) { s.SetTarget(false, 1, 0); s.Put(b, false, 0) }},
+		{"another primary", func(s *Shelf, b *Backend) { s.SetTarget(true, 2, 0); s.Put(b, false, 0) }},
+		{"another primary", func(s *Shelf, b *Backend) { s.Put(b, false, 0); s.SetTarget(true, 2, 0) }},
+		{"its client has left", func(s *Shelf, b *Backend) { b.Private = true; s.Put(b, false, 0) }},
+		{"unknown state", func(s *Shelf, b *Backend) { b.Spoiled = true; s.Put(b, false, 0) }},
+		{"max_connection_age", func(s *Shelf, b *Backend) { s.Put(b, false, time.Minute) }},
+		{"max_connection_age", func(s *Shelf, b *Backend) { s.Put(b, false, time.Minute-1); s.Sweep(time.Minute) }},
+		{"idle_timeout", func(s *Shelf, b *Backend) { s.Put(b, false, 0); s.Sweep(time.Second) }},
+		{"shutdown", func(s *Shelf, b *Backend) { s.Put(b, false, 0); s.Drain() }},
+		{"shutdown", func(s *Shelf, b *Backend) { s.Drain(); s.Put(b, false, 0) }},
+		{"another pool needs its place", func(s *Shelf, b *Backend) {
+			s.Put(b, false, 0)
+			s.Reclaim(Reclaim{ID: 1, Key: Key{Database: "other"}, Size: 1})
+		}},
+		{"clients that wait need one of their own", func(s *Shelf, b *Backend) {
+			s.Wait(&Waiter{Pool: b.Pool, Bare: true}, 0)
+			for _, ok := s.Next(); ok; _, ok = s.Next() {
+			}
+			s.TakeOver(0, shelfKey, b, 0)
+			s.out = s.out[:1] // what is asked for after that
+		}},
+		{"the server's host is lost", func(s *Shelf, b *Backend) {
+			s.Put(b, false, 0)
+			s.CloseIdle(EvictServer, func(*Backend) bool { return true })
+		}},
+	} {
+		t.Run(tt.want, func(t *testing.T) {
+			s, p, list := shelfWith(t, limits, 0)
+			if s.Take(p, false, 0) != list[0] {
+				t.Fatal("it isn't there")
+			}
+			tt.do(s, list[0])
+			wantActs(t, s, "close lease 1: "+tt.want)
+			if list[0].Idle() || s.Take(p, false, 0) != nil {
+				t.Error("it is on the shelf")
+			}
+		})
+	}
+}
+
+func TestFreshBackendsAreKept(t *testing.T) {
+	s, _, list := shelfWith(t, Limits{IdleTimeout: time.Second, MaxAge: time.Minute}, 0, 500)
+	s.Sweep(999 * time.Millisecond)
+	wantActs(t, s)
+	s.Sweep(1200 * time.Millisecond)
+	wantActs(t, s, "close lease 1: idle_timeout")
+	if !list[1].Idle() {
+		t.Error("one that was used since isn't there any more")
+	}
+	if every := s.SweepEvery(); every != 500*time.Millisecond {
+		t.Errorf("a look each %v", every)
+	}
+}
+
+func TestPoolUsedLongestAgoMakesRoomForAnother(t *testing.T) {
+	s, first, _ := shelfWith(t, Limits{MaxPools: 2}, 0, 100)
+	second := Key{Database: "second"}
+	s.TakeOver(0, second, &Backend{Lease: 7, Epoch: 1}, 50*time.Millisecond)
+	if _, ok := s.Pool(shelfKey); !ok {
+		t.Error("a pool that is there is refused")
+	}
+	wantActs(t, s)
+	if _, ok := s.Pool(Key{Database: "third"}); !ok {
+		t.Fatal("no room was made")
+	}
+	wantActs(t, s, "close lease 7: max_pools")
+	if s.Lookup(second) != nil || s.Lookup(shelfKey) != first {
+		t.Error("another pool has gone")
+	}
+}
+
+func TestPoolsThatAreInUseAreKept(t *testing.T) {
+	for name, use := range map[string]func(s *Shelf, p *Pool, b *Backend){
+		"a backend in use": func(s *Shelf, p *Pool, _ *Backend) { s.Take(p, false, 0) },
+		"a client that waits": func(s *Shelf, p *Pool, b *Backend) {
+			s.Unshelve(b)
+			s.Gone(b)
+			p, _ = s.Pool(shelfKey)
+			s.Wait(&Waiter{Pool: p}, 0)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, p, list := shelfWith(t, Limits{MaxPools: 1}, 0)
+			use(s, p, list[0])
+			if _, ok := s.Pool(Key{Database: "other"}); ok {
+				t.Error("there are more pools than may be")
+			}
+			if s.Lookup(Key{Database: "other"}) != nil {
+				t.Error("what was refused is there")
+			}
+		})
+	}
+}
+
+// A pool that was evicted may be made again before its backends are closed.
+func TestBackendsOfAnEvictedPoolDoNotCountForItsHeir(t *testing.T) {
+	s, _, list := shelfWith(t, Limits{MaxPools: 1}, 0)
+	other, _ := s.Pool(Key{Database: "other"})
+	wantActs(t, s, "close lease 1: max_pools")
+	s.tidy(other)
+	again, ok := s.Pool(shelfKey)
+	if !ok {
+		t.Fatal("no room")
+	}
+	s.Gone(list[0])
+	if again.Live() != 0 || s.Lookup(shelfKey) != again {
+		t.Errorf("%d backends live", again.Live())
+	}
+}
+
+// The way of a backend from the shelf to a client and back is that of every
+// transaction.
+func TestShelfAllocatesNothingOnTheWay(t *testing.T) {
+	s, p, _ := shelfWith(t, Limits{IdleTimeout: time.Hour, MaxAge: time.Hour}, 0, 0)
+	s.served.keep()
+	p.served.keep()
+	now := time.Duration(0)
+	if n := testing.AllocsPerRun(1000, func() {
+		now += time.Microsecond
+		b := s.Take(p, false, now)
+		s.Put(b, false, now)
+		if _, ok := s.Next(); ok {
+			t.Fatal("there is something to do")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestEvictionsHaveWords(t *testing.T) {
+	for e := EvictClosed; e <= EvictServer; e++ {
+		if text := e.String(); text == "" || strings.Contains(text, "unknown reason") {
+			t.Errorf("reason %d is %q", e, text)
+		}
+	}
+}
+
+// BenchmarkShelf is the way of a backend from the shelf to a client and back.
+func BenchmarkShelf(b *testing.B) {
+	s := NewShelf(Limits{MaxAge: time.Hour})
+	s.SetTarget(true, 1, 0)
+	for i := range 20 {
+		s.TakeOver(0, shelfKey, &Backend{Lease: uint64(i), Epoch: 1}, 0)
+	}
+	p := s.Lookup(shelfKey)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Put(s.Take(p, false, 1), false, 1)
+		if _, ok := s.Next(); ok {
+			b.Fatal("there is something to do")
+		}
+	}
+}

@@ -1,0 +1,55 @@
+package worker
+
+import (
+	"github.com/pgagroal-go/pgagroal/internal/pool"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// The messages about leases. What they mean for backends and waiters the shelf knows.
+
+// askLease asks for a lease for a waiter.
+func (w *worker) askLease(request uint64, wt *waiter) {
+	w.send(&ipc.LeaseRequest{
+		ID: request, Key: ipc.PoolKey(wt.Pool.Key), Requested: wt.requested, NoWait: w.cfg.BlockingTimeoutMS == 0,
+		WaitedMS: (w.now() - wt.Since).Milliseconds(),
+	})
+}
+
+func (w *worker) onLeaseGrant(m *ipc.LeaseGrant) {
+	x := w.shelf.Grant(m.ID, m.Epoch > w.fenced, w.now())
+	switch {
+	case x == nil:
+		w.returnLease(m.Lease)
+	case x.Bare:
+		wt := x.Of.(*waiter)
+		wt.timer.Stop()
+		wt.granted(m)
+	default:
+		w.open(x.Of.(*waiter), m)
+	}
+	w.carryOut()
+}
+
+func (w *worker) onLeaseRefuse(m *ipc.LeaseRefuse) {
+	if x := w.shelf.Refuse(m.ID, w.now()); x != nil {
+		w.refuse(x.Of.(*waiter), m.Code, m.Message)
+	}
+	w.carryOut()
+}
+
+// returnLease gives a lease back under which there is no backend.
+func (w *worker) returnLease(lease uint64) {
+	w.shelf.Returned(lease)
+	w.send(&ipc.LeaseReturn{Lease: lease})
+}
+
+// onReclaim gives an idle backend up that another client needs, or remembers to
+// do so at the next boundary.
+func (w *worker) onReclaim(m *ipc.Reclaim) {
+	w.shelf.Reclaim(pool.Reclaim{
+		ID: m.ID, Key: pool.Key(m.Key), Leases: m.Leases, Own: m.Own, Since: w.now() - ms(m.WaitedMS), Size: m.Size,
+	})
+	w.carryOut()
+}
+
+func (w *worker) onReclaimCancel(m *ipc.ReclaimCancel) { w.shelf.ReclaimCancel(m.ID) }
