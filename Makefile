@@ -33,7 +33,7 @@ MANIFEST = \
 GOFLAGS_BUILD = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := build
-.PHONY: build demo demo-up demo-down test test-race regress fuzz bench lint install clean help
+.PHONY: build demo demo-up demo-down test test-all test-race regress fuzz bench lint install clean help
 
 build: ## build the programs into ./bin
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
@@ -68,9 +68,17 @@ test: ## install what tests need, then run all of them
 	go run ./.ci/gotest -run TestSimulation -timeout 10m ./supervisor/failover # one goroutine a schedule: nothing to race
 	go run ./.ci/gotest -race $(TESTFLAGS) ./... ./.ci/gotest
 
+# An hour and more: other schedules than make test plays, each fault and each
+# disturbance 20 times with the default times, and 500 rounds of killed clients.
+test-all: test ## what make test has no time for: long simulations, faults with the default times, again and again
+	go run ./.ci/gotest -run "TestSimulation|PacketLoss" -timeout 60m ./supervisor/failover -schedules 5000000 -seed 2000000 -losses 20000
+	go run ./.ci/gotest -run PassedOver -timeout 60m ./internal/pool -steps 5000000
+	go run ./.ci/gotest -timeout 90m ./test/faults -repeat 20
+	PGAGROAL_TEST_ROUNDS=500 go run ./.ci/gotest -run KilledOnes -timeout 60m ./test/client
+
 test-race: ## run all tests twice under the race detector, in random order
 	.ci/setup test
-	go run ./.ci/gotest -race $(TESTFLAGS) -count 2 -shuffle on ./...
+	go run ./.ci/gotest -race $(TESTFLAGS) -timeout 20m -count 2 -shuffle on ./...
 
 regress: build ## run PostgreSQL's own regression tests through the pool
 	.ci/setup regress

@@ -31,17 +31,19 @@ func newHost(extraEnv []string) (*host, error) {
 		return nil, err
 	}
 	h := &host{bin: bin, env: append([]string{"PATH=" + bin + ":/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}, extraEnv...)}
-	if os.Geteuid() == 0 {
-		h.cred, err = serverCredential()
-	}
+	h.cred, err = Credential()
 	return h, err
 }
 
-// serverCredential is the user that root runs the server as.
-func serverCredential() (*syscall.Credential, error) {
+// Credential is the user that servers, pgagroal and scripts run as: postgres for
+// root, whom the server refuses, and nil, ourselves, for anybody else.
+func Credential() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
 	u, err := user.Lookup("postgres")
 	if err != nil {
-		return nil, fmt.Errorf("the server refuses root and needs user postgres: %w", err)
+		return nil, fmt.Errorf("as root servers and pgagroal run as user postgres: %w", err)
 	}
 	uid, uidErr := strconv.ParseUint(u.Uid, 10, 32)
 	gid, gidErr := strconv.ParseUint(u.Gid, 10, 32)

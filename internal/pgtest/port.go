@@ -15,7 +15,8 @@ const loopback = "127.0.0.1"
 // reservedPort is a TCP port of the loopback address that is bound but not
 // listened on: connecting to it is refused, the kernel gives it to nobody else,
 // and whoever sets SO_REUSEADDR (PostgreSQL and package net do) can listen on it.
-// So a dead server's port stays refused and its restart never meets a thief.
+// So a dead server's port stays refused and its restart never meets a thief. It is
+// the kernel that remembers, so this holds between the processes of tests as well.
 type reservedPort struct {
 	port int
 	sock *os.File
@@ -64,6 +65,15 @@ func (r *reservedPort) listen() (*net.TCPListener, error) {
 func (r *reservedPort) addr() string { return net.JoinHostPort(loopback, strconv.Itoa(r.port)) }
 
 func (r *reservedPort) close() { _ = r.sock.Close() }
+
+// ReservePort is Port for programs that aren't tests; they call release at the end.
+func ReservePort() (port int, release func(), err error) {
+	r, err := reservePort()
+	if err != nil {
+		return 0, nil, err
+	}
+	return r.port, r.close, nil
+}
 
 // Port returns a port of the loopback address that nobody gets before the test
 // ends, unless he asks for it by number.

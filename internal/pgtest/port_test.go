@@ -2,7 +2,11 @@ package pgtest
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"os"
+	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -42,6 +46,41 @@ func TestReservedPortIsGivenToNobodyElse(t *testing.T) {
 		if port := l.Addr().(*net.TCPAddr).Port; seen[port] {
 			t.Fatalf("port %d is reserved and was given away", port)
 		}
+	}
+}
+
+// Packages of tests are processes that run side by side.
+func TestReservedPortIsGivenToNoOtherProcess(t *testing.T) {
+	const together = 200
+	if os.Getenv("PGTEST_RESERVES_PORTS") != "" {
+		for range together {
+			fmt.Println("reserved", Port(t))
+		}
+		return
+	}
+	seen := map[int]bool{}
+	for range together {
+		seen[Port(t)] = true
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), "PGTEST_RESERVES_PORTS=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	others := 0
+	for line := range strings.Lines(string(out)) {
+		var port int
+		if _, err := fmt.Sscanf(line, "reserved %d", &port); err != nil {
+			continue
+		}
+		others++
+		if seen[port] {
+			t.Errorf("port %d was reserved by two processes", port)
+		}
+	}
+	if others != together {
+		t.Errorf("the other process reserved %d ports, want %d:\n%s", others, together, out)
 	}
 }
 

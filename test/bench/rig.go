@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -49,7 +48,7 @@ func newRig(ctx context.Context, o options) (*rig, error) {
 		err = r.findPeer()
 	}
 	if err == nil {
-		r.owner, err = servingUser()
+		r.owner, err = pgtest.Credential()
 	}
 	if err == nil {
 		err = r.copyPrograms()
@@ -110,23 +109,6 @@ func find(name string) string {
 		}
 	}
 	return ""
-}
-
-// servingUser is postgres for root and nil, ourselves, for anybody else.
-func servingUser() (*syscall.Credential, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil
-	}
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		return nil, fmt.Errorf("as root servers and poolers run as user postgres: %w", err)
-	}
-	uid, uidErr := strconv.ParseUint(u.Uid, 10, 32)
-	gid, gidErr := strconv.ParseUint(u.Gid, 10, 32)
-	if err := errors.Join(uidErr, gidErr); err != nil {
-		return nil, fmt.Errorf("read ids of user postgres: %w", err)
-	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
 // benchProgram is the name of this program's copy.

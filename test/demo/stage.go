@@ -43,7 +43,8 @@ type stage struct {
 	bin     string // directory of the programs
 	port    int    // of pgagroal
 	cluster *pgtest.Cluster
-	owner   *user.User // whom root gives everything to; nil: we are nobody special
+	owner   *syscall.Credential // whom root gives everything to; nil: we are nobody special
+	release func()              // of the port
 	daemon  *exec.Cmd
 	ended   chan struct{} // closed when the daemon has ended
 	log     *follower
@@ -62,10 +63,8 @@ func (s *stage) open(ctx context.Context) error {
 		return fmt.Errorf("find the programs: %w", err)
 	}
 	s.bin = filepath.Dir(exe)
-	if os.Geteuid() == 0 {
-		if s.owner, err = user.Lookup("postgres"); err != nil {
-			return fmt.Errorf("as root the servers run as user postgres: %w", err)
-		}
+	if s.owner, err = pgtest.Credential(); err != nil {
+		return err
 	}
 	for _, d := range []string{"", "pg", "run", "state", "hooks"} {
 		if err := s.makeDir(s.path(d)); err != nil {
@@ -92,10 +91,8 @@ func (s *stage) give(path string) error {
 	if s.owner == nil {
 		return nil
 	}
-	uid, uidErr := strconv.Atoi(s.owner.Uid)
-	gid, gidErr := strconv.Atoi(s.owner.Gid)
-	if err := errors.Join(uidErr, gidErr, os.Lchown(path, uid, gid)); err != nil {
-		return fmt.Errorf("give %s to %s: %w", path, s.owner.Username, err)
+	if err := os.Lchown(path, int(s.owner.Uid), int(s.owner.Gid)); err != nil {
+		return fmt.Errorf("give %s to %s: %w", path, s.user(), err)
 	}
 	return nil
 }
@@ -135,13 +132,14 @@ func (s *stage) startServers(ctx context.Context) (err error) {
 
 // user is who the servers, pgagroal and the scripts run as.
 func (s *stage) user() string {
+	id := strconv.Itoa(os.Geteuid())
 	if s.owner != nil {
-		return s.owner.Username
+		id = strconv.Itoa(int(s.owner.Uid))
 	}
-	if u, err := user.Current(); err == nil {
+	if u, err := user.LookupId(id); err == nil {
 		return u.Username
 	}
-	return strconv.Itoa(os.Geteuid())
+	return id
 }
 
 // config is pgagroal.conf: nothing but the defaults where failover is concerned.
@@ -149,7 +147,7 @@ func (s *stage) config() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[pgagroal]\nhost = 127.0.0.1\nport = %d\nunix_socket_dir = %s\nstate_dir = %s\n", s.port, s.path("run"), s.path("state"))
 	if s.owner != nil {
-		fmt.Fprintf(&b, "user = %s\n", s.owner.Username)
+		fmt.Fprintf(&b, "user = %s\n", s.user())
 	}
 	fmt.Fprintf(&b, "log_level = debug\nlog_line_prefix = '%s'\n", logPrefix)
 	fmt.Fprintf(&b, "pipeline = %s\nmax_connections = 40\nhealth_check_user = pgagroal_probe\n", s.pipeline)
@@ -164,14 +162,9 @@ func (s *stage) config() string {
 }
 
 // startPool starts pgagroal and returns when a login through it works.
-func (s *stage) startPool(ctx context.Context) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return fmt.Errorf("find a port: %w", err)
-	}
-	s.port = l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
-		return fmt.Errorf("find a port: %w", err)
+func (s *stage) startPool(ctx context.Context) (err error) {
+	if s.port, s.release, err = pgtest.ReservePort(); err != nil {
+		return err
 	}
 	for name, text := range map[string]string{
 		"pgagroal.conf": s.config(), "pgagroal_hba.conf": "host all all all trust\n", "pgagroal_databases.conf": "",
@@ -267,6 +260,9 @@ func (s *stage) close() error {
 			<-s.ended
 			err = errors.New("pgagroal did not end within 5 s of SIGTERM and was killed")
 		}
+	}
+	if s.release != nil {
+		s.release()
 	}
 	if s.cluster != nil {
 		err = errors.Join(err, s.cluster.Close())

@@ -49,6 +49,12 @@ func buildPrograms() (*built, error) {
 		return nil, err
 	}
 	base := filepath.Join(os.TempDir(), "pgagroal-programs-"+strconv.Itoa(os.Geteuid()))
+	return buildOnce(base, key, func(dir string) error { return compile(root, dir) })
+}
+
+// buildOnce returns the directory of a key, into which build puts the programs if
+// no other process has done so. The caller releases it.
+func buildOnce(base, key string, build func(dir string) error) (*built, error) {
 	if err := ownDir(base); err != nil {
 		return nil, err
 	}
@@ -57,19 +63,23 @@ func buildPrograms() (*built, error) {
 		return nil, err
 	}
 	defer unlock()
+	removeUnused(base) // of processes that were killed
 	b := &built{base: base, dir: filepath.Join(base, key)}
 	if err := b.hold(); err != nil {
 		return nil, err
 	}
-	removeUnused(base) // of processes that were killed
-	if _, err := os.Stat(filepath.Join(b.dir, "complete")); err == nil {
+	complete := filepath.Join(b.dir, "complete")
+	if _, err := os.Stat(complete); err == nil {
 		return b, nil
 	}
-	if err := compile(root, b.dir); err != nil {
+	if err = build(b.dir); err == nil {
+		err = os.WriteFile(complete, nil, 0o644)
+	}
+	if err != nil {
 		b.used.Close()
 		return nil, errors.Join(err, os.RemoveAll(b.dir))
 	}
-	return b, os.WriteFile(filepath.Join(b.dir, "complete"), nil, 0o644)
+	return b, nil
 }
 
 // moduleRoot is the directory above this one that holds go.mod.

@@ -2,10 +2,10 @@ package pool
 
 import (
 	"os"
-	"os/user"
-	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
 // Must fails the test for an error.
@@ -20,16 +20,9 @@ func Must(t testing.TB, err error) {
 // the tests run as root, ourselves otherwise.
 func ServingUser(t testing.TB) *syscall.Credential {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		t.Fatalf("the tests run as root and need the user postgres: %v", err)
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	c, err := pgtest.Credential()
+	Must(t, err)
+	return c
 }
 
 // Give makes a path the serving user's.
