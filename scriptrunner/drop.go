@@ -26,7 +26,7 @@ func enter() error {
 	if err := proc.Subreaper(); err != nil {
 		return fmt.Errorf("enter runner: %w", err)
 	}
-	if err := proc.NoCoreDumps(); err != nil {
+	if err := proc.Conceal(); err != nil {
 		return fmt.Errorf("enter runner: %w", err)
 	}
 	syscall.Umask(0o077)

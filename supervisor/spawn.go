@@ -19,7 +19,7 @@ const stallLimit = 5 * time.Second
 
 // childEnvironment are the variables that children inherit. PGAGROAL_CONFIG_DIR
 // is not one of them: they are told what to read.
-var childEnvironment = [...]string{"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "GOMAXPROCS", "GOGC", "GOMEMLIMIT", "GOTRACEBACK", "GOCOVERDIR"}
+var childEnvironment = [...]string{"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "GOMAXPROCS", "GOGC", "GOMEMLIMIT", "GOTRACEBACK", "GOCOVERDIR", proc.CoresVariable}
 
 // startChild starts a process with its link. It may block.
 func startChild(spec startSpec, log *slog.Logger) (*started, error) {

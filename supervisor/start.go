@@ -76,8 +76,11 @@ func Run(opt Options) error {
 	if err := k.ListenUnix(c, log); err != nil {
 		return err
 	}
-	if err := errors.Join(proc.NoCoreDumps(), proc.Subreaper()); err != nil {
+	if err := errors.Join(proc.Conceal(), proc.Subreaper()); err != nil {
 		return err
+	}
+	if !proc.Concealed() {
+		log.Warn("every process of this user can read our passwords, and core files hold them", "variable", proc.CoresVariable)
 	}
 	for _, p := range k.Names() {
 		log.Info("socket of the service manager", "socket", p)

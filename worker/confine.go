@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/pgagroal-go/pgagroal/internal/confine"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
 // confineWorker takes from this process what no worker needs: it connects to the
@@ -20,9 +21,18 @@ func confineWorker(cfg *config, reactor string) (confine.Report, error) {
 			p.Ports = append(p.Ports, uint16(s.Port))
 		}
 	}
+	hidden := proc.Concealed() // no longer to be asked afterwards
 	r, err := confine.Apply(p)
-	if err == nil && p.Ring {
+	if err != nil {
+		return r, err
+	}
+	if p.Ring {
 		r.InForce = append(r.InForce, "operations of io_uring")
 	}
-	return r, err
+	if hidden {
+		r.InForce = append(r.InForce, "hidden memory")
+	} else {
+		r.Lacking = append(r.Lacking, "hidden memory ("+proc.CoresVariable+" is on)")
+	}
+	return r, nil
 }

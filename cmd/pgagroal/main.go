@@ -9,12 +9,18 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
 // version is set by the linker.
 var version = "devel"
 
 func main() {
+	// Before anything else, since a child or its parent may be watched already.
+	if err := proc.Conceal(); err != nil {
+		fmt.Fprintln(os.Stderr, "pgagroal:", err)
+		os.Exit(1)
+	}
 	if code, ok := child(); ok {
 		os.Exit(code)
 	}

@@ -185,11 +185,29 @@ func Subreaper() error {
 	return nil
 }
 
-// NoCoreDumps sets the limit for core files to 0, for this process and all that
-// it starts.
-func NoCoreDumps() error {
+// CoresVariable is the variable of the environment that keeps core files and
+// leaves memory readable when it is "on": for debugging.
+const CoresVariable = "PGAGROAL_CORES"
+
+// Conceal keeps the memory of this process, passwords included, from all processes
+// of its user: no core file, no /proc/PID/mem, no ptrace. Root still reads it. The
+// limit for core files goes to whatever this process starts. The rest is lost by an
+// exec and by a change of user, so every process calls it first and after that.
+func Conceal() error {
+	if os.Getenv(CoresVariable) == "on" {
+		return nil
+	}
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return fmt.Errorf("switch core dumps off: %w", err)
+		return fmt.Errorf("switch core files off: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("hide memory from other processes: %w", err)
 	}
 	return nil
+}
+
+// Concealed reports whether Conceal is in force.
+func Concealed() bool {
+	n, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	return err == nil && n != 1
 }

@@ -122,6 +122,8 @@ func (p *Pool) Command(name string, args ...string) *exec.Cmd {
 	cmd.Env = []string{"HOME=" + p.Dir, "PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
 	if c := ServingUser(p.T); c != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c}
+	} else {
+		cmd.Env = append(cmd.Env, "PGAGROAL_CORES=on") // tests look into /proc, which root may in any case
 	}
 	return cmd
 }
