@@ -23,8 +23,11 @@ type modelServer struct {
 	copying  bool
 	simple   bool // the COPY came by a Query
 	extended bool
-	temp     bool // something was left behind
-	most     int  // prepared statements at once
+	temp     bool       // something was left behind
+	most     int        // prepared statements at once
+	block    []string   // what was shown in the transaction block
+	commits  [][]string // what was shown in each block that was committed
+	alone    []string   // what was shown outside of a block
 }
 
 func newModelServer() *modelServer {
@@ -227,9 +230,12 @@ func (m *modelServer) execute(text string, simple bool) bool {
 	word, arg, _ := strings.Cut(text, " ")
 	switch word {
 	case "begin":
-		m.status = 'T'
+		m.status, m.block = 'T', nil
 	case "commit", "rollback":
-		m.status = 'I'
+		if word == "commit" && m.status == 'T' {
+			m.commits = append(m.commits, m.block)
+		}
+		m.status, m.block = 'I', nil
 	case "fail":
 		m.fail("22012")
 		return true
@@ -242,6 +248,11 @@ func (m *modelServer) execute(text string, simple bool) bool {
 			m.say('T', text)
 		}
 		m.say('D', text)
+		if m.status == 'T' {
+			m.block = append(m.block, arg)
+		} else {
+			m.alone = append(m.alone, arg)
+		}
 	case "listen":
 		m.temp = true
 	case "leftover":
