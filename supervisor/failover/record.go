@@ -45,6 +45,7 @@ type RunRecord struct {
 	Why   string `json:"why,omitempty"` // how it ended
 	Old   string `json:"old"`
 	New   string `json:"new"`
+	Left  bool   `json:"left,omitempty"` // processes of it could not be ended
 }
 
 // ServerRecord is one server's durable part.
@@ -131,7 +132,7 @@ func (m *Machine) record() Record {
 	if l := m.runs.last; l != nil {
 		r.Hold = l.hold.String()
 		if l.next >= 0 && l.id != "" {
-			r.Run = &RunRecord{ID: l.id, Hook: HookFailover, Phase: "ended", Old: m.nameOf(l.old), New: m.nameOf(l.next), Why: l.why}
+			r.Run = &RunRecord{ID: l.id, Hook: HookFailover, Phase: "ended", Old: m.nameOf(l.old), New: m.nameOf(l.next), Why: l.why, Left: l.left}
 		}
 	}
 	if m.runs.current != nil {
@@ -307,7 +308,7 @@ func (m *Machine) restoreRun(r *Record) {
 	if s := m.servers[m.known.index]; r.Run == nil && s.state == Failed && s.reason != "" {
 		why = s.reason
 	}
-	m.runs.conclude(ended{hold: h, id: id, old: m.known.index, next: next, why: why})
+	m.runs.conclude(ended{hold: h, id: id, old: m.known.index, next: next, why: why, left: r.Run != nil && r.Run.Left})
 	if (h == holdLost || h == holdFence) && m.servers[m.known.index].state != Failed {
 		m.become(m.known.index, Failed, Plain, why)
 		if next >= 0 {

@@ -29,6 +29,8 @@ type ended struct {
 	why  string
 	// planned: the old primary worked, so rule 8 acts whatever failover_settle says.
 	planned bool
+	// left: processes of the run may go on, so the old primary isn't used again before a person has looked.
+	left bool
 }
 
 // runBlocked says why no run can start now, "" when one can. A lock shared by several poolers would be asked for here.
@@ -146,6 +148,9 @@ func (m *Machine) onRunEnded(ev RunEnded) {
 		return
 	case HookFence:
 		m.fenceEnded(r, ev)
+		if ev.Left != "" {
+			m.runs.leave(ev.RunID)
+		}
 		return
 	}
 	switch {
@@ -159,6 +164,9 @@ func (m *Machine) onRunEnded(ev RunEnded) {
 		m.runFailed(r, holdFailed, fmt.Sprintf("failover_script ended with exit code %d", ev.Exit))
 	default:
 		m.runSucceeded(r)
+	}
+	if ev.Left != "" {
+		m.runs.leave(ev.RunID)
 	}
 }
 
@@ -215,6 +223,7 @@ func (m *Machine) onRunGroupEmpty(ev RunGroupEmpty) {
 		return
 	}
 	if ev.GivenUp {
+		m.runs.leave(ev.RunID)
 		m.log(Warn, "processes of the lost run may be left; they are not waited for any more", Attr{"run", ev.RunID})
 	} else {
 		m.log(Info, "nothing is left of the lost run", Attr{"run", ev.RunID})
@@ -250,9 +259,10 @@ func (m *Machine) onRunsAllowed(ev RunsAllowed) {
 	m.set(!ev.Allowed && ev.Holder != "" && m.cfg.Enabled, "state_dir", "no script can run: "+m.runner.holders())
 }
 
-// evaluateRun gives a run up whose end was never told, long after its time-out.
+// evaluateRun gives a run up whose end was never told, long after its time-out. Only a Tick says that nothing else has
+// come: after a stop of the whole process the end of the run may be the next event.
 func (m *Machine) evaluateRun() {
-	if m.runs.current != nil && m.now >= m.runs.current.at+m.runs.current.timeout+runSlack {
+	if m.event == kindTick.String() && m.runs.current != nil && m.now >= m.runs.current.at+m.runs.current.timeout+runSlack {
 		m.loseRun("the runner never told how it ended")
 	}
 }

@@ -51,6 +51,13 @@ func (r *runs) lose() *run {
 // free says that nothing of the lost run is left.
 func (r *runs) free() { assign(r.counter, &r.blocker, "") }
 
+// leave notes that processes of the run that the hold is about may go on.
+func (r *runs) leave(id string) {
+	if r.last != nil && r.last.id == id {
+		assign(r.counter, &r.last.left, true)
+	}
+}
+
 // conclude keeps what the coming hold, or verification, is about.
 func (r *runs) conclude(e ended) {
 	r.last = &e

@@ -159,6 +159,10 @@ func (m *Machine) settleDemoted() {
 func (m *Machine) settle() {
 	old := m.servers[m.known.index]
 	oldBack := old.last == SawPrimary && old.fresh(m.since)
+	if oldBack && m.runs.last != nil && m.runs.last.left {
+		// What is left of the script may promote another server later: only a person can know.
+		oldBack = false
+	}
 	next := -1
 	if m.runs.last != nil {
 		next = m.runs.last.next

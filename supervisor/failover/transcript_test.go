@@ -343,6 +343,7 @@ func (p *player) script(opt map[string]string) script {
 	}
 	s.end.TimedOut = opt["timeout"] != ""
 	s.end.Refused = opt["refused"]
+	s.end.Left = opt["left"]
 	return s
 }
 

@@ -174,7 +174,7 @@ func endText(ev RunEnded) string {
 	case ev.Refused != "":
 		return "refused: " + ev.Refused
 	case ev.TimedOut:
-		return "timed out"
+		return "timed out" + leftText(ev)
 	case ev.Signal != 0:
 		return fmt.Sprintf("signal %d", ev.Signal)
 	}
