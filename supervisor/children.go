@@ -52,6 +52,7 @@ type child struct {
 	up      bool // has been ready
 	exited  bool
 	ponged  time.Duration
+	pinged  bool // and it has not answered yet
 	pings   uint64
 	clients map[uint64]bool // ids of those handed over and not gone
 	drained bool
@@ -152,17 +153,21 @@ func (s *supervisor) schedulePing(c *child) {
 		if c.state != childReady {
 			return
 		}
-		if silent := s.env.now() - c.ponged; silent >= pongLimit {
+		if silent := s.env.now() - c.ponged; c.pinged && silent >= pongLimit {
 			s.killWorker(c, fmt.Sprintf("no answer to a ping for %v", silent.Round(time.Second)))
 			return
 		}
+		if !c.pinged { // before it was asked it had nothing to say, however long this process slept
+			c.ponged = max(c.ponged, s.env.now()-pingInterval)
+		}
 		c.pings++
+		c.pinged = true
 		s.send(c, &ipc.Ping{ID: c.pings})
 		s.schedulePing(c)
 	})
 }
 
-func (s *supervisor) onPong(c *child) { c.ponged = s.env.now() }
+func (s *supervisor) onPong(c *child) { c.pinged, c.ponged = false, s.env.now() }
 
 // send queues a message for a worker. One whose queue is full isn't working.
 func (s *supervisor) send(c *child, m ipc.Message, fds ...int) {

@@ -26,6 +26,7 @@ type supervisor struct {
 	ended   chan struct{} // closed when the loop has ended
 
 	timers  timers
+	rest    time.Duration // deadlines wait until then, see justWoke; 0 for nothing
 	workers workers
 	clients clients
 	ledger  *pool.Ledger
@@ -81,7 +82,9 @@ func (s *supervisor) run() (err error) {
 			s.onSignal(sig)
 		case <-wake.C:
 			s.catchUp()
-			s.timers.run(s.env.now())
+			if !s.justWoke() {
+				s.timers.run(s.env.now())
+			}
 		}
 	}
 	return s.result
@@ -95,6 +98,29 @@ func (s *supervisor) catchUp() {
 	for range len(s.calls) {
 		(<-s.calls)()
 	}
+}
+
+// A deadline that is so late says that this process was stopped, or starved. What others
+// have said meanwhile needs a moment to reach the loop.
+const (
+	stoppedFor = time.Second
+	wakeRest   = 200 * time.Millisecond
+)
+
+// justWoke says that deadlines have to wait: nobody is to blame for the time in which
+// this process itself did nothing.
+func (s *supervisor) justWoke() bool {
+	now := s.env.now()
+	if when, ok := s.timers.next(); ok && s.rest == 0 && now-when > stoppedFor {
+		s.log.Warn("this process did nothing for a while: it was stopped, or the machine was too busy", "for", (now - when).Round(time.Second))
+		s.rest = now + wakeRest
+		return true
+	}
+	if now < s.rest {
+		return true
+	}
+	s.rest = 0
+	return false
 }
 
 // begin starts everything that the loop then waits for.
@@ -111,6 +137,7 @@ func (s *supervisor) untilNext() time.Duration {
 	if !ok {
 		return time.Hour
 	}
+	when = max(when, s.rest)
 	return max(when-s.env.now(), 0)
 }
 
