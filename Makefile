@@ -75,6 +75,7 @@ test-all: test ## what make test has no time for: long simulations, faults with 
 	go run ./.ci/gotest -run PassedOver -timeout 60m ./internal/pool -steps 5000000
 	go run ./.ci/gotest -timeout 90m ./test/faults -repeat 20
 	PGAGROAL_TEST_ROUNDS=500 go run ./.ci/gotest -run KilledOnes -timeout 60m ./test/client
+	go run ./.ci/gotest -parallel 6 -timeout 60m ./test/hangs -all
 
 test-race: ## run all tests twice under the race detector, in random order
 	.ci/setup test

@@ -17,6 +17,7 @@
 //	process      start, privileges, signals, death of workers, the service manager
 //
 //	faults       hosts in networks of their own that are cut off, frozen and killed
+//	hangs        processes of ours that are stopped in each phase of a failover
 //	layout       who may import whom, how large things may grow
 //	demo, bench  programs: make demo, make bench
 //

@@ -41,6 +41,19 @@ func TestPgagroalDoesNotStartWithScriptsThatItCouldNotRun(t *testing.T) {
 		{"directory writable by others", two, func(t *testing.T, _ *pool.Pool, script, _ string) {
 			pool.Must(t, os.Chmod(filepath.Dir(script), 0o777))
 		}, "failover_script:", "others can change what is run"},
+		{"a distant directory writable by others", two, func(t *testing.T, p *pool.Pool, _, _ string) {
+			pool.Must(t, os.Chmod(p.Dir, 0o777))
+		}, "failover_script:", "others can change what is run"},
+		{"lines of another system", two, func(t *testing.T, _ *pool.Pool, script, _ string) {
+			pool.Must(t, os.WriteFile(script, []byte("#!/bin/sh\r\nexit 0\r\n"), 0o755))
+		}, "failover_script:", "CR LF"},
+		{"no interpreter", two, func(t *testing.T, _ *pool.Pool, script, _ string) {
+			pool.Must(t, os.WriteFile(script, []byte("#!/no/such/shell\nexit 0\n"), 0o755))
+		}, "failover_script:", "is missing; install it"},
+		{"no first line", two, func(t *testing.T, _ *pool.Pool, script, _ string) {
+			pool.Must(t, os.WriteFile(script, []byte("exit 0\n"), 0o755))
+		}, "failover_script:", "has no #! line"},
+		{"empty", two, func(t *testing.T, _ *pool.Pool, script, _ string) { pool.Must(t, os.WriteFile(script, nil, 0o755)) }, "failover_script:", "is empty"},
 		{"relative path", two, func(_ *testing.T, p *pool.Pool, _, _ string) {
 			p.DropKey("failover_script")
 			p.SetKey("failover_script", "hooks/failover.sh")

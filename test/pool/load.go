@@ -132,7 +132,7 @@ func (l *Load) note(row string, err error) (lost bool) {
 		}
 		return false
 	}
-	kind := err.Error()
+	kind := "lost connection" // whatever the system calls it
 	lost = true
 	if said, ok := errors.AsType[*pgtest.ServerError](err); ok {
 		kind, lost = said.Code, said.Severity == "FATAL"
