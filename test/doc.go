@@ -14,12 +14,14 @@
 //	operator     commands: shutdown, planned switches, orders, rehearsals, answers
 //	hooks        the contract of the scripts
 //	runner       runs of scripts while runner, service or supervisor die
+//	takeover     what a worker can't do after somebody has taken it over
 //	process      start, privileges, signals, death of workers, the service manager
 //
 //	faults       hosts in networks of their own that are cut off, frozen and killed
 //	hangs        processes of ours that are stopped in each phase of a failover
 //	layout       who may import whom, how large things may grow
 //	demo, bench  programs: make demo, make bench
+//	regress      PostgreSQL's own tests: make regress
 //
 // A package is a process of its own under go test, with a time-out of its own, so
 // a test that hangs hides no other subject. What two subjects need is in pool.

@@ -125,6 +125,13 @@ func (w *worker) refuse(wt *waiter, code, message string) {
 	wt.refused(code, message)
 }
 
+// expired are the clients that got no backend in time and of whom the supervisor
+// hasn't heard; telling says that it will.
+type expired struct {
+	clients int
+	telling bool
+}
+
 func (w *worker) expire(wt *waiter) {
 	if !w.servers.Open {
 		why := w.servers.Why
@@ -137,7 +144,7 @@ func (w *worker) expire(wt *waiter) {
 	w.log.Warn("client got no connection in time", "database", wt.Pool.Key.Database, "user", wt.Pool.Key.User,
 		"waited", (w.now() - wt.Since).Round(time.Millisecond), "waiting", w.shelf.Waiting(), "last_error", wt.last)
 	w.refuse(wt, pgwire.CodeTooManyConnections, "connection pool is full")
-	w.expired++
+	w.expired.clients++
 	w.tellExpired()
 }
 
@@ -146,13 +153,13 @@ const tellEvery = time.Second
 
 // tellExpired has the supervisor log who holds the leases.
 func (w *worker) tellExpired() {
-	if w.telling || w.expired == 0 {
+	if w.expired.telling || w.expired.clients == 0 {
 		return
 	}
-	w.send(&ipc.LeaseAbandon{Refused: w.expired})
-	w.expired, w.telling = 0, true
+	w.send(&ipc.LeaseAbandon{Refused: w.expired.clients})
+	w.expired = expired{telling: true}
 	w.loop.After(tellEvery, func() {
-		w.telling = false
+		w.expired.telling = false
 		w.tellExpired()
 	})
 }

@@ -65,10 +65,7 @@ type worker struct {
 	born   time.Time // never changes
 	// goneIDs are the clients that have left and that the supervisor hasn't heard of.
 	goneIDs []uint64
-	// expired counts the clients that got no backend in time and that the
-	// supervisor hasn't heard of; telling: it will.
-	expired int
-	telling bool
+	expired expired
 	// lastByte is when a byte last came from each server, by index.
 	lastByte []time.Time
 	// forwarded are cancel requests that other workers look at, by id.

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -225,6 +227,24 @@ func TestRulesNamePackagesThatExist(t *testing.T) {
 	for name := range allowed {
 		if name != "supervisor/metrics" && !slices.Contains(paths, name) { // metrics are not there yet
 			t.Errorf("there is no package %s", name)
+		}
+	}
+}
+
+// TestSubjectsAreListed keeps the overview of the black-box tests complete.
+func TestSubjectsAreListed(t *testing.T) {
+	dir := filepath.Join(root(t), "test")
+	doc, err := os.ReadFile(filepath.Join(dir, "doc.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && !regexp.MustCompile(`(?m)^//\t(\w+, )?`+e.Name()+`\b`).Match(doc) {
+			t.Errorf("test/doc.go doesn't say what test/%s holds", e.Name())
 		}
 	}
 }

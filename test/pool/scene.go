@@ -34,7 +34,7 @@ type Plan struct {
 	Users   map[string]string
 }
 
-// Play starts a scene and waits until n1 is open, unless before says otherwise by itself.
+// Play starts a scene and returns when pgagroal is ready; Opened waits for a primary.
 func Play(t testing.TB, c *pgtest.Cluster, pl Plan) *Scene {
 	t.Helper()
 	s := Ready(t, c, pl)
