@@ -32,6 +32,9 @@ type Options struct {
 	Config *config.Config
 	Build  string // the release, for pgagroal-cli
 	Log    *slog.Logger
+	// Dropped is called once, when the privileges of root are given up and no file is
+	// made yet; nil for nobody.
+	Dropped func() error
 	// Ready is called once, when clients are served; nil for nobody.
 	Ready func()
 }
@@ -62,6 +65,11 @@ func Run(opt Options) error {
 	account, err := becomeUser(c)
 	if err != nil {
 		return err
+	}
+	if opt.Dropped != nil {
+		if err := opt.Dropped(); err != nil {
+			return err
+		}
 	}
 	dir, err := statedir.Open(c, account, log)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -344,5 +345,55 @@ func TestMasterKeyIsPrivateAndNeverShown(t *testing.T) {
 	}
 	if r := (&place{t: t, home: t.TempDir()}).run("", "user", "add", "-U", "a", "-P", "x", "-f", filepath.Join(p.home, "u")); r.code != 1 {
 		t.Errorf("a user without a master key: exit %d", r.code)
+	}
+}
+
+// TestAllOfManyAtOnceAreInTheFile: each changes the file that the others have left.
+func TestAllOfManyAtOnceAreInTheFile(t *testing.T) {
+	p := newPlace(t)
+	p.must("-U", "first", "-P", "secret", "user", "add")
+	const many = 12
+	var wg sync.WaitGroup
+	results := make([]result, many)
+	for i := range many {
+		wg.Go(func() {
+			results[i] = p.run("", "-U", fmt.Sprintf("u%02d", i), "-P", "secret", "-f", p.file, "user", "add")
+		})
+	}
+	for range 3 { // of one user only one can be the first
+		wg.Go(func() { p.run("", "-U", "same", "-P", "secret", "-f", p.file, "user", "add") })
+	}
+	wg.Wait()
+	want := []string{"first", "same"}
+	for i, r := range results {
+		if r.code != 0 {
+			t.Errorf("exit %d: %s", r.code, r.errOut)
+		}
+		want = append(want, fmt.Sprintf("u%02d", i))
+	}
+	var got []string
+	for _, u := range p.users() {
+		got = append(got, u.Name)
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLockOfTheUsersIsWaitedForButNotForEver(t *testing.T) {
+	p := newPlace(t)
+	p.must("-U", "first", "-P", "secret", "user", "add")
+	dir, err := os.Open(p.home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	r := p.run("", "-U", "late", "-P", "secret", "-f", p.file, "user", "add")
+	if r.code != 1 || !strings.Contains(r.errOut, "another process has locked") {
+		t.Errorf("exit %d, %s", r.code, r.errOut)
 	}
 }

@@ -161,11 +161,17 @@ func (k *call) store(edit bool) error {
 	if err != nil {
 		return err
 	}
-	if file.has(name) != edit {
-		if edit {
+	check := func(file *usersFile) error {
+		switch {
+		case file.has(name) == edit:
+			return nil
+		case edit:
 			return fmt.Errorf("there is no user %s in %s", name, file.path)
 		}
 		return fmt.Errorf("the user %s is in %s already; use user edit", name, file.path)
+	}
+	if err := check(file); err != nil { // before anybody is asked for a password
+		return err
 	}
 	key, err := loadKey()
 	if err != nil {
@@ -182,27 +188,33 @@ func (k *call) store(edit bool) error {
 	if err != nil {
 		return err
 	}
-	file.put(name, blob)
 	if k.Bool("generate") {
 		k.generated(password)
 	}
-	return k.save(file, name)
+	return k.change(!edit, name, func(file *usersFile) error {
+		if err := check(file); err != nil {
+			return err
+		}
+		file.put(name, blob)
+		return nil
+	})
 }
 
 func deleteUser(k *call) error {
-	file, err := readUsers(k.String("file"), false)
-	if err != nil {
+	if _, err := readUsers(k.String("file"), false); err != nil {
 		return err
 	}
 	name, err := k.user()
 	if err != nil {
 		return err
 	}
-	if !file.has(name) {
-		return fmt.Errorf("there is no user %s in %s", name, file.path)
-	}
-	file.remove(name)
-	return k.save(file, name)
+	return k.change(false, name, func(file *usersFile) error {
+		if !file.has(name) {
+			return fmt.Errorf("there is no user %s in %s", name, file.path)
+		}
+		file.remove(name)
+		return nil
+	})
 }
 
 func listUsers(k *call) error {
@@ -218,8 +230,21 @@ func listUsers(k *call) error {
 	return errors.Join(problems...)
 }
 
-// save writes the file and says which of its other lines the daemon will refuse.
-func (k *call) save(file *usersFile, name string) error {
+// change reads the file, changes it and writes it, while no other pgagroal-admin does so. It says which of the other
+// lines the daemon will refuse.
+func (k *call) change(create bool, name string, apply func(*usersFile) error) error {
+	unlock, err := lockUsers(k.String("file"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	file, err := readUsers(k.String("file"), create)
+	if err != nil {
+		return err
+	}
+	if err := apply(file); err != nil {
+		return err
+	}
 	if err := file.write(); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 )
@@ -95,7 +96,43 @@ func (f *usersFile) text() []byte {
 	return b.Bytes()
 }
 
-// write replaces the file in one step. Owner and group stay; others lose their rights.
+// lockLimit is how long another pgagroal-admin, which asks nobody for anything while it holds the lock, is waited for.
+const lockLimit = 10 * time.Second
+
+// lockUsers locks the directory of a users file, since the file itself is replaced.
+func lockUsers(path string) (unlock func(), err error) {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("lock the users: %w", err)
+	}
+	raw, err := dir.SyscallConn()
+	if err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("lock the users: %w", err)
+	}
+	locked := make(chan error, 1)
+	go func() {
+		var lerr error
+		err := raw.Control(func(fd uintptr) { lerr = syscall.Flock(int(fd), syscall.LOCK_EX) })
+		locked <- errors.Join(err, lerr)
+	}()
+	select {
+	case err = <-locked:
+	case <-time.After(lockLimit):
+		// The descriptor ends with this process, which is about to end.
+		return nil, fmt.Errorf("lock the users: another process has locked %s for %v", dir.Name(), lockLimit)
+	}
+	if err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("lock the users: %w", err)
+	}
+	return func() { dir.Close() }, nil
+}
+
+// write replaces the file in one step, durably. Owner and group stay; others lose their rights.
 func (f *usersFile) write() error {
 	tmp, err := os.CreateTemp(filepath.Dir(f.path), "."+filepath.Base(f.path)+".*") // with mode 0600
 	if err != nil {
@@ -110,6 +147,17 @@ func (f *usersFile) write() error {
 		return fmt.Errorf("write the users: %w", err)
 	}
 	if err := os.Rename(tmp.Name(), f.path); err != nil {
+		return fmt.Errorf("write the users: %w", err)
+	}
+	return syncDir(filepath.Dir(f.path))
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err == nil {
+		err = errors.Join(dir.Sync(), dir.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("write the users: %w", err)
 	}
 	return nil

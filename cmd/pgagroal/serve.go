@@ -46,19 +46,22 @@ func serve(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if cfg.LogType == "file" {
-		if err := logToFile(cfg); err != nil {
-			return err
-		}
-	}
 	return supervisor.Run(supervisor.Options{
 		Config: cfg, Build: version, Ready: tellParent,
+		Dropped: func() error {
+			if cfg.LogType != "file" {
+				return nil
+			}
+			return logToFile(cfg)
+		},
 		Log: logline.New(c.App.ErrWriter, cfg.LogLinePrefix, logline.Level(cfg.LogLevel), "supervisor"),
 	})
 }
 
 // logToFile puts the log file in the place of standard error, which the
-// children inherit. It isn't rotated in this version.
+// children inherit. It isn't rotated in this version. The file is opened with the
+// rights that pgagroal keeps: where those of root would count, whoever can write
+// to the directory of the log could have root write to any file.
 func logToFile(cfg *config.Config) error {
 	pattern := cfg.LogPath
 	if pattern == "" {

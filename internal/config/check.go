@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // CheckEnv is what Check needs to know of the world outside the files.
@@ -59,8 +61,11 @@ func (k *checker) failAt(file string, line int, format string, args ...any) {
 func (k *checker) listen() {
 	c := k.c
 	if !k.env.TCPPassed {
-		if c.Host == "" {
+		switch {
+		case c.Host == "":
 			k.fail("host", "not set; name the address to listen on, or * for all")
+		case strings.Contains(c.Host, "/"):
+			k.fail("host", "%s is a path; name an address here, and the directory of the Unix socket in unix_socket_dir", c.Host)
 		}
 		if c.Port == 0 {
 			k.fail("port", "not set; name the port to listen on")
@@ -73,9 +78,26 @@ func (k *checker) listen() {
 		k.fail("unix_socket_dir", "not set; name an existing directory")
 		return
 	}
-	if info, err := os.Stat(c.UnixSocketDir); err != nil || !info.IsDir() {
+	info, err := os.Stat(c.UnixSocketDir)
+	switch {
+	case err != nil || !info.IsDir():
 		k.fail("unix_socket_dir", "%s is not a directory; create it, or name another", c.UnixSocketDir)
+	case !k.env.NoAccount && !mayWrite(c.UnixSocketDir, k.env.UID):
+		k.fail("unix_socket_dir", "%s can't be written by the account of pgagroal; give it to that account, or name another", c.UnixSocketDir)
 	}
+	if n := len(path.Join(c.UnixSocketDir, fmt.Sprintf(".s.pgagroal.%d", c.Port))); n > maxSocketPath {
+		k.fail("unix_socket_dir", "too long: its sockets would have names of %d bytes, and the system allows %d; name a shorter one", n, maxSocketPath)
+	}
+}
+
+// maxSocketPath is what sun_path of sockaddr_un holds, without the final zero.
+const maxSocketPath = 107
+
+// mayWrite says whether an account may make files in a directory. For another account than ours that can't be told:
+// access control lists may say more than the mode.
+func mayWrite(dir string, uid uint32) bool {
+	const writeAndSearch = 2 | 1
+	return os.Geteuid() != int(uid) || syscall.Access(dir, writeAndSearch) == nil
 }
 
 func (k *checker) sizes() {
@@ -126,6 +148,9 @@ func (k *checker) servers() {
 		if s.Port == 0 {
 			k.failAt(c.Paths.Config, s.Line, "the server [%s] has no port; add it", s.Name)
 		}
+		if what := socketHost(s); what != "" {
+			k.failAt(c.Paths.Config, s.Line, "the server [%s]: %s", s.Name, what)
+		}
 		if s.Primary && primary != "" {
 			k.failAt(c.Paths.Config, s.Line, "[%s] and [%s] both say primary = on; keep one", primary, s.Name)
 		}
@@ -138,6 +163,27 @@ func (k *checker) servers() {
 			}
 		}
 	}
+}
+
+// socketHost says what is wrong with a host that is a path.
+func socketHost(s Server) string {
+	if !strings.Contains(s.Host, "/") {
+		return ""
+	}
+	dir, file := path.Split(s.Host)
+	info, err := os.Stat(s.Host)
+	port, named := strings.CutPrefix(file, ".s.PGSQL.")
+	switch socket := path.Join(s.Host, fmt.Sprintf(".s.PGSQL.%d", s.Port)); {
+	case s.Host[0] != '/':
+		return fmt.Sprintf("host = %s is neither a name nor an absolute path; write the whole path of the directory of the server's socket", s.Host)
+	case named:
+		return fmt.Sprintf("host = %s is a socket; write its directory and its number: host = %s, port = %s", s.Host, path.Clean(dir), port)
+	case err == nil && !info.IsDir():
+		return fmt.Sprintf("host = %s is not a directory; write the directory of the server's socket", s.Host)
+	case len(socket) > maxSocketPath:
+		return fmt.Sprintf("the name of its socket, %s, has %d bytes, and the system allows %d; have the server use a shorter directory", socket, len(socket), maxSocketPath)
+	}
+	return ""
 }
 
 func (k *checker) sameEndpoint(a, b Server) bool {

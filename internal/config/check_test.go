@@ -66,8 +66,19 @@ func TestCheckRefusals(t *testing.T) {
 		"no port":                  {func(c *Config) { c.Port = 0 }, "port: not set"},
 		"no socket directory":      {func(c *Config) { c.UnixSocketDir = "" }, "unix_socket_dir: not set"},
 		"socket directory is none": {func(c *Config) { c.UnixSocketDir = promote }, "is not a directory"},
-		"no entry in hba":          {func(c *Config) { c.HBA = nil }, "nobody could connect"},
-		"auth_query alone":         {func(c *Config) { c.AuthQuery = true }, "without a superuser"},
+		"socket directory too long": {func(c *Config) {
+			c.UnixSocketDir = filepath.Join(c.UnixSocketDir, strings.Repeat("x", 100))
+			if err := os.Mkdir(c.UnixSocketDir, 0o700); err != nil {
+				panic(err)
+			}
+		}, "the system allows 107; name a shorter one"},
+		"host is a path":         {func(c *Config) { c.Host = "/run" }, "is a path"},
+		"server's socket":        {func(c *Config) { c.Servers[0].Host = "/run/pg/.s.PGSQL.5433" }, "host = /run/pg, port = 5433"},
+		"server's file":          {func(c *Config) { c.Servers[0].Host = promote }, "write the directory of the server's socket"},
+		"server's relative path": {func(c *Config) { c.Servers[0].Host = "run/pg" }, "neither a name nor an absolute path"},
+		"server's path too long": {func(c *Config) { c.Servers[0].Host = "/" + strings.Repeat("x", 100) }, "have the server use a shorter directory"},
+		"no entry in hba":        {func(c *Config) { c.HBA = nil }, "nobody could connect"},
+		"auth_query alone":       {func(c *Config) { c.AuthQuery = true }, "without a superuser"},
 		"auth_query with users": {func(c *Config) {
 			c.AuthQuery, c.Superuser, c.Users = true, &Credential{}, []Credential{{"u", ""}}
 		}, "together with users"},

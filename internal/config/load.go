@@ -2,6 +2,9 @@ package config
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"os"
 )
 
@@ -52,16 +55,47 @@ func (l *loader) read(path *string, name string, required bool) (data []byte, ok
 	if *path == "" && !required {
 		return nil, false
 	}
-	data, err := os.ReadFile(*path)
+	data, mode, err := readWithMode(*path)
 	switch {
 	case err == nil:
-		return data, true
+		return data, l.trust(*path, name, mode)
 	case !required && !l.paths.Explicit[name] && errors.Is(err, os.ErrNotExist):
 		*path = ""
 		return nil, false
 	}
 	l.errs = append(l.errs, &FileError{File: *path, Msg: reason(err) + "; " + name + " must be there and readable"})
 	return nil, false
+}
+
+// readWithMode returns the content of a file and its mode, of one and the same file.
+func readWithMode(path string) ([]byte, fs.FileMode, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	data, err := io.ReadAll(f)
+	return data, info.Mode(), err
+}
+
+// trust says whether a file may be used although everybody may write to it: not if it says who gets in with which
+// password.
+func (l *loader) trust(path, name string, mode fs.FileMode) bool {
+	if !mode.IsRegular() || mode.Perm()&0o002 == 0 {
+		return true
+	}
+	msg := fmt.Sprintf("everybody may write to it (mode %04o); chmod o-w it", mode.Perm())
+	switch name {
+	case FileUsers, FileFrontend, FileAdmins, FileSuperuser:
+		l.errs = append(l.errs, &FileError{File: path, Msg: msg})
+		return false
+	}
+	l.warnings = append(l.warnings, Warning{File: path, Msg: msg})
+	return true
 }
 
 // reason is err without the path, which a FileError has already.

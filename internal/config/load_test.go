@@ -168,3 +168,28 @@ func TestHooksLoadWithoutUsersAndKeys(t *testing.T) {
 		t.Error("a missing file loads")
 	}
 }
+
+// TestFilesThatEverybodyMayWrite: a warning, but no users are taken from there.
+func TestFilesThatEverybodyMayWrite(t *testing.T) {
+	for name, fatal := range map[string]bool{
+		FileConfig: false, FileHBA: false, FileLimits: false,
+		FileUsers: true, FileFrontend: true, FileAdmins: true, FileSuperuser: true,
+	} {
+		files := map[string]string{FileConfig: minimalMain, FileHBA: "host all all all trust\n"}
+		if _, ok := files[name]; !ok {
+			files[name] = "# nobody yet\n"
+		}
+		dir := directory(t, files)
+		if err := os.Chmod(filepath.Join(dir, name), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		_, warnings, err := Load(mustFind(t, Flags{Directory: dir}, dir))
+		const want = "everybody may write to it (mode 0666)"
+		if fatal != (err != nil && strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if warned := len(warnings) == 1 && strings.Contains(warnings[0].String(), want); warned == fatal {
+			t.Errorf("%s: warnings %v", name, warnings)
+		}
+	}
+}
