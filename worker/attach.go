@@ -125,7 +125,7 @@ func (s *session) start(b *backend, status byte) {
 func (s *session) welcome() {
 	b := s.backend
 	s.welcomed = true
-	s.since = time.Now().Unix()
+	s.since = uint32(time.Now().Unix())
 	s.newKey(b.pid)
 	msg := pgwire.AppendAuthenticationOK(nil)
 	msg = b.Params.AppendTo(msg)

@@ -48,9 +48,11 @@ type session struct {
 	login  *login
 	waiter *waiter
 	key    cancelKey
-	since  int64 // Unix seconds of its login, before that of its beginning
 	timer  *reactor.Timer
-	state  sessionState
+	// since is in Unix seconds: of the login, before that of the beginning. It is small
+	// because there are very many sessions.
+	since uint32
+	state sessionState
 	// flooded: the client isn't read, because the server owes it too many answers.
 	flooded bool
 	// welcomed: the client was told that its login has succeeded.
@@ -65,7 +67,7 @@ func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 		w.gone(c)
 		return nil
 	}
-	s := &session{w: w, c: c, client: conn, login: l, since: time.Now().Unix()}
+	s := &session{w: w, c: c, client: conn, login: l, since: uint32(time.Now().Unix())}
 	conn.SetHandler((*clientEnd)(s))
 	if w.cfg.Pipeline == "transaction" {
 		s.talk = w.shared.Pooled(c.id)

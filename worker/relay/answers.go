@@ -222,7 +222,7 @@ func (p *Pooled) statementFailed(code string, on *onBackend) {
 	case pgwire.CodeFeatureNotSupported: // "cached plan must not change result type"
 		p.shared.statements.retire(on.key)
 	case pgwire.CodeUndefinedStatement: // deallocated by a function or DO
-		p.there.clear()
+		p.there().clear()
 		p.dirty = true
 	}
 }
@@ -231,7 +231,8 @@ func (p *Pooled) statementFailed(code string, on *onBackend) {
 func (p *Pooled) undo(e *owed) {
 	switch {
 	case e.kind == 'C' && e.on != nil:
-		p.there.lost = append(p.there.lost, e.on.name)
+		there := p.there()
+		there.lost = append(there.lost, e.on.name)
 	case e.kind == 'P' && e.unnamed != 0:
 		if u := &p.unnamed; u.number == e.unnamed {
 			u.here = u.here && e.fate != swallow
@@ -239,7 +240,7 @@ func (p *Pooled) undo(e *owed) {
 		}
 	case e.kind == 'P':
 		if e.on != nil {
-			p.there.remove(e.on)
+			p.there().remove(e.on)
 		}
 		if e.stmt != nil && p.names[e.name] == e.stmt {
 			p.unname(e.name, e.stmt)
@@ -303,7 +304,7 @@ func (p *Pooled) tag(body []byte) {
 	case "LISTEN", "PREPARE", "LOAD", "DO":
 		p.dirty = true
 	case "DISCARD ALL", "DEALLOCATE ALL":
-		p.there.clear()
+		p.there().clear()
 		p.forgetNames()
 		if string(tag) == "DISCARD ALL" {
 			p.dirty, p.discarded = false, true

@@ -65,7 +65,7 @@ func BenchmarkPooled(b *testing.B) {
 	var p Backend
 	var r line
 	r.start(&Totals{}, &p, pooledClient, pooledServer)
-	t := &Pooled{line: &r, shared: NewShared(), x: &exchange{}, there: &prepared{}, tracked: unique.Make(settings{})}
+	t := &Pooled{line: &r, shared: NewShared(), x: &p.exchange, tracked: unique.Make(settings{})}
 	var out []byte
 	roundTrip := func(question, answer []byte) {
 		var err error

@@ -122,7 +122,8 @@ func TestLostBackend(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newModelClient(t, newStatements())
 			b := &modelBackend{}
-			c.tx.x, c.tx.there = &b.exchange, &b.prepared
+			c.line.start(&Totals{}, &b.Backend, pooledClient, pooledServer)
+			c.tx.x = &b.exchange
 			c.tx.tracked = c.line.b.Params.settings()
 			c.tx.initial = c.tx.tracked
 			if lc.status != 0 {

@@ -13,7 +13,6 @@ type Pooled struct {
 	shared *Shared
 	line   *line     // nil between transactions
 	x      *exchange // of the current backend, nil for none
-	there  *prepared // of the current backend
 	id     uint64
 	// names are the client's named statements. text is the size of all names and texts
 	// together, in bytes.
@@ -53,6 +52,9 @@ type unnamed struct {
 	tail   []byte
 }
 
+// there are the statements on the current backend.
+func (p *Pooled) there() *prepared { return &p.line.b.prepared }
+
 // ready reports whether the login is over.
 func (p *Pooled) ready() bool { return isSet(p.initial) }
 
@@ -77,7 +79,7 @@ func (p *Pooled) Start(b *Backend, status byte) (told []byte) {
 	p.wake()
 	p.line.start(&p.shared.Totals, b, pooledClient, pooledServer)
 	b.Status = status
-	p.x, p.there = &b.exchange, &b.prepared
+	p.x = &b.exchange
 	p.block = noBlock
 	switch others := b.Params.untracked(); {
 	case !p.ready():
@@ -179,7 +181,7 @@ func (p *Pooled) rest() {
 	case cap(u.tail) > 2*len(u.tail)+1024:
 		u.tail = bytes.Clone(u.tail)
 	}
-	p.x, p.there = nil, nil
+	p.x = nil
 	p.dirty, p.discarded, p.described = false, false, false
 	p.portal, p.portals = 0, 0
 }
@@ -241,5 +243,5 @@ func (p *Pooled) MidMessage() bool { return p.x != nil && p.midMessage() }
 func (p *Pooled) End() {
 	p.forget()
 	p.shared.give(p.line)
-	p.line, p.x, p.there = nil, nil, nil
+	p.line, p.x = nil, nil
 }

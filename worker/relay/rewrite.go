@@ -324,7 +324,7 @@ func (p *Pooled) parse(out, body []byte) []byte {
 	st := p.shared.statements.hold(tail, p.line.b.Params.settings(), p.x.sets)
 	p.name(string(name), st)
 	e := owed{kind: 'P', fate: invent, name: string(name), stmt: st}
-	if p.there.get(st.key, p.x.batch) == nil || p.line.b.Status == pgwire.TxFailed || p.x.ends() {
+	if p.there().get(st.key, p.x.batch) == nil || p.line.b.Status == pgwire.TxFailed || p.x.ends() {
 		// In a failed transaction the server must refuse the Parse, so it has to be sent.
 		e.fate = pass
 		out, e.on = p.add(out, st.key)
@@ -360,11 +360,11 @@ func (p *Pooled) newUnnamed(tail []byte, t traits) {
 // add records a statement that is about to be parsed on the backend, and closes those
 // that have to go for it.
 func (p *Pooled) add(out []byte, key statementKey) ([]byte, *onBackend) {
-	for _, name := range p.there.lost {
+	for _, name := range p.there().lost {
 		out = p.forgo(out, name)
 	}
-	p.there.lost = nil
-	on, gone := p.there.add(key, p.x.batch)
+	p.there().lost = nil
+	on, gone := p.there().add(key, p.x.batch)
 	if gone != nil {
 		out = p.forgo(out, gone.name)
 	}
@@ -382,7 +382,7 @@ func (p *Pooled) forgo(out []byte, name string) []byte {
 // with them. If the client's own Parse is still unanswered, in an earlier batch, none
 // is added: that Parse decides.
 func (p *Pooled) prepare(out []byte, st *statement, name []byte) ([]byte, *onBackend) {
-	on := p.there.get(st.key, p.x.batch)
+	on := p.there().get(st.key, p.x.batch)
 	if on != nil {
 		return out, on
 	}
@@ -394,7 +394,7 @@ func (p *Pooled) prepare(out []byte, st *statement, name []byte) ([]byte, *onBac
 		key = p.shared.statements.ownKey()
 	} else if now != st.with {
 		key = p.shared.statements.keyOf(st.tail, now)
-		if on = p.there.get(key, p.x.batch); on != nil {
+		if on = p.there().get(key, p.x.batch); on != nil {
 			return out, on
 		}
 	}

@@ -51,7 +51,7 @@ func (c *modelClient) send(data []byte, pick func() *modelBackend) {
 		}
 		b := pick()
 		c.backend, b.owner = b, c
-		c.tx.x, c.tx.there = &b.exchange, &b.prepared
+		c.tx.x = &b.exchange
 		c.line.start(&Totals{}, &b.Backend, pooledClient, pooledServer)
 		data = bytes.Clone(rest)
 	}
@@ -276,7 +276,7 @@ func FuzzPooled(f *testing.F) {
 		all := newStatements()
 		b := &modelBackend{}
 		var r line
-		p := Pooled{line: &r, shared: &Shared{statements: all}, x: &b.exchange, there: &b.prepared}
+		p := Pooled{line: &r, shared: &Shared{statements: all}, x: &b.exchange}
 		r.start(&Totals{}, &b.Backend, pooledClient, pooledServer)
 		step := int(size) + 1
 		for len(up) > 0 || len(down) > 0 {
@@ -308,7 +308,8 @@ func TestPooledAllocatesNothingForAKnownStatement(t *testing.T) {
 	pick := func() *modelBackend { return b }
 	c.send(join(parseMsg("s", "show 1"), sync_), pick)
 	c.drain(1 << 20)
-	c.tx.x, c.tx.there = &b.exchange, &b.prepared
+	c.line.start(&Totals{}, &b.Backend, pooledClient, pooledServer)
+	c.tx.x = &b.exchange
 	up, down := join(bindMsg("s"), exec, sync_), join(msg('2', ""), msg('D', "1"), done, ready("I"))
 	out := make([]byte, 0, 1024)
 	n := testing.AllocsPerRun(1000, func() {
@@ -330,7 +331,8 @@ func TestPooledAllocatesNothingForAKnownStatement(t *testing.T) {
 func TestPooledAllocatesNothingForASimpleQuery(t *testing.T) {
 	b := &modelBackend{server: newModelServer()}
 	c := newModelClient(t, newStatements())
-	c.tx.x, c.tx.there = &b.exchange, &b.prepared
+	c.line.start(&Totals{}, &b.Backend, pooledClient, pooledServer)
+	c.tx.x = &b.exchange
 	up, down := queryMsg("UPDATE t SET a = 1"), join(msg('C', "UPDATE 1\x00"), ready("I"))
 	out := make([]byte, 0, 1024)
 	n := testing.AllocsPerRun(1000, func() {
