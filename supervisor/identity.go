@@ -1,8 +1,10 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -18,9 +20,10 @@ import (
 var ErrRoot = errors.New("pgagroal does not run as root; set user in pgagroal.conf to the account it shall become, or start it as that account")
 
 // Check returns everything that keeps this configuration from being run here.
-func Check(c *config.Config) []error { return check(c, false, false) }
+// Names of servers are resolved, since two names of one address would be two servers to us.
+func Check(c *config.Config) []error { return check(c, false, false, resolved) }
 
-func check(c *config.Config, tcp, unixPassed bool) []error {
+func check(c *config.Config, tcp, unixPassed bool, resolve func(string) ([]netip.Addr, error)) []error {
 	uid, gids, err := identity(c)
 	var errs []error
 	if err != nil {
@@ -32,7 +35,7 @@ func check(c *config.Config, tcp, unixPassed bool) []error {
 		}
 	}
 	return append(errs, c.Check(config.CheckEnv{
-		UID: uid, GIDs: gids, NoAccount: err != nil, TCPPassed: tcp, UnixPassed: unixPassed, FileLimit: fileLimit(), Resolve: literal,
+		UID: uid, GIDs: gids, NoAccount: err != nil, TCPPassed: tcp, UnixPassed: unixPassed, FileLimit: fileLimit(), Resolve: resolve,
 	})...)
 }
 
@@ -93,5 +96,12 @@ func fileLimit() uint64 {
 	return l.Cur // Go has raised it at its start
 }
 
-// literal keeps the check from waiting for name servers.
+// resolved looks a name up, within the time that a server's name has elsewhere.
+func resolved(host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveLimit)
+	defer cancel()
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+// literal keeps a start from waiting for name servers.
 func literal(string) ([]netip.Addr, error) { return nil, errors.New("names are not resolved here") }

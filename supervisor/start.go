@@ -56,7 +56,7 @@ func Run(opt Options) error {
 		return err
 	}
 	defer k.Close()
-	if errs := check(c, k.TCPPassed(), k.UnixPassed()); len(errs) > 0 {
+	if errs := check(c, k.TCPPassed(), k.UnixPassed(), literal); len(errs) > 0 {
 		return errors.Join(errs...)
 	}
 	if err := k.ListenTCP(c); err != nil {

@@ -211,6 +211,14 @@ func TestTestFlagChecksAndPrints(t *testing.T) {
 	}
 }
 
+func TestTestFlagRefusesTwoNamesOfOneAddress(t *testing.T) {
+	two := good + "\n[two]\nhost = localhost\nport = 1\n"
+	code, out, errOut := program(t, false, "-t", "-D", directory(t, two))
+	if code != 1 || out != "" || !strings.Contains(errOut, "[two] is the same server as [one]") {
+		t.Errorf("%d, %q, %q", code, out, errOut)
+	}
+}
+
 func TestRootWithoutUserIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can be refused as root; run the tests as root too")

@@ -143,6 +143,8 @@ func (m *Machine) entrants() []entrant {
 			lsn: s.lsn(), sync: slices.Contains(m.known.sync, s.cfg.Name), priority: s.cfg.Priority, paused: s.obs.Paused,
 		}
 		switch {
+		case m.alias(i):
+			e.failed = m.aliasText(i)
 		case s.state == Failed:
 			e.failed = "Failed: " + s.reason
 		case s.qual == SplitBrain:
@@ -269,7 +271,7 @@ func (m *Machine) sampledEnough(order []entrant) bool {
 		return true
 	}
 	for i, s := range m.servers {
-		if i != m.known.index && !s.excluded && !s.fresh(m.since) {
+		if i != m.known.index && !s.excluded && !m.alias(i) && !s.fresh(m.since) {
 			return false
 		}
 	}
@@ -288,7 +290,7 @@ func (m *Machine) sampledEnough(order []entrant) bool {
 // standby that is starting up must not decide it.
 func (m *Machine) hopeful() bool {
 	for i, s := range m.servers {
-		if i == m.known.index || s.excluded || s.state == Failed || s.qual != Plain || !s.cfg.Candidate || s.noAddress {
+		if i == m.known.index || s.excluded || m.alias(i) || s.state == Failed || s.qual != Plain || !s.cfg.Candidate || s.noAddress {
 			continue
 		}
 		if m.mayAnswer(s) {

@@ -53,7 +53,7 @@ func (m *Machine) evalOpenOff(s *server) {
 // watchOthers flags another writable server, once the primary's own answer is newer than that server's.
 func (m *Machine) watchOthers(p *server) {
 	for i, s := range m.servers {
-		if i == m.known.index || s.last != SawPrimary || s.excluded || s.qual == SplitBrain {
+		if i == m.known.index || s.last != SawPrimary || s.excluded || s.qual == SplitBrain || m.alias(i) {
 			continue
 		}
 		if m.foreign(s) {
@@ -224,7 +224,7 @@ func (m *Machine) confirmedSilent(i int) (string, bool) {
 func (m *Machine) witnesses(i int) (agree, need int, missing []string) {
 	s := m.servers[i]
 	for j, w := range m.servers {
-		if j == i || w.state == Failed || m.foreign(w) {
+		if j == i || w.state == Failed || m.foreign(w) || m.alias(j) {
 			continue
 		}
 		cascade := w.last == SawStandby && w.obs.Receiver == ReceiverStreaming && !m.streamsFrom(w, s)
@@ -259,7 +259,7 @@ func (m *Machine) isolated() bool {
 func (m *Machine) adoptable() int {
 	best := -1
 	for i, s := range m.servers {
-		if i == m.known.index || s.last != SawPrimary || s.excluded || m.foreign(s) || m.known.timeline == 0 || s.timeline <= m.known.timeline {
+		if i == m.known.index || s.last != SawPrimary || s.excluded || m.alias(i) || m.foreign(s) || m.known.timeline == 0 || s.timeline <= m.known.timeline {
 			continue
 		}
 		if best >= 0 && m.servers[best].timeline == s.timeline {

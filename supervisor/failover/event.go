@@ -49,22 +49,26 @@ const (
 
 // Observation is what a logged-in probe read.
 type Observation struct {
-	SystemID     uint64 // 0 unknown
-	Timeline     uint32 // 0 unknown; a lower bound on a standby that doesn't let the probe replicate
-	WriteLSN     uint64 // primary
-	ReceiveLSN   uint64 // standby
-	ReplayLSN    uint64 // standby
-	Paused       bool   // replay is paused or delayed
-	Receiver     Receiver
-	ReceiverWord string        // its status as the standby shows it, "" when there is none
-	SlotName     string        // of the receiver
-	SenderHost   string        // of the receiver, as the standby knows it
-	SenderPort   string        //
-	SenderServer string        // name of the configured server that SenderHost:SenderPort is, "" when none or not known
-	LastMsgAge   time.Duration // clock_timestamp() - last_msg_receipt_time, on the standby
-	LastMsgKnown bool
-	SyncStandbys []string // primary: names of configured servers that are sync or quorum standbys, as far as known
-	SyncWaiting  bool     // primary: commits hang on a synchronous standby
+	SystemID uint64 // 0 unknown
+	Timeline uint32 // 0 unknown; a lower bound on a standby that doesn't let the probe replicate
+	// PostmasterStart and Checkpoint tell two names of one server from two servers, 0 unknown: microseconds since 1970
+	// by its own clock, and the LSN of the latest checkpoint in its control file.
+	PostmasterStart int64
+	Checkpoint      uint64
+	WriteLSN        uint64 // primary
+	ReceiveLSN      uint64 // standby
+	ReplayLSN       uint64 // standby
+	Paused          bool   // replay is paused or delayed
+	Receiver        Receiver
+	ReceiverWord    string        // its status as the standby shows it, "" when there is none
+	SlotName        string        // of the receiver
+	SenderHost      string        // of the receiver, as the standby knows it
+	SenderPort      string        //
+	SenderServer    string        // name of the configured server that SenderHost:SenderPort is, "" when none or not known
+	LastMsgAge      time.Duration // clock_timestamp() - last_msg_receipt_time, on the standby
+	LastMsgKnown    bool
+	SyncStandbys    []string // primary: names of configured servers that are sync or quorum standbys, as far as known
+	SyncWaiting     bool     // primary: commits hang on a synchronous standby
 }
 
 // ProbeDone answers Probe.

@@ -34,6 +34,7 @@ type Machine struct {
 		at   time.Duration
 	}
 	servers []*server
+	twins   map[[2]int]bool // sections that are one server
 
 	epoch    uint64
 	known    known
@@ -62,7 +63,7 @@ type Machine struct {
 func New(cfg Config, saved *Record, now time.Duration) *Machine {
 	m := &Machine{
 		counter: &counter{}, stage: stage{since: now}, door: door{heldSince: now}, cfg: withDefaults(cfg), now: now,
-		once: map[string]bool{},
+		once: map[string]bool{}, twins: map[[2]int]bool{},
 	}
 	m.known = known{counter: m.counter, index: -1}
 	m.fence = fence{counter: m.counter}

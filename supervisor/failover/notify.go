@@ -109,7 +109,7 @@ func (m *Machine) evaluateNotify() {
 func (m *Machine) notifyArgs(old, next int) []string {
 	args := m.hostPorts(old, next)
 	for i, s := range m.servers {
-		if i != old && i != next && s.state != Failed {
+		if i != old && i != next && s.state != Failed && !m.alias(i) {
 			args = append(args, s.cfg.Host, s.cfg.Port)
 		}
 	}

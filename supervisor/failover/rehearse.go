@@ -88,6 +88,8 @@ func (m *Machine) findServers(r *Rehearsal, since time.Duration) {
 	for i, s := range m.servers {
 		name := s.cfg.Name
 		switch {
+		case m.alias(i):
+			r.warn(name, "delete one of the two sections", "%s", m.aliasText(i))
 		case !s.fresh(since):
 			r.grave(name, "", "it didn't answer in time")
 		case s.last == SawAlive:

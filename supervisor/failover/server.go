@@ -212,6 +212,7 @@ func (m *Machine) observe(i int) {
 		m.logOnce("monitor "+s.cfg.Name, Warn, "pg_stat_wal_receiver is not readable, so whether the standby receives is unknown",
 			Attr{"server", s.cfg.Name}, Attr{"hint", "GRANT pg_monitor TO the probe's user"})
 	}
+	m.findTwins(i)
 	m.sample(s)
 	if i == m.known.index {
 		m.observePrimary(s)
@@ -272,6 +273,8 @@ func (m *Machine) classify(i int) {
 		return
 	}
 	switch {
+	case m.alias(i):
+		m.become(i, NotInit, Plain, m.aliasText(i))
 	case s.last == SawPrimary && s.excluded:
 		m.become(i, Failed, SplitBrain, "writable although "+m.nameOf(m.known.index)+" replaced it: never used")
 	case s.last == SawPrimary:

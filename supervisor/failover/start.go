@@ -104,7 +104,7 @@ func (m *Machine) adoptIdentity(s *server) {
 
 func (m *Machine) reportForeign() {
 	for i, s := range m.servers {
-		if i == m.known.index || !m.foreign(s) {
+		if i == m.known.index || !m.foreign(s) || m.alias(i) {
 			continue
 		}
 		if m.cfg.Validate == ValidationOn {
@@ -141,7 +141,7 @@ func (m *Machine) decideStart(late bool) decision {
 func (m *Machine) writable() (own, strangers []int) {
 	var found []int
 	for i, s := range m.servers {
-		if s.last == SawPrimary && !s.excluded {
+		if s.last == SawPrimary && !s.excluded && !m.alias(i) {
 			found = append(found, i)
 		}
 	}

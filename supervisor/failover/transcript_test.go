@@ -301,6 +301,10 @@ func (p *player) node(name, outcome string, opt map[string]string) {
 			n.timeline = uint32(p.num(v))
 		case "lsn":
 			n.lsn = p.num(v)
+		case "start":
+			n.start = int64(p.num(v))
+		case "ckpt":
+			n.ckpt = p.num(v)
 		case "sys":
 			n.system = p.num(v)
 		case "receiver":

@@ -16,7 +16,7 @@ func (m *Machine) veto(i int) (why string, vetoed bool) {
 	}
 	var by []string
 	for j, w := range m.servers {
-		if j == i || w.state == Failed || m.foreign(w) || !m.streamsFrom(w, s) {
+		if j == i || w.state == Failed || m.foreign(w) || m.alias(j) || !m.streamsFrom(w, s) {
 			continue
 		}
 		if w.lastStarted < s.lastEnded {

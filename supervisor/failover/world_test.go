@@ -17,6 +17,8 @@ type node struct {
 	system   uint64
 	timeline uint32
 	lsn      uint64
+	start    int64  // of its postmaster, 0 unknown
+	ckpt     uint64 // its latest checkpoint
 	receiver Receiver
 	sender   string
 	sync     []string
@@ -278,7 +280,7 @@ func (w *world) probe(a Probe) {
 }
 
 func (w *world) observation(n *node) Observation {
-	o := Observation{SystemID: n.system, Timeline: n.timeline, Paused: n.paused}
+	o := Observation{SystemID: n.system, Timeline: n.timeline, Paused: n.paused, PostmasterStart: n.start, Checkpoint: n.ckpt}
 	if n.outcome == SawPrimary {
 		o.WriteLSN, o.SyncStandbys, o.SyncWaiting = n.lsn, n.sync, n.syncWait
 		return o

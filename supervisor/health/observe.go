@@ -20,7 +20,8 @@ var details = [...]struct {
 	sql  string
 	take func(*reading, [][]string)
 }{
-	{`SELECT s.system_identifier, c.timeline_id, r.min_recovery_end_timeline
+	{`SELECT s.system_identifier, c.timeline_id, r.min_recovery_end_timeline, c.checkpoint_lsn,
+		(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint
 		FROM pg_control_system() s, pg_control_checkpoint() c, pg_control_recovery() r`, (*reading).takeControl},
 	// Before the positions: what it says of a timeline is judged by positions that are no older.
 	{`SELECT w.status, w.received_tli, to_jsonb(w) ->> 'sender_host', to_jsonb(w) ->> 'sender_port',
@@ -51,7 +52,8 @@ type reading struct {
 	system       uint64
 	// timelines: controlTimeline and receivedTimeline are lower bounds, walTimeline and exactTimeline are exact.
 	controlTimeline, receivedTimeline, walTimeline, exactTimeline uint32
-	writeLSN, receiveLSN, replayLSN                               uint64
+	writeLSN, receiveLSN, replayLSN, checkpoint                   uint64
+	started                                                       int64 // the postmaster, microseconds since 1970
 	paused                                                        bool
 	receiver                                                      failover.Receiver
 	receiverWord, slotName, senderHost, senderPort                string
@@ -92,7 +94,7 @@ func (s *session) observe() (*reading, error) {
 
 // observation is what failover wants to know of a server in this role.
 func (r *reading) observation() failover.Observation {
-	o := failover.Observation{SystemID: r.system}
+	o := failover.Observation{SystemID: r.system, PostmasterStart: r.started, Checkpoint: r.checkpoint}
 	if !r.standby {
 		o.Timeline = r.walTimeline
 		o.WriteLSN, o.SyncStandbys, o.SyncWaiting = r.writeLSN, r.sync, r.waiting
@@ -121,6 +123,10 @@ func (r *reading) takeControl(rows [][]string) {
 	// A bigint: identifiers beyond 2^63 are negative.
 	if id, err := strconv.ParseInt(field(rows, 0), 10, 64); err == nil {
 		r.system = uint64(id)
+	}
+	r.checkpoint = lsn(field(rows, 3))
+	if at, err := strconv.ParseInt(field(rows, 4), 10, 64); err == nil {
+		r.started = at
 	}
 	r.controlTimeline = max(timeline(field(rows, 1), 10), timeline(field(rows, 2), 10))
 }

@@ -12,7 +12,7 @@ import (
 // answers are what a standby says to each of details, in order.
 func answers() [len(details)][][]string {
 	return [...][][]string{
-		{{"-1", "4", "5"}},
+		{{"-1", "4", "5", "0/1A", "1500000"}},
 		{{"streaming", "3", "10.0.0.1", "5432", "1500", "slot"}},
 		{{"t", "", "", "1/FFFFFFFF", "2/A", "f", "0"}},
 		{},
@@ -31,7 +31,7 @@ func read(standby bool, a [len(details)][][]string) failover.Observation {
 
 func TestAnswersBecomeAnObservation(t *testing.T) {
 	base := failover.Observation{
-		SystemID: 1<<64 - 1, Timeline: 5, ReceiveLSN: 2<<32 + 10, ReplayLSN: 2<<32 - 1, Receiver: failover.ReceiverStreaming,
+		SystemID: 1<<64 - 1, PostmasterStart: 1500000, Checkpoint: 26, Timeline: 5, ReceiveLSN: 2<<32 + 10, ReplayLSN: 2<<32 - 1, Receiver: failover.ReceiverStreaming,
 		ReceiverWord: "streaming", SlotName: "slot", SenderHost: "10.0.0.1", SenderPort: "5432", LastMsgAge: 1500 * time.Microsecond, LastMsgKnown: true,
 	}
 	none := func(o *failover.Observation) {
@@ -46,7 +46,7 @@ func TestAnswersBecomeAnObservation(t *testing.T) {
 		{"receives a newer timeline", func(a *[len(details)][][]string) { a[1][0][1] = "9" }, func(o *failover.Observation) { o.Timeline = 9 }},
 		{"receives a newer timeline from before what it has replayed", func(a *[len(details)][][]string) { a[1][0][1], a[2][0][4] = "9", "1/0" }, func(o *failover.Observation) { o.ReceiveLSN = 1 << 32 }},
 		{"receives a newer timeline up to what it has replayed", func(a *[len(details)][][]string) { a[1][0][1], a[2][0][4] = "9", "1/FFFFFFFF" }, func(o *failover.Observation) { o.Timeline, o.ReceiveLSN = 9, 2<<32-1 }},
-		{"nothing replayed beyond its checkpoint", func(a *[len(details)][][]string) { a[0][0] = []string{"-1", "7", "0"} }, func(o *failover.Observation) { o.Timeline = 7 }},
+		{"nothing replayed beyond its checkpoint", func(a *[len(details)][][]string) { a[0][0] = []string{"-1", "7", "0", "0/1A", "1500000"} }, func(o *failover.Observation) { o.Timeline = 7 }},
 		{"paused", func(a *[len(details)][][]string) { a[2][0][5] = "t" }, func(o *failover.Observation) { o.Paused = true }},
 		{"delayed", func(a *[len(details)][][]string) { a[2][0][6] = "1h" }, func(o *failover.Observation) { o.Paused = true }},
 		{"no delay before 12", func(a *[len(details)][][]string) { a[2][0][6] = "" }, func(*failover.Observation) {}},
@@ -60,7 +60,7 @@ func TestAnswersBecomeAnObservation(t *testing.T) {
 		{"promoted between two answers", func(a *[len(details)][][]string) {
 			a[2][0] = []string{"f", "2/0", "0000000600000000000000AB", "", "", "", "0"}
 		}, func(o *failover.Observation) {
-			*o = failover.Observation{SystemID: o.SystemID, Timeline: 6, WriteLSN: 2 << 32}
+			*o = failover.Observation{SystemID: o.SystemID, PostmasterStart: 1500000, Checkpoint: 26, Timeline: 6, WriteLSN: 2 << 32}
 		}},
 		{"nonsense", func(a *[len(details)][][]string) {
 			for i := range a {

@@ -119,6 +119,10 @@ func TestPrimaryAndStandbyAreObserved(t *testing.T) {
 			if pos := max(got.Obs.WriteLSN, got.Obs.ReceiveLSN, got.Obs.ReplayLSN); before == 0 || pos < before || pos > after {
 				t.Errorf("position %d, want %d to %d", pos, before, after)
 			}
+			if got.Obs.PostmasterStart == 0 || got.Obs.Checkpoint == 0 {
+				t.Errorf("postmaster started at %d, checkpoint %d", got.Obs.PostmasterStart, got.Obs.Checkpoint)
+			}
+			got.Obs.PostmasterStart, got.Obs.Checkpoint = 0, 0
 			got.Obs.WriteLSN, got.Obs.ReceiveLSN, got.Obs.ReplayLSN = written(got.Obs)
 			if got.Obs.LastMsgAge < 0 || got.Obs.LastMsgAge > ample {
 				t.Errorf("the last message came %v ago", got.Obs.LastMsgAge)

@@ -125,6 +125,25 @@ func TestTwoWritableServersOfOneTimelineAreReportedAndGetNoClients(t *testing.T)
 	s.NothingRan()
 }
 
+// TestTwoNamesOfOneServerAreServedAsOne: the second name is neither a split brain nor promoted when both are dead.
+func TestTwoNamesOfOneServerAreServedAsOne(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	servers := pool.Nodes(c)
+	second := pool.Server{Name: "again", Host: c.Nodes[0].SocketDir, Port: c.Nodes[0].Port}
+	s := pool.Play(t, c, pool.Plan{Servers: []pool.Server{servers[0], second, servers[1]}})
+	s.Opened("n1")
+	pool.Says(t, s.Server("again"), "State", "Not init")
+	pool.Says(t, s.Server("again"), "Reason", "the same server as n1")
+	if got := pool.NodeOf(t, s.Pool.Connect()); got != "n1" {
+		t.Errorf("a client is on %s, want n1", got)
+	}
+	pool.Must(t, c.Nodes[0].Kill())
+	s.Opened("n2")
+	s.Failover.WaitRuns(1)
+	s.Ran(pool.OneRun(c.Nodes[0], c.Nodes[1]), s.Notify.Runs())
+}
+
 func TestWithoutAWritableServerAtStartNothingRuns(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 2})
