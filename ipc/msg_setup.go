@@ -78,20 +78,24 @@ type ConfigServer struct {
 // UserKind says what an entry of a credential file is for.
 type UserKind uint8
 
-// The kinds: the server's password of a user, the password that the client
-// must show instead, and the superuser.
+// The kinds: a user with the password for the servers, one that clients know by
+// another password, and the superuser, as whom no client may log in.
 const (
 	UserServer UserKind = iota + 1
 	UserFrontend
 	UserSuperuser
 )
 
-// ConfigUser is one entry of a credential file.
+// ConfigUser is one entry of a credential file, with what a worker needs of it.
 type ConfigUser struct {
-	Gen      uint64   `msgpack:"gen"`
-	Kind     UserKind `msgpack:"kind"`
-	Name     string   `msgpack:"name"`
-	Password Secret   `msgpack:"password"`
+	Gen  uint64   `msgpack:"gen"`
+	Kind UserKind `msgpack:"kind"`
+	Name string   `msgpack:"name"`
+	// Password is for logins to servers: of UserServer alone.
+	Password Secret `msgpack:"password"`
+	// Verifier is what a client's proof is checked with, empty where the client
+	// is checked by another entry or can't log in at all.
+	Verifier Secret `msgpack:"verifier"`
 }
 
 // ConfigHBA is one line of pgagroal_hba.conf, in file order.

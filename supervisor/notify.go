@@ -19,6 +19,8 @@ type service struct {
 	watchdog  time.Duration
 	onReady   func() // told once, may be nil
 	scramSalt ipc.Secret
+	// users are what workers learn of the credential files.
+	users []ipc.ConfigUser
 }
 
 // checkReady tells once that clients are served: the servers have been looked

@@ -2,7 +2,9 @@ package supervisor
 
 import (
 	"fmt"
+	"slices"
 
+	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
@@ -32,16 +34,10 @@ func (s *supervisor) sendConfig(c *child) {
 		s.send(c, &ipc.ConfigServer{Gen: gen, Index: i, Name: sv.Name, Host: sv.Host, Port: sv.Port})
 		end.Servers++
 	}
-	users := func(kind ipc.UserKind, list ...config.Credential) {
-		for _, u := range list {
-			s.send(c, &ipc.ConfigUser{Gen: gen, Kind: kind, Name: u.Name, Password: ipc.Secret(u.Password.Reveal())})
-			end.Users++
-		}
-	}
-	users(ipc.UserServer, cfg.Users...)
-	users(ipc.UserFrontend, cfg.FrontendUsers...)
-	if cfg.Superuser != nil {
-		users(ipc.UserSuperuser, *cfg.Superuser)
+	for _, u := range s.service.users {
+		u.Gen = gen
+		s.send(c, &u)
+		end.Users++
 	}
 	for _, h := range cfg.HBA {
 		s.send(c, &ipc.ConfigHBA{Gen: gen, Line: h.Line, Type: h.Type, Database: h.Database, User: h.User, Address: h.Address, Method: h.Method})
@@ -52,6 +48,47 @@ func (s *supervisor) sendConfig(c *child) {
 		end.Limits++
 	}
 	s.send(c, end)
+}
+
+// workerUsers is what workers learn of the credential files: verifiers of the
+// passwords that clients show, and the passwords of users for the servers. A key in
+// their place would depend on a salt that only the server knows. Nothing of the
+// superuser but the name. It takes a millisecond or two for each user.
+func workerUsers(c *config.Config, salt ipc.Secret) ([]ipc.ConfigUser, error) {
+	verifiers := auth.NewVerifiers([]byte(salt.Reveal()))
+	var list []ipc.ConfigUser
+	add := func(kind ipc.UserKind, u config.Credential, keep, verify bool) error {
+		m := ipc.ConfigUser{Kind: kind, Name: u.Name}
+		if keep {
+			m.Password = ipc.Secret(u.Password.Reveal())
+		}
+		if verify {
+			v, err := verifiers.Derive(u.Name, u.Password.Reveal())
+			if err != nil {
+				return fmt.Errorf("user %s: %w", u.Name, err)
+			}
+			m.Verifier = ipc.Secret(v.Encode())
+		}
+		list = append(list, m)
+		return nil
+	}
+	frontend := func(name string) bool {
+		return slices.ContainsFunc(c.FrontendUsers, func(u config.Credential) bool { return u.Name == name })
+	}
+	for _, u := range c.Users {
+		if err := add(ipc.UserServer, u, true, !frontend(u.Name)); err != nil {
+			return nil, err
+		}
+	}
+	for _, u := range c.FrontendUsers {
+		if err := add(ipc.UserFrontend, u, false, true); err != nil {
+			return nil, err
+		}
+	}
+	if c.Superuser != nil {
+		return list, add(ipc.UserSuperuser, *c.Superuser, false, false)
+	}
+	return list, nil
 }
 
 func (s *supervisor) configBegin(gen uint64, index int) *ipc.ConfigBegin {

@@ -93,12 +93,15 @@ func Run(opt Options) error {
 	for _, p := range k.Names() {
 		log.Info("socket of the service manager", "socket", p)
 	}
-	s := newSupervisor(opt, dir, base)
+	s, err := newSupervisor(opt, dir, base)
+	if err != nil {
+		return err
+	}
 	return s.serve(k)
 }
 
 // newSupervisor makes everything that the loop owns.
-func newSupervisor(opt Options, dir statedir.Dir, base time.Time) *supervisor {
+func newSupervisor(opt Options, dir statedir.Dir, base time.Time) (*supervisor, error) {
 	c := opt.Config
 	s := &supervisor{
 		cfg: c, build: opt.Build, log: opt.Log, dir: dir, ledger: newLedger(c),
@@ -108,8 +111,13 @@ func newSupervisor(opt Options, dir statedir.Dir, base time.Time) *supervisor {
 	s.env = s.realEnv(base)
 	saved := s.loadState()
 	s.servers = newServers(c, failover.New(machineConfig(c), saved, s.env.now()))
-	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: newSalt()}
-	return s
+	salt := newSalt()
+	users, err := workerUsers(c, salt)
+	if err != nil {
+		return nil, err
+	}
+	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, users: users}
+	return s, nil
 }
 
 // loadState reads what the supervisor before has left in state_dir.

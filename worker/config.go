@@ -16,15 +16,18 @@ type config struct {
 	hba       []auth.Rule
 	limits    []ipc.ConfigLimit
 	passwords map[string]string // towards the servers
-	frontend  map[string]string // what clients must show, where it differs
+	known     map[string]bool   // users that clients may log in as by our check
+	frontend  map[string]bool   // those of whom clients know another password than the servers
+	superuser string            // of pgagroal itself, empty for none
 	verifiers *auth.Verifiers
 	keys      *auth.ClientKeys
 }
 
 // draft is a configuration that is still being received.
 type draft struct {
-	cfg   config
-	users int
+	cfg       config
+	users     int
+	verifiers map[string]auth.Verifier
 }
 
 func (d *draft) add(m ipc.Message) error {
@@ -33,7 +36,7 @@ func (d *draft) add(m ipc.Message) error {
 		d.cfg.servers = append(d.cfg.servers, *m)
 	case *ipc.ConfigUser:
 		d.users++
-		d.addUser(m)
+		return d.addUser(m)
 	case *ipc.ConfigHBA:
 		addr, err := auth.ParseAddress(m.Address)
 		if err != nil {
@@ -49,20 +52,28 @@ func (d *draft) add(m ipc.Message) error {
 	return nil
 }
 
-func (d *draft) addUser(m *ipc.ConfigUser) {
+func (d *draft) addUser(m *ipc.ConfigUser) error {
 	switch m.Kind {
 	case ipc.UserServer:
 		d.cfg.passwords[m.Name] = m.Password.Reveal()
-	case ipc.UserSuperuser:
-		if _, ok := d.cfg.passwords[m.Name]; !ok {
-			d.cfg.passwords[m.Name] = m.Password.Reveal()
-		}
+		d.cfg.known[m.Name] = true
 	case ipc.UserFrontend:
-		d.cfg.frontend[m.Name] = m.Password.Reveal()
+		d.cfg.known[m.Name], d.cfg.frontend[m.Name] = true, true
+	case ipc.UserSuperuser:
+		d.cfg.superuser = m.Name
 	}
+	if m.Verifier == "" {
+		return nil
+	}
+	v, err := auth.ParseVerifier(m.Verifier.Reveal())
+	if err != nil {
+		return fmt.Errorf("user %s: %w", m.Name, err)
+	}
+	d.verifiers[m.Name] = v
+	return nil
 }
 
-// finish checks that nothing is missing and derives the keys of the users.
+// finish checks that nothing is missing.
 func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 	c := &d.cfg
 	if end.Gen != c.Gen || len(c.servers) != end.Servers || len(c.hba) != end.HBA ||
@@ -73,30 +84,31 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 	if previous != nil {
 		c.verifiers, c.keys = previous.verifiers, previous.keys
 	}
-	shown := make(map[string]string, len(c.passwords))
-	for name := range c.passwords {
-		shown[name], _ = c.clientPassword(name)
-	}
-	if err := c.verifiers.Replace(shown); err != nil {
-		return nil, fmt.Errorf("derive the keys of the users: %w", err)
-	}
+	c.verifiers.Replace(d.verifiers)
 	return c, nil
 }
 
 func newDraft(m *ipc.ConfigBegin) *draft {
-	return &draft{cfg: config{
-		ConfigBegin: *m, passwords: make(map[string]string), frontend: make(map[string]string),
-	}}
+	return &draft{
+		cfg: config{
+			ConfigBegin: *m, passwords: make(map[string]string), known: make(map[string]bool), frontend: make(map[string]bool),
+		},
+		verifiers: make(map[string]auth.Verifier),
+	}
 }
 
-// clientPassword returns what a client must know to be let in as user; known is
-// false for users that only the server can check.
-func (c *config) clientPassword(user string) (password string, known bool) {
-	if p, ok := c.frontend[user]; ok {
-		return p, true
+// checked says that the client has to prove here that it is user; else only the
+// server can tell. Nobody can prove to be the superuser, who is for pgagroal alone:
+// to a client that looks like a wrong password.
+func (c *config) checked(user string) bool { return c.known[user] || user == c.superuser && user != "" }
+
+// matches reports whether a password that a client has shown in clear is that of user.
+// Where it is here anyway it is compared, since a derivation holds the loop up.
+func (c *config) matches(user, password string) bool {
+	if p, ok := c.passwords[user]; ok && !c.frontend[user] {
+		return auth.EqualPasswords(password, p)
 	}
-	p, ok := c.passwords[user]
-	return p, ok
+	return c.verifiers.Matches(user, password)
 }
 
 // realDatabase resolves an alias.

@@ -404,13 +404,13 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 	if rule.Method == auth.Reject {
 		return "", refused("rejected by pgagroal_hba.conf")
 	}
-	if _, known := s.cfg.clientPassword(l.user); !known {
+	if !s.cfg.checked(l.user) {
 		if !s.cfg.AllowUnknownUsers {
 			return "", refused("unknown user, and allow_unknown_users is off")
 		}
 		return auth.All, nil
 	}
-	if rule.Method == auth.All {
+	if rule.Method == auth.All || rule.Method == auth.Trust && !s.cfg.known[l.user] {
 		return auth.SCRAM, nil
 	}
 	return rule.Method, nil
@@ -422,8 +422,7 @@ func (s *setup) authenticate(l *login, method auth.Method) error {
 	case auth.Trust:
 		return nil
 	case auth.Password:
-		p, known := s.cfg.clientPassword(l.user)
-		return auth.ServePassword(s.conn, p, known)
+		return auth.ServePassword(s.conn, func(p string) bool { return s.cfg.matches(l.user, p) })
 	}
 	return auth.ServeSCRAM(s.conn, s.cfg.verifiers.Lookup(l.user), nil)
 }

@@ -90,6 +90,16 @@ func ParseVerifier(s string) (Verifier, error) {
 	return v, nil
 }
 
+// Encode writes the verifier as PostgreSQL stores it, for ParseVerifier; nothing for
+// one that belongs to no user. It is a secret like the verifier.
+func (v Verifier) Encode() string {
+	if v.doomed {
+		return ""
+	}
+	b64 := base64.StdEncoding.EncodeToString
+	return mechSCRAM + "$" + strconv.Itoa(v.iterations) + ":" + b64(v.salt) + "$" + b64(v.storedKey) + ":" + b64(v.serverKey)
+}
+
 // credentials is the Verifier as xdg-go/scram wants it.
 func (v Verifier) credentials() scram.StoredCredentials {
 	return scram.StoredCredentials{
@@ -107,12 +117,9 @@ func (v Verifier) credentials() scram.StoredCredentials {
 type Verifiers struct {
 	secret []byte
 	mu     sync.RWMutex
-	users  map[string]knownUser
-}
-
-type knownUser struct {
-	passwordMAC []byte // tells at a reload whether the password has changed
-	verifier    Verifier
+	users  map[string]Verifier
+	// shown are the passwords that were right, as a MAC, so that the next check is quick.
+	shown map[string][]byte
 }
 
 // NewVerifiers returns an empty store. Processes that share secret (32 random bytes) present the same salts, which
@@ -122,7 +129,7 @@ func NewVerifiers(secret []byte) *Verifiers {
 		secret = make([]byte, sha256.Size)
 		_, _ = rand.Read(secret) // never fails
 	}
-	return &Verifiers{secret: secret, users: make(map[string]knownUser)}
+	return &Verifiers{secret: secret, users: make(map[string]Verifier), shown: make(map[string][]byte)}
 }
 
 // String hides the content.
@@ -131,32 +138,44 @@ func (vs *Verifiers) String() string { return "[verifiers]" }
 // GoString hides the content.
 func (vs *Verifiers) GoString() string { return vs.String() }
 
-// Replace makes passwords, by user, the whole content of the store. Keys are derived only where a password is new:
-// a millisecond or two each. As in PostgreSQL an empty password is none, and its user can't log in.
-func (vs *Verifiers) Replace(passwords map[string]string) error {
+// Derive makes the verifier of a user's password: a millisecond or two. As in
+// PostgreSQL an empty password is none, and its user can't log in.
+func (vs *Verifiers) Derive(user, password string) (Verifier, error) {
+	if password == "" {
+		return vs.mock(user), nil
+	}
+	return NewVerifier(password, vs.salt(user), DefaultIterations)
+}
+
+// Replace makes users the whole content of the store.
+func (vs *Verifiers) Replace(users map[string]Verifier) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	vs.users, vs.shown = maps.Clone(users), make(map[string][]byte)
+}
+
+// Matches reports whether a password that was shown in clear is that of user. A
+// wrong one costs a derivation; the right one does so once.
+func (vs *Verifiers) Matches(user, password string) bool {
 	vs.mu.RLock()
-	old := maps.Clone(vs.users)
+	v, known := vs.users[user]
+	shown := vs.shown[user]
 	vs.mu.RUnlock()
-	users := make(map[string]knownUser, len(passwords))
-	for user, password := range passwords {
-		if password == "" {
-			continue
-		}
-		mac := vs.mac("password", password)
-		if known, ok := old[user]; ok && hmac.Equal(known.passwordMAC, mac) {
-			users[user] = known
-			continue
-		}
-		v, err := NewVerifier(password, vs.salt(user), DefaultIterations)
-		if err != nil {
-			return err
-		}
-		users[user] = knownUser{passwordMAC: mac, verifier: v}
+	mac := vs.mac("password", user+"\x00"+password)
+	if known && hmac.Equal(shown, mac) {
+		return true
+	}
+	if !known {
+		v = vs.mock(user)
+	}
+	got, err := NewVerifier(password, v.salt, v.iterations)
+	if err != nil || v.doomed || !hmac.Equal(got.storedKey, v.storedKey) {
+		return false
 	}
 	vs.mu.Lock()
-	vs.users = users
-	vs.mu.Unlock()
-	return nil
+	defer vs.mu.Unlock()
+	vs.shown[user] = mac
+	return true
 }
 
 // Lookup returns the verifier of user, or one that fails whatever the client sends.
@@ -164,18 +183,21 @@ func (vs *Verifiers) Lookup(user string) Verifier {
 	vs.mu.RLock()
 	known, ok := vs.users[user]
 	vs.mu.RUnlock()
-	// Made in both cases, to take the same time.
-	mock := Verifier{
+	mock := vs.mock(user) // made in both cases, to take the same time
+	if ok {
+		return known
+	}
+	return mock
+}
+
+func (vs *Verifiers) mock(user string) Verifier {
+	return Verifier{
 		salt:       vs.salt(user),
 		iterations: DefaultIterations,
 		storedKey:  vs.mac("stored", user),
 		serverKey:  vs.mac("server", user),
 		doomed:     true,
 	}
-	if ok {
-		return known.verifier
-	}
-	return mock
 }
 
 func (vs *Verifiers) salt(user string) []byte { return vs.mac("salt", user)[:saltLen] }

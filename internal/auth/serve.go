@@ -105,9 +105,9 @@ func firstError(value string) error {
 	return protocolError("malformed SCRAM message")
 }
 
-// ServePassword asks the client for its password in cleartext and compares it; known is false for users without
-// a password, who are asked and refused all the same, and so are empty passwords. AuthenticationOk is left to the caller.
-func ServePassword(rw io.ReadWriter, password string, known bool) error {
+// ServePassword asks the client for its password in cleartext and has matches judge it. Empty passwords are refused,
+// and users without a password are asked all the same. AuthenticationOk is left to the caller.
+func ServePassword(rw io.ReadWriter, matches func(password string) bool) error {
 	if err := send(rw, pgwire.AppendAuthenticationCleartext(nil)); err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func ServePassword(rw io.ReadWriter, password string, known bool) error {
 	if !ok || len(rest) != 0 {
 		return protocolError("invalid password packet size")
 	}
-	if equal := EqualPasswords(string(got), password); !equal || !known || len(got) == 0 {
+	if !matches(string(got)) || len(got) == 0 {
 		return ErrBadPassword
 	}
 	return nil

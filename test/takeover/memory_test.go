@@ -1,6 +1,8 @@
 package takeover
 
 import (
+	"bufio"
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
@@ -35,6 +38,59 @@ func coreLimit(t *testing.T, pid int) string {
 	}
 	t.Fatalf("no limit of core files in %s", b)
 	return ""
+}
+
+// holds says whether a process has a text anywhere in its memory.
+func holds(t *testing.T, pid int, text string) bool {
+	t.Helper()
+	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
+	pool.Must(t, err)
+	defer maps.Close()
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	pool.Must(t, err)
+	defer mem.Close()
+	for lines := bufio.NewScanner(maps); lines.Scan(); {
+		var from, to uint64
+		var mode string
+		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode); n != 3 || !strings.HasPrefix(mode, "rw") {
+			continue
+		}
+		b := make([]byte, to-from)
+		n, _ := mem.ReadAt(b, int64(from)) // what isn't there is no memory of its own
+		if bytes.Contains(b[:n], []byte(text)) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestWorkersHoldNoSecretThatTheyDontNeed searches the memory of live processes.
+func TestWorkersHoldNoSecretThatTheyDontNeed(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 || pool.RaceEnabled {
+		t.Skip("needs root, to read the memory of others, and no race detector, whose memory has no end")
+	}
+	c := pgtest.New(t, pgtest.Options{})
+	const server, front, super = "the-servers-password-91", "the-clients-password-92", "the-superusers-password-93"
+	p := pool.Start(t, pool.Setup{
+		Servers: pool.Nodes(c), Users: map[string]string{"somebody": server}, Superuser: "boss:" + super,
+		Before: func(p *pool.Pool) {
+			p.Admin("-f", p.Path("pgagroal_frontend_users.conf"), "-U", "somebody", "-P", front, "user", "add")
+		},
+	})
+	for _, pid := range p.Workers() {
+		if holds(t, pid, front) || holds(t, pid, super) {
+			t.Errorf("worker %d holds a password that it has no use for", pid)
+		}
+		if !holds(t, pid, server) {
+			t.Errorf("worker %d doesn't hold the password for the servers: the test proves nothing", pid)
+		}
+	}
+	for _, secret := range []string{server, front, super} {
+		if !holds(t, p.PID(), secret) {
+			t.Errorf("the supervisor doesn't hold %s: the test proves nothing", secret)
+		}
+	}
 }
 
 func TestNobodyOfTheSameUserReadsTheMemoryOfAProcess(t *testing.T) {
