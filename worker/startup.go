@@ -261,16 +261,15 @@ func (s *setup) end(err error) {
 	s.w.loop.Post(func() { s.w.gone(s.c) })
 }
 
-// startupRefusal is the answer to a start-up packet that can't be read.
+// startupRefusal is the answer to a start-up packet that can't be read. As in PostgreSQL
+// there is none when the length is wrong: that is hardly a client of ours, and drivers
+// throw an error that comes when they have left already.
 func startupRefusal(err error) []byte {
 	var se *pgwire.StartupError
-	var le *pgwire.LengthError
 	var ve *pgwire.VersionError
 	switch {
 	case errors.As(err, &se):
 		return pgwire.AppendError(nil, pgwire.SeverityFatal, se.Code, se.Message, pgwire.Hint(se.Hint))
-	case errors.As(err, &le), errors.Is(err, io.ErrUnexpectedEOF):
-		return pgwire.AppendError(nil, pgwire.SeverityFatal, pgwire.CodeProtocolViolation, "invalid length of startup packet")
 	case errors.As(err, &ve):
 		return pgwire.AppendError(nil, pgwire.SeverityFatal, pgwire.CodeFeatureNotSupported, ve.Error())
 	}
@@ -316,14 +315,20 @@ func (s *setup) receive() error {
 // begin reads packets up to a StartupMessage. A nil login with a nil error means
 // that the connection has served its purpose.
 func (s *setup) begin() (*login, error) {
-	// One SSLRequest and one GSSENCRequest may come first, as in PostgreSQL.
-	for range 3 {
+	// One SSLRequest and one GSSENCRequest may come first. Another one is a version that
+	// nobody speaks, as in PostgreSQL.
+	var seen [pgwire.CancelRequest + 1]bool
+	for {
 		m, err := pgwire.ReadStartup(s.conn)
 		if err != nil {
 			return nil, err
 		}
 		switch m.Kind {
 		case pgwire.SSLRequest, pgwire.GSSENCRequest:
+			if seen[m.Kind] {
+				return nil, m.Kind.AsVersion()
+			}
+			seen[m.Kind] = true
 			if _, err := s.conn.Write([]byte{'N'}); err != nil {
 				return nil, err
 			}
@@ -334,8 +339,6 @@ func (s *setup) begin() (*login, error) {
 			return s.startup(m)
 		}
 	}
-	why := "too many negotiation requests"
-	return nil, &refusal{code: pgwire.CodeProtocolViolation, message: why, why: why}
 }
 
 // startup takes a StartupMessage apart.

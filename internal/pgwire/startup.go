@@ -48,6 +48,16 @@ func (k StartupKind) String() string {
 	return fmt.Sprintf("StartupKind(%d)", uint8(k))
 }
 
+// AsVersion is the error for an SSLRequest or GSSENCRequest that isn't expected any more: the protocol version that
+// its code stands for.
+func (k StartupKind) AsVersion() error {
+	code := uint32(codeSSL)
+	if k == GSSENCRequest {
+		code = codeGSSENC
+	}
+	return &VersionError{Major: uint16(code >> 16), Minor: uint16(code)}
+}
+
 // Param is one start-up parameter, as sent.
 type Param struct{ Name, Value string }
 
@@ -165,9 +175,9 @@ func parseStartup(body []byte) (Startup, error) {
 	major, minor := uint16(code>>16), uint16(code)
 	switch {
 	case code == codeSSL:
-		return bareRequest(SSLRequest, rest)
+		return Startup{Kind: SSLRequest}, nil // whatever else is in the packet, as in PostgreSQL
 	case code == codeGSSENC:
-		return bareRequest(GSSENCRequest, rest)
+		return Startup{Kind: GSSENCRequest}, nil
 	case code == codeCancel:
 		return parseCancel(rest)
 	case major != 3:
@@ -177,16 +187,9 @@ func parseStartup(body []byte) (Startup, error) {
 	return s, s.parseParams(rest)
 }
 
-func bareRequest(kind StartupKind, rest []byte) (Startup, error) {
-	if len(rest) != 0 {
-		return Startup{}, layoutError("invalid length of %s packet", kind)
-	}
-	return Startup{Kind: kind}, nil
-}
-
 func parseCancel(rest []byte) (Startup, error) {
 	if len(rest) < 4+minCancelKey || len(rest) > 4+maxCancelKey {
-		return Startup{}, layoutError("invalid length of CancelRequest packet")
+		return Startup{}, &LengthError{Length: int32(8 + len(rest)), Max: 8 + 4 + maxCancelKey}
 	}
 	return Startup{Kind: CancelRequest, PID: binary.BigEndian.Uint32(rest), Key: rest[4:]}, nil
 }

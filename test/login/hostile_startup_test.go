@@ -33,45 +33,97 @@ const (
 	v3     = 3 << 16
 	sslReq = 80877103
 	gssReq = 80877104
+
+	cancelReq = 80877102
 )
 
-func TestBrokenStartupPacketIsAnsweredWithAnError(t *testing.T) {
+// What a server says to bytes that are no start-up packet, or a wrong one, and what we
+// say: the same, silence included. The range of versions that the text ends with is each
+// one's own, and one packet is refused here that PostgreSQL takes.
+func TestBrokenStartupPacketIsAnsweredAsByPostgreSQL(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
 	p := pool.OnePlace(t, c, nil)
 	user := "user\x00postgres\x00"
-	for name, test := range map[string]struct {
-		packet     []byte
-		code, text string
-	}{
-		"length 0":        {packet(0, v3, user+"\x00"), "08P01", "invalid length of startup packet"},
-		"length 3":        {packet(3, v3, ""), "08P01", "invalid length of startup packet"},
-		"length 4":        {packet(4, v3, ""), "08P01", "invalid length of startup packet"},
-		"negative length": {packet(-5, v3, ""), "08P01", "invalid length of startup packet"},
-		"huge length":     {packet(1<<30, v3, user), "08P01", "invalid length of startup packet"},
-		"10 KB and a bit": {whole(v3, user+strings.Repeat("x", 10_000)+"\x00\x00\x00"), "08P01", "invalid length of startup packet"},
-		"protocol 2":      {whole(2<<16, user+"\x00"), "0A000", "unsupported frontend protocol 2.0"},
-		"protocol 4":      {whole(4<<16, user+"\x00"), "0A000", "unsupported frontend protocol 4.0"},
-		"protocol 0":      {whole(0, user+"\x00"), "0A000", "unsupported frontend protocol 0.0"},
-		"no user":         {whole(v3, "database\x00postgres\x00\x00"), "28000", "no PostgreSQL user name specified in startup packet"},
-		"nothing":         {whole(v3, "\x00"), "28000", "no PostgreSQL user name specified in startup packet"},
-		"no last byte":    {whole(v3, "user\x00postgres\x00"), "08P01", "expected terminator as last byte"},
-		"no zero at all":  {whole(v3, "userpostgres"), "08P01", "invalid startup packet layout"},
-		"bytes behind":    {whole(v3, user+"\x00trailing"), "08P01", "expected terminator as last byte"},
-		"two users":       {whole(v3, user+user+"\x00"), "08P01", "twice"},
-		"bad replication": {whole(v3, user+"replication\x00perhaps\x00\x00"), "22023", "invalid value for parameter \"replication\""},
-		"HTTP":            {[]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), "08P01", "invalid length of startup packet"},
-	} {
-		conn := p.DialRaw()
-		if _, err := conn.Write(test.packet); err != nil {
-			t.Fatal(err)
-		}
-		code, text := pool.ErrorIn(t, pool.ReadToEnd(t, conn))
-		if code != test.code || !strings.Contains(text, test.text) {
-			t.Errorf("%s: got %s %q, want %s %q", name, code, text, test.code, test.text)
+	broken := map[string][]byte{ // behind requests that are answered with N
+		"length 0":        packet(0, v3, user+"\x00"),
+		"length 3":        packet(3, v3, ""),
+		"length 4":        packet(4, v3, ""),
+		"negative length": packet(-5, v3, ""),
+		"huge length":     packet(1<<30, v3, user),
+		"10 KB and a bit": whole(v3, user+strings.Repeat("x", 10_000)+"\x00\x00\x00"),
+		"protocol 4":      whole(4<<16, user+"\x00"),
+		"protocol 0":      whole(0, user+"\x00"),
+		"no user":         whole(v3, "database\x00postgres\x00\x00"),
+		"nothing":         whole(v3, "\x00"),
+		"no last byte":    whole(v3, "user\x00postgres\x00"),
+		"bytes behind":    whole(v3, user+"\x00trailing"),
+		"bad replication": whole(v3, user+"replication\x00perhaps\x00\x00"),
+		"HTTP":            []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+		"Terminate":       {'X', 0, 0, 0, 4},
+		"Query":           []byte("Q\x00\x00\x00\x0dSELECT 1\x00"),
+		"half a length":   {0, 0},
+		"half a packet":   packet(50, v3, user),
+		"short cancel":    whole(cancelReq, "\x00\x00"),
+		"long cancel":     whole(cancelReq, strings.Repeat("x", 500)),
+		"SSLRequest":      whole(sslReq, ""),
+	}
+	for _, first := range [][]uint32{nil, {sslReq}} {
+		for name, packet := range broken {
+			if first == nil && len(packet) == 8 {
+				continue // the first request is answered with N
+			}
+			direct, pooled := dial(t, c.Primary().Addr()), p.DialRaw()
+			for _, code := range first {
+				request(t, direct, code)
+				request(t, pooled, code)
+			}
+			if theirs, ours := lastWords(t, direct, packet), lastWords(t, pooled, packet); theirs != ours {
+				t.Errorf("%s after %v: the server says %q, pgagroal %q", name, first, theirs, ours)
+			}
 		}
 	}
+	// Here the server takes the last one.
+	if got, want := lastWords(t, p.DialRaw(), whole(v3, user+user+"\x00")), "08P01 invalid startup packet: a parameter is given twice"; got != want {
+		t.Errorf("two users: %q, want %q", got, want)
+	}
+	// Here the server answers in the words of protocol 2.
+	if got, want := lastWords(t, p.DialRaw(), whole(2<<16, user+"\x00")), "0A000 unsupported frontend protocol 2.0"; got != want {
+		t.Errorf("protocol 2: %q, want %q", got, want)
+	}
 	pool.MustQuery(t, p.Connect(), "SELECT 1")
+}
+
+// lastWords is what comes back for a packet after which the client says nothing more:
+// SQLSTATE and text of an error, without versions, or nothing.
+func lastWords(t *testing.T, conn net.Conn, packet []byte) string {
+	t.Helper()
+	if _, err := conn.Write(packet); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	said := bytes.TrimLeft(pool.ReadToEnd(t, conn), "N")
+	if len(said) == 0 {
+		return ""
+	}
+	code, text := pool.ErrorIn(t, said)
+	text, _, _ = strings.Cut(text, ": server supports")
+	return code + " " + text
+}
+
+func dial(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
 }
 
 // request sends a first packet of 8 bytes and expects one byte as the answer.
@@ -156,7 +208,7 @@ func TestEndlessNegotiationIsEnded(t *testing.T) {
 		}
 	}
 	said := strings.TrimLeft(string(pool.ReadToEnd(t, conn)), "N")
-	if code, _ := pool.ErrorIn(t, []byte(said)); code != "08P01" {
+	if code, _ := pool.ErrorIn(t, []byte(said)); code != "0A000" {
 		t.Errorf("got %q", said)
 	}
 }
