@@ -67,28 +67,51 @@ func TestReadStartupRefusesHostilePackets(t *testing.T) {
 		in   []byte
 		code string
 	}{
-		"no terminator":            {packet(version30, "user\x00u\x00"), CodeProtocolViolation},
-		"name without its end":     {packet(version30, "user"), CodeProtocolViolation},
-		"value without its end":    {packet(version30, "user\x00u"), CodeProtocolViolation},
-		"odd number of strings":    {packet(version30, "user\x00u\x00database\x00"), CodeProtocolViolation},
-		"odd, with terminator":     {packet(version30, "user\x00u\x00options\x00\x00"), CodeProtocolViolation},
-		"bytes after terminator":   {packet(version30, "user\x00u\x00\x00x"), CodeProtocolViolation},
-		"second terminator":        {packet(version30, "user\x00u\x00\x00\x00"), CodeProtocolViolation},
-		"duplicate name":           {packet(version30, "user\x00u\x00user\x00root\x00\x00"), CodeProtocolViolation},
-		"empty":                    {packet(version30, ""), CodeProtocolViolation},
-		"no user":                  {packet(version30, "database\x00d\x00\x00"), CodeInvalidAuthorization},
-		"no parameters":            {packet(version30, "\x00"), CodeInvalidAuthorization},
-		"empty user":               {packet(version30, "user\x00\x00\x00"), CodeInvalidAuthorization},
-		"SSLRequest with a tail":   {packet(codeSSL, "x"), CodeProtocolViolation},
-		"GSSENCRequest and a tail": {packet(codeGSSENC, "xxxx"), CodeProtocolViolation},
-		"cancel without key":       {packet(codeCancel, "\x00\x00\x00\x01"), CodeProtocolViolation},
-		"cancel, short key":        {packet(codeCancel, "\x00\x00\x00\x01abc"), CodeProtocolViolation},
-		"cancel, long key":         {packet(codeCancel, "\x00\x00\x00\x01"+strings.Repeat("k", 257)), CodeProtocolViolation},
+		"no terminator":          {packet(version30, "user\x00u\x00"), CodeProtocolViolation},
+		"name without its end":   {packet(version30, "user"), CodeProtocolViolation},
+		"value without its end":  {packet(version30, "user\x00u"), CodeProtocolViolation},
+		"odd number of strings":  {packet(version30, "user\x00u\x00database\x00"), CodeProtocolViolation},
+		"odd, with terminator":   {packet(version30, "user\x00u\x00options\x00\x00"), CodeProtocolViolation},
+		"bytes after terminator": {packet(version30, "user\x00u\x00\x00x"), CodeProtocolViolation},
+		"second terminator":      {packet(version30, "user\x00u\x00\x00\x00"), CodeProtocolViolation},
+		"duplicate name":         {packet(version30, "user\x00u\x00user\x00root\x00\x00"), CodeProtocolViolation},
+		"empty":                  {packet(version30, ""), CodeProtocolViolation},
+		"no user":                {packet(version30, "database\x00d\x00\x00"), CodeInvalidAuthorization},
+		"no parameters":          {packet(version30, "\x00"), CodeInvalidAuthorization},
+		"empty user":             {packet(version30, "user\x00\x00\x00"), CodeInvalidAuthorization},
 	} {
 		_, err := ReadStartup(bytes.NewReader(tc.in))
 		var startupErr *StartupError
 		if !errors.As(err, &startupErr) || startupErr.Code != tc.code {
 			t.Errorf("%s: %v, want a StartupError with %s", name, err, tc.code)
+		}
+	}
+}
+
+func TestReadStartupTakesCancelKeysOfEachLengthThatExists(t *testing.T) {
+	for n := range 300 {
+		got, err := ReadStartup(bytes.NewReader(packet(codeCancel, "\x00\x00\x00\x01"+strings.Repeat("k", n))))
+		var lengthErr *LengthError
+		switch {
+		case n >= minCancelKey && n <= maxCancelKey:
+			if err != nil || len(got.Key) != n {
+				t.Errorf("key of %d bytes: %d, %v", n, len(got.Key), err)
+			}
+		case !errors.As(err, &lengthErr):
+			t.Errorf("key of %d bytes: %v, want a LengthError", n, err)
+		}
+	}
+}
+
+func TestReadStartupKnowsARequestWhateverFollowsInItsPacket(t *testing.T) {
+	for code, want := range map[uint32]StartupKind{codeSSL: SSLRequest, codeGSSENC: GSSENCRequest} {
+		got, err := ReadStartup(bytes.NewReader(packet(code, "xxxx")))
+		if err != nil || got.Kind != want {
+			t.Errorf("%v: got %v, %v", want, got.Kind, err)
+		}
+		var version *VersionError
+		if err := want.AsVersion(); !errors.As(err, &version) || uint32(version.Major)<<16|uint32(version.Minor) != code {
+			t.Errorf("%v as a version: %v", want, err)
 		}
 	}
 }
