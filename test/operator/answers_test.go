@@ -136,11 +136,12 @@ func TestQuestionsAreAnsweredWhileAServerIsSilent(t *testing.T) {
 	servers, proxies := pool.ViaProxies(t, c)
 	s := pool.Play(t, c, pool.Plan{Servers: servers, Keys: pool.HastyKeys(map[string]string{"failover_probe_timeout": "60s", "health_check": "on", "health_check_period": "1s"})})
 	s.Opened("n1")
+	// A probe that is under way already would hang and be the last one for a minute.
+	pgtest.WaitUntil(t, pool.Generous, "no probe to be under way", func() bool { return proxies[0].Connections() == 0 })
 	for _, x := range proxies {
 		x.Silence(pgtest.ToClient | pgtest.ToServer)
 	}
-	before := proxies[0].Connections()
-	pgtest.WaitUntil(t, pool.Generous, "a probe that hangs", func() bool { return proxies[0].Connections() > before })
+	pgtest.WaitUntil(t, pool.Generous, "a probe that hangs", func() bool { return proxies[0].Connections() > 0 })
 	begin := time.Now()
 	for _, words := range [][]string{{"ping"}, {"status"}, {"status", "details"}, {"failover", "status"}, {"failover", "history"}} {
 		if out, errs, code := s.Pool.CLI(words...); code != 0 {
