@@ -39,6 +39,9 @@ type LeaseRequest struct {
 	NoWait bool `msgpack:"no_wait"`
 	// WaitedMS is how long the client has waited already, in milliseconds.
 	WaitedMS int64 `msgpack:"waited_ms"`
+	// Unproven: only the server can tell who the client is, so a share of the leases
+	// is all that such clients may hold until a LeaseOpened.
+	Unproven bool `msgpack:"unproven"`
 }
 
 // LeaseGrant permits one backend on Server, to be stamped with Epoch.

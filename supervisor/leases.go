@@ -68,7 +68,11 @@ func (s *supervisor) onLeaseRequest(c *child, m *ipc.LeaseRequest) {
 		name = m.Key.Database
 	}
 	rule := config.FindLimit(s.cfg.Limits, name, m.Key.User)
-	effects := s.ledger.Request(c.index, m.ID, poolKey(m.Key), rule, s.since(c, m.WaitedMS))
+	request := s.ledger.Request
+	if m.Unproven {
+		request = s.ledger.RequestUnproven
+	}
+	effects := request(c.index, m.ID, poolKey(m.Key), rule, s.since(c, m.WaitedMS))
 	s.carryOut(effects)
 	if !m.NoWait || settled(effects, c.index, m.ID) {
 		return
@@ -229,9 +233,12 @@ func (s *supervisor) onLeaseOpened(c *child, m *ipc.LeaseOpened) {
 		s.violation(c, "a cancel key that no server gives")
 		return
 	}
-	if err := s.ledger.Opened(c.index, m.Lease, m.PID, pool.CancelKey(m.Key.Reveal())); err != nil {
+	effects, err := s.ledger.Opened(c.index, m.Lease, m.PID, pool.CancelKey(m.Key.Reveal()))
+	if err != nil {
 		s.violation(c, err.Error())
+		return
 	}
+	s.carryOut(effects)
 }
 
 func (s *supervisor) onLeaseReturn(c *child, m *ipc.LeaseReturn) {

@@ -8,6 +8,27 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
+// Silent connections of users that nobody knows leave the others their place.
+func TestSilentLoginsLeaveOthersTheirPlace(t *testing.T) {
+	w := newWorld(t, 2) // of 4 connections
+	w.up()
+	for id := range uint64(60) {
+		w.say(w.children[0], &ipc.LeaseRequest{ID: id, Key: key("stranger"), Unproven: true})
+	}
+	g := messagesOf[*ipc.LeaseGrant](w.children[0])
+	if len(g) != 1 {
+		t.Fatalf("%d of 4 leases are held by logins that have proven nothing", len(g))
+	}
+	for range 3 {
+		w.lease(w.children[1], key("u"))
+	}
+	w.say(w.children[1], &ipc.LeaseReturn{Lease: 2})
+	w.say(w.children[0], &ipc.LeaseOpened{Lease: g[0].Lease, PID: 42, Key: "abcd"})
+	if g = messagesOf[*ipc.LeaseGrant](w.children[0]); len(g) != 2 {
+		t.Errorf("%d grants after the first one has proven who it is", len(g))
+	}
+}
+
 // A worker's process numbers its requests from 1 again, like the one before it in the
 // same slot: what the dead one didn't want to wait for says nothing about the new one.
 func TestRequestsThatMustNotWaitEndWithTheirWorker(t *testing.T) {

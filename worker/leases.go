@@ -11,7 +11,7 @@ import (
 func (w *worker) askLease(request uint64, wt *waiter) {
 	w.send(&ipc.LeaseRequest{
 		ID: request, Key: ipc.PoolKey(wt.Pool.Key), Requested: wt.requested, NoWait: w.cfg.BlockingTimeoutMS == 0,
-		WaitedMS: (w.now() - wt.Since).Milliseconds(),
+		WaitedMS: (w.now() - wt.Since).Milliseconds(), Unproven: wt.Bare,
 	})
 }
 

@@ -223,12 +223,20 @@ func (s *Shelf) relabel(asked, served *Waiter) {
 	}
 }
 
-// uncovered returns the first waiter that no backend is being opened for.
-func (p *Pool) uncovered() *Waiter {
-	if p.coming >= len(p.waiters) {
-		return nil
+// uncovered returns the first waiter that no backend is being opened for and that may
+// have the answer to a request. That of a client that is known isn't for one that has
+// proven nothing: the Ledger counts those.
+func (p *Pool) uncovered(asked *Waiter) *Waiter {
+	coming := p.coming // for the first waiters that aren't bare
+	for _, wt := range p.waiters {
+		switch {
+		case !wt.Bare && coming > 0:
+			coming--
+		case asked.Bare || !wt.Bare:
+			return wt
+		}
 	}
-	return p.waiters[p.coming]
+	return nil
 }
 
 // Grant takes a lease and returns the waiter to open a backend for with it, or nil
@@ -240,7 +248,7 @@ func (s *Shelf) Grant(request uint64, usable bool, now time.Duration) *Waiter {
 		return nil
 	}
 	p := asked.Pool
-	wt := p.uncovered()
+	wt := p.uncovered(asked)
 	if wt == nil || !usable {
 		s.want(p, now)
 		s.tidy(p)
@@ -288,7 +296,7 @@ func (s *Shelf) Refuse(request uint64, now time.Duration) *Waiter {
 		return nil
 	}
 	p := asked.Pool
-	wt := p.uncovered()
+	wt := p.uncovered(asked)
 	if wt != nil {
 		s.relabel(asked, wt)
 		s.leave(wt, now)

@@ -55,8 +55,7 @@ type Refuse struct {
 }
 
 // Reclaim asks a worker to give back one of Leases, or any when Leases is nil.
-// Key is the pool of the request that waits for it, the zero Key when limits
-// were lowered below what is in use. ID is unique over all workers. Own says that
+// Key is the pool of the request that waits for it. ID is unique over all workers. Own says that
 // the request is of that same worker, which has no use for giving up a backend of
 // the same pool. Since is that of the request, Size the limit of which a lease is
 // needed.
@@ -177,10 +176,9 @@ type Counts struct {
 	Orphans  int
 	Waiting  int // requests
 	Reclaims int // leases that are being reclaimed
+	Unproven int // leases of logins that have proven nothing
 	Rules    []RuleCount
-	Keys     map[Key]int
 	Workers  map[int]int
-	Servers  map[int]int
 }
 
 // RuleCount is the use of one rule: leases, orphans included, and requests that

@@ -65,21 +65,19 @@ func (l *Ledger) UpTo(epoch uint64) []Lease {
 func (l *Ledger) Counts() Counts {
 	c := Counts{
 		Max: l.total.max, Total: l.total.used, Orphans: l.total.orphans,
-		Reclaims: len(l.total.claims),
-		Rules:    make([]RuleCount, len(l.rules)-1),
-		Keys:     map[Key]int{}, Workers: map[int]int{}, Servers: map[int]int{},
+		Reclaims: len(l.total.claims), Unproven: l.total.unproven,
+		Rules: make([]RuleCount, len(l.rules)-1), Workers: map[int]int{},
 	}
 	for r := range l.rules {
 		g := &l.rules[r]
-		c.Waiting += g.queue.n
+		waiting := g.queue.n + g.unknown.n
+		c.Waiting += waiting
 		c.Reclaims += len(g.claims)
 		if r > 0 {
-			c.Rules[r-1] = RuleCount{Max: g.max, Used: g.used, Waiting: g.queue.n}
+			c.Rules[r-1] = RuleCount{Max: g.max, Used: g.used, Waiting: waiting}
 		}
 	}
 	for _, held := range l.leases {
-		c.Keys[held.key]++
-		c.Servers[held.server]++
 		if held.worker != nil {
 			c.Workers[held.worker.index]++
 		}

@@ -15,13 +15,14 @@ import (
 // waits in the queue of its rule, and of all queues whose gate has room the one
 // with the oldest head goes first through the gate of the total: FIFO over all
 // workers, and a full rule delays nobody else.
+//
+// A client that has proven nothing may hold a lease for as long as it keeps its server
+// waiting. Such requests have queues of their own, and their leases, until a backend
+// was opened, are at most a share of each gate (share.go).
 type Ledger struct {
 	total gate
 	// rules has the gate of NoRule first, then one per rule.
 	rules []gate
-	// demand is the sum of the rules' demands: requests that only wait for the
-	// total.
-	demand int
 
 	server int
 	epoch  uint64
@@ -40,9 +41,13 @@ type Ledger struct {
 type gate struct {
 	max, used, orphans int
 	queue              queue
-	demand             int
-	claims             []*claim
-	dirty              bool
+	// unknown is the queue of requests that are unproven, and unproven counts their
+	// leases.
+	unknown  queue
+	unproven int
+	demand   int
+	claims   []*claim
+	dirty    bool
 }
 
 type lease struct {
@@ -53,8 +58,10 @@ type lease struct {
 	epoch  uint64
 	worker *worker // nil for an orphan
 	pos    int     // in the worker's holding
-	pid    uint32
-	cancel CancelKey
+	// unproven: it counts against the share.
+	unproven bool
+	pid      uint32
+	cancel   CancelKey
 }
 
 // worker is what the Ledger knows of one worker.
@@ -112,18 +119,28 @@ func (l *Ledger) SetTarget(server int, epoch uint64, open bool) []Effect {
 // that applies, NoRule for none. since is when the one who waits began to, on the
 // caller's clock: who came first is served first, whenever the request came.
 func (l *Ledger) Request(worker int, id uint64, key Key, rule int, since time.Duration) []Effect {
+	return l.request(worker, &waiter{id: id, key: key, rule: rule + 1, since: since})
+}
+
+// RequestUnproven is Request for a client that nobody knows before its server has let
+// it in.
+func (l *Ledger) RequestUnproven(worker int, id uint64, key Key, rule int, since time.Duration) []Effect {
+	return l.request(worker, &waiter{id: id, key: key, rule: rule + 1, since: since, unproven: true})
+}
+
+func (l *Ledger) request(worker int, q *waiter) []Effect {
 	w := l.worker(worker)
-	reason := l.refusal(rule)
-	if _, ok := w.waiting[id]; ok {
+	reason := l.refusal(q.rule - 1)
+	if _, ok := w.waiting[q.id]; ok {
 		reason = ReasonDuplicate
 	}
 	if reason != 0 {
-		return []Effect{Refuse{Worker: worker, Request: id, Reason: reason}}
+		return []Effect{Refuse{Worker: worker, Request: q.id, Reason: reason}}
 	}
 	l.lastSeq++
-	q := &waiter{since: since, seq: l.lastSeq, worker: w, id: id, key: key, rule: rule + 1}
-	w.waiting[id] = q
-	l.rules[q.rule].queue.push(q)
+	q.seq, q.worker = l.lastSeq, w
+	w.waiting[q.id] = q
+	l.rules[q.rule].queueOf(q).push(q)
 	l.touch(q.rule)
 	return l.settle()
 }
@@ -152,18 +169,23 @@ func (l *Ledger) Abandon(worker int, id uint64) []Effect {
 	return l.settle()
 }
 
-// Opened records the backend behind a lease. The error says that the worker
-// doesn't hold the lease, or has told of another backend, which is a bug of the worker.
-func (l *Ledger) Opened(worker int, lease uint64, pid uint32, key CancelKey) error {
+// Opened records the backend behind a lease, whose server has let the client in. The
+// error says that the worker doesn't hold the lease, or has told of another backend,
+// which is a bug of the worker.
+func (l *Ledger) Opened(worker int, lease uint64, pid uint32, key CancelKey) ([]Effect, error) {
 	held, err := l.held(worker, lease)
 	if err != nil {
-		return fmt.Errorf("record backend: %w", err)
+		return nil, fmt.Errorf("record backend: %w", err)
 	}
 	if held.pid != 0 {
-		return fmt.Errorf("record backend: lease %d has one", lease)
+		return nil, fmt.Errorf("record backend: lease %d has one", lease)
 	}
 	held.pid, held.cancel = pid, key
-	return nil
+	if held.unproven {
+		held.unproven = false
+		l.countUnproven(held.rule, -1)
+	}
+	return l.settle(), nil
 }
 
 // Return gives a lease back. The error says that the worker doesn't hold the
@@ -192,6 +214,7 @@ func (l *Ledger) HandOver(worker int, lease uint64) ([]Effect, error) {
 	l.letGo(held)
 	l.remove(held)
 	moved := *held
+	moved.unproven = false // the backend is there already
 	if q := l.heir(held); q != nil {
 		l.leave(q)
 		moved.rule = q.rule
@@ -296,13 +319,16 @@ func (l *Ledger) remove(held *lease) {
 	delete(l.leases, held.id)
 	l.total.used--
 	l.rules[held.rule].used--
+	if held.unproven {
+		l.countUnproven(held.rule, -1)
+	}
 	l.touch(held.rule)
 }
 
 // leave takes a request out of its queue, whatever became of it.
 func (l *Ledger) leave(q *waiter) {
 	delete(q.worker.waiting, q.id)
-	l.rules[q.rule].queue.remove(q)
+	l.rules[q.rule].queueOf(q).remove(q)
 	if q.claim != nil {
 		l.drop(q.claim)
 	}
@@ -314,9 +340,7 @@ func (l *Ledger) leave(q *waiter) {
 func (l *Ledger) touch(rule int) {
 	g := &l.rules[rule]
 	g.dirty = true
-	demand := min(g.queue.n, max(0, g.max-g.used))
-	l.demand += demand - g.demand
-	g.demand = demand
+	g.demand = min(g.queue.n+l.eligible(g), max(0, g.max-g.used))
 }
 
 func (l *Ledger) touchAll() {
@@ -349,7 +373,7 @@ func (l *Ledger) next(pick func(*waiter) *waiter) *waiter {
 		if l.rules[r].demand == 0 {
 			continue
 		}
-		if q := pick(l.rules[r].queue.head); q != nil && (oldest == nil || q.before(oldest)) {
+		if q := l.first(&l.rules[r], pick); q != nil && (oldest == nil || q.before(oldest)) {
 			oldest = q
 		}
 	}
@@ -358,7 +382,7 @@ func (l *Ledger) next(pick func(*waiter) *waiter) *waiter {
 
 func (l *Ledger) grant(q *waiter) {
 	l.leave(q)
-	held := l.lend(q.worker, &lease{key: q.key, rule: q.rule, server: l.server, epoch: l.epoch})
+	held := l.lend(q.worker, &lease{key: q.key, rule: q.rule, server: l.server, epoch: l.epoch, unproven: q.unproven})
 	l.emit(Grant{Worker: q.worker.index, Request: q.id, Lease: held.id, Server: held.server, Epoch: held.epoch})
 }
 
@@ -376,6 +400,9 @@ func (l *Ledger) lend(w *worker, held *lease) *lease {
 	w.keys[held.key]++
 	g.used++
 	l.total.used++
+	if held.unproven {
+		l.countUnproven(held.rule, 1)
+	}
 	l.touch(held.rule)
 	return held
 }

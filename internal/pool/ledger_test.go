@@ -201,7 +201,7 @@ func TestDeadWorkersLeasesCountUntilTheOrphanIsGone(t *testing.T) {
 	l.Request(0, 1, keyA, 0, 0)
 	l.Request(0, 2, keyB, NoRule, 0)
 	l.Request(0, 3, keyB, NoRule, 0)
-	if err := l.Opened(0, 1, 4711, "cancel"); err != nil {
+	if _, err := l.Opened(0, 1, 4711, "cancel"); err != nil {
 		t.Fatal(err)
 	}
 	orphans, effects := l.WorkerGone(0)
@@ -269,59 +269,13 @@ func TestOnlyTheHolderReturnsALease(t *testing.T) {
 	if _, err := l.Return(1, 1); err == nil {
 		t.Error("another worker returned it")
 	}
-	if err := l.Opened(1, 1, 5, ""); err == nil {
+	if _, err := l.Opened(1, 1, 5, ""); err == nil {
 		t.Error("another worker opened it")
 	}
 	returned(t, l, 0, 1)
 	if _, err := l.Return(0, 1); err == nil {
 		t.Error("it was returned twice")
 	}
-}
-
-func TestResizeDownReclaimsTheExcess(t *testing.T) {
-	l := opened(3)
-	for id := range uint64(3) {
-		l.Request(0, id, keyA, NoRule, 0)
-	}
-	want(t, "resize", l.Resize(1, nil, nil),
-		Reclaim{ID: 1, Worker: 0}, Reclaim{ID: 2, Worker: 0})
-	want(t, "one back", returned(t, l, 0, 1), ReclaimCancel{ID: 1, Worker: 0})
-	want(t, "two back", returned(t, l, 0, 2), ReclaimCancel{ID: 2, Worker: 0})
-	want(t, "full again", l.Request(1, 1, keyA, NoRule, 0), Reclaim{ID: 3, Worker: 0, Key: keyA})
-}
-
-func TestResizeUpGrants(t *testing.T) {
-	l := opened(1)
-	l.Request(0, 1, keyA, NoRule, 0)
-	l.Request(1, 2, keyA, NoRule, 0)
-	want(t, "resize", l.Resize(2, nil, nil), ReclaimCancel{ID: 1, Worker: 0}, grant(1, 2, 2))
-}
-
-func TestResizeRefusesWhatIsNeverGranted(t *testing.T) {
-	l := opened(5, Rule{Max: 1})
-	l.Request(0, 1, keyA, 0, 0)
-	l.Request(0, 2, keyA, 0, 0)
-	want(t, "rule closed", l.Resize(5, []Rule{{Max: 0}}, nil),
-		Refuse{Worker: 0, Request: 2, Reason: ReasonRuleClosed},
-		Reclaim{ID: 1, Worker: 0, Leases: []uint64{1}})
-	want(t, "return", returned(t, l, 0, 1), ReclaimCancel{ID: 1, Worker: 0})
-	want(t, "the id is free again", l.Resize(5, []Rule{{Max: 1}}, nil))
-	want(t, "request", l.Request(0, 2, keyA, 0, 0), grant(0, 2, 2))
-}
-
-func TestResizeMovesLeasesAndRequestsToTheirNewRules(t *testing.T) {
-	l := opened(9, Rule{Max: 1})
-	l.Request(0, 1, keyA, 0, 0)
-	l.Request(0, 2, keyA, 0, 0)
-	l.Request(0, 3, keyB, NoRule, 0)
-	remap := func(key Key, _ int) int {
-		if key == keyA {
-			return 1
-		}
-		return 0
-	}
-	want(t, "resize", l.Resize(9, []Rule{{Max: 0}, {Max: 2}}, remap),
-		grant(0, 2, 3), Reclaim{ID: 1, Worker: 0, Leases: []uint64{2}})
 }
 
 func TestReclaimsAtATimeAreBounded(t *testing.T) {
@@ -375,8 +329,7 @@ func TestHoldersAndCounts(t *testing.T) {
 	wantCounts := Counts{
 		Max: 4, Total: 3, Orphans: 2, Waiting: 1,
 		Rules:   []RuleCount{{Max: 1, Used: 1, Waiting: 1}},
-		Keys:    map[Key]int{keyA: 2, keyB: 1},
-		Workers: map[int]int{1: 1}, Servers: map[int]int{3: 3},
+		Workers: map[int]int{1: 1},
 	}
 	if diff := cmp.Diff(wantCounts, l.Counts()); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
@@ -412,7 +365,7 @@ func handedOver(t *testing.T, l *Ledger, worker int, lease uint64) []Effect {
 func TestHandOverMovesTheLeaseWithItsBackend(t *testing.T) {
 	l := opened(1)
 	l.Request(0, 1, keyA, NoRule, 0)
-	if err := l.Opened(0, 1, 4711, "cancel"); err != nil {
+	if _, err := l.Opened(0, 1, 4711, "cancel"); err != nil {
 		t.Fatal(err)
 	}
 	l.Request(1, 5, keyA, NoRule, 0)

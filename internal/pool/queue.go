@@ -2,6 +2,8 @@ package pool
 
 import (
 	"cmp"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -16,6 +18,8 @@ type waiter struct {
 	rule       int // as an index of Ledger.rules
 	claim      *claim
 	prev, next *waiter
+	// unproven: nobody knows yet who the client is.
+	unproven bool
 }
 
 // before says that w goes before q: its client came first.
@@ -23,6 +27,11 @@ func (w *waiter) before(q *waiter) bool { return w.compare(q) < 0 }
 
 func (w *waiter) compare(q *waiter) int {
 	return cmp.Or(cmp.Compare(w.since, q.since), cmp.Compare(w.seq, q.seq))
+}
+
+// byArrival returns the requests of a worker in the order of their arrival.
+func byArrival(w *worker) []*waiter {
+	return slices.SortedFunc(maps.Values(w.waiting), (*waiter).compare)
 }
 
 // queue is a list of waiters by arrival that gives up any of them at once.

@@ -14,8 +14,8 @@ const maxNames = 5000
 // something helpful has a note of it; the first return ends it.
 type claim struct {
 	gate   *gate
-	rule   int     // of the gate as an index of Ledger.rules, -1 for the total
-	waiter *waiter // nil when limits were lowered
+	rule   int // of the gate as an index of Ledger.rules, -1 for the total
+	waiter *waiter
 	key    Key
 	notes  []*note
 }
@@ -45,10 +45,10 @@ func (l *Ledger) reclaim() {
 		if g.dirty {
 			g.dirty = false
 			// Not waiting + used - max: the max of NoRule is the largest int.
-			l.balance(g, r, g.queue.n-(g.max-g.used))
+			l.balance(g, r, g.queue.n+l.eligible(g)-(g.max-g.used))
 		}
 	}
-	l.balance(&l.total, totalGate, l.demand+l.total.used-l.total.max)
+	l.balance(&l.total, totalGate, l.demand()+l.total.used-l.total.max)
 }
 
 // balance makes the gate have as many claims as it needs leases and sees that the
@@ -59,26 +59,40 @@ func (l *Ledger) balance(g *gate, rule, need int) {
 	if !l.open || g.used == g.orphans {
 		want = 0
 	}
+	l.dropBeyondShare(g)
 	for len(g.claims) > max(0, want) {
 		l.drop(g.claims[len(g.claims)-1])
 	}
 	for len(g.claims) < want {
-		if rule == totalGate {
-			l.claim(g, rule, l.next(unclaimed))
-		} else {
-			l.claim(g, rule, unclaimed(g.queue.head))
+		q := l.needy(g, rule)
+		if q == nil {
+			break
 		}
+		l.claim(g, rule, q)
 	}
 	for _, w := range l.order {
 		l.notify(w, g, rule)
 	}
 }
 
-func (l *Ledger) claim(g *gate, rule int, q *waiter) {
-	c := &claim{gate: g, rule: rule, waiter: q}
-	if q != nil {
-		c.key, q.claim = q.key, c
+// needy returns the oldest request that nothing is reclaimed for yet and that something
+// may be reclaimed for through a gate, nil for none.
+func (l *Ledger) needy(g *gate, rule int) *waiter {
+	pick := func(head *waiter) *waiter {
+		if q := unclaimed(head); q != nil && (!q.unproven || l.shareHasRoom(g, q)) {
+			return q
+		}
+		return nil
 	}
+	if rule == totalGate {
+		return l.next(pick)
+	}
+	return l.first(g, pick)
+}
+
+func (l *Ledger) claim(g *gate, rule int, q *waiter) {
+	c := &claim{gate: g, rule: rule, waiter: q, key: q.key}
+	q.claim = c
 	at := len(g.claims)
 	for at > 0 && c.before(g.claims[at-1]) {
 		at--
@@ -86,10 +100,8 @@ func (l *Ledger) claim(g *gate, rule int, q *waiter) {
 	g.claims = slices.Insert(g.claims, at, c)
 }
 
-// before orders claims as their waiters; those of lowered limits come first.
-func (c *claim) before(o *claim) bool {
-	return o.waiter != nil && (c.waiter == nil || c.waiter.before(o.waiter))
-}
+// before orders claims as their waiters.
+func (c *claim) before(o *claim) bool { return c.waiter.before(o.waiter) }
 
 // notify gives a worker notes of as many claims as it holds leases, those left out
 // that it can't help; of more claims it has those of the clients that came first. A
@@ -156,7 +168,7 @@ func firstWithout(claims []*claim, w *worker, h *holding) *claim {
 // idleFor says that a claim is for a worker's own client, which gets whatever the
 // worker holds without being asked: all of it is of the same pool.
 func (c *claim) idleFor(w *worker, h *holding) bool {
-	return c.waiter != nil && c.waiter.worker == w && w.keys[c.key] >= h.n
+	return c.waiter.worker == w && w.keys[c.key] >= h.n
 }
 
 func (l *Ledger) send(w *worker, h *holding, c *claim) {
@@ -164,9 +176,8 @@ func (l *Ledger) send(w *worker, h *holding, c *claim) {
 	n := &note{id: l.lastReclaim, claim: c, worker: w, before: l.lastLease + 1}
 	c.notes = append(c.notes, n)
 	h.notes = append(h.notes, n)
-	e := Reclaim{ID: n.id, Worker: w.index, Key: c.key, Size: c.gate.max}
-	if c.waiter != nil {
-		e.Own, e.Since = c.waiter.worker == w, c.waiter.since
+	e := Reclaim{
+		ID: n.id, Worker: w.index, Key: c.key, Size: c.gate.max, Own: c.waiter.worker == w, Since: c.waiter.since,
 	}
 	if c.rule != totalGate {
 		e.Leases = h.ids()
@@ -206,9 +217,7 @@ func (l *Ledger) drop(c *claim) {
 		l.withdraw(n)
 	}
 	c.gate.claims = without(c.gate.claims, c)
-	if c.waiter != nil {
-		c.waiter.claim, c.waiter = nil, nil
-	}
+	c.waiter.claim = nil
 }
 
 // answered takes the note that the worker answers by returning the lease. It is
@@ -225,11 +234,7 @@ func (l *Ledger) answered(held *lease) {
 			break
 		}
 	}
-	switch {
-	case first == nil:
-	case first.claim.waiter == nil:
-		l.drop(first.claim)
-	default:
+	if first != nil {
 		// The claim goes on at the other workers until its waiter is served.
 		l.withdraw(first)
 	}

@@ -148,6 +148,22 @@ func TestClientThatHasProvenNothingGetsTrustingBackendsAlone(t *testing.T) {
 	wantActs(t, s, "withdraw 2", "serve bare with lease 1")
 }
 
+// A lease that was asked for a client that is known is none for one that has proven
+// nothing, which would not be counted.
+func TestLeaseOfAKnownClientIsNotForOneThatHasProvenNothing(t *testing.T) {
+	s, p, _ := shelfWith(t, Limits{})
+	bare, known := &Waiter{Pool: p, Bare: true, Of: "bare"}, &Waiter{Pool: p, Of: "known"}
+	s.Wait(bare, 0)
+	s.Wait(known, 0)
+	wantActs(t, s, "ask 2", "review in 20ms", "ask 4")
+	if wt := s.Grant(4, true, 0); wt != known {
+		t.Errorf("%+v got it", wt)
+	}
+	if wt := s.Grant(2, true, 0); wt != bare {
+		t.Errorf("%+v got the other", wt)
+	}
+}
+
 // Each reason why a backend is closed rather than kept.
 func TestWhyABackendIsNotKept(t *testing.T) {
 	limits := Limits{IdleTimeout: time.Second, MaxAge: time.Minute}

@@ -20,6 +20,8 @@ type simLease struct {
 	rule int
 	key  Key
 	busy bool
+	// unproven: its client says nothing yet.
+	unproven bool
 }
 
 type simWorker struct {
@@ -66,15 +68,20 @@ type simRequest struct {
 
 func (r simRequest) is(worker int, id uint64) bool { return r.worker == worker && r.id == id }
 
-var simKeys = []struct {
-	key  Key
-	rule int
-}{
-	{Key{Database: "none"}, NoRule},
-	{Key{Database: "none", User: "other"}, NoRule},
-	{Key{Database: "r0"}, 0},
-	{Key{Database: "r0", User: "other"}, 0},
-	{Key{Database: "r1"}, 1},
+type simKey struct {
+	key      Key
+	rule     int
+	unproven bool
+}
+
+var simKeys = []simKey{
+	{Key{Database: "none"}, NoRule, false},
+	{Key{Database: "none", User: "other"}, NoRule, false},
+	{Key{Database: "r0"}, 0, false},
+	{Key{Database: "r0", User: "other"}, 0, false},
+	{Key{Database: "r1"}, 1, false},
+	{Key{Database: "none", User: "unknown"}, NoRule, true},
+	{Key{Database: "r1", User: "unknown"}, 1, true},
 }
 
 func newSim(t *testing.T, seed uint64, workers int) *sim {
@@ -96,7 +103,7 @@ func (s *sim) apply(effects []Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case Grant:
-			s.granted(e)
+			s.granted(e, false)
 		case Move:
 			s.moved(e)
 		case Refuse:
@@ -118,7 +125,7 @@ func (s *sim) apply(effects []Effect) {
 	s.check()
 }
 
-func (s *sim) granted(g Grant) {
+func (s *sim) granted(g Grant, moved bool) {
 	w := s.waiterOf(g)
 	q := s.queues[w.key]
 	if !q[0].is(g.Worker, g.Request) {
@@ -126,13 +133,17 @@ func (s *sim) granted(g Grant) {
 	}
 	for _, k := range simKeys {
 		older := len(s.queues[k.key]) > 0 && s.queues[k.key][0].arrived < q[0].arrived
-		if older && s.hasRoom(k.rule) {
+		if older && s.hasRoom(k.rule) && s.mayHold(k) {
 			s.t.Fatalf("grant %+v of %v, but %v is older", g, w.key, k.key)
 		}
 	}
 	s.queues[w.key] = q[1:]
 	s.waiting--
-	s.held[g.Lease] = simLease{id: g.Lease, rule: w.rule, key: w.key}
+	k := simKeys[slices.IndexFunc(simKeys, func(k simKey) bool { return k.key == w.key })]
+	if !moved && !s.mayHold(k) {
+		s.t.Fatalf("grant %+v of %v beyond the share of unproven logins", g, w.key)
+	}
+	s.held[g.Lease] = simLease{id: g.Lease, rule: w.rule, key: w.key, unproven: k.unproven && !moved}
 	s.grants++
 	if n := len(s.held); !s.open || n > s.max {
 		s.t.Fatalf("granted the lease number %d of %d (open %v)", n, s.max, s.open)
@@ -149,7 +160,7 @@ func (s *sim) moved(m Move) {
 		if w := s.waiterOf(g); w.key != s.handed.key {
 			s.t.Fatalf("%v got a backend of %v", w.key, s.handed.key)
 		}
-		s.granted(g)
+		s.granted(g, true)
 		s.moves++
 		return
 	}
@@ -161,7 +172,7 @@ func (s *sim) moved(m Move) {
 	for _, k := range simKeys {
 		q := s.queues[k.key]
 		room := s.hasRoom(k.rule) || k.rule == s.handed.rule && s.used(k.rule) == s.rules[k.rule].Max
-		if len(q) > 0 && room && (arrived < 0 || q[0].arrived < arrived) {
+		if len(q) > 0 && room && s.mayHold(k) && (arrived < 0 || q[0].arrived < arrived) {
 			first, arrived = k.key, q[0].arrived
 		}
 	}
@@ -187,6 +198,23 @@ func (s *sim) hasRoom(rule int) bool {
 	return rule == NoRule || s.used(rule) < s.rules[rule].Max
 }
 
+// mayHold is about the shares of unproven logins alone.
+func (s *sim) mayHold(k simKey) bool {
+	if !k.unproven {
+		return true
+	}
+	all, ofRule := 0, 0
+	for _, held := range s.held {
+		if held.unproven {
+			all++
+			if held.rule == k.rule {
+				ofRule++
+			}
+		}
+	}
+	return all < max(1, s.max/4) && (k.rule == NoRule || ofRule < max(1, s.rules[k.rule].Max/4))
+}
+
 func (s *sim) used(rule int) int {
 	n := 0
 	for _, held := range s.held {
@@ -205,7 +233,7 @@ func (s *sim) check() {
 	}
 	if s.open && len(s.held) < s.max {
 		for _, k := range simKeys {
-			if len(s.queues[k.key]) > 0 && s.hasRoom(k.rule) {
+			if len(s.queues[k.key]) > 0 && s.hasRoom(k.rule) && s.mayHold(k) {
 				s.t.Fatalf("%v waits while there is room", k.key)
 			}
 		}
@@ -258,7 +286,7 @@ func (s *sim) step() {
 	case p < 998:
 		s.endOrphan()
 	case p < 999:
-		s.resize()
+		s.proveAll(i, w)
 	default:
 		s.setOpen(false)
 	}
@@ -288,7 +316,11 @@ func (s *sim) arrive(i int) {
 		s.queues[k.key] = append(s.queues[k.key], simRequest{i, id, s.arrivals})
 		s.arrivals++
 		s.waiting++
-		s.apply(s.ledger.Request(i, id, k.key, k.rule, 0))
+		if k.unproven {
+			s.apply(s.ledger.RequestUnproven(i, id, k.key, k.rule, 0))
+		} else {
+			s.apply(s.ledger.Request(i, id, k.key, k.rule, 0))
+		}
 	})
 }
 
@@ -299,6 +331,10 @@ func (s *sim) finish(i int, w *simWorker) {
 		l := w.leases[at]
 		if !l.busy {
 			continue
+		}
+		if l.unproven {
+			s.prove(i, l)
+			return
 		}
 		l.busy = false
 		if s.honour(i, w) {
@@ -432,7 +468,7 @@ func (s *sim) deliverDown(i int, w *simWorker) bool {
 		held := s.held[e.Lease]
 		_, busy := w.waiting[e.Request]
 		delete(w.waiting, e.Request)
-		w.leases = append(w.leases, &simLease{id: e.Lease, rule: held.rule, key: held.key, busy: busy})
+		w.leases = append(w.leases, &simLease{id: e.Lease, rule: held.rule, key: held.key, busy: busy, unproven: held.unproven})
 		if !busy {
 			s.giveBack(i, w, func(l *simLease) bool { return l.id == e.Lease })
 		}
@@ -487,10 +523,29 @@ func (s *sim) endOrphan() bool {
 	return true
 }
 
-func (s *sim) resize() {
-	s.max = 1 + s.rnd.IntN(12)
-	s.rules = []Rule{{Max: 1 + s.rnd.IntN(6)}, {Max: 1 + s.rnd.IntN(6)}}
-	s.apply(s.ledger.Resize(s.max, s.rules, nil))
+// prove tells that a server has let its client in.
+func (s *sim) prove(i int, l *simLease) {
+	l.unproven = false
+	id := l.id
+	w := s.workers[i]
+	w.up = append(w.up, func() {
+		held := s.held[id]
+		held.unproven = false
+		s.held[id] = held
+		effects, err := s.ledger.Opened(i, id, 1, "")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.apply(effects)
+	})
+}
+
+func (s *sim) proveAll(i int, w *simWorker) {
+	for _, l := range w.leases {
+		if l.unproven {
+			s.prove(i, l)
+		}
+	}
 }
 
 // quiet delivers all that is on its way and then looks for idle leases that
@@ -514,7 +569,7 @@ func (s *sim) quiet() {
 		}
 		for i, w := range s.workers {
 			for _, l := range w.leases {
-				if !l.busy && (l.rule == k.rule || s.hasRoom(k.rule)) {
+				if !l.busy && s.mayHold(k) && (l.rule == k.rule || s.hasRoom(k.rule)) {
 					s.t.Fatalf("%v waits while worker %d keeps lease %d idle; its reclaims: %v",
 						k.key, i, l.id, w.reclaims)
 				}

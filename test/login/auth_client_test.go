@@ -66,6 +66,41 @@ func TestUnknownUserIsCheckedByTheServer(t *testing.T) {
 	}
 }
 
+// Clients that nobody knows, and that don't answer when their server asks them who they
+// are, leave known users their place.
+func TestSilentLoginsDoNotKeepKnownUsersWaiting(t *testing.T) {
+	t.Parallel()
+	c := asking(t, "scram-sha-256")
+	p := pool.Start(t, pool.Setup{
+		Servers: pool.Nodes(c), Users: map[string]string{"postgres": "unused"},
+		Keys: map[string]string{"max_connections": "4", "blocking_timeout": "5s", "authentication_timeout": "5m"},
+	})
+	const silent = 20
+	asked := make(chan error, silent)
+	for range silent {
+		nc := p.DialRaw()
+		if _, err := nc.Write(pool.StartupPacket(t, map[string]string{"user": "alice", "database": "postgres"})); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, err := nc.Read(make([]byte, 1))
+			asked <- err
+		}()
+		defer func() { nc.Close(); <-asked }()
+	}
+	err := <-asked
+	asked <- err // for the end
+	if err != nil {
+		t.Fatalf("nobody is asked for a password: %v", err)
+	}
+	for range 3 {
+		p.ConnectAs(p.Config("postgres", "", "postgres"))
+	}
+	if n := len(asked) - 1; n != 0 {
+		t.Errorf("%d more logins hold a connection than the share has room for", n)
+	}
+}
+
 func TestUnknownUserIsRefusedWhenToldSo(t *testing.T) {
 	t.Parallel()
 	c := asking(t, "trust")
