@@ -49,11 +49,13 @@ func unixAddress(path string) []byte {
 	return append(append([]byte{unix.AF_UNIX, 0}, path...), 0)
 }
 
-func tcpAddress(port int) []byte {
+func tcpAddress(port int) []byte { return tcpAddressOn([4]byte{127, 0, 0, 1}, port) }
+
+func tcpAddressOn(host [4]byte, port int) []byte {
 	b := make([]byte, unix.SizeofSockaddrInet4)
 	b[0] = unix.AF_INET
 	binary.BigEndian.PutUint16(b[2:], uint16(port))
-	copy(b[4:], []byte{127, 0, 0, 1})
+	copy(b[4:], host[:])
 	return b
 }
 
@@ -165,10 +167,41 @@ func TestATakenOverWorkerCanDoNothingButItsWork(t *testing.T) {
 			if r := worker.connect(unix.AF_INET, unix.SOCK_STREAM, 0, tcpAddress(at.server)); r < 0 {
 				t.Errorf("worker: connect to the port of a server: %v", errno(r))
 			}
+			if r := worker.connect(unix.AF_INET, unix.SOCK_STREAM, 0, tcpAddressOn([4]byte{127, 9, 9, 9}, at.server)); errno(r) != unix.ECONNREFUSED {
+				t.Errorf("worker: connect to that port of a host where nobody listens: %v, want ECONNREFUSED", errno(r))
+			}
 			if n := len(s.Failover.Runs()); n > 0 {
 				t.Errorf("%d scripts ran", n)
 			}
 		})
+	}
+}
+
+// TestAWorkerOfAServerByPathReachesNoControlSocket has a worker that needs Unix
+// sockets, and needs them to work.
+func TestAWorkerOfAServerByPathReachesNoControlSocket(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	n := c.Primary()
+	p := pool.Start(t, pool.Setup{
+		Servers: []pool.Server{{Name: "n1", Host: n.SocketDir, Port: n.Port}}, Keys: map[string]string{"workers": "1"},
+	})
+	pool.MustQuery(t, p.Connect(), "SELECT 1")
+	at := targetOf(p, c)
+	worker := take(t, p.Workers()[0])
+	for name, tt := range map[string]struct {
+		typ  uint64
+		path string
+		want unix.Errno
+	}{
+		"the control socket":                       {unix.SOCK_SEQPACKET, at.control, unix.EPERM},
+		"the control socket by the permitted kind": {unix.SOCK_STREAM, at.control, unix.EPROTOTYPE},
+		"the server":                               {unix.SOCK_STREAM, filepath.Join(n.SocketDir, fmt.Sprintf(".s.PGSQL.%d", n.Port)), 0},
+	} {
+		got := errno(worker.connect(unix.AF_UNIX, tt.typ, 0, unixAddress(tt.path)))
+		if got != tt.want && !(tt.want == unix.EPROTOTYPE && got == unix.EACCES) { // Landlock 9 refuses earlier
+			t.Errorf("connect to %s: %v, want %v", name, got, tt.want)
+		}
 	}
 }
 
