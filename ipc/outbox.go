@@ -1,8 +1,11 @@
 package ipc
 
 import (
+	"errors"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Outbox is the bounded queue in front of a Conn for a sender that must never
@@ -169,7 +172,28 @@ func (o *Outbox) giveUp(e Envelope) {
 	o.queue = append([]Envelope{e}, o.queue...)
 }
 
+// refsPause is how long to wait when the user's processes have too many descriptors in
+// packets that nobody has read yet: the kernel tells nobody when there are fewer.
+const refsPause = 20 * time.Millisecond
+
+// write sends one message. That there are too many descriptors in flight is no fault of
+// the peer: it is waited for, as long as a peer that reads nothing is.
 func (o *Outbox) write(e Envelope) error {
+	for end := time.Now().Add(o.stall); ; time.Sleep(refsPause) {
+		err := o.writeOnce(e)
+		if !errors.Is(err, unix.ETOOMANYREFS) || time.Now().After(end) || o.isClosed() {
+			return err
+		}
+	}
+}
+
+func (o *Outbox) isClosed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.closed
+}
+
+func (o *Outbox) writeOnce(e Envelope) error {
 	if err := o.conn.sock.SetWriteDeadline(time.Now().Add(o.stall)); err != nil {
 		return err
 	}

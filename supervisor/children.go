@@ -55,6 +55,7 @@ type child struct {
 	pinged  bool // and it has not answered yet
 	pings   uint64
 	clients map[uint64]bool // ids of those handed over and not gone
+	flight  flight
 	drained bool
 }
 
@@ -167,7 +168,10 @@ func (s *supervisor) schedulePing(c *child) {
 	})
 }
 
-func (s *supervisor) onPong(c *child) { c.pinged, c.ponged = false, s.env.now() }
+func (s *supervisor) onPong(c *child, id uint64) {
+	c.pinged, c.ponged = false, s.env.now()
+	s.landed(c, id)
+}
 
 // send queues a message for a worker. One whose queue is full isn't working.
 func (s *supervisor) send(c *child, m ipc.Message, fds ...int) {

@@ -20,6 +20,7 @@ type clients struct {
 	total   int
 	waiting []listen.Client // accepted while the gate was closing
 	recheck *timer
+	budget  int // descriptors of clients that we and the links may hold; 0 for any number
 	burst   proc.Burst
 }
 
@@ -29,8 +30,10 @@ func (s *supervisor) onAccepted(a listen.Client) {
 		unix.Close(a.FD)
 		return
 	}
+	s.clients.gate.Taken()
 	s.clients.waiting = append(s.clients.waiting, a)
 	s.placeClients()
+	s.refuseSurplus()
 }
 
 // placeClients hands over what waits, and closes the gate when no worker can
@@ -48,6 +51,7 @@ func (s *supervisor) placeClients() {
 		c.clients[id] = true
 		s.clients.total++
 		s.send(c, &ipc.NewClient{ID: id, Address: w[0].Address}, w[0].FD)
+		s.takenOff(c)
 		s.clients.burst.Note()
 		w = w[1:]
 	}
@@ -70,6 +74,8 @@ func (s *supervisor) rescueClients(c *child, left []ipc.Envelope) int {
 		s.clients.waiting = append(s.clients.waiting, listen.Client{FD: e.FDs[0], Address: m.Address})
 		rescued++
 	}
+	s.dropGone()
+	s.refuseSurplus()
 	return rescued
 }
 
@@ -82,7 +88,7 @@ func (s *supervisor) gateChanged() {
 	free := s.leastLoaded() != nil
 	open := free && len(s.clients.waiting) == 0 && s.servers.known && s.stop.mode != stopNow
 	s.clients.gate.Set(open)
-	if free && len(s.clients.waiting) > 0 || !free && s.anyReady() {
+	if len(s.clients.waiting) > 0 || !free && s.anyReady() {
 		s.recheckLater()
 	}
 }
@@ -94,6 +100,7 @@ func (s *supervisor) recheckLater() {
 	}
 	s.clients.recheck = s.after(fullPause, func() {
 		s.clients.recheck = nil
+		s.dropGone()
 		s.placeClients()
 	})
 }

@@ -19,7 +19,7 @@ func (s *supervisor) dispatch(a arrival) {
 	case *ipc.ConfigDone:
 		s.onConfigDone(a.worker, m)
 	case *ipc.Pong:
-		s.onPong(a.worker)
+		s.onPong(a.worker, m.ID)
 	case *ipc.Hint:
 		s.onHint(a.worker, m)
 	case *ipc.Fenced:

@@ -116,6 +116,7 @@ func newSupervisor(opt Options, dir statedir.Dir, base time.Time) (*supervisor, 
 	if err != nil {
 		return nil, err
 	}
+	s.clients.budget = clientBudget(c, fileLimit())
 	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, users: users}
 	return s, nil
 }
@@ -238,7 +239,7 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 	if err != nil {
 		return err
 	}
-	s.clients.gate = listen.NewGate(listeners)
+	s.clients.gate = listen.NewGate(listeners, max(1, s.clients.budget/2))
 	defer s.clients.gate.Shut()
 	for _, l := range listeners {
 		a := &listen.Acceptor{

@@ -136,7 +136,7 @@ func newWorld(t *testing.T, workers int, change ...func(*config.Config)) *world 
 	}
 	w.s.env = w.env()
 	w.s.servers = newServers(c, w.machine)
-	w.s.clients.gate = listen.NewGate(nil)
+	w.s.clients.gate = listen.NewGate(nil, 1000)
 	return w
 }
 

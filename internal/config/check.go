@@ -24,8 +24,13 @@ type CheckEnv struct {
 	Resolve func(host string) ([]netip.Addr, error)
 }
 
-// reservedFiles is how many descriptors the daemon needs beside those of its connections.
+// reservedFiles is how many descriptors a worker needs beside those of its connections.
 const reservedFiles = 30
+
+// OwnFiles is how many descriptors the supervisor needs beside those of clients: its sockets, files and the runtime's,
+// two for each worker's link, a probe of each server and the replication connection beside it, pgagroal-cli, and the start
+// of a child.
+func OwnFiles(c *Config) int { return 32 + 2*c.EffectiveWorkers() + 2*len(c.Servers) }
 
 // Check returns everything that forbids to start, or to reload, with c.
 func (c *Config) Check(env CheckEnv) []error {
@@ -102,6 +107,10 @@ func mayWrite(dir string, uid uint32) bool {
 
 func (k *checker) sizes() {
 	c := k.c
+	if need := OwnFiles(c) + 2*c.EffectiveWorkers(); k.env.FileLimit > 0 && uint64(need) > k.env.FileLimit {
+		k.fail("workers", "%d workers and %d servers need %d open files, and the limit is %d; raise the limit, or start fewer workers",
+			c.EffectiveWorkers(), len(c.Servers), need, k.env.FileLimit)
+	}
 	if k.env.FileLimit > 0 && uint64(c.MaxConnections)+reservedFiles > k.env.FileLimit {
 		k.fail("max_connections", "%d connections need %d open files, and the limit is %d; raise the limit, or lower the value",
 			c.MaxConnections, c.MaxConnections+reservedFiles, k.env.FileLimit)

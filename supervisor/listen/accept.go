@@ -40,6 +40,7 @@ func (a *Acceptor) Run(ctx context.Context) {
 		c, err := a.Accept()
 		switch {
 		case err == nil:
+			a.Gate.count(1)
 			if !a.Take(c) {
 				unix.Close(c.FD)
 			}

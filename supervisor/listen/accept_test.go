@@ -24,7 +24,7 @@ func TestWantOfDescriptorsPausesAccept(t *testing.T) {
 			calls++
 			return Client{}, fmt.Errorf("accept: %w", unix.EMFILE)
 		}
-		a := &Acceptor{Accept: poor, Gate: NewGate(nil), Fail: func(err error) {
+		a := &Acceptor{Accept: poor, Gate: NewGate(nil, 1000), Fail: func(err error) {
 			if errors.Is(err, unix.EMFILE) {
 				failed++
 			}
@@ -58,7 +58,7 @@ func TestClosedGateLeavesClientsInTheBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &Acceptor{
-		Accept: cl.Next, Gate: NewGate([]*Listener{cl}), Take: func(c Client) bool { taken <- c; return true },
+		Accept: cl.Next, Gate: NewGate([]*Listener{cl}, 1000), Take: func(c Client) bool { taken <- c; return true },
 		Fail: func(err error) { t.Error(err) },
 	}
 	done := make(chan struct{})

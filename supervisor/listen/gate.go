@@ -14,11 +14,28 @@ type Gate struct {
 	gone      bool          // for good
 	changed   chan struct{} // closed at the next change
 	listeners []*Listener
+	limit     int // clients that were accepted and that the loop hasn't taken yet
+	accepted  int
 }
 
-// NewGate makes a closed gate for listeners, which it closes when it is shut.
-func NewGate(listeners []*Listener) *Gate {
-	return &Gate{changed: make(chan struct{}), listeners: listeners}
+// NewGate makes a closed gate for listeners, which it closes when it is shut. It
+// holds back too while so many clients as limit are accepted and not yet taken.
+func NewGate(listeners []*Listener, limit int) *Gate {
+	return &Gate{changed: make(chan struct{}), listeners: listeners, limit: limit}
+}
+
+// Taken says that the loop has taken one client.
+func (g *Gate) Taken() { g.count(-1) }
+
+func (g *Gate) count(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	was := g.accepted
+	g.accepted += n
+	if !g.gone && was >= g.limit && g.accepted < g.limit {
+		close(g.changed)
+		g.changed = make(chan struct{})
+	}
 }
 
 // Set opens or closes the gate. Closing wakes those that wait in accept.
@@ -72,7 +89,7 @@ func (g *Gate) isShut() bool {
 func (g *Gate) wait(ctx context.Context) bool {
 	for {
 		g.mu.Lock()
-		open, gone, changed := g.open, g.gone, g.changed
+		open, gone, changed := g.open && g.accepted < g.limit, g.gone, g.changed
 		g.mu.Unlock()
 		if gone {
 			return false

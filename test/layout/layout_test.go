@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline"},
 
 	"supervisor":          {"supervisor/...", "ipc", "internal/auth", "internal/config", "internal/control", "internal/pool", "internal/proc", "internal/logline"},
-	"supervisor/listen":   {"internal/control", "internal/config", "internal/proc"},
+	"supervisor/listen":   {"internal/control", "internal/config", "internal/pgwire", "internal/proc"},
 	"supervisor/statedir": {"supervisor/failover", "internal/config", "internal/proc"},
 	"supervisor/control":  {"ipc", "internal/config", "internal/control", "internal/logline"},
 	"supervisor/health":   {"supervisor/failover", "internal/auth", "internal/pgwire"},

@@ -1,0 +1,59 @@
+package supervisor
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// TestOnlySoManyClientsAreOnTheirWay: more are accepted and handed on only when workers say that they have read theirs.
+func TestOnlySoManyClientsAreOnTheirWay(t *testing.T) {
+	w := newWorld(t, 2)
+	w.s.clients.budget = 4
+	w.up()
+	for range 5 {
+		w.arrive()
+	}
+	if diff := cmp.Diff([]int{2, 2}, w.clients()); diff != "" || w.s.clients.gate.IsOpen() || len(w.s.clients.waiting) != 1 {
+		t.Fatalf("%d wait, open %v\n%s", len(w.s.clients.waiting), w.s.clients.gate.IsOpen(), diff)
+	}
+	asked := messagesOf[*ipc.Ping](w.children[1])
+	if len(asked) != 1 {
+		t.Fatalf("the worker was asked %d times", len(asked))
+	}
+	w.say(w.children[1], &ipc.Pong{ID: asked[0].ID})
+	if diff := cmp.Diff([]int{2, 3}, w.clients()); diff != "" || len(w.s.clients.waiting) != 0 {
+		t.Errorf("%d wait\n%s", len(w.s.clients.waiting), diff)
+	}
+	for _, p := range messagesOf[*ipc.Ping](w.children[1]) {
+		w.say(w.children[1], &ipc.Pong{ID: p.ID})
+	}
+	if !w.s.clients.gate.IsOpen() {
+		t.Error("accept doesn't go on")
+	}
+}
+
+func TestMoreWaitingClientsThanTheBudgetAreRefused(t *testing.T) {
+	w := newWorld(t, 1)
+	w.s.clients.budget = 3
+	for range 5 {
+		w.arrive()
+	}
+	if n := len(w.s.clients.waiting); n != 3 {
+		t.Errorf("%d wait", n)
+	}
+}
+
+func TestBudgetOfClientsLeavesRoomForTheRest(t *testing.T) {
+	c := config.New()
+	c.Workers, c.Servers = 2, make([]config.Server, 2)
+	for _, limit := range []uint64{64, 256, 1024, 1 << 20} {
+		n := clientBudget(c, limit)
+		if n < c.Workers || n > int(limit/4) || n+config.OwnFiles(c) > int(limit) {
+			t.Errorf("%d of %d for clients", n, limit)
+		}
+	}
+}
