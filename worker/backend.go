@@ -62,12 +62,11 @@ type backend struct {
 
 	session *session
 	script  *script // what we say to it ourselves
-	// cancelling counts cancel requests that the server hasn't finished.
-	cancelling int
-	// cancelled goes on with the reset that waits for them, nil for none.
+	cancel  *cancelJob
+	// cancelled goes on with the reset that waits for a cancel request, nil for none.
 	cancelled func()
 	since     time.Time
-	timer     *reactor.Timer // of its end
+	parting   parting
 	// unanswered is since when each look has found that its host answers nothing.
 	unanswered time.Time
 }
@@ -331,36 +330,62 @@ func (w *worker) closeBackend(b *backend) {
 	if b.state == backendClosed {
 		return
 	}
-	busy := b.script != nil || b.state == backendAttached && b.session != nil && b.session.uncertain()
+	busy := b.script != nil || b.state == backendAttached && b.session != nil && b.session.busy()
 	b.retire()
 	b.since = time.Now()
 	b.conn.Resume()
+	w.partBy(b)
 	if busy {
-		w.cancelBackend(b, func() { w.part(b) })
+		w.cancelAndPart(b, partLimit/8)
 		return
 	}
 	w.part(b)
 }
 
-// part says goodbye to a retired backend and waits until its server closes. A
-// cancel request that came before the query it was meant for has done nothing,
-// so it is repeated; a server that doesn't answer isn't waited for long.
-func (w *worker) part(b *backend) {
-	switch {
-	case w.backends[b.Lease] != b:
-		return
-	case time.Since(b.since) >= partLimit:
-		w.finishClose(b)
-		return
-	}
-	if b.timer == nil {
-		b.conn.Send(pgwire.AppendTerminate(nil))
-		if b.conn.Queued() == 0 {
-			b.conn.CloseWrite()
+// parting is the end of a retired backend.
+type parting struct {
+	limit *reactor.Timer
+	again *reactor.Timer // of another cancel request
+	said  bool           // goodbye
+}
+
+func (p *parting) stop() {
+	p.limit.Stop()
+	p.again.Stop()
+}
+
+// partBy bounds the wait for the end of a retired backend: a server that doesn't
+// answer isn't waited for long.
+func (w *worker) partBy(b *backend) {
+	b.parting.limit = w.loop.After(partLimit, func() {
+		if b.cancel != nil {
+			b.cancel.insist = true
 		}
+		w.finishClose(b)
+	})
+}
+
+// part says goodbye to a retired backend, whose server then closes.
+func (w *worker) part(b *backend) {
+	if w.backends[b.Lease] != b || b.parting.said {
+		return
 	}
-	b.timer = w.loop.After(partLimit/8, func() {
-		w.cancelBackend(b, func() { w.part(b) })
+	b.parting.said = true
+	b.conn.Send(pgwire.AppendTerminate(nil))
+	if b.conn.Queued() == 0 {
+		b.conn.CloseWrite()
+	}
+}
+
+// cancelAndPart is part for a backend that is busy. A cancel request that came before
+// the query it was meant for has done nothing, so it is repeated after pause, and then
+// after twice that each time.
+func (w *worker) cancelAndPart(b *backend, pause time.Duration) {
+	w.cancelBackend(b, func() {
+		w.part(b)
+		if w.backends[b.Lease] == b {
+			b.parting.again = w.loop.After(pause, func() { w.cancelAndPart(b, 2*pause) })
+		}
 	})
 }
 
@@ -379,7 +404,7 @@ func (w *worker) finishClose(b *backend) {
 		return // a fence was faster
 	}
 	delete(w.backends, b.Lease)
-	b.timer.Stop()
+	b.parting.stop()
 	b.conn.Close()
 	w.shelf.Gone(&b.shelved)
 	w.send(&ipc.LeaseReturn{Lease: b.Lease})

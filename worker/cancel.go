@@ -102,12 +102,24 @@ func (w *worker) cancelLocal(k cancelKey, done func()) bool {
 	if s == nil || s.key != k {
 		return false
 	}
-	if s.backend == nil || s.state != sessionActive {
-		done()
+	if s.cancelBusy(done) {
 		return true
 	}
-	w.log.Debug("cancel request", "client", s.c.id, "backend", s.backend.pid)
-	w.cancelBackend(s.backend, done)
+	w.loop.After(secondLook, func() {
+		if !s.cancelBusy(done) {
+			done() // there is nothing to cancel
+		}
+	})
+	return true
+}
+
+// cancelBusy cancels what the session is doing, and reports whether it does anything.
+func (s *session) cancelBusy(done func()) bool {
+	if s.backend == nil || s.state != sessionActive || !s.busy() {
+		return false
+	}
+	s.w.log.Debug("cancel request", "client", s.c.id, "backend", s.backend.pid)
+	s.w.cancelBackend(s.backend, done)
 	return true
 }
 
@@ -124,32 +136,6 @@ func (w *worker) onCancelDone(m *ipc.CancelDone) {
 		delete(w.forwarded, m.ID)
 		done()
 	}
-}
-
-// cancelBackend asks the server to cancel what a backend is doing. The signal may be on
-// its way until the server closes the connection of the request; until then no client
-// gets the backend. If the server doesn't close it in time, the backend isn't reused.
-func (w *worker) cancelBackend(b *backend, done func()) {
-	ctx, stop := context.WithTimeout(context.Background(), cancelLimit)
-	o := &outbound{epoch: b.Epoch, stop: stop}
-	w.outbounds[o] = struct{}{}
-	b.cancelling++
-	addr, pid, key := w.address(b.server), b.pid, b.key
-	go func() {
-		defer stop()
-		err := o.cancelAt(ctx, addr, pid, key)
-		w.loop.Post(func() {
-			delete(w.outbounds, o)
-			b.cancelling--
-			if err != nil {
-				b.Spoiled = true
-			}
-			done()
-			if b.cancelling == 0 && b.state == backendResetting && b.script == nil {
-				w.afterCancel(b)
-			}
-		})
-	}()
 }
 
 // afterCancel goes on with a backend that had to wait for the end of a cancel request.

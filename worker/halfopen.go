@@ -55,9 +55,10 @@ func (w *worker) giveUpHalfOpen(b *backend) {
 	w.log.Warn("connection given up: the server's host acknowledges nothing", "server", b.server, "pid", b.pid)
 	w.hintOf(b.server, b.Epoch, unix.ETIMEDOUT)
 	s := b.session
-	busy := b.script != nil || s != nil && s.uncertain()
+	busy := b.script != nil || s != nil && s.busy()
 	b.retire()
 	if busy {
+		w.partBy(b)
 		w.cancelBackend(b, func() { w.finishClose(b) })
 	} else {
 		w.finishClose(b)

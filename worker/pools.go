@@ -283,7 +283,7 @@ func (w *worker) shelve(b *backend) { w.place(b, false) }
 func (w *worker) place(b *backend, granted bool) {
 	b.session = nil
 	b.state = backendResetting
-	if b.cancelling > 0 {
+	if w.dropCancel(b); b.cancel != nil {
 		return // comes back when the server is done with the cancel request
 	}
 	b.state = backendIdle

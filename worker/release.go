@@ -119,7 +119,7 @@ func (w *worker) reset(b *backend, touched bool) {
 		w.shelve(b)
 		return
 	}
-	if b.cancelling > 0 { // a late cancel would hit the reset query
+	if w.dropCancel(b); b.cancel != nil { // a late cancel would hit the reset query
 		b.state, b.session = backendResetting, nil
 		b.cancelled = func() { w.reset(b, touched) }
 		return

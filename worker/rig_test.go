@@ -34,6 +34,8 @@ type rig struct {
 	logins chan *serverEnd
 	// cancels are process ids of cancel requests.
 	cancels chan uint32
+	// holdCancels, when not nil, has the server finish one with each value.
+	holdCancels chan struct{}
 	// gate is received from before a login is answered, if set.
 	gate chan struct{}
 	// greetings, if set, is received from for what a backend is told at its login.
@@ -136,6 +138,9 @@ func (r *rig) login(nc *net.TCPConn) {
 	if err != nil || m.Kind != pgwire.StartupMessage {
 		if m.Kind == pgwire.CancelRequest {
 			r.cancels <- m.PID
+			if r.holdCancels != nil {
+				<-r.holdCancels
+			}
 		}
 		nc.Close()
 		return

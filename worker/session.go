@@ -343,6 +343,9 @@ func (e *clientEnd) Flushed() {
 	}
 }
 
+// busy reports whether the server works for the session.
+func (s *session) busy() bool { return s.talk.Stand() == relay.Busy }
+
 // uncertain reports whether the client can't know whether its work was committed.
 func (s *session) uncertain() bool { return s.talk.Uncertain() }
 

@@ -68,6 +68,8 @@ type worker struct {
 	expired expired
 	// lastByte is when a byte last came from each server, by index.
 	lastByte []time.Time
+	// cancellers are by server.
+	cancellers map[int]*canceller
 	// forwarded are cancel requests that other workers look at, by id.
 	forwarded map[uint64]func()
 
@@ -115,8 +117,8 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		clients: make(map[uint64]*client),
 		cancels: make(map[uint64]*session), shelf: pool.NewShelf(pool.Limits{}),
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
-		forwarded: make(map[uint64]func()),
-		servers:   ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
+		forwarded: make(map[uint64]func()), cancellers: make(map[int]*canceller),
+		servers: ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
 	w.burst.Free = func() {

@@ -1,0 +1,140 @@
+package worker
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+const (
+	// cancelsAtOnce is how many cancel requests a worker has under way at one server.
+	// Each costs the server a process, whatever its max_connections.
+	cancelsAtOnce = 2
+	// secondLook is how long a cancel request for an idle session waits for the query
+	// that it may have overtaken.
+	secondLook = time.Millisecond
+)
+
+// canceller sends the cancel requests for one server, a few at a time.
+type canceller struct {
+	sending int
+	waiting []*cancelJob
+}
+
+// cancelJob is the cancel request for one backend, of which there is one at a time.
+type cancelJob struct {
+	b    *backend
+	sent bool
+	// insist: send it although the backend has been given up.
+	insist bool
+	done   []func() // called at the end
+	// again are for the job after this one: they came when this one was sent already,
+	// and may mean a query that it was too early for.
+	again []func()
+}
+
+// underWay reports whether a cancel request may hit what the backend does now.
+func (j *cancelJob) underWay() bool { return j != nil && j.sent }
+
+// cancelBackend asks the server to cancel what a backend is doing. The signal may be on
+// its way until the server closes the connection of the request; until then no client
+// gets the backend. If the server doesn't close it in time, the backend isn't reused.
+func (w *worker) cancelBackend(b *backend, done func()) {
+	switch j := b.cancel; {
+	case j == nil:
+		b.cancel = &cancelJob{b: b, done: []func(){done}}
+		q := w.cancellers[b.server]
+		if q == nil {
+			q = &canceller{}
+			w.cancellers[b.server] = q
+		}
+		q.waiting = append(q.waiting, b.cancel)
+		w.sendCancels(q)
+	case j.sent:
+		j.again = append(j.again, done)
+	default:
+		j.done = append(j.done, done)
+	}
+}
+
+// sendCancels sends what may be sent now. What has become pointless ends unsent.
+func (w *worker) sendCancels(q *canceller) {
+	for q.sending < cancelsAtOnce && len(q.waiting) > 0 {
+		j := q.waiting[0]
+		q.waiting = q.waiting[1:]
+		if j.pointless() {
+			w.endCancel(j)
+			continue
+		}
+		q.sending++
+		j.sent = true
+		w.sendCancel(j, func() {
+			q.sending--
+			w.endCancel(j)
+			w.sendCancels(q)
+		})
+	}
+}
+
+// pointless says that the backend is fenced, or gone, or rests.
+func (j *cancelJob) pointless() bool {
+	b := j.b
+	switch {
+	case b.Epoch <= b.w.fenced:
+		return true
+	case b.w.backends[b.Lease] != b:
+		return !j.insist
+	case b.state == backendClosed:
+		return false
+	}
+	return b.session == nil || !b.session.busy()
+}
+
+func (w *worker) sendCancel(j *cancelJob, end func()) {
+	b := j.b
+	ctx, stop := context.WithTimeout(context.Background(), cancelLimit)
+	o := &outbound{epoch: b.Epoch, stop: stop}
+	w.outbounds[o] = struct{}{}
+	addr, pid, key := w.address(b.server), b.pid, b.key
+	go func() {
+		defer stop()
+		err := o.cancelAt(ctx, addr, pid, key)
+		w.loop.Post(func() {
+			delete(w.outbounds, o)
+			if err != nil {
+				b.Spoiled = true
+			}
+			end()
+		})
+	}()
+}
+
+// endCancel tells who waits for the job, and goes on with a backend that was held back
+// for it.
+func (w *worker) endCancel(j *cancelJob) {
+	b := j.b
+	b.cancel = nil
+	for _, f := range j.done {
+		f()
+	}
+	for _, f := range j.again {
+		w.cancelBackend(b, f)
+	}
+	if !b.cancel.underWay() && b.state == backendResetting && b.script == nil {
+		w.afterCancel(b)
+	}
+}
+
+// dropCancel takes back a job that wasn't sent, when its session has left the backend.
+func (w *worker) dropCancel(b *backend) {
+	j := b.cancel
+	if j == nil || j.sent {
+		return
+	}
+	q := w.cancellers[b.server]
+	q.waiting = slices.DeleteFunc(q.waiting, func(x *cancelJob) bool { return x == j })
+	b.cancel = nil
+	for _, f := range j.done {
+		f()
+	}
+}

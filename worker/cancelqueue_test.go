@@ -1,0 +1,160 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// storm has every client cancel its query so many times, and returns the calls of done.
+func (r *rig) storm(clients []*testClient, times int) (done chan struct{}) {
+	done = make(chan struct{}, len(clients)*times)
+	r.do(func() {
+		for range times {
+			for _, tc := range clients {
+				r.w.cancel(tc.s.key, func() { done <- struct{}{} })
+			}
+		}
+	})
+	return done
+}
+
+func TestCancelStormIsFewRequestsAtATime(t *testing.T) {
+	r := newRig(t, sessions())
+	r.holdCancels = make(chan struct{})
+	var clients []*testClient
+	for id := range uint64(6) {
+		tc, srv := r.enter(id + 1)
+		asks(t, tc, srv)
+		clients = append(clients, tc)
+	}
+	done := r.storm(clients, 50)
+	requests := 0
+	for open := true; open; {
+		select {
+		case <-r.cancels:
+			requests++
+			r.do(func() {
+				if n := len(r.w.outbounds); n > cancelsAtOnce {
+					t.Errorf("%d requests at once", n)
+				}
+			})
+			r.holdCancels <- struct{}{}
+		case <-time.After(generous):
+			t.Fatalf("%d of %d waits are over", len(done), cap(done))
+		default:
+			if open = len(done) < cap(done); open {
+				r.do(func() {})
+			}
+		}
+	}
+	// A request that was under way already when others came is followed by one more.
+	if want := len(clients) + cancelsAtOnce; requests != want {
+		t.Errorf("%d requests, not %d", requests, want)
+	}
+	r.do(func() {
+		if q := r.w.cancellers[0]; q.sending != 0 || len(q.waiting) != 0 {
+			t.Errorf("%d are under way, %d wait", q.sending, len(q.waiting))
+		}
+	})
+}
+
+func TestIdleSessionHasNothingToCancel(t *testing.T) {
+	r := newRig(t, sessions())
+	tc, _ := r.enter(1)
+	done := r.storm([]*testClient{tc}, 3)
+	for range 3 {
+		wait(t, done, "the end of the cancel request")
+	}
+	r.do(func() {
+		if len(r.w.outbounds) > 0 || len(r.w.cancellers) > 0 {
+			t.Error("an idle backend is cancelled")
+		}
+	})
+}
+
+// The request and the query are on two connections, and may come in either order.
+func TestCancelRequestThatOvertakesItsQueryIsSent(t *testing.T) {
+	r := newRig(t, sessions())
+	tc, srv := r.enter(1)
+	done := make(chan struct{})
+	r.do(func() {
+		r.w.cancel(tc.s.key, func() { close(done) })
+		if _, err := tc.Write(query); err != nil {
+			t.Error(err)
+		}
+	})
+	if pid := wait(t, r.cancels, "a cancel request"); pid != 42 {
+		t.Errorf("backend %d is cancelled", pid)
+	}
+	wait(t, done, "its end")
+	if typ, _, err := pgwire.ReadMessage(srv.r, 1000); err != nil || typ != 'Q' {
+		t.Errorf("the server got %q, %v", typ, err)
+	}
+}
+
+// A request that has to wait for its turn doesn't hit whoever has the backend then.
+func TestCancelRequestEndsWithItsQuery(t *testing.T) {
+	r := newRig(t, sessions())
+	r.holdCancels = make(chan struct{})
+	defer close(r.holdCancels)
+	var clients []*testClient
+	var servers []*serverEnd
+	for id := range uint64(cancelsAtOnce + 1) {
+		tc, srv := r.enter(id + 1)
+		asks(t, tc, srv)
+		clients, servers = append(clients, tc), append(servers, srv)
+	}
+	r.storm(clients[:cancelsAtOnce], 1)
+	done := r.storm(clients[cancelsAtOnce:], 1)
+	if _, err := servers[cancelsAtOnce].Write(ready("I")); err != nil {
+		t.Fatal(err)
+	}
+	if err := clients[cancelsAtOnce].Close(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, done, "the end of a request without a purpose")
+	for range cancelsAtOnce {
+		wait(t, r.cancels, "a cancel request")
+		r.holdCancels <- struct{}{}
+	}
+	r.do(func() {
+		if q := r.w.cancellers[0]; len(q.waiting) != 0 || len(r.cancels) != 0 {
+			t.Errorf("%d wait, %d were sent too many", len(q.waiting), len(r.cancels))
+		}
+	})
+}
+
+// A server that is slow to close is not sent cancel requests for what does nothing.
+func TestIdleBackendThatClosesSlowlyIsNotCancelled(t *testing.T) {
+	r := newRig(t, sessions())
+	tc, _ := r.enter(1)
+	r.do(func() { r.w.closeBackend(tc.s.backend) })
+	if m := expect[*ipc.LeaseReturn](r); m.Lease != 1 {
+		t.Errorf("lease %d is returned", m.Lease)
+	}
+	if n := len(r.cancels); n != 0 {
+		t.Errorf("%d cancel requests", n)
+	}
+}
+
+func TestBusyBackendInABlockIsCancelledWhenItsClientGoes(t *testing.T) {
+	r := newRig(t, sessions())
+	tc, srv := r.enter(1)
+	asks(t, tc, srv)
+	if _, err := srv.Write(ready("T")); err != nil {
+		t.Fatal(err)
+	}
+	tc.until(t, &pgproto3.ReadyForQuery{})
+	asks(t, tc, srv)
+	if err := tc.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if pid := wait(t, r.cancels, "a cancel request"); pid != 42 {
+		t.Errorf("backend %d is cancelled", pid)
+	}
+}
