@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ type servers struct {
 	noPass    []*probeUser // last client that a server let in without a password
 	replies   map[uint64]func(failover.Reply)
 	nextTag   uint64
+	hints     []failover.Hinted // to be fed in this turn, see hint
 }
 
 // machine is failover.Machine, or a test.
@@ -185,7 +187,26 @@ func (s *supervisor) onHint(c *child, m *ipc.Hint) {
 	}
 	kind := hintKinds[m.Kind]
 	s.log.Debug("hint", "worker", c.index, "server", s.serverName(m.Server), "kind", kind, "code", m.SQLState, "text", m.Text)
-	s.feed(failover.Hinted{Server: m.Server, Epoch: m.Epoch, Kind: kind, Code: m.SQLState})
+	s.hint(failover.Hinted{Server: m.Server, Epoch: m.Epoch, Kind: kind, Code: m.SQLState})
+}
+
+// hint gives the machine what workers have told in this turn, each thing once: they
+// lose all their backends together, and a step costs a record, snapshots and a status.
+func (s *supervisor) hint(ev failover.Hinted) {
+	if slices.Contains(s.servers.hints, ev) {
+		return
+	}
+	s.servers.hints = append(s.servers.hints, ev)
+	if len(s.servers.hints) > 1 {
+		return
+	}
+	s.after(0, func() {
+		hints := s.servers.hints
+		s.servers.hints = nil
+		for _, ev := range hints {
+			s.feed(ev)
+		}
+	})
 }
 
 func (s *supervisor) onLoginSeen(c *child, m *ipc.LoginSeen) {

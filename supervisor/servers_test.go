@@ -350,3 +350,26 @@ func TestTimeOfZeroIsNoTimeAtAll(t *testing.T) {
 		t.Error("the start waits although failover_start_timeout is 0")
 	}
 }
+
+// A primary that dies with a thousand sessions is one thing to the machine.
+func TestHintsOfATurnAreFedOnce(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	for range 500 {
+		for _, f := range w.children {
+			f.message(&ipc.Hint{Server: 0, Epoch: 1, Kind: ipc.HintReset})
+			f.message(&ipc.Hint{Server: 0, Epoch: 1, Kind: ipc.HintSQLState, SQLState: "57P01"})
+		}
+		w.settle()
+	}
+	w.advance(0)
+	want := []failover.Hinted{{Server: 0, Epoch: 1, Kind: "reset"}, {Server: 0, Epoch: 1, Kind: "error", Code: "57P01"}}
+	if diff := cmp.Diff(want, eventsOf[failover.Hinted](w)); diff != "" {
+		t.Errorf("fed (-want +got):\n%s", diff)
+	}
+	w.say(w.children[0], &ipc.Hint{Server: 0, Epoch: 1, Kind: ipc.HintReset})
+	w.advance(0)
+	if n := len(eventsOf[failover.Hinted](w)); n != 3 {
+		t.Errorf("%d hints; what comes later is another", n)
+	}
+}

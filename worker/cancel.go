@@ -88,7 +88,7 @@ func (w *worker) cancel(k cancelKey, done func()) {
 	}
 	id := w.newID()
 	timer := w.loop.After(forwardLimit, func() { w.onCancelDone(&ipc.CancelDone{ID: id}) })
-	w.forwarded[id] = func() {
+	w.requests.forwarded[id] = func() {
 		timer.Stop()
 		done()
 	}
@@ -132,8 +132,8 @@ func (w *worker) onCancelForward(m *ipc.CancelForward) {
 }
 
 func (w *worker) onCancelDone(m *ipc.CancelDone) {
-	if done := w.forwarded[m.ID]; done != nil {
-		delete(w.forwarded, m.ID)
+	if done := w.requests.forwarded[m.ID]; done != nil {
+		delete(w.requests.forwarded, m.ID)
 		done()
 	}
 }

@@ -15,6 +15,17 @@ const (
 	secondLook = time.Millisecond
 )
 
+// cancelRequests are those that this worker takes part in.
+type cancelRequests struct {
+	at map[int]*canceller // by server
+	// forwarded are those that other workers look at, by id.
+	forwarded map[uint64]func()
+}
+
+func newCancelRequests() cancelRequests {
+	return cancelRequests{map[int]*canceller{}, map[uint64]func(){}}
+}
+
 // canceller sends the cancel requests for one server, a few at a time.
 type canceller struct {
 	sending int
@@ -43,10 +54,10 @@ func (w *worker) cancelBackend(b *backend, done func()) {
 	switch j := b.cancel; {
 	case j == nil:
 		b.cancel = &cancelJob{b: b, done: []func(){done}}
-		q := w.cancellers[b.server]
+		q := w.requests.at[b.server]
 		if q == nil {
 			q = &canceller{}
-			w.cancellers[b.server] = q
+			w.requests.at[b.server] = q
 		}
 		q.waiting = append(q.waiting, b.cancel)
 		w.sendCancels(q)
@@ -131,7 +142,7 @@ func (w *worker) dropCancel(b *backend) {
 	if j == nil || j.sent {
 		return
 	}
-	q := w.cancellers[b.server]
+	q := w.requests.at[b.server]
 	q.waiting = slices.DeleteFunc(q.waiting, func(x *cancelJob) bool { return x == j })
 	b.cancel = nil
 	for _, f := range j.done {

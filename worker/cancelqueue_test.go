@@ -57,7 +57,7 @@ func TestCancelStormIsFewRequestsAtATime(t *testing.T) {
 		t.Errorf("%d requests, not %d", requests, want)
 	}
 	r.do(func() {
-		if q := r.w.cancellers[0]; q.sending != 0 || len(q.waiting) != 0 {
+		if q := r.w.requests.at[0]; q.sending != 0 || len(q.waiting) != 0 {
 			t.Errorf("%d are under way, %d wait", q.sending, len(q.waiting))
 		}
 	})
@@ -71,7 +71,7 @@ func TestIdleSessionHasNothingToCancel(t *testing.T) {
 		wait(t, done, "the end of the cancel request")
 	}
 	r.do(func() {
-		if len(r.w.outbounds) > 0 || len(r.w.cancellers) > 0 {
+		if len(r.w.outbounds) > 0 || len(r.w.requests.at) > 0 {
 			t.Error("an idle backend is cancelled")
 		}
 	})
@@ -123,7 +123,7 @@ func TestCancelRequestEndsWithItsQuery(t *testing.T) {
 		r.holdCancels <- struct{}{}
 	}
 	r.do(func() {
-		if q := r.w.cancellers[0]; len(q.waiting) != 0 || len(r.cancels) != 0 {
+		if q := r.w.requests.at[0]; len(q.waiting) != 0 || len(r.cancels) != 0 {
 			t.Errorf("%d wait, %d were sent too many", len(q.waiting), len(r.cancels))
 		}
 	})

@@ -70,12 +70,26 @@ func (w *worker) onActivityRequest(m *ipc.ActivityRequest) {
 	w.send(a)
 }
 
-// hint tells the supervisor that something is wrong with a server. What happens
+// hinted is what makes one hint another than those before.
+type hinted struct {
+	server   int
+	epoch    uint64
+	kind     ipc.HintKind
+	sqlstate string
+}
+
+// hint tells the supervisor that something is wrong with a server, at once, but not
+// twice in a turn of the loop: all backends of a server are lost together. What happens
 // to connections of a fenced epoch is no news.
 func (w *worker) hint(server int, epoch uint64, kind ipc.HintKind, sqlstate, text string) {
-	if epoch <= w.fenced {
+	h := hinted{server, epoch, kind, sqlstate}
+	if epoch <= w.fenced || w.hinted[h] {
 		return
 	}
+	if len(w.hinted) == 0 {
+		w.loop.Post(func() { clear(w.hinted) })
+	}
+	w.hinted[h] = true
 	w.send(&ipc.Hint{Server: server, Epoch: epoch, Kind: kind, SQLState: sqlstate, Text: text})
 }
 

@@ -34,12 +34,10 @@ const (
 // worker is the state of the process. Everything in it belongs to the event
 // loop's goroutine, but for what is marked.
 type worker struct {
-	log *slog.Logger
-	// lines is what log writes to.
-	lines io.Writer
-	loop  *reactor.Loop
-	conn  *ipc.Conn
-	out   *ipc.Outbox
+	log  *slog.Logger
+	loop *reactor.Loop
+	conn *ipc.Conn
+	out  *ipc.Outbox
 	// receiving: receive goes on in the loop's next turn.
 	receiving bool
 
@@ -68,10 +66,9 @@ type worker struct {
 	expired expired
 	// lastByte is when a byte last came from each server, by index.
 	lastByte []time.Time
-	// cancellers are by server.
-	cancellers map[int]*canceller
-	// forwarded are cancel requests that other workers look at, by id.
-	forwarded map[uint64]func()
+	requests cancelRequests
+	// hinted is what the supervisor was told in this turn.
+	hinted map[hinted]bool
 
 	shared *relay.Shared // by all conversations
 
@@ -102,8 +99,7 @@ func Main(linkFD int, lock *os.File) int {
 		return 1
 	}
 	w := newWorker(log, conn)
-	w.lines = lines
-	if err := w.setup(); err != nil {
+	if err := w.setup(lines); err != nil {
 		w.log.Error("worker can't start", "error", err)
 		return 1
 	}
@@ -117,7 +113,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		clients: make(map[uint64]*client),
 		cancels: make(map[uint64]*session), shelf: pool.NewShelf(pool.Limits{}),
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
-		forwarded: make(map[uint64]func()), cancellers: make(map[int]*canceller),
+		requests: newCancelRequests(), hinted: make(map[hinted]bool),
 		servers: ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
@@ -131,8 +127,8 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 	return w
 }
 
-// setup says hello and waits for the first configuration.
-func (w *worker) setup() error {
+// setup says hello and waits for the first configuration. lines is for the log.
+func (w *worker) setup(lines io.Writer) error {
 	if err := w.conn.SetDeadline(time.Now().Add(setupLimit)); err != nil {
 		return err
 	}
@@ -153,7 +149,7 @@ func (w *worker) setup() error {
 	}
 	cfg := w.cfg
 	var err error
-	w.log = logline.New(w.lines, cfg.LogLinePrefix, slog.Level(cfg.LogLevel), fmt.Sprintf("worker %d", cfg.Worker))
+	w.log = logline.New(lines, cfg.LogLinePrefix, slog.Level(cfg.LogLevel), fmt.Sprintf("worker %d", cfg.Worker))
 	if w.loop, err = w.newLoop(cfg.EvBackend); err != nil {
 		return err
 	}
