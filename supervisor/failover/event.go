@@ -67,6 +67,9 @@ type Observation struct {
 	SenderServer    string        // name of the configured server that SenderHost:SenderPort is, "" when none or not known
 	LastMsgAge      time.Duration // clock_timestamp() - last_msg_receipt_time, on the standby
 	LastMsgKnown    bool
+	// ReceiverTimeout is wal_receiver_timeout of a standby, 0 unknown or none. After half of it without a message the
+	// receiver asks for one.
+	ReceiverTimeout time.Duration
 	SyncStandbys    []string // primary: names of configured servers that are sync or quorum standbys, as far as known
 	SyncWaiting     bool     // primary: commits hang on a synchronous standby
 }

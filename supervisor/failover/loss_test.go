@@ -32,6 +32,9 @@ type lossy struct {
 	seq   int
 	// busy: this many pooled connections ask something every 100 ms. byteAt is when the latest answer came.
 	byteAt time.Duration
+	// timeout is the standby's wal_receiver_timeout, heard when its receiver had a message.
+	timeout time.Duration
+	heard   []time.Duration
 	// gone says since when and until when the standby's receiver has given up, if it looks through the same link.
 	gone   [][2]time.Duration
 	fenced time.Duration
@@ -77,20 +80,32 @@ func (l *lossy) traffic(busy int) []time.Duration {
 	return came
 }
 
-// receiver plays a walreceiver with wal_receiver_timeout 10 s on an idle primary: it asks after 5 s without a message
-// and gives up after 10 s, then connects again every 5 s.
+// receiver plays a walreceiver on an idle primary: it asks after half of wal_receiver_timeout without a message and gives
+// up after all of it, then connects again every 5 s.
 func (l *lossy) receiver() {
-	heard := -time.Duration(l.r.Int64N(int64(5 * time.Second)))
+	heard := -time.Duration(l.r.Int64N(int64(l.timeout / 2)))
 	for heard < 2*lossTime {
-		answer := l.oneWay(l.oneWay(heard+5*time.Second, minRTO), minRTO)
-		if answer <= heard+10*time.Second {
+		l.heard = append(l.heard, heard)
+		answer := l.oneWay(l.oneWay(heard+l.timeout/2, minRTO), minRTO)
+		if answer <= heard+l.timeout {
 			heard = answer
 			continue
 		}
-		from := heard + 10*time.Second
+		from := heard + l.timeout
 		heard = l.login(from + 5*time.Second)
 		l.gone = append(l.gone, [2]time.Duration{from, heard})
 	}
+}
+
+// silent is how long the receiver has had no message.
+func (l *lossy) silent() time.Duration {
+	last := -time.Hour
+	for _, at := range l.heard {
+		if at <= l.now {
+			last = at
+		}
+	}
+	return l.now - last
 }
 
 func (l *lossy) receives() bool {
@@ -129,7 +144,7 @@ func (l *lossy) probe(a Probe) {
 		d.Outcome = SawStandby
 		d.Obs = Observation{SystemID: 7, Timeline: 1, ReceiveLSN: 1, Receiver: ReceiverGone}
 		if l.receives() {
-			d.Obs.Receiver = ReceiverStreaming
+			d.Obs.Receiver, d.Obs.LastMsgKnown, d.Obs.LastMsgAge, d.Obs.ReceiverTimeout = ReceiverStreaming, true, l.silent(), l.timeout
 		}
 		l.push(l.now+time.Millisecond, d)
 		return
@@ -143,7 +158,7 @@ func (l *lossy) probe(a Probe) {
 }
 
 // falseRun plays one window of loss and says whether the primary was given up for it.
-func falseRun(seed uint64, silence time.Duration, busy int, witness bool) bool {
+func falseRun(seed uint64, silence time.Duration, busy int, timeout time.Duration) bool {
 	l := &lossy{r: rand.New(rand.NewPCG(seed, 7)), fenced: -1}
 	l.cfg = Config{Enabled: true, SilenceTime: silence}
 	for i := range 2 {
@@ -152,8 +167,8 @@ func falseRun(seed uint64, silence time.Duration, busy int, witness bool) bool {
 	l.m = New(l.cfg, nil, 0)
 	l.now = -time.Second
 	l.gone = [][2]time.Duration{{-time.Hour, time.Hour}}
-	if witness {
-		l.gone = nil
+	if timeout > 0 {
+		l.gone, l.timeout = nil, timeout
 		l.receiver()
 	}
 	for _, at := range l.traffic(busy) {
@@ -216,28 +231,31 @@ func TestPacketLossIsNoDeath(t *testing.T) {
 	if testing.Short() || raceDetector {
 		n = min(n, 500)
 	}
+	const hasty, usual = 10 * time.Second, 60 * time.Second
 	for _, c := range []struct {
 		name    string
 		silence time.Duration
 		busy    int
-		witness bool
-		shown   bool // for the figures only
+		timeout time.Duration // the standby's wal_receiver_timeout, 0: it has no receiver
+		shown   bool          // for the figures only
 	}{
-		{"idle pool, standby behind the same link", silenceTime, 0, true, false},
-		{"one busy connection, standby behind the same link", silenceTime, 1, true, false},
-		{"one busy connection, standby without a receiver", silenceTime, 1, false, false},
-		{"ten busy connections, standby without a receiver", silenceTime, 10, false, false},
-		{"idle pool, standby behind the same link", 10 * time.Second, 0, true, true},
-		{"idle pool, standby without a receiver", 10 * time.Second, 0, false, true},
-		{"idle pool, standby without a receiver", silenceTime, 0, false, true},
-		{"idle pool, standby without a receiver", 20 * time.Second, 0, false, true},
+		{"idle pool, standby behind the same link", silenceTime, 0, hasty, false},
+		{"one busy connection, standby behind the same link", silenceTime, 1, hasty, false},
+		{"idle pool, standby behind the same link with the default time-out", silenceTime, 0, usual, false},
+		{"one busy connection, standby behind the same link with the default time-out", silenceTime, 1, usual, false},
+		{"one busy connection, standby without a receiver", silenceTime, 1, 0, false},
+		{"ten busy connections, standby without a receiver", silenceTime, 10, 0, false},
+		{"idle pool, standby behind the same link", 10 * time.Second, 0, hasty, true},
+		{"idle pool, standby without a receiver", 10 * time.Second, 0, 0, true},
+		{"idle pool, standby without a receiver", silenceTime, 0, 0, true},
+		{"idle pool, standby without a receiver", 20 * time.Second, 0, 0, true},
 	} {
 		if c.shown && !testing.Verbose() {
 			continue
 		}
 		wrong := 0
 		for seed := range n {
-			if falseRun(uint64(seed), c.silence, c.busy, c.witness) {
+			if falseRun(uint64(seed), c.silence, c.busy, c.timeout) {
 				wrong++
 			}
 		}

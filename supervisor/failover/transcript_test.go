@@ -318,6 +318,8 @@ func (p *player) node(name, outcome string, opt map[string]string) {
 			} else {
 				n.msg = p.dur(v)
 			}
+		case "rectimeout":
+			n.timeout = p.dur(v)
 		case "sender":
 			n.sender = v
 		case "sync":

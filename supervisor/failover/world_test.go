@@ -27,6 +27,7 @@ type node struct {
 	msg      time.Duration // age of the last message that it received, 0 unknown
 	msgAt    time.Duration // or when that was, and none came since
 	writes   bool          // its LSN grows with every look
+	timeout  time.Duration // wal_receiver_timeout
 	mute     bool          // probes get no answer at all
 	quietAt  time.Duration // last byte any worker had from it
 	neverHad bool
@@ -286,7 +287,7 @@ func (w *world) observation(n *node) Observation {
 		return o
 	}
 	o.ReceiveLSN, o.ReplayLSN, o.Receiver, o.SenderServer = n.lsn, n.lsn, n.receiver, n.sender
-	o.LastMsgAge, o.LastMsgKnown = n.msg, n.msg > 0
+	o.LastMsgAge, o.LastMsgKnown, o.ReceiverTimeout = n.msg, n.msg > 0, n.timeout
 	if n.msgAt > 0 {
 		o.LastMsgAge, o.LastMsgKnown = w.now-n.msgAt, true
 	}

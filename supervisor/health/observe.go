@@ -25,7 +25,8 @@ var details = [...]struct {
 		FROM pg_control_system() s, pg_control_checkpoint() c, pg_control_recovery() r`, (*reading).takeControl},
 	// Before the positions: what it says of a timeline is judged by positions that are no older.
 	{`SELECT w.status, w.received_tli, to_jsonb(w) ->> 'sender_host', to_jsonb(w) ->> 'sender_port',
-		(extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000000)::bigint, w.slot_name
+		(extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000000)::bigint, w.slot_name,
+		(extract(epoch FROM current_setting('wal_receiver_timeout')::interval) * 1000)::bigint
 		FROM pg_stat_get_wal_receiver() w WHERE w.pid IS NOT NULL`, (*reading).takeReceiver},
 	// One look at the role for all columns: a promotion in between makes it fail instead of half right. What is replayed
 	// is read before what is received, or a busy standby would have replayed more than it has received.
@@ -57,7 +58,7 @@ type reading struct {
 	paused                                                        bool
 	receiver                                                      failover.Receiver
 	receiverWord, slotName, senderHost, senderPort                string
-	lastMsgAge                                                    time.Duration
+	lastMsgAge, receiverTimeout                                   time.Duration
 	lastMsgKnown                                                  bool
 	sync                                                          []string
 	waiting                                                       bool
@@ -115,7 +116,7 @@ func (r *reading) observation() failover.Observation {
 	o.ReceiveLSN, o.ReplayLSN, o.Paused = r.receiveLSN, r.replayLSN, r.paused
 	o.Receiver, o.ReceiverWord, o.SlotName = r.receiver, r.receiverWord, r.slotName
 	o.SenderHost, o.SenderPort = r.senderHost, r.senderPort
-	o.LastMsgAge, o.LastMsgKnown = r.lastMsgAge, r.lastMsgKnown
+	o.LastMsgAge, o.LastMsgKnown, o.ReceiverTimeout = r.lastMsgAge, r.lastMsgKnown, r.receiverTimeout
 	return o
 }
 
@@ -162,6 +163,9 @@ func (r *reading) takeReceiver(rows [][]string) {
 	r.senderHost, r.senderPort = field(rows, 2), field(rows, 3)
 	if age, err := strconv.ParseInt(field(rows, 4), 10, 64); err == nil {
 		r.lastMsgAge, r.lastMsgKnown = time.Duration(age)*time.Microsecond, true
+	}
+	if limit, err := strconv.ParseInt(field(rows, 6), 10, 64); err == nil {
+		r.receiverTimeout = time.Duration(limit) * time.Millisecond
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 func answers() [len(details)][][]string {
 	return [...][][]string{
 		{{"-1", "4", "5", "0/1A", "1500000"}},
-		{{"streaming", "3", "10.0.0.1", "5432", "1500", "slot"}},
+		{{"streaming", "3", "10.0.0.1", "5432", "1500", "slot", "60000"}},
 		{{"t", "", "", "1/FFFFFFFF", "2/A", "f", "0"}},
 		{},
 		{{"0"}},
@@ -32,10 +32,10 @@ func read(standby bool, a [len(details)][][]string) failover.Observation {
 func TestAnswersBecomeAnObservation(t *testing.T) {
 	base := failover.Observation{
 		SystemID: 1<<64 - 1, PostmasterStart: 1500000, Checkpoint: 26, Timeline: 5, ReceiveLSN: 2<<32 + 10, ReplayLSN: 2<<32 - 1, Receiver: failover.ReceiverStreaming,
-		ReceiverWord: "streaming", SlotName: "slot", SenderHost: "10.0.0.1", SenderPort: "5432", LastMsgAge: 1500 * time.Microsecond, LastMsgKnown: true,
+		ReceiverWord: "streaming", SlotName: "slot", SenderHost: "10.0.0.1", SenderPort: "5432", LastMsgAge: 1500 * time.Microsecond, LastMsgKnown: true, ReceiverTimeout: time.Minute,
 	}
 	none := func(o *failover.Observation) {
-		o.ReceiverWord, o.SlotName, o.SenderHost, o.SenderPort, o.LastMsgAge, o.LastMsgKnown = "", "", "", "", 0, false
+		o.ReceiverWord, o.SlotName, o.SenderHost, o.SenderPort, o.LastMsgAge, o.LastMsgKnown, o.ReceiverTimeout = "", "", "", "", 0, false, 0
 	}
 	tests := []struct {
 		name   string

@@ -87,7 +87,7 @@ func TestPrimaryAndStandbyAreObserved(t *testing.T) {
 	from := func(seen bool, o failover.Observation) failover.Observation {
 		if seen {
 			o.Receiver, o.SenderHost, o.SenderPort = failover.ReceiverStreaming, primary.Host, strconv.Itoa(primary.Port)
-			o.LastMsgKnown, o.ReceiverWord, o.SlotName = true, "streaming", slot
+			o.LastMsgKnown, o.ReceiverWord, o.SlotName, o.ReceiverTimeout = true, "streaming", slot, receiverTimeout(t, standby)
 		}
 		return o
 	}
@@ -456,4 +456,12 @@ func TestSettingsAreReadInTheirUnits(t *testing.T) {
 	if _, err := Settings(t.Context(), Target{Network: "tcp", Address: c.Primary().Addr(), Timeout: ample}, []string{"port"}); err == nil {
 		t.Error("settings without a login")
 	}
+}
+
+// receiverTimeout is a server's wal_receiver_timeout.
+func receiverTimeout(t *testing.T, n *pgtest.Node) time.Duration {
+	t.Helper()
+	ms, err := strconv.Atoi(query(t, n, "SELECT setting FROM pg_settings WHERE name = 'wal_receiver_timeout'"))
+	check(t, err)
+	return time.Duration(ms) * time.Millisecond
 }
