@@ -219,7 +219,7 @@ func (m *Machine) confirmedSilent(i int) (string, bool) {
 	return fmt.Sprintf("silent for %s, and %d standbys don't receive", short(m.now-quiet), agree), true
 }
 
-// witnesses counts the standbys that are reachable and don't receive from server i, or whose question it doesn't answer. One that receives from another
+// witnesses counts the standbys that are reachable and don't receive from server i any more. One that receives from another
 // configured server says nothing about it.
 func (m *Machine) witnesses(i int) (agree, need int, missing []string) {
 	s := m.servers[i]
@@ -232,7 +232,7 @@ func (m *Machine) witnesses(i int) (agree, need int, missing []string) {
 			continue
 		}
 		need++
-		if w.last == SawStandby && w.lastStarted >= s.firstDead && (w.obs.Receiver == ReceiverGone || w.unanswered()) {
+		if w.last == SawStandby && w.lastStarted >= s.firstDead && (w.obs.Receiver == ReceiverGone || m.ceased(w)) {
 			agree++
 		} else {
 			missing = append(missing, w.cfg.Name)
@@ -247,13 +247,6 @@ func (m *Machine) witnesses(i int) (agree, need int, missing []string) {
 // answerTime is how long the answer to a receiver's question may take: far more than a round trip, since packets that
 // are lost are sent again. A test of packet loss sizes it.
 const answerTime = 5 * time.Second
-
-// unanswered says that the standby's receiver has asked for a message and got none: it asks when half of its time-out has
-// passed without one. That is evidence long before it gives up by itself.
-func (s *server) unanswered() bool {
-	o := s.obs
-	return o.LastMsgKnown && o.ReceiverTimeout > 0 && o.LastMsgAge > o.ReceiverTimeout/2+answerTime
-}
 
 // isolated says that every server is silent and none refuses.
 func (m *Machine) isolated() bool {

@@ -97,6 +97,17 @@ func (l *lossy) receiver() {
 	}
 }
 
+// stream plays a primary that sends to the standby all the time. What is sent after a packet that was lost waits for it.
+func (l *lossy) stream() {
+	l.gone = nil
+	came := -100 * time.Millisecond
+	l.heard = []time.Duration{came}
+	for at := time.Duration(0); at < 2*lossTime; at += 100 * time.Millisecond {
+		came = max(came, l.oneWay(at, minRTO))
+		l.heard = append(l.heard, came)
+	}
+}
+
 // silent is how long the receiver has had no message.
 func (l *lossy) silent() time.Duration {
 	last := -time.Hour
@@ -158,7 +169,7 @@ func (l *lossy) probe(a Probe) {
 }
 
 // falseRun plays one window of loss and says whether the primary was given up for it.
-func falseRun(seed uint64, silence time.Duration, busy int, timeout time.Duration) bool {
+func falseRun(seed uint64, silence time.Duration, busy int, timeout time.Duration, stream bool) bool {
 	l := &lossy{r: rand.New(rand.NewPCG(seed, 7)), fenced: -1}
 	l.cfg = Config{Enabled: true, SilenceTime: silence}
 	for i := range 2 {
@@ -170,6 +181,9 @@ func falseRun(seed uint64, silence time.Duration, busy int, timeout time.Duratio
 	if timeout > 0 {
 		l.gone, l.timeout = nil, timeout
 		l.receiver()
+		if stream {
+			l.stream()
+		}
 	}
 	for _, at := range l.traffic(busy) {
 		l.push(at, nil)
@@ -182,6 +196,9 @@ func falseRun(seed uint64, silence time.Duration, busy int, timeout time.Duratio
 	l.m.Step(0, RunsAllowed{Allowed: true})
 	l.now = 0
 	l.startOpen()
+	if stream {
+		l.m.servers[1].looks = streamLooks
+	}
 	l.play()
 	return l.fenced >= 0
 }
@@ -237,25 +254,28 @@ func TestPacketLossIsNoDeath(t *testing.T) {
 		silence time.Duration
 		busy    int
 		timeout time.Duration // the standby's wal_receiver_timeout, 0: it has no receiver
+		stream  bool          // the standby receives all the time
 		shown   bool          // for the figures only
 	}{
-		{"idle pool, standby behind the same link", silenceTime, 0, hasty, false},
-		{"one busy connection, standby behind the same link", silenceTime, 1, hasty, false},
-		{"idle pool, standby behind the same link with the default time-out", silenceTime, 0, usual, false},
-		{"one busy connection, standby behind the same link with the default time-out", silenceTime, 1, usual, false},
-		{"one busy connection, standby without a receiver", silenceTime, 1, 0, false},
-		{"ten busy connections, standby without a receiver", silenceTime, 10, 0, false},
-		{"idle pool, standby behind the same link", 10 * time.Second, 0, hasty, true},
-		{"idle pool, standby without a receiver", 10 * time.Second, 0, 0, true},
-		{"idle pool, standby without a receiver", silenceTime, 0, 0, true},
-		{"idle pool, standby without a receiver", 20 * time.Second, 0, 0, true},
+		{"idle pool, standby behind the same link", silenceTime, 0, hasty, false, false},
+		{"one busy connection, standby behind the same link", silenceTime, 1, hasty, false, false},
+		{"idle pool, standby behind the same link with the default time-out", silenceTime, 0, usual, false, false},
+		{"one busy connection, standby behind the same link with the default time-out", silenceTime, 1, usual, false, false},
+		{"idle pool, standby that receives all the time", silenceTime, 0, usual, true, false},
+		{"one busy connection, standby that receives all the time", silenceTime, 1, usual, true, false},
+		{"one busy connection, standby without a receiver", silenceTime, 1, 0, false, false},
+		{"ten busy connections, standby without a receiver", silenceTime, 10, 0, false, false},
+		{"idle pool, standby behind the same link", 10 * time.Second, 0, hasty, false, true},
+		{"idle pool, standby without a receiver", 10 * time.Second, 0, 0, false, true},
+		{"idle pool, standby without a receiver", silenceTime, 0, 0, false, true},
+		{"idle pool, standby without a receiver", 20 * time.Second, 0, 0, false, true},
 	} {
 		if c.shown && !testing.Verbose() {
 			continue
 		}
 		wrong := 0
 		for seed := range n {
-			if falseRun(uint64(seed), c.silence, c.busy, c.timeout) {
+			if falseRun(uint64(seed), c.silence, c.busy, c.timeout, c.stream) {
 				wrong++
 			}
 		}

@@ -42,6 +42,7 @@ type server struct {
 
 	failures
 	activity
+	stream
 	samples
 }
 
@@ -213,6 +214,9 @@ func (m *Machine) observe(i int) {
 			Attr{"server", s.cfg.Name}, Attr{"hint", "GRANT pg_monitor TO the probe's user"})
 	}
 	m.findTwins(i)
+	if o.Receiver == ReceiverStreaming && o.LastMsgKnown {
+		s.look(o.LastMsgAge, m.now)
+	}
 	m.sample(s)
 	if i == m.known.index {
 		m.observePrimary(s)
