@@ -174,6 +174,10 @@ func (m *Machine) evalChoosing() {
 	if m.answered(old) {
 		return
 	}
+	if m.outdated(old) {
+		m.waitFor("waiting for a look at " + old.cfg.Name)
+		return
+	}
 	if m.pausing() {
 		m.holdPaused(m.why)
 		return
@@ -207,6 +211,12 @@ func (m *Machine) evalChoosing() {
 		return
 	}
 	m.tryRun(order[0].index)
+}
+
+// outdated says that the old primary was looked at longer ago than probes take: this process was stopped meanwhile, and
+// the old primary may be back.
+func (m *Machine) outdated(old *server) bool {
+	return m.now-old.lastStarted > 2*m.cfg.ProbeTimeout+m.cfg.ProbeInterval+stopSlack && m.now < m.since+m.cfg.RunnerWait
 }
 
 // ahead names a server that holds more of the primary's data than the best candidate and that may answer yet: with

@@ -17,6 +17,7 @@ const (
 	lsnSaveEvery   = 60 * time.Second       // how stale the durable LSN may get while probes see newer ones
 	answerSlack    = 5 * time.Second        // a probe unanswered this long after its time-out is forgotten; it may wait for a name
 	commandSlack   = time.Second            // a command waits for two probes and this
+	stopSlack      = time.Second            // a silence of all probes this long after a time-out is a stop of our own
 	runSlack       = 60 * time.Second       // a run unanswered this long after its time-out is lost
 	maxEvaluations = 32                     // rounds of one Step; more would be a loop of ours
 )
@@ -115,13 +116,25 @@ func withDefaults(c Config) Config {
 
 // Step takes one event and returns what is to be done, in order. A now before an earlier one counts as that one.
 func (m *Machine) Step(now time.Duration, ev Event) []Action {
+	before := m.now
 	m.now = max(m.now, now)
 	kind := kindOf(ev)
 	m.event = kind.String()
+	m.afterStop(m.now - before)
 	m.dispatch(kind, ev)
 	m.evaluate()
 	m.startProbes()
 	return m.flush()
+}
+
+// afterStop makes a machine that was about to choose look at every server again. While it chooses it hears of a probe at
+// least once in ProbeTimeout; a longer silence says that this process was stopped, and its knowledge is as old.
+func (m *Machine) afterStop(silence time.Duration) {
+	if m.phase != PhaseChoosing || silence <= m.cfg.ProbeTimeout+stopSlack {
+		return
+	}
+	m.log(Warn, "this process was stopped while a candidate was chosen; every server is looked at again", Attr{"for", short(silence)})
+	m.enter(PhaseChoosing, m.why)
 }
 
 // evaluate lets conditions and deadlines take effect until nothing changes any more.

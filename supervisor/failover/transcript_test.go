@@ -135,6 +135,8 @@ func (p *player) act(name string, plain []string, opt map[string]string) {
 		w.saved = &Record{Version: RecordVersion, Damaged: true}
 	case "run":
 		w.run(w.now + p.dur(plain[0]))
+	case "sleep": // of the whole process: nothing is looked at, no deadline is kept
+		w.now += p.dur(plain[0])
 	case "hint":
 		kind := "error"
 		if opt["died"] != "" {
