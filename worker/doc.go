@@ -11,7 +11,9 @@
 // the start-up packet, matches it against pgagroal_hba.conf and authenticates it
 // (startup.go). Then the client is a session (session.go) that waits for a backend:
 // an idle one from the shelf, or a new one that a goroutine opens once the
-// supervisor has granted a lease (pools.go, backend.go). Attached to each
+// supervisor has granted a lease (leases.go, backend.go). Who is served first, what is
+// asked for and which backends are kept is for pool.Shelf to say; pools.go carries it
+// out. Attached to each
 // other (attach.go), the two are a session: its conversation (package relay) says what
 // to send and finds the message boundaries, and the session is asked what to
 // do when one side ends. When the client leaves, its backend is brought to a
@@ -19,6 +21,6 @@
 // the supervisor fences an epoch, every backend of it is aborted, whatever it is
 // doing, and the sessions are told the truth about their transaction (fence.go).
 //
-// What may not live here: limits (the supervisor's ledger counts), the choice of
+// What may not live here: limits (the supervisor's ledger counts), the order of those who wait, the choice of
 // a server, the configuration files, name resolution, running anything.
 package worker

@@ -245,10 +245,9 @@ func TestPoolUsedLongestAgoMakesRoomForAnother(t *testing.T) {
 func TestPoolsThatAreInUseAreKept(t *testing.T) {
 	for name, use := range map[string]func(s *Shelf, p *Pool, b *Backend){
 		"a backend in use": func(s *Shelf, p *Pool, _ *Backend) { s.Take(p, false, 0) },
-		"a client that waits": func(s *Shelf, p *Pool, b *Backend) {
-			s.Unshelve(b)
+		"a client that waits": func(s *Shelf, _ *Pool, b *Backend) {
 			s.Gone(b)
-			p, _ = s.Pool(shelfKey)
+			p, _ := s.Pool(shelfKey)
 			s.Wait(&Waiter{Pool: p}, 0)
 		},
 	} {

@@ -1,0 +1,142 @@
+package pool
+
+import "slices"
+
+// The model of the simulation: what must hold of each effect and after each step.
+
+func (s *sim) granted(g Grant, moved bool) {
+	w := s.waiterOf(g)
+	q := s.queues[w.key]
+	if !q[0].is(g.Worker, g.Request) {
+		s.t.Fatalf("grant %+v, but the oldest of %v is %v", g, w.key, q[0])
+	}
+	for _, k := range simKeys {
+		older := len(s.queues[k.key]) > 0 && s.queues[k.key][0].arrived < q[0].arrived
+		if older && s.hasRoom(k.rule) && s.mayHold(k) {
+			s.t.Fatalf("grant %+v of %v, but %v is older", g, w.key, k.key)
+		}
+	}
+	s.queues[w.key] = q[1:]
+	s.waiting--
+	k := simKeys[slices.IndexFunc(simKeys, func(k simKey) bool { return k.key == w.key })]
+	if !moved && !s.mayHold(k) {
+		s.t.Fatalf("grant %+v of %v beyond the share of unproven logins", g, w.key)
+	}
+	s.held[g.Lease] = simLease{id: g.Lease, rule: w.rule, key: w.key, unproven: k.unproven && !moved}
+	s.grants++
+	if n := len(s.held); !s.open || n > s.max {
+		s.t.Fatalf("granted the lease number %d of %d (open %v)", n, s.max, s.open)
+	}
+	if w.rule != NoRule && s.used(w.rule) > s.rules[w.rule].Max {
+		s.t.Fatalf("granted beyond rule %d", w.rule)
+	}
+}
+
+// moved checks that a backend goes to the one who would get its lease, or back.
+func (s *sim) moved(m Move) {
+	if !m.Back {
+		g := Grant{Worker: m.Worker, Request: m.Request, Lease: m.Lease}
+		if w := s.waiterOf(g); w.key != s.handed.key {
+			s.t.Fatalf("%v got a backend of %v", w.key, s.handed.key)
+		}
+		s.granted(g, true)
+		s.moves++
+		return
+	}
+	s.held[m.Lease] = simLease{id: m.Lease, rule: s.handed.rule, key: s.handed.key}
+	if !s.open || len(s.held) > s.max {
+		return
+	}
+	first, arrived := Key{}, -1
+	for _, k := range simKeys {
+		q := s.queues[k.key]
+		room := s.hasRoom(k.rule) || k.rule == s.handed.rule && s.used(k.rule) == s.rules[k.rule].Max
+		if len(q) > 0 && room && s.mayHold(k) && (arrived < 0 || q[0].arrived < arrived) {
+			first, arrived = k.key, q[0].arrived
+		}
+	}
+	if arrived >= 0 && first == s.handed.key {
+		s.t.Fatalf("a backend of %v went back although %v waits", s.handed.key, s.queues[first][0])
+	}
+}
+
+func (s *sim) waiterOf(g Grant) simWaiter {
+	for _, k := range simKeys {
+		for _, r := range s.queues[k.key] {
+			if r.is(g.Worker, g.Request) {
+				return simWaiter{k.key, k.rule}
+			}
+		}
+	}
+	s.t.Fatalf("grant %+v to nobody", g)
+	return simWaiter{}
+}
+
+// hasRoom is about the rule alone.
+func (s *sim) hasRoom(rule int) bool {
+	return rule == NoRule || s.used(rule) < s.rules[rule].Max
+}
+
+// mayHold is about the shares of unproven logins alone.
+func (s *sim) mayHold(k simKey) bool {
+	if !k.unproven {
+		return true
+	}
+	all, ofRule := 0, 0
+	for _, held := range s.held {
+		if held.unproven {
+			all++
+			if held.rule == k.rule {
+				ofRule++
+			}
+		}
+	}
+	return all < max(1, s.max/4) && (k.rule == NoRule || ofRule < max(1, s.rules[k.rule].Max/4))
+}
+
+func (s *sim) used(rule int) int {
+	n := 0
+	for _, held := range s.held {
+		if held.rule == rule {
+			n++
+		}
+	}
+	return n
+}
+
+// check holds after every step.
+func (s *sim) check() {
+	excess := max(0, len(s.held)-s.max)
+	for r := range s.rules {
+		excess += max(0, s.used(r)-s.rules[r].Max)
+	}
+	if s.open && len(s.held) < s.max {
+		for _, k := range simKeys {
+			if len(s.queues[k.key]) > 0 && s.hasRoom(k.rule) && s.mayHold(k) {
+				s.t.Fatalf("%v waits while there is room", k.key)
+			}
+		}
+	}
+	perWorker := map[int]int{}
+	for _, w := range s.outstanding {
+		perWorker[w]++
+		if !s.open || perWorker[w] > s.waiting+excess {
+			s.t.Fatalf("worker %d has %d reclaims or more, %d wait, %d are too many (open %v)",
+				w, perWorker[w], s.waiting, excess, s.open)
+		}
+	}
+}
+
+// checkCounts compares the totals of the ledger with the model's.
+func (s *sim) checkCounts() {
+	c := s.ledger.Counts()
+	if c.Total != len(s.held) || c.Waiting != s.waiting || c.Orphans != len(s.orphans) {
+		s.t.Fatalf("ledger counts %d leases, %d orphans, %d waiting; model %d, %d, %d",
+			c.Total, c.Orphans, c.Waiting, len(s.held), len(s.orphans), s.waiting)
+	}
+	for r := range s.rules {
+		if c.Rules[r].Used != s.used(r) {
+			s.t.Fatalf("ledger counts %d for rule %d, model %d", c.Rules[r].Used, r, s.used(r))
+		}
+	}
+}
