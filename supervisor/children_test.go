@@ -38,7 +38,8 @@ func TestChildrenGetTheLockAlsoWhenItIsTakenLater(t *testing.T) {
 
 func TestSetupGivesAWorkerEverythingInOrder(t *testing.T) {
 	w := newWorld(t, 1, func(c *config.Config) {
-		c.Users = []config.Credential{{Name: "u", Password: "p"}}
+		c.Users = []config.Credential{{Name: "u", Password: "p"}, {Name: "v", Password: "p2"}}
+		c.FrontendUsers = []config.Credential{{Name: "v", Password: "shown"}}
 		c.Superuser = &config.Credential{Name: "s", Password: "q"}
 		c.HBA = []config.HBARule{{Type: "host", Database: "all", User: "all", Address: "all", Method: "all"}}
 		c.Limits = []config.Limit{{Database: "d", User: "u", MaxSize: 3}}
@@ -52,14 +53,23 @@ func TestSetupGivesAWorkerEverythingInOrder(t *testing.T) {
 		got = append(got, ipc.Name(m.Number()))
 	}
 	want := []string{
-		"ConfigBegin", "ConfigServer", "ConfigServer", "ConfigUser", "ConfigUser", "ConfigHBA", "ConfigLimit", "ConfigEnd", "ServerState",
+		"ConfigBegin", "ConfigServer", "ConfigServer", "ConfigUser", "ConfigUser", "ConfigUser", "ConfigUser", "ConfigHBA", "ConfigLimit", "ConfigEnd", "ServerState",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	end := messagesOf[*ipc.ConfigEnd](w.children[0])[0]
-	if end.Servers != 2 || end.Users != 2 || end.HBA != 1 || end.Limits != 1 {
+	if end.Servers != 2 || end.Users != 4 || end.HBA != 1 || end.Limits != 1 {
 		t.Errorf("counts %+v", end)
+	}
+	for i, u := range messagesOf[*ipc.ConfigUser](w.children[0]) {
+		want := []struct {
+			name, password string
+			verifier       bool
+		}{{"u", "p", true}, {"v", "p2", false}, {"v", "", true}, {"s", "", false}}[i]
+		if u.Name != want.name || u.Password.Reveal() != want.password || (u.Verifier != "") != want.verifier || u.Gen != end.Gen {
+			t.Errorf("entry %d is %+v with password %q, want %+v", i, u, u.Password.Reveal(), want)
+		}
 	}
 }
 

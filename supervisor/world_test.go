@@ -134,6 +134,10 @@ func newWorld(t *testing.T, workers int, change ...func(*config.Config)) *world 
 		cfg: c, log: slog.New(slog.DiscardHandler), ledger: newLedger(c), dir: statedir.Dir{Path: c.StateDir, Usable: true},
 		inbox: make(chan arrival, 1024), calls: make(chan func(), 1024), ended: make(chan struct{}),
 	}
+	var err error
+	if w.s.service.users, err = workerUsers(c, newSalt()); err != nil {
+		t.Fatal(err)
+	}
 	w.s.env = w.env()
 	w.s.servers = newServers(c, w.machine)
 	w.s.clients.gate = listen.NewGate(nil, 1000)
