@@ -8,8 +8,7 @@ type ReportRequest struct {
 }
 
 // Report holds a worker's counters since its start, and its gauges. A restarted
-// worker starts at zero; the supervisor adds up what dead workers had counted
-// when last asked.
+// worker starts at zero; what dead workers had counted is lost.
 type Report struct {
 	ID       uint64            `msgpack:"id"`
 	Counters map[string]uint64 `msgpack:"counters"`

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -16,7 +17,8 @@ const (
 // cancels are the cancel requests whose session is looked for, a round each.
 type cancels struct {
 	pending map[uint64]*round // by id
-	// orphans are those that we send ourselves, see cancelOrphan.
+	// orphans are those that we send ourselves, see cancelOrphans; queued wait for them.
+	queued  []pool.Orphan
 	orphans map[*orphanCancel]bool
 }
 

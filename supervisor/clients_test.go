@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
 	"os"
 	"testing"
@@ -381,5 +382,28 @@ func TestClientsAreToldTheStateAndNotTheReason(t *testing.T) {
 	refused := messagesOf[*ipc.LeaseRefuse](c)
 	if diff := cmp.Diff([]*ipc.LeaseRefuse{{ID: 4, Code: "57P03", Message: "the database is not available: a failover is under way"}}, refused); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A dead worker's backends may be many, and a cancel request costs the server a process.
+func TestOrphansAreCancelledAFewAtATimeAndOnce(t *testing.T) {
+	w := newWorld(t, 2, func(c *config.Config) { c.MaxConnections = 20 })
+	w.up()
+	for i := range uint64(20) {
+		w.say(w.children[0], &ipc.LeaseRequest{ID: i + 1, Key: key("u")})
+	}
+	for i, g := range messagesOf[*ipc.LeaseGrant](w.children[0]) {
+		w.say(w.children[0], &ipc.LeaseOpened{Lease: g.Lease, PID: uint32(100 + i), Key: "abcd"})
+	}
+	most := 0
+	w.s.env.cancel = func(_ context.Context, _, _ string, pid uint32, _ []byte) error {
+		most = max(most, len(w.s.cancels.orphans))
+		w.canceled = append(w.canceled, pid)
+		return nil
+	}
+	w.die(w.children[0])
+	w.advance(w.s.cfg.OrphanGrace)
+	if most != orphanCancels || len(w.canceled) != 20 {
+		t.Errorf("%d at once, %d together", most, len(w.canceled))
 	}
 }

@@ -34,7 +34,6 @@ func (s *supervisor) leasesOfDeadWorker(index int) {
 	s.log.Warn("backends of a dead worker count as orphans", "worker", index, "backends", len(orphans), "for", s.cfg.OrphanGrace)
 	watches := map[int]*orphanWatch{}
 	for _, o := range orphans {
-		s.cancelOrphan(o)
 		s.after(s.cfg.OrphanGrace, func() { s.carryOut(s.ledger.OrphanGone(o.Lease)) })
 		w := watches[o.Server]
 		if w == nil {
@@ -45,6 +44,8 @@ func (s *supervisor) leasesOfDeadWorker(index int) {
 			w.leases[o.PID] = o.Lease
 		}
 	}
+	s.cancels.queued = append(s.cancels.queued, orphans...)
+	s.cancelOrphans()
 	for _, w := range watches {
 		s.watchOrphans(w, orphanFirst)
 	}
@@ -92,24 +93,43 @@ func (s *supervisor) onOrphansSeen(w *orphanWatch, shown []uint32, err error) {
 	s.watchOrphans(w, orphanEvery)
 }
 
+// orphanCancels is how many CancelRequests for orphans are under way at one server.
+const orphanCancels = 4
+
 // orphanCancel is a CancelRequest of ours that is under way.
 type orphanCancel struct {
-	epoch uint64
-	stop  context.CancelFunc
+	server int
+	epoch  uint64
+	stop   context.CancelFunc
 }
 
-// cancelOrphan ends the query of an orphan. Not one of a fenced epoch: a cancel
-// would acknowledge a commit there that waits for a standby.
-func (s *supervisor) cancelOrphan(o pool.Orphan) {
-	if o.PID == 0 || s.fenced(o.Epoch) {
-		return
+// cancelOrphans ends the queries of orphans, each with one request and a few at a time.
+// Not those of a fenced epoch: a cancel would acknowledge a commit there that waits for
+// a standby. Most orphans end by themselves before their turn comes.
+func (s *supervisor) cancelOrphans() {
+	busy := map[int]int{}
+	for x := range s.cancels.orphans {
+		busy[x.server]++
 	}
-	a, ok := s.addressOf(o.Server)
-	if !ok {
-		return
+	var later []pool.Orphan
+	for _, o := range s.cancels.queued {
+		a, known := s.addressOf(o.Server)
+		_, counts := s.ledger.Lease(o.Lease)
+		switch {
+		case o.PID == 0 || s.fenced(o.Epoch) || !known || !counts:
+		case busy[o.Server] >= orphanCancels:
+			later = append(later, o)
+		default:
+			busy[o.Server]++
+			s.cancelOrphan(o, a)
+		}
 	}
+	s.cancels.queued = later
+}
+
+func (s *supervisor) cancelOrphan(o pool.Orphan, a address) {
 	ctx, stop := context.WithTimeout(context.Background(), cancelLimit)
-	x := &orphanCancel{o.Epoch, stop}
+	x := &orphanCancel{o.Server, o.Epoch, stop}
 	if s.cancels.orphans == nil {
 		s.cancels.orphans = map[*orphanCancel]bool{}
 	}
@@ -123,5 +143,6 @@ func (s *supervisor) cancelOrphan(o pool.Orphan) {
 		if err != nil {
 			s.log.Info("orphan can't be cancelled", "server", s.serverName(o.Server), "backend", o.PID, "error", err)
 		}
+		s.cancelOrphans()
 	})
 }
