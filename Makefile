@@ -33,7 +33,7 @@ MANIFEST = \
 GOFLAGS_BUILD = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := build
-.PHONY: build demo demo-up demo-down test test-all test-race regress fuzz bench lint install clean help
+.PHONY: build demo demo-up demo-down test test-all test-17 test-race regress fuzz bench lint install clean help
 
 build: ## build the programs into ./bin
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
@@ -68,9 +68,15 @@ test: ## install what tests need, then run all of them
 	go run ./.ci/gotest -run TestSimulation -timeout 10m ./supervisor/failover # one goroutine a schedule: nothing to race
 	go run ./.ci/gotest -race $(TESTFLAGS) ./... ./.ci/gotest
 
+# What differs from one version of PostgreSQL to the next: protocol, drivers, failover.
+test-17: ## the tests of protocol, drivers and failover beside PostgreSQL 17
+	.ci/setup test-17
+	go mod download
+	.ci/postgresql-17 go run ./.ci/gotest $(TESTFLAGS) ./test/login ./test/client ./test/transaction ./test/failover ./test/primary
+
 # An hour and more: other schedules than make test plays, each fault and each
 # disturbance 20 times with the default times, and 500 rounds of killed clients.
-test-all: test ## what make test has no time for: long simulations, faults with the default times, again and again
+test-all: test test-17 ## what make test has no time for: long simulations, faults with the default times, again and again
 	go run ./.ci/gotest -run "TestSimulation|PacketLoss" -timeout 60m ./supervisor/failover -schedules 5000000 -seed 2000000 -losses 20000
 	go run ./.ci/gotest -run PassedOver -timeout 60m ./internal/pool -steps 5000000
 	go run ./.ci/gotest -timeout 90m ./test/faults -repeat 20
