@@ -13,8 +13,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/prober/health"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
-	"github.com/pgagroal-go/pgagroal/supervisor/health"
 )
 
 // broken makes everything that background does panic.

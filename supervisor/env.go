@@ -7,8 +7,8 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/prober/health"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
-	"github.com/pgagroal-go/pgagroal/supervisor/health"
 )
 
 // env is the outside world of the loop, as functions so that tests can be it.

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/prober/health"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
-	"github.com/pgagroal-go/pgagroal/supervisor/health"
 )
 
 // probeUsers is how many entries of the users file a probe tries at most.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/prober/health"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
-	"github.com/pgagroal-go/pgagroal/supervisor/health"
 )
 
 // act has the machine want these actions now.

@@ -12,8 +12,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/prober/health"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
-	"github.com/pgagroal-go/pgagroal/supervisor/health"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )

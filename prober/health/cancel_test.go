@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pgagroal-go/pgagroal/supervisor/health"
+	"github.com/pgagroal-go/pgagroal/prober/health"
 )
 
 func TestStoppedCancelRequestIsNotDeliveredLater(t *testing.T) {
