@@ -174,6 +174,8 @@ func (s *session) fromServer(data []byte) {
 	case err != nil:
 		s.w.log.Error("server broke the protocol", "server", b.server, "backend", b.pid, "error", err)
 		s.drop(pgwire.CodeConnectionFailure, "the server broke the protocol")
+	case p.Leaving:
+		s.leave(true)
 	case s.state == sessionActive:
 		s.boundary(p.Stand)
 	case p.Stand != relay.Busy:
@@ -181,9 +183,10 @@ func (s *session) fromServer(data []byte) {
 	}
 }
 
-// told sends a chunk to the client, and stops reading from the server if the client
-// doesn't keep up.
+// told sends a chunk to the client, and to the server what had to wait for it. It stops
+// reading from the server if the client doesn't keep up.
 func (s *session) told(b *backend, p *relay.Passed) {
+	b.conn.Send(p.ToServer)
 	s.client.Send(p.ToClient)
 	if s.client.Full() {
 		b.conn.Pause()

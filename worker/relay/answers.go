@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
@@ -31,7 +32,11 @@ func (p *Pooled) serverBytes(data, out []byte) ([]byte, error) {
 		out = p.holdError(out, data, from, n)
 		from = end
 	}
-	if from < end {
+	switch {
+	case from >= end:
+	case p.x.sinks:
+		p.swallow(data[from:end])
+	default:
 		out = append(out, data[from:end]...)
 	}
 	r.totals.Received += uint64(len(data))
@@ -48,11 +53,8 @@ func (p *Pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, i
 		return p.parsedOrClosed('C', data, out, from, ev)
 	case '2':
 		return p.completes('B', data, out, from, ev)
-	case 'T':
-		p.described = true
-		return p.completes('D', data, out, from, ev)
-	case 'n':
-		return p.completes('D', data, out, from, ev)
+	case 't', 'T', 'n':
+		return p.description(data, out, from, ev)
 	case 's', 'I':
 		return p.completes('E', data, out, from, ev)
 	case 'C':
@@ -92,16 +94,27 @@ func (p *Pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]by
 			out = append(out, data[from:ev.Start]...)
 		}
 		return out, ev.Pos
-	case p.isOverLimit():
+	case p.replaces(tooMany):
 		if ev.Start >= 0 {
 			out = append(out, data[from:ev.Start]...)
 		}
 		out, from = appendOverLimit(out), ev.Pos
+	case p.replaces(outdated):
+		if ev.Start >= 0 {
+			out = append(out, data[from:ev.Start]...)
+		}
+		out, from = appendOutdated(out), ev.Pos
 	default:
 		out = append(out, held...)
 	}
 	p.failed(f.Code)
 	return out, from
+}
+
+// replaces reports whether an error that has just come must be replaced because of fate.
+func (p *Pooled) replaces(because fate) bool {
+	e := p.x.first()
+	return e != nil && e.fate == because
 }
 
 // maxHeldError is the longest part of an error, in bytes, that is held back.
@@ -127,6 +140,32 @@ func (p *Pooled) completes(kind byte, data, out []byte, from int, ev *pgwire.Eve
 	}
 	p.done()
 	return p.invented(data, out, from, ev)
+}
+
+// description handles the beginning or the end of a message that describes a statement
+// or a portal. The answer to a Describe of the relay is collected.
+func (p *Pooled) description(data, out []byte, from int, ev *pgwire.Event) ([]byte, int) {
+	e := p.x.first()
+	switch ours := e != nil && e.kind == 'D' && e.fate == swallow; {
+	case ours && ev.Phase == pgwire.Header:
+		if ev.Start < 0 {
+			out = out[:len(out)-5] // without its header, which was held back and written again
+		} else {
+			out = append(out, data[from:ev.Start]...)
+		}
+		p.x.sinks = true
+		return out, ev.Pos
+	case ours:
+		p.swallow(data[from:ev.Pos])
+		p.swallowed(ev.Type)
+		return p.invented(data, out, ev.Pos, ev)
+	case ev.Phase == pgwire.Header || ev.Type == 't':
+		return out, from
+	}
+	if ev.Type == 'T' {
+		p.described = true
+	}
+	return p.completes('D', data, out, from, ev)
 }
 
 // done removes the entry that has been answered.
@@ -212,18 +251,24 @@ func (p *Pooled) failed(code string) {
 	}
 	if x.len() == 0 {
 		x.skipping, x.unsynced = true, true
+		x.waits = false // the Describe that was waited for was the last message
 	}
+	x.unsay()
 }
 
 // statementFailed handles an error that says something about a statement on the
 // backend: it is out of date or gone.
+//
+// Most errors of a Bind say nothing about the statement, but only about its parameters.
+// Those here may come from the schema, and a new Parse may not have them. An Execute
+// checks no more: the server has brought the statement up to date at the Bind.
 func (p *Pooled) statementFailed(code string, on *onBackend) {
-	switch code {
-	case pgwire.CodeFeatureNotSupported: // "cached plan must not change result type"
-		p.shared.statements.retire(on.key)
-	case pgwire.CodeUndefinedStatement: // deallocated by a function or DO
+	switch {
+	case code == pgwire.CodeUndefinedStatement: // deallocated by a function or DO
 		p.there().clear()
 		p.dirty = true
+	case code == pgwire.CodeFeatureNotSupported, strings.HasPrefix(code, "42"), strings.HasPrefix(code, "XX"):
+		p.there().forsake(on)
 	}
 }
 
@@ -250,7 +295,7 @@ func (p *Pooled) undo(e *owed) {
 	switch {
 	case !e.ends():
 	case p.names[e.name] == nil:
-		p.name(e.name, e.stmt)
+		p.name(e.name, e.stmt.current())
 	default:
 		p.shared.statements.drop(e.stmt)
 	}

@@ -67,22 +67,24 @@ func BenchmarkPooled(b *testing.B) {
 	r.start(&Totals{}, &p, pooledClient, pooledServer)
 	t := &Pooled{line: &r, shared: NewShared(), x: &p.exchange, tracked: unique.Make(settings{})}
 	var out []byte
-	roundTrip := func(question, answer []byte) {
+	roundTrip := func(question, answer []byte, added int) {
 		var err error
 		if out, _, err = t.clientBytes(question, out[:0]); err != nil || len(out) == 0 {
 			b.Fatalf("%d bytes to the server, %v", len(out), err)
 		}
-		if out, err = t.serverBytes(answer, out[:0]); err != nil || len(out) != len(answer) {
+		if out, err = t.serverBytes(answer, out[:0]); err != nil || len(out) != len(answer)-added {
 			b.Fatalf("%d bytes of %d to the client, %v", len(out), len(answer), err)
 		}
 		if t.x.len() != 0 || !r.idle() {
 			b.Fatal("the conversation has no end")
 		}
 	}
-	roundTrip(append(msg('P', "one\x00SELECT 1\x00\x00\x00"), sync_...), append(msg('1', ""), ready("I")...))
+	description := bytes.Join([][]byte{msg('t', "\x00\x00"), msg('n', "")}, nil)
+	roundTrip(append(msg('P', "one\x00SELECT 1\x00\x00\x00"), sync_...),
+		bytes.Join([][]byte{msg('1', ""), description, ready("I")}, nil), len(description))
 	b.SetBytes(int64(len(question) + len(answer)))
 	b.ReportAllocs()
 	for b.Loop() {
-		roundTrip(question, answer)
+		roundTrip(question, answer, 0)
 	}
 }

@@ -32,16 +32,29 @@ type exchange struct {
 	// sets: a statement of this batch may change settings that a Parse depends on. The
 	// server doesn't report them before ReadyForQuery.
 	sets bool
+	// waits: the client's bytes must wait for a description. held are these bytes.
+	waits bool
+	held  []byte
+	// checked is the statement that they waited for, checkedOn the same on the backend,
+	// nil if it is outdated.
+	checked   *statement
+	checkedOn *onBackend
+	// said is the description so far, params how much of it ParameterDescription was.
+	// sinks: the server is inside such a message. tooLong: a part of it was dropped.
+	said           []byte
+	params         int
+	sinks, tooLong bool
 }
 
 // fate is what happens to an answer.
 type fate uint8
 
 const (
-	pass    fate = iota // it goes to the client
-	swallow             // it answers a message that the relay added, so it goes nowhere
-	invent              // the message wasn't sent, so the relay answers it in its turn
-	replace             // the server's error is replaced by one of the relay
+	pass     fate = iota // it goes to the client
+	swallow              // it answers a message that the relay added, so it goes nowhere
+	invent               // the message wasn't sent, so the relay answers it in its turn
+	tooMany              // the server's error is replaced: a limit is exceeded
+	outdated             // the server's error is replaced: a statement's result has changed
 )
 
 // copyEnd is the kind of an entry that the server doesn't answer: a CopyDone or
@@ -64,6 +77,8 @@ type owed struct {
 	// that it had until a Close, or a DEALLOCATE in a Query or unnamed Parse.
 	name string
 	stmt *statement
+	// asks is the statement for which the relay has added a Describe.
+	asks *statement
 }
 
 func (x *exchange) push(e owed) {
@@ -178,6 +193,7 @@ func (x *exchange) idle() bool { return x.len() == 0 && !x.unsynced }
 // rest ends a transaction, when the exchange is idle. It frees memory.
 func (x *exchange) rest() {
 	x.skipping, x.errored, x.copying, x.sets = false, false, false, false
+	x.checked, x.checkedOn = nil, nil
 	if x.len() == 0 && cap(x.q) > 64 {
 		x.q = nil
 	}

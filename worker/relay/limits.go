@@ -33,14 +33,8 @@ func (p *Pooled) unname(name string, st *statement) {
 // limit: so the server skips to the Sync and fails the transaction, as after any
 // error. The client gets our error instead of the server's.
 func (p *Pooled) overLimit(out []byte) []byte {
-	p.x.push(owed{kind: 'P', fate: replace})
+	p.x.push(owed{kind: 'P', fate: tooMany})
 	return appendParse(out, noStatement, []byte("pgagroal: a client's prepared statements are too many or too long\x00\x00\x00"))
-}
-
-// isOverLimit reports whether an error that has just come answers such a text.
-func (p *Pooled) isOverLimit() bool {
-	e := p.x.first()
-	return e != nil && e.fate == replace
 }
 
 func appendOverLimit(out []byte) []byte {
@@ -58,5 +52,6 @@ func appendOverLimit(out []byte) []byte {
 // the shortest.
 const MaxOwed = 8192
 
-// flooded reports whether the client is owed more than MaxOwed answers.
-func (p *Pooled) flooded() bool { return p.x != nil && p.x.len() > MaxOwed }
+// flooded reports whether the client must not be read: it is owed more than MaxOwed
+// answers, or what it has said is held.
+func (p *Pooled) flooded() bool { return p.x != nil && (p.x.len() > MaxOwed || p.x.held != nil) }

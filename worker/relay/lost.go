@@ -57,6 +57,15 @@ func (p *Pooled) lose(out []byte) (_, rest []byte, ok bool) {
 	if !ok {
 		return out, nil, false
 	}
+	if x.held != nil {
+		var leaving bool
+		var err error
+		if rest, leaving, err = p.awaken(x.held, &out); leaving || err != nil {
+			return out, nil, false
+		}
+		rest = bytes.Clone(rest)
+		x.held, x.waits = nil, false
+	}
 	for i := len(x.q) - 1; i >= x.head; i-- {
 		p.undo(&x.q[i])
 	}
@@ -74,7 +83,7 @@ func (p *Pooled) lose(out []byte) (_, rest []byte, ok bool) {
 func (p *Pooled) midMessage() bool {
 	typ, n := p.line.down.Open()
 	switch {
-	case n == 0:
+	case n == 0 || p.x.sinks:
 		return false
 	case typ == 'E':
 		return p.x.errorPassing

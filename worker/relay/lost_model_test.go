@@ -87,6 +87,7 @@ func (u *unlucky) hear(n int) {
 		u.t.Fatal(err)
 	}
 	u.got = append(u.got, p.ToClient...)
+	u.server.write(p.ToServer)
 	u.boundary(p.Stand)
 }
 

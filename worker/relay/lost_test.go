@@ -214,7 +214,7 @@ func TestLostBackendTakesBackWhatWasNotAnswered(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	say(join(parseMsg("kept", "SELECT 1"), syncMsg), join(msg('1', ""), readyI))
+	say(join(parseMsg("kept", "SELECT 1"), syncMsg), join(msg('1', ""), msg('t', "\x00\x00"), msg('n', ""), readyI))
 	say(queryMsg("BEGIN"), join(msg('C', "BEGIN\x00"), readyT))
 	say(queryMsg("SET TimeZone TO x"), join(msg('C', "SET\x00"), msg('S', "TimeZone\x00x\x00"), readyT))
 	say(join(closeMsg("kept"), parseMsg("lost", "SELECT 2"), syncMsg), nil)

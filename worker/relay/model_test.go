@@ -16,9 +16,10 @@ type modelServer struct {
 	in       []byte
 	out      []byte
 	status   byte
-	named    map[string]string
-	unnamed  *string
-	portal   *string
+	named    map[string]modelStatement
+	unnamed  *modelStatement
+	portal   *modelStatement
+	schema   *byte // what a "look" returns and a "put" takes; all servers have the same
 	skipping bool
 	copying  bool
 	simple   bool // the COPY came by a Query
@@ -30,8 +31,15 @@ type modelServer struct {
 	alone    []string   // what was shown outside of a block
 }
 
+// modelStatement is a prepared statement of the model. takes and returns are of the
+// schema that it was prepared under, unless the client has said what it takes.
+type modelStatement struct {
+	text           string
+	takes, returns string
+}
+
 func newModelServer() *modelServer {
-	return &modelServer{status: 'I', named: map[string]string{}}
+	return &modelServer{status: 'I', named: map[string]modelStatement{}, schema: new(byte)}
 }
 
 func (m *modelServer) say(typ byte, body string) { m.out = append(m.out, msg(typ, body)...) }
@@ -116,7 +124,10 @@ func (m *modelServer) message(typ byte, body []byte) {
 			m.fail("34000")
 			return
 		}
-		m.execute(*m.portal, false)
+		if strings.HasPrefix(m.portal.text, "put") && !m.aborted(m.portal.text) {
+			m.say('D', m.portal.takes)
+		}
+		m.execute(m.portal.text, false)
 	default:
 		panic(fmt.Sprintf("model got a message %q", typ))
 	}
@@ -153,6 +164,10 @@ func (m *modelServer) endCopy() {
 func (m *modelServer) parse(body []byte) {
 	parts := bytes.SplitN(body, []byte{0}, 3)
 	name, text := string(parts[0]), string(parts[1])
+	st := modelStatement{text: text, takes: string(parts[2]), returns: m.returns(text)}
+	if strings.HasPrefix(text, "put") && st.takes == "\x00\x00" {
+		st.takes = "\x00\x01\x00\x00\x00" + string(rune(*m.schema))
+	}
 	if name == "" {
 		m.unnamed = nil
 	}
@@ -161,12 +176,12 @@ func (m *modelServer) parse(body []byte) {
 		m.fail("42601")
 	case m.aborted(text):
 	case name == "":
-		m.unnamed = &text
+		m.unnamed = &st
 		m.say('1', "")
 	case taken:
 		m.fail("42P05")
 	default:
-		m.named[name] = text
+		m.named[name] = st
 		m.most = max(m.most, len(m.named))
 		m.say('1', "")
 	}
@@ -180,24 +195,42 @@ func (m *modelServer) aborted(text string) bool {
 	return true
 }
 
-func (m *modelServer) find(name string) (string, bool) {
+// returns is what the result of a text looks like now.
+func (m *modelServer) returns(text string) string {
+	switch {
+	case strings.HasPrefix(text, "look"):
+		return text + string(rune(*m.schema))
+	case strings.HasPrefix(text, "show"):
+		return text
+	}
+	return ""
+}
+
+// find returns a statement that can be used.
+func (m *modelServer) find(name string) (modelStatement, bool) {
+	st, ok := m.named[name]
 	if name == "" && m.unnamed != nil {
-		return *m.unnamed, true
+		st, ok = *m.unnamed, true
 	}
-	text, ok := m.named[name]
-	if !ok {
+	switch {
+	case !ok:
 		m.fail("26000")
+	case m.aborted(st.text):
+		return st, false
+	case m.returns(st.text) != st.returns:
+		m.fail("0A000")
+		return st, false
 	}
-	return text, ok
+	return st, ok
 }
 
 func (m *modelServer) bind(body []byte) {
 	parts := bytes.SplitN(body, []byte{0}, 3)
-	text, ok := m.find(string(parts[1]))
-	if !ok || m.aborted(text) {
+	st, ok := m.find(string(parts[1]))
+	if !ok {
 		return
 	}
-	m.portal = &text
+	m.portal = &st
 	m.say('2', "")
 }
 
@@ -207,16 +240,16 @@ func (m *modelServer) describe(body []byte) {
 			m.fail("34000")
 			return
 		}
-		m.say('T', *m.portal)
+		m.say('T', m.portal.returns)
 		return
 	}
-	text, ok := m.find(strings.TrimRight(string(body[1:]), "\x00"))
-	if !ok || m.aborted(text) {
+	st, ok := m.find(strings.TrimRight(string(body[1:]), "\x00"))
+	if !ok {
 		return
 	}
-	m.say('t', "\x00\x00")
-	if strings.HasPrefix(text, "show") {
-		m.say('T', text)
+	m.say('t', st.takes)
+	if st.returns != "" {
+		m.say('T', st.returns)
 	} else {
 		m.say('n', "")
 	}
@@ -253,6 +286,8 @@ func (m *modelServer) execute(text string, simple bool) bool {
 		} else {
 			m.alone = append(m.alone, arg)
 		}
+	case "look":
+		m.say('D', m.returns(text))
 	case "listen":
 		m.temp = true
 	case "leftover":
@@ -275,7 +310,7 @@ func (m *modelServer) execute(text string, simple bool) bool {
 
 func (m *modelServer) deallocate(name string) bool {
 	if name == "all" {
-		m.named = map[string]string{}
+		m.named = map[string]modelStatement{}
 		return true
 	}
 	if _, ok := m.named[name]; !ok {

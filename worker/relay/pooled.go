@@ -111,8 +111,12 @@ func (p *Pooled) doze() {
 
 // FromClient implements Conversation.
 func (p *Pooled) FromClient(chunk []byte) (Passed, error) {
-	if p.x == nil {
+	switch {
+	case p.x == nil:
 		return p.withoutBackend(chunk)
+	case p.x.held != nil:
+		p.x.held = append(p.x.held, chunk...) // the caller stops reading, but had read this already
+		return Passed{Stand: Busy, Flooded: true}, nil
 	}
 	out, leaving, err := p.clientBytes(chunk, p.shared.scratch[:0])
 	n := len(out)
@@ -136,8 +140,12 @@ func (p *Pooled) withoutBackend(chunk []byte) (Passed, error) {
 // FromServer implements Conversation.
 func (p *Pooled) FromServer(chunk []byte) (Passed, error) {
 	out, err := p.serverBytes(chunk, p.shared.scratch[:0])
+	n, leaving := len(out), false
+	if p.x.held != nil && err == nil {
+		out, leaving, err = p.resume(out)
+	}
 	p.shared.keep(out)
-	return Passed{ToClient: out, Stand: p.Stand(), Flooded: p.flooded()}, err
+	return Passed{ToServer: out[n:], ToClient: out[:n], Stand: p.Stand(), Leaving: leaving, Flooded: p.flooded()}, err
 }
 
 // Stand implements Conversation.

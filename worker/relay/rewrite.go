@@ -16,12 +16,13 @@ import (
 //     with the last backend, and returns the rest.
 //  2. clientBytes copies a chunk from the client to out. In messages that name a
 //     prepared statement it puts the statement's name on this backend, after a Parse
-//     that it adds if the backend doesn't have the statement (prepare). It drops a
-//     Parse of a statement that the backend has already.
+//     that it adds if the backend doesn't have the statement (prepare). What comes
+//     after that waits until the server has described the statement (described.go).
 //  3. For each message that the server will answer, it adds an entry to the backend's
 //     exchange.
 //  4. serverBytes (answers.go) copies a chunk from the server to out. It removes the
-//     answers to added messages, and adds answers to dropped ones.
+//     answers to added messages, and adds answers to dropped ones. resume goes on with
+//     what had to wait.
 //  5. When the server owes nothing, the session gives the backend back.
 //
 // When a chunk ends inside the header of a message that may have to be changed, that
@@ -61,7 +62,8 @@ func pooledInterests() (client, server *pgwire.Interests) {
 	client.RefuseOthers(pgwire.FrontendTypes)
 	server.Set(pgwire.WithBody, 'Z', 'E', 'S', 'C')
 	server.Set(pgwire.AtHeader, 'G', 'W', '1', '3')
-	server.Set(pgwire.AtEnd, '2', 'n', 'T', 's', 'I')
+	server.Set(pgwire.AtEnd, '2', 's', 'I')
+	server.Set(pgwire.AtHeader|pgwire.AtEnd, 't', 'n', 'T')
 	server.RefuseOthers(pgwire.BackendTypes)
 	return client, server
 }
@@ -86,7 +88,8 @@ func header(dst []byte, ev *pgwire.Event) []byte {
 // clientBytes appends to out what data becomes on its way to the server.
 func (p *Pooled) clientBytes(data, out []byte) (_ []byte, leaving bool, err error) {
 	from, err := p.collect(data, &out)
-	if err != nil {
+	if err != nil || p.x.waits {
+		p.line.totals.Sent += uint64(len(data) - len(p.x.held)) // modulo 2^64, if an earlier chunk is held
 		return out, false, err
 	}
 	var ev pgwire.Event
@@ -107,7 +110,8 @@ func (p *Pooled) clientBytes(data, out []byte) (_ []byte, leaving bool, err erro
 			p.line.goodbye()
 			return out, true, nil
 		case p.collects(&ev):
-			if from, err = p.change(data, &ev, &out); err != nil {
+			if from, err = p.change(data, &ev, &out); err != nil || p.x.waits {
+				p.line.totals.Sent += uint64(len(data) - len(p.x.held))
 				return out, false, err
 			}
 		case ev.Type == 'S' && p.x.copying:
@@ -174,12 +178,15 @@ func (p *Pooled) note(typ byte, t traits) {
 func (p *Pooled) change(data []byte, ev *pgwire.Event, out *[]byte) (int, error) {
 	if end := ev.Pos + ev.Length; end <= len(data) {
 		*out = p.message(*out, ev.Type, data[ev.Pos:end])
+		if p.x.waits {
+			p.hold(header(nil, ev), data[ev.Pos:])
+		}
 		return end, nil
 	}
 	p.x.partial = header(p.x.partial[:0], ev)
 	p.x.need = ev.Length + len(p.x.partial)
 	p.x.partial = append(p.x.partial, data[ev.Pos:]...)
-	return len(data), p.early(out)
+	return len(data), p.early(nil, out)
 }
 
 // collect adds the beginning of a chunk to the message that is being collected.
@@ -193,17 +200,20 @@ func (p *Pooled) collect(data []byte, out *[]byte) (int, error) {
 	p.x.partial = append(p.x.partial, data[:n]...)
 	if len(p.x.partial) == p.x.need {
 		*out = p.message(*out, p.x.partial[0], p.x.partial[5:])
+		if p.x.waits {
+			p.hold(p.x.partial, data[n:])
+		}
 		p.collected()
 		return n, nil
 	}
-	return n, p.early(out)
+	return n, p.early(data[n:], out)
 }
 
 var errTooLong = errors.New("message of a prepared statement is too long")
 
-// early passes on the first part of a message as soon as that can be changed. The rest
-// may be long and needs no change.
-func (p *Pooled) early(out *[]byte) error {
+// early passes on the first part of a message as soon as that can be changed. The rest,
+// of which the chunk has rest, may be long and needs no change.
+func (p *Pooled) early(rest []byte, out *[]byte) error {
 	typ, body := p.x.partial[0], p.x.partial[5:]
 	length := p.x.need - 5
 	switch {
@@ -215,7 +225,9 @@ func (p *Pooled) early(out *[]byte) error {
 			}
 			return nil
 		}
-		*out = p.bind(*out, body, length)
+		if *out = p.bind(*out, body, length); p.x.waits {
+			p.hold(p.x.partial, rest)
+		}
 	case length <= maxParse || len(body) == 0:
 		return nil
 	case typ == 'P' && body[0] == 0:
@@ -321,17 +333,12 @@ func (p *Pooled) parse(out, body []byte) []byte {
 	if len(p.names) >= maxNamed || p.text+len(body) > maxNamedText {
 		return p.overLimit(out)
 	}
-	st := p.shared.statements.hold(tail, p.line.b.Params.settings(), p.x.sets)
+	st, base := p.shared.statements.prepare(tail, p.line.b.Params.settings(), p.x.sets)
 	p.name(string(name), st)
-	e := owed{kind: 'P', fate: invent, name: string(name), stmt: st}
-	if p.there().get(st.key, p.x.batch) == nil || p.line.b.Status == pgwire.TxFailed || p.x.ends() {
-		// In a failed transaction the server must refuse the Parse, so it has to be sent.
-		e.fate = pass
-		out, e.on = p.add(out, st.key)
-		out = appendParse(out, e.on.name, tail)
-	}
-	p.x.push(e)
-	return out
+	out, on := p.add(out, st.key)
+	on.base = base
+	p.x.push(owed{kind: 'P', on: on, name: string(name), stmt: st})
+	return p.ask(appendParse(out, on.name, tail), string(name), st, on)
 }
 
 func (p *Pooled) parseUnnamed(out, tail []byte) []byte {
@@ -377,30 +384,43 @@ func (p *Pooled) forgo(out []byte, name string) []byte {
 	return appendClose(out, name)
 }
 
-// prepare makes sure that the backend has a statement, and adds a Parse if it hasn't.
-// The added Parse is recorded under the current settings, since the server parses it
-// with them. If the client's own Parse is still unanswered, in an earlier batch, none
-// is added: that Parse decides.
-func (p *Pooled) prepare(out []byte, st *statement, name []byte) ([]byte, *onBackend) {
-	on := p.there().get(st.key, p.x.batch)
-	if on != nil {
-		return out, on
+// prepare makes sure that the backend has a statement as the client knows it. If the
+// backend hasn't, prepare adds a Parse, and says with waits that the client's message
+// must wait for the server's description. Without waits, nil means that the statement is
+// outdated.
+func (p *Pooled) prepare(out []byte, st *statement, name []byte) (_ []byte, on *onBackend, waits bool) {
+	x := p.x
+	if x.checked == st {
+		on = x.checkedOn
+		x.checked, x.checkedOn = nil, nil
+		return out, on, false
 	}
-	if e := p.x.pending(string(name), st); e != nil && e.on != nil {
-		return out, e.on
+	if on = p.there().get(st.key, x.batch); on != nil {
+		return out, on, false
 	}
-	key := st.key
-	if now := p.line.b.Params.settings(); p.x.sets {
-		key = p.shared.statements.ownKey()
-	} else if now != st.with {
-		key = p.shared.statements.keyOf(st.tail, now)
-		if on = p.there().get(key, p.x.batch); on != nil {
-			return out, on
+	// If the client's own Parse is still unanswered, in an earlier batch, that Parse
+	// decides.
+	if e := x.pending(string(name), st); e != nil && e.on != nil {
+		return out, e.on, false
+	}
+	now := p.line.b.Params.settings()
+	if !st.described.known() { // an error has skipped the Describe
+		key := st.key
+		if x.sets || now != st.with {
+			key = p.shared.statements.ownKey()
+		}
+		out, on = p.add(out, key)
+		x.push(owed{kind: 'P', fate: swallow, on: on})
+		return appendParse(out, on.name, []byte(st.tail)), on, false
+	}
+	base := p.shared.statements.ownKey()
+	if !x.sets {
+		base = baseOf(st.tail, now)
+		if on = p.there().get(keyWith(base, st.described), x.batch); on != nil {
+			return out, on, false
 		}
 	}
-	out, on = p.add(out, key)
-	p.x.push(owed{kind: 'P', fate: swallow, on: on})
-	return appendParse(out, on.name, []byte(st.tail)), on
+	return p.check(out, st, base), nil, true
 }
 
 // prepareUnnamed makes sure that the backend has the unnamed statement. It returns the
@@ -445,6 +465,13 @@ func (p *Pooled) bind(out, body []byte, length int) []byte {
 		return append(out, body...)
 	}
 	out, on, t := p.find(out, name)
+	switch {
+	case p.x.waits:
+		return out
+	case on.outdated:
+		p.x.skip = length - len(body)
+		return p.outdated(out)
+	}
 	p.unnamed.used = p.unnamed.used || len(name) == 0
 	if len(portal) == 0 {
 		p.portal = t
@@ -470,12 +497,18 @@ type found struct {
 	on    *onBackend // nil if the name isn't of a statement that the relay manages
 	other bool       // its name on the backend isn't the client's name
 	name  string
+	// outdated: its result isn't what the client knows.
+	outdated bool
 }
 
-// find makes sure that the backend has the statement of a name.
+// find makes sure that the backend has the statement of a name. If the client's message
+// must wait for that, p.x.waits is set.
 func (p *Pooled) find(out, name []byte) ([]byte, found, traits) {
 	if st := p.names[string(name)]; st != nil {
-		out, on := p.prepare(out, st, name)
+		out, on, waits := p.prepare(out, st, name)
+		if waits || on == nil {
+			return out, found{outdated: !waits}, 0
+		}
 		return out, found{on: on, other: true, name: on.name}, st.traits
 	}
 	if len(name) == 0 {
@@ -492,6 +525,12 @@ func (p *Pooled) describe(out, body []byte) []byte {
 		return pgwire.AppendMessage(out, 'D', body)
 	}
 	out, on, _ := p.find(out, name)
+	switch {
+	case p.x.waits:
+		return out
+	case on.outdated:
+		return p.outdated(out)
+	}
 	p.x.push(owed{kind: 'D', on: on.on})
 	if on.other {
 		return appendNamed(out, 'D', on.name)

@@ -55,6 +55,10 @@ func (c *modelClient) send(data []byte, pick func() *modelBackend) {
 		c.line.start(&Totals{}, &b.Backend, pooledClient, pooledServer)
 		data = bytes.Clone(rest)
 	}
+	if c.tx.x.held != nil {
+		c.tx.x.held = append(c.tx.x.held, data...)
+		return
+	}
 	out, _, err := c.tx.clientBytes(data, nil)
 	if err != nil {
 		c.t.Fatalf("client: %v", err)
@@ -79,6 +83,11 @@ func (c *modelClient) receive(n int) {
 		c.t.Fatalf("server: %v", err)
 	}
 	c.got = append(c.got, out...)
+	out, _, err = c.tx.resume(nil)
+	if err != nil {
+		c.t.Fatalf("client, resumed: %v", err)
+	}
+	b.server.write(out)
 	c.boundary()
 }
 
@@ -130,16 +139,17 @@ func join(ms ...[]byte) []byte { return bytes.Join(ms, nil) }
 func randomTalk(r *rand.Rand, client int) talk {
 	name := fmt.Sprintf("s%d", r.IntN(4))
 	text := fmt.Sprintf("show %d of %d", r.IntN(6), client%2*r.IntN(2))
+	named := fmt.Sprintf("%s %d of %d", []string{"show", "look", "put"}[r.IntN(3)], r.IntN(3), client%2*r.IntN(2))
 	run := join(bindMsg(name), exec)
 	switch r.IntN(17) {
 	case 0:
 		return talk{queryMsg([]string{"begin", "commit", "rollback", "fail", text, ""}[r.IntN(6)])}
 	case 1:
-		return talk{parseMsg(name, text), describeMsg(name), sync_}
+		return talk{parseMsg(name, named), describeMsg(name), sync_}
 	case 2:
 		return talk{run, sync_}
 	case 3:
-		return talk{closeMsg(name), parseMsg(name, text), run, sync_}
+		return talk{closeMsg(name), parseMsg(name, named), run, sync_}
 	case 4:
 		return talk{parseMsg("", text), describeMsg(""), sync_}
 	case 5:
@@ -188,8 +198,13 @@ func shareBackends(t testing.TB, r *rand.Rand) {
 	clients := []*modelClient{newModelClient(t, all), newModelClient(t, all), newModelClient(t, all)}
 	alone := make([]*modelServer, len(clients))
 	said := make([][]string, len(clients))
+	schema := new(byte)
 	for i := range alone {
 		alone[i] = newModelServer()
+		alone[i].schema = schema
+	}
+	for _, b := range backends {
+		b.server.schema = schema
 	}
 	pick := func() *modelBackend {
 		for {
@@ -200,6 +215,9 @@ func shareBackends(t testing.TB, r *rand.Rand) {
 	}
 	pieces := 1 + r.IntN(40)
 	for range 40 {
+		if r.IntN(8) == 0 {
+			*schema = byte(r.IntN(3)) // somebody alters a table
+		}
 		i := r.IntN(len(clients))
 		c := clients[i]
 		var data []byte
@@ -281,10 +299,18 @@ func FuzzPooled(f *testing.F) {
 		step := int(size) + 1
 		for len(up) > 0 || len(down) > 0 {
 			n, m := min(step, len(up)), min(step, len(down))
-			if _, leaving, err := p.clientBytes(up[:n], nil); err != nil || leaving {
+			if b.exchange.held != nil {
+				n = 0
+			} else if _, leaving, err := p.clientBytes(up[:n], nil); err != nil || leaving {
 				break
 			}
+			if n+m == 0 {
+				break // it waits for a server that says no more
+			}
 			if _, err := p.serverBytes(down[:m], nil); err != nil {
+				break
+			}
+			if _, leaving, err := p.resume(nil); err != nil || leaving {
 				break
 			}
 			up, down = up[n:], down[m:]

@@ -6,14 +6,13 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"strconv"
+	"strings"
 	"unique"
 )
 
 const (
 	// MaxStatements is how many prepared statements of ours a backend holds.
 	MaxStatements = 512
-	// maxRetired is how many keys of outdated statements are kept.
-	maxRetired = 1024
 )
 
 // settings are the values of the tracked parameters, in the order of tracked.
@@ -26,8 +25,9 @@ type settings struct {
 // statementKey is a hash of what makes two prepared statements the same.
 type statementKey [16]byte
 
-// statement is a prepared statement as clients made it, under whatever names. It never
-// changes, and all clients that prepared the same statement share it.
+// statement is a prepared statement as clients made it, under whatever names. Until the
+// server has described it, it belongs to one client. From then on it never changes, and
+// all clients that prepared the same statement share it.
 type statement struct {
 	key statementKey
 	// tail is the body of its Parse message behind the name: text, zero byte,
@@ -35,14 +35,27 @@ type statement struct {
 	tail   string
 	with   unique.Handle[settings]
 	traits traits
+	// described is what the server has said about it.
+	described description
+	// same is the statement that takes its place, nil for none: others had the same
+	// already when the server described it.
+	same *statement
 }
 
-// statements are all statements of a worker for which some client has a name.
+// current returns the statement, or the one that takes its place.
+func (s *statement) current() *statement {
+	if s.same != nil {
+		return s.same
+	}
+	return s
+}
+
+// query is the text with its zero byte.
+func (s *statement) query() string { return s.tail[:strings.IndexByte(s.tail, 0)+1] }
+
+// statements are all described statements of a worker for which some client has a name.
 type statements struct {
 	byKey map[statementKey]*shared
-	// retired maps the key of a statement whose result type has changed to the key
-	// that takes its place.
-	retired map[statementKey]statementKey
 	// own is random. It makes the keys of unshared statements differ from those of all
 	// other workers, earlier ones included, since their backends may come here.
 	own    [16]byte
@@ -55,13 +68,14 @@ type shared struct {
 }
 
 func newStatements() *statements {
-	t := &statements{byKey: make(map[statementKey]*shared), retired: make(map[statementKey]statementKey)}
+	t := &statements{byKey: make(map[statementKey]*shared)}
 	_, _ = rand.Read(t.own[:]) // never fails
 	return t
 }
 
-// keyOf returns the key of a text that is parsed with settings.
-func (t *statements) keyOf(tail string, with unique.Handle[settings]) statementKey {
+// baseOf returns the part of a key that is known before the server has described the
+// statement: it is of a text that is parsed with settings.
+func baseOf(tail string, with unique.Handle[settings]) statementKey {
 	b := make([]byte, 0, len(tail)+256)
 	b = append(b, tail...)
 	v := with.Value()
@@ -71,11 +85,12 @@ func (t *statements) keyOf(tail string, with unique.Handle[settings]) statementK
 		}
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
-	key := hashed(b)
-	for next, ok := t.retired[key]; ok; next, ok = t.retired[key] {
-		key = next
-	}
-	return key
+	return hashed(b)
+}
+
+// keyWith returns the key of a statement that the server has described.
+func keyWith(base statementKey, d description) statementKey {
+	return hashed(append(base[:len(base):len(base)], d.hash[:]...))
 }
 
 func hashed(b []byte) statementKey {
@@ -89,21 +104,27 @@ func (t *statements) ownKey() statementKey {
 	return hashed(binary.BigEndian.AppendUint64(t.own[:], t.serial))
 }
 
-// hold returns the statement of a Parse message and counts one more holder. alone means
-// that the settings at the time of the Parse are unknown, so the statement isn't
+// prepare returns the statement of a Parse message, and the base of its key. alone means
+// that the settings at the time of the Parse are unknown, so the statement is never
 // shared.
-func (t *statements) hold(tail []byte, with unique.Handle[settings], alone bool) *statement {
-	text := string(tail)
-	key := statementKey{}
+func (t *statements) prepare(tail []byte, with unique.Handle[settings], alone bool) (st *statement, base statementKey) {
+	st = &statement{key: t.ownKey(), tail: string(tail), with: with, traits: traitsOf(queryText(tail))}
 	if alone {
-		key = t.ownKey()
-	} else {
-		key = t.keyOf(text, with)
+		return st, t.ownKey()
 	}
+	return st, baseOf(st.tail, with)
+}
+
+// share returns the statement that all share who have what the server has just
+// described, and counts one more holder of it.
+func (t *statements) share(st *statement, d description, key statementKey) *statement {
 	sh := t.byKey[key]
 	if sh == nil {
-		sh = &shared{stmt: &statement{key: key, tail: text, with: with, traits: traitsOf(queryText(tail))}}
+		st.key, st.described = key, d
+		sh = &shared{stmt: st}
 		t.byKey[key] = sh
+	} else {
+		st.same = sh.stmt
 	}
 	sh.refs++
 	return sh.stmt
@@ -111,6 +132,7 @@ func (t *statements) hold(tail []byte, with unique.Handle[settings], alone bool)
 
 // drop counts one holder less.
 func (t *statements) drop(s *statement) {
+	s = s.current()
 	sh := t.byKey[s.key]
 	if sh == nil || sh.stmt != s {
 		return
@@ -120,34 +142,23 @@ func (t *statements) drop(s *statement) {
 	}
 }
 
-// retire replaces a statement whose result type has changed: clients that prepare it
-// from now on get a new one. Clients that have it already get the server's error each
-// time they use it, as without a pool.
-func (t *statements) retire(key statementKey) {
-	if len(t.retired) >= maxRetired {
-		clear(t.retired)
-	}
-	if _, ok := t.retired[key]; !ok {
-		t.retired[key] = t.ownKey()
-	}
-}
-
 // prepared are the statements on one backend, under names that the relay has given.
 type prepared struct {
 	byKey  map[statementKey]*list.Element // of *onBackend
 	recent list.List                      // most recently used first
 	serial uint64
-	// lost are the names of statements that are forgotten here but still on the server,
-	// because an error has skipped their Close.
+	// lost are the names of statements that are forgotten here but still on the server.
 	lost []string
 }
 
 // onBackend is a statement on a backend. there is set by the server's ParseComplete,
-// because an error may skip the Parse.
+// because an error may skip the Parse. Until the server has described the statement, its
+// key is one that no other has.
 type onBackend struct {
 	key   statementKey
-	name  string // on the server
-	batch uint64 // of the exchange, when its Parse was sent
+	base  statementKey // what keyWith makes its key of
+	name  string       // on the server
+	batch uint64       // of the exchange, when its Parse was sent
 	there bool
 }
 
@@ -186,6 +197,33 @@ func (p *prepared) add(key statementKey, batch uint64) (added, gone *onBackend) 
 	return added, gone
 }
 
+// refile puts a statement under the key that it has since the server has described it.
+// If the backend has the same already, refile returns that one, and the new one goes.
+func (p *prepared) refile(on *onBackend, key statementKey) *onBackend {
+	el := p.byKey[on.key]
+	if el == nil || el.Value.(*onBackend) != on {
+		return on // it was closed meanwhile
+	}
+	if same := p.byKey[key]; same != nil {
+		p.forsake(on)
+		p.recent.MoveToFront(same)
+		return same.Value.(*onBackend)
+	}
+	delete(p.byKey, on.key)
+	on.key = key
+	p.byKey[key] = el
+	return on
+}
+
+// forsake forgets a statement that the server has, and has it closed before the next
+// Parse.
+func (p *prepared) forsake(on *onBackend) {
+	if el := p.byKey[on.key]; el != nil && el.Value.(*onBackend) == on {
+		p.remove(on)
+		p.lost = append(p.lost, on.name)
+	}
+}
+
 // remove forgets a statement. If the server still has it, that does no harm, because
 // its name is never used again.
 func (p *prepared) remove(on *onBackend) {
@@ -195,10 +233,16 @@ func (p *prepared) remove(on *onBackend) {
 	}
 }
 
-// clear forgets all statements, as the server does at DISCARD ALL and DEALLOCATE ALL.
+// clear forgets all statements, as the server does at DISCARD ALL and DEALLOCATE ALL. A
+// statement whose Parse is unanswered is made after that.
 func (p *prepared) clear() {
-	p.byKey, p.lost = nil, nil
-	p.recent.Init()
+	p.lost = nil
+	for el := p.recent.Front(); el != nil; {
+		on := el.Value.(*onBackend)
+		if el = el.Next(); on.there {
+			p.remove(on)
+		}
+	}
 }
 
 // Held is a statement on a backend, as another worker is told of it.

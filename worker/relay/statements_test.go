@@ -97,7 +97,7 @@ func TestStatementsAreTheSameWhateverTheApplication(t *testing.T) {
 	var first *statement
 	for _, name := range []string{"a", "b"} {
 		with := unique.Make(settings{values: [len(tracked)]string{name, "UTF8"}})
-		if st := all.hold([]byte("SELECT 1\x00\x00\x00"), with, false); first == nil {
+		if st := preparedAs(all, "SELECT 1\x00\x00\x00", with, false, "int4"); first == nil {
 			first = st
 		} else if st != first {
 			t.Error("another application_name makes another statement")
@@ -107,16 +107,17 @@ func TestStatementsAreTheSameWhateverTheApplication(t *testing.T) {
 
 func TestStatementsAreTheSameOnlyUnderTheSameSettings(t *testing.T) {
 	all := newStatements()
-	text := []byte("SELECT 1\x00\x00\x00")
-	a := all.hold(text, handle("UTC"), false)
-	if all.hold(text, handle("UTC"), false) != a {
+	text := "SELECT 1\x00\x00\x00"
+	a := preparedAs(all, text, handle("UTC"), false, "int4")
+	if preparedAs(all, text, handle("UTC"), false, "int4") != a {
 		t.Error("the same statement is another one")
 	}
 	for what, b := range map[string]*statement{
-		"settings": all.hold(text, handle("Europe/Rome"), false),
-		"text":     all.hold([]byte("SELECT 2\x00\x00\x00"), handle("UTC"), false),
-		"types":    all.hold([]byte("SELECT 1\x00\x00\x01\x00\x00\x00\x17"), handle("UTC"), false),
-		"unknown":  all.hold(text, handle("UTC"), true),
+		"settings": preparedAs(all, text, handle("Europe/Rome"), false, "int4"),
+		"text":     preparedAs(all, "SELECT 2\x00\x00\x00", handle("UTC"), false, "int4"),
+		"types":    preparedAs(all, "SELECT 1\x00\x00\x01\x00\x00\x00\x17", handle("UTC"), false, "int4"),
+		"unknown":  preparedAs(all, text, handle("UTC"), true, "int4"),
+		"results":  preparedAs(all, text, handle("UTC"), false, "int8"),
 	} {
 		if b.key == a.key {
 			t.Errorf("statements with other %s have one key", what)
@@ -124,25 +125,48 @@ func TestStatementsAreTheSameOnlyUnderTheSameSettings(t *testing.T) {
 	}
 }
 
-func TestRetiredStatementIsReplacedForThoseWhoPrepareItAgain(t *testing.T) {
+// preparedAs is a statement that the server has described.
+func preparedAs(all *statements, tail string, with unique.Handle[settings], alone bool, result string) *statement {
+	st, base := all.prepare([]byte(tail), with, alone)
+	d := describe([]byte{0, 0}, []byte(result))
+	return all.share(st, d, keyWith(base, d))
+}
+
+func TestStatementsAreForgottenWithTheirLastHolder(t *testing.T) {
 	all := newStatements()
-	text := []byte("SELECT 1\x00\x00\x00")
-	a := all.hold(text, handle("UTC"), false)
-	all.retire(a.key)
-	b := all.hold(text, handle("UTC"), false)
-	all.retire(b.key)
-	c := all.hold(text, handle("UTC"), false)
-	if a.key == b.key || b.key == c.key || a.key == c.key {
-		t.Error("a retired statement came back")
+	for range 3 {
+		a, base := all.prepare([]byte("SELECT 1\x00\x00\x00"), handle("UTC"), false)
+		d := describe([]byte{0, 0}, nil)
+		all.share(a, d, keyWith(base, d))
+		defer func() {
+			if len(all.byKey) != 1 {
+				t.Errorf("%d statements with a holder left", len(all.byKey))
+			}
+			all.drop(a)
+		}()
 	}
-	if all.hold(text, handle("UTC"), false) != c {
-		t.Error("the new statement isn't shared")
+	st, _ := all.prepare([]byte("SELECT 2\x00\x00\x00"), handle("UTC"), false)
+	all.drop(st) // it was never described
+}
+
+// A result is another one if PostgreSQL says so: a table that was created again is not.
+func TestDescriptionsDifferAsResultsDo(t *testing.T) {
+	column := func(name string, table, typ, modifier byte) []byte {
+		return []byte("\x00\x01" + name + "\x00\x00\x00\x00" + string(rune(table)) + "\x00\x01\x00\x00\x00" + string(rune(typ)) +
+			"\x00\x04\x00\x00\x00" + string(rune(modifier)) + "\x00\x00")
 	}
-	for _, s := range []*statement{a, b, c, c} {
-		all.drop(s)
+	first := describe([]byte{0, 0}, column("a", 1, 23, 4))
+	if describe([]byte{0, 0}, column("a", 2, 23, 4)).hash != first.hash {
+		t.Error("the OID of a table changes the result")
 	}
-	if len(all.byKey) != 0 {
-		t.Errorf("%d statements are left", len(all.byKey))
+	for what, d := range map[string]description{
+		"name": describe([]byte{0, 0}, column("b", 1, 23, 4)), "type": describe([]byte{0, 0}, column("a", 1, 20, 4)),
+		"modifier": describe([]byte{0, 0}, column("a", 1, 23, 5)), "parameters": describe([]byte{0, 1, 0, 0, 0, 23}, column("a", 1, 23, 4)),
+		"no result": describe([]byte{0, 0}, nil), "nonsense": describe([]byte{0, 0}, []byte("abc")),
+	} {
+		if d.hash == first.hash {
+			t.Errorf("another %s makes no difference", what)
+		}
 	}
 }
 
