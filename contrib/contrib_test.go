@@ -186,7 +186,8 @@ func TestUserAndDirectoriesAreMade(t *testing.T) {
 	if out, err := tool(t, "systemd-tmpfiles", "--create", "--root="+root, "pgagroal.conf"); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-	for dir, mode := range map[string]os.FileMode{"run/pgagroal": 0o755, "var/lib/pgagroal": 0o700} {
+	// The group enters state_dir to read the digest by which a runner with a user of its own knows the supervisor.
+	for dir, mode := range map[string]os.FileMode{"run/pgagroal": 0o755, "var/lib/pgagroal": 0o750} {
 		info, err := os.Stat(filepath.Join(root, dir))
 		if err != nil || info.Mode().Perm() != mode || !strings.Contains(string(b), owner(info)) {
 			t.Errorf("%s: %v, %v", dir, info, err)
