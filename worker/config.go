@@ -103,12 +103,15 @@ func newDraft(m *ipc.ConfigBegin) *draft {
 func (c *config) checked(user string) bool { return c.known[user] || user == c.superuser && user != "" }
 
 // matches reports whether a password that a client has shown in clear is that of user.
-// Where it is here anyway it is compared, since a derivation holds the loop up.
+// Without frontend users all passwords are here and are compared, because a derivation
+// holds the loop up. With frontend users the verifier decides for every user, since the
+// time that the answer takes would tell which users exist.
 func (c *config) matches(user, password string) bool {
-	if p, ok := c.passwords[user]; ok && !c.frontend[user] {
-		return auth.EqualPasswords(password, p)
+	if len(c.frontend) > 0 {
+		return c.verifiers.Matches(user, password)
 	}
-	return c.verifiers.Matches(user, password)
+	p, ok := c.passwords[user]
+	return auth.EqualPasswords(password, p) && ok
 }
 
 // realDatabase resolves an alias.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -407,25 +408,37 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 	if rule.Method == auth.Reject {
 		return "", refused("rejected by pgagroal_hba.conf")
 	}
-	if !s.cfg.checked(l.user) {
-		if !s.cfg.AllowUnknownUsers {
-			return "", refused("unknown user, and allow_unknown_users is off")
-		}
+	switch {
+	case s.cfg.AllowUnknownUsers && !s.cfg.checked(l.user):
 		return auth.All, nil
-	}
-	if rule.Method == auth.All || rule.Method == auth.Trust && !s.cfg.known[l.user] {
+	case rule.Method == auth.Trust && !s.cfg.known[l.user]:
+		if !s.cfg.AllowUnknownUsers {
+			return "", refused(errUnknownUser.Error())
+		}
+		return auth.SCRAM, nil
+	case rule.Method == auth.All:
 		return auth.SCRAM, nil
 	}
 	return rule.Method, nil
 }
 
-// authenticate checks a client whose password is known here.
+// errUnknownUser says, in the log alone, why a client could prove nothing.
+var errUnknownUser = errors.New("unknown user, and allow_unknown_users is off")
+
+// authenticate checks the client's password. A user that is unknown here fails in the
+// same way as a known user with a wrong password, so that user names can't be guessed.
 func (s *setup) authenticate(l *login, method auth.Method) error {
+	var err error
 	switch method {
 	case auth.Trust:
 		return nil
 	case auth.Password:
-		return auth.ServePassword(s.conn, func(p string) bool { return s.cfg.matches(l.user, p) })
+		err = auth.ServePassword(s.conn, func(p string) bool { return s.cfg.matches(l.user, p) })
+	default:
+		err = auth.ServeSCRAM(s.conn, s.cfg.verifiers.Lookup(l.user), nil)
 	}
-	return auth.ServeSCRAM(s.conn, s.cfg.verifiers.Lookup(l.user), nil)
+	if badPassword(err) && !s.cfg.checked(l.user) {
+		return fmt.Errorf("%w: %w", errUnknownUser, err)
+	}
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
@@ -101,7 +102,55 @@ func TestSilentLoginsDoNotKeepKnownUsersWaiting(t *testing.T) {
 	}
 }
 
-func TestUnknownUserIsRefusedWhenToldSo(t *testing.T) {
+// With allow_unknown_users = off an unknown user is told what a known user with a wrong
+// password is told, message for message.
+func TestUnknownUserIsRefusedLikeAWrongPassword(t *testing.T) {
+	t.Parallel()
+	c := asking(t, "scram-sha-256")
+	for _, method := range []string{"all", "scram-sha-256", "password"} {
+		for _, frontend := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, frontend users: %v", method, frontend), func(t *testing.T) {
+				s := pool.Setup{
+					Servers: pool.Nodes(c), Users: map[string]string{"alice": "right", "carol": "right"}, HBA: "host all all all " + method + "\n",
+					Keys: map[string]string{"allow_unknown_users": "off"},
+				}
+				if frontend {
+					s.Before = func(p *pool.Pool) {
+						p.Admin("-f", p.Path("pgagroal_frontend_users.conf"), "-U", "carol", "-P", "front", "user", "add")
+					}
+				}
+				p := pool.Start(t, s)
+				want := refusal(t, p, "alice", "wrong")
+				if got := refusal(t, p, "nobody", "wrong"); got != want {
+					t.Errorf("an unknown user gets\n%s\na wrong password\n%s", got, want)
+				}
+				pool.WantCode(t, p.WantRefused(p.Config("nobody", "wrong", "postgres")), "28P01", `password authentication failed for user "nobody"`)
+				wantLogged(t, p, "unknown user, and allow_unknown_users is off")
+				p.ConnectAs(p.Config("alice", "right", "postgres"))
+			})
+		}
+	}
+}
+
+// refusal is what a client is told before and after it shows a password, without the
+// name of the user.
+func refusal(t testing.TB, p *pool.Pool, user, password string) string {
+	t.Helper()
+	conn := p.DialRaw()
+	defer conn.Close()
+	if _, err := conn.Write(pool.StartupPacket(t, map[string]string{"user": user, "database": "postgres"})); err != nil {
+		t.Fatal(err)
+	}
+	typ, body, err := pgwire.ReadMessage(conn, 1<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := p.WantRefused(p.Config(user, password, "postgres")).Error()
+	return fmt.Sprintf("%c %q, %s", typ, body, strings.ReplaceAll(said, user, "USER"))
+}
+
+// Where nobody is asked for a password, an unknown user is refused.
+func TestUnknownUserIsRefusedByTrust(t *testing.T) {
 	t.Parallel()
 	c := asking(t, "trust")
 	p := pool.Start(t, pool.Setup{
