@@ -7,14 +7,14 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// actions are what the machine wants done, strictly in order.
+// actions are the machine's orders. They are carried out strictly in this order.
 type actions struct {
 	queue   []failover.Action
-	running bool // execute is under way further up the stack
+	running bool // execute is already running further up the stack
 }
 
-// execute does what is queued until the queue is empty or a Save has to be
-// durable first. Events that an action causes at once queue their own behind.
+// execute carries out the queue until it is empty or a Save must become durable first.
+// An event that an action causes at once appends its own actions to the queue.
 func (s *supervisor) execute() {
 	if s.actions.running {
 		return
@@ -28,7 +28,7 @@ func (s *supervisor) execute() {
 	}
 }
 
-// do carries one action out.
+// do carries out one action.
 func (s *supervisor) do(a failover.Action) {
 	switch a := a.(type) {
 	case failover.Probe:
@@ -56,7 +56,7 @@ func (s *supervisor) do(a failover.Action) {
 	}
 }
 
-// reply answers the command that waits under the tag.
+// reply answers the command that has this tag.
 func (s *supervisor) reply(a failover.Reply) {
 	if f := s.servers.replies[a.Tag]; f != nil {
 		delete(s.servers.replies, a.Tag)

@@ -7,18 +7,19 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// activityLimit is how long workers have to tell when they last heard a server.
+// activityLimit is how long workers have to say when they last heard from a server.
 const activityLimit = 200 * time.Millisecond
 
-// ages is the round about when servers were last heard. There is one at a time;
-// who asks meanwhile shares its answer.
+// ages is the round that asks when servers were last heard from. There is at most one;
+// a question that comes meanwhile shares its answer.
 type ages struct {
 	round   *round
-	servers []int         // asked for
+	servers []int         // that the machine has asked about
 	least   map[int]int64 // milliseconds per server; absent: never
 }
 
-// askActivity asks all workers, to be answered by Activity.
+// askActivity asks all workers when they last heard from the server. Activity answers
+// the machine.
 func (s *supervisor) askActivity(server int) {
 	g := &s.ages
 	g.servers = append(g.servers, server)
@@ -47,9 +48,9 @@ func (s *supervisor) onActivity(c *child, m *ipc.Activity) {
 	s.answered(g.round, c)
 }
 
-// endActivity answers the machine. A worker that didn't answer in time may be
-// the one that hears the server, so then the server counts as heard just now: a
-// stuck worker is killed by its ping, and can delay a failover only until then.
+// endActivity answers the machine. A worker that didn't answer in time may have heard
+// from the server, so the server counts as heard from just now. This can't delay a
+// failover for long: a worker that hangs is killed when it doesn't answer its ping.
 func (s *supervisor) endActivity() {
 	g := &s.ages
 	late := len(g.round.missing) > 0

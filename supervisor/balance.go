@@ -1,11 +1,11 @@
 package supervisor
 
-// clientHighWater is how many messages may wait for a worker before it gets no
-// new client: the rest of its queue is for what must not be lost.
+// clientHighWater is how many messages may wait for a worker before it gets no new
+// clients. The rest of its queue is kept for messages that must not be lost.
 const clientHighWater = queueLimit / 2
 
-// leastLoaded returns the worker that gets the next client: the one with the
-// fewest, among those that keep up with their queue; nil when there is none.
+// leastLoaded returns the worker that gets the next client: the worker with the fewest
+// clients among those whose queues are not too full. It returns nil when there is none.
 func (s *supervisor) leastLoaded() *child {
 	var best *child
 	s.ready(func(c *child) {

@@ -14,16 +14,18 @@ const (
 	cancelsStay = 5 * time.Second
 )
 
-// cancels are the cancel requests whose session is looked for, a round each.
+// cancels are the cancel requests of clients whose session another worker may have.
+// Each is a round.
 type cancels struct {
 	pending map[uint64]*round // by id
-	// orphans are those that we send ourselves, see cancelOrphans; queued wait for them.
+	// orphans are the cancel requests that the supervisor itself sends, see
+	// cancelOrphans; queued wait for their turn.
 	queued  []pool.Orphan
 	orphans map[*orphanCancel]bool
 }
 
-// onCancelRequest asks all other workers. A cancel request is never answered to
-// the client, so one too many is just ended: each is a client's.
+// onCancelRequest asks all other workers for the session, or none if there are too many
+// requests: a client can't tell, because it never gets an answer to a cancel request.
 func (s *supervisor) onCancelRequest(c *child, m *ipc.CancelRequest) {
 	if len(m.Key) > maxSecret {
 		s.violation(c, "a cancel key that no client was given")
@@ -48,7 +50,7 @@ func (s *supervisor) onCancelRequest(c *child, m *ipc.CancelRequest) {
 	s.ask(r, others, &ipc.CancelForward{ID: r.id, PID: m.PID, Key: m.Key})
 }
 
-// cancelsOf returns how many cancel requests of a worker are under way.
+// cancelsOf returns how many cancel requests of a worker are in progress.
 func (s *supervisor) cancelsOf(c *child) int {
 	n := 0
 	for _, r := range s.cancels.pending {
@@ -59,7 +61,7 @@ func (s *supervisor) cancelsOf(c *child) int {
 	return n
 }
 
-// onCancelAnswer ends the round at once when the session was found.
+// onCancelAnswer ends the round at once when a worker has found the session.
 func (s *supervisor) onCancelAnswer(c *child, m *ipc.CancelAnswer) {
 	r := s.cancels.pending[m.ID]
 	switch {

@@ -20,7 +20,7 @@ const (
 	exitLimit     = 2 * time.Second // from the end of the link to the end of the process
 	restartMax    = 10 * time.Second
 	restartStable = time.Minute // a child that lived this long starts with a clean slate
-	bootAttempts  = 5           // failed starts in a row of all workers that end the supervisor
+	bootAttempts  = 5           // failed starts in a row of all workers after which the supervisor gives up
 )
 
 // childState is how far one worker process has come.
@@ -35,7 +35,7 @@ const (
 	childStarting childState = iota // not started yet: no process, no link
 	childSetup
 	childReady
-	childKilled // SIGKILL is sent or the exit is seen: it hears nothing more
+	childKilled // SIGKILL was sent or the exit was seen: it gets no more messages
 	childGone
 )
 
@@ -48,18 +48,18 @@ type child struct {
 	setup   *timer
 	ping    *timer
 	exit    *timer
-	greeted bool // has said hello
+	greeted bool // has sent WorkerHello
 	up      bool // has been ready
 	exited  bool
 	ponged  time.Duration
-	pinged  bool // and it has not answered yet
+	pinged  bool // and has not answered yet
 	pings   uint64
-	clients map[uint64]bool // ids of those handed over and not gone
+	clients map[uint64]bool // ids of clients that were handed over and have not left
 	flight  flight
 	drained bool
 }
 
-// slot is one worker, whatever process it is now.
+// slot is the place of one worker, whose process changes with each restart.
 type slot struct {
 	child    *child // nil between a death and the restart
 	failures int    // deaths in a row
@@ -71,7 +71,7 @@ type workers struct {
 	slots    []*slot
 	anyUp    bool // some worker has been ready since the start
 	confined confinement
-	spawning int // starts under way elsewhere
+	spawning int // starts in progress, in goroutines
 	reaper   reaper
 }
 
@@ -82,7 +82,7 @@ func (s *supervisor) startWorkers() {
 	}
 }
 
-// startWorker starts the process of a slot elsewhere.
+// startWorker starts the process of a slot, in a goroutine.
 func (s *supervisor) startWorker(index int) {
 	if s.stop.mode == stopNow {
 		return
@@ -125,7 +125,7 @@ func (s *supervisor) onWorkerHello(c *child, m *ipc.WorkerHello) {
 		return
 	}
 	if c.greeted {
-		s.violation(c, "it says hello twice") // each costs a configuration
+		s.violation(c, "it says hello twice") // each hello makes the supervisor send a configuration
 		return
 	}
 	c.greeted = true
@@ -134,7 +134,7 @@ func (s *supervisor) onWorkerHello(c *child, m *ipc.WorkerHello) {
 
 func (s *supervisor) onConfigDone(c *child, m *ipc.ConfigDone) {
 	if c.state != childSetup {
-		return // of a reload
+		return // the answer to a reload
 	}
 	s.timers.stop(c.setup)
 	c.state, c.up, c.ponged = childReady, true, s.env.now()
@@ -148,7 +148,7 @@ func (s *supervisor) onConfigDone(c *child, m *ipc.ConfigDone) {
 	s.checkReady()
 }
 
-// schedulePing asks for a sign of life, and again, until there is none.
+// schedulePing pings a worker at intervals, and kills it if it doesn't answer.
 func (s *supervisor) schedulePing(c *child) {
 	c.ping = s.after(pingInterval, func() {
 		if c.state != childReady {
@@ -158,7 +158,7 @@ func (s *supervisor) schedulePing(c *child) {
 			s.killWorker(c, fmt.Sprintf("no answer to a ping for %v", silent.Round(time.Second)))
 			return
 		}
-		if !c.pinged { // before it was asked it had nothing to say, however long this process slept
+		if !c.pinged { // silence before the ping proves nothing: this process may have been stopped
 			c.ponged = max(c.ponged, s.env.now()-pingInterval)
 		}
 		c.pings++
@@ -173,14 +173,15 @@ func (s *supervisor) onPong(c *child, id uint64) {
 	s.landed(c, id)
 }
 
-// send queues a message for a worker. One whose queue is full isn't working.
+// send queues a message for a worker. A worker whose queue is full has stopped reading,
+// and is killed.
 func (s *supervisor) send(c *child, m ipc.Message, fds ...int) {
 	if err := c.started.link.Send(m, fds...); err != nil {
 		s.killWorker(c, err.Error())
 	}
 }
 
-// ready calls f for every worker that is up.
+// ready calls f for every worker in state ready.
 func (s *supervisor) ready(f func(*child)) {
 	for _, sl := range s.workers.slots {
 		if c := sl.child; c != nil && c.state == childReady {
@@ -189,7 +190,7 @@ func (s *supervisor) ready(f func(*child)) {
 	}
 }
 
-// readyAt returns the worker with that index if it is up.
+// readyAt returns the worker with that index if its state is ready.
 func (s *supervisor) readyAt(index int) *child {
 	if index < 0 || index >= len(s.workers.slots) {
 		return nil
@@ -200,7 +201,8 @@ func (s *supervisor) readyAt(index int) *child {
 	return nil
 }
 
-// violation ends a worker that broke the rules of its link: our bug.
+// violation kills a worker that broke the protocol of its link, which is a bug or an
+// attack.
 func (s *supervisor) violation(c *child, what string) {
 	s.log.Error("worker broke the protocol", "worker", c.index, "child", c.started.pid, "what", what)
 	s.killWorker(c, "protocol violation")
@@ -211,13 +213,13 @@ func (s *supervisor) onWorkerLinkEnd(c *child, err error) {
 		s.violation(c, err.Error())
 		return
 	}
-	// The process is on its way out, and may still have something to tell its clients.
+	// The process is ending, but may still have something to tell its clients.
 	if c.exit == nil {
 		c.exit = s.after(exitLimit, func() { s.killWorker(c, "its link has ended") })
 	}
 }
 
-// killWorker sends SIGKILL. The exit, which everything else waits for, follows.
+// killWorker sends SIGKILL. Everything else happens when the exit is seen.
 func (s *supervisor) killWorker(c *child, why string) {
 	if c.state == childKilled || c.state == childGone {
 		return
@@ -234,14 +236,15 @@ func (s *supervisor) killWorker(c *child, why string) {
 	s.gateChanged()
 }
 
-// onWorkerExit takes what the dead process hasn't read off its link, and the worker
-// off the books. The former may wait for the link's writer, so it runs elsewhere.
+// onWorkerExit collects the messages that the dead process hasn't read from its link,
+// and then removes the worker. Collecting may wait for the link's writer, so it runs in
+// a goroutine.
 func (s *supervisor) onWorkerExit(c *child, how string) {
 	if c.exited {
 		return
 	}
 	c.exited, c.state = true, childKilled
-	if s.stop.mode == stopNow { // clients have been told to go, and the link may be closed
+	if s.stop.mode == stopNow { // no other worker gets its clients, and the link may be closed already
 		s.log.Debug("worker ended", "worker", c.index, "child", c.started.pid, "how", how)
 		s.workerGone(c)
 		return
@@ -254,7 +257,8 @@ func (s *supervisor) onWorkerExit(c *child, how string) {
 	})
 }
 
-// workerGone is the one place where a worker's process is taken off the books.
+// workerGone is the only place that removes a worker's process from the supervisor's
+// state.
 func (s *supervisor) workerGone(c *child) {
 	wasUp := c.up
 	c.state = childGone
@@ -300,7 +304,7 @@ func (s *supervisor) allFailed() bool {
 	return true
 }
 
-// backoff returns the pause before the start that follows so many failures.
+// backoff returns the pause before the next start after so many failures in a row.
 func backoff(failures int) time.Duration {
 	if failures <= 1 {
 		return 0
@@ -308,13 +312,14 @@ func backoff(failures int) time.Duration {
 	return min(time.Second<<min(failures-2, 10), restartMax)
 }
 
-// reaper collects what was left to us, as subreaper, by others.
+// reaper waits for orphaned processes that the kernel has reparented to the supervisor,
+// which is their subreaper.
 type reaper struct {
-	busy  bool // a scan of all processes is under way elsewhere
-	again bool // something has ended since it began
+	busy  bool // a scan of all processes runs in a goroutine
+	again bool // a child has ended since the scan began
 }
 
-// reapStrays looks for children that have ended and for which nobody waits.
+// reapStrays looks for zombies for which no goroutine waits.
 func (s *supervisor) reapStrays() {
 	r := &s.workers.reaper
 	if r.busy {
@@ -331,8 +336,9 @@ func (s *supervisor) reapStrays() {
 	})
 }
 
-// collect reaps those found but our own, for which goroutines wait. While a start is
-// under way its process can't be told from a stray; the end of the start looks again.
+// collect reaps the zombies that were found, but not our own children, for which
+// goroutines wait. A process that is just being started can't be told from a stray; the
+// scan after the start sees the difference.
 func (s *supervisor) collect(found []int, err error) {
 	if s.workers.spawning > 0 {
 		return

@@ -13,26 +13,27 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// A worker may have been taken over, so what it says is compared with what is known
-// here, and what it can make us keep is bounded by its clients and its leases. A
-// worker that says what can't be true is killed. What no check can tell stands in
-// pgagroal-privsep(7).
+// An attacker may have taken over a worker. So the supervisor compares each message of
+// a worker with what it knows itself, and what a worker can make it store is bounded by
+// the worker's clients and leases. A worker that claims something impossible is killed.
+// pgagroal-privsep(7) lists the lies that no check can detect.
 //
-// These functions return what is wrong, "" for nothing. An honest worker never
-// fails them: a message that crosses one of ours on the way is allowed for.
+// These functions return what is wrong with a message, "" if nothing is. An honest
+// worker never fails them: they allow for messages that cross each other on the way.
 
 // Bounds of texts that a worker sends, in bytes.
 const (
-	// maxVersion is more than any server_version that a packager makes.
+	// maxVersion is longer than any server_version that a packager makes.
 	maxVersion = 128
-	// maxSecret is the longest cancel key that protocol 3.2 has room for.
+	// maxSecret is the length of the longest cancel key in protocol 3.2.
 	maxSecret = 256
-	// maxSession bounds the texts of one ReportSession: an application_name of a
-	// start-up packet comes on top of a pool's key.
+	// maxSession bounds the texts of one ReportSession: the key of a pool and the
+	// application_name of a start-up packet.
 	maxSession = 2*ipc.MaxKey + 1024
 )
 
-// claimOfRequest checks a LeaseRequest. Each open one is for another client.
+// claimOfRequest checks a LeaseRequest. A worker can't have more open requests than
+// clients.
 func (s *supervisor) claimOfRequest(c *child, m *ipc.LeaseRequest) string {
 	switch {
 	case s.ledger.Waiting(c.index) >= len(c.clients):
@@ -47,8 +48,9 @@ func (s *supervisor) claimOfRequest(c *child, m *ipc.LeaseRequest) string {
 	return ""
 }
 
-// since returns when the client of a request began to wait, which decides its place
-// in the queue: not before its worker was there, nor longer than anybody may wait.
+// since returns when the client of a request began to wait, which decides its place in
+// the queue. That was not before its worker started, and not longer ago than the
+// longest wait.
 func (s *supervisor) since(c *child, waitedMS int64) time.Duration {
 	now := s.env.now()
 	most := now - c.born
@@ -58,8 +60,8 @@ func (s *supervisor) since(c *child, waitedMS int64) time.Duration {
 	return now - time.Duration(min(max(waitedMS, 0), most.Milliseconds()))*time.Millisecond
 }
 
-// claimOfBackend checks what a worker says of a backend that it hands over against
-// what is known of the lease.
+// claimOfBackend compares what a worker says of a backend that it hands over with the
+// backend's lease.
 func (s *supervisor) claimOfBackend(held *pool.Lease, m *ipc.BackendState) string {
 	switch {
 	case held.Server != m.Server, held.Epoch != m.Epoch:
@@ -83,8 +85,8 @@ func (s *supervisor) claimOfHint(m *ipc.Hint) string {
 	return ""
 }
 
-// claimOfFenced checks the acknowledgement of a fence: what the worker has opened
-// up to that epoch it has given back before.
+// claimOfFenced checks the acknowledgement of a fence: the worker must have returned
+// all leases of the fenced epochs before.
 func (s *supervisor) claimOfFenced(c *child, m *ipc.Fenced) string {
 	if m.Epoch != s.fence.epoch || m.Sessions < 0 || m.Sessions > m.Aborted {
 		return "it acknowledges another fence"
@@ -97,7 +99,7 @@ func (s *supervisor) claimOfFenced(c *child, m *ipc.Fenced) string {
 	return ""
 }
 
-// claimOfActivity checks the times since servers were heard.
+// claimOfActivity checks the times since the worker heard from the servers.
 func (s *supervisor) claimOfActivity(m *ipc.Activity) string {
 	if len(m.AgesMS) > len(s.cfg.Servers) {
 		return "it hears more servers than there are"
@@ -110,8 +112,8 @@ func (s *supervisor) claimOfActivity(m *ipc.Activity) string {
 	return ""
 }
 
-// claimOfSession checks one of the sessions of a report, of which there are as many
-// as the worker has backends and clients. had is how many came before.
+// claimOfSession checks one session of a report. A worker reports no more sessions than
+// it has backends and clients. had is how many it has reported before.
 func (s *supervisor) claimOfSession(c *child, m *ipc.ReportSession, had int) string {
 	switch {
 	case had >= s.ledger.Held(c.index)+len(c.clients):
@@ -128,8 +130,9 @@ var (
 	errOtherPeer    = errors.New("it isn't connected to its server")
 )
 
-// leadsTo checks where a descriptor leads. Of a Unix socket it can't be told: its
-// name is the server's, who may see its directory elsewhere.
+// leadsTo checks that a descriptor is connected to an address. For a Unix socket this
+// is impossible: its peer name is chosen by the server, which may see the directory
+// under another path.
 func leadsTo(fd int, a address) error {
 	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_STREAM {
 		return errOtherPeer

@@ -10,17 +10,17 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 )
 
-// fullPause is when it is looked again whether a worker keeps up.
+// fullPause is how long to wait before checking again whether the workers keep up.
 const fullPause = 20 * time.Millisecond
 
-// clients is what the loop knows of clients.
+// clients is what the loop knows about clients.
 type clients struct {
 	gate    *listen.Gate
 	nextID  uint64
 	total   int
 	waiting []listen.Client // accepted while the gate was closing
 	recheck *timer
-	budget  int // descriptors of clients that we and the links may hold; 0 for any number
+	budget  int // how many clients may wait here and in the links; 0 for no limit
 	burst   proc.Burst
 }
 
@@ -36,8 +36,8 @@ func (s *supervisor) onAccepted(a listen.Client) {
 	s.refuseSurplus()
 }
 
-// placeClients hands over what waits, and closes the gate when no worker can
-// take more.
+// placeClients hands the waiting clients over to workers, and closes the gate when no
+// worker can take more.
 func (s *supervisor) placeClients() {
 	w := s.clients.waiting
 	s.clients.burst.After = func(d time.Duration, f func()) { s.after(d, f) }
@@ -59,8 +59,8 @@ func (s *supervisor) placeClients() {
 	s.gateChanged()
 }
 
-// rescueClients takes back those that a dead worker never took, for others, and
-// returns how many.
+// rescueClients takes back the clients that a dead worker has not read from its link,
+// so that other workers get them, and returns how many they are.
 func (s *supervisor) rescueClients(c *child, left []ipc.Envelope) int {
 	rescued := 0
 	for _, e := range left {
@@ -79,8 +79,8 @@ func (s *supervisor) rescueClients(c *child, left []ipc.Envelope) int {
 	return rescued
 }
 
-// gateChanged opens the gate when the servers are known, a worker can take
-// clients and nobody waits; else it closes it.
+// gateChanged opens the gate when the servers are known, a worker can take clients and
+// no client waits; otherwise it closes the gate.
 func (s *supervisor) gateChanged() {
 	if s.clients.gate == nil {
 		return
@@ -93,7 +93,8 @@ func (s *supervisor) gateChanged() {
 	}
 }
 
-// recheckLater looks again at queues that were full: their emptying is no event.
+// recheckLater checks the full queues again after a pause, because no event tells when
+// they have room.
 func (s *supervisor) recheckLater() {
 	if s.clients.recheck != nil || s.stop.mode == stopNow {
 		return

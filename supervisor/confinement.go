@@ -7,11 +7,11 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// confinement is what the kernel keeps the workers from, as the last one that
-// became ready has told before its first client, and what it lacks for that.
+// confinement is what the kernel forbids the workers, and what of this the kernel
+// doesn't support. The last worker that became ready has reported it.
 type confinement struct{ inForce, lacking []string }
 
-// noteConfinement warns of each part once, since all workers lack the same.
+// noteConfinement logs each missing part once, since it is missing in all workers.
 func (s *supervisor) noteConfinement(m *ipc.ConfigDone) {
 	was := s.workers.confined
 	s.workers.confined = confinement{m.Confined, m.Unconfined}

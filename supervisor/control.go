@@ -12,12 +12,13 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// operator answers pgagroal-cli: each method has the loop do it and waits.
+// operator answers pgagroal-cli. Each method runs its work in the loop and waits for
+// the answer.
 type operator struct{ s *supervisor }
 
 var errEnded = errors.New("pgagroal is ending")
 
-// ask runs f in the loop. f calls its argument once, then or later, with the answer.
+// ask runs f in the loop. f calls its argument once, at once or later, with the answer.
 func ask[T any](ctx context.Context, s *supervisor, f func(answer func(T, error))) (T, error) {
 	type result struct {
 		v   T
@@ -29,7 +30,7 @@ func ask[T any](ctx context.Context, s *supervisor, f func(answer func(T, error)
 		f(func(v T, err error) {
 			select {
 			case got <- result{v, err}:
-			default: // nobody answers twice; a bug there must not stop the loop
+			default: // f must answer only once; if it doesn't, this must not block the loop
 			}
 		})
 	}
@@ -50,12 +51,12 @@ func ask[T any](ctx context.Context, s *supervisor, f func(answer func(T, error)
 	}
 }
 
-// Ping tells which servers can be reached, as the probes and logins saw them.
+// Ping returns which servers can be reached, according to probes and logins.
 func (o operator) Ping(ctx context.Context) (control.PingResponse, error) {
 	return ask(ctx, o.s, func(answer func(control.PingResponse, error)) { answer(o.s.pingResponse(), nil) })
 }
 
-// Status tells the state of the pooler, its servers and its failover.
+// Status returns the state of the pooler, its servers and its failover.
 func (o operator) Status(ctx context.Context) (control.StatusResponse, error) {
 	return ask(ctx, o.s, func(answer func(control.StatusResponse, error)) {
 		o.s.askReports(false, func(r *report) { answer(o.s.statusResponse(r), nil) })
@@ -101,7 +102,7 @@ func (o operator) SwitchTo(ctx context.Context, server string, force bool, timeo
 	next, err := o.command(ctx, server, func(tag uint64) failover.Event {
 		ev := failover.SwitchTo{Tag: tag, Name: server, Force: force}
 		if timeout != nil {
-			ev.Timeout = max(*timeout, 1) // 0 is no time at all, not the default
+			ev.Timeout = max(*timeout, 1) // 0 means no time at all, not the default
 		}
 		return ev
 	})
@@ -132,8 +133,8 @@ func (o operator) Failover(ctx context.Context, order controlsocket.FailoverOrde
 	return control.FailoverAnswer{Next: next}, err
 }
 
-// command gives the machine a command and waits for its Reply, which tells what
-// happens next. server is empty for one that names none.
+// command gives the machine a command and waits for its Reply, which says what happens
+// next. server is empty for a command that names no server.
 func (o operator) command(ctx context.Context, server string, ev func(tag uint64) failover.Event) (string, error) {
 	s := o.s
 	return ask(ctx, s, func(answer func(string, error)) {
@@ -163,12 +164,12 @@ func (o operator) ConfList(context.Context) (control.ConfListResponse, error) {
 	return controlsocket.ConfFiles(o.s.cfg.Paths), nil
 }
 
-// ConfGet returns the value of a key or section, everything for the empty key.
+// ConfGet returns the value of a key or section; for the empty key, everything.
 func (o operator) ConfGet(_ context.Context, key string) (any, error) {
 	return controlsocket.ConfValue(o.s.cfg, key)
 }
 
-// FailoverStatus tells everything that is known of the failover.
+// FailoverStatus returns everything that is known about the failover.
 func (o operator) FailoverStatus(ctx context.Context) (control.FailoverStatusResponse, error) {
 	return ask(ctx, o.s, func(answer func(control.FailoverStatusResponse, error)) {
 		answer(o.s.failoverStatus(), nil)

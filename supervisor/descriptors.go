@@ -8,23 +8,28 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 )
 
-// The descriptors of this process are a budget. A client's is ours from accept until a worker has read the packet that
-// carries it: while it waits, in the queue of a link, and in the packet, where the kernel counts it against our limit
-// and fails every further one with ETOOMANYREFS. All of these together may be a quarter of the limit, so that what
-// comes back from a worker that dies always finds room beside children, probes and pgagroal-cli.
+// The number of open files of this process is limited. A client needs one descriptor
+// from accept until a worker has read the packet that carries it: while the client
+// waits here, while it is in the queue of a link, and while it is in the packet. The
+// kernel counts descriptors in packets against the sender's limit, too, and above it
+// fails further packets with ETOOMANYREFS. All of these together may use a quarter of
+// the limit, so that the clients that come back from a dead worker always find room
+// beside children, probes and pgagroal-cli.
 
-// clientBudget is how many clients may be on their way under a limit of open files.
+// clientBudget is how many clients may be on their way to workers under a limit of open
+// files.
 func clientBudget(c *config.Config, limit uint64) int {
 	left := int(limit) - config.OwnFiles(c)
 	return max(c.EffectiveWorkers(), min(int(limit/4), left))
 }
 
-// flight counts the clients on their way to one worker. It reads its link in order, so its answer to a ping says that
-// it has everything that was sent before.
+// flight counts the clients on their way to one worker. A worker reads its link in
+// order, so its answer to a ping proves that it has everything that was sent before the
+// ping.
 type flight struct {
 	sent, read uint64
-	ping       uint64 // id of the ping that asks, 0 for none
-	upTo       uint64 // sent when it was sent
+	ping       uint64 // id of the ping that waits for its answer, 0 for none
+	upTo       uint64 // value of sent when the ping was sent
 }
 
 // share is how many clients may be on their way to one worker.
@@ -32,12 +37,13 @@ func (s *supervisor) share() uint64 {
 	return uint64(max(1, s.clients.budget/max(1, len(s.workers.slots))))
 }
 
-// mayFly says whether one more client may be sent to a worker.
+// mayFly reports whether one more client may be sent to a worker.
 func (s *supervisor) mayFly(c *child) bool {
 	return s.clients.budget == 0 || c.flight.sent-c.flight.read < s.share()
 }
 
-// takenOff counts a client that was sent to a worker, and asks now and then whether it has arrived.
+// takenOff counts a client that was sent to a worker, and sometimes asks whether the
+// clients have arrived.
 func (s *supervisor) takenOff(c *child) {
 	c.flight.sent++
 	s.askLanded(c)
@@ -53,7 +59,7 @@ func (s *supervisor) askLanded(c *child) {
 	s.send(c, &ipc.Ping{ID: f.ping})
 }
 
-// landed takes a worker's answer to a ping for what it has read.
+// landed records what a worker has read, according to its answer to a ping.
 func (s *supervisor) landed(c *child, id uint64) {
 	f := &c.flight
 	if f.ping == 0 || id < f.ping {
@@ -64,7 +70,7 @@ func (s *supervisor) landed(c *child, id uint64) {
 	s.placeClients()
 }
 
-// dropGone closes those of the waiting clients that have hung up.
+// dropGone closes waiting clients that have hung up.
 func (s *supervisor) dropGone() {
 	left := s.clients.waiting[:0]
 	for _, c := range s.clients.waiting {
@@ -77,7 +83,8 @@ func (s *supervisor) dropGone() {
 	s.clients.waiting = left
 }
 
-// refuseSurplus refuses the oldest of the waiting clients that are more than the budget.
+// refuseSurplus refuses the oldest waiting clients if there are more than the budget
+// allows.
 func (s *supervisor) refuseSurplus() {
 	surplus := len(s.clients.waiting) - s.clients.budget
 	if s.clients.budget == 0 || surplus <= 0 {

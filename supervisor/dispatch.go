@@ -2,8 +2,8 @@ package supervisor
 
 import "github.com/pgagroal-go/pgagroal/ipc"
 
-// dispatch hands one message to its handler. The catalogue has made sure that a
-// message of workers comes from a worker and one of the runner from the runner.
+// dispatch hands one message to its handler. The catalogue of messages has already made
+// sure that this kind of child may send it.
 func (s *supervisor) dispatch(a arrival) {
 	if a.stale() {
 		abort(a.fds)
@@ -71,7 +71,7 @@ func (s *supervisor) dispatch(a arrival) {
 	}
 }
 
-// stale says that the sender has been replaced, or is about to be.
+// stale reports whether the sender has been replaced, or is about to be.
 func (a arrival) stale() bool {
 	if a.worker != nil {
 		return a.worker.state == childKilled || a.worker.state == childGone

@@ -5,14 +5,14 @@
 // totals (leases), the states of the servers and the record in state_dir. It
 // reads no byte of a client or a server and executes nothing of the user's.
 //
-// One goroutine, the loop in supervisor.go, owns every field. It makes no call
-// that can block: what can block (starting a process, resolving a name, a probe,
-// fsync) is work given to elsewhere, which runs it in a goroutine and hands its
-// result to the loop. Messages of children arrive through one
-// channel and are dispatched by dispatch.go. What never runs on the loop is in
-// packages below: listen (sockets, and the goroutines that accept), statedir
-// (files), health (looks at a server), control (pgagroal-cli); failover, the
-// machine that decides, is pure.
+// One goroutine, the loop in supervisor.go, owns every field. It makes no call that can
+// block. What can block (starting a process, resolving a name, a probe, fsync) goes
+// through the function elsewhere, which runs it in a goroutine and hands its result to
+// the loop. Messages of children arrive through one channel; dispatch.go hands them to
+// their handlers. What never runs on the loop is in packages of its own: listen
+// (sockets, and the goroutines that accept), statedir (files), prober/health (looks at
+// a server), control (pgagroal-cli). The package failover, the machine that decides, is
+// pure.
 //
 // Start: passed sockets, check of the configuration, TCP sockets, privileges
 // given up, lock of state_dir, pid file, Unix sockets, workers, probes. No client
@@ -23,8 +23,8 @@
 // the supervisor is killed, its children see the end of their links and end
 // within a second; they hold the lock of state_dir until then.
 //
-// A panic is a bug of ours. In work that elsewhere runs, or in a command of the
-// control socket, it is the error of that one operation, and the stack is logged.
-// In the loop it ends the process: the workers are killed first, then sockets and
-// pid file are removed, and the service manager starts pgagroal again.
+// A panic is a bug of ours. A panic in work that runs elsewhere, or in a command of the
+// control socket, becomes the error of that one operation, and the stack is logged. A
+// panic in the loop ends the process: it kills the workers first, removes sockets and
+// pid file, and the service manager starts pgagroal again.
 package supervisor

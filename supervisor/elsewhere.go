@@ -7,8 +7,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 )
 
-// elsewhere runs work outside of the loop, and done with its result in the loop. If
-// work panics, that is its error: the operation fails, and the supervisor goes on.
+// elsewhere runs work in a goroutine, and then done with its result in the loop. If
+// work panics, the panic becomes its error: the operation fails, and the supervisor
+// goes on.
 func elsewhere[T any](s *supervisor, work func() (T, error), done func(T, error)) {
 	s.env.background(func() func() {
 		v, err := guarded(s.log, work)
@@ -16,7 +17,7 @@ func elsewhere[T any](s *supervisor, work func() (T, error), done func(T, error)
 	})
 }
 
-// guarded makes a panic of work an error.
+// guarded calls work and turns a panic into an error.
 func guarded[T any](log *slog.Logger, work func() (T, error)) (v T, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -26,8 +27,9 @@ func guarded[T any](log *slog.Logger, work func() (T, error)) (v T, err error) {
 	return work()
 }
 
-// abandon kills the workers when the loop itself has panicked, and waits a while for
-// their ends. The runner is told by the end of its link, since it ends its script first.
+// abandon kills the workers after a panic in the loop, and waits a while for their
+// exits. The runner isn't killed: it sees the end of its link, and ends after its
+// script.
 func (s *supervisor) abandon() {
 	late := time.NewTimer(drainLimit)
 	defer late.Stop()

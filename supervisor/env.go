@@ -11,18 +11,18 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// env is the outside world of the loop, as functions so that tests can be it.
+// env is the outside world of the loop, as functions that tests can replace.
 type env struct {
 	// now is the monotonic time since the start of the process.
 	now  func() time.Duration
 	wall func() time.Time
-	// background runs work in a goroutine and the function it returns, if any, in the
-	// loop. Everybody but elsewhere uses elsewhere.
+	// background runs work in a goroutine, and the function that work returns, if any,
+	// in the loop. Only elsewhere calls it.
 	background func(work func() func())
 	// start and dial may block: background calls them.
 	start func(startSpec) (*started, error)
 	dial  func(ctx context.Context, path string) (*started, error)
-	// lookup resolves a name; what follows it is of package health.
+	// lookup resolves a name. Everything after that is done by package health.
 	lookup   func(ctx context.Context, host string) ([]string, error)
 	probe    func(ctx context.Context, t health.Target) failover.ProbeDone
 	backends func(ctx context.Context, t health.Target, pids []uint32) ([]uint32, error)
@@ -34,17 +34,17 @@ type env struct {
 	// files of state_dir
 	writeRecord   func(dir string, data []byte) error
 	appendHistory func(dir string, line []byte) error
-	// sinceBoot is the clock that a runner can tell as well. prove makes the secret of
-	// this start and leaves its digest in a directory.
+	// sinceBoot is a clock that the runner shares. prove makes the secret of this start
+	// and stores its digest in a directory.
 	sinceBoot func() time.Duration
 	prove     func(dir string) (ipc.Secret, error)
-	// groupEmpty says that no living process of a group is left; strangers that
-	// no child is left but those whose ids are given.
+	// groupEmpty reports whether no living process of a group is left. strangers
+	// reports whether all living children are among the given ids.
 	groupEmpty  func(pgid int) bool
 	strangers   func(known []int) bool
 	signalGroup func(pgid int, kill bool) error
-	// zombies are our children that have ended and for which nobody has waited yet;
-	// reap collects one of them and doesn't block.
+	// zombies returns the children that have ended and for which nobody has waited yet.
+	// reap waits for one of them and doesn't block.
 	zombies func() ([]int, error)
 	reap    func(pid int) error
 	notify  func(state string)
@@ -65,21 +65,22 @@ type link interface {
 	Len() int
 }
 
-// started is one end of a new link, and the process behind it when it is ours.
+// started is our end of a new link, and the process at the other end if we started it.
 type started struct {
 	pid  int
 	link link
-	// over is closed when the process has ended, nil for one that isn't our child.
+	// over is closed when the process has ended; it is nil if the process isn't our
+	// child.
 	over <-chan struct{}
 	// kill sends SIGKILL; it does nothing for a process that isn't our child.
 	kill func()
-	// listen starts the goroutines: message for each message with its descriptors,
-	// which it closes, ended for the end
-	// of the link, exited for the end of the process (never for one that isn't
-	// ours). They run elsewhere.
+	// listen starts the goroutines that read the link. They call message for each
+	// message and its descriptors, which message must close, ended at the end of the
+	// link, and exited at the end of the process (never if it isn't our child). The
+	// calls don't run in the loop.
 	listen func(message func(ipc.Message, ...int), ended func(error), exited func(string))
-	// unread returns what the process never took of what it was sent, oldest first,
-	// once it has ended. The descriptors are the caller's then.
+	// unread returns the messages that the process has not read when it ended, oldest
+	// first. The caller then owns their descriptors.
 	unread func() []ipc.Envelope
 	// close ends the link.
 	close func()

@@ -5,19 +5,19 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// fence is the last Fence of the machine.
+// fence is the machine's last Fence.
 type fence struct {
 	asked bool
 	done  bool
 	epoch uint64
-	upTo  uint64 // epochs up to this one are not to be reached any more
+	upTo  uint64 // servers of epochs up to this one must not be reached any more
 	seq   uint64
 	round *round // of the workers that may have backends
 }
 
-// startFence has every worker abort its backends. A worker that isn't ready has
-// never been told of a server and so has none; one that is killed but not yet
-// gone may still have them, and is waited for without a word.
+// startFence tells every worker to cut its backends. A worker that was never ready has
+// never been told of a server, and so has no backends. A worker that was killed but
+// hasn't exited may still have some: its exit counts as its answer.
 func (s *supervisor) startFence(a failover.Fence) {
 	if s.fence.asked && s.fence.seq == a.Seq {
 		if s.fence.done {
@@ -43,7 +43,7 @@ func (s *supervisor) startFence(a failover.Fence) {
 	s.ask(s.fence.round, mayReach, &ipc.Fence{Epoch: a.Epoch, Seq: a.Seq})
 }
 
-// onFenced takes an acknowledgement of this very fence.
+// onFenced takes the acknowledgement of the present fence.
 func (s *supervisor) onFenced(c *child, m *ipc.Fenced) {
 	if !s.fence.round.awaits(c) || m.Seq != s.fence.seq {
 		return
@@ -56,17 +56,17 @@ func (s *supervisor) onFenced(c *child, m *ipc.Fenced) {
 	s.answered(s.fence.round, c)
 }
 
-// fenceLate takes one more look before anything is killed, which costs all clients
-// of a worker: where processors are scarce an answer that came in time may not have
-// been read. The later we are ourselves the later is that look.
+// fenceLate waits a moment before it kills workers, because a kill costs all of a
+// worker's clients. On a busy machine an answer may have come in time without having
+// been read. The later this call comes, the longer is that moment.
 func (s *supervisor) fenceLate() {
 	r := s.fence.round
 	own := s.env.now() - r.timer.when
 	r.timer = s.after(min(max(own, s.cfg.FenceTimeout/5), s.cfg.FenceTimeout), s.fenceKill)
 }
 
-// fenceKill kills the workers that haven't answered: the kernel then closes
-// what they had, which their exit proves.
+// fenceKill kills the workers that haven't answered. The kernel then closes their
+// connections, and their exits prove that.
 func (s *supervisor) fenceKill() {
 	for _, sl := range s.workers.slots {
 		if c := sl.child; s.fence.round.awaits(c) {
@@ -75,15 +75,15 @@ func (s *supervisor) fenceKill() {
 	}
 }
 
-// fenced says that nothing of ours may reach servers of that epoch any more.
+// fenced reports whether this pgagroal must not reach servers of that epoch any more.
 func (s *supervisor) fenced(epoch uint64) bool { return s.fence.asked && epoch <= s.fence.upTo }
 
-// liftFence takes a fence back: a primary that answers again before anything was
-// run keeps its epoch.
+// liftFence takes a fence back. A primary that answers again before a script was run
+// keeps its epoch.
 func (s *supervisor) liftFence(epoch uint64) { s.fence.upTo = min(s.fence.upTo, epoch-1) }
 
-// checkFenced tells the machine once all workers have let go, and our own cancel
-// requests have ended: they were stopped, so that takes a moment only.
+// checkFenced tells the machine when all workers have cut their backends and our own
+// cancel requests have ended. These were stopped, so this takes only a moment.
 func (s *supervisor) checkFenced() {
 	if !s.fence.asked || s.fence.done || len(s.fence.round.missing) > 0 {
 		return

@@ -10,18 +10,18 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// moving is a backend on its way from one worker to another, while it is ours:
-// within one call of onHandOver. What it has said to its server is answered, and we
-// say nothing, so all there is to do when it must not arrive is to cut it.
+// moving is a backend on its way from one worker to another while the supervisor has
+// it, which is within one call of onHandOver. The server owes it no answer and the
+// supervisor sends nothing, so a backend that must not arrive can simply be cut.
 type moving struct {
 	state ipc.BackendState
 	fd    int
 }
 
-// onHandOver passes a backend on to the client that the Ledger names, or back. A
-// fence is a message to its worker's link as well: a backend that was handed over
-// before the worker has acknowledged it comes before the acknowledgement, and one
-// that was passed on before the other worker was told comes before that.
+// onHandOver passes a backend on to the client that the Ledger names, or back. Fences
+// keep their order with backends because both travel on the links: a worker that
+// acknowledges a fence has sent its backends before, and a worker that gets a fence has
+// received its backends before.
 func (s *supervisor) onHandOver(c *child, m *ipc.HandOver, fds []int) {
 	held, ok := s.ledger.Lease(m.Lease)
 	wrong := "it hands a backend over that it doesn't have"
@@ -35,7 +35,7 @@ func (s *supervisor) onHandOver(c *child, m *ipc.HandOver, fds []int) {
 	}
 	var effects []pool.Effect
 	var err error
-	if len(fds) == 0 || s.fenced(held.Epoch) || !s.isAtItsServer(c, &held, fds[0]) { // we had no room for it, or it must not be used
+	if len(fds) == 0 || s.fenced(held.Epoch) || !s.isAtItsServer(c, &held, fds[0]) { // no descriptor was free for it, or it must not be used
 		abort(fds)
 		effects, err = s.ledger.Return(c.index, m.Lease)
 	} else {
@@ -46,14 +46,14 @@ func (s *supervisor) onHandOver(c *child, m *ipc.HandOver, fds []int) {
 		s.violation(c, err.Error())
 	}
 	s.carryOut(effects)
-	if x := s.leases.moving; x != nil { // the one to get it has just died
+	if x := s.leases.moving; x != nil { // the worker that should get it has just died
 		s.leases.moving = nil
 		abort([]int{x.fd})
 	}
 }
 
-// isAtItsServer reports whether a backend's connection leads to its server. One
-// to where the server's name has led before is no fault of the worker.
+// isAtItsServer reports whether a backend is connected to its server. A connection to
+// an earlier address of the server is not the worker's fault.
 func (s *supervisor) isAtItsServer(c *child, held *pool.Lease, fd int) bool {
 	a, _ := s.addressOf(held.Server)
 	err := leadsTo(fd, a)
@@ -64,7 +64,7 @@ func (s *supervisor) isAtItsServer(c *child, held *pool.Lease, fd int) bool {
 	return err == nil
 }
 
-// passOn gives a worker the backend that was handed over.
+// passOn gives the backend that was handed over to a worker.
 func (s *supervisor) passOn(c *child, e pool.Move) {
 	x := s.leases.moving
 	s.leases.moving = nil
@@ -73,8 +73,8 @@ func (s *supervisor) passOn(c *child, e pool.Move) {
 	s.send(c, &ipc.TakeOver{ID: e.Request, Lease: e.Lease, Backend: x.state}, x.fd)
 }
 
-// abort cuts connections at once, whoever else has their descriptors: their peers
-// see a reset, and what the kernel has queued is dropped.
+// abort cuts connections at once, even if other processes have their descriptors too:
+// the peers see a reset, and the kernel drops what it has queued.
 func abort(fds []int) {
 	for _, fd := range fds {
 		// The calls fail for what isn't TCP; closing is all that is left then.

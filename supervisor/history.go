@@ -16,13 +16,13 @@ const (
 	outputRuns  = 4
 )
 
-// history is what was decided, and the output of the scripts that ran for it.
+// history is the list of decisions, and the output of the scripts that ran for them.
 type history struct {
 	entries []json.RawMessage // oldest first
-	runs    int               // of failover_script that were ever noted, kept or not
+	runs    int               // of failover_script since the first entry, including runs that are no longer kept
 	busy    bool              // a line is being written
-	unsaved [][]byte          // lines to write after it
-	failed  bool              // the last write did, for the log
+	unsaved [][]byte          // lines to write after that
+	failed  bool              // the last write failed; so that the log tells it once
 	outputs []output
 }
 
@@ -62,8 +62,8 @@ func (h *history) keep(line json.RawMessage) {
 	}
 }
 
-// isRun says whether an entry tells of a run of failover_script, which one that
-// the runner has refused was not.
+// isRun reports whether an entry tells of a run of failover_script. A run that the
+// runner has refused is none.
 func isRun(line json.RawMessage) bool {
 	var e failover.HistoryEntry
 	err := json.Unmarshal(line, &e)
@@ -90,7 +90,7 @@ func (s *supervisor) writeHistory() {
 	})
 }
 
-// addOutput remembers a line that a run wrote.
+// addOutput keeps a line that a run has written.
 func (h *history) addOutput(run, line string) {
 	for i := range h.outputs {
 		if o := &h.outputs[i]; o.run == run {

@@ -17,35 +17,37 @@ import (
 const (
 	runnerSetup   = 10 * time.Second // from the start or connect to RunnerReady
 	runnerConnect = 5 * time.Second
-	// The heartbeat of a runner: asked this often, an alarm after so long without an
-	// answer, and one of ours without a script is replaced.
+	// The heartbeat of a runner: how often it is asked, and how long it may leave that
+	// unanswered until there is an alarm. A runner that is our child and has no script
+	// is then replaced.
 	runnerBeat    = 3 * time.Second
 	runnerSilent  = 9 * time.Second
 	runnerReplace = time.Minute
-	// clockSlack is how far a runner's clock since boot may be off: farther means
-	// that it is in another time namespace, where it can't tell when a run expires.
+	// clockSlack is how much the runner's clock since boot may differ from ours. A
+	// larger difference means that the runner is in another time namespace, where it
+	// can't tell when a run expires.
 	clockSlack = time.Second
 )
 
-// runnerEnd is one link to a runner. A lost link is followed by another one.
+// runnerEnd is one link to a runner. When the link is lost, another one is made.
 type runnerEnd struct {
 	started  *started
 	spawned  bool // a child of ours, not a service
-	up       bool // RunnerReady has come and agrees
+	up       bool // RunnerReady has come, and the runner's configuration is the same as ours
 	gone     bool // the link has ended
 	exited   bool
 	born     time.Duration
 	setup    *timer
 	pid      int
-	digest   bool // it read the same hooks
+	digest   bool // it has read the same hooks as we have
 	problems map[string]string
 	notify   string // what is wrong with the notify script, as it was logged
 	ready    *ipc.RunnerReady
-	foreign  string        // id of a run that it shows in progress and that isn't in our record
-	failure  string        // why it isn't up
-	heard    time.Duration // when it has answered last
-	asked    time.Duration // when it was asked what it hasn't answered, 0 for nothing
-	silent   bool          // the machine was told
+	foreign  string        // id of a run that it says is in progress, but that isn't in our record
+	failure  string        // why up is false
+	heard    time.Duration // when it last answered
+	asked    time.Duration // when the question was sent that it hasn't answered, 0 for none
+	silent   bool          // the machine has been told that it is silent
 	clock    string        // what is wrong with its clock
 }
 
@@ -53,13 +55,14 @@ type runnerEnd struct {
 type runner struct {
 	end      *runnerEnd // nil between two links
 	failures int
-	down     string // reason told to the machine last, empty when up
+	down     string // reason that the machine was last told, empty when up
 	told     bool   // the machine has been told of up or down
-	checks   uint64 // counts CheckHooks
+	checks   uint64 // number of the last CheckHooks
 	checked  map[uint64]func(late bool)
-	current  *currentRun // under way, or of unknown outcome
+	current  *currentRun // the run in progress, or whose outcome is unknown
 	inherits inheritedRun
-	// secret is that of this start, shown to a runner that is a service.
+	// secret of this start, sent to a runner that is a service as proof that we are its
+	// supervisor.
 	secret ipc.Secret
 }
 
@@ -69,7 +72,7 @@ func (s *supervisor) startRunner() {
 	}
 }
 
-// linkRunner starts a runner, or connects to the one that is a service.
+// linkRunner starts a runner, or connects to the runner that is a service.
 func (s *supervisor) linkRunner() {
 	if s.stop.leaving {
 		return
@@ -143,7 +146,7 @@ func (s *supervisor) sendRunner(r *runnerEnd, m ipc.Message) {
 	}
 }
 
-// onRunnerReady compares what the runner has read with what we have, before any
+// onRunnerReady compares what the runner has read with our configuration, before a
 // failover needs it.
 func (s *supervisor) onRunnerReady(r *runnerEnd, m *ipc.RunnerReady) {
 	s.timers.stop(r.setup)
@@ -163,9 +166,9 @@ func (s *supervisor) onRunnerReady(r *runnerEnd, m *ipc.RunnerReady) {
 	}
 }
 
-// scheduleBeat has the runner look at its scripts again and again. That tells of a
-// runner that hangs, as of a script that can't run any more, before any failover
-// needs them.
+// scheduleBeat asks the runner at intervals to check its scripts. This detects a runner
+// that hangs, or a script that can't be executed any more, before a failover needs
+// them.
 func (s *supervisor) scheduleBeat(r *runnerEnd) {
 	due := s.env.now() + runnerBeat
 	s.timers.at(due, func() {
@@ -182,7 +185,7 @@ func (s *supervisor) scheduleBeat(r *runnerEnd) {
 func (s *supervisor) beat(r *runnerEnd, due time.Duration) {
 	now := s.env.now()
 	if now-due > runnerBeat {
-		r.heard = now // it was this process that slept
+		r.heard = now // this process was stopped, so the runner is not to blame
 	}
 	x := s.runner.current
 	switch silence := now - r.heard; {
@@ -200,7 +203,7 @@ func (s *supervisor) beat(r *runnerEnd, due time.Duration) {
 	}
 }
 
-// hearRunner takes any answer for a sign of life.
+// hearRunner counts any answer as a sign of life.
 func (s *supervisor) hearRunner(r *runnerEnd, m *ipc.HooksChecked) {
 	r.heard = s.env.now()
 	theirs := time.Duration(m.Clock) * time.Millisecond
@@ -232,7 +235,7 @@ func (s *supervisor) judgeRunner(r *runnerEnd) {
 	}
 }
 
-// runnerProblem says why no run can be started, empty for nothing.
+// runnerProblem returns why no run can be started, or nothing if it can.
 func (s *supervisor) runnerProblem(r *runnerEnd, m *ipc.RunnerReady) string {
 	switch {
 	case m.Error != "":
@@ -251,8 +254,8 @@ func (s *supervisor) runnerProblem(r *runnerEnd, m *ipc.RunnerReady) string {
 	return ""
 }
 
-// tellRunner tells the machine whether a run could start now; reason is empty
-// when it could.
+// tellRunner tells the machine whether a run could start now. An empty reason means
+// that it could.
 func (s *supervisor) tellRunner(reason string) {
 	if s.runner.told && s.runner.down == reason {
 		return
@@ -266,7 +269,7 @@ func (s *supervisor) tellRunner(reason string) {
 	s.feed(failover.RunnerDown{Reason: reason})
 }
 
-// onRunnerLinkEnd comes after all that the runner had to say.
+// onRunnerLinkEnd is called after the last message of the runner.
 func (s *supervisor) onRunnerLinkEnd(r *runnerEnd, err error) {
 	if x := s.runner.current; x != nil && x.from == r && errors.Is(err, io.EOF) {
 		x.allHeard = true
@@ -274,9 +277,9 @@ func (s *supervisor) onRunnerLinkEnd(r *runnerEnd, err error) {
 	s.dropRunner(r, "the link has ended: "+err.Error())
 }
 
-// dropRunner ends a link for good. A runner of ours ends with it, but not before
-// its script has, unless that was given up: killing it would only take the script
-// out of its hands.
+// dropRunner ends a link for good. A runner that is our child then ends by itself once
+// its script has ended. It is killed only if the run was given up: otherwise nobody
+// would look after the script.
 func (s *supervisor) dropRunner(r *runnerEnd, why string) {
 	if r.gone {
 		return
@@ -295,13 +298,14 @@ func (s *supervisor) onRunnerExit(r *runnerEnd, how string) {
 	r.exited = true
 	s.log.Debug("script runner ended", "how", how)
 	if !r.gone {
-		// The end of its link is on its way, behind what it still had to say.
+		// The end of its link, after its last messages, is still to come.
 		return
 	}
 	s.afterRunner(r)
 }
 
-// runnerLost is told to the machine, with the run that was under way.
+// runnerLost tells the machine of the loss, and deals with the run that was in
+// progress.
 func (s *supervisor) runnerLost(r *runnerEnd, why string) {
 	r.gone, r.up, r.failure = true, false, why
 	s.timers.stop(r.setup)
@@ -318,7 +322,7 @@ func (s *supervisor) runnerLost(r *runnerEnd, why string) {
 	s.afterRunner(r)
 }
 
-// afterRunner links again once the link and the process are gone.
+// afterRunner makes a new link once the old link and the process are gone.
 func (s *supervisor) afterRunner(r *runnerEnd) {
 	if r.spawned && !r.exited || s.runner.end != r {
 		return

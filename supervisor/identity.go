@@ -16,11 +16,12 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
 
-// ErrRoot is the refusal to run everything as root.
+// ErrRoot is the refusal to run as root.
 var ErrRoot = errors.New("pgagroal does not run as root; set user in pgagroal.conf to the account it shall become, or start it as that account")
 
-// Check returns everything that keeps this configuration from being run here.
-// Names of servers are resolved, since two names of one address would be two servers to us.
+// Check returns everything that prevents pgagroal from running with this configuration
+// here. It resolves the servers' names, because two names of one address would look
+// like two servers.
 func Check(c *config.Config) []error { return check(c, false, false, resolved) }
 
 func check(c *config.Config, tcp, unixPassed bool, resolve func(string) ([]netip.Addr, error)) []error {
@@ -39,7 +40,7 @@ func check(c *config.Config, tcp, unixPassed bool, resolve func(string) ([]netip
 	})...)
 }
 
-// identity returns the user and groups that we run as once privileges are given up.
+// identity returns the user and groups that the process has once it has given up root.
 func identity(c *config.Config) (uint32, []uint32, error) {
 	if os.Geteuid() == 0 {
 		if c.User == "" {
@@ -67,7 +68,8 @@ func identity(c *config.Config) (uint32, []uint32, error) {
 	return uint32(os.Geteuid()), gids, nil
 }
 
-// becomeUser gives up root for good, or proves that we are the right user, whose account it returns.
+// becomeUser gives up root for good, or proves that the process already runs as the
+// configured user. It returns the account.
 func becomeUser(c *config.Config) (statedir.Account, error) {
 	uid, gids, err := identity(c)
 	if err != nil {
@@ -93,15 +95,15 @@ func fileLimit() uint64 {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
 		return 0
 	}
-	return l.Cur // Go has raised it at its start
+	return l.Cur // Go's runtime has raised it already
 }
 
-// resolved looks a name up, within the time that a server's name has elsewhere.
+// resolved looks a name up, within the usual time limit for a server's name.
 func resolved(host string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), resolveLimit)
 	defer cancel()
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-// literal keeps a start from waiting for name servers.
+// literal resolves no names, so that a start doesn't wait for name servers.
 func literal(string) ([]netip.Addr, error) { return nil, errors.New("names are not resolved here") }

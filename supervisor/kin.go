@@ -12,9 +12,9 @@ import (
 
 // family are the processes that the supervisor knows as its own.
 type family struct {
-	children []int // that decide nothing: the workers
-	runner   int   // 0 for none, and for a service of which the id can't be told
-	session  int   // of the script that runs, 0 for none
+	children []int // the workers, which may decide nothing
+	runner   int   // 0 for none, and for a service whose id is unknown
+	session  int   // session id of the script in progress, 0 for none
 }
 
 func (s *supervisor) family() family {
@@ -36,12 +36,13 @@ func (s *supervisor) family() family {
 	return f
 }
 
-// kin says what the process that asks on the control socket is to us.
+// kin returns how the process that asks on the control socket is related to this
+// supervisor.
 //
-// Everything below the supervisor is its own: scripts of a runner that it has
-// spawned, and what they left behind, which falls to the supervisor as subreaper.
-// A script that escapes from all of that, by having another service start something,
-// isn't recognised, nor is one below a process that /proc hides from us.
+// Every descendant of the supervisor is its own: also the scripts of a runner that it
+// has started, and what these left behind, since the supervisor is their subreaper. A
+// script that escapes from this, by letting another service start something, isn't
+// recognised, and neither is a process below one that /proc hides from us.
 func (o operator) kin(ctx context.Context, conn *ipc.Conn) (control.Kin, error) {
 	f, err := ask(ctx, o.s, func(answer func(family, error)) { answer(o.s.family(), nil) })
 	if err != nil {
@@ -54,12 +55,12 @@ func (o operator) kin(ctx context.Context, conn *ipc.Conn) (control.Kin, error) 
 	defer alive.Close()
 	line, err := proc.Ancestry(pid)
 	if err == nil {
-		err = alive.Check() // else the id may have been another process's by now
+		err = alive.Check() // otherwise the process id may have been reused
 	}
 	return f.kin(pid, line), err
 }
 
-// kin judges by a process and its ancestors, itself first.
+// kin decides by a process and its ancestors; the process itself comes first.
 func (f family) kin(pid int, line []proc.Process) control.Kin {
 	if slices.Contains(f.children, pid) {
 		return control.Child

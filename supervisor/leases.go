@@ -13,34 +13,35 @@ import (
 )
 
 const (
-	// stateFull and messageFull are what pgagroal tells a client.
+	// stateFull and messageFull are what a client gets when the pool is full.
 	stateFull   = "53300"
 	messageFull = "connection pool is full"
-	// stateNoPrimary is for a client that must not wait while no primary is open.
+	// stateNoPrimary is what a client gets that must not wait when no primary is open.
 	stateNoPrimary = "57P03"
-	// maxRefused is more clients than a worker can refuse before it tells of them.
+	// maxRefused is more clients than a worker can refuse before it reports them.
 	maxRefused = 1 << 24
 	// holdersEvery bounds how often the holders of the pool are logged.
 	holdersEvery = 5 * time.Second
-	// cancelLimit bounds a CancelRequest to a server, the wait for its end included.
+	// cancelLimit bounds a CancelRequest to a server, including the wait until the
+	// server closes the connection.
 	cancelLimit = 2 * time.Second
 )
 
-// leases is what is kept beside the Ledger.
+// leases is what the supervisor keeps beside the Ledger.
 type leases struct {
 	holdersAt time.Duration // when the holders were logged last, 0 for never
-	// hasty are the requests that must not queue, and when they are refused: an
-	// idle backend of another pool or worker takes a moment to come back. They end
-	// with their worker, at the latest.
+	// hasty are the requests that must not queue, each with the timer that refuses it.
+	// They aren't refused at once, because an idle backend of another pool or worker
+	// takes a moment to come back. They end with their worker at the latest.
 	hasty map[hasty]*timer
-	// refused counts the clients that got nothing since then.
+	// refused counts the clients that got no backend since then.
 	refused int
-	// moving is what onHandOver has to pass on.
+	// moving is the backend that onHandOver has to pass on.
 	moving *moving
 }
 
-// hasty names a request with NoWait, by the process that made it: the next one in
-// its slot counts its requests from 1 again.
+// hasty identifies a request with NoWait. It names the process that made the request,
+// because the next process in the slot counts its requests from 1 again.
 type hasty struct {
 	worker *child
 	id     uint64
@@ -102,8 +103,7 @@ func (s *supervisor) hastyDone(c *child, id uint64) {
 	}
 }
 
-// leasesWithout goes on without a worker that has died: nobody waits there any more,
-// and its leases count as orphans.
+// leasesWithout removes a dead worker's requests, and turns its leases into orphans.
 func (s *supervisor) leasesWithout(c *child) {
 	for k, t := range s.leases.hasty {
 		if k.worker == c {
@@ -114,8 +114,8 @@ func (s *supervisor) leasesWithout(c *child) {
 	s.leasesOfDeadWorker(c.index)
 }
 
-// refuseNow says no to who must not wait, and why: only an open primary has a
-// pool that can be full.
+// refuseNow refuses a client that must not wait, and says why: the pool can be full
+// only while a primary is open.
 func (s *supervisor) refuseNow(c *child, id uint64) {
 	if s.servers.snapshot.Open {
 		s.refuse(c, id, "all backends are in use")
@@ -125,7 +125,7 @@ func (s *supervisor) refuseNow(c *child, id uint64) {
 	s.send(c, &ipc.LeaseRefuse{ID: id, Code: stateNoPrimary, Message: why})
 }
 
-// settled says that the request was granted or refused.
+// settled reports whether the request was granted or refused.
 func settled(effects []pool.Effect, worker int, id uint64) bool {
 	for _, e := range effects {
 		switch e := e.(type) {
@@ -142,12 +142,12 @@ func settled(effects []pool.Effect, worker int, id uint64) bool {
 	return false
 }
 
-// carryOut tells the workers what the Ledger has decided, in its order.
+// carryOut tells the workers what the Ledger has decided, in the Ledger's order.
 func (s *supervisor) carryOut(effects []pool.Effect) {
 	for _, e := range effects {
 		c := s.readyAt(e.Target())
 		if c == nil {
-			continue // it has just died: its leases become orphans when its exit is seen
+			continue // the worker has just died: its leases become orphans when its exit is seen
 		}
 		switch e := e.(type) {
 		case pool.Grant:
@@ -168,13 +168,13 @@ func (s *supervisor) carryOut(effects []pool.Effect) {
 	}
 }
 
-// refuse says no, and logs who has what the client didn't get.
+// refuse refuses a client, and logs who holds the leases.
 func (s *supervisor) refuse(c *child, id uint64, why string) {
 	s.send(c, &ipc.LeaseRefuse{ID: id, Code: stateFull, Message: messageFull})
 	s.logHolders(why, 1)
 }
 
-// logHolders says who has the leases, every few seconds at most.
+// logHolders logs who has the leases, at most once every few seconds.
 func (s *supervisor) logHolders(why string, refused int) {
 	s.leases.refused += refused
 	now := s.env.now()
@@ -188,7 +188,7 @@ func (s *supervisor) logHolders(why string, refused int) {
 	s.leases.holdersAt, s.leases.refused = max(now, 1), 0
 }
 
-// describeWorkers says how many leases each worker has.
+// describeWorkers lists how many leases each worker has.
 func describeWorkers(list map[int]int, orphans int) string {
 	var parts []string
 	for _, i := range slices.Sorted(maps.Keys(list)) {
@@ -202,7 +202,7 @@ func describeWorkers(list map[int]int, orphans int) string {
 	return strings.Join(parts, ", ")
 }
 
-// describeHolders names the largest pools, and the workers that have them.
+// describeHolders lists the largest pools, and the workers that have them.
 func describeHolders(list []pool.Holder) string {
 	const most = 5
 	var parts []string

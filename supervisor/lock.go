@@ -10,15 +10,15 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// lockRetry is how often the lock is asked for that children of a dead
-// supervisor still hold.
+// lockRetry is how often the supervisor tries to get the lock while children of a dead
+// supervisor still hold it.
 const lockRetry = 200 * time.Millisecond
 
-// lockLate is how long the lock may be held until its holders are named: children of a supervisor that was killed end
-// within a second.
+// lockLate is how long the lock may be held before its holders are named. Children of a
+// killed supervisor normally end within a second.
 const lockLate = 5 * time.Second
 
-// startLock goes on asking for a lock that wasn't free.
+// startLock keeps trying to get a lock that wasn't free.
 func (s *supervisor) startLock() {
 	if !s.dir.Ours && s.dir.Usable {
 		s.after(lockRetry, s.askLock)
@@ -26,7 +26,8 @@ func (s *supervisor) startLock() {
 	}
 }
 
-// nameHolders tells the machine which processes keep every script from running, as long as they do.
+// nameHolders tells the machine which processes hold the lock, for as long as they do:
+// meanwhile no script can be run.
 func (s *supervisor) nameHolders() {
 	if s.dir.Ours {
 		return
@@ -40,7 +41,7 @@ func (s *supervisor) nameHolders() {
 	})
 }
 
-// holdersText names the processes, or says how they can be found.
+// holdersText lists the processes, or says how to find them.
 func holdersText(by []proc.Process, err error, dir string) string {
 	var names []string
 	for _, p := range by {

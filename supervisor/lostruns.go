@@ -5,16 +5,16 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// inheritedRun is a run that the record shows under way at the start, until nothing
-// is left of it.
+// inheritedRun is a run that was in progress according to the record at the start. It
+// is kept until none of its processes is left.
 type inheritedRun struct {
 	id   string // empty for none
-	over bool   // a runner has said so
+	over bool   // a runner has said that none of its processes is left
 	end  *ipc.RunEnded
 }
 
-// reconcile settles a run whose end we haven't seen with what the runner knows,
-// which reads what runners before it have written down.
+// reconcile compares a run whose end the supervisor hasn't seen with what the runner
+// knows. A runner also reads what earlier runners have written down.
 func (s *supervisor) reconcile(r *runnerEnd, m *ipc.RunnerReady) {
 	s.reconcileInherited(m)
 	x := s.runner.current
@@ -26,10 +26,10 @@ func (s *supervisor) reconcile(r *runnerEnd, m *ipc.RunnerReady) {
 		s.tellLost(x)
 		return
 	case r.spawned:
-		return // watchGroup can tell more of a runner that we started
+		return // for a child's run, watchGroup knows more
 	}
-	// A runner that knows nothing of it isn't the one that ran it: what that one
-	// has left behind is watched on.
+	// A runner that knows nothing of the run isn't the one that ran it. Whatever that
+	// one has left behind is watched further.
 	if end := resultOf(x.id, m.Results); end != nil || x.starting && x.pgid <= 0 {
 		s.logEnd(end)
 		s.runIsOver(x, end)
@@ -39,7 +39,7 @@ func (s *supervisor) reconcile(r *runnerEnd, m *ipc.RunnerReady) {
 func (s *supervisor) reconcileInherited(m *ipc.RunnerReady) {
 	in := &s.runner.inherits
 	end := resultOf(in.id, m.Results)
-	// Without a configuration it may not know where the record is.
+	// A runner without a configuration may not know where the record is.
 	if in.id == "" || m.Running == in.id || end == nil && m.Error != "" {
 		return
 	}
@@ -48,9 +48,9 @@ func (s *supervisor) reconcileInherited(m *ipc.RunnerReady) {
 	s.settleInherited()
 }
 
-// settleInherited tells the machine once nothing is left. Of a runner that a
-// supervisor before us had started that means the lock too: it holds that until
-// its script has ended.
+// settleInherited tells the machine once no process of the inherited run is left. If an
+// earlier supervisor had started the runner, the lock must be free as well, because the
+// runner holds it until its script has ended.
 func (s *supervisor) settleInherited() {
 	in := s.runner.inherits
 	if in.id == "" || !in.over || s.cfg.ScriptrunnerSocket == "" && !s.dir.Ours {
@@ -69,8 +69,8 @@ func resultOf(id string, results []ipc.RunEnded) *ipc.RunEnded {
 	return nil
 }
 
-// tellMissed tells the machine of the end of a run that it has given up, with
-// the outcome where it is known.
+// tellMissed tells the machine of the end of a run whose end it has stopped waiting
+// for, with the outcome if that is known.
 func (s *supervisor) tellMissed(id string, end *ipc.RunEnded) {
 	if end == nil || end.Unknown {
 		s.feed(failover.RunGroupEmpty{RunID: id})
@@ -79,9 +79,9 @@ func (s *supervisor) tellMissed(id string, end *ipc.RunEnded) {
 	s.feed(runEnded(end))
 }
 
-// lockIsOurs says that no process of an earlier supervisor is left. Its script
-// may be, if its runner was killed: the next runner knows of that, and where
-// there is none nothing depends on it.
+// lockIsOurs is called when no process of an earlier supervisor is left. A script of
+// such a process may be left if its runner was killed. The next runner knows of that;
+// if no runner is needed, nothing depends on it.
 func (s *supervisor) lockIsOurs() {
 	if !runsScripts(s.cfg) {
 		s.runner.inherits.over = true
@@ -89,8 +89,8 @@ func (s *supervisor) lockIsOurs() {
 	s.settleInherited()
 }
 
-// loseRun goes on without the runner that was to execute it. Unless it is certain
-// that nothing was executed, nobody knows the outcome.
+// loseRun goes on without the runner that was to execute the run. Unless it is certain
+// that nothing was executed, the outcome is unknown.
 func (s *supervisor) loseRun(x *currentRun) {
 	s.timers.stop(x.limit)
 	x.lost = true
@@ -104,7 +104,7 @@ func (s *supervisor) loseRun(x *currentRun) {
 	}
 }
 
-// tellLost tells the machine, once, that nobody knows what becomes of a run.
+// tellLost tells the machine, once, that the outcome of a run is unknown.
 func (s *supervisor) tellLost(x *currentRun) {
 	if !x.told {
 		x.told = true
@@ -112,9 +112,9 @@ func (s *supervisor) tellLost(x *currentRun) {
 	}
 }
 
-// settleUnstarted tells the machine that nothing was executed and nothing will be:
-// the runner never said that it is about to, and is dead, or, where that can't be
-// seen, would come too late.
+// settleUnstarted tells the machine if the script was not executed and never will be:
+// the runner hasn't said that it is about to execute it, and is dead, or, if its death
+// can't be seen, would be too late to start it.
 func (s *supervisor) settleUnstarted(x *currentRun) bool {
 	gone := x.from.exited
 	if x.service {
@@ -130,9 +130,9 @@ func (s *supervisor) settleUnstarted(x *currentRun) bool {
 	return true
 }
 
-// watchGroup looks at what is left of a lost run until that is nothing, and ends it
-// when its time is over. What can't be ended isn't waited for without end. A look
-// reads all of /proc, elsewhere.
+// watchGroup checks at intervals whether processes of a lost run are left, and ends
+// them at the run's time-out. After a limit it no longer waits for processes that can't
+// be ended. Each check reads all of /proc, in a goroutine.
 func (s *supervisor) watchGroup(x *currentRun) {
 	s.after(groupLook, func() {
 		if s.runner.current != x || s.settleUnstarted(x) {
@@ -153,7 +153,8 @@ func (s *supervisor) watchGroup(x *currentRun) {
 	})
 }
 
-// abandonRun lets the machine and the way out go on, whatever is left of a run.
+// abandonRun stops waiting for what is left of a run, so that the machine and a
+// shutdown can go on.
 func (s *supervisor) abandonRun(x *currentRun) {
 	s.log.Error("what is left of a script can't be ended, or can't be seen, and is not waited for; look for its processes and end them by hand",
 		"run", x.id, "hook", x.hook, "group", x.pgid)
@@ -163,9 +164,9 @@ func (s *supervisor) abandonRun(x *currentRun) {
 	s.checkStopped()
 }
 
-// lookAfter returns the look that tells whether nothing of a lost run is left. Of a
-// runner of ours that means: it is dead, its group is empty, and nobody unknown has
-// become our child.
+// lookAfter returns the function that checks whether no process of a lost run is left.
+// If the runner was our child this means: the runner is dead, the process group is
+// empty, and the supervisor has no child that it doesn't know.
 func (s *supervisor) lookAfter(x *currentRun) func() (over bool, err error) {
 	pgid, known := x.pgid, s.childIDs()
 	if x.service {
@@ -177,11 +178,11 @@ func (s *supervisor) lookAfter(x *currentRun) func() (over bool, err error) {
 	return func() (bool, error) { return (pgid <= 0 || s.env.groupEmpty(pgid)) && s.env.strangers(known), nil }
 }
 
-// adopted says that another runner looks after the run, and tells of its end.
+// adopted reports whether another runner watches the run, and will tell of its end.
 func (x *currentRun) adopted() bool { return x.adopter != nil && !x.adopter.gone }
 
-// endLostRun enforces the time-out that a dead runner can't enforce any more. A
-// runner that lives does it itself, and is killed when it is late with that.
+// endLostRun enforces the time-out that a dead runner can't enforce any more. A living
+// runner enforces it itself, and is killed if it is late.
 func (s *supervisor) endLostRun(x *currentRun) {
 	if x.adopted() {
 		return
@@ -208,7 +209,7 @@ func (s *supervisor) endLostRun(x *currentRun) {
 	s.log.Warn("script is ended at its time-out", "run", x.id, "killed", x.killed, "error", err)
 }
 
-// runIsOver ends a run that was lost; end is nil when its outcome stays unknown.
+// runIsOver ends a run that was lost. end is nil if its outcome stays unknown.
 func (s *supervisor) runIsOver(x *currentRun, end *ipc.RunEnded) {
 	s.runner.current = nil
 	if end == nil || end.Unknown {

@@ -10,21 +10,21 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// service is what the service manager knows of us, and what is made once for
-// all workers.
+// service is what the service manager knows of pgagroal, and what is made once for all
+// workers.
 type service struct {
 	ready     bool
 	status    string // last STATUS=
 	note      string // remark of the supervisor itself, after the machine's line
 	watchdog  time.Duration
-	onReady   func() // told once, may be nil
+	onReady   func() // called once, may be nil
 	scramSalt ipc.Secret
 	// users are what workers learn of the credential files.
 	users []ipc.ConfigUser
 }
 
-// checkReady tells once that clients are served: the servers have been looked
-// at and a worker is up.
+// checkReady tells the service manager once that clients are served: the servers have
+// been looked at and a worker is ready.
 func (s *supervisor) checkReady() {
 	if s.service.ready || !s.servers.known || !s.anyReady() || s.stop.mode == stopNow {
 		return
@@ -37,7 +37,7 @@ func (s *supervisor) checkReady() {
 	}
 }
 
-// statusChanged passes a changed line on.
+// statusChanged sends the status line to the service manager if it has changed.
 func (s *supervisor) statusChanged() {
 	line := s.servers.machine.Status().Line()
 	if s.service.note != "" {
@@ -50,7 +50,8 @@ func (s *supervisor) statusChanged() {
 	s.env.notify("STATUS=" + line)
 }
 
-// startWatchdog tells the service manager twice an interval that this loop runs.
+// startWatchdog tells the service manager, twice in each watchdog interval, that the
+// loop is running.
 func (s *supervisor) startWatchdog() {
 	if s.service.watchdog <= 0 {
 		return
@@ -61,7 +62,7 @@ func (s *supervisor) startWatchdog() {
 	})
 }
 
-// watchdogInterval returns what the service manager expects, 0 for nothing.
+// watchdogInterval returns the service manager's watchdog interval, 0 if it has none.
 func watchdogInterval() time.Duration {
 	d, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -70,27 +71,26 @@ func watchdogInterval() time.Duration {
 	return d
 }
 
-// notifier sends to the service manager, which may be slow, elsewhere than in
-// the loop.
+// notifier sends states to the service manager in a goroutine, because the service
+// manager may be slow.
 type notifier struct {
 	states chan string
 	done   chan struct{}
 }
 
-// startNotifier starts the goroutine that sends; stop ends it once everything
-// is sent.
+// startNotifier starts the sending goroutine. stop ends it once everything is sent.
 func startNotifier() *notifier {
 	n := &notifier{states: make(chan string, 64), done: make(chan struct{})}
 	go func() {
 		defer close(n.done)
 		for state := range n.states {
-			_, _ = daemon.SdNotify(false, state) // nobody to tell when the service manager doesn't listen
+			_, _ = daemon.SdNotify(false, state) // if the service manager doesn't listen, there is nobody to tell
 		}
 	}()
 	return n
 }
 
-// send queues a state, or drops it when the service manager doesn't read.
+// send queues a state, or drops it if the service manager doesn't read.
 func (n *notifier) send(state string) {
 	select {
 	case n.states <- state:

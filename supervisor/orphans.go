@@ -8,8 +8,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 )
 
-// A server is asked for the backends of a dead worker a moment after its death,
-// which is all that most of them need to end, and then at this pace.
+// After a worker's death its server is asked which of the backends are left: first
+// after a moment, in which most of them end, and then at this interval.
 const (
 	orphanFirst = 250 * time.Millisecond
 	orphanEvery = time.Second
@@ -19,12 +19,12 @@ const (
 type orphanWatch struct {
 	server int
 	leases map[uint32]uint64 // by process id
-	until  time.Duration     // when they are returned anyway
+	until  time.Duration     // when their leases are returned anyway
 }
 
-// leasesOfDeadWorker cancels what the backends of a dead worker may still be
-// doing, and counts them until their server doesn't show them any more, or
-// until orphan_grace is over.
+// leasesOfDeadWorker cancels what the backends of a dead worker may still be doing.
+// Their leases count until the server doesn't show the backends any more, or until
+// orphan_grace is over.
 func (s *supervisor) leasesOfDeadWorker(index int) {
 	orphans, effects := s.ledger.WorkerGone(index)
 	s.carryOut(effects)
@@ -40,7 +40,7 @@ func (s *supervisor) leasesOfDeadWorker(index int) {
 			w = &orphanWatch{server: o.Server, leases: map[uint32]uint64{}, until: s.env.now() + s.cfg.OrphanGrace}
 			watches[o.Server] = w
 		}
-		if o.PID != 0 { // else it was being opened, and no look can find it
+		if o.PID != 0 { // otherwise the backend was being opened, and can't be found
 			w.leases[o.PID] = o.Lease
 		}
 	}
@@ -51,15 +51,15 @@ func (s *supervisor) leasesOfDeadWorker(index int) {
 	}
 }
 
-// watchOrphans looks again after d, unless it is too late for that.
+// watchOrphans asks the server again after d, unless orphan_grace is over by then.
 func (s *supervisor) watchOrphans(w *orphanWatch, d time.Duration) {
 	if len(w.leases) > 0 && s.env.now()+d < w.until {
 		s.after(d, func() { s.lookAtOrphans(w) })
 	}
 }
 
-// lookAtOrphans asks the server. If it can't be asked, which the next time
-// would hardly change, the orphans wait for their time.
+// lookAtOrphans asks the server which orphans are left. If the server can't be asked,
+// it isn't asked again, and the orphans' leases return when orphan_grace is over.
 func (s *supervisor) lookAtOrphans(w *orphanWatch) {
 	t, known := s.target(w.server, s.cfg.FailoverProbeTimeout)
 	if !known || len(t.Logins) == 0 || s.stop.mode == stopNow {
@@ -93,19 +93,21 @@ func (s *supervisor) onOrphansSeen(w *orphanWatch, shown []uint32, err error) {
 	s.watchOrphans(w, orphanEvery)
 }
 
-// orphanCancels is how many CancelRequests for orphans are under way at one server.
+// orphanCancels is how many CancelRequests for orphans may be in progress at one
+// server.
 const orphanCancels = 4
 
-// orphanCancel is a CancelRequest of ours that is under way.
+// orphanCancel is a CancelRequest for an orphan in progress.
 type orphanCancel struct {
 	server int
 	epoch  uint64
 	stop   context.CancelFunc
 }
 
-// cancelOrphans ends the queries of orphans, each with one request and a few at a time.
-// Not those of a fenced epoch: a cancel would acknowledge a commit there that waits for
-// a standby. Most orphans end by themselves before their turn comes.
+// cancelOrphans cancels the queries of orphans, each with one request and a few at a
+// time. It spares orphans of a fenced epoch, because a cancel there would acknowledge a
+// commit that waits for a standby. Most orphans end by themselves before their turn
+// comes.
 func (s *supervisor) cancelOrphans() {
 	busy := map[int]int{}
 	for x := range s.cancels.orphans {

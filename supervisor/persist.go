@@ -8,7 +8,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// saveLimit is how long an action waits for the record to be durable.
+// saveLimit is how long the actions after a Save wait for the record to be durable.
 const saveLimit = 5 * time.Second
 
 var (
@@ -16,25 +16,25 @@ var (
 	errSaveLate   = fmt.Errorf("the record could not be written within %v", saveLimit)
 )
 
-// saver writes the record. One write at a time: an older record must never
-// replace a newer one.
+// saver writes the record, one write at a time: an older record must never replace a
+// newer one.
 type saver struct {
-	barrier bool           // actions wait for current
-	current failover.Save  // that they wait for
-	busy    bool           // a write is under way, maybe of an older one
-	next    *failover.Save // to be written after it
+	barrier bool           // the actions in the queue wait for current
+	current failover.Save  // the Save that they wait for
+	busy    bool           // a write is in progress, maybe of an older record
+	next    *failover.Save // to be written after that
 	limit   *timer
 	failed  error // why the last record isn't durable, nil when it is
 }
 
-// save makes the record durable; until then, or until it has failed, nothing
-// else of the machine is done.
+// save makes the record durable. No further action of the machine is carried out until
+// this has succeeded or failed.
 func (s *supervisor) save(a failover.Save) {
 	v := &s.saver
 	v.barrier, v.current = true, a
 	if !s.dir.Usable {
 		var err error
-		if s.cfg.Failover { // without failover nothing has to outlast us
+		if s.cfg.Failover { // without failover nothing needs to survive this process
 			err = errNoStateDir
 		}
 		s.saved(a.Seq, err)
@@ -71,7 +71,8 @@ func (s *supervisor) onWritten(seq uint64, err error) {
 	s.saved(seq, err)
 }
 
-// saved ends the barrier of that Save; a late answer to an older one is ignored.
+// saved ends the barrier of the Save with that number. It ignores a late answer to an
+// older Save.
 func (s *supervisor) saved(seq uint64, err error) {
 	v := &s.saver
 	if !v.barrier || v.current.Seq != seq {
@@ -79,6 +80,7 @@ func (s *supervisor) saved(seq uint64, err error) {
 	}
 	v.barrier, v.failed = false, err
 	s.timers.stop(v.limit)
-	// Its actions go behind those that waited, which feed then goes on with.
+	// The actions of this event are queued behind those that waited; feed then carries
+	// all of them out.
 	s.feed(failover.SaveDone{Seq: seq, Err: err})
 }

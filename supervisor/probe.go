@@ -16,8 +16,8 @@ import (
 // probeUsers is how many entries of the users file a probe tries at most.
 const probeUsers = 3
 
-// probe looks at a server. A name that has never resolved is waited for; else
-// the last good address is used while the name is looked up again.
+// probe looks at a server. If its name has never resolved, probe waits for that;
+// otherwise it uses the last good address while the name is looked up again.
 func (s *supervisor) probe(a failover.Probe) {
 	w := s.servers.where[a.Server]
 	if !w.known {
@@ -39,12 +39,12 @@ func (s *supervisor) probeNow(a failover.Probe) {
 	}
 	t.ID = a.ID
 	elsewhere(s, func() (failover.ProbeDone, error) {
-		// The probe bounds itself; this is for one that doesn't.
+		// The probe has its own limits; this one is for a probe that doesn't keep them.
 		ctx, done := context.WithTimeout(context.Background(), t.Timeout+time.Second)
 		defer done()
 		return s.env.probe(ctx, t), nil
 	}, func(seen failover.ProbeDone, err error) {
-		if err != nil { // a bug of ours, which says nothing about the server
+		if err != nil { // a panic, which says nothing about the server
 			seen = failover.ProbeDone{
 				Server: a.Server, ID: a.ID, Outcome: failover.SawNoAddress, Code: "internal error", Started: now, Ended: s.env.now(),
 			}
@@ -53,7 +53,8 @@ func (s *supervisor) probeNow(a failover.Probe) {
 	})
 }
 
-// target is a server to be looked at within timeout; known is false when its name has never resolved.
+// target returns how to probe a server within timeout. known is false if its name has
+// never resolved.
 func (s *supervisor) target(server int, timeout time.Duration) (t health.Target, known bool) {
 	a, known := s.addressOf(server)
 	return health.Target{
@@ -72,9 +73,9 @@ func (s *supervisor) onProbed(seen failover.ProbeDone) {
 	s.feed(seen)
 }
 
-// serverAt returns the name of the server that a standby calls by host and
-// port: by the configured host, or by the address it has now. Empty: none, or
-// a name that only the standby knows.
+// serverAt returns the name of the server with that host and port, as a standby names
+// its primary. host may be the configured host or the server's present address. The
+// result is empty if no server matches, as when only the standby knows the name.
 func (s *supervisor) serverAt(host, port string) string {
 	for i, sv := range s.cfg.Servers {
 		if strconv.Itoa(sv.Port) != port {
@@ -89,7 +90,7 @@ func (s *supervisor) serverAt(host, port string) string {
 	return ""
 }
 
-// probeLogins are the logins of a probe in the order in which they are tried.
+// probeLogins returns the logins of a probe in the order in which they are tried.
 func (s *supervisor) probeLogins(server int) []health.Login {
 	c := s.cfg
 	var list []health.Login
@@ -113,8 +114,8 @@ func (s *supervisor) probeLogins(server int) []health.Login {
 	return list
 }
 
-// letIn is the last client that the server let in without a password, or that
-// another server did: standbys, which no client visits, have the primary's users.
+// letIn returns the last client that logged in to the server without a password, or
+// else to another server: no client visits standbys, but they have the primary's users.
 func (sv *servers) letIn(server int) *probeUser {
 	if u := sv.noPass[server]; u != nil {
 		return u

@@ -10,16 +10,16 @@ import (
 // quiesceLimit is how long workers have to count their transactions.
 const quiesceLimit = 500 * time.Millisecond
 
-// calm is the round about transactions that run, for a planned switchover. The
-// machine asks again after each answer, so there is one at a time.
+// calm is the round that counts running transactions, for a planned switchover. The
+// machine asks again only after an answer, so there is at most one.
 type calm struct {
 	round *round
 	epoch uint64
 	busy  int
 }
 
-// quiesce asks all workers, to be answered by Quiesced. A round under way is
-// dropped for it.
+// quiesce asks all workers how many transactions are running. Quiesced answers the
+// machine. A round in progress is dropped.
 func (s *supervisor) quiesce(a failover.Quiesce) {
 	q := &s.calm
 	s.dropRound(q.round)
@@ -41,7 +41,7 @@ func (s *supervisor) onQuiesced(c *child, m *ipc.Quiesced) {
 	s.answered(q.round, c)
 }
 
-// endQuiesce answers the machine. A worker that is late counts as busy.
+// endQuiesce answers the machine. A worker that has not answered counts as busy.
 func (s *supervisor) endQuiesce() {
 	q := &s.calm
 	busy := q.busy + len(q.round.missing)

@@ -12,10 +12,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// hooksLimit is how long the runner has to look at its scripts.
+// hooksLimit is how long the runner has to check its scripts.
 const hooksLimit = 2 * time.Second
 
-// Bounds above which a setting of a standby is worth a remark.
+// Above these bounds a setting of a standby is worth a remark.
 const (
 	slowReceiver = 30 * time.Second
 	slowRetry    = time.Second
@@ -27,16 +27,17 @@ var rehearsed = []string{
 	"synchronous_standby_names", "synchronous_commit",
 }
 
-// rehearsal is one under way: the machine's part is there, the rest is asked for.
+// rehearsal is a rehearsal in progress. The machine's findings are there; the servers
+// and the runner are being asked.
 type rehearsal struct {
 	*failover.Rehearsal
 	settings []map[string]string // by server, nil when they can't be read
-	late     bool                // the runner has not looked at its scripts in time
+	late     bool                // the runner has not checked its scripts in time
 	waiting  int
 	done     func(control.RehearsalResponse, error)
 }
 
-// FailoverRehearse tells what a failover would do now, and changes nothing.
+// FailoverRehearse returns what a failover would do now, and changes nothing.
 func (o operator) FailoverRehearse(ctx context.Context) (control.RehearsalResponse, error) {
 	s := o.s
 	return ask(ctx, s, func(answer func(control.RehearsalResponse, error)) {
@@ -53,7 +54,7 @@ func (o operator) FailoverRehearse(ctx context.Context) (control.RehearsalRespon
 	})
 }
 
-// rehearse asks the servers for their settings and the runner for its scripts.
+// rehearse asks the servers for their settings and has the runner check its scripts.
 func (s *supervisor) rehearse(r *rehearsal) {
 	r.settings = make([]map[string]string, len(s.cfg.Servers))
 	r.waiting = 1
@@ -91,9 +92,9 @@ func (s *supervisor) rehearsedPart(r *rehearsal) {
 	r.done(s.rehearsalResponse(r), nil)
 }
 
-// checkHooks has the runner look at its scripts, and calls done when it has, or late
-// when that takes too long. Without a runner there is nothing to wait for, which
-// the machine has found already.
+// checkHooks has the runner check its scripts, and calls done when it has; late says
+// that it took too long. If there is no runner, done is called at once: the machine has
+// reported that already.
 func (s *supervisor) checkHooks(done func(late bool)) {
 	e := s.runner.end
 	if e == nil || e.gone || e.ready == nil {
@@ -120,8 +121,8 @@ func (s *supervisor) hooksChecked(id uint64, late bool) {
 	}
 }
 
-// onHooksChecked takes what is wrong with the scripts now: a run would be
-// refused for it, so the machine is told as well.
+// onHooksChecked records what is wrong with the scripts now, and tells the machine,
+// because a run would be refused for it.
 func (s *supervisor) onHooksChecked(r *runnerEnd, m *ipc.HooksChecked) {
 	s.hearRunner(r, m)
 	r.takeProblems(m.Hooks)
@@ -145,7 +146,7 @@ func (r *rehearsal) found(grave bool, server, hint, format string, args ...any) 
 	}
 }
 
-// findRunner looks at what executes the scripts and at what remembers that.
+// findRunner checks the runner, and the state_dir where runs are recorded.
 func (s *supervisor) findRunner(r *rehearsal) {
 	if r.late {
 		r.found(true, "", "", "the script runner has not answered within %v: a failover would be given up %v after it has asked for a script", hooksLimit, runExpiry)
@@ -162,11 +163,11 @@ func (s *supervisor) findRunner(r *rehearsal) {
 	}
 }
 
-// findSettings looks at the parameters of one server.
+// findSettings checks the parameters of one server.
 func (s *supervisor) findSettings(r *rehearsal, i int) {
 	set, name := r.settings[i], s.cfg.Servers[i].Name
 	if set == nil {
-		return // the machine has said that it can't be reached, or that probes can't log in
+		return // the machine has reported that the server can't be reached, or that probes can't log in
 	}
 	if name == r.Primary {
 		return
@@ -193,7 +194,7 @@ func (s *supervisor) findSettings(r *rehearsal, i int) {
 	s.findSynchronous(r, name, set)
 }
 
-// findSynchronous asks whether commits would hang on the new primary.
+// findSynchronous checks whether commits would hang on the new primary.
 func (s *supervisor) findSynchronous(r *rehearsal, name string, set map[string]string) {
 	names := set["synchronous_standby_names"]
 	if name != r.Next || names == "" || set["synchronous_commit"] == "local" || set["synchronous_commit"] == "off" {

@@ -6,16 +6,16 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// reportLimit is how long workers have for a report.
+// reportLimit is how long workers have to send a report.
 const reportLimit = time.Second
 
-// reports are the rounds of operators who ask for a status, by id.
+// reports are the rounds that collect a status for an operator, by id.
 type reports map[uint64]*report
 
-// report is one of them: what has come so far.
+// report is one such round, with what the workers have sent so far.
 type report struct {
 	round    *round
-	had      map[*child]int // sessions that came, of workers whose counters came
+	had      map[*child]int // number of sessions received, of each worker whose counters have come
 	workers  []workerReport
 	sessions []workerSession
 }
@@ -32,7 +32,7 @@ type workerSession struct {
 	*ipc.ReportSession
 }
 
-// askReports asks all workers; done gets what came within the limit.
+// askReports asks all workers. done gets what they have sent within the limit.
 func (s *supervisor) askReports(sessions bool, done func(*report)) {
 	r := &report{had: map[*child]int{}}
 	r.round = s.newRound(reportLimit, func() {
@@ -46,7 +46,7 @@ func (s *supervisor) askReports(sessions bool, done func(*report)) {
 	s.ask(r.round, s.everyReady(), &ipc.ReportRequest{ID: r.round.id, Sessions: sessions})
 }
 
-// reportOf returns the report that the worker still has something to tell for, or nil.
+// reportOf returns the report that the worker has not finished yet, or nil.
 func (s *supervisor) reportOf(c *child, id uint64) *report {
 	if r := s.reports[id]; r != nil && r.round.awaits(c) {
 		return r

@@ -15,22 +15,22 @@ import (
 const (
 	resolveLimit = 2 * time.Second
 	resolveEvery = 30 * time.Second
-	resolveStale = 5 * time.Second // at a probe
+	resolveStale = 5 * time.Second // age at which a probe looks the name up again
 )
 
-// address is where a server is, as net.Dial takes it.
+// address is a server's address, as net.Dial takes it.
 type address struct{ network, address string }
 
-// where is what is known of a server's address. The last good one is kept when
-// a name can't be resolved any more.
+// where is what is known of a server's address. The last good address is kept when the
+// name can't be resolved any more.
 type where struct {
 	address
 	known     bool
 	literal   bool          // an address or a path: nothing to resolve
-	at        time.Duration // of the last attempt that succeeded
+	at        time.Duration // time of the last attempt that succeeded
 	resolving bool
-	waiting   []func() // what needs the result of the attempt under way
-	failed    bool     // the last attempt did, for the log
+	waiting   []func() // to be called after the attempt in progress
+	failed    bool     // the last attempt failed; so that the log tells it once
 }
 
 func newWhere(host string, port int) *where {
@@ -43,7 +43,7 @@ func newWhere(host string, port int) *where {
 	return &where{}
 }
 
-// addressOf returns where a server is, false when its name has never resolved.
+// addressOf returns the address of a server, false if its name has never resolved.
 func (s *supervisor) addressOf(server int) (address, bool) {
 	if server < 0 || server >= len(s.servers.where) {
 		return address{}, false
@@ -52,7 +52,7 @@ func (s *supervisor) addressOf(server int) (address, bool) {
 	return w.address, w.known
 }
 
-// startResolving resolves every name now and then.
+// startResolving resolves every name now and again at intervals.
 func (s *supervisor) startResolving() {
 	for i, w := range s.servers.where {
 		if !w.literal {
@@ -69,8 +69,8 @@ func (s *supervisor) resolveAgain(server int) {
 	})
 }
 
-// resolve looks the name up elsewhere; then, if given, runs when that is over,
-// whatever came of it.
+// resolve looks the name up in a goroutine. then, if given, runs when that has
+// succeeded or failed.
 func (s *supervisor) resolve(server int, then func()) {
 	w := s.servers.where[server]
 	if then != nil {
@@ -108,8 +108,8 @@ func (s *supervisor) onResolved(server int, found []string, err error) {
 	}
 }
 
-// found takes a new address over. The one in use stays as long as the name
-// still has it among others.
+// found accepts a new address. The present address stays as long as the name still has
+// it among its addresses.
 func (s *supervisor) found(server int, found []string) {
 	w, sv := s.servers.where[server], s.cfg.Servers[server]
 	w.at = s.env.now()

@@ -7,23 +7,23 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// round is one question to several workers. It ends when each of them has answered
-// or is dead, or at its limit. What the answers mean is for its owner: activity,
-// quiesce, fence, reports and cancel.
+// round is one question to several workers. It ends when each of them has answered or
+// is dead, or at its limit. Its owner knows what the answers mean: activity, quiesce,
+// fence, reports or cancel.
 type round struct {
 	id    uint64
 	limit time.Duration
 	done  func() // called once, at the end
-	// atLimit is called at the limit in place of the end; nil to end.
+	// atLimit, if not nil, is called at the limit instead of ending the round.
 	atLimit func()
-	// asker is the worker that waits for the end, nil when the supervisor does. Its
-	// death ends the round too.
+	// asker is the worker that waits for the end, nil if the supervisor does. Its death
+	// ends the round, too.
 	asker   *child
-	missing map[*child]bool // asked, has not answered, and its exit isn't seen
+	missing map[*child]bool // was asked, has not answered, and has not exited
 	timer   *timer
 }
 
-// rounds are those under way, oldest first.
+// rounds are the rounds in progress, oldest first.
 type rounds struct {
 	lastID uint64
 	open   []*round
@@ -34,8 +34,8 @@ func (s *supervisor) newRound(limit time.Duration, done func()) *round {
 	return &round{id: s.rounds.lastID, limit: limit, done: done, missing: map[*child]bool{}}
 }
 
-// ask starts a round: it waits for all the workers and sends m to those that are
-// ready. Without any worker the round ends at once.
+// ask starts a round: it sends m to those of the workers that are ready, and waits for
+// all of them. Without any worker the round ends at once.
 func (s *supervisor) ask(r *round, workers []*child, m ipc.Message) {
 	s.rounds.open = append(s.rounds.open, r)
 	for _, c := range workers {
@@ -59,10 +59,11 @@ func (s *supervisor) ask(r *round, workers []*child, m ipc.Message) {
 	})
 }
 
-// awaits says that the worker's answer is still missing, false for no round too.
+// awaits reports whether the worker's answer is still missing. A nil round waits for no
+// one.
 func (r *round) awaits(c *child) bool { return r != nil && r.missing[c] }
 
-// answered takes a worker's answer as complete, or its death as the answer.
+// answered records that the worker's answer is complete, or that it is dead.
 func (s *supervisor) answered(r *round, c *child) {
 	if !r.awaits(c) {
 		return
@@ -73,15 +74,15 @@ func (s *supervisor) answered(r *round, c *child) {
 	}
 }
 
-// endRound ends a round, whoever is missing.
+// endRound ends a round, even if answers are missing.
 func (s *supervisor) endRound(r *round) {
 	if s.dropRound(r) {
 		r.done()
 	}
 }
 
-// dropRound forgets a round that nobody waits for any more, and reports whether it
-// was under way; nil never is.
+// dropRound forgets a round that nobody waits for any more, and reports whether it was
+// in progress. A nil round never is.
 func (s *supervisor) dropRound(r *round) bool {
 	i := slices.Index(s.rounds.open, r)
 	if i < 0 {
@@ -92,7 +93,7 @@ func (s *supervisor) dropRound(r *round) bool {
 	return true
 }
 
-// roundsWithout goes on without a worker that is dead.
+// roundsWithout stops all rounds from waiting for a dead worker.
 func (s *supervisor) roundsWithout(c *child) {
 	for _, r := range slices.Clone(s.rounds.open) {
 		if r.asker == c {
@@ -103,7 +104,7 @@ func (s *supervisor) roundsWithout(c *child) {
 	}
 }
 
-// everyReady returns all workers that are up.
+// everyReady returns all workers in state ready.
 func (s *supervisor) everyReady() []*child {
 	var list []*child
 	s.ready(func(c *child) { list = append(list, c) })

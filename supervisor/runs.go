@@ -14,13 +14,16 @@ import (
 
 // Limits of a run.
 const (
-	// runExpiry is how long the runner may take to start a script. It looks at the
-	// clock right before that, so later than this nothing is executed.
+	// runExpiry is how long the runner may take to start a script. The runner checks
+	// the clock right before it starts the script, so that a script is never executed
+	// later than this.
 	runExpiry = 10 * time.Second
-	// runSlack is how much later a run is given up: time for the runner's last words.
+	// runSlack is how much later than that the run is given up, so that the runner's
+	// last messages can arrive.
 	runSlack   = time.Second
 	runnerLate = 5 * time.Second // for the runner to end a script at its time-out
-	// unkillable is how long the runner goes on with SIGKILL, as pgagroal-hooks(7) says.
+	// unkillable is how long the runner keeps sending SIGKILL, as pgagroal-hooks(7)
+	// says.
 	unkillable = 10 * time.Second
 	groupLook  = 200 * time.Millisecond // between looks at the group of a lost run
 )
@@ -30,28 +33,29 @@ type currentRun struct {
 	id      string
 	hook    string
 	args    []string
-	old     string // name of a server, as is next
+	old     string // name of the old primary; next is that of the new one
 	next    string
 	pgid    int
 	born    time.Duration
 	timeout time.Duration
-	// expires is when the runner will not start it any more, since boot.
+	// expires is when the runner must not start the script any more, as time since
+	// boot.
 	expires  time.Duration
-	limit    *timer // for the runner to start it, then to tell how it ended
-	starting bool   // the runner is about to execute it, or has: RunStarting
-	allHeard bool   // the link has ended, and all that the runner had said was read
-	givenUp  bool   // the runner has let limit pass
+	limit    *timer // until the runner starts the script, then until it tells how it ended
+	starting bool   // the runner is about to execute the script, or has: RunStarting
+	allHeard bool   // the link has ended, and all messages of the runner were read
+	givenUp  bool   // the runner did not meet limit
 	lost     bool
 	told     bool          // the machine knows that it is lost
-	over     time.Duration // when what is left of it is not waited for any more
-	service  bool          // of a runner that isn't our child
+	over     time.Duration // when to stop waiting for what is left of it
+	service  bool          // the runner is a service, not our child
 	from     *runnerEnd
-	adopter  *runnerEnd // a runner that watches it after the death of its own
+	adopter  *runnerEnd // the runner that watches the run after its own runner has died
 	termed   bool
 	killed   bool
 }
 
-// processes lists ids, "" for none.
+// processes joins ids with spaces, "" for none.
 func processes(ids []int) string {
 	text := make([]string, len(ids))
 	for i, id := range ids {
@@ -67,8 +71,8 @@ func runEnded(m *ipc.RunEnded) failover.RunEnded {
 	}
 }
 
-// startRun asks the runner for one run. Without a runner it is refused, which
-// the machine knows how to go on from.
+// startRun asks the runner to execute one run. Without a runner the run counts as
+// refused, which the machine handles.
 func (s *supervisor) startRun(a failover.StartRun) {
 	r := s.runner.end
 	if r == nil || !r.up || s.runner.current != nil {
@@ -86,15 +90,16 @@ func (s *supervisor) startRun(a failover.StartRun) {
 	})
 }
 
-// limitStart gives a run up that the runner hasn't started when it has expired, and
-// a moment later.
+// limitStart gives up a run that the runner hasn't started a moment after it has
+// expired.
 func (s *supervisor) limitStart(x *currentRun, d time.Duration) {
 	due := s.env.now() + d + runSlack
 	x.limit = s.timers.at(due, func() {
 		switch {
 		case s.runner.current != x || x.lost:
 		case s.env.now()-due > runSlack/2:
-			// This process has slept itself: what the runner has said is on its way.
+			// This process was stopped itself: the runner's messages may be on their
+			// way.
 			s.limitStart(x, 0)
 		default:
 			s.log.Error("the script runner has not started a script in time; the run is given up, and the runner won't start it any more",
@@ -105,7 +110,7 @@ func (s *supervisor) limitStart(x *currentRun, d time.Duration) {
 	})
 }
 
-// limitEnd gives the runner up that doesn't tell how a run has ended.
+// limitEnd gives up a run whose end the runner doesn't report in time.
 func (s *supervisor) limitEnd(x *currentRun, d time.Duration) {
 	due := s.env.now() + d
 	x.limit = s.timers.at(due, func() {
@@ -120,22 +125,22 @@ func (s *supervisor) limitEnd(x *currentRun, d time.Duration) {
 	})
 }
 
-// giveUp ends the link to a runner that lets a run hang, and the runner as well when
-// it is ours.
+// giveUp ends the link to a runner that doesn't finish a run, and kills the runner if
+// it is our child.
 func (s *supervisor) giveUp(x *currentRun, why string) {
 	x.givenUp = true
 	s.dropRunner(x.from, why)
 }
 
-// onRunStarting comes right before the script is executed.
+// onRunStarting is called right before the runner executes the script.
 func (s *supervisor) onRunStarting(m *ipc.RunStarting) {
 	if x := s.runner.current; x != nil && x.id == m.RunID {
 		x.starting = true
 	}
 }
 
-// unprefixed takes the prefix from the names of variables: the runner adds it,
-// so that nothing that we send can become another variable of the script.
+// unprefixed removes the prefix from the names of variables. The runner adds it again,
+// so that the supervisor can set no other variable of a script.
 func unprefixed(env map[string]string) map[string]string {
 	out := make(map[string]string, len(env))
 	for name, value := range env {
@@ -144,8 +149,8 @@ func unprefixed(env map[string]string) map[string]string {
 	return out
 }
 
-// stopRun has the runner end a run before its time-out. One that has just ended
-// needs nothing, one whose link is lost is watched until its time-out.
+// stopRun has the runner end a run before its time-out. It does nothing if the run has
+// just ended. A run whose link is lost is watched until its time-out instead.
 func (s *supervisor) stopRun(a failover.StopRun) {
 	x := s.runner.current
 	if x == nil || x.id != a.RunID || x.lost {
@@ -183,7 +188,7 @@ func (s *supervisor) onRunEnded(m *ipc.RunEnded) {
 	case x != nil && x.id == m.RunID && x.lost && m.Unknown && !x.service:
 		// watchGroup can tell more
 	case x != nil && x.id == m.RunID && x.lost:
-		s.runIsOver(x, m) // its outcome was reported as unknown, and stays so
+		s.runIsOver(x, m) // the machine was told that the outcome is unknown, and knows it now
 	case x != nil && x.id == m.RunID:
 		s.timers.stop(x.limit)
 		s.runner.current = nil
@@ -198,7 +203,7 @@ func (s *supervisor) onRunEnded(m *ipc.RunEnded) {
 	s.checkStopped()
 }
 
-// logEnd is the one line about the end of a run; nil is an unknown end.
+// logEnd logs the end of a run, in one line. nil is an unknown end.
 func (s *supervisor) logEnd(m *ipc.RunEnded) {
 	if m == nil {
 		return

@@ -11,22 +11,22 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// servers is what the loop knows of the servers: the machine decides their
-// states, this is what surrounds it.
+// servers is what the loop keeps about the servers beside the machine, which decides
+// their states.
 type servers struct {
 	machine   machine
 	where     []*where
 	tick      *timer
 	snapshot  failover.Snapshot
-	published bool   // a snapshot has come from the machine
-	known     bool   // the servers have been looked at: clients may be let in
-	phase     string // of the machine, when the workers were last told why
+	published bool   // the machine has published a snapshot
+	known     bool   // the servers have been looked at, so clients may be accepted
+	phase     string // phase of the machine when the workers were last told why clients wait
 	gen       uint64
-	versions  []string     // of the last login or probe, "" for unknown
+	versions  []string     // server_version at the last login or probe, "" if unknown
 	noPass    []*probeUser // last client that a server let in without a password
 	replies   map[uint64]func(failover.Reply)
 	nextTag   uint64
-	hints     []failover.Hinted // to be fed in this turn, see hint
+	hints     []failover.Hinted // to be fed to the machine in this turn, see hint
 }
 
 // machine is failover.Machine, or a test.
@@ -49,7 +49,7 @@ func newServers(c *config.Config, m machine) servers {
 	return sv
 }
 
-// machineConfig is the part of the configuration that the machine works by.
+// machineConfig returns the part of the configuration that the machine needs.
 func machineConfig(c *config.Config) failover.Config {
 	f := failover.Config{
 		Enabled: c.DecidesFailover(), Follow: c.FailoverMode == config.ModeFollow,
@@ -99,15 +99,15 @@ func machineConfig(c *config.Config) failover.Config {
 	return f
 }
 
-// orNone makes the 0 of an operator, no time at all, one that the machine
-// doesn't take for a value that wasn't given.
+// orNone turns 0, with which an operator means no time at all, into 1 ns, because the
+// machine takes 0 for a value that wasn't given.
 func orNone(d time.Duration) time.Duration { return max(d, 1) }
 
-// runsScripts says that we promote by ourselves. With failover_mode = follow a
-// dead primary is held until another server was promoted by somebody else.
+// runsScripts reports whether pgagroal itself promotes servers. With failover_mode =
+// follow it waits until somebody else has promoted one.
 func runsScripts(c *config.Config) bool { return c.Failover && c.FailoverMode == config.ModeScript }
 
-// startServers begins the machine: it probes every server.
+// startServers starts the machine, which then probes every server.
 func (s *supervisor) startServers() {
 	s.startResolving()
 	s.feed(failover.Started{Wall: s.env.wall()})
@@ -119,7 +119,7 @@ func (s *supervisor) startServers() {
 	}
 }
 
-// feed gives the machine one event, and then what it wants done to the queue.
+// feed gives the machine one event, and carries out the actions that it returns.
 func (s *supervisor) feed(ev failover.Event) {
 	acts := s.servers.machine.Step(s.env.now(), ev)
 	s.actions.queue = append(s.actions.queue, acts...)
@@ -133,8 +133,8 @@ func (s *supervisor) feed(ev failover.Event) {
 	}
 }
 
-// reasonChanged tells the workers why clients wait when that is another reason
-// than before: the snapshot may be the same.
+// reasonChanged tells the workers why clients wait, if the reason has changed. The
+// snapshot may be the same.
 func (s *supervisor) reasonChanged() {
 	st := s.servers.machine.Status()
 	if st.Phase == s.servers.phase {
@@ -149,7 +149,7 @@ func (s *supervisor) reasonChanged() {
 // checkKnown lets clients in once the machine has looked at the servers.
 func (s *supervisor) checkKnown() {
 	if s.servers.known || !s.servers.published || len(s.actions.queue) > 0 || s.saver.barrier {
-		return // the snapshot that lets clients in may still be queued
+		return // the action with the first snapshot may still be in the queue
 	}
 	switch s.servers.machine.Status().Phase {
 	case failover.PhaseNew.String(), failover.PhaseStarting.String():
@@ -160,7 +160,7 @@ func (s *supervisor) checkKnown() {
 	s.checkReady()
 }
 
-// armMachine sets the timer to what the machine asks for now.
+// armMachine sets the timer to the machine's next deadline.
 func (s *supervisor) armMachine() {
 	when, ok := s.servers.machine.Deadline()
 	t := s.servers.tick
@@ -190,8 +190,9 @@ func (s *supervisor) onHint(c *child, m *ipc.Hint) {
 	s.hint(failover.Hinted{Server: m.Server, Epoch: m.Epoch, Kind: kind, Code: m.SQLState})
 }
 
-// hint gives the machine what workers have told in this turn, each thing once: they
-// lose all their backends together, and a step costs a record, snapshots and a status.
+// hint gives the machine what workers have reported in this turn, each report only
+// once: all backends are lost at the same time, and each step of the machine costs a
+// record, snapshots and a status.
 func (s *supervisor) hint(ev failover.Hinted) {
 	if slices.Contains(s.servers.hints, ev) {
 		return
@@ -234,8 +235,9 @@ func (s *supervisor) serverName(i int) string {
 	return s.cfg.Servers[i].Name
 }
 
-// publish puts a snapshot in force: closed at the Ledger before the workers
-// hear of it, opened after them, so that no grant overtakes its epoch.
+// publish puts a snapshot in force. It closes the Ledger before the workers get the
+// snapshot, and opens it after that, so that no grant arrives before the epoch that it
+// belongs to.
 func (s *supervisor) publish(snap failover.Snapshot) {
 	s.servers.snapshot, s.servers.published = snap, true
 	if !snap.Open {
@@ -248,7 +250,7 @@ func (s *supervisor) publish(snap failover.Snapshot) {
 	}
 }
 
-// sendServerStates gives every worker the whole truth under a new number.
+// sendServerStates sends every worker the complete states under a new number.
 func (s *supervisor) sendServerStates() {
 	if !s.servers.published {
 		return
@@ -257,7 +259,7 @@ func (s *supervisor) sendServerStates() {
 	s.ready(func(c *child) { s.send(c, m) })
 }
 
-// sendServerState is for a worker that is new.
+// sendServerState sends a new worker the states.
 func (s *supervisor) sendServerState(c *child) {
 	if s.servers.published {
 		s.send(c, s.serverState())

@@ -11,9 +11,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// queueLimit is how many messages wait for one worker, its configuration and a
-// grant for each backend there may be not counted: the end of a failover serves
-// all who wait at once.
+// queueLimit is how many messages may wait for one worker. The worker's configuration
+// and one grant for each possible backend come on top: at the end of a failover all
+// waiting clients are served at once.
 const queueLimit = 1024
 
 func (s *supervisor) workerSpec(index int) startSpec {
@@ -25,7 +25,7 @@ func (s *supervisor) workerSpec(index int) startSpec {
 	}
 }
 
-// sendConfig gives a worker everything that it works by. It opens no file.
+// sendConfig sends a worker its whole configuration; the worker opens no file.
 func (s *supervisor) sendConfig(c *child) {
 	const gen = 1
 	cfg, end := s.cfg, &ipc.ConfigEnd{Gen: gen}
@@ -50,10 +50,10 @@ func (s *supervisor) sendConfig(c *child) {
 	s.send(c, end)
 }
 
-// workerUsers is what workers learn of the credential files: verifiers of the
-// passwords that clients show, and the passwords of users for the servers. A key in
-// their place would depend on a salt that only the server knows. Nothing of the
-// superuser but the name. It takes a millisecond or two for each user.
+// workerUsers returns what workers learn of the credential files: verifiers of the
+// passwords that clients show, the passwords that users have at the servers, and of the
+// superuser only the name. Keys can't replace those passwords, because a key depends on
+// a salt that only the server knows. It takes a millisecond or two for each user.
 func workerUsers(c *config.Config, salt ipc.Secret) ([]ipc.ConfigUser, error) {
 	verifiers := auth.NewVerifiers([]byte(salt.Reveal()))
 	var list []ipc.ConfigUser

@@ -10,13 +10,13 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// Limits of the end.
+// Limits of a shutdown.
 const (
 	drainLimit  = 2 * time.Second // for workers to tell their clients
-	runnerLimit = 2 * time.Second // for the runner, when no script runs
+	runnerLimit = 2 * time.Second // for the runner to end, when no script runs
 )
 
-// stopMode is how far we are on the way out.
+// stopMode is how far a shutdown has come.
 //
 //	running --> graceful --last client gone, limit--> now --children gone--> over
 //	   ^            |                                  ^
@@ -30,17 +30,17 @@ const (
 	stopNow
 )
 
-// shutdown is the way out.
+// shutdown is the state of a shutdown.
 type shutdown struct {
 	mode    stopMode
 	limit   *timer // of the graceful mode
 	kill    *timer // SIGKILL for workers
-	leaving bool   // nothing is needed of the runner any more
-	waits   bool   // it was logged that a script is waited for
+	leaving bool   // the runner isn't needed any more
+	waits   bool   // the log says that the shutdown waits for a script
 }
 
-// shutGracefully lets no new client in and ends when the last one has left, or
-// after limit; 0 is unbounded.
+// shutGracefully lets no new client in, and shuts down when the last client has left,
+// or after limit; 0 is unlimited.
 func (s *supervisor) shutGracefully(limit time.Duration) {
 	if s.stop.mode != stopNot {
 		s.log.Info("shutdown is under way already")
@@ -73,15 +73,15 @@ func (s *supervisor) cancelShutdown() error {
 	return nil
 }
 
-// checkDrained ends a graceful shutdown whose last client has left.
+// checkDrained shuts down when the last client has left during a graceful shutdown.
 func (s *supervisor) checkDrained() {
 	if s.stop.mode == stopGraceful && s.clients.total == 0 && len(s.clients.waiting) == 0 {
 		s.shutNow()
 	}
 }
 
-// shutNow ends: clients first. Asked again it doesn't wait for the workers any
-// more, but always for a script that runs.
+// shutNow shuts down, clients first. When called again it kills the workers, but still
+// waits for a running script.
 func (s *supervisor) shutNow() {
 	if s.stop.mode == stopNow {
 		s.killWorkers()
@@ -117,7 +117,7 @@ func (s *supervisor) killWorkers() {
 	}
 }
 
-// onDrained closes the link of a worker that has nothing left, which ends it.
+// onDrained closes the link of a worker that has no client left, which ends the worker.
 func (s *supervisor) onDrained(c *child) {
 	c.drained = true
 	if s.stop.mode == stopNow {
@@ -126,7 +126,7 @@ func (s *supervisor) onDrained(c *child) {
 	s.log.Debug("worker is drained", "worker", c.index)
 }
 
-// waitForScript says that the end waits for a hook, never silently.
+// waitForScript logs that the shutdown waits for a script.
 func (s *supervisor) waitForScript(again bool) {
 	st := s.servers.machine.Status()
 	if x := s.runner.current; x != nil && st.Busy() && (again || !s.stop.waits) {
@@ -136,8 +136,8 @@ func (s *supervisor) waitForScript(again bool) {
 	}
 }
 
-// checkStopped ends the loop when nothing is left: no worker, no script, no
-// write under way, no runner.
+// checkStopped ends the loop when nothing is left: no worker, no script, no write in
+// progress, no runner.
 func (s *supervisor) checkStopped() {
 	if s.stop.mode != stopNow || s.over || s.workers.spawning > 0 {
 		return
@@ -158,14 +158,14 @@ func (s *supervisor) checkStopped() {
 	}
 }
 
-// scriptRuns says that a script of ours is still under way. One whose runner is
-// a lost service isn't ours to wait for.
+// scriptRuns reports whether the shutdown must wait for a script. It doesn't wait if
+// the runner is a service whose link is lost.
 func (s *supervisor) scriptRuns() bool {
 	x := s.runner.current
 	return x != nil && !(x.lost && x.service)
 }
 
-// leaveRunner closes the link, which ends a runner of ours.
+// leaveRunner closes the link, which ends a runner that is our child.
 func (s *supervisor) leaveRunner() {
 	s.stop.leaving = true
 	r := s.runner.end
@@ -185,8 +185,8 @@ func (s *supervisor) leaveRunner() {
 	}
 }
 
-// forsakeRunner ends without a runner that can't be killed: it hangs in the kernel.
-// It holds the lock of state_dir, so no run can begin beside it.
+// forsakeRunner stops waiting for a runner that can't be killed because it hangs in the
+// kernel. The runner holds the lock of state_dir, so no other run can begin beside it.
 func (s *supervisor) forsakeRunner(r *runnerEnd) {
 	if s.runner.end != r {
 		return

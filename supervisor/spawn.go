@@ -17,8 +17,8 @@ import (
 // stallLimit is how long one write to a link may take.
 const stallLimit = 5 * time.Second
 
-// childEnvironment are the variables that children inherit. PGAGROAL_CONFIG_DIR
-// is not one of them: they are told what to read.
+// childEnvironment are the variables that children inherit. PGAGROAL_CONFIG_DIR is not
+// one of them: the supervisor tells children what to read.
 var childEnvironment = [...]string{"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "GOMAXPROCS", "GOGC", "GOMEMLIMIT", "GOTRACEBACK", "GOCOVERDIR", proc.CoresVariable}
 
 // startChild starts a process with its link. It may block.
@@ -48,7 +48,7 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 	}
 	over := make(chan struct{})
 	st.pid, st.over = p.Pid, over
-	st.kill = func() { _ = p.Kill() } // fails only for one that has ended, whose exit is on its way
+	st.kill = func() { _ = p.Kill() } // fails only for a process that has ended, whose exit is about to be seen
 	listen := st.listen
 	st.listen = func(message func(ipc.Message, ...int), ended func(error), exited func(string)) {
 		listen(message, ended, nil)
@@ -79,7 +79,7 @@ func waitFor(p *os.Process) string {
 	return st.String()
 }
 
-// dialRunner connects to a runner that is a service of its own.
+// dialRunner connects to a runner that is a service.
 func dialRunner(ctx context.Context, path string, log *slog.Logger) (*started, error) {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "unixpacket", path)
@@ -94,9 +94,9 @@ func dialRunner(ctx context.Context, path string, log *slog.Logger) (*started, e
 	return newStarted(ipc.NewConn(uc, ipc.RoleSupervisor, ipc.RoleRunner, log), queueLimit, log), nil
 }
 
-// newStarted makes a link without a process of ours behind it.
+// newStarted makes a link to a process that isn't our child.
 func newStarted(conn *ipc.Conn, queue int, log *slog.Logger) *started {
-	// A failed write is seen by the reader too, as the end of the link.
+	// The reader also sees a failed write, as the end of the link.
 	out := ipc.NewOutbox(conn, queue, stallLimit, func(error) { conn.Close() })
 	return &started{
 		link: out,
@@ -112,22 +112,22 @@ func newStarted(conn *ipc.Conn, queue int, log *slog.Logger) *started {
 	}
 }
 
-// keep holds the child's end of the link open until close, so that what it hasn't
-// read when it dies is still there.
+// keep holds the child's end of the link open until close, so that messages that the
+// child hasn't read when it dies can still be read here.
 func (st *started) keep(conn *ipc.Conn, theirs *os.File, log *slog.Logger) {
 	out, closeLink := st.link.(*ipc.Outbox), st.close
 	st.unread = func() []ipc.Envelope {
 		unsent := out.Unsent()
 		sent, err := conn.Unread(theirs)
 		if err == nil {
-			<-out.Done() // what it has in hand fits into the socket now
+			<-out.Done() // the message that it is writing now fits into the socket
 			var last []ipc.Envelope
 			last, err = conn.Unread(theirs)
 			sent = append(sent, last...)
 		}
 		if err != nil {
 			log.Error("what a dead worker hasn't read is lost", "child", st.pid, "error", err)
-			conn.Close() // else the writer would wait for room
+			conn.Close() // otherwise the writer would wait for room
 			<-out.Done()
 		}
 		return append(sent, unsent...)
@@ -135,9 +135,9 @@ func (st *started) keep(conn *ipc.Conn, theirs *os.File, log *slog.Logger) {
 	st.close = func() { closeLink(); theirs.Close() }
 }
 
-// receive passes messages on until the link ends. The link enters its running
-// phase here, before the next packet is read: the other end does so as soon as
-// it has sent that message.
+// receive passes messages on until the link ends. It also moves the link to its running
+// phase before it reads the next packet: the other end does this as soon as it has sent
+// the message that ends the set-up.
 func receive(conn *ipc.Conn, message func(ipc.Message, ...int)) error {
 	for {
 		env, err := conn.Receive()

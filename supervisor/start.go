@@ -32,22 +32,22 @@ type Options struct {
 	Config *config.Config
 	Build  string // the release, for pgagroal-cli
 	Log    *slog.Logger
-	// Dropped is called once, when the privileges of root are given up and no file is
-	// made yet; nil for nobody.
+	// Dropped, if not nil, is called once, when root's privileges are given up and no
+	// file is made yet.
 	Dropped func() error
-	// Ready is called once, when clients are served; nil for nobody.
+	// Ready, if not nil, is called once, when clients are served.
 	Ready func()
 }
 
-// Run is the whole life of the supervisor. The error joins everything that kept
-// it from starting, or says why it had to end; nil is an orderly end.
+// Run runs the supervisor until its end. It returns nil after an orderly end; otherwise
+// everything that kept it from starting, or why it had to end.
 func Run(opt Options) error {
 	base := time.Now()
 	if os.Getenv("GOMAXPROCS") == "" {
-		// What a goroutine hands to the next one would wake another thread each time. The
-		// one thing that computes for long, the derivation of a probe's key, is done once
-		// for each password and server; clients wait for at most 10 ms meanwhile, which is
-		// when Go lets the next goroutine run.
+		// With more threads, each result that one goroutine hands to another would wake
+		// a thread. The only long computation, the derivation of a probe's key, happens
+		// once for each password and server. Meanwhile clients wait for at most 10 ms,
+		// the time after which Go switches to another goroutine.
 		runtime.GOMAXPROCS(1)
 	}
 	c, log := opt.Config, opt.Log
@@ -121,7 +121,7 @@ func newSupervisor(opt Options, dir statedir.Dir, base time.Time) (*supervisor, 
 	return s, nil
 }
 
-// loadState reads what the supervisor before has left in state_dir.
+// loadState reads what the previous supervisor has left in state_dir.
 func (s *supervisor) loadState() *failover.Record {
 	if !s.dir.Usable {
 		return nil
@@ -145,8 +145,8 @@ func (s *supervisor) loadState() *failover.Record {
 	return saved
 }
 
-// underWay returns the id of a run that may still have processes, as the machine
-// takes it from the record.
+// underWay returns the id of the run that, according to the record, may still have
+// processes.
 func underWay(saved *failover.Record) string {
 	switch {
 	case saved == nil:
@@ -163,7 +163,7 @@ func newSalt() ipc.Secret {
 	return ipc.Secret(b)
 }
 
-// realEnv is the world of a supervisor that isn't in a test.
+// realEnv is the outside world of a supervisor that isn't in a test.
 func (s *supervisor) realEnv(base time.Time) env {
 	now := func() time.Duration { return time.Since(base) }
 	return env{
@@ -199,7 +199,7 @@ func (s *supervisor) realEnv(base time.Time) env {
 	}
 }
 
-// noStrangers says that none of our living children is unknown.
+// noStrangers reports whether all our living children are among known.
 func noStrangers(known []int) bool {
 	below, err := proc.Descendants()
 	if err != nil {
@@ -220,8 +220,8 @@ func signalGroup(pgid int, kill bool) error {
 	return nil
 }
 
-// serve runs the loop between its helpers: the accepting goroutines, the
-// control socket and the notifier. All have ended when it returns.
+// serve runs the loop with its helpers: the accepting goroutines, the control socket
+// and the notifier. All have ended when it returns.
 func (s *supervisor) serve(k *listen.Sockets) error {
 	n := startNotifier()
 	defer n.stop()

@@ -23,7 +23,7 @@ func (s *supervisor) pingResponse() control.PingResponse {
 	return r
 }
 
-// notWritable says why a client that connects now could not write, "" when it could.
+// notWritable returns why a client that connects now could not write, "" if it could.
 func (s *supervisor) notWritable(st failover.Status) string {
 	switch {
 	case s.stop.mode != stopNot:
@@ -44,7 +44,7 @@ func (s *supervisor) notWritable(st failover.Status) string {
 	return ""
 }
 
-// seen puts the last look at a server into pgagroal's words.
+// seen describes the last look at a server in pgagroal's words.
 func seen(sv failover.ServerStatus) (health, running, primary string) {
 	health, running, primary = control.HealthUnknown, control.ServerDown, control.PrimaryUnknown
 	word, _, _ := strings.Cut(sv.Seen, " ") // "primary (login)"
@@ -55,7 +55,7 @@ func seen(sv failover.ServerStatus) (health, running, primary string) {
 		primary = control.PrimaryNo
 	case failover.SawAlive.String(), failover.SawStarting.String():
 	case "":
-		// Never probed: a login tells as much.
+		// Never probed, but a login proves as much.
 		if sv.State == failover.Primary {
 			return control.HealthUp, control.ServerRunning, control.PrimaryYes
 		}
@@ -66,8 +66,8 @@ func seen(sv failover.ServerStatus) (health, running, primary string) {
 	return control.HealthUp, control.ServerRunning, primary
 }
 
-// behind returns how many bytes a standby lacks of the last position seen on
-// the primary, nil when that isn't known.
+// behind returns how many bytes a standby is behind the last position seen on the
+// primary, nil if that is unknown.
 func behind(st failover.Status, i int) *int64 {
 	sv := st.Servers[i]
 	if i == st.Primary || sv.LSN == 0 || st.LSN == 0 || sv.Foreign {
@@ -106,7 +106,7 @@ func (s *supervisor) statusResponse(rep *report) control.StatusResponse {
 	return r
 }
 
-// standby is the zero value for one that can't be read.
+// standby returns the zero value for a server that can't be read.
 func standby(v *failover.StandbyView) control.Standby {
 	if v == nil {
 		return control.Standby{}
@@ -127,7 +127,7 @@ func (s *supervisor) serverStatus(st failover.Status, i int) control.Server {
 	}
 }
 
-// majorVersion reads "15.4", "16beta1" and the like, 0 when it can't.
+// majorVersion reads "15.4", "16beta1" and the like, and returns 0 for anything else.
 func majorVersion(text string) int {
 	end := strings.IndexFunc(text, func(r rune) bool { return r < '0' || r > '9' })
 	if end >= 0 {
@@ -232,7 +232,7 @@ func (s *supervisor) failoverStatus() control.FailoverStatusResponse {
 	return r
 }
 
-// seconds is exact to the millisecond, for people to read.
+// seconds rounds to milliseconds, for people to read.
 func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
 func lsn(n uint64) string {

@@ -26,7 +26,7 @@ type supervisor struct {
 	ended   chan struct{} // closed when the loop has ended
 
 	timers  timers
-	rest    time.Duration // deadlines wait until then, see justWoke; 0 for nothing
+	rest    time.Duration // deadlines wait until then, see justWoke; 0 for no wait
 	workers workers
 	clients clients
 	ledger  *pool.Ledger
@@ -54,12 +54,12 @@ type arrival struct {
 	worker  *child
 	runner  *runnerEnd
 	message ipc.Message
-	fds     []int // of the message, ours to close
-	err     error // of a link that ended
+	fds     []int // of the message; the supervisor closes them
+	err     error // why the link has ended
 }
 
-// run is the loop. It returns when the last child is gone. A panic ends it too, with
-// the workers killed first: what the loop knows can't be trusted any more.
+// run is the loop. It returns when the last child is gone. A panic ends it too, after
+// the workers were killed: the loop's state can't be trusted any more.
 func (s *supervisor) run() (err error) {
 	defer close(s.ended)
 	defer func() {
@@ -90,7 +90,7 @@ func (s *supervisor) run() (err error) {
 	return s.result
 }
 
-// catchUp takes what has come already: a deadline is for what hasn't.
+// catchUp handles what has arrived already, before a deadline is declared missed.
 func (s *supervisor) catchUp() {
 	for range len(s.inbox) {
 		s.dispatch(<-s.inbox)
@@ -100,15 +100,15 @@ func (s *supervisor) catchUp() {
 	}
 }
 
-// A deadline that is so late says that this process was stopped, or starved. What others
-// have said meanwhile needs a moment to reach the loop.
+// A deadline that is handled so late shows that this process was stopped or got no CPU.
+// Messages sent meanwhile need a moment to reach the loop.
 const (
 	stoppedFor = time.Second
 	wakeRest   = 200 * time.Millisecond
 )
 
-// justWoke says that deadlines have to wait: nobody is to blame for the time in which
-// this process itself did nothing.
+// justWoke reports whether deadlines have to wait, because this process itself was
+// stopped and nobody else is to blame.
 func (s *supervisor) justWoke() bool {
 	now := s.env.now()
 	if when, ok := s.timers.next(); ok && s.rest == 0 && now-when > stoppedFor {
@@ -123,7 +123,7 @@ func (s *supervisor) justWoke() bool {
 	return false
 }
 
-// begin starts everything that the loop then waits for.
+// begin starts everything that the loop waits for.
 func (s *supervisor) begin() {
 	s.startWatchdog()
 	s.startLock()
@@ -146,8 +146,8 @@ func (s *supervisor) after(d time.Duration, f func()) *timer {
 	return s.timers.at(s.env.now()+d, f)
 }
 
-// post hands f to the loop from any other goroutine; it is dropped, and false
-// returned, when the loop has ended.
+// post hands f to the loop from any other goroutine. It returns false, and f never
+// runs, if the loop has ended.
 func (s *supervisor) post(f func()) bool {
 	select {
 	case s.calls <- f:
@@ -180,7 +180,7 @@ func (s *supervisor) onSignal(sig os.Signal) {
 	}
 }
 
-// fail ends the supervisor with an error, children first.
+// fail shuts the supervisor down with an error.
 func (s *supervisor) fail(err error) {
 	if s.result == nil {
 		s.result = err

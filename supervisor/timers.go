@@ -9,25 +9,25 @@ import (
 type timer struct {
 	when time.Duration
 	f    func()
-	pos  int // in the heap, -1 when it isn't there
+	pos  int // index in the heap, -1 if it isn't in the heap
 }
 
 // timers are the deadlines of the loop, earliest first.
 type timers struct{ heap timerHeap }
 
-// at calls f in the loop when the time has come.
+// at calls f in the loop at that time.
 func (t *timers) at(when time.Duration, f func()) *timer {
 	x := &timer{when: when, f: f}
 	heap.Push(&t.heap, x)
 	return x
 }
 
-// stop forgets a timer; nil and one that has fired are fine.
+// stop cancels a timer. It does nothing for nil and for a timer that has fired.
 func (t *timers) stop(x *timer) {
 	if x == nil {
 		return
 	}
-	x.f = nil // it may be due in the batch that is just being fired
+	x.f = nil // run may be about to fire it in the present batch
 	if x.pos >= 0 {
 		heap.Remove(&t.heap, x.pos)
 	}
@@ -41,8 +41,8 @@ func (t *timers) next() (time.Duration, bool) {
 	return t.heap[0].when, true
 }
 
-// run fires what is due at now. What fires may set timers; those that are due
-// at once wait for the next turn, so that one can't keep the loop for itself.
+// run fires the timers that are due at now. Timers that these set wait for the next
+// turn even if they are due at once, so that they can't keep the loop busy forever.
 func (t *timers) run(now time.Duration) {
 	var due []*timer
 	for len(t.heap) > 0 && t.heap[0].when <= now {
