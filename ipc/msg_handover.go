@@ -13,9 +13,11 @@ type BackendState struct {
 	AgeMS int64 `msgpack:"age_ms"`
 	// NoPassword: the server asked for none.
 	NoPassword bool `msgpack:"no_password"`
-	// Dirty: client DirtyBy, by the supervisor's id, has left something behind.
-	Dirty   bool   `msgpack:"dirty"`
-	DirtyBy uint64 `msgpack:"dirty_by"`
+	// Dirty: client DirtyBy, by the supervisor's id, has left something behind. Sequences:
+	// it has left at least values of sequences.
+	Dirty     bool   `msgpack:"dirty"`
+	Sequences bool   `msgpack:"sequences"`
+	DirtyBy   uint64 `msgpack:"dirty_by"`
 	// Base are the parameters after its login, Params those of now.
 	Base   []Setting `msgpack:"base"`
 	Params []Setting `msgpack:"params"`

@@ -47,10 +47,13 @@ func (s *session) attach(b *backend) {
 
 // cleanse removes what another client has left on the backend, and goes on.
 func (s *session) cleanse(b *backend) {
-	query := s.w.cfg.ResetQuery
-	if !b.Dirty || b.DirtyBy == s.c.id || query == "" {
+	query, clean := s.w.cfg.ResetQuery, b.Clean
+	if !b.Sequences && !b.Dirty || b.DirtyBy == s.c.id || query == "" {
 		s.adapt(b)
 		return
+	}
+	if !b.Dirty { // a lighter one will do, which leaves the prepared statements
+		query, clean = "DISCARD SEQUENCES", b.CleanSequences
 	}
 	s.prepares(b)
 	b.run([]string{query}, func(failed []byte) {
@@ -60,7 +63,7 @@ func (s *session) cleanse(b *backend) {
 			s.seek()
 			return
 		}
-		b.Clean()
+		clean()
 		s.adapt(b)
 	})
 }
@@ -144,6 +147,7 @@ func (s *session) welcome() {
 func (s *session) part() {
 	b := s.backend
 	s.client.Send(s.talk.Part())
+	b.Spoiled = b.Spoiled || b.Indelible
 	s.detach()
 	if s.client.Full() {
 		s.client.Pause() // until Flushed, or the answers would grow without bound

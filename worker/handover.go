@@ -95,7 +95,7 @@ func (b *backend) portable() ipc.BackendState {
 	held := b.Holding()
 	s := ipc.BackendState{
 		Key: ipc.PoolKey(b.Pool.Key), Server: b.server, Epoch: b.Epoch, PID: b.pid, Secret: ipc.Secret(b.key),
-		AgeMS: (time.Since(b.w.born) - b.Born).Milliseconds(), NoPassword: b.Trusting, Dirty: b.Dirty, DirtyBy: b.DirtyBy,
+		AgeMS: (time.Since(b.w.born) - b.Born).Milliseconds(), NoPassword: b.Trusting, Dirty: b.Dirty, Sequences: b.Sequences, DirtyBy: b.DirtyBy,
 		Base: settingsOf(&b.Base), Params: settingsOf(&b.Params), Serial: held.Serial, Lost: held.Lost,
 	}
 	for _, st := range held.Statements {
@@ -110,7 +110,7 @@ func (w *worker) moved(m *ipc.TakeOver) *backend {
 	b := w.newBackend(nil, m.Lease, s.Epoch, s.Server)
 	b.Born -= ms(s.AgeMS)
 	b.Trusting, b.pid, b.key = s.NoPassword, s.PID, []byte(s.Secret.Reveal())
-	b.Backend = relay.Backend{Base: paramsFrom(s.Base), Params: paramsFrom(s.Params), Dirty: s.Dirty, DirtyBy: s.DirtyBy}
+	b.Backend = relay.Backend{Base: paramsFrom(s.Base), Params: paramsFrom(s.Params), Dirty: s.Dirty, Sequences: s.Sequences, DirtyBy: s.DirtyBy}
 	known := relay.Holding{Serial: s.Serial, Lost: s.Lost}
 	for _, st := range s.Statements {
 		known.Statements = append(known.Statements, relay.Held{Key: st.Key, Name: st.Name})

@@ -236,8 +236,9 @@ func (s *session) release() {
 		s.detach()
 	default:
 		s.talk.Part()
+		b.Spoiled = b.Indelible
 		s.detach()
-		w.reset(b, b.Dirty)
+		w.reset(b, b.Dirty || b.Sequences)
 	}
 	s.finish()
 }

@@ -86,10 +86,15 @@ func copyIn(t testing.TB, cl *pgtest.Client) {
 
 // What another client must not find is reset before it gets the backend, and is
 // there for the client that did it.
+// myLocks counts the advisory locks of the connection's session.
+const myLocks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+
 func TestPooledDirtyBackendIsResetForOthersOnly(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
-	pool.AskNode(t, c.Primary(), "CREATE ROLE lesser")
+	pool.AskNode(t, c.Primary(), "CREATE ROLE lesser; CREATE TABLE one (i int); INSERT INTO one VALUES (1); CREATE SEQUENCE numbers;"+
+		"CREATE FUNCTION numbered() RETURNS bool LANGUAGE plpgsql AS 'BEGIN PERFORM currval(''numbers''); RETURN true; "+
+		"EXCEPTION WHEN object_not_in_prerequisite_state THEN RETURN false; END'")
 	p := pool.TxPool(t, c, 1, nil)
 	for _, test := range []struct{ do, ask, clean, dirty string }{
 		{"SET work_mem = '7MB'", "SHOW work_mem", "4MB", "7MB"},
@@ -104,6 +109,18 @@ func TestPooledDirtyBackendIsResetForOthersOnly(t *testing.T) {
 		{"SELECT 1 AS a INTO TEMP t3", "SELECT to_regclass('pg_temp.t3') IS NOT NULL", "f", "t"},
 		{"CREATE TEMP TABLE t4 AS SELECT 1 WHERE false", "SELECT to_regclass('pg_temp.t4') IS NOT NULL", "f", "t"},
 		{"DO $$ BEGIN PERFORM set_config('work_mem', '7MB', false); END $$", "SHOW work_mem", "4MB", "7MB"},
+		{"SELECT set_config('work_mem', '7MB', false)", "SHOW work_mem", "4MB", "7MB"},
+		{"VALUES (pg_catalog.\"set_config\" ('search_path', 'x', 1 > 2))", "SHOW search_path", `"$user", public`, "x"},
+		{"WITH a AS (SELECT Set_Config('work_mem', '7MB', false)) SELECT * FROM a, (SELECT true) b", "SHOW work_mem", "4MB", "7MB"},
+		{"UPDATE one SET i = i WHERE set_config('work_mem', '7MB', false) > ''", "SHOW work_mem", "4MB", "7MB"},
+		{"COPY (SELECT set_config('work_mem', '7MB', false)) TO '/dev/null'", "SHOW work_mem", "4MB", "7MB"},
+		{"EXPLAIN ANALYZE SELECT set_config('work_mem', '7MB', false)", "SHOW work_mem", "4MB", "7MB"},
+		{"SELECT pg_advisory_lock(1)", myLocks, "0", "1"},
+		{"SELECT pg_advisory_lock_shared(1, 2)", myLocks, "0", "1"},
+		{"SELECT pg_try_advisory_lock(1)", myLocks, "0", "1"},
+		{"SELECT pg_try_advisory_lock_shared(1)", myLocks, "0", "1"},
+		{"SELECT nextval('numbers')", "SELECT numbered()", "f", "t"},
+		{"SELECT setval('numbers', 7)", "SELECT numbered()", "f", "t"},
 	} {
 		for _, extended := range []bool{false, true} {
 			a, b := p.Connect(), p.Connect()
@@ -130,20 +147,83 @@ func TestPooledDirtyBackendIsResetForOthersOnly(t *testing.T) {
 	}
 }
 
+// Rollback and error keep an advisory lock, so others would wait for it.
+func TestPooledLockOfAFailedStatementIsReleased(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.TxPool(t, c, 1, nil)
+	for name, lock := range map[string]func(*pgtest.Client){
+		"query": func(a *pgtest.Client) { _, _ = pool.Query(a, "SELECT pg_advisory_lock(1); SELECT 1/0") },
+		"one": func(a *pgtest.Client) {
+			_, _ = pool.Query(a, "SELECT pg_advisory_lock(g), 1/(2-g) FROM generate_series(1, 3) g")
+		},
+		"extended": func(a *pgtest.Client) {
+			_, _ = a.Exec(t.Context(), "SELECT pg_advisory_lock(g), 1/(2-g) FROM generate_series(1, 3) g")
+		},
+		"rollback": func(a *pgtest.Client) { pool.MustQuery(t, a, "BEGIN; SELECT pg_advisory_lock(1); ROLLBACK") },
+		"a part of the rows": func(a *pgtest.Client) {
+			heard(t, a, pool.ParseMsg("", "SELECT pg_advisory_lock(g) FROM generate_series(1, 3) g"), pool.BindMsg(""), &pgproto3.Execute{MaxRows: 1}, pool.SyncMsg)
+		},
+		"prepared": func(a *pgtest.Client) {
+			pool.PrepareStatement(t, a, "s", "SELECT pg_advisory_lock(1)")
+			pool.RunPrepared(t, a, "s")
+		},
+	} {
+		a, b := p.Connect(), p.Connect()
+		lock(a)
+		if got := pool.MustQuery(t, a, myLocks)[0][0]; got == "0" {
+			t.Errorf("%s: the client itself has lost its lock", name)
+		}
+		if got := pool.MustQuery(t, b, myLocks)[0][0]; got != "0" {
+			t.Errorf("%s: another client finds %s locks", name, got)
+		}
+		a.Close()
+		b.Close()
+	}
+}
+
+// No reset query removes these, so their connection ends with the transaction.
+func TestPooledConnectionEndsWithWhatNoResetRemoves(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	pool.AskNode(t, c.Primary(), "CREATE EXTENSION dblink")
+	p := pool.TxPool(t, c, 1, nil)
+	for _, sql := range []string{
+		"SELECT setseed(0.5)", fmt.Sprintf("SELECT dblink_connect('there', 'host=127.0.0.1 port=%d user=postgres dbname=postgres')", c.Primary().Port),
+		"SELECT pg_create_physical_replication_slot('mine', false, true)",
+	} {
+		a, b := p.Connect(), p.Connect()
+		pid := pool.BackendPID(t, a)
+		pool.MustQuery(t, a, "BEGIN")
+		pool.MustQuery(t, a, sql)
+		if got := pool.BackendPID(t, a); got != pid {
+			t.Errorf("%s: the connection ends within the transaction", sql)
+		}
+		pool.MustQuery(t, a, "COMMIT")
+		if got := pool.BackendPID(t, b); got == pid {
+			t.Errorf("%s: another client has the same connection", sql)
+		}
+		a.Close()
+		b.Close()
+	}
+}
+
 // A reset would end what only a session can have: an advisory lock tells.
 func TestPooledPlainTransactionsCauseNoReset(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
 	p := pool.TxPool(t, c, 1, nil)
 	a, b := p.Connect(), p.Connect()
-	pool.MustQuery(t, a, "CREATE TABLE plain (i int)")
+	pool.AskNode(t, c.Primary(), "CREATE TABLE plain (i int); CREATE FUNCTION hidden(i int) RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_lock(i)'")
 	for i, sql := range []string{
 		"SELECT 1", "BEGIN; SET LOCAL work_mem = '7MB'; COMMIT", "BEGIN; SET TRANSACTION READ ONLY; COMMIT",
 		"SET application_name = 'me'", "SET TIME ZONE 'Europe/Rome'", "INSERT INTO plain VALUES (1)",
 		"UPDATE plain SET i = 2", "BEGIN; DECLARE c CURSOR FOR SELECT 1; FETCH c; COMMIT", "DELETE FROM plain", "BEGIN; ROLLBACK",
 		"SELECT * FROM plain WHERE i = 77", "CREATE TABLE plain2 (i int)", "CREATE INDEX ON plain2 (i)", "DROP TABLE plain2",
+		"SELECT set_config('work_mem', '7MB', true)", "BEGIN; SELECT pg_advisory_xact_lock(5); ROLLBACK",
+		"BEGIN; SELECT lo_open(lo_create(4711), 131072); ROLLBACK", "INSERT INTO plain (i) VALUES (1), (2), (length('set_config'))",
 	} {
-		pool.MustQuery(t, a, fmt.Sprintf("SELECT pg_advisory_lock(%d)", i))
+		pool.MustQuery(t, a, fmt.Sprintf("SELECT hidden(%d)", i))
 		pool.MustQuery(t, a, sql)
 		if got := pool.MustQuery(t, b, fmt.Sprintf("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %d", i))[0][0]; got != "1" {
 			t.Errorf("%q caused a reset", sql)

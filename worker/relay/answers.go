@@ -56,6 +56,7 @@ func (p *Pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, i
 	case 't', 'T', 'n':
 		return p.description(data, out, from, ev)
 	case 's', 'I':
+		p.leaves()
 		return p.completes('E', data, out, from, ev)
 	case 'C':
 		p.tag(ev.Body)
@@ -163,7 +164,7 @@ func (p *Pooled) description(data, out []byte, from int, ev *pgwire.Event) ([]by
 		return out, from
 	}
 	if ev.Type == 'T' {
-		p.described = true
+		p.x.described = true
 	}
 	return p.completes('D', data, out, from, ev)
 }
@@ -232,10 +233,12 @@ func (p *Pooled) failed(code string) {
 	case e == nil || e.kind == 'F' || e.kind == 'S':
 		return
 	case e.kind == 'Q':
+		p.leaves()
 		p.undo(e)
 		e.stmt = nil
 		return
 	}
+	p.leaves()
 	if e.on != nil && (e.kind == 'B' || e.kind == 'D') {
 		p.statementFailed(code, e.on)
 	}
@@ -266,7 +269,7 @@ func (p *Pooled) statementFailed(code string, on *onBackend) {
 	switch {
 	case code == pgwire.CodeUndefinedStatement: // deallocated by a function or DO
 		p.there().clear()
-		p.dirty = true
+		p.x.dirty = true
 	case code == pgwire.CodeFeatureNotSupported, strings.HasPrefix(code, "42"), strings.HasPrefix(code, "XX"):
 		p.there().forsake(on)
 	}
@@ -309,8 +312,9 @@ func (p *Pooled) readyForQuery(status byte) bool {
 		r.doubt = true
 		return false
 	}
+	p.x.dirty = p.x.dirty || e.kind == 'F' // which function that was, the message doesn't tell
 	p.done()
-	p.x.copying, p.x.errored, p.described = false, false, false
+	p.x.copying, p.x.errored, p.x.described = false, false, false
 	if p.x.idle() {
 		p.x.sets = false
 	}
@@ -328,8 +332,9 @@ func (p *Pooled) tag(body []byte) {
 	if e := p.x.first(); e != nil {
 		t, simple = e.traits, e.kind == 'Q'
 	}
-	described := p.described
-	p.described = false
+	described := p.x.described
+	p.x.described = false
+	p.leaves()
 	tag := bytes.TrimRight(body, "\x00")
 	if i := bytes.IndexByte(tag, ' '); i > 0 && len(tag) > i+1 && tag[i+1] <= '9' {
 		tag = tag[:i] // without the number of rows
@@ -338,23 +343,36 @@ func (p *Pooled) tag(body []byte) {
 	case "SELECT":
 		// CREATE TABLE AS and SELECT INTO say this as well, but return no rows.
 		if t&traitTemp != 0 && !(simple && described) {
-			p.dirty = true
+			p.x.dirty = true
 		}
 	case "SET":
-		p.dirty = p.dirty || t&traitLasting != 0
+		p.x.dirty = p.x.dirty || t&traitLasting != 0
 	case "DECLARE CURSOR":
-		p.dirty = p.dirty || t&traitHold != 0
+		p.x.dirty = p.x.dirty || t&traitHold != 0
 	case "CREATE TABLE", "CREATE TABLE AS", "CREATE VIEW", "CREATE SEQUENCE":
-		p.dirty = p.dirty || t&traitTemp != 0
+		p.x.dirty = p.x.dirty || t&traitTemp != 0
 	case "LISTEN", "PREPARE", "LOAD", "DO":
-		p.dirty = true
+		p.x.dirty = true
 	case "DISCARD ALL", "DEALLOCATE ALL":
 		p.there().clear()
 		p.forgetNames()
 		if string(tag) == "DISCARD ALL" {
-			p.dirty, p.discarded = false, true
+			p.x.dirty, p.x.sequences, p.x.discarded = false, false, true
 		}
 	}
+}
+
+// leaves notes what the statement leaves behind that has just been answered: also after
+// an error, because no rollback takes an advisory lock back.
+func (p *Pooled) leaves() {
+	e := p.x.first()
+	if e == nil || e.kind != 'E' && e.kind != 'Q' {
+		return
+	}
+	p.x.dirty = p.x.dirty || e.traits&traitSession != 0
+	b := p.line.b
+	b.Indelible = b.Indelible || e.traits&traitIndelible != 0 && e.traits != traitAll
+	p.x.sequences = p.x.sequences || e.traits&traitSequence != 0
 }
 
 // forgetNames drops all of the client's names but those whose Parse is unanswered.

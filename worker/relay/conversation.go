@@ -111,9 +111,12 @@ type Backend struct {
 	Code string
 	// Died: with Code the server has said that its postmaster is gone.
 	Died bool
+	// Indelible: its client has left something that no reset query removes.
+	Indelible bool
 	// Dirty: the client DirtyBy may have left something that others must not find.
-	Dirty   bool
-	DirtyBy uint64
+	// Sequences: it may have left at least values of sequences.
+	Dirty, Sequences bool
+	DirtyBy          uint64
 
 	exchange exchange
 	prepared prepared
@@ -121,9 +124,13 @@ type Backend struct {
 
 // Clean records that the reset query has run: nothing of any client is left.
 func (b *Backend) Clean() {
-	b.Dirty, b.DirtyBy = false, 0
+	b.CleanSequences()
+	b.Dirty = false
 	b.prepared.clear()
 }
+
+// CleanSequences records that nothing is left of values of sequences.
+func (b *Backend) CleanSequences() { b.Sequences, b.DirtyBy = false, 0 }
 
 // Holding returns the statements that the backend holds. No Parse is under way.
 func (b *Backend) Holding() Holding { return b.prepared.holding() }

@@ -32,6 +32,13 @@ type exchange struct {
 	// sets: a statement of this batch may change settings that a Parse depends on. The
 	// server doesn't report them before ReadyForQuery.
 	sets bool
+	// described: the current Query has been answered with a RowDescription.
+	described bool
+	// dirty: the client has left something that another client must not find.
+	// sequences: it has left values of sequences, for currval and lastval.
+	dirty, sequences bool
+	// discarded: the client has reset all its parameters, with DISCARD ALL.
+	discarded bool
 	// waits: the client's bytes must wait for a description. held are these bytes.
 	waits bool
 	held  []byte
@@ -154,17 +161,6 @@ func (x *exchange) copyIn() {
 	}
 }
 
-// ends reports whether the server still owes the end of a batch.
-func (x *exchange) ends() bool {
-	for i := x.head; i < len(x.q); i++ {
-		switch x.q[i].kind {
-		case 'S', 'Q', 'F':
-			return true
-		}
-	}
-	return false
-}
-
 // executes reports whether an unanswered message may end a transaction.
 func (x *exchange) executes() bool {
 	for _, e := range x.q[x.head:] {
@@ -193,6 +189,7 @@ func (x *exchange) idle() bool { return x.len() == 0 && !x.unsynced }
 // rest ends a transaction, when the exchange is idle. It frees memory.
 func (x *exchange) rest() {
 	x.skipping, x.errored, x.copying, x.sets = false, false, false, false
+	x.described, x.dirty, x.sequences, x.discarded = false, false, false, false
 	x.checked, x.checkedOn = nil, nil
 	if x.len() == 0 && cap(x.q) > 64 {
 		x.q = nil

@@ -33,12 +33,6 @@ type Pooled struct {
 	// client was sent an error, and its messages are dropped up to its Sync.
 	block      block
 	discarding bool
-	// described: the current Query has been answered with a RowDescription.
-	described bool
-	// dirty: the client has left something that another client must not find.
-	dirty bool
-	// discarded: the client has reset all its parameters, with DISCARD ALL.
-	discarded bool
 }
 
 // unnamed is a client's unnamed statement.
@@ -164,13 +158,13 @@ func (p *Pooled) Part() []byte {
 	b := p.line.b
 	var told []byte
 	p.tracked, p.untracked = b.Params.settings(), b.Params.untracked()
-	if p.discarded {
+	if p.x.discarded {
 		// The server has reset them to the values of the backend's own login.
 		told = appendChanges(nil, p.tracked.Value(), p.initial.Value())
 		p.tracked = p.initial
 	}
-	if p.dirty {
-		b.Dirty, b.DirtyBy = true, p.id
+	if p.x.dirty || p.x.sequences {
+		b.Dirty, b.Sequences, b.DirtyBy = b.Dirty || p.x.dirty, true, p.id
 	}
 	b.exchange.rest()
 	p.rest()
@@ -190,7 +184,6 @@ func (p *Pooled) rest() {
 		u.tail = bytes.Clone(u.tail)
 	}
 	p.x = nil
-	p.dirty, p.discarded, p.described = false, false, false
 	p.portal, p.portals = 0, 0
 }
 

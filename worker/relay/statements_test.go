@@ -46,6 +46,30 @@ func TestTraitsOfStatements(t *testing.T) {
 	}
 }
 
+func TestCallsThatATextShows(t *testing.T) {
+	for text, want := range map[string]traits{
+		"SELECT set_config('a.b', 'c', false)":                         traitSets | traitSession,
+		"SELECT set_config('a.b', 'c', true)":                          traitSets,
+		"SELECT set_config('a.b', f('(', 1), TRUE ) , false":           traitSets,
+		"SELECT set_config('a,b', 'c'')', $1)":                         traitSets | traitSession,
+		"SELECT set_config('a', E'\\', true)":                          traitSets | traitSession,
+		"SELECT set_config('a', 'b', true":                             traitSets | traitSession,
+		"SELECT set_config('a', 'b', true), SET_CONFIG ('a', 'b', $1)": traitSets | traitSession,
+		"select pg_catalog.pg_advisory_lock\n(1)":                      traitSession,
+		`SELECT "pg_try_advisory_lock_shared"(1, 2)`:                   traitSession,
+		"SELECT pg_advisory_xact_lock(1), my_pg_advisory_lock(1)":      0,
+		"SELECT pg_advisory_lock":                                      0,
+		"INSERT INTO t VALUES (nextval('s'))":                          traitSequence,
+		"SELECT 'nextval(', 1":                                         traitSequence,
+		"WITH a AS (SELECT setseed(0.1)) SELECT":                       traitIndelible,
+		"SELECT (1), (((2))), lo_open(1, 2), \"(\"), (":                0,
+	} {
+		if got := traitsOf([]byte(text)); got != want {
+			t.Errorf("%q: %012b, want %012b", text, got, want)
+		}
+	}
+}
+
 func TestTraitsSayWhatBecomesOfATransactionBlock(t *testing.T) {
 	const (
 		opens   = traitOpens

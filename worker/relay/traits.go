@@ -7,7 +7,7 @@ import (
 // traits are the effects of a statement that outlive its transaction, as far as its
 // text tells. A function can hide any of them; server_reset_query_always is for such
 // functions.
-type traits uint8
+type traits uint16
 
 const (
 	// traitSets: the statement may change tracked parameters.
@@ -16,6 +16,12 @@ const (
 	traitLasting
 	// traitTemp: it may make temporary objects.
 	traitTemp
+	// traitSession: it calls a function whose effect lasts as long as the session, as an
+	// advisory lock does. traitIndelible: its effect outlives even DISCARD ALL.
+	// traitSequence: currval and lastval remember its effect.
+	traitSession
+	traitIndelible
+	traitSequence
 	// traitHold: it may declare a cursor that outlives the transaction.
 	traitHold
 	// traitOpens: a transaction block is open after it. traitCloses: none is open after
@@ -50,7 +56,9 @@ func (t traits) begins() bool { return t&traitControl == traitOpens }
 // traitsOf returns the traits of a text of one or more statements. It takes each
 // semicolon for the end of a statement; a semicolon in a string can only add traits.
 // What begins and ends transactions must be exact, and is left to control.
-func traitsOf(text []byte) traits {
+func traitsOf(text []byte) traits { return traitsOfStatements(text) | callsIn(text) }
+
+func traitsOfStatements(text []byte) traits {
 	word, rest := nextWord(text)
 	i := bytes.IndexByte(rest, ';')
 	if i < 0 {
