@@ -2,38 +2,39 @@ package failover
 
 import "time"
 
-// Action is something the supervisor does for the machine, strictly in the order returned. Everything after a Save
-// waits until the record is fsynced and renamed, or until that has failed; actions of later Steps queue behind.
+// Action is an order of the machine to the supervisor, which executes actions strictly in the order returned.
+// Everything after a Save waits until the record is fsynced and renamed, or until that has failed; actions of later
+// Steps queue behind.
 type Action interface{ action() }
 
-// Probe asks for one probe over a fresh connection, answered by ProbeDone. At most one per server is under way.
+// Probe asks for one probe over a fresh connection. ProbeDone answers it. At most one per server is in progress.
 type Probe struct {
 	Server  int
 	ID      uint64
 	Timeout time.Duration
 }
 
-// AskActivity asks every worker when it last received a byte from that server's host, answered by Activity.
+// AskActivity asks every worker when it last received a byte from that server's host. Activity answers it.
 type AskActivity struct{ Server int }
 
-// Save makes the record durable, answered by SaveDone.
+// Save makes the record durable. SaveDone answers it.
 type Save struct {
 	Seq    uint64
 	Record Record
 }
 
-// Publish gives workers a newer snapshot.
+// Publish sends the workers a newer snapshot.
 type Publish struct{ Snapshot Snapshot }
 
-// Fence makes every worker abort all backends of Epoch and older ones, answered by Fenced with the same Seq. It is
-// repeated with the same Seq when the answer is late; a second one for the same Seq needs no second answer.
+// Fence makes every worker abort all backends of Epoch and older ones. Fenced with the same Seq answers it. The machine
+// repeats a Fence with the same Seq if the answer is late; one answer is enough.
 type Fence struct {
 	Epoch uint64
 	Seq   uint64
 }
 
-// Quiesce asks every worker how many sessions are in a transaction on backends of Epoch, answered by Quiesced. From then
-// until a snapshot is open a session without a transaction is ended where its backend is its own.
+// Quiesce asks every worker how many sessions are in a transaction on backends of Epoch. Quiesced answers it. From then
+// on until a snapshot is open, workers end each session that owns its backend and has no transaction.
 type Quiesce struct{ Epoch uint64 }
 
 // Names of hooks.
@@ -43,7 +44,7 @@ const (
 	HookFence    = "fence"
 )
 
-// StartRun has the runner execute a hook once, answered by RunStarted and RunEnded, or RunLost.
+// StartRun has the runner execute a hook once. RunStarted and RunEnded, or RunLost, answer it.
 type StartRun struct {
 	RunID   string
 	Hook    string
@@ -52,8 +53,8 @@ type StartRun struct {
 	Timeout time.Duration
 }
 
-// StopRun ends a notify run early, because its new primary is dead as well: SIGTERM to its group, SIGKILL later, then
-// RunEnded as usual, or RunLost.
+// StopRun ends a notify run early, because its new primary is dead as well: the runner sends SIGTERM to the process
+// group, and SIGKILL later. RunEnded follows as usual, or RunLost.
 type StopRun struct {
 	RunID string
 	Why   string

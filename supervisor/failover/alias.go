@@ -2,9 +2,10 @@ package failover
 
 import "cmp"
 
-// findTwins compares server i, which has just been looked at, with the others. Two names are one server when system
-// identifier, start of the postmaster and control data are the same. Start and checkpoint only grow, so a later look that
-// shows less than an earlier one at the other name tells two servers apart; one that shows more decides nothing.
+// findTwins compares server i, which has just been probed, with the others. Two names are one server if system
+// identifier, start of the postmaster and position of the latest checkpoint are the same. Start and checkpoint only
+// grow. So if the later probe shows less than the earlier probe of the other name, these are two servers; if it shows
+// more, the other name must be probed again.
 func (m *Machine) findTwins(i int) {
 	s := m.servers[i]
 	for j, o := range m.servers {
@@ -18,12 +19,12 @@ func (m *Machine) findTwins(i int) {
 		case order == 0:
 			m.setTwins(i, j, true)
 		case m.twins[twinsOf(i, j)]:
-			o.wanted = true // it has been restarted, or has made a checkpoint, since the other name was looked at
+			o.wanted = true // the server may have been restarted or made a checkpoint since the other name was probed
 		}
 	}
 }
 
-// twinsOf is two servers in the order of the configuration.
+// twinsOf returns the two servers in the order of the configuration.
 func twinsOf(i, j int) [2]int { return [2]int{min(i, j), max(i, j)} }
 
 func (m *Machine) setTwins(i, j int, same bool) {
@@ -36,15 +37,15 @@ func (m *Machine) setTwins(i, j int, same bool) {
 		return
 	}
 	m.log(Warn, "two sections are one server: delete one of them", Attr{"server", m.nameOf(i)}, Attr{"other", m.nameOf(j)})
-	for _, k := range []int{i, j} { // the one that was looked at first doesn't know yet
+	for _, k := range []int{i, j} { // the server that was probed first still has a state of its own
 		if m.alias(k) {
 			m.classify(k)
 		}
 	}
 }
 
-// sameAs is the server that i is another name of, -1 for none. The recorded primary is nobody's other name, then comes
-// the hint, then the configuration's order.
+// sameAs returns the server of which i is another name, -1 for none. The main name is the recorded primary, else the
+// hinted primary, else the first in the configuration.
 func (m *Machine) sameAs(i int) int {
 	best := i
 	for j := range m.servers {
@@ -68,8 +69,9 @@ func (m *Machine) namedBefore(a, b int) bool {
 	return a < b
 }
 
-// alias reports whether a server is another one's second name, which neither counts nor is chosen.
+// alias reports whether a server is another name of one that is configured, too. Such a name doesn't count and can't be
+// promoted.
 func (m *Machine) alias(i int) bool { return m.sameAs(i) >= 0 }
 
-// aliasText says so.
+// aliasText says of which server i is another name.
 func (m *Machine) aliasText(i int) string { return "the same server as " + m.nameOf(m.sameAs(i)) }

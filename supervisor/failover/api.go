@@ -2,7 +2,7 @@ package failover
 
 import "time"
 
-// Settle says whether rule 8 acts by itself after a failed or unknown run.
+// Settle says whether the machine itself applies rule 8 of doc/FAILOVER.md after a failed or unknown run.
 type Settle uint8
 
 // Values of failover_settle.
@@ -11,7 +11,7 @@ const (
 	SettleManual
 )
 
-// Verify says what opens the new primary to clients after exit 0.
+// Verify says what must be seen before the new primary opens to clients after exit 0.
 type Verify uint8
 
 // Values of failover_verify.
@@ -31,7 +31,7 @@ const (
 	ValidationOn
 )
 
-// Failback says what becomes of an old primary that is back as a standby.
+// Failback says what happens to an old primary that is back as a standby.
 type Failback uint8
 
 // Values of failback.
@@ -52,8 +52,8 @@ type ServerConfig struct {
 
 // Config is what the machine needs of pgagroal.conf; a zero duration or count takes the default named here.
 type Config struct {
-	Enabled  bool // failover = on; off keeps states and routing but never fences and never runs
-	Follow   bool // failover_mode = follow: decides and holds, but what replaces a dead primary is somebody else's work
+	Enabled  bool // failover = on; with off the machine keeps states and routing, but never fences and never runs a script
+	Follow   bool // failover_mode = follow: somebody else replaces a dead primary; the machine confirms the death and holds clients
 	Servers  []ServerConfig
 	Settle   Settle
 	Verify   Verify
@@ -74,9 +74,9 @@ type Config struct {
 	SilenceTime   time.Duration // failover_silence_time, 15s
 	Veto          bool          // failover_veto_streaming
 	VetoMax       time.Duration // failover_veto_max, 60s
-	MinStandbys   int           // failover_min_standbys, 0 is the documented default
+	MinStandbys   int           // failover_min_standbys, 0 is the default that pgagroal.conf(5) documents
 	MaxLag        uint64        // failover_max_lag in bytes, 0 is unset
-	MaxRuns       int           // failover_max, failovers with scripts in each Window; 0: no bound
+	MaxRuns       int           // failover_max, failovers with scripts in each Window; 0 is unlimited
 	Window        time.Duration // failover_window, 1h
 	ScriptTimeout time.Duration // failover_script_timeout, 120s
 	VerifyTimeout time.Duration // failover_verify_timeout, 10s
@@ -140,7 +140,7 @@ func Display(s State, q Qualifier) string {
 	return s.String() + " (" + q.String() + ")"
 }
 
-// Phase is what the machine as a whole is doing; a notify run goes on beside any phase.
+// Phase is what the machine as a whole is doing. A notify run can be in progress in any phase.
 //
 //	Starting --one writable--> Open --hint, failed probe--> Suspect --confirmed--> Fencing --Fenced--> Choosing
 //	   |                        ^ ^                            |                      |                  |   |
@@ -177,11 +177,11 @@ func name(table []string, i int) string {
 	return "unknown"
 }
 
-// Snapshot is what workers need: the states of all servers under one generation number.
+// Snapshot is what workers need to know: the states of all servers under one generation number.
 type Snapshot struct {
 	Gen     uint64 // grows with every snapshot of this process
-	Epoch   uint64 // stamps backends; changes with every change of primary
-	Open    bool   // clients may be attached to backends of Primary; logins wait otherwise
+	Epoch   uint64 // each backend belongs to an epoch; it changes with every change of primary
+	Open    bool   // clients may use backends of Primary; otherwise logins wait
 	Primary int    // index in Config.Servers, -1 when there is none
 	Servers []ServerView
 }
@@ -193,7 +193,7 @@ type ServerView struct {
 	Qualifier Qualifier
 }
 
-// Status answers an operator at 3 a.m.; durations are relative to the now given to the last Step.
+// Status is everything that an operator may ask at 3 a.m. Durations are relative to the time of the last Step.
 type Status struct {
 	Enabled  bool
 	Paused   bool   // by command: no fence and no run
@@ -202,24 +202,24 @@ type Status struct {
 	Epoch    uint64
 	Open     bool
 	Held     bool          // logins are held
-	HeldFor  time.Duration // how long they have been, 0 when not held
-	Reason   string        // why the machine is in this phase, for operators: it may name scripts, hosts and processes
-	Public   string        // the same for clients, which are told of states alone; "" while a primary is open
+	HeldFor  time.Duration // how long they have been held, 0 if they aren't
+	Reason   string        // why the machine is in this phase, for operators; it may name scripts, hosts and processes
+	Public   string        // the same for clients, which learn only states; "" while a primary is open
 	Command  string        // the command that ends a hold, empty when none is needed
 	Primary  int           // index, -1 when there is none
 	Timeline uint32        // of the recorded primary, 0 unknown
-	LSN      uint64        // last one seen on the primary, 0 unknown
+	LSN      uint64        // last LSN seen on the primary, 0 unknown
 	LSNAge   time.Duration // age of LSN, meaningful with LSN
-	Run      *RunStatus    // the run under way, or whose outcome is awaited
+	Run      *RunStatus    // the run in progress, or whose outcome is awaited
 	Stopping bool
 	Alarms   []Alarm // in the order they were raised
 	Servers  []ServerStatus
 }
 
-// Busy says that a hook is running: SIGTERM waits for it.
+// Busy reports whether a hook is running, for which a shutdown waits.
 func (s Status) Busy() bool { return s.Run != nil && !s.Run.Lost }
 
-// Line is one line for sd_notify STATUS=.
+// Line is the status line for sd_notify.
 func (s Status) Line() string {
 	line := s.Phase
 	if s.Primary >= 0 {
@@ -254,11 +254,11 @@ type ServerStatus struct {
 	Timeline  uint32        // 0 unknown; a lower bound on a standby
 	LSN       uint64        // written, or greatest of received and replayed
 	Failures  int           // dead results in a row
-	Standby   *StandbyView  // what its last probe has seen of its replication, nil when that isn't known
+	Standby   *StandbyView  // its replication as its last probe has seen it, nil if unknown
 	Foreign   bool          // system identifier differs from the primary's
 }
 
-// StandbyView is the receiver of a standby, as it shows it; all empty when it has none.
+// StandbyView is what a standby shows of its WAL receiver; all fields are empty if it has none.
 type StandbyView struct {
 	Streaming  bool
 	Status     string
@@ -279,7 +279,7 @@ type RunStatus struct {
 
 // Alarm is a condition that an operator should look at.
 type Alarm struct {
-	Name string // stable word for metrics: "runner", "save", "split_brain", ...
+	Name string // a word that never changes, for metrics: "runner", "save", "split_brain", ...
 	Text string
 	For  time.Duration
 }

@@ -6,15 +6,15 @@ import (
 	"slices"
 )
 
-// entrant is one server as the ranking sees it; plain values, so that the ranking is a function.
+// entrant is one server as the ranking sees it: plain values, so that the ranking is a pure function.
 type entrant struct {
 	index     int
 	name      string
-	failed    string // why it is Failed or out of the question, "" when it is not
+	failed    string // why it is Failed or can't be promoted at all, "" if neither
 	candidate bool   // failover_candidate
 	seen      string // latest probe in words
 	outcome   Outcome
-	fresh     bool // probed since choosing began, and a moment ago
+	fresh     bool // its latest probe began after choosing began, and not long ago
 	foreign   bool
 	timeline  uint32
 	followed  bool // was seen on the recorded primary's timeline
@@ -24,9 +24,9 @@ type entrant struct {
 	paused    bool
 }
 
-// terms are what the old primary's last words ask of a candidate.
+// terms are the requirements for a candidate that follow from what was last seen of the old primary.
 type terms struct {
-	maxLag   uint64 // 0: not asked
+	maxLag   uint64 // 0: no limit
 	lsn      uint64 // last LSN seen on the primary
 	lsnKnown bool   // and recent enough
 }
@@ -64,7 +64,7 @@ func rank(t terms, entrants []entrant) (order []entrant, verdicts []Verdict) {
 	return order, verdicts
 }
 
-// refuses says why a server can't be promoted, "" when it can.
+// refuses returns why a server can't be promoted, "" if it can.
 func (t terms) refuses(e entrant) string {
 	switch {
 	case e.failed != "":
@@ -89,7 +89,7 @@ func (t terms) refuses(e entrant) string {
 	return ""
 }
 
-// compare is the one place where two candidates are weighed; negative: a is better.
+// compare is the only place that compares two candidates; a negative result means that a is better.
 func compare(a, b entrant) int {
 	return cmp.Or(
 		worse(a.foreign, b.foreign),
@@ -100,7 +100,7 @@ func compare(a, b entrant) int {
 	)
 }
 
-// compareData weighs what two candidates have of the primary's data; negative: a has more.
+// compareData compares how much of the primary's data two candidates have; a negative result means that a has more.
 func compareData(a, b entrant) int {
 	return cmp.Or(-cmp.Compare(a.timeline, b.timeline), -worse(a.sync, b.sync), -cmp.Compare(a.lsn, b.lsn))
 }
@@ -118,7 +118,7 @@ func worse(a, b bool) int {
 
 func lsnText(lsn uint64) string { return fmt.Sprintf("%X/%X", lsn>>32, uint32(lsn)) }
 
-// sample compares an LSN with the one before; two equal ones an interval apart are stable.
+// sample compares an LSN with the previous one. Two equal ones an interval apart count as stable.
 func (m *Machine) sample(s *server) {
 	if m.phase != PhaseChoosing || s.lastStarted < m.since {
 		return
@@ -165,7 +165,8 @@ func (m *Machine) terms() terms {
 	return t
 }
 
-// evalChoosing looks at every server afresh, then adopts, runs the script for the best, or gives up.
+// evalChoosing has every server probed again. Then it adopts a server, runs the script for the best candidate, or gives
+// up.
 func (m *Machine) evalChoosing() {
 	old := m.servers[m.known.index]
 	if m.beforeTheCut(old) {
@@ -213,15 +214,15 @@ func (m *Machine) evalChoosing() {
 	m.tryRun(order[0].index)
 }
 
-// outdated says that the old primary was looked at longer ago than probes take: this process was stopped meanwhile, and
-// the old primary may be back.
+// outdated reports whether the last probe of the old primary is older than probes ever take. Then this process was
+// stopped meanwhile, and the old primary may be back.
 func (m *Machine) outdated(old *server) bool {
 	return m.now-old.lastStarted > 2*m.cfg.ProbeTimeout+m.cfg.ProbeInterval+stopSlack && m.now < m.since+m.cfg.RunnerWait
 }
 
-// ahead names a server that holds more of the primary's data than the best candidate and that may answer yet: with
-// synchronous replication it may be the only one that has an acknowledged commit, so one slow or lost probe must not
-// decide against it.
+// ahead returns a server that has more of the primary's data than the best candidate, and that may still answer. With
+// synchronous replication it may be the only one with an acknowledged commit, so one slow or lost probe must not
+// exclude it.
 func (m *Machine) ahead(best entrant) string {
 	if m.now >= m.since+m.cfg.RunnerWait {
 		return ""
@@ -240,7 +241,8 @@ func (m *Machine) ahead(best entrant) string {
 	return ""
 }
 
-// answered takes an old primary that answers after all, whatever it says, out of a failover that has run nothing yet.
+// answered cancels a failover that has run nothing yet, if the old primary answers. It reports whether it has done
+// that.
 func (m *Machine) answered(old *server) bool {
 	switch {
 	case m.fence.aim != aimOrdered:
@@ -275,7 +277,7 @@ func (m *Machine) answered(old *server) bool {
 	return false
 }
 
-// sampledEnough waits for an answer of every server and for LSNs that stand still, two seconds at most.
+// sampledEnough reports whether every server has answered and the LSNs stand still, or two seconds have passed.
 func (m *Machine) sampledEnough(order []entrant) bool {
 	if m.now >= m.since+sampleTime {
 		return true
@@ -296,8 +298,8 @@ func (m *Machine) sampledEnough(order []entrant) bool {
 	return true
 }
 
-// hopeful says that some server may still turn out to be a candidate: giving up is for good, so one lost probe or a
-// standby that is starting up must not decide it.
+// hopeful reports whether some server may still turn out to be a candidate. Giving up is final, so a lost probe or a
+// standby that is starting up must not cause it.
 func (m *Machine) hopeful() bool {
 	for i, s := range m.servers {
 		if i == m.known.index || s.excluded || m.alias(i) || s.state == Failed || s.qual != Plain || !s.cfg.Candidate || s.noAddress {

@@ -19,7 +19,7 @@ const (
 
 var verbNames = [...]string{"clear server", "switch-to", "failover trigger", "failover rehearse"}
 
-// command is an operator's request that waits for fresh probes of the servers it is about.
+// command is an operator's command that waits for fresh probes of the servers that it concerns.
 type command struct {
 	verb  verb
 	tag   uint64
@@ -27,11 +27,11 @@ type command struct {
 	index int
 	force bool
 	at    time.Duration
-	// timeout of a switch-to: how long running transactions are waited for, 0 is planTimeout.
+	// timeout of a switch-to: how long to wait for running transactions, 0 for planTimeout.
 	timeout time.Duration
 }
 
-// ofAll says that the command waits for probes of every server.
+// ofAll reports whether the command waits for probes of every server.
 func (c *command) ofAll() bool { return c.verb == verbTrigger || c.verb == verbRehearse }
 
 var (
@@ -73,7 +73,7 @@ func (m *Machine) answerNext(c *command, err error, next string) {
 	m.changed()
 }
 
-// queueFor has a command about a server wait for its probes; a trigger need not name one.
+// queueFor queues a command until the servers that it concerns have been probed. A trigger need not name a server.
 func (m *Machine) queueFor(c command) {
 	c.index, c.at = m.indexOf(c.name), m.now
 	if c.index < 0 && (!c.ofAll() || c.name != "") {
@@ -84,12 +84,12 @@ func (m *Machine) queueFor(c command) {
 	m.changed()
 }
 
-// commandTime is how long a command waits for its probes: one under way may have to end first.
+// commandTime is how long a command waits for its probes. A probe in progress may have to end first.
 func (m *Machine) commandTime() time.Duration {
 	return 2*m.cfg.ProbeTimeout + m.cfg.ProbeInterval + commandSlack
 }
 
-// commandWants says that a command waits for a fresh probe of server i.
+// commandWants reports whether a command waits for a fresh probe of server i.
 func (m *Machine) commandWants(i int) bool {
 	for _, c := range m.commands {
 		if (c.index == i || c.ofAll() || (c.verb == verbSwitch && i == m.known.index)) && !m.servers[i].fresh(c.at) {
@@ -99,7 +99,7 @@ func (m *Machine) commandWants(i int) bool {
 	return false
 }
 
-// commandsWait says that no command is carried out now, even if its time is up.
+// commandsWait reports whether commands have to wait now, even when their time is up.
 func (m *Machine) commandsWait() bool {
 	return m.phase == PhaseStarting || (m.phase == PhaseFencing && m.fence.aim == aimSwitch)
 }
@@ -144,7 +144,7 @@ func (m *Machine) commandReady(c command) bool {
 	return c.verb == verbClear || m.known.index < 0 || m.servers[m.known.index].fresh(c.at)
 }
 
-// clearServer takes a server out of Failed, as far as its role allows.
+// clearServer ends the Failed state of a server, as far as its role allows.
 func (m *Machine) clearServer(c command) {
 	s := m.servers[c.index]
 	if m.hold == holdDamaged {
@@ -172,7 +172,7 @@ func (m *Machine) clearServer(c command) {
 	m.retry()
 }
 
-// clearDamaged: a person names the primary that the damaged record can't name any more.
+// clearDamaged makes the server the primary, because the damaged record can't say which one is.
 func (m *Machine) clearDamaged(c command) {
 	if s := m.servers[c.index]; s.last != SawPrimary || !s.fresh(c.at) {
 		m.answer(&c, fmt.Errorf("%s is not writable (%s): name the server that is the primary, or use switch-to --force", s.cfg.Name, m.seenSince(s, c.at)))
@@ -181,7 +181,7 @@ func (m *Machine) clearDamaged(c command) {
 	m.fenceForSwitch(c)
 }
 
-// clearWritable: a writable server is accepted by force only, and then as the primary.
+// clearWritable accepts a writable server only by force, and then as the primary.
 func (m *Machine) clearWritable(c command) {
 	s := m.servers[c.index]
 	switch {
@@ -197,7 +197,7 @@ func (m *Machine) clearWritable(c command) {
 	}
 }
 
-// retry looks for a candidate again once nothing that the hold is about is Failed any more.
+// retry looks for a candidate again once no server of the hold is Failed any more.
 func (m *Machine) retry() {
 	if m.phase != PhaseHeld || m.known.index < 0 || m.runs.last == nil || m.servers[m.known.index].state == Failed {
 		return
@@ -209,7 +209,8 @@ func (m *Machine) retry() {
 	m.enter(PhaseSuspect, "cleared by command: the primary is probed again")
 }
 
-// switchTo follows a planned switchover that has been made by hand; by force it only relabels.
+// switchTo starts a planned switchover if the primary works. Otherwise it follows a switchover that was made by hand;
+// with force it makes any server the primary.
 func (m *Machine) switchTo(c command) {
 	s := m.servers[c.index]
 	if c.index == m.known.index && m.open {
@@ -262,7 +263,7 @@ func (m *Machine) fenceForSwitch(c command) {
 	m.startFence(purpose{aim: aimSwitch, command: c}, "switch to "+c.name+" by command")
 }
 
-// finishSwitch makes the named server the primary once nothing of the old epoch is left.
+// finishSwitch makes the named server the primary once no backend of the old epoch is left.
 func (m *Machine) finishSwitch(c command) {
 	s := m.servers[c.index]
 	old, writable := m.known.index, s.last == SawPrimary

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// evalOpen watches the open primary: a dead answer is confirmed, a standby is fenced.
+// evalOpen watches the open primary. It suspects a primary that looks dead, and fences one that is a standby now.
 func (m *Machine) evalOpen() {
 	s := m.servers[m.known.index]
 	switch {
@@ -35,7 +35,7 @@ func (m *Machine) primaryWhy(s *server) string {
 	return "writable"
 }
 
-// evalOpenOff reports what failover = off doesn't act on; a primary in recovery is left for a writable one.
+// evalOpenOff never fences, because failover is off. It replaces a primary in recovery by a writable server.
 func (m *Machine) evalOpenOff(s *server) {
 	if s.last != SawStandby {
 		return
@@ -50,7 +50,7 @@ func (m *Machine) evalOpenOff(s *server) {
 	}
 }
 
-// watchOthers flags another writable server, once the primary's own answer is newer than that server's.
+// watchOthers flags another writable server as split brain, but only if the primary has answered after that server.
 func (m *Machine) watchOthers(p *server) {
 	for i, s := range m.servers {
 		if i == m.known.index || s.last != SawPrimary || s.excluded || s.qual == SplitBrain || m.alias(i) {
@@ -60,7 +60,7 @@ func (m *Machine) watchOthers(p *server) {
 			continue
 		}
 		if s.relabel && s.lastStarted < m.known.since {
-			s.wanted = true // it may have been demoted since
+			s.wanted = true // it may have been demoted since that probe
 			continue
 		}
 		if p.last != SawPrimary && p.last != SawAlive || p.lastStarted < s.lastStarted {
@@ -84,7 +84,7 @@ func (m *Machine) flagSplit(i int) {
 	m.become(i, Failed, SplitBrain, why)
 }
 
-// demote answers a recorded primary that is in recovery: hold, fence, and never run the script for it.
+// demote fences a recorded primary that is in recovery, and holds. The script never runs for it.
 func (m *Machine) demote(s *server) {
 	if m.pausing() {
 		m.holdPaused("it answers as a standby")
@@ -93,7 +93,7 @@ func (m *Machine) demote(s *server) {
 	m.become(m.known.index, Primary, NotWritable, "in recovery")
 	h := holdDemoted
 	if !m.known.seenWritable {
-		h = holdNoPrimary // it was only taken for the primary: the answers decide again
+		h = holdNoPrimary // it was never seen writable: the servers' answers decide again
 	}
 	m.startFence(purpose{aim: aimHold, hold: h}, s.cfg.Name+" answers as a standby")
 }
@@ -136,7 +136,8 @@ func (m *Machine) evalSuspect() {
 	m.startFence(purpose{aim: aimFailover}, why)
 }
 
-// demoteSuspect: a primary whose promotion was never verified is waited for, any other is held.
+// demoteSuspect deals with a suspected primary that is in recovery. If its promotion was never verified, this is waited
+// for; otherwise it is demoted.
 func (m *Machine) demoteSuspect(s *server) {
 	if !m.known.verified {
 		m.become(m.known.index, Primary, NotWritable, "in recovery")
@@ -146,7 +147,7 @@ func (m *Machine) demoteSuspect(s *server) {
 	m.demote(s)
 }
 
-// alive drops the suspicion: the server answers, though its role can't be seen.
+// alive drops the suspicion, because the server answers, though its role is unknown.
 func (m *Machine) alive(s *server) {
 	why := "the primary is alive: " + s.seen()
 	if s.qual == Vetoed {
@@ -159,7 +160,7 @@ func (m *Machine) alive(s *server) {
 	m.openStart(decision{open: m.known.index, why: why})
 }
 
-// reopen releases the clients on the recorded primary under the same epoch.
+// reopen lets clients use the recorded primary again, under the same epoch.
 func (m *Machine) reopen(why string) {
 	if m.phase != PhaseSuspect && m.phase != PhaseVerifying {
 		m.remember(HistoryEntry{Kind: "cancelled", Reason: m.why, Result: why, Old: m.nameOf(m.known.index)})
@@ -172,7 +173,7 @@ func (m *Machine) reopen(why string) {
 	m.enter(PhaseOpen, why)
 }
 
-// confirmed says whether a server is dead by chapter 2, and why or why not.
+// confirmed reports whether a server is dead by chapter 2 of doc/FAILOVER.md, with the reason either way.
 func (m *Machine) confirmed(i int) (string, bool) {
 	s := m.servers[i]
 	if s.starting && s.deadRow == 0 {
@@ -190,7 +191,8 @@ func (m *Machine) confirmed(i int) (string, bool) {
 	return m.confirmedSilent(i)
 }
 
-// confirmedSilent asks for more than probes: no byte on any connection, and standbys that don't receive either.
+// confirmedSilent reports whether a silent server is dead. For this, failed probes are not enough: no connection may
+// have received a byte from it, and its standbys must not receive anything either.
 func (m *Machine) confirmedSilent(i int) (string, bool) {
 	s := m.servers[i]
 	if m.isolated() {
@@ -219,8 +221,8 @@ func (m *Machine) confirmedSilent(i int) (string, bool) {
 	return fmt.Sprintf("silent for %s, and %d standbys don't receive", short(m.now-quiet), agree), true
 }
 
-// witnesses counts the standbys that are reachable and don't receive from server i any more. One that receives from another
-// configured server says nothing about it.
+// witnesses counts the reachable standbys that don't receive from server i any more. A standby that receives from
+// another configured server is no witness.
 func (m *Machine) witnesses(i int) (agree, need int, missing []string) {
 	s := m.servers[i]
 	for j, w := range m.servers {
@@ -244,11 +246,11 @@ func (m *Machine) witnesses(i int) (agree, need int, missing []string) {
 	return agree, max(need, 1), missing
 }
 
-// answerTime is how long the answer to a receiver's question may take: far more than a round trip, since packets that
-// are lost are sent again. A test of packet loss sizes it.
+// answerTime is how long the answer to a receiver's question may take. This is far more than a round trip, because lost
+// packets are sent again. A test of packet loss has set it.
 const answerTime = 5 * time.Second
 
-// isolated says that every server is silent and none refuses.
+// isolated reports whether every server is silent and none refuses connections.
 func (m *Machine) isolated() bool {
 	for _, s := range m.servers {
 		if !s.silent() {
@@ -258,8 +260,8 @@ func (m *Machine) isolated() bool {
 	return len(m.servers) > 1
 }
 
-// adoptable is another server of the primary's system that is writable on a higher timeline; -1 when there is none,
-// or when two are equally high.
+// adoptable returns another server of the primary's system that is writable on a higher timeline; -1 if there is none,
+// or if two of them share the highest timeline.
 func (m *Machine) adoptable() int {
 	best := -1
 	for i, s := range m.servers {

@@ -1,7 +1,7 @@
 package failover
 
-// backAsStandby looks at an old primary that a run has replaced and that is in recovery now. With failback = standby
-// it is a Replica again once it has followed the new primary for failback_quarantine, at every look.
+// backAsStandby checks an old primary that a run has replaced and that is in recovery now. With failback = standby it
+// becomes a Replica once every probe for failback_quarantine has seen it follow the new primary.
 func (m *Machine) backAsStandby(i int) {
 	s := m.servers[i]
 	if m.cfg.Failback != FailbackStandby {

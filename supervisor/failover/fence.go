@@ -2,27 +2,27 @@ package failover
 
 import "time"
 
-// aim is what happens once a fence is acknowledged.
+// aim is what happens after a fence is acknowledged.
 type aim uint8
 
 const (
 	aimNone     aim = iota
 	aimFailover     // the primary is dead: choose a candidate
-	aimOrdered      // a failover by command: the same, whatever the primary says
-	aimPlanned      // the planned switchover under way goes on
-	aimSwitch       // the server of a command becomes the primary
+	aimOrdered      // a failover by command: the same, even if the primary answers
+	aimPlanned      // the planned switchover in progress goes on
+	aimSwitch       // the server that a command names becomes the primary
 	aimHold         // stay without an open primary
 )
 
-// purpose is what a fence is for. It lasts through the choice and the fence script until the promotion has ended.
+// purpose is what a fence is for. It stays during the choice and the fence script, until the promotion has ended.
 type purpose struct {
 	aim     aim
 	hold    hold    // of aimHold: its cause
-	command command // of aimOrdered and aimSwitch; its index is the server to promote, -1: the best one
+	command command // of aimOrdered and aimSwitch; its index is the server to promote, -1 for the best one
 }
 
-// overrules says that an answer of the old primary doesn't cancel an ordered failover: one by which it takes no writes
-// never does, any other one not with --force.
+// overrules reports whether an ordered failover goes on although the old primary has answered with o. Answers of a
+// server that takes no writes never cancel it; other answers cancel it unless the order has --force.
 func (p *purpose) overrules(o Outcome) bool {
 	switch o {
 	case SawPrimary, SawAlive:
@@ -32,7 +32,7 @@ func (p *purpose) overrules(o Outcome) bool {
 	return true
 }
 
-// fence is the order to abort every backend of the epoch, and what it is for. Only its own methods write it.
+// fence is the order to abort every backend of the epoch, with its purpose. Only its own methods write it.
 type fence struct {
 	*counter
 	purpose
@@ -53,13 +53,13 @@ func (f *fence) resent(now time.Duration) { f.sent = now }
 
 func (f *fence) acknowledge() { assign(f.counter, &f.acked, true) }
 
-// onlyHold gives a fence that was for something else up for a hold.
+// onlyHold changes the purpose of a fence to a hold.
 func (f *fence) onlyHold(h hold) {
 	f.purpose = purpose{aim: aimHold, hold: h}
 	f.changed()
 }
 
-// done forgets what the latest fence was for.
+// done deletes the purpose of the latest fence.
 func (f *fence) done() {
 	if f.aim != aimNone {
 		f.purpose = purpose{}
@@ -67,7 +67,8 @@ func (f *fence) done() {
 	}
 }
 
-// startFence closes the door and has every worker abort its backends; nothing reaches the old primary from here on.
+// startFence lets no client in and has every worker abort its backends. From here on pgagroal sends the old primary
+// nothing.
 func (m *Machine) startFence(p purpose, why string) {
 	m.assert(p.aim != aimNone && (p.aim == aimHold) == (p.hold != holdNone), "a fence for %d, hold %v", p.aim, p.hold)
 	m.assert(p.aim == aimSwitch || m.known.index >= 0, "a fence for %d without a recorded primary", p.aim)
@@ -76,7 +77,7 @@ func (m *Machine) startFence(p purpose, why string) {
 	}
 	m.fence.begin(p, m.epoch, m.now)
 	if p.aim == aimOrdered {
-		m.runs.uncut() // an order begins anew
+		m.runs.uncut() // an ordered failover cuts the primary off again
 	}
 	m.setOpen(false)
 	m.enter(PhaseFencing, why)
@@ -90,7 +91,7 @@ func (m *Machine) onFenced(ev Fenced) {
 	}
 }
 
-// evalFencing waits for the acknowledgement; a primary that answers meanwhile cancels a failover.
+// evalFencing waits for the acknowledgement. If the primary answers meanwhile, a failover is cancelled.
 func (m *Machine) evalFencing() {
 	if m.fence.aim != aimSwitch && m.cancelsFence(m.servers[m.known.index]) {
 		return
@@ -105,7 +106,7 @@ func (m *Machine) evalFencing() {
 	}
 }
 
-// cancelsFence acts on what the fenced primary answers meanwhile, and says that the fence is over.
+// cancelsFence handles what the fenced primary answers meanwhile, and reports whether the fence is over.
 func (m *Machine) cancelsFence(s *server) bool {
 	switch {
 	case m.fence.aim == aimPlanned && s.last != SawStandby: // judged after the fence
@@ -137,7 +138,7 @@ func (m *Machine) afterFence() {
 	}
 }
 
-// holdFenced holds once nothing reaches the old primary, unless its answers meanwhile lead further.
+// holdFenced holds once the fence is acknowledged, unless the servers' answers allow more.
 func (m *Machine) holdFenced(h hold) {
 	if h == holdDemoted && !m.known.verified {
 		m.enter(PhaseVerifying, "it answers, still in recovery")

@@ -2,9 +2,9 @@ package failover
 
 import "fmt"
 
-// cutOff has failover_fence_script cut the old primary off. It comes after the choice of a candidate: without one to
-// promote nobody would gain from an old primary that can't come back. It ends in Choosing again, since the candidate
-// may have died or fallen behind meanwhile.
+// cutOff runs failover_fence_script to cut the old primary off. This comes after the choice of a candidate, because
+// cutting off the old primary helps nobody if no server can replace it. The phase then is Choosing again, since the
+// candidate may have died or fallen behind meanwhile.
 func (m *Machine) cutOff(next int) {
 	old := m.known.index
 	m.countAttempt()
@@ -12,8 +12,8 @@ func (m *Machine) cutOff(next int) {
 	m.enter(PhaseRunning, "run "+m.runs.current.id+" cuts "+m.nameOf(old)+" off")
 }
 
-// fenceEnded goes on to the promotion after exit 0 only. A failed fence leaves the candidate alone: nothing of it was
-// touched.
+// fenceEnded goes on to the promotion after exit 0 only. A failed fence script leaves the candidate's state alone,
+// because nothing was done to the candidate.
 func (m *Machine) fenceEnded(r *run, ev RunEnded) {
 	switch {
 	case ev.Refused != "":
@@ -31,13 +31,13 @@ func (m *Machine) fenceEnded(r *run, ev RunEnded) {
 	}
 }
 
-// answers says that the server has said something at its latest probe, though it may count as dead.
+// answers reports whether the server has answered its latest probe at all, though it may count as dead.
 func (s *server) answers() bool {
 	return s.deadRow == 0 || s.last == SawStarting || s.last == SawShutdown
 }
 
-// checkCut takes any answer of the old primary after its fence for a sign that it isn't cut off, so that it has to be
-// cut off again before another server is promoted.
+// checkCut concludes from any later answer of the old primary that it isn't cut off. It must then be cut off again
+// before another server is promoted.
 func (m *Machine) checkCut(s *server) {
 	if !m.runs.cut || !s.answers() || s.lastStarted < m.runs.cutAt {
 		return
@@ -46,7 +46,7 @@ func (m *Machine) checkCut(s *server) {
 	m.log(Warn, "the old primary answers although failover_fence_script has ended with exit code 0",
 		Attr{"server", s.cfg.Name}, Attr{"seen", s.seen()})
 	if m.phase != PhaseChoosing || (s.deadRow == 0 && m.fence.aim != aimOrdered) {
-		return // what it answers decides
+		return // the phase decides by the answer
 	}
 	// It counts as dead because it has been starting up for too long, or its answer is overruled by an order. Cutting
 	// it off again and again wouldn't help.
@@ -54,7 +54,8 @@ func (m *Machine) checkCut(s *server) {
 	m.giveUpOn(holdFence, why)
 }
 
-// beforeTheCut says that the latest answer of the old primary is one from before it was cut off: the next one decides.
+// beforeTheCut reports whether the latest answer of the old primary is older than its cut. Then the next answer
+// decides.
 func (m *Machine) beforeTheCut(old *server) bool {
 	return m.runs.cut && old.answers() && old.lastStarted < m.runs.cutAt && m.now < m.since+m.cfg.RunnerWait
 }

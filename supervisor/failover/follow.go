@@ -2,8 +2,8 @@ package failover
 
 import "fmt"
 
-// waitForOthers holds in place of a promotion: with failover_mode = follow somebody else makes it, and what that
-// server shows of itself is followed by settle.
+// waitForOthers holds instead of promoting: with failover_mode = follow somebody else promotes a server, and settle
+// follows that server once its probes show the promotion.
 func (m *Machine) waitForOthers() {
 	old := m.known.index
 	m.verdicts = nil // nobody was chosen

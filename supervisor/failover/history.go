@@ -2,7 +2,7 @@ package failover
 
 import "time"
 
-// HistoryEntry is one line of the history file: what was decided, from what, and how it went.
+// HistoryEntry is one line of the history file: what was decided, why, and how it went.
 type HistoryEntry struct {
 	Wall       time.Time         `json:"time"` // filled in by the supervisor
 	Kind       string            `json:"kind"` // failover, notify, fence, verified, adopted, settled, no_candidate, cancelled, switch_to, clear_server, locked, reset
@@ -33,7 +33,7 @@ type Verdict struct {
 	Verdict  string `json:"verdict"` // "chosen", "eligible", or why not
 }
 
-// remember appends to the history what every entry has in common.
+// remember appends an entry, with the fields that all entries have, to the history.
 func (m *Machine) remember(e HistoryEntry) {
 	e.Epoch = m.epoch
 	if e.Timeline == 0 {
@@ -63,7 +63,7 @@ func (m *Machine) rememberRun(r *run, ev RunEnded) {
 	})
 }
 
-// durations tells how long each phase since the suspicion took.
+// durations returns how long each phase since the suspicion has taken.
 func (m *Machine) durations() map[string]string {
 	if len(m.trail) == 0 {
 		return nil

@@ -2,13 +2,13 @@ package failover
 
 import "time"
 
-// counter counts the changes of state, phase and run. Step goes on evaluating until a round adds none, so each writer
-// counts what it changes, and only that.
+// counter counts the changes of state, phase and run. Step goes on evaluating until a round makes no change. So each
+// writer counts its own changes, and nothing else.
 type counter struct{ changes uint64 }
 
 func (c *counter) changed() { c.changes++ }
 
-// assign writes one value and counts it if it is another one.
+// assign writes a value, and counts a change if the value differs.
 func assign[T comparable](c *counter, to *T, v T) {
 	if *to != v {
 		*to = v
@@ -23,17 +23,18 @@ type known struct {
 	system   uint64
 	timeline uint32
 	since    time.Duration // when it became the primary, in this process
-	verified bool          // it was seen out of recovery since it became the primary
-	// seenWritable: it was seen writable, by this process or by the one that wrote the record; no run without.
+	verified bool          // the server was seen out of recovery since it became the primary
+	// seenWritable: this process, or the one that wrote the record, has seen the server writable. Otherwise no script
+	// runs for it.
 	seenWritable bool
-	// damaged: the record before could not be read, and nobody has said yet which server is the primary.
+	// damaged: an earlier record could not be read, and nobody has said yet which server is the primary.
 	damaged bool
 	lsn     uint64 // last LSN seen on it
 	lsnAt   time.Duration
 	sync    []string // its synchronous standbys when last seen
 }
 
-// openOn takes a server for the primary without a failover. What was seen of the recorded one stays if it is the same.
+// openOn makes a server the primary without a failover. If it is the recorded one, what was seen of it stays.
 func (k *known) openOn(i int, verified bool) {
 	assign(k.counter, &k.seenWritable, verified || (i == k.index && k.seenWritable))
 	assign(k.counter, &k.index, i)
@@ -41,7 +42,7 @@ func (k *known) openOn(i int, verified bool) {
 	k.distrust(false)
 }
 
-// replace records another server. A synchronous standby, an LSN and a look belonged to the one before.
+// replace records another server. Synchronous standbys, LSN and their time belonged to the previous one.
 func (k *known) replace(i int, s *server, verified bool, now time.Duration) {
 	k.index, k.system, k.timeline, k.since, k.verified = i, s.system, s.timeline, now, verified
 	k.seenWritable = k.seenWritable || verified
@@ -56,31 +57,31 @@ func (k *known) restore(i int, r *Record, now time.Duration) {
 	k.changed()
 }
 
-// distrust says whether a person has to name the primary, since the record was damaged.
+// distrust records whether a person has to name the primary because the record was damaged.
 func (k *known) distrust(damaged bool) { assign(k.counter, &k.damaged, damaged) }
 
-// forget leaves no recorded primary.
+// forget drops the recorded primary.
 func (k *known) forget() {
 	k.index, k.system, k.timeline, k.verified, k.seenWritable, k.lsn = -1, 0, 0, false, false, 0
 	k.changed()
 }
 
-// sawWritable notes that the primary was seen out of recovery.
+// sawWritable records that the primary was seen out of recovery.
 func (k *known) sawWritable() {
 	k.trust()
 	assign(k.counter, &k.seenWritable, true)
 }
 
-// trust takes the primary for verified although it wasn't seen writable.
+// trust counts the primary as verified although it wasn't seen writable.
 func (k *known) trust() { assign(k.counter, &k.verified, true) }
 
-// switchedTo takes an operator's word for the primary.
+// switchedTo records what an operator has said about the primary.
 func (k *known) switchedTo(writable bool) {
 	k.trust()
 	assign(k.counter, &k.seenWritable, writable)
 }
 
-// identify takes over the identity that the primary shows, as far as it shows one.
+// identify records system identifier and timeline of the primary, as far as it shows them.
 func (k *known) identify(system uint64, timeline uint32) {
 	if system != 0 {
 		assign(k.counter, &k.system, system)
@@ -90,7 +91,7 @@ func (k *known) identify(system uint64, timeline uint32) {
 	}
 }
 
-// note takes over the position and the synchronous standbys that the primary shows.
+// note records the LSN and the synchronous standbys that the primary shows.
 func (k *known) note(o Observation, now time.Duration) {
 	if o.WriteLSN != 0 {
 		k.lsnAt = now

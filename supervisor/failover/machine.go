@@ -5,21 +5,22 @@ import (
 	"time"
 )
 
-// Times that are part of the rules and not worth a key.
+// Times that are part of the rules and not worth a configuration key.
 const (
-	// silenceTime is the default of failover_silence_time: the least that a test of packet loss leaves with some margin.
+	// silenceTime is the default of failover_silence_time: what a test of packet loss requires at least, with some
+	// margin.
 	silenceTime    = 15 * time.Second
 	announceWindow = 60 * time.Second       // an announced shutdown is remembered this long
 	sampleInterval = 200 * time.Millisecond // between two LSN samples of a candidate
-	sampleTime     = 2 * time.Second        // at most this long for all samples
-	fenceRepeat    = time.Second            // an unacknowledged Fence is sent again
-	saveRetry      = time.Second            // a failed Save is asked for again
+	sampleTime     = 2 * time.Second        // limit for all samples
+	fenceRepeat    = time.Second            // pause before an unacknowledged Fence is sent again
+	saveRetry      = time.Second            // pause before a failed Save is repeated
 	lsnSaveEvery   = 60 * time.Second       // how stale the durable LSN may get while probes see newer ones
-	answerSlack    = 5 * time.Second        // a probe unanswered this long after its time-out is forgotten; it may wait for a name
-	commandSlack   = time.Second            // a command waits for two probes and this
-	stopSlack      = time.Second            // a silence of all probes this long after a time-out is a stop of our own
-	runSlack       = 60 * time.Second       // a run unanswered this long after its time-out is lost
-	maxEvaluations = 32                     // rounds of one Step; more would be a loop of ours
+	answerSlack    = 5 * time.Second        // a probe without an answer this long after its time-out is forgotten; resolving a name may take long
+	commandSlack   = time.Second            // a command waits for the time of two probes and this
+	stopSlack      = time.Second            // if no probe ends for this long after a time-out, this process was stopped
+	runSlack       = 60 * time.Second       // a run without an answer this long after its time-out is lost
+	maxEvaluations = 32                     // rounds of one Step; more would be an endless loop
 )
 
 // Machine is the failover state machine; all fields belong to the one goroutine that calls Step.
@@ -41,7 +42,7 @@ type Machine struct {
 	known    known
 	fence    fence
 	runs     runs
-	verdicts []Verdict // of the latest choice
+	verdicts []Verdict // of the latest choice of a candidate
 	notify   notify
 	runner   runner
 	stopping bool
@@ -57,7 +58,7 @@ type Machine struct {
 	published Snapshot // its Gen is 0 before the first
 
 	first []Action // logs, probes: before the save
-	after []Action // what must not happen before the record is durable
+	after []Action // actions that must not happen before the record is durable
 }
 
 // New makes a machine; saved is nil when there is no usable record, now is the monotonic time since process start.
@@ -114,7 +115,8 @@ func withDefaults(c Config) Config {
 	return c
 }
 
-// Step takes one event and returns what is to be done, in order. A now before an earlier one counts as that one.
+// Step handles one event and returns what is to be done, in order. If now is earlier than in a previous Step, that time
+// counts.
 func (m *Machine) Step(now time.Duration, ev Event) []Action {
 	before := m.now
 	m.now = max(m.now, now)
@@ -127,8 +129,9 @@ func (m *Machine) Step(now time.Duration, ev Event) []Action {
 	return m.flush()
 }
 
-// afterStop makes a machine that was about to choose look at every server again. While it chooses it hears of a probe at
-// least once in ProbeTimeout; a longer silence says that this process was stopped, and its knowledge is as old.
+// afterStop has a machine that was choosing probe every server again after a stop of the process. While choosing, it
+// hears of a probe at least once in ProbeTimeout. A longer silence means that the process was stopped, and that its
+// knowledge is old.
 func (m *Machine) afterStop(silence time.Duration) {
 	if m.phase != PhaseChoosing || silence <= m.cfg.ProbeTimeout+stopSlack {
 		return
@@ -137,7 +140,7 @@ func (m *Machine) afterStop(silence time.Duration) {
 	m.enter(PhaseChoosing, m.why)
 }
 
-// evaluate lets conditions and deadlines take effect until nothing changes any more.
+// evaluate applies conditions and deadlines until nothing changes any more.
 func (m *Machine) evaluate() {
 	if m.phase == PhaseNew {
 		return
@@ -181,7 +184,7 @@ func (m *Machine) evaluatePhase() {
 	}
 }
 
-// assert stops at a contradiction of our own making: there it shows its cause, and it hasn't done any harm yet.
+// assert panics at a contradiction, which is a bug. Here its cause can still be seen and it has done no harm yet.
 func (m *Machine) assert(ok bool, format string, args ...any) {
 	if !ok {
 		panic(fmt.Sprintf("failover: %s %s: ", m.phase, m.event) + fmt.Sprintf(format, args...))
@@ -221,7 +224,7 @@ func (m *Machine) setOpen(open bool) {
 	}
 	m.unlock()
 	if s := m.servers[m.known.index]; m.now-s.lastEnded > m.cfg.ProbeInterval/2 {
-		s.wanted = true // what was decided rests on an answer that is no longer quite new
+		s.wanted = true // the decision was based on an answer that is some time old
 	}
 }
 
@@ -258,7 +261,8 @@ func (m *Machine) logOnce(key string, l Level, msg string, attrs ...Attr) {
 // later queues an action that must not precede the record it depends on.
 func (m *Machine) later(a Action) { m.after = append(m.after, a) }
 
-// flush orders the actions of one Step: logs and probes, the record, the snapshot, then what depends on them.
+// flush returns the actions of one Step in order: logs and probes, the record, the snapshot, then the actions that
+// depend on these.
 func (m *Machine) flush() []Action {
 	out := m.first
 	if m.phase != PhaseNew {
@@ -299,7 +303,7 @@ func sameSnapshot(a, b Snapshot) bool {
 	return true
 }
 
-// Deadline is the time of the next Tick wanted; false asks for none.
+// Deadline returns when the next Tick is wanted; false means never.
 func (m *Machine) Deadline() (time.Duration, bool) {
 	if m.phase == PhaseNew {
 		return 0, false
@@ -348,7 +352,7 @@ func (m *Machine) phaseDeadline(d *deadline) {
 		}
 	case PhaseSwitching:
 		m.planDeadline(d)
-	case PhaseNew, PhaseOpen, PhaseSuspect, PhaseRunning, PhaseHeld: // their probes are their clock
+	case PhaseNew, PhaseOpen, PhaseSuspect, PhaseRunning, PhaseHeld: // the end of a probe evaluates them again
 	}
 }
 

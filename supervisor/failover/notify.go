@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// The pause before a failed notify script is run again: doubled each time, so that neither a moment's trouble nor a
-// night's costs much.
+// The pause before a failed notify script is run again. It doubles each time, so that a short problem delays little and
+// a long one costs few runs.
 const (
 	notifyPause    = 5 * time.Second
 	notifyPauseMax = 5 * time.Minute
 )
 
-// notify is what the other standbys have still to be told. Only its own methods write it.
+// notify is the notify script that still has to run for the other standbys. Only its own methods write it.
 type notify struct {
 	*counter
 	owed     bool
 	old      int           // the primary that was replaced
-	due      time.Duration // owed since, or when the next attempt is due
-	attempts int           // that have failed since the primary changed
+	due      time.Duration // when the next attempt is due
+	attempts int           // failed attempts since the primary changed
 }
 
 func (n *notify) owe(old int, now time.Duration) {
@@ -26,10 +26,10 @@ func (n *notify) owe(old int, now time.Duration) {
 	n.changed()
 }
 
-// drop says that nobody has to be told any more, or that somebody is just doing it.
+// drop says that the script is no longer owed, or has just been started.
 func (n *notify) drop() { assign(n.counter, &n.owed, false) }
 
-// failed counts an attempt.
+// failed counts a failed attempt.
 func (n *notify) failed() {
 	n.owed = false
 	n.attempts++
@@ -46,7 +46,7 @@ func (n *notify) restore(r *Record, old int, now time.Duration) {
 	n.changed()
 }
 
-// oweNotify has the notify script run as soon as it may.
+// oweNotify has the notify script run as soon as that is allowed.
 func (m *Machine) oweNotify(old int) {
 	m.notify.owe(old, m.now)
 	m.clear("notify")
@@ -56,7 +56,7 @@ func (m *Machine) oweNotify(old int) {
 	}
 }
 
-// mayNotify: once the primary is verified, at failover_verify_timeout at the latest.
+// mayNotify reports whether the script may run: once the primary is verified, or at failover_verify_timeout.
 func (m *Machine) mayNotify() bool {
 	if m.paused {
 		return false
@@ -71,7 +71,8 @@ func (m *Machine) mayNotify() bool {
 	return false
 }
 
-// notifyUntried says that the script has still to end for the first time: no standby is expected to follow before.
+// notifyUntried reports whether the script has not ended once yet. Before that no standby is expected to follow the new
+// primary.
 func (m *Machine) notifyUntried() bool {
 	return m.notify.attempts == 0 && (m.notify.owed || (m.runs.current != nil && m.runs.current.hook == HookNotify))
 }
@@ -105,7 +106,7 @@ func (m *Machine) evaluateNotify() {
 	m.startRun(HookNotify, m.notify.old, m.known.index, args, m.cfg.NotifyTimeout, reason)
 }
 
-// notifyArgs are both primaries, then every other server that isn't Failed.
+// notifyArgs returns both primaries, then every other server that isn't Failed.
 func (m *Machine) notifyArgs(old, next int) []string {
 	args := m.hostPorts(old, next)
 	for i, s := range m.servers {
@@ -116,7 +117,7 @@ func (m *Machine) notifyArgs(old, next int) []string {
 	return args
 }
 
-// notifyEnded logs and shows a failure, which changes nothing; then each standby is looked at.
+// notifyEnded logs and shows a failure, which changes no state. Then every standby is probed.
 func (m *Machine) notifyEnded(r *run, ev RunEnded) {
 	switch {
 	case r.stop:
@@ -130,8 +131,8 @@ func (m *Machine) notifyEnded(r *run, ev RunEnded) {
 	}
 }
 
-// notifyFailed has the script run again after a pause, failover_notify_retries times. Whichever standby doesn't follow
-// by now is no candidate meanwhile.
+// notifyFailed has the script run again after a pause, up to failover_notify_retries times. Meanwhile a standby that
+// doesn't follow is no candidate.
 func (m *Machine) notifyFailed(what, why string) {
 	m.notify.failed()
 	m.log(Error, what, Attr{"why", why}, Attr{"attempt", fmt.Sprint(m.notify.attempts)}, Attr{"retries", fmt.Sprint(m.cfg.NotifyRetries)})

@@ -12,10 +12,10 @@ const alarmPaused = "paused"
 func (m *Machine) refusePause(ev Pause)   { m.reply(ev.Tag, m.refusal()) }
 func (m *Machine) refuseResume(ev Resume) { m.reply(ev.Tag, m.refusal()) }
 
-// pausing says that what would be fenced is held instead.
+// pausing reports whether failover is paused, so that clients are held where the machine would fence.
 func (m *Machine) pausing() bool { return m.paused && m.cfg.Enabled }
 
-// onPause keeps the machine from fencing and running anything by itself, across restarts, until Resume.
+// onPause stops the machine from fencing and running scripts on its own until Resume, even across restarts.
 func (m *Machine) onPause(ev Pause) {
 	switch {
 	case !m.cfg.Enabled:
@@ -31,7 +31,7 @@ func (m *Machine) onPause(ev Pause) {
 	m.later(Reply{Tag: ev.Tag, Next: next})
 }
 
-// onResume lets failover go on; a primary that is held for dead is looked at once more first.
+// onResume lets failover go on. A primary that is held as dead is first probed once more.
 func (m *Machine) onResume(ev Resume) {
 	if !m.paused {
 		m.later(Reply{Tag: ev.Tag, Next: "failover was not paused"})
@@ -63,7 +63,7 @@ func (m *Machine) holdPaused(why string) {
 	m.holdOn(holdPaused, "failover is paused, and "+m.nameOf(m.known.index)+" can't be used: "+why)
 }
 
-// evalPaused lets service resume on the same primary; anything else needs a fence, and so Resume.
+// evalPaused lets service resume on the same primary. Any other way needs a fence, and so Resume.
 func (m *Machine) evalPaused() {
 	if m.known.index < 0 {
 		m.holdOn(holdNoPrimary, "the recorded primary is gone")

@@ -8,10 +8,10 @@ import (
 
 // Times of a planned switchover that are part of the rules.
 const (
-	planTimeout   = 10 * time.Second       // of switch-to without --timeout; below failover_client_wait, so that nobody is refused
-	quiesceRepeat = 100 * time.Millisecond // between two questions whether the workers are idle
-	quiesceLate   = time.Second            // a question without an answer is asked again
-	// catchUpTime is what the standby gets at least after the last transaction.
+	planTimeout   = 10 * time.Second       // of switch-to without --timeout; less than failover_client_wait, so that no client is refused
+	quiesceRepeat = 100 * time.Millisecond // between two questions to the workers
+	quiesceLate   = time.Second            // a question without an answer is repeated after this
+	// catchUpTime is how long the standby gets at least, after the last transaction, to replay everything.
 	catchUpTime = 5 * time.Second
 	// quietTime is how long the fenced primary's LSN has to stand still. A commit that doesn't wait for its WAL shows
 	// there within three wal_writer_delay of 200 ms.
@@ -26,30 +26,31 @@ const (
 type planStage uint8
 
 const (
-	planDraining   planStage = iota // running transactions are waited for
-	planFencing                     // every backend of ours is cut
-	planCatchingUp                  // the old primary has to be quiet, and the standby to have replayed all of it
+	planDraining   planStage = iota // waiting for running transactions
+	planFencing                     // every worker cuts its backends
+	planCatchingUp                  // waiting until the old primary is quiet and the standby has replayed everything
 	planRunning                     // the script has been started
 )
 
-// plan is a planned switchover, from its command until its answer.
+// plan is a planned switchover, from its command to its answer.
 type plan struct {
 	command command
 	target  int
 	stage   planStage
-	until   time.Duration // running transactions are waited for until then
-	asked   time.Duration // the last question to the workers
-	told    bool          // it was answered
-	busy    int           // transactions that run, as answered
-	fenced  time.Duration // since when nothing of ours reaches the old primary
-	lsn     uint64        // of the fenced primary
-	lsnAt   time.Duration // since when it stands still
+	until   time.Duration // when to stop waiting for running transactions
+	asked   time.Duration // time of the last question to the workers
+	told    bool          // that question was answered
+	busy    int           // running transactions, according to the answer
+	fenced  time.Duration // when all workers had cut their backends
+	lsn     uint64        // last LSN of the fenced primary
+	lsnAt   time.Duration // since when lsn is unchanged
 	why     string        // why it failed, "" so far
 }
 
 var errPlanned = errors.New("a switchover is under way: try again when it has ended")
 
-// plannable says that a switch-to asks for a planned switchover: the named server is a standby of a primary that works.
+// plannable reports whether a switch-to asks for a planned switchover: the named server is a standby of a working
+// primary.
 func (m *Machine) plannable(c command) bool {
 	if !m.cfg.Enabled || m.cfg.Follow || m.phase != PhaseOpen || m.known.index < 0 || c.index == m.known.index {
 		return false
@@ -58,7 +59,7 @@ func (m *Machine) plannable(c command) bool {
 	return s.last == SawStandby && s.fresh(c.at) && old.last == SawPrimary && old.fresh(c.at)
 }
 
-// startPlan holds new transactions and waits for those that run.
+// startPlan holds new transactions and waits for the running ones.
 func (m *Machine) startPlan(c command) {
 	if err := m.planRefused(c); err != nil {
 		m.answer(&c, err)
@@ -74,7 +75,7 @@ func (m *Machine) startPlan(c command) {
 	m.askQuiet()
 }
 
-// planRefused says why a planned switchover would not go well.
+// planRefused returns why a planned switchover would fail.
 func (m *Machine) planRefused(c command) error {
 	s, old := m.servers[c.index], m.servers[m.known.index]
 	switch {
@@ -103,7 +104,7 @@ func (m *Machine) planRefused(c command) error {
 	return nil
 }
 
-// askQuiet asks every worker how many transactions run; asking makes them end the sessions that are idle.
+// askQuiet asks every worker how many transactions are running. The question also makes workers end idle sessions.
 func (m *Machine) askQuiet() {
 	m.plan.asked, m.plan.told = m.now, false
 	m.later(Quiesce{Epoch: m.epoch})
@@ -118,7 +119,7 @@ func (m *Machine) onQuiesced(ev Quiesced) {
 	m.changed()
 }
 
-// evalSwitching carries a planned switchover on up to the start of its script.
+// evalSwitching moves a planned switchover on, up to the start of its script.
 func (m *Machine) evalSwitching() {
 	p := m.plan
 	old, s := m.servers[m.known.index], m.servers[p.target]
@@ -140,7 +141,7 @@ func (m *Machine) evalSwitching() {
 	}
 }
 
-// drain waits for the end of the running transactions, then cuts what is left of idle connections.
+// drain waits for the end of the running transactions, then cuts the remaining, idle connections.
 func (m *Machine) drain(p *plan) {
 	switch {
 	case p.told && p.busy == 0:
@@ -166,7 +167,7 @@ func transactions(n int) string {
 	return fmt.Sprintf("%d transactions are", n)
 }
 
-// quietDue is when the workers are asked next.
+// quietDue returns when the workers are to be asked again.
 func (m *Machine) quietDue() time.Duration {
 	if m.plan.told {
 		return m.plan.asked + quiesceRepeat
@@ -174,7 +175,8 @@ func (m *Machine) quietDue() time.Duration {
 	return m.plan.asked + quiesceLate
 }
 
-// planDeadline: while it catches up the probes are its clock.
+// planDeadline sets when the plan must be evaluated at the latest. While the standby catches up, the end of each probe
+// evaluates it, too.
 func (m *Machine) planDeadline(d *deadline) {
 	if m.plan.stage == planDraining {
 		d.at(min(m.quietDue(), m.plan.until))
@@ -183,7 +185,7 @@ func (m *Machine) planDeadline(d *deadline) {
 	}
 }
 
-// afterPlanFence goes on when nothing of ours reaches the old primary any more.
+// afterPlanFence goes on when all workers have cut their backends.
 func (m *Machine) afterPlanFence() {
 	p := m.plan
 	p.stage, p.fenced, p.lsn = planCatchingUp, m.now, 0
@@ -191,7 +193,8 @@ func (m *Machine) afterPlanFence() {
 	m.enter(PhaseSwitching, "switch to "+p.command.name+" by command: it replays the last transactions")
 }
 
-// catchUp starts the script once the old primary has written nothing for a while and the standby has replayed it all.
+// catchUp starts the script once the old primary has written nothing for a while and the standby has replayed
+// everything.
 func (m *Machine) catchUp(p *plan) {
 	old, s := m.servers[m.known.index], m.servers[p.target]
 	if old.last == SawPrimary && old.lastStarted >= p.fenced && old.obs.WriteLSN != p.lsn {
@@ -234,7 +237,7 @@ func (m *Machine) giveUp(why string) {
 	m.reopen("the switchover was given up: " + why)
 }
 
-// oldFate is what a change of primary means for the old one: after a planned switchover it is a healthy server.
+// oldFate returns what a change of primary means for the old one: after a planned switchover it is a healthy server.
 func (m *Machine) oldFate() fate {
 	if m.plan != nil && m.plan.stage == planRunning {
 		return fateNotInit
@@ -242,7 +245,7 @@ func (m *Machine) oldFate() fate {
 	return fateExcluded
 }
 
-// evaluatePlan answers the command once its outcome is clear.
+// evaluatePlan answers the command once the outcome is known.
 func (m *Machine) evaluatePlan() {
 	p := m.plan
 	if p == nil {
@@ -262,7 +265,7 @@ func (m *Machine) evaluatePlan() {
 		p.why = "the script ended with exit code 0, but " + p.command.name + " is not out of recovery: clients wait"
 	case PhaseHeld:
 		if m.runs.last != nil && m.runs.last.planned && m.now < m.since+m.commandTime() {
-			return // rule 8 has its chance to open the old primary again
+			return // rule 8 may still open the old primary again
 		}
 	case PhaseNew, PhaseStarting, PhaseOpen, PhaseSuspect, PhaseChoosing:
 	}
@@ -274,7 +277,7 @@ func (m *Machine) evaluatePlan() {
 	m.answer(&p.command, errors.New(m.planFailure(p)))
 }
 
-// planFailure says what went wrong, and where that leaves the clients.
+// planFailure says what went wrong, and what that means for the clients.
 func (m *Machine) planFailure(p *plan) string {
 	why := p.why
 	if why == "" {

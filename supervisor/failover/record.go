@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// RecordVersion is the version of the record's format written by this code.
+// RecordVersion is the version of the record format that this code writes.
 const RecordVersion = 1
 
-// Record is what survives the supervisor, one JSON file in state_dir.
+// Record is what survives the supervisor: one JSON file in state_dir.
 type Record struct {
 	Version  int           `json:"version"`
 	Epoch    uint64        `json:"epoch"`
@@ -19,36 +19,36 @@ type Record struct {
 	SystemID uint64        `json:"system_identifier,string,omitempty"`
 	Timeline uint32        `json:"timeline,omitempty"` // of the primary, 0 unknown
 	LSN      uint64        `json:"lsn,string,omitempty"`
-	LSNAge   time.Duration `json:"lsn_age_ns,omitempty"` // age of LSN when the record was made
-	Hold     string        `json:"hold,omitempty"`       // why no primary was open, a word of the machine's own
+	LSNAge   time.Duration `json:"lsn_age_ns,omitempty"` // age of LSN at the time of the record
+	Hold     string        `json:"hold,omitempty"`       // why no primary was open, as a word for the machine itself
 	Notify   bool          `json:"notify_owed,omitempty"`
 	Old      string        `json:"notify_old,omitempty"`
-	Attempts int           `json:"notify_attempts,omitempty"` // of the notify script that have failed
+	Attempts int           `json:"notify_attempts,omitempty"` // failed attempts of the notify script
 	Paused   bool          `json:"paused,omitempty"`          // by command: no fence and no run
 	Verified bool          `json:"verified"`                  // the primary was seen out of recovery
 	Seen     bool          `json:"seen_writable"`
 	Run      *RunRecord    `json:"run,omitempty"`
-	Blocker  string        `json:"run_not_seen_empty,omitempty"` // id of a run whose process group was not seen empty
-	RunTimes []int64       `json:"failovers_unix_ms,omitempty"`  // those that failover_max counts
-	Locked   bool          `json:"locked,omitempty"`             // by failover_max, until reset
+	Blocker  string        `json:"run_not_seen_empty,omitempty"` // id of a run that may still have processes
+	RunTimes []int64       `json:"failovers_unix_ms,omitempty"`  // the failovers that failover_max counts
+	Locked   bool          `json:"locked,omitempty"`             // failover_max forbids runs, until reset
 	Cut      bool          `json:"cut_off,omitempty"`            // the primary was cut off, and nothing was promoted yet
-	// Damaged: a record before this one could not be read, and nobody has said yet which server is the primary.
+	// Damaged: an earlier record could not be read, and nobody has said yet which server is the primary.
 	Damaged bool           `json:"damaged,omitempty"`
 	Servers []ServerRecord `json:"servers"`
 }
 
-// RunRecord is the last run that still matters: under way, or not settled.
+// RunRecord is the last run, as long as it matters: in progress, or not settled.
 type RunRecord struct {
 	ID    string `json:"id"`
 	Hook  string `json:"hook"`
-	Phase string `json:"phase"`         // started: under way; ended: settled by rule 8; empty id: nothing ran
+	Phase string `json:"phase"`         // started: in progress; ended: waits for rule 8; with an empty id nothing ran
 	Why   string `json:"why,omitempty"` // how it ended
 	Old   string `json:"old"`
 	New   string `json:"new"`
-	Left  bool   `json:"left,omitempty"` // processes of it could not be ended
+	Left  bool   `json:"left,omitempty"` // some of its processes could not be ended
 }
 
-// ServerRecord is one server's durable part.
+// ServerRecord is the part of a server's state that is saved.
 type ServerRecord struct {
 	Name      string `json:"name"`
 	Host      string `json:"host"`
@@ -72,7 +72,7 @@ func EncodeRecord(r Record) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// DecodeRecord parses and validates a record; an unknown version or a contradiction is an error.
+// DecodeRecord parses and validates a record. It returns an error for an unknown version or a contradiction.
 func DecodeRecord(b []byte) (*Record, error) {
 	var r Record
 	if err := json.Unmarshal(b, &r); err != nil {
@@ -119,7 +119,7 @@ func stateOf(s string) (State, bool) {
 	return 0, false
 }
 
-// record is what would be saved now; its servers are in m.saving.draft.
+// record returns what would be saved now. Its servers share the memory of m.saving.draft.
 func (m *Machine) record() Record {
 	r := Record{
 		Version: RecordVersion, Epoch: m.epoch, Primary: m.nameOf(m.known.index), SystemID: m.known.system, Timeline: m.known.timeline, LSN: m.known.lsn,
@@ -153,10 +153,10 @@ func (m *Machine) serverRecord(i int, s *server) ServerRecord {
 		State: s.state.String(), Excluded: s.excluded, Spared: s.spared,
 	}
 	if s.qual == Detached || s.state == Failed {
-		out.Qualifier = s.qual.String() // others are seen again, and must not delay a fence by a save
+		out.Qualifier = s.qual.String() // others will be seen again, and a save for them would delay a fence
 	}
 	if s.state == Failover && i == m.known.index {
-		out.State = Primary.String() // a failover before its run leaves nothing behind
+		out.State = Primary.String() // a failover that has run nothing yet must leave no trace
 	}
 	if s.state == Failed {
 		out.Reason = s.reason
@@ -164,20 +164,20 @@ func (m *Machine) serverRecord(i int, s *server) ServerRecord {
 	return out
 }
 
-// saving is what was asked to be made durable, and what is known of it.
+// saving is the record that was last given away to be saved, and whether that has succeeded.
 type saving struct {
-	record Record         // the last one
-	draft  []ServerRecord // memory of the next one, since most turn out the same
-	any    bool           // record counts; without it the next one is saved in any case
-	at     time.Duration  // when record was asked to be saved
+	record Record         // the last record
+	draft  []ServerRecord // memory for the servers of the next record, reused because most records are equal
+	any    bool           // record is valid; if not, the next record is saved in any case
+	at     time.Duration  // when the save of record was requested
 	seq    uint64
 	again  time.Duration // 0: no retry due
 }
 
-// redraft makes room for a draft of n servers, in the memory of the one before.
+// redraft makes room for n servers in the draft, reusing its memory.
 func (s *saving) redraft(n int) { s.draft = slices.Grow(s.draft[:0], n)[:n] }
 
-// ask notes that r, whose servers are the draft, is given away to be saved.
+// ask notes that r, which contains the draft, is given away to be saved.
 func (s *saving) ask(r Record, now time.Duration) uint64 {
 	s.seq++
 	s.record, s.draft, s.any, s.at, s.again = r, nil, true, now, 0
@@ -186,10 +186,10 @@ func (s *saving) ask(r Record, now time.Duration) uint64 {
 
 func (s *saving) retry(at time.Duration) { s.again = at }
 
-// anew has the record saved once more though nothing of it but the LSN may have changed.
+// anew has the record saved once more, even if only the LSN has changed.
 func (s *saving) anew() { s.any = false }
 
-// saveAction asks for a save when the record has changed, when one has failed a second ago, or when its LSN is old.
+// saveAction returns a Save if the record has changed, if a save failed a second ago, or if the saved LSN is old.
 func (m *Machine) saveAction() (Save, bool) {
 	r := m.record()
 	due := m.saving.again > 0 && m.now >= m.saving.again
@@ -198,12 +198,12 @@ func (m *Machine) saveAction() (Save, bool) {
 		return Save{}, false
 	}
 	if m.epoch == 0 && !m.saving.any && m.known.index < 0 && !m.paused && !m.known.damaged {
-		return Save{}, false // nothing worth keeping yet
+		return Save{}, false // nothing worth saving yet
 	}
 	return Save{Seq: m.saving.ask(r, m.now), Record: r}, true
 }
 
-// sameRecord compares without the LSN, which changes with every probe. A test changes every other field.
+// sameRecord compares two records without their LSNs, which change with every probe. A test changes every other field.
 func sameRecord(a, b Record) bool {
 	if (a.Run == nil) != (b.Run == nil) || (a.Run != nil && *a.Run != *b.Run) || !slices.Equal(a.Servers, b.Servers) {
 		return false
@@ -226,7 +226,8 @@ func (m *Machine) onSaveDone(ev SaveDone) {
 	m.saving.retry(m.now + saveRetry)
 }
 
-// restore takes over what a previous supervisor left. An entry whose address has changed is ignored with a warning.
+// restore takes over what a previous supervisor has saved. It ignores a server whose address has changed, with a
+// warning.
 func (m *Machine) restore(r *Record) {
 	if r == nil {
 		return
@@ -278,7 +279,7 @@ func qualifierOf(s string) Qualifier {
 	return Plain
 }
 
-// restoreRun: a run that was under way is never repeated; rule 8 decides what it has done.
+// restoreRun restores a run. A run that was in progress is never repeated; rule 8 finds out what it has done.
 func (m *Machine) restoreRun(r *Record) {
 	if m.known.index < 0 {
 		return
@@ -303,7 +304,7 @@ func (m *Machine) restoreRun(r *Record) {
 		m.raise("notify", "the supervisor ended during the notify script, its outcome is unknown")
 	}
 	if h == holdNone || (h == holdLocked && m.cfg.MaxRuns <= 0) || (h == holdFollow && !m.cfg.Follow) {
-		return // or the configuration doesn't ask for it any more
+		return // or the configuration doesn't want it any more
 	}
 	if s := m.servers[m.known.index]; r.Run == nil && s.state == Failed && s.reason != "" {
 		why = s.reason

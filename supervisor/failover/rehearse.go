@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Rehearsal is what would happen if the primary died now, and what is wrong with that. Nothing is fenced and nothing runs.
+// Rehearsal is what would happen if the primary died now, with the problems that would come up. Nothing is fenced and
+// nothing runs.
 type Rehearsal struct {
 	Primary    string    // server names; empty when there is none
 	Next       string    // the server that would be promoted
@@ -22,20 +23,20 @@ type Planned struct {
 
 // Finding is something that an operator should know before a failover.
 type Finding struct {
-	Server string // "" when it is about none in particular
+	Server string // "" if it concerns no particular server
 	Text   string
 	Hint   string // what to do, "" when Text says it
-	Grave  bool   // a failover would not go well, or would not come when it has to
+	Grave  bool   // a failover would go wrong, or would not happen when it must
 }
 
-// lagWorthSaying is how many bytes behind a candidate is without a remark when failover_max_lag is unset.
+// lagWorthSaying is how many bytes a candidate may be behind without a finding when failover_max_lag is unset.
 const lagWorthSaying = 16 << 20
 
 func (m *Machine) refuseRehearse(ev Rehearse) { m.reply(ev.Tag, m.refusal()) }
 
 func (m *Machine) onRehearse(ev Rehearse) { m.queueFor(command{verb: verbRehearse, tag: ev.Tag}) }
 
-// rehearse answers with what the probes that the command has waited for would lead to.
+// rehearse answers the command with what its probes would lead to.
 func (m *Machine) rehearse(c command) {
 	r := &Rehearsal{Primary: m.nameOf(m.known.index)}
 	m.findGeneral(r)
@@ -53,7 +54,7 @@ func (r *Rehearsal) warn(server, hint, format string, args ...any) {
 	r.Findings = append(r.Findings, Finding{server, fmt.Sprintf(format, args...), hint, false})
 }
 
-// findGeneral looks at what is the same for every server.
+// findGeneral checks what is the same for every server.
 func (m *Machine) findGeneral(r *Rehearsal) {
 	switch blocked := m.runBlocked(); {
 	case m.paused && m.cfg.Enabled:
@@ -83,7 +84,7 @@ func (m *Machine) findGeneral(r *Rehearsal) {
 	}
 }
 
-// findServers looks at each server by its latest probe.
+// findServers checks each server by its latest probe.
 func (m *Machine) findServers(r *Rehearsal, since time.Duration) {
 	for i, s := range m.servers {
 		name := s.cfg.Name
@@ -130,7 +131,7 @@ func (m *Machine) findStandby(r *Rehearsal, s *server) {
 	}
 }
 
-// behind is how much of the last LSN seen on the primary a standby lacks, in bytes.
+// behind returns how many bytes a standby is behind the last LSN seen on the primary.
 func (m *Machine) behind(s *server) uint64 {
 	if m.known.lsn <= s.lsn() {
 		return 0
@@ -138,7 +139,7 @@ func (m *Machine) behind(s *server) uint64 {
 	return m.known.lsn - s.lsn()
 }
 
-// rehearseChoice chooses as if the primary had just died, and tells which scripts would run.
+// rehearseChoice chooses as if the primary had just died, and lists the scripts that would run.
 func (m *Machine) rehearseChoice(r *Rehearsal, since time.Duration) {
 	if m.known.index < 0 {
 		r.grave("", "", "there is no primary")

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// run is one execution of one hook that is under way.
+// run is one execution of a hook in progress.
 type run struct {
 	id      string
 	hook    string
@@ -20,20 +20,20 @@ type run struct {
 	stop    bool // StopRun was sent
 }
 
-// ended is the run, or the lack of one, that a hold is about: rule 8 asks for its candidate.
+// ended is the run that a hold is about, or says that none was started. Rule 8 needs its candidate.
 type ended struct {
 	hold hold
 	id   string
 	old  int
 	next int // -1: no run started
 	why  string
-	// planned: the old primary worked, so rule 8 acts whatever failover_settle says.
+	// planned: the old primary worked, so rule 8 is applied whatever failover_settle says.
 	planned bool
-	// left: processes of the run may go on, so the old primary isn't used again before a person has looked.
+	// left: processes of the run may go on, so that a person must check before the old primary is used again.
 	left bool
 }
 
-// runBlocked says why no run can start now, "" when one can. A lock shared by several poolers would be asked for here.
+// runBlocked returns why no run can start now, "" if one can. A lock shared by several poolers would be checked here.
 func (m *Machine) runBlocked() string {
 	switch {
 	case !m.cfg.Enabled:
@@ -56,7 +56,7 @@ func (m *Machine) runBlocked() string {
 	return ""
 }
 
-// tryRun starts the failover script for a candidate, or waits for what is in the way and says so in time.
+// tryRun starts the failover script for a candidate, or waits for what blocks it and raises an alarm in time.
 func (m *Machine) tryRun(next int) {
 	if !m.runs.cut && m.lockedOut() {
 		return
@@ -96,7 +96,8 @@ func (m *Machine) hostPorts(indexes ...int) []string {
 	return out
 }
 
-// startRun orders a hook; its id is unique across restarts, and the record is durable before it reaches the runner.
+// startRun starts a run of a hook. The run's id is unique across restarts, and the record is durable before the run
+// reaches the runner.
 func (m *Machine) startRun(hook string, old, next int, args []string, timeout time.Duration, reason string) {
 	id := fmt.Sprintf("%x-%d-%d", m.started.wall.UnixNano(), m.epoch, m.runs.count+1)
 	m.runs.begin(&run{id: id, hook: hook, old: old, next: next, args: args, at: m.now, timeout: timeout, reason: reason})
@@ -132,7 +133,7 @@ func (m *Machine) onRunStarted(ev RunStarted) {
 	}
 }
 
-// onRunEnded takes the end of the current run; that of a lost one only says that nothing of it is left.
+// onRunEnded handles the end of the current run. The end of a lost run only says that none of its processes is left.
 func (m *Machine) onRunEnded(ev RunEnded) {
 	if m.runs.current == nil || m.runs.current.id != ev.RunID {
 		if m.runs.blocker == ev.RunID && ev.RunID != "" {
@@ -170,7 +171,7 @@ func (m *Machine) onRunEnded(ev RunEnded) {
 	}
 }
 
-// leftText names what couldn't be ended, for a person to end it.
+// leftText lists the processes that couldn't be ended, so that a person can end them.
 func leftText(ev RunEnded) string {
 	if ev.Left == "" {
 		return ""
@@ -178,7 +179,7 @@ func leftText(ev RunEnded) string {
 	return ", and can't be ended: process " + ev.Left
 }
 
-// runFailed records the old and, when something ran, the new server as Failed and leaves epoch and primary alone.
+// runFailed makes the old server Failed and, if something ran, the new one as well. Epoch and primary stay as they are.
 func (m *Machine) runFailed(r *run, h hold, why string) {
 	m.log(Error, "failover failed", Attr{"run", r.id}, Attr{"old", m.nameOf(r.old)}, Attr{"new", m.nameOf(r.next)}, Attr{"why", why})
 	m.become(r.old, Failed, Plain, why)
@@ -194,7 +195,7 @@ func (m *Machine) runFailed(r *run, h hold, why string) {
 	m.holdOn(h, why)
 }
 
-// onRunLost: the outcome is unknown, and no other run starts until the process group was seen empty.
+// onRunLost handles a lost run: its outcome is unknown, and no other run starts until none of its processes is left.
 func (m *Machine) onRunLost(ev RunLost) {
 	if m.runs.current == nil || m.runs.current.id != ev.RunID {
 		return
@@ -259,8 +260,8 @@ func (m *Machine) onRunsAllowed(ev RunsAllowed) {
 	m.set(!ev.Allowed && ev.Holder != "" && m.cfg.Enabled, "state_dir", "no script can run: "+m.runner.holders())
 }
 
-// evaluateRun gives a run up whose end was never told, long after its time-out. Only a Tick says that nothing else has
-// come: after a stop of the whole process the end of the run may be the next event.
+// evaluateRun gives up a run whose end wasn't reported long after its time-out. Only a Tick may decide that: after a
+// stop of the whole process the end of the run may be the next event.
 func (m *Machine) evaluateRun() {
 	if m.event == kindTick.String() && m.runs.current != nil && m.now >= m.runs.current.at+m.runs.current.timeout+runSlack {
 		m.loseRun("the runner never told how it ended")

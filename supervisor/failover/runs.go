@@ -2,16 +2,17 @@ package failover
 
 import "time"
 
-// runs is what has been run, what runs, and what must have ended before anything else may. Only its own methods write it.
+// runs holds the run in progress, the last one, and what must have ended before another may start. Only its own methods
+// write it.
 type runs struct {
 	*counter
-	current *run          // under way
-	last    *ended        // the run, or the lack of one, that a hold is about
-	blocker string        // run whose process group has not been seen empty
-	pending int           // candidate of a strict verification, else -1
+	current *run          // in progress, nil for none
+	last    *ended        // the run that a hold is about, or that none was started
+	blocker string        // id of a run that may still have processes
+	pending int           // candidate whose promotion is verified strictly, else -1
 	cut     bool          // the recorded primary was cut off by failover_fence_script, and hasn't answered since
 	cutAt   time.Duration // when
-	count   uint64        // of the runs of this process
+	count   uint64        // number of runs in this process
 	times   []int64       // when the failovers in failover_window began, Unix milliseconds
 	locked  bool          // failover_max was reached: no run until Reset
 }
@@ -23,17 +24,17 @@ func (r *runs) begin(run *run) {
 	r.changed()
 }
 
-// assertIdle: at most one run is under way, and none beside one that may not be over.
+// assertIdle asserts that no run is in progress, and that no lost run may still have processes.
 func (r *runs) assertIdle(what string) {
 	if r.current != nil || r.blocker != "" {
 		panic("failover: a run " + what + " while another one may not have ended")
 	}
 }
 
-// stop notes that the runner was told to end the run.
+// stop records that the runner was told to end the run.
 func (r *runs) stop() { assign(r.counter, &r.current.stop, true) }
 
-// end takes the run that is under way out, and returns it.
+// end removes the run in progress, and returns it.
 func (r *runs) end() *run {
 	ended := r.current
 	r.current = nil
@@ -48,23 +49,23 @@ func (r *runs) lose() *run {
 	return lost
 }
 
-// free says that nothing of the lost run is left.
+// free records that no process of the lost run is left.
 func (r *runs) free() { assign(r.counter, &r.blocker, "") }
 
-// leave notes that processes of the run that the hold is about may go on.
+// leave records that processes of the run that the hold is about may go on.
 func (r *runs) leave(id string) {
 	if r.last != nil && r.last.id == id {
 		assign(r.counter, &r.last.left, true)
 	}
 }
 
-// conclude keeps what the coming hold, or verification, is about.
+// conclude keeps what the next hold, or verification, is about.
 func (r *runs) conclude(e ended) {
 	r.last = &e
 	r.changed()
 }
 
-// forget ends what was about the recorded primary: the run that a hold is about, and that it was cut off.
+// forget drops what concerned the recorded primary: the run that a hold is about, and the cut.
 func (r *runs) forget() {
 	if r.last != nil || r.cut {
 		r.last, r.cut = nil, false
@@ -72,7 +73,7 @@ func (r *runs) forget() {
 	}
 }
 
-// verify waits for the candidate of a run that has ended well to be seen writable; settled ends that.
+// verify starts the wait until the candidate of a successful run is seen writable; settled ends it.
 func (r *runs) verify(run *run) {
 	r.pending = run.next
 	r.conclude(ended{hold: holdLost, id: run.id, old: run.old, next: run.next, why: "exit 0, not verified"})
@@ -87,13 +88,13 @@ func (r *runs) cutOff(now time.Duration) {
 
 func (r *runs) uncut() { assign(r.counter, &r.cut, false) }
 
-// attempt counts a failover whose scripts begin.
+// attempt counts a failover whose scripts start.
 func (r *runs) attempt(at int64) {
 	r.times = append(r.times, at)
 	r.changed()
 }
 
-// forgetBefore drops the failovers that the window doesn't reach any more.
+// forgetBefore drops the failovers that are no longer in the window.
 func (r *runs) forgetBefore(begin int64) {
 	n := 0
 	for _, at := range r.times {
@@ -107,13 +108,13 @@ func (r *runs) forgetBefore(begin int64) {
 
 func (r *runs) lock() { assign(r.counter, &r.locked, true) }
 
-// reset counts the failovers anew.
+// reset sets the count of failovers to 0 and ends the lock.
 func (r *runs) reset() {
 	r.times, r.locked = nil, false
 	r.changed()
 }
 
-// restore takes over what the record says; a run that was under way may not be over.
+// restore takes over what the record says. A run that was in progress may not be over.
 func (r *runs) restore(rec *Record) {
 	r.locked, r.times, r.blocker = rec.Locked, append([]int64(nil), rec.RunTimes...), rec.Blocker
 	if rec.Run != nil && rec.Run.Phase == "started" {
@@ -122,13 +123,13 @@ func (r *runs) restore(rec *Record) {
 	r.changed()
 }
 
-// runner is whether a script could be started now. Only its own methods write it.
+// runner says whether a script could be started now. Only its own methods write it.
 type runner struct {
 	*counter
 	up      bool
-	why     string // it isn't
-	allowed bool   // state_dir is ours alone
-	holder  string // who holds it instead, as far as known
+	why     string // why there is no usable link to the runner
+	allowed bool   // this pgagroal alone uses state_dir
+	holder  string // the processes that hold it instead, if known
 }
 
 func (r *runner) link(up bool, why string) {
@@ -141,7 +142,7 @@ func (r *runner) allow(allowed bool, holder string) {
 	assign(r.counter, &r.holder, holder)
 }
 
-// holders says who holds state_dir.
+// holders says which processes hold state_dir.
 func (r *runner) holders() string {
 	if r.holder == "" {
 		return "children of an earlier supervisor hold state_dir"

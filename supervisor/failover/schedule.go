@@ -2,7 +2,7 @@ package failover
 
 import "time"
 
-// startProbes asks for every probe that is due, at most one per server under way.
+// startProbes starts every probe that is due, at most one per server at a time.
 func (m *Machine) startProbes() {
 	if m.phase == PhaseNew {
 		return
@@ -20,7 +20,7 @@ func (m *Machine) startProbes() {
 	}
 }
 
-// probeDue is when the next probe of a server starts, or when the one under way is given up.
+// probeDue returns when the next probe of a server is due, or when the probe in progress is given up.
 func (m *Machine) probeDue(i int) (time.Duration, bool) {
 	s := m.servers[i]
 	if s.inflight != 0 {
@@ -36,13 +36,13 @@ func (m *Machine) probeDue(i int) (time.Duration, bool) {
 	if s.lastEnded == 0 {
 		return m.now, true
 	}
-	if s.back && m.cfg.Failback == FailbackStandby { // its quarantine ends with a look
+	if s.back && m.cfg.Failback == FailbackStandby { // a probe ends its quarantine
 		every = min(every, max(s.backSince+m.cfg.Quarantine-s.lastEnded, m.cfg.ProbeInterval))
 	}
 	return s.lastEnded + every, true
 }
 
-// probeEvery is the pause between two probes of a server in this phase; false is no regular probing.
+// probeEvery returns the pause between two probes of a server in this phase; false means no regular probes.
 func (m *Machine) probeEvery(i int) (time.Duration, bool) {
 	switch m.phase {
 	case PhaseNew:
@@ -67,14 +67,15 @@ func (m *Machine) probeEvery(i int) (time.Duration, bool) {
 	return every, ok
 }
 
-// watched says that a server is probed while the primary is open, because its state may mend or get worse.
+// watched reports whether a server is probed regularly while the primary is open, because its state may improve or get
+// worse.
 func (m *Machine) watched(i int) bool {
 	s := m.servers[i]
 	if s.noAddress || m.servers[m.known.index].qual == NotWritable {
 		return true
 	}
 	if s.last == SawAlive && s.code != tooManyConnections {
-		return false // probes can't log in and won't tell anything more
+		return false // probes can't log in, so they would show nothing new
 	}
 	if i == m.known.index {
 		return s.last != SawPrimary
@@ -85,7 +86,7 @@ func (m *Machine) watched(i int) bool {
 	return s.state == Failed || s.state == NotInit || s.state == NotInitPrimary || s.qual != Plain || s.recheck
 }
 
-// forgetLostProbes gives up probes without an answer: no result, neither for nor against the server.
+// forgetLostProbes gives up probes that were not answered. They count neither for nor against the server.
 func (m *Machine) forgetLostProbes() {
 	for _, s := range m.servers {
 		if s.inflight != 0 && m.now >= s.asked+m.cfg.ProbeTimeout+answerSlack {

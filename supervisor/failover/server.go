@@ -8,7 +8,7 @@ import (
 // tooManyConnections passes by itself, unlike other reasons why a probe can't log in.
 const tooManyConnections = "53300"
 
-// seenByLogin marks a role that a client's login told, because probes can't log in.
+// seenByLogin marks a role that a client's login has shown, because probes can't log in.
 const seenByLogin = "login"
 
 // server is what the machine knows of one configured server.
@@ -17,21 +17,21 @@ type server struct {
 	state     State // written by become only
 	qual      Qualifier
 	reason    string
-	excluded  bool // an old primary after a successful run: never used again by itself
-	relabel   bool // switch-to took its role while it was healthy: found writable it stays Not init
+	excluded  bool // an old primary after a successful run: only a command lets it be used again
+	relabel   bool // switch-to has replaced it while it was healthy: if it is writable it stays Not init
 	restored  bool // its entry in the record was valid
-	spared    bool // its run failed and rule 8 went back to the old primary: a Replica once it is seen in recovery
-	recheck   bool // after a change of primary it has to show that it follows the new one
-	back      bool // excluded, and followed the primary at every look since backSince
+	spared    bool // the candidate of a failed run after which rule 8 opened the old primary again: a Replica once it is seen in recovery
+	recheck   bool // the primary has changed, and it hasn't yet shown that it follows the new one
+	back      bool // excluded, and every probe since backSince has seen it follow the primary
 	backSince time.Duration
 
 	system   uint64
-	timeline uint32 // the greatest seen
+	timeline uint32 // highest timeline seen
 
-	inflight uint64 // id of the probe under way, 0 none
+	inflight uint64 // id of the probe in progress, 0 for none
 	asked    time.Duration
-	wanted   bool // one probe soon
-	// noAddress: its name could not be resolved the last time.
+	wanted   bool // one probe is wanted soon
+	// noAddress: its name could not be resolved at the last attempt.
 	noAddress bool
 
 	last        Outcome // of the latest probe, 0 before the first
@@ -58,15 +58,15 @@ type failures struct {
 	announcedAt   time.Duration
 }
 
-// activity is the workers' word on when a server has last sent something.
+// activity is when workers last received something from a server, as they have said.
 type activity struct {
-	byteAt        time.Duration // last byte a worker had from it, as far as asked
+	byteAt        time.Duration // when a worker last received a byte from it, if known
 	byteKnown     bool
 	activityAt    time.Duration
 	activityKnown bool
 }
 
-// samples are LSNs that are compared while choosing.
+// samples are LSNs that are compared during the choice.
 type samples struct {
 	sampled   bool
 	stable    bool
@@ -87,7 +87,7 @@ func (s *server) silent() bool {
 	return s.last == SawTimeout || s.last == SawSilent || s.last == SawUnreachable
 }
 
-// seen is the latest probe in words.
+// seen describes the latest probe in words.
 func (s *server) seen() string {
 	if s.code != "" {
 		return s.last.String() + " (" + s.code + ")"
@@ -128,7 +128,7 @@ func (m *Machine) onProbeDone(ev ProbeDone) {
 	if ev.Outcome == SawNoAddress {
 		s.noAddress = true
 		m.raise("address", fmt.Sprintf("the address of %s can't be resolved", s.cfg.Name))
-		return // never a reason, neither for nor against
+		return // proves nothing, neither for nor against the server
 	}
 	if s.noAddress {
 		s.noAddress = false
@@ -157,7 +157,7 @@ func (m *Machine) onProbeDone(ev ProbeDone) {
 	m.changed()
 }
 
-// countResult keeps the rows of dead results that confirmation counts.
+// countResult counts the dead results in a row, for confirmation.
 func (m *Machine) countResult(s *server) {
 	switch s.last {
 	case SawPrimary, SawStandby, SawAlive:
@@ -169,7 +169,7 @@ func (m *Machine) countResult(s *server) {
 		}
 		if m.now-s.startingSince < m.cfg.StartupGrace {
 			s.deadRow, s.refusedRow = 0, 0
-			if s.code != "57P02" { // a crash is no announcement
+			if s.code != "57P02" { // the server says this after a crash, which announces nothing
 				s.announced, s.announcedAt = true, m.now
 			}
 			return
@@ -195,7 +195,7 @@ func (m *Machine) cannotLogIn(s *server) {
 		Attr{"server", s.cfg.Name}, Attr{"code", s.code}, Attr{"hint", m.cfg.CredentialHint})
 }
 
-// observe takes over identity, timeline and LSN of a logged-in probe and what they mean for the server's state.
+// observe records what a logged-in probe has read, and what this means for the server's state.
 func (m *Machine) observe(i int) {
 	s := m.servers[i]
 	o := s.obs
@@ -231,7 +231,7 @@ func (m *Machine) observePrimary(s *server) {
 	}
 	inUse := m.phase == PhaseOpen || m.phase == PhaseSuspect
 	if m.foreign(s) && !inUse {
-		return // another system in its place, which is the primary only once it is opened
+		return // another system in its place; it is the primary only once it is opened
 	}
 	m.known.identify(s.system, 0)
 	if inUse {
@@ -240,7 +240,7 @@ func (m *Machine) observePrimary(s *server) {
 	m.known.note(s.obs, m.now)
 }
 
-// newIdentity drops what was known of a server whose system identifier has changed.
+// newIdentity drops what was known about a server whose system identifier has changed.
 func (m *Machine) newIdentity(i int) {
 	s := m.servers[i]
 	m.log(Warn, "another system identifier: what was recorded of this server is ignored",
@@ -255,9 +255,9 @@ func (m *Machine) newIdentity(i int) {
 	}
 }
 
-// primaryReplaced forgets a recorded primary whose place another system has taken, while nobody is served: the servers'
-// answers decide again. After a run the candidate may be the only server with the data, and while failover is paused
-// nothing was fenced, so those holds stay as they are.
+// primaryReplaced drops the recorded primary if another system has taken its place while no primary is open. Then the
+// servers' answers decide again. Two kinds of hold stay: after a run the candidate may be the only server with the
+// data, and while failover is paused nothing was fenced.
 func (m *Machine) primaryReplaced(i int) {
 	ran := m.runs.last != nil && (m.runs.last.next >= 0 || m.runs.blocker != "")
 	switch {
@@ -270,7 +270,7 @@ func (m *Machine) primaryReplaced(i int) {
 	}
 }
 
-// classify gives a server that is not the primary the state that its role means.
+// classify sets the state of a server that is not the primary, according to its role.
 func (m *Machine) classify(i int) {
 	s := m.servers[i]
 	if m.phase == PhaseRunning && m.runs.current != nil && i == m.runs.current.next {
@@ -282,7 +282,7 @@ func (m *Machine) classify(i int) {
 	case s.last == SawPrimary && s.excluded:
 		m.become(i, Failed, SplitBrain, "writable although "+m.nameOf(m.known.index)+" replaced it: never used")
 	case s.last == SawPrimary:
-		// a writable server is adopted, flagged or left alone by the phase
+		// what a writable server means depends on the phase
 	case s.state == Failed:
 		if s.spared && !m.foreign(s) && (m.known.timeline == 0 || s.timeline == m.known.timeline) {
 			m.become(i, Replica, Plain, "in recovery on the recorded timeline after its failed run")
@@ -311,7 +311,7 @@ func (m *Machine) classifyStandby(i int) {
 		return
 	}
 	if m.notifyUntried() || m.phase != PhaseOpen {
-		return // the notify script has its chance first
+		return // it has until the notify script has run
 	}
 	why := fmt.Sprintf("in recovery, but not streaming on timeline %d", m.known.timeline)
 	if s.state == NotInit {
@@ -321,7 +321,8 @@ func (m *Machine) classifyStandby(i int) {
 	m.become(i, Replica, Detached, why)
 }
 
-// follows says that a standby is on the primary's timeline: streaming, or as far as can be seen without pg_monitor.
+// follows reports whether a standby is on the primary's timeline: streaming, or as far as can be seen without
+// pg_monitor.
 func (m *Machine) follows(s *server) bool {
 	if s.last != SawStandby || s.obs.Receiver == ReceiverGone || m.foreign(s) {
 		return false
@@ -343,7 +344,7 @@ func (m *Machine) onHinted(ev Hinted) {
 	s.wanted = true
 }
 
-// onLoginSeen takes the role from a worker's login, which counts only where probes can't log in.
+// onLoginSeen takes a server's role from a worker's login. It counts only if probes can't log in.
 func (m *Machine) onLoginSeen(ev LoginSeen) {
 	if !m.valid(ev.Server) || ev.Epoch != m.epoch || ev.Hot == HotStandbyUnknown {
 		return

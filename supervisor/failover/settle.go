@@ -7,14 +7,14 @@ type hold uint8
 
 const (
 	holdNone        hold = iota
-	holdNoPrimary        // none writable, none recorded
+	holdNoPrimary        // no server is writable, and none is recorded
 	holdNewer            // the state file records a higher timeline than any writable server has
-	holdSplit            // several writable on one timeline
+	holdSplit            // several servers are writable on one timeline
 	holdDemoted          // the recorded primary is in recovery
 	holdNoCandidate      // New primary could not be found
 	holdFailed           // the script failed, or its success could not be verified in time
 	holdLost             // the outcome of a run is unknown
-	holdRefused          // the runner refused: nothing ran
+	holdRefused          // the runner refused the run: nothing was executed
 	holdLocked           // failover_max forbids a run
 	holdFence            // failover_fence_script failed, or its outcome is unknown: nothing was promoted
 	holdFollow           // failover_mode = follow: somebody else promotes
@@ -38,7 +38,7 @@ func holdOf(s string) hold {
 	return holdNone
 }
 
-// holdFacts are what each hold is about: what evalHeld and holdCommand look at must be there.
+// holdFacts says what each hold is about: evalHeld and holdCommand need it to be there.
 var holdFacts = [...]struct{ primary, run bool }{
 	holdNone:        {},
 	holdNoPrimary:   {},
@@ -56,7 +56,7 @@ var holdFacts = [...]struct{ primary, run bool }{
 	holdDamaged:     {},
 }
 
-// lacks says which of a hold's facts is missing, "" for none.
+// lacks returns which of a hold's facts is missing, "" if none is.
 func (m *Machine) lacks(h hold) string {
 	switch f := holdFacts[h]; {
 	case f.primary && m.known.index < 0:
@@ -69,7 +69,7 @@ func (m *Machine) lacks(h hold) string {
 	return ""
 }
 
-// holdOn stays without an open primary and says why.
+// holdOn starts a hold, with its reason.
 func (m *Machine) holdOn(h hold, why string) {
 	lack := m.lacks(h)
 	m.assert(lack == "", "the hold %v lacks %s", h, lack)
@@ -79,7 +79,7 @@ func (m *Machine) holdOn(h hold, why string) {
 	m.log(Error, "logins are held", Attr{"why", why}, Attr{"command", m.holdCommand()})
 }
 
-// giveUpOn holds because nobody replaces the recorded primary: nothing was promoted.
+// giveUpOn holds because nothing was promoted and no server replaces the recorded primary.
 func (m *Machine) giveUpOn(h hold, why string) {
 	old := m.known.index
 	m.become(old, Failed, Plain, why)
@@ -114,7 +114,7 @@ func (m *Machine) holdCommand() string {
 	return cli + "switch-to --force NAME"
 }
 
-// evalHeld lets service resume by itself where chapter 0 or 8 allows it.
+// evalHeld ends a hold where chapter 0 or 8 of doc/FAILOVER.md allows it.
 func (m *Machine) evalHeld() {
 	switch m.hold {
 	case holdNone:
@@ -130,12 +130,13 @@ func (m *Machine) evalHeld() {
 		}
 	case holdPaused:
 		m.evalPaused()
-	case holdFollow: // following is all that is left to do, also when settling is manual
+	case holdFollow: // following a promotion is always allowed, even with failover_settle = manual
 		m.settle()
 	}
 }
 
-// settleDemoted: the recorded primary is in recovery; it resumes when writable, or another one is followed.
+// settleDemoted handles a recorded primary in recovery: it opens again when it is writable, or another server is
+// followed.
 func (m *Machine) settleDemoted() {
 	if m.known.index < 0 {
 		m.holdOn(holdNoPrimary, "the recorded primary is gone")
@@ -155,12 +156,12 @@ func (m *Machine) settleDemoted() {
 	}
 }
 
-// settle applies rule 8 (a) and (b) after no run, a failed one or one with an unknown outcome.
+// settle applies rule 8 (a) and (b) after a run that failed or whose outcome is unknown, or if none was started.
 func (m *Machine) settle() {
 	old := m.servers[m.known.index]
 	oldBack := old.last == SawPrimary && old.fresh(m.since)
 	if oldBack && m.runs.last != nil && m.runs.last.left {
-		// What is left of the script may promote another server later: only a person can know.
+		// The remaining processes of the script may still promote another server: only a person can tell.
 		oldBack = false
 	}
 	next := -1

@@ -5,11 +5,11 @@ import "time"
 // stage is what the machine as a whole is doing, and why. Only its own methods write it.
 type stage struct {
 	phase  Phase
-	since  time.Duration // of phase
-	why    string        // why in phase, for status
-	trail  []span        // phases since the primary was suspected, for history
+	since  time.Duration // when phase began
+	why    string        // why the machine is in phase, for status
+	trail  []span        // phases since the suspicion, for the history
 	hold   hold          // why no primary is open, in PhaseHeld
-	reason string        // what the phase waits for, where it is more than why
+	reason string        // what the phase waits for, if why doesn't say it
 }
 
 type span struct {
@@ -17,7 +17,7 @@ type span struct {
 	at    time.Duration
 }
 
-// begin starts a phase; a hold ends with its own.
+// begin starts a phase. A hold ends with its phase.
 func (s *stage) begin(p Phase, why string, now time.Duration) {
 	if p == PhaseSuspect || p == PhaseOpen {
 		s.trail = s.trail[:0]
@@ -29,21 +29,21 @@ func (s *stage) begin(p Phase, why string, now time.Duration) {
 	}
 }
 
-// keep says what the hold that has just begun is about.
+// keep records which hold has just begun, and why.
 func (s *stage) keep(h hold, why string) { s.hold, s.reason = h, why }
 
-// waitFor says what the phase waits for, "" for what why says.
+// waitFor records what the phase waits for, "" if why says it.
 func (s *stage) waitFor(what string) { s.reason = what }
 
-// because says anew why the phase goes on.
+// because replaces the reason of the phase.
 func (s *stage) because(why string) { s.why = why }
 
-// restart has what is decided in this phase rest on probes made from now on.
+// restart has the decisions of this phase use only probes made from now on.
 func (s *stage) restart(now time.Duration) { s.since = now }
 
-// door lets clients in to the recorded primary, or has them wait.
+// door says whether clients may use the recorded primary or have to wait.
 type door struct {
-	open      bool // clients may be attached
+	open      bool // clients may get backends
 	heldSince time.Duration
 }
 
@@ -51,7 +51,7 @@ func (d *door) shut(now time.Duration) { d.open, d.heldSince = false, now }
 
 func (d *door) unlock() { d.open = true }
 
-// phaseFacts is what each phase works with; what a hold needs is in holdFacts.
+// phaseFacts is what must be there in each phase. What a hold needs is in holdFacts.
 var phaseFacts = [phases]struct{ primary, run, plan bool }{
 	PhaseOpen:      {primary: true},
 	PhaseSuspect:   {primary: true},
@@ -61,7 +61,7 @@ var phaseFacts = [phases]struct{ primary, run, plan bool }{
 	PhaseVerifying: {primary: true},
 }
 
-// misses says what the phase works with and isn't there, "" for nothing.
+// misses returns what the phase needs and isn't there, "" for nothing.
 func (m *Machine) misses(p Phase) string {
 	switch f := phaseFacts[p]; {
 	case f.primary && m.known.index < 0:

@@ -2,7 +2,7 @@ package failover
 
 import "fmt"
 
-// decision is what the servers' first answers mean.
+// decision is the conclusion from the servers' first answers.
 type decision struct {
 	open     int   // server to open on, -1 none
 	verified bool  // it was seen writable
@@ -25,7 +25,7 @@ func (m *Machine) onStarted(ev Started) {
 	}
 }
 
-// evalStarting waits for an answer of every server, at most failover_start_timeout.
+// evalStarting waits until every server has answered, at most failover_start_timeout.
 func (m *Machine) evalStarting() {
 	complete := true
 	for _, s := range m.servers {
@@ -64,7 +64,7 @@ func (m *Machine) actOnStart(d decision) {
 	}
 }
 
-// openStart opens on a server without a failover: the epoch grows when it is another one than recorded.
+// openStart opens a server without a failover. The epoch grows if the recorded primary is another one.
 func (m *Machine) openStart(d decision) {
 	i := d.open
 	s := m.servers[i]
@@ -94,7 +94,7 @@ func (m *Machine) openStart(d decision) {
 	m.reportForeign()
 }
 
-// adoptIdentity takes over what the primary showed of itself.
+// adoptIdentity records what the primary has shown of itself.
 func (m *Machine) adoptIdentity(s *server) {
 	m.known.identify(s.system, s.timeline)
 	if s.last == SawPrimary {
@@ -121,7 +121,8 @@ func (m *Machine) reportForeign() {
 	}
 }
 
-// decideStart applies chapter 0; late says that the deadline has passed and what is known has to do.
+// decideStart applies chapter 0 of doc/FAILOVER.md. late says that the time is up, so that what is known must be
+// enough.
 func (m *Machine) decideStart(late bool) decision {
 	own, strangers := m.writable()
 	switch {
@@ -137,7 +138,7 @@ func (m *Machine) decideStart(late bool) decision {
 	return m.decideNone(late)
 }
 
-// writable splits the writable servers into those of the primary's own system and the others.
+// writable returns the writable servers, separated into those of the primary's own system and strangers.
 func (m *Machine) writable() (own, strangers []int) {
 	var found []int
 	for i, s := range m.servers {
@@ -159,7 +160,8 @@ func (m *Machine) writable() (own, strangers []int) {
 	return own, strangers
 }
 
-// ownAlive says that the recorded primary's system still has a server, so that a stranger must not take its place.
+// ownAlive reports whether a server of the recorded primary's system is alive, so that a stranger must not become
+// primary.
 func (m *Machine) ownAlive() bool {
 	for _, s := range m.servers {
 		if m.known.index >= 0 && m.known.system != 0 && s.last == SawStandby && s.system == m.known.system {
@@ -169,7 +171,7 @@ func (m *Machine) ownAlive() bool {
 	return false
 }
 
-// preferred is the hinted server, else the first in configuration order.
+// preferred returns the hinted server, else the first in the configuration.
 func (m *Machine) preferred(among []int) int {
 	for _, i := range among {
 		if m.servers[i].cfg.PrimaryHint {
@@ -238,7 +240,8 @@ func (m *Machine) decideNone(late bool) decision {
 	return decision{open: -1, suspect: true, why: "the recorded primary does not answer"}
 }
 
-// roleUnknown is the server to try when probes can't log in: recorded, hinted, first; -1 when there is none.
+// roleUnknown returns the server to try when probes can't log in: the recorded, the hinted or the first one; -1 if
+// there is none.
 func (m *Machine) roleUnknown(late bool) int {
 	usable := func(s *server) bool {
 		return s.last == SawAlive && !s.excluded && (late || s.code != tooManyConnections)
@@ -261,7 +264,7 @@ func (m *Machine) roleUnknown(late bool) int {
 	return m.preferred(found)
 }
 
-// readOnly is the standby that serves when failover is off and nothing is writable.
+// readOnly returns the standby that serves clients if failover is off and no server is writable.
 func (m *Machine) readOnly() int {
 	var found []int
 	for i, s := range m.servers {
@@ -278,7 +281,7 @@ func (m *Machine) readOnly() int {
 	return m.preferred(found)
 }
 
-// forgetPrimary drops the recorded primary: the servers' own answers decide again.
+// forgetPrimary drops the recorded primary, so that the servers' answers decide again.
 func (m *Machine) forgetPrimary() {
 	if m.known.index >= 0 && m.servers[m.known.index].state != Failed {
 		m.become(m.known.index, NotInit, Plain, "no longer the recorded primary")

@@ -10,7 +10,7 @@ type alarm struct {
 
 const alarmHeld = "held"
 
-// raise shows a condition until it is cleared; the same text twice is one alarm.
+// raise shows an alarm until it is cleared. Raising it again with the same text changes nothing.
 func (m *Machine) raise(name, text string) {
 	for i := range m.alarms {
 		if m.alarms[i].name == name {
@@ -20,7 +20,7 @@ func (m *Machine) raise(name, text string) {
 	}
 	m.alarms = append(m.alarms, alarm{name, text, m.now})
 	m.changed()
-	if name != alarmHeld { // a hold has its own line
+	if name != alarmHeld { // a hold has a log line of its own
 		m.log(Error, "alarm", Attr{"alarm", name}, Attr{"text", text})
 	}
 }
@@ -44,7 +44,7 @@ func (m *Machine) set(on bool, name, text string) {
 	}
 }
 
-// evaluateAlarms derives the alarms that follow from the state.
+// evaluateAlarms raises and clears the alarms that follow from the state.
 func (m *Machine) evaluateAlarms() {
 	if len(m.servers) == 0 {
 		return
@@ -76,7 +76,7 @@ func (m *Machine) evaluateAlarms() {
 	}
 }
 
-// publicWords are what clients are told while no primary is open.
+// publicWords are what clients learn while no primary is open.
 var publicWords = [...]string{
 	PhaseNew: "the servers are not known yet", PhaseStarting: "the servers are not known yet",
 	PhaseOpen: "the primary is not available", PhaseSuspect: "the primary does not answer",
@@ -85,7 +85,7 @@ var publicWords = [...]string{
 	PhaseHeld: "there is no primary, and an operator may be needed",
 }
 
-// Status is a copy of everything an operator may ask; ages are as of the latest Step, so send a Tick first.
+// Status returns a copy of everything that an operator may ask. Ages are as of the latest Step, so send a Tick first.
 func (m *Machine) Status() Status {
 	s := Status{
 		Enabled: m.cfg.Enabled, Paused: m.paused, Phase: m.phase.String(), Since: m.now - m.since, Epoch: m.epoch, Open: m.open, Held: !m.open,

@@ -2,25 +2,26 @@ package failover
 
 import "time"
 
-// How a stream of messages that never pauses is told from one that was looked at just after a message.
+// These constants tell a stream that never pauses from a stream that was seen by chance just after a message. A look is
+// one probe of the standby.
 const (
-	streamPause = 2 * time.Second        // a longer pause between two messages is one
-	streamLooks = 3                      // so many looks in a row without a pause
-	looksApart  = 10 * time.Second       // between two of them at most: an idle stream's question may come as often
-	looksTwice  = time.Second            // and at least
-	msgJitter   = 100 * time.Millisecond // how exactly the time of a message is known
+	streamPause = 2 * time.Second        // more time than this between two messages is a pause
+	streamLooks = 3                      // a stream is busy after so many looks in a row without a pause
+	looksApart  = 10 * time.Second       // at most this far apart, since an idle stream may have a message as often
+	looksTwice  = time.Second            // and at least this far
+	msgJitter   = 100 * time.Millisecond // precision of the time of a message
 )
 
-// stream is what the looks at a standby have shown of the messages that it receives.
+// stream is what the looks at a standby have shown about the messages that it receives.
 type stream struct {
-	looks  int  // in a row that found a message of a moment ago
+	looks  int  // looks in a row that found a recent message
 	paused bool // the latest look found no new message
 	msgAt  time.Duration
-	lookAt time.Duration // that was counted
+	lookAt time.Duration // time of the last look that was counted
 }
 
-// look takes the age of the latest message. While no new one comes, what was counted before stays: that the stream has
-// ceased is the question.
+// look counts one look, by the age of the latest message. If no new message has come, the count stays, because the
+// question is whether a busy stream has ceased.
 func (t *stream) look(age, now time.Duration) {
 	msg := now - age
 	fresh := age <= streamPause
@@ -40,12 +41,12 @@ func (t *stream) look(age, now time.Duration) {
 	t.msgAt = msg
 }
 
-// busy says that messages came without a pause until they ceased.
+// busy reports whether messages came without a pause until they ceased.
 func (t *stream) busy() bool { return t.looks >= streamLooks }
 
-// ceased says that a standby that streams has had no message for so long that there is nobody who sends any: it was busy
-// and has had none for failover_silence_time, or its receiver has asked for one, which it does when half of its time-out
-// has passed without, and got none.
+// ceased reports whether a streaming standby has had no message for so long that no sender can be left. Either it was
+// busy and has had none for failover_silence_time, or its receiver has asked for a message, as it does after half of
+// its time-out, and got none.
 func (m *Machine) ceased(s *server) bool {
 	o := s.obs
 	switch {

@@ -1,6 +1,6 @@
 package failover
 
-// kind numbers the events, for the table.
+// kind is the number of an event, as an index of the table.
 type kind int
 
 const (
@@ -41,7 +41,7 @@ func (k kind) String() string { return name(kindNames[:], int(k)) }
 
 const phases = int(PhaseHeld) + 1
 
-// rule says what one phase does with one event: on, or ignored with the reason.
+// rule says what one phase does with one event: call on, or ignore the event for a reason.
 type rule struct {
 	on      func(*Machine, Event)
 	ignored string
@@ -59,7 +59,7 @@ func handle[E Event](f func(*Machine, E)) rule {
 
 func ignore(why string) rule { return rule{ignored: why} }
 
-// all fills every phase; but replaces some.
+// all makes a row with one rule in every phase; but replaces the rule in some.
 func all(r rule) row {
 	var out row
 	for p := range out {
@@ -80,7 +80,7 @@ var (
 	noServer = ignore("nothing is attached to a server now, and every server is being probed")
 )
 
-// table has every event in every phase, by name.
+// table says what every phase does with every event.
 var table = [kinds]row{
 	kindStarted:   all(ignore("started already")).but(handle((*Machine).onStarted), PhaseNew),
 	kindTick:      all(handle((*Machine).onTick)).but(tooEarly, PhaseNew),
@@ -172,7 +172,7 @@ func kindOf(ev Event) kind {
 	return kinds
 }
 
-// dispatch looks the event up; a value that is no event of ours is logged and dropped.
+// dispatch calls the handler of an event. It logs and drops a value that is no known event.
 func (m *Machine) dispatch(k kind, ev Event) {
 	if k >= kinds || int(m.phase) >= phases {
 		m.log(Error, "unknown event")

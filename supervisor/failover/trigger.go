@@ -32,7 +32,7 @@ func (m *Machine) triggerNow(c command) {
 	m.answerNext(&c, nil, fmt.Sprintf("%s is fenced, then failover_script promotes %s: pgagroal-cli failover status shows it", m.nameOf(m.known.index), to))
 }
 
-// triggerRefused says why a failover can't be ordered now.
+// triggerRefused returns why a failover can't be ordered now.
 func (m *Machine) triggerRefused(c command) error {
 	switch {
 	case !m.cfg.Enabled:
@@ -60,7 +60,7 @@ func (m *Machine) triggerRefused(c command) error {
 	return m.noneEligible(c)
 }
 
-// primaryInTheWay says that the primary may still take writes.
+// primaryInTheWay returns an error if the primary may still take writes.
 func (m *Machine) primaryInTheWay(c command) error {
 	old := m.servers[m.known.index]
 	switch {
@@ -72,7 +72,7 @@ func (m *Machine) primaryInTheWay(c command) error {
 	return nil
 }
 
-// noneEligible says why the server that was named, or each one, can't be promoted.
+// noneEligible returns why the named server, or each server, can't be promoted.
 func (m *Machine) noneEligible(c command) error {
 	entrants := m.entrants()
 	for i := range entrants {
@@ -86,7 +86,7 @@ func (m *Machine) noneEligible(c command) error {
 	return m.notEligible(c, verdicts)
 }
 
-// notEligible words why nobody, or not the one that was named, can be promoted.
+// notEligible is the error that says why the named server, or every server, can't be promoted.
 func (m *Machine) notEligible(c command, verdicts []Verdict) error {
 	if c.index < 0 {
 		return errors.New("no server can be promoted: " + verdictText(verdicts))
@@ -110,7 +110,7 @@ func verdictText(verdicts []Verdict) string {
 	return strings.Join(out, "; ")
 }
 
-// indexIn is the place of a server in a ranking, -1 when it isn't there.
+// indexIn returns the place of a server in a ranking, -1 if it isn't in it.
 func indexIn(order []entrant, server int) int {
 	for i, e := range order {
 		if e.index == server {
@@ -120,7 +120,7 @@ func indexIn(order []entrant, server int) int {
 	return -1
 }
 
-// runOrder promotes what the operator has asked for, or drops the order when that can't be done any more.
+// runOrder promotes the server that the operator wants, or drops the order if that is no longer possible.
 func (m *Machine) runOrder(order []entrant) {
 	c := m.fence.command
 	next := c.index
@@ -145,7 +145,7 @@ func (m *Machine) runOrder(order []entrant) {
 	}
 }
 
-// dropOrder goes back to what the servers themselves say, or to the hold that the order has interrupted.
+// dropOrder goes back to the hold that the order has interrupted, or lets the servers' answers decide.
 func (m *Machine) dropOrder(why string) {
 	m.log(Error, "the failover by command was dropped", Attr{"why", why})
 	m.remember(HistoryEntry{Kind: "cancelled", Reason: m.why, Result: why, Old: m.nameOf(m.known.index)})

@@ -8,12 +8,12 @@ import (
 type fate uint8
 
 const (
-	fateExcluded fate = iota // Failed, never used again by itself
-	fateNotInit              // healthy, switched away from
+	fateExcluded fate = iota // Failed, until a command lets it be used again
+	fateNotInit              // Not init, because it is healthy
 )
 
-// changePrimary is the only place where another server becomes the recorded primary in this process's life: a new
-// epoch, the old one out of the way, and every standby to be looked at again.
+// changePrimary is the only place where a running process records another primary. It starts a new epoch, retires the
+// old primary, and has every standby probed again.
 func (m *Machine) changePrimary(next int, verified bool, f fate, why string) {
 	old := m.known.index
 	n := m.servers[next]
@@ -35,14 +35,14 @@ func (m *Machine) changePrimary(next int, verified bool, f fate, why string) {
 	}
 }
 
-// recheckAll has every standby show that it follows the primary.
+// recheckAll requires every standby to show that it follows the primary.
 func (m *Machine) recheckAll() {
 	for i, s := range m.servers {
 		s.recheck = s.recheck || (i != m.known.index && s.state != Failed)
 	}
 }
 
-// retire gives the old primary its state.
+// retire sets the state of the old primary.
 func (m *Machine) retire(old int, f fate) {
 	s := m.servers[old]
 	if f == fateNotInit {
@@ -58,7 +58,8 @@ func (m *Machine) retire(old int, f fate) {
 	m.become(old, Failed, Plain, "replaced by "+m.nameOf(m.known.index))
 }
 
-// adopt follows a server that somebody else promoted: no script, but the standbys are notified.
+// adopt makes a server that somebody else has promoted the primary. No failover script runs, but the standbys are
+// notified.
 func (m *Machine) adopt(next int, why string) {
 	old := m.known.index
 	f := fateExcluded
@@ -71,7 +72,7 @@ func (m *Machine) adopt(next int, why string) {
 	m.enter(PhaseOpen, m.nameOf(next)+" adopted: "+why)
 }
 
-// runSucceeded: exit 0 records the new primary; with strict it has to be seen writable first.
+// runSucceeded records the new primary after exit 0. With strict verification it must be seen writable first.
 func (m *Machine) runSucceeded(r *run) {
 	if m.cfg.Verify == VerifyStrict {
 		m.runs.verify(r)
@@ -87,7 +88,7 @@ func (m *Machine) runSucceeded(r *run) {
 	m.enter(PhaseVerifying, "exit 0; waiting for "+m.nameOf(r.next)+" to be writable")
 }
 
-// verifying is the server whose promotion is being verified.
+// verifying returns the server whose promotion is being verified.
 func (m *Machine) verifying() int {
 	if m.runs.pending >= 0 {
 		return m.runs.pending
@@ -139,7 +140,7 @@ func (m *Machine) verifiedNow(i int) {
 	m.enter(PhaseOpen, s.cfg.Name+" is out of recovery")
 }
 
-// verifyLate acts on a promotion that is not seen at failover_verify_timeout.
+// verifyLate handles a promotion that was not seen by failover_verify_timeout.
 func (m *Machine) verifyLate(i int) {
 	name := m.nameOf(i)
 	why := name + " is not out of recovery after " + short(m.cfg.VerifyTimeout)
@@ -161,7 +162,7 @@ func (m *Machine) verifyLate(i int) {
 	}
 }
 
-// recheckStandbys probes every server that has to show that it follows the new primary.
+// recheckStandbys probes every standby that hasn't yet shown that it follows the new primary.
 func (m *Machine) recheckStandbys() {
 	for _, s := range m.servers {
 		s.wanted = s.wanted || s.recheck

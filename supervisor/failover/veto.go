@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// veto says why a server i that isn't dead by refusals must not be given up, "" for nothing: vetoed by standbys that
-// have received something from it since its latest failed probe began, or because a look at one, made after the end of
-// that probe, is still awaited. So each failed probe asks anew. A silent stream says nothing, since an idle primary
-// sends every 30 s only; a standby that may not show its receiver is unknown and vetoes nothing.
+// veto returns why server i, which is silent, must not be given up, "" for nothing. Standbys veto that if they have
+// received something from the server after its latest failed probe began; so each failed probe asks them anew. Without
+// a probe of a standby after that, the answer is awaited. A silent stream proves nothing, since an idle primary sends
+// only every 30 s. A standby whose receiver can't be seen vetoes nothing.
 func (m *Machine) veto(i int) (why string, vetoed bool) {
 	s := m.servers[i]
 	if !m.cfg.Veto || s.deadRow == 0 || s.refusedRow >= m.cfg.ProbeCount || m.now >= s.firstDead+m.cfg.VetoMax {
@@ -32,8 +32,8 @@ func (m *Machine) veto(i int) (why string, vetoed bool) {
 	return fmt.Sprintf("silent, but %s received from it a moment ago: vetoed, for failover_veto_max (%s) at most", strings.Join(by, ", "), m.cfg.VetoMax), true
 }
 
-// streamsFrom says that w streams, and not from another configured server than s: such a one goes on streaming
-// whatever becomes of s.
+// streamsFrom reports whether w streams from s or an unknown sender. A standby of another configured server goes on
+// streaming whatever happens to s.
 func (m *Machine) streamsFrom(w, s *server) bool {
 	if w.last != SawStandby || w.obs.Receiver != ReceiverStreaming {
 		return false
@@ -41,10 +41,10 @@ func (m *Machine) streamsFrom(w, s *server) bool {
 	return w.obs.SenderServer == "" || w.obs.SenderServer == s.cfg.Name
 }
 
-// lockedUp says that a server works for those who are connected and has let nobody log in for failover_veto_max, such
-// as one whose postmaster is stopped: neither bytes on pooled connections nor standbys that receive may hide that for
-// ever. That its host can be reached has to be seen, since it is what tells this from a cut network: by bytes on a
-// pooled connection, or, if failover_fence_script is going to make sure, by connections that it accepts.
+// lockedUp reports whether a server still serves its old connections but has let nobody log in for failover_veto_max,
+// for instance because its postmaster is stopped. Neither bytes on pooled connections nor streaming standbys may hide
+// that forever. To exclude a cut network, its host must be seen to work: by bytes on a pooled connection or, if
+// failover_fence_script will cut it off anyway, by connections that it accepts.
 func (m *Machine) lockedUp(s *server) bool {
 	if m.cfg.Follow || m.now < s.firstDead+m.cfg.VetoMax {
 		return false
@@ -53,7 +53,7 @@ func (m *Machine) lockedUp(s *server) bool {
 	return accepts || (s.byteKnown && s.byteAt > s.lastStarted)
 }
 
-// showVeto shows on the suspected primary that it would be given up without the standbys' word.
+// showVeto marks a suspected primary that would have been given up if no standby had vetoed.
 func (m *Machine) showVeto() {
 	s := m.servers[m.known.index]
 	if s.state != Primary || (s.qual != Plain && s.qual != Vetoed) {
@@ -68,8 +68,9 @@ func (m *Machine) showVeto() {
 	}
 }
 
-// keptSilent says that the suspected primary has been silent for so long that something must be in the way of giving it
-// up: m.why says what. One round of probes more than failover_silence_time, since the last look decides.
+// keptSilent reports whether the suspected primary has been silent for so long that something must prevent its
+// failover; m.why says what. It allows one round of probes more than failover_silence_time, since the last probe
+// decides.
 func (m *Machine) keptSilent() bool {
 	if m.phase != PhaseSuspect || m.known.index < 0 || m.isolated() {
 		return false
@@ -79,7 +80,7 @@ func (m *Machine) keptSilent() bool {
 	return mostly && s.deadRow >= m.cfg.ProbeCount && m.now >= s.firstDead+m.cfg.SilenceTime+m.cfg.ProbeTimeout+m.cfg.ProbeInterval
 }
 
-// showSilence raises the alarm once the workers' word is there, too: without it m.why only says what is awaited.
+// showSilence raises the alarm, but only once the workers have answered: before that m.why only says what is awaited.
 func (m *Machine) showSilence() {
 	if !m.keptSilent() {
 		m.clear("silent")
@@ -90,7 +91,7 @@ func (m *Machine) showSilence() {
 	}
 }
 
-// withoutLogin names the servers that probes can't log in to, with the reason.
+// withoutLogin lists the servers that probes can't log in to, with the reasons.
 func (m *Machine) withoutLogin() string {
 	var names []string
 	for _, s := range m.servers {

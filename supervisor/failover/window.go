@@ -5,13 +5,14 @@ import (
 	"time"
 )
 
-// alarmLocked is shown from the failover that failover_max forbade until Reset.
+// alarmLocked is raised when failover_max forbids a failover, until Reset.
 const alarmLocked = "locked"
 
-// wallNow is the time of day as the clock that can't be set tells it since the start.
+// wallNow returns the time of day, computed from the start with the monotonic clock.
 func (m *Machine) wallNow() time.Time { return m.started.wall.Add(m.now - m.started.at) }
 
-// countAttempt notes that the scripts of a failover begin. Times of day, because the window outlives the process.
+// countAttempt records that the scripts of a failover start. It uses times of day because the window outlives the
+// process.
 func (m *Machine) countAttempt() {
 	if m.cfg.MaxRuns <= 0 {
 		return
@@ -20,12 +21,13 @@ func (m *Machine) countAttempt() {
 	m.runs.attempt(m.wallNow().UnixMilli())
 }
 
-// forgetOldRuns drops what the window doesn't reach any more. A run in the future, after the clock was set back, counts.
+// forgetOldRuns drops the failovers that are no longer in the window. A time in the future, after the clock was set
+// back, counts.
 func (m *Machine) forgetOldRuns() {
 	m.runs.forgetBefore(m.wallNow().Add(-m.cfg.Window).UnixMilli())
 }
 
-// lockedOut says that failover_max forbids another failover, and holds then. Once it has, only Reset ends that.
+// lockedOut reports whether failover_max forbids another failover, and then starts a hold that only Reset ends.
 func (m *Machine) lockedOut() bool {
 	if !m.lockReached() {
 		return false
@@ -37,7 +39,7 @@ func (m *Machine) lockedOut() bool {
 	return true
 }
 
-// lockReached says that the next failover would be forbidden.
+// lockReached reports whether the next failover would be forbidden.
 func (m *Machine) lockReached() bool {
 	m.forgetOldRuns()
 	return m.cfg.MaxRuns > 0 && (m.runs.locked || len(m.runs.times) >= m.cfg.MaxRuns)
@@ -47,7 +49,7 @@ func (m *Machine) lockText() string {
 	return fmt.Sprintf("no failover until it is reset: failover_max = %d within %s was reached", m.cfg.MaxRuns, m.cfg.Window)
 }
 
-// onReset forgets the failovers so far. One that was forbidden begins again with probes of the primary.
+// onReset forgets past failovers. A failover that was forbidden begins again with probes of the primary.
 func (m *Machine) onReset(ev Reset) {
 	m.runs.reset()
 	m.clear("notify")
