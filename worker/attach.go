@@ -108,6 +108,12 @@ func (s *session) begin(b *backend) {
 // start lets the client in, or goes on with what it has sent while it had no backend.
 // status is the server's transaction status.
 func (s *session) start(b *backend, status byte) {
+	if s.cancelled {
+		s.detach()
+		s.w.reset(b, false)
+		s.cancelStash()
+		return
+	}
 	b.state, s.state = backendAttached, sessionActive
 	told := s.talk.Start(&b.Backend, status)
 	if !s.welcomed {

@@ -96,7 +96,7 @@ func (w *worker) cancel(k cancelKey, done func()) {
 }
 
 // cancelLocal cancels what the session of a key is doing, if it is in this worker, and
-// reports whether it is. A session without a backend does nothing.
+// reports whether it is.
 func (w *worker) cancelLocal(k cancelKey, done func()) bool {
 	s := w.cancels[k.id()]
 	if s == nil || s.key != k {
@@ -115,12 +115,33 @@ func (w *worker) cancelLocal(k cancelKey, done func()) bool {
 
 // cancelBusy cancels what the session is doing, and reports whether it does anything.
 func (s *session) cancelBusy(done func()) bool {
-	if s.backend == nil || s.state != sessionActive || !s.busy() {
+	switch {
+	case s.stash != nil && s.state == sessionWaiting:
+		s.w.log.Debug("cancel request", "client", s.c.id, "waited", s.w.now()-s.waiter.Since)
+		s.w.leave(s.waiter)
+		s.cancelStash()
+		done()
+		return true
+	case s.stash != nil && s.state == sessionAdapting:
+		s.cancelled = true // until its backend is prepared
+		done()
+		return true
+	case s.backend == nil || s.state != sessionActive || !s.busy():
 		return false
 	}
 	s.w.log.Debug("cancel request", "client", s.c.id, "backend", s.backend.pid)
 	s.w.cancelBackend(s.backend, done)
 	return true
+}
+
+// cancelStash cancels the statement that waits for a backend: the server never sees it.
+// What the client has sent after it waits on.
+func (s *session) cancelStash() {
+	said := s.stash
+	s.waiter, s.stash, s.cancelled = nil, nil, false
+	s.state = sessionActive
+	s.client.Resume()
+	s.heard(s.talk.Cancel(said))
 }
 
 func (w *worker) onCancelForward(m *ipc.CancelForward) {

@@ -154,26 +154,64 @@ func TestPooledClientThatDoesNotReadIsNotServedOn(t *testing.T) {
 	}
 }
 
+// adapting brings a client of the transaction pipeline to where the server sets its
+// parameters while its query waits. done is the server's answer.
+func (r *rig) adapting() (tc *testClient, srv *serverEnd, done []byte) {
+	r.t.Helper()
+	done = append(pgwire.AppendMessage(nil, 'C', []byte("SET\x00")), ready("I")...)
+	tc, srv = r.enter(1)
+	second := r.connect(2, pgwire.Param{Name: "application_name", Value: "x"})
+	if _, q, err := pgwire.ReadMessage(srv.r, 1000); err != nil || string(q) != "SET application_name TO E'x';\x00" {
+		r.t.Fatalf("got %q, %v", q, err)
+	}
+	if _, err := srv.Write(append(pgwire.AppendParameterStatus(nil, "application_name", "x"), done...)); err != nil {
+		r.t.Fatal(err)
+	}
+	second.until(r.t, &pgproto3.ReadyForQuery{})
+	if _, err := tc.Write(query); err != nil {
+		r.t.Fatal(err)
+	}
+	if _, q, err := pgwire.ReadMessage(srv.r, 1000); err != nil || string(q) != "SET application_name TO E'';\x00" {
+		r.t.Fatalf("got %q, %v", q, err)
+	}
+	return tc, srv, append(pgwire.AppendParameterStatus(nil, "application_name", ""), done...)
+}
+
+// A query that waits while its backend is prepared is cancelled like one that waits for
+// a backend; the server gets the next one.
+func TestQueryOfABackendThatIsPreparedIsCancelled(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		r := newRig(t, pooling())
+		tc, srv, done := r.adapting()
+		r.do(func() { r.w.cancel(tc.s.key, func() {}) })
+		if lost {
+			srv.Close()
+		} else if _, err := srv.Write(done); err != nil {
+			t.Fatal(err)
+		}
+		if e := tc.until(t, &pgproto3.ErrorResponse{}).(*pgproto3.ErrorResponse); e.Code != "57014" {
+			t.Errorf("lost %v: told %s", lost, e.Code)
+		}
+		tc.until(t, &pgproto3.ReadyForQuery{})
+		if _, err := tc.Write(msg('Q', "SELECT 2\x00")); err != nil {
+			t.Fatal(err)
+		}
+		if lost {
+			r.grant(expect[*ipc.LeaseRequest](r).ID)
+			srv = wait(t, r.logins, "the login of another backend")
+			defer srv.Close()
+		}
+		if _, q, err := pgwire.ReadMessage(srv.r, 1000); err != nil || string(q) != "SELECT 2\x00" {
+			t.Errorf("lost %v: the server got %q, %v", lost, q, err)
+		}
+	}
+}
+
 // The cancel key is the client's for as long as it is connected, also when a
 // backend is lost while it is made ready for the client.
 func TestPooledClientKeepsItsCancelKeyWhenABackendIsLost(t *testing.T) {
 	r := newRig(t, pooling())
-	done := append(pgwire.AppendMessage(nil, 'C', []byte("SET\x00")), ready("I")...)
-	first, srv := r.enter(1)
-	second := r.connect(2, pgwire.Param{Name: "application_name", Value: "x"})
-	if _, q, err := pgwire.ReadMessage(srv.r, 1000); err != nil || string(q) != "SET application_name TO E'x';\x00" {
-		t.Fatalf("got %q, %v", q, err)
-	}
-	if _, err := srv.Write(append(pgwire.AppendParameterStatus(nil, "application_name", "x"), done...)); err != nil {
-		t.Fatal(err)
-	}
-	second.until(t, &pgproto3.ReadyForQuery{})
-	if _, err := first.Write(query); err != nil {
-		t.Fatal(err)
-	}
-	if _, q, err := pgwire.ReadMessage(srv.r, 1000); err != nil || string(q) != "SET application_name TO E'';\x00" {
-		t.Fatalf("got %q, %v", q, err)
-	}
+	first, srv, _ := r.adapting()
 	srv.Close()
 	r.grant(expect[*ipc.LeaseRequest](r).ID)
 	other := wait(t, r.logins, "the login of another backend")

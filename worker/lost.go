@@ -70,7 +70,7 @@ func (s *session) unserved(f *relay.Failure) bool {
 	if !stays {
 		return false
 	}
-	s.waiter, s.stash = nil, nil
+	s.waiter, s.stash, s.cancelled = nil, nil, false
 	s.state = sessionActive
 	s.client.Resume()
 	s.heard(p, err)

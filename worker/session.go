@@ -57,6 +57,8 @@ type session struct {
 	flooded bool
 	// welcomed: the client was told that its login has succeeded.
 	welcomed bool
+	// cancelled: a cancel request came for the statement in stash.
+	cancelled bool
 }
 
 // newSession begins the session of a client whose authentication is over. It takes over
@@ -81,6 +83,10 @@ func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 
 // seek gives the session a backend from the shelf, or a place in the queue.
 func (s *session) seek() {
+	if s.cancelled {
+		s.cancelStash()
+		return
+	}
 	w := s.w
 	if w.servers.Graceful || w.draining {
 		s.refuse(pgwire.CodeTooManyConnections, "connection refused")

@@ -22,6 +22,7 @@ const (
 	CodeFeatureNotSupported   = "0A000"
 	CodeReadOnlyTransaction   = "25006"
 	CodeFailedTransaction     = "25P02"
+	CodeQueryCanceled         = "57014"
 	CodeUndefinedStatement    = "26000"
 	CodeInvalidParameterValue = "22023"
 	CodeProgramLimitExceeded  = "54000"

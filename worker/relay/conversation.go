@@ -39,6 +39,10 @@ type Conversation interface {
 	// Refuse answers, with an error, what the client has said before it had to wait for
 	// a backend, when it gets none. stays reports whether the client may stay.
 	Refuse(said []byte, f *Failure) (p Passed, stays bool, err error)
+	// Cancel answers the first batch that the client has said while it waits for a
+	// backend as the server answers a batch that is cancelled. ToServer is what comes
+	// after that batch, and still needs a backend.
+	Cancel(said []byte) (Passed, error)
 	// Keeps reports whether the client keeps its backend between transactions.
 	Keeps() bool
 	// Uncertain reports whether an unanswered message may have ended a transaction;

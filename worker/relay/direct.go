@@ -85,6 +85,10 @@ func (d *Direct) Lose() Loss {
 // Refuse implements Conversation.
 func (d *Direct) Refuse([]byte, *Failure) (Passed, bool, error) { return Passed{}, false, nil }
 
+// Cancel implements Conversation. A client that keeps its backend says nothing before it
+// has one.
+func (d *Direct) Cancel(said []byte) (Passed, error) { return Passed{ToServer: said}, nil }
+
 // Keeps implements Conversation.
 func (d *Direct) Keeps() bool { return true }
 

@@ -224,6 +224,14 @@ func (p *Pooled) Refuse(said []byte, f *Failure) (passed Passed, stays bool, err
 	return passed, true, err
 }
 
+// Cancel implements Conversation.
+func (p *Pooled) Cancel(said []byte) (Passed, error) {
+	p.wake()
+	p.line.up = pgwire.NewScanner(pooledClient)
+	p.fail = &Failure{Code: pgwire.CodeQueryCanceled, Message: "canceling statement due to user request"}
+	return p.withoutBackend(said)
+}
+
 // Keeps implements Conversation.
 func (p *Pooled) Keeps() bool { return false }
 
