@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -226,9 +227,13 @@ func (r *runner) begin(m *ipc.Run, k hook) (entry, error) {
 }
 
 // name writes down which process the script is. The loop hasn't taken its exit yet,
-// so its id is still its own, or nobody's.
+// so its id is still its own, or nobody's: a script that has ended already needs to be
+// found by nobody.
 func (r *runner) name(e *entry, pid int) {
 	l, err := proc.LeaderOf(pid)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		return
+	}
 	if err != nil {
 		r.log.Warn("the script can't be found again by the next runner", "run_id", e.ID, "error", err)
 		return
