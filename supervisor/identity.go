@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
 
@@ -22,9 +23,11 @@ var ErrRoot = errors.New("pgagroal does not run as root; set user in pgagroal.co
 // Check returns everything that prevents pgagroal from running with this configuration
 // here. It resolves the servers' names, because two names of one address would look
 // like two servers.
-func Check(c *config.Config) []error { return check(c, false, false, resolved) }
+func Check(c *config.Config) []error {
+	return check(c, config.CheckEnv{Resolve: resolved, Listen: listen.Check})
+}
 
-func check(c *config.Config, tcp, unixPassed bool, resolve func(string) ([]netip.Addr, error)) []error {
+func check(c *config.Config, env config.CheckEnv) []error {
 	uid, gids, err := identity(c)
 	var errs []error
 	if err != nil {
@@ -35,9 +38,8 @@ func check(c *config.Config, tcp, unixPassed bool, resolve func(string) ([]netip
 			errs = append(errs, fmt.Errorf("state_dir: %w", err))
 		}
 	}
-	return append(errs, c.Check(config.CheckEnv{
-		UID: uid, GIDs: gids, NoAccount: err != nil, TCPPassed: tcp, UnixPassed: unixPassed, FileLimit: fileLimit(), Resolve: resolve,
-	})...)
+	env.UID, env.GIDs, env.NoAccount, env.FileLimit = uid, gids, err != nil, fileLimit()
+	return append(errs, c.Check(env)...)
 }
 
 // identity returns the user and groups that the process has once it has given up root.
@@ -104,6 +106,3 @@ func resolved(host string) ([]netip.Addr, error) {
 	defer cancel()
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
-
-// literal resolves no names, so that a start doesn't wait for name servers.
-func literal(string) ([]netip.Addr, error) { return nil, errors.New("names are not resolved here") }

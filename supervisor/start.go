@@ -56,10 +56,11 @@ func Run(opt Options) error {
 		return err
 	}
 	defer k.Close()
-	if errs := check(c, k.TCPPassed(), k.UnixPassed(), literal); len(errs) > 0 {
+	// Names of servers are not resolved here: a start doesn't wait for name servers.
+	if errs := check(c, config.CheckEnv{TCPPassed: k.TCPPassed(), UnixPassed: k.UnixPassed()}); len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	if err := k.ListenTCP(c); err != nil {
+	if err := k.ListenTCP(c, log); err != nil {
 		return err
 	}
 	account, err := becomeUser(c)

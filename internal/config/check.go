@@ -22,15 +22,22 @@ type CheckEnv struct {
 	// Resolve returns the addresses of a host; nil, or an error, leaves names unresolved, and two
 	// servers are then the same only if their names are.
 	Resolve func(host string) ([]netip.Addr, error)
+	// Listen says what keeps this machine from listening on the entries of host; nil leaves that to the start.
+	Listen func(hosts []string) error
 }
 
 // reservedFiles is how many descriptors a worker needs beside those of its connections.
 const reservedFiles = 30
 
 // OwnFiles is how many descriptors the supervisor needs beside those of clients: its sockets, files and the runtime's,
-// two for each worker's link, a probe of each server and the replication connection beside it, pgagroal-cli, and the start
-// of a child.
-func OwnFiles(c *Config) int { return 32 + 2*c.EffectiveWorkers() + 2*len(c.Servers) }
+// two for each worker's link, four for each entry of host (IPv4 and IPv6), a probe of each server and the replication
+// connection beside it, pgagroal-cli, and the start of a child.
+func OwnFiles(c *Config) int {
+	return 28 + 4*len(c.ListenHosts()) + 2*c.EffectiveWorkers() + 2*len(c.Servers)
+}
+
+// MaxListen is how many addresses host may mean.
+const MaxListen = 16
 
 // Check returns everything that forbids to start, or to reload, with c.
 func (c *Config) Check(env CheckEnv) []error {
@@ -66,12 +73,7 @@ func (k *checker) failAt(file string, line int, format string, args ...any) {
 func (k *checker) listen() {
 	c := k.c
 	if !k.env.TCPPassed {
-		switch {
-		case c.Host == "":
-			k.fail("host", "not set; name the address to listen on, or * for all")
-		case strings.Contains(c.Host, "/"):
-			k.fail("host", "%s is a path; name an address here, and the directory of the Unix socket in unix_socket_dir", c.Host)
-		}
+		k.host()
 		if c.Port == 0 {
 			k.fail("port", "not set; name the port to listen on")
 		}
@@ -93,6 +95,45 @@ func (k *checker) listen() {
 	if n := len(path.Join(c.UnixSocketDir, fmt.Sprintf(".s.pgagroal.%d", c.Port))); n > maxSocketPath {
 		k.fail("unix_socket_dir", "too long: its sockets would have names of %d bytes, and the system allows %d; name a shorter one", n, maxSocketPath)
 	}
+}
+
+// host checks the addresses to listen on.
+func (k *checker) host() {
+	if k.c.Host == "" {
+		k.fail("host", "not set; name the address to listen on, or * for all")
+		return
+	}
+	had := len(k.errs)
+	for _, h := range k.c.ListenHosts() {
+		_, err := netip.ParseAddr(h)
+		switch {
+		case h == "":
+			k.fail("host", "an entry of %q is empty; write names or addresses with one comma between two", k.c.Host)
+		case strings.Contains(h, "/"):
+			k.fail("host", "%s is a path; name an address here, and the directory of the Unix socket in unix_socket_dir", h)
+		case strings.ContainsAny(h, " \t"):
+			k.fail("host", "%q is not a name or an address; write a comma between two addresses", h)
+		case strings.ContainsAny(h, ":[]") && err != nil:
+			k.fail("host", "%s is not an address; write it without brackets and port, which is a key of its own", h)
+		case strings.Contains(h, "*") && h != "*":
+			k.fail("host", "%s is not an address; write * for all addresses, 0.0.0.0 for those of IPv4, :: for those of IPv6", h)
+		}
+	}
+	if len(k.errs) > had || k.env.Listen == nil {
+		return
+	}
+	if err := k.env.Listen(k.c.ListenHosts()); err != nil {
+		k.fail("host", "%v; name addresses of this machine", err)
+	}
+}
+
+// ListenHosts returns the entries of host.
+func (c *Config) ListenHosts() []string {
+	hosts := strings.Split(c.Host, ",")
+	for i, h := range hosts {
+		hosts[i] = strings.TrimSpace(h)
+	}
+	return hosts
 }
 
 // maxSocketPath is what sun_path of sockaddr_un holds, without the final zero.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -73,6 +74,11 @@ func TestCheckRefusals(t *testing.T) {
 			}
 		}, "the system allows 107; name a shorter one"},
 		"host is a path":         {func(c *Config) { c.Host = "/run" }, "is a path"},
+		"empty entry of host":    {func(c *Config) { c.Host = "127.0.0.1,,::1" }, "an entry of \"127.0.0.1,,::1\" is empty"},
+		"host without comma":     {func(c *Config) { c.Host = "127.0.0.1 ::1" }, "write a comma between two addresses"},
+		"host with port":         {func(c *Config) { c.Host = "::1, 127.0.0.1:2345" }, "127.0.0.1:2345 is not an address; write it without brackets and port"},
+		"host with brackets":     {func(c *Config) { c.Host = "[::1]" }, "[::1] is not an address"},
+		"host with a pattern":    {func(c *Config) { c.Host = "10.0.*" }, "write * for all addresses"},
 		"server's socket":        {func(c *Config) { c.Servers[0].Host = "/run/pg/.s.PGSQL.5433" }, "host = /run/pg, port = 5433"},
 		"server's file":          {func(c *Config) { c.Servers[0].Host = promote }, "write the directory of the server's socket"},
 		"server's relative path": {func(c *Config) { c.Servers[0].Host = "run/pg" }, "neither a name nor an absolute path"},
@@ -149,6 +155,23 @@ func TestSocketsOfTheServiceManagerReplaceHostPortAndDirectory(t *testing.T) {
 	env.TCPPassed, env.UnixPassed = true, true
 	if errs := checked(t, env, func(c *Config) { c.Host, c.Port, c.UnixSocketDir = "", 0, "" }); len(errs) > 0 {
 		t.Error(errs)
+	}
+}
+
+func TestWhatCannotBeListenedOnIsRefused(t *testing.T) {
+	env := selfEnv()
+	var asked []string
+	env.Listen = func(hosts []string) error {
+		asked = hosts
+		return errors.New("192.0.2.1 can't be listened on")
+	}
+	errs := checked(t, env, func(c *Config) { c.Host = "localhost , 192.0.2.1" })
+	if len(errs) != 1 || !strings.Contains(errs[0].Error(), "host: 192.0.2.1 can't be listened on") || !slices.Equal(asked, []string{"localhost", "192.0.2.1"}) {
+		t.Errorf("%v, asked for %q", errs, asked)
+	}
+	env.TCPPassed = true
+	if errs := checked(t, env, func(c *Config) { c.Host = "localhost , 192.0.2.1" }); len(errs) > 0 {
+		t.Errorf("with a socket of the service manager: %v", errs)
 	}
 }
 

@@ -7,7 +7,7 @@ func mainRows() []Row {
 	return []Row{
 		{
 			Name: "host", Kind: String, Reload: Restart,
-			Help: "Address to listen on, * for every address of this machine; required",
+			Help: "Addresses to listen on, with commas: names, addresses, * for all, 0.0.0.0 for all of IPv4, :: for all of IPv6; required",
 			main: func(c *Config) any { return &c.Host },
 		},
 		{

@@ -1,12 +1,11 @@
 package listen
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
-	"strconv"
 
 	"github.com/coreos/go-systemd/v22/activation"
 
@@ -59,26 +58,26 @@ func (k *Sockets) Adopt(name string, l net.Listener) {
 	}
 }
 
-// ListenTCP binds host and port, before privileges are given up.
-func (k *Sockets) ListenTCP(c *config.Config) error {
+// ListenTCP listens on the port at every address of host, before privileges are given up.
+func (k *Sockets) ListenTCP(c *config.Config, log *slog.Logger) error {
 	if k.tcp {
 		return nil
 	}
-	host := c.Host
-	if host == "*" {
-		host = ""
-	}
-	lc := net.ListenConfig{KeepAlive: -1}
-	lc.SetMultipathTCP(false) // older kernels refuse such a socket options of TCP
-	l, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(c.Port)))
+	entries, err := entriesOf(c.ListenHosts())
 	if err != nil {
-		return fmt.Errorf("listen on host and port: %w", err)
+		return err
 	}
-	k.clients = append(k.clients, l)
-	if c.Backlog > 0 {
-		return setBacklog(l, c.Backlog)
-	}
-	return nil
+	return bindAll(entries, func(a netip.Addr) error {
+		l, err := bindTCP(a, c)
+		if err != nil {
+			return err
+		}
+		k.clients = append(k.clients, l)
+		log.Info("listening for clients", "address", l.Addr().String())
+		return nil
+	}, func(host string, a netip.Addr, err error) {
+		log.Warn("an address of host is skipped: this machine doesn't have it", "host", host, "address", a.String(), "error", err)
+	})
 }
 
 // ForClients makes ready to accept on every socket for clients.
