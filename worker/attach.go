@@ -154,6 +154,7 @@ func (s *session) part() {
 	b := s.backend
 	s.client.Send(s.talk.Part())
 	b.Spoiled = b.Spoiled || b.Indelible
+	s.c.leaves = s.c.leaves || b.soiled()
 	s.detach()
 	if s.client.Full() {
 		s.client.Pause() // until Flushed, or the answers would grow without bound

@@ -67,6 +67,8 @@ type backend struct {
 	cancelled func()
 	since     time.Time
 	parting   parting
+	// leftovers is the timer of the next look at what its client has left, nil for none.
+	leftovers *reactor.Timer
 	// unanswered is since when each look has found that its host answers nothing.
 	unanswered time.Time
 }
@@ -394,6 +396,7 @@ func (b *backend) retire() {
 	b.w.shelf.Unshelve(&b.shelved)
 	b.state = backendClosed
 	b.script.stop()
+	b.leftovers.Stop()
 	b.script = nil
 	b.session = nil
 }

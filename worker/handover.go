@@ -47,6 +47,7 @@ func (w *worker) handedOver(b *backend, state *ipc.BackendState, fd int) {
 		w.log.Debug("backend is handed over", "server", b.server, "backend", b.pid, "lease", b.Lease)
 	}
 	b.state = backendClosed
+	b.leftovers.Stop()
 	delete(w.backends, b.Lease)
 	w.shelf.Gone(&b.shelved)
 	w.send(&ipc.HandOver{Lease: b.Lease, Backend: *state}, fd)

@@ -298,6 +298,7 @@ func (w *worker) placed(b *backend) {
 		b.conn.Resume()
 	}
 	w.carryOut()
+	w.watchLeftovers(b)
 }
 
 // serve gives a free backend to one who has left the queue.

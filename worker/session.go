@@ -300,6 +300,9 @@ func (s *session) finish() {
 	s.talk.End()
 	s.w.sessions--
 	s.w.gone(s.c)
+	if s.c.leaves {
+		s.w.disown(s.c.id)
+	}
 }
 
 // clientEnd is the client's side of a session, as the loop sees it.

@@ -27,6 +27,8 @@ type client struct {
 	start time.Time
 	// minor is the version of protocol 3 that it speaks; set before the hand-over.
 	minor uint16
+	// leaves: it has left something on a backend.
+	leaves bool
 	// conn is set while the client is set up, session afterwards.
 	conn    socket
 	session *session

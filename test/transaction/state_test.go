@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -180,6 +181,55 @@ func TestPooledLockOfAFailedStatementIsReleased(t *testing.T) {
 		a.Close()
 		b.Close()
 	}
+}
+
+// What a client leaves hinders nobody after it has gone, although nobody needs its
+// connection.
+func TestPooledLeftoversGoWithTheirClient(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	for _, workers := range []string{"1", "2"} {
+		p := pool.TxPool(t, c, 4, map[string]string{"workers": workers})
+		for _, leave := range map[string]func(*pgtest.Client){
+			"goodbye": func(a *pgtest.Client) { a.Close() },
+			"reset":   func(a *pgtest.Client) { pool.Vanish(t, a) },
+		} {
+			a := p.Connect()
+			pool.MustQuery(t, a, "BEGIN; SELECT pg_advisory_lock(7); COMMIT")
+			pool.MustQuery(t, a, "CREATE TEMP TABLE mine (i int)")
+			pool.MustQuery(t, a, "LISTEN news")
+			pool.AskNode(t, c.Primary(), "SELECT 1/count(*) FROM pg_locks WHERE locktype = 'advisory'")
+			leave(a)
+			pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "0")
+			pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_class WHERE relname = 'mine'", "0")
+		}
+	}
+}
+
+// A client that stays and does nothing keeps others from a lock for a few seconds at most.
+func TestPooledLockOfAnIdleClientIsGivenUpForOthers(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.TxPool(t, c, 4, nil)
+	a, busy, b := p.Connect(), p.Connect(), p.Connect()
+	pool.MustQuery(t, a, "SELECT pg_advisory_lock(7)")
+	pid := pool.BackendPID(t, a)
+	other := func(cl *pgtest.Client) bool {
+		pool.MustQuery(t, cl, "BEGIN")
+		return pool.BackendPID(t, cl) != pid
+	}
+	// The pool would reset the connection for the next client, so each has one already.
+	pool.MustQuery(t, a, "BEGIN")
+	if !other(busy) || !other(b) {
+		t.Fatal("two clients have one connection")
+	}
+	pool.MustQuery(t, a, "COMMIT")
+	ctx, cancel := context.WithTimeout(t.Context(), pool.Generous)
+	defer cancel()
+	if _, err := b.Query(ctx, "SELECT pg_advisory_lock(7)"); err != nil {
+		t.Errorf("a client waits for the lock of an idle client: %v", err)
+	}
+	pool.MustQuery(t, a, "SELECT 1") // it stays
 }
 
 // No reset query removes these, so their connection ends with the transaction.
