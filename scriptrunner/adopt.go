@@ -9,18 +9,18 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// adoptLook is the pause between looks at what a dead runner has left running.
+// adoptLook is the pause between checks of what a dead runner has left running.
 const adoptLook = 200 * time.Millisecond
 
-// adopted is a run of a runner before this one that nobody has seen the end of.
-// Its script is no child of ours: what is known of it is in the record, and
-// that its session and group are empty is all that can be seen of its end.
+// adopted is a run of an earlier runner whose end nobody has seen. Its script is no
+// child of this process. All that is known of it is in the record, and all that can be
+// seen of its end is that its session and group are empty.
 type adopted struct {
 	entry
 	termed time.Time // when SIGTERM was sent
 }
 
-// adopt takes over what the record shows as unfinished.
+// adopt takes over the runs that the record shows as unfinished.
 func (r *runner) adopt() {
 	for _, e := range r.record.unfinished() {
 		if e.PID == 0 {
@@ -32,8 +32,8 @@ func (r *runner) adopt() {
 	r.lookAtAdopted()
 }
 
-// findLeader looks for the script of a runner that died between its start and
-// the line about it. Not even the script can have taken its mark off by then.
+// findLeader looks for the script of a runner that died between starting it and
+// recording its process id. The script itself can't have removed its mark so soon.
 func (r *runner) findLeader(e *entry) {
 	boot, err := proc.BootID()
 	if err != nil || boot != e.Boot {
@@ -56,7 +56,7 @@ func (r *runner) write(e entry) {
 	}
 }
 
-// nextLook is nil without adopted runs, which a select never chooses.
+// nextLook returns nil without adopted runs; a select never chooses that.
 func (r *runner) nextLook() <-chan time.Time {
 	if len(r.adopted) == 0 {
 		return nil
@@ -64,8 +64,8 @@ func (r *runner) nextLook() <-chan time.Time {
 	return r.look.C
 }
 
-// lookAtAdopted drops the runs of which nothing is left, and ends those whose
-// time is over.
+// lookAtAdopted drops the runs that are over, and ends those that have reached their
+// time-out.
 func (r *runner) lookAtAdopted() {
 	if len(r.adopted) == 0 {
 		return
@@ -88,8 +88,8 @@ func (r *runner) lookAtAdopted() {
 	}
 }
 
-// over says that nothing of the run is left. One that is being ended isn't over
-// before what has left its session is gone as well.
+// over reports whether no process of the run is left. For a run that is being ended,
+// this includes processes that have left its session.
 func (a *adopted) over() bool {
 	if a.PID == 0 {
 		return true
@@ -104,8 +104,8 @@ func (a *adopted) over() bool {
 	return err == nil && len(marked) == 0
 }
 
-// overdue ends a run after its time-out, as its own runner would have. It
-// reports whether that is given up.
+// overdue ends a run after its time-out, as its own runner would have done. It reports
+// whether it has given up.
 func (r *runner) overdue(a *adopted) bool {
 	delay := time.Duration(a.KillDelay) * time.Millisecond
 	switch {
@@ -126,8 +126,8 @@ func (r *runner) overdue(a *adopted) bool {
 	return false
 }
 
-// signalAdopted reaches the session and the group, and what has left both but
-// keeps the mark of the run.
+// signalAdopted signals the session and the group, and processes that have left both
+// but keep the mark of the run.
 func (r *runner) signalAdopted(a *adopted, sig syscall.Signal) {
 	members, err := a.leader().Members()
 	if err != nil {
@@ -149,8 +149,8 @@ func (r *runner) signalAdopted(a *adopted, sig syscall.Signal) {
 	}
 }
 
-// endAdopted reports the end of a run: how it ended if its own runner has lived
-// to write that down, and else that nobody knows.
+// endAdopted reports the end of a run: how it ended, if its own runner has recorded
+// that, otherwise that this is unknown.
 func (r *runner) endAdopted(a *adopted) {
 	if _, err := r.record.read(); err != nil {
 		r.log.Error("the record of runs can't be read again", "error", err)
@@ -167,7 +167,7 @@ func (r *runner) endAdopted(a *adopted) {
 	r.report(end)
 }
 
-// unfinishedRun is an error while a run of a runner before this one goes on.
+// unfinishedRun returns an error while a run of an earlier runner goes on.
 func (r *runner) unfinishedRun() error {
 	r.lookAtAdopted()
 	if len(r.adopted) == 0 {

@@ -13,13 +13,13 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// Logger writes lines as the other processes of pgagroal do.
+// Logger returns a logger that writes lines like those of pgagroal's other processes.
 func Logger(w io.Writer) *slog.Logger {
 	return logline.New(w, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "scriptrunner")
 }
 
-// Main is the whole life of a runner that the supervisor has started; it
-// returns the exit code. The lock is held open and tells where state_dir is; it may be nil.
+// Main runs a runner that the supervisor has started, and returns the exit code. lock
+// stays open and shows where state_dir is; it may be nil.
 func Main(linkFD int, lock *os.File, build string) int {
 	if lock != nil {
 		defer lock.Close()

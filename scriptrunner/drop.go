@@ -8,8 +8,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
-// enter makes the process what scripts are to inherit, and proves that it holds
-// no privilege beyond those of its user.
+// enter prepares the process for what scripts inherit, and proves that it has no
+// privileges beyond those of its user.
 func enter() error {
 	groups, err := os.Getgroups()
 	if err != nil {
@@ -18,8 +18,8 @@ func enter() error {
 	if err := proc.AssertPrivileges(os.Getuid(), os.Getgid(), groups); err != nil {
 		return fmt.Errorf("enter runner: %w", err)
 	}
-	// The link, the lock of state_dir and what our own parent left open must
-	// never reach a script.
+	// The link, the lock of state_dir and the descriptors that the parent left open
+	// must never reach a script.
 	if err := proc.SealDescriptors(); err != nil {
 		return fmt.Errorf("enter runner: %w", err)
 	}

@@ -22,8 +22,7 @@ const (
 	hookFence    = "fence"
 )
 
-// hooks are what the configuration says about scripts; without a configuration
-// there are none.
+// hooks is the configuration of the scripts; without a configuration there are none.
 type hooks struct{ c *config.Config }
 
 // hook is one script.
@@ -42,10 +41,11 @@ func loadHooks(path string) (hooks, error) {
 	return h, h.rootRefused()
 }
 
-// stateDir is for a runner that is a service of its own; one that was spawned has the lock of the directory in use.
+// stateDir returns the directory for a runner that is a service. A runner that the
+// supervisor has started uses the directory of the lock.
 func (h hooks) stateDir() string { return cmp.Or(h.c.StateDir, config.DefaultStateDir) }
 
-// supervisorUID is the user that pgagroal drops to.
+// supervisorUID returns the user that pgagroal becomes.
 func (h hooks) supervisorUID() (uint32, bool) {
 	if h.c == nil || h.c.User == "" {
 		return 0, false
@@ -61,8 +61,8 @@ func (h hooks) supervisorUID() (uint32, bool) {
 // errRoot is the refusal to run scripts as root.
 var errRoot = errors.New("scripts don't run as root")
 
-// rootRefused says that scripts would run as root, although the configuration names
-// another user for pgagroal.
+// rootRefused returns an error if scripts would run as root although the configuration
+// names another user for pgagroal.
 func (h hooks) rootRefused() error {
 	if os.Getuid() != 0 || h.c.User == "" {
 		return nil
@@ -98,7 +98,7 @@ func (h hooks) configured() []hook {
 	return out
 }
 
-// check says of each hook what keeps it from running.
+// check returns for each hook what prevents it from running.
 func (h hooks) check() []ipc.HookCheck {
 	var out []ipc.HookCheck
 	for _, k := range h.configured() {
@@ -111,9 +111,9 @@ func (h hooks) check() []ipc.HookCheck {
 	return out
 }
 
-// runnable looks at the script by its path, as the kernel will once more when it
-// is executed. Nobody but root and this user can exchange it in between: the
-// check demands that of the file and of its directory.
+// runnable checks the script by its path. The kernel looks the path up again when it
+// executes the script. Meanwhile only root and this user can replace the script,
+// because runnable requires that of the file and its directory.
 func (k hook) runnable() error {
 	groups, err := os.Getgroups()
 	if err != nil {
@@ -126,7 +126,7 @@ func (k hook) runnable() error {
 	return config.CheckScript(k.path, uint32(os.Getuid()), gids)
 }
 
-// find returns the hook that a run asks for, or why it must not run.
+// find returns the hook that a run names, or why it must not run.
 func (h hooks) find(m *ipc.Run) (hook, error) {
 	if h.c == nil {
 		return hook{}, errors.New("there is no configuration yet")
@@ -143,8 +143,8 @@ func (h hooks) find(m *ipc.Run) (hook, error) {
 	return hook{}, fmt.Errorf("there is no hook %q in the configuration", m.Hook)
 }
 
-// checkArgs holds the arguments against the contract of the hook: pairs of host
-// and port of different configured servers.
+// checkArgs checks the arguments against the contract of the hook: pairs of host and
+// port of different configured servers.
 func (h hooks) checkArgs(name string, args []string) error {
 	n := len(args)
 	ok := map[string]bool{hookFailover: n == 4, hookNotify: n >= 4 && n%2 == 0, hookFence: n == 2}[name]
@@ -175,7 +175,7 @@ var (
 	variableForm = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,63}$`)
 )
 
-// runVariable carries the run id to the script and everything that it starts.
+// runVariable passes the run id to the script and everything that the script starts.
 const runVariable = variablePrefix + "RUN_ID"
 
 const variablePrefix = "PGAGROAL_"
@@ -185,7 +185,8 @@ const (
 	defaultLang = "C.UTF-8"
 )
 
-// environment is all that the script gets: nothing of ours but what is named.
+// environment returns the whole environment of the script: of this process's own
+// variables it has only those named here.
 func environment(m *ipc.Run) ([]string, error) {
 	home, name := "/", strconv.Itoa(os.Getuid())
 	if u, err := user.LookupId(name); err == nil {

@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// queueLimit holds all the output of a run and what else there is to say, so
-	// a supervisor that is busy for a moment misses nothing.
+	// queueLimit has room for all the output of a run and all other messages, so that a
+	// busy supervisor loses nothing.
 	queueLimit = maxLines + 64
 	// stallLimit is how long one packet may wait before the supervisor counts as
 	// gone.
 	stallLimit = 10 * time.Second
-	// setupLimit is how long a peer may take to prove that it is the supervisor, while
-	// it keeps others out.
+	// setupLimit is how long a peer may take to prove that it is the supervisor.
+	// Meanwhile no other peer is accepted.
 	setupLimit = 10 * time.Second
-	// acceptPause keeps a lack of descriptors from becoming a busy loop.
+	// acceptPause prevents a busy loop when there are no free descriptors.
 	acceptPause = time.Second
 )
 
@@ -30,14 +30,15 @@ const (
 type link struct {
 	conn *ipc.Conn
 	out  *ipc.Outbox
-	// ready is set with RunnerReady: no run may be spoken of before that.
+	// ready is set with RunnerReady; no message about a run may be sent before that.
 	ready bool
-	// uid is the peer's user. It has setup to prove that it is the supervisor.
+	// uid is the peer's user. The timer setup ends the link of a peer that doesn't
+	// prove in time that it is the supervisor.
 	uid   uint32
 	setup *time.Timer
 }
 
-// received is a message, or the end of the link that it came from.
+// received is a message, or the end of the link that it names.
 type received struct {
 	from *link
 	m    ipc.Message
@@ -67,9 +68,9 @@ func (r *runner) accept(l *net.UnixListener) {
 	}
 }
 
-// onAccept begins to talk to a peer that is root, the user of this process or the
-// configured one, that no script has started, and beside which no other supervisor
-// lives. It has to prove then that it is the supervisor.
+// onAccept accepts a peer if its user is root, this process's or the configured one, if
+// no script has started it, and if no other supervisor is connected. The peer must then
+// prove that it is the supervisor.
 func (r *runner) onAccept(c *net.UnixConn) {
 	conn := ipc.NewConn(c, ipc.RoleRunner, ipc.RoleSupervisor, r.log)
 	cred, err := conn.PeerCred()
@@ -111,11 +112,11 @@ func (r *runner) allowed(uid uint32) bool {
 
 func (l *link) alive() bool {
 	pid, err := l.conn.PeerPID()
-	// 0 is a process of another namespace, of which nothing is known.
+	// 0 is a process of another PID namespace, of which nothing is known.
 	return err == nil && (pid == 0 || proc.ProcessAlive(pid))
 }
 
-// attach begins to talk to a supervisor.
+// attach starts the link to a supervisor.
 func (r *runner) attach(conn *ipc.Conn) {
 	l := &link{conn: conn}
 	l.out = ipc.NewOutbox(conn, queueLimit, stallLimit, func(error) { conn.Close() })
@@ -125,7 +126,7 @@ func (r *runner) attach(conn *ipc.Conn) {
 	r.send(&ipc.RunnerHello{Version: ipc.Version, PID: os.Getpid(), Build: r.o.Build})
 }
 
-// detach ends the link, if there is one. Its goroutines end by themselves then.
+// detach ends the link, if there is one. Its goroutines then end by themselves.
 func (r *runner) detach() {
 	if r.link == nil {
 		return
@@ -138,7 +139,7 @@ func (r *runner) detach() {
 	r.link = nil
 }
 
-// flush waits until the supervisor has been told everything, or reads no more.
+// flush waits until the supervisor has received everything, or reads no more.
 func (r *runner) flush() {
 	if r.link == nil {
 		return
@@ -157,7 +158,7 @@ func (r *runner) flush() {
 	<-r.link.out.Done()
 }
 
-// pause reports whether the loop still runs after d.
+// pause waits for d, and reports whether the loop still runs.
 func (r *runner) pause(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -169,7 +170,7 @@ func (r *runner) pause(d time.Duration) bool {
 	}
 }
 
-// receive reads until the link is gone, which it tells as well.
+// receive hands messages to the loop until the link ends, and then that end.
 func (r *runner) receive(l *link) {
 	for {
 		env, err := l.conn.Receive()
@@ -186,7 +187,7 @@ func (r *runner) receive(l *link) {
 
 func (r *runner) onReceived(m received) {
 	if m.from != r.link {
-		return // the last words of a link that was replaced
+		return // the message came over a link that was replaced
 	}
 	if m.err != nil {
 		r.onLinkLost(m.err)
@@ -208,7 +209,7 @@ func (r *runner) onLinkLost(err error) {
 	r.status()
 }
 
-// dispatch has one line for each message.
+// dispatch calls the handler of a message.
 func (r *runner) dispatch(m ipc.Message) {
 	switch m := m.(type) {
 	case *ipc.RunnerConfigure:
@@ -233,17 +234,17 @@ func (r *runner) send(m ipc.Message) {
 	}
 }
 
-// report tells of a run. A supervisor that has just come learns the end of it
-// from RunnerReady.
+// report sends a message about a run. A supervisor that has just connected learns of
+// the run's end from RunnerReady.
 func (r *runner) report(m ipc.Message) {
 	if r.link != nil && r.link.ready {
 		r.send(m)
 	}
 }
 
-// proven says why the peer of a service is not to be trusted. Until a configuration
-// can be read nobody knows where the proof lies, and nothing can be run: such a peer
-// is told of that alone.
+// proven returns why the peer of a service is not to be trusted. As long as no
+// configuration can be read, nobody knows where the proof is, and nothing can be run;
+// the peer then only learns that.
 func (r *runner) proven(secret ipc.Secret) error {
 	if r.o.Listener == nil {
 		return nil
@@ -259,8 +260,8 @@ func (r *runner) proven(secret ipc.Secret) error {
 	return nil
 }
 
-// onConfigure reads the configuration and answers with what it says. A service
-// looks first whether its peer is the supervisor that this configuration is of.
+// onConfigure reads the configuration and answers with what it says. A service first
+// checks that its peer is the supervisor of this configuration.
 func (r *runner) onConfigure(m *ipc.RunnerConfigure) {
 	path := m.ConfigPath
 	if r.o.Listener != nil {

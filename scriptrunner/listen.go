@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// Listen makes the socket of the service at path, for its own user alone. A
-// socket file that nobody listens on any more is replaced.
+// Listen makes the socket of the service at path, accessible only to its own user. It
+// replaces a socket file on which nobody listens any more.
 func Listen(path string) (*net.UnixListener, error) {
 	l, err := listen(path)
 	if errors.Is(err, syscall.EADDRINUSE) && abandoned(path) {
@@ -24,8 +24,8 @@ func Listen(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// listen is the umask of the whole process for a moment, so it is for a main
-// that has started nothing yet.
+// listen changes the umask of the whole process for a moment, so only a main that has
+// started nothing yet may call it.
 func listen(path string) (*net.UnixListener, error) {
 	defer syscall.Umask(syscall.Umask(0o177))
 	return net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
@@ -57,7 +57,7 @@ func ListenOn(f *os.File) (*net.UnixListener, error) {
 		l.Close()
 		return nil, fmt.Errorf("use socket %s: it is no SOCK_SEQPACKET listener", f.Name())
 	}
-	// The socket file is the service manager's.
+	// The socket file belongs to the service manager.
 	u.SetUnlinkOnClose(false)
 	return u, nil
 }

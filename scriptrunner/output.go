@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	// maxLine is the longest line that is passed on, in bytes.
+	// maxLine is the longest line that is passed on whole, in bytes.
 	maxLine = 4 << 10
-	// maxOutput and maxLines bound what is passed on of one run, in bytes and
-	// lines: the queue to the supervisor must hold it all.
+	// maxOutput and maxLines limit how much output of one run is passed on, in bytes
+	// and lines: the queue to the supervisor must have room for it all.
 	maxOutput = 1 << 20
 	maxLines  = 16 << 10
 )
 
-// line is one line of output, or its end.
+// line is one line of output, or the end of the output.
 type line struct {
 	from *output
 	text string
@@ -26,9 +26,9 @@ type line struct {
 	eof  bool
 }
 
-// output is the pipe that a script writes to. Its goroutine reads to the end,
-// whatever is passed on, so that nothing ever blocks in writing: neither the
-// script nor what it leaves behind.
+// output is the pipe that a script writes to. Its goroutine always reads to the end,
+// even what it doesn't pass on. So nobody ever blocks in writing: neither the script
+// nor the processes that it leaves behind.
 type output struct{ pipe *os.File }
 
 func (o *output) close() { o.pipe.Close() }
@@ -60,8 +60,8 @@ func (r *runner) emit(l line) {
 	}
 }
 
-// readLine returns a line without its end. Of one that is longer than the
-// buffer the rest is skipped.
+// readLine returns a line without its line end. It skips the rest of a line that is
+// longer than the buffer.
 func readLine(in *bufio.Reader) (text string, long bool, err error) {
 	b, err := in.ReadSlice('\n')
 	text = strings.TrimRight(string(b), "\r\n")
@@ -72,14 +72,14 @@ func readLine(in *bufio.Reader) (text string, long bool, err error) {
 	return strings.ToValidUTF8(text, "\uFFFD"), long, err
 }
 
-// budget is what may still be passed on of a run.
+// budget is how much of a run's output may still be passed on.
 type budget struct {
 	bytes, lines int
 	over         bool
 }
 
-// spend returns what to pass on for a line, if anything: the first one over the
-// budget becomes an empty line that is marked as cut, the others are dropped.
+// spend returns what to pass on for a line, if anything. The first line above the
+// budget becomes an empty line that is marked as cut; later lines are dropped.
 func (b *budget) spend(text string, cut bool) (line, bool) {
 	if b.over {
 		return line{}, false
@@ -93,7 +93,7 @@ func (b *budget) spend(text string, cut bool) (line, bool) {
 	return line{text: text, cut: cut}, true
 }
 
-// onLine passes a line on; without a supervisor it goes to the log.
+// onLine passes a line on to the supervisor. Without a supervisor it goes to the log.
 func (r *runner) onLine(l line) {
 	current := r.run != nil && r.run.output == l.from
 	if l.eof {
@@ -114,8 +114,9 @@ func (r *runner) onLine(l line) {
 	r.send(&ipc.RunOutput{RunID: r.run.id, Line: l.text, Cut: l.cut})
 }
 
-// keepOld lets the pipe of an ended run be read on: closing it would break what
-// the script left running on purpose. Of many the oldest is given up.
+// keepOld goes on reading the pipe of a run that has ended: closing it would break
+// processes that the script left running on purpose. If there are too many such pipes,
+// the oldest is closed.
 func (r *runner) keepOld(o *output) {
 	r.old = append(r.old, o)
 	if len(r.old) > keepResults {

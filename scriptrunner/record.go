@@ -20,32 +20,33 @@ import (
 const (
 	// maxRuns is how many runs are remembered.
 	maxRuns = 1024
-	// maxWritten is how many lines the file may have before it is shortened: a
-	// run has three.
+	// maxWritten is how many lines the file may have before it is shortened. A run has
+	// three lines.
 	maxWritten = 4 * maxRuns
-	// recordName is the file of the runs, oldest first. Each line is all that was
-	// known of one run when it was written; the last one of a run counts. A line
-	// that is an id alone is of an earlier release.
+	// recordName is the file of the runs, oldest first. Each line is all that was known
+	// about one run when the line was written; the last line of a run counts. A line
+	// with only an id comes from an earlier release.
 	recordName = "scriptrunner.runs"
-	// badSuffix is added to the name of the file for a copy of one that can't be read.
+	// badSuffix is added to the file's name for a copy of a file that has unreadable
+	// lines.
 	badSuffix = ".bad"
 )
 
-// entry is what is written down of a run, for this runner and those after it.
+// entry is what is recorded about a run, for this runner and later ones.
 type entry struct {
 	ID   string `json:"id"`
 	Hook string `json:"hook,omitempty"`
-	// Boot is that of the start, empty for an id alone.
+	// Boot is the boot id at the start, empty if only the run's id is known.
 	Boot string `json:"boot,omitempty"`
-	// PID and Start name the script's own process among all of this boot, as
-	// proc.Leader does. Zero: it was about to be started.
+	// PID and Start identify the script's own process within this boot, as proc.Leader
+	// does. They are zero if the script was about to be started.
 	PID   int    `json:"pid,omitempty"`
 	Start string `json:"start,omitempty"`
-	// Deadline is the time-out, in milliseconds since boot. KillDelay are the
-	// milliseconds between SIGTERM and SIGKILL.
+	// Deadline is when the run's time-out is, in milliseconds since boot. KillDelay is
+	// the time between SIGTERM and SIGKILL, in milliseconds.
 	Deadline  int64 `json:"deadline,omitempty"`
 	KillDelay int64 `json:"kill_delay,omitempty"`
-	// End is nil as long as nobody has seen the end.
+	// End is nil until a runner has seen the end.
 	End *ipc.RunEnded `json:"end,omitempty"`
 }
 
@@ -59,20 +60,21 @@ func newEntry(m *ipc.Run, timeout, killDelay time.Duration) (entry, error) {
 
 func (e entry) leader() proc.Leader { return proc.Leader{PID: e.PID, Start: e.Start, Boot: e.Boot} }
 
-// record are the runs that were started, the latest maxRuns of them. A nil
-// *record can't be used; one without a file remembers until the process ends.
+// record holds the latest maxRuns runs that were started. A nil *record can't be used;
+// a record without a file remembers until the process ends.
 type record struct {
 	runs []entry
 	file *os.File // open as long as the process lives
-	// torn: the last line of the file may have no end. The next one begins a line of its own.
+	// torn: the last line of the file may have no line end. The next entry then starts
+	// a new line.
 	torn bool
-	// damaged counts the lines of the file that can't be read.
+	// damaged counts the unreadable lines of the file.
 	damaged int
 }
 
-// openRecord reads the file in dir. With an error it still returns a memory,
-// which lacks the file. A line that can't be read costs no other one; a file with
-// such lines is copied aside before it is shortened.
+// openRecord reads the file in dir. If it returns an error, the record works in memory,
+// without the file. An unreadable line affects no other line; a file with such lines is
+// copied before it is shortened.
 func openRecord(dir string) (*record, error) {
 	if dir == "" {
 		return &record{}, errors.New("there is no directory for the record of runs")
@@ -94,7 +96,7 @@ func openRecord(dir string) (*record, error) {
 	return r, err
 }
 
-// read adds what the file says to what is remembered.
+// read adds the entries of the file to the memory.
 func (r *record) read() (lines int, err error) {
 	if r.file == nil {
 		return 0, nil
@@ -121,7 +123,7 @@ func (r *record) read() (lines int, err error) {
 	return lines, nil
 }
 
-// parseEntry reads one line. One of an earlier release is an id alone.
+// parseEntry reads one line. A line of an earlier release is only an id.
 func parseEntry(line []byte) (e entry, ok bool) {
 	if err := json.Unmarshal(line, &e); err == nil {
 		return e, e.ID != ""
@@ -133,9 +135,9 @@ func parseEntry(line []byte) (e entry, ok bool) {
 	return entry{ID: string(line)}, true
 }
 
-// find returns the entry of a run, nil when there is none.
+// find returns the entry of a run, nil if there is none.
 func (r *record) find(id string) *entry {
-	// The latest is asked for most.
+	// The latest run is asked for most often.
 	for i := len(r.runs) - 1; i >= 0; i-- {
 		if r.runs[i].ID == id {
 			return &r.runs[i]
@@ -155,7 +157,7 @@ func (r *record) remember(e entry) {
 	}
 }
 
-// unfinished returns the runs of which nobody has written down the end.
+// unfinished returns the runs whose end is not recorded.
 func (r *record) unfinished() []entry {
 	var out []entry
 	for _, e := range r.runs {
@@ -166,8 +168,8 @@ func (r *record) unfinished() []entry {
 	return out
 }
 
-// put remembers a run, in the file as well. An error means that only this
-// process knows it.
+// put records a run, also in the file. After an error only this process knows the
+// entry.
 func (r *record) put(e entry) error {
 	r.remember(e)
 	if r.file == nil {
@@ -188,8 +190,8 @@ func (r *record) put(e entry) error {
 	return nil
 }
 
-// sync makes what was put outlast the machine. Only that a run was begun has to:
-// the death of this process loses nothing, and that of the machine ends all runs.
+// sync makes the file durable. Only the start of a run needs this: when this process
+// dies, nothing is lost, and when the machine dies, all runs end with it.
 func (r *record) sync() error {
 	if r.file == nil {
 		return nil
@@ -200,9 +202,10 @@ func (r *record) sync() error {
 	return nil
 }
 
-// rewrite shortens the file to what is remembered. The content before is beside it
-// until that is durable, and stays there if some of it couldn't be read. The file
-// stays the same one, since a runner before this one may still write its end to it.
+// rewrite shortens the file to the runs that are remembered. A copy of the old content
+// stays beside it until the new one is durable, and forever if parts of it were
+// unreadable. The file keeps its inode, since an earlier runner may still write an end
+// to it.
 func (r *record) rewrite(path string) error {
 	if err := r.copyTo(path + badSuffix); err != nil {
 		return fmt.Errorf("keep record of runs: %w", err)
@@ -222,7 +225,7 @@ func (r *record) rewrite(path string) error {
 	return os.Remove(path + badSuffix)
 }
 
-// copyTo makes a durable copy of the file in the place of any other at path.
+// copyTo makes a durable copy of the file at path, replacing any other file there.
 func (r *record) copyTo(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -16,16 +16,17 @@ import (
 )
 
 const (
-	// pipeWait is how long output is awaited after the script has ended, while
-	// something that it left behind holds the pipe open.
+	// pipeWait is how long to wait for output after the script has ended, if a process
+	// that it left behind still holds the pipe open.
 	pipeWait = time.Second
-	// rekill is the pause between two rounds of SIGKILL: what was forked during
-	// one is seen in the next.
+	// rekill is the pause between two rounds of SIGKILL. A process that was forked
+	// during one round is found in the next.
 	rekill = 50 * time.Millisecond
-	// freezeRounds bounds how often such a round looks for what isn't stopped yet.
+	// freezeRounds limits how often a round looks for processes that aren't stopped
+	// yet.
 	freezeRounds = 10
-	// unkillable is how long such rounds go on. A process that has become
-	// another user, or hangs in the kernel, can't be ended by us.
+	// unkillable is how long such rounds go on. The runner can't end a process that has
+	// become another user, or that hangs in the kernel.
 	unkillable = 10 * time.Second
 )
 
@@ -47,7 +48,7 @@ const (
 	draining
 )
 
-// run is the run in progress. The loop owns it; it is gone once it has ended.
+// run is the run in progress. The loop owns it, and drops it when it has ended.
 type run struct {
 	id, hook  string
 	entry     entry
@@ -62,8 +63,9 @@ type run struct {
 	exit    *exit
 	eof     bool
 	timeout bool
-	left    []int // processes that can't be ended
-	// before holds what earlier scripts had left running when this one began.
+	left    []int // processes that could not be ended
+	// before holds the processes that earlier scripts had left running when this run
+	// started.
 	before map[string]bool
 }
 
@@ -74,7 +76,7 @@ type exit struct {
 	err   error
 }
 
-// deadline is nil without a run, which a select never chooses.
+// deadline returns nil without a run; a select never chooses that.
 func (x *run) deadline() <-chan time.Time {
 	if x == nil {
 		return nil
@@ -82,7 +84,7 @@ func (x *run) deadline() <-chan time.Time {
 	return x.timer.C
 }
 
-// onRun starts a run, or says why not.
+// onRun starts a run, or reports why it doesn't.
 func (r *runner) onRun(m *ipc.Run) {
 	k, err := r.admit(m)
 	if err == nil {
@@ -99,8 +101,8 @@ func (r *runner) onRun(m *ipc.Run) {
 	r.status()
 }
 
-// tell logs an event of which a supervisor logs all that there is to say. That is
-// enough where both write the same log.
+// tell logs an event that a supervisor logs as well, with all its details. Where both
+// write the same log, the supervisor's line is enough.
 func (r *runner) tell(level slog.Level, text string, fields ...any) {
 	if r.link != nil && r.o.Listener == nil {
 		level = slog.LevelDebug
@@ -128,8 +130,8 @@ func (r *runner) admit(m *ipc.Run) (hook, error) {
 	return r.hooks.find(m)
 }
 
-// expired says that the supervisor has given the run up, or is about to. It is
-// asked last of all: whatever was done before may have taken any time.
+// expired returns an error if the supervisor has given the run up, or is about to. It
+// must be the last check before the exec, because everything before may take any time.
 func expired(m *ipc.Run) error {
 	late := proc.SinceBoot() - time.Duration(m.Expires)*time.Millisecond
 	if late < 0 {
@@ -138,8 +140,8 @@ func expired(m *ipc.Run) error {
 	return fmt.Errorf("the run came too late: it was to start %s ago at the latest", late.Round(time.Millisecond))
 }
 
-// announce tells the supervisor that the script is about to be executed. It
-// returns when the message is in the socket, or when the run has expired.
+// announce tells the supervisor that the script is about to be executed. It returns
+// when the message is in the socket, or when the run has expired.
 func (r *runner) announce(m *ipc.Run) error {
 	if r.link == nil {
 		return errors.New("the supervisor is gone")
@@ -156,9 +158,9 @@ func (r *runner) announce(m *ipc.Run) error {
 	return nil
 }
 
-// start executes the script. Its id counts as used from here on, even if the
-// kernel refuses to execute it. Should this process die, the next runner finds
-// in the record whom to look for.
+// start executes the script. From here on the run's id counts as used, even if the
+// kernel refuses to execute the script. If this process dies, the record tells the next
+// runner which process to look for.
 func (r *runner) start(m *ipc.Run, k hook) error {
 	env, err := environment(m)
 	if err != nil {
@@ -185,15 +187,15 @@ func (r *runner) start(m *ipc.Run, k hook) error {
 	r.wg.Go(func() { r.readOutput(out) })
 	r.await(p)
 	if expired(m) != nil {
-		// The kernel took its time to execute it.
+		// The kernel took its time to execute the script.
 		r.log.Error("the script was started too late and is killed", "run_id", m.RunID, "hook", m.Hook)
 		r.kill()
 	}
 	return nil
 }
 
-// launch executes the script unless the run has expired: what comes before that
-// may take any time.
+// launch executes the script unless the run has expired, which it checks last, because
+// everything before may take any time.
 func (r *runner) launch(m *ipc.Run, k hook, env []string) (*os.Process, *output, error) {
 	if err := r.announce(m); err != nil {
 		return nil, nil, err
@@ -201,8 +203,8 @@ func (r *runner) launch(m *ipc.Run, k hook, env []string) (*os.Process, *output,
 	return execute(k.path, m.Args, env, func() error { return expired(m) })
 }
 
-// await waits for the script. The goroutine isn't waited for: a script that can't
-// be killed would keep the runner from ending.
+// await waits for the script in a goroutine. Nothing waits for that goroutine:
+// otherwise a script that can't be killed would keep the runner from ending.
 func (r *runner) await(p *os.Process) {
 	go func() {
 		st, err := p.Wait()
@@ -213,7 +215,7 @@ func (r *runner) await(p *os.Process) {
 	}()
 }
 
-// begin writes down that a run is about to be started.
+// begin records that a run is about to be started.
 func (r *runner) begin(m *ipc.Run, k hook) (entry, error) {
 	e, err := newEntry(m, k.timeout, r.hooks.c.FailoverKillDelay)
 	if err != nil {
@@ -226,9 +228,8 @@ func (r *runner) begin(m *ipc.Run, k hook) (entry, error) {
 	return e, nil
 }
 
-// name writes down which process the script is. The loop hasn't taken its exit yet,
-// so its id is still its own, or nobody's: a script that has ended already needs to be
-// found by nobody.
+// name records which process the script is. The loop hasn't handled its exit yet, so
+// its process id can't have been reused; if it has ended already, nobody needs to find it.
 func (r *runner) name(e *entry, pid int) {
 	l, err := proc.LeaderOf(pid)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
@@ -242,8 +243,8 @@ func (r *runner) name(e *entry, pid int) {
 	r.write(*e)
 }
 
-// execute starts the script in a session of its own, with descriptors 0 to 2
-// and nothing else. No shell sees the arguments. may is asked right before that.
+// execute starts the script in a session of its own, with descriptors 0 to 2 and
+// nothing else. No shell sees the arguments. It calls may right before the exec.
 func execute(path string, args, env []string, may func() error) (*os.Process, *output, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
@@ -284,8 +285,9 @@ func (r *runner) onExit(e exit) {
 	r.checkGone()
 }
 
-// drain waits for the rest of the output. What a script leaves running after
-// its own end is left alone: it may be the server that it was to start.
+// drain waits for the rest of the output. Processes that a script leaves running after
+// its own end are left alone: one of them may be the server that the script was to
+// start.
 func (r *runner) drain() {
 	r.run.phase = draining
 	r.run.setTimer(pipeWait)
@@ -297,7 +299,7 @@ func (x *run) setTimer(d time.Duration) {
 	x.timer = time.NewTimer(d)
 }
 
-// settle ends the run if nothing is awaited any more.
+// settle ends the run if there is nothing left to wait for.
 func (r *runner) settle() {
 	if r.run.phase == draining && r.run.eof {
 		r.end()
@@ -309,7 +311,7 @@ func (r *runner) onDeadline() {
 	switch x.phase {
 	case running:
 		if r.hasExited() {
-			return // it made it
+			return // the script ended in time
 		}
 		x.timeout = true
 		r.log.Error("the script has overrun its time", "run_id", x.id, "hook", x.hook)
@@ -326,7 +328,7 @@ func (r *runner) onDeadline() {
 	}
 }
 
-// hasExited takes an exit that the loop hasn't looked at yet, and reports whether the
+// hasExited handles an exit that the loop hasn't handled yet, and reports whether the
 // script in progress has ended.
 func (r *runner) hasExited() bool {
 	x := r.run
@@ -338,8 +340,8 @@ func (r *runner) hasExited() bool {
 	return r.run != x || x.phase != running
 }
 
-// onStopRun ends the run before its time-out. One that is ending already, for
-// whatever reason, is left to that.
+// onStopRun ends the run before its time-out. It does nothing if the run is being ended
+// already.
 func (r *runner) onStopRun(m *ipc.StopRun) {
 	x := r.run
 	if x == nil || x.id != m.RunID || x.phase != running || r.hasExited() {
@@ -350,16 +352,16 @@ func (r *runner) onStopRun(m *ipc.StopRun) {
 	r.terminate()
 }
 
-// terminate asks all that the script has started to end; what doesn't within
-// the kill delay is killed.
+// terminate sends SIGTERM to everything that the script has started. What doesn't end
+// within the kill delay is killed.
 func (r *runner) terminate() {
 	r.run.phase = terminating
 	r.run.setTimer(r.run.killDelay)
 	r.signalAll(syscall.SIGTERM)
 }
 
-// kill ends all that the script has started, and goes on with that until it is
-// gone or given up.
+// kill kills everything that the script has started, and repeats that until all is gone
+// or it gives up.
 func (r *runner) kill() {
 	r.run.phase = killing
 	r.run.giveUp = time.Now().Add(unkillable)
@@ -367,10 +369,10 @@ func (r *runner) kill() {
 	r.killAll()
 }
 
-// signalAll reaches the group and whatever has left it.
+// signalAll signals the group and the processes that have left it.
 func (r *runner) signalAll(sig syscall.Signal) {
 	if r.run.exit == nil {
-		// The process isn't reaped yet, so the id of its group is still its own.
+		// The process isn't reaped yet, so the id of its group can't have been reused.
 		_ = syscall.Kill(-r.run.process.Pid, sig)
 	}
 	left, err := r.run.descendants()
@@ -387,9 +389,9 @@ func (r *runner) signalAll(sig syscall.Signal) {
 	}
 }
 
-// killAll stops everything before it kills: the place of a process that is killed
-// is free for the next one of those that fork without end, that of a stopped one
-// isn't.
+// killAll stops all processes before it kills them. A killed process would make room
+// under a process limit, and processes that fork without end would use it; a stopped
+// process makes no room.
 func (r *runner) killAll() {
 	stopped := map[string]bool{}
 	for range freezeRounds {
@@ -400,13 +402,13 @@ func (r *runner) killAll() {
 		}
 		for _, p := range left {
 			stopped[p.Key()] = true
-			_ = p.Signal(syscall.SIGSTOP) // what can't be stopped can't be killed, which is told
+			_ = p.Signal(syscall.SIGSTOP) // what can't be stopped can't be killed either, and is reported later
 		}
 	}
 	r.signalAll(syscall.SIGKILL)
 }
 
-// checkGone ends a run that is being ended once nothing of it lives.
+// checkGone ends a run that is being ended, once none of its processes is alive.
 func (r *runner) checkGone() {
 	x := r.run
 	if x == nil || x.phase != terminating && x.phase != killing {
@@ -425,8 +427,8 @@ func (r *runner) checkGone() {
 	}
 }
 
-// abandon gives up ending what is left of the run: the script itself among it, its
-// process may still end one day.
+// abandon stops trying to end the rest of the run. If the script itself is among that,
+// its process may still end one day.
 func (r *runner) abandon(left []proc.Process) {
 	x := r.run
 	for _, p := range left {
@@ -442,7 +444,7 @@ func (r *runner) abandon(left []proc.Process) {
 	r.drain()
 }
 
-// end reports the outcome and keeps it for supervisors to come.
+// end reports the outcome and keeps it for later supervisors.
 func (r *runner) end() {
 	x := r.run
 	x.timer.Stop()
@@ -464,7 +466,7 @@ func (r *runner) end() {
 	r.status()
 }
 
-// keep holds an outcome ready for supervisors to come.
+// keep stores an outcome for later supervisors.
 func (r *runner) keep(m ipc.RunEnded) {
 	r.results = append(r.results, m)
 	if len(r.results) > keepResults {
@@ -480,7 +482,7 @@ func (e *exit) waitStatus() (syscall.WaitStatus, bool) {
 	return ws, ok
 }
 
-// livingKeys names all that runs below this process.
+// livingKeys returns the keys of all living descendants of this process.
 func livingKeys() (map[string]bool, error) {
 	below, err := proc.Descendants()
 	if err != nil {
@@ -493,9 +495,9 @@ func livingKeys() (map[string]bool, error) {
 	return keys, nil
 }
 
-// descendants returns what lives of this run: everything below the runner but
-// what was there before, what that has started since, and what carries the id of
-// another run.
+// descendants returns the living processes of this run: all descendants of the runner
+// except those that were there before, what these have started since, and those that
+// carry the id of another run.
 func (x *run) descendants() ([]proc.Process, error) {
 	below, err := proc.Descendants()
 	if err != nil {

@@ -18,25 +18,26 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// Options say in which form the runner runs: exactly one of Conn and Listener
-// is set. Run owns both.
+// Options say in which form the runner runs: exactly one of Conn and Listener is set.
+// Run takes over both.
 type Options struct {
 	// Conn is the link to the supervisor that started this process.
 	Conn *ipc.Conn
 	// Listener is the SOCK_SEQPACKET socket of the service.
 	Listener *net.UnixListener
-	// ConfigPath is the configuration of the service; a spawned runner is told.
+	// ConfigPath is the configuration of the service; the supervisor tells a child the
+	// path.
 	ConfigPath string
-	// StateDir holds the record of runs, empty for state_dir of the
-	// configuration. When it isn't writable that lives in memory alone.
+	// StateDir is the directory of the record of runs, empty for state_dir of the
+	// configuration. If it isn't writable, the record is only in memory.
 	StateDir string
 	Build    string
 	Log      *slog.Logger
-	// Status is told in a few words what the runner does; nil for nobody.
+	// Status, if not nil, gets a short text about what the runner is doing.
 	Status func(string)
 }
 
-// keepResults is how many ended runs RunnerReady tells of.
+// keepResults is how many ended runs a RunnerReady contains.
 const keepResults = 16
 
 // runner is the process. Its loop owns every field; others send to its channels.
@@ -50,15 +51,15 @@ type runner struct {
 	// record is nil until a directory for it is known.
 	record *record
 	link   *link
-	// stopping is set once ctx is done or the supervisor that spawned us is gone.
+	// stopping is set once ctx is done, or the supervisor that started this process is
+	// gone.
 	stopping bool
 	run      *run
 	adopted  []*adopted
 	look     *time.Timer // for adopted
 	results  []ipc.RunEnded
-	old      []*output // of ended runs, still held open by what these left behind
-	// undead are scripts that could not be ended and that were given up: each has
-	// its waiter still.
+	old      []*output // pipes of ended runs that processes left behind still hold open
+	// undead are scripts that could not be ended. A goroutine still waits for each.
 	undead []int
 
 	accepted chan *net.UnixConn
@@ -68,9 +69,9 @@ type runner struct {
 	child    chan os.Signal
 }
 
-// Run is the whole life of the process: it changes its umask, core limit and
-// place in the process tree. It returns nil after a regular end, within the
-// time-out of the run in progress after ctx is done.
+// Run runs the process until its end. It changes umask, core limit and the place in the
+// process tree. It returns nil after a regular end; after ctx is done that takes no
+// longer than the time-out of the run in progress.
 func Run(ctx context.Context, o Options) error {
 	if err := enter(); err != nil {
 		return err
@@ -91,7 +92,8 @@ func Run(ctx context.Context, o Options) error {
 		case errors.Is(err, errRoot):
 			return err
 		case err != nil:
-			// Not the end: the supervisor shows it, and a reload mends it.
+			// This is no reason to end: the supervisor shows the error, and a reload
+			// can fix it.
 			r.log.Error("the configuration can't be used", "error", err)
 		}
 	}
@@ -108,7 +110,7 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-// loop is over when nothing is left to do.
+// loop ends when nothing is left to do.
 func (r *runner) loop(ctx context.Context) {
 	stop := ctx.Done()
 	for !r.stopping || r.run != nil {
@@ -142,7 +144,7 @@ func (r *runner) onStop() {
 	}
 }
 
-// onChild collects what scripts left behind. The script itself has its own
+// onChild reaps processes that scripts left behind. The script itself has its own
 // waiter.
 func (r *runner) onChild() {
 	except := slices.Clone(r.undead)
@@ -171,7 +173,7 @@ func (r *runner) close() {
 	r.wg.Wait()
 }
 
-// load replaces the hooks, or keeps the old ones and returns why.
+// load replaces the hooks; if it returns an error, the old hooks stay.
 func (r *runner) load(path string) error {
 	h, err := loadHooks(path)
 	if err != nil {
@@ -184,7 +186,7 @@ func (r *runner) load(path string) error {
 	return nil
 }
 
-// openRecord begins with what the runners before have written down.
+// openRecord opens the record, with what earlier runners have written.
 func (r *runner) openRecord(dir string) {
 	var err error
 	if r.record, err = openRecord(dir); err != nil {

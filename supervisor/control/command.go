@@ -10,15 +10,15 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
-// args are the arguments of a request by name.
+// args are the arguments of a request, by name.
 type args map[string]string
 
-// handler answers one command; control.Commands says what it takes.
+// handler answers one command. control.Commands says which arguments the command takes.
 type handler struct {
 	permit permit
-	// logged commands change something.
+	// logged marks commands that change something.
 	logged bool
-	// run returns the Response, nil for a command that has none.
+	// run returns the Response, nil if the command has none.
 	run func(ctx context.Context, sup Supervisor, a args) (any, error)
 }
 
@@ -43,10 +43,10 @@ var handlers = map[string]handler{
 	control.ClearServer:        {permit: owner, logged: true, run: runClearServer},
 }
 
-// errBadRequest marks arguments that no pgagroal-cli sends.
+// errBadRequest says that no pgagroal-cli sends such arguments.
 var errBadRequest = errors.New("bad request")
 
-// The methods may leave lists and maps nil; the document shows them empty.
+// A Supervisor may leave lists and maps nil; the document shows them as empty.
 
 func runPing(ctx context.Context, sup Supervisor, _ args) (any, error) {
 	r, err := sup.Ping(ctx)
@@ -104,8 +104,8 @@ func runFailoverHistory(ctx context.Context, sup Supervisor, a args) (any, error
 	return control.HistoryResponse{History: orEmpty(entries)}, err
 }
 
-// runConfGet puts the value below the key that was asked for, so that the
-// answer for one key is an object too.
+// runConfGet puts the value under its key, so that the answer for one key is an object,
+// too.
 func runConfGet(ctx context.Context, sup Supervisor, a args) (any, error) {
 	value, err := sup.ConfGet(ctx, a[control.ArgKey])
 	if err != nil || a[control.ArgKey] == "" {

@@ -8,9 +8,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
-// ConfValue returns the value of KEY, pgagroal.KEY, server.NAME.KEY,
-// hba.USER.KEY or limit.DATABASE.KEY, all of a section, or everything for the
-// empty key. No password is part of it. The error is ErrUnknownKey.
+// ConfValue returns the value of KEY, pgagroal.KEY, server.NAME.KEY, hba.USER.KEY or
+// limit.DATABASE.KEY, or all values of a section, or everything for the empty key. It
+// never contains a password. The error is ErrUnknownKey.
 //
 // Durations, sizes and words of a choice are objects of value (seconds, bytes,
 // the word) and string_value, as the file has it.
@@ -36,7 +36,7 @@ func ConfValue(c *config.Config, key string) (any, error) {
 	if v, ok := entries[rest]; ok {
 		return v, nil
 	}
-	// The name of a database or user may have dots, a key has none.
+	// A database or user may have dots in its name, a key has none.
 	dot := max(strings.LastIndexByte(rest, '.'), 0)
 	fields, _ := entries[rest[:dot]].(map[string]any)
 	if v, ok := fields[strings.TrimPrefix(rest[dot:], ".")]; ok {

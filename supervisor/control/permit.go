@@ -1,8 +1,8 @@
 package control
 
-// permit says who may send a command. The kernel names the process at the other
-// end of the socket and its user (SO_PEERCRED, SO_PEERPIDFD); group and mode of
-// the socket play no part.
+// permit says who may send a command. The kernel names the process at the other end of
+// the socket and its user (SO_PEERCRED, SO_PEERPIDFD). Group and mode of the socket
+// play no part.
 //
 //	anyone  every local user. What monitoring needs: which servers answer,
 //	        numbers of connections, state of the failover. The answers name
@@ -11,9 +11,9 @@ package control
 //	        something, and the answers that quote files which others may not
 //	        read: the configuration, and the history with the output of scripts.
 //
-// A script of pgagroal's has the user of the owner, or root by sudo, and is none
-// for all that: it acts on a decision and makes none. A child of pgagroal has no
-// business here at all: one that asks was taken over.
+// A script of pgagroal runs as the owner, or as root with sudo, but doesn't have the
+// owner's permit: it carries out a decision and makes none. A child of pgagroal has no
+// reason to connect here: if one does, an attacker has taken it over.
 type permit int
 
 const (
@@ -21,16 +21,17 @@ const (
 	owner
 )
 
-// Kin says what a process is to this pgagroal.
+// Kin says how a process is related to this pgagroal.
 type Kin uint8
 
 // The kinds.
 const (
 	// Stranger is a process that pgagroal hasn't started, such as an operator's.
 	Stranger Kin = iota
-	// Script is a script that the runner executes, or what that has started.
+	// Script is a script that the runner executes, or a process that the script has
+	// started.
 	Script
-	// Child is a worker, or another process that decides nothing.
+	// Child is a worker, or another process that may decide nothing.
 	Child
 )
 
@@ -45,7 +46,8 @@ type peer struct {
 	kin Kin
 }
 
-// allows decides for a peer; self is the user that pgagroal runs as.
+// allows reports whether a peer may send the command. self is the user that pgagroal
+// runs as.
 func (p permit) allows(who peer, self uint32) bool {
 	switch who.kin {
 	case Stranger:
@@ -56,7 +58,7 @@ func (p permit) allows(who peer, self uint32) bool {
 	return false
 }
 
-// refusal says why a peer may not send a command.
+// refusal returns why a peer may not send a command.
 func (who peer) refusal() string {
 	switch who.kin {
 	case Script:
@@ -67,5 +69,5 @@ func (who peer) refusal() string {
 	return "permission denied: only root and the user of pgagroal may do that"
 }
 
-// privileged says that uid is root or the user that pgagroal runs as.
+// privileged reports whether uid is root or the user that pgagroal runs as.
 func privileged(uid, self uint32) bool { return uid == 0 || uid == self }

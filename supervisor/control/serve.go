@@ -20,22 +20,23 @@ const (
 	// MaxClients is how many connections are served at once; a further one is
 	// closed without an answer.
 	MaxClients = 16
-	// maxOthers is how many of them may belong to users who are neither root nor
-	// the owner, so that those can't lock the operator out.
+	// maxOthers is how many of them may belong to users who are neither root nor the
+	// owner, so that such users can't lock the operator out.
 	maxOthers = 8
-	// pieceSize is the bytes of the document in one ControlReply, below
-	// ipc.MaxPacket with room for the framing.
+	// pieceSize is how many bytes of the document one ControlReply carries. It is below
+	// ipc.MaxPacket, with room for the framing.
 	pieceSize = 48 << 10
-	// requestTimeout is the time that a client has for its request, and
-	// replyTimeout the one that it has for reading the whole answer.
+	// requestTimeout is how long a client may take for its request, and replyTimeout
+	// for reading the whole answer.
 	requestTimeout = 10 * time.Second
 	replyTimeout   = 10 * time.Second
-	// kinTimeout is the time for telling who asks.
+	// kinTimeout is how long finding out who asks may take.
 	kinTimeout = 5 * time.Second
-	// closeGrace is how long answers may still be on their way after the end:
-	// the one to `shutdown immediate` is.
+	// closeGrace is how long answers may still be sent after the end. The answer to
+	// `shutdown immediate` needs it.
 	closeGrace = time.Second
-	// acceptPause follows an accept that failed for want of descriptors.
+	// acceptPause is the pause after an accept that failed because no descriptor was
+	// free.
 	acceptPause = 100 * time.Millisecond
 )
 
@@ -49,14 +50,15 @@ type Options struct {
 	Now func() time.Time
 	// PeerUID returns the user at the other end; nil asks the kernel.
 	PeerUID func(*ipc.Conn) (uint32, error)
-	// Kin says what the process at the other end is to this pgagroal; nil takes
-	// everybody for a Stranger. An error refuses what a Script may not do.
+	// Kin returns how the process at the other end is related to this pgagroal; nil
+	// takes everybody for a Stranger. After an error the peer may do only what a Script
+	// may do.
 	Kin func(context.Context, *ipc.Conn) (Kin, error)
-	// RequestTimeout and ReplyTimeout replace the ones of this package when not 0.
+	// RequestTimeout and ReplyTimeout replace the package's limits if they are not 0.
 	RequestTimeout, ReplyTimeout time.Duration
 }
 
-// server is one Serve. The fields below mu belong to whoever holds it.
+// server is one call of Serve. The fields below mu are guarded by it.
 type server struct {
 	sup  Supervisor
 	opt  Options
@@ -74,12 +76,12 @@ type server struct {
 // client is a connection that is being served.
 type client struct {
 	other     bool // the user is neither root nor the owner
-	answering bool // the request is there
+	answering bool // the request has been read
 }
 
-// Serve answers on ln, a listener of SOCK_SEQPACKET, until ctx ends or ln is
-// closed. It closes ln, and returns when the last of its goroutines is gone, at
-// most a second after ctx if the commands obey their context.
+// Serve answers on ln, a listener of SOCK_SEQPACKET, until ctx ends or ln is closed. It
+// closes ln and waits for its goroutines, at most a second after the end of ctx if the
+// commands obey their context.
 func Serve(ctx context.Context, ln *net.UnixListener, sup Supervisor, opt Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -161,7 +163,7 @@ func (s *server) start(sock *net.UnixConn) {
 	s.clients.Go(func() {
 		defer s.remove(conn)
 		defer func() {
-			if p := recover(); p != nil { // whoever asked sees the end of the connection
+			if p := recover(); p != nil { // the client sees the end of the connection
 				_ = logline.Recovered(s.opt.Log, p)
 			}
 		}()
@@ -193,7 +195,7 @@ func (s *server) remove(conn *ipc.Conn) {
 	conn.Close()
 }
 
-// close ends the wait for requests and bounds what is still under way.
+// close ends the wait for requests and limits the time of the commands in progress.
 func (s *server) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,8 +209,8 @@ func (s *server) close() {
 	}
 }
 
-// setDeadline gives the connection time for its request, or for its answer when
-// answering is set; a deadline set after close doesn't undo that of close.
+// setDeadline gives the connection time for its request, or for its answer if answering
+// is set. It never extends a deadline that close has set.
 func (s *server) setDeadline(conn *ipc.Conn, d time.Duration, answering bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -235,8 +237,8 @@ func (s *server) serve(conn *ipc.Conn, uid uint32) {
 		env.CloseFDs()
 		return
 	}
-	// Once here for close, which must not cut an answer, and again with the whole
-	// time for reading it.
+	// The deadline is set here, because close must not cut an answer, and again below
+	// with the whole time for reading it.
 	s.setDeadline(conn, s.opt.ReplyTimeout, true)
 	doc := s.answer(req, peer{uid: uid, kin: s.kin(conn, uid)})
 	s.setDeadline(conn, s.opt.ReplyTimeout, true)
@@ -245,8 +247,9 @@ func (s *server) serve(conn *ipc.Conn, uid uint32) {
 	}
 }
 
-// kin says what the process at the other end is. One that can't be told, because it
-// has ended or because the supervisor has no time, decides nothing.
+// kin returns how the process at the other end is related to this pgagroal. If that is
+// unknown, because the process has ended or the supervisor has no time, the process may
+// decide nothing.
 func (s *server) kin(conn *ipc.Conn, uid uint32) Kin {
 	ctx, cancel := context.WithTimeout(s.ctx, kinTimeout)
 	defer cancel()
@@ -283,7 +286,7 @@ func (s *server) answer(req *ipc.ControlRequest, who peer) *control.Document {
 	return doc
 }
 
-// run makes a panic of the command its failure: whoever asked is told.
+// run runs the command, and turns a panic into an error that the client sees.
 func (s *server) run(ctx context.Context, h handler, a args, doc *control.Document, start time.Time) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

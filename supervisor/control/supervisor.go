@@ -9,37 +9,37 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
-// Supervisor is what the commands ask. Methods are called from several
-// goroutines; they return when ctx ends. An error is shown to the person at the
-// command line as it is and makes the command fail.
+// Supervisor carries out the commands. Its methods are called from several goroutines,
+// and return when ctx ends. An error makes the command fail, and is shown to the person
+// at the command line as it is.
 type Supervisor interface {
-	// Ping tells which servers can be reached.
+	// Ping returns which servers can be reached.
 	Ping(ctx context.Context) (control.PingResponse, error)
-	// Status tells the state of the pooler, its servers and its failover.
+	// Status returns the state of the pooler, its servers and its failover.
 	Status(ctx context.Context) (control.StatusResponse, error)
 	// StatusDetails is Status with limits, databases and connections.
 	StatusDetails(ctx context.Context) (control.StatusDetailsResponse, error)
-	// Shutdown starts or cancels a shutdown and returns without waiting for its
-	// end. A nil timeout is flush_timeout, 0 is unbounded; only a graceful
-	// shutdown has one.
+	// Shutdown starts or cancels a shutdown and doesn't wait for its end. A nil timeout
+	// is flush_timeout, 0 is unlimited; only a graceful shutdown has a timeout.
 	Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Duration) error
-	// SwitchTo makes the server the primary: a planned switchover, or a change of
-	// labels. A nil timeout is the default one for transactions that run. It returns
-	// with the outcome. ErrUnknownServer when there is none of that name.
+	// SwitchTo makes the server the primary: by a planned switchover, or by only
+	// recording one that was made by hand. A nil timeout is the default wait for
+	// running transactions. It returns when the outcome is known. It returns
+	// ErrUnknownServer if no server has that name.
 	SwitchTo(ctx context.Context, server string, force bool, timeout *time.Duration) (control.FailoverAnswer, error)
 	// ClearServer makes a Failed server usable again once it has been probed.
 	ClearServer(ctx context.Context, server string, force bool) error
-	// Failover pauses, resumes, resets or triggers the failover. ErrUnknownServer
-	// when the order names a server that there is none of.
+	// Failover pauses, resumes, resets or triggers the failover. It returns
+	// ErrUnknownServer if the order names a server that doesn't exist.
 	Failover(ctx context.Context, order FailoverOrder) (control.FailoverAnswer, error)
-	// FailoverRehearse tells what a failover would do now, and changes nothing.
+	// FailoverRehearse returns what a failover would do now, and changes nothing.
 	FailoverRehearse(ctx context.Context) (control.RehearsalResponse, error)
 	// ConfList returns the paths of the files in use.
 	ConfList(ctx context.Context) (control.ConfListResponse, error)
-	// ConfGet returns the value of a key or section, and the whole configuration
-	// for the empty key; ConfValue does it. ErrUnknownKey when there is none.
+	// ConfGet returns the value of a key or section, and the whole configuration for
+	// the empty key; see ConfValue. It returns ErrUnknownKey if there is no such key.
 	ConfGet(ctx context.Context, key string) (any, error)
-	// FailoverStatus tells everything that is known of the failover.
+	// FailoverStatus returns everything that is known about the failover.
 	FailoverStatus(ctx context.Context) (control.FailoverStatusResponse, error)
 	// FailoverHistory returns the last n entries, oldest first; 0 is all of them.
 	// Each is one JSON object.
@@ -65,8 +65,8 @@ const (
 	OrderTrigger FailoverWord = "trigger"
 )
 
-// FailoverOrder is what an operator asks of the failover. Server and Force are
-// of OrderTrigger; an empty Server leaves the choice to pgagroal.
+// FailoverOrder is an operator's order about the failover. Server and Force belong to
+// OrderTrigger; with an empty Server pgagroal chooses.
 type FailoverOrder struct {
 	Word   FailoverWord
 	Server string
@@ -78,7 +78,7 @@ type ShutdownMode int
 
 // The kinds of shutdown.
 const (
-	// ShutdownGraceful refuses new clients and stops when the last one left.
+	// ShutdownGraceful refuses new clients and stops when the last client has left.
 	ShutdownGraceful ShutdownMode = iota
 	// ShutdownImmediate stops now.
 	ShutdownImmediate
