@@ -2,8 +2,8 @@ package ipc
 
 import "fmt"
 
-// Number identifies a message on the wire. Numbers are explicit and never
-// reused: a number that fell out of use stays out of use.
+// Number identifies a message on the wire. Numbers are explicit and are never reused, even when a
+// message is no longer used.
 type Number uint16
 
 // Message is anything with a row in the catalogue.
@@ -33,7 +33,7 @@ const (
 	ctl = RoleControl
 )
 
-// catalogue is the whole protocol. One row per message.
+// catalogue is the whole protocol, one row per message.
 var catalogue = index([]Row{
 	{Number: 1, Name: "WorkerHello", From: wrk, To: sup, Phase: PhaseSetup, make: of[WorkerHello]},
 	{Number: 2, Name: "RunnerHello", From: run, To: sup, Phase: PhaseSetup, make: of[RunnerHello]},

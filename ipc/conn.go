@@ -22,10 +22,10 @@ import (
 
 const headerSize = 2
 
-// Envelope is a received message with its descriptors. The descriptors are
-// close-on-exec and belong to the receiver, who closes them. FDs is nil although
-// the catalogue wants some when this process can't have more of them: the kernel
-// has dropped them then, which is no fault of the sender.
+// Envelope is a received message with its descriptors. The descriptors are close-on-exec and belong
+// to the receiver, who closes them. FDs is nil, although the catalogue requires some, if this
+// process had no free descriptors: the kernel has then dropped them, and the sender is not to
+// blame.
 type Envelope struct {
 	Message Message
 	FDs     []int
@@ -53,8 +53,8 @@ type Conn struct {
 	dec     *msgpack.Decoder
 }
 
-// NewConn makes a Conn in PhaseSetup of a connected SOCK_SEQPACKET socket. It
-// owns sock from now on. log gets one line per message at level -8 (trace).
+// NewConn makes a Conn in PhaseSetup from a connected SOCK_SEQPACKET socket, which it takes over.
+// log gets one line per message at level -8 (trace).
 func NewConn(sock *net.UnixConn, self, peer Role, log *slog.Logger) *Conn {
 	raw, _ := sock.SyscallConn() // fails for nil only
 	c := &Conn{
@@ -70,7 +70,7 @@ func NewConn(sock *net.UnixConn, self, peer Role, log *slog.Logger) *Conn {
 	return c
 }
 
-// FromFD makes a Conn of a descriptor, which it takes over.
+// FromFD makes a Conn from a descriptor, which it takes over.
 func FromFD(fd int, self, peer Role, log *slog.Logger) (*Conn, error) {
 	unix.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "link")
@@ -78,7 +78,7 @@ func FromFD(fd int, self, peer Role, log *slog.Logger) (*Conn, error) {
 	return fromFile(f, self, peer, log)
 }
 
-// fromFile makes a Conn of a copy of a file's descriptor.
+// fromFile makes a Conn from a copy of a file's descriptor.
 func fromFile(f *os.File, self, peer Role, log *slog.Logger) (*Conn, error) {
 	nc, err := net.FileConn(f)
 	if err != nil {
@@ -92,8 +92,8 @@ func fromFile(f *os.File, self, peer Role, log *slog.Logger) (*Conn, error) {
 	return NewConn(uc, self, peer, log), nil
 }
 
-// Pair makes a connected pair of sockets: ours as a Conn, theirs as a file to
-// hand to a child. The caller closes theirs after the start of the child.
+// Pair makes a connected pair of sockets: ours as a Conn, theirs as a file for a child. The caller
+// closes theirs after the start of the child.
 func Pair(self, peer Role, log *slog.Logger) (ours *Conn, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -107,9 +107,9 @@ func Pair(self, peer Role, log *slog.Logger) (ours *Conn, theirs *os.File, err e
 	return ours, os.NewFile(uintptr(fds[1]), "link"), nil
 }
 
-// Unread returns what a child that has died didn't read, oldest first, if the child's end
-// of the Pair was kept open: theirs, which stays the caller's. The descriptors are the
-// caller's too. While it is open the death of the child alone doesn't end the link.
+// Unread returns the messages that a dead child hasn't read, oldest first. For this the child's end
+// of the Pair, theirs, must have been kept open; it stays the caller's, and so do the descriptors
+// of the messages. While theirs is open, the death of the child doesn't end the link.
 func (c *Conn) Unread(theirs *os.File) ([]Envelope, error) {
 	conn, err := fromFile(theirs, c.peer, c.self, c.log)
 	if err != nil {
@@ -123,9 +123,9 @@ func (c *Conn) Unread(theirs *os.File) ([]Envelope, error) {
 		switch {
 		case err == nil:
 			all = append(all, env)
-		case Violation(err): // a packet was read nevertheless
+		case Violation(err): // but a packet was read
 		case errors.Is(err, io.EOF) && !ended:
-			ended = true // that our end is closed may be told before what it has sent
+			ended = true // reading may report that our end is closed before it returns what that end has sent
 		default:
 			return all, nil
 		}
@@ -138,17 +138,17 @@ func (c *Conn) SetPhase(p Phase) { c.phase.Store(uint32(p)) }
 // Peer returns the role of the other end.
 func (c *Conn) Peer() Role { return c.peer }
 
-// Close ends the link, also where somebody holds another descriptor of this end. What was
-// sent before can still be read.
+// Close ends the link, even if another descriptor of this end is open. What was sent before can
+// still be read.
 func (c *Conn) Close() error {
 	_ = c.raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
 	return c.sock.Close()
 }
 
-// SetDeadline bounds every Send and Receive from now on; the zero time lifts it.
+// SetDeadline sets a deadline for every Send and Receive from now on; the zero time removes it.
 func (c *Conn) SetDeadline(t time.Time) error { return c.sock.SetDeadline(t) }
 
-// PeerPID returns the process id at the other end, as the kernel vouches for it.
+// PeerPID returns the process id of the other end, as the kernel has recorded it.
 func (c *Conn) PeerPID() (int, error) {
 	cred, err := c.PeerCred()
 	if err != nil {
@@ -176,12 +176,12 @@ func (c *Conn) PeerCred() (*unix.Ucred, error) {
 	return cred, nil
 }
 
-// Peer holds on to the process at the other end of a link, so that its id can't
-// become that of another one unnoticed.
+// Peer is a reference to the process at the other end of a link. It can tell whether that process
+// has ended, so that a reused id doesn't go unnoticed.
 type Peer struct{ fd int }
 
-// PeerProcess returns the id of the process that made the connection, 0 for one of
-// another namespace, and holds on to it until Close.
+// PeerProcess returns the id of the process that made the connection, 0 if it is in another PID
+// namespace, and a reference to it that is valid until Close.
 func (c *Conn) PeerProcess() (pid int, p Peer, err error) {
 	if pid, err = c.PeerPID(); err != nil {
 		return 0, Peer{-1}, err
@@ -201,13 +201,13 @@ func (c *Conn) PeerProcess() (pid int, p Peer, err error) {
 	case gerr == nil:
 		return pid, p, nil
 	case errors.Is(gerr, unix.ENOPROTOOPT) || pid == 0:
-		return pid, Peer{-1}, nil // before Linux 6.5, or nobody that has an id here
+		return pid, Peer{-1}, nil // Linux before 6.5, or a process without an id in this namespace
 	}
 	return 0, Peer{-1}, fmt.Errorf("peer process: %w", gerr)
 }
 
-// Check returns an error when the process has ended. Kernels before Linux 6.5 can't
-// tell, and the answer is nil.
+// Check returns an error if the process has ended. On Linux before 6.5 that is unknown, and Check
+// returns nil.
 func (p Peer) Check() error {
 	if p.fd < 0 {
 		return nil
@@ -222,15 +222,15 @@ func (p Peer) Check() error {
 	return nil
 }
 
-// Close lets the process go.
+// Close releases the reference.
 func (p Peer) Close() {
 	if p.fd >= 0 {
 		unix.Close(p.fd)
 	}
 }
 
-// Send writes one message. The descriptors stay the caller's. It blocks while
-// the socket's buffer is full; whoever can't wait uses an Outbox.
+// Send writes one message. The descriptors stay the caller's. It blocks while the socket's buffer
+// is full; a caller that must not block uses an Outbox.
 func (c *Conn) Send(m Message, fds ...int) error {
 	return c.send(m, fds, func(packet, oob []byte) error {
 		_, _, err := c.sock.WriteMsgUnix(packet, oob, nil)
@@ -238,7 +238,7 @@ func (c *Conn) Send(m Message, fds ...int) error {
 	})
 }
 
-// trySend is Send for who can't wait: unix.EAGAIN when the socket's buffer is full.
+// trySend is Send without blocking: it returns unix.EAGAIN if the socket's buffer is full.
 func (c *Conn) trySend(m Message, fds []int) error {
 	return c.send(m, fds, func(packet, oob []byte) error {
 		var sent error
@@ -298,13 +298,13 @@ func (c *Conn) Receive() (Envelope, error) {
 	return c.received(n, oobn, flags, err)
 }
 
-// FD returns the descriptor, for who waits with TryReceive. It stays the Conn's.
+// FD returns the descriptor, for callers that wait for it before TryReceive. The Conn keeps it.
 func (c *Conn) FD() (fd int, err error) {
 	err = c.raw.Control(func(d uintptr) { fd = int(d) })
 	return fd, err
 }
 
-// TryReceive is Receive for who can't wait: unix.EAGAIN when nothing is there.
+// TryReceive is Receive without blocking: it returns unix.EAGAIN if no message is there.
 func (c *Conn) TryReceive() (Envelope, error) {
 	var n, oobn, flags int
 	var err error
@@ -370,7 +370,7 @@ func (c *Conn) open(packet []byte, fds []int, flags int, oobErr error) (Envelope
 	return Envelope{Message: m, FDs: fds}, nil
 }
 
-// decode turns the decoder's panics on hostile input into errors too.
+// decode decodes a message, and turns the decoder's panics on hostile input into errors.
 func (c *Conn) decode(b []byte, m Message) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

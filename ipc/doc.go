@@ -1,11 +1,10 @@
-// Package ipc holds the messages between our own processes, and nothing else.
+// Package ipc holds the messages between pgagroal's processes, and nothing else.
 //
-// A link is a Unix socket of type SOCK_SEQPACKET: one packet is one message, so
-// a descriptor and the message it belongs to can't come apart. A packet is a
-// two-byte message number (big endian) followed by one msgpack map with named
-// fields. Unknown fields are ignored, a missing field is the zero value. A
-// packet is at most MaxPacket bytes; what grows with the configuration is sent
-// as Begin / Item / End with a generation number.
+// A link is a Unix socket of type SOCK_SEQPACKET: one packet is one message, so a descriptor always
+// arrives together with its message. A packet is a two-byte message number (big endian) followed by
+// one msgpack map with named fields. Unknown fields are ignored, a missing field is the zero value.
+// A packet is at most MaxPacket bytes; data that grows with the configuration is sent as Begin /
+// Item / End with a generation number.
 //
 // The catalogue (catalogue.go) has one row per message: who sends it, who may
 // receive it, how many descriptors come with it, in which phase of the link,

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// ViolationError says that a packet breaks the catalogue. From one of our own
-// children it is a bug: the supervisor logs it, kills and restarts the child.
+// ViolationError says that a packet breaks the rules of the catalogue. From a child this is a bug
+// or an attack: the supervisor logs it, kills the child and starts it again.
 type ViolationError struct {
 	Number Number
 	Peer   Role

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// parseRights returns the descriptors of the ancillary data, close-on-exec. On
-// an error it returns those it found, so that the caller can close them. (Both
-// ways of receiving ask for MSG_CMSG_CLOEXEC, so there is no moment without it.)
+// parseRights returns the descriptors of the ancillary data, close-on-exec. With an error it
+// returns those that it has found, so that the caller can close them. (Both ways of receiving use
+// MSG_CMSG_CLOEXEC, so that the descriptors are close-on-exec from the beginning.)
 func parseRights(oob []byte) ([]int, error) {
 	if len(oob) == 0 {
 		return nil, nil

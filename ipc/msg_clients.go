@@ -7,8 +7,8 @@ type NewClient struct {
 	Address string `msgpack:"address"`
 }
 
-// ClientsGone says that clients have left. It comes a moment later, since nothing
-// hangs on it but counts.
+// ClientsGone says that clients have left. It is sent with some delay, since only counts depend on
+// it.
 type ClientsGone struct {
 	IDs []uint64 `msgpack:"ids"`
 }
@@ -21,30 +21,29 @@ type PoolKey struct {
 	Params string `msgpack:"params"`
 }
 
-// MaxKey is how large a PoolKey may be, in bytes: what a start-up packet has room
-// for, with a little for names that the configuration puts in place of others.
+// MaxKey is the largest size of a PoolKey in bytes: what fits into a start-up packet, with some
+// room for names that the configuration puts in place of the client's.
 const MaxKey = 10 << 10
 
 // Size returns how many bytes of text a key has.
 func (k *PoolKey) Size() int { return len(k.Database) + len(k.User) + len(k.Params) }
 
-// LeaseRequest asks for permission to open one backend. ID is the worker's.
+// LeaseRequest asks for permission to open one backend. The worker chooses ID.
 type LeaseRequest struct {
 	ID  uint64  `msgpack:"id"`
 	Key PoolKey `msgpack:"key"`
-	// Requested is the database name as the client gave it: an alias counts
-	// for the rule, and `disable` goes by it.
+	// Requested is the database name as the client gave it: limits and `disable` may use an alias.
 	Requested string `msgpack:"requested"`
 	// NoWait asks for LeaseRefuse instead of a place in the queue.
 	NoWait bool `msgpack:"no_wait"`
 	// WaitedMS is how long the client has waited already, in milliseconds.
 	WaitedMS int64 `msgpack:"waited_ms"`
-	// Unproven: only the server can tell who the client is, so a share of the leases
-	// is all that such clients may hold until a LeaseOpened.
+	// Unproven: only the server can tell who the client is. Such clients may hold only a share of
+	// the leases until a LeaseOpened.
 	Unproven bool `msgpack:"unproven"`
 }
 
-// LeaseGrant permits one backend on Server, to be stamped with Epoch.
+// LeaseGrant permits one backend on Server, which then belongs to Epoch.
 type LeaseGrant struct {
 	ID     uint64 `msgpack:"id"`
 	Lease  uint64 `msgpack:"lease"`
@@ -52,24 +51,24 @@ type LeaseGrant struct {
 	Epoch  uint64 `msgpack:"epoch"`
 }
 
-// LeaseRefuse is a final no, as SQLSTATE and message for the client.
+// LeaseRefuse refuses a lease for good, with SQLSTATE and message for the client.
 type LeaseRefuse struct {
 	ID      uint64 `msgpack:"id"`
 	Code    string `msgpack:"code"`
 	Message string `msgpack:"message"`
 }
 
-// LeaseAbandon withdraws a LeaseRequest. A grant that crosses it is returned.
+// LeaseAbandon withdraws a LeaseRequest. If a grant is on its way, the worker returns it.
 type LeaseAbandon struct {
-	// ID is 0 when nothing is withdrawn and only Refused is told.
+	// ID is 0 if nothing is withdrawn and the message only reports Refused.
 	ID uint64 `msgpack:"id"`
-	// Refused counts the clients that were told that the pool is full, because they
-	// got no backend in time, since it was told last.
+	// Refused counts the clients that got no backend in time and were told that the pool is full,
+	// since the last report.
 	Refused int `msgpack:"refused"`
 }
 
-// LeaseOpened tells of the backend behind a lease, for orphans: its process id
-// and cancel key on the server.
+// LeaseOpened reports process id and cancel key of a lease's backend, which the supervisor needs if
+// the worker dies.
 type LeaseOpened struct {
 	Lease uint64 `msgpack:"lease"`
 	PID   uint32 `msgpack:"pid"`
@@ -81,21 +80,20 @@ type LeaseReturn struct {
 	Lease uint64 `msgpack:"lease"`
 }
 
-// Reclaim asks a worker to give up a lease that somebody else waits for: at once
-// when one that helps is idle, else at the next boundary of one. Key is the pool
-// that it is wanted for: a backend of the same pool is handed over, another one
-// is closed and its lease returned.
+// Reclaim asks a worker to give up a lease for which another client waits: at once if a suitable
+// backend is idle, otherwise as soon as one can be given up. Key is the waiting client's pool: a
+// backend of the same pool is handed over; any other backend is closed and its lease returned.
 type Reclaim struct {
 	ID  uint64  `msgpack:"id"`
 	Key PoolKey `msgpack:"key"`
-	// Leases are those that would help; the worker picks an idle one. Empty
-	// means that any would.
+	// Leases are the suitable leases; the worker picks an idle one. Empty means that any lease is
+	// suitable.
 	Leases []uint64 `msgpack:"leases"`
-	// Own says that the one who waits is a client of the same worker.
+	// Own says that the waiting client is one of the same worker.
 	Own bool `msgpack:"own"`
-	// WaitedMS is how long the one who waits has done so, in milliseconds.
+	// WaitedMS is how long the waiting client has waited, in milliseconds.
 	WaitedMS int64 `msgpack:"waited_ms"`
-	// Size is how many leases there may be of those that would help.
+	// Size is how many suitable leases may exist.
 	Size int `msgpack:"size"`
 }
 
@@ -104,23 +102,22 @@ type ReclaimCancel struct {
 	ID uint64 `msgpack:"id"`
 }
 
-// CancelRequest carries a client's cancel request that this worker doesn't
-// know. ID is the worker's.
+// CancelRequest carries a client's cancel request whose session this worker doesn't have. The
+// worker chooses ID.
 type CancelRequest struct {
 	ID  uint64 `msgpack:"id"`
 	PID uint32 `msgpack:"pid"`
 	Key Secret `msgpack:"key"`
 }
 
-// CancelForward asks the other workers. ID is the supervisor's.
+// CancelForward asks the other workers. The supervisor chooses ID.
 type CancelForward struct {
 	ID  uint64 `msgpack:"id"`
 	PID uint32 `msgpack:"pid"`
 	Key Secret `msgpack:"key"`
 }
 
-// CancelAnswer says that the cancel was carried out, or that the session isn't
-// this worker's.
+// CancelAnswer says that the cancel was carried out, or that this worker doesn't have the session.
 type CancelAnswer struct {
 	ID    uint64 `msgpack:"id"`
 	Found bool   `msgpack:"found"`

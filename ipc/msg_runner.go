@@ -2,37 +2,35 @@ package ipc
 
 import "fmt"
 
-// RunnerConfigure tells the runner to read its hooks from the configuration.
-// ConfigPath counts only for a runner that the supervisor spawned; a runner
-// that is a service of its own has its path from its own command line.
+// RunnerConfigure tells the runner to read its hooks from the configuration. ConfigPath is only for
+// a runner that is the supervisor's child; a service has the path from its own command line.
 type RunnerConfigure struct {
 	Gen        uint64 `msgpack:"gen"`
 	ConfigPath string `msgpack:"config_path"`
-	// Secret proves to a runner that is a service of its own that the peer is the
-	// supervisor: proc.Prove. A runner that was spawned needs no proof.
+	// Secret proves to a runner that is a service that the peer is the supervisor: see proc.Prove.
+	// A child needs no proof.
 	Secret Secret `msgpack:"secret"`
 }
 
 // Format keeps Secret from being printed.
 func (RunnerConfigure) Format(s fmt.State, _ rune) { hide(s, "RunnerConfigure") }
 
-// RunnerReady says what the runner has read. Digest is that of the keys that
-// matter to it, which the supervisor compares with its own.
+// RunnerReady says what the runner has read. Digest is a digest of the keys that the runner uses,
+// which the supervisor compares with its own.
 type RunnerReady struct {
 	Gen    uint64      `msgpack:"gen"`
 	Digest string      `msgpack:"digest"`
 	Hooks  []HookCheck `msgpack:"hooks"`
 	// Error says that the configuration can't be read.
 	Error string `msgpack:"error"`
-	// Running is the id of a run that is still in progress, empty for none. It
-	// may have been started by a runner before this one.
+	// Running is the id of a run that is still in progress, empty for none. An earlier runner may
+	// have started it.
 	Running string `msgpack:"running"`
-	// Results are the last runs of which this runner, or one before it, has seen
-	// the end, newest last.
+	// Results are the last runs whose end this runner, or an earlier one, has seen, newest last.
 	Results []RunEnded `msgpack:"results"`
 }
 
-// HookCheck is one hook and what keeps it from running, empty for nothing.
+// HookCheck is one hook and what prevents it from running, empty for nothing.
 type HookCheck struct {
 	Hook    string `msgpack:"hook"`
 	Problem string `msgpack:"problem"`
@@ -45,18 +43,18 @@ type Run struct {
 	Args  []string `msgpack:"args"`
 	// Env becomes PGAGROAL_<NAME> in the environment of the script.
 	Env map[string]string `msgpack:"env"`
-	// Expires is when the supervisor gives the run up, in milliseconds since boot
-	// (proc.SinceBoot). The runner never executes the script later than that.
+	// Expires is when the supervisor gives the run up, in milliseconds since boot (proc.SinceBoot).
+	// The runner never executes the script after that.
 	Expires int64 `msgpack:"expires"`
 }
 
-// RunStarting says that all is prepared and that the script is about to be
-// executed. A runner that has not sent it has not executed anything.
+// RunStarting says that the script is about to be executed. A runner that has not sent it has not
+// executed anything.
 type RunStarting struct {
 	RunID string `msgpack:"run_id"`
 }
 
-// RunStarted says that the script runs, as leader of process group PGID.
+// RunStarted says that the script is running, as leader of process group PGID.
 type RunStarted struct {
 	RunID string `msgpack:"run_id"`
 	PGID  int    `msgpack:"pgid"`
@@ -66,14 +64,13 @@ type RunStarted struct {
 type RunOutput struct {
 	RunID string `msgpack:"run_id"`
 	Line  string `msgpack:"line"`
-	// Cut says that the line was longer than the runner passes on, or that
-	// lines were dropped after it.
+	// Cut says that the line was too long and is cut, or that lines after it were dropped.
 	Cut bool `msgpack:"cut"`
 }
 
-// RunEnded is the outcome of a run: that of the script's own process. After a
-// time-out every descendant of the script is gone too. After a regular end what
-// it left running is left alone, since a hook may have started a server.
+// RunEnded is the outcome of a run, which is that of the script's own process. After a time-out
+// every descendant of the script is gone, too. After a regular end the processes that the script
+// left running are left alone, since a hook may have started a server.
 type RunEnded struct {
 	RunID string `msgpack:"run_id"`
 	Hook  string `msgpack:"hook"`
@@ -81,36 +78,35 @@ type RunEnded struct {
 	Exit     int    `msgpack:"exit"`
 	Signal   string `msgpack:"signal"`
 	TimedOut bool   `msgpack:"timed_out"`
-	// Refused says why the script was not started at all, empty when it was.
+	// Refused says why the script was not started; empty if it was.
 	Refused    string `msgpack:"refused"`
 	DurationMS int64  `msgpack:"duration_ms"`
-	// Unknown says that nothing of the run is left, but that its runner died
-	// before it: nobody knows how the script has ended. Exit is -1 then.
+	// Unknown says that no process of the run is left, but that the run's runner died before the
+	// end, so that nobody knows how the script ended. Exit is -1 then.
 	Unknown bool `msgpack:"unknown"`
 	// Left are processes of the script that could not be ended, and may go on.
 	Left []int `msgpack:"left"`
 }
 
-// StopRun ends a run before its time, as its time-out would: the outcome is
-// that of a script that got SIGTERM, without TimedOut. One that has ended, or
-// is being ended, isn't changed by it.
+// StopRun ends a run before its time-out. The outcome is that of a script that got SIGTERM, without
+// TimedOut. It has no effect on a run that has ended or is being ended.
 type StopRun struct {
 	RunID string `msgpack:"run_id"`
 }
 
-// CheckHooks asks whether the scripts could run now. The runner looks at the
-// files anew, by the configuration that it has. It is asked again and again, so a
-// runner that doesn't answer is known before it is needed.
+// CheckHooks asks whether the scripts could run now. The runner checks the files again, with the
+// configuration that it has. The supervisor asks at intervals, so that it knows of a runner that
+// doesn't answer before it needs it.
 type CheckHooks struct {
 	ID uint64 `msgpack:"id"`
 }
 
-// HooksChecked answers.
+// HooksChecked answers CheckHooks.
 type HooksChecked struct {
 	ID    uint64      `msgpack:"id"`
 	Hooks []HookCheck `msgpack:"hooks"`
-	// Clock is the time since boot as the runner sees it, in milliseconds, by which
-	// it will judge Run.Expires.
+	// Clock is the time since boot as the runner sees it, in milliseconds. The runner compares
+	// Run.Expires with this clock.
 	Clock int64 `msgpack:"clock"`
 }
 

@@ -1,25 +1,25 @@
 package ipc
 
-// ServerState is the whole truth about the servers, as the supervisor sees it.
-// Gen grows with every snapshot, Epoch with every change of primary.
+// ServerState is the complete state of the servers, as the supervisor sees it. Gen grows with every
+// snapshot, Epoch with every change of primary.
 type ServerState struct {
 	Gen   uint64 `msgpack:"gen"`
 	Epoch uint64 `msgpack:"epoch"`
-	// Open says that backends may be opened and clients attached. While it is
-	// false logins are held up to the client wait.
+	// Open says that backends may be opened and given to clients. While it is false logins are
+	// held, at most for failover_client_wait.
 	Open bool `msgpack:"open"`
 	// Primary is the index of the server that takes clients, -1 for none.
 	Primary int `msgpack:"primary"`
-	// Why says in a few words why Open is false, for FATAL 57P03. Clients read it:
-	// it names no path, host or process.
+	// Why says in a few words why Open is false, for FATAL 57P03. Clients see it, so it names no
+	// path, host or process.
 	Why     string       `msgpack:"why"`
 	Servers []ServerInfo `msgpack:"servers"`
 	// Graceful is set while a graceful shutdown refuses new logins.
 	Graceful bool `msgpack:"graceful"`
 }
 
-// ServerInfo is one server of ServerState. Network is "tcp" or "unix", Address
-// what net.Dial takes for it; both empty when the name has never resolved.
+// ServerInfo is one server of ServerState. Network is "tcp" or "unix", and Address is what net.Dial
+// takes for it; both are empty if the name has never resolved.
 type ServerInfo struct {
 	Index   int    `msgpack:"index"`
 	State   string `msgpack:"state"`
@@ -27,7 +27,7 @@ type ServerInfo struct {
 	Address string `msgpack:"address"`
 }
 
-// HintKind says what a worker ran into.
+// HintKind says what kind of failure a worker has seen.
 type HintKind uint8
 
 // The kinds of Hint.
@@ -39,12 +39,12 @@ const (
 	// HintSQLState is an error of the server: 57P01, 57P02, 57P03, 25006.
 	HintSQLState
 	HintUnreachable
-	// HintDied is a session's word that its postmaster is gone; SQLState is 57P01, as after an administrator's command.
+	// HintDied says that a session has reported the death of its postmaster; SQLState is 57P01, as
+	// after an administrator's command.
 	HintDied
 )
 
-// Hint is a worker's word that something is wrong with a server. It wakes the
-// prober, no more.
+// Hint is a worker's report that something is wrong with a server. It only causes a probe.
 type Hint struct {
 	Server   int      `msgpack:"server"`
 	Epoch    uint64   `msgpack:"epoch"`
@@ -53,16 +53,16 @@ type Hint struct {
 	Text     string   `msgpack:"text"`
 }
 
-// Fence tells a worker to abort every backend of epochs up to and including
-// Epoch, whatever its state, and to discard what they answer from now on.
+// Fence tells a worker to abort every backend of epochs up to and including Epoch, in any state,
+// and to discard everything that these send from now on.
 type Fence struct {
 	Epoch uint64 `msgpack:"epoch"`
 	Seq   uint64 `msgpack:"seq"`
 }
 
-// Fenced says that nothing of ours reaches a backend of epochs up to Epoch any
-// more. Aborted counts backends, Sessions the clients that lost theirs. Seq is
-// that of the Fence: an epoch may be fenced twice.
+// Fenced says that the worker sends nothing to backends of epochs up to Epoch any more. Aborted
+// counts backends, Sessions the clients that lost theirs. Seq is that of the Fence: an epoch may be
+// fenced twice.
 type Fenced struct {
 	Epoch    uint64 `msgpack:"epoch"`
 	Seq      uint64 `msgpack:"seq"`
@@ -70,27 +70,26 @@ type Fenced struct {
 	Sessions int    `msgpack:"sessions"`
 }
 
-// Quiesce asks how many sessions are in a transaction on backends of epochs up
-// to Epoch. From then until a ServerState is open, a session outside of one that
-// has its backend to itself is ended: a switchover is under way.
+// Quiesce asks how many sessions are in a transaction on backends of epochs up to Epoch. A
+// switchover is in progress: from now until a ServerState is open, the worker ends each session
+// that owns its backend and is not in a transaction.
 type Quiesce struct {
 	ID    uint64 `msgpack:"id"`
 	Epoch uint64 `msgpack:"epoch"`
 }
 
-// Quiesced answers. Busy counts sessions that are in a transaction, or may be.
+// Quiesced answers Quiesce. Busy counts sessions that are in a transaction, or may be.
 type Quiesced struct {
 	ID   uint64 `msgpack:"id"`
 	Busy int    `msgpack:"busy"`
 }
 
-// ActivityRequest asks how long ago a byte came from each server.
+// ActivityRequest asks how long ago the last byte came from each server.
 type ActivityRequest struct {
 	ID uint64 `msgpack:"id"`
 }
 
-// Activity answers with milliseconds since the last byte, per server index; -1
-// for never.
+// Activity answers with the milliseconds since the last byte, per server index; -1 for never.
 type Activity struct {
 	ID     uint64  `msgpack:"id"`
 	AgesMS []int64 `msgpack:"ages_ms"`
@@ -106,8 +105,8 @@ const (
 	StandbyOn
 )
 
-// LoginSeen tells of a backend that was opened under Lease: the role that the server
-// reported, and a login that needed no password.
+// LoginSeen reports a login to a server, by the backend that was opened under Lease: the server's
+// role and version, and whether the login needed no password.
 type LoginSeen struct {
 	Lease      uint64  `msgpack:"lease"`
 	HotStandby Standby `msgpack:"hot_standby"`

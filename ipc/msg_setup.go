@@ -48,7 +48,7 @@ type ConfigBegin struct {
 	ResetAlways             bool   `msgpack:"reset_always"`
 	// ConnectionRetryMS is the pause before a backend is opened again.
 	ConnectionRetryMS int64 `msgpack:"connection_retry_ms"`
-	// Failover says that a dead primary is waited for instead of reported.
+	// Failover says that clients wait for a new primary instead of getting an error.
 	Failover              bool  `msgpack:"failover"`
 	AllowUnknownUsers     bool  `msgpack:"allow_unknown_users"`
 	KeepAlive             bool  `msgpack:"keep_alive"`
@@ -61,8 +61,8 @@ type ConfigBegin struct {
 	ProxyProtocol bool `msgpack:"proxy_protocol"`
 	// AddHost says that a client's address goes into its application_name.
 	AddHost bool `msgpack:"application_name_add_host"`
-	// ScramSalt makes the verifiers of all workers the same, so that a client
-	// can't tell them apart. 16 bytes, new at each start of the supervisor.
+	// ScramSalt gives all workers the same verifiers, so that a client can't tell the workers
+	// apart. 16 bytes, new at each start of the supervisor.
 	ScramSalt Secret `msgpack:"scram_salt"`
 }
 
@@ -78,23 +78,23 @@ type ConfigServer struct {
 // UserKind says what an entry of a credential file is for.
 type UserKind uint8
 
-// The kinds: a user with the password for the servers, one that clients know by
-// another password, and the superuser, as whom no client may log in.
+// The kinds: a user with the password for the servers, a user with the password that clients show,
+// and the superuser, as whom no client may log in.
 const (
 	UserServer UserKind = iota + 1
 	UserFrontend
 	UserSuperuser
 )
 
-// ConfigUser is one entry of a credential file, with what a worker needs of it.
+// ConfigUser is one entry of a credential file, as far as a worker needs it.
 type ConfigUser struct {
 	Gen  uint64   `msgpack:"gen"`
 	Kind UserKind `msgpack:"kind"`
 	Name string   `msgpack:"name"`
-	// Password is for logins to servers: of UserServer alone.
+	// Password is for logins to servers. Only UserServer has it.
 	Password Secret `msgpack:"password"`
-	// Verifier is what a client's proof is checked with, empty where the client
-	// is checked by another entry or can't log in at all.
+	// Verifier checks the password that a client shows. It is empty if another entry checks the
+	// client, or if no client can log in as this user.
 	Verifier Secret `msgpack:"verifier"`
 }
 
@@ -119,8 +119,7 @@ type ConfigLimit struct {
 	MaxSize  int      `msgpack:"max_size"`
 }
 
-// ConfigEnd closes generation Gen; the counts let the worker see that nothing
-// is missing.
+// ConfigEnd closes generation Gen. Its counts show the worker whether anything is missing.
 type ConfigEnd struct {
 	Gen     uint64 `msgpack:"gen"`
 	Servers int    `msgpack:"servers"`
@@ -129,9 +128,9 @@ type ConfigEnd struct {
 	Limits  int    `msgpack:"limits"`
 }
 
-// ConfigDone says that generation Gen is in effect. Reactor names the event
-// loop that runs: "epoll" or "io_uring". Confined names what the kernel keeps the
-// worker from, Unconfined what it can't and why, for the operator.
+// ConfigDone says that generation Gen is in effect. Reactor names the event loop: "epoll" or
+// "io_uring". For the operator, Confined lists what the kernel forbids the worker, and Unconfined
+// what the kernel can't forbid, and why.
 type ConfigDone struct {
 	Gen        uint64   `msgpack:"gen"`
 	Reactor    string   `msgpack:"reactor"`

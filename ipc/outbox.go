@@ -8,11 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Outbox is the bounded queue in front of a Conn for a sender that must never
-// block. A message goes out at once where the socket takes it; what must wait is
-// written by a goroutine, so that a message costs no switch to another thread.
-// The goroutine ends at Close or at the first failed write (the reader of the Conn
-// sees the end), after which messages only wait for Unsent.
+// Outbox is a bounded queue in front of a Conn, for a sender that must never block. Send writes a
+// message at once if the socket has room, which costs no switch to another thread. Otherwise the
+// message waits for a goroutine that writes it. The goroutine ends at Close or at the first failed
+// write (the reader of the Conn sees the end); after that, messages only wait for Unsent.
 type Outbox struct {
 	conn  *Conn
 	limit int
@@ -22,8 +21,8 @@ type Outbox struct {
 
 	mu    sync.Mutex
 	queue []Envelope
-	// writing: the goroutine has a message in hand, which nothing may overtake, and for
-	// whose end Send would wait.
+	// writing: the goroutine is writing a message. No other message may overtake it, and a Send to
+	// the Conn would wait for it.
 	writing bool
 	failed  bool
 	closed  bool
@@ -42,9 +41,9 @@ func NewOutbox(conn *Conn, limit int, stall time.Duration, fail func(error)) *Ou
 	return o
 }
 
-// Send queues a message and takes over its descriptors whatever happens: they
-// are closed after the write or when the message is dropped, as every one is after
-// Close. It never blocks; ErrQueueFull means that the peer doesn't keep up.
+// Send queues a message and takes over its descriptors, even if it fails: they are closed after the
+// write or when the message is dropped, as every message is after Close. It never blocks;
+// ErrQueueFull means that the peer doesn't keep up.
 func (o *Outbox) Send(m Message, fds ...int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -56,7 +55,7 @@ func (o *Outbox) Send(m Message, fds ...int) error {
 		closeNow(fds)
 		return nil
 	}
-	// What failed for another reason than a full socket fails again in the goroutine.
+	// If the socket wasn't just full, the goroutine will fail with the same error.
 	if catalogue[m.Number()].Coalesce && o.replace(m) {
 		return nil
 	}
@@ -75,8 +74,8 @@ func (o *Outbox) Send(m Message, fds ...int) error {
 func (o *Outbox) replace(m Message) bool {
 	for i := range o.queue {
 		if o.queue[i].Message.Number() == m.Number() {
-			// The newest snapshot keeps the place at the end, so that it never
-			// overtakes what was queued before it.
+			// The newest snapshot goes to the end of the queue, so that it never overtakes a
+			// message that was queued before it.
 			o.queue = append(append(o.queue[:i:i], o.queue[i+1:]...), Envelope{Message: m})
 			return true
 		}
@@ -91,23 +90,23 @@ func (o *Outbox) Len() int {
 	return len(o.queue)
 }
 
-// Idle reports whether all that was sent is in the socket.
+// Idle reports whether every message is in the socket.
 func (o *Outbox) Idle() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.queue) == 0 && !o.writing
 }
 
-// Close drops what waits and ends the writer; the Conn stays open. A write in
-// progress ends with its stall limit or when the Conn is closed.
+// Close drops the queued messages and ends the goroutine; the Conn stays open. A write in progress
+// ends at its stall limit or when the Conn is closed.
 func (o *Outbox) Close() {
 	for _, e := range o.Unsent() {
 		e.CloseFDs()
 	}
 }
 
-// Unsent is Close but for what waits, which it returns with its descriptors, oldest
-// first. What the writer has in hand is among it if the write has failed.
+// Unsent is Close, but returns the queued messages with their descriptors, oldest first. If a write
+// has failed, its message is among them.
 func (o *Outbox) Unsent() []Envelope {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -160,7 +159,7 @@ func (o *Outbox) next() (e Envelope, ok, closed bool) {
 	return e, true, false
 }
 
-// giveUp puts back what couldn't be written.
+// giveUp puts back the message whose write has failed.
 func (o *Outbox) giveUp(e Envelope) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -172,12 +171,12 @@ func (o *Outbox) giveUp(e Envelope) {
 	o.queue = append([]Envelope{e}, o.queue...)
 }
 
-// refsPause is how long to wait when the user's processes have too many descriptors in
-// packets that nobody has read yet: the kernel tells nobody when there are fewer.
+// refsPause is how long to wait if the user's processes have too many descriptors in unread
+// packets. The kernel reports no event when there are fewer.
 const refsPause = 20 * time.Millisecond
 
-// write sends one message. That there are too many descriptors in flight is no fault of
-// the peer: it is waited for, as long as a peer that reads nothing is.
+// write sends one message. The peer is not to blame for too many descriptors in flight, so write
+// waits for that, up to the stall limit.
 func (o *Outbox) write(e Envelope) error {
 	for end := time.Now().Add(o.stall); ; time.Sleep(refsPause) {
 		err := o.writeOnce(e)
@@ -197,7 +196,7 @@ func (o *Outbox) writeOnce(e Envelope) error {
 	if err := o.conn.sock.SetWriteDeadline(time.Now().Add(o.stall)); err != nil {
 		return err
 	}
-	// A deadline that stayed would fail whoever uses Conn.Send later.
+	// If the deadline stayed, a later Conn.Send would fail.
 	defer o.conn.sock.SetWriteDeadline(time.Time{})
 	return o.conn.Send(e.Message, e.FDs...)
 }

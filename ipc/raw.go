@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What doesn't wait is no matter for Go's scheduler, and telling it of a system call
-// wakes its monitor thread whenever the process was idle: for a supervisor that hands
-// on a few hundred clients a second that was a fifth of its time.
+// The calls here never wait, so Go's scheduler need not know of them. Telling it of a system call
+// wakes its monitor thread whenever the process was idle, which took a fifth of the time of a
+// supervisor that hands on a few hundred clients a second.
 
-// header is a message of one packet; both slices are used as long as it is.
+// header is the header of a one-packet message. Both slices must stay valid while it is used.
 func header(iov *unix.Iovec, packet, oob []byte) unix.Msghdr {
 	var h unix.Msghdr
 	iov.Base = &packet[0]
@@ -48,7 +48,7 @@ func receiveNow(fd uintptr, packet, oob []byte) (n, oobn, flags int, err error) 
 	}
 }
 
-// closeNow closes descriptors that the kernel holds as well, for a message.
+// closeNow closes descriptors that the kernel also holds, in a packet.
 func closeNow(fds []int) {
 	for _, fd := range fds {
 		_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)

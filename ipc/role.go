@@ -3,7 +3,7 @@ package ipc
 // Role says which process holds an end of a link.
 type Role uint8
 
-// The roles. RoleControl is pgagroal-cli or whoever else asks on the control socket.
+// The roles. RoleControl is pgagroal-cli, or any other client of the control socket.
 const (
 	RoleSupervisor Role = iota + 1
 	RoleWorker

@@ -9,8 +9,7 @@ const redacted = "[redacted]"
 
 func (Secret) String() string { return redacted }
 
-// Format keeps every verb of fmt from printing the secret, also those that a
-// String method has no say in, like %d.
+// Format keeps every verb of fmt from printing the secret, even verbs that ignore String, like %d.
 func (Secret) Format(s fmt.State, _ rune) { fmt.Fprint(s, redacted) }
 
 // MarshalJSON keeps the secret out of JSON, that of slog included. (A
@@ -20,8 +19,8 @@ func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`
 // Reveal returns the secret itself.
 func (s Secret) Reveal() string { return string(s) }
 
-// What holds a secret prints its name only. Left to itself, fmt prints what a
-// nested pointer points to under %s or %d, and asks no method of the fields.
+// A type that holds a secret prints only its own name. By default, fmt would print what a nested
+// pointer points to under %s or %d, without calling methods of the fields.
 
 // Format keeps ScramSalt from being printed.
 func (ConfigBegin) Format(s fmt.State, _ rune) { hide(s, "ConfigBegin") }

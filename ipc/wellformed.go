@@ -14,10 +14,10 @@ var (
 	errDepth = errors.New("nested too deeply")
 )
 
-// wellFormed checks that b is exactly one msgpack map with string keys, before
-// the decoder sees it. The decoder believes declared lengths: for an array of
-// 2^32 structs in a packet of sixteen bytes it asks for all the memory at once,
-// and the process dies of it. Here every element must have its bytes.
+// wellFormed checks that b is exactly one msgpack map with string keys, before the decoder sees it.
+// The decoder believes declared lengths: for an array of 2^32 structs in a packet of sixteen bytes
+// it would allocate all memory at once, and the process would die. wellFormed requires that every
+// declared element has its bytes.
 func wellFormed(b []byte) error {
 	if len(b) == 0 {
 		return errShort
@@ -45,7 +45,7 @@ const (
 	kindMap
 )
 
-// skip returns what follows the first value of b.
+// skip returns the rest of b after its first value.
 func skip(b []byte, depth int) ([]byte, error) {
 	if len(b) == 0 {
 		return nil, errShort
@@ -97,8 +97,8 @@ func skipElements(b []byte, n int, keys bool, depth int) ([]byte, error) {
 	return b, nil
 }
 
-// shape tells what follows a code of the msgpack specification: n bytes or
-// elements, or wide bytes that hold that number. Extensions are not used.
+// shape returns what follows a code of the msgpack specification: n bytes or elements, or a number
+// of wide bytes that says how many. Extensions are not used.
 func shape(code byte) (k kind, n, wide int) {
 	switch {
 	case code <= 0x7f || code >= 0xe0: // fixint

@@ -16,11 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptorPause follows an accept that failed for want of descriptors.
+// descriptorPause is the pause after an accept that failed because no descriptor was free.
 const descriptorPause = 100 * time.Millisecond
 
-// Client is a connection on its way to a worker. Its descriptor is ours until
-// it is queued for one.
+// Client is a connection on its way to a worker. The supervisor owns its descriptor until the queue
+// of a worker's link has it.
 type Client struct {
 	FD      int
 	Address string // "host:port" of a TCP client, else empty
@@ -30,7 +30,7 @@ type Client struct {
 type Acceptor struct {
 	Accept func() (Client, error)
 	Gate   *Gate
-	Take   func(Client) bool // false when nobody takes clients any more
+	Take   func(Client) bool // false if the loop has ended and takes no more clients
 	Fail   func(error)
 }
 
@@ -59,12 +59,11 @@ func (a *Acceptor) Run(ctx context.Context) {
 	}
 }
 
-// Listener accepts descriptors that never come under Go's poller, since
-// they go to a worker: of what a net.Listener does with a new connection nothing
-// is of use here.
+// Listener accepts clients whose descriptors go to a worker, and so must stay out of Go's poller.
+// Nothing that a net.Listener does with a new connection is needed here.
 type Listener struct {
 	net.Listener
-	file *os.File // the same socket, whose deadline ends a wait
+	file *os.File // the same socket; its deadline ends a wait
 	raw  syscall.RawConn
 }
 
@@ -109,9 +108,9 @@ func (l *Listener) Next() (Client, error) {
 	return c, nil
 }
 
-// acceptNow returns a blocking descriptor: the workers' event loops ask for no wait in each
-// call, and io_uring would answer EAGAIN for a non-blocking one. It is a raw system call, since the listener is non-blocking: Go's scheduler
-// would wake its monitor thread for any other.
+// acceptNow returns a blocking descriptor: the workers' event loops ask for no wait in each call,
+// and io_uring would answer EAGAIN for a non-blocking one. It makes a raw system call, since the
+// listener is non-blocking: any other call would wake the monitor thread of Go's scheduler.
 func acceptNow(fd uintptr, peer *unix.RawSockaddrAny) (int, unix.Errno) {
 	for {
 		size := uint32(unix.SizeofSockaddrAny)
@@ -123,7 +122,7 @@ func acceptNow(fd uintptr, peer *unix.RawSockaddrAny) (int, unix.Errno) {
 	}
 }
 
-// addressOf is "host:port" of a TCP peer, and empty for any other.
+// addressOf returns "host:port" of a TCP peer, and an empty text for any other.
 func addressOf(peer *unix.RawSockaddrAny) string {
 	switch peer.Addr.Family {
 	case unix.AF_INET:
@@ -144,7 +143,7 @@ func addressOf(peer *unix.RawSockaddrAny) string {
 	return ""
 }
 
-// portOf reads a port as it goes over the wire, from the field that C has for it.
+// portOf returns the port from a field in network byte order.
 func portOf(field uint16) uint16 {
 	return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, field))
 }

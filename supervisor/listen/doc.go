@@ -1,5 +1,6 @@
-// Package listen is what accepts clients beside the supervisor's loop: the listening sockets, made before the loop starts
-// and closed after it has ended, and one goroutine for each, which hands every client to the loop.
+// Package listen accepts clients outside the supervisor's loop. It has the listening sockets, made
+// before the loop starts and closed after it has ended, and one goroutine for each, which hands
+// every client to the loop.
 //
 //   - sockets.go, addresses.go, unix.go, options.go: the sockets, passed by the service manager or made here, one for each
 //     address of host.

@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// Gate holds the accepting goroutines back: the backlog of the kernel waits
-// while it is closed.
+// Gate stops and starts the accepting goroutines. While it is closed, clients wait in the kernel's
+// backlog.
 type Gate struct {
 	mu        sync.Mutex
 	open      bool
-	gone      bool          // for good
+	gone      bool          // the gate is shut forever
 	changed   chan struct{} // closed at the next change
 	listeners []*Listener
 	limit     int // clients that were accepted and that the loop hasn't taken yet
 	accepted  int
 }
 
-// NewGate makes a closed gate for listeners, which it closes when it is shut. It
-// holds back too while so many clients as limit are accepted and not yet taken.
+// NewGate makes a closed gate for listeners, which it closes when it is shut. An open gate also
+// holds back while limit clients are accepted and not yet taken.
 func NewGate(listeners []*Listener, limit int) *Gate {
 	return &Gate{changed: make(chan struct{}), listeners: listeners, limit: limit}
 }
@@ -38,7 +38,7 @@ func (g *Gate) count(n int) {
 	}
 }
 
-// Set opens or closes the gate. Closing wakes those that wait in accept.
+// Set opens or closes the gate. Closing wakes the goroutines that wait in accept.
 func (g *Gate) Set(open bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -57,8 +57,8 @@ func (g *Gate) Set(open bool) {
 	g.changed = make(chan struct{})
 }
 
-// Shut closes the listeners for good: who connects from now on is refused at
-// once instead of waiting for a pooler that ends.
+// Shut closes the listeners forever. Clients that connect from now on are refused at once, instead
+// of waiting for a pgagroal that is ending.
 func (g *Gate) Shut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -72,7 +72,7 @@ func (g *Gate) Shut() {
 	}
 }
 
-// IsOpen says whether clients are accepted.
+// IsOpen reports whether clients are accepted.
 func (g *Gate) IsOpen() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

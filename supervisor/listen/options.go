@@ -11,7 +11,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 )
 
-// setBacklog sets the length of the queue again: Go always takes the system's.
+// setBacklog sets the length of the backlog again, since Go always uses the system's default.
 func setBacklog(l net.Listener, n int) error {
 	t, ok := l.(*net.TCPListener)
 	if !ok {
@@ -33,14 +33,14 @@ func onSocket(c syscall.Conn, f func(fd int) error) error {
 	return errors.Join(err, ferr)
 }
 
-// How clients that say nothing are found to be gone: silent for a quarter of a
-// minute, they are asked every quarter of a minute, nine times.
+// How silent clients that are gone are detected: after 15 seconds without traffic the kernel sends
+// a probe every 15 seconds, nine times.
 const (
 	keepAliveEvery = 15 // seconds
 	keepAliveCount = 9
 )
 
-// setClientOptions sets on the listener what its connections inherit.
+// setClientOptions sets the listener's options that its connections inherit.
 func setClientOptions(l net.Listener, c *config.Config) error {
 	t, ok := l.(*net.TCPListener)
 	if !ok {

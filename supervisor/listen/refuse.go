@@ -6,16 +6,16 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// Refuse tells a client as far as it listens that there are too many, and closes it.
+// Refuse tells a client that there are too many, without waiting for it, and closes it.
 func Refuse(c Client) {
-	// What it has sent is read first: a close with unread bytes would take the answer back.
+	// Read what it has sent: closing a socket with unread bytes would discard the answer.
 	_, _ = unix.Read(c.FD, make([]byte, 4096))
 	answer := pgwire.AppendError(nil, "FATAL", "53300", "too many clients are waiting for a worker")
 	_, _ = unix.Write(c.FD, answer)
 	unix.Close(c.FD)
 }
 
-// Gone says whether a client that nobody has answered yet has hung up.
+// Gone reports whether a client that has had no answer yet has hung up.
 func Gone(c Client) bool {
 	p := []unix.PollFd{{Fd: int32(c.FD), Events: unix.POLLRDHUP}}
 	n, err := unix.Poll(p, 0)

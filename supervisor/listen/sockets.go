@@ -12,15 +12,15 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 )
 
-// Sockets is everything that listens. It is made before the loop starts and
-// closed after it has ended.
+// Sockets holds all listening sockets. It is made before the loop starts and closed after it has
+// ended.
 type Sockets struct {
 	clients []net.Listener
 	control *net.UnixListener
 	passed  []string // what the service manager passed, for the log
-	tcp     bool     // it passed TCP
-	unix    bool     // it passed a Unix socket for clients
-	made    []string // paths to remove
+	tcp     bool     // the service manager passed a TCP socket
+	unix    bool     // the service manager passed a Unix socket for clients
+	made    []string // paths of sockets to remove at the end
 	guard   *os.File // lock of the sockets in unix_socket_dir
 	guarded string
 }
@@ -80,7 +80,7 @@ func (k *Sockets) ListenTCP(c *config.Config, log *slog.Logger) error {
 	})
 }
 
-// ForClients makes ready to accept on every socket for clients.
+// ForClients prepares every socket for clients to accept.
 func (k *Sockets) ForClients(c *config.Config, log *slog.Logger) ([]*Listener, error) {
 	var all []*Listener
 	for _, l := range k.clients {
@@ -99,20 +99,20 @@ func (k *Sockets) ForClients(c *config.Config, log *slog.Logger) ([]*Listener, e
 	return all, nil
 }
 
-// TCPPassed says whether the service manager passed a TCP socket for clients.
+// TCPPassed reports whether the service manager passed a TCP socket for clients.
 func (k *Sockets) TCPPassed() bool { return k.tcp }
 
-// UnixPassed says whether the service manager passed a Unix socket for clients.
+// UnixPassed reports whether the service manager passed a Unix socket for clients.
 func (k *Sockets) UnixPassed() bool { return k.unix }
 
 // Names returns what the service manager passed, for the log.
 func (k *Sockets) Names() []string { return k.passed }
 
-// Control is the socket for pgagroal-cli, nil when there is none.
+// Control returns the socket for pgagroal-cli, nil if there is none.
 func (k *Sockets) Control() *net.UnixListener { return k.control }
 
-// Close ends all listening and removes what was made here. What the service
-// manager passed stays its own.
+// Close closes all sockets and removes those that were made here. Sockets of the service manager
+// stay.
 func (k *Sockets) Close() {
 	for _, l := range k.clients {
 		l.Close()

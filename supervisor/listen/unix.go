@@ -17,8 +17,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
-// ListenUnix makes the socket for clients and the one for pgagroal-cli. It runs
-// with the privileges that we keep, so that they can be removed at the end.
+// ListenUnix makes the socket for clients and the one for pgagroal-cli. It runs after root was
+// given up, so that the process can also remove them at the end.
 func (k *Sockets) ListenUnix(c *config.Config, log *slog.Logger) error {
 	if c.UnixSocketDir == "" || k.unix && k.control != nil {
 		return nil
@@ -43,8 +43,8 @@ func (k *Sockets) ListenUnix(c *config.Config, log *slog.Logger) error {
 	return nil
 }
 
-// guardUnix takes the lock that makes the sockets of this directory and port
-// ours: what still lies there then was left behind by a pgagroal that is gone.
+// guardUnix takes the lock for the sockets of this directory and port. Sockets that exist once it
+// has the lock were left behind by a pgagroal that is gone.
 func (k *Sockets) guardUnix(c *config.Config) error {
 	path := filepath.Join(c.UnixSocketDir, fmt.Sprintf(".s.pgagroal.%d.lock", c.Port))
 	f, held, err := proc.LockFile(path)
@@ -75,8 +75,8 @@ func (k *Sockets) bindUnix(network, path string, log *slog.Logger) (*net.UnixLis
 	return l, nil
 }
 
-// removeStale removes a socket on which nobody answers; the lock says already
-// that no pgagroal owns it.
+// removeStale removes a socket on which nobody answers. The lock already proves that no pgagroal
+// owns it.
 func removeStale(network, path string, log *slog.Logger) error {
 	info, err := os.Lstat(path)
 	switch {

@@ -13,14 +13,14 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 )
 
-// Account is who uses state_dir.
+// Account is the user that uses state_dir.
 type Account struct {
 	UID  uint32
 	Home string // where the account keeps its state, "" for nowhere
 }
 
-// AccountOf returns the account with that id. The environment tells where its state is only if it is the account's
-// own, and not that of a start as root.
+// AccountOf returns the account with that id. ownEnvironment says that the environment is the
+// account's own, and not root's; only then it can tell where the account keeps its state.
 func AccountOf(uid uint32, ownEnvironment bool) Account {
 	if ownEnvironment {
 		if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
@@ -37,7 +37,8 @@ func AccountOf(uid uint32, ownEnvironment bool) Account {
 	return Account{uid, filepath.Join(u.HomeDir, ".local/state")}
 }
 
-// Check says why state_dir can't be used by an account, nil when it can, or when nothing depends on it. It makes nothing.
+// Check returns why an account can't use state_dir, nil if it can or nothing depends on state_dir.
+// It creates nothing.
 func Check(c *config.Config, a Account) error {
 	if !c.Failover {
 		return nil
@@ -46,8 +47,8 @@ func Check(c *config.Config, a Account) error {
 	return err
 }
 
-// choose returns the path of state_dir: the configured one, or, if none is, the first that is there and the
-// account's own, or that makeDir makes.
+// choose returns the path of state_dir: the configured one or, without one, the first that exists
+// and belongs to the account or that makeDir can make.
 func choose(c *config.Config, a Account, makeDir func(path string) error) (string, error) {
 	if c.StateDir != "" {
 		return c.StateDir, a.owns(c.StateDir)
@@ -70,8 +71,8 @@ func choose(c *config.Config, a Account, makeDir func(path string) error) (strin
 	return "", fmt.Errorf("it is not set, and none of the usual directories can be used: %w", errors.Join(errs...))
 }
 
-// owns says why a directory is not one for the state of the account: whoever else can write there could have
-// pgagroal promote a server.
+// owns returns why a directory can't be the account's state_dir: any other user who can write there
+// could make pgagroal promote a server.
 func (a Account) owns(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -91,7 +92,8 @@ func (a Account) owns(path string) error {
 	return nil
 }
 
-// couldMake says why makeDir would fail: whether the closest directory above can be written.
+// couldMake returns why makeDir would fail. It checks whether the closest existing parent directory
+// is writable.
 func (a Account) couldMake(path string) error {
 	dir := filepath.Dir(path)
 	info, err := os.Stat(dir)
@@ -115,20 +117,21 @@ func (a Account) couldMake(path string) error {
 
 func makeDir(path string) error { return os.MkdirAll(path, 0o700) }
 
-// neverMake is makeDir where nothing depends on state_dir.
+// neverMake replaces makeDir where nothing depends on state_dir.
 func neverMake(path string) error { return &fs.PathError{Op: "use", Path: path, Err: fs.ErrNotExist} }
 
-// MakeDefault makes the default directory for the account that a start as root becomes, if that is the one to use.
+// MakeDefault makes the default directory for the account that a start as root becomes, if that
+// directory is to be used.
 func MakeDefault(c *config.Config, uid, gid uint32) error {
 	if c.StateDir != "" || !c.Failover || os.Geteuid() != 0 {
 		return nil
 	}
 	parent, err := os.Stat(filepath.Dir(config.DefaultStateDir))
 	if err != nil || parent.Mode().Perm()&0o022 != 0 {
-		return nil // not a place where root may make something; another directory is looked for
+		return nil // root must not make a directory there; another one is chosen later
 	}
 	if os.Mkdir(config.DefaultStateDir, 0o700) != nil {
-		return nil // it is there, or can't be made
+		return nil // it exists, or can't be made
 	}
 	if err := os.Lchown(config.DefaultStateDir, int(uid), int(gid)); err != nil {
 		return fmt.Errorf("make state_dir: %w", err)

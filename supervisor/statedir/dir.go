@@ -10,15 +10,15 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
-// Dir is state_dir and our hold on it. The zero value is none.
+// Dir is state_dir and its lock. The zero value is no directory.
 type Dir struct {
 	Path string
-	// Lock is nil when there is no usable state_dir. Every child gets the open file,
-	// whether it is locked already or not: the lock, once it is taken, is theirs as well.
+	// Lock is nil without a usable state_dir. Every child gets the open file, even if it isn't
+	// locked yet: a lock belongs to the open file, so the children then hold it, too.
 	Lock   *os.File
-	Ours   bool // it is locked by us
+	Ours   bool // this process has the lock
 	Usable bool // it can be written
-	// Damage says which files in it couldn't be read at the start, "" for none.
+	// Damage says which files in it were unreadable at the start, "" for none.
 	Damage string
 }
 
@@ -29,8 +29,8 @@ func (d Dir) Close() {
 	}
 }
 
-// Open finds and locks state_dir before anything is started. It refuses when a run of
-// a hook could meet another pgagroal, or could not be recorded.
+// Open chooses and locks state_dir before anything is started. It returns an error if a run of a
+// hook could meet another pgagroal, or could not be recorded.
 func Open(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
 	if !c.Failover {
 		return openOptional(c, a, log)
@@ -49,7 +49,8 @@ func Open(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
 	return d, nil
 }
 
-// openOptional is Open where nothing depends on state_dir, so that only a configured one or one that is there is used.
+// openOptional is Open where nothing depends on state_dir: it uses only a configured or an existing
+// directory.
 func openOptional(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
 	path, err := choose(c, a, neverMake)
 	var d Dir
@@ -69,7 +70,7 @@ func openOptional(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
 	return d, nil
 }
 
-// errShared is a state_dir that another pgagroal uses.
+// errShared says that another pgagroal uses the same state_dir.
 var errShared = errors.New("give each its own")
 
 func lock(path string, log *slog.Logger) (Dir, error) {
@@ -88,7 +89,7 @@ func lock(path string, log *slog.Logger) (Dir, error) {
 	return Dir{Path: path, Lock: file, Usable: true}, nil
 }
 
-// warnOfReaders says that others can read what the scripts wrote.
+// warnOfReaders warns if other users can read the output of scripts.
 func warnOfReaders(path string, log *slog.Logger) {
 	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
 		log.Warn("state_dir can be read by everybody; chmod 0750 it", "state_dir", path, "mode", fmt.Sprintf("%04o", info.Mode().Perm()))

@@ -15,13 +15,13 @@ import (
 const (
 	// historyName is the file with one JSON object a line.
 	historyName = "history.jsonl"
-	// historySize is its size in bytes at which it becomes the .1 file, whose
-	// content is lost then.
+	// historySize is the size in bytes at which the file becomes the .1 file, replacing the
+	// previous one.
 	historySize = 4 << 20
 )
 
-// AppendHistory adds a line to the file, which becomes the .1 file when it is
-// large. What a crash has left of a line before stays a line of its own.
+// AppendHistory adds a line to the file. A large file first becomes the .1 file. If a crash has
+// left an incomplete line, that stays a line of its own.
 func AppendHistory(dir string, line []byte) error {
 	path := filepath.Join(dir, historyName)
 	if info, err := os.Lstat(path); err == nil && info.Size()+int64(len(line)) > historySize {
@@ -46,7 +46,7 @@ func AppendHistory(dir string, line []byte) error {
 	return nil
 }
 
-// endsTorn says whether the last line of a file has no end.
+// endsTorn reports whether the last line of a file is incomplete.
 func endsTorn(f *os.File) (bool, error) {
 	info, err := f.Stat()
 	if err != nil || info.Size() == 0 {
@@ -57,8 +57,8 @@ func endsTorn(f *os.File) (bool, error) {
 	return last[0] != '\n', err
 }
 
-// ReadHistory returns the lines of the file, oldest first. The error says how
-// many lines can't be read, or that the file can't, which is kept aside then.
+// ReadHistory returns the lines of the file, oldest first. The error says how many lines are
+// unreadable, or that the whole file is; such a file is kept aside.
 func ReadHistory(dir string) ([]json.RawMessage, error) {
 	b, err := readFile(filepath.Join(dir, historyName))
 	if err != nil {
@@ -80,7 +80,7 @@ func ReadHistory(dir string) ([]json.RawMessage, error) {
 	return entries, nil
 }
 
-// readFile returns the content of a file, nil when there is none.
+// readFile returns the content of a file, nil if it doesn't exist.
 func readFile(path string) ([]byte, error) {
 	f, err := openRegular(path, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -93,7 +93,7 @@ func readFile(path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// openRegular opens a file, follows no link and waits for no writer of a pipe.
+// openRegular opens a file. It follows no link and doesn't block on a pipe.
 func openRegular(path string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, flags|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {

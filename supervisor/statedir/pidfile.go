@@ -13,8 +13,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
-// WritePIDFile makes the pid file. One that names a process which is gone, or
-// is no pgagroal, is replaced.
+// WritePIDFile makes the pid file. It replaces one whose process is gone or is no pgagroal.
 func WritePIDFile(path string, log *slog.Logger) error {
 	for range 2 {
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
@@ -60,8 +59,8 @@ func readPID(path string) int {
 	return pid
 }
 
-// isPgagroal says whether a process lives and is one of ours: the same binary,
-// one of that name, or one that calls itself so. When that can't be told it is.
+// isPgagroal reports whether a process lives and is a pgagroal: it runs this binary or one of the
+// same name, or calls itself so. If that can't be found out, the answer is yes.
 func isPgagroal(pid int) bool {
 	if !proc.ProcessAlive(pid) {
 		return false

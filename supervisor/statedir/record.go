@@ -18,21 +18,22 @@ import (
 const (
 	// recordName is the file that holds the machine's record.
 	recordName = "pgagroal.state"
-	// copyName is the same record a second time. It must not be older: the record before may be the one that doesn't
+	// copyName is a second copy of the same record. It must not be older: an older record may not
 	// know yet which server a script was about to promote.
 	copyName = "pgagroal.state.copy"
-	// badSuffix is added to the name of a file that can't be read, so that nothing writes over it.
+	// badSuffix is added to the name of an unreadable file, so that nothing overwrites it.
 	badSuffix = ".bad"
 )
 
-// sealed is a record as it lies in its files: still one JSON document, for the tools of an operator.
+// sealed is a record with its checksum, as in the files: still one JSON document, so that an
+// operator's tools can read it.
 type sealed struct {
 	SHA256 string          `json:"sha256"` // of the bytes of Record
 	Record json.RawMessage `json:"record"`
 }
 
-// WriteRecord replaces the record and its copy so that after a crash each file is the old one or the new one, and both
-// are the new one once this has returned.
+// WriteRecord replaces the record and its copy. After a crash each file has either the old or the
+// new content; once WriteRecord has returned, both have the new one.
 func WriteRecord(dir string, record []byte) error {
 	data := seal(record)
 	for _, name := range []string{recordName, copyName} {
@@ -51,7 +52,8 @@ func seal(record []byte) []byte {
 	return fmt.Appendf(nil, "{\n\"sha256\": \"%x\",\n\"record\": %s\n}\n", sha256.Sum256(record), record)
 }
 
-// unseal returns the record of a file. A file without any checksum is of an earlier release.
+// unseal checks the checksum of a file and returns its record. A file without a checksum comes from
+// an earlier release.
 func unseal(file []byte) ([]byte, error) {
 	var s sealed
 	if err := json.Unmarshal(file, &s); err != nil {
@@ -66,8 +68,8 @@ func unseal(file []byte) ([]byte, error) {
 	return s.Record, nil
 }
 
-// replace writes a file beside path, makes it durable and puts it in the place of path. Whatever lies there, and under
-// the name beside it, is replaced and never written through.
+// replace writes a temporary file, makes it durable and renames it to path. Files that exist under
+// either name are replaced, never written through.
 func replace(path string, data []byte) error {
 	tmp := path + ".tmp"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -92,9 +94,10 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// ReadRecord returns the record of the supervisor before. damage is nil unless a file of it can't be read: it says
-// which one, where that is kept, and what is used instead. No record and no damage is a first start; no record
-// although there is damage means that nobody knows which server was the primary.
+// ReadRecord returns the record of the previous supervisor. damage is nil unless a file is
+// unreadable: then it says which one, where that is kept, and what is used instead. No record and
+// no damage means a first start; damage without a record means that nobody knows which server was
+// the primary.
 func ReadRecord(dir string) (r *failover.Record, damage error) {
 	r, err := loadRecord(filepath.Join(dir, recordName))
 	if r != nil {
@@ -125,7 +128,7 @@ func loadRecord(path string) (*failover.Record, error) {
 	return failover.DecodeRecord(record)
 }
 
-// setAside keeps a file that can't be read, for err, and says so; nil for no err.
+// setAside renames an unreadable file to keep it, and adds to err where it is; nil for no err.
 func setAside(dir, name string, err error) error {
 	if err == nil {
 		return nil
