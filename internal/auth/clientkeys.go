@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	// maxIterations bounds what a server can make us compute: about a second of one core.
+	// maxIterations limits how much a server can make us compute: about a second of one core.
 	maxIterations = 2_000_000
-	// maxSalts is how many salts of one user are kept. A role has one per server; many mean a server that makes
+	// maxSalts is how many salts of one user are kept. A role has one per server; more come from a server that makes
 	// up a new one each time.
 	maxSalts = 16
 )
 
-// ClientKeys keeps the keys derived for logging in to servers, by user, password, salt and iterations, so that
-// only the first login of a user pays for the derivation. It keeps the most recently used users.
+// ClientKeys caches the keys for logins to servers, by user, password, salt and iterations, so that only the first
+// login of a user pays for their derivation. It keeps the most recently used users.
 //
 // xdg-go/scram's Client caches per salt, without bound and without a limit for iterations; both are added here.
 // It is safe for concurrent use.
@@ -49,7 +49,7 @@ func (k *ClientKeys) String() string { return "[client keys]" }
 // GoString hides the content.
 func (k *ClientKeys) GoString() string { return k.String() }
 
-// entry returns the entry for a user, a new one if need be. It works on a nil cache.
+// entry returns the entry of a user, and makes one if there is none. It works on a nil cache.
 func (k *ClientKeys) entry(user, password string) (*clientEntry, error) {
 	id := clientID{user, password}
 	if k == nil {
@@ -73,7 +73,7 @@ func (k *ClientKeys) entry(user, password string) (*clientEntry, error) {
 }
 
 func newClientEntry(id clientID) (*clientEntry, error) {
-	// PostgreSQL ignores the name in SCRAM messages, the one of the start-up packet counts; libpq sends none.
+	// PostgreSQL ignores the user name in SCRAM messages and uses that of the start-up packet; libpq sends none.
 	c, err := scram.SHA256.NewClientUnprepped("", prepPassword(id.password), "")
 	if err != nil {
 		return nil, protocolError("SCRAM client could not be set up")
@@ -98,7 +98,7 @@ func (k *ClientKeys) remove(el *list.Element) {
 	k.recent.Remove(el)
 }
 
-// answer computes the reply to serverFirst. Logins that need the same new keys wait for one derivation.
+// answer computes the reply to serverFirst. Logins that need the same new keys share one derivation.
 func (k *ClientKeys) answer(e *clientEntry, conv *scram.ClientConversation, serverFirst string) (string, error) {
 	factors, err := keyFactors(serverFirst)
 	if err != nil {
@@ -120,7 +120,7 @@ func (k *ClientKeys) answer(e *clientEntry, conv *scram.ClientConversation, serv
 	return reply, nil
 }
 
-// step replaces the errors of xdg-go/scram, which quote the messages.
+// step hides the errors of xdg-go/scram, because they quote the messages.
 func step(conv *scram.ClientConversation, challenge string) (string, error) {
 	reply, err := conv.Step(challenge)
 	if err != nil {
@@ -129,7 +129,7 @@ func step(conv *scram.ClientConversation, challenge string) (string, error) {
 	return reply, nil
 }
 
-// keyFactors returns the part of a server-first message that determines the keys, after a check of its iterations.
+// keyFactors checks the iterations of a server-first message and returns the part that determines the keys.
 func keyFactors(serverFirst string) (string, error) {
 	fields := strings.SplitN(serverFirst, ",", 4)
 	if len(fields) < 3 || !strings.HasPrefix(fields[1], "s=") || !strings.HasPrefix(fields[2], "i=") {

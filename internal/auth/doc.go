@@ -1,4 +1,4 @@
-// Package auth decides who may connect and proves who is who, towards clients and towards servers.
+// Package auth decides which clients may connect, and authenticates clients to us and us to servers.
 //
 //   - hba.go: which rule of pgagroal_hba.conf applies to a client. Pure.
 //   - scram.go: SCRAM-SHA-256 verifiers of clients, held in memory.
@@ -6,9 +6,9 @@
 //   - password.go: cleartext passwords, and md5 answers to old servers.
 //   - serve.go, login.go, passthrough.go: the exchanges, driven over a reader and writer.
 //
-// The exchanges neither set deadlines nor close anything: the caller puts a deadline on the connection. They read
-// exact messages, so whatever follows an exchange is still in the connection when they return.
+// The exchanges set no deadlines and close nothing: the caller sets a deadline on the connection. They read exactly
+// their own messages, so what follows an exchange is still in the connection when they return.
 //
-// Keys are derived when a password becomes known, not when somebody logs in: a PBKDF2 of 4096 rounds costs a
-// millisecond or two, which would be the greatest cost of a login. No error of this package holds a secret.
+// Keys are derived when a password becomes known, not at a login: a PBKDF2 of 4096 rounds takes a millisecond or two,
+// which would be the greatest cost of a login. No error of this package contains a secret.
 package auth

@@ -8,7 +8,7 @@ import (
 )
 
 var (
-	// ErrBadPassword says that a client didn't prove to know the password, or that there is no such user.
+	// ErrBadPassword says that a client has not shown the right password, or that there is no such user.
 	ErrBadPassword = errors.New("password authentication failed")
 	// ErrServerNotProven says that a server accepted a SCRAM proof but couldn't show that it knows the password.
 	ErrServerNotProven = errors.New("server failed to prove that it knows the password")
@@ -26,7 +26,7 @@ type MethodError struct{ Name string }
 
 func (e *MethodError) Error() string { return "server asks for unsupported authentication " + e.Name }
 
-// ServerError is an ErrorResponse that a server sent instead of letting us in.
+// ServerError is an ErrorResponse with which a server has refused a login.
 type ServerError struct {
 	Fields pgwire.ErrorFields
 	Body   []byte // the message's body, to be passed on to a client
@@ -48,8 +48,8 @@ func protocolError(msg string) error {
 	return &ProtocolError{Code: pgwire.CodeProtocolViolation, Message: msg}
 }
 
-// AppendRefusal appends the ErrorResponse that tells a client why it wasn't let in. A server's own error is passed
-// on as it came; errors of a connection have no answer and append nothing.
+// AppendRefusal appends the ErrorResponse that tells a client why it was refused. A server's own error is passed on
+// unchanged. For an error of the connection it appends nothing.
 func AppendRefusal(dst []byte, user string, err error) []byte {
 	var server *ServerError
 	var protocol *ProtocolError

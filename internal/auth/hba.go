@@ -9,21 +9,21 @@ import (
 // all is the word that stands for every database, user or address.
 const all = "all"
 
-// ConnType is the first field of a rule: which transports it is for.
+// ConnType is the first field of a rule: the transports for which the rule applies.
 type ConnType string
 
-// The connection types; hostnossl isn't accepted by pgagroal's files but costs nothing here.
+// The connection types. pgagroal's files don't accept hostnossl, but it costs nothing here.
 const (
 	Host      ConnType = "host"
 	HostSSL   ConnType = "hostssl"
 	HostNoSSL ConnType = "hostnossl"
 )
 
-// Method is a way to authenticate: of a rule, or what a server asked for.
+// Method is an authentication method, of a rule or requested by a server.
 type Method string
 
-// Methods of rules, except MD5, which only servers ask for. As an answer of Login, Trust means that the server
-// asked for nothing.
+// Methods of rules, except MD5, which only servers request. As a result of Login, Trust means that the server
+// requested nothing.
 const (
 	Trust    Method = "trust"
 	Reject   Method = "reject"
@@ -61,7 +61,7 @@ type Rule struct {
 	Line     int // in the file, from 1
 }
 
-// Request is what a client wants, and from where.
+// Request is what a client asks for, and where it comes from.
 type Request struct {
 	Database     string     // as the client named it
 	RealDatabase string     // the database that Database is an alias of; empty or equal when it is none

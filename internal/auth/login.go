@@ -14,24 +14,24 @@ import (
 )
 
 const (
-	// maxServerMessage bounds what a server may send before it has let us in, in bytes.
+	// maxServerMessage limits one message of a server before the login has succeeded, in bytes.
 	maxServerMessage = 64 << 10
-	// maxServerMessages bounds how often; an exchange needs four, notices may come in between.
+	// maxServerMessages limits their number; an exchange needs four, and notices may come in between.
 	maxServerMessages = 100
 )
 
 // LoginOptions are the parts of a login that most callers share between logins.
 type LoginOptions struct {
 	Keys           *ClientKeys // nil derives keys anew
-	ChannelBinding []byte      // EndPoint of the server's certificate over TLS; nil without
+	ChannelBinding []byte      // EndPoint of the server's certificate over TLS; nil without TLS
 }
 
 // Login authenticates to the server at the other end of rw, up to and including AuthenticationOk. The caller has
 // sent the StartupMessage and goes on reading with ParameterStatus.
 //
-// It returns the method that the server asked for, Trust for none, also with some errors: *ServerError with what
-// the server said, *PasswordRequiredError when password is empty, *MethodError, *ProtocolError, ErrServerNotProven,
-// or those of rw.
+// It returns the method that the server has requested, Trust for none, even with some errors. The errors are
+// *ServerError, *PasswordRequiredError if password is empty, *MethodError, *ProtocolError, ErrServerNotProven, and
+// those of rw.
 func Login(rw io.ReadWriter, user, password string, opts LoginOptions) (Method, error) {
 	l := login{rw: rw, user: user, password: password, opts: opts, asked: Trust}
 	for range maxServerMessages {
@@ -47,7 +47,7 @@ func Login(rw io.ReadWriter, user, password string, opts LoginOptions) (Method, 
 		case 'E':
 			return l.asked, &ServerError{Fields: pgwire.ParseError(body), Body: body}
 		case 'N', 'v':
-			// A notice, or NegotiateProtocolVersion: neither changes what follows, we ask for 3.0 only.
+			// A notice, or NegotiateProtocolVersion: neither changes what follows, since we ask for 3.0 only.
 		default:
 			return l.asked, protocolError(fmt.Sprintf("unexpected message type %d during login", typ))
 		}
@@ -55,7 +55,7 @@ func Login(rw io.ReadWriter, user, password string, opts LoginOptions) (Method, 
 	return l.asked, protocolError("server sends messages without end during login")
 }
 
-// login is one login under way.
+// login is one login in progress.
 type login struct {
 	rw             io.ReadWriter
 	user, password string
@@ -75,7 +75,7 @@ func (l *login) onAuthentication(body []byte) (done bool, err error) {
 	switch code {
 	case pgproto3.AuthTypeOk:
 		if l.conv != nil && !l.conv.Valid() {
-			// Somebody who doesn't know the password could have answered so.
+			// A server that doesn't know the password could also have answered so.
 			return false, ErrServerNotProven
 		}
 		return true, nil

@@ -11,11 +11,12 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// PassThrough carries the exchange between a client whose password we don't know and the server that does, up to
-// and including the server's AuthenticationOk, which it doesn't pass on; the results are those of Login.
+// PassThrough passes the login exchange between a client, whose password we don't know, and the server, which knows
+// it. It ends with the server's AuthenticationOk, which it doesn't pass on. The results are those of Login.
 //
-// Channel binding can't pass: it binds to our certificate on one side and to the server's on the other. So the
-// PLUS mechanism is taken out of the server's offer, and a client that insists on it is refused by itself.
+// Channel binding can't be passed through: it is bound to our certificate on one side and to the server's on the
+// other. So the PLUS mechanism is removed from the server's offer, and a client that requires it refuses the login
+// itself.
 func PassThrough(client, server io.ReadWriter) (Method, error) {
 	asked := Trust
 	for range maxServerMessages {
@@ -46,7 +47,7 @@ func PassThrough(client, server io.ReadWriter) (Method, error) {
 	return asked, protocolError("server sends messages without end during login")
 }
 
-// passOn gives one request of the server to the client and the answer, if there is to be one, to the server.
+// passOn passes one request of the server to the client and the client's answer, if one is expected, to the server.
 func passOn(client, server io.ReadWriter, code uint32, body []byte, asked Method) (Method, error) {
 	msg := pgwire.AppendMessage(nil, 'R', body)
 	switch code {
@@ -63,7 +64,7 @@ func passOn(client, server io.ReadWriter, code uint32, body []byte, asked Method
 		msg = pgwire.AppendAuthenticationSASL(nil, mechSCRAM)
 	case pgproto3.AuthTypeSASLContinue:
 	case pgproto3.AuthTypeSASLFinal:
-		return asked, send(client, msg) // the client has nothing to answer
+		return asked, send(client, msg) // the client doesn't answer this
 	default:
 		return asked, &MethodError{Name: methodName(code)}
 	}

@@ -30,13 +30,13 @@ const DefaultIterations = 4096
 
 const saltLen = 16 // as in PostgreSQL
 
-// Verifier is what is needed to check a client's SCRAM proof. It doesn't hold the password, but stays a secret.
+// Verifier is the data that checks a client's SCRAM proof. It doesn't contain the password, but is still a secret.
 type Verifier struct {
 	salt       []byte
 	iterations int
 	storedKey  []byte
 	serverKey  []byte
-	doomed     bool // belongs to no user: never succeeds
+	doomed     bool // of an unknown user: never succeeds
 }
 
 // String hides the keys.
@@ -90,8 +90,8 @@ func ParseVerifier(s string) (Verifier, error) {
 	return v, nil
 }
 
-// Encode writes the verifier as PostgreSQL stores it, for ParseVerifier; nothing for
-// one that belongs to no user. It is a secret like the verifier.
+// Encode returns the verifier as PostgreSQL stores it, for ParseVerifier; nothing for an unknown user's. It is a
+// secret like the verifier.
 func (v Verifier) Encode() string {
 	if v.doomed {
 		return ""
@@ -100,7 +100,7 @@ func (v Verifier) Encode() string {
 	return mechSCRAM + "$" + strconv.Itoa(v.iterations) + ":" + b64(v.salt) + "$" + b64(v.storedKey) + ":" + b64(v.serverKey)
 }
 
-// credentials is the Verifier as xdg-go/scram wants it.
+// credentials converts the Verifier for xdg-go/scram.
 func (v Verifier) credentials() scram.StoredCredentials {
 	return scram.StoredCredentials{
 		KeyFactors: scram.KeyFactors{Salt: string(v.salt), Iters: v.iterations},
@@ -109,21 +109,22 @@ func (v Verifier) credentials() scram.StoredCredentials {
 	}
 }
 
-// Verifiers holds a verifier for each user whose password is known, and invents one for everybody else, so that
-// user names can't be probed: an unknown user gets the same salt at each attempt, the same messages and, since
-// nothing is derived at login, the same timing.
+// Verifiers holds a verifier for each user whose password is known, and invents one for everybody else, so that a
+// client can't find out which users exist. An unknown user gets the same salt at each attempt, the same messages and,
+// since nothing is derived at login, the same timing.
 //
 // It is safe for concurrent use.
 type Verifiers struct {
 	secret []byte
 	mu     sync.RWMutex
 	users  map[string]Verifier
-	// shown are the passwords that were right, as a MAC, so that the next check is quick.
+	// shown holds MACs of passwords that were right, so that the next check is quick.
 	shown map[string][]byte
 }
 
-// NewVerifiers returns an empty store. Processes that share secret (32 random bytes) present the same salts, which
-// lets clients keep their derived keys and hides which process answered; nil makes a secret for this process.
+// NewVerifiers returns an empty store. Processes with the same secret (32 random bytes) use the same salts; so
+// clients can keep their derived keys, and can't tell which process has answered. With nil it makes a secret for this
+// process.
 func NewVerifiers(secret []byte) *Verifiers {
 	if secret == nil {
 		secret = make([]byte, sha256.Size)
@@ -138,8 +139,8 @@ func (vs *Verifiers) String() string { return "[verifiers]" }
 // GoString hides the content.
 func (vs *Verifiers) GoString() string { return vs.String() }
 
-// Derive makes the verifier of a user's password: a millisecond or two. As in
-// PostgreSQL an empty password is none, and its user can't log in.
+// Derive returns the verifier of a user's password, which takes a millisecond or two. As in PostgreSQL, an empty
+// password is no password, and its user can't log in.
 func (vs *Verifiers) Derive(user, password string) (Verifier, error) {
 	if password == "" {
 		return vs.mock(user), nil
@@ -147,15 +148,15 @@ func (vs *Verifiers) Derive(user, password string) (Verifier, error) {
 	return NewVerifier(password, vs.salt(user), DefaultIterations)
 }
 
-// Replace makes users the whole content of the store.
+// Replace replaces the whole content of the store.
 func (vs *Verifiers) Replace(users map[string]Verifier) {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
 	vs.users, vs.shown = maps.Clone(users), make(map[string][]byte)
 }
 
-// Matches reports whether a password that was shown in clear is that of user. A
-// wrong one costs a derivation; the right one does so once.
+// Matches reports whether a cleartext password is that of user. Each wrong password costs a derivation; the right one
+// costs one the first time.
 func (vs *Verifiers) Matches(user, password string) bool {
 	vs.mu.RLock()
 	v, known := vs.users[user]
@@ -178,12 +179,12 @@ func (vs *Verifiers) Matches(user, password string) bool {
 	return true
 }
 
-// Lookup returns the verifier of user, or one that fails whatever the client sends.
+// Lookup returns the verifier of user, or one that fails with any proof.
 func (vs *Verifiers) Lookup(user string) Verifier {
 	vs.mu.RLock()
 	known, ok := vs.users[user]
 	vs.mu.RUnlock()
-	mock := vs.mock(user) // made in both cases, to take the same time
+	mock := vs.mock(user) // computed in both cases, so that both take the same time
 	if ok {
 		return known
 	}
@@ -208,7 +209,7 @@ func (vs *Verifiers) mac(purpose, text string) []byte {
 	return m.Sum(nil)
 }
 
-// prepPassword applies SASLprep and, like PostgreSQL, takes the password as it is where that doesn't work.
+// prepPassword applies SASLprep. If that fails it uses the password unchanged, as PostgreSQL does.
 func prepPassword(password string) string {
 	if !utf8.ValidString(password) {
 		return password
@@ -220,10 +221,10 @@ func prepPassword(password string) string {
 	return prepared
 }
 
-// EndPoint returns the tls-server-end-point channel binding (RFC 5929) of a server's certificate: a hash of it.
-// It is nil for certificates without a defined hash (Ed25519), with which there is no channel binding.
+// EndPoint returns the tls-server-end-point channel binding (RFC 5929) of a server's certificate, which is a hash of
+// it. It returns nil for certificates without a defined hash (Ed25519), which have no channel binding.
 //
-// xdg-go/scram has a function for this, which reads the peer's certificate and so serves clients only.
+// The function of xdg-go/scram for this reads the peer's certificate, so only clients can use it.
 func EndPoint(cert *x509.Certificate) []byte {
 	switch cert.SignatureAlgorithm {
 	case x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1,

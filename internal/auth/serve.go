@@ -12,14 +12,15 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// maxAnswer bounds the body of a client's answer, in bytes. A nonce may be as long as fits.
+// maxAnswer limits the body of a client's answer, in bytes. A nonce may be as long as fits.
 const maxAnswer = 16 << 10
 
-// ServeSCRAM verifies the client at the other end of rw by SCRAM-SHA-256, up to and including AuthenticationSASLFinal.
+// ServeSCRAM authenticates the client at the other end of rw by SCRAM-SHA-256, up to and including
+// AuthenticationSASLFinal.
 //
-// AuthenticationOk is left to the caller, and so is the ErrorResponse (see AppendRefusal): a client that is who it
-// says it is may still be refused. channelBinding is the EndPoint of our certificate over TLS, nil without; with it
-// the client may choose SCRAM-SHA-256-PLUS. A wrong password and a mock verifier give ErrBadPassword.
+// The caller sends AuthenticationOk, or an ErrorResponse (see AppendRefusal): it may still refuse an authenticated
+// client. channelBinding is the EndPoint of our certificate over TLS, nil without TLS; with it the client may choose
+// SCRAM-SHA-256-PLUS. A wrong password and an unknown user's verifier give ErrBadPassword.
 func ServeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) error {
 	offer := []string{mechSCRAM}
 	if channelBinding != nil {
@@ -56,7 +57,7 @@ func ServeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) error {
 	final, err := conv.Step(string(body))
 	switch {
 	case err != nil && final != scram.ErrInvalidProof:
-		// What xdg-go/scram says quotes the message; the client gets no more than PostgreSQL would tell it.
+		// The error of xdg-go/scram quotes the message; the client gets only what PostgreSQL would say.
 		return protocolError("malformed SCRAM message")
 	case err != nil || v.doomed:
 		return ErrBadPassword
@@ -64,7 +65,8 @@ func ServeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) error {
 	return send(rw, pgwire.AppendAuthenticationSASLFinal(nil, []byte(final)))
 }
 
-// conversation ignores the name in the client's message, as PostgreSQL does: v belongs to the name at start-up.
+// conversation ignores the user name in the client's message, as PostgreSQL does: v belongs to the user of the
+// start-up packet.
 func conversation(v Verifier, channelBinding []byte) (*scram.ServerConversation, error) {
 	lookup := func(string) (scram.StoredCredentials, error) { return v.credentials(), nil }
 	server, err := scram.SHA256.NewServer(lookup)
@@ -77,8 +79,8 @@ func conversation(v Verifier, channelBinding []byte) (*scram.ServerConversation,
 	return server.NewConversation(), nil
 }
 
-// parseInitial reads a SASLInitialResponse and checks that mechanism and gs2 header say the same about channel
-// binding: xdg-go/scram doesn't see the mechanism. pgproto3 doesn't check the length within the message.
+// parseInitial reads a SASLInitialResponse. It checks that mechanism and gs2 header agree about channel binding,
+// because xdg-go/scram doesn't see the mechanism, and it checks the inner length, because pgproto3 doesn't.
 func parseInitial(body []byte, plus bool) (string, error) {
 	name, rest, ok := bytes.Cut(body, []byte{0})
 	if !ok || len(rest) < 4 || int64(binary.BigEndian.Uint32(rest)) != int64(len(rest)-4) {
@@ -94,7 +96,7 @@ func parseInitial(body []byte, plus bool) (string, error) {
 	return first, nil
 }
 
-// firstError translates the SCRAM error value that goes with a refused client-first message.
+// firstError translates a SCRAM error value for a refused client-first message.
 func firstError(value string) error {
 	if value == scram.ErrServerDoesSupportChannelBinding {
 		return &ProtocolError{
@@ -105,8 +107,8 @@ func firstError(value string) error {
 	return protocolError("malformed SCRAM message")
 }
 
-// ServePassword asks the client for its password in cleartext and has matches judge it. Empty passwords are refused,
-// and users without a password are asked all the same. AuthenticationOk is left to the caller.
+// ServePassword asks the client for its password in cleartext and calls matches to check it. It refuses empty
+// passwords, and also asks users that have no password. The caller sends AuthenticationOk.
 func ServePassword(rw io.ReadWriter, matches func(password string) bool) error {
 	if err := send(rw, pgwire.AppendAuthenticationCleartext(nil)); err != nil {
 		return err

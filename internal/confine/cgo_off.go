@@ -2,5 +2,5 @@
 
 package confine
 
-// libraryCalls are those of the C library, which no release has.
+// libraryCalls are the calls of the C library, which releases don't use.
 var libraryCalls []uint32

@@ -7,11 +7,12 @@ import (
 	abi "github.com/landlock-lsm/go-landlock/landlock/syscall"
 )
 
-// parts are what Landlock takes, and the first version of its interface that can.
+// parts are the parts of Landlock, each with the first version of its interface that
+// has it.
 var parts = []struct {
 	version     int
 	what, since string
-	unix        bool // needed only by who connects to Unix sockets
+	unix        bool // needed only if the policy has Unix sockets
 }{
 	{1, "files", "Linux 5.13", false},
 	{4, "TCP ports", "Linux 6.7", false},
@@ -27,7 +28,7 @@ func restrictFiles(p Policy, r *Report) error {
 		rules = append(rules, landlock.ConnectTCP(port))
 	}
 	for _, dir := range p.SocketDirs {
-		// Only who knows the right can be asked for it; a directory that is missing
+		// Only kernels that know this right accept it. A directory that is missing
 		// now holds no socket.
 		rules = append(rules, landlock.PathAccess(0, dir).WithResolveUnix().IgnoreIfMissing())
 	}
@@ -36,7 +37,7 @@ func restrictFiles(p Policy, r *Report) error {
 	}
 	version, err := abi.LandlockGetABIVersion()
 	if err != nil {
-		version = 0 // as go-landlock takes it
+		version = 0 // go-landlock's value for no Landlock
 	}
 	if version > 0 {
 		r.InForce = append(r.InForce, fmt.Sprintf("Landlock %d", version))

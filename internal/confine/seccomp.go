@@ -15,16 +15,16 @@ type call struct {
 	checks []check
 }
 
-// check compares the low half of an argument, after a mask, with values of
-// which one must match. Every argument that is checked is one of which the
-// kernel takes no more than that half, or has no meaning for the rest.
+// check compares the low half of an argument, after a mask, with values; one of them
+// must match. For every argument that is checked, the kernel uses only that half, or
+// ignores the rest.
 type check struct {
 	arg    uint32
 	mask   uint32
 	values []uint32
 }
 
-// Offsets in struct seccomp_data, on machines that store the low half first.
+// Offsets in struct seccomp_data, on little-endian machines.
 const (
 	offNumber = 0
 	offArch   = 4
@@ -43,8 +43,8 @@ func filterCalls(p Policy, r *Report) error {
 	}
 	prog := assemble(calls)
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
-	// SPEC_ALLOW: the mitigation against speculation would cost every call of a
-	// process that holds no secret of another domain.
+	// SPEC_ALLOW: the mitigation against speculation would slow down every call, and
+	// this process holds no secrets of another security domain.
 	const flags = unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&fprog)))
 	runtime.KeepAlive(prog)
@@ -61,9 +61,9 @@ func filterCalls(p Policy, r *Report) error {
 	return nil
 }
 
-// assemble makes the program that the kernel runs for each system call. A call
-// that needs no check passes without being run through it: the kernel knows
-// those, so the calls with checks come first.
+// assemble makes the program that the kernel runs for each system call. For calls
+// without checks the kernel needs not run it, because it remembers that they always
+// pass; so the calls with checks come first.
 func assemble(calls []call) []unix.SockFilter {
 	b := []unix.SockFilter{
 		load(offArch),
@@ -71,7 +71,7 @@ func assemble(calls []call) []unix.SockFilter {
 		ret(unix.SECCOMP_RET_KILL_PROCESS),
 		load(offNumber),
 		jump(unix.BPF_JGE, x32, 1, 0),
-		// Who finds clone3 missing uses clone, of which the flags can be seen here.
+		// Without clone3 the caller uses clone, whose flags the filter can check.
 		jump(unix.BPF_JEQ, unix.SYS_CLONE3, 0, 1),
 		ret(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)),
 	}

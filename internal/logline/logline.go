@@ -70,7 +70,7 @@ type handler struct {
 	group   string // with a dot at the end, or empty
 }
 
-// Enabled says whether lines of level are written.
+// Enabled reports whether lines of level are written.
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level.Level() }
 
 // Handle writes one line.
@@ -144,7 +144,7 @@ func appendAttr(b *bytes.Buffer, group string, a slog.Attr) {
 	b.WriteString(quote(v.String()))
 }
 
-// quote returns text as it is when it reads as one word, else in quotes.
+// quote returns text unchanged if it is one word, otherwise in quotes.
 func quote(text string) string {
 	if text == "" || strings.ContainsFunc(text, func(r rune) bool {
 		return r == '"' || r == '=' || r == unicode.ReplacementChar || unicode.IsSpace(r) || !unicode.IsPrint(r)
@@ -154,7 +154,7 @@ func quote(text string) string {
 	return text
 }
 
-// clean keeps a line one line.
+// clean replaces the characters that would end a line.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// ErrPanic is what is wrong with an operation that has panicked: a bug of ours.
+// ErrPanic is the error of an operation that has panicked, which is a bug of ours.
 var ErrPanic = errors.New("internal error, the log has the stack")
 
-// Recovered logs a panic with its stack, a line for each of the stack's, and returns
-// it as an error. It is called where recover has returned p.
+// Recovered logs a panic with its stack, one log line for each line of it, and returns
+// it as an error. p is the result of recover.
 func Recovered(log *slog.Logger, p any) error {
 	log.Error("internal error", "panic", p)
 	for line := range strings.Lines(string(debug.Stack())) {

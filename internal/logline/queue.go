@@ -16,15 +16,15 @@ import (
 const (
 	// queueSize is how many bytes of lines may wait: some thousand lines.
 	queueSize = 512 << 10
-	// FlushLimit is how long the end of a process waits for lines that are not written
-	// yet. A worker ends within a second of its supervisor, this included.
+	// FlushLimit is how long an ending process waits until its lines are written. A
+	// worker ends within a second after its supervisor, including this time.
 	FlushLimit = 300 * time.Millisecond
 )
 
-// Queue is a bounded queue of lines in front of a writer that may stall: a pipe that
-// nobody reads, a journal that is stuck, a full disk. Write never blocks. A goroutine
-// writes the lines, each in one Write. Lines that don't fit, and those whose Write
-// fails, are counted; a line of its own reports them when the writer works again.
+// Queue is a bounded queue of lines in front of a writer that may block: a pipe that
+// nobody reads, a journal that hangs, a full disk. Write never blocks. A goroutine
+// writes the lines, each in one Write. It counts lines that don't fit and lines whose
+// Write fails, and reports them in a line of its own when the writer works again.
 type Queue struct {
 	w    io.Writer
 	wake chan struct{}
@@ -38,8 +38,9 @@ type Queue struct {
 	closed bool
 }
 
-// NewQueue starts the goroutine that writes to w; Close ends it. A file whose reader is
-// gone is no reason to end: SIGPIPE is for programs whose output is their purpose.
+// NewQueue starts the goroutine that writes to w; Close ends it. A pipe without a
+// reader must not end the process: NewQueue ignores SIGPIPE, which is for programs
+// whose purpose is their output.
 func NewQueue(w io.Writer) *Queue {
 	if f, ok := w.(*os.File); ok {
 		if raw, err := f.SyscallConn(); err == nil {
@@ -75,8 +76,8 @@ func (q *Queue) wakeUp() {
 	}
 }
 
-// Close waits until what was queued is written, for at most limit, and reports whether
-// it was. What is written to the queue after Close is dropped.
+// Close waits until the queue is written, for at most limit, and reports whether it
+// was. Later lines are dropped.
 func (q *Queue) Close(limit time.Duration) bool {
 	q.mu.Lock()
 	q.closed = true
@@ -117,8 +118,8 @@ func (q *Queue) run() {
 	}
 }
 
-// take returns what waits, with the report of what came too late for the queue: all of
-// that was younger than the lines.
+// take returns the queued lines, with the report of the lost ones, which are all newer
+// than those lines.
 func (q *Queue) take() (lines [][]byte, lost int, notice []byte, last bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -143,8 +144,8 @@ func (q *Queue) report(notice func(lost int) []byte) {
 	q.notice = notice
 }
 
-// file writes to a descriptor that may block, and may be shared with processes that
-// have made it non-blocking.
+// file writes to a descriptor that may block, or that another process that shares it
+// has made non-blocking.
 type file struct{ raw syscall.RawConn }
 
 func (f file) Write(line []byte) (n int, err error) {

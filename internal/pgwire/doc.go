@@ -1,6 +1,6 @@
-// Package pgwire reads and writes the PostgreSQL wire protocol, version 3, as far as a pooler has to.
+// Package pgwire reads and writes the PostgreSQL wire protocol, version 3, as far as a pooler needs it.
 //
-// Three parts, none of which knows why it is called:
+// It has three parts, which are independent of the pooler:
 //
 //   - frame.go and startup.go read whole messages at set-up. They take exactly the bytes of one message from
 //     the reader and never one more, so that a connection can change hands between two messages.

@@ -28,7 +28,7 @@ const (
 	CodeProgramLimitExceeded  = "54000"
 )
 
-// Severities as they stand in field V, which servers never translate.
+// Severities as in field V, which servers never translate.
 const (
 	SeverityError   = "ERROR"
 	SeverityFatal   = "FATAL"
@@ -87,7 +87,7 @@ const maxErrorText = 1024
 type ErrorFields struct {
 	Severity string // field V, or S from servers before 9.6
 	Code     string // SQLSTATE, empty unless it is five upper-case letters or digits
-	Message  string // in the server's language; never to be decided upon
+	Message  string // in the server's language, so no decision may depend on it
 	Detail   string
 	Hint     string
 	Routine  string // function of the server that has raised the error; not translated
@@ -101,8 +101,9 @@ func (f ErrorFields) Class() string {
 	return f.Code[:2]
 }
 
-// PostmasterDied reports whether a session ends because its postmaster is gone. The SQLSTATE alone, 57P01, is that of an
-// administrator's command, too; but a session raises it where it reads or writes only when the postmaster has died.
+// PostmasterDied reports whether a session has ended because its postmaster died. An administrator's command has the
+// same SQLSTATE, 57P01; but a session reports this error from its read or write functions only when the postmaster
+// has died.
 func (f ErrorFields) PostmasterDied() bool {
 	return f.Code == CodeAdminShutdown && (f.Routine == "secure_read" || f.Routine == "secure_write")
 }
@@ -112,8 +113,8 @@ func (f ErrorFields) Fatal() bool { return f.Severity == SeverityFatal || f.Seve
 
 // ParseError reads the body of an ErrorResponse or NoticeResponse.
 //
-// It takes what is there: the body may be cut off anywhere, as the Scanner's copies are. pgproto3 can't be used
-// for that. Each text is cut to 1024 bytes.
+// It returns what is there: the body may be cut off anywhere, as the Scanner's copies are. pgproto3 can't parse such
+// a body. Each text is cut to 1024 bytes.
 func ParseError(body []byte) ErrorFields {
 	var f ErrorFields
 	var localized string

@@ -46,7 +46,7 @@ func ReadMessage(r io.Reader, maxBody int) (typ byte, body []byte, err error) {
 	return typ, body, nil
 }
 
-// readRest fills buf; an end of r is always unexpected, also before the first byte.
+// readRest fills buf. It reports any end of r as unexpected, even before the first byte.
 func readRest(r io.Reader, buf []byte) error {
 	_, err := io.ReadFull(r, buf)
 	if errors.Is(err, io.EOF) {

@@ -7,12 +7,12 @@ import (
 
 // The flow of a chunk through the Scanner:
 //
-//  1. Next looks at whole headers in one tight loop and steps over bodies that nobody is interested in.
-//  2. A message that somebody is interested in, or that the chunk ends in, is begun (begin).
+//  1. Next looks at complete headers in one tight loop and skips the bodies of messages without an interest.
+//  2. A message with an interest, or that continues after the chunk, is begun (begin).
 //  3. Its body is counted down and, if asked for, collected (body), over as many chunks as it takes.
-//  4. A header that the chunk ends in is kept, four bytes at most (splitHeader), and completed by the next chunk.
+//  4. A header that continues after the chunk is kept, four bytes at most (splitHeader), and completed by the next chunk.
 
-// Interest says what a Scanner reports about messages of one type; zero steps over them.
+// Interest says what a Scanner reports about messages of one type; with zero it skips them.
 type Interest uint8
 
 const (
@@ -108,7 +108,7 @@ type Scanner struct {
 	inBody    bool
 	typ       byte
 	nHeader   uint8   // bytes in header
-	header    [4]byte // of a message whose header a chunk ended in
+	header    [4]byte // incomplete header of a message that continues after the chunk
 }
 
 // NewScanner returns a Scanner that stands at the beginning of a message.
@@ -117,12 +117,12 @@ func NewScanner(in *Interests) Scanner { return Scanner{interests: in} }
 // AtBoundary reports whether the bytes so far end with a complete message.
 func (s *Scanner) AtBoundary() bool { return !s.inBody && s.nHeader == 0 && s.err == nil }
 
-// SplitHeader returns how many bytes of an incomplete header the last chunk ended with, 0 to 4. Whoever wants
-// to drop whole messages from the stream holds these back.
+// SplitHeader returns how many bytes of an incomplete header the last chunk ended with, 0 to 4. A caller that drops
+// whole messages from the stream must hold these back.
 func (s *Scanner) SplitHeader() int { return int(s.nHeader) }
 
-// Open returns the type of the message that the last chunk ended in and how many of its bytes have come; none after
-// a complete message. Whoever wants to decide on whole messages holds these back.
+// Open returns the type of the message that continues after the last chunk, and how many of its bytes have come; none
+// after a complete message. A caller that decides about whole messages must hold these back.
 func (s *Scanner) Open() (typ byte, n int) {
 	switch {
 	case s.inBody:
@@ -133,7 +133,7 @@ func (s *Scanner) Open() (typ byte, n int) {
 	return 0, 0
 }
 
-// Trim releases the memory kept for bodies if none is under way; for connections that turn idle.
+// Trim releases the memory kept for bodies, unless a body is incomplete; for connections that become idle.
 func (s *Scanner) Trim() {
 	if len(s.kept) == 0 {
 		s.kept = nil

@@ -3,45 +3,45 @@ package pool
 import "time"
 
 const (
-	// maxAsk is how many leases a pool asks for at a time. A grant takes less than
-	// a millisecond, so a few are enough to fill an empty pool quickly, and a full
-	// one doesn't tell the supervisor of every client that waits.
+	// maxAsk is how many leases a pool asks for at a time. A grant takes less than a
+	// millisecond, so a few requests fill an empty pool quickly, and a full pool
+	// doesn't report every waiting client to the supervisor.
 	maxAsk = 4
 	// maxLate is how many leases a pool asks for at a time for clients that have
 	// waited for longer than patience.
 	maxLate = 64
-	// answerTime is longer than a grant takes when there is room.
+	// answerTime is longer than a grant takes when leases are free.
 	answerTime = 2 * time.Millisecond
-	// patience is how long a client waits for the backends at hand, where there are
-	// some, before those of other workers are asked for.
+	// patience is how long a client waits for the backends that this worker has, if it
+	// has any, before it asks for those of other workers.
 	patience = 20 * time.Millisecond
-	// probeAfter is after how many times of patience a pool that is served in good
-	// time asks whether there is room for more.
+	// probeAfter is after how many times patience a pool that serves its clients in
+	// time asks whether it could have more leases.
 	probeAfter = 10
 )
 
-// asking is what a pool has asked the Ledger for. The requests belong to the
-// pool, not to a waiter: a grant serves whoever is first by then. Where the limit
-// is reached and the waiters are served in good time by the backends at hand,
-// hardly anything is asked for: the Ledger would only move backends between
-// workers whose clients wait as long.
+// asking is what a pool has asked the Ledger for. The requests belong to the pool, not
+// to a waiter: a grant serves the first waiter at that moment. If the limit is reached
+// and the pool's own backends serve the waiters in time, the pool asks for hardly
+// anything: the Ledger would only move backends between workers whose clients wait
+// equally long.
 type asking struct {
-	// requests are those under way, oldest first.
+	// requests are the open requests, oldest first.
 	requests []uint64
-	// full: the limit was reached when last asked. paused: a backend couldn't be
-	// opened, and the next attempt is due later. failing: none has been opened since,
-	// so there is one attempt at a time. reviewed: a Review is due.
+	// full: at the last request the limit was reached. paused: a backend couldn't be
+	// opened, and the next attempt must wait. failing: none has been opened since, so
+	// only one attempt runs at a time. reviewed: a Review is scheduled.
 	full, paused, failing, reviewed bool
-	// late is how many had waited for too long at the last review, and budget how
-	// many requests a full pool may make before the next one; reviews counts those
-	// at which it had no reason to.
+	// late is how many clients had waited too long at the last review. budget is how
+	// many requests a full pool may make before the next review. reviews counts the
+	// reviews at which it had no reason to ask.
 	late, budget, reviews int
 }
 
 func (a *asking) done() bool { return len(a.requests) == 0 && !a.reviewed && !a.paused }
 
-// want asks for as many leases as there are waiters that nothing is coming for,
-// as far as there is hope.
+// want asks for as many leases as there are waiters for whom no backend is coming,
+// within the limits of lacks.
 func (s *Shelf) want(p *Pool, now time.Duration) {
 	a := &p.asking
 	s.sweep(p, now)
@@ -62,11 +62,11 @@ func (s *Shelf) want(p *Pool, now time.Duration) {
 	}
 }
 
-// unasked returns the first waiter that no backend is coming for and nothing was
-// asked for.
+// unasked returns the first waiter for whom no backend is coming and no request is
+// open.
 func (p *Pool) unasked() *Waiter {
 	if at := p.coming + len(p.asking.requests); at < len(p.waiters) && p.waiters[at].asked == 0 {
-		return p.waiters[at] // as a rule
+		return p.waiters[at] // this is the usual case
 	}
 	for _, wt := range p.waiters[min(p.coming, len(p.waiters)):] {
 		if wt.asked == 0 {
@@ -76,7 +76,7 @@ func (p *Pool) unasked() *Waiter {
 	return nil
 }
 
-// lacks returns how many leases are to be asked for now.
+// lacks returns how many leases to ask for now.
 func (s *Shelf) lacks(p *Pool) int {
 	a := &p.asking
 	n := len(p.waiters) - p.coming - len(a.requests)
@@ -96,8 +96,8 @@ func (s *Shelf) lacks(p *Pool) int {
 	return n
 }
 
-// Review looks whether what was asked for is still wanted. It is due at the time of
-// the act of that name.
+// Review checks whether the open requests are still needed. The act Review says when to
+// call it.
 func (s *Shelf) Review(p *Pool, now time.Duration) {
 	a := &p.asking
 	a.reviewed = false
@@ -127,11 +127,11 @@ func (s *Shelf) Review(p *Pool, now time.Duration) {
 	s.want(p, now)
 }
 
-// contended reports whether clients of other pools wait as well. Each waiter has
-// a request of its own then, so that the Ledger's order is that of arrival.
+// contended reports whether clients of other pools wait as well. Then each waiter has
+// its own request, so that the Ledger serves clients in the order of arrival.
 func (s *Shelf) contended(p *Pool) bool { return s.waiting > len(p.waiters) }
 
-// arrived brings requests in line with a new waiter.
+// arrived adjusts the requests to a new waiter.
 func (s *Shelf) arrived(p *Pool, now time.Duration) {
 	if !s.contended(p) {
 		s.want(p, now)
@@ -142,9 +142,9 @@ func (s *Shelf) arrived(p *Pool, now time.Duration) {
 	}
 }
 
-// left brings requests in line with a waiter that has left the queue. Where one
-// leaves before its answer has come, the backends at hand suffice. Its request is
-// taken back soon, since others are told how long it has waited.
+// left adjusts the requests after a waiter has left the queue. If waiters leave before
+// their requests are answered, the pool's own backends suffice. A waiter's request is
+// withdrawn soon, since other workers are told how long it has waited.
 func (s *Shelf) left(wt *Waiter, now time.Duration) {
 	p := wt.Pool
 	a := &p.asking
@@ -161,8 +161,8 @@ func (s *Shelf) left(wt *Waiter, now time.Duration) {
 	s.sweep(p, now)
 }
 
-// sweep takes back the oldest requests, as far as they were for waiters that have
-// left and had their chance of a grant, which would serve another one.
+// sweep withdraws the oldest requests of waiters that have left, once a grant, which
+// would serve another waiter, has had time to come.
 func (s *Shelf) sweep(p *Pool, now time.Duration) {
 	for len(p.asking.requests) > 0 {
 		wt := s.requests[p.asking.requests[0]]
@@ -178,14 +178,14 @@ func (s *Shelf) abandon(id uint64) {
 	s.act(Act{Do: Withdraw, Request: id})
 }
 
-// withdraw takes all requests back. A grant that crosses is returned.
+// withdraw withdraws all requests. A grant that is on its way will be returned.
 func (s *Shelf) withdraw(p *Pool) {
 	for len(p.asking.requests) > 0 {
 		s.abandon(p.asking.requests[0])
 	}
 }
 
-// Pause has the next attempt to open a backend wait for a while.
+// Pause delays the next attempt to open a backend.
 func (s *Shelf) Pause(p *Pool, d time.Duration) {
 	if !p.asking.paused {
 		p.asking.paused, p.asking.failing = true, true
@@ -193,15 +193,15 @@ func (s *Shelf) Pause(p *Pool, d time.Duration) {
 	}
 }
 
-// Resume ends a Pause. It is due at the time of the act of that name.
+// Resume ends a Pause. The act Resume says when to call it.
 func (s *Shelf) Resume(p *Pool, now time.Duration) {
 	p.asking.paused = false
 	s.want(p, now)
 	s.tidy(p)
 }
 
-// answered takes a request off the books and returns the waiter that it was for,
-// nil when it was withdrawn.
+// answered removes a request and returns the waiter that it was for, nil if it was
+// withdrawn.
 func (s *Shelf) answered(id uint64) *Waiter {
 	wt := s.requests[id]
 	if wt == nil {
@@ -214,8 +214,8 @@ func (s *Shelf) answered(id uint64) *Waiter {
 	return wt
 }
 
-// relabel gives the request of the waiter that is served to the one whose request
-// was answered.
+// relabel gives the open request of the waiter that is served to the waiter whose
+// request was answered.
 func (s *Shelf) relabel(asked, served *Waiter) {
 	if asked != served && asked.queued && served.asked != 0 {
 		asked.asked, asked.askedAt, served.asked = served.asked, served.askedAt, 0
@@ -223,9 +223,9 @@ func (s *Shelf) relabel(asked, served *Waiter) {
 	}
 }
 
-// uncovered returns the first waiter that no backend is being opened for and that may
-// have the answer to a request. That of a client that is known isn't for one that has
-// proven nothing: the Ledger counts those.
+// uncovered returns the first waiter for whom no backend is being opened and who may
+// use the answer to a request. A waiter who has proven nothing may not use the request
+// of a known client, since the Ledger counts unproven leases.
 func (p *Pool) uncovered(asked *Waiter) *Waiter {
 	coming := p.coming // for the first waiters that aren't bare
 	for _, wt := range p.waiters {
@@ -239,9 +239,9 @@ func (p *Pool) uncovered(asked *Waiter) *Waiter {
 	return nil
 }
 
-// Grant takes a lease and returns the waiter to open a backend for with it, or nil
-// when the lease is to be returned. A bare waiter leaves the queue; others wait for
-// Opened. usable says that a backend may be opened with the lease.
+// Grant accepts a lease and returns the waiter to open a backend for, or nil if the
+// lease must be returned. A bare waiter leaves the queue; others wait for Opened.
+// usable says that a backend may be opened with the lease.
 func (s *Shelf) Grant(request uint64, usable bool, now time.Duration) *Waiter {
 	asked := s.answered(request)
 	if asked == nil { // withdrawn while the grant was on its way
@@ -266,8 +266,8 @@ func (s *Shelf) Grant(request uint64, usable bool, now time.Duration) *Waiter {
 	return wt
 }
 
-// Opened tells what came of an opening that Grant has begun for a waiter: a backend,
-// or, when ok is false, none.
+// Opened ends an opening that Grant has begun for a waiter. ok says whether it has led
+// to a backend.
 func (s *Shelf) Opened(wt *Waiter, ok bool) {
 	p := wt.Pool
 	if !wt.Bare {
@@ -282,14 +282,14 @@ func (s *Shelf) Opened(wt *Waiter, ok bool) {
 	}
 }
 
-// Want asks for what a pool lacks, after an opening has ended.
+// Want asks for the leases that a pool needs after an opening has ended.
 func (s *Shelf) Want(p *Pool, now time.Duration) {
 	s.want(p, now)
 	s.tidy(p)
 }
 
-// Refuse takes a no, and returns the waiter that it is for, which has left the queue,
-// or nil for none.
+// Refuse handles a refusal, and returns the waiter that it is for, which has left the
+// queue, or nil for none.
 func (s *Shelf) Refuse(request uint64, now time.Duration) *Waiter {
 	asked := s.answered(request)
 	if asked == nil {
@@ -305,7 +305,7 @@ func (s *Shelf) Refuse(request uint64, now time.Duration) *Waiter {
 	return wt
 }
 
-// Unanswered says that the answer to a request got lost on its way.
+// Unanswered says that the answer to a request was lost.
 func (s *Shelf) Unanswered(request uint64, now time.Duration) {
 	if asked := s.answered(request); asked != nil {
 		s.want(asked.Pool, now)
@@ -313,14 +313,15 @@ func (s *Shelf) Unanswered(request uint64, now time.Duration) {
 	}
 }
 
-// TakeOver takes a backend of another worker as the answer to a request, or one that
-// comes back because nobody wants it any more: request is 0 then.
+// TakeOver accepts a backend of another worker as the answer to a request, or, with
+// request 0, one that comes back because no client wants it any more.
 func (s *Shelf) TakeOver(request uint64, key Key, b *Backend, now time.Duration) {
 	asked := s.answered(request)
 	p := s.pool(key)
 	b.Pool = p
 	p.live++
-	// Had there been room for another backend, a lease would have come alone.
+	// If there were room for another backend, the answer would have been a lease
+	// without one.
 	p.asking.full = request != 0 || p.asking.full
 	wt := p.next(b)
 	if asked != nil && wt != nil {
@@ -329,7 +330,7 @@ func (s *Shelf) TakeOver(request uint64, key Key, b *Backend, now time.Duration)
 	if wt == nil && len(p.waiters) > 0 {
 		s.act(Act{Do: Close, Backend: b, Reason: EvictUnfit})
 	} else {
-		p.asking.failing = false // another worker has opened one; in a full pool this one may never do
+		p.asking.failing = false // another worker has opened one; in a full pool this worker may never open any
 		s.Put(b, request != 0, now)
 	}
 	s.want(p, now)

@@ -1,4 +1,4 @@
-// Package pool is the policy of the pools: who may open a backend, and when.
+// Package pool is the policy of the pools: which client may open a backend, and when.
 //
 // The Ledger belongs to the supervisor's loop. It counts leases (permissions
 // for one backend to exist) against max_connections and the rules of
@@ -9,20 +9,21 @@
 // clients that wait there, asks the Ledger for leases (demand.go), and gives backends
 // up for clients of other workers and of other pools (yield.go).
 //
-// Both are pure: no clock, no socket, no goroutine, no import of ours. A call goes in,
-// effects come out, and the caller carries them out in their order.
+// Both are pure: they have no clock, no socket and no goroutine, and import no other
+// package of pgagroal. The caller of a method carries out the returned effects in their
+// order.
 //
-// What a worker promises, and the Ledger counts on:
+// What a worker must do, and the Ledger relies on:
 //
 //   - It keeps the Reclaims it has, in the order in which they came, until it has
-//     answered them or a ReclaimCancel names them. A ReclaimCancel of one that it
-//     doesn't have is ignored: the two crossed on the way.
+//     answered them or a ReclaimCancel names them. It ignores a ReclaimCancel of a
+//     Reclaim that it has answered already: the two messages crossed.
 //   - A Reclaim is sticky. When a backend that it names is idle, or at its next
 //     boundary, the worker gives that lease back.
 //   - Each lease that it gives back or hands over, for whatever reason, answers the first of its
 //     Reclaims that names the lease, and no other.
 //
-// A reclaim is answered by a return, when the backend was closed and the lease
-// comes back, or by a hand-over: the backend and its lease go to the one who waits
-// for another of the same pool. It carries the waiter's Key for that.
+// A reclaim is answered by a return, when the backend was closed and the lease comes
+// back, or by a hand-over: the backend and its lease go to another waiting client of
+// the same pool. For this the Reclaim carries the waiter's Key.
 package pool

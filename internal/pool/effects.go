@@ -11,24 +11,24 @@ type Key struct {
 	Database, User, Params string
 }
 
-// Rule is one limit of pgagroal_databases.conf: at most Max leases at a time
-// over all pools that count for it.
+// Rule is one limit of pgagroal_databases.conf: at most Max leases at a time in all
+// pools to which the rule applies.
 type Rule struct {
 	Max int
 }
 
-// NoRule is the rule index of a request that no rule applies to.
+// NoRule is the rule index of a request to which no rule applies.
 const NoRule = -1
 
-// Effect is something that the caller of the Ledger has to do: one of Grant,
-// Move, Refuse, Reclaim and ReclaimCancel.
+// Effect is an action for the caller of the Ledger: one of Grant, Move, Refuse, Reclaim
+// and ReclaimCancel.
 type Effect interface {
-	// Target returns the index of the worker that has to hear of it.
+	// Target returns the index of the worker that must get it.
 	Target() int
 }
 
-// Grant gives a worker the lease it asked for: one backend on Server, to be
-// stamped with Epoch.
+// Grant gives a worker the lease that it has asked for: one backend on Server, which
+// then belongs to Epoch.
 type Grant struct {
 	Worker  int
 	Request uint64
@@ -37,9 +37,9 @@ type Grant struct {
 	Epoch   uint64
 }
 
-// Move gives a worker a backend that another one has handed over, with a lease of
-// a number of its own; Request is what it answers. Back says that nobody waits for
-// it any more, and that it returns to where it came from: Request is 0 then.
+// Move gives a worker a backend that another worker has handed over, under a new lease.
+// Request is the request that it answers. Back says that no client waits for the
+// backend any more, so it returns to its worker; Request is 0 then.
 type Move struct {
 	Worker  int
 	Request uint64
@@ -47,18 +47,18 @@ type Move struct {
 	Back    bool
 }
 
-// Refuse is a final no to a request.
+// Refuse refuses a request for good.
 type Refuse struct {
 	Worker  int
 	Request uint64
 	Reason  Reason
 }
 
-// Reclaim asks a worker to give back one of Leases, or any when Leases is nil.
-// Key is the pool of the request that waits for it. ID is unique over all workers. Own says that
-// the request is of that same worker, which has no use for giving up a backend of
-// the same pool. Since is that of the request, Size the limit of which a lease is
-// needed.
+// Reclaim asks a worker to give back one of Leases, or any lease if Leases is nil. Key
+// is the pool of the request that waits for it. ID is unique over all workers. Own says
+// that the request comes from the same worker, which gains nothing by giving up a
+// backend of the same pool. Since is when the request's client began to wait. Size is
+// the limit of the gate that needs a lease.
 type Reclaim struct {
 	ID     uint64
 	Worker int
@@ -84,7 +84,7 @@ func (e Move) Target() int { return e.Worker }
 // Target returns the worker that asked.
 func (e Refuse) Target() int { return e.Worker }
 
-// Target returns the worker that holds what is wanted.
+// Target returns the worker that holds the leases.
 func (e Reclaim) Target() int { return e.Worker }
 
 // Target returns the worker that has the Reclaim.
@@ -93,8 +93,8 @@ func (e ReclaimCancel) Target() int { return e.Worker }
 // Reason says why a request is refused.
 type Reason uint8
 
-// The reasons. All but ReasonNoSuchRule and ReasonDuplicate are the
-// configuration's; those two are bugs of the caller or the worker.
+// The reasons. ReasonNoSuchRule and ReasonDuplicate come from a bug of the caller or
+// the worker, all others from the configuration.
 const (
 	// ReasonRuleClosed: the rule allows no backend at all.
 	ReasonRuleClosed Reason = iota + 1
@@ -102,7 +102,7 @@ const (
 	ReasonPoolClosed
 	// ReasonNoSuchRule: the rule index is not one of the rules.
 	ReasonNoSuchRule
-	// ReasonDuplicate: the worker already waits under that request id.
+	// ReasonDuplicate: a request of the worker with that id is waiting already.
 	ReasonDuplicate
 )
 
@@ -133,8 +133,8 @@ func (CancelKey) MarshalJSON() ([]byte, error) { return []byte(`"[redacted]"`), 
 func (k CancelKey) Reveal() string { return string(k) }
 
 // Orphan is a lease whose worker is gone. It counts against the limits until
-// Ledger.OrphanGone. PID and Cancel are zero when the worker had not yet told of
-// a backend: whether there is one on the server is unknown then.
+// Ledger.OrphanGone. PID and Cancel are zero if the worker had not reported a backend
+// yet; then there may or may not be one on the server.
 type Orphan struct {
 	Lease  uint64
 	Key    Key
@@ -144,14 +144,14 @@ type Orphan struct {
 	Cancel CancelKey
 }
 
-// Format prints what identifies the orphan. Left to itself, fmt would print the
-// Cancel of a nested pointer under %s without asking its methods.
+// Format prints what identifies the orphan. By default, fmt would print the Cancel of a
+// nested pointer under %s without calling its methods.
 func (o Orphan) Format(s fmt.State, _ rune) {
 	fmt.Fprintf(s, "lease %d (server %d, epoch %d, process %d)", o.Lease, o.Server, o.Epoch, o.PID)
 }
 
-// Lease is what the Ledger knows of one lease. Worker is -1 for an orphan. PID
-// is 0 until the worker has told of the backend.
+// Lease is what the Ledger knows about one lease. Worker is -1 for an orphan. PID is 0
+// until the worker has reported the backend.
 type Lease struct {
 	ID     uint64
 	Worker int
@@ -181,8 +181,7 @@ type Counts struct {
 	Workers  map[int]int
 }
 
-// RuleCount is the use of one rule: leases, orphans included, and requests that
-// wait.
+// RuleCount is the use of one rule: leases, including orphans, and waiting requests.
 type RuleCount struct {
 	Max, Used, Waiting int
 }

@@ -33,7 +33,7 @@ func (l *Ledger) Waiting(worker int) int {
 	return 0
 }
 
-// Asked returns whether a request of a worker waits.
+// Asked reports whether a request of a worker is waiting.
 func (l *Ledger) Asked(worker int, id uint64) bool {
 	w := l.workers[worker]
 	return w != nil && w.waiting[id] != nil
@@ -47,8 +47,8 @@ func (l *Ledger) Held(worker int) int {
 	return 0
 }
 
-// UpTo returns the leases, orphans included, that were granted under an epoch up
-// to and including the given one, oldest first: those that a fence of it
+// UpTo returns the leases, including orphans, that were granted under an epoch up to
+// and including the given one, oldest first. They are those that a fence of that epoch
 // concerns.
 func (l *Ledger) UpTo(epoch uint64) []Lease {
 	var old []Lease
@@ -85,8 +85,8 @@ func (l *Ledger) Counts() Counts {
 	return c
 }
 
-// Holders returns who holds the leases, the largest pool first, for the log of a
-// refusal. It walks over all leases.
+// Holders returns the holders of the leases, the largest pool first, to be logged with
+// a refusal. It walks over all leases.
 func (l *Ledger) Holders() []Holder {
 	at := map[Key]int{}
 	var holders []Holder

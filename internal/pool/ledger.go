@@ -11,17 +11,17 @@ import (
 // Ledger is the only place where leases are counted. It belongs to one
 // goroutine. The zero Ledger is not usable.
 //
-// A request passes two gates, the one of its rule and the one of the total. It
-// waits in the queue of its rule, and of all queues whose gate has room the one
-// with the oldest head goes first through the gate of the total: FIFO over all
-// workers, and a full rule delays nobody else.
+// A request passes two gates, the gate of its rule and the gate of the total. It waits
+// in the queue of its rule. Of all queues whose gate has room, the one with the oldest
+// request at its head goes first through the gate of the total. So clients are served
+// in the order of arrival over all workers, and a full rule delays nobody else.
 //
 // A client that has proven nothing may hold a lease for as long as it keeps its server
-// waiting. Such requests have queues of their own, and their leases, until a backend
-// was opened, are at most a share of each gate (share.go).
+// waiting. Such requests have queues of their own, and may hold at most a share of each
+// gate until a backend was opened (share.go).
 type Ledger struct {
 	total gate
-	// rules has the gate of NoRule first, then one per rule.
+	// rules has the gate of NoRule first, then the gate of each rule.
 	rules []gate
 
 	server int
@@ -30,19 +30,19 @@ type Ledger struct {
 
 	leases  map[uint64]*lease
 	workers map[int]*worker
-	// order is workers by index, so that effects don't depend on map order.
+	// order is the workers by index, so that effects don't depend on the order of a
+	// map.
 	order []*worker
 
 	lastLease, lastSeq, lastReclaim uint64
 	out                             []Effect
 }
 
-// gate is one limit with what is counted against it.
+// gate is one limit and the leases that count against it.
 type gate struct {
 	max, used, orphans int
 	queue              queue
-	// unknown is the queue of requests that are unproven, and unproven counts their
-	// leases.
+	// unknown is the queue of unproven requests, and unproven counts their leases.
 	unknown  queue
 	unproven int
 	demand   int
@@ -58,13 +58,13 @@ type lease struct {
 	epoch  uint64
 	worker *worker // nil for an orphan
 	pos    int     // in the worker's holding
-	// unproven: it counts against the share.
+	// unproven: the lease counts against the share.
 	unproven bool
 	pid      uint32
 	cancel   CancelKey
 }
 
-// worker is what the Ledger knows of one worker.
+// worker is what the Ledger knows about one worker.
 type worker struct {
 	index   int
 	waiting map[uint64]*waiter
@@ -73,16 +73,16 @@ type worker struct {
 	keys    map[Key]int // leases by pool
 }
 
-// holding is a worker's share of one gate.
+// holding is what a worker holds of one gate.
 type holding struct {
 	n      int
-	leases []*lease // not filled for the total
+	leases []*lease // empty for the total
 	notes  []*note  // by id
 	// names caches the ids of leases; nil after a change.
 	names []uint64
-	// newest is the youngest lease that was ever granted here.
+	// newest is the newest lease that was ever granted here.
 	newest uint64
-	// stale is how many notes have to be sent anew to name newer leases.
+	// stale is how many notes must be sent again, so that they name newer leases.
 	stale int
 }
 
@@ -103,9 +103,8 @@ func gates(rules []Rule) []gate {
 	return g
 }
 
-// SetTarget says where backends are opened from now on and with which epoch
-// they are stamped. While open is false nothing is granted, requests queue and
-// nothing is reclaimed.
+// SetTarget says on which server backends are opened from now on, and to which epoch
+// they belong. While open is false nothing is granted or reclaimed, and requests wait.
 func (l *Ledger) SetTarget(server int, epoch uint64, open bool) []Effect {
 	l.server, l.epoch = server, epoch
 	if l.open != open {
@@ -115,15 +114,15 @@ func (l *Ledger) SetTarget(server int, epoch uint64, open bool) []Effect {
 	return l.settle()
 }
 
-// Request asks for a lease. id is the worker's; rule is the index of the rule
-// that applies, NoRule for none. since is when the one who waits began to, on the
-// caller's clock: who came first is served first, whenever the request came.
+// Request asks for a lease. id is the worker's; rule is the index of the rule that
+// applies, NoRule for none. since is when the waiting client arrived, on the caller's
+// clock: the client that arrived first is served first, whenever its request came.
 func (l *Ledger) Request(worker int, id uint64, key Key, rule int, since time.Duration) []Effect {
 	return l.request(worker, &waiter{id: id, key: key, rule: rule + 1, since: since})
 }
 
-// RequestUnproven is Request for a client that nobody knows before its server has let
-// it in.
+// RequestUnproven is Request for a client whose identity nobody knows until its server
+// has let it in.
 func (l *Ledger) RequestUnproven(worker int, id uint64, key Key, rule int, since time.Duration) []Effect {
 	return l.request(worker, &waiter{id: id, key: key, rule: rule + 1, since: since, unproven: true})
 }
@@ -145,7 +144,7 @@ func (l *Ledger) request(worker int, q *waiter) []Effect {
 	return l.settle()
 }
 
-// refusal returns why a rule grants nothing ever, 0 if it does.
+// refusal returns why a rule never grants anything, 0 if it does.
 func (l *Ledger) refusal(rule int) Reason {
 	switch {
 	case rule < NoRule || rule+1 >= len(l.rules):
@@ -158,8 +157,8 @@ func (l *Ledger) refusal(rule int) Reason {
 	return 0
 }
 
-// Abandon withdraws a request. One that is unknown has been granted or refused
-// already: the worker returns the lease when the grant reaches it.
+// Abandon withdraws a request. An unknown request was granted or refused already: when
+// the grant reaches the worker, the worker returns the lease.
 func (l *Ledger) Abandon(worker int, id uint64) []Effect {
 	w := l.workers[worker]
 	if w == nil || w.waiting[id] == nil {
@@ -170,8 +169,8 @@ func (l *Ledger) Abandon(worker int, id uint64) []Effect {
 }
 
 // Opened records the backend behind a lease, whose server has let the client in. The
-// error says that the worker doesn't hold the lease, or has told of another backend,
-// which is a bug of the worker.
+// error says that the worker doesn't hold the lease, or has reported another backend
+// before; either is a bug of the worker.
 func (l *Ledger) Opened(worker int, lease uint64, pid uint32, key CancelKey) ([]Effect, error) {
 	held, err := l.held(worker, lease)
 	if err != nil {
@@ -201,10 +200,10 @@ func (l *Ledger) Return(worker int, lease uint64) ([]Effect, error) {
 	return l.settle(), nil
 }
 
-// HandOver moves a lease together with its backend to whoever would get the lease
-// if it were returned, if that is somebody who waits for a backend of the same
-// pool. Otherwise it goes back to its worker. The effects have one Move for it. The
-// error says that the worker doesn't hold the lease, which is a bug of the worker.
+// HandOver moves a lease with its backend to the request that would get the lease if it
+// were returned, provided that this is for the same pool. Otherwise both go back to the
+// worker. The effects contain one Move. The error says that the worker doesn't hold the
+// lease, which is a bug of the worker.
 func (l *Ledger) HandOver(worker int, lease uint64) ([]Effect, error) {
 	held, err := l.held(worker, lease)
 	if err != nil {
@@ -225,8 +224,8 @@ func (l *Ledger) HandOver(worker int, lease uint64) ([]Effect, error) {
 	return l.settle(), nil
 }
 
-// heir returns the request that gets the backend of a lease that has just been
-// taken off the books, nil for none.
+// heir returns the request that gets the backend of a lease that has just been removed,
+// nil for none.
 func (l *Ledger) heir(held *lease) *waiter {
 	if !l.open || held.epoch != l.epoch || l.total.used >= l.total.max {
 		return nil
@@ -246,8 +245,8 @@ func (l *Ledger) held(worker int, id uint64) (*lease, error) {
 	return held, nil
 }
 
-// WorkerGone forgets a worker: its requests vanish, its leases become orphans,
-// which are returned by age.
+// WorkerGone removes a worker. Its requests vanish, and its leases become orphans,
+// which it returns by age.
 func (l *Ledger) WorkerGone(worker int) ([]Orphan, []Effect) {
 	w := l.workers[worker]
 	if w == nil {
@@ -274,8 +273,8 @@ func (l *Ledger) WorkerGone(worker int) ([]Orphan, []Effect) {
 	return orphans, l.settle()
 }
 
-// OrphanGone ends an orphan: its backend is gone from the server. Unknown ones
-// are ignored.
+// OrphanGone ends an orphan: the server has no such backend any more. It ignores
+// unknown orphans.
 func (l *Ledger) OrphanGone(lease uint64) []Effect {
 	held := l.leases[lease]
 	if held == nil || held.worker != nil {
@@ -287,7 +286,7 @@ func (l *Ledger) OrphanGone(lease uint64) []Effect {
 	return l.settle()
 }
 
-// worker returns the state of a worker and makes it at the first request.
+// worker returns the state of a worker, and makes it at the worker's first request.
 func (l *Ledger) worker(index int) *worker {
 	if w := l.workers[index]; w != nil {
 		return w
@@ -299,7 +298,7 @@ func (l *Ledger) worker(index int) *worker {
 	return w
 }
 
-// letGo takes a lease out of its worker's holdings.
+// letGo removes a lease from its worker's holdings.
 func (l *Ledger) letGo(held *lease) {
 	w := held.worker
 	w.total.n--
@@ -325,7 +324,7 @@ func (l *Ledger) remove(held *lease) {
 	l.touch(held.rule)
 }
 
-// leave takes a request out of its queue, whatever became of it.
+// leave removes a request from its queue, for whatever reason.
 func (l *Ledger) leave(q *waiter) {
 	delete(q.worker.waiting, q.id)
 	l.rules[q.rule].queueOf(q).remove(q)
@@ -335,8 +334,8 @@ func (l *Ledger) leave(q *waiter) {
 	l.touch(q.rule)
 }
 
-// touch brings the demand of a rule up to date after any change of its queue or
-// use, and has its claims looked at.
+// touch updates the demand of a rule after any change of its queue or use, and marks
+// its claims to be checked.
 func (l *Ledger) touch(rule int) {
 	g := &l.rules[rule]
 	g.dirty = true
@@ -349,8 +348,8 @@ func (l *Ledger) touchAll() {
 	}
 }
 
-// settle grants what can be granted, has as much reclaimed as the rest needs,
-// and hands out the effects of the whole step.
+// settle grants what can be granted, reclaims as much as the remaining requests need,
+// and returns the effects of the whole step.
 func (l *Ledger) settle() []Effect {
 	for l.open && l.total.used < l.total.max {
 		q := l.next(func(q *waiter) *waiter { return q })
@@ -365,8 +364,8 @@ func (l *Ledger) settle() []Effect {
 	return out
 }
 
-// next returns the oldest of the requests that pick finds from the heads of the
-// queues whose rule has room. There are few rules, so it looks at each.
+// next returns the oldest of the requests that pick selects from the heads of the
+// queues whose rule has room. There are few rules, so it checks each.
 func (l *Ledger) next(pick func(*waiter) *waiter) *waiter {
 	var oldest *waiter
 	for r := range l.rules {

@@ -9,7 +9,7 @@ import (
 
 // waiter is a request that waits.
 type waiter struct {
-	// since is when the client came, seq the order of requests over all workers.
+	// since is when the client arrived, seq the order of the requests of all workers.
 	since      time.Duration
 	seq        uint64
 	worker     *worker
@@ -18,11 +18,11 @@ type waiter struct {
 	rule       int // as an index of Ledger.rules
 	claim      *claim
 	prev, next *waiter
-	// unproven: nobody knows yet who the client is.
+	// unproven: the client's identity isn't known yet.
 	unproven bool
 }
 
-// before says that w goes before q: its client came first.
+// before reports whether w goes before q: its client arrived first.
 func (w *waiter) before(q *waiter) bool { return w.compare(q) < 0 }
 
 func (w *waiter) compare(q *waiter) int {
@@ -34,14 +34,15 @@ func byArrival(w *worker) []*waiter {
 	return slices.SortedFunc(maps.Values(w.waiting), (*waiter).compare)
 }
 
-// queue is a list of waiters by arrival that gives up any of them at once.
+// queue is a list of waiters in the order of arrival from which any waiter can be
+// removed at once.
 type queue struct {
 	head, tail *waiter
 	n          int
 }
 
-// push puts a waiter where it belongs, which is near the end: requests come in
-// about the order in which clients do.
+// push inserts a waiter at its place. This is near the end, because requests come in
+// about the same order as clients.
 func (q *queue) push(w *waiter) {
 	at := q.tail
 	for at != nil && w.before(at) {
@@ -76,8 +77,8 @@ func (q *queue) remove(w *waiter) {
 	q.n--
 }
 
-// unclaimed returns the first from w on that nothing is reclaimed for. At most
-// two gates' worth of claims are passed over.
+// unclaimed returns the first waiter from w on that has no claim. It passes over the
+// claims of two gates at most.
 func unclaimed(w *waiter) *waiter {
 	for w != nil && w.claim != nil {
 		w = w.next

@@ -2,16 +2,16 @@ package pool
 
 import "slices"
 
-// maxClaims bounds what is reclaimed at a time through one gate. More than a few
-// dozen in flight serve nobody sooner, but each costs a message per worker.
+// maxClaims limits how much is reclaimed at a time for one gate. More than a few dozen
+// claims serve no client sooner, but each costs a message per worker.
 const maxClaims = 64
 
-// maxNames bounds the leases that one Reclaim lists, so that it fits a packet of
-// 64 KiB at 9 bytes a lease with room for the key.
+// maxNames limits the leases in one Reclaim, so that it fits into a packet of 64 KiB: a
+// lease has 9 bytes, and the key needs room.
 const maxNames = 5000
 
-// claim is one lease that the gate needs back. Every worker that holds
-// something helpful has a note of it; the first return ends it.
+// claim is one lease that the gate needs back. Every worker that holds a suitable lease
+// has a note of it; the first return ends it.
 type claim struct {
 	gate   *gate
 	rule   int // of the gate as an index of Ledger.rules, -1 for the total
@@ -20,8 +20,8 @@ type claim struct {
 	notes  []*note
 }
 
-// note is a Reclaim that one worker has of a claim. It names the leases that
-// are older than before.
+// note is a Reclaim that one worker has got for a claim. It names the leases older than
+// before.
 type note struct {
 	id     uint64
 	claim  *claim
@@ -38,22 +38,23 @@ func (w *worker) holding(rule int) *holding {
 	return &w.rules[rule]
 }
 
-// reclaim brings claims and notes in line with what is needed now.
+// reclaim adjusts claims and notes to the present need.
 func (l *Ledger) reclaim() {
 	for r := range l.rules {
 		g := &l.rules[r]
 		if g.dirty {
 			g.dirty = false
-			// Not waiting + used - max: the max of NoRule is the largest int.
+			// Not waiting + used - max, which could overflow: the max of NoRule is the
+			// largest int.
 			l.balance(g, r, g.queue.n+l.eligible(g)-(g.max-g.used))
 		}
 	}
 	l.balance(&l.total, totalGate, l.demand()+l.total.used-l.total.max)
 }
 
-// balance makes the gate have as many claims as it needs leases and sees that the
-// holders know of them. There may be more than leases, so that a holder whose own
-// clients come first knows who comes next.
+// balance gives the gate as many claims as it needs leases, and tells the holders of
+// leases. There may be more claims than leases, so that a worker whose own clients come
+// first knows who comes next.
 func (l *Ledger) balance(g *gate, rule, need int) {
 	want := min(need, maxClaims)
 	if !l.open || g.used == g.orphans {
@@ -75,8 +76,8 @@ func (l *Ledger) balance(g *gate, rule, need int) {
 	}
 }
 
-// needy returns the oldest request that nothing is reclaimed for yet and that something
-// may be reclaimed for through a gate, nil for none.
+// needy returns the oldest request that has no claim yet and may have one at a gate,
+// nil for none.
 func (l *Ledger) needy(g *gate, rule int) *waiter {
 	pick := func(head *waiter) *waiter {
 		if q := unclaimed(head); q != nil && (!q.unproven || l.shareHasRoom(g, q)) {
@@ -100,16 +101,15 @@ func (l *Ledger) claim(g *gate, rule int, q *waiter) {
 	g.claims = slices.Insert(g.claims, at, c)
 }
 
-// before orders claims as their waiters.
+// before orders claims like their waiters.
 func (c *claim) before(o *claim) bool { return c.waiter.before(o.waiter) }
 
-// notify gives a worker notes of as many claims as it holds leases, those left out
-// that it can't help; of more claims it has those of the clients that came first. A
-// lease that
-// is younger than every note would be named by none; the note that was sent
-// first is sent again for each such lease. So the notes that name a lease are
-// always the last ones, as many as there are younger leases or all of them, and
-// a worker that answers the first that fits never has too few.
+// notify gives a worker notes of as many claims as it holds leases, except claims that
+// it can't help. If there are more claims, it gets those of the clients that arrived
+// first. No note names a lease that is newer than all notes. For each such lease the
+// oldest note is sent again, so that the notes that name a lease are always the last
+// ones: as many as there are newer leases, or all of them. A worker that answers the
+// first fitting note then never has too few.
 func (l *Ledger) notify(w *worker, g *gate, rule int) {
 	h := w.holding(rule)
 	for len(h.notes) < min(len(g.claims), h.n) {
@@ -143,7 +143,7 @@ func (l *Ledger) notify(w *worker, g *gate, rule int) {
 	h.stale = 0
 }
 
-// youngest returns the note of the client that came last.
+// youngest returns the note of the client that arrived last.
 func (h *holding) youngest() *note {
 	last := h.notes[0]
 	for _, n := range h.notes {
@@ -154,8 +154,8 @@ func (h *holding) youngest() *note {
 	return last
 }
 
-// firstWithout returns the first claim that a worker could help and has no note of,
-// nil for none.
+// firstWithout returns the first claim that a worker can help and has no note of, nil
+// for none.
 func firstWithout(claims []*claim, w *worker, h *holding) *claim {
 	for _, c := range claims {
 		if !c.idleFor(w, h) && !slices.ContainsFunc(c.notes, func(n *note) bool { return n.worker == w }) {
@@ -165,8 +165,8 @@ func firstWithout(claims []*claim, w *worker, h *holding) *claim {
 	return nil
 }
 
-// idleFor says that a claim is for a worker's own client, which gets whatever the
-// worker holds without being asked: all of it is of the same pool.
+// idleFor reports whether the worker can't help a claim: the claim is for its own
+// client, and all that it holds is of that client's pool, so the client gets it anyway.
 func (c *claim) idleFor(w *worker, h *holding) bool {
 	return c.waiter.worker == w && w.keys[c.key] >= h.n
 }
@@ -185,8 +185,8 @@ func (l *Ledger) send(w *worker, h *holding, c *claim) {
 	l.emit(e)
 }
 
-// ids returns the ids of the leases. The slice is shared by all Reclaims until
-// the next change, and never written again.
+// ids returns the ids of the leases. All Reclaims share the slice until the next
+// change; it is never modified.
 func (h *holding) ids() []uint64 {
 	if h.names == nil {
 		h.names = make([]uint64, min(len(h.leases), maxNames))
@@ -205,13 +205,14 @@ func (l *Ledger) withdraw(n *note) {
 	l.emit(ReclaimCancel{ID: n.id, Worker: n.worker.index})
 }
 
-// drop ends a claim. The caller has the gate looked at afterwards.
+// drop ends a claim. The caller then has the gate checked.
 func (l *Ledger) drop(c *claim) {
 	for len(c.notes) > 0 {
 		n := c.notes[len(c.notes)-1]
 		h := n.worker.holding(c.rule)
 		if h.notes[0] != n {
-			// One that names more is gone; an older one has to take its place.
+			// A note that names more leases is gone; an older note has to take its
+			// place.
 			h.stale++
 		}
 		l.withdraw(n)
@@ -220,9 +221,9 @@ func (l *Ledger) drop(c *claim) {
 	c.waiter.claim = nil
 }
 
-// answered takes the note that the worker answers by returning the lease. It is
-// cancelled as well: it may be on its way still, unknown to a worker that
-// returned the lease of its own accord.
+// answered removes the note that the worker answers by returning the lease. It also
+// cancels it at the worker: the note may still be on its way to a worker that has
+// returned the lease on its own.
 func (l *Ledger) answered(held *lease) {
 	var first *note
 	if notes := held.worker.total.notes; len(notes) > 0 {
@@ -235,12 +236,12 @@ func (l *Ledger) answered(held *lease) {
 		}
 	}
 	if first != nil {
-		// The claim goes on at the other workers until its waiter is served.
+		// Other workers keep the claim until its waiter is served.
 		l.withdraw(first)
 	}
 }
 
-// forget takes a worker out without a word to it.
+// forget removes a worker without sending it anything.
 func (l *Ledger) forget(w *worker) {
 	delete(l.workers, w.index)
 	l.order = without(l.order, w)
@@ -257,7 +258,7 @@ func (l *Ledger) unnote(h *holding) {
 	h.notes = nil
 }
 
-// without removes v from s and keeps the order.
+// without removes v from s and keeps the order of the rest.
 func without[T comparable](s []T, v T) []T {
 	if i := slices.Index(s, v); i >= 0 {
 		return slices.Delete(s, i, i+1)

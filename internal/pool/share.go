@@ -1,16 +1,16 @@
 package pool
 
-// shareOf returns how many leases of a gate may be held by logins that have proven
-// nothing: a quarter, at least one.
+// shareOf returns how many leases of a gate unproven logins may hold: a quarter, at
+// least one.
 func shareOf(limit int) int { return max(1, limit/4) }
 
-// eligible returns how many of the unproven requests of a rule may be granted now, as
-// far as the shares go.
+// eligible returns how many unproven requests of a rule may be granted now according to
+// the shares.
 func (l *Ledger) eligible(g *gate) int { return min(g.unknown.n, g.shareRoom(), l.total.shareRoom()) }
 
 func (g *gate) shareRoom() int { return max(0, shareOf(g.max)-g.unproven) }
 
-// demand returns how many requests only wait for the total.
+// demand returns how many requests wait only for the total.
 func (l *Ledger) demand() int {
 	proven, unproven := 0, 0
 	for r := range l.rules {
@@ -22,8 +22,8 @@ func (l *Ledger) demand() int {
 	return proven + min(unproven, l.total.shareRoom())
 }
 
-// shareHasRoom reports whether another claim of a gate may be for an unproven request:
-// no more are made than could be granted.
+// shareHasRoom reports whether an unproven request may get another claim of a gate:
+// there are never more claims than could be granted.
 func (l *Ledger) shareHasRoom(g *gate, q *waiter) bool {
 	all, ofRule := 0, 0
 	for _, c := range g.claims {
@@ -37,8 +37,8 @@ func (l *Ledger) shareHasRoom(g *gate, q *waiter) bool {
 	return all < l.total.shareRoom() && ofRule < l.eligible(&l.rules[q.rule])
 }
 
-// dropBeyondShare ends the youngest claims of a gate that the shares have no room for
-// any more.
+// dropBeyondShare drops the claims of the latest clients if the shares no longer have
+// room for them.
 func (l *Ledger) dropBeyondShare(g *gate) {
 	all, ofRule := 0, map[int]int{}
 	for i := 0; i < len(g.claims); {
@@ -57,7 +57,7 @@ func (l *Ledger) dropBeyondShare(g *gate) {
 	}
 }
 
-// queueOf returns the queue of a rule that a request belongs in.
+// queueOf returns the queue of a rule for a request.
 func (g *gate) queueOf(q *waiter) *queue {
 	if q.unproven {
 		return &g.unknown
@@ -65,8 +65,8 @@ func (g *gate) queueOf(q *waiter) *queue {
 	return &g.queue
 }
 
-// first returns the older of the requests that pick finds from the heads of a rule's
-// queues, that of unproven ones as far as their share has room.
+// first returns the older of the requests that pick selects from the heads of a rule's
+// two queues. It considers unproven requests only if their share has room.
 func (l *Ledger) first(g *gate, pick func(*waiter) *waiter) *waiter {
 	q := pick(g.queue.head)
 	if l.eligible(g) > 0 {
@@ -77,8 +77,8 @@ func (l *Ledger) first(g *gate, pick func(*waiter) *waiter) *waiter {
 	return q
 }
 
-// countUnproven counts leases against the shares. What the total has room for concerns
-// all rules.
+// countUnproven changes the count of leases in the shares. It touches all rules,
+// because the total's share concerns them all.
 func (l *Ledger) countUnproven(rule, n int) {
 	l.rules[rule].unproven += n
 	l.total.unproven += n

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Shelf is a worker's part of the pools: its idle backends, the clients that wait
-// here, what was asked of the Ledger for them (demand.go), and what the Ledger wants
-// back for others (yield.go). It belongs to the worker's loop.
+// Shelf is a worker's part of the pools: its idle backends, its waiting clients, the
+// leases that it has asked the Ledger for (demand.go), and what the Ledger wants back
+// for others (yield.go). It belongs to the worker's loop.
 //
-// It is pure, as the Ledger is: the time comes in with each call, on the caller's
-// clock, and acts come out of Next, which the caller carries out in their order after
-// each call. Taking a backend off the shelf and putting it back allocates nothing.
+// It is pure, like the Ledger: each call gets the time, on the caller's clock. After
+// each call the caller gets acts from Next and carries them out in their order. Taking
+// a backend off the shelf and putting it back allocates nothing.
 type Shelf struct {
 	Limits
 	open     bool
@@ -20,72 +20,72 @@ type Shelf struct {
 	draining bool
 
 	pools map[Key]*Pool
-	// queues are the pools that somebody waits in, waiting counts who does.
+	// queues are the pools with waiters; waiting counts the waiters.
 	queues  []*Pool
 	waiting int
-	// requests are those under way, and whom they were for.
+	// requests are the open requests, with the waiters that they were made for.
 	requests map[uint64]*Waiter
 	reclaims []Reclaim
 	served   servings
 	lastID   uint64
 
 	out  []Act
-	head int // of out: what was carried out already
+	head int // index in out; the acts before it are carried out
 }
 
-// Limits are the configuration that a Shelf works by; 0 stands for no limit.
+// Limits are the configuration of a Shelf; 0 means no limit.
 type Limits struct {
-	// NoWait: a client that gets no backend at once gets none, so nothing is put off.
+	// NoWait: a client that gets no backend at once is refused, so nothing is delayed.
 	NoWait bool
 	// MaxPools is how many pools there may be.
 	MaxPools int
-	// IdleTimeout and MaxAge are how long a backend may lie on the shelf, and live.
+	// IdleTimeout is how long a backend may be idle, MaxAge how long it may exist.
 	IdleTimeout, MaxAge time.Duration
 }
 
-// Pool is one pool: backends that are interchangeable. It is forgotten when nobody
-// uses it.
+// Pool is one pool: backends that are interchangeable. It is removed when nobody uses
+// it.
 type Pool struct {
 	Key Key
-	// Owner is the caller's, which is forgotten with the pool.
+	// Owner is data of the caller, which is dropped with the pool.
 	Owner any
 
-	idle    []*Backend // the one used last is the last
-	waiters []*Waiter  // who came first is the first
-	// live counts its backends, those that are being opened included; coming those
-	// that are being opened for a waiter of the queue.
+	idle    []*Backend // the most recently used is the last
+	waiters []*Waiter  // in the order of arrival
+	// live counts its backends, including those that are being opened; coming counts
+	// those that are being opened for a waiter in the queue.
 	live, coming int
 	asking       asking
 	served       servings
 }
 
-// Asked returns how many leases are asked for.
+// Asked returns how many leases it has asked for.
 func (p *Pool) Asked() int { return len(p.asking.requests) }
 
-// Live returns how many backends there are, those that are being opened included.
+// Live returns how many backends it has, including those that are being opened.
 func (p *Pool) Live() int { return p.live }
 
-// Coming returns how many backends are being opened for waiters of the queue.
+// Coming returns how many backends are being opened for waiters in the queue.
 func (p *Pool) Coming() int { return p.coming }
 
-// Backend is what the Shelf has to know of an established backend.
+// Backend is what the Shelf has to know about an established backend.
 type Backend struct {
 	Pool         *Pool
 	Lease, Epoch uint64
 	// Born is when it was opened.
 	Born time.Duration
 	// Trusting: its server asked for no password, so it may serve a client that hasn't
-	// proven who it is.
+	// authenticated.
 	Trusting bool
-	// Private: it was opened with a client's own proof, and ends with that client.
+	// Private: it was opened with a client's own login, and ends with that client.
 	Private bool
-	// Spoiled: nobody can tell any more what its server makes of it.
+	// Spoiled: the state of its session on the server is unknown.
 	Spoiled bool
 	// Of is the caller's.
 	Of any
 
 	idle  bool
-	since time.Duration // when it came on the shelf
+	since time.Duration // since when it is on the shelf
 }
 
 // Idle reports whether a backend is on the shelf.
@@ -94,16 +94,16 @@ func (b *Backend) Idle() bool { return b.idle }
 // Waiter is a client that waits for a backend of a pool.
 type Waiter struct {
 	Pool *Pool
-	// Bare: it takes a bare lease, or a Trusting backend, since only its server can tell
-	// who it is.
+	// Bare: it takes a lease without a backend, or a Trusting backend, because only its
+	// server can authenticate it.
 	Bare bool
-	// Since is when it came.
+	// Since is when it arrived.
 	Since time.Duration
 	// Of is the caller's.
 	Of any
 
 	id      uint64 // in the order of arrival
-	asked   uint64 // the request that is under way for it, 0 for none
+	asked   uint64 // the open request for it, 0 for none
 	askedAt time.Duration
 	queued  bool
 }
@@ -111,12 +111,12 @@ type Waiter struct {
 // Queued reports whether a waiter is still in the queue.
 func (wt *Waiter) Queued() bool { return wt.queued }
 
-// Verb says what an Act is.
+// Verb is the kind of an Act.
 type Verb uint8
 
-// The verbs, each with the fields of Act that it has.
+// The verbs, each with the fields of Act that it uses.
 const (
-	Ask      Verb = iota + 1 // for a lease under Request, for Waiter
+	Ask      Verb = iota + 1 // ask for a lease as Request, for Waiter
 	Withdraw                 // Request
 	Serve                    // Waiter, which has left the queue, with Backend
 	HandOver                 // Backend goes to a client of another worker
@@ -125,7 +125,7 @@ const (
 	Resume                   // call Shelf.Resume with Pool after In
 )
 
-// Act is something that the caller of a Shelf has to do.
+// Act is an action for the caller of a Shelf.
 type Act struct {
 	Do      Verb
 	Reason  Eviction
@@ -136,22 +136,22 @@ type Act struct {
 	In      time.Duration
 }
 
-// Eviction says why a backend is closed rather than kept.
+// Eviction is why a backend is closed rather than kept.
 type Eviction uint8
 
 // The reasons.
 const (
 	EvictClosed   Eviction = iota + 1 // no primary is open
-	EvictEpoch                        // it is of another primary
-	EvictPrivate                      // it was its client's own
-	EvictSpoiled                      // its state can't be told
+	EvictEpoch                        // it belongs to another primary
+	EvictPrivate                      // it belonged to one client
+	EvictSpoiled                      // its state is unknown
 	EvictAge                          // max_connection_age
 	EvictIdle                         // idle_timeout
-	EvictDrain                        // the worker ends
+	EvictDrain                        // the worker is ending
 	EvictForOther                     // a client of another pool needs its lease
-	EvictUnfit                        // those who wait need one of their own
+	EvictUnfit                        // no waiter can use it, because each needs a login of its own
 	EvictMaxPools                     // max_pools
-	EvictServer                       // its server's host doesn't know it any more
+	EvictServer                       // its server's host doesn't know the connection any more
 )
 
 var evictions = [...]string{
@@ -173,7 +173,7 @@ func NewShelf(limits Limits) *Shelf {
 	return &Shelf{Limits: limits, pools: map[Key]*Pool{}, requests: map[uint64]*Waiter{}}
 }
 
-// Next returns the next act that waits to be carried out.
+// Next returns the next act to carry out.
 func (s *Shelf) Next() (Act, bool) {
 	if s.head == len(s.out) {
 		return Act{}, false
@@ -188,8 +188,8 @@ func (s *Shelf) Next() (Act, bool) {
 
 func (s *Shelf) act(a Act) { s.out = append(s.out, a) }
 
-// Pool returns a pool, which is made if need be, and false when there are MaxPools
-// already and all of them are in use.
+// Pool returns a pool, and makes it if needed. It returns false if there are MaxPools
+// already and all are in use.
 func (s *Shelf) Pool(key Key) (*Pool, bool) {
 	p := s.pools[key]
 	if p == nil && s.MaxPools > 0 && len(s.pools) >= s.MaxPools && !s.evictPool() {
@@ -201,10 +201,10 @@ func (s *Shelf) Pool(key Key) (*Pool, bool) {
 	return p, true
 }
 
-// Lookup returns a pool that is there, or nil.
+// Lookup returns an existing pool, or nil.
 func (s *Shelf) Lookup(key Key) *Pool { return s.pools[key] }
 
-// pool is Pool without a limit, for a backend that is there already.
+// pool is Pool without a limit, for a backend that exists already.
 func (s *Shelf) pool(key Key) *Pool {
 	p := s.pools[key]
 	if p == nil {
@@ -214,8 +214,8 @@ func (s *Shelf) pool(key Key) *Pool {
 	return p
 }
 
-// evictPool makes room for another pool: of those that nobody uses the one goes that
-// was used longest ago.
+// evictPool makes room for another pool: it removes the least recently used pool that
+// nobody uses.
 func (s *Shelf) evictPool() bool {
 	var oldest *Pool
 	for _, p := range s.pools {
@@ -234,7 +234,7 @@ func (s *Shelf) evictPool() bool {
 	return true
 }
 
-// compare orders pools that nobody uses by when they were used last.
+// compare orders unused pools by the time of their last use.
 func (p *Pool) compare(o *Pool) int {
 	used := func(p *Pool) time.Duration {
 		if n := len(p.idle); n > 0 {
@@ -246,14 +246,14 @@ func (p *Pool) compare(o *Pool) int {
 		cmp.Compare(p.Key.User, o.Key.User), cmp.Compare(p.Key.Params, o.Key.Params))
 }
 
-// tidy forgets a pool that nobody uses.
+// tidy removes a pool that nobody uses.
 func (s *Shelf) tidy(p *Pool) {
 	if p.live == 0 && len(p.waiters) == 0 && p.asking.done() && s.pools[p.Key] == p {
 		delete(s.pools, p.Key)
 	}
 }
 
-// SetTarget says whether clients are served, and of which epoch a backend has to be.
+// SetTarget says whether clients are served, and to which epoch a backend must belong.
 func (s *Shelf) SetTarget(open bool, epoch uint64, now time.Duration) {
 	other := s.epoch != epoch
 	s.open, s.epoch = open, epoch
@@ -270,14 +270,14 @@ func (s *Shelf) SetTarget(open bool, epoch uint64, now time.Duration) {
 	}
 }
 
-// Drain closes what is idle now and from now on.
+// Drain closes the idle backends, now and from now on.
 func (s *Shelf) Drain() {
 	s.draining = true
 	s.CloseIdle(EvictDrain, func(*Backend) bool { return true })
 }
 
-// Take returns the backend of a pool that was used last, for a client that hasn't
-// waited, or nil for none. A bare client gets a Trusting one.
+// Take returns the most recently used idle backend of a pool for a client that hasn't
+// waited, or nil if there is none. A bare client gets only a Trusting one.
 func (s *Shelf) Take(p *Pool, bare bool, now time.Duration) *Backend {
 	if !s.open {
 		return nil
@@ -299,7 +299,7 @@ func (s *Shelf) Take(p *Pool, bare bool, now time.Duration) *Backend {
 	return nil
 }
 
-// serves notes that a client is served that came at a time.
+// serves records that a client is being served, with its time of arrival.
 func (s *Shelf) serves(p *Pool, came time.Duration) {
 	s.served.note(came)
 	p.served.note(came)
@@ -319,7 +319,7 @@ func (s *Shelf) Wait(wt *Waiter, now time.Duration) {
 	s.arrived(wt.Pool, now)
 }
 
-// Leave takes a client out of the queue that doesn't wait any more, whatever the reason.
+// Leave removes a client that no longer waits from the queue, for whatever reason.
 func (s *Shelf) Leave(wt *Waiter, now time.Duration) {
 	if wt.queued {
 		s.leave(wt, now)
@@ -341,7 +341,7 @@ func (s *Shelf) leave(wt *Waiter, now time.Duration) {
 // Waiting returns how many clients wait.
 func (s *Shelf) Waiting() int { return s.waiting }
 
-// Waiters returns the clients that wait, those of each pool in their order.
+// Waiters returns the waiting clients, those of each pool in their order.
 func (s *Shelf) Waiters() []*Waiter {
 	all := make([]*Waiter, 0, s.waiting)
 	for _, p := range s.queues {
@@ -350,9 +350,10 @@ func (s *Shelf) Waiters() []*Waiter {
 	return all
 }
 
-// Put takes a clean backend that nobody uses: it serves who waits for it, another
-// worker or the first of the queue here, or lies on the shelf. One that was granted is
-// for a client here first, because others have had their turn before.
+// Put accepts a clean backend that nobody uses. It goes to a waiting client, which is
+// the first in the queue here or one of another worker, or onto the shelf. A backend
+// granted for this worker goes to one of its own clients first, because other workers
+// were already served.
 func (s *Shelf) Put(b *Backend, granted bool, now time.Duration) {
 	if reason := s.unfit(b, now); reason != 0 {
 		s.act(Act{Do: Close, Backend: b, Reason: reason})
@@ -374,7 +375,7 @@ func (s *Shelf) Put(b *Backend, granted bool, now time.Duration) {
 	b.idle, b.since = true, now
 }
 
-// unfit returns why a backend can't be kept, 0 when it can.
+// unfit returns why a backend can't be kept, 0 if it can.
 func (s *Shelf) unfit(b *Backend, now time.Duration) Eviction {
 	switch {
 	case s.draining:
@@ -393,8 +394,7 @@ func (s *Shelf) unfit(b *Backend, now time.Duration) Eviction {
 	return 0
 }
 
-// next returns the waiter that came first of those that a backend can serve, nil for
-// none.
+// next returns the first waiter that a backend can serve, nil for none.
 func (p *Pool) next(b *Backend) *Waiter {
 	for _, wt := range p.waiters {
 		if !wt.Bare || b.Trusting {
@@ -404,7 +404,7 @@ func (p *Pool) next(b *Backend) *Waiter {
 	return nil
 }
 
-// Unshelve takes a particular backend off the shelf, wherever it is.
+// Unshelve removes one backend from the shelf.
 func (s *Shelf) Unshelve(b *Backend) {
 	if b.idle {
 		b.idle = false
@@ -412,7 +412,7 @@ func (s *Shelf) Unshelve(b *Backend) {
 	}
 }
 
-// Gone says that a backend is closed, or was handed over, with its lease.
+// Gone says that a backend was closed or handed over, with its lease.
 func (s *Shelf) Gone(b *Backend) {
 	s.Unshelve(b)
 	b.Pool.live--
@@ -426,7 +426,7 @@ func (s *Shelf) evict(b *Backend, reason Eviction) {
 	s.act(Act{Do: Close, Backend: b, Reason: reason})
 }
 
-// CloseIdle closes the idle backends for which which says so.
+// CloseIdle closes the idle backends that which selects.
 func (s *Shelf) CloseIdle(reason Eviction, which func(*Backend) bool) {
 	s.closeIdle(func(b *Backend) Eviction {
 		if which(b) {
@@ -436,8 +436,8 @@ func (s *Shelf) CloseIdle(reason Eviction, which func(*Backend) bool) {
 	})
 }
 
-// closeIdle closes the idle backends that why has a reason for, in the order of their
-// leases.
+// closeIdle closes the idle backends for which why returns a reason, in the order of
+// their leases.
 func (s *Shelf) closeIdle(why func(*Backend) Eviction) {
 	var out []*Backend
 	for _, p := range s.pools {
@@ -453,7 +453,7 @@ func (s *Shelf) closeIdle(why func(*Backend) Eviction) {
 	}
 }
 
-// SweepEvery returns how often Sweep is to be called, 0 for never.
+// SweepEvery returns how often Sweep must be called, 0 for never.
 func (s *Shelf) SweepEvery() time.Duration {
 	every := time.Duration(0)
 	for _, d := range []time.Duration{s.IdleTimeout, s.MaxAge} {
@@ -464,7 +464,7 @@ func (s *Shelf) SweepEvery() time.Duration {
 	return every
 }
 
-// Sweep closes backends that are idle for too long or too old.
+// Sweep closes backends that have been idle too long or are too old.
 func (s *Shelf) Sweep(now time.Duration) {
 	s.closeIdle(func(b *Backend) Eviction {
 		switch {

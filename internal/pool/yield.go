@@ -5,14 +5,16 @@ import (
 	"time"
 )
 
-// fairness is how long a client of another worker may be passed over by clients
-// of this one that came later, and by at least as many as there may be backends. What
-// is promised is 50 ms and twice as many; the rest is for the way of a backend.
+// fairness is how long a client of another worker may wait while clients of this one
+// that arrived later are served, at least as many as there may be backends. The
+// documented promise is 50 ms and twice as many clients; the difference leaves time for
+// moving a backend.
 const fairness = 40 * time.Millisecond
 
-// Reclaim takes the Ledger's word that somebody waits for a backend of this worker:
-// an idle one is given up, else the next that is put back. One of the same pool is as
-// good as ready for the one who waits; of others that one goes that was idle longest.
+// Reclaim accepts the Ledger's request to give up a backend: an idle one now, or else
+// the next that is put back. An idle backend of the waiting client's pool is best,
+// because that client can use it at once. Of other pools' backends, the one that has
+// been idle longest goes.
 func (s *Shelf) Reclaim(r Reclaim) {
 	s.reclaims = append(s.reclaims, r)
 	if p := s.pools[r.Key]; p != nil && len(p.idle) > 0 && r.wants(p.idle[0]) {
@@ -40,8 +42,8 @@ func (s *Shelf) ReclaimCancel(id uint64) {
 // Reclaims returns how many reclaims wait for a backend to be given up.
 func (s *Shelf) Reclaims() int { return len(s.reclaims) }
 
-// giveUp parts with a backend: it goes to the one who waits, or makes room for
-// another.
+// giveUp gives up a backend: it goes to the waiting client, or is closed to make room
+// for another.
 func (s *Shelf) giveUp(b *Backend, r *Reclaim) {
 	s.Unshelve(b)
 	if r.Key == b.Pool.Key {
@@ -51,19 +53,19 @@ func (s *Shelf) giveUp(b *Backend, r *Reclaim) {
 	s.act(Act{Do: Close, Backend: b, Reason: EvictForOther})
 }
 
-// wants reports whether giving that backend up serves the one who waits. For a
-// waiter of this worker a backend of its own pool is given to it without that.
+// wants reports whether giving that backend up serves the reclaim's client. If that is
+// a client of this worker, backends of its own pool reach it without a reclaim.
 func (r *Reclaim) wants(b *Backend) bool {
 	return r.helps(b.Lease) && !(r.Own && b.Pool.Key == r.Key)
 }
 
-// helps reports whether giving that lease back answers a reclaim.
+// helps reports whether giving up that lease answers a reclaim.
 func (r *Reclaim) helps(lease uint64) bool {
 	return len(r.Leases) == 0 || slices.Contains(r.Leases, lease)
 }
 
-// reclaimed returns the first reclaim that a backend serves. It is struck out when
-// the lease is returned or handed over.
+// reclaimed returns the first reclaim that a backend serves. The reclaim is removed
+// when the lease is returned or handed over.
 func (s *Shelf) reclaimed(b *Backend) (Reclaim, bool) {
 	for i := range s.reclaims {
 		if s.reclaims[i].wants(b) {
@@ -73,8 +75,8 @@ func (s *Shelf) reclaimed(b *Backend) (Reclaim, bool) {
 	return Reclaim{}, false
 }
 
-// Returned strikes out the reclaim that is answered by giving a lease up: the first
-// that names it, by the rule that the Ledger counts with.
+// Returned removes the reclaim that is answered by giving up a lease: the first that
+// names it, as the Ledger counts.
 func (s *Shelf) Returned(lease uint64) {
 	for i := range s.reclaims {
 		if s.reclaims[i].helps(lease) {
@@ -84,9 +86,9 @@ func (s *Shelf) Returned(lease uint64) {
 	}
 }
 
-// owes reports whether somebody else has waited for a backend longer than the
-// waiter at hand: another pool's client here, or, with some patience, another
-// worker's. What the waiter's own request reclaims came after it.
+// owes reports whether another client has waited longer for a backend than wt: a client
+// of another pool here or, after some patience, a client of another worker. A reclaim
+// for wt's own request can't be older than wt.
 func (s *Shelf) owes(b *Backend, wt *Waiter, now time.Duration) bool {
 	for i := range s.reclaims {
 		r := &s.reclaims[i]
@@ -100,8 +102,9 @@ func (s *Shelf) owes(b *Backend, wt *Waiter, now time.Duration) bool {
 	return false
 }
 
-// helpsPool reports whether giving a backend up serves somebody of a pool. It is the
-// one of them who came first then, whichever reclaim names the backend.
+// helpsPool reports whether giving up a backend serves a client of a pool. The Ledger
+// then serves the client of that pool that arrived first, whichever reclaim names the
+// backend.
 func (s *Shelf) helpsPool(b *Backend, key Key) bool {
 	for i := range s.reclaims {
 		if r := &s.reclaims[i]; r.Key == key && r.wants(b) {
@@ -111,8 +114,8 @@ func (s *Shelf) helpsPool(b *Backend, key Key) bool {
 	return false
 }
 
-// passedOver reports whether as many clients as there may be backends came after
-// the one who waits and were served before it.
+// passedOver reports whether as many clients as there may be backends have arrived
+// after the reclaim's client and were served before it.
 func (s *Shelf) passedOver(b *Backend, r *Reclaim) bool {
 	if len(r.Leases) == 0 {
 		return s.served.after(r.Since) >= min(r.Size, maxServed)
@@ -120,24 +123,23 @@ func (s *Shelf) passedOver(b *Backend, r *Reclaim) bool {
 	return b.Pool.served.after(r.Since) >= min(r.Size, maxServed)
 }
 
-// maxServed is how many clients that were served are remembered.
+// maxServed is how many of the last served clients are remembered.
 const maxServed = 256
 
-// servings are the last clients that were served, by when they came: later for later
-// ones in most cases.
+// servings are the arrival times of the last served clients, mostly in order.
 type servings struct {
 	ring []time.Duration
 	next int
 }
 
-// keep begins to remember; nobody asks before somebody waits.
+// keep starts remembering. Before that, no client has waited.
 func (s *servings) keep() {
 	if s.ring == nil {
 		s.ring = make([]time.Duration, 0, maxServed)
 	}
 }
 
-// note remembers a client that is being served.
+// note records the arrival of a client that is being served.
 func (s *servings) note(came time.Duration) {
 	switch {
 	case s.ring == nil:
@@ -149,7 +151,7 @@ func (s *servings) note(came time.Duration) {
 	}
 }
 
-// after counts those of the last maxServed clients that came after a time.
+// after counts the remembered clients that arrived after t.
 func (s *servings) after(t time.Duration) int {
 	n := 0
 	for _, came := range s.ring {

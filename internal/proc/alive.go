@@ -12,20 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process is a process as it was when it was looked at.
+// Process is a process at the moment when it was read from /proc.
 type Process struct {
 	PID, PPID, PGID, SID int
 
 	state   byte
 	threads int
-	start   string // since boot, in clock ticks: with the id it names a process for good
+	start   string // start time since boot, in clock ticks; with the id it identifies a process forever
 }
 
-// Key names the process among all since boot.
+// Key identifies the process among all since boot.
 func (p Process) Key() string { return strconv.Itoa(p.PID) + "/" + p.start }
 
-// dead is true for a zombie, but not for a process of which only the first
-// thread has ended: that looks like a zombie too.
+// dead reports whether the process has ended. A process of which only the first thread
+// has ended also looks like a zombie, but isn't dead.
 func (p Process) dead() bool { return p.state == 'X' || p.state == 'Z' && p.threads <= 1 }
 
 func readStat(pid int) (Process, error) {
@@ -36,8 +36,8 @@ func readStat(pid int) (Process, error) {
 	return parseStat(pid, string(b))
 }
 
-// parseStat reads from the last parenthesis on: the name before it may hold
-// anything, parentheses and blanks included.
+// parseStat starts at the last parenthesis, because the name before it may contain
+// anything, even parentheses and blanks.
 func parseStat(pid int, line string) (Process, error) {
 	i := strings.LastIndexByte(line, ')')
 	f := strings.Fields(line[i+1:])
@@ -83,14 +83,14 @@ func ProcessAlive(pid int) bool {
 	}
 	st, err := readStat(pid)
 	if err != nil {
-		// Hidden by the mount options of /proc is not gone.
+		// The mount options of /proc may hide a process that is alive.
 		return !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 	}
 	return !st.dead()
 }
 
-// GroupEmpty reports whether no process of the group is left but zombies. When
-// that can't be told it is false.
+// GroupEmpty reports whether the group has no processes left but zombies. If that is
+// unknown, it returns false.
 func GroupEmpty(pgid int) bool {
 	if pgid <= 1 {
 		return false
@@ -115,8 +115,8 @@ func GroupEmpty(pgid int) bool {
 	return seen || errors.Is(unix.Kill(-pgid, 0), unix.ESRCH)
 }
 
-// Descendants returns the living processes below this one, parents first. Only
-// in a Subreaper these are all that it and its children have started.
+// Descendants returns the living processes below this one, parents first. Only in a
+// Subreaper these are all that it and its children have started.
 func Descendants() ([]Process, error) {
 	all, err := processes()
 	if err != nil {
@@ -138,11 +138,11 @@ func Descendants() ([]Process, error) {
 	return below, nil
 }
 
-// Ancestry returns the process and its ancestors, itself first, as far as /proc
-// shows them. Each is the parent of the one before at one and the same moment: an
-// id that was given to another process in between is not taken for it.
+// Ancestry returns the process and its ancestors, itself first, as far as /proc shows
+// them. All of them existed at the same moment, so a reused id is not taken for an
+// ancestor.
 func Ancestry(pid int) ([]Process, error) {
-	const tries = 16 // more than ends and reparentings can spoil by chance
+	const tries = 16 // enough even if ancestors keep ending meanwhile
 	for range tries {
 		if line, settled := ancestry(pid); settled {
 			return line, nil
@@ -151,7 +151,8 @@ func Ancestry(pid int) ([]Process, error) {
 	return nil, fmt.Errorf("the ancestors of process %d change all the time", pid)
 }
 
-// ancestry is settled when no process of the line ended while it was read.
+// ancestry reads the line once. It is settled if no process of the line ended while it
+// was read.
 func ancestry(pid int) (line []Process, settled bool) {
 	p, err := readStat(pid)
 	for err == nil {
@@ -165,7 +166,7 @@ func ancestry(pid int) (line []Process, settled bool) {
 	return line, true
 }
 
-// Signal signals this very process, and none that has got the same id since. A
+// Signal signals exactly this process, and never one that has got the same id since. A
 // process that is gone is no error.
 func (p Process) Signal(sig syscall.Signal) error {
 	fd, err := unix.PidfdOpen(p.PID, 0)
@@ -187,8 +188,8 @@ func (p Process) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Variable returns a variable of the environment that the process was executed
-// with. ok is false too when it may not be read.
+// Variable returns a variable of the environment with which the process was executed.
+// ok is also false if the environment may not be read.
 func (p Process) Variable(name string) (value string, ok bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/environ")
 	if err != nil {
@@ -202,8 +203,8 @@ func (p Process) Variable(name string) (value string, ok bool) {
 	return "", false
 }
 
-// ReapOrphans collects the zombies among the children of this process, except
-// those for which somebody else waits.
+// ReapOrphans reaps the zombies among the children of this process, except those for
+// which somebody else waits.
 func ReapOrphans(except ...int) error {
 	found, err := Zombies()
 	if err != nil {
@@ -237,8 +238,8 @@ func Zombies() ([]int, error) {
 	return found, nil
 }
 
-// Reap collects a zombie. It doesn't block, and leaves a process that lives or is no
-// child of this one alone.
+// Reap reaps a zombie. It doesn't block, and does nothing to a process that is alive or
+// is no child of this one.
 func Reap(pid int) error {
 	if _, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); err != nil && !errors.Is(err, unix.ECHILD) {
 		return fmt.Errorf("reap process %d: %w", pid, err)
@@ -254,10 +255,10 @@ func SignalName(sig syscall.Signal) string {
 	return "signal " + strconv.Itoa(int(sig))
 }
 
-// DescendsFrom reports whether a process is below another one, or is that one. When it can't be
-// told, since the process or one above it is gone, it is false.
+// DescendsFrom reports whether a process is ancestor or below it. If that is unknown,
+// because the process or one above it is gone, it returns false.
 func DescendsFrom(pid, ancestor int) bool {
-	for steps := 0; pid > 0 && steps < 1<<16; steps++ { // a bound, should ids be given away meanwhile
+	for steps := 0; pid > 0 && steps < 1<<16; steps++ { // a limit, in case ids are reused meanwhile
 		if pid == ancestor {
 			return true
 		}
@@ -270,8 +271,8 @@ func DescendsFrom(pid, ancestor int) bool {
 	return false
 }
 
-// Carries reports whether a process was executed with a value of a variable, whatever it is. A
-// process that may not be looked at doesn't.
+// Carries reports whether a process was executed with a variable set, to any value. It
+// returns false if the environment may not be read.
 func Carries(pid int, name string) bool {
 	_, ok := Process{PID: pid}.Variable(name)
 	return ok

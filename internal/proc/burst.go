@@ -6,15 +6,15 @@ import (
 )
 
 const (
-	// burstSize is how many arrivals leave enough behind to be worth a collection.
+	// burstSize is after how many arrivals a garbage collection is worth it.
 	burstSize = 500
-	// burstCalm is how long nothing may arrive before a burst counts as over.
+	// burstCalm is how long without an arrival a burst counts as over.
 	burstCalm = 15 * time.Second
 )
 
-// Burst gives memory back to the system once a burst of arrivals is over: what
-// their set-up needed would stay ours until the next burst. It belongs to one
-// goroutine, the one that After calls back on.
+// Burst returns memory to the system once a burst of arrivals is over: otherwise the
+// process would keep the memory of their set-up until the next burst. It belongs to one
+// goroutine, on which After calls back.
 type Burst struct {
 	// After calls a function later.
 	After func(time.Duration, func())

@@ -22,14 +22,13 @@ const (
 	LockFD = 4
 )
 
-// childVariable names the role in the environment of a child. It alone decides
-// nothing: descriptor 3 must be a link too.
+// childVariable is the environment variable with a child's role. Alone it decides
+// nothing: descriptor 3 must be a link, too.
 const childVariable = "PGAGROAL_CHILD"
 
-// Link tells a main that it is a child, of which role, and on which descriptor
-// its link is. The descriptor belongs to the caller. The variable that named
-// the role is gone afterwards, so call it once and first. argv[0] plays no part
-// in it, since anybody can choose that.
+// Link returns whether this process is a child, its role, and the descriptor of its
+// link. The descriptor belongs to the caller. Link removes the variable that names the
+// role, so call it once and first. argv[0] plays no part, since anybody can choose it.
 func Link() (fd int, role Role, ok bool) {
 	role = Role(os.Getenv(childVariable))
 	os.Unsetenv(childVariable)
@@ -57,9 +56,9 @@ func isLink(fd int) bool {
 	return err == nil && listens == 0
 }
 
-// SetTitle sets the name of the process that top and "ps -o comm" show, cut to
-// 15 bytes; through /proc/self/exe it would be "exe". What "ps -f" shows is
-// argv[0], which the parent chose.
+// SetTitle sets the name of the process that top and "ps -o comm" show, cut to 15
+// bytes; after a start through /proc/self/exe it would be "exe". "ps -f" shows argv[0],
+// which the parent has chosen.
 func SetTitle(title string) error {
 	if len(title) > 15 {
 		title = title[:15]

@@ -1,6 +1,5 @@
-// Package proc is what our processes know about being processes: how a child is
-// started and how it sees that it is one, how privileges are given up and how
-// that is proved, who still lives.
+// Package proc is about processes: how a child is started and knows that it is one, how
+// privileges are given up and how that is proved, and which processes are alive.
 //
 // A child is this very binary, executed again through /proc/self/exe, with its
 // link on descriptor 3 and, when there is one, the lock of state_dir on

@@ -10,8 +10,9 @@ import (
 // maxCommand is how much of a command line Command shows, in bytes.
 const maxCommand = 120
 
-// LockHolders returns the processes that hold the lock of a file, without this one and its descendants, which have
-// the file open to take the lock. A process whose descriptors may not be looked at isn't found.
+// LockHolders returns the processes that hold the lock of a file, except this process
+// and its descendants, which only have the file open to take the lock. It doesn't find
+// processes whose descriptors it may not see.
 func LockHolders(f *os.File) ([]Process, error) {
 	locked, err := f.Stat()
 	if err != nil {
@@ -28,8 +29,8 @@ func LockHolders(f *os.File) ([]Process, error) {
 	return living(func(p Process) bool { return !ours[p.PID] && p.holdsLock(locked) })
 }
 
-// holdsLock reports whether a descriptor of the process is the locked file's, through the very opening that has the
-// lock.
+// holdsLock reports whether the process has a descriptor of the locked file, from the
+// same opening of the file that has the lock.
 func (p Process) holdsLock(locked os.FileInfo) bool {
 	dir := filepath.Join("/proc", strconv.Itoa(p.PID))
 	fds, err := os.ReadDir(filepath.Join(dir, "fd"))
@@ -49,7 +50,8 @@ func (p Process) holdsLock(locked os.FileInfo) bool {
 	return false
 }
 
-// Command is the beginning of the process's command line, empty when it has none or is gone.
+// Command returns the beginning of the process's command line, empty if it has none or
+// is gone.
 func (p Process) Command() string {
 	line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID), "cmdline"))
 	if err != nil {

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Leader names the first process of a session in a way that can be written
-// down: a process id alone is given to another process one day.
+// Leader identifies the first process of a session in a form that can be stored: a
+// process id alone is reused one day.
 type Leader struct {
 	PID   int
-	Start string // since boot, in clock ticks
+	Start string // start time since boot, in clock ticks
 	Boot  string // id of that boot
 }
 
-// LeaderOf returns the name of a process that has just become the leader of its
+// LeaderOf returns the identity of a process that has just become the leader of its
 // session.
 func LeaderOf(pid int) (Leader, error) {
 	st, err := readStat(pid)
@@ -33,7 +33,7 @@ func LeaderOf(pid int) (Leader, error) {
 	return Leader{PID: pid, Start: st.start, Boot: boot}, nil
 }
 
-// BootID tells this boot of the machine from all others.
+// BootID returns the id of this boot of the machine.
 func BootID() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -42,8 +42,8 @@ func BootID() (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// SinceBoot is the clock that goes on while the machine sleeps, and that every
-// process sees alike.
+// SinceBoot returns the time since boot. This clock goes on while the machine sleeps,
+// and all processes share it.
 func SinceBoot() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
@@ -52,8 +52,8 @@ func SinceBoot() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// Gone reports whether nothing lives of the leader's process group and session.
-// When that can't be told it is false.
+// Gone reports whether no process of the leader's process group and session is alive.
+// If that is unknown, it returns false.
 func (l Leader) Gone() bool {
 	old, err := l.ofThePast()
 	if err != nil || old {
@@ -66,8 +66,8 @@ func (l Leader) Gone() bool {
 	return err == nil && len(left) == 0
 }
 
-// ofThePast says that the kernel has given the leader's id away since. It does
-// so only when no process is left that has it as its group or session.
+// ofThePast reports whether the kernel has reused the leader's id. It does that only
+// when no process has it as group or session any more.
 func (l Leader) ofThePast() (bool, error) {
 	boot, err := BootID()
 	if err != nil {
@@ -77,8 +77,8 @@ func (l Leader) ofThePast() (bool, error) {
 	return boot != l.Boot || err == nil && now.start != l.Start, nil
 }
 
-// Members returns what lives of the leader's process group and session, as far
-// as /proc shows it.
+// Members returns the living processes of the leader's process group and session, as
+// far as /proc shows them.
 func (l Leader) Members() ([]Process, error) {
 	old, err := l.ofThePast()
 	if err != nil || old {
@@ -111,8 +111,8 @@ func living(wanted func(Process) bool) ([]Process, error) {
 	return slices.DeleteFunc(all, func(p Process) bool { return p.dead() || !wanted(p) }), nil
 }
 
-// MarkedLeader returns the oldest process with that mark that leads a session.
-// ok is false when there is none.
+// MarkedLeader returns the oldest session leader with that mark. ok is false if there
+// is none.
 func MarkedLeader(name, value string) (l Leader, ok bool, err error) {
 	marked, err := Marked(name, value)
 	if err != nil {

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DropTo turns all threads of this process into the user name, with the groups
-// that the system's files give to it, and proves it. Without root it only
-// proves that this process is that user already. User root is refused.
+// DropTo changes all threads of this process to the user name, with its groups from the
+// system's files, and proves it. Without root it only proves that this process already
+// runs as that user. It refuses the user root.
 func DropTo(name string) error {
 	cred, err := CredentialOf(name)
 	if err != nil {
@@ -35,7 +35,7 @@ func DropTo(name string) error {
 	case os.Geteuid() == uid:
 		return nil
 	}
-	// In this order: without the user id of root the other two are refused.
+	// In this order: the first two calls need the user id of root.
 	if err := syscall.Setgroups(groups); err != nil {
 		return fmt.Errorf("become user %q: set groups: %w", name, err)
 	}
@@ -70,11 +70,10 @@ func CredentialOf(name string) (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: ids[0], Gid: ids[1], Groups: ids[2:]}, nil
 }
 
-// AssertPrivileges returns an error unless every thread of this process is uid
-// and gid in all of real, effective, saved and file-system id, belongs to no
-// supplementary group other than groups and gid, and, when uid isn't root, has
-// no capability and can't become root again. After an error the process must
-// end: it may be root.
+// AssertPrivileges returns an error unless every thread of this process has uid and gid
+// as real, effective, saved and file-system id, has no supplementary group other than
+// groups and gid, and, if uid isn't root, has no capability and can't become root
+// again. After an error the process must end: it may be root.
 func AssertPrivileges(uid, gid int, groups []int) error {
 	files, err := filepath.Glob("/proc/self/task/*/status")
 	if err != nil || len(files) == 0 {
@@ -143,10 +142,10 @@ func (st status) check(uid, gid int, groups []int) error {
 	return nil
 }
 
-// NoNewPrivs keeps all threads of this process, and all that it starts, from
-// gaining rights through set-user-id programs. It is a proof only when
-// Spec.NoNewPrivs has done it already. A binary linked with C can't do it for
-// threads that run, and gets an error.
+// NoNewPrivs prevents all threads of this process, and all that it starts, from gaining
+// privileges through set-user-id programs. If Spec.NoNewPrivs has done that already, it
+// only proves it. A binary that is linked with C can't change running threads, and gets
+// an error.
 func NoNewPrivs() error {
 	if threadsHaveNoNewPrivs() {
 		return nil
@@ -175,9 +174,8 @@ func threadsHaveNoNewPrivs() bool {
 	return true
 }
 
-// Subreaper makes orphaned descendants of this process its children, instead of
-// those of init, so that none gets out of sight. Whoever calls it calls
-// ReapOrphans too.
+// Subreaper makes this process, in place of init, the parent of its orphaned
+// descendants, so that it can still find them. Its caller must also call ReapOrphans.
 func Subreaper() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become subreaper: %w", err)
@@ -185,14 +183,14 @@ func Subreaper() error {
 	return nil
 }
 
-// CoresVariable is the variable of the environment that keeps core files and
-// leaves memory readable when it is "on": for debugging.
+// CoresVariable is the environment variable that, if it is "on", allows core files and
+// keeps memory readable, for debugging.
 const CoresVariable = "PGAGROAL_CORES"
 
-// Conceal keeps the memory of this process, passwords included, from all processes
-// of its user: no core file, no /proc/PID/mem, no ptrace. Root still reads it. The
-// limit for core files goes to whatever this process starts. The rest is lost by an
-// exec and by a change of user, so every process calls it first and after that.
+// Conceal protects the memory of this process, which contains passwords, from all
+// processes of its user: no core file, no /proc/PID/mem, no ptrace. Root can still read
+// it. Children inherit the limit for core files. An exec or a change of user undoes the
+// rest, so every process calls Conceal first and again after such a change.
 func Conceal() error {
 	if os.Getenv(CoresVariable) == "on" {
 		return nil

@@ -17,9 +17,10 @@ import (
 // proofName is the file in state_dir that holds the digest of the supervisor's secret.
 const proofName = "supervisor.digest"
 
-// Prove makes the secret of this start, by which the supervisor shows another process of ours that
-// it is the supervisor, and leaves its digest in dir. A worker, though it is the same user, can't do
-// the same: its sandbox lets it write no file. The digest may be read by anybody who can enter dir.
+// Prove makes the secret of this start, which proves to another process that its peer
+// is the supervisor, and stores its digest in dir. A worker runs as the same user, but
+// can't do this: its sandbox lets it write no file. Everybody who can enter dir may
+// read the digest.
 func Prove(dir string) (secret string, err error) {
 	b := make([]byte, sha256.Size)
 	rand.Read(b)
@@ -32,7 +33,7 @@ func Prove(dir string) (secret string, err error) {
 	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o644)
 	if err == nil {
 		_, err = io.WriteString(f, digestOf(secret)+"\n")
-		err = errors.Join(err, f.Chmod(0o644), f.Close()) // whatever the umask is
+		err = errors.Join(err, f.Chmod(0o644), f.Close()) // independent of the umask
 	}
 	if err == nil {
 		err = os.Rename(temporary, path)
@@ -43,8 +44,8 @@ func Prove(dir string) (secret string, err error) {
 	return secret, nil
 }
 
-// CheckProof says why a peer of user uid, which has shown secret, is not the supervisor whose
-// state_dir dir is, or returns nil.
+// CheckProof returns why a peer of user uid that has shown secret is not the supervisor
+// whose state_dir is dir, or nil if it is.
 func CheckProof(dir string, uid uint32, secret string) error {
 	f, err := os.OpenFile(filepath.Join(dir, proofName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {

@@ -9,23 +9,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Spec says what a child gets. What isn't here it doesn't have.
+// Spec says what a child gets. It gets nothing else.
 type Spec struct {
 	Role  Role
 	Argv0 string // shown by ps, as in "pgagroal: worker 2"
-	// Files become the descriptors from 3 on: the link, then the lock of
-	// state_dir. They stay the caller's, who closes its ends after the start;
-	// they are made blocking, as for every started process.
+	// Files become the descriptors from 3 on: the link, then the lock of state_dir. The
+	// caller keeps them, and closes its ends after the start. They are made blocking,
+	// as Go does for every process that it starts.
 	Files []*os.File
-	// Env is the whole environment but for the variable that names the role.
+	// Env is the whole environment except the variable with the role.
 	Env []string
-	// Credential is nil for the user and groups of this process.
+	// Credential is the user and groups of the child, nil for those of this process.
 	Credential *syscall.Credential
 	Dir        string // empty means /
-	// Stdout and Stderr are nil for those of this process. Standard input is
+	// Stdout and Stderr are those of this process if nil. Standard input is
 	// always /dev/null.
 	Stdout, Stderr *os.File
-	// NoNewPrivs keeps the child and all that it starts from gaining rights
+	// NoNewPrivs prevents the child and all that it starts from gaining privileges
 	// through set-user-id programs. Not for the runner: scripts may call sudo.
 	NoNewPrivs bool
 }
@@ -72,10 +72,10 @@ func orFile(f, otherwise *os.File) *os.File {
 	return f
 }
 
-// SealDescriptors marks every descriptor from 3 on as close-on-exec; Spawn does
-// it itself. Go opens its own that way, but whoever started us may have left
-// others open, and those would reach every child. The start of a process clears the mark of what it
-// passes on.
+// SealDescriptors marks every descriptor from 3 on as close-on-exec; Spawn calls it
+// itself. Go opens its own descriptors that way, but the process that started us may
+// have left others open, which every child would inherit. The start of a process
+// removes the mark from the descriptors that it passes on.
 func SealDescriptors() error {
 	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("mark descriptors close-on-exec: %w", err)
@@ -83,10 +83,9 @@ func SealDescriptors() error {
 	return nil
 }
 
-// startRestricted starts the process from a thread that has given up what the
-// child must not have: a thread's no_new_privs and ambient capabilities are what
-// the child begins with. The thread ends with the goroutine, which
-// never unlocks it.
+// startRestricted starts the process from a thread that has given up what the child
+// must not have, because the child inherits the thread's no_new_privs and ambient
+// capabilities. The thread ends with the goroutine, which never unlocks it.
 func startRestricted(exe string, argv []string, attr *os.ProcAttr, s Spec) (*os.Process, error) {
 	var p *os.Process
 	var err error
