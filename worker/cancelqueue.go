@@ -7,18 +7,18 @@ import (
 )
 
 const (
-	// cancelsAtOnce is how many cancel requests a worker has under way at one server.
-	// Each costs the server a process, whatever its max_connections.
+	// cancelsAtOnce is how many cancel requests a worker sends to one server at a time.
+	// Each costs the server a process, in addition to max_connections.
 	cancelsAtOnce = 2
-	// secondLook is how long a cancel request for an idle session waits for the query
-	// that it may have overtaken.
+	// secondLook is how long a cancel request for an idle session waits, because the
+	// query that it is meant for may arrive after it.
 	secondLook = time.Millisecond
 )
 
-// cancelRequests are those that this worker takes part in.
+// cancelRequests are the cancel requests that this worker has to do with.
 type cancelRequests struct {
 	at map[int]*canceller // by server
-	// forwarded are those that other workers look at, by id.
+	// forwarded are the requests that other workers check, by id.
 	forwarded map[uint64]func()
 }
 
@@ -32,15 +32,15 @@ type canceller struct {
 	waiting []*cancelJob
 }
 
-// cancelJob is the cancel request for one backend, of which there is one at a time.
+// cancelJob is the cancel request for one backend. A backend has at most one job.
 type cancelJob struct {
 	b    *backend
 	sent bool
-	// insist: send it although the backend has been given up.
+	// insist: send it even if the worker has given the backend up.
 	insist bool
 	done   []func() // called at the end
-	// again are for the job after this one: they came when this one was sent already,
-	// and may mean a query that it was too early for.
+	// again are called after one more job: they came when this one was sent already,
+	// and may mean a query that started later.
 	again []func()
 }
 
@@ -68,7 +68,8 @@ func (w *worker) cancelBackend(b *backend, done func()) {
 	}
 }
 
-// sendCancels sends what may be sent now. What has become pointless ends unsent.
+// sendCancels sends the requests that may be sent now. It ends jobs that have become
+// pointless, without sending them.
 func (w *worker) sendCancels(q *canceller) {
 	for q.sending < cancelsAtOnce && len(q.waiting) > 0 {
 		j := q.waiting[0]
@@ -87,7 +88,7 @@ func (w *worker) sendCancels(q *canceller) {
 	}
 }
 
-// pointless says that the backend is fenced, or gone, or rests.
+// pointless reports whether the backend is fenced, gone or idle.
 func (j *cancelJob) pointless() bool {
 	b := j.b
 	switch {
@@ -120,7 +121,7 @@ func (w *worker) sendCancel(j *cancelJob, end func()) {
 	}()
 }
 
-// endCancel tells who waits for the job, and goes on with a backend that was held back
+// endCancel calls what waits for the job, and goes on with a backend that was held back
 // for it.
 func (w *worker) endCancel(j *cancelJob) {
 	b := j.b
@@ -136,7 +137,7 @@ func (w *worker) endCancel(j *cancelJob) {
 	}
 }
 
-// dropCancel takes back a job that wasn't sent, when its session has left the backend.
+// dropCancel removes a job that wasn't sent when its session has left the backend.
 func (w *worker) dropCancel(b *backend) {
 	j := b.cancel
 	if j == nil || j.sent {

@@ -8,16 +8,16 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// config is one generation of the configuration. It never changes once it is in
-// effect, so that goroutines share it without a lock.
+// config is one generation of the configuration. It never changes once it is in effect,
+// so goroutines share it without a lock.
 type config struct {
 	ipc.ConfigBegin
 	servers   []ipc.ConfigServer
 	hba       []auth.Rule
 	limits    []ipc.ConfigLimit
-	passwords map[string]string // towards the servers
-	known     map[string]bool   // users that clients may log in as by our check
-	frontend  map[string]bool   // those of whom clients know another password than the servers
+	passwords map[string]string // for logins to the servers
+	known     map[string]bool   // users whom this worker can authenticate
+	frontend  map[string]bool   // users whose password here differs from that at the servers
 	superuser string            // of pgagroal itself, empty for none
 	verifiers *auth.Verifiers
 	keys      *auth.ClientKeys
@@ -97,15 +97,15 @@ func newDraft(m *ipc.ConfigBegin) *draft {
 	}
 }
 
-// checked says that the client has to prove here that it is user; else only the
-// server can tell. Nobody can prove to be the superuser, who is for pgagroal alone:
-// to a client that looks like a wrong password.
+// checked reports whether this worker authenticates the user; otherwise only the server
+// can. A client can't log in as the superuser, who is for pgagroal alone: it gets the
+// answer of a wrong password.
 func (c *config) checked(user string) bool { return c.known[user] || user == c.superuser && user != "" }
 
-// matches reports whether a password that a client has shown in clear is that of user.
-// Without frontend users all passwords are here and are compared, because a derivation
-// holds the loop up. With frontend users the verifier decides for every user, since the
-// time that the answer takes would tell which users exist.
+// matches reports whether a cleartext password from a client is that of user. Without
+// frontend users all passwords are known and are compared, because a derivation would
+// block the loop. With frontend users the verifier decides for every user, since
+// otherwise the response time would show which users exist.
 func (c *config) matches(user, password string) bool {
 	if len(c.frontend) > 0 {
 		return c.verifiers.Matches(user, password)

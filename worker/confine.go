@@ -8,10 +8,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
-// confineWorker takes from this process what no worker needs: it connects to the
-// servers of its configuration, moves bytes with the event loop that it has, and
-// does nothing else. It comes after everything that has to be opened and before the
-// first client. A server on another port is out of reach for it for ever.
+// confineWorker takes from this process everything that a worker doesn't need. It can
+// still connect to the servers of its configuration and move bytes with its event loop,
+// and nothing else. It is called after everything that must be opened and before the
+// first client. The worker can then never connect to a server on another port.
 func confineWorker(cfg *config, reactor string) (confine.Report, error) {
 	p := confine.Policy{Ring: reactor == "io_uring"}
 	for _, s := range cfg.servers {
@@ -21,7 +21,7 @@ func confineWorker(cfg *config, reactor string) (confine.Report, error) {
 			p.Ports = append(p.Ports, uint16(s.Port))
 		}
 	}
-	hidden := proc.Concealed() // no longer to be asked afterwards
+	hidden := proc.Concealed() // this can't be found out after Apply
 	r, err := confine.Apply(p)
 	if err != nil {
 		return r, err

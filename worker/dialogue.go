@@ -22,43 +22,45 @@ type socket interface {
 	CloseWrite() error
 }
 
-// dialogue is a client's connection while it is set up on the event loop. The
-// set-up is a coroutine: it reads like a function that waits for the client, and
-// what waits is parked, while the loop goes on with others. A goroutine for each
-// would do as well, but at a few hundred logins a second the scheduler would wake
-// another thread for every packet, at several times the price of the login itself.
+// dialogue is a client's connection while it is set up on the event loop. The set-up is
+// a coroutine: it reads like a function that waits for the client, but a wait parks it,
+// while the loop goes on with others. A goroutine for each client would also work, but
+// at a few hundred logins a second the scheduler would wake another thread for every
+// packet, which costs several times as much as the login itself.
 //
-// So nothing in it may block: what does is done by a goroutine, see await and leave.
+// So nothing in it may block: a goroutine does what may block, see await and leave.
 type dialogue struct {
 	loop   *reactor.Loop
 	conn   *reactor.Conn
 	co     *coroutine
 	parked bool
-	// spoken: the client was sent something since it was read from, so that its answer
-	// is hardly there yet.
+	// spoken: something was sent to the client since the last read, so its answer has
+	// hardly arrived yet.
 	spoken  bool
 	timer   *reactor.Timer
 	expired bool
-	err     error // the end of the connection
+	err     error // why the connection has ended
 }
 
-// coroutines begins dialogues. Coroutines whose dialogue has ended wait here for the
-// next one, because the stack of a new coroutine is small and grows by being copied.
+// coroutines starts dialogues. It keeps coroutines whose dialogue has ended for the
+// next one, because the stack of a new coroutine is small, and growing it copies it.
 type coroutines struct{ idle []*coroutine }
 
 // coroutine runs one dialogue after the other.
 type coroutine struct {
-	// resume runs it until it parks or ends, yield parks it; stop ends an idle one.
+	// resume runs the coroutine until it parks or ends, yield parks it; stop ends an
+	// idle one.
 	resume func() (struct{}, bool)
 	yield  func(struct{}) bool
 	stop   func()
 	task   func()
 }
 
-// maxIdleCoroutines is how many coroutines may wait: about 8 KiB each.
+// maxIdleCoroutines is how many idle coroutines are kept: about 8 KiB each.
 const maxIdleCoroutines = 64
 
-// begin puts a client's descriptor, which it takes over, under the loop. wake starts f.
+// begin adds a client's descriptor, which it takes over, to the loop. The first wake
+// starts f.
 func (cs *coroutines) begin(loop *reactor.Loop, fd int, f func(*dialogue)) (d *dialogue, err error) {
 	d = &dialogue{loop: loop}
 	if d.conn, err = loop.Add(fd, d); err != nil {
@@ -80,7 +82,7 @@ func (cs *coroutines) take() *coroutine {
 	co.resume, co.stop = iter.Pull(func(yield func(struct{}) bool) {
 		defer func() {
 			if p := recover(); p != nil {
-				panic(fmt.Sprintf("%v\n%s", p, debug.Stack())) // the stack of who resumes says nothing
+				panic(fmt.Sprintf("%v\n%s", p, debug.Stack())) // the stack of the loop would show nothing
 			}
 		}()
 		co.yield = yield
@@ -99,7 +101,7 @@ func (cs *coroutines) take() *coroutine {
 	return co
 }
 
-// end ends the coroutines that wait, on the loop's thread, to which they belong.
+// end ends the idle coroutines. It runs on the loop's thread, to which they belong.
 func (cs *coroutines) end() {
 	for _, co := range cs.idle {
 		co.stop()
@@ -107,8 +109,8 @@ func (cs *coroutines) end() {
 	cs.idle = nil
 }
 
-// park waits until something happens: the client says something or leaves, what it
-// was sent is on its way, or its time is up.
+// park waits until something happens: the client sends something or leaves, what was
+// sent to it is on its way, or its time is up.
 func (d *dialogue) park() {
 	d.parked = true
 	d.co.yield(struct{}{})
@@ -121,7 +123,7 @@ func (d *dialogue) wake() {
 	}
 }
 
-// Received, Ended and Flushed are those of a reactor.Handler.
+// Received, Ended and Flushed implement reactor.Handler.
 func (d *dialogue) Received([]byte) { d.wake() }
 
 func (d *dialogue) Ended(err error) {
@@ -154,7 +156,7 @@ func (d *dialogue) Read(b []byte) (int, error) {
 	}
 }
 
-// Write queues b, which is little: nobody says much before it is let in.
+// Write queues b without limit: nobody sends much before a client is let in.
 func (d *dialogue) Write(b []byte) (int, error) {
 	if err := d.over(); err != nil {
 		return 0, err
@@ -179,7 +181,7 @@ func (d *dialogue) CloseWrite() error {
 	return err
 }
 
-// SetDeadline ends what waits, and everything later, at t.
+// SetDeadline makes waits, and all later calls, fail at t.
 func (d *dialogue) SetDeadline(t time.Time) error {
 	d.timer.Stop()
 	d.expired = false
@@ -190,7 +192,8 @@ func (d *dialogue) SetDeadline(t time.Time) error {
 	return d.err
 }
 
-// Close may be called by others than the coroutine, which then reads the end.
+// Close may be called from outside the coroutine, which then sees the end of the
+// connection.
 func (d *dialogue) Close() error {
 	d.err = net.ErrClosed
 	d.timer.Stop()
@@ -199,8 +202,8 @@ func (d *dialogue) Close() error {
 	return nil
 }
 
-// await has f begin something and waits until that calls done, on the loop, as it
-// must within a time of its own.
+// await calls f to start something and waits until that calls done, on the loop. It
+// must call done within a time limit of its own.
 func (d *dialogue) await(f func(done func())) {
 	finished := false
 	f(func() {
@@ -212,14 +215,14 @@ func (d *dialogue) await(f func(done func())) {
 	}
 }
 
-// release parts the dialogue from its connection, which is the caller's, unless that
-// has ended: nobody would be told again.
+// release separates the dialogue from its connection, which then belongs to the caller.
+// It fails if the connection has ended, because the loop reports an end only once.
 func (d *dialogue) release() (*reactor.Conn, error) {
 	d.timer.Stop()
 	return d.conn, d.over()
 }
 
-// leave takes the connection out of the loop, for a goroutine.
+// leave removes the connection from the loop, for a goroutine.
 func (d *dialogue) leave() (*clientFile, error) {
 	if err := d.flush(); err != nil {
 		return nil, err
@@ -229,7 +232,7 @@ func (d *dialogue) leave() (*clientFile, error) {
 		fd, parted = n, true
 		d.wake()
 	})
-	for !parted && d.err == nil { // a connection that others close isn't detached any more
+	for !parted && d.err == nil { // a connection that was closed meanwhile is never detached
 		d.park()
 	}
 	d.timer.Stop()
@@ -243,8 +246,8 @@ func (d *dialogue) leave() (*clientFile, error) {
 	return &clientFile{os.NewFile(uintptr(fd), "client")}, nil
 }
 
-// clientFile is a client's connection while a goroutine works on it. It is an
-// os.File, which Go's poller watches like a net.Conn: making one of those from a
+// clientFile is a client's connection while a goroutine uses it. It is an os.File,
+// which Go's poller watches like a net.Conn, because making a net.Conn from a
 // descriptor takes twelve system calls.
 type clientFile struct{ *os.File }
 
@@ -253,8 +256,8 @@ func (f *clientFile) CloseWrite() error {
 	return f.control(func(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) })
 }
 
-// connected reports whether the client is still there. One that waits for its login
-// has nothing to say.
+// connected reports whether the client is still there. A client that waits for its
+// login sends nothing.
 func (f *clientFile) connected() bool {
 	alive := false
 	err := f.control(func(fd int) {

@@ -6,7 +6,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// dispatch hands a message of the supervisor to the one who deals with it.
+// dispatch hands a message of the supervisor to its handler.
 func (w *worker) dispatch(env ipc.Envelope) {
 	switch m := env.Message.(type) {
 	case *ipc.Ping:
@@ -44,7 +44,7 @@ func (w *worker) dispatch(env ipc.Envelope) {
 	}
 }
 
-// onNewConfig takes the parts of a configuration while clients are served.
+// onNewConfig handles the parts of a configuration that comes while clients are served.
 func (w *worker) onNewConfig(m ipc.Message) {
 	if err := w.onConfig(m); err != nil {
 		w.orphaned(fmt.Errorf("configuration: %w", err))

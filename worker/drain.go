@@ -7,7 +7,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// onDrain begins the end: graceful waits for the clients to leave.
+// onDrain starts the end of the worker.
 func (w *worker) onDrain(m *ipc.Drain) {
 	w.draining = true
 	w.shelf.Drain()
@@ -20,13 +20,13 @@ func (w *worker) onDrain(m *ipc.Drain) {
 	w.checkDrained()
 }
 
-// endAll tells every client that the pooler shuts down, and closes.
+// endAll tells every client that pgagroal is shutting down, and closes its connection.
 func (w *worker) endAll() {
 	w.draining = true
 	for _, c := range w.clients {
 		s := c.session
 		if s == nil {
-			c.conn.Close() // its set-up reads the end
+			c.conn.Close() // its set-up sees the end
 			continue
 		}
 		if s.state == sessionWaiting {
@@ -38,7 +38,7 @@ func (w *worker) endAll() {
 	}
 	for _, x := range w.shelf.Waiters() {
 		if !x.Queued() {
-			continue // its place was given up on the way
+			continue // this session was removed meanwhile
 		}
 		w.refuse(x.Of.(*waiter), pgwire.CodeAdminShutdown, "terminating connection due to administrator command")
 	}
@@ -46,8 +46,8 @@ func (w *worker) endAll() {
 
 func (w *worker) drained() bool { return len(w.clients) == 0 && len(w.backends) == 0 }
 
-// checkDrained tells the supervisor when nothing is left. The supervisor closes
-// the link then; if it doesn't, the process ends by itself.
+// checkDrained tells the supervisor when no client and no backend is left. The
+// supervisor then closes the link; if it doesn't, the process ends by itself.
 func (w *worker) checkDrained() {
 	if !w.draining || w.exit != 0 || !w.drained() || w.drain != nil {
 		return

@@ -13,11 +13,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// onFence cuts every connection to servers of old epochs. When it returns, and
-// Fenced is on its way, nothing of ours reaches them any more: established
-// backends are reset with their queues dropped, connections that goroutines work
-// on are aborted, and those that a goroutine is about to hand over are refused
-// when they arrive.
+// onFence cuts every connection to servers of old epochs. When it returns and sends
+// Fenced, this worker sends these servers nothing any more: established backends are
+// reset and their queues dropped, connections that goroutines use are aborted, and
+// connections that goroutines hand over later are refused.
 func (w *worker) onFence(m *ipc.Fence) {
 	w.fenced = max(w.fenced, m.Epoch)
 	if w.servers.Epoch <= m.Epoch {
@@ -43,8 +42,8 @@ func (w *worker) onFence(m *ipc.Fence) {
 	w.log.Debug("fenced", "epoch", m.Epoch, "backends", answer.Aborted, "sessions", answer.Sessions)
 }
 
-// abortBackend resets one backend and tells its session; it reports whether
-// there was one.
+// abortBackend resets one backend and tells its session. It reports whether there was a
+// session.
 func (w *worker) abortBackend(b *backend) bool {
 	s := b.session
 	b.conn.Drop()
@@ -58,7 +57,7 @@ func (w *worker) abortBackend(b *backend) bool {
 	return true
 }
 
-// onActivityRequest tells how long ago each server sent a byte.
+// onActivityRequest answers how long ago each server sent a byte.
 func (w *worker) onActivityRequest(m *ipc.ActivityRequest) {
 	a := &ipc.Activity{ID: m.ID, AgesMS: make([]int64, len(w.lastByte))}
 	for i, t := range w.lastByte {
@@ -70,7 +69,7 @@ func (w *worker) onActivityRequest(m *ipc.ActivityRequest) {
 	w.send(a)
 }
 
-// hinted is what makes one hint another than those before.
+// hinted identifies a hint, so that each is sent only once.
 type hinted struct {
 	server   int
 	epoch    uint64
@@ -78,9 +77,9 @@ type hinted struct {
 	sqlstate string
 }
 
-// hint tells the supervisor that something is wrong with a server, at once, but not
-// twice in a turn of the loop: all backends of a server are lost together. What happens
-// to connections of a fenced epoch is no news.
+// hint tells the supervisor at once that something is wrong with a server, but not
+// twice in a turn of the loop: all backends of a server are lost together. It ignores
+// connections of a fenced epoch.
 func (w *worker) hint(server int, epoch uint64, kind ipc.HintKind, sqlstate, text string) {
 	h := hinted{server, epoch, kind, sqlstate}
 	if epoch <= w.fenced || w.hinted[h] {
@@ -93,7 +92,7 @@ func (w *worker) hint(server int, epoch uint64, kind ipc.HintKind, sqlstate, tex
 	w.send(&ipc.Hint{Server: server, Epoch: epoch, Kind: kind, SQLState: sqlstate, Text: text})
 }
 
-// hintCode passes on what an error of a server's says about the server itself.
+// hintCode makes a hint of a server's error, if the error concerns the server itself.
 func (w *worker) hintCode(b *backend, where string) {
 	if b.Code != "" {
 		w.hint(b.server, b.Epoch, hintKind(b.Died), b.Code, where)
@@ -101,7 +100,7 @@ func (w *worker) hintCode(b *backend, where string) {
 	}
 }
 
-// hintKind is the kind of hint for an error of the server's.
+// hintKind returns the kind of hint for an error of a server.
 func hintKind(died bool) ipc.HintKind {
 	if died {
 		return ipc.HintDied
@@ -109,8 +108,7 @@ func hintKind(died bool) ipc.HintKind {
 	return ipc.HintSQLState
 }
 
-// hintOf makes a hint of an error, if it is one that says something about the
-// server.
+// hintOf makes a hint of an error, if the error concerns the server.
 func (w *worker) hintOf(server int, epoch uint64, err error) {
 	var se *auth.ServerError
 	var me *auth.MethodError

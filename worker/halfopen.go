@@ -8,23 +8,22 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 )
 
-// halfOpenEvery is how often backends in use are looked at. One counts as dead once
-// the kernel has sent something again halfOpenTries times in a row without an answer
-// of the server's host, which takes 51 s where a round trip takes a moment, since the
-// pauses begin with 200 ms and double; and once each look in halfOpenTime has found
-// such tries, since a route or a kernel may be set to much shorter pauses.
+// halfOpenEvery is how often backends in use are checked. A backend counts as dead if
+// two things hold. The kernel has sent something again halfOpenTries times in a row
+// without an answer from the server's host, which takes 51 s on a fast network, since
+// the pauses begin with 200 ms and double. And every check in halfOpenTime has found
+// such tries, since a route or a kernel may be configured for much shorter pauses.
 const (
 	halfOpenEvery = 5 * time.Second
 	halfOpenTries = 8
 	halfOpenTime  = 40 * time.Second
 )
 
-// watchHalfOpen gives up connections that the server's host, or a firewall on the
-// way, doesn't know any more and says nothing about. Without it who waits there for
-// an answer does so for as long as the kernel tries, a quarter of an hour.
-// TCP_USER_TIMEOUT would end them as well, but it also ends those whose server is
-// there and doesn't read, such as a COPY that waits for a lock. Idle connections
-// have keep-alive.
+// watchHalfOpen gives up connections that the server's host, or a firewall on the way,
+// has forgotten without a word. Otherwise a client would wait for an answer for as long
+// as the kernel tries, a quarter of an hour. TCP_USER_TIMEOUT would end such
+// connections as well, but also those whose server is alive and doesn't read, such as a
+// COPY that waits for a lock. Idle connections have keep-alive.
 func (w *worker) watchHalfOpen() {
 	w.loop.After(halfOpenEvery, w.watchHalfOpen)
 	now := time.Now()
@@ -48,9 +47,10 @@ func (w *worker) watchHalfOpen() {
 	}
 }
 
-// giveUpHalfOpen ends a backend on our side alone. What it was doing is cancelled by
-// a connection of its own, since the server may well be there; and the idle ones go
-// too, for whoever forgot this connection has probably forgotten them as well.
+// giveUpHalfOpen ends a backend on our side alone. A cancel request over a connection
+// of its own ends its query, since the server may be alive. The idle backends of the
+// server are closed too, because whatever has forgotten this connection has probably
+// forgotten them as well.
 func (w *worker) giveUpHalfOpen(b *backend) {
 	w.log.Warn("connection given up: the server's host acknowledges nothing", "server", b.server, "pid", b.pid)
 	w.hintOf(b.server, b.Epoch, unix.ETIMEDOUT)

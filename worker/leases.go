@@ -5,7 +5,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// The messages about leases. What they mean for backends and waiters the shelf knows.
+// The messages about leases. The shelf knows what they mean for backends and waiters.
 
 // askLease asks for a lease for a waiter.
 func (w *worker) askLease(request uint64, wt *waiter) {
@@ -37,14 +37,14 @@ func (w *worker) onLeaseRefuse(m *ipc.LeaseRefuse) {
 	w.carryOut()
 }
 
-// returnLease gives a lease back under which there is no backend.
+// returnLease returns a lease that has no backend.
 func (w *worker) returnLease(lease uint64) {
 	w.shelf.Returned(lease)
 	w.send(&ipc.LeaseReturn{Lease: lease})
 }
 
-// onReclaim gives an idle backend up that another client needs, or remembers to
-// do so at the next boundary.
+// onReclaim gives up an idle backend that another client needs, or remembers to give up
+// the next one.
 func (w *worker) onReclaim(m *ipc.Reclaim) {
 	w.shelf.Reclaim(pool.Reclaim{
 		ID: m.ID, Key: pool.Key(m.Key), Leases: m.Leases, Own: m.Own, Since: w.now() - ms(m.WaitedMS), Size: m.Size,

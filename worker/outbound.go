@@ -13,14 +13,14 @@ import (
 // errFenced says that a set-up was aborted because its server was fenced.
 var errFenced = errors.New("the server was fenced")
 
-// outbound is a connection to a server that a goroutine works on: the set-up of
-// a backend, or a cancel request. It is what makes the fence reach goroutines.
+// outbound is a connection to a server that a goroutine uses: for the set-up of a
+// backend, or for a cancel request. Through it a fence reaches goroutines.
 type outbound struct {
 	epoch uint64
-	// stop ends the goroutine's context, so that a dial in progress ends too.
+	// stop ends the goroutine's context, and with it a dial in progress.
 	stop context.CancelFunc
-	// mu guards conn and fenced: once fence has returned not a byte of ours
-	// goes to that server any more.
+	// mu guards conn and fenced: once fence has returned, not a byte goes to that
+	// server any more.
 	mu     sync.Mutex
 	conn   net.Conn
 	fenced bool
@@ -37,8 +37,8 @@ func (o *outbound) fence() {
 	}
 }
 
-// dial connects to a server, under the control of the fence. The deadline of ctx
-// is that of the connection as well.
+// dial connects to a server, under the control of the fence. The connection has the
+// deadline of ctx.
 func (o *outbound) dial(ctx context.Context, addr ipc.ServerInfo) (net.Conn, error) {
 	if addr.Address == "" {
 		return nil, fmt.Errorf("server %d has no address: its name doesn't resolve", addr.Index)
@@ -51,10 +51,10 @@ func (o *outbound) dial(ctx context.Context, addr ipc.ServerInfo) (net.Conn, err
 		}
 		return nil, err
 	}
-	// From here on no close delivers what is queued, also not the kernel's when
-	// this process is killed: a server that was silent gets nothing later on, when
-	// another one may be the primary. Who wants the last bytes to arrive waits for
-	// the server's end before it closes.
+	// From here on no close delivers what is queued, not even the kernel's when this
+	// process is killed. So a server that was silent gets nothing later, when another
+	// one may be the primary. Code that needs the last bytes to arrive waits for the
+	// server to close before it closes.
 	if tc, ok := conn.(*net.TCPConn); ok {
 		_ = tc.SetLinger(0)
 	}

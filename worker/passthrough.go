@@ -10,18 +10,18 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
 
-// permission is what a pass-through waits for: a lease to open a backend with,
-// or a free backend of a server that asks this user for no password, or a refusal.
+// permission is what a pass-through waits for: a lease for a new backend, or a free
+// backend of a server that asks this user for no password, or a refusal.
 type permission struct {
 	opening *opening
 	addr    ipc.ServerInfo
-	free    *backend // kept for this client
+	free    *backend // held back for this client
 	err     error
 }
 
 // welcome lets a client in at once if the server asks this user for no password and a
-// backend is free, and reports whether it has dealt with the client. This needs no
-// goroutine, whose start and end cost a login more than all the rest.
+// backend is free. It reports whether it has handled the client. This needs no
+// goroutine, whose start and end cost more than the rest of such a login.
 func (s *setup) welcome(l *login) bool {
 	if s.w.servers.Graceful || s.w.draining {
 		return false
@@ -44,8 +44,8 @@ func (s *setup) welcome(l *login) bool {
 	return true
 }
 
-// leaveLoop goes on in a goroutine: with a client of whom only the server can tell who
-// it is both connections are waited for in turn.
+// leaveLoop continues in a goroutine: if only the server can authenticate the client,
+// the set-up waits for both connections in turn.
 func (s *setup) leaveLoop(l *login) {
 	file, err := s.d.leave()
 	if err != nil {
@@ -56,7 +56,7 @@ func (s *setup) leaveLoop(l *login) {
 	go s.passThrough(l, file)
 }
 
-// passThrough lets the server itself check a user that we don't know.
+// passThrough lets the server authenticate a user whom this worker doesn't know.
 func (s *setup) passThrough(l *login, file *clientFile) {
 	var waited time.Duration
 	for {
@@ -76,7 +76,7 @@ func (s *setup) passThrough(l *login, file *clientFile) {
 	}
 }
 
-// permission asks the loop and waits for its answer. Waiting doesn't count as
+// permission asks the loop and waits for its answer. That wait doesn't count as
 // authentication time.
 func (s *setup) permission(l *login, file *clientFile, waited time.Duration) permission {
 	answer := make(chan permission, 1)
@@ -86,7 +86,7 @@ func (s *setup) permission(l *login, file *clientFile, waited time.Duration) per
 	return p
 }
 
-// permit runs on the loop. Every path answers exactly once: a waiter ends with a
+// permit runs on the loop. It answers exactly once on every path: a waiter ends with a
 // grant or a refusal, at the latest at its time-out.
 func (w *worker) permit(file *clientFile, l *login, waited time.Duration, answer chan<- permission) {
 	if w.servers.Graceful || w.draining {
@@ -125,7 +125,7 @@ func (w *worker) permit(file *clientFile, l *login, waited time.Duration, answer
 	w.wait(wt)
 }
 
-// takeTrusting takes a free backend whose server asked for no password.
+// takeTrusting takes a free backend whose server has asked for no password.
 func (w *worker) takeTrusting(l *login) *backend {
 	p := w.shelf.Lookup(pool.Key(l.key))
 	if p == nil {
@@ -141,8 +141,8 @@ func (b *backend) keep() *backend {
 	return b
 }
 
-// attachKept joins a client to the backend that was kept for it. s is nil when
-// the client was lost on the way.
+// attachKept gives a client the backend that was held back for it. s is nil if the
+// client was lost meanwhile.
 func (w *worker) attachKept(b *backend, s *session) {
 	closed := b.state == backendClosed
 	switch {
@@ -160,8 +160,9 @@ func (w *worker) attachKept(b *backend, s *session) {
 	}
 }
 
-// openWith opens a backend with the client's own answers. It reports whether the
-// matter is settled; otherwise the server couldn't be reached, and may be later.
+// openWith opens a backend with the client's own answers. It reports whether the login
+// is finished, well or badly; otherwise the server couldn't be reached, and the caller
+// tries again.
 func (s *setup) openWith(l *login, file *clientFile, p permission) bool {
 	if p.opening == nil {
 		s.end(nil) // the client has gone while it waited
@@ -192,8 +193,8 @@ func (s *setup) openWith(l *login, file *clientFile, p permission) bool {
 	return true
 }
 
-// handOver gives the client back to the event loop, and then goes on there. The
-// session is nil when the client is lost.
+// handOver gives the client back to the event loop, and then calls then there. The
+// session is nil if the client is lost.
 func (s *setup) handOver(l *login, file *clientFile, then func(*session)) {
 	fd, err := detach(file)
 	file.Close()

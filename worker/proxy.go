@@ -10,33 +10,34 @@ import (
 	"strings"
 )
 
-// The PROXY protocol of HAProxy (proxy-protocol.txt), versions 1 and 2: what a
-// load balancer says of its client before the client's own first byte.
+// The PROXY protocol of HAProxy (proxy-protocol.txt), versions 1 and 2: a load balancer
+// sends it before the first byte of the client that it connects.
 const (
-	// proxyLine is the longest header of version 1, in bytes, as that text says.
+	// proxyLine is the longest header of version 1 according to the specification, in
+	// bytes.
 	proxyLine = 107
 	// proxyRest is how much may follow the fixed part of version 2, in bytes. The
-	// addresses take 216 at most; what else there is isn't used.
+	// addresses take at most 216; the rest isn't used.
 	proxyRest = 4096
 
 	proxyText   = "PROXY "
 	proxyBinary = "\r\n\r\n\x00\r\nQUIT\n"
 )
 
-// proxyError says why a header was refused. It holds no byte of the peer's but
-// numbers: what stands there may be somebody's start-up packet.
+// proxyError says why a header was refused. It contains no bytes of the peer except
+// numbers, because they may be somebody's start-up packet.
 type proxyError struct{ why string }
 
 func (e *proxyError) Error() string { return "PROXY header: " + e.why }
 
 func badProxy(format string, args ...any) error { return &proxyError{fmt.Sprintf(format, args...)} }
 
-// readProxy reads a header of either version and not a byte more. The address is
-// not valid where the header names none: the connection is the proxy's own, or
-// it doesn't know.
+// readProxy reads a header of either version and not a byte more. The address is not
+// valid if the header has none: either the connection is the proxy's own, or the proxy
+// doesn't know.
 //
-// Who sends no header is told apart by its first byte, so that a client that
-// waits for an answer isn't waited for.
+// The first byte shows whether there is a header, so readProxy never waits for more
+// from a client that waits for an answer itself.
 func readProxy(r io.Reader) (netip.AddrPort, error) {
 	var head [len(proxyBinary)]byte
 	if _, err := io.ReadFull(r, head[:1]); err != nil {
@@ -57,8 +58,8 @@ func readProxy(r io.Reader) (netip.AddrPort, error) {
 	return netip.AddrPort{}, badProxy("neither version 1 nor 2")
 }
 
-// readOn fills b. The header has begun, so an end is never ordinary, and nobody
-// is told more than that.
+// readOn fills b. Within a header every end of the connection is an error, always the
+// same one.
 func readOn(r io.Reader, b []byte) error {
 	if _, err := io.ReadFull(r, b); err != nil {
 		return badProxy("incomplete: %v", err)
@@ -66,8 +67,8 @@ func readOn(r io.Reader, b []byte) error {
 	return nil
 }
 
-// readProxy1 reads the rest of a line. It goes byte by byte: there is no other
-// way to stop at its end.
+// readProxy1 reads the rest of a line, byte by byte, because it must stop at the end of
+// the line.
 func readProxy1(r io.Reader, head []byte) (netip.AddrPort, error) {
 	line := append(make([]byte, 0, proxyLine), head...)
 	for !bytes.HasSuffix(line, []byte("\r\n")) {
@@ -89,8 +90,8 @@ func readProxy1(r io.Reader, head []byte) (netip.AddrPort, error) {
 	return proxyAddress(fields[1] == "TCP4", fields[2:])
 }
 
-// proxyAddress reads both addresses and ports of version 1: one that is wrong
-// makes the others no better.
+// proxyAddress reads both addresses and ports of version 1. If one is wrong, none of
+// them counts.
 func proxyAddress(v4 bool, fields []string) (netip.AddrPort, error) {
 	var addrs [2]netip.Addr
 	var ports [2]uint16

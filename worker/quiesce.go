@@ -6,10 +6,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// onQuiesce prepares for a switchover: transactions go on, sessions between two
-// of them give their backend up. In the transaction pipeline they wait for
-// another one, elsewhere they are ended. New ones aren't let in, since the
-// servers are closed.
+// onQuiesce prepares for a switchover. Running transactions go on; sessions without a
+// transaction give up their backends. In the transaction pipeline they then wait for
+// another one, elsewhere they end. No new session gets a backend, since the servers are
+// closed.
 func (w *worker) onQuiesce(m *ipc.Quiesce) {
 	w.quiescing = m.Epoch
 	busy := 0
@@ -21,9 +21,9 @@ func (w *worker) onQuiesce(m *ipc.Quiesce) {
 	w.send(&ipc.Quiesced{ID: m.ID, Busy: busy})
 }
 
-// giveUp ends a session that is idle outside of a transaction on a backend of
-// its own, or has it wait for another one when it has left nothing on this one.
-// It reports whether nothing of it keeps the server from being switched.
+// giveUp ends a session that owns its backend and is not in a transaction, or lets it
+// wait for another backend if it has left nothing on this one. It reports whether the
+// session no longer prevents the switchover.
 func (s *session) giveUp() bool {
 	if s.state != sessionActive || s.talk.Stand() != relay.Resting {
 		return false

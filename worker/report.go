@@ -43,10 +43,10 @@ func (s *stats) badPassword(err error) {
 	s.authErrors++
 }
 
-// onReportRequest answers with the counters and, if asked, every backend and
-// every client that waits.
+// onReportRequest answers with the counters and, if requested, every backend and every
+// waiting client.
 func (w *worker) onReportRequest(m *ipc.ReportRequest) {
-	w.flushGone() // the supervisor's own count of clients is to fit
+	w.flushGone() // so that the supervisor's own count of clients agrees
 	w.send(w.report(m.ID))
 	if m.Sessions {
 		for _, b := range w.backends {

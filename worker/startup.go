@@ -17,15 +17,16 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// maxSetups bounds the set-ups of a worker: clients beyond that are closed at once.
+// maxSetups limits the set-ups of a worker; it closes further clients at once.
 const maxSetups = 8192
 
-// client is a connection from its hand-over to its end.
+// client is a client's connection from its hand-over to its end.
 type client struct {
 	id    uint64
 	addr  string // "host:port", empty for a Unix socket
 	start time.Time
-	// minor is the version of protocol 3 that it speaks; set before the hand-over.
+	// minor is the minor version of protocol 3 that the client speaks; set before the
+	// hand-over.
 	minor uint16
 	// leaves: it has left something on a backend.
 	leaves bool
@@ -39,7 +40,7 @@ type login struct {
 	user      string
 	database  string       // real name
 	requested string       // as the client named it
-	follow    relay.Params // parameters that are no part of key
+	follow    relay.Params // parameters that are not part of key
 	rest      []pgwire.Param
 	key       ipc.PoolKey
 }
@@ -49,11 +50,12 @@ func (l *login) application() string {
 	return v
 }
 
-// maxApplication is how long an application_name is on a server, in bytes.
+// maxApplication is the longest application_name on a server, in bytes.
 const maxApplication = 63
 
-// addHost adds where the client comes from to its application_name, at the cost
-// of the name's own end. The port would make each client's name another one.
+// addHost adds the client's address to its application_name, and cuts the name itself
+// if there is too little room. It leaves out the port, which would make every client's
+// name different.
 func (l *login) addHost(addr string) {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -67,7 +69,7 @@ func (l *login) addHost(addr string) {
 	l.follow.Set("application_name", name[:min(len(name), max(maxApplication-len(host), 0))]+host)
 }
 
-// errNoRoom says that this process has as many descriptors as it may have.
+// errNoRoom says that this process has no free descriptors.
 var errNoRoom = errors.New("too many open files")
 
 var errTooManySetups = errors.New("too many clients are being set up")
@@ -75,11 +77,12 @@ var errTooManySetups = errors.New("too many clients are being set up")
 // maxShared is how many different logins of a pool are kept for sharing.
 const maxShared = 1000
 
-// loginKey is what sessions with the same login have in common, beside the pool.
+// loginKey is what sessions with the same login have in common, in addition to the
+// pool.
 type loginKey struct{ requested, application string }
 
-// share returns the login that a session keeps once it is let in: the same one
-// for all that said the same, since idle clients should cost little.
+// share returns the login that a session keeps once it is let in. Sessions with equal
+// logins get the same one, since idle clients should cost little.
 func (w *worker) share(l *login) *login {
 	p := w.shelf.Lookup(pool.Key(l.key))
 	if p == nil {
@@ -101,9 +104,9 @@ func (w *worker) share(l *login) *login {
 	return l
 }
 
-// onNewClient takes over a socket and starts its set-up. fds is empty when the
-// socket got lost because there was no room for it: that client is gone, and the
-// others are served on.
+// onNewClient takes over a socket and starts its set-up. fds is empty if there was no
+// free descriptor for the socket: that client is lost, and the others are served as
+// before.
 func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 	c := &client{id: m.ID, addr: m.Address, start: time.Now()}
 	d, err := w.setUp(c, fds)
@@ -118,7 +121,7 @@ func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 	d.wake()
 }
 
-// setUp begins the dialogue with a client whose socket has come.
+// setUp starts the dialogue with a client whose socket has come.
 func (w *worker) setUp(c *client, fds []int) (*dialogue, error) {
 	if len(fds) == 0 {
 		return nil, errNoRoom
@@ -133,7 +136,7 @@ func (w *worker) setUp(c *client, fds []int) (*dialogue, error) {
 	})
 }
 
-// gone forgets a client. Its socket is closed already.
+// gone removes a client, whose socket is closed already.
 func (w *worker) gone(c *client) {
 	if w.clients[c.id] != c {
 		return
@@ -146,8 +149,8 @@ func (w *worker) gone(c *client) {
 	w.checkDrained()
 }
 
-// Clients that have left are told together: where each connects for one query, the
-// supervisor would be woken a second time for each.
+// The supervisor gets the clients that have left in batches: where each client connects
+// for one query, it would otherwise be woken a second time for each.
 const (
 	goneDelay = 20 * time.Millisecond
 	goneMax   = 1000
@@ -170,13 +173,13 @@ func (w *worker) flushGone() {
 	}
 }
 
-// setup is the set-up of one client: a coroutine of the loop, and a goroutine where
-// the server has to let the client in itself.
+// setup is the set-up of one client. It is a coroutine of the loop, and a goroutine if
+// the server itself must authenticate the client.
 type setup struct {
 	w   *worker
 	c   *client
 	cfg *config
-	// d is nil in a goroutine; conn is d, or what goes on in its place.
+	// d is nil in a goroutine; conn is d, or what replaces it.
 	d    *dialogue
 	conn socket
 	log  *slog.Logger
@@ -219,8 +222,8 @@ func (s *setup) run() {
 	}
 }
 
-// refusal is an answer to a client that isn't let in. Message is what the client
-// sees, why what the log says.
+// refusal is the answer to a client that isn't let in. Message is what the client gets,
+// why is for the log.
 type refusal struct {
 	code, message, why string
 	hint               string // may be empty
@@ -228,12 +231,12 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.why }
 
-// refused is the one text that pgagroal has for most refusals.
+// refused is the one error text that pgagroal has for most refusals.
 func refused(why string) error {
 	return &refusal{code: pgwire.CodeTooManyConnections, message: "connection refused", why: why}
 }
 
-// loginError is a failed authentication, of our own or of the server's.
+// loginError is a failed authentication, by this worker or by the server.
 type loginError struct {
 	l   *login
 	err error
@@ -242,7 +245,7 @@ type loginError struct {
 func (e *loginError) Error() string { return e.err.Error() }
 func (e *loginError) Unwrap() error { return e.err }
 
-// end sends what the client should know and closes its connection.
+// end sends the client what it should know and closes its connection.
 func (s *setup) end(err error) {
 	var msg []byte
 	var r *refusal
@@ -264,9 +267,9 @@ func (s *setup) end(err error) {
 	s.w.loop.Post(func() { s.w.gone(s.c) })
 }
 
-// startupRefusal is the answer to a start-up packet that can't be read. As in PostgreSQL
-// there is none when the length is wrong: that is hardly a client of ours, and drivers
-// throw an error that comes when they have left already.
+// startupRefusal returns the answer to a start-up packet that can't be read. As in
+// PostgreSQL there is none if the length is wrong: such a peer is hardly a PostgreSQL
+// client, and drivers throw an error that arrives after they have left.
 func startupRefusal(err error) []byte {
 	var se *pgwire.StartupError
 	var ve *pgwire.VersionError
@@ -279,8 +282,8 @@ func startupRefusal(err error) []byte {
 	return nil
 }
 
-// lingerClose sends a last message and closes. Closing with unread bytes would
-// send a reset, which can overtake the message; so they are read, within bounds.
+// lingerClose sends a last message and closes. A close with unread bytes would send a
+// reset, which can overtake the message; so lingerClose reads them, within limits.
 func lingerClose(conn socket, msg []byte) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
@@ -293,7 +296,8 @@ func lingerClose(conn socket, msg []byte) {
 	_, _ = io.CopyN(io.Discard, conn, 64<<10)
 }
 
-// receive learns where the client comes from, from a proxy before us if need be.
+// receive finds out the client's address, from a proxy in front of pgagroal if there is
+// one.
 func (s *setup) receive() error {
 	if err := s.conn.SetDeadline(time.Now().Add(ms(s.cfg.AuthenticationTimeoutMS))); err != nil {
 		return err
@@ -315,11 +319,11 @@ func (s *setup) receive() error {
 	return nil
 }
 
-// begin reads packets up to a StartupMessage. A nil login with a nil error means
-// that the connection has served its purpose.
+// begin reads packets up to a StartupMessage. A nil login without an error means that
+// the connection has served its purpose.
 func (s *setup) begin() (*login, error) {
-	// One SSLRequest and one GSSENCRequest may come first. Another one is a version that
-	// nobody speaks, as in PostgreSQL.
+	// One SSLRequest and one GSSENCRequest may come first. A second one is taken for an
+	// unknown version, as in PostgreSQL.
 	var seen [pgwire.CancelRequest + 1]bool
 	for {
 		m, err := pgwire.ReadStartup(s.conn)
@@ -344,7 +348,7 @@ func (s *setup) begin() (*login, error) {
 	}
 }
 
-// startup takes a StartupMessage apart.
+// startup parses a StartupMessage.
 func (s *setup) startup(m pgwire.Startup) (*login, error) {
 	if replicates, err := m.Replication(); err != nil {
 		return nil, err
@@ -367,13 +371,14 @@ func (s *setup) startup(m pgwire.Startup) (*login, error) {
 	return l, nil
 }
 
-// errLongStartup refuses names that no server has: the supervisor takes no key as long.
+// errLongStartup refuses names that no server has: the supervisor accepts no key so
+// long.
 var errLongStartup = &refusal{
 	code: pgwire.CodeProgramLimitExceeded, message: "startup parameters are too long", why: "startup parameters are too long",
 }
 
-// errReplication refuses what can't be shared, and what must go on talking to the
-// same server after a failover or fail.
+// errReplication refuses replication: such a connection can't be shared, and must
+// either stay with the same server after a failover or fail.
 var errReplication = &refusal{
 	code:    pgwire.CodeFeatureNotSupported,
 	message: "replication connections are not supported by the connection pool",
@@ -381,9 +386,9 @@ var errReplication = &refusal{
 	why:     "replication connection",
 }
 
-// negotiate tells a client that asks for more than we speak what we do speak; the
-// options that it asks for are unknown here, whatever they are. Like PostgreSQL
-// we say nothing to one that asks for less.
+// negotiate tells a client that asks for a newer version or for options which version
+// pgagroal speaks, and that all of the options are unknown. Like PostgreSQL it sends
+// nothing to a client that asks for less.
 func (s *setup) negotiate(m pgwire.Startup) error {
 	s.c.minor = min(m.Minor, pgwire.NewestMinor)
 	opts := m.ProtocolOptions()
@@ -394,8 +399,8 @@ func (s *setup) negotiate(m pgwire.Startup) error {
 	return err
 }
 
-// admit matches a client against pgagroal_hba.conf. The method All means that
-// only the server can tell whether the user is who it says.
+// admit matches a client against pgagroal_hba.conf. The method All means that only the
+// server can authenticate the user.
 func (s *setup) admit(l *login) (auth.Method, error) {
 	req := auth.Request{Database: l.requested, RealDatabase: l.database, User: l.user, UnixSocket: s.c.addr == ""}
 	host := "[local]"
@@ -424,7 +429,7 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 	return rule.Method, nil
 }
 
-// errUnknownUser says, in the log alone, why a client could prove nothing.
+// errUnknownUser says, only in the log, why a client can't authenticate.
 var errUnknownUser = errors.New("unknown user, and allow_unknown_users is off")
 
 // authenticate checks the client's password. A user that is unknown here fails in the

@@ -21,30 +21,30 @@ import (
 )
 
 const (
-	// setupLimit is how long the supervisor may take to configure us.
+	// setupLimit is how long the supervisor may take to send the configuration.
 	setupLimit = 10 * time.Second
-	// queueLimit is how many messages may wait for the supervisor. It reads all
-	// the time; one that doesn't is stuck, and so are we without it.
+	// queueLimit is how many messages may wait for the supervisor. It reads all the
+	// time; if it doesn't, it hangs, and a worker can do nothing without it.
 	queueLimit = 64 << 10
-	// orphanLimit is how long clients of a dead supervisor have to read their
-	// error before the process is gone.
+	// orphanLimit is how long clients get to read their error after the supervisor has
+	// died, before the process ends.
 	orphanLimit = 500 * time.Millisecond
 )
 
-// worker is the state of the process. Everything in it belongs to the event
-// loop's goroutine, but for what is marked.
+// worker is the state of the process. Everything in it belongs to the event loop's
+// goroutine, except where marked.
 type worker struct {
 	log  *slog.Logger
 	loop *reactor.Loop
 	conn *ipc.Conn
 	out  *ipc.Outbox
-	// receiving: receive goes on in the loop's next turn.
+	// receiving: receive continues in the loop's next turn.
 	receiving bool
 
-	cfg     *config // what goroutines need of it they are given
+	cfg     *config // goroutines get what they need of it as arguments
 	draft   *draft
 	servers ipc.ServerState
-	// fenced is the highest epoch that was fenced and not opened again.
+	// fenced is the highest epoch that was fenced and hasn't been opened again.
 	fenced uint64
 	// quiescing is the highest epoch whose sessions end with their transaction, 0
 	// for none.
@@ -52,25 +52,26 @@ type worker struct {
 
 	coroutines coroutines
 	clients    map[uint64]*client  // by the supervisor's id, from hand-over to end
-	sessions   int                 // how many of them are under the loop
+	sessions   int                 // how many of them are sessions
 	cancels    map[uint64]*session // by cancelKey.id
 	backends   map[uint64]*backend // established, by lease
-	// outbounds are the connections to servers that goroutines work on.
+	// outbounds are the connections to servers that goroutines use.
 	outbounds map[*outbound]struct{}
-	// shelf has the idle backends and the clients that wait for one.
+	// shelf has the idle backends and the waiting clients.
 	shelf  *pool.Shelf
 	nextID uint64
 	born   time.Time // never changes
-	// goneIDs are the clients that have left and that the supervisor hasn't heard of.
+	// goneIDs are the clients that have left and were not reported to the supervisor
+	// yet.
 	goneIDs []uint64
 	expired expired
 	// lastByte is when a byte last came from each server, by index.
 	lastByte []time.Time
 	requests cancelRequests
-	// hinted is what the supervisor was told in this turn.
+	// hinted is the hints that were sent in this turn.
 	hinted map[hinted]bool
 
-	shared *relay.Shared // by all conversations
+	shared *relay.Shared // shared by all conversations
 
 	burst    proc.Burst
 	stats    stats
@@ -79,8 +80,8 @@ type worker struct {
 	exit     int
 }
 
-// Main runs a worker on its link and returns the exit code of the process. lock
-// is the lock of state_dir, held open until the process ends; it may be nil.
+// Main runs a worker on its link and returns the exit code of the process. lock is the
+// lock of state_dir, which stays open until the process ends; it may be nil.
 func Main(linkFD int, lock *os.File) int {
 	if lock != nil {
 		defer lock.Close()
@@ -88,7 +89,7 @@ func Main(linkFD int, lock *os.File) int {
 	lines := logline.NewQueue(os.Stderr)
 	defer lines.Close(logline.FlushLimit)
 	log := logline.New(lines, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "worker")
-	_ = time.Now().Local().String() // reads the time zone, which is out of reach later
+	_ = time.Now().Local().String() // reads the time zone, whose file can't be opened later
 	if err := proc.NoNewPrivs(); err != nil {
 		log.Error("worker can't give up its rights", "error", err)
 		return 1
@@ -127,7 +128,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 	return w
 }
 
-// setup says hello and waits for the first configuration. lines is for the log.
+// setup sends WorkerHello and waits for the first configuration. lines is for the log.
 func (w *worker) setup(lines io.Writer) error {
 	if err := w.conn.SetDeadline(time.Now().Add(setupLimit)); err != nil {
 		return err
@@ -166,8 +167,8 @@ func (w *worker) setup(lines io.Writer) error {
 	return w.conn.SetDeadline(time.Time{})
 }
 
-// newLoop makes the event loop: io_uring where it is wanted and the kernel grants
-// it, epoll otherwise. Many containers forbid io_uring.
+// newLoop makes the event loop: io_uring if it is configured and the kernel allows it,
+// otherwise epoll. Many containers forbid io_uring.
 func (w *worker) newLoop(kind string) (*reactor.Loop, error) {
 	if kind != "epoll" {
 		loop, err := reactor.New("io_uring")
@@ -179,7 +180,7 @@ func (w *worker) newLoop(kind string) (*reactor.Loop, error) {
 	return reactor.New("epoll")
 }
 
-// onConfig takes one message of a configuration; ConfigEnd puts it in effect.
+// onConfig handles one message of a configuration; ConfigEnd puts it in effect.
 func (w *worker) onConfig(m ipc.Message) error {
 	switch m := m.(type) {
 	case *ipc.ConfigBegin:
@@ -204,7 +205,7 @@ func (w *worker) onConfig(m ipc.Message) error {
 	return w.draft.add(m)
 }
 
-// run serves until drained or orphaned.
+// run serves clients until the worker is drained or the supervisor is gone.
 func (w *worker) run() {
 	w.out = ipc.NewOutbox(w.conn, queueLimit, 5*time.Second, func(err error) {
 		w.loop.Post(func() { w.orphaned(err) })
@@ -224,17 +225,17 @@ func (w *worker) run() {
 	<-w.out.Done()
 }
 
-// receiveMax is how many messages of the supervisor are served at a time: others have
-// their turn in a storm of new clients.
+// receiveMax is how many messages of the supervisor are handled at a time, so that
+// other work gets its turn when very many clients come.
 const receiveMax = 64
 
-// receive does what the supervisor says, and returns false when the link has ended.
+// receive handles the supervisor's messages, and returns false if the link has ended.
 func (w *worker) receive() bool {
 	switch {
 	case w.exit != 0:
-		return false // orphaned: what is left isn't for us
+		return false // the supervisor is gone: its remaining messages don't matter
 	case w.receiving:
-		return true // what was posted goes on
+		return true // the posted call continues
 	}
 	for range receiveMax {
 		env, err := w.conn.TryReceive()
@@ -247,7 +248,7 @@ func (w *worker) receive() bool {
 		}
 		w.dispatch(env)
 	}
-	w.receiving = true // nobody tells again of what is there
+	w.receiving = true // no event tells again of messages that are there already
 	w.loop.Post(func() {
 		w.receiving = false
 		w.receive()
@@ -255,8 +256,8 @@ func (w *worker) receive() bool {
 	return true
 }
 
-// orphaned ends the process within a second: the supervisor is gone, and a
-// worker without one would go on writing to a primary that was replaced.
+// orphaned ends the process within a second: the supervisor is gone, and without one a
+// worker would go on writing to a primary that has been replaced.
 func (w *worker) orphaned(err error) {
 	if w.draining && w.drained() {
 		w.loop.Stop()
@@ -278,9 +279,9 @@ func (w *worker) orphaned(err error) {
 	w.loop.After(orphanLimit, w.loop.Stop)
 }
 
-// send queues a message for the supervisor, with descriptors that are closed when
-// it is sent. A full queue means that the
-// supervisor is stuck: nothing can be decided without it.
+// send queues a message for the supervisor, with descriptors that are closed when it is
+// sent. A full queue means that the supervisor hangs; without it nothing can be
+// decided.
 func (w *worker) send(m ipc.Message, fds ...int) {
 	if err := w.out.Send(m, fds...); err != nil {
 		w.loop.Post(func() { w.orphaned(err) })
@@ -293,5 +294,5 @@ func (w *worker) newID() uint64 {
 	return w.nextID
 }
 
-// debug reports whether debug lines are wanted, for lines that cost something.
+// debug reports whether debug lines are logged, for lines whose making costs time.
 func (w *worker) debug() bool { return w.log.Enabled(context.Background(), slog.LevelDebug) }

@@ -3,18 +3,18 @@ package control
 // Exit codes of pgagroal-cli.
 const (
 	ExitOK = iota
-	// ExitFailed is wrong use, a configuration that can't be read, and a command
-	// that pgagroal refused or that failed.
+	// ExitFailed says that the command line was wrong, that a configuration can't be
+	// read, or that pgagroal refused the command or failed.
 	ExitFailed
 	// ExitUnreachable says that pgagroal gave no answer.
 	ExitUnreachable
-	// ExitNoPrimary is of `ping --primary` and `ping --write` alone: pgagroal
-	// answers, but has no primary that can be reached, or that clients can write to.
+	// ExitNoPrimary is only for `ping --primary` and `ping --write`: pgagroal answers,
+	// but has no primary that can be reached, or none that clients can write to.
 	ExitNoPrimary
 )
 
-// Numbers of failures, in Outcome.Error of the document. Those up to 1999 mean
-// what they mean in pgagroal.
+// Numbers of failures, in Outcome.Error of the document. Those up to 1999 mean the
+// same as in pgagroal.
 const (
 	CodeBadRequest     = 1
 	CodeUnknownCommand = 2

@@ -33,7 +33,7 @@ const (
 	FailoverRehearse   = "failover-rehearse"
 )
 
-// Arguments of commands. ClientVersion and Output come with each of them.
+// Arguments of commands. Every command also has ClientVersion and Output.
 const (
 	ArgClientVersion = "client_version"
 	ArgOutput        = "output"
@@ -44,33 +44,34 @@ const (
 	ArgKey           = "key"
 )
 
-// Time limits of commands: those that look, those that change something and may
-// have to wait for workers, and the one that waits for a script.
+// Time limits of commands: of those that only look, of those that change something and
+// may have to wait for workers, and of the one that waits for a script.
 const (
 	lookLimit   = 10 * time.Second
 	changeLimit = 30 * time.Second
 	switchLimit = 15 * time.Minute
 )
 
-// AnswerGrace is how much longer than pgagroal itself pgagroal-cli waits, so that
-// only a stopped process makes it give up.
+// AnswerGrace is how much longer than pgagroal pgagroal-cli waits, so that it gives up
+// only if pgagroal hangs.
 const AnswerGrace = 30 * time.Second
 
-// Command is what both sides know of one command.
+// Command is what daemon and CLI know about one command.
 type Command struct {
 	Name string
-	// Number is that of the raw format, pgagroal's where it has the command.
+	// Number is the number in the raw format, which is pgagroal's if it has the
+	// command.
 	Number int
 	// Failure is Outcome.Error when the command fails.
 	Failure int
-	// Limit bounds the command; Waits says that ArgTimeout is added to it.
+	// Limit is the time limit of the command; with Waits, ArgTimeout is added to it.
 	Limit time.Duration
 	Waits bool
-	// Args may occur beside those of every command.
+	// Args are the arguments that are allowed, in addition to those of every command.
 	Args []string
 }
 
-// Commands is everything that can be asked.
+// Commands are all commands.
 var Commands = []Command{
 	{Name: Ping, Number: 11, Failure: CodePing, Limit: lookLimit},
 	{Name: Status, Number: 16, Failure: CodeStatus, Limit: lookLimit},
@@ -91,7 +92,7 @@ var Commands = []Command{
 	{Name: ClearServer, Number: 14, Failure: CodeClearServer, Limit: changeLimit, Args: []string{ArgServer, ArgForce}},
 }
 
-// Find returns the command of a name, nil for none.
+// Find returns the command with a name, nil for none.
 func Find(name string) *Command {
 	i := slices.IndexFunc(Commands, func(c Command) bool { return c.Name == name })
 	if i < 0 {
@@ -100,12 +101,12 @@ func Find(name string) *Command {
 	return &Commands[i]
 }
 
-// Takes says whether an argument may come with the command.
+// Takes reports whether the command allows an argument.
 func (c *Command) Takes(arg string) bool {
 	return arg == ArgClientVersion || arg == ArgOutput || slices.Contains(c.Args, arg)
 }
 
-// Allows is how long the command may take; wait is its ArgTimeout, 0 without.
+// Allows returns how long the command may take; wait is its ArgTimeout, 0 without.
 func (c *Command) Allows(wait time.Duration) time.Duration {
 	if !c.Waits {
 		return c.Limit

@@ -1,10 +1,9 @@
-// Package control is what pgagroal and pgagroal-cli have to agree on: the path of
-// the control socket, the commands with their arguments and time limits
-// (Commands), the document that answers them with its responses, and the numbers
-// of failures and exit codes. It does nothing itself: package supervisor/control
-// answers, cmd/pgagroal-cli asks.
+// Package control is what pgagroal and pgagroal-cli share: the path of the control
+// socket, the commands with their arguments and time limits (Commands), the documents
+// with the responses, and the numbers of failures and exit codes. It does nothing
+// itself: package supervisor/control answers commands, cmd/pgagroal-cli sends them.
 //
-// Header, Request, Response and Outcome have pgagroal's fields under pgagroal's
-// names. New ones may be added, none is ever taken away, so that a script that
-// reads an answer reads those of later versions too.
+// Header, Request, Response and Outcome have pgagroal's fields under pgagroal's names.
+// New fields may be added, none is ever removed, so that a script can also read the
+// answers of later versions.
 package control

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Document answers a command. Its members and those of the responses are printed
-// in the order in which they stand here.
+// Document answers a command. Its members and those of the responses are printed in the
+// order of these types.
 type Document struct {
 	Header   Header
 	Request  Request
@@ -16,7 +16,7 @@ type Document struct {
 	Outcome  Outcome
 }
 
-// Header repeats what was asked.
+// Header repeats the request.
 type Header struct {
 	ClientVersion string
 	Command       string
@@ -26,7 +26,7 @@ type Header struct {
 	Encryption    string // none: it never leaves the machine
 }
 
-// Request is the arguments, as far as they were given.
+// Request contains the arguments that were given.
 type Request struct {
 	Server    *string `json:",omitempty"`
 	Force     bool    `json:",omitempty"`
@@ -43,7 +43,7 @@ type Outcome struct {
 	Message string `json:",omitempty"`
 }
 
-// Succeed completes the document of a command that took the given time. The
+// Succeed completes the document of a command that has succeeded in the time took. The
 // response is one of this package, nil for none; version is that of pgagroal.
 func (d *Document) Succeed(response any, version string, took time.Duration) error {
 	if response != nil {
@@ -58,7 +58,7 @@ func (d *Document) Succeed(response any, version string, took time.Duration) err
 	return nil
 }
 
-// Fail completes the document of a command that failed.
+// Fail completes the document of a command that has failed.
 func (d *Document) Fail(code int, message string) {
 	d.Response = nil
 	d.Outcome = Outcome{Error: code, Message: message}
@@ -83,7 +83,7 @@ func withVersion(response any, version string) (json.RawMessage, error) {
 	return append(head, raw[1:]...), nil
 }
 
-// Encode leaves <, > and & as they are: the document is read by people too.
+// Encode doesn't escape <, > and &, because people read the document, too.
 func Encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

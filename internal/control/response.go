@@ -66,15 +66,15 @@ type StatusResponse struct {
 	Confinement       Confinement
 }
 
-// Confinement says what the kernel keeps a worker from that was taken over.
+// Confinement says what the kernel forbids a worker, in case an attacker takes it over.
 type Confinement struct {
-	// InForce are the parts that the kernel enforces, Lacking those that it can't
-	// enforce, each with the reason.
+	// InForce are the parts that the kernel enforces, Lacking those that it doesn't
+	// support, each with the reason.
 	InForce []string
 	Lacking []string
 }
 
-// PrimaryReachable says whether any server was last seen as a primary that answers.
+// PrimaryReachable reports whether some server was last seen as a primary that answers.
 func (r PingResponse) PrimaryReachable() bool {
 	for _, s := range r.Servers {
 		if s.Primary == PrimaryYes && s.Status == ServerRunning {
@@ -103,8 +103,8 @@ type Server struct {
 	Reason string `json:",omitempty"`
 }
 
-// Standby is what a standby tells about its replication. The zero value is one
-// that can't be read, an empty object in the document.
+// Standby is what a standby shows of its replication. The zero value is a standby that
+// can't be read; the document shows it as an empty object.
 type Standby struct {
 	// Readable says that the other fields are known.
 	Readable          bool `json:"-"`
@@ -115,8 +115,8 @@ type Standby struct {
 	PrimaryPort       string
 }
 
-// MarshalJSON keeps a standby that can't be read from looking like one that
-// doesn't stream.
+// MarshalJSON makes a standby that can't be read look different from one that doesn't
+// stream.
 func (s Standby) MarshalJSON() ([]byte, error) {
 	if !s.Readable {
 		return []byte("{}"), nil
@@ -125,7 +125,7 @@ func (s Standby) MarshalJSON() ([]byte, error) {
 	return json.Marshal(plain(s))
 }
 
-// FailoverSummary is the part of StatusResponse that tells of the failover.
+// FailoverSummary is the part of StatusResponse about the failover.
 type FailoverSummary struct {
 	Enabled bool
 	// Paused says that failover waits for `failover resume`.
@@ -133,12 +133,12 @@ type FailoverSummary struct {
 	Phase  string // of the state machine
 	Reason string `json:",omitempty"` // why it is in that phase
 	Epoch  uint64
-	// Timeline is that of the recorded primary, absent when unknown.
+	// Timeline is the recorded primary's, absent when unknown.
 	Timeline uint32 `json:",omitempty"`
 	// Held says that clients wait, HeldReason why.
 	Held       bool
 	HeldReason string `json:",omitempty"`
-	// Alarms want an operator; each says which command or setting ends it.
+	// Alarms need an operator; each says which command or setting ends it.
 	Alarms []string
 }
 
@@ -196,7 +196,7 @@ type HistoryResponse struct {
 	History []json.RawMessage
 }
 
-// FailoverAnswer answers what changes the failover.
+// FailoverAnswer answers commands that change the failover.
 type FailoverAnswer struct {
 	// Next says what happens next, in words.
 	Next string
@@ -204,7 +204,7 @@ type FailoverAnswer struct {
 
 // RehearsalResponse answers failover rehearse.
 type RehearsalResponse struct {
-	// Well says that a failover would go well: there are no Problems.
+	// Well says that a failover would succeed: there are no Problems.
 	Well bool
 	// Primary and Next are servers, empty for none: the one whose death is
 	// rehearsed, and the one that would be promoted.
@@ -223,7 +223,7 @@ type RehearsedRun struct {
 	Args   []string
 }
 
-// RehearsedServer is a server as the choice would see it.
+// RehearsedServer is a server as the choice of a candidate would see it.
 type RehearsedServer struct {
 	Server   string
 	Timeline uint32 `json:",omitempty"`
@@ -231,7 +231,7 @@ type RehearsedServer struct {
 	Verdict  string // chosen, eligible, or why not
 }
 
-// Finding is something to know before a failover.
+// Finding is something that an operator should know before a failover.
 type Finding struct {
 	Server string `json:",omitempty"`
 	Text   string
@@ -245,17 +245,17 @@ type FailoverStatusResponse struct {
 	Mode string `json:",omitempty"`
 	// Primary names the recorded primary, empty when there is none.
 	Primary string
-	// LastLSN is the last position seen on the primary, LastLSNAge the seconds
-	// since then, absent and -1 for never.
+	// LastLSN is the last position seen on the primary, LastLSNAge how many seconds ago
+	// that was; absent and -1 for never.
 	LastLSN    string `json:",omitempty"`
 	LastLSNAge float64
 	// Servers is in the order of the configuration.
 	Servers []FailoverServer
-	// Run is the execution of a hook that is going on, nil for none.
+	// Run is the execution of a hook in progress, nil for none.
 	Run    *FailoverRun `json:",omitempty"`
 	Runner Runner
-	// Runs counts the runs of failover_script in the history file, those of this
-	// process included.
+	// Runs counts the runs of failover_script in the history file, including those of
+	// this process.
 	Runs     int
 	StateDir string
 	// StateDirWritable says that the last record was written.
