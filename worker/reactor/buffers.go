@@ -8,15 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bufferSize and bufferCount are the provided buffers of a ring: what one
-// receive fills. The kernel takes them in the order in which they were given.
+// bufferSize and bufferCount describe the provided buffers of a ring. One receive
+// fills one buffer. The kernel uses them in the order in which they were given.
 const (
 	bufferSize  = 8 << 10
 	bufferCount = 256
 )
 
-// ringBuf is struct io_uring_buf. The first one's last field is the tail of the
-// ring of buffers.
+// ringBuf is struct io_uring_buf. The last field of entry 0 is the tail of the ring
+// of buffers.
 type ringBuf struct {
 	addr uint64
 	len  uint32
@@ -39,7 +39,7 @@ type buffers struct {
 	ring []ringBuf
 	raw  []byte
 	tail uint16
-	// free counts those that the kernel may fill.
+	// free counts the buffers that the kernel may fill.
 	free int
 }
 
@@ -66,14 +66,14 @@ func newBuffers(ringFD int) (*buffers, error) {
 	return b, nil
 }
 
-// give lets the kernel fill a buffer again.
+// give returns a buffer to the kernel, to be filled again.
 func (b *buffers) give(id uint16) {
 	e := &b.ring[b.tail%bufferCount]
 	e.addr = uint64(uintptr(unsafe.Pointer(&b.mem[int(id)*bufferSize])))
 	e.len, e.id = bufferSize, id
 	b.tail++
 	b.free++
-	// The tail shares a word with the id of entry 0, which is written before.
+	// The tail shares a word with the id of entry 0, which was written above.
 	p := (*uint32)(unsafe.Pointer(&b.ring[0].id))
 	atomic.StoreUint32(p, uint32(b.ring[0].id)|uint32(b.tail)<<16)
 }
@@ -83,7 +83,7 @@ func (b *buffers) get(id uint16, n int) []byte {
 	return b.mem[int(id)*bufferSize:][:n:n]
 }
 
-// trim gives the memory of the buffers back; nothing may be in them.
+// trim returns the memory of the buffers to the system; they must all be empty.
 func (b *buffers) trim() { _ = unix.Madvise(b.mem, unix.MADV_DONTNEED) }
 
 func (b *buffers) close() {

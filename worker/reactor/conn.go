@@ -9,47 +9,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiving says what the loop does with bytes of a connection.
+// receiving says what the loop does with a connection's incoming bytes.
 type receiving uint8
 
 const (
-	armed    receiving = iota // read and hand over
+	armed    receiving = iota // read them and hand them over
 	paused                    // leave in the kernel
-	watching                  // leave in the kernel, but tell when the peer leaves
-	awaiting                  // leave in the kernel, but tell when there is something
+	watching                  // leave them in the kernel, but report when the peer leaves
+	awaiting                  // leave them in the kernel, but report once that there are some
 )
 
-// highWater is how many bytes may wait in a queue before Full says so. A queue
-// holds at most that and one receive.
+// highWater is how many bytes may be queued before Full reports true. A queue holds
+// at most that and one receive.
 const highWater = receiveSize / 2
 
-// Conn is one established connection of a loop. There may be very many, so its
-// fields are in an order that wastes no space.
+// Conn is one established connection of a loop. There may be very many, so the
+// order of its fields wastes no space.
 type Conn struct {
 	loop    *Loop
 	handler Handler
 	fd      int
-	broken  error // a send failed: what follows is dropped
+	broken  error // a send has failed: later bytes are dropped
 	out     []byte
 	// detach waits for the descriptor, see Detach.
 	detach func(fd int)
 	state  receiving
-	ended  bool // Ended was told
+	ended  bool // Ended was called
 	closed bool
-	// asked: somebody was told that bytes wait, and hears Flushed.
+	// asked: a caller has learned that bytes are queued, and expects Flushed.
 	asked bool
-	// set belongs to the epoll driver, which has no more to remember than a pointer takes.
+	// set belongs to the epoll driver, whose state is no larger than a pointer.
 	set epollState
-	// ring belongs to the io_uring driver and is nil with any other.
+	// ring belongs to the io_uring driver; it is nil with the other driver.
 	ring *ringState
 }
 
-// ErrGone is the error of Ended when the peer left while the connection was
-// only watched.
+// ErrGone is the error of Ended if the peer has left while the connection was only
+// watched.
 var ErrGone = errors.New("peer has gone")
 
-// Add puts an established connection under the loop: fd belongs to the loop from
-// now on. The connection starts paused; call Resume.
+// Add adds an established connection to the loop, which owns fd from now on. The
+// connection starts paused; call Resume.
 func (l *Loop) Add(fd int, h Handler) (*Conn, error) {
 	c := l.drv.newConn()
 	c.loop, c.handler, c.fd, c.state = l, h, fd, paused
@@ -66,24 +66,24 @@ func (c *Conn) SetHandler(h Handler) { c.handler = h }
 // FD returns the descriptor, for information only.
 func (c *Conn) FD() int { return c.fd }
 
-// Resume has bytes read and handed over again.
+// Resume starts reading bytes and handing them over again.
 func (c *Conn) Resume() { c.become(armed) }
 
-// Pause leaves what comes in the kernel. The end of the peer isn't noticed
-// before Resume.
+// Pause leaves incoming bytes in the kernel. The loop doesn't notice the end of the
+// peer before Resume.
 func (c *Conn) Pause() { c.become(paused) }
 
-// Watch leaves what comes in the kernel but tells when the peer leaves.
+// Watch leaves incoming bytes in the kernel, but reports when the peer leaves.
 func (c *Conn) Watch() { c.become(watching) }
 
-// Queued returns how many bytes wait to be taken by the kernel.
+// Queued returns how many bytes the kernel has not taken yet.
 func (c *Conn) Queued() int {
 	n := len(c.out) + c.loop.drv.held(c) + c.loop.drv.flying(c)
 	c.asked = c.asked || n > 0
 	return n
 }
 
-// Full reports whether so much waits that the side it comes from should pause
+// Full reports whether so many bytes are queued that their source should pause
 // until Flushed.
 func (c *Conn) Full() bool {
 	full := len(c.out)+c.loop.drv.held(c) >= highWater
@@ -91,9 +91,9 @@ func (c *Conn) Full() bool {
 	return full
 }
 
-// Unanswered returns how many times in a row the kernel has sent something, or has
-// asked whether there is room, without an answer of the peer's host. It is 0 for
-// what isn't TCP.
+// Unanswered returns how many times in a row the kernel has sent data again, or
+// asked whether there is room, without an answer from the peer's host. It is 0 for
+// connections other than TCP.
 func (c *Conn) Unanswered() int {
 	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
@@ -102,13 +102,13 @@ func (c *Conn) Unanswered() int {
 	return int(max(info.Retransmits, info.Probes))
 }
 
-// Await leaves what comes in the kernel and tells once that there is something to
-// Read: the Handler is given no bytes, and the connection is paused. It is for
-// connections of which nothing was received by the loop yet.
+// Await leaves incoming bytes in the kernel, and reports once that there is
+// something to Read: the Handler gets no bytes, and the connection is paused. It is
+// for connections from which the loop has received nothing yet.
 func (c *Conn) Await() { c.become(awaiting) }
 
-// Read reads what the kernel has of a connection that isn't armed: 0 bytes without an
-// error are none, io.EOF is the end of the peer.
+// Read reads what the kernel has received on a connection that isn't armed. 0 bytes
+// without an error mean that there is nothing, io.EOF that the peer has ended.
 func (c *Conn) Read(b []byte) (int, error) {
 	if c.closed || c.broken != nil {
 		return 0, cmp.Or(c.broken, net.ErrClosed)
@@ -132,7 +132,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 }
 
-// awaited tells that there is something to read.
+// awaited reports that there is something to read.
 func (c *Conn) awaited() {
 	c.state = paused
 	c.handler.Received(nil)
@@ -149,9 +149,9 @@ func (c *Conn) become(s receiving) {
 	c.loop.drv.update(c)
 }
 
-// Send sends b, which may be reused after the call. What the kernel doesn't
-// take is copied and sent later, in order; Queued tells how much that is. After
-// a failed send everything is dropped, and Ended follows.
+// Send sends b, which may be reused after the call. Bytes that the kernel doesn't
+// take are copied and sent later, in order; Queued returns their number. After a
+// failed send everything is dropped, and Ended follows.
 func (c *Conn) Send(b []byte) {
 	if c.closed || c.broken != nil || len(b) == 0 {
 		return
@@ -159,8 +159,8 @@ func (c *Conn) Send(b []byte) {
 	c.loop.drv.send(c, b)
 }
 
-// fail notes that the way out is broken. While the connection is being read
-// the end comes from there, after what the peer still said.
+// fail records that sending has failed. While the connection is being read, reading
+// reports the end, after the peer's last bytes.
 func (c *Conn) fail(err error) {
 	c.broken = err
 	c.out = nil
@@ -180,7 +180,7 @@ func (c *Conn) tellEnd(err error) {
 	c.handler.Ended(err)
 }
 
-// Drop throws the bytes away that wait to be sent.
+// Drop discards the bytes that wait to be sent.
 func (c *Conn) Drop() { c.out = nil }
 
 // CloseWrite tells the peer that nothing more will come. Bytes are still read.
@@ -190,13 +190,13 @@ func (c *Conn) CloseWrite() {
 	}
 }
 
-// Close ends the connection in order: the kernel still delivers what it takes
-// at once. Bytes that wait in the queue are lost. No call of the Handler follows.
+// Close ends the connection in an orderly way: the kernel still delivers what it
+// can take at once. Queued bytes are lost. No call of the Handler follows.
 func (c *Conn) Close() { c.end(false) }
 
-// Abort ends the connection at once: when it returns nothing of ours goes to the
-// peer any more, not even what the kernel had taken, and the peer sees a reset.
-// No call of the Handler follows.
+// Abort ends the connection at once: once it has returned, the peer is sent nothing
+// more, not even what the kernel had taken, and sees a reset. No call of the
+// Handler follows.
 func (c *Conn) Abort() { c.end(true) }
 
 func (c *Conn) end(abort bool) {

@@ -2,12 +2,12 @@ package reactor
 
 import "golang.org/x/sys/unix"
 
-// Detach takes the descriptor out of the loop: done gets it, and owns it, once
-// the kernel does nothing with it for us any more. What the peer says meanwhile
-// isn't lost: it waits in the kernel. If it was read already, or something waits
-// to be sent, or the end was seen, done gets -1 and the connection stays, paused.
-// done may be called before Detach returns; after Close or Abort it isn't called.
-// Until it is called nothing else may be asked of the connection.
+// Detach removes the descriptor from the loop. done gets and owns it once the
+// kernel has no operation on it any more. Bytes that the peer sends meanwhile wait
+// in the kernel and aren't lost. If bytes were read already, or wait to be sent, or
+// the end was seen, done gets -1 and the connection stays, paused. Detach may call
+// done before it returns; after Close or Abort done isn't called. Until done is
+// called, no other method of the connection may be called.
 func (c *Conn) Detach(done func(fd int)) {
 	if c.closed || c.ended || c.broken != nil || c.Queued() > 0 {
 		done(-1)
@@ -17,7 +17,7 @@ func (c *Conn) Detach(done func(fd int)) {
 	c.loop.drv.detach(c)
 }
 
-// detached ends a Detach. With keep the connection stays what it was.
+// detached ends a Detach. With keep the connection stays in the loop.
 func (c *Conn) detached(keep bool) {
 	done, fd := c.detach, -1
 	c.detach = nil
@@ -27,15 +27,15 @@ func (c *Conn) detached(keep bool) {
 	done(fd)
 }
 
-// detach leaves everything where it is: what wasn't read is in the kernel.
+// detach need not move any bytes: what wasn't read is in the kernel.
 func (p *epoll) detach(c *Conn) {
 	p.leave(c)
 	p.conns[c.fd] = nil
 	c.detached(false)
 }
 
-// detach cancels what the kernel holds, a receive of one slot included, and goes
-// on when the last completion has come.
+// detach cancels the kernel's operations, including a receive into a slot, and goes
+// on at the last completion.
 func (u *uring) detach(c *Conn) {
 	if c.ring.receiving || c.ring.polling {
 		u.stop(c)
@@ -43,8 +43,8 @@ func (u *uring) detach(c *Conn) {
 	u.settle(c)
 }
 
-// part gives up a connection that the kernel holds nothing of, unless something
-// came in before the receive was cancelled.
+// part gives up a connection on which the kernel has no operation, unless bytes
+// arrived before the receive was cancelled.
 func (u *uring) part(c *Conn) {
 	if len(c.ring.stash) > 0 || c.ring.finished || c.ended || c.broken != nil {
 		c.detached(true)
@@ -54,14 +54,14 @@ func (u *uring) part(c *Conn) {
 	c.detached(false)
 }
 
-// forget takes a connection out of the table.
+// forget removes a connection from the table.
 func (u *uring) forget(c *Conn) {
 	u.conns[c.ring.index] = nil
 	u.free = append(u.free, c.ring.index)
 }
 
-// Abort cuts a connection that is under no loop, and closes its descriptor: its
-// peer sees a reset, whoever else has the descriptor still.
+// Abort cuts a connection that is in no loop, and closes its descriptor. The peer
+// sees a reset, even if others still have the descriptor.
 func Abort(fd int) {
 	disconnect(fd)
 	unix.Close(fd)

@@ -7,18 +7,18 @@
 //  2. Bytes that arrived are given to the connection's Handler, which may Send
 //     to other connections of the loop, Pause and Resume them, or Close them.
 //  3. What the kernel doesn't take at once waits in the connection's queue; the
-//     Handler hears Flushed when the queue is empty again. Whoever fills a queue
-//     pauses the side that the bytes come from: that is what bounds memory.
+//     Handler's Flushed is called when the queue is empty again. A full queue
+//     pauses the source of its bytes, which bounds memory.
 //  4. Then due timers run, then functions posted by other goroutines.
 //
-// A driver makes the system calls: epoll.go, or uring.go where the kernel grants
-// io_uring. Both keep the same promises, and the tests run on both: a Handler sees bytes
-// that are valid during the call only; after Pause, bytes that were already received
-// wait in the driver until Resume; Close may finish later than it returns.
+// A driver makes the system calls: epoll.go, or uring.go if the kernel allows
+// io_uring. Both keep the same promises, and the tests run on both. A Handler gets
+// bytes that are valid during the call only. After Pause, bytes that were already
+// received wait in the driver until Resume. Close may finish after it has returned.
 //
-// A connection that somebody reads from message by message, because more than its
-// bytes is to be decided, isn't read by the loop: Await tells when there is something
-// to Read. Poll does so for descriptors that are no connections.
+// The loop doesn't read a connection whose owner reads it message by message,
+// because it has more to decide than where bytes go: Await reports when there is
+// something to Read. Poll does the same for descriptors that are no connections.
 //
 // Everything but Post and Stop belongs to the loop's own goroutine.
 package reactor

@@ -14,13 +14,14 @@ const receiveSize = 64 << 10
 type epoll struct {
 	loop *Loop
 	fd   int
-	// event is the eventfd that wakes the loop, tick a timer that ends its waits.
+	// event is the eventfd that wakes the loop; tick is a timer that ends its
+	// waits.
 	event, tick int
-	// ticking: the timer runs. lively: something has come since its last tick.
+	// ticking: the timer is running. lively: an event has come since its last tick.
 	ticking, lively bool
 	conns           []*Conn // by descriptor
 	polled          map[int32]func() bool
-	due             []int32 // of those, what this turn has something of
+	due             []int32 // descriptors with events in this turn
 	events          [128]unix.EpollEvent
 	buf             []byte
 }
@@ -44,7 +45,7 @@ func newEpoll(l *Loop) (*epoll, error) {
 		p.shut()
 		return nil, fmt.Errorf("make timerfd: %w", err)
 	}
-	// Edge-triggered, it needs no read.
+	// Edge-triggered, so the timer need not be read.
 	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(p.tick)}
 	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, p.tick, &e); err != nil {
 		p.shut()
@@ -53,7 +54,7 @@ func newEpoll(l *Loop) (*epoll, error) {
 	return p, nil
 }
 
-// epollState is what the kernel was last told of a connection.
+// epollState is what the kernel has last been told about a connection.
 type epollState struct {
 	watched bool
 	events  uint32
@@ -63,7 +64,7 @@ func (p *epoll) name() string { return "epoll" }
 
 func (p *epoll) newConn() *Conn { return &Conn{} }
 
-// held and flying: all that waits is in the connection's own queue.
+// held and flying are 0: all queued bytes are in the connection's own queue.
 func (p *epoll) held(*Conn) int   { return 0 }
 func (p *epoll) flying(*Conn) int { return 0 }
 
@@ -100,7 +101,7 @@ func (p *epoll) update(c *Conn) {
 	}
 	ev := wanted(c)
 	if ev == unix.EPOLLRDHUP && c.set.watched && c.set.events == unix.EPOLLIN {
-		return // dispatch changes it if more comes than the end; few who wait say more
+		return // dispatch changes it if the peer sends more than its end, which few do while they wait
 	}
 	if ev == 0 {
 		p.leave(c)
@@ -115,7 +116,7 @@ func (p *epoll) update(c *Conn) {
 	}
 	e := unix.EpollEvent{Events: ev, Fd: int32(c.fd)}
 	if err := unix.EpollCtl(p.fd, op, c.fd, &e); err != nil {
-		// Only memory or the limit of watches can be the reason.
+		// The only possible reasons are lack of memory and the limit of watches.
 		c.broken = fmt.Errorf("watch connection: %w", err)
 		p.loop.late = append(p.loop.late, c)
 		return
@@ -134,7 +135,7 @@ func (p *epoll) close(c *Conn, abort bool) {
 	p.leave(c)
 	p.conns[c.fd] = nil
 	if abort {
-		// A plain close still delivers queued bytes, a COMMIT included.
+		// A plain close would still deliver queued bytes, even a COMMIT.
 		disconnect(c.fd)
 	}
 	unix.Close(c.fd)
@@ -157,7 +158,7 @@ func (p *epoll) send(c *Conn, b []byte) {
 	}
 }
 
-// flush sends what waits; called when the kernel has room again.
+// flush sends queued bytes; it is called when the kernel has room again.
 func (p *epoll) flush(c *Conn) {
 	n, err := write(c.fd, c.out)
 	if err != nil {
@@ -192,8 +193,8 @@ func (p *epoll) turn(limit int) {
 			p.dispatch(c, e.Events)
 		}
 	}
-	// Last, since they may add connections: of one that was closed an event may have
-	// been left, for a descriptor of the same number.
+	// Last, since they may add connections: a closed connection may have left an
+	// event for a descriptor with the same number.
 	for _, fd := range p.due {
 		if !p.polled[fd]() {
 			delete(p.polled, fd)
@@ -212,9 +213,9 @@ func (p *epoll) poll(fd int, f func() bool) error {
 	return nil
 }
 
-// wait is the hybrid: raw calls while something comes in each tick of a timer,
-// and a call that gives the scheduler its processor back after a tick without. A
-// limit for each call would cost a timer each.
+// wait is the hybrid: raw calls as long as each tick of a timer sees an event, and
+// after a tick without one a call that lets the scheduler use its processor. A time
+// limit for each call would cost one timer per call.
 func (p *epoll) wait(limit int) int {
 	if p.lively && !p.ticking && limit != 0 {
 		p.lively = false
@@ -227,7 +228,7 @@ func (p *epoll) wait(limit int) int {
 		n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd),
 			uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), uintptr(limit), 0, 0)
 		if e != 0 {
-			return 0 // EINTR: come back after a look at timers and posts
+			return 0 // EINTR: check timers and posts first
 		}
 		return int(n)
 	}
@@ -238,7 +239,7 @@ func (p *epoll) wait(limit int) int {
 	return n
 }
 
-// startTick has the timer end waits once.
+// startTick makes the timer end one wait.
 func (p *epoll) startTick() {
 	once := unix.ItimerSpec{Value: unix.NsecToTimespec(tickTime)}
 	p.ticking = unix.TimerfdSettime(p.tick, 0, &once, nil) == nil

@@ -9,47 +9,48 @@ import (
 	"time"
 )
 
-// Handler is told what happens on a connection, on the loop's goroutine.
+// Handler learns what happens on a connection. It is called on the loop's
+// goroutine.
 type Handler interface {
-	// Received gives bytes that came in; b is valid during the call only.
+	// Received gets incoming bytes; b is valid during the call only.
 	Received(b []byte)
-	// Ended says that nothing more will come: err is nil after an orderly end
-	// of the peer. It is the last call for a connection and comes at most once;
-	// the connection is still to be closed.
+	// Ended says that no more bytes will come: err is nil after an orderly end of
+	// the peer. It is the last call for a connection and comes at most once; the
+	// Handler must still close the connection.
 	Ended(err error)
-	// Flushed says that nothing waits any more, after Full or Queued have said
-	// that something does.
+	// Flushed says that no bytes are queued any more, after Full or Queued have
+	// reported some.
 	Flushed()
 }
 
-// driver does the system calls of one kind of kernel interface.
+// driver makes the system calls of one kernel interface.
 type driver interface {
 	name() string
-	// newConn makes room for a connection and the driver's own state of it.
+	// newConn allocates a connection with the driver's own state.
 	newConn() *Conn
 	add(c *Conn) error
-	// held is how many bytes the driver has of a connection that it hasn't begun to
-	// send, besides c.out; flying how many the kernel is to take just now.
+	// held is how many bytes of a connection the driver has not started to send, in
+	// addition to c.out. flying is how many the kernel is being given just now.
 	held(c *Conn) int
 	flying(c *Conn) int
-	// update lets a change of c.state, c.ended or c.broken take effect.
+	// update applies a change of c.state, c.ended or c.broken.
 	update(c *Conn)
 	// send sends b or queues it; b may be reused after the call.
 	send(c *Conn, b []byte)
-	// detach gives the descriptor of a paused connection to c.detach, or -1 when
-	// that can't have what came in.
+	// detach gives the descriptor of a paused connection to c.detach, or -1 if
+	// bytes that came in can't go with it.
 	detach(c *Conn)
-	// close ends the connection; abort throws away what the kernel has queued.
+	// close ends the connection; abort discards what the kernel has queued.
 	close(c *Conn, abort bool)
-	// turn waits and dispatches once; limit is in milliseconds, -1 for none.
+	// turn waits and dispatches once. limit is in milliseconds, -1 for none.
 	turn(limit int)
-	// poll calls f when fd is readable until that returns false.
+	// poll calls f whenever fd is readable, until f returns false.
 	poll(fd int, f func() bool) error
 	// wake ends a wait; any goroutine may call it.
 	wake()
-	// trim gives memory back that holds nothing.
+	// trim returns unused memory to the system.
 	trim()
-	// shut closes all connections and gives everything back.
+	// shut closes all connections and frees everything.
 	shut()
 }
 
@@ -57,9 +58,9 @@ type driver interface {
 type Loop struct {
 	drv    driver
 	timers timerHeap
-	// late are connections that have something to tell outside their own event,
-	// at the end of the turn, so that no Handler is called from within itself: a
-	// failed send, or bytes that came while they were paused.
+	// late are connections with something to report outside of their own events: a
+	// failed send, or bytes that came while they were paused. They report at the
+	// end of the turn, so that no Handler is called from within itself.
 	late []*Conn
 
 	mu      sync.Mutex
@@ -71,7 +72,7 @@ type Loop struct {
 }
 
 // New makes a loop of the named kind: "epoll" or "io_uring". The error says what
-// the kernel refused.
+// the kernel has refused.
 func New(kind string) (*Loop, error) {
 	l := &Loop{}
 	var err error
@@ -89,7 +90,7 @@ func New(kind string) (*Loop, error) {
 	return l, nil
 }
 
-// Name returns the kind of loop that runs.
+// Name returns the kind of this loop.
 func (l *Loop) Name() string { return l.drv.name() }
 
 // Run runs the loop until Stop. It locks the goroutine to its thread.
@@ -112,8 +113,8 @@ func (l *Loop) Stop() {
 	l.drv.wake()
 }
 
-// Post has f called on the loop's goroutine. Any goroutine may call it; calls
-// from one goroutine keep their order.
+// Post calls f on the loop's goroutine. Any goroutine may call Post; calls from one
+// goroutine keep their order.
 func (l *Loop) Post(f func()) {
 	l.mu.Lock()
 	first := len(l.posted) == 0
@@ -124,14 +125,15 @@ func (l *Loop) Post(f func()) {
 	}
 }
 
-// Poll has f called on the loop's goroutine whenever the descriptor, which isn't a
-// Conn and stays the caller's, has something to read or has ended, until f returns
-// false. f reads until there is nothing: it isn't called again for what was there.
-// The descriptor stays open until f has returned false or Run has returned.
+// Poll calls f on the loop's goroutine whenever the descriptor has something to
+// read or has ended, until f returns false. The descriptor isn't a Conn and belongs
+// to the caller. f must read until there is nothing left: it isn't called again for
+// old data. The descriptor must stay open until f has returned false or Run has
+// returned.
 func (l *Loop) Poll(fd int, f func() bool) error { return l.drv.poll(fd, f) }
 
-// Trim gives memory back to the system that a burst of work has touched and that
-// holds nothing now.
+// Trim returns memory to the system that a burst of work has used and that is free
+// now.
 func (l *Loop) Trim() { l.drv.trim() }
 
 func (l *Loop) runPosted() {
@@ -144,8 +146,8 @@ func (l *Loop) runPosted() {
 	}
 }
 
-// limit returns how long the loop may sleep. It announces the sleep first, so
-// that a Post after the look at the queue wakes the loop.
+// limit returns how long the loop may sleep. It first announces the sleep, so that
+// a Post after the check of the queue wakes the loop.
 func (l *Loop) limit() int {
 	l.waiting.Store(true)
 	l.mu.Lock()
@@ -164,7 +166,7 @@ func (l *Loop) limit() int {
 	return int(d/time.Millisecond) + 1
 }
 
-// awake ends the announcement of limit.
+// awake withdraws the announcement of limit.
 func (l *Loop) awake() {
 	l.waiting.Store(false)
 	l.now = time.Time{}
@@ -182,18 +184,18 @@ func (l *Loop) Now() time.Time {
 type Timer struct {
 	at    time.Time
 	f     func()
-	index int // in the heap, -1 when not in it
+	index int // index in the heap, -1 if it isn't in it
 	loop  *Loop
 }
 
-// After has f called on the loop's goroutine once d has passed.
+// After calls f on the loop's goroutine once d has passed.
 func (l *Loop) After(d time.Duration, f func()) *Timer {
 	t := &Timer{at: time.Now().Add(d), f: f, loop: l}
 	heap.Push(&l.timers, t)
 	return t
 }
 
-// Stop takes the timer out; a nil or finished timer is fine.
+// Stop cancels the timer; it does nothing for a nil or finished timer.
 func (t *Timer) Stop() {
 	if t != nil && t.index >= 0 {
 		heap.Remove(&t.loop.timers, t.index)

@@ -25,10 +25,10 @@ type restriction struct {
 	_     [3]uint32
 }
 
-// restrict lets the ring do from now on what this driver does and nothing else:
-// a ring opens files and makes connections too, past every filter of system
-// calls. It must come before enable and after the buffers, which can't be
-// registered later.
+// restrict limits the ring from now on to the operations that this driver uses.
+// Otherwise a ring could open files and make connections, past every filter of
+// system calls. It must be called before enable and after the buffers are
+// registered, since that is forbidden later.
 func (r *ring) restrict() error {
 	list := []restriction{
 		{kind: mayRegister, value: registerRingFDs},

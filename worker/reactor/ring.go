@@ -96,7 +96,7 @@ type ringParams struct {
 	cqOff                                                                  cqOffsets
 }
 
-// ring is a submission and a completion queue, shared with the kernel. All of
+// ring is a submission queue and a completion queue, shared with the kernel. All of
 // it is mapped memory, never Go's.
 type ring struct {
 	fd      int
@@ -114,8 +114,8 @@ type ring struct {
 	cqes    []cqe
 	tail    uint32 // ours, ahead of *sqTail
 	enabled bool
-	// calls is what system calls name the ring by: its descriptor, or a number that
-	// saves the kernel the look-up, with registered then.
+	// calls is how system calls name the ring: its descriptor, or with registered a
+	// number that saves the kernel the look-up.
 	calls      int
 	registered uintptr
 	// arg, limit and tick are part of this heap object because the kernel is told
@@ -125,7 +125,7 @@ type ring struct {
 	tick  unix.Timespec
 }
 
-// newRing asks the kernel for a ring of so many submissions.
+// newRing makes a ring for so many submissions.
 func newRing(entries uint32) (*ring, error) {
 	p := ringParams{
 		flags:     setupCQSize | setupClamp | setupRDisabled | setupSubmitAll | setupSingleIssuer | setupDeferTaskrun,
@@ -164,7 +164,7 @@ func (r *ring) mmap(p *ringParams) error {
 	r.sqFlags, r.cqLost = at(p.sqOff.flags), at(p.cqOff.overflow)
 	r.sqes = unsafe.Slice((*sqe)(unsafe.Pointer(&r.sqeMem[0])), p.sqEntries)
 	r.cqes = unsafe.Slice((*cqe)(unsafe.Pointer(&r.queues[p.cqOff.cqes])), p.cqEntries)
-	// Entry i of the indirection is always submission i.
+	// Entry i of the indirection array is always submission i.
 	array := unsafe.Slice((*uint32)(unsafe.Pointer(&r.queues[p.sqOff.array])), p.sqEntries)
 	for i := range array {
 		array[i] = uint32(i)
@@ -173,7 +173,7 @@ func (r *ring) mmap(p *ringParams) error {
 	return nil
 }
 
-// enable binds the ring to the calling thread, which alone may use it then.
+// enable binds the ring to the calling thread. No other thread may use it then.
 func (r *ring) enable() error {
 	if r.enabled {
 		return nil
@@ -185,7 +185,7 @@ func (r *ring) enable() error {
 	}
 	u := ringUpdate{offset: ^uint32(0), data: uint64(r.fd)}
 	n, _, e := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerRingFDs, uintptr(unsafe.Pointer(&u)), 1, 0, 0)
-	if e == 0 && n == 1 { // else it works without
+	if e == 0 && n == 1 { // otherwise it works without that
 		r.calls, r.registered = int(u.offset), enterRegisteredRing
 	}
 	return nil
@@ -197,7 +197,7 @@ type ringUpdate struct {
 	data      uint64
 }
 
-// unregister undoes what enable has done for the calling thread, which would
+// unregister undoes what enable has done for the calling thread, and which would
 // keep the ring alive.
 func (r *ring) unregister() {
 	if r.registered == 0 {
@@ -208,8 +208,8 @@ func (r *ring) unregister() {
 	r.calls, r.registered = r.fd, 0
 }
 
-// next returns a cleared submission, after handing those that wait to the kernel
-// when the queue is full.
+// next returns a cleared submission. If the queue is full, it first submits it to
+// the kernel.
 func (r *ring) next() *sqe {
 	for r.tail-atomic.LoadUint32(r.sqHead) >= uint32(len(r.sqes)) {
 		r.enter(0, 0, true)
@@ -228,9 +228,9 @@ type enterArg struct {
 	ts        uint64
 }
 
-// enter submits what waits and, with wait above 0, waits for completions: limit
-// is in milliseconds, below zero for none. raw keeps the processor of Go's
-// scheduler, which is for short waits only.
+// enter submits the queue and, with wait above 0, waits for completions: limit is
+// in milliseconds, below zero for none. raw keeps the processor of Go's scheduler,
+// so it is only for short waits.
 func (r *ring) enter(wait, limit int, raw bool) unix.Errno {
 	n := r.tail - atomic.LoadUint32(r.sqHead)
 	atomic.StoreUint32(r.sqTail, r.tail)
@@ -253,8 +253,8 @@ func (r *ring) enter(wait, limit int, raw bool) unix.Errno {
 // submitted reports whether the kernel has taken all submissions.
 func (r *ring) submitted() bool { return atomic.LoadUint32(r.sqHead) == r.tail }
 
-// overflowed reports whether the kernel keeps completions for which the queue has no
-// room. The next enter moves as many of them into the queue as have room by then.
+// overflowed reports whether the kernel has completions for which the queue has no
+// room. The next enter moves as many of them into the queue as fit.
 func (r *ring) overflowed() bool {
 	if atomic.LoadUint32(r.cqLost) != 0 {
 		panic("reactor: the kernel had no memory for a completion") // the count of operations is wrong from here on

@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// slots are the mapped memory that sends are made of, in two sizes: most sends
-// are small, and few are under way at once.
+// slots are pieces of mapped memory for sends, in two sizes: most sends are small,
+// and few are in progress at once.
 type slots struct {
 	all   []byte
-	more  [][]byte // slotCount further large ones each
+	more  [][]byte // further blocks of slotCount large ones each
 	small []int32  // free ones
 	large []int32
 }
@@ -36,16 +36,17 @@ func newSlots() (*slots, error) {
 	return s, nil
 }
 
-// get returns a slot for n bytes and its memory, which may be smaller; below zero
-// when there is none. The slot that was given back last is the first to be used
-// again: it is warm.
+// get returns a slot for n bytes, with its memory, which may be smaller. The number
+// is below zero if there is none. The slot that was returned last is used first,
+// because its memory is in the cache.
 func (s *slots) get(n int) (int32, []byte) {
 	from := &s.small
 	if n > smallSize && len(s.large) > 0 || len(s.small) == 0 {
 		from = &s.large
 	}
 	if len(*from) == 0 {
-		// Peers that don't read keep theirs: the others must not wait for them.
+		// Slots of peers that don't read stay in use; others must not wait for
+		// them.
 		if !s.grow() {
 			return -1, nil
 		}
@@ -56,8 +57,8 @@ func (s *slots) get(n int) (int32, []byte) {
 	return i, s.mem(i)
 }
 
-// grow adds large slots. Their memory costs nothing until it is used, and isn't
-// given back.
+// grow adds large slots. Their memory costs nothing until it is used, and is never
+// freed.
 func (s *slots) grow() bool {
 	mem, err := unix.Mmap(-1, 0, slotCount*slotSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
@@ -90,7 +91,7 @@ func (s *slots) put(i int32) {
 	s.large = append(s.large, i)
 }
 
-// trim gives the memory of the slots back if none is in use.
+// trim returns the memory of the slots to the system if none is in use.
 func (s *slots) trim() {
 	if len(s.small) < smallCount || len(s.large) < (1+len(s.more))*slotCount {
 		return

@@ -6,20 +6,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wakeEvent and drainEvent ring and silence an eventfd.
+// wakeEvent signals an eventfd, drainEvent resets it.
 func wakeEvent(fd int) {
 	one := [8]byte{1}
 	_, _ = unix.Write(fd, one[:])
 }
 
-// drainEvent goes with Poll.
+// drainEvent is for Poll.
 func drainEvent(fd int) bool {
 	var b [8]byte
 	_, _ = read(fd, b[:])
 	return true
 }
 
-// read, receive and write are raw: they never wait, so the calls can't hold up the
+// read, receive and write are raw calls: they never wait, so they can't block the
 // scheduler.
 func read(fd int, b []byte) (int, unix.Errno) {
 	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
@@ -29,8 +29,8 @@ func read(fd int, b []byte) (int, unix.Errno) {
 	return int(n), 0
 }
 
-// receive reads from a socket and never waits, whether the socket is blocking or not.
-// It costs less than read, which the kernel routes through its file layer.
+// receive reads from a socket and never waits, even if the socket is blocking. It
+// costs less than read, which the kernel passes through its file layer.
 func receive(fd int, b []byte) (int, unix.Errno) {
 	n, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
 	if e != 0 {
@@ -39,7 +39,8 @@ func receive(fd int, b []byte) (int, unix.Errno) {
 	return int(n), 0
 }
 
-// write is for the same sockets, and returns how much the kernel took; a full socket is not an error.
+// write writes to the same sockets, and returns how much the kernel took; a full
+// socket is not an error.
 func write(fd int, b []byte) (int, error) {
 	for {
 		n, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
@@ -63,13 +64,13 @@ func errno(e unix.Errno) error {
 	return e
 }
 
-// disconnect cuts a connection at once: a TCP peer gets a reset, and what the
-// kernel has queued is dropped, operations in flight included.
+// disconnect cuts a connection at once: a TCP peer gets a reset, and the kernel
+// drops what it has queued, including operations in progress.
 func disconnect(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
 	sa := [unix.SizeofSockaddrInet6]byte{} // family AF_UNSPEC
 	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa[0])), uintptr(len(sa)))
-	if e != 0 { // a Unix socket can't be disconnected so
+	if e != 0 { // this doesn't work for a Unix socket
 		_ = unix.Shutdown(fd, unix.SHUT_RDWR)
 	}
 }

@@ -12,20 +12,21 @@ import (
 //  1. An armed connection has one multishot receive in the kernel, which fills
 //     provided buffers and completes once for each (onReceive).
 //  2. The Handler sends from within Received. What it sends is copied into a
-//     slot of mapped memory and becomes one submission; while that is under way
-//     more of it gathers in the queue (send, launch).
+//     slot of mapped memory and becomes one submission; while that is in progress
+//     further bytes are queued (send, launch).
 //  3. turn hands all submissions to the kernel and waits for completions, in one
 //     system call. A send that the kernel takes at once, as nearly all are, makes
-//     no completion: a wait for one would end with it (sent). Any other is told of
-//     and goes on as one that waits for room (onSend).
-//  4. A finished send launches what has gathered.
+//     no completion, because a completion would end the wait (sent). Any other send reports
+//     that it didn't succeed, and is repeated as a send that waits for room (onSend).
+//  4. A finished send launches the queued bytes.
 //
-// An operation that the kernel holds keeps its connection in the table and the
-// descriptor open, whatever the Handler has closed: closing a descriptor under an
-// armed receive sends no FIN, and its number would be given to somebody else. The
-// descriptor is closed after the terminal completion of the last one (settle).
+// As long as the kernel has an operation on a connection, the connection stays in
+// the table and its descriptor open, even if the Handler has closed it: closing a
+// descriptor under an armed receive sends no FIN, and another file could get its
+// number. The descriptor is closed after the last operation's final completion
+// (settle).
 
-// The operations that user data name.
+// The operations that user data identifies.
 const (
 	uReceive = iota + 1
 	uSend
@@ -39,41 +40,41 @@ const (
 // nanoseconds.
 const tickTime = 1e6
 
-// slotSize is how much one send takes; slotCount how many can be under way. A
-// connection that gets none waits for one.
+// slotSize is how much one send takes; slotCount is how many can be in progress. A
+// connection that gets no slot waits for one.
 const (
 	slotSize  = 64 << 10
 	slotCount = 64
 	smallSize = 2 << 10
 )
 
-// bulkCredit is how many small receives end the bulk mode of a connection: large
-// results have small ones between them.
+// bulkCredit is how many small receives end the bulk mode of a connection. Large
+// results have some small receives between the large ones.
 const bulkCredit = 16
 
-// ringState is what the driver knows of a connection.
+// ringState is the driver's state of a connection.
 type ringState struct {
 	index    int32 // in the table
-	slot     int32 // of the send under way, below zero for none
-	flying   int32 // bytes of it
-	sent     int32 // of those, taken by the kernel
-	next     int32 // slot that is sent after it, below zero for none
+	slot     int32 // of the send in progress, below zero for none
+	flying   int32 // bytes of that send
+	sent     int32 // bytes of those that the kernel has taken
+	next     int32 // slot to be sent after that, below zero for none
 	nextLen  int32
-	pending  int32      // operations that the kernel holds
-	end      unix.Errno // of the receive, to be told after the stash
+	pending  int32      // operations in the kernel
+	end      unix.Errno // end of the receive, to be reported after the stash
 	stash    []byte
 	finished bool // the receive has seen the end
-	// receiving, polling: the kernel holds that operation. stopping: it was told
-	// to cancel it.
+	// receiving, polling: the kernel has that operation. stopping: the kernel was
+	// told to cancel it.
 	receiving, polling, stopping bool
-	awaits                       bool // the poll is for bytes as well
-	// now: a send was submitted that the kernel takes at once or not at all.
+	awaits                       bool // the poll waits for bytes, too
+	// now: a send was submitted that the kernel carries out at once or not at all.
 	now     bool
 	waiting bool // for a slot
-	// bulk is above zero while so much comes that a receive of one large slot at a
-	// time is cheaper than a multishot one that has to be cancelled again and
-	// again; each small receive takes one away. into is that slot, below zero for
-	// a multishot receive.
+	// bulk is above zero while so many bytes come that single receives into a large
+	// slot are cheaper than a multishot receive that must be cancelled again and
+	// again. Each small receive decrements it. into is that slot, below zero for a
+	// multishot receive.
 	bulk uint8
 	into int32
 }
@@ -87,19 +88,20 @@ type uring struct {
 	event  int
 	conns  []*Conn
 	free   []int32
-	hungry []*Conn // waiting for a slot
-	// loan is the slot whose bytes a Handler looks at just now, below zero for
-	// none. A Send of all of them takes it over instead of copying.
+	hungry []*Conn // connections that wait for a slot
+	// loan is the slot whose bytes a Handler is handling just now, below zero for
+	// none. A Send of all of them takes over the slot instead of copying.
 	loan int32
-	// launched are the connections with a send that is done with the next system
-	// call unless a completion says otherwise; spare is the memory of the last ones.
+	// launched are the connections with a send that the next system call finishes
+	// unless a completion says otherwise; spare is the memory of the previous list.
 	launched, spare []*Conn
-	// ticking: a completion comes within tickTime. lively: something has come since
-	// the last one of those.
+	// ticking: a completion will come within tickTime. lively: an event has come
+	// since the last of these.
 	ticking, lively bool
 	// polled are the descriptors of Poll.
 	polled []pollee
-	// starved are armed connections whose receive ended for lack of buffers.
+	// starved are armed connections whose receive has ended because there were no
+	// buffers.
 	starved  []*Conn
 	shutting bool
 }
@@ -131,7 +133,7 @@ func newUring(l *Loop) (*uring, error) {
 
 func (u *uring) name() string { return "io_uring" }
 
-// newConn puts both into one piece of memory.
+// newConn allocates connection and state as one piece of memory.
 func (u *uring) newConn() *Conn {
 	c := &struct {
 		Conn
@@ -147,7 +149,8 @@ func (u *uring) flying(c *Conn) int { return int(c.ring.flying) }
 func userData(index int32, op uint64) uint64 { return uint64(uint32(index))<<8 | op }
 
 func (u *uring) add(c *Conn) error {
-	// A non-blocking descriptor would make io_uring answer EAGAIN instead of waiting.
+	// With a non-blocking descriptor io_uring would answer EAGAIN instead of
+	// waiting.
 	if err := unix.SetNonblock(c.fd, false); err != nil {
 		return fmt.Errorf("add connection: %w", err)
 	}
@@ -163,21 +166,22 @@ func (u *uring) add(c *Conn) error {
 	return nil
 }
 
-// update brings what the kernel does for c in line with what is wanted. Where an
-// operation has to be cancelled first its completion calls update again.
+// update adjusts the kernel's operations on c to what is wanted. If an operation
+// has to be cancelled first, its completion calls update again.
 func (u *uring) update(c *Conn) {
 	st := c.ring
 	want := !c.closed && !c.ended
 	receive, poll := want && c.state == armed && !st.finished, want && (c.state == watching || c.state == awaiting)
 	if st.receiving && c.state == watching && want && len(st.stash) == 0 {
-		// The receive tells of the end as well, and who waits seldom says more.
+		// The receive reports the end as well, and a client that waits seldom sends
+		// more.
 		return
 	}
 	if st.receiving && want && c.state == paused {
 		if st.into < 0 {
 			st.bulk = bulkCredit
 		} else {
-			return // it ends by itself, after one slot at most
+			return // the receive ends by itself, after one slot at most
 		}
 	}
 	if st.receiving && !receive || st.polling && (!poll || st.awaits != (c.state == awaiting)) {
@@ -218,7 +222,7 @@ func (u *uring) receive(c *Conn) {
 	c.ring.receiving = true
 }
 
-// receiveSlot receives once, into a large slot; false when there is none.
+// receiveSlot receives once, into a large slot. It returns false if there is none.
 func (u *uring) receiveSlot(c *Conn) bool {
 	slot, mem := u.slots.get(slotSize)
 	if slot < smallCount {
@@ -255,18 +259,18 @@ func (u *uring) close(c *Conn, abort bool) {
 	switch {
 	case st.pending == 0:
 	case st.pending == 1 && (st.polling || st.receiving) && !st.stopping:
-		u.stop(c) // to find all of a descriptor the kernel looks at all that there is
+		u.stop(c) // to cancel all operations of a descriptor, the kernel would have to search all it has
 	default:
-		// What was submitted before this is tried first: what the kernel takes at
-		// once is delivered, as with a plain close after a send.
+		// The kernel first tries what was submitted before: what it takes at once
+		// is delivered, as with a plain close after a send.
 		s := u.submit(c, opAsyncCancel, uCancel)
 		s.opFlags = cancelFD | cancelAll
 	}
 	u.settle(c)
 }
 
-// settle closes the descriptor of a closed connection, or hands out that of a
-// detached one, once the kernel holds nothing of it any more.
+// settle closes the descriptor of a closed connection, or hands over that of a
+// detached one, once the kernel has no operation on it.
 func (u *uring) settle(c *Conn) {
 	if c.detach != nil && c.ring.pending == 0 {
 		u.part(c)
@@ -289,7 +293,7 @@ func (u *uring) settle(c *Conn) {
 
 func (u *uring) turn(limit int) {
 	if err := u.ring.enable(); err != nil {
-		panic(fmt.Sprintf("reactor: %v", err)) // the kernel made the ring for us
+		panic(fmt.Sprintf("reactor: %v", err)) // can't happen: the kernel has made the ring for this thread
 	}
 	u.wait(limit)
 	u.loop.awake()
@@ -320,7 +324,8 @@ func (u *uring) wait(limit int) {
 	}
 }
 
-// hasMore reports whether somebody goes on after a send that makes no completion.
+// hasMore reports whether a connection has more to send after a send that makes no
+// completion.
 func (u *uring) hasMore() bool {
 	for _, c := range u.launched {
 		if c.asked || c.ring.next >= 0 || len(c.out) > 0 {
@@ -330,7 +335,7 @@ func (u *uring) hasMore() bool {
 	return false
 }
 
-// complete deals with one completion.
+// complete handles one completion.
 func (u *uring) complete(e cqe) {
 	op := e.userData & 0xff
 	if op == uTick {
@@ -389,7 +394,7 @@ func (u *uring) onReceive(c *Conn, e cqe) {
 	}
 }
 
-// onSlot delivers what a receive of one slot has brought.
+// onSlot delivers the bytes of a receive into a slot.
 func (u *uring) onSlot(c *Conn, n int) {
 	slot := c.ring.into
 	c.ring.into = -1
@@ -402,14 +407,14 @@ func (u *uring) onSlot(c *Conn, n int) {
 		u.loan = slot
 		u.deliver(c, u.slots.mem(slot)[:n])
 		if u.loan != slot {
-			return // it is being sent
+			return // the slot is being sent
 		}
 		u.loan = -1
 	}
 	u.slots.put(slot)
 }
 
-// received goes on after a receive that has ended with res.
+// received handles a receive that has ended with res.
 func (u *uring) received(c *Conn, res int32) {
 	st := c.ring
 	switch errno := unix.Errno(-res); {
@@ -426,7 +431,7 @@ func (u *uring) received(c *Conn, res int32) {
 	}
 }
 
-// deliver hands bytes over, or keeps them for Resume.
+// deliver hands bytes to the Handler, or keeps them for Resume.
 func (u *uring) deliver(c *Conn, b []byte) {
 	switch {
 	case c.closed || c.ended:
@@ -435,12 +440,12 @@ func (u *uring) deliver(c *Conn, b []byte) {
 	default:
 		c.ring.stash = append(c.ring.stash, b...)
 		if c.ring.receiving && c.state == watching {
-			u.update(c) // it does say more
+			u.update(c) // the peer does send more
 		}
 	}
 }
 
-// finish tells the end of a connection that is listened to.
+// finish reports the end of a connection that is being read.
 func (u *uring) finish(c *Conn) {
 	switch {
 	case c.closed || c.ended:
@@ -451,14 +456,14 @@ func (u *uring) finish(c *Conn) {
 	}
 }
 
-// catchUp delivers at the end of a turn what came while c was paused.
+// catchUp delivers, at the end of a turn, what came while c was paused.
 func (c *Conn) catchUp() {
 	st := c.ring
 	if c.closed || c.ended || c.state != armed {
 		return
 	}
 	for len(st.stash) > 0 {
-		b := st.stash[:min(len(st.stash), receiveSize)] // no more at once than the handler counts with
+		b := st.stash[:min(len(st.stash), receiveSize)] // no more at once than a Handler expects
 		st.stash = st.stash[len(b):]
 		c.handler.Received(b)
 		if c.closed || c.ended || c.state != armed {
@@ -473,8 +478,8 @@ func (c *Conn) catchUp() {
 	c.loop.drv.update(c)
 }
 
-// feed serves those that had to wait for buffers or slots. The ones that waited
-// longest come first.
+// feed serves connections that had to wait for buffers or slots, in the order in
+// which they began to wait.
 func (u *uring) feed() {
 	if len(u.hungry) > 0 && u.slots.any() {
 		cs := u.hungry
@@ -495,11 +500,11 @@ func (u *uring) feed() {
 	}
 }
 
-// pollee is a descriptor that is no connection, of which the end of the peer is told
-// as well.
+// pollee is a descriptor that is no connection. f is also called when its peer
+// ends.
 type pollee struct {
 	fd int
-	f  func() bool // nil when it wants no more
+	f  func() bool // nil when f has returned false
 }
 
 func (u *uring) poll(fd int, f func() bool) error {
@@ -532,9 +537,8 @@ func (u *uring) onPolled(index int32, e cqe) {
 
 func (u *uring) wake() { wakeEvent(u.event) }
 
-// trim may be called between turns only: the kernel fills buffers within our
-// own system calls and at no other time, so all of them are empty unless a
-// completion says otherwise.
+// trim may be called between turns only. The kernel fills buffers only during our
+// own system calls, so all of them are empty unless a completion says otherwise.
 func (u *uring) trim() {
 	if u.ring.ready() == 0 {
 		u.bufs.trim()
@@ -542,7 +546,8 @@ func (u *uring) trim() {
 	u.slots.trim()
 }
 
-// shut closes everything. Closing the ring cancels what the kernel still holds.
+// shut closes everything. Closing the ring cancels the kernel's remaining
+// operations.
 func (u *uring) shut() {
 	u.shutting = true
 	for _, c := range u.conns {

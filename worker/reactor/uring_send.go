@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// send copies b into a slot and submits it, or queues it behind a send that is
-// under way. Bytes that lie in a slot already are not copied.
+// send copies b into a slot and submits it, or queues it behind a send in progress.
+// Bytes that are in a slot already are not copied.
 func (u *uring) send(c *Conn, b []byte) {
 	st := c.ring
 	idle := len(c.out) == 0 && st.next < 0
@@ -24,8 +24,8 @@ func (u *uring) send(c *Conn, b []byte) {
 	u.queue(c, b)
 }
 
-// queue keeps bytes for later: in the next slot while there is room, in Go's
-// memory beyond that.
+// queue keeps bytes for later: in the next slot as far as there is room, and the
+// rest in Go's memory.
 func (u *uring) queue(c *Conn, b []byte) {
 	st := c.ring
 	if len(c.out) == 0 && len(b) > 0 {
@@ -59,7 +59,7 @@ func (u *uring) launch(c *Conn, b []byte) int {
 	return n
 }
 
-// sendNext sends the slot that waited.
+// sendNext sends the waiting slot.
 func (u *uring) sendNext(c *Conn) {
 	st := c.ring
 	st.slot, st.flying, st.sent = st.next, st.nextLen, 0
@@ -67,7 +67,7 @@ func (u *uring) sendNext(c *Conn) {
 	u.submitSend(c)
 }
 
-// submitSend submits the slot at hand for what the kernel takes at once.
+// submitSend submits the present slot as a send of what the kernel takes at once.
 func (u *uring) submitSend(c *Conn) {
 	s := u.submitRest(c)
 	s.flags = sqeSkipSuccess
@@ -76,7 +76,7 @@ func (u *uring) submitSend(c *Conn) {
 	u.launched = append(u.launched, c)
 }
 
-// submitRest submits the rest of the slot at hand, which waits for room.
+// submitRest submits the rest of the present slot, as a send that waits for room.
 func (u *uring) submitRest(c *Conn) *sqe {
 	mem := u.slots.mem(c.ring.slot)[c.ring.sent:c.ring.flying]
 	s := u.submit(c, opSend, uSend)
@@ -85,9 +85,9 @@ func (u *uring) submitRest(c *Conn) *sqe {
 	return s
 }
 
-// sent ends the sends that the kernel took with the last system call: those of
-// which no completion says that they failed. Completions that the kernel still keeps
-// outside of the queue may say so, so all sends wait for those.
+// sent finishes the sends that the last system call has carried out: those without
+// a completion that reports a failure. Completions that the kernel still keeps
+// outside of the queue may report one, so all sends wait for those.
 func (u *uring) sent() {
 	if len(u.launched) == 0 || !u.ring.submitted() {
 		return
@@ -123,7 +123,7 @@ func (u *uring) giveSlot(c *Conn) {
 	}
 }
 
-// onSend deals with a send that the kernel didn't take at once.
+// onSend handles a send that the kernel didn't carry out at once.
 func (u *uring) onSend(c *Conn, res int) {
 	st := c.ring
 	st.sent += int32(max(res, 0))
@@ -139,7 +139,7 @@ func (u *uring) onSend(c *Conn, res int) {
 	u.gone(c)
 }
 
-// gone goes on after a send: all of a slot is on its way.
+// gone continues after a send, when the whole slot was sent.
 func (u *uring) gone(c *Conn) {
 	if c.closed || c.broken != nil {
 		return
@@ -151,7 +151,7 @@ func (u *uring) gone(c *Conn) {
 	}
 }
 
-// more sends what has gathered in the queue.
+// more sends the queued bytes.
 func (u *uring) more(c *Conn) {
 	switch {
 	case c.ring.next >= 0:
