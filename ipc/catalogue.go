@@ -44,7 +44,7 @@ var catalogue = index([]Row{
 	{Number: 11, Name: "ConfigServer", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigServer]},
 	{Number: 12, Name: "ConfigUser", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigUser]},
 	{Number: 13, Name: "ConfigHBA", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigHBA]},
-	{Number: 14, Name: "ConfigLimit", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigLimit]},
+	{Number: 14, Name: "ConfigAliases", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigAliases]},
 	{Number: 15, Name: "ConfigEnd", From: sup, To: wrk, Reply: 16, Phase: phaseAny, make: of[ConfigEnd]},
 	{Number: 16, Name: "ConfigDone", From: wrk, To: sup, Phase: phaseAny, make: of[ConfigDone]},
 

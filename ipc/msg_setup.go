@@ -98,25 +98,30 @@ type ConfigUser struct {
 	Verifier Secret `msgpack:"verifier"`
 }
 
+// Names says which databases or users a line is for.
+type Names struct {
+	All      bool     `msgpack:"all"`
+	SameUser bool     `msgpack:"same_user"` // the database with the user's name
+	List     []string `msgpack:"list"`
+}
+
 // ConfigHBA is one line of pgagroal_hba.conf, in file order.
 type ConfigHBA struct {
 	Gen      uint64 `msgpack:"gen"`
 	Line     int    `msgpack:"line"`
 	Type     string `msgpack:"type"`
-	Database string `msgpack:"database"`
-	User     string `msgpack:"user"`
+	Database Names  `msgpack:"database"`
+	User     Names  `msgpack:"user"`
 	Address  string `msgpack:"address"`
 	Method   string `msgpack:"method"`
 }
 
-// ConfigLimit is one line of pgagroal_databases.conf, in file order; the worker
-// needs it for the aliases.
-type ConfigLimit struct {
+// ConfigAliases is one line of pgagroal_databases.conf that gives a database other
+// names. Its limit is the supervisor's.
+type ConfigAliases struct {
 	Gen      uint64   `msgpack:"gen"`
 	Database string   `msgpack:"database"`
 	Aliases  []string `msgpack:"aliases"`
-	User     string   `msgpack:"user"`
-	MaxSize  int      `msgpack:"max_size"`
 }
 
 // ConfigEnd closes generation Gen. Its counts show the worker whether anything is missing.
@@ -125,7 +130,7 @@ type ConfigEnd struct {
 	Servers int    `msgpack:"servers"`
 	Users   int    `msgpack:"users"`
 	HBA     int    `msgpack:"hba"`
-	Limits  int    `msgpack:"limits"`
+	Aliases int    `msgpack:"aliases"`
 }
 
 // ConfigDone says that generation Gen is in effect. Reactor names the event loop: "epoll" or
@@ -138,14 +143,14 @@ type ConfigDone struct {
 	Unconfined []string `msgpack:"unconfined"`
 }
 
-func (*WorkerHello) Number() Number  { return 1 }
-func (*RunnerHello) Number() Number  { return 2 }
-func (*Ping) Number() Number         { return 3 }
-func (*Pong) Number() Number         { return 4 }
-func (*ConfigBegin) Number() Number  { return 10 }
-func (*ConfigServer) Number() Number { return 11 }
-func (*ConfigUser) Number() Number   { return 12 }
-func (*ConfigHBA) Number() Number    { return 13 }
-func (*ConfigLimit) Number() Number  { return 14 }
-func (*ConfigEnd) Number() Number    { return 15 }
-func (*ConfigDone) Number() Number   { return 16 }
+func (*WorkerHello) Number() Number   { return 1 }
+func (*RunnerHello) Number() Number   { return 2 }
+func (*Ping) Number() Number          { return 3 }
+func (*Pong) Number() Number          { return 4 }
+func (*ConfigBegin) Number() Number   { return 10 }
+func (*ConfigServer) Number() Number  { return 11 }
+func (*ConfigUser) Number() Number    { return 12 }
+func (*ConfigHBA) Number() Number     { return 13 }
+func (*ConfigAliases) Number() Number { return 14 }
+func (*ConfigEnd) Number() Number     { return 15 }
+func (*ConfigDone) Number() Number    { return 16 }

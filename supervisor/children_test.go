@@ -41,8 +41,11 @@ func TestSetupGivesAWorkerEverythingInOrder(t *testing.T) {
 		c.Users = []config.Credential{{Name: "u", Password: "p"}, {Name: "v", Password: "p2"}}
 		c.FrontendUsers = []config.Credential{{Name: "v", Password: "shown"}}
 		c.Superuser = &config.Credential{Name: "s", Password: "q"}
-		c.HBA = []config.HBARule{{Type: "host", Database: "all", User: "all", Address: "all", Method: "all"}}
-		c.Limits = []config.Limit{{Database: "d", User: "u", MaxSize: 3}}
+		c.HBA = []config.HBARule{{Type: "host", Database: config.Names{All: true}, User: config.Names{All: true}, Address: "all", Method: "all"}}
+		c.Limits = []config.Limit{
+			{Database: config.Named("d"), Aliases: []string{"a"}, User: config.Named("u"), MaxSize: 3},
+			{Database: config.Names{All: true}, User: config.Named("u"), MaxSize: 3},
+		}
 	})
 	w.s.publish(openAt(0, 1))
 	w.s.startWorkers()
@@ -53,13 +56,13 @@ func TestSetupGivesAWorkerEverythingInOrder(t *testing.T) {
 		got = append(got, ipc.Name(m.Number()))
 	}
 	want := []string{
-		"ConfigBegin", "ConfigServer", "ConfigServer", "ConfigUser", "ConfigUser", "ConfigUser", "ConfigUser", "ConfigHBA", "ConfigLimit", "ConfigEnd", "ServerState",
+		"ConfigBegin", "ConfigServer", "ConfigServer", "ConfigUser", "ConfigUser", "ConfigUser", "ConfigUser", "ConfigHBA", "ConfigAliases", "ConfigEnd", "ServerState",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	end := messagesOf[*ipc.ConfigEnd](w.children[0])[0]
-	if end.Servers != 2 || end.Users != 4 || end.HBA != 1 || end.Limits != 1 {
+	if end.Servers != 2 || end.Users != 4 || end.HBA != 1 || end.Aliases != 1 {
 		t.Errorf("counts %+v", end)
 	}
 	for i, u := range messagesOf[*ipc.ConfigUser](w.children[0]) {

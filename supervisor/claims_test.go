@@ -21,7 +21,7 @@ import (
 func claimWorld(t *testing.T) (*world, uint64) {
 	t.Helper()
 	w := newWorld(t, 2, func(c *config.Config) {
-		c.Limits = []config.Limit{{Database: "d", Aliases: []string{"alias"}, User: "u", MaxSize: 4}}
+		c.Limits = []config.Limit{{Database: config.Named("d"), Aliases: []string{"alias"}, User: config.Named("u"), MaxSize: 4}}
 	})
 	w.up()
 	lease := w.lease(w.children[0], key("u"))

@@ -207,7 +207,7 @@ func TestCancelWithoutOtherWorkersEndsAtOnce(t *testing.T) {
 
 func TestLimitOfAnAliasCounts(t *testing.T) {
 	w := newWorld(t, 1, func(c *config.Config) {
-		c.Limits = []config.Limit{{Database: "d", Aliases: []string{"a"}, User: "u", MaxSize: 1}}
+		c.Limits = []config.Limit{{Database: config.Named("d"), Aliases: []string{"a"}, User: config.Named("u"), MaxSize: 1}}
 	})
 	w.up()
 	w.say(w.children[0], &ipc.LeaseRequest{ID: 1, Key: key("u"), Requested: "a"})

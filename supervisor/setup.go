@@ -40,12 +40,16 @@ func (s *supervisor) sendConfig(c *child) {
 		end.Users++
 	}
 	for _, h := range cfg.HBA {
-		s.send(c, &ipc.ConfigHBA{Gen: gen, Line: h.Line, Type: h.Type, Database: h.Database, User: h.User, Address: h.Address, Method: h.Method})
+		s.send(c, &ipc.ConfigHBA{
+			Gen: gen, Line: h.Line, Type: h.Type, Database: ipc.Names(h.Database), User: ipc.Names(h.User), Address: h.Address, Method: h.Method,
+		})
 		end.HBA++
 	}
 	for _, l := range cfg.Limits {
-		s.send(c, &ipc.ConfigLimit{Gen: gen, Database: l.Database, Aliases: l.Aliases, User: l.User, MaxSize: l.MaxSize})
-		end.Limits++
+		if len(l.Aliases) > 0 {
+			s.send(c, &ipc.ConfigAliases{Gen: gen, Database: l.Database.List[0], Aliases: l.Aliases})
+			end.Aliases++
+		}
 	}
 	s.send(c, end)
 }

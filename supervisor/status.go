@@ -177,7 +177,7 @@ func (s *supervisor) detailsResponse(rep *report) control.StatusDetailsResponse 
 	rules := s.ledger.Counts().Rules
 	for i, l := range s.cfg.Limits {
 		limit := control.Limit{
-			Database: l.Database, Username: l.User, MaxConnections: l.MaxSize,
+			Database: l.Database.String(), Username: l.User.String(), MaxConnections: l.MaxSize,
 			InitialConnections: l.InitialSize, MinConnections: l.MinSize,
 		}
 		if i < len(rules) {

@@ -14,7 +14,7 @@ type config struct {
 	ipc.ConfigBegin
 	servers   []ipc.ConfigServer
 	hba       []auth.Rule
-	limits    []ipc.ConfigLimit
+	aliases   map[string]string // from alias to database
 	passwords map[string]string // for logins to the servers
 	known     map[string]bool   // users whom this worker can authenticate
 	frontend  map[string]bool   // users whose password here differs from that at the servers
@@ -27,6 +27,7 @@ type config struct {
 type draft struct {
 	cfg       config
 	users     int
+	aliases   int // messages with some
 	verifiers map[string]auth.Verifier
 }
 
@@ -43,11 +44,14 @@ func (d *draft) add(m ipc.Message) error {
 			return fmt.Errorf("hba line %d: %w", m.Line, err)
 		}
 		d.cfg.hba = append(d.cfg.hba, auth.Rule{
-			Type: auth.ConnType(m.Type), Database: m.Database, User: m.User,
+			Type: auth.ConnType(m.Type), Database: auth.Names(m.Database), User: auth.Names(m.User),
 			Address: addr, Method: auth.Method(m.Method), Line: m.Line,
 		})
-	case *ipc.ConfigLimit:
-		d.cfg.limits = append(d.cfg.limits, *m)
+	case *ipc.ConfigAliases:
+		d.aliases++
+		for _, a := range m.Aliases {
+			d.cfg.aliases[a] = m.Database
+		}
 	}
 	return nil
 }
@@ -77,7 +81,7 @@ func (d *draft) addUser(m *ipc.ConfigUser) error {
 func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 	c := &d.cfg
 	if end.Gen != c.Gen || len(c.servers) != end.Servers || len(c.hba) != end.HBA ||
-		len(c.limits) != end.Limits || d.users != end.Users {
+		d.aliases != end.Aliases || d.users != end.Users {
 		return nil, fmt.Errorf("configuration %d is incomplete", end.Gen)
 	}
 	c.verifiers, c.keys = auth.NewVerifiers([]byte(c.ScramSalt.Reveal())), auth.NewClientKeys(1024)
@@ -92,6 +96,7 @@ func newDraft(m *ipc.ConfigBegin) *draft {
 	return &draft{
 		cfg: config{
 			ConfigBegin: *m, passwords: make(map[string]string), known: make(map[string]bool), frontend: make(map[string]bool),
+			aliases: make(map[string]string),
 		},
 		verifiers: make(map[string]auth.Verifier),
 	}
@@ -116,12 +121,8 @@ func (c *config) matches(user, password string) bool {
 
 // realDatabase resolves an alias.
 func (c *config) realDatabase(name string) string {
-	for _, l := range c.limits {
-		for _, a := range l.Aliases {
-			if a == name {
-				return l.Database
-			}
-		}
+	if real, ok := c.aliases[name]; ok {
+		return real
 	}
 	return name
 }

@@ -3,10 +3,11 @@ package auth
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
-// all is the word that stands for every database, user or address.
+// all is the word that stands for every address.
 const all = "all"
 
 // ConnType is the first field of a rule: the transports for which the rule applies.
@@ -51,11 +52,18 @@ func ParseAddress(s string) (Address, error) {
 	return Address{Prefix: p}, nil
 }
 
+// Names is the second or third field of a rule: which databases or users it is for.
+type Names struct {
+	All      bool
+	SameUser bool // the database with the user's name
+	List     []string
+}
+
 // Rule is one line of pgagroal_hba.conf. Types and methods are in lower case.
 type Rule struct {
 	Type     ConnType
-	Database string // name or all
-	User     string // name or all
+	Database Names
+	User     Names
 	Address  Address
 	Method   Method
 	Line     int // in the file, from 1
@@ -83,7 +91,7 @@ type Request struct {
 // nothing else does.
 func Match(rules []Rule, r Request) (rule Rule, ok bool) {
 	for _, rule := range rules {
-		if !rule.matchesDatabase(r) || !matchesName(rule.User, r.User) || !rule.Address.matches(r) {
+		if !rule.matchesDatabase(r) || !rule.User.covers(r.User) || !rule.Address.matches(r) {
 			continue
 		}
 		if rule.Type == HostNoSSL && r.TLS {
@@ -97,13 +105,17 @@ func Match(rules []Rule, r Request) (rule Rule, ok bool) {
 	return Rule{}, false
 }
 
+// matchesDatabase lets a rule name the database or its alias. The word sameuser is about the database itself: an
+// alias with the user's name leads to a database that isn't the user's.
 func (rule Rule) matchesDatabase(r Request) bool {
-	return matchesName(rule.Database, r.Database) || r.RealDatabase != "" && rule.Database == r.RealDatabase
+	real := r.RealDatabase
+	if real == "" {
+		real = r.Database
+	}
+	return rule.Database.covers(r.Database) || rule.Database.covers(real) || rule.Database.SameUser && real == r.User
 }
 
-func matchesName(pattern, name string) bool {
-	return pattern == name || strings.EqualFold(pattern, all)
-}
+func (n Names) covers(name string) bool { return n.All || slices.Contains(n.List, name) }
 
 func (a Address) matches(r Request) bool {
 	if a.All {

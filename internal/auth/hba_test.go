@@ -14,6 +14,8 @@ func address(t *testing.T, s string) Address {
 	return a
 }
 
+func named(names ...string) Names { return Names{List: names} }
+
 func TestAddressesMatchAsCIDR(t *testing.T) {
 	for _, tc := range []struct {
 		block, client string
@@ -44,7 +46,7 @@ func TestAddressesMatchAsCIDR(t *testing.T) {
 		{"::1/128", "::1", true},
 		{"::1/128", "::2", false},
 	} {
-		rules := []Rule{{Type: Host, Database: "all", User: "all", Address: address(t, tc.block), Method: Trust}}
+		rules := []Rule{{Type: Host, Database: Names{All: true}, User: Names{All: true}, Address: address(t, tc.block), Method: Trust}}
 		_, ok := Match(rules, Request{Database: "d", User: "u", Addr: netip.MustParseAddr(tc.client)})
 		if ok != tc.want {
 			t.Errorf("%s in %s: %v, want %v", tc.client, tc.block, ok, tc.want)
@@ -58,19 +60,20 @@ func TestBadAddressesAreRefused(t *testing.T) {
 			t.Errorf("%q: %+v", s, a)
 		}
 	}
-	if _, ok := Match([]Rule{{Database: "all", User: "all"}}, Request{Addr: netip.MustParseAddr("::1")}); ok {
+	if _, ok := Match([]Rule{{Database: Names{All: true}, User: Names{All: true}}}, Request{Addr: netip.MustParseAddr("::1")}); ok {
 		t.Error("a rule without an address matched")
 	}
 }
 
 func TestFirstRuleThatFitsWins(t *testing.T) {
 	rules := []Rule{
-		{Host, "sales", "alice", address(t, "10.0.0.0/8"), Trust, 1},
-		{Host, "sales", "ALL", address(t, "all"), Reject, 2},
-		{HostSSL, "all", "bob", address(t, "10.0.0.0/8"), SCRAM, 3},
-		{HostNoSSL, "all", "bob", address(t, "all"), Password, 4},
-		{Host, "hr", "carol", address(t, "all"), All, 5},
-		{Host, "all", "carol", address(t, "192.0.2.0/24"), SCRAM, 6},
+		{Host, named("sales"), named("alice"), address(t, "10.0.0.0/8"), Trust, 1},
+		{Host, named("sales"), Names{All: true}, address(t, "all"), Reject, 2},
+		{HostSSL, Names{All: true}, named("bob"), address(t, "10.0.0.0/8"), SCRAM, 3},
+		{HostNoSSL, Names{All: true}, named("bob"), address(t, "all"), Password, 4},
+		{Host, named("hr"), named("carol"), address(t, "all"), All, 5},
+		{Host, Names{All: true}, named("carol"), address(t, "192.0.2.0/24"), SCRAM, 6},
+		{Host, Names{SameUser: true, List: []string{"tea", "tee"}}, named("erin", "frank"), address(t, "all"), Trust, 7},
 	}
 	for name, tc := range map[string]struct {
 		req    Request
@@ -89,6 +92,12 @@ func TestFirstRuleThatFitsWins(t *testing.T) {
 		"alias of another database":            {Request{Database: "people", RealDatabase: "x", User: "carol", Addr: netip.MustParseAddr("::1")}, 0, ""},
 		"a real name doesn't match its alias":  {Request{Database: "x", RealDatabase: "x", User: "carol", Addr: netip.MustParseAddr("192.0.2.1")}, 6, SCRAM},
 		"no rule for the user":                 {Request{Database: "hr", User: "dave", Addr: netip.MustParseAddr("::1")}, 0, ""},
+		"second of a list":                     {Request{Database: "tee", User: "frank", UnixSocket: true}, 7, Trust},
+		"database of the user's name":          {Request{Database: "erin", User: "erin", UnixSocket: true}, 7, Trust},
+		"alias of the user's name":             {Request{Database: "erin", RealDatabase: "x", User: "erin", UnixSocket: true}, 0, ""},
+		"alias of the user's database":         {Request{Database: "x", RealDatabase: "erin", User: "erin", UnixSocket: true}, 7, Trust},
+		"another user's database":              {Request{Database: "frank", User: "erin", UnixSocket: true}, 0, ""},
+		"no list has the pair":                 {Request{Database: "tea", User: "grace", UnixSocket: true}, 0, ""},
 		"Unix socket counts as without TLS":    {Request{Database: "sales", User: "x", UnixSocket: true}, 2, Reject},
 		"Unix socket isn't in an IPv4 network": {Request{Database: "sales", User: "alice", UnixSocket: true}, 2, Reject},
 	} {
@@ -106,7 +115,7 @@ func TestUnixSocketsAreAdmittedByAllAndTheEmptyIPv6Mask(t *testing.T) {
 	for block, want := range map[string]bool{
 		"all": true, "::0/0": true, "0.0.0.0/0": false, "127.0.0.0/8": false, "::1/128": false, "::/8": false,
 	} {
-		rules := []Rule{{Type: Host, Database: "all", User: "all", Address: address(t, block), Method: Trust}}
+		rules := []Rule{{Type: Host, Database: Names{All: true}, User: Names{All: true}, Address: address(t, block), Method: Trust}}
 		if _, ok := Match(rules, Request{Database: "d", User: "u", UnixSocket: true}); ok != want {
 			t.Errorf("%s: %v, want %v", block, ok, want)
 		}

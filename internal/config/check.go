@@ -62,7 +62,7 @@ type checker struct {
 
 // fail reports a problem of a main key.
 func (k *checker) fail(key, format string, args ...any) {
-	k.errs = append(k.errs, &FileError{k.c.Paths.Config, k.c.lines[key], key, fmt.Sprintf(format, args...)})
+	k.errs = append(k.errs, &FileError{File: k.c.Paths.Config, Line: k.c.lines[key], Key: key, Msg: fmt.Sprintf(format, args...)})
 }
 
 // failAt reports a problem at a line of file.
@@ -358,8 +358,9 @@ func (k *checker) limits() {
 			k.failAt(c.Paths.Limits, l.Line, "the sizes up to this line add up to %d, and max_connections is %d; lower them, or raise it",
 				sum, c.MaxConnections)
 		}
-		if (l.InitialSize > 0 || l.MinSize > 0) && !hasUser(c.Users, l.User) {
-			k.failAt(c.Paths.Limits, l.Line, "connections can be opened ahead only for a user of the users file, and %s is not there; add it, or drop the sizes",
+		unknown := func(name string) bool { return !hasUser(c.Users, name) }
+		if (l.InitialSize > 0 || l.MinSize > 0) && (l.User.All || slices.ContainsFunc(l.User.List, unknown)) {
+			k.failAt(c.Paths.Limits, l.Line, "connections can be opened ahead only for users of the users file, and %s is not there; add it, or drop the sizes",
 				l.User)
 		}
 	}

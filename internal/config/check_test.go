@@ -25,6 +25,8 @@ func script(t *testing.T) string {
 	return path
 }
 
+var everybody = Names{All: true}
+
 func selfEnv() CheckEnv {
 	return CheckEnv{UID: uint32(os.Geteuid()), GIDs: []uint32{uint32(os.Getegid())}}
 }
@@ -34,7 +36,7 @@ func checked(t *testing.T, env CheckEnv, change func(*Config)) []error {
 	t.Helper()
 	c := mustParse(t, "[pgagroal]\nhost=*\nport=2345\n[a]\nhost=127.0.0.1\nport=5432\n[b]\nhost=127.0.0.2\nport=5432\n")
 	c.UnixSocketDir = t.TempDir()
-	c.HBA = []HBARule{{"host", All, All, All, "trust", 1}}
+	c.HBA = []HBARule{{"host", everybody, everybody, All, "trust", 1}}
 	change(c)
 	return c.Check(env)
 }
@@ -127,11 +129,11 @@ func TestCheckRefusals(t *testing.T) {
 			c.FailoverScript, c.FailoverNotifyScript = promote, promote+"x"
 		}, "failover_notify_script: the script can't be used"},
 		"limits above max_connections": {func(c *Config) {
-			c.Limits = []Limit{{Database: "d", User: All, MaxSize: 60}, {Database: "e", User: All, MaxSize: 60}, {Database: "f", User: All, MaxSize: 1}}
+			c.Limits = []Limit{{Database: Named("d"), User: everybody, MaxSize: 60}, {Database: Named("e"), User: everybody, MaxSize: 60}, {Database: Named("f"), User: everybody, MaxSize: 1}}
 		}, "add up to 120"},
 		"prefill for an unknown user": {func(c *Config) {
-			c.Limits = []Limit{{Database: "d", User: All, MaxSize: 6, MinSize: 1}}
-		}, "only for a user of the users file"},
+			c.Limits = []Limit{{Database: Named("d"), User: everybody, MaxSize: 6, MinSize: 1}}
+		}, "only for users of the users file"},
 	} {
 		errs := checked(t, selfEnv(), k.change)
 		if len(errs) != 1 || !strings.Contains(errs[0].Error(), k.want) {

@@ -177,8 +177,8 @@ type Server struct {
 // HBARule is one line of pgagroal_hba.conf.
 type HBARule struct {
 	Type     string // host or hostssl
-	Database string // a name, or all
-	User     string // a name, or all
+	Database Names
+	User     Names
 	Address  string // CIDR, or all
 	Method   string // trust, reject, password, scram-sha-256 or all
 	Line     int
@@ -186,10 +186,10 @@ type HBARule struct {
 
 // Limit is one line of pgagroal_databases.conf.
 type Limit struct {
-	Database    string // a name, or all
-	Aliases     []string
-	User        string // a name, or all
-	MaxSize     int    // backends; "all" in the file is already resolved
+	Database    Names
+	Aliases     []string // of the one database
+	User        Names
+	MaxSize     int // backends; "all" in the file is already resolved
 	InitialSize int
 	MinSize     int
 	Line        int

@@ -170,8 +170,8 @@ primary = on
 
 func TestGetReadsBackWhatSetWrote(t *testing.T) {
 	c := mustParse(t, "[pgagroal]\n[p]\nhost=h\nport=1\n")
-	c.HBA = []HBARule{{Type: "host", User: "a.b", Method: "trust"}}
-	c.Limits = []Limit{{Database: "d", Aliases: []string{"x", "y"}, MaxSize: 7}}
+	c.HBA = []HBARule{{Type: "host", User: Named("a.b"), Method: "trust"}}
+	c.Limits = []Limit{{Database: Named("d"), Aliases: []string{"x", "y"}, MaxSize: 7}}
 	for _, k := range []struct{ key, value string }{
 		{"log_level", "debug"},
 		{"pgagroal.idle_timeout", "90s"},

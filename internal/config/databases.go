@@ -2,17 +2,13 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// separators are the = and commas of a line, with the blanks that may stand around them.
-var (
-	separators = regexp.MustCompile(`[ \t]*([=,])[ \t]*`)
-	comment    = regexp.MustCompile(`[ \t][#;].*`)
-)
+// limitForm is what a line has to look like.
+const limitForm = "write DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]]"
 
 // ParseLimits reads the text of pgagroal_databases.conf:
 // DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]]. The size all is what
@@ -24,9 +20,13 @@ func ParseLimits(file string, data []byte, maxConnections int) ([]Limit, []Warni
 			p.fail(l.no, "%v", l.err)
 			continue
 		}
-		if limit, ok := p.line(l); ok {
-			p.limits = append(p.limits, limit)
+		limit, fail := p.line(l)
+		if fail != nil {
+			fail.File, fail.Line = file, l.no
+			p.errs = append(p.errs, fail)
+			continue
 		}
+		p.limits = append(p.limits, limit)
 	}
 	p.names()
 	return p.limits, p.warnings, p.errs
@@ -48,51 +48,76 @@ func (p *limitParser) warn(line int, format string, args ...any) {
 	p.warnings = append(p.warnings, Warning{File: p.file, Line: line, Msg: fmt.Sprintf(format, args...)})
 }
 
-func (p *limitParser) line(l textLine) (Limit, bool) {
-	text := comment.ReplaceAllString(l.text, "")
-	f := strings.Fields(separators.ReplaceAllString(text, "$1"))
+func (p *limitParser) line(l textLine) (Limit, *FileError) {
+	if l.text[0] == '[' {
+		return Limit{}, &FileError{Msg: "this file has no sections; delete the line"}
+	}
+	f, fail := splitFields(l, ",=")
+	if fail != nil {
+		return Limit{}, fail
+	}
 	if len(f) < 3 || len(f) > 5 {
-		p.fail(l.no, "%d fields; write DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]]", len(f))
-		return Limit{}, false
+		return Limit{}, &FileError{Msg: fmt.Sprintf("%d fields; %s, and double quotes around a name with blanks", len(f), limitForm)}
 	}
-	database, aliases, named := strings.Cut(f[0], "=")
-	limit := Limit{Database: foldAll(database), User: foldAll(f[1]), Line: l.no}
-	if named {
-		limit.Aliases = strings.Split(aliases, ",")
-	}
-	if limit.Database == "" || slices.Contains(limit.Aliases, "") {
-		p.fail(l.no, "an empty name; write DATABASE=alias,alias")
-		return Limit{}, false
+	limit := Limit{Line: l.no}
+	if fail := limit.readNames(f[0], f[1]); fail != nil {
+		return Limit{}, fail
 	}
 	for i, size := range []*int{&limit.MaxSize, &limit.InitialSize, &limit.MinSize} {
 		if i+2 >= len(f) {
 			break
 		}
-		if !p.size(l.no, f[i+2], size) {
-			return Limit{}, false
+		if fail := p.size(f[i+2], size); fail != nil {
+			return Limit{}, fail
 		}
 	}
 	if limit.MaxSize < 1 {
-		p.fail(l.no, "MAX_SIZE is %d; it must be 1 or more, and all must leave one", limit.MaxSize)
-		return Limit{}, false
+		return Limit{}, &FileError{Column: f[2].column(), Msg: fmt.Sprintf("MAX_SIZE is %d; it must be 1 or more, and all must leave one", limit.MaxSize)}
 	}
 	p.normalise(&limit)
 	p.left = max(p.left-limit.MaxSize, 0)
-	return limit, true
+	return limit, nil
 }
 
-func (p *limitParser) size(line int, text string, size *int) bool {
-	if strings.EqualFold(text, All) {
+// readNames reads the databases with their aliases, and the users.
+func (l *Limit) readNames(databases, users field) (fail *FileError) {
+	if l.Database, fail = limitDatabase.read(databases.words); fail != nil {
+		return fail
+	}
+	if users.equals {
+		return &FileError{Column: users.after[0].column, Msg: "a user has no alias; " + limitForm}
+	}
+	if l.User, fail = userName.read(users.words); fail != nil || !databases.equals {
+		return fail
+	}
+	at := databases.after[0].column
+	aliases, fail := limitDatabase.read(databases.after)
+	switch {
+	case fail != nil:
+		return fail
+	case l.Database.All:
+		return &FileError{Column: at, Msg: "all can't have aliases; name the database"}
+	case len(l.Database.List) > 1:
+		return &FileError{Column: at, Msg: "a list of databases can't have aliases; write a line for the database that has them"}
+	case aliases.All:
+		return &FileError{Column: at, Msg: "all can't be an alias; choose another"}
+	}
+	l.Aliases = aliases.List
+	return nil
+}
+
+func (p *limitParser) size(f field, size *int) *FileError {
+	text, ok := f.sole()
+	if ok && strings.EqualFold(text, All) {
 		*size = p.left
-		return true
+		return nil
 	}
 	n, err := strconv.ParseUint(text, 10, 31)
-	if err != nil {
-		p.fail(line, "the size %s is neither a number from 0 nor all", text)
-		return false
+	if !ok || err != nil {
+		return &FileError{Column: f.column(), Msg: "the size " + text + " is neither a number from 0 nor all; write digits alone"}
 	}
 	*size = int(n)
-	return true
+	return nil
 }
 
 // normalise brings the three sizes of a line into order.
@@ -109,25 +134,24 @@ func (p *limitParser) normalise(l *Limit) {
 		p.warn(l.Line, "INITIAL_SIZE %d is below MIN_SIZE; %d is used", l.InitialSize, l.MinSize)
 		l.InitialSize = l.MinSize
 	}
-	if l.Database == All && (l.InitialSize > 0 || l.MinSize > 0) {
-		p.warn(l.Line, "connections can't be opened ahead for all databases; INITIAL_SIZE and MIN_SIZE are not used")
+	if (l.Database.All || len(l.Database.List) > 1) && (l.InitialSize > 0 || l.MinSize > 0) {
+		p.warn(l.Line, "connections can be opened ahead for one database alone; INITIAL_SIZE and MIN_SIZE are not used")
 	}
 }
 
 // names refuses an alias that stands for two databases or hides one.
 func (p *limitParser) names() {
-	databases := map[string]bool{All: true}
+	databases := map[string]bool{}
 	for _, l := range p.limits {
-		databases[l.Database] = true
+		for _, name := range l.Database.List {
+			databases[name] = true
+		}
 	}
 	owner := map[string]int{}
 	for _, l := range p.limits {
-		if l.Database == All && len(l.Aliases) > 0 {
-			p.fail(l.Line, "all can't have aliases; name the database")
-		}
 		for _, a := range l.Aliases {
 			switch {
-			case databases[foldAll(a)]:
+			case databases[a]:
 				p.fail(l.Line, "the alias %s is the name of a database here; choose another", a)
 			case owner[a] != 0:
 				p.fail(l.Line, "the alias %s is there already, at line %d; choose another", a, owner[a])
@@ -157,19 +181,18 @@ func FindLimit(limits []Limit, database, user string) int {
 // preferredTo says whether l, which covers the same pair, replaces the rule kept so far; it never
 // replaces an exact one.
 func (l Limit) preferredTo(kept Limit) bool {
-	return (kept.User == All && l.User != All) || (kept.Database == All && l.Database != All)
+	return (kept.User.All && !l.User.All) || (kept.Database.All && !l.Database.All)
 }
 
 func (l Limit) covers(database, user string) bool {
-	return (l.User == All || l.User == user) &&
-		(l.Database == All || l.Database == database || slices.Contains(l.Aliases, database))
+	return l.User.covers(user) && (l.Database.covers(database) || slices.Contains(l.Aliases, database))
 }
 
 // RealDatabase returns the database that name is an alias of, or name itself.
 func RealDatabase(limits []Limit, name string) string {
 	for _, l := range limits {
 		if slices.Contains(l.Aliases, name) {
-			return l.Database
+			return l.Database.List[0]
 		}
 	}
 	return name

@@ -11,10 +11,12 @@ type FileError struct {
 	Line int    // 0 when the problem belongs to no line
 	Key  string // empty when it belongs to no key
 	Msg  string
+
+	Column int // in characters from 1; 0 when it is that of the line or of the key
 }
 
-// Error returns file:line: key: message.
-func (e *FileError) Error() string { return place(e.File, e.Line, e.Key, e.Msg) }
+// Error returns file:line:column: key: message.
+func (e *FileError) Error() string { return place(e.File, e.Line, e.Column, e.Key, e.Msg) }
 
 // Warning is something that an operator should know and that stops nothing.
 type Warning struct {
@@ -25,14 +27,17 @@ type Warning struct {
 }
 
 // String returns file:line: key: message.
-func (w Warning) String() string { return place(w.File, w.Line, w.Key, w.Msg) }
+func (w Warning) String() string { return place(w.File, w.Line, 0, w.Key, w.Msg) }
 
-func place(file string, line int, key, msg string) string {
+func place(file string, line, column int, key, msg string) string {
 	var b strings.Builder
 	if file != "" {
 		b.WriteString(file)
 		if line > 0 {
 			fmt.Fprintf(&b, ":%d", line)
+		}
+		if column > 0 {
+			fmt.Fprintf(&b, ":%d", column)
 		}
 		b.WriteString(": ")
 	}

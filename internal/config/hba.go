@@ -1,107 +1,173 @@
 package config
 
 import (
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
 )
-
-// All is the word that stands for every database, user, address or method.
-const All = "all"
 
 var (
 	hbaTypes   = [...]string{"host", "hostssl"}
 	hbaMethods = [...]string{"trust", "reject", "password", "scram-sha-256", All}
 )
 
+// otherTypes are words that a line of PostgreSQL may begin with, and what to write here.
+var otherTypes = map[string]string{
+	"local":             "write host with the address all: it covers clients on the Unix socket",
+	"hostnossl":         "write host",
+	"hostgssenc":        "delete the line: pgagroal doesn't encrypt with GSSAPI",
+	"hostnogssenc":      "write host",
+	"include":           "write the lines of that file here",
+	"include_if_exists": "write the lines of that file here",
+	"include_dir":       "write the lines of those files here",
+}
+
+// hbaForm is what a line has to look like.
+const hbaForm = "write TYPE DATABASE USER ADDRESS METHOD"
+
 // ParseHBA reads the text of pgagroal_hba.conf: TYPE DATABASE USER ADDRESS METHOD. Words are
 // stored in lower case except names.
-func ParseHBA(file string, data []byte) ([]HBARule, []Warning, []error) {
+func ParseHBA(file string, data []byte) ([]HBARule, []error) {
 	var (
-		rules    []HBARule
-		warnings []Warning
-		errs     []error
+		rules []HBARule
+		errs  []error
 	)
 	for l := range textLines(data) {
-		rule, extra, msg := parseHBALine(l)
-		if msg != "" {
-			errs = append(errs, &FileError{File: file, Line: l.no, Msg: msg})
+		rule, fail := parseHBALine(l)
+		if fail != nil {
+			fail.File, fail.Line = file, l.no
+			errs = append(errs, fail)
 			continue
-		}
-		if extra != "" {
-			warnings = append(warnings, Warning{File: file, Line: l.no, Msg: "ignored behind the method: " + extra})
 		}
 		rules = append(rules, rule)
 	}
-	return rules, warnings, errs
+	return rules, errs
 }
 
-// parseHBALine returns a rule and the text behind its fields, or what is wrong with the line.
-func parseHBALine(l textLine) (rule HBARule, extra, msg string) {
+func parseHBALine(l textLine) (HBARule, *FileError) {
 	if l.err != nil {
-		return HBARule{}, "", l.err.Error()
+		return HBARule{}, &FileError{Msg: l.err.Error()}
 	}
-	f := strings.Fields(l.text)
+	f, fail := splitFields(l, ",")
+	if fail != nil {
+		return HBARule{}, fail
+	}
+	rule := HBARule{Line: l.no}
+	if rule.Type, fail = hbaType(f[0]); fail != nil {
+		return HBARule{}, fail
+	}
 	if len(f) < 5 {
-		return HBARule{}, "", "fewer than five fields; write TYPE DATABASE USER ADDRESS METHOD"
+		return HBARule{}, &FileError{Msg: "fewer than five fields; " + hbaForm}
 	}
-	rule = HBARule{
-		Type: strings.ToLower(f[0]), Database: foldAll(f[1]), User: foldAll(f[2]),
-		Address: foldAll(f[3]), Method: strings.ToLower(f[4]), Line: l.no,
+	if rule.Database, fail = hbaDatabase.read(f[1].words); fail != nil {
+		return HBARule{}, fail
 	}
-	if len(f) > 5 && f[5][0] != '#' && f[5][0] != ';' {
-		extra = strings.Join(f[5:], " ")
+	if rule.User, fail = userName.read(f[2].words); fail != nil {
+		return HBARule{}, fail
 	}
+	address, rest, fail := hbaAddress(f[3:])
+	if fail != nil {
+		return HBARule{}, fail
+	}
+	rule.Address = address
+	if len(rest) == 0 {
+		return HBARule{}, &FileError{Msg: "no method behind the mask; " + hbaForm}
+	}
+	rule.Method, fail = hbaMethod(rest)
+	return rule, fail
+}
+
+func hbaType(f field) (string, *FileError) {
+	text, ok := f.sole()
+	word := strings.ToLower(text)
+	remedy := otherTypes[word]
 	switch {
-	case !slices.Contains(hbaTypes[:], rule.Type):
-		msg = "the type " + f[0] + " is not known here; write host or hostssl"
-	case rule.Method == "md5":
-		msg = "the method md5 is gone; write scram-sha-256"
-	case !slices.Contains(hbaMethods[:], rule.Method):
-		msg = "the method " + f[4] + " is not known here; write trust, reject, password, scram-sha-256 or all"
-	case rule.Address == All:
-	case !strings.Contains(rule.Address, "/"):
-		msg = "the address " + f[3] + " has no mask; write all, or a network such as 192.0.2.0/24 or 2001:db8::/32"
-	default:
-		if _, err := parsePrefix(rule.Address); err != nil {
-			msg = "the address " + f[3] + " is not a network; write one such as 192.0.2.0/24 or 2001:db8::/32"
+	case !ok:
+		return "", &FileError{Column: f.column(), Msg: "the type is one word without quotes; write host or hostssl"}
+	case slices.Contains(hbaTypes[:], word):
+		return word, nil
+	case remedy == "":
+		remedy = "write host or hostssl"
+	}
+	return "", &FileError{Column: f.column(), Msg: "the type " + text + " is not known here; " + remedy}
+}
+
+// hbaMethod reads the method. Nothing but a comment may follow: PostgreSQL's options make a rule stricter, and would be
+// lost.
+func hbaMethod(f []field) (string, *FileError) {
+	text, ok := f[0].sole()
+	word := strings.ToLower(text)
+	const known = "write trust, reject, password, scram-sha-256 or all"
+	switch {
+	case !ok:
+		return "", &FileError{Column: f[0].column(), Msg: "the method is one word without quotes; " + known}
+	case word == "md5":
+		return "", &FileError{Column: f[0].column(), Msg: "the method md5 is gone; write scram-sha-256"}
+	case !slices.Contains(hbaMethods[:], word):
+		return "", &FileError{Column: f[0].column(), Msg: "the method " + text + " is not known here; " + known}
+	case len(f) > 1:
+		return "", &FileError{
+			Column: f[1].column(),
+			Msg:    "more text behind the method, and options aren't known here; delete it, or put # before a comment and double quotes around a name with blanks",
 		}
 	}
-	return rule, extra, msg
+	return word, nil
 }
 
-func foldAll(word string) string {
-	if strings.EqualFold(word, All) {
-		return All
+// hbaAddress reads the address and returns the fields behind it. As in PostgreSQL a network is one field, or two: an
+// address and a mask.
+func hbaAddress(f []field) (address string, rest []field, fail *FileError) {
+	text, ok := f[0].sole()
+	wrong := func(msg string) (string, []field, *FileError) {
+		return "", nil, &FileError{Column: f[0].column(), Msg: "the address " + text + " " + msg}
 	}
-	return word
+	const such = "write all, or a network such as 192.0.2.0/24 or 2001:db8::/32"
+	addr, err := netip.ParseAddr(text)
+	single := err == nil && addr.Zone() == ""
+	switch {
+	case len(f[0].words) > 1:
+		return wrong("is the first of a list; write a line for each network")
+	case !ok:
+		return wrong("is in quotes; " + such + " without them")
+	case strings.EqualFold(text, All):
+		return All, f[1:], nil
+	case single && len(f) > 1 && isAddress(f[1]):
+		p, ok := maskedPrefix(addr, f[1])
+		if !ok {
+			return wrong("and the mask " + f[1].words[0].text + " are no network; write one such as 192.0.2.0 255.255.255.0")
+		}
+		return p.String(), f[2:], nil
+	case single:
+		return wrong("has no mask; write " + netip.PrefixFrom(addr, addr.BitLen()).String() + " for this address alone, or a network such as 192.0.2.0/24")
+	case text == "samehost" || text == "samenet":
+		return wrong("isn't known here; write the networks, a line for each, such as 192.0.2.0/24 or 2001:db8::/32")
+	case !strings.Contains(text, "/"):
+		return wrong("is the name of a host, which isn't looked up here; " + such)
+	}
+	if _, err := netip.ParsePrefix(text); err != nil {
+		return wrong("is not a network; write one such as 192.0.2.0/24 or 2001:db8::/32")
+	}
+	return text, f[1:], nil
 }
 
-// parsePrefix reads a network; one of IPv4-mapped IPv6 addresses becomes the IPv4 network.
-func parsePrefix(text string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	if p.Addr().Is4In6() && p.Bits() >= 96 {
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-	}
-	return p, nil
+func isAddress(f field) bool {
+	text, ok := f.sole()
+	_, err := netip.ParseAddr(text)
+	return ok && err == nil
 }
 
-// Contains says whether the rule's address covers a client's. A client on a Unix socket has none,
-// the zero Addr: it is covered by all and, as in pgagroal ever since, by ::/0.
-func (r HBARule) Contains(client netip.Addr) bool {
-	if r.Address == All {
-		return true
+// maskedPrefix makes a network of an address and a mask, which are of one family; the mask's bits are one run.
+func maskedPrefix(addr netip.Addr, f field) (netip.Prefix, bool) {
+	mask, err := netip.ParseAddr(f.words[0].text)
+	if err != nil || mask.Zone() != "" || mask.BitLen() != addr.BitLen() {
+		return netip.Prefix{}, false
 	}
-	p, err := parsePrefix(r.Address)
-	if err != nil {
-		return false
+	ones := 0
+	for _, b := range mask.AsSlice() {
+		ones += bits.OnesCount8(b)
 	}
-	if !client.IsValid() {
-		client = netip.IPv6Unspecified()
-		return p.Addr().Is6() && p.Bits() == 0 && p.Contains(client)
-	}
-	return p.Contains(client.Unmap().WithZone(""))
+	allOnes, _ := netip.AddrFromSlice(slices.Repeat([]byte{0xff}, mask.BitLen()/8))
+	run := netip.PrefixFrom(allOnes, ones).Masked().Addr()
+	return netip.PrefixFrom(addr, ones), run == mask
 }

@@ -17,9 +17,10 @@ const blanks = " \t"
 
 // textLine is one line that holds something, without surrounding blanks.
 type textLine struct {
-	no   int // from 1
-	text string
-	err  error // why the line can't be used; text is empty then
+	no     int // from 1
+	indent int // characters before the text
+	text   string
+	err    error // why the line can't be used; text is empty then
 }
 
 // textLines yields the lines of data that are neither empty nor a comment.
@@ -33,6 +34,7 @@ func textLines(data []byte) iter.Seq[textLine] {
 			l := textLine{no: no, err: usable(raw)}
 			if l.err == nil {
 				l.text = strings.Trim(string(raw), blanks)
+				l.indent = len(raw) - len(bytes.TrimLeft(raw, blanks))
 				if l.text == "" || l.text[0] == '#' || l.text[0] == ';' {
 					continue
 				}

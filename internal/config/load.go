@@ -119,8 +119,8 @@ func (l *loader) main() *Config {
 
 func (l *loader) hba(c *Config) {
 	if data, ok := l.read(&c.Paths.HBA, FileHBA, true); ok {
-		rules, warnings, errs := ParseHBA(c.Paths.HBA, data)
-		l.add(warnings, errs)
+		rules, errs := ParseHBA(c.Paths.HBA, data)
+		l.errs = append(l.errs, errs...)
 		c.HBA = rules
 	}
 }

@@ -49,7 +49,7 @@ func parseMain(file string, data []byte, env func(string) (string, bool)) (*Conf
 }
 
 func (p *parser) fail(line int, key, format string, args ...any) {
-	p.errs = append(p.errs, &FileError{p.file, line, key, fmt.Sprintf(format, args...)})
+	p.errs = append(p.errs, &FileError{File: p.file, Line: line, Key: key, Msg: fmt.Sprintf(format, args...)})
 }
 
 func (p *parser) warn(line int, key, format string, args ...any) {

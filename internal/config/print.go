@@ -77,25 +77,25 @@ func (c *Config) getKey(server, key string) (string, bool) {
 }
 
 func (c *Config) getHBA(user, key string) (string, bool) {
-	i := slices.IndexFunc(c.HBA, func(r HBARule) bool { return r.User == user })
+	i := slices.IndexFunc(c.HBA, func(r HBARule) bool { return r.User.String() == user })
 	if i < 0 {
 		return "", false
 	}
 	r := c.HBA[i]
 	v, ok := map[string]string{
-		"type": r.Type, "database": r.Database, "username": r.User, "address": r.Address, "method": r.Method,
+		"type": r.Type, "database": r.Database.String(), "username": r.User.String(), "address": r.Address, "method": r.Method,
 	}[key]
 	return v, ok
 }
 
 func (c *Config) getLimit(database, key string) (string, bool) {
-	i := slices.IndexFunc(c.Limits, func(l Limit) bool { return l.Database == database })
+	i := slices.IndexFunc(c.Limits, func(l Limit) bool { return l.Database.String() == database })
 	if i < 0 {
 		return "", false
 	}
 	l := c.Limits[i]
 	v, ok := map[string]string{
-		"database": l.Database, "username": l.User, "aliases": strings.Join(l.Aliases, ","),
+		"database": l.Database.String(), "username": l.User.String(), "aliases": strings.Join(l.Aliases, ","),
 		"max_size": strconv.Itoa(l.MaxSize), "initial_size": strconv.Itoa(l.InitialSize),
 		"min_size": strconv.Itoa(l.MinSize), "number_of_aliases": strconv.Itoa(len(l.Aliases)),
 	}[key]

@@ -94,8 +94,8 @@ func confField(e config.Entry) any {
 func confHBA(rules []config.HBARule) map[string]any {
 	m := map[string]any{}
 	for _, r := range rules {
-		m[r.User] = map[string]any{
-			"type": r.Type, "database": r.Database, "username": r.User, "address": r.Address, "method": r.Method,
+		m[r.User.String()] = map[string]any{
+			"type": r.Type, "database": r.Database.String(), "username": r.User.String(), "address": r.Address, "method": r.Method,
 		}
 	}
 	return m
@@ -104,8 +104,8 @@ func confHBA(rules []config.HBARule) map[string]any {
 func confLimits(limits []config.Limit) map[string]any {
 	m := map[string]any{}
 	for _, l := range limits {
-		m[l.Database] = map[string]any{
-			"database": l.Database, "username": l.User, "max_size": l.MaxSize, "initial_size": l.InitialSize,
+		m[l.Database.String()] = map[string]any{
+			"database": l.Database.String(), "username": l.User.String(), "max_size": l.MaxSize, "initial_size": l.InitialSize,
 			"min_size": l.MinSize, "number_of_aliases": len(l.Aliases), "aliases": orEmpty(l.Aliases),
 		}
 	}

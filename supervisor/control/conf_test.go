@@ -19,8 +19,8 @@ func sampleConfig() *config.Config {
 	c.BlockingTimeout, c.FailoverProbeInterval = 30*time.Second, 300*time.Millisecond
 	c.MaxConnectionAge = 90 * time.Second
 	c.Servers = []config.Server{{Name: "one", Host: "h1", Port: 5432}, {Name: "a.b", Host: "h2", Port: 5433}}
-	c.HBA = []config.HBARule{{Type: "host", Database: "all", User: "my.user", Address: "all", Method: "trust"}}
-	c.Limits = []config.Limit{{Database: "db", User: "all", MaxSize: 5}}
+	c.HBA = []config.HBARule{{Type: "host", Database: config.Names{All: true}, User: config.Named("my.user"), Address: "all", Method: "trust"}}
+	c.Limits = []config.Limit{{Database: config.Named("db"), User: config.Names{All: true}, MaxSize: 5}}
 	c.Users = []config.Credential{{Name: "u", Password: "s3cret"}}
 	c.Superuser = &config.Credential{Name: "su", Password: "s3cret"}
 	return c

@@ -155,6 +155,27 @@ func TestAliasLeadsToTheRealDatabase(t *testing.T) {
 	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "other")), "53300", "connection pool is full")
 }
 
+// A list with names in quotes is one limit, which all its pairs share.
+func TestALimitHoldsForEveryNameOfItsList(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	for _, sql := range []string{`CREATE DATABASE "my db"`, `CREATE ROLE "an app" LOGIN`} {
+		pool.AskNode(t, c.Primary(), sql)
+	}
+	p := pool.Start(t, pool.Setup{
+		Servers: pool.Nodes(c), Keys: map[string]string{"workers": "1", "blocking_timeout": "1s"},
+		Databases: "\"my db\",postgres \"an app\", postgres 1\n",
+	})
+	for _, holder := range [][2]string{{"an app", "my db"}, {"postgres", "postgres"}} {
+		cl := p.ConnectAs(p.Config(holder[0], "", holder[1]))
+		for _, other := range [][2]string{{"postgres", "my db"}, {"an app", "postgres"}} {
+			pool.WantCode(t, p.WantRefused(p.Config(other[0], "", other[1])), "53300", "connection pool is full")
+		}
+		cl.Close()
+	}
+	p.ConnectAs(p.Config("an app", "", "template1"))
+}
+
 func TestWaitersAreServedInTheOrderOfTheirArrival(t *testing.T) {
 	t.Parallel()
 	for name, users := range map[string]map[string]string{"same pool": {"postgres": "x"}, "two pools": {"postgres": "x", "bob": "x"}} {

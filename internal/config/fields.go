@@ -1,0 +1,173 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// word is one word of a line. A word in double quotes is a name, whatever it looks like.
+type word struct {
+	text   string
+	quoted bool
+	column int // of its first character, from 1
+}
+
+// field is what stands between two blanks: a list of words with commas between them, and behind an = another one.
+type field struct {
+	words  []word
+	equals bool
+	after  []word // behind the =
+}
+
+// sole returns the word of a field that holds only that; ok is false for a list and for a word in quotes.
+func (f field) sole() (text string, ok bool) {
+	if len(f.words) != 1 || f.equals || f.words[0].quoted {
+		return f.words[0].text, false
+	}
+	return f.words[0].text, true
+}
+
+func (f field) column() int { return f.words[0].column }
+
+// fieldSplitter cuts a line into fields as PostgreSQL cuts a line of pg_hba.conf, and refuses what PostgreSQL, a
+// shell or an editor would read in another way.
+type fieldSplitter struct {
+	line       textLine
+	separators string // the comma, and the = where it means something
+	at         int    // offset in line.text
+	fields     []field
+	joint      int // offset behind a separator, whose next word belongs to the last field; 0 for none
+}
+
+// splitFields returns the fields of a line; each holds at least one word. Blanks may stand around separators, and a
+// comment behind a blank.
+func splitFields(l textLine, separators string) ([]field, *FileError) {
+	s := fieldSplitter{line: l, separators: separators}
+	for s.skipBlanks() {
+		var fail *FileError
+		switch c := s.line.text[s.at]; {
+		case strings.IndexByte(s.separators, c) >= 0:
+			fail = s.separator(c)
+		case c == '"':
+			fail = s.quoted()
+		default:
+			fail = s.bare()
+		}
+		if fail != nil {
+			return nil, fail
+		}
+	}
+	if s.joint > 0 {
+		return nil, s.fail(s.joint-1, "the line ends in a separator; write the name that is missing, or delete it")
+	}
+	return s.fields, nil
+}
+
+// skipBlanks says whether anything but a comment follows.
+func (s *fieldSplitter) skipBlanks() bool {
+	rest := strings.TrimLeft(s.line.text[s.at:], blanks)
+	s.at = len(s.line.text) - len(rest)
+	return rest != "" && rest[0] != '#' && rest[0] != ';'
+}
+
+// fail is a problem at an offset of the line.
+func (s *fieldSplitter) fail(at int, format string, args ...any) *FileError {
+	return &FileError{Line: s.line.no, Column: s.column(at), Msg: fmt.Sprintf(format, args...)}
+}
+
+func (s *fieldSplitter) column(at int) int {
+	return s.line.indent + utf8.RuneCountInString(s.line.text[:at]) + 1
+}
+
+func (s *fieldSplitter) separator(c byte) *FileError {
+	switch {
+	case len(s.fields) == 0 || s.joint > 0:
+		return s.fail(s.at, "an empty name before the %c; write the name, or delete the %c", c, c)
+	case c == '=' && s.last().equals:
+		return s.fail(s.at, "a second = ; PgBouncer's form isn't known here: servers are sections of %s", FileConfig)
+	case c == '=':
+		s.last().equals = true
+	}
+	s.at++
+	s.joint = s.at
+	return nil
+}
+
+func (s *fieldSplitter) last() *field { return &s.fields[len(s.fields)-1] }
+
+func (s *fieldSplitter) add(text string, quoted bool, at int) {
+	if s.joint == 0 {
+		s.fields = append(s.fields, field{})
+	}
+	s.joint = 0
+	f, w := s.last(), word{text, quoted, s.column(at)}
+	if f.equals {
+		f.after = append(f.after, w)
+		return
+	}
+	f.words = append(f.words, w)
+}
+
+// quoted reads a word in double quotes; two of them inside stand for one.
+func (s *fieldSplitter) quoted() *FileError {
+	text, start := s.line.text, s.at
+	end := start + 1
+	for ; end < len(text); end++ {
+		if text[end] != '"' {
+			continue
+		}
+		if !strings.HasPrefix(text[end:], `""`) {
+			break
+		}
+		end++
+	}
+	switch {
+	case end == start+1:
+		return s.fail(start, "an empty name in quotes; write the name")
+	case end >= len(text):
+		return s.fail(start, `the quote " is never closed; close it at the end of the name`)
+	case end+1 < len(text) && strings.IndexByte(blanks+s.separators, text[end+1]) < 0:
+		return s.fail(end+1, "more text right behind the closing quote; write a blank or a comma there, or put the whole name in quotes")
+	}
+	s.add(strings.ReplaceAll(text[start+1:end], `""`, `"`), true, start)
+	s.at = end + 1
+	return nil
+}
+
+// bare reads a word without quotes.
+func (s *fieldSplitter) bare() *FileError {
+	text, start := s.line.text, s.at
+	end := start + strings.IndexAny(text[start:]+" ", blanks+s.separators)
+	for i, r := range text[start:end] {
+		if msg := strangeRune(r, i == 0); msg != "" {
+			return s.fail(start+i, "%s", msg)
+		}
+	}
+	s.add(text[start:end], false, start)
+	s.at = end
+	return nil
+}
+
+// strangeRune says why a character can't stand in a word without quotes; its meaning would be a guess.
+func strangeRune(r rune, first bool) string {
+	switch {
+	case r == '"':
+		return "a quote inside a word; put the whole name in double quotes"
+	case first && r == '\'':
+		return "single quotes mean nothing here; put the name in double quotes"
+	case typographic(r):
+		return fmt.Sprintf(`the typographic quote %c; write "`, r)
+	case r == '#':
+		return "a # inside a word; put a blank before a comment, or the name in double quotes"
+	case r == '\\':
+		return `a \ means nothing here, and lines can't be continued; put a name that holds it in double quotes`
+	case unicode.IsSpace(r):
+		return fmt.Sprintf("the unusual blank %U; write an ordinary blank, or put the name in double quotes", r)
+	}
+	return ""
+}
+
+// typographic says whether r is a quote as word processors and web pages make them.
+func typographic(r rune) bool { return strings.ContainsRune("“”„‟‘’‚‛«»", r) }

@@ -1,0 +1,121 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// All is the word that stands for every database, user, address or method.
+const All = "all"
+
+// sameUser is the word that stands for the database with the name of the user.
+const sameUser = "sameuser"
+
+// Names is a field that says which databases or users a line is for.
+type Names struct {
+	All      bool // the word all is in the list
+	SameUser bool // the word sameuser is in the list; never for users
+	List     []string
+}
+
+// Named returns a field that lists names.
+func Named(names ...string) Names { return Names{List: names} }
+
+// covers says whether the field names one of the given name, of a database or a user.
+func (n Names) covers(name string) bool { return n.All || slices.Contains(n.List, name) }
+
+// String prints the field as a file takes it.
+func (n Names) String() string {
+	var words []string
+	if n.All {
+		words = append(words, All)
+	}
+	if n.SameUser {
+		words = append(words, sameUser)
+	}
+	for _, name := range n.List {
+		words = append(words, quotedName(name))
+	}
+	return strings.Join(words, ",")
+}
+
+// quotedName puts name in quotes where it would be read as something else without them.
+func quotedName(name string) string {
+	f, fail := splitFields(textLine{text: name}, ",=")
+	if fail == nil && len(f) == 1 && len(f[0].words) == 1 && !f[0].equals && !f[0].words[0].quoted {
+		for _, kind := range []nameKind{hbaDatabase, userName} {
+			n, fail := kind.read(f[0].words)
+			if fail != nil || n.All || n.SameUser {
+				return `"` + name + `"`
+			}
+		}
+		return name
+	}
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+}
+
+// nameKind is what a field names.
+type nameKind int
+
+const (
+	hbaDatabase   nameKind = iota // in pgagroal_hba.conf
+	limitDatabase                 // in pgagroal_databases.conf
+	userName                      // in either
+)
+
+// read makes a field of its words. A word without quotes that PostgreSQL or PgBouncer would read as more than a name
+// is refused: as a name it would fit nobody.
+func (k nameKind) read(words []word) (Names, *FileError) {
+	var n Names
+	for _, w := range words {
+		switch {
+		case !w.quoted && strings.EqualFold(w.text, All):
+			n.All = true
+		case !w.quoted && w.text == sameUser && k == hbaDatabase:
+			n.SameUser = true
+		default:
+			if msg := k.refuse(w); msg != "" {
+				return Names{}, &FileError{Column: w.column, Msg: msg}
+			}
+			n.List = append(n.List, w.text)
+		}
+	}
+	return n, nil
+}
+
+// refuse says why a word can't be a name, or returns "".
+func (k nameKind) refuse(w word) string {
+	what := "databases"
+	if k == userName {
+		what = "users"
+	}
+	switch {
+	case w.text[0] == '/':
+		return fmt.Sprintf("regular expressions aren't known here; write the %s, with commas between them", what)
+	case w.quoted:
+		return ""
+	case w.text[0] == '@':
+		return fmt.Sprintf("files of names aren't read here; write the %s, with commas between them", what)
+	case w.text[0] == '+':
+		return "groups aren't known here; write the users, with commas between them"
+	case strings.Contains(w.text, "*"):
+		return "the * means nothing here; write all, or put a name that holds it in double quotes"
+	case k != userName:
+		return refuseKeyword(w.text)
+	}
+	return ""
+}
+
+// refuseKeyword is for databases with the names of PostgreSQL's keywords.
+func refuseKeyword(text string) string {
+	switch strings.ToLower(text) {
+	case "samerole", "samegroup":
+		return fmt.Sprintf("%s isn't known here; write the databases, with commas between them, or a database of that name in double quotes", text)
+	case sameUser:
+		return fmt.Sprintf("%s isn't known here; %s is a word of %s; put a database of that name in double quotes", text, sameUser, FileHBA)
+	case "replication":
+		return "pgagroal refuses replication connections itself; delete the line, or put a database of that name in double quotes"
+	}
+	return ""
+}
