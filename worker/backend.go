@@ -20,10 +20,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// partLimit bounds the wait for a server to close a connection.
+// partLimit is how long to wait for a server to close a connection.
 const partLimit = 2 * time.Second
 
-// backendState says who talks to a backend.
+// backendState says who is talking to a backend.
 //
 //	(opening) --> idle <--> attached --> resetting --> idle --> moving --> (gone)
 //	               |  ^----- adapting ----^  |
@@ -32,10 +32,10 @@ type backendState uint8
 
 const (
 	backendIdle      backendState = iota // on the shelf
-	backendAdapting                      // we set parameters for the next client
-	backendAttached                      // a client does
-	backendResetting                     // we clean up after one
-	backendMoving                        // it leaves for another worker
+	backendAdapting                      // the worker: it sets parameters for the next client
+	backendAttached                      // a client
+	backendResetting                     // the worker: it cleans up after a client
+	backendMoving                        // nobody: it is leaving for another worker
 	backendClosed
 )
 
@@ -49,31 +49,31 @@ type shelved = pool.Backend
 type backend struct {
 	w     *worker
 	conn  *reactor.Conn
-	fd    int // between the set-up goroutine and the loop
+	fd    int // during the hand-over from the set-up goroutine to the loop
 	state backendState
-	// shelved is what the shelf knows of it: pool, lease, epoch and who may get it.
+	// shelved is the shelf's part: pool, lease, epoch and who may get the backend.
 	shelved
 
 	server int
 	pid    uint32
 	key    []byte // secret
-	// Backend is what conversations know of it: parameters, statements, leftovers.
+	// Backend is the part of conversations: parameters, statements, leftovers.
 	relay.Backend
 
 	session *session
-	script  *script // what we say to it ourselves
+	script  *script // what the worker itself sends to it
 	cancel  *cancelJob
-	// cancelled goes on with the reset that waits for a cancel request, nil for none.
+	// cancelled continues the reset that waits for a cancel request, nil for none.
 	cancelled func()
 	since     time.Time
 	parting   parting
 	// leftovers is the timer of the next look at what its client has left, nil for none.
 	leftovers *reactor.Timer
-	// unanswered is since when each look has found that its host answers nothing.
+	// unanswered is since when every check has found that its host answers nothing.
 	unanswered time.Time
 }
 
-// opening is a backend that a goroutine sets up.
+// opening is the set-up of a backend in a goroutine.
 type opening struct {
 	outbound
 	waiter *waiter
@@ -82,7 +82,8 @@ type opening struct {
 	cancel context.CancelFunc
 }
 
-// newOpening registers a set-up that is about to start. limit bounds all of it.
+// newOpening registers a set-up that is about to start. limit is the time for all
+// of it.
 func (w *worker) newOpening(wt *waiter, g *ipc.LeaseGrant, limit time.Duration) *opening {
 	o := &opening{outbound: outbound{epoch: g.Epoch}, waiter: wt, grant: g}
 	o.ctx, o.cancel = context.WithTimeout(context.Background(), limit)
@@ -113,8 +114,8 @@ func (w *worker) address(server int) ipc.ServerInfo {
 	return ipc.ServerInfo{Index: server}
 }
 
-// dial opens a backend, in a set-up goroutine. client is nil when we know the
-// password; otherwise the server's questions are passed through to it.
+// dial opens a backend, in a set-up goroutine. client is nil if this worker knows
+// the password; otherwise the server's questions are passed to the client.
 func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, client socket) (*backend, error) {
 	conn, err := o.dial(o.ctx, addr)
 	if err != nil {
@@ -136,19 +137,19 @@ func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, cl
 	return b, nil
 }
 
-// newBackend makes a backend that was opened now. Any goroutine may call it.
+// newBackend makes a backend that has just been opened. Any goroutine may call it.
 func (w *worker) newBackend(p *pool.Pool, lease, epoch uint64, server int) *backend {
 	b := &backend{w: w, server: server}
 	b.shelved = shelved{Pool: p, Lease: lease, Epoch: epoch, Born: time.Since(w.born), Of: b}
 	return b
 }
 
-// ownApplication is the application_name of a backend that nobody has given
+// ownApplication is the application_name of a backend to which no client has given
 // another one.
 const ownApplication = "pgagroal"
 
-// login sends the start-up packet, answers the server's questions and reads on
-// until it is ready.
+// login sends the start-up packet, answers the server's questions and reads until
+// the server is ready.
 func (b *backend) login(conn net.Conn, cfg *config, l *login, client socket) error {
 	startup := []pgwire.Param{
 		{Name: "user", Value: l.user},
@@ -179,7 +180,7 @@ func (b *backend) login(conn net.Conn, cfg *config, l *login, client socket) err
 	return b.readReady(conn)
 }
 
-// challengedError is a failure after a client was asked for its password: the
+// challengedError is a failure after the client was asked for its password: the
 // exchange can't be repeated with another backend.
 type challengedError struct{ err error }
 
@@ -212,8 +213,8 @@ func (b *backend) readReady(conn net.Conn) error {
 	}
 }
 
-// detach takes the descriptor out of Go's poller. It is a duplicate; the
-// connection stays the caller's to close.
+// detach returns a duplicate of the descriptor that Go's poller doesn't watch. The
+// caller still has to close the connection.
 func detach(conn syscall.Conn) (int, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -236,10 +237,10 @@ func socketOptions(conn net.Conn, cfg *config) {
 	}
 }
 
-// abandon cuts a backend that never came under the loop.
+// abandon cuts a backend that was never added to the loop.
 func (b *backend) abandon() { reactor.Abort(b.fd) }
 
-// adopt puts a backend that a goroutine has set up under the loop.
+// adopt adds a backend that a goroutine has set up to the loop.
 func (w *worker) adopt(b *backend) error {
 	conn, err := w.loop.Add(b.fd, (*backendEnd)(b))
 	if err != nil {
@@ -268,12 +269,12 @@ func (w *worker) loginSeen(b *backend) *ipc.LoginSeen {
 // backendEnd is the server's side of a backend, as the loop sees it.
 type backendEnd backend
 
-// Received takes bytes from the server.
+// Received handles bytes from the server.
 func (e *backendEnd) Received(data []byte) {
 	b := (*backend)(e)
 	b.w.sawByte(b.server)
 	switch {
-	case b.state == backendClosed: // what it had still to say concerns nobody
+	case b.state == backendClosed: // nobody needs what it still sends
 	case b.state == backendAttached:
 		b.session.fromServer(data)
 	case b.script != nil:
@@ -283,7 +284,7 @@ func (e *backendEnd) Received(data []byte) {
 	}
 }
 
-// Ended says that the server has closed the connection or it has failed.
+// Ended says that the server has closed the connection, or that it has failed.
 func (e *backendEnd) Ended(err error) {
 	b := (*backend)(e)
 	w := b.w
@@ -303,10 +304,11 @@ func (e *backendEnd) Ended(err error) {
 	}
 }
 
-// Flushed says that the server has taken what waited; the client is read again.
+// Flushed says that the server has taken all queued bytes; the client is read
+// again.
 func (e *backendEnd) Flushed() {
 	if e.state == backendClosed {
-		e.conn.CloseWrite() // after the goodbye, see part
+		e.conn.CloseWrite() // after Terminate, see part
 		return
 	}
 	if s := (*backend)(e).session; s != nil && e.state == backendAttached {
@@ -314,8 +316,8 @@ func (e *backendEnd) Flushed() {
 	}
 }
 
-// onIdle takes what a server says without being asked: parameters and notices
-// may come at any time, everything else ends the backend.
+// onIdle handles what a server sends without being asked. Parameters and notices
+// may come at any time; anything else ends the backend.
 func (b *backend) onIdle(data []byte) {
 	if b.Unasked(data) {
 		return
@@ -325,9 +327,9 @@ func (b *backend) onIdle(data []byte) {
 	w.closeBackend(b)
 }
 
-// closeBackend ends a backend and returns its lease once the server has let go
-// of it, so that limits hold there too. One that is busy gets a cancel request
-// first: closing a socket doesn't end a query.
+// closeBackend ends a backend, and returns its lease once the server has closed the
+// connection, so that the limits hold at the server, too. A busy backend first gets
+// a cancel request, since closing a socket doesn't end a query.
 func (w *worker) closeBackend(b *backend) {
 	if b.state == backendClosed {
 		return
@@ -347,8 +349,8 @@ func (w *worker) closeBackend(b *backend) {
 // parting is the end of a retired backend.
 type parting struct {
 	limit *reactor.Timer
-	again *reactor.Timer // of another cancel request
-	said  bool           // goodbye
+	again *reactor.Timer // until another cancel request
+	said  bool           // Terminate was sent
 }
 
 func (p *parting) stop() {
@@ -356,8 +358,8 @@ func (p *parting) stop() {
 	p.again.Stop()
 }
 
-// partBy bounds the wait for the end of a retired backend: a server that doesn't
-// answer isn't waited for long.
+// partBy limits the wait for the end of a retired backend, in case its server
+// doesn't answer.
 func (w *worker) partBy(b *backend) {
 	b.parting.limit = w.loop.After(partLimit, func() {
 		if b.cancel != nil {
@@ -367,7 +369,7 @@ func (w *worker) partBy(b *backend) {
 	})
 }
 
-// part says goodbye to a retired backend, whose server then closes.
+// part sends Terminate to a retired backend; its server then closes the connection.
 func (w *worker) part(b *backend) {
 	if w.backends[b.Lease] != b || b.parting.said {
 		return
@@ -379,9 +381,9 @@ func (w *worker) part(b *backend) {
 	}
 }
 
-// cancelAndPart is part for a backend that is busy. A cancel request that came before
-// the query it was meant for has done nothing, so it is repeated after pause, and then
-// after twice that each time.
+// cancelAndPart is part for a busy backend. A cancel request that arrives before
+// its query has no effect, so it is repeated after pause, and after twice that each
+// further time.
 func (w *worker) cancelAndPart(b *backend, pause time.Duration) {
 	w.cancelBackend(b, func() {
 		w.part(b)
@@ -391,7 +393,7 @@ func (w *worker) cancelAndPart(b *backend, pause time.Duration) {
 	})
 }
 
-// retire takes a backend out of all play; its socket and lease are still there.
+// retire takes a backend out of use; its socket and lease still exist.
 func (b *backend) retire() {
 	b.w.shelf.Unshelve(&b.shelved)
 	b.state = backendClosed
@@ -404,7 +406,7 @@ func (b *backend) retire() {
 // finishClose closes the socket of a retired backend and returns the lease.
 func (w *worker) finishClose(b *backend) {
 	if w.backends[b.Lease] != b {
-		return // a fence was faster
+		return // a fence has done it already
 	}
 	delete(w.backends, b.Lease)
 	b.parting.stop()
@@ -415,5 +417,5 @@ func (w *worker) finishClose(b *backend) {
 	w.checkDrained()
 }
 
-// sawByte notes that a server is alive.
+// sawByte records that a server is alive.
 func (w *worker) sawByte(server int) { w.lastByte[server] = w.loop.Now() }

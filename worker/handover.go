@@ -12,20 +12,20 @@ import (
 
 // How a backend gets from one worker to another:
 //
-//  1. One worker takes an idle backend out of its event loop (handOver). Until
+//  1. A worker takes an idle backend out of its event loop (handOver). Until
 //     the loop has let go of it, it is still here, and a fence aborts it.
 //  2. Its state and its descriptor go to the supervisor, and from there to the
-//     worker of a client that waits, or back. A fence that is told after that
-//     finds it there: what is on a link comes before what follows it.
-//  3. The other worker puts it under its own loop (onTakeOver).
+//     worker of a waiting client, or back. A fence that comes after that
+//     finds it there, because links keep the order of messages.
+//  3. The other worker adds it to its own loop (onTakeOver).
 //
 // Nothing is ever sent to the server on the way, and nothing that it sends is lost.
 
-// maxState bounds what is sent of a backend's state, in bytes of text: one that
-// has more is closed instead. A packet holds 64 KiB.
+// maxState limits the text of a backend's state, in bytes. A backend with more is
+// closed instead of handed over. A packet holds 64 KiB.
 const maxState = 40 << 10
 
-// handOver gives an idle backend to a client of another worker.
+// handOver hands an idle backend over to a client of another worker.
 func (w *worker) handOver(b *backend) {
 	state := b.portable()
 	if sizeOf(&state) > maxState {
@@ -34,7 +34,7 @@ func (w *worker) handOver(b *backend) {
 	}
 	b.state = backendMoving
 	b.conn.Detach(func(fd int) {
-		if fd < 0 { // the server has said something
+		if fd < 0 { // the server has sent something
 			w.closeBackend(b)
 			return
 		}
@@ -56,8 +56,8 @@ func (w *worker) handedOver(b *backend, state *ipc.BackendState, fd int) {
 	w.checkDrained()
 }
 
-// onTakeOver goes on with a backend of another worker, or of our own that nobody
-// has wanted. fds is empty when the descriptor got lost for want of room.
+// onTakeOver adds a backend of another worker, or one of this worker's that no
+// client has wanted. fds is empty if there was no free descriptor for it.
 func (w *worker) onTakeOver(m *ipc.TakeOver, fds []int) {
 	b := w.takenOver(m, fds)
 	if b == nil {
@@ -71,8 +71,8 @@ func (w *worker) onTakeOver(m *ipc.TakeOver, fds []int) {
 	w.placed(b)
 }
 
-// takenOver puts a backend of another worker under the loop, or returns nil when that
-// can't be.
+// takenOver adds a backend of another worker to the loop, or returns nil if that is
+// impossible.
 func (w *worker) takenOver(m *ipc.TakeOver, fds []int) *backend {
 	if len(fds) == 0 {
 		return nil
@@ -91,7 +91,7 @@ func (w *worker) takenOver(m *ipc.TakeOver, fds []int) *backend {
 	return b
 }
 
-// portable returns what another worker has to know.
+// portable returns the state that another worker needs.
 func (b *backend) portable() ipc.BackendState {
 	held := b.Holding()
 	s := ipc.BackendState{
@@ -105,7 +105,7 @@ func (b *backend) portable() ipc.BackendState {
 	return s
 }
 
-// moved makes a backend of what another worker knew of it.
+// moved makes a backend from the state that another worker has sent.
 func (w *worker) moved(m *ipc.TakeOver) *backend {
 	s := &m.Backend
 	b := w.newBackend(nil, m.Lease, s.Epoch, s.Server)
@@ -120,7 +120,7 @@ func (w *worker) moved(m *ipc.TakeOver) *backend {
 	return b
 }
 
-// sizeOf returns how much text a state has.
+// sizeOf returns the size of the text in a state.
 func sizeOf(s *ipc.BackendState) int {
 	n := len(s.Key.Database) + len(s.Key.User) + len(s.Key.Params)
 	for _, list := range [][]ipc.Setting{s.Base, s.Params} {

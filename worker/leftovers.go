@@ -2,9 +2,10 @@ package worker
 
 import "time"
 
-// What a client of the transaction pipeline has left on a backend, a lock or a temporary
-// table for example, is removed when another client gets the backend (cleanse). Until
-// then it may hinder others, so it doesn't stay for long on an idle backend:
+// What a client of the transaction pipeline has left on a backend, a lock or a
+// temporary table for example, is removed when another client gets the backend
+// (cleanse). Until then it may block other clients, so it doesn't stay on an idle
+// backend for long:
 //
 //   - not after its client has left (disown);
 //   - not longer than leftoverLimit while there are other clients here, and never longer
@@ -20,7 +21,7 @@ func (b *backend) soiled() bool {
 	return (b.Dirty || b.Sequences) && b.w.cfg.ResetQuery != ""
 }
 
-// watchLeftovers goes on with a backend that has come on the shelf.
+// watchLeftovers handles a backend that has just been shelved.
 func (w *worker) watchLeftovers(b *backend) {
 	switch {
 	case !b.soiled() || !b.Idle():

@@ -11,29 +11,30 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
 
-// waiter is somebody who needs a backend of a pool: a session, or a set-up
-// goroutine that passes a login through and gets the bare lease.
+// waiter waits for a backend of a pool: a session, or a set-up goroutine that
+// passes a login through and gets a lease without a backend.
 type waiter struct {
 	pool.Waiter
 	requested string
 	login     *login
 	session   *session
 	granted   func(*ipc.LeaseGrant)
-	// offered takes a free backend that needs no password; set with granted.
+	// offered takes a free backend that needs no password; it is set together with
+	// granted.
 	offered func(*backend)
 	refused func(code, message string)
 	timer   *reactor.Timer
-	// last is why the last attempt to open a backend failed, for the log.
+	// last is why the last attempt to open a backend has failed, for the log.
 	last error
 }
 
-// now is the time of this turn of the loop, as the shelf counts it.
+// now is the time of this turn of the loop, on the shelf's clock.
 func (w *worker) now() time.Duration { return w.loop.Now().Sub(w.born) }
 
-// tooManyPools is what a client is told whose pool would be one too many.
+// tooManyPools is the error for a client that would need one pool too many.
 const tooManyPools = "too many pools, the limit is max_pools"
 
-// shelfLimits is the part of a configuration that the shelf works by.
+// shelfLimits returns the part of a configuration that the shelf needs.
 func shelfLimits(c *ipc.ConfigBegin) pool.Limits {
 	return pool.Limits{
 		NoWait: c.BlockingTimeoutMS == 0, MaxPools: c.MaxPools,
@@ -41,7 +42,8 @@ func shelfLimits(c *ipc.ConfigBegin) pool.Limits {
 	}
 }
 
-// carryOut does what the shelf wants, in its order. It follows each call of the shelf.
+// carryOut carries out the shelf's acts, in their order. It must follow each call
+// of the shelf.
 func (w *worker) carryOut() {
 	for a, ok := w.shelf.Next(); ok; a, ok = w.shelf.Next() {
 		w.do(&a)
@@ -81,7 +83,7 @@ func (w *worker) do(a *pool.Act) {
 	}
 }
 
-// take returns the backend of the shelf that was used last, nil for none.
+// take returns the most recently used backend on the shelf, nil for none.
 func (w *worker) take(p *pool.Pool, bare bool) *backend {
 	b := w.shelf.Take(p, bare, w.now())
 	w.carryOut()
@@ -91,7 +93,7 @@ func (w *worker) take(p *pool.Pool, bare bool) *backend {
 	return b.Of.(*backend)
 }
 
-// waitLimit is how long somebody may wait for a backend from now on.
+// waitLimit returns how long a waiter may wait from now on.
 func (w *worker) waitLimit() time.Duration {
 	cfg := w.cfg
 	limit := ms(cfg.BlockingTimeoutMS)
@@ -111,22 +113,22 @@ func (w *worker) wait(wt *waiter) {
 	w.carryOut()
 }
 
-// leave takes a waiter out of the queue: it was refused, or has gone.
+// leave removes a waiter from the queue, because it was refused or has gone.
 func (w *worker) leave(wt *waiter) {
 	wt.timer.Stop()
 	w.shelf.Leave(&wt.Waiter, w.now())
 	w.carryOut()
 }
 
-// refuse takes a waiter out of the queue and says no to it.
+// refuse removes a waiter from the queue and refuses it.
 func (w *worker) refuse(wt *waiter, code, message string) {
 	w.leave(wt)
 	w.stats.timeouts++
 	wt.refused(code, message)
 }
 
-// expired are the clients that got no backend in time and of whom the supervisor
-// hasn't heard; telling says that it will.
+// expired are the clients that got no backend in time and were not reported to the
+// supervisor yet; telling says that a report is due.
 type expired struct {
 	clients int
 	telling bool
@@ -148,7 +150,7 @@ func (w *worker) expire(wt *waiter) {
 	w.tellExpired()
 }
 
-// tellEvery bounds how often the supervisor hears of clients that got nothing.
+// tellEvery is how often the supervisor learns at most of such clients.
 const tellEvery = time.Second
 
 // tellExpired has the supervisor log who holds the leases.
@@ -164,7 +166,7 @@ func (w *worker) tellExpired() {
 	})
 }
 
-// onServerState takes the supervisor's view of the servers.
+// onServerState takes over the supervisor's states of the servers.
 func (w *worker) onServerState(m *ipc.ServerState) {
 	if m.Gen <= w.servers.Gen && w.servers.Gen != 0 {
 		return
@@ -179,14 +181,14 @@ func (w *worker) onServerState(m *ipc.ServerState) {
 	}
 	if m.Open {
 		w.quiescing = 0
-		// A primary that answers again before anything was run keeps its epoch.
+		// A primary that answers again before a script was run keeps its epoch.
 		w.fenced = min(w.fenced, m.Epoch-1)
 	}
 	w.shelf.SetTarget(m.Open, m.Epoch, w.now())
 	w.carryOut()
 }
 
-// shorten makes a waiter that has longer to go leave after limit.
+// shorten makes a waiter that would wait longer leave after limit.
 func (w *worker) shorten(wt *waiter, limit time.Duration) {
 	blocking := ms(w.cfg.BlockingTimeoutMS)
 	if wt.timer == nil || blocking-(w.now()-wt.Since) <= limit {
@@ -207,8 +209,8 @@ func (w *worker) opened(o *opening, b *backend, err error) {
 	w.carryOut()
 }
 
-// settleOpening ends an opening: its backend comes under the loop, or its lease
-// goes back.
+// settleOpening ends an opening: its backend is added to the loop, or its lease
+// returned.
 func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 	delete(w.outbounds, &o.outbound)
 	if err == nil && (o.isFenced() || w.exit != 0) {
@@ -229,8 +231,8 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 	return nil
 }
 
-// openFailed decides what becomes of the one who waited for an opening: while a
-// failover may be ahead it waits on, otherwise it hears the server's own words.
+// openFailed decides about the waiter of an opening that has failed: while a
+// failover may follow it keeps waiting, otherwise it gets the server's own error.
 func (w *worker) openFailed(o *opening, err error) {
 	wt := o.waiter
 	if !wt.Queued() {
@@ -254,8 +256,8 @@ func (w *worker) openFailed(o *opening, err error) {
 	w.refuse(wt, pgwire.CodeTooManyConnections, "connection refused")
 }
 
-// transient reports whether an error is one that a failover, or a little
-// patience, can end: the network's, or a server that starts or stops.
+// transient reports whether a failover or some time may end the error: an error of
+// the network, or of a server that starts or stops.
 func transient(err error) bool {
 	var asked *challengedError
 	if errors.As(err, &asked) {
@@ -275,11 +277,12 @@ func transient(err error) bool {
 	return false
 }
 
-// shelve gives a clean, idle backend to whoever waits for it: another worker,
-// the first of the queue here, or the shelf.
+// shelve gives a clean, idle backend to a waiting client, here or of another
+// worker, or puts it on the shelf.
 func (w *worker) shelve(b *backend) { w.place(b, false) }
 
-// place shelves a backend. A granted one is for a client here first.
+// place shelves a backend. A backend granted for this worker goes to one of its own
+// clients first.
 func (w *worker) place(b *backend, granted bool) {
 	b.session = nil
 	b.state = backendResetting
@@ -292,7 +295,7 @@ func (w *worker) place(b *backend, granted bool) {
 	w.placed(b)
 }
 
-// placed goes on after the shelf has decided about a backend.
+// placed continues after the shelf has decided about a backend.
 func (w *worker) placed(b *backend) {
 	if b.Idle() {
 		b.conn.Resume()
@@ -301,7 +304,7 @@ func (w *worker) placed(b *backend) {
 	w.watchLeftovers(b)
 }
 
-// serve gives a free backend to one who has left the queue.
+// serve gives a free backend to a waiter that has left the queue.
 func (wt *waiter) serve(b *backend) {
 	if wt.session != nil {
 		wt.session.attach(b)
@@ -310,8 +313,8 @@ func (wt *waiter) serve(b *backend) {
 	wt.offered(b)
 }
 
-// sweepLater closes backends that are idle for too long or too old, as often as
-// the configuration gives reason to.
+// sweepLater closes backends that have been idle too long or are too old, as often
+// as the configuration requires.
 func (w *worker) sweepLater() {
 	every := w.shelf.SweepEvery()
 	if every == 0 {

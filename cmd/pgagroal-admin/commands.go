@@ -85,7 +85,7 @@ func wordsFirst(args []string) []string {
 	return append(append([]string{args[0]}, words...), flags...)
 }
 
-// call is one command with what it answers.
+// call is one run of a command, with what it answers.
 type call struct {
 	*cli.Context
 	input    *bufio.Reader
@@ -93,7 +93,7 @@ type call struct {
 	notes    []string // lines above a document in text
 }
 
-// perform runs one command and prints its document, whatever came of it.
+// perform runs one command and prints its document, also after a failure.
 func perform(c *cli.Context, number int, do func(*call) error) error {
 	switch {
 	case c.Bool("version"):
@@ -151,7 +151,7 @@ func addUser(k *call) error { return k.store(false) }
 
 func editUser(k *call) error { return k.store(true) }
 
-// store puts the entry of a user, which must be there already or must not.
+// store writes the entry of a user, which must exist already (edit) or must not.
 func (k *call) store(edit bool) error {
 	file, err := readUsers(k.String("file"), !edit)
 	if err != nil {
@@ -170,7 +170,7 @@ func (k *call) store(edit bool) error {
 		}
 		return fmt.Errorf("the user %s is in %s already; use user edit", name, file.path)
 	}
-	if err := check(file); err != nil { // before anybody is asked for a password
+	if err := check(file); err != nil { // before asking for a password
 		return err
 	}
 	key, err := loadKey()
@@ -230,8 +230,8 @@ func listUsers(k *call) error {
 	return errors.Join(problems...)
 }
 
-// change reads the file, changes it and writes it, while no other pgagroal-admin does so. It says which of the other
-// lines the daemon will refuse.
+// change reads the file, changes it and writes it, while no other pgagroal-admin
+// does so. It reports which other lines the daemon will refuse.
 func (k *call) change(create bool, name string, apply func(*usersFile) error) error {
 	unlock, err := lockUsers(k.String("file"))
 	if err != nil {

@@ -20,7 +20,8 @@ const (
 
 func now() time.Time { return time.Now() }
 
-// generated shows a random password to the one who asked for it: this is the only time.
+// generated shows a random password to the person who asked for it. It is shown
+// only this once.
 func (k *call) generated(password config.Secret) {
 	if k.String("format") == formatJSON {
 		k.response["Password"] = password.Reveal()
@@ -29,7 +30,7 @@ func (k *call) generated(password config.Secret) {
 	k.notes = append(k.notes, "Password : "+password.Reveal())
 }
 
-// print writes the document of a command, and in text the lines that belong above it.
+// print writes the document of a command and, in text format, the lines above it.
 func (k *call) print(format string, number int, started time.Time, failure error) error {
 	outcome := map[string]any{"Status": failure == nil}
 	if failure != nil {

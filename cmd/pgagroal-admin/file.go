@@ -15,14 +15,15 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 )
 
-// usersFile is a credential file as lines; those that are no entry are kept as they are.
+// usersFile is a credential file as lines. Lines that are no entries stay
+// unchanged.
 type usersFile struct {
 	path  string
 	info  fs.FileInfo // nil when the file is new
 	lines []string
 }
 
-// readUsers reads the file at path; a missing one is empty where it may be created.
+// readUsers reads the file at path. With create, a missing file counts as empty.
 func readUsers(path string, create bool) (*usersFile, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if create && errors.Is(err, os.ErrNotExist) {
@@ -63,8 +64,8 @@ func (f *usersFile) has(name string) bool {
 	return slices.ContainsFunc(f.lines, func(l string) bool { return entryName(l) == name })
 }
 
-// put replaces the user's line, or adds one at the end. A second line of the same user, which the
-// daemon refuses, goes.
+// put replaces the user's line, or adds one at the end. It removes a second line of
+// the same user, which the daemon would refuse.
 func (f *usersFile) put(name, blob string) {
 	i := slices.IndexFunc(f.lines, func(l string) bool { return entryName(l) == name })
 	f.remove(name)
@@ -78,7 +79,7 @@ func (f *usersFile) remove(name string) {
 	f.lines = slices.DeleteFunc(f.lines, func(l string) bool { return entryName(l) == name })
 }
 
-// names returns the users, and what the daemon will refuse.
+// names returns the users, and errors for the lines that the daemon will refuse.
 func (f *usersFile) names() ([]string, []error) {
 	entries, problems := config.ParseEntries(f.path, f.text())
 	names := make([]string, 0, len(entries))
@@ -96,10 +97,12 @@ func (f *usersFile) text() []byte {
 	return b.Bytes()
 }
 
-// lockLimit is how long another pgagroal-admin, which asks nobody for anything while it holds the lock, is waited for.
+// lockLimit is how long to wait for another pgagroal-admin, which never waits for a
+// person while it holds the lock.
 const lockLimit = 10 * time.Second
 
-// lockUsers locks the directory of a users file, since the file itself is replaced.
+// lockUsers locks the directory of a users file, because the file itself is
+// replaced.
 func lockUsers(path string) (unlock func(), err error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
@@ -122,7 +125,7 @@ func lockUsers(path string) (unlock func(), err error) {
 	select {
 	case err = <-locked:
 	case <-time.After(lockLimit):
-		// The descriptor ends with this process, which is about to end.
+		// The process is about to end, and with it the descriptor.
 		return nil, fmt.Errorf("lock the users: another process has locked %s for %v", dir.Name(), lockLimit)
 	}
 	if err != nil {
@@ -132,13 +135,14 @@ func lockUsers(path string) (unlock func(), err error) {
 	return func() { dir.Close() }, nil
 }
 
-// write replaces the file in one step, durably. Owner and group stay; others lose their rights.
+// write replaces the file in one step, durably. Owner and group stay; others lose
+// access.
 func (f *usersFile) write() error {
 	tmp, err := os.CreateTemp(filepath.Dir(f.path), "."+filepath.Base(f.path)+".*") // with mode 0600
 	if err != nil {
 		return fmt.Errorf("write the users: %w", err)
 	}
-	defer os.Remove(tmp.Name()) // fails after the rename, as it should
+	defer os.Remove(tmp.Name()) // fails after the rename, which is intended
 	_, err = tmp.Write(f.text())
 	if err == nil && f.info != nil {
 		err = keepOwner(tmp, f.info)
@@ -163,7 +167,8 @@ func syncDir(path string) error {
 	return nil
 }
 
-// keepOwner gives the new file the owner and group of the old one, and what rights those had.
+// keepOwner gives the new file the owner and group of the old one, and their
+// permissions.
 func keepOwner(file *os.File, old fs.FileInfo) error {
 	st, ok := old.Sys().(*syscall.Stat_t)
 	if !ok {

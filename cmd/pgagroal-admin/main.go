@@ -12,7 +12,7 @@ import (
 // version is set by the linker.
 var version = "devel"
 
-// errShown is returned after the error was printed as a document; it needs no second message.
+// errShown says that the error was already printed as a document.
 var errShown = errors.New("already reported")
 
 func main() {
@@ -26,7 +26,7 @@ func main() {
 	os.Exit(1)
 }
 
-// run is the program without its exit.
+// run is the program without the exit of the process.
 func run(args []string, in io.Reader, out, errOut io.Writer) error {
 	app := &cli.App{
 		Name: "pgagroal-admin", Usage: "keep the master key and the users of pgagroal", Version: version,
@@ -37,7 +37,8 @@ func run(args []string, in io.Reader, out, errOut io.Writer) error {
 	return app.Run(wordsFirst(args))
 }
 
-// needCommand ends a call that names no command, or none that there is.
+// needCommand is the error for a command line without a command, or with an unknown
+// one.
 func needCommand(c *cli.Context) error {
 	if c.Bool("version") {
 		return printVersion(c)

@@ -17,10 +17,11 @@ import (
 // passwordVariable names the environment variable with the password.
 const passwordVariable = "PGAGROAL_PASSWORD"
 
-// minimumTypedKey is the least length in bytes of a master key that is typed.
+// minimumTypedKey is the minimum length in bytes of a master key that is typed.
 const minimumTypedKey = 8
 
-// alphabet is what random passwords are made of: no blank, no quote and no backslash.
+// alphabet is the characters of random passwords: no blank, no quote and no
+// backslash.
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!@#$%^&*()-_=+[]{}|:,.<>?/~"
 
 // user returns the name of the user, from the option or typed.
@@ -40,8 +41,8 @@ func (k *call) user() (string, error) {
 	return name, nil
 }
 
-// secret returns the password: random, from the option, from the environment, or typed, then with
-// at least minimum bytes.
+// secret returns the password: random, from the option, from the environment, or
+// typed; a typed one must have at least minimum bytes.
 func (k *call) secret(what string, minimum int) (config.Secret, error) {
 	switch {
 	case k.Bool("generate") && k.IsSet("password"):
@@ -61,7 +62,7 @@ func (k *call) secret(what string, minimum int) (config.Secret, error) {
 	return typed, err
 }
 
-// ask reads a secret, twice and without echo from a terminal, else one line.
+// ask reads a secret: from a terminal twice and without echo, otherwise one line.
 func (k *call) ask(what string) (config.Secret, error) {
 	file, ok := k.App.Reader.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
@@ -87,7 +88,7 @@ func (k *call) ask(what string) (config.Secret, error) {
 	return config.Secret(typed[0]), nil
 }
 
-// readLine reads one line of the input, which the questions of a call share.
+// readLine reads one line of the input, which all questions of a call share.
 func (k *call) readLine() (string, error) {
 	line, err := k.input.ReadString('\n')
 	if err != nil && (err != io.EOF || line == "") {

@@ -17,7 +17,7 @@ type program struct {
 	log            *os.File // --logfile, nil without
 }
 
-// run is main but for the process: it returns the exit code.
+// run is main without the exit of the process: it returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	p := &program{stdout: stdout, stderr: stderr}
 	app := p.app()
@@ -57,7 +57,7 @@ func (p *program) app() *cli.App {
 		Commands:        p.commands(),
 		Writer:          p.stdout,
 		ErrWriter:       p.stderr,
-		HideHelp:        true, // of the library: -h is the host
+		HideHelp:        true, // the library's -h; here it is the host
 		HideVersion:     true,
 		HideHelpCommand: true,
 		Before:          p.before,
@@ -98,7 +98,7 @@ func flags() []cli.Flag {
 	}
 }
 
-// remoteFlags are those of remote management.
+// remoteFlags are the options of remote management.
 var remoteFlags = []string{"host", "port", "user", "password", "compress", "encrypt"}
 
 func remoteFlag(name, letter string) cli.Flag {
@@ -110,7 +110,7 @@ func (p *program) commands() []*cli.Command {
 	return slices.Concat(p.statusCommands(), p.shutdownCommands(), p.serverCommands(), p.confCommands(), p.failoverCommands(), laterCommands())
 }
 
-// command makes a row. The words after the name are the action's own: the
+// command makes a row. The action parses the words after the name itself: the
 // library would take some of them for options or for help.
 func command(name, args, usage string, action func(*cli.Context, []string) error) *cli.Command {
 	return &cli.Command{
@@ -121,7 +121,7 @@ func command(name, args, usage string, action func(*cli.Context, []string) error
 	}
 }
 
-// before does what doesn't depend on the command.
+// before does everything that doesn't depend on the command.
 func (p *program) before(c *cli.Context) error {
 	for _, name := range remoteFlags {
 		if c.IsSet(name) {
@@ -149,7 +149,7 @@ func (p *program) openLog(path string) error {
 	return nil
 }
 
-// noCommand runs when the first word isn't a command.
+// noCommand runs if the first word isn't a command.
 func (p *program) noCommand(c *cli.Context) error {
 	if c.NArg() == 0 {
 		return usagef("a command is missing")
@@ -164,7 +164,7 @@ func (p *program) complain(message string) {
 	}
 }
 
-// verdict is the line of --verbose.
+// verdict prints the line of --verbose.
 func (p *program) verdict(code int) {
 	word := "Success"
 	if code != control.ExitOK {

@@ -20,17 +20,17 @@ import (
 
 const (
 	connectTimeout = 5 * time.Second
-	// maxAnswer bounds the memory for the answer, in bytes.
+	// maxAnswer limits the memory for the answer, in bytes.
 	maxAnswer = 256 << 20
 )
 
-// answer is the document that answers a command, and its bytes for printing.
+// answer is the document that answers a command, parsed and as bytes for printing.
 type answer struct {
 	control.Document
 	data []byte
 }
 
-// response decodes the Response into one of internal/control.
+// response decodes the Response into a type of internal/control.
 func (a *answer) response(v any) error {
 	if err := json.Unmarshal(a.Response, v); err != nil {
 		return unreachablef("the answer can't be read: %v", err)
@@ -38,7 +38,7 @@ func (a *answer) response(v any) error {
 	return nil
 }
 
-// failure returns nil for a command that succeeded.
+// failure returns why a command failed, nil if it succeeded.
 func (a *answer) failure(command string) error {
 	if a.Outcome.Status {
 		return nil
@@ -50,8 +50,8 @@ func (a *answer) failure(command string) error {
 	return failedf("%s: %s", command, clean(message))
 }
 
-// do sends a command, prints the answer and returns it. A failure is already
-// printed as a document; its error is what goes to standard error.
+// do sends a command, prints the answer and returns it. A failure is printed as a
+// document, too; its error is for standard error.
 func (p *program) do(c *cli.Context, command string, args map[string]string) (*answer, error) {
 	a, err := p.request(c, command, args)
 	if err != nil {
@@ -92,7 +92,7 @@ func (p *program) request(c *cli.Context, name string, args map[string]string) (
 	return a, nil
 }
 
-// optionsOf refuses options that the command has no use for.
+// optionsOf refuses options that the command doesn't use.
 func optionsOf(c *cli.Context, command *control.Command) error {
 	switch ping := command.Name == control.Ping; {
 	case c.IsSet("timeout") && !command.Takes(control.ArgTimeout):
@@ -165,7 +165,7 @@ func receive(conn *ipc.Conn, limit time.Duration) ([]byte, error) {
 	}
 }
 
-// cause drops the words of the net package around a system error.
+// cause removes the text that the net package puts around a system error.
 func cause(err error) error {
 	var sys *os.SyscallError
 	if errors.As(err, &sys) {

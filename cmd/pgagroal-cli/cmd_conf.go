@@ -35,8 +35,8 @@ func (p *program) conf(c *cli.Context, words []string) error {
 	return usagef("conf takes ls, get or get KEY")
 }
 
-// confGet prints the value alone in the text format, and Error when there is
-// none, which is what scripts read.
+// confGet prints only the value in the text format, or Error if there is none,
+// because scripts read it.
 func (p *program) confGet(c *cli.Context, key string) error {
 	args := map[string]string{control.ArgKey: key}
 	if c.String("format") != "text" {

@@ -51,7 +51,8 @@ func (p *program) failover(c *cli.Context, words []string) error {
 	return err
 }
 
-// rehearse fails when a failover would not go well, so that monitoring can ask.
+// rehearse fails if a failover would go wrong, so that monitoring can use its exit
+// code.
 func (p *program) rehearse(c *cli.Context) error {
 	a, err := p.do(c, control.FailoverRehearse, nil)
 	if err != nil {

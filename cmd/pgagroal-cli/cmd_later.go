@@ -4,8 +4,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// laterCommands are known from pgagroal and not there yet: they get a clear
-// answer instead of a command that is unknown.
+// laterCommands are commands of pgagroal that don't exist here yet. They get a
+// clear error rather than that of an unknown command.
 func laterCommands() []*cli.Command {
 	var list []*cli.Command
 	for _, name := range []string{"flush", "enable", "disable"} {

@@ -20,8 +20,8 @@ func (p *program) switchTo(c *cli.Context, words []string) error {
 	return p.onServer(c, control.SwitchTo, words[0])
 }
 
-// clear takes `clear server` for an incomplete command: it is far more often
-// that than a server of this name, which `clear server server` reaches.
+// clear treats `clear server` as an incomplete command: that is far more likely
+// than a server of this name, for which there is `clear server server`.
 func (p *program) clear(c *cli.Context, words []string) error {
 	switch {
 	case len(words) == 1 && words[0] == "prometheus":

@@ -1,9 +1,8 @@
-// Pgagroal-cli asks a running pgagroal, and tells it what to do, over the
-// control socket <unix_socket_dir>/.s.pgagroal.<port>.
+// Pgagroal-cli queries and controls a running pgagroal over the control socket
+// <unix_socket_dir>/.s.pgagroal.<port>.
 //
-// Options and command words may be mixed in any order. The answer goes to
-// standard output, in the format of --format; what went wrong goes to standard
-// error in one line.
+// Options and command words may be mixed in any order. The answer goes to standard
+// output, in the format of --format; a failure goes to standard error, in one line.
 //
 // Exit codes:
 //
@@ -16,10 +15,10 @@
 //	3  ping --primary and ping --write only: pgagroal answers, but there is no
 //	   primary that can be reached, or none that clients can write to
 //
-// So whatever isn't 0 is a failure. Ping alone asks whether pgagroal is alive;
-// --primary and --write are for load balancers and readiness checks. A dead
-// standby keeps nobody from working and never counts.
+// Every code but 0 is a failure. Ping alone asks whether pgagroal is alive;
+// --primary and --write are for load balancers and readiness checks. A dead standby
+// prevents nobody from working and is no failure.
 //
-// The words of the control socket are those of package internal/control, which
-// the daemon shares. Answers are printed in the order of its types (tree.go).
+// Package internal/control defines the commands and answers; the daemon shares it.
+// Answers are printed in the order of its types (tree.go).
 package main

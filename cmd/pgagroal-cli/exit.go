@@ -11,7 +11,7 @@ import (
 type exitError struct {
 	code    int
 	message string
-	usage   bool // the reader is told of --help
+	usage   bool // the message points to --help
 }
 
 func (e *exitError) Error() string { return e.message }
@@ -28,8 +28,8 @@ func unreachablef(format string, a ...any) error {
 	return &exitError{code: control.ExitUnreachable, message: fmt.Sprintf(format, a...)}
 }
 
-// asExit returns err as an exitError; any other error comes from the parser of
-// the command line.
+// asExit returns err as an exitError. Any error of another type comes from the
+// parser of the command line.
 func asExit(err error) *exitError {
 	var e *exitError
 	switch {

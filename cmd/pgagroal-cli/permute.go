@@ -7,9 +7,9 @@ import (
 )
 
 // permute puts options before words, as getopt does, and writes every option as
-// --name or --name=value. It takes -Fjson, -F json, -vFjson, --format=json,
-// --format json and any beginning of a long name that is unique; -- ends the
-// options. With an error the options before it are returned.
+// --name or --name=value. It accepts -Fjson, -F json, -vFjson, --format=json,
+// --format json and any unique beginning of a long name; -- ends the options. With
+// an error it returns the options before the error.
 func permute(flags []cli.Flag, args []string) (options, words []string, err error) {
 	s := splitter{flags: flags, rest: args}
 	for err == nil && len(s.rest) > 0 {

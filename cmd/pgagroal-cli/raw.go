@@ -7,7 +7,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
-// Numbers of the raw format, those of pgagroal where it has the name.
+// Numbers of the raw format; they are pgagroal's if it has the name.
 var (
 	outputCodes      = map[string]int{"raw": 0, "text": 1, "json": 2}
 	compressionCodes = map[string]int{"none": 0}
@@ -21,8 +21,7 @@ var (
 	}
 )
 
-// toCodes replaces names by numbers where the raw format has them. A name
-// without a number stays as it is.
+// toCodes replaces names by numbers if the raw format has one. Other names stay.
 func toCodes(doc *object) {
 	if h, ok := doc.get("Header").(*object); ok {
 		if name, _ := h.get("Command").(string); control.Find(name) != nil {

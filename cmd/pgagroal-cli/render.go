@@ -31,7 +31,7 @@ func (p *program) print(c *cli.Context, a *answer) error {
 	return printed(err)
 }
 
-// writeJSON writes v with two blanks a level.
+// writeJSON writes v, indented by two blanks a level.
 func writeJSON(w io.Writer, v any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -44,7 +44,8 @@ func writeJSON(w io.Writer, v any) error {
 	return printed(err)
 }
 
-// printed makes a full disk or a closed pipe a failure.
+// printed returns an error for a failed write, such as to a full disk or a closed
+// pipe.
 func printed(err error) error {
 	if err != nil {
 		return failedf("%v", err)
@@ -60,7 +61,7 @@ func writeObject(b *strings.Builder, o *object, indent string) {
 	}
 }
 
-// writeValue writes what follows "key:".
+// writeValue writes the text after "key:".
 func writeValue(b *strings.Builder, v any, indent string) {
 	switch v := v.(type) {
 	case *object:
@@ -90,8 +91,8 @@ func writeValue(b *strings.Builder, v any, indent string) {
 	}
 }
 
-// writeItem writes an item of a list: the first line has the dash, the others
-// stand below what follows it.
+// writeItem writes an item of a list: the first line has the dash, and further
+// lines are indented like the text after it.
 func writeItem(b *strings.Builder, v any, indent string) {
 	if o, ok := v.(*object); ok && len(o.members) > 0 {
 		var inner strings.Builder
@@ -124,8 +125,8 @@ func scalar(v any) string {
 	return fmt.Sprint(v)
 }
 
-// clean keeps an application name or the output of a script from writing
-// control sequences to the terminal.
+// clean prevents application names and the output of scripts from sending control
+// sequences to the terminal.
 func clean(s string) string {
 	if !strings.ContainsFunc(s, unicode.IsControl) {
 		return s

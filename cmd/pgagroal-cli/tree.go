@@ -7,8 +7,8 @@ import (
 )
 
 // object is a JSON object whose members keep the order in which pgagroal wrote
-// them, that of the types in internal/control. It is for printing: what this
-// program decides on is decoded into those types.
+// them, which is that of the types in internal/control. It is for printing; data on
+// which this program decides is decoded into those types.
 type object struct{ members []member }
 
 type member struct {
@@ -17,7 +17,7 @@ type member struct {
 	value any
 }
 
-// get returns nil for a key that isn't there; a nil object has none.
+// get returns nil for a key that doesn't exist; a nil object has no keys.
 func (o *object) get(key string) any {
 	if o == nil {
 		return nil
@@ -30,7 +30,7 @@ func (o *object) get(key string) any {
 	return nil
 }
 
-// set replaces the value of a key that is there.
+// set replaces the value of an existing key.
 func (o *object) set(key string, value any) {
 	for i := range o.members {
 		if o.members[i].key == key {
@@ -61,8 +61,8 @@ func (o *object) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// parse reads one JSON value. Numbers keep their digits: a system identifier has
-// more than a float64.
+// parse reads one JSON value. Numbers keep their digits, because a system
+// identifier has more than a float64 can hold.
 func parse(data []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()

@@ -67,7 +67,7 @@ func serve(c *cli.Context, stderr io.Writer) error {
 	return err
 }
 
-// listener is the socket of the service manager, else the one at path.
+// listener returns the socket of the service manager, or else the one at path.
 func listener(path string) (*net.UnixListener, error) {
 	given := activation.FilesWithNames()
 	files := given[socketName]

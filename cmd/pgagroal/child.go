@@ -9,7 +9,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker"
 )
 
-// child runs the role that the supervisor has started this process for; ok is
+// child runs the role for which the supervisor has started this process; ok is
 // false in a supervisor.
 func child() (code int, ok bool) {
 	fd, role, ok := proc.Link()
@@ -26,12 +26,12 @@ func child() (code int, ok bool) {
 	return 1, true
 }
 
-// lockFile returns the lock of state_dir, nil when the supervisor had none. It
-// is only held open: to live as long as this process is all that it is for.
+// lockFile returns the lock of state_dir, nil if the supervisor had none. The
+// process only keeps it open, so that the lock lives as long as the process.
 func lockFile() *os.File {
 	var st syscall.Stat_t
 	if err := syscall.Fstat(proc.LockFD, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFREG {
-		return nil // the descriptor is not there, or something else of this process
+		return nil // the descriptor doesn't exist, or is something else of this process
 	}
 	return os.NewFile(proc.LockFD, "lock")
 }

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// readyVariable says that this process was started by daemonise, and that
-// descriptor readyFD tells the one that did so.
+// readyVariable says that daemonise has started this process, and that it must
+// report over descriptor readyFD when clients are served.
 const (
 	readyVariable = "PGAGROAL_READY"
 	readyFD       = 3
@@ -18,8 +18,9 @@ const (
 
 func isDaemon() bool { return os.Getenv(readyVariable) != "" }
 
-// daemonise starts this program again in a session of its own and waits until
-// it serves clients. It says itself what went wrong: it has our standard error.
+// daemonise starts this program again in a session of its own and waits until it
+// serves clients. The daemon reports errors itself, because it has our standard
+// error.
 func daemonise(args []string) error {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -29,8 +30,9 @@ func daemonise(args []string) error {
 	cmd := exec.Command("/proc/self/exe", args[1:]...)
 	cmd.Args[0] = args[0]
 	cmd.Env = append(os.Environ(), readyVariable+"=1")
-	// Nothing is printed from here on, and whoever reads our output must not wait
-	// for the end of the daemon. Problems of the start are errors.
+	// The daemon doesn't get our standard output: nothing is printed there, and a
+	// program that reads it must not wait for the end of the daemon. Errors of the
+	// start go to standard error.
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -49,7 +51,7 @@ func daemonise(args []string) error {
 	return errors.New("pgagroal could not start; see the lines before, or the log")
 }
 
-// tellParent says that clients are served.
+// tellParent tells the waiting process that clients are served.
 func tellParent() {
 	if !isDaemon() {
 		return
@@ -59,6 +61,6 @@ func tellParent() {
 	if f == nil {
 		return
 	}
-	_, _ = f.WriteString("1") // nobody waits any more if it fails
+	_, _ = f.WriteString("1") // if it fails, nobody is waiting any more
 	f.Close()
 }

@@ -1,5 +1,5 @@
 // Command pgagroal is the connection pool: the supervisor, which the service
-// manager or a person starts, and the children that it starts itself from the
-// same binary. A child is told so by its environment and a link on descriptor 3,
-// never by a flag.
+// manager or a person starts, and its children, which it starts from the same
+// binary. A child knows its role from its environment and a link on descriptor 3,
+// never from a flag.
 package main

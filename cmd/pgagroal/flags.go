@@ -48,7 +48,7 @@ func action(c *cli.Context) error {
 	return serve(c)
 }
 
-// paths says which files the flags mean.
+// paths returns the files that the flags name.
 func paths(c *cli.Context) (config.Paths, error) {
 	return config.FindPaths(config.Flags{
 		Directory: c.String("directory"), Config: c.String("config"), HBA: c.String("hba"), Limits: c.String("limit"),

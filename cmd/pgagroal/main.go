@@ -16,7 +16,8 @@ import (
 var version = "devel"
 
 func main() {
-	// Before anything else, since a child or its parent may be watched already.
+	// Before anything else, since an attacker may be watching a child or its parent
+	// already.
 	if err := proc.Conceal(); err != nil {
 		fmt.Fprintln(os.Stderr, "pgagroal:", err)
 		os.Exit(1)
@@ -27,14 +28,15 @@ func main() {
 	os.Exit(supervise())
 }
 
-// supervise is run with its errors, and the log, behind a queue: neither stops it.
+// supervise is run with its errors and the log going through a queue, so that
+// neither can block it.
 func supervise() int {
 	errOut := logline.NewQueue(os.Stderr)
 	defer errOut.Close(logline.FlushLimit)
 	return run(os.Args, os.Stdout, errOut)
 }
 
-// run is the program without its exit. It returns the exit code.
+// run is the program without the exit of the process. It returns the exit code.
 func run(args []string, out, errOut io.Writer) int {
 	app := &cli.App{
 		Name: "pgagroal", Usage: "connection pool for PostgreSQL", Version: version, ArgsUsage: " ",

@@ -15,7 +15,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor"
 )
 
-// load reads the configuration; its warnings go where errors go.
+// load reads the configuration. Its warnings go where errors go.
 func load(c *cli.Context) (*config.Config, error) {
 	p, err := paths(c)
 	if err != nil {
@@ -28,7 +28,7 @@ func load(c *cli.Context) (*config.Config, error) {
 	return cfg, err
 }
 
-// test is -t: everything is checked but that the ports are free.
+// test is -t: it checks everything except whether the ports are free.
 func test(c *cli.Context) error {
 	cfg, err := load(c)
 	if err != nil {
@@ -40,7 +40,7 @@ func test(c *cli.Context) error {
 	return cfg.WriteMain(c.App.Writer)
 }
 
-// serve is the supervisor.
+// serve runs the supervisor.
 func serve(c *cli.Context) error {
 	cfg, err := load(c)
 	if err != nil {
@@ -58,10 +58,10 @@ func serve(c *cli.Context) error {
 	})
 }
 
-// logToFile puts the log file in the place of standard error, which the
-// children inherit. It isn't rotated in this version. The file is opened with the
-// rights that pgagroal keeps: where those of root would count, whoever can write
-// to the directory of the log could have root write to any file.
+// logToFile replaces standard error, which the children inherit, by the log file.
+// This version doesn't rotate it. The file is opened after root is given up:
+// otherwise everybody who can write to the directory of the log could make root
+// write to any file.
 func logToFile(cfg *config.Config) error {
 	pattern := cfg.LogPath
 	if pattern == "" {
