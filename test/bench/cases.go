@@ -13,8 +13,8 @@ const (
 	before    = "pgagroal before" // another build of it, see -before
 	pgbouncer = "PgBouncer"       // the distribution's
 	newer     = "newer PgBouncer" // see -pgbouncer
-	haproxy   = "HAProxy"         // forwards TCP: each client has a connection of its own
-	relay     = "bare relay"      // our event loops without a thought, the line that no pooler gets below
+	haproxy   = "HAProxy"         // forwards TCP: each client has its own connection to the server
+	relay     = "bare relay"      // only our event loops: no pooler can cost less
 )
 
 // Kinds of event loops, as ev_backend has them.
@@ -33,7 +33,7 @@ const (
 	idleCPU     = "idle cpu"    // milliseconds of processor time in a second
 	memoryFixed = "fixed"       // PSS of a pooler without clients, MiB
 	memoryEach  = "each client" // PSS that an idle client adds, KiB
-	loadCPU     = "load cpu"    // of clients and server, microseconds for each transaction, where they are ours
+	loadCPU     = "load cpu"    // of clients and server, microseconds for each transaction, if they are part of this program
 )
 
 // target is what clients connect to.
@@ -71,11 +71,11 @@ type workload struct {
 	limit       int      // most backends; 0 means one for each client and some more
 	args        []string // of pgbench
 	script      string   // of pgbench, instead of its own
-	sample      float64  // part of the transactions whose latency is noted; 0 means none
-	login       string   // how clients log in; empty for users whom only the server knows
+	sample      float64  // share of transactions whose latency is recorded; 0 means none
+	login       string   // how clients log in; empty for users whom only the server can authenticate
 	vacuum      bool     // the tables are cleaned before each measurement
 	goals       []goal
-	mock        bool // the server is that of a crew
+	mock        bool // the server is that of a crew, see growth.go
 	// measure replaces the run of pgbench.
 	measure func(context.Context, *rig, workload, *pooler) (map[string]float64, error)
 }
@@ -91,7 +91,7 @@ func modes(pipelines ...string) []target {
 	return all
 }
 
-// every is all targets, in the order of the tables. PgBouncer follows prepared
+// every returns all targets, in the order of the tables. PgBouncer follows prepared
 // statements in its transaction mode since 1.21; an older one is left out.
 func every(peers ...string) []target {
 	all := append([]target{{kind: direct}}, modes("session", "transaction", "performance")...)
@@ -102,7 +102,7 @@ func every(peers ...string) []target {
 	return append(all, target{kind: haproxy}, target{kind: relay, loop: ioUring}, target{kind: relay, loop: epoll})
 }
 
-// withBefore puts the other build's target behind each of pgagroal's.
+// withBefore adds the other build's target after each of pgagroal's.
 func withBefore(list []target) []target {
 	var all []target
 	for _, t := range list {
@@ -123,7 +123,7 @@ func bouncers(modes ...string) []target {
 	return all
 }
 
-// often is the part of transactions to note where there are hundreds of thousands.
+// often is the share of transactions to record where there are hundreds of thousands.
 const often = 0.05
 
 func workloads() []workload {
@@ -149,7 +149,7 @@ const (
 	loginScram    = "scram-sha-256"
 )
 
-// logins is the cases of clients that connect for one query each.
+// logins returns the cases of clients that connect for one query each.
 func logins() []workload {
 	var all []workload
 	for _, l := range []struct{ name, title, login string }{
@@ -179,7 +179,7 @@ func selectOnly(protocol string, clients int) workload {
 	}
 }
 
-// special is the cases that look at one property each.
+// special returns the cases about one property each.
 func special() []workload {
 	onlyTransaction := append(modes("transaction"), bouncers("transaction")...)
 	return []workload{

@@ -1,26 +1,25 @@
-// Command bench measures pgagroal beside its peers: pgbench against PostgreSQL
-// itself, against pgagroal in each pipeline and with each kind of event loop, against
-// the distribution's PgBouncer and HAProxy, and against a relay that does nothing but
-// forward, on one machine and in one run. By option another PgBouncer, and another
+// Command bench measures pgagroal beside its peers, on one machine and in one run. It
+// runs pgbench against PostgreSQL itself, against pgagroal in each pipeline and with
+// each kind of event loop, against the distribution's PgBouncer and HAProxy, and
+// against a relay that only forwards bytes. Optionally another PgBouncer, and another
 // build of pgagroal, take part as well.
 //
-// Each case is measured in rounds, and in each round every target has its turn,
-// in another order each time, so that what disturbs the machine disturbs all of
-// them. A turn is a fresh pooler, a warm-up that isn't counted, the measurement
-// and the pooler's end. What is reported is the median of the rounds, with the
-// smallest and the greatest value.
+// Each case is measured in rounds. In each round every target has its turn, each time
+// in another order, so that a disturbance of the machine affects all of them. A turn is
+// a fresh pooler, a warm-up that isn't counted, the measurement and the pooler's end.
+// The result is the median of the rounds, with the smallest and the greatest value.
 //
 // doc/PERFORMANCE.md says what is measured and how to repeat it; -write puts the
 // tables there.
 //
 //	cases.go      what is measured: the table of cases and their targets
-//	goals.go      what the figures are held against
+//	goals.go      the goals for the figures
 //	rig.go        the PostgreSQL cluster, directories, pinning
-//	machine.go    what the machine and the programs are
+//	machine.go    a description of the machine and the programs
 //	pooler.go     a pooler's process; pgagroal.go, pgbouncer.go and haproxy.go configure it
-//	relay.go      the bare relay: this program again, with our event loops and nothing else
+//	relay.go      the bare relay: this program again, with only our event loops
 //	pgbench.go    one run of pgbench, and what it says
-//	growth.go     clients and a server that cost next to nothing, for what workers can do
+//	growth.go     clients and a server that cost almost nothing, to see what workers can do
 //	idle.go       clients that connect and then do nothing
 //	proc.go       processor time and memory of a tree of processes
 //	run.go        rounds and turns

@@ -2,14 +2,14 @@ package main
 
 import "fmt"
 
-// goal is what the median of a metric of pgagroal's is held against. It is a
-// ratio to the peer's median in the same run unless it is absolute.
+// goal is a goal for the median of one of pgagroal's metrics. It is a ratio to the
+// peer's median in the same run unless it is absolute.
 type goal struct {
 	metric      string
-	loop        string  // event loop that it is for; empty for each
-	most, least float64 // the bound that isn't 0 holds
+	loop        string  // event loop to which it applies; empty for all
+	most, least float64 // limits; 0 is none
 	absolute    bool
-	workers     int // it is for that many workers, and the peer is one worker
+	workers     int // it applies to so many workers, and the peer is one worker
 }
 
 // goalsAt returns the goals of cases that load a pooler with that many clients.
@@ -25,14 +25,15 @@ func goalsAt(clients int) []goal {
 	return nil
 }
 
-// isFor says whether a goal is for a target.
+// isFor reports whether a goal applies to a target.
 func (g goal) isFor(t target) bool {
 	return t.kind == pgagroal && (g.loop == "" || g.loop == t.loop) && (g.workers == 0 || g.workers == t.workers)
 }
 
-// peers returns whom a target is compared with, the best choice first: PgBouncer
-// in the same mode, else in session mode, which performance has no match of and
-// prepared statements leave as the only one before 1.21.
+// peers returns the targets with which a target is compared, the best choice first:
+// PgBouncer in the same mode, else in session mode. Session mode is the choice for
+// performance, which PgBouncer doesn't have, and for prepared statements before
+// PgBouncer 1.21.
 func (g goal) peers(t target) []target {
 	if g.workers > 0 {
 		t.workers = 0
@@ -66,8 +67,8 @@ type verdict struct {
 	met                                   bool
 }
 
-// verdicts holds what was measured against a case's goals; what wasn't measured
-// has no verdict.
+// verdicts compares the results with a case's goals. What wasn't measured has no
+// verdict.
 func verdicts(w workload, r *results) []verdict {
 	var all []verdict
 	for _, g := range w.goals {
@@ -103,7 +104,7 @@ func (g goal) judge(w workload, t target, r *results) (verdict, bool) {
 // steady is how much worse than the other build a case may be.
 const steady = 0.03
 
-// changes holds what was measured against the other build, where there is one.
+// changes compares the results with those of the other build, if there is one.
 func changes(w workload, r *results) []verdict {
 	var all []verdict
 	for _, g := range []goal{{metric: cpu, most: 1 + steady}, {metric: tps, least: 1 - steady}} {

@@ -20,12 +20,12 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
 
-// batchSize is how many queries one client sends at once: so many that following
-// them, which is the pooler's work, costs more than moving their bytes, which
-// clients and server have to do as well.
+// batchSize is how many queries one client sends at once: so many that following them,
+// which is the pooler's work, costs more than moving their bytes, which clients and
+// server do as well.
 const batchSize = 200
 
-// batchQuery is the one query that the mock answers by itself.
+// batchQuery is the only query that the mock server answers itself.
 const batchQuery = "SELECT 'batch'"
 
 var (
@@ -42,9 +42,9 @@ func message(kind byte, body string) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(body)+4)), body...)
 }
 
-// crew is a load whose clients and server cost as little as they can: both are
-// connections of one event loop that count bytes. Whatever isn't a batch, such as
-// logins and the pooler's looks at the server, PostgreSQL answers.
+// crew is a load whose clients and server cost as little as possible: both are
+// connections of one event loop that count bytes. PostgreSQL answers everything except
+// batches, such as logins and the pooler's probes.
 type crew struct {
 	loop     *reactor.Loop
 	listener net.Listener
@@ -100,7 +100,7 @@ func (c *crew) accept() {
 	}
 }
 
-// introduce has PostgreSQL answer until the first batch comes.
+// introduce lets PostgreSQL answer until the first batch comes.
 func (c *crew) introduce(conn net.Conn) {
 	defer conn.Close()
 	server, err := net.Dial("tcp", c.upstream)
@@ -111,7 +111,7 @@ func (c *crew) introduce(conn net.Conn) {
 	go func() { // ends with the server's connection
 		defer close(back)
 		_, _ = io.Copy(conn, server)
-		_ = conn.SetReadDeadline(time.Now()) // a server that leaves takes the client along
+		_ = conn.SetReadDeadline(time.Now()) // if the server leaves, the client is closed too
 	}()
 	b := make([]byte, len(questions))
 	n := 0
@@ -130,7 +130,7 @@ func (c *crew) introduce(conn net.Conn) {
 	}
 }
 
-// add gives a connection to the loop, with what was read of it already.
+// add adds a connection to the loop, with the bytes that were read from it already.
 func (c *crew) add(conn net.Conn, h member, first []byte) error {
 	fd, err := descriptor(conn)
 	if err != nil {
@@ -158,7 +158,7 @@ type member interface {
 type mockSession struct {
 	crew *crew
 	conn *reactor.Conn
-	part int // bytes of a query whose rest is to come
+	part int // bytes so far of an incomplete query
 }
 
 func (s *mockSession) begin(c *reactor.Conn, first []byte) {
@@ -170,7 +170,7 @@ func (s *mockSession) Received(b []byte) {
 	s.part += len(b)
 	n := s.part / len(oneQuery)
 	s.part %= len(oneQuery)
-	s.conn.Send(answers[:n*len(oneAnswer)]) // more than a batch never waits
+	s.conn.Send(answers[:n*len(oneAnswer)]) // at most one batch is ever queued
 }
 
 func (s *mockSession) Flushed() {}
@@ -179,7 +179,7 @@ func (s *mockSession) Ended(error) {
 	s.crew.end(s.conn)
 }
 
-// batchClient has one batch under way at any time.
+// batchClient always has one batch in progress.
 type batchClient struct {
 	crew *crew
 	conn *reactor.Conn

@@ -7,8 +7,8 @@ import (
 
 const haproxyProgram = "haproxy"
 
-// configureHAProxy has HAProxy forward bytes on one thread: the least that a program
-// between client and server does, though it shares no connections.
+// configureHAProxy makes HAProxy forward bytes on one thread: the minimum for a program
+// between client and server, though it shares no connections.
 func (r *rig) configureHAProxy(p *pooler, _ workload) ([]string, error) {
 	file := filepath.Join(p.dir, "haproxy.cfg")
 	text := fmt.Sprintf("global\n\tnbthread 1\n\tmaxconn 1000\ndefaults\n\tmode tcp\n\ttimeout connect 5s\n\ttimeout client 1h\n"+

@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// settleCPU is the pause between the last query of idle clients and the look at
-// processor time, in which the pooler may tidy up.
+// settleCPU is the pause between the last query of idle clients and the measurement of
+// CPU time, in which the pooler may tidy up.
 const settleCPU = 2 * time.Second
 
 // clientLimit bounds a login or a query of one client.
 const clientLimit = 30 * time.Second
 
-// errAsked means that a login got as far as the request for a password.
+// errAsked says that the server has asked for a password.
 var errAsked = errors.New("a password is asked for")
 
-// idler is a client that costs this process next to nothing, so that ten thousand
-// of them fit beside what is measured.
+// idler is a client that costs this process almost nothing, so that ten thousand of
+// them fit on the machine.
 type idler struct{ conn net.Conn }
 
 // login connects without a password.
@@ -120,7 +120,7 @@ func (all crowd) close() error {
 	return errors.Join(errs...)
 }
 
-// pause waits, not for something to happen but because time is what is measured.
+// pause waits for a fixed time, because time is what is measured.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -132,7 +132,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// measureIdleCPU returns the processor time that clients cost who do nothing.
+// measureIdleCPU returns the CPU time that idle clients cost.
 func measureIdleCPU(ctx context.Context, r *rig, w workload, p *pooler) (_ map[string]float64, err error) {
 	all, err := gather(ctx, p.addr(), w.clients)
 	if err != nil {
@@ -153,8 +153,8 @@ func measureIdleCPU(ctx context.Context, r *rig, w workload, p *pooler) (_ map[s
 	return map[string]float64{idleCPU: spent.Seconds() * 1e3 / time.Since(start).Seconds()}, nil
 }
 
-// measureMemory returns what a pooler takes without clients, and what each of
-// very many idle ones adds.
+// measureMemory returns how much memory a pooler uses without clients, and how much
+// each of very many idle clients adds.
 func measureMemory(ctx context.Context, r *rig, _ workload, p *pooler) (_ map[string]float64, err error) {
 	if err := pause(ctx, settleCPU); err != nil {
 		return nil, err
@@ -179,8 +179,8 @@ func measureMemory(ctx context.Context, r *rig, _ workload, p *pooler) (_ map[st
 	return map[string]float64{memoryFixed: fixed / (1 << 20), memoryEach: (full - fixed) / 1024 / float64(n)}, nil
 }
 
-// idleClients is how many fit under the limit of open files, in this process and
-// in a pooler that has connections to the server and files beside them.
+// idleClients returns how many clients fit under the limit of open files, in this
+// process and in a pooler that also has connections to the server and files.
 func (r *rig) idleClients() int { return max(1, min(r.clients, int(min(r.files, 1<<20))-1000)) }
 
 func (p *pooler) memory() (float64, error) {

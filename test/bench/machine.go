@@ -12,7 +12,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// machine is where and how something was measured: no name of a host, no path.
+// machine describes where and how something was measured, without host names and paths.
 type machine struct {
 	Processor  string
 	Processors int
@@ -56,7 +56,7 @@ func (r *rig) describe(ctx context.Context) machine {
 	return m
 }
 
-// processor is what the kernel calls the first one.
+// processor returns the kernel's name of the first CPU.
 func processor() string {
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
@@ -79,7 +79,7 @@ func kernel() string {
 	return strings.TrimSpace(string(text))
 }
 
-// version is the first line of what a program says of itself.
+// version returns the first line of a program's version text.
 func version(ctx context.Context, program, option string) string {
 	out, err := exec.CommandContext(ctx, program, option).Output()
 	if err != nil {
@@ -89,7 +89,7 @@ func version(ctx context.Context, program, option string) string {
 	return first
 }
 
-// followsPrepared says whether PgBouncer follows prepared statements in its
+// followsPrepared reports whether PgBouncer follows prepared statements in its
 // transaction mode, which it does since 1.21.
 func followsPrepared(version string) bool {
 	fields := strings.Fields(version)

@@ -33,7 +33,7 @@ type options struct {
 	newer    string // path of another PgBouncer
 }
 
-// leastRounds is how many rounds figures need before they are written down.
+// leastRounds is how many rounds are needed before figures are written down.
 const leastRounds = 5
 
 func main() {
@@ -103,7 +103,7 @@ func command(ctx context.Context, o options) error {
 	return publish(o.write, res)
 }
 
-// publish writes the tables, if there is enough behind them.
+// publish writes the tables, if there were enough rounds.
 func publish(file string, res *results) error {
 	for _, m := range res.Runs {
 		if m.Rounds < leastRounds {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// configurePgagroal writes the files of pgagroal: what its defaults are, but for
-// the number of workers, since PgBouncer has one thread, and for the log.
+// configurePgagroal writes the files of pgagroal with its defaults, except the log and
+// the number of workers, since PgBouncer has one thread.
 func (r *rig) configurePgagroal(ctx context.Context, p *pooler, w workload) ([]string, error) {
 	for _, d := range []string{"run", "state"} {
 		if err := r.makeDir(filepath.Join("pooler", d)); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// overrun is how much longer than it was told to pgbench may take.
+// overrun is how much longer than planned pgbench may take.
 const overrun = time.Minute
 
 func seconds(d time.Duration) int { return max(1, int(d/time.Second)) }
@@ -33,8 +33,8 @@ func (r *rig) connection(port int, user string) []string {
 
 func reconnects(w workload) bool { return slices.Contains(w.args, "-C") }
 
-// threads is how many pgbench has: one for each client where clients connect all the
-// time, because a thread does nothing else while it connects.
+// threads returns the number of pgbench's threads: one for each client if clients
+// connect all the time, because a thread does nothing else while it connects.
 func (r *rig) threads(w workload) int {
 	if reconnects(w) {
 		return w.clients
@@ -44,14 +44,14 @@ func (r *rig) threads(w workload) int {
 
 func needsPrepared(w workload) bool { return slices.Contains(w.args, "prepared") }
 
-// outcome is what one run of pgbench says.
+// outcome is the result of one run of pgbench.
 type outcome struct {
 	transactions int
 	tps          float64
 	latencies    []int // microseconds, of the sample
 }
 
-// pgbench loads a pooler for some time. With a sample it notes latencies.
+// pgbench loads a pooler for some time. With a sample it records latencies.
 func (r *rig) pgbench(ctx context.Context, w workload, port int, d time.Duration, sample float64) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, d+overrun)
 	defer cancel()
@@ -160,8 +160,8 @@ func parseLatencies(all []int, text string) ([]int, error) {
 	return all, nil
 }
 
-// percentile returns the smallest value that the given part of all values doesn't
-// exceed; it sorts them.
+// percentile returns the smallest value that is not exceeded by the given share of all
+// values; it sorts them.
 func percentile(values []int, part float64) int {
 	slices.Sort(values)
 	return values[max(0, int(math.Ceil(part*float64(len(values))))-1)]

@@ -8,11 +8,12 @@ import (
 
 const pgbouncerProgram = "pgbouncer"
 
-// backlog is the length of a pooler's queue of new clients: thousands come at once.
+// backlog is the length of a pooler's queue of new clients, because thousands come at
+// once.
 const backlog = 1024
 
-// configurePgBouncer writes PgBouncer's files: what its defaults are, but for
-// limits that match pgagroal's and a log without connections and statistics.
+// configurePgBouncer writes PgBouncer's files with its defaults, except limits that
+// match pgagroal's and a log without connections and statistics.
 func (r *rig) configurePgBouncer(p *pooler, w workload) ([]string, error) {
 	users := filepath.Join(p.dir, "userlist.txt")
 	auth, secret := "trust", ""

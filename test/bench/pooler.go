@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// Bounds of waits that are short everywhere but on a machine that hangs.
+// Limits of waits that are short unless the machine hangs.
 const (
 	startLimit = 20 * time.Second
 	stopLimit  = 10 * time.Second
 )
 
-// pooler is what clients connect to in one turn: a process, or nothing at all
-// when they connect to PostgreSQL itself.
+// pooler is what clients connect to in one turn: a process, or nothing if they connect
+// to PostgreSQL itself.
 type pooler struct {
 	target target
 	port   int
@@ -31,8 +31,8 @@ type pooler struct {
 	log    string // path
 }
 
-// startPooler starts a target's process in an empty directory and returns when it
-// lets a client in. The caller stops it.
+// startPooler starts a target's process in an empty directory and returns when a client
+// can log in. The caller stops it.
 func (r *rig) startPooler(ctx context.Context, t target, w workload) (*pooler, error) {
 	if t.kind == direct {
 		return &pooler{target: t, port: r.node().Port}, nil
@@ -82,7 +82,7 @@ func (w workload) backends() int {
 	return 100
 }
 
-// user is who clients log in as.
+// user returns the user that clients log in as.
 func (w workload) user() string {
 	if w.login == loginScram || w.login == loginPassword {
 		return scramUser
@@ -90,9 +90,9 @@ func (w workload) user() string {
 	return account
 }
 
-// command prepares a program that runs as the poolers' user in the pooler's
-// directory, in a session of its own: Ctrl-C at a terminal is for us, and we end
-// it in our order.
+// command prepares a program that runs as the poolers' user in the pooler's directory.
+// It runs in a session of its own, so that Ctrl-C at a terminal reaches only this
+// program, which ends the others in order.
 func (r *rig) command(ctx context.Context, argv []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = r.path("pooler")
@@ -109,7 +109,7 @@ func (r *rig) launch(p *pooler, w workload, argv []string) error {
 	defer log.Close()
 	one, _ := r.processors()
 	if slices.ContainsFunc(w.targets, func(t target) bool { return t.workers > 1 }) {
-		one = "" // two workers on one processor would tell nothing, and one elsewhere could not be compared
+		one = "" // two workers on one CPU would show nothing, and one on another CPU could not be compared
 	}
 	p.cmd = r.command(context.Background(), pinned(one, argv)) // stop ends it
 	p.cmd.Stdout, p.cmd.Stderr = log, log
@@ -125,8 +125,8 @@ func (r *rig) launch(p *pooler, w workload, argv []string) error {
 	return nil
 }
 
-// awaitLogin returns when a client gets in. In the case with passwords the
-// client's answer isn't worth writing a SCRAM client: being asked is enough.
+// awaitLogin returns when a client can log in. In the case with passwords it is enough
+// to be asked for one: answering would need a SCRAM client.
 func (p *pooler) awaitLogin(ctx context.Context, w workload) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -182,7 +182,7 @@ func (p *pooler) stop() error {
 		return nil
 	}
 	before, _ := treeUsage(p.cmd.Process.Pid) // an error means that it has ended
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // to PgBouncer it means: at once
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // PgBouncer then ends at once
 	select {
 	case <-p.ended:
 		return nil

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// stat is what is needed of /proc/PID/stat.
+// stat is the needed part of /proc/PID/stat.
 type stat struct {
 	state  byte
 	parent int
@@ -20,7 +20,7 @@ type stat struct {
 
 // parseStat reads fields 3 and 4 of proc(5).
 func parseStat(text []byte) (stat, error) {
-	// The name before, in parentheses, can hold anything.
+	// The name before it, in parentheses, may contain anything.
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	if len(fields) < 2 {
 		return stat{}, fmt.Errorf("only %d fields in a process's stat", len(fields))
@@ -32,9 +32,10 @@ func parseStat(text []byte) (stat, error) {
 	return stat{state: fields[0][0], parent: parent}, nil
 }
 
-// processorTime is what the living threads of a process have used, in nanoseconds: the
-// times in stat come in ticks of 10 ms, of which the kernel gives whole ones to whoever
-// runs when the clock ticks. A thread that ends takes its part along; Go's seldom do.
+// processorTime returns the CPU time of the living threads of a process, in
+// nanoseconds. The times in stat are in ticks of 10 ms, and the kernel charges a whole
+// tick to the process that runs when the clock ticks. The time of a thread that ends is
+// lost; Go's threads seldom end.
 func processorTime(pid int) (time.Duration, error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {
@@ -62,7 +63,7 @@ type usage struct {
 	cpu  time.Duration
 }
 
-// treeUsage looks at a process and all that descend from it.
+// treeUsage measures a process and all its descendants.
 func treeUsage(root int) (usage, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -105,8 +106,8 @@ func treeUsage(root int) (usage, error) {
 	return u, nil
 }
 
-// since returns the processor time from before to now. Processes that came or
-// went meanwhile mean that something broke.
+// since returns the CPU time from before to now. It is an error if a process has
+// started or ended meanwhile.
 func (u usage) since(before usage) (time.Duration, error) {
 	if !slices.Equal(before.pids, u.pids) {
 		return 0, fmt.Errorf("the pooler's processes were %v and are %v", before.pids, u.pids)
@@ -114,8 +115,8 @@ func (u usage) since(before usage) (time.Duration, error) {
 	return u.cpu - before.cpu, nil
 }
 
-// pss returns the memory of processes in bytes: what is private, and of what is
-// shared each one's part.
+// pss returns the memory of processes in bytes: private memory, and each one's part of
+// shared memory.
 func pss(pids []int) (float64, error) {
 	sum := 0.0
 	for _, pid := range pids {

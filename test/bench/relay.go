@@ -11,11 +11,11 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
 
-// relayCommand has this program be the bare relay: listen, forward, event loop.
+// relayCommand makes this program the bare relay: listen, forward, event loop.
 const relayCommand = "relay"
 
 // runRelay forwards bytes between clients and one server on one of our event loops
-// until it is told to end. It parses nothing and shares nothing.
+// until it is stopped. It parses nothing and shares nothing.
 func runRelay(args []string) error {
 	if len(args) != 3 {
 		return errors.New("usage: relay LISTEN FORWARD EVENT-LOOP")
@@ -50,7 +50,7 @@ func runRelay(args []string) error {
 	return nil
 }
 
-// join connects a client to the server, and leaves the two to the loop.
+// join connects a client to the server, and adds both connections to the loop.
 func join(loop *reactor.Loop, client net.Conn, address string) error {
 	defer client.Close()
 	server, err := net.Dial("tcp", address)
@@ -83,7 +83,7 @@ func join(loop *reactor.Loop, client net.Conn, address string) error {
 	return nil
 }
 
-// relayEnd is one end of a client and a server that the relay has joined.
+// relayEnd is one of the two connections of a client in the relay.
 type relayEnd struct {
 	conn  *reactor.Conn
 	other *relayEnd
@@ -106,8 +106,8 @@ func (e *relayEnd) Ended(error) {
 	}
 }
 
-// descriptor takes the descriptor of a connection out of Go's poller: a copy, which is
-// the caller's.
+// descriptor returns a duplicate of a connection's descriptor that Go's poller doesn't
+// watch. It belongs to the caller.
 func descriptor(conn net.Conn) (int, error) {
 	f, err := conn.(*net.TCPConn).File()
 	if err != nil {

@@ -39,7 +39,7 @@ func replaceMarked(page, tables string) (string, error) {
 	return before + markBegin + "\n" + strings.TrimSpace(tables) + "\n" + markEnd + after, nil
 }
 
-// report is everything in Markdown that can be read as it is.
+// report returns all results as Markdown that is readable as text.
 func report(r *results) string {
 	var b strings.Builder
 	for _, m := range r.Runs {
@@ -75,7 +75,7 @@ func (m machine) text() string {
 		m.Rounds, m.Seconds, m.Warmup, m.Scale, pinned, m.Idle, m.Settle, m.Window)
 }
 
-// goals is the table of what was promised and what came of it.
+// goals writes the table of the goals and whether they were met.
 func goals(b *strings.Builder, r *results) {
 	rows := [][]string{{"case", "pgagroal", "metric", "against", "goal", "measured", "met"}}
 	for _, w := range workloads() {
@@ -104,7 +104,7 @@ func title(metric string) string {
 	return metric
 }
 
-// section is the table of one case, if it was measured.
+// section writes the table of one case, if it was measured.
 func section(b *strings.Builder, w workload, r *results) {
 	rows := [][]string{{"target"}}
 	shown := slices.DeleteFunc(slices.Clone(columns), func(c column) bool {
@@ -132,7 +132,7 @@ func section(b *strings.Builder, w workload, r *results) {
 	table(b, rows)
 }
 
-// rowOf is a target's median and spread of each metric, and its ratios.
+// rowOf returns a target's median and spread of each metric, and its ratios.
 func rowOf(w workload, t target, r *results) []string {
 	row, any := []string{t.name()}, false
 	for _, c := range columns {
@@ -190,7 +190,7 @@ func table(b *strings.Builder, rows [][]string) {
 	}
 }
 
-// line is one turn's values, for those who wait.
+// line returns one turn's values, to be shown while the rest is measured.
 func line(values map[string]float64) string {
 	var parts []string
 	for _, c := range columns {

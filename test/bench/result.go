@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// results is what one run has measured, or several that were put together; each
-// case is of one run.
+// results are the measurements of one run, or of several runs combined; each case is
+// from one run.
 type results struct {
 	Runs     []machine
 	Series   []series
@@ -23,7 +23,7 @@ type series struct {
 	Values               []float64
 }
 
-// failure is a turn that gave no figures.
+// failure is a turn without results.
 type failure struct{ Case, Target, Reason string }
 
 func (r *results) fail(name, target string, err error) {
@@ -50,7 +50,7 @@ func (r *results) find(name, target, metric string) *series {
 	return nil
 }
 
-// median returns the median of the rounds; false when there is nothing.
+// median returns the median of the rounds, false if there is none.
 func (r *results) median(name, target, metric string) (float64, bool) {
 	s := r.find(name, target, metric)
 	if s == nil {
@@ -87,8 +87,8 @@ func (r *results) store(file string) error {
 	return nil
 }
 
-// loadResults puts the results of several runs together. A case in two of them is
-// an error: medians over two runs would compare what wasn't measured side by side.
+// loadResults combines the results of several runs. A case in two of them is an error:
+// medians over two runs would compare values that weren't measured side by side.
 func loadResults(files []string) (*results, error) {
 	all := &results{}
 	for _, f := range files {

@@ -16,8 +16,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// Who connects, and where to. The password is no secret: it lives as long as the
-// cluster, which only the loopback address reaches.
+// User, password and database of the clients. The password is no secret: it lives as
+// long as the cluster, which can only be reached from the loopback address.
 const (
 	database  = "bench"
 	account   = "bench"
@@ -25,19 +25,19 @@ const (
 	password  = "measured-not-guarded"
 )
 
-// rig is everything but the poolers. One goroutine uses it.
+// rig is everything except the poolers. One goroutine uses it.
 type rig struct {
 	options
 	cluster  *pgtest.Cluster
-	dir      string // in the cluster's, so that it goes with it
-	programs string // ours, where the user of the poolers can run them
+	dir      string // in the cluster's directory, and removed with it
+	programs string // our programs, where the user of the poolers can run them
 	owner    *syscall.Credential
-	secret   string // that the server keeps for scramUser
+	secret   string // the server's SCRAM secret of scramUser
 	older    string // like programs, of the other build; empty without -before
 	peer     string // path of PgBouncer's program
 	proxy    string // path of HAProxy's program; empty when there is none
 	files    uint64 // most open files of a process
-	crew     *crew  // stands before PostgreSQL during the turns of a case that asks for it, else nil
+	crew     *crew  // in front of PostgreSQL during the turns of a case that needs it, else nil
 }
 
 // newRig starts the cluster and fills it. The caller closes the rig.
@@ -78,8 +78,8 @@ func (r *rig) close() error {
 	return err
 }
 
-// raiseLimit sets the limit of open files to the greatest allowed, which children
-// inherit only when it was set here: what Go sets by itself it takes back in them.
+// raiseLimit sets the limit of open files to the maximum. Children inherit it only if
+// it is set here: the limit that Go sets by itself it resets in children.
 func (r *rig) raiseLimit() error {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
@@ -101,7 +101,7 @@ func (r *rig) findPeer() error {
 	return nil
 }
 
-// find looks for a program in sbin too, which is in nobody's PATH but root's.
+// find looks for a program also in sbin, which is only in root's PATH.
 func find(name string) string {
 	for _, name := range []string{name, "/usr/sbin/" + name} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -114,9 +114,9 @@ func find(name string) string {
 // benchProgram is the name of this program's copy.
 const benchProgram = "pgagroal-bench"
 
-// copyPrograms puts what stands beside this program where the other user can run
-// it: a checkout in somebody's home may be closed to him, and so may /dev/shm,
-// where the cluster is, to programs.
+// copyPrograms copies the programs beside this one to a place where the other user can
+// run them: a checkout in a home directory may be closed to that user, and /dev/shm,
+// where the cluster is, may not allow programs.
 func (r *rig) copyPrograms() error {
 	self, err := os.Executable()
 	if err != nil {
@@ -151,7 +151,7 @@ func copyAll(from string) (string, error) {
 	return dir, nil
 }
 
-// programsOf is the directory with the programs of a target.
+// programsOf returns the directory with the programs of a target.
 func (r *rig) programsOf(t target) string {
 	if t.kind == before {
 		return r.older
@@ -173,8 +173,8 @@ func copyProgram(from, to string) error {
 	return errors.Join(err, out.Close())
 }
 
-// startCluster starts PostgreSQL so that it does little else than answer: no
-// fsync, no full pages, no checkpoint in the middle of a measurement.
+// startCluster starts PostgreSQL so that it does little more than answer: no fsync, no
+// full pages, no checkpoint during a measurement.
 func (r *rig) startCluster(ctx context.Context) (err error) {
 	r.cluster, err = pgtest.Start(ctx, pgtest.Options{
 		Extra: map[string]string{
@@ -202,7 +202,7 @@ func (r *rig) startCluster(ctx context.Context) (err error) {
 
 func (r *rig) node() *pgtest.Node { return r.cluster.Primary() }
 
-// serverPort is where poolers find their server.
+// serverPort returns the port of the poolers' server.
 func (r *rig) serverPort() int {
 	if r.crew != nil {
 		return r.crew.port()
@@ -232,7 +232,7 @@ func (r *rig) fill(ctx context.Context) error {
 	return nil
 }
 
-// vacuum brings the tables to a state that doesn't depend on what was measured before.
+// vacuum brings the tables to a state that doesn't depend on earlier measurements.
 func (r *rig) vacuum(ctx context.Context) error {
 	c, err := pgtest.Connect(ctx, r.node().Config(account, "", database))
 	if err != nil {
@@ -281,8 +281,8 @@ func (r *rig) give(path string) error {
 	return nil
 }
 
-// processors returns the lists of processors for the pooler and for all others,
-// as taskset has them; empty without -pin.
+// processors returns the CPU lists for the pooler and for everything else, in taskset's
+// form; empty without -pin.
 func (r *rig) processors() (pooler, others string) {
 	n := runtime.NumCPU()
 	if !r.pin || n < 2 {
@@ -291,7 +291,7 @@ func (r *rig) processors() (pooler, others string) {
 	return strconv.Itoa(n - 1), "0-" + strconv.Itoa(n-2)
 }
 
-// pinned puts taskset before a command if there are processors to pin it to.
+// pinned puts taskset before a command if there are CPUs to pin it to.
 func pinned(processors string, argv []string) []string {
 	if processors == "" {
 		return argv

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// turnCost is what a turn takes beside its load: start, login, end.
+// turnCost is how long a turn takes in addition to its load: start, login, end.
 const turnCost = 1500 * time.Millisecond
 
-// measureAll measures the chosen cases. When ctx ends early the results so far
-// are returned with the error.
+// measureAll measures the chosen cases. If ctx ends early it returns the results so far
+// with the error.
 func measureAll(ctx context.Context, o options, chosen []workload) (_ *results, err error) {
 	if o.rounds < 1 {
 		return nil, errors.New("-rounds must be 1 or more")
@@ -37,8 +37,8 @@ func measureAll(ctx context.Context, o options, chosen []workload) (_ *results, 
 	return res, nil
 }
 
-// able returns the targets of a case that there are programs for, without those that
-// can't do it.
+// able returns the targets of a case whose programs are installed and that can do what
+// the case needs.
 func (r *rig) able(w workload, m machine) []target {
 	targets := w.targets
 	if r.options.before != "" {
@@ -55,8 +55,8 @@ func (r *rig) able(w workload, m machine) []target {
 	})
 }
 
-// unprepared says that a target is a PgBouncer that can't follow prepared statements,
-// and the case has some.
+// unprepared reports whether the case has prepared statements and the target is a
+// PgBouncer that can't follow them.
 func unprepared(t target, w workload, version string) bool {
 	return t.isBouncer() && t.mode == "transaction" && needsPrepared(w) && !followsPrepared(version)
 }
@@ -76,8 +76,8 @@ func (r *rig) estimate(chosen []workload) time.Duration {
 	return sum
 }
 
-// play gives every target of a case its turn in each round. A turn that fails
-// is noted and the rest goes on; only the end of ctx ends it.
+// play gives every target of a case its turn in each round. It records a turn that
+// fails and goes on; only the end of ctx stops it.
 func (r *rig) play(ctx context.Context, w workload, res *results) error {
 	for round := range r.options.rounds {
 		for i := range w.targets {
@@ -127,7 +127,7 @@ func (r *rig) turn(ctx context.Context, w workload, t target) (_ map[string]floa
 	return r.measureLoad(ctx, w, p)
 }
 
-// measureLoad runs pgbench twice, of which the second run counts.
+// measureLoad runs pgbench twice; only the second run counts.
 func (r *rig) measureLoad(ctx context.Context, w workload, p *pooler) (map[string]float64, error) {
 	if r.warmup > 0 {
 		if _, err := r.pgbench(ctx, w, p.port, r.warmup, 0); err != nil {

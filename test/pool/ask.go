@@ -16,8 +16,8 @@ func (p *Pool) WaitWaiting(n int) {
 		func() string { return fmt.Sprint(p.waiting()) }, p.Log)
 }
 
-// waiting returns how many clients whose password is known here wait for a
-// backend; others wait before their login and aren't listed.
+// waiting returns how many clients whose password is known here wait for a backend.
+// Others wait before their login and aren't listed.
 func (p *Pool) waiting() int {
 	p.T.Helper()
 	list, _ := p.JSON("status", "details")["Connections"].([]any)
@@ -53,8 +53,7 @@ func (p *Pool) JSON(args ...string) map[string]any {
 	return doc.Response
 }
 
-// State returns the state of a server in the words of the operator, qualifier
-// included, as `status` shows it.
+// State returns the state of a server as `status` shows it, including the qualifier.
 func (p *Pool) State(server string) string {
 	p.T.Helper()
 	servers, _ := p.JSON("status")["Servers"].(map[string]any)

@@ -18,22 +18,22 @@ import (
 	"time"
 )
 
-// The packages of tests run side by side, each in a process of its own, and all
-// need the same programs. The first one builds them, the others find them, and
-// the last one removes them:
+// The test packages run side by side, each in a process of its own, and all need the
+// same programs. The first process builds them, the others find them, and the last one
+// removes them:
 //
 //	$TMPDIR/pgagroal-programs-UID/lock      held while something is built or removed
 //	$TMPDIR/pgagroal-programs-UID/KEY/      the programs of the sources whose hash is KEY
 //	$TMPDIR/pgagroal-programs-UID/KEY/used  shared lock of each process that runs them
 //
-// KEY includes the sources, so a change of them never meets programs that are
-// older. Reading the sources here has a second use: go test sees it, and doesn't
-// take results of earlier programs from its cache.
+// KEY includes the sources, so that a change of them never meets older programs.
+// Reading the sources here has a second effect: go test sees it, and doesn't reuse
+// cached results of earlier programs.
 
-// buildLimit bounds a build on a busy machine.
+// buildLimit is the time limit of a build on a busy machine.
 const buildLimit = 10 * time.Minute
 
-// built is a directory of programs that this process holds on to.
+// built is a directory of programs that this process has locked.
 type built struct {
 	base, dir string
 	used      *os.File
@@ -52,8 +52,8 @@ func buildPrograms() (*built, error) {
 	return buildOnce(base, key, func(dir string) error { return compile(root, dir) })
 }
 
-// buildOnce returns the directory of a key, into which build puts the programs if
-// no other process has done so. The caller releases it.
+// buildOnce returns the directory of a key, and lets build fill it if no other process
+// has done so. The caller releases it.
 func buildOnce(base, key string, build func(dir string) error) (*built, error) {
 	if err := ownDir(base); err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func buildOnce(base, key string, build func(dir string) error) (*built, error) {
 		return nil, err
 	}
 	defer unlock()
-	removeUnused(base) // of processes that were killed
+	removeUnused(base) // left by processes that were killed
 	b := &built{base: base, dir: filepath.Join(base, key)}
 	if err := b.hold(); err != nil {
 		return nil, err
@@ -97,10 +97,10 @@ func moduleRoot() (string, error) {
 	return "", err
 }
 
-// notSource are directories of the module that no program is made of.
+// notSource are directories of the module that contain no source of a program.
 var notSource = []string{"bin", "contrib", "demo-data", "dist", "doc", "man", "pgtest", "test", "testdata"}
 
-// sourceKey is a hash of all that the programs are made of.
+// sourceKey returns a hash of all sources of the programs.
 func sourceKey(root string) (string, error) {
 	sum := sha256.New()
 	fmt.Fprintln(sum, root, runtime.Version(), os.Getenv("GOFLAGS"), RaceEnabled)
@@ -126,8 +126,8 @@ func sourceKey(root string) (string, error) {
 	return fmt.Sprintf("%x", sum.Sum(nil)[:8]), err
 }
 
-// ownDir makes a directory in a place where everybody may write, and refuses one
-// that somebody else has put there.
+// ownDir makes a directory in a place where everybody may write, and refuses one that
+// another user has put there.
 func ownDir(dir string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -140,10 +140,10 @@ func ownDir(dir string) error {
 	if !ok || !info.IsDir() || int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("%s is not a directory that only we may write to", dir)
 	}
-	return os.Chmod(dir, 0o755) // whatever the umask is
+	return os.Chmod(dir, 0o755) // independent of the umask
 }
 
-// lockBase waits until nobody else builds or removes programs.
+// lockBase waits until no other process builds or removes programs.
 func lockBase(base string) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(base, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -156,7 +156,7 @@ func lockBase(base string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// hold keeps the directory from being removed for as long as we live.
+// hold prevents the removal of the directory while this process lives.
 func (b *built) hold() (err error) {
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return err
@@ -182,7 +182,7 @@ func (b *built) release() {
 	removeUnused(b.base)
 }
 
-// removeUnused removes programs that no process holds; the caller has the lock.
+// removeUnused removes programs that no process uses; the caller has the lock.
 func removeUnused(base string) {
 	marks, _ := filepath.Glob(filepath.Join(base, "*", "used")) // fails only for a malformed pattern
 	for _, mark := range marks {
@@ -214,9 +214,10 @@ func flock(f *os.File, how int) error {
 	return errors.Join(ctlErr, err)
 }
 
-// compile builds the programs as a release is built, or with the race detector when
-// the tests have it. The tools do one thing after another, hundreds of times in these tests: watched for
-// races pgagroal-admin alone takes seconds to derive the master key.
+// compile builds the programs like a release, or with the race detector if the tests
+// have it. The tools have no concurrency and run hundreds of times in these tests, so
+// they are built without it: with it pgagroal-admin alone takes seconds to derive the
+// master key.
 func compile(root, dir string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
 	defer cancel()

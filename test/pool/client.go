@@ -28,8 +28,8 @@ func WaitSleeping(t testing.TB, n *pgtest.Node, c *pgtest.Client) {
 	WaitNode(t, n, fmt.Sprintf("SELECT count(*) FROM pg_stat_activity WHERE pid = %d AND state = 'active' AND wait_event = 'PgSleep'", c.PID), "1")
 }
 
-// OnePlace starts a pool with room for one backend only: the next client must
-// get the same backend as the last one, or what replaces it.
+// OnePlace starts a pool with room for one backend only: the next client must get the
+// same backend as the last one, or its replacement.
 func OnePlace(t testing.TB, c *pgtest.Cluster, keys map[string]string) *Pool {
 	t.Helper()
 	all := map[string]string{"max_connections": "1", "workers": "1"}
@@ -51,7 +51,7 @@ func ShowSetting(t testing.TB, c *pgtest.Client, name string) string {
 	return MustQuery(t, c, "SHOW "+name)[0][0]
 }
 
-// AskNode asks a node as the superuser, past the pool.
+// AskNode queries a node as the superuser, without the pool.
 func AskNode(t testing.TB, n *pgtest.Node, sql string) string {
 	t.Helper()
 	out, err := n.Query(context.Background(), sql)
@@ -61,7 +61,7 @@ func AskNode(t testing.TB, n *pgtest.Node, sql string) string {
 	return out
 }
 
-// WaitNode waits until a node answers a question so.
+// WaitNode waits until a node answers a query with want.
 func WaitNode(t testing.TB, n *pgtest.Node, sql, want string) {
 	t.Helper()
 	var last string
@@ -79,8 +79,8 @@ func SendRaw(t testing.TB, c *pgtest.Client, b []byte) {
 	}
 }
 
-// Vanish ends a client's connection with RST where there is one, and without a
-// Terminate: what a client does that is killed with unread bytes.
+// Vanish ends a client's connection without a Terminate, with RST over TCP, like a
+// client that is killed with unread bytes.
 func Vanish(t testing.TB, c *pgtest.Client) {
 	t.Helper()
 	if tc, ok := c.Conn().(*net.TCPConn); ok {
@@ -91,7 +91,7 @@ func Vanish(t testing.TB, c *pgtest.Client) {
 	_ = c.Conn().Close()
 }
 
-// UnixConfig is what a client needs to connect over the Unix socket.
+// UnixConfig returns how a client connects over the Unix socket.
 func (p *Pool) UnixConfig(user, password, database string) pgtest.ClientConfig {
 	return pgtest.ClientConfig{
 		Network: "unix", Addr: filepath.Join(p.Dir, "run", ".s.PGSQL."+strconv.Itoa(p.Port)),
@@ -128,7 +128,7 @@ func WantCode(t testing.TB, err error, code, text string) {
 	}
 }
 
-// Tool is a program of PostgreSQL that connects to the pool as postgres.
+// Tool returns a PostgreSQL program that connects to the pool as postgres.
 func (p *Pool) Tool(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, pgtest.Binary(name), args...)
 	cmd.Env = []string{
@@ -143,7 +143,7 @@ func (p *Pool) PSQL(ctx context.Context, sql string) *exec.Cmd {
 	return p.Tool(ctx, "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql)
 }
 
-// Succeed runs a program and returns what it wrote; a failure ends the test.
+// Succeed runs a program and returns its output; a failure ends the test.
 func Succeed(t testing.TB, cmd *exec.Cmd) string {
 	t.Helper()
 	out, err := cmd.CombinedOutput()
@@ -153,7 +153,7 @@ func Succeed(t testing.TB, cmd *exec.Cmd) string {
 	return string(out)
 }
 
-// Within bounds an operation of the test on a cluster.
+// Within limits an operation of the test on a cluster.
 func Within(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Generous)
@@ -161,7 +161,7 @@ func Within(t testing.TB) context.Context {
 	return ctx
 }
 
-// Config is what a client needs to connect over TCP.
+// Config returns how a client connects over TCP.
 func (p *Pool) Config(user, password, database string) pgtest.ClientConfig {
 	return pgtest.ClientConfig{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(p.Port)), User: user, Password: password, Database: database}
 }
@@ -183,7 +183,7 @@ func (p *Pool) ConnectAs(cfg pgtest.ClientConfig) *pgtest.Client {
 	return c
 }
 
-// Try connects, and leaves it to the caller to close.
+// Try connects; the caller closes the client.
 func (p *Pool) Try(cfg pgtest.ClientConfig) (*pgtest.Client, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), Generous)
 	defer cancel()
@@ -211,12 +211,12 @@ func MustQuery(t testing.TB, c *pgtest.Client, sql string) [][]string {
 	return rows
 }
 
-// CountPooled counts what the server shows of the pool; the tests' own questions and
-// the pool's probes have names of their own.
+// CountPooled counts the backends of the pool as the server shows them. It leaves out
+// the tests' own queries and the pool's probes, which have other names.
 const CountPooled = `SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
 	AND application_name NOT IN ('pgtest', 'pgagroal probe')`
 
-// SQLState is the code of an error of pgx, empty for others.
+// SQLState returns the code of a pgx error, empty for other errors.
 func SQLState(err error) string {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return e.Code

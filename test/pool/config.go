@@ -42,7 +42,7 @@ func (p *Pool) writeUsers(s Setup) {
 	}
 }
 
-// Admin runs pgagroal-admin, which has to succeed.
+// Admin runs pgagroal-admin, which must succeed.
 func (p *Pool) Admin(args ...string) {
 	p.T.Helper()
 	if out, err := p.Command("pgagroal-admin", args...).CombinedOutput(); err != nil {

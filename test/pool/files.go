@@ -16,8 +16,8 @@ func Must(t testing.TB, err error) {
 	}
 }
 
-// ServingUser is the user that pgagroal and its scripts run as: postgres when
-// the tests run as root, ourselves otherwise.
+// ServingUser returns the user that pgagroal and its scripts run as: postgres if the
+// tests run as root, otherwise the present user.
 func ServingUser(t testing.TB) *syscall.Credential {
 	t.Helper()
 	c, err := pgtest.Credential()
@@ -25,7 +25,7 @@ func ServingUser(t testing.TB) *syscall.Credential {
 	return c
 }
 
-// Give makes a path the serving user's.
+// Give makes the serving user the owner of a path.
 func Give(t testing.TB, path string) {
 	t.Helper()
 	if c := ServingUser(t); c != nil {

@@ -10,13 +10,13 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// gated is the body of a script that waits for a file before it goes on; a test
-// that has failed never makes it, and the script must end all the same.
+// gated is the body of a script that waits for a file before it goes on. It also ends
+// without the file, because a test that has failed never makes it.
 func gated(file, body string) string {
 	return fmt.Sprintf("for i in $(seq 500); do [ -e %[1]s ] && break; sleep 0.05; done\n[ -e %[1]s ] || exit 1\n%[2]s", file, body)
 }
 
-// HastyKeys are keys for tests that aren't about how a death is seen.
+// HastyKeys are keys for tests in which it doesn't matter how a death is detected.
 func HastyKeys(more map[string]string) map[string]string {
 	keys := map[string]string{"failover_probe_interval": "50ms", "failover_kill_delay": "200ms"}
 	for k, v := range more {
@@ -25,15 +25,15 @@ func HastyKeys(more map[string]string) map[string]string {
 	return keys
 }
 
-// Hook is a script that notes how it was called and then does what Body says.
+// Hook is a script that records its arguments and then does what Body says.
 type Hook struct {
 	t    testing.TB
 	Path string
 	log  string
 }
 
-// Hook writes a script that appends its arguments, one run a line and in
-// brackets each, to a file, and then runs body.
+// Hook writes a script that appends its arguments, one run per line and each in
+// brackets, to a file, and then runs body.
 func (p *Pool) Hook(name, body string) *Hook {
 	p.T.Helper()
 	h := &Hook{t: p.T, Path: filepath.Join(p.Dir, "hooks", name), log: filepath.Join(p.Dir, "hooks", name+".runs")}
@@ -56,7 +56,7 @@ func (h *Hook) Runs() [][]string {
 	for line := range strings.Lines(string(data)) {
 		line, whole := strings.CutSuffix(line, "]\n")
 		if !whole {
-			break // the shell has made the file, and writes to it next
+			break // the shell has created the file, and will write to it next
 		}
 		out = append(out, strings.Split(strings.TrimPrefix(line, "["), "]["))
 	}
@@ -70,8 +70,8 @@ func (h *Hook) WaitRuns(n int) [][]string {
 	return h.Runs()
 }
 
-// PromoteScript is the body of a hook that promotes whichever node listens on the port
-// in its third argument's place.
+// PromoteScript is the body of a hook that promotes the node that listens on the port
+// in the hook's fourth argument.
 func PromoteScript(c *pgtest.Cluster) string {
 	var b strings.Builder
 	b.WriteString("case $4 in\n")

@@ -13,18 +13,18 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// Clients of a scene: enough to have statements under way at any moment, and far
-// from what would load the machine.
+// Clients of a scene: enough that statements are in progress at any moment, and far too
+// few to load the machine.
 const (
 	writers = 6
-	pause   = 20 * time.Millisecond // between two transactions of one client
-	// The last client thinks before each COMMIT, so that a failover always finds a
-	// block open that would be committed after the promotion.
+	pause   = 20 * time.Millisecond // pause between two transactions of one client
+	// The last client waits before each COMMIT, so that at each failover a transaction
+	// is open that would be committed after the promotion.
 	thought = time.Second
 )
 
-// Load is clients that write all the time, and what they were told. The lock guards
-// what they share.
+// Load is clients that write all the time, with the answers that they get. The lock
+// guards their shared data.
 type Load struct {
 	config pgtest.ClientConfig
 	stop   context.CancelFunc
@@ -36,14 +36,14 @@ type Load struct {
 	errors       map[string]int // by SQLSTATE
 }
 
-// ack is a row that a client was told is there.
+// ack is a row whose commit was acknowledged to a client.
 type ack struct {
 	id string // writer and number
 	at time.Time
 }
 
-// StartLoad starts the clients; half of them write by statements of their own, half
-// in blocks.
+// StartLoad starts the clients. Half of them write with single statements, half in
+// transaction blocks.
 func StartLoad(config pgtest.ClientConfig) *Load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &Load{config: config, stop: cancel, errors: map[string]int{}}
@@ -53,13 +53,13 @@ func StartLoad(config pgtest.ClientConfig) *Load {
 	return l
 }
 
-// End stops the clients, each at the end of what it does or after a while.
+// End stops the clients. Each finishes what it is doing, within a time limit.
 func (l *Load) End() {
 	l.stop()
 	l.wg.Wait()
 }
 
-// client writes, one row a time, on one connection as long as that lasts.
+// client writes one row at a time, on one connection as long as that lasts.
 func (l *Load) client(ctx context.Context, id int) {
 	var c *pgtest.Client
 	t := time.NewTicker(pause)
@@ -96,8 +96,8 @@ func (l *Load) client(ctx context.Context, id int) {
 	}
 }
 
-// insert writes a row, in a block if asked, with a thought before its COMMIT; an
-// error may leave it written or not.
+// insert writes a row, with block in a transaction block that waits for think before
+// its COMMIT. After an error the row may or may not be written.
 func (l *Load) insert(ctx context.Context, c *pgtest.Client, row string, block bool, think time.Duration) error {
 	sql := "INSERT INTO t(id) VALUES ('" + row + "')"
 	if !block {
@@ -122,7 +122,7 @@ func (l *Load) insert(ctx context.Context, c *pgtest.Client, row string, block b
 	return nil
 }
 
-// note keeps what became of a row, and says whether the connection is over.
+// note records what has happened to a row, and reports whether the connection is lost.
 func (l *Load) note(row string, err error) (lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -144,14 +144,14 @@ func (l *Load) note(row string, err error) (lost bool) {
 	return lost
 }
 
-// Count is how many rows are acknowledged so far.
+// Count returns how many rows were acknowledged so far.
 func (l *Load) Count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.acked)
 }
 
-// Seen is what the clients of an ended load were told.
+// Seen is what the clients of a load have seen.
 type Seen struct {
 	Acked        map[string]bool
 	Disconnected int
@@ -159,7 +159,7 @@ type Seen struct {
 	Pause        time.Duration // longest between two acknowledgements to anybody
 }
 
-// Seen tells what became of an ended load.
+// Seen returns what the clients of an ended load have seen.
 func (l *Load) Seen() Seen {
 	l.mu.Lock()
 	defer l.mu.Unlock()

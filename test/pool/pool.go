@@ -18,10 +18,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// Generous bounds a wait for something that must happen; it is no measurement.
+// Generous is the time limit for something that must happen; it measures nothing.
 const Generous = 30 * time.Second
 
-// NetnsPort is where a pool listens in a network namespace of its own.
+// NetnsPort is the port of a pool in a network namespace of its own.
 const NetnsPort = 6432
 
 // Server is one server section.
@@ -31,7 +31,7 @@ type Server struct {
 	More       map[string]string
 }
 
-// Nodes makes server sections of the nodes of a cluster: n1, n2 and so on.
+// Nodes returns server sections for the nodes of a cluster: n1, n2 and so on.
 func Nodes(c *pgtest.Cluster) []Server {
 	var out []Server
 	for _, n := range c.Nodes {
@@ -40,11 +40,11 @@ func Nodes(c *pgtest.Cluster) []Server {
 	return out
 }
 
-// Setup says how pgagroal is to be configured; what it doesn't say has the
-// default of the harness, which is short times for failover.
+// Setup says how pgagroal is configured. Everything else has the defaults of the
+// harness, which are short times for failover.
 type Setup struct {
 	Servers []Server
-	// Keys of the main section; an empty value removes a default of ours.
+	// Keys of the main section; an empty value removes a default of the harness.
 	Keys map[string]string
 	// HBA and Databases replace the whole files; nil HBA trusts everybody.
 	HBA, Databases string
@@ -52,8 +52,8 @@ type Setup struct {
 	Users map[string]string
 	// Superuser is "name:password" for the superuser file, empty for none.
 	Superuser string
-	// Netns is where pgagroal lives, with all ports to itself: it gets
-	// NetnsPort. Nil is our own network, and a port that nobody else gets.
+	// Netns is the network namespace of pgagroal, which gets NetnsPort there. Nil is
+	// the test's own network, and a reserved port.
 	Netns *pgtest.Netns
 	// Env is added to the environment.
 	Env []string
@@ -75,9 +75,9 @@ type Pool struct {
 	Adjust func(*exec.Cmd)
 	// AsRoot starts it with the privileges of the test, which user gives up.
 	AsRoot bool
-	// Wrap is a command that executes pgagroal in its own place.
+	// Wrap is a command that starts pgagroal with exec.
 	Wrap []string
-	// logged are the copiers of the log, of which what is before began is that of
+	// logged are the goroutines that copy the log. The log before began is that of
 	// earlier runs.
 	logged sync.WaitGroup
 	began  int
@@ -111,11 +111,11 @@ func Prepare(t testing.TB, s Setup) *Pool {
 	return p
 }
 
-// Path is a file in the pool's directory.
+// Path returns the path of a file in the pool's directory.
 func (p *Pool) Path(name string) string { return filepath.Join(p.Dir, name) }
 
-// Command is a program of ours, as the serving user, at home in the pool's
-// directory.
+// Command returns one of pgagroal's programs, to be run as the serving user, with the
+// pool's directory as its home.
 func (p *Pool) Command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(Program(name), args...)
 	cmd.Dir = p.Dir
@@ -123,12 +123,12 @@ func (p *Pool) Command(name string, args ...string) *exec.Cmd {
 	if c := ServingUser(p.T); c != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c}
 	} else {
-		cmd.Env = append(cmd.Env, "PGAGROAL_CORES=on") // tests look into /proc, which root may in any case
+		cmd.Env = append(cmd.Env, "PGAGROAL_CORES=on") // tests look into /proc, which root may do anyway
 	}
 	return cmd
 }
 
-// Start starts pgagroal and waits until it takes clients.
+// Start starts pgagroal and waits until it accepts clients.
 func Start(t testing.TB, s Setup) *Pool {
 	t.Helper()
 	p := Prepare(t, s)
@@ -172,7 +172,7 @@ func (p *Pool) launch(env ...string) {
 	if p.AsRoot {
 		p.Cmd.SysProcAttr = nil
 	}
-	// A pipe of ours: a script may hold it open for longer than pgagroal lives.
+	// An own pipe, because a script may hold it open for longer than pgagroal lives.
 	r, w, err := os.Pipe()
 	if err != nil {
 		p.T.Fatal(err)
@@ -218,7 +218,8 @@ func (p *Pool) waitLogged() {
 	}
 }
 
-// WaitReady waits until the control socket says that it runs, with all its workers.
+// WaitReady waits until the control socket answers that pgagroal is running, with all
+// its workers.
 func (p *Pool) WaitReady() {
 	p.T.Helper()
 	socket := filepath.Join(p.Dir, "run", fmt.Sprintf(".s.pgagroal.%d", p.Port))
@@ -229,15 +230,14 @@ func (p *Pool) WaitReady() {
 		default:
 		}
 		if _, err := os.Stat(socket); err != nil {
-			return false // so there is no need to start a program that says so
+			return false // so pgagroal-cli need not be started
 		}
 		_, _, code := p.CLI("status")
 		return code == 0 && p.allWorkers()
 	}, p.log.String)
 }
 
-// allWorkers reports whether each worker is ready, as far as the log is on the
-// console.
+// allWorkers reports whether each worker is ready, if the log is on the console.
 func (p *Pool) allWorkers() bool {
 	n, err := strconv.Atoi(p.keys["workers"])
 	Must(p.T, err)
@@ -296,7 +296,7 @@ func UserOf(t testing.TB) *user.User {
 	return u
 }
 
-// WontStart runs a program that has to refuse, and returns what it said.
+// WontStart runs a program that must refuse to start, and returns its output.
 func WontStart(t testing.TB, cmd *exec.Cmd) string {
 	t.Helper()
 	out, err := cmd.CombinedOutput()
@@ -309,7 +309,7 @@ func WontStart(t testing.TB, cmd *exec.Cmd) string {
 	return string(out)
 }
 
-// DropKey takes a key out of the main section of a prepared pool.
+// DropKey removes a key from the main section of a prepared pool.
 func (p *Pool) DropKey(key string) {
 	p.T.Helper()
 	data, err := os.ReadFile(p.Path("pgagroal.conf"))

@@ -42,7 +42,7 @@ func (p *Pool) Runner() int {
 	return 0
 }
 
-// Titled says whether ps shows a process in this role of pgagroal.
+// Titled reports whether ps shows a process in this role of pgagroal.
 func Titled(pid int, role string) bool {
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	return err == nil && strings.HasPrefix(string(cmdline), "pgagroal: "+role)
@@ -105,7 +105,7 @@ func (p *Pool) WorkerOf(cl *pgtest.Client) int {
 	return 0
 }
 
-// RootOnly is for what only root can try.
+// RootOnly skips a test that only root can run.
 func RootOnly(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Publish replaces what stands between the markers of a name in a page.
+// Publish replaces the text between the markers of a name in a page.
 func Publish(page, name, text string) error {
 	old, err := os.ReadFile(page)
 	if err != nil {

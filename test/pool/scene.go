@@ -24,7 +24,7 @@ type Scene struct {
 	Failover, Notify *Hook
 }
 
-// Plan says in what a scene differs from the usual one.
+// Plan says how a scene differs from the usual one.
 type Plan struct {
 	Keys    map[string]string
 	Servers []Server     // the nodes of the cluster when nil
@@ -71,13 +71,13 @@ func PlayOpen(t testing.TB, standbys int, pl Plan) *Scene {
 	s := Play(t, pgtest.New(t, pgtest.Options{Standbys: standbys}), pl)
 	s.Opened("n1")
 	if pl.Keys["failover"] != "off" {
-		s.Pool.WaitLog("script runner is ready") // it has looked at the scripts
+		s.Pool.WaitLog("script runner is ready") // the runner has checked the scripts
 	}
 	return s
 }
 
-// FailedOver returns a scene after one failover from n1, dead, to n2, the first
-// of equals, which is open and verified, with the notify script done.
+// FailedOver returns a scene after one failover from n1, which is dead, to n2. n2 is
+// open and verified, and the notify script has ended.
 func FailedOver(t testing.TB, standbys int) *Scene {
 	t.Helper()
 	c := pgtest.New(t, pgtest.Options{Standbys: standbys})
@@ -122,14 +122,15 @@ func StartFailover(t testing.TB, c *pgtest.Cluster, keys map[string]string) (p *
 // Node is a node by the number in its name.
 func (s *Scene) Node(i int) *pgtest.Node { return s.Cluster.Nodes[i-1] }
 
-// Kill ends a node and all that runs for it, with a client on it whose end is seen.
+// Kill kills a node with all its processes while a client is connected through the
+// pool, so that pgagroal notices at once.
 func (s *Scene) Kill(i int) {
 	s.T.Helper()
 	s.Pool.Connect()
 	Must(s.T, s.Node(i).Kill())
 }
 
-// Ran compares the runs of both hooks so far with what they should be, exactly.
+// Ran checks the runs of both hooks so far; they must be exactly these.
 func (s *Scene) Ran(failover, notify [][]string) {
 	s.T.Helper()
 	if diff := cmp.Diff(failover, s.Failover.Runs(), cmpopts.EquateEmpty()); diff != "" {
@@ -140,7 +141,7 @@ func (s *Scene) Ran(failover, notify [][]string) {
 	}
 }
 
-// NothingRan says that no hook was started.
+// NothingRan checks that no hook was started.
 func (s *Scene) NothingRan() {
 	s.T.Helper()
 	s.Ran(nil, nil)
@@ -168,21 +169,21 @@ func (s *Scene) Server(name string) map[string]any {
 	return nil
 }
 
-// Word is a text in `failover status`, empty when there is none.
+// Word returns a text in `failover status`, empty if there is none.
 func (s *Scene) Word(key string) string {
 	s.T.Helper()
 	w, _ := s.Status()[key].(string)
 	return w
 }
 
-// Epoch is the number of the primary in `failover status`.
+// Epoch returns the epoch in `failover status`.
 func (s *Scene) Epoch() int {
 	s.T.Helper()
 	n, _ := s.Status()["Epoch"].(float64)
 	return int(n)
 }
 
-// WaitStatus waits until a word of `failover status` is this one.
+// WaitStatus waits until a field of `failover status` has this value.
 func (s *Scene) WaitStatus(key, want string) {
 	s.T.Helper()
 	pgtest.WaitUntil(s.T, Generous, "failover status "+key+" to be "+want, func() bool { return s.Word(key) == want },
@@ -216,14 +217,14 @@ func (s *Scene) Alarmed(text string) {
 	}, func() string { return fmt.Sprint(s.Status()["Alarms"]) })
 }
 
-// HasAlarm says whether `failover status` has an alarm with this text.
+// HasAlarm reports whether `failover status` has an alarm with this text.
 func (s *Scene) HasAlarm(text string) bool {
 	s.T.Helper()
 	list, _ := s.Status()["Alarms"].([]any)
 	return slices.ContainsFunc(list, func(a any) bool { return strings.Contains(fmt.Sprint(a), text) })
 }
 
-// Seen waits until the latest probe of a server saw this.
+// Seen waits until the latest probe of a server has this outcome.
 func (s *Scene) Seen(name, outcome string) {
 	s.T.Helper()
 	pgtest.WaitUntil(s.T, Generous, "a probe of "+name+" to see "+outcome, func() bool {
@@ -245,14 +246,14 @@ func (s *Scene) History(kind string) []map[string]any {
 	return out
 }
 
-// Told waits for an entry of this kind, and fails the test when there is more than one.
+// Told waits for an entry of this kind, and fails the test if there is more than one.
 func (s *Scene) Told(kind string) map[string]any {
 	s.T.Helper()
 	return s.ToldTimes(1, kind)[0]
 }
 
-// ToldTimes waits for n entries of this kind, since the history is written after what status shows, and fails the
-// test when there are more.
+// ToldTimes waits for n entries of this kind, since the history is written after status
+// shows an event, and fails the test if there are more.
 func (s *Scene) ToldTimes(n int, kind string) []map[string]any {
 	s.T.Helper()
 	pgtest.WaitUntil(s.T, Generous, fmt.Sprintf("%d times %s in the history", n, kind), func() bool { return len(s.History(kind)) >= n }, s.Pool.Log)
@@ -288,13 +289,13 @@ func (s *Scene) Quiet(d time.Duration) {
 	NeverWithin(s.T, d, "a hook ran", func() bool { return len(s.Failover.Runs())+len(s.Notify.Runs()) > 0 })
 }
 
-// Login is what an attempt to log in ended with.
+// Login is the result of an attempt to log in.
 type Login struct {
 	c   *pgtest.Client
 	err error
 }
 
-// LogIn starts to log in and returns at once.
+// LogIn starts a login and returns at once.
 func (s *Scene) LogIn() <-chan Login {
 	out := make(chan Login, 1)
 	go func() {
@@ -304,7 +305,7 @@ func (s *Scene) LogIn() <-chan Login {
 	return out
 }
 
-// Served waits for the end of a login that has to succeed.
+// Served waits for the end of a login that must succeed.
 func (s *Scene) Served(l <-chan Login) *pgtest.Client {
 	s.T.Helper()
 	got := <-l
@@ -315,7 +316,7 @@ func (s *Scene) Served(l <-chan Login) *pgtest.Client {
 	return got.c
 }
 
-// Refused waits for the end of a login that has to fail with this code.
+// Refused waits for the end of a login that must fail with this code.
 func (s *Scene) Refused(l <-chan Login, code string) {
 	s.T.Helper()
 	got := <-l
@@ -328,13 +329,14 @@ func (s *Scene) Refused(l <-chan Login, code string) {
 	}
 }
 
-// NodeOf tells which node a client's session is on.
+// NodeOf returns the name of the node that a client's session is on.
 func NodeOf(t testing.TB, c *pgtest.Client) string {
 	t.Helper()
 	return MustQuery(t, c, "SHOW cluster_name")[0][0]
 }
 
-// ViaProxies are server sections of the nodes of a cluster, each behind a proxy of its own.
+// ViaProxies returns server sections for the nodes of a cluster, each behind its own
+// proxy.
 func ViaProxies(t testing.TB, c *pgtest.Cluster) ([]Server, []*pgtest.Proxy) {
 	t.Helper()
 	var servers []Server
@@ -347,7 +349,7 @@ func ViaProxies(t testing.TB, c *pgtest.Cluster) ([]Server, []*pgtest.Proxy) {
 	return servers, proxies
 }
 
-// RunArgsOf are the arguments that server sections give.
+// RunArgsOf returns the arguments that a hook gets for server sections.
 func RunArgsOf(servers ...Server) []string {
 	var out []string
 	for _, s := range servers {
@@ -356,7 +358,7 @@ func RunArgsOf(servers ...Server) []string {
 	return out
 }
 
-// Do runs a command of pgagroal-cli that has to succeed.
+// Do runs a command of pgagroal-cli that must succeed.
 func (s *Scene) Do(args ...string) {
 	s.T.Helper()
 	if out, errs, code := s.Pool.CLI(args...); code != 0 {
@@ -364,7 +366,7 @@ func (s *Scene) Do(args ...string) {
 	}
 }
 
-// Deny runs a command that has to be refused with a reason.
+// Deny runs a command that must be refused for a reason.
 func (s *Scene) Deny(why string, args ...string) {
 	s.T.Helper()
 	out, errs, code := s.Pool.CLI(args...)
@@ -382,7 +384,7 @@ func Says(t testing.TB, entry map[string]any, key, text string) {
 	}
 }
 
-// Dump is a file of the hooks directory, waited for, without the last newline.
+// Dump waits for a file of the hooks directory and returns it without the last newline.
 func (s *Scene) Dump(name string) string {
 	s.T.Helper()
 	var text string
@@ -394,7 +396,8 @@ func (s *Scene) Dump(name string) string {
 	return text
 }
 
-// RunnerUp waits for another runner than old, linked and of one mind with us.
+// RunnerUp waits for a runner other than old that is linked and has read the same
+// configuration.
 func (s *Scene) RunnerUp(old int) {
 	s.T.Helper()
 	pgtest.WaitUntil(s.T, Generous, "a new runner", func() bool {
@@ -404,7 +407,8 @@ func (s *Scene) RunnerUp(old int) {
 	}, func() string { return fmt.Sprint(s.Status()) }, s.Pool.Log)
 }
 
-// Follow makes a standby follow the primary, and returns when that could be replaced by it.
+// Follow makes a standby follow the primary, and returns when the standby could replace
+// it.
 func (s *Scene) Follow(standby, primary *pgtest.Node) {
 	s.T.Helper()
 	Must(s.T, standby.Follow(Within(s.T), primary.Host, primary.Port))
@@ -412,7 +416,7 @@ func (s *Scene) Follow(standby, primary *pgtest.Node) {
 	s.Pool.WaitState(standby.Name, "Replica")
 }
 
-// Same checks that the pool is open on n1 in its first epoch with nothing run.
+// Same checks that the pool is open on n1 in its first epoch and that nothing was run.
 func (s *Scene) Same() {
 	s.T.Helper()
 	s.Opened("n1")

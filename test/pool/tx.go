@@ -11,8 +11,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// TxPool starts a pool in the transaction pipeline with room for so many
-// backends, in one worker.
+// TxPool starts a pool in the transaction pipeline, with one worker and room for so
+// many backends.
 func TxPool(t testing.TB, c *pgtest.Cluster, backends int, keys map[string]string) *Pool {
 	t.Helper()
 	all := map[string]string{"pipeline": "transaction", "max_connections": fmt.Sprint(backends), "workers": "1"}
@@ -57,7 +57,7 @@ func Send(t testing.TB, c *pgtest.Client, msgs ...pgproto3.FrontendMessage) {
 	}
 }
 
-// Told reads messages up to one of a type and returns all, one word each: rows
+// Told reads messages up to one of type last and returns them all, one word each: rows
 // and tags with their text, errors with their SQLSTATE.
 func Told(t testing.TB, c *pgtest.Client, last string) string {
 	t.Helper()

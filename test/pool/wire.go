@@ -34,7 +34,7 @@ func StartupPacket(t testing.TB, params map[string]string) []byte {
 	return b
 }
 
-// DialRaw connects to the pool and says nothing.
+// DialRaw connects to the pool and sends nothing.
 func (p *Pool) DialRaw() net.Conn {
 	p.T.Helper()
 	conn, err := net.DialTimeout("tcp", p.Config("", "", "").Addr, Generous)
@@ -48,7 +48,8 @@ func (p *Pool) DialRaw() net.Conn {
 	return conn
 }
 
-// ReadToEnd reads all that the pool says until it closes; a reset counts as a close.
+// ReadToEnd reads everything that the pool sends until it closes; a reset counts as a
+// close.
 func ReadToEnd(t testing.TB, conn net.Conn) []byte {
 	t.Helper()
 	out, err := io.ReadAll(conn)
