@@ -31,6 +31,7 @@ const (
 	wrk = RoleWorker
 	run = RoleRunner
 	ctl = RoleControl
+	prb = RoleProber
 )
 
 // catalogue is the whole protocol, one row per message.
@@ -98,6 +99,19 @@ var catalogue = index([]Row{
 
 	{Number: 90, Name: "ControlRequest", From: ctl, To: sup, Reply: 91, Phase: phaseAny, make: of[ControlRequest]},
 	{Number: 91, Name: "ControlReply", From: sup, To: ctl, Phase: phaseAny, make: of[ControlReply]},
+
+	{Number: 100, Name: "ProberHello", From: prb, To: sup, Phase: PhaseSetup, make: of[ProberHello]},
+	{Number: 101, Name: "ProberConfigure", From: sup, To: prb, Reply: 102, Phase: PhaseSetup, make: of[ProberConfigure]},
+	{Number: 102, Name: "ProberReady", From: prb, To: sup, Phase: PhaseSetup, make: of[ProberReady]},
+	{Number: 103, Name: "ProbeRequest", From: sup, To: prb, Reply: 104, Phase: PhaseRunning, make: of[ProbeRequest]},
+	{Number: 104, Name: "ProbeDone", From: prb, To: sup, Phase: PhaseRunning, make: of[ProbeDone]},
+	{Number: 105, Name: "BackendsRequest", From: sup, To: prb, Reply: 106, Phase: PhaseRunning, make: of[BackendsRequest]},
+	{Number: 106, Name: "BackendsDone", From: prb, To: sup, Phase: PhaseRunning, make: of[BackendsDone]},
+	{Number: 107, Name: "SettingsRequest", From: sup, To: prb, Reply: 108, Phase: PhaseRunning, make: of[SettingsRequest]},
+	{Number: 108, Name: "SettingsDone", From: prb, To: sup, Phase: PhaseRunning, make: of[SettingsDone]},
+	{Number: 109, Name: "ServerCancel", From: sup, To: prb, Reply: 111, Phase: PhaseRunning, make: of[ServerCancel]},
+	{Number: 110, Name: "ServerCancelStop", From: sup, To: prb, Reply: 111, Phase: PhaseRunning, make: of[ServerCancelStop]},
+	{Number: 111, Name: "ServerCancelDone", From: prb, To: sup, Phase: PhaseRunning, make: of[ServerCancelDone]},
 })
 
 func of[T any, P interface {

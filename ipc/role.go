@@ -9,6 +9,7 @@ const (
 	RoleWorker
 	RoleRunner
 	RoleControl
+	RoleProber
 )
 
 func (r Role) String() string {
@@ -21,6 +22,8 @@ func (r Role) String() string {
 		return "runner"
 	case RoleControl:
 		return "control"
+	case RoleProber:
+		return "prober"
 	}
 	return "unknown role"
 }

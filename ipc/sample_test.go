@@ -32,7 +32,7 @@ func fill(v reflect.Value, name string, i int) {
 		v.SetInt(int64(-i))
 	case reflect.Uint8:
 		v.SetUint(uint64(i))
-	case reflect.Uint32, reflect.Uint64:
+	case reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		v.SetUint(uint64(1000 * i))
 	case reflect.Float64:
 		v.SetFloat(float64(i) + 0.5)

@@ -73,6 +73,9 @@ func plant(v reflect.Value) bool {
 			found = true
 		case f.Kind() == reflect.Struct:
 			found = plant(f) || found
+		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct:
+			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+			found = plant(f.Index(0)) || found
 		}
 	}
 	return found

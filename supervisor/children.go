@@ -141,7 +141,7 @@ func (s *supervisor) onConfigDone(c *child, m *ipc.ConfigDone) {
 	sl := s.workers.slots[c.index]
 	sl.everUp, s.workers.anyUp = true, true
 	s.log.Info("worker is ready", "worker", c.index, "child", c.started.pid, "reactor", m.Reactor, "confined", strings.Join(m.Confined, ", "))
-	s.noteConfinement(m)
+	s.noteConfinement(&s.workers.confined, "workers", m.Confined, m.Unconfined)
 	s.sendServerState(c)
 	s.schedulePing(c)
 	s.gateChanged()
@@ -364,6 +364,9 @@ func (s *supervisor) childIDs() []int {
 	}
 	if r := s.runner.end; r != nil && r.started != nil {
 		ids = append(ids, r.started.pid)
+	}
+	if pid := s.servers.prober.processID(); pid != 0 {
+		ids = append(ids, pid)
 	}
 	return ids
 }

@@ -4,24 +4,30 @@ import (
 	"slices"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
-	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// confinement is what the kernel forbids the workers, and what of this the kernel
-// doesn't support. The last worker that became ready has reported it.
+// confinement is what the kernel forbids the workers or the prober, and what of this the
+// kernel doesn't support. The last such process that became ready has reported it.
 type confinement struct{ inForce, lacking []string }
 
 // noteConfinement logs each missing part once, since it is missing in all workers.
-func (s *supervisor) noteConfinement(m *ipc.ConfigDone) {
-	was := s.workers.confined
-	s.workers.confined = confinement{m.Confined, m.Unconfined}
-	for _, part := range m.Unconfined {
-		if !slices.Contains(was.lacking, part) {
-			s.log.Warn("the kernel doesn't confine the workers in everything; see pgagroal-privsep(7)", "lacking", part)
+func (s *supervisor) noteConfinement(of *confinement, who string, inForce, lacking []string) {
+	was := of.lacking
+	*of = confinement{inForce, lacking}
+	for _, part := range lacking {
+		if !slices.Contains(was, part) {
+			s.log.Warn("the kernel doesn't confine the "+who+" in everything; see pgagroal-privsep(7)", "lacking", part)
 		}
 	}
 }
 
-func (c confinement) response() control.Confinement {
-	return control.Confinement{InForce: c.inForce, Lacking: c.lacking}
+// confinement is that of the workers, and what the prober lacks beyond them.
+func (s *supervisor) confinement() control.Confinement {
+	c := control.Confinement{InForce: s.workers.confined.inForce, Lacking: slices.Clone(s.workers.confined.lacking)}
+	for _, part := range s.servers.prober.confined.lacking {
+		if !slices.Contains(c.Lacking, part) {
+			c.Lacking = append(c.Lacking, "prober: "+part)
+		}
+	}
+	return c
 }

@@ -30,7 +30,7 @@ func TestAPartThatTheKernelLacksIsAWarningOnceAndInStatus(t *testing.T) {
 			t.Errorf("%d warnings of %s, want 1:\n%s", n, part, log.String())
 		}
 	}
-	got := w.s.workers.confined.response()
+	got := w.s.confinement()
 	if !slices.Equal(got.InForce, []string{"system calls"}) || !slices.Equal(got.Lacking, []string{"TCP ports (no)", "files (no)"}) {
 		t.Errorf("status shows %+v", got)
 	}

@@ -54,6 +54,18 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onReportEnd(a.worker, m)
 	case *ipc.Drained:
 		s.onDrained(a.worker)
+	case *ipc.ProberHello:
+		s.onProberHello(a.prober, m)
+	case *ipc.ProberReady:
+		s.onProberReady(a.prober, m)
+	case *ipc.ProbeDone:
+		s.onLookDone(a.prober, m.ID, m)
+	case *ipc.BackendsDone:
+		s.onLookDone(a.prober, m.ID, m)
+	case *ipc.SettingsDone:
+		s.onLookDone(a.prober, m.ID, m)
+	case *ipc.ServerCancelDone:
+		s.onLookDone(a.prober, m.ID, m)
 	case *ipc.RunnerHello:
 		s.onRunnerHello(a.runner, m)
 	case *ipc.RunnerReady:
@@ -76,12 +88,19 @@ func (a arrival) stale() bool {
 	if a.worker != nil {
 		return a.worker.state == childKilled || a.worker.state == childGone
 	}
+	if a.prober != nil {
+		return a.prober.dropped
+	}
 	return a.runner.gone
 }
 
 func (s *supervisor) onLinkEnd(a arrival) {
 	if a.worker != nil {
 		s.onWorkerLinkEnd(a.worker, a.err)
+		return
+	}
+	if a.prober != nil {
+		s.onProberLinkEnd(a.prober, a.err)
 		return
 	}
 	s.onRunnerLinkEnd(a.runner, a.err)

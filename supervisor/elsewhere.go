@@ -27,7 +27,7 @@ func guarded[T any](log *slog.Logger, work func() (T, error)) (v T, err error) {
 	return work()
 }
 
-// abandon kills the workers after a panic in the loop, and waits a while for their
+// abandon kills workers and prober after a panic in the loop, and waits a while for their
 // exits. The runner isn't killed: it sees the end of its link, and ends after its
 // script.
 func (s *supervisor) abandon() {
@@ -39,6 +39,10 @@ func (s *supervisor) abandon() {
 			c.started.kill()
 			killed = append(killed, c.started)
 		}
+	}
+	if p := s.servers.prober.end; p != nil && p.started != nil {
+		p.started.kill()
+		killed = append(killed, p.started)
 	}
 	if r := s.runner.end; r != nil && r.started != nil {
 		r.started.close()

@@ -7,8 +7,6 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
-	"github.com/pgagroal-go/pgagroal/prober/health"
-	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
 // env is the outside world of the loop, as functions that tests can replace.
@@ -22,13 +20,9 @@ type env struct {
 	// start and dial may block: background calls them.
 	start func(startSpec) (*started, error)
 	dial  func(ctx context.Context, path string) (*started, error)
-	// lookup resolves a name. Everything after that is done by package health.
-	lookup   func(ctx context.Context, host string) ([]string, error)
-	probe    func(ctx context.Context, t health.Target) failover.ProbeDone
-	backends func(ctx context.Context, t health.Target, pids []uint32) ([]uint32, error)
-	settings func(ctx context.Context, t health.Target, names []string) (map[string]string, error)
-	cancel   func(ctx context.Context, network, address string, pid uint32, key []byte) error
-	relock   func(*os.File) (held bool, err error)
+	// lookup resolves a name.
+	lookup func(ctx context.Context, host string) ([]string, error)
+	relock func(*os.File) (held bool, err error)
 	// lockHolders reads /proc: background calls it.
 	lockHolders func(*os.File) ([]proc.Process, error)
 	// files of state_dir

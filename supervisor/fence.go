@@ -37,7 +37,7 @@ func (s *supervisor) startFence(a failover.Fence) {
 	s.fence.round.atLimit = s.fenceLate
 	for x := range s.cancels.orphans {
 		if x.epoch <= a.Epoch {
-			x.stop()
+			s.stopOrphanCancel(x)
 		}
 	}
 	s.ask(s.fence.round, mayReach, &ipc.Fence{Epoch: a.Epoch, Seq: a.Seq})

@@ -1,9 +1,8 @@
 package supervisor
 
 import (
-	"context"
-	"errors"
 	"testing"
+	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -15,39 +14,59 @@ import (
 func TestFenceStopsOurOwnCancelRequestsFirst(t *testing.T) {
 	w := newWorld(t, 2)
 	w.up()
-	stopped := errors.New("not asked")
-	w.s.env.cancel = func(ctx context.Context, _, _ string, _ uint32, _ []byte) error {
-		stopped = ctx.Err()
-		return stopped
-	}
-	var held []func() func()
-	outside := w.s.env.background
-	read := false // of the dead worker's link, which comes first
-	w.s.env.background = func(job func() func()) {
-		if !read {
-			read = true
-			outside(job)
-			return
-		}
-		held = append(held, job)
-	}
+	w.prober.mute = true
 	orphan(w)
-	w.s.env.background = outside
 	w.act(failover.Fence{Epoch: 1, Seq: 1})
 	w.say(w.children[1], &ipc.Fenced{Epoch: 1, Seq: 1})
 	if n := len(eventsOf[failover.Fenced](w)); n != 0 {
 		t.Fatalf("%d reports of a fence that a cancel request of ours can still cross", n)
 	}
-	for _, job := range held {
-		if done := job(); done != nil {
-			done()
-		}
+	asked, stopped := sentTo[*ipc.ServerCancel](w.prober), sentTo[*ipc.ServerCancelStop](w.prober)
+	if len(asked) != 1 || len(stopped) != 1 || stopped[0].ID != asked[0].ID {
+		t.Fatalf("asked for %d, stopped %d", len(asked), len(stopped))
 	}
-	if !errors.Is(stopped, context.Canceled) {
-		t.Errorf("the request ended with %v", stopped)
-	}
+	w.prober.message(&ipc.ServerCancelDone{ID: asked[0].ID, Error: "context canceled"})
+	w.settle()
 	if n := len(eventsOf[failover.Fenced](w)); n != 1 {
 		t.Errorf("%d reports of the fence", n)
+	}
+}
+
+// A prober that doesn't answer is killed, and the end of its process is what proves that
+// the cancel request is gone.
+func TestFenceWaitsForTheEndOfAProberWithACancelRequest(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	w.prober.mute = true
+	orphan(w)
+	first := w.prober
+	first.undead = true
+	w.act(failover.Fence{Epoch: 1, Seq: 1})
+	w.say(w.children[1], &ipc.Fenced{Epoch: 1, Seq: 1})
+	w.advance(cancelLimit + lookGrace)
+	if n := len(eventsOf[failover.Fenced](w)); n != 0 || !first.killed {
+		t.Fatalf("%d reports of the fence, killed: %v", n, first.killed)
+	}
+	first.exited("signal: killed")
+	w.settle()
+	if n := len(eventsOf[failover.Fenced](w)); n != 1 {
+		t.Errorf("%d reports of the fence", n)
+	}
+}
+
+// A request that was never sent is withdrawn, and crosses no fence.
+func TestFenceWithdrawsCancelRequestsThatWaitForAProber(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	w.s.servers.prober.end.up = false
+	orphan(w)
+	w.act(failover.Fence{Epoch: 1, Seq: 1})
+	w.say(w.children[1], &ipc.Fenced{Epoch: 1, Seq: 1})
+	w.advance(time.Millisecond)
+	w.s.servers.prober.end.up = true
+	w.s.sendLooks()
+	if n := len(eventsOf[failover.Fenced](w)); n != 1 || len(w.canceled) != 0 {
+		t.Errorf("%d reports of the fence, %d requests at the server", n, len(w.canceled))
 	}
 }
 

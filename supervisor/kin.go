@@ -12,7 +12,7 @@ import (
 
 // family are the processes that the supervisor knows as its own.
 type family struct {
-	children []int // the workers, which may decide nothing
+	children []int // workers and prober, which may decide nothing
 	runner   int   // 0 for none, and for a service whose id is unknown
 	session  int   // session id of the script in progress, 0 for none
 }
@@ -23,6 +23,9 @@ func (s *supervisor) family() family {
 		if sl.child != nil && sl.child.started != nil {
 			f.children = append(f.children, sl.child.started.pid)
 		}
+	}
+	if pid := s.servers.prober.processID(); pid != 0 {
+		f.children = append(f.children, pid)
 	}
 	if r := s.runner.end; r != nil && r.started != nil {
 		f.runner = r.started.pid

@@ -1,11 +1,12 @@
 package supervisor
 
 import (
-	"context"
+	"errors"
 	"slices"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pool"
+	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
 // After a worker's death its server is asked which of the backends are left: first
@@ -67,23 +68,29 @@ func (s *supervisor) lookAtOrphans(w *orphanWatch) {
 	}
 	pids := make([]uint32, 0, len(w.leases))
 	for pid := range w.leases {
-		pids = append(pids, pid)
+		if len(pids) < ipc.MaxBackends { // others have their turn when these are gone
+			pids = append(pids, pid)
+		}
 	}
-	elsewhere(s, func() ([]uint32, error) {
-		ctx, done := context.WithTimeout(context.Background(), t.Timeout+time.Second)
-		defer done()
-		return s.env.backends(ctx, t, pids)
-	}, func(shown []uint32, err error) { s.onOrphansSeen(w, shown, err) })
+	lookAt(s, s.cfg.FailoverProbeTimeout,
+		func(id uint64) ipc.Message { return &ipc.BackendsRequest{ID: id, Target: t, PIDs: pids} },
+		func(m *ipc.BackendsDone, err error) {
+			if err != nil {
+				m = &ipc.BackendsDone{Error: err.Error()}
+			}
+			s.onOrphansSeen(w, pids, m)
+		})
 }
 
-func (s *supervisor) onOrphansSeen(w *orphanWatch, shown []uint32, err error) {
-	if err != nil {
-		s.log.Debug("orphans can't be looked for", "server", s.serverName(w.server), "error", err)
+// onOrphansSeen returns the leases of those that the server was asked for and doesn't show.
+func (s *supervisor) onOrphansSeen(w *orphanWatch, asked []uint32, m *ipc.BackendsDone) {
+	if m.Error != "" {
+		s.log.Debug("orphans can't be looked for", "server", s.serverName(w.server), "error", m.Error)
 		return
 	}
 	gone := 0
-	for pid, lease := range w.leases {
-		if !slices.Contains(shown, pid) {
+	for _, pid := range asked {
+		if lease, ok := w.leases[pid]; ok && !slices.Contains(m.PIDs, pid) {
 			gone++
 			delete(w.leases, pid)
 			s.carryOut(s.ledger.OrphanGone(lease))
@@ -101,7 +108,7 @@ const orphanCancels = 4
 type orphanCancel struct {
 	server int
 	epoch  uint64
-	stop   context.CancelFunc
+	look   *look
 }
 
 // cancelOrphans cancels the queries of orphans, each with one request and a few at a
@@ -130,21 +137,39 @@ func (s *supervisor) cancelOrphans() {
 }
 
 func (s *supervisor) cancelOrphan(o pool.Orphan, a address) {
-	ctx, stop := context.WithTimeout(context.Background(), cancelLimit)
-	x := &orphanCancel{o.Server, o.Epoch, stop}
+	x := &orphanCancel{server: o.Server, epoch: o.Epoch}
 	if s.cancels.orphans == nil {
 		s.cancels.orphans = map[*orphanCancel]bool{}
 	}
 	s.cancels.orphans[x] = true
-	elsewhere(s, func() (struct{}, error) {
-		defer stop()
-		return struct{}{}, s.env.cancel(ctx, a.network, a.address, o.PID, []byte(o.Cancel.Reveal()))
-	}, func(_ struct{}, err error) {
-		delete(s.cancels.orphans, x)
-		s.checkFenced()
-		if err != nil {
-			s.log.Info("orphan can't be cancelled", "server", s.serverName(o.Server), "backend", o.PID, "error", err)
-		}
-		s.cancelOrphans()
-	})
+	t := ipc.Target{Network: a.network, Address: a.address, TimeoutMS: cancelLimit.Milliseconds()}
+	x.look = lookAt(s, cancelLimit,
+		func(id uint64) ipc.Message {
+			return &ipc.ServerCancel{ID: id, Target: t, PID: o.PID, Key: ipc.Secret(o.Cancel.Reveal())}
+		},
+		func(m *ipc.ServerCancelDone, err error) {
+			if err == nil && m.Error != "" {
+				err = errors.New(m.Error)
+			}
+			delete(s.cancels.orphans, x)
+			s.checkFenced()
+			if err != nil {
+				s.log.Info("orphan can't be cancelled", "server", s.serverName(o.Server), "backend", o.PID, "error", err)
+			}
+			s.cancelOrphans()
+		})
+}
+
+var errFenced = errors.New("a fence came first")
+
+// stopOrphanCancel takes a CancelRequest back. Its end is heard as any other, which says
+// that nothing of it can reach the server any more.
+func (s *supervisor) stopOrphanCancel(x *orphanCancel) {
+	if !x.look.sent {
+		s.withdrawLook(x.look, errFenced)
+		return
+	}
+	if p := s.servers.prober.end; p != nil && p.up {
+		s.sendProber(p, &ipc.ServerCancelStop{ID: x.look.id})
+	}
 }

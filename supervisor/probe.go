@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"context"
 	"net"
 	"slices"
 	"strconv"
@@ -9,7 +8,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
-	"github.com/pgagroal-go/pgagroal/prober/health"
+	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
@@ -31,34 +30,59 @@ func (s *supervisor) probe(a failover.Probe) {
 }
 
 func (s *supervisor) probeNow(a failover.Probe) {
-	now := s.env.now()
 	t, known := s.target(a.Server, a.Timeout)
 	if !known {
+		now := s.env.now()
 		s.feed(failover.ProbeDone{Server: a.Server, ID: a.ID, Outcome: failover.SawNoAddress, Started: now, Ended: now})
 		return
 	}
-	t.ID = a.ID
-	elsewhere(s, func() (failover.ProbeDone, error) {
-		// The probe has its own limits; this one is for a probe that doesn't keep them.
-		ctx, done := context.WithTimeout(context.Background(), t.Timeout+time.Second)
-		defer done()
-		return s.env.probe(ctx, t), nil
-	}, func(seen failover.ProbeDone, err error) {
-		if err != nil { // a panic, which says nothing about the server
-			seen = failover.ProbeDone{
-				Server: a.Server, ID: a.ID, Outcome: failover.SawNoAddress, Code: "internal error", Started: now, Ended: s.env.now(),
+	var l *look
+	l = lookAt(s, a.Timeout, func(id uint64) ipc.Message { return &ipc.ProbeRequest{ID: id, Target: t} },
+		func(m *ipc.ProbeDone, err error) {
+			seen := failover.ProbeDone{Server: a.Server, ID: a.ID, Started: l.started, Ended: s.env.now()}
+			if err != nil {
+				m = &ipc.ProbeDone{Outcome: ipc.SawNothing, Code: err.Error()}
 			}
-		}
-		s.onProbed(seen)
-	})
+			seen.Outcome, seen.Code = outcomes[m.Outcome], m.Code
+			if m.Outcome == ipc.SawPrimary || m.Outcome == ipc.SawStandby {
+				seen.Obs, seen.Version = observation(&m.Obs), m.Version
+			}
+			s.onProbed(seen)
+		})
+}
+
+// outcomes are the machine's words for those of the prober. A probe that has seen
+// nothing has a code, which tells it from a name that doesn't resolve.
+var outcomes = [...]failover.Outcome{
+	ipc.SawPrimary: failover.SawPrimary, ipc.SawStandby: failover.SawStandby, ipc.SawRefused: failover.SawRefused,
+	ipc.SawTimeout: failover.SawTimeout, ipc.SawSilent: failover.SawSilent, ipc.SawUnreachable: failover.SawUnreachable,
+	ipc.SawNothing: failover.SawNoAddress, ipc.SawAlive: failover.SawAlive, ipc.SawStarting: failover.SawStarting,
+	ipc.SawShutdown: failover.SawShutdown,
+}
+
+// receivers are the same for Receiver.
+var receivers = [...]failover.Receiver{
+	ipc.ReceiverUnknown: failover.ReceiverUnknown, ipc.ReceiverGone: failover.ReceiverGone,
+	ipc.ReceiverStreaming: failover.ReceiverStreaming,
+}
+
+func observation(o *ipc.Observation) failover.Observation {
+	return failover.Observation{
+		SystemID: o.SystemID, Timeline: o.Timeline, PostmasterStart: o.PostmasterStart, Checkpoint: o.Checkpoint,
+		WriteLSN: o.WriteLSN, ReceiveLSN: o.ReceiveLSN, ReplayLSN: o.ReplayLSN, Paused: o.Paused,
+		Receiver: receivers[o.Receiver], ReceiverWord: o.ReceiverWord, SlotName: o.SlotName,
+		SenderHost: o.SenderHost, SenderPort: o.SenderPort,
+		LastMsgAge: o.LastMsgAge, LastMsgKnown: o.LastMsgKnown, ReceiverTimeout: o.ReceiverTimeout,
+		SyncStandbys: o.SyncStandbys, SyncWaiting: o.SyncWaiting,
+	}
 }
 
 // target returns how to probe a server within timeout. known is false if its name has
 // never resolved.
-func (s *supervisor) target(server int, timeout time.Duration) (t health.Target, known bool) {
+func (s *supervisor) target(server int, timeout time.Duration) (t ipc.Target, known bool) {
 	a, known := s.addressOf(server)
-	return health.Target{
-		Server: server, Network: a.network, Address: a.address, Timeout: timeout, Logins: s.probeLogins(server),
+	return ipc.Target{
+		Network: a.network, Address: a.address, TimeoutMS: max(timeout.Milliseconds(), 1), Logins: s.probeLogins(server),
 	}, known
 }
 
@@ -91,11 +115,11 @@ func (s *supervisor) serverAt(host, port string) string {
 }
 
 // probeLogins returns the logins of a probe in the order in which they are tried.
-func (s *supervisor) probeLogins(server int) []health.Login {
+func (s *supervisor) probeLogins(server int) []ipc.Login {
 	c := s.cfg
-	var list []health.Login
+	var list []ipc.Login
 	add := func(user, database string, password config.Secret) {
-		list = append(list, health.Login{User: user, Database: database, Password: password.Reveal()})
+		list = append(list, ipc.Login{User: user, Database: database, Password: ipc.Secret(password.Reveal())})
 	}
 	if u := c.HealthCheckUser; u != "" {
 		p := passwordOf(c, u)

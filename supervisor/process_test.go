@@ -35,7 +35,10 @@ func TestMain(m *testing.M) {
 // standIn is a worker that greets each client with its own process id and
 // closes; one whose client says so dies.
 func standIn(fd int, role proc.Role) int {
-	if role != proc.RoleWorker {
+	switch role {
+	case proc.RoleProber:
+		return standInProber(fd)
+	case proc.RoleRunner:
 		return 3
 	}
 	conn, err := ipc.FromFD(fd, ipc.RoleWorker, ipc.RoleSupervisor, nil)
@@ -64,6 +67,29 @@ func standIn(fd int, role proc.Role) int {
 		}
 		if err != nil {
 			return 7
+		}
+	}
+}
+
+// standInProber is a prober that answers no look.
+func standInProber(fd int) int {
+	conn, err := ipc.FromFD(fd, ipc.RoleProber, ipc.RoleSupervisor, nil)
+	if err != nil {
+		return 4
+	}
+	if err := conn.Send(&ipc.ProberHello{Version: ipc.Version, PID: os.Getpid()}); err != nil {
+		return 5
+	}
+	if _, err := conn.Receive(); err != nil {
+		return 6
+	}
+	if err := conn.Send(&ipc.ProberReady{}); err != nil {
+		return 7
+	}
+	conn.SetPhase(ipc.PhaseRunning)
+	for {
+		if _, err := conn.Receive(); err != nil {
+			return 0
 		}
 	}
 }

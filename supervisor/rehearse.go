@@ -64,16 +64,14 @@ func (s *supervisor) rehearse(r *rehearsal) {
 			continue
 		}
 		r.waiting++
-		elsewhere(s, func() (map[string]string, error) {
-			ctx, done := context.WithTimeout(context.Background(), t.Timeout+time.Second)
-			defer done()
-			return s.env.settings(ctx, t, rehearsed)
-		}, func(found map[string]string, err error) {
-			if err == nil {
-				r.settings[i] = found
-			}
-			s.rehearsedPart(r)
-		})
+		lookAt(s, s.cfg.FailoverProbeTimeout,
+			func(id uint64) ipc.Message { return &ipc.SettingsRequest{ID: id, Target: t, Names: rehearsed} },
+			func(m *ipc.SettingsDone, err error) {
+				if err == nil && m.Error == "" {
+					r.settings[i] = m.Values
+				}
+				s.rehearsedPart(r)
+			})
 	}
 	s.checkHooks(func(late bool) {
 		r.late = late

@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"time"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/ipc"
-	"github.com/pgagroal-go/pgagroal/prober/health"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
@@ -23,8 +21,8 @@ func (w *world) rehearse(set map[string]string, hooks []ipc.HookCheck) control.R
 	for i := range w.s.servers.where {
 		w.s.servers.where[i].known = true
 	}
-	w.s.env.settings = func(_ context.Context, t health.Target, _ []string) (map[string]string, error) {
-		if t.Server != last {
+	w.settings = func(t ipc.Target) (map[string]string, error) {
+		if a, _ := w.s.addressOf(last); t.Address != a.address {
 			return nil, errors.New("refused")
 		}
 		return set, nil

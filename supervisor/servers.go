@@ -15,6 +15,7 @@ import (
 // their states.
 type servers struct {
 	machine   machine
+	prober    prober
 	where     []*where
 	tick      *timer
 	snapshot  failover.Snapshot

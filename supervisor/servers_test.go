@@ -9,7 +9,6 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/ipc"
-	"github.com/pgagroal-go/pgagroal/prober/health"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
@@ -282,7 +281,7 @@ func TestProbeLogsInInTheDocumentedOrder(t *testing.T) {
 	w.say(w.children[0], &ipc.LoginSeen{Lease: w.lease(w.children[0], ipc.PoolKey{User: "x", Database: "y"}), NoPassword: true})
 	var got []string
 	for _, l := range w.s.probeLogins(0) {
-		got = append(got, l.User+"@"+l.Database+":"+l.Password)
+		got = append(got, l.User+"@"+l.Database+":"+l.Password.Reveal())
 	}
 	want := []string{"h@h:hp", "h@postgres:hp", "s@postgres:sp", "h@postgres:hp", "b@postgres:", "c@postgres:", "x@y:"}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -297,12 +296,12 @@ func TestProbeOfAServerThatNoClientVisitedLogsInAsAClientOfAnother(t *testing.T)
 		t.Fatalf("%d logins before any client", n)
 	}
 	w.say(w.children[0], &ipc.LoginSeen{Lease: w.lease(w.children[0], ipc.PoolKey{User: "x", Database: "y"}), NoPassword: true})
-	if diff := cmp.Diff([]health.Login{{User: "x", Database: "y"}}, w.s.probeLogins(1)); diff != "" {
+	if diff := cmp.Diff([]ipc.Login{{User: "x", Database: "y"}}, w.s.probeLogins(1)); diff != "" {
 		t.Error(diff)
 	}
 	w.s.publish(openAt(1, 2))
 	w.say(w.children[0], &ipc.LoginSeen{Lease: w.lease(w.children[0], ipc.PoolKey{User: "own", Database: "y"}), NoPassword: true})
-	if diff := cmp.Diff([]health.Login{{User: "own", Database: "y"}}, w.s.probeLogins(1)); diff != "" {
+	if diff := cmp.Diff([]ipc.Login{{User: "own", Database: "y"}}, w.s.probeLogins(1)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -137,7 +137,7 @@ func (s *supervisor) waitForScript(again bool) {
 }
 
 // checkStopped ends the loop when nothing is left: no worker, no script, no write in
-// progress, no runner.
+// progress, no runner, no prober.
 func (s *supervisor) checkStopped() {
 	if s.stop.mode != stopNow || s.over || s.workers.spawning > 0 {
 		return
@@ -153,7 +153,7 @@ func (s *supervisor) checkStopped() {
 	if !s.stop.leaving {
 		s.leaveRunner()
 	}
-	if s.runner.end == nil {
+	if s.runner.end == nil && s.leaveProber() { // until then the machine may look at servers
 		s.over = true
 	}
 }

@@ -33,7 +33,7 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 	}
 	p, err := proc.Spawn(proc.Spec{
 		Role: spec.role, Argv0: spec.argv0, Files: files, Env: inherited(),
-		NoNewPrivs: spec.role == proc.RoleWorker,
+		NoNewPrivs: spec.role != proc.RoleRunner,
 	})
 	if err != nil {
 		theirs.Close()
@@ -148,7 +148,7 @@ func receive(conn *ipc.Conn, message func(ipc.Message, ...int)) error {
 			return err
 		}
 		switch env.Message.(type) {
-		case *ipc.ConfigDone, *ipc.RunnerReady:
+		case *ipc.ConfigDone, *ipc.RunnerReady, *ipc.ProberReady:
 			conn.SetPhase(ipc.PhaseRunning)
 		}
 		message(env.Message, env.FDs...)

@@ -20,7 +20,6 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
-	"github.com/pgagroal-go/pgagroal/prober/health"
 	"github.com/pgagroal-go/pgagroal/supervisor/control"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
@@ -45,9 +44,7 @@ func Run(opt Options) error {
 	base := time.Now()
 	if os.Getenv("GOMAXPROCS") == "" {
 		// With more threads, each result that one goroutine hands to another would wake
-		// a thread. The only long computation, the derivation of a probe's key, happens
-		// once for each password and server. Meanwhile clients wait for at most 10 ms,
-		// the time after which Go switches to another goroutine.
+		// a thread. Nothing here computes for long once clients are served.
 		runtime.GOMAXPROCS(1)
 	}
 	c, log := opt.Config, opt.Log
@@ -181,10 +178,6 @@ func (s *supervisor) realEnv(base time.Time) env {
 			return dialRunner(ctx, path, s.log)
 		},
 		lookup:      net.DefaultResolver.LookupHost,
-		probe:       func(ctx context.Context, t health.Target) failover.ProbeDone { return health.Probe(ctx, t, now) },
-		backends:    health.Backends,
-		settings:    health.Settings,
-		cancel:      health.Cancel,
 		relock:      proc.Relock,
 		lockHolders: proc.LockHolders,
 		writeRecord: statedir.WriteRecord, appendHistory: statedir.AppendHistory,

@@ -85,7 +85,7 @@ func (s *supervisor) statusResponse(rep *report) control.StatusResponse {
 	r := control.StatusResponse{
 		Status: control.StatusRunning, MaxConnections: s.cfg.MaxConnections, NumberOfServers: len(s.cfg.Servers),
 		Servers: map[string]control.Server{}, Standbys: map[string]control.Standby{}, Failover: s.summary(st),
-		Confinement: s.workers.confined.response(),
+		Confinement: s.confinement(),
 	}
 	if s.stop.mode != stopNot {
 		r.Status = control.StatusGraceful

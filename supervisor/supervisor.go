@@ -53,6 +53,7 @@ type supervisor struct {
 type arrival struct {
 	worker  *child
 	runner  *runnerEnd
+	prober  *proberEnd
 	message ipc.Message
 	fds     []int // of the message; the supervisor closes them
 	err     error // why the link has ended
@@ -127,6 +128,7 @@ func (s *supervisor) justWoke() bool {
 func (s *supervisor) begin() {
 	s.startWatchdog()
 	s.startLock()
+	s.startProber()
 	s.startWorkers()
 	s.startRunner()
 	s.startServers()

@@ -12,7 +12,6 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
-	"github.com/pgagroal-go/pgagroal/prober/health"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
@@ -21,18 +20,20 @@ import (
 // world is a supervisor whose outside world is the test: time stands still
 // until advance, and nothing runs but what the test lets run.
 type world struct {
-	t        *testing.T
-	s        *supervisor
-	now      time.Duration
-	work     []func() func()
-	children []*fakeChild
-	startErr error
-	requests uint64 // of lease
-	machine  *fakeMachine
-	notified []string
-	canceled []uint32
-	shown    func() ([]uint32, error) // backends that a server shows
-	asked    [][]uint32               // those that were looked for, by look
+	t         *testing.T
+	s         *supervisor
+	now       time.Duration
+	work      []func() func()
+	children  []*fakeChild
+	startErr  error
+	requests  uint64 // of lease
+	machine   *fakeMachine
+	notified  []string
+	prober    *fakeProber
+	canceled  []uint32
+	canceling func()                   // called while a CancelRequest is under way
+	shown     func() ([]uint32, error) // backends that a server shows
+	asked     [][]uint32               // those that were looked for, by look
 
 	saveErr    error
 	saves      [][]byte
@@ -45,7 +46,8 @@ type world struct {
 	reaped     []int
 	signals    []bool // kill or not
 	lookups    map[string][]string
-	probed     []health.Target
+	probed     []ipc.Target
+	settings   func(ipc.Target) (map[string]string, error)
 }
 
 // fakeChild is a process that does what the test says.
@@ -141,6 +143,7 @@ func newWorld(t *testing.T, workers int, change ...func(*config.Config)) *world 
 	w.s.env = w.env()
 	w.s.servers = newServers(c, w.machine)
 	w.s.clients.gate = listen.NewGate(nil, 1000)
+	w.s.startProber()
 	return w
 }
 
@@ -157,18 +160,6 @@ func (w *world) env() env {
 				return ips, nil
 			}
 			return nil, errors.New("no such host")
-		},
-		probe: func(_ context.Context, t health.Target) failover.ProbeDone {
-			w.probed = append(w.probed, t)
-			return failover.ProbeDone{Server: t.Server, ID: t.ID, Outcome: failover.SawRefused}
-		},
-		backends: func(_ context.Context, _ health.Target, pids []uint32) ([]uint32, error) {
-			w.asked = append(w.asked, pids)
-			return w.shown()
-		},
-		cancel: func(_ context.Context, _, _ string, pid uint32, _ []byte) error {
-			w.canceled = append(w.canceled, pid)
-			return nil
 		},
 		relock:      func(*os.File) (bool, error) { return w.lockHeld, nil },
 		lockHolders: func(*os.File) ([]proc.Process, error) { return w.lockedBy, nil },
@@ -191,6 +182,9 @@ func (w *world) env() env {
 func (w *world) start(spec startSpec) (*started, error) {
 	if w.startErr != nil {
 		return nil, w.startErr
+	}
+	if spec.role == proc.RoleProber {
+		return w.startProber(), nil
 	}
 	f := &fakeChild{spec: spec}
 	w.children = append(w.children, f)

@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/prober"
 	"github.com/pgagroal-go/pgagroal/scriptrunner"
 	"github.com/pgagroal-go/pgagroal/worker"
 )
@@ -20,6 +21,8 @@ func child() (code int, ok bool) {
 	switch role {
 	case proc.RoleWorker:
 		return worker.Main(fd, lock), true
+	case proc.RoleProber:
+		return prober.Main(fd, lock), true
 	case proc.RoleRunner:
 		return scriptrunner.Main(fd, lock, version), true
 	}

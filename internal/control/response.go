@@ -66,7 +66,7 @@ type StatusResponse struct {
 	Confinement       Confinement
 }
 
-// Confinement says what the kernel forbids a worker, in case an attacker takes it over.
+// Confinement says what the kernel forbids a worker or the prober, in case an attacker takes it over.
 type Confinement struct {
 	// InForce are the parts that the kernel enforces, Lacking those that it doesn't
 	// support, each with the reason.

@@ -14,6 +14,7 @@ type Role string
 const (
 	RoleWorker Role = "worker"
 	RoleRunner Role = "runner"
+	RoleProber Role = "prober"
 )
 
 // The descriptors of a child, in the order of Spec.Files.
@@ -32,7 +33,7 @@ const childVariable = "PGAGROAL_CHILD"
 func Link() (fd int, role Role, ok bool) {
 	role = Role(os.Getenv(childVariable))
 	os.Unsetenv(childVariable)
-	if role != RoleWorker && role != RoleRunner {
+	if role != RoleWorker && role != RoleRunner && role != RoleProber {
 		return -1, "", false
 	}
 	if !isLink(LinkFD) {

@@ -1,5 +1,5 @@
 // Package health looks at one server, once: it connects, logs in, asks for role, position and replication state, and
-// says what it saw in the words of package failover. It neither schedules nor decides.
+// says what it saw in the words of the link to the supervisor. It neither schedules nor decides.
 //
 //   - target.go: what is probed, and as whom.
 //   - probe.go: the order of connections and logins within one deadline.
@@ -8,8 +8,7 @@
 //   - observe.go: the queries and what their answers say.
 //   - cancel.go: a CancelRequest, the only thing here that asks nothing.
 //
-// Whoever calls Probe waits for it; it leaves neither connection nor goroutine behind. It runs in the supervisor,
-// which never reads a byte of a client, so what a server sends is bounded here: size and number of messages, and
-// time. A probe never writes: its sessions are read-only, and its queries touch no relation but the catalog of roles,
+// Whoever calls Probe waits for it; it leaves neither connection nor goroutine behind. What a server sends is bounded
+// here: size and number of messages, and time. A probe never writes: its sessions are read-only, and its queries touch no relation but the catalog of roles,
 // which the login has read before.
 package health

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
 // sqlRole comes first and alone: nothing that goes wrong with the others loses the role.
@@ -56,7 +56,7 @@ type reading struct {
 	writeLSN, receiveLSN, replayLSN, checkpoint                   uint64
 	started                                                       int64 // the postmaster, microseconds since 1970
 	paused                                                        bool
-	receiver                                                      failover.Receiver
+	receiver                                                      ipc.Receiver
 	receiverWord, slotName, senderHost, senderPort                string
 	lastMsgAge, receiverTimeout                                   time.Duration
 	lastMsgKnown                                                  bool
@@ -93,9 +93,9 @@ func (s *session) observe() (*reading, error) {
 	return r, nil
 }
 
-// observation is what failover wants to know of a server in this role.
-func (r *reading) observation() failover.Observation {
-	o := failover.Observation{SystemID: r.system, PostmasterStart: r.started, Checkpoint: r.checkpoint}
+// observation is what the supervisor wants to know of a server in this role.
+func (r *reading) observation() ipc.Observation {
+	o := ipc.Observation{SystemID: r.system, PostmasterStart: r.started, Checkpoint: r.checkpoint}
 	if !r.standby {
 		o.Timeline = r.walTimeline
 		o.WriteLSN, o.SyncStandbys, o.SyncWaiting = r.writeLSN, r.sync, r.waiting
@@ -147,17 +147,17 @@ func (r *reading) takeState(rows [][]string) {
 
 func (r *reading) takeReceiver(rows [][]string) {
 	if len(rows) == 0 {
-		r.receiver = failover.ReceiverGone
+		r.receiver = ipc.ReceiverGone
 		return
 	}
 	switch field(rows, 0) {
 	case "": // NULL: not for this user's eyes
 		return
 	case "streaming":
-		r.receiver = failover.ReceiverStreaming
+		r.receiver = ipc.ReceiverStreaming
 		r.receivedTimeline = timeline(field(rows, 1), 10)
 	default:
-		r.receiver = failover.ReceiverGone
+		r.receiver = ipc.ReceiverGone
 	}
 	r.receiverWord, r.slotName = field(rows, 0), field(rows, 5)
 	r.senderHost, r.senderPort = field(rows, 2), field(rows, 3)

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
-	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
 var (
@@ -68,7 +68,7 @@ func lsnOf(t *testing.T, n *pgtest.Node) uint64 {
 }
 
 // written replaces positions by whether they are known, as 1 or 0.
-func written(o failover.Observation) (write, receive, replay uint64) {
+func written(o ipc.Observation) (write, receive, replay uint64) {
 	return min(o.WriteLSN, 1), min(o.ReceiveLSN, 1), min(o.ReplayLSN, 1)
 }
 
@@ -84,30 +84,30 @@ func TestPrimaryAndStandbyAreObserved(t *testing.T) {
 	})
 	id := systemID(t, primary)
 	slot := query(t, standby, "SELECT coalesce(slot_name, '') FROM pg_stat_wal_receiver")
-	from := func(seen bool, o failover.Observation) failover.Observation {
+	from := func(seen bool, o ipc.Observation) ipc.Observation {
 		if seen {
-			o.Receiver, o.SenderHost, o.SenderPort = failover.ReceiverStreaming, primary.Host, strconv.Itoa(primary.Port)
+			o.Receiver, o.SenderHost, o.SenderPort = ipc.ReceiverStreaming, primary.Host, strconv.Itoa(primary.Port)
 			o.LastMsgKnown, o.ReceiverWord, o.SlotName, o.ReceiverTimeout = true, "streaming", slot, receiverTimeout(t, standby)
 		}
 		return o
 	}
-	onPrimary := failover.Observation{SystemID: id, Timeline: 1, WriteLSN: 1}
+	onPrimary := ipc.Observation{SystemID: id, Timeline: 1, WriteLSN: 1}
 	withSync := onPrimary
 	withSync.SyncStandbys = []string{"n2"}
-	onStandby := failover.Observation{SystemID: id, Timeline: 1, ReceiveLSN: 1, ReplayLSN: 1}
+	onStandby := ipc.Observation{SystemID: id, Timeline: 1, ReceiveLSN: 1, ReplayLSN: 1}
 	tests := []struct {
 		node    *pgtest.Node
 		login   Login
-		outcome failover.Outcome
-		obs     failover.Observation
+		outcome ipc.Outcome
+		obs     ipc.Observation
 	}{
-		{primary, super, failover.SawPrimary, withSync},
-		{primary, monitor, failover.SawPrimary, withSync},
-		{primary, plain, failover.SawPrimary, onPrimary},
-		{primary, scram, failover.SawPrimary, onPrimary},
-		{standby, super, failover.SawStandby, from(true, onStandby)},
-		{standby, monitor, failover.SawStandby, from(true, onStandby)},
-		{standby, plain, failover.SawStandby, from(false, onStandby)},
+		{primary, super, ipc.SawPrimary, withSync},
+		{primary, monitor, ipc.SawPrimary, withSync},
+		{primary, plain, ipc.SawPrimary, onPrimary},
+		{primary, scram, ipc.SawPrimary, onPrimary},
+		{standby, super, ipc.SawStandby, from(true, onStandby)},
+		{standby, monitor, ipc.SawStandby, from(true, onStandby)},
+		{standby, plain, ipc.SawStandby, from(false, onStandby)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.login.User+" on "+tt.node.Name, func(t *testing.T) {
@@ -140,18 +140,18 @@ func TestPrimaryAndStandbyAreObserved(t *testing.T) {
 		target := at(primary, super)
 		target.TLS = &tls.Config{} // never there
 		target.Network, target.Address = "unix", filepath.Join(primary.SocketDir, fmt.Sprintf(".s.PGSQL.%d", primary.Port))
-		expect(t, probe(t, target), failover.SawPrimary, "")
+		expect(t, probe(t, target), ipc.SawPrimary, "")
 	})
 	t.Run("goes on to the login that is let in", func(t *testing.T) {
 		wrong, missing, nobody := scram, super, Login{User: "nobody", Database: "postgres"}
 		wrong.Password, missing.Database = "wrong", "missing"
-		expect(t, probe(t, at(primary, wrong)), failover.SawAlive, "28P01")
-		expect(t, probe(t, at(primary, missing)), failover.SawAlive, "3D000")
-		expect(t, probe(t, at(primary, nobody)), failover.SawAlive, "28000")
-		expect(t, probe(t, at(standby, wrong, missing, nobody, scram)), failover.SawStandby, "")
+		expect(t, probe(t, at(primary, wrong)), ipc.SawAlive, "28P01")
+		expect(t, probe(t, at(primary, missing)), ipc.SawAlive, "3D000")
+		expect(t, probe(t, at(primary, nobody)), ipc.SawAlive, "28000")
+		expect(t, probe(t, at(standby, wrong, missing, nobody, scram)), ipc.SawStandby, "")
 	})
 	t.Run("without a login", func(t *testing.T) {
-		if got := probe(t, at(primary)); got.Outcome != failover.SawAlive {
+		if got := probe(t, at(primary)); got.Outcome != ipc.SawAlive {
 			t.Errorf("saw %v", got.Outcome)
 		}
 	})
@@ -163,13 +163,13 @@ func TestTimelineAfterAPromotion(t *testing.T) {
 	check(t, first.Kill())
 	check(t, second.Promote(t.Context()))
 	got := probe(t, at(second, super))
-	expect(t, got, failover.SawPrimary, "")
+	expect(t, got, ipc.SawPrimary, "")
 	if got.Obs.Timeline != 2 {
 		t.Errorf("promoted: timeline %d, want 2", got.Obs.Timeline)
 	}
 	got = probe(t, at(third, super))
-	expect(t, got, failover.SawStandby, "")
-	if got.Obs.Timeline != 1 || got.Obs.Receiver != failover.ReceiverGone {
+	expect(t, got, ipc.SawStandby, "")
+	if got.Obs.Timeline != 1 || got.Obs.Receiver != ipc.ReceiverGone {
 		t.Errorf("orphan: timeline %d, receiver %d, want 1 and none", got.Obs.Timeline, got.Obs.Receiver)
 	}
 	check(t, third.Follow(t.Context(), second.Host, second.Port))
@@ -204,7 +204,7 @@ func TestAStandbyThatHasHalfOfASegmentOfTheNewTimelineIsNotOnIt(t *testing.T) {
 	pgtest.WaitUntil(t, time.Minute, "the new timeline to be streamed", func() bool {
 		return query(t, third, "SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming'") == "2"
 	})
-	if got := probe(t, at(third, super)).Obs; got.Timeline != 1 || got.Receiver != failover.ReceiverStreaming {
+	if got := probe(t, at(third, super)).Obs; got.Timeline != 1 || got.Receiver != ipc.ReceiverStreaming {
 		t.Errorf("with half of the segment: timeline %d, receiver %d, want 1 and one that streams", got.Timeline, got.Receiver)
 	}
 	x.Unsilence()
@@ -243,7 +243,7 @@ func TestCommitsThatWaitForAStandbyAreTold(t *testing.T) {
 	}()
 	pgtest.WaitUntil(t, ample, "a commit that waits", func() bool {
 		got := probe(t, at(primary, super)) // itself doesn't wait: it writes nothing
-		return got.Outcome == failover.SawPrimary && got.Obs.SyncWaiting
+		return got.Outcome == ipc.SawPrimary && got.Obs.SyncWaiting
 	})
 	cancel()
 	if err := <-ended; err == nil {
@@ -256,14 +256,14 @@ func TestRefusedDetailsKeepTheRole(t *testing.T) {
 	query(t, primary, "CREATE ROLE plain LOGIN")
 	query(t, primary, "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
 	got := probe(t, at(primary, plain))
-	expect(t, got, failover.SawPrimary, "")
+	expect(t, got, ipc.SawPrimary, "")
 	if got.Obs.SystemID != 0 || got.Obs.WriteLSN == 0 || got.Obs.Timeline != 1 {
 		t.Errorf("observed %+v, want all but the system identifier", got.Obs)
 	}
 	query(t, primary, "REVOKE EXECUTE ON FUNCTION pg_walfile_name(pg_lsn), pg_stat_get_wal_senders() FROM PUBLIC")
 	got = probe(t, at(primary, plain))
-	expect(t, got, failover.SawPrimary, "")
-	if diff := cmp.Diff(failover.Observation{}, got.Obs); diff != "" {
+	expect(t, got, ipc.SawPrimary, "")
+	if diff := cmp.Diff(ipc.Observation{}, got.Obs); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -273,14 +273,14 @@ func TestStoppedServerIsSilentAndKilledOneRefuses(t *testing.T) {
 	brief := at(n, super)
 	brief.Timeout = short
 	check(t, n.Pause())
-	expect(t, probe(t, brief), failover.SawSilent, "")
+	expect(t, probe(t, brief), ipc.SawSilent, "")
 	brief.Logins = nil
-	expect(t, probe(t, brief), failover.SawSilent, "")
+	expect(t, probe(t, brief), ipc.SawSilent, "")
 	check(t, n.Resume())
-	expect(t, probe(t, at(n, super)), failover.SawPrimary, "")
+	expect(t, probe(t, at(n, super)), ipc.SawPrimary, "")
 	check(t, n.Kill())
-	expect(t, probe(t, at(n, super)), failover.SawRefused, "")
-	expect(t, probe(t, at(n)), failover.SawRefused, "")
+	expect(t, probe(t, at(n, super)), ipc.SawRefused, "")
+	expect(t, probe(t, at(n)), ipc.SawRefused, "")
 }
 
 func TestServerThatStartsOrStopsIsStarting(t *testing.T) {
@@ -294,9 +294,9 @@ func TestServerThatStartsOrStopsIsStarting(t *testing.T) {
 	go func() { stopped <- primary.Stop(context.WithoutCancel(t.Context()), pgtest.Smart) }()
 	pgtest.WaitUntil(t, ample, "57P03", func() bool {
 		got := probe(t, at(primary, super))
-		return got.Outcome == failover.SawStarting && got.Code == "57P03"
+		return got.Outcome == ipc.SawStarting && got.Code == "57P03"
 	})
-	expect(t, probe(t, at(primary)), failover.SawStarting, "57P03")
+	expect(t, probe(t, at(primary)), ipc.SawStarting, "57P03")
 	check(t, client.Close())
 	check(t, <-stopped)
 
@@ -307,7 +307,7 @@ func TestServerThatStartsOrStopsIsStarting(t *testing.T) {
 	started := make(chan error, 1)
 	go func() { started <- standby.Start(ctx) }()
 	pgtest.WaitUntil(t, ample, "57P03", func() bool {
-		return probe(t, at(standby, super)).Outcome == failover.SawStarting
+		return probe(t, at(standby, super)).Outcome == ipc.SawStarting
 	})
 	cancel()
 	if err := <-started; err == nil {
@@ -330,8 +330,8 @@ func TestFullServerIsAlive(t *testing.T) {
 			return err
 		})
 	}
-	expect(t, probe(t, at(n, plain)), failover.SawAlive, "53300")
-	expect(t, probe(t, at(n, super)), failover.SawPrimary, "")
+	expect(t, probe(t, at(n, plain)), ipc.SawAlive, "53300")
+	expect(t, probe(t, at(n, super)), ipc.SawPrimary, "")
 }
 
 func TestBackendsTellsWhichProcessesLive(t *testing.T) {
@@ -379,12 +379,12 @@ func TestProbeLeavesNothingOnTheServer(t *testing.T) {
 		check(t, err)
 		return len(open)
 	}
-	expect(t, probe(t, at(n, super)), failover.SawPrimary, "")
+	expect(t, probe(t, at(n, super)), ipc.SawPrimary, "")
 	before := descriptors()
 	for range 10 {
-		expect(t, probe(t, at(n, super)), failover.SawPrimary, "")
-		expect(t, probe(t, at(n, plain)), failover.SawAlive, "28000")
-		expect(t, probe(t, at(n)), failover.SawAlive, codeNoLogin)
+		expect(t, probe(t, at(n, super)), ipc.SawPrimary, "")
+		expect(t, probe(t, at(n, plain)), ipc.SawAlive, "28000")
+		expect(t, probe(t, at(n)), ipc.SawAlive, codeNoLogin)
 	}
 	if after := descriptors(); after > before {
 		t.Errorf("%d descriptors are open, before it were %d", after, before)
@@ -408,11 +408,11 @@ func TestTLS(t *testing.T) {
 	bare := pgtest.New(t, pgtest.Options{}).Primary()
 	addUsers(t, encrypted)
 	target := at(encrypted.Primary(), scram)
-	expect(t, probe(t, target), failover.SawAlive, "28000")
+	expect(t, probe(t, target), ipc.SawAlive, "28000")
 	target.TLS = &tls.Config{InsecureSkipVerify: true}
-	expect(t, probe(t, target), failover.SawPrimary, "")
+	expect(t, probe(t, target), ipc.SawPrimary, "")
 	target.TLS = &tls.Config{ServerName: "another"}
-	expect(t, probe(t, target), failover.SawAlive, codeTLS)
+	expect(t, probe(t, target), ipc.SawAlive, codeTLS)
 	// With TLS 1.3 the refusal of our certificate comes after our side's end of the handshake.
 	stranger, err := tls.X509KeyPair(certificate(t))
 	check(t, err)
@@ -420,23 +420,23 @@ func TestTLS(t *testing.T) {
 		InsecureSkipVerify:   true,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &stranger, nil },
 	}
-	expect(t, probe(t, target), failover.SawAlive, codeTLS)
+	expect(t, probe(t, target), ipc.SawAlive, codeTLS)
 	target.TLS = &tls.Config{InsecureSkipVerify: true}
 
 	target.Address = bare.Addr()
-	expect(t, probe(t, target), failover.SawAlive, codeTLS)
+	expect(t, probe(t, target), ipc.SawAlive, codeTLS)
 	for _, tt := range []struct {
 		name    string
 		script  pgtest.Script
 		timeout time.Duration
-		outcome failover.Outcome
+		outcome ipc.Outcome
 		code    string
 	}{
-		{"silent", pgtest.Script{Steps: []pgtest.Step{pgtest.Swallow()}}, short, failover.SawSilent, ""},
-		{"closes", pgtest.Script{}, ample, failover.SawRefused, ""},
-		{"resets inside the handshake", pgtest.Script{Steps: []pgtest.Step{pgtest.SendBytes([]byte("S")), pgtest.Swallow()}, ResetAfterReceived: 40}, ample, failover.SawRefused, ""},
-		{"garbage inside the handshake", pgtest.Script{Steps: []pgtest.Step{pgtest.SendBytes([]byte("SGARBAGE")), pgtest.Swallow()}}, ample, failover.SawAlive, codeTLS},
-		{"garbage instead", pgtest.Script{Steps: []pgtest.Step{pgtest.SendBytes([]byte("E")), pgtest.Swallow()}}, ample, failover.SawAlive, codeProtocol},
+		{"silent", pgtest.Script{Steps: []pgtest.Step{pgtest.Swallow()}}, short, ipc.SawSilent, ""},
+		{"closes", pgtest.Script{}, ample, ipc.SawRefused, ""},
+		{"resets inside the handshake", pgtest.Script{Steps: []pgtest.Step{pgtest.SendBytes([]byte("S")), pgtest.Swallow()}, ResetAfterReceived: 40}, ample, ipc.SawRefused, ""},
+		{"garbage inside the handshake", pgtest.Script{Steps: []pgtest.Step{pgtest.SendBytes([]byte("SGARBAGE")), pgtest.Swallow()}}, ample, ipc.SawAlive, codeTLS},
+		{"garbage instead", pgtest.Script{Steps: []pgtest.Step{pgtest.SendBytes([]byte("E")), pgtest.Swallow()}}, ample, ipc.SawAlive, codeProtocol},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			target.Address, target.Timeout = pgtest.NewFake(t, tt.script).Addr(), tt.timeout

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
 const (
@@ -16,31 +16,27 @@ const (
 	applicationName = "pgagroal probe"
 )
 
-// Probe looks at t once and returns within t.Timeout, or at once when ctx ends. now is the clock of the answer's stamps.
+// Probe looks at t once and returns within t.Timeout, or at once when ctx ends.
 //
 // SyncStandbys of the answer are the standbys' application_name as the primary shows them, and SenderHost and
-// SenderPort what the standby shows: the caller maps both to configured servers. A probe that we couldn't make (ctx
-// cancelled, no descriptor left, a socket we may not open) is SawNoAddress with the reason as Code: it says nothing
-// about the server.
-func Probe(ctx context.Context, t Target, now func() time.Duration) failover.ProbeDone {
+// SenderPort what the standby shows: the supervisor maps both to configured servers. A probe that we couldn't make (ctx
+// cancelled, no descriptor left, a socket we may not open) is SawNothing with the reason as Code.
+func Probe(ctx context.Context, t Target) ipc.ProbeDone {
 	if t.Timeout <= 0 {
 		t.Timeout = defaultTimeout
 	}
-	started := now()
 	bounded, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
 	p := prober{ctx: bounded, target: t}
 	v := p.run()
-	return failover.ProbeDone{
-		Server: t.Server, ID: t.ID, Outcome: v.outcome, Code: v.code, Obs: v.obs, Version: v.version, Started: started, Ended: now(),
-	}
+	return ipc.ProbeDone{ID: t.ID, Outcome: v.outcome, Code: v.code, Obs: v.obs, Version: v.version}
 }
 
 // verdict is what a probe, or one connection of it, has seen.
 type verdict struct {
-	outcome failover.Outcome
+	outcome ipc.Outcome
 	code    string
-	obs     failover.Observation
+	obs     ipc.Observation
 	version string
 	next    bool // this login is no use; another one may be
 }
@@ -53,7 +49,7 @@ type prober struct {
 
 func (p *prober) run() verdict {
 	if p.target.Address == "" {
-		return verdict{outcome: failover.SawNoAddress}
+		return verdict{outcome: ipc.SawNothing}
 	}
 	if len(p.target.Logins) == 0 {
 		return p.knock()
@@ -74,8 +70,8 @@ func (p *prober) run() verdict {
 }
 
 // runOutOfTime reports whether a probe ended without any new word of the server.
-func runOutOfTime(o failover.Outcome) bool {
-	return o == failover.SawTimeout || o == failover.SawSilent || o == failover.SawUnreachable || o == failover.SawNoAddress
+func runOutOfTime(o ipc.Outcome) bool {
+	return o == ipc.SawTimeout || o == ipc.SawSilent || o == ipc.SawUnreachable || o == ipc.SawNothing
 }
 
 // knock sends a start-up packet to see whether the server answers, whatever it says.
@@ -95,7 +91,7 @@ func (p *prober) knock() verdict {
 	case typ == 'E':
 		return judgeCode(serverError(body))
 	}
-	return verdict{outcome: failover.SawAlive, code: codeNoLogin}
+	return verdict{outcome: ipc.SawAlive, code: codeNoLogin}
 }
 
 // try looks at the server as one user.
@@ -112,9 +108,9 @@ func (p *prober) try(l Login) verdict {
 			return v
 		}
 	}
-	outcome := failover.SawPrimary
+	outcome := ipc.SawPrimary
 	if r.standby {
-		outcome = failover.SawStandby
+		outcome = ipc.SawStandby
 		if r.mayReplicate {
 			p.identify(l, r)
 		}
@@ -123,8 +119,8 @@ func (p *prober) try(l Login) verdict {
 }
 
 // overrules reports whether an outcome is news against a role that the server told a moment ago.
-func overrules(o failover.Outcome) bool {
-	return o == failover.SawRefused || o == failover.SawStarting || o == failover.SawShutdown
+func overrules(o ipc.Outcome) bool {
+	return o == ipc.SawRefused || o == ipc.SawStarting || o == ipc.SawShutdown
 }
 
 // login opens a session; with an error it is closed already, and nil if there was no connection.

@@ -24,10 +24,9 @@ func (l Login) LogValue() slog.Value { return slog.StringValue(l.String()) }
 
 // Target is one server to be probed once.
 type Target struct {
-	Server  int           // copied to the answer
 	ID      uint64        // copied to the answer
 	Network string        // "tcp" or "unix"
-	Address string        // host:port with a numeric host, or the path of a socket; empty: the name can't be resolved
+	Address string        // host:port with a numeric host, or the path of a socket
 	Timeout time.Duration // for all connections of the probe together; two seconds when zero
 	// Logins are tried in this order until the server lets one in; without any the probe only sees whether it answers.
 	Logins []Login

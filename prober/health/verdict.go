@@ -11,7 +11,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
-	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
 // Codes of a verdict where there is no SQLSTATE.
@@ -48,42 +48,42 @@ var errNoTLS = errors.New("server has no TLS")
 func (p *prober) judge(s *session, err error) verdict {
 	if said, ok := errors.AsType[*auth.ServerError](err); ok {
 		v := judgeCode(said)
-		v.next = v.outcome == failover.SawAlive && s.loggingIn && badLogin(v.code)
+		v.next = v.outcome == ipc.SawAlive && s.loggingIn && badLogin(v.code)
 		return v
 	}
 	if code := refusedByUs(err); code != "" {
-		return verdict{outcome: failover.SawAlive, code: code, next: code == codeNoLogin}
+		return verdict{outcome: ipc.SawAlive, code: code, next: code == codeNoLogin}
 	}
 	if outcome := outcomeOf(err, s != nil); outcome != 0 {
 		if runOutOfTime(outcome) && errors.Is(p.ctx.Err(), context.Canceled) {
-			return verdict{outcome: failover.SawNoAddress, code: codeCancelled}
+			return verdict{outcome: ipc.SawNothing, code: codeCancelled}
 		}
-		if outcome == failover.SawSilent && s.answered {
+		if outcome == ipc.SawSilent && s.answered {
 			return verdict{outcome: outcome, code: codeSlow}
 		}
 		return verdict{outcome: outcome}
 	}
 	if s != nil && s.answered {
-		return verdict{outcome: failover.SawAlive, code: s.answeredCode(err)}
+		return verdict{outcome: ipc.SawAlive, code: s.answeredCode(err)}
 	}
-	return verdict{outcome: failover.SawNoAddress, code: codeLocal}
+	return verdict{outcome: ipc.SawNothing, code: codeLocal}
 }
 
 // judgeCode reads the outcome from a SQLSTATE.
 func judgeCode(err *auth.ServerError) verdict {
 	code := err.Fields.Code
 	if err.Fields.PostmasterDied() {
-		return verdict{outcome: failover.SawRefused, code: code}
+		return verdict{outcome: ipc.SawRefused, code: code}
 	}
 	switch code {
 	case pgwire.CodeCannotConnectNow:
-		return verdict{outcome: failover.SawStarting, code: code}
+		return verdict{outcome: ipc.SawStarting, code: code}
 	case pgwire.CodeAdminShutdown, pgwire.CodeCrashShutdown:
-		return verdict{outcome: failover.SawShutdown, code: code}
+		return verdict{outcome: ipc.SawShutdown, code: code}
 	case "":
-		return verdict{outcome: failover.SawAlive, code: codeNoState}
+		return verdict{outcome: ipc.SawAlive, code: codeNoState}
 	}
-	return verdict{outcome: failover.SawAlive, code: code}
+	return verdict{outcome: ipc.SawAlive, code: code}
 }
 
 // badLogin reports whether a SQLSTATE is about who logs in where, so that another login may succeed.
@@ -110,25 +110,25 @@ func refusedByUs(err error) string {
 }
 
 // outcomeOf reads the outcome from what the kernel said, 0 when it is none of its words.
-func outcomeOf(err error, connected bool) failover.Outcome {
+func outcomeOf(err error, connected bool) ipc.Outcome {
 	if _, ok := errors.AsType[*localError](err); ok {
-		return failover.SawNoAddress
+		return ipc.SawNothing
 	}
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return failover.SawNoAddress
+		return ipc.SawNothing
 	}
 	if isAny(err, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN) {
-		return failover.SawUnreachable
+		return ipc.SawUnreachable
 	}
 	if isAny(err, os.ErrDeadlineExceeded, context.DeadlineExceeded, context.Canceled, syscall.ETIMEDOUT) || timedOut(err) {
 		if connected {
-			return failover.SawSilent
+			return ipc.SawSilent
 		}
-		return failover.SawTimeout
+		return ipc.SawTimeout
 	}
 	broken := isAny(err, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF)
 	if broken || (!connected && isAny(err, syscall.ENOENT, syscall.ENOTDIR)) { // no socket of that name
-		return failover.SawRefused
+		return ipc.SawRefused
 	}
 	return 0
 }

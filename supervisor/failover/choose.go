@@ -313,6 +313,9 @@ func (m *Machine) hopeful() bool {
 }
 
 func (m *Machine) mayAnswer(s *server) bool {
+	if s.unseen && m.now < m.since+m.cfg.RunnerWait {
+		return true
+	}
 	switch s.last {
 	case SawStandby, SawPrimary: // a recent answer has been judged by rank
 		return m.now-s.lastStarted >= m.cfg.ProbeTimeout && m.now-s.lastStarted < m.cfg.RunnerWait

@@ -24,7 +24,7 @@ const (
 	SawTimeout                        // no answer to connect within the time-out
 	SawSilent                         // accepted, then nothing within the time-out
 	SawUnreachable                    // no route to host or network: treated as silence
-	SawNoAddress                      // name resolution failed and no earlier address is known: proves nothing
+	SawNoAddress                      // its name never resolved, or (with a Code) the probe itself failed: proves nothing
 	SawAlive                          // it answers, but its role is unknown: SQLSTATE says why (53300, 28xxx, TLS failure, no login to use)
 	SawStarting                       // 57P03
 	SawShutdown                       // 57P01 or 57P02 during the probe

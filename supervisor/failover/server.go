@@ -33,6 +33,8 @@ type server struct {
 	wanted   bool // one probe is wanted soon
 	// noAddress: its name could not be resolved at the last attempt.
 	noAddress bool
+	// unseen: its last probe couldn't be made.
+	unseen bool
 
 	last        Outcome // of the latest probe, 0 before the first
 	code        string
@@ -125,6 +127,15 @@ func (m *Machine) onProbeDone(ev ProbeDone) {
 	}
 	s := m.servers[ev.Server]
 	s.inflight, s.lastEnded = 0, m.now
+	if ev.Outcome == SawNoAddress && ev.Code != "" {
+		s.unseen = true
+		m.raise("probe "+s.cfg.Name, fmt.Sprintf("%s could not be probed: %s", s.cfg.Name, ev.Code))
+		return // nothing was seen of it, and nothing is wrong with its name
+	}
+	if s.unseen {
+		s.unseen = false
+		m.clear("probe " + s.cfg.Name)
+	}
 	if ev.Outcome == SawNoAddress {
 		s.noAddress = true
 		m.raise("address", fmt.Sprintf("the address of %s can't be resolved", s.cfg.Name))

@@ -19,22 +19,23 @@ const module = "github.com/pgagroal-go/pgagroal"
 // /... stands for all below it. Packages without a row may import nothing of
 // ours. Tests are free.
 var allowed = map[string][]string{
-	"cmd/pgagroal":              {"supervisor", "worker", "scriptrunner", "internal/config", "internal/proc", "internal/logline"},
+	"cmd/pgagroal":              {"supervisor", "worker", "prober", "scriptrunner", "internal/config", "internal/proc", "internal/logline"},
 	"cmd/pgagroal-cli":          {"ipc", "internal/config", "internal/control"},
 	"cmd/pgagroal-admin":        {"internal/config"},
 	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline"},
 
-	"supervisor":          {"supervisor/...", "prober/health", "ipc", "internal/auth", "internal/config", "internal/control", "internal/pool", "internal/proc", "internal/logline"},
+	"supervisor":          {"supervisor/...", "ipc", "internal/auth", "internal/config", "internal/control", "internal/pool", "internal/proc", "internal/logline"},
 	"supervisor/listen":   {"internal/control", "internal/config", "internal/pgwire", "internal/proc"},
 	"supervisor/statedir": {"supervisor/failover", "internal/config", "internal/proc"},
 	"supervisor/control":  {"ipc", "internal/config", "internal/control", "internal/logline"},
-	"prober/health":       {"supervisor/failover", "internal/auth", "internal/pgwire"},
 	"supervisor/failover": {},
 	"supervisor/metrics":  {"internal/config"},
 
 	"worker":         {"worker/reactor", "worker/relay", "internal/confine", "ipc", "internal/config", "internal/auth", "internal/pool", "internal/pgwire", "internal/proc", "internal/logline"},
 	"worker/reactor": {},
 	"worker/relay":   {"internal/pgwire"},
+	"prober":         {"prober/health", "internal/confine", "ipc", "internal/proc", "internal/logline"},
+	"prober/health":  {"ipc", "internal/auth", "internal/pgwire"},
 	"scriptrunner":   {"ipc", "internal/config", "internal/proc", "internal/logline"},
 
 	"ipc":              {},
@@ -53,7 +54,7 @@ var allowed = map[string][]string{
 var forTests = []string{"internal/pgtest", "test"}
 
 // processes never import one another: they share links, not code.
-var processes = []string{"supervisor", "worker", "scriptrunner"}
+var processes = []string{"supervisor", "worker", "prober", "scriptrunner"}
 
 // only says which packages may import a module of others.
 var only = map[string][]string{

@@ -34,6 +34,14 @@ func PeakMemory(t testing.TB, pid int) int64 {
 // Workers returns the process ids of the workers.
 func (p *Pool) Workers() []int { return p.children("worker") }
 
+// Prober returns the process id of the prober, 0 for none.
+func (p *Pool) Prober() int {
+	if ids := p.children("prober"); len(ids) > 0 {
+		return ids[0]
+	}
+	return 0
+}
+
 // Runner returns the process id of the script runner, 0 for none.
 func (p *Pool) Runner() int {
 	if ids := p.children("scriptrunner"); len(ids) > 0 {

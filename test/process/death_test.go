@@ -207,3 +207,26 @@ func TestSecondInstanceIsRefusedAndTheFirstServesOn(t *testing.T) {
 	pool.MustQuery(t, p.Connect(), "SELECT 1")
 	pool.Succeed(t, p.PSQL(t.Context(), "SELECT 1"))
 }
+
+// The prober's end is no news of a server: nothing is suspected, and another one looks.
+func TestDeadOrHangingProberIsReplacedAndAccusesNobody(t *testing.T) {
+	t.Parallel()
+	s := pool.PlayOpen(t, 1, pool.Plan{Keys: map[string]string{"failover_probe_timeout": "500ms", "health_check": "on", "health_check_period": "1s"}})
+	for _, how := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
+		old := s.Pool.Prober()
+		if err := syscall.Kill(old, how); err != nil {
+			t.Fatal(err)
+		}
+		pgtest.WaitUntil(t, pool.Generous, "another prober", func() bool {
+			pid := s.Pool.Prober()
+			return gone(old) && pid != 0 && pid != old
+		}, s.Pool.Log)
+		pool.MustQuery(t, s.Pool.Connect(), "SELECT 1")
+	}
+	if log := s.Pool.Log(); strings.Contains(log, "suspect") || strings.Contains(log, "refused") {
+		t.Errorf("a server is accused:\n%s", log)
+	}
+	if n := len(s.Failover.Runs()); n > 0 {
+		t.Errorf("%d scripts ran", n)
+	}
+}

@@ -150,9 +150,9 @@ func TestChildrenInheritNothingButTheirLinkAndTheLock(t *testing.T) {
 	s.RunnerUp(0)
 	lock := filepath.Join(s.Pool.Path("state"), proc.LockName)
 	want := []string{"/dev/null", lock, "pipe", "pipe", "socket"}
-	for _, pid := range s.Pool.Workers() {
+	for _, pid := range append(s.Pool.Workers(), s.Pool.Prober()) {
 		if got := descriptors(t, pid); !slices.Equal(got, want) {
-			t.Errorf("worker %d has %v, want %v", pid, got, want)
+			t.Errorf("child %d has %v, want %v", pid, got, want)
 		}
 	}
 	got := descriptors(t, s.Pool.Runner())
@@ -170,13 +170,13 @@ func TestPsShowsWhichProcessIsWhich(t *testing.T) {
 	s := pool.PlayOpen(t, 1, pool.Plan{})
 	s.RunnerUp(0)
 	var titles []string
-	for _, pid := range append(s.Pool.Workers(), s.Pool.Runner()) {
+	for _, pid := range append(s.Pool.Workers(), s.Pool.Runner(), s.Pool.Prober()) {
 		out, err := exec.Command("ps", "-o", "args=", "-p", strconv.Itoa(pid)).Output()
 		pool.Must(t, err)
 		titles = append(titles, strings.TrimSpace(string(out)))
 	}
 	slices.Sort(titles)
-	if want := []string{"pgagroal: scriptrunner", "pgagroal: worker 0", "pgagroal: worker 1"}; !slices.Equal(titles, want) {
+	if want := []string{"pgagroal: prober", "pgagroal: scriptrunner", "pgagroal: worker 0", "pgagroal: worker 1"}; !slices.Equal(titles, want) {
 		t.Errorf("ps shows %q, want %q", titles, want)
 	}
 }

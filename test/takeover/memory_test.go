@@ -99,7 +99,7 @@ func TestNobodyOfTheSameUserReadsTheMemoryOfAProcess(t *testing.T) {
 		t.Skip("the harness lets the memory be read unless it is root; run the tests as root")
 	}
 	s := pool.PlayOpen(t, 1, pool.Plan{})
-	all := map[string]int{"supervisor": s.Pool.PID(), "worker": s.Pool.Workers()[0], "script runner": s.Pool.Runner()}
+	all := map[string]int{"supervisor": s.Pool.PID(), "worker": s.Pool.Workers()[0], "script runner": s.Pool.Runner(), "prober": s.Pool.Prober()}
 	for name, pid := range all {
 		if readable(t, pid) {
 			t.Errorf("the memory of the %s can be read", name)

@@ -142,7 +142,7 @@ var attempts = []attempt{
 }
 
 // TestATakenOverWorkerCanDoNothingButItsWork makes every attempt in a live worker of
-// each event loop, and in the script runner, which has the same user and isn't
+// each event loop, in the prober, and in the script runner, which has the same user and isn't
 // confined: what fails there too would prove nothing.
 func TestATakenOverWorkerCanDoNothingButItsWork(t *testing.T) {
 	t.Parallel()
@@ -154,10 +154,14 @@ func TestATakenOverWorkerCanDoNothingButItsWork(t *testing.T) {
 			})
 			at := targetOf(s.Pool, s.Cluster)
 			worker := take(t, s.Pool.Workers()[0])
+			prober := take(t, s.Pool.Prober())
 			runner := take(t, s.Pool.Runner())
 			for _, a := range attempts {
 				if got := errno(a.do(worker, at)); got != a.want {
 					t.Errorf("worker: %s: %v, want %v", a.name, got, a.want)
+				}
+				if got := errno(a.do(prober, at)); got != a.want {
+					t.Errorf("prober: %s: %v, want %v", a.name, got, a.want)
 				}
 				if got := errno(a.do(runner, at)); got != a.otherwise {
 					t.Errorf("script runner: %s: %v, want %v", a.name, got, a.otherwise)

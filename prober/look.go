@@ -1,0 +1,125 @@
+package prober
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/prober/health"
+)
+
+var errAddress = errors.New("not a numeric address or a path")
+
+// lookOf returns the number of a request and what answers it, nil for what isn't a request.
+func lookOf(m ipc.Message) (id uint64, look func(context.Context) ipc.Message) {
+	switch m := m.(type) {
+	case *ipc.ProbeRequest:
+		return m.ID, func(ctx context.Context) ipc.Message { return probe(ctx, m) }
+	case *ipc.BackendsRequest:
+		return m.ID, func(ctx context.Context) ipc.Message { return backends(ctx, m) }
+	case *ipc.SettingsRequest:
+		return m.ID, func(ctx context.Context) ipc.Message { return settings(ctx, m) }
+	case *ipc.ServerCancel:
+		return m.ID, func(ctx context.Context) ipc.Message { return cancel(ctx, m) }
+	}
+	return 0, nil
+}
+
+// failed is the answer to a request that couldn't be carried out.
+func failed(request ipc.Message, err error) ipc.Message {
+	switch m := request.(type) {
+	case *ipc.ProbeRequest:
+		return &ipc.ProbeDone{ID: m.ID, Outcome: ipc.SawNothing, Code: text(err.Error())}
+	case *ipc.BackendsRequest:
+		return &ipc.BackendsDone{ID: m.ID, Error: text(err.Error())}
+	case *ipc.SettingsRequest:
+		return &ipc.SettingsDone{ID: m.ID, Error: text(err.Error())}
+	case *ipc.ServerCancel:
+		return &ipc.ServerCancelDone{ID: m.ID, Error: text(err.Error())}
+	}
+	return nil
+}
+
+func probe(ctx context.Context, m *ipc.ProbeRequest) ipc.Message {
+	t, err := target(m.ID, m.Target)
+	if err != nil {
+		return failed(m, err)
+	}
+	done := health.Probe(ctx, t)
+	o := &done.Obs
+	for _, s := range []*string{&done.Code, &done.Version, &o.ReceiverWord, &o.SlotName, &o.SenderHost, &o.SenderPort} {
+		*s = text(*s)
+	}
+	for i := range o.SyncStandbys {
+		o.SyncStandbys[i] = text(o.SyncStandbys[i])
+	}
+	return &done
+}
+
+func backends(ctx context.Context, m *ipc.BackendsRequest) ipc.Message {
+	t, err := target(m.ID, m.Target)
+	if err != nil {
+		return failed(m, err)
+	}
+	shown, err := health.Backends(ctx, t, m.PIDs)
+	if err != nil {
+		return failed(m, err)
+	}
+	// A server may name any number of processes, of which only those asked for count.
+	shown = slices.DeleteFunc(shown, func(pid uint32) bool { return !slices.Contains(m.PIDs, pid) })
+	slices.Sort(shown)
+	return &ipc.BackendsDone{ID: m.ID, PIDs: slices.Compact(shown)}
+}
+
+func settings(ctx context.Context, m *ipc.SettingsRequest) ipc.Message {
+	t, err := target(m.ID, m.Target)
+	if err != nil {
+		return failed(m, err)
+	}
+	found, err := health.Settings(ctx, t, m.Names)
+	if err != nil {
+		return failed(m, err)
+	}
+	values := map[string]string{}
+	for _, name := range m.Names {
+		if v, ok := found[name]; ok {
+			values[name] = cut(v, ipc.MaxSetting)
+		}
+	}
+	return &ipc.SettingsDone{ID: m.ID, Values: values}
+}
+
+func cancel(ctx context.Context, m *ipc.ServerCancel) ipc.Message {
+	t, err := target(m.ID, m.Target)
+	if err != nil {
+		return failed(m, err)
+	}
+	ctx, stop := context.WithTimeout(ctx, t.Timeout)
+	defer stop()
+	if err := health.Cancel(ctx, t.Network, t.Address, m.PID, []byte(m.Key.Reveal())); err != nil {
+		return failed(m, err)
+	}
+	return &ipc.ServerCancelDone{ID: m.ID}
+}
+
+// target is where and as whom to look. The address must need no resolver, which is out
+// of reach.
+func target(id uint64, t ipc.Target) (health.Target, error) {
+	if _, err := netip.ParseAddrPort(t.Address); t.Network != "unix" && (t.Network != "tcp" || err != nil) {
+		return health.Target{}, errAddress
+	}
+	h := health.Target{ID: id, Network: t.Network, Address: t.Address, Timeout: time.Duration(t.TimeoutMS) * time.Millisecond}
+	for _, l := range t.Logins {
+		h.Logins = append(h.Logins, health.Login{User: l.User, Database: l.Database, Password: l.Password.Reveal()})
+	}
+	return h, nil
+}
+
+// text returns as much of s as the supervisor takes: more than any name or version has.
+func text(s string) string { return cut(s, ipc.MaxServerText) }
+
+func cut(s string, most int) string { return strings.ToValidUTF8(s[:min(len(s), most)], "") }

@@ -1,0 +1,188 @@
+package prober
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/confine"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+const (
+	// setupLimit is how long the supervisor may take to configure us.
+	setupLimit = 10 * time.Second
+	// stallLimit is how long one answer may wait for room in the link.
+	stallLimit = 5 * time.Second
+)
+
+// prober is the process. The goroutine that reads the link owns every field but what
+// is marked.
+type prober struct {
+	log  *slog.Logger // safe for all
+	conn *ipc.Conn
+	out  *ipc.Outbox // safe for all
+	// running has what stops each look under way, by id. A look that has ended is in
+	// ended until the next message comes.
+	running map[uint64]context.CancelFunc
+	ended   chan uint64 // has room for every look there can be
+}
+
+// Main runs a prober on its link and returns the exit code of the process. lock is
+// the lock of state_dir, held open until the process ends; it may be nil.
+func Main(linkFD int, lock *os.File) int {
+	if lock != nil {
+		defer lock.Close()
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		// Looks wait nearly all the time. With more processors a goroutine that hands
+		// something to the next one would wake another thread each time.
+		runtime.GOMAXPROCS(1)
+	}
+	lines := logline.NewQueue(os.Stderr)
+	defer lines.Close(logline.FlushLimit)
+	log := logline.New(lines, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "prober")
+	_ = time.Now().Local().String() // reads the time zone, which is out of reach later
+	if err := proc.NoNewPrivs(); err != nil {
+		log.Error("prober can't give up its rights", "error", err)
+		return 1
+	}
+	conn, err := ipc.FromFD(linkFD, ipc.RoleProber, ipc.RoleSupervisor, log)
+	if err != nil {
+		log.Error("prober can't use its link", "error", err)
+		return 1
+	}
+	defer conn.Close()
+	p := newProber(conn, log)
+	if err := p.setup(lines); err != nil {
+		p.log.Error("prober can't start", "error", err)
+		return 1
+	}
+	if err := p.serve(); err != nil {
+		p.log.Error("prober ends", "error", err)
+		return 1
+	}
+	return 0
+}
+
+func newProber(conn *ipc.Conn, log *slog.Logger) *prober {
+	return &prober{log: log, conn: conn, running: map[uint64]context.CancelFunc{}, ended: make(chan uint64, ipc.MaxLooks)}
+}
+
+// setup says hello, takes the configuration and is confined by it.
+func (p *prober) setup(lines io.Writer) error {
+	if err := p.conn.SetDeadline(time.Now().Add(setupLimit)); err != nil {
+		return err
+	}
+	if err := p.conn.Send(&ipc.ProberHello{Version: ipc.Version, PID: os.Getpid()}); err != nil {
+		return err
+	}
+	env, err := p.conn.Receive()
+	if err != nil {
+		return fmt.Errorf("wait for the configuration: %w", err)
+	}
+	c, ok := env.Message.(*ipc.ProberConfigure)
+	if !ok {
+		return fmt.Errorf("%s instead of the configuration", ipc.Name(env.Message.Number()))
+	}
+	p.log = logline.New(lines, c.LogLinePrefix, slog.Level(c.LogLevel), "prober")
+	held, err := confineProber(c)
+	if err != nil {
+		return err
+	}
+	if err := p.conn.Send(&ipc.ProberReady{Confined: held.InForce, Unconfined: held.Lacking}); err != nil {
+		return err
+	}
+	p.conn.SetPhase(ipc.PhaseRunning)
+	return p.conn.SetDeadline(time.Time{})
+}
+
+// confineProber takes from this process what no look needs. It comes before the
+// first byte of a server.
+func confineProber(c *ipc.ProberConfigure) (confine.Report, error) {
+	hidden := proc.Concealed() // no longer to be asked afterwards
+	r, err := confine.Apply(confine.Policy{Ports: c.Ports, SocketDirs: c.SocketDirs})
+	if err != nil {
+		return r, err
+	}
+	if hidden {
+		r.InForce = append(r.InForce, "hidden memory")
+	} else {
+		r.Lacking = append(r.Lacking, "hidden memory ("+proc.CoresVariable+" is on)")
+	}
+	return r, nil
+}
+
+// serve takes requests until the link ends, which isn't an error. All looks have
+// been stopped when it returns.
+func (p *prober) serve() error {
+	// A failed write is seen by Receive too, as the end of the link.
+	p.out = ipc.NewOutbox(p.conn, 2*ipc.MaxLooks, stallLimit, func(error) { p.conn.Close() })
+	defer p.out.Close()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	for {
+		env, err := p.conn.Receive()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = p.onMessage(ctx, env.Message)
+		}
+		if err != nil {
+			return fmt.Errorf("link to the supervisor: %w", err)
+		}
+	}
+}
+
+// onMessage starts or stops a look.
+func (p *prober) onMessage(ctx context.Context, m ipc.Message) error {
+	p.forgetEnded()
+	if m, ok := m.(*ipc.ServerCancelStop); ok {
+		if stop := p.running[m.ID]; stop != nil {
+			stop()
+		}
+		return nil
+	}
+	id, look := lookOf(m)
+	switch {
+	case look == nil:
+		return fmt.Errorf("%s at the wrong time", ipc.Name(m.Number()))
+	case p.running[id] != nil:
+		return fmt.Errorf("a second request with number %d", id)
+	case len(p.running) >= ipc.MaxLooks:
+		return fmt.Errorf("more than %d requests at a time", ipc.MaxLooks)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	p.running[id] = stop
+	go func() {
+		answer := p.guarded(func() ipc.Message { return look(ctx) }, m)
+		stop()
+		p.ended <- id          // before the answer, after which another request may come
+		_ = p.out.Send(answer) // fails only if the supervisor reads nothing, and the link ends then
+	}()
+	return nil
+}
+
+func (p *prober) forgetEnded() {
+	for range len(p.ended) {
+		delete(p.running, <-p.ended)
+	}
+}
+
+// guarded answers with a failure if look panics, which is a bug of ours.
+func (p *prober) guarded(look func() ipc.Message, request ipc.Message) (answer ipc.Message) {
+	defer func() {
+		if r := recover(); r != nil {
+			answer = failed(request, logline.Recovered(p.log, r))
+		}
+	}()
+	return look()
+}
