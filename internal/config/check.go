@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
@@ -198,7 +199,7 @@ func (k *checker) servers() {
 		if s.Port == 0 {
 			k.failAt(c.Paths.Config, s.Line, "the server [%s] has no port; add it", s.Name)
 		}
-		if what := socketHost(s); what != "" {
+		if what := cmp.Or(refuseHost(s.Host), socketHost(s)); what != "" {
 			k.failAt(c.Paths.Config, s.Line, "the server [%s]: %s", s.Name, what)
 		}
 		if s.Primary && primary != "" {

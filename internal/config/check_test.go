@@ -142,6 +142,20 @@ func TestCheckRefusals(t *testing.T) {
 	}
 }
 
+func TestHostsOfServersAreNamesOrAddresses(t *testing.T) {
+	for host, want := range map[string]string{
+		"10.0.0.1:5432": "holds the port; write host = 10.0.0.1 and port = 5432", "[::1]": "has brackets; write", "[::1]:5432": "has brackets; write",
+		"postgres://db/x": "is a connection string; write", "host=db": "is a connection string; write", "a,b": "is a list; write a section for each",
+		"me@db": "is neither a name nor an address; write", "*": "is neither a name nor an address", "db.example.com": "", "::1": "", "fe80::1%eth0": "",
+		"db_1": "", "größe.example": "", "/tmp": "",
+	} {
+		errs := checked(t, selfEnv(), func(c *Config) { c.Servers[1].Host = host })
+		if want == "" && len(errs) > 0 || want != "" && (len(errs) != 1 || !strings.Contains(errs[0].Error(), want)) {
+			t.Errorf("%s: %v, want %q", host, errs, want)
+		}
+	}
+}
+
 func TestCheckNamesTheLineOfTheKey(t *testing.T) {
 	c := mustParse(t, minimalMain+"\n[b]\nhost=b\nport=1\nprimary=on\n[c]\nhost=c\nport=1\nprimary=on\n")
 	c.Paths.Config, c.HBA, c.MaxConnections = "pgagroal.conf", []HBARule{{}}, 2000

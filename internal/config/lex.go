@@ -77,6 +77,9 @@ func plainValue(raw string) (value string, given bool, err error) {
 	if raw == "" {
 		return "", false, nil
 	}
+	if err := refuseTypographic(raw); err != nil {
+		return "", false, err
+	}
 	var rest string
 	if q := raw[0]; q == '\'' || q == '"' {
 		end := strings.IndexByte(raw[1:], q)
@@ -101,9 +104,20 @@ func plainValue(raw string) (value string, given bool, err error) {
 	return value, given, nil
 }
 
+// refuseTypographic refuses a value in quotes that aren't any: they would belong to it.
+func refuseTypographic(raw string) error {
+	if r, _ := utf8.DecodeRuneInString(raw); typographic(r) {
+		return fmt.Errorf(`the typographic quote %c; write " or '`, r)
+	}
+	return nil
+}
+
 // pathValue reads the value of a path key: the rest of the line up to a blank and a #, with quotes
 // removed, \c standing for c, and $NAME replaced from the environment outside single quotes.
 func pathValue(raw string, env func(string) (string, bool)) (value string, given bool, err error) {
+	if err := refuseTypographic(raw); err != nil {
+		return "", false, err
+	}
 	var out []byte
 	keep := 0 // length of out up to the last byte that isn't a bare blank
 	quote := byte(0)
@@ -127,6 +141,8 @@ func pathValue(raw string, env func(string) (string, bool)) (value string, given
 			out = append(out, content...)
 		case c == '#' && quote == 0 && (i == 0 || strings.IndexByte(blanks, raw[i-1]) >= 0):
 			return string(out[:keep]), given || keep > 0, nil
+		case c == ';' && quote == 0 && (i == 0 || strings.IndexByte(blanks, raw[i-1]) >= 0):
+			return "", false, errors.New("a ; begins no comment behind a path; write # before a comment, or put the whole path in quotes")
 		default:
 			out = append(out, c)
 			if quote == 0 && strings.IndexByte(blanks, c) >= 0 {

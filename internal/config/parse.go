@@ -57,13 +57,20 @@ func (p *parser) warn(line int, key, format string, args ...any) {
 }
 
 func (p *parser) openSection(l textLine) {
-	name, _, ok := strings.Cut(l.text[1:], "]")
+	name, rest, ok := strings.Cut(l.text[1:], "]")
+	name, rest = strings.Trim(name, blanks), strings.TrimLeft(rest, blanks)
 	switch {
 	case !ok:
 		p.fail(l.no, "", "a section without its closing bracket; write [name]")
 		return
 	case name == "" || len(name) > 127:
 		p.fail(l.no, "", "a section needs a name of 1 to 127 bytes")
+		return
+	case strings.ContainsAny(name[:1], `'"`):
+		p.fail(l.no, "", "quotes mean nothing in the name of a section; delete them")
+		return
+	case rest != "" && rest[0] != '#' && rest[0] != ';':
+		p.fail(l.no, "", "text behind the section, which would be lost: %q; write it on the next line", rest)
 		return
 	case p.sections[name] != 0:
 		p.fail(l.no, "", "the section [%s] is there already, at line %d; join or rename them", name, p.sections[name])
@@ -130,6 +137,9 @@ func (p *parser) find(key string) (Row, bool) {
 }
 
 func (p *parser) value(row Row, raw string) (string, bool, error) {
+	if (row.Kind == Path || row.Kind == File) && strings.HasPrefix(raw, "~") {
+		return "", false, errors.New("a ~ is not replaced here; write the whole path")
+	}
 	if row.Kind == Path {
 		return pathValue(raw, p.env)
 	}
@@ -194,11 +204,14 @@ func (p *parser) unknown(line int, key string) {
 		}
 	}
 	near := nearest(strings.ToLower(key), here)
+	foreign := foreignKeys[strings.ToLower(key)]
 	switch {
 	case elsewhere && p.inServer:
 		p.fail(line, key, "the key is not one of a server; move it to [pgagroal]")
 	case elsewhere:
 		p.fail(line, key, "the key belongs in the section of a server; move it there")
+	case foreign != "":
+		p.fail(line, key, "a key of PostgreSQL or PgBouncer, unknown here; %s", foreign)
 	case near != "":
 		p.fail(line, key, "unknown key; did you mean %s?", near)
 	default:

@@ -125,33 +125,35 @@ func TestValuesBeyondTheirBounds(t *testing.T) {
 func TestPathValues(t *testing.T) {
 	env := map[string]string{"HOME": "/home/x", "EMPTY": "", "BAD": "a\nb"}
 	for raw, want := range map[string]string{
-		`/tmp`:               "/tmp",
-		`$HOME`:              "/home/x", // at the very end
-		`$HOME/.s # c`:       "/home/x/.s",
-		`/x # comment`:       "/x",
-		"/x\t# comment":      "/x",
-		`/x#y`:               "/x#y",
-		`/a b/c`:             "/a b/c",
-		`"/a # b"/c`:         "/a # b/c",
-		`'$HOME'/x`:          "$HOME/x",
-		`"$HOME"/x`:          "/home/x/x",
-		`'/a '`:              "/a ",
-		`/a\$b`:              "/a$b",
-		`/x$EMPTY`:           "/x",
-		`/srv/größe/漢字 # ½`:  "/srv/größe/漢字",
-		`""`:                 "",
-		`# only a comment`:   "",
-		`"it's"`:             "it's",
-		"/tabs\t  ":          "/tabs",
-		`$HOME$HOME`:         "/home/x/home/x",
-		`/x ; not a comment`: "/x ; not a comment",
+		`/tmp`:                 "/tmp",
+		`$HOME`:                "/home/x", // at the very end
+		`$HOME/.s # c`:         "/home/x/.s",
+		`/x # comment`:         "/x",
+		"/x\t# comment":        "/x",
+		`/x#y`:                 "/x#y",
+		`/a b/c`:               "/a b/c",
+		`"/a # b"/c`:           "/a # b/c",
+		`'$HOME'/x`:            "$HOME/x",
+		`"$HOME"/x`:            "/home/x/x",
+		`'/a '`:                "/a ",
+		`/a\$b`:                "/a$b",
+		`/x$EMPTY`:             "/x",
+		`/srv/größe/漢字 # ½`:    "/srv/größe/漢字",
+		`""`:                   "",
+		`# only a comment`:     "",
+		`"it's"`:               "it's",
+		"/tabs\t  ":            "/tabs",
+		`$HOME$HOME`:           "/home/x/home/x",
+		`"/x ; not a comment"`: "/x ; not a comment",
+		`/x;y`:                 "/x;y",
+		`"~/x"`:                "~/x",
 	} {
 		c, _, errs := parsed(t, "unix_socket_dir = "+raw, env)
 		if len(errs) > 0 || c.UnixSocketDir != want {
 			t.Errorf("%s: %q, %v, want %q", raw, c.UnixSocketDir, errs, want)
 		}
 	}
-	for _, bad := range []string{`$NOPE`, `${HOME}`, `$`, `"open`, `'open`, `$BAD`} {
+	for _, bad := range []string{`$NOPE`, `${HOME}`, `$`, `"open`, `'open`, `$BAD`, `/x ; c`, `; c`, `~/x`, `“/x”`} {
 		if _, _, errs := parsed(t, "unix_socket_dir = "+bad, env); len(errs) != 1 {
 			t.Errorf("%s: %d errors, want 1", bad, len(errs))
 		}
@@ -201,6 +203,57 @@ func TestEveryProblemIsReportedWithItsLine(t *testing.T) {
 	}
 	if len(warnings) != 1 || warnings[0].Line != 13 || warnings[0].Key != "libev" {
 		t.Errorf("warnings %v", warnings)
+	}
+}
+
+// What has a meaning in another file, and another or none here, is refused with what to write.
+func TestHabitsOfOtherFilesAreRefused(t *testing.T) {
+	for line, want := range map[string]string{
+		"listen_addr = *":             "f:2: listen_addr: a key of PostgreSQL or PgBouncer, unknown here; write host",
+		"Listen_Port = 6432":          "f:2: Listen_Port: a key of PostgreSQL or PgBouncer, unknown here; write port",
+		"pool_mode = transaction":     "f:2: pool_mode: a key of PostgreSQL or PgBouncer, unknown here; write pipeline",
+		"auth_file = /x":              "f:2: auth_file: a key of PostgreSQL or PgBouncer, unknown here; add the users with pgagroal-admin",
+		"Port = 1":                    "f:2: Port: unknown key; did you mean port?",
+		"host: x":                     "f:2: host:: unknown key; did you mean host?",
+		"[a] host = x":                `f:2: text behind the section, which would be lost: "host = x"; write it on the next line`,
+		"['a']":                       "f:2: quotes mean nothing in the name of a section; delete them",
+		"[ pgagroal ]":                "f:2: the section [pgagroal] is there already",
+		"blocking_timeout = 10min":    `f:2: blocking_timeout: "10min" is not a duration; write one such as 30 or 30s, 5m`,
+		"blocking_timeout = '5 s'":    "f:2: blocking_timeout:",
+		"blocking_timeout = 5 s":      `f:2: blocking_timeout: more text behind the value: "s"`,
+		"connection_retry_delay = 1s": `f:2: connection_retry_delay: "1s" is not a whole number; write milliseconds as digits without a unit`,
+		"max_connections = 1e3":       `f:2: max_connections: "1e3" is not a whole number; write digits`,
+		"max_connections = 100,":      `f:2: max_connections: "100," is not a whole number`,
+		"max_connections = 5 // c":    `f:2: max_connections: more text behind the value: "// c"`,
+		"failover = enabled":          `f:2: failover: "enabled" is neither on nor off`,
+		"log_rotation_size = 1MiB":    `f:2: log_rotation_size: "1MiB" is not a size`,
+		"host = “localhost”":          `f:2: host: the typographic quote “; write " or '`,
+		"host = 'it''s'":              `f:2: host: more text behind the value`,
+		"failover_script = ~/x":       "f:2: failover_script: a ~ is not replaced here; write the whole path",
+		"failover_script = /x --now":  `f:2: failover_script: more text behind the value`,
+		"unix_socket_dir = ${HOME}":   "f:2: unix_socket_dir: a $ without the name of a variable",
+	} {
+		if _, _, errs := parsed(t, line, nil); len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), want) {
+			t.Errorf("%s: %v, want %s", line, errs, want)
+		}
+	}
+}
+
+func TestForeignKeysAreNoneOfOurs(t *testing.T) {
+	for _, r := range Keys() {
+		if foreignKeys[r.Name] != "" {
+			t.Errorf("%s is a key of ours", r.Name)
+		}
+	}
+	for key, remedy := range foreignKeys {
+		word, ok := strings.CutPrefix(remedy, "write ")
+		word, _, _ = strings.Cut(word, " ")
+		if word = strings.TrimSuffix(word, ","); !ok || word == "a" || word == "the" {
+			continue
+		}
+		if _, ok := New().Get(word); !ok {
+			t.Errorf("%s: %s is no key", key, word)
+		}
 	}
 }
 

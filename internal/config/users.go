@@ -51,6 +51,10 @@ func parseEntry(l textLine) (EncryptedEntry, string) {
 	switch {
 	case name == "" || blob == "":
 		return EncryptedEntry{}, "not USER:PASSWORD as pgagroal-admin writes it; delete the line and add the user again"
+	case strings.TrimRight(name, blanks) != name:
+		return EncryptedEntry{}, "a blank before the colon would belong to the name; delete it"
+	case inQuotes(name):
+		return EncryptedEntry{}, "the quotes around the name would belong to it; delete them"
 	case len(name) > MaxUserName:
 		return EncryptedEntry{}, "the name is longer than 127 bytes; use a shorter one"
 	}
@@ -101,6 +105,13 @@ func CheckCredential(name string, password Secret) string {
 	case strings.ContainsRune(name, ':') || usable([]byte(name)) != nil || strings.Trim(name, blanks) != name ||
 		name[0] == '#' || name[0] == ';':
 		return "a user name is UTF-8 without colons and control characters, and starts with neither a blank nor # nor ;"
+	case inQuotes(name):
+		return "a user name in quotes is not the name without them; write it without"
 	}
 	return refusePassword(password)
+}
+
+// inQuotes says whether name stands in quotes, as names do in other files.
+func inQuotes(name string) bool {
+	return len(name) > 1 && strings.IndexByte(`'"`, name[0]) >= 0 && name[len(name)-1] == name[0]
 }

@@ -250,6 +250,9 @@ func TestBadCredentialLinesAreNamedWithoutTheirContent(t *testing.T) {
 		"not UTF-8":    {"\n\na:" + blob("hunter\xff2"), 3},
 		"zero byte":    {"a:" + blob("hunter\x002"), 1},
 		"too long":     {"a:" + blob(Secret(strings.Repeat("hunter2", 1200))), 1},
+		"quoted name":  {`"a":` + blob("p"), 1},
+		"blank behind": {"a :" + blob("p"), 1},
+		"PgBouncer's":  {`"a" "hunter2"`, 1},
 		"name too big": {strings.Repeat("n", 128) + ":" + blob("p"), 1},
 	} {
 		entries, errs := ParseEntries("users", []byte(c.text))
@@ -273,12 +276,12 @@ func TestBadCredentialLinesAreNamedWithoutTheirContent(t *testing.T) {
 }
 
 func TestNamesThatAFileCanNotHold(t *testing.T) {
-	for _, name := range []string{"", "a:b", " a", "#a", ";a", "a\nb", "a\xff", strings.Repeat("a", 128)} {
+	for _, name := range []string{"", "a:b", " a", "#a", ";a", "a\nb", "a\xff", strings.Repeat("a", 128), `"a"`, "'a'"} {
 		if CheckCredential(name, "p") == "" {
 			t.Errorf("%q is taken", name)
 		}
 	}
-	for _, name := range []string{"a", "größe", "a b", "a#b", strings.Repeat("a", 127)} {
+	for _, name := range []string{"a", "größe", "a b", "a#b", "o'neil", `"`, strings.Repeat("a", 127)} {
 		if msg := CheckCredential(name, ""); msg != "" {
 			t.Errorf("%q: %s", name, msg)
 		}

@@ -138,7 +138,7 @@ func (r Row) exampleDuration() string {
 func (r Row) parseCount(text string) (any, error) {
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil {
-		return nil, fmt.Errorf("%q is not a whole number; write digits", text)
+		return nil, fmt.Errorf("%q is not a whole number; write %s as digits without a unit", text, map[bool]string{true: "seconds", false: "milliseconds"}[r.Kind == Seconds])
 	}
 	if r.Kind == Seconds {
 		return time.Duration(max(n, 0)) * time.Second, nil
