@@ -251,3 +251,23 @@ func TestLimitRuleSelection(t *testing.T) {
 		}
 	}
 }
+
+// FuzzLines: no line may panic, and the names of one that is read print as something that reads the same.
+func FuzzLines(f *testing.F) {
+	for _, l := range []string{`host "a""b",c sameuser 10.0.0.0 255.0.0.0 reject # c`, `"a=b"=x , y all 1 2`, `=,"`, "host a, "} {
+		f.Add(l)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		ParseLimits("f", []byte(line), 100)
+		rules, _ := ParseHBA("f", []byte(line))
+		for _, r := range rules {
+			again, errs := ParseHBA("f", []byte("host "+r.Database.String()+" "+r.User.String()+" all trust"))
+			if len(errs) > 0 {
+				t.Fatalf("%s %s: %v", r.Database, r.User, errs)
+			}
+			if d := cmp.Diff([]Names{r.Database, r.User}, []Names{again[0].Database, again[0].User}); d != "" {
+				t.Fatal(d)
+			}
+		}
+	})
+}
