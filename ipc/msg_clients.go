@@ -128,12 +128,8 @@ type CancelDone struct {
 	ID uint64 `msgpack:"id"`
 }
 
-// Drain tells a worker to end. Graceful waits for the clients to leave, at most
-// LimitMS (0: no limit); otherwise clients get FATAL 57P01 now.
-type Drain struct {
-	Graceful bool  `msgpack:"graceful"`
-	LimitMS  int64 `msgpack:"limit_ms"`
-}
+// Drain tells a worker to end: its clients get FATAL 57P01.
+type Drain struct{}
 
 // Drained says that the worker has no client and no backend any more.
 type Drained struct{}

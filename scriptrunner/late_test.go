@@ -222,7 +222,7 @@ func TestScriptsCannotAskForRuns(t *testing.T) {
 	r.script("failover", strings.Join([]string{
 		try + self,
 		"env -i " + try + self + " # without the mark",
-		try + "setsid -f " + self + " >" + r.path("orphan") + " 2>&1 # without a parent",
+		try + "setsid -f " + self + " >" + r.path("stray") + " 2>&1 # without a parent",
 	}, "\n"))
 	r.serve()
 	r.ready()
@@ -230,11 +230,11 @@ func TestScriptsCannotAskForRuns(t *testing.T) {
 	if got := r.text(); strings.Join(got, ",") != "turned away,turned away" {
 		t.Errorf("scripts that connect say %q", got)
 	}
-	waitUntil(t, "the orphan has tried", func() bool {
-		b, err := os.ReadFile(r.path("orphan"))
+	waitUntil(t, "the stray process has tried", func() bool {
+		b, err := os.ReadFile(r.path("stray"))
 		return err == nil && strings.HasSuffix(string(b), "\n")
 	})
-	if b, err := os.ReadFile(r.path("orphan")); err != nil || string(b) != "turned away\n" {
+	if b, err := os.ReadFile(r.path("stray")); err != nil || string(b) != "turned away\n" {
 		t.Errorf("%q, %v", b, err)
 	}
 }

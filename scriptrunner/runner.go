@@ -151,8 +151,8 @@ func (r *runner) onChild() {
 	if r.run != nil {
 		except = append(except, r.run.process.Pid)
 	}
-	if err := proc.ReapOrphans(except...); err != nil {
-		r.log.Error("orphans can't be collected", "error", err)
+	if err := proc.ReapStrays(except...); err != nil {
+		r.log.Error("stray processes can't be collected", "error", err)
 	}
 	r.checkGone()
 }

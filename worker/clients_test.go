@@ -88,7 +88,7 @@ func TestClientsThatHaveLeftAreToldBeforeTheWorkerIsDrained(t *testing.T) {
 	r := newRig(t, pooling())
 	r.do(func() {
 		r.w.tellGone(1)
-		r.w.onDrain(&ipc.Drain{})
+		r.w.onDrain()
 	})
 	for {
 		switch m := wait(t, r.msgs, "what the worker says").(type) {

@@ -38,7 +38,7 @@ func (w *worker) dispatch(env ipc.Envelope) {
 	case *ipc.ReportRequest:
 		w.onReportRequest(m)
 	case *ipc.Drain:
-		w.onDrain(m)
+		w.onDrain()
 	default:
 		w.onNewConfig(m)
 	}
@@ -47,7 +47,7 @@ func (w *worker) dispatch(env ipc.Envelope) {
 // onNewConfig handles the parts of a configuration that comes while clients are served.
 func (w *worker) onNewConfig(m ipc.Message) {
 	if err := w.onConfig(m); err != nil {
-		w.orphaned(fmt.Errorf("configuration: %w", err))
+		w.supervisorLost(fmt.Errorf("configuration: %w", err))
 		return
 	}
 	if end, ok := m.(*ipc.ConfigEnd); ok {

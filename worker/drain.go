@@ -8,15 +8,11 @@ import (
 )
 
 // onDrain starts the end of the worker.
-func (w *worker) onDrain(m *ipc.Drain) {
+func (w *worker) onDrain() {
 	w.draining = true
 	w.shelf.Drain()
 	w.carryOut()
-	if !m.Graceful {
-		w.endAll()
-	} else if m.LimitMS > 0 {
-		w.loop.After(ms(m.LimitMS), w.endAll)
-	}
+	w.endAll()
 	w.checkDrained()
 }
 
@@ -49,11 +45,11 @@ func (w *worker) drained() bool { return len(w.clients) == 0 && len(w.backends) 
 // checkDrained tells the supervisor when no client and no backend is left. The
 // supervisor then closes the link; if it doesn't, the process ends by itself.
 func (w *worker) checkDrained() {
-	if !w.draining || w.exit != 0 || !w.drained() || w.drain != nil {
+	if !w.draining || w.exit != 0 || !w.drained() || w.emptied {
 		return
 	}
 	w.flushGone()
-	w.drain = &ipc.Drain{}
+	w.emptied = true
 	w.send(&ipc.Drained{})
 	w.loop.After(2*time.Second, w.loop.Stop)
 }

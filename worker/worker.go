@@ -26,9 +26,9 @@ const (
 	// queueLimit is how many messages may wait for the supervisor. It reads all the
 	// time; if it doesn't, it hangs, and a worker can do nothing without it.
 	queueLimit = 64 << 10
-	// orphanLimit is how long clients get to read their error after the supervisor has
+	// lostLimit is how long clients get to read their error after the supervisor has
 	// died, before the process ends.
-	orphanLimit = 500 * time.Millisecond
+	lostLimit = 500 * time.Millisecond
 )
 
 // worker is the state of the process. Everything in it belongs to the event loop's
@@ -76,7 +76,7 @@ type worker struct {
 	burst    proc.Burst
 	stats    stats
 	draining bool
-	drain    *ipc.Drain
+	emptied  bool // Drained is said
 	exit     int
 }
 
@@ -208,14 +208,14 @@ func (w *worker) onConfig(m ipc.Message) error {
 // run serves clients until the worker is drained or the supervisor is gone.
 func (w *worker) run() {
 	w.out = ipc.NewOutbox(w.conn, queueLimit, 5*time.Second, func(err error) {
-		w.loop.Post(func() { w.orphaned(err) })
+		w.loop.Post(func() { w.supervisorLost(err) })
 	})
 	fd, err := w.conn.FD()
 	if err == nil {
 		err = w.loop.Poll(fd, w.receive)
 	}
 	if err != nil {
-		w.loop.Post(func() { w.orphaned(err) })
+		w.loop.Post(func() { w.supervisorLost(err) })
 	}
 	w.sweepLater()
 	w.loop.After(halfOpenEvery, w.watchHalfOpen)
@@ -243,7 +243,7 @@ func (w *worker) receive() bool {
 			return true
 		}
 		if err != nil {
-			w.orphaned(err)
+			w.supervisorLost(err)
 			return false
 		}
 		w.dispatch(env)
@@ -256,9 +256,9 @@ func (w *worker) receive() bool {
 	return true
 }
 
-// orphaned ends the process within a second: the supervisor is gone, and without one a
+// supervisorLost ends the process within a second: the supervisor is gone, and without one a
 // worker would go on writing to a primary that has been replaced.
-func (w *worker) orphaned(err error) {
+func (w *worker) supervisorLost(err error) {
 	if w.draining && w.drained() {
 		w.loop.Stop()
 		return
@@ -276,7 +276,7 @@ func (w *worker) orphaned(err error) {
 	for _, b := range w.backends {
 		b.conn.Abort()
 	}
-	w.loop.After(orphanLimit, w.loop.Stop)
+	w.loop.After(lostLimit, w.loop.Stop)
 }
 
 // send queues a message for the supervisor, with descriptors that are closed when it is
@@ -284,7 +284,7 @@ func (w *worker) orphaned(err error) {
 // decided.
 func (w *worker) send(m ipc.Message, fds ...int) {
 	if err := w.out.Send(m, fds...); err != nil {
-		w.loop.Post(func() { w.orphaned(err) })
+		w.loop.Post(func() { w.supervisorLost(err) })
 	}
 }
 

@@ -77,7 +77,7 @@ func TestReceiveEndsWithTheLink(t *testing.T) {
 }
 
 // What comes behind a bad packet, for one, isn't for a worker that has given up.
-func TestAnOrphanedWorkerTakesNothingMore(t *testing.T) {
+func TestAWorkerWithoutASupervisorTakesNothingMore(t *testing.T) {
 	r := newRig(t, pooling())
 	r.do(func() {
 		r.w.exit = 1

@@ -97,9 +97,6 @@ func AppendQuery(dst []byte, sql string) []byte {
 	return must((&pgproto3.Query{String: sql}).Encode(dst))
 }
 
-// AppendSync appends a Sync.
-func AppendSync(dst []byte) []byte { return must((&pgproto3.Sync{}).Encode(dst)) }
-
 // AppendTerminate appends a Terminate.
 func AppendTerminate(dst []byte) []byte { return must((&pgproto3.Terminate{}).Encode(dst)) }
 

@@ -26,7 +26,6 @@ func TestMessagesOnTheWire(t *testing.T) {
 		"SASLResponse":             {AppendSASLResponse(nil, []byte("x")), "p\x00\x00\x00\x05x"},
 		"Query":                    {AppendQuery(nil, "a"), "Q\x00\x00\x00\x06a\x00"},
 		"any":                      {AppendMessage(nil, 0x78, []byte("ab")), "x\x00\x00\x00\x06ab"},
-		"Sync":                     {AppendSync(nil), "S\x00\x00\x00\x04"},
 		"Terminate":                {AppendTerminate(nil), "X\x00\x00\x00\x04"},
 		"SSLRequest":               {AppendSSLRequest(nil), "\x00\x00\x00\x08\x04\xd2\x16\x2f"},
 		"CancelRequest":            {AppendCancelRequest(nil, 2, []byte("abcde")), "\x00\x00\x00\x11\x04\xd2\x16\x2e\x00\x00\x00\x02abcde"},

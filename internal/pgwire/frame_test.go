@@ -10,7 +10,7 @@ import (
 )
 
 func TestReadMessageLeavesWhatFollows(t *testing.T) {
-	stream := append(AppendQuery(nil, "select 1"), AppendSync(nil)...)
+	stream := append(AppendQuery(nil, "select 1"), AppendTerminate(nil)...)
 	for name, r := range map[string]io.Reader{
 		"at once":      bytes.NewReader(stream),
 		"byte by byte": iotest.OneByteReader(bytes.NewReader(stream)),
@@ -20,7 +20,7 @@ func TestReadMessageLeavesWhatFollows(t *testing.T) {
 			t.Fatalf("%s: got %q %q %v", name, typ, body, err)
 		}
 		rest, err := io.ReadAll(r)
-		if err != nil || !bytes.Equal(rest, AppendSync(nil)) {
+		if err != nil || !bytes.Equal(rest, AppendTerminate(nil)) {
 			t.Errorf("%s: %x left, want the Sync (%v)", name, rest, err)
 		}
 	}

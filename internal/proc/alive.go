@@ -203,9 +203,9 @@ func (p Process) Variable(name string) (value string, ok bool) {
 	return "", false
 }
 
-// ReapOrphans reaps the zombies among the children of this process, except those for
+// ReapStrays reaps the zombies among the children of this process, except those for
 // which somebody else waits.
-func ReapOrphans(except ...int) error {
+func ReapStrays(except ...int) error {
 	found, err := Zombies()
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -55,17 +54,4 @@ func isLink(fd int) bool {
 	}
 	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	return err == nil && listens == 0
-}
-
-// SetTitle sets the name of the process that top and "ps -o comm" show, cut to 15
-// bytes; after a start through /proc/self/exe it would be "exe". "ps -f" shows argv[0],
-// which the parent has chosen.
-func SetTitle(title string) error {
-	if len(title) > 15 {
-		title = title[:15]
-	}
-	if err := os.WriteFile("/proc/self/comm", []byte(title), 0); err != nil {
-		return fmt.Errorf("set process title: %w", err)
-	}
-	return nil
 }

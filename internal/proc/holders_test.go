@@ -22,7 +22,7 @@ func TestLockHoldersFindsWhoHoldsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	holder, reader := orphan(t, lock), orphan(t, other)
+	holder, reader := stray(t, lock), stray(t, other)
 	again, held, _, err := Lock(dir)
 	if err != nil || !held {
 		t.Fatalf("lock again: held %v, %v", held, err)
@@ -41,8 +41,8 @@ func TestLockHoldersFindsWhoHoldsIt(t *testing.T) {
 	}
 }
 
-// orphan starts a process that has a file open and isn't our descendant.
-func orphan(t *testing.T, file *os.File) int {
+// stray starts a process that has a file open and isn't our descendant.
+func stray(t *testing.T, file *os.File) int {
 	t.Helper()
 	sh := exec.Command("sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
 	sh.ExtraFiles = []*os.File{file}

@@ -174,8 +174,8 @@ func threadsHaveNoNewPrivs() bool {
 	return true
 }
 
-// Subreaper makes this process, in place of init, the parent of its orphaned
-// descendants, so that it can still find them. Its caller must also call ReapOrphans.
+// Subreaper makes this process, in place of init, the parent of those
+// of its descendants that lose theirs, so that it can still find them. Its caller must also call ReapStrays.
 func Subreaper() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become subreaper: %w", err)

@@ -46,7 +46,6 @@ type seen struct {
 	NNP      string
 	Dropped  string
 	Asserted string
-	Title    string
 }
 
 func child(mode string) int {
@@ -74,10 +73,6 @@ func child(mode string) int {
 			return 2
 		}
 		s.Asserted = text(AssertPrivileges(65534, os.Getgid(), nil))
-	case "title":
-		s.Title = text(SetTitle("pgagroal: a very long title"))
-		b, _ := os.ReadFile("/proc/self/comm")
-		s.Title += string(b)
 	case "nnp":
 		s.NNP = text(NoNewPrivs())
 		s.Linked2 = threadsHaveNoNewPrivs()
@@ -236,12 +231,6 @@ func TestLinkNeedsVariableAndSocket(t *testing.T) {
 	}
 }
 
-func TestTitleIsWhatPsShows(t *testing.T) {
-	if got := report(t, "title", Spec{Role: RoleWorker, Argv0: "w"}); got.Title != "pgagroal: a ver\n" {
-		t.Errorf("title is %q", got.Title)
-	}
-}
-
 func TestChildRunsAsAnotherUserAndCannotComeBack(t *testing.T) {
 	needRoot(t)
 	cred, err := CredentialOf("nobody")
@@ -365,7 +354,7 @@ func TestLockTakenLaterIsThatOfChildrenStartedBefore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	endOrphan := hold(first)
+	endHolder := hold(first)
 	first.Close()
 	second, held, _, err := Lock(dir)
 	if err != nil || !held {
@@ -373,11 +362,11 @@ func TestLockTakenLaterIsThatOfChildrenStartedBefore(t *testing.T) {
 	}
 	endChild := hold(second)
 	if held, err := Relock(second); !held || err != nil {
-		t.Errorf("taken from an orphan that lives: %v, %v", held, err)
+		t.Errorf("taken from a holder that lives: %v, %v", held, err)
 	}
-	endOrphan()
+	endHolder()
 	if held, err := Relock(second); held || err != nil {
-		t.Fatalf("held %v after the end of the orphan, %v", held, err)
+		t.Fatalf("held %v after the end of the holder, %v", held, err)
 	}
 	second.Close()
 	third, held, _, err := Lock(dir)
@@ -533,9 +522,9 @@ func TestSignalReachesExactlyTheProcessThatWasSeen(t *testing.T) {
 	}
 }
 
-func TestReapOrphansSparesWhatOthersWaitFor(t *testing.T) {
+func TestReapStraysSparesWhatOthersWaitFor(t *testing.T) {
 	a, b := zombie(t), zombie(t)
-	if err := ReapOrphans(b.Process.Pid); err != nil {
+	if err := ReapStrays(b.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Wait(); err != nil {
