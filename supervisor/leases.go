@@ -121,7 +121,7 @@ func (s *supervisor) refuseNow(c *child, id uint64) {
 		s.refuse(c, id, "all backends are in use")
 		return
 	}
-	why := "the database is not available: " + s.servers.machine.Status().Public
+	why := "the database is not available: " + s.servers.machine.Status(s.env.now()).Public
 	s.send(c, &ipc.LeaseRefuse{ID: id, Code: stateNoPrimary, Message: why})
 }
 

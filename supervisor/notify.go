@@ -30,8 +30,8 @@ func (s *supervisor) checkReady() {
 		return
 	}
 	s.service.ready = true
-	s.log.Info("ready", "status", s.servers.machine.Status().Line())
-	s.env.notify(fmt.Sprintf("READY=1\nMAINPID=%d\nSTATUS=%s", os.Getpid(), s.servers.machine.Status().Line()))
+	s.log.Info("ready", "status", s.servers.machine.Status(s.env.now()).Line())
+	s.env.notify(fmt.Sprintf("READY=1\nMAINPID=%d\nSTATUS=%s", os.Getpid(), s.servers.machine.Status(s.env.now()).Line()))
 	if s.service.onReady != nil {
 		s.service.onReady()
 	}
@@ -39,7 +39,7 @@ func (s *supervisor) checkReady() {
 
 // statusChanged sends the status line to the service manager if it has changed.
 func (s *supervisor) statusChanged() {
-	line := s.servers.machine.Status().Line()
+	line := s.servers.machine.Status(s.env.now()).Line()
 	if s.service.note != "" {
 		line += "; " + s.service.note
 	}

@@ -34,7 +34,7 @@ type servers struct {
 type machine interface {
 	Step(now time.Duration, ev failover.Event) []failover.Action
 	Deadline() (time.Duration, bool)
-	Status() failover.Status
+	Status(now time.Duration) failover.Status
 }
 
 // probeUser is a login without a password.
@@ -137,7 +137,7 @@ func (s *supervisor) feed(ev failover.Event) {
 // reasonChanged tells the workers why clients wait, if the reason has changed. The
 // snapshot may be the same.
 func (s *supervisor) reasonChanged() {
-	st := s.servers.machine.Status()
+	st := s.servers.machine.Status(s.env.now())
 	if st.Phase == s.servers.phase {
 		return
 	}
@@ -152,7 +152,7 @@ func (s *supervisor) checkKnown() {
 	if s.servers.known || !s.servers.published || len(s.actions.queue) > 0 || s.saver.barrier {
 		return // the action with the first snapshot may still be in the queue
 	}
-	switch s.servers.machine.Status().Phase {
+	switch s.servers.machine.Status(s.env.now()).Phase {
 	case failover.PhaseNew.String(), failover.PhaseStarting.String():
 		return
 	}
@@ -275,7 +275,7 @@ func (s *supervisor) serverState() *ipc.ServerState {
 		Graceful: s.stop.mode == stopGraceful,
 	}
 	if !snap.Open {
-		m.Why = s.servers.machine.Status().Public
+		m.Why = s.servers.machine.Status(s.env.now()).Public
 	}
 	for i, v := range snap.Servers {
 		info := ipc.ServerInfo{Index: i, State: failover.Display(v.State, v.Qualifier)}

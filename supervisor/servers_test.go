@@ -345,7 +345,7 @@ func TestTimeOfZeroIsNoTimeAtAll(t *testing.T) {
 	m := failover.New(f, nil, 0)
 	m.Step(0, failover.Started{})
 	m.Step(time.Millisecond, failover.Tick{})
-	if p := m.Status().Phase; p == failover.PhaseStarting.String() {
+	if p := m.Status(time.Millisecond).Phase; p == failover.PhaseStarting.String() {
 		t.Error("the start waits although failover_start_timeout is 0")
 	}
 }

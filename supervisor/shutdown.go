@@ -128,7 +128,7 @@ func (s *supervisor) onDrained(c *child) {
 
 // waitForScript logs that the shutdown waits for a script.
 func (s *supervisor) waitForScript(again bool) {
-	st := s.servers.machine.Status()
+	st := s.servers.machine.Status(s.env.now())
 	if x := s.runner.current; x != nil && st.Busy() && (again || !s.stop.waits) {
 		s.stop.waits = true
 		s.log.Warn("a script is running; pgagroal ends when it has, or at its time-out", "run", x.id, "hook", x.hook,

@@ -11,7 +11,7 @@ import (
 )
 
 func (s *supervisor) pingResponse() control.PingResponse {
-	st := s.servers.machine.Status()
+	st := s.servers.machine.Status(s.env.now())
 	why := s.notWritable(st)
 	r := control.PingResponse{Writable: why == "", Reason: why, Servers: map[string]control.PingServer{}}
 	for i, sv := range st.Servers {
@@ -81,7 +81,7 @@ func behind(st failover.Status, i int) *int64 {
 }
 
 func (s *supervisor) statusResponse(rep *report) control.StatusResponse {
-	st := s.servers.machine.Status()
+	st := s.servers.machine.Status(s.env.now())
 	r := control.StatusResponse{
 		Status: control.StatusRunning, MaxConnections: s.cfg.MaxConnections, NumberOfServers: len(s.cfg.Servers),
 		Servers: map[string]control.Server{}, Standbys: map[string]control.Standby{}, Failover: s.summary(st),
@@ -199,7 +199,7 @@ func (s *supervisor) detailsResponse(rep *report) control.StatusDetailsResponse 
 }
 
 func (s *supervisor) failoverStatus() control.FailoverStatusResponse {
-	st := s.servers.machine.Status()
+	st := s.servers.machine.Status(s.env.now())
 	r := control.FailoverStatusResponse{
 		FailoverSummary: s.summary(st), Mode: s.cfg.FailoverMode, LastLSN: lsn(st.LSN), LastLSNAge: -1,
 		Runs: s.history.runs, StateDir: s.dir.Path, StateDirWritable: s.dir.Usable && s.saver.failed == nil,

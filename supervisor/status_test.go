@@ -83,6 +83,20 @@ func TestFailoverStatusCountsFailedProbes(t *testing.T) {
 	}
 }
 
+// TestAgesGoOnWhileNothingHappens: the machine, which nothing wakes in between, doesn't tell the age of its latest step.
+func TestAgesGoOnWhileNothingHappens(t *testing.T) {
+	w := newWorld(t, 0)
+	seenBy(w, [2]failover.ProbeDone{{Outcome: failover.SawPrimary}, {Outcome: failover.SawStandby}})
+	before := w.s.failoverStatus()
+	w.now += 4 * time.Second
+	after := w.s.failoverStatus()
+	for i, sv := range after.Servers {
+		if d := sv.ProbeAge - before.Servers[i].ProbeAge; d != 4 {
+			t.Errorf("the probe of %s is %g s older after 4 s", sv.Server, d)
+		}
+	}
+}
+
 func TestFailoverStatusCountsTheRunsOfTheHistory(t *testing.T) {
 	w := newWorld(t, 0)
 	old := `{"kind":"failover","run_id":"a","result":"exit code 0"}

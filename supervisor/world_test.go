@@ -92,8 +92,8 @@ func (m *fakeMachine) Step(_ time.Duration, ev failover.Event) []failover.Action
 	return nil
 }
 
-func (m *fakeMachine) Deadline() (time.Duration, bool) { return m.due, m.wants }
-func (m *fakeMachine) Status() failover.Status         { return m.status }
+func (m *fakeMachine) Deadline() (time.Duration, bool)      { return m.due, m.wants }
+func (m *fakeMachine) Status(time.Duration) failover.Status { return m.status }
 
 // eventsOf returns the events of one type that the machine got.
 func eventsOf[T failover.Event](w *world) []T {

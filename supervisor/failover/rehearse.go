@@ -69,7 +69,7 @@ func (m *Machine) findGeneral(r *Rehearsal) {
 	}
 	switch {
 	case m.phase != PhaseOpen:
-		r.grave("", "pgagroal-cli failover status", "the failover is %s: %s", m.phase, m.Status().Reason)
+		r.grave("", "pgagroal-cli failover status", "the failover is %s: %s", m.phase, m.Status(m.now).Reason)
 	case !m.known.seenWritable:
 		r.grave("", "", "the primary was never seen writable, so nothing would be promoted in its place")
 	}
@@ -108,7 +108,7 @@ func (m *Machine) findServers(r *Rehearsal, since time.Duration) {
 }
 
 func (m *Machine) findStandby(r *Rehearsal, s *server) {
-	name, ended := s.cfg.Name, m.serverStatus(m.indexOf(s.cfg.Name)).Command
+	name, ended := s.cfg.Name, m.serverStatus(m.indexOf(s.cfg.Name), m.now).Command
 	switch {
 	case m.foreign(s):
 		r.warn(name, "", "another system identifier than the primary's: promoted only after all others")

@@ -536,7 +536,7 @@ func (s *sim) judge() (int, error) {
 		return 0, fmt.Errorf("the supervisor is down at the end")
 	}
 	s.m.Step(s.now, Tick{})
-	st := s.m.Status()
+	st := s.m.Status(s.now)
 	if st.Open {
 		n := s.nodes[st.Primary]
 		if !n.primary {

@@ -85,22 +85,23 @@ var publicWords = [...]string{
 	PhaseHeld: "there is no primary, and an operator may be needed",
 }
 
-// Status returns a copy of everything that an operator may ask. Ages are as of the latest Step, so send a Tick first.
-func (m *Machine) Status() Status {
+// Status returns a copy of everything that an operator may ask. Ages are as of now: the latest Step may be long ago.
+func (m *Machine) Status(now time.Duration) Status {
+	now = max(now, m.now)
 	s := Status{
-		Enabled: m.cfg.Enabled, Paused: m.paused, Phase: m.phase.String(), Since: m.now - m.since, Epoch: m.epoch, Open: m.open, Held: !m.open,
-		Reason: m.why, Command: m.holdCommand(), Primary: m.known.index, Timeline: m.known.timeline, LSN: m.known.lsn, LSNAge: m.known.age(m.now),
+		Enabled: m.cfg.Enabled, Paused: m.paused, Phase: m.phase.String(), Since: now - m.since, Epoch: m.epoch, Open: m.open, Held: !m.open,
+		Reason: m.why, Command: m.holdCommand(), Primary: m.known.index, Timeline: m.known.timeline, LSN: m.known.lsn, LSNAge: m.known.age(now),
 		Stopping: m.stopping,
 	}
 	if m.reason != "" {
 		s.Reason = m.reason
 	}
 	if !m.open {
-		s.HeldFor = m.now - m.heldSince
+		s.HeldFor = now - m.heldSince
 		s.Public = publicWords[m.phase]
 	}
 	if r := m.runs.current; r != nil {
-		s.Run = &RunStatus{ID: r.id, Hook: r.hook, For: m.now - r.at, Old: m.nameOf(r.old), New: m.nameOf(r.next)}
+		s.Run = &RunStatus{ID: r.id, Hook: r.hook, For: now - r.at, Old: m.nameOf(r.old), New: m.nameOf(r.next)}
 		if r.hook == HookNotify && m.phase == PhaseOpen {
 			s.Phase = HookNotify
 		}
@@ -108,22 +109,22 @@ func (m *Machine) Status() Status {
 		s.Run = &RunStatus{ID: m.runs.blocker, Lost: true}
 	}
 	for _, a := range m.alarms {
-		s.Alarms = append(s.Alarms, Alarm{a.name, a.text, m.now - a.since})
+		s.Alarms = append(s.Alarms, Alarm{a.name, a.text, now - a.since})
 	}
 	for i := range m.servers {
-		s.Servers = append(s.Servers, m.serverStatus(i))
+		s.Servers = append(s.Servers, m.serverStatus(i, now))
 	}
 	return s
 }
 
-func (m *Machine) serverStatus(i int) ServerStatus {
+func (m *Machine) serverStatus(i int, now time.Duration) ServerStatus {
 	s := m.servers[i]
 	out := ServerStatus{
 		Name: s.cfg.Name, Host: s.cfg.Host, Port: s.cfg.Port, State: s.state, Qualifier: s.qual,
 		Reason: s.reason, SystemID: s.system, Timeline: s.timeline, LSN: s.lsn(), Foreign: m.foreign(s),
 	}
 	if s.last != 0 {
-		out.Seen, out.SeenAge, out.Failures = s.seen(), m.now-s.lastEnded, s.deadRow
+		out.Seen, out.SeenAge, out.Failures = s.seen(), now-s.lastEnded, s.deadRow
 	}
 	if s.last == SawStandby && s.obs.Receiver != ReceiverUnknown {
 		out.Standby = &StandbyView{

@@ -356,7 +356,7 @@ func (p *player) script(opt map[string]string) script {
 }
 
 func (p *player) status() {
-	s := p.w.m.Status()
+	s := p.w.m.Status(p.w.now)
 	p.w.print("status %s: %s; busy=%v", s.Phase, s.Line(), s.Busy())
 	if s.Held {
 		p.w.print("status held for %v, ends with: %s", s.HeldFor, s.Command)
