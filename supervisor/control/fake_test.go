@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
@@ -16,7 +17,7 @@ import (
 type fake struct {
 	fail    error
 	block   bool // wait for the end of the context
-	panic   bool
+	panic   atomic.Bool
 	history int // size of each history entry in bytes
 
 	mu         sync.Mutex
@@ -28,7 +29,7 @@ func (f *fake) called(ctx context.Context, format string, a ...any) error {
 	f.mu.Lock()
 	f.calls = append(f.calls, fmt.Sprintf(format, a...))
 	f.mu.Unlock()
-	if f.panic {
+	if f.panic.Load() {
 		panic("a bug")
 	}
 	if f.block {

@@ -171,7 +171,8 @@ func TestEndDropsSilentClients(t *testing.T) {
 
 func TestCommandThatPanicsFailsAlone(t *testing.T) {
 	var log bytes.Buffer
-	sup := &fake{panic: true}
+	sup := &fake{}
+	sup.panic.Store(true)
 	h := serve(t, sup, Options{Log: logline.New(&log, "", slog.LevelInfo, "p")})
 	for _, command := range []string{"status", "failover-pause"} {
 		got := h.ask(t, command, nil).outcome()
@@ -179,7 +180,7 @@ func TestCommandThatPanicsFailsAlone(t *testing.T) {
 			t.Errorf("%s: %v", command, got)
 		}
 	}
-	sup.panic = false
+	sup.panic.Store(false)
 	mustAnswer(t, h)
 	h.end(t)
 	if !strings.Contains(log.String(), "panic=\"a bug\"") || !strings.Contains(log.String(), "fake_test.go") {
