@@ -9,9 +9,9 @@ import (
 // Refuse tells a client that there are too many, without waiting for it, and closes it.
 func Refuse(c Client) {
 	// Read what it has sent: closing a socket with unread bytes would discard the answer.
-	_, _ = unix.Read(c.FD, make([]byte, 4096))
+	_, _, _ = unix.Recvfrom(c.FD, make([]byte, 4096), unix.MSG_DONTWAIT)
 	answer := pgwire.AppendError(nil, "FATAL", "53300", "too many clients are waiting for a worker")
-	_, _ = unix.Write(c.FD, answer)
+	_ = unix.Sendto(c.FD, answer, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)
 	unix.Close(c.FD)
 }
 
