@@ -2,32 +2,55 @@ package process
 
 import (
 	"fmt"
-	"net"
+	"os"
 	"os/exec"
-	"strconv"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// storm connects so many clients that say nothing and returns what hangs them up. A full backlog is no failure.
-func storm(p *pool.Pool, n int) (hangUp func()) {
-	var list []net.Conn
+// storm connects so many clients that say nothing, as fast as the kernel takes them, and returns what hangs them up.
+func storm(t *testing.T, p *pool.Pool, n int) (hangUp func()) {
+	t.Helper()
+	to := &unix.SockaddrInet4{Port: p.Port, Addr: [4]byte{127, 0, 0, 1}}
+	var list []int
 	for range n {
-		c, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.Port)), 20*time.Millisecond)
-		if err == nil {
-			list = append(list, c)
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		pool.Must(t, err)
+		list = append(list, fd)
+		if err := unix.Connect(fd, to); err != unix.EINPROGRESS { // a full backlog leaves it at that
+			pool.Must(t, err)
 		}
 	}
-	return func() {
-		for _, c := range list {
-			c.Close()
+	return sync.OnceFunc(func() {
+		for _, fd := range list {
+			unix.Close(fd)
 		}
-	}
+	})
+}
+
+// settled waits until the supervisor takes no more clients: it has as many descriptors as in a look before.
+func settled(t *testing.T, p *pool.Pool) {
+	t.Helper()
+	last := -1
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	pgtest.WaitUntil(t, pool.Generous, "the supervisor to take no more clients", func() bool {
+		<-look.C
+		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Cmd.Process.Pid))
+		pool.Must(t, err)
+		same := len(fds) == last
+		last = len(fds)
+		return same
+	}, p.Log)
 }
 
 // under prepares a pool with a limit of open files.
@@ -40,8 +63,9 @@ func under(t *testing.T, c *pgtest.Cluster, limit int) *pool.Pool {
 	return p
 }
 
-// TestServiceComesBackAfterAStormUnderAnyLimit: clients storm in while the workers stand still, and then these go on, or
-// are killed. Nobody stays stuck on the descriptors of clients that have left.
+// TestServiceComesBackAfterAStormUnderAnyLimit: clients storm in while the workers stand still, more than there are
+// descriptors for; then the workers are the same as before, or are killed, and the clients leave. Nobody stays stuck on
+// the descriptors of clients that have left.
 func TestServiceComesBackAfterAStormUnderAnyLimit(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -55,9 +79,17 @@ func TestServiceComesBackAfterAStormUnderAnyLimit(t *testing.T) {
 				for _, w := range workers {
 					pool.Must(t, syscall.Kill(w, syscall.SIGSTOP))
 				}
-				hangUp := storm(p, min(2*limit, 600))
+				hangUp := storm(t, p, max(2500, 2*limit))
+				defer hangUp()
+				settled(t, p)
 				for _, w := range workers {
 					pool.Must(t, syscall.Kill(w, sig))
+				}
+				if sig == syscall.SIGKILL {
+					pgtest.WaitUntil(t, pool.Generous, "other workers", func() bool {
+						now := p.Workers()
+						return len(now) == len(workers) && !slices.ContainsFunc(now, func(w int) bool { return slices.Contains(workers, w) })
+					}, p.Log)
 				}
 				hangUp()
 				pgtest.WaitUntil(t, pool.Generous, "a client is served", func() bool {
@@ -67,8 +99,8 @@ func TestServiceComesBackAfterAStormUnderAnyLimit(t *testing.T) {
 					}
 					return err == nil
 				}, p.Log)
-				if sig == syscall.SIGCONT && strings.Contains(p.Log(), "worker is killed") {
-					t.Errorf("a healthy worker was killed:\n%s", p.Log())
+				if now := p.Workers(); sig == syscall.SIGCONT && !slices.Equal(now, workers) {
+					t.Errorf("the workers were %v and are %v:\n%s", workers, now, p.Log())
 				}
 				p.Stop()
 			})
