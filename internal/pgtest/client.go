@@ -55,8 +55,8 @@ func (e *ServerError) Error() string {
 	return fmt.Sprintf("%s %s: %s", e.Severity, e.Code, e.Message)
 }
 
-// Code returns the SQLSTATE that the server gave as the reason of err, "" when
-// the reason isn't the server's.
+// Code returns the SQLSTATE with which the server has caused err, "" if the server
+// isn't the cause.
 func Code(err error) string {
 	if e, ok := errors.AsType[*ServerError](err); ok {
 		return e.Code
@@ -134,11 +134,12 @@ func (c *Client) login() error {
 	return err
 }
 
-// Conn returns the connection itself, for tests that send what no client would.
-// Bytes read from it are lost to the Client.
+// Conn returns the connection itself, for tests that send what no client would send.
+// The Client doesn't see bytes that the caller reads from it.
 func (c *Client) Conn() net.Conn { return c.conn }
 
-// Query runs sql in the simple protocol. The result holds what came before an error.
+// Query runs sql in the simple protocol. After an error the result contains what came
+// before it.
 func (c *Client) Query(ctx context.Context, sql string) (*Result, error) {
 	return c.RoundTrip(ctx, &pgproto3.Query{String: sql})
 }
@@ -168,8 +169,8 @@ func bindExecute(name string, args []string) []pgproto3.FrontendMessage {
 	return []pgproto3.FrontendMessage{bind, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{}, &pgproto3.Sync{}}
 }
 
-// RoundTrip sends msgs and reads to the next ReadyForQuery. The first
-// ErrorResponse on the way is the error.
+// RoundTrip sends msgs and reads to the next ReadyForQuery. Its error is the first
+// ErrorResponse before that.
 func (c *Client) RoundTrip(ctx context.Context, msgs ...pgproto3.FrontendMessage) (*Result, error) {
 	if err := c.Send(ctx, msgs...); err != nil {
 		return nil, err
@@ -191,8 +192,8 @@ func (c *Client) Send(ctx context.Context, msgs ...pgproto3.FrontendMessage) err
 	return nil
 }
 
-// Receive reads one message, which is valid until the next call. Notices and
-// errors are messages like others here.
+// Receive reads one message, which is valid until the next call. Notices and errors are
+// ordinary messages here.
 func (c *Client) Receive(ctx context.Context) (msg pgproto3.BackendMessage, err error) {
 	err = c.bounded(ctx, func() error {
 		msg, err = c.receive()
@@ -216,7 +217,7 @@ func (c *Client) ReadResult(ctx context.Context) (res *Result, err error) {
 	return res, nil
 }
 
-// receive reads one message and keeps what has to be remembered of it.
+// receive reads one message and records parameters, keys and status.
 func (c *Client) receive() (pgproto3.BackendMessage, error) {
 	msg, err := c.fe.Receive()
 	if err != nil {
@@ -238,8 +239,8 @@ func (c *Client) readResult() (*Result, error) {
 	for {
 		msg, err := c.receive()
 		if err != nil {
-			// After a FATAL the connection ends without ReadyForQuery: the
-			// server's reason says more than the end.
+			// After a FATAL the connection ends without ReadyForQuery. The server's
+			// error says more than that end.
 			if first != nil {
 				return res, first
 			}

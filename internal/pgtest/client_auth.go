@@ -13,7 +13,7 @@ import (
 
 const scramSHA256 = "SCRAM-SHA-256"
 
-// authenticate answers what the server asks until AuthenticationOk.
+// authenticate answers the server's requests until AuthenticationOk.
 func (c *Client) authenticate() error {
 	for {
 		msg, err := c.receive()
@@ -53,7 +53,7 @@ func md5Answer(user, password string, salt [4]byte) string {
 }
 
 // scram runs SCRAM-SHA-256 without channel binding up to the server's proof;
-// the AuthenticationOk that follows is authenticate's. The user name stays empty:
+// authenticate reads the AuthenticationOk that follows. The user name is empty, because
 // the server takes it from the start-up message.
 func (c *Client) scram(mechanisms []string) error {
 	if !slices.Contains(mechanisms, scramSHA256) {

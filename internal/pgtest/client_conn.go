@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// bounded runs f, whose reads and writes fail once ctx ends. The connection is
-// of no use after that: it may have stopped in the middle of a message.
+// bounded runs f, whose reads and writes fail once ctx ends. After that the connection
+// is useless, because it may have stopped in the middle of a message.
 func (c *Client) bounded(ctx context.Context, f func() error) error {
 	return boundConn(ctx, c.conn, f)
 }
@@ -39,8 +39,8 @@ func (c *Client) Close() error {
 	return errors.Join(c.fe.Flush(), c.conn.Close())
 }
 
-// Cancel asks, over a connection of its own, for the running query to be
-// cancelled, and returns when the server has closed that connection.
+// Cancel sends a request to cancel the running query, over a connection of its own, and
+// returns when the server has closed that connection.
 func (c *Client) Cancel(ctx context.Context) error {
 	return SendCancel(ctx, c.cfg, c.PID, c.Secret)
 }

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// setupLimit bounds what has no context of its caller's, or one without a
-// deadline: far more than a loaded machine needs.
+// setupLimit is the time limit for operations without a context, or whose context has
+// no deadline: far more than a busy machine needs.
 const setupLimit = 2 * time.Minute
 
 // Options of a cluster. The zero value is one server without standbys.
@@ -54,8 +54,7 @@ type Place struct {
 	Addr  string // IPv4 address that the namespace has
 }
 
-// placedPort is the port of a node in a namespace of its own, where nobody else
-// wants it.
+// placedPort is the port of a node in a network namespace of its own.
 const placedPort = 5432
 
 // Cluster is a primary and its standbys. The methods that change a cluster or a
@@ -73,8 +72,9 @@ type Cluster struct {
 	primary atomic.Pointer[Node]
 }
 
-// New starts a cluster for a test, which fails if it can't: there is no skip.
-// When the test ends the cluster is closed; a failed test shows the servers' logs.
+// New starts a cluster for a test, and fails the test if it can't: it never skips. The
+// cluster is closed at the end of the test; if the test has failed, the servers' logs
+// are shown.
 func New(t testing.TB, opts Options) *Cluster {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), setupLimit)
@@ -115,7 +115,7 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	return c, nil
 }
 
-// prepare does everything but start the nodes.
+// prepare does everything except start the nodes.
 func (c *Cluster) prepare(ctx context.Context) (err error) {
 	if c.host, err = newHost(c.opts.Env); err != nil {
 		return err
@@ -216,7 +216,7 @@ func (n *Node) makeStandby(ctx context.Context, primary *Node) error {
 }
 
 // Primary returns the node that Start made primary, or the one that Node.Promote
-// promoted last. What a script promoted is found by Writable.
+// promoted last. Writable finds a node that a script has promoted.
 func (c *Cluster) Primary() *Node { return c.primary.Load() }
 
 // Standbys returns the nodes other than Primary, dead ones included.

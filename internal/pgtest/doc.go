@@ -1,12 +1,11 @@
-// Package pgtest is the outside world of the tests and of the demo: real
-// PostgreSQL clusters with streaming replication that live in a private
-// directory and end with their owner (Cluster), a client that speaks the
-// protocol and keeps SQLSTATEs (Client), a scripted server for faults that a
-// real one can't be made to show (Fake), a TCP proxy that breaks connections on
-// request (Proxy), networks of our own for the nodes of a cluster (Netns), and
-// bounded waits (WaitUntil, Eventually).
+// Package pgtest is the outside world of the tests and of the demo: real PostgreSQL
+// clusters with streaming replication that live in a private directory and end with
+// their owner (Cluster), a client that speaks the protocol and keeps SQLSTATEs
+// (Client), a scripted server for faults that a real one can't show on demand (Fake), a
+// TCP proxy that breaks connections on request (Proxy), private networks for the nodes
+// of a cluster (Netns), and waits with time limits (WaitUntil, Eventually).
 //
-// Nothing here belongs into a shipped binary.
+// No shipped binary may use this package.
 //
 // # Who owns what
 //

@@ -12,14 +12,14 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// Script is what a Fake does with one connection. At the end of the steps the
-// connection is closed: in good order, unless the client has sent what no step
-// has read, which makes the kernel reset it.
+// Script is what a Fake does with one connection. At the end of the steps it closes the
+// connection. If the client has sent bytes that no step has read, the kernel then
+// resets it.
 type Script struct {
 	Steps []Step
-	// ResetAfterSent and ResetAfterReceived reset the connection once so many
-	// bytes went that way, in the middle of whichever step; 0: never. Only bytes
-	// that a step reads count as received.
+	// ResetAfterSent and ResetAfterReceived reset the connection once so many bytes
+	// were sent or received, in the middle of any step; 0 means never. Only bytes that
+	// a step reads count as received.
 	ResetAfterSent, ResetAfterReceived int
 }
 
@@ -33,7 +33,7 @@ type Peer struct {
 	fake    *Fake
 }
 
-// Fake is a scripted server: it does what a real one can't be made to do.
+// Fake is a scripted server: it does what a real server can't be made to do.
 type Fake struct {
 	port     *reservedPort
 	listener *net.TCPListener
@@ -49,8 +49,8 @@ type Fake struct {
 	conns    []*net.TCPConn
 }
 
-// NewFake starts a Fake that ends with the test. A client that sends something
-// else than the script expects fails the test.
+// NewFake starts a Fake that ends with the test. The test fails if a client sends
+// something else than the script expects.
 func NewFake(t testing.TB, scripts ...Script) *Fake {
 	t.Helper()
 	f, err := StartFake(scripts...)
@@ -106,8 +106,8 @@ func (f *Fake) Startups() []map[string]string {
 	return slices.Clone(f.startups)
 }
 
-// Failures returns where clients left the script. A client that goes away, and a
-// reset, are ordinary and not among them.
+// Failures returns where clients have not followed the script. A client that leaves,
+// and a reset, are no failures.
 func (f *Fake) Failures() []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -146,7 +146,7 @@ func (f *Fake) accept() {
 	}
 }
 
-// admit records conn for Close, unless Close has been there already.
+// admit records conn for Close, unless Close was called already.
 func (f *Fake) admit(conn *net.TCPConn) (Script, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -183,7 +183,7 @@ func (f *Fake) addStartup(params map[string]string) {
 	f.startups = append(f.startups, maps.Clone(params))
 }
 
-// unexpectedError says that the client left the script.
+// unexpectedError says that the client has not followed the script.
 type unexpectedError struct{ what string }
 
 func (e *unexpectedError) Error() string { return e.what }
@@ -195,9 +195,9 @@ func unexpected(format string, args ...any) error {
 // errReset ends a script whose connection was reset on purpose.
 var errReset = errors.New("reset by the script")
 
-// scriptedConn counts bytes and resets the connection when a count is used up.
-// It belongs to the goroutine of its script. It embeds nothing, so that no copy
-// goes past the counters.
+// scriptedConn counts bytes and resets the connection when a count is used up. It
+// belongs to the goroutine of its script. It embeds no connection, so that no bytes
+// bypass the counters.
 type scriptedConn struct {
 	tcp                   *net.TCPConn
 	sendLeft, receiveLeft int // 0: not counted

@@ -128,8 +128,8 @@ func sendError(severity, code, message string) Step {
 	return Send(&pgproto3.ErrorResponse{Severity: severity, SeverityUnlocalized: severity, Code: code, Message: message})
 }
 
-// Expect reads one message for each name and checks its kind by the name that
-// package pgproto3 gives it: "Query", "Parse", "Sync".
+// Expect reads one message for each name and checks its type, by the name of package
+// pgproto3: "Query", "Parse", "Sync".
 func Expect(names ...string) Step {
 	return func(p *Peer) error {
 		for _, name := range names {
@@ -141,8 +141,9 @@ func Expect(names ...string) Step {
 	}
 }
 
-// Answer serves simple queries until the client ends: each has one row of one
-// column, found by its text. A query that isn't in the table fails the script.
+// Answer serves simple queries until the client ends. Each answer is one row with one
+// column, which the table has for the query's text. A query that isn't in the table
+// fails the script.
 func Answer(table map[string]string) Step {
 	return func(p *Peer) error {
 		for {

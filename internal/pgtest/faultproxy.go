@@ -35,11 +35,11 @@ type Proxy struct {
 	links    map[*link]struct{}
 	faults   faults
 	changed  chan struct{} // closed and replaced when faults change
-	left     int64         // bytes to clients until they are silent, 0: no such limit
+	left     int64         // bytes to clients until the silence, 0 for no such limit
 	silenced chan struct{} // closed when left is used up
 }
 
-// faults are what a pump asks about before each write.
+// faults are what a pump checks before each write.
 type faults struct {
 	silent Direction
 	delay  time.Duration
@@ -53,7 +53,7 @@ type link struct {
 	ending         sync.Once
 }
 
-// close ends both connections, in good order; a link ends only once.
+// close closes both connections in an orderly way, once.
 func (l *link) close() {
 	l.ending.Do(func() {
 		_ = l.client.Close()
@@ -113,12 +113,13 @@ func (p *Proxy) Connections() int {
 	return len(p.links)
 }
 
-// Silence holds back all bytes of the given ways, ends of connections included,
-// while connections stay open; new connections are accepted. Nothing is lost.
+// Silence holds back all bytes in the given directions, and ends of connections too,
+// while connections stay open and new ones are accepted. Nothing is lost.
 func (p *Proxy) Silence(ways Direction) { p.change(func(f *faults) { f.silent |= ways }) }
 
 // SilenceAfter is Silence(ToClient) once n more bytes, and the rest of the piece that
-// they end in, have gone to clients. The channel is closed when it holds.
+// contains the last of them, have gone to clients. The channel is closed when the
+// silence begins.
 func (p *Proxy) SilenceAfter(n int64) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,17 +127,17 @@ func (p *Proxy) SilenceAfter(n int64) <-chan struct{} {
 	return p.silenced
 }
 
-// Unsilence forwards again, first what was held back.
+// Unsilence ends the silence, and first forwards what was held back.
 func (p *Proxy) Unsilence() { p.change(func(f *faults) { f.silent = 0 }) }
 
 // Delay holds each piece of bytes for d before it is forwarded.
 func (p *Proxy) Delay(d time.Duration) { p.change(func(f *faults) { f.delay = d }) }
 
-// Split writes at most size bytes at once, each write a segment of its own; 1
-// splits messages at every byte, 0 ends it.
+// Split writes at most size bytes at a time, each write a segment of its own; 1 splits
+// messages at every byte, 0 ends the splitting.
 func (p *Proxy) Split(size int) { p.change(func(f *faults) { f.chunk = size }) }
 
-// ResetAll resets the connections that exist, on both sides.
+// ResetAll resets the existing connections on both sides.
 func (p *Proxy) ResetAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -224,7 +225,8 @@ func (p *Proxy) accept(l *net.TCPListener) {
 	}
 }
 
-// serve connects a client through. A target that refuses shows as a reset.
+// serve connects a client to the target. If the target refuses, the client sees a
+// reset.
 func (p *Proxy) serve(client *net.TCPConn) {
 	conn, err := net.DialTimeout("tcp", p.target, dialLimit)
 	if err != nil {
@@ -246,7 +248,7 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	p.mu.Unlock()
 }
 
-// dialLimit bounds the connection to the target, which is on this machine.
+// dialLimit is the time limit for connecting to the target, which is on this machine.
 const dialLimit = 10 * time.Second
 
 func (p *Proxy) register(l *link) bool {
@@ -259,8 +261,8 @@ func (p *Proxy) register(l *link) bool {
 	return true
 }
 
-// pump forwards one way. The end of the stream is forwarded as an end, an error
-// as a reset of the whole link; both wait while the way is silent.
+// pump forwards one direction. It forwards the end of the stream as an end, and an
+// error as a reset of the whole link. Both wait while the direction is silent.
 func (p *Proxy) pump(l *link, from, to *net.TCPConn, way Direction) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -281,8 +283,8 @@ func (p *Proxy) pump(l *link, from, to *net.TCPConn, way Direction) {
 	}
 }
 
-// forward waits out silence and delay, then writes; false means that the link
-// is of no use any more.
+// forward waits for the end of silence and delay, then writes; false means that the
+// link is no longer usable.
 func (p *Proxy) forward(l *link, to net.Conn, b []byte, way Direction) bool {
 	for {
 		f, ok := p.waitAudible(l, way)
@@ -315,7 +317,7 @@ func (p *Proxy) forward(l *link, to net.Conn, b []byte, way Direction) bool {
 	}
 }
 
-// count counts n bytes to clients, and begins the silence of SilenceAfter.
+// count counts n bytes to clients, and starts the silence of SilenceAfter.
 func (p *Proxy) count(n int) {
 	p.mu.Lock()
 	before := p.left
@@ -344,7 +346,7 @@ func (p *Proxy) waitAudible(l *link, way Direction) (faults, bool) {
 	}
 }
 
-// pause returns false when the link ends before d is over.
+// pause waits for d; it returns false if the link ends before.
 func (l *link) pause(d time.Duration) bool {
 	if d <= 0 {
 		return true

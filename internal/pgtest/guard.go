@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// guardScript waits for a line or for the end of its standard input. The end
-// without a line means that the owner died: every postmaster below $1 is shut
-// down at once (which also ends its children and removes its shared memory),
-// stopped ones are continued to see that; what still works there then is killed,
-// the orphans of a killed postmaster for instance; and the directory goes when $2
-// says so. A process id counts only while that process works in that data directory.
+// guardScript waits for a line or for the end of its standard input. The end without a
+// line means that the owner has died. Then it shuts down every postmaster below $1 at
+// once (which also ends its children and removes its shared memory), and continues
+// stopped ones so that they see that. It kills what is still working there after that,
+// such as the orphans of a killed postmaster, and removes the directory if $2 says so.
+// A process id counts only while that process works in that data directory.
 const guardScript = `
 read -r _ && exit 0
 alive() { [ "$(readlink "/proc/$1/cwd" 2>/dev/null)" = "$2" ]; }
@@ -34,8 +34,8 @@ done
 [ "$2" = remove ] && rm -rf -- "$1"
 `
 
-// guard ends what its owner can't end any more. It is a process and no
-// goroutine, because a goroutine dies with the owner.
+// guard ends what its owner can no longer end. It is a process rather than a goroutine,
+// because a goroutine dies with the owner.
 type guard struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser

@@ -13,8 +13,8 @@ import (
 	"syscall"
 )
 
-// errNoPostgres tells what to install; a machine without a server fails tests,
-// it doesn't skip them.
+// errNoPostgres says what to install. On a machine without a server tests fail; they
+// aren't skipped.
 var errNoPostgres = errors.New("no PostgreSQL server found: install one (Debian: postgresql, Fedora: postgresql-server) " +
 	"or set PG_BINDIR to the directory that holds initdb, postgres and pg_basebackup")
 
@@ -35,8 +35,8 @@ func newHost(extraEnv []string) (*host, error) {
 	return h, err
 }
 
-// Credential is the user that servers, pgagroal and scripts run as: postgres for
-// root, whom the server refuses, and nil, ourselves, for anybody else.
+// Credential returns the user that servers, pgagroal and scripts run as: postgres for
+// root, whom the server refuses, and nil, the present user, otherwise.
 func Credential() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -53,7 +53,7 @@ func Credential() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
-// findBinaries looks at PG_BINDIR, then for the newest version that a package
+// findBinaries looks in PG_BINDIR, then for the newest version that a package has
 // installed, then in PATH.
 func findBinaries() (string, error) {
 	if dir := os.Getenv("PG_BINDIR"); dir != "" {
@@ -99,8 +99,8 @@ func hasServer(dir string) bool {
 	return true
 }
 
-// command prepares a program as the server's user, in a session of its own, so
-// that an interrupt typed at a terminal ends the test and not the server under it.
+// command prepares a program that runs as the server's user in a session of its own, so
+// that Ctrl-C at a terminal ends the test and not the server under it.
 func (h *host) command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	path := name
 	if !filepath.IsAbs(name) {
@@ -154,8 +154,8 @@ func (h *host) writeFile(path string, data []byte) error {
 	return h.own(path)
 }
 
-// Binary returns the path of one of PostgreSQL's programs; panics when there is
-// none, since nothing of this package works then.
+// Binary returns the path of one of PostgreSQL's programs. It panics if there is none,
+// because then nothing of this package works.
 func Binary(name string) string {
 	dir, err := findBinaries()
 	if err != nil {

@@ -13,11 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Netns is a network namespace without a name: it ends with the last process in
-// it once Close was called, so a test that was killed leaves none behind.
+// Netns is a network namespace without a name. After Close it ends with its last
+// process, so a test that was killed leaves none behind.
 type Netns struct{ file *os.File }
 
-// NewNetns makes an empty network namespace, which takes root. The caller closes it.
+// NewNetns makes an empty network namespace, which only root can do. The caller closes
+// it.
 func NewNetns() (*Netns, error) {
 	n := &Netns{}
 	err := onThread(func() (err error) {
@@ -33,11 +34,11 @@ func NewNetns() (*Netns, error) {
 	return n, nil
 }
 
-// Close gives the namespace up.
+// Close releases the namespace.
 func (n *Netns) Close() error { return n.file.Close() }
 
-// Do calls f in the namespace: sockets that f makes and processes that it starts
-// belong there for good. What f does on other goroutines doesn't.
+// Do calls f in the namespace: sockets that f makes and processes that it starts stay
+// there. What f does on other goroutines happens outside.
 func (n *Netns) Do(f func() error) error {
 	return onThread(func() error {
 		if err := setns(n.file); err != nil {
@@ -67,8 +68,7 @@ func (n *Netns) Run(text string, others []*Netns, name string, args ...string) e
 	})
 }
 
-// adminTool finds a program that is for administrators, whose directories aren't
-// in everybody's PATH.
+// adminTool finds a program for administrators, whose directory may not be in PATH.
 func adminTool(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
@@ -81,7 +81,7 @@ func adminTool(name string) (string, error) {
 	return "", fmt.Errorf("%s: %w", name, exec.ErrNotFound)
 }
 
-// NoNetns says why this process can't make networks of its own, nil if it can.
+// NoNetns returns why this process can't make networks of its own, nil if it can.
 func NoNetns() error {
 	if os.Geteuid() != 0 {
 		return errors.New("network namespaces of our own take root")

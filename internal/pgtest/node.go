@@ -137,8 +137,8 @@ func (n *Node) Tool(ctx context.Context, name string, args ...string) error {
 	return n.inNetns(func() error { return n.cluster.host.run(ctx, n.SocketDir, name, args...) })
 }
 
-// clearRemains makes sure that nobody works on the data any more, and only then
-// takes a dead postmaster's locks away. Orphaned backends end by themselves soon.
+// clearRemains makes sure that no process uses the data directory any more, and then
+// removes a dead postmaster's locks. Orphaned backends end by themselves soon.
 func (n *Node) clearRemains(ctx context.Context) error {
 	err := poll(ctx, "end of orphans", func() error {
 		if pids := n.processes(); len(pids) > 0 {
@@ -152,7 +152,7 @@ func (n *Node) clearRemains(ctx context.Context) error {
 	return removeLocks(n.DataDir, n.SocketDir)
 }
 
-// reap ends when the process does, which Stop, Kill or Close see to.
+// reap waits for the process, which Stop, Kill or Close ends.
 func reap(cmd *exec.Cmd, exited chan<- error) {
 	exited <- cmd.Wait()
 	close(exited)
@@ -180,7 +180,7 @@ func (n *Node) PID() int {
 	return lock.pid
 }
 
-// Running tells whether there is a postmaster, paused or not.
+// Running reports whether there is a postmaster, paused or not.
 func (n *Node) Running() bool { return n.PID() != 0 }
 
 // StopMode is how Stop shuts a server down, by pg_ctl's names.
@@ -217,8 +217,8 @@ func (n *Node) Kill() error {
 	return removeLocks(n.DataDir, n.SocketDir)
 }
 
-// KillPostmasterOnly kills the postmaster: new connections are refused while
-// backends live on until they notice, and take writes for a moment.
+// KillPostmasterOnly kills the postmaster. New connections are refused, while backends
+// live on until they notice, and accept writes for a moment.
 func (n *Node) KillPostmasterOnly() error {
 	pid := n.PID()
 	if pid == 0 {
@@ -232,8 +232,8 @@ func (n *Node) KillPostmasterOnly() error {
 	return n.waitGone(ctx, []int{pid})
 }
 
-// Pause stops all processes of the server: the kernel goes on to accept
-// connections and bytes, nobody answers. Resume ends it.
+// Pause stops all processes of the server: the kernel still accepts connections and
+// bytes, but nobody answers. Resume ends it.
 func (n *Node) Pause() error {
 	if len(freeze(n.DataDir)) == 0 {
 		return fmt.Errorf("pause %s: it doesn't run", n.Name)
@@ -241,10 +241,10 @@ func (n *Node) Pause() error {
 	return nil
 }
 
-// PausePostmaster stops the postmaster alone: sessions work, logins hang.
+// PausePostmaster stops only the postmaster: sessions work, logins hang.
 func (n *Node) PausePostmaster() error {
 	pid := n.PID()
-	if pid == 0 { // which kill would take for our own process group
+	if pid == 0 { // kill(0) would signal our own process group
 		return fmt.Errorf("pause postmaster of %s: it doesn't run", n.Name)
 	}
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
@@ -265,7 +265,7 @@ func (n *Node) Resume() error {
 
 func (n *Node) processes() []int { return processesIn(n.DataDir) }
 
-// waitGone returns when pids, the postmaster among them, have ended and the
+// waitGone returns when pids, which include the postmaster, have ended and the
 // postmaster was reaped if it was our child.
 func (n *Node) waitGone(ctx context.Context, pids []int) error {
 	err := poll(ctx, "end of "+n.Name, func() error {
@@ -289,7 +289,7 @@ func (n *Node) waitGone(ctx context.Context, pids []int) error {
 	return err
 }
 
-// close ends the server the quickest way that leaves no shared memory behind.
+// close ends the server in the quickest way that leaves no shared memory behind.
 func (n *Node) close() error {
 	const limit = 10 * time.Second
 	ctx, cancel := context.WithTimeout(context.Background(), limit)

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// baseSettings make a server small and quick to start, and fit for replication,
-// promotion and pg_rewind. Options.Extra wins over them.
+// baseSettings make a server small, quick to start, and ready for replication,
+// promotion and pg_rewind. Options.Extra overrides them.
 func (n *Node) baseSettings() map[string]string {
 	return map[string]string{
 		"listen_addresses":            n.Host,
@@ -25,7 +25,8 @@ func (n *Node) baseSettings() map[string]string {
 		"wal_keep_size":               "64MB",
 		"wal_retrieve_retry_interval": "100ms",
 		"shared_buffers":              "16MB",
-		// Files of the data directory and no /dev/shm: they go with the directory.
+		// Use files in the data directory instead of /dev/shm: they are removed with
+		// the directory.
 		"dynamic_shared_memory_type": "mmap",
 		"fsync":                      "off",
 		"autovacuum":                 "off", // an idle server's LSN stays where it is
@@ -50,7 +51,7 @@ func (n *Node) writeConf() error {
 	return nil
 }
 
-// writeFiles makes a copied data directory this node's.
+// writeFiles writes this node's files into a copied data directory.
 func (n *Node) writeFiles() error {
 	for name, data := range n.cluster.opts.Files {
 		if err := n.cluster.host.writeFile(filepath.Join(n.DataDir, name), data); err != nil {
@@ -110,8 +111,8 @@ func (n *Node) Set(ctx context.Context, key, value string) error {
 	if err := n.reload(ctx); err != nil || key != "synchronous_standby_names" {
 		return err
 	}
-	// Commits look at a copy in shared memory, which the checkpointer brings up to
-	// date before it does anything else.
+	// Commits use a copy in shared memory, which the checkpointer updates before it
+	// does anything else.
 	if _, err := n.Query(ctx, "CHECKPOINT"); err != nil {
 		return fmt.Errorf("set %s of %s: %w", key, n.Name, err)
 	}

@@ -50,15 +50,15 @@ func (n *Node) Query(ctx context.Context, sql string) (string, error) {
 	return strings.Join(lines, "\n"), nil
 }
 
-// InRecovery tells whether the node is a standby.
+// InRecovery reports whether the node is a standby.
 func (n *Node) InRecovery(ctx context.Context) (bool, error) {
 	out, err := n.Query(ctx, "SELECT pg_is_in_recovery()")
 	return out == "t", err
 }
 
-// LSN returns the position of the node's WAL in bytes: of a primary what is
-// written, of a standby the greater of received and replayed, because received
-// can be behind after a restart.
+// LSN returns the position of the node's WAL in bytes: on a primary what is written; on
+// a standby the greater of received and replayed, because received can be behind after
+// a restart.
 func (n *Node) LSN(ctx context.Context) (uint64, error) {
 	return n.position(ctx, `CASE WHEN pg_is_in_recovery()
 		THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())

@@ -12,11 +12,11 @@ import (
 // loopback is the only address that anything in this package listens on.
 const loopback = "127.0.0.1"
 
-// reservedPort is a TCP port of the loopback address that is bound but not
-// listened on: connecting to it is refused, the kernel gives it to nobody else,
-// and whoever sets SO_REUSEADDR (PostgreSQL and package net do) can listen on it.
-// So a dead server's port stays refused and its restart never meets a thief. It is
-// the kernel that remembers, so this holds between the processes of tests as well.
+// reservedPort is a TCP port of the loopback address that is bound but has no listener.
+// Connections to it are refused, the kernel gives it to no other process, and a program
+// that sets SO_REUSEADDR (PostgreSQL and package net do) can listen on it. So a dead
+// server's port refuses connections, and a restarted server always gets it back. The
+// kernel does this, so it also works between test processes.
 type reservedPort struct {
 	port int
 	sock *os.File
@@ -75,8 +75,8 @@ func ReservePort() (port int, release func(), err error) {
 	return r.port, r.close, nil
 }
 
-// Port returns a port of the loopback address that nobody gets before the test
-// ends, unless he asks for it by number.
+// Port returns a port of the loopback address that no other process gets before the
+// test ends, unless it asks for that number.
 func Port(t testing.TB) int {
 	t.Helper()
 	r, err := reservePort()
@@ -93,9 +93,9 @@ func RefusedAddr(t testing.TB) string {
 	return net.JoinHostPort(loopback, strconv.Itoa(Port(t)))
 }
 
-// SilentAddr returns a host:port that answers no SYN until the test ends: a
-// connection attempt hangs, as to a host that is gone. Its queue of connections
-// that nobody accepts holds one, and that one is ours.
+// SilentAddr returns a host:port that answers no SYN until the test ends: a connection
+// attempt hangs, as to a host that is gone. Its backlog has room for one connection,
+// and the test itself uses that.
 func SilentAddr(t testing.TB) string {
 	t.Helper()
 	r, err := reservePort()

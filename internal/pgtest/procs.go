@@ -12,12 +12,12 @@ import (
 	"syscall"
 )
 
-// processesIn returns the ids of the live processes whose working directory is
-// dir or lies inside it. Every process of PostgreSQL works in its data directory
-// all its life, also after its parent died and also when pg_ctl started it, and a
-// zombie has no working directory: so this finds what a tree of parents would miss.
+// processesIn returns the ids of the living processes whose working directory is dir or
+// inside it. Every PostgreSQL process works in its data directory all its life, even if
+// its parent has died or pg_ctl has started it, and a zombie has no working directory.
+// So this also finds processes that a search by parent would miss.
 func processesIn(dir string) []int {
-	entries, _ := os.ReadDir("/proc") // without /proc nothing here works, and Start fails
+	entries, _ := os.ReadDir("/proc") // without /proc Start fails
 	var pids []int
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -33,7 +33,7 @@ func worksIn(pid int, dir string) bool {
 	return err == nil && (cwd == dir || strings.HasPrefix(cwd, dir+"/"))
 }
 
-// ended tells whether pid is gone or a zombie, which holds no file, lock or socket.
+// ended reports whether pid is gone or a zombie, which holds no file, lock or socket.
 func ended(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -44,8 +44,8 @@ func ended(pid int) bool {
 	return len(after) > 0 && (after[0] == 'Z' || after[0] == 'X')
 }
 
-// freeze stops every process of dir, those born meanwhile included, and returns
-// them. A stopped parent has no more children, so this ends.
+// freeze stops every process of dir, including those started meanwhile, and returns
+// them. It ends, because a stopped process starts no children.
 func freeze(dir string) []int {
 	var frozen []int
 	for {
@@ -62,8 +62,8 @@ func freeze(dir string) []int {
 	}
 }
 
-// killAll ends every process of dir as the death of the host would: all are
-// stopped first, so that none of them sees another one die and reacts.
+// killAll kills every process of dir like the death of the host: it first stops all of
+// them, so that none sees another one die and reacts.
 func killAll(dir string) []int {
 	pids := freeze(dir)
 	for _, pid := range pids {
@@ -72,7 +72,7 @@ func killAll(dir string) []int {
 	return pids
 }
 
-// lockFile is what a postmaster says about itself in postmaster.pid.
+// lockFile is the content of postmaster.pid.
 type lockFile struct {
 	pid   int
 	shmID int // of the System V segment that guards the data directory; -1: none
@@ -99,10 +99,10 @@ func readLockFile(dataDir string) (lockFile, error) {
 	return lock, nil
 }
 
-// removeLocks clears what a killed postmaster left, which a restart would take
-// for a live one when the process id is a zombie's or another process's by now:
-// the lock files, and the shared memory segment that a host's death would take too.
-// It must not be called while the postmaster lives.
+// removeLocks removes what a killed postmaster has left: the lock files, and the shared
+// memory segment, which the death of a host would remove, too. Otherwise a restart
+// would think that the postmaster is alive if its process id belongs to a zombie or
+// another process by now. It must not be called while the postmaster lives.
 func removeLocks(dataDir, socketDir string) error {
 	lock, err := readLockFile(dataDir)
 	if errors.Is(err, os.ErrNotExist) {

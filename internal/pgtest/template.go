@@ -21,9 +21,9 @@ var templates = struct {
 
 type templateKey struct{ bin, superUser string }
 
-// template is one directory with the guard that removes it when the process
-// ends. Holding the guard matters: without a reference the collector would close
-// its pipe, and that means our end.
+// template is one directory, with the guard that removes it when the process ends. It
+// must keep the guard: without a reference the garbage collector would close the
+// guard's pipe, which the guard takes for the end of this process.
 type template struct {
 	dir   string
 	guard *guard
@@ -66,8 +66,8 @@ func (h *host) tempDir(prefix string) (string, error) {
 	return filepath.EvalSymlinks(dir)
 }
 
-// tempParent prefers memory to a disk that others keep busy: without it a start
-// takes ten times as long at times. TMPDIR overrides it.
+// tempParent prefers memory to a busy disk, on which a start may take ten times as
+// long. TMPDIR overrides it.
 func tempParent() string {
 	const shm, roomy = "/dev/shm", 2 << 30 // bytes; containers often have 64 MiB
 	var fs syscall.Statfs_t

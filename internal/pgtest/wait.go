@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// pollInterval is the time between two looks at a condition: short enough to
-// add nothing a test would notice, long enough to leave the processor to others.
+// pollInterval is the time between two checks of a condition: short enough not to
+// matter for a test, and long enough to leave the CPU to others.
 const pollInterval = 10 * time.Millisecond
 
-// WaitUntil returns when cond is true and fails the test when it isn't within
-// limit. The failure names what was waited for and what each of state says then.
+// WaitUntil returns when cond is true and fails the test if that takes longer than
+// limit. The failure names the condition and shows the result of each state function.
 func WaitUntil(t testing.TB, limit time.Duration, what string, cond func() bool, state ...func() string) {
 	t.Helper()
 	Eventually(t, limit, what, func() error {
@@ -29,8 +29,8 @@ func WaitUntil(t testing.TB, limit time.Duration, what string, cond func() bool,
 	})
 }
 
-// Eventually returns when cond returns nil and fails the test with cond's last
-// error when it doesn't within limit.
+// Eventually returns when cond returns nil, and fails the test with cond's last error
+// if that takes longer than limit.
 func Eventually(t testing.TB, limit time.Duration, what string, cond func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -40,9 +40,9 @@ func Eventually(t testing.TB, limit time.Duration, what string, cond func() erro
 	}
 }
 
-// poll calls cond at once and then every pollInterval until it returns nil, or a
-// final error, or ctx ends. cond is called once more after the end of ctx, so
-// that a slow machine can't fail a condition which has become true.
+// poll calls cond at once and then every pollInterval until it returns nil or a final
+// error, or ctx ends. It calls cond once more after the end of ctx, so that a slow
+// machine can't fail a condition that has become true.
 func poll(ctx context.Context, what string, cond func() error) error {
 	ctx, cancel := limited(ctx)
 	defer cancel()
@@ -67,8 +67,8 @@ func poll(ctx context.Context, what string, cond func() error) error {
 	}
 }
 
-// limited bounds a ctx that has no deadline, so that a wait for what never comes
-// fails and tells what it waited for, instead of the whole test binary.
+// limited adds a time limit to a ctx without a deadline, so that an endless wait fails
+// and says what it was for, rather than the whole test binary.
 func limited(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
@@ -76,7 +76,7 @@ func limited(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, setupLimit)
 }
 
-// finalError ends a poll early: more waiting can't help.
+// finalError ends a poll early, because more waiting can't help.
 type finalError struct{ err error }
 
 func (f *finalError) Error() string { return f.err.Error() }

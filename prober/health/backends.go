@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// backendsAtOnce is how many process ids one question names: the answer to it fits into maxMessage.
+// backendsAtOnce is how many process ids one query names: its answer fits into maxMessage.
 const backendsAtOnce = 4096
 
-// Backends returns those of pids that t still shows as processes of its own, in any state and of any user. It looks
-// once and returns within t.Timeout, or at once when ctx ends. With an error nothing is known of any of them.
+// Backends returns those of pids that t still shows as its processes, in any state and of any user. It asks once and
+// returns within t.Timeout, or at once when ctx ends. After an error nothing is known about any of them.
 func Backends(ctx context.Context, t Target, pids []uint32) ([]uint32, error) {
 	return look(ctx, t, "backends", func(s *session) ([]uint32, error) { return s.backends(pids) })
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// Cancel sends a CancelRequest for the process pid of a server and waits until the server has taken it. When ctx ends
-// before that, the request is taken back as far as it can be: what the kernel still has of it isn't delivered.
+// Cancel sends a CancelRequest for the process pid of a server and waits until the server has taken it. If ctx ends
+// before that, the request is withdrawn as far as possible: what the kernel still has of it isn't delivered.
 func Cancel(ctx context.Context, network, address string, pid uint32, key []byte) error {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, network, address)

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// look asks t once with the first login that gets in; what names it in errors. It returns within t.Timeout, or at once
-// when ctx ends.
+// look asks t once, with the first login that succeeds; what names the query in errors. It returns within t.Timeout,
+// or at once when ctx ends.
 func look[T any](ctx context.Context, t Target, what string, ask func(*session) (T, error)) (answer T, err error) {
 	if t.Timeout <= 0 {
 		t.Timeout = defaultTimeout
@@ -26,7 +26,7 @@ func look[T any](ctx context.Context, t Target, what string, ask func(*session) 
 			break
 		}
 		if s == nil || bounded.Err() != nil {
-			break // another login wouldn't get any further
+			break // another login would fail as well
 		}
 	}
 	var none T

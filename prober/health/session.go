@@ -16,7 +16,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// What a server may send: far more than an honest one does.
+// Limits for what a server may send: far more than a correct server does.
 const (
 	maxMessage  = 64 << 10 // bytes of one message
 	maxMessages = 1000     // before ReadyForQuery
@@ -29,17 +29,17 @@ type session struct {
 	in        *bufio.Reader
 	release   func() // ends the watch over the context
 	answered  bool   // the server has sent at least one byte
-	freshTLS  bool   // nothing has come through the encryption yet, so the handshake may still be refused
+	freshTLS  bool   // nothing was received over TLS yet, so the server may still refuse the handshake
 	loggingIn bool   // until the first ReadyForQuery
 	left      time.Duration
 	binding   []byte // of the server's certificate
 	version   string // server_version, as it reports it at login
 }
 
-// open connects, and encrypts if the target wants it. With an error there is nothing to close; the session is nil
-// when there was no connection.
+// open connects, and starts TLS if the target wants it. After an error there is nothing to close; the session is nil
+// if there was no connection.
 func (p *prober) open() (*session, error) {
-	dialer := net.Dialer{KeepAlive: -1} // no probe lives long enough
+	dialer := net.Dialer{KeepAlive: -1} // a probe is too short for it
 	conn, err := dialer.DialContext(p.ctx, p.target.Network, p.target.Address)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
@@ -56,7 +56,8 @@ func (p *prober) open() (*session, error) {
 	return s, nil
 }
 
-// watch makes every read and write on conn fail once ctx ends. The function it returns waits until that is over.
+// watch makes every read and write on conn fail once ctx ends. The returned function ends the watch, and waits for it
+// if ctx has just ended.
 func watch(ctx context.Context, conn net.Conn) (release func()) {
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -70,7 +71,7 @@ func watch(ctx context.Context, conn net.Conn) (release func()) {
 	}
 }
 
-// close says goodbye and closes; nobody waits for the server's answer.
+// close sends Terminate and closes, without waiting for an answer.
 func (s *session) close() {
 	s.release()
 	_ = s.conn.SetDeadline(time.Now().Add(10 * time.Millisecond))
@@ -78,7 +79,7 @@ func (s *session) close() {
 	_ = s.conn.Close()
 }
 
-// Read and Write make a session what package auth talks over.
+// Read and Write let package auth talk over the session.
 func (s *session) Read(b []byte) (int, error) {
 	n, err := s.in.Read(b)
 	if n > 0 {
@@ -89,11 +90,12 @@ func (s *session) Read(b []byte) (int, error) {
 
 func (s *session) Write(b []byte) (int, error) { return s.conn.Write(b) }
 
-// put sends b. It drops the error: a server that refuses us speaks and closes without reading, so the next read
-// tells better what happened.
+// put sends b and ignores the error: a server that refuses the login sends an error and
+// closes without reading, so the next read shows better what has happened.
 func (s *session) put(b []byte) { _, _ = s.conn.Write(b) }
 
-// encrypt asks for TLS and shakes hands. Nothing is read ahead of the handshake but the one byte that is the answer.
+// encrypt requests TLS and does the handshake. Before the handshake it reads only the
+// one byte of the answer.
 func (s *session) encrypt(ctx context.Context, config *tls.Config) error {
 	s.put(pgwire.AppendSSLRequest(nil))
 	var reply [1]byte
@@ -121,7 +123,7 @@ func (s *session) encrypt(ctx context.Context, config *tls.Config) error {
 
 // startUp sends the start-up packet; more are further parameters, as name, value, name, value.
 //
-// The server itself ends our queries before we give up, so that none outlives its probe.
+// The server itself ends our queries before the probe gives up, so that no query outlives its probe.
 func (s *session) startUp(l Login, more ...string) error {
 	limit := strconv.FormatInt(max(1, (s.left*3/4).Milliseconds()), 10)
 	params := []pgwire.Param{
@@ -161,7 +163,7 @@ func (s *session) read() (typ byte, body []byte, err error) {
 	return pgwire.ReadMessage(s, maxMessage)
 }
 
-// ask sends simple queries in one go; each gets an answer of its own.
+// ask sends simple queries in one write; each gets its own answer.
 func (s *session) ask(queries ...string) {
 	var b []byte
 	for _, q := range queries {
@@ -172,13 +174,14 @@ func (s *session) ask(queries ...string) {
 
 // answer reads up to ReadyForQuery and returns the rows, NULL as an empty text.
 //
-// An *auth.ServerError is what the server said; inside a *lostError it was its last word.
+// An *auth.ServerError is the server's error; if it is inside a *lostError, the server has closed the connection
+// after it.
 func (s *session) answer() (rows [][]string, err error) {
 	var said *auth.ServerError
 	for range maxMessages {
 		typ, body, err := s.read()
 		if err != nil {
-			if said != nil { // its last words tell more than how it ended
+			if said != nil { // the server's error says more than the end of the connection
 				return nil, &lostError{said}
 			}
 			return nil, &lostError{fmt.Errorf("read: %w", err)}

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Settings returns the values of parameters as pg_settings shows them to us, times in milliseconds or whatever the unit
-// of the parameter is; one that the server doesn't have or show is left out. It looks once and returns within t.Timeout,
-// or at once when ctx ends.
+// Settings returns the values of parameters in pg_settings, in the unit of each parameter, such as milliseconds. It
+// leaves out parameters that the server doesn't have or show. It asks once and returns within t.Timeout, or at once
+// when ctx ends.
 func Settings(ctx context.Context, t Target, names []string) (map[string]string, error) {
 	return look(ctx, t, "settings", func(s *session) (map[string]string, error) { return s.settings(names) })
 }
