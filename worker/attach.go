@@ -12,7 +12,9 @@ import (
 //     (cleanse), sets this client's parameters (adapt), and opens a failed transaction
 //     block if the client believes that it is in one (begin).
 //  2. start lets the client in, or goes on with what it has sent meanwhile.
-//  3. part gives the backend back, when the client needs it no more.
+//  3. restore sets again, at a boundary, parameters that the client has reset: the server
+//     knows only those of the backend's own login.
+//  4. part gives the backend back, when the client needs it no more.
 
 // failBlockSQL opens a transaction block and makes it fail. Its text explains itself in
 // the server's log.
@@ -128,6 +130,21 @@ func (s *session) start(b *backend, status byte) {
 		s.stash = nil
 		s.fromClient(said)
 	}
+}
+
+// restore gives the client the parameters again that it began with, and goes on at the
+// boundary where it stands.
+func (s *session) restore(sql string) {
+	b := s.backend
+	known := b.Params.Tracked()
+	s.state, b.state = sessionRestoring, backendAdapting
+	s.client.Watch()
+	b.run([]string{sql}, func([]byte) {
+		b.state, s.state = backendAttached, sessionActive
+		s.client.Send(b.Params.AppendChanges(nil, known))
+		s.listen()
+		s.boundary(s.talk.Stand())
+	})
 }
 
 // welcome tells the client that its login has succeeded.

@@ -144,17 +144,13 @@ func (w *worker) newBackend(p *pool.Pool, lease, epoch uint64, server int) *back
 	return b
 }
 
-// ownApplication is the application_name of a backend to which no client has given
-// another one.
-const ownApplication = "pgagroal"
-
 // login sends the start-up packet, answers the server's questions and reads until
-// the server is ready.
+// the server is ready. It gives no application_name, so that the server's defaults, those
+// of the role and the database included, are what a client without one finds.
 func (b *backend) login(conn net.Conn, cfg *config, l *login, client socket) error {
 	startup := []pgwire.Param{
 		{Name: "user", Value: l.user},
 		{Name: "database", Value: l.database},
-		{Name: "application_name", Value: ownApplication},
 	}
 	msg, err := pgwire.AppendStartup(nil, append(startup, l.rest...))
 	if err != nil {

@@ -12,7 +12,8 @@ func (s *session) serverGone() {
 	switch s.state {
 	case sessionAdapting:
 		s.seekAgain()
-	case sessionActive:
+	case sessionActive, sessionRestoring:
+		s.state = sessionActive
 		s.lost()
 	default:
 		s.drop(s.lossCode())

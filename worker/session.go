@@ -23,6 +23,8 @@ const (
 // sessionState is what a session is doing.
 //
 //	waiting --> adapting --> active --> leaving --> (gone)
+//	   |           |          |  ^
+//	   |           |       restoring
 //	   |           |            |
 //	   +-----------+------------+----> lingering --> (gone)
 type sessionState uint8
@@ -31,6 +33,7 @@ const (
 	sessionWaiting   sessionState = iota // it waits for a backend
 	sessionAdapting                      // its backend is being prepared for the client
 	sessionActive                        // the client may talk
+	sessionRestoring                     // parameters that the client has reset are set again
 	sessionLeaving                       // the client has left, the backend finishes its work
 	sessionLingering                     // the client still has to read its last message
 	sessionGone
@@ -205,6 +208,12 @@ func (s *session) told(b *backend, p *relay.Passed) {
 
 // boundary decides what to do with a session between two statements.
 func (s *session) boundary(at relay.Stand) {
+	if at == relay.Parting || at == relay.Resting {
+		if sql := s.talk.Restore(&s.backend.Backend, &s.login.follow); sql != "" {
+			s.restore(sql)
+			return
+		}
+	}
 	switch at {
 	case relay.Parting:
 		s.part()
@@ -326,7 +335,7 @@ func (e *clientEnd) Ended(err error) {
 		s.w.leave(s.waiter)
 		s.closeClient()
 		s.finish()
-	case sessionAdapting:
+	case sessionAdapting, sessionRestoring:
 		s.closeClient()
 		b := s.backend
 		s.w.closeBackend(b)

@@ -61,11 +61,10 @@ func (l *login) addHost(addr string) {
 	if err != nil {
 		return
 	}
-	name, given := l.follow.Get("application_name")
-	if !given {
-		name = ownApplication
+	name, host := l.application(), ap.Addr().Unmap().String()
+	if name != "" {
+		host = " - " + host
 	}
-	host := " - " + ap.Addr().Unmap().String()
 	l.follow.Set("application_name", name[:min(len(name), max(maxApplication-len(host), 0))]+host)
 }
 

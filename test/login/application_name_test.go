@@ -34,7 +34,7 @@ func TestApplicationNameTellsTheHost(t *testing.T) {
 				w := loginRaw(t, p.DialRaw(), append(proxied(2, from), whole(v3, body+"\x00")...))
 				host := " - " + strings.Trim(from[:strings.LastIndexByte(from, ':')], "[]")
 				if name == "" {
-					name = "pgagroal"
+					host = strings.TrimPrefix(host, " - ")
 				}
 				clients, want = append(clients, w), append(want, name[:min(len(name), 63-len(host))]+host)
 			}

@@ -64,7 +64,7 @@ func (p *Pooled) answer(data, out []byte, from int, ev *pgwire.Event) ([]byte, i
 	case 'E':
 		return p.serverError(data, out, from, ev)
 	case 'S':
-		r.b.Params.Reported(ev.Body)
+		r.b.reported(ev.Body)
 	case 'G':
 		if e := p.x.first(); e != nil && (e.kind == 'E' || e.kind == 'Q') {
 			p.x.copyIn()
@@ -345,7 +345,10 @@ func (p *Pooled) tag(body []byte) {
 		if t&traitTemp != 0 && !(simple && described) {
 			p.x.dirty = true
 		}
+	case "RESET":
+		p.line.b.resets = true
 	case "SET":
+		p.line.b.resets = true // TO DEFAULT
 		p.x.dirty = p.x.dirty || t&traitLasting != 0
 	case "DECLARE CURSOR":
 		p.x.dirty = p.x.dirty || t&traitHold != 0
@@ -357,7 +360,7 @@ func (p *Pooled) tag(body []byte) {
 		p.there().clear()
 		p.forgetNames()
 		if string(tag) == "DISCARD ALL" {
-			p.x.dirty, p.x.sequences, p.x.discarded = false, false, true
+			p.x.dirty, p.x.sequences, p.line.b.resets = false, false, true
 		}
 	}
 }

@@ -18,6 +18,10 @@ type Conversation interface {
 	// expects, empty when the backend has them. follow are the parameters that the
 	// client asked for at its login.
 	Adapt(b *Backend, follow *Params) string
+	// Restore returns the SQL that gives a backend the parameters again that the client
+	// began with, where the client has reset them; empty when it has reset none. follow
+	// are the parameters that the client asked for at its login.
+	Restore(b *Backend, follow *Params) string
 	// InFailedBlock reports whether the client believes that it is in a failed
 	// transaction block. Then its next backend must be brought into one before Start.
 	InFailedBlock() bool
@@ -122,6 +126,8 @@ type Backend struct {
 	Dirty, Sequences bool
 	DirtyBy          uint64
 
+	// resets: the client may have reset a tracked parameter to its value in Base.
+	resets   bool
 	exchange exchange
 	prepared prepared
 }

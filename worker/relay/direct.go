@@ -17,6 +17,12 @@ type Direct struct {
 // Adapt implements Conversation.
 func (d *Direct) Adapt(b *Backend, follow *Params) string { return adapt(follow, &b.Base, &b.Params) }
 
+// Restore implements Conversation. All other parameters that the client asked for are of
+// the backend's own login.
+func (d *Direct) Restore(b *Backend, follow *Params) string {
+	return b.restore(func(i int) (string, bool) { return follow.Get(tracked[i]) })
+}
+
 // InFailedBlock implements Conversation.
 func (d *Direct) InFailedBlock() bool { return false }
 
@@ -29,7 +35,7 @@ func (d *Direct) Start(b *Backend, status byte) (told []byte) {
 		told = b.Params.appendNews(nil, &d.line.b.Params)
 	}
 	d.line.start(&d.shared.Totals, b, clientInterests, serverInterests)
-	b.Status = status
+	b.Status, b.resets = status, false
 	return told
 }
 

@@ -37,8 +37,6 @@ type exchange struct {
 	// dirty: the client has left something that another client must not find.
 	// sequences: it has left values of sequences, for currval and lastval.
 	dirty, sequences bool
-	// discarded: the client has reset all its parameters, with DISCARD ALL.
-	discarded bool
 	// waits: the client's bytes must wait for a description. held are these bytes.
 	waits bool
 	held  []byte
@@ -189,7 +187,7 @@ func (x *exchange) idle() bool { return x.len() == 0 && !x.unsynced }
 // rest ends a transaction, when the exchange is idle. It frees memory.
 func (x *exchange) rest() {
 	x.skipping, x.errored, x.copying, x.sets = false, false, false, false
-	x.described, x.dirty, x.sequences, x.discarded = false, false, false, false
+	x.described, x.dirty, x.sequences = false, false, false
 	x.checked, x.checkedOn = nil, nil
 	if x.len() == 0 && cap(x.q) > 64 {
 		x.q = nil

@@ -115,7 +115,7 @@ func (r *line) serverBytes(b []byte) error {
 		case 'E':
 			r.serverError(ev.Body)
 		case 'S':
-			r.b.Params.Reported(ev.Body)
+			r.b.reported(ev.Body)
 		case 'G':
 			r.copyIn()
 		case 'W':

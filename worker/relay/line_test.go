@@ -192,7 +192,7 @@ func TestRelayAllocatesNothingPerQuery(t *testing.T) {
 
 func TestParametersThatDifferAreSet(t *testing.T) {
 	base := Params{}
-	base.Set("application_name", "pgagroal")
+	base.Set("application_name", "")
 	base.Set("client_encoding", "UTF8")
 	base.Set("TimeZone", "Etc/UTC")
 	for _, tc := range []struct {

@@ -142,6 +142,58 @@ func adapt(want, base, now *Params) string {
 	return sql.String()
 }
 
+// reported takes the body of a ParameterStatus that comes while a client has the backend.
+func (b *Backend) reported(body []byte) {
+	b.Params.Reported(body)
+	for _, name := range tracked {
+		if bytes.HasPrefix(body, append([]byte(name), 0)) && b.atBase(name) {
+			b.resets = true
+		}
+	}
+}
+
+// atBase reports whether a parameter has its value of the backend's own login.
+func (b *Backend) atBase(name string) bool {
+	now, _ := b.Params.Get(name)
+	base, _ := b.Base.Get(name)
+	return now == base
+}
+
+// restore returns the SQL that Restore of a conversation returns. own returns the value
+// of a tracked parameter that the client began with.
+//
+// The server resets a parameter to the value of the backend's own login. The client may
+// also have set that very value, which then stays; only the server can tell, and so it
+// decides.
+func (b *Backend) restore(own func(i int) (string, bool)) string {
+	if !b.resets {
+		return ""
+	}
+	b.resets = false
+	var sql strings.Builder
+	for i, name := range tracked {
+		v, ok := own(i)
+		if now, _ := b.Params.Get(name); !ok || v == now || !b.atBase(name) {
+			continue
+		}
+		sql.WriteString("SELECT pg_catalog.set_config(name, " + literal(v) + ", false) FROM pg_catalog.pg_settings WHERE name = '" +
+			name + "' AND source <> 'session';")
+	}
+	return sql.String()
+}
+
+// Tracked are the values of the tracked parameters.
+type Tracked struct{ of unique.Handle[settings] }
+
+// Tracked returns the values of the tracked parameters.
+func (p *Params) Tracked() Tracked { return Tracked{p.settings()} }
+
+// AppendChanges appends a ParameterStatus for each tracked parameter that has changed
+// since before.
+func (p *Params) AppendChanges(dst []byte, before Tracked) []byte {
+	return appendChanges(dst, before.of.Value(), p.settings().Value())
+}
+
 // literal quotes a value in a way that standard_conforming_strings and the client
 // encoding don't change: bytes that are not printable ASCII become question marks, as
 // in PostgreSQL's own handling of application_name.

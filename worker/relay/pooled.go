@@ -64,6 +64,11 @@ func (p *Pooled) Adapt(b *Backend, follow *Params) string {
 	return adapt(want.params(), &b.Base, &b.Params)
 }
 
+// Restore implements Conversation.
+func (p *Pooled) Restore(b *Backend, _ *Params) string {
+	return b.restore(func(i int) (string, bool) { return p.initial.Value().values[i], true })
+}
+
 // InFailedBlock implements Conversation.
 func (p *Pooled) InFailedBlock() bool { return p.block == failedBlock }
 
@@ -72,7 +77,7 @@ func (p *Pooled) InFailedBlock() bool { return p.block == failedBlock }
 func (p *Pooled) Start(b *Backend, status byte) (told []byte) {
 	p.wake()
 	p.line.start(&p.shared.Totals, b, pooledClient, pooledServer)
-	b.Status = status
+	b.Status, b.resets = status, false
 	p.x = &b.exchange
 	p.block = noBlock
 	switch others := b.Params.untracked(); {
@@ -156,20 +161,14 @@ func (p *Pooled) Stand() Stand {
 // Part implements Conversation.
 func (p *Pooled) Part() []byte {
 	b := p.line.b
-	var told []byte
 	p.tracked, p.untracked = b.Params.settings(), b.Params.untracked()
-	if p.x.discarded {
-		// The server has reset them to the values of the backend's own login.
-		told = appendChanges(nil, p.tracked.Value(), p.initial.Value())
-		p.tracked = p.initial
-	}
 	if p.x.dirty || p.x.sequences {
 		b.Dirty, b.Sequences, b.DirtyBy = b.Dirty || p.x.dirty, true, p.id
 	}
 	b.exchange.rest()
 	p.rest()
 	p.doze()
-	return told
+	return nil
 }
 
 // rest forgets everything that belongs to the transaction that is over.
