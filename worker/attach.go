@@ -49,17 +49,18 @@ func (s *session) attach(b *backend) {
 
 // cleanse removes what another client has left on the backend, and goes on.
 func (s *session) cleanse(b *backend) {
-	query, clean := s.w.cfg.ResetQuery, b.Clean
-	if !b.Sequences && !b.Dirty || b.DirtyBy == s.c.id || query == "" {
+	queries, clean := s.w.cfg.reset, b.Clean
+	if !b.Sequences && !b.Dirty || b.DirtyBy == s.c.id || len(queries) == 0 {
 		s.adapt(b)
 		return
 	}
 	if !b.Dirty { // a lighter one will do, which leaves the prepared statements
-		query, clean = "DISCARD SEQUENCES", b.CleanSequences
+		queries, clean = []string{"DISCARD SEQUENCES"}, b.CleanSequences
 	}
 	s.prepares(b)
-	b.run([]string{query}, func(failed []byte) {
+	b.run(queries, func(failed []byte) {
 		if failed != nil {
+			s.w.resetFailed(b, failed)
 			s.detach()
 			s.w.closeBackend(b)
 			s.seek()

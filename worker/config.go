@@ -6,6 +6,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // config is one generation of the configuration. It never changes once it is in effect,
@@ -21,6 +22,7 @@ type config struct {
 	superuser string            // of pgagroal itself, empty for none
 	verifiers *auth.Verifiers
 	keys      *auth.ClientKeys
+	reset     []string // statements of the reset query, empty for none
 }
 
 // draft is a configuration that is still being received.
@@ -89,6 +91,7 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 		c.verifiers, c.keys = previous.verifiers, previous.keys
 	}
 	c.verifiers.Replace(d.verifiers)
+	c.reset = relay.ResetQueries(c.ResetQuery)
 	return c, nil
 }
 

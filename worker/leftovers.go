@@ -18,7 +18,7 @@ const (
 
 // soiled reports whether a backend has something that the reset query would remove.
 func (b *backend) soiled() bool {
-	return (b.Dirty || b.Sequences) && b.w.cfg.ResetQuery != ""
+	return (b.Dirty || b.Sequences) && len(b.w.cfg.reset) > 0
 }
 
 // watchLeftovers handles a backend that has just been shelved.

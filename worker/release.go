@@ -74,6 +74,8 @@ func (b *backend) onScript(data []byte) {
 			b.Status = ev.Status()
 		case 'S':
 			b.Params.Reported(ev.Body)
+		case 'C':
+			b.Ran(ev.Body)
 		case 'G', 'W':
 			b.scriptBroken()
 			return
@@ -89,6 +91,9 @@ func (b *backend) onScript(data []byte) {
 	sc.stop()
 	b.script = nil
 	if b.Status != sc.want {
+		if sc.failed != nil && sc.want == pgwire.TxIdle { // a reset query with a BEGIN of its own
+			b.w.resetFailed(b, sc.failed)
+		}
 		b.scriptBroken()
 		return
 	}
@@ -112,8 +117,8 @@ func (w *worker) reset(b *backend, touched bool) {
 	if b.Status != pgwire.TxIdle {
 		queries = append(queries, "ROLLBACK")
 	}
-	if touched && cfg.ResetQuery != "" {
-		queries = append(queries, cfg.ResetQuery)
+	if touched {
+		queries = append(queries, cfg.reset...)
 	}
 	if len(queries) == 0 {
 		w.shelve(b)
@@ -134,9 +139,17 @@ func (w *worker) reset(b *backend, touched bool) {
 			w.shelve(b)
 			return
 		}
-		f := pgwire.ParseError(failed)
-		w.log.Warn("reset query failed, connection closed", "server", b.server, "backend", b.pid,
-			"sqlstate", f.Code, "message", f.Message)
+		w.resetFailed(b, failed)
 		w.closeBackend(b)
 	})
+}
+
+// resetFailed logs why a reset query has failed.
+func (w *worker) resetFailed(b *backend, body []byte) {
+	f := pgwire.ParseError(body)
+	attrs := []any{"server", b.server, "backend", b.pid, "sqlstate", f.Code, "message", f.Message}
+	if f.Code == pgwire.CodeActiveTransaction {
+		attrs = append(attrs, "hint", "server_reset_query is run statement by statement only if it has no BEGIN, COMMIT or the like and no backslash in a string")
+	}
+	w.log.Warn("reset query failed, connection closed", attrs...)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
 )
 
 // Load reads every file of p. The error joins all problems of all files, each a *FileError; there
@@ -192,4 +193,15 @@ func (l *loader) remarks(c *Config) {
 	if c.Management > 0 && len(c.Admins) == 0 {
 		warn("management", "there are no admins, so nobody can log in")
 	}
+	if discards.MatchString(c.ServerResetQuery) && together.MatchString(c.ServerResetQuery) {
+		warn("server_reset_query", "DISCARD ALL can't run in a transaction, and these statements are run together: "+
+			"each reset fails, and costs the connection; without BEGIN, COMMIT and the like, and without backslashes, they are run one by one")
+	}
 }
+
+// discards finds DISCARD ALL in a reset query, and together why its statements can't be
+// run one by one.
+var (
+	discards = regexp.MustCompile(`(?i)\bdiscard\s+all\b`)
+	together = regexp.MustCompile(`(?i)(^|;)\s*(begin|start\s+transaction|commit|end|rollback|abort)\b|;.*\\|\\.*;`)
+)

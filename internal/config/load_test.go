@@ -99,6 +99,19 @@ func TestLoadTakesTheKeyOfTheHomeDirectory(t *testing.T) {
 	}
 }
 
+func TestResetQueryThatMustFailIsWarnedOf(t *testing.T) {
+	for query, warned := range map[string]bool{
+		"'DISCARD ALL'": false, "'DISCARD ALL; SET a.b = \"x\"'": false, "'BEGIN; SET a.b = \"x\"; COMMIT'": false,
+		"'BEGIN; DISCARD ALL; COMMIT'": true, "'discard  all; rollback'": true, "'DISCARD ALL; SET a.b = \"\\\"'": true,
+	} {
+		dir := directory(t, map[string]string{FileConfig: "[pgagroal]\nserver_reset_query = " + query + strings.TrimPrefix(minimalMain, "[pgagroal]"), FileHBA: "host all all all trust\n"})
+		_, warnings, err := Load(mustFind(t, Flags{Directory: dir}, dir))
+		if got := len(warnings) == 1 && warnings[0].Key == "server_reset_query"; err != nil || got != warned {
+			t.Errorf("%s: %v, %v", query, warnings, err)
+		}
+	}
+}
+
 func TestOptionalFilesMayBeMissingUnlessNamed(t *testing.T) {
 	dir := directory(t, map[string]string{FileConfig: minimalMain, FileHBA: "host all all all trust\n"})
 	c, warnings, err := Load(mustFind(t, Flags{Directory: dir}, dir))

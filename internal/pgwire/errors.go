@@ -20,6 +20,7 @@ const (
 	CodeInvalidPassword       = "28P01"
 	CodeUndefinedDatabase     = "3D000"
 	CodeFeatureNotSupported   = "0A000"
+	CodeActiveTransaction     = "25001" // active_sql_transaction
 	CodeReadOnlyTransaction   = "25006"
 	CodeFailedTransaction     = "25P02"
 	CodeQueryCanceled         = "57014"

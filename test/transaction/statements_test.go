@@ -216,3 +216,64 @@ func TestPooledUnnamedStatementFollowsAcrossTransactions(t *testing.T) {
 		pool.MustQuery(t, holder, "COMMIT")
 	}
 }
+
+// A reset query that closes no statements leaves them known, so there are never more than
+// 512, and they are used again.
+func TestPooledStatementsStayBoundedWithAnyResetQuery(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	for _, keys := range []map[string]string{
+		{"server_reset_query": "'RESET ALL'", "server_reset_query_always": "on"},
+		{"server_reset_query": "'RESET ALL'"},
+		{"server_reset_query": "'DEALLOCATE ALL; RESET ALL'"},
+	} {
+		p := pool.TxPool(t, c, 1, keys)
+		for i := range 700 {
+			cl := p.Connect()
+			pool.PrepareStatement(t, cl, "s", fmt.Sprintf("SELECT %d", i))
+			if got := pool.RunPrepared(t, cl, "s"); got != fmt.Sprint(i) {
+				t.Fatalf("statement %d gives %s", i, got)
+			}
+			if i%2 == 0 {
+				pool.MustQuery(t, cl, "SET work_mem = '7MB'")
+			}
+			cl.Close()
+		}
+		cl := p.Connect()
+		var n int
+		_, _ = fmt.Sscan(pool.MustQuery(t, cl, "SELECT count(*) FROM pg_prepared_statements")[0][0], &n)
+		if n > 512 || n == 0 && keys["server_reset_query"] == "'RESET ALL'" {
+			t.Errorf("%v: %d statements on the server", keys, n)
+		}
+		if got := pool.ShowSetting(t, cl, "work_mem"); got != "4MB" {
+			t.Errorf("%v: work_mem is %s", keys, got)
+		}
+	}
+}
+
+// DISCARD ALL can't run in a transaction, which several statements together are.
+func TestResetQueryOfSeveralStatementsKeepsTheConnection(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	for _, pipeline := range []string{"transaction", "session"} {
+		for query, kept := range map[string]bool{
+			"'DISCARD ALL; SET work_mem = \"5MB\";'": true, "'BEGIN; DISCARD ALL; SET work_mem = \"5MB\"; COMMIT'": false,
+		} {
+			p := pool.TxPool(t, c, 1, map[string]string{"pipeline": pipeline, "server_reset_query": query})
+			a := p.Connect()
+			pid := pool.BackendPID(t, a)
+			pool.MustQuery(t, a, "SET work_mem = '7MB'")
+			a.Close()
+			b := p.Connect()
+			if same := pool.BackendPID(t, b) == pid; same != kept {
+				t.Errorf("%s, %s: the same connection: %v", pipeline, query, same)
+			}
+			if got := pool.ShowSetting(t, b, "work_mem"); got != map[bool]string{true: "5MB", false: "4MB"}[kept] {
+				t.Errorf("%s, %s: work_mem is %s", pipeline, query, got)
+			}
+			if !kept {
+				p.WaitLog("no BEGIN, COMMIT")
+			}
+		}
+	}
+}

@@ -268,7 +268,7 @@ func (p *Pooled) failed(code string) {
 func (p *Pooled) statementFailed(code string, on *onBackend) {
 	switch {
 	case code == pgwire.CodeUndefinedStatement: // deallocated by a function or DO
-		p.there().clear()
+		p.there().forsakeAll()
 		p.x.dirty = true
 	case code == pgwire.CodeFeatureNotSupported, strings.HasPrefix(code, "42"), strings.HasPrefix(code, "XX"):
 		p.there().forsake(on)

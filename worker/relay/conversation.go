@@ -1,10 +1,6 @@
 package relay
 
-import (
-	"unique"
-
-	"github.com/pgagroal-go/pgagroal/internal/pgwire"
-)
+import "unique"
 
 // Conversation is the exchange of bytes between one client and its backends, from the
 // client's login to its end. There are two kinds: in a Direct conversation the client
@@ -136,7 +132,6 @@ type Backend struct {
 func (b *Backend) Clean() {
 	b.CleanSequences()
 	b.Dirty = false
-	b.prepared.clear()
 }
 
 // CleanSequences records that nothing is left of values of sequences.
@@ -156,11 +151,6 @@ func (b *Backend) Unasked(chunk []byte) bool {
 	err := l.serverBytes(chunk)
 	return err == nil && b.Code == "" && !l.fatal && !l.doubt && l.down.AtBoundary()
 }
-
-// ScriptScanner returns a scanner for the answers to the worker's own queries.
-// It stops at ReadyForQuery, ErrorResponse, ParameterStatus and the beginning of a
-// COPY.
-func ScriptScanner() pgwire.Scanner { return pgwire.NewScanner(serverInterests) }
 
 // Totals are counters over all conversations of a Shared.
 type Totals struct {

@@ -224,6 +224,16 @@ func (p *prepared) forsake(on *onBackend) {
 	}
 }
 
+// forsakeAll is forsake for all statements that the server should have.
+func (p *prepared) forsakeAll() {
+	for el := p.recent.Front(); el != nil; {
+		on := el.Value.(*onBackend)
+		if el = el.Next(); on.there {
+			p.forsake(on)
+		}
+	}
+}
+
 // remove forgets a statement. If the server still has it, that does no harm, because
 // its name is never used again.
 func (p *prepared) remove(on *onBackend) {

@@ -250,3 +250,16 @@ func TestStatementsOfABackendAreKnownWhereverItGoes(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestResetQueryIsSplitWhereThatKeepsItsMeaning(t *testing.T) {
+	for text, want := range map[string][]string{
+		"": nil, "DISCARD ALL": {"DISCARD ALL"}, "DISCARD ALL; SET a.b = 'x;y';": {"DISCARD ALL", "SET a.b = 'x;y'"},
+		"/* a; */ RESET ALL ; ; UNLISTEN *": {"/* a; */ RESET ALL", "UNLISTEN *"},
+		"BEGIN; RESET ALL; COMMIT":          {"BEGIN; RESET ALL; COMMIT"},
+		`SET a.b = E'\''; DISCARD ALL`:      {`SET a.b = E'\''; DISCARD ALL`}, "DISCARD ALL; SELECT '": {"DISCARD ALL; SELECT '"},
+	} {
+		if diff := cmp.Diff(want, ResetQueries(text)); diff != "" {
+			t.Errorf("%q: %s", text, diff)
+		}
+	}
+}
