@@ -102,7 +102,6 @@ func TestPooledDirtyBackendIsResetForOthersOnly(t *testing.T) {
 		{"SET ROLE lesser", "SELECT current_user", "postgres", "lesser"},
 		{"SET SESSION AUTHORIZATION lesser", "SELECT session_user", "postgres", "lesser"},
 		{"BEGIN; SET work_mem = '7MB'; COMMIT", "SHOW work_mem", "4MB", "7MB"},
-		{"LISTEN news", "SELECT count(*) FROM pg_listening_channels()", "0", "1"},
 		{"PREPARE mine AS SELECT 1", "SELECT count(*) FROM pg_prepared_statements WHERE name = 'mine'", "0", "1"},
 		{"BEGIN; DECLARE held CURSOR WITH HOLD FOR SELECT 1; COMMIT", "SELECT count(*) FROM pg_cursors WHERE name = 'held'", "0", "1"},
 		{"CREATE TEMP TABLE t1 (i int)", "SELECT to_regclass('pg_temp.t1') IS NOT NULL", "f", "t"},
@@ -197,7 +196,6 @@ func TestPooledLeftoversGoWithTheirClient(t *testing.T) {
 			a := p.Connect()
 			pool.MustQuery(t, a, "BEGIN; SELECT pg_advisory_lock(7); COMMIT")
 			pool.MustQuery(t, a, "CREATE TEMP TABLE mine (i int)")
-			pool.MustQuery(t, a, "LISTEN news")
 			pool.AskNode(t, c.Primary(), "SELECT 1/count(*) FROM pg_locks WHERE locktype = 'advisory'")
 			leave(a)
 			pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "0")
@@ -281,15 +279,33 @@ func TestPooledPlainTransactionsCauseNoReset(t *testing.T) {
 	}
 }
 
-func TestPooledNotificationsReachTheListenerOnly(t *testing.T) {
+// Nothing would ever come, so LISTEN is an error like others, in each state of a transaction.
+func TestPooledListenIsRefused(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
 	p := pool.TxPool(t, c, 1, nil)
-	a, b := p.Connect(), p.Connect()
-	pool.MustQuery(t, a, "LISTEN news")
-	pool.AskNode(t, c.Primary(), "NOTIFY news")
-	pool.Send(t, b, &pgproto3.Query{String: "SELECT 1"})
-	wantTold(t, b, "RowDescription row:1 done:SELECT_1 ready:I")
+	a := p.Connect()
+	refused := "error 0A000 LISTEN is not supported in the transaction pipeline "
+	extended := []pgproto3.FrontendMessage{pool.BindMsg("l"), pool.ExecuteMsg, pool.SyncMsg}
+	for _, step := range []struct {
+		say  []pgproto3.FrontendMessage
+		want string
+	}{
+		{[]pgproto3.FrontendMessage{&pgproto3.Query{String: "LISTEN news"}}, refused + "; I"},
+		{[]pgproto3.FrontendMessage{&pgproto3.Query{String: "SELECT 'a; b'; /* c */ listen \"News\";"}}, refused + "; I"},
+		{append([]pgproto3.FrontendMessage{pool.ParseMsg("l", "LISTEN news")}, extended...), refused + "; I"},
+		{extended, "error 26000 prepared statement \"l\" does not exist FetchPreparedStatement; I"},
+		{[]pgproto3.FrontendMessage{pool.ParseMsg("", "Listen news"), pool.BindMsg(""), pool.ExecuteMsg, pool.SyncMsg}, refused + "; I"},
+		{[]pgproto3.FrontendMessage{&pgproto3.Query{String: "BEGIN"}}, "BEGIN; T"},
+		{[]pgproto3.FrontendMessage{&pgproto3.Query{String: "LISTEN news"}}, refused + "; E"},
+		{[]pgproto3.FrontendMessage{&pgproto3.Query{String: "ROLLBACK"}}, "ROLLBACK; I"},
+		{[]pgproto3.FrontendMessage{&pgproto3.Query{String: "SELECT '; LISTEN news' AS listen"}}, "returns listen/25; row[\"; LISTEN news\"]; SELECT 1; I"},
+		{[]pgproto3.FrontendMessage{&pgproto3.Query{String: "UNLISTEN *; NOTIFY news"}}, "UNLISTEN; NOTIFY; I"},
+	} {
+		if got := heard(t, a, step.say...); got != step.want {
+			t.Errorf("told %s\nwant %s", got, step.want)
+		}
+	}
 }
 
 func TestPooledTrackedParametersFollowTheClient(t *testing.T) {

@@ -105,6 +105,11 @@ func (p *Pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]by
 			out = append(out, data[from:ev.Start]...)
 		}
 		out, from = appendOutdated(out), ev.Pos
+	case p.replaces(unheard):
+		if ev.Start >= 0 {
+			out = append(out, data[from:ev.Start]...)
+		}
+		out, from = appendUnheard(out), ev.Pos
 	default:
 		out = append(out, held...)
 	}
@@ -374,7 +379,7 @@ func (p *Pooled) leaves() {
 	}
 	p.x.dirty = p.x.dirty || e.traits&traitSession != 0
 	b := p.line.b
-	b.Indelible = b.Indelible || e.traits&traitIndelible != 0 && e.traits != traitAll
+	b.Indelible = b.Indelible || e.traits&traitIndelible != 0 && !e.traits.unknown()
 	p.x.sequences = p.x.sequences || e.traits&traitSequence != 0
 }
 

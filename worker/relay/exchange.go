@@ -60,6 +60,7 @@ const (
 	invent               // the message wasn't sent, so the relay answers it in its turn
 	tooMany              // the server's error is replaced: a limit is exceeded
 	outdated             // the server's error is replaced: a statement's result has changed
+	unheard              // the server's error is replaced: nothing would come after a LISTEN
 )
 
 // copyEnd is the kind of an entry that the server doesn't answer: a CopyDone or

@@ -272,6 +272,9 @@ func (p *Pooled) message(out []byte, typ byte, body []byte) []byte {
 // query appends a short simple query.
 func (p *Pooled) query(out, body []byte) []byte {
 	text := queryText(body)
+	if listens(text) {
+		return p.refuseListen(out, 'Q')
+	}
 	out, name, st := p.deallocate(out, text)
 	if st != nil {
 		body = []byte("DEALLOCATE " + emptyStatement + "\x00")
@@ -321,6 +324,8 @@ func (p *Pooled) parse(out, body []byte) []byte {
 	case !ok:
 		p.x.push(owed{kind: 'P'})
 		return pgwire.AppendMessage(out, 'P', body)
+	case listens(queryText(tail)):
+		return p.refuseListen(out, 'P')
 	case len(name) == 0:
 		return p.parseUnnamed(out, tail)
 	}

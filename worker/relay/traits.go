@@ -22,6 +22,8 @@ const (
 	traitSession
 	traitIndelible
 	traitSequence
+	// traitListen: it may be a LISTEN; listens is sure.
+	traitListen
 	// traitHold: it may declare a cursor that outlives the transaction.
 	traitHold
 	// traitOpens: a transaction block is open after it. traitCloses: none is open after
@@ -49,6 +51,10 @@ func (t traits) after(in bool) (inBlock, known bool) {
 	}
 	return in, false
 }
+
+// unknown reports whether the text isn't known. It may have any of the traits, but most
+// texts have none.
+func (t traits) unknown() bool { return t|traitControl == traitAll }
 
 // begins reports whether the text is a single statement that opens a block.
 func (t traits) begins() bool { return t&traitControl == traitOpens }
@@ -95,6 +101,8 @@ func traitsOfOne(word, rest []byte) traits {
 		}
 	case "set":
 		return traitsOfSet(rest)
+	case "listen":
+		return traitListen
 	case "create":
 		if containsFold(rest, "temp") {
 			return traitTemp

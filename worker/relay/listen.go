@@ -1,0 +1,49 @@
+package relay
+
+import (
+	"bytes"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// A LISTEN belongs to a connection, and a client has one for a transaction only. So it is
+// refused, rather than accepted for notifications that never come.
+
+// listens reports whether one of the statements of a text is a LISTEN. A text that isn't
+// understood is none.
+func listens(text []byte) bool {
+	if traitsOfStatements(text)&traitListen == 0 {
+		return false // the usual case, without a look at quotes
+	}
+	for len(text) > 0 {
+		end, ok := statementEnd(text)
+		if !ok {
+			return false
+		}
+		if word, _ := nextWord(text[:end]); bytes.EqualFold(word, []byte("listen")) {
+			return true
+		}
+		text = text[min(end+1, len(text)):]
+	}
+	return false
+}
+
+// refuseListen sends a text that the server refuses in place of a Query or Parse: so what
+// comes of the transaction is what comes of it after any error.
+func (p *Pooled) refuseListen(out []byte, kind byte) []byte {
+	const text = "pgagroal: LISTEN is refused\x00"
+	if kind == 'Q' {
+		p.note('Q', 0)
+		p.x.last().fate = unheard
+		return pgwire.AppendMessage(out, 'Q', []byte(text))
+	}
+	p.x.push(owed{kind: 'P', fate: unheard})
+	return appendParse(out, noStatement, []byte(text+"\x00\x00"))
+}
+
+func appendUnheard(out []byte) []byte {
+	return pgwire.AppendError(out, pgwire.SeverityError, pgwire.CodeFeatureNotSupported,
+		"LISTEN is not supported in the transaction pipeline",
+		pgwire.Detail("A connection belongs to a client for one transaction only, so no notification would come."),
+		pgwire.Hint("Use the session pipeline, or a connection of its own to the server."))
+}
