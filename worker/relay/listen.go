@@ -9,10 +9,10 @@ import (
 // A LISTEN belongs to a connection, and a client has one for a transaction only. So it is
 // refused, rather than accepted for notifications that never come.
 
-// listens reports whether one of the statements of a text is a LISTEN. A text that isn't
-// understood is none.
-func listens(text []byte) bool {
-	if traitsOfStatements(text)&traitListen == 0 {
+// listens reports whether one of the statements of a text with these traits is a LISTEN.
+// A text that isn't understood is none.
+func (t traits) listens(text []byte) bool {
+	if t&traitListen == 0 {
 		return false // the usual case, without a look at quotes
 	}
 	for len(text) > 0 {

@@ -272,14 +272,15 @@ func (p *Pooled) message(out []byte, typ byte, body []byte) []byte {
 // query appends a short simple query.
 func (p *Pooled) query(out, body []byte) []byte {
 	text := queryText(body)
-	if listens(text) {
+	t := traitsOf(text)
+	if t.listens(text) {
 		return p.refuseListen(out, 'Q')
 	}
 	out, name, st := p.deallocate(out, text)
 	if st != nil {
 		body = []byte("DEALLOCATE " + emptyStatement + "\x00")
 	}
-	p.note('Q', traitsOf(text))
+	p.note('Q', t)
 	e := p.x.last()
 	e.name, e.stmt = name, st
 	return pgwire.AppendMessage(out, 'Q', body)
@@ -320,14 +321,16 @@ func queryText(body []byte) []byte {
 
 func (p *Pooled) parse(out, body []byte) []byte {
 	name, tail, ok := bytes.Cut(body, []byte{0})
-	switch {
-	case !ok:
+	if !ok {
 		p.x.push(owed{kind: 'P'})
 		return pgwire.AppendMessage(out, 'P', body)
-	case listens(queryText(tail)):
+	}
+	t := traitsOf(queryText(tail))
+	switch {
+	case t.listens(queryText(tail)):
 		return p.refuseListen(out, 'P')
 	case len(name) == 0:
-		return p.parseUnnamed(out, tail)
+		return p.parseUnnamed(out, tail, t)
 	}
 	if p.names[string(name)] != nil {
 		// The name is taken here, so it must be taken on the server, which refuses the Parse.
@@ -338,7 +341,7 @@ func (p *Pooled) parse(out, body []byte) []byte {
 	if len(p.names) >= maxNamed || p.text+len(body) > maxNamedText {
 		return p.overLimit(out)
 	}
-	st, base := p.shared.statements.prepare(tail, p.line.b.Params.settings(), p.x.sets)
+	st, base := p.shared.statements.prepare(tail, t, p.line.b.Params.settings(), p.x.sets)
 	p.name(string(name), st)
 	out, on := p.add(out, st.key)
 	on.base = base
@@ -346,13 +349,13 @@ func (p *Pooled) parse(out, body []byte) []byte {
 	return p.ask(appendParse(out, on.name, tail), string(name), st, on)
 }
 
-func (p *Pooled) parseUnnamed(out, tail []byte) []byte {
+func (p *Pooled) parseUnnamed(out, tail []byte, t traits) []byte {
 	text := queryText(tail)
 	out, name, st := p.deallocate(out, text)
 	if st != nil {
 		tail = []byte("DEALLOCATE " + emptyStatement + "\x00\x00\x00")
 	}
-	p.newUnnamed(tail, traitsOf(text))
+	p.newUnnamed(tail, t)
 	e := p.x.last()
 	e.name, e.stmt = name, st
 	return appendParse(out, "", tail)

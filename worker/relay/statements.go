@@ -104,11 +104,12 @@ func (t *statements) ownKey() statementKey {
 	return hashed(binary.BigEndian.AppendUint64(t.own[:], t.serial))
 }
 
-// prepare returns the statement of a Parse message, and the base of its key. alone means
+// prepare returns the statement of a Parse message, whose text has effects, and the base
+// of its key. alone means
 // that the settings at the time of the Parse are unknown, so the statement is never
 // shared.
-func (t *statements) prepare(tail []byte, with unique.Handle[settings], alone bool) (st *statement, base statementKey) {
-	st = &statement{key: t.ownKey(), tail: string(tail), with: with, traits: traitsOf(queryText(tail))}
+func (t *statements) prepare(tail []byte, effects traits, with unique.Handle[settings], alone bool) (st *statement, base statementKey) {
+	st = &statement{key: t.ownKey(), tail: string(tail), with: with, traits: effects}
 	if alone {
 		return st, t.ownKey()
 	}

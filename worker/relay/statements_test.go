@@ -151,7 +151,7 @@ func TestStatementsAreTheSameOnlyUnderTheSameSettings(t *testing.T) {
 
 // preparedAs is a statement that the server has described.
 func preparedAs(all *statements, tail string, with unique.Handle[settings], alone bool, result string) *statement {
-	st, base := all.prepare([]byte(tail), with, alone)
+	st, base := all.prepare([]byte(tail), 0, with, alone)
 	d := describe([]byte{0, 0}, []byte(result))
 	return all.share(st, d, keyWith(base, d))
 }
@@ -159,7 +159,7 @@ func preparedAs(all *statements, tail string, with unique.Handle[settings], alon
 func TestStatementsAreForgottenWithTheirLastHolder(t *testing.T) {
 	all := newStatements()
 	for range 3 {
-		a, base := all.prepare([]byte("SELECT 1\x00\x00\x00"), handle("UTC"), false)
+		a, base := all.prepare([]byte("SELECT 1\x00\x00\x00"), 0, handle("UTC"), false)
 		d := describe([]byte{0, 0}, nil)
 		all.share(a, d, keyWith(base, d))
 		defer func() {
@@ -169,7 +169,7 @@ func TestStatementsAreForgottenWithTheirLastHolder(t *testing.T) {
 			all.drop(a)
 		}()
 	}
-	st, _ := all.prepare([]byte("SELECT 2\x00\x00\x00"), handle("UTC"), false)
+	st, _ := all.prepare([]byte("SELECT 2\x00\x00\x00"), 0, handle("UTC"), false)
 	all.drop(st) // it was never described
 }
 
