@@ -10,12 +10,13 @@ import (
 // kernel doesn't support. The last such process that became ready has reported it.
 type confinement struct{ inForce, lacking []string }
 
-// noteConfinement logs each missing part once, since it is missing in all workers.
+// noteConfinement logs each missing part once, since it is missing in all workers and in
+// the prober. While pgagroal ends it is no news any more.
 func (s *supervisor) noteConfinement(of *confinement, who string, inForce, lacking []string) {
-	was := of.lacking
+	was := slices.Concat(s.workers.confined.lacking, s.servers.prober.confined.lacking)
 	*of = confinement{inForce, lacking}
 	for _, part := range lacking {
-		if !slices.Contains(was, part) {
+		if !slices.Contains(was, part) && s.stop.mode != stopNow {
 			s.log.Warn("the kernel doesn't confine the "+who+" in everything; see pgagroal-privsep(7)", "lacking", part)
 		}
 	}

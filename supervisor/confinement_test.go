@@ -35,3 +35,19 @@ func TestAPartThatTheKernelLacksIsAWarningOnceAndInStatus(t *testing.T) {
 		t.Errorf("status shows %+v", got)
 	}
 }
+
+// What the workers lack, the prober lacks too: one warning is enough. What it lacks beyond
+// them is shown as its own.
+func TestAPartThatTheProberLacksIsShown(t *testing.T) {
+	w := newWorld(t, 0)
+	var log bytes.Buffer
+	w.s.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	w.s.workers.confined = confinement{inForce: []string{"a"}, lacking: []string{"b"}}
+	w.s.noteConfinement(&w.s.servers.prober.confined, "prober", nil, []string{"b", "c"})
+	if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "lacking=c") {
+		t.Errorf("warnings: %s", log.String())
+	}
+	if got := w.s.confinement(); !slices.Equal(got.Lacking, []string{"b", "prober: c"}) {
+		t.Errorf("status shows %+v", got)
+	}
+}
