@@ -207,10 +207,7 @@ func (m *Machine) confirmedSilent(i int) (string, bool) {
 	if m.lockedUp(s) {
 		return "it has let nobody log in for " + short(m.now-s.firstDead) + ", though it works for who is connected", true
 	}
-	quiet := s.firstDead
-	if s.byteKnown {
-		quiet = max(quiet, s.byteAt)
-	}
+	quiet := m.silentSince(i)
 	if m.now < quiet+m.cfg.SilenceTime {
 		return "silent since " + short(m.now-quiet), false
 	}
@@ -234,7 +231,7 @@ func (m *Machine) witnesses(i int) (agree, need int, missing []string) {
 			continue
 		}
 		need++
-		if w.last == SawStandby && w.lastStarted >= s.firstDead && (w.obs.Receiver == ReceiverGone || m.ceased(w)) {
+		if w.last == SawStandby && w.lastStarted >= s.firstDead && (w.obs.Receiver == ReceiverGone || m.ceased(w, s)) {
 			agree++
 		} else {
 			missing = append(missing, w.cfg.Name)

@@ -53,6 +53,7 @@ type failures struct {
 	deadRow    int // dead results in a row
 	refusedRow int // refused or reset in a row
 	firstDead  time.Duration
+	answered   time.Duration // start of the latest probe that a server answered in earnest
 
 	starting      bool // answers 57P03 since startingSince
 	startingSince time.Duration
@@ -173,6 +174,7 @@ func (m *Machine) countResult(s *server) {
 	switch s.last {
 	case SawPrimary, SawStandby, SawAlive:
 		s.deadRow, s.refusedRow, s.starting = 0, 0, false
+		s.answered = s.lastStarted
 		return
 	case SawStarting, SawShutdown:
 		if !s.starting {

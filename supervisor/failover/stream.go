@@ -29,6 +29,8 @@ func (t *stream) look(age, now time.Duration) {
 	case t.lookAt != 0 && msg <= t.msgAt+msgJitter:
 		t.paused = t.paused || !fresh
 		return
+	case t.busy() && !t.paused && !fresh: // it has ceased since the look before, or paused
+		t.paused = true
 	case t.paused || !fresh || now-t.lookAt > looksApart:
 		t.looks, t.paused, t.lookAt = 0, false, now
 		if fresh {
@@ -44,16 +46,39 @@ func (t *stream) look(age, now time.Duration) {
 // busy reports whether messages came without a pause until they ceased.
 func (t *stream) busy() bool { return t.looks >= streamLooks }
 
-// ceased reports whether a streaming standby has had no message for so long that no sender can be left. Either it was
-// busy and has had none for failover_silence_time, or its receiver has asked for a message, as it does after half of
-// its time-out, and got none.
-func (m *Machine) ceased(s *server) bool {
+// ceased reports whether a streaming standby has had no message for so long that its sender, p, can't be left. Either it
+// was busy until p's latest answer to a probe and has had none for failover_silence_time, or its receiver has asked for a
+// message, as it does after half of its time-out, and got none.
+func (m *Machine) ceased(s, p *server) bool {
 	o := s.obs
 	switch {
 	case !o.LastMsgKnown:
 		return false
-	case s.busy() && o.LastMsgAge >= m.cfg.SilenceTime:
+	case s.busy() && o.LastMsgAge >= m.cfg.SilenceTime && s.msgAt+msgJitter >= p.answered:
 		return true
 	}
 	return o.ReceiverTimeout > 0 && o.LastMsgAge > o.ReceiverTimeout/2+answerTime
+}
+
+// silentSince is when the silence of server i began, as far as it is evidence: with the first failed probe, since nobody may
+// have asked the server anything before. Where it sent to all standbys without a pause and to pooled connections until
+// then, it is the last byte that anybody had.
+func (m *Machine) silentSince(i int) time.Duration {
+	s := m.servers[i]
+	asked := max(s.firstDead, s.byteAt)
+	last, streams := s.byteAt, 0
+	for j, w := range m.servers {
+		if j == i || w.last != SawStandby || m.foreign(w) || m.alias(j) {
+			continue
+		}
+		if !w.busy() || w.msgAt > s.byteAt+streamPause {
+			return asked
+		}
+		last = max(last, w.msgAt)
+		streams++
+	}
+	if streams == 0 || !s.byteKnown {
+		return asked
+	}
+	return last
 }

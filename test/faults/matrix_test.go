@@ -38,7 +38,7 @@ const momentary = -1
 
 // faults are all rows, in the order of the table.
 func faults() []fault {
-	return slices.Concat(deaths(), cuts(), modes(), partial(), lively())
+	return slices.Concat(deaths(), cuts(), usual(), modes(), partial(), lively())
 }
 
 // deaths are faults of the primary itself.
@@ -85,6 +85,27 @@ func cuts() []fault {
 			begin: func(s *scene) { s.net.unplug("n1") }, end: heal,
 		},
 	}
+}
+
+// usual are silent primaries whose standbys have PostgreSQL's default wal_receiver_timeout. They need the default times.
+func usual() []fault {
+	if !unhurried() {
+		return nil
+	}
+	minute := func(o *pgtest.Options) { o.Extra["wal_receiver_timeout"] = "60s" }
+	var list []fault
+	for _, idle := range []bool{false, true} {
+		name, busy := "busy host cut off", "all packets dropped; `wal_receiver_timeout` is 60s"
+		if idle {
+			name, busy = "idle host cut off", "the same, while nobody writes"
+		}
+		list = append(list, fault{
+			name: name, how: busy, run: true, reason: "standbys don't receive", split: true,
+			plan:  plan{options: minute, idle: idle, calm: 17 * time.Second}, // three looks at the streams and more
+			begin: func(s *scene) { s.around("n1") }, end: func(s *scene) { s.net.heal() },
+		})
+	}
+	return list
 }
 
 // partial are faults that leave the primary at work for somebody.
@@ -254,6 +275,9 @@ func (f *fault) play(t *testing.T) outcome {
 		f.check(s)
 	case f.run:
 		out.decided = s.ran().at.Sub(start)
+		if s.load == nil {
+			s.write()
+		}
 		f.replaced(s, &out)
 	default:
 		f.kept(s, &out)

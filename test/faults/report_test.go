@@ -52,7 +52,11 @@ func (f *fault) cells(all []outcome) []string {
 	} else if f.run {
 		decision += ": " + f.reason
 	}
-	return []string{f.name, f.how, decision, after, span(pauses), fmt.Sprint(lost), fmt.Sprint(disconnected)}
+	pause := span(pauses)
+	if f.plan.idle {
+		pause = "-"
+	}
+	return []string{f.name, f.how, decision, after, pause, fmt.Sprint(lost), fmt.Sprint(disconnected)}
 }
 
 // span is the least and the greatest of some times.

@@ -32,6 +32,8 @@ type plan struct {
 	before  func(*scene)          // just before pgagroal starts
 	prepare func(*exec.Cmd)       // of pgagroal
 	servers func(*scene) []string // host of each server section; the nodes' addresses when nil
+	idle    bool                  // nobody writes before the failover
+	calm    time.Duration         // before the fault, for what must have been seen
 }
 
 // quick are times that make every decision a matter of seconds; the default ones
@@ -97,10 +99,18 @@ func play(t testing.TB, pl plan) *scene {
 	}
 	s.p.Run()
 	s.opened("n1")
-	s.load = pool.StartLoad(s.p.UnixConfig("postgres", "", "postgres")) // which no fault of the network touches
-	t.Cleanup(s.load.End)
-	s.served(20)
+	if !pl.idle {
+		s.write()
+		s.served(20)
+	}
+	s.calm(pl.calm)
 	return s
+}
+
+// write has clients write from now on, by the Unix socket, which no fault of the network touches.
+func (s *scene) write() {
+	s.load = pool.StartLoad(s.p.UnixConfig("postgres", "", "postgres"))
+	s.t.Cleanup(s.load.End)
 }
 
 // setup is the configuration of pgagroal in its own network.
