@@ -18,13 +18,13 @@ type ServerState struct {
 	Graceful bool `msgpack:"graceful"`
 }
 
-// ServerInfo is one server of ServerState. Network is "tcp" or "unix", and Address is what net.Dial
-// takes for it; both are empty if the name has never resolved.
+// ServerInfo is one server of ServerState. Network is "tcp" or "unix", and Addresses are what net.Dial
+// takes for it, in the order in which to try them; both are empty if the name has never resolved.
 type ServerInfo struct {
-	Index   int    `msgpack:"index"`
-	State   string `msgpack:"state"`
-	Network string `msgpack:"network"`
-	Address string `msgpack:"address"`
+	Index     int      `msgpack:"index"`
+	State     string   `msgpack:"state"`
+	Network   string   `msgpack:"network"`
+	Addresses []string `msgpack:"addresses"`
 }
 
 // HintKind says what kind of failure a worker has seen.

@@ -65,6 +65,9 @@ func (f *fakeProber) answer(m ipc.Message) ipc.Message {
 		return &ipc.ProberReady{}
 	case *ipc.ProbeRequest:
 		f.w.probed = append(f.w.probed, m.Target)
+		if o, said := f.w.sees[m.Target.Address]; said {
+			return &ipc.ProbeDone{ID: m.ID, Outcome: o}
+		}
 		return &ipc.ProbeDone{ID: m.ID, Outcome: ipc.SawRefused}
 	case *ipc.BackendsRequest:
 		f.w.asked = append(f.w.asked, m.PIDs)

@@ -55,11 +55,15 @@ func (s *supervisor) onHandOver(c *child, m *ipc.HandOver, fds []int) {
 // isAtItsServer reports whether a backend is connected to its server. A connection to
 // an earlier address of the server is not the worker's fault.
 func (s *supervisor) isAtItsServer(c *child, held *pool.Lease, fd int) bool {
-	a, _ := s.addressOf(held.Server)
-	err := leadsTo(fd, a)
+	err := errOtherPeer
+	for _, a := range s.addressesOf(held.Server) {
+		if err = leadsTo(fd, a); !errors.Is(err, errOtherPeer) {
+			break
+		}
+	}
 	if errors.Is(err, errOtherPeer) {
 		s.log.Warn("backend isn't passed on", "worker", c.index, "server", s.serverName(held.Server), "backend", held.PID,
-			"address", a.address, "reason", err)
+			"addresses", s.servers.where[held.Server].known(), "reason", err)
 	}
 	return err == nil
 }

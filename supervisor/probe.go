@@ -19,7 +19,7 @@ const probeUsers = 3
 // otherwise it uses the last good address while the name is looked up again.
 func (s *supervisor) probe(a failover.Probe) {
 	w := s.servers.where[a.Server]
-	if !w.known {
+	if len(w.addresses) == 0 {
 		s.resolve(a.Server, func() { s.probeNow(a) })
 		return
 	}
@@ -30,14 +30,20 @@ func (s *supervisor) probe(a failover.Probe) {
 }
 
 func (s *supervisor) probeNow(a failover.Probe) {
-	t, known := s.target(a.Server, a.Timeout)
-	if !known {
-		now := s.env.now()
+	now := s.env.now()
+	x := &sweep{s: s, probe: a, started: now, addresses: s.addressesOf(a.Server)}
+	if len(x.addresses) == 0 {
 		s.feed(failover.ProbeDone{Server: a.Server, ID: a.ID, Outcome: failover.SawNoAddress, Started: now, Ended: now})
 		return
 	}
+	x.begin()
+}
+
+// probeAt looks at one address of a server.
+func (s *supervisor) probeAt(a failover.Probe, at address, timeout time.Duration, then func(failover.ProbeDone)) {
+	t := s.targetAt(a.Server, at, timeout)
 	var l *look
-	l = lookAt(s, a.Timeout, func(id uint64) ipc.Message { return &ipc.ProbeRequest{ID: id, Target: t} },
+	l = lookAt(s, timeout, func(id uint64) ipc.Message { return &ipc.ProbeRequest{ID: id, Target: t} },
 		func(m *ipc.ProbeDone, err error) {
 			seen := failover.ProbeDone{Server: a.Server, ID: a.ID, Started: l.started, Ended: s.env.now()}
 			if err != nil {
@@ -47,7 +53,7 @@ func (s *supervisor) probeNow(a failover.Probe) {
 			if m.Outcome == ipc.SawPrimary || m.Outcome == ipc.SawStandby {
 				seen.Obs, seen.Version = observation(&m.Obs), m.Version
 			}
-			s.onProbed(seen)
+			then(seen)
 		})
 }
 
@@ -81,9 +87,13 @@ func observation(o *ipc.Observation) failover.Observation {
 // never resolved.
 func (s *supervisor) target(server int, timeout time.Duration) (t ipc.Target, known bool) {
 	a, known := s.addressOf(server)
+	return s.targetAt(server, a, timeout), known
+}
+
+func (s *supervisor) targetAt(server int, a address, timeout time.Duration) ipc.Target {
 	return ipc.Target{
 		Network: a.network, Address: a.address, TimeoutMS: max(timeout.Milliseconds(), 1), Logins: s.probeLogins(server),
-	}, known
+	}
 }
 
 func (s *supervisor) onProbed(seen failover.ProbeDone) {
@@ -105,10 +115,13 @@ func (s *supervisor) serverAt(host, port string) string {
 		if strconv.Itoa(sv.Port) != port {
 			continue
 		}
-		a, _ := s.addressOf(i)
-		ip, _, err := net.SplitHostPort(a.address)
-		if strings.EqualFold(host, sv.Host) || a.network == "tcp" && err == nil && host == ip {
+		if strings.EqualFold(host, sv.Host) {
 			return sv.Name
+		}
+		for _, a := range s.addressesOf(i) {
+			if ip, _, err := net.SplitHostPort(a.address); a.network == "tcp" && err == nil && host == ip {
+				return sv.Name
+			}
 		}
 	}
 	return ""

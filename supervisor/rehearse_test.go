@@ -19,7 +19,7 @@ func (w *world) rehearse(set map[string]string, hooks []ipc.HookCheck) control.R
 	r := w.runnerUp()
 	last := len(w.s.cfg.Servers) - 1
 	for i := range w.s.servers.where {
-		w.s.servers.where[i].known = true
+		w.s.servers.where[i].addresses = []address{{"tcp", "192.0.2.1:1"}}
 	}
 	w.settings = func(t ipc.Target) (map[string]string, error) {
 		if a, _ := w.s.addressOf(last); t.Address != a.address {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,11 +22,13 @@ const (
 // address is a server's address, as net.Dial takes it.
 type address struct{ network, address string }
 
-// where is what is known of a server's address. The last good address is kept when the
+// maxAddresses bounds the addresses that are kept of a name.
+const maxAddresses = 8
+
+// where is what is known of a server's addresses. The last good ones are kept when the
 // name can't be resolved any more.
 type where struct {
-	address
-	known     bool
+	addresses []address     // the preferred one first; empty until the name has resolved
 	literal   bool          // an address or a path: nothing to resolve
 	at        time.Duration // time of the last attempt that succeeded
 	resolving bool
@@ -35,21 +38,39 @@ type where struct {
 
 func newWhere(host string, port int) *where {
 	if strings.HasPrefix(host, "/") {
-		return &where{address: address{"unix", path.Join(host, fmt.Sprintf(".s.PGSQL.%d", port))}, known: true, literal: true}
+		return &where{addresses: []address{{"unix", path.Join(host, fmt.Sprintf(".s.PGSQL.%d", port))}}, literal: true}
 	}
 	if _, err := netip.ParseAddr(host); err == nil {
-		return &where{address: address{"tcp", net.JoinHostPort(host, strconv.Itoa(port))}, known: true, literal: true}
+		return &where{addresses: []address{{"tcp", net.JoinHostPort(host, strconv.Itoa(port))}}, literal: true}
 	}
 	return &where{}
 }
 
-// addressOf returns the address of a server, false if its name has never resolved.
-func (s *supervisor) addressOf(server int) (address, bool) {
-	if server < 0 || server >= len(s.servers.where) {
+// addressOf returns the preferred address of a server. known is false if its name has
+// never resolved.
+func (s *supervisor) addressOf(server int) (a address, known bool) {
+	all := s.addressesOf(server)
+	if len(all) == 0 {
 		return address{}, false
 	}
-	w := s.servers.where[server]
-	return w.address, w.known
+	return all[0], true
+}
+
+// addressesOf returns all addresses of a server, the preferred one first.
+func (s *supervisor) addressesOf(server int) []address {
+	if server < 0 || server >= len(s.servers.where) {
+		return nil
+	}
+	return s.servers.where[server].addresses
+}
+
+// known returns the addresses for the log.
+func (w *where) known() []string {
+	texts := make([]string, len(w.addresses))
+	for i, a := range w.addresses {
+		texts[i] = a.address
+	}
+	return texts
 }
 
 // startResolving resolves every name now and again at intervals.
@@ -94,7 +115,7 @@ func (s *supervisor) onResolved(server int, found []string, err error) {
 	switch {
 	case err != nil || len(found) == 0:
 		if !w.failed {
-			s.log.Warn("name of a server can't be resolved", "server", sv.Name, "host", sv.Host, "known", w.address.address, "error", err)
+			s.log.Warn("name of a server can't be resolved", "server", sv.Name, "host", sv.Host, "known", w.known(), "error", err)
 		}
 		w.failed = true
 	default:
@@ -108,19 +129,42 @@ func (s *supervisor) onResolved(server int, found []string, err error) {
 	}
 }
 
-// found accepts a new address. The present address stays as long as the name still has
-// it among its addresses.
+// found accepts the addresses that a name has now. Those that it had before keep their
+// order, with the preferred one first; new ones follow.
 func (s *supervisor) found(server int, found []string) {
 	w, sv := s.servers.where[server], s.cfg.Servers[server]
 	w.at = s.env.now()
-	port := strconv.Itoa(sv.Port)
-	for _, ip := range found {
-		if w.known && w.address.address == net.JoinHostPort(ip, port) {
-			return
+	var has []address
+	for _, ip := range found[:min(len(found), maxAddresses)] {
+		has = append(has, address{"tcp", net.JoinHostPort(ip, strconv.Itoa(sv.Port))})
+	}
+	var all []address
+	for _, a := range slices.Concat(w.addresses, has) {
+		if slices.Contains(has, a) && !slices.Contains(all, a) {
+			all = append(all, a)
 		}
 	}
-	w.address, w.known = address{"tcp", net.JoinHostPort(found[0], port)}, true
-	s.log.Debug("server resolved", "server", sv.Name, "address", w.address.address)
+	if !slices.Equal(all, w.addresses) {
+		s.addressesChanged(server, all)
+	}
+}
+
+// prefer puts the address that a server has answered at first.
+func (s *supervisor) prefer(server int, a address) {
+	w := s.servers.where[server]
+	i := slices.Index(w.addresses, a)
+	if i <= 0 { // it is the first, or the name no longer has it
+		return
+	}
+	s.log.Info("server answers at another of its addresses", "server", s.serverName(server), "address", a.address,
+		"before", w.addresses[0].address)
+	s.addressesChanged(server, slices.Concat([]address{a}, w.addresses[:i], w.addresses[i+1:]))
+}
+
+func (s *supervisor) addressesChanged(server int, all []address) {
+	w := s.servers.where[server]
+	w.addresses = all
+	s.log.Debug("server resolved", "server", s.serverName(server), "addresses", w.known())
 	if s.servers.published {
 		s.sendServerStates()
 	}

@@ -279,8 +279,8 @@ func (s *supervisor) serverState() *ipc.ServerState {
 	}
 	for i, v := range snap.Servers {
 		info := ipc.ServerInfo{Index: i, State: failover.Display(v.State, v.Qualifier)}
-		if a, ok := s.addressOf(i); ok {
-			info.Network, info.Address = a.network, a.address
+		for _, a := range s.addressesOf(i) {
+			info.Network, info.Addresses = a.network, append(info.Addresses, a.address)
 		}
 		m.Servers = append(m.Servers, info)
 	}

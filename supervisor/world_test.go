@@ -47,6 +47,7 @@ type world struct {
 	signals    []bool // kill or not
 	lookups    map[string][]string
 	probed     []ipc.Target
+	sees       map[string]ipc.Outcome // of a probe, by address; else it is refused
 	settings   func(ipc.Target) (map[string]string, error)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -112,6 +113,17 @@ func (w *worker) address(server int) ipc.ServerInfo {
 		}
 	}
 	return ipc.ServerInfo{Index: server}
+}
+
+// reached puts the address at which a server was reached at the head of its list, until
+// the supervisor sends another list. Set-up goroutines may still read the old list.
+func (w *worker) reached(server int, at string) {
+	for i := range w.servers.Servers {
+		s := &w.servers.Servers[i]
+		if n := slices.Index(s.Addresses, at); s.Index == server && n > 0 {
+			s.Addresses = slices.Concat([]string{at}, s.Addresses[:n], s.Addresses[n+1:])
+		}
+	}
 }
 
 // dial opens a backend, in a set-up goroutine. client is nil if this worker knows

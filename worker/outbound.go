@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -24,6 +25,9 @@ type outbound struct {
 	mu     sync.Mutex
 	conn   net.Conn
 	fenced bool
+	// at is the address that the connection was made to. It belongs to the goroutine
+	// until that has posted its result.
+	at string
 }
 
 // fence aborts the connection, whatever the goroutine is doing.
@@ -40,11 +44,11 @@ func (o *outbound) fence() {
 // dial connects to a server, under the control of the fence. The connection has the
 // deadline of ctx.
 func (o *outbound) dial(ctx context.Context, addr ipc.ServerInfo) (net.Conn, error) {
-	if addr.Address == "" {
+	if len(addr.Addresses) == 0 {
 		return nil, fmt.Errorf("server %d has no address: its name doesn't resolve", addr.Index)
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, addr.Network, addr.Address)
+	conn, at, err := dialAny(ctx, addr.Network, addr.Addresses)
+	o.at = at
 	if err != nil {
 		if o.isFenced() {
 			return nil, errFenced
@@ -72,6 +76,34 @@ func (o *outbound) dial(ctx context.Context, addr ipc.ServerInfo) (net.Conn, err
 		}
 	}
 	return conn, nil
+}
+
+// dialAny tries the addresses in their order, as libpq does. Each one has its share of
+// the time that is left, so that an address that never answers leaves some to the next.
+func dialAny(ctx context.Context, network string, addresses []string) (conn net.Conn, at string, err error) {
+	var failed []error
+	for i, a := range addresses {
+		conn, err := dialWithin(ctx, network, a, len(addresses)-i)
+		if err == nil {
+			return conn, a, nil
+		}
+		failed = append(failed, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, "", errors.Join(failed...)
+}
+
+// dialWithin dials within one of so many shares of the time that ctx has left.
+func dialWithin(ctx context.Context, network, address string, shares int) (net.Conn, error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		share, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(shares))
+		defer cancel()
+		ctx = share
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
 }
 
 func (o *outbound) isFenced() bool {

@@ -228,6 +228,7 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 		return err
 	}
 	w.stats.opened++
+	w.reached(o.grant.Server, o.at)
 	return nil
 }
 

@@ -81,7 +81,7 @@ func newRig(t *testing.T, cfg ipc.ConfigBegin) *rig {
 	w := newWorker(log, conn)
 	w.lastByte = make([]time.Time, 1)
 	w.servers = ipc.ServerState{Gen: 1, Epoch: 1, Open: true, Servers: []ipc.ServerInfo{
-		{Index: 0, Network: "tcp", Address: ln.Addr().String()},
+		{Index: 0, Network: "tcp", Addresses: []string{ln.Addr().String()}},
 	}}
 	if cfg.AuthenticationTimeoutMS == 0 {
 		cfg.AuthenticationTimeoutMS = generous.Milliseconds()

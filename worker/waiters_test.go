@@ -18,14 +18,14 @@ func TestWaiterWhoseBackendWentToAnotherGetsOne(t *testing.T) {
 	second := r.connect(2)
 	req2 := expect[*ipc.LeaseRequest](r)
 	// The first one's backend can't be opened for now.
-	var addr string
+	var addr []string
 	r.do(func() {
-		addr = r.w.servers.Servers[0].Address
-		r.w.servers.Servers[0].Address = "127.0.0.1:1"
+		addr = r.w.servers.Servers[0].Addresses
+		r.w.servers.Servers[0].Addresses = []string{"127.0.0.1:1"}
 	})
 	r.grant(req1.ID)
 	expect[*ipc.LeaseReturn](r)
-	r.do(func() { r.w.servers.Servers[0].Address = addr })
+	r.do(func() { r.w.servers.Servers[0].Addresses = addr })
 	r.grant(req2.ID)
 	first.until(t, &pgproto3.ReadyForQuery{})
 	// On a busy machine a request may be withdrawn for another one meanwhile.
@@ -37,10 +37,10 @@ func TestWaiterWhoseBackendWentToAnotherGetsOne(t *testing.T) {
 // Clients that wait for a server that can't be reached try it one at a time.
 func TestAServerThatCannotBeReachedIsTriedOnceAtATime(t *testing.T) {
 	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000, Failover: true, ConnectionRetryMS: 10})
-	var addr string
+	var addr []string
 	r.do(func() {
-		addr = r.w.servers.Servers[0].Address
-		r.w.servers.Servers[0].Address = "127.0.0.1:1"
+		addr = r.w.servers.Servers[0].Addresses
+		r.w.servers.Servers[0].Addresses = []string{"127.0.0.1:1"}
 	})
 	clients := make([]*testClient, 8)
 	for i := range clients {
@@ -57,7 +57,7 @@ func TestAServerThatCannotBeReachedIsTriedOnceAtATime(t *testing.T) {
 		r.grant(req.ID)
 		expect[*ipc.LeaseReturn](r)
 	}
-	r.do(func() { r.w.servers.Servers[0].Address = addr })
+	r.do(func() { r.w.servers.Servers[0].Addresses = addr })
 	for _, c := range clients {
 		served := make(chan struct{})
 		go c.closeWhenReady(served)
@@ -69,7 +69,7 @@ func TestAServerThatCannotBeReachedIsTriedOnceAtATime(t *testing.T) {
 // those who wait ask all at once again.
 func TestABackendOfAnotherWorkerEndsTheTryingOneAtATime(t *testing.T) {
 	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000, Failover: true, ConnectionRetryMS: 10})
-	r.do(func() { r.w.servers.Servers[0].Address = "127.0.0.1:1" })
+	r.do(func() { r.w.servers.Servers[0].Addresses = []string{"127.0.0.1:1"} })
 	for id := range uint64(4) {
 		r.connect(id + 1)
 	}

@@ -73,7 +73,6 @@ func (k *Sockets) ListenTCP(c *config.Config, log *slog.Logger) error {
 			return err
 		}
 		k.clients = append(k.clients, l)
-		log.Info("listening for clients", "address", l.Addr().String())
 		return nil
 	}, func(host string, a netip.Addr, err error) {
 		log.Warn("an address of host is skipped: this machine doesn't have it", "host", host, "address", a.String(), "error", err)
