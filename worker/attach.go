@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // How a session gets a backend and gives it back:
@@ -151,19 +152,26 @@ func (s *session) restore(sql string) {
 // welcome tells the client that its login has succeeded.
 func (s *session) welcome() {
 	b := s.backend
+	s.w.learn(b)
+	factsOf(b.Pool).heard(&s.login.follow, &b.Params)
+	s.greet(&b.Params, b.pid)
+	b.conn.Resume()
+}
+
+// greet sends the end of a login. pid is that of the backend, 0 for none.
+func (s *session) greet(params *relay.Params, pid uint32) {
 	s.welcomed = true
 	s.since = uint32(time.Now().Unix())
-	s.newKey(b.pid)
+	s.newKey(pid)
 	msg := pgwire.AppendAuthenticationOK(nil)
-	msg = b.Params.AppendTo(msg)
+	msg = params.AppendTo(msg)
 	msg = pgwire.AppendBackendKeyData(msg, s.key.pid, s.key.secret())
 	s.client.Send(pgwire.AppendReadyForQuery(msg, pgwire.TxIdle))
 	s.client.Resume()
-	b.conn.Resume()
 	s.login = s.w.share(s.login)
 	if s.w.cfg.LogConnections {
 		s.w.log.Info("connection authorized", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
-			"database", s.login.requested, "application", s.login.application(), "backend", b.pid)
+			"database", s.login.requested, "application", s.login.application(), "backend", pid)
 	}
 }
 

@@ -257,6 +257,7 @@ func (w *worker) adopt(b *backend) error {
 	b.conn = conn
 	w.backends[b.Lease] = b
 	w.lastByte[b.server] = time.Now()
+	w.learn(b)
 	w.send(&ipc.LeaseOpened{Lease: b.Lease, PID: b.pid, Key: ipc.Secret(b.key)})
 	w.send(w.loginSeen(b))
 	return nil

@@ -8,6 +8,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // permission is what a pass-through waits for: a lease for a new backend, or a free
@@ -26,6 +27,10 @@ func (s *setup) welcome(l *login) bool {
 	if s.w.servers.Graceful || s.w.draining {
 		return false
 	}
+	params, known := s.w.answer(l, true)
+	if known {
+		return s.welcomeKnown(l, &params)
+	}
 	b := s.w.takeTrusting(l)
 	if b == nil {
 		return false
@@ -40,6 +45,19 @@ func (s *setup) welcome(l *login) bool {
 		cs.attach(b)
 	} else {
 		s.w.shelve(b)
+	}
+	return true
+}
+
+// welcomeKnown lets a client in whose server asks it for no password, without a backend.
+func (s *setup) welcomeKnown(l *login, params *relay.Params) bool {
+	conn, err := s.d.release()
+	if err != nil {
+		s.end(err)
+		return true
+	}
+	if cs := s.w.newSession(s.c, conn, l); cs != nil {
+		cs.enterWith(params)
 	}
 	return true
 }

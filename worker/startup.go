@@ -87,19 +87,14 @@ func (w *worker) share(l *login) *login {
 	if p == nil {
 		return l
 	}
-	logins, _ := p.Owner.(map[loginKey]*login)
+	f := factsOf(p)
 	k := loginKey{l.requested, l.application()}
-	if same := logins[k]; same != nil {
+	if same := f.logins[k]; same != nil {
 		return same
 	}
-	if len(logins) >= maxShared {
-		return l
+	if len(f.logins) < maxShared {
+		f.logins[k] = l
 	}
-	if logins == nil {
-		logins = make(map[loginKey]*login)
-		p.Owner = logins
-	}
-	logins[k] = l
 	return l
 }
 
@@ -217,7 +212,7 @@ func (s *setup) run() {
 		return
 	}
 	if cs := s.w.newSession(s.c, conn, l); cs != nil {
-		cs.seek()
+		cs.enter()
 	}
 }
 

@@ -52,6 +52,13 @@ func (p *Pooled) there() *prepared { return &p.line.b.prepared }
 // ready reports whether the login is over.
 func (p *Pooled) ready() bool { return isSet(p.initial) }
 
+// Enter ends the login of a client without a backend. params are those that the client is
+// told. The client hears of what has changed since when it gets its first backend.
+func (p *Pooled) Enter(params *Params) {
+	p.tracked, p.untracked = params.settings(), params.untracked()
+	p.initial = p.tracked
+}
+
 // Adapt implements Conversation.
 func (p *Pooled) Adapt(b *Backend, follow *Params) string {
 	switch {

@@ -1,0 +1,57 @@
+package transaction
+
+import (
+	"testing"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/test/pool"
+)
+
+// Once a pool has had a backend, a client is let in while all backends are in
+// transactions, and is told what the server told before.
+func TestPooledLoginNeedsNoFreeBackend(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.TxPool(t, c, 1, map[string]string{"blocking_timeout": "1s"})
+	cfg := pool.WithParam(p.Config("postgres", "", "postgres"), "DateStyle", "German")
+	p.ConnectAs(cfg).Close() // from now on it is known what the server makes of this
+	holder := p.Connect()
+	pool.MustQuery(t, holder, "BEGIN")
+	plain, german := p.Connect(), p.ConnectAs(pool.WithParam(cfg, "application_name", "mine"))
+	for name, want := range holder.Params {
+		if got := plain.Params[name]; got != want {
+			t.Errorf("%s is reported as %q, to others as %q", name, got, want)
+		}
+	}
+	if got := german.Params["DateStyle"] + "/" + german.Params["application_name"]; got != "German, DMY/mine" {
+		t.Errorf("reported: %s", got)
+	}
+	pool.MustQuery(t, holder, "COMMIT")
+	for _, name := range []string{"DateStyle", "application_name"} {
+		if got := pool.ShowSetting(t, german, name); got != german.Params[name] {
+			t.Errorf("%s is %q, reported %q", name, got, german.Params[name])
+		}
+	}
+	// A wrong value is refused at the login, by the server.
+	pool.WantCode(t, p.WantRefused(pool.WithParam(cfg, "TimeZone", "Nowhere/Land")), "22023", "")
+}
+
+// What is known may be out of date: a client is told of the difference with its first
+// backend.
+func TestPooledLoginTellsWhatHasChangedSince(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.TxPool(t, c, 1, nil)
+	first := p.Connect()
+	pid := pool.BackendPID(t, first)
+	pool.AskNode(t, c.Primary(), "ALTER ROLE postgres SET IntervalStyle = 'iso_8601'")
+	late := p.Connect()
+	pool.AskNode(t, c.Primary(), "SELECT pg_terminate_backend("+pid+")")
+	pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE pid = "+pid, "0")
+	if got := pool.ShowSetting(t, late, "IntervalStyle"); got != late.Params["IntervalStyle"] {
+		t.Errorf("IntervalStyle is %s, reported %s", got, late.Params["IntervalStyle"])
+	}
+	if got := p.Connect().Params["IntervalStyle"]; got != "iso_8601" {
+		t.Errorf("a client that comes after the new backend is told %s", got)
+	}
+}
