@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -71,7 +72,8 @@ type workers struct {
 	slots    []*slot
 	anyUp    bool // some worker has been ready since the start
 	confined confinement
-	spawning int // starts in progress, in goroutines
+	spawning int           // starts in progress, in goroutines
+	starter  *proc.Starter // nil without worker_user
 	reaper   reaper
 }
 
@@ -367,6 +369,9 @@ func (s *supervisor) childIDs() []int {
 	}
 	if pid := s.servers.prober.processID(); pid != 0 {
 		ids = append(ids, pid)
+	}
+	if st := s.workers.starter; st != nil {
+		ids = append(ids, st.PID())
 	}
 	return ids
 }

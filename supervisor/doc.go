@@ -18,12 +18,13 @@
 // answer in time. Its end says nothing about a server: the looks under way count as not
 // made.
 //
-// Start: passed sockets, check of the configuration, TCP sockets, privileges
-// given up, lock of state_dir, pid file, Unix sockets, workers, probes. No client
+// Start: passed sockets, check of the configuration, TCP sockets, with worker_user
+// the starter (internal/proc), privileges given up, lock of state_dir, pid file, Unix sockets, workers, probes. No client
 // is accepted before the servers are known and a worker is ready.
 //
 // End: clients and backends first (Drain, then SIGKILL), then a hook that still
-// runs is waited for, then the runner, then the prober; then sockets and pid file are removed. If
+// runs is waited for, then the runner, then the prober; then sockets and pid file are
+// removed, then the starter. If
 // the supervisor is killed, its children see the end of their links and end
 // within a second; they hold the lock of state_dir until then.
 //

@@ -47,6 +47,7 @@ type env struct {
 // startSpec is what start needs to know of a child.
 type startSpec struct {
 	role  proc.Role
+	index int // of a worker
 	argv0 string
 	peer  ipc.Role
 	lock  *os.File // nil when there is none

@@ -38,6 +38,9 @@ func check(c *config.Config, env config.CheckEnv) []error {
 			errs = append(errs, fmt.Errorf("state_dir: %w", err))
 		}
 	}
+	if err := checkWorkerUser(c, uid, err == nil); err != nil {
+		errs = append(errs, fmt.Errorf("worker_user: %w", err))
+	}
 	env.UID, env.GIDs, env.NoAccount, env.FileLimit = uid, gids, err != nil, fileLimit()
 	return append(errs, c.Check(env)...)
 }
@@ -68,6 +71,21 @@ func identity(c *config.Config) (uint32, []uint32, error) {
 		}
 	}
 	return uint32(os.Geteuid()), gids, nil
+}
+
+// giveUpRoot starts what has to remain root, the starter (nil without worker_user), and
+// then becomes the configured user.
+func giveUpRoot(c *config.Config) (statedir.Account, *proc.Starter, error) {
+	starter, err := newStarter(c)
+	if err != nil {
+		return statedir.Account{}, nil, err
+	}
+	account, err := becomeUser(c)
+	if err != nil {
+		starter.Close()
+		return statedir.Account{}, nil, err
+	}
+	return account, starter, nil
 }
 
 // becomeUser gives up root for good, or proves that the process already runs as the

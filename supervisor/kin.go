@@ -12,7 +12,7 @@ import (
 
 // family are the processes that the supervisor knows as its own.
 type family struct {
-	children []int // workers and prober, which may decide nothing
+	children []int // workers, prober and starter, which may decide nothing
 	runner   int   // 0 for none, and for a service whose id is unknown
 	session  int   // session id of the script in progress, 0 for none
 }
@@ -26,6 +26,9 @@ func (s *supervisor) family() family {
 	}
 	if pid := s.servers.prober.processID(); pid != 0 {
 		f.children = append(f.children, pid)
+	}
+	if st := s.workers.starter; st != nil {
+		f.children = append(f.children, st.PID())
 	}
 	if r := s.runner.end; r != nil && r.started != nil {
 		f.runner = r.started.pid

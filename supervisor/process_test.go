@@ -132,7 +132,7 @@ func logging(t *testing.T, log *slog.Logger) (s *supervisor, tcp, dir string, en
 	c.Servers = []config.Server{{Name: "one", Host: dir, Port: 1, Primary: true}} // nobody is there
 	c.FailoverStartTimeout = 10 * time.Millisecond
 	ready := make(chan struct{})
-	s, err := newSupervisor(Options{Config: c, Log: log, Ready: func() { close(ready) }}, statedir.Dir{}, time.Now())
+	s, err := newSupervisor(Options{Config: c, Log: log, Ready: func() { close(ready) }}, statedir.Dir{}, nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func (s *supervisor) workerSpec(index int) startSpec {
 	c := s.cfg
 	items := len(c.Servers) + len(c.Users) + len(c.FrontendUsers) + len(c.HBA) + len(c.Limits) + 3
 	return startSpec{
-		role: proc.RoleWorker, argv0: fmt.Sprintf("pgagroal: worker %d", index), peer: ipc.RoleWorker,
+		role: proc.RoleWorker, index: index, argv0: fmt.Sprintf("pgagroal: worker %d", index), peer: ipc.RoleWorker,
 		lock: s.dir.Lock, queue: queueLimit + items + c.MaxConnections,
 	}
 }

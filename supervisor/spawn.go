@@ -21,8 +21,9 @@ const stallLimit = 5 * time.Second
 // one of them: the supervisor tells children what to read.
 var childEnvironment = [...]string{"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "GOMAXPROCS", "GOGC", "GOMEMLIMIT", "GOTRACEBACK", "GOCOVERDIR", proc.CoresVariable}
 
-// startChild starts a process with its link. It may block.
-func startChild(spec startSpec, log *slog.Logger) (*started, error) {
+// startChild starts a process with its link. It may block. starter is nil when the
+// workers run as the supervisor's own user.
+func startChild(spec startSpec, starter *proc.Starter, log *slog.Logger) (*started, error) {
 	conn, theirs, err := ipc.Pair(ipc.RoleSupervisor, spec.peer, log)
 	if err != nil {
 		return nil, err
@@ -31,10 +32,7 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 	if spec.lock != nil {
 		files = append(files, spec.lock)
 	}
-	p, err := proc.Spawn(proc.Spec{
-		Role: spec.role, Argv0: spec.argv0, Files: files, Env: inherited(),
-		NoNewPrivs: spec.role != proc.RoleRunner,
-	})
+	p, kill, err := spawn(spec, files, starter, log)
 	if err != nil {
 		theirs.Close()
 		conn.Close()
@@ -48,7 +46,7 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 	}
 	over := make(chan struct{})
 	st.pid, st.over = p.Pid, over
-	st.kill = func() { _ = p.Kill() } // fails only for a process that has ended, whose exit is about to be seen
+	st.kill = kill
 	listen := st.listen
 	st.listen = func(message func(ipc.Message, ...int), ended func(error), exited func(string)) {
 		listen(message, ended, nil)
@@ -59,6 +57,30 @@ func startChild(spec startSpec, log *slog.Logger) (*started, error) {
 		}()
 	}
 	return st, nil
+}
+
+// spawn starts the process of a child; if there is a starter, the starter starts workers.
+// kill fails only for a process that has ended, whose exit is about to be seen, or when the
+// starter is lost, which ends the supervisor.
+func spawn(spec startSpec, files []*os.File, starter *proc.Starter, log *slog.Logger) (p *os.Process, kill func(), err error) {
+	if starter == nil || spec.role != proc.RoleWorker {
+		p, err = proc.Spawn(proc.Spec{
+			Role: spec.role, Argv0: spec.argv0, Files: files, Env: inherited(),
+			NoNewPrivs: spec.role != proc.RoleRunner,
+		})
+		return p, func() { _ = p.Kill() }, err
+	}
+	if p, err = starter.StartWorker(spec.index, files); err != nil {
+		return nil, nil, err
+	}
+	pid := p.Pid
+	return p, func() {
+		go func() { // bounded by the starter's time limit; the loop must not wait for it
+			if err := starter.Kill(pid); err != nil {
+				log.Error("worker can't be killed", "child", pid, "error", err)
+			}
+		}()
+	}, nil
 }
 
 func inherited() []string {

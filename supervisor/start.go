@@ -60,10 +60,11 @@ func Run(opt Options) error {
 	if err := k.ListenTCP(c, log); err != nil {
 		return err
 	}
-	account, err := becomeUser(c)
+	account, starter, err := giveUpRoot(c)
 	if err != nil {
 		return err
 	}
+	defer starter.Close()
 	if opt.Dropped != nil {
 		if err := opt.Dropped(); err != nil {
 			return err
@@ -91,21 +92,22 @@ func Run(opt Options) error {
 	for _, p := range k.Names() {
 		log.Info("socket of the service manager", "socket", p)
 	}
-	s, err := newSupervisor(opt, dir, base)
+	s, err := newSupervisor(opt, dir, starter, base)
 	if err != nil {
 		return err
 	}
 	return s.serve(k)
 }
 
-// newSupervisor makes everything that the loop owns.
-func newSupervisor(opt Options, dir statedir.Dir, base time.Time) (*supervisor, error) {
+// newSupervisor makes everything that the loop owns. starter may be nil.
+func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base time.Time) (*supervisor, error) {
 	c := opt.Config
 	s := &supervisor{
 		cfg: c, build: opt.Build, log: opt.Log, dir: dir, ledger: newLedger(c),
 		inbox: make(chan arrival, 256), calls: make(chan func(), 64),
 		signals: make(chan os.Signal, 16), ended: make(chan struct{}),
 	}
+	s.workers.starter = starter
 	s.env = s.realEnv(base)
 	saved := s.loadState()
 	s.servers = newServers(c, failover.New(machineConfig(c), saved, s.env.now()))
@@ -173,7 +175,7 @@ func (s *supervisor) realEnv(base time.Time) env {
 				}
 			}()
 		},
-		start: func(spec startSpec) (*started, error) { return startChild(spec, s.log) },
+		start: func(spec startSpec) (*started, error) { return startChild(spec, s.workers.starter, s.log) },
 		dial: func(ctx context.Context, path string) (*started, error) {
 			return dialRunner(ctx, path, s.log)
 		},
@@ -252,6 +254,9 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 				s.log.Error("control socket failed", "error", err)
 			}
 		})
+	}
+	if st := s.workers.starter; st != nil {
+		helpers.Go(func() { s.watchStarter(ctx, st) })
 	}
 	return s.run()
 }

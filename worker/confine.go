@@ -1,18 +1,25 @@
 package worker
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/pgagroal-go/pgagroal/internal/confine"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
 // confineWorker takes from this process everything that a worker doesn't need. It can
 // still connect to the servers of its configuration and move bytes with its event loop,
 // and nothing else. It is called after everything that must be opened and before the
 // first client. The worker can then never connect to a server on another port.
-func confineWorker(cfg *config, reactor string) (confine.Report, error) {
+func confineWorker(cfg *config, reactor string, supervisor *ipc.Conn) (confine.Report, error) {
+	theirs, err := supervisor.PeerCred()
+	if err != nil {
+		return confine.Report{}, err
+	}
+	own := int(theirs.Uid) != os.Getuid()
 	p := confine.Policy{Ring: reactor == "io_uring"}
 	for _, s := range cfg.servers {
 		if strings.HasPrefix(s.Host, "/") {
@@ -28,6 +35,9 @@ func confineWorker(cfg *config, reactor string) (confine.Report, error) {
 	}
 	if p.Ring {
 		r.InForce = append(r.InForce, "operations of io_uring")
+	}
+	if own {
+		r.InForce = append(r.InForce, "a user of its own")
 	}
 	if hidden {
 		r.InForce = append(r.InForce, "hidden memory")

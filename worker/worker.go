@@ -90,7 +90,7 @@ func Main(linkFD int, lock *os.File) int {
 	defer lines.Close(logline.FlushLimit)
 	log := logline.New(lines, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "worker")
 	_ = time.Now().Local().String() // reads the time zone, whose file can't be opened later
-	if err := proc.NoNewPrivs(); err != nil {
+	if err := proc.Unprivileged(); err != nil {
 		log.Error("worker can't give up its rights", "error", err)
 		return 1
 	}
@@ -155,7 +155,7 @@ func (w *worker) setup(lines io.Writer) error {
 		return err
 	}
 	w.lastByte = make([]time.Time, len(cfg.servers))
-	held, err := confineWorker(cfg, w.loop.Name())
+	held, err := confineWorker(cfg, w.loop.Name(), w.conn)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,9 @@ func child() (code int, ok bool) {
 	if !ok {
 		return 0, false
 	}
+	if role == proc.RoleStarter {
+		return proc.StarterMain(fd), true
+	}
 	lock := lockFile()
 	switch role {
 	case proc.RoleWorker:

@@ -40,6 +40,7 @@ type Config struct {
 	Port          int
 	UnixSocketDir string
 	User          string // account to drop to when started as root; empty keeps the current one
+	WorkerUser    string // account of the workers; empty means that of pgagroal
 	Workers       int    // 0 means one for each CPU, see EffectiveWorkers
 	StateDir      string // empty means that a usual one is looked for, DefaultStateDir first
 	PIDFile       string // empty means the default, see EffectivePIDFile

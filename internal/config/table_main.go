@@ -26,6 +26,11 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.User },
 		},
 		{
+			Name: "worker_user", Kind: String, Reload: Restart,
+			Help: "Account of the worker processes, another one than user; needs a start as root. When empty they are user",
+			main: func(c *Config) any { return &c.WorkerUser },
+		},
+		{
 			Name: "workers", Kind: Workers, Default: "auto", Min: 1, Max: 64, Reload: Restart,
 			Help: "Number of worker processes, auto is one for each CPU",
 			main: func(c *Config) any { return &c.Workers },

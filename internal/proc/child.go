@@ -14,6 +14,8 @@ const (
 	RoleWorker Role = "worker"
 	RoleRunner Role = "runner"
 	RoleProber Role = "prober"
+	// RoleStarter is the process that starts the others under a user of their own.
+	RoleStarter Role = "starter"
 )
 
 // The descriptors of a child, in the order of Spec.Files.
@@ -32,7 +34,7 @@ const childVariable = "PGAGROAL_CHILD"
 func Link() (fd int, role Role, ok bool) {
 	role = Role(os.Getenv(childVariable))
 	os.Unsetenv(childVariable)
-	if role != RoleWorker && role != RoleRunner && role != RoleProber {
+	if role != RoleWorker && role != RoleRunner && role != RoleProber && role != RoleStarter {
 		return -1, "", false
 	}
 	if !isLink(LinkFD) {

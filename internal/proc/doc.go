@@ -6,5 +6,7 @@
 // descriptor 4. Nothing else is inherited: Spawn passes a closed list of
 // descriptors and environment variables.
 //
+// A Starter is a child that stays root, and starts workers under a user of their own.
+//
 // Linux only. It imports none of our packages.
 package proc

@@ -157,6 +157,19 @@ func NoNewPrivs() error {
 	return nil
 }
 
+// Unprivileged proves that this process can gain no rights, and that it holds none beyond
+// those of its user.
+func Unprivileged() error {
+	if err := NoNewPrivs(); err != nil {
+		return err
+	}
+	groups, err := os.Getgroups()
+	if err != nil {
+		return fmt.Errorf("assert privileges: %w", err)
+	}
+	return AssertPrivileges(os.Getuid(), os.Getgid(), groups)
+}
+
 func threadsHaveNoNewPrivs() bool {
 	files, err := filepath.Glob("/proc/self/task/*/status")
 	if err != nil || len(files) == 0 {

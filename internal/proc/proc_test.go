@@ -49,6 +49,9 @@ type seen struct {
 }
 
 func child(mode string) int {
+	if mode == "starter" {
+		return starterChild()
+	}
 	var s seen
 	s.Fds = openDescriptors()
 	_, s.Role, s.Linked = Link()

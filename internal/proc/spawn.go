@@ -1,9 +1,11 @@
 package proc
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +30,13 @@ type Spec struct {
 	// NoNewPrivs prevents the child and all that it starts from gaining privileges
 	// through set-user-id programs. Not for the runner: scripts may call sudo.
 	NoNewPrivs bool
+	// Bound, unless it is nil, are the capabilities that the child, when it is root, and all
+	// that it starts can have at most.
+	Bound []uintptr
+	// sibling makes the child one of this process's parent, which waits for it instead of
+	// the caller. pidFD gets a descriptor of the child then, the caller's to close.
+	sibling bool
+	pidFD   *int
 }
 
 // Spawn starts this binary again as a child in a process group of its own. The
@@ -46,7 +55,10 @@ func spawn(exe string, s Spec) (*os.Process, error) {
 		Dir:   orRoot(s.Dir),
 		Env:   append(append([]string{}, s.Env...), childVariable+"="+string(s.Role)),
 		Files: append([]*os.File{null, orFile(s.Stdout, os.Stdout), orFile(s.Stderr, os.Stderr)}, s.Files...),
-		Sys:   &syscall.SysProcAttr{Setpgid: true, Credential: s.Credential},
+		Sys:   &syscall.SysProcAttr{Setpgid: true, Credential: s.Credential, PidFD: s.pidFD},
+	}
+	if s.sibling {
+		attr.Sys.Cloneflags = unix.CLONE_PARENT
 	}
 	if err := SealDescriptors(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Role, err)
@@ -105,6 +117,11 @@ func restrictThread(s Spec) error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
 	}
+	if s.Bound != nil {
+		if err := boundCapabilities(s.Bound); err != nil {
+			return err
+		}
+	}
 	if !s.NoNewPrivs {
 		return nil
 	}
@@ -112,4 +129,20 @@ func restrictThread(s Spec) error {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
 	return nil
+}
+
+// boundCapabilities takes all capabilities but some from what this thread will start.
+func boundCapabilities(keep []uintptr) error {
+	for c := uintptr(0); ; c++ {
+		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0)
+		if errors.Is(err, unix.EINVAL) {
+			return nil // the kernel has no more of them
+		}
+		if err == nil && has == 1 && !slices.Contains(keep, c) {
+			err = unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		}
+		if err != nil {
+			return fmt.Errorf("give up capability %d: %w", c, err)
+		}
+	}
 }

@@ -50,6 +50,14 @@ func (p *Pool) Runner() int {
 	return 0
 }
 
+// Starter returns the process id of what starts workers under worker_user, 0 for none.
+func (p *Pool) Starter() int {
+	if ids := p.children("starter"); len(ids) > 0 {
+		return ids[0]
+	}
+	return 0
+}
+
 // Titled reports whether ps shows a process in this role of pgagroal.
 func Titled(pid int, role string) bool {
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))

@@ -1,0 +1,197 @@
+package proc
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// account is what a child of a starter tells of itself.
+type account struct {
+	UID, PPID int
+	Proof     string
+	Args, Env []string
+	Bound     []string
+}
+
+// starterChild is a starter, and the worker that it starts: one that tells who it is and
+// stays until it is killed.
+func starterChild() int {
+	fd, role, _ := Link()
+	if role == RoleStarter {
+		return StarterMain(fd)
+	}
+	signal.Ignore(unix.SIGTERM)
+	st, err := readStatus("/proc/self/status")
+	if err != nil {
+		return 2
+	}
+	b, err := json.Marshal(account{os.Getuid(), os.Getppid(), text(Unprivileged()), os.Args, os.Environ(), st["CapBnd"]})
+	if err != nil || unix.Sendmsg(fd, b, nil, nil, 0) != nil {
+		return 2
+	}
+	select {}
+}
+
+func newTestStarter(t *testing.T) *Starter {
+	t.Helper()
+	needRoot(t)
+	s, err := NewStarter("nobody", []string{"PROC_TEST=starter", "LANG=C", quickExit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// startWorker returns a new worker and what it says.
+func startWorker(t *testing.T, s *Starter, index int) (*os.Process, account) {
+	t.Helper()
+	ours, theirs := linkPair(t)
+	p, err := s.StartWorker(index, []*os.File{theirs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	b := make([]byte, 64<<10)
+	n, err := ours.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a account
+	if err := json.Unmarshal(b[:n], &a); err != nil {
+		t.Fatal(err)
+	}
+	return p, a
+}
+
+func TestAStartersChildIsItsUserAndOurChild(t *testing.T) {
+	t.Parallel()
+	s := newTestStarter(t)
+	nobody, err := CredentialOf("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, a := startWorker(t, s, 7)
+	if a.UID != int(nobody.Uid) || a.PPID != os.Getpid() || a.Proof != "" {
+		t.Errorf("it is %+v", a)
+	}
+	if want := "pgagroal: worker 7"; !slices.Equal(a.Args, []string{want}) {
+		t.Errorf("it is called %q, want %q", a.Args, want)
+	}
+	if want := []string{"PROC_TEST=starter", "LANG=C", quickExit}; !slices.Equal(a.Env, want) {
+		t.Errorf("its environment is %q, want %q", a.Env, want)
+	}
+	if got := strings.Join(a.Bound, ""); strings.TrimLeft(got, "0") != "e0" {
+		t.Errorf("what it starts could have the capabilities %s", got)
+	}
+	if err := s.Kill(p.Pid); err != nil {
+		t.Error(err)
+	}
+	st, err := p.Wait()
+	if err != nil || st.Sys().(syscall.WaitStatus).Signal() != unix.SIGKILL {
+		t.Errorf("it ended with %v, %v", st, err)
+	}
+}
+
+func TestAStarterKillsNothingButWhatItHasStarted(t *testing.T) {
+	t.Parallel()
+	s := newTestStarter(t)
+	other := exec.Command("sleep", "1000")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Process.Kill(); _ = other.Wait() }()
+	if err := s.Kill(other.Process.Pid); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.request(requestKill, 0, other.Process.Pid, nil); !errors.Is(err, unix.ESRCH) {
+		t.Errorf("asked to kill somebody else's process it says %v", err)
+	}
+	if !ProcessAlive(other.Process.Pid) {
+		t.Error("it killed somebody else's process")
+	}
+}
+
+func TestAStarterThatIsAskedForAnythingElseEnds(t *testing.T) {
+	t.Parallel()
+	for name, packet := range map[string][]byte{
+		"short":            []byte("k"),
+		"long":             bytes.Repeat([]byte("k"), 9),
+		"of no kind":       []byte("x\x00\x00\x00\x00\x00\x00\x01"),
+		"without a link":   []byte("s\x00\x00\x00\x00\x00\x00\x00"),
+		"with descriptors": []byte("k\x00\x00\x00\x00\x00\x00\x01"),
+	} {
+		s := newTestStarter(t)
+		var rights []byte
+		if name == "with descriptors" {
+			rights = syscall.UnixRights(0)
+		}
+		if _, _, err := s.conn.WriteMsgUnix(packet, rights, nil); err != nil {
+			t.Fatal(err)
+		}
+		<-s.over
+		<-s.Lost()
+		if s.Err() == nil {
+			t.Errorf("%s: nothing is wrong with it", name)
+		}
+	}
+}
+
+func TestAStarterLeavesNoChildBehind(t *testing.T) {
+	t.Parallel()
+	s := newTestStarter(t)
+	p, _ := startWorker(t, s, 0)
+	s.Close()
+	st, err := p.Wait()
+	if err != nil || st.Sys().(syscall.WaitStatus).Signal() != unix.SIGKILL {
+		t.Errorf("it ended with %v, %v", st, err)
+	}
+}
+
+func TestAStarterThatHangsIsLost(t *testing.T) {
+	t.Parallel()
+	s := newTestStarter(t)
+	p, _ := startWorker(t, s, 0)
+	if err := unix.Kill(s.PID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Kill(p.Pid); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a request to one that is stopped: %v", err)
+	}
+	<-s.Lost()
+	_, theirs := linkPair(t)
+	if _, err := s.StartWorker(1, []*os.File{theirs}); err == nil || !strings.Contains(err.Error(), "the starter is lost") {
+		t.Errorf("asked again: %v", err)
+	}
+	// It finds the end of its link when it goes on.
+	if err := unix.Kill(s.PID(), unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+	<-s.over
+}
+
+func TestAStarterRefusesRoot(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	for _, user := range []string{"root", "no-such-user", ""} {
+		s, err := NewStarter(user, []string{"PROC_TEST=starter", quickExit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-s.Lost()
+		s.Close()
+	}
+}

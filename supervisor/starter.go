@@ -1,0 +1,68 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+)
+
+// checkWorkerUser says why workers can't run as worker_user. uid is pgagroal's own account,
+// if that is known.
+func checkWorkerUser(c *config.Config, uid uint32, known bool) error {
+	if c.WorkerUser == "" {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("only root can start workers under another account; start pgagroal as root with user set, or remove worker_user")
+	}
+	cred, err := proc.CredentialOf(c.WorkerUser)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w; create the account, or name another", err)
+	case cred.Uid == 0 || cred.Gid == 0:
+		return fmt.Errorf("%s is root or of its group; name an account without rights", c.WorkerUser)
+	case known && cred.Uid == uid:
+		return fmt.Errorf("%s is the account of pgagroal itself; name another, or remove worker_user", c.WorkerUser)
+	}
+	return nil
+}
+
+// newStarter starts the process that starts and kills workers under worker_user. The
+// supervisor calls it while it is still root. Without worker_user there is none: nil.
+func newStarter(c *config.Config) (*proc.Starter, error) {
+	if c.WorkerUser == "" {
+		return nil, nil
+	}
+	return proc.NewStarter(c.WorkerUser, inherited())
+}
+
+// watchStarter tells the loop when the starter is lost.
+func (s *supervisor) watchStarter(ctx context.Context, st *proc.Starter) {
+	select {
+	case <-ctx.Done():
+	case <-st.Lost():
+		err := fmt.Errorf("the starter of workers is lost: %w", st.Err())
+		s.post(func() { s.onStarterLost(err) })
+	}
+}
+
+// onStarterLost ends the supervisor: nobody can kill a hung worker any more, and only root
+// can start another starter. Workers end when their links close. A worker that does not is
+// left behind; it keeps the lock of state_dir, so no script can run beside it.
+func (s *supervisor) onStarterLost(err error) {
+	s.log.Error("workers can't be started or killed any more; pgagroal ends", "error", err)
+	s.fail(err)
+	s.after(drainLimit+exitLimit, func() {
+		for _, sl := range s.workers.slots {
+			if c := sl.child; c != nil && c.started != nil && !c.exited {
+				s.log.Error("worker can't be ended, and is left behind", "worker", c.index, "child", c.started.pid)
+				c.exited = true
+				s.workerGone(c)
+			}
+		}
+	})
+}

@@ -1,0 +1,191 @@
+package process
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/test/pool"
+)
+
+// workerUser is the account of the workers in these tests.
+const workerUser = "nobody"
+
+// withWorkerUser starts pgagroal as root, with workers of another account.
+func withWorkerUser(t *testing.T, keys map[string]string) *pool.Pool {
+	t.Helper()
+	pool.RootOnly(t)
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: keys})
+	p.AsRoot = true
+	p.SetKey("user", "postgres")
+	p.SetKey("worker_user", workerUser)
+	p.Run()
+	return p
+}
+
+// ids are the user ids of a process that is one user in everything.
+func ids(t *testing.T, name string) string {
+	t.Helper()
+	cred, err := proc.CredentialOf(name)
+	pool.Must(t, err)
+	id := strconv.Itoa(int(cred.Uid))
+	return strings.Join([]string{id, id, id, id}, " ")
+}
+
+// ended says that a pool's process has ended, without waiting.
+func ended(p *pool.Pool) bool { return !proc.ProcessAlive(p.PID()) }
+
+func TestWithWorkerUserWorkersAreThatUserAndNothingElse(t *testing.T) {
+	t.Parallel()
+	p := withWorkerUser(t, nil)
+	const setgidSetuidKill = "e0"
+	for _, c := range []struct {
+		name, user, capabilities string
+		pids                     []int
+	}{
+		{"supervisor", "postgres", "", []int{p.PID()}},
+		{"starter", "root", setgidSetuidKill, []int{p.Starter()}},
+		{"worker", workerUser, "", p.Workers()},
+	} {
+		for _, pid := range c.pids {
+			for _, th := range threads(t, pid) {
+				if want := ids(t, c.user); th["Uid"] != want {
+					t.Errorf("the %s has user ids %s, want %s", c.name, th["Uid"], want)
+				}
+				for _, set := range []string{"CapInh", "CapAmb"} {
+					if strings.TrimLeft(th[set], "0") != "" {
+						t.Errorf("the %s has %s %s", c.name, set, th[set])
+					}
+				}
+				for _, set := range []string{"CapPrm", "CapEff"} {
+					if got := strings.TrimLeft(th[set], "0"); got != c.capabilities {
+						t.Errorf("the %s has %s %s, want %q", c.name, set, th[set], c.capabilities)
+					}
+				}
+				if c.name != "supervisor" && th["NoNewPrivs"] != "1" {
+					t.Errorf("the %s could gain privileges", c.name)
+				}
+			}
+		}
+	}
+	if out, _, _ := p.CLI("status"); !strings.Contains(out, "a user of its own") {
+		t.Errorf("status doesn't show it: %s", out)
+	}
+	got := strings.Join(descriptors(t, p.Workers()[0]), " ")
+	if want := strings.Join([]string{"/dev/null", filepath.Join(p.Path("state"), proc.LockName), "pipe", "pipe", "socket"}, " "); got != want {
+		t.Errorf("a worker has %s, want %s", got, want)
+	}
+	pool.MustQuery(t, p.Connect(), "SELECT 1")
+}
+
+func TestWithWorkerUserADeadWorkerIsReplaced(t *testing.T) {
+	t.Parallel()
+	p := withWorkerUser(t, map[string]string{"workers": "1"})
+	old := p.Workers()[0]
+	pool.Must(t, syscall.Kill(old, syscall.SIGKILL))
+	pgtest.WaitUntil(t, pool.Generous, "another worker", func() bool {
+		now := p.Workers()
+		return len(now) == 1 && now[0] != old
+	}, p.Log)
+	p.WaitLog("signal: killed")
+	pool.MustQuery(t, p.Connect(), "SELECT 1")
+	if got := threads(t, p.Workers()[0])[0]["Uid"]; got != ids(t, workerUser) {
+		t.Errorf("it has user ids %s", got)
+	}
+}
+
+func TestWithWorkerUserTheLogFileIsTheWorkersToo(t *testing.T) {
+	t.Parallel()
+	pool.RootOnly(t)
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"log_type": "file", "log_path": ""}})
+	path := p.Path("state") + "/pgagroal.log" // where the supervisor's user may write, and the workers' may not
+	p.SetKey("log_path", path)
+	p.AsRoot = true
+	p.SetKey("user", "postgres")
+	p.SetKey("worker_user", workerUser)
+	p.Run()
+	cl := p.Connect()
+	pool.MustQuery(t, cl, "SELECT 1")
+	pgtest.WaitUntil(t, pool.Generous, "a line of a worker in the log file", func() bool {
+		log, err := os.ReadFile(path)
+		return err == nil && strings.Contains(string(log), "worker 0") && strings.Contains(string(log), "login")
+	})
+}
+
+// A worker that hangs ends with SIGKILL only, which the supervisor may not send to it.
+func TestWithWorkerUserAHungWorkerIsKilled(t *testing.T) {
+	t.Parallel()
+	p := withWorkerUser(t, nil)
+	stuck := p.Workers()[0]
+	pool.Must(t, syscall.Kill(stuck, syscall.SIGSTOP))
+	starter := p.Starter()
+	pool.Must(t, syscall.Kill(p.PID(), syscall.SIGTERM))
+	pgtest.WaitUntil(t, pool.Generous, "the end of all", func() bool {
+		return ended(p) && gone(stuck) && gone(starter)
+	}, p.Log)
+	if log := p.Log(); strings.Contains(log, " ERROR ") {
+		t.Errorf("the end has something to complain about: %s", log)
+	}
+}
+
+func TestWithWorkerUserNoWorkerOutlivesItsSupervisor(t *testing.T) {
+	t.Parallel()
+	p := withWorkerUser(t, nil)
+	workers, starter := p.Workers(), p.Starter()
+	pool.Must(t, syscall.Kill(workers[0], syscall.SIGSTOP)) // so it doesn't end by itself
+	pool.Must(t, syscall.Kill(p.PID(), syscall.SIGKILL))
+	pgtest.WaitUntil(t, pool.Generous, "the end of all", func() bool {
+		return gone(workers[0]) && gone(workers[1]) && gone(starter)
+	}, p.Log)
+}
+
+func TestWithoutItsStarterPgagroalEnds(t *testing.T) {
+	t.Parallel()
+	p := withWorkerUser(t, nil)
+	stuck, other := p.Workers()[0], p.Workers()[1]
+	pool.Must(t, syscall.Kill(stuck, syscall.SIGSTOP))
+	pool.Must(t, syscall.Kill(p.Starter(), syscall.SIGKILL))
+	pgtest.WaitUntil(t, pool.Generous, "the end", func() bool { return ended(p) && gone(other) }, p.Log)
+	p.WaitLog("the starter of workers is lost")
+	p.WaitLog("is left behind") // and ends when the kernel wakes it, since its process group is an orphan
+	pgtest.WaitUntil(t, pool.Generous, "the end of the worker that was stopped", func() bool { return gone(stuck) }, p.Log)
+}
+
+func TestAWorkerUserThatCannotBeHadIsRefused(t *testing.T) {
+	t.Parallel()
+	pool.RootOnly(t)
+	p := pool.Prepare(t, pool.Setup{Servers: []pool.Server{{Name: "n1", Host: "127.0.0.1", Port: 1}}})
+	p.SetKey("user", "postgres")
+	said := func(asRoot bool, args ...string) string {
+		cmd := p.Command("pgagroal", append(args, "-D", p.Dir)...)
+		if asRoot {
+			cmd.SysProcAttr = nil
+		}
+		return pool.WontStart(t, cmd)
+	}
+	for _, args := range [][]string{nil, {"-t"}} {
+		for name, want := range map[string]string{
+			"no-such-user": "create the account",
+			"root":         "name an account without rights",
+			"postgres":     "is the account of pgagroal itself",
+		} {
+			p.DropKey("worker_user")
+			p.SetKey("worker_user", name)
+			if got := said(true, args...); !strings.Contains(got, "worker_user: ") || !strings.Contains(got, want) {
+				t.Errorf("%v with worker_user = %s it says %q", args, name, got)
+			}
+		}
+		p.DropKey("worker_user")
+		p.SetKey("worker_user", workerUser)
+		if got := said(false, args...); !strings.Contains(got, "start pgagroal as root") {
+			t.Errorf("%v without root it says %q", args, got)
+		}
+	}
+}
