@@ -115,7 +115,7 @@ func TestWithWorkerUserTheLogFileIsTheWorkersToo(t *testing.T) {
 	pool.MustQuery(t, cl, "SELECT 1")
 	pgtest.WaitUntil(t, pool.Generous, "a line of a worker in the log file", func() bool {
 		log, err := os.ReadFile(path)
-		return err == nil && strings.Contains(string(log), "worker 0") && strings.Contains(string(log), "login")
+		return err == nil && strings.Contains(string(log), "connection authorized")
 	})
 }
 
@@ -186,5 +186,29 @@ func TestAWorkerUserThatCannotBeHadIsRefused(t *testing.T) {
 		if got := said(false, args...); !strings.Contains(got, "start pgagroal as root") {
 			t.Errorf("%v without root it says %q", args, got)
 		}
+	}
+}
+
+func TestWithWorkerUserAServerThatAsksForPeerSeesIt(t *testing.T) {
+	t.Parallel()
+	pool.RootOnly(t)
+	c := pgtest.New(t, pgtest.Options{HBA: []string{"local all all peer"}})
+	n := c.Primary()
+	for _, dir := range []string{n.SocketDir, filepath.Dir(n.SocketDir)} {
+		pool.Must(t, os.Chmod(dir, 0o711)) // as that of a distribution, which everybody may enter
+	}
+	for _, role := range []string{workerUser, "somebody"} {
+		if _, err := n.Query(t.Context(), "CREATE ROLE "+role+" LOGIN"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := pool.Prepare(t, pool.Setup{Servers: []pool.Server{{Name: "n1", Host: n.SocketDir, Port: n.Port}}})
+	p.AsRoot = true
+	p.SetKey("user", "postgres")
+	p.SetKey("worker_user", workerUser)
+	p.Run()
+	pool.MustQuery(t, p.ConnectAs(p.Config(workerUser, "", "postgres")), "SELECT 1")
+	if _, err := p.Try(p.Config("somebody", "", "postgres")); err == nil || !strings.Contains(err.Error(), "Peer authentication failed") {
+		t.Errorf("another role gets in, or fails otherwise: %v", err)
 	}
 }
