@@ -33,7 +33,7 @@ func TestTheWorkersUserHasNoRightsOverPgagroal(t *testing.T) {
 	}
 	for name, command := range map[string]string{
 		"signal the supervisor":       fmt.Sprintf("kill -0 %d", at.supervisor),
-		"slow the supervisor down":    fmt.Sprintf("renice -n 1 -p %d", at.supervisor),
+		"slow the supervisor down":    fmt.Sprintf("renice -n 19 -p %d", at.supervisor),
 		"read the users file":         "cat " + at.users,
 		"write the state":             "touch " + filepath.Join(p.Path("state"), "planted"),
 		"stop pgagroal by its socket": fmt.Sprintf("%s -c %s ping", pool.Program("pgagroal-cli"), p.Path("pgagroal.conf")),
