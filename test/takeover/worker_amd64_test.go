@@ -109,7 +109,7 @@ var attempts = []attempt{
 		return p.call(unix.SYS_PIDFD_OPEN, at.supervisor, 0)
 	}, unix.EPERM, 0},
 	{"slow the supervisor down", func(p *taken, at target) int64 {
-		return p.call(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, at.supervisor, 0)
+		return p.call(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, at.supervisor, 19)
 	}, unix.EPERM, 0},
 	{"limit the supervisor", func(p *taken, at target) int64 {
 		return p.call(unix.SYS_PRLIMIT64, at.supervisor, unix.RLIMIT_NOFILE, 0, p.put(0, make([]byte, 16)))
