@@ -1,8 +1,11 @@
 package scriptrunner
 
 import (
+	"bytes"
+	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,6 +52,7 @@ func TestARunnerThatWakesUpLateExecutesNothing(t *testing.T) {
 	if err := r.process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	waitUntil(t, "each thread of the runner stops", func() bool { return frozen(t, r.process.Pid) })
 	m := r.newRun("failover")
 	m.Expires = in(50 * time.Millisecond)
 	r.send(m)
@@ -59,6 +63,23 @@ func TestARunnerThatWakesUpLateExecutesNothing(t *testing.T) {
 	if e := receive[*ipc.RunEnded](r); !strings.Contains(e.Refused, "the run came too late") || touched(t, r) {
 		t.Errorf("ended with %+v, executed: %v", e, touched(t, r))
 	}
+}
+
+// frozen reports whether no thread of a process runs any more: a signal that stops it lets
+// them go on for a moment.
+func frozen(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("no threads of process %d: %v", pid, err)
+	}
+	for _, path := range threads {
+		stat, err := os.ReadFile(path)
+		if err == nil && !strings.HasPrefix(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " T ") {
+			return false
+		}
+	}
+	return true
 }
 
 // hung is a runner in this process whose supervisor reads nothing, so that nothing

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -158,15 +161,46 @@ func TestAStarterLeavesNoChildBehind(t *testing.T) {
 	}
 }
 
+// freeze stops a process and returns when each of its threads has stopped: the signal alone
+// lets them go on for a moment.
+func freeze(t *testing.T, pid int) {
+	t.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(time.Minute)
+	for !frozen(t, pid) {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatal("the process doesn't stop")
+		}
+	}
+}
+
+func frozen(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("no threads of process %d: %v", pid, err)
+	}
+	for _, path := range threads {
+		if st, err := readStatus(path); err == nil && (len(st["State"]) == 0 || st["State"][0] != "T") {
+			return false
+		}
+	}
+	return true
+}
+
 func TestAStarterThatHangsIsLost(t *testing.T) {
 	t.Parallel()
 	s := newTestStarter(t)
 	p, _ := startWorker(t, s, 0)
-	if err := unix.Kill(s.PID(), unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(t, s.PID())
 	if err := s.Kill(p.Pid); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("a request to one that is stopped: %v", err)
+		t.Fatalf("a request to one that is stopped: %v", err)
 	}
 	<-s.Lost()
 	_, theirs := linkPair(t)
