@@ -50,14 +50,18 @@ func (s *session) attach(b *backend) {
 
 // cleanse removes what another client has left on the backend, and goes on.
 func (s *session) cleanse(b *backend) {
-	queries, clean := s.w.cfg.reset, b.Clean
-	if !b.Sequences && !b.Dirty || b.DirtyBy == s.c.id || len(queries) == 0 {
+	switch queries := s.w.cfg.reset; {
+	case !b.Sequences && !b.Dirty || b.DirtyBy == s.c.id || len(queries) == 0:
 		s.adapt(b)
-		return
+	case !b.Dirty: // a lighter one will do, which leaves the prepared statements
+		s.runReset(b, []string{"DISCARD SEQUENCES"}, b.CleanSequences)
+	default:
+		s.runReset(b, queries, b.Clean)
 	}
-	if !b.Dirty { // a lighter one will do, which leaves the prepared statements
-		queries, clean = []string{"DISCARD SEQUENCES"}, b.CleanSequences
-	}
+}
+
+// runReset has the backend run reset queries, records that it is clean, and goes on.
+func (s *session) runReset(b *backend, queries []string, clean func()) {
 	s.prepares(b)
 	b.run(queries, func(failed []byte) {
 		if failed != nil {

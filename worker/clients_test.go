@@ -39,6 +39,24 @@ func TestPooledClientLeavesNoCancelKey(t *testing.T) {
 	})
 }
 
+// A client gets a backend and gives it back for each transaction, which costs no memory.
+func TestBackendForATransactionAllocatesNothing(t *testing.T) {
+	r := newRig(t, pooling())
+	tc, _ := r.enter(1)
+	r.do(func() {
+		turns := testing.AllocsPerRun(100, func() {
+			tc.s.attach(r.w.take(r.pool(), false))
+			if tc.s.state != sessionActive {
+				t.Errorf("the client is in state %d, not served", tc.s.state)
+			}
+			tc.s.part()
+		})
+		if turns != 0 {
+			t.Errorf("%v allocations for each transaction", turns)
+		}
+	})
+}
+
 // Where each client connects for one query, one message tells of many.
 func TestClientsThatLeaveAreToldTogether(t *testing.T) {
 	r := newRig(t, pooling())
