@@ -118,6 +118,9 @@ func facts(r config.Row) string {
 	if def == "" {
 		def = "none"
 	}
+	if r.Failover != "" {
+		def += "; " + r.Failover + " with failover = on"
+	}
 	text := "Type: " + typeText(r) + ". Default: " + def + ". Reload: " + r.Reload.String() + "."
 	if r.Later {
 		text += " Not yet in effect."

@@ -52,6 +52,7 @@ type Row struct {
 	Section  Section
 	Kind     Kind
 	Default  string // in the syntax of the file; empty means no default
+	Failover string // the default where failover = on, empty for the same
 	Min      int64  // for Int and Port, and milliseconds for DurationMS
 	Max      int64  // 0 means no bound
 	Values   []string
@@ -75,7 +76,7 @@ func New() *Config {
 	c := &Config{lines: map[string]int{}}
 	for _, r := range Keys() {
 		if r.Section == MainSection && r.Default != "" {
-			mustSet(r, r.main(c))
+			mustSet(r, r.Default, r.main(c))
 		}
 	}
 	return c
@@ -86,15 +87,15 @@ func newServer(name string, line int) Server {
 	s := Server{Name: name, Line: line}
 	for _, r := range Keys() {
 		if r.Section == ServerSection && r.Default != "" {
-			mustSet(r, r.server(&s))
+			mustSet(r, r.Default, r.server(&s))
 		}
 	}
 	return s
 }
 
-// mustSet stores the default of r; a default that its own row refuses is our bug.
-func mustSet(r Row, field any) {
-	v, err := r.parse(r.Default)
+// mustSet stores a default of r; one that its own row refuses is our bug.
+func mustSet(r Row, text string, field any) {
+	v, err := r.parse(text)
 	if err != nil {
 		panic("config: default of " + r.Name + ": " + err.Error())
 	}

@@ -44,6 +44,7 @@ func parseMain(file string, data []byte, env func(string) (string, bool)) (*Conf
 	if p.sections[mainSections[0]] == 0 {
 		p.fail(0, "", "there is no section [pgagroal]; add it above the main keys")
 	}
+	p.defaults()
 	p.adjust()
 	return p.c, p.warnings, p.errs
 }
@@ -108,12 +109,22 @@ func (p *parser) assign(l textLine) {
 	}
 	seen[key] = l.no
 	if !given || (text == "" && row.Kind != String && row.Kind != Path && row.Kind != File) {
+		delete(seen, key) // as if the line weren't there
 		text = row.Default
 		if text == "" {
 			return
 		}
 	}
 	p.store(l.no, row, text)
+}
+
+// defaults gives keys that the file doesn't set the default that they have with failover.
+func (p *parser) defaults() {
+	for _, r := range p.rows {
+		if p.c.Failover && r.Failover != "" && p.c.lines[r.Name] == 0 {
+			mustSet(r, r.Failover, r.main(p.c))
+		}
+	}
 }
 
 // seen is where the lines of the present section's keys are kept.

@@ -257,6 +257,25 @@ func TestForeignKeysAreNoneOfOurs(t *testing.T) {
 	}
 }
 
+// With failover the servers are probed without being told to, often enough to see that a stream was busy.
+func TestSomeDefaultsDependOnFailover(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                       "off 30s",
+		"failover = off":                         "off 30s",
+		"failover = on":                          "on 5s",
+		"health_check = off\nfailover = on":      "off 5s",
+		"failover = on\nhealth_check_period = 7": "on 7s",
+		"failover = on\nhealth_check_period =":   "on 5s",
+	} {
+		c, _, errs := parseMain("f", []byte("[pgagroal]\n"+text+"\n"), noEnv)
+		check, _ := c.Get("health_check")
+		period, _ := c.Get("health_check_period")
+		if got := check + " " + period; got != want || len(errs) > 0 {
+			t.Errorf("%q: %s, want %s; errors %v", text, got, want, errs)
+		}
+	}
+}
+
 func TestMissingMainSection(t *testing.T) {
 	if _, _, errs := parseMain("f", []byte("[a]\nhost=h\n"), noEnv); len(errs) != 1 {
 		t.Errorf("%v", errs)

@@ -311,12 +311,12 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.UpdateProcessTitle },
 		},
 		{
-			Name: "health_check", Kind: Bool, Default: "off",
+			Name: "health_check", Kind: Bool, Default: "off", Failover: "on",
 			Help: "Probe the servers even when no client uses them",
 			main: func(c *Config) any { return &c.HealthCheck },
 		},
 		{
-			Name: "health_check_period", Kind: Duration, Default: "30s",
+			Name: "health_check_period", Kind: Duration, Default: "30s", Failover: "5s",
 			Help: "Time between two health checks",
 			main: func(c *Config) any { return &c.HealthCheckPeriod },
 		},

@@ -29,6 +29,7 @@ type fault struct {
 	probe     string        // what a probe of n1 must see meanwhile, for a fault without a run
 	state     string        // and what status must show of n1
 	split     bool          // n1 is writable when it is seen again
+	within    time.Duration // after which the script must have started, zero for no promise
 	check     func(*scene)  // in place of what run asks for: returns when it is over
 	decision  string        // what the table says then
 }
@@ -95,12 +96,12 @@ func usual() []fault {
 	minute := func(o *pgtest.Options) { o.Extra["wal_receiver_timeout"] = "60s" }
 	var list []fault
 	for _, idle := range []bool{false, true} {
-		name, busy := "busy host cut off", "all packets dropped; `wal_receiver_timeout` is 60s"
+		name, busy, within := "busy host cut off", "all packets dropped; `wal_receiver_timeout` is 60s", 20*time.Second
 		if idle {
-			name, busy = "idle host cut off", "the same, while nobody writes"
+			name, busy, within = "idle host cut off", "the same, while nobody writes", 40*time.Second
 		}
 		list = append(list, fault{
-			name: name, how: busy, run: true, reason: "standbys don't receive", split: true,
+			name: name, how: busy, run: true, reason: "standbys don't receive", split: true, within: within,
 			plan:  plan{options: minute, idle: idle, calm: 17 * time.Second}, // three looks at the streams and more
 			begin: func(s *scene) { s.around("n1") }, end: func(s *scene) { s.net.heal() },
 		})
@@ -275,6 +276,9 @@ func (f *fault) play(t *testing.T) outcome {
 		f.check(s)
 	case f.run:
 		out.decided = s.ran().at.Sub(start)
+		if f.within > 0 && out.decided > f.within {
+			t.Errorf("the script started after %s, later than the promised %s", out.decided, f.within)
+		}
 		if s.load == nil {
 			s.write()
 		}

@@ -43,9 +43,9 @@ var quick = map[string]string{
 	"failover_restart_grace": "3s", "health_check_period": "1s", "fence_timeout": "5s",
 }
 
-// slow is what doc/FAILOVER.md recommends, with the default times. A worker that is
-// late only because the machine is busy isn't killed.
-var slow = map[string]string{"health_check_period": "5s", "fence_timeout": "5s"}
+// slow are the default times. A worker that is late only because the machine is busy
+// isn't killed.
+var slow = map[string]string{"fence_timeout": "5s"}
 
 // unhurried says that the default times hold.
 func unhurried() bool { return *write || *repeat > 2 }
