@@ -55,12 +55,12 @@ func failoverRows() []Row {
 		},
 		{
 			Name: "failover_restart_grace", Kind: DurationMS, Default: "10s",
-			Help: "How long an announced shutdown may be a restart",
+			Help: "How long a primary that announced its shutdown has to come back before it counts as dead",
 			main: func(c *Config) any { return &c.FailoverRestartGrace },
 		},
 		{
 			Name: "failover_silence_time", Kind: DurationMS, Default: "15s",
-			Help: "How long a silent primary must have sent nothing on any connection",
+			Help: "How long a primary that is silent instead of refusing must have sent nothing on any connection before a failover",
 			main: func(c *Config) any { return &c.FailoverSilenceTime },
 		},
 		{
@@ -70,7 +70,7 @@ func failoverRows() []Row {
 		},
 		{
 			Name: "failover_startup_grace", Kind: DurationMS, Default: "60s",
-			Help: "How long a server may say that it is starting up",
+			Help: "How long a server may answer that it is starting up or shutting down before it counts as dead",
 			main: func(c *Config) any { return &c.FailoverStartupGrace },
 		},
 		{
@@ -80,7 +80,7 @@ func failoverRows() []Row {
 		},
 		{
 			Name: "failover_veto_max", Kind: DurationMS, Default: "60s",
-			Help: "Longest such veto, and how long a primary may let nobody log in though its sessions work",
+			Help: "Longest time that failover_veto_streaming holds a failover back; also how long a primary may refuse every login while its open sessions work",
 			main: func(c *Config) any { return &c.FailoverVetoMax },
 		},
 		{
@@ -115,7 +115,7 @@ func failoverRows() []Row {
 		},
 		{
 			Name: "failover_verify_timeout", Kind: DurationMS, Default: "10s",
-			Help: "How long that may take",
+			Help: "Time for the new primary to be seen out of recovery; after it failover_verify = wait raises an alarm and strict counts the run as failed",
 			main: func(c *Config) any { return &c.FailoverVerifyTimeout },
 		},
 		{
@@ -130,17 +130,17 @@ func failoverRows() []Row {
 		},
 		{
 			Name: "failover_settle", Kind: Enum, Default: "auto", Values: []string{"auto", "manual"},
-			Help: "Whether a primary is accepted again by itself after a failed run",
+			Help: "After a failed run: use a primary again as soon as it is clear which one (auto), or wait for pgagroal-cli (manual)",
 			main: func(c *Config) any { return &c.FailoverSettle },
 		},
 		{
 			Name: "failback", Kind: Enum, Default: "manual", Values: []string{"manual", "standby"},
-			Help: "What becomes of an old primary that is back as a standby",
+			Help: "Whether an old primary that is back as a standby stays Failed until pgagroal-cli clear server (manual) or is used again by itself (standby)",
 			main: func(c *Config) any { return &c.Failback },
 		},
 		{
 			Name: "failback_quarantine", Kind: DurationMS, Default: "60s",
-			Help: "How long it must have been one",
+			Help: "How long every probe must have seen the old primary follow the new one before failback = standby uses it again",
 			main: func(c *Config) any { return &c.FailbackQuarantine },
 		},
 		{
@@ -150,7 +150,7 @@ func failoverRows() []Row {
 		},
 		{
 			Name: "failover_window", Kind: DurationMS, Default: "1h",
-			Help: "Time that failover_max counts in",
+			Help: "Length of the window in which failover_max counts failovers",
 			main: func(c *Config) any { return &c.FailoverWindow },
 		},
 	}

@@ -282,7 +282,7 @@ func mainRows() []Row {
 		},
 		{
 			Name: "backlog", Kind: Int, Default: "0", Min: math.MinInt32,
-			Help: "Length of the queue of new clients; 0 or less means that of the system",
+			Help: "Length of the kernel's queue of clients that are not accepted yet; 0 or less takes the system's limit",
 			main: func(c *Config) any { return &c.Backlog },
 		},
 		{
