@@ -26,7 +26,7 @@ func (r *runner) adopt() {
 		if e.PID == 0 {
 			r.findLeader(&e)
 		}
-		r.log.Warn("a run of a runner before this one has no known end", "run_id", e.ID, "hook", e.Hook, "pid", e.PID)
+		r.log.Warn("an earlier script runner left a run whose end is not recorded", "run_id", e.ID, "hook", e.Hook, "pid", e.PID)
 		r.adopted = append(r.adopted, &adopted{entry: e})
 	}
 	r.lookAtAdopted()
@@ -162,7 +162,7 @@ func (r *runner) endAdopted(a *adopted) {
 		a.End = end
 		r.write(a.entry)
 	}
-	r.log.Warn("nothing is left of a run of a runner before this one", "run_id", a.ID, "hook", a.Hook, "unknown", end.Unknown)
+	r.log.Warn("no process is left of a run that an earlier script runner started", "run_id", a.ID, "hook", a.Hook, "unknown", end.Unknown)
 	r.keep(*end)
 	r.report(end)
 }

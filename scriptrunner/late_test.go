@@ -228,7 +228,7 @@ func TestTheServiceWantsToBeShownTheSecret(t *testing.T) {
 		t.Errorf("ended with %+v", e)
 	}
 	b, err := os.ReadFile(r.path("log"))
-	if err != nil || strings.Contains(string(b), secret) || !strings.Contains(string(b), "has not proved to be the supervisor") {
+	if err != nil || strings.Contains(string(b), secret) || !strings.Contains(string(b), "has not proved that it is the supervisor") {
 		t.Errorf("%v, log:\n%s", err, b)
 	}
 }

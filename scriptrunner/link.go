@@ -53,7 +53,7 @@ func (r *runner) accept(l *net.UnixListener) {
 			return
 		}
 		if err != nil {
-			r.log.Error("a supervisor can't be let in", "error", err)
+			r.log.Error("a connection to the script runner can't be accepted", "error", err)
 			if !r.pause(acceptPause) {
 				return
 			}
@@ -75,7 +75,7 @@ func (r *runner) onAccept(c *net.UnixConn) {
 	conn := ipc.NewConn(c, ipc.RoleRunner, ipc.RoleSupervisor, r.log)
 	cred, err := conn.PeerCred()
 	if err != nil {
-		r.log.Error("a supervisor can't be let in", "error", err)
+		r.log.Error("a connection to the script runner can't be accepted", "error", err)
 		conn.Close()
 		return
 	}
@@ -229,7 +229,7 @@ func (r *runner) send(m ipc.Message) {
 		return
 	}
 	if err := r.link.out.Send(m); err != nil {
-		r.log.Error("the supervisor doesn't read", "message", ipc.Name(m.Number()), "error", err)
+		r.log.Error("a message to the supervisor can't be sent; the link is closed", "message", ipc.Name(m.Number()), "error", err)
 		r.link.conn.Close() // the reader sees the end
 	}
 }
@@ -273,7 +273,7 @@ func (r *runner) onConfigure(m *ipc.RunnerConfigure) {
 		ready.Error = err.Error()
 	}
 	if err := r.proven(m.Secret); err != nil {
-		r.log.Error("refused a peer that has not proved to be the supervisor", "user", r.link.uid, "error", err)
+		r.log.Error("refused a peer that has not proved that it is the supervisor", "user", r.link.uid, "error", err)
 		r.detach()
 		r.status()
 		return

@@ -55,7 +55,7 @@ func ListenOn(f *os.File) (*net.UnixListener, error) {
 	u, ok := l.(*net.UnixListener)
 	if !ok || u.Addr().Network() != "unixpacket" {
 		l.Close()
-		return nil, fmt.Errorf("use socket %s: it is no SOCK_SEQPACKET listener", f.Name())
+		return nil, fmt.Errorf("use socket %s: it is not a listening SOCK_SEQPACKET socket", f.Name())
 	}
 	// The socket file belongs to the service manager.
 	u.SetUnlinkOnClose(false)

@@ -223,7 +223,7 @@ func (r *runner) begin(m *ipc.Run, k hook) (entry, error) {
 	}
 	r.write(e)
 	if err := r.record.sync(); err != nil {
-		r.log.Warn("the run would be forgotten with a death of the machine", "run_id", e.ID, "error", err)
+		r.log.Warn("the record of the run is not safe on disk; it would be lost if the machine crashed now", "run_id", e.ID, "error", err)
 	}
 	return e, nil
 }

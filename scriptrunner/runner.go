@@ -152,7 +152,7 @@ func (r *runner) onChild() {
 		except = append(except, r.run.process.Pid)
 	}
 	if err := proc.ReapStrays(except...); err != nil {
-		r.log.Error("stray processes can't be collected", "error", err)
+		r.log.Error("processes that scripts left behind can't be reaped", "error", err)
 	}
 	r.checkGone()
 }

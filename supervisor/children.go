@@ -352,7 +352,7 @@ func (s *supervisor) collect(found []int, err error) {
 		}
 	}
 	if err != nil {
-		s.log.Warn("children that others have left can't be collected", "error", err)
+		s.log.Warn("orphaned processes that became children of pgagroal can't be reaped", "error", err)
 	}
 }
 

@@ -70,7 +70,7 @@ func (s *supervisor) onLock(held bool, err error) {
 		return
 	}
 	s.dir.Ours = true
-	s.log.Info("state_dir is ours now; scripts may run")
+	s.log.Info("state_dir is locked by this pgagroal now; scripts may run")
 	s.feed(failover.RunsAllowed{Allowed: true})
 	s.lockIsOurs()
 }

@@ -148,7 +148,7 @@ func (st *started) keep(conn *ipc.Conn, theirs *os.File, log *slog.Logger) {
 			sent = append(sent, last...)
 		}
 		if err != nil {
-			log.Error("what a dead worker hasn't read is lost", "child", st.pid, "error", err)
+			log.Error("messages that a dead worker had not read are lost", "child", st.pid, "error", err)
 			conn.Close() // otherwise the writer would wait for room
 			<-out.Done()
 		}

@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func serve(c *cli.Context, stderr io.Writer) error {
 	if c.NArg() > 0 {
-		return fmt.Errorf("what is %q? there are only options", c.Args().First())
+		return fmt.Errorf("unexpected argument %q; only options are accepted", c.Args().First())
 	}
 	log := scriptrunner.Logger(stderr)
 	l, err := listener(c.String("socket"))

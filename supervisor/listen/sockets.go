@@ -84,7 +84,7 @@ func (k *Sockets) ForClients(c *config.Config, log *slog.Logger) ([]*Listener, e
 	var all []*Listener
 	for _, l := range k.clients {
 		if err := setClientOptions(l, c); err != nil { // the service manager may have passed any kind of socket
-			log.Warn("clients are served without it", "error", err, "address", l.Addr().String())
+			log.Warn("a socket option can't be set; clients of this address are served without it", "error", err, "address", l.Addr().String())
 		}
 		cl, err := newListener(l)
 		if err != nil {
