@@ -21,8 +21,8 @@ const stallLimit = 5 * time.Second
 // one of them: the supervisor tells children what to read.
 var childEnvironment = [...]string{"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "GOMAXPROCS", "GOGC", "GOMEMLIMIT", "GOTRACEBACK", "GOCOVERDIR", proc.CoresVariable}
 
-// startChild starts a process with its link. It may block. starter is nil when the
-// workers run as the supervisor's own user.
+// startChild starts a process with its link. It may block. starter is nil when
+// all children run as the supervisor's own user.
 func startChild(spec startSpec, starter *proc.Starter, log *slog.Logger) (*started, error) {
 	conn, theirs, err := ipc.Pair(ipc.RoleSupervisor, spec.peer, log)
 	if err != nil {
@@ -59,25 +59,31 @@ func startChild(spec startSpec, starter *proc.Starter, log *slog.Logger) (*start
 	return st, nil
 }
 
-// spawn starts the process of a child; if there is a starter, the starter starts workers.
+// spawn starts the process of a child; if there is a starter, the starter starts workers
+// and the prober.
 // kill fails only for a process that has ended, whose exit is about to be seen, or when the
 // starter is lost, which ends the supervisor.
 func spawn(spec startSpec, files []*os.File, starter *proc.Starter, log *slog.Logger) (p *os.Process, kill func(), err error) {
-	if starter == nil || spec.role != proc.RoleWorker {
+	if starter == nil || spec.role == proc.RoleRunner {
 		p, err = proc.Spawn(proc.Spec{
 			Role: spec.role, Argv0: spec.argv0, Files: files, Env: inherited(),
 			NoNewPrivs: spec.role != proc.RoleRunner,
 		})
 		return p, func() { _ = p.Kill() }, err
 	}
-	if p, err = starter.StartWorker(spec.index, files); err != nil {
+	if spec.role == proc.RoleProber {
+		p, err = starter.StartProber(files)
+	} else {
+		p, err = starter.StartWorker(spec.index, files)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	pid := p.Pid
 	return p, func() {
 		go func() { // bounded by the starter's time limit; the loop must not wait for it
 			if err := starter.Kill(pid); err != nil {
-				log.Error("worker can't be killed", "child", pid, "error", err)
+				log.Error("child can't be killed", "role", spec.role, "child", pid, "error", err)
 			}
 		}()
 	}, nil

@@ -27,7 +27,7 @@ func mainRows() []Row {
 		},
 		{
 			Name: "worker_user", Kind: String, Reload: Restart,
-			Help: "Account of the worker processes, another one than user; needs a start as root. When empty they are user",
+			Help: "Account of the workers and the prober, another one than user; needs a start as root. When empty they are user",
 			main: func(c *Config) any { return &c.WorkerUser },
 		},
 		{

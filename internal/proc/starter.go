@@ -15,20 +15,21 @@ import (
 
 // A supervisor that gives root up can neither start a process under another user nor
 // signal one. A starter, begun while the supervisor is still root, does these two
-// things for it, and nothing else: it starts this very binary as a worker under the one
-// user that it was told at its own start, and kills what it has started.
+// things for it, and nothing else: it starts this very binary as a worker or as the prober
+// under the one user that it was told at its own start, and kills what it has started.
 //
 // A request is a packet of eight bytes, and so is the answer; there is one at a time:
 //
 //	request  kind, 0, number of the worker (2 bytes), process id (4 bytes); big endian
 //	answer   error number (4 bytes), process id (4 bytes)
 //
-// With a start come the worker's descriptors. The worker becomes a child of the
-// supervisor, not of the starter: the supervisor waits for it like for any other child.
+// With a start come the child's descriptors. It becomes a child of the supervisor, not of
+// the starter: the supervisor waits for it like for any other child.
 const (
-	packetSize   = 8
-	requestStart = 's'
-	requestKill  = 'k'
+	packetSize    = 8
+	requestWorker = 's'
+	requestProber = 'p'
+	requestKill   = 'k'
 
 	// starterFiles is how many descriptors come with a start at most: standard output and
 	// standard error, the link, and the lock of state_dir if there is one.
@@ -102,6 +103,23 @@ func (s *Starter) Err() error {
 // standard output and standard error of this process. They stay the caller's. The worker is a
 // child of this process, which waits for it, and which can't signal it.
 func (s *Starter) StartWorker(index int, files []*os.File) (*os.Process, error) {
+	p, err := s.start(requestWorker, index, files)
+	if err != nil {
+		return nil, fmt.Errorf("start worker: %w", err)
+	}
+	return p, nil
+}
+
+// StartProber is StartWorker for the prober.
+func (s *Starter) StartProber(files []*os.File) (*os.Process, error) {
+	p, err := s.start(requestProber, 0, files)
+	if err != nil {
+		return nil, fmt.Errorf("start prober: %w", err)
+	}
+	return p, nil
+}
+
+func (s *Starter) start(kind byte, index int, files []*os.File) (*os.Process, error) {
 	var fds []int
 	for _, f := range append([]*os.File{os.Stdout, os.Stderr}, files...) {
 		raw, err := f.SyscallConn()
@@ -109,21 +127,17 @@ func (s *Starter) StartWorker(index int, files []*os.File) (*os.Process, error) 
 			err = raw.Control(func(fd uintptr) { fds = append(fds, int(fd)) })
 		}
 		if err != nil {
-			return nil, fmt.Errorf("start worker: %w", err)
+			return nil, err
 		}
 	}
-	pid, err := s.request(requestStart, index, 0, syscall.UnixRights(fds...))
+	pid, err := s.request(kind, index, 0, syscall.UnixRights(fds...))
 	if err != nil {
-		return nil, fmt.Errorf("start worker: %w", err)
+		return nil, err
 	}
-	p, err := os.FindProcess(pid) // a child of ours, so nobody else can have its id
-	if err != nil {
-		return nil, fmt.Errorf("start worker: %w", err)
-	}
-	return p, nil
+	return os.FindProcess(pid) // a child of ours, so nobody else can have its id
 }
 
-// Kill sends SIGKILL to a worker that was started here. It may block for a few seconds. One that
+// Kill sends SIGKILL to a child that was started here. It may block for a few seconds. One that
 // has ended is no error.
 func (s *Starter) Kill(pid int) error {
 	if _, err := s.request(requestKill, 0, pid, nil); err != nil && !errors.Is(err, unix.ESRCH) {

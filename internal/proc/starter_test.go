@@ -21,12 +21,13 @@ import (
 // account is what a child of a starter tells of itself.
 type account struct {
 	UID, PPID int
+	Role      Role
 	Proof     string
 	Args, Env []string
 	Bound     []string
 }
 
-// starterChild is a starter, and the worker that it starts: one that tells who it is and
+// starterChild is a starter, and the child that it starts: one that tells who it is and
 // stays until it is killed.
 func starterChild() int {
 	fd, role, _ := Link()
@@ -38,7 +39,7 @@ func starterChild() int {
 	if err != nil {
 		return 2
 	}
-	b, err := json.Marshal(account{os.Getuid(), os.Getppid(), text(Unprivileged()), os.Args, os.Environ(), st["CapBnd"]})
+	b, err := json.Marshal(account{os.Getuid(), os.Getppid(), role, text(Unprivileged()), os.Args, os.Environ(), st["CapBnd"]})
 	if err != nil || unix.Sendmsg(fd, b, nil, nil, 0) != nil {
 		return 2
 	}
@@ -59,8 +60,14 @@ func newTestStarter(t *testing.T) *Starter {
 // startWorker returns a new worker and what it says.
 func startWorker(t *testing.T, s *Starter, index int) (*os.Process, account) {
 	t.Helper()
+	return startWith(t, func(files []*os.File) (*os.Process, error) { return s.StartWorker(index, files) })
+}
+
+// startWith returns the new child that start starts, and what it says.
+func startWith(t *testing.T, start func([]*os.File) (*os.Process, error)) (*os.Process, account) {
+	t.Helper()
 	ours, theirs := linkPair(t)
-	p, err := s.StartWorker(index, []*os.File{theirs})
+	p, err := start([]*os.File{theirs})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,13 +91,26 @@ func TestAStartersChildIsItsUserAndOurChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, a := startWorker(t, s, 7)
-	if a.UID != int(nobody.Uid) || a.PPID != os.Getpid() || a.Proof != "" {
-		t.Errorf("it is %+v", a)
+	worker := func(files []*os.File) (*os.Process, error) { return s.StartWorker(7, files) }
+	for _, c := range []struct {
+		role  Role
+		title string
+		start func([]*os.File) (*os.Process, error)
+	}{{RoleWorker, "pgagroal: worker 7", worker}, {RoleProber, "pgagroal: prober", s.StartProber}} {
+		p, a := startWith(t, c.start)
+		if a.UID != int(nobody.Uid) || a.PPID != os.Getpid() || a.Proof != "" || a.Role != c.role {
+			t.Errorf("the %s is %+v", c.role, a)
+		}
+		if !slices.Equal(a.Args, []string{c.title}) {
+			t.Errorf("it is called %q, want %q", a.Args, c.title)
+		}
+		checkChild(t, s, p, a)
 	}
-	if want := "pgagroal: worker 7"; !slices.Equal(a.Args, []string{want}) {
-		t.Errorf("it is called %q, want %q", a.Args, want)
-	}
+}
+
+// checkChild checks what every child of a starter has and lacks, and kills it.
+func checkChild(t *testing.T, s *Starter, p *os.Process, a account) {
+	t.Helper()
 	if want := []string{"PROC_TEST=starter", "LANG=C", quickExit}; !slices.Equal(a.Env, want) {
 		t.Errorf("its environment is %q, want %q", a.Env, want)
 	}
@@ -132,6 +152,7 @@ func TestAStarterThatIsAskedForAnythingElseEnds(t *testing.T) {
 		"long":             bytes.Repeat([]byte("k"), 9),
 		"of no kind":       []byte("x\x00\x00\x00\x00\x00\x00\x01"),
 		"without a link":   []byte("s\x00\x00\x00\x00\x00\x00\x00"),
+		"prober alone":     []byte("p\x00\x00\x00\x00\x00\x00\x00"),
 		"with descriptors": []byte("k\x00\x00\x00\x00\x00\x00\x01"),
 	} {
 		s := newTestStarter(t)

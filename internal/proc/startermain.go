@@ -60,8 +60,10 @@ func (s *starter) serve() error {
 	}
 	s.forgetEnded()
 	switch kind {
-	case requestStart:
-		pid, err = s.start(index, files)
+	case requestWorker:
+		pid, err = s.start(RoleWorker, "pgagroal: worker "+strconv.Itoa(index), files)
+	case requestProber:
+		pid, err = s.start(RoleProber, "pgagroal: prober", files)
 	case requestKill:
 		err = s.kill(pid)
 	}
@@ -100,7 +102,7 @@ func (s *starter) receive() (kind byte, index, pid int, files []*os.File, err er
 	index, pid = int(binary.BigEndian.Uint16(b[2:])), int(binary.BigEndian.Uint32(b[4:]))
 	wellFormed := n == packetSize && flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) == 0
 	switch {
-	case wellFormed && b[0] == requestStart && len(files) >= starterFiles-1:
+	case wellFormed && (b[0] == requestWorker || b[0] == requestProber) && len(files) >= starterFiles-1:
 	case wellFormed && b[0] == requestKill && len(files) == 0:
 	default:
 		return 0, 0, 0, nil, errBroken // the end of the link too, which reads as nothing
@@ -108,10 +110,10 @@ func (s *starter) receive() (kind byte, index, pid int, files []*os.File, err er
 	return b[0], index, pid, files, nil
 }
 
-func (s *starter) start(index int, files []*os.File) (int, error) {
+func (s *starter) start(role Role, argv0 string, files []*os.File) (int, error) {
 	fd := -1
 	p, err := Spawn(Spec{
-		Role: RoleWorker, Argv0: "pgagroal: worker " + strconv.Itoa(index), Files: files[2:],
+		Role: role, Argv0: argv0, Files: files[2:],
 		Env: s.env, Credential: s.cred, Stdout: files[0], Stderr: files[1], NoNewPrivs: true,
 		sibling: true, pidFD: &fd,
 	})
@@ -146,7 +148,7 @@ func (s *starter) forgetEnded() {
 	}
 }
 
-// end leaves no worker behind: its supervisor is gone, or has given this process up.
+// end leaves no child behind: its supervisor is gone, or has given this process up.
 func (s *starter) end() {
 	until := time.Now().Add(starterGrace)
 	for _, fd := range s.children {

@@ -52,6 +52,7 @@ func TestWithWorkerUserWorkersAreThatUserAndNothingElse(t *testing.T) {
 		{"supervisor", "postgres", "", []int{p.PID()}},
 		{"starter", "root", setgidSetuidKill, []int{p.Starter()}},
 		{"worker", workerUser, "", p.Workers()},
+		{"prober", workerUser, "", []int{p.Prober()}},
 	} {
 		for _, pid := range c.pids {
 			for _, th := range threads(t, pid) {
@@ -119,6 +120,20 @@ func TestWithWorkerUserTheLogFileIsTheWorkersToo(t *testing.T) {
 	})
 }
 
+func TestWithWorkerUserADeadProberIsReplaced(t *testing.T) {
+	t.Parallel()
+	p := withWorkerUser(t, nil)
+	old := p.Prober()
+	pool.Must(t, syscall.Kill(old, syscall.SIGKILL))
+	pgtest.WaitUntil(t, pool.Generous, "another prober", func() bool {
+		now := p.Prober()
+		return now != 0 && now != old
+	}, p.Log)
+	if got := threads(t, p.Prober())[0]["Uid"]; got != ids(t, workerUser) {
+		t.Errorf("it has user ids %s", got)
+	}
+}
+
 // A worker that hangs ends with SIGKILL only, which the supervisor may not send to it.
 func TestWithWorkerUserAHungWorkerIsKilled(t *testing.T) {
 	t.Parallel()
@@ -135,13 +150,23 @@ func TestWithWorkerUserAHungWorkerIsKilled(t *testing.T) {
 	}
 }
 
+func TestWithWorkerUserAHungProberIsKilled(t *testing.T) {
+	t.Parallel()
+	p := withWorkerUser(t, nil)
+	stuck := p.Prober()
+	pool.Must(t, syscall.Kill(stuck, syscall.SIGSTOP))
+	pool.Must(t, syscall.Kill(p.PID(), syscall.SIGTERM))
+	p.WaitLog(`how="signal: killed"`) // seen by the supervisor, not only at its own end
+	pgtest.WaitUntil(t, pool.Generous, "the end", func() bool { return ended(p) && gone(stuck) }, p.Log)
+}
+
 func TestWithWorkerUserNothingOutlivesItsSupervisor(t *testing.T) {
 	t.Parallel()
 	p := withWorkerUser(t, nil)
-	workers, starter := p.Workers(), p.Starter()
+	workers, starter, prober := p.Workers(), p.Starter(), p.Prober()
 	pool.Must(t, syscall.Kill(p.PID(), syscall.SIGKILL))
 	pgtest.WaitUntil(t, pool.Generous, "the end of all", func() bool {
-		return gone(workers[0]) && gone(workers[1]) && gone(starter)
+		return gone(workers[0]) && gone(workers[1]) && gone(starter) && gone(prober)
 	}, p.Log)
 }
 
