@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"internal/pool":    {},
 	"internal/proc":    {},
 	"internal/logline": {},
+	"internal/tlsmem":  {},
 }
 
 // forTests are packages that no shipped program may import, and which may

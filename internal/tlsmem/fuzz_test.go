@@ -1,0 +1,62 @@
+package tlsmem
+
+import (
+	"bytes"
+	"crypto/tls"
+	"testing"
+)
+
+// FuzzRecords damages one byte of three records, or none, and splits them anywhere: the
+// reader gets a prefix of what was written, all of it if nothing was damaged, and an
+// error that stays otherwise.
+func FuzzRecords(f *testing.F) {
+	f.Add([]byte("select 1"), 3, 9, 5, byte(1), false)
+	f.Add([]byte("select 1"), 0, 40, 0, byte(0), true)
+	f.Add(bytes.Repeat([]byte("x"), 20000), 16400, 16420, 16406, byte(0x80), true)
+	f.Fuzz(func(t *testing.T, plain []byte, first, second, at int, flip byte, old bool) {
+		if len(plain) > 40000 || len(plain) == 0 {
+			return
+		}
+		version := uint16(tls.VersionTLS13)
+		if old {
+			version = tls.VersionTLS12
+		}
+		p := connected(t, version, 1<<20)
+		readAll(t, p.client)
+		var wire []byte
+		for range 3 {
+			wire = append(wire, sealed(t, p.server, plain)...)
+		}
+		within := func(i int) int { return int(uint(i) % uint(len(wire)+1)) }
+		first, second = within(first), within(second)
+		if first > second {
+			first, second = second, first
+		}
+		damaged := flip != 0 && within(at) < len(wire)
+		if damaged {
+			wire[within(at)] ^= flip
+		}
+		var got []byte
+		var err error
+		buf := make([]byte, 700)
+		for _, part := range [][]byte{wire[:first], wire[first:second], wire[second:]} {
+			if err == nil {
+				err = p.client.Receive(part, buf, func(b []byte) bool { got = append(got, b...); return true })
+			}
+		}
+		whole := bytes.Repeat(plain, 3)
+		if !bytes.HasPrefix(whole, got) {
+			t.Fatal("what was read was never written")
+		}
+		if !damaged && (err != nil || len(got) != len(whole)) {
+			t.Fatalf("%v after %d bytes of %d", err, len(got), len(whole))
+		}
+		if damaged && len(got) == len(whole) {
+			t.Fatal("the damage was not seen")
+		}
+		p.client.End()
+		if _, ended := p.client.Read(buf); damaged && (ended == nil || CauseOf(ended) == CauseClosed) {
+			t.Fatalf("damaged, and %v", ended)
+		}
+	})
+}

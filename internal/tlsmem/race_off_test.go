@@ -1,0 +1,5 @@
+//go:build !race
+
+package tlsmem
+
+const raceDetector = false

@@ -1,0 +1,118 @@
+package tlsmem
+
+import (
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// handshake is what exists only until the handshake ends.
+type handshake struct {
+	mu    sync.Mutex
+	input *sync.Cond // for mu: input, an end or a close has come
+	wake  func()     // tells the loop to look; must not block
+	done  chan struct{}
+	err   error // valid when done is closed
+}
+
+// transport is the net.Conn that crypto/tls sees. While hs is set, the handshake's
+// goroutine blocks in Read, and hs.mu guards the other fields. Without hs, everything
+// belongs to the loop's goroutine and Read never blocks.
+type transport struct {
+	hs       *handshake
+	mem      *Memory
+	in       []byte // ciphertext that crypto/tls hasn't read
+	kept     []byte // the array of in, if it is ours
+	out      []byte // ciphertext to send, from outAt on
+	outAt    int
+	ended    bool   // the peer sends no more
+	sawEnd   bool   // and crypto/tls was told so
+	closed   bool   // by Abort
+	ownChain []byte // DER of the certificate that we showed
+}
+
+func (t *transport) Read(p []byte) (int, error) {
+	if hs := t.hs; hs != nil {
+		hs.mu.Lock()
+		defer hs.mu.Unlock()
+		for len(t.in) == 0 && !t.ended && !t.closed {
+			hs.input.Wait()
+		}
+	}
+	switch {
+	case t.closed:
+		return 0, net.ErrClosed
+	case len(t.in) > 0:
+		n := copy(p, t.in)
+		t.in = t.in[n:]
+		return n, nil
+	case t.ended:
+		t.sawEnd = true
+		return 0, io.EOF
+	}
+	return 0, errEmpty
+}
+
+// Write takes everything: crypto/tls regards any error of its transport as final.
+// The bound is kept by the loop, which stops to read when Full.
+func (t *transport) Write(p []byte) (int, error) {
+	hs := t.hs
+	if hs == nil {
+		if t.closed {
+			return 0, net.ErrClosed
+		}
+		t.out = t.mem.grow(t.out, p)
+		return len(p), nil
+	}
+	hs.mu.Lock()
+	closed := t.closed
+	if !closed {
+		t.out = append(t.out, p...) // mem belongs to the loop
+	}
+	hs.mu.Unlock()
+	if closed {
+		return 0, net.ErrClosed
+	}
+	hs.wake()
+	return len(p), nil
+}
+
+// lock returns what undoes it; after the handshake there is nothing to lock.
+func (t *transport) lock() func() {
+	if t.hs == nil {
+		return func() {}
+	}
+	t.hs.mu.Lock()
+	return t.hs.mu.Unlock
+}
+
+// feed appends a copy of b to the input.
+func (t *transport) feed(b []byte) {
+	if len(t.in) == 0 {
+		t.kept = append(t.kept[:0], b...)
+		t.in = t.kept
+		return
+	}
+	if t.kept == nil {
+		panic("tlsmem: input of the caller is still in use")
+	}
+	t.kept = append(append(make([]byte, 0, len(t.in)+len(b)), t.in...), b...)
+	t.in = t.kept
+}
+
+// NoteCertificate keeps the certificate that this side shows, for channel binding. It
+// is called by Config.GetConfigForClient, which a resumed session calls as well.
+func (t *transport) NoteCertificate(der []byte) { t.ownChain = der }
+
+func (t *transport) Close() error                     { return nil }
+func (t *transport) LocalAddr() net.Addr              { return memoryAddr{} }
+func (t *transport) RemoteAddr() net.Addr             { return memoryAddr{} }
+func (t *transport) SetDeadline(time.Time) error      { return nil }
+func (t *transport) SetReadDeadline(time.Time) error  { return nil }
+func (t *transport) SetWriteDeadline(time.Time) error { return nil }
+
+type memoryAddr struct{}
+
+func (memoryAddr) Network() string { return "memory" }
+func (memoryAddr) String() string  { return "memory" }
