@@ -2,11 +2,11 @@ package auth
 
 import (
 	"container/list"
-	"strconv"
-	"strings"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"fmt"
 	"sync"
-
-	"github.com/xdg-go/scram"
 )
 
 const (
@@ -15,13 +15,73 @@ const (
 	// maxSalts is how many salts of one user are kept. A role has one per server; more come from a server that makes
 	// up a new one each time.
 	maxSalts = 16
+	// MaxSalt is the longest salt that we take from a server, in bytes. PostgreSQL's have 16.
+	MaxSalt = 256
 )
 
-// ClientKeys caches the keys for logins to servers, by user, password, salt and iterations, so that only the first
-// login of a user pays for their derivation. It keeps the most recently used users.
-//
-// xdg-go/scram's Client caches per salt, without bound and without a limit for iterations; both are added here.
-// It is safe for concurrent use.
+// Factors are what a server's SCRAM keys depend on beside the password.
+type Factors struct {
+	Salt       string // raw bytes
+	Iterations int
+}
+
+// check returns an error for factors that no login may have.
+func (f Factors) check() error {
+	switch {
+	case f.Iterations < 1 || f.Iterations > maxIterations:
+		return protocolError(fmt.Sprintf("server asks for a number of SCRAM iterations outside 1 to %d", maxIterations))
+	case len(f.Salt) == 0 || len(f.Salt) > MaxSalt:
+		return protocolError(fmt.Sprintf("server sends a SCRAM salt outside 1 to %d bytes", MaxSalt))
+	}
+	return nil
+}
+
+// Keys are what a SCRAM client needs of a password (RFC 5802): with them it can log in wherever the factors are the
+// same, and they don't contain the password. They are secret.
+type Keys struct{ client, server [sha256.Size]byte }
+
+// KeysSize is the length of encoded Keys, in bytes.
+const KeysSize = 2 * sha256.Size
+
+// Encode returns the keys for DecodeKeys. The result is a secret.
+func (k Keys) Encode() []byte { return append(k.client[:], k.server[:]...) }
+
+// DecodeKeys is the reverse of Encode. ok is false if b has the wrong length.
+func DecodeKeys(b []byte) (k Keys, ok bool) {
+	if len(b) != KeysSize {
+		return k, false
+	}
+	copy(k.client[:], b)
+	copy(k.server[:], b[sha256.Size:])
+	return k, true
+}
+
+// String hides the keys.
+func (k Keys) String() string { return "[keys]" }
+
+// GoString hides the keys.
+func (k Keys) GoString() string { return k.String() }
+
+// DeriveKeys derives the keys of a password, which takes about a millisecond for 4096 iterations.
+func DeriveKeys(password string, f Factors) (Keys, error) {
+	if err := f.check(); err != nil {
+		return Keys{}, err
+	}
+	salted, err := pbkdf2.Key(sha256.New, prepPassword(password), []byte(f.Salt), f.Iterations, sha256.Size)
+	if err != nil {
+		return Keys{}, protocolError("SCRAM keys could not be derived")
+	}
+	return Keys{client: [sha256.Size]byte(mac(salted, "Client Key")), server: [sha256.Size]byte(mac(salted, "Server Key"))}, nil
+}
+
+func mac(key []byte, text string) []byte {
+	m := hmac.New(sha256.New, key)
+	m.Write([]byte(text))
+	return m.Sum(nil)
+}
+
+// ClientKeys caches derived keys by user, password and factors, so that only the first login of a user pays for their
+// derivation. It keeps the most recently used users. It is safe for concurrent use.
 type ClientKeys struct {
 	mu      sync.Mutex
 	max     int
@@ -32,10 +92,9 @@ type ClientKeys struct {
 type clientID struct{ user, password string }
 
 type clientEntry struct {
-	id     clientID
-	client *scram.Client
-	mu     sync.Mutex
-	seen   map[string]bool // salts and iterations whose keys client has
+	id   clientID
+	mu   sync.Mutex
+	keys map[Factors]Keys
 }
 
 // NewClientKeys returns an empty cache for max users, at least one.
@@ -49,95 +108,43 @@ func (k *ClientKeys) String() string { return "[client keys]" }
 // GoString hides the content.
 func (k *ClientKeys) GoString() string { return k.String() }
 
-// entry returns the entry of a user, and makes one if there is none. It works on a nil cache.
-func (k *ClientKeys) entry(user, password string) (*clientEntry, error) {
-	id := clientID{user, password}
+// Derive returns the keys of a user's password. Callers that need the same new keys share one derivation. A nil cache
+// derives each time.
+func (k *ClientKeys) Derive(user, password string, f Factors) (Keys, error) {
 	if k == nil {
-		return newClientEntry(id)
+		return DeriveKeys(password, f)
 	}
+	e := k.entry(clientID{user, password})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if keys, ok := e.keys[f]; ok {
+		return keys, nil
+	}
+	keys, err := DeriveKeys(password, f)
+	if err != nil {
+		return Keys{}, err
+	}
+	if len(e.keys) >= maxSalts {
+		clear(e.keys)
+	}
+	e.keys[f] = keys
+	return keys, nil
+}
+
+// entry returns the entry of a user, and makes one if there is none.
+func (k *ClientKeys) entry(id clientID) *clientEntry {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if el, ok := k.entries[id]; ok {
 		k.recent.MoveToFront(el)
-		return el.Value.(*clientEntry), nil
+		return el.Value.(*clientEntry)
 	}
-	e, err := newClientEntry(id)
-	if err != nil {
-		return nil, err
-	}
+	e := &clientEntry{id: id, keys: make(map[Factors]Keys)}
 	k.entries[id] = k.recent.PushFront(e)
 	for k.recent.Len() > max(k.max, 1) {
-		k.remove(k.recent.Back())
+		last := k.recent.Back()
+		delete(k.entries, last.Value.(*clientEntry).id)
+		k.recent.Remove(last)
 	}
-	return e, nil
-}
-
-func newClientEntry(id clientID) (*clientEntry, error) {
-	// PostgreSQL ignores the user name in SCRAM messages and uses that of the start-up packet; libpq sends none.
-	c, err := scram.SHA256.NewClientUnprepped("", prepPassword(id.password), "")
-	if err != nil {
-		return nil, protocolError("SCRAM client could not be set up")
-	}
-	return &clientEntry{id: id, client: c.WithMinIterations(1), seen: make(map[string]bool)}, nil
-}
-
-// forget drops an entry with too many salts; the next login begins a new one.
-func (k *ClientKeys) forget(e *clientEntry) {
-	if k == nil {
-		return
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if el, ok := k.entries[e.id]; ok && el.Value == e {
-		k.remove(el)
-	}
-}
-
-func (k *ClientKeys) remove(el *list.Element) {
-	delete(k.entries, el.Value.(*clientEntry).id)
-	k.recent.Remove(el)
-}
-
-// answer computes the reply to serverFirst. Logins that need the same new keys share one derivation.
-func (k *ClientKeys) answer(e *clientEntry, conv *scram.ClientConversation, serverFirst string) (string, error) {
-	factors, err := keyFactors(serverFirst)
-	if err != nil {
-		return "", err
-	}
-	e.mu.Lock()
-	if e.seen[factors] {
-		e.mu.Unlock()
-		return step(conv, serverFirst)
-	}
-	defer e.mu.Unlock()
-	reply, err := step(conv, serverFirst)
-	if err != nil {
-		return "", err
-	}
-	if e.seen[factors] = true; len(e.seen) >= maxSalts {
-		k.forget(e)
-	}
-	return reply, nil
-}
-
-// step hides the errors of xdg-go/scram, because they quote the messages.
-func step(conv *scram.ClientConversation, challenge string) (string, error) {
-	reply, err := conv.Step(challenge)
-	if err != nil {
-		return "", protocolError("malformed SCRAM message from server")
-	}
-	return reply, nil
-}
-
-// keyFactors checks the iterations of a server-first message and returns the part that determines the keys.
-func keyFactors(serverFirst string) (string, error) {
-	fields := strings.SplitN(serverFirst, ",", 4)
-	if len(fields) < 3 || !strings.HasPrefix(fields[1], "s=") || !strings.HasPrefix(fields[2], "i=") {
-		return "", protocolError("malformed SCRAM message from server")
-	}
-	n, err := strconv.Atoi(fields[2][len("i="):])
-	if err != nil || n < 1 || n > maxIterations {
-		return "", protocolError("server asks for a number of SCRAM iterations outside 1 to " + strconv.Itoa(maxIterations))
-	}
-	return fields[1] + "," + fields[2], nil
+	return e
 }

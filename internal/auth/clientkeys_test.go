@@ -3,20 +3,14 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
 
 func TestClientKeysAreBounded(t *testing.T) {
 	keys := NewClientKeys(2)
-	get := func(user, password string) *clientEntry {
-		t.Helper()
-		e, err := keys.entry(user, password)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return e
-	}
+	get := func(user, password string) *clientEntry { return keys.entry(clientID{user, password}) }
 	a := get("a", "1")
 	get("b", "1")
 	if get("a", "1") != a {
@@ -31,26 +25,18 @@ func TestClientKeysAreBounded(t *testing.T) {
 	}
 }
 
-func TestClientKeysForgetAUserWithEverNewSalts(t *testing.T) {
+func TestClientKeysOfAUserWithEverNewSaltsAreBounded(t *testing.T) {
 	keys := NewClientKeys(1)
-	e, err := keys.entry("u", "pw")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range maxSalts {
-		conv := e.client.WithNonceGenerator(func() string { return "n" }).NewConversation()
-		if _, err := conv.Step(""); err != nil {
-			t.Fatal(err)
+	for i := range 3 * maxSalts {
+		f := Factors{Salt: fmt.Sprint("salt", i), Iterations: 1}
+		got, err := keys.Derive("u", "pw", f)
+		want, _ := DeriveKeys("pw", f)
+		if err != nil || got != want {
+			t.Fatalf("wrong keys for salt %d: %v", i, err)
 		}
-		if now, _ := keys.entry("u", "pw"); now != e {
-			t.Fatalf("forgotten after %d salts", i)
+		if n := len(keys.entry(clientID{"u", "pw"}).keys); n > maxSalts {
+			t.Fatalf("keys of %d salts are kept", n)
 		}
-		if _, err := keys.answer(e, conv, fmt.Sprintf("r=nx,s=c2FsdA%02d,i=1", i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if now, _ := keys.entry("u", "pw"); now == e {
-		t.Errorf("still there after %d salts", maxSalts)
 	}
 }
 
@@ -58,43 +44,46 @@ func TestServersCantMakeUsComputeForEver(t *testing.T) {
 	for _, first := range []string{
 		"r=nx,s=c2FsdA==,i=2000001", "r=nx,s=c2FsdA==,i=0", "r=nx,s=c2FsdA==,i=-1", "r=nx,s=c2FsdA==,i=", "r=nx,s=c2FsdA==,i=99999999999999999999",
 		"", "r=nx", "r=nx,s=c2FsdA==", "s=c2FsdA==,r=nx,i=1", "m=x,r=nx,s=c2FsdA==,i=1", "r=other,s=c2FsdA==,i=1", "r=nx,s=!,i=1",
+		"r=n,s=c2FsdA==,i=1", "r=nx,s=,i=1", "r=nx,s=" + strings.Repeat("AAAA", MaxSalt) + ",i=1",
 	} {
-		var keys *ClientKeys
-		e, err := keys.entry("u", "pw")
-		if err != nil {
-			t.Fatal(err)
-		}
-		conv := e.client.WithNonceGenerator(func() string { return "n" }).NewConversation()
-		if _, err := conv.Step(""); err != nil {
-			t.Fatal(err)
-		}
-		_, err = keys.answer(e, conv, first)
+		_, _, err := (&scramClient{nonce: "n"}).challenge(first)
 		var protocol *ProtocolError
 		if !errors.As(err, &protocol) {
 			t.Errorf("%q: %v, want a ProtocolError", first, err)
 		}
 	}
+	if _, _, err := (&scramClient{nonce: "n"}).challenge("r=nx,s=c2FsdA==,i=4096"); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestASecondLoginDerivesNothing(t *testing.T) {
 	keys := NewClientKeys(1)
-	login := func() time.Duration {
-		e, err := keys.entry("u", "pw")
-		if err != nil {
-			t.Fatal(err)
-		}
-		conv := e.client.WithNonceGenerator(func() string { return "n" }).NewConversation()
-		if _, err := conv.Step(""); err != nil {
-			t.Fatal(err)
-		}
+	derive := func() time.Duration {
 		start := time.Now()
-		if _, err := keys.answer(e, conv, "r=nx,s=c2FsdA==,i=1000000"); err != nil {
+		if _, err := keys.Derive("u", "pw", Factors{Salt: "salt", Iterations: 1_000_000}); err != nil {
 			t.Fatal(err)
 		}
 		return time.Since(start)
 	}
 	// A million rounds take far longer than any disturbance that a factor of four wouldn't cover.
-	if first, second := login(), login(); second > first/4 {
+	if first, second := derive(), derive(); second > first/4 {
 		t.Errorf("first login %v, second %v", first, second)
+	}
+}
+
+func TestKeysSurviveTheirEncoding(t *testing.T) {
+	want, err := DeriveKeys("pw", Factors{Salt: "salt", Iterations: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := DecodeKeys(want.Encode()); !ok || got != want {
+		t.Errorf("ok %v", ok)
+	}
+	if _, ok := DecodeKeys(want.Encode()[1:]); ok {
+		t.Error("keys of the wrong length were taken")
+	}
+	if text := fmt.Sprintf("%v %+v %#v", want, want, want); strings.Count(text, "[keys]") != 3 {
+		t.Errorf("keys are printed as %s", text)
 	}
 }

@@ -2,8 +2,10 @@
 //
 //   - hba.go: which rule of pgagroal_hba.conf applies to a client. Pure.
 //   - scram.go: SCRAM-SHA-256 verifiers of clients, held in memory.
+//   - credential.go: what a login to a server answers with: a password, or less.
 //   - clientkeys.go: derived keys for logging in to servers, held in memory.
-//   - password.go: cleartext passwords, and md5 answers to old servers.
+//   - scramclient.go: the client's side of SCRAM-SHA-256, which needs keys and no password.
+//   - password.go: comparison of cleartext passwords.
 //   - serve.go, login.go, passthrough.go: the exchanges, driven over a reader and writer.
 //
 // The exchanges set no deadlines and close nothing: the caller sets a deadline on the connection. They read exactly

@@ -100,7 +100,7 @@ func TestOurClientAndOurServerAgree(t *testing.T) {
 	} {
 		for range 2 { // with and without derived keys
 			serveErr, err := together(t, serveSCRAM(vs.Lookup(tc.user), tc.server), func(rw io.ReadWriter) error {
-				m, err := Login(rw, tc.user, tc.password, LoginOptions{Keys: keys, ChannelBinding: tc.client})
+				m, err := Login(rw, Plain{User: tc.user, Secret: tc.password, Cache: keys}, LoginOptions{ChannelBinding: tc.client})
 				if m != SCRAM {
 					t.Errorf("%s: method %q", name, m)
 				}

@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5/pgproto3"
-	"github.com/xdg-go/scram"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
@@ -20,20 +19,19 @@ const (
 	maxServerMessages = 100
 )
 
-// LoginOptions are the parts of a login that most callers share between logins.
+// LoginOptions are the parts of a login that few callers need.
 type LoginOptions struct {
-	Keys           *ClientKeys // nil derives keys anew
-	ChannelBinding []byte      // EndPoint of the server's certificate over TLS; nil without TLS
+	ChannelBinding []byte // EndPoint of the server's certificate over TLS; nil without TLS
 }
 
 // Login authenticates to the server at the other end of rw, up to and including AuthenticationOk. The caller has
 // sent the StartupMessage and goes on reading with ParameterStatus.
 //
 // It returns the method that the server has requested, Trust for none, even with some errors. The errors are
-// *ServerError, *PasswordRequiredError if password is empty, *MethodError, *ProtocolError, ErrServerNotProven, and
-// those of rw.
-func Login(rw io.ReadWriter, user, password string, opts LoginOptions) (Method, error) {
-	l := login{rw: rw, user: user, password: password, opts: opts, asked: Trust}
+// *ServerError, *PasswordRequiredError if nothing is known to answer with, *MethodError, *ProtocolError,
+// ErrServerNotProven, and those of rw and of the Credential.
+func Login(rw io.ReadWriter, c Credential, opts LoginOptions) (Method, error) {
+	l := login{rw: rw, credential: c, opts: opts, asked: Trust}
 	for range maxServerMessages {
 		typ, body, err := pgwire.ReadMessage(rw, maxServerMessage)
 		if err != nil {
@@ -57,13 +55,12 @@ func Login(rw io.ReadWriter, user, password string, opts LoginOptions) (Method, 
 
 // login is one login in progress.
 type login struct {
-	rw             io.ReadWriter
-	user, password string
-	opts           LoginOptions
-	asked          Method
-	entry          *clientEntry
-	conv           *scram.ClientConversation
-	challenged     bool // the server's SCRAM challenge has been answered
+	rw         io.ReadWriter
+	credential Credential
+	opts       LoginOptions
+	asked      Method
+	scram      *scramClient
+	challenged bool // the server's SCRAM challenge has been answered
 }
 
 // onAuthentication handles one message of type R; done is true after AuthenticationOk.
@@ -74,7 +71,7 @@ func (l *login) onAuthentication(body []byte) (done bool, err error) {
 	code, data := binary.BigEndian.Uint32(body), body[4:]
 	switch code {
 	case pgproto3.AuthTypeOk:
-		if l.conv != nil && !l.conv.Valid() {
+		if l.scram != nil && !l.scram.proven {
 			// A server that doesn't know the password could also have answered so.
 			return false, ErrServerNotProven
 		}
@@ -87,24 +84,31 @@ func (l *login) onAuthentication(body []byte) (done bool, err error) {
 	}
 	switch code {
 	case pgproto3.AuthTypeCleartextPassword:
-		return false, l.sendPassword(Password, l.password)
+		return false, l.sendPassword(Password, l.credential.Password)
 	case pgproto3.AuthTypeMD5Password:
 		if len(data) != 4 {
 			return false, protocolError("md5 salt of the wrong length")
 		}
-		return false, l.sendPassword(MD5, md5Answer(l.user, l.password, [4]byte(data)))
+		return false, l.sendPassword(MD5, func() (string, error) {
+			secret, err := l.credential.MD5()
+			return md5Answer(secret, [4]byte(data)), err
+		})
 	case pgproto3.AuthTypeSASL:
 		return false, l.startSASL(body)
 	}
 	return false, &MethodError{Name: methodName(code)}
 }
 
-func (l *login) sendPassword(m Method, answer string) error {
+func (l *login) sendPassword(m Method, answer func() (string, error)) error {
 	l.asked = m
-	if l.password == "" {
+	if !l.credential.Known() {
 		return &PasswordRequiredError{Method: m}
 	}
-	return send(l.rw, pgwire.AppendPassword(nil, answer))
+	text, err := answer()
+	if err != nil {
+		return err
+	}
+	return send(l.rw, pgwire.AppendPassword(nil, text))
 }
 
 func (l *login) startSASL(body []byte) error {
@@ -112,52 +116,39 @@ func (l *login) startSASL(body []byte) error {
 	if err := offer.Decode(body); err != nil {
 		return protocolError("malformed AuthenticationSASL")
 	}
-	plus := l.opts.ChannelBinding != nil && slices.Contains(offer.AuthMechanisms, mechSCRAMPlus)
-	if !plus && !slices.Contains(offer.AuthMechanisms, mechSCRAM) {
+	mechanism := mechSCRAM
+	if l.opts.ChannelBinding != nil && slices.Contains(offer.AuthMechanisms, mechSCRAMPlus) {
+		mechanism = mechSCRAMPlus
+	}
+	if !slices.Contains(offer.AuthMechanisms, mechanism) {
 		return &MethodError{Name: fmt.Sprintf("SASL %q", offer.AuthMechanisms)}
 	}
 	l.asked = SCRAM
-	if l.password == "" {
+	if !l.credential.Known() {
 		return &PasswordRequiredError{Method: SCRAM}
 	}
-	var err error
-	if l.entry, err = l.opts.Keys.entry(l.user, l.password); err != nil {
-		return err
-	}
-	mechanism := mechSCRAM
-	switch {
-	case plus:
-		mechanism = mechSCRAMPlus
-		l.conv = l.entry.client.NewConversationWithChannelBinding(binding(l.opts.ChannelBinding))
-	case l.opts.ChannelBinding != nil:
-		l.conv = l.entry.client.NewConversationAdvertisingChannelBinding()
-	default:
-		l.conv = l.entry.client.NewConversation()
-	}
-	first, err := step(l.conv, "")
-	if err != nil {
-		return err
-	}
-	return send(l.rw, pgwire.AppendSASLInitialResponse(nil, mechanism, []byte(first)))
+	l.scram = newScramClient(l.opts.ChannelBinding, mechanism == mechSCRAMPlus)
+	return send(l.rw, pgwire.AppendSASLInitialResponse(nil, mechanism, []byte(l.scram.first())))
 }
 
 func (l *login) onSASL(code uint32, data []byte) error {
 	final := code == pgproto3.AuthTypeSASLFinal
-	if l.conv == nil || final != l.challenged {
+	if l.scram == nil || final != l.challenged {
 		return protocolError("server sends SASL messages out of order")
 	}
 	if final {
-		if _, err := l.conv.Step(string(data)); err != nil || !l.conv.Valid() {
-			return ErrServerNotProven
-		}
-		return nil
+		return l.scram.verify(string(data))
 	}
 	l.challenged = true
-	reply, err := l.opts.Keys.answer(l.entry, l.conv, string(data))
+	nonce, factors, err := l.scram.challenge(string(data))
 	if err != nil {
 		return err
 	}
-	return send(l.rw, pgwire.AppendSASLResponse(nil, []byte(reply)))
+	keys, err := l.credential.Keys(factors)
+	if err != nil {
+		return err
+	}
+	return send(l.rw, pgwire.AppendSASLResponse(nil, []byte(l.scram.final(string(data), nonce, keys))))
 }
 
 func methodName(code uint32) string {

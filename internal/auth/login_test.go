@@ -52,7 +52,7 @@ func TestLoginAnswersWhatTheServerAsks(t *testing.T) {
 		"negotiation of v": {script{{send: pgwire.AppendNegotiateProtocolVersion(nil, 0, nil)}, {send: ok}}, "", Trust},
 	} {
 		serveErr, err := together(t, tc.script.play, func(rw io.ReadWriter) error {
-			m, err := Login(rw, "alice", tc.password, LoginOptions{})
+			m, err := Login(rw, Plain{User: "alice", Secret: tc.password}, LoginOptions{})
 			if m != tc.method {
 				t.Errorf("%s: method %q, want %q", name, m, tc.method)
 			}
@@ -109,7 +109,7 @@ func TestLoginReportsWhyItFailed(t *testing.T) {
 		}},
 	} {
 		_, err := together(t, tc.script.play, func(rw io.ReadWriter) error {
-			_, err := Login(rw, "alice", tc.password, LoginOptions{})
+			_, err := Login(rw, Plain{User: "alice", Secret: tc.password}, LoginOptions{})
 			return err
 		})
 		if !tc.want(err) {
@@ -126,7 +126,7 @@ func TestLoginEndsThoughTheServerDoesNot(t *testing.T) {
 			}
 		}
 	}, func(rw io.ReadWriter) error {
-		_, err := Login(rw, "alice", "pw", LoginOptions{})
+		_, err := Login(rw, Plain{User: "alice", Secret: "pw"}, LoginOptions{})
 		return err
 	})
 	var protocol *ProtocolError
@@ -144,7 +144,7 @@ func TestLoginRefusesAServerThatCannotProveItself(t *testing.T) {
 		v := honest
 		tamper(&v)
 		_, err := together(t, serveSCRAM(v, nil), func(rw io.ReadWriter) error {
-			_, err := Login(rw, "alice", "s3cret", LoginOptions{})
+			_, err := Login(rw, Plain{User: "alice", Secret: "s3cret"}, LoginOptions{})
 			return err
 		})
 		if want := name != "honest"; errors.Is(err, ErrServerNotProven) != want || !want && err != nil {
@@ -165,7 +165,7 @@ func TestPassThroughCarriesSCRAMWithoutThePassword(t *testing.T) {
 				_, _ = client.Write(append(AppendRefusal(nil, "alice", err), ok...))
 				return err
 			}, func(rw io.ReadWriter) error {
-				_, err := Login(rw, "alice", password, LoginOptions{})
+				_, err := Login(rw, Plain{User: "alice", Secret: password}, LoginOptions{})
 				return err
 			})
 			for _, err := range []error{passErr, loginErr} {
@@ -190,7 +190,7 @@ func TestPassThroughCarriesPasswordsAndRefusesTheRest(t *testing.T) {
 	}{
 		"trust":     {script{{send: notice}, {send: ok}}, Trust, true},
 		"cleartext": {script{{cleartext, "pw\x00"}, {send: ok}}, Password, true},
-		"md5":       {script{{pgwire.AppendAuthenticationMD5(nil, [4]byte{}), md5Answer("alice", "pw", [4]byte{}) + "\x00"}, {send: ok}}, MD5, true},
+		"md5":       {script{{pgwire.AppendAuthenticationMD5(nil, [4]byte{}), md5Answer(MD5Secret("alice", "pw"), [4]byte{}) + "\x00"}, {send: ok}}, MD5, true},
 		"gss":       {script{{send: pgwire.AppendMessage(nil, 'R', []byte{0, 0, 0, 7})}}, Trust, false},
 		"PLUS only": {script{{send: pgwire.AppendAuthenticationSASL(nil, mechSCRAMPlus)}}, SCRAM, false},
 		"short":     {script{{send: pgwire.AppendMessage(nil, 'R', nil)}}, Trust, false},
@@ -207,7 +207,7 @@ func TestPassThroughCarriesPasswordsAndRefusesTheRest(t *testing.T) {
 				}
 				return err
 			}, func(rw io.ReadWriter) error {
-				_, err := Login(rw, "alice", "pw", LoginOptions{})
+				_, err := Login(rw, Plain{User: "alice", Secret: "pw"}, LoginOptions{})
 				return err
 			})
 			if (passErr == nil) != tc.ok {

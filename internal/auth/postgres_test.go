@@ -133,7 +133,7 @@ func TestLoginToPostgreSQL(t *testing.T) {
 		for range 2 {
 			conn := dial(t, addr)
 			startUp(t, conn, tc.user)
-			method, err := Login(conn, tc.user, tc.password, LoginOptions{Keys: keys})
+			method, err := Login(conn, Plain{User: tc.user, Secret: tc.password, Cache: keys}, LoginOptions{})
 			var refused *ServerError
 			if tc.code != "" && (!errors.As(err, &refused) || refused.Fields.Code != tc.code) || tc.code == "" && err != nil || method != tc.method {
 				t.Errorf("%s: method %q, %v", name, method, err)
@@ -157,7 +157,7 @@ func TestLoginToPostgreSQLBindsTheTLSChannel(t *testing.T) {
 	} {
 		conn, bound := encrypt(t, dial(t, addr))
 		startUp(t, conn, "scram")
-		_, err := Login(conn, "scram", password, LoginOptions{ChannelBinding: change(bound)})
+		_, err := Login(conn, Plain{User: "scram", Secret: password}, LoginOptions{ChannelBinding: change(bound)})
 		if wantOK := name == "bound" || name == "not bound"; (err == nil) != wantOK {
 			t.Errorf("%s: %v", name, err)
 		}

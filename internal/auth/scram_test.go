@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -43,34 +44,37 @@ func TestVerifierAnswersAsInRFC7677(t *testing.T) {
 	}
 }
 
-func TestClientKeysAnswerAsInRFC7677(t *testing.T) {
-	keys := NewClientKeys(1)
-	e, err := keys.entry("user", "pencil")
+// The RFC's proof covers the name, which we leave out as libpq does; so an independent server checks ours.
+func TestClientAnswersAsInRFC7677(t *testing.T) {
+	c := &scramClient{header: "n,,", nonce: "rOprNGfwEbeRWgbNEkqO"}
+	salt, _ := base64.StdEncoding.DecodeString("W22ZaJ0SNY7soEsUEjb6gQ==")
+	v, _ := NewVerifier("pencil", salt, 4096)
+	server, _ := scram.SHA256.NewServer(func(string) (scram.StoredCredentials, error) { return v.credentials(), nil })
+	peer := server.WithNonceGenerator(func() string { return "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0" }).NewConversation()
+	challenge, _ := peer.Step(c.first())
+	if challenge != rfcServerFirst {
+		t.Fatalf("challenge %q", challenge)
+	}
+	nonce, factors, err := c.challenge(challenge)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.client.WithNonceGenerator(func() string { return "rOprNGfwEbeRWgbNEkqO" })
-	for range 2 { // the second time from the cache
-		conv := e.client.NewConversation()
-		if first, err := conv.Step(""); err != nil || first != "n,,n=,r=rOprNGfwEbeRWgbNEkqO" {
-			t.Fatalf("client-first %q, %v", first, err)
+	keys, err := DeriveKeys("pencil", factors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	final, err := peer.Step(c.final(challenge, nonce, keys))
+	if err != nil || !peer.Valid() {
+		t.Fatalf("the server refuses the proof: %v", err)
+	}
+	wrong := "v=" + base64.StdEncoding.EncodeToString(make([]byte, 32))
+	for _, bad := range []string{"", "v=", "v=!", wrong, strings.TrimPrefix(final, "v="), "e=other-error"} {
+		if err := c.verify(bad); !errors.Is(err, ErrServerNotProven) || c.proven {
+			t.Errorf("a server that says %q is taken for proven: %v", bad, err)
 		}
-		// The RFC's proof covers the name, which we leave out as libpq does; so an independent server checks it.
-		salt, _ := base64.StdEncoding.DecodeString("W22ZaJ0SNY7soEsUEjb6gQ==")
-		v, _ := NewVerifier("pencil", salt, 4096)
-		server, _ := scram.SHA256.NewServer(func(string) (scram.StoredCredentials, error) { return v.credentials(), nil })
-		peer := server.WithNonceGenerator(func() string { return "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0" }).NewConversation()
-		challenge, _ := peer.Step("n,,n=,r=rOprNGfwEbeRWgbNEkqO")
-		if challenge != rfcServerFirst {
-			t.Fatalf("challenge %q", challenge)
-		}
-		final, err := keys.answer(e, conv, challenge)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := peer.Step(final); err != nil || !peer.Valid() {
-			t.Fatalf("the server refuses %q: %v", final, err)
-		}
+	}
+	if err := c.verify(final); err != nil || !c.proven {
+		t.Errorf("the right proof of the server is refused: %v", err)
 	}
 }
 
@@ -111,7 +115,7 @@ func TestVerifiersHideTheirKeys(t *testing.T) {
 func TestStoresHideTheirContent(t *testing.T) {
 	vs := store(t, map[string]string{"alice": "s3cret"})
 	keys := NewClientKeys(1)
-	if _, err := keys.entry("alice", "s3cret"); err != nil {
+	if _, err := keys.Derive("alice", "s3cret", Factors{Salt: "salt", Iterations: 1}); err != nil {
 		t.Fatal(err)
 	}
 	out := fmt.Sprintf("%v %+v %#v %v %+v %#v", vs, vs, vs, keys, keys, keys)

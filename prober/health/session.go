@@ -146,9 +146,12 @@ func (s *session) startUp(l Login, more ...string) error {
 	return nil
 }
 
+// derived are the keys of logins, so that only the first probe of a server derives any.
+var derived = auth.NewClientKeys(16)
+
 // authenticate logs in, up to ReadyForQuery.
 func (s *session) authenticate(l Login) error {
-	if _, err := auth.Login(s, l.User, l.Password, auth.LoginOptions{ChannelBinding: s.binding}); err != nil {
+	if _, err := auth.Login(s, auth.Plain{User: l.User, Secret: l.Password, Cache: derived}, auth.LoginOptions{ChannelBinding: s.binding}); err != nil {
 		return fmt.Errorf("log in: %w", err)
 	}
 	if _, err := s.answer(); err != nil {
