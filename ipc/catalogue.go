@@ -78,6 +78,9 @@ var catalogue = index([]Row{
 	{Number: 52, Name: "CancelAnswer", From: wrk, To: sup, Phase: PhaseRunning, make: of[CancelAnswer]},
 	{Number: 53, Name: "CancelDone", From: sup, To: wrk, Phase: PhaseRunning, make: of[CancelDone]},
 
+	{Number: 54, Name: "SecretRequest", From: wrk, To: sup, Reply: 55, Phase: PhaseRunning, make: of[SecretRequest]},
+	{Number: 55, Name: "SecretAnswer", From: sup, To: wrk, Phase: PhaseRunning, make: of[SecretAnswer]},
+
 	{Number: 60, Name: "ReportRequest", From: sup, To: wrk, Reply: 61, Phase: PhaseRunning, make: of[ReportRequest]},
 	{Number: 61, Name: "Report", From: wrk, To: sup, Phase: PhaseRunning, make: of[Report]},
 	{Number: 62, Name: "ReportSession", From: wrk, To: sup, Phase: PhaseRunning, make: of[ReportSession]},
@@ -112,6 +115,8 @@ var catalogue = index([]Row{
 	{Number: 109, Name: "ServerCancel", From: sup, To: prb, Reply: 111, Phase: PhaseRunning, make: of[ServerCancel]},
 	{Number: 110, Name: "ServerCancelStop", From: sup, To: prb, Reply: 111, Phase: PhaseRunning, make: of[ServerCancelStop]},
 	{Number: 111, Name: "ServerCancelDone", From: prb, To: sup, Phase: PhaseRunning, make: of[ServerCancelDone]},
+	{Number: 112, Name: "QuestionRequest", From: sup, To: prb, Reply: 113, Phase: PhaseRunning, make: of[QuestionRequest]},
+	{Number: 113, Name: "QuestionDone", From: prb, To: sup, Phase: PhaseRunning, make: of[QuestionDone]},
 })
 
 func of[T any, P interface {

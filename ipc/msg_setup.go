@@ -91,8 +91,9 @@ type ConfigUser struct {
 	Gen  uint64   `msgpack:"gen"`
 	Kind UserKind `msgpack:"kind"`
 	Name string   `msgpack:"name"`
-	// Password is for logins to servers. Only UserServer has it.
-	Password Secret `msgpack:"password"`
+	// Password says that there is a password for logins to servers. Only UserServer has one, and the
+	// supervisor keeps it: see SecretRequest.
+	Password bool `msgpack:"password"`
 	// Verifier checks the password that a client shows. It is empty if another entry checks the
 	// client, or if no client can log in as this user.
 	Verifier Secret `msgpack:"verifier"`

@@ -16,7 +16,7 @@ const password = "hunter2"
 // secretForms returns what holds a secret and might be printed.
 func secretForms() map[string]any {
 	s := Secret(password)
-	user := ConfigUser{Name: "u", Password: s}
+	user := ConfigUser{Name: "u", Verifier: s}
 	return map[string]any{
 		"value": s, "pointer": &s, "slice": []Secret{s}, "map": map[string]Secret{"k": s},
 		"struct": user, "pointer to struct": &user, "envelope": Envelope{Message: &user},
@@ -105,14 +105,14 @@ func TestTraceAndViolationsHideTheBody(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: LevelTrace}))
 	a, b := connPair(t, RoleSupervisor, RoleWorker, PhaseSetup)
 	a.log, b.log = log, log
-	if err := a.Send(&ConfigUser{Password: password}); err != nil {
+	if err := a.Send(&ConfigUser{Verifier: password}); err != nil {
 		t.Fatal(err)
 	}
 	env, err := b.Receive()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := env.Message.(*ConfigUser).Password.Reveal(); got != password {
+	if got := env.Message.(*ConfigUser).Verifier.Reveal(); got != password {
 		t.Errorf("the secret arrived as %q", got)
 	}
 	if n := strings.Count(out.String(), "ConfigUser"); n != 2 {
@@ -121,7 +121,7 @@ func TestTraceAndViolationsHideTheBody(t *testing.T) {
 	checkHidden(t, "trace", out.String())
 
 	c, raw := link(t, RoleWorker, RoleSupervisor, PhaseSetup)
-	p := rawPacket(t, &ConfigUser{Name: "u", Password: password})
+	p := rawPacket(t, &ConfigUser{Name: "u", Verifier: password})
 	for cut := 3; cut < len(p); cut++ {
 		sendRaw(t, raw, p[:cut])
 		_, err := c.Receive()

@@ -2,7 +2,7 @@
 //
 // The supervisor starts it and configures it over its link. It then answers
 // requests: a probe of a server, which of some processes a server still has, what
-// some of its parameters are; and it sends CancelRequests. So the answers of
+// some of its parameters are, what it asks a user at a login; and it sends CancelRequests. So the answers of
 // servers, which are bytes of strangers, are parsed here and not in the process
 // that decides. It gets the logins of the health check with each request, keeps
 // nothing but keys derived from them, and schedules and decides nothing.

@@ -23,6 +23,8 @@ func lookOf(m ipc.Message) (id uint64, look func(context.Context) ipc.Message) {
 		return m.ID, func(ctx context.Context) ipc.Message { return backends(ctx, m) }
 	case *ipc.SettingsRequest:
 		return m.ID, func(ctx context.Context) ipc.Message { return settings(ctx, m) }
+	case *ipc.QuestionRequest:
+		return m.ID, func(ctx context.Context) ipc.Message { return question(ctx, m) }
 	case *ipc.ServerCancel:
 		return m.ID, func(ctx context.Context) ipc.Message { return cancel(ctx, m) }
 	}
@@ -38,6 +40,8 @@ func failed(request ipc.Message, err error) ipc.Message {
 		return &ipc.BackendsDone{ID: m.ID, Error: text(err.Error())}
 	case *ipc.SettingsRequest:
 		return &ipc.SettingsDone{ID: m.ID, Error: text(err.Error())}
+	case *ipc.QuestionRequest:
+		return &ipc.QuestionDone{ID: m.ID, Error: text(err.Error())}
 	case *ipc.ServerCancel:
 		return &ipc.ServerCancelDone{ID: m.ID, Error: text(err.Error())}
 	}
@@ -91,6 +95,18 @@ func settings(ctx context.Context, m *ipc.SettingsRequest) ipc.Message {
 		}
 	}
 	return &ipc.SettingsDone{ID: m.ID, Values: values}
+}
+
+func question(ctx context.Context, m *ipc.QuestionRequest) ipc.Message {
+	t, err := target(m.ID, m.Target)
+	if err != nil {
+		return failed(m, err)
+	}
+	q, err := health.Ask(ctx, t)
+	if err != nil {
+		return failed(m, err)
+	}
+	return &ipc.QuestionDone{ID: m.ID, Question: q}
 }
 
 func cancel(ctx context.Context, m *ipc.ServerCancel) ipc.Message {

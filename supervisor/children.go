@@ -58,6 +58,7 @@ type child struct {
 	clients map[uint64]bool // ids of clients that were handed over and have not left
 	flight  flight
 	drained bool
+	secrets int // how many of its SecretRequests are open
 }
 
 // slot is the place of one worker, whose process changes with each restart.

@@ -126,6 +126,21 @@ var claims = map[ipc.Number]struct {
 		},
 	},
 	52: {why: "an answer to no question is ignored"},
+	54: {
+		honest: func(uint64) ipc.Message { return askedFor("u", ipc.LoginMD5) },
+		lies: map[string]func(uint64) ipc.Message{
+			"no such server": func(uint64) ipc.Message {
+				return &ipc.SecretRequest{Server: 2, User: "u", Question: ipc.Question{Method: ipc.LoginMD5}}
+			},
+			"no such question": func(uint64) ipc.Message { return askedFor("u", ipc.LoginTrust) },
+			"a large name":     func(uint64) ipc.Message { return askedFor(strings.Repeat("u", ipc.MaxKey), ipc.LoginMD5) },
+			"a large salt": func(uint64) ipc.Message {
+				m := askedFor("u", ipc.LoginSCRAM)
+				m.Question.Salt = strings.Repeat("s", ipc.MaxLoginSalt+1)
+				return m
+			},
+		},
+	},
 	61: {honest: func(uint64) ipc.Message { return &ipc.Report{ID: 3} }},
 	62: {
 		honest: func(uint64) ipc.Message { return &ipc.ReportSession{ID: 3} },

@@ -46,6 +46,8 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onCancelRequest(a.worker, m)
 	case *ipc.CancelAnswer:
 		s.onCancelAnswer(a.worker, m)
+	case *ipc.SecretRequest:
+		s.onSecretRequest(a.worker, m)
 	case *ipc.Report:
 		s.onReport(a.worker, m)
 	case *ipc.ReportSession:
@@ -63,6 +65,8 @@ func (s *supervisor) dispatch(a arrival) {
 	case *ipc.BackendsDone:
 		s.onLookDone(a.prober, m.ID, m)
 	case *ipc.SettingsDone:
+		s.onLookDone(a.prober, m.ID, m)
+	case *ipc.QuestionDone:
 		s.onLookDone(a.prober, m.ID, m)
 	case *ipc.ServerCancelDone:
 		s.onLookDone(a.prober, m.ID, m)

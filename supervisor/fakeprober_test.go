@@ -76,6 +76,8 @@ func (f *fakeProber) answer(m ipc.Message) ipc.Message {
 	case *ipc.SettingsRequest:
 		values, err := f.w.settings(m.Target)
 		return &ipc.SettingsDone{ID: m.ID, Values: values, Error: text(err)}
+	case *ipc.QuestionRequest:
+		return &ipc.QuestionDone{ID: m.ID, Question: f.w.question, Error: text(f.w.questionErr)}
 	case *ipc.ServerCancel:
 		f.w.canceled = append(f.w.canceled, m.PID)
 		if f.w.canceling != nil {

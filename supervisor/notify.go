@@ -20,7 +20,8 @@ type service struct {
 	onReady   func() // called once, may be nil
 	scramSalt ipc.Secret
 	// users are what workers learn of the credential files.
-	users []ipc.ConfigUser
+	users   []ipc.ConfigUser
+	secrets secrets
 }
 
 // checkReady tells the service manager once that clients are served: the servers have

@@ -55,17 +55,14 @@ func (s *supervisor) sendConfig(c *child) {
 }
 
 // workerUsers returns what workers learn of the credential files: verifiers of the
-// passwords that clients show, the passwords that users have at the servers, and of the
-// superuser only the name. Keys can't replace those passwords, because a key depends on
-// a salt that only the server knows. It takes a millisecond or two for each user.
+// passwords that clients show, who has a password at the servers, and of the superuser
+// only the name. It takes a millisecond or two for each user.
 func workerUsers(c *config.Config, salt ipc.Secret) ([]ipc.ConfigUser, error) {
 	verifiers := auth.NewVerifiers([]byte(salt.Reveal()))
 	var list []ipc.ConfigUser
-	add := func(kind ipc.UserKind, u config.Credential, keep, verify bool) error {
+	add := func(kind ipc.UserKind, u config.Credential, server, verify bool) error {
 		m := ipc.ConfigUser{Kind: kind, Name: u.Name}
-		if keep {
-			m.Password = ipc.Secret(u.Password.Reveal())
-		}
+		m.Password = server && u.Password != ""
 		if verify {
 			v, err := verifiers.Derive(u.Name, u.Password.Reveal())
 			if err != nil {

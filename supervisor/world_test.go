@@ -20,20 +20,23 @@ import (
 // world is a supervisor whose outside world is the test: time stands still
 // until advance, and nothing runs but what the test lets run.
 type world struct {
-	t         *testing.T
-	s         *supervisor
-	now       time.Duration
-	work      []func() func()
-	children  []*fakeChild
-	startErr  error
-	requests  uint64 // of lease
-	machine   *fakeMachine
-	notified  []string
-	prober    *fakeProber
-	canceled  []uint32
-	canceling func()                   // called while a CancelRequest is under way
-	shown     func() ([]uint32, error) // backends that a server shows
-	asked     [][]uint32               // those that were looked for, by look
+	// question is what the servers ask of any user, or the prober has failed.
+	question    ipc.Question
+	questionErr error
+	t           *testing.T
+	s           *supervisor
+	now         time.Duration
+	work        []func() func()
+	children    []*fakeChild
+	startErr    error
+	requests    uint64 // of lease
+	machine     *fakeMachine
+	notified    []string
+	prober      *fakeProber
+	canceled    []uint32
+	canceling   func()                   // called while a CancelRequest is under way
+	shown       func() ([]uint32, error) // backends that a server shows
+	asked       [][]uint32               // those that were looked for, by look
 
 	saveErr    error
 	saves      [][]byte

@@ -135,7 +135,7 @@ func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, cl
 	}
 	defer conn.Close()
 	b := w.newBackend(o.waiter.Pool, o.grant.Lease, o.grant.Epoch, o.grant.Server)
-	if err := b.login(conn, cfg, l, client); err != nil {
+	if err := b.login(o.ctx, conn, cfg, l, client); err != nil {
 		if o.isFenced() {
 			return nil, errFenced
 		}
@@ -159,7 +159,7 @@ func (w *worker) newBackend(p *pool.Pool, lease, epoch uint64, server int) *back
 // login sends the start-up packet, answers the server's questions and reads until
 // the server is ready. It gives no application_name, so that the server's defaults, those
 // of the role and the database included, are what a client without one finds.
-func (b *backend) login(conn net.Conn, cfg *config, l *login, client socket) error {
+func (b *backend) login(ctx context.Context, conn net.Conn, cfg *config, l *login, client socket) error {
 	startup := []pgwire.Param{
 		{Name: "user", Value: l.user},
 		{Name: "database", Value: l.database},
@@ -175,7 +175,8 @@ func (b *backend) login(conn net.Conn, cfg *config, l *login, client socket) err
 	if client != nil {
 		method, err = auth.PassThrough(client, conn)
 	} else {
-		method, err = auth.Login(conn, l.user, cfg.passwords[l.user], auth.LoginOptions{Keys: cfg.keys})
+		c := &credential{w: b.w, ctx: ctx, server: b.server, user: l.user, database: l.database, exists: cfg.passwords[l.user]}
+		method, err = auth.Login(conn, c, auth.LoginOptions{})
 	}
 	if err != nil {
 		if client != nil && method != auth.Trust {

@@ -16,12 +16,11 @@ type config struct {
 	servers   []ipc.ConfigServer
 	hba       []auth.Rule
 	aliases   map[string]string // from alias to database
-	passwords map[string]string // for logins to the servers
+	passwords map[string]bool   // users with a password for the servers, which the supervisor has
 	known     map[string]bool   // users whom this worker can authenticate
 	frontend  map[string]bool   // users whose password here differs from that at the servers
 	superuser string            // of pgagroal itself, empty for none
 	verifiers *auth.Verifiers
-	keys      *auth.ClientKeys
 	reset     []string // statements of the reset query, empty for none
 }
 
@@ -61,7 +60,7 @@ func (d *draft) add(m ipc.Message) error {
 func (d *draft) addUser(m *ipc.ConfigUser) error {
 	switch m.Kind {
 	case ipc.UserServer:
-		d.cfg.passwords[m.Name] = m.Password.Reveal()
+		d.cfg.passwords[m.Name] = m.Password
 		d.cfg.known[m.Name] = true
 	case ipc.UserFrontend:
 		d.cfg.known[m.Name], d.cfg.frontend[m.Name] = true, true
@@ -86,9 +85,9 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 		d.aliases != end.Aliases || d.users != end.Users {
 		return nil, fmt.Errorf("configuration %d is incomplete", end.Gen)
 	}
-	c.verifiers, c.keys = auth.NewVerifiers([]byte(c.ScramSalt.Reveal())), auth.NewClientKeys(1024)
+	c.verifiers = auth.NewVerifiers([]byte(c.ScramSalt.Reveal()))
 	if previous != nil {
-		c.verifiers, c.keys = previous.verifiers, previous.keys
+		c.verifiers = previous.verifiers
 	}
 	c.verifiers.Replace(d.verifiers)
 	c.reset = relay.ResetQueries(c.ResetQuery)
@@ -98,7 +97,7 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 func newDraft(m *ipc.ConfigBegin) *draft {
 	return &draft{
 		cfg: config{
-			ConfigBegin: *m, passwords: make(map[string]string), known: make(map[string]bool), frontend: make(map[string]bool),
+			ConfigBegin: *m, passwords: make(map[string]bool), known: make(map[string]bool), frontend: make(map[string]bool),
 			aliases: make(map[string]string),
 		},
 		verifiers: make(map[string]auth.Verifier),
@@ -109,18 +108,6 @@ func newDraft(m *ipc.ConfigBegin) *draft {
 // can. A client can't log in as the superuser, who is for pgagroal alone: it gets the
 // answer of a wrong password.
 func (c *config) checked(user string) bool { return c.known[user] || user == c.superuser && user != "" }
-
-// matches reports whether a cleartext password from a client is that of user. Without
-// frontend users all passwords are known and are compared, because a derivation would
-// block the loop. With frontend users the verifier decides for every user, since
-// otherwise the response time would show which users exist.
-func (c *config) matches(user, password string) bool {
-	if len(c.frontend) > 0 {
-		return c.verifiers.Matches(user, password)
-	}
-	p, ok := c.passwords[user]
-	return auth.EqualPasswords(password, p) && ok
-}
 
 // realDatabase resolves an alias.
 func (c *config) realDatabase(name string) string {

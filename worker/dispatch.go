@@ -31,6 +31,8 @@ func (w *worker) dispatch(env ipc.Envelope) {
 		w.onReclaimCancel(m)
 	case *ipc.TakeOver:
 		w.onTakeOver(m, env.FDs)
+	case *ipc.SecretAnswer:
+		w.onSecretAnswer(m)
 	case *ipc.CancelForward:
 		w.onCancelForward(m)
 	case *ipc.CancelDone:

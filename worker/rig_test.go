@@ -86,7 +86,7 @@ func newRig(t *testing.T, cfg ipc.ConfigBegin) *rig {
 	if cfg.AuthenticationTimeoutMS == 0 {
 		cfg.AuthenticationTimeoutMS = generous.Milliseconds()
 	}
-	w.cfg = &config{ConfigBegin: cfg, passwords: map[string]string{"u": "p"}}
+	w.cfg = &config{ConfigBegin: cfg, passwords: map[string]bool{"u": true}}
 	w.shelf.Limits = shelfLimits(&cfg)
 	w.shelf.SetTarget(true, 1, 0)
 	if w.loop, err = w.newLoop(""); err != nil {

@@ -426,6 +426,24 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 // errUnknownUser says, only in the log, why a client can't authenticate.
 var errUnknownUser = errors.New("unknown user, and allow_unknown_users is off")
 
+// matches reports whether a cleartext password from a client is that of user. The first
+// time that takes a derivation of keys, which would stop the loop.
+func (s *setup) matches(user, password string) (ok bool) {
+	vs := s.cfg.verifiers
+	if vs.Shown(user, password) {
+		return true
+	}
+	s.d.await(func(done func()) {
+		go func() {
+			s.w.secrets.deriving <- struct{}{}
+			ok = vs.Matches(user, password)
+			<-s.w.secrets.deriving
+			s.w.loop.Post(done)
+		}()
+	})
+	return ok
+}
+
 // authenticate checks the client's password. A user that is unknown here fails in the
 // same way as a known user with a wrong password, so that user names can't be guessed.
 func (s *setup) authenticate(l *login, method auth.Method) error {
@@ -434,7 +452,7 @@ func (s *setup) authenticate(l *login, method auth.Method) error {
 	case auth.Trust:
 		return nil
 	case auth.Password:
-		err = auth.ServePassword(s.conn, func(p string) bool { return s.cfg.matches(l.user, p) })
+		err = auth.ServePassword(s.conn, func(p string) bool { return s.matches(l.user, p) })
 	default:
 		err = auth.ServeSCRAM(s.conn, s.cfg.verifiers.Lookup(l.user), nil)
 	}

@@ -44,11 +44,7 @@ type worker struct {
 	cfg     *config // goroutines get what they need of it as arguments
 	draft   *draft
 	servers ipc.ServerState
-	// fenced is the highest epoch that was fenced and hasn't been opened again.
-	fenced uint64
-	// quiescing is the highest epoch whose sessions end with their transaction, 0
-	// for none.
-	quiescing uint64
+	epochs
 
 	coroutines coroutines
 	clients    map[uint64]*client  // by the supervisor's id, from hand-over to end
@@ -72,12 +68,23 @@ type worker struct {
 	hinted map[hinted]bool
 
 	shared *relay.Shared // shared by all conversations
+	// secrets are what servers' questions are answered with.
+	secrets *secrets
 
 	burst    proc.Burst
 	stats    stats
 	draining bool
 	emptied  bool // Drained is said
 	exit     int
+}
+
+// epochs are those of servers that clients lose.
+type epochs struct {
+	// fenced is the highest epoch that was fenced and hasn't been opened again.
+	fenced uint64
+	// quiescing is the highest epoch whose sessions end with their transaction, 0
+	// for none.
+	quiescing uint64
 }
 
 // Main runs a worker on its link and returns the exit code of the process. lock is the
@@ -116,6 +123,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
 		requests: newCancelRequests(), hinted: make(map[hinted]bool),
 		servers: ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
+		secrets: newSecrets(),
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
 	w.burst.Free = func() {

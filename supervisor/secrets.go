@@ -1,0 +1,200 @@
+package supervisor
+
+import (
+	"fmt"
+
+	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// Workers hold no passwords for servers. A worker that is taken over could otherwise take
+// all of them along, and try them elsewhere. It gets what a server's question needs, for
+// that question only, and the supervisor first has the prober see that the server really
+// asks it: a worker can't invent one whose answer would tell more.
+
+const (
+	// maxShown is how many questions are remembered.
+	maxShown = 4096
+	// maxDeriving is how many derivations of keys run at a time, each in a goroutine.
+	maxDeriving = 2
+	// fewIterations is less than PostgreSQL's own default.
+	fewIterations = auth.DefaultIterations
+)
+
+// secrets are the requests of workers for what answers a server's question.
+type secrets struct {
+	shown map[shown]bool // what servers have asked the prober
+	keys  *auth.ClientKeys
+	// deriving is how many derivations run, derivable are those that wait for a place. A
+	// worker has ipc.MaxSecretRequests at most.
+	deriving  int
+	derivable []func()
+	warned    map[warnedOf]bool
+}
+
+// shown is a question that a server has asked. The keys for a salt are the same on all
+// servers of a cluster, whatever the database, so then only user and question count.
+type shown struct {
+	server         int
+	user, database string
+	question       ipc.Question
+}
+
+// warnedOf is what the log has said of a server.
+type warnedOf struct {
+	server int
+	method ipc.LoginMethod
+}
+
+func shownBy(m *ipc.SecretRequest) shown {
+	if m.Question.Method == ipc.LoginSCRAM {
+		return shown{server: -1, user: m.User, question: m.Question}
+	}
+	return shown{server: m.Server, user: m.User, database: m.Database, question: m.Question}
+}
+
+// claimOfSecret checks a SecretRequest.
+func (s *supervisor) claimOfSecret(c *child, m *ipc.SecretRequest) string {
+	q := m.Question
+	switch {
+	case c.secrets >= ipc.MaxSecretRequests:
+		return "it asks for more secrets than a worker may at a time"
+	case m.Server < 0 || m.Server >= len(s.cfg.Servers):
+		return "it asks for the secret of a server that there isn't"
+	case len(m.User)+len(m.Database) > ipc.MaxKey:
+		return "it asks for the secret of a name that is too long"
+	case q.Method != ipc.LoginPassword && q.Method != ipc.LoginMD5 && q.Method != ipc.LoginSCRAM, len(q.Salt) > ipc.MaxLoginSalt:
+		return "it asks for the secret of a question that no server asks"
+	}
+	return ""
+}
+
+func (s *supervisor) onSecretRequest(c *child, m *ipc.SecretRequest) {
+	if wrong := s.claimOfSecret(c, m); wrong != "" {
+		s.violation(c, wrong)
+		return
+	}
+	c.secrets++
+	switch {
+	case s.serverPassword(m.User) == "":
+		s.answerSecret(c, m, "", fmt.Errorf("no password of user %q is known", m.User))
+	case s.service.secrets.shown[shownBy(m)]:
+		s.giveSecret(c, m)
+	default:
+		s.askServer(c, m)
+	}
+}
+
+// serverPassword returns a user's password for the servers, empty if there is none. The
+// superuser's is for pgagroal alone.
+func (s *supervisor) serverPassword(user string) string {
+	for _, u := range s.cfg.Users {
+		if u.Name == user {
+			return u.Password.Reveal()
+		}
+	}
+	return ""
+}
+
+// askServer has the prober see whether a server asks what a worker says.
+func (s *supervisor) askServer(c *child, m *ipc.SecretRequest) {
+	t, known := s.target(m.Server, s.cfg.FailoverProbeTimeout)
+	if !known {
+		s.answerSecret(c, m, "", fmt.Errorf("server %s has no address", s.cfg.Servers[m.Server].Name))
+		return
+	}
+	t.Logins = []ipc.Login{{User: m.User, Database: m.Database}}
+	lookAt(s, s.cfg.FailoverProbeTimeout,
+		func(id uint64) ipc.Message { return &ipc.QuestionRequest{ID: id, Target: t} },
+		func(seen *ipc.QuestionDone, err error) {
+			switch {
+			case err != nil:
+			case seen.Error != "":
+				err = fmt.Errorf("see what the server asks for: %s", seen.Error)
+			case seen.Question != m.Question:
+				err = fmt.Errorf("the server asks the prober for %s, and the worker for %s or with another salt", seen.Question.Method, m.Question.Method)
+			default:
+				s.noteShown(m)
+				s.giveSecret(c, m)
+				return
+			}
+			s.answerSecret(c, m, "", err)
+		})
+}
+
+// noteShown remembers a question, and warns of one that makes workers hold more than keys.
+func (s *supervisor) noteShown(m *ipc.SecretRequest) {
+	x := &s.service.secrets
+	if x.shown == nil || len(x.shown) >= maxShown {
+		x.shown = map[shown]bool{}
+	}
+	x.shown[shownBy(m)] = true
+	q, of := m.Question, warnedOf{m.Server, m.Question.Method}
+	if x.warned[of] || q.Method == ipc.LoginSCRAM && q.Iterations >= fewIterations {
+		return
+	}
+	if x.warned == nil {
+		x.warned = map[warnedOf]bool{}
+	}
+	x.warned[of] = true
+	server := s.cfg.Servers[m.Server].Name
+	switch q.Method {
+	case ipc.LoginPassword:
+		s.log.Warn("a server asks for passwords in clear text, so workers get to know them; use scram-sha-256 in its pg_hba.conf", "server", server, "user", m.User)
+	case ipc.LoginMD5:
+		s.log.Warn("a server asks for md5, so workers get to know hashes of passwords that are easily broken; use scram-sha-256 in its pg_hba.conf", "server", server, "user", m.User)
+	default:
+		s.log.Warn("a server asks for few iterations of SCRAM, so keys are easily broken", "server", server, "user", m.User, "iterations", q.Iterations)
+	}
+}
+
+// giveSecret answers a request whose question the server has shown.
+func (s *supervisor) giveSecret(c *child, m *ipc.SecretRequest) {
+	password := s.serverPassword(m.User)
+	switch m.Question.Method {
+	case ipc.LoginPassword:
+		s.answerSecret(c, m, password, nil)
+	case ipc.LoginMD5:
+		s.answerSecret(c, m, auth.MD5Secret(m.User, password), nil)
+	default:
+		x := &s.service.secrets
+		x.derivable = append(x.derivable, func() { s.derive(c, m, password) })
+		s.deriveNext()
+	}
+}
+
+// deriveNext starts derivations, oldest first, as far as there is a place.
+func (s *supervisor) deriveNext() {
+	for x := &s.service.secrets; x.deriving < maxDeriving && len(x.derivable) > 0; {
+		next := x.derivable[0]
+		x.derivable = x.derivable[1:]
+		x.deriving++
+		next()
+	}
+}
+
+func (s *supervisor) derive(c *child, m *ipc.SecretRequest, password string) {
+	x := &s.service.secrets
+	if x.keys == nil {
+		x.keys = auth.NewClientKeys(maxShown)
+	}
+	f := auth.Factors{Salt: m.Question.Salt, Iterations: m.Question.Iterations}
+	elsewhere(s, func() (auth.Keys, error) { return x.keys.Derive(m.User, password, f) }, func(keys auth.Keys, err error) {
+		x.deriving--
+		s.answerSecret(c, m, string(keys.Encode()), err)
+		s.deriveNext()
+	})
+}
+
+// answerSecret answers a request, with either a secret or an error.
+func (s *supervisor) answerSecret(c *child, m *ipc.SecretRequest, secret string, err error) {
+	c.secrets--
+	if c.state == childKilled || c.state == childGone {
+		return
+	}
+	answer := &ipc.SecretAnswer{ID: m.ID, Secret: ipc.Secret(secret)}
+	if err != nil {
+		answer.Secret, answer.Error = "", err.Error()
+	}
+	s.send(c, answer)
+}

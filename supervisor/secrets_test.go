@@ -1,0 +1,133 @@
+package supervisor
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// askedFor is a worker's request for what answers the first server.
+func askedFor(user string, method ipc.LoginMethod) *ipc.SecretRequest {
+	m := &ipc.SecretRequest{ID: 1, User: user, Database: "d", Question: ipc.Question{Method: method}}
+	if method == ipc.LoginSCRAM {
+		m.Question.Salt, m.Question.Iterations = "0123456789abcdef", 4096
+	}
+	return m
+}
+
+// secretWorld has a user with a password, and another that is the superuser.
+func secretWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t, 2, func(c *config.Config) {
+		c.Users = []config.Credential{{Name: "u", Password: "p"}}
+		c.Superuser = &config.Credential{Name: "s", Password: "q"}
+	})
+	w.up()
+	return w
+}
+
+// told returns the answer to a worker's request.
+func (w *world) told(f *fakeChild, m *ipc.SecretRequest) *ipc.SecretAnswer {
+	w.t.Helper()
+	before := len(messagesOf[*ipc.SecretAnswer](f))
+	f.message(m)
+	w.settle()
+	all := messagesOf[*ipc.SecretAnswer](f)
+	if len(all) != before+1 || all[before].ID != m.ID {
+		w.t.Fatalf("%d answers to request %d", len(all)-before, m.ID)
+	}
+	return all[before]
+}
+
+func TestWorkerGetsWhatTheServersQuestionNeedsAndNoMore(t *testing.T) {
+	scram := askedFor("u", ipc.LoginSCRAM)
+	keys, err := auth.DeriveKeys("p", auth.Factors{Salt: scram.Question.Salt, Iterations: scram.Question.Iterations})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, m := range map[string]*ipc.SecretRequest{
+		string(keys.Encode()):    scram,
+		auth.MD5Secret("u", "p"): askedFor("u", ipc.LoginMD5),
+		"p":                      askedFor("u", ipc.LoginPassword),
+	} {
+		w := secretWorld(t)
+		w.question = m.Question
+		for range 2 { // the second time from memory
+			if got := w.told(w.children[0], m); got.Error != "" || got.Secret.Reveal() != want {
+				t.Errorf("%s: a secret of %d bytes, error %q", m.Question.Method, len(got.Secret), got.Error)
+			}
+		}
+		if n := len(sentTo[*ipc.QuestionRequest](w.prober)); n != 1 {
+			t.Errorf("%s: the server was asked %d times", m.Question.Method, n)
+		}
+	}
+}
+
+// A worker that lies about a server's question learns nothing.
+func TestWorkerGetsNoSecretForAQuestionThatTheServerDoesntAsk(t *testing.T) {
+	scram := askedFor("u", ipc.LoginSCRAM).Question
+	other := scram
+	other.Salt = "another salt...."
+	fewer := scram
+	fewer.Iterations = 1
+	for name, tc := range map[string]struct {
+		user  string
+		claim ipc.Question
+		fails error
+		says  string
+	}{
+		"md5 of a SCRAM server":      {"u", ipc.Question{Method: ipc.LoginMD5}, nil, "the server asks the prober for scram-sha-256"},
+		"password of a SCRAM server": {"u", ipc.Question{Method: ipc.LoginPassword}, nil, "the server asks the prober for scram-sha-256"},
+		"another salt":               {"u", other, nil, "another salt"},
+		"fewer iterations":           {"u", fewer, nil, "another salt"},
+		"nobody":                     {"x", scram, nil, "no password"},
+		"the superuser":              {"s", scram, nil, "no password"},
+		"a prober that fails":        {"u", scram, errors.New("it broke"), "it broke"},
+	} {
+		w := secretWorld(t)
+		w.question, w.questionErr = scram, tc.fails
+		got := w.told(w.children[0], &ipc.SecretRequest{ID: 1, User: tc.user, Database: "d", Question: tc.claim})
+		if got.Secret != "" || !strings.Contains(got.Error, tc.says) {
+			t.Errorf("%s: a secret of %d bytes, error %q", name, len(got.Secret), got.Error)
+		}
+	}
+}
+
+func TestOpenRequestsForSecretsAreBounded(t *testing.T) {
+	w := secretWorld(t)
+	w.prober.mute = true
+	for i := range ipc.MaxSecretRequests + 1 {
+		if w.children[0].killed {
+			t.Fatalf("killed after %d requests", i)
+		}
+		m := askedFor("u", ipc.LoginMD5)
+		m.ID = uint64(i + 1)
+		w.children[0].message(m)
+		w.settle()
+	}
+	if !w.children[0].killed {
+		t.Errorf("%d open requests are allowed", ipc.MaxSecretRequests+1)
+	}
+}
+
+func TestWorkerThatDiesMeanwhileIsToldNothing(t *testing.T) {
+	w := secretWorld(t)
+	dead := w.children[0]
+	w.question = askedFor("u", ipc.LoginMD5).Question
+	w.prober.mute = true
+	dead.message(askedFor("u", ipc.LoginMD5))
+	w.settle()
+	w.die(dead)
+	asked := sentTo[*ipc.QuestionRequest](w.prober)
+	w.prober.message(&ipc.QuestionDone{ID: asked[0].ID, Question: w.question})
+	w.settle()
+	for _, f := range w.children {
+		if n := len(messagesOf[*ipc.SecretAnswer](f)); n != 0 {
+			t.Errorf("%d answers to a request of a dead worker", n)
+		}
+	}
+}
