@@ -14,33 +14,33 @@ import (
 // CheckEnv is what Check needs to know of the world outside the files.
 type CheckEnv struct {
 	UID        uint32   // user that the daemon and its scripts run as
-	GIDs       []uint32 // its groups, the primary one first
-	NoAccount  bool     // it isn't known who that user is: scripts aren't checked
+	GIDs       []uint32 // that user's groups, the primary one first
+	NoAccount  bool     // that user is unknown, so scripts aren't checked
 	TCPPassed  bool     // the service manager passed a listening TCP socket
 	UnixPassed bool     // the service manager passed a listening Unix socket
-	FileLimit  uint64   // soft limit of open files, 0 when it doesn't matter
+	FileLimit  uint64   // soft limit of open files; 0 skips the check
 
-	// Resolve returns the addresses of a host; nil, or an error, leaves names unresolved, and two
-	// servers are then the same only if their names are.
+	// Resolve returns the addresses of a host. If it is nil or fails, two servers count as the
+	// same only if their names are equal.
 	Resolve func(host string) ([]netip.Addr, error)
-	// Listen says what keeps this machine from listening on the entries of host; nil leaves that to the start.
+	// Listen returns why this machine can't listen on the entries of host. If it is nil, the start finds out.
 	Listen func(hosts []string) error
 }
 
 // reservedFiles is how many descriptors a worker needs beside those of its connections.
 const reservedFiles = 30
 
-// OwnFiles is how many descriptors the supervisor needs beside those of clients: its sockets, files and the runtime's,
-// two for each worker's link, four for each entry of host (IPv4 and IPv6), a probe of each server and the replication
-// connection beside it, pgagroal-cli, and the start of a child.
+// OwnFiles is how many descriptors the supervisor needs in addition to those of clients: its sockets, its files and
+// those of the Go runtime, two for each worker's link, four for each entry of host (IPv4 and IPv6), a probe of each
+// server and the replication connection beside it, pgagroal-cli, and the start of a child.
 func OwnFiles(c *Config) int {
 	return 28 + 4*len(c.ListenHosts()) + 2*c.EffectiveWorkers() + 2*len(c.Servers)
 }
 
-// MaxListen is how many addresses host may mean.
+// MaxListen is the greatest number of addresses that host may resolve to.
 const MaxListen = 16
 
-// Check returns everything that forbids to start, or to reload, with c.
+// Check returns every reason not to start, or not to reload, with c.
 func (c *Config) Check(env CheckEnv) []error {
 	k := checker{c: c, env: env}
 	k.listen()
@@ -137,11 +137,11 @@ func (c *Config) ListenHosts() []string {
 	return hosts
 }
 
-// maxSocketPath is what sun_path of sockaddr_un holds, without the final zero.
+// maxSocketPath is the size of sun_path in sockaddr_un, without the final zero byte.
 const maxSocketPath = 107
 
-// mayWrite says whether an account may make files in a directory. For another account than ours that can't be told:
-// access control lists may say more than the mode.
+// mayWrite says whether an account may create files in a directory. It returns true for any account but ours,
+// because the mode doesn't show what access control lists allow.
 func mayWrite(dir string, uid uint32) bool {
 	const writeAndSearch = 2 | 1
 	return os.Geteuid() != int(uid) || syscall.Access(dir, writeAndSearch) == nil
@@ -216,7 +216,7 @@ func (k *checker) servers() {
 	}
 }
 
-// socketHost says what is wrong with a host that is a path.
+// socketHost returns what is wrong with a host that is a path, or "".
 func socketHost(s Server) string {
 	if !strings.Contains(s.Host, "/") {
 		return ""
@@ -287,7 +287,8 @@ func (k *checker) pipeline() {
 	}
 }
 
-// tls refuses TLS as long as there is none: going on in clear text would be worse than stopping.
+// tls refuses every TLS setting, because TLS isn't implemented yet and clear text instead would
+// be worse than no start.
 func (k *checker) tls() {
 	if k.c.TLS {
 		k.fail("tls", "tls = on is not available in this version; set it to off")
@@ -331,7 +332,7 @@ func (k *checker) failover() {
 		k.fail("failover_fence_script", "the same file as another script; they do different work, name another")
 	}
 	if c.ScriptrunnerSocket != "" || k.env.NoAccount {
-		return // with the socket they run as another user, in a process that checks them itself
+		return // a script runner behind a socket runs as another user and checks its scripts itself
 	}
 	for _, s := range []struct {
 		key, path string

@@ -31,7 +31,7 @@ func selfEnv() CheckEnv {
 	return CheckEnv{UID: uint32(os.Geteuid()), GIDs: []uint32{uint32(os.Getegid())}}
 }
 
-// checked runs Check on a configuration that is fine but for what change does to it.
+// checked runs Check on a valid configuration after change has changed it.
 func checked(t *testing.T, env CheckEnv, change func(*Config)) []error {
 	t.Helper()
 	c := mustParse(t, "[pgagroal]\nhost=*\nport=2345\n[a]\nhost=127.0.0.1\nport=5432\n[b]\nhost=127.0.0.2\nport=5432\n")

@@ -2,7 +2,7 @@ package config
 
 import "time"
 
-// Values of the keys that take one of a few words.
+// Values of the keys of kind Enum.
 const (
 	PipelineAuto        = "auto"
 	PipelinePerformance = "performance"
@@ -31,8 +31,9 @@ const (
 	BackendEpoll   = "epoll"
 )
 
-// Config is one complete, immutable-by-agreement configuration: the main file and the secondary
-// files beside it. Durations are time.Duration whatever their unit in the file; sizes are bytes.
+// Config is one complete configuration: the main file and the secondary files beside it. Nobody
+// changes it once it is in use. Durations are time.Duration whatever their unit in the file;
+// sizes are bytes.
 type Config struct {
 	Paths Paths // where everything was read from
 
@@ -42,7 +43,7 @@ type Config struct {
 	User          string // account to drop to when started as root; empty keeps the current one
 	WorkerUser    string // account of the workers; empty means that of pgagroal
 	Workers       int    // 0 means one for each CPU, see EffectiveWorkers
-	StateDir      string // empty means that a usual one is looked for, DefaultStateDir first
+	StateDir      string // empty means the first usable of the usual directories, DefaultStateDir first
 	PIDFile       string // empty means the default, see EffectivePIDFile
 
 	Metrics             int // port, 0 is off
@@ -131,7 +132,7 @@ type Config struct {
 	FailoverVetoMax       time.Duration
 	FenceTimeout          time.Duration
 	FailoverClientWait    time.Duration
-	FailoverMaxLag        int64 // bytes, 0 means unset
+	FailoverMaxLag        int64 // bytes, 0 means no bound
 	FailoverScriptTimeout time.Duration
 	FailoverKillDelay     time.Duration
 	FailoverVerify        string
@@ -161,7 +162,7 @@ type Server struct {
 	Name    string // name of the section
 	Host    string // name or address, or a directory with a Unix socket
 	Port    int
-	Primary bool // a hint for the start, no more
+	Primary bool // a hint, used only at the start
 
 	TLS            bool
 	TLSCertFile    string
@@ -188,7 +189,7 @@ type HBARule struct {
 // Limit is one line of pgagroal_databases.conf.
 type Limit struct {
 	Database    Names
-	Aliases     []string // of the one database
+	Aliases     []string // of the rule's only database
 	User        Names
 	MaxSize     int // backends; "all" in the file is already resolved
 	InitialSize int
@@ -215,7 +216,7 @@ type Paths struct {
 	// MasterKey is the master key; empty means the one in the home directory.
 	MasterKey string
 
-	// Explicit says which files the operator named: those must exist. Its keys are
+	// Explicit says which files the operator has named; these must exist. Its keys are
 	// FileConfig and the other File constants.
 	Explicit map[string]bool
 }

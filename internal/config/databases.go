@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// limitForm is what a line has to look like.
+// limitForm tells the operator the form of a line.
 const limitForm = "write DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]]"
 
 // ParseLimits reads the text of pgagroal_databases.conf:
-// DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]]. The size all is what
-// maxConnections leaves after the MAX_SIZE of the lines before.
+// DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]]. A MAX_SIZE of all is
+// what the lines before have left of maxConnections.
 func ParseLimits(file string, data []byte, maxConnections int) ([]Limit, []Warning, []error) {
 	p := limitParser{file: file, left: maxConnections}
 	for l := range textLines(data) {
@@ -139,7 +139,7 @@ func (p *limitParser) normalise(l *Limit) {
 	}
 }
 
-// names refuses an alias that stands for two databases or hides one.
+// names refuses an alias that stands for two databases or equals the name of one.
 func (p *limitParser) names() {
 	databases := map[string]bool{}
 	for _, l := range p.limits {
@@ -162,9 +162,9 @@ func (p *limitParser) names() {
 	}
 }
 
-// FindLimit returns the index of the rule for a user and a database (or its alias), or -1: then
-// only max_connections bounds them. The first exact rule wins; among the others a later line wins
-// over an earlier one where it names the user or the database and the earlier one says all.
+// FindLimit returns the index of the rule for a user and a database (or its alias), or -1 if only
+// max_connections limits them. The first exact rule wins; among the others a later line wins over
+// an earlier one where it names the user or the database and the earlier one says all.
 func FindLimit(limits []Limit, database, user string) int {
 	best := -1
 	for i, l := range limits {
@@ -178,8 +178,8 @@ func FindLimit(limits []Limit, database, user string) int {
 	return best
 }
 
-// preferredTo says whether l, which covers the same pair, replaces the rule kept so far; it never
-// replaces an exact one.
+// preferredTo says whether l replaces the rule kept so far. Both cover the same database and
+// user; an exact rule is never replaced.
 func (l Limit) preferredTo(kept Limit) bool {
 	return (kept.User.All && !l.User.All) || (kept.Database.All && !l.Database.All)
 }

@@ -10,14 +10,15 @@ import (
 
 // Change is one difference between two configurations.
 type Change struct {
-	Key    string // KEY, server.NAME.KEY, server.NAME, or the name of a secondary file's content
+	Key    string // KEY, server.NAME.KEY, server.NAME, or the name of a secondary file
 	Old    string // empty for secondary files, which may hold secrets
 	New    string
 	Reload Reload
 }
 
 // Diff lists what differs between a running configuration and a new one, in the table's order.
-// Servers are compared by position: one more at the end is live, anything else needs a restart.
+// Servers are compared by position: an added server at the end takes effect live, any other
+// change of the list needs a restart.
 func Diff(running, fresh *Config) []Change {
 	var changes []Change
 	for _, r := range Keys() {
@@ -48,7 +49,8 @@ func Diff(running, fresh *Config) []Change {
 	return changes
 }
 
-// comparable is the value of a key as far as a change of it matters.
+// comparable returns the value of a key in the form in which two configurations are
+// compared.
 func (c *Config) comparable(r Row) string {
 	switch r.Name {
 	case "pipeline":

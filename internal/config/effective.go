@@ -18,7 +18,8 @@ func (c *Config) ResolvedPipeline() string {
 	return PipelinePerformance
 }
 
-// DecidesFailover says that a dead primary is taken out of use, by whoever replaces it.
+// DecidesFailover says whether pgagroal takes a dead primary out of use, no matter who
+// replaces it.
 func (c *Config) DecidesFailover() bool { return c.Failover && c.FailoverMode != ModeOff }
 
 // EffectiveWorkers returns the number of worker processes to start.
@@ -29,7 +30,8 @@ func (c *Config) EffectiveWorkers() int {
 	return min(max(runtime.NumCPU(), 1), 64)
 }
 
-// DefaultStateDir is where an unset state_dir is looked for first; the packages make it.
+// DefaultStateDir is the first directory to try when state_dir is unset. The
+// distribution packages create it.
 const DefaultStateDir = "/var/lib/pgagroal"
 
 // EffectivePIDFile returns the path of the pid file.

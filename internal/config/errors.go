@@ -12,7 +12,7 @@ type FileError struct {
 	Key  string // empty when it belongs to no key
 	Msg  string
 
-	Column int // in characters from 1; 0 when it is that of the line or of the key
+	Column int // in characters from 1; 0 when the problem concerns the whole line or the key
 }
 
 // Error returns file:line:column: key: message.

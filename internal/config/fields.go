@@ -7,21 +7,22 @@ import (
 	"unicode/utf8"
 )
 
-// word is one word of a line. A word in double quotes is a name, whatever it looks like.
+// word is one word of a line. A word in double quotes is always a name, even if it reads
+// like a keyword.
 type word struct {
 	text   string
 	quoted bool
 	column int // of its first character, from 1
 }
 
-// field is what stands between two blanks: a list of words with commas between them, and behind an = another one.
+// field is the text between two blanks: a list of words separated by commas, and after an = a second list.
 type field struct {
 	words  []word
 	equals bool
-	after  []word // behind the =
+	after  []word // the list after the =
 }
 
-// sole returns the word of a field that holds only that; ok is false for a list and for a word in quotes.
+// sole returns the only word of a field; ok is false for a list and for a word in quotes.
 func (f field) sole() (text string, ok bool) {
 	if len(f.words) != 1 || f.equals || f.words[0].quoted {
 		return f.words[0].text, false
@@ -31,14 +32,14 @@ func (f field) sole() (text string, ok bool) {
 
 func (f field) column() int { return f.words[0].column }
 
-// fieldSplitter cuts a line into fields as PostgreSQL cuts a line of pg_hba.conf, and refuses what PostgreSQL, a
-// shell or an editor would read in another way.
+// fieldSplitter cuts a line into fields as PostgreSQL cuts a line of pg_hba.conf. It refuses text that
+// PostgreSQL, a shell or an editor would read differently.
 type fieldSplitter struct {
 	line       textLine
-	separators string // the comma, and the = where it means something
+	separators string // the comma, and the = in files where it has a meaning
 	at         int    // offset in line.text
 	fields     []field
-	joint      int // offset behind a separator, whose next word belongs to the last field; 0 for none
+	joint      int // offset after a separator; the word there belongs to the last field; 0 for none
 }
 
 // splitFields returns the fields of a line; each holds at least one word. Blanks may stand around separators, and a
@@ -65,7 +66,7 @@ func splitFields(l textLine, separators string) ([]field, *FileError) {
 	return s.fields, nil
 }
 
-// skipBlanks says whether anything but a comment follows.
+// skipBlanks moves past blanks and says whether anything but a comment follows.
 func (s *fieldSplitter) skipBlanks() bool {
 	rest := strings.TrimLeft(s.line.text[s.at:], blanks)
 	s.at = len(s.line.text) - len(rest)
@@ -110,7 +111,7 @@ func (s *fieldSplitter) add(text string, quoted bool, at int) {
 	f.words = append(f.words, w)
 }
 
-// quoted reads a word in double quotes; two of them inside stand for one.
+// quoted reads a word in double quotes; a double quote inside it is written twice.
 func (s *fieldSplitter) quoted() *FileError {
 	text, start := s.line.text, s.at
 	end := start + 1
@@ -150,7 +151,8 @@ func (s *fieldSplitter) bare() *FileError {
 	return nil
 }
 
-// strangeRune says why a character can't stand in a word without quotes; its meaning would be a guess.
+// strangeRune returns why a character is refused in a word without quotes, or "". Any meaning for it
+// would be a guess.
 func strangeRune(r rune, first bool) string {
 	switch {
 	case r == '"':
@@ -169,5 +171,6 @@ func strangeRune(r rune, first bool) string {
 	return ""
 }
 
-// typographic says whether r is a quote as word processors and web pages make them.
+// typographic says whether r is a quotation mark of the kind that word processors and
+// web pages put in place of ' and ".
 func typographic(r rune) bool { return strings.ContainsRune("“”„‟‘’‚‛«»", r) }

@@ -12,7 +12,8 @@ var (
 	hbaMethods = [...]string{"trust", "reject", "password", "scram-sha-256", All}
 )
 
-// otherTypes are words that a line of PostgreSQL may begin with, and what to write here.
+// otherTypes maps the first words of pg_hba.conf lines that aren't accepted here to what
+// to write instead.
 var otherTypes = map[string]string{
 	"local":             "write host with the address all: it covers clients on the Unix socket",
 	"hostnossl":         "write host",
@@ -23,7 +24,7 @@ var otherTypes = map[string]string{
 	"include_dir":       "write the lines of those files here",
 }
 
-// hbaForm is what a line has to look like.
+// hbaForm tells the operator the form of a line.
 const hbaForm = "write TYPE DATABASE USER ADDRESS METHOD"
 
 // ParseHBA reads the text of pgagroal_hba.conf: TYPE DATABASE USER ADDRESS METHOD. Words are
@@ -93,8 +94,8 @@ func hbaType(f field) (string, *FileError) {
 	return "", &FileError{Column: f.column(), Msg: "the type " + text + " is not known here; " + remedy}
 }
 
-// hbaMethod reads the method. Nothing but a comment may follow: PostgreSQL's options make a rule stricter, and would be
-// lost.
+// hbaMethod reads the method. Only a comment may follow: PostgreSQL's options make a rule stricter, and ignoring them
+// would let more clients in.
 func hbaMethod(f []field) (string, *FileError) {
 	text, ok := f[0].sole()
 	word := strings.ToLower(text)
@@ -115,8 +116,8 @@ func hbaMethod(f []field) (string, *FileError) {
 	return word, nil
 }
 
-// hbaAddress reads the address and returns the fields behind it. As in PostgreSQL a network is one field, or two: an
-// address and a mask.
+// hbaAddress reads the address and returns the fields after it. As in PostgreSQL, a network is one field, or two
+// fields: an address and a mask.
 func hbaAddress(f []field) (address string, rest []field, fail *FileError) {
 	text, ok := f[0].sole()
 	wrong := func(msg string) (string, []field, *FileError) {
@@ -157,7 +158,8 @@ func isAddress(f field) bool {
 	return ok && err == nil
 }
 
-// maskedPrefix makes a network of an address and a mask, which are of one family; the mask's bits are one run.
+// maskedPrefix returns the network of an address and a mask. Both must be of the same family, and the one-bits
+// of the mask must be contiguous.
 func maskedPrefix(addr netip.Addr, f field) (netip.Prefix, bool) {
 	mask, err := netip.ParseAddr(f.words[0].text)
 	if err != nil || mask.Zone() != "" || mask.BitLen() != addr.BitLen() {

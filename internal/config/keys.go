@@ -10,7 +10,7 @@ type Section int
 
 // Kinds of section.
 const (
-	MainSection   Section = iota // [pgagroal], and [prometheus] and [health_check] beside it
+	MainSection   Section = iota // [pgagroal], [prometheus] and [health_check]
 	ServerSection                // any other name
 )
 
@@ -21,7 +21,7 @@ type Kind int
 const (
 	String     Kind = iota
 	Path            // environment variables are expanded
-	File            // a path that is taken as it is: another process reads the same one
+	File            // a path without expansion, because another process has to read the same path
 	Enum            // one word of Values
 	Bool            // on off yes no true false 1 0
 	Int             // decimal, Min to Max
@@ -52,7 +52,7 @@ type Row struct {
 	Section  Section
 	Kind     Kind
 	Default  string // in the syntax of the file; empty means no default
-	Failover string // the default where failover = on, empty for the same
+	Failover string // the default with failover = on; empty means Default
 	Min      int64  // for Int and Port, and milliseconds for DurationMS
 	Max      int64  // 0 means no bound
 	Values   []string
@@ -93,7 +93,7 @@ func newServer(name string, line int) Server {
 	return s
 }
 
-// mustSet stores a default of r; one that its own row refuses is our bug.
+// mustSet stores a default of r. It panics if the row refuses its own default.
 func mustSet(r Row, text string, field any) {
 	v, err := r.parse(text)
 	if err != nil {

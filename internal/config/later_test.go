@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// idle are keys whose values go somewhere although nothing acts on them yet.
+// idle are keys whose values are passed on although nothing acts on them yet.
 var idle = map[string]string{
 	"validation":              "told to workers, which do nothing with it",
 	"disconnect_client":       "told to workers, which do nothing with it",
@@ -19,8 +19,8 @@ var idle = map[string]string{
 	"update_process_title":    "told to workers, which do nothing with it",
 }
 
-// TestLaterIsTrue holds the marks against the code: a key is in effect when its
-// field is read somewhere.
+// TestLaterIsTrue compares the Later marks with the code: a key is in effect if
+// something reads its field.
 func TestLaterIsTrue(t *testing.T) {
 	here, elsewhere := map[string]bool{}, map[string]bool{}
 	root := filepath.Join("..", "..")
@@ -45,7 +45,8 @@ func TestLaterIsTrue(t *testing.T) {
 	}
 }
 
-// reads adds what the code below dir selects by name, tests and tables left out.
+// reads adds the field names that the code below dir selects, except in tests and
+// tables.
 func reads(t *testing.T, dir string, names map[string]bool) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

@@ -12,10 +12,10 @@ import (
 // maxLine is the longest accepted line of any file, in bytes.
 const maxLine = 16 << 10
 
-// blanks are what may surround a value.
+// blanks are the characters that may surround a value.
 const blanks = " \t"
 
-// textLine is one line that holds something, without surrounding blanks.
+// textLine is one line that is neither empty nor a comment, without surrounding blanks.
 type textLine struct {
 	no     int // from 1
 	indent int // characters before the text
@@ -72,7 +72,7 @@ func splitKey(text string) (key, raw string) {
 }
 
 // plainValue reads the value of an ordinary key: a word, or text in quotes, and an optional
-// comment behind it. given is false when there is nothing at all.
+// comment after it. given is false when there is no value.
 func plainValue(raw string) (value string, given bool, err error) {
 	if raw == "" {
 		return "", false, nil
@@ -104,7 +104,8 @@ func plainValue(raw string) (value string, given bool, err error) {
 	return value, given, nil
 }
 
-// refuseTypographic refuses a value in quotes that aren't any: they would belong to it.
+// refuseTypographic refuses a value in typographic quotes, which would become part of
+// the value.
 func refuseTypographic(raw string) error {
 	if r, _ := utf8.DecodeRuneInString(raw); typographic(r) {
 		return fmt.Errorf(`the typographic quote %c; write " or '`, r)

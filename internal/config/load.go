@@ -9,8 +9,8 @@ import (
 	"regexp"
 )
 
-// Load reads every file of p. The error joins all problems of all files, each a *FileError; there
-// is no configuration then. Call Check on the result before it is put to use.
+// Load reads every file of p. The error joins all problems of all files, each a *FileError; the
+// configuration is then nil. Call Check on the result before it is put to use.
 func Load(p Paths) (*Config, []Warning, error) {
 	l := loader{paths: p, env: os.LookupEnv}
 	c := l.main()
@@ -25,8 +25,8 @@ func Load(p Paths) (*Config, []Warning, error) {
 	return c, l.warnings, nil
 }
 
-// LoadMain reads the main file at path alone: no users and no keys. It is for those who need neither: the script runner, and
-// pgagroal-cli, which finds the control socket by it.
+// LoadMain reads only the main file at path, neither users nor the master key. The script runner needs no more, nor
+// does pgagroal-cli, which finds the control socket by it.
 func LoadMain(path string) (*Config, error) {
 	l := loader{paths: Paths{Config: path}, env: os.LookupEnv}
 	c := l.main()
@@ -50,8 +50,8 @@ func (l *loader) add(warnings []Warning, errs []error) {
 	l.errs = append(l.errs, errs...)
 }
 
-// read returns a file's content. An optional file at its default place may be missing: then its
-// path becomes empty and ok is false.
+// read returns a file's content. If an optional file at its default path is missing, its path
+// becomes empty and ok is false.
 func (l *loader) read(path *string, name string, required bool) (data []byte, ok bool) {
 	if *path == "" && !required {
 		return nil, false
@@ -68,7 +68,8 @@ func (l *loader) read(path *string, name string, required bool) (data []byte, ok
 	return nil, false
 }
 
-// readWithMode returns the content of a file and its mode, of one and the same file.
+// readWithMode returns the content and the mode of a file, both from one open
+// descriptor.
 func readWithMode(path string) ([]byte, fs.FileMode, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -83,8 +84,8 @@ func readWithMode(path string) ([]byte, fs.FileMode, error) {
 	return data, info.Mode(), err
 }
 
-// trust says whether a file may be used although everybody may write to it: not if it says who gets in with which
-// password.
+// trust says whether a file may be used. If everybody may write to a file, it is refused when it holds
+// credentials, else it causes a warning.
 func (l *loader) trust(path, name string, mode fs.FileMode) bool {
 	if !mode.IsRegular() || mode.Perm()&0o002 == 0 {
 		return true
@@ -99,7 +100,7 @@ func (l *loader) trust(path, name string, mode fs.FileMode) bool {
 	return true
 }
 
-// reason is err without the path, which a FileError has already.
+// reason returns err without the path, because a FileError already has it.
 func reason(err error) string {
 	var pe *os.PathError
 	if errors.As(err, &pe) {
@@ -182,7 +183,7 @@ func (l *loader) masterKey() (*MasterKey, error) {
 	return LoadMasterKey(path)
 }
 
-// remarks warns of settings that don't do together what each seems to say.
+// remarks warns of settings that defeat each other.
 func (l *loader) remarks(c *Config) {
 	warn := func(key, msg string) {
 		l.warnings = append(l.warnings, Warning{c.Paths.Config, c.lines[key], key, msg})
@@ -199,8 +200,8 @@ func (l *loader) remarks(c *Config) {
 	}
 }
 
-// discards finds DISCARD ALL in a reset query, and together why its statements can't be
-// run one by one.
+// discards matches DISCARD ALL in a reset query; together matches what keeps its
+// statements from being run one by one.
 var (
 	discards = regexp.MustCompile(`(?i)\bdiscard\s+all\b`)
 	together = regexp.MustCompile(`(?i)(^|;)\s*(begin|start\s+transaction|commit|end|rollback|abort)\b|;.*\\|\\.*;`)

@@ -10,7 +10,8 @@ import (
 
 const minimalMain = "[pgagroal]\nhost=*\nport=2345\nunix_socket_dir=/tmp\n[a]\nhost=a\nport=5432\n"
 
-// directory writes files and returns where; a master key of the vectors is among them.
+// directory writes files to a new directory and returns its path; it adds the master
+// key of the test vectors.
 func directory(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -182,7 +183,8 @@ func TestHooksLoadWithoutUsersAndKeys(t *testing.T) {
 	}
 }
 
-// TestFilesThatEverybodyMayWrite: a warning, but no users are taken from there.
+// TestFilesThatEverybodyMayWrite: such a file causes a warning; a file with users is
+// refused.
 func TestFilesThatEverybodyMayWrite(t *testing.T) {
 	for name, fatal := range map[string]bool{
 		FileConfig: false, FileHBA: false, FileLimits: false,

@@ -48,7 +48,7 @@ func NewMasterKey(passphrase Secret, salt []byte) (*MasterKey, error) {
 	if len(salt) != saltSize {
 		return nil, fmt.Errorf("%w: the salt is not of %d bytes", errMasterKey, saltSize)
 	}
-	// The format was made by a program that ends text at the first zero byte.
+	// The C program that defined the format ends a text at the first zero byte.
 	text, _, _ := strings.Cut(passphrase.Reveal(), "\x00")
 	root, err := pbkdf2.Key(sha256.New, text, salt, rootRounds, rootSize)
 	if err != nil {
@@ -70,7 +70,7 @@ func (k *MasterKey) Encrypt(password Secret) (string, error) {
 	return base64.StdEncoding.EncodeToString(blob), nil
 }
 
-// Decrypt returns the password of an entry. Its errors hold nothing of the entry.
+// Decrypt returns the password of an entry. Its errors quote nothing from the entry.
 func (k *MasterKey) Decrypt(text string) (Secret, error) {
 	blob, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil {
@@ -124,7 +124,8 @@ func MasterKeyPath() (string, error) {
 	return filepath.Join(home, ".pgagroal", "master.key"), nil
 }
 
-// LoadMasterKey reads the master key file at path, which nobody but its owner may have rights on.
+// LoadMasterKey reads the master key file at path. It refuses a file on which anybody but the
+// owner has rights.
 func LoadMasterKey(path string) (*MasterKey, error) {
 	lines, err := readMasterKey(path)
 	if err != nil {
@@ -165,7 +166,7 @@ func readMasterKey(path string) ([][]byte, error) {
 	return bytes.Split(data[:n], []byte("\n")), nil
 }
 
-// privateDirectory refuses a directory that others than its owner have rights on.
+// privateDirectory refuses a directory on which anybody but the owner has rights.
 func privateDirectory(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -178,7 +179,7 @@ func privateDirectory(dir string) error {
 }
 
 // WriteMasterKey creates the master key file at path, with a fresh salt, and its directory.
-// It never replaces one: every entry made with it would be lost.
+// It never replaces an existing key, because every entry made with that key would be lost.
 func WriteMasterKey(path string, passphrase Secret) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("create the master key: %w", err)

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// All is the word that stands for every database, user, address or method.
+// All is the word for every database, user, address or method.
 const All = "all"
 
-// sameUser is the word that stands for the database with the name of the user.
+// sameUser is the word for the database that has the same name as the user.
 const sameUser = "sameuser"
 
 // Names is a field that says which databases or users a line is for.
@@ -22,10 +22,10 @@ type Names struct {
 // Named returns a field that lists names.
 func Named(names ...string) Names { return Names{List: names} }
 
-// covers says whether the field names one of the given name, of a database or a user.
+// covers says whether the field includes the database or user called name.
 func (n Names) covers(name string) bool { return n.All || slices.Contains(n.List, name) }
 
-// String prints the field as a file takes it.
+// String returns the field in the syntax of the files.
 func (n Names) String() string {
 	var words []string
 	if n.All {
@@ -40,7 +40,7 @@ func (n Names) String() string {
 	return strings.Join(words, ",")
 }
 
-// quotedName puts name in quotes where it would be read as something else without them.
+// quotedName puts name in quotes if it would be read as something else without them.
 func quotedName(name string) string {
 	f, fail := splitFields(textLine{text: name}, ",=")
 	if fail == nil && len(f) == 1 && len(f[0].words) == 1 && !f[0].equals && !f[0].words[0].quoted {
@@ -64,8 +64,8 @@ const (
 	userName                      // in either
 )
 
-// read makes a field of its words. A word without quotes that PostgreSQL or PgBouncer would read as more than a name
-// is refused: as a name it would fit nobody.
+// read makes Names of the words of a field. It refuses a word without quotes that PostgreSQL or PgBouncer would read
+// as more than a name, because a rule for that name would fit nobody.
 func (k nameKind) read(words []word) (Names, *FileError) {
 	var n Names
 	for _, w := range words {
@@ -84,7 +84,7 @@ func (k nameKind) read(words []word) (Names, *FileError) {
 	return n, nil
 }
 
-// refuse says why a word can't be a name, or returns "".
+// refuse returns why a word can't be a name, or "".
 func (k nameKind) refuse(w word) string {
 	what := "databases"
 	if k == userName {
@@ -107,7 +107,8 @@ func (k nameKind) refuse(w word) string {
 	return ""
 }
 
-// refuseKeyword is for databases with the names of PostgreSQL's keywords.
+// refuseKeyword returns why a PostgreSQL keyword can't be the name of a database, or
+// "".
 func refuseKeyword(text string) string {
 	switch strings.ToLower(text) {
 	case "samerole", "samegroup":

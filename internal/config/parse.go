@@ -11,7 +11,7 @@ import (
 // mainSections are the sections of the main keys; only the first is required.
 var mainSections = [...]string{"pgagroal", "health_check", "prometheus"}
 
-// removedKeys were keys of older versions of pgagroal; files that still have them load.
+// removedKeys are keys of older versions of pgagroal. A file that still has them loads.
 var removedKeys = [...]string{"libev", "buffer_size", "non_blocking"}
 
 // parser reads one main file. It collects every problem instead of stopping at the first.
@@ -21,7 +21,7 @@ type parser struct {
 	rows     []Row
 	c        *Config
 	section  string         // "" before the first one
-	inServer bool           // the last of c.Servers is the section
+	inServer bool           // the section is that of the last server in c.Servers
 	sections map[string]int // line of each section
 	keys     map[string]int // line of each key of a server section
 	warnings []Warning
@@ -109,7 +109,7 @@ func (p *parser) assign(l textLine) {
 	}
 	seen[key] = l.no
 	if !given || (text == "" && row.Kind != String && row.Kind != Path && row.Kind != File) {
-		delete(seen, key) // as if the line weren't there
+		delete(seen, key) // a line without a value sets nothing
 		text = row.Default
 		if text == "" {
 			return
@@ -118,7 +118,7 @@ func (p *parser) assign(l textLine) {
 	p.store(l.no, row, text)
 }
 
-// defaults gives keys that the file doesn't set the default that they have with failover.
+// defaults gives keys that the file doesn't set their default for failover = on.
 func (p *parser) defaults() {
 	for _, r := range p.rows {
 		if p.c.Failover && r.Failover != "" && p.c.lines[r.Name] == 0 {
@@ -127,7 +127,7 @@ func (p *parser) defaults() {
 	}
 }
 
-// seen is where the lines of the present section's keys are kept.
+// seen returns the map from key to line for the current section.
 func (p *parser) seen() map[string]int {
 	if p.inServer {
 		return p.keys
@@ -174,7 +174,7 @@ func (p *parser) store(line int, row Row, text string) {
 	}
 }
 
-// clamped says whether the row lets a value beyond a bound become that bound, and warns of it.
+// clamped says whether the row moves a value outside the bounds to the bound, and warns if so.
 func (p *parser) clamped(line int, row Row, v any, err error) bool {
 	if !errors.Is(err, errRange) {
 		return false
@@ -230,7 +230,7 @@ func (p *parser) unknown(line int, key string) {
 	}
 }
 
-// adjust applies the rules that join two values, as pgagroal always has.
+// adjust replaces values that can't work and warns of them, as pgagroal always has.
 func (p *parser) adjust() {
 	c := p.c
 	if c.AuthenticationTimeout == 0 {

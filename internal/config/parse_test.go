@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// parsed is what parseMain says of one key in the main section.
+// parsed is the result of parseMain for one key in the main section.
 func parsed(t *testing.T, line string, env map[string]string) (*Config, []Warning, []error) {
 	t.Helper()
 	return parseMain("f", []byte("[pgagroal]\n"+line+"\n"), func(n string) (string, bool) {
@@ -206,7 +206,8 @@ func TestEveryProblemIsReportedWithItsLine(t *testing.T) {
 	}
 }
 
-// What has a meaning in another file, and another or none here, is refused with what to write.
+// Text that means something in another program's file, and something else or nothing here, is
+// refused with what to write instead.
 func TestHabitsOfOtherFilesAreRefused(t *testing.T) {
 	for line, want := range map[string]string{
 		"listen_addr = *":             "f:2: listen_addr: a key of PostgreSQL or PgBouncer, unknown here; write host",
@@ -257,7 +258,7 @@ func TestForeignKeysAreNoneOfOurs(t *testing.T) {
 	}
 }
 
-// With failover the servers are probed without being told to, often enough to see that a stream was busy.
+// With failover = on the servers are probed by default, often enough to see that a stream was busy.
 func TestSomeDefaultsDependOnFailover(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                       "off 30s",
@@ -322,7 +323,8 @@ func TestKeysNotYetInEffectAreSaid(t *testing.T) {
 	}
 }
 
-// FuzzParse: no input may panic, and what loads prints as something that loads to the same values.
+// FuzzParse: no input causes a panic, and a file that loads is printed as a file that loads with
+// the same values.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("[pgagroal]\nhost = '*'\nport=1\nunix_socket_dir=\"/a $HOME\" # c\n[a]\nprimary=on\nhost=h\n"))
 	f.Add([]byte("[pgagroal]\nlog_line_prefix = \"it's\"\nidle_timeout=1w\nfence_timeout=300ms\n"))

@@ -7,13 +7,14 @@ import (
 	"path/filepath"
 )
 
-// DefaultDirectory is where the files are looked up unless told otherwise.
+// DefaultDirectory is the directory of the files unless an option or DirectoryVariable
+// names another.
 const DefaultDirectory = "/etc/pgagroal"
 
 // DirectoryVariable names the environment variable that stands for an absent -D.
 const DirectoryVariable = "PGAGROAL_CONFIG_DIR"
 
-// Names of the files in their directory; the keys of Paths.Explicit.
+// Names of the files in their directory, which are also the keys of Paths.Explicit.
 const (
 	FileConfig    = "pgagroal.conf"
 	FileHBA       = "pgagroal_hba.conf"
@@ -36,8 +37,9 @@ type Flags struct {
 	Superuser string // -S
 }
 
-// FindPaths says where each file is: the flag, else the directory (-D, else PGAGROAL_CONFIG_DIR),
-// else /etc/pgagroal. Call it again before each reload: files may have come and gone.
+// FindPaths returns the path of each file: the one of its flag, else a file in the directory of
+// -D, else of PGAGROAL_CONFIG_DIR, else in /etc/pgagroal. Call it again before each reload: files
+// may have come and gone.
 func FindPaths(f Flags) (Paths, error) { return findPaths(f, DefaultDirectory) }
 
 func findPaths(f Flags, fallback string) (Paths, error) {
@@ -75,7 +77,8 @@ func findPaths(f Flags, fallback string) (Paths, error) {
 	return p, nil
 }
 
-// locateFile returns an absolute path, because the daemon changes its directory later.
+// locateFile returns an absolute path, because the daemon changes its working directory
+// later.
 func locateFile(name, flag, dir, fallback string) (string, error) {
 	path := filepath.Join(fallback, name)
 	switch {

@@ -16,7 +16,7 @@ type Entry struct {
 	Server string // name of the server section; empty for the main section
 	Row    Row
 	Value  any    // string, int, int64 (bytes), bool or time.Duration
-	Text   string // as `conf get` shows it, and as the file takes it but for quotes
+	Text   string // as `conf get` shows it: the syntax of the file, without quotes
 }
 
 // Rows yields every key of the main section, then those of each server, in the table's order.

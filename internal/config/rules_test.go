@@ -38,7 +38,8 @@ func TestHBAFileReads(t *testing.T) {
 	}
 }
 
-// What PostgreSQL, PgBouncer or a shell would read in another way is refused, where it stands and with what to write.
+// Text that PostgreSQL, PgBouncer or a shell would read differently is refused, with its position and what to write
+// instead.
 func TestHBAProblemsHaveTheirPlace(t *testing.T) {
 	for line, want := range map[string]string{
 		"host all all trust":                              "2: fewer than five fields; write TYPE",
@@ -107,7 +108,7 @@ func TestHBAProblemsHaveTheirPlace(t *testing.T) {
 	}
 }
 
-// What conf get and status print is what a file takes.
+// conf get and status print rules in the syntax of the files.
 func TestPrintedNamesReadBackTheSame(t *testing.T) {
 	for _, n := range []Names{
 		everybody,
@@ -252,7 +253,8 @@ func TestLimitRuleSelection(t *testing.T) {
 	}
 }
 
-// FuzzLines: no line may panic, and the names of one that is read print as something that reads the same.
+// FuzzLines: no line causes a panic, and the names of an accepted line are printed so that they are read
+// as the same names.
 func FuzzLines(f *testing.F) {
 	for _, l := range []string{`host "a""b",c sameuser 10.0.0.0 255.0.0.0 reject # c`, `"a=b"=x , y all 1 2`, `=,"`, "host a, "} {
 		f.Add(l)

@@ -13,10 +13,10 @@ import (
 
 // CheckScript says why the user with uid and gids (the primary group first) must not run the script
 // at path, or returns nil: it has to be a regular file at an absolute path, readable and executable
-// by that user, and something that the kernel can start. The file, its interpreter and every
+// by that user, and in a format that the kernel can start. The file, its interpreter and every
 // directory and link on the way to them have to be owned by that user or root, and nobody else may
-// be able to exchange one of them. The user's primary group may write: with groups of one member
-// that is the user.
+// be able to replace one of them. The user's primary group may have write permission, because many
+// systems give each user a primary group of its own.
 func CheckScript(path string, uid uint32, gids []uint32) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("the script %s is not an absolute path; write it from / on", path)
@@ -35,7 +35,7 @@ func CheckScript(path string, uid uint32, gids []uint32) error {
 	return c.startable(real, 0)
 }
 
-// scriptCheck looks at files with the eyes of one user, whose primary group comes first.
+// scriptCheck checks files for one user; gids begins with the user's primary group.
 type scriptCheck struct {
 	uid  uint32
 	gids []uint32
@@ -44,8 +44,8 @@ type scriptCheck struct {
 // maxLinks is how many links the kernel follows in one path.
 const maxLinks = 40
 
-// resolve follows path as the kernel does, from / on, and checks each directory and link that it
-// meets. It returns the path without links, and what is there.
+// resolve follows path from / as the kernel does, and checks each directory and link on the way.
+// It returns the path without links, and the file's information.
 func (c scriptCheck) resolve(path string) (string, fs.FileInfo, error) {
 	at, rest, links := "/", parts(path), 0
 	info, err := os.Lstat(at)
@@ -55,7 +55,7 @@ func (c scriptCheck) resolve(path string) (string, fs.FileInfo, error) {
 		if err := c.enter(at, info, len(rest) == 0); err != nil {
 			return "", nil, err
 		}
-		next := filepath.Join(at, name) // "..": of a path without links
+		next := filepath.Join(at, name) // Join may resolve "..", because at holds no links
 		if info, err = os.Lstat(next); err != nil {
 			break
 		}
@@ -84,14 +84,14 @@ func (c scriptCheck) resolve(path string) (string, fs.FileInfo, error) {
 	return at, info, ownedSafely(at, info, c.uid, c.gids)
 }
 
-// parts splits a path without shortening it: what ".." means depends on the links before it.
+// parts splits a path but keeps "..", whose meaning depends on the links before it.
 func parts(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), func(s string) bool { return s == "" || s == "." })
 }
 
-// enter checks a directory in which the next part of a path is looked up. In one with the sticky
-// bit others can't exchange what belongs to the user or root; they may still add files beside the
-// script, so the last directory must not be such a one.
+// enter checks a directory in which the next part of a path is looked up. If a directory has the
+// sticky bit, others can't replace files of the user or root in it. But they can add files beside
+// the script, so the last directory must not be writable for others even with that bit.
 func (c scriptCheck) enter(dir string, info fs.FileInfo, last bool) error {
 	if !info.IsDir() {
 		return fmt.Errorf("the script can't be used: %s is no directory", dir)
@@ -106,7 +106,8 @@ func (c scriptCheck) enter(dir string, info fs.FileInfo, last bool) error {
 	return nil
 }
 
-// follow returns where a link leads. Its mode means nothing, but its owner can exchange it.
+// follow returns the target of a link. The mode of a link means nothing, but its owner can
+// replace the link.
 func (c scriptCheck) follow(link string, info fs.FileInfo) (string, error) {
 	if !c.ours(info) {
 		return "", fmt.Errorf("the link %s belongs to neither root nor user %d; make it anew", link, c.uid)
@@ -118,13 +119,13 @@ func (c scriptCheck) follow(link string, info fs.FileInfo) (string, error) {
 	return target, nil
 }
 
-// ours says that a file belongs to the user or root.
+// ours says whether a file belongs to the user or root.
 func (c scriptCheck) ours(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && (st.Uid == c.uid || st.Uid == 0)
 }
 
-// errStat can't happen on the systems that we run on.
+// errStat can't happen on Linux.
 var errStat = errors.New("the system doesn't tell who owns files")
 
 func ownedSafely(path string, info fs.FileInfo, uid uint32, gids []uint32) error {
@@ -152,7 +153,7 @@ func allows(info fs.FileInfo, uid uint32, gids []uint32, want fs.FileMode) bool 
 	mode := info.Mode().Perm()
 	switch {
 	case uid == 0:
-		return info.IsDir() || mode&0o111 != 0 // root reads everything, and runs what anybody may run
+		return info.IsDir() || mode&0o111 != 0 // root may read every file, and execute a file if anybody may
 	case st.Uid == uid:
 		mode >>= 6
 	case slices.Contains(gids, st.Gid):

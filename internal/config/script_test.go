@@ -68,7 +68,8 @@ func link(t *testing.T, mode os.FileMode) func(string) string {
 	}
 }
 
-// above returns a function that moves a script three directories down, of which the first has the mode.
+// above returns a function that moves a script three directories down; the first of them has the given
+// mode.
 func above(mode os.FileMode) func(string) string {
 	return func(path string) string {
 		top := filepath.Join(filepath.Dir(path), "top")
@@ -80,7 +81,8 @@ func above(mode os.FileMode) func(string) string {
 	}
 }
 
-// linkedDirectory returns a function that makes a link to the script's directory, in one of the given mode.
+// linkedDirectory returns a function that makes a link to the script's directory, in a directory of the
+// given mode.
 func linkedDirectory(mode os.FileMode) func(string) string {
 	return func(path string) string {
 		top := filepath.Join(filepath.Dir(path), "top")
@@ -91,7 +93,8 @@ func linkedDirectory(mode os.FileMode) func(string) string {
 	}
 }
 
-// foreign gives what lies in the way of the path, "top" or the link in it, to a stranger; as root only.
+// foreign changes the owner of a part of the path, the directory "top" or the link in it, to a
+// stranger; it needs root.
 func foreign(change func(string) string, self uint32) func(string) string {
 	return func(path string) string {
 		q := change(path)
@@ -106,7 +109,7 @@ func foreign(change func(string) string, self uint32) func(string) string {
 	}
 }
 
-// asRoot is what is expected where files can be given away.
+// asRoot returns the expected result as root, who can give files away.
 func asRoot(self uint32, want string) string {
 	if self != 0 {
 		return ""
@@ -114,7 +117,7 @@ func asRoot(self uint32, want string) string {
 	return want
 }
 
-// The kernel looks at the first bytes alone, so the check does.
+// The check reads only the first bytes of a file, as the kernel does.
 func TestWhatTheKernelCannotStartIsRefused(t *testing.T) {
 	self, group := uint32(os.Geteuid()), uint32(os.Getegid())
 	t.Setenv("PATH", "/usr/bin:/bin")
@@ -210,7 +213,7 @@ func TestRightsOfUserGroupAndOthers(t *testing.T) {
 		{0o711, stranger, nil, false, true}, // a shell must read it
 	} {
 		if owner == 0 && !k.asRoot {
-			continue // root needs nobody's rights, which the next test holds
+			continue // root needs no rights; the next test covers that
 		}
 		chmod(t, path, k.mode)
 		info, err := os.Stat(path)

@@ -17,14 +17,14 @@ import (
 const (
 	// headSize is how much of a file the kernel looks at to find out how to start it (BINPRM_BUF_SIZE).
 	headSize = 256
-	// maxInterpreters is how many interpreters may be scripts themselves, one started by the other.
+	// maxInterpreters is how many interpreters in a chain may be scripts themselves.
 	maxInterpreters = 4
 	// mountedNoexec is ST_NOEXEC of statfs(2).
 	mountedNoexec = 0x8
 )
 
-// startable says why execve(2) would refuse the file at path, or the interpreter that its first
-// line names. depth counts the scripts that led here.
+// startable returns why execve(2) would refuse the file at path, or the interpreter that its
+// first line names. depth is the number of scripts in the chain so far.
 func (c scriptCheck) startable(path string, depth int) error {
 	if depth > maxInterpreters {
 		return fmt.Errorf("%s is the interpreter of an interpreter, more than %d times; name a program", path, maxInterpreters)
@@ -63,7 +63,7 @@ func readHead(path string) ([]byte, error) {
 	return head[:n], err
 }
 
-// interpreter checks the first line of a script, from behind #! on.
+// interpreter checks the first line of a script, which is given without the #!.
 func (c scriptCheck) interpreter(path string, head []byte, depth int) error {
 	line, _, whole := bytes.Cut(head, []byte("\n"))
 	if bytes.HasSuffix(line, []byte("\r")) {
@@ -99,7 +99,7 @@ func (c scriptCheck) interpreter(path string, head []byte, depth int) error {
 	return c.startable(real, depth+1)
 }
 
-// lookedUp checks the program that env(1) is asked for in the usual way, by a name alone.
+// lookedUp checks the program in a line such as "#!/usr/bin/env NAME".
 func lookedUp(path, args string) error {
 	name := strings.Trim(args, " \t")
 	if name == "" || strings.ContainsAny(name, "= \t") || name[0] == '-' {
@@ -111,7 +111,7 @@ func lookedUp(path, args string) error {
 	return nil
 }
 
-// loader checks the dynamic loader that a program asks for.
+// loader checks the dynamic loader that a program names.
 func (c scriptCheck) loader(path string) error {
 	f, err := elf.Open(path)
 	if err != nil {

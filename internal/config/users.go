@@ -5,7 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-// Greatest lengths of credentials in bytes, those of pgagroal.
+// Greatest lengths of credentials in bytes, the same as in the C pgagroal.
 const (
 	MaxUserName = 127
 	MaxPassword = 8191
@@ -41,7 +41,8 @@ func ParseEntries(file string, data []byte) ([]EncryptedEntry, []error) {
 	return entries, errs
 }
 
-// parseEntry returns an entry, or what is wrong with the line; the message holds none of the blob.
+// parseEntry returns an entry, or what is wrong with the line; the message quotes nothing of the
+// blob.
 func parseEntry(l textLine) (EncryptedEntry, string) {
 	if l.err != nil {
 		return EncryptedEntry{}, l.err.Error()
@@ -84,7 +85,7 @@ func decryptEntries(file string, entries []EncryptedEntry, key *MasterKey) ([]Cr
 	return credentials, errs
 }
 
-// refusePassword says why a password can't be used, without showing it, or returns "".
+// refusePassword returns why a password can't be used, without showing it, or "".
 func refusePassword(p Secret) string {
 	switch text := p.Reveal(); {
 	case !utf8.ValidString(text):
@@ -97,7 +98,7 @@ func refusePassword(p Secret) string {
 	return ""
 }
 
-// CheckCredential says why a name and password can't be stored, or returns "".
+// CheckCredential returns why a name and password can't be stored, or "".
 func CheckCredential(name string, password Secret) string {
 	switch {
 	case name == "" || len(name) > MaxUserName:
@@ -111,7 +112,7 @@ func CheckCredential(name string, password Secret) string {
 	return refusePassword(password)
 }
 
-// inQuotes says whether name stands in quotes, as names do in other files.
+// inQuotes says whether name stands in quotes, as names may in the other files.
 func inQuotes(name string) bool {
 	return len(name) > 1 && strings.IndexByte(`'"`, name[0]) >= 0 && name[len(name)-1] == name[0]
 }

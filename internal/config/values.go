@@ -10,11 +10,12 @@ import (
 	"time"
 )
 
-// errRange marks a value of the right form that lies outside the bounds of its row.
+// errRange means that a value has the right form but lies outside the bounds of its
+// row.
 var errRange = errors.New("out of range")
 
 // parse reads text as the type of r. The result is a string, an int64, a bool or a time.Duration.
-// An error that is errRange comes with the nearest accepted value.
+// With errRange the result is the nearest accepted value.
 func (r Row) parse(text string) (any, error) {
 	switch r.Kind {
 	case Enum:
@@ -68,7 +69,7 @@ func (r Row) parseInt(text string) (any, error) {
 	return r.bound(n, strconv.FormatInt)
 }
 
-// bound checks n against the bounds of r; show prints a bound for the message.
+// bound checks n against the bounds of r; show formats a bound for the message.
 func (r Row) bound(n int64, show func(int64, int) string) (any, error) {
 	upper := r.upper()
 	switch {
@@ -134,7 +135,8 @@ func (r Row) exampleDuration() string {
 	return "30 or 30s, 5m, 1h, 2d, 1w"
 }
 
-// parseCount reads the plain numbers of pgagroal's older keys as a duration; below zero is off.
+// parseCount reads the plain numbers of pgagroal's older keys as a duration; a negative number
+// means off.
 func (r Row) parseCount(text string) (any, error) {
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil {
@@ -147,8 +149,8 @@ func (r Row) parseCount(text string) (any, error) {
 	return time.Duration(v.(int64)) * time.Millisecond, err
 }
 
-// splitUnit cuts text behind its leading digits; the unit is in lower case. No digit or a sign
-// leaves digits empty, which no number accepts.
+// splitUnit cuts text after its leading digits and returns the unit in lower case. If text
+// begins with anything but a digit, digits is empty, which every number refuses.
 func splitUnit(text string) (digits, unit string) {
 	i := 0
 	for i < len(text) && text[i] >= '0' && text[i] <= '9' {
@@ -157,8 +159,8 @@ func splitUnit(text string) (digits, unit string) {
 	return text[:i], strings.ToLower(text[i:])
 }
 
-// formatDuration prints d so that parseDuration reads it back: seconds, or milliseconds where
-// seconds don't suffice.
+// formatDuration prints d so that parseDuration reads it back: in seconds, or in milliseconds
+// if d isn't a whole number of seconds.
 func formatDuration(d time.Duration) string {
 	if d%time.Second != 0 {
 		return strconv.FormatInt(d.Milliseconds(), 10) + "ms"
