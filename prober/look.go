@@ -14,7 +14,8 @@ import (
 
 var errAddress = errors.New("not a numeric address or a path")
 
-// lookOf returns the number of a request and what answers it, nil for what isn't a request.
+// lookOf returns the number of a request and the function that answers it, or nil if m
+// isn't a request.
 func lookOf(m ipc.Message) (id uint64, look func(context.Context) ipc.Message) {
 	switch m := m.(type) {
 	case *ipc.ProbeRequest:
@@ -73,7 +74,7 @@ func backends(ctx context.Context, m *ipc.BackendsRequest) ipc.Message {
 	if err != nil {
 		return failed(m, err)
 	}
-	// A server may name any number of processes, of which only those asked for count.
+	// A server may return any processes; keep only those that were asked for.
 	shown = slices.DeleteFunc(shown, func(pid uint32) bool { return !slices.Contains(m.PIDs, pid) })
 	slices.Sort(shown)
 	return &ipc.BackendsDone{ID: m.ID, PIDs: slices.Compact(shown)}
@@ -122,8 +123,8 @@ func cancel(ctx context.Context, m *ipc.ServerCancel) ipc.Message {
 	return &ipc.ServerCancelDone{ID: m.ID}
 }
 
-// target is where and as whom to look. The address must need no resolver, which is out
-// of reach.
+// target checks and converts the target of a request. Its address must be numeric or a
+// path, because a confined process can't reach a resolver.
 func target(id uint64, t ipc.Target) (health.Target, error) {
 	if _, err := netip.ParseAddrPort(t.Address); t.Network != "unix" && (t.Network != "tcp" || err != nil) {
 		return health.Target{}, errAddress
@@ -135,7 +136,8 @@ func target(id uint64, t ipc.Target) (health.Target, error) {
 	return h, nil
 }
 
-// text returns as much of s as the supervisor takes: more than any name or version has.
+// text cuts s to the length that the supervisor accepts, which is longer than any name
+// or version.
 func text(s string) string { return cut(s, ipc.MaxServerText) }
 
 func cut(s string, most int) string { return strings.ToValidUTF8(s[:min(len(s), most)], "") }

@@ -19,20 +19,20 @@ import (
 const (
 	// setupLimit is how long the supervisor may take to configure us.
 	setupLimit = 10 * time.Second
-	// stallLimit is how long one answer may wait for room in the link.
+	// stallLimit is how long one answer may wait for space in the link.
 	stallLimit = 5 * time.Second
 )
 
-// prober is the process. The goroutine that reads the link owns every field but what
-// is marked.
+// prober is the process. The goroutine that reads the link owns every field that isn't
+// marked otherwise.
 type prober struct {
-	log  *slog.Logger // safe for all
+	log  *slog.Logger // safe for concurrent use
 	conn *ipc.Conn
-	out  *ipc.Outbox // safe for all
-	// running has what stops each look under way, by id. A look that has ended is in
-	// ended until the next message comes.
+	out  *ipc.Outbox // safe for concurrent use
+	// running maps the id of each look in progress to the function that cancels it. The
+	// id of a look that has ended waits in ended until the next message comes.
 	running map[uint64]context.CancelFunc
-	ended   chan uint64 // has room for every look there can be
+	ended   chan uint64 // with room for MaxLooks ids
 }
 
 // Main runs a prober on its link and returns the exit code of the process. lock is
@@ -42,14 +42,14 @@ func Main(linkFD int, lock *os.File) int {
 		defer lock.Close()
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
-		// Looks wait nearly all the time. With more processors a goroutine that hands
-		// something to the next one would wake another thread each time.
+		// Looks wait nearly all the time. With more than one processor a goroutine that
+		// hands work to another one would wake another thread each time.
 		runtime.GOMAXPROCS(1)
 	}
 	lines := logline.NewQueue(os.Stderr)
 	defer lines.Close(logline.FlushLimit)
 	log := logline.New(lines, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "prober")
-	_ = time.Now().Local().String() // reads the time zone, which is out of reach later
+	_ = time.Now().Local().String() // reads the time zone now; confinement forbids it later
 	if err := proc.NoNewPrivs(); err != nil {
 		log.Error("prober can't give up its rights", "error", err)
 		return 1
@@ -104,10 +104,10 @@ func (p *prober) setup(lines io.Writer) error {
 	return p.conn.SetDeadline(time.Time{})
 }
 
-// confineProber takes from this process what no look needs. It comes before the
-// first byte of a server.
+// confineProber takes from this process every right that looks don't need. It runs
+// before the first byte of a server is read.
 func confineProber(c *ipc.ProberConfigure) (confine.Report, error) {
-	hidden := proc.Concealed() // no longer to be asked afterwards
+	hidden := proc.Concealed() // can't be read once the process is confined
 	r, err := confine.Apply(confine.Policy{Ports: c.Ports, SocketDirs: c.SocketDirs})
 	if err != nil {
 		return r, err
@@ -120,10 +120,10 @@ func confineProber(c *ipc.ProberConfigure) (confine.Report, error) {
 	return r, nil
 }
 
-// serve takes requests until the link ends, which isn't an error. All looks have
-// been stopped when it returns.
+// serve handles requests until the link ends, which isn't an error. When it returns,
+// all looks have been told to stop.
 func (p *prober) serve() error {
-	// A failed write is seen by Receive too, as the end of the link.
+	// A failed write closes the link, which ends Receive as well.
 	p.out = ipc.NewOutbox(p.conn, 2*ipc.MaxLooks, stallLimit, func(error) { p.conn.Close() })
 	defer p.out.Close()
 	ctx, stop := context.WithCancel(context.Background())
@@ -165,8 +165,8 @@ func (p *prober) onMessage(ctx context.Context, m ipc.Message) error {
 	go func() {
 		answer := p.guarded(func() ipc.Message { return look(ctx) }, m)
 		stop()
-		p.ended <- id          // before the answer, after which another request may come
-		_ = p.out.Send(answer) // fails only if the supervisor reads nothing, and the link ends then
+		p.ended <- id          // before the answer, because the next request may follow the answer at once
+		_ = p.out.Send(answer) // fails only if the supervisor doesn't read; the link is closed then
 	}()
 	return nil
 }
@@ -177,7 +177,7 @@ func (p *prober) forgetEnded() {
 	}
 }
 
-// guarded answers with a failure if look panics, which is a bug of ours.
+// guarded answers with a failure if look panics, which is a bug in this program.
 func (p *prober) guarded(look func() ipc.Message, request ipc.Message) (answer ipc.Message) {
 	defer func() {
 		if r := recover(); r != nil {

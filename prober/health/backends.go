@@ -10,8 +10,8 @@ import (
 // backendsAtOnce is how many process ids one query names: its answer fits into maxMessage.
 const backendsAtOnce = 4096
 
-// Backends returns those of pids that t still shows as its processes, in any state and of any user. It asks once and
-// returns within t.Timeout, or at once when ctx ends. After an error nothing is known about any of them.
+// Backends returns the members of pids that t still shows as server processes, in any state and of any user. It asks
+// once and returns within t.Timeout, or at once when ctx ends. After an error nothing is known about any of them.
 func Backends(ctx context.Context, t Target, pids []uint32) ([]uint32, error) {
 	return look(ctx, t, "backends", func(s *session) ([]uint32, error) { return s.backends(pids) })
 }

@@ -5,10 +5,10 @@
 //   - probe.go: the order of connections and logins within one deadline.
 //   - session.go: one connection, from dialling to the answers of queries.
 //   - verdict.go: which outcome an error means. By SQLSTATE and errno alone, never by the text of a message.
-//   - observe.go: the queries and what their answers say.
-//   - cancel.go: a CancelRequest, the only thing here that asks nothing.
+//   - observe.go: the queries and the meaning of their answers.
+//   - cancel.go: a CancelRequest, which asks the server nothing.
 //
 // Whoever calls Probe waits for it; it leaves neither connection nor goroutine behind. What a server sends is bounded
-// here: size and number of messages, and time. A probe never writes: its sessions are read-only, and its queries touch no relation but the catalog of roles,
-// which the login has read before.
+// here: size and number of messages, and time. A probe never writes: its sessions are read-only, and its queries open
+// no relation except the catalog of roles, which the server has read during the login anyway.
 package health

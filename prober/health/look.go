@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// look asks t once, with the first login that succeeds; what names the query in errors. It returns within t.Timeout,
-// or at once when ctx ends.
+// look runs one query at t, with the first login that succeeds; what names the query in errors. It returns within
+// t.Timeout, or at once when ctx ends.
 func look[T any](ctx context.Context, t Target, what string, ask func(*session) (T, error)) (answer T, err error) {
 	if t.Timeout <= 0 {
 		t.Timeout = defaultTimeout

@@ -10,12 +10,14 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// sqlRole comes first and alone: nothing that goes wrong with the others loses the role.
+// sqlRole is the first query and asks only for the role, so that a failure of another
+// query can't lose the role.
 const sqlRole = "SELECT pg_is_in_recovery()"
 
 // details are asked in the same round trip as the role. Each has its own answer, because which functions a user may
-// call differs. The functions below the statistics views spare the views' joins with catalogs, so there is nothing to
-// wait for. They are those of PostgreSQL 10 to 18; sender_host came with 11, hence the detour over JSON.
+// call differs. They call the functions beneath the statistics views, because the views join catalogs whose locks a
+// query might wait for. These functions exist in PostgreSQL 10 to 18; sender_host came with 11, so it is read by way
+// of JSON.
 var details = [...]struct {
 	sql  string
 	take func(*reading, [][]string)
@@ -23,13 +25,15 @@ var details = [...]struct {
 	{`SELECT s.system_identifier, c.timeline_id, r.min_recovery_end_timeline, c.checkpoint_lsn,
 		(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint
 		FROM pg_control_system() s, pg_control_checkpoint() c, pg_control_recovery() r`, (*reading).takeControl},
-	// Before the positions: what it says of a timeline is judged by positions that are no older.
+	// This query comes before the positions, so that a timeline is judged by positions that are
+	// at least as recent.
 	{`SELECT w.status, w.received_tli, to_jsonb(w) ->> 'sender_host', to_jsonb(w) ->> 'sender_port',
 		(extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000000)::bigint, w.slot_name,
 		(extract(epoch FROM current_setting('wal_receiver_timeout')::interval) * 1000)::bigint
 		FROM pg_stat_get_wal_receiver() w WHERE w.pid IS NOT NULL`, (*reading).takeReceiver},
-	// One look at the role for all columns: a promotion in between makes it fail instead of half right. What is replayed
-	// is read before what is received, or a busy standby would have replayed more than it has received.
+	// The role is read once for all columns, so that a promotion in between makes the query fail instead of returning a
+	// mixture. The replay position is read before the receive position; in the other order a busy standby would seem to
+	// have replayed more than it has received.
 	{`SELECT r.standby,
 		CASE WHEN NOT r.standby THEN pg_current_wal_lsn() END,
 		CASE WHEN NOT r.standby THEN pg_walfile_name(pg_current_wal_lsn()) END,
@@ -42,11 +46,11 @@ var details = [...]struct {
 		FROM pg_stat_get_wal_senders() s JOIN pg_stat_get_activity(NULL) a ON a.pid = s.pid
 		WHERE s.sync_state IN ('sync', 'quorum') ORDER BY 1 LIMIT 64`, (*reading).takeSync},
 	{`SELECT count(*) FROM pg_stat_get_activity(NULL) a WHERE a.wait_event = 'SyncRep'`, (*reading).takeWaiting},
-	// Last, since it is the only one that opens a relation.
+	// This query is the last because it is the only one that opens a relation.
 	{`SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user`, (*reading).takeReplication},
 }
 
-// reading is what the answers say, before the role decides what of it counts.
+// reading holds the answers, before the role decides which of them count.
 type reading struct {
 	standby      bool
 	mayReplicate bool // the user may open a replication connection
@@ -93,7 +97,7 @@ func (s *session) observe() (*reading, error) {
 	return r, nil
 }
 
-// observation is what the supervisor wants to know of a server in this role.
+// observation returns what the supervisor needs to know of a server in this role.
 func (r *reading) observation() ipc.Observation {
 	o := ipc.Observation{SystemID: r.system, PostmasterStart: r.started, Checkpoint: r.checkpoint}
 	if !r.standby {
@@ -101,10 +105,11 @@ func (r *reading) observation() ipc.Observation {
 		o.WriteLSN, o.SyncStandbys, o.SyncWaiting = r.writeLSN, r.sync, r.waiting
 		return o
 	}
-	// The timeline of what is replayed is the old one until the first record of the new one comes, so the one that is
-	// streamed counts. But it begins with the segment in which it left the old one, and a server that is promoted before
-	// all of that has come again panics ("invalid magic number"): until then it has nothing of the new one. A server that
-	// was restarted has received less than it has replayed, too, until there is more; what it has replayed says enough.
+	// The replay timeline stays the old one until the first record of the new timeline arrives, so the streamed
+	// timeline counts. But the stream begins at the start of the segment in which the new timeline left the old one,
+	// and a server that is promoted before it has received that part again panics ("invalid magic number"). Until then
+	// it counts as having nothing of the new timeline. A restarted server, too, has received less than it has replayed
+	// until more WAL arrives; its replay position is enough then.
 	received := r.receivedTimeline
 	if r.receiveLSN < r.replayLSN {
 		received = 0
@@ -121,7 +126,7 @@ func (r *reading) observation() ipc.Observation {
 }
 
 func (r *reading) takeControl(rows [][]string) {
-	// A bigint: identifiers beyond 2^63 are negative.
+	// The value is a bigint, so identifiers of 2^63 and above are negative.
 	if id, err := strconv.ParseInt(field(rows, 0), 10, 64); err == nil {
 		r.system = uint64(id)
 	}
@@ -134,7 +139,7 @@ func (r *reading) takeControl(rows [][]string) {
 
 func (r *reading) takeState(rows [][]string) {
 	if role := field(rows, 0); role == "t" || role == "f" {
-		r.standby = role == "t" // the newer word, should it have been promoted just now
+		r.standby = role == "t" // the newer answer, in case the server was promoted in between
 	}
 	r.writeLSN = lsn(field(rows, 1))
 	if name := field(rows, 2); len(name) >= 8 {
@@ -151,7 +156,7 @@ func (r *reading) takeReceiver(rows [][]string) {
 		return
 	}
 	switch field(rows, 0) {
-	case "": // NULL: not for this user's eyes
+	case "": // NULL: this user may not see it
 		return
 	case "streaming":
 		r.receiver = ipc.ReceiverStreaming
@@ -192,7 +197,7 @@ func (r *reading) identify(rows [][]string) {
 	r.exactTimeline = timeline(field(rows, 1), 10)
 }
 
-// field returns a column of the first row, "" when it isn't there.
+// field returns a column of the first row, or "" if there is none.
 func field(rows [][]string, column int) string {
 	if len(rows) == 0 || column >= len(rows[0]) {
 		return ""
@@ -200,7 +205,7 @@ func field(rows [][]string, column int) string {
 	return rows[0][column]
 }
 
-// timeline returns 0 for what isn't one.
+// timeline parses a timeline; it returns 0 for anything else.
 func timeline(text string, base int) uint32 {
 	n, err := strconv.ParseUint(text, base, 32)
 	if err != nil {
@@ -209,7 +214,7 @@ func timeline(text string, base int) uint32 {
 	return uint32(n)
 }
 
-// lsn reads two hexadecimal halves; 0 for what isn't an LSN.
+// lsn parses the two hexadecimal halves of an LSN; it returns 0 for anything else.
 func lsn(text string) uint64 {
 	high, low, _ := strings.Cut(text, "/")
 	h, err := strconv.ParseUint(high, 16, 32)

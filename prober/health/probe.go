@@ -8,19 +8,21 @@ import (
 )
 
 const (
-	// defaultTimeout is that of failover_probe_timeout.
+	// defaultTimeout is the default of failover_probe_timeout.
 	defaultTimeout = 2 * time.Second
-	// knockUser is the user of a start-up packet that is only to make the server answer.
+	// knockUser is the user in a start-up packet whose only purpose is to make the
+	// server answer.
 	knockUser = "pgagroal"
-	// applicationName is what the server shows of a probe.
+	// applicationName is the application_name of a probe's sessions.
 	applicationName = "pgagroal probe"
 )
 
 // Probe looks at t once and returns within t.Timeout, or at once when ctx ends.
 //
 // SyncStandbys of the answer are the standbys' application_name as the primary shows them, and SenderHost and
-// SenderPort what the standby shows: the supervisor maps both to configured servers. A probe that we couldn't make (ctx
-// cancelled, no descriptor left, a socket we may not open) is SawNothing with the reason as Code.
+// SenderPort what the standby shows: the supervisor maps both to configured servers. If this machine couldn't make the
+// probe (ctx cancelled, no descriptor left, a socket that may not be opened), the outcome is SawNothing with the reason
+// as Code.
 func Probe(ctx context.Context, t Target) ipc.ProbeDone {
 	if t.Timeout <= 0 {
 		t.Timeout = defaultTimeout
@@ -32,16 +34,16 @@ func Probe(ctx context.Context, t Target) ipc.ProbeDone {
 	return ipc.ProbeDone{ID: t.ID, Outcome: v.outcome, Code: v.code, Obs: v.obs, Version: v.version}
 }
 
-// verdict is what a probe, or one connection of it, has seen.
+// verdict is the result of a probe, or of one of its connections.
 type verdict struct {
 	outcome ipc.Outcome
 	code    string
 	obs     ipc.Observation
 	version string
-	next    bool // this login is no use; another one may be
+	next    bool // this login failed, but another one may succeed
 }
 
-// prober is one probe under way, in one goroutine.
+// prober is one probe in progress, in one goroutine.
 type prober struct {
 	ctx    context.Context
 	target Target
@@ -57,7 +59,8 @@ func (p *prober) run() verdict {
 	var refused *verdict
 	for _, l := range p.target.Logins {
 		v := p.try(l)
-		// A server that has just refused a login isn't silent, though there was no time for another one.
+		// A server that has just refused a login isn't silent, even if no time was left for the next
+		// login.
 		if refused != nil && runOutOfTime(v.outcome) {
 			return *refused
 		}
@@ -69,12 +72,12 @@ func (p *prober) run() verdict {
 	return *refused
 }
 
-// runOutOfTime reports whether a probe ended without any new word of the server.
+// runOutOfTime reports whether a probe ended without any new answer of the server.
 func runOutOfTime(o ipc.Outcome) bool {
 	return o == ipc.SawTimeout || o == ipc.SawSilent || o == ipc.SawUnreachable || o == ipc.SawNothing
 }
 
-// knock sends a start-up packet to see whether the server answers, whatever it says.
+// knock sends a start-up packet to see whether the server answers; any answer will do.
 func (p *prober) knock() verdict {
 	s, err := p.open()
 	if err != nil {
@@ -118,12 +121,13 @@ func (p *prober) try(l Login) verdict {
 	return verdict{outcome: outcome, obs: r.observation(), version: s.version}
 }
 
-// overrules reports whether an outcome is news against a role that the server told a moment ago.
+// overrules reports whether an outcome outweighs the role that the server reported a moment ago.
 func overrules(o ipc.Outcome) bool {
 	return o == ipc.SawRefused || o == ipc.SawStarting || o == ipc.SawShutdown
 }
 
-// login opens a session; with an error it is closed already, and nil if there was no connection.
+// login opens a session. After an error the session is closed already, or nil if there was no
+// connection.
 func (p *prober) login(l Login, more ...string) (*session, error) {
 	s, err := p.open()
 	if err != nil {
@@ -139,8 +143,8 @@ func (p *prober) login(l Login, more ...string) (*session, error) {
 	return s, err
 }
 
-// identify asks a standby for its timeline over a replication connection, which takes half of the time that is left
-// at most. What goes wrong leaves the lower bound of the first connection.
+// identify asks a standby for its timeline over a replication connection, which may take half of the remaining
+// time. If that fails, the lower bound from the first connection stays.
 func (p *prober) identify(l Login, r *reading) {
 	ctx, cancel := context.WithTimeout(p.ctx, remaining(p.ctx)/2)
 	defer cancel()

@@ -27,13 +27,13 @@ const (
 type session struct {
 	conn      net.Conn
 	in        *bufio.Reader
-	release   func() // ends the watch over the context
+	release   func() // ends the goroutine that watches the context
 	answered  bool   // the server has sent at least one byte
-	freshTLS  bool   // nothing was received over TLS yet, so the server may still refuse the handshake
+	freshTLS  bool   // nothing was received over TLS so far, so the server may still refuse the handshake
 	loggingIn bool   // until the first ReadyForQuery
 	left      time.Duration
 	binding   []byte // of the server's certificate
-	version   string // server_version, as it reports it at login
+	version   string // server_version, as the server reports it at login
 }
 
 // open connects, and starts TLS if the target wants it. After an error there is nothing to close; the session is nil
@@ -90,8 +90,8 @@ func (s *session) Read(b []byte) (int, error) {
 
 func (s *session) Write(b []byte) (int, error) { return s.conn.Write(b) }
 
-// put sends b and ignores the error: a server that refuses the login sends an error and
-// closes without reading, so the next read shows better what has happened.
+// put sends b and ignores the error. A server that refuses the login sends an error and
+// closes without reading, so the next read gives the better reason.
 func (s *session) put(b []byte) { _, _ = s.conn.Write(b) }
 
 // encrypt requests TLS and does the handshake. Before the handshake it reads only the
@@ -113,7 +113,7 @@ func (s *session) encrypt(ctx context.Context, config *tls.Config) error {
 	if err := encrypted.HandshakeContext(ctx); err != nil {
 		return &tlsError{err}
 	}
-	s.freshTLS = true // TLS 1.3 refuses our certificate only now
+	s.freshTLS = true // with TLS 1.3 the server refuses our certificate only after the handshake
 	s.conn, s.in = encrypted, bufio.NewReader(encrypted)
 	if certs := encrypted.ConnectionState().PeerCertificates; len(certs) > 0 {
 		s.binding = auth.EndPoint(certs[0])
@@ -123,7 +123,8 @@ func (s *session) encrypt(ctx context.Context, config *tls.Config) error {
 
 // startUp sends the start-up packet; more are further parameters, as name, value, name, value.
 //
-// The server itself ends our queries before the probe gives up, so that no query outlives its probe.
+// statement_timeout makes the server end a query before the probe gives up, so that no query
+// outlives its probe.
 func (s *session) startUp(l Login, more ...string) error {
 	limit := strconv.FormatInt(max(1, (s.left*3/4).Milliseconds()), 10)
 	params := []pgwire.Param{
@@ -184,7 +185,7 @@ func (s *session) answer() (rows [][]string, err error) {
 	for range maxMessages {
 		typ, body, err := s.read()
 		if err != nil {
-			if said != nil { // the server's error says more than the end of the connection
+			if said != nil { // the server's error is a better reason than the end of the connection
 				return nil, &lostError{said}
 			}
 			return nil, &lostError{fmt.Errorf("read: %w", err)}

@@ -22,14 +22,16 @@ func (l Login) GoString() string { return l.String() }
 // LogValue is String, for log/slog.
 func (l Login) LogValue() slog.Value { return slog.StringValue(l.String()) }
 
-// Target is one server to be probed once.
+// Target describes one probe of one server.
 type Target struct {
 	ID      uint64        // copied to the answer
 	Network string        // "tcp" or "unix"
 	Address string        // host:port with a numeric host, or the path of a socket
 	Timeout time.Duration // for all connections of the probe together; two seconds when zero
-	// Logins are tried in this order until the server lets one in; without any the probe only sees whether it answers.
+	// Logins are tried in this order until the server accepts one; without logins the probe only sees whether the
+	// server answers.
 	Logins []Login
-	// TLS encrypts connections over tcp; nil: no encryption. A server that has none isn't logged in to then.
+	// TLS encrypts connections over tcp; nil means no encryption. If it is set, the probe doesn't log in to
+	// a server without TLS.
 	TLS *tls.Config
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// Codes of a verdict where there is no SQLSTATE.
+// Codes of a verdict without a SQLSTATE.
 const (
-	codeNoLogin   = "nologin"    // it asks for what we don't have
-	codeTLS       = "tls"        // it has no TLS, or the handshake failed
-	codeProtocol  = "protocol"   // it isn't a PostgreSQL server, or a broken one
-	codeUnproven  = "unproven"   // it accepts our proof without having the password itself
-	codeSlow      = "slow"       // it has begun to answer, and said no more in time
+	codeNoLogin   = "nologin"    // the server asks for a credential that we don't have
+	codeTLS       = "tls"        // the server has no TLS, or the handshake failed
+	codeProtocol  = "protocol"   // the peer isn't a PostgreSQL server, or it is broken
+	codeUnproven  = "unproven"   // the server accepted our proof but didn't prove that it knows the password itself
+	codeSlow      = "slow"       // the server began to answer, but didn't finish in time
 	codeNoState   = "nosqlstate" // an error without SQLSTATE
-	codeCancelled = "cancelled"  // the caller gave the probe up
+	codeCancelled = "cancelled"  // the caller cancelled the probe
 	codeLocal     = "local"      // our own system refused the connection
 )
 
@@ -32,7 +32,7 @@ type tlsError struct{ err error }
 func (e *tlsError) Error() string { return "TLS handshake: " + e.err.Error() }
 func (e *tlsError) Unwrap() error { return e.err }
 
-// localError is something that our side did wrong, such as a user name that no packet can hold.
+// localError is a fault on our side, such as a user name that doesn't fit into a packet.
 type localError struct{ err error }
 
 func (e *localError) Error() string { return e.err.Error() }
@@ -42,9 +42,9 @@ var errNoTLS = errors.New("server has no TLS")
 
 // judge says what an error means; s is nil when there was no connection.
 //
-// Words of the server come first, then what the kernel says about the connection, then the rest. A connection that
-// breaks counts as refused also when the server had answered something before: only a server process that died, or
-// somebody who cuts connections, ends a session without a word.
+// An error message of the server comes first, then the kernel's error for the connection, then the rest. A
+// connection that breaks counts as refused even if the server had answered before: a session ends without an error
+// message only if the server process died or something cut the connection.
 func (p *prober) judge(s *session, err error) verdict {
 	if said, ok := errors.AsType[*auth.ServerError](err); ok {
 		v := judgeCode(said)
@@ -86,13 +86,15 @@ func judgeCode(err *auth.ServerError) verdict {
 	return verdict{outcome: ipc.SawAlive, code: code}
 }
 
-// badLogin reports whether a SQLSTATE is about who logs in where, so that another login may succeed.
+// badLogin reports whether a SQLSTATE concerns the user or the database, so that another login may
+// succeed.
 func badLogin(code string) bool {
 	const insufficientPrivilege = "42501" // to connect to this database
 	return strings.HasPrefix(code, "28") || code == pgwire.CodeUndefinedDatabase || code == insufficientPrivilege
 }
 
-// refusedByUs returns the code for a login that we gave up though the server answers, "" for other errors.
+// refusedByUs returns the code for a login that we gave up although the server answers, or "" for other
+// errors.
 func refusedByUs(err error) string {
 	if _, ok := errors.AsType[*auth.PasswordRequiredError](err); ok {
 		return codeNoLogin
@@ -109,7 +111,8 @@ func refusedByUs(err error) string {
 	return ""
 }
 
-// outcomeOf reads the outcome from what the kernel said, 0 when it is none of its words.
+// outcomeOf returns the outcome that an error of the kernel means, or 0 if err isn't
+// one.
 func outcomeOf(err error, connected bool) ipc.Outcome {
 	if _, ok := errors.AsType[*localError](err); ok {
 		return ipc.SawNothing
@@ -133,13 +136,14 @@ func outcomeOf(err error, connected bool) ipc.Outcome {
 	return 0
 }
 
-// timedOut also holds for EAGAIN: a Unix socket's full queue, where TCP would wait.
+// timedOut is also true for EAGAIN, the error for a Unix socket whose queue is full;
+// TCP would wait instead.
 func timedOut(err error) bool {
 	n, ok := errors.AsType[net.Error](err)
 	return ok && n.Timeout()
 }
 
-// answeredCode names what is wrong with a server that did answer.
+// answeredCode returns the code for a server that answered, but wrongly.
 func (s *session) answeredCode(err error) string {
 	if _, ok := errors.AsType[*tlsError](err); ok || s.freshTLS {
 		return codeTLS
