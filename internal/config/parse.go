@@ -233,6 +233,9 @@ func (p *parser) unknown(line int, key string) {
 // adjust replaces values that can't work and warns of them, as pgagroal always has.
 func (p *parser) adjust() {
 	c := p.c
+	if c.HealthCheckUser == "" && c.lines["health_check"] == 0 {
+		c.HealthCheck = false // nobody has asked for checks, and there is nobody to log in as
+	}
 	if c.AuthenticationTimeout == 0 {
 		c.AuthenticationTimeout = 5 * time.Second
 		p.warn(c.lines["authentication_timeout"], "authentication_timeout", "0 would let nobody in; 5s is used instead")

@@ -261,12 +261,14 @@ func TestForeignKeysAreNoneOfOurs(t *testing.T) {
 // With failover = on the servers are probed by default, often enough to see that a stream was busy.
 func TestSomeDefaultsDependOnFailover(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                                       "off 30s",
-		"failover = off":                         "off 30s",
-		"failover = on":                          "on 5s",
-		"health_check = off\nfailover = on":      "off 5s",
-		"failover = on\nhealth_check_period = 7": "on 7s",
-		"failover = on\nhealth_check_period =":   "on 5s",
+		"":                                     "off 30s",
+		"failover = off":                       "off 30s",
+		"failover = on":                        "off 5s",
+		"failover = on\nhealth_check_user = m": "on 5s",
+		"failover = on\nhealth_check = on":     "on 5s",
+		"health_check = off\nfailover = on":    "off 5s",
+		"failover = on\nhealth_check_user = m\nhealth_check_period = 7": "on 7s",
+		"failover = on\nhealth_check_user = m\nhealth_check_period =":   "on 5s",
 	} {
 		c, _, errs := parseMain("f", []byte("[pgagroal]\n"+text+"\n"), noEnv)
 		check, _ := c.Get("health_check")
