@@ -38,16 +38,17 @@ var allowed = map[string][]string{
 	"prober/health":  {"ipc", "internal/auth", "internal/pgwire"},
 	"scriptrunner":   {"ipc", "internal/config", "internal/proc", "internal/logline"},
 
-	"ipc":              {},
-	"internal/config":  {},
-	"internal/confine": {},
-	"internal/control": {},
-	"internal/pgwire":  {},
-	"internal/auth":    {"internal/pgwire"},
-	"internal/pool":    {},
-	"internal/proc":    {},
-	"internal/logline": {},
-	"internal/tlsmem":  {},
+	"ipc":                {},
+	"internal/config":    {},
+	"internal/confine":   {},
+	"internal/control":   {},
+	"internal/pgwire":    {},
+	"internal/auth":      {"internal/pgwire"},
+	"internal/pool":      {},
+	"internal/proc":      {},
+	"internal/logline":   {},
+	"internal/tlsmem":    {},
+	"internal/tlspolicy": {},
 }
 
 // forTests are packages that no shipped program may import, and which may

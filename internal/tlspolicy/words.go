@@ -1,0 +1,66 @@
+package tlspolicy
+
+import (
+	"crypto/tls"
+	"fmt"
+	"strings"
+)
+
+var versionNames = map[string]uint16{"tlsv1.2": tls.VersionTLS12, "tlsv1.3": tls.VersionTLS13}
+
+// ParseVersion reads TLSv1.2 or TLSv1.3, as ssl_min_protocol_version has it.
+func ParseVersion(s string) (uint16, error) {
+	if v, ok := versionNames[strings.ToLower(s)]; ok {
+		return v, nil
+	}
+	return 0, fmt.Errorf("%q is not TLSv1.2 or TLSv1.3", s)
+}
+
+var curveNames = map[string]tls.CurveID{
+	"x25519": tls.X25519, "prime256v1": tls.CurveP256, "p-256": tls.CurveP256, "secp256r1": tls.CurveP256,
+	"secp384r1": tls.CurveP384, "p-384": tls.CurveP384, "secp521r1": tls.CurveP521, "p-521": tls.CurveP521,
+	"x25519mlkem768": tls.X25519MLKEM768,
+}
+
+// ParseCurves reads names like prime256v1:X25519, as ssl_groups has them. Their
+// order has no meaning: crypto/tls has its own.
+func ParseCurves(s string) ([]tls.CurveID, error) {
+	var list []tls.CurveID
+	for name := range strings.SplitSeq(s, ":") {
+		curve, ok := curveNames[strings.ToLower(strings.TrimSpace(name))]
+		if !ok {
+			return nil, fmt.Errorf("unknown curve %q; known are X25519, prime256v1, secp384r1, secp521r1, X25519MLKEM768", name)
+		}
+		list = append(list, curve)
+	}
+	return list, nil
+}
+
+// cipherNames has OpenSSL's names of what crypto/tls holds for safe in TLS 1.2.
+var cipherNames = map[string]uint16{
+	"ECDHE-ECDSA-AES128-GCM-SHA256": tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+	"ECDHE-ECDSA-AES256-GCM-SHA384": tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+	"ECDHE-ECDSA-CHACHA20-POLY1305": tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+	"ECDHE-RSA-AES128-GCM-SHA256":   tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	"ECDHE-RSA-AES256-GCM-SHA384":   tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	"ECDHE-RSA-CHACHA20-POLY1305":   tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
+// ParseCiphers reads OpenSSL's or the standard's names of ciphers of TLS 1.2, separated
+// by colons. Those of TLS 1.3 can't be chosen.
+func ParseCiphers(s string) ([]uint16, error) {
+	var list []uint16
+	for name := range strings.SplitSeq(s, ":") {
+		id, ok := cipherNames[strings.ToUpper(strings.TrimSpace(name))]
+		for _, known := range tls.CipherSuites() {
+			if !ok && known.Name == strings.TrimSpace(name) && known.SupportedVersions[0] <= tls.VersionTLS12 {
+				id, ok = known.ID, true
+			}
+		}
+		if !ok {
+			return nil, fmt.Errorf("unknown cipher %q of TLS 1.2; those of TLS 1.3 are always on", name)
+		}
+		list = append(list, id)
+	}
+	return list, nil
+}
