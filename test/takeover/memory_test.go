@@ -3,6 +3,7 @@ package takeover
 import (
 	"bufio"
 	"bytes"
+	"crypto/md5"
 	"fmt"
 	"os"
 	"os/exec"
@@ -64,34 +65,86 @@ func holds(t *testing.T, pid int, text string) bool {
 	return false
 }
 
-// TestWorkersHoldNoSecretThatTheyDontNeed searches the memory of live processes.
+// TestWorkersHoldNoSecretThatTheyDontNeed searches the memory of live workers, before and after they have logged in to
+// servers that ask for each kind of proof. The clients prove themselves by SCRAM, so that they don't show their password.
 func TestWorkersHoldNoSecretThatTheyDontNeed(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 || pool.RaceEnabled {
 		t.Skip("needs root, to read the memory of others, and no race detector, whose memory has no end")
 	}
-	c := pgtest.New(t, pgtest.Options{})
-	const server, front, super = "the-servers-password-91", "the-clients-password-92", "the-superusers-password-93"
-	p := pool.Start(t, pool.Setup{
-		Servers: pool.Nodes(c), Users: map[string]string{"somebody": server}, Superuser: "boss:" + super,
-		Before: func(p *pool.Pool) {
-			p.Admin("-f", p.Path("pgagroal_frontend_users.conf"), "-U", "somebody", "-P", front, "user", "add")
-		},
-	})
-	for _, pid := range p.Workers() {
-		if holds(t, pid, front) || holds(t, pid, super) {
-			t.Errorf("worker %d holds a password that it has no use for", pid)
-		}
-		if !holds(t, pid, server) {
-			t.Errorf("worker %d doesn't hold the password for the servers: the test proves nothing", pid)
-		}
-	}
-	for _, secret := range []string{server, front, super} {
-		if !holds(t, p.PID(), secret) {
-			t.Errorf("the supervisor doesn't hold %s: the test proves nothing", secret)
+	passwords := map[string]string{"keys": "the-password-for-scram-91", "hash": "the-password-for-md5-92", "clear": "the-password-in-clear-93"}
+	const front, super = "the-clients-password-94", "the-superusers-password-95"
+	c := proving(t, passwords)
+	for _, reactor := range []string{"epoll", "io_uring"} {
+		for _, pipeline := range []string{"session", "transaction"} {
+			t.Run(reactor+" "+pipeline, func(t *testing.T) {
+				p := pool.Start(t, pool.Setup{
+					Servers: pool.Nodes(c), Users: passwords, Superuser: "boss:" + super, HBA: "host all all all scram-sha-256\n",
+					Keys: map[string]string{"workers": "1", "ev_backend": reactor, "pipeline": pipeline},
+					Before: func(p *pool.Pool) {
+						p.Admin("-f", p.Path("pgagroal_frontend_users.conf"), "-U", "hash", "-P", front, "user", "add")
+					},
+				})
+				shows := map[string]string{"keys": passwords["keys"], "hash": front, "clear": passwords["clear"]}
+				worker := p.Workers()[0]
+				for user, password := range passwords {
+					if holds(t, worker, password) {
+						t.Errorf("the worker holds the password of %s before anybody has logged in", user)
+					}
+				}
+				for user := range passwords {
+					loggedInAs(t, p, user, shows[user])
+				}
+				for user, password := range passwords {
+					if got, want := holds(t, worker, password), user == "clear"; got != want {
+						t.Errorf("after its login the worker holds the password of %s: %v, want %v", user, got, want)
+					}
+					if !holds(t, p.PID(), password) {
+						t.Errorf("the supervisor doesn't hold the password of %s: the test proves nothing", user)
+					}
+				}
+				if !holds(t, worker, md5Hash("hash", passwords["hash"])) {
+					t.Error("the worker doesn't hold the hash that answers md5: the test proves nothing")
+				}
+				for _, secret := range []string{front, super} {
+					if holds(t, worker, secret) || !holds(t, p.PID(), secret) {
+						t.Errorf("%s is in the worker, or not in the supervisor", secret)
+					}
+				}
+			})
 		}
 	}
 }
+
+// proving starts a server that has three roles prove themselves, each in another way.
+func proving(t *testing.T, passwords map[string]string) *pgtest.Cluster {
+	t.Helper()
+	ways := map[string]string{"keys": "scram-sha-256", "hash": "md5", "clear": "password"}
+	var hba []string
+	for user, way := range ways {
+		hba = append(hba, "host all "+user+" 127.0.0.1/32 "+way)
+	}
+	c := pgtest.New(t, pgtest.Options{HBA: append(hba, "host all all 127.0.0.1/32 trust")})
+	for user, way := range ways {
+		encryption := "scram-sha-256"
+		if way == "md5" {
+			encryption = way
+		}
+		pool.AskNode(t, c.Primary(), fmt.Sprintf("SET password_encryption TO '%s'; CREATE ROLE %s LOGIN PASSWORD '%s'", encryption, user, passwords[user]))
+	}
+	return c
+}
+
+func loggedInAs(t *testing.T, p *pool.Pool, user, password string) {
+	t.Helper()
+	cl := p.ConnectAs(p.Config(user, password, "postgres"))
+	if got := pool.MustQuery(t, cl, "SELECT session_user")[0][0]; got != user {
+		t.Errorf("session user %s, want %s", got, user)
+	}
+}
+
+// md5Hash is a password as PostgreSQL stores it for md5, without its prefix.
+func md5Hash(user, password string) string { return fmt.Sprintf("%x", md5.Sum([]byte(password+user))) }
 
 func TestNobodyOfTheSameUserReadsTheMemoryOfAProcess(t *testing.T) {
 	t.Parallel()
