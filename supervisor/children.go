@@ -58,8 +58,12 @@ type child struct {
 	clients map[uint64]bool // ids of clients that were handed over and have not left
 	flight  flight
 	drained bool
-	secrets int // how many of its SecretRequests are open
+	secrets int  // how many of its SecretRequests are open
+	asking  line // those for which the prober asks a server
 }
+
+// ending reports whether the worker is dead or was killed.
+func (c *child) ending() bool { return c.state == childKilled || c.state == childGone }
 
 // slot is the place of one worker, whose process changes with each restart.
 type slot struct {
@@ -224,7 +228,7 @@ func (s *supervisor) onWorkerLinkEnd(c *child, err error) {
 
 // killWorker sends SIGKILL. Everything else happens when the exit is seen.
 func (s *supervisor) killWorker(c *child, why string) {
-	if c.state == childKilled || c.state == childGone {
+	if c.ending() {
 		return
 	}
 	c.state = childKilled

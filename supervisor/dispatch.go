@@ -90,7 +90,7 @@ func (s *supervisor) dispatch(a arrival) {
 // stale reports whether the sender has been replaced, or is about to be.
 func (a arrival) stale() bool {
 	if a.worker != nil {
-		return a.worker.state == childKilled || a.worker.state == childGone
+		return a.worker.ending()
 	}
 	if a.prober != nil {
 		return a.prober.dropped

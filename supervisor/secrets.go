@@ -15,6 +15,10 @@ import (
 const (
 	// maxShown is how many questions are remembered.
 	maxShown = 4096
+	// maxAsking is how many questions of one worker the prober asks at a time. Without
+	// this bound a worker that was taken over could fill the prober with questions to a
+	// server that hangs, and failover's own probes would have to wait for them.
+	maxAsking = 2
 	// maxDeriving is how many derivations of keys run at a time, each in a goroutine.
 	maxDeriving = 2
 	// fewIterations is less than PostgreSQL's own default.
@@ -25,11 +29,35 @@ const (
 type secrets struct {
 	shown map[shown]bool // what servers have asked the prober
 	keys  *auth.ClientKeys
-	// deriving is how many derivations run, derivable are those that wait for a place. A
-	// worker has ipc.MaxSecretRequests at most.
-	deriving  int
-	derivable []func()
-	warned    map[warnedOf]bool
+	// deriving are the derivations of all workers.
+	deriving line
+	warned   map[warnedOf]bool
+}
+
+// line is work of which only some may be under way at a time; the oldest starts first. The
+// requests of workers fill it, of which a worker has ipc.MaxSecretRequests at most.
+type line struct {
+	underWay int
+	waiting  []func()
+}
+
+// join adds work. do calls leave when the work has ended: before it returns, or later with
+// advance after it.
+func (l *line) join(most int, do func()) {
+	l.waiting = append(l.waiting, do)
+	l.advance(most)
+}
+
+func (l *line) leave() { l.underWay-- }
+
+// advance starts work while fewer than most are under way.
+func (l *line) advance(most int) {
+	for l.underWay < most && len(l.waiting) > 0 {
+		do := l.waiting[0]
+		l.waiting = l.waiting[1:]
+		l.underWay++
+		do()
+	}
 }
 
 // shown is a question that a server has asked. The keys for a salt are the same on all
@@ -81,7 +109,7 @@ func (s *supervisor) onSecretRequest(c *child, m *ipc.SecretRequest) {
 	case s.service.secrets.shown[shownBy(m)]:
 		s.giveSecret(c, m)
 	default:
-		s.askServer(c, m)
+		c.asking.join(maxAsking, func() { s.askServer(c, m) })
 	}
 }
 
@@ -99,14 +127,26 @@ func (s *supervisor) serverPassword(user string) string {
 // askServer has the prober see whether a server asks what a worker says.
 func (s *supervisor) askServer(c *child, m *ipc.SecretRequest) {
 	t, known := s.target(m.Server, s.cfg.FailoverProbeTimeout)
-	if !known {
+	switch {
+	case c.ending():
+	case s.service.secrets.shown[shownBy(m)]: // meanwhile, to somebody else
+		s.giveSecret(c, m)
+	case !known:
 		s.answerSecret(c, m, "", fmt.Errorf("server %s has no address", s.cfg.Servers[m.Server].Name))
+	default:
+		s.askQuestion(c, m, t)
 		return
 	}
+	c.asking.leave()
+}
+
+func (s *supervisor) askQuestion(c *child, m *ipc.SecretRequest, t ipc.Target) {
 	t.Logins = []ipc.Login{{User: m.User, Database: m.Database}}
 	lookAt(s, s.cfg.FailoverProbeTimeout,
 		func(id uint64) ipc.Message { return &ipc.QuestionRequest{ID: id, Target: t} },
 		func(seen *ipc.QuestionDone, err error) {
+			defer c.asking.advance(maxAsking)
+			c.asking.leave()
 			switch {
 			case err != nil:
 			case seen.Error != "":
@@ -157,19 +197,7 @@ func (s *supervisor) giveSecret(c *child, m *ipc.SecretRequest) {
 	case ipc.LoginMD5:
 		s.answerSecret(c, m, auth.MD5Secret(m.User, password), nil)
 	default:
-		x := &s.service.secrets
-		x.derivable = append(x.derivable, func() { s.derive(c, m, password) })
-		s.deriveNext()
-	}
-}
-
-// deriveNext starts derivations, oldest first, as far as there is a place.
-func (s *supervisor) deriveNext() {
-	for x := &s.service.secrets; x.deriving < maxDeriving && len(x.derivable) > 0; {
-		next := x.derivable[0]
-		x.derivable = x.derivable[1:]
-		x.deriving++
-		next()
+		s.service.secrets.deriving.join(maxDeriving, func() { s.derive(c, m, password) })
 	}
 }
 
@@ -180,16 +208,16 @@ func (s *supervisor) derive(c *child, m *ipc.SecretRequest, password string) {
 	}
 	f := auth.Factors{Salt: m.Question.Salt, Iterations: m.Question.Iterations}
 	elsewhere(s, func() (auth.Keys, error) { return x.keys.Derive(m.User, password, f) }, func(keys auth.Keys, err error) {
-		x.deriving--
+		x.deriving.leave()
 		s.answerSecret(c, m, string(keys.Encode()), err)
-		s.deriveNext()
+		x.deriving.advance(maxDeriving)
 	})
 }
 
 // answerSecret answers a request, with either a secret or an error.
 func (s *supervisor) answerSecret(c *child, m *ipc.SecretRequest, secret string, err error) {
 	c.secrets--
-	if c.state == childKilled || c.state == childGone {
+	if c.ending() {
 		return
 	}
 	answer := &ipc.SecretAnswer{ID: m.ID, Secret: ipc.Secret(secret)}

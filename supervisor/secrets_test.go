@@ -131,3 +131,82 @@ func TestWorkerThatDiesMeanwhileIsToldNothing(t *testing.T) {
 		}
 	}
 }
+
+// A worker that was taken over can't fill the prober, which failover needs.
+func TestFewQuestionsOfAWorkerAreAskedAtATime(t *testing.T) {
+	w := secretWorld(t)
+	f := w.children[0]
+	w.prober.mute = true
+	asked := func() int { return len(sentTo[*ipc.QuestionRequest](w.prober)) }
+	const all = 5
+	for i := range all {
+		m := askedFor("u", ipc.LoginSCRAM)
+		m.ID, m.Question.Salt = uint64(i+1), strings.Repeat("s", i+1)
+		f.message(m)
+		w.settle()
+	}
+	for i := range all {
+		if got, want := asked(), min(i+maxAsking, all); got != want {
+			t.Fatalf("%d questions are asked after %d answers, not %d", got, i, want)
+		}
+		w.prober.message(&ipc.QuestionDone{ID: sentTo[*ipc.QuestionRequest](w.prober)[i].ID, Error: "no"})
+		w.settle()
+	}
+	if n := len(messagesOf[*ipc.SecretAnswer](f)); n != all {
+		t.Errorf("%d of %d requests are answered", n, all)
+	}
+}
+
+// What has waited behind the same question needs no question of its own.
+func TestAQuestionThatWasAnsweredMeanwhileIsNotAsked(t *testing.T) {
+	w := secretWorld(t)
+	w.prober.mute = true
+	w.question = askedFor("u", ipc.LoginMD5).Question
+	asked := w.askedFiveTimes(w.children[0])
+	for _, q := range asked {
+		w.prober.message(&ipc.QuestionDone{ID: q.ID, Question: w.question})
+		w.settle()
+	}
+	if n := len(sentTo[*ipc.QuestionRequest](w.prober)); n != len(asked) {
+		t.Errorf("%d more questions are asked", n-len(asked))
+	}
+	answers := messagesOf[*ipc.SecretAnswer](w.children[0])
+	for _, a := range answers {
+		if a.Secret.Reveal() != auth.MD5Secret("u", "p") {
+			t.Errorf("request %d has no secret: %q", a.ID, a.Error)
+		}
+	}
+	if len(answers) != 5 {
+		t.Errorf("%d answers, not 5", len(answers))
+	}
+}
+
+func TestNoQuestionIsAskedForADeadWorker(t *testing.T) {
+	w := secretWorld(t)
+	w.prober.mute = true
+	asked := w.askedFiveTimes(w.children[0])
+	w.die(w.children[0])
+	for _, q := range asked {
+		w.prober.message(&ipc.QuestionDone{ID: q.ID, Error: "no"})
+		w.settle()
+	}
+	if n := len(sentTo[*ipc.QuestionRequest](w.prober)); n != len(asked) {
+		t.Errorf("%d questions are asked for a dead worker", n-len(asked))
+	}
+}
+
+// askedFiveTimes has a worker ask the same five times, and returns what the prober is asked so far.
+func (w *world) askedFiveTimes(f *fakeChild) []*ipc.QuestionRequest {
+	w.t.Helper()
+	for i := range 5 {
+		m := askedFor("u", ipc.LoginMD5)
+		m.ID = uint64(i + 1)
+		f.message(m)
+		w.settle()
+	}
+	asked := sentTo[*ipc.QuestionRequest](w.prober)
+	if len(asked) != maxAsking {
+		w.t.Fatalf("%d questions are asked, not %d", len(asked), maxAsking)
+	}
+	return asked
+}

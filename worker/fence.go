@@ -113,10 +113,11 @@ func (w *worker) hintOf(server int, epoch uint64, err error) {
 	var se *auth.ServerError
 	var me *auth.MethodError
 	var pe *auth.PasswordRequiredError
+	var secret *secretError
 	var ne net.Error
 	kind := ipc.HintEOF
 	switch {
-	case errors.Is(err, errFenced), errors.As(err, &me), errors.As(err, &pe):
+	case errors.Is(err, errFenced), errors.As(err, &me), errors.As(err, &pe), errors.As(err, &secret):
 		return
 	case errors.As(err, &se):
 		if transient(err) {

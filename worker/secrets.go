@@ -22,7 +22,7 @@ var (
 )
 
 // secretError says that there is no answer to a server's question, for a reason that says
-// nothing about the user's password: another attempt may succeed.
+// nothing about the user's password or the server: another attempt may succeed.
 type secretError struct{ err error }
 
 func (e *secretError) Error() string { return "no answer to the server's question: " + e.err.Error() }
@@ -135,7 +135,7 @@ func (c *credential) secret(q ipc.Question) (string, error) {
 		}
 		return t.secret.Reveal(), nil
 	case <-c.ctx.Done():
-		return "", fmt.Errorf("wait for the answer to the server's question: %w", c.ctx.Err())
+		return "", &secretError{fmt.Errorf("the supervisor gives none: %w", c.ctx.Err())}
 	}
 }
 

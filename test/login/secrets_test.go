@@ -15,8 +15,10 @@ import (
 func TestANewSaltIsNoRefusalAndANewPasswordIs(t *testing.T) {
 	t.Parallel()
 	for _, keys := range []map[string]string{
-		{"ev_backend": "epoll", "pipeline": "session"}, {"ev_backend": "epoll", "pipeline": "transaction"},
-		{"ev_backend": "io_uring", "pipeline": "session"}, {"ev_backend": "io_uring", "pipeline": "transaction"},
+		{"ev_backend": "epoll", "pipeline": "session"},
+		{"ev_backend": "epoll", "pipeline": "transaction"},
+		{"ev_backend": "io_uring", "pipeline": "session"},
+		{"ev_backend": "io_uring", "pipeline": "transaction"},
 	} {
 		t.Run(keys["ev_backend"]+" "+keys["pipeline"], func(t *testing.T) {
 			c := asking(t, "scram-sha-256")
