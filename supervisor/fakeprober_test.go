@@ -1,6 +1,10 @@
 package supervisor
 
-import "github.com/pgagroal-go/pgagroal/ipc"
+import (
+	"slices"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
 
 // fakeProber answers at once what the world says, unless it is mute.
 type fakeProber struct {
@@ -70,6 +74,9 @@ func (f *fakeProber) answer(m ipc.Message) ipc.Message {
 		}
 		return &ipc.ProbeDone{ID: m.ID, Outcome: ipc.SawRefused}
 	case *ipc.BackendsRequest:
+		if f.w.refuses(m.Target) {
+			return &ipc.BackendsDone{ID: m.ID, Error: "refused"}
+		}
 		f.w.asked = append(f.w.asked, m.PIDs)
 		pids, err := f.w.shown()
 		return &ipc.BackendsDone{ID: m.ID, PIDs: pids, Error: text(err)}
@@ -79,6 +86,9 @@ func (f *fakeProber) answer(m ipc.Message) ipc.Message {
 	case *ipc.QuestionRequest:
 		return &ipc.QuestionDone{ID: m.ID, Question: f.w.question, Error: text(f.w.questionErr)}
 	case *ipc.ServerCancel:
+		if f.w.refuses(m.Target) {
+			return &ipc.ServerCancelDone{ID: m.ID, Error: "refused"}
+		}
 		f.w.canceled = append(f.w.canceled, m.PID)
 		if f.w.canceling != nil {
 			f.w.later(f.w.canceling)
@@ -87,6 +97,9 @@ func (f *fakeProber) answer(m ipc.Message) ipc.Message {
 	}
 	return nil
 }
+
+// refuses reports whether an address refuses what isn't a probe.
+func (w *world) refuses(t ipc.Target) bool { return slices.Contains(w.refusing, t.Address) }
 
 // sentTo returns the messages of one type that the prober was sent.
 func sentTo[T ipc.Message](f *fakeProber) []T {

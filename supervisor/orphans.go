@@ -62,8 +62,7 @@ func (s *supervisor) watchOrphans(w *orphanWatch, d time.Duration) {
 // lookAtOrphans asks the server which orphans are left. If the server can't be asked,
 // it isn't asked again, and the orphans' leases return when orphan_grace is over.
 func (s *supervisor) lookAtOrphans(w *orphanWatch) {
-	t, known := s.target(w.server, s.cfg.FailoverProbeTimeout)
-	if !known || len(t.Logins) == 0 || s.stop.mode == stopNow {
+	if len(s.probeLogins(w.server)) == 0 || s.stop.mode == stopNow {
 		return
 	}
 	pids := make([]uint32, 0, len(w.leases))
@@ -72,20 +71,18 @@ func (s *supervisor) lookAtOrphans(w *orphanWatch) {
 			pids = append(pids, pid)
 		}
 	}
-	lookAt(s, s.cfg.FailoverProbeTimeout,
-		func(id uint64) ipc.Message { return &ipc.BackendsRequest{ID: id, Target: t, PIDs: pids} },
-		func(m *ipc.BackendsDone, err error) {
-			if err != nil {
-				m = &ipc.BackendsDone{Error: err.Error()}
-			}
-			s.onOrphansSeen(w, pids, m)
-		})
+	lookAround(s, w.server, s.cfg.FailoverProbeTimeout,
+		func(id uint64, t ipc.Target) ipc.Message {
+			return &ipc.BackendsRequest{ID: id, Target: t, PIDs: pids}
+		},
+		func(m *ipc.BackendsDone) string { return m.Error },
+		func(m *ipc.BackendsDone, err error) { s.onOrphansSeen(w, pids, m, err) })
 }
 
 // onOrphansSeen returns the leases of those that the server was asked for and doesn't show.
-func (s *supervisor) onOrphansSeen(w *orphanWatch, asked []uint32, m *ipc.BackendsDone) {
-	if m.Error != "" {
-		s.log.Debug("orphans can't be looked for", "server", s.serverName(w.server), "error", m.Error)
+func (s *supervisor) onOrphansSeen(w *orphanWatch, asked []uint32, m *ipc.BackendsDone, err error) {
+	if err != nil {
+		s.log.Debug("orphans can't be looked for", "server", s.serverName(w.server), "error", err)
 		return
 	}
 	gone := 0
@@ -108,11 +105,10 @@ const orphanCancels = 4
 type orphanCancel struct {
 	server int
 	epoch  uint64
-	look   *look
+	sent   *around[*ipc.ServerCancelDone]
 }
 
-// cancelOrphans cancels the queries of orphans, each with one request and a few at a
-// time. It spares orphans of a fenced epoch, because a cancel there would acknowledge a
+// cancelOrphans cancels the queries of orphans, each once and a few at a time. It spares orphans of a fenced epoch, because a cancel there would acknowledge a
 // commit that waits for a standby. Most orphans end by themselves before their turn
 // comes.
 func (s *supervisor) cancelOrphans() {
@@ -122,35 +118,32 @@ func (s *supervisor) cancelOrphans() {
 	}
 	var later []pool.Orphan
 	for _, o := range s.cancels.queued {
-		a, known := s.addressOf(o.Server)
 		_, counts := s.ledger.Lease(o.Lease)
 		switch {
-		case o.PID == 0 || s.fenced(o.Epoch) || !known || !counts:
+		case o.PID == 0 || s.fenced(o.Epoch) || len(s.addressesOf(o.Server)) == 0 || !counts:
 		case busy[o.Server] >= orphanCancels:
 			later = append(later, o)
 		default:
 			busy[o.Server]++
-			s.cancelOrphan(o, a)
+			s.cancelOrphan(o)
 		}
 	}
 	s.cancels.queued = later
 }
 
-func (s *supervisor) cancelOrphan(o pool.Orphan, a address) {
+func (s *supervisor) cancelOrphan(o pool.Orphan) {
 	x := &orphanCancel{server: o.Server, epoch: o.Epoch}
 	if s.cancels.orphans == nil {
 		s.cancels.orphans = map[*orphanCancel]bool{}
 	}
 	s.cancels.orphans[x] = true
-	t := ipc.Target{Network: a.network, Address: a.address, TimeoutMS: cancelLimit.Milliseconds()}
-	x.look = lookAt(s, cancelLimit,
-		func(id uint64) ipc.Message {
+	x.sent = lookAround(s, o.Server, cancelLimit,
+		func(id uint64, t ipc.Target) ipc.Message {
+			t.Logins = nil // a cancel request needs none
 			return &ipc.ServerCancel{ID: id, Target: t, PID: o.PID, Key: ipc.Secret(o.Cancel.Reveal())}
 		},
-		func(m *ipc.ServerCancelDone, err error) {
-			if err == nil && m.Error != "" {
-				err = errors.New(m.Error)
-			}
+		func(m *ipc.ServerCancelDone) string { return m.Error },
+		func(_ *ipc.ServerCancelDone, err error) {
 			delete(s.cancels.orphans, x)
 			s.checkFenced()
 			if err != nil {
@@ -165,11 +158,13 @@ var errFenced = errors.New("a fence came first")
 // stopOrphanCancel takes a CancelRequest back. Its end is heard as any other, which says
 // that nothing of it can reach the server any more.
 func (s *supervisor) stopOrphanCancel(x *orphanCancel) {
-	if !x.look.sent {
-		s.withdrawLook(x.look, errFenced)
+	x.sent.stop()
+	l := x.sent.look
+	if !l.sent {
+		s.withdrawLook(l, errFenced)
 		return
 	}
 	if p := s.servers.prober.end; p != nil && p.up {
-		s.sendProber(p, &ipc.ServerCancelStop{ID: x.look.id})
+		s.sendProber(p, &ipc.ServerCancelStop{ID: l.id})
 	}
 }

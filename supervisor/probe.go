@@ -83,13 +83,7 @@ func observation(o *ipc.Observation) failover.Observation {
 	}
 }
 
-// target returns how to probe a server within timeout. known is false if its name has
-// never resolved.
-func (s *supervisor) target(server int, timeout time.Duration) (t ipc.Target, known bool) {
-	a, known := s.addressOf(server)
-	return s.targetAt(server, a, timeout), known
-}
-
+// targetAt returns how to reach an address of a server within timeout.
 func (s *supervisor) targetAt(server int, a address, timeout time.Duration) ipc.Target {
 	return ipc.Target{
 		Network: a.network, Address: a.address, TimeoutMS: max(timeout.Milliseconds(), 1), Logins: s.probeLogins(server),

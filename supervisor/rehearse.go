@@ -59,15 +59,17 @@ func (s *supervisor) rehearse(r *rehearsal) {
 	r.settings = make([]map[string]string, len(s.cfg.Servers))
 	r.waiting = 1
 	for i := range s.cfg.Servers {
-		t, known := s.target(i, s.cfg.FailoverProbeTimeout)
-		if !known {
+		if len(s.addressesOf(i)) == 0 {
 			continue
 		}
 		r.waiting++
-		lookAt(s, s.cfg.FailoverProbeTimeout,
-			func(id uint64) ipc.Message { return &ipc.SettingsRequest{ID: id, Target: t, Names: rehearsed} },
+		lookAround(s, i, s.cfg.FailoverProbeTimeout,
+			func(id uint64, t ipc.Target) ipc.Message {
+				return &ipc.SettingsRequest{ID: id, Target: t, Names: rehearsed}
+			},
+			func(m *ipc.SettingsDone) string { return m.Error },
 			func(m *ipc.SettingsDone, err error) {
-				if err == nil && m.Error == "" {
+				if err == nil {
 					r.settings[i] = m.Values
 				}
 				s.rehearsedPart(r)

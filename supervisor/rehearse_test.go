@@ -22,7 +22,7 @@ func (w *world) rehearse(set map[string]string, hooks []ipc.HookCheck) control.R
 		w.s.servers.where[i].addresses = []address{{"tcp", "192.0.2.1:1"}}
 	}
 	w.settings = func(t ipc.Target) (map[string]string, error) {
-		if a, _ := w.s.addressOf(last); t.Address != a.address {
+		if a := w.s.addressesOf(last)[0]; t.Address != a.address {
 			return nil, errors.New("refused")
 		}
 		return set, nil

@@ -46,17 +46,8 @@ func newWhere(host string, port int) *where {
 	return &where{}
 }
 
-// addressOf returns the preferred address of a server. known is false if its name has
-// never resolved.
-func (s *supervisor) addressOf(server int) (a address, known bool) {
-	all := s.addressesOf(server)
-	if len(all) == 0 {
-		return address{}, false
-	}
-	return all[0], true
-}
-
-// addressesOf returns all addresses of a server, the preferred one first.
+// addressesOf returns all addresses of a server, the preferred one first; none if its
+// name has never resolved.
 func (s *supervisor) addressesOf(server int) []address {
 	if server < 0 || server >= len(s.servers.where) {
 		return nil

@@ -320,11 +320,11 @@ func TestAddressStaysWhileTheNameStillHasIt(t *testing.T) {
 	w := newWorld(t, 0)
 	w.s.found(1, []string{"192.0.2.1"})
 	w.s.found(1, []string{"192.0.2.9", "192.0.2.1"})
-	if a, _ := w.s.addressOf(1); a.address != "192.0.2.1:5002" {
+	if a := w.s.addressesOf(1)[0]; a.address != "192.0.2.1:5002" {
 		t.Error(a)
 	}
 	w.s.found(1, []string{"192.0.2.9"})
-	if a, _ := w.s.addressOf(1); a.address != "192.0.2.9:5002" {
+	if a := w.s.addressesOf(1)[0]; a.address != "192.0.2.9:5002" {
 		t.Error(a)
 	}
 }

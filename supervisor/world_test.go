@@ -37,6 +37,7 @@ type world struct {
 	canceling   func()                   // called while a CancelRequest is under way
 	shown       func() ([]uint32, error) // backends that a server shows
 	asked       [][]uint32               // those that were looked for, by look
+	refusing    []string                 // addresses that refuse everything but probes
 
 	saveErr    error
 	saves      [][]byte

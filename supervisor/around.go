@@ -1,0 +1,59 @@
+package supervisor
+
+import (
+	"errors"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// around is a request to the prober that any address of a server may answer. The preferred address is asked first, and
+// the next one when an address has failed. Each has its share of the time that is left.
+type around[T ipc.Message] struct {
+	s       *supervisor
+	server  int
+	left    []address // not asked yet
+	until   time.Duration
+	request func(id uint64, t ipc.Target) ipc.Message
+	failure func(T) string // of an answer, "" for none
+	done    func(T, error)
+	look    *look
+}
+
+// lookAround asks until an address of the server answers without a failure. done gets that answer, or the failure of the
+// address asked last, or an error that says nothing about the server, as that of lookAt. It returns nil, and done is
+// never called, if no address is known.
+func lookAround[T ipc.Message](s *supervisor, server int, timeout time.Duration,
+	request func(id uint64, t ipc.Target) ipc.Message, failure func(T) string, done func(T, error),
+) *around[T] {
+	x := &around[T]{
+		s: s, server: server, left: s.addressesOf(server), until: s.env.now() + timeout,
+		request: request, failure: failure, done: done,
+	}
+	if len(x.left) == 0 {
+		return nil
+	}
+	x.next()
+	return x
+}
+
+func (x *around[T]) next() {
+	timeout := max((x.until-x.s.env.now())/time.Duration(len(x.left)), time.Millisecond)
+	t := x.s.targetAt(x.server, x.left[0], timeout)
+	x.left = x.left[1:]
+	x.look = lookAt(x.s, timeout, func(id uint64) ipc.Message { return x.request(id, t) }, func(m T, err error) {
+		switch {
+		case err != nil:
+		case x.failure(m) == "":
+		case len(x.left) > 0 && x.s.env.now() < x.until:
+			x.next()
+			return
+		default:
+			err = errors.New(x.failure(m))
+		}
+		x.done(m, err)
+	})
+}
+
+// stop ends the request without another address. What is on its way is for the caller to take back.
+func (x *around[T]) stop() { x.left = nil }
