@@ -1,0 +1,23 @@
+package pool
+
+import (
+	"fmt"
+	"os/exec"
+	"syscall"
+)
+
+// Hosts lets pgagroal see localhost and these lines as /etc/hosts, which takes root. Once it runs, another call changes
+// the lines.
+func (p *Pool) Hosts(lines string) {
+	p.T.Helper()
+	RootOnly(p.T)
+	c := ServingUser(p.T)
+	WriteFile(p.T, p.Path("hosts"), "127.0.0.1 localhost\n"+lines, 0o644)
+	p.Adjust = func(cmd *exec.Cmd) {
+		script := fmt.Sprintf("mount --bind %s/hosts /etc/hosts && exec setpriv --reuid=%d --regid=%d --clear-groups \"$@\"", cmd.Dir, c.Uid, c.Gid)
+		cmd.Args = append([]string{"sh", "-c", script, "sh", cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = "/bin/sh"
+		cmd.Env = append(cmd.Env, "GODEBUG=netdns=go") // as the released programs, which have no other
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	}
+}
