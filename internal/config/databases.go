@@ -17,18 +17,18 @@ func ParseLimits(file string, data []byte, maxConnections int) ([]Limit, []Warni
 	p := limitParser{file: file, left: maxConnections}
 	for l := range textLines(data) {
 		if l.err != nil {
-			p.fail(l.no, "%v", l.err)
+			p.errs = append(p.errs, inFile(file, l, l.fail()))
 			continue
 		}
 		limit, fail := p.line(l)
 		if fail != nil {
-			fail.File, fail.Line = file, l.no
-			p.errs = append(p.errs, fail)
+			p.errs = append(p.errs, inFile(file, l, fail))
 			continue
 		}
 		p.limits = append(p.limits, limit)
 	}
 	p.names()
+	p.repeated()
 	return p.limits, p.warnings, p.errs
 }
 
@@ -36,12 +36,13 @@ type limitParser struct {
 	file     string
 	left     int // connections that no line has claimed yet
 	limits   []Limit
+	aliases  [][]word // of each of limits, where they stand
 	warnings []Warning
 	errs     []error
 }
 
-func (p *limitParser) fail(line int, format string, args ...any) {
-	p.errs = append(p.errs, &FileError{File: p.file, Line: line, Msg: fmt.Sprintf(format, args...)})
+func (p *limitParser) fail(line, column int, format string, args ...any) {
+	p.errs = append(p.errs, &FileError{File: p.file, Line: line, Column: column, Msg: fmt.Sprintf(format, args...)})
 }
 
 func (p *limitParser) warn(line int, format string, args ...any) {
@@ -74,6 +75,7 @@ func (p *limitParser) line(l textLine) (Limit, *FileError) {
 	if limit.MaxSize < 1 {
 		return Limit{}, &FileError{Column: f[2].column(), Msg: fmt.Sprintf("MAX_SIZE is %d; it must be 1 or more, and all must leave one", limit.MaxSize)}
 	}
+	p.aliases = append(p.aliases, f[0].after)
 	p.normalise(&limit)
 	p.left = max(p.left-limit.MaxSize, 0)
 	return limit, nil
@@ -148,13 +150,14 @@ func (p *limitParser) names() {
 		}
 	}
 	owner := map[string]int{}
-	for _, l := range p.limits {
-		for _, a := range l.Aliases {
+	for i, l := range p.limits {
+		for j, a := range l.Aliases {
+			column := p.aliases[i][j].column
 			switch {
 			case databases[a]:
-				p.fail(l.Line, "the alias %s is the name of a database here; choose another", a)
+				p.fail(l.Line, column, "the alias %s is the name of a database here; choose another", a)
 			case owner[a] != 0:
-				p.fail(l.Line, "the alias %s is there already, at line %d; choose another", a, owner[a])
+				p.fail(l.Line, column, "the alias %s is there already, at line %d; choose another", a, owner[a])
 			default:
 				owner[a] = l.Line
 			}

@@ -18,6 +18,15 @@ type FileError struct {
 // Error returns file:line:column: key: message.
 func (e *FileError) Error() string { return place(e.File, e.Line, e.Column, e.Key, e.Msg) }
 
+// inFile completes the problem of a line. One of the whole line stands where the line's text begins.
+func inFile(file string, l textLine, e *FileError) *FileError {
+	e.File, e.Line = file, l.no
+	if e.Column == 0 {
+		e.Column = l.indent + 1
+	}
+	return e
+}
+
 // Warning is something that an operator should know and that stops nothing.
 type Warning struct {
 	File string

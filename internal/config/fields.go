@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 )
 
 // word is one word of a line. A word in double quotes is always a name, even if it reads
@@ -75,11 +74,7 @@ func (s *fieldSplitter) skipBlanks() bool {
 
 // fail is a problem at an offset of the line.
 func (s *fieldSplitter) fail(at int, format string, args ...any) *FileError {
-	return &FileError{Line: s.line.no, Column: s.column(at), Msg: fmt.Sprintf(format, args...)}
-}
-
-func (s *fieldSplitter) column(at int) int {
-	return s.line.indent + utf8.RuneCountInString(s.line.text[:at]) + 1
+	return &FileError{Line: s.line.no, Column: s.line.column(at), Msg: fmt.Sprintf(format, args...)}
 }
 
 func (s *fieldSplitter) separator(c byte) *FileError {
@@ -103,7 +98,7 @@ func (s *fieldSplitter) add(text string, quoted bool, at int) {
 		s.fields = append(s.fields, field{})
 	}
 	s.joint = 0
-	f, w := s.last(), word{text, quoted, s.column(at)}
+	f, w := s.last(), word{text, quoted, s.line.column(at)}
 	if f.equals {
 		f.after = append(f.after, w)
 		return

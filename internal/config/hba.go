@@ -37,8 +37,7 @@ func ParseHBA(file string, data []byte) ([]HBARule, []error) {
 	for l := range textLines(data) {
 		rule, fail := parseHBALine(l)
 		if fail != nil {
-			fail.File, fail.Line = file, l.no
-			errs = append(errs, fail)
+			errs = append(errs, inFile(file, l, fail))
 			continue
 		}
 		rules = append(rules, rule)
@@ -48,7 +47,7 @@ func ParseHBA(file string, data []byte) ([]HBARule, []error) {
 
 func parseHBALine(l textLine) (HBARule, *FileError) {
 	if l.err != nil {
-		return HBARule{}, &FileError{Msg: l.err.Error()}
+		return HBARule{}, l.fail()
 	}
 	f, fail := splitFields(l, ",")
 	if fail != nil {

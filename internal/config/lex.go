@@ -21,7 +21,14 @@ type textLine struct {
 	indent int // characters before the text
 	text   string
 	err    error // why the line can't be used; text is empty then
+	bad    int   // characters before what err is about
 }
+
+// column is where something in the text stands, in characters from 1.
+func (l textLine) column(offset int) int { return l.indent + utf8.RuneCountInString(l.text[:offset]) + 1 }
+
+// fail is the problem of a line that can't be used.
+func (l textLine) fail() *FileError { return &FileError{Line: l.no, Column: l.bad + 1, Msg: l.err.Error()} }
 
 // textLines yields the lines of data that are neither empty nor a comment.
 func textLines(data []byte) iter.Seq[textLine] {
@@ -31,7 +38,8 @@ func textLines(data []byte) iter.Seq[textLine] {
 		for raw := range bytes.Lines(data) {
 			no++
 			raw = bytes.TrimRight(raw, "\r\n")
-			l := textLine{no: no, err: usable(raw)}
+			l := textLine{no: no}
+			l.bad, l.err = firstUnusable(raw)
 			if l.err == nil {
 				l.text = strings.Trim(string(raw), blanks)
 				l.indent = len(raw) - len(bytes.TrimLeft(raw, blanks))
@@ -48,18 +56,27 @@ func textLines(data []byte) iter.Seq[textLine] {
 
 // usable refuses lines that are not text.
 func usable(raw []byte) error {
+	_, err := firstUnusable(raw)
+	return err
+}
+
+// firstUnusable says why a line is not text, and how many characters before that are.
+func firstUnusable(raw []byte) (before int, err error) {
 	if len(raw) > maxLine {
-		return fmt.Errorf("the line is longer than %d bytes; shorten it", maxLine)
+		return 0, fmt.Errorf("the line is longer than %d bytes; shorten it", maxLine)
 	}
-	if !utf8.Valid(raw) {
-		return errors.New("the line is not UTF-8; convert the file")
-	}
-	for _, c := range raw {
-		if (c < ' ' && c != '\t') || c == 0x7f {
-			return fmt.Errorf("the line holds the control character 0x%02x; remove it", c)
+	for rest := raw; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		rest = rest[size:]
+		switch {
+		case r == utf8.RuneError && size == 1:
+			return before, errors.New("the line is not UTF-8; convert the file")
+		case (r < ' ' && r != '\t') || r == 0x7f:
+			return before, fmt.Errorf("the line holds the control character 0x%02x; remove it", r)
 		}
+		before++
 	}
-	return nil
+	return 0, nil
 }
 
 // splitKey cuts a line into its key and the raw text of its value.

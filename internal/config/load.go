@@ -124,6 +124,7 @@ func (l *loader) hba(c *Config) {
 		rules, errs := ParseHBA(c.Paths.HBA, data)
 		l.errs = append(l.errs, errs...)
 		c.HBA = rules
+		l.warnings = append(l.warnings, shadowed(c.Paths.HBA, rules)...)
 	}
 }
 

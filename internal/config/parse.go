@@ -24,6 +24,7 @@ type parser struct {
 	inServer bool           // the section is that of the last server in c.Servers
 	sections map[string]int // line of each section
 	keys     map[string]int // line of each key of a server section
+	column   int            // of what is being read, 0 for a whole file
 	warnings []Warning
 	errs     []error
 }
@@ -32,15 +33,17 @@ type parser struct {
 func parseMain(file string, data []byte, env func(string) (string, bool)) (*Config, []Warning, []error) {
 	p := &parser{file: file, env: env, rows: Keys(), c: New(), sections: map[string]int{}}
 	for l := range textLines(data) {
+		p.column = l.indent + 1
 		switch {
 		case l.err != nil:
-			p.fail(l.no, "", "%v", l.err)
+			p.errs = append(p.errs, inFile(file, l, l.fail()))
 		case l.text[0] == '[':
 			p.openSection(l)
 		default:
 			p.assign(l)
 		}
 	}
+	p.column = 0
 	if p.sections[mainSections[0]] == 0 {
 		p.fail(0, "", "there is no section [pgagroal]; add it above the main keys")
 	}
@@ -50,7 +53,7 @@ func parseMain(file string, data []byte, env func(string) (string, bool)) (*Conf
 }
 
 func (p *parser) fail(line int, key, format string, args ...any) {
-	p.errs = append(p.errs, &FileError{File: p.file, Line: line, Key: key, Msg: fmt.Sprintf(format, args...)})
+	p.errs = append(p.errs, &FileError{File: p.file, Line: line, Column: p.column, Key: key, Msg: fmt.Sprintf(format, args...)})
 }
 
 func (p *parser) warn(line int, key, format string, args ...any) {
@@ -71,6 +74,7 @@ func (p *parser) openSection(l textLine) {
 		p.fail(l.no, "", "quotes mean nothing in the name of a section; delete them")
 		return
 	case rest != "" && rest[0] != '#' && rest[0] != ';':
+		p.column = l.column(len(l.text) - len(rest))
 		p.fail(l.no, "", "text behind the section, which would be lost: %q; write it on the next line", rest)
 		return
 	case p.sections[name] != 0:
@@ -98,6 +102,7 @@ func (p *parser) assign(l textLine) {
 		p.unknown(l.no, key)
 		return
 	}
+	p.column = l.column(len(l.text) - len(raw))
 	text, given, err := p.value(row, raw)
 	if err != nil {
 		p.fail(l.no, key, "%v", err)
@@ -165,6 +170,11 @@ func (p *parser) store(line int, row Row, text string) {
 		return
 	}
 	store(p.field(row), v)
+	if s, ok := v.(string); ok && row.Name == "log_line_prefix" {
+		if what := refusePrefix(s); what != "" {
+			p.warn(line, row.Name, "%s", what)
+		}
+	}
 	later := row.Later && text != row.Default && !sameAsDefault(row, v)
 	if s, ok := v.(string); ok && slices.Contains(row.LaterIf, s) {
 		later = true

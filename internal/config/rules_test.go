@@ -42,10 +42,10 @@ func TestHBAFileReads(t *testing.T) {
 // instead.
 func TestHBAProblemsHaveTheirPlace(t *testing.T) {
 	for line, want := range map[string]string{
-		"host all all trust":                              "2: fewer than five fields; write TYPE",
-		"host all all all":                                "2: fewer than five fields",
-		"host all all all # trust":                        "2: fewer than five fields",
-		"host all #x all trust":                           "2: fewer than five fields",
+		"host all all trust":                              "2:1: fewer than five fields; write TYPE",
+		"host all all all":                                "2:1: fewer than five fields",
+		"host all all all # trust":                        "2:1: fewer than five fields",
+		"host all #x all trust":                           "2:1: fewer than five fields",
 		"local all all trust":                             "2:1: the type local is not known here; write host with the address all",
 		"  hostnossl all all all trust":                   "2:3: the type hostnossl is not known here; write host",
 		"include other.conf":                              "2:1: the type include is not known here; write the lines of that file here",
@@ -65,7 +65,7 @@ func TestHBAProblemsHaveTheirPlace(t *testing.T) {
 		"host all all 10.0.0.0/-1 trust":                  "2:14: the address 10.0.0.0/-1 is not a network",
 		"host all all 10.0.0.0 255.0.255.0 trust":         "2:14: the address 10.0.0.0 and the mask 255.0.255.0 are no network",
 		"host all all 10.0.0.0 ffff:: trust":              "2:14: the address 10.0.0.0 and the mask ffff:: are no network",
-		"host all all 10.0.0.0 255.0.0.0":                 "2: no method behind the mask; write TYPE",
+		"host all all 10.0.0.0 255.0.0.0":                 "2:1: no method behind the mask; write TYPE",
 		"host all all 10.0.0.0/8,192.168.0.0/16 trust":    "2:14: the address 10.0.0.0/8 is the first of a list; write a line for each",
 		`host all all "10.0.0.0/8" trust`:                 "2:14: the address 10.0.0.0/8 is in quotes; write",
 		"host all all samenet trust":                      "2:14: the address samenet isn't known here; write the networks",
@@ -99,7 +99,7 @@ func TestHBAProblemsHaveTheirPlace(t *testing.T) {
 		"host a#b all all reject":                         "2:7: a # inside a word; put a blank before a comment",
 		"host größe\u00a0x all all reject":                "2:11: the unusual blank U+00A0; write an ordinary blank",
 		`"host" all all all reject`:                       "2:1: the type is one word without quotes; write host",
-		"host all all all " + strings.Repeat("x", 17<<10): "2: the line is longer than 16384 bytes; shorten it",
+		"host all all all " + strings.Repeat("x", 17<<10): "2:1: the line is longer than 16384 bytes; shorten it",
 	} {
 		rules, errs := ParseHBA("hba", []byte("\n"+line+"\n"))
 		if len(errs) != 1 || len(rules) != 0 || !strings.HasPrefix(errs[0].Error(), "hba:"+want) || !strings.Contains(errs[0].Error(), "; ") {
@@ -167,11 +167,11 @@ func TestLimitSizesAreBroughtIntoOrder(t *testing.T) {
 
 func TestLimitProblemsHaveTheirPlace(t *testing.T) {
 	for line, want := range map[string]string{
-		"d":                                    "2: 1 fields; write DATABASE[=alias,...] USER MAX_SIZE",
-		"d u":                                  "2: 2 fields; write DATABASE",
-		"d= u 5":                               "2: 2 fields; write DATABASE",
-		"d u 5 1 1 1":                          "2: 6 fields; write DATABASE",
-		"my data base u 5 1":                   "2: 6 fields; write DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]], and double quotes",
+		"d":                                    "2:1: 1 fields; write DATABASE[=alias,...] USER MAX_SIZE",
+		"d u":                                  "2:1: 2 fields; write DATABASE",
+		"d= u 5":                               "2:1: 2 fields; write DATABASE",
+		"d u 5 1 1 1":                          "2:1: 6 fields; write DATABASE",
+		"my data base u 5 1":                   "2:1: 6 fields; write DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]], and double quotes",
 		"d u x":                                "2:5: the size x is neither a number from 0 nor all; write digits",
 		"d u -1":                               "2:5: the size -1 is neither",
 		"d u 5,6":                              "2:5: the size 5 is neither",
@@ -186,9 +186,9 @@ func TestLimitProblemsHaveTheirPlace(t *testing.T) {
 		"d=all u 5":                            "2:3: all can't be an alias; choose another",
 		"d=a,,b u 5":                           "2:5: an empty name before the ,; write the name",
 		"=a u 5":                               "2:1: an empty name before the =; write the name",
-		"d=other u 5":                          "2: the alias other is the name of a database here; choose another",
-		"d=d u 5":                              "2: the alias d is the name of a database here",
-		"d=one u 5":                            "2: the alias one is there already, at line 1; choose another",
+		"d=other u 5":                          "2:3: the alias other is the name of a database here; choose another",
+		"d=d u 5":                              "2:3: the alias d is the name of a database here",
+		"d=one u 5":                            "2:3: the alias one is there already, at line 1; choose another",
 		"d u=v 5":                              "2:5: a user has no alias; write DATABASE",
 		"* u 5":                                "2:1: the * means nothing here; write all",
 		"d * 5":                                "2:3: the * means nothing here; write all",
@@ -199,7 +199,7 @@ func TestLimitProblemsHaveTheirPlace(t *testing.T) {
 		"d +staff 5":                           "2:3: groups aren't known here; write the users",
 		"d @users 5":                           "2:3: files of names aren't read here; write the users",
 		"/^d u 5":                              "2:1: regular expressions aren't known here; write the databases",
-		"[databases]":                          "2: this file has no sections; delete the line",
+		"[databases]":                          "2:1: this file has no sections; delete the line",
 		"d = host=10.0.0.1 port=5432 dbname=d": "2:9: a second = ; PgBouncer's form isn't known here: servers are sections of pgagroal.conf",
 	} {
 		limits, _, errs := ParseLimits("limits", []byte("other=one u 1\n"+line+"\n"), 100)

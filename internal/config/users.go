@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -16,6 +17,8 @@ type EncryptedEntry struct {
 	Name string
 	Blob string // base64, see MasterKey.Decrypt
 	Line int
+
+	Column int // of Blob
 }
 
 // ParseEntries reads the text of a credential file: USER:BASE64 in each line.
@@ -26,40 +29,46 @@ func ParseEntries(file string, data []byte) ([]EncryptedEntry, []error) {
 	)
 	lines := map[string]int{}
 	for l := range textLines(data) {
-		e, msg := parseEntry(l)
+		e, fail := parseEntry(l)
 		switch {
-		case msg != "":
+		case fail != nil:
 		case lines[e.Name] != 0:
-			msg = "the user is there already, in an earlier line; delete one of them"
+			fail = &FileError{Msg: fmt.Sprintf("the user is there already, at line %d; delete one of them", lines[e.Name])}
 		default:
 			lines[e.Name] = l.no
 			entries = append(entries, e)
 			continue
 		}
-		errs = append(errs, &FileError{File: file, Line: l.no, Msg: msg})
+		errs = append(errs, inFile(file, l, fail))
 	}
 	return entries, errs
 }
 
 // parseEntry returns an entry, or what is wrong with the line; the message quotes nothing of the
 // blob.
-func parseEntry(l textLine) (EncryptedEntry, string) {
+func parseEntry(l textLine) (EncryptedEntry, *FileError) {
 	if l.err != nil {
-		return EncryptedEntry{}, l.err.Error()
+		return EncryptedEntry{}, l.fail()
 	}
-	name, blob, _ := strings.Cut(strings.TrimLeft(l.text, ":"), ":")
-	blob, _, _ = strings.Cut(strings.TrimLeft(blob, ":"), ":")
+	text := strings.TrimLeft(l.text, ":")
+	name, rest, _ := strings.Cut(text, ":")
+	rest = strings.TrimLeft(rest, ":")
+	blob, _, _ := strings.Cut(rest, ":")
+	start := len(l.text) - len(text)
+	wrong := func(offset int, msg string) (EncryptedEntry, *FileError) {
+		return EncryptedEntry{}, &FileError{Column: l.column(offset), Msg: msg}
+	}
 	switch {
 	case name == "" || blob == "":
-		return EncryptedEntry{}, "not USER:PASSWORD as pgagroal-admin writes it; delete the line and add the user again"
+		return wrong(0, "not USER:PASSWORD as pgagroal-admin writes it; delete the line and add the user again")
 	case strings.TrimRight(name, blanks) != name:
-		return EncryptedEntry{}, "a blank before the colon would belong to the name; delete it"
+		return wrong(start+len(strings.TrimRight(name, blanks)), "a blank before the colon would belong to the name; delete it")
 	case inQuotes(name):
-		return EncryptedEntry{}, "the quotes around the name would belong to it; delete them"
+		return wrong(start, "the quotes around the name would belong to it; delete them")
 	case len(name) > MaxUserName:
-		return EncryptedEntry{}, "the name is longer than 127 bytes; use a shorter one"
+		return wrong(start, "the name is longer than 127 bytes; use a shorter one")
 	}
-	return EncryptedEntry{name, blob, l.no}, ""
+	return EncryptedEntry{Name: name, Blob: blob, Line: l.no, Column: l.column(len(l.text) - len(rest))}, nil
 }
 
 // decryptEntries returns the credentials of entries, in their order.
@@ -77,7 +86,7 @@ func decryptEntries(file string, entries []EncryptedEntry, key *MasterKey) ([]Cr
 			msg = refusePassword(password)
 		}
 		if msg != "" {
-			errs = append(errs, &FileError{File: file, Line: e.Line, Msg: msg})
+			errs = append(errs, &FileError{File: file, Line: e.Line, Column: e.Column, Msg: msg})
 			continue
 		}
 		credentials = append(credentials, Credential{e.Name, password})

@@ -239,27 +239,28 @@ func TestBadCredentialLinesAreNamedWithoutTheirContent(t *testing.T) {
 		return b
 	}
 	for name, c := range map[string]struct {
-		text string
-		line int
+		text         string
+		line, column int
 	}{
-		"no colon":     {"x\n", 1},
-		"no password":  {"# c\nalice:\n", 2},
-		"no name":      {":" + blob("p") + "\n", 1},
-		"duplicate":    {"a:" + blob("p") + "\na:" + blob("q"), 2},
-		"not base64":   {"a:sec!ret", 1},
-		"not UTF-8":    {"\n\na:" + blob("hunter\xff2"), 3},
-		"zero byte":    {"a:" + blob("hunter\x002"), 1},
-		"too long":     {"a:" + blob(Secret(strings.Repeat("hunter2", 1200))), 1},
-		"quoted name":  {`"a":` + blob("p"), 1},
-		"blank behind": {"a :" + blob("p"), 1},
-		"PgBouncer's":  {`"a" "hunter2"`, 1},
-		"name too big": {strings.Repeat("n", 128) + ":" + blob("p"), 1},
+		"no colon":          {"x\n", 1, 1},
+		"no password":       {"# c\n  alice:\n", 2, 3},
+		"no name":           {":" + blob("p") + "\n", 1, 1},
+		"duplicate":         {"a:" + blob("p") + "\n a:" + blob("q"), 2, 2},
+		"not base64":        {"ä:sec!ret", 1, 3},
+		"not UTF-8":         {"\n\na:" + blob("hunter\xff2"), 3, 3},
+		"zero byte":         {"a::" + blob("hunter\x002"), 1, 4},
+		"too long":          {"a:" + blob(Secret(strings.Repeat("hunter2", 1200))), 1, 3},
+		"quoted name":       {`:"a":` + blob("p"), 1, 2},
+		"blank behind":      {"a :" + blob("p"), 1, 2},
+		"PgBouncer's":       {`"a" "hunter2"`, 1, 1},
+		"name too big":      {strings.Repeat("n", 128) + ":" + blob("p"), 1, 1},
+		"control character": {"ä\x01:" + blob("p"), 1, 2},
 	} {
 		entries, errs := ParseEntries("users", []byte(c.text))
 		_, more := decryptEntries("users", entries, k)
 		errs = append(errs, more...)
 		var fe *FileError
-		if len(errs) != 1 || !errors.As(errs[0], &fe) || fe.Line != c.line || fe.File != "users" {
+		if len(errs) != 1 || !errors.As(errs[0], &fe) || fe.Line != c.line || fe.Column != c.column || fe.File != "users" {
 			t.Errorf("%s: %v", name, errs)
 			continue
 		}
@@ -270,7 +271,7 @@ func TestBadCredentialLinesAreNamedWithoutTheirContent(t *testing.T) {
 	if _, errs := ParseEntries("f", []byte("a::"+blob("p")+":more\n")); len(errs) > 0 {
 		t.Errorf("runs of colons, as pgagroal reads them: %v", errs)
 	}
-	if _, errs := decryptEntries("f", []EncryptedEntry{{"token", blob(Secret(strings.Repeat("t", 1900))), 1}}, k); len(errs) > 0 {
+	if _, errs := decryptEntries("f", []EncryptedEntry{{Name: "token", Blob: blob(Secret(strings.Repeat("t", 1900))), Line: 1}}, k); len(errs) > 0 {
 		t.Errorf("a token of 1900 bytes: %v", errs)
 	}
 }

@@ -1,0 +1,41 @@
+package config
+
+import "strings"
+
+// strftimes are the conversions of strftime that log_line_prefix knows.
+const strftimes = "ABabCcDdeFfGgHhIjkLlMmNnPpQrRSsTtUuVvWwXxYyZz+%"
+
+// refusePrefix says why log_line_prefix does something else than was meant, or returns "": PostgreSQL's key of this name
+// has other conversions, and most of its letters mean something in strftime, too.
+func refusePrefix(prefix string) string {
+	const remedy = "; write conversions of strftime such as '%Y-%m-%d %H:%M:%S': level, process and its id follow of themselves"
+	letters, unknown := conversions(prefix)
+	has := func(any string) bool { return strings.ContainsAny(letters, any) }
+	switch {
+	case unknown != "":
+		return unknown + " is no conversion here" + remedy
+	case has("pP") && !has("Il"):
+		return "%p is AM or PM here, and no process id" + remedy
+	case letters != "" && !has("HIklTRrXcsQ+YyFDxvCGg"):
+		return "no time and no year: these are the conversions of PostgreSQL" + remedy
+	}
+	return ""
+}
+
+// conversions returns the letters of a format's conversions but %%, and the first conversion that there isn't.
+func conversions(format string) (letters, unknown string) {
+	for {
+		_, rest, found := strings.Cut(format, "%")
+		if !found {
+			return letters, ""
+		}
+		format = strings.TrimLeft(rest, "-:EO")
+		if format == "" || strings.IndexByte(strftimes, format[0]) < 0 {
+			return letters, "%" + rest[:len(rest)-len(format)] + format[:min(1, len(format))]
+		}
+		if format[0] != '%' {
+			letters += format[:1]
+		}
+		format = format[1:]
+	}
+}

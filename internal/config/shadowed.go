@@ -1,0 +1,71 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// repeated warns of lines of pgagroal_databases.conf that name a database and user which an earlier line names too: the
+// earlier line counts.
+func (p *limitParser) repeated() {
+	for i, l := range p.limits {
+		for _, before := range p.limits[:i] {
+			database, ok := common(l.Database, before.Database, before.Aliases)
+			if !ok {
+				continue
+			}
+			if user, ok := common(l.User, before.User, nil); ok {
+				p.warn(l.Line, "%s and %s are at line %d already, which counts for them; delete them here or there", database, user, before.Line)
+				break
+			}
+		}
+	}
+}
+
+// common returns a name that two fields have, or all; the second field has more names.
+func common(a, b Names, more []string) (string, bool) {
+	if a.All && b.All {
+		return All, true
+	}
+	for _, name := range a.List {
+		if slices.Contains(b.List, name) || slices.Contains(more, name) {
+			return quotedName(name), true
+		}
+	}
+	return "", false
+}
+
+// shadowed warns of lines of pgagroal_hba.conf that are for nobody, because the first line that fits a client counts. The
+// type makes no difference: a client without TLS that fits a hostssl line is refused by it.
+func shadowed(file string, rules []HBARule) []Warning {
+	var warnings []Warning
+	for i, r := range rules {
+		for _, before := range rules[:i] {
+			if !before.Database.include(r.Database) || !before.User.include(r.User) || !addressIncludes(before.Address, r.Address) {
+				continue
+			}
+			warnings = append(warnings, Warning{File: file, Line: r.Line, Msg: fmt.Sprintf(
+				"never used: whoever fits this line fits line %d, which counts; write this line above it, or delete it", before.Line,
+			)})
+			break
+		}
+	}
+	return warnings
+}
+
+// include says whether n names everything that other does.
+func (n Names) include(other Names) bool {
+	missing := func(name string) bool { return !slices.Contains(n.List, name) }
+	return n.All || !other.All && (n.SameUser || !other.SameUser) && !slices.ContainsFunc(other.List, missing)
+}
+
+// addressIncludes compares two addresses of rules.
+func addressIncludes(a, b string) bool {
+	if a == All || a == b {
+		return true
+	}
+	outer, err := netip.ParsePrefix(a)
+	inner, err2 := netip.ParsePrefix(b)
+	return err == nil && err2 == nil && outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+}
