@@ -104,3 +104,19 @@ func TestSettingsAreReadAtTheNextAddress(t *testing.T) {
 		t.Errorf("settings: %v", r.settings)
 	}
 }
+
+// A worker gets what answers a server's question wherever the server answers the prober.
+func TestServerIsAskedForItsQuestionAtTheNextAddress(t *testing.T) {
+	w := secretWorld(t)
+	w.s.servers.where[0].addresses = []address{{"tcp", "192.0.2.1:5001"}, {"tcp", "192.0.2.2:5001"}}
+	w.refusing = []string{"192.0.2.1:5001"}
+	m := askedFor("u", ipc.LoginMD5)
+	w.question = m.Question
+	if got := w.told(w.children[0], m); got.Error != "" {
+		t.Error(got.Error)
+	}
+	asked := sentTo[*ipc.QuestionRequest](w.prober)
+	if len(asked) != 2 || len(asked[1].Target.Logins) != 1 || asked[1].Target.Logins[0].User != "u" {
+		t.Errorf("asked %+v", asked)
+	}
+}

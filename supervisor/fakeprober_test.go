@@ -84,6 +84,9 @@ func (f *fakeProber) answer(m ipc.Message) ipc.Message {
 		values, err := f.w.settings(m.Target)
 		return &ipc.SettingsDone{ID: m.ID, Values: values, Error: text(err)}
 	case *ipc.QuestionRequest:
+		if f.w.refuses(m.Target) {
+			return &ipc.QuestionDone{ID: m.ID, Error: "refused"}
+		}
 		return &ipc.QuestionDone{ID: m.ID, Question: f.w.question, Error: text(f.w.questionErr)}
 	case *ipc.ServerCancel:
 		if f.w.refuses(m.Target) {

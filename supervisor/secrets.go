@@ -126,31 +126,32 @@ func (s *supervisor) serverPassword(user string) string {
 
 // askServer has the prober see whether a server asks what a worker says.
 func (s *supervisor) askServer(c *child, m *ipc.SecretRequest) {
-	t, known := s.target(m.Server, s.cfg.FailoverProbeTimeout)
 	switch {
 	case c.ending():
 	case s.service.secrets.shown[shownBy(m)]: // meanwhile, to somebody else
 		s.giveSecret(c, m)
-	case !known:
+	case len(s.addressesOf(m.Server)) == 0:
 		s.answerSecret(c, m, "", fmt.Errorf("server %s has no address", s.cfg.Servers[m.Server].Name))
 	default:
-		s.askQuestion(c, m, t)
+		s.askQuestion(c, m)
 		return
 	}
 	c.asking.leave()
 }
 
-func (s *supervisor) askQuestion(c *child, m *ipc.SecretRequest, t ipc.Target) {
-	t.Logins = []ipc.Login{{User: m.User, Database: m.Database}}
-	lookAt(s, s.cfg.FailoverProbeTimeout,
-		func(id uint64) ipc.Message { return &ipc.QuestionRequest{ID: id, Target: t} },
+func (s *supervisor) askQuestion(c *child, m *ipc.SecretRequest) {
+	lookAround(s, m.Server, s.cfg.FailoverProbeTimeout,
+		func(id uint64, t ipc.Target) ipc.Message {
+			t.Logins = []ipc.Login{{User: m.User, Database: m.Database}}
+			return &ipc.QuestionRequest{ID: id, Target: t}
+		},
+		func(seen *ipc.QuestionDone) string { return seen.Error },
 		func(seen *ipc.QuestionDone, err error) {
 			defer c.asking.advance(maxAsking)
 			c.asking.leave()
 			switch {
 			case err != nil:
-			case seen.Error != "":
-				err = fmt.Errorf("see what the server asks for: %s", seen.Error)
+				err = fmt.Errorf("see what the server asks for: %w", err)
 			case seen.Question != m.Question:
 				err = fmt.Errorf("the server asks the prober for %s, and the worker for %s or with another salt", seen.Question.Method, m.Question.Method)
 			default:
