@@ -25,10 +25,14 @@ type textLine struct {
 }
 
 // column is where something in the text stands, in characters from 1.
-func (l textLine) column(offset int) int { return l.indent + utf8.RuneCountInString(l.text[:offset]) + 1 }
+func (l textLine) column(offset int) int {
+	return l.indent + utf8.RuneCountInString(l.text[:offset]) + 1
+}
 
 // fail is the problem of a line that can't be used.
-func (l textLine) fail() *FileError { return &FileError{Line: l.no, Column: l.bad + 1, Msg: l.err.Error()} }
+func (l textLine) fail() *FileError {
+	return &FileError{Line: l.no, Column: l.bad + 1, Msg: l.err.Error()}
+}
 
 // textLines yields the lines of data that are neither empty nor a comment.
 func textLines(data []byte) iter.Seq[textLine] {

@@ -22,18 +22,18 @@ func TestLinesThatDoNothingAreWarnedOf(t *testing.T) {
 		wantWarnings(t, text, warnings, want)
 	}
 	for text, want := range map[string]string{
-		"host all all all trust\nhost all bob all reject":                               "f:2: never used: whoever fits this line fits line 1",
-		"host all bob all reject\nhost all all all trust":                               "",
-		"host a,b all all trust\n\nhost b u 10.0.0.0/8 reject":                          "f:3: never used: whoever fits this line fits line 1",
-		"host a all all trust\nhost a,b all all reject":                                 "",
-		"host a u all trust\nhost a all all reject":                                     "",
-		"host a u 10.0.0.0/8 trust\nhost a u 10.1.0.0/16 reject":                        "f:2: never used",
-		"host a u 10.1.0.0/16 trust\nhost a u 10.0.0.0/8 reject":                        "",
-		"host a u 0.0.0.0/0 trust\nhost a u ::1/128 reject":                             "",
-		"host sameuser all all trust\nhost bob bob all reject":                          "",
-		"host sameuser,a all all trust\nhost sameuser all all reject":                   "f:2: never used",
-		"host a all all trust\nhost sameuser all all reject":                            "",
-		"hostssl all all all trust\nhost all all all reject":                            "f:2: never used",
+		"host all all all trust\nhost all bob all reject":                                "f:2: never used: whoever fits this line fits line 1",
+		"host all bob all reject\nhost all all all trust":                                "",
+		"host a,b all all trust\n\nhost b u 10.0.0.0/8 reject":                           "f:3: never used: whoever fits this line fits line 1",
+		"host a all all trust\nhost a,b all all reject":                                  "",
+		"host a u all trust\nhost a all all reject":                                      "",
+		"host a u 10.0.0.0/8 trust\nhost a u 10.1.0.0/16 reject":                         "f:2: never used",
+		"host a u 10.1.0.0/16 trust\nhost a u 10.0.0.0/8 reject":                         "",
+		"host a u 0.0.0.0/0 trust\nhost a u ::1/128 reject":                              "",
+		"host sameuser all all trust\nhost bob bob all reject":                           "",
+		"host sameuser,a all all trust\nhost sameuser all all reject":                    "f:2: never used",
+		"host a all all trust\nhost sameuser all all reject":                             "",
+		"hostssl all all all trust\nhost all all all reject":                             "f:2: never used",
 		"host all all all trust\nhost all u all reject\nhostssl a u 10.0.0.0/8 password": "f:2: never used\nf:3: never used",
 	} {
 		rules, errs := ParseHBA("f", []byte(text))
