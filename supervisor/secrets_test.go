@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -209,4 +210,43 @@ func (w *world) askedFiveTimes(f *fakeChild) []*ipc.QuestionRequest {
 		w.t.Fatalf("%d questions are asked, not %d", len(asked), maxAsking)
 	}
 	return asked
+}
+
+func TestTheProberIsAskedWithoutAPassword(t *testing.T) {
+	w := secretWorld(t)
+	w.question = askedFor("u", ipc.LoginSCRAM).Question
+	if got := w.told(w.children[0], askedFor("u", ipc.LoginSCRAM)); got.Secret == "" {
+		t.Fatal(got.Error)
+	}
+	for _, q := range sentTo[*ipc.QuestionRequest](w.prober) {
+		if len(q.Target.Logins) != 1 || q.Target.Logins[0] != (ipc.Login{User: "u", Database: "d"}) {
+			t.Errorf("%d logins, the first as %s with a password of %d bytes", len(q.Target.Logins), q.Target.Logins[0].User, len(q.Target.Logins[0].Password))
+		}
+	}
+}
+
+func TestAServerThatAsksForAWeakProofIsWarnedOf(t *testing.T) {
+	few, enough := askedFor("u", ipc.LoginSCRAM), askedFor("u", ipc.LoginSCRAM)
+	few.Question.Iterations = 4095
+	for text, m := range map[string]*ipc.SecretRequest{
+		"a server asks for passwords in clear text": askedFor("u", ipc.LoginPassword),
+		"a server asks for md5":                     askedFor("u", ipc.LoginMD5),
+		"a server asks for few iterations of SCRAM": few,
+		"": enough,
+	} {
+		w := secretWorld(t)
+		var log strings.Builder
+		w.s.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		w.question = m.Question
+		for _, database := range []string{"d", "e"} {
+			m.Database = database
+			if got := w.told(w.children[0], m); got.Secret == "" {
+				t.Fatalf("%s: %s", m.Question.Method, got.Error)
+			}
+		}
+		want := min(len(text), 1)
+		if n := strings.Count(log.String(), "\n"); n != want || !strings.Contains(log.String(), text) {
+			t.Errorf("%s: logged %q, want %d lines with %q", m.Question.Method, log.String(), want, text)
+		}
+	}
 }

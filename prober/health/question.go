@@ -36,7 +36,7 @@ func Ask(ctx context.Context, t Target) (ipc.Question, error) {
 		return ipc.Question{}, err
 	}
 	if q.Method == 0 {
-		q.Method = ipc.LoginTrust
+		q.Method, s.loggingIn = ipc.LoginTrust, false
 	}
 	return q.Question, nil
 }

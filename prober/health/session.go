@@ -71,11 +71,14 @@ func watch(ctx context.Context, conn net.Conn) (release func()) {
 	}
 }
 
-// close sends Terminate and closes, without waiting for an answer.
+// close sends Terminate and closes, without waiting for an answer. A server that waits for a password would log a
+// Terminate as an error; the mere end of the connection it doesn't log.
 func (s *session) close() {
 	s.release()
-	_ = s.conn.SetDeadline(time.Now().Add(10 * time.Millisecond))
-	_, _ = s.conn.Write(pgwire.AppendTerminate(nil))
+	if !s.loggingIn {
+		_ = s.conn.SetDeadline(time.Now().Add(10 * time.Millisecond))
+		_, _ = s.conn.Write(pgwire.AppendTerminate(nil))
+	}
 	_ = s.conn.Close()
 }
 

@@ -2,6 +2,7 @@ package login
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -90,4 +91,32 @@ func TestTwentyUsersLogInForTheFirstTimeAtOnce(t *testing.T) {
 		}
 	}
 	all.Wait()
+}
+
+// TestAQuestionLeavesNoErrorInTheServersLog has the prober ask, and go away without an answer.
+func TestAQuestionLeavesNoErrorInTheServersLog(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"scram-sha-256", "md5", "password"} {
+		t.Run(method, func(t *testing.T) {
+			c := asking(t, method)
+			n := c.Primary()
+			pool.Must(t, n.Set(pool.Within(t), "log_connections", "on"))
+			pool.Must(t, n.Set(pool.Within(t), "log_disconnections", "on"))
+			p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c), Users: map[string]string{"alice": "right"}})
+			p.ConnectAs(p.Config("alice", "", "postgres")).Close()
+			p.Stop()
+			pool.WaitNode(t, n, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'alice'", "0")
+			log, err := os.ReadFile(n.LogFile)
+			pool.Must(t, err)
+			for line := range strings.Lines(string(log)) {
+				hers := strings.Contains(line, "alice@")
+				if hers && (strings.Contains(line, "FATAL:") || strings.Contains(line, "ERROR:") || strings.Contains(line, "could not receive")) {
+					t.Errorf("the server logs %s", line)
+				}
+			}
+			if !strings.Contains(string(log), "user=alice") {
+				t.Error("the server logs no login: the test proves nothing")
+			}
+		})
+	}
 }
