@@ -74,6 +74,19 @@ func isLocal(arguments []byte) bool {
 				return false
 			}
 			i += n - 1
+		case '$':
+			if i > 0 && wordByte(arguments[i-1]) {
+				continue // a part of an identifier
+			}
+			n := dollarLen(arguments[i:])
+			if n < 0 {
+				return false
+			}
+			i += n - 1
+		case '-', '/':
+			if bytes.HasPrefix(arguments[i:], []byte("--")) || bytes.HasPrefix(arguments[i:], []byte("/*")) {
+				return false // a comment may hold anything
+			}
 		case '(':
 			depth++
 		case ')':
