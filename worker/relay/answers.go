@@ -267,9 +267,9 @@ func (p *Pooled) failed(code string) {
 // statementFailed handles an error that says something about a statement on the
 // backend: it is out of date or gone.
 //
-// Most errors of a Bind say nothing about the statement, but only about its parameters.
-// Those here may come from the schema, and a new Parse may not have them. An Execute
-// checks no more: the server has brought the statement up to date at the Bind.
+// Most errors of a Bind concern only its parameters. The errors listed here may come from
+// a changed schema, so a new Parse may succeed. Errors of an Execute don't count: the
+// server has brought the statement up to date at the Bind.
 func (p *Pooled) statementFailed(code string, on *onBackend) {
 	switch {
 	case code == pgwire.CodeUndefinedStatement: // deallocated by a function or DO
@@ -317,7 +317,7 @@ func (p *Pooled) readyForQuery(status byte) bool {
 		r.doubt = true
 		return false
 	}
-	p.x.dirty = p.x.dirty || e.kind == 'F' // which function that was, the message doesn't tell
+	p.x.dirty = p.x.dirty || e.kind == 'F' // a FunctionCall names its function only by an OID
 	p.done()
 	p.x.copying, p.x.errored, p.x.described = false, false, false
 	if p.x.idle() {

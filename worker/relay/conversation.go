@@ -36,8 +36,8 @@ type Conversation interface {
 	Part() []byte
 	// Lose disconnects the client from a backend that is lost.
 	Lose() Loss
-	// Refuse answers, with an error, what the client has said before it had to wait for
-	// a backend, when it gets none. stays reports whether the client may stay.
+	// Refuse answers with the error f what a client has said that waited for a backend and
+	// gets none. stays reports whether the client may stay.
 	Refuse(said []byte, f *Failure) (p Passed, stays bool, err error)
 	// Cancel answers the first batch that the client has said while it waits for a
 	// backend as the server answers a batch that is cancelled. ToServer is what comes
@@ -117,8 +117,8 @@ type Backend struct {
 	Died bool
 	// Indelible: its client has left something that no reset query removes.
 	Indelible bool
-	// Dirty: the client DirtyBy may have left something that others must not find.
-	// Sequences: it may have left at least values of sequences.
+	// Dirty: the client DirtyBy may have left something that only the reset query removes.
+	// Sequences: it may have left what currval and lastval remember.
 	Dirty, Sequences bool
 	DirtyBy          uint64
 
@@ -210,7 +210,7 @@ func (s *Shared) keep(b []byte) {
 
 // Direct returns a conversation for a client that keeps its backend. id is the
 // client's. moves means that the client gets another backend if its backend is lost
-// before it has used it.
+// before the client has used it.
 func (s *Shared) Direct(id uint64, moves bool) *Direct {
 	return &Direct{shared: s, id: id, moves: moves}
 }

@@ -12,7 +12,7 @@ import (
 // is the one that others have:
 //
 //  1. ask sends a Describe after the Parse. answers.go collects the server's description
-//     instead of passing it on (swallow, described).
+//     instead of passing it on (description, swallow).
 //  2. If the client has prepared the statement itself, settle makes the description a
 //     part of the statement's identity. Two statements are the same only if their texts,
 //     settings and descriptions are.

@@ -44,8 +44,9 @@ type exchange struct {
 	// nil if it is outdated.
 	checked   *statement
 	checkedOn *onBackend
-	// said is the description so far, params how much of it ParameterDescription was.
-	// sinks: the server is inside such a message. tooLong: a part of it was dropped.
+	// said is the description so far; its first params bytes are the ParameterDescription.
+	// sinks: the server is inside a message of the description. tooLong: a part of the
+	// description was dropped.
 	said           []byte
 	params         int
 	sinks, tooLong bool

@@ -29,9 +29,9 @@ func (p *Pooled) unname(name string, st *statement) {
 	p.text -= len(name) + len(st.tail)
 }
 
-// overLimit sends a text that the server refuses in place of a Parse that exceeds a
-// limit: so the server skips to the Sync and fails the transaction, as after any
-// error. The client gets our error instead of the server's.
+// overLimit sends, in place of a Parse that exceeds a limit, a text that the server
+// refuses. The server then skips to the Sync and fails the transaction, as after any
+// other error. The client gets our error instead of the server's.
 func (p *Pooled) overLimit(out []byte) []byte {
 	p.x.push(owed{kind: 'P', fate: tooMany})
 	return appendParse(out, noStatement, []byte("pgagroal: a client's prepared statements are too many or too long\x00\x00\x00"))

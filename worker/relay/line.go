@@ -16,7 +16,7 @@ import "github.com/pgagroal-go/pgagroal/internal/pgwire"
 
 // line is the state of the conversation between one client and one backend. Pooled
 // counts owed answers in an exchange instead and has its own flow (rewrite.go);
-// there ends, unsynced and executed stay empty.
+// there ends stays empty, unsynced and executed stay false.
 type line struct {
 	up, down pgwire.Scanner // client to server, server to client
 	b        *Backend
@@ -45,7 +45,8 @@ func lineInterests() (client, server *pgwire.Interests) {
 	return client, server
 }
 
-// start begins a conversation with an idle backend.
+// start begins a conversation with a backend that owes nothing. It sets Status to idle;
+// a caller whose backend is in a transaction block sets Status afterwards.
 func (r *line) start(t *Totals, b *Backend, client, server *pgwire.Interests) {
 	*r = line{up: pgwire.NewScanner(client), down: pgwire.NewScanner(server), b: b, totals: t}
 	b.Status = pgwire.TxIdle

@@ -28,8 +28,8 @@ func (t traits) listens(text []byte) bool {
 	return false
 }
 
-// refuseListen sends a text that the server refuses in place of a Query or Parse: so what
-// comes of the transaction is what comes of it after any error.
+// refuseListen sends, in place of a Query or Parse, a text that the server refuses. The
+// transaction then fails as after any other error.
 func (p *Pooled) refuseListen(out []byte, kind byte) []byte {
 	const text = "pgagroal: LISTEN is refused\x00"
 	if kind == 'Q' {

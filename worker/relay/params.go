@@ -142,7 +142,8 @@ func adapt(want, base, now *Params) string {
 	return sql.String()
 }
 
-// reported takes the body of a ParameterStatus that comes while a client has the backend.
+// reported takes the body of a ParameterStatus, and notes in resets that a tracked
+// parameter is back at the value of the backend's own login.
 func (b *Backend) reported(body []byte) {
 	b.Params.Reported(body)
 	for _, name := range tracked {

@@ -38,7 +38,7 @@ type Pooled struct {
 // unnamed is a client's unnamed statement.
 type unnamed struct {
 	exists bool
-	here   bool // the current backend has it, or none if there is none
+	here   bool // exists is also true or false of the current backend
 	kept   bool // tail is its Parse message after the name
 	used   bool
 	traits traits

@@ -23,7 +23,8 @@ import (
 //  4. serverBytes (answers.go) copies a chunk from the server to out. It removes the
 //     answers to added messages, and adds answers to dropped ones. resume goes on with
 //     what had to wait.
-//  5. When the server owes nothing, the session gives the backend back.
+//  5. When the server owes nothing and no transaction block is open, the session gives
+//     the backend back.
 //
 // When a chunk ends inside the header of a message that may have to be changed, that
 // part of the header is held back. All other bytes are passed on as they come, so a
@@ -211,8 +212,8 @@ func (p *Pooled) collect(data []byte, out *[]byte) (int, error) {
 
 var errTooLong = errors.New("message of a prepared statement is too long")
 
-// early passes on the first part of a message as soon as that can be changed. The rest,
-// of which the chunk has rest, may be long and needs no change.
+// early passes on the first part of a message as soon as that can be changed. What
+// follows may be long and needs no change; rest is the part of it in this chunk.
 func (p *Pooled) early(rest []byte, out *[]byte) error {
 	typ, body := p.x.partial[0], p.x.partial[5:]
 	length := p.x.need - 5

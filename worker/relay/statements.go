@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// MaxStatements is how many prepared statements of ours a backend holds.
+	// MaxStatements is how many prepared statements the relay keeps on a backend.
 	MaxStatements = 512
 )
 
@@ -74,7 +74,7 @@ func newStatements() *statements {
 }
 
 // baseOf returns the part of a key that is known before the server has described the
-// statement: it is of a text that is parsed with settings.
+// statement: a hash of the text, its parameter types and the settings it is parsed with.
 func baseOf(tail string, with unique.Handle[settings]) statementKey {
 	b := make([]byte, 0, len(tail)+256)
 	b = append(b, tail...)
@@ -104,10 +104,9 @@ func (t *statements) ownKey() statementKey {
 	return hashed(binary.BigEndian.AppendUint64(t.own[:], t.serial))
 }
 
-// prepare returns the statement of a Parse message, whose text has effects, and the base
-// of its key. alone means
-// that the settings at the time of the Parse are unknown, so the statement is never
-// shared.
+// prepare returns the statement of a Parse message, and the base of its key. effects are
+// the traits of its text. alone means that the settings at the time of the Parse are
+// unknown, so the statement is never shared.
 func (t *statements) prepare(tail []byte, effects traits, with unique.Handle[settings], alone bool) (st *statement, base statementKey) {
 	st = &statement{key: t.ownKey(), tail: string(tail), with: with, traits: effects}
 	if alone {
@@ -116,8 +115,8 @@ func (t *statements) prepare(tail []byte, effects traits, with unique.Handle[set
 	return st, baseOf(st.tail, with)
 }
 
-// share returns the statement that all share who have what the server has just
-// described, and counts one more holder of it.
+// share returns the statement that all clients share under this key, and counts one more
+// holder of it: st itself, if st is the first with the key.
 func (t *statements) share(st *statement, d description, key statementKey) *statement {
 	sh := t.byKey[key]
 	if sh == nil {
