@@ -13,8 +13,8 @@ type Report struct {
 	ID       uint64            `msgpack:"id"`
 	Counters map[string]uint64 `msgpack:"counters"`
 	Gauges   map[string]int64  `msgpack:"gauges"`
-	// SessionTimes is the histogram of session lengths: counts per bucket of
-	// SessionBuckets plus one for the rest.
+	// SessionTimes is the histogram of session lengths: a count for each bucket, whose
+	// bounds are in worker/report.go, and one for all longer sessions.
 	SessionTimes []uint64 `msgpack:"session_times"`
 	// SessionSeconds is the sum of all session lengths.
 	SessionSeconds float64 `msgpack:"session_seconds"`
