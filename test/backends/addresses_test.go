@@ -7,8 +7,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// TestServerIsReachedAtAnyAddressOfItsName: PostgreSQL listens on the last address of
-// the name alone.
+// TestServerIsReachedAtAnyAddressOfItsName: PostgreSQL listens only on the last address
+// of the name.
 func TestServerIsReachedAtAnyAddressOfItsName(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

@@ -1,3 +1,3 @@
-// Package backends tests what becomes of connections to the server: who reuses them, how many there
-// may be, how they are reset, and how they move between workers.
+// Package backends tests connections to the server: who reuses them, how many there may be, how
+// they are reset, and how they move between workers.
 package backends

@@ -13,8 +13,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// twoWorkers has clients of the transaction pipeline on two workers, which share
-// so many backends.
+// twoWorkers starts two workers with the transaction pipeline that share so many
+// backends, and connects a client to each.
 func twoWorkers(t *testing.T, c *pgtest.Cluster, backends string, keys map[string]string) (*pool.Pool, []*pgtest.Client) {
 	t.Helper()
 	all := map[string]string{"max_connections": backends, "pipeline": "transaction", "orphan_grace": "500ms"}
@@ -26,7 +26,7 @@ func twoWorkers(t *testing.T, c *pgtest.Cluster, backends string, keys map[strin
 	p.WaitLog("worker is ready worker=1")
 	clients := []*pgtest.Client{p.Connect(), p.Connect()}
 	var workers []int
-	for _, cl := range clients { // status shows those that have a backend
+	for _, cl := range clients { // status shows the clients that have had a backend
 		pool.MustQuery(t, cl, "BEGIN")
 		workers = append(workers, p.WorkerOf(cl))
 		pool.MustQuery(t, cl, "COMMIT")
@@ -53,8 +53,8 @@ func TestBackendMovesToTheWorkerWhoseClientNeedsIt(t *testing.T) {
 	}
 }
 
-// A prepared statement is there, a parameter follows its client, and what the other
-// client has left behind is gone.
+// On a backend from the other worker a prepared statement is there, a parameter follows
+// its client, and the other client's state is gone.
 func TestStateMovesWithABackend(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -72,7 +72,8 @@ func TestStateMovesWithABackend(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The second client's Parse has made another one, which turned out to be the same.
+		// The second client's Parse has made a second statement, which turned out to be
+		// the same.
 		if n := res.Rows[0][0]; n != "1" && (i == 0 || n != "2") {
 			t.Errorf("turn %d: %s statements on the backend, one is needed, and one may wait to be closed", i, n)
 		}
@@ -103,7 +104,7 @@ func TestIdleBackendMovesInTheSessionPipelineToo(t *testing.T) {
 	workers := map[int]bool{}
 	pid, left := "", 0
 	for turn := range 4 {
-		var busy net.Conn // makes the other worker the one with fewer clients
+		var busy net.Conn // this connection makes the other worker the one with fewer clients
 		if turn%2 == 1 {
 			busy = p.DialRaw()
 		}
@@ -127,17 +128,17 @@ func TestIdleBackendMovesInTheSessionPipelineToo(t *testing.T) {
 	}
 }
 
-// waitLeft waits until the supervisor knows that so many clients have left in all.
+// waitLeft waits until the supervisor knows that n clients have left in all.
 func waitLeft(p *pool.Pool, n int) {
 	p.T.Helper()
 	pgtest.WaitUntil(p.T, pool.Generous, fmt.Sprintf("%d clients to leave", n), func() bool {
 		return strings.Count(p.Log(), "disconnection client=") == n
 	}, p.Log)
-	p.JSON("status") // workers tell of clients that have left before they answer
+	p.JSON("status") // workers report clients that have left before they answer
 }
 
-// Workers die while backends go back and forth between them: no place is lost, and
-// none is there twice.
+// Workers die while backends move back and forth between them: no place is lost, and
+// none exists twice.
 func TestLimitHoldsWhenWorkersDieDuringHandOvers(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -185,7 +186,7 @@ func TestLimitHoldsWhenWorkersDieDuringHandOvers(t *testing.T) {
 	if most, looks := w.most.Load(), w.looks.Load(); most > 2 {
 		t.Errorf("the server has shown %d connections of the pool, in %d looks; 2 are allowed", most, looks)
 	}
-	// Both places are still there.
+	// Both places still exist.
 	a, b := p.Connect(), p.Connect()
 	pool.MustQuery(t, a, "BEGIN")
 	pool.MustQuery(t, b, "BEGIN")

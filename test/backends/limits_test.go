@@ -13,14 +13,14 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// watch samples a count on a node until stop: most is the largest one seen, looks how
-// often it was looked at.
+// watch samples a count on a node until stop: most is the largest count seen, looks the
+// number of samples.
 type watch struct {
 	most, looks atomic.Int64
 	stop        func()
 }
 
-// enoughLooks is how many looks see a limit that is exceeded now and then.
+// enoughLooks is how many samples will show a limit that is exceeded now and then.
 const enoughLooks = 50
 
 func watchCount(t testing.TB, n *pgtest.Node, sql string) *watch {
@@ -49,8 +49,9 @@ func watchCount(t testing.TB, n *pgtest.Node, sql string) *watch {
 	return w
 }
 
-// hammer runs clients that connect, ask and leave so many times, and on until there is
-// enough, each as one of users in turn and leaving in one of several ways.
+// hammer runs clients that connect, query and leave the given number of times, and
+// longer until enough returns true. They take the users in turn and leave in several
+// ways.
 func hammer(t testing.TB, p *pool.Pool, clients, times int, enough func() bool, users ...string) {
 	t.Helper()
 	begin := time.Now()
@@ -100,7 +101,7 @@ func TestRuleOfDatabasesFileIsAHardLimit(t *testing.T) {
 	})
 	a, b := p.ConnectAs(p.Config("bob", "", "postgres")), p.ConnectAs(p.Config("bob", "", "postgres"))
 	pool.WantCode(t, p.WantRefused(p.Config("bob", "", "postgres")), "53300", "connection pool is full")
-	p.Connect() // others have room
+	p.Connect() // another pool has room
 	a.Close()
 	cl := p.ConnectAs(p.Config("bob", "", "postgres"))
 	cl.Close()
@@ -115,7 +116,7 @@ func TestMaxPoolsBoundsThePoolsOfAWorker(t *testing.T) {
 	bob, eve := p.Config("bob", "", "postgres"), p.Config("eve", "", "postgres")
 	cl := p.ConnectAs(bob)
 	pool.WantCode(t, p.WantRefused(eve), "53300", "too many pools, the limit is max_pools")
-	p.ConnectAs(bob).Close() // a pool that is there
+	p.ConnectAs(bob).Close() // bob's pool exists already
 	cl.Close()
 	pgtest.Eventually(t, pool.Generous, "a pool that nobody uses makes room", func() error {
 		other, err := p.Try(eve)
@@ -155,7 +156,7 @@ func TestAliasLeadsToTheRealDatabase(t *testing.T) {
 	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "other")), "53300", "connection pool is full")
 }
 
-// A list with names in quotes is one limit, which all its pairs share.
+// A list with names in quotes is one limit, which all its databases and users share.
 func TestALimitHoldsForEveryNameOfItsList(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -293,7 +294,7 @@ func TestWaiterThatLeavesFreesItsPlace(t *testing.T) {
 	}
 }
 
-// The one place is an idle backend of another pool, on whichever worker.
+// The only place is taken by an idle backend of another pool, on either worker.
 func TestIdleBackendOfAnotherPoolIsReclaimed(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -331,7 +332,7 @@ func TestOldBackendIsClosed(t *testing.T) {
 	cl := p.Connect()
 	pid := pool.BackendPID(t, cl)
 	old := fmt.Sprintf("SELECT now() - backend_start > '1100ms' FROM pg_stat_activity WHERE pid = %s", pid)
-	pool.WaitNode(t, c.Primary(), old, "t") // in use, it stays
+	pool.WaitNode(t, c.Primary(), old, "t") // a backend in use stays
 	cl.Close()
 	if got := pool.BackendPID(t, p.Connect()); got == pid {
 		t.Error("a backend of more than its age serves the next client")

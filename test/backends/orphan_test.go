@@ -8,8 +8,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// A client behind a full pool gets the place of a dead worker's backend when the
-// server has seen that backend end, long before orphan_grace.
+// A client that waits at a full pool gets the place of a dead worker's backend as soon
+// as that backend has ended on the server, long before orphan_grace.
 func TestPlaceOfADeadWorkerIsFreeWhenItsServerSaysSo(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

@@ -41,7 +41,7 @@ func TestBackendIsNotReusedByAnotherUserOrDatabase(t *testing.T) {
 	}
 }
 
-// Clients that wait get the backends of those that leave, and not a new one each.
+// Clients that wait get the backends of clients that leave, instead of new backends.
 func TestBackendsAreReusedWhileClientsWait(t *testing.T) {
 	t.Parallel()
 	for name, users := range map[string]map[string]string{
@@ -76,7 +76,7 @@ func TestBackendsAreReusedWhileClientsWait(t *testing.T) {
 				})
 			}
 			clients.Wait()
-			// At the very end, when nobody waits any more, some may still be replaced.
+			// At the very end, when nobody waits any more, a few may still be replaced.
 			if len(pids) > 8 {
 				t.Errorf("40 clients had %d backends, 2 are allowed at a time", len(pids))
 			}
@@ -84,7 +84,8 @@ func TestBackendsAreReusedWhileClientsWait(t *testing.T) {
 	}
 }
 
-// leak is something a client leaves behind, and how the next one would see it.
+// leak is something that a client leaves behind, and the query with which the next
+// client would see it.
 type leak struct{ name, leave, look, clean string }
 
 func leaks() []leak {
@@ -105,8 +106,8 @@ func leaks() []leak {
 	}
 }
 
-// Each kind of trace is left twice: by a client that says goodbye and by one
-// that vanishes. The next client has the same backend, or one that is new.
+// Each kind of trace is left twice: by a client that sends Terminate and by one that
+// vanishes. The next client has the same backend, or a new one.
 func TestWhatAClientLeavesBehindNeverReachesTheNext(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -156,8 +157,8 @@ func TestStatementPreparedInTheProtocolDoesNotReachTheNextClient(t *testing.T) {
 	}
 }
 
-// A notification is for the session that listens. One that was listening when
-// it left doesn't pass its ears on.
+// Only the session that listens gets a notification. If a client leaves while it
+// listens, the next client on its backend gets none.
 func TestNotificationsOfAnotherClientAreNotSeen(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -224,7 +225,7 @@ func TestTrackedParametersFollowTheirClient(t *testing.T) {
 	}
 }
 
-// The pool they make is one in which the client's RESET means what it asked for.
+// In such a pool RESET returns to the value that the client asked for at its start.
 func TestStartupParametersMakePoolsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -285,7 +286,7 @@ func TestBadParameterGetsTheServersOwnError(t *testing.T) {
 			direct.Close()
 		}
 		pool.WantCode(t, err, pgtest.Code(derr), test.text)
-		// The place is free again for the next one.
+		// The place is free again for the next client.
 		p.Connect().Close()
 	}
 	err := p.WantRefused(p.Config("postgres", "", "nowhere"))
@@ -313,7 +314,7 @@ func TestEmptyResetQueryLeavesTheSessionAsItIs(t *testing.T) {
 func TestBackendWhoseResetFailsIsReplaced(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
-	for _, behavior := range []string{"discard", "try"} { // two names for one thing
+	for _, behavior := range []string{"discard", "try"} { // both mean the same
 		p := pool.OnePlace(t, c, map[string]string{
 			"server_reset_query": "'SELECT 1/0'", "server_reset_query_behavior_on_failure": behavior,
 		})

@@ -13,8 +13,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// Bytes that come one at a time, in both directions and on both sides of the
-// pool, make no difference.
+// A session works the same if its bytes come one at a time, in both directions and on
+// both sides of the pool.
 func TestMessagesMaySplitAtEveryByte(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -41,11 +41,11 @@ func TestMessagesMaySplitAtEveryByte(t *testing.T) {
 		_, err = pool.Query(cl, "SELECT 1/0")
 		pool.WantCode(t, err, "22012", "division by zero")
 		pool.MustQuery(t, cl, "SET work_mem TO '7MB'")
-		cl.Close() // Terminate comes in pieces too
+		cl.Close() // Terminate comes in pieces, too
 	}
 }
 
-// All messages of a session in one segment, the start-up packet included.
+// All messages of a session, the start-up packet included, come in one segment.
 func TestMessagesMayBeJoined(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -83,7 +83,7 @@ func TestMessagesMayBeJoined(t *testing.T) {
 	}
 }
 
-// The reader takes its time over a result far larger than any buffer.
+// A client reads slowly a result that is far larger than any buffer.
 func TestLargeResultForASlowReaderCostsLittleMemory(t *testing.T) {
 	t.Parallel()
 	for _, how := range [][2]string{{"auto", "session"}, {"epoll", "session"}, {"auto", "transaction"}, {"epoll", "transaction"}} {
@@ -100,7 +100,8 @@ func TestLargeResultForASlowReaderCostsLittleMemory(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The server runs into a reader that doesn't read: everybody waits.
+			// The server fills all buffers to a client that doesn't read: everybody
+			// waits.
 			pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'", "1")
 			n := 0
 			for done := false; !done; {
@@ -244,7 +245,7 @@ func TestNoticesParametersAndNotificationsReachTheClient(t *testing.T) {
 	if notice != "hear this" || notification != "here" || cl.Params["application_name"] != "renamed" {
 		t.Errorf("notice %q, notification %q, application_name %q", notice, notification, cl.Params["application_name"])
 	}
-	// One that comes while nobody asks anything.
+	// This message comes while no query runs.
 	pool.AskNode(t, c.Primary(), "NOTIFY news, 'unasked'")
 	msg, err := cl.Receive(t.Context())
 	if n, ok := msg.(*pgproto3.NotificationResponse); err != nil || !ok || n.Payload != "unasked" {
@@ -252,7 +253,7 @@ func TestNoticesParametersAndNotificationsReachTheClient(t *testing.T) {
 	}
 }
 
-// A client that breaks the protocol hears so, and its backend isn't used again.
+// A client that breaks the protocol gets an error, and its backend isn't used again.
 func TestClientThatBreaksTheProtocolIsDisconnected(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

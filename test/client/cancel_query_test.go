@@ -68,7 +68,7 @@ func TestWrongSecretCancelsNothing(t *testing.T) {
 			}
 		}
 	}
-	// Each request was dealt with when its connection was closed.
+	// Each request had been handled by the time its connection was closed.
 	want := fmt.Sprintf("SELECT state FROM pg_stat_activity WHERE pid = %d", victim.PID)
 	if got := pool.AskNode(t, c.Primary(), want); got != "active" {
 		t.Errorf("the victim is %s", got)
@@ -80,7 +80,8 @@ func TestWrongSecretCancelsNothing(t *testing.T) {
 	pool.WantCode(t, err, "57014", "")
 }
 
-// The server's own key would let a client cancel what its successor does.
+// The client must not get the server's own key: with it a client could cancel queries
+// of its successor on the backend.
 func TestServersOwnKeyIsNotGivenAway(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

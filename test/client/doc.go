@@ -1,3 +1,3 @@
-// Package client tests what a session sees: every byte, large results, cancels, and nothing of
-// clients that were killed before it.
+// Package client tests what a session receives: every byte of its own, large results and
+// cancels included, and nothing of clients that were killed before it.
 package client

@@ -18,8 +18,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// killedRounds is how often all clients are killed, in a pipeline that has the
-// full test: 50, or what PGAGROAL_TEST_ROUNDS says.
+// killedRounds is how often all clients are killed in a pipeline with the full test:
+// PGAGROAL_TEST_ROUNDS, or 50 times.
 func killedRounds(t testing.TB) int {
 	t.Helper()
 	text := os.Getenv("PGAGROAL_TEST_ROUNDS")
@@ -33,14 +33,14 @@ func killedRounds(t testing.TB) int {
 	return n
 }
 
-// Twenty clients are killed in the middle of their results, and twenty new ones
-// come right after, again and again: none of them ever sees a row, a message or
-// a setting of another. Session and performance have the same code.
+// Again and again twenty clients are killed in the middle of their results, and twenty
+// new ones connect right after: no client ever sees a row, a message or a setting of
+// another. The session and performance pipelines share their code.
 func TestNewClientsSeeNothingOfKilledOnes(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		pipeline, loop string
-		part           int // of the rounds
+		part           int // divides the number of rounds
 	}{
 		{"session", "io_uring", 1},
 		{"session", "epoll", 5},
@@ -73,16 +73,15 @@ func TestNewClientsSeeNothingOfKilledOnes(t *testing.T) {
 	}
 }
 
-// victim is a psql that leaves settings behind and is then in the middle of a
-// result.
+// victim is a psql that changes settings and is then in the middle of a result.
 type victim struct {
 	name string
 	cmd  *exec.Cmd
 	out  *bufio.Reader
 }
 
-// killAll starts 20 victims, waits until each has got a row, kills them and looks
-// at what each has got.
+// killAll starts 20 victims, waits until each has received a row, kills them and checks
+// what each has received.
 func killAll(t *testing.T, p *pool.Pool, round int) {
 	t.Helper()
 	victims := make([]*victim, 20)
@@ -118,8 +117,8 @@ func killAll(t *testing.T, p *pool.Pool, round int) {
 	}
 }
 
-// startVictim starts one. Half of them use the Unix socket, of which the buffers
-// are small; a quarter reads by a cursor, in a transaction.
+// startVictim starts a victim. Half of the victims use the Unix socket, whose buffers
+// are small; a quarter reads through a cursor, in a transaction.
 func startVictim(ctx context.Context, p *pool.Pool, name string, i int) (*victim, error) {
 	rows := fmt.Sprintf("SELECT '%s row ' || g || repeat('x', 200) FROM generate_series(1, %d) g", name, 10_000+i%5*50_000)
 	args := []string{"-X", "-q", "-A", "-t", "-c", "SET work_mem TO '7MB'; SET DateStyle TO 'German'; LISTEN leak", "-c"}
@@ -144,8 +143,8 @@ func startVictim(ctx context.Context, p *pool.Pool, name string, i int) (*victim
 	return &victim{name: name, cmd: cmd, out: bufio.NewReader(out)}, nil
 }
 
-// onlyOwnRows reads what a killed victim has left in its pipe. The last line may
-// have been cut.
+// onlyOwnRows checks the rows that a killed victim has written to its pipe. The last
+// line may be cut.
 func (v *victim) onlyOwnRows() error {
 	rest, err := io.ReadAll(v.out)
 	if err != nil {
@@ -160,8 +159,7 @@ func (v *victim) onlyOwnRows() error {
 	return nil
 }
 
-// seesItselfOnly connects and checks everything that it is told, message by
-// message.
+// seesItselfOnly connects and checks everything that it receives, message by message.
 func seesItselfOnly(p *pool.Pool, name string, i int) error {
 	cfg := p.Config("postgres", "", "postgres")
 	if i%2 == 1 {
@@ -190,7 +188,7 @@ func seesItselfOnly(p *pool.Pool, name string, i int) error {
 	return nil
 }
 
-// toldAll asks one query and returns every message of the answer.
+// toldAll runs one query and returns every message of the answer.
 func toldAll(cl *pgtest.Client, sql string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), pool.Generous)
 	defer cancel()

@@ -16,10 +16,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// big is a result that no socket buffer holds.
+// big is a query whose result is larger than any socket buffer.
 const big = "SELECT 'secret of another client ' || repeat('x', 1000) || g FROM generate_series(1, 50000) g"
 
-// readSome takes part of what the pool sends and leaves the rest.
+// readSome reads a part of the pool's output and leaves the rest.
 func readSome(t testing.TB, c *pgtest.Client, n int64) {
 	t.Helper()
 	if err := c.Conn().SetReadDeadline(time.Now().Add(pool.Generous)); err != nil {
@@ -102,7 +102,7 @@ func departures() []departure {
 	}
 }
 
-// goings are the ways in which a client's connection ends without a goodbye.
+// goings are the ways in which a client's connection ends without a Terminate.
 func goings() map[string]func(t testing.TB, c *pgtest.Client) {
 	return map[string]func(t testing.TB, c *pgtest.Client){
 		"reset":  pool.Vanish,
@@ -116,8 +116,8 @@ func goings() map[string]func(t testing.TB, c *pgtest.Client) {
 	}
 }
 
-// The pool has one place: what comes next has the same backend or the one that
-// took its place.
+// The pool has one place, so the next client has the same backend or the one that
+// replaced it.
 func TestNextClientSeesNothingOfOneThatVanished(t *testing.T) {
 	t.Parallel()
 	for _, loop := range []string{"auto", "epoll"} {
@@ -151,8 +151,8 @@ func vanishInEveryWay(t *testing.T, loop string) {
 	pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'pg_sleep|secret' AND state = 'active' AND pid <> pg_backend_pid()", "0")
 }
 
-// A statement that was sent before an orderly goodbye takes effect, as it does
-// without a pool, and its backend is used again.
+// A statement that was sent before a Terminate takes effect, as it does without a pool,
+// and its backend is used again.
 func TestStatementsBeforeTheGoodbyeTakeEffect(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -184,7 +184,8 @@ func TestStatementsBeforeTheGoodbyeTakeEffect(t *testing.T) {
 	}
 }
 
-// vanishAfterTerminate closes without a reset, which could overtake what was sent.
+// vanishAfterTerminate closes without an RST, which could overtake the bytes that were
+// sent.
 func vanishAfterTerminate(t testing.TB, c *pgtest.Client) {
 	t.Helper()
 	if err := c.Conn().Close(); err != nil {
@@ -207,8 +208,8 @@ func TestGoodbyeInTheMiddleOfCopyInFreesTheBackend(t *testing.T) {
 	}
 }
 
-// Twenty clients at once are killed in the middle of a result, and twenty new
-// ones come, several times over.
+// Several times over, twenty clients are killed at once in the middle of a result, and
+// twenty new ones connect.
 func TestManyKilledClientsLeaveNothingToTheNext(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -323,7 +324,7 @@ func TestClientsThatVanishWhileTheyWaitTakeNoPlace(t *testing.T) {
 	}
 }
 
-// A client killed by the kernel rather than by us: psql with SIGKILL.
+// The client is psql and ends with SIGKILL, so the kernel closes its connection.
 func TestKilledPsqlLeavesNothingToTheNext(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

@@ -62,7 +62,7 @@ func TestPgbenchWithMoreClientsThanPlaces(t *testing.T) {
 	}
 }
 
-// psycopg is what a program of psycopg2 does in a day.
+// psycopg is a program that uses what psycopg2 offers.
 const psycopg = `
 import sys, io, psycopg2, psycopg2.errors, psycopg2.extensions
 for i in range(3):

@@ -8,8 +8,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// With application_name_add_host the server tells where the client comes from,
-// also from behind a proxy, and in each transaction.
+// With application_name_add_host the server shows the client's address, even if the
+// client comes through a proxy, and in each transaction.
 func TestApplicationNameTellsTheHost(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

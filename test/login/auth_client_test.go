@@ -67,8 +67,8 @@ func TestUnknownUserIsCheckedByTheServer(t *testing.T) {
 	}
 }
 
-// Clients that nobody knows, and that don't answer when their server asks them who they
-// are, leave known users their place.
+// Unknown users that don't answer the server's request for a password don't take the
+// places of known users.
 func TestSilentLoginsDoNotKeepKnownUsersWaiting(t *testing.T) {
 	t.Parallel()
 	c := asking(t, "scram-sha-256")
@@ -102,8 +102,8 @@ func TestSilentLoginsDoNotKeepKnownUsersWaiting(t *testing.T) {
 	}
 }
 
-// With allow_unknown_users = off an unknown user is told what a known user with a wrong
-// password is told, message for message.
+// With allow_unknown_users = off an unknown user gets the same messages as a known user
+// with a wrong password.
 func TestUnknownUserIsRefusedLikeAWrongPassword(t *testing.T) {
 	t.Parallel()
 	c := asking(t, "scram-sha-256")
@@ -132,8 +132,8 @@ func TestUnknownUserIsRefusedLikeAWrongPassword(t *testing.T) {
 	}
 }
 
-// refusal is what a client is told before and after it shows a password, without the
-// name of the user.
+// refusal returns the messages that a client gets before and after it sends a password,
+// without the user's name.
 func refusal(t testing.TB, p *pool.Pool, user, password string) string {
 	t.Helper()
 	conn := p.DialRaw()
@@ -149,7 +149,7 @@ func refusal(t testing.TB, p *pool.Pool, user, password string) string {
 	return fmt.Sprintf("%c %q, %s", typ, body, strings.ReplaceAll(said, user, "USER"))
 }
 
-// Where nobody is asked for a password, an unknown user is refused.
+// If the rule asks nobody for a password, an unknown user is refused.
 func TestUnknownUserIsRefusedByTrust(t *testing.T) {
 	t.Parallel()
 	c := asking(t, "trust")
@@ -157,7 +157,7 @@ func TestUnknownUserIsRefusedByTrust(t *testing.T) {
 		Servers: pool.Nodes(c), Users: map[string]string{"alice": "right"}, Keys: map[string]string{"allow_unknown_users": "off"},
 	})
 	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "postgres")), "53300", "connection refused")
-	p.ConnectAs(p.Config("alice", "", "postgres")) // trusted by our own rules
+	p.ConnectAs(p.Config("alice", "", "postgres")) // trusted by pgagroal's rules
 }
 
 func TestFrontendUserHasAPasswordOfItsOwn(t *testing.T) {
@@ -210,7 +210,7 @@ func TestFirstMatchingHBALineDecides(t *testing.T) {
 	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "template1")), "28000", fmt.Sprintf(none, "postgres", "template1"))
 	p.ConnectAs(p.Config("bob", "", "template1"))
 	p.ConnectAs(p.Config("postgres", "", "postgres"))
-	// host is for TCP alone.
+	// In pg_hba.conf, host is for TCP only.
 	err := p.WantRefused(p.UnixConfig("postgres", "", "postgres"))
 	pool.WantCode(t, err, "28000", `no pgagroal_hba.conf entry for host "[local]", user "postgres", database "postgres"`)
 }

@@ -7,12 +7,13 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// followed are the parameters that may follow a client from backend to backend.
+// followed are the parameters that the pool may set again on a client's next backend.
 var followed = []string{"application_name", "client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings"}
 
-// A client finds the settings that it would find without a pool: those it asked for at its
-// start, else the defaults of its role, its database and the server; and RESET, SET TO
-// DEFAULT and DISCARD ALL return to them. What the server reports is the same, too.
+// A client finds the settings that it would find without a pool: those of its start-up
+// packet, else the defaults of its role, its database and the server. RESET, SET TO
+// DEFAULT and DISCARD ALL return to them. The parameters that the server reports are the
+// same, too.
 func TestSettingsAreThoseOfAClientWithoutAPool(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

@@ -28,8 +28,8 @@ var hbaLines = []string{
 	`host all all all trust`,
 }
 
-// Every user asks for every database, through pgagroal and directly: the same lines refuse the same. There are no such
-// databases, so that a client that is let in learns this from the server.
+// Every user asks for every database, through pgagroal and directly: the same lines refuse the same clients. The
+// databases don't exist, so that a client that is let in gets an error of the server.
 func TestLinesOfPostgreSQLMeanTheSameHere(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{HBA: append([]string{"local all all trust"}, hbaLines...)})

@@ -17,7 +17,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// Whoever says who it is one byte at a time has as long as everybody else.
+// A client that sends its start-up packet one byte at a time gets no more time than
+// others.
 func TestSlowLoginIsEndedInTime(t *testing.T) {
 	t.Parallel()
 	const limit = 2 * time.Second
@@ -67,12 +68,13 @@ func drip(ctx context.Context, conn net.Conn, b []byte) {
 	}
 }
 
-// flood is what a client may send without end and without reading.
+// flood is something that a client may send again and again without reading the
+// answers.
 type flood struct {
 	name string
-	// first is said and answered before; then all of one, again and again.
+	// first is sent and answered once; then each block repeats one.
 	first, one []pgproto3.FrontendMessage
-	// ends is how many ReadyForQuery answer it.
+	// ends is how many ReadyForQuery answer one.
 	ends int
 }
 
@@ -86,8 +88,8 @@ func floods() []flood {
 	}
 }
 
-// Clients that send and never read are held up, cost little, and disturb nobody;
-// and when they read at last, all is there.
+// Clients that send and never read are held up, cost little, and disturb nobody. When
+// they read at last, they get every answer.
 func TestFloodsWithoutReadingCostLittle(t *testing.T) {
 	t.Parallel()
 	for _, how := range [][2]string{{"io_uring", "session"}, {"epoll", "session"}, {"io_uring", "transaction"}, {"epoll", "transaction"}} {
@@ -95,7 +97,8 @@ func TestFloodsWithoutReadingCostLittle(t *testing.T) {
 			t.Parallel()
 			n := pgtest.New(t, pgtest.Options{}).Primary()
 			p := pool.Start(t, pool.Setup{
-				// Unix sockets on both sides: they hold little, so that what is held back is ours.
+				// Unix sockets on both sides hold little, so that the bytes that are held back are
+				// in pgagroal.
 				Servers: []pool.Server{{Name: "n1", Host: n.SocketDir, Port: n.Port}},
 				Keys:    map[string]string{"pipeline": how[1], "ev_backend": how[0], "workers": "1", "max_connections": "2"},
 			})
@@ -151,8 +154,9 @@ func (f flood) run(t *testing.T, p *pool.Pool) {
 	cl.Close()
 }
 
-// floodUntilStuck writes blocks until nothing is taken for a second, or most
-// bytes were. It returns what it has written and the rest of the last block.
+// floodUntilStuck writes blocks until no byte is accepted for a second, or until most
+// bytes are written. It returns the number of bytes written and the rest of the last
+// block.
 func floodUntilStuck(t *testing.T, conn net.Conn, block []byte, most int) (sent int, rest []byte) {
 	t.Helper()
 	for sent < most {

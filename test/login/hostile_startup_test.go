@@ -26,7 +26,7 @@ func packet(length int32, version uint32, body string) []byte {
 	return append(b, body...)
 }
 
-// whole is a packet whose length is right.
+// whole is a packet with the correct length.
 func whole(version uint32, body string) []byte { return packet(int32(8+len(body)), version, body) }
 
 const (
@@ -37,15 +37,15 @@ const (
 	cancelReq = 80877102
 )
 
-// What a server says to bytes that are no start-up packet, or a wrong one, and what we
-// say: the same, silence included. The range of versions that the text ends with is each
-// one's own, and one packet is refused here that PostgreSQL takes.
+// pgagroal answers bytes that are no valid start-up packet as PostgreSQL does, or is
+// silent like it. Two things differ: the range of versions at the end of the text, and
+// one packet that PostgreSQL accepts and pgagroal refuses.
 func TestBrokenStartupPacketIsAnsweredAsByPostgreSQL(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
 	p := pool.OnePlace(t, c, nil)
 	user := "user\x00postgres\x00"
-	broken := map[string][]byte{ // behind requests that are answered with N
+	broken := map[string][]byte{ // after requests that are answered with N
 		"length 0":        packet(0, v3, user+"\x00"),
 		"length 3":        packet(3, v3, ""),
 		"length 4":        packet(4, v3, ""),
@@ -83,19 +83,19 @@ func TestBrokenStartupPacketIsAnsweredAsByPostgreSQL(t *testing.T) {
 			}
 		}
 	}
-	// Here the server takes the last one.
+	// PostgreSQL accepts this packet.
 	if got, want := lastWords(t, p.DialRaw(), whole(v3, user+user+"\x00")), "08P01 invalid startup packet: a parameter is given twice"; got != want {
 		t.Errorf("two users: %q, want %q", got, want)
 	}
-	// Here the server answers in the words of protocol 2.
+	// PostgreSQL answers this packet in the format of protocol 2.
 	if got, want := lastWords(t, p.DialRaw(), whole(2<<16, user+"\x00")), "0A000 unsupported frontend protocol 2.0"; got != want {
 		t.Errorf("protocol 2: %q, want %q", got, want)
 	}
 	pool.MustQuery(t, p.Connect(), "SELECT 1")
 }
 
-// lastWords is what comes back for a packet after which the client says nothing more:
-// SQLSTATE and text of an error, without versions, or nothing.
+// lastWords sends a packet and nothing more, and returns the answer: SQLSTATE and text
+// of an error, without versions, or "".
 func lastWords(t *testing.T, conn net.Conn, packet []byte) string {
 	t.Helper()
 	if _, err := conn.Write(packet); err != nil {
@@ -138,7 +138,7 @@ func request(t testing.TB, conn net.Conn, code uint32) {
 	}
 }
 
-// welcomed is what the pool says during a login.
+// welcomed holds the pool's messages during a login.
 type welcomed struct {
 	types      string // of the messages up to ReadyForQuery, without ParameterStatus and BackendKeyData
 	version    uint32 // of NegotiateProtocolVersion
@@ -204,7 +204,7 @@ func TestEndlessNegotiationIsEnded(t *testing.T) {
 	conn := p.DialRaw()
 	for range 10 {
 		if _, err := conn.Write(whole(sslReq, "")); err != nil {
-			break // closed already: as it should be
+			break // closed already, as expected
 		}
 	}
 	said := strings.TrimLeft(string(pool.ReadToEnd(t, conn)), "N")
@@ -213,7 +213,8 @@ func TestEndlessNegotiationIsEnded(t *testing.T) {
 	}
 }
 
-// Connections that never say who they are hold nobody up, cost little, and end.
+// Connections that never send a start-up packet hold nobody up, cost little, and are
+// closed.
 func TestThousandsOfHalfOpenConnectionsDisturbNobody(t *testing.T) {
 	t.Parallel()
 	const many = 2000
@@ -233,7 +234,7 @@ func TestThousandsOfHalfOpenConnectionsDisturbNobody(t *testing.T) {
 		}
 		conns = append(conns, conn)
 	}
-	// They are all there while others log in.
+	// All of them are connected while others log in.
 	for range 5 {
 		cl := p.Connect()
 		pool.MustQuery(t, cl, "SELECT 1")

@@ -18,7 +18,8 @@ import (
 
 const asPostgres = "user\x00postgres\x00database\x00postgres\x00"
 
-// What PostgreSQL 18 answers, which knows 3.2 and no option.
+// The expected answers are those of PostgreSQL 18, which supports 3.2 and no protocol
+// option.
 func TestProtocolVersionIsNegotiated(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -60,7 +61,8 @@ func TestProtocolVersionIsNegotiated(t *testing.T) {
 	}
 }
 
-// A long key cancels its own query through any worker, and no part of it does.
+// A long key cancels its own query through any worker; a part of the key cancels
+// nothing.
 func TestLongKeyCancels(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -75,7 +77,7 @@ func TestLongKeyCancels(t *testing.T) {
 		asleep := "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 		pool.WaitNode(t, c.Primary(), asleep, "1")
 		cancel := func(secret []byte) {
-			for range 4 { // of two workers each gets some
+			for range 4 { // several, so that each of two workers gets some
 				if err := pgtest.SendCancel(t.Context(), p.Config("", "", ""), w.pid, secret); err != nil {
 					t.Fatal(err)
 				}
@@ -126,7 +128,7 @@ func TestReplicationIsRefusedWithAHint(t *testing.T) {
 	}
 }
 
-// value runs a query for one value, or returns why there is none.
+// value runs a query and returns its only value, or the error as text.
 func (w welcomed) value(sql string) (string, error) {
 	w.afterLogin.Send(&pgproto3.Query{String: sql})
 	if err := w.afterLogin.Flush(); err != nil {
@@ -150,7 +152,8 @@ func (w welcomed) value(sql string) (string, error) {
 	}
 }
 
-// A client that starts with TLS gets an end instead of a wait, and the log says why.
+// A client that starts with a TLS handshake is disconnected instead of left waiting,
+// and the log says why.
 func TestTLSWithoutAskingIsEndedAtOnce(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

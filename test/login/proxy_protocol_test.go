@@ -36,10 +36,11 @@ func proxied(version int, from string) []byte {
 	return binary.BigEndian.AppendUint16(b, 5432)
 }
 
-// local is the header of version 2 that speaks for the proxy itself.
+// local is the header of version 2 for a connection of the proxy itself.
 var local = []byte("\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00")
 
-// proxyPool lets in clients from 192.0.2.0/24 and 2001:db8::/32, and the proxy.
+// proxyPool starts a pool that lets in the proxy and clients from 192.0.2.0/24 and
+// 2001:db8::/32.
 func proxyPool(t testing.TB, c *pgtest.Cluster, keys map[string]string) *pool.Pool {
 	t.Helper()
 	all := map[string]string{"proxy_protocol": "on"}
@@ -52,7 +53,7 @@ func proxyPool(t testing.TB, c *pgtest.Cluster, keys map[string]string) *pool.Po
 	})
 }
 
-// Log, hba and status speak of the client that the header names.
+// The log, the hba rules and status use the client's address from the header.
 func TestProxyHeaderNamesTheClient(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -126,7 +127,7 @@ func TestProxyItselfAndUnixSocketsKeepTheirAddress(t *testing.T) {
 			t.Errorf("%q: hba lets the proxy in where it may not: %s", header, code)
 		}
 	}
-	// A health check connects, says LOCAL or nothing, and leaves.
+	// A load balancer's health check connects, sends LOCAL or nothing, and leaves.
 	conn := p.DialRaw()
 	if _, err := conn.Write(local); err != nil {
 		t.Fatal(err)
@@ -158,8 +159,8 @@ func TestProxyHeaderMayComeInPieces(t *testing.T) {
 	}
 }
 
-// Who sends none, or nonsense, is closed without an answer, at once where that is
-// plain, and else within authentication_timeout.
+// A client that sends no valid header is disconnected without an answer: at once if the
+// bytes can't become a header, else within authentication_timeout.
 func TestProxyHeaderIsRequired(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

@@ -13,7 +13,8 @@ func TestNobodyLogsInAsTheSuperuserUnlessTheUsersFileHasIt(t *testing.T) {
 		t.Run(method, func(t *testing.T) {
 			s := pool.Setup{Servers: pool.Nodes(c), Superuser: "alice:right", HBA: "host all all all " + method + "\n"}
 			p := pool.Start(t, s)
-			// With the right password too, and to the client it looks like a wrong one.
+			// The superuser is refused even with the right password, with the answer
+			// for a wrong one.
 			pool.WantCode(t, p.WantRefused(p.Config("alice", "right", "postgres")), "28P01", `password authentication failed for user "alice"`)
 			s.Users = map[string]string{"alice": "right"}
 			p = pool.Start(t, s)
@@ -31,7 +32,7 @@ func TestAFrontendPasswordShownInClearIsRecognised(t *testing.T) {
 			p.Admin("-f", p.Path("pgagroal_frontend_users.conf"), "-U", "alice", "-P", "front", "user", "add")
 		},
 	})
-	for range 2 { // the second time it is known already
+	for range 2 { // the second login finds the user known
 		pool.WantCode(t, p.WantRefused(p.Config("alice", "right", "postgres")), "28P01", "")
 		p.ConnectAs(p.Config("alice", "front", "postgres"))
 	}

@@ -44,22 +44,22 @@ func TestDeadWorkerTakesNobodyWithItButItsOwnClients(t *testing.T) {
 		t.Error("the client of the dead worker got an answer")
 	}
 	pool.MustQuery(t, kept, "SELECT 1")
-	// The place of the lost one comes back, and its query is ended on the server.
+	// The place of the lost backend comes back, and its query is ended on the server.
 	pool.MustQuery(t, p.Connect(), "SELECT 1")
 	pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid() AND state = 'active'", "0")
 	pgtest.WaitUntil(t, pool.Generous, "a new worker", func() bool { return len(p.Workers()) == 2 }, p.Log)
 	pool.MustQuery(t, kept, "SELECT 1")
 }
 
-// Whoever connects while a worker dies, or while one hangs that is killed for it, is
-// served by another.
+// A client that connects while a worker dies, or while a worker hangs and is killed for
+// that, is served by another worker.
 func TestClientsThatADeadWorkerHasNotTakenAreServedByAnother(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
 	p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c)})
 	stuck := p.Workers()[0]
 	pool.Must(t, syscall.Kill(stuck, syscall.SIGSTOP))
-	const clients = 6 // three for each worker, if none leaves
+	const clients = 6 // three for each worker, as long as no client leaves
 	type result struct {
 		cl  *pgtest.Client
 		err error
@@ -178,7 +178,7 @@ func TestSIGTRAPWaitsForTheClients(t *testing.T) {
 		t.Errorf("it ended %v after the last client: a worker had to be killed", took)
 	}
 	for line := range strings.Lines(p.Log()) {
-		if strings.Contains(line, "killed") && !strings.Contains(line, "prober") { // which is killed at every end
+		if strings.Contains(line, "killed") && !strings.Contains(line, "prober") { // the prober is killed at every shutdown
 			t.Errorf("a worker had to be killed: %s", line)
 		}
 	}
@@ -210,7 +210,8 @@ func TestSecondInstanceIsRefusedAndTheFirstServesOn(t *testing.T) {
 	pool.Succeed(t, p.PSQL(t.Context(), "SELECT 1"))
 }
 
-// The prober's end is no news of a server: nothing is suspected, and another one looks.
+// The prober's end says nothing about a server: no server is suspected, and another
+// prober takes over.
 func TestDeadOrHangingProberIsReplacedAndAccusesNobody(t *testing.T) {
 	t.Parallel()
 	s := pool.PlayOpen(t, 1, pool.Plan{Keys: map[string]string{"failover_probe_timeout": "500ms", "health_check": "on", "health_check_period": "1s"}})

@@ -17,7 +17,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// storm connects so many clients that say nothing, as fast as the kernel takes them, and returns what hangs them up.
+// storm connects n silent clients as fast as the kernel accepts them, and returns a function that disconnects them.
 func storm(t *testing.T, p *pool.Pool, n int) (hangUp func()) {
 	t.Helper()
 	to := &unix.SockaddrInet4{Port: p.Port, Addr: [4]byte{127, 0, 0, 1}}
@@ -26,7 +26,7 @@ func storm(t *testing.T, p *pool.Pool, n int) (hangUp func()) {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		pool.Must(t, err)
 		list = append(list, fd)
-		if err := unix.Connect(fd, to); err != unix.EINPROGRESS { // a full backlog leaves it at that
+		if err := unix.Connect(fd, to); err != unix.EINPROGRESS { // with a full backlog the connection stays in progress
 			pool.Must(t, err)
 		}
 	}
@@ -37,7 +37,8 @@ func storm(t *testing.T, p *pool.Pool, n int) (hangUp func()) {
 	})
 }
 
-// settled waits until the supervisor takes no more clients: it has as many descriptors as in a look before.
+// settled waits until the supervisor accepts no more clients, that is until its number of descriptors stays
+// the same.
 func settled(t *testing.T, p *pool.Pool) {
 	t.Helper()
 	last := -1
@@ -53,7 +54,7 @@ func settled(t *testing.T, p *pool.Pool) {
 	}, p.Log)
 }
 
-// under prepares a pool with a limit of open files.
+// under prepares a pool with a limit on open files.
 func under(t *testing.T, c *pgtest.Cluster, limit int) *pool.Pool {
 	t.Helper()
 	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"max_connections": "10", "authentication_timeout": "2s"}})
@@ -63,9 +64,9 @@ func under(t *testing.T, c *pgtest.Cluster, limit int) *pool.Pool {
 	return p
 }
 
-// TestServiceComesBackAfterAStormUnderAnyLimit: clients storm in while the workers stand still, more than there are
-// descriptors for; then the workers are the same as before, or are killed, and the clients leave. Nobody stays stuck on
-// the descriptors of clients that have left.
+// TestServiceComesBackAfterAStormUnderAnyLimit: more clients than there are descriptors connect while the workers are
+// stopped. Then the workers either continue or are killed, and the clients leave. No process keeps the descriptors of
+// clients that have left.
 func TestServiceComesBackAfterAStormUnderAnyLimit(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

@@ -22,13 +22,13 @@ func alone(t *testing.T) *pgtest.Netns {
 	return ns
 }
 
-// answering returns which of the addresses take connections to port.
+// answering returns the addresses that accept connections to port.
 func answering(t *testing.T, ns *pgtest.Netns, port int) []string {
 	t.Helper()
 	var open []string
 	pool.Must(t, ns.Do(func() error {
 		for _, addr := range []string{"127.0.0.1", "::1", "10.1.1.1", "fd00::1"} {
-			// DialTCP stays on this thread, which is the one in the namespace.
+			// DialTCP stays on this thread, the only one in the namespace.
 			c, err := net.DialTCP("tcp", nil, &net.TCPAddr{IP: net.ParseIP(addr), Port: port})
 			if err == nil {
 				open = append(open, addr)
@@ -63,7 +63,7 @@ func TestHostIsExactlyWhatIsListenedOn(t *testing.T) {
 	}
 }
 
-// TestMachineWithoutIPv6ListensOnTheRest: on what localhost and * have beside it.
+// TestMachineWithoutIPv6ListensOnTheRest: on the IPv4 addresses of localhost and *.
 func TestMachineWithoutIPv6ListensOnTheRest(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{"localhost", "*"} {
@@ -90,7 +90,8 @@ func TestAddressOfAnotherMachineIsRefused(t *testing.T) {
 	}
 }
 
-// TestPortInUseIsRefused also for one of several addresses: half of what was asked for would be a surprise later.
+// TestPortInUseIsRefused holds for one of several addresses, too: to listen on half of the addresses would be a
+// surprise later.
 func TestPortInUseIsRefused(t *testing.T) {
 	t.Parallel()
 	p := pool.Prepare(t, pool.Setup{

@@ -11,7 +11,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// TestRootWritesNoLogThroughALink: the directory of the log is pgagroal's, so whatever lies there may be anybody's.
+// TestRootWritesNoLogThroughALink: pgagroal's user owns the directory of the log, so a link there may lead to
+// anybody's file.
 func TestRootWritesNoLogThroughALink(t *testing.T) {
 	t.Parallel()
 	pool.RootOnly(t)

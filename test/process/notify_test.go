@@ -14,7 +14,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// manager is what a service manager hears: one element a line.
+// manager collects the lines that a service manager receives.
 type manager struct {
 	t    testing.TB
 	path string
@@ -22,7 +22,7 @@ type manager struct {
 	said []string
 }
 
-// newManager listens where NOTIFY_SOCKET is to point.
+// newManager listens on a socket to which NOTIFY_SOCKET can point.
 func newManager(t testing.TB, path string) *manager {
 	t.Helper()
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -62,7 +62,7 @@ func (m *manager) count(text string) int {
 	return n
 }
 
-// wait waits for n lines that begin so.
+// wait waits for n lines that begin with a prefix.
 func (m *manager) wait(text string, n int) {
 	m.t.Helper()
 	pgtest.WaitUntil(m.t, pool.Generous, "the service manager to hear "+text, func() bool { return m.count(text) >= n },
@@ -137,7 +137,8 @@ func TestTheWatchdogIsFedInTime(t *testing.T) {
 	if d := time.Since(begin); d < 800*time.Millisecond {
 		t.Errorf("five signs of life in %v: it doesn't wait in between", d)
 	}
-	// A supervisor that is stopped says nothing more: the signs are its own.
+	// A stopped supervisor sends no more watchdog messages, so they come from the
+	// supervisor itself.
 	pool.Must(t, syscall.Kill(p.PID(), syscall.SIGSTOP))
 	last := m.count("WATCHDOG=1")
 	pool.NeverWithin(t, time.Second, "a sign of life of a stopped supervisor", func() bool { return m.count("WATCHDOG=1") > last+1 })

@@ -158,7 +158,7 @@ func TestChildrenInheritNothingButTheirLinkAndTheLock(t *testing.T) {
 	got := descriptors(t, s.Pool.Runner())
 	ids := slices.IndexFunc(got, func(f string) bool { return strings.HasPrefix(f, s.Pool.Path("state")) && f != lock })
 	if ids >= 0 {
-		got = slices.Delete(got, ids, ids+1) // the ids of its runs, its own file
+		got = slices.Delete(got, ids, ids+1) // the runner's record of runs
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the runner has %v, want %v", got, want)
@@ -189,7 +189,7 @@ func TestInTheBackgroundItServesWhenTheCommandReturns(t *testing.T) {
 	cmd := p.Command("pgagroal", "-d", "-D", p.Dir)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.WaitDelay = pool.Generous // for the daemon to let go of our pipe
+	cmd.WaitDelay = pool.Generous // until the daemon has closed our pipe
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, &said)
 	}
@@ -247,7 +247,7 @@ func TestTheTestFlagChecksPrintsAndNamesPlaceAndNearestKey(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), "max_connections = 50") || !strings.Contains(string(out), "[n1]") {
 		t.Errorf("%v: %s%s", err, out, &errs)
 	}
-	// What it prints is a configuration.
+	// The output is a valid configuration.
 	pool.WriteFile(t, p.Path("pgagroal.conf"), string(out), 0o644)
 	if again, err := p.Command("pgagroal", "-t", "-D", p.Dir).Output(); err != nil || !bytes.Equal(again, out) {
 		t.Errorf("what it has printed reads as\n%s\n%v", again, err)

@@ -10,7 +10,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// minimal prepares what the manual calls the minimal configuration with failover.
+// minimal prepares the configuration that the manual calls the minimal one with
+// failover.
 func minimal(t *testing.T, c *pgtest.Cluster) *pool.Pool {
 	t.Helper()
 	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"state_dir": "", "failover": "on"}})
@@ -63,7 +64,7 @@ func TestTheCheckSaysWhyAStateDirCannotBeUsed(t *testing.T) {
 	}
 }
 
-// TestASingleServerNeedsNoStateDir: what containers start with.
+// TestASingleServerNeedsNoStateDir: containers often start with such a configuration.
 func TestASingleServerNeedsNoStateDir(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

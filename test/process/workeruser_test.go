@@ -16,7 +16,7 @@ import (
 // workerUser is the account of the workers in these tests.
 const workerUser = "nobody"
 
-// withWorkerUser starts pgagroal as root, with workers of another account.
+// withWorkerUser starts pgagroal as root, with workers that run as another account.
 func withWorkerUser(t *testing.T, keys map[string]string) *pool.Pool {
 	t.Helper()
 	pool.RootOnly(t)
@@ -29,7 +29,8 @@ func withWorkerUser(t *testing.T, keys map[string]string) *pool.Pool {
 	return p
 }
 
-// ids are the user ids of a process that is one user in everything.
+// ids is the line of user ids of a process whose real, effective and saved user are the
+// same.
 func ids(t *testing.T, name string) string {
 	t.Helper()
 	cred, err := proc.CredentialOf(name)
@@ -38,7 +39,7 @@ func ids(t *testing.T, name string) string {
 	return strings.Join([]string{id, id, id, id}, " ")
 }
 
-// ended says that a pool's process has ended, without waiting.
+// ended says whether a pool's process has ended, without waiting.
 func ended(p *pool.Pool) bool { return !proc.ProcessAlive(p.PID()) }
 
 func TestWithWorkerUserWorkersAreThatUserAndNothingElse(t *testing.T) {
@@ -134,7 +135,8 @@ func TestWithWorkerUserADeadProberIsReplaced(t *testing.T) {
 	}
 }
 
-// A worker that hangs ends with SIGKILL only, which the supervisor may not send to it.
+// A worker that hangs ends only with SIGKILL, which the supervisor has no right to send
+// to it.
 func TestWithWorkerUserAHungWorkerIsKilled(t *testing.T) {
 	t.Parallel()
 	p := withWorkerUser(t, nil)
@@ -220,7 +222,7 @@ func TestWithWorkerUserAServerThatAsksForPeerSeesIt(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{HBA: []string{"local all all peer"}})
 	n := c.Primary()
 	for _, dir := range []string{n.SocketDir, filepath.Dir(n.SocketDir)} {
-		pool.Must(t, os.Chmod(dir, 0o711)) // as that of a distribution, which everybody may enter
+		pool.Must(t, os.Chmod(dir, 0o711)) // everybody may enter it, like the directory of a distribution
 	}
 	for _, role := range []string{workerUser, "somebody"} {
 		if _, err := n.Query(t.Context(), "CREATE ROLE "+role+" LOGIN"); err != nil {

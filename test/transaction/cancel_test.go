@@ -9,8 +9,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// A statement that waits for a backend is cancelled at once, and never runs. What the
-// client has sent after it is as PostgreSQL would have it.
+// A statement that waits for a backend is cancelled at once, and never runs. Messages
+// that the client has sent after it are treated as PostgreSQL would treat them.
 func TestPooledStatementThatWaitsIsCancelled(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -22,8 +22,8 @@ func TestPooledStatementThatWaitsIsCancelled(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		send []pgproto3.FrontendMessage
-		told string // at once
-		then string // when there is a backend
+		told string // received at once
+		then string // received once a backend is free
 	}{
 		{"simple", []pgproto3.FrontendMessage{&pgproto3.Query{String: insert}}, "error:57014 ready:I", ""},
 		{"extended", batch, "error:57014 ready:I", ""},

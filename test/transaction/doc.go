@@ -1,3 +1,3 @@
-// Package transaction tests the transaction pipeline: statements, state, the queue for backends, and
-// the drivers that people use.
+// Package transaction tests the transaction pipeline: statements, session state, the queue for
+// backends, and widely used drivers.
 package transaction

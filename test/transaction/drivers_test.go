@@ -16,7 +16,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// Drivers in their default modes, more clients than backends.
+// Drivers run in their default modes, with more clients than backends.
 
 func TestPooledPgbenchInEveryMode(t *testing.T) {
 	t.Parallel()
@@ -25,8 +25,8 @@ func TestPooledPgbenchInEveryMode(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*pool.Generous)
 	defer cancel()
 	pool.Succeed(t, p.Tool(ctx, "pgbench", "-i", "-q", "-s", "1"))
-	// A thread of pgbench stands still while one of its clients prepares or
-	// connects; with a transaction of another one open there, nobody would move.
+	// A thread of pgbench blocks while one of its clients prepares or connects. If
+	// another client of that thread had a transaction open, both would wait for ever.
 	done := 0
 	for _, args := range [][]string{
 		{"-M", "simple", "-t", "10"}, {"-M", "extended", "-t", "10"}, {"-M", "prepared", "-t", "20"}, {"-M", "prepared", "-t", "3", "-C"},
@@ -132,8 +132,8 @@ func usePgx(ctx context.Context, url string, client int) error {
 	return err
 }
 
-// failInTransaction prepares a statement while the transaction has failed, and
-// uses it after that.
+// failInTransaction prepares a statement in a failed transaction, and uses it after the
+// rollback.
 func failInTransaction(ctx context.Context, conn *pgx.Conn, client int) error {
 	tx, err := conn.Begin(ctx)
 	if err != nil {
@@ -155,7 +155,8 @@ func failInTransaction(ctx context.Context, conn *pgx.Conn, client int) error {
 	return nil
 }
 
-// python runs a script of the distribution's Python, for which the drivers are.
+// python runs a script with the distribution's Python, for which the drivers are
+// installed.
 func python(t testing.TB, p *pool.Pool, script string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*pool.Generous)
@@ -286,7 +287,7 @@ public class Pooled {
     static void use(String url, int id) throws SQLException {
         try (Connection c = DriverManager.getConnection(url, "postgres", "")) {
             PreparedStatement q = c.prepareStatement("SELECT ?::int + 1");
-            for (int i = 0; i < 12; i++) { // prepared on the server from the fifth on
+            for (int i = 0; i < 12; i++) { // prepared on the server from the fifth execution on
                 q.setInt(1, id * 100 + i);
                 try (ResultSet r = q.executeQuery()) { check(r.next() && r.getInt(1) == id * 100 + i + 1, "query"); }
             }

@@ -11,7 +11,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// Whoever prepares without end is told so, and loses nothing else by it.
+// A client that prepares statements without end gets an error, and everything else goes
+// on working for it.
 func TestPooledStatementsOfAClientAreBounded(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

@@ -7,14 +7,14 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// Once a pool has had a backend, a client is let in while all backends are in
-// transactions, and is told what the server told before.
+// Once a pool has had a backend, a client is let in even while all backends are in
+// transactions. It gets the parameters that the server reported before.
 func TestPooledLoginNeedsNoFreeBackend(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
 	p := pool.TxPool(t, c, 1, map[string]string{"blocking_timeout": "1s"})
 	cfg := pool.WithParam(p.Config("postgres", "", "postgres"), "DateStyle", "German")
-	p.ConnectAs(cfg).Close() // from now on it is known what the server makes of this
+	p.ConnectAs(cfg).Close() // from now on the pool knows what the server reports for these parameters
 	holder := p.Connect()
 	pool.MustQuery(t, holder, "BEGIN")
 	plain, german := p.Connect(), p.ConnectAs(pool.WithParam(cfg, "application_name", "mine"))
@@ -36,8 +36,8 @@ func TestPooledLoginNeedsNoFreeBackend(t *testing.T) {
 	pool.WantCode(t, p.WantRefused(pool.WithParam(cfg, "TimeZone", "Nowhere/Land")), "22023", "")
 }
 
-// What is known may be out of date: a client is told of the difference with its first
-// backend.
+// What the pool knows may be out of date: a client is told of the difference when it
+// gets its first backend.
 func TestPooledLoginTellsWhatHasChangedSince(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

@@ -12,8 +12,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// A pipeline with an error in the middle, and a backend that others use at the
-// next moment.
+// A pipelined batch has an error in the middle, and others use its backend right after
+// it.
 func TestPooledPipelineSkipsWhatFollowsAnErrorUpToTheSync(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -31,7 +31,7 @@ func TestPooledPipelineSkipsWhatFollowsAnErrorUpToTheSync(t *testing.T) {
 		if got := pool.MustQuery(t, other, "SELECT 'other'")[0][0]; got != "other" {
 			t.Fatalf("the other client got %s", got)
 		}
-		// The name that was given in the failed part is free.
+		// The statement name from the failed part is free again.
 		if _, err := cl.ExecPrepared(t.Context(), "lost"); pgtest.Code(err) != "26000" {
 			t.Fatalf("a statement of a failed batch: %v", err)
 		}
@@ -55,8 +55,8 @@ func TestPooledFlushWithoutSyncKeepsTheBackend(t *testing.T) {
 	wantTold(t, other, "RowDescription row:2 done:SELECT_1 ready:I")
 }
 
-// After an error that comes before the Sync, the server ignores everything; what
-// the client sends then is answered by nobody.
+// After an error the server ignores everything up to the Sync; messages that the client
+// sends before the Sync get no answer.
 func TestPooledErrorBeforeTheSyncSkipsWhatComesLater(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -136,7 +136,7 @@ func TestPooledCopyByEachWay(t *testing.T) {
 	} {
 		for _, wait := range []bool{false, true} {
 			say := test.say
-			if wait { // for the server's request; the Sync may be late
+			if wait { // for the server's CopyInResponse; the Sync may come late
 				for i, m := range say {
 					if m == one || m == bad {
 						pool.Send(t, cl, say[:i]...)
@@ -156,7 +156,7 @@ func TestPooledCopyByEachWay(t *testing.T) {
 				t.Log(test.name)
 				wantTold(t, cl, test.want)
 			}
-			// The backend is free and in order.
+			// The backend is free and works.
 			if got := pool.MustQuery(t, other, "SELECT 'other'")[0][0]; got != "other" {
 				t.Fatalf("%s: the other client got %s", test.name, got)
 			}
@@ -164,7 +164,7 @@ func TestPooledCopyByEachWay(t *testing.T) {
 	}
 }
 
-// Bytes come in pieces of every size, in both directions.
+// Bytes come in pieces of various sizes, in both directions.
 func TestPooledMessagesAreSplitAnywhere(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -222,7 +222,7 @@ func TestPooledResultOf100MBNeedsLittleMemory(t *testing.T) {
 	}
 }
 
-// One who asks and asks and never reads an answer doesn't fill our memory.
+// A client that sends queries and reads no answer doesn't fill the worker's memory.
 func TestPooledClientThatDoesNotReadIsNotListenedTo(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -234,12 +234,12 @@ func TestPooledClientThatDoesNotReadIsNotListenedTo(t *testing.T) {
 	written := make(chan error, 1)
 	go func() {
 		var err error
-		for i := 0; i < queries && err == nil; i++ { // each in a piece of its own, a transaction of its own
+		for i := 0; i < queries && err == nil; i++ { // each query is a write and a transaction of its own
 			_, err = cl.Conn().Write(q)
 		}
 		written <- err
 	}()
-	// Others are served meanwhile, for as long as it takes them to ask a lot.
+	// Another client is served meanwhile, for many queries.
 	other := p.Connect()
 	for range 2000 {
 		pool.MustQuery(t, other, "SELECT 1")

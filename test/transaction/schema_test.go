@@ -15,7 +15,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// heard sends messages and returns the answers up to ReadyForQuery, types included.
+// heard sends messages and returns the answers up to ReadyForQuery, with the types of
+// columns.
 func heard(t testing.TB, c *pgtest.Client, msgs ...pgproto3.FrontendMessage) string {
 	t.Helper()
 	pool.Send(t, c, msgs...)
@@ -49,7 +50,8 @@ func heard(t testing.TB, c *pgtest.Client, msgs ...pgproto3.FrontendMessage) str
 	}
 }
 
-// change is a change of the schema, and a statement that it concerns, with its values.
+// change is a change of the schema, and a statement that it affects, with parameter
+// values.
 type change struct {
 	make, alter, text string
 	args              []string
@@ -69,8 +71,8 @@ var changes = map[string]change{
 	"function made again":       {"CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 1'", "DROP FUNCTION f; CREATE FUNCTION f(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 2'", "SELECT f($1)", []string{"5"}},
 }
 
-// inDatabase makes a database for a case, and returns how to connect to it, directly or
-// through the pool.
+// inDatabase makes a database for a case, and returns a function that connects to it,
+// through the pool or directly.
 func inDatabase(t testing.TB, c *pgtest.Cluster, p *pool.Pool, name string) func(through bool) *pgtest.Client {
 	t.Helper()
 	pool.AskNode(t, c.Primary(), "CREATE DATABASE "+name)
@@ -88,8 +90,9 @@ func inDatabase(t testing.TB, c *pgtest.Cluster, p *pool.Pool, name string) func
 	}
 }
 
-// A client that prepares a statement after the schema has changed sees the present
-// schema, as without a pool, whichever connection it gets and whoever has changed it.
+// A client that prepares a statement after a change of the schema sees the new schema,
+// as it would without a pool, whichever connection it gets and whoever has made the
+// change.
 func TestPooledParseSeesThePresentSchema(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -106,7 +109,7 @@ func TestPooledParseSeesThePresentSchema(t *testing.T) {
 					pool.ParseMsg("s", ch.text), &pgproto3.Describe{ObjectType: 'S', Name: "s"}, pool.SyncMsg,
 				}
 				old := []*pgtest.Client{connect(true), connect(true), connect(true)}
-				for _, cl := range old { // each connection of the pool knows the statement
+				for _, cl := range old { // every connection of the pool has the statement
 					pool.MustQuery(t, cl, "BEGIN")
 					heard(t, cl, ask...)
 				}
@@ -118,7 +121,7 @@ func TestPooledParseSeesThePresentSchema(t *testing.T) {
 				direct := connect(false)
 				want := heard(t, direct, ask...) + " | " + heard(t, direct, run...)
 				for _, cl := range append(old, connect(true)) {
-					pool.MustQuery(t, cl, "BEGIN") // each has another connection
+					pool.MustQuery(t, cl, "BEGIN") // each holds a connection of its own
 				}
 				for i, cl := range append(old, connect(true), connect(true)) {
 					pool.MustQuery(t, cl, "ROLLBACK")
@@ -132,8 +135,8 @@ func TestPooledParseSeesThePresentSchema(t *testing.T) {
 	}
 }
 
-// A statement prepared before a change does what it does without a pool, on connections
-// that have it and on others.
+// A statement prepared before a change of the schema behaves as it would without a
+// pool, on connections that have it and on others.
 func TestPooledStatementPreparedBeforeAChangeBehavesAsInPostgreSQL(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -161,7 +164,7 @@ func TestPooledStatementPreparedBeforeAChangeBehavesAsInPostgreSQL(t *testing.T)
 						if i == 3 {
 							break
 						}
-						pool.MustQuery(t, holder, "BEGIN") // has the connection that was used last
+						pool.MustQuery(t, holder, "BEGIN") // holds the connection that was used last
 					}
 					if got := heard(t, pooled, say...); !sameAnswer(got, want) {
 						t.Errorf("step %d, on another connection: %v: told %s\nPostgreSQL says %s", i, other, got, want)
@@ -179,9 +182,9 @@ func TestPooledStatementPreparedBeforeAChangeBehavesAsInPostgreSQL(t *testing.T)
 	}
 }
 
-// sameAnswer compares answers. On a connection that had to parse the statement, an
-// error comes without the description before it, and what is wrong with a type that is
-// gone shows as soon as the statement is described.
+// sameAnswer compares answers and allows two differences. On a connection that had to
+// parse the statement, an error comes without the description before it; and a missing
+// type already causes an error when the statement is described.
 func sameAnswer(got, want string) bool {
 	if got == want {
 		return true
@@ -209,8 +212,8 @@ func TestPooledPgxRecoversFromSchemaChanges(t *testing.T) {
 	}
 }
 
-// changeUnderPgx alters a table of which pgx has a statement in its cache: the next use
-// fails once, and the one after that works.
+// changeUnderPgx alters a table while pgx has a statement on it in its cache: the next
+// use fails once, and the one after that works.
 func changeUnderPgx(t *testing.T, url string, mode pgx.QueryExecMode, table string) {
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -250,7 +253,8 @@ func changeUnderPgx(t *testing.T, url string, mode pgx.QueryExecMode, table stri
 		if err != nil {
 			t.Fatalf("%s: before: %v", alter, err)
 		}
-		// The connections that the statement is on are taken, as long as there are others.
+		// As long as other connections are free, hold one in a transaction: the statement
+		// may be on it.
 		held, err := others[1].Begin(ctx)
 		if err != nil {
 			t.Fatal(err)

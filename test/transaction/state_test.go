@@ -26,7 +26,7 @@ func TestPooledClientBetweenTransactionsHoldsNoBackend(t *testing.T) {
 	}
 }
 
-// Whatever a client leaves in the middle of, the next one finds a clean backend.
+// Whatever a client was doing when it left, the next client finds a clean backend.
 func TestPooledClientThatVanishesLeavesNothing(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -85,9 +85,9 @@ func copyIn(t testing.TB, cl *pgtest.Client) {
 	pool.Send(t, cl, &pgproto3.CopyData{Data: []byte("1\n")})
 }
 
-// What another client must not find is reset before it gets the backend, and is
-// there for the client that did it.
-// myLocks counts the advisory locks of the connection's session.
+// State that another client must not see is reset before that client gets the backend,
+// but stays for the client that made it. myLocks counts the advisory locks of the
+// connection's session.
 const myLocks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
 
 func TestPooledDirtyBackendIsResetForOthersOnly(t *testing.T) {
@@ -147,7 +147,7 @@ func TestPooledDirtyBackendIsResetForOthersOnly(t *testing.T) {
 	}
 }
 
-// Rollback and error keep an advisory lock, so others would wait for it.
+// A rollback or an error doesn't release an advisory lock, so others would wait for it.
 func TestPooledLockOfAFailedStatementIsReleased(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -182,8 +182,8 @@ func TestPooledLockOfAFailedStatementIsReleased(t *testing.T) {
 	}
 }
 
-// What a client leaves hinders nobody after it has gone, although nobody needs its
-// connection.
+// Locks and temporary tables of a client that has left disappear, even if nobody needs
+// its connection.
 func TestPooledLeftoversGoWithTheirClient(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -204,7 +204,7 @@ func TestPooledLeftoversGoWithTheirClient(t *testing.T) {
 	}
 }
 
-// A client that stays and does nothing keeps others from a lock for a few seconds at most.
+// An idle client that stays connected keeps a lock from others for a few seconds at most.
 func TestPooledLockOfAnIdleClientIsGivenUpForOthers(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -216,7 +216,8 @@ func TestPooledLockOfAnIdleClientIsGivenUpForOthers(t *testing.T) {
 		pool.MustQuery(t, cl, "BEGIN")
 		return pool.BackendPID(t, cl) != pid
 	}
-	// The pool would reset the connection for the next client, so each has one already.
+	// Each client has a connection already, because a connection would be reset for its
+	// next client.
 	pool.MustQuery(t, a, "BEGIN")
 	if !other(busy) || !other(b) {
 		t.Fatal("two clients have one connection")
@@ -227,10 +228,11 @@ func TestPooledLockOfAnIdleClientIsGivenUpForOthers(t *testing.T) {
 	if _, err := b.Query(ctx, "SELECT pg_advisory_lock(7)"); err != nil {
 		t.Errorf("a client waits for the lock of an idle client: %v", err)
 	}
-	pool.MustQuery(t, a, "SELECT 1") // it stays
+	pool.MustQuery(t, a, "SELECT 1") // it stays connected
 }
 
-// No reset query removes these, so their connection ends with the transaction.
+// No reset query removes this state, so the connection is closed at the end of the
+// transaction.
 func TestPooledConnectionEndsWithWhatNoResetRemoves(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -256,7 +258,7 @@ func TestPooledConnectionEndsWithWhatNoResetRemoves(t *testing.T) {
 	}
 }
 
-// A reset would end what only a session can have: an advisory lock tells.
+// A reset would release an advisory lock of the session, which the test can see.
 func TestPooledPlainTransactionsCauseNoReset(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -279,7 +281,8 @@ func TestPooledPlainTransactionsCauseNoReset(t *testing.T) {
 	}
 }
 
-// Nothing would ever come, so LISTEN is an error like others, in each state of a transaction.
+// No notification would ever arrive, so LISTEN is an ordinary error, in each state of a
+// transaction.
 func TestPooledListenIsRefused(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -339,7 +342,8 @@ func TestPooledTrackedParametersFollowTheClient(t *testing.T) {
 	}
 }
 
-// DISCARD ALL gives a client what it asked for at its start, as without a pool.
+// After DISCARD ALL a client has the settings of its start-up packet, as it would
+// without a pool.
 func TestPooledDiscardAllRestoresStartupParameters(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

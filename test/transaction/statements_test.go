@@ -10,8 +10,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// Each client finds its own statements on whatever backend it gets: a third one
-// holds one of the two in an open transaction, now this, now that.
+// Each client finds its own statements on whatever backend it gets. A third client
+// holds one of the two backends in an open transaction, a different one each time.
 func TestPooledStatementsFollowTheirClient(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -92,7 +92,7 @@ func TestPooledNamesBehaveAsInPostgreSQL(t *testing.T) {
 	}
 }
 
-// The same text prepared under another DateStyle is another statement.
+// The same text prepared under a different DateStyle is a different statement.
 func TestPooledStatementsKeepTheSettingsOfTheirParse(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -111,7 +111,8 @@ func TestPooledStatementsKeepTheSettingsOfTheirParse(t *testing.T) {
 			}
 		}
 	}
-	// A setting that changes in the transaction counts, also unseen in a pipeline.
+	// A setting that changes in the transaction counts, too, even in a pipelined batch,
+	// in which the pool hasn't seen the change yet.
 	pool.Send(t, a, &pgproto3.Query{String: "BEGIN; SET LOCAL DateStyle = 'ISO, DMY'"},
 		pool.ParseMsg("z", "SELECT '01/02/2003'::date"), pool.BindMsg("z"), pool.ExecuteMsg, pool.SyncMsg, &pgproto3.Query{String: "COMMIT"})
 	pool.Told(t, a, "done:COMMIT")
@@ -132,7 +133,7 @@ func TestPooledSchemaChangeCostsOneError(t *testing.T) {
 	cl, holder := p.Connect(), p.Connect()
 	pool.PrepareStatement(t, cl, "s", "SELECT * FROM growing")
 	pool.RunPrepared(t, cl, "s")
-	pool.MustQuery(t, holder, "BEGIN") // one backend; the statement is on the other, too
+	pool.MustQuery(t, holder, "BEGIN") // holds one backend; the other one has the statement, too
 	pool.RunPrepared(t, cl, "s")
 	pool.MustQuery(t, holder, "COMMIT")
 	pool.AskNode(t, c.Primary(), "ALTER TABLE growing ALTER a TYPE text")
@@ -182,14 +183,14 @@ func TestPooledStatementsSurviveWhatOthersDiscard(t *testing.T) {
 			t.Errorf("after %s: %s", sql, got)
 		}
 	}
-	// What nobody can see costs one error.
+	// A change that the pool can't see costs one error.
 	pool.MustQuery(t, other, "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
 	if got := pool.RunPrepared(t, cl, "s"); got != "mine" {
 		t.Errorf("after DO: %s", got)
 	}
 }
 
-// lib/pq describes in one round trip and runs in the next, without a name.
+// lib/pq describes an unnamed statement in one round trip and runs it in the next.
 func TestPooledUnnamedStatementFollowsAcrossTransactions(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -209,7 +210,7 @@ func TestPooledUnnamedStatementFollowsAcrossTransactions(t *testing.T) {
 		}
 		pool.Send(t, cl, pool.ParseMsg("", text), &pgproto3.Describe{ObjectType: 'S'}, pool.SyncMsg)
 		wantTold(t, cl, "ParseComplete ParameterDescription RowDescription ready:I")
-		pool.MustQuery(t, holder, "BEGIN") // takes the backend that has it
+		pool.MustQuery(t, holder, "BEGIN") // takes the backend that has the statement
 		pool.Send(t, cl, pool.BindMsg("", "x"), pool.ExecuteMsg, pool.SyncMsg)
 		pool.Told(t, cl, "row")
 		pool.Told(t, cl, "ready:I")
@@ -217,8 +218,8 @@ func TestPooledUnnamedStatementFollowsAcrossTransactions(t *testing.T) {
 	}
 }
 
-// A reset query that closes no statements leaves them known, so there are never more than
-// 512, and they are used again.
+// If the reset query closes no statements, the pool still knows them, so it uses them
+// again and a backend never has more than 512.
 func TestPooledStatementsStayBoundedWithAnyResetQuery(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -251,7 +252,8 @@ func TestPooledStatementsStayBoundedWithAnyResetQuery(t *testing.T) {
 	}
 }
 
-// DISCARD ALL can't run in a transaction, which several statements together are.
+// DISCARD ALL can't run in a transaction, and several statements in one query are a
+// transaction.
 func TestResetQueryOfSeveralStatementsKeepsTheConnection(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})

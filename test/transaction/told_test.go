@@ -8,7 +8,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// wantTold fails the test unless the client is told this, up to its end.
+// wantTold fails the test unless the client's next messages are these.
 func wantTold(t testing.TB, c *pgtest.Client, want string) {
 	t.Helper()
 	for _, part := range strings.Split(want, " | ") {
