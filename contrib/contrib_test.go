@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// tool runs a program of systemd, which these tests can't do without.
+// tool runs a program of systemd; without the program the test fails.
 func tool(t *testing.T, name string, args ...string) (output string, err error) {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -31,8 +31,7 @@ func tool(t *testing.T, name string, args ...string) (output string, err error) 
 
 var execStart = regexp.MustCompile(`(?m)^(ExecStart=)/usr/bin/pgagroal\S*`)
 
-// copied returns the units with programs that exist here, in a directory of
-// their own.
+// copied writes the units to a new directory, with programs that exist on this machine.
 func copied(t *testing.T) (units []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -54,8 +53,8 @@ func copied(t *testing.T) (units []string) {
 	return units
 }
 
-// complaints of systemd-analyze about these very files. Its exit code says
-// nothing about keys that it doesn't know.
+// complaints returns the messages of systemd-analyze about these files. Its exit code
+// doesn't show unknown keys.
 func complaints(t *testing.T, units []string) []string {
 	t.Helper()
 	out, _ := tool(t, "systemd-analyze", append([]string{"verify", "--man=no"}, units...)...)
@@ -153,7 +152,7 @@ func TestUnitsFitTheProgramsAndEachOther(t *testing.T) {
 	}
 }
 
-// TestUserAndDirectoriesAreMade lets systemd apply the files to an empty root.
+// TestUserAndDirectoriesAreMade has systemd apply the files to an empty root directory.
 func TestUserAndDirectoriesAreMade(t *testing.T) {
 	root := t.TempDir()
 	for _, d := range []string{"sysusers.d", "tmpfiles.d"} {
@@ -195,7 +194,7 @@ func TestUserAndDirectoriesAreMade(t *testing.T) {
 	}
 }
 
-// owner is user and group of a file as in passwd.
+// owner returns the ids of a file's user and group in the format of passwd.
 func owner(info os.FileInfo) string {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

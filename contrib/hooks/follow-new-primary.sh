@@ -4,12 +4,13 @@
 #   follow-new-primary.sh OLD_HOST OLD_PORT NEW_HOST NEW_PORT [HOST PORT]...
 #
 # For each standby repoint-standby.sh, which has to be beside this script, runs on
-# the standby's machine: here, or over ssh when SERVERS in hooks.conf says so. A
-# standby that fails doesn't keep the others from being served; exit 0 means that
-# all of them stream from the new primary. Running it twice does nothing more.
+# the standby's machine: here, or over ssh when SERVERS in hooks.conf says so. If one
+# standby fails, the others are still processed; exit 0 means that all of them stream
+# from the new primary. A second run changes nothing.
 #
-# With REJOIN_OLD_PRIMARY=yes the old primary is made a standby as well, last. That
-# it can't be reached, which may be why there is a new one, is no failure.
+# With REJOIN_OLD_PRIMARY=yes the old primary is made a standby as well, after the
+# others. If its machine can't be reached, that is no failure, because the same fault
+# may have caused the failover.
 set -u
 
 here=$(dirname "$0")
@@ -45,8 +46,8 @@ whole_script() {
     printf 'exit\n} </dev/null\n'
 }
 
-# there runs bash, with the script on its standard input, on the standby's machine
-# as the owner of the data.
+# there runs bash on the standby's machine as the owner of the data, with the script on
+# standard input.
 there() {
     if [ -n "$ssh" ] && [ "$ssh" != - ]; then
         "${remote[@]}" "$ssh" "bash -s -- $(printf '%q ' "$@")"
@@ -57,7 +58,7 @@ there() {
     fi
 }
 
-# repoint serves one standby: HOST PORT.
+# repoint processes one standby: HOST PORT.
 repoint() {
     local data='' ssh='' status
     if ! find_server "$1" "$2"; then

@@ -134,7 +134,7 @@ func TestCommitsDontHangBetweenPromotionAndTheFirstStandby(t *testing.T) {
 	}
 	r.must(old.Kill())
 	r.mustRun("promote-local.sh", old, next)
-	r.query(next, "CREATE TABLE alone()") // hangs otherwise
+	r.query(next, "CREATE TABLE alone()") // hangs if a standby is still waited for
 	r.mustRun("follow-new-primary.sh", old, next, other)
 	if got := r.query(next, "SHOW synchronous_standby_names"); got != "ANY 1 (*)" {
 		t.Errorf("synchronous_standby_names = %q after the notify script", got)
@@ -170,7 +170,7 @@ func TestStoppedStandbyIsStarted(t *testing.T) {
 	r.streams(other, next)
 }
 
-// diverge makes n3 replay what n2, which is promoted, has never received.
+// diverge makes n3 replay WAL that n2, which is promoted, has never received.
 func (r *rig) diverge() (old, next, other *pgtest.Node) {
 	r.t.Helper()
 	old, next, other = r.Nodes[0], r.Nodes[1], r.Nodes[2]
@@ -220,7 +220,7 @@ func TestFormerPrimaryIsLeftAlone(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(old.DataDir, "standby.signal")); err == nil || old.Running() {
 		t.Error("the former primary was touched")
 	}
-	r.streams(other, next) // the one after it was served all the same
+	r.streams(other, next) // the standby after the failed one was processed all the same
 }
 
 func TestStandbyOfAnotherSystemIsLeftAlone(t *testing.T) {

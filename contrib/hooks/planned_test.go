@@ -19,7 +19,7 @@ func TestPlannedSwitchoverStopsTheOldPrimaryFirst(t *testing.T) {
 	if got := r.query(next, "SELECT pg_is_in_recovery() OR to_regclass('last_words') IS NULL"); got != "f" {
 		t.Error("the new primary is in recovery, or lacks what the old one wrote last")
 	}
-	r.mustRun("promote-local.sh", old, next) // repeated without harm
+	r.mustRun("promote-local.sh", old, next) // a second run changes nothing
 }
 
 func TestPlannedSwitchoverReachesBothMachines(t *testing.T) {

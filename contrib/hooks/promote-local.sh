@@ -5,8 +5,8 @@
 #
 # The data directories come from SERVERS in hooks.conf. Exit 0 means that the
 # server is out of recovery; promoting it a second time changes nothing. In a planned
-# switchover (PGAGROAL_PLANNED=on) the old primary is stopped first, and a standby
-# that it would not stop for is not promoted.
+# switchover (PGAGROAL_PLANNED=on) the old primary is stopped first; if it doesn't stop,
+# the standby is not promoted.
 set -u
 
 settings=${HOOKS_CONF:-$(dirname "$0")/hooks.conf}
@@ -47,7 +47,8 @@ stop_waiting_for_standbys() {
         -c "ALTER SYSTEM SET synchronous_standby_names = ''" -c 'SELECT pg_reload_conf()' >/dev/null
 }
 
-# stop_old stops the old primary. It ends when its standbys have all that it wrote.
+# stop_old stops the old primary, which ends only when its standbys have received
+# everything that it wrote.
 stop_old() {
     local data
     data=$(data_dir "$1" "$2") || fail "SERVERS in $settings has no line for $1:$2: add host, port and data directory"

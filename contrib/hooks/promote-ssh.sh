@@ -47,8 +47,8 @@ PG_BIN='' PG_USER=postgres SYNC_STANDBY_NAMES='' STOP_COMMAND=''
 . "$settings" || fail "$settings has errors, see above"
 target=$(destination "$3" "$4") || fail "SERVERS in $settings has no ssh destination for $3:$4: add it as the fourth field"
 
-# No terminal and no question: nobody is there to answer. Keys of hosts have to be
-# known, for a failover is no moment to trust a new one.
+# ssh must not ask anything, because nobody is there to answer. Host keys must be known
+# already, because a failover is no moment to trust a new one.
 read -ra remote <<<"${SSH_COMMAND:-ssh -T -o BatchMode=yes -o ConnectTimeout=5}"
 
 # there runs a part of promote-local.sh on a machine.

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// fakeSSH stands for ssh: the machine behind it is this one, seen as user postgres.
+// fakeSSH takes the place of ssh: it runs the command on this machine as user postgres.
 const fakeSSH = `#!/usr/bin/env bash
 [ -z "${SSH_FAILS:-}" ] || exit 255
 while [ "${1#-}" != "$1" ]; do
@@ -48,8 +48,8 @@ func TestHooksReachOtherMachinesOverSSH(t *testing.T) {
 	r.streams(other, next)
 }
 
-// The environment of a script has nothing of its user's, so the settings say what
-// stands for ssh.
+// A script doesn't get its user's environment, so the settings name the program in
+// place of ssh.
 func TestSettingsNameTheCommandForOtherMachines(t *testing.T) {
 	r := newRig(t, 2, "REJOIN_OLD_PRIMARY=yes", "PRIMARY_CONNINFO='user=postgres'")
 	old, next, other := r.Nodes[0], r.Nodes[1], r.Nodes[2]
@@ -65,7 +65,7 @@ func TestSettingsNameTheCommandForOtherMachines(t *testing.T) {
 	r.must(os.WriteFile(r.settings, []byte(text+"SSH_COMMAND='"+there+" -o Something=5 -T'\n"), 0o600))
 	r.must(old.Kill())
 	r.mustRun("promote-ssh.sh", old, next)
-	// The machine of the old primary is gone, which is no failure of the others.
+	// The machine of the old primary can't be reached, which doesn't make the run fail.
 	out := r.mustRun("follow-new-primary.sh", old, next, other)
 	if !strings.Contains(out, "is not rejoined") || !strings.Contains(out, "postgres@nowhere failed") {
 		t.Errorf("nothing is said of the old primary:\n%s", out)

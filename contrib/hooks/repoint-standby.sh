@@ -4,15 +4,15 @@
 #
 #   repoint-standby.sh NAME DATA_DIRECTORY NEW_HOST NEW_PORT
 #
-# First the gentle way: primary_conninfo and a reload, without a restart. Then
-# pg_rewind, then a new base backup. Only a standby of the new primary's own system
-# is ever touched, and no data directory is removed. With rejoin=yes it is a former
-# primary that is rewound, and nothing else is done to it.
+# It first tries primary_conninfo and a reload, without a restart; then pg_rewind; then
+# a new base backup. It touches only a standby with the new primary's system identifier,
+# and removes no data directory. With rejoin=yes the directory is that of a former
+# primary: it is rewound, and nothing else is tried.
 set -u
 export LC_ALL=C
 
-# Seconds until a standby that seems to need pg_rewind gets it: time for two
-# attempts to stream at the default wal_retrieve_retry_interval.
+# Seconds to wait before a standby that seems to need pg_rewind gets it: enough for two
+# attempts to stream with the default wal_retrieve_retry_interval.
 AHEAD_WAIT=7
 
 name=$1 data=$2 new_host=$3 new_port=$4
@@ -61,8 +61,8 @@ check_directory() {
     [ "$(cat "$data/PG_VERSION")" -ge 12 ] || fail "PostgreSQL $(cat "$data/PG_VERSION") has recovery.conf, which this script doesn't know"
 }
 
-# check_standby takes a directory whose rewind was interrupted for a standby's too:
-# pg_rewind removes standby.signal early and writes the control file last.
+# check_standby also accepts a directory whose rewind was interrupted: pg_rewind removes
+# standby.signal early and writes the control file last.
 check_standby() {
     [ -f "$data/standby.signal" ] || [ -d "$kept" ] || fail "$data has no standby.signal: it is no standby's, so it is left alone"
     case $(controldata 'Database cluster state') in
@@ -71,8 +71,8 @@ check_standby() {
     esac
 }
 
-# check_former_primary: on the new primary's own directory, named by mistake, the
-# checkpoint would have brought the new timeline.
+# check_former_primary refuses the new primary's own directory, named by mistake: its
+# control file has the new timeline since the checkpoint.
 check_former_primary() {
     local own
     own=$(controldata "Latest checkpoint's TimeLineID")
@@ -85,16 +85,17 @@ check_former_primary() {
 
 # --- start and stop
 
-# remember_log keeps the server's log where it is: a server that inherited our
-# output would keep the script runner, or ssh, waiting.
+# remember_log finds the server's log file, so that a restarted server goes on writing
+# there. A server that inherited our output would keep the script runner, or ssh,
+# waiting.
 remember_log() {
     log=
     ! is_running || log=$(readlink "/proc/$(sed -n 1p "$data/postmaster.pid")/fd/2")
     [ -f "$log" ] || log=$data/log-after-failover
 }
 
-# start_server uses restart, since that takes the options of the last start from
-# postmaster.opts, and configuration files may be anywhere.
+# start_server uses restart because it takes the options of the last start from
+# postmaster.opts: they say where the configuration files are.
 start_server() {
     if [ -n "$START_COMMAND" ]; then
         bash -c "$START_COMMAND" || fail "START_COMMAND failed: see above and the server's log"
@@ -114,8 +115,9 @@ stop_server() {
 
 # --- pointing it to the new primary
 
-# conninfo prints the standby's primary_conninfo with the new address. libpq takes
-# the last of several hosts, but a setting that grew each time would be a nuisance.
+# conninfo prints the standby's primary_conninfo with the new address. It replaces the
+# old address instead of appending the new one, which libpq would accept, because the
+# setting would grow each time.
 conninfo() {
     local now=$PRIMARY_CONNINFO
     [ -n "$now" ] || now=$(standby <<<'SHOW primary_conninfo') || return 1
@@ -167,9 +169,10 @@ wait_until_it_follows() {
     done
 }
 
-# is_ahead says whether the standby seems to have replayed more of the old timeline
-# than the new primary had when it left that: then it can't follow without pg_rewind.
-# It only shortens the wait, because the standby's own timeline is known with a delay.
+# is_ahead says whether the standby seems to have replayed more of the old timeline than
+# the new primary had when it left that timeline. Such a standby can't follow without
+# pg_rewind. The answer only shortens the wait, because the standby shows its own
+# timeline with a delay.
 is_ahead() {
     local fork
     fork=$(new_primary -v file="pg_wal/$(printf '%08X' "$timeline").history" 2>/dev/null <<<"SELECT pg_read_file(:'file')" |
@@ -180,9 +183,9 @@ is_ahead() {
 
 # --- when it can't follow as it is
 
-# keep_settings and own_settings carry what is the standby's own over a rewind or a
-# backup, which bring the new primary's files. They are kept beside the directory
-# until all is done, so that a run after an interrupted one can go on.
+# keep_settings and own_settings save and restore the standby's own settings, because a
+# rewind or a backup brings the new primary's files. The saved files stay beside the
+# directory until all is done, so that the next run can go on after an interrupted one.
 keep_settings() {
     [ ! -d "$kept" ] || return 0
     rm -rf -- "$kept.new"
@@ -221,8 +224,8 @@ rewind() {
 
 # --- a former primary
 
-# own_conninfo prints how a former primary is to connect, asking its settings where
-# hooks.conf doesn't say it.
+# own_conninfo prints the connection string for a former primary: from hooks.conf, else
+# from the server's own settings.
 own_conninfo() {
     if [ -n "$PRIMARY_CONNINFO" ]; then printf '%s\n' "$PRIMARY_CONNINFO"; else setting primary_conninfo; fi
 }
@@ -250,7 +253,7 @@ point_at_rest() {
 rejoin() {
     if [ -f "$data/standby.signal" ] && is_running && follows; then return 0; fi
     checkpoint
-    # What was rewound but not started yet has the new timeline.
+    # A directory that was rewound but not started yet has the new timeline.
     if [ ! -d "$kept" ] || [ "$(controldata 'Database cluster state')" = 'in production' ]; then check_former_primary; fi
     keep_settings
     rewind || fail "pg_rewind can't make it a standby: see above and $log"

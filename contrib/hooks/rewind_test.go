@@ -11,7 +11,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// instead puts a program in the place of one of PostgreSQL's, seen by the hooks alone.
+// instead replaces a program of PostgreSQL, only for the hooks.
 func (r *rig) instead(program, script string) {
 	r.t.Helper()
 	real := pgtest.Binary(program)
@@ -31,7 +31,7 @@ func (r *rig) instead(program, script string) {
 	r.set("PG_BIN=" + bin)
 }
 
-// set adds lines to the settings, where the last one counts.
+// set appends lines to the settings; the last line for a name counts.
 func (r *rig) set(lines ...string) {
 	r.t.Helper()
 	text, err := os.ReadFile(r.settings)
@@ -62,7 +62,8 @@ func TestRewindThatFailsIsFollowedByABaseBackup(t *testing.T) {
 func TestRewindThatWasInterruptedIsTakenUpByTheNextRun(t *testing.T) {
 	r := newRig(t, 2, "ALLOW_BASEBACKUP=no")
 	old, next, other := r.diverge()
-	// As at a time-out of the script, after the first file of the standby's own is gone.
+	// The rewind is interrupted as by a time-out of the script, after the standby's
+	// first own file is gone.
 	r.instead("pg_rewind", `while [ "$1" != -D ]; do shift; done; rm "$2/standby.signal"; kill -KILL $PPID`)
 	if out, code := r.run("follow-new-primary.sh", old, next, other); code == 0 {
 		t.Fatalf("exit code 0 of a run that was interrupted\n%s", out)
@@ -77,7 +78,7 @@ func TestRewindThatWasInterruptedIsTakenUpByTheNextRun(t *testing.T) {
 	}
 }
 
-// inode tells a directory from another one of the same name.
+// inode identifies a directory, even if another one gets the same name.
 func inode(t *testing.T, path string) string {
 	t.Helper()
 	out, err := exec.Command("stat", "-c", "%i", path).CombinedOutput()
@@ -101,12 +102,13 @@ func TestDataDirectoryWithoutStandbySignalIsNeverReplaced(t *testing.T) {
 	}
 }
 
-// Between the first look and the backup somebody promotes the standby.
+// The standby is promoted between the first check and the backup.
 func TestStandbyThatIsPromotedMeanwhileIsNotReplaced(t *testing.T) {
 	r := newRig(t, 2, "ALLOW_REWIND=no", "STREAM_WAIT=2")
 	old, next, other := r.diverge()
 	promote := fmt.Sprintf("%s promote -w -s -D %s", pgtest.Binary("pg_ctl"), other.DataDir)
-	// The first program that is asked after the standby was pointed to its new primary.
+	// psql with wanted points the standby to its new primary; the promotion comes right
+	// after it.
 	r.instead("psql", `case "$*" in *wanted=*) exec 3<&0; `+pgtest.Binary("psql")+` "$@" <&3; s=$?; `+promote+`; exit $s ;; esac
 exec `+pgtest.Binary("psql")+` "$@"`)
 	before := inode(t, other.DataDir)
