@@ -211,6 +211,8 @@ func (c *Conn) Write(plain []byte) error {
 }
 
 // Pending returns what is to be sent. It is valid until Sent, Write, Read or Receive.
+// During a handshake, a second call may return more: pass Sent the length of the slice
+// that was sent.
 func (c *Conn) Pending() []byte {
 	defer c.t.lock()()
 	return c.t.out[c.t.outAt:]

@@ -110,10 +110,11 @@ func (o *openssl) shake(t *testing.T, woken chan struct{}) {
 
 func (o *openssl) flush(t *testing.T) {
 	t.Helper()
-	if _, err := o.conn.Write(o.tls.Pending()); err != nil {
+	out := o.tls.Pending() // once: the handshake's goroutine may add to it
+	if _, err := o.conn.Write(out); err != nil {
 		t.Fatal(err)
 	}
-	o.tls.Sent(len(o.tls.Pending()))
+	o.tls.Sent(len(out))
 }
 
 func (o *openssl) enter(t *testing.T, s string) {
