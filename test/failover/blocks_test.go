@@ -27,7 +27,7 @@ import (
 // blockClients is how many clients there are of each driver.
 const blockClients = 32
 
-// blockReport is what one client was told.
+// blockReport is the outcome of each block of one client.
 type blockReport struct {
 	Client  int
 	Acked   []int       // blocks whose COMMIT succeeded
@@ -90,8 +90,9 @@ func TestClientsOfTwoDriversOutliveTheirPrimaryWithOneErrorAtMost(t *testing.T) 
 	t.Logf("longest pause of a client %.2f s; phases of the failover %v", pause, s.Told("failover")["durations"])
 }
 
-// checkClients checks that every client kept its connection and got one error at
-// most, and that somebody got one, since else nobody was hit.
+// checkClients checks that every client kept its connection and got at most one error,
+// and that at least one client got an error, because otherwise the failover hit no
+// block.
 func checkClients(t *testing.T, all []blockReport) {
 	t.Helper()
 	codes := map[string]int{}
@@ -115,8 +116,8 @@ func checkClients(t *testing.T, all []blockReport) {
 	t.Logf("errors: %v", codes)
 }
 
-// checkBlocks compares what is there, as lines of client, block, rows and halves,
-// with what the clients were told.
+// checkBlocks compares the stored blocks, given as lines of client, block, rows and
+// halves, with the answers that the clients got.
 func checkBlocks(t *testing.T, there string, all []blockReport) {
 	t.Helper()
 	told := map[string]string{}
@@ -205,7 +206,7 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// note keeps what became of a block.
+// note records the outcome of a block.
 func (r *blockReport) note(n int, err error) {
 	if err != nil {
 		code := pool.SQLState(err)
@@ -242,8 +243,8 @@ func blockOfPgx(ctx context.Context, conn *pgx.Conn, client, n int) error {
 	return tx.Commit(ctx)
 }
 
-// think is what a client does in the middle of every other block, so that its
-// primary dies just then now and again.
+// think is the pause in the middle of every other block, so that some blocks are open
+// when the primary dies.
 func think(ctx context.Context) {
 	select {
 	case <-ctx.Done():

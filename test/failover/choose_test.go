@@ -8,7 +8,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// verdicts are what the history says of each candidate.
+// verdicts returns the history's verdict on each candidate.
 func verdicts(entry map[string]any) map[string]string {
 	out := map[string]string{}
 	list, _ := entry["candidates"].([]any)
@@ -55,7 +55,7 @@ func TestAHigherTimelineIsChosenBeforeAHigherPosition(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 3})
 	n1, n2, n3, n4 := c.Nodes[0], c.Nodes[1], c.Nodes[2], c.Nodes[3]
-	// n3 follows a server that nobody told the pool of, on timeline 2.
+	// n3 follows a server on timeline 2 that isn't configured in the pool.
 	pool.Must(t, n4.Promote(pool.Within(t)))
 	pool.Must(t, n3.Follow(pool.Within(t), n4.Host, n4.Port))
 	pool.Must(t, n3.WaitStreaming(pool.Within(t), n4))
@@ -81,7 +81,7 @@ func TestAServerThatIsNoCandidateIsNeverPromotedButNotified(t *testing.T) {
 	s.Pool.Connect()
 	link.Silence(pgtest.BothWays)
 	fill(t, n1)
-	pool.Must(t, n2.WaitReplay(pool.Within(t), n1)) // further than n3, and still no candidate
+	pool.Must(t, n2.WaitReplay(pool.Within(t), n1)) // n2 has replayed more than n3, and still is no candidate
 	pool.Must(t, n1.Kill())
 	s.Opened("n3")
 	s.Notify.WaitRuns(1)

@@ -226,7 +226,8 @@ func crash(t *testing.T, n *pgtest.Node, client *pgtest.Client) (release func())
 	pool.Must(t, syscall.Kill(stopped, syscall.SIGSTOP))
 	pool.Must(t, syscall.Kill(killed, syscall.SIGKILL))
 	return func() {
-		// It is gone when the server has lost its patience, which does as well.
+		// If the server has lost its patience, the process is gone already, which is as
+		// good.
 		if err := syscall.Kill(stopped, syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) {
 			t.Fatal(err)
 		}
@@ -246,7 +247,7 @@ func TestAServerInCrashRecoveryIsWaitedFor(t *testing.T) {
 	s.Seen("n1", "starting (57P03)")
 	s.Quiet(1500 * time.Millisecond) // thirty probes
 	phase, server := s.Word("Phase"), s.Server("n1")
-	if time.Since(crashed) < patience { // it is still in recovery, then
+	if time.Since(crashed) < patience { // the server is still in recovery
 		pool.Says(t, server, "Probe", "starting (57P03)")
 		if phase != "suspect" {
 			t.Errorf("phase is %q, want suspect", phase)

@@ -15,7 +15,7 @@ func TestALoginThatFindsThePrimaryDeadStartsTheFailoverAndIsServed(t *testing.T)
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
 	s := pool.Play(t, c, pool.Plan{})
 	s.Opened("n1")
-	pool.Must(t, c.Nodes[0].Kill()) // nobody is connected, nobody notices
+	pool.Must(t, c.Nodes[0].Kill()) // nobody is connected, so nobody notices
 	if got := pool.NodeOf(t, s.Pool.Connect()); got != "n2" {
 		t.Errorf("the client is on %s, want n2", got)
 	}

@@ -204,12 +204,13 @@ func TestASessionThatHasAskedNothingMovesToTheNewPrimary(t *testing.T) {
 	if got := pool.NodeOf(t, client); got != "n2" {
 		t.Errorf("the client is on %s", got)
 	}
-	// It is told of what isn't the same there.
+	// The client is told of parameters that differ on the new primary.
 	was["IntervalStyle"] = "sql_standard"
 	if d := cmp.Diff(was, client.Params); d != "" {
 		t.Errorf("what the client was told (-want +got):\n%s", d)
 	}
-	// What it was given for cancel requests is good there, whichever worker gets one.
+	// The client's cancel key works for the new primary, whichever worker gets the
+	// cancel request.
 	for range 4 {
 		pool.Must(t, client.Send(pool.Within(t), &pgproto3.Query{String: "SELECT pg_sleep(600)"}))
 		pgtest.WaitUntil(t, pool.Generous, "the query to be under way", func() bool {

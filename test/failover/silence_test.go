@@ -9,7 +9,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// silence are keys that make a silent primary a case of seconds.
+// silence returns keys with which a silent primary is given up within seconds.
 func silence(more map[string]string) map[string]string {
 	return with(map[string]string{
 		"failover_probe_timeout": "300ms", "failover_probe_interval": "100ms", "failover_silence_time": "2s",

@@ -11,8 +11,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// writing has a session of its own on a node write all the time, so that
-// whoever streams from it receives something.
+// writing starts a session that writes on a node all the time, so that every standby
+// that streams from the node receives something.
 func writing(t *testing.T, n *pgtest.Node) {
 	t.Helper()
 	c, err := n.Dial(pool.Within(t))
@@ -30,8 +30,8 @@ func writing(t *testing.T, n *pgtest.Node) {
 	t.Cleanup(func() { stop(); <-done; c.Close() })
 }
 
-// halfCut starts a pool that can't reach n1, whose standby n2 can't either while
-// n3 receives from it through link; one of them is enough as a witness.
+// halfCut starts a pool that can't reach n1. The standby n2 can't reach n1 either,
+// while n3 receives from it through link. One standby is enough as a witness.
 func halfCut(t *testing.T, keys map[string]string) (s *pool.Scene, link *pgtest.Proxy, servers []pool.Server) {
 	t.Helper()
 	c := doubtful(t, 2)
@@ -39,7 +39,7 @@ func halfCut(t *testing.T, keys map[string]string) (s *pool.Scene, link *pgtest.
 	link = replicationVia(t, c, c.Nodes[2])
 	servers, proxies := pool.ViaProxies(t, c)
 	keys = with(map[string]string{
-		"failover_min_standbys": "1", "failover_probe_timeout": "1500ms", "failover_silence_time": "4s", // n3 has to be heard in time
+		"failover_min_standbys": "1", "failover_probe_timeout": "1500ms", "failover_silence_time": "4s", // the probe of n3 must see new WAL in time
 	}, keys)
 	s = pool.Play(t, c, pool.Plan{Servers: pool.NoCandidate(servers, 3), Script: promoteVia(c, servers), Keys: silence(keys)})
 	s.Opened("n1")
@@ -54,7 +54,7 @@ func halfCut(t *testing.T, keys map[string]string) (s *pool.Scene, link *pgtest.
 func TestAStandbyThatReceivesVetoesTheDeathOfASilentPrimary(t *testing.T) {
 	t.Parallel()
 	s, link, servers := halfCut(t, nil)
-	pgtest.WaitUntil(t, pool.Generous, "the veto's reason", func() bool { // between two rounds it says what is waited for
+	pgtest.WaitUntil(t, pool.Generous, "the veto's reason", func() bool { // between two rounds the reason is what pgagroal waits for
 		return strings.Contains(fmt.Sprint(s.Status()["Reason"]), "n3 received from it a moment ago")
 	}, s.Pool.Log)
 	s.Alarmed("n1 lets nobody log in")

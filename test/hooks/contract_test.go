@@ -73,7 +73,7 @@ func TestNotifyLeavesServersOutThatAreFailed(t *testing.T) {
 	}
 }
 
-// successor waits until the pool is open on another node, and returns that.
+// successor waits until the pool is open on another node, and returns the node.
 func successor(s *pool.Scene, old string) *pgtest.Node {
 	s.T.Helper()
 	var name string
@@ -91,7 +91,7 @@ func successor(s *pool.Scene, old string) *pgtest.Node {
 	return nil
 }
 
-// process is the body of a script that notes what it is.
+// process is the body of a script that records its ids, descriptors and environment.
 const process = `d=$(dirname "$0")
 cat > "$d/stdin"
 cat /proc/$$/environ > "$d/environ"

@@ -8,7 +8,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// The first notify script would go on for ten minutes, about a primary that is dead as well.
+// The first notify script would run for ten minutes, although its new primary is dead as
+// well.
 func TestANotifyScriptIsStoppedWhenItsNewPrimaryIsDeadToo(t *testing.T) {
 	t.Parallel()
 	s := pool.PlayOpen(t, 2, pool.Plan{Notify: `test ! -e "$0.once" || exit 0; touch "$0.once"; exec sleep 1000`})

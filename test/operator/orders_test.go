@@ -41,7 +41,7 @@ func TestAReplacedPrimaryIsAReplicaByItselfAfterItsQuarantine(t *testing.T) {
 	pool.Must(t, n1.Rejoin(pool.Within(t), n2))
 	s.Pool.WaitState("n1", "Replica")
 	pool.Says(t, s.Told("failback"), "reason", "followed n2 for 1s")
-	// And so it is a candidate again.
+	// So the server is a candidate again.
 	s.Pool.Connect()
 	pool.Must(t, n2.Kill())
 	s.Opened("n1")

@@ -50,7 +50,7 @@ func TestAPlannedSwitchoverLosesNoTransactionAndTheOldPrimaryIsAReplica(t *testi
 			done := switching(s, "n2", "-T", "30")
 			s.WaitStatus("Phase", "switching")
 			waiting := s.LogIn()
-			// The one that is in a transaction goes on, and is waited for.
+			// The client in a transaction goes on, and the switch waits for it.
 			pool.MustQuery(t, busy, "INSERT INTO t VALUES (2)")
 			pool.MustQuery(t, busy, "COMMIT")
 			if got := <-done; got != "" {

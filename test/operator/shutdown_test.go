@@ -8,7 +8,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// shut sends a shutdown command that has to be accepted.
+// shut sends a shutdown command, which must be accepted.
 func shut(p *pool.Pool, words ...string) {
 	p.T.Helper()
 	if out, errs, code := p.CLI(slices.Concat([]string{"shutdown"}, words)...); code != 0 {
@@ -42,7 +42,7 @@ func TestAGracefulShutdownWaitsForClientsAndLetsNobodyIn(t *testing.T) {
 	shut(p, "gracefully")
 	waitStatus(p, "Graceful shutdown")
 	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "postgres")), "53300", "connection refused")
-	for option, want := range map[string]int{"--primary": 0, "--write": 3} { // a load balancer sends nobody any more
+	for option, want := range map[string]int{"--primary": 0, "--write": 3} { // with these codes a load balancer sends no more clients
 		if out, errs, code := p.CLI("ping", option); code != want {
 			t.Errorf("ping %s: exit %d, want %d:\n%s%s", option, code, want, out, errs)
 		}
@@ -62,7 +62,7 @@ func TestAGracefulShutdownCanBeCancelled(t *testing.T) {
 	waitStatus(p, "Running")
 	pool.Must(t, cl.Close())
 	p.WaitLog("disconnection client=1")
-	pool.MustQuery(t, p.Connect(), "SELECT 1") // it doesn't end with the last client
+	pool.MustQuery(t, p.Connect(), "SELECT 1") // the pool doesn't end with the last client
 }
 
 func TestAGracefulShutdownEndsAtItsTimeout(t *testing.T) {

@@ -90,7 +90,7 @@ func TestWithoutVerificationTheScriptIsTrusted(t *testing.T) {
 	s.Ran(pool.OneRun(s.Node(1), s.Node(2)), pool.OneRun(s.Node(1), s.Node(2)))
 }
 
-// failures are scripts that end badly, and what is said of them.
+// failures are scripts that fail, and what pgagroal reports of them.
 var failures = map[string]struct{ script, why, timeout string }{
 	"exit code 3": {"echo nothing to see; exit 3", "failover_script ended with exit code 3", "120s"},
 	"signal":      {"kill -9 $$", "failover_script was ended by signal 9", "120s"},
@@ -217,7 +217,7 @@ func TestANewPrimaryThatDiesBeforeItIsVerifiedIsReplacedByTheNext(t *testing.T) 
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 2})
 	n1, n2, n3 := c.Nodes[0], c.Nodes[1], c.Nodes[2]
-	// The first run promotes nothing, as a host that dies just then does.
+	// The first run promotes nothing, as if the candidate's host died during the run.
 	script := strings.Replace(pool.PromoteScript(c), "\nesac", "\nesac\ncase $4 in "+strconv.Itoa(n2.Port)+") exit 0 ;; esac", 1)
 	s := pool.Play(t, c, pool.Plan{Script: script, Keys: map[string]string{"failover_verify_timeout": "60s"}})
 	s.Opened("n1")

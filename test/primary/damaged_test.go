@@ -19,7 +19,7 @@ func replacedIsBack(t *testing.T) *pool.Scene {
 	return s
 }
 
-// cutShort leaves the beginning of a file of state_dir and returns it.
+// cutShort truncates a file of state_dir to its first half, and returns that half.
 func cutShort(t *testing.T, s *pool.Scene, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(s.Pool.Path("state/" + name))
@@ -51,7 +51,7 @@ func TestWithoutAnyStateFileThatCanBeReadAPersonNamesThePrimary(t *testing.T) {
 	s := replacedIsBack(t)
 	cutShort(t, s, "pgagroal.state")
 	cutShort(t, s, "pgagroal.state.copy")
-	for range 2 { // a restart ends nothing
+	for range 2 { // a restart changes nothing
 		s.Pool.Restart()
 		s.Held("the state file was damaged")
 		s.Seen("n1", "primary")

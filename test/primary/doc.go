@@ -1,3 +1,3 @@
-// Package primary tests which server is the primary when none has just died: at the start, in
-// mode follow, after a failover, and when servers return.
+// Package primary tests which server becomes the primary without a death before it: at the
+// start, in mode follow, after a failover, and when servers return.
 package primary

@@ -7,7 +7,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// Probes can't log in, so the hint decides; a client's login shows it wrong.
+// Probes can't log in, so the hint decides; the login of a client shows that the hint
+// is wrong.
 func TestAWrongHintWithoutALoginOfItsOwnIsCorrectedByAClient(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})

@@ -10,9 +10,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// orphaned starts the pool again after the death of everything but the script
-// of a failover and the old primary, which is back, and checks that nothing is
-// decided before the script has ended.
+// orphaned starts the pool again after every process of pgagroal has died while the
+// script of a failover still runs. It starts the old primary, too, and checks that
+// nothing is decided before the script has ended.
 func orphaned(s *pool.Scene, script int, g latch) {
 	s.T.Helper()
 	s.Pool.Restart()
@@ -61,7 +61,7 @@ func TestARunThatOutlivesRunnerAndSupervisorIsWaitedFor(t *testing.T) {
 	orphaned(s, script, g)
 }
 
-// What is left of a lost notification is in the record as well.
+// The record also keeps a notification whose runner was lost.
 func TestALostNotificationDoesNotBlockFailoversForEver(t *testing.T) {
 	t.Parallel()
 	s := separate(t, 2, pool.Plan{})
@@ -128,7 +128,8 @@ func TestAChangedScriptIsAnAlarmUntilBothHaveReadIt(t *testing.T) {
 	}
 }
 
-// A supervisor that starts with the change makes the service read it too.
+// A supervisor that starts with the changed configuration makes the service read it,
+// too.
 func TestARestartOfPgagroalAloneMakesItsServiceReadTheChangeToo(t *testing.T) {
 	t.Parallel()
 	s := separate(t, 1, pool.Plan{})

@@ -10,7 +10,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// A call of the runner to a disk doesn't return, for which a stop stands here.
+// SIGSTOP simulates a runner whose call to a disk doesn't return.
 func TestAHangingRunnerIsSeenBeforeItIsNeededAndExecutesNothingLate(t *testing.T) {
 	t.Parallel()
 	s := pool.PlayOpen(t, 1, pool.Plan{})
@@ -52,7 +52,8 @@ func TestAHangingServiceExecutesNothingLate(t *testing.T) {
 	s.Same()
 }
 
-// What is in the way is for operators; a client learns that there is a failover.
+// The reason for the delay is for operators; a client only learns that a failover is in
+// progress.
 func TestClientsAreNotToldThePathOfAScript(t *testing.T) {
 	t.Parallel()
 	s := pool.PlayOpen(t, 1, pool.Plan{Keys: map[string]string{"failover_client_wait": "1s"}})

@@ -72,8 +72,8 @@ func TestAFailedRunThatEndedWhileNobodyLookedIsNotRepeated(t *testing.T) {
 
 func TestASupervisorKilledBeforeTheRunHasDoneNothing(t *testing.T) {
 	t.Parallel()
-	// A worker that is stopped keeps the fence from being complete; the other one tells of
-	// the death.
+	// The stopped worker keeps the fence from completing; the other worker reports the
+	// death.
 	s := pool.PlayOpen(t, 1, pool.Plan{Keys: map[string]string{"fence_timeout": "60s", "workers": "2"}})
 	pool.BothWorkers(t, s.Pool)
 	worker := s.Pool.Workers()[0]
@@ -96,7 +96,8 @@ func TestSIGTERMWaitsForTheEndOfARun(t *testing.T) {
 	running(s)
 	pool.Must(t, s.Pool.Cmd.Process.Signal(syscall.SIGTERM))
 	s.Pool.WaitLog("a script is running; pgagroal ends when it has")
-	// Longer than it gives to its workers, and then to its runner when nothing runs.
+	// This is longer than pgagroal waits for its workers, and then for a runner without
+	// a script.
 	pool.NeverWithin(t, 5*time.Second, "pgagroal ends before its script", func() bool { return !proc.ProcessAlive(s.Pool.PID()) })
 	g.open()
 	if code := s.Pool.WaitEnd(); code != 0 {

@@ -97,7 +97,7 @@ func TestARunWhoseRunnerDiesGoesOnAndItsResultIsAdopted(t *testing.T) {
 	if !proc.ProcessAlive(script) {
 		t.Error("the script has ended with the runner")
 	}
-	s.RunnerUp(old) // a run could start now, but for the one that nobody has seen the end of
+	s.RunnerUp(old) // only the run whose end nobody has seen keeps a new one from starting
 	pool.Says(t, s.Told("failover"), "result", "unknown")
 	s.Pool.WaitState("n2", "Failed")
 	g.open()

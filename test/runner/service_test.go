@@ -36,7 +36,7 @@ func TestClientsAreServedOnSocketsOfTheServiceManager(t *testing.T) {
 	}
 	p.Begin()
 	pgtest.WaitUntil(t, pool.Generous, "the sockets to be there", func() bool {
-		_, err := os.Stat(unixSocket) // the last one to be made
+		_, err := os.Stat(unixSocket) // the socket that is created last
 		return err == nil
 	})
 	pool.MustQuery(t, p.Connect(), "SELECT 1") // the first client starts pgagroal
@@ -200,7 +200,7 @@ func TestARunOfAServiceThatDiedIsNotOverWhileItsScriptLives(t *testing.T) {
 	script, old := running(s), v.cmd.Process.Pid
 	v.kill()
 	s.Held("the outcome is unknown")
-	runnerAt(s.Pool, s.Pool.Path("pgagroal.conf")) // it knows nothing of the run
+	runnerAt(s.Pool, s.Pool.Path("pgagroal.conf")) // the new runner knows nothing of the run
 	s.RunnerUp(old)
 	pool.Must(t, s.Node(1).Start(pool.Within(t)))
 	s.Seen("n1", "primary")
