@@ -11,15 +11,15 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// before and after are how many rows are written before the kill and, with the
-// standby attached again, at the end; failoverLimit is when we stop waiting.
+// before is how many rows are written before the kill, after how many once the standby
+// is attached again; failoverLimit is how long the demo waits for the failover.
 const (
 	before        = 400
 	after         = 400
 	failoverLimit = 40 * time.Second
 )
 
-// act is the kill and what follows.
+// act is the kill of the primary and what follows.
 type act struct {
 	*stage
 	load *load
@@ -28,15 +28,16 @@ type act struct {
 	mu         sync.Mutex
 	hinted     bool
 	primary    string    // by pgagroal's log, once clients are let in
-	open       time.Time // when that was
-	firstWrite time.Time // acknowledged after that
+	open       time.Time // when clients were let in
+	firstWrite time.Time // the first write acknowledged after open
 	notified   bool
 	attached   time.Time
 }
 
 func newAct(s *stage) *act { return &act{stage: s, load: newLoad(s.client())} }
 
-// play kills the primary under load and returns when all is as it should be again.
+// play kills the primary under load and returns when the failover is complete and the
+// standby is attached again.
 func (a *act) play(ctx context.Context) error {
 	if err := a.query(ctx, "CREATE TABLE orders (writer int, n int, PRIMARY KEY (writer, n))"); err != nil {
 		return err
@@ -77,7 +78,7 @@ func (a *act) query(ctx context.Context, sql string) error {
 	return errors.Join(err, c.Close())
 }
 
-// written returns when that many more rows were acknowledged.
+// written returns when n more rows were acknowledged.
 func (a *act) written(ctx context.Context, more int) error {
 	target := a.load.acks() + more
 	return until(ctx, "writes", func() error {
@@ -96,7 +97,7 @@ func (a *act) say(at time.Time, text string) {
 // onEntry is called by the follower.
 func (a *act) onEntry(e entry) {
 	if e.message == "failover phase" && e.fields["new"] == "running" {
-		// It is asked while the script runs, as scripts themselves do.
+		// The status is read while the script runs, as scripts themselves may do.
 		a.sayCandidates(e)
 		return
 	}
@@ -116,7 +117,7 @@ func (a *act) onEntry(e entry) {
 	}
 }
 
-// sayCandidates tells who was chosen, and how far the standbys were.
+// sayCandidates tells which standby was chosen, and the positions of all standbys.
 func (a *act) sayCandidates(e entry) {
 	var status struct {
 		Servers []struct{ Server, LSN string }
@@ -151,7 +152,7 @@ func (a *act) hasWritten() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.firstWrite.IsZero() {
-		return fmt.Errorf("none so far; pgagroal's new primary: %q", a.primary)
+		return fmt.Errorf("no standby so far; pgagroal's new primary: %q", a.primary)
 	}
 	return nil
 }
@@ -160,16 +161,16 @@ func (a *act) hasNotified() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.notified {
-		return errors.New("it runs, or never started")
+		return errors.New("it still runs, or it was never started")
 	}
 	return nil
 }
 
-// awaitStandby returns when the standby that is left streams from the new primary.
+// awaitStandby returns when the remaining standby streams from the new primary.
 func (a *act) awaitStandby(ctx context.Context) error {
 	next, other := a.roles()
 	if next == nil {
-		return fmt.Errorf("%q is no server of the demo", a.primary)
+		return fmt.Errorf("%q is not a server of the demo", a.primary)
 	}
 	if err := other.WaitStreaming(ctx, next); err != nil {
 		return err
@@ -181,7 +182,7 @@ func (a *act) awaitStandby(ctx context.Context) error {
 	return nil
 }
 
-// roles returns the new primary and the standby that is left.
+// roles returns the new primary and the remaining standby.
 func (a *act) roles() (next, other *pgtest.Node) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -195,7 +196,7 @@ func (a *act) roles() (next, other *pgtest.Node) {
 	return next, other
 }
 
-// intro says what there is.
+// intro describes the servers and pgagroal.
 func (s *stage) intro() string {
 	var b strings.Builder
 	for i, n := range s.cluster.Nodes {

@@ -10,7 +10,7 @@
 //
 // Everything lives in one private directory and on ports of the loopback address
 // that the kernel chose. As root the servers, pgagroal and its scripts run as user
-// postgres; anybody else runs them as himself.
+// postgres; otherwise they run as the user who starts the demo.
 //
 //	stage.go     the directory, the servers, the hooks and pgagroal
 //	load.go      clients, and what each saw and when

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// wrapper notes its arguments, one run a line, and hands them on. Promotion on
-// this machine is quicker than anywhere else, so it takes a least time.
+// wrapper records its arguments, one line per run, and calls the hook with them.
+// Promotion on one machine is quicker than usual, so the wrapper takes at least a given
+// time.
 const wrapper = `#!/usr/bin/env bash
 set -u
 here=$(dirname "$0")

@@ -18,7 +18,7 @@ import (
 // stopLimit is how long down waits for an orderly end.
 const stopLimit = 20 * time.Second
 
-// keptDir is where up and down work.
+// keptDir is the directory of up and down.
 func keptDir() string {
 	dir := os.Getenv("DEMO_DIR")
 	if dir == "" {
@@ -58,7 +58,7 @@ func up(ctx context.Context, o options, dir string) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 	defer stop()
-	text, err := io.ReadAll(r) // to its end: it has closed the pipe, or has ended
+	text, err := io.ReadAll(r) // up to the end: serve has closed the pipe, or has ended
 	if err == nil && len(text) > 0 {
 		fmt.Printf("%s", text)
 		return nil
@@ -70,7 +70,7 @@ func up(ctx context.Context, o options, dir string) error {
 
 // serve runs until SIGTERM; descriptor 3 is where up waits for the help text.
 func serve(ctx context.Context, o options, dir string) error {
-	syscall.CloseOnExec(3) // else the servers hold it open, and up waits for them
+	syscall.CloseOnExec(3) // otherwise the servers keep it open, and up waits for them
 	lock, err := os.OpenFile(filepath.Join(dir, "demo.pid"), os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("make pid file: %w", err)
@@ -94,13 +94,13 @@ func serve(ctx context.Context, o options, dir string) error {
 		case <-ctx.Done():
 		case <-s.ended:
 			err = errors.New("pgagroal has ended, see pgagroal.log")
-			<-ctx.Done() // the servers stay until down
+			<-ctx.Done() // the servers run until down
 		}
 	}
 	return errors.Join(err, s.close())
 }
 
-// help says what can be typed now.
+// help lists commands to try.
 func (s *stage) help() string {
 	conf := s.path("pgagroal.conf")
 	cli := filepath.Join(s.bin, "pgagroal-cli") + " -c " + conf
@@ -109,18 +109,19 @@ func (s *stage) help() string {
 		"", "Ask pgagroal:", "  " + cli + " status", "  " + cli + " failover status", "  " + cli + " failover history",
 		"  tail -f " + s.path("pgagroal.log"),
 		"", "Kill the primary:", "  pid=$(head -n 1 " + filepath.Join(s.cluster.Primary().DataDir, "postmaster.pid") + "); kill -9 $pid $(pgrep -P $pid)",
-		"  (without its children it takes failover_restart_grace, 10 s, longer: they announce an end that may be a restart)",
+		"  (if you kill only $pid, the failover takes 10 s longer, failover_restart_grace: its children announce a shutdown, which may be a restart)",
 		"", "End it:", "  make demo-down", "",
 	}
 	return s.intro() + strings.Join(lines, "\n")
 }
 
-// down ends what up has started, also when that was killed, and removes its directory.
+// down ends every process that up has started, even if serve was killed, and removes
+// the directory.
 func down(dir string) error {
 	lock, err := os.OpenFile(filepath.Join(dir, "demo.pid"), os.O_RDONLY, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		if _, err := os.Stat(filepath.Join(dir, "demo.log")); err == nil {
-			return os.RemoveAll(dir) // it never got so far
+			return os.RemoveAll(dir) // serve ended before it created the pid file
 		}
 		fmt.Println("there is no demo in", dir)
 		return nil
@@ -132,7 +133,7 @@ func down(dir string) error {
 	free := func() error { return syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
 	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
 	defer cancel()
-	if free() != nil { // somebody holds it, so the pid is that process's
+	if free() != nil { // the lock is held, so the pid is that of serve
 		line, err := bufio.NewReader(lock).ReadString('\n')
 		pid, numErr := strconv.Atoi(strings.TrimSpace(line))
 		if err := errors.Join(err, numErr); err != nil {

@@ -12,18 +12,18 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// What the clients do: enough to have statements under way at any moment, and far
-// from what would load the machine.
+// The load is enough to have statements in progress at any moment, and far too small to
+// load the machine.
 const (
 	writers = 8
 	readers = 4
-	pause   = 10 * time.Millisecond // between two of one client, and before it connects again
+	pause   = 10 * time.Millisecond // between two statements of one client, and before it connects again
 )
 
-// row is what a writer inserts once and never again, whatever became of it.
+// row is a row that a writer tries to insert exactly once, whatever the outcome.
 type row struct{ writer, n int }
 
-// load is the clients and what they saw. The lock guards all but the constants.
+// load is the clients and what they saw. The lock guards every field that changes.
 type load struct {
 	config pgtest.ClientConfig
 	done   chan struct{} // closed by stop
@@ -33,7 +33,7 @@ type load struct {
 	acked        []row
 	ackTimes     []time.Time
 	readTimes    []time.Time
-	unknown      int            // rows whose commit was under way at an error
+	unknown      int            // rows whose commit was in progress when an error came
 	errors       map[string]int // by SQLSTATE, or "connection lost", or "connection refused"
 	disconnected map[int]int    // by client
 	sessions     int
@@ -76,7 +76,7 @@ type client struct {
 	conn   *pgtest.Client
 }
 
-// run works as an application with the shortest of retry loops.
+// run behaves like an application with the simplest possible retry loop.
 func (c *client) run(ctx context.Context) {
 	t := time.NewTicker(pause)
 	defer t.Stop()
@@ -127,7 +127,8 @@ func (c *client) step(ctx context.Context) error {
 	return c.write(ctx, c.transact)
 }
 
-// write notes an acknowledged row, or one whose commit may have happened.
+// write inserts a row and records whether it was acknowledged, or may have been
+// committed.
 func (c *client) write(ctx context.Context, f func(context.Context) (ending bool, err error)) error {
 	ending, err := f(ctx)
 	c.load.mu.Lock()

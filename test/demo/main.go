@@ -44,7 +44,7 @@ func command(ctx context.Context, o options, name string) error {
 	case "down":
 		return down(keptDir())
 	}
-	return fmt.Errorf("there is no command %q: it is up, down or nothing", name)
+	return fmt.Errorf("unknown command %q; use up or down, or none for the demo", name)
 }
 
 // show is the demo itself.
@@ -75,12 +75,12 @@ func show(ctx context.Context, o options) (err error) {
 	if err == nil {
 		return act.report(ctx)
 	}
-	cancel() // what hangs must end as well
+	cancel() // processes that hang must end as well
 	act.load.stop()
 	return err
 }
 
-// hopeless is an error that waiting doesn't mend.
+// hopeless is an error that waiting doesn't cure.
 type hopeless struct{ error }
 
 // until returns when cond returns nil or something hopeless, and cond's last error

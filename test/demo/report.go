@@ -15,7 +15,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// outageLimit is the longest time without a successful write that the demo takes.
+// outageLimit is the longest time without a successful write that the demo accepts.
 const outageLimit = 2500 * time.Millisecond
 
 // verdict collects promises and whether they were kept.
@@ -61,7 +61,7 @@ func (a *act) report(ctx context.Context) error {
 	return nil
 }
 
-// tellClients prints what isn't a promise.
+// tellClients prints the figures that aren't promises.
 func (a *act) tellClients(stored map[row]bool) {
 	l := a.load
 	again := 0
@@ -80,7 +80,7 @@ func (a *act) tellClients(stored map[row]bool) {
 	fmt.Printf("longest time without a successful read: %d ms\n\n", longestGap(l.readTimes).Milliseconds())
 }
 
-// meaning explains the SQLSTATEs that a failover gives to clients.
+// meaning explains the SQLSTATEs that clients may get in a failover.
 var meaning = map[string]string{
 	"08006": " (connection to the server lost, transaction rolled back)",
 	"08007": " (connection to the server lost, outcome unknown)",
@@ -94,7 +94,7 @@ func (a *act) checkOutage(v *verdict) {
 	v.check(gap <= outageLimit, "longest time without a successful write: %d ms (limit %d ms)", gap.Milliseconds(), outageLimit.Milliseconds())
 }
 
-// checkRuns holds the runs of a hook against the documented arguments.
+// checkRuns compares the runs of a hook with the documented arguments.
 func (a *act) checkRuns(v *verdict, hook string, want ...[]string) error {
 	runs, err := a.runs(hook)
 	if err != nil {
@@ -128,7 +128,7 @@ func because(err error) string {
 
 func address(n *pgtest.Node) []string { return []string{n.Host, strconv.Itoa(n.Port)} }
 
-// readBack reads the table from the server itself, past pgagroal.
+// readBack reads the table directly from the server, without pgagroal.
 func readBack(ctx context.Context, n *pgtest.Node) (map[row]bool, error) {
 	c, err := pgtest.Connect(ctx, n.Config("app", "", "app"))
 	if err != nil {
@@ -173,7 +173,7 @@ func some(rows []row) string {
 	return ", for instance " + strings.Join(names, ", ")
 }
 
-// longestGap is the longest time between two successes that follow one another.
+// longestGap returns the longest time between two consecutive successes.
 func longestGap(times []time.Time) time.Duration {
 	sorted := slices.SortedFunc(slices.Values(times), time.Time.Compare)
 	var gap time.Duration

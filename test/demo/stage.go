@@ -29,21 +29,21 @@ type options struct {
 	keepSync bool
 	script   time.Duration
 	verbose  bool
-	kept     bool // nobody works through pgagroal all the time, so it has to look for itself
+	kept     bool // no client uses pgagroal all the time, so health checks have to see a death
 }
 
-// syncNames makes a commit wait until one standby, whichever, has applied it. The
-// standby that is promoted has received at least as much as any other one.
+// syncNames makes a commit wait until any one standby has applied it. The standby that
+// is promoted has received at least as much as any other one.
 const syncNames = "ANY 1 (*)"
 
-// stage is everything but the clients. One goroutine changes it.
+// stage is everything except the clients. One goroutine changes it.
 type stage struct {
 	options
 	dir     string
 	bin     string // directory of the programs
 	port    int    // of pgagroal
 	cluster *pgtest.Cluster
-	owner   *syscall.Credential // whom root gives everything to; nil: we are nobody special
+	owner   *syscall.Credential // the user to whom root gives every file; nil without root
 	release func()              // of the port
 	daemon  *exec.Cmd
 	ended   chan struct{} // closed when the daemon has ended
@@ -142,7 +142,7 @@ func (s *stage) user() string {
 	return id
 }
 
-// config is pgagroal.conf: nothing but the defaults where failover is concerned.
+// config returns pgagroal.conf; all keys of failover have their defaults.
 func (s *stage) config() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[pgagroal]\nhost = 127.0.0.1\nport = %d\nunix_socket_dir = %s\nstate_dir = %s\n", s.port, s.path("run"), s.path("state"))
@@ -203,7 +203,7 @@ func (s *stage) launch() error {
 	s.daemon = exec.Command(filepath.Join(s.bin, "pgagroal"), "-D", s.dir)
 	s.daemon.Dir = s.dir
 	s.daemon.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + s.dir, "LANG=C.UTF-8"}
-	// Ctrl-C is for us; we end the daemon in our order.
+	// Ctrl-C must reach only the demo, which ends the daemon and the servers in order.
 	s.daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	s.daemon.Stdout = io.MultiWriter(to, s.log)
 	s.daemon.Stderr = s.daemon.Stdout
@@ -237,7 +237,7 @@ func (s *stage) ask(ctx context.Context, v any, args ...string) error {
 	return nil
 }
 
-// dump shows the ends of all logs.
+// dump prints the end of each log.
 func (s *stage) dump(w io.Writer) {
 	if text, err := os.ReadFile(s.path("pgagroal.log")); err == nil {
 		lines := bytes.SplitAfter(text, []byte("\n"))

@@ -50,7 +50,7 @@ func parseEntry(line string) (entry, bool) {
 	return e, true
 }
 
-// firstField returns where the first key=value begins, -1 for nowhere.
+// firstField returns the offset of the first key=value, or -1.
 func firstField(s string) int {
 	eq := strings.IndexByte(s, '=')
 	if eq < 0 {
@@ -108,7 +108,7 @@ func (f *follower) Write(p []byte) (int, error) {
 	}
 }
 
-// tell is what the audience reads about an entry, "" for nothing.
+// tell returns the line to print for an entry, or "" for none.
 func tell(e entry) string {
 	f := e.fields
 	switch e.message {
@@ -116,7 +116,7 @@ func tell(e entry) string {
 		return tellPhase(f)
 	case "server state":
 		if f["new"] == "Failover" || f["new"] == "Primary (not writable)" {
-			return "" // the phase says the same
+			return "" // the phase already says the same
 		}
 		return fmt.Sprintf("%s: %s -> %s (%s)", f["server"], f["old"], f["new"], f["why"])
 	case "worker has let go of the old primary":
