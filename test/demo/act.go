@@ -78,7 +78,7 @@ func (a *act) query(ctx context.Context, sql string) error {
 	return errors.Join(err, c.Close())
 }
 
-// written returns when n more rows were acknowledged.
+// written returns when so many more rows were acknowledged.
 func (a *act) written(ctx context.Context, more int) error {
 	target := a.load.acks() + more
 	return until(ctx, "writes", func() error {
