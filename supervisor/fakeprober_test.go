@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -87,7 +88,11 @@ func (f *fakeProber) answer(m ipc.Message) ipc.Message {
 		if f.w.refuses(m.Target) {
 			return &ipc.QuestionDone{ID: m.ID, Error: "refused"}
 		}
-		return &ipc.QuestionDone{ID: m.ID, Question: f.w.question, Error: text(f.w.questionErr)}
+		q := f.w.question
+		if f.w.newSalts {
+			q.Salt = fmt.Sprint("salt ", m.ID)
+		}
+		return &ipc.QuestionDone{ID: m.ID, Question: q, Error: text(f.w.questionErr)}
 	case *ipc.ServerCancel:
 		if f.w.refuses(m.Target) {
 			return &ipc.ServerCancelDone{ID: m.ID, Error: "refused"}

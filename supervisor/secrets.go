@@ -133,13 +133,15 @@ func (s *supervisor) askServer(c *child, m *ipc.SecretRequest) {
 	case len(s.addressesOf(m.Server)) == 0:
 		s.answerSecret(c, m, "", fmt.Errorf("server %s has no address", s.cfg.Servers[m.Server].Name))
 	default:
-		s.askQuestion(c, m)
+		s.askQuestion(c, m, "")
 		return
 	}
 	c.asking.leave()
 }
 
-func (s *supervisor) askQuestion(c *child, m *ipc.SecretRequest) {
+// askQuestion has the prober ask, and asks a second time if only the salt differs. saw is
+// the salt of the first time, empty the first time.
+func (s *supervisor) askQuestion(c *child, m *ipc.SecretRequest, saw string) {
 	lookAround(s, m.Server, s.cfg.FailoverProbeTimeout,
 		func(id uint64, t ipc.Target) ipc.Message {
 			t.Logins = []ipc.Login{{User: m.User, Database: m.Database}}
@@ -147,20 +149,40 @@ func (s *supervisor) askQuestion(c *child, m *ipc.SecretRequest) {
 		},
 		func(seen *ipc.QuestionDone) string { return seen.Error },
 		func(seen *ipc.QuestionDone, err error) {
-			defer c.asking.advance(maxAsking)
-			c.asking.leave()
-			switch {
-			case err != nil:
-				err = fmt.Errorf("see what the server asks for: %w", err)
-			case seen.Question != m.Question:
-				err = fmt.Errorf("the server asks the prober for %s, and the worker for %s or with another salt", seen.Question.Method, m.Question.Method)
-			default:
-				s.noteShown(m)
-				s.giveSecret(c, m)
+			if err == nil && saw == "" && onlyAnotherSalt(seen.Question, m.Question) {
+				s.askQuestion(c, m, seen.Question.Salt)
 				return
 			}
-			s.answerSecret(c, m, "", err)
+			c.asking.leave()
+			s.onQuestion(c, m, seen, err, saw)
+			c.asking.advance(maxAsking)
 		})
+}
+
+// onlyAnotherSalt reports whether two questions differ in their salt alone.
+func onlyAnotherSalt(a, b ipc.Question) bool {
+	different := a.Salt != "" && a.Salt != b.Salt
+	a.Salt = b.Salt
+	return different && a == b
+}
+
+func (s *supervisor) onQuestion(c *child, m *ipc.SecretRequest, seen *ipc.QuestionDone, err error, saw string) {
+	switch {
+	case err != nil:
+		err = fmt.Errorf("see what the server asks for: %w", err)
+	case seen.Question == m.Question:
+		s.noteShown(m)
+		s.giveSecret(c, m)
+		return
+	case saw != "" && saw != seen.Question.Salt && onlyAnotherSalt(seen.Question, m.Question):
+		// A pooler that knows the password may make up a salt for each login. PostgreSQL
+		// doesn't.
+		s.giveSecret(c, m)
+		return
+	default:
+		err = fmt.Errorf("the server asks the prober for %s, and the worker for %s or with another salt", seen.Question.Method, m.Question.Method)
+	}
+	s.answerSecret(c, m, "", err)
 }
 
 // noteShown remembers a question, and warns of one that makes workers hold more than keys.

@@ -250,3 +250,31 @@ func TestAServerThatAsksForAWeakProofIsWarnedOf(t *testing.T) {
 		}
 	}
 }
+
+// A server that makes up a salt for each login can't show the prober what it has shown the worker.
+func TestAServerWithANewSaltForEachLoginIsSeenTwice(t *testing.T) {
+	for name, tc := range map[string]struct {
+		newSalts   bool
+		iterations int
+		asked      int
+		given      bool
+	}{
+		"new salts":                          {true, 4096, 2, true},
+		"new salts, and the worker has lied": {true, 1, 1, false},
+		"one salt":                           {false, 4096, 2, false},
+	} {
+		w := secretWorld(t)
+		m := askedFor("u", ipc.LoginSCRAM)
+		w.question, w.newSalts = m.Question, tc.newSalts
+		m.Question.Salt, m.Question.Iterations = "the worker's", tc.iterations
+		for i := range 2 { // it isn't remembered
+			got := w.told(w.children[0], m)
+			if given := got.Secret != ""; given != tc.given || given == (got.Error != "") {
+				t.Errorf("%s: a secret of %d bytes, error %q", name, len(got.Secret), got.Error)
+			}
+			if n := len(sentTo[*ipc.QuestionRequest](w.prober)); n != (i+1)*tc.asked {
+				t.Errorf("%s: the server is asked %d times in round %d", name, n, i)
+			}
+		}
+	}
+}

@@ -23,6 +23,7 @@ type world struct {
 	// question is what the servers ask of any user, or the prober has failed.
 	question    ipc.Question
 	questionErr error
+	newSalts    bool // the servers make up a salt for each login
 	t           *testing.T
 	s           *supervisor
 	now         time.Duration

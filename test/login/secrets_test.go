@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
@@ -48,6 +49,11 @@ func TestANewSaltIsNoRefusalAndANewPasswordIs(t *testing.T) {
 func changePassword(t *testing.T, n *pgtest.Node, password string) {
 	t.Helper()
 	pool.AskNode(t, n, "ALTER ROLE alice PASSWORD '"+password+"'")
+	endBackends(t, n)
+}
+
+func endBackends(t *testing.T, n *pgtest.Node) {
+	t.Helper()
 	const hers = "FROM pg_stat_activity WHERE usename = 'alice'"
 	pool.AskNode(t, n, "SELECT pg_terminate_backend(pid) "+hers)
 	pool.WaitNode(t, n, "SELECT count(*) "+hers, "0")
@@ -62,6 +68,23 @@ func firstQuery(p *pool.Pool, cfg pgtest.ClientConfig) error {
 	defer cl.Close()
 	_, err = pool.Query(cl, "SELECT 1")
 	return err
+}
+
+// TestAUserCanHaveItsServerAskWithAnotherSalt sets a password as PostgreSQL stores it, with one iteration.
+func TestAUserCanHaveItsServerAskWithAnotherSalt(t *testing.T) {
+	t.Parallel()
+	c := asking(t, "scram-sha-256")
+	p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c), Users: map[string]string{"alice": "right"}})
+	v, err := auth.NewVerifier("right", []byte("a chosen salt..."), 1)
+	pool.Must(t, err)
+	cl := p.ConnectAs(p.Config("alice", "", "postgres"))
+	pool.MustQuery(t, cl, "ALTER ROLE alice PASSWORD '"+v.Encode()+"'")
+	cl.Close()
+	changed := "SELECT count(*) FROM pg_authid WHERE rolpassword = '" + v.Encode() + "'"
+	pool.WaitNode(t, c.Primary(), changed, "1")
+	endBackends(t, c.Primary())
+	pool.Must(t, firstQuery(p, p.Config("alice", "", "postgres")))
+	p.WaitLog("a server asks for few iterations of SCRAM")
 }
 
 // TestTwentyUsersLogInForTheFirstTimeAtOnce has two workers need the keys of all of them, each from the one prober.
