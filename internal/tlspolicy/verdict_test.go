@@ -181,3 +181,28 @@ func serve(conn net.Conn, config *tls.Config) {
 	body := "SFATAL\x00C28000\x00M" + accepted + "\x00\x00"
 	_, _ = tc.Write(append(binary.BigEndian.AppendUint32([]byte("E"), uint32(len(body)+4)), body...))
 }
+
+// TestWhereWeDifferFromLibpq holds the differences that doc/DESIGN.md names.
+func TestWhereWeDifferFromLibpq(t *testing.T) {
+	root := authority(t, "root", nil)
+	middle := authority(t, "middle", &root)
+	leaf := func(issuer issued, name string) Pair { return issue(t, &issuer, ecdsaKey(t), names(name)).pair(t) }
+	for _, c := range []struct {
+		v    verdict
+		want string
+	}{
+		{verdict{server: leaf(middle, "db.example"), host: "db.example", ca: middle.pem(), libpq: "certificate verify failed"}, ""},
+		{verdict{server: leaf(root, "*.0.0.1"), host: "127.0.0.1", ca: root.pem(), libpq: accepted}, "does not match host name"},
+	} {
+		server := listen(t, Material{Pairs: []Pair{c.v.server}}, Options{}, Tickets{})
+		client, err := Material{CA: c.v.ca}.Dial(VerifyFull, c.v.host, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, _, err = shake(t, server, client)
+		compare(t, err, c.want)
+		if text := psql(t, server, c.v); !strings.Contains(text, c.v.libpq) {
+			t.Errorf("libpq says %q; expected was %q", text, c.v.libpq)
+		}
+	}
+}
