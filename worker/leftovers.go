@@ -8,13 +8,10 @@ import "time"
 // backend for long:
 //
 //   - not after its client has left (disown);
-//   - not longer than leftoverLimit while there are other clients here, and never longer
-//     than aloneLimit: clients of other workers may wait for the lock.
+//   - not longer than leftoverLimit, even while its client is the only one of this worker: a
+//     client of another worker may wait for the lock, and no worker can see that.
 
-const (
-	leftoverLimit = 5 * time.Second
-	aloneLimit    = time.Minute
-)
+const leftoverLimit = 5 * time.Second
 
 // soiled reports whether a backend has something that the reset query would remove.
 func (b *backend) soiled() bool {
@@ -38,11 +35,7 @@ func (w *worker) reviewLeftovers(b *backend) {
 	if b.state == backendClosed || !b.Dirty {
 		return
 	}
-	limit := leftoverLimit
-	if w.sessions == 1 {
-		limit = aloneLimit
-	}
-	if idle := w.loop.Now().Sub(b.since); b.Idle() && idle >= limit {
+	if idle := w.loop.Now().Sub(b.since); b.Idle() && idle >= leftoverLimit {
 		w.removeLeftovers(b)
 		return
 	}

@@ -55,3 +55,21 @@ func TestPooledLoginTellsWhatHasChangedSince(t *testing.T) {
 		t.Errorf("a client that comes after the new backend is told %s", got)
 	}
 }
+
+// With max_connection_age no login is answered from older facts, even if no statement has
+// opened a connection since.
+func TestPooledLoginIsAnsweredFromNothingOlderThanAConnection(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.TxPool(t, c, 2, map[string]string{"max_connection_age": "2s"})
+	first := p.Connect() // stays, and with it the pool
+	pid := pool.BackendPID(t, first)
+	pool.AskNode(t, c.Primary(), "ALTER ROLE postgres SET IntervalStyle = 'iso_8601'")
+	pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE pid = "+pid, "0")
+	if got := p.Connect().Params["IntervalStyle"]; got != "iso_8601" {
+		t.Errorf("after the end of the connection a client is told %s", got)
+	}
+	if got := first.Params["IntervalStyle"]; got != "postgres" {
+		t.Errorf("the first client was told %s", got)
+	}
+}

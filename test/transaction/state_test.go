@@ -231,6 +231,38 @@ func TestPooledLockOfAnIdleClientIsGivenUpForOthers(t *testing.T) {
 	pool.MustQuery(t, a, "SELECT 1") // it stays connected
 }
 
+// The client that waits for a lock and the client that holds it may each be the only client
+// of their worker.
+func TestPooledLockIsGivenUpForAClientOfAnotherWorker(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	p := pool.TxPool(t, c, 4, map[string]string{"workers": "2"})
+	open := func() (cl *pgtest.Client, worker int) {
+		cl = p.Connect()
+		pool.MustQuery(t, cl, "BEGIN") // on a connection of its own
+		return cl, p.WorkerOf(cl)
+	}
+	a, its := open()
+	b, other := open()
+	for range 6 {
+		if other != its {
+			break
+		}
+		b.Close()
+		b, other = open()
+	}
+	if other == its {
+		t.Fatal("every client is on one worker")
+	}
+	pool.MustQuery(t, a, "SELECT pg_advisory_lock(7); COMMIT")
+	ctx, cancel := context.WithTimeout(t.Context(), pool.Generous)
+	defer cancel()
+	if _, err := b.Query(ctx, "SELECT pg_advisory_lock(7)"); err != nil {
+		t.Errorf("a client waits for the lock of an idle client of another worker: %v", err)
+	}
+	pool.MustQuery(t, a, "SELECT 1") // it stays
+}
+
 // No reset query removes this state, so the connection is closed at the end of the
 // transaction.
 func TestPooledConnectionEndsWithWhatNoResetRemoves(t *testing.T) {
