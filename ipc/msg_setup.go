@@ -104,6 +104,7 @@ type Names struct {
 	All      bool     `msgpack:"all"`
 	SameUser bool     `msgpack:"same_user"` // the database with the user's name
 	List     []string `msgpack:"list"`
+	Patterns []string `msgpack:"patterns"` // regular expressions
 }
 
 // ConfigHBA is one line of pgagroal_hba.conf, in file order.
@@ -113,8 +114,13 @@ type ConfigHBA struct {
 	Type     string `msgpack:"type"`
 	Database Names  `msgpack:"database"`
 	User     Names  `msgpack:"user"`
-	Address  string `msgpack:"address"`
-	Method   string `msgpack:"method"`
+	// Address is a network, a word, a host name or the end of one; empty for the type local.
+	Address    string `msgpack:"address"`
+	Method     string `msgpack:"method"`
+	ClientCert string `msgpack:"client_cert"`
+	ClientName string `msgpack:"client_name"`
+	Map        string `msgpack:"map"`
+	File       string `msgpack:"file"`
 }
 
 // ConfigAliases is one line of pgagroal_databases.conf that gives a database other

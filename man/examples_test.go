@@ -47,6 +47,10 @@ func TestExamplesOfOtherFilesParse(t *testing.T) {
 	if len(errs) > 0 || len(rules) == 0 {
 		t.Errorf("hba: %d rules, %v", len(rules), errs)
 	}
+	maps, errs := config.ParseIdent("example", []byte(examples(t, "pgagroal_ident.conf.5")[0]))
+	if len(errs) > 0 || len(maps) == 0 {
+		t.Errorf("ident: %d lines, %v", len(maps), errs)
+	}
 	limits, warnings, errs := config.ParseLimits("example", []byte(examples(t, "pgagroal_databases.conf.5")[0]), 100)
 	if len(errs)+len(warnings) > 0 || len(limits) == 0 {
 		t.Errorf("limits: %d, %v, %v", len(limits), warnings, errs)

@@ -20,7 +20,7 @@ import (
 // pages are all that there must be.
 var pages = []string{
 	"pgagroal-admin.1", "pgagroal-cli.1", "pgagroal-hooks.7", "pgagroal-privsep.7", "pgagroal-scriptrunner.1", "pgagroal.1",
-	"pgagroal.conf.5", "pgagroal_databases.conf.5", "pgagroal_hba.conf.5", "pgagroal_users.conf.5",
+	"pgagroal.conf.5", "pgagroal_databases.conf.5", "pgagroal_hba.conf.5", "pgagroal_ident.conf.5", "pgagroal_users.conf.5",
 }
 
 // binaries is where TestMain has built the programs.

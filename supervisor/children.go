@@ -59,6 +59,7 @@ type child struct {
 	flight  flight
 	drained bool
 	secrets int  // how many of its SecretRequests are open
+	peers   int  // how many of its PeerRequests are open
 	asking  line // those for which the prober asks a server
 }
 

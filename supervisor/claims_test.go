@@ -141,6 +141,14 @@ var claims = map[ipc.Number]struct {
 			},
 		},
 	},
+	56: {
+		honest: func(uint64) ipc.Message { return &ipc.PeerRequest{ID: 1, Address: "192.0.2.1", Hosts: true} },
+		lies: map[string]func(uint64) ipc.Message{
+			"a name":           func(uint64) ipc.Message { return &ipc.PeerRequest{Address: "name.test", Hosts: true} },
+			"a mapped address": func(uint64) ipc.Message { return &ipc.PeerRequest{Address: "::ffff:192.0.2.1"} },
+			"a zone":           func(uint64) ipc.Message { return &ipc.PeerRequest{Address: "fe80::1%eth0"} },
+		},
+	},
 	61: {honest: func(uint64) ipc.Message { return &ipc.Report{ID: 3} }},
 	62: {
 		honest: func(uint64) ipc.Message { return &ipc.ReportSession{ID: 3} },

@@ -48,6 +48,8 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onCancelAnswer(a.worker, m)
 	case *ipc.SecretRequest:
 		s.onSecretRequest(a.worker, m)
+	case *ipc.PeerRequest:
+		s.onPeerRequest(a.worker, m)
 	case *ipc.Report:
 		s.onReport(a.worker, m)
 	case *ipc.ReportSession:

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"time"
 
@@ -22,7 +23,11 @@ type env struct {
 	dial  func(ctx context.Context, path string) (*started, error)
 	// lookup resolves a name.
 	lookup func(ctx context.Context, host string) ([]string, error)
-	relock func(*os.File) (held bool, err error)
+	// lookupAddr returns the names of an address, and interfaces the addresses of this
+	// machine.
+	lookupAddr func(ctx context.Context, address string) ([]string, error)
+	interfaces func() ([]netip.Prefix, error)
+	relock     func(*os.File) (held bool, err error)
 	// lockHolders reads /proc: background calls it.
 	lockHolders func(*os.File) ([]proc.Process, error)
 	// files of state_dir

@@ -22,6 +22,7 @@ type service struct {
 	// users are what workers learn of the credential files.
 	users   []ipc.ConfigUser
 	secrets secrets
+	peers   peers
 }
 
 // checkReady tells the service manager once that clients are served: the servers have

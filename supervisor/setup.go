@@ -42,6 +42,7 @@ func (s *supervisor) sendConfig(c *child) {
 	for _, h := range cfg.HBA {
 		s.send(c, &ipc.ConfigHBA{
 			Gen: gen, Line: h.Line, Type: h.Type, Database: ipc.Names(h.Database), User: ipc.Names(h.User), Address: h.Address, Method: h.Method,
+			ClientCert: h.ClientCert, ClientName: h.ClientName, Map: h.Map, File: h.File,
 		})
 		end.HBA++
 	}

@@ -180,6 +180,8 @@ func (s *supervisor) realEnv(base time.Time) env {
 			return dialRunner(ctx, path, s.log)
 		},
 		lookup:      net.DefaultResolver.LookupHost,
+		lookupAddr:  net.DefaultResolver.LookupAddr,
+		interfaces:  interfaces,
 		relock:      proc.Relock,
 		lockHolders: proc.LockHolders,
 		writeRecord: statedir.WriteRecord, appendHistory: statedir.AppendHistory,

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"testing"
@@ -51,6 +53,9 @@ type world struct {
 	reaped     []int
 	signals    []bool // kill or not
 	lookups    map[string][]string
+	names      map[string][]string // of addresses
+	looks      int                 // for names of addresses
+	own        []netip.Prefix
 	probed     []ipc.Target
 	sees       map[string]ipc.Outcome // of a probe, by address; else it is refused
 	settings   func(ipc.Target) (map[string]string, error)
@@ -167,6 +172,14 @@ func (w *world) env() env {
 			}
 			return nil, errors.New("no such host")
 		},
+		lookupAddr: func(_ context.Context, address string) ([]string, error) {
+			w.looks++
+			if names := w.names[address]; names != nil {
+				return names, nil
+			}
+			return nil, &net.DNSError{Err: "no such host", Name: address, IsNotFound: true}
+		},
+		interfaces:  func() ([]netip.Prefix, error) { return w.own, nil },
 		relock:      func(*os.File) (bool, error) { return w.lockHeld, nil },
 		lockHolders: func(*os.File) ([]proc.Process, error) { return w.lockedBy, nil },
 		writeRecord: func(_ string, data []byte) error {

@@ -40,14 +40,11 @@ func (d *draft) add(m ipc.Message) error {
 		d.users++
 		return d.addUser(m)
 	case *ipc.ConfigHBA:
-		addr, err := auth.ParseAddress(m.Address)
+		rule, err := newRule(m)
 		if err != nil {
-			return fmt.Errorf("hba line %d: %w", m.Line, err)
+			return fmt.Errorf("%s:%d: %w", m.File, m.Line, err)
 		}
-		d.cfg.hba = append(d.cfg.hba, auth.Rule{
-			Type: auth.ConnType(m.Type), Database: auth.Names(m.Database), User: auth.Names(m.User),
-			Address: addr, Method: auth.Method(m.Method), Line: m.Line,
-		})
+		d.cfg.hba = append(d.cfg.hba, rule)
 	case *ipc.ConfigAliases:
 		d.aliases++
 		for _, a := range m.Aliases {
@@ -55,6 +52,26 @@ func (d *draft) add(m ipc.Message) error {
 		}
 	}
 	return nil
+}
+
+func newRule(m *ipc.ConfigHBA) (auth.Rule, error) {
+	rule := auth.Rule{
+		Type: auth.ConnType(m.Type), Method: auth.Method(m.Method), ClientCert: m.ClientCert, ClientName: m.ClientName, Map: m.Map,
+		File: m.File, Line: m.Line,
+	}
+	var err error
+	if rule.Address, err = auth.ParseAddress(m.Address); err != nil {
+		return rule, err
+	}
+	if rule.Database, err = newNames(m.Database); err != nil {
+		return rule, err
+	}
+	rule.User, err = newNames(m.User)
+	return rule, err
+}
+
+func newNames(n ipc.Names) (auth.Names, error) {
+	return auth.NewNames(n.All, n.SameUser, n.List, n.Patterns)
 }
 
 func (d *draft) addUser(m *ipc.ConfigUser) error {

@@ -8,7 +8,8 @@
 //
 // The life of a client: the supervisor hands over an accepted socket. A coroutine of
 // the event loop (dialogue.go), which reads like blocking code, takes the start-up
-// packet, matches it against pgagroal_hba.conf and authenticates the client
+// packet, matches it against pgagroal_hba.conf (peer.go asks the supervisor for names
+// of hosts) and authenticates the client
 // (startup.go). Then the client is a session (session.go) that waits for a backend: an
 // idle one from the shelf, or a new one that a goroutine opens once the supervisor has
 // granted a lease (leases.go, backend.go). pool.Shelf decides who is served first,

@@ -396,18 +396,21 @@ func (s *setup) negotiate(m pgwire.Startup) error {
 // admit matches a client against pgagroal_hba.conf. The method All means that only the
 // server can authenticate the user.
 func (s *setup) admit(l *login) (auth.Method, error) {
-	req := auth.Request{Database: l.requested, RealDatabase: l.database, User: l.user, UnixSocket: s.c.addr == ""}
+	facts := auth.Facts{Database: l.requested, RealDatabase: l.database, User: l.user, UnixSocket: s.c.addr == ""}
 	host := "[local]"
 	if ap, err := netip.ParseAddrPort(s.c.addr); err == nil {
-		req.Addr, host = ap.Addr(), ap.Addr().String()
+		facts.Addr, host = ap.Addr(), ap.Addr().String()
 	}
-	rule, ok := auth.Match(s.cfg.hba, req)
+	rule, ok := s.match(facts)
 	if !ok {
 		msg := "no pgagroal_hba.conf entry for host \"" + host + "\", user \"" + l.user + "\", database \"" + l.requested + "\""
 		return "", &refusal{code: pgwire.CodeInvalidAuthorization, message: msg, why: msg}
 	}
 	if rule.Method == auth.Reject {
-		return "", refused("rejected by pgagroal_hba.conf")
+		return "", refused("rejected by " + rule.String())
+	}
+	if rule.Method == auth.Cert || rule.ClientCert != "" {
+		return "", refused(rule.String() + " asks for a certificate, and there is no TLS")
 	}
 	switch {
 	case s.cfg.AllowUnknownUsers && !s.cfg.checked(l.user):
@@ -417,7 +420,7 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 			return "", refused(errUnknownUser.Error())
 		}
 		return auth.SCRAM, nil
-	case rule.Method == auth.All:
+	case rule.Method == auth.All, rule.Method == auth.MD5:
 		return auth.SCRAM, nil
 	}
 	return rule.Method, nil

@@ -68,14 +68,21 @@ type worker struct {
 	hinted map[hinted]bool
 
 	shared *relay.Shared // shared by all conversations
-	// secrets are what servers' questions are answered with.
-	secrets *secrets
+	questions
 
 	burst    proc.Burst
 	stats    stats
 	draining bool
 	emptied  bool // Drained is said
 	exit     int
+}
+
+// questions are what the supervisor is asked because this process may not know it.
+type questions struct {
+	// secrets are what servers' questions are answered with.
+	secrets *secrets
+	// peers are about clients' addresses.
+	peers peers
 }
 
 // epochs are those of servers that clients lose.
@@ -123,7 +130,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
 		requests: newCancelRequests(), hinted: make(map[hinted]bool),
 		servers: ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
-		secrets: newSecrets(),
+		questions: questions{newSecrets(), newPeers()},
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
 	w.burst.Free = func() {

@@ -1,6 +1,7 @@
 // Package auth decides which clients may connect, and authenticates clients to us and us to servers.
 //
 //   - hba.go: which rule of pgagroal_hba.conf applies to a client. Pure.
+//   - ident.go: as which users the owner of a certificate may log in, by pgagroal_ident.conf. Pure.
 //   - scram.go: SCRAM-SHA-256 verifiers of clients, held in memory.
 //   - credential.go: what a login to a server answers with: a password, or less.
 //   - clientkeys.go: derived keys for logging in to servers, held in memory.

@@ -32,9 +32,20 @@ const reservedFiles = 30
 
 // OwnFiles is how many descriptors the supervisor needs in addition to those of clients: its sockets, its files and
 // those of the Go runtime, two for each worker's link, four for each entry of host (IPv4 and IPv6), a probe of each
-// server and the replication connection beside it, pgagroal-cli, and the start of a child.
+// server and the replication connection beside it, pgagroal-cli, and the start of a child. Two for each of the 16 look-ups of clients' names are added if there may be any.
 func OwnFiles(c *Config) int {
-	return 28 + 4*len(c.ListenHosts()) + 2*c.EffectiveWorkers() + 2*len(c.Servers)
+	lookUps := 0
+	if c.namesHosts() {
+		lookUps = 32
+	}
+	return 28 + lookUps + 4*len(c.ListenHosts()) + 2*c.EffectiveWorkers() + 2*len(c.Servers)
+}
+
+// namesHosts says whether rules of pgagroal_hba.conf have names of clients looked up.
+func (c *Config) namesHosts() bool {
+	return slices.ContainsFunc(c.HBA, func(r HBARule) bool {
+		return r.Address != All && r.Address != "" && r.Address != sameHost && r.Address != sameNet && !strings.Contains(r.Address, "/")
+	})
 }
 
 // MaxListen is the greatest number of addresses that host may resolve to.
@@ -45,6 +56,7 @@ func (c *Config) Check(env CheckEnv) []error {
 	k := checker{c: c, env: env}
 	k.listen()
 	k.sizes()
+	k.rules()
 	k.users()
 	k.servers()
 	k.pipeline()
@@ -157,8 +169,21 @@ func (k *checker) sizes() {
 		k.fail("max_connections", "%d connections need %d open files, and the limit is %d; raise the limit, or lower the value",
 			c.MaxConnections, c.MaxConnections+reservedFiles, k.env.FileLimit)
 	}
+}
+
+// rules checks what the lines of pgagroal_hba.conf ask of other files.
+func (k *checker) rules() {
+	c := k.c
 	if len(c.HBA) == 0 {
 		k.failAt(c.Paths.HBA, 0, "there is no entry, so nobody could connect; add one")
+	}
+	for _, r := range c.HBA {
+		if r.Method == methodMD5 && !c.MD5 {
+			k.failAt(r.File, r.Line, "the method md5, and md5 is off; write scram-sha-256")
+		}
+		if r.Map != "" && !slices.ContainsFunc(c.Ident, func(l IdentLine) bool { return l.Map == r.Map }) {
+			k.failAt(r.File, r.Line, "the map %s has no line in %s; add one, or nobody could log in by this rule", r.Map, FileIdent)
+		}
 	}
 }
 

@@ -36,7 +36,7 @@ func checked(t *testing.T, env CheckEnv, change func(*Config)) []error {
 	t.Helper()
 	c := mustParse(t, "[pgagroal]\nhost=*\nport=2345\n[a]\nhost=127.0.0.1\nport=5432\n[b]\nhost=127.0.0.2\nport=5432\n")
 	c.UnixSocketDir = t.TempDir()
-	c.HBA = []HBARule{{"host", everybody, everybody, All, "trust", 1}}
+	c.HBA = []HBARule{{Type: "host", Database: everybody, User: everybody, Address: All, Method: "trust", Line: 1}}
 	change(c)
 	return c.Check(env)
 }

@@ -77,6 +77,8 @@ type Config struct {
 	MaxPools             int
 	OrphanGrace          time.Duration
 
+	IdentFile                     string // empty means pgagroal_ident.conf beside the other files, if it is there
+	MD5                           bool   // whether rules may have the method md5
 	AllowUnknownUsers             bool
 	AuthenticationTimeout         time.Duration
 	AuthQuery                     bool
@@ -148,6 +150,7 @@ type Config struct {
 	Servers []Server
 
 	HBA           []HBARule
+	Ident         []IdentLine
 	Limits        []Limit
 	Users         []Credential
 	FrontendUsers []Credential
@@ -178,12 +181,18 @@ type Server struct {
 
 // HBARule is one line of pgagroal_hba.conf.
 type HBARule struct {
-	Type     string // host or hostssl
+	Type     string // local, host, hostssl or hostnossl
 	Database Names
 	User     Names
-	Address  string // CIDR, or all
-	Method   string // trust, reject, password, scram-sha-256 or all
-	Line     int
+	Address  string // CIDR, all, samehost, samenet, a host name, or the end of one after a dot; empty for local
+	Method   string // trust, reject, password, md5, scram-sha-256, cert or all
+
+	ClientCert string // verify-ca, verify-full, or empty
+	ClientName string // CN, DN, or empty
+	Map        string // of pgagroal_ident.conf, or empty
+
+	File string
+	Line int
 }
 
 // Limit is one line of pgagroal_databases.conf.
@@ -207,6 +216,7 @@ type Credential struct {
 type Paths struct {
 	Config    string
 	HBA       string
+	Ident     string
 	Limits    string
 	Users     string
 	Frontend  string

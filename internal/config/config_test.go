@@ -82,8 +82,8 @@ func TestTableIsConsistent(t *testing.T) {
 }
 
 var (
-	sampleKey     = regexp.MustCompile(`(?m)^#?([a-z_]+) =(.*)$`)
-	sampleComment = regexp.MustCompile(`(?m)^#((?:[a-z_]+ =|\[).*)$`)
+	sampleKey     = regexp.MustCompile(`(?m)^#?([a-z0-9_]+) =(.*)$`)
+	sampleComment = regexp.MustCompile(`(?m)^#((?:[a-z0-9_]+ =|\[).*)$`)
 )
 
 func sample(t *testing.T) string {

@@ -53,7 +53,7 @@ func (p *limitParser) line(l textLine) (Limit, *FileError) {
 	if l.text[0] == '[' {
 		return Limit{}, &FileError{Msg: "this file has no sections; delete the line"}
 	}
-	f, fail := splitFields(l, ",=")
+	f, fail := splitFields(l, ",=", plainSyntax)
 	if fail != nil {
 		return Limit{}, fail
 	}
@@ -89,7 +89,7 @@ func (l *Limit) readNames(databases, users field) (fail *FileError) {
 	if users.equals {
 		return &FileError{Column: users.after[0].column, Msg: "a user has no alias; " + limitForm}
 	}
-	if l.User, fail = userName.read(users.words); fail != nil || !databases.equals {
+	if l.User, fail = limitUser.read(users.words); fail != nil || !databases.equals {
 		return fail
 	}
 	at := databases.after[0].column

@@ -36,6 +36,7 @@ func Diff(running, fresh *Config) []Change {
 		was, is any
 	}{
 		{"hba", running.HBA, fresh.HBA},
+		{"ident", running.Ident, fresh.Ident},
 		{"limits", running.Limits, fresh.Limits},
 		{"users", running.Users, fresh.Users},
 		{"frontend_users", running.FrontendUsers, fresh.FrontendUsers},

@@ -11,7 +11,14 @@ import (
 type word struct {
 	text   string
 	quoted bool
-	column int // of its first character, from 1
+	file   string // empty for the file of the line; else a file of names that the line refers to
+	line   int    // from 1
+	column int    // of its first character, from 1
+}
+
+// fail is a problem of the word.
+func (w word) fail(format string, args ...any) *FileError {
+	return &FileError{File: w.file, Line: w.line, Column: w.column, Msg: fmt.Sprintf(format, args...)}
 }
 
 // field is the text between two blanks: a list of words separated by commas, and after an = a second list.
@@ -31,20 +38,33 @@ func (f field) sole() (text string, ok bool) {
 
 func (f field) column() int { return f.words[0].column }
 
+// fail is a problem of the field as a whole.
+func (f field) fail(format string, args ...any) *FileError { return f.words[0].fail(format, args...) }
+
 // fieldSplitter cuts a line into fields as PostgreSQL cuts a line of pg_hba.conf. It refuses text that
 // PostgreSQL, a shell or an editor would read differently.
 type fieldSplitter struct {
 	line       textLine
 	separators string // the comma, and the = in files where it has a meaning
-	at         int    // offset in line.text
+	syntax     syntax
+	at         int // offset in line.text
 	fields     []field
 	joint      int // offset after a separator; the word there belongs to the last field; 0 for none
 }
 
+// syntax says which files a line may come from, since not every character means the same in all of them.
+type syntax int
+
+const (
+	plainSyntax syntax = iota
+	hbaSyntax          // a word that begins with / is a regular expression, one that begins with @ a file
+	identSyntax        // like hbaSyntax, and a \ may stand in any word
+)
+
 // splitFields returns the fields of a line; each holds at least one word. Blanks may stand around separators, and a
 // comment behind a blank.
-func splitFields(l textLine, separators string) ([]field, *FileError) {
-	s := fieldSplitter{line: l, separators: separators}
+func splitFields(l textLine, separators string, syntax syntax) ([]field, *FileError) {
+	s := fieldSplitter{line: l, separators: separators, syntax: syntax}
 	for s.skipBlanks() {
 		var fail *FileError
 		switch c := s.line.text[s.at]; {
@@ -74,7 +94,8 @@ func (s *fieldSplitter) skipBlanks() bool {
 
 // fail is a problem at an offset of the line.
 func (s *fieldSplitter) fail(at int, format string, args ...any) *FileError {
-	return &FileError{Line: s.line.no, Column: s.line.column(at), Msg: fmt.Sprintf(format, args...)}
+	line, column := s.line.place(at)
+	return &FileError{Line: line, Column: column, Msg: fmt.Sprintf(format, args...)}
 }
 
 func (s *fieldSplitter) separator(c byte) *FileError {
@@ -98,7 +119,8 @@ func (s *fieldSplitter) add(text string, quoted bool, at int) {
 		s.fields = append(s.fields, field{})
 	}
 	s.joint = 0
-	f, w := s.last(), word{text, quoted, s.line.column(at)}
+	line, column := s.line.place(at)
+	f, w := s.last(), word{text: text, quoted: quoted, line: line, column: column}
 	if f.equals {
 		f.after = append(f.after, w)
 		return
@@ -108,6 +130,16 @@ func (s *fieldSplitter) add(text string, quoted bool, at int) {
 
 // quoted reads a word in double quotes; a double quote inside it is written twice.
 func (s *fieldSplitter) quoted() *FileError {
+	start := s.at
+	name, fail := s.inQuotes()
+	if fail == nil {
+		s.add(name, true, start)
+	}
+	return fail
+}
+
+// inQuotes returns the text in double quotes and moves past it.
+func (s *fieldSplitter) inQuotes() (string, *FileError) {
 	text, start := s.line.text, s.at
 	end := start + 1
 	for ; end < len(text); end++ {
@@ -121,22 +153,40 @@ func (s *fieldSplitter) quoted() *FileError {
 	}
 	switch {
 	case end == start+1:
-		return s.fail(start, "an empty name in quotes; write the name")
+		return "", s.fail(start, "an empty name in quotes; write the name")
 	case end >= len(text):
-		return s.fail(start, `the quote " is never closed; close it at the end of the name`)
+		return "", s.fail(start, `the quote " is never closed; close it at the end of the name`)
 	case end+1 < len(text) && strings.IndexByte(blanks+s.separators, text[end+1]) < 0:
-		return s.fail(end+1, "more text right behind the closing quote; write a blank or a comma there, or put the whole name in quotes")
+		return "", s.fail(end+1, "more text right behind the closing quote; write a blank or a comma there, or put the whole name in quotes")
 	}
-	s.add(strings.ReplaceAll(text[start+1:end], `""`, `"`), true, start)
 	s.at = end + 1
-	return nil
+	return strings.ReplaceAll(text[start+1:end], `""`, `"`), nil
+}
+
+// quotedFile reads @"FILE": the quotes hold only the name of the file, since a word that begins with a quote
+// is a name.
+func (s *fieldSplitter) quotedFile() *FileError {
+	start := s.at
+	s.at++
+	name, fail := s.inQuotes()
+	if fail == nil {
+		s.add("@"+name, false, start)
+	}
+	return fail
 }
 
 // bare reads a word without quotes.
 func (s *fieldSplitter) bare() *FileError {
 	text, start := s.line.text, s.at
+	if s.syntax != plainSyntax && strings.HasPrefix(text[start:], `@"`) {
+		return s.quotedFile()
+	}
 	end := start + strings.IndexAny(text[start:]+" ", blanks+s.separators)
+	backslash := s.syntax == identSyntax || s.syntax == hbaSyntax && text[start] == '/'
 	for i, r := range text[start:end] {
+		if r == '\\' && backslash {
+			continue
+		}
 		if msg := strangeRune(r, i == 0); msg != "" {
 			return s.fail(start+i, "%s", msg)
 		}
@@ -159,7 +209,7 @@ func strangeRune(r rune, first bool) string {
 	case r == '#':
 		return "a # inside a word; put a blank before a comment, or the name in double quotes"
 	case r == '\\':
-		return `a \ means nothing here, and lines can't be continued; put a name that holds it in double quotes`
+		return `a \ inside a word; put a name that holds it in double quotes, and nothing after a \ that continues the line`
 	case unicode.IsSpace(r):
 		return fmt.Sprintf("the unusual blank %U; write an ordinary blank, or put the name in double quotes", r)
 	}

@@ -1,81 +1,106 @@
 package config
 
 import (
-	"math/bits"
-	"net/netip"
+	"fmt"
 	"slices"
 	"strings"
 )
 
-var (
-	hbaTypes   = [...]string{"host", "hostssl"}
-	hbaMethods = [...]string{"trust", "reject", "password", "scram-sha-256", All}
+// Words of pgagroal_hba.conf that the code decides by.
+const (
+	typeLocal   = "local"
+	typeHostSSL = "hostssl"
+	methodCert  = "cert"
+	methodMD5   = "md5"
 )
 
-// otherTypes maps the first words of pg_hba.conf lines that aren't accepted here to what
-// to write instead.
+var (
+	hbaTypes   = [...]string{typeLocal, "host", typeHostSSL, "hostnossl"}
+	hbaMethods = [...]string{"trust", "reject", "password", methodMD5, "scram-sha-256", methodCert, All}
+)
+
+// otherTypes maps types of pg_hba.conf that aren't accepted here to what to write instead.
 var otherTypes = map[string]string{
-	"local":             "write host with the address all: it covers clients on the Unix socket",
-	"hostnossl":         "write host",
-	"hostgssenc":        "delete the line: pgagroal doesn't encrypt with GSSAPI",
-	"hostnogssenc":      "write host",
-	"include":           "write the lines of that file here",
-	"include_if_exists": "write the lines of that file here",
-	"include_dir":       "write the lines of those files here",
+	"hostgssenc":   "delete the line: pgagroal doesn't encrypt with GSSAPI",
+	"hostnogssenc": "write host: pgagroal doesn't encrypt with GSSAPI, so it means the same",
 }
 
-// hbaForm tells the operator the form of a line.
-const hbaForm = "write TYPE DATABASE USER ADDRESS METHOD"
+// otherMethods maps methods of pg_hba.conf that aren't accepted here to what to write instead.
+var otherMethods = map[string]string{
+	"peer":   "pgagroal doesn't ask who owns the other end of a Unix socket; write scram-sha-256",
+	"ident":  "pgagroal asks no ident server; write scram-sha-256, or cert with map=",
+	"gss":    "pgagroal doesn't speak GSSAPI; write scram-sha-256",
+	"sspi":   "pgagroal doesn't speak SSPI; write scram-sha-256",
+	"pam":    "write all, and leave users that PAM knows out of pgagroal_users.conf: the server asks them",
+	"ldap":   "write all, and leave users that LDAP knows out of pgagroal_users.conf: the server asks them",
+	"radius": "write all, and leave users that RADIUS knows out of pgagroal_users.conf: the server asks them",
+	"bsd":    "write scram-sha-256",
+}
 
-// ParseHBA reads the text of pgagroal_hba.conf: TYPE DATABASE USER ADDRESS METHOD. Words are
-// stored in lower case except names.
+// What to write, as the errors say it.
+const (
+	hbaForm      = "write TYPE DATABASE USER ADDRESS METHOD"
+	localForm    = "write local DATABASE USER METHOD"
+	knownTypes   = "write local, host, hostssl or hostnossl"
+	knownMethods = "write trust, reject, password, md5, scram-sha-256, cert or all"
+)
+
+// ParseHBA reads the text of pgagroal_hba.conf and the files that it refers to:
+// TYPE DATABASE USER [ADDRESS] METHOD [OPTION=VALUE]... Words are stored in lower case except names.
 func ParseHBA(file string, data []byte) ([]HBARule, []error) {
-	var (
-		rules []HBARule
-		errs  []error
-	)
-	for l := range textLines(data) {
-		rule, fail := parseHBALine(l)
-		if fail != nil {
-			errs = append(errs, inFile(file, l, fail))
-			continue
-		}
-		rules = append(rules, rule)
-	}
-	return rules, errs
+	return parseHBA(file, data, plainReader)
 }
 
-func parseHBALine(l textLine) (HBARule, *FileError) {
-	if l.err != nil {
-		return HBARule{}, l.fail()
-	}
-	f, fail := splitFields(l, ",")
-	if fail != nil {
-		return HBARule{}, fail
-	}
-	rule := HBARule{Line: l.no}
+func parseHBA(file string, data []byte, read fileReader) ([]HBARule, []error) {
+	var rules []HBARule
+	r := ruleReader{read: read, syntax: hbaSyntax, rule: func(_ *ruleReader, l ruleLine) *FileError {
+		rule, fail := parseHBALine(l)
+		if fail == nil && len(rules) >= maxRules {
+			return l.fields[0].fail("more than %d rules; put several names or networks into one", maxRules)
+		}
+		if fail == nil {
+			rules = append(rules, rule)
+		}
+		return fail
+	}}
+	r.text(file, data, 0)
+	return rules, r.errs
+}
+
+func parseHBALine(l ruleLine) (HBARule, *FileError) {
+	f, rule := l.fields, HBARule{File: l.file, Line: l.no}
+	var fail *FileError
 	if rule.Type, fail = hbaType(f[0]); fail != nil {
 		return HBARule{}, fail
 	}
-	if len(f) < 5 {
+	switch {
+	case rule.Type == typeLocal && len(f) < 4:
+		return HBARule{}, &FileError{Msg: "fewer than four fields; " + localForm}
+	case rule.Type != typeLocal && len(f) < 5:
 		return HBARule{}, &FileError{Msg: "fewer than five fields; " + hbaForm}
 	}
 	if rule.Database, fail = hbaDatabase.read(f[1].words); fail != nil {
 		return HBARule{}, fail
 	}
-	if rule.User, fail = userName.read(f[2].words); fail != nil {
+	if rule.User, fail = hbaUser.read(f[2].words); fail != nil {
 		return HBARule{}, fail
 	}
-	address, rest, fail := hbaAddress(f[3:])
-	if fail != nil {
-		return HBARule{}, fail
+	rest := f[3:]
+	if rule.Type != typeLocal {
+		if rule.Address, rest, fail = hbaAddress(rest); fail != nil {
+			return HBARule{}, fail
+		}
 	}
-	rule.Address = address
 	if len(rest) == 0 {
 		return HBARule{}, &FileError{Msg: "no method behind the mask; " + hbaForm}
 	}
-	rule.Method, fail = hbaMethod(rest)
-	return rule, fail
+	if len(rest) > 1 && rule.Type == typeLocal && slices.Contains(hbaMethods[:], strings.ToLower(rest[1].words[0].text)) {
+		return HBARule{}, rest[0].fail("a line of the type local has no address; %s", localForm)
+	}
+	if fail = rule.method(rest[0]); fail != nil {
+		return HBARule{}, fail
+	}
+	return rule, rule.options(rest[0], rest[1:])
 }
 
 func hbaType(f field) (string, *FileError) {
@@ -84,91 +109,81 @@ func hbaType(f field) (string, *FileError) {
 	remedy := otherTypes[word]
 	switch {
 	case !ok:
-		return "", &FileError{Column: f.column(), Msg: "the type is one word without quotes; write host or hostssl"}
+		return "", f.fail("the type is one word without quotes; %s", knownTypes)
 	case slices.Contains(hbaTypes[:], word):
 		return word, nil
 	case remedy == "":
-		remedy = "write host or hostssl"
+		remedy = knownTypes
 	}
-	return "", &FileError{Column: f.column(), Msg: "the type " + text + " is not known here; " + remedy}
+	return "", f.fail("the type %s is not known here; %s", text, remedy)
 }
 
-// hbaMethod reads the method. Only a comment may follow: PostgreSQL's options make a rule stricter, and ignoring them
-// would let more clients in.
-func hbaMethod(f []field) (string, *FileError) {
-	text, ok := f[0].sole()
-	word := strings.ToLower(text)
-	const known = "write trust, reject, password, scram-sha-256 or all"
-	switch {
-	case !ok:
-		return "", &FileError{Column: f[0].column(), Msg: "the method is one word without quotes; " + known}
-	case word == "md5":
-		return "", &FileError{Column: f[0].column(), Msg: "the method md5 is gone; write scram-sha-256"}
-	case !slices.Contains(hbaMethods[:], word):
-		return "", &FileError{Column: f[0].column(), Msg: "the method " + text + " is not known here; " + known}
-	case len(f) > 1:
-		return "", &FileError{
-			Column: f[1].column(),
-			Msg:    "more text behind the method, and options aren't known here; delete it, or put # before a comment and double quotes around a name with blanks",
-		}
-	}
-	return word, nil
-}
-
-// hbaAddress reads the address and returns the fields after it. As in PostgreSQL, a network is one field, or two
-// fields: an address and a mask.
-func hbaAddress(f []field) (address string, rest []field, fail *FileError) {
-	text, ok := f[0].sole()
-	wrong := func(msg string) (string, []field, *FileError) {
-		return "", nil, &FileError{Column: f[0].column(), Msg: "the address " + text + " " + msg}
-	}
-	const such = "write all, or a network such as 192.0.2.0/24 or 2001:db8::/32"
-	addr, err := netip.ParseAddr(text)
-	single := err == nil && addr.Zone() == ""
-	switch {
-	case len(f[0].words) > 1:
-		return wrong("is the first of a list; write a line for each network")
-	case !ok:
-		return wrong("is in quotes; " + such + " without them")
-	case strings.EqualFold(text, All):
-		return All, f[1:], nil
-	case single && len(f) > 1 && isAddress(f[1]):
-		p, ok := maskedPrefix(addr, f[1])
-		if !ok {
-			return wrong("and the mask " + f[1].words[0].text + " are no network; write one such as 192.0.2.0 255.255.255.0")
-		}
-		return p.String(), f[2:], nil
-	case single:
-		return wrong("has no mask; write " + netip.PrefixFrom(addr, addr.BitLen()).String() + " for this address alone, or a network such as 192.0.2.0/24")
-	case text == "samehost" || text == "samenet":
-		return wrong("isn't known here; write the networks, a line for each, such as 192.0.2.0/24 or 2001:db8::/32")
-	case !strings.Contains(text, "/"):
-		return wrong("is the name of a host, which isn't looked up here; " + such)
-	}
-	if _, err := netip.ParsePrefix(text); err != nil {
-		return wrong("is not a network; write one such as 192.0.2.0/24 or 2001:db8::/32")
-	}
-	return text, f[1:], nil
-}
-
-func isAddress(f field) bool {
+func (r *HBARule) method(f field) *FileError {
 	text, ok := f.sole()
-	_, err := netip.ParseAddr(text)
-	return ok && err == nil
+	word := strings.ToLower(text)
+	remedy := otherMethods[word]
+	switch {
+	case !ok:
+		return f.fail("the method is one word without quotes; %s", knownMethods)
+	case r.Type == typeLocal && (isAddress(f) || strings.Contains(text, "/")):
+		return f.fail("a line of the type local has no address; %s", localForm)
+	case word == methodCert && r.Type != typeHostSSL:
+		return f.fail("the method cert needs TLS; write the type hostssl, or another method")
+	case slices.Contains(hbaMethods[:], word):
+		r.Method = word
+		return nil
+	case remedy == "":
+		remedy = knownMethods
+	}
+	return f.fail("the method %s is not known here; %s", text, remedy)
 }
 
-// maskedPrefix returns the network of an address and a mask. Both must be of the same family, and the one-bits
-// of the mask must be contiguous.
-func maskedPrefix(addr netip.Addr, f field) (netip.Prefix, bool) {
-	mask, err := netip.ParseAddr(f.words[0].text)
-	if err != nil || mask.Zone() != "" || mask.BitLen() != addr.BitLen() {
-		return netip.Prefix{}, false
+// options reads what follows the method. An option makes a rule stricter, so an unknown one is refused.
+func (r *HBARule) options(method field, list []field) *FileError {
+	for _, f := range list {
+		text, ok := f.sole()
+		name, value, equals := strings.Cut(text, "=")
+		switch {
+		case !ok && len(f.words) > 1:
+			return f.words[1].fail("an option has one value; write a blank between options")
+		case !ok || !equals:
+			return f.fail("%s follows the method and is no option; delete it, or put # before a comment and double quotes around a name with blanks", text)
+		case value == "":
+			return f.fail("the option %s has no value; write %s=VALUE", name, name)
+		}
+		if msg := r.option(name, value); msg != "" {
+			return f.fail("%s", msg)
+		}
 	}
-	ones := 0
-	for _, b := range mask.AsSlice() {
-		ones += bits.OnesCount8(b)
+	if r.Method == methodCert && r.ClientCert == verifyCA {
+		return method.fail("cert compares a name, and clientcert=verify-ca none; write clientcert=verify-full, or leave the option out")
 	}
-	allOnes, _ := netip.AddrFromSlice(slices.Repeat([]byte{0xff}, mask.BitLen()/8))
-	run := netip.PrefixFrom(allOnes, ones).Masked().Addr()
-	return netip.PrefixFrom(addr, ones), run == mask
+	return nil
+}
+
+// Values of options.
+const (
+	verifyCA   = "verify-ca"
+	verifyFull = "verify-full"
+)
+
+// option takes one option, or returns why it can't be taken.
+func (r *HBARule) option(name, value string) string {
+	field, known := map[string]*string{"clientcert": &r.ClientCert, "clientname": &r.ClientName, "map": &r.Map}[name]
+	switch {
+	case !known:
+		return fmt.Sprintf("the option %s is not known here; write clientcert, clientname or map, or delete it", name)
+	case *field != "":
+		return fmt.Sprintf("the option %s is there twice; write it once", name)
+	case name == "map" && r.Method != methodCert:
+		return "map is for the method cert; delete it, or write that method"
+	case name != "map" && r.Type != typeHostSSL:
+		return fmt.Sprintf("the option %s is about certificates of clients; write the type hostssl, or delete it", name)
+	case name == "clientcert" && value != verifyCA && value != verifyFull:
+		return fmt.Sprintf("clientcert can't be %s; write verify-ca or verify-full", value)
+	case name == "clientname" && value != "CN" && value != "DN":
+		return fmt.Sprintf("clientname can't be %s; write CN or DN", value)
+	}
+	*field = value
+	return ""
 }

@@ -20,18 +20,37 @@ type textLine struct {
 	no     int // from 1
 	indent int // characters before the text
 	text   string
+	joints []joint
 	err    error // why the line can't be used; text is empty then
 	bad    int   // characters before what err is about
 }
 
 // column is where something in the text stands, in characters from 1.
 func (l textLine) column(offset int) int {
-	return l.indent + utf8.RuneCountInString(l.text[:offset]) + 1
+	_, column := l.place(offset)
+	return column
 }
 
 // fail is the problem of a line that can't be used.
 func (l textLine) fail() *FileError {
 	return &FileError{Line: l.no, Column: l.bad + 1, Msg: l.err.Error()}
+}
+
+// joint is where the next line begins in the text of a line that is continued.
+type joint struct {
+	at int // offset
+	no int // of the line that begins there
+}
+
+// place returns the line and the column of an offset in the text.
+func (l textLine) place(at int) (line, column int) {
+	line, from, indent := l.no, 0, l.indent
+	for _, j := range l.joints {
+		if j.at <= at {
+			line, from, indent = j.no, j.at, 0
+		}
+	}
+	return line, indent + utf8.RuneCountInString(l.text[from:at]) + 1
 }
 
 // textLines yields the lines of data that are neither empty nor a comment.

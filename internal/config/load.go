@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 )
 
@@ -16,6 +17,7 @@ func Load(p Paths) (*Config, []Warning, error) {
 	c := l.main()
 	c.Paths = p
 	l.hba(c)
+	l.ident(c)
 	l.limits(c)
 	l.credentials(c)
 	l.remarks(c)
@@ -121,11 +123,32 @@ func (l *loader) main() *Config {
 
 func (l *loader) hba(c *Config) {
 	if data, ok := l.read(&c.Paths.HBA, FileHBA, true); ok {
-		rules, errs := ParseHBA(c.Paths.HBA, data)
+		rules, errs := parseHBA(c.Paths.HBA, data, l.readReferred)
 		l.errs = append(l.errs, errs...)
 		c.HBA = rules
-		l.warnings = append(l.warnings, shadowed(c.Paths.HBA, rules)...)
+		l.warnings = append(l.warnings, shadowed(rules)...)
 	}
+}
+
+func (l *loader) ident(c *Config) {
+	named := c.IdentFile != ""
+	if named {
+		c.Paths.Ident = beside(c.Paths.Config, c.IdentFile)
+	}
+	if data, ok := l.read(&c.Paths.Ident, FileIdent, named); ok {
+		lines, errs := parseIdent(c.Paths.Ident, data, l.readReferred)
+		l.errs = append(l.errs, errs...)
+		c.Ident = lines
+	}
+}
+
+// readReferred reads a file that a rules file refers to.
+func (l *loader) readReferred(path string) ([]byte, error) {
+	data, mode, err := readRuleFile(path)
+	if err == nil {
+		l.trust(path, filepath.Base(path), mode)
+	}
+	return data, err
 }
 
 func (l *loader) limits(c *Config) {

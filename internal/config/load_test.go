@@ -144,7 +144,7 @@ func TestLoadReportsEveryProblemOfEveryFileAtOnce(t *testing.T) {
 		t.Fatal("it loads")
 	}
 	for _, want := range []string{
-		"pgagroal.conf:2:1: hots: unknown key; did you mean host?", "pgagroal.conf:3:6: port:", "pgagroal_hba.conf:1:1:",
+		"pgagroal.conf:2:1: hots: unknown key; did you mean host?", "pgagroal.conf:3:6: port:", "pgagroal_hba.conf:1:15:",
 		"pgagroal_databases.conf:1:1:", "pgagroal_users.conf:1:1:", "pgagroal_superuser.conf:1:3:", "pgagroal_superuser.conf:2:3:",
 	} {
 		if !strings.Contains(err.Error(), want) {

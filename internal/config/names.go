@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/pgagroal-go/pgagroal/internal/pattern"
 )
 
 // All is the word for every database, user, address or method.
@@ -17,6 +19,7 @@ type Names struct {
 	All      bool // the word all is in the list
 	SameUser bool // the word sameuser is in the list; never for users
 	List     []string
+	Patterns []string // regular expressions, without their first /; only in rules
 }
 
 // Named returns a field that lists names.
@@ -37,32 +40,43 @@ func (n Names) String() string {
 	for _, name := range n.List {
 		words = append(words, quotedName(name))
 	}
+	for _, p := range n.Patterns {
+		words = append(words, quoteName("/"+p))
+	}
 	return strings.Join(words, ",")
 }
 
 // quotedName puts name in quotes if it would be read as something else without them.
 func quotedName(name string) string {
-	f, fail := splitFields(textLine{text: name}, ",=")
+	f, fail := splitFields(textLine{text: name}, ",=", plainSyntax)
 	if fail == nil && len(f) == 1 && len(f[0].words) == 1 && !f[0].equals && !f[0].words[0].quoted {
-		for _, kind := range []nameKind{hbaDatabase, userName} {
+		for _, kind := range []nameKind{hbaDatabase, hbaUser} {
 			n, fail := kind.read(f[0].words)
 			if fail != nil || n.All || n.SameUser {
-				return `"` + name + `"`
+				return quoteName(name)
 			}
 		}
 		return name
 	}
-	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+	return quoteName(name)
 }
+
+func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 // nameKind is what a field names.
 type nameKind int
 
 const (
 	hbaDatabase   nameKind = iota // in pgagroal_hba.conf
+	hbaUser                       // in pgagroal_hba.conf
 	limitDatabase                 // in pgagroal_databases.conf
-	userName                      // in either
+	limitUser                     // in pgagroal_databases.conf
 )
+
+func (k nameKind) users() bool { return k == hbaUser || k == limitUser }
+
+// patterns says whether the field may hold regular expressions.
+func (k nameKind) patterns() bool { return k == hbaDatabase || k == hbaUser }
 
 // read makes Names of the words of a field. It refuses a word without quotes that PostgreSQL or PgBouncer would read
 // as more than a name, because a rule for that name would fit nobody.
@@ -74,9 +88,14 @@ func (k nameKind) read(words []word) (Names, *FileError) {
 			n.All = true
 		case !w.quoted && w.text == sameUser && k == hbaDatabase:
 			n.SameUser = true
+		case w.text[0] == '/' && k.patterns():
+			if _, err := pattern.Compile(w.text[1:]); err != nil {
+				return Names{}, w.fail("%v", err)
+			}
+			n.Patterns = append(n.Patterns, w.text[1:])
 		default:
 			if msg := k.refuse(w); msg != "" {
-				return Names{}, &FileError{Column: w.column, Msg: msg}
+				return Names{}, w.fail("%s", msg)
 			}
 			n.List = append(n.List, w.text)
 		}
@@ -87,7 +106,7 @@ func (k nameKind) read(words []word) (Names, *FileError) {
 // refuse returns why a word can't be a name, or "".
 func (k nameKind) refuse(w word) string {
 	what := "databases"
-	if k == userName {
+	if k.users() {
 		what = "users"
 	}
 	switch {
@@ -98,10 +117,10 @@ func (k nameKind) refuse(w word) string {
 	case w.text[0] == '@':
 		return fmt.Sprintf("files of names aren't read here; write the %s, with commas between them", what)
 	case w.text[0] == '+':
-		return "groups aren't known here; write the users, with commas between them"
+		return "pgagroal doesn't know who is a member of a role; write the users, with commas between them"
 	case strings.Contains(w.text, "*"):
 		return "the * means nothing here; write all, or put a name that holds it in double quotes"
-	case k != userName:
+	case !k.users():
 		return refuseKeyword(w.text)
 	}
 	return ""
@@ -112,7 +131,7 @@ func (k nameKind) refuse(w word) string {
 func refuseKeyword(text string) string {
 	switch strings.ToLower(text) {
 	case "samerole", "samegroup":
-		return fmt.Sprintf("%s isn't known here; write the databases, with commas between them, or a database of that name in double quotes", text)
+		return fmt.Sprintf("pgagroal doesn't know who is a member of a role, which %s asks for; write the databases, with commas between them, or a database of that name in double quotes", text)
 	case sameUser:
 		return fmt.Sprintf("%s isn't known here; %s is a word of %s; put a database of that name in double quotes", text, sameUser, FileHBA)
 	case "replication":

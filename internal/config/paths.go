@@ -18,6 +18,7 @@ const DirectoryVariable = "PGAGROAL_CONFIG_DIR"
 const (
 	FileConfig    = "pgagroal.conf"
 	FileHBA       = "pgagroal_hba.conf"
+	FileIdent     = "pgagroal_ident.conf"
 	FileLimits    = "pgagroal_databases.conf"
 	FileUsers     = "pgagroal_users.conf"
 	FileFrontend  = "pgagroal_frontend_users.conf"
@@ -59,6 +60,7 @@ func findPaths(f Flags, fallback string) (Paths, error) {
 	}{
 		{FileConfig, f.Config, &p.Config},
 		{FileHBA, f.HBA, &p.HBA},
+		{FileIdent, "", &p.Ident},
 		{FileLimits, f.Limits, &p.Limits},
 		{FileUsers, f.Users, &p.Users},
 		{FileFrontend, f.Frontend, &p.Frontend},

@@ -36,17 +36,19 @@ func common(a, b Names, more []string) (string, bool) {
 	return "", false
 }
 
-// shadowed warns of lines of pgagroal_hba.conf that are for nobody, because the first line that fits a client counts. The
-// type makes no difference: a client without TLS that fits a hostssl line is refused by it.
-func shadowed(file string, rules []HBARule) []Warning {
+// shadowed warns of lines of pgagroal_hba.conf that are for nobody, because the first line that fits a client counts.
+func shadowed(rules []HBARule) []Warning {
 	var warnings []Warning
 	for i, r := range rules {
 		for _, before := range rules[:i] {
+			if before.Type != r.Type && (before.Type != "host" || r.Type == typeLocal) {
+				continue
+			}
 			if !before.Database.include(r.Database) || !before.User.include(r.User) || !addressIncludes(before.Address, r.Address) {
 				continue
 			}
-			warnings = append(warnings, Warning{File: file, Line: r.Line, Msg: fmt.Sprintf(
-				"never used: whoever fits this line fits line %d, which counts; write this line above it, or delete it", before.Line,
+			warnings = append(warnings, Warning{File: r.File, Line: r.Line, Msg: fmt.Sprintf(
+				"never used: whoever fits this line fits %s, which counts; write this line above it, or delete it", before.place(r.File),
 			)})
 			break
 		}
@@ -57,7 +59,17 @@ func shadowed(file string, rules []HBARule) []Warning {
 // include says whether n names everything that other does.
 func (n Names) include(other Names) bool {
 	missing := func(name string) bool { return !slices.Contains(n.List, name) }
-	return n.All || !other.All && (n.SameUser || !other.SameUser) && !slices.ContainsFunc(other.List, missing)
+	unknown := func(pattern string) bool { return !slices.Contains(n.Patterns, pattern) }
+	return n.All || !other.All && (n.SameUser || !other.SameUser) &&
+		!slices.ContainsFunc(other.List, missing) && !slices.ContainsFunc(other.Patterns, unknown)
+}
+
+// place names the line of a rule to somebody who reads another line of file.
+func (r HBARule) place(file string) string {
+	if r.File == file {
+		return fmt.Sprintf("line %d", r.Line)
+	}
+	return fmt.Sprintf("%s:%d", r.File, r.Line)
 }
 
 // addressIncludes compares two addresses of rules.

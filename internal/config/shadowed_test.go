@@ -33,14 +33,20 @@ func TestLinesThatDoNothingAreWarnedOf(t *testing.T) {
 		"host sameuser all all trust\nhost bob bob all reject":                           "",
 		"host sameuser,a all all trust\nhost sameuser all all reject":                    "f:2: never used",
 		"host a all all trust\nhost sameuser all all reject":                             "",
-		"hostssl all all all trust\nhost all all all reject":                             "f:2: never used",
+		"hostssl all all all trust\nhost all all all reject":                             "",
+		"host all all all trust\nhostnossl all all all reject":                           "f:2: never used",
+		"host all all all trust\nlocal all all reject":                                   "",
+		"local all all trust\nlocal all u reject":                                        "f:2: never used",
+		"host /a all all trust\nhost /a,/b all all reject":                               "",
+		"host /a,/b all all trust\nhost /b all all reject":                               "f:2: never used",
+		"host c.test all all trust\nhostssl all all all reject":                          "",
 		"host all all all trust\nhost all u all reject\nhostssl a u 10.0.0.0/8 password": "f:2: never used\nf:3: never used",
 	} {
 		rules, errs := ParseHBA("f", []byte(text))
 		if len(errs) > 0 {
 			t.Fatal(errs)
 		}
-		wantWarnings(t, text, shadowed("f", rules), want)
+		wantWarnings(t, text, shadowed(rules), want)
 	}
 }
 

@@ -186,6 +186,16 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.OrphanGrace },
 		},
 		{
+			Name: "ident_file", Kind: Path, Default: "",
+			Help: "Maps of names in certificates to users; without it pgagroal_ident.conf beside the other files, if it is there",
+			main: func(c *Config) any { return &c.IdentFile },
+		},
+		{
+			Name: "md5", Kind: Bool, Default: "on",
+			Help: "Allow the method md5 in pgagroal_hba.conf, which asks for SCRAM-SHA-256",
+			main: func(c *Config) any { return &c.MD5 },
+		},
+		{
 			Name: "allow_unknown_users", Kind: Bool, Default: "on",
 			Help: "Let in users whose password is not known here; the server decides",
 			main: func(c *Config) any { return &c.AllowUnknownUsers },

@@ -24,6 +24,7 @@ func (p *Pool) writeConfig(s Setup) {
 		hba = "host all all all trust\n"
 	}
 	WriteFile(p.T, p.Path("pgagroal_hba.conf"), hba, 0o644)
+	WriteFiles(p.T, p.Dir, s.Referred)
 	WriteFile(p.T, p.Path("pgagroal_databases.conf"), s.Databases, 0o644)
 	p.writeUsers(s)
 }

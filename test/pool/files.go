@@ -2,6 +2,7 @@ package pool
 
 import (
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -57,4 +58,19 @@ func WriteFile(t testing.TB, path, content string, mode os.FileMode) {
 		t.Fatal(err)
 	}
 	Give(t, path)
+}
+
+// WriteFiles writes files below dir, by name, and the directories that they are in.
+func WriteFiles(t testing.TB, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if sub := filepath.Dir(path); sub != dir {
+			if err := os.MkdirAll(sub, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			Give(t, sub)
+		}
+		WriteFile(t, path, text, 0o644)
+	}
 }

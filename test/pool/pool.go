@@ -48,6 +48,8 @@ type Setup struct {
 	Keys map[string]string
 	// HBA and Databases replace the whole files; nil HBA trusts everybody.
 	HBA, Databases string
+	// Referred are files beside the HBA file, by name.
+	Referred map[string]string
 	// Users are passwords by name, for the users file.
 	Users map[string]string
 	// Superuser is "name:password" for the superuser file, empty for none.

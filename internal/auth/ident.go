@@ -1,0 +1,80 @@
+package auth
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/pgagroal-go/pgagroal/internal/pattern"
+)
+
+// IdentLine is one line of pgagroal_ident.conf.
+type IdentLine struct {
+	Map    string
+	system nameTest
+	// user is not used if it takes the group of system: template then has \1.
+	user     nameTest
+	template string
+}
+
+// nameTest compares a name: with all names, a regular expression, or one name.
+type nameTest struct {
+	any     bool
+	pattern *regexp.Regexp
+	name    string
+}
+
+// NewIdentLine makes a line of its fields. anyUser says that user is the word all.
+func NewIdentLine(mapName, system, user string, anyUser bool) (IdentLine, error) {
+	l := IdentLine{Map: mapName}
+	var err error
+	if l.system, err = newNameTest(system); err != nil {
+		return IdentLine{}, err
+	}
+	switch {
+	case anyUser:
+		l.user.any = true
+	case l.system.pattern != nil && !strings.HasPrefix(user, "/") && strings.Contains(user, `\1`):
+		l.template = user
+	default:
+		l.user, err = newNameTest(user)
+	}
+	return l, err
+}
+
+func newNameTest(text string) (nameTest, error) {
+	expression, ok := strings.CutPrefix(text, "/")
+	if !ok {
+		return nameTest{name: text}, nil
+	}
+	re, err := pattern.Compile(expression)
+	return nameTest{pattern: re}, err
+}
+
+func (n nameTest) matches(name string) bool {
+	if n.pattern != nil {
+		return n.pattern.MatchString(name)
+	}
+	return n.any || n.name == name
+}
+
+// MayBe says whether somebody whose certificate names system may log in as user. Without a map that is only the user
+// of that very name.
+func MayBe(lines []IdentLine, mapName, system, user string) bool {
+	if mapName == "" {
+		return system == user
+	}
+	for _, l := range lines {
+		if l.Map == mapName && l.admits(system, user) {
+			return true
+		}
+	}
+	return false
+}
+
+func (l IdentLine) admits(system, user string) bool {
+	if l.template == "" {
+		return l.system.matches(system) && l.user.matches(user)
+	}
+	groups := l.system.pattern.FindStringSubmatch(system)
+	return len(groups) > 1 && user == strings.Replace(l.template, `\1`, groups[1], 1)
+}
