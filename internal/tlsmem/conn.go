@@ -151,6 +151,7 @@ func (c *Conn) keep() {
 // an error. Before the handshake is complete, it returns ErrWouldBlock.
 func (c *Conn) Read(plain []byte) (int, error) {
 	if c.err != nil {
+		c.drained = true
 		return 0, c.err
 	}
 	if c.drained || c.t.hs != nil {
@@ -177,6 +178,7 @@ func (c *Conn) Read(plain []byte) (int, error) {
 	if n > 0 {
 		return n, nil
 	}
+	c.drained = true
 	return 0, c.err
 }
 
@@ -187,8 +189,9 @@ func (c *Conn) settle() {
 	c.giveBack()
 }
 
-// Unread says whether Read may return something without more input.
-func (c *Conn) Unread() bool { return !c.drained && c.t.hs == nil && c.err == nil }
+// Unread says whether Read may return something without more input: bytes, or how the
+// connection has ended.
+func (c *Conn) Unread() bool { return !c.drained && c.t.hs == nil }
 
 // explain tells apart the ends of a connection that look alike to crypto/tls.
 func (c *Conn) explain(err error) error {

@@ -32,7 +32,7 @@ var allowed = map[string][]string{
 	"supervisor/metrics":  {"internal/config"},
 
 	"worker":         {"worker/reactor", "worker/relay", "internal/confine", "ipc", "internal/config", "internal/auth", "internal/pool", "internal/pgwire", "internal/proc", "internal/logline"},
-	"worker/reactor": {},
+	"worker/reactor": {"internal/tlsmem"},
 	"worker/relay":   {"internal/pgwire"},
 	"prober":         {"prober/health", "internal/confine", "ipc", "internal/proc", "internal/logline"},
 	"prober/health":  {"ipc", "internal/auth", "internal/pgwire"},

@@ -7,6 +7,8 @@ import (
 	"net"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 )
 
 // receiving says what the loop does with a connection's incoming bytes.
@@ -31,6 +33,8 @@ type Conn struct {
 	fd      int
 	broken  error // a send has failed: later bytes are dropped
 	out     []byte
+	// secure encrypts what is sent and decrypts what is received, nil for neither.
+	secure *tlsmem.Conn
 	// detach waits for the descriptor, see Detach.
 	detach func(fd int)
 	state  receiving
@@ -116,6 +120,13 @@ func (c *Conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
+	if c.secure != nil {
+		return c.readSecure(b)
+	}
+	return c.readPlain(b)
+}
+
+func (c *Conn) readPlain(b []byte) (int, error) {
 	for {
 		n, e := receive(c.fd, b)
 		switch {
@@ -132,6 +143,14 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 }
 
+// catchUp delivers, at the end of a turn, what was kept while c was paused.
+func (c *Conn) catchUp() {
+	if c.secure != nil && !c.catchUpSecure() || c.closed || c.ended || c.state != armed {
+		return
+	}
+	c.loop.drv.catchUp(c)
+}
+
 // awaited reports that there is something to read.
 func (c *Conn) awaited() {
 	c.state = paused
@@ -146,6 +165,9 @@ func (c *Conn) become(s receiving) {
 		return
 	}
 	c.state = s
+	if c.secure != nil && (s == armed || s == awaiting) && c.secure.Unread() {
+		c.loop.late = append(c.loop.late, c)
+	}
 	c.loop.drv.update(c)
 }
 
@@ -154,6 +176,10 @@ func (c *Conn) become(s receiving) {
 // failed send everything is dropped, and Ended follows.
 func (c *Conn) Send(b []byte) {
 	if c.closed || c.broken != nil || len(b) == 0 {
+		return
+	}
+	if c.secure != nil {
+		c.sendSecure(b)
 		return
 	}
 	c.loop.drv.send(c, b)
@@ -172,6 +198,9 @@ func (c *Conn) fail(err error) {
 }
 
 func (c *Conn) tellEnd(err error) {
+	if c.secure != nil && !c.ended && !c.closed && c.state == armed && c.secure.Unread() {
+		c.decrypt(nil) // what came before the end
+	}
 	if c.ended || c.closed {
 		return
 	}
@@ -185,7 +214,11 @@ func (c *Conn) Drop() { c.out = nil }
 
 // CloseWrite tells the peer that nothing more will come. Bytes are still read.
 func (c *Conn) CloseWrite() {
-	if !c.closed {
+	switch {
+	case c.closed:
+	case c.secure != nil:
+		c.sayGoodbye() // a shutdown could overtake it, and without it a client takes the end for an attack
+	default:
 		_ = unix.Shutdown(c.fd, unix.SHUT_WR)
 	}
 }
@@ -202,6 +235,12 @@ func (c *Conn) Abort() { c.end(true) }
 func (c *Conn) end(abort bool) {
 	if c.closed {
 		return
+	}
+	if c.secure != nil {
+		if !abort {
+			c.sayGoodbye()
+		}
+		c.secure.Abort()
 	}
 	c.closed = true
 	c.out, c.detach = nil, nil

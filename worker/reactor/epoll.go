@@ -272,12 +272,15 @@ func (p *epoll) receive(c *Conn) {
 	n, e := receive(c.fd, p.buf)
 	switch {
 	case n > 0:
-		c.handler.Received(p.buf[:n])
+		c.received(p.buf[:n])
 	case e == unix.EAGAIN || e == unix.EINTR:
 	default:
 		c.tellEnd(errno(e))
 	}
 }
+
+// catchUp has nothing to do: bytes of a paused connection are in the kernel.
+func (p *epoll) catchUp(*Conn) {}
 
 func (p *epoll) wake() { wakeEvent(p.event) }
 

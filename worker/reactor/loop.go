@@ -42,6 +42,9 @@ type driver interface {
 	detach(c *Conn)
 	// close ends the connection; abort discards what the kernel has queued.
 	close(c *Conn, abort bool)
+	// catchUp delivers, at the end of a turn, what came while a connection was paused
+	// that is armed now.
+	catchUp(c *Conn)
 	// turn waits and dispatches once. limit is in milliseconds, -1 for none.
 	turn(limit int)
 	// poll calls f whenever fd is readable, until f returns false.
@@ -69,6 +72,14 @@ type Loop struct {
 	stopped atomic.Bool
 
 	now time.Time
+
+	// plain is memory for decrypted bytes, encrypted for those on their way to be
+	// decrypted; both are nil before the first encrypted connection. decrypting is whose
+	// bytes are being delivered, deliver what does that.
+	plain      []byte
+	encrypted  []byte
+	decrypting *Conn
+	deliver    func(plain []byte) bool
 }
 
 // New makes a loop of the named kind: "epoll" or "io_uring". The error says what

@@ -436,7 +436,7 @@ func (u *uring) deliver(c *Conn, b []byte) {
 	switch {
 	case c.closed || c.ended:
 	case c.state == armed && len(c.ring.stash) == 0:
-		c.handler.Received(b)
+		c.received(b)
 	default:
 		c.ring.stash = append(c.ring.stash, b...)
 		if c.ring.receiving && c.state == watching {
@@ -456,16 +456,13 @@ func (u *uring) finish(c *Conn) {
 	}
 }
 
-// catchUp delivers, at the end of a turn, what came while c was paused.
-func (c *Conn) catchUp() {
+// catchUp delivers what came while c was paused.
+func (u *uring) catchUp(c *Conn) {
 	st := c.ring
-	if c.closed || c.ended || c.state != armed {
-		return
-	}
 	for len(st.stash) > 0 {
 		b := st.stash[:min(len(st.stash), receiveSize)] // no more at once than a Handler expects
 		st.stash = st.stash[len(b):]
-		c.handler.Received(b)
+		c.received(b)
 		if c.closed || c.ended || c.state != armed {
 			return
 		}
@@ -475,7 +472,7 @@ func (c *Conn) catchUp() {
 		c.tellEnd(errno(st.end))
 		return
 	}
-	c.loop.drv.update(c)
+	u.update(c)
 }
 
 // feed serves connections that had to wait for buffers or slots, in the order in
