@@ -63,7 +63,18 @@ type ConfigBegin struct {
 	AddHost bool `msgpack:"application_name_add_host"`
 	// ScramSalt gives all workers the same verifiers, so that a client can't tell the workers
 	// apart. 16 bytes, new at each start of the supervisor.
-	ScramSalt Secret `msgpack:"scram_salt"`
+	ScramSalt Secret    `msgpack:"scram_salt"`
+	TLS       ClientTLS `msgpack:"tls"`
+}
+
+// ClientTLS is how clients may encrypt their connections. The zero value is: not at all.
+type ClientTLS struct {
+	Required bool `msgpack:"required"`
+	// Certificate, followed by its intermediates, and Key are in PEM form.
+	Certificate string `msgpack:"certificate"`
+	Key         Secret `msgpack:"key"`
+	// TicketSeed gives all workers the same keys of session tickets: 32 bytes, new at each start.
+	TicketSeed Secret `msgpack:"ticket_seed"`
 }
 
 // ConfigServer is one server section. Its address comes with ServerState.

@@ -25,7 +25,10 @@ func (s Secret) Reveal() string { return string(s) }
 // Format keeps ScramSalt from being printed.
 func (ConfigBegin) Format(s fmt.State, _ rune) { hide(s, "ConfigBegin") }
 
-// Format keeps Password from being printed.
+// Format keeps Key and TicketSeed from being printed.
+func (ClientTLS) Format(s fmt.State, _ rune) { hide(s, "ClientTLS") }
+
+// Format keeps Verifier from being printed.
 func (ConfigUser) Format(s fmt.State, _ rune) { hide(s, "ConfigUser") }
 
 // Format keeps Key from being printed.

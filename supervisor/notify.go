@@ -21,6 +21,7 @@ type service struct {
 	scramSalt ipc.Secret
 	// users are what workers learn of the credential files.
 	users   []ipc.ConfigUser
+	tls     ipc.ClientTLS
 	secrets secrets
 	peers   peers
 }

@@ -116,5 +116,6 @@ func (s *supervisor) configBegin(gen uint64, index int) *ipc.ConfigBegin {
 		ProxyProtocol:      c.ProxyProtocol,
 		AddHost:            c.ApplicationNameAddHost,
 		ScramSalt:          s.service.scramSalt,
+		TLS:                s.service.tls,
 	}
 }

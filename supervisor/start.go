@@ -116,8 +116,12 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 	if err != nil {
 		return nil, err
 	}
+	encrypt, err := loadClientTLS(c)
+	if err != nil {
+		return nil, err
+	}
 	s.clients.budget = clientBudget(c, fileLimit())
-	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, users: users}
+	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, users: users, tls: encrypt}
 	return s, nil
 }
 

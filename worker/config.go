@@ -1,10 +1,12 @@
 package worker
 
 import (
+	"crypto/tls"
 	"fmt"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
@@ -22,6 +24,8 @@ type config struct {
 	superuser string            // of pgagroal itself, empty for none
 	verifiers *auth.Verifiers
 	reset     []string // statements of the reset query, empty for none
+	// tls is how clients may encrypt their connections, nil if they may not.
+	tls *tls.Config
 }
 
 // draft is a configuration that is still being received.
@@ -107,8 +111,22 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 		c.verifiers = previous.verifiers
 	}
 	c.verifiers.Replace(d.verifiers)
+	if err := c.offerTLS(); err != nil {
+		return nil, err
+	}
 	c.reset = relay.ResetQueries(c.ResetQuery)
 	return c, nil
+}
+
+// offerTLS makes ready what clients' handshakes need.
+func (c *config) offerTLS() (err error) {
+	t := c.TLS
+	if t.Certificate == "" {
+		return nil
+	}
+	m := tlspolicy.Material{Pairs: []tlspolicy.Pair{{Chain: []byte(t.Certificate), Key: tlspolicy.Secret(t.Key.Reveal())}}}
+	c.tls, err = m.Listen(tlspolicy.Options{}, tlspolicy.Tickets{Seed: tlspolicy.Secret(t.TicketSeed.Reveal()), Use: "clients"})
+	return err
 }
 
 func newDraft(m *ipc.ConfigBegin) *draft {

@@ -40,6 +40,8 @@ type dialogue struct {
 	timer   *reactor.Timer
 	expired bool
 	err     error // why the connection has ended
+	// remote uses the connection from a goroutine, when the coroutine has ended.
+	remote *remote
 }
 
 // coroutines starts dialogues. It keeps coroutines whose dialogue has ended for the
@@ -117,6 +119,10 @@ func (d *dialogue) park() {
 }
 
 func (d *dialogue) wake() {
+	if d.remote != nil {
+		d.remote.look()
+		return
+	}
 	if d.parked {
 		d.parked = false
 		d.co.resume()
@@ -222,11 +228,33 @@ func (d *dialogue) release() (*reactor.Conn, error) {
 	return d.conn, d.over()
 }
 
-// leave removes the connection from the loop, for a goroutine.
-func (d *dialogue) leave() (*clientFile, error) {
+// away is a client's connection while a goroutine uses it.
+type away interface {
+	socket
+	// connected reports, on the loop, whether the client is still there.
+	connected() bool
+	// giveBack gives the connection to the loop, which then calls done. A connection
+	// that is lost is an error.
+	giveBack(loop *reactor.Loop, done func(*reactor.Conn, error))
+}
+
+// leave hands the connection to a goroutine. An encrypted one stays in the loop, which
+// owns the encryption.
+func (d *dialogue) leave() (away, error) {
 	if err := d.flush(); err != nil {
 		return nil, err
 	}
+	if d.conn.Secured() != nil {
+		d.timer.Stop()
+		d.conn.Watch()
+		d.remote = &remote{d: d}
+		return d.remote, nil
+	}
+	return d.depart()
+}
+
+// depart removes the connection from the loop.
+func (d *dialogue) depart() (*clientFile, error) {
 	fd, parted := -1, false
 	d.conn.Detach(func(n int) {
 		fd, parted = n, true
@@ -266,6 +294,19 @@ func (f *clientFile) connected() bool {
 		alive = n > 0 || rerr == unix.EAGAIN
 	})
 	return err == nil && alive
+}
+
+// giveBack implements away.
+func (f *clientFile) giveBack(loop *reactor.Loop, done func(*reactor.Conn, error)) {
+	fd, err := detach(f)
+	f.Close()
+	loop.Post(func() {
+		var conn *reactor.Conn
+		if err == nil {
+			conn, err = loop.Add(fd, nil)
+		}
+		done(conn, err)
+	})
 }
 
 func (f *clientFile) control(do func(fd int)) error {

@@ -75,7 +75,7 @@ func (s *setup) leaveLoop(l *login) {
 }
 
 // passThrough lets the server authenticate a user whom this worker doesn't know.
-func (s *setup) passThrough(l *login, file *clientFile) {
+func (s *setup) passThrough(l *login, file away) {
 	var waited time.Duration
 	for {
 		p := s.permission(l, file, waited)
@@ -96,7 +96,7 @@ func (s *setup) passThrough(l *login, file *clientFile) {
 
 // permission asks the loop and waits for its answer. That wait doesn't count as
 // authentication time.
-func (s *setup) permission(l *login, file *clientFile, waited time.Duration) permission {
+func (s *setup) permission(l *login, file away, waited time.Duration) permission {
 	answer := make(chan permission, 1)
 	s.w.loop.Post(func() { s.w.permit(file, l, waited, answer) })
 	p := <-answer
@@ -106,7 +106,7 @@ func (s *setup) permission(l *login, file *clientFile, waited time.Duration) per
 
 // permit runs on the loop. It answers exactly once on every path: a waiter ends with a
 // grant or a refusal, at the latest at its time-out.
-func (w *worker) permit(file *clientFile, l *login, waited time.Duration, answer chan<- permission) {
+func (w *worker) permit(file away, l *login, waited time.Duration, answer chan<- permission) {
 	if w.servers.Graceful || w.draining {
 		answer <- permission{err: refused("shutting down")}
 		return
@@ -181,7 +181,7 @@ func (w *worker) attachKept(b *backend, s *session) {
 // openWith opens a backend with the client's own answers. It reports whether the login
 // is finished, well or badly; otherwise the server couldn't be reached, and the caller
 // tries again.
-func (s *setup) openWith(l *login, file *clientFile, p permission) bool {
+func (s *setup) openWith(l *login, file away, p permission) bool {
 	if p.opening == nil {
 		s.end(nil) // the client has gone while it waited
 		return true
@@ -213,14 +213,8 @@ func (s *setup) openWith(l *login, file *clientFile, p permission) bool {
 
 // handOver gives the client back to the event loop, and then calls then there. The
 // session is nil if the client is lost.
-func (s *setup) handOver(l *login, file *clientFile, then func(*session)) {
-	fd, err := detach(file)
-	file.Close()
-	s.w.loop.Post(func() {
-		var conn *reactor.Conn
-		if err == nil {
-			conn, err = s.w.loop.Add(fd, nil)
-		}
+func (s *setup) handOver(l *login, file away, then func(*session)) {
+	file.giveBack(s.w.loop, func(conn *reactor.Conn, err error) {
 		if err != nil {
 			s.log.Error("client lost between set-up and event loop", "error", err)
 			s.w.gone(s.c)

@@ -13,6 +13,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
+	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
@@ -245,6 +246,9 @@ func (s *setup) end(err error) {
 	var r *refusal
 	var le *loginError
 	switch {
+	case errors.As(err, new(*handshakeError)):
+		s.log.Info("client refused", "address", s.c.addr, "reason", err)
+		fallthrough
 	case err == nil || errors.Is(err, io.EOF):
 		s.conn.Close()
 		s.w.loop.Post(func() { s.w.gone(s.c) })
@@ -321,6 +325,14 @@ func (s *setup) begin() (*login, error) {
 	var seen [pgwire.CancelRequest + 1]bool
 	for {
 		m, err := pgwire.ReadStartup(s.conn)
+		var begun *pgwire.TLSError
+		if errors.As(err, &begun) && s.offersTLS() && !seen[pgwire.SSLRequest] {
+			seen[pgwire.SSLRequest] = true
+			if err := s.encrypt(begun.Begun); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -330,7 +342,7 @@ func (s *setup) begin() (*login, error) {
 				return nil, m.Kind.AsVersion()
 			}
 			seen[m.Kind] = true
-			if _, err := s.conn.Write([]byte{'N'}); err != nil {
+			if err := s.answerRequest(m.Kind); err != nil {
 				return nil, err
 			}
 		case pgwire.CancelRequest:
@@ -342,8 +354,59 @@ func (s *setup) begin() (*login, error) {
 	}
 }
 
+// offersTLS reports whether the client may encrypt its connection. As in PostgreSQL a
+// Unix socket is never encrypted.
+func (s *setup) offersTLS() bool {
+	return s.cfg.tls != nil && s.c.addr != "" && s.d.conn.Secured() == nil
+}
+
+// answerRequest answers an SSLRequest or GSSENCRequest, and encrypts the connection if it
+// can.
+func (s *setup) answerRequest(kind pgwire.StartupKind) error {
+	if kind != pgwire.SSLRequest || !s.offersTLS() {
+		_, err := s.conn.Write([]byte{'N'})
+		return err
+	}
+	if _, err := s.conn.Write([]byte{'S'}); err != nil {
+		return err
+	}
+	return s.encrypt(nil)
+}
+
+// encrypt encrypts the connection. begun are bytes of the client's handshake that were
+// read already: then the client hasn't asked before, and must have named the protocol.
+func (s *setup) encrypt(begun []byte) error {
+	if err := s.d.encrypt(s.cfg.tls, s.w.loop.Memory(), begun); err != nil {
+		return &handshakeError{err}
+	}
+	if begun != nil {
+		if err := tlspolicy.CheckDirect(s.d.conn.Secured().Facts().Protocol); err != nil {
+			return &handshakeError{err}
+		}
+	}
+	return nil
+}
+
+// handshakeError is a TLS handshake that has failed. The client has been sent an alert,
+// and understands nothing else.
+type handshakeError struct{ err error }
+
+func (e *handshakeError) Error() string {
+	return "could not accept SSL connection: " + e.err.Error()
+}
+func (e *handshakeError) Unwrap() error { return e.err }
+
+// errEncrypt refuses a client that didn't encrypt its connection where it must.
+var errEncrypt = &refusal{
+	code: pgwire.CodeInvalidAuthorization, message: "the connection must be encrypted",
+	hint: "Connect with sslmode=require or better.", why: "not encrypted, and tls = require",
+}
+
 // startup parses a StartupMessage.
 func (s *setup) startup(m pgwire.Startup) (*login, error) {
+	if s.cfg.TLS.Required && s.c.addr != "" && s.d.conn.Secured() == nil {
+		return nil, errEncrypt
+	}
 	if replicates, err := m.Replication(); err != nil {
 		return nil, err
 	} else if replicates {
@@ -396,7 +459,9 @@ func (s *setup) negotiate(m pgwire.Startup) error {
 // admit matches a client against pgagroal_hba.conf. The method All means that only the
 // server can authenticate the user.
 func (s *setup) admit(l *login) (auth.Method, error) {
-	facts := auth.Facts{Database: l.requested, RealDatabase: l.database, User: l.user, UnixSocket: s.c.addr == ""}
+	facts := auth.Facts{
+		Database: l.requested, RealDatabase: l.database, User: l.user, UnixSocket: s.c.addr == "", TLS: s.d.conn.Secured() != nil,
+	}
 	host := "[local]"
 	if ap, err := netip.ParseAddrPort(s.c.addr); err == nil {
 		facts.Addr, host = ap.Addr(), ap.Addr().String()
@@ -429,6 +494,14 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 // errUnknownUser says, only in the log, why a client can't authenticate.
 var errUnknownUser = errors.New("unknown user, and allow_unknown_users is off")
 
+// endPoint is what SCRAM binds to the TLS connection, nil for nothing.
+func (s *setup) endPoint() []byte {
+	if t := s.d.conn.Secured(); t != nil {
+		return t.Facts().EndPoint
+	}
+	return nil
+}
+
 // matches reports whether a cleartext password from a client is that of user. The first
 // time that takes a derivation of keys, which would stop the loop.
 func (s *setup) matches(user, password string) (ok bool) {
@@ -457,7 +530,7 @@ func (s *setup) authenticate(l *login, method auth.Method) error {
 	case auth.Password:
 		err = auth.ServePassword(s.conn, func(p string) bool { return s.matches(l.user, p) })
 	default:
-		err = auth.ServeSCRAM(s.conn, s.cfg.verifiers.Lookup(l.user), nil)
+		err = auth.ServeSCRAM(s.conn, s.cfg.verifiers.Lookup(l.user), s.endPoint())
 	}
 	if badPassword(err) && !s.cfg.checked(l.user) {
 		return fmt.Errorf("%w: %w", errUnknownUser, err)

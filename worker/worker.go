@@ -15,6 +15,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
@@ -170,6 +171,9 @@ func (w *worker) setup(lines io.Writer) error {
 		return err
 	}
 	w.lastByte = make([]time.Time, len(cfg.servers))
+	if err := tlsmem.CanGiveBack(); cfg.tls != nil && err != nil {
+		w.log.Warn("idle clients with TLS keep 22 KiB each, since crypto/tls is another than this program knows", "error", err)
+	}
 	held, err := confineWorker(cfg, w.loop.Name(), w.conn)
 	if err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 )
 
 // CheckEnv is what Check needs to know of the world outside the files.
@@ -312,11 +314,22 @@ func (k *checker) pipeline() {
 	}
 }
 
-// tls refuses every TLS setting, because TLS isn't implemented yet and clear text instead would
-// be worse than no start.
+// tls checks what clients are offered, and refuses TLS to servers as long as there is none: going on in clear text would
+// be worse than stopping.
 func (k *checker) tls() {
-	if k.c.TLS {
-		k.fail("tls", "tls = on is not available in this version; set it to off")
+	c := k.c
+	for _, f := range []struct{ key, path, what string }{
+		{"tls_cert_file", c.TLSCertFile, "a certificate"}, {"tls_key_file", c.TLSKeyFile, "the certificate's private key"},
+	} {
+		if c.OffersTLS() && f.path == "" {
+			k.fail(f.key, "tls = %s needs %s; name its file", c.TLS, f.what)
+			return
+		}
+	}
+	if c.OffersTLS() {
+		if _, err := tlspolicy.Load(c.ClientTLSFiles()); err != nil {
+			k.fail("tls", "%v", err)
+		}
 	}
 	for _, s := range k.c.Servers {
 		if s.TLS {

@@ -105,7 +105,8 @@ func TestCheckRefusals(t *testing.T) {
 		"performance and failover": {func(c *Config) {
 			c.Pipeline, c.Failover, c.FailoverScript = PipelinePerformance, true, promote
 		}, "knows no failover"},
-		"tls":                     {func(c *Config) { c.TLS = true }, "tls: tls = on is not available in this version"},
+		"tls without certificate": {func(c *Config) { c.TLS = TLSAllow; c.TLSKeyFile = "/k" }, "tls_cert_file: tls = allow needs a certificate"},
+		"tls without key":         {func(c *Config) { c.TLS = TLSRequire; c.TLSCertFile = "/c" }, "tls_key_file: tls = require needs the certificate's private key"},
 		"tls to a server":         {func(c *Config) { c.Servers[1].TLS = true }, "[b]: tls = on is not available"},
 		"failover without script": {func(c *Config) { c.Failover = true }, "without failover_script"},
 		"failover with one server": {func(c *Config) {

@@ -2,6 +2,13 @@ package config
 
 import "time"
 
+// Values of tls.
+const (
+	TLSOff     = "off"
+	TLSAllow   = "allow"
+	TLSRequire = "require"
+)
+
 // Values of the keys of kind Enum.
 const (
 	PipelineAuto        = "auto"
@@ -93,7 +100,7 @@ type Config struct {
 	DisconnectClient                  time.Duration // 0 is off
 	DisconnectClientForce             bool
 
-	TLS         bool
+	TLS         string // TLSOff, TLSAllow or TLSRequire
 	TLSCertFile string
 	TLSKeyFile  string
 	TLSCAFile   string

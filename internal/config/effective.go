@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+
+	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 )
 
 // ResolvedPipeline returns the pipeline in use: auto is session when failover, TLS to clients or
@@ -12,10 +14,18 @@ func (c *Config) ResolvedPipeline() string {
 	switch {
 	case c.Pipeline != PipelineAuto:
 		return c.Pipeline
-	case c.Failover, c.TLS, c.DisconnectClient > 0:
+	case c.Failover, c.OffersTLS(), c.DisconnectClient > 0:
 		return PipelineSession
 	}
 	return PipelinePerformance
+}
+
+// OffersTLS says that clients may encrypt their connections.
+func (c *Config) OffersTLS() bool { return c.TLS == TLSAllow || c.TLS == TLSRequire }
+
+// ClientTLSFiles names the files that TLS to clients needs.
+func (c *Config) ClientTLSFiles() tlspolicy.Files {
+	return tlspolicy.Files{Pairs: []tlspolicy.PairFiles{{Cert: c.TLSCertFile, Key: c.TLSKeyFile}}}
 }
 
 // DecidesFailover says whether pgagroal takes a dead primary out of use, no matter who

@@ -3,7 +3,6 @@ package pgwire
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -139,8 +138,10 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.%d", e.Major, e.Minor, NewestMinor)
 }
 
-// ErrTLS says that a client began with TLS instead of asking for it.
-var ErrTLS = errors.New("TLS without an SSLRequest, and TLS is not offered")
+// TLSError says that a client began with TLS instead of asking for it. Begun are the bytes that were read of it.
+type TLSError struct{ Begun []byte }
+
+func (e *TLSError) Error() string { return "TLS without an SSLRequest, and TLS is not offered" }
 
 func layoutError(format string, args ...any) error {
 	return &StartupError{Code: CodeProtocolViolation, Message: fmt.Sprintf(format, args...)}
@@ -149,7 +150,7 @@ func layoutError(format string, args ...any) error {
 // ReadStartup reads the first packet of a connection, or the next one after an answered SSLRequest or
 // GSSENCRequest, and not a byte more.
 //
-// Its errors are *LengthError, *VersionError, *StartupError, ErrTLS or those of r; io.EOF means that not a byte came.
+// Its errors are *LengthError, *VersionError, *StartupError, *TLSError or those of r; io.EOF means that not a byte came.
 // Nothing larger than 10 KB is allocated, whatever the peer declares.
 func ReadStartup(r io.Reader) (Startup, error) {
 	var header [4]byte
@@ -157,7 +158,7 @@ func ReadStartup(r io.Reader) (Startup, error) {
 		return Startup{}, err
 	}
 	if header[0] == tlsHandshake {
-		return Startup{}, ErrTLS
+		return Startup{}, &TLSError{Begun: header[:]}
 	}
 	length := int32(binary.BigEndian.Uint32(header[:]))
 	if length < 8 || length > maxStartupBody+4 {

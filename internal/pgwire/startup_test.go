@@ -231,7 +231,8 @@ func TestReplicationIsAskedForInPostgreSQLsWords(t *testing.T) {
 
 func TestTLSWithoutAskingIsKnownByItsFirstByte(t *testing.T) {
 	r := bytes.NewReader([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"))
-	if _, err := ReadStartup(r); !errors.Is(err, ErrTLS) {
+	var begun *TLSError
+	if _, err := ReadStartup(r); !errors.As(err, &begun) || len(begun.Begun) != 4 {
 		t.Error(err)
 	}
 }

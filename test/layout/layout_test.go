@@ -24,14 +24,14 @@ var allowed = map[string][]string{
 	"cmd/pgagroal-admin":        {"internal/config"},
 	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline"},
 
-	"supervisor":          {"supervisor/...", "ipc", "internal/auth", "internal/config", "internal/control", "internal/pool", "internal/proc", "internal/logline"},
+	"supervisor":          {"supervisor/...", "ipc", "internal/auth", "internal/config", "internal/tlspolicy", "internal/control", "internal/pool", "internal/proc", "internal/logline"},
 	"supervisor/listen":   {"internal/control", "internal/config", "internal/pgwire", "internal/proc"},
 	"supervisor/statedir": {"supervisor/failover", "internal/config", "internal/proc"},
 	"supervisor/control":  {"ipc", "internal/config", "internal/control", "internal/logline"},
 	"supervisor/failover": {},
 	"supervisor/metrics":  {"internal/config"},
 
-	"worker":         {"worker/reactor", "worker/relay", "internal/confine", "ipc", "internal/config", "internal/auth", "internal/pool", "internal/pgwire", "internal/proc", "internal/logline"},
+	"worker":         {"worker/reactor", "worker/relay", "internal/confine", "internal/tlsmem", "internal/tlspolicy", "ipc", "internal/config", "internal/auth", "internal/pool", "internal/pgwire", "internal/proc", "internal/logline"},
 	"worker/reactor": {"internal/tlsmem"},
 	"worker/relay":   {"internal/pgwire"},
 	"prober":         {"prober/health", "internal/confine", "ipc", "internal/proc", "internal/logline"},
@@ -39,7 +39,7 @@ var allowed = map[string][]string{
 	"scriptrunner":   {"ipc", "internal/config", "internal/proc", "internal/logline"},
 
 	"ipc":                {},
-	"internal/config":    {"internal/pattern"},
+	"internal/config":    {"internal/pattern", "internal/tlspolicy"},
 	"internal/confine":   {},
 	"internal/control":   {},
 	"internal/pgwire":    {},

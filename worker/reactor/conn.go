@@ -161,13 +161,16 @@ func (c *Conn) awaited() {
 }
 
 func (c *Conn) become(s receiving) {
-	if c.state == s || c.closed {
+	if c.closed {
 		return
 	}
-	c.state = s
 	if c.secure != nil && (s == armed || s == awaiting) && c.secure.Unread() {
 		c.loop.late = append(c.loop.late, c)
 	}
+	if c.state == s {
+		return
+	}
+	c.state = s
 	c.loop.drv.update(c)
 }
 

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 )
 
 // Handler learns what happens on a connection. It is called on the loop's
@@ -78,6 +80,7 @@ type Loop struct {
 	// bytes are being delivered, deliver what does that.
 	plain      []byte
 	encrypted  []byte
+	memory     tlsmem.Memory
 	decrypting *Conn
 	deliver    func(plain []byte) bool
 }

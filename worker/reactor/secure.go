@@ -21,6 +21,9 @@ func (c *Conn) Secure(t *tlsmem.Conn) {
 	}
 }
 
+// Memory is shared by the encrypted connections of a loop.
+func (l *Loop) Memory() *tlsmem.Memory { return &l.memory }
+
 // Secured returns what encrypts the connection, nil for nothing.
 func (c *Conn) Secured() *tlsmem.Conn { return c.secure }
 

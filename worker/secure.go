@@ -1,0 +1,150 @@
+package worker
+
+import (
+	"bytes"
+	"crypto/tls"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
+	"github.com/pgagroal-go/pgagroal/worker/reactor"
+)
+
+// encrypt does the server's part of a TLS handshake, whose cryptography runs in a
+// goroutine of its own: a signature would stop the loop. begun are bytes of it that were
+// read already.
+func (d *dialogue) encrypt(config *tls.Config, mem *tlsmem.Memory, begun []byte) error {
+	c := tlsmem.Server(config, mem, func() { d.loop.Post(d.wake) })
+	err := c.Feed(begun)
+	if err == nil {
+		err = d.shake(c)
+	}
+	if err != nil {
+		d.conn.Send(c.Pending()) // an alert, which says why
+		c.Abort()
+		return err
+	}
+	d.conn.Secure(c)
+	return nil
+}
+
+// shake carries the bytes of a handshake until that has ended.
+func (d *dialogue) shake(c *tlsmem.Conn) error {
+	var buf [4096]byte
+	for {
+		done, err := c.Handshake()
+		if out := c.Pending(); len(out) > 0 && err == nil {
+			d.conn.Send(out)
+			c.Sent(len(out))
+		}
+		if done {
+			return err
+		}
+		if err := d.over(); err != nil {
+			return err
+		}
+		n, err := d.conn.Read(buf[:])
+		switch {
+		case err != nil:
+			return err
+		case n == 0:
+			d.conn.Await()
+			d.park()
+		default:
+			err = c.Feed(buf[:n])
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// remote is a client's encrypted connection while a goroutine uses it. The connection
+// stays in the loop: reads and writes are carried out there.
+type remote struct {
+	d *dialogue
+	// into is where the goroutine wants bytes, got where it waits for them, nil while it
+	// wants none. They belong to the loop.
+	into []byte
+	got  chan received
+}
+
+type received struct {
+	n   int
+	err error
+}
+
+// Read implements io.Reader. Only one goroutine reads.
+func (r *remote) Read(b []byte) (int, error) {
+	got := make(chan received, 1)
+	r.d.loop.Post(func() {
+		r.into, r.got = b, got
+		r.look()
+	})
+	x := <-got // at the latest when the dialogue's time is up
+	return x.n, x.err
+}
+
+// look answers the goroutine if there is something to read, or nothing more to come.
+func (r *remote) look() {
+	if r.got == nil {
+		return
+	}
+	x := received{err: r.d.over()}
+	if x.err == nil {
+		x.n, x.err = r.d.conn.Read(r.into)
+	}
+	if x.n == 0 && x.err == nil {
+		r.d.conn.Await()
+		return
+	}
+	r.got <- x
+	r.into, r.got = nil, nil
+}
+
+// do does something on the loop and waits for it.
+func (r *remote) do(f func() error) error {
+	done := make(chan error, 1)
+	r.d.loop.Post(func() { done <- f() })
+	return <-done
+}
+
+// Write implements io.Writer.
+func (r *remote) Write(b []byte) (int, error) {
+	b = bytes.Clone(b) // the loop may send it later
+	err := r.do(func() error {
+		if err := r.d.over(); err != nil {
+			return err
+		}
+		r.d.conn.Send(b)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// SetDeadline, CloseWrite and Close implement socket.
+func (r *remote) SetDeadline(t time.Time) error {
+	return r.do(func() error { return r.d.SetDeadline(t) })
+}
+
+func (r *remote) CloseWrite() error {
+	return r.do(func() error {
+		r.d.conn.CloseWrite()
+		return r.d.over()
+	})
+}
+
+func (r *remote) Close() error { return r.do(r.d.Close) }
+
+// connected implements away.
+func (r *remote) connected() bool { return r.d.over() == nil }
+
+// giveBack implements away.
+func (r *remote) giveBack(loop *reactor.Loop, done func(*reactor.Conn, error)) {
+	loop.Post(func() {
+		r.d.remote = nil
+		done(r.d.release())
+	})
+}
