@@ -2,6 +2,7 @@ package auth
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 )
 
@@ -118,6 +119,80 @@ func TestUnixSocketsAreAdmittedByAllAndTheEmptyIPv6Mask(t *testing.T) {
 		rules := []Rule{{Type: Host, Database: Names{All: true}, User: Names{All: true}, Address: address(t, block), Method: Trust}}
 		if _, ok := Match(rules, Facts{Database: "d", User: "u", UnixSocket: true}); ok != want {
 			t.Errorf("%s: %v, want %v", block, ok, want)
+		}
+	}
+}
+
+// A rule that names a host, samehost or samenet fits by facts that are asked for only if it could decide.
+func TestFactsAreAskedForOnlyIfARuleCouldDecideByThem(t *testing.T) {
+	everybody := Names{All: true}
+	rules := []Rule{
+		{Type: Host, Database: named("a"), User: everybody, Address: address(t, "samehost"), Method: Trust, Line: 1},
+		{Type: Host, Database: named("a"), User: everybody, Address: address(t, ".Example.com"), Method: Trust, Line: 2},
+		{Type: Host, Database: named("b"), User: everybody, Address: address(t, "db1.example.com"), Method: Trust, Line: 3},
+		{Type: Host, Database: named("b"), User: everybody, Address: address(t, "samenet"), Method: Trust, Line: 4},
+		{Type: Host, Database: everybody, User: everybody, Address: address(t, "10.0.0.0/8"), Method: Trust, Line: 5},
+		{Type: HostSSL, Database: everybody, User: everybody, Address: address(t, "x.test"), Method: Trust, Line: 6},
+	}
+	own := []netip.Prefix{netip.MustParsePrefix("10.1.2.3/16")}
+	for name, tc := range map[string]struct {
+		facts Facts
+		needs []Need
+		line  int // 0: no rule
+	}{
+		"this machine":              {Facts{Database: "a", Addr: netip.MustParseAddr("10.1.2.3"), Own: own}, []Need{NeedOwn}, 1},
+		"mapped":                    {Facts{Database: "a", Addr: netip.MustParseAddr("::ffff:10.1.2.3"), Own: own}, []Need{NeedOwn}, 1},
+		"its neighbour":             {Facts{Database: "a", Addr: netip.MustParseAddr("10.1.2.4"), Own: own}, []Need{NeedOwn, NeedHosts}, 5},
+		"end of a name":             {Facts{Database: "a", Addr: netip.MustParseAddr("192.0.2.1"), Own: own, Hosts: []string{"X.EXAMPLE.com."}}, []Need{NeedOwn, NeedHosts}, 2},
+		"the end alone":             {Facts{Database: "a", Addr: netip.MustParseAddr("192.0.2.1"), Hosts: []string{"example.com", "badexample.com"}}, []Need{NeedOwn, NeedHosts}, 0},
+		"name":                      {Facts{Database: "b", Addr: netip.MustParseAddr("192.0.2.1"), Hosts: []string{"y", "DB1.example.com"}}, []Need{NeedHosts}, 3},
+		"longer name":               {Facts{Database: "b", Addr: netip.MustParseAddr("192.0.2.1"), Hosts: []string{"x.db1.example.com"}}, []Need{NeedHosts, NeedOwn}, 0},
+		"network of this machine":   {Facts{Database: "b", Addr: netip.MustParseAddr("10.1.9.9"), Own: own}, []Need{NeedHosts, NeedOwn}, 4},
+		"decided by the address":    {Facts{Database: "c", Addr: netip.MustParseAddr("10.9.9.9")}, nil, 5},
+		"hostssl without TLS":       {Facts{Database: "c", Addr: netip.MustParseAddr("192.0.2.1")}, nil, 0},
+		"hostssl with TLS":          {Facts{Database: "c", Addr: netip.MustParseAddr("192.0.2.1"), TLS: true, Hosts: []string{"x.test"}}, []Need{NeedHosts}, 6},
+		"Unix sockets have no name": {Facts{Database: "b", UnixSocket: true}, nil, 0},
+	} {
+		var asked []Need
+		for need := Missing(rules, tc.facts); need != NeedNothing && len(asked) < 3; need = Missing(rules, withOnly(tc.facts, asked), asked...) {
+			asked = append(asked, need)
+		}
+		if !slices.Equal(asked, tc.needs) {
+			t.Errorf("%s: asks for %v, want %v", name, asked, tc.needs)
+		}
+		if rule, ok := Match(rules, tc.facts); rule.Line != tc.line || ok != (tc.line > 0) {
+			t.Errorf("%s: line %d", name, rule.Line)
+		}
+	}
+}
+
+// withOnly leaves out the facts that were not asked for.
+func withOnly(f Facts, asked []Need) Facts {
+	if !slices.Contains(asked, NeedOwn) {
+		f.Own = nil
+	}
+	if !slices.Contains(asked, NeedHosts) {
+		f.Hosts = nil
+	}
+	return f
+}
+
+func TestLocalRulesAreForUnixSocketsAlone(t *testing.T) {
+	everybody := Names{All: true}
+	rules := []Rule{
+		{Type: Host, Database: everybody, User: everybody, Address: address(t, "all"), Method: Trust, Line: 1},
+		{Type: Local, Database: named("a"), User: everybody, Method: Trust, Line: 2},
+	}
+	for _, tc := range []struct {
+		facts Facts
+		line  int
+	}{
+		{Facts{Database: "a", UnixSocket: true}, 2},
+		{Facts{Database: "b", UnixSocket: true}, 0},
+		{Facts{Database: "a", Addr: netip.MustParseAddr("::1")}, 1},
+	} {
+		if rule, _ := Match(rules, tc.facts); rule.Line != tc.line {
+			t.Errorf("%+v: line %d, want %d", tc.facts, rule.Line, tc.line)
 		}
 	}
 }
