@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/control"
@@ -246,8 +247,9 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 	for _, l := range listeners {
 		a := &listen.Acceptor{
 			Accept: l.Next, Gate: s.clients.gate,
-			Take: func(c listen.Client) bool { return s.post(func() { s.onAccepted(c) }) },
-			Fail: func(err error) { s.post(func() { s.onAcceptFailed(err) }) },
+			Take:      func(c listen.Client) bool { return s.post(func() { s.onAccepted(c) }) },
+			Fail:      func(err error) { s.post(func() { s.onAcceptFailed(err) }) },
+			Recovered: func(p any) error { return logline.Recovered(s.log, p) },
 		}
 		s.log.Info("listening", "network", l.Addr().Network(), "address", l.Addr().String())
 		helpers.Go(func() { a.Run(ctx) })

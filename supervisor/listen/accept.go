@@ -32,18 +32,16 @@ type Acceptor struct {
 	Gate   *Gate
 	Take   func(Client) bool // false if the loop has ended and takes no more clients
 	Fail   func(error)
+	// Recovered makes an error of the value of a panic, and logs it.
+	Recovered func(any) error
 }
 
 // Run is the goroutine of an Acceptor.
 func (a *Acceptor) Run(ctx context.Context) {
 	for a.Gate.wait(ctx) {
-		c, err := a.Accept()
+		err := a.one()
 		switch {
 		case err == nil:
-			a.Gate.count(1)
-			if !a.Take(c) {
-				unix.Close(c.FD)
-			}
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ECONNABORTED):
 			// The gate was closed, or the client has left already.
 		case a.Gate.isShut():
@@ -57,6 +55,30 @@ func (a *Acceptor) Run(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// one accepts one client. A panic costs that client alone, and counts as a failed accept.
+func (a *Acceptor) one() (err error) {
+	c := Client{FD: -1}
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if c.FD >= 0 {
+			unix.Close(c.FD)
+			a.Gate.Taken()
+		}
+		err = a.Recovered(p)
+	}()
+	if c, err = a.Accept(); err != nil {
+		return err
+	}
+	a.Gate.count(1)
+	if !a.Take(c) {
+		unix.Close(c.FD)
+	}
+	return nil
 }
 
 // Listener accepts clients whose descriptors go to a worker, and so must stay out of Go's poller.
@@ -104,7 +126,14 @@ func (l *Listener) Next() (Client, error) {
 	if errno != 0 {
 		return Client{FD: -1}, fmt.Errorf("accept: %w", errno)
 	}
+	known := false
+	defer func() {
+		if !known { // a panic
+			unix.Close(c.FD)
+		}
+	}()
 	c.Address = addressOf(&peer)
+	known = true
 	return c, nil
 }
 

@@ -46,6 +46,62 @@ func TestWantOfDescriptorsPausesAccept(t *testing.T) {
 	})
 }
 
+// A panic costs the client that it happened with: that one is closed, and the next one is
+// accepted.
+func TestPanicOfAnAcceptorCostsOneClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(pair[1])
+		calls, taken, recovered, failed := 0, 0, 0, 0
+		bug := errors.New("a bug")
+		a := &Acceptor{
+			Accept: func() (Client, error) {
+				switch calls++; calls {
+				case 1:
+					panic(bug)
+				case 2:
+					return Client{FD: pair[0]}, nil
+				case 3:
+					return Client{FD: -1}, nil
+				}
+				<-ctx.Done()
+				return Client{FD: -1}, unix.ECONNABORTED
+			},
+			Gate: NewGate(nil, 1), // a client that stays counted would stop the next one
+			Take: func(c Client) bool {
+				if c.FD == pair[0] {
+					panic(bug)
+				}
+				taken++
+				return true
+			},
+			Fail: func(err error) {
+				if errors.Is(err, bug) {
+					failed++
+				}
+			},
+			Recovered: func(p any) error { recovered++; return p.(error) },
+		}
+		a.Gate.Set(true)
+		done := make(chan struct{})
+		go func() { defer close(done); a.Run(ctx) }()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if recovered != 2 || failed != 2 || taken != 1 {
+			t.Errorf("%d panics recovered, %d failures told, %d clients taken", recovered, failed, taken)
+		}
+		if n, err := unix.Read(pair[1], make([]byte, 1)); n != 0 || err != nil {
+			t.Errorf("the client of the panic sees %d bytes and %v, not the end", n, err)
+		}
+		cancel()
+		<-done
+	})
+}
+
 func TestClosedGateLeavesClientsInTheBacklog(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
