@@ -12,8 +12,8 @@ import (
 // from accept until a worker has read the packet that carries it: while the client
 // waits here, while it is in the queue of a link, and while it is in the packet. The
 // kernel counts descriptors in packets against the sender's limit, too, and above it
-// fails further packets with ETOOMANYREFS. All of these together may use a quarter of
-// the limit, so that the clients that come back from a dead worker always find room
+// fails further packets with ETOOMANYREFS. So a backend that goes from worker to worker
+// needs one as well. All of these together may use a quarter of the limit, so that the clients that come back from a dead worker always find room
 // beside children, probes and pgagroal-cli.
 
 // clientBudget is how many clients may be on their way to workers under a limit of open
@@ -23,7 +23,7 @@ func clientBudget(c *config.Config, limit uint64) int {
 	return max(c.EffectiveWorkers(), min(int(limit/4), left))
 }
 
-// flight counts the clients on their way to one worker. A worker reads its link in
+// flight counts the descriptors, of clients and backends, on their way to one worker. A worker reads its link in
 // order, so its answer to a ping proves that it has everything that was sent before the
 // ping.
 type flight struct {
@@ -32,18 +32,30 @@ type flight struct {
 	upTo       uint64 // value of sent when the ping was sent
 }
 
-// share is how many clients may be on their way to one worker.
+// share is how many descriptors may be on their way to one worker.
 func (s *supervisor) share() uint64 {
 	return uint64(max(1, s.clients.budget/max(1, len(s.workers.slots))))
 }
 
-// mayFly reports whether one more client may be sent to a worker.
+// mayFly reports whether one more descriptor may be sent to a worker.
 func (s *supervisor) mayFly(c *child) bool {
 	return s.clients.budget == 0 || c.flight.sent-c.flight.read < s.share()
 }
 
-// takenOff counts a client that was sent to a worker, and sometimes asks whether the
-// clients have arrived.
+// mayMove reports whether a backend of c may be sent on. Who gets it the Ledger says only
+// when it is done: a worker that asks for one, or c again.
+func (s *supervisor) mayMove(c *child) bool {
+	room := true
+	s.ready(func(to *child) {
+		if to == c || s.ledger.Waiting(to.index) > 0 {
+			room = room && s.mayFly(to)
+		}
+	})
+	return room
+}
+
+// takenOff counts a descriptor that was sent to a worker, and sometimes asks whether
+// they have arrived.
 func (s *supervisor) takenOff(c *child) {
 	c.flight.sent++
 	s.askLanded(c)

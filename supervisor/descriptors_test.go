@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -34,6 +35,53 @@ func TestOnlySoManyClientsAreOnTheirWay(t *testing.T) {
 	if !w.s.clients.gate.IsOpen() {
 		t.Error("accept doesn't go on")
 	}
+}
+
+// A backend that is handed over needs a descriptor in a packet, as a client does. One for
+// which there is no room is closed, and who waits for it opens another.
+func TestBackendsOnTheirWayCountLikeClients(t *testing.T) {
+	w, m := handOverWorld(t)
+	w.s.clients.budget = 4 // two for each worker
+	fd, server := w.connection()
+	w.arrive()
+	w.arrive()
+	w.arrive()
+	w.arrive()
+	if diff := cmp.Diff([]uint64{2, 2}, w.flying()); diff != "" {
+		t.Fatal(diff)
+	}
+	copyOf(t, fd) // wantReset wants another one open
+	w.say(w.children[0], m, fd)
+	if n := len(messagesOf[*ipc.TakeOver](w.children[1])); n != 0 {
+		t.Errorf("%d backends were sent where no room was", n)
+	}
+	wantReset(t, server)
+	if n := len(messagesOf[*ipc.LeaseGrant](w.children[1])); n != 1 || w.children[0].killed {
+		t.Errorf("%d grants for who waits", n)
+	}
+}
+
+func TestABackendThatWasSentTakesThePlaceOfAClient(t *testing.T) {
+	w, m := handOverWorld(t)
+	fd, _ := w.connection()
+	defer unix.Close(fd)
+	before := w.flying()
+	w.s.clients.budget = 4
+	w.say(w.children[0], m, fd)
+	if n := len(messagesOf[*ipc.TakeOver](w.children[1])); n != 1 {
+		t.Fatalf("%d backends were sent", n)
+	}
+	if got := w.flying(); got[1] != before[1]+1 {
+		t.Errorf("on their way: %v, before %v", got, before)
+	}
+}
+
+// flying is how many descriptors are on their way to each worker.
+func (w *world) flying() (n []uint64) {
+	for _, sl := range w.s.workers.slots {
+		n = append(n, sl.child.flight.sent-sl.child.flight.read)
+	}
+	return n
 }
 
 func TestMoreWaitingClientsThanTheBudgetAreRefused(t *testing.T) {

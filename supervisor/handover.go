@@ -35,7 +35,8 @@ func (s *supervisor) onHandOver(c *child, m *ipc.HandOver, fds []int) {
 	}
 	var effects []pool.Effect
 	var err error
-	if len(fds) == 0 || s.fenced(held.Epoch) || !s.isAtItsServer(c, &held, fds[0]) { // no descriptor was free for it, or it must not be used
+	// No descriptor was free for it, it must not be used, or too many are on their way.
+	if len(fds) == 0 || s.fenced(held.Epoch) || !s.isAtItsServer(c, &held, fds[0]) || !s.mayMove(c) {
 		abort(fds)
 		effects, err = s.ledger.Return(c.index, m.Lease)
 	} else {
@@ -75,6 +76,7 @@ func (s *supervisor) passOn(c *child, e pool.Move) {
 	s.hastyDone(c, e.Request)
 	s.log.Debug("backend changes its worker", "backend", x.state.PID, "to", e.Worker, "back", e.Back)
 	s.send(c, &ipc.TakeOver{ID: e.Request, Lease: e.Lease, Backend: x.state}, x.fd)
+	s.takenOff(c)
 }
 
 // abort cuts connections at once, even if other processes have their descriptors too:
