@@ -81,3 +81,25 @@ func TestLineThatWasWrittenHalfSwallowsNoOther(t *testing.T) {
 		t.Errorf("%v", ids(again))
 	}
 }
+
+// Whoever could make a link in state_dir would else have the runner write anywhere.
+func TestTheListOfRunsIsNotWrittenThroughALink(t *testing.T) {
+	dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
+	if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, filepath.Join(dir, recordName)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := openRecord(dir)
+	defer r.close()
+	if err == nil {
+		t.Error("a link is opened")
+	}
+	if err := r.put(entry{ID: "a"}); err != nil || r.find("a") == nil {
+		t.Errorf("the run isn't remembered: %v", err)
+	}
+	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
+		t.Errorf("the victim holds %q, %v", b, err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
@@ -154,5 +155,19 @@ func TestHistoryThatIsNoFileIsKeptAside(t *testing.T) {
 	}
 	if err := AppendHistory(dir, []byte("{}\n")); err != nil {
 		t.Error(err)
+	}
+}
+
+// A pipe has no content and no end: nobody may take it for an empty history.
+func TestAPipeIsNoHistory(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, historyName), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := AppendHistory(dir, []byte("{}\n")); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("append: %v", err)
+	}
+	if _, err := ReadHistory(dir); err == nil || !strings.Contains(err.Error(), historyName+badSuffix) {
+		t.Errorf("read: %v", err)
 	}
 }
