@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
@@ -80,10 +81,11 @@ func TestLockAndRunnerAreTriedAgainAfterAPanic(t *testing.T) {
 func TestPanicInTheLoopEndsTheWorkersFirst(t *testing.T) {
 	var log bytes.Buffer
 	s, _, _, end := logging(t, logline.New(&log, "", slog.LevelInfo, "p"))
-	pids := fromLoop(t, s, s.childIDs)
-	if len(pids) != 3 { // two workers and the prober
-		t.Fatalf("children: %v", pids)
-	}
+	var pids []int
+	pgtest.WaitUntil(t, limit, "two workers and the prober", func() bool {
+		pids = fromLoop(t, s, s.childIDs)
+		return len(pids) == 3
+	})
 	s.post(func() { panic("a bug in the loop") })
 	wait(t, s.ended, "the end")
 	for _, pid := range pids {
