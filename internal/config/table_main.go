@@ -323,12 +323,12 @@ func mainRows() []Row {
 		},
 		{
 			Name: "health_check", Kind: Bool, Default: "off", Failover: "on",
-			Help: "Probe the servers even when no client uses them",
+			Help: "Probe the servers even when no client uses them; on with failover = on and a health_check_user",
 			main: func(c *Config) any { return &c.HealthCheck },
 		},
 		{
 			Name: "health_check_period", Kind: Duration, Default: "30s", Failover: "5s",
-			Help: "Time between two health checks",
+			Help: "Time between two health checks; 5s with failover = on",
 			main: func(c *Config) any { return &c.HealthCheckPeriod },
 		},
 		{
