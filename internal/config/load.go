@@ -126,7 +126,7 @@ func (l *loader) hba(c *Config) {
 		rules, errs := parseHBA(c.Paths.HBA, data, l.readReferred)
 		l.errs = append(l.errs, errs...)
 		c.HBA = rules
-		l.warnings = append(l.warnings, shadowed(rules)...)
+		l.warnings = append(append(l.warnings, shadowed(rules)...), unencrypted(rules)...)
 	}
 }
 

@@ -56,6 +56,30 @@ func shadowed(rules []HBARule) []Warning {
 	return warnings
 }
 
+// unencrypted warns of hostssl lines that don't keep clients from clear text: such a client doesn't fit them, and goes on
+// to a later line that lets it in. In C pgagroal the hostssl line refused it.
+func unencrypted(rules []HBARule) []Warning {
+	var warnings []Warning
+	for i, r := range rules {
+		if r.Type != typeHostSSL || r.Method == "reject" {
+			continue
+		}
+		for _, later := range rules[i+1:] {
+			if later.Type == typeHostSSL || later.Type == typeLocal || !later.Database.include(r.Database) ||
+				!later.User.include(r.User) || !addressIncludes(later.Address, r.Address) {
+				continue
+			}
+			if later.Method != "reject" {
+				warnings = append(warnings, Warning{File: r.File, Line: r.Line, Msg: fmt.Sprintf(
+					"without TLS whoever fits this line gets in by %s; if the line is to demand TLS, write a hostnossl line with reject below it", later.place(r.File),
+				)})
+			}
+			break
+		}
+	}
+	return warnings
+}
+
 // include says whether n names everything that other does.
 func (n Names) include(other Names) bool {
 	missing := func(name string) bool { return !slices.Contains(n.List, name) }

@@ -50,6 +50,28 @@ func TestLinesThatDoNothingAreWarnedOf(t *testing.T) {
 	}
 }
 
+// A hostssl line demands TLS only if no later line lets the same client in without.
+func TestLinesThatLetClearTextInAreWarnedOf(t *testing.T) {
+	for text, want := range map[string]string{
+		"hostssl all all all trust":                                                       "",
+		"hostssl all all all trust\nhost all all all trust":                               "f:1: without TLS whoever fits this line gets in by line 2",
+		"hostssl a u 10.0.0.0/8 trust\nhost all all all trust":                            "f:1: without TLS",
+		"hostssl all all all trust\nhost a u 10.0.0.0/8 trust":                            "",
+		"hostssl all all all trust\nhostnossl all all all reject\nhost all all all trust": "",
+		"hostssl all all all trust\nhostnossl all all all password":                       "f:1: without TLS",
+		"hostssl all all all reject\nhost all all all trust":                              "",
+		"hostssl all all all trust\nhost all all 10.0.0.0/8 trust":                        "",
+		"host all all all trust\nhostssl a all all trust":                                 "",
+		"hostssl all all all trust\nlocal all all trust":                                  "",
+	} {
+		rules, errs := ParseHBA("f", []byte(text))
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		wantWarnings(t, text, unencrypted(rules), want)
+	}
+}
+
 // wantWarnings compares the beginnings of warnings, a line for each.
 func wantWarnings(t *testing.T, text string, got []Warning, want string) {
 	t.Helper()
