@@ -194,7 +194,7 @@ func TestEveryProblemHasALineWithItsPlace(t *testing.T) {
 		t.Fatalf("%d, %q", code, lines)
 	}
 	for i, n := range []int{3, 4, 7} {
-		if want := fmt.Sprintf("pgagroal: %s/pgagroal.conf:%d: ", dir, n); !strings.HasPrefix(lines[i], want) {
+		if want := fmt.Sprintf("pgagroal: %s/pgagroal.conf:%d:", dir, n); !strings.HasPrefix(lines[i], want) {
 			t.Errorf("%q does not begin with %q", lines[i], want)
 		}
 	}

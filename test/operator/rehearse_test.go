@@ -48,7 +48,7 @@ func TestARehearsalTellsWhatWouldRunAndRunsNothing(t *testing.T) {
 func TestARehearsalFindsWhatIsInTheWay(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 2, Extra: map[string]string{"wal_receiver_timeout": "0"}})
-	s := pool.Play(t, c, pool.Plan{})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"health_check": "off"}})
 	s.Opened("n1")
 	pool.Must(t, c.Nodes[2].Kill())
 	pool.Must(t, os.Chmod(s.Failover.Path, 0o777))
