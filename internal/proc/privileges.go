@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,6 +71,26 @@ func CredentialOf(name string) (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: ids[0], Gid: ids[1], Groups: ids[2:]}, nil
 }
 
+// endingLimit is how long a thread that is ending may still be seen.
+const endingLimit = time.Second
+
+// assertThread checks the thread with a status file. A thread that was about to end when
+// the rights were given up didn't take part, and is seen with the old ones for a moment.
+func assertThread(file string, uid, gid int, groups []int) error {
+	for until := time.Now().Add(endingLimit); ; time.Sleep(time.Millisecond) {
+		st, err := readStatus(file)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			return nil // the thread has ended
+		}
+		if err == nil {
+			err = st.check(uid, gid, groups)
+		}
+		if err == nil || time.Now().After(until) {
+			return err
+		}
+	}
+}
+
 // AssertPrivileges returns an error unless every thread of this process has uid and gid
 // as real, effective, saved and file-system id, has no supplementary group other than
 // groups and gid, and, if uid isn't root, has no capability and can't become root
@@ -80,14 +101,7 @@ func AssertPrivileges(uid, gid int, groups []int) error {
 		return errors.New("assert privileges: the threads can't be read")
 	}
 	for _, f := range files {
-		st, err := readStatus(f)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			continue // the thread has ended
-		}
-		if err != nil {
-			return fmt.Errorf("assert privileges: %w", err)
-		}
-		if err := st.check(uid, gid, groups); err != nil {
+		if err := assertThread(f, uid, gid, groups); err != nil {
 			return fmt.Errorf("assert privileges: %w", err)
 		}
 	}
