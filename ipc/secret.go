@@ -22,7 +22,7 @@ func (s Secret) Reveal() string { return string(s) }
 // A type that holds a secret prints only its own name. By default, fmt would print what a nested
 // pointer points to under %s or %d, without calling methods of the fields.
 
-// Format keeps ScramSalt from being printed.
+// Format keeps ScramSalt and the secrets of TLS from being printed.
 func (ConfigBegin) Format(s fmt.State, _ rune) { hide(s, "ConfigBegin") }
 
 // Format keeps Key and TicketSeed from being printed.
