@@ -27,7 +27,7 @@ const (
 
 // secrets are the requests of workers for what answers a server's question.
 type secrets struct {
-	shown map[shown]bool // what servers have asked the prober
+	shown map[shown]bool // the harmless questions that servers have asked the prober
 	keys  *auth.ClientKeys
 	// deriving are the derivations of all workers.
 	deriving line
@@ -60,12 +60,14 @@ func (l *line) advance(most int) {
 	}
 }
 
-// shown is a question that a server has asked. The keys for a salt are the same on all
-// servers of a cluster, whatever the database, so then only user and question count.
+// shown is a question that a server has asked a user. Only a question that asks for SCRAM
+// keys of enough iterations is remembered. The keys for a salt are the same on all servers
+// of a cluster, whatever the database, and are worth nothing where the salt is another. The
+// answer to a weak question is worth more than the login, so the prober has to see the
+// question each time: the server may have got a better method meanwhile.
 type shown struct {
-	server         int
-	user, database string
-	question       ipc.Question
+	user     string
+	question ipc.Question
 }
 
 // warnedOf is what the log has said of a server.
@@ -74,11 +76,15 @@ type warnedOf struct {
 	method ipc.LoginMethod
 }
 
-func shownBy(m *ipc.SecretRequest) shown {
-	if m.Question.Method == ipc.LoginSCRAM {
-		return shown{server: -1, user: m.User, question: m.Question}
-	}
-	return shown{server: m.Server, user: m.User, database: m.Database, question: m.Question}
+// weak reports whether the answer to a question tells more than is needed to log in where
+// it is asked.
+func weak(q ipc.Question) bool {
+	return q.Method != ipc.LoginSCRAM || q.Iterations < fewIterations
+}
+
+// seenBefore reports whether a worker's question needs no look of the prober.
+func (x *secrets) seenBefore(m *ipc.SecretRequest) bool {
+	return x.shown[shown{m.User, m.Question}]
 }
 
 // claimOfSecret checks a SecretRequest.
@@ -106,7 +112,7 @@ func (s *supervisor) onSecretRequest(c *child, m *ipc.SecretRequest) {
 	switch {
 	case s.serverPassword(m.User) == "":
 		s.answerSecret(c, m, "", fmt.Errorf("no password of user %q is known", m.User))
-	case s.service.secrets.shown[shownBy(m)]:
+	case s.service.secrets.seenBefore(m):
 		s.giveSecret(c, m)
 	default:
 		c.asking.join(maxAsking, func() { s.askServer(c, m) })
@@ -128,7 +134,7 @@ func (s *supervisor) serverPassword(user string) string {
 func (s *supervisor) askServer(c *child, m *ipc.SecretRequest) {
 	switch {
 	case c.ending():
-	case s.service.secrets.shown[shownBy(m)]: // meanwhile, to somebody else
+	case s.service.secrets.seenBefore(m): // meanwhile, to somebody else
 		s.giveSecret(c, m)
 	case len(s.addressesOf(m.Server)) == 0:
 		s.answerSecret(c, m, "", fmt.Errorf("server %s has no address", s.cfg.Servers[m.Server].Name))
@@ -185,15 +191,23 @@ func (s *supervisor) onQuestion(c *child, m *ipc.SecretRequest, seen *ipc.Questi
 	s.answerSecret(c, m, "", err)
 }
 
-// noteShown remembers a question, and warns of one that makes workers hold more than keys.
+// noteShown remembers a question, or warns of a weak one.
 func (s *supervisor) noteShown(m *ipc.SecretRequest) {
 	x := &s.service.secrets
+	if weak(m.Question) {
+		s.warnOfWeak(m)
+		return
+	}
 	if x.shown == nil || len(x.shown) >= maxShown {
 		x.shown = map[shown]bool{}
 	}
-	x.shown[shownBy(m)] = true
-	q, of := m.Question, warnedOf{m.Server, m.Question.Method}
-	if x.warned[of] || q.Method == ipc.LoginSCRAM && q.Iterations >= fewIterations {
+	x.shown[shown{m.User, m.Question}] = true
+}
+
+// warnOfWeak warns once of each server and method that makes workers hold more than keys.
+func (s *supervisor) warnOfWeak(m *ipc.SecretRequest) {
+	x, q, of := &s.service.secrets, m.Question, warnedOf{m.Server, m.Question.Method}
+	if x.warned[of] {
 		return
 	}
 	if x.warned == nil {

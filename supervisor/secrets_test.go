@@ -50,20 +50,42 @@ func TestWorkerGetsWhatTheServersQuestionNeedsAndNoMore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for want, m := range map[string]*ipc.SecretRequest{
-		string(keys.Encode()):    scram,
-		auth.MD5Secret("u", "p"): askedFor("u", ipc.LoginMD5),
-		"p":                      askedFor("u", ipc.LoginPassword),
+	for want, tc := range map[string]struct {
+		m     *ipc.SecretRequest
+		asked int // of two times
+	}{
+		string(keys.Encode()):    {scram, 1},
+		auth.MD5Secret("u", "p"): {askedFor("u", ipc.LoginMD5), 2},
+		"p":                      {askedFor("u", ipc.LoginPassword), 2},
 	} {
-		w := secretWorld(t)
+		w, m := secretWorld(t), tc.m
 		w.question = m.Question
-		for range 2 { // the second time from memory
+		for range 2 {
 			if got := w.told(w.children[0], m); got.Error != "" || got.Secret.Reveal() != want {
 				t.Errorf("%s: a secret of %d bytes, error %q", m.Question.Method, len(got.Secret), got.Error)
 			}
 		}
-		if n := len(sentTo[*ipc.QuestionRequest](w.prober)); n != 1 {
-			t.Errorf("%s: the server was asked %d times", m.Question.Method, n)
+		if n := len(sentTo[*ipc.QuestionRequest](w.prober)); n != tc.asked {
+			t.Errorf("%s: the server was asked %d times, not %d", m.Question.Method, n, tc.asked)
+		}
+	}
+}
+
+// A server may get a better method. What it asked before isn't answered any more.
+func TestAWeakQuestionIsAnsweredOnlyWhileTheServerAsksIt(t *testing.T) {
+	few := askedFor("u", ipc.LoginSCRAM)
+	few.Question.Iterations = 4095
+	for name, m := range map[string]*ipc.SecretRequest{
+		"password": askedFor("u", ipc.LoginPassword), "md5": askedFor("u", ipc.LoginMD5), "few iterations": few,
+	} {
+		w := secretWorld(t)
+		w.question = m.Question
+		if got := w.told(w.children[0], m); got.Secret == "" {
+			t.Fatalf("%s: %s", name, got.Error)
+		}
+		w.question = askedFor("u", ipc.LoginSCRAM).Question
+		if got := w.told(w.children[1], m); got.Secret != "" || got.Error == "" {
+			t.Errorf("%s: a secret of %d bytes after the server has moved to SCRAM, error %q", name, len(got.Secret), got.Error)
 		}
 	}
 }
@@ -162,7 +184,7 @@ func TestFewQuestionsOfAWorkerAreAskedAtATime(t *testing.T) {
 func TestAQuestionThatWasAnsweredMeanwhileIsNotAsked(t *testing.T) {
 	w := secretWorld(t)
 	w.prober.mute = true
-	w.question = askedFor("u", ipc.LoginMD5).Question
+	w.question = askedFor("u", ipc.LoginSCRAM).Question
 	asked := w.askedFiveTimes(w.children[0])
 	for _, q := range asked {
 		w.prober.message(&ipc.QuestionDone{ID: q.ID, Question: w.question})
@@ -173,7 +195,7 @@ func TestAQuestionThatWasAnsweredMeanwhileIsNotAsked(t *testing.T) {
 	}
 	answers := messagesOf[*ipc.SecretAnswer](w.children[0])
 	for _, a := range answers {
-		if a.Secret.Reveal() != auth.MD5Secret("u", "p") {
+		if a.Secret == "" {
 			t.Errorf("request %d has no secret: %q", a.ID, a.Error)
 		}
 	}
@@ -200,7 +222,7 @@ func TestNoQuestionIsAskedForADeadWorker(t *testing.T) {
 func (w *world) askedFiveTimes(f *fakeChild) []*ipc.QuestionRequest {
 	w.t.Helper()
 	for i := range 5 {
-		m := askedFor("u", ipc.LoginMD5)
+		m := askedFor("u", ipc.LoginSCRAM)
 		m.ID = uint64(i + 1)
 		f.message(m)
 		w.settle()
