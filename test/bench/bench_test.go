@@ -204,6 +204,31 @@ func TestTargetsWithoutAProgramAreLeftOut(t *testing.T) {
 	}
 }
 
+func TestCasesAndTargetsAreChosenByPatterns(t *testing.T) {
+	chosen, err := choose("select-simple-16, share-*", "pgagroal transaction *,direct")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range chosen {
+		for _, x := range w.targets {
+			got = append(got, w.name+": "+x.name())
+		}
+	}
+	want := []string{
+		"select-simple-16: direct", "select-simple-16: pgagroal transaction io_uring", "select-simple-16: pgagroal transaction epoll",
+		"share-200-20: direct", "share-200-20: pgagroal transaction io_uring", "share-200-20: pgagroal transaction epoll",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("chosen are %q, want %q", got, want)
+	}
+	for _, nothing := range [][2]string{{"nonsense", "*"}, {"*", "nonsense"}, {"[", "*"}, {"*", "["}} {
+		if _, err := choose(nothing[0], nothing[1]); err == nil {
+			t.Errorf("%q chooses something", nothing)
+		}
+	}
+}
+
 // The relay takes what a client says to a server and back, and ends with either.
 func TestBareRelayForwardsBothWays(t *testing.T) {
 	server, err := net.Listen("tcp", "127.0.0.1:0")

@@ -30,6 +30,7 @@ type options struct {
 	from     string        // files of results to show instead of measuring
 	list     bool
 	before   string // directory of another build's programs
+	targets  string // patterns of their names
 	newer    string // path of another PgBouncer
 }
 
@@ -46,6 +47,7 @@ func main() {
 	}
 	o := options{}
 	flag.StringVar(&o.cases, "cases", "*", "`patterns` of the cases, with commas between them; -list shows all")
+	flag.StringVar(&o.targets, "targets", "*", "`patterns` of the targets, with commas between them; -list shows all")
 	flag.IntVar(&o.rounds, "rounds", leastRounds, "`number` of rounds")
 	flag.DurationVar(&o.duration, "duration", 10*time.Second, "`time` of one measurement with pgbench, whole seconds")
 	flag.DurationVar(&o.warmup, "warmup", 2*time.Second, "`time` of load before it, whole seconds")
@@ -74,7 +76,7 @@ func command(ctx context.Context, o options) error {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
-	chosen, err := choose(o.cases)
+	chosen, err := choose(o.cases, o.targets)
 	if err != nil {
 		return err
 	}
@@ -125,24 +127,47 @@ func publish(file string, res *results) error {
 }
 
 // choose returns the cases whose names match one of the patterns.
-func choose(patterns string) ([]workload, error) {
+// choose returns the cases that a pattern fits, with those of their targets that one fits.
+func choose(cases, targets string) ([]workload, error) {
 	var chosen []workload
 	for _, w := range workloads() {
-		for p := range strings.SplitSeq(patterns, ",") {
-			ok, err := path.Match(strings.TrimSpace(p), w.name)
+		ok, err := fits(cases, w.name)
+		if err != nil {
+			return nil, err
+		}
+		var kept []target
+		for _, t := range w.targets {
+			named, err := fits(targets, t.name())
 			if err != nil {
-				return nil, fmt.Errorf("pattern %q: %w", p, err)
+				return nil, err
 			}
-			if ok {
-				chosen = append(chosen, w)
-				break
+			if named {
+				kept = append(kept, t)
 			}
+		}
+		if ok && len(kept) > 0 {
+			w.targets = kept
+			chosen = append(chosen, w)
 		}
 	}
 	if len(chosen) == 0 {
-		return nil, fmt.Errorf("no case matches %q; -list shows all", patterns)
+		return nil, fmt.Errorf("no case matches %q with a target that matches %q; -list shows all", cases, targets)
 	}
 	return chosen, nil
+}
+
+// fits reports whether one of the patterns, which have commas between them, is for a name.
+func fits(patterns, name string) (bool, error) {
+	for p := range strings.SplitSeq(patterns, ",") {
+		ok, err := path.Match(strings.TrimSpace(p), name)
+		if err != nil {
+			return false, fmt.Errorf("pattern %q: %w", p, err)
+		}
+		if ok {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func list(chosen []workload) error {

@@ -21,7 +21,7 @@ func measured(name string, cpus map[string]float64) *results {
 
 func caseNamed(t *testing.T, name string) workload {
 	t.Helper()
-	all, err := choose(name)
+	all, err := choose(name, "*")
 	if err != nil || len(all) != 1 {
 		t.Fatalf("%d cases are called %s, %v", len(all), name, err)
 	}
