@@ -45,6 +45,9 @@ func (s *supervisor) probeAt(a failover.Probe, at address, timeout time.Duration
 	var l *look
 	l = lookAt(s, timeout, func(id uint64) ipc.Message { return &ipc.ProbeRequest{ID: id, Target: t} },
 		func(m *ipc.ProbeDone, err error) {
+			if err != nil && s.servers.prober.leaving {
+				return // pgagroal ends, and took its prober away itself: nothing is wrong with the server
+			}
 			seen := failover.ProbeDone{Server: a.Server, ID: a.ID, Started: l.started, Ended: s.env.now()}
 			if err != nil {
 				m = &ipc.ProbeDone{Outcome: ipc.SawNothing, Code: err.Error()}

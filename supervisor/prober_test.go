@@ -43,6 +43,27 @@ func TestProberIsToldWhereServersAreBeforeItIsAsked(t *testing.T) {
 	}
 }
 
+// A probe that is under way when pgagroal ends has no result: nobody is alarmed by it.
+func TestShutdownDuringAProbeIsNoFault(t *testing.T) {
+	w := newWorld(t, 0)
+	w.settle()
+	w.prober.mute = true
+	w.probeOnce(1)
+	w.s.shutNow()
+	w.settle()
+	if !w.prober.killed {
+		t.Fatal("the prober is not ended")
+	}
+	w.prober.exited("signal: killed")
+	w.settle()
+	if got := eventsOf[failover.ProbeDone](w); len(got) != 0 {
+		t.Errorf("the machine was told %+v", got)
+	}
+	if !w.s.over {
+		t.Error("pgagroal doesn't end")
+	}
+}
+
 // The death of the prober says nothing about a server, and another prober answers again.
 func TestLooksOfADeadProberSayNothing(t *testing.T) {
 	w := newWorld(t, 0)
