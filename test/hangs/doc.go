@@ -4,5 +4,5 @@
 //
 // Whatever hangs, no script may run twice or late, and no two servers may be
 // writable. A few rows are tested always; with -all or -write all of them are, which
-// takes a quarter of an hour, and -write puts what was seen into the page.
+// takes half an hour, and -write puts what was seen into the page.
 package hangs

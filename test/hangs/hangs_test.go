@@ -45,7 +45,7 @@ func (h hang) String() string {
 }
 
 // processes are what hangs, each in its turn.
-var processes = []string{"supervisor", "worker", "runner"}
+var processes = []string{"supervisor", "worker", "runner", "prober"}
 
 // hangs are the rows, in the order of the table: all of them, or those that need
 // little time.
@@ -162,6 +162,8 @@ func (s *scene) process(name string) int {
 		return s.Pool.PID()
 	case "worker":
 		return s.Pool.Workers()[0]
+	case "prober":
+		return s.Pool.Prober()
 	}
 	return s.Pool.Runner()
 }
@@ -256,14 +258,14 @@ func (s *scene) lost(o outcome) (n int) {
 	return n
 }
 
-var alarmForm = regexp.MustCompile(`\balarm=(\w+)`)
+var alarmForm = regexp.MustCompile(`\balarm=(?:(\w+)|"([^"]+)")`)
 
 // alarms names the alarms that were raised, each once.
 func alarms(log string) string {
 	var names []string
 	for _, m := range alarmForm.FindAllStringSubmatch(log, -1) {
-		if !slices.Contains(names, m[1]) {
-			names = append(names, m[1])
+		if name := m[1] + m[2]; !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	if len(names) == 0 {
