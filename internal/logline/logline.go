@@ -23,9 +23,9 @@ const (
 )
 
 // New returns a logger that writes one line per event of level or above to w,
-// each in one Write. prefix is a strftime format, process the name of the
-// process, such as "worker 2". If w is a Queue, the logger's form is used for the
-// line about lost lines.
+// each in one Write. prefix is a strftime format; process is the name of the
+// process, such as "worker 2". If w is a Queue, its report of lost lines has the same
+// format.
 func New(w io.Writer, prefix string, level slog.Leveler, process string) *slog.Logger {
 	h := &handler{
 		w: w, mu: &sync.Mutex{}, prefix: prefix, level: level,
@@ -59,15 +59,15 @@ func Level(word string) slog.Level {
 	return slog.LevelInfo
 }
 
-// handler writes lines. Copies made for a logger with fields share mu.
+// handler writes lines. The copies that WithAttrs and WithGroup make share mu.
 type handler struct {
 	mu      *sync.Mutex
 	w       io.Writer
 	prefix  string
 	level   slog.Leveler
 	process string
-	fields  []byte // rendered, each with a blank in front
-	group   string // with a dot at the end, or empty
+	fields  []byte // those of WithAttrs, rendered, each after a blank
+	group   string // what WithGroup puts before the name of a field, with a final dot
 }
 
 // Enabled reports whether lines of level are written.
@@ -144,7 +144,7 @@ func appendAttr(b *bytes.Buffer, group string, a slog.Attr) {
 	b.WriteString(quote(v.String()))
 }
 
-// quote returns text unchanged if it is one word, otherwise in quotes.
+// quote returns text unchanged if it is one printable word, otherwise quoted.
 func quote(text string) string {
 	if text == "" || strings.ContainsFunc(text, func(r rune) bool {
 		return r == '"' || r == '=' || r == unicode.ReplacementChar || unicode.IsSpace(r) || !unicode.IsPrint(r)
@@ -154,7 +154,7 @@ func quote(text string) string {
 	return text
 }
 
-// clean replaces the characters that would end a line.
+// clean replaces control characters and line ends by blanks.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {

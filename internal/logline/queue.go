@@ -14,17 +14,18 @@ import (
 )
 
 const (
-	// queueSize is how many bytes of lines may wait: some thousand lines.
+	// queueSize is how many bytes of lines may wait: a few thousand lines.
 	queueSize = 512 << 10
-	// FlushLimit is how long an ending process waits until its lines are written. A
-	// worker ends within a second after its supervisor, including this time.
+	// FlushLimit is how long an ending process waits for its lines to be written. It is
+	// part of the second within which a worker ends after its supervisor.
 	FlushLimit = 300 * time.Millisecond
 )
 
-// Queue is a bounded queue of lines in front of a writer that may block: a pipe that
-// nobody reads, a journal that hangs, a full disk. Write never blocks. A goroutine
-// writes the lines, each in one Write. It counts lines that don't fit and lines whose
-// Write fails, and reports them in a line of its own when the writer works again.
+// Queue is a bounded queue of lines in front of a writer that may block or fail: a pipe
+// that nobody reads, a journal that hangs, a full disk. Write never blocks; a goroutine
+// writes the lines, each in one Write. The Queue counts as lost the lines that don't fit
+// and those whose Write fails. It reports their number in a line of its own once the
+// writer works again.
 type Queue struct {
 	w    io.Writer
 	wake chan struct{}
@@ -34,13 +35,13 @@ type Queue struct {
 	lines  [][]byte
 	size   int // bytes in lines
 	lost   int
-	notice func(lost int) []byte // makes the line that reports them
+	notice func(lost int) []byte // makes the line that reports lost lines; nil before New
 	closed bool
 }
 
-// NewQueue starts the goroutine that writes to w; Close ends it. A pipe without a
-// reader must not end the process: NewQueue ignores SIGPIPE, which is for programs
-// whose purpose is their output.
+// NewQueue starts the goroutine that writes to w; Close ends it. A file is written
+// without os.File.Write, which ends the process with SIGPIPE when standard error is a
+// pipe that has lost its reader.
 func NewQueue(w io.Writer) *Queue {
 	if f, ok := w.(*os.File); ok {
 		if raw, err := f.SyscallConn(); err == nil {
@@ -76,8 +77,8 @@ func (q *Queue) wakeUp() {
 	}
 }
 
-// Close waits until the queue is written, for at most limit, and reports whether it
-// was. Later lines are dropped.
+// Close waits for at most limit until the queued lines are written, and reports whether
+// all were. It drops lines that come later.
 func (q *Queue) Close(limit time.Duration) bool {
 	q.mu.Lock()
 	q.closed = true
@@ -95,7 +96,7 @@ func (q *Queue) Close(limit time.Duration) bool {
 	}
 }
 
-// run writes until Close, and once more then.
+// run writes lines until Close, and then those that are still queued.
 func (q *Queue) run() {
 	defer close(q.done)
 	for range q.wake {
@@ -118,8 +119,8 @@ func (q *Queue) run() {
 	}
 }
 
-// take returns the queued lines, with the report of the lost ones, which are all newer
-// than those lines.
+// take removes and returns the queued lines, and the report of lost lines, which belongs
+// after them: a line that didn't fit is newer than those that wait.
 func (q *Queue) take() (lines [][]byte, lost int, notice []byte, last bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -144,8 +145,8 @@ func (q *Queue) report(notice func(lost int) []byte) {
 	q.notice = notice
 }
 
-// file writes to a descriptor that may block, or that another process that shares it
-// has made non-blocking.
+// file writes to a descriptor that blocks. It waits for space by itself when another
+// process that shares the descriptor has made it non-blocking.
 type file struct{ raw syscall.RawConn }
 
 func (f file) Write(line []byte) (n int, err error) {

@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// generous bounds what must happen.
+// generous bounds every wait; it is reached only when something is broken.
 const generous = 30 * time.Second
 
-// stuck is a writer that takes nothing while it is held, and fails on request.
+// stuck is a writer whose Write waits while a test holds mu, and fails with err.
 type stuck struct {
-	mu      sync.Mutex // held: Write waits
-	reached chan struct{}
+	mu      sync.Mutex
+	reached chan struct{} // gets a value when Write is called
 	err     error
 	got     bytes.Buffer
 }
@@ -46,7 +46,7 @@ func TestLogThatStallsStopsNobodyAndSaysWhatIsMissing(t *testing.T) {
 	q := NewQueue(w)
 	log := New(q, "", slog.LevelInfo, "p")
 	log.Info("first")
-	<-w.reached // the rest waits behind it
+	<-w.reached // from now on lines wait behind this one
 	text := strings.Repeat("x", 1000)
 	const lines = 2 * queueSize / 1000
 	for i := range lines {
@@ -57,7 +57,7 @@ func TestLogThatStallsStopsNobodyAndSaysWhatIsMissing(t *testing.T) {
 		t.Fatalf("%d bytes were written", w.got.Len())
 	}
 	all := strings.Split(strings.TrimSuffix(w.got.String(), "\n"), "\n")
-	kept := len(all) - 2 // but for the first and the last
+	kept := len(all) - 2 // without the first line and the report
 	for i, line := range all[1 : len(all)-1] {
 		if !strings.Contains(line, fmt.Sprintf(" filler i=%d text=", i)) {
 			t.Fatalf("line %d is %q", i, line)
@@ -130,7 +130,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) != "" {
 		q := NewQueue(os.Stderr)
 		log := New(q, "", slog.LevelInfo, "child")
-		_, _ = os.Stdin.Read(make([]byte, 1)) // until nobody reads
+		_, _ = os.Stdin.Read(make([]byte, 1)) // until the reader of the log is gone
 		log.Info("a line for nobody")
 		written := q.Close(generous)
 		fmt.Println("alive, written:", written)
