@@ -1,5 +1,6 @@
-// Package pattern compiles the regular expressions of pgagroal_hba.conf and pgagroal_ident.conf, which are written as
-// PostgreSQL's. It refuses an expression that would mean something else there.
+// Package pattern compiles the regular expressions of pgagroal_hba.conf and
+// pgagroal_ident.conf, whose syntax is PostgreSQL's, with Go's. It refuses the expressions
+// that it knows to mean something else in PostgreSQL.
 package pattern
 
 import (
@@ -9,7 +10,7 @@ import (
 	"regexp/syntax"
 )
 
-// Compile returns the expression, which matches anywhere in a name unless ^ and $ say otherwise.
+// Compile returns an expression that matches anywhere in a name, as in PostgreSQL.
 func Compile(text string) (*regexp.Regexp, error) {
 	for i := 0; i+1 < len(text); i++ {
 		if text[i] != '\\' {
@@ -17,13 +18,13 @@ func Compile(text string) (*regexp.Regexp, error) {
 		}
 		i++
 		if b := text[i]; b == 'b' || b == 'B' {
-			return nil, fmt.Errorf(`PostgreSQL reads \%c as something else than a word's boundary; write the characters that stand there`, b)
+			return nil, fmt.Errorf(`\%c is no word boundary in PostgreSQL; write the characters that may stand there`, b)
 		}
 	}
-	re, err := regexp.Compile("(?s)" + text) // as in PostgreSQL a . is also a line feed
+	re, err := regexp.Compile("(?s)" + text) // a dot also matches a line feed, as in PostgreSQL
 	var wrong *syntax.Error
 	if errors.As(err, &wrong) {
-		return nil, fmt.Errorf("%s: %s; write an expression without back references and looking ahead", wrong.Code, wrong.Expr)
+		return nil, fmt.Errorf("%s: %s; back references and lookahead are not supported", wrong.Code, wrong.Expr)
 	}
 	return re, err
 }
