@@ -13,8 +13,8 @@ const (
 	ExitNoPrimary
 )
 
-// Numbers of failures, in Outcome.Error of the document. Those up to 1999 mean the
-// same as in pgagroal.
+// Numbers of failures, in Outcome.Error of the document. Those below 2000 mean the same
+// as in C pgagroal.
 const (
 	CodeBadRequest     = 1
 	CodeUnknownCommand = 2

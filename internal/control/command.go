@@ -12,7 +12,7 @@ func SocketPath(unixSocketDir string, port int) string {
 	return filepath.Join(unixSocketDir, fmt.Sprintf(".s.pgagroal.%d", port))
 }
 
-// Names of the commands, as they are sent and as Header.Command shows them.
+// Names of the commands in requests and in Header.Command.
 const (
 	Ping               = "ping"
 	Status             = "status"
@@ -33,7 +33,7 @@ const (
 	FailoverRehearse   = "failover-rehearse"
 )
 
-// Arguments of commands. Every command also has ClientVersion and Output.
+// Arguments of commands. Every command has ArgClientVersion and ArgOutput.
 const (
 	ArgClientVersion = "client_version"
 	ArgOutput        = "output"
@@ -44,30 +44,29 @@ const (
 	ArgKey           = "key"
 )
 
-// Time limits of commands: of those that only look, of those that change something and
-// may have to wait for workers, and of the one that waits for a script.
+// Time limits of commands.
 const (
-	lookLimit   = 10 * time.Second
-	changeLimit = 30 * time.Second
-	switchLimit = 15 * time.Minute
+	lookLimit   = 10 * time.Second // for commands that change nothing
+	changeLimit = 30 * time.Second // for commands that may wait for workers
+	switchLimit = 15 * time.Minute // for switch-to, which waits for a script
 )
 
-// AnswerGrace is how much longer than pgagroal pgagroal-cli waits, so that it gives up
-// only if pgagroal hangs.
+// AnswerGrace is how long pgagroal-cli waits for the answer after the command's time
+// limit. It gives up only if pgagroal itself doesn't answer at its limit.
 const AnswerGrace = 30 * time.Second
 
 // Command is what daemon and CLI know about one command.
 type Command struct {
 	Name string
-	// Number is the number in the raw format, which is pgagroal's if it has the
-	// command.
+	// Number stands for the command in the raw format. A command of C pgagroal keeps its
+	// number there.
 	Number int
 	// Failure is Outcome.Error when the command fails.
 	Failure int
-	// Limit is the time limit of the command; with Waits, ArgTimeout is added to it.
+	// Limit is the time limit of the command. With Waits the value of ArgTimeout is added.
 	Limit time.Duration
 	Waits bool
-	// Args are the arguments that are allowed, in addition to those of every command.
+	// Args are the allowed arguments, in addition to those of every command.
 	Args []string
 }
 
@@ -92,7 +91,7 @@ var Commands = []Command{
 	{Name: ClearServer, Number: 14, Failure: CodeClearServer, Limit: changeLimit, Args: []string{ArgServer, ArgForce}},
 }
 
-// Find returns the command with a name, nil for none.
+// Find returns the command with this name, or nil.
 func Find(name string) *Command {
 	i := slices.IndexFunc(Commands, func(c Command) bool { return c.Name == name })
 	if i < 0 {
@@ -106,7 +105,7 @@ func (c *Command) Takes(arg string) bool {
 	return arg == ArgClientVersion || arg == ArgOutput || slices.Contains(c.Args, arg)
 }
 
-// Allows returns how long the command may take; wait is its ArgTimeout, 0 without.
+// Allows returns how long the command may take. wait is the value of ArgTimeout, or 0.
 func (c *Command) Allows(wait time.Duration) time.Duration {
 	if !c.Waits {
 		return c.Limit

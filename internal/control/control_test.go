@@ -11,14 +11,14 @@ func TestCommandsAreToldApart(t *testing.T) {
 	names, numbers := map[string]bool{}, map[int]bool{}
 	for _, c := range Commands {
 		if names[c.Name] || numbers[c.Number] || c.Number == 0 || c.Failure == 0 || c.Limit == 0 {
-			t.Errorf("%+v: name or number is another one's, or something is missing", c)
+			t.Errorf("%+v: another command has its name or number, or something is missing", c)
 		}
 		names[c.Name], numbers[c.Number] = true, true
 		if got := Find(c.Name); got == nil || got.Name != c.Name {
 			t.Errorf("%s isn't found", c.Name)
 		}
 		if c.Waits != (c.Allows(time.Minute) == c.Limit+time.Minute) || c.Waits && !c.Takes(ArgTimeout) {
-			t.Errorf("%s: its timeout", c.Name)
+			t.Errorf("%s: Waits, Allows and ArgTimeout disagree", c.Name)
 		}
 	}
 	if Find("nothing") != nil {
@@ -26,7 +26,7 @@ func TestCommandsAreToldApart(t *testing.T) {
 	}
 }
 
-// A document is printed as it is written: what a person looks for stands first.
+// People read the printed document, so its members come in the order of the types.
 func TestDocumentKeepsItsOrder(t *testing.T) {
 	d := Document{Header: Header{Command: Ping}}
 	if err := d.Succeed(PingResponse{Writable: true, Servers: map[string]PingServer{"a<b": {}}}, "9", 3723*time.Second); err != nil {
@@ -40,7 +40,7 @@ func TestDocumentKeepsItsOrder(t *testing.T) {
 	for _, text := range []string{`"Header"`, `"Request":{}`, `"Response":{"ServerVersion":"9","Writable":true,"Servers":{"a<b"`, `"Outcome":{"Status":true,"Time":"01:02:03"}`} {
 		i := strings.Index(string(raw), text)
 		if i <= at {
-			t.Errorf("%s isn't there, or not in its place: %s", text, raw)
+			t.Errorf("%s is missing or in the wrong place: %s", text, raw)
 		}
 		at = i
 	}

@@ -22,29 +22,30 @@ type Header struct {
 	Command       string
 	Output        string
 	Timestamp     string // YYYYMMDDhhmmss, local time
-	Compression   string // none: the control socket never compresses
-	Encryption    string // none: it never leaves the machine
+	Compression   string // always none: the control socket never compresses
+	Encryption    string // always none: the control socket is local
 }
 
 // Request contains the arguments that were given.
 type Request struct {
 	Server    *string `json:",omitempty"`
 	Force     bool    `json:",omitempty"`
-	Timeout   *int    `json:",omitempty"` // seconds; of ShutdownGracefully -1 when it wasn't given
+	Timeout   *int    `json:",omitempty"` // seconds; -1 for ShutdownGracefully without ArgTimeout
 	Count     *int    `json:",omitempty"`
 	ConfigKey *string `json:",omitempty"`
 }
 
-// Outcome is Time on success, Error and Message on failure.
+// Outcome says whether the command succeeded. Success sets Time, failure sets Error and
+// Message.
 type Outcome struct {
 	Status  bool
-	Time    string `json:",omitempty"` // HH:MM:SS that the command took
+	Time    string `json:",omitempty"` // how long the command took, HH:MM:SS
 	Error   int    `json:",omitempty"`
 	Message string `json:",omitempty"`
 }
 
-// Succeed completes the document of a command that has succeeded in the time took. The
-// response is one of this package, nil for none; version is that of pgagroal.
+// Succeed completes the document of a successful command. response is a response of this
+// package, or nil. version is that of pgagroal. took is how long the command took.
 func (d *Document) Succeed(response any, version string, took time.Duration) error {
 	if response != nil {
 		raw, err := withVersion(response, version)
@@ -58,13 +59,14 @@ func (d *Document) Succeed(response any, version string, took time.Duration) err
 	return nil
 }
 
-// Fail completes the document of a command that has failed.
+// Fail completes the document of a failed command.
 func (d *Document) Fail(code int, message string) {
 	d.Response = nil
 	d.Outcome = Outcome{Error: code, Message: message}
 }
 
-// withVersion encodes response, an object, with ServerVersion as its first member.
+// withVersion encodes response, which must become an object, with ServerVersion as its
+// first member.
 func withVersion(response any, version string) (json.RawMessage, error) {
 	head, err := Encode(struct{ ServerVersion string }{version})
 	if err != nil {
@@ -83,7 +85,8 @@ func withVersion(response any, version string) (json.RawMessage, error) {
 	return append(head, raw[1:]...), nil
 }
 
-// Encode doesn't escape <, > and &, because people read the document, too.
+// Encode returns v as JSON. It doesn't escape <, > and &, because people read the
+// document, too.
 func Encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

@@ -22,14 +22,12 @@ const (
 )
 
 // PingResponse answers ping. Servers is keyed by the name of the server. This and
-// every other response begins with ServerVersion, which Respond adds.
+// every other response begins with ServerVersion, which Document.Succeed adds.
 type PingResponse struct {
-	// Writable says that clients can connect and write now; Reason says why not.
+	// Writable says whether clients can connect and write now; if not, Reason says why.
 	Writable bool
 	Reason   string `json:",omitempty"`
 	Servers  map[string]PingServer
-	// InvalidServers are configured but refused at the start.
-	InvalidServers map[string]InvalidServer `json:"invalid_servers,omitempty"`
 }
 
 // PingServer is one server of PingResponse.
@@ -43,14 +41,6 @@ type PingServer struct {
 	Behind *int64 `json:",omitempty"`
 }
 
-// InvalidServer is a server that the start-up validation refused.
-type InvalidServer struct {
-	Host   string
-	Port   int
-	Status string // always Invalid
-	Reason string `json:",omitempty"`
-}
-
 // StatusResponse answers status.
 type StatusResponse struct {
 	Status            string // StatusRunning or StatusGraceful
@@ -61,20 +51,19 @@ type StatusResponse struct {
 	SplitBrain        string `json:",omitempty"` // SplitBrainYes or absent
 	Servers           map[string]Server
 	Standbys          map[string]Standby
-	InvalidServers    map[string]InvalidServer `json:"invalid_servers,omitempty"`
 	Failover          FailoverSummary
 	Confinement       Confinement
 }
 
 // Confinement says what the kernel forbids a worker or the prober, in case an attacker takes it over.
 type Confinement struct {
-	// InForce are the parts that the kernel enforces, Lacking those that it doesn't
-	// support, each with the reason.
+	// InForce are the parts that the kernel enforces. Lacking are the parts that it can't
+	// enforce, each with the reason.
 	InForce []string
 	Lacking []string
 }
 
-// PrimaryReachable reports whether some server was last seen as a primary that answers.
+// PrimaryReachable reports whether the servers include a primary that is running.
 func (r PingResponse) PrimaryReachable() bool {
 	for _, s := range r.Servers {
 		if s.Primary == PrimaryYes && s.Status == ServerRunning {
@@ -96,15 +85,14 @@ type Server struct {
 	Status           string // ServerRunning or ServerDown
 	Primary          string // PrimaryYes, PrimaryNo or PrimaryUnknown
 	Behind           *int64 `json:",omitempty"` // bytes, as in PingServer
-	// Qualifier is the word behind the state: not writable, vetoed, detached,
-	// split brain.
+	// Qualifier narrows State: not writable, vetoed, detached, split brain, or empty.
 	Qualifier string `json:",omitempty"`
 	// Reason says why the server is in this state.
 	Reason string `json:",omitempty"`
 }
 
-// Standby is what a standby shows of its replication. The zero value is a standby that
-// can't be read; the document shows it as an empty object.
+// Standby is the state of replication on a standby. The zero value means that the state
+// couldn't be read; the document shows it as an empty object.
 type Standby struct {
 	// Readable says that the other fields are known.
 	Readable          bool `json:"-"`
@@ -115,8 +103,8 @@ type Standby struct {
 	PrimaryPort       string
 }
 
-// MarshalJSON makes a standby that can't be read look different from one that doesn't
-// stream.
+// MarshalJSON returns an empty object for a standby that couldn't be read, so that it
+// differs from a standby that doesn't stream.
 func (s Standby) MarshalJSON() ([]byte, error) {
 	if !s.Readable {
 		return []byte("{}"), nil
@@ -128,17 +116,17 @@ func (s Standby) MarshalJSON() ([]byte, error) {
 // FailoverSummary is the part of StatusResponse about the failover.
 type FailoverSummary struct {
 	Enabled bool
-	// Paused says that failover waits for `failover resume`.
+	// Paused says whether failover is off until `failover resume`.
 	Paused bool
 	Phase  string // of the state machine
-	Reason string `json:",omitempty"` // why it is in that phase
+	Reason string `json:",omitempty"` // why the machine is in that phase
 	Epoch  uint64
-	// Timeline is the recorded primary's, absent when unknown.
+	// Timeline is the timeline of the recorded primary, absent when unknown.
 	Timeline uint32 `json:",omitempty"`
-	// Held says that clients wait, HeldReason why.
+	// Held says whether clients wait; HeldReason says why.
 	Held       bool
 	HeldReason string `json:",omitempty"`
-	// Alarms need an operator; each says which command or setting ends it.
+	// Alarms need an operator. Each names the command or setting that ends it.
 	Alarms []string
 }
 
@@ -150,7 +138,7 @@ type StatusDetailsResponse struct {
 	Connections []Connection
 }
 
-// Limit is one rule of pgagroal_databases.conf and its use.
+// Limit is a line of pgagroal_databases.conf and its current use.
 type Limit struct {
 	Database           string
 	Username           string
@@ -160,7 +148,8 @@ type Limit struct {
 	MinConnections     int
 }
 
-// Database is a database that was disabled, or a single * for all of them.
+// Database is a disabled database, or * for all databases. This version can't disable
+// databases, so the list is always empty.
 type Database struct {
 	Database string
 	Enabled  bool
@@ -168,7 +157,7 @@ type Database struct {
 
 // Connection is one backend. Times are Unix seconds, -1 when unknown.
 type Connection struct {
-	State     string // Free, Active and the others of pgagroal
+	State     string // Free, Active, ...: C pgagroal's words
 	StartTime int64
 	Timestamp int64 // of the last use
 	PID       int   // of the worker that holds it
@@ -180,7 +169,7 @@ type Connection struct {
 	Client    string `json:",omitempty"` // address of the client
 }
 
-// ConfListResponse answers conf ls: the paths, empty for a file that isn't used.
+// ConfListResponse answers conf ls. The path of a file that isn't used is empty.
 type ConfListResponse struct {
 	Main          string `json:"main_configuration_path"`
 	HBA           string `json:"hba_configuration_path"`
@@ -191,7 +180,7 @@ type ConfListResponse struct {
 	Superuser     string `json:"superuser_configuration_path"`
 }
 
-// HistoryResponse answers failover history: one JSON object an entry, oldest first.
+// HistoryResponse answers failover history. Each entry is a JSON object, the oldest first.
 type HistoryResponse struct {
 	History []json.RawMessage
 }
@@ -204,13 +193,13 @@ type FailoverAnswer struct {
 
 // RehearsalResponse answers failover rehearse.
 type RehearsalResponse struct {
-	// Well says that a failover would succeed: there are no Problems.
+	// Well says whether a failover would succeed, that is, whether Problems is empty.
 	Well bool
-	// Primary and Next are servers, empty for none: the one whose death is
-	// rehearsed, and the one that would be promoted.
+	// Primary is the server whose death is rehearsed, Next the server that would be
+	// promoted. Each is empty if there is none.
 	Primary    string
 	Next       string
-	Runs       []RehearsedRun // in order
+	Runs       []RehearsedRun // in the order of their execution
 	Candidates []RehearsedServer
 	Problems   []Finding
 	Warnings   []Finding
@@ -223,12 +212,12 @@ type RehearsedRun struct {
 	Args   []string
 }
 
-// RehearsedServer is a server as the choice of a candidate would see it.
+// RehearsedServer is a server as the choice of the candidate sees it.
 type RehearsedServer struct {
 	Server   string
 	Timeline uint32 `json:",omitempty"`
 	LSN      string
-	Verdict  string // chosen, eligible, or why not
+	Verdict  string // chosen, eligible, or why the server isn't eligible
 }
 
 // Finding is something that an operator should know before a failover.
@@ -243,22 +232,21 @@ type FailoverStatusResponse struct {
 	FailoverSummary
 	// Mode is failover_mode.
 	Mode string `json:",omitempty"`
-	// Primary names the recorded primary, empty when there is none.
+	// Primary is the name of the recorded primary, empty when there is none.
 	Primary string
-	// LastLSN is the last position seen on the primary, LastLSNAge how many seconds ago
-	// that was; absent and -1 for never.
+	// LastLSN is the position that was last seen on the primary, LastLSNAge the seconds
+	// since then. Before any was seen, LastLSN is absent and LastLSNAge is -1.
 	LastLSN    string `json:",omitempty"`
 	LastLSNAge float64
 	// Servers is in the order of the configuration.
 	Servers []FailoverServer
-	// Run is the execution of a hook in progress, nil for none.
+	// Run is the execution of a hook in progress, or nil.
 	Run    *FailoverRun `json:",omitempty"`
 	Runner Runner
-	// Runs counts the runs of failover_script in the history file, including those of
-	// this process.
+	// Runs is the number of runs of failover_script, those in the history file included.
 	Runs     int
 	StateDir string
-	// StateDirWritable says that the last record was written.
+	// StateDirWritable says whether there is a state_dir and the last record was written.
 	StateDirWritable bool
 	// StateDirError says why the state can't be written.
 	StateDirError string `json:",omitempty"`
@@ -274,10 +262,10 @@ type FailoverServer struct {
 	Reason    string `json:",omitempty"`
 	// EndedBy is the command that ends this state, empty when none is needed.
 	EndedBy          string `json:",omitempty"`
-	Candidate        bool   // may become the primary
+	Candidate        bool   // failover_candidate: may become the primary
 	Priority         int
-	Probe            string  // the last result: primary, standby, dead, alive
-	ProbeAge         float64 // seconds since then, -1 for never
+	Probe            string  // last result: primary, standby, dead, alive
+	ProbeAge         float64 // seconds since that result, -1 if there is none
 	Failures         int     // failed probes in a row
 	Timeline         uint32  `json:",omitempty"`
 	LSN              string  `json:",omitempty"`
@@ -303,9 +291,9 @@ type Runner struct {
 	PID       int `json:",omitempty"`
 	// Socket is scriptrunner_socket, empty when the supervisor spawned the runner.
 	Socket string `json:",omitempty"`
-	// DigestMatch says that the runner read the same hooks as the supervisor.
+	// DigestMatch says whether the runner and the supervisor have read the same hooks.
 	DigestMatch bool
-	// Problems are hooks that could not run now, with the reason.
+	// Problems has the reason for each hook that can't run now, by the hook's name.
 	Problems map[string]string `json:",omitempty"`
 	Error    string            `json:",omitempty"`
 }
