@@ -2,5 +2,5 @@
 
 package confine
 
-// libraryCalls are the calls of the C library, which releases don't use.
+// libraryCalls is empty, because a build without cgo doesn't use the C library.
 var libraryCalls []uint32

@@ -1,31 +1,33 @@
 package confine
 
-// Policy says what a process still needs. With the zero value it may only use the
-// descriptors that it has.
+// Policy says what a process still needs. With the zero value the process can only use
+// the descriptors that it has.
 type Policy struct {
-	// Ports are the TCP ports that it connects to, on any host.
+	// Ports are the TCP ports that the process connects to, on any host.
 	Ports []uint16
-	// SocketDirs are the directories of the Unix stream sockets that it connects to.
+	// SocketDirs are the directories of the Unix stream sockets that the process
+	// connects to.
 	SocketDirs []string
-	// Ring says that it uses an io_uring ring, which it has already made.
+	// Ring says that the process uses an io_uring ring, which it has already made.
 	Ring bool
 }
 
 // Report says what confines a process, in words for the operator.
 type Report struct {
-	// InForce names what the kernel enforces, Lacking what it can't enforce and why.
+	// InForce names the parts that the kernel enforces, Lacking those that it can't
+	// enforce and why.
 	InForce, Lacking []string
 }
 
-// Apply confines all threads of this process forever. It reports the parts that the
-// kernel or an outer sandbox doesn't allow as lacking. After an error the process must
-// end: the kernel supports the part, but it isn't in force.
+// Apply confines all threads of this process forever. It reports as lacking the parts
+// that the kernel doesn't support or an outer sandbox forbids. An error means that a part
+// is supported but not in force; the process must then end.
 func Apply(p Policy) (Report, error) {
 	var r Report
 	if err := restrictFiles(p, &r); err != nil {
 		return r, err
 	}
-	// Last, because Landlock needs system calls that the filter refuses.
+	// The filter comes last, because it refuses the system calls that Landlock needs.
 	err := filterCalls(p, &r)
 	return r, err
 }

@@ -16,18 +16,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// childVariable makes this test binary a process that confines itself, or not,
-// and tells how each attempt has ended.
+// childVariable makes this test binary a child that carries out an order and prints
+// what it was told.
 const childVariable = "CONFINE_TEST_CHILD"
 
-// order is what the child is told.
+// order tells the child what to do.
 type order struct {
-	Apply  bool
+	Apply  bool // whether to confine itself before the attempts
 	Policy Policy
-	Port   int // that somebody listens on
+	Port   int // a port with a listener
 }
 
-// told is what it answers: the report, and the error number of each attempt.
+// told is the child's answer: the report, and the error number of each attempt.
 type told struct {
 	Report Report
 	Result map[string]int
@@ -63,7 +63,7 @@ func child(text string) error {
 	return json.NewEncoder(os.Stdout).Encode(out)
 }
 
-// attempts makes every attempt in a thread that Apply didn't run in.
+// attempts makes every attempt in another thread than that of Apply.
 func attempts(port int) map[string]int {
 	got := make(chan map[string]int)
 	go func() {
@@ -92,12 +92,12 @@ func connect(port int) int {
 	return 0
 }
 
-// work has Go start threads, collect garbage and stop busy goroutines.
+// work makes the Go runtime start threads, collect garbage and preempt goroutines.
 func work() int {
 	done := make(chan int)
 	for range 8 {
 		go func() {
-			runtime.LockOSThread() // so the thread ends with it
+			runtime.LockOSThread() // the thread ends with the goroutine
 			var keep [][]byte
 			for end := time.Now().Add(20 * time.Millisecond); time.Now().Before(end); {
 				keep = append(keep[:len(keep)%64], make([]byte, 1<<16))
@@ -115,7 +115,7 @@ func work() int {
 type attempt struct {
 	call uintptr
 	args [6]uintptr
-	// want is the error of a confined process: EPERM for what is refused.
+	// want is the error in a confined process: EPERM from the filter, 0 for success.
 	want unix.Errno
 }
 
@@ -125,7 +125,7 @@ func pointer(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }
 
 const none = ^uintptr(0) // no descriptor
 
-// table has one attempt for each rule of the list, and for what must not be in it.
+// table has attempts for the rules of the list, and for calls that must not be in it.
 var table = map[string]attempt{
 	"open":              {unix.SYS_OPENAT, [6]uintptr{none, pointer(root), unix.O_PATH}, unix.EPERM},
 	"stat":              {unix.SYS_NEWFSTATAT, [6]uintptr{none, pointer(root), pointer(make([]byte, 256))}, unix.EPERM},
@@ -207,9 +207,9 @@ func TestAConfinedProcessDoesWhatIsOnTheListAndNothingElse(t *testing.T) {
 		if got := unix.Errno(held.Result[name]); got != a.want {
 			t.Errorf("%s: %v, want %v", name, got, a.want)
 		}
-		// A call that fails alike without the filter would prove nothing.
+		// A call that fails with EPERM even without the filter would prove nothing.
 		if a.want == unix.EPERM && unix.Errno(free.Result[name]) == unix.EPERM && name != "ptrace" {
-			t.Errorf("%s: EPERM for a process that isn't confined too", name)
+			t.Errorf("%s: EPERM even for a process that isn't confined", name)
 		}
 	}
 	for _, name := range []string{"connect", "threads and timers"} {

@@ -7,8 +7,8 @@ import (
 	abi "github.com/landlock-lsm/go-landlock/landlock/syscall"
 )
 
-// parts are the parts of Landlock, each with the first version of its interface that
-// has it.
+// parts are the parts of Landlock, each with the first version of Landlock's interface
+// that has it.
 var parts = []struct {
 	version     int
 	what, since string

@@ -15,9 +15,8 @@ type call struct {
 	checks []check
 }
 
-// check compares the low half of an argument, after a mask, with values; one of them
-// must match. For every argument that is checked, the kernel uses only that half, or
-// ignores the rest.
+// check holds when the low 32 bits of an argument, after a mask, are one of values. The
+// kernel doesn't use the high 32 bits of any argument that has a check.
 type check struct {
 	arg    uint32
 	mask   uint32
@@ -43,8 +42,8 @@ func filterCalls(p Policy, r *Report) error {
 	}
 	prog := assemble(calls)
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
-	// SPEC_ALLOW: the mitigation against speculation would slow down every call, and
-	// this process holds no secrets of another security domain.
+	// SPEC_ALLOW keeps the mitigations against speculative execution off. They slow down
+	// the process, and protect mainly from untrusted code inside it, of which it has none.
 	const flags = unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&fprog)))
 	runtime.KeepAlive(prog)
@@ -61,9 +60,9 @@ func filterCalls(p Policy, r *Report) error {
 	return nil
 }
 
-// assemble makes the program that the kernel runs for each system call. For calls
-// without checks the kernel needs not run it, because it remembers that they always
-// pass; so the calls with checks come first.
+// assemble makes the program that the kernel runs for each system call. The calls with
+// checks come first, because the kernel remembers which numbers always pass and doesn't
+// run the program for them.
 func assemble(calls []call) []unix.SockFilter {
 	b := []unix.SockFilter{
 		load(offArch),
@@ -86,8 +85,8 @@ func assemble(calls []call) []unix.SockFilter {
 	return append(append(b, plain...), ret(unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM)))
 }
 
-// assemble expects the number in the accumulator and leaves it there when the
-// call isn't this one.
+// assemble makes the part of the program for one call. It expects the number of the
+// system call in the accumulator, and leaves it there when the call is another one.
 func (c call) assemble() []unix.SockFilter {
 	body := []unix.SockFilter{ret(unix.SECCOMP_RET_ALLOW), load(offNumber)}
 	for i := len(c.checks) - 1; i >= 0; i-- {

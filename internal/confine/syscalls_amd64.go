@@ -8,24 +8,24 @@ import (
 
 const auditArch = unix.AUDIT_ARCH_X86_64
 
-// always are the calls of the event loops, of the link, of Go's runtime and of
-// its net package that can do no harm, whatever their arguments.
+// always are the harmless calls of the event loops, of the link, of Go's runtime and of
+// its net package, allowed with any arguments.
 var always = []uint32{
 	unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_CREATE1, unix.SYS_POLL, // the log uses it to wait
 	unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_READ, unix.SYS_WRITE, unix.SYS_CLOSE,
 	unix.SYS_GETSOCKOPT, unix.SYS_SETSOCKOPT, unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME,
 	unix.SYS_CONNECT, unix.SYS_SHUTDOWN, unix.SYS_EVENTFD2, unix.SYS_TIMERFD_SETTIME,
 	unix.SYS_FUTEX, unix.SYS_NANOSLEEP, unix.SYS_SCHED_YIELD, unix.SYS_RESTART_SYSCALL,
-	unix.SYS_PREAD64, unix.SYS_SCHED_GETAFFINITY, // Go reads the limits of its CPUs again
+	unix.SYS_PREAD64, unix.SYS_SCHED_GETAFFINITY, // Go rereads the CPU limits from time to time
 	unix.SYS_GETRANDOM, unix.SYS_GETPID, unix.SYS_GETTID, unix.SYS_CLOCK_GETTIME,
 	unix.SYS_RT_SIGRETURN, unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_SIGALTSTACK,
 	unix.SYS_MUNMAP, unix.SYS_MADVISE, unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
 }
 
-// allowed is the list for a policy. Everything else fails with EPERM.
+// allowed returns the list of calls for a policy. All other calls fail with EPERM.
 func allowed(p Policy) []call {
 	calls := []call{
-		// TCP fast open would connect without a check of the port.
+		// TCP fast open would connect without Landlock's check of the port.
 		{unix.SYS_SENDTO, []check{{3, unix.MSG_FASTOPEN, []uint32{0}}}},
 		{unix.SYS_SENDMSG, []check{{2, unix.MSG_FASTOPEN, []uint32{0}}}},
 		{unix.SYS_MMAP, []check{{2, unix.PROT_EXEC, []uint32{0}}}},
@@ -37,7 +37,7 @@ func allowed(p Policy) []call {
 	}
 	stream := check{1, ^uint32(unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK), []uint32{unix.SOCK_STREAM}}
 	if len(p.Ports) > 0 {
-		// Not MPTCP, whose connections skip the check of the port.
+		// Not MPTCP, whose connections escape Landlock's check of the port.
 		calls = append(calls, call{unix.SYS_SOCKET, []check{
 			{0, all, []uint32{unix.AF_INET, unix.AF_INET6}}, stream, {2, all, []uint32{0, unix.IPPROTO_TCP}},
 		}})
@@ -61,7 +61,8 @@ const (
 	newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 		unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 
-	// Of io_uring_register: enable the ring, and name it for the calls of a thread.
+	// Operations of io_uring_register: enable the ring, and register or unregister the
+	// ring's descriptor for a thread.
 	ringEnable     = 12
 	ringRegister   = 20
 	ringUnregister = 21
