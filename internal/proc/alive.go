@@ -18,14 +18,14 @@ type Process struct {
 
 	state   byte
 	threads int
-	start   string // start time since boot, in clock ticks; with the id it identifies a process forever
+	start   string // start time since boot, in clock ticks; with PID it is unique until the next boot
 }
 
-// Key identifies the process among all since boot.
+// Key identifies the process among all processes since boot.
 func (p Process) Key() string { return strconv.Itoa(p.PID) + "/" + p.start }
 
-// dead reports whether the process has ended. A process of which only the first thread
-// has ended also looks like a zombie, but isn't dead.
+// dead reports whether the process has ended. A process is in state Z also when only its
+// first thread has ended, but then it still has other threads.
 func (p Process) dead() bool { return p.state == 'X' || p.state == 'Z' && p.threads <= 1 }
 
 func readStat(pid int) (Process, error) {
@@ -52,7 +52,7 @@ func parseStat(pid int, line string) (Process, error) {
 	return p, errors.Join(err1, err2, err3, err4)
 }
 
-// processes returns all that /proc shows, zombies included.
+// processes returns all processes that /proc shows, zombies included.
 func processes() ([]Process, error) {
 	d, err := os.Open("/proc")
 	if err != nil {
@@ -83,14 +83,14 @@ func ProcessAlive(pid int) bool {
 	}
 	st, err := readStat(pid)
 	if err != nil {
-		// The mount options of /proc may hide a process that is alive.
+		// The process may be alive: mount options of /proc can hide it.
 		return !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 	}
 	return !st.dead()
 }
 
-// GroupEmpty reports whether the group has no processes left but zombies. If that is
-// unknown, it returns false.
+// GroupEmpty reports whether no process of the process group is alive. Zombies don't
+// count. It returns false if it can't find out.
 func GroupEmpty(pgid int) bool {
 	if pgid <= 1 {
 		return false
@@ -115,8 +115,8 @@ func GroupEmpty(pgid int) bool {
 	return seen || errors.Is(unix.Kill(-pgid, 0), unix.ESRCH)
 }
 
-// Descendants returns the living processes below this one, parents first. Only in a
-// Subreaper these are all that it and its children have started.
+// Descendants returns the living descendants of this process, parents first. Only after
+// Subreaper does that include processes whose parent has ended.
 func Descendants() ([]Process, error) {
 	all, err := processes()
 	if err != nil {
@@ -138,11 +138,11 @@ func Descendants() ([]Process, error) {
 	return below, nil
 }
 
-// Ancestry returns the process and its ancestors, itself first, as far as /proc shows
-// them. All of them existed at the same moment, so a reused id is not taken for an
-// ancestor.
+// Ancestry returns the process and its ancestors, the process first, as far as /proc
+// shows them. Every process in it was seen alive after its parent was read, so that a
+// reused id is not taken for an ancestor.
 func Ancestry(pid int) ([]Process, error) {
-	const tries = 16 // enough even if ancestors keep ending meanwhile
+	const tries = 16 // a try fails only if an ancestor ends during it
 	for range tries {
 		if line, settled := ancestry(pid); settled {
 			return line, nil
@@ -151,8 +151,7 @@ func Ancestry(pid int) ([]Process, error) {
 	return nil, fmt.Errorf("the ancestors of process %d change all the time", pid)
 }
 
-// ancestry reads the line once. It is settled if no process of the line ended while it
-// was read.
+// ancestry reads the ancestors once. settled says that none of them ended meanwhile.
 func ancestry(pid int) (line []Process, settled bool) {
 	p, err := readStat(pid)
 	for err == nil {
@@ -166,8 +165,8 @@ func ancestry(pid int) (line []Process, settled bool) {
 	return line, true
 }
 
-// Signal signals exactly this process, and never one that has got the same id since. A
-// process that is gone is no error.
+// Signal signals exactly this process, never another one that has got its id since.
+// Signal returns no error if the process is gone.
 func (p Process) Signal(sig syscall.Signal) error {
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -188,8 +187,8 @@ func (p Process) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Variable returns a variable of the environment with which the process was executed.
-// ok is also false if the environment may not be read.
+// Variable returns an environment variable that the process had when it was executed.
+// ok is false if it had none, or if its environment can't be read.
 func (p Process) Variable(name string) (value string, ok bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/environ")
 	if err != nil {
@@ -203,8 +202,8 @@ func (p Process) Variable(name string) (value string, ok bool) {
 	return "", false
 }
 
-// ReapStrays reaps the zombies among the children of this process, except those for
-// which somebody else waits.
+// ReapStrays reaps the zombies among the children of this process. except has the ids of
+// the children that somebody else waits for.
 func ReapStrays(except ...int) error {
 	found, err := Zombies()
 	if err != nil {
@@ -221,8 +220,8 @@ func ReapStrays(except ...int) error {
 	return nil
 }
 
-// Zombies returns the ids of the children of this process that have ended and for
-// which nobody has waited yet. It reads all of /proc.
+// Zombies returns the ids of the children of this process that have ended but were not
+// reaped yet. It reads all of /proc.
 func Zombies() ([]int, error) {
 	all, err := processes()
 	if err != nil {
@@ -238,8 +237,8 @@ func Zombies() ([]int, error) {
 	return found, nil
 }
 
-// Reap reaps a zombie. It doesn't block, and does nothing to a process that is alive or
-// is no child of this one.
+// Reap reaps a zombie. It doesn't block. It does nothing if the process is alive or isn't
+// a child of this process.
 func Reap(pid int) error {
 	if _, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); err != nil && !errors.Is(err, unix.ECHILD) {
 		return fmt.Errorf("reap process %d: %w", pid, err)
@@ -255,10 +254,10 @@ func SignalName(sig syscall.Signal) string {
 	return "signal " + strconv.Itoa(int(sig))
 }
 
-// DescendsFrom reports whether a process is ancestor or below it. If that is unknown,
-// because the process or one above it is gone, it returns false.
+// DescendsFrom reports whether the process pid is ancestor or one of its descendants. It
+// returns false if it can't find out, because the process or one of its ancestors is gone.
 func DescendsFrom(pid, ancestor int) bool {
-	for steps := 0; pid > 0 && steps < 1<<16; steps++ { // a limit, in case ids are reused meanwhile
+	for steps := 0; pid > 0 && steps < 1<<16; steps++ { // bounded, because reused ids could form a circle
 		if pid == ancestor {
 			return true
 		}
@@ -271,8 +270,8 @@ func DescendsFrom(pid, ancestor int) bool {
 	return false
 }
 
-// Carries reports whether a process was executed with a variable set, to any value. It
-// returns false if the environment may not be read.
+// Carries reports whether the process was executed with this environment variable, with
+// any value. It returns false if the environment can't be read.
 func Carries(pid int, name string) bool {
 	_, ok := Process{PID: pid}.Variable(name)
 	return ok

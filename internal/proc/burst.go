@@ -6,23 +6,24 @@ import (
 )
 
 const (
-	// burstSize is after how many arrivals a garbage collection is worth it.
+	// burstSize is how many arrivals make it worthwhile to return memory.
 	burstSize = 500
-	// burstCalm is how long without an arrival a burst counts as over.
+	// burstCalm is how long no arrival must come until a burst counts as over.
 	burstCalm = 15 * time.Second
 )
 
-// Burst returns memory to the system once a burst of arrivals is over: otherwise the
-// process would keep the memory of their set-up until the next burst. It belongs to one
-// goroutine, on which After calls back.
+// Burst returns memory to the system once a burst of arrivals is over. Otherwise the
+// process would keep the memory that the set-up of the arrivals needed. A Burst belongs to
+// one goroutine, on which After must call back.
 type Burst struct {
-	// After calls a function later.
+	// After calls a function after a while.
 	After func(time.Duration, func())
-	// Free is debug.FreeOSMemory when nil; it is called on a goroutine of its own.
+	// Free returns the memory, on a goroutine of its own; nil means debug.FreeOSMemory.
 	Free func()
 
-	recent, total int
-	watching      bool
+	recent   int  // arrivals since the last look
+	total    int  // arrivals of this burst before that
+	watching bool // look is due
 }
 
 // Note counts one arrival.

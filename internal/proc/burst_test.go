@@ -21,7 +21,7 @@ func TestMemoryIsGivenBackOnceABurstIsOver(t *testing.T) {
 		b.Note()
 	}
 	next()
-	b.Note() // still coming
+	b.Note() // the burst goes on
 	next()
 	if len(freed) != 0 {
 		t.Fatal("freed while clients arrive")

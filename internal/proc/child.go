@@ -24,13 +24,14 @@ const (
 	LockFD = 4
 )
 
-// childVariable is the environment variable with a child's role. Alone it decides
-// nothing: descriptor 3 must be a link, too.
+// childVariable is the environment variable with a child's role. It makes no child by
+// itself: descriptor 3 must also be a link.
 const childVariable = "PGAGROAL_CHILD"
 
-// Link returns whether this process is a child, its role, and the descriptor of its
-// link. The descriptor belongs to the caller. Link removes the variable that names the
-// role, so call it once and first. argv[0] plays no part, since anybody can choose it.
+// Link returns the descriptor of the link and the role of this process, if it is a child;
+// otherwise ok is false. The descriptor belongs to the caller. Link removes the variable
+// that names the role, so call it once, before anything else. Link ignores argv[0], which
+// anybody can choose.
 func Link() (fd int, role Role, ok bool) {
 	role = Role(os.Getenv(childVariable))
 	os.Unsetenv(childVariable)

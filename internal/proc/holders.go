@@ -10,9 +10,9 @@ import (
 // maxCommand is how much of a command line Command shows, in bytes.
 const maxCommand = 120
 
-// LockHolders returns the processes that hold the lock of a file, except this process
-// and its descendants, which only have the file open to take the lock. It doesn't find
-// processes whose descriptors it may not see.
+// LockHolders returns the processes that hold the lock of a file. It leaves out this
+// process and its descendants, and it doesn't see the descriptors of every other user's
+// processes.
 func LockHolders(f *os.File) ([]Process, error) {
 	locked, err := f.Stat()
 	if err != nil {
@@ -29,8 +29,8 @@ func LockHolders(f *os.File) ([]Process, error) {
 	return living(func(p Process) bool { return !ours[p.PID] && p.holdsLock(locked) })
 }
 
-// holdsLock reports whether the process has a descriptor of the locked file, from the
-// same opening of the file that has the lock.
+// holdsLock reports whether the process has a descriptor of the locked file that belongs
+// to the open file description which has the lock.
 func (p Process) holdsLock(locked os.FileInfo) bool {
 	dir := filepath.Join("/proc", strconv.Itoa(p.PID))
 	fds, err := os.ReadDir(filepath.Join(dir, "fd"))
@@ -50,8 +50,8 @@ func (p Process) holdsLock(locked os.FileInfo) bool {
 	return false
 }
 
-// Command returns the beginning of the process's command line, empty if it has none or
-// is gone.
+// Command returns the beginning of the process's command line. It is empty if the process
+// has none or is gone.
 func (p Process) Command() string {
 	line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID), "cmdline"))
 	if err != nil {

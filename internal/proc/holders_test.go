@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestLockHoldersFindsWhoHoldsIt: a process that has the opening with the lock, though another one has taken it; not one
-// that has merely opened the file.
-func TestLockHoldersFindsWhoHoldsIt(t *testing.T) {
+// A process that inherited the locked file description holds the lock, even after the
+// process that took the lock has closed it. A process that merely opened the file doesn't.
+func TestLockHoldersAreThoseWithTheLockedDescription(t *testing.T) {
 	dir := t.TempDir()
 	lock, held, _, err := Lock(dir)
 	if err != nil || held {
@@ -41,7 +41,7 @@ func TestLockHoldersFindsWhoHoldsIt(t *testing.T) {
 	}
 }
 
-// stray starts a process that has a file open and isn't our descendant.
+// stray starts a process that has a file open and isn't a descendant of this one.
 func stray(t *testing.T, file *os.File) int {
 	t.Helper()
 	sh := exec.Command("sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")

@@ -11,16 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Leader identifies the first process of a session in a form that can be stored: a
-// process id alone is reused one day.
+// Leader identifies the leader of a session in a form that can be stored. A process id
+// alone wouldn't do, because the kernel reuses ids.
 type Leader struct {
 	PID   int
 	Start string // start time since boot, in clock ticks
 	Boot  string // id of that boot
 }
 
-// LeaderOf returns the identity of a process that has just become the leader of its
-// session.
+// LeaderOf returns the identity of the process pid, which leads its session.
 func LeaderOf(pid int) (Leader, error) {
 	st, err := readStat(pid)
 	if err != nil {
@@ -33,7 +32,7 @@ func LeaderOf(pid int) (Leader, error) {
 	return Leader{PID: pid, Start: st.start, Boot: boot}, nil
 }
 
-// BootID returns the id of this boot of the machine.
+// BootID returns the kernel's id of the current boot.
 func BootID() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -42,8 +41,8 @@ func BootID() (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// SinceBoot returns the time since boot. This clock goes on while the machine sleeps,
-// and all processes share it.
+// SinceBoot returns the time since boot. Its clock is the same for all processes, and
+// continues while the machine sleeps.
 func SinceBoot() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
@@ -52,12 +51,12 @@ func SinceBoot() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// Gone reports whether no process of the leader's process group and session is alive.
-// If that is unknown, it returns false.
+// Gone reports whether no process of the leader's process group and session is alive. It
+// returns false if it can't find out.
 func (l Leader) Gone() bool {
-	old, err := l.ofThePast()
-	if err != nil || old {
-		return old
+	reused, err := l.idReused()
+	if err != nil || reused {
+		return reused
 	}
 	if !GroupEmpty(l.PID) {
 		return false
@@ -66,9 +65,10 @@ func (l Leader) Gone() bool {
 	return err == nil && len(left) == 0
 }
 
-// ofThePast reports whether the kernel has reused the leader's id. It does that only
-// when no process has it as group or session any more.
-func (l Leader) ofThePast() (bool, error) {
+// idReused reports whether the leader's id can be another process's now: after a reboot,
+// or because the kernel has reused it, which it does only once no process has this id as
+// its group or session.
+func (l Leader) idReused() (bool, error) {
 	boot, err := BootID()
 	if err != nil {
 		return false, err
@@ -80,15 +80,15 @@ func (l Leader) ofThePast() (bool, error) {
 // Members returns the living processes of the leader's process group and session, as
 // far as /proc shows them.
 func (l Leader) Members() ([]Process, error) {
-	old, err := l.ofThePast()
-	if err != nil || old {
+	reused, err := l.idReused()
+	if err != nil || reused {
 		return nil, err
 	}
 	return living(func(p Process) bool { return p.PGID == l.PID || p.SID == l.PID })
 }
 
-// Marked returns the living processes that were executed with this value of a
-// variable and whose environment may be read, oldest first.
+// Marked returns the living processes that were executed with this environment variable
+// and value, oldest first. It doesn't find processes whose environment it can't read.
 func Marked(name, value string) ([]Process, error) {
 	marked, err := living(func(p Process) bool {
 		v, ok := p.Variable(name)
@@ -111,8 +111,8 @@ func living(wanted func(Process) bool) ([]Process, error) {
 	return slices.DeleteFunc(all, func(p Process) bool { return p.dead() || !wanted(p) }), nil
 }
 
-// MarkedLeader returns the oldest session leader with that mark. ok is false if there
-// is none.
+// MarkedLeader returns the oldest session leader among the processes of Marked. ok is
+// false if there is none.
 func MarkedLeader(name, value string) (l Leader, ok bool, err error) {
 	marked, err := Marked(name, value)
 	if err != nil {

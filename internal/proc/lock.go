@@ -15,15 +15,15 @@ import (
 // LockName is the name of the lock file in state_dir.
 const LockName = "pgagroal.lock"
 
-// Lock opens the lock of dir and takes it. held says that another process has it:
-// holder is the process id in the file then, 0 if unknown. That process may be gone
-// while a child of it lives on. Even then the file is open, for Relock and for
-// children.
+// Lock opens the lock file of dir and takes the lock. held says that another process has
+// the lock; holder is then the process id in the file, or 0 if it is unknown. The process
+// with this id may be gone while a child of it still has the lock. The file is open even
+// then, for Relock and for children.
 //
-// The lock belongs to the open file, not to a process. If children get the file, the
-// lock lives until the last of them is gone, even if it is taken only after they were
-// started. It must be given up by closing, never by unlocking, which would take it away
-// from all. The file is close-on-exec.
+// The lock belongs to the open file description, not to a process. If children inherit
+// the file, the lock lives until the last of them is gone, even if it is taken only after
+// they were started. Give it up by closing the file, never by unlocking, which would take
+// the lock away from all of them. The file is close-on-exec.
 func Lock(dir string) (file *os.File, held bool, holder int, err error) {
 	path := filepath.Join(dir, LockName)
 	f, held, err := LockFile(path)
@@ -40,9 +40,9 @@ func Lock(dir string) (file *os.File, held bool, holder int, err error) {
 	return f, false, 0, nil
 }
 
-// LockFile opens a file, which it makes if needed, and locks it. held says that another
-// process has the lock, or that its last owner has removed the file meanwhile. Even
-// then the file is open. It is close-on-exec.
+// LockFile opens a file, which it creates if needed, and locks it. held says that another
+// process has the lock, or that its last owner has removed the file meanwhile. The file is
+// open even then. It is close-on-exec.
 func LockFile(path string) (f *os.File, held bool, err error) {
 	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -61,7 +61,7 @@ func LockFile(path string) (f *os.File, held bool, err error) {
 	return f, held, nil
 }
 
-// replaced reports whether path is another file by now, or none.
+// replaced reports whether path is no longer the name of f.
 func replaced(f *os.File, path string) (bool, error) {
 	ours, err := f.Stat()
 	if err != nil {
@@ -71,8 +71,8 @@ func replaced(f *os.File, path string) (bool, error) {
 	return err != nil || !os.SameFile(ours, there), nil
 }
 
-// LockDir returns the directory of a lock file that this process has inherited, empty
-// for none.
+// LockDir returns the directory of a lock file that this process has inherited, or
+// nothing if f is nil or its path can't be read.
 func LockDir(f *os.File) string {
 	if f == nil {
 		return ""
@@ -88,8 +88,8 @@ func LockDir(f *os.File) string {
 	return filepath.Dir(path)
 }
 
-// Relock tries again to take a lock that was held, and writes our process id into it.
-// held says that it still is.
+// Relock tries again to take a lock that another process held, and then writes this
+// process's id into the file. held says that the other process still has the lock.
 func Relock(f *os.File) (held bool, err error) {
 	err = flock(f)
 	if errors.Is(err, unix.EWOULDBLOCK) {

@@ -15,9 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DropTo changes all threads of this process to the user name, with its groups from the
-// system's files, and proves it. Without root it only proves that this process already
-// runs as that user. It refuses the user root.
+// DropTo changes all threads of this process to the user name and its groups, and proves
+// it. A process that isn't root must already run as that user. DropTo refuses root.
 func DropTo(name string) error {
 	cred, err := CredentialOf(name)
 	if err != nil {
@@ -36,7 +35,7 @@ func DropTo(name string) error {
 	case os.Geteuid() == uid:
 		return nil
 	}
-	// In this order: the first two calls need the user id of root.
+	// The user comes last, because the other two calls need root.
 	if err := syscall.Setgroups(groups); err != nil {
 		return fmt.Errorf("become user %q: set groups: %w", name, err)
 	}
@@ -49,8 +48,8 @@ func DropTo(name string) error {
 	return AssertPrivileges(uid, gid, groups)
 }
 
-// CredentialOf returns user, group and supplementary groups of a user name, for
-// Spec.Credential.
+// CredentialOf looks up the user id, group id and supplementary groups of a user name,
+// for Spec.Credential.
 func CredentialOf(name string) (*syscall.Credential, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
@@ -71,11 +70,12 @@ func CredentialOf(name string) (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: ids[0], Gid: ids[1], Groups: ids[2:]}, nil
 }
 
-// endingLimit is how long a thread that is ending may still be seen.
+// endingLimit is how long /proc may still show a thread that is ending.
 const endingLimit = time.Second
 
-// assertThread checks the thread with a status file. A thread that was about to end when
-// the rights were given up didn't take part, and is seen with the old ones for a moment.
+// assertThread checks the thread that a status file describes. A thread that was about to
+// end when the process gave up its rights keeps the old ones; /proc may still show it for
+// a moment.
 func assertThread(file string, uid, gid int, groups []int) error {
 	for until := time.Now().Add(endingLimit); ; time.Sleep(time.Millisecond) {
 		st, err := readStatus(file)
@@ -92,9 +92,9 @@ func assertThread(file string, uid, gid int, groups []int) error {
 }
 
 // AssertPrivileges returns an error unless every thread of this process has uid and gid
-// as real, effective, saved and file-system id, has no supplementary group other than
-// groups and gid, and, if uid isn't root, has no capability and can't become root
-// again. After an error the process must end: it may be root.
+// as real, effective, saved and file-system id, and no supplementary group other than
+// groups and gid. If uid isn't root, no thread may have a capability, and the process must
+// be unable to become root again. After an error the process must end: it may be root.
 func AssertPrivileges(uid, gid int, groups []int) error {
 	files, err := filepath.Glob("/proc/self/task/*/status")
 	if err != nil || len(files) == 0 {
@@ -142,7 +142,7 @@ func (st status) check(uid, gid int, groups []int) error {
 	}
 	for _, g := range st["Groups"] {
 		if n, err := strconv.Atoi(g); err != nil || n != gid && !slices.Contains(groups, n) {
-			return fmt.Errorf("group %s is one too many", g)
+			return fmt.Errorf("supplementary group %s is not one of the user's", g)
 		}
 	}
 	if uid == 0 {
@@ -156,10 +156,10 @@ func (st status) check(uid, gid int, groups []int) error {
 	return nil
 }
 
-// NoNewPrivs prevents all threads of this process, and all that it starts, from gaining
-// privileges through set-user-id programs. If Spec.NoNewPrivs has done that already, it
-// only proves it. A binary that is linked with C can't change running threads, and gets
-// an error.
+// NoNewPrivs prevents this process, with all its threads, and whatever it starts from
+// gaining privileges through set-user-id programs. If Spec.NoNewPrivs has done that
+// already, it only checks it. Otherwise a binary that is built with cgo gets an error,
+// because it can't change threads that are running.
 func NoNewPrivs() error {
 	if threadsHaveNoNewPrivs() {
 		return nil
@@ -171,8 +171,8 @@ func NoNewPrivs() error {
 	return nil
 }
 
-// Unprivileged proves that this process can gain no rights, and that it holds none beyond
-// those of its user.
+// Unprivileged makes sure that this process can gain no privileges, and proves that it has
+// no others than its user's.
 func Unprivileged() error {
 	if err := NoNewPrivs(); err != nil {
 		return err
@@ -201,8 +201,8 @@ func threadsHaveNoNewPrivs() bool {
 	return true
 }
 
-// Subreaper makes this process, in place of init, the parent of those
-// of its descendants that lose theirs, so that it can still find them. Its caller must also call ReapStrays.
+// Subreaper makes this process, instead of init, the new parent of descendants whose
+// parent ends, so that it can still find them. Its caller must also call ReapStrays.
 func Subreaper() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become subreaper: %w", err)
@@ -210,14 +210,14 @@ func Subreaper() error {
 	return nil
 }
 
-// CoresVariable is the environment variable that, if it is "on", allows core files and
-// keeps memory readable, for debugging.
+// CoresVariable is the environment variable that, if it is "on", makes Conceal do
+// nothing, so that pgagroal can be debugged.
 const CoresVariable = "PGAGROAL_CORES"
 
 // Conceal protects the memory of this process, which contains passwords, from all
 // processes of its user: no core file, no /proc/PID/mem, no ptrace. Root can still read
 // it. Children inherit the limit for core files. An exec or a change of user undoes the
-// rest, so every process calls Conceal first and again after such a change.
+// rest, so every process calls Conceal at its start, and again after a change of user.
 func Conceal() error {
 	if os.Getenv(CoresVariable) == "on" {
 		return nil

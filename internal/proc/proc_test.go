@@ -96,8 +96,8 @@ func text(err error) string {
 	return err.Error()
 }
 
-// openDescriptors leaves out what this process opened itself: the listing, and
-// what the Go runtime uses for events and for the limits of the control group.
+// openDescriptors leaves out the descriptors that this process opened itself: the listing,
+// and those of the Go runtime for events and for the limits of the control group.
 func openDescriptors() []string {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -278,7 +278,7 @@ func TestAssertionNamesWhatIsTooMuch(t *testing.T) {
 	}{
 		{"Uid", "user ids", []string{"7", "7", "0", "7"}},
 		{"Gid", "group ids", []string{"8", "8", "8", "0"}},
-		{"Groups", "group 10", []string{"8", "10"}},
+		{"Groups", "supplementary group 10", []string{"8", "10"}},
 		{"CapEff", "CapEff", []string{"0400"}},
 		{"CapAmb", "CapAmb", nil},
 		{"Uid", "can't be read", nil},
@@ -332,8 +332,8 @@ func TestLockLivesUntilTheLastChildIsGone(t *testing.T) {
 	again.Close()
 }
 
-// The children of a supervisor that has to wait for the lock hold it too, once
-// it is taken, and when that supervisor is gone.
+// A supervisor that has to wait for the lock has already started children. Once it takes
+// the lock, they hold it too, and keep it when that supervisor is gone.
 func TestLockTakenLaterIsThatOfChildrenStartedBefore(t *testing.T) {
 	dir := t.TempDir()
 	hold := func(lock *os.File) (end func()) {
@@ -418,7 +418,7 @@ func zombie(t *testing.T) *exec.Cmd {
 
 func TestZombiesCountAsDead(t *testing.T) {
 	if !ProcessAlive(os.Getpid()) || GroupEmpty(unix.Getpgrp()) {
-		t.Error("this process isn't seen")
+		t.Error("this process counts as dead")
 	}
 	z := zombie(t)
 	if ProcessAlive(z.Process.Pid) || !GroupEmpty(z.Process.Pid) {
@@ -428,7 +428,7 @@ func TestZombiesCountAsDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ProcessAlive(z.Process.Pid) || !GroupEmpty(z.Process.Pid) {
-		t.Error("what was reaped counts as alive")
+		t.Error("a process that was reaped counts as alive")
 	}
 	if ProcessAlive(0) || ProcessAlive(-1) || GroupEmpty(0) || GroupEmpty(1) {
 		t.Error("ids that mean something else to kill(2) were passed on")

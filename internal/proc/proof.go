@@ -17,10 +17,10 @@ import (
 // proofName is the file in state_dir that holds the digest of the supervisor's secret.
 const proofName = "supervisor.digest"
 
-// Prove makes the secret of this start, which proves to another process that its peer
-// is the supervisor, and stores its digest in dir. A worker runs as the same user, but
-// can't do this: its sandbox lets it write no file. Everybody who can enter dir may
-// read the digest.
+// Prove makes a new secret and stores its digest in dir, which is state_dir. With the
+// secret the supervisor proves to another process that it is the supervisor. A worker that
+// runs as the same user can't do that, because its sandbox lets it write no file. The
+// digest may be read by everybody who can enter dir.
 func Prove(dir string) (secret string, err error) {
 	b := make([]byte, sha256.Size)
 	rand.Read(b)
@@ -44,8 +44,8 @@ func Prove(dir string) (secret string, err error) {
 	return secret, nil
 }
 
-// CheckProof returns why a peer of user uid that has shown secret is not the supervisor
-// whose state_dir is dir, or nil if it is.
+// CheckProof returns nil if a peer of user uid that has shown secret is the supervisor
+// whose state_dir is dir, otherwise the reason why it isn't.
 func CheckProof(dir string, uid uint32, secret string) error {
 	f, err := os.OpenFile(filepath.Join(dir, proofName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -58,7 +58,7 @@ func CheckProof(dir string, uid uint32, secret string) error {
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.Mode().IsRegular() || st.Uid != uid && st.Uid != 0 || info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s is not a file that the peer's user %d or root alone can write", f.Name(), uid)
+		return fmt.Errorf("%s must be a regular file that only its owner can write, and its owner must be root or the peer's user %d", f.Name(), uid)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, 4*sha256.Size))
 	if err != nil {

@@ -15,7 +15,7 @@ func TestOnlyWhoKnowsTheSecretIsTheSupervisor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What a crash has left is no hindrance, and what was planted is not followed.
+	// Prove replaces a file that a crash has left, and doesn't follow a link that somebody planted.
 	if err := os.Symlink(filepath.Join(dir, "elsewhere"), path+".tmp"); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestOnlyWhoKnowsTheSecretIsTheSupervisor(t *testing.T) {
 	if err := os.Chmod(path, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckProof(dir, uid, secret); err == nil || !strings.Contains(err.Error(), "alone can write") {
+	if err := CheckProof(dir, uid, secret); err == nil || !strings.Contains(err.Error(), "only its owner can write") {
 		t.Errorf("a file that others can write: %v", err)
 	}
 	if err := os.Remove(path); err != nil {
@@ -68,7 +68,7 @@ func TestOnlyWhoKnowsTheSecretIsTheSupervisor(t *testing.T) {
 	if err := os.Chown(path, 4242, 4242); err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckProof(dir, 4343, secret); err == nil || !strings.Contains(err.Error(), "alone can write") {
+	if err := CheckProof(dir, 4343, secret); err == nil || !strings.Contains(err.Error(), "only its owner can write") {
 		t.Errorf("a file of another user than the peer: %v", err)
 	}
 }

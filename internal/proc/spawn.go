@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Spec says what a child gets. It gets nothing else.
+// Spec says everything that a child gets.
 type Spec struct {
 	Role  Role
 	Argv0 string // shown by ps, as in "pgagroal: worker 2"
-	// Files become the descriptors from 3 on: the link, then the lock of state_dir. The
-	// caller keeps them, and closes its ends after the start. They are made blocking,
-	// as Go does for every process that it starts.
+	// Files become the descriptors from 3 on: the link, then the lock of state_dir. They
+	// stay the caller's, which closes its ends after the start. Starting a process with Go
+	// makes them blocking.
 	Files []*os.File
 	// Env is the whole environment except the variable with the role.
 	Env []string
@@ -30,17 +30,17 @@ type Spec struct {
 	// NoNewPrivs prevents the child and all that it starts from gaining privileges
 	// through set-user-id programs. Not for the runner: scripts may call sudo.
 	NoNewPrivs bool
-	// Bound, unless it is nil, are the capabilities that the child, when it is root, and all
-	// that it starts can have at most.
+	// Bound, unless it is nil, limits the capabilities of a child that is root, and of
+	// whatever it starts.
 	Bound []uintptr
-	// sibling makes the child one of this process's parent, which waits for it instead of
-	// the caller. pidFD gets a descriptor of the child then, the caller's to close.
+	// sibling makes the parent of this process the parent of the child, which has to wait
+	// for it. pidFD, unless it is nil, gets a pidfd of the child, for the caller to close.
 	sibling bool
 	pidFD   *int
 }
 
-// Spawn starts this binary again as a child in a process group of its own. The
-// caller waits for the process.
+// Spawn starts this binary again as a child in a process group of its own. The caller
+// must wait for the child.
 func Spawn(s Spec) (*os.Process, error) {
 	return spawn("/proc/self/exe", s)
 }
@@ -84,10 +84,10 @@ func orFile(f, otherwise *os.File) *os.File {
 	return f
 }
 
-// SealDescriptors marks every descriptor from 3 on as close-on-exec; Spawn calls it
-// itself. Go opens its own descriptors that way, but the process that started us may
-// have left others open, which every child would inherit. The start of a process
-// removes the mark from the descriptors that it passes on.
+// SealDescriptors marks every descriptor from 3 on as close-on-exec. Spawn calls it.
+// Go opens its descriptors that way, but the process that started this one may have left
+// others open, which every child would inherit. os.StartProcess removes the mark from the
+// descriptors that it passes on.
 func SealDescriptors() error {
 	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("mark descriptors close-on-exec: %w", err)
@@ -96,8 +96,8 @@ func SealDescriptors() error {
 }
 
 // startRestricted starts the process from a thread that has given up what the child
-// must not have, because the child inherits the thread's no_new_privs and ambient
-// capabilities. The thread ends with the goroutine, which never unlocks it.
+// must not have, because a child inherits no_new_privs and the capability sets of the
+// thread that starts it. The thread ends with the goroutine, which never unlocks it.
 func startRestricted(exe string, argv []string, attr *os.ProcAttr, s Spec) (*os.Process, error) {
 	var p *os.Process
 	var err error
@@ -131,7 +131,8 @@ func restrictThread(s Spec) error {
 	return nil
 }
 
-// boundCapabilities takes all capabilities but some from what this thread will start.
+// boundCapabilities removes all capabilities except keep from the bounding set of this
+// thread, which what it starts inherits.
 func boundCapabilities(keep []uintptr) error {
 	for c := uintptr(0); ; c++ {
 		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0)

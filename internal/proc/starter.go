@@ -13,28 +13,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A supervisor that gives root up can neither start a process under another user nor
-// signal one. A starter, begun while the supervisor is still root, does these two
-// things for it, and nothing else: it starts this very binary as a worker or as the prober
-// under the one user that it was told at its own start, and kills what it has started.
+// A supervisor that has given up root can neither start a process under another user nor
+// signal one. A starter, which it starts while it is still root, does these two things for
+// it, and nothing else: it starts this very binary as a worker or as the prober under one
+// user, which it learned at its own start, and kills the processes that it has started.
 //
-// A request is a packet of eight bytes, and so is the answer; there is one at a time:
+// A request is a packet of eight bytes, and so is the answer. There is one request at a
+// time:
 //
 //	request  kind, 0, number of the worker (2 bytes), process id (4 bytes); big endian
 //	answer   error number (4 bytes), process id (4 bytes)
 //
-// With a start come the child's descriptors. It becomes a child of the supervisor, not of
-// the starter: the supervisor waits for it like for any other child.
+// A request to start a child also carries the child's descriptors. The child becomes a
+// child of the supervisor, not of the starter, and the supervisor waits for it as for any
+// other child.
 const (
 	packetSize    = 8
 	requestWorker = 's'
 	requestProber = 'p'
 	requestKill   = 'k'
 
-	// starterFiles is how many descriptors come with a start at most: standard output and
+	// starterFiles is the greatest number of descriptors in a request: standard output,
 	// standard error, the link, and the lock of state_dir if there is one.
 	starterFiles = 4
-	// starterLimit is how long a request may take. A starter that needs longer is lost.
+	// starterLimit is how long a request may take. The supervisor gives up a starter that
+	// needs longer.
 	starterLimit = 5 * time.Second
 )
 
@@ -44,16 +47,16 @@ const starterVariable = "PGAGROAL_STARTER_USER"
 // Starter is the supervisor's side of a starter. Any goroutine may use it.
 type Starter struct {
 	pid  int
-	lost chan struct{} // closed when the starter can't be relied on any more
+	lost chan struct{} // closed when the starter was given up
 	over chan struct{} // closed when its process has ended
 
 	mu   sync.Mutex // held during a request
 	conn *net.UnixConn
-	why  error // why it is lost; mu guards it
+	why  error // why it was given up, or nil; guarded by mu
 }
 
-// NewStarter starts the starter, which needs root. Its children get this user and env as
-// their environment. The caller closes it.
+// NewStarter starts a starter. This process must be root. The starter's children run as
+// user with the environment env. The caller must call Close.
 func NewStarter(user string, env []string) (*Starter, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -99,9 +102,9 @@ func (s *Starter) Err() error {
 	return s.why
 }
 
-// StartWorker starts a worker with files, its link first, as its descriptors from 3 on and with
-// standard output and standard error of this process. They stay the caller's. The worker is a
-// child of this process, which waits for it, and which can't signal it.
+// StartWorker starts a worker with the standard output and standard error of this process.
+// files become its descriptors from 3 on, the link first; they stay the caller's. The
+// worker is a child of this process, which must wait for it but can't signal it.
 func (s *Starter) StartWorker(index int, files []*os.File) (*os.Process, error) {
 	p, err := s.start(requestWorker, index, files)
 	if err != nil {
@@ -134,11 +137,11 @@ func (s *Starter) start(kind byte, index int, files []*os.File) (*os.Process, er
 	if err != nil {
 		return nil, err
 	}
-	return os.FindProcess(pid) // a child of ours, so nobody else can have its id
+	return os.FindProcess(pid) // as long as this process hasn't waited for it, the id is the child's
 }
 
-// Kill sends SIGKILL to a child that was started here. It may block for a few seconds. One that
-// has ended is no error.
+// Kill sends SIGKILL to a child of the starter. It may block for up to starterLimit. It
+// returns no error if the child has ended.
 func (s *Starter) Kill(pid int) error {
 	if _, err := s.request(requestKill, 0, pid, nil); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill process %d: %w", pid, err)
@@ -146,7 +149,7 @@ func (s *Starter) Kill(pid int) error {
 	return nil
 }
 
-// request asks and waits for the answer.
+// request sends a request and waits for the answer.
 func (s *Starter) request(kind byte, index, pid int, rights []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +169,7 @@ func (s *Starter) request(kind byte, index, pid int, rights []byte) (int, error)
 		n, err = s.conn.Read(b[:])
 	}
 	if err == nil && n != packetSize {
-		err = errors.New("its answer can't be read")
+		err = errors.New("malformed answer")
 	}
 	if err != nil {
 		s.lose(err)
@@ -178,8 +181,9 @@ func (s *Starter) request(kind byte, index, pid int, rights []byte) (int, error)
 	return int(binary.BigEndian.Uint32(b[4:])), nil
 }
 
-// lose gives the starter up: an answer that comes late would be taken for that of the next
-// request. Its link's end has it kill its children and end. s.mu is held.
+// lose gives the starter up, because a late answer would be taken for the answer to the
+// next request. The closed link makes the starter kill its children and end. The caller
+// holds s.mu.
 func (s *Starter) lose(why error) {
 	if s.why != nil {
 		return
@@ -189,8 +193,8 @@ func (s *Starter) lose(why error) {
 	close(s.lost)
 }
 
-// Close ends the starter, which kills those of its children that still live, and waits for
-// its end, but not for ever. Close of nil does nothing.
+// Close ends the starter, which kills its children that are still alive, and waits up to
+// starterLimit for its end. Close of nil does nothing.
 func (s *Starter) Close() {
 	if s == nil {
 		return

@@ -27,8 +27,8 @@ type account struct {
 	Bound     []string
 }
 
-// starterChild is a starter, and the child that it starts: one that tells who it is and
-// stays until it is killed.
+// starterChild runs both a starter and the starter's children. A child sends its account
+// and then stays until it is killed.
 func starterChild() int {
 	fd, role, _ := Link()
 	if role == RoleStarter {
@@ -57,13 +57,13 @@ func newTestStarter(t *testing.T) *Starter {
 	return s
 }
 
-// startWorker returns a new worker and what it says.
+// startWorker returns a new worker and its account.
 func startWorker(t *testing.T, s *Starter, index int) (*os.Process, account) {
 	t.Helper()
 	return startWith(t, func(files []*os.File) (*os.Process, error) { return s.StartWorker(index, files) })
 }
 
-// startWith returns the new child that start starts, and what it says.
+// startWith calls start, and returns the new child and its account.
 func startWith(t *testing.T, start func([]*os.File) (*os.Process, error)) (*os.Process, account) {
 	t.Helper()
 	ours, theirs := linkPair(t)
@@ -108,7 +108,7 @@ func TestAStartersChildIsItsUserAndOurChild(t *testing.T) {
 	}
 }
 
-// checkChild checks what every child of a starter has and lacks, and kills it.
+// checkChild checks the environment and capabilities of a starter's child, and kills it.
 func checkChild(t *testing.T, s *Starter, p *os.Process, a account) {
 	t.Helper()
 	if want := []string{"PROC_TEST=starter", "LANG=C", quickExit}; !slices.Equal(a.Env, want) {
@@ -182,8 +182,8 @@ func TestAStarterLeavesNoChildBehind(t *testing.T) {
 	}
 }
 
-// freeze stops a process and returns when each of its threads has stopped: the signal alone
-// lets them go on for a moment.
+// freeze stops a process and waits until all its threads have stopped, because they don't
+// stop at once.
 func freeze(t *testing.T, pid int) {
 	t.Helper()
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
@@ -228,7 +228,7 @@ func TestAStarterThatHangsIsLost(t *testing.T) {
 	if _, err := s.StartWorker(1, []*os.File{theirs}); err == nil || !strings.Contains(err.Error(), "the starter is lost") {
 		t.Errorf("asked again: %v", err)
 	}
-	// It finds the end of its link when it goes on.
+	// When it continues, it sees that its link is closed.
 	if err := unix.Kill(s.PID(), unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}

@@ -13,19 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// starterGrace is how long children have to end by themselves when the supervisor is gone.
+// starterGrace is how long the children may take to end by themselves after the link was
+// closed, before the starter kills them.
 const starterGrace = 3 * time.Second
 
-// errBroken is what ends a starter: a request that no supervisor makes.
+// errBroken says that the link was closed, or that a request was malformed. Both end the
+// starter.
 var errBroken = errors.New("a request can't be read")
 
-// starter is the process itself. It has one goroutine, opens no file of anybody's choice
-// and allocates next to nothing: it is root.
+// starter is the starter's own side. It is root, so it does as little as possible: it
+// handles one request at a time, and opens no file that a request names.
 type starter struct {
 	link     int
 	cred     *syscall.Credential
 	env      []string
-	children map[int]int // descriptor of each process that was started, by process id
+	children map[int]int // pidfd of each child, by process id
 }
 
 // StarterMain runs a starter on its link and returns the exit code of the process.
@@ -40,8 +42,9 @@ func StarterMain(link int) int {
 		fmt.Fprintf(os.Stderr, "pgagroal: starter: become user %q: %v\n", user, err)
 		return 1
 	}
-	// It ends with its link and not before: whoever stops a whole control group would leave
-	// the supervisor without it. Ignored, the signals would be ignored by the children too.
+	// The starter ends with its link and not before, because a signal to the whole control
+	// group would otherwise leave the supervisor without it. Its children would inherit
+	// ignored signals, so it catches them instead.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	s := &starter{link: link, cred: cred, env: os.Environ(), children: map[int]int{}}
 	for {
@@ -76,7 +79,7 @@ func (s *starter) serve() error {
 	return unix.Sendmsg(s.link, b[:], nil, nil, unix.MSG_NOSIGNAL)
 }
 
-// receive reads a request. The files are the caller's.
+// receive reads a request. The files belong to the caller.
 func (s *starter) receive() (kind byte, index, pid int, files []*os.File, err error) {
 	b, oob := make([]byte, packetSize+1), make([]byte, unix.CmsgSpace(4*starterFiles))
 	n, oobn, flags, _, err := unix.Recvmsg(s.link, b, oob, unix.MSG_CMSG_CLOEXEC)
@@ -105,7 +108,7 @@ func (s *starter) receive() (kind byte, index, pid int, files []*os.File, err er
 	case wellFormed && (b[0] == requestWorker || b[0] == requestProber) && len(files) >= starterFiles-1:
 	case wellFormed && b[0] == requestKill && len(files) == 0:
 	default:
-		return 0, 0, 0, nil, errBroken // the end of the link too, which reads as nothing
+		return 0, 0, 0, nil, errBroken // also for a closed link, from which 0 bytes are read
 	}
 	return b[0], index, pid, files, nil
 }
@@ -123,13 +126,13 @@ func (s *starter) start(role Role, argv0 string, files []*os.File) (int, error) 
 	pid := p.Pid
 	_ = p.Release() // the supervisor waits for it
 	if fd < 0 {
-		return 0, unix.ENOSYS // it sees the end of its link, and ends
+		return 0, unix.ENOSYS // the supervisor closes the child's link, which ends the child
 	}
 	s.children[pid] = fd
 	return pid, nil
 }
 
-// kill kills a process that was started here, and no other that has got its id since.
+// kill kills a child of the starter, never another process that has got its id since.
 func (s *starter) kill(pid int) error {
 	fd, ours := s.children[pid]
 	if !ours {
@@ -138,7 +141,7 @@ func (s *starter) kill(pid int) error {
 	return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 }
 
-// forgetEnded closes the descriptors of processes that have ended.
+// forgetEnded closes the pidfds of children that have ended.
 func (s *starter) forgetEnded() {
 	for pid, fd := range s.children {
 		if ended(fd, time.Now()) {
@@ -148,17 +151,19 @@ func (s *starter) forgetEnded() {
 	}
 }
 
-// end leaves no child behind: its supervisor is gone, or has given this process up.
+// end waits for the children to end, and kills those that don't. It runs when the
+// supervisor is gone or has given the starter up.
 func (s *starter) end() {
 	until := time.Now().Add(starterGrace)
 	for _, fd := range s.children {
 		if !ended(fd, until) {
-			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // fails for one that has just ended
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // fails if the child has just ended
 		}
 	}
 }
 
-// ended reports whether a process has ended, or ends until then.
+// ended waits until a process ends, at the latest until then, and reports whether it has
+// ended.
 func ended(pidfd int, until time.Time) bool {
 	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
