@@ -47,7 +47,7 @@ func (i issued) keyPEM(t testing.TB) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-// pair is i followed by its intermediates.
+// pair returns i, followed by intermediates, with the key of i.
 func (i issued) pair(t testing.TB, more ...issued) Pair {
 	t.Helper()
 	chain := i.pem()
@@ -86,7 +86,7 @@ func ed25519Key(t testing.TB) crypto.Signer {
 	return key
 }
 
-// issue signs a certificate; by itself without an issuer.
+// issue returns a new certificate. Without an issuer it is self-signed.
 func issue(t testing.TB, issuer *issued, key crypto.Signer, change func(*x509.Certificate)) issued {
 	t.Helper()
 	template := &x509.Certificate{
@@ -123,10 +123,17 @@ func names(dns ...string) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.DNSNames = dns }
 }
 
-// crl is a list of ca's; next is how long it is valid.
+// crl returns a revocation list of the authority i that is two hours old; next is how long
+// it is valid.
 func (i issued) crl(t testing.TB, next time.Duration, revoked ...issued) []byte {
 	t.Helper()
-	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-2 * time.Hour), NextUpdate: time.Now().Add(next)}
+	return i.crlOf(t, time.Now().Add(-2*time.Hour), next, revoked...)
+}
+
+// crlOf returns a revocation list of the authority i that was made at a time.
+func (i issued) crlOf(t testing.TB, made time.Time, next time.Duration, revoked ...issued) []byte {
+	t.Helper()
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: made, NextUpdate: time.Now().Add(next)}
 	for _, r := range revoked {
 		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
 			x509.RevocationListEntry{SerialNumber: r.cert.SerialNumber, RevocationTime: time.Now().Add(-time.Hour)})
@@ -138,8 +145,8 @@ func (i issued) crl(t testing.TB, next time.Duration, revoked ...issued) []byte 
 	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
 }
 
-// shake makes both ends of a handshake, and returns how each of them saw it. The client
-// reads once, which lets it see the server's verdict in TLS 1.3.
+// shake makes a handshake and returns the result of each end. In TLS 1.3 the client sees
+// the server's verdict only when it reads, so it reads once.
 func shake(t testing.TB, server, client *tls.Config) (s, c tls.ConnectionState, errServer, errClient error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -15,8 +15,9 @@ import (
 	"time"
 )
 
-// verdict is what a client should think of a server. want is part of our text, empty
-// if the server is accepted; libpq is part of psql's, if it differs.
+// verdict says what a client should think of a server. want is a part of the error of
+// this package, empty if the server is accepted; libpq is a part of libpq's error, if that
+// differs.
 type verdict struct {
 	name        string
 	server      Pair
@@ -50,6 +51,7 @@ func verdicts(t testing.TB) []verdict {
 	const failed = "SSL error: certificate verify failed"
 	ca := root.pem()
 	two := slices.Concat(root.crl(t, time.Hour), middle.crl(t, time.Hour))
+	older, newer := root.crl(t, time.Hour), root.crlOf(t, time.Now().Add(-time.Hour), time.Hour, revoked)
 	list := []verdict{
 		{"good", good.pair(t), db, ca, nil, "", ""},
 		{"case of a name", good.pair(t), "DB.Example", ca, nil, "", ""},
@@ -79,6 +81,8 @@ func verdicts(t testing.TB) []verdict {
 		{"another address", leaf(root, address).pair(t), "127.0.0.2", ca, nil, `server certificate for "127.0.0.1" does not match host name "127.0.0.2"`, ""},
 		{"with a list", good.pair(t), db, ca, root.crl(t, time.Hour, revoked), "", ""},
 		{"revoked", revoked.pair(t), db, ca, root.crl(t, time.Hour, revoked), failed + ": certificate revoked", failed},
+		{"revoked by the newer list, the second", revoked.pair(t), db, ca, slices.Concat(older, newer), failed + ": certificate revoked", failed},
+		{"revoked by the newer list, the first", revoked.pair(t), db, ca, slices.Concat(newer, older), failed + ": certificate revoked", failed},
 		{"list expired", good.pair(t), db, ca, root.crl(t, -time.Minute), failed + ": CRL has expired", failed},
 		{"list of another", good.pair(t), db, ca, other.crl(t, time.Hour), failed + ": unable to get certificate CRL", failed},
 		{"list for the root only", below.pair(t, middle), db, ca, root.crl(t, time.Hour), failed + ": unable to get certificate CRL", failed},
@@ -124,10 +128,11 @@ func compare(t *testing.T, err error, want string) {
 	}
 }
 
-// accepted is what our listener says to a client which trusts it.
+// accepted is what the listener of psql answers to a client that trusts it.
 const accepted = "you trust this server"
 
-// psql lets the real libpq connect to a listener with this Config.
+// psql lets the real libpq connect to a listener with this Config, and returns what psql
+// prints.
 func psql(t *testing.T, config *tls.Config, v verdict) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -159,7 +164,8 @@ func psql(t *testing.T, config *tls.Config, v verdict) string {
 	return string(out)
 }
 
-// serve answers an SSLRequest, and a StartupMessage with a word.
+// serve answers an SSLRequest with a handshake, and the StartupMessage with an error that
+// says accepted.
 func serve(conn net.Conn, config *tls.Config) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(bound))
@@ -182,7 +188,7 @@ func serve(conn net.Conn, config *tls.Config) {
 	_, _ = tc.Write(append(binary.BigEndian.AppendUint32([]byte("E"), uint32(len(body)+4)), body...))
 }
 
-// TestWhereWeDifferFromLibpq holds the differences that doc/DESIGN.md names.
+// TestWhereWeDifferFromLibpq shows the differences that doc/DESIGN.md names.
 func TestWhereWeDifferFromLibpq(t *testing.T) {
 	root := authority(t, "root", nil)
 	middle := authority(t, "middle", &root)

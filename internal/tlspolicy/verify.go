@@ -8,23 +8,24 @@ import (
 	"time"
 )
 
-// Refusal is why a peer's certificate was refused, in the words of libpq and OpenSSL.
+// Refusal says why the certificate of a peer was refused, in the words of libpq and
+// OpenSSL.
 type Refusal struct{ Reason string }
 
 func (r *Refusal) Error() string { return r.Reason }
 
-// RefusesCertificate tells this error from others of a handshake.
+// RefusesCertificate tells a Refusal from other errors of a handshake.
 func (*Refusal) RefusesCertificate() bool { return true }
 
-// unverified is what libpq says, followed by OpenSSL's reason.
+// unverified returns libpq's text, followed by OpenSSL's reason.
 func unverified(reason string) error {
 	return &Refusal{"SSL error: certificate verify failed: " + reason}
 }
 
-// list is a revocation list, ready to be asked.
+// list is a revocation list with an index of its serial numbers.
 type list struct {
 	*x509.RevocationList
-	revoked map[string]bool // serial numbers
+	revoked map[string]bool // by serial number
 }
 
 // lists parses the revocation lists; nil if there are none.
@@ -76,7 +77,7 @@ func (m Material) verifier(usage x509.ExtKeyUsage, now func() time.Time) (*verif
 	return &verifier{roots: roots, lists: lists, usage: usage, now: now}, nil
 }
 
-// check verifies what a peer has shown, the leaf first.
+// check verifies the certificates that a peer has shown, the leaf first.
 func (v *verifier) check(shown []*x509.Certificate) error {
 	if len(shown) == 0 {
 		return &Refusal{"certificate could not be obtained"}
@@ -103,7 +104,7 @@ func (v *verifier) check(shown []*x509.Certificate) error {
 	return err
 }
 
-// reason is OpenSSL's text for what crypto/x509 found.
+// reason returns OpenSSL's text for an error of crypto/x509.
 func reason(err error, shown []*x509.Certificate, now time.Time) string {
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
@@ -138,8 +139,8 @@ func selfSigned(c *x509.Certificate) bool {
 		c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 }
 
-// checkRevocation wants a valid list for every certificate of the chain, the root's
-// own included, as PostgreSQL does.
+// checkRevocation checks that no certificate of the chain is revoked. Each certificate,
+// the root included, needs a valid list of its issuer, as in PostgreSQL.
 func (v *verifier) checkRevocation(chain []*x509.Certificate, now time.Time) error {
 	for i, cert := range chain {
 		issuer := chain[min(i+1, len(chain)-1)]
@@ -150,10 +151,13 @@ func (v *verifier) checkRevocation(chain []*x509.Certificate, now time.Time) err
 	return nil
 }
 
-// revocation returns why cert isn't known to be good, or nothing.
+// revocation returns why cert isn't known to be good, or nothing. Of several valid lists
+// of the issuer the newest counts, as with OpenSSL.
 func (v *verifier) revocation(cert, issuer *x509.Certificate, now time.Time) string {
 	why := "unable to get certificate CRL"
-	for _, l := range v.lists {
+	var newest *list
+	for i := range v.lists {
+		l := &v.lists[i]
 		switch {
 		case !bytes.Equal(l.RawIssuer, cert.RawIssuer):
 		case l.CheckSignatureFrom(issuer) != nil:
@@ -164,16 +168,21 @@ func (v *verifier) revocation(cert, issuer *x509.Certificate, now time.Time) str
 			why = "CRL has expired"
 		case critical(l.RevocationList):
 			why = "unhandled critical CRL extension"
-		case l.revoked[string(cert.SerialNumber.Bytes())]:
-			return "certificate revoked"
-		default:
-			return ""
+		case newest == nil || l.ThisUpdate.After(newest.ThisUpdate):
+			newest = l
 		}
 	}
-	return why
+	switch {
+	case newest == nil:
+		return why
+	case newest.revoked[string(cert.SerialNumber.Bytes())]:
+		return "certificate revoked"
+	}
+	return ""
 }
 
-// critical says that a list has rules which nobody here understands: it may be partial.
+// critical reports whether a list has a critical extension. None is supported, and one of
+// them says that the list is incomplete.
 func critical(crl *x509.RevocationList) bool {
 	for _, e := range crl.Extensions {
 		if e.Critical {
