@@ -7,10 +7,11 @@ import (
 	"net/netip"
 )
 
-// Mode says how a server is spoken to, in libpq's words.
+// Mode says whether a connection to a server uses TLS and what is verified, as libpq's
+// sslmode does.
 type Mode uint8
 
-// Modes, from the weakest on.
+// Modes, the weakest first.
 const (
 	Off Mode = iota
 	Prefer
@@ -23,7 +24,7 @@ var modeNames = [...]string{Off: "off", Prefer: "prefer", Require: "require", Ve
 
 func (m Mode) String() string { return modeNames[m] }
 
-// ParseMode reads a mode. C pgagroal's on means require here, since on never goes back
+// ParseMode reads a mode. C pgagroal's on becomes Require, because on doesn't fall back
 // to clear text.
 func ParseMode(s string) (Mode, error) {
 	switch s {
@@ -40,13 +41,14 @@ func ParseMode(s string) (Mode, error) {
 	return Off, errors.New("not one of off, prefer, require, verify-ca, verify-full")
 }
 
-// serverCurves cost no second round with PostgreSQL, whose default is P-256 alone. X25519
-// isn't among them, because crypto/tls would try it first, in whichever order they are.
+// serverCurves avoid a second round trip with PostgreSQL, which accepts only P-256 by
+// default. X25519 isn't among them, because crypto/tls would try it first, whatever the
+// order of this list.
 var serverCurves = []tls.CurveID{tls.CurveP256, tls.CurveP384}
 
-// Dial returns the Config for a server at host. As in libpq, authorities are used
-// by Require too, if there are any. crypto/tls's own check is off: it refuses certificates
-// that have a common name only.
+// Dial returns the Config for connections to a server at host. As in libpq, Require also
+// checks the server's certificate if there are authorities. The Config replaces the check
+// of crypto/tls, which refuses certificates that have only a common name.
 func (m Material) Dial(mode Mode, host string, opts Options) (*tls.Config, error) {
 	if mode == Off {
 		return nil, errors.New("no TLS to this server")
@@ -71,7 +73,7 @@ func (m Material) Dial(mode Mode, host string, opts Options) (*tls.Config, error
 		if err != nil {
 			return nil, err
 		}
-		// The server's list of authorities is a hint that libpq ignores as well.
+		// libpq ignores the server's list of acceptable authorities, too.
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 	}
 	c.VerifyConnection = func(s tls.ConnectionState) error {

@@ -15,11 +15,11 @@ const Protocol = "postgresql"
 
 // Options are what an operator may choose; the zero value is the default.
 type Options struct {
-	MinVersion uint16        // 0: TLS 1.2
-	Curves     []tls.CurveID // nil: the default of the side
-	Ciphers    []uint16      // of TLS 1.2; nil: Go's choice
-	Protocols  []string      // of ALPN; nil: postgresql
-	Now        func() time.Time
+	MinVersion uint16           // 0: TLS 1.2
+	Curves     []tls.CurveID    // nil: clientCurves or serverCurves
+	Ciphers    []uint16         // of TLS 1.2; nil: Go's choice
+	Protocols  []string         // of ALPN; nil: postgresql
+	Now        func() time.Time // nil: time.Now
 }
 
 // clientCurves leaves out X25519MLKEM768, which more than doubles the cost of a login.
@@ -40,16 +40,17 @@ func (o Options) base(curves []tls.CurveID) *tls.Config {
 	return c
 }
 
-// identity is one certificate of ours with its own Config, and so its own tickets.
+// identity is a certificate that pgagroal shows to clients. It has a Config of its own,
+// and therefore tickets of its own.
 type identity struct {
 	leaf   *x509.Certificate
 	config *tls.Config
 	keys   rotation
 }
 
-// Listen returns the Config for clients. A client's certificate is asked for if there
-// are authorities; it may be missing, but not wrong. Whether it must be there is the
-// matter of the rules file.
+// Listen returns the Config for connections of clients. If there are authorities, a client
+// is asked for a certificate. It may show none, but not one that fails the check. Whether
+// a client must show one is decided by pgagroal_hba.conf.
 func (m Material) Listen(opts Options, tickets Tickets) (*tls.Config, error) {
 	if len(m.Pairs) == 0 {
 		return nil, errors.New("TLS needs a certificate and its private key")
@@ -71,8 +72,8 @@ func (m Material) Listen(opts Options, tickets Tickets) (*tls.Config, error) {
 	outer.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		id := choose(identities, hello)
 		id.keys.turn()
-		// A transport that wants to know for channel binding is told here, because
-		// a resumed session asks for no certificate.
+		// Channel binding needs the certificate. GetCertificate couldn't report it,
+		// because crypto/tls doesn't call that for a resumed session.
 		if n, ok := hello.Conn.(interface{ NoteCertificate(der []byte) }); ok {
 			n.NoteCertificate(id.leaf.Raw)
 		}
@@ -105,12 +106,12 @@ func (m Material) identity(p Pair, opts Options, tickets Tickets, v *verifier) (
 	return id, nil
 }
 
-// choose prefers a certificate that has the name and that the client understands, then
-// any that it understands, then the first.
+// choose prefers a certificate that has the name and that the client supports, then any
+// that the client supports, then the first that has the name, then the first.
 func choose(all []*identity, hello *tls.ClientHelloInfo) *identity {
-	nameless := *hello // the name is judged by has; a wrong one doesn't make a certificate unusable
+	nameless := *hello // without the name, SupportsCertificate checks only what the client supports
 	nameless.ServerName = ""
-	understood := func(id *identity) bool { return nameless.SupportsCertificate(&id.config.Certificates[0]) == nil }
+	supported := func(id *identity) bool { return nameless.SupportsCertificate(&id.config.Certificates[0]) == nil }
 	var named []*identity
 	for _, id := range all {
 		if hello.ServerName != "" && id.has(hello.ServerName) {
@@ -119,7 +120,7 @@ func choose(all []*identity, hello *tls.ClientHelloInfo) *identity {
 	}
 	named = append(named, all...)
 	if len(all) > 1 {
-		if i := slices.IndexFunc(named, understood); i >= 0 {
+		if i := slices.IndexFunc(named, supported); i >= 0 {
 			return named[i]
 		}
 	}
@@ -130,9 +131,9 @@ func (id *identity) has(name string) bool {
 	return checkName(id.leaf, strings.TrimSuffix(name, ".")) == nil
 }
 
-// CheckDirect refuses a client that began with TLS instead of an SSLRequest but
-// didn't agree on PostgreSQL's protocol: it may be the victim of an attack that crosses
-// protocols.
+// CheckDirect refuses a client that began with TLS instead of an SSLRequest and hasn't
+// negotiated PostgreSQL's protocol: an attacker may have redirected to this port a client
+// that speaks another protocol.
 func CheckDirect(protocol string) error {
 	if protocol != Protocol {
 		return errors.New("direct SSL connection requires ALPN protocol negotiation")

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// dial is a client that trusts everybody.
+// dial returns the Config of a client that accepts every certificate.
 func dial(version uint16, name string) *tls.Config {
 	return &tls.Config{InsecureSkipVerify: true, ServerName: name, MinVersion: version, MaxVersion: version}
 }
@@ -81,7 +81,7 @@ func TestCertificateIsChosenByName(t *testing.T) {
 			t.Errorf("%q: %v, another certificate", name, err)
 		}
 	}
-	// A client which can't verify ECDSA gets the one it understands.
+	// A client that can't verify ECDSA gets the certificate with an RSA key.
 	old := dial(tls.VersionTLS12, "a.example")
 	old.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
 	if _, c, _, err := shake(t, config, old); err != nil || !c.PeerCertificates[0].Equal(second.cert) {
@@ -89,8 +89,8 @@ func TestCertificateIsChosenByName(t *testing.T) {
 	}
 }
 
-// TestTicketsResume tries what must resume and what mustn't, with workers that
-// share nothing but the seed.
+// TestTicketsResume tries which sessions resume and which don't. The workers share nothing
+// but the seed.
 func TestTicketsResume(t *testing.T) {
 	root := authority(t, "root", nil)
 	key := ecdsaKey(t)
@@ -150,7 +150,7 @@ func TestTicketKeysTurnInARunningListener(t *testing.T) {
 	}
 }
 
-// TestResumedClientIsCheckedAgain: its certificate has expired since the first login.
+// The client's certificate expires between its first connection and the resumed one.
 func TestResumedClientIsCheckedAgain(t *testing.T) {
 	root := authority(t, "root", nil)
 	m := Material{Pairs: []Pair{issue(t, &root, ecdsaKey(t), names("db")).pair(t)}, CA: root.pem()}
@@ -302,6 +302,6 @@ func TestSystemAuthorities(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := readSystem([]string{"/nonexistent/bundle"}); err == nil {
-		t.Error("no bundle is no error")
+		t.Error("no error although there is no bundle")
 	}
 }

@@ -14,34 +14,38 @@ import (
 	"time"
 )
 
-// maxFile bounds each file; revocation lists of large authorities have some MiB.
+// maxFile is the greatest size of each file. Revocation lists of large authorities have a
+// few MiB.
 const maxFile = 16 << 20
 
-// Files names what Load reads. Empty names are left out.
+// Files has the paths of the files that Load reads. CA and CRL may be empty.
 type Files struct {
-	Pairs []PairFiles // the first one serves clients which ask for no name, or for none of these
+	Pairs []PairFiles // the first pair serves clients that ask for no name, or for an unknown one
 	CA    string      // CASystem: the system's authorities
 	CRL   string
 }
 
-// PairFiles is a certificate, followed by its intermediates, and its key.
+// PairFiles has the paths of a certificate, whose file may go on with intermediates, and
+// of its private key.
 type PairFiles struct{ Cert, Key string }
 
 // CASystem stands for the authorities that the operating system trusts.
 const CASystem = "system"
 
-// systemBundles is where distributions keep them: Debian, Red Hat, SUSE, Alpine.
+// systemBundles are the files of the trusted authorities in Debian, Red Hat, SUSE and
+// Alpine.
 var systemBundles = []string{
 	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
 }
 
-// Secret is bytes that no log shows.
+// Secret is bytes that no log shows. See Format.
 type Secret []byte
 
-// Format prints nothing of the secret, with whichever verb.
+// Format makes package fmt print a placeholder instead of the secret, with every verb.
 func (Secret) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "(secret)") }
 
-// Material is what a Config is built from, in PEM form. It needs no files any more.
+// Material is everything that a Config is built from: the contents of the files, in PEM
+// form. CRL may also be DER.
 type Material struct {
 	Pairs []Pair
 	CA    []byte
@@ -54,9 +58,9 @@ type Pair struct {
 	Key   Secret
 }
 
-// Load reads and checks files. Certificates may belong to root or to the user of the
-// process; a key of that user must be closed to group and others, a key of root may be
-// readable by a group.
+// Load reads and checks the files. They must be owned by root or by the user of this
+// process. A key of this user must not be accessible to group and others; a key of root
+// may be readable by its group.
 func Load(files Files) (Material, error) {
 	var m Material
 	for _, f := range files.Pairs {
@@ -95,8 +99,8 @@ func Load(files Files) (Material, error) {
 	return m, nil
 }
 
-// read returns a file's content. The opened file is checked, not what its name
-// leads to at another time.
+// read returns the content of a file. It checks the file that it has opened, because the
+// path may lead to another file at another time.
 func read(path, what string, check func(os.FileInfo) error) ([]byte, error) {
 	if path == "" {
 		return nil, fmt.Errorf("no %s file is set", what)
@@ -152,7 +156,7 @@ func keyOf(info os.FileInfo, self int) error {
 		forbidden = 0o037
 	}
 	if mode := info.Mode().Perm(); mode&forbidden != 0 {
-		return fmt.Errorf("has group or world access (mode %04o); use u=rw (0600) or less if owned by the own user, or u=rw,g=r (0640) or less if owned by root", mode)
+		return fmt.Errorf("has group or world access (mode %04o); use u=rw (0600) or less if owned by pgagroal's user, or u=rw,g=r (0640) or less if owned by root", mode)
 	}
 	return nil
 }
@@ -170,11 +174,11 @@ func readSystem(bundles []string) ([]byte, error) {
 	return nil, errors.New("the system has no file of root certificates; install ca-certificates or name a file")
 }
 
-// certificate parses a pair.
+// certificate parses a pair, and checks that certificate and key belong together.
 func (p Pair) certificate() (tls.Certificate, error) {
 	cert, err := tls.X509KeyPair(p.Chain, p.Key)
 	if err != nil {
-		return cert, fmt.Errorf("certificate and private key do not fit: %w", err)
+		return cert, fmt.Errorf("certificate and private key do not fit together: %w", err)
 	}
 	return cert, nil
 }
@@ -193,7 +197,7 @@ func (m Material) roots() (*x509.CertPool, error) {
 		if block.Type != "CERTIFICATE" && block.Type != "TRUSTED CERTIFICATE" {
 			continue
 		}
-		if cert, err := x509.ParseCertificate(block.Bytes); err == nil { // as OpenSSL, skip what isn't understood
+		if cert, err := x509.ParseCertificate(block.Bytes); err == nil { // skip unreadable ones, as OpenSSL does
 			pool.AddCert(cert)
 			count++
 		}
@@ -204,8 +208,8 @@ func (m Material) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Digest is the same exactly for the same material. It is keyed by the hash alone;
-// a key doesn't enter, because its certificate does.
+// Digest returns a hash that is the same for the same material and differs for any other.
+// Private keys are not hashed: the public key in the certificate stands for them.
 func (m Material) Digest() [sha256.Size]byte {
 	h := sha256.New()
 	part := func(b []byte) {
@@ -222,8 +226,8 @@ func (m Material) Digest() [sha256.Size]byte {
 	return sum
 }
 
-// NotAfter returns when the first of the own certificates expires, intermediates
-// included; zero if there are none.
+// NotAfter returns when the first certificate of Pairs expires, intermediates included. It
+// is zero if there are none.
 func (m Material) NotAfter() time.Time {
 	var first time.Time
 	for _, p := range m.Pairs {
@@ -237,7 +241,8 @@ func (m Material) NotAfter() time.Time {
 	return first
 }
 
-// pemOrDER returns the DER blocks of a kind in b.
+// pemOrDER returns b itself if it isn't PEM, otherwise the content of its PEM blocks of
+// this kind.
 func pemOrDER(b []byte, kind string) [][]byte {
 	if !bytes.Contains(b, []byte("-----BEGIN")) {
 		return [][]byte{b}

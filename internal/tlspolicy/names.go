@@ -10,10 +10,10 @@ import (
 
 var oidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3}
 
-// checkName compares the host that we connect to with the names of a certificate,
-// by libpq's rule: an address matches alternative names that are addresses or say the
-// same as text, a name matches alternative names that are names, and the common name
-// counts only if there is no alternative name of the host's own kind.
+// checkName compares the host of a connection with the names of a certificate, by libpq's
+// rules. An address matches an alternative name that is the same address, or a DNS name
+// with the same text. A name matches a DNS name. The common name counts only if there is
+// no alternative name of the host's own kind.
 func checkName(cert *x509.Certificate, host string) error {
 	if host == "" {
 		return &Refusal{"host name must be specified for a verified SSL connection"}
@@ -47,7 +47,7 @@ func checkName(cert *x509.Certificate, host string) error {
 	return &Refusal{mismatch(examined, host)}
 }
 
-// mismatch is libpq's text.
+// mismatch returns libpq's text for a host that matches none of the examined names.
 func mismatch(examined []string, host string) string {
 	switch n := len(examined); n {
 	case 0:
@@ -61,7 +61,8 @@ func mismatch(examined []string, host string) string {
 	}
 }
 
-// commonName returns the first one, as libpq; crypto/x509's field is the last one.
+// commonName returns the first common name, as libpq does; the field of crypto/x509 has
+// the last one.
 func commonName(cert *x509.Certificate) (string, bool) {
 	for _, n := range cert.Subject.Names {
 		if s, ok := n.Value.(string); ok && n.Type.Equal(oidCommonName) {
@@ -71,8 +72,8 @@ func commonName(cert *x509.Certificate) (string, bool) {
 	return "", false
 }
 
-// matches compares a name of a certificate with a host. A leading "*." stands for
-// exactly one label, and for nothing when the host is an address.
+// matches compares a name of a certificate with a host. The * of a leading "*." matches
+// exactly one label, but no part of an address.
 func matches(name, host string, isAddress bool) bool {
 	if strings.ContainsRune(name, 0) {
 		return false

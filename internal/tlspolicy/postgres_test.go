@@ -9,7 +9,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// TestRealServer connects to a PostgreSQL with ssl = on, whose clients need a certificate.
+// TestRealServer connects to a PostgreSQL with ssl = on that knows an authority of clients.
 func TestRealServer(t *testing.T) {
 	root, other := authority(t, "root", nil), authority(t, "other", nil)
 	server := issue(t, &root, ecdsaKey(t), names("db.example"))
@@ -49,9 +49,9 @@ func TestRealServer(t *testing.T) {
 	}
 }
 
-// askTLS makes a handshake with a server, and reads what it answers. It speaks first only
-// if the server is to listen: bytes which nobody reads would reset the connection, and
-// the alert with it.
+// askTLS makes a handshake with a server, and reads its answer. With speak it sends a
+// message first. Without, the server refuses the handshake: bytes that it doesn't read
+// would make the kernel reset the connection, and its alert would be lost.
 func askTLS(t *testing.T, addr string, config *tls.Config, speak bool) (tls.ConnectionState, error) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -74,7 +74,7 @@ func askTLS(t *testing.T, addr string, config *tls.Config, speak bool) (tls.Conn
 		return tls.ConnectionState{}, err
 	}
 	if speak {
-		// A version that the server doesn't speak is answered by an error message.
+		// The server answers an unknown protocol version with an ErrorResponse.
 		if _, err := tc.Write([]byte("\x00\x00\x00\x08\x00\x01\x00\x00")); err != nil {
 			return tc.ConnectionState(), err
 		}

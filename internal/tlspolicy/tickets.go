@@ -9,37 +9,38 @@ import (
 	"time"
 )
 
-// Tickets is what keys of session tickets are derived from. The supervisor draws Seed
-// at its start and gives it to every worker, so that a client can resume with any of
-// them. Tickets without a Seed are off.
+// Tickets has the values that the keys of session tickets are derived from. The supervisor
+// generates Seed at its start and gives it to every worker, so that a client can resume
+// its session in any worker. Without Seed there are no tickets.
 type Tickets struct {
 	Seed Secret           // 32 random bytes
-	Use  string           // "clients", "metrics", ...: a ticket serves one use
+	Use  string           // "clients", "metrics", ...: a ticket is good for one use
 	Now  func() time.Time // nil: time.Now
 }
 
-// key returns the key of a day (in days since 1970, UTC). It changes with the day, with
-// the use, with any of the material and with the certificate that is shown: a resumed
-// session hashes that certificate for channel binding.
+// key returns the key of a day (in days since 1970, UTC). It depends on the day, on the
+// use, on the digest of the material, and on the certificate that is shown, because
+// channel binding uses the hash of this certificate in a resumed session, too.
 func (t Tickets) key(day int64, digest, leaf [sha256.Size]byte) [32]byte {
 	info := fmt.Sprintf("pgagroal-go session ticket\x00%s\x00%d\x00%s%s", t.Use, day, digest[:], leaf[:])
 	b, err := hkdf.Key(sha256.New, t.Seed, nil, info, 32)
 	if err != nil {
-		panic(err) // only for lengths that SHA-256 can't give
+		panic(err) // only for a length that is too great for SHA-256
 	}
 	return [32]byte(b)
 }
 
-// rotation sets the keys of one Config when the day changes.
+// rotation sets the ticket keys of a Config when the day changes.
 type rotation struct {
 	tickets      Tickets
 	digest, leaf [sha256.Size]byte
 	config       *tls.Config
-	mu           sync.Mutex // handshakes run in goroutines
-	day          int64      // that config has keys for; guarded by mu
+	mu           sync.Mutex // handshakes run in several goroutines
+	day          int64      // the day whose keys config has; guarded by mu
 }
 
-// turn is called at each handshake. Tickets of yesterday still resume.
+// turn sets the keys of today if config hasn't got them yet. Every handshake calls it. The
+// tickets of yesterday remain good.
 func (r *rotation) turn() {
 	if len(r.tickets.Seed) == 0 {
 		return

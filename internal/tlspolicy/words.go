@@ -8,7 +8,7 @@ import (
 
 var versionNames = map[string]uint16{"tlsv1.2": tls.VersionTLS12, "tlsv1.3": tls.VersionTLS13}
 
-// ParseVersion reads TLSv1.2 or TLSv1.3, as ssl_min_protocol_version has it.
+// ParseVersion reads TLSv1.2 or TLSv1.3, as in PostgreSQL's ssl_min_protocol_version.
 func ParseVersion(s string) (uint16, error) {
 	if v, ok := versionNames[strings.ToLower(s)]; ok {
 		return v, nil
@@ -22,8 +22,8 @@ var curveNames = map[string]tls.CurveID{
 	"x25519mlkem768": tls.X25519MLKEM768,
 }
 
-// ParseCurves reads names like prime256v1:X25519, as ssl_groups has them. Their
-// order has no meaning: crypto/tls has its own.
+// ParseCurves reads names like prime256v1:X25519, as in PostgreSQL's ssl_groups. Their
+// order has no effect, because crypto/tls has its own.
 func ParseCurves(s string) ([]tls.CurveID, error) {
 	var list []tls.CurveID
 	for name := range strings.SplitSeq(s, ":") {
@@ -36,7 +36,8 @@ func ParseCurves(s string) ([]tls.CurveID, error) {
 	return list, nil
 }
 
-// cipherNames has OpenSSL's names of what crypto/tls holds for safe in TLS 1.2.
+// cipherNames has OpenSSL's names of the ciphers for TLS 1.2 that crypto/tls considers
+// safe.
 var cipherNames = map[string]uint16{
 	"ECDHE-ECDSA-AES128-GCM-SHA256": tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
 	"ECDHE-ECDSA-AES256-GCM-SHA384": tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
@@ -46,8 +47,8 @@ var cipherNames = map[string]uint16{
 	"ECDHE-RSA-CHACHA20-POLY1305":   tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
-// ParseCiphers reads OpenSSL's or the standard's names of ciphers of TLS 1.2, separated
-// by colons. Those of TLS 1.3 can't be chosen.
+// ParseCiphers reads names of ciphers for TLS 1.2, OpenSSL's or those of the standard,
+// separated by colons. The ciphers of TLS 1.3 can't be chosen.
 func ParseCiphers(s string) ([]uint16, error) {
 	var list []uint16
 	for name := range strings.SplitSeq(s, ":") {
@@ -58,7 +59,7 @@ func ParseCiphers(s string) ([]uint16, error) {
 			}
 		}
 		if !ok {
-			return nil, fmt.Errorf("unknown cipher %q of TLS 1.2; those of TLS 1.3 are always on", name)
+			return nil, fmt.Errorf("unknown cipher %q for TLS 1.2; those of TLS 1.3 are always on", name)
 		}
 		list = append(list, id)
 	}
