@@ -41,7 +41,6 @@ type runnerEnd struct {
 	pid      int
 	digest   bool // it has read the same hooks as we have
 	problems map[string]string
-	notify   string // what is wrong with the notify script, as it was logged
 	ready    *ipc.RunnerReady
 	foreign  string        // id of a run that it says is in progress, but that isn't in our record
 	failure  string        // why up is false
@@ -57,6 +56,7 @@ type runner struct {
 	failures int
 	down     string // reason that the machine was last told, empty when up
 	told     bool   // the machine has been told of up or down
+	notify   string // what is wrong with the notify script, as the machine was last told
 	checks   uint64 // number of the last CheckHooks
 	checked  map[uint64]func(late bool)
 	current  *currentRun // the run in progress, or whose outcome is unknown
@@ -223,11 +223,9 @@ func (s *supervisor) judgeRunner(r *runnerEnd) {
 	was := r.up
 	r.failure = s.runnerProblem(r, r.ready)
 	r.up = r.failure == ""
-	if why := r.problems[failover.HookNotify]; why != r.notify {
-		r.notify = why
-		if why != "" {
-			s.log.Error("failover_notify_script can't run", "problem", why)
-		}
+	if why := r.problems[failover.HookNotify]; why != s.runner.notify {
+		s.runner.notify = why
+		s.feed(failover.NotifyBroken{Reason: why})
 	}
 	s.tellRunner(r.failure)
 	if r.up && !was {

@@ -97,6 +97,26 @@ func TestHookThatCannotRunIsToldBeforeItIsNeeded(t *testing.T) {
 	}
 }
 
+// A notify script that can't run keeps no run away. The machine is told when that
+// begins and when it is over, and not more often.
+func TestBrokenNotifyScriptIsToldOnceAndAgainWhenItIsMended(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	w.s.startRunner()
+	w.settle()
+	broken := []ipc.HookCheck{{Hook: failover.HookNotify, Problem: "not executable"}}
+	w.runnerReady(&ipc.RunnerReady{Hooks: broken})
+	w.s.onHooksChecked(w.s.runner.end, &ipc.HooksChecked{Hooks: broken})
+	w.s.onHooksChecked(w.s.runner.end, &ipc.HooksChecked{})
+	w.s.onHooksChecked(w.s.runner.end, &ipc.HooksChecked{})
+	told := eventsOf[failover.NotifyBroken](w)
+	if diff := cmp.Diff([]failover.NotifyBroken{{Reason: "not executable"}, {}}, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	if down := eventsOf[failover.RunnerDown](w); len(down) != 0 {
+		t.Errorf("no run has to wait for the notify script, but %+v", down)
+	}
+}
+
 func TestFenceScriptThatCannotRunKeepsEveryRunAway(t *testing.T) {
 	w := newWorld(t, 0, withFailover)
 	w.s.startRunner()

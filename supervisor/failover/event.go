@@ -164,6 +164,10 @@ type RunnerDown struct{ Reason string }
 // may still be requested: if the runner doesn't come back, it is given up before it begins.
 type RunnerSilent struct{ Reason string }
 
+// NotifyBroken says why the runner could not execute the notify script now; with an empty Reason, that it could. No
+// other run has to wait for that.
+type NotifyBroken struct{ Reason string }
+
 // RunsAllowed says whether this pgagroal alone uses state_dir. No run starts before the first RunsAllowed{true}.
 type RunsAllowed struct {
 	Allowed bool
@@ -236,6 +240,7 @@ func (RunGroupEmpty) event() {}
 func (RunnerUp) event()      {}
 func (RunnerDown) event()    {}
 func (RunnerSilent) event()  {}
+func (NotifyBroken) event()  {}
 func (RunsAllowed) event()   {}
 func (SaveDone) event()      {}
 func (ClearServer) event()   {}

@@ -255,6 +255,10 @@ func (m *Machine) onRunnerSilent(ev RunnerSilent) {
 	m.raise("runner_silent", "the script runner hangs: "+ev.Reason)
 }
 
+func (m *Machine) onNotifyBroken(ev NotifyBroken) {
+	m.set(ev.Reason != "" && m.cfg.Enabled, "notify_script", "failover_notify_script can't run: "+ev.Reason)
+}
+
 func (m *Machine) onRunsAllowed(ev RunsAllowed) {
 	m.runner.allow(ev.Allowed, ev.Holder)
 	m.set(!ev.Allowed && ev.Holder != "" && m.cfg.Enabled, "state_dir", "no script can run: "+m.runner.holders())

@@ -18,6 +18,7 @@ const (
 	kindRunnerUp
 	kindRunnerDown
 	kindRunnerSilent
+	kindNotifyBroken
 	kindRunsAllowed
 	kindSaveDone
 	kindClearServer
@@ -34,7 +35,7 @@ const (
 
 var kindNames = [...]string{
 	"Started", "Tick", "ProbeDone", "Hinted", "LoginSeen", "Activity", "Fenced", "RunStarted", "RunEnded", "RunLost",
-	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunnerSilent", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "Trigger", "Rehearse", "Stopping",
+	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunnerSilent", "NotifyBroken", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "Trigger", "Rehearse", "Stopping",
 }
 
 func (k kind) String() string { return name(kindNames[:], int(k)) }
@@ -98,6 +99,7 @@ var table = [kinds]row{
 	kindRunnerUp:      all(handle((*Machine).onRunnerUp)),
 	kindRunnerDown:    all(handle((*Machine).onRunnerDown)),
 	kindRunnerSilent:  all(handle((*Machine).onRunnerSilent)),
+	kindNotifyBroken:  all(handle((*Machine).onNotifyBroken)),
 	kindRunsAllowed:   all(handle((*Machine).onRunsAllowed)),
 	kindSaveDone:      all(handle((*Machine).onSaveDone)),
 	kindClearServer: all(handle((*Machine).onClearServer)).
@@ -146,6 +148,8 @@ func kindOf(ev Event) kind {
 		return kindRunnerDown
 	case RunnerSilent:
 		return kindRunnerSilent
+	case NotifyBroken:
+		return kindNotifyBroken
 	case RunsAllowed:
 		return kindRunsAllowed
 	case SaveDone:

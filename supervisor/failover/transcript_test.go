@@ -201,6 +201,8 @@ func (p *player) runEvents(name string, opt map[string]string) {
 			w.step(RunnerDown{"connection refused"})
 		} else if opt["silent"] != "" {
 			w.step(RunnerSilent{"it has not answered for 9s"})
+		} else if opt["notify"] != "" {
+			w.step(NotifyBroken{strings.ReplaceAll(strings.TrimPrefix(opt["notify"], "well"), "_", " ")})
 		} else if opt["heard"] != "" {
 			w.step(RunnerSilent{})
 		} else {
