@@ -7,22 +7,22 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// around is a request to the prober that any address of a server may answer. The preferred address is asked first, and
-// the next one when an address has failed. Each has its share of the time that is left.
+// around is a request to the prober about one server, which may be sent to each of its addresses in turn. The preferred
+// address is asked first, and the next one when an address has failed. Each has its share of the time that is left.
 type around[T ipc.Message] struct {
 	s       *supervisor
 	server  int
 	left    []address // not asked yet
 	until   time.Duration
 	request func(id uint64, t ipc.Target) ipc.Message
-	failure func(T) string // of an answer, "" for none
+	failure func(T) string // what an answer says is wrong, "" for nothing
 	done    func(T, error)
 	look    *look
 }
 
 // lookAround asks until an address of the server answers without a failure. done gets that answer, or the failure of the
-// address asked last, or an error that says nothing about the server, as that of lookAt. It returns nil, and done is
-// never called, if no address is known.
+// address asked last, or an error of lookAt, which says nothing about the server. If no address is known, lookAround
+// returns nil and never calls done.
 func lookAround[T ipc.Message](s *supervisor, server int, timeout time.Duration,
 	request func(id uint64, t ipc.Target) ipc.Message, failure func(T) string, done func(T, error),
 ) *around[T] {
@@ -55,5 +55,5 @@ func (x *around[T]) next() {
 	})
 }
 
-// stop ends the request without another address. What is on its way is for the caller to take back.
+// stop keeps the request from trying another address. The caller takes back the look that is under way.
 func (x *around[T]) stop() { x.left = nil }

@@ -14,12 +14,13 @@ const (
 	cancelsStay = 5 * time.Second
 )
 
-// cancels are the cancel requests of clients whose session another worker may have.
-// Each is a round.
+// cancels are the cancel requests in progress.
 type cancels struct {
-	pending map[uint64]*round // by id
+	// pending are requests of clients whose session another worker may have. Each is a
+	// round, by its id.
+	pending map[uint64]*round
 	// orphans are the cancel requests that the supervisor itself sends, see
-	// cancelOrphans; queued wait for their turn.
+	// cancelOrphans. queued are the orphans that wait for their turn.
 	queued  []pool.Orphan
 	orphans map[*orphanCancel]bool
 }

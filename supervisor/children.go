@@ -21,7 +21,7 @@ const (
 	exitLimit     = 2 * time.Second // from the end of the link to the end of the process
 	restartMax    = 10 * time.Second
 	restartStable = time.Minute // a child that lived this long starts with a clean slate
-	bootAttempts  = 5           // failed starts in a row of all workers after which the supervisor gives up
+	bootAttempts  = 5           // if each worker fails so often and none was ever ready, the supervisor gives up
 )
 
 // childState is how far one worker process has come.
@@ -53,14 +53,14 @@ type child struct {
 	up      bool // has been ready
 	exited  bool
 	ponged  time.Duration
-	pinged  bool // and has not answered yet
+	pinged  bool // a ping was sent and is not answered yet
 	pings   uint64
 	clients map[uint64]bool // ids of clients that were handed over and have not left
 	flight  flight
 	drained bool
 	secrets int  // how many of its SecretRequests are open
 	peers   int  // how many of its PeerRequests are open
-	asking  line // those for which the prober asks a server
+	asking  line // SecretRequests for which the prober has to ask a server
 }
 
 // ending reports whether the worker is dead or was killed.

@@ -33,7 +33,7 @@ func claimWorld(t *testing.T) (*world, uint64) {
 }
 
 // claims has for each message of a worker, by number, one that is true in a claimWorld,
-// and lies that are found out.
+// and lies that the supervisor must detect.
 var claims = map[ipc.Number]struct {
 	why    string // of a message that has no lies
 	honest func(lease uint64) ipc.Message
@@ -281,7 +281,7 @@ func TestCancelsOfAWorkerAreAsManyAsItsClients(t *testing.T) {
 	}
 }
 
-// Nobody gets before the others by a time that it can't have waited.
+// A client can't overtake others by claiming a waiting time that is impossible.
 func TestTimeThatAClientHasWaitedIsBounded(t *testing.T) {
 	w := newWorld(t, 2, oneConnection, func(c *config.Config) { c.BlockingTimeout = 30 * time.Second })
 	w.up()

@@ -18,13 +18,13 @@ type clients struct {
 	gate    *listen.Gate
 	nextID  uint64
 	total   int
-	waiting []listen.Client // accepted while the gate was closing
+	waiting []listen.Client // accepted or rescued, but not yet given to a worker
 	recheck *timer
-	budget  int // how many clients may wait here and in the links; 0 for no limit
+	budget  int // how many descriptors may be on their way to workers, see clientBudget; 0 for no limit
 	burst   proc.Burst
 }
 
-// onAccepted queues a client for the worker with the fewest.
+// onAccepted queues a client for the worker with the fewest clients.
 func (s *supervisor) onAccepted(a listen.Client) {
 	if s.stop.mode == stopNow {
 		unix.Close(a.FD)
@@ -130,7 +130,8 @@ func (s *supervisor) clientsWithout(c *child) {
 	s.checkDrained()
 }
 
-// onAcceptFailed runs at most ten times a second and listener: accept pauses.
+// onAcceptFailed needs no limit of its own: after an error each listener pauses, so this
+// runs at most ten times a second for each.
 func (s *supervisor) onAcceptFailed(err error) {
 	s.log.Error("client can't be accepted", "error", err)
 }

@@ -10,8 +10,8 @@ import (
 // kernel doesn't support. The last such process that became ready has reported it.
 type confinement struct{ inForce, lacking []string }
 
-// noteConfinement logs each missing part once, since it is missing in all workers and in
-// the prober. While pgagroal ends it is no news any more.
+// noteConfinement logs each missing part once, because a part that is missing in one
+// worker is missing in all of them and in the prober. It logs nothing while pgagroal ends.
 func (s *supervisor) noteConfinement(of *confinement, who string, inForce, lacking []string) {
 	was := slices.Concat(s.workers.confined.lacking, s.servers.prober.confined.lacking)
 	*of = confinement{inForce, lacking}
@@ -22,7 +22,7 @@ func (s *supervisor) noteConfinement(of *confinement, who string, inForce, lacki
 	}
 }
 
-// confinement is that of the workers, and what the prober lacks beyond them.
+// confinement returns the confinement of the workers, and what only the prober lacks.
 func (s *supervisor) confinement() control.Confinement {
 	c := control.Confinement{InForce: s.workers.confined.inForce, Lacking: slices.Clone(s.workers.confined.lacking)}
 	for _, part := range s.servers.prober.confined.lacking {

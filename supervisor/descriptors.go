@@ -11,10 +11,11 @@ import (
 // The number of open files of this process is limited. A client needs one descriptor
 // from accept until a worker has read the packet that carries it: while the client
 // waits here, while it is in the queue of a link, and while it is in the packet. The
-// kernel counts descriptors in packets against the sender's limit, too, and above it
-// fails further packets with ETOOMANYREFS. So a backend that goes from worker to worker
-// needs one as well. All of these together may use a quarter of the limit, so that the clients that come back from a dead worker always find room
-// beside children, probes and pgagroal-cli.
+// kernel counts descriptors in packets against the sender's limit, too. Above the limit
+// it refuses further packets with ETOOMANYREFS. A backend that moves from worker to
+// worker needs one descriptor as well. All of these together may use a quarter of the
+// limit. The rest leaves room for clients that come back from a dead worker, and for
+// children, probes and pgagroal-cli.
 
 // clientBudget is how many clients may be on their way to workers under a limit of open
 // files.
@@ -23,9 +24,9 @@ func clientBudget(c *config.Config, limit uint64) int {
 	return max(c.EffectiveWorkers(), min(int(limit/4), left))
 }
 
-// flight counts the descriptors, of clients and backends, on their way to one worker. A worker reads its link in
-// order, so its answer to a ping proves that it has everything that was sent before the
-// ping.
+// flight counts the descriptors, of clients and backends, on their way to one worker. A
+// worker reads its link in order, so its answer to a ping proves that it has everything
+// that was sent before the ping.
 type flight struct {
 	sent, read uint64
 	ping       uint64 // id of the ping that waits for its answer, 0 for none
@@ -42,8 +43,9 @@ func (s *supervisor) mayFly(c *child) bool {
 	return s.clients.budget == 0 || c.flight.sent-c.flight.read < s.share()
 }
 
-// mayMove reports whether a backend of c may be sent on. Who gets it the Ledger says only
-// when it is done: a worker that asks for one, or c again.
+// mayMove reports whether a backend of c may be sent on. The Ledger decides only later
+// which worker gets it, so there must be room for each that it could choose: c itself, and
+// every worker that waits for a backend.
 func (s *supervisor) mayMove(c *child) bool {
 	room := true
 	s.ready(func(to *child) {
@@ -54,8 +56,8 @@ func (s *supervisor) mayMove(c *child) bool {
 	return room
 }
 
-// takenOff counts a descriptor that was sent to a worker, and sometimes asks whether
-// they have arrived.
+// takenOff counts a descriptor that was sent to a worker. When half of the worker's share
+// is under way, it asks the worker what has arrived.
 func (s *supervisor) takenOff(c *child) {
 	c.flight.sent++
 	s.askLanded(c)

@@ -37,8 +37,8 @@ func TestOnlySoManyClientsAreOnTheirWay(t *testing.T) {
 	}
 }
 
-// A backend that is handed over needs a descriptor in a packet, as a client does. One for
-// which there is no room is closed, and who waits for it opens another.
+// A backend that is handed over needs a descriptor in a packet, as a client does. If there
+// is no room for it, it is closed, and the client that waits for it gets a new one.
 func TestBackendsOnTheirWayCountLikeClients(t *testing.T) {
 	w, m := handOverWorld(t)
 	w.s.clients.budget = 4 // two for each worker

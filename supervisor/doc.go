@@ -14,19 +14,20 @@
 // (sockets, and the goroutines that accept), statedir (files), control (pgagroal-cli).
 // The package failover, the machine that decides, is pure.
 //
-// The prober is a child like a worker (prober.go): throttled, and killed when it doesn't
-// answer in time. Its end says nothing about a server: the looks under way count as not
-// made.
+// The prober is a child like a worker (prober.go): it is killed when it doesn't answer in
+// time, and each further death delays its next start. Its death says nothing about a
+// server, so the looks under way count as not made.
 //
-// Start: passed sockets, check of the configuration, TCP sockets, with worker_user
-// the starter (internal/proc), privileges given up, lock of state_dir, pid file, Unix sockets, workers, probes. No client
-// is accepted before the servers are known and a worker is ready.
+// Start, in this order: passed sockets, check of the configuration, TCP sockets, the
+// starter if worker_user is set (internal/proc), privileges given up, lock of state_dir,
+// pid file, Unix sockets, prober, workers, runner, probes. No client is accepted before
+// the servers are known and a worker is ready.
 //
-// End: clients and backends first (Drain, then SIGKILL), then a hook that still
-// runs is waited for, then the runner, then the prober; then sockets and pid file are
-// removed, then the starter. If
-// the supervisor is killed, its children see the end of their links and end
-// within a second; they hold the lock of state_dir until then.
+// End: workers first (Drain, then SIGKILL), with their clients and backends. Then the
+// supervisor waits for a hook that still runs. Then it ends the runner, then the prober.
+// Then it removes sockets and pid file, and ends the starter. If the supervisor is killed,
+// its children see the end of their links and end within a second; a runner ends after its
+// script. They hold the lock of state_dir until then.
 //
 // A panic is a bug of ours. A panic in work that runs elsewhere, or in a command of the
 // control socket, becomes the error of that one operation, and the stack is logged. A

@@ -26,7 +26,7 @@ func broken(w *world) {
 	w.s.env.appendHistory = func(string, []byte) error { panic("history") }
 }
 
-// Who waits for an operation that panics is told that it has failed.
+// Whoever waits for an operation that panics is told that it has failed.
 func TestOperationThatPanicsFailsForWhoWaitsForIt(t *testing.T) {
 	var log bytes.Buffer
 	w := newWorld(t, 2)

@@ -37,10 +37,10 @@ type env struct {
 	// and stores its digest in a directory.
 	sinceBoot func() time.Duration
 	prove     func(dir string) (ipc.Secret, error)
-	// groupEmpty reports whether no living process of a group is left. strangers
+	// groupEmpty reports whether no living process of a group is left. noStrangers
 	// reports whether all living children are among the given ids.
 	groupEmpty  func(pgid int) bool
-	strangers   func(known []int) bool
+	noStrangers func(known []int) bool
 	signalGroup func(pgid int, kill bool) error
 	// zombies returns the children that have ended and for which nobody has waited yet.
 	// reap waits for one of them and doesn't block.

@@ -56,9 +56,9 @@ func (s *supervisor) onFenced(c *child, m *ipc.Fenced) {
 	s.answered(s.fence.round, c)
 }
 
-// fenceLate waits a moment before it kills workers, because a kill costs all of a
-// worker's clients. On a busy machine an answer may have come in time without having
-// been read. The later this call comes, the longer is that moment.
+// fenceLate gives workers a little more time before it kills them, because a kill costs
+// all of a worker's clients. On a busy machine an answer may have come in time without
+// having been read. The later the supervisor itself is, the more time workers get.
 func (s *supervisor) fenceLate() {
 	r := s.fence.round
 	own := s.env.now() - r.timer.when
@@ -78,8 +78,8 @@ func (s *supervisor) fenceKill() {
 // fenced reports whether this pgagroal must not reach servers of that epoch any more.
 func (s *supervisor) fenced(epoch uint64) bool { return s.fence.asked && epoch <= s.fence.upTo }
 
-// liftFence takes a fence back. A primary that answers again before a script was run
-// keeps its epoch.
+// liftFence lets servers of that epoch be reached again: a primary that answers again
+// before a script was run keeps its epoch.
 func (s *supervisor) liftFence(epoch uint64) { s.fence.upTo = min(s.fence.upTo, epoch-1) }
 
 // checkFenced tells the machine when all workers have cut their backends and our own

@@ -9,8 +9,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// A worker that dies just before the fence has its queries cancelled by us; that
-// must not reach the old primary afterwards.
+// When a worker dies just before the fence, the supervisor cancels its queries. These
+// cancel requests must not reach the old primary after the fence.
 func TestFenceStopsOurOwnCancelRequestsFirst(t *testing.T) {
 	w := newWorld(t, 2)
 	w.up()
@@ -70,7 +70,7 @@ func TestFenceWithdrawsCancelRequestsThatWaitForAProber(t *testing.T) {
 	}
 }
 
-// The end of a failover grants every backend there may be at once.
+// The end of a failover may grant all possible backends at once.
 func TestQueueOfAWorkerHoldsAGrantForEachBackend(t *testing.T) {
 	w := newWorld(t, 1, func(c *config.Config) { c.MaxConnections = 5000 })
 	w.up()

@@ -136,8 +136,8 @@ func TestBackendThatNobodyWaitsForGoesBackToItsWorker(t *testing.T) {
 	}
 }
 
-// The acknowledgement of a fence comes after what its worker has handed over
-// before: that must not go on to anybody, or the acknowledgement is worth nothing.
+// A backend that a worker hands over before it acknowledges a fence arrives before the
+// acknowledgement. It must not be passed on, or the acknowledgement would be false.
 func TestFenceCutsABackendThatIsOnItsWay(t *testing.T) {
 	w, m := handOverWorld(t)
 	fd, server := w.connection()

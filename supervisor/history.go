@@ -22,7 +22,7 @@ type history struct {
 	runs    int               // of failover_script since the first entry, including runs that are no longer kept
 	busy    bool              // a line is being written
 	unsaved [][]byte          // lines to write after that
-	failed  bool              // the last write failed; so that the log tells it once
+	failed  bool              // the last write failed; only the first failure in a row is logged
 	outputs []output
 }
 

@@ -17,9 +17,9 @@ import (
 const (
 	runnerSetup   = 10 * time.Second // from the start or connect to RunnerReady
 	runnerConnect = 5 * time.Second
-	// The heartbeat of a runner: how often it is asked, and how long it may leave that
-	// unanswered until there is an alarm. A runner that is our child and has no script
-	// is then replaced.
+	// The heartbeat of a runner: how often it is asked, and after what silence there is
+	// an alarm. After runnerReplace a runner is replaced if it is our child and runs no
+	// script.
 	runnerBeat    = 3 * time.Second
 	runnerSilent  = 9 * time.Second
 	runnerReplace = time.Minute
@@ -33,13 +33,13 @@ const (
 type runnerEnd struct {
 	started  *started
 	spawned  bool // a child of ours, not a service
-	up       bool // RunnerReady has come, and the runner's configuration is the same as ours
+	up       bool // a run could be started: RunnerReady has come, and runnerProblem finds nothing
 	gone     bool // the link has ended
 	exited   bool
 	born     time.Duration
 	setup    *timer
-	pid      int
-	digest   bool // it has read the same hooks as we have
+	pid      int  // as RunnerHello says
+	agrees   bool // it has read the same hooks and servers as we have
 	problems map[string]string
 	ready    *ipc.RunnerReady
 	foreign  string        // id of a run that it says is in progress, but that isn't in our record
@@ -152,7 +152,7 @@ func (s *supervisor) onRunnerReady(r *runnerEnd, m *ipc.RunnerReady) {
 	s.timers.stop(r.setup)
 	s.runner.failures = 0
 	r.takeProblems(m.Hooks)
-	r.digest = m.Digest == s.cfg.HooksDigest()
+	r.agrees = m.Digest == s.cfg.HooksDigest()
 	first := r.ready == nil
 	r.ready = m
 	if m.Running != s.runner.inherits.id && (s.runner.current == nil || m.Running != s.runner.current.id) {
@@ -203,7 +203,7 @@ func (s *supervisor) beat(r *runnerEnd, due time.Duration) {
 	}
 }
 
-// hearRunner counts any answer as a sign of life.
+// hearRunner takes the answer to a CheckHooks as a sign of life, and compares the clocks.
 func (s *supervisor) hearRunner(r *runnerEnd, m *ipc.HooksChecked) {
 	r.heard = s.env.now()
 	theirs := time.Duration(m.Clock) * time.Millisecond
@@ -219,6 +219,8 @@ func (s *supervisor) hearRunner(r *runnerEnd, m *ipc.HooksChecked) {
 	}
 }
 
+// judgeRunner decides anew whether a run could be started, and tells log and machine if
+// that has changed.
 func (s *supervisor) judgeRunner(r *runnerEnd) {
 	was := r.up
 	r.failure = s.runnerProblem(r, r.ready)
@@ -233,12 +235,12 @@ func (s *supervisor) judgeRunner(r *runnerEnd) {
 	}
 }
 
-// runnerProblem returns why no run can be started, or nothing if it can.
+// runnerProblem returns why no run can be started, or "" if one can.
 func (s *supervisor) runnerProblem(r *runnerEnd, m *ipc.RunnerReady) string {
 	switch {
 	case m.Error != "":
 		return "the runner can't read the configuration: " + m.Error
-	case !r.digest:
+	case !r.agrees:
 		return "the runner has read other hooks or servers than we have; restart both with the same configuration"
 	case r.clock != "":
 		return r.clock

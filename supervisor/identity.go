@@ -109,13 +109,14 @@ func becomeUser(c *config.Config) (statedir.Account, error) {
 	return statedir.AccountOf(uid, !root), nil
 }
 
-// fileLimit raises the soft limit of open files to the hard one and returns it.
+// fileLimit returns the soft limit of open files, 0 if it is unknown. Go's runtime has
+// raised it to the hard limit at the start.
 func fileLimit() uint64 {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
 		return 0
 	}
-	return l.Cur // Go's runtime has raised it already
+	return l.Cur
 }
 
 // resolved looks a name up, within the usual time limit for a server's name.

@@ -45,10 +45,10 @@ func (s *supervisor) family() family {
 // kin returns how the process that asks on the control socket is related to this
 // supervisor.
 //
-// Every descendant of the supervisor is its own: also the scripts of a runner that it
-// has started, and what these left behind, since the supervisor is their subreaper. A
-// script that escapes from this, by letting another service start something, isn't
-// recognised, and neither is a process below one that /proc hides from us.
+// Every descendant of the supervisor belongs to it. That includes the scripts of a runner
+// that it has started, and the processes that these have left behind, because the
+// supervisor is their subreaper. Two kinds of process aren't recognised: one that another
+// service starts for a script, and a descendant of a process that /proc hides from us.
 func (o operator) kin(ctx context.Context, conn *ipc.Conn) (control.Kin, error) {
 	f, err := ask(ctx, o.s, func(answer func(family, error)) { answer(o.s.family(), nil) })
 	if err != nil {

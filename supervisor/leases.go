@@ -29,13 +29,14 @@ const (
 
 // leases is what the supervisor keeps beside the Ledger.
 type leases struct {
-	holdersAt time.Duration // when the holders were logged last, 0 for never
 	// hasty are the requests that must not queue, each with the timer that refuses it.
 	// They aren't refused at once, because an idle backend of another pool or worker
 	// takes a moment to come back. They end with their worker at the latest.
 	hasty map[hasty]*timer
-	// refused counts the clients that got no backend since then.
-	refused int
+	// holdersAt is when the holders were logged last, 0 for never. refused counts the
+	// clients that got no backend since then.
+	holdersAt time.Duration
+	refused   int
 	// moving is the backend that onHandOver has to pass on.
 	moving *moving
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// Silent connections of users that nobody knows leave the others their place.
+// Silent connections of unknown users don't take the place of others.
 func TestSilentLoginsLeaveOthersTheirPlace(t *testing.T) {
 	w := newWorld(t, 2) // of 4 connections
 	w.up()
@@ -29,8 +29,8 @@ func TestSilentLoginsLeaveOthersTheirPlace(t *testing.T) {
 	}
 }
 
-// A worker's process numbers its requests from 1 again, like the one before it in the
-// same slot: what the dead one didn't want to wait for says nothing about the new one.
+// Each process of a worker numbers its requests from 1. A request with NoWait of a dead
+// process must not be taken for the request of its successor with the same number.
 func TestRequestsThatMustNotWaitEndWithTheirWorker(t *testing.T) {
 	w := newWorld(t, 2, oneConnection, func(c *config.Config) { c.ConnectionRetryDelay = time.Second })
 	w.up()

@@ -10,7 +10,7 @@ import (
 
 const (
 	// lookGrace is how much longer than the time-out of its request the prober may
-	// take. One that takes longer hangs.
+	// take. A prober that takes longer hangs.
 	lookGrace = time.Second
 	// maxLooksWaiting is how many requests may wait for a prober.
 	maxLooksWaiting = 1024
@@ -20,14 +20,14 @@ const (
 type look struct {
 	id      uint64
 	request ipc.Message
-	timeout time.Duration // of the prober for this
-	started time.Duration // when it was sent, or asked for if it never was
+	timeout time.Duration // the prober's time limit for the request
+	started time.Duration // when it was sent; until then, when it was asked for
 	sent    bool
 	limit   *timer
 	done    func(answer ipc.Message, err error)
 }
 
-// looks are the requests to the prober, of whichever process it is.
+// looks are the requests to the prober. Those that wait outlive a process of the prober.
 type looks struct {
 	nextID  uint64
 	sent    map[uint64]*look // not answered yet, ipc.MaxLooks at most
@@ -39,9 +39,10 @@ var (
 	errManyLooks = errors.New("too many looks wait for the prober")
 )
 
-// lookAt asks the prober; request makes the message for a number. done gets the answer,
-// or an error that says nothing about the server, later and exactly once: within
-// timeout and a second, or when a prober that hangs was killed.
+// lookAt asks the prober; request makes the message with the given id. done is called
+// later and exactly once, with the answer or with an error that says nothing about the
+// server. A look waits at most timeout + lookGrace until it is sent, and then as long for
+// its answer; after that the prober is killed.
 func lookAt[T ipc.Message](s *supervisor, timeout time.Duration, request func(id uint64) ipc.Message, done func(T, error)) *look {
 	x := &s.servers.prober.looks
 	x.nextID++
@@ -60,7 +61,8 @@ func lookAt[T ipc.Message](s *supervisor, timeout time.Duration, request func(id
 	return l
 }
 
-// sendLooks sends what waits, oldest first, as far as the prober takes it.
+// sendLooks sends the looks that wait, oldest first, until the prober has as many as it
+// takes.
 func (s *supervisor) sendLooks() {
 	x := &s.servers.prober.looks
 	for p := s.servers.prober.end; p != nil && p.up && len(x.waiting) > 0 && len(x.sent) < ipc.MaxLooks; {
@@ -77,8 +79,8 @@ func (s *supervisor) sendLooks() {
 	}
 }
 
-// lookLate is about a look without an answer in time: one that was never sent fails, and
-// a prober that hangs is killed, with which all its looks fail.
+// lookLate handles a look that has no answer in time. If it was never sent, it fails. If
+// it was sent, the prober hangs and is killed, and all its looks fail.
 func (s *supervisor) lookLate(l *look) {
 	if l.sent {
 		if p := s.servers.prober.end; p != nil {
@@ -89,7 +91,8 @@ func (s *supervisor) lookLate(l *look) {
 	s.withdrawLook(l, errNoProber)
 }
 
-// withdrawLook fails a look that waits: it is never sent, and its asker hears so later.
+// withdrawLook fails a look that still waits, so that it is never sent. done is called
+// later.
 func (s *supervisor) withdrawLook(l *look, err error) {
 	x := &s.servers.prober.looks
 	for i, w := range x.waiting {
@@ -102,7 +105,7 @@ func (s *supervisor) withdrawLook(l *look, err error) {
 	}
 }
 
-// onLookDone hands an answer to whoever has asked.
+// onLookDone hands an answer to the look that it belongs to.
 func (s *supervisor) onLookDone(p *proberEnd, id uint64, m ipc.Message) {
 	l := s.servers.prober.looks.sent[id]
 	if l == nil {
@@ -125,7 +128,7 @@ func (s *supervisor) onLookDone(p *proberEnd, id uint64, m ipc.Message) {
 	s.sendLooks()
 }
 
-// failLooks is for the looks of a prober that has ended.
+// failLooks fails the looks that a prober which has ended has not answered.
 func (s *supervisor) failLooks(err error) {
 	lost := s.servers.prober.looks.sent
 	s.servers.prober.looks.sent = nil

@@ -28,8 +28,8 @@ func (s *supervisor) reconcile(r *runnerEnd, m *ipc.RunnerReady) {
 	case r.spawned:
 		return // for a child's run, watchGroup knows more
 	}
-	// A runner that knows nothing of the run isn't the one that ran it. Whatever that
-	// one has left behind is watched further.
+	// If this runner knows nothing of the run, another runner has executed it. Then go on
+	// watching what that runner left behind.
 	if end := resultOf(x.id, m.Results); end != nil || x.starting && x.pgid <= 0 {
 		s.logEnd(end)
 		s.runIsOver(x, end)
@@ -48,9 +48,9 @@ func (s *supervisor) reconcileInherited(m *ipc.RunnerReady) {
 	s.settleInherited()
 }
 
-// settleInherited tells the machine once no process of the inherited run is left. If an
-// earlier supervisor had started the runner, the lock must be free as well, because the
-// runner holds it until its script has ended.
+// settleInherited tells the machine once no process of the inherited run is left. If
+// runners are children, an earlier runner holds the lock until its script has ended: then
+// the lock must be ours as well.
 func (s *supervisor) settleInherited() {
 	in := s.runner.inherits
 	if in.id == "" || !in.over || s.cfg.ScriptrunnerSocket == "" && !s.dir.Ours {
@@ -79,9 +79,9 @@ func (s *supervisor) tellMissed(id string, end *ipc.RunEnded) {
 	s.feed(runEnded(end))
 }
 
-// lockIsOurs is called when no process of an earlier supervisor is left. A script of
-// such a process may be left if its runner was killed. The next runner knows of that;
-// if no runner is needed, nothing depends on it.
+// lockIsOurs is called when no child of an earlier supervisor is left. A script may still
+// run if its runner was killed. The next runner knows of that script; if no runner is
+// needed, nothing depends on it.
 func (s *supervisor) lockIsOurs() {
 	if !runsScripts(s.cfg) {
 		s.runner.inherits.over = true
@@ -131,8 +131,8 @@ func (s *supervisor) settleUnstarted(x *currentRun) bool {
 }
 
 // watchGroup checks at intervals whether processes of a lost run are left, and ends
-// them at the run's time-out. After a limit it no longer waits for processes that can't
-// be ended. Each check reads all of /proc, in a goroutine.
+// them at the run's time-out. After a limit it stops waiting for processes that can't be
+// ended. Each check reads all of /proc, in a goroutine.
 func (s *supervisor) watchGroup(x *currentRun) {
 	s.after(groupLook, func() {
 		if s.runner.current != x || s.settleUnstarted(x) {
@@ -175,7 +175,7 @@ func (s *supervisor) lookAfter(x *currentRun) func() (over bool, err error) {
 	if !x.from.exited || s.workers.spawning > 0 {
 		return func() (bool, error) { return false, nil }
 	}
-	return func() (bool, error) { return (pgid <= 0 || s.env.groupEmpty(pgid)) && s.env.strangers(known), nil }
+	return func() (bool, error) { return (pgid <= 0 || s.env.groupEmpty(pgid)) && s.env.noStrangers(known), nil }
 }
 
 // adopted reports whether another runner watches the run, and will tell of its end.

@@ -10,8 +10,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// service is what the service manager knows of pgagroal, and what is made once for all
-// workers.
+// service holds what the service manager was told, and what all workers share: secrets,
+// users, and the look-ups of addresses.
 type service struct {
 	ready     bool
 	status    string // last STATUS=

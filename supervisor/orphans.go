@@ -9,8 +9,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// After a worker's death its server is asked which of the backends are left: first
-// after a moment, in which most of them end, and then at this interval.
+// After a worker's death the servers are asked which of its backends are left: first
+// after orphanFirst, in which most of them end, and then every orphanEvery.
 const (
 	orphanFirst = 250 * time.Millisecond
 	orphanEvery = time.Second
@@ -19,7 +19,7 @@ const (
 // orphanWatch are the backends of a dead worker on one server.
 type orphanWatch struct {
 	server int
-	leases map[uint32]uint64 // by process id
+	leases map[uint32]uint64 // leases of the backends that may be left, by process id
 	until  time.Duration     // when their leases are returned anyway
 }
 
@@ -67,7 +67,7 @@ func (s *supervisor) lookAtOrphans(w *orphanWatch) {
 	}
 	pids := make([]uint32, 0, len(w.leases))
 	for pid := range w.leases {
-		if len(pids) < ipc.MaxBackends { // others have their turn when these are gone
+		if len(pids) < ipc.MaxBackends { // the others are looked for when these are gone
 			pids = append(pids, pid)
 		}
 	}
@@ -79,7 +79,8 @@ func (s *supervisor) lookAtOrphans(w *orphanWatch) {
 		func(m *ipc.BackendsDone, err error) { s.onOrphansSeen(w, pids, m, err) })
 }
 
-// onOrphansSeen returns the leases of those that the server was asked for and doesn't show.
+// onOrphansSeen returns the leases of the backends that the server was asked for and does
+// not show.
 func (s *supervisor) onOrphansSeen(w *orphanWatch, asked []uint32, m *ipc.BackendsDone, err error) {
 	if err != nil {
 		s.log.Debug("orphans can't be looked for", "server", s.serverName(w.server), "error", err)
@@ -108,9 +109,9 @@ type orphanCancel struct {
 	sent   *around[*ipc.ServerCancelDone]
 }
 
-// cancelOrphans cancels the queries of orphans, each once and a few at a time. It spares orphans of a fenced epoch, because a cancel there would acknowledge a
-// commit that waits for a standby. Most orphans end by themselves before their turn
-// comes.
+// cancelOrphans cancels the queries of orphans, each once and a few at a time. It spares
+// orphans of a fenced epoch, because a cancel there would acknowledge a commit that waits
+// for a standby. Most orphans end by themselves before their turn comes.
 func (s *supervisor) cancelOrphans() {
 	busy := map[int]int{}
 	for x := range s.cancels.orphans {
@@ -155,8 +156,8 @@ func (s *supervisor) cancelOrphan(o pool.Orphan) {
 
 var errFenced = errors.New("a fence came first")
 
-// stopOrphanCancel takes a CancelRequest back. Its end is heard as any other, which says
-// that nothing of it can reach the server any more.
+// stopOrphanCancel takes a CancelRequest back. Its done function is called as always; only
+// then can nothing of it reach the server any more.
 func (s *supervisor) stopOrphanCancel(x *orphanCancel) {
 	x.sent.stop()
 	l := x.sent.look

@@ -18,8 +18,8 @@ import (
 const (
 	// maxLooking is how many addresses are looked up at a time.
 	maxLooking = 16
-	// peerKept and peerUnknownKept are how long the names of an address are kept, and
-	// that it has none. maxPeers bounds the addresses.
+	// peerKept is how long the names of an address are kept, peerUnknownKept how long it
+	// is kept that an address has none. maxPeers bounds the number of addresses.
 	peerKept        = time.Minute
 	peerUnknownKept = 10 * time.Second
 	maxPeers        = 4096
@@ -31,8 +31,8 @@ const (
 type peers struct {
 	known   map[netip.Addr]peerNames
 	asked   map[netip.Addr]*peerLook // look-ups that run or wait
-	queue   []*peerLook              // those that wait for a place, oldest first
-	looking int
+	queue   []*peerLook              // look-ups that wait, oldest first
+	looking int                      // how many run
 
 	own        []netip.Prefix
 	ownAt      time.Duration
@@ -104,8 +104,8 @@ func (s *supervisor) hostsOf(address netip.Addr, then func(hosts []string)) {
 	s.lookNext()
 }
 
-// lookNext starts look-ups as far as there is a place. A look-up that has waited too long
-// is given up: its client would not wait for it any more.
+// lookNext starts look-ups until maxLooking run. It gives up a look-up that has waited too
+// long: its client would not wait for it any more.
 func (s *supervisor) lookNext() {
 	x := &s.service.peers
 	for x.looking < maxLooking && len(x.queue) > 0 {
@@ -152,8 +152,9 @@ func (s *supervisor) keepHosts(address netip.Addr, hosts []string) {
 	x.known[address] = peerNames{hosts, s.env.now() + kept}
 }
 
-// confirmedHosts returns the names of an address for which a look-up gives the address
-// again. Whoever owns an address chooses its names, but not what others' names mean.
+// confirmedHosts returns those names of an address that resolve to this address again. The
+// owner of an address can give it any name, but can't make somebody else's name resolve to
+// it.
 func confirmedHosts(ctx context.Context, e env, address netip.Addr) ([]string, error) {
 	names, err := e.lookupAddr(ctx, address.String())
 	if err != nil && !noSuchName(err) {

@@ -60,8 +60,8 @@ func (s *supervisor) probeAt(a failover.Probe, at address, timeout time.Duration
 		})
 }
 
-// outcomes are the machine's words for those of the prober. A probe that has seen
-// nothing has a code, which tells it from a name that doesn't resolve.
+// outcomes translates the prober's outcomes to the machine's. A probe that has seen
+// nothing has a code; a probe of a name that doesn't resolve has none.
 var outcomes = [...]failover.Outcome{
 	ipc.SawPrimary: failover.SawPrimary, ipc.SawStandby: failover.SawStandby, ipc.SawRefused: failover.SawRefused,
 	ipc.SawTimeout: failover.SawTimeout, ipc.SawSilent: failover.SawSilent, ipc.SawUnreachable: failover.SawUnreachable,
@@ -69,7 +69,7 @@ var outcomes = [...]failover.Outcome{
 	ipc.SawShutdown: failover.SawShutdown,
 }
 
-// receivers are the same for Receiver.
+// receivers translates the states of a WAL receiver.
 var receivers = [...]failover.Receiver{
 	ipc.ReceiverUnknown: failover.ReceiverUnknown, ipc.ReceiverGone: failover.ReceiverGone,
 	ipc.ReceiverStreaming: failover.ReceiverStreaming,

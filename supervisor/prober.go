@@ -13,7 +13,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// proberEnd is one process of the prober. Another one follows when it has ended.
+// proberEnd is one process of the prober. When it has ended, another one is started.
 //
 //	starting --hello, ready--> up --killed, link ended--> dropped --exit--> (proberGone)
 type proberEnd struct {
@@ -22,16 +22,16 @@ type proberEnd struct {
 	setup   *timer
 	greeted bool // has said hello
 	up      bool // takes requests
-	dropped bool // SIGKILL is sent: it hears nothing more
+	dropped bool // SIGKILL was sent: its messages are ignored
 }
 
-// prober is the supervisor's side of the process that looks at servers; looks.go has
-// what it is asked.
+// prober is the supervisor's side of the process that looks at servers; looks.go sends it
+// requests.
 type prober struct {
 	end      *proberEnd // nil between two processes
 	failures int        // deaths in a row
 	confined confinement
-	leaving  bool // nothing is needed of it any more
+	leaving  bool // pgagroal ends and doesn't need it any more
 	looks    looks
 }
 
@@ -107,8 +107,8 @@ func (s *supervisor) sendProber(p *proberEnd, m ipc.Message) {
 	}
 }
 
-// dropProber kills the process. The exit, which everything else waits for, follows: only
-// then does nothing of it reach a server any more.
+// dropProber kills the process. Everything else waits for its exit, because until then it
+// may still reach a server.
 func (s *supervisor) dropProber(p *proberEnd, why string) {
 	if p.dropped {
 		return
@@ -141,9 +141,9 @@ func (s *supervisor) onProberExit(p *proberEnd, how string) {
 
 var errProberEnded = errors.New("the prober has ended meanwhile")
 
-// proberGone is the one place where a prober is taken off the books. Its looks have no
-// result: they say nothing about their servers, and aren't repeated here, since the
-// answer of a server may be what has ended it.
+// proberGone is the only place that removes a prober from the supervisor's state. Its
+// looks fail, which says nothing about their servers. They aren't repeated here, because
+// the answer of a server may have ended the prober.
 func (s *supervisor) proberGone(p *proberEnd) {
 	p.dropped, p.up = true, false
 	s.timers.stop(p.setup)
@@ -163,7 +163,8 @@ func (s *supervisor) proberGone(p *proberEnd) {
 	s.after(backoff(s.servers.prober.failures), s.startProber)
 }
 
-// leaveProber ends the prober, which has no state, and returns whether it has ended.
+// leaveProber kills the prober, which has no state to save, and reports whether it has
+// ended.
 func (s *supervisor) leaveProber() bool {
 	p := s.servers.prober.end
 	if p == nil || s.servers.prober.leaving {
@@ -184,7 +185,7 @@ func (s *supervisor) leaveProber() bool {
 	return false
 }
 
-// processID is that of the prober, 0 for none.
+// processID returns the process id of the prober, 0 for none.
 func (p *prober) processID() int {
 	if p.end == nil || p.end.started == nil {
 		return 0
@@ -192,28 +193,28 @@ func (p *prober) processID() int {
 	return p.end.started.pid
 }
 
-// proberBroke ends a prober whose answer can't be true. It parses what strangers send,
-// so it may have been taken over.
+// proberBroke ends a prober whose answer can't be true. The prober parses what servers
+// send, so a server may have taken it over.
 func (s *supervisor) proberBroke(p *proberEnd, what string) {
 	s.log.Error("prober broke the protocol", "child", p.started.pid, "what", what)
 	s.dropProber(p, "protocol violation")
 }
 
-// maxSyncStandbys is how many names of synchronous standbys a probe tells of.
+// maxSyncStandbys is how many names of synchronous standbys a probe reports at most.
 const maxSyncStandbys = 64
 
-// claimOfProbe checks an answer that a prober gives: what it is about, and that it is
-// bounded. Whether it is true nobody can tell.
+// claimOfProbe checks that an answer of the prober has known values and bounded texts.
+// Nobody can check whether it is true.
 func claimOfProbe(m *ipc.ProbeDone) string {
 	o := &m.Obs
 	long := func(t string) bool { return len(t) > ipc.MaxServerText }
 	switch {
 	case m.Outcome < ipc.SawPrimary || m.Outcome > ipc.SawShutdown || o.Receiver > ipc.ReceiverStreaming:
-		return "a probe that saw nothing there is"
+		return "an outcome or a state of a WAL receiver that doesn't exist"
 	case len(o.SyncStandbys) > maxSyncStandbys || slices.ContainsFunc(o.SyncStandbys, long):
-		return "more synchronous standbys than a probe tells of"
+		return "more or longer names of synchronous standbys than a probe reports"
 	case slices.ContainsFunc([]string{m.Code, m.Version, o.ReceiverWord, o.SlotName, o.SenderHost, o.SenderPort}, long):
-		return "a text longer than any it passes on"
+		return "a text that is longer than a probe reports"
 	}
 	return ""
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// probed has the machine ask for a probe of the first server and returns what it heard.
+// probeOnce has the machine ask for a probe of the first server.
 func (w *world) probeOnce(id uint64) {
 	w.act(failover.Probe{Server: 0, ID: id, Timeout: 2 * time.Second})
 	w.settle()
@@ -110,7 +110,7 @@ func TestProberThatHangsIsKilledAndReplaced(t *testing.T) {
 	}
 }
 
-// What it dies of may be a server's answer, so it isn't started in a circle.
+// A server's answer may be what kills it, so it must not be restarted without pauses.
 func TestProberThatDiesAgainAndAgainIsStartedMoreAndMoreSlowly(t *testing.T) {
 	w := newWorld(t, 0)
 	w.settle()
@@ -208,7 +208,7 @@ func TestProberThatSaysWhatCannotBeIsKilled(t *testing.T) {
 	}
 }
 
-// Only what a role goes with is believed of an answer.
+// Only an answer that shows a primary or a standby carries an observation.
 func TestAnswerWithoutARoleCarriesNoObservation(t *testing.T) {
 	w := newWorld(t, 0)
 	w.settle()

@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// standIn is a worker that greets each client with its own process id and
-// closes; one whose client says so dies.
+// standIn is a worker that greets each client with its own process id and closes the
+// connection. It dies if a client says so.
 func standIn(fd int, role proc.Role) int {
 	switch role {
 	case proc.RoleProber:

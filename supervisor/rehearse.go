@@ -27,13 +27,13 @@ var rehearsed = []string{
 	"synchronous_standby_names", "synchronous_commit",
 }
 
-// rehearsal is a rehearsal in progress. The machine's findings are there; the servers
-// and the runner are being asked.
+// rehearsal is a rehearsal in progress. It has the machine's findings already and waits
+// for the answers of the servers and the runner.
 type rehearsal struct {
 	*failover.Rehearsal
 	settings []map[string]string // by server, nil when they can't be read
 	late     bool                // the runner has not checked its scripts in time
-	waiting  int
+	waiting  int                 // answers that are missing
 	done     func(control.RehearsalResponse, error)
 }
 
@@ -183,7 +183,7 @@ func (s *supervisor) findSettings(r *rehearsal, i int) {
 		r.found(false, name, "wal_receiver_timeout = 10s", "it notices only after %s that the primary is silent", d)
 	}
 	if d, ok := millis("wal_retrieve_retry_interval"); ok && d > slowRetry {
-		r.found(false, name, "wal_retrieve_retry_interval = 1s", "it may take %s more until it is out of recovery, or follows", d)
+		r.found(false, name, "wal_retrieve_retry_interval = 1s", "it may take %s longer to end its recovery, or to follow a new primary", d)
 	}
 	if d, ok := millis("recovery_min_apply_delay"); ok && d > 0 {
 		r.found(false, name, "failover_candidate = off", "it is delayed by %s, which a promotion has to replay first", d)

@@ -12,8 +12,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// rehearse rehearses a failover to the last server, with these settings of its,
-// and lets the runner answer with these checks; nil is a runner that says nothing.
+// rehearse rehearses a failover to the last server, which has these settings, and lets
+// the runner answer with these checks. With nil the runner doesn't answer.
 func (w *world) rehearse(set map[string]string, hooks []ipc.HookCheck) control.RehearsalResponse {
 	w.t.Helper()
 	r := w.runnerUp()
@@ -91,7 +91,7 @@ func TestARehearsalFindsSettingsThatAreInTheWay(t *testing.T) {
 		t.Errorf("well %v %s", r.Well, d)
 	}
 	if d := cmp.Diff([]string{
-		name + ": it may take 5s more until it is out of recovery, or follows",
+		name + ": it may take 5s longer to end its recovery, or to follow a new primary",
 		name + ": it is delayed by 1m0s, which a promotion has to replay first",
 	}, texts(r.Warnings)); d != "" {
 		t.Error(d)

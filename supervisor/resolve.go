@@ -25,15 +25,15 @@ type address struct{ network, address string }
 // maxAddresses bounds the addresses that are kept of a name.
 const maxAddresses = 8
 
-// where is what is known of a server's addresses. The last good ones are kept when the
-// name can't be resolved any more.
+// where is what is known of a server's addresses. When the name can't be resolved any
+// more, the last good addresses are kept.
 type where struct {
 	addresses []address     // the preferred one first; empty until the name has resolved
 	literal   bool          // an address or a path: nothing to resolve
 	at        time.Duration // time of the last attempt that succeeded
 	resolving bool
 	waiting   []func() // to be called after the attempt in progress
-	failed    bool     // the last attempt failed; so that the log tells it once
+	failed    bool     // the last attempt failed; only the first failure in a row is logged
 }
 
 func newWhere(host string, port int) *where {
@@ -120,8 +120,8 @@ func (s *supervisor) onResolved(server int, found []string, err error) {
 	}
 }
 
-// found accepts the addresses that a name has now. Those that it had before keep their
-// order, with the preferred one first; new ones follow.
+// found accepts the addresses that a name has now. Addresses that it had before keep their
+// order, with the preferred one first. New addresses follow.
 func (s *supervisor) found(server int, found []string) {
 	w, sv := s.servers.where[server], s.cfg.Servers[server]
 	w.at = s.env.now()

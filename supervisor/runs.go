@@ -41,18 +41,18 @@ type currentRun struct {
 	// expires is when the runner must not start the script any more, as time since
 	// boot.
 	expires  time.Duration
-	limit    *timer // until the runner starts the script, then until it tells how it ended
-	starting bool   // the runner is about to execute the script, or has: RunStarting
-	allHeard bool   // the link has ended, and all messages of the runner were read
-	givenUp  bool   // the runner did not meet limit
-	lost     bool
+	limit    *timer        // until the runner starts the script, then until it tells how it ended
+	starting bool          // the runner may have executed the script: it has sent RunStarting, or its last messages are missing
+	allHeard bool          // the link has ended, and all messages of the runner were read
+	givenUp  bool          // the runner did not meet limit
+	lost     bool          // its runner was lost before it reported the end
 	told     bool          // the machine knows that it is lost
 	over     time.Duration // when to stop waiting for what is left of it
 	service  bool          // the runner is a service, not our child
 	from     *runnerEnd
 	adopter  *runnerEnd // the runner that watches the run after its own runner has died
-	termed   bool
-	killed   bool
+	termed   bool       // SIGTERM was sent to the group of a lost run
+	killed   bool       // SIGKILL was sent to it
 }
 
 // processes joins ids with spaces, "" for none.

@@ -82,7 +82,7 @@ func TestAServicesRunThatIsNotStartedInTimeIsGivenUp(t *testing.T) {
 	w.refused("it has not started a script within 10s")
 }
 
-// From RunStarting on nobody knows.
+// After RunStarting nobody can know whether the script was executed.
 func TestARunThatMayHaveBegunIsLost(t *testing.T) {
 	w := newWorld(t, 0, withFailover)
 	r := w.runnerUp()
@@ -102,7 +102,7 @@ func TestARunThatMayHaveBegunIsLost(t *testing.T) {
 	}
 }
 
-// What the runner had to say may have got lost with a link that didn't end by itself.
+// The runner's last messages may be lost with a link that didn't end by itself.
 func TestALinkThatBreaksLeavesTheOutcomeOpen(t *testing.T) {
 	w := newWorld(t, 0, withFailover)
 	r := w.runnerUp()
@@ -114,7 +114,8 @@ func TestALinkThatBreaksLeavesTheOutcomeOpen(t *testing.T) {
 	}
 }
 
-// The supervisor itself slept: its deadlines come at once, before what was said.
+// The supervisor itself was stopped: its deadlines are due before it has read the
+// messages that arrived meanwhile.
 func TestASupervisorThatWasStoppedListensBeforeItGivesUp(t *testing.T) {
 	w := newWorld(t, 0, withFailover)
 	r := w.runnerUp()

@@ -7,10 +7,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// Workers hold no passwords for servers. A worker that is taken over could otherwise take
-// all of them along, and try them elsewhere. It gets what a server's question needs, for
-// that question only, and the supervisor first has the prober see that the server really
-// asks it: a worker can't invent one whose answer would tell more.
+// Workers hold no passwords for servers: whoever took over a worker would have all of
+// them, and could try them elsewhere. A worker gets only the secret that answers one
+// question of a server. The supervisor first has the prober check that the server really
+// asks this question, so that a worker can't invent a question whose answer reveals more.
 
 const (
 	// maxShown is how many questions are remembered.
@@ -21,11 +21,12 @@ const (
 	maxAsking = 2
 	// maxDeriving is how many derivations of keys run at a time, each in a goroutine.
 	maxDeriving = 2
-	// fewIterations is less than PostgreSQL's own default.
-	fewIterations = auth.DefaultIterations
+	// minIterations is PostgreSQL's default for SCRAM. A server that asks for fewer makes
+	// keys that are easily broken, which is worth a warning.
+	minIterations = auth.DefaultIterations
 )
 
-// secrets are the requests of workers for what answers a server's question.
+// secrets is what the supervisor keeps to answer the SecretRequests of workers.
 type secrets struct {
 	shown map[shown]bool // the harmless questions that servers have asked the prober
 	keys  *auth.ClientKeys
@@ -34,15 +35,16 @@ type secrets struct {
 	warned   map[warnedOf]bool
 }
 
-// line is work of which only some may be under way at a time; the oldest starts first. The
-// requests of workers fill it, of which a worker has ipc.MaxSecretRequests at most.
+// line is a queue of work of which only a few pieces may be under way at a time; the
+// oldest starts first. Each piece is a SecretRequest, of which a worker has
+// ipc.MaxSecretRequests at most.
 type line struct {
 	underWay int
 	waiting  []func()
 }
 
-// join adds work. do calls leave when the work has ended: before it returns, or later with
-// advance after it.
+// join adds a piece of work, do. When the work has ended, do calls leave. If that is after
+// do has returned, it calls advance as well.
 func (l *line) join(most int, do func()) {
 	l.waiting = append(l.waiting, do)
 	l.advance(most)
@@ -60,29 +62,29 @@ func (l *line) advance(most int) {
 	}
 }
 
-// shown is a question that a server has asked a user. Only a question that asks for SCRAM
-// keys of enough iterations is remembered. The keys for a salt are the same on all servers
-// of a cluster, whatever the database, and are worth nothing where the salt is another. The
-// answer to a weak question is worth more than the login, so the prober has to see the
-// question each time: the server may have got a better method meanwhile.
+// shown is a question that a server has asked for a user. Only strong questions are
+// remembered: SCRAM with enough iterations. The keys for a salt are the same on all servers
+// of a cluster, whatever the database, and useless where the salt differs. The answer to a
+// weak question is worth more than one login, so the prober checks such a question each
+// time: the server may ask for a better method by now.
 type shown struct {
 	user     string
 	question ipc.Question
 }
 
-// warnedOf is what the log has said of a server.
+// warnedOf is a weak method of a server that the log has warned of.
 type warnedOf struct {
 	server int
 	method ipc.LoginMethod
 }
 
-// weak reports whether the answer to a question tells more than is needed to log in where
-// it is asked.
+// weak reports whether the answer to a question is worth more than a login at the server
+// that asks.
 func weak(q ipc.Question) bool {
-	return q.Method != ipc.LoginSCRAM || q.Iterations < fewIterations
+	return q.Method != ipc.LoginSCRAM || q.Iterations < minIterations
 }
 
-// seenBefore reports whether a worker's question needs no look of the prober.
+// seenBefore reports whether the prober has seen a worker's question already.
 func (x *secrets) seenBefore(m *ipc.SecretRequest) bool {
 	return x.shown[shown{m.User, m.Question}]
 }
@@ -119,8 +121,8 @@ func (s *supervisor) onSecretRequest(c *child, m *ipc.SecretRequest) {
 	}
 }
 
-// serverPassword returns a user's password for the servers, empty if there is none. The
-// superuser's is for pgagroal alone.
+// serverPassword returns a user's password for the servers, empty if there is none. It
+// ignores the superuser's password, which is for pgagroal alone.
 func (s *supervisor) serverPassword(user string) string {
 	for _, u := range s.cfg.Users {
 		if u.Name == user {
@@ -130,11 +132,11 @@ func (s *supervisor) serverPassword(user string) string {
 	return ""
 }
 
-// askServer has the prober see whether a server asks what a worker says.
+// askServer has the prober check that a server asks what the worker says.
 func (s *supervisor) askServer(c *child, m *ipc.SecretRequest) {
 	switch {
 	case c.ending():
-	case s.service.secrets.seenBefore(m): // meanwhile, to somebody else
+	case s.service.secrets.seenBefore(m): // another request has shown it meanwhile
 		s.giveSecret(c, m)
 	case len(s.addressesOf(m.Server)) == 0:
 		s.answerSecret(c, m, "", fmt.Errorf("server %s has no address", s.cfg.Servers[m.Server].Name))
@@ -146,7 +148,7 @@ func (s *supervisor) askServer(c *child, m *ipc.SecretRequest) {
 }
 
 // askQuestion has the prober ask, and asks a second time if only the salt differs. saw is
-// the salt of the first time, empty the first time.
+// the salt that the first time has shown, empty for the first time.
 func (s *supervisor) askQuestion(c *child, m *ipc.SecretRequest, saw string) {
 	lookAround(s, m.Server, s.cfg.FailoverProbeTimeout,
 		func(id uint64, t ipc.Target) ipc.Message {
@@ -204,7 +206,7 @@ func (s *supervisor) noteShown(m *ipc.SecretRequest) {
 	x.shown[shown{m.User, m.Question}] = true
 }
 
-// warnOfWeak warns once of each server and method that makes workers hold more than keys.
+// warnOfWeak warns of a weak question, once for each server and method.
 func (s *supervisor) warnOfWeak(m *ipc.SecretRequest) {
 	x, q, of := &s.service.secrets, m.Question, warnedOf{m.Server, m.Question.Method}
 	if x.warned[of] {

@@ -20,14 +20,14 @@ type servers struct {
 	tick      *timer
 	snapshot  failover.Snapshot
 	published bool   // the machine has published a snapshot
-	known     bool   // the servers have been looked at, so clients may be accepted
+	known     bool   // the machine has looked at the servers, so clients may be accepted
 	phase     string // phase of the machine when the workers were last told why clients wait
 	gen       uint64
 	versions  []string     // server_version at the last login or probe, "" if unknown
 	noPass    []*probeUser // last client that a server let in without a password
 	replies   map[uint64]func(failover.Reply)
 	nextTag   uint64
-	hints     []failover.Hinted // to be fed to the machine in this turn, see hint
+	hints     []failover.Hinted // to be fed to the machine at the next turn, see hint
 }
 
 // machine is failover.Machine, or a test.
@@ -191,9 +191,9 @@ func (s *supervisor) onHint(c *child, m *ipc.Hint) {
 	s.hint(failover.Hinted{Server: m.Server, Epoch: m.Epoch, Kind: kind, Code: m.SQLState})
 }
 
-// hint gives the machine what workers have reported in this turn, each report only
-// once: all backends are lost at the same time, and each step of the machine costs a
-// record, snapshots and a status.
+// hint collects what workers report until the loop's next turn, and then gives the machine
+// each different report once. All backends are lost at the same time, and each step of the
+// machine costs a record, snapshots and a status.
 func (s *supervisor) hint(ev failover.Hinted) {
 	if slices.Contains(s.servers.hints, ev) {
 		return
@@ -214,7 +214,7 @@ func (s *supervisor) hint(ev failover.Hinted) {
 func (s *supervisor) onLoginSeen(c *child, m *ipc.LoginSeen) {
 	held, ok := s.ledger.Lease(m.Lease)
 	if !ok || held.Worker != c.index || m.HotStandby > ipc.StandbyOn {
-		s.violation(c, "a login at nothing")
+		s.violation(c, "a login with a lease that it doesn't have")
 		return
 	}
 	if m.Version != "" {

@@ -12,7 +12,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// act has the machine want these actions now.
+// act makes the machine return these actions now.
 func (w *world) act(list ...failover.Action) {
 	w.machine.react = func(failover.Event) []failover.Action {
 		w.machine.react = nil
@@ -59,7 +59,7 @@ func TestWorkerThatDoesNotLetGoIsKilledAndItsExitAwaited(t *testing.T) {
 	}
 }
 
-// On a machine without a processor to spare everybody is late, we too.
+// On a machine that is too busy everybody is late, the supervisor too.
 func TestFenceGivesWorkersTheTimeThatTheSupervisorWasLateItself(t *testing.T) {
 	w := newWorld(t, 1)
 	w.up()
@@ -350,7 +350,7 @@ func TestTimeOfZeroIsNoTimeAtAll(t *testing.T) {
 	}
 }
 
-// A primary that dies with a thousand sessions is one thing to the machine.
+// When a primary dies with a thousand sessions, the machine gets one hint.
 func TestHintsOfATurnAreFedOnce(t *testing.T) {
 	w := newWorld(t, 2)
 	w.up()

@@ -11,9 +11,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// queueLimit is how many messages may wait for one worker. The worker's configuration
-// and one grant for each possible backend come on top: at the end of a failover all
-// waiting clients are served at once.
+// queueLimit is how many messages may wait for one child. For a worker, its configuration
+// and one grant for each possible backend are added: at the end of a failover all waiting
+// clients are served at once.
 const queueLimit = 1024
 
 func (s *supervisor) workerSpec(index int) startSpec {
@@ -55,8 +55,8 @@ func (s *supervisor) sendConfig(c *child) {
 	s.send(c, end)
 }
 
-// workerUsers returns what workers learn of the credential files: verifiers of the
-// passwords that clients show, who has a password at the servers, and of the superuser
+// workerUsers returns what workers learn of the credential files: verifiers for the
+// passwords of clients, which users have a password for the servers, and of the superuser
 // only the name. It takes a millisecond or two for each user.
 func workerUsers(c *config.Config, salt ipc.Secret) ([]ipc.ConfigUser, error) {
 	verifiers := auth.NewVerifiers([]byte(salt.Reveal()))

@@ -34,9 +34,9 @@ const (
 type shutdown struct {
 	mode    stopMode
 	limit   *timer // of the graceful mode
-	kill    *timer // SIGKILL for workers
+	kill    *timer // when workers get SIGKILL
 	leaving bool   // the runner isn't needed any more
-	waits   bool   // the log says that the shutdown waits for a script
+	waits   bool   // the log has said that the shutdown waits for a script
 }
 
 // shutGracefully lets no new client in, and shuts down when the last client has left,
@@ -153,7 +153,7 @@ func (s *supervisor) checkStopped() {
 	if !s.stop.leaving {
 		s.leaveRunner()
 	}
-	if s.runner.end == nil && s.leaveProber() { // until then the machine may look at servers
+	if s.runner.end == nil && s.leaveProber() { // the prober last: the machine may look at servers until here
 		s.over = true
 	}
 }

@@ -59,10 +59,9 @@ func startChild(spec startSpec, starter *proc.Starter, log *slog.Logger) (*start
 	return st, nil
 }
 
-// spawn starts the process of a child; if there is a starter, the starter starts workers
-// and the prober.
-// kill fails only for a process that has ended, whose exit is about to be seen, or when the
-// starter is lost, which ends the supervisor.
+// spawn starts the process of a child. If there is a starter, it starts workers and the
+// prober. kill reports no error: it fails only when the process has ended, whose exit is
+// about to be seen, or when the starter is lost, which ends the supervisor.
 func spawn(spec startSpec, files []*os.File, starter *proc.Starter, log *slog.Logger) (p *os.Process, kill func(), err error) {
 	if starter == nil || spec.role == proc.RoleRunner {
 		p, err = proc.Spawn(proc.Spec{
@@ -122,7 +121,8 @@ func dialRunner(ctx context.Context, path string, log *slog.Logger) (*started, e
 	return newStarted(ipc.NewConn(uc, ipc.RoleSupervisor, ipc.RoleRunner, log), queueLimit, log), nil
 }
 
-// newStarted makes a link to a process that isn't our child.
+// newStarted makes our end of a link, as if the process at the other end weren't our
+// child; startChild adds what it knows of a child.
 func newStarted(conn *ipc.Conn, queue int, log *slog.Logger) *started {
 	// The reader also sees a failed write, as the end of the link.
 	out := ipc.NewOutbox(conn, queue, stallLimit, func(error) { conn.Close() })
@@ -163,9 +163,9 @@ func (st *started) keep(conn *ipc.Conn, theirs *os.File, log *slog.Logger) {
 	st.close = func() { closeLink(); theirs.Close() }
 }
 
-// receive passes messages on until the link ends. It also moves the link to its running
-// phase before it reads the next packet: the other end does this as soon as it has sent
-// the message that ends the set-up.
+// receive passes messages on until the link ends. After the message that ends the set-up
+// it moves the link to its running phase, before it reads the next packet: the other end
+// did the same as soon as it had sent that message.
 func receive(conn *ipc.Conn, message func(ipc.Message, ...int)) error {
 	for {
 		env, err := conn.Receive()

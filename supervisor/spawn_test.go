@@ -17,8 +17,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// A worker that hangs leaves clients in its socket, in the hand of the writer and in the
-// queue; when it is killed all of them come back, in their order.
+// A worker that hangs leaves clients in its socket, in the write that is in progress and in
+// the queue. When it is killed, all of them come back, in their order.
 func TestClientsOfAFullLinkComeBackInOrder(t *testing.T) {
 	conn, theirs, err := ipc.Pair(ipc.RoleSupervisor, ipc.RoleWorker, nil)
 	if err != nil {
@@ -58,8 +58,8 @@ func TestClientsOfAFullLinkComeBackInOrder(t *testing.T) {
 	}
 }
 
-// When the link of a dead worker can't be read nobody makes room for its writer, and
-// who waits for it would wait as long as a write may take.
+// When the link of a dead worker can't be read, the write in progress never gets room.
+// Nobody may wait until that write times out.
 func TestLinkThatCannotBeReadKeepsNobodyWaiting(t *testing.T) {
 	conn, theirs, err := ipc.Pair(ipc.RoleSupervisor, ipc.RoleWorker, nil)
 	if err != nil {

@@ -32,15 +32,15 @@ type Options struct {
 	Config *config.Config
 	Build  string // the release, for pgagroal-cli
 	Log    *slog.Logger
-	// Dropped, if not nil, is called once, when root's privileges are given up and no
-	// file is made yet.
+	// Dropped, if not nil, is called once, after root's privileges were given up and before
+	// a file is made.
 	Dropped func() error
 	// Ready, if not nil, is called once, when clients are served.
 	Ready func()
 }
 
-// Run runs the supervisor until its end. It returns nil after an orderly end; otherwise
-// everything that kept it from starting, or why it had to end.
+// Run runs the supervisor until its end. It returns nil after an orderly end. Otherwise it
+// returns everything that kept it from starting, or why it had to end.
 func Run(opt Options) error {
 	base := time.Now()
 	if os.Getenv("GOMAXPROCS") == "" {
@@ -195,7 +195,7 @@ func (s *supervisor) realEnv(base time.Time) env {
 			secret, err := proc.Prove(dir)
 			return ipc.Secret(secret), err
 		},
-		groupEmpty: proc.GroupEmpty, strangers: noStrangers,
+		groupEmpty: proc.GroupEmpty, noStrangers: noStrangers,
 		signalGroup: signalGroup,
 		zombies:     proc.Zombies, reap: proc.Reap,
 		notify: func(string) {},

@@ -31,8 +31,9 @@ func checkWorkerUser(c *config.Config, uid uint32, known bool) error {
 	return nil
 }
 
-// newStarter starts the process that starts and kills workers and the prober under worker_user. The
-// supervisor calls it while it is still root. Without worker_user there is none: nil.
+// newStarter starts the starter: the process that starts and kills workers and the prober
+// under worker_user. The supervisor calls it while it is still root. Without worker_user it
+// returns nil.
 func newStarter(c *config.Config) (*proc.Starter, error) {
 	if c.WorkerUser == "" {
 		return nil, nil

@@ -44,7 +44,7 @@ func (s *supervisor) notWritable(st failover.Status) string {
 	return ""
 }
 
-// seen describes the last look at a server in pgagroal's words.
+// seen describes the last look at a server in the words of pgagroal-cli.
 func seen(sv failover.ServerStatus) (health, running, primary string) {
 	health, running, primary = control.HealthUnknown, control.ServerDown, control.PrimaryUnknown
 	word, _, _ := strings.Cut(sv.Seen, " ") // "primary (login)"
@@ -55,7 +55,7 @@ func seen(sv failover.ServerStatus) (health, running, primary string) {
 		primary = control.PrimaryNo
 	case failover.SawAlive.String(), failover.SawStarting.String():
 	case "":
-		// Never probed, but a login proves as much.
+		// Never probed, but a login has proven that it is the primary.
 		if sv.State == failover.Primary {
 			return control.HealthUp, control.ServerRunning, control.PrimaryYes
 		}
@@ -163,7 +163,7 @@ func (s *supervisor) summary(st failover.Status) control.FailoverSummary {
 	return r
 }
 
-// sessionStates are pgagroal's words for the states of a worker's report.
+// sessionStates translates the states of a worker's report to the words of pgagroal-cli.
 var sessionStates = map[string]string{
 	"not_init": "Not initialized", "init": "Initializing", "free": "Free", "in_use": "Active", "gracefully": "Graceful",
 	"flush": "Flush", "validation": "Validating", "waiting": "Not initialized",
@@ -245,7 +245,7 @@ func lsn(n uint64) string {
 func (s *supervisor) runnerStatus() control.Runner {
 	r := control.Runner{Socket: s.cfg.ScriptrunnerSocket, Error: s.runner.down}
 	if e := s.runner.end; e != nil && !e.gone {
-		r.Connected, r.PID, r.DigestMatch, r.Problems = e.started != nil, e.pid, e.digest, e.problems
+		r.Connected, r.PID, r.DigestMatch, r.Problems = e.started != nil, e.pid, e.agrees, e.problems
 	}
 	return r
 }

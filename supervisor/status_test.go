@@ -83,7 +83,7 @@ func TestFailoverStatusCountsFailedProbes(t *testing.T) {
 	}
 }
 
-// TestAgesGoOnWhileNothingHappens: the machine, which nothing wakes in between, doesn't tell the age of its latest step.
+// TestAgesGoOnWhileNothingHappens: ages are those of now, not those of the machine's latest step.
 func TestAgesGoOnWhileNothingHappens(t *testing.T) {
 	w := newWorld(t, 0)
 	seenBy(w, [2]failover.ProbeDone{{Outcome: failover.SawPrimary}, {Outcome: failover.SawStandby}})

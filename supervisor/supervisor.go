@@ -26,7 +26,7 @@ type supervisor struct {
 	ended   chan struct{} // closed when the loop has ended
 
 	timers  timers
-	rest    time.Duration // deadlines wait until then, see justWoke; 0 for no wait
+	rest    time.Duration // time until which deadlines have to wait, see justWoke; 0 for no wait
 	workers workers
 	clients clients
 	ledger  *pool.Ledger

@@ -6,17 +6,17 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
-// sweep is one probe of a server at all of its addresses. The preferred address is looked at first; the next one when
-// the one before gave no answer, or has kept silent for its share of the time. The first answer is the probe's; without
-// any the server is as dead as the least certain of its addresses, see combined.
+// sweep is one probe of a server at all of its addresses. The preferred address is looked at first. The next one follows
+// when the one before has failed or has kept silent for its share of the time. The first answer is the result of the
+// probe. If no address answers, combined decides what the server is.
 type sweep struct {
 	s         *supervisor
 	probe     failover.Probe
 	started   time.Duration
 	addresses []address
-	next      int // address to be looked at next
-	pending   int // looks in progress
-	seen      []failover.ProbeDone
+	next      int                  // address to be looked at next
+	pending   int                  // looks in progress
+	seen      []failover.ProbeDone // results of the addresses that didn't answer
 	over      bool
 }
 
@@ -39,7 +39,7 @@ func (x *sweep) begin() {
 	}
 }
 
-// end takes what one look has seen.
+// end takes the result of one look.
 func (x *sweep) end(a address, seen failover.ProbeDone) {
 	if x.over {
 		return
@@ -70,9 +70,9 @@ func answered(o failover.Outcome) bool {
 	return false
 }
 
-// combined is what a server is of which no address answered. It refuses if all of its addresses do: one that is silent
-// may be cut off, with a server behind it that others still reach. An address that couldn't be looked at at all, such as
-// an IPv6 address where there is no IPv6, says nothing beside others.
+// combined returns the result for a server of which no address answered. The server refuses only if all of its addresses
+// refuse: behind a silent address there may be a server that others still reach. An address that couldn't be tried, such
+// as an IPv6 address where there is no IPv6, says nothing if others were tried.
 func combined(seen []failover.ProbeDone) failover.ProbeDone {
 	weight := func(o failover.Outcome) int {
 		switch o {

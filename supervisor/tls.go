@@ -8,8 +8,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// loadClientTLS reads the certificate that clients are shown, if they are offered TLS:
-// workers open no files.
+// loadClientTLS reads the certificate and key for clients, if they are offered TLS. The
+// supervisor does this because workers open no files.
 func loadClientTLS(c *config.Config) (ipc.ClientTLS, error) {
 	if !c.OffersTLS() {
 		return ipc.ClientTLS{}, nil

@@ -19,10 +19,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
 
-// world is a supervisor whose outside world is the test: time stands still
-// until advance, and nothing runs but what the test lets run.
+// world is a supervisor whose outside world is the test: time stands still until advance,
+// and background work runs only when the test lets it run.
 type world struct {
-	// question is what the servers ask of any user, or the prober has failed.
+	// question is what the servers ask any user; with questionErr the prober fails to ask.
 	question    ipc.Question
 	questionErr error
 	newSalts    bool // the servers make up a salt for each login
@@ -47,8 +47,8 @@ type world struct {
 	lockHeld   bool
 	lockedBy   []proc.Process
 	groupEmpty bool
-	strangers  bool
-	scans      int // of /proc, for zombies
+	strangers  bool // a child is left that the supervisor does not know
+	scans      int  // of /proc, for zombies
 	zombies    []int
 	reaped     []int
 	signals    []bool // kill or not
@@ -190,7 +190,7 @@ func (w *world) env() env {
 		sinceBoot:     func() time.Duration { return w.now + 24*time.Hour },
 		prove:         func(string) (ipc.Secret, error) { return "secret", nil },
 		groupEmpty:    func(int) bool { return w.groupEmpty },
-		strangers:     func([]int) bool { return !w.strangers },
+		noStrangers:   func([]int) bool { return !w.strangers },
 		signalGroup:   func(_ int, kill bool) error { w.signals = append(w.signals, kill); return nil },
 		zombies:       func() ([]int, error) { w.scans++; return w.zombies, nil },
 		reap:          func(pid int) error { w.reaped = append(w.reaped, pid); return nil },
@@ -287,8 +287,8 @@ func (w *world) hello(f *fakeChild) {
 	w.settle()
 }
 
-// say has a child say something. What it asks for is for a client of its own each
-// time, which is let in before.
+// say has a child send a message. If the message asks for something for a client, the
+// child gets a new client before.
 func (w *world) say(f *fakeChild, m ipc.Message, fds ...int) {
 	switch m.(type) {
 	case *ipc.LeaseRequest, *ipc.CancelRequest:
