@@ -10,9 +10,9 @@
 // block. What can block (starting a process, resolving a name, fsync) goes
 // through the function elsewhere, which runs it in a goroutine and hands its result to
 // the loop. Messages of children arrive through one channel; dispatch.go hands them to
-// their handlers. What never runs on the loop is in packages of its own: listen
-// (sockets, and the goroutines that accept), statedir (files), control (pgagroal-cli).
-// The package failover, the machine that decides, is pure.
+// their handlers. What may block, and what runs in goroutines of its own, is in packages
+// of its own: listen (sockets, and the goroutines that accept), statedir (files), control
+// (pgagroal-cli). The package failover, the machine that decides, is pure.
 //
 // The prober is a child like a worker (prober.go): it is killed when it doesn't answer in
 // time, and each further death delays its next start. Its death says nothing about a

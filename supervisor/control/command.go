@@ -43,7 +43,7 @@ var handlers = map[string]handler{
 	control.ClearServer:        {permit: owner, logged: true, run: runClearServer},
 }
 
-// errBadRequest says that no pgagroal-cli sends such arguments.
+// errBadRequest is for arguments that pgagroal-cli never sends.
 var errBadRequest = errors.New("bad request")
 
 // A Supervisor may leave lists and maps nil; the document shows them as empty.

@@ -12,8 +12,9 @@ import (
 // limit.DATABASE.KEY, or all values of a section, or everything for the empty key. It
 // never contains a password. The error is ErrUnknownKey.
 //
-// Durations, sizes and words of a choice are objects of value (seconds, bytes,
-// the word) and string_value, as the file has it.
+// Most durations, sizes and words of a choice are objects with value (seconds, bytes, the
+// word) and string_value (the text of the file). Durations that C pgagroal shows as plain
+// numbers are plain numbers.
 func ConfValue(c *config.Config, key string) (any, error) {
 	tree := confTree(c)
 	if key == "" {
@@ -72,7 +73,7 @@ func confTree(c *config.Config) map[string]any {
 }
 
 func confField(e config.Entry) any {
-	if e.Row.Name == "max_connection_age" || e.Row.Name == "background_interval" { // plain numbers in pgagroal
+	if e.Row.Name == "max_connection_age" || e.Row.Name == "background_interval" { // plain numbers in C pgagroal
 		return int64(e.Value.(time.Duration) / time.Second)
 	}
 	nested := func(value any) any { return map[string]any{"value": value, "string_value": e.Text} }

@@ -46,6 +46,6 @@ func (a args) echo(name string) (r control.Request) {
 	if v, ok := a[control.ArgKey]; ok {
 		r.ConfigKey = &v
 	}
-	r.Force, _ = a.flag(control.ArgForce) // a wrong one is refused, and not repeated
+	r.Force, _ = a.flag(control.ArgForce) // a bad value is not echoed; the command refuses it
 	return r
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
-// fake is a Supervisor that notes what it was told to do. fail and wait change
+// fake is a Supervisor that records what it was told to do. fail, block and panic change
 // the answer to every command.
 type fake struct {
 	fail    error

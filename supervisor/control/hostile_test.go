@@ -97,7 +97,8 @@ func TestClientThatClosesAtOnceLeavesNothing(t *testing.T) {
 	waitFor(t, func() bool { return canAnswer(t, h) })
 }
 
-// canAnswer asks once; a server with all places taken closes the connection.
+// canAnswer asks once, and reports whether there was an answer: a server whose places are
+// all taken closes the connection.
 func canAnswer(t *testing.T, h *harness) bool {
 	t.Helper()
 	_, err := h.send(t, &ipc.ControlRequest{Version: ipc.Version, Command: "ping"})

@@ -13,7 +13,7 @@ package control
 //
 // A script of pgagroal runs as the owner, or as root with sudo, but doesn't have the
 // owner's permit: it carries out a decision and makes none. A child of pgagroal has no
-// reason to connect here: if one does, an attacker has taken it over.
+// reason to connect here, and gets nothing: a child that asks was taken over.
 type permit int
 
 const (

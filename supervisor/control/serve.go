@@ -20,8 +20,8 @@ const (
 	// MaxClients is how many connections are served at once; a further one is
 	// closed without an answer.
 	MaxClients = 16
-	// maxOthers is how many of them may belong to users who are neither root nor the
-	// owner, so that such users can't lock the operator out.
+	// maxOthers is how many of these connections may belong to users who are neither root
+	// nor the owner, so that such users can't lock the operator out.
 	maxOthers = 8
 	// pieceSize is how many bytes of the document one ControlReply carries. It is below
 	// ipc.MaxPacket, with room for the framing.
@@ -32,11 +32,11 @@ const (
 	replyTimeout   = 10 * time.Second
 	// kinTimeout is how long finding out who asks may take.
 	kinTimeout = 5 * time.Second
-	// closeGrace is how long answers may still be sent after the end. The answer to
-	// `shutdown immediate` needs it.
+	// closeGrace is how long answers may still be sent once Serve has to end. The answer
+	// to `shutdown immediate` needs it.
 	closeGrace = time.Second
-	// acceptPause is the pause after an accept that failed because no descriptor was
-	// free.
+	// acceptPause is the pause after an accept that failed, for example because no
+	// descriptor was free.
 	acceptPause = 100 * time.Millisecond
 )
 
@@ -69,7 +69,7 @@ type server struct {
 
 	mu     sync.Mutex
 	conns  map[*ipc.Conn]*client
-	others int
+	others int // how many of conns belong to other users, see maxOthers
 	closed bool
 }
 
@@ -79,9 +79,9 @@ type client struct {
 	answering bool // the request has been read
 }
 
-// Serve answers on ln, a listener of SOCK_SEQPACKET, until ctx ends or ln is closed. It
-// closes ln and waits for its goroutines, at most a second after the end of ctx if the
-// commands obey their context.
+// Serve answers on ln, a listener of SOCK_SEQPACKET, until ctx ends or ln is closed. Then
+// it closes ln and waits for its goroutines. That takes closeGrace at most if the commands
+// obey their context.
 func Serve(ctx context.Context, ln *net.UnixListener, sup Supervisor, opt Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -126,7 +126,7 @@ func kernelUID(c *ipc.Conn) (uint32, error) {
 	return cred.Uid, nil
 }
 
-// accept starts a goroutine per connection. It returns nil after ctx.
+// accept starts a goroutine per connection. It returns nil when ctx has ended.
 func (s *server) accept(ln *net.UnixListener) error {
 	for {
 		sock, err := ln.AcceptUnix()
@@ -237,8 +237,8 @@ func (s *server) serve(conn *ipc.Conn, uid uint32) {
 		env.CloseFDs()
 		return
 	}
-	// The deadline is set here, because close must not cut an answer, and again below
-	// with the whole time for reading it.
+	// From here on close leaves time for the answer. Reading the answer gets its whole
+	// time, so the deadline is set again below.
 	s.setDeadline(conn, s.opt.ReplyTimeout, true)
 	doc := s.answer(req, peer{uid: uid, kin: s.kin(conn, uid)})
 	s.setDeadline(conn, s.opt.ReplyTimeout, true)
@@ -274,7 +274,7 @@ func (s *server) answer(req *ipc.ControlRequest, who peer) *control.Document {
 	if h.logged {
 		s.opt.Log.Info("control command", "command", cmd.Name, "uid", who.uid, "server", a[control.ArgServer], "force", a[control.ArgForce])
 	}
-	wait, _, _ := a.number(control.ArgTimeout) // 0 when it is wrong, which run refuses
+	wait, _, _ := a.number(control.ArgTimeout) // 0 for a bad value, which run refuses
 	ctx, cancel := context.WithTimeout(s.ctx, cmd.Allows(time.Duration(wait)*time.Second))
 	defer cancel()
 	switch err := s.run(ctx, h, a, doc, start); {

@@ -173,7 +173,7 @@ func TestStrangersMayOnlyLook(t *testing.T) {
 	}
 }
 
-// mayAsk are the commands that a peer is answered, of all that there are.
+// mayAsk returns those of all commands that are answered to a peer of this kin.
 func mayAsk(t *testing.T, kin func() (Kin, error)) []string {
 	t.Helper()
 	sup := &fake{}

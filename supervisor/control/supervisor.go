@@ -10,8 +10,8 @@ import (
 )
 
 // Supervisor carries out the commands. Its methods are called from several goroutines,
-// and return when ctx ends. An error makes the command fail, and is shown to the person
-// at the command line as it is.
+// and return when ctx ends. An error makes the command fail; pgagroal-cli prints its text
+// unchanged.
 type Supervisor interface {
 	// Ping returns which servers can be reached.
 	Ping(ctx context.Context) (control.PingResponse, error)

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptorPause is the pause after an accept that failed because no descriptor was free.
-const descriptorPause = 100 * time.Millisecond
+// failurePause is the pause after an accept that failed, for example because no descriptor was free.
+const failurePause = 100 * time.Millisecond
 
 // Client is a connection on its way to a worker. The supervisor owns its descriptor until the queue
 // of a worker's link has it.
@@ -30,9 +30,9 @@ type Client struct {
 type Acceptor struct {
 	Accept func() (Client, error)
 	Gate   *Gate
-	Take   func(Client) bool // false if the loop has ended and takes no more clients
-	Fail   func(error)
-	// Recovered makes an error of the value of a panic, and logs it.
+	Take   func(Client) bool // hands a client to the loop; false if the loop has ended
+	Fail   func(error)       // gets the error of a failed accept
+	// Recovered turns the value of a panic into an error, and logs it.
 	Recovered func(any) error
 }
 
@@ -51,13 +51,13 @@ func (a *Acceptor) Run(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(descriptorPause):
+			case <-time.After(failurePause):
 			}
 		}
 	}
 }
 
-// one accepts one client. A panic costs that client alone, and counts as a failed accept.
+// one accepts one client. After a panic only this client is closed, and the accept counts as failed.
 func (a *Acceptor) one() (err error) {
 	c := Client{FD: -1}
 	defer func() {
@@ -81,8 +81,8 @@ func (a *Acceptor) one() (err error) {
 	return nil
 }
 
-// Listener accepts clients whose descriptors go to a worker, and so must stay out of Go's poller.
-// Nothing that a net.Listener does with a new connection is needed here.
+// Listener accepts clients as bare descriptors. They go to a worker, so they must not be registered
+// with Go's poller, as a net.Listener would do.
 type Listener struct {
 	net.Listener
 	file *os.File // the same socket; its deadline ends a wait
@@ -137,9 +137,9 @@ func (l *Listener) Next() (Client, error) {
 	return c, nil
 }
 
-// acceptNow returns a blocking descriptor: the workers' event loops ask for no wait in each call,
-// and io_uring would answer EAGAIN for a non-blocking one. It makes a raw system call, since the
-// listener is non-blocking: any other call would wake the monitor thread of Go's scheduler.
+// acceptNow returns a blocking descriptor. Workers need no other: with epoll each of their calls says
+// MSG_DONTWAIT, and io_uring would answer EAGAIN for a non-blocking descriptor. The system call is raw,
+// because the listener is non-blocking and an ordinary call would wake the monitor thread of Go's scheduler.
 func acceptNow(fd uintptr, peer *unix.RawSockaddrAny) (int, unix.Errno) {
 	for {
 		size := uint32(unix.SizeofSockaddrAny)

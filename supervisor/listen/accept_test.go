@@ -46,8 +46,7 @@ func TestWantOfDescriptorsPausesAccept(t *testing.T) {
 	})
 }
 
-// A panic costs the client that it happened with: that one is closed, and the next one is
-// accepted.
+// After a panic the client that it happened with is closed, and the next client is accepted.
 func TestPanicOfAnAcceptorCostsOneClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

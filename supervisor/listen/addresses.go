@@ -16,17 +16,18 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 )
 
-// lookupLimit bounds the look-up of one name of host.
+// lookupLimit bounds the look-up of one name among the entries of host.
 const lookupLimit = 5 * time.Second
 
-// entry is one entry of host with its addresses. Each of them gets a socket of its own family alone: an IPv6 socket
-// that took IPv4 clients too would open a port that nobody has written down.
+// entry is one entry of host with its addresses. Each address gets a socket that serves only its own family: an IPv6
+// socket that took IPv4 clients too would open a port that isn't in the configuration.
 type entry struct {
 	host  string
 	addrs []netip.Addr
 }
 
-// entriesOf resolves the entries of host. An address that an entry before it has, alone or by a wildcard, is left out.
+// entriesOf resolves the entries of host. It leaves out addresses that the wildcard of any entry covers, and addresses
+// that an earlier entry has.
 func entriesOf(hosts []string) ([]entry, error) {
 	var all []netip.Addr
 	entries := make([]entry, 0, len(hosts))
@@ -61,8 +62,8 @@ func wildcardOf(a netip.Addr) netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// addressesOf returns the addresses of one entry. localhost is both loopback addresses, whatever the hosts file says:
-// many clients try ::1 first.
+// addressesOf returns the addresses of one entry. localhost means both loopback addresses, whatever the hosts file says,
+// because many clients try ::1 first.
 func addressesOf(host string) ([]netip.Addr, error) {
 	switch {
 	case host == "*":
@@ -85,8 +86,8 @@ func addressesOf(host string) ([]netip.Addr, error) {
 	return found, nil
 }
 
-// Check says what keeps pgagroal from listening on the entries of host, without listening: the port may be its own
-// already.
+// Check says what keeps pgagroal from listening on the entries of host. It doesn't bind the port, because a running
+// pgagroal may use it.
 func Check(hosts []string) error {
 	entries, err := entriesOf(hosts)
 	if err != nil {
@@ -105,8 +106,8 @@ func Check(hosts []string) error {
 	}, func(string, netip.Addr, error) {})
 }
 
-// bindAll binds every address. One that this machine doesn't have, such as the IPv6 address of localhost where there is
-// no IPv6, is skipped as long as its entry has another.
+// bindAll binds every address. It skips an address that this machine doesn't have, such as the IPv6 address of localhost
+// where there is no IPv6, unless its entry has no other.
 func bindAll(entries []entry, bind func(netip.Addr) error, skipped func(host string, a netip.Addr, err error)) error {
 	for _, e := range entries {
 		var missing []error
@@ -129,7 +130,7 @@ func bindAll(entries []entry, bind func(netip.Addr) error, skipped func(host str
 	return nil
 }
 
-// familyOf returns the network of package net that is a's family alone: "tcp6" sets IPV6_V6ONLY.
+// familyOf returns the network of package net that serves only the family of a: "tcp6" sets IPV6_V6ONLY.
 func familyOf(network string, a netip.Addr) string {
 	if a.Is4() {
 		return network + "4"
@@ -140,7 +141,7 @@ func familyOf(network string, a netip.Addr) string {
 // bindTCP listens on one address.
 func bindTCP(a netip.Addr, c *config.Config) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAlive: -1}
-	lc.SetMultipathTCP(false) // older kernels refuse such a socket options of TCP
+	lc.SetMultipathTCP(false) // older kernels refuse TCP options on an MPTCP socket
 	l, err := lc.Listen(context.Background(), familyOf("tcp", a), net.JoinHostPort(a.String(), strconv.Itoa(c.Port)))
 	if err != nil {
 		return nil, fmt.Errorf("listen on host and port: %w", err)

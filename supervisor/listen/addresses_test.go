@@ -110,7 +110,7 @@ func TestAddressesOfHostAreBounded(t *testing.T) {
 	}
 }
 
-// TestCheckFindsAddressesOfOtherMachines, and binds no port that may be in use by the pgagroal that runs.
+// TestCheckFindsAddressesOfOtherMachines: and it binds no port that a running pgagroal may use.
 func TestCheckFindsAddressesOfOtherMachines(t *testing.T) {
 	if err := Check([]string{"*", "localhost"}); err != nil {
 		t.Error(err)

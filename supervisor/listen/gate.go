@@ -14,17 +14,17 @@ type Gate struct {
 	gone      bool          // the gate is shut forever
 	changed   chan struct{} // closed at the next change
 	listeners []*Listener
-	limit     int // clients that were accepted and that the loop hasn't taken yet
-	accepted  int
+	limit     int // the most that accepted may be
+	accepted  int // clients that were accepted and that the loop hasn't taken yet
 }
 
-// NewGate makes a closed gate for listeners, which it closes when it is shut. An open gate also
-// holds back while limit clients are accepted and not yet taken.
+// NewGate makes a closed gate for listeners; Shut closes them. Even an open gate lets no client in
+// while the loop has not taken limit clients that were accepted before.
 func NewGate(listeners []*Listener, limit int) *Gate {
 	return &Gate{changed: make(chan struct{}), listeners: listeners, limit: limit}
 }
 
-// Taken says that the loop has taken one client.
+// Taken records that the loop has taken one client.
 func (g *Gate) Taken() { g.count(-1) }
 
 func (g *Gate) count(n int) {

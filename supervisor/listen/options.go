@@ -11,7 +11,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 )
 
-// setBacklog sets the length of the backlog again, since Go always uses the system's default.
+// setBacklog replaces the length of the backlog, because Go always sets the system's default.
 func setBacklog(l net.Listener, n int) error {
 	t, ok := l.(*net.TCPListener)
 	if !ok {
@@ -33,14 +33,14 @@ func onSocket(c syscall.Conn, f func(fd int) error) error {
 	return errors.Join(err, ferr)
 }
 
-// How silent clients that are gone are detected: after 15 seconds without traffic the kernel sends
-// a probe every 15 seconds, nine times.
+// How the kernel detects clients that have vanished: after 15 seconds without traffic it sends a
+// probe every 15 seconds, nine times.
 const (
 	keepAliveEvery = 15 // seconds
 	keepAliveCount = 9
 )
 
-// setClientOptions sets the listener's options that its connections inherit.
+// setClientOptions sets options on the listener that its connections inherit.
 func setClientOptions(l net.Listener, c *config.Config) error {
 	t, ok := l.(*net.TCPListener)
 	if !ok {

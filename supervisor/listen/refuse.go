@@ -6,7 +6,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// Refuse tells a client that there are too many, without waiting for it, and closes it.
+// Refuse tells a client that too many clients wait, and closes it. It doesn't wait for the client.
 func Refuse(c Client) {
 	// Read what it has sent: closing a socket with unread bytes would discard the answer.
 	_, _, _ = unix.Recvfrom(c.FD, make([]byte, 4096), unix.MSG_DONTWAIT)

@@ -12,8 +12,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 )
 
-// Sockets holds all listening sockets. It is made before the loop starts and closed after it has
-// ended.
+// Sockets holds all listening sockets. It is made before the loop starts and closed after the loop
+// has ended.
 type Sockets struct {
 	clients []net.Listener
 	control *net.UnixListener
@@ -22,7 +22,7 @@ type Sockets struct {
 	unix    bool     // the service manager passed a Unix socket for clients
 	made    []string // paths of sockets to remove at the end
 	guard   *os.File // lock of the sockets in unix_socket_dir
-	guarded string
+	guarded string   // path of the lock
 }
 
 // Passed takes over the sockets of the service manager.
@@ -110,8 +110,8 @@ func (k *Sockets) Names() []string { return k.passed }
 // Control returns the socket for pgagroal-cli, nil if there is none.
 func (k *Sockets) Control() *net.UnixListener { return k.control }
 
-// Close closes all sockets and removes those that were made here. Sockets of the service manager
-// stay.
+// Close closes all sockets and removes the files of those that were made here. The service manager
+// keeps its own sockets and their files.
 func (k *Sockets) Close() {
 	for _, l := range k.clients {
 		l.Close()

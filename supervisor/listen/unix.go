@@ -17,8 +17,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
-// ListenUnix makes the socket for clients and the one for pgagroal-cli. It runs after root was
-// given up, so that the process can also remove them at the end.
+// ListenUnix makes the Unix socket for clients and the one for pgagroal-cli, unless the service
+// manager passed them. It runs after root was given up, so that the process can also remove them at
+// the end.
 func (k *Sockets) ListenUnix(c *config.Config, log *slog.Logger) error {
 	if c.UnixSocketDir == "" || k.unix && k.control != nil {
 		return nil
@@ -43,8 +44,8 @@ func (k *Sockets) ListenUnix(c *config.Config, log *slog.Logger) error {
 	return nil
 }
 
-// guardUnix takes the lock for the sockets of this directory and port. Sockets that exist once it
-// has the lock were left behind by a pgagroal that is gone.
+// guardUnix takes the lock for the sockets of this directory and port. Sockets of a pgagroal that
+// exist when it has the lock were left behind by one that is gone.
 func (k *Sockets) guardUnix(c *config.Config) error {
 	path := filepath.Join(c.UnixSocketDir, fmt.Sprintf(".s.pgagroal.%d.lock", c.Port))
 	f, held, err := proc.LockFile(path)

@@ -19,8 +19,8 @@ type Account struct {
 	Home string // where the account keeps its state, "" for nowhere
 }
 
-// AccountOf returns the account with that id. ownEnvironment says that the environment is the
-// account's own, and not root's; only then it can tell where the account keeps its state.
+// AccountOf returns the account with that id. ownEnvironment says that the environment belongs to
+// the account and not to root; only then HOME and XDG_STATE_HOME are used.
 func AccountOf(uid uint32, ownEnvironment bool) Account {
 	if ownEnvironment {
 		if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
@@ -117,11 +117,11 @@ func (a Account) couldMake(path string) error {
 
 func makeDir(path string) error { return os.MkdirAll(path, 0o700) }
 
-// neverMake replaces makeDir where nothing depends on state_dir.
+// neverMake stands for makeDir when nothing depends on state_dir: a missing directory stays missing.
 func neverMake(path string) error { return &fs.PathError{Op: "use", Path: path, Err: fs.ErrNotExist} }
 
-// MakeDefault makes the default directory for the account that a start as root becomes, if that
-// directory is to be used.
+// MakeDefault makes the default directory while the process is root, for the account that it will
+// become. It does nothing if state_dir is set or nothing depends on it.
 func MakeDefault(c *config.Config, uid, gid uint32) error {
 	if c.StateDir != "" || !c.Failover || os.Geteuid() != 0 {
 		return nil

@@ -21,7 +21,7 @@ func TestUnusableStateDirIsFatalOnlyWithFailover(t *testing.T) {
 	}
 }
 
-// unset skips where the machine has the first choice for everybody.
+// unset skips the test if this machine has the default state_dir, which would be chosen first.
 func unset(t *testing.T) {
 	t.Helper()
 	if self("").owns(config.DefaultStateDir) == nil {

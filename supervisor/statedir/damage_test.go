@@ -45,7 +45,7 @@ func damages(file []byte) map[string][]byte {
 	}
 }
 
-// TestDamagedRecordIsKeptAndItsCopyUsed: each way to be wrong is noticed, and the bytes are still there.
+// TestDamagedRecordIsKeptAndItsCopyUsed: every damage is noticed, and the damaged bytes are kept.
 func TestDamagedRecordIsKeptAndItsCopyUsed(t *testing.T) {
 	_, whole := written(t)
 	for what, bad := range damages(whole) {
@@ -61,7 +61,7 @@ func TestDamagedRecordIsKeptAndItsCopyUsed(t *testing.T) {
 	}
 }
 
-// TestRecordWithoutACopyIsNoFirstStart: nobody knows the primary then.
+// TestRecordWithoutACopyIsNoFirstStart: with a damaged record and no copy nobody knows the primary.
 func TestRecordWithoutACopyIsNoFirstStart(t *testing.T) {
 	_, whole := written(t)
 	for what, bad := range damages(whole) {
@@ -111,7 +111,7 @@ func TestRecordOfAnEarlierReleaseIsRead(t *testing.T) {
 	}
 }
 
-// TestNoFileIsWrittenThroughALink: whoever could make a link in state_dir would else have us write anywhere.
+// TestNoFileIsWrittenThroughALink: otherwise a link in state_dir could make pgagroal overwrite any file.
 func TestNoFileIsWrittenThroughALink(t *testing.T) {
 	for _, name := range []string{recordName, recordName + ".tmp", copyName, copyName + ".tmp", historyName} {
 		dir := t.TempDir()
@@ -158,7 +158,7 @@ func TestHistoryThatIsNoFileIsKeptAside(t *testing.T) {
 	}
 }
 
-// A pipe has no content and no end: nobody may take it for an empty history.
+// A pipe must not be read as an empty history.
 func TestAPipeIsNoHistory(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mkfifo(filepath.Join(dir, historyName), 0o600); err != nil {

@@ -13,8 +13,9 @@ import (
 // Dir is state_dir and its lock. The zero value is no directory.
 type Dir struct {
 	Path string
-	// Lock is nil without a usable state_dir. Every child gets the open file, even if it isn't
-	// locked yet: a lock belongs to the open file, so the children then hold it, too.
+	// Lock is nil without a usable state_dir. Every child gets the open file, even while this
+	// process hasn't got the lock: a lock belongs to the open file, so once this process gets it,
+	// the children hold it, too.
 	Lock   *os.File
 	Ours   bool // this process has the lock
 	Usable bool // it can be written
@@ -29,8 +30,8 @@ func (d Dir) Close() {
 	}
 }
 
-// Open chooses and locks state_dir before anything is started. It returns an error if a run of a
-// hook could meet another pgagroal, or could not be recorded.
+// Open chooses and locks state_dir, before any child is started. It returns an error if another
+// pgagroal uses the directory, or if failover needs a directory and none can be used.
 func Open(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
 	if !c.Failover {
 		return openOptional(c, a, log)
@@ -49,8 +50,8 @@ func Open(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
 	return d, nil
 }
 
-// openOptional is Open where nothing depends on state_dir: it uses only a configured or an existing
-// directory.
+// openOptional is Open when nothing depends on state_dir. It makes no directory, and goes on without
+// one.
 func openOptional(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
 	path, err := choose(c, a, neverMake)
 	var d Dir

@@ -1,9 +1,11 @@
-// Package statedir holds what survives the supervisor: the lock of state_dir, the record of the
-// servers, the history, and the pid file. Nothing here runs on the supervisor's loop, since all of
-// it may block: it runs during the start, or through elsewhere.
+// Package statedir holds the files of the supervisor: the lock of state_dir, the record of the
+// servers, the history, and the pid file. Nothing here runs on the supervisor's loop, because all of
+// it may block. It runs before the loop starts, in goroutines that the supervisor's function
+// elsewhere starts, or after the loop has ended.
 //
-//   - dir.go: which directory it is, and whose.
-//   - record.go: the machine's record, one file.
-//   - history.go: what was decided, one line each.
-//   - pidfile.go: who runs.
+//   - choose.go: which directory is state_dir, and whether the account may use it.
+//   - dir.go: its lock.
+//   - record.go: the machine's record, a file and its copy.
+//   - history.go: the decisions, one line each.
+//   - pidfile.go: the process id of the pgagroal that runs.
 package statedir

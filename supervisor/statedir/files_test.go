@@ -75,7 +75,7 @@ func lockConfig(dir string, on bool) *config.Config {
 	return c
 }
 
-// self is the account of the test, with a place for its state or without.
+// self is the account of the test. home is where it keeps its state, "" for nowhere.
 func self(home string) Account { return Account{UID: uint32(os.Geteuid()), Home: home} }
 
 func TestStateDirOfOrphansIsWaitedFor(t *testing.T) {

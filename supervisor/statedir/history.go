@@ -20,8 +20,8 @@ const (
 	historySize = 4 << 20
 )
 
-// AppendHistory adds a line to the file. A large file first becomes the .1 file. If a crash has
-// left an incomplete line, that stays a line of its own.
+// AppendHistory adds a line to the file. A large file first becomes the .1 file. If a crash has left
+// an incomplete last line, AppendHistory ends that line first.
 func AppendHistory(dir string, line []byte) error {
 	path := filepath.Join(dir, historyName)
 	if info, err := os.Lstat(path); err == nil && info.Size()+int64(len(line)) > historySize {
@@ -58,7 +58,7 @@ func endsTorn(f *os.File) (bool, error) {
 }
 
 // ReadHistory returns the lines of the file, oldest first. The error says how many lines are
-// unreadable, or that the whole file is; such a file is kept aside.
+// unreadable, or that the whole file is. A file that is unreadable as a whole is renamed and kept.
 func ReadHistory(dir string) ([]json.RawMessage, error) {
 	b, err := readFile(filepath.Join(dir, historyName))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
-// WritePIDFile makes the pid file. It replaces one whose process is gone or is no pgagroal.
+// WritePIDFile makes the pid file. It replaces a file whose process is gone or is no pgagroal.
 func WritePIDFile(path string, log *slog.Logger) error {
 	for range 2 {
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
@@ -59,8 +59,9 @@ func readPID(path string) int {
 	return pid
 }
 
-// isPgagroal reports whether a process lives and is a pgagroal: it runs this binary or one of the
-// same name, or calls itself so. If that can't be found out, the answer is yes.
+// isPgagroal reports whether a process lives and is a pgagroal. It is one if it runs this binary or
+// another of the name pgagroal, or, when /proc hides the binary, if its command has that name. If
+// nothing can be found out, isPgagroal returns true.
 func isPgagroal(pid int) bool {
 	if !proc.ProcessAlive(pid) {
 		return false

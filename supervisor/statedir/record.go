@@ -18,14 +18,14 @@ import (
 const (
 	// recordName is the file that holds the machine's record.
 	recordName = "pgagroal.state"
-	// copyName is a second copy of the same record. It must not be older: an older record may not
-	// know yet which server a script was about to promote.
+	// copyName holds a copy of the same record. It must not be older: an older record may not tell
+	// yet which server a script was about to promote.
 	copyName = "pgagroal.state.copy"
 	// badSuffix is added to the name of an unreadable file, so that nothing overwrites it.
 	badSuffix = ".bad"
 )
 
-// sealed is a record with its checksum, as in the files: still one JSON document, so that an
+// sealed is the content of a file: a record with its checksum. It is one JSON document, so that an
 // operator's tools can read it.
 type sealed struct {
 	SHA256 string          `json:"sha256"` // of the bytes of Record
@@ -94,10 +94,10 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// ReadRecord returns the record of the previous supervisor. damage is nil unless a file is
-// unreadable: then it says which one, where that is kept, and what is used instead. No record and
-// no damage means a first start; damage without a record means that nobody knows which server was
-// the primary.
+// ReadRecord returns the record of the previous supervisor. If a file is unreadable or gone, damage
+// says which one, where an unreadable file is kept, and what is used instead. No record and no
+// damage means a first start. Damage without a record means that nobody knows which server was the
+// primary.
 func ReadRecord(dir string) (r *failover.Record, damage error) {
 	r, err := loadRecord(filepath.Join(dir, recordName))
 	if r != nil {
@@ -128,7 +128,8 @@ func loadRecord(path string) (*failover.Record, error) {
 	return failover.DecodeRecord(record)
 }
 
-// setAside renames an unreadable file to keep it, and adds to err where it is; nil for no err.
+// setAside renames an unreadable file to keep it, and adds its new name to err. It does nothing if
+// err is nil.
 func setAside(dir, name string, err error) error {
 	if err == nil {
 		return nil
