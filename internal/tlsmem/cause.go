@@ -8,19 +8,20 @@ import (
 )
 
 var (
-	// ErrWouldBlock means that no complete record is buffered.
+	// ErrWouldBlock means that Read needs more ciphertext first.
 	ErrWouldBlock = errors.New("tls: no complete record is buffered")
 	// ErrNoCloseNotify means that the peer ended the connection between two records
-	// without a close_notify. PostgreSQL's protocol tells whether something is missing.
+	// without a close_notify. Only PostgreSQL's protocol shows whether data is missing.
 	ErrNoCloseNotify = errors.New("tls: the connection ended without close_notify")
 	// ErrTruncated means that the connection ended inside a record.
 	ErrTruncated = errors.New("tls: the connection ended inside a record")
-	// ErrFull means that more was fed than a handshake or a stopped reader may hold.
+	// ErrFull means that the peer sent more than may wait during a handshake, or while
+	// the caller doesn't read.
 	ErrFull = errors.New("tls: more input than the buffer may hold")
 )
 
-// emptyError is what crypto/tls gets when there is no input: a temporary error is the
-// only one after which it goes on.
+// emptyError is the error that crypto/tls gets when there is no input. It says that it is
+// temporary, because crypto/tls treats any other error as final.
 type emptyError struct{}
 
 func (emptyError) Error() string   { return "tls: no input" }
@@ -38,11 +39,11 @@ const (
 	CauseClosed              // the peer sent close_notify
 	CauseNoCloseNotify       // the connection ended between two records
 	CauseTruncated           // the connection ended inside a record
-	CauseNotTLS              // what came is no TLS
-	CauseCertificate         // we refused the peer's certificate
+	CauseNotTLS              // the peer doesn't speak TLS
+	CauseCertificate         // this side refused the peer's certificate
 	CauseAlert               // the peer sent an alert
-	CauseRefused             // we sent an alert
-	CauseAborted             // this side aborted
+	CauseRefused             // this side sent an alert
+	CauseAborted             // this side called Abort
 	CauseOther
 )
 
@@ -85,7 +86,7 @@ func CauseOf(err error) Cause {
 	return CauseOther
 }
 
-// isRefusal recognises an error of a Config's own VerifyConnection.
+// isRefusal reports whether VerifyConnection of a Config refused the certificate.
 func isRefusal(err error) bool {
 	var r interface{ RefusesCertificate() bool }
 	return errors.As(err, &r) && r.RefusesCertificate()

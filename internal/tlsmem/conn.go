@@ -10,9 +10,11 @@ import (
 )
 
 const (
-	// fullOutput is how much output may wait before the loop stops to read what adds to it.
+	// fullOutput is how much output may wait before the loop stops reading the data that
+	// becomes output.
 	fullOutput = 64 << 10
-	// fullInput bounds ciphertext that nobody has read: the loop stops feeding long before.
+	// fullInput bounds the ciphertext that wasn't read yet. The loop stops feeding long
+	// before that.
 	fullInput = 256 << 10
 )
 
@@ -22,18 +24,19 @@ type Conn struct {
 	tls      *tls.Conn
 	t        transport
 	mem      *Memory
-	err      error // what ended reading; it stays
+	err      error // what ended reading; final
 	drained  bool  // the last Read found no complete record
 	isServer bool
 }
 
-// Server begins a handshake as the server. wake is called by another goroutine, must
-// not block, and may be called after Abort; see Handshake. mem belongs to the loop.
+// Server begins a handshake as the server. It calls wake on another goroutine when the
+// loop should call Pending and Handshake. wake must not block, and may still be called
+// after Abort. mem belongs to the loop.
 func Server(config *tls.Config, mem *Memory, wake func()) *Conn {
 	return start(&Conn{mem: mem, isServer: true}, config, wake, tls.Server)
 }
 
-// Client begins a handshake as the client; otherwise like Server.
+// Client begins a handshake as the client, and is otherwise like Server.
 func Client(config *tls.Config, mem *Memory, wake func()) *Conn {
 	return start(&Conn{mem: mem}, config, wake, tls.Client)
 }
@@ -43,7 +46,7 @@ func start(c *Conn, config *tls.Config, wake func(), side func(net.Conn, *tls.Co
 	hs.input = sync.NewCond(&hs.mu)
 	c.t.hs, c.t.mem = hs, c.mem
 	c.tls = side(&c.t, config)
-	go func() { // ends when the handshake has ended, which Abort brings about
+	go func() { // ends with the handshake, which Abort ends at the latest
 		defer wake()
 		defer close(hs.done)
 		hs.err = c.tls.HandshakeContext(context.Background())
@@ -51,9 +54,9 @@ func start(c *Conn, config *tls.Config, wake func(), side func(net.Conn, *tls.Co
 	return c
 }
 
-// Handshake says whether the handshake has ended, and how. While it hasn't, the loop
-// feeds what arrives and sends Pending. When it failed, Pending may hold an alert that
-// is still to be sent.
+// Handshake reports whether the handshake has ended, and its error. Until then the loop
+// feeds what arrives and sends Pending. After an error Pending may hold an alert for the
+// peer.
 func (c *Conn) Handshake() (done bool, err error) {
 	hs := c.t.hs
 	if hs == nil {
@@ -73,8 +76,8 @@ func (c *Conn) Handshake() (done bool, err error) {
 	return true, nil
 }
 
-// Ended is closed when the handshake's goroutine is about to end. It is for callers
-// which must not go on before; it returns nil once Handshake said so.
+// Ended returns a channel that is closed when the handshake has ended, for callers that
+// wait for it. It returns nil once Handshake has reported the end.
 func (c *Conn) Ended() <-chan struct{} {
 	if c.t.hs == nil {
 		return nil
@@ -82,8 +85,8 @@ func (c *Conn) Ended() <-chan struct{} {
 	return c.t.hs.done
 }
 
-// Feed gives ciphertext that has arrived; it copies. It is for the handshake and for
-// callers which read message by message; others use Receive, which doesn't copy.
+// Feed takes a copy of ciphertext that has arrived. It is for the handshake and for
+// callers that read message by message. Others use Receive, which doesn't copy.
 func (c *Conn) Feed(ciphertext []byte) error {
 	defer c.t.lock()()
 	if len(c.t.in)+len(ciphertext) > fullInput {
@@ -100,7 +103,8 @@ func (c *Conn) Feed(ciphertext []byte) error {
 	return nil
 }
 
-// End says that the peer will send no more (end of file on the descriptor).
+// End tells the connection that the peer will send no more: the descriptor is at its end
+// of file.
 func (c *Conn) End() {
 	defer c.t.lock()()
 	c.t.ended, c.drained = true, false
@@ -109,17 +113,17 @@ func (c *Conn) End() {
 	}
 }
 
-// Receive decrypts ciphertext, together with what was left over before, and calls
-// deliver with each piece of plaintext, which lies in buf. When deliver returns false,
-// Receive stops and keeps the rest; the caller goes on with Receive(nil, ...). It
-// returns nil when everything was read, or the error that ended reading.
+// Receive decrypts ciphertext, after what an earlier call left over, and calls deliver
+// with each piece of plaintext, which lies in buf. When deliver returns false, Receive
+// keeps the rest and returns nil; the caller continues with Receive(nil, ...). Otherwise
+// it returns nil when everything was read, or the error that ended reading.
 func (c *Conn) Receive(ciphertext, buf []byte, deliver func(plain []byte) bool) error {
 	if len(c.t.in) > 0 {
 		if err := c.Feed(ciphertext); err != nil {
 			return err
 		}
 	} else if len(ciphertext) > 0 {
-		c.t.in, c.drained = ciphertext, false // of the caller, until this call returns
+		c.t.in, c.drained = ciphertext, false // the caller's bytes, used only until this call returns
 		defer c.keep()
 	}
 	for {
@@ -137,7 +141,7 @@ func (c *Conn) Receive(ciphertext, buf []byte, deliver func(plain []byte) bool) 
 	}
 }
 
-// keep copies what is left of the caller's bytes.
+// keep copies what Receive left over of the caller's bytes.
 func (c *Conn) keep() {
 	rest := c.t.in
 	c.t.in, c.t.kept = nil, nil
@@ -146,9 +150,9 @@ func (c *Conn) keep() {
 	}
 }
 
-// Read returns plaintext of at most one record. Without a complete one it returns
-// ErrWouldBlock; io.EOF is a close_notify; see CauseOf for others. Never both bytes and
-// an error. Before the handshake is complete, it returns ErrWouldBlock.
+// Read returns plaintext of at most one record, or an error, never both. The error is
+// ErrWouldBlock if there is no complete record or the handshake isn't complete, io.EOF
+// after a close_notify, and otherwise one that CauseOf explains.
 func (c *Conn) Read(plain []byte) (int, error) {
 	if c.err != nil {
 		c.drained = true
@@ -160,9 +164,9 @@ func (c *Conn) Read(plain []byte) (int, error) {
 	c.lend()
 	n, err := c.tls.Read(plain)
 	if err == nil {
-		// A short read has emptied crypto/tls's plaintext. If there is no ciphertext
-		// either, asking again would only cost an allocation.
-		if n < len(plain) && len(c.t.in) == 0 && !c.t.ended && c.readsNothing() {
+		// After a short read crypto/tls has no plaintext left. If it has no ciphertext
+		// either, another Read would only cost an allocation.
+		if n < len(plain) && len(c.t.in) == 0 && !c.t.ended && c.holdsNoCiphertext() {
 			c.settle()
 		}
 		return n, nil
@@ -182,18 +186,18 @@ func (c *Conn) Read(plain []byte) (int, error) {
 	return 0, c.err
 }
 
-// settle is for a connection of which nothing can be read without more input.
+// settle gives back buffers when nothing can be read without more input.
 func (c *Conn) settle() {
 	c.drained = true
 	c.t.kept = nil
 	c.giveBack()
 }
 
-// Unread says whether Read may return something without more input: bytes, or how the
-// connection has ended.
+// Unread reports whether Read may return bytes or the end of the connection without more
+// input.
 func (c *Conn) Unread() bool { return !c.drained && c.t.hs == nil }
 
-// explain tells apart the ends of a connection that look alike to crypto/tls.
+// explain replaces the errors with which crypto/tls reports an end without close_notify.
 func (c *Conn) explain(err error) error {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -204,7 +208,7 @@ func (c *Conn) explain(err error) error {
 	return err
 }
 
-// Write encrypts plain, all of it, into what Pending returns.
+// Write encrypts all of plain into Pending.
 func (c *Conn) Write(plain []byte) error {
 	if c.t.hs != nil {
 		return errors.New("tls: write before the handshake is complete")
@@ -213,15 +217,15 @@ func (c *Conn) Write(plain []byte) error {
 	return err
 }
 
-// Pending returns what is to be sent. It is valid until Sent, Write, Read or Receive.
-// During a handshake, a second call may return more: pass Sent the length of the slice
-// that was sent.
+// Pending returns the ciphertext to send. It is valid until Sent, Write, Read or Receive.
+// During a handshake a second call may return more, so pass to Sent the length of the
+// slice that was sent.
 func (c *Conn) Pending() []byte {
 	defer c.t.lock()()
 	return c.t.out[c.t.outAt:]
 }
 
-// Sent says that the first n bytes of Pending have been sent, or copied.
+// Sent removes the first n bytes of Pending, which the caller has sent or copied.
 func (c *Conn) Sent(n int) {
 	defer c.t.lock()()
 	c.t.outAt += n
@@ -234,7 +238,8 @@ func (c *Conn) Sent(n int) {
 	c.t.out, c.t.outAt = nil, 0
 }
 
-// Full says that enough output waits: stop reading what would add to it.
+// Full reports whether so much output waits that the loop should stop reading the data
+// that becomes output.
 func (c *Conn) Full() bool { return len(c.Pending()) >= fullOutput }
 
 // CloseNotify adds a close_notify to Pending. Nothing can be written afterwards.
@@ -245,8 +250,8 @@ func (c *Conn) CloseNotify() error {
 	return c.tls.CloseWrite()
 }
 
-// Abort drops the connection without close_notify, in whichever state it is. A
-// handshake's goroutine ends by itself soon afterwards. Nothing is pending any more.
+// Abort drops the connection and its output, in any state, without close_notify. The
+// goroutine of an unfinished handshake ends soon afterwards.
 func (c *Conn) Abort() {
 	unlock := c.t.lock()
 	c.t.closed = true

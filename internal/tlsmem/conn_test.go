@@ -75,7 +75,7 @@ func TestReceiveStopsWhenTheTakerIsFull(t *testing.T) {
 	if err := p.client.Receive(wire, buf, stop); err != nil || string(got) != "one" {
 		t.Fatalf("%q, %v", got, err)
 	}
-	clear(wire) // the caller's bytes are its own again
+	clear(wire) // Receive must have copied what it left over
 	if !p.client.Unread() {
 		t.Error("nothing is left to read")
 	}
@@ -199,8 +199,8 @@ func wait(t *testing.T, c *Conn) {
 	}
 }
 
-// TestStallAtEachByteOfTheHandshake cuts what a client sends, and what a server
-// answers, after each byte. main's goleak would see a goroutine that stays.
+// TestStallAtEachByteOfTheHandshake lets a client's handshake stall after each byte, and
+// then cuts the connection. goleak in TestMain finds goroutines that don't end.
 func TestStallAtEachByteOfTheHandshake(t *testing.T) {
 	cert := certificate(t)
 	for name, version := range versions {
@@ -224,14 +224,15 @@ func TestStallAtEachByteOfTheHandshake(t *testing.T) {
 					case !done:
 						t.Fatalf("at %d: not done", at)
 					}
-					complete = err == nil // with the very last byte only
+					complete = err == nil // only with the very last byte
 				}
 			})
 		}
 	}
 }
 
-// stall lets the client's first at bytes pass, and says how many there were.
+// stall delivers the first at bytes of the client, and returns how many there were if the
+// client sent fewer.
 func (p *pair) stall(t *testing.T, at int) (sent int) {
 	t.Helper()
 	deadline := time.After(bound)

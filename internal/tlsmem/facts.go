@@ -6,27 +6,26 @@ import (
 	"crypto/x509"
 )
 
-// Facts is what can be known of a session whose handshake is complete.
+// Facts describes a session whose handshake is complete.
 type Facts struct {
 	Version     uint16 // tls.VersionTLS12 or later
 	CipherSuite uint16
 	Protocol    string // chosen by ALPN; empty if none was
-	ServerName  string // that the client asked for
+	ServerName  string // the name that the client asked for
 	Resumed     bool
-	// Peer is the certificate that the peer has shown, or nil. Whether it was verified
-	// is the Config's business.
+	// Peer is the certificate that the peer has shown, or nil. The Config decides whether
+	// it was verified.
 	Peer *x509.Certificate
 	// PeerHash is the SHA-256 of Peer's DER form.
 	PeerHash [sha256.Size]byte
-	// EndPoint is the value of tls-server-end-point (RFC 5929): a hash of the server's
-	// certificate, whichever side we are. It is nil when the certificate's signature
-	// names no hash (Ed25519), and when our own was not noted: then no -PLUS is offered.
+	// EndPoint is what the function EndPoint returns for the server's certificate, on
+	// both sides of the connection. It is also nil on a server whose Config didn't note
+	// its certificate. Without it SCRAM offers no channel binding.
 	EndPoint []byte
 }
 
-// Facts returns what is known of the session; the handshake must be complete. For
-// the server's role, EndPoint needs a Config that notes its certificate: see
-// NoteCertificate in the doc of internal/tlspolicy.
+// Facts returns the facts of the session; the handshake must be complete. On a server,
+// EndPoint needs a Config that calls NoteCertificate: see package tlspolicy.
 func (c *Conn) Facts() Facts {
 	s := c.tls.ConnectionState()
 	f := Facts{
@@ -40,7 +39,7 @@ func (c *Conn) Facts() Facts {
 	server := f.Peer
 	if c.isServer {
 		server = nil
-		if own, err := x509.ParseCertificate(c.t.ownChain); err == nil {
+		if own, err := x509.ParseCertificate(c.t.ownCert); err == nil {
 			server = own
 		}
 	}
@@ -50,10 +49,11 @@ func (c *Conn) Facts() Facts {
 	return f
 }
 
-// EndPoint returns the tls-server-end-point value of a server's certificate: its hash
-// by the hash of its signature, and by SHA-256 instead of MD5 and SHA-1. It is nil for
-// Ed25519, whose signatures name no hash, and for RSA-PSS, which libpq before 16 can't
-// bind to: both sides then do without channel binding.
+// EndPoint returns the channel binding tls-server-end-point (RFC 5929) of a server's
+// certificate: its hash, with the hash function of its signature, or with SHA-256 instead
+// of MD5 and SHA-1. EndPoint returns nil for Ed25519, whose signatures name no hash
+// function, and for RSA-PSS, which libpq before 16 can't bind to. Both sides then do
+// without channel binding.
 func EndPoint(cert *x509.Certificate) []byte {
 	switch cert.SignatureAlgorithm {
 	case x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.SHA256WithRSA, x509.ECDSAWithSHA256:

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// FuzzRecords damages one byte of three records, or none, and splits them anywhere: the
-// reader gets a prefix of what was written, all of it if nothing was damaged, and an
-// error that stays otherwise.
+// FuzzRecords damages at most one byte of three records, and splits them anywhere. Without
+// damage the reader must get everything that was written, otherwise a prefix of it and a
+// final error.
 func FuzzRecords(f *testing.F) {
 	f.Add([]byte("select 1"), 3, 9, 5, byte(1), false)
 	f.Add([]byte("select 1"), 0, 40, 0, byte(0), true)

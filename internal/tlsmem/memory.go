@@ -9,19 +9,20 @@ import (
 )
 
 const (
-	// smallBlock holds the greatest record of TLS 1.3 with its header and the room that
-	// crypto/tls reads ahead (bytes.MinRead); it is a size class of Go's allocator.
+	// smallBlock holds the largest record of TLS 1.3, its header, and the space into which
+	// crypto/tls reads ahead (bytes.MinRead). It is a size class of Go's allocator.
 	smallBlock = 18 << 10
 	// largeBlock holds a full output queue and what one more Write may add.
 	largeBlock = 160 << 10
-	// keptSmall and keptLarge bound what a Memory keeps: about 4 MiB.
+	// keptSmall and keptLarge bound how many blocks a Memory keeps: about 4 MiB in all.
 	keptSmall, keptLarge = 128, 12
-	// worthGivingBack is the least capacity whose return is worth its cost.
+	// worthGivingBack is how few bytes are moved to a small buffer, so that the large one
+	// can be given back.
 	worthGivingBack = 1 << 10
 )
 
-// Memory keeps the buffers that connections give back while they are idle. It
-// belongs to one event loop and is shared by the connections of that loop.
+// Memory keeps the buffers that idle connections have given back. It belongs to one event
+// loop, whose connections share it.
 type Memory struct {
 	small, large [][]byte
 }
@@ -41,8 +42,8 @@ func (m *Memory) get(n int) []byte {
 	return make([]byte, 0, size)
 }
 
-// put takes a buffer that nobody uses any more. Buffers of other sizes than get
-// hands out are left to the garbage collector.
+// put takes back a buffer that nobody uses any more. It keeps blocks, up to a number, and
+// leaves other buffers to the garbage collector.
 func (m *Memory) put(b []byte) {
 	switch {
 	case cap(b) == smallBlock && len(m.small) < keptSmall:
@@ -52,7 +53,7 @@ func (m *Memory) put(b []byte) {
 	}
 }
 
-// grow appends more to b, whose array it replaces by a larger one when needed.
+// grow appends more to b. If b is too small, grow takes a larger buffer and puts b back.
 func (m *Memory) grow(b, more []byte) []byte {
 	if len(b)+len(more) > cap(b) {
 		wider := append(m.get(len(b)+len(more)), b...)
@@ -62,17 +63,17 @@ func (m *Memory) grow(b, more []byte) []byte {
 	return append(b, more...)
 }
 
-// layout is where a tls.Conn keeps its buffers of input. crypto/tls never shrinks
-// them: without a reset, an idle connection holds 16 KiB after one large record.
+// layout has the offsets of the input buffers in a tls.Conn. crypto/tls never shrinks
+// them: an idle connection would hold 16 KiB after one large record.
 type layout struct {
 	rawInput, hand uintptr
 }
 
-// fields is the layout of this Go release's tls.Conn; errFields says why there is none.
+// fields is the layout of tls.Conn in this release of Go. It is valid if errFields is nil.
 var fields, errFields = locate(reflect.TypeFor[tls.Conn]())
 
-// CanGiveBack says why buffers of idle connections can't be given back, or nil. The
-// caller warns once: each connection then costs up to 20 KiB more.
+// CanGiveBack returns nil, or why idle connections can't give their buffers back. Each
+// connection then costs up to 20 KiB more, so the caller should warn once.
 func CanGiveBack() error { return errFields }
 
 func locate(conn reflect.Type) (layout, error) {
@@ -90,13 +91,13 @@ func locate(conn reflect.Type) (layout, error) {
 	return l, nil
 }
 
-// bufferAt returns the buffer at offset in c. Only for offsets of fields, and only
-// on the goroutine that reads from c.
+// bufferAt returns the buffer at offset in c. The offset must be one of fields. Only the
+// goroutine that reads from c may call it.
 func bufferAt(c *tls.Conn, offset uintptr) *bytes.Buffer {
 	return (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), offset))
 }
 
-// lend gives crypto/tls a buffer of ours to read records into.
+// lend gives crypto/tls a buffer from Memory to read records into.
 func (c *Conn) lend() {
 	if errFields != nil {
 		return
@@ -107,14 +108,15 @@ func (c *Conn) lend() {
 	}
 }
 
-// readsNothing says for certain that crypto/tls holds no ciphertext.
-func (c *Conn) readsNothing() bool {
+// holdsNoCiphertext reports whether it is certain that crypto/tls holds no ciphertext.
+func (c *Conn) holdsNoCiphertext() bool {
 	return errFields == nil && bufferAt(c.tls, fields.rawInput).Len() == 0
 }
 
-// giveBack takes the buffers that crypto/tls doesn't need while it waits. A few bytes
-// of an incomplete record move to a buffer of their own size, so that a peer who stops
-// in the middle of a header doesn't hold a large one. crypto/tls must hold no plaintext.
+// giveBack takes back the buffers that crypto/tls doesn't need while it waits for input.
+// If only a few bytes of an incomplete record are there, they move to a small buffer, so
+// that a peer that stops inside a header doesn't occupy a large one. crypto/tls must hold
+// no plaintext.
 func (c *Conn) giveBack() {
 	if errFields != nil {
 		return

@@ -38,7 +38,8 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// TestIdleConnectionsAreSmall measures what servers' ends hold after a record of 16 KiB.
+// TestIdleConnectionsAreSmall measures the memory of a server's end after a record of
+// 16 KiB.
 func TestIdleConnectionsAreSmall(t *testing.T) {
 	const count, most = 100, 4 << 10
 	for name, version := range versions {
@@ -91,8 +92,8 @@ func TestStoppedHeaderHoldsNoLargeBuffer(t *testing.T) {
 	}
 }
 
-// TestQueryAllocatesNothing allows what crypto/tls allocates itself: one reader of 24
-// bytes for each record that it reads. The race detector empties its pools at random.
+// TestQueryAllocatesNothing allows one allocation of crypto/tls per record: a reader of 24
+// bytes. The race detector empties sync.Pools at random, so the bound doesn't hold there.
 func TestQueryAllocatesNothing(t *testing.T) {
 	for name, version := range versions {
 		t.Run(name, func(t *testing.T) {
@@ -143,8 +144,8 @@ func BenchmarkRoundTrip(b *testing.B) {
 	}
 }
 
-// TestConnectionsOfALoopShareNoBuffer lets connections of one Memory wait inside
-// records while others use what was given back. Each round begins with another one.
+// TestConnectionsOfALoopShareNoBuffer lets connections of one Memory wait inside records
+// while others use buffers that were given back. Each round begins with another connection.
 func TestConnectionsOfALoopShareNoBuffer(t *testing.T) {
 	mem, pairs := new(Memory), make([]*pair, 4)
 	for i := range pairs {

@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// openssl is a client that can do what crypto/tls never does by itself. The test
-// carries bytes between its socket and a Conn.
+// openssl is a client that can do what crypto/tls never does: change keys and renegotiate.
+// The test carries bytes between its socket and a Conn.
 type openssl struct {
 	conn  net.Conn
 	stdin io.WriteCloser
-	out   *bytes.Buffer // read it after the process has ended
+	out   *bytes.Buffer // may be read only after the process has ended
 	tls   *Conn
 }
 
@@ -63,7 +63,7 @@ func dialOpenSSL(t *testing.T, version uint16, flag string) *openssl {
 	return o
 }
 
-// shake lets a goroutine read the socket until the handshake is complete.
+// shake completes the handshake. A goroutine reads the socket meanwhile.
 func (o *openssl) shake(t *testing.T, woken chan struct{}) {
 	t.Helper()
 	arrived := make(chan []byte)
@@ -94,7 +94,7 @@ func (o *openssl) shake(t *testing.T, woken chan struct{}) {
 			}
 		}
 	}
-	// The goroutine ends at an expired deadline; what it read until then is fed.
+	// An expired deadline ends the goroutine. What it has read until then is still fed.
 	if err := o.conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func (o *openssl) shake(t *testing.T, woken chan struct{}) {
 
 func (o *openssl) flush(t *testing.T) {
 	t.Helper()
-	out := o.tls.Pending() // once: the handshake's goroutine may add to it
+	out := o.tls.Pending() // call it once, because the handshake may add to it meanwhile
 	if _, err := o.conn.Write(out); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,8 @@ func (o *openssl) receiveUntil(t *testing.T, enough func(got string) bool) error
 	return nil
 }
 
-// TestKeyUpdateIsAnswered: K asks for new keys of both directions, at each byte.
+// The command K of s_client asks for new keys in both directions. The Conn gets its
+// message byte by byte.
 func TestKeyUpdateIsAnswered(t *testing.T) {
 	o := dialOpenSSL(t, tls.VersionTLS13, "-tls1_3")
 	for range 3 {
@@ -164,7 +165,7 @@ func TestKeyUpdateIsAnswered(t *testing.T) {
 		}
 		o.flush(t)
 	}
-	o.enter(t, "Q\n") // after it has read all: close_notify
+	o.enter(t, "Q\n") // sends close_notify
 	if err := o.receive(t, "never"); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}

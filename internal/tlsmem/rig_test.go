@@ -16,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// bound is how long anything here may take before the test fails.
+// bound is how long a step may take before the test fails.
 const bound = 20 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -39,7 +39,7 @@ func certificate(t testing.TB) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// serverConfig notes its certificate as a listener's Config does.
+// serverConfig returns a Config that notes its certificate, as a listener's does.
 func serverConfig(cert tls.Certificate, version uint16) *tls.Config {
 	c := &tls.Config{
 		Certificates: []tls.Certificate{cert}, MinVersion: version, MaxVersion: version,
@@ -81,7 +81,7 @@ func newPair(t testing.TB, server, client *tls.Config, chunk int) *pair {
 	return p
 }
 
-// carry moves what from has to send, in chunks, and says whether there was any.
+// carry moves what from has to send, in chunks, and reports whether there was anything.
 func (p *pair) carry(t testing.TB, from, to *Conn) bool {
 	t.Helper()
 	some := false
@@ -99,7 +99,7 @@ func (p *pair) carry(t testing.TB, from, to *Conn) bool {
 	}
 }
 
-// handshake runs until both ends have ended theirs.
+// handshake completes the handshake, or fails, on both ends.
 func (p *pair) handshake(t testing.TB) (server, client error) {
 	t.Helper()
 	deadline := time.NewTimer(bound)
@@ -140,7 +140,7 @@ func connected(t testing.TB, version uint16, chunk int) *pair {
 	return p
 }
 
-// readAll reads what there is.
+// readAll reads until Read would block.
 func readAll(t testing.TB, c *Conn) []byte {
 	t.Helper()
 	var all bytes.Buffer
@@ -157,7 +157,7 @@ func readAll(t testing.TB, c *Conn) []byte {
 	}
 }
 
-// sealed returns the ciphertext of plain, taken from c.
+// sealed writes plain to c, and returns and removes its ciphertext.
 func sealed(t testing.TB, c *Conn, plain []byte) []byte {
 	t.Helper()
 	if err := c.Write(plain); err != nil {

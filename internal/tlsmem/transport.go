@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// handshake is what exists only until the handshake ends.
+// handshake is the state that exists only until the handshake ends.
 type handshake struct {
 	mu    sync.Mutex
-	input *sync.Cond // for mu: input, an end or a close has come
-	wake  func()     // tells the loop to look; must not block
+	input *sync.Cond // with mu; signalled after Feed, End and Abort
+	wake  func()     // tells the loop to call Pending and Handshake; must not block
 	done  chan struct{}
 	err   error // valid when done is closed
 }
@@ -20,16 +20,16 @@ type handshake struct {
 // goroutine blocks in Read, and hs.mu guards the other fields. Without hs, everything
 // belongs to the loop's goroutine and Read never blocks.
 type transport struct {
-	hs       *handshake
-	mem      *Memory
-	in       []byte // ciphertext that crypto/tls hasn't read
-	kept     []byte // the array of in, if it is ours
-	out      []byte // ciphertext to send, from outAt on
-	outAt    int
-	ended    bool   // the peer sends no more
-	sawEnd   bool   // and crypto/tls was told so
-	closed   bool   // by Abort
-	ownChain []byte // DER of the certificate that we showed
+	hs      *handshake
+	mem     *Memory
+	in      []byte // ciphertext that crypto/tls hasn't read
+	kept    []byte // the array of in, unless it is that of Receive's caller
+	out     []byte // ciphertext to send, from outAt on
+	outAt   int
+	ended   bool   // the peer sends no more
+	sawEnd  bool   // crypto/tls has read the end
+	closed  bool   // by Abort
+	ownCert []byte // certificate that this side showed, in DER
 }
 
 func (t *transport) Read(p []byte) (int, error) {
@@ -54,8 +54,8 @@ func (t *transport) Read(p []byte) (int, error) {
 	return 0, errEmpty
 }
 
-// Write takes everything: crypto/tls regards any error of its transport as final.
-// The bound is kept by the loop, which stops to read when Full.
+// Write accepts everything, because crypto/tls treats any error of its transport as final.
+// The loop bounds the output: it stops reading when Full.
 func (t *transport) Write(p []byte) (int, error) {
 	hs := t.hs
 	if hs == nil {
@@ -78,7 +78,7 @@ func (t *transport) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// lock returns what undoes it; after the handshake there is nothing to lock.
+// lock returns the function that unlocks. After the handshake both do nothing.
 func (t *transport) lock() func() {
 	if t.hs == nil {
 		return func() {}
@@ -95,15 +95,15 @@ func (t *transport) feed(b []byte) {
 		return
 	}
 	if t.kept == nil {
-		panic("tlsmem: input of the caller is still in use")
+		panic("tlsmem: Feed during Receive")
 	}
 	t.kept = append(append(make([]byte, 0, len(t.in)+len(b)), t.in...), b...)
 	t.in = t.kept
 }
 
-// NoteCertificate keeps the certificate that this side shows, for channel binding. It
-// is called by Config.GetConfigForClient, which a resumed session calls as well.
-func (t *transport) NoteCertificate(der []byte) { t.ownChain = der }
+// NoteCertificate keeps the certificate that this side shows, for channel binding.
+// Config.GetConfigForClient calls it during the handshake, also for a resumed session.
+func (t *transport) NoteCertificate(der []byte) { t.ownCert = der }
 
 func (t *transport) Close() error                     { return nil }
 func (t *transport) LocalAddr() net.Addr              { return memoryAddr{} }
