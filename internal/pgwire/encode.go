@@ -15,7 +15,8 @@ const (
 	TxFailed byte = 'E'
 )
 
-// must drops the error of an encoder. They only refuse messages beyond 1 GB, and we build no such message.
+// must returns dst, and panics on an error of an encoder. Encoders fail only for messages beyond 1 GB, and pgagroal
+// builds none.
 func must(dst []byte, err error) []byte {
 	if err != nil {
 		panic(fmt.Sprintf("pgwire: encoding a message of our own: %v", err))
@@ -39,9 +40,10 @@ func AppendBackendKeyData(dst []byte, pid uint32, key []byte) []byte {
 }
 
 // AppendNegotiateProtocolVersion appends the answer to a client that asked for a newer minor version or for
-// protocol options that we don't know: the connection goes on in version 3.minor.
+// unknown protocol options: the connection uses version 3.minor.
 //
-// PostgreSQL sends the whole version, major number included, whatever the field's name; clients depend on it.
+// The field is called "newest minor version", but PostgreSQL sends the major version in it, too, and clients depend
+// on that.
 func AppendNegotiateProtocolVersion(dst []byte, minor uint16, options []string) []byte {
 	m := pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: 3<<16 | uint32(minor), UnrecognizedOptions: options}
 	return must(m.Encode(dst))
@@ -103,14 +105,14 @@ func AppendTerminate(dst []byte) []byte { return must((&pgproto3.Terminate{}).En
 // AppendSSLRequest appends an SSLRequest.
 func AppendSSLRequest(dst []byte) []byte { return must((&pgproto3.SSLRequest{}).Encode(dst)) }
 
-// AppendCancelRequest appends a CancelRequest; key is what the server's BackendKeyData held, up to 256 bytes.
+// AppendCancelRequest appends a CancelRequest; key is that of the server's BackendKeyData, up to 256 bytes.
 func AppendCancelRequest(dst []byte, pid uint32, key []byte) []byte {
 	return must((&pgproto3.CancelRequest{ProcessID: pid, SecretKey: key}).Encode(dst))
 }
 
 // AppendStartup appends a StartupMessage of protocol 3.0 with params in this order.
 //
-// pgproto3 keeps parameters in a map, which loses the order and so the same bytes for the same backend.
+// It doesn't use pgproto3, which keeps parameters in a map: equal parameters would not always give equal bytes.
 func AppendStartup(dst []byte, params []Param) ([]byte, error) {
 	start := len(dst)
 	dst = binary.BigEndian.AppendUint32(dst, 0)
@@ -130,7 +132,7 @@ func AppendStartup(dst []byte, params []Param) ([]byte, error) {
 	return dst, nil
 }
 
-// AppendMessage appends a message with a body that is known already, as when one is passed on.
+// AppendMessage appends a message whose body is already encoded.
 func AppendMessage(dst []byte, typ byte, body []byte) []byte {
 	dst = append(dst, typ)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(4+len(body)))

@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// SQLSTATE codes that we send or act upon, from appendix A of PostgreSQL's documentation.
+// SQLSTATE codes that pgagroal sends or acts upon, from appendix A of PostgreSQL's documentation.
 const (
 	CodeTooManyConnections    = "53300"
 	CodeAdminShutdown         = "57P01"
@@ -29,7 +29,7 @@ const (
 	CodeProgramLimitExceeded  = "54000"
 )
 
-// Severities as in field V, which servers never translate.
+// Severities as in field V, which servers don't translate.
 const (
 	SeverityError   = "ERROR"
 	SeverityFatal   = "FATAL"
@@ -51,7 +51,7 @@ func Hint(text string) ErrorOption {
 	return func(e *pgproto3.ErrorResponse) { e.Hint = text }
 }
 
-// Routine adds field R; PostgreSQL sends auth_failed there, and some clients look at it.
+// Routine adds field R. Some clients look for auth_failed there, which PostgreSQL sends when a login fails.
 func Routine(name string) ErrorOption {
 	return func(e *pgproto3.ErrorResponse) { e.Routine = name }
 }
@@ -81,17 +81,17 @@ func errorResponse(severity, code, msg string, opts []ErrorOption) pgproto3.Erro
 	return e
 }
 
-// maxErrorText bounds each text that ParseError returns, in bytes; a server can send as much as it likes.
+// maxErrorText bounds each text that ParseError returns, in bytes, because a server can send texts of any length.
 const maxErrorText = 1024
 
-// ErrorFields is what we read of an ErrorResponse or NoticeResponse.
+// ErrorFields has the fields of an ErrorResponse or NoticeResponse that pgagroal uses.
 type ErrorFields struct {
 	Severity string // field V, or S from servers before 9.6
 	Code     string // SQLSTATE, empty unless it is five upper-case letters or digits
 	Message  string // in the server's language, so no decision may depend on it
 	Detail   string
 	Hint     string
-	Routine  string // function of the server that has raised the error; not translated
+	Routine  string // function of the server that raised the error; not translated
 }
 
 // Class returns the first two characters of the SQLSTATE, or nothing.
@@ -102,9 +102,9 @@ func (f ErrorFields) Class() string {
 	return f.Code[:2]
 }
 
-// PostmasterDied reports whether a session has ended because its postmaster died. An administrator's command has the
-// same SQLSTATE, 57P01; but a session reports this error from its read or write functions only when the postmaster
-// has died.
+// PostmasterDied reports whether the server's session ended because its postmaster died. A session that an
+// administrator ends has the same SQLSTATE, 57P01, but only the death of the postmaster is reported by the functions
+// secure_read and secure_write.
 func (f ErrorFields) PostmasterDied() bool {
 	return f.Code == CodeAdminShutdown && (f.Routine == "secure_read" || f.Routine == "secure_write")
 }
@@ -114,8 +114,7 @@ func (f ErrorFields) Fatal() bool { return f.Severity == SeverityFatal || f.Seve
 
 // ParseError reads the body of an ErrorResponse or NoticeResponse.
 //
-// It returns what is there: the body may be cut off anywhere, as the Scanner's copies are. pgproto3 can't parse such
-// a body. Each text is cut to 1024 bytes.
+// The body may be cut off anywhere, as an Event's is, which pgproto3 can't parse. Each text is cut to 1024 bytes.
 func ParseError(body []byte) ErrorFields {
 	var f ErrorFields
 	var localized string
@@ -147,7 +146,7 @@ func ParseError(body []byte) ErrorFields {
 	return f
 }
 
-// sqlState returns code if it has the form of one.
+// sqlState returns code if it has the form of an SQLSTATE, otherwise nothing.
 func sqlState(code string) string {
 	if len(code) != 5 {
 		return ""

@@ -11,7 +11,7 @@ import (
 
 func TestRefusalHasTheFieldsOfPgagroalAndIsWellFormed(t *testing.T) {
 	got := AppendError(nil, SeverityFatal, CodeTooManyConnections, "connection refused")
-	// As captured from pgagroal, whose message lacks the zero byte before the last within its length: 45, not 46.
+	// Captured from C pgagroal, but with the right length: C pgagroal says 45, which leaves out a zero byte.
 	want := append([]byte{'E', 0, 0, 0, 46}, "SFATAL\x00VFATAL\x00C53300\x00Mconnection refused\x00\x00"...)
 	if !bytes.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

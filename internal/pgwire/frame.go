@@ -13,8 +13,8 @@ const headerLen = 5 // type byte and length
 // LengthError says that a message declares a length that is impossible or larger than the reader allows.
 type LengthError struct {
 	Type   byte  // zero for a first packet, which has no type
-	Length int32 // as declared: bytes, the length field included
-	Max    int32 // greatest length that would have been accepted
+	Length int32 // declared length in bytes, which includes the length field
+	Max    int32 // greatest length that the reader allows
 }
 
 func (e *LengthError) Error() string {
@@ -24,7 +24,7 @@ func (e *LengthError) Error() string {
 	return fmt.Sprintf("message %q declares a length of %d bytes, allowed are 4 to %d", e.Type, e.Length, e.Max)
 }
 
-// ReadMessage reads one message from r, header and body, and not a byte more; maxBody is in bytes.
+// ReadMessage reads one message from r, and not a byte more. It refuses a body of more than maxBody bytes.
 //
 // The body is a new slice that belongs to the caller. io.EOF means that r ended between messages, and
 // io.ErrUnexpectedEOF that it ended inside one.

@@ -21,7 +21,7 @@ func TestReadMessageLeavesWhatFollows(t *testing.T) {
 		}
 		rest, err := io.ReadAll(r)
 		if err != nil || !bytes.Equal(rest, AppendTerminate(nil)) {
-			t.Errorf("%s: %x left, want the Sync (%v)", name, rest, err)
+			t.Errorf("%s: %x left, want the Terminate (%v)", name, rest, err)
 		}
 	}
 }

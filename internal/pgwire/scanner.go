@@ -8,28 +8,30 @@ import (
 // The flow of a chunk through the Scanner:
 //
 //  1. Next looks at complete headers in one tight loop and skips the bodies of messages without an interest.
-//  2. A message with an interest, or that continues after the chunk, is begun (begin).
-//  3. Its body is counted down and, if asked for, collected (body), over as many chunks as it takes.
-//  4. A header that continues after the chunk is kept, four bytes at most (splitHeader), and completed by the next chunk.
+//  2. begin starts a message that has an interest or continues after the chunk.
+//  3. body counts its body down, over as many chunks as it takes, and collects it if that was asked for.
+//  4. splitHeader keeps a header that continues after the chunk, four bytes at most. joinHeader completes it with the
+//     next chunk.
 
 // Interest says what a Scanner reports about messages of one type; with zero it skips them.
 type Interest uint8
 
 const (
-	// AtHeader asks for an event when the header is complete, before the body has come.
+	// AtHeader asks for an event when the header is complete, before the body.
 	AtHeader Interest = 1 << iota
-	// AtEnd asks for an event when the last byte has come.
+	// AtEnd asks for an event when the message is complete.
 	AtEnd
 	// WithBody is AtEnd with the first MaxBody bytes of the body in the event.
 	WithBody
-	// Refuse makes a message of this type an error: the stream is out of step, or the peer hostile.
+	// Refuse makes a message of this type an error, because no honest peer sends it.
 	Refuse
 )
 
 // MaxBody is how many bytes of a body an event holds at most.
 const MaxBody = 1024
 
-// Interests holds an Interest for each message type. It is read only while Scanners use it, so all can share one.
+// Interests holds an Interest for each message type. Scanners only read it, so they can share one. Don't change it
+// while Scanners use it.
 type Interests [256]Interest
 
 // Set sets the interest in each of types.
@@ -74,13 +76,13 @@ const (
 type Event struct {
 	Type   byte
 	Phase  Phase
-	Start  int    // offset of the type byte; below zero when it came with an earlier chunk
-	Pos    int    // offset after the header or after the message: where the next call of Next goes on
-	Length int    // of the body, bytes
-	Body   []byte // first MaxBody bytes, if asked for, at End; valid until the next call of Next or use of the chunk
+	Start  int    // offset of the type byte; negative if it was in an earlier chunk
+	Pos    int    // offset after the header or after the message, where the next call of Next continues
+	Length int    // of the body, in bytes
+	Body   []byte // at End, WithBody: the first MaxBody bytes; valid until the next call of Next or change of the chunk
 }
 
-// Status returns the transaction state that a ReadyForQuery reports WithBody, or zero for a malformed one.
+// Status returns the transaction state of a ReadyForQuery that was reported WithBody, or zero if it is malformed.
 func (e *Event) Status() byte {
 	if len(e.Body) != 1 || e.Length != 1 {
 		return 0
@@ -88,20 +90,20 @@ func (e *Event) Status() byte {
 	return e.Body[0]
 }
 
-// TypeError says that a message of a refused type came.
+// TypeError says that the peer sent a message of a refused type.
 type TypeError struct{ Type byte }
 
 func (e *TypeError) Error() string { return "invalid message type " + quoteByte(e.Type) }
 
-// Scanner finds the messages in a stream of bytes that comes in chunks, split anywhere. It stores no bodies,
-// so messages may be as long as the protocol allows (2 GB).
+// Scanner finds the messages in a stream of bytes that arrives in chunks, split anywhere. It stores no bodies beyond
+// MaxBody, so messages may be as long as the protocol allows (2 GB).
 //
-// A Scanner belongs to one goroutine. It retains no chunk. It allocates only when a chunk ends inside a message
-// that is wanted WithBody, and then keeps that memory for the next one until Trim.
+// A Scanner belongs to one goroutine. It keeps no reference to a chunk. It allocates only when a chunk ends inside a
+// message that is wanted WithBody, and then keeps that memory until Trim.
 type Scanner struct {
 	interests *Interests
 	err       error
-	kept      []byte // the body so far of a wanted message that began in an earlier chunk
+	kept      []byte // body so far of a message that is wanted WithBody and began in an earlier chunk
 	start     int    // of the current message, relative to the current chunk
 	left      int    // bytes of the current body still to come
 	length    int    // of the current body
@@ -111,18 +113,18 @@ type Scanner struct {
 	header    [4]byte // incomplete header of a message that continues after the chunk
 }
 
-// NewScanner returns a Scanner that stands at the beginning of a message.
+// NewScanner returns a Scanner for a stream that starts at a message boundary.
 func NewScanner(in *Interests) Scanner { return Scanner{interests: in} }
 
 // AtBoundary reports whether the bytes so far end with a complete message.
 func (s *Scanner) AtBoundary() bool { return !s.inBody && s.nHeader == 0 && s.err == nil }
 
 // SplitHeader returns how many bytes of an incomplete header the last chunk ended with, 0 to 4. A caller that drops
-// whole messages from the stream must hold these back.
+// whole messages from the stream must not pass these bytes on yet.
 func (s *Scanner) SplitHeader() int { return int(s.nHeader) }
 
-// Open returns the type of the message that continues after the last chunk, and how many of its bytes have come; none
-// after a complete message. A caller that decides about whole messages must hold these back.
+// Open returns the type of the message that continues after the last chunk, and how many of its bytes were scanned.
+// Both are zero after a complete message. A caller that decides about whole messages must not pass these bytes on yet.
 func (s *Scanner) Open() (typ byte, n int) {
 	switch {
 	case s.inBody:
@@ -133,18 +135,18 @@ func (s *Scanner) Open() (typ byte, n int) {
 	return 0, 0
 }
 
-// Trim releases the memory kept for bodies, unless a body is incomplete; for connections that become idle.
+// Trim releases the memory for bodies, unless a body is incomplete. It is for connections that become idle.
 func (s *Scanner) Trim() {
 	if len(s.kept) == 0 {
 		s.kept = nil
 	}
 }
 
-// Next finds the next event in chunk from offset pos on, stores it in ev, and returns where to go on.
+// Next finds the next event in chunk from offset pos on, stores it in ev, and returns the offset to continue at.
 //
-// Call it with pos 0 first and then with what it returned, until ev.Phase is Exhausted; then go on with the next
-// chunk. After an End event the rest of a chunk may as well be given as a chunk of its own later. An error is a
-// *LengthError or a *TypeError and stays: there is no way to find the next message.
+// Call it with pos 0 first and then with the returned offset until ev.Phase is Exhausted; then pass the next chunk.
+// After an End event the rest of the chunk may also be passed later, as a chunk of its own. An error is a
+// *LengthError or a *TypeError and is final, because there is no way to find the next message.
 func (s *Scanner) Next(chunk []byte, pos int, ev *Event) (int, error) {
 	if s.inBody {
 		return s.body(chunk, pos, ev)
@@ -155,7 +157,7 @@ func (s *Scanner) Next(chunk []byte, pos int, ev *Event) (int, error) {
 	for len(chunk)-pos >= headerLen && s.err == nil {
 		typ := chunk[pos]
 		length := binary.BigEndian.Uint32(chunk[pos+1 : pos+headerLen])
-		// Lengths below 4 wrap to huge ones; the type byte isn't counted in them.
+		// The subtraction turns lengths below 4 into huge ones. The length doesn't count the type byte.
 		if s.interests[typ] == 0 && length-4 <= math.MaxInt32-4 && int(length) < len(chunk)-pos {
 			pos += 1 + int(length)
 			continue
@@ -190,7 +192,7 @@ func (s *Scanner) begin(typ byte, length uint32, chunk []byte, pos int, ev *Even
 	return s.body(chunk, pos, ev)
 }
 
-// body takes what the chunk holds of the current body.
+// body consumes the part of the current body that is in the chunk.
 func (s *Scanner) body(chunk []byte, pos int, ev *Event) (int, error) {
 	part := chunk[pos:min(len(chunk), pos+s.left)]
 	interest := s.interests[s.typ]
@@ -206,7 +208,7 @@ func (s *Scanner) body(chunk []byte, pos int, ev *Event) (int, error) {
 	}
 	s.inBody = false
 	if interest&(AtEnd|WithBody) == 0 {
-		return s.Next(chunk, pos, ev) // at most once a chunk: only a body that an earlier call left ends here
+		return s.Next(chunk, pos, ev) // at most once a chunk, because only a body from an earlier call ends here
 	}
 	*ev = Event{Type: s.typ, Phase: End, Start: s.start, Pos: pos, Length: s.length}
 	if interest&WithBody != 0 {
@@ -220,12 +222,12 @@ func (s *Scanner) body(chunk []byte, pos int, ev *Event) (int, error) {
 	return pos, nil
 }
 
-// keep copies what fits of part; wanted bodies are small, so memory grows with need.
+// keep copies part, up to MaxBody bytes in all.
 func (s *Scanner) keep(part []byte) {
 	s.kept = append(s.kept, part[:min(len(part), MaxBody-len(s.kept))]...)
 }
 
-// splitHeader keeps the beginning of a header that the chunk ends in.
+// splitHeader keeps the incomplete header at the end of the chunk, if there is one.
 func (s *Scanner) splitHeader(chunk []byte, pos int, ev *Event) int {
 	if pos < len(chunk) {
 		s.start = pos - len(chunk)

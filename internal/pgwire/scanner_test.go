@@ -37,7 +37,7 @@ func scan(in *Interests, stream []byte, next func(left int) int) ([]seen, *Scann
 	base := 0
 	for base < len(stream) {
 		n := max(0, min(next(len(stream)-base), len(stream)-base))
-		chunk := append([]byte(nil), stream[base:base+n]...) // its own memory: reads beyond the chunk are found
+		chunk := append([]byte(nil), stream[base:base+n]...) // a copy, so that a read beyond the chunk fails
 		var ev Event
 		for pos := 0; ; {
 			var err error
@@ -213,7 +213,7 @@ func TestScannerAllocatesNothingInSteadyState(t *testing.T) {
 		}
 	}
 	for range len(stream) {
-		run() // every cut once, so that the memory for split bodies has its size
+		run() // with every cut once, so that the memory for split bodies has its final size
 	}
 	if n := testing.AllocsPerRun(1000, run); n != 0 {
 		t.Errorf("%v allocations per two chunks", n)

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Request codes that stand in the place of a protocol version.
+// Request codes, which a first packet has in place of a protocol version.
 const (
 	codeCancel = 1234<<16 | 5678
 	codeSSL    = 1234<<16 | 5679
@@ -16,15 +16,15 @@ const (
 )
 
 const (
-	// maxStartupBody is PostgreSQL's MAX_STARTUP_PACKET_LENGTH; like there, the length field isn't counted.
+	// maxStartupBody is PostgreSQL's MAX_STARTUP_PACKET_LENGTH, which doesn't count the length field.
 	maxStartupBody = 10000
-	// Protocol 3.0 has cancel keys of 4 bytes, 3.2 of up to 256.
+	// Cancel keys have 4 bytes in protocol 3.0 and up to 256 in 3.2.
 	minCancelKey, maxCancelKey = 4, 256
-	// tlsHandshake is the first byte of a TLS connection. As that of a length it would be far too large.
+	// tlsHandshake is the first byte of a TLS connection. No valid length begins with it.
 	tlsHandshake = 0x16
 	// protocolOption is the prefix of parameters that ask for protocol extensions.
 	protocolOption = "_pq_."
-	// replicationParam is the parameter that makes a connection one for replication.
+	// replicationParam is the parameter that asks for a replication connection.
 	replicationParam = "replication"
 )
 
@@ -47,8 +47,8 @@ func (k StartupKind) String() string {
 	return fmt.Sprintf("StartupKind(%d)", uint8(k))
 }
 
-// AsVersion is the error for an SSLRequest or GSSENCRequest that isn't expected any more: the protocol version that
-// its code stands for.
+// AsVersion returns the error for an SSLRequest or GSSENCRequest that comes too late. As in PostgreSQL, its code then
+// counts as an unsupported protocol version.
 func (k StartupKind) AsVersion() error {
 	code := uint32(codeSSL)
 	if k == GSSENCRequest {
@@ -63,7 +63,7 @@ type Param struct{ Name, Value string }
 // Startup is the first packet of a connection; which fields are set depends on Kind.
 type Startup struct {
 	Kind         StartupKind
-	Major, Minor uint16  // of a StartupMessage: Major is 3; Minor is what the client asked for
+	Major, Minor uint16  // of a StartupMessage: Major is 3, Minor is the version that the client asked for
 	PID          uint32  // of a CancelRequest
 	Key          []byte  // of a CancelRequest, 4 to 256 bytes; a secret
 	Params       []Param // of a StartupMessage: all of them, user and database included, in the client's order
@@ -71,14 +71,14 @@ type Startup struct {
 	Database     string  // the user's name when the client named none
 }
 
-// NewestMinor is the newest minor version of protocol 3 that we speak to clients.
+// NewestMinor is the newest minor version of protocol 3 that pgagroal speaks to clients.
 const NewestMinor = 2
 
-// SpeaksLongKeys reports whether a minor version has cancel keys of more than 4 bytes.
+// SpeaksLongKeys reports whether a minor version allows cancel keys of more than 4 bytes.
 func SpeaksLongKeys(minor uint16) bool { return minor >= 2 }
 
-// Replication returns the value of the parameter that asks for a connection that replicates, and whether it does;
-// "database" and every spelling of true do. What is no boolean is an error, as in PostgreSQL.
+// Replication reports whether the client asks for a replication connection, with "database" or any spelling of true.
+// Another value that isn't a boolean is an error, as in PostgreSQL.
 func (s Startup) Replication() (bool, error) {
 	for _, p := range s.Params {
 		if p.Name != replicationParam {
@@ -97,7 +97,7 @@ func (s Startup) Replication() (bool, error) {
 	return false, nil
 }
 
-// parseBool reads a boolean as PostgreSQL does: beginnings of the words will do, in any case.
+// parseBool reads a boolean as PostgreSQL does: it accepts abbreviations, in upper or lower case.
 func parseBool(v string) (value, ok bool) {
 	v = strings.ToLower(v)
 	switch {
@@ -111,7 +111,7 @@ func parseBool(v string) (value, ok bool) {
 	return false, false
 }
 
-// ProtocolOptions returns the names of the protocol extensions asked for, which NegotiateProtocolVersion lists.
+// ProtocolOptions returns the names of the protocol extensions that the client asks for.
 func (s Startup) ProtocolOptions() []string {
 	var names []string
 	for _, p := range s.Params {
@@ -122,7 +122,7 @@ func (s Startup) ProtocolOptions() []string {
 	return names
 }
 
-// StartupError says why a first packet was refused, in words that may be sent to the client.
+// StartupError says why a first packet was refused. Its texts may be sent to the client.
 type StartupError struct {
 	Code    string // SQLSTATE
 	Message string
@@ -138,7 +138,7 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.%d", e.Major, e.Minor, NewestMinor)
 }
 
-// TLSError says that a client began with TLS instead of asking for it. Begun are the bytes that were read of it.
+// TLSError says that a client began a TLS handshake without an SSLRequest. Begun are the bytes that were read of it.
 type TLSError struct{ Begun []byte }
 
 func (e *TLSError) Error() string { return "TLS without an SSLRequest, and TLS is not offered" }
@@ -150,8 +150,8 @@ func layoutError(format string, args ...any) error {
 // ReadStartup reads the first packet of a connection, or the next one after an answered SSLRequest or
 // GSSENCRequest, and not a byte more.
 //
-// Its errors are *LengthError, *VersionError, *StartupError, *TLSError or those of r; io.EOF means that not a byte came.
-// Nothing larger than 10 KB is allocated, whatever the peer declares.
+// Its errors are *LengthError, *VersionError, *StartupError, *TLSError or those of r; io.EOF means that r ended before
+// the first byte. ReadStartup allocates at most about 10 KB for a packet, whatever length the peer declares.
 func ReadStartup(r io.Reader) (Startup, error) {
 	var header [4]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
@@ -176,7 +176,7 @@ func parseStartup(body []byte) (Startup, error) {
 	major, minor := uint16(code>>16), uint16(code)
 	switch {
 	case code == codeSSL:
-		return Startup{Kind: SSLRequest}, nil // whatever else is in the packet, as in PostgreSQL
+		return Startup{Kind: SSLRequest}, nil // PostgreSQL, too, ignores the rest of the packet
 	case code == codeGSSENC:
 		return Startup{Kind: GSSENCRequest}, nil
 	case code == codeCancel:
@@ -195,10 +195,10 @@ func parseCancel(rest []byte) (Startup, error) {
 	return Startup{Kind: CancelRequest, PID: binary.BigEndian.Uint32(rest), Key: rest[4:]}, nil
 }
 
-// parseParams reads name and value strings up to the empty name, which must be the packet's last byte.
+// parseParams reads names and values up to the empty name, which must be the packet's last byte.
 //
-// PostgreSQL takes the last of two equal names. Here they are refused: a check of the first and a use of the
-// last must not be possible anywhere behind us.
+// If a name occurs twice, PostgreSQL uses the last value. parseParams refuses the packet, so that no later code can
+// check the first value and use the last.
 func (s *Startup) parseParams(rest []byte) error {
 	seen := make(map[string]bool)
 	for {

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// packet makes a first packet out of a code and what follows it.
+// packet returns a first packet with a code, followed by rest.
 func packet(code uint32, rest string) []byte {
 	b := binary.BigEndian.AppendUint32(nil, uint32(8+len(rest)))
 	b = binary.BigEndian.AppendUint32(b, code)
@@ -194,7 +194,7 @@ func FuzzStartup(f *testing.F) {
 		if s.User == "" || s.Database == "" || s.Major != 3 {
 			t.Fatalf("accepted %+v", s)
 		}
-		// What was accepted can be said again, and means the same.
+		// An accepted packet can be encoded again and means the same.
 		again, err := AppendStartup(nil, s.Params)
 		if err != nil {
 			t.Fatal(err)
