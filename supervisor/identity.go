@@ -24,7 +24,7 @@ var ErrRoot = errors.New("pgagroal does not run as root; set user in pgagroal.co
 // here. It resolves the servers' names, because two names of one address would look
 // like two servers.
 func Check(c *config.Config) []error {
-	return check(c, config.CheckEnv{Resolve: resolved, Listen: listen.Check})
+	return check(c, config.CheckEnv{Asked: true, Resolve: resolved, Listen: listen.Check})
 }
 
 func check(c *config.Config, env config.CheckEnv) []error {

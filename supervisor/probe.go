@@ -124,7 +124,8 @@ func (s *supervisor) serverAt(host, port string) string {
 	return ""
 }
 
-// probeLogins returns the logins of a probe in the order in which they are tried.
+// probeLogins returns the logins of a probe in the order in which they are tried. A user that health_check_user names
+// is the only one: probes as somebody else would hide that it can't log in, and see less than it was granted.
 func (s *supervisor) probeLogins(server int) []ipc.Login {
 	c := s.cfg
 	var list []ipc.Login
@@ -132,9 +133,13 @@ func (s *supervisor) probeLogins(server int) []ipc.Login {
 		list = append(list, ipc.Login{User: user, Database: database, Password: ipc.Secret(password.Reveal())})
 	}
 	if u := c.HealthCheckUser; u != "" {
-		p := passwordOf(c, u)
+		var p config.Secret
+		if entry := c.ProbeCredential(); entry != nil {
+			p = entry.Password
+		}
 		add(u, u, p)
 		add(u, "postgres", p)
+		return list
 	}
 	if u := c.Superuser; u != nil {
 		add(u.Name, "postgres", u.Password)
@@ -160,16 +165,4 @@ func (sv *servers) letIn(server int) *probeUser {
 		}
 	}
 	return nil
-}
-
-func passwordOf(c *config.Config, name string) config.Secret {
-	if c.Superuser != nil && c.Superuser.Name == name {
-		return c.Superuser.Password
-	}
-	for _, u := range c.Users {
-		if u.Name == name {
-			return u.Password
-		}
-	}
-	return ""
 }

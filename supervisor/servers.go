@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,9 +68,7 @@ func machineConfig(c *config.Config) failover.Config {
 		VerifyTimeout: orNone(c.FailoverVerifyTimeout), NotifyTimeout: c.FailoverNotifyTimeout,
 		NotifyRetries: c.FailoverNotifyRetries, Quarantine: orNone(c.FailbackQuarantine),
 	}
-	if c.HealthCheckUser == "" && c.Superuser == nil {
-		f.CredentialHint = "set health_check_user, and give it an entry in the users file if it needs a password"
-	}
+	f.ProbeUser, f.CredentialHint = c.HealthCheckUser, credentialHint(c)
 	switch c.FailoverSettle {
 	case config.SettleManual:
 		f.Settle = failover.SettleManual
@@ -98,6 +97,19 @@ func machineConfig(c *config.Config) failover.Config {
 		})
 	}
 	return f
+}
+
+// credentialHint returns what an operator can do about probes that have no password, or the wrong one.
+func credentialHint(c *config.Config) string {
+	switch {
+	case c.HealthCheckUser != "" && c.ProbeCredential() == nil:
+		return fmt.Sprintf("pgagroal-admin -f %s user add -U %s, then restart pgagroal", c.Paths.UsersFile(), c.HealthCheckUser)
+	case c.HealthCheckUser != "":
+		return fmt.Sprintf("pgagroal-admin -f %s user edit -U %s, then restart pgagroal", c.Paths.UsersFile(), c.HealthCheckUser)
+	case c.Superuser == nil:
+		return "set health_check_user, and give it an entry in the users file if it needs a password"
+	}
+	return ""
 }
 
 // orNone turns 0, with which an operator means no time at all, into 1 ns, because the

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -273,7 +274,6 @@ func TestProbeUsesTheLastGoodAddress(t *testing.T) {
 
 func TestProbeLogsInInTheDocumentedOrder(t *testing.T) {
 	w := newWorld(t, 1, func(c *config.Config) {
-		c.HealthCheckUser = "h"
 		c.Superuser = &config.Credential{Name: "s", Password: "sp"}
 		c.Users = []config.Credential{{Name: "h", Password: "hp"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}
 	})
@@ -283,9 +283,38 @@ func TestProbeLogsInInTheDocumentedOrder(t *testing.T) {
 	for _, l := range w.s.probeLogins(0) {
 		got = append(got, l.User+"@"+l.Database+":"+l.Password.Reveal())
 	}
-	want := []string{"h@h:hp", "h@postgres:hp", "s@postgres:sp", "h@postgres:hp", "b@postgres:", "c@postgres:", "x@y:"}
+	want := []string{"s@postgres:sp", "h@postgres:hp", "b@postgres:", "c@postgres:", "x@y:"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestProbeLogsInAsNobodyButTheUserThatIsNamed(t *testing.T) {
+	for name, users := range map[string][]config.Credential{
+		"hp": {{Name: "a", Password: "ap"}, {Name: "h", Password: "hp"}},
+		"":   {{Name: "a", Password: "ap"}},
+	} {
+		w := newWorld(t, 1, func(c *config.Config) {
+			c.HealthCheckUser, c.Users, c.Superuser = "h", users, &config.Credential{Name: "s", Password: "sp"}
+		})
+		w.up()
+		w.say(w.children[0], &ipc.LoginSeen{Lease: w.lease(w.children[0], ipc.PoolKey{User: "x", Database: "y"}), NoPassword: true})
+		secret := ipc.Secret(name)
+		want := []ipc.Login{{User: "h", Database: "h", Password: secret}, {User: "h", Database: "postgres", Password: secret}}
+		if diff := cmp.Diff(want, w.s.probeLogins(0)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestTheHintNamesTheUserOfTheProbesAndTheFile(t *testing.T) {
+	c := &config.Config{HealthCheckUser: "h", Paths: config.Paths{Users: "/etc/x/users"}}
+	if got := machineConfig(c); got.ProbeUser != "h" || !strings.HasPrefix(got.CredentialHint, "pgagroal-admin -f /etc/x/users user add -U h") {
+		t.Errorf("%q, %q", got.ProbeUser, got.CredentialHint)
+	}
+	c.Users = []config.Credential{{Name: "h"}}
+	if got := machineConfig(c); !strings.HasPrefix(got.CredentialHint, "pgagroal-admin -f /etc/x/users user edit -U h") {
+		t.Errorf("%q", got.CredentialHint)
 	}
 }
 

@@ -58,6 +58,9 @@ func Run(opt Options) error {
 	if errs := check(c, config.CheckEnv{TCPPassed: k.TCPPassed(), UnixPassed: k.UnixPassed()}); len(errs) > 0 {
 		return errors.Join(errs...)
 	}
+	if why := c.ProbeUserUnknown(); why != "" {
+		log.Warn("health_check_user has no password", "error", why)
+	}
 	if err := k.ListenTCP(c, log); err != nil {
 		return err
 	}

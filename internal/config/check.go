@@ -21,6 +21,7 @@ type CheckEnv struct {
 	TCPPassed  bool     // the service manager passed a listening TCP socket
 	UnixPassed bool     // the service manager passed a listening Unix socket
 	FileLimit  uint64   // soft limit of open files; 0 skips the check
+	Asked      bool     // an operator asks (pgagroal -t): what a start only warns of is an error
 
 	// Resolve returns the addresses of a host. If it is nil or fails, two servers count as the
 	// same only if their names are equal.
@@ -345,6 +346,9 @@ func (k *checker) health() {
 	}
 	if c.StartupValidation == StartupOn && c.HealthCheckUser == "" {
 		k.fail("startup_validation", "on without health_check_user; name the user to log in as")
+	}
+	if why := c.ProbeUserUnknown(); why != "" && k.env.Asked {
+		k.fail("health_check_user", "%s", why)
 	}
 }
 

@@ -51,6 +51,34 @@ func TestCheckAcceptsAFailoverThatIsComplete(t *testing.T) {
 	}
 }
 
+func TestAProbeUserWithoutAnEntryIsAnErrorWhenAnOperatorAsks(t *testing.T) {
+	for name, k := range map[string]struct {
+		change func(*Config)
+		want   string // of the error, "" for none
+	}{
+		"no file": {func(c *Config) {
+			c.Paths.Tried = map[string][]string{FileUsers: {"/d/pgagroal_users.conf", "/etc/pgagroal/pgagroal_users.conf"}}
+		}, "m has no entry in /d/pgagroal_users.conf"},
+		"no entry":      {func(c *Config) { c.Paths.Users, c.Users = "/u", []Credential{{"n", "p"}} }, "pgagroal-admin -f /u user add -U m"},
+		"entry":         {func(c *Config) { c.Users = []Credential{{"n", "p"}, {"m", "p"}} }, ""},
+		"the superuser": {func(c *Config) { c.Superuser = &Credential{"m", "p"} }, ""},
+		"nobody":        {func(c *Config) { c.HealthCheckUser = "" }, ""},
+	} {
+		change := func(c *Config) { c.HealthCheckUser = "m"; k.change(c) }
+		asked := selfEnv()
+		asked.Asked = true
+		switch errs := checked(t, asked, change); {
+		case k.want == "" && len(errs) > 0:
+			t.Errorf("%s: %v", name, errs)
+		case k.want != "" && (len(errs) != 1 || !strings.Contains(errs[0].Error(), "health_check_user: ") || !strings.Contains(errs[0].Error(), k.want)):
+			t.Errorf("%s: %v", name, errs)
+		}
+		if errs := checked(t, selfEnv(), change); len(errs) > 0 {
+			t.Errorf("%s: a start is refused: %v", name, errs)
+		}
+	}
+}
+
 func TestFollowModeNeedsNoScript(t *testing.T) {
 	if errs := checked(t, selfEnv(), func(c *Config) {
 		c.Failover, c.FailoverMode, c.FailoverFenceScript = true, ModeFollow, "/nowhere/fence"

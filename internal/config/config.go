@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"cmp"
+	"path/filepath"
+	"time"
+)
 
 // Values of tls.
 const (
@@ -236,4 +240,14 @@ type Paths struct {
 	// Explicit says which files the operator has named; these must exist. Its keys are
 	// FileConfig and the other File constants.
 	Explicit map[string]bool
+	// Tried has, with the same keys, the paths at which a file was looked for; the last one is in use.
+	Tried map[string][]string
+}
+
+// UsersFile returns the path of the users file, or of the one that would be read if it were there.
+func (p Paths) UsersFile() string {
+	if tried := p.Tried[FileUsers]; p.Users == "" && len(tried) > 0 {
+		return tried[0]
+	}
+	return cmp.Or(p.Users, filepath.Join(DefaultDirectory, FileUsers))
 }

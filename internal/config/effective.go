@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 )
@@ -43,6 +44,33 @@ func (c *Config) EffectiveWorkers() int {
 // DefaultStateDir is the first directory to try when state_dir is unset. The
 // distribution packages create it.
 const DefaultStateDir = "/var/lib/pgagroal"
+
+// ProbeCredential returns the entry of health_check_user, nil if it isn't set or has none.
+func (c *Config) ProbeCredential() *Credential {
+	name := c.HealthCheckUser
+	if name == "" {
+		return nil
+	}
+	if c.Superuser != nil && c.Superuser.Name == name {
+		return c.Superuser
+	}
+	i := slices.IndexFunc(c.Users, func(u Credential) bool { return u.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &c.Users[i]
+}
+
+// ProbeUserUnknown says that the users file has no entry for health_check_user, and how to add one; "" if it has, or if
+// nobody is named. A start only warns, since servers may let the user in without a password.
+func (c *Config) ProbeUserUnknown() string {
+	if c.HealthCheckUser == "" || c.ProbeCredential() != nil {
+		return ""
+	}
+	file := c.Paths.UsersFile()
+	return fmt.Sprintf("%s has no entry in %s, so probes have no password; pgagroal-admin -f %s user add -U %s (any password, if the servers ask it for none)",
+		c.HealthCheckUser, file, file, c.HealthCheckUser)
+}
 
 // EffectivePIDFile returns the path of the pid file.
 func (c *Config) EffectivePIDFile() string {

@@ -53,7 +53,7 @@ func findPaths(f Flags, fallback string) (Paths, error) {
 			return Paths{}, err
 		}
 	}
-	p := Paths{Explicit: map[string]bool{}}
+	p := Paths{Explicit: map[string]bool{}, Tried: map[string][]string{}}
 	for _, file := range []struct {
 		name, flag string
 		path       *string
@@ -67,11 +67,12 @@ func findPaths(f Flags, fallback string) (Paths, error) {
 		{FileAdmins, f.Admins, &p.Admins},
 		{FileSuperuser, f.Superuser, &p.Superuser},
 	} {
-		path, err := locateFile(file.name, file.flag, dir, fallback)
+		tried, err := locateFile(file.name, file.flag, dir, fallback)
 		if err != nil {
 			return Paths{}, err
 		}
-		*file.path = path
+		p.Tried[file.name] = tried
+		*file.path = tried[len(tried)-1]
 		if file.flag != "" {
 			p.Explicit[file.name] = true
 		}
@@ -79,23 +80,29 @@ func findPaths(f Flags, fallback string) (Paths, error) {
 	return p, nil
 }
 
-// locateFile returns an absolute path, because the daemon changes its working directory
-// later.
-func locateFile(name, flag, dir, fallback string) (string, error) {
-	path := filepath.Join(fallback, name)
+// locateFile returns the paths at which a file was looked for; the last one is the file's. They are absolute, because
+// the daemon changes its working directory later.
+func locateFile(name, flag, dir, fallback string) ([]string, error) {
+	tried := []string{filepath.Join(fallback, name)}
 	switch {
 	case flag != "":
-		path = flag
+		tried = []string{flag}
 	case dir != "":
-		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
-			path = filepath.Join(dir, name)
+		beside := filepath.Join(dir, name)
+		if _, err := os.Stat(beside); errors.Is(err, os.ErrNotExist) {
+			tried = []string{beside, tried[0]}
+		} else {
+			tried = []string{beside}
 		}
 	}
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return "", fmt.Errorf("locate %s: %w", name, err)
+	for i, path := range tried {
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return nil, fmt.Errorf("locate %s: %w", name, err)
+		}
+		tried[i] = abs
 	}
-	return abs, nil
+	return tried, nil
 }
 
 func readableDirectory(dir string) error {

@@ -63,7 +63,8 @@ type Config struct {
 	FenceScript       bool          // failover_fence_script is set: nothing is promoted before it has ended with exit 0
 	HealthCheck       bool          // health_check = on: regular probes in steady state
 	HealthCheckPeriod time.Duration // health_check_period, 30s
-	CredentialHint    string        // what to set so that probes can log in, for the log; may be empty
+	ProbeUser         string        // health_check_user: when it is named, probes log in as nobody else
+	CredentialHint    string        // what gives probes a user or a password, for the log; may be empty
 
 	StartTimeout  time.Duration // failover_start_timeout, 5s
 	ProbeCount    int           // failover_probe_count, 3

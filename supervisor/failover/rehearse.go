@@ -94,7 +94,7 @@ func (m *Machine) findServers(r *Rehearsal, since time.Duration) {
 		case !s.fresh(since):
 			r.grave(name, "", "it didn't answer in time")
 		case s.last == SawAlive:
-			r.grave(name, m.cfg.CredentialHint, "it answers, but a probe can't log in (%s), so that role, LSN and timeline stay unknown", s.code)
+			r.grave(name, m.loginHint(s.code), "it answers, but a probe can't log in (%s), so that role, LSN and timeline stay unknown", s.code)
 		case s.last != SawPrimary && s.last != SawStandby:
 			r.grave(name, "", "not reachable: %s", s.seen())
 		case i == m.known.index && s.last != SawPrimary:
@@ -117,7 +117,7 @@ func (m *Machine) findStandby(r *Rehearsal, s *server) {
 	case s.state == Failed:
 		r.grave(name, ended, "Failed: %s", s.reason)
 	case s.obs.Receiver == ReceiverUnknown:
-		r.grave(name, "GRANT pg_monitor TO the user of the probes", "whether it receives can't be seen, so a silent primary would never be given up")
+		r.grave(name, m.monitorHint(), "whether it receives can't be seen, so a silent primary would never be given up")
 	case s.obs.Receiver == ReceiverGone:
 		r.grave(name, "", "it isn't streaming")
 	case m.known.timeline != 0 && s.timeline < m.known.timeline:

@@ -5,12 +5,6 @@ import (
 	"time"
 )
 
-// tooManyConnections passes by itself, unlike other reasons why a probe can't log in.
-const tooManyConnections = "53300"
-
-// seenByLogin marks a role that a client's login has shown, because probes can't log in.
-const seenByLogin = "login"
-
 // server is what the machine knows of one configured server.
 type server struct {
 	cfg       ServerConfig
@@ -38,6 +32,7 @@ type server struct {
 
 	last        Outcome // of the latest probe, 0 before the first
 	code        string
+	loginCode   string      // with which the latest probe that couldn't log in was refused
 	obs         Observation // of the latest logged-in probe
 	lastStarted time.Duration
 	lastEnded   time.Duration
@@ -200,14 +195,6 @@ func (m *Machine) countResult(s *server) {
 	s.deadRow++
 }
 
-func (m *Machine) cannotLogIn(s *server) {
-	if s.code == tooManyConnections {
-		return
-	}
-	m.logOnce("login "+s.cfg.Name, Warn, "a probe can't log in, so the server's role comes from clients' logins",
-		Attr{"server", s.cfg.Name}, Attr{"code", s.code}, Attr{"hint", m.cfg.CredentialHint})
-}
-
 // observe records what a logged-in probe has read, and what this means for the server's state.
 func (m *Machine) observe(i int) {
 	s := m.servers[i]
@@ -224,7 +211,7 @@ func (m *Machine) observe(i int) {
 	}
 	if s.last == SawStandby && o.Receiver == ReceiverUnknown {
 		m.logOnce("monitor "+s.cfg.Name, Warn, "pg_stat_wal_receiver is not readable, so whether the standby receives is unknown",
-			Attr{"server", s.cfg.Name}, Attr{"hint", "GRANT pg_monitor TO the probe's user"})
+			Attr{"server", s.cfg.Name}, Attr{"hint", m.monitorHint()})
 	}
 	m.findTwins(i)
 	if o.Receiver == ReceiverStreaming && o.LastMsgKnown {

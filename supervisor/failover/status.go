@@ -62,7 +62,7 @@ func (m *Machine) evaluateAlarms() {
 	}
 	m.showSilence()
 	login := m.withoutLogin()
-	m.set(login != "" && m.cfg.Enabled, "login", login)
+	m.set(login != "" && (m.cfg.Enabled || m.cfg.ProbeUser != ""), "login", login)
 	if m.runs.locked && m.cfg.MaxRuns > 0 {
 		m.raise(alarmLocked, m.lockText())
 	} else {

@@ -262,6 +262,8 @@ func (p *player) config(opt map[string]string) {
 			c.ProbeCount = int(p.num(v))
 		case "minstandbys":
 			c.MinStandbys = int(p.num(v))
+		case "probeuser":
+			c.ProbeUser, c.CredentialHint = v, "pgagroal-admin user edit -U "+v
 		case "fencescript":
 			c.FenceScript = v == "on"
 		default:

@@ -90,21 +90,3 @@ func (m *Machine) showSilence() {
 		m.raise("silent", m.nameOf(m.known.index)+" lets nobody log in: "+m.why)
 	}
 }
-
-// withoutLogin lists the servers that probes can't log in to, with the reasons.
-func (m *Machine) withoutLogin() string {
-	var names []string
-	for _, s := range m.servers {
-		if (s.last == SawAlive && s.code != tooManyConnections) || s.code == seenByLogin {
-			names = append(names, s.cfg.Name)
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	text := "probes can't log in at " + strings.Join(names, ", ") + ": roles come from clients' logins, positions and receivers are unknown"
-	if m.cfg.CredentialHint != "" {
-		text += "; " + m.cfg.CredentialHint
-	}
-	return text
-}
