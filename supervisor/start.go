@@ -58,9 +58,6 @@ func Run(opt Options) error {
 	if errs := check(c, config.CheckEnv{TCPPassed: k.TCPPassed(), UnixPassed: k.UnixPassed()}); len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	if why := c.ProbeUserUnknown(); why != "" {
-		log.Warn("health_check_user has no password", "error", why)
-	}
 	if err := k.ListenTCP(c, log); err != nil {
 		return err
 	}
@@ -90,9 +87,7 @@ func Run(opt Options) error {
 	if err := errors.Join(proc.Conceal(), proc.Subreaper()); err != nil {
 		return err
 	}
-	if !proc.Concealed() {
-		log.Warn("every process of this user can read our passwords, and core files hold them", "variable", proc.CoresVariable)
-	}
+	warnAtStart(c, log)
 	for _, p := range k.Names() {
 		log.Info("socket of the service manager", "socket", p)
 	}
@@ -101,6 +96,16 @@ func Run(opt Options) error {
 		return err
 	}
 	return s.serve(k)
+}
+
+// warnAtStart warns of what is unsafe or incomplete and keeps nothing from working now.
+func warnAtStart(c *config.Config, log *slog.Logger) {
+	if !proc.Concealed() {
+		log.Warn("every process of this user can read our passwords, and core files hold them", "variable", proc.CoresVariable)
+	}
+	if why := c.ProbeUserUnknown(); why != "" {
+		log.Warn("health_check_user has no password", "error", why)
+	}
 }
 
 // newSupervisor makes everything that the loop owns. starter may be nil.
