@@ -3,8 +3,8 @@ package failover
 import "time"
 
 // Action is an order of the machine to the supervisor, which executes actions strictly in the order returned.
-// Everything after a Save waits until the record is fsynced and renamed, or until that has failed; actions of later
-// Steps queue behind.
+// Everything after a Save, actions of later Steps included, waits until the record is fsynced and renamed or until that
+// has failed.
 type Action interface{ action() }
 
 // Probe asks for one probe over a fresh connection. ProbeDone answers it. At most one per server is in progress.
@@ -85,7 +85,7 @@ var levelNames = [...]string{"debug", "info", "warn", "error"}
 // String is the level's word.
 func (l Level) String() string { return name(levelNames[:], int(l)) }
 
-// Attr is one field of a log line or of the environment of a run.
+// Attr is one field of a log line.
 type Attr struct{ Key, Value string }
 
 // Log is one log line with its fields.

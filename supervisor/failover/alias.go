@@ -69,8 +69,8 @@ func (m *Machine) namedBefore(a, b int) bool {
 	return a < b
 }
 
-// alias reports whether a server is another name of one that is configured, too. Such a name doesn't count and can't be
-// promoted.
+// alias reports whether a section is a second name of a server that another section names already. Such a name doesn't
+// count and can't be promoted.
 func (m *Machine) alias(i int) bool { return m.sameAs(i) >= 0 }
 
 // aliasText says of which server i is another name.

@@ -90,7 +90,7 @@ type Config struct {
 	HeldInterval  time.Duration // probes while no primary is open, 1s
 }
 
-// State is a server's state as users see it, in the words of pgagroal.
+// State is a server's state as users see it, in the words of C pgagroal.
 //
 //	Not init -----> Not init (primary) --login--> Primary --confirmed--> Failover --run, no candidate--> Failed
 //	    |  ^                                      ^  |                     |                               |
@@ -194,7 +194,7 @@ type ServerView struct {
 	Qualifier Qualifier
 }
 
-// Status is everything that an operator may ask at 3 a.m. Durations are relative to the time of the last Step.
+// Status is everything that an operator may ask at 3 a.m. Durations end at the time that was given to Machine.Status.
 type Status struct {
 	Enabled  bool
 	Paused   bool   // by command: no fence and no run
@@ -211,7 +211,7 @@ type Status struct {
 	Timeline uint32        // of the recorded primary, 0 unknown
 	LSN      uint64        // last LSN seen on the primary, 0 unknown
 	LSNAge   time.Duration // age of LSN, meaningful with LSN
-	Run      *RunStatus    // the run in progress, or whose outcome is awaited
+	Run      *RunStatus    // the run in progress, or a lost run whose processes may not have ended; nil for none
 	Stopping bool
 	Alarms   []Alarm // in the order they were raised
 	Servers  []ServerStatus

@@ -28,7 +28,7 @@ type entrant struct {
 type terms struct {
 	maxLag   uint64 // 0: no limit
 	lsn      uint64 // last LSN seen on the primary
-	lsnKnown bool   // and recent enough
+	lsnKnown bool   // lsn is known and recent enough
 }
 
 // rank returns the eligible servers, best first, and a verdict for each.
@@ -118,7 +118,7 @@ func worse(a, b bool) int {
 
 func lsnText(lsn uint64) string { return fmt.Sprintf("%X/%X", lsn>>32, uint32(lsn)) }
 
-// sample compares an LSN with the previous one. Two equal ones an interval apart count as stable.
+// sample compares the LSN of a server with the previous sample. Two equal samples an interval apart count as stable.
 func (m *Machine) sample(s *server) {
 	if m.phase != PhaseChoosing || s.lastStarted < m.since {
 		return
@@ -214,7 +214,7 @@ func (m *Machine) evalChoosing() {
 	m.tryRun(order[0].index)
 }
 
-// outdated reports whether the last probe of the old primary is older than probes ever take. Then this process was
+// outdated reports whether the last probe of the old primary is too old for the pace of probes. Then this process was
 // stopped meanwhile, and the old primary may be back.
 func (m *Machine) outdated(old *server) bool {
 	return m.now-old.lastStarted > 2*m.cfg.ProbeTimeout+m.cfg.ProbeInterval+stopSlack && m.now < m.since+m.cfg.RunnerWait
@@ -241,8 +241,8 @@ func (m *Machine) ahead(best entrant) string {
 	return ""
 }
 
-// answered cancels a failover that has run nothing yet, if the old primary answers. It reports whether it has done
-// that.
+// answered cancels a failover that has run nothing yet, if the old primary answers. It reports whether the choice is
+// over.
 func (m *Machine) answered(old *server) bool {
 	switch {
 	case m.fence.aim != aimOrdered:
@@ -312,6 +312,7 @@ func (m *Machine) hopeful() bool {
 	return false
 }
 
+// mayAnswer reports whether the next probe of a server may show more than the latest one did.
 func (m *Machine) mayAnswer(s *server) bool {
 	if s.unseen && m.now < m.since+m.cfg.RunnerWait {
 		return true

@@ -61,7 +61,7 @@ func TestRankRefuses(t *testing.T) {
 	}
 }
 
-// TestRankStranger: one never seen on the recorded timeline is taken only when it is alone.
+// TestRankStranger: a server that was never seen on the recorded timeline is chosen only if it is the only candidate.
 func TestRankStranger(t *testing.T) {
 	lone := standby(1, "s2", func(e *entrant) { e.followed = false })
 	if order, _ := rank(terms{}, []entrant{lone}); len(order) != 1 {

@@ -24,9 +24,9 @@ type command struct {
 	verb  verb
 	tag   uint64
 	name  string
-	index int
+	index int // of name, -1 for none
 	force bool
-	at    time.Duration
+	at    time.Duration // when it came; only later probes count
 	// timeout of a switch-to: how long to wait for running transactions, 0 for planTimeout.
 	timeout time.Duration
 }
@@ -99,7 +99,7 @@ func (m *Machine) commandWants(i int) bool {
 	return false
 }
 
-// commandsWait reports whether commands have to wait now, even when their time is up.
+// commandsWait reports whether this phase lets commands wait, even when their time is up.
 func (m *Machine) commandsWait() bool {
 	return m.phase == PhaseStarting || (m.phase == PhaseFencing && m.fence.aim == aimSwitch)
 }
@@ -144,7 +144,7 @@ func (m *Machine) commandReady(c command) bool {
 	return c.verb == verbClear || m.known.index < 0 || m.servers[m.known.index].fresh(c.at)
 }
 
-// clearServer ends the Failed state of a server, as far as its role allows.
+// clearServer ends the Failed state of a server. A writable server needs more, see clearWritable.
 func (m *Machine) clearServer(c command) {
 	s := m.servers[c.index]
 	if m.hold == holdDamaged {
@@ -181,7 +181,7 @@ func (m *Machine) clearDamaged(c command) {
 	m.fenceForSwitch(c)
 }
 
-// clearWritable accepts a writable server only by force, and then as the primary.
+// clearWritable handles a server that is writable and not open: --force makes it the primary, anything less is refused.
 func (m *Machine) clearWritable(c command) {
 	s := m.servers[c.index]
 	switch {
@@ -197,7 +197,7 @@ func (m *Machine) clearWritable(c command) {
 	}
 }
 
-// retry looks for a candidate again once no server of the hold is Failed any more.
+// retry starts a failover again that ended in a hold, once neither its old primary nor its candidate is Failed any more.
 func (m *Machine) retry() {
 	if m.phase != PhaseHeld || m.known.index < 0 || m.runs.last == nil || m.servers[m.known.index].state == Failed {
 		return

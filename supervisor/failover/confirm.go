@@ -136,8 +136,8 @@ func (m *Machine) evalSuspect() {
 	m.startFence(purpose{aim: aimFailover}, why)
 }
 
-// demoteSuspect deals with a suspected primary that is in recovery. If its promotion was never verified, this is waited
-// for; otherwise it is demoted.
+// demoteSuspect handles a suspected primary that is in recovery. If its promotion was never verified, the machine waits
+// for the promotion; otherwise the primary was demoted.
 func (m *Machine) demoteSuspect(s *server) {
 	if !m.known.verified {
 		m.become(m.known.index, Primary, NotWritable, "in recovery")
@@ -199,13 +199,13 @@ func (m *Machine) confirmedSilent(i int) (string, bool) {
 		return "isolated: no server answers", false
 	}
 	if !s.activityKnown || s.activityAt < s.firstDead || s.activityAt < s.lastStarted {
-		return "silent; waiting for the workers' word", false
+		return "silent; waiting for the workers to say when they last heard from it", false
 	}
 	if why, _ := m.veto(i); why != "" {
 		return why, false
 	}
 	if m.lockedUp(s) {
-		return "it has let nobody log in for " + short(m.now-s.firstDead) + ", though it works for who is connected", true
+		return "it has let nobody log in for " + short(m.now-s.firstDead) + ", though it still serves its connections", true
 	}
 	quiet := m.silentSince(i)
 	if m.now < quiet+m.cfg.SilenceTime {
@@ -244,7 +244,7 @@ func (m *Machine) witnesses(i int) (agree, need int, missing []string) {
 }
 
 // answerTime is how long the answer to a receiver's question may take. This is far more than a round trip, because lost
-// packets are sent again. A test of packet loss has set it.
+// packets are sent again. TestPacketLossIsNoDeath needs this much.
 const answerTime = 5 * time.Second
 
 // isolated reports whether every server is silent and none refuses connections.

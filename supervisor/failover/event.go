@@ -60,10 +60,10 @@ type Observation struct {
 	ReplayLSN       uint64 // standby
 	Paused          bool   // replay is paused or delayed
 	Receiver        Receiver
-	ReceiverWord    string        // the receiver's status as the standby shows it, "" if there is no receiver
-	SlotName        string        // of the receiver
-	SenderHost      string        // of the receiver, as the standby knows it
-	SenderPort      string        //
+	ReceiverWord    string // the receiver's status as the standby shows it, "" if there is no receiver
+	SlotName        string // of the receiver
+	SenderHost      string // of the receiver, as the standby knows it
+	SenderPort      string
 	SenderServer    string        // name of the configured server at SenderHost:SenderPort, "" if none or unknown
 	LastMsgAge      time.Duration // clock_timestamp() - last_msg_receipt_time, on the standby
 	LastMsgKnown    bool
@@ -86,7 +86,7 @@ type ProbeDone struct {
 	Ended   time.Duration
 }
 
-// Hinted is an error on a client's backend. It only causes a probe.
+// Hinted is an error on a client's backend. It causes a probe, and may show that a restart was announced.
 type Hinted struct {
 	Server int
 	Epoch  uint64 // of the backend; other epochs are ignored
@@ -131,7 +131,7 @@ type Fenced struct {
 // RunStarted says that the script's process exists.
 type RunStarted struct{ RunID string }
 
-// RunEnded says that a run and its whole process group have ended.
+// RunEnded says that a run has ended, and its whole process group with it; Left has the exceptions.
 type RunEnded struct {
 	RunID    string
 	Hook     string
@@ -150,7 +150,7 @@ type RunLost struct{ RunID string }
 // a child).
 type RunGroupEmpty struct {
 	RunID string
-	// GivenUp says that processes may be left which couldn't be ended in time.
+	// GivenUp says that processes may be left because they couldn't be ended in time.
 	GivenUp bool
 }
 

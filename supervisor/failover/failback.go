@@ -1,7 +1,7 @@
 package failover
 
-// backAsStandby checks an old primary that a run has replaced and that is in recovery now. With failback = standby it
-// becomes a Replica once every probe for failback_quarantine has seen it follow the new primary.
+// backAsStandby handles an old primary that was replaced and is in recovery now. With failback = standby it becomes a
+// Replica once every probe for failback_quarantine has seen it follow the new primary.
 func (m *Machine) backAsStandby(i int) {
 	s := m.servers[i]
 	if m.cfg.Failback != FailbackStandby {

@@ -14,15 +14,16 @@ const (
 	aimHold         // stay without an open primary
 )
 
-// purpose is what a fence is for. It stays during the choice and the fence script, until the promotion has ended.
+// purpose is what a fence is for. It outlives the fence: the choice of a candidate and the runs need it until the
+// promotion has ended.
 type purpose struct {
 	aim     aim
 	hold    hold    // of aimHold: its cause
 	command command // of aimOrdered and aimSwitch; its index is the server to promote, -1 for the best one
 }
 
-// overrules reports whether an ordered failover goes on although the old primary has answered with o. Answers of a
-// server that takes no writes never cancel it; other answers cancel it unless the order has --force.
+// overrules reports whether an ordered failover goes on although the old primary has answered with o. An answer of a
+// server that takes no writes never cancels the failover. Any other answer does, unless the order has --force.
 func (p *purpose) overrules(o Outcome) bool {
 	switch o {
 	case SawPrimary, SawAlive:
@@ -53,7 +54,7 @@ func (f *fence) resent(now time.Duration) { f.sent = now }
 
 func (f *fence) acknowledge() { assign(f.counter, &f.acked, true) }
 
-// onlyHold changes the purpose of a fence to a hold.
+// onlyHold changes the purpose of a fence: a hold follows, and nothing else.
 func (f *fence) onlyHold(h hold) {
 	f.purpose = purpose{aim: aimHold, hold: h}
 	f.changed()
@@ -106,7 +107,7 @@ func (m *Machine) evalFencing() {
 	}
 }
 
-// cancelsFence handles what the fenced primary answers meanwhile, and reports whether the fence is over.
+// cancelsFence handles an answer of the fenced primary, and reports whether the fence is over.
 func (m *Machine) cancelsFence(s *server) bool {
 	switch {
 	case m.fence.aim == aimPlanned && s.last != SawStandby: // judged after the fence

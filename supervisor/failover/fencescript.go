@@ -3,8 +3,8 @@ package failover
 import "fmt"
 
 // cutOff runs failover_fence_script to cut the old primary off. This comes after the choice of a candidate, because
-// cutting off the old primary helps nobody if no server can replace it. The phase then is Choosing again, since the
-// candidate may have died or fallen behind meanwhile.
+// cutting off the old primary helps nobody if no server can replace it. After the script the machine chooses again,
+// because the candidate may have died or fallen behind meanwhile.
 func (m *Machine) cutOff(next int) {
 	old := m.known.index
 	m.countAttempt()

@@ -5,7 +5,7 @@ import "time"
 // HistoryEntry is one line of the history file: what was decided, why, and how it went.
 type HistoryEntry struct {
 	Wall       time.Time         `json:"time"` // filled in by the supervisor
-	Kind       string            `json:"kind"` // failover, notify, fence, verified, adopted, settled, no_candidate, cancelled, switch_to, clear_server, locked, reset
+	Kind       string            `json:"kind"` // a hook, or verified, adopted, settled, no_candidate, cancelled, switch_to, clear_server, failback, locked, reset, pause, resume
 	Epoch      uint64            `json:"epoch"`
 	Reason     string            `json:"reason"`
 	Result     string            `json:"result"`

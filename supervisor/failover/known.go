@@ -2,8 +2,8 @@ package failover
 
 import "time"
 
-// counter counts the changes of state, phase and run. Step goes on evaluating until a round makes no change. So each
-// writer counts its own changes, and nothing else.
+// counter counts the changes that may lead to another decision. Step evaluates again until a round makes no such change.
+// So each writer counts every change that it makes, and only real changes: otherwise Step would stop too early, or never.
 type counter struct{ changes uint64 }
 
 func (c *counter) changed() { c.changes++ }
@@ -22,7 +22,7 @@ type known struct {
 	index    int // in the configuration, -1: none is recorded
 	system   uint64
 	timeline uint32
-	since    time.Duration // when it became the primary, in this process
+	since    time.Duration // when it replaced another primary, 0 if not in this process
 	verified bool          // the server was seen out of recovery since it became the primary
 	// seenWritable: this process, or the one that wrote the record, has seen the server writable. Otherwise no script
 	// runs for it.
@@ -75,7 +75,7 @@ func (k *known) sawWritable() {
 // trust counts the primary as verified although it wasn't seen writable.
 func (k *known) trust() { assign(k.counter, &k.verified, true) }
 
-// switchedTo records what an operator has said about the primary.
+// switchedTo records that an operator has named the primary, and whether it was seen writable.
 func (k *known) switchedTo(writable bool) {
 	k.trust()
 	assign(k.counter, &k.seenWritable, writable)
@@ -100,7 +100,7 @@ func (k *known) note(o Observation, now time.Duration) {
 	k.sync = append([]string(nil), o.SyncStandbys...)
 }
 
-// age is how old the last LSN of the primary is.
+// age returns how old the last LSN of the primary is, 0 without an LSN.
 func (k *known) age(now time.Duration) time.Duration {
 	if k.lsn == 0 {
 		return 0

@@ -115,8 +115,8 @@ func withDefaults(c Config) Config {
 	return c
 }
 
-// Step handles one event and returns what is to be done, in order. If now is earlier than in a previous Step, that time
-// counts.
+// Step handles one event and returns what is to be done, in order. Time never goes back: if now is earlier than in a
+// previous Step, the previous time counts.
 func (m *Machine) Step(now time.Duration, ev Event) []Action {
 	before := m.now
 	m.now = max(m.now, now)
@@ -129,9 +129,9 @@ func (m *Machine) Step(now time.Duration, ev Event) []Action {
 	return m.flush()
 }
 
-// afterStop has a machine that was choosing probe every server again after a stop of the process. While choosing, it
-// hears of a probe at least once in ProbeTimeout. A longer silence means that the process was stopped, and that its
-// knowledge is old.
+// afterStop begins the choice of a candidate anew if the process was stopped during it. While choosing, the machine gets
+// the result of a probe at least once in ProbeTimeout. A longer silence means that the process was stopped and that what
+// the machine has seen is old.
 func (m *Machine) afterStop(silence time.Duration) {
 	if m.phase != PhaseChoosing || silence <= m.cfg.ProbeTimeout+stopSlack {
 		return
@@ -184,7 +184,8 @@ func (m *Machine) evaluatePhase() {
 	}
 }
 
-// assert panics at a contradiction, which is a bug. Here its cause can still be seen and it has done no harm yet.
+// assert panics at a contradiction, which is a bug. At this point the bug has done no harm yet, and its cause can still be
+// found.
 func (m *Machine) assert(ok bool, format string, args ...any) {
 	if !ok {
 		panic(fmt.Sprintf("failover: %s %s: ", m.phase, m.event) + fmt.Sprintf(format, args...))

@@ -12,7 +12,8 @@ const (
 	notifyPauseMax = 5 * time.Minute
 )
 
-// notify is the notify script that still has to run for the other standbys. Only its own methods write it.
+// notify says whether the notify script has to run, so that the other standbys follow the new primary. Only its own
+// methods write it.
 type notify struct {
 	*counter
 	owed     bool
@@ -26,7 +27,7 @@ func (n *notify) owe(old int, now time.Duration) {
 	n.changed()
 }
 
-// drop says that the script is no longer owed, or has just been started.
+// drop records that the script is no longer owed, or has just been started.
 func (n *notify) drop() { assign(n.counter, &n.owed, false) }
 
 // failed counts a failed attempt.
@@ -71,8 +72,8 @@ func (m *Machine) mayNotify() bool {
 	return false
 }
 
-// notifyUntried reports whether the script has not ended once yet. Before that no standby is expected to follow the new
-// primary.
+// notifyUntried reports whether the script still has to end for the first time. Until then no standby is expected to
+// follow the new primary.
 func (m *Machine) notifyUntried() bool {
 	return m.notify.attempts == 0 && (m.notify.owed || (m.runs.current != nil && m.runs.current.hook == HookNotify))
 }

@@ -40,7 +40,7 @@ func (m *Machine) onResume(ev Resume) {
 	m.setPaused(false)
 	next := "failover acts by itself again"
 	if m.phase == PhaseHeld && m.hold == holdPaused {
-		next = m.nameOf(m.known.index) + " is looked at again: while it is dead a failover follows"
+		next = m.nameOf(m.known.index) + " is probed again: if it is dead, a failover follows"
 		m.enter(PhaseSuspect, "resumed by command: the primary is probed again")
 	}
 	m.later(Reply{Tag: ev.Tag, Next: next})
@@ -63,7 +63,7 @@ func (m *Machine) holdPaused(why string) {
 	m.holdOn(holdPaused, "failover is paused, and "+m.nameOf(m.known.index)+" can't be used: "+why)
 }
 
-// evalPaused lets service resume on the same primary. Any other way needs a fence, and so Resume.
+// evalPaused lets service resume on the same primary. Any other way out needs a fence, and a fence needs Resume.
 func (m *Machine) evalPaused() {
 	if m.known.index < 0 {
 		m.holdOn(holdNoPrimary, "the recorded primary is gone")

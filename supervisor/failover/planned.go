@@ -11,7 +11,7 @@ const (
 	planTimeout   = 10 * time.Second       // of switch-to without --timeout; less than failover_client_wait, so that no client is refused
 	quiesceRepeat = 100 * time.Millisecond // between two questions to the workers
 	quiesceLate   = time.Second            // a question without an answer is repeated after this
-	// catchUpTime is how long the standby gets at least, after the last transaction, to replay everything.
+	// catchUpTime is how long the standby gets at least to replay everything, once all workers have cut their backends.
 	catchUpTime = 5 * time.Second
 	// quietTime is how long the fenced primary's LSN has to stand still. A commit that doesn't wait for its WAL shows
 	// there within three wal_writer_delay of 200 ms.
@@ -39,7 +39,7 @@ type plan struct {
 	stage   planStage
 	until   time.Duration // when to stop waiting for running transactions
 	asked   time.Duration // time of the last question to the workers
-	told    bool          // that question was answered
+	told    bool          // the last question was answered
 	busy    int           // running transactions, according to the answer
 	fenced  time.Duration // when all workers had cut their backends
 	lsn     uint64        // last LSN of the fenced primary
@@ -128,7 +128,7 @@ func (m *Machine) evalSwitching() {
 		p.why = old.cfg.Name + " is in recovery now"
 		m.demote(old)
 	case old.deadRow > 0 || old.starting:
-		p.why = old.cfg.Name + " has ceased to answer: " + old.seen()
+		p.why = old.cfg.Name + " no longer answers: " + old.seen()
 		m.enter(PhaseSuspect, p.why)
 	case s.last != SawStandby && s.last != SawAlive:
 		m.giveUp(s.cfg.Name + " can't be promoted any more: " + s.seen())
@@ -207,7 +207,7 @@ func (m *Machine) catchUp(p *plan) {
 		m.runPlan(p)
 	case m.now < p.until:
 	case !quiet:
-		m.giveUp(old.cfg.Name + " still writes, though nothing of ours reaches it: somebody else is connected")
+		m.giveUp(old.cfg.Name + " still writes, although pgagroal sends it nothing: somebody else is connected to it")
 	default:
 		m.giveUp(fmt.Sprintf("%s has replayed %s, %s has written %s", s.cfg.Name, lsnText(s.obs.ReplayLSN), old.cfg.Name, lsnText(p.lsn)))
 	}

@@ -41,7 +41,7 @@ type Record struct {
 type RunRecord struct {
 	ID    string `json:"id"`
 	Hook  string `json:"hook"`
-	Phase string `json:"phase"`         // started: in progress; ended: waits for rule 8; with an empty id nothing ran
+	Phase string `json:"phase"`         // started: in progress; ended: rule 8 still has to be applied
 	Why   string `json:"why,omitempty"` // how it ended
 	Old   string `json:"old"`
 	New   string `json:"new"`
@@ -164,7 +164,7 @@ func (m *Machine) serverRecord(i int, s *server) ServerRecord {
 	return out
 }
 
-// saving is the record that was last given away to be saved, and whether that has succeeded.
+// saving is the record that was last handed out to be saved, and when to try again if that failed.
 type saving struct {
 	record Record         // the last record
 	draft  []ServerRecord // memory for the servers of the next record, reused because most records are equal
@@ -177,7 +177,7 @@ type saving struct {
 // redraft makes room for n servers in the draft, reusing its memory.
 func (s *saving) redraft(n int) { s.draft = slices.Grow(s.draft[:0], n)[:n] }
 
-// ask notes that r, which contains the draft, is given away to be saved.
+// ask records that r, which contains the draft, is handed out to be saved. It returns the number of the Save.
 func (s *saving) ask(r Record, now time.Duration) uint64 {
 	s.seq++
 	s.record, s.draft, s.any, s.at, s.again = r, nil, true, now, 0

@@ -56,7 +56,8 @@ func (m *Machine) runBlocked() string {
 	return ""
 }
 
-// tryRun starts the failover script for a candidate, or waits for what blocks it and raises an alarm in time.
+// tryRun starts the failover script for a candidate, after failover_fence_script if there is one. If something blocks the
+// run, tryRun waits, and raises an alarm after RunnerWait.
 func (m *Machine) tryRun(next int) {
 	if !m.runs.cut && m.lockedOut() {
 		return
@@ -268,6 +269,6 @@ func (m *Machine) onRunsAllowed(ev RunsAllowed) {
 // stop of the whole process the end of the run may be the next event.
 func (m *Machine) evaluateRun() {
 	if m.event == kindTick.String() && m.runs.current != nil && m.now >= m.runs.current.at+m.runs.current.timeout+runSlack {
-		m.loseRun("the runner never told how it ended")
+		m.loseRun("the runner never reported its end")
 	}
 }

@@ -7,12 +7,12 @@ import "time"
 type runs struct {
 	*counter
 	current *run          // in progress, nil for none
-	last    *ended        // the run that a hold is about, or that none was started
+	last    *ended        // what a hold is about: a run, or that none was started
 	blocker string        // id of a run that may still have processes
 	pending int           // candidate whose promotion is verified strictly, else -1
 	cut     bool          // the recorded primary was cut off by failover_fence_script, and hasn't answered since
 	cutAt   time.Duration // when
-	count   uint64        // number of runs in this process
+	count   uint64        // how many runs this process has started
 	times   []int64       // when the failovers in failover_window began, Unix milliseconds
 	locked  bool          // failover_max was reached: no run until Reset
 }
@@ -52,7 +52,7 @@ func (r *runs) lose() *run {
 // free records that no process of the lost run is left.
 func (r *runs) free() { assign(r.counter, &r.blocker, "") }
 
-// leave records that processes of the run that the hold is about may go on.
+// leave records that processes of a run may go on, if the hold is about this run.
 func (r *runs) leave(id string) {
 	if r.last != nil && r.last.id == id {
 		assign(r.counter, &r.last.left, true)
@@ -114,7 +114,7 @@ func (r *runs) reset() {
 	r.changed()
 }
 
-// restore takes over what the record says. A run that was in progress may not be over.
+// restore takes over what the record says. A run that was in progress may still have processes.
 func (r *runs) restore(rec *Record) {
 	r.locked, r.times, r.blocker = rec.Locked, append([]int64(nil), rec.RunTimes...), rec.Blocker
 	if rec.Run != nil && rec.Run.Phase == "started" {

@@ -11,7 +11,7 @@ type server struct {
 	state     State // written by become only
 	qual      Qualifier
 	reason    string
-	excluded  bool // an old primary after a successful run: only a command lets it be used again
+	excluded  bool // an old primary that was replaced: only a command or failback = standby lets it be used again
 	relabel   bool // switch-to has replaced it while it was healthy: if it is writable it stays Not init
 	restored  bool // its entry in the record was valid
 	spared    bool // the candidate of a failed run after which rule 8 opened the old primary again: a Replica once it is seen in recovery
@@ -25,9 +25,9 @@ type server struct {
 	inflight uint64 // id of the probe in progress, 0 for none
 	asked    time.Duration
 	wanted   bool // one probe is wanted soon
-	// noAddress: its name could not be resolved at the last attempt.
+	// noAddress: at the last probe its name had never resolved.
 	noAddress bool
-	// unseen: its last probe couldn't be made.
+	// unseen: the last probe failed for a reason that says nothing about the server.
 	unseen bool
 
 	last        Outcome // of the latest probe, 0 before the first
@@ -48,7 +48,7 @@ type failures struct {
 	deadRow    int // dead results in a row
 	refusedRow int // refused or reset in a row
 	firstDead  time.Duration
-	answered   time.Duration // start of the latest probe that a server answered in earnest
+	answered   time.Duration // start of the latest probe whose answer showed that the server works
 
 	starting      bool // answers 57P03 since startingSince
 	startingSince time.Duration
@@ -56,12 +56,12 @@ type failures struct {
 	announcedAt   time.Duration
 }
 
-// activity is when workers last received something from a server, as they have said.
+// activity is what workers have said about the last byte that they received from a server.
 type activity struct {
 	byteAt        time.Duration // when a worker last received a byte from it, if known
 	byteKnown     bool
-	activityAt    time.Duration
-	activityKnown bool
+	activityAt    time.Duration // when the workers last answered
+	activityKnown bool          // they have answered once
 }
 
 // samples are LSNs that are compared during the choice.
@@ -118,7 +118,7 @@ func (m *Machine) nameOf(i int) string {
 // onProbeDone records what a probe saw; the phase draws its conclusions afterwards.
 func (m *Machine) onProbeDone(ev ProbeDone) {
 	if !m.valid(ev.Server) || m.servers[ev.Server].inflight != ev.ID || ev.ID == 0 {
-		m.log(Debug, "probe answer ignored", Attr{"why", "not the one that is awaited"})
+		m.log(Debug, "probe answer ignored", Attr{"why", "no probe with this id is in progress"})
 		return
 	}
 	s := m.servers[ev.Server]

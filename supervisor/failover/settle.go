@@ -11,7 +11,7 @@ const (
 	holdNewer            // the state file records a higher timeline than any writable server has
 	holdSplit            // several servers are writable on one timeline
 	holdDemoted          // the recorded primary is in recovery
-	holdNoCandidate      // New primary could not be found
+	holdNoCandidate      // no server could be promoted
 	holdFailed           // the script failed, or its success could not be verified in time
 	holdLost             // the outcome of a run is unknown
 	holdRefused          // the runner refused the run: nothing was executed
@@ -38,7 +38,7 @@ func holdOf(s string) hold {
 	return holdNone
 }
 
-// holdFacts says what each hold is about: evalHeld and holdCommand need it to be there.
+// holdFacts says what each hold needs, because evalHeld and holdCommand use it: a recorded primary, a run.
 var holdFacts = [...]struct{ primary, run bool }{
 	holdNone:        {},
 	holdNoPrimary:   {},
@@ -156,7 +156,8 @@ func (m *Machine) settleDemoted() {
 	}
 }
 
-// settle applies rule 8 (a) and (b) after a run that failed or whose outcome is unknown, or if none was started.
+// settle applies rule 8 (a) and (b) of doc/FAILOVER.md after a run that failed or whose outcome is unknown, or if no run
+// was started.
 func (m *Machine) settle() {
 	old := m.servers[m.known.index]
 	oldBack := old.last == SawPrimary && old.fresh(m.since)

@@ -9,7 +9,7 @@ type stage struct {
 	why    string        // why the machine is in phase, for status
 	trail  []span        // phases since the suspicion, for the history
 	hold   hold          // why no primary is open, in PhaseHeld
-	reason string        // what the phase waits for, if why doesn't say it
+	reason string        // what the phase waits for, or why it holds; "" if why says it
 }
 
 type span struct {

@@ -46,9 +46,9 @@ func (t *stream) look(age, now time.Duration) {
 // busy reports whether messages came without a pause until they ceased.
 func (t *stream) busy() bool { return t.looks >= streamLooks }
 
-// ceased reports whether a streaming standby has had no message for so long that its sender, p, can't be left. Either it
-// was busy until p's latest answer to a probe and has had none for failover_silence_time, or its receiver has asked for a
-// message, as it does after half of its time-out, and got none.
+// ceased reports whether a streaming standby has had no message for so long that its sender p must be dead or cut off.
+// Either its stream was busy until p's latest answer to a probe and has been silent for failover_silence_time since. Or its
+// receiver has asked for a message, as it does after half of its time-out, and got none.
 func (m *Machine) ceased(s, p *server) bool {
 	o := s.obs
 	switch {
@@ -60,9 +60,9 @@ func (m *Machine) ceased(s, p *server) bool {
 	return o.ReceiverTimeout > 0 && o.LastMsgAge > o.ReceiverTimeout/2+answerTime
 }
 
-// silentSince is when the silence of server i began, as far as it is evidence: with the first failed probe, since nobody may
-// have asked the server anything before. Where it sent to all standbys without a pause and to pooled connections until
-// then, it is the last byte that anybody had.
+// silentSince returns when the silence of server i began, as far as it proves anything. That is the first failed probe, or
+// a later byte: before the probe nobody may have asked the server anything. But if the server was sending to all standbys
+// without a pause, and to pooled connections, it is the last byte that anybody received.
 func (m *Machine) silentSince(i int) time.Duration {
 	s := m.servers[i]
 	asked := max(s.firstDead, s.byteAt)

@@ -91,7 +91,7 @@ var table = [kinds]row{
 	kindLoginSeen: all(handle((*Machine).onLoginSeen)).but(tooEarly, PhaseNew).
 		but(noServer, PhaseStarting, PhaseFencing, PhaseChoosing, PhaseRunning, PhaseHeld),
 	kindActivity:      all(handle((*Machine).onActivity)).but(tooEarly, PhaseNew),
-	kindFenced:        all(ignore("an acknowledgement nobody waits for")).but(handle((*Machine).onFenced), PhaseFencing),
+	kindFenced:        all(ignore("no fence waits for it")).but(handle((*Machine).onFenced), PhaseFencing),
 	kindRunStarted:    all(handle((*Machine).onRunStarted)).but(tooEarly, PhaseNew),
 	kindRunEnded:      all(handle((*Machine).onRunEnded)),
 	kindRunLost:       all(handle((*Machine).onRunLost)),

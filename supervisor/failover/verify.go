@@ -8,12 +8,13 @@ import (
 type fate uint8
 
 const (
-	fateExcluded fate = iota // Failed, until a command lets it be used again
+	fateExcluded fate = iota // Failed, until a command or failback = standby lets it be used again
 	fateNotInit              // Not init, because it is healthy
 )
 
-// changePrimary is the only place where a running process records another primary. It starts a new epoch, retires the
-// old primary, and has every standby probed again.
+// changePrimary replaces the recorded primary after a failover, a switchover or an adoption. It starts a new epoch,
+// retires the old primary, and requires every standby to show that it follows. Only openStart, which decides by the
+// servers' first answers, records a primary without it.
 func (m *Machine) changePrimary(next int, verified bool, f fate, why string) {
 	old := m.known.index
 	n := m.servers[next]
@@ -140,7 +141,7 @@ func (m *Machine) verifiedNow(i int) {
 	m.enter(PhaseOpen, s.cfg.Name+" is out of recovery")
 }
 
-// verifyLate handles a promotion that was not seen by failover_verify_timeout.
+// verifyLate handles a new primary that is not seen out of recovery within failover_verify_timeout.
 func (m *Machine) verifyLate(i int) {
 	name := m.nameOf(i)
 	why := name + " is not out of recovery after " + short(m.cfg.VerifyTimeout)

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// veto returns why server i, which is silent, must not be given up, "" for nothing. Standbys veto that if they have
-// received something from the server after its latest failed probe began; so each failed probe asks them anew. Without
-// a probe of a standby after that, the answer is awaited. A silent stream proves nothing, since an idle primary sends
+// veto returns why server i, which is silent, must not be given up yet, "" if nothing speaks against it. A standby vetoes
+// if it has received something from the server after the server's latest failed probe began. So each failed probe asks
+// the standbys anew, and veto waits for a probe of each. A silent stream proves nothing, because an idle primary sends
 // only every 30 s. A standby whose receiver can't be seen vetoes nothing.
 func (m *Machine) veto(i int) (why string, vetoed bool) {
 	s := m.servers[i]
@@ -43,8 +43,8 @@ func (m *Machine) streamsFrom(w, s *server) bool {
 
 // lockedUp reports whether a server still serves its old connections but has let nobody log in for failover_veto_max,
 // for instance because its postmaster is stopped. Neither bytes on pooled connections nor streaming standbys may hide
-// that forever. To exclude a cut network, its host must be seen to work: by bytes on a pooled connection or, if
-// failover_fence_script will cut it off anyway, by connections that it accepts.
+// that forever. To tell this from a cut network, something must show that its host works: bytes on a pooled connection,
+// or, if failover_fence_script will cut the server off anyway, connections that it accepts.
 func (m *Machine) lockedUp(s *server) bool {
 	if m.cfg.Follow || m.now < s.firstDead+m.cfg.VetoMax {
 		return false
@@ -80,7 +80,8 @@ func (m *Machine) keptSilent() bool {
 	return mostly && s.deadRow >= m.cfg.ProbeCount && m.now >= s.firstDead+m.cfg.SilenceTime+m.cfg.ProbeTimeout+m.cfg.ProbeInterval
 }
 
-// showSilence raises the alarm, but only once the workers have answered: before that m.why only says what is awaited.
+// showSilence raises the alarm, but only once the workers have answered: before that, m.why says only what the machine
+// waits for.
 func (m *Machine) showSilence() {
 	if !m.keptSilent() {
 		m.clear("silent")

@@ -21,8 +21,8 @@ func (m *Machine) countAttempt() {
 	m.runs.attempt(m.wallNow().UnixMilli())
 }
 
-// forgetOldRuns drops the failovers that are no longer in the window. A time in the future, after the clock was set
-// back, counts.
+// forgetOldRuns drops the failovers that are no longer in the window. A failover in the future, which there is after the
+// clock was set back, still counts.
 func (m *Machine) forgetOldRuns() {
 	m.runs.forgetBefore(m.wallNow().Add(-m.cfg.Window).UnixMilli())
 }
@@ -58,7 +58,7 @@ func (m *Machine) onReset(ev Reset) {
 		m.later(Reply{Tag: ev.Tag, Next: "failovers are counted anew"})
 		return
 	}
-	m.later(Reply{Tag: ev.Tag, Next: m.nameOf(m.known.index) + " is looked at again: while it is dead a failover follows"})
+	m.later(Reply{Tag: ev.Tag, Next: m.nameOf(m.known.index) + " is probed again: if it is dead, a failover follows"})
 	s := m.servers[m.known.index]
 	s.deadRow, s.refusedRow = 0, 0
 	m.runs.forget()

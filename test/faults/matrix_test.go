@@ -128,7 +128,7 @@ func partial() []fault {
 			end:   func(s *scene) { pool.Must(s.t, s.node(1).Resume()) },
 		},
 		{
-			name: "postmaster frozen for long", how: "the same, beyond failover_veto_max (60s)", run: true, reason: "works for who is connected", split: true,
+			name: "postmaster frozen for long", how: "the same, beyond failover_veto_max (60s)", run: true, reason: "still serves its connections", split: true,
 			plan:  plan{keys: quickly(map[string]string{"failover_veto_max": "3s"})},
 			begin: func(s *scene) { pool.Must(s.t, s.node(1).PausePostmaster()) },
 			end:   func(s *scene) { pool.Must(s.t, s.node(1).Resume()) },
