@@ -80,11 +80,11 @@ func (s *supervisor) linkRunner() {
 	r := &runnerEnd{spawned: s.cfg.ScriptrunnerSocket == "", born: s.env.now()}
 	s.runner.end = r
 	r.setup = s.after(runnerSetup, func() { s.dropRunner(r, "it was not ready in time") })
-	secret := s.runner.secret
+	secret, dir := s.runner.secret, s.dir.Path
 	start := func() (*started, error) {
 		var err error
 		if secret == "" {
-			if secret, err = s.env.prove(s.cfg.StateDir); err != nil {
+			if secret, err = s.env.prove(dir); err != nil {
 				return nil, err
 			}
 		}

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,22 @@ func (w *world) runnerReady(m *ipc.RunnerReady) *fakeChild {
 	m.Digest = w.s.cfg.HooksDigest()
 	w.say(r, m)
 	return r
+}
+
+// Without state_dir in the configuration the supervisor chooses a directory, and the runner looks for the proof there.
+func TestProofLiesInTheStateDirThatIsUsed(t *testing.T) {
+	w := newWorld(t, 0, withService)
+	w.s.dir.Path = "/chosen"
+	var in []string
+	w.s.env.prove = func(dir string) (ipc.Secret, error) {
+		in = append(in, dir)
+		return "secret", nil
+	}
+	w.s.startRunner()
+	w.settle()
+	if want := []string{"/chosen"}; !slices.Equal(in, want) {
+		t.Errorf("the proof lies in %q, want %q", in, want)
+	}
 }
 
 func run(id string) failover.StartRun {

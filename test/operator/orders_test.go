@@ -162,7 +162,7 @@ func TestAResetEndsTheLockOfFailoverMax(t *testing.T) {
 	if got := s.Word("HeldReason"); !strings.Contains(got, "reset") {
 		t.Errorf("the reason doesn't name the command: %s", got)
 	}
-	pool.Says(t, s.Pool.JSON("failover", "reset"), "Next", "n2 is looked at again")
+	pool.Says(t, s.Pool.JSON("failover", "reset"), "Next", "n2 is probed again")
 	s.Opened("n3")
 	s.Notify.WaitRuns(2)
 	s.Ran([][]string{pool.RunArgs(n1, n2), pool.RunArgs(n2, n3)}, [][]string{pool.RunArgs(n1, n2, n3), pool.RunArgs(n2, n3)})
