@@ -47,6 +47,7 @@ var catalogue = index([]Row{
 	{Number: 13, Name: "ConfigHBA", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigHBA]},
 	{Number: 14, Name: "ConfigAliases", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigAliases]},
 	{Number: 15, Name: "ConfigEnd", From: sup, To: wrk, Reply: 16, Phase: phaseAny, make: of[ConfigEnd]},
+	{Number: 17, Name: "ConfigTLS", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigTLS]},
 	{Number: 16, Name: "ConfigDone", From: wrk, To: sup, Phase: phaseAny, make: of[ConfigDone]},
 
 	{Number: 20, Name: "ServerState", From: sup, To: wrk, Phase: PhaseRunning, Coalesce: true, make: of[ServerState]},
@@ -120,6 +121,8 @@ var catalogue = index([]Row{
 	{Number: 111, Name: "ServerCancelDone", From: prb, To: sup, Phase: PhaseRunning, make: of[ServerCancelDone]},
 	{Number: 112, Name: "QuestionRequest", From: sup, To: prb, Reply: 113, Phase: PhaseRunning, make: of[QuestionRequest]},
 	{Number: 113, Name: "QuestionDone", From: prb, To: sup, Phase: PhaseRunning, make: of[QuestionDone]},
+
+	{Number: 114, Name: "ProberTLS", From: sup, To: prb, Phase: PhaseSetup, make: of[ProberTLS]},
 })
 
 func of[T any, P interface {

@@ -24,6 +24,12 @@ type ProberHello struct {
 	PID     int `msgpack:"pid"`
 }
 
+// ProberTLS is a part of what TLS to a server needs. All parts of all servers come before
+// ProberConfigure.
+type ProberTLS struct {
+	Part ServerTLS `msgpack:"part"`
+}
+
 // ProberConfigure tells the prober which servers it may reach at all, for the
 // kernel to enforce, and how it logs.
 type ProberConfigure struct {
@@ -43,6 +49,7 @@ type ProberReady struct {
 // Target is the server of a request: where it is, as whom to log in, and how long
 // the look may take.
 type Target struct {
+	Server int `msgpack:"server"` // its index, which ProberTLS has as well
 	// Network is "tcp" or "unix", Address host:port with a numeric host, or the
 	// path of a socket. The prober never resolves a name.
 	Network   string  `msgpack:"network"`
@@ -214,6 +221,7 @@ func (ServerCancel) Format(s fmt.State, _ rune) { hide(s, "ServerCancel") }
 
 func (*ProberHello) Number() Number      { return 100 }
 func (*ProberConfigure) Number() Number  { return 101 }
+func (*ProberTLS) Number() Number        { return 114 }
 func (*ProberReady) Number() Number      { return 102 }
 func (*ProbeRequest) Number() Number     { return 103 }
 func (*ProbeDone) Number() Number        { return 104 }

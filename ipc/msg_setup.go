@@ -77,6 +77,61 @@ type ClientTLS struct {
 	TicketSeed Secret `msgpack:"ticket_seed"`
 }
 
+// ServerTLS is how a server is spoken to in TLS. A server without it is spoken to in clear text.
+// What is too long for a packet comes in parts: see Split and Join.
+type ServerTLS struct {
+	Server int `msgpack:"server"` // its index
+	// Mode is one of libpq's sslmode words from prefer on; Host is the name that a certificate is
+	// checked against.
+	Mode   string `msgpack:"mode"`
+	Host   string `msgpack:"host"`
+	Direct bool   `msgpack:"direct"` // TLS begins without an SSLRequest
+	// Binding is disabled, prefer or require: whether a login by SCRAM is bound to the connection.
+	Binding string `msgpack:"binding"`
+	// Certificate, followed by its intermediates, and Key are ours; CA and CRL check the server's.
+	// All are in PEM form and may be empty.
+	Certificate string `msgpack:"certificate"`
+	Key         Secret `msgpack:"key"`
+	CA          string `msgpack:"ca"`
+	CRL         string `msgpack:"crl"`
+	More        bool   `msgpack:"more"` // another part follows
+}
+
+// partSize is how much of each long text goes into one part, in bytes.
+const partSize = 12 << 10
+
+// Split returns the parts of t, each of which fits into a packet.
+func (t ServerTLS) Split() []ServerTLS {
+	cut := func(text *string) string {
+		n := min(len(*text), partSize)
+		part := (*text)[:n]
+		*text = (*text)[n:]
+		return part
+	}
+	key := t.Key.Reveal()
+	var parts []ServerTLS
+	for first := true; first || t.Certificate != "" || key != "" || t.CA != "" || t.CRL != ""; first = false {
+		p := ServerTLS{Server: t.Server, Mode: t.Mode, Host: t.Host, Direct: t.Direct, Binding: t.Binding, More: true}
+		p.Certificate, p.Key, p.CA, p.CRL = cut(&t.Certificate), Secret(cut(&key)), cut(&t.CA), cut(&t.CRL)
+		parts = append(parts, p)
+	}
+	parts[len(parts)-1].More = false
+	return parts
+}
+
+// Join adds the next part to the parts before it, whose sum is t; the zero value is the sum of none.
+func (t *ServerTLS) Join(p ServerTLS) {
+	p.Certificate, p.Key = t.Certificate+p.Certificate, t.Key+p.Key
+	p.CA, p.CRL = t.CA+p.CA, t.CRL+p.CRL
+	*t = p
+}
+
+// ConfigTLS is a part of what TLS to a server needs.
+type ConfigTLS struct {
+	Gen  uint64    `msgpack:"gen"`
+	Part ServerTLS `msgpack:"part"`
+}
+
 // ConfigServer is one server section. Its address comes with ServerState.
 type ConfigServer struct {
 	Gen   uint64 `msgpack:"gen"`
@@ -149,6 +204,7 @@ type ConfigEnd struct {
 	Users   int    `msgpack:"users"`
 	HBA     int    `msgpack:"hba"`
 	Aliases int    `msgpack:"aliases"`
+	TLS     int    `msgpack:"tls"` // parts
 }
 
 // ConfigDone says that generation Gen is in effect. Reactor names the event loop: "epoll" or
@@ -172,3 +228,4 @@ func (*ConfigHBA) Number() Number     { return 13 }
 func (*ConfigAliases) Number() Number { return 14 }
 func (*ConfigEnd) Number() Number     { return 15 }
 func (*ConfigDone) Number() Number    { return 16 }
+func (*ConfigTLS) Number() Number     { return 17 }

@@ -28,6 +28,15 @@ func (ConfigBegin) Format(s fmt.State, _ rune) { hide(s, "ConfigBegin") }
 // Format keeps Key and TicketSeed from being printed.
 func (ClientTLS) Format(s fmt.State, _ rune) { hide(s, "ClientTLS") }
 
+// Format keeps Key from being printed.
+func (ServerTLS) Format(s fmt.State, _ rune) { hide(s, "ServerTLS") }
+
+// Format keeps the Key of Part from being printed.
+func (ConfigTLS) Format(s fmt.State, _ rune) { hide(s, "ConfigTLS") }
+
+// Format keeps the Key of Part from being printed.
+func (ProberTLS) Format(s fmt.State, _ rune) { hide(s, "ProberTLS") }
+
 // Format keeps Verifier from being printed.
 func (ConfigUser) Format(s fmt.State, _ rune) { hide(s, "ConfigUser") }
 

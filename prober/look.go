@@ -16,18 +16,18 @@ var errAddress = errors.New("not a numeric address or a path")
 
 // lookOf returns the number of a request and the function that answers it, or nil if m
 // isn't a request.
-func lookOf(m ipc.Message) (id uint64, look func(context.Context) ipc.Message) {
+func (p *prober) lookOf(m ipc.Message) (id uint64, look func(context.Context) ipc.Message) {
 	switch m := m.(type) {
 	case *ipc.ProbeRequest:
-		return m.ID, func(ctx context.Context) ipc.Message { return probe(ctx, m) }
+		return m.ID, func(ctx context.Context) ipc.Message { return p.probe(ctx, m) }
 	case *ipc.BackendsRequest:
-		return m.ID, func(ctx context.Context) ipc.Message { return backends(ctx, m) }
+		return m.ID, func(ctx context.Context) ipc.Message { return p.backends(ctx, m) }
 	case *ipc.SettingsRequest:
-		return m.ID, func(ctx context.Context) ipc.Message { return settings(ctx, m) }
+		return m.ID, func(ctx context.Context) ipc.Message { return p.settings(ctx, m) }
 	case *ipc.QuestionRequest:
-		return m.ID, func(ctx context.Context) ipc.Message { return question(ctx, m) }
+		return m.ID, func(ctx context.Context) ipc.Message { return p.question(ctx, m) }
 	case *ipc.ServerCancel:
-		return m.ID, func(ctx context.Context) ipc.Message { return cancel(ctx, m) }
+		return m.ID, func(ctx context.Context) ipc.Message { return p.cancel(ctx, m) }
 	}
 	return 0, nil
 }
@@ -49,8 +49,8 @@ func failed(request ipc.Message, err error) ipc.Message {
 	return nil
 }
 
-func probe(ctx context.Context, m *ipc.ProbeRequest) ipc.Message {
-	t, err := target(m.ID, m.Target)
+func (p *prober) probe(ctx context.Context, m *ipc.ProbeRequest) ipc.Message {
+	t, err := p.target(m.ID, m.Target)
 	if err != nil {
 		return failed(m, err)
 	}
@@ -65,8 +65,8 @@ func probe(ctx context.Context, m *ipc.ProbeRequest) ipc.Message {
 	return &done
 }
 
-func backends(ctx context.Context, m *ipc.BackendsRequest) ipc.Message {
-	t, err := target(m.ID, m.Target)
+func (p *prober) backends(ctx context.Context, m *ipc.BackendsRequest) ipc.Message {
+	t, err := p.target(m.ID, m.Target)
 	if err != nil {
 		return failed(m, err)
 	}
@@ -80,8 +80,8 @@ func backends(ctx context.Context, m *ipc.BackendsRequest) ipc.Message {
 	return &ipc.BackendsDone{ID: m.ID, PIDs: slices.Compact(shown)}
 }
 
-func settings(ctx context.Context, m *ipc.SettingsRequest) ipc.Message {
-	t, err := target(m.ID, m.Target)
+func (p *prober) settings(ctx context.Context, m *ipc.SettingsRequest) ipc.Message {
+	t, err := p.target(m.ID, m.Target)
 	if err != nil {
 		return failed(m, err)
 	}
@@ -98,8 +98,8 @@ func settings(ctx context.Context, m *ipc.SettingsRequest) ipc.Message {
 	return &ipc.SettingsDone{ID: m.ID, Values: values}
 }
 
-func question(ctx context.Context, m *ipc.QuestionRequest) ipc.Message {
-	t, err := target(m.ID, m.Target)
+func (p *prober) question(ctx context.Context, m *ipc.QuestionRequest) ipc.Message {
+	t, err := p.target(m.ID, m.Target)
 	if err != nil {
 		return failed(m, err)
 	}
@@ -110,14 +110,14 @@ func question(ctx context.Context, m *ipc.QuestionRequest) ipc.Message {
 	return &ipc.QuestionDone{ID: m.ID, Question: q}
 }
 
-func cancel(ctx context.Context, m *ipc.ServerCancel) ipc.Message {
-	t, err := target(m.ID, m.Target)
+func (p *prober) cancel(ctx context.Context, m *ipc.ServerCancel) ipc.Message {
+	t, err := p.target(m.ID, m.Target)
 	if err != nil {
 		return failed(m, err)
 	}
 	ctx, stop := context.WithTimeout(ctx, t.Timeout)
 	defer stop()
-	if err := health.Cancel(ctx, t.Network, t.Address, m.PID, []byte(m.Key.Reveal())); err != nil {
+	if err := health.Cancel(ctx, t, m.PID, []byte(m.Key.Reveal())); err != nil {
 		return failed(m, err)
 	}
 	return &ipc.ServerCancelDone{ID: m.ID}
@@ -125,11 +125,11 @@ func cancel(ctx context.Context, m *ipc.ServerCancel) ipc.Message {
 
 // target checks and converts the target of a request. Its address must be numeric or a
 // path, because a confined process can't reach a resolver.
-func target(id uint64, t ipc.Target) (health.Target, error) {
+func (p *prober) target(id uint64, t ipc.Target) (health.Target, error) {
 	if _, err := netip.ParseAddrPort(t.Address); t.Network != "unix" && (t.Network != "tcp" || err != nil) {
 		return health.Target{}, errAddress
 	}
-	h := health.Target{ID: id, Network: t.Network, Address: t.Address, Timeout: time.Duration(t.TimeoutMS) * time.Millisecond}
+	h := health.Target{ID: id, TLS: p.tls[t.Server], Network: t.Network, Address: t.Address, Timeout: time.Duration(t.TimeoutMS) * time.Millisecond}
 	for _, l := range t.Logins {
 		h.Logins = append(h.Logins, health.Login{User: l.User, Database: l.Database, Password: l.Password.Reveal()})
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/confine"
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -29,6 +30,8 @@ type prober struct {
 	log  *slog.Logger // safe for concurrent use
 	conn *ipc.Conn
 	out  *ipc.Outbox // safe for concurrent use
+	// tls is how servers are spoken to in TLS, by index; it doesn't change after the set-up.
+	tls map[int]*tlsdial.Server
 	// running maps the id of each look in progress to the function that cancels it. The
 	// id of a look that has ended waits in ended until the next message comes.
 	running map[uint64]context.CancelFunc
@@ -73,7 +76,7 @@ func Main(linkFD int, lock *os.File) int {
 }
 
 func newProber(conn *ipc.Conn, log *slog.Logger) *prober {
-	return &prober{log: log, conn: conn, running: map[uint64]context.CancelFunc{}, ended: make(chan uint64, ipc.MaxLooks)}
+	return &prober{log: log, conn: conn, running: map[uint64]context.CancelFunc{}, tls: map[int]*tlsdial.Server{}, ended: make(chan uint64, ipc.MaxLooks)}
 }
 
 // setup says hello, takes the configuration and is confined by it.
@@ -84,13 +87,9 @@ func (p *prober) setup(lines io.Writer) error {
 	if err := p.conn.Send(&ipc.ProberHello{Version: ipc.Version, PID: os.Getpid()}); err != nil {
 		return err
 	}
-	env, err := p.conn.Receive()
+	c, err := p.configuration()
 	if err != nil {
-		return fmt.Errorf("wait for the configuration: %w", err)
-	}
-	c, ok := env.Message.(*ipc.ProberConfigure)
-	if !ok {
-		return fmt.Errorf("%s instead of the configuration", ipc.Name(env.Message.Number()))
+		return err
 	}
 	p.log = logline.New(lines, c.LogLinePrefix, slog.Level(c.LogLevel), "prober")
 	held, err := confineProber(c)
@@ -102,6 +101,35 @@ func (p *prober) setup(lines io.Writer) error {
 	}
 	p.conn.SetPhase(ipc.PhaseRunning)
 	return p.conn.SetDeadline(time.Time{})
+}
+
+// configuration receives what TLS to the servers needs, and then the rest.
+func (p *prober) configuration() (*ipc.ProberConfigure, error) {
+	parts := map[int]*ipc.ServerTLS{}
+	for {
+		env, err := p.conn.Receive()
+		if err != nil {
+			return nil, fmt.Errorf("wait for the configuration: %w", err)
+		}
+		switch m := env.Message.(type) {
+		case *ipc.ProberTLS:
+			t := parts[m.Part.Server]
+			if t == nil {
+				t = &ipc.ServerTLS{}
+				parts[m.Part.Server] = t
+			}
+			t.Join(m.Part)
+		case *ipc.ProberConfigure:
+			for i, t := range parts {
+				if p.tls[i], err = tlsdial.New(t); err != nil {
+					return nil, fmt.Errorf("server %d: %w", i, err)
+				}
+			}
+			return m, nil
+		default:
+			return nil, fmt.Errorf("%s instead of the configuration", ipc.Name(m.Number()))
+		}
+	}
 }
 
 // confineProber takes from this process every right that looks don't need. It runs
@@ -151,7 +179,7 @@ func (p *prober) onMessage(ctx context.Context, m ipc.Message) error {
 		}
 		return nil
 	}
-	id, look := lookOf(m)
+	id, look := p.lookOf(m)
 	switch {
 	case look == nil:
 		return fmt.Errorf("%s at the wrong time", ipc.Name(m.Number()))
@@ -179,9 +207,10 @@ func (p *prober) forgetEnded() {
 
 // guarded answers with a failure if look panics, which is a bug in this program.
 func (p *prober) guarded(look func() ipc.Message, request ipc.Message) (answer ipc.Message) {
-	err := logline.Guarded(p.log, func() error { answer = look(); return nil })
-	if err != nil {
-		return failed(request, err)
-	}
-	return answer
+	defer func() {
+		if r := recover(); r != nil {
+			answer = failed(request, logline.Recovered(p.log, r))
+		}
+	}()
+	return look()
 }

@@ -201,7 +201,7 @@ func TestLookThatPanicsFails(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	for _, m := range []ipc.Message{&ipc.BackendsRequest{}, &ipc.SettingsRequest{}, &ipc.ServerCancel{}} {
-		if id, look := lookOf(m); look == nil || id != 0 || failed(m, errors.New("x")) == nil {
+		if id, look := p.lookOf(m); look == nil || id != 0 || failed(m, errors.New("x")) == nil {
 			t.Errorf("%T can't fail", m)
 		}
 	}

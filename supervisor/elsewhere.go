@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/logline"
@@ -11,10 +12,19 @@ import (
 // goes on.
 func elsewhere[T any](s *supervisor, work func() (T, error), done func(T, error)) {
 	s.env.background(func() func() {
-		var v T
-		err := logline.Guarded(s.log, func() (err error) { v, err = work(); return err })
+		v, err := guarded(s.log, work)
 		return func() { done(v, err) }
 	})
+}
+
+// guarded calls work and turns a panic into an error.
+func guarded[T any](log *slog.Logger, work func() (T, error)) (v T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = logline.Recovered(log, p)
+		}
+	}()
+	return work()
 }
 
 // abandon kills workers and prober after a panic in the loop, and waits a while for their

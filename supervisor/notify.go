@@ -20,10 +20,12 @@ type service struct {
 	onReady   func() // called once, may be nil
 	scramSalt ipc.Secret
 	// users are what workers learn of the credential files.
-	users   []ipc.ConfigUser
-	tls     ipc.ClientTLS
-	secrets secrets
-	peers   peers
+	users []ipc.ConfigUser
+	tls   ipc.ClientTLS
+	// serverTLS is what workers and prober learn of TLS to the servers, in parts.
+	serverTLS []ipc.ServerTLS
+	secrets   secrets
+	peers     peers
 }
 
 // checkReady tells the service manager once that clients are served: the servers have

@@ -89,7 +89,7 @@ func observation(o *ipc.Observation) failover.Observation {
 // targetAt returns how to reach an address of a server within timeout.
 func (s *supervisor) targetAt(server int, a address, timeout time.Duration) ipc.Target {
 	return ipc.Target{
-		Network: a.network, Address: a.address, TimeoutMS: max(timeout.Milliseconds(), 1), Logins: s.probeLogins(server),
+		Server: server, Network: a.network, Address: a.address, TimeoutMS: max(timeout.Milliseconds(), 1), Logins: s.probeLogins(server),
 	}
 }
 

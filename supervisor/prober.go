@@ -44,7 +44,7 @@ func (s *supervisor) startProber() {
 	p.setup = s.after(setupLimit, func() { s.dropProber(p, "it was not ready in time") })
 	spec := startSpec{
 		role: proc.RoleProber, argv0: "pgagroal: prober", peer: ipc.RoleProber,
-		lock: s.dir.Lock, queue: queueLimit,
+		lock: s.dir.Lock, queue: queueLimit + len(s.service.serverTLS),
 	}
 	s.workers.spawning++
 	elsewhere(s, func() (*started, error) { return s.env.start(spec) },
@@ -85,6 +85,9 @@ func (s *supervisor) onProberHello(p *proberEnd, m *ipc.ProberHello) {
 		} else {
 			c.Ports = append(c.Ports, uint16(sv.Port))
 		}
+	}
+	for _, part := range s.service.serverTLS {
+		s.sendProber(p, &ipc.ProberTLS{Part: part})
 	}
 	s.sendProber(p, c)
 }

@@ -18,7 +18,7 @@ const queueLimit = 1024
 
 func (s *supervisor) workerSpec(index int) startSpec {
 	c := s.cfg
-	items := len(c.Servers) + len(c.Users) + len(c.FrontendUsers) + len(c.HBA) + len(c.Limits) + 3
+	items := len(c.Servers) + len(c.Users) + len(c.FrontendUsers) + len(c.HBA) + len(c.Limits) + len(s.service.serverTLS) + 3
 	return startSpec{
 		role: proc.RoleWorker, index: index, argv0: fmt.Sprintf("pgagroal: worker %d", index), peer: ipc.RoleWorker,
 		lock: s.dir.Lock, queue: queueLimit + items + c.MaxConnections,
@@ -33,6 +33,10 @@ func (s *supervisor) sendConfig(c *child) {
 	for i, sv := range cfg.Servers {
 		s.send(c, &ipc.ConfigServer{Gen: gen, Index: i, Name: sv.Name, Host: sv.Host, Port: sv.Port})
 		end.Servers++
+	}
+	for _, part := range s.service.serverTLS {
+		s.send(c, &ipc.ConfigTLS{Gen: gen, Part: part})
+		end.TLS++
 	}
 	for _, u := range s.service.users {
 		u.Gen = gen

@@ -10,7 +10,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -132,7 +131,8 @@ func newStarted(conn *ipc.Conn, queue int, log *slog.Logger) *started {
 		kill: func() {},
 		listen: func(message func(ipc.Message, ...int), ended func(error), _ func(string)) {
 			go func() {
-				ended(logline.Guarded(log, func() error { return receive(conn, message) }))
+				_, err := guarded(log, func() (struct{}, error) { return struct{}{}, receive(conn, message) })
+				ended(err)
 			}()
 		},
 		unread: out.Unsent,

@@ -129,8 +129,12 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 	if err != nil {
 		return nil, err
 	}
+	toServers, err := loadServerTLS(c)
+	if err != nil {
+		return nil, err
+	}
 	s.clients.budget = clientBudget(c, fileLimit())
-	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, users: users, tls: encrypt}
+	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, users: users, tls: encrypt, serverTLS: toServers}
 	return s, nil
 }
 
@@ -264,8 +268,8 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 	}
 	if k.Control() != nil {
 		helpers.Go(func() {
-			if err := logline.Guarded(s.log, func() error {
-				return control.Serve(ctx, k.Control(), operator{s}, control.Options{Version: s.build, Log: s.log, Kin: operator{s}.kin})
+			if _, err := guarded(s.log, func() (struct{}, error) {
+				return struct{}{}, control.Serve(ctx, k.Control(), operator{s}, control.Options{Version: s.build, Log: s.log, Kin: operator{s}.kin})
 			}); err != nil {
 				s.log.Error("control socket failed", "error", err)
 			}

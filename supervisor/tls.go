@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"crypto/rand"
+	"fmt"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
@@ -24,4 +25,28 @@ func loadClientTLS(c *config.Config) (ipc.ClientTLS, error) {
 		Required: c.TLS == config.TLSRequire, Certificate: string(m.Pairs[0].Chain), Key: ipc.Secret(m.Pairs[0].Key),
 		TicketSeed: ipc.Secret(seed),
 	}, nil
+}
+
+// loadServerTLS reads what TLS to the servers needs: workers and prober open no files.
+func loadServerTLS(c *config.Config) ([]ipc.ServerTLS, error) {
+	var all []ipc.ServerTLS
+	for i := range c.Servers {
+		sv := &c.Servers[i]
+		if sv.TLS == config.TLSOff {
+			continue
+		}
+		m, err := tlspolicy.Load(sv.TLSFiles())
+		if err != nil {
+			return nil, fmt.Errorf("server %s: %w", sv.Name, err)
+		}
+		t := ipc.ServerTLS{
+			Server: i, Mode: sv.TLS, Host: sv.Host, Direct: sv.TLSNegotiation == "direct", Binding: sv.ChannelBinding,
+			CA: string(m.CA), CRL: string(m.CRL),
+		}
+		if len(m.Pairs) > 0 {
+			t.Certificate, t.Key = string(m.Pairs[0].Chain), ipc.Secret(m.Pairs[0].Key)
+		}
+		all = append(all, t.Split()...)
+	}
+	return all, nil
 }

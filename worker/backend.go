@@ -16,6 +16,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
+	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
@@ -48,9 +49,12 @@ type shelved = pool.Backend
 
 // backend is one established connection to a server, with its lease.
 type backend struct {
-	w     *worker
-	conn  *reactor.Conn
-	fd    int // during the hand-over from the set-up goroutine to the loop
+	w    *worker
+	conn *reactor.Conn
+	// fd and wired are for the hand-over from the set-up goroutine to the loop; wired is
+	// nil for clear text.
+	fd    int
+	wired *tlsmem.Wired
 	state backendState
 	// shelved is the shelf's part: pool, lease, epoch and who may get the backend.
 	shelved
@@ -98,10 +102,11 @@ func (w *worker) open(wt *waiter, g *ipc.LeaseGrant) {
 	cfg := w.cfg
 	addr := w.address(g.Server)
 	o := w.newOpening(wt, g, ms(cfg.AuthenticationTimeoutMS))
-	elsewhere(w, func() (*backend, error) {
+	go func() {
 		defer o.cancel()
-		return w.dial(cfg, o, addr, wt.login, nil)
-	}, func(b *backend, err error) { w.opened(o, b, err) })
+		b, err := w.dial(cfg, o, addr, wt.login, nil)
+		w.loop.Post(func() { w.opened(o, b, err) })
+	}()
 }
 
 // address returns where a server is, as the supervisor last resolved it.
@@ -134,7 +139,7 @@ func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, cl
 	}
 	defer conn.Close()
 	b := w.newBackend(o.waiter.Pool, o.grant.Lease, o.grant.Epoch, o.grant.Server)
-	if err := b.login(o.ctx, conn, cfg, l, client); err != nil {
+	if err := b.begin(o.ctx, conn, cfg, l, client); err != nil {
 		if o.isFenced() {
 			return nil, errFenced
 		}
@@ -155,10 +160,24 @@ func (w *worker) newBackend(p *pool.Pool, lease, epoch uint64, server int) *back
 	return b
 }
 
+// begin encrypts the connection, if the server's section says so, and logs in.
+func (b *backend) begin(ctx context.Context, conn net.Conn, cfg *config, l *login, client socket) (err error) {
+	encrypt := cfg.toServers[b.server]
+	if encrypt != nil {
+		if b.wired, err = encrypt.Start(conn); err != nil {
+			return err
+		}
+		if b.wired != nil {
+			conn = b.wired
+		}
+	}
+	return b.login(ctx, conn, cfg, l, client, encrypt.Login(b.wired))
+}
+
 // login sends the start-up packet, answers the server's questions and reads until
 // the server is ready. It gives no application_name, so that the server's defaults, those
 // of the role and the database included, are what a client without one finds.
-func (b *backend) login(ctx context.Context, conn net.Conn, cfg *config, l *login, client socket) error {
+func (b *backend) login(ctx context.Context, conn net.Conn, cfg *config, l *login, client socket, opts auth.LoginOptions) error {
 	startup := []pgwire.Param{
 		{Name: "user", Value: l.user},
 		{Name: "database", Value: l.database},
@@ -175,7 +194,7 @@ func (b *backend) login(ctx context.Context, conn net.Conn, cfg *config, l *logi
 		method, err = auth.PassThrough(client, conn)
 	} else {
 		c := &credential{w: b.w, ctx: ctx, server: b.server, user: l.user, database: l.database, exists: cfg.passwords[l.user]}
-		method, err = auth.Login(conn, c, auth.LoginOptions{})
+		method, err = auth.Login(conn, c, opts)
 	}
 	if err != nil {
 		if client != nil && method != auth.Trust {
@@ -255,6 +274,10 @@ func (w *worker) adopt(b *backend) error {
 		return err
 	}
 	b.conn = conn
+	if b.wired != nil {
+		conn.Secure(b.wired.Memory(w.loop.Memory()))
+		b.wired = nil
+	}
 	w.backends[b.Lease] = b
 	w.lastByte[b.server] = time.Now()
 	w.learn(b)

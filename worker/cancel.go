@@ -170,12 +170,21 @@ func (w *worker) afterCancel(b *backend) {
 }
 
 // cancelAt sends a cancel request and waits until the server closes the connection.
-func (o *outbound) cancelAt(ctx context.Context, addr ipc.ServerInfo, pid uint32, key []byte) error {
+func (o *outbound) cancelAt(ctx context.Context, cfg *config, addr ipc.ServerInfo, pid uint32, key []byte) error {
 	conn, err := o.dial(ctx, addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	if encrypt := cfg.toServers[addr.Index]; encrypt != nil {
+		wired, err := encrypt.Start(conn)
+		if err != nil {
+			return err
+		}
+		if wired != nil {
+			conn = wired
+		}
+	}
 	if _, err := conn.Write(pgwire.AppendCancelRequest(nil, pid, key)); err != nil {
 		return err
 	}

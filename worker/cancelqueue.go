@@ -107,17 +107,18 @@ func (w *worker) sendCancel(j *cancelJob, end func()) {
 	ctx, stop := context.WithTimeout(context.Background(), cancelLimit)
 	o := &outbound{epoch: b.Epoch, stop: stop}
 	w.outbounds[o] = struct{}{}
-	addr, pid, key := w.address(b.server), b.pid, b.key
-	elsewhere(w, func() (struct{}, error) {
+	cfg, addr, pid, key := w.cfg, w.address(b.server), b.pid, b.key
+	go func() {
 		defer stop()
-		return struct{}{}, o.cancelAt(ctx, addr, pid, key)
-	}, func(_ struct{}, err error) {
-		delete(w.outbounds, o)
-		if err != nil {
-			b.Spoiled = true
-		}
-		end()
-	})
+		err := o.cancelAt(ctx, cfg, addr, pid, key)
+		w.loop.Post(func() {
+			delete(w.outbounds, o)
+			if err != nil {
+				b.Spoiled = true
+			}
+			end()
+		})
+	}()
 }
 
 // endCancel calls what waits for the job, and goes on with a backend that was held back

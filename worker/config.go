@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
 	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
@@ -26,6 +27,8 @@ type config struct {
 	reset     []string // statements of the reset query, empty for none
 	// tls is how clients may encrypt their connections, nil if they may not.
 	tls *tls.Config
+	// toServers is how servers are spoken to in TLS, by index. Others get clear text.
+	toServers map[int]*tlsdial.Server
 }
 
 // draft is a configuration that is still being received.
@@ -34,12 +37,22 @@ type draft struct {
 	users     int
 	aliases   int // messages with some
 	verifiers map[string]auth.Verifier
+	parts     int // messages about TLS
+	servers   map[int]*ipc.ServerTLS
 }
 
 func (d *draft) add(m ipc.Message) error {
 	switch m := m.(type) {
 	case *ipc.ConfigServer:
 		d.cfg.servers = append(d.cfg.servers, *m)
+	case *ipc.ConfigTLS:
+		d.parts++
+		t := d.servers[m.Part.Server]
+		if t == nil {
+			t = &ipc.ServerTLS{}
+			d.servers[m.Part.Server] = t
+		}
+		t.Join(m.Part)
 	case *ipc.ConfigUser:
 		d.users++
 		return d.addUser(m)
@@ -103,7 +116,7 @@ func (d *draft) addUser(m *ipc.ConfigUser) error {
 func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 	c := &d.cfg
 	if end.Gen != c.Gen || len(c.servers) != end.Servers || len(c.hba) != end.HBA ||
-		d.aliases != end.Aliases || d.users != end.Users {
+		d.aliases != end.Aliases || d.users != end.Users || d.parts != end.TLS {
 		return nil, fmt.Errorf("configuration %d is incomplete", end.Gen)
 	}
 	c.verifiers = auth.NewVerifiers([]byte(c.ScramSalt.Reveal()))
@@ -113,6 +126,12 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 	c.verifiers.Replace(d.verifiers)
 	if err := c.offerTLS(); err != nil {
 		return nil, err
+	}
+	for i, t := range d.servers {
+		var err error
+		if c.toServers[i], err = tlsdial.New(t); err != nil {
+			return nil, fmt.Errorf("server %d: %w", i, err)
+		}
 	}
 	c.reset = relay.ResetQueries(c.ResetQuery)
 	return c, nil
@@ -133,8 +152,9 @@ func newDraft(m *ipc.ConfigBegin) *draft {
 	return &draft{
 		cfg: config{
 			ConfigBegin: *m, passwords: make(map[string]bool), known: make(map[string]bool), frontend: make(map[string]bool),
-			aliases: make(map[string]string),
+			aliases: make(map[string]string), toServers: make(map[int]*tlsdial.Server),
 		},
+		servers:   make(map[int]*ipc.ServerTLS),
 		verifiers: make(map[string]auth.Verifier),
 	}
 }

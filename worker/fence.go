@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
-	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
+	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -118,7 +119,7 @@ func (w *worker) hintOf(server int, epoch uint64, err error) {
 	var ne net.Error
 	kind := ipc.HintEOF
 	switch {
-	case errors.Is(err, errFenced), errors.Is(err, logline.ErrPanic), errors.As(err, &me), errors.As(err, &pe), errors.As(err, &secret):
+	case errors.Is(err, errFenced), errors.As(err, &me), errors.As(err, &pe), errors.As(err, &secret), ofTLS(err):
 		return
 	case errors.As(err, &se):
 		if transient(err) {
@@ -131,9 +132,24 @@ func (w *worker) hintOf(server int, epoch uint64, err error) {
 		kind = ipc.HintReset
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ETIMEDOUT), errors.As(err, &ne) && ne.Timeout():
 		kind = ipc.HintTimeout
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, tlsmem.ErrNoCloseNotify), errors.Is(err, tlsmem.ErrTruncated):
 	default:
 		kind = ipc.HintUnreachable
 	}
 	w.hint(server, epoch, kind, "", err.Error())
+}
+
+// ofTLS reports whether TLS with a server failed, or a login to it, although the server answers: that says nothing
+// about whether it works.
+func ofTLS(err error) bool {
+	var refused *tlsdial.RefusedError
+	if errors.Is(err, tlsdial.ErrNoTLS) || errors.Is(err, auth.ErrNotBound) || errors.As(err, &refused) {
+		return true
+	}
+	switch tlsmem.CauseOf(err) {
+	case tlsmem.CauseNotTLS, tlsmem.CauseCertificate, tlsmem.CauseAlert, tlsmem.CauseRefused:
+		return true
+	}
+	return false
 }

@@ -19,6 +19,9 @@ import (
 //     finds it there, because links keep the order of messages.
 //  3. The other worker adds it to its own loop (onTakeOver).
 //
+// An encrypted connection can't move, since its state is here; it is closed, and the
+// other worker opens one.
+//
 // Nothing is ever sent to the server on the way, and nothing that it sends is lost.
 
 // maxState limits the text of a backend's state, in bytes. A backend with more is
@@ -27,6 +30,10 @@ const maxState = 40 << 10
 
 // handOver hands an idle backend over to a client of another worker.
 func (w *worker) handOver(b *backend) {
+	if b.conn.Secured() != nil {
+		w.closeBackend(b) // the lease goes, the connection can't
+		return
+	}
 	state := b.portable()
 	if sizeOf(&state) > maxState {
 		w.closeBackend(b)

@@ -12,6 +12,8 @@ var (
 	ErrBadPassword = errors.New("password authentication failed")
 	// ErrServerNotProven says that a server accepted a SCRAM proof but couldn't show that it knows the password.
 	ErrServerNotProven = errors.New("server failed to prove that it knows the password")
+	// ErrNotBound says that a server lets in without channel binding, though that is required.
+	ErrNotBound = errors.New("channel binding is required, and the server doesn't offer it")
 )
 
 // PasswordRequiredError says that a server asks for a password and we have none.

@@ -21,7 +21,8 @@ const (
 
 // LoginOptions are the parts of a login that few callers need.
 type LoginOptions struct {
-	ChannelBinding []byte // EndPoint of the server's certificate over TLS; nil without TLS
+	ChannelBinding []byte // EndPoint of the server's certificate over TLS; nil without TLS, or not to be used
+	RequireBinding bool   // the login fails unless it is bound to the connection
 }
 
 // Login authenticates to the server at the other end of rw, up to and including AuthenticationOk. The caller has
@@ -61,6 +62,7 @@ type login struct {
 	asked      Method
 	scram      *scramClient
 	challenged bool // the server's SCRAM challenge has been answered
+	bound      bool // by SCRAM-SHA-256-PLUS
 }
 
 // onAuthentication handles one message of type R; done is true after AuthenticationOk.
@@ -75,12 +77,18 @@ func (l *login) onAuthentication(body []byte) (done bool, err error) {
 			// A server that doesn't know the password could also have answered so.
 			return false, ErrServerNotProven
 		}
+		if l.opts.RequireBinding && !l.bound {
+			return false, ErrNotBound
+		}
 		return true, nil
 	case pgproto3.AuthTypeSASLContinue, pgproto3.AuthTypeSASLFinal:
 		return false, l.onSASL(code, data)
 	}
 	if l.asked != Trust {
 		return false, protocolError("server asks for authentication twice")
+	}
+	if l.opts.RequireBinding && code != pgproto3.AuthTypeSASL {
+		return false, ErrNotBound // before the password is shown
 	}
 	switch code {
 	case pgproto3.AuthTypeCleartextPassword:
@@ -120,6 +128,9 @@ func (l *login) startSASL(body []byte) error {
 	if l.opts.ChannelBinding != nil && slices.Contains(offer.AuthMechanisms, mechSCRAMPlus) {
 		mechanism = mechSCRAMPlus
 	}
+	if l.bound = mechanism == mechSCRAMPlus; l.opts.RequireBinding && !l.bound {
+		return ErrNotBound
+	}
 	if !slices.Contains(offer.AuthMechanisms, mechanism) {
 		return &MethodError{Name: fmt.Sprintf("SASL %q", offer.AuthMechanisms)}
 	}
@@ -127,7 +138,7 @@ func (l *login) startSASL(body []byte) error {
 	if !l.credential.Known() {
 		return &PasswordRequiredError{Method: SCRAM}
 	}
-	l.scram = newScramClient(l.opts.ChannelBinding, mechanism == mechSCRAMPlus)
+	l.scram = newScramClient(l.opts.ChannelBinding, l.bound)
 	return send(l.rw, pgwire.AppendSASLInitialResponse(nil, mechanism, []byte(l.scram.first())))
 }
 

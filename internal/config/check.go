@@ -64,6 +64,7 @@ func (c *Config) Check(env CheckEnv) []error {
 	k.servers()
 	k.pipeline()
 	k.tls()
+	k.serverTLS()
 	k.health()
 	k.failover()
 	k.limits()
@@ -315,8 +316,7 @@ func (k *checker) pipeline() {
 	}
 }
 
-// tls checks what clients are offered, and refuses TLS to servers as long as there is none: going on in clear text would
-// be worse than stopping.
+// tls checks what clients are offered.
 func (k *checker) tls() {
 	c := k.c
 	for _, f := range []struct{ key, path, what string }{
@@ -332,9 +332,33 @@ func (k *checker) tls() {
 			k.fail("tls", "%v", err)
 		}
 	}
-	for _, s := range k.c.Servers {
-		if s.TLS {
-			k.failAt(k.c.Paths.Config, s.Line, "[%s]: tls = on is not available in this version; set it to off", s.Name)
+}
+
+// serverTLS checks how servers are spoken to.
+func (k *checker) serverTLS() {
+	for i := range k.c.Servers {
+		s := &k.c.Servers[i]
+		wrong := func(format string, args ...any) {
+			k.failAt(k.c.Paths.Config, s.Line, "[%s]: "+format, append([]any{s.Name}, args...)...)
+		}
+		switch {
+		case s.TLS == TLSOff && (s.TLSCertFile+s.TLSKeyFile+s.TLSCAFile+s.TLSCRLFile != "" || s.ChannelBinding == "require"):
+			wrong("tls_* and channel_binding do nothing without tls; set tls, for instance to verify-full")
+		case s.TLS == TLSOff:
+		case strings.HasPrefix(s.Host, "/"):
+			wrong("tls = %s on a Unix socket, where PostgreSQL has no TLS; set it to off", s.TLS)
+		case s.TLSNegotiation == "direct" && s.TLS == TLSPrefer:
+			wrong("tls_negotiation = direct needs tls = require or more, since no server answers no to it")
+		default:
+			m, err := tlspolicy.Load(s.TLSFiles())
+			if err != nil {
+				wrong("tls: %v", err)
+				continue
+			}
+			mode, _ := tlspolicy.ParseMode(s.TLS) // the table has checked it
+			if _, err := m.Dial(mode, s.Host, tlspolicy.Options{}); err != nil {
+				wrong("tls = %s: %v", s.TLS, err)
+			}
 		}
 	}
 }

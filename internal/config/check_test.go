@@ -133,9 +133,19 @@ func TestCheckRefusals(t *testing.T) {
 		"performance and failover": {func(c *Config) {
 			c.Pipeline, c.Failover, c.FailoverScript = PipelinePerformance, true, promote
 		}, "knows no failover"},
-		"tls without certificate": {func(c *Config) { c.TLS = TLSAllow; c.TLSKeyFile = "/k" }, "tls_cert_file: tls = allow needs a certificate"},
-		"tls without key":         {func(c *Config) { c.TLS = TLSRequire; c.TLSCertFile = "/c" }, "tls_key_file: tls = require needs the certificate's private key"},
-		"tls to a server":         {func(c *Config) { c.Servers[1].TLS = true }, "[b]: tls = on is not available"},
+		"tls without certificate":           {func(c *Config) { c.TLS = TLSAllow; c.TLSKeyFile = "/k" }, "tls_cert_file: tls = allow needs a certificate"},
+		"tls without key":                   {func(c *Config) { c.TLS = TLSRequire; c.TLSCertFile = "/c" }, "tls_key_file: tls = require needs the certificate's private key"},
+		"tls to a server without authority": {func(c *Config) { c.Servers[1].TLS = TLSVerifyCA }, "[b]: tls = verify-ca: root certificate file is needed"},
+		"tls to a server, no such file": {func(c *Config) {
+			c.Servers[1].TLS, c.Servers[1].TLSCAFile = TLSVerifyFull, "/nowhere/ca.pem"
+		}, "[b]: tls: could not open root certificate file: open /nowhere/ca.pem"},
+		"tls to a server, half a pair": {func(c *Config) {
+			c.Servers[1].TLS, c.Servers[1].TLSCertFile = TLSRequire, "/dev/null"
+		}, "[b]: tls: certificate file /dev/null is not a regular file"},
+		"tls to a Unix socket":    {func(c *Config) { c.Servers[1].TLS, c.Servers[1].Host = TLSRequire, "/run/x" }, "[b]: tls = require on a Unix socket"},
+		"direct and prefer":       {func(c *Config) { c.Servers[1].TLS, c.Servers[1].TLSNegotiation = TLSPrefer, "direct" }, "[b]: tls_negotiation = direct needs tls = require"},
+		"authority without tls":   {func(c *Config) { c.Servers[1].TLSCAFile = "/ca.pem" }, "[b]: tls_* and channel_binding do nothing without tls"},
+		"binding without tls":     {func(c *Config) { c.Servers[1].ChannelBinding = "require" }, "[b]: tls_* and channel_binding do nothing without tls"},
 		"failover without script": {func(c *Config) { c.Failover = true }, "without failover_script"},
 		"failover with one server": {func(c *Config) {
 			c.Failover, c.FailoverScript, c.Servers = true, promote, c.Servers[:1]

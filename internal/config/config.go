@@ -6,11 +6,14 @@ import (
 	"time"
 )
 
-// Values of tls.
+// Values of tls: allow is for clients, prefer and the verifying ones are for servers.
 const (
-	TLSOff     = "off"
-	TLSAllow   = "allow"
-	TLSRequire = "require"
+	TLSOff        = "off"
+	TLSAllow      = "allow"
+	TLSPrefer     = "prefer"
+	TLSRequire    = "require"
+	TLSVerifyCA   = "verify-ca"
+	TLSVerifyFull = "verify-full"
 )
 
 // Values of the keys of kind Enum.
@@ -178,10 +181,12 @@ type Server struct {
 	Port    int
 	Primary bool // a hint, used only at the start
 
-	TLS            bool
+	TLS            string // off, or one of libpq's modes from prefer on
 	TLSCertFile    string
 	TLSKeyFile     string
-	TLSCAFile      string
+	TLSCAFile      string // a file, or system
+	TLSCRLFile     string
+	TLSNegotiation string
 	ChannelBinding string
 
 	FailoverCandidate bool

@@ -29,6 +29,15 @@ func (c *Config) ClientTLSFiles() tlspolicy.Files {
 	return tlspolicy.Files{Pairs: []tlspolicy.PairFiles{{Cert: c.TLSCertFile, Key: c.TLSKeyFile}}}
 }
 
+// TLSFiles names the files that TLS to the server needs.
+func (s *Server) TLSFiles() tlspolicy.Files {
+	f := tlspolicy.Files{CA: s.TLSCAFile, CRL: s.TLSCRLFile}
+	if s.TLSCertFile != "" || s.TLSKeyFile != "" {
+		f.Pairs = []tlspolicy.PairFiles{{Cert: s.TLSCertFile, Key: s.TLSKeyFile}}
+	}
+	return f
+}
+
 // DecidesFailover says whether pgagroal takes a dead primary out of use, no matter who
 // replaces it.
 func (c *Config) DecidesFailover() bool { return c.Failover && c.FailoverMode != ModeOff }

@@ -1,12 +1,14 @@
 // Package tlsmem runs crypto/tls over memory, so that an event loop can own an
 // encrypted connection: the loop passes in the ciphertext that it received, and takes out
-// the ciphertext that it has to send. Nothing in here touches a descriptor.
+// the ciphertext that it has to send. Except for Dial, nothing in here touches a descriptor.
 //
 //  1. Server or Client starts the handshake in a goroutine, because crypto/tls can't
 //     continue a handshake that has returned for lack of input, and because a signature
 //     must not stop the loop. The loop calls Feed with what arrives, sends Pending, and
 //     calls Abort when its timer runs out. wake tells the loop that there is output, or
 //     that the handshake has ended.
+//     A goroutine that may block calls Dial instead, which handshakes over the connection
+//     itself, and gives the connection to a loop later (Wired, in wired.go).
 //  2. Once Handshake reports the end, everything belongs to the loop's goroutine and
 //     there are no locks any more. The loop then calls Receive once without ciphertext,
 //     because the segment that completed the handshake may have contained data.

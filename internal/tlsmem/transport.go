@@ -1,6 +1,7 @@
 package tlsmem
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -17,10 +18,12 @@ type handshake struct {
 }
 
 // transport is the net.Conn that crypto/tls sees. While hs is set, the handshake's
-// goroutine blocks in Read, and hs.mu guards the other fields. Without hs, everything
-// belongs to the loop's goroutine and Read never blocks.
+// goroutine blocks in Read, and hs.mu guards the other fields. While wire is set, another
+// connection carries the bytes. Without both, everything belongs to the loop's goroutine
+// and Read never blocks.
 type transport struct {
 	hs      *handshake
+	wire    net.Conn // of Dial; nothing else is used while it is set
 	mem     *Memory
 	in      []byte // ciphertext that crypto/tls hasn't read
 	kept    []byte // the array of in, unless it is that of Receive's caller
@@ -33,6 +36,11 @@ type transport struct {
 }
 
 func (t *transport) Read(p []byte) (int, error) {
+	if t.wire != nil {
+		n, err := t.wire.Read(p)
+		t.sawEnd = errors.Is(err, io.EOF)
+		return n, err
+	}
 	if hs := t.hs; hs != nil {
 		hs.mu.Lock()
 		defer hs.mu.Unlock()
@@ -57,6 +65,9 @@ func (t *transport) Read(p []byte) (int, error) {
 // Write accepts everything, because crypto/tls treats any error of its transport as final.
 // The loop bounds the output: it stops reading when Full.
 func (t *transport) Write(p []byte) (int, error) {
+	if t.wire != nil {
+		return t.wire.Write(p)
+	}
 	hs := t.hs
 	if hs == nil {
 		if t.closed {

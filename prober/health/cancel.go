@@ -12,9 +12,9 @@ import (
 
 // Cancel sends a CancelRequest for the process pid of a server and waits until the server has taken it. If ctx ends
 // before that, the request is withdrawn as far as possible: what the kernel still has of it isn't delivered.
-func Cancel(ctx context.Context, network, address string, pid uint32, key []byte) error {
+func Cancel(ctx context.Context, target Target, pid uint32, key []byte) error {
 	var d net.Dialer
-	nc, err := d.DialContext(ctx, network, address)
+	nc, err := d.DialContext(ctx, target.Network, target.Address)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
@@ -22,7 +22,17 @@ func Cancel(ctx context.Context, network, address string, pid uint32, key []byte
 	if t, ok := nc.(*net.TCPConn); ok {
 		_ = t.SetLinger(0) // fails on a closed connection only
 	}
-	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	raw := nc
+	defer context.AfterFunc(ctx, func() { raw.Close() })()
+	if target.TLS != nil && target.Network != "unix" {
+		wired, err := target.TLS.Start(nc)
+		if err != nil {
+			return err
+		}
+		if wired != nil {
+			nc = wired
+		}
+	}
 	if _, err := nc.Write(pgwire.AppendCancelRequest(nil, pid, key)); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}

@@ -22,7 +22,9 @@ func TestStoppedCancelRequestIsNotDeliveredLater(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- health.Cancel(ctx, "tcp", ln.Addr().String(), 42, []byte("abcd")) }()
+	go func() {
+		ended <- health.Cancel(ctx, health.Target{Network: "tcp", Address: ln.Addr().String()}, 42, []byte("abcd"))
+	}()
 	nc, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)

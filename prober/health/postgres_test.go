@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -138,7 +139,7 @@ func TestPrimaryAndStandbyAreObserved(t *testing.T) {
 	}
 	t.Run("over a Unix socket", func(t *testing.T) {
 		target := at(primary, super)
-		target.TLS = &tls.Config{} // never there
+		target.TLS = tlsdial.With(&tls.Config{}) // never there
 		target.Network, target.Address = "unix", filepath.Join(primary.SocketDir, fmt.Sprintf(".s.PGSQL.%d", primary.Port))
 		expect(t, probe(t, target), ipc.SawPrimary, "")
 	})
@@ -409,19 +410,19 @@ func TestTLS(t *testing.T) {
 	addUsers(t, encrypted)
 	target := at(encrypted.Primary(), scram)
 	expect(t, probe(t, target), ipc.SawAlive, "28000")
-	target.TLS = &tls.Config{InsecureSkipVerify: true}
+	target.TLS = tlsdial.With(&tls.Config{InsecureSkipVerify: true})
 	expect(t, probe(t, target), ipc.SawPrimary, "")
-	target.TLS = &tls.Config{ServerName: "another"}
+	target.TLS = tlsdial.With(&tls.Config{ServerName: "another"})
 	expect(t, probe(t, target), ipc.SawAlive, codeTLS)
 	// With TLS 1.3 the refusal of our certificate comes after our side's end of the handshake.
 	stranger, err := tls.X509KeyPair(certificate(t))
 	check(t, err)
-	target.TLS = &tls.Config{
+	target.TLS = tlsdial.With(&tls.Config{
 		InsecureSkipVerify:   true,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &stranger, nil },
-	}
+	})
 	expect(t, probe(t, target), ipc.SawAlive, codeTLS)
-	target.TLS = &tls.Config{InsecureSkipVerify: true}
+	target.TLS = tlsdial.With(&tls.Config{InsecureSkipVerify: true})
 
 	target.Address = bare.Addr()
 	expect(t, probe(t, target), ipc.SawAlive, codeTLS)

@@ -32,7 +32,7 @@ func Ask(ctx context.Context, t Target) (ipc.Question, error) {
 		return ipc.Question{}, err
 	}
 	q := question{}
-	if _, err := auth.Login(s, &q, auth.LoginOptions{}); err != nil && !errors.Is(err, errAsked) {
+	if _, err := auth.Login(s, &q, s.opts); err != nil && !errors.Is(err, errAsked) {
 		return ipc.Question{}, err
 	}
 	if q.Method == 0 {

@@ -3,7 +3,6 @@ package health
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
 )
 
 // Limits for what a server may send: far more than a correct server does.
@@ -32,8 +32,8 @@ type session struct {
 	freshTLS  bool   // nothing was received over TLS so far, so the server may still refuse the handshake
 	loggingIn bool   // until the first ReadyForQuery
 	left      time.Duration
-	binding   []byte // of the server's certificate
-	version   string // server_version, as the server reports it at login
+	opts      auth.LoginOptions // as TLS allows
+	version   string            // server_version, as the server reports it at login
 }
 
 // open connects, and starts TLS if the target wants it. After an error there is nothing to close; the session is nil
@@ -48,7 +48,7 @@ func (p *prober) open() (*session, error) {
 	s.in = bufio.NewReader(conn)
 	s.release = watch(p.ctx, conn)
 	if p.target.TLS != nil && p.target.Network != "unix" {
-		if err := s.encrypt(p.ctx, p.target.TLS); err != nil {
+		if err := s.encrypt(p.target.TLS); err != nil {
 			s.close()
 			return s, err
 		}
@@ -97,29 +97,18 @@ func (s *session) Write(b []byte) (int, error) { return s.conn.Write(b) }
 // closes without reading, so the next read gives the better reason.
 func (s *session) put(b []byte) { _, _ = s.conn.Write(b) }
 
-// encrypt requests TLS and does the handshake. Before the handshake it reads only the
-// one byte of the answer.
-func (s *session) encrypt(ctx context.Context, config *tls.Config) error {
-	s.put(pgwire.AppendSSLRequest(nil))
-	var reply [1]byte
-	n, err := s.conn.Read(reply[:])
-	s.answered = n > 0
-	switch {
-	case err != nil:
-		return fmt.Errorf("ask for TLS: %w", err)
-	case reply[0] == 'N':
-		return errNoTLS
-	case reply[0] != 'S':
-		return fmt.Errorf("ask for TLS: unexpected answer %d", reply[0])
+// encrypt begins TLS, or does nothing if the server has none and that is accepted.
+func (s *session) encrypt(t *tlsdial.Server) error {
+	wired, err := t.Start(s.conn)
+	refused, _ := errors.AsType[*tlsdial.RefusedError](err)
+	s.answered = err == nil || refused != nil || errors.Is(err, tlsdial.ErrNoTLS)
+	if err != nil {
+		return err
 	}
-	encrypted := tls.Client(s.conn, config)
-	if err := encrypted.HandshakeContext(ctx); err != nil {
-		return &tlsError{err}
-	}
-	s.freshTLS = true // with TLS 1.3 the server refuses our certificate only after the handshake
-	s.conn, s.in = encrypted, bufio.NewReader(encrypted)
-	if certs := encrypted.ConnectionState().PeerCertificates; len(certs) > 0 {
-		s.binding = auth.EndPoint(certs[0])
+	s.opts = t.Login(wired)
+	if wired != nil {
+		s.freshTLS = true // with TLS 1.3 the server refuses our certificate only after the handshake
+		s.conn, s.in = wired, bufio.NewReader(wired)
 	}
 	return nil
 }
@@ -155,7 +144,7 @@ var derived = auth.NewClientKeys(16)
 
 // authenticate logs in, up to ReadyForQuery.
 func (s *session) authenticate(l Login) error {
-	if _, err := auth.Login(s, auth.Plain{User: l.User, Secret: l.Password, Cache: derived}, auth.LoginOptions{ChannelBinding: s.binding}); err != nil {
+	if _, err := auth.Login(s, auth.Plain{User: l.User, Secret: l.Password, Cache: derived}, s.opts); err != nil {
 		return fmt.Errorf("log in: %w", err)
 	}
 	if _, err := s.answer(); err != nil {

@@ -1,9 +1,10 @@
 package health
 
 import (
-	"crypto/tls"
 	"log/slog"
 	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
 )
 
 // Login is a user that a probe may log in as.
@@ -31,7 +32,6 @@ type Target struct {
 	// Logins are tried in this order until the server accepts one; without logins the probe only sees whether the
 	// server answers.
 	Logins []Login
-	// TLS encrypts connections over tcp; nil means no encryption. If it is set, the probe doesn't log in to
-	// a server without TLS.
-	TLS *tls.Config
+	// TLS encrypts connections over tcp; nil means no encryption.
+	TLS *tlsdial.Server
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -26,19 +27,11 @@ const (
 	codeLocal     = "local"      // our own system refused the connection
 )
 
-// tlsError is a handshake that failed although the server answers.
-type tlsError struct{ err error }
-
-func (e *tlsError) Error() string { return "TLS handshake: " + e.err.Error() }
-func (e *tlsError) Unwrap() error { return e.err }
-
 // localError is a fault on our side, such as a user name that doesn't fit into a packet.
 type localError struct{ err error }
 
 func (e *localError) Error() string { return e.err.Error() }
 func (e *localError) Unwrap() error { return e.err }
-
-var errNoTLS = errors.New("server has no TLS")
 
 // judge says what an error means; s is nil when there was no connection.
 //
@@ -105,7 +98,7 @@ func refusedByUs(err error) string {
 	switch {
 	case errors.Is(err, auth.ErrServerNotProven):
 		return codeUnproven
-	case errors.Is(err, errNoTLS):
+	case errors.Is(err, tlsdial.ErrNoTLS), errors.Is(err, auth.ErrNotBound):
 		return codeTLS
 	}
 	return ""
@@ -145,7 +138,7 @@ func timedOut(err error) bool {
 
 // answeredCode returns the code for a server that answered, but wrongly.
 func (s *session) answeredCode(err error) string {
-	if _, ok := errors.AsType[*tlsError](err); ok || s.freshTLS {
+	if refused, ok := errors.AsType[*tlsdial.RefusedError](err); ok && refused.Handshake || s.freshTLS {
 		return codeTLS
 	}
 	return codeProtocol

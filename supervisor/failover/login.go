@@ -27,6 +27,9 @@ func (m *Machine) cannotLogIn(s *server) {
 // loginHint returns what to do about a code with which a server refused the probes' user, "" if the code says nothing
 // that helps.
 func (m *Machine) loginHint(code string) string {
+	if code == "tls" {
+		return "look at tls in the server's section, and at what workers log of its certificate"
+	}
 	user := m.cfg.ProbeUser
 	if user == "" {
 		return m.cfg.CredentialHint

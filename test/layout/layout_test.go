@@ -31,11 +31,11 @@ var allowed = map[string][]string{
 	"supervisor/failover": {},
 	"supervisor/metrics":  {"internal/config"},
 
-	"worker":         {"worker/reactor", "worker/relay", "internal/confine", "internal/tlsmem", "internal/tlspolicy", "ipc", "internal/config", "internal/auth", "internal/pool", "internal/pgwire", "internal/proc", "internal/logline"},
+	"worker":         {"worker/reactor", "worker/relay", "internal/confine", "internal/tlsdial", "internal/tlsmem", "internal/tlspolicy", "ipc", "internal/config", "internal/auth", "internal/pool", "internal/pgwire", "internal/proc", "internal/logline"},
 	"worker/reactor": {"internal/tlsmem"},
 	"worker/relay":   {"internal/pgwire"},
-	"prober":         {"prober/health", "internal/confine", "ipc", "internal/proc", "internal/logline"},
-	"prober/health":  {"ipc", "internal/auth", "internal/pgwire"},
+	"prober":         {"prober/health", "internal/confine", "internal/tlsdial", "ipc", "internal/proc", "internal/logline"},
+	"prober/health":  {"ipc", "internal/auth", "internal/pgwire", "internal/tlsdial"},
 	"scriptrunner":   {"ipc", "internal/config", "internal/proc", "internal/logline"},
 
 	"ipc":                {},
@@ -48,7 +48,8 @@ var allowed = map[string][]string{
 	"internal/pool":      {},
 	"internal/proc":      {},
 	"internal/logline":   {},
-	"internal/tlsmem":    {"internal/logline"},
+	"internal/tlsdial":   {"ipc", "internal/auth", "internal/pgwire", "internal/tlsmem", "internal/tlspolicy"},
+	"internal/tlsmem":    {},
 	"internal/tlspolicy": {},
 }
 

@@ -1,0 +1,143 @@
+package tlsdial
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
+	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// Server is how one server is spoken to. It doesn't change and may be shared.
+type Server struct {
+	prefer bool // clear text if the server has no TLS
+	direct bool // TLS begins without a request
+	config *tls.Config
+	// binding is disabled, prefer or require.
+	binding string
+}
+
+// New makes ready what the parts of the supervisor's message say.
+func New(t *ipc.ServerTLS) (*Server, error) {
+	mode, err := tlspolicy.ParseMode(t.Mode)
+	if err != nil {
+		return nil, err
+	}
+	m := tlspolicy.Material{CA: []byte(t.CA), CRL: []byte(t.CRL)}
+	if t.CA == "" {
+		m.CA = nil
+	}
+	if t.CRL == "" {
+		m.CRL = nil
+	}
+	if t.Certificate != "" {
+		m.Pairs = []tlspolicy.Pair{{Chain: []byte(t.Certificate), Key: tlspolicy.Secret(t.Key.Reveal())}}
+	}
+	config, err := m.Dial(mode, t.Host, tlspolicy.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return &Server{prefer: mode == tlspolicy.Prefer, direct: t.Direct, config: config, binding: t.Binding}, nil
+}
+
+// With is New for a Config that is made already: TLS is a must.
+func With(config *tls.Config) *Server { return &Server{config: config} }
+
+// Login returns what a login over a connection needs to know of it; w is nil for clear text.
+// s may be nil, for a server that is spoken to in clear text.
+func (s *Server) Login(w *tlsmem.Wired) auth.LoginOptions {
+	var o auth.LoginOptions
+	if s == nil {
+		return o
+	}
+	o.RequireBinding = s.binding == "require"
+	if w != nil && s.binding != "disabled" {
+		o.ChannelBinding = w.Facts().EndPoint
+	}
+	return o
+}
+
+// ErrNoTLS means that the server has no TLS, and that clear text isn't allowed.
+var ErrNoTLS = errors.New("server does not support SSL, but SSL was required")
+
+// RefusedError is a handshake that failed, or an answer to the request that is none, although
+// the server is there: it says nothing about whether the server works.
+type RefusedError struct {
+	err error
+	// Handshake: the server has agreed to TLS, so it is no stranger.
+	Handshake bool
+}
+
+func (e *RefusedError) Error() string {
+	if e.Handshake {
+		return "TLS handshake: " + e.err.Error()
+	}
+	return e.err.Error()
+}
+func (e *RefusedError) Unwrap() error { return e.err }
+
+// Start begins TLS on conn, which has a deadline. It returns nil if the server has none and
+// the mode accepts that: then conn goes on in clear text.
+//
+// Errors are ErrNoTLS, *RefusedError, and those of conn.
+func (s *Server) Start(conn net.Conn) (*tlsmem.Wired, error) {
+	if !s.direct {
+		if agreed, err := s.request(conn); err != nil || !agreed {
+			return nil, err
+		}
+	}
+	w, err := tlsmem.Dial(conn, s.config)
+	if err != nil {
+		if ofConn(err) {
+			return nil, fmt.Errorf("TLS handshake: %w", err)
+		}
+		return nil, &RefusedError{err, true}
+	}
+	if s.direct {
+		if err := tlspolicy.CheckDirect(w.Facts().Protocol); err != nil {
+			return nil, &RefusedError{err, true}
+		}
+	}
+	return w, nil
+}
+
+// request asks for TLS. It reads no more than the one byte of the answer: what follows in
+// clear text was put there by somebody else, and the handshake fails on it.
+func (s *Server) request(conn net.Conn) (agreed bool, err error) {
+	if _, err := conn.Write(pgwire.AppendSSLRequest(nil)); err != nil {
+		return false, fmt.Errorf("ask for TLS: %w", err)
+	}
+	var reply [1]byte
+	if _, err := io.ReadFull(conn, reply[:]); err != nil {
+		return false, fmt.Errorf("ask for TLS: %w", err)
+	}
+	switch {
+	case reply[0] == 'S':
+		return true, nil
+	case reply[0] != 'N':
+		return false, &RefusedError{fmt.Errorf("received invalid response to SSL negotiation: %q", reply[0]), false}
+	case s.prefer:
+		return false, nil
+	}
+	return false, ErrNoTLS
+}
+
+// ofConn tells errors of the connection from those of TLS on it.
+func ofConn(err error) bool {
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+		return true
+	}
+	if _, ok := errors.AsType[syscall.Errno](err); ok {
+		return true
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, tlsmem.ErrNoCloseNotify) || errors.Is(err, tlsmem.ErrTruncated)
+}
