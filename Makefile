@@ -28,6 +28,17 @@ MANIFEST = \
 	$(foreach f,$(wildcard contrib/hooks/*.sample),0644:$f:$(HOOKDIR)) \
 	$(foreach f,$(wildcard pgagroal.conf.sample README.md CHANGELOG.md LICENSE doc/*.md),0644:$f:$(DOCDIR))
 
+# Texts name the places of PREFIX=/usr/local, and their links those of a checkout. An
+# installed text names the places where things have been installed.
+PLACES = \
+	-e 's|/usr/local/lib/pgagroal/hooks|$(HOOKDIR)|g' \
+	-e 's|/usr/local/bin/pgagroal|$(BINDIR)/pgagroal|g' \
+	-e 's|/usr/local/share/doc/pgagroal|$(DOCDIR)|g' \
+	-e 's|](doc/|](|g' \
+	-e 's|](\(\.\./\)\{0,1\}man/\([^)]*\)\.\([1-8]\))|]($(MANDIR)/man\3/\2.\3)|g' \
+	-e 's|](\(\.\./\)\{0,1\}contrib/hooks)|]($(HOOKDIR))|g' \
+	-e 's|](\(\.\./\)\{0,1\}contrib/systemd)|]($(UNITDIR))|g'
+
 # The checkout may belong to somebody else than who builds, which git, asked by go
 # for a stamp, refuses; the version comes from here anyway.
 GOFLAGS_BUILD = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
@@ -107,10 +118,11 @@ lint: ## install and run the linters
 	.ci/lint
 
 install: ## install into DESTDIR and PREFIX what `make build` has built
-	@set -e; for entry in $(MANIFEST); do \
+	@set -e; text=$$(mktemp); trap 'rm -f "$$text"' EXIT; for entry in $(MANIFEST); do \
 		mode=$${entry%%:*}; rest=$${entry#*:}; file=$${rest%%:*}; dir=$(DESTDIR)$${rest#*:}; \
 		if [ ! -e "$$file" ]; then echo "$$file is missing: run make build first" >&2; exit 1; fi; \
-		install -D -m "$$mode" "$$file" "$$dir/$${file##*/}"; \
+		from=$$file; case $$file in bin/*) ;; *) sed $(PLACES) "$$file" >"$$text"; from=$$text ;; esac; \
+		install -D -m "$$mode" "$$from" "$$dir/$${file##*/}"; \
 		echo "$$dir/$${file##*/}"; \
 	done
 

@@ -29,7 +29,7 @@ func tool(t *testing.T, name string, args ...string) (output string, err error) 
 	return out.String(), err
 }
 
-var execStart = regexp.MustCompile(`(?m)^(ExecStart=)/usr/bin/pgagroal\S*`)
+var execStart = regexp.MustCompile(`(?m)^(ExecStart=)/usr/local/bin/pgagroal\S*`)
 
 // copied writes the units to a new directory, with programs that exist on this machine.
 func copied(t *testing.T) (units []string) {
@@ -139,7 +139,7 @@ func TestUnitsFitTheProgramsAndEachOther(t *testing.T) {
 			}
 		}
 		for _, h := range have {
-			for _, trap := range []string{"PartOf=", "PrivateUsers=", "PrivateTmp=", "ProcSubset="} {
+			for _, trap := range []string{"PartOf=", "PrivateUsers=", "PrivateTmp=", "ProcSubset=", "ExecReload="} {
 				if strings.HasPrefix(h, trap) {
 					t.Errorf("%s has %s", unit, h)
 				}

@@ -44,6 +44,31 @@ func TestAFailedScriptLeavesBothServersFailed(t *testing.T) {
 	}
 }
 
+// What the guide says of a failover_script that failed and has promoted nothing: mend
+// it, clear the candidate, and trigger the failover to it. The other standby needs no
+// clear.
+func TestAFailedScriptIsMendedAndTheFailoverTriggeredAnew(t *testing.T) {
+	t.Parallel()
+	for _, again := range []bool{true, false} {
+		t.Run(fmt.Sprintf("to the same standby %v", again), func(t *testing.T) {
+			t.Parallel()
+			s := pool.PlayOpen(t, 2, pool.Plan{Script: "exit 3"})
+			s.Kill(1)
+			s.Held("ended with exit code 3")
+			to := fmt.Sprint(s.Told("failover")["new"])
+			s.Pool.WaitState(to, "Failed")
+			pool.WriteFile(t, s.Failover.Path, "#!/bin/sh\n"+pool.PromoteScript(s.Cluster), 0o755)
+			if again {
+				s.Do("clear", "server", to)
+			} else {
+				to = map[string]string{"n2": "n3", "n3": "n2"}[to]
+			}
+			s.Do("failover", "trigger", "--to", to)
+			s.Opened(to)
+		})
+	}
+}
+
 func TestAScriptThatMayNotRunAnyMoreIsRefusedWhenItIsNeeded(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
