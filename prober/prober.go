@@ -207,10 +207,9 @@ func (p *prober) forgetEnded() {
 
 // guarded answers with a failure if look panics, which is a bug in this program.
 func (p *prober) guarded(look func() ipc.Message, request ipc.Message) (answer ipc.Message) {
-	defer func() {
-		if r := recover(); r != nil {
-			answer = failed(request, logline.Recovered(p.log, r))
-		}
-	}()
-	return look()
+	err := logline.Guarded(p.log, func() error { answer = look(); return nil })
+	if err != nil {
+		return failed(request, err)
+	}
+	return answer
 }

@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"log/slog"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/logline"
@@ -12,19 +11,10 @@ import (
 // goes on.
 func elsewhere[T any](s *supervisor, work func() (T, error), done func(T, error)) {
 	s.env.background(func() func() {
-		v, err := guarded(s.log, work)
+		var v T
+		err := logline.Guarded(s.log, func() (err error) { v, err = work(); return err })
 		return func() { done(v, err) }
 	})
-}
-
-// guarded calls work and turns a panic into an error.
-func guarded[T any](log *slog.Logger, work func() (T, error)) (v T, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = logline.Recovered(log, p)
-		}
-	}()
-	return work()
 }
 
 // abandon kills workers and prober after a panic in the loop, and waits a while for their

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -131,8 +132,7 @@ func newStarted(conn *ipc.Conn, queue int, log *slog.Logger) *started {
 		kill: func() {},
 		listen: func(message func(ipc.Message, ...int), ended func(error), _ func(string)) {
 			go func() {
-				_, err := guarded(log, func() (struct{}, error) { return struct{}{}, receive(conn, message) })
-				ended(err)
+				ended(logline.Guarded(log, func() error { return receive(conn, message) }))
 			}()
 		},
 		unread: out.Unsent,

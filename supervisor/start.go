@@ -268,8 +268,8 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 	}
 	if k.Control() != nil {
 		helpers.Go(func() {
-			if _, err := guarded(s.log, func() (struct{}, error) {
-				return struct{}{}, control.Serve(ctx, k.Control(), operator{s}, control.Options{Version: s.build, Log: s.log, Kin: operator{s}.kin})
+			if err := logline.Guarded(s.log, func() error {
+				return control.Serve(ctx, k.Control(), operator{s}, control.Options{Version: s.build, Log: s.log, Kin: operator{s}.kin})
 			}); err != nil {
 				s.log.Error("control socket failed", "error", err)
 			}

@@ -102,11 +102,10 @@ func (w *worker) open(wt *waiter, g *ipc.LeaseGrant) {
 	cfg := w.cfg
 	addr := w.address(g.Server)
 	o := w.newOpening(wt, g, ms(cfg.AuthenticationTimeoutMS))
-	go func() {
+	elsewhere(w, func() (*backend, error) {
 		defer o.cancel()
-		b, err := w.dial(cfg, o, addr, wt.login, nil)
-		w.loop.Post(func() { w.opened(o, b, err) })
-	}()
+		return w.dial(cfg, o, addr, wt.login, nil)
+	}, func(b *backend, err error) { w.opened(o, b, err) })
 }
 
 // address returns where a server is, as the supervisor last resolved it.

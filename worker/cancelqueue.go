@@ -108,17 +108,16 @@ func (w *worker) sendCancel(j *cancelJob, end func()) {
 	o := &outbound{epoch: b.Epoch, stop: stop}
 	w.outbounds[o] = struct{}{}
 	cfg, addr, pid, key := w.cfg, w.address(b.server), b.pid, b.key
-	go func() {
+	elsewhere(w, func() (struct{}, error) {
 		defer stop()
-		err := o.cancelAt(ctx, cfg, addr, pid, key)
-		w.loop.Post(func() {
-			delete(w.outbounds, o)
-			if err != nil {
-				b.Spoiled = true
-			}
-			end()
-		})
-	}()
+		return struct{}{}, o.cancelAt(ctx, cfg, addr, pid, key)
+	}, func(_ struct{}, err error) {
+		delete(w.outbounds, o)
+		if err != nil {
+			b.Spoiled = true
+		}
+		end()
+	})
 }
 
 // endCancel calls what waits for the job, and goes on with a backend that was held back

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
 	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -119,7 +120,7 @@ func (w *worker) hintOf(server int, epoch uint64, err error) {
 	var ne net.Error
 	kind := ipc.HintEOF
 	switch {
-	case errors.Is(err, errFenced), errors.As(err, &me), errors.As(err, &pe), errors.As(err, &secret), ofTLS(err):
+	case errors.Is(err, errFenced), errors.Is(err, logline.ErrPanic), errors.As(err, &me), errors.As(err, &pe), errors.As(err, &secret), ofTLS(err):
 		return
 	case errors.As(err, &se):
 		if transient(err) {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -70,8 +71,16 @@ func (s *setup) leaveLoop(l *login) {
 		s.end(err)
 		return
 	}
+	s.authenticateAway(l, file)
+}
+
+func (s *setup) authenticateAway(l *login, file away) {
 	s.conn, s.c.conn, s.d = file, file, nil
-	go s.passThrough(l, file)
+	go func() {
+		if err := logline.Guarded(s.log, func() error { s.passThrough(l, file); return nil }); err != nil {
+			s.end(err)
+		}
+	}()
 }
 
 // passThrough lets the server authenticate a user whom this worker doesn't know.
@@ -99,9 +108,7 @@ func (s *setup) passThrough(l *login, file away) {
 func (s *setup) permission(l *login, file away, waited time.Duration) permission {
 	answer := make(chan permission, 1)
 	s.w.loop.Post(func() { s.w.permit(file, l, waited, answer) })
-	p := <-answer
-	_ = s.conn.SetDeadline(time.Now().Add(ms(s.cfg.AuthenticationTimeoutMS)))
-	return p
+	return <-answer
 }
 
 // permit runs on the loop. It answers exactly once on every path: a waiter ends with a
@@ -186,7 +193,12 @@ func (s *setup) openWith(l *login, file away, p permission) bool {
 		s.end(nil) // the client has gone while it waited
 		return true
 	}
-	b, err := s.w.dial(s.cfg, p.opening, p.addr, l, s.conn)
+	var b *backend
+	err := logline.Guarded(s.log, func() (err error) {
+		_ = s.conn.SetDeadline(time.Now().Add(ms(s.cfg.AuthenticationTimeoutMS)))
+		b, err = s.w.dial(s.cfg, p.opening, p.addr, l, s.conn)
+		return err
+	})
 	p.opening.cancel()
 	if err == nil {
 		s.handOver(l, file, func(cs *session) { s.w.attachOpened(p.opening, b, cs) })
@@ -214,7 +226,7 @@ func (s *setup) openWith(l *login, file away, p permission) bool {
 // handOver gives the client back to the event loop, and then calls then there. The
 // session is nil if the client is lost.
 func (s *setup) handOver(l *login, file away, then func(*session)) {
-	file.giveBack(s.w.loop, func(conn *reactor.Conn, err error) {
+	back := func(conn *reactor.Conn, err error) {
 		if err != nil {
 			s.log.Error("client lost between set-up and event loop", "error", err)
 			s.w.gone(s.c)
@@ -222,5 +234,9 @@ func (s *setup) handOver(l *login, file away, then func(*session)) {
 			return
 		}
 		then(s.w.newSession(s.c, conn, l))
-	})
+	}
+	if err := logline.Guarded(s.log, func() error { file.giveBack(s.w.loop, back); return nil }); err != nil {
+		file.Close()
+		s.w.loop.Post(func() { back(nil, err) })
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -261,8 +262,8 @@ func (w *worker) openFailed(o *opening, err error) {
 // the network, or of a server that starts or stops.
 func transient(err error) bool {
 	var asked *challengedError
-	if errors.As(err, &asked) {
-		return false // the client has been asked for its password already
+	if errors.As(err, &asked) || errors.Is(err, logline.ErrPanic) {
+		return false // the client has been asked for its password already, or this program is wrong
 	}
 	var se *auth.ServerError
 	if !errors.As(err, &se) {

@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"crypto/tls"
+	"log/slog"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
@@ -12,8 +13,8 @@ import (
 // encrypt does the server's part of a TLS handshake, whose cryptography runs in a
 // goroutine of its own: a signature would stop the loop. begun are bytes of it that were
 // read already.
-func (d *dialogue) encrypt(config *tls.Config, mem *tlsmem.Memory, begun []byte) error {
-	c := tlsmem.Server(config, mem, func() { d.loop.Post(d.wake) })
+func (d *dialogue) encrypt(config *tls.Config, mem *tlsmem.Memory, log *slog.Logger, begun []byte) error {
+	c := tlsmem.Server(config, mem, log, func() { d.loop.Post(d.wake) })
 	err := c.Feed(begun)
 	if err == nil {
 		err = d.shake(c)

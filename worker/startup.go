@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
@@ -44,6 +46,7 @@ type login struct {
 	follow    relay.Params // parameters that are not part of key
 	rest      []pgwire.Param
 	key       ipc.PoolKey
+	unproven  bool // only the server can authenticate the user
 }
 
 func (l *login) application() string {
@@ -182,29 +185,16 @@ type setup struct {
 
 // run brings a client from its first packet to the event loop, or refuses it.
 func (s *setup) run() {
-	err := s.receive()
 	var l *login
-	if err == nil {
-		l, err = s.begin()
-	}
+	err := logline.Guarded(s.log, func() (err error) { l, err = s.identify(); return err })
 	if l == nil {
 		s.end(err)
 		return
 	}
-	method, err := s.admit(l)
-	if err != nil {
-		s.end(err)
-		return
-	}
-	if method == auth.All {
+	if l.unproven {
 		if !s.welcome(l) {
 			s.leaveLoop(l)
 		}
-		return
-	}
-	if err := s.authenticate(l, method); err != nil {
-		s.w.stats.badPassword(err)
-		s.end(&loginError{l, err})
 		return
 	}
 	conn, err := s.d.release()
@@ -215,6 +205,30 @@ func (s *setup) run() {
 	if cs := s.w.newSession(s.c, conn, l); cs != nil {
 		cs.enter()
 	}
+}
+
+// identify finds out who the client is, and has it prove that unless only the server
+// can. A nil login without an error means that the connection has served its purpose.
+func (s *setup) identify() (*login, error) {
+	if err := s.receive(); err != nil {
+		return nil, err
+	}
+	l, err := s.begin()
+	if l == nil {
+		return nil, err
+	}
+	method, err := s.admit(l)
+	if err != nil {
+		return nil, err
+	}
+	if l.unproven = method == auth.All; l.unproven {
+		return l, nil
+	}
+	if err := s.authenticate(l, method); err != nil {
+		s.w.stats.badPassword(err)
+		return nil, &loginError{l, err}
+	}
+	return l, nil
 }
 
 // refusal is the answer to a client that isn't let in. Message is what the client gets,
@@ -242,6 +256,9 @@ func (e *loginError) Unwrap() error { return e.err }
 
 // end sends the client what it should know and closes its connection.
 func (s *setup) end(err error) {
+	if errors.Is(err, logline.ErrPanic) && !errors.As(err, new(*handshakeError)) {
+		err = refused(err.Error())
+	}
 	var msg []byte
 	var r *refusal
 	var le *loginError
@@ -376,7 +393,7 @@ func (s *setup) answerRequest(kind pgwire.StartupKind) error {
 // encrypt encrypts the connection. begun are bytes of the client's handshake that were
 // read already: then the client hasn't asked before, and must have named the protocol.
 func (s *setup) encrypt(begun []byte) error {
-	if err := s.d.encrypt(s.cfg.tls, s.w.loop.Memory(), begun); err != nil {
+	if err := s.d.encrypt(s.cfg.tls, s.w.loop.Memory(), s.log, begun); err != nil {
 		return &handshakeError{err}
 	}
 	if begun != nil {
@@ -504,20 +521,22 @@ func (s *setup) endPoint() []byte {
 
 // matches reports whether a cleartext password from a client is that of user. The first
 // time that takes a derivation of keys, which would stop the loop.
-func (s *setup) matches(user, password string) (ok bool) {
+func (s *setup) matches(user, password string) (ok bool, err error) {
 	vs := s.cfg.verifiers
 	if vs.Shown(user, password) {
-		return true
+		return true, nil
 	}
 	s.d.await(func(done func()) {
-		go func() {
+		elsewhere(s.w, func() (bool, error) {
 			s.w.secrets.deriving <- struct{}{}
-			ok = vs.Matches(user, password)
-			<-s.w.secrets.deriving
-			s.w.loop.Post(done)
-		}()
+			defer func() { <-s.w.secrets.deriving }()
+			return vs.Matches(user, password), nil
+		}, func(matches bool, failure error) {
+			ok, err = matches, failure
+			done()
+		})
 	})
-	return ok
+	return ok, err
 }
 
 // authenticate checks the client's password. A user that is unknown here fails in the
@@ -528,7 +547,12 @@ func (s *setup) authenticate(l *login, method auth.Method) error {
 	case auth.Trust:
 		return nil
 	case auth.Password:
-		err = auth.ServePassword(s.conn, func(p string) bool { return s.matches(l.user, p) })
+		var broken error
+		err = auth.ServePassword(s.conn, func(p string) (ok bool) {
+			ok, broken = s.matches(l.user, p)
+			return ok
+		})
+		err = cmp.Or(broken, err)
 	default:
 		err = auth.ServeSCRAM(s.conn, s.cfg.verifiers.Lookup(l.user), s.endPoint())
 	}

@@ -11,6 +11,17 @@ import (
 // ErrPanic is the error of an operation that has panicked, which is a bug in pgagroal.
 var ErrPanic = errors.New("internal error, the log has the stack")
 
+// Guarded calls work. If that panics, the panic is logged with its stack and becomes the
+// error: the operation fails, and the process goes on.
+func Guarded(log *slog.Logger, work func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = Recovered(log, p)
+		}
+	}()
+	return work()
+}
+
 // Recovered logs a panic and its stack, one log line per line of the stack, and returns
 // the panic as an error. p is the result of recover.
 func Recovered(log *slog.Logger, p any) error {

@@ -5,8 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
+
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 )
 
 const (
@@ -31,17 +34,18 @@ type Conn struct {
 
 // Server begins a handshake as the server. It calls wake on another goroutine when the
 // loop should call Pending and Handshake. wake must not block, and may still be called
-// after Abort. mem belongs to the loop.
-func Server(config *tls.Config, mem *Memory, wake func()) *Conn {
-	return start(&Conn{mem: mem, isServer: true}, config, wake, tls.Server)
+// after Abort. mem belongs to the loop. log gets the stack of a panic, which fails the
+// handshake.
+func Server(config *tls.Config, mem *Memory, log *slog.Logger, wake func()) *Conn {
+	return start(&Conn{mem: mem, isServer: true}, config, log, wake, tls.Server)
 }
 
 // Client begins a handshake as the client, and is otherwise like Server.
-func Client(config *tls.Config, mem *Memory, wake func()) *Conn {
-	return start(&Conn{mem: mem}, config, wake, tls.Client)
+func Client(config *tls.Config, mem *Memory, log *slog.Logger, wake func()) *Conn {
+	return start(&Conn{mem: mem}, config, log, wake, tls.Client)
 }
 
-func start(c *Conn, config *tls.Config, wake func(), side func(net.Conn, *tls.Config) *tls.Conn) *Conn {
+func start(c *Conn, config *tls.Config, log *slog.Logger, wake func(), side func(net.Conn, *tls.Config) *tls.Conn) *Conn {
 	hs := &handshake{wake: wake, done: make(chan struct{})}
 	hs.input = sync.NewCond(&hs.mu)
 	c.t.hs, c.t.mem = hs, c.mem
@@ -49,7 +53,7 @@ func start(c *Conn, config *tls.Config, wake func(), side func(net.Conn, *tls.Co
 	go func() { // ends with the handshake, which Abort ends at the latest
 		defer wake()
 		defer close(hs.done)
-		hs.err = c.tls.HandshakeContext(context.Background())
+		hs.err = logline.Guarded(log, func() error { return c.tls.HandshakeContext(context.Background()) })
 	}()
 	return c
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"log/slog"
 	"math/big"
 	"testing"
 	"time"
@@ -59,6 +60,9 @@ func clientConfig(version uint16) *tls.Config {
 	}
 }
 
+// discard is the log of tests that don't look at it.
+var discard = slog.New(slog.DiscardHandler)
+
 // pair is both ends of one connection, which the test's goroutine owns.
 type pair struct {
 	server, client *Conn
@@ -75,8 +79,8 @@ func newPair(t testing.TB, server, client *tls.Config, chunk int) *pair {
 		default:
 		}
 	}
-	p.server = Server(server, new(Memory), wake)
-	p.client = Client(client, new(Memory), wake)
+	p.server = Server(server, new(Memory), discard, wake)
+	p.client = Client(client, new(Memory), discard, wake)
 	t.Cleanup(func() { p.server.Abort(); p.client.Abort() })
 	return p
 }

@@ -49,7 +49,7 @@ var allowed = map[string][]string{
 	"internal/proc":      {},
 	"internal/logline":   {},
 	"internal/tlsdial":   {"ipc", "internal/auth", "internal/pgwire", "internal/tlsmem", "internal/tlspolicy"},
-	"internal/tlsmem":    {},
+	"internal/tlsmem":    {"internal/logline"},
 	"internal/tlspolicy": {},
 }
 

@@ -1,0 +1,14 @@
+package worker
+
+import "github.com/pgagroal-go/pgagroal/internal/logline"
+
+// elsewhere runs work in a goroutine, and then done with its result in the loop. If work
+// panics, the panic becomes its error: one client or one backend fails, and the worker
+// serves the others.
+func elsewhere[T any](w *worker, work func() (T, error), done func(T, error)) {
+	go func() {
+		var v T
+		err := logline.Guarded(w.log, func() (err error) { v, err = work(); return err })
+		w.loop.Post(func() { done(v, err) })
+	}()
+}
