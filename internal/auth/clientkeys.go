@@ -10,22 +10,22 @@ import (
 )
 
 const (
-	// maxIterations limits how much a server can make us compute: about a second of one core.
+	// maxIterations limits how long a server can make this process compute: about a second of one core.
 	maxIterations = 2_000_000
-	// maxSalts is how many salts of one user are kept. A role has one per server; more come from a server that makes
-	// up a new one each time.
+	// maxSalts is how many salts of one user are kept. A role has one salt per server, but a hostile server may send a
+	// new one each time.
 	maxSalts = 16
-	// MaxSalt is the longest salt that we take from a server, in bytes. PostgreSQL's have 16.
+	// MaxSalt is the greatest accepted length of a server's salt, in bytes. PostgreSQL's salts have 16.
 	MaxSalt = 256
 )
 
-// Factors are what a server's SCRAM keys depend on beside the password.
+// Factors are the values that SCRAM keys depend on, together with the password. The server chooses them.
 type Factors struct {
 	Salt       string // raw bytes
 	Iterations int
 }
 
-// check returns an error for factors that no login may have.
+// check returns an error for factors outside the limits.
 func (f Factors) check() error {
 	switch {
 	case f.Iterations < 1 || f.Iterations > maxIterations:
@@ -36,14 +36,14 @@ func (f Factors) check() error {
 	return nil
 }
 
-// Keys are what a SCRAM client needs of a password (RFC 5802): with them it can log in wherever the factors are the
-// same, and they don't contain the password. They are secret.
+// Keys are what a SCRAM client needs instead of the password (RFC 5802). They don't contain the password, but are
+// secret, because they are enough to log in wherever the factors are the same.
 type Keys struct{ client, server [sha256.Size]byte }
 
 // KeysSize is the length of encoded Keys, in bytes.
 const KeysSize = 2 * sha256.Size
 
-// Encode returns the keys for DecodeKeys. The result is a secret.
+// Encode returns the keys as bytes, for DecodeKeys. The bytes are as secret as the keys.
 func (k Keys) Encode() []byte { return append(k.client[:], k.server[:]...) }
 
 // DecodeKeys is the reverse of Encode. ok is false if b has the wrong length.
@@ -108,8 +108,8 @@ func (k *ClientKeys) String() string { return "[client keys]" }
 // GoString hides the content.
 func (k *ClientKeys) GoString() string { return k.String() }
 
-// Derive returns the keys of a user's password. Callers that need the same new keys share one derivation. A nil cache
-// derives each time.
+// Derive returns the keys of a user's password. Callers that need the same new keys at the same time share one
+// derivation. A nil cache derives the keys each time.
 func (k *ClientKeys) Derive(user, password string, f Factors) (Keys, error) {
 	if k == nil {
 		return DeriveKeys(password, f)
@@ -131,7 +131,7 @@ func (k *ClientKeys) Derive(user, password string, f Factors) (Keys, error) {
 	return keys, nil
 }
 
-// entry returns the entry of a user, and makes one if there is none.
+// entry returns the entry of a user, or a new one. It drops entries beyond max.
 func (k *ClientKeys) entry(id clientID) *clientEntry {
 	k.mu.Lock()
 	defer k.mu.Unlock()

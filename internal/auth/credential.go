@@ -5,10 +5,10 @@ import (
 	"encoding/hex"
 )
 
-// Credential is what a login to a server can answer with: a password, or only what a server needs instead of it. Its
-// methods may take as long as the login may.
+// Credential gives the answers for a login to a server: from the password, or from values that a server accepts
+// instead of it. Its methods may wait as long as the login may.
 type Credential interface {
-	// Known reports whether there is anything to answer with.
+	// Known reports whether there are any answers.
 	Known() bool
 	// Keys answers a server that asks for SCRAM.
 	Keys(Factors) (Keys, error)
@@ -21,7 +21,7 @@ type Credential interface {
 // Plain is the Credential of a known password.
 type Plain struct {
 	User, Secret string
-	Cache        *ClientKeys // nil derives keys each time
+	Cache        *ClientKeys // may be nil: see ClientKeys.Derive
 }
 
 // String hides the password.
@@ -42,14 +42,15 @@ func (p Plain) MD5() (string, error) { return MD5Secret(p.User, p.Secret), nil }
 // Password implements Credential.
 func (p Plain) Password() (string, error) { return p.Secret, nil }
 
-// MD5Secret is what an answer to md5 needs of a password: a hash as PostgreSQL stores it, without its prefix. Whoever
-// has it can log in, and a weak password is soon found from it.
+// MD5Secret returns the hash that an answer to md5 needs instead of the password: the hash that PostgreSQL stores,
+// without its prefix. It is a secret: it is enough to log in, and a weak password is easily found from it.
 func MD5Secret(user, password string) string {
 	sum := md5.Sum([]byte(password + user))
 	return hex.EncodeToString(sum[:])
 }
 
-// md5Answer is the answer to a server that requests md5. Only old servers do; clients are never asked for it.
+// md5Answer returns the answer to a server that requests md5. Servers request it for roles whose password is stored as
+// an MD5 hash. pgagroal itself never requests it from clients.
 func md5Answer(secret string, salt [4]byte) string {
 	outer := md5.Sum(append([]byte(secret), salt[:]...))
 	return "md5" + hex.EncodeToString(outer[:])

@@ -8,37 +8,37 @@ import (
 )
 
 var (
-	// ErrBadPassword says that a client has not shown the right password, or that there is no such user.
+	// ErrBadPassword says that a client didn't prove the right password, or that its user is unknown.
 	ErrBadPassword = errors.New("password authentication failed")
-	// ErrServerNotProven says that a server accepted a SCRAM proof but couldn't show that it knows the password.
+	// ErrServerNotProven says that a server accepted a SCRAM proof but didn't prove that it knows the password.
 	ErrServerNotProven = errors.New("server failed to prove that it knows the password")
 	// ErrNotBound says that a server lets in without channel binding, though that is required.
 	ErrNotBound = errors.New("channel binding is required, and the server doesn't offer it")
 )
 
-// PasswordRequiredError says that a server asks for a password and we have none.
+// PasswordRequiredError says that a server asks for a password and none is known.
 type PasswordRequiredError struct{ Method Method }
 
 func (e *PasswordRequiredError) Error() string {
 	return fmt.Sprintf("server asks for a password (%s), none is known", e.Method)
 }
 
-// MethodError says that a server asks for a method that we don't speak.
+// MethodError says that a server asks for a method that this package doesn't support.
 type MethodError struct{ Name string }
 
 func (e *MethodError) Error() string { return "server asks for unsupported authentication " + e.Name }
 
-// ServerError is an ErrorResponse with which a server has refused a login.
+// ServerError is the ErrorResponse of a server that refused a login.
 type ServerError struct {
 	Fields pgwire.ErrorFields
-	Body   []byte // the message's body, to be passed on to a client
+	Body   []byte // body of the ErrorResponse, for a client
 }
 
 func (e *ServerError) Error() string {
 	return fmt.Sprintf("server refused the login: %s %s: %s", e.Fields.Severity, e.Fields.Code, e.Fields.Message)
 }
 
-// ProtocolError says that the other side broke the rules of an exchange.
+// ProtocolError says that the peer broke the rules of an exchange.
 type ProtocolError struct {
 	Code    string // SQLSTATE
 	Message string // may be sent to the client
@@ -50,7 +50,7 @@ func protocolError(msg string) error {
 	return &ProtocolError{Code: pgwire.CodeProtocolViolation, Message: msg}
 }
 
-// AppendRefusal appends the ErrorResponse that tells a client why it was refused. A server's own error is passed on
+// AppendRefusal appends the ErrorResponse that tells a client why its login failed. It passes on a server's own error
 // unchanged. For an error of the connection it appends nothing.
 func AppendRefusal(dst []byte, user string, err error) []byte {
 	var server *ServerError

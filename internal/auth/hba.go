@@ -10,14 +10,14 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pattern"
 )
 
-// Words for addresses.
+// Words of the address field.
 const (
 	all      = "all"
 	sameHost = "samehost"
 	sameNet  = "samenet"
 )
 
-// ConnType is the first field of a rule: the transports for which the rule applies.
+// ConnType is the first field of a rule: the kinds of connections that the rule applies to.
 type ConnType string
 
 // The connection types.
@@ -28,15 +28,15 @@ const (
 	HostNoSSL ConnType = "hostnossl"
 )
 
-// Method is an authentication method, of a rule or requested by a server.
+// Method is an authentication method, which a rule names or a server requests.
 type Method string
 
-// Methods of rules. As a result of Login, Trust means that the server requested nothing.
+// Methods of rules. When Login returns Trust, the server requested nothing.
 const (
 	Trust    Method = "trust"
 	Reject   Method = "reject"
 	Password Method = "password"
-	MD5      Method = "md5" // in a rule the same as SCRAM, as in PostgreSQL for users with a verifier of SCRAM
+	MD5      Method = "md5" // in a rule the same as SCRAM; so it is in PostgreSQL for users with a SCRAM verifier
 	SCRAM    Method = "scram-sha-256"
 	Cert     Method = "cert"
 	All      Method = "all" // whatever the server asks for
@@ -48,11 +48,11 @@ type Address struct {
 	SameHost bool // an address of this machine
 	SameNet  bool // an address in a network of this machine
 	Prefix   netip.Prefix
-	Name     string // of a host, in lower case; with a dot before it the end of one
+	Name     string // host name in lower case, or the end of host names if it begins with a dot
 }
 
-// ParseAddress reads `all`, `samehost`, `samenet`, a CIDR block or a host name. Bits outside the mask are ignored, as in
-// PostgreSQL. Nothing is the address of rules for Unix sockets.
+// ParseAddress reads `all`, `samehost`, `samenet`, a CIDR block or a host name. As in PostgreSQL, bits outside the mask
+// don't count. An empty string gives the zero Address, for rules of type local.
 func ParseAddress(s string) (Address, error) {
 	switch word := strings.ToLower(s); {
 	case word == "":
@@ -74,15 +74,15 @@ func ParseAddress(s string) (Address, error) {
 	}
 }
 
-// Names is the second or third field of a rule: which databases or users it is for.
+// Names is the second or third field of a rule: the databases or users that the rule applies to.
 type Names struct {
 	All      bool
-	SameUser bool // the database with the user's name
+	SameUser bool // the database that has the user's name
 	List     []string
 	Patterns []*regexp.Regexp
 }
 
-// NewNames makes Names of what a file says; patterns are regular expressions.
+// NewNames returns Names; patterns are regular expressions as in PostgreSQL.
 func NewNames(everyone, sameUser bool, list, patterns []string) (Names, error) {
 	n := Names{All: everyone, SameUser: sameUser, List: list}
 	for _, p := range patterns {
@@ -111,36 +111,36 @@ type Rule struct {
 	Line int // in the file, from 1
 }
 
-// String returns where the rule stands.
+// String returns the file and line of the rule.
 func (rule Rule) String() string { return fmt.Sprintf("%s:%d", rule.File, rule.Line) }
 
-// Facts are what a client asks for, and where it comes from.
+// Facts say what a client asks for, and where it comes from.
 type Facts struct {
-	Database     string     // as the client named it
-	RealDatabase string     // the database that Database is an alias of; empty or equal when it is none
-	User         string     //
+	Database     string // as the client named it
+	RealDatabase string // the database that Database is an alias of; if it is no alias, empty or equal
+	User         string
 	Addr         netip.Addr // not used for Unix sockets
 	UnixSocket   bool
 	TLS          bool
 
 	// Own are addresses of this machine, each with its network.
 	Own []netip.Prefix
-	// Hosts are the names of Addr for which a look-up gives Addr again.
+	// Hosts are the host names of Addr, but only those that resolve to Addr.
 	Hosts []string
 }
 
-// Need says which facts a decision lacks.
+// Need names facts that a decision needs.
 type Need int
 
-// The facts that are only found out when a rule asks for them.
+// Facts that are found out only when a rule needs them.
 const (
 	NeedNothing Need = iota
 	NeedOwn
 	NeedHosts
 )
 
-// Missing returns what has to be found out before Match can decide, if has is known already: the first rule that fits
-// in all other respects asks for it.
+// Missing returns the facts that have to be found out before Match can decide, where has are known already: those of
+// the first rule that could match and needs any.
 func Missing(rules []Rule, f Facts, has ...Need) Need {
 	local := anyLocal(rules, f)
 	for _, rule := range rules {
@@ -158,11 +158,11 @@ func Missing(rules []Rule, f Facts, has ...Need) Need {
 	return NeedNothing
 }
 
-// Match returns the first rule that applies to a client; ok is false when none does. The type of a rule counts as in
+// Match returns the first rule that applies to a client; ok is false if none does. Types of rules mean the same as in
 // PostgreSQL.
 //
-// Files of pgagroal have no rules of the type local. In such a file rules for hosts also admit clients on Unix sockets,
-// as in pgagroal: those count as `::` without TLS, so that the addresses `all` and `::0/0` admit them, and nothing else.
+// C pgagroal's files have no rules of type local. In a file without such rules, rules for hosts also apply to clients on
+// Unix sockets, as in C pgagroal: these clients count as `::` without TLS, so only the addresses `all` and `::0/0` match.
 func Match(rules []Rule, f Facts) (rule Rule, ok bool) {
 	local := anyLocal(rules, f)
 	for _, rule := range rules {
@@ -173,12 +173,12 @@ func Match(rules []Rule, f Facts) (rule Rule, ok bool) {
 	return Rule{}, false
 }
 
-// anyLocal says, for a client on a Unix socket, whether there are rules for it.
+// anyLocal reports whether the client is on a Unix socket and the file has rules of type local.
 func anyLocal(rules []Rule, f Facts) bool {
 	return f.UnixSocket && slices.ContainsFunc(rules, func(r Rule) bool { return r.Type == Local })
 }
 
-// fits compares everything but the address.
+// fits reports whether the rule applies to the client, except for the address.
 func (rule Rule) fits(f Facts, local bool) bool {
 	switch rule.Type {
 	case Local:
@@ -200,8 +200,8 @@ func (rule Rule) fits(f Facts, local bool) bool {
 	return rule.matchesDatabase(f) && rule.User.covers(f.User)
 }
 
-// matchesDatabase lets a rule name the database or its alias. The word sameuser is about the database itself: an
-// alias with the user's name leads to a database that isn't the user's.
+// matchesDatabase accepts rules that name the database or its alias. The word sameuser compares the database itself,
+// because an alias with the user's name can lead to a database that isn't the user's.
 func (rule Rule) matchesDatabase(f Facts) bool {
 	real := f.RealDatabase
 	if real == "" {
@@ -242,8 +242,8 @@ func (rule Rule) matchesAddress(f Facts) bool {
 	return within(a.Prefix, f.Addr)
 }
 
-// within says whether an address is in a block. A dual-stack listener reports IPv4 clients in mapped form, and a rule
-// may be written in either.
+// within reports whether an address is in a block. Both may be IPv4 in IPv6-mapped form: a dual-stack listener reports
+// IPv4 clients like that, and a rule may be written so.
 func within(block netip.Prefix, addr netip.Addr) bool {
 	if !block.IsValid() {
 		return false
@@ -254,7 +254,7 @@ func within(block netip.Prefix, addr netip.Addr) bool {
 	return block.Contains(addr.WithZone("").Unmap())
 }
 
-// matchesHost compares the name of a client, in which case doesn't count, with that of the rule.
+// matchesHost compares the host name of a client, without regard to case, with that of the rule.
 func (a Address) matchesHost(name string) bool {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	if a.Name[0] == '.' {

@@ -123,7 +123,7 @@ func TestUnixSocketsAreAdmittedByAllAndTheEmptyIPv6Mask(t *testing.T) {
 	}
 }
 
-// A rule that names a host, samehost or samenet fits by facts that are asked for only if it could decide.
+// The facts for a rule that names a host, samehost or samenet are asked for only if this rule could decide.
 func TestFactsAreAskedForOnlyIfARuleCouldDecideByThem(t *testing.T) {
 	everybody := Names{All: true}
 	rules := []Rule{

@@ -11,19 +11,20 @@ import (
 type IdentLine struct {
 	Map    string
 	system nameTest
-	// user is not used if it takes the group of system: template then has \1.
+	// If the field of the user contains \1, which stands for the first group of system, it is in template, and user
+	// isn't used.
 	user     nameTest
 	template string
 }
 
-// nameTest compares a name: with all names, a regular expression, or one name.
+// nameTest accepts any name, the names that a regular expression matches, or one name.
 type nameTest struct {
 	any     bool
 	pattern *regexp.Regexp
 	name    string
 }
 
-// NewIdentLine makes a line of its fields. anyUser says that user is the word all.
+// NewIdentLine returns the line with these fields. anyUser says that user is the word all.
 func NewIdentLine(mapName, system, user string, anyUser bool) (IdentLine, error) {
 	l := IdentLine{Map: mapName}
 	var err error
@@ -57,8 +58,8 @@ func (n nameTest) matches(name string) bool {
 	return n.any || n.name == name
 }
 
-// MayBe says whether somebody whose certificate names system may log in as user. Without a map that is only the user
-// of that very name.
+// MayBe reports whether a client whose certificate names system may log in as user. Without a map, both names must be
+// equal.
 func MayBe(lines []IdentLine, mapName, system, user string) bool {
 	if mapName == "" {
 		return system == user

@@ -15,21 +15,21 @@ import (
 const (
 	// maxServerMessage limits one message of a server before the login has succeeded, in bytes.
 	maxServerMessage = 64 << 10
-	// maxServerMessages limits their number; an exchange needs four, and notices may come in between.
+	// maxServerMessages limits the number of a server's messages. An exchange needs four, and notices may come between.
 	maxServerMessages = 100
 )
 
-// LoginOptions are the parts of a login that few callers need.
+// LoginOptions are the options of a login. The zero value is the usual login.
 type LoginOptions struct {
 	ChannelBinding []byte // EndPoint of the server's certificate over TLS; nil without TLS, or not to be used
 	RequireBinding bool   // the login fails unless it is bound to the connection
 }
 
-// Login authenticates to the server at the other end of rw, up to and including AuthenticationOk. The caller has
-// sent the StartupMessage and goes on reading with ParameterStatus.
+// Login authenticates to the server at the other end of rw, up to and including AuthenticationOk. The caller must have
+// sent the StartupMessage, and reads on from ParameterStatus.
 //
-// It returns the method that the server has requested, Trust for none, even with some errors. The errors are
-// *ServerError, *PasswordRequiredError if nothing is known to answer with, *MethodError, *ProtocolError,
+// Login returns the method that the server requested, also with an error; Trust means that it requested none yet. The
+// errors are *ServerError, *PasswordRequiredError if the Credential has no answers, *MethodError, *ProtocolError,
 // ErrServerNotProven, and those of rw and of the Credential.
 func Login(rw io.ReadWriter, c Credential, opts LoginOptions) (Method, error) {
 	l := login{rw: rw, credential: c, opts: opts, asked: Trust}
@@ -46,7 +46,7 @@ func Login(rw io.ReadWriter, c Credential, opts LoginOptions) (Method, error) {
 		case 'E':
 			return l.asked, &ServerError{Fields: pgwire.ParseError(body), Body: body}
 		case 'N', 'v':
-			// A notice, or NegotiateProtocolVersion: neither changes what follows, since we ask for 3.0 only.
+			// A notice, or a NegotiateProtocolVersion, which changes nothing for a client that asks for 3.0.
 		default:
 			return l.asked, protocolError(fmt.Sprintf("unexpected message type %d during login", typ))
 		}
@@ -74,7 +74,7 @@ func (l *login) onAuthentication(body []byte) (done bool, err error) {
 	switch code {
 	case pgproto3.AuthTypeOk:
 		if l.scram != nil && !l.scram.proven {
-			// A server that doesn't know the password could also have answered so.
+			// A server that doesn't know the password can send AuthenticationOk, too.
 			return false, ErrServerNotProven
 		}
 		if l.opts.RequireBinding && !l.bound {

@@ -9,7 +9,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// script plays a server: it sends each message, and reads one from the client where wantAnswer says so.
+// script plays a server: it sends each message, and reads one from the client unless wantAnswer is empty.
 type script []struct {
 	send       []byte
 	wantAnswer string // body, "" for none, "*" for any

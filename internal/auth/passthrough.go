@@ -11,12 +11,12 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// PassThrough passes the login exchange between a client, whose password we don't know, and the server, which knows
-// it. It ends with the server's AuthenticationOk, which it doesn't pass on. The results are those of Login.
+// PassThrough passes the login exchange between the server and a client whose password pgagroal doesn't know. It ends
+// with the server's AuthenticationOk, which it doesn't pass on. The results are those of Login.
 //
-// Channel binding can't be passed through: it is bound to our certificate on one side and to the server's on the
-// other. So the PLUS mechanism is removed from the server's offer, and a client that requires it refuses the login
-// itself.
+// Channel binding can't be passed through, because the client would bind to pgagroal's certificate and the server to
+// its own. So PassThrough removes the PLUS mechanism from the server's offer. A client that requires channel binding
+// then gives the login up.
 func PassThrough(client, server io.ReadWriter) (Method, error) {
 	asked := Trust
 	for range maxServerMessages {
@@ -47,7 +47,7 @@ func PassThrough(client, server io.ReadWriter) (Method, error) {
 	return asked, protocolError("server sends messages without end during login")
 }
 
-// passOn passes one request of the server to the client and the client's answer, if one is expected, to the server.
+// passOn passes a request of the server to the client and, if the client has to answer, the answer to the server.
 func passOn(client, server io.ReadWriter, code uint32, body []byte, asked Method) (Method, error) {
 	msg := pgwire.AppendMessage(nil, 'R', body)
 	switch code {

@@ -21,7 +21,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// certificate returns a self-signed certificate, as PEM and in the form crypto/tls takes.
+// certificate returns a self-signed certificate and its key, as PEM and as a tls.Certificate.
 func certificate(t *testing.T) (certPEM, keyPEM []byte, pair tls.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -139,7 +139,7 @@ func TestLoginToPostgreSQL(t *testing.T) {
 				t.Errorf("%s: method %q, %v", name, method, err)
 				continue
 			}
-			// The exchange took no byte of what follows.
+			// Login has left the next message in the connection.
 			if typ, _, err := pgwire.ReadMessage(conn, 1000); tc.code == "" && (typ != 'S' || err != nil) {
 				t.Errorf("%s: message %q, %v, want a ParameterStatus", name, typ, err)
 			}
@@ -164,8 +164,8 @@ func TestLoginToPostgreSQLBindsTheTLSChannel(t *testing.T) {
 	}
 }
 
-// libpq runs psql against a server of the test's that answers one connection with serve and, if that succeeds,
-// one query; it returns what serve and psql said.
+// libpq runs psql against a server that authenticates one connection with serve and then answers one query. It returns
+// what serve and psql said.
 func libpq(t *testing.T, cert *tls.Certificate, serve func(net.Conn) error, conninfo, psqlPassword string) (out string, ok bool, serveErr error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -242,13 +242,13 @@ func TestLibpqLogsInToUs(t *testing.T) {
 		return func(c net.Conn) error { return ServeSCRAM(c, v, bound) }
 	}
 	clear := func(c net.Conn) error {
-		return ServePassword(c, func(p string) bool { return EqualPasswords(p, password) })
+		return ServePassword(c, func(p string) bool { return p == password })
 	}
 	for name, tc := range map[string]struct {
 		cert               *tls.Certificate
 		serve              func(net.Conn) error
 		conninfo, password string
-		want               string // of psql's words when it is refused
+		want               string // part of psql's error, empty if the login succeeds
 	}{
 		"scram":                     {nil, scramWith(vs.Lookup("alice"), nil), "", password, ""},
 		"scram, wrong":              {nil, scramWith(vs.Lookup("alice"), nil), "", "wrong", `FATAL:  password authentication failed for user "alice"`},

@@ -25,18 +25,19 @@ const (
 	mechSCRAMPlus = "SCRAM-SHA-256-PLUS"
 )
 
-// DefaultIterations is PostgreSQL's own default of PBKDF2 rounds.
+// DefaultIterations is the number of PBKDF2 rounds that PostgreSQL uses by default.
 const DefaultIterations = 4096
 
 const saltLen = 16 // as in PostgreSQL
 
-// Verifier is the data that checks a client's SCRAM proof. It doesn't contain the password, but is still a secret.
+// Verifier has the values against which a client's SCRAM proof is checked. It doesn't contain the password, but is
+// still a secret.
 type Verifier struct {
 	salt       []byte
 	iterations int
 	storedKey  []byte
 	serverKey  []byte
-	doomed     bool // of an unknown user: never succeeds
+	doomed     bool // every proof fails: the user is unknown or has an empty password
 }
 
 // String hides the keys.
@@ -90,8 +91,8 @@ func ParseVerifier(s string) (Verifier, error) {
 	return v, nil
 }
 
-// Encode returns the verifier as PostgreSQL stores it, for ParseVerifier; nothing for an unknown user's. It is a
-// secret like the verifier.
+// Encode returns the verifier as PostgreSQL stores it, for ParseVerifier. For a verifier that fails with every proof it
+// returns nothing. The text is as secret as the verifier.
 func (v Verifier) Encode() string {
 	if v.doomed {
 		return ""
@@ -109,22 +110,21 @@ func (v Verifier) credentials() scram.StoredCredentials {
 	}
 }
 
-// Verifiers holds a verifier for each user whose password is known, and invents one for everybody else, so that a
-// client can't find out which users exist. An unknown user gets the same salt at each attempt, the same messages and,
-// since nothing is derived at login, the same timing.
+// Verifiers holds a verifier for each user whose password is known, and makes one up for everybody else, so that a
+// client can't find out which users exist. A login of an unknown user by SCRAM has the same salt at each attempt, the
+// same messages, and the same timing, because nothing is derived for either kind of user.
 //
 // It is safe for concurrent use.
 type Verifiers struct {
 	secret []byte
 	mu     sync.RWMutex
 	users  map[string]Verifier
-	// shown holds MACs of passwords that were right, so that the next check is quick.
+	// shown has, for each user, a MAC of the cleartext password that was right before, so that the next check is quick.
 	shown map[string][]byte
 }
 
-// NewVerifiers returns an empty store. Processes with the same secret (32 random bytes) use the same salts; so
-// clients can keep their derived keys, and can't tell which process has answered. With nil it makes a secret for this
-// process.
+// NewVerifiers returns an empty store. Processes with the same secret (32 random bytes) use the same salts. Then clients
+// can keep the keys that they derived, and can't tell which process answers. If secret is nil, the store makes its own.
 func NewVerifiers(secret []byte) *Verifiers {
 	if secret == nil {
 		secret = make([]byte, sha256.Size)
@@ -139,8 +139,8 @@ func (vs *Verifiers) String() string { return "[verifiers]" }
 // GoString hides the content.
 func (vs *Verifiers) GoString() string { return vs.String() }
 
-// Derive returns the verifier of a user's password, which takes a millisecond or two. As in PostgreSQL, an empty
-// password is no password, and its user can't log in.
+// Derive returns the verifier of a user's password, which takes a millisecond or two. A user with an empty password
+// can't log in, as in PostgreSQL.
 func (vs *Verifiers) Derive(user, password string) (Verifier, error) {
 	if password == "" {
 		return vs.mock(user), nil
@@ -155,7 +155,7 @@ func (vs *Verifiers) Replace(users map[string]Verifier) {
 	vs.users, vs.shown = maps.Clone(users), make(map[string][]byte)
 }
 
-// Shown reports whether Matches has found this cleartext password right before. It derives nothing.
+// Shown reports whether Matches has accepted this cleartext password before. It derives nothing.
 func (vs *Verifiers) Shown(user, password string) bool {
 	vs.mu.RLock()
 	_, known := vs.users[user]
@@ -164,8 +164,8 @@ func (vs *Verifiers) Shown(user, password string) bool {
 	return known && hmac.Equal(shown, vs.mac("password", user+"\x00"+password))
 }
 
-// Matches reports whether a cleartext password is that of user. Each wrong password costs a derivation; the right one
-// costs one the first time.
+// Matches reports whether a cleartext password is that of user. A wrong password costs a derivation each time, the
+// right one only the first time.
 func (vs *Verifiers) Matches(user, password string) bool {
 	if vs.Shown(user, password) {
 		return true
@@ -180,18 +180,25 @@ func (vs *Verifiers) Matches(user, password string) bool {
 	if err != nil || v.doomed || !hmac.Equal(got.storedKey, v.storedKey) {
 		return false
 	}
-	vs.mu.Lock()
-	defer vs.mu.Unlock()
-	vs.shown[user] = vs.mac("password", user+"\x00"+password)
+	vs.remember(user, password, v)
 	return true
 }
 
-// Lookup returns the verifier of user, or one that fails with any proof.
+// remember stores that password was right for the verifier v, unless Replace has given user another one meanwhile.
+func (vs *Verifiers) remember(user, password string, v Verifier) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	if now, known := vs.users[user]; known && now.Encode() == v.Encode() {
+		vs.shown[user] = vs.mac("password", user+"\x00"+password)
+	}
+}
+
+// Lookup returns the verifier of user, or one that fails with every proof.
 func (vs *Verifiers) Lookup(user string) Verifier {
 	vs.mu.RLock()
 	known, ok := vs.users[user]
 	vs.mu.RUnlock()
-	mock := vs.mock(user) // computed in both cases, so that both take the same time
+	mock := vs.mock(user) // also for a known user, so that both cases take the same time
 	if ok {
 		return known
 	}
@@ -228,10 +235,10 @@ func prepPassword(password string) string {
 	return prepared
 }
 
-// EndPoint returns the tls-server-end-point channel binding (RFC 5929) of a server's certificate, which is a hash of
-// it. It returns nil for certificates without a defined hash (Ed25519), which have no channel binding.
+// EndPoint returns the channel binding tls-server-end-point (RFC 5929) of a server's certificate: a hash of it. It
+// returns nil for a certificate whose signature names no hash function (Ed25519); then there is no channel binding.
 //
-// The function of xdg-go/scram for this reads the peer's certificate, so only clients can use it.
+// It is for logins to servers. For clients tlsmem.EndPoint leaves out RSA-PSS, which old releases of libpq can't bind to.
 func EndPoint(cert *x509.Certificate) []byte {
 	switch cert.SignatureAlgorithm {
 	case x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1,
@@ -248,7 +255,7 @@ func EndPoint(cert *x509.Certificate) []byte {
 	return nil
 }
 
-// binding is channel binding data in the form that xdg-go/scram takes.
+// binding converts channel binding data for xdg-go/scram.
 func binding(data []byte) scram.ChannelBinding {
 	return scram.ChannelBinding{Type: scram.ChannelBindingTLSServerEndpoint, Data: data}
 }

@@ -44,7 +44,8 @@ func TestVerifierAnswersAsInRFC7677(t *testing.T) {
 	}
 }
 
-// The RFC's proof covers the name, which we leave out as libpq does; so an independent server checks ours.
+// The RFC's proof covers the user name, which pgagroal leaves out, as libpq does. So an independent server checks the
+// proof instead of a comparison.
 func TestClientAnswersAsInRFC7677(t *testing.T) {
 	c := &scramClient{header: "n,,", nonce: "rOprNGfwEbeRWgbNEkqO"}
 	salt, _ := base64.StdEncoding.DecodeString("W22ZaJ0SNY7soEsUEjb6gQ==")
@@ -161,7 +162,26 @@ func TestReplaceForgetsWhatIsGone(t *testing.T) {
 	}
 }
 
-// TestMatchesKnowsAPasswordByItsVerifier asks twice, because the second time is quick.
+// A reload during a check must not make the store remember a password that was right for the old verifier.
+func TestAPasswordThatWasReplacedMeanwhileIsNotRemembered(t *testing.T) {
+	vs := NewVerifiers(nil)
+	vs.Replace(derived(t, vs, map[string]string{"alice": "old", "gone": "old"}))
+	alice, gone := vs.Lookup("alice"), vs.Lookup("gone")
+	vs.Replace(derived(t, vs, map[string]string{"alice": "new"}))
+	vs.remember("alice", "old", alice)
+	vs.remember("gone", "old", gone)
+	for _, user := range []string{"alice", "gone"} {
+		if vs.Shown(user, "old") || vs.Matches(user, "old") {
+			t.Errorf("the old password of %s is still good", user)
+		}
+	}
+	vs.remember("alice", "new", vs.Lookup("alice"))
+	if !vs.Shown("alice", "new") {
+		t.Error("the new password isn't remembered")
+	}
+}
+
+// TestMatchesKnowsAPasswordByItsVerifier asks twice, because the second answer comes from what the first remembered.
 func TestMatchesKnowsAPasswordByItsVerifier(t *testing.T) {
 	vs := NewVerifiers(nil)
 	vs.Replace(derived(t, vs, map[string]string{"alice": "s3cret", "empty": "", "other": "s3cret2"}))
@@ -204,11 +224,11 @@ func TestPasswordsArePreparedLikePostgreSQL(t *testing.T) {
 		"plain":       "plain",
 		"a\u00a0b":    "a b",         // no-break space to space
 		"I\u00adX":    "IX",          // soft hyphen to nothing
-		"\u00ad":      "\u00ad",      // nothing left: as it is
+		"\u00ad":      "\u00ad",      // nothing left: unchanged
 		"\u2168":      "IX",          // compatibility decomposition
-		"bell\x07":    "bell\x07",    // prohibited: as it is
-		"\xff\xfe":    "\xff\xfe",    // not UTF-8: as it is
-		"\u0627a":     "\u0627a",     // mixed direction: as it is
+		"bell\x07":    "bell\x07",    // prohibited: unchanged
+		"\xff\xfe":    "\xff\xfe",    // not UTF-8: unchanged
+		"\u0627a":     "\u0627a",     // mixed direction: unchanged
 		"пароль-€-漢字": "пароль-€-漢字", //
 	} {
 		if got := prepPassword(in); got != want {

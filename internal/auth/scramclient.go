@@ -9,18 +9,19 @@ import (
 	"strings"
 )
 
-// scramClient is the client's side of one SCRAM-SHA-256 exchange (RFC 5802, 7677). xdg-go/scram has one, too, but it
-// needs the password itself, which a worker hasn't.
+// scramClient is the client's side of one SCRAM-SHA-256 exchange (RFC 5802, 7677). xdg-go/scram has one, too, but that
+// needs the password itself, which a worker doesn't have.
 type scramClient struct {
-	header   string // gs2 header, with binding what the channel is bound by
-	binding  []byte
+	header   string // gs2 header
+	binding  []byte // channel binding data, which the header announces
 	nonce    string
 	keys     Keys
 	exchange string // client-first-bare, server-first and client-final without its proof
 	proven   bool
 }
 
-// newScramClient begins an exchange. endPoint is the server's, nil without TLS; plus says whether the channel is bound.
+// newScramClient begins an exchange. endPoint is the EndPoint of the server's certificate, nil without TLS. plus says
+// that the server offers the PLUS mechanism, so that the channel can be bound.
 func newScramClient(endPoint []byte, plus bool) *scramClient {
 	c := &scramClient{header: "n,,", nonce: rand.Text()}
 	switch {
@@ -32,12 +33,12 @@ func newScramClient(endPoint []byte, plus bool) *scramClient {
 	return c
 }
 
-// first returns the first message. PostgreSQL ignores the user name in it, and libpq sends none.
+// first returns the first message. Its user name is empty, as libpq's is, because PostgreSQL ignores it.
 func (c *scramClient) first() string { return c.header + c.bare() }
 
 func (c *scramClient) bare() string { return "n=,r=" + c.nonce }
 
-// challenge reads the server's first message, up to its factors.
+// challenge reads nonce and factors from the server's first message.
 func (c *scramClient) challenge(serverFirst string) (nonce string, f Factors, err error) {
 	malformed := protocolError("malformed SCRAM message from server")
 	fields := strings.SplitN(serverFirst, ",", 4)
@@ -73,7 +74,7 @@ func (c *scramClient) final(serverFirst, nonce string, keys Keys) string {
 	return message + ",p=" + b64(proof)
 }
 
-// verify checks the server's last message, which shows that it knows the password as well.
+// verify checks the server's last message, with which the server proves that it knows the password, too.
 func (c *scramClient) verify(serverFinal string) error {
 	value, _, _ := strings.Cut(serverFinal, ",")
 	signature, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(value, "v="))

@@ -12,15 +12,15 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// maxAnswer limits the body of a client's answer, in bytes. A nonce may be as long as fits.
+// maxAnswer limits the body of a client's answer, in bytes, and thus the length of a client's nonce.
 const maxAnswer = 16 << 10
 
 // ServeSCRAM authenticates the client at the other end of rw by SCRAM-SHA-256, up to and including
 // AuthenticationSASLFinal.
 //
-// The caller sends AuthenticationOk, or an ErrorResponse (see AppendRefusal): it may still refuse an authenticated
-// client. channelBinding is the EndPoint of our certificate over TLS, nil without TLS; with it the client may choose
-// SCRAM-SHA-256-PLUS. A wrong password and an unknown user's verifier give ErrBadPassword.
+// The caller sends AuthenticationOk, or an ErrorResponse (see AppendRefusal), because it may still refuse a client that
+// has authenticated itself. channelBinding is the EndPoint of pgagroal's certificate, nil without TLS. With it the client
+// may choose SCRAM-SHA-256-PLUS. A wrong password and an unknown user's verifier give ErrBadPassword.
 func ServeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) error {
 	offer := []string{mechSCRAM}
 	if channelBinding != nil {
@@ -57,7 +57,7 @@ func ServeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) error {
 	final, err := conv.Step(string(body))
 	switch {
 	case err != nil && final != scram.ErrInvalidProof:
-		// The error of xdg-go/scram quotes the message; the client gets only what PostgreSQL would say.
+		// The error of xdg-go/scram quotes the client's message. PostgreSQL doesn't.
 		return protocolError("malformed SCRAM message")
 	case err != nil || v.doomed:
 		return ErrBadPassword
@@ -65,8 +65,8 @@ func ServeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) error {
 	return send(rw, pgwire.AppendAuthenticationSASLFinal(nil, []byte(final)))
 }
 
-// conversation ignores the user name in the client's message, as PostgreSQL does: v belongs to the user of the
-// start-up packet.
+// conversation returns a conversation that checks against v, which belongs to the user of the start-up packet. It
+// ignores the user name in the client's message, as PostgreSQL does.
 func conversation(v Verifier, channelBinding []byte) (*scram.ServerConversation, error) {
 	lookup := func(string) (scram.StoredCredentials, error) { return v.credentials(), nil }
 	server, err := scram.SHA256.NewServer(lookup)
@@ -107,8 +107,8 @@ func firstError(value string) error {
 	return protocolError("malformed SCRAM message")
 }
 
-// ServePassword asks the client for its password in cleartext and calls matches to check it. It refuses empty
-// passwords, and also asks users that have no password. The caller sends AuthenticationOk.
+// ServePassword asks the client for its password in cleartext and calls matches to check it. It refuses an empty
+// password. The caller sends AuthenticationOk.
 func ServePassword(rw io.ReadWriter, matches func(password string) bool) error {
 	if err := send(rw, pgwire.AppendAuthenticationCleartext(nil)); err != nil {
 		return err
@@ -127,7 +127,7 @@ func ServePassword(rw io.ReadWriter, matches func(password string) bool) error {
 	return nil
 }
 
-// readAnswer reads the body of a client's PasswordMessage, SASLInitialResponse or SASLResponse: all of type p.
+// readAnswer reads the body of a client's PasswordMessage, SASLInitialResponse or SASLResponse, which all have type p.
 func readAnswer(r io.Reader) ([]byte, error) {
 	typ, body, err := pgwire.ReadMessage(r, maxAnswer)
 	if err != nil {

@@ -52,8 +52,8 @@ func (c *Conn) Facts() Facts {
 // EndPoint returns the channel binding tls-server-end-point (RFC 5929) of a server's
 // certificate: its hash, with the hash function of its signature, or with SHA-256 instead
 // of MD5 and SHA-1. EndPoint returns nil for Ed25519, whose signatures name no hash
-// function, and for RSA-PSS, which libpq before 16 can't bind to. Both sides then do
-// without channel binding.
+// function, and for RSA-PSS, which old releases of libpq can't bind to (15.2, for
+// instance). Both sides then do without channel binding.
 func EndPoint(cert *x509.Certificate) []byte {
 	switch cert.SignatureAlgorithm {
 	case x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.SHA256WithRSA, x509.ECDSAWithSHA256:
