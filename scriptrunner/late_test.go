@@ -2,6 +2,7 @@ package scriptrunner
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -82,9 +85,8 @@ func frozen(t *testing.T, pid int) bool {
 	return true
 }
 
-// hung is a runner in this process whose supervisor reads nothing, so that nothing
-// more fits into the link.
-func hung(t *testing.T, r *rig) *runner {
+// linked is a runner in this process whose supervisor reads nothing.
+func linked(t *testing.T, r *rig) *runner {
 	t.Helper()
 	conn, theirs, err := ipc.Pair(ipc.RoleRunner, ipc.RoleSupervisor, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -103,6 +105,13 @@ func hung(t *testing.T, r *rig) *runner {
 		x.link.out.Close()
 		<-x.link.out.Done()
 	})
+	return x
+}
+
+// hung is a linked runner with so much unread that nothing more fits into the link.
+func hung(t *testing.T, r *rig) *runner {
+	t.Helper()
+	x := linked(t, r)
 	for n := 0; x.link.out.Idle(); n++ {
 		if err := x.link.out.Send(&ipc.RunOutput{RunID: "r", Line: strings.Repeat("x", 1000)}); err != nil || n > 100000 {
 			t.Fatal("the link is never full", err)
@@ -134,12 +143,89 @@ func TestAHangRightBeforeTheScriptIsNoticed(t *testing.T) {
 	}
 }
 
+// The announcement of the script is in the socket at once here, and so looks at no clock. The
+// only look is the one right before the exec.
 func TestTheClockIsLookedAtAfterAllPreparations(t *testing.T) {
 	r := newRig(t, nil)
 	r.script("failover", touching(r))
-	_, _, err := execute(r.path("failover"), nil, nil, func() error { return expired(&ipc.Run{Expires: in(-time.Second)}) })
-	if err == nil || touched(t, r) {
+	x := linked(t, r)
+	m := r.newRun("failover")
+	k, err := x.admit(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Expires = in(-time.Second)
+	p, out, err := x.launch(m, k, nil)
+	if err == nil || !strings.Contains(err.Error(), "the run came too late") || touched(t, r) {
 		t.Errorf("%v, executed: %v", err, touched(t, r))
+	}
+	if p != nil {
+		out.pipe.Close()
+		_, _ = p.Wait()
+	}
+}
+
+// The kernel takes until after the expiry to execute the script. The script waits for what
+// never comes, so only a signal ends it before its time-out.
+func TestAScriptThatTheKernelStartsTooLateIsKilled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, settings{"failover_script_timeout": "30s"})
+	r.gate("never")
+	r.script("failover", "read x < "+r.path("never"))
+	r.script("notify", "exit 3")
+	release := holdExec(t, r.path("failover"))
+	r.spawn()
+	r.ready()
+	m := r.newRun("failover")
+	m.Expires = in(10 * time.Second)
+	r.send(m)
+	receive[*ipc.RunStarting](r)
+	release(func() {
+		waitUntil(t, "the run has expired", func() bool { return proc.SinceBoot().Milliseconds() > m.Expires })
+	})
+	receive[*ipc.RunStarted](r)
+	if e := r.end(); e.Signal != "SIGKILL" || e.TimedOut {
+		t.Errorf("ended with %+v", e)
+	}
+	if e := r.perform(r.newRun("notify")); e.Exit != 3 {
+		t.Errorf("the next run ended with %+v", e)
+	}
+}
+
+// holdExec has the kernel ask before it executes a file. The result waits for the question, calls
+// meanwhile, and answers.
+func holdExec(t *testing.T, path string) func(meanwhile func()) {
+	t.Helper()
+	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_CLOEXEC)
+	if err == nil {
+		err = unix.FanotifyMark(fd, unix.FAN_MARK_ADD, unix.FAN_OPEN_EXEC_PERM, unix.AT_FDCWD, path)
+	}
+	if err != nil {
+		t.Skip("takes root and a kernel that asks before it executes a file:", err)
+	}
+	events := os.NewFile(uintptr(fd), "fanotify")
+	t.Cleanup(func() { events.Close() })
+	return func(meanwhile func()) {
+		t.Helper()
+		if err := events.SetDeadline(time.Now().Add(limit)); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 4096)
+		n, err := events.Read(b)
+		if err != nil || n < unix.FAN_EVENT_METADATA_LEN {
+			t.Fatalf("the kernel asks nothing: %d bytes, %v", n, err)
+		}
+		var e unix.FanotifyEventMetadata
+		var answer bytes.Buffer
+		if err := binary.Read(bytes.NewReader(b[:n]), binary.NativeEndian, &e); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(int(e.Fd))
+		meanwhile()
+		_ = binary.Write(&answer, binary.NativeEndian, unix.FanotifyResponse{Fd: e.Fd, Response: unix.FAN_ALLOW})
+		if _, err := events.Write(answer.Bytes()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
