@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -227,10 +226,7 @@ func (r *record) rewrite(path string) error {
 
 // copyTo makes a durable copy of the file at path, replacing any other file there.
 func (r *record) copyTo(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	f, err := proc.NewFile(path, 0o600)
 	if err != nil {
 		return err
 	}

@@ -27,10 +27,7 @@ func Prove(dir string) (secret string, err error) {
 	secret = hex.EncodeToString(b)
 	path := filepath.Join(dir, proofName)
 	temporary := path + ".tmp"
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("publish the digest of the supervisor's secret: %w", err)
-	}
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o644)
+	f, err := NewFile(temporary, 0o644)
 	if err == nil {
 		_, err = io.WriteString(f, digestOf(secret)+"\n")
 		err = errors.Join(err, f.Chmod(0o644), f.Close()) // independent of the umask
