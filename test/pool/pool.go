@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -301,14 +302,16 @@ func UserOf(t testing.TB) *user.User {
 // WontStart runs a program that must refuse to start, and returns its output.
 func WontStart(t testing.TB, cmd *exec.Cmd) string {
 	t.Helper()
-	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState == nil {
-		t.Fatal(err)
-	}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	Must(t, cmd.Start())
+	kill := time.AfterFunc(Generous, func() { _ = cmd.Process.Kill() }) // it has started
+	defer kill.Stop()
+	_ = cmd.Wait() // the exit code says more
 	if code := cmd.ProcessState.ExitCode(); code != 1 {
-		t.Errorf("exit code %d, want 1; it says\n%s", code, out)
+		t.Errorf("exit code %d, want 1; it says\n%s", code, &out)
 	}
-	return string(out)
+	return out.String()
 }
 
 // DropKey removes a key from the main section of a prepared pool.

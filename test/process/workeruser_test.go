@@ -216,6 +216,22 @@ func TestAWorkerUserThatCannotBeHadIsRefused(t *testing.T) {
 	}
 }
 
+// An account with the group of root may read and write what that group may.
+func TestAWorkerUserOfRootsGroupIsRefused(t *testing.T) {
+	t.Parallel()
+	pool.RootOnly(t)
+	p := pool.Prepare(t, pool.Setup{Servers: []pool.Server{{Name: "n1", Host: "127.0.0.1", Port: 1}}})
+	p.SetKey("user", "postgres")
+	p.SetKey("worker_user", "operator0")
+	for _, args := range [][]string{nil, {"-t"}} {
+		cmd := p.Command("pgagroal", append(args, "-D", p.Dir)...)
+		p.SeesAccount(cmd, "operator0:x:4711:0::/nonexistent:/bin/false")
+		if got := pool.WontStart(t, cmd); !strings.Contains(got, "worker_user: operator0 is root or of its group") {
+			t.Errorf("%v: it says %q", args, got)
+		}
+	}
+}
+
 func TestWithWorkerUserAServerThatAsksForPeerSeesIt(t *testing.T) {
 	t.Parallel()
 	pool.RootOnly(t)
