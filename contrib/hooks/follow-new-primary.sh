@@ -8,9 +8,10 @@
 # standby fails, the others are still processed; exit 0 means that all of them stream
 # from the new primary. A second run changes nothing.
 #
-# With REJOIN_OLD_PRIMARY=yes the old primary is made a standby as well, after the
-# others. If its machine can't be reached, that is no failure, because the same fault
-# may have caused the failover.
+# REJOIN_OLD_PRIMARY in hooks.conf says when the old primary is made a standby as well,
+# after the others. If that fails after a planned switchover (PGAGROAL_PLANNED=on), this
+# script fails. After the death of the old primary it does not, because the same fault may
+# have caused the failover.
 set -u
 
 here=$(dirname "$0")
@@ -76,7 +77,7 @@ if [ $# -lt 4 ] || [ $(($# % 2)) -ne 0 ]; then
 fi
 old_host=$1 old_port=$2 new_host=$3 new_port=$4
 shift 4
-if [ $# -eq 0 ] && [ ! -e "$settings" ]; then
+if [ $# -eq 0 ] && [ ! -e "$settings" ] && [ "${PGAGROAL_PLANNED:-}" != on ]; then
     say "there is no other standby, so there is nothing to do"
     exit 0
 fi
@@ -84,7 +85,7 @@ fi
 [ -r "$steps" ] || fail "repoint-standby.sh must be beside me, in $here"
 PG_BIN='' PG_USER=postgres ADMIN_CONNINFO='user=postgres dbname=postgres' PRIMARY_CONNINFO='' SYNC_STANDBY_NAMES=''
 STREAM_WAIT=30 ALLOW_REWIND=yes ALLOW_BASEBACKUP=yes START_COMMAND='' STOP_COMMAND=''
-SSH_COMMAND='ssh -T -o BatchMode=yes -o ConnectTimeout=5' REJOIN_OLD_PRIMARY=no
+SSH_COMMAND='ssh -T -o BatchMode=yes -o ConnectTimeout=5' REJOIN_OLD_PRIMARY=planned
 # shellcheck source=/dev/null
 . "$settings" || fail "$settings has errors, see above"
 read -ra remote <<<"$SSH_COMMAND"
@@ -99,12 +100,17 @@ while [ $# -gt 0 ]; do
     fi
     shift 2
 done
-if [ "$REJOIN_OLD_PRIMARY" = yes ]; then
+planned=${PGAGROAL_PLANNED:-}
+if [ "$REJOIN_OLD_PRIMARY" = yes ] || [ "$REJOIN_OLD_PRIMARY$planned" = plannedon ]; then
     rejoin=yes
     if repoint "$old_host" "$old_port"; then
         say "$old_host:$old_port, the old primary, streams from $new_host:$new_port"
+    elif [ "$planned" = on ]; then
+        failed="$failed $old_host:$old_port"
     else
         complain "$old_host:$old_port, the old primary, is not rejoined, for the reason above: do it by hand"
     fi
+elif [ "$planned" = on ]; then
+    say "$old_host:$old_port, the old primary, stays as it is: REJOIN_OLD_PRIMARY is $REJOIN_OLD_PRIMARY"
 fi
 [ -z "$failed" ] || fail "these don't follow $new_host:$new_port, for the reasons above:$failed"

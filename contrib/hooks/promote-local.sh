@@ -4,9 +4,9 @@
 #   promote-local.sh OLD_HOST OLD_PORT NEW_HOST NEW_PORT
 #
 # The data directories come from SERVERS in hooks.conf. Exit 0 means that the
-# server is out of recovery; promoting it a second time changes nothing. In a planned
-# switchover (PGAGROAL_PLANNED=on) the old primary is stopped first; if it doesn't stop,
-# the standby is not promoted.
+# server is out of recovery; promoting it a second time changes nothing. Where the old
+# primary may run, because the switchover is planned or the failover was ordered by force,
+# it is stopped first; if it doesn't stop, the standby is not promoted.
 set -u
 
 settings=${HOOKS_CONF:-$(dirname "$0")/hooks.conf}
@@ -37,6 +37,15 @@ data_dir() {
     return 1
 }
 
+# runs says whether a server runs in a data directory. pg_ctl takes a zombie, a killed
+# server whose parent hasn't reaped it, for a running one.
+runs() {
+    local pid
+    as_owner pg_ctl status -D "$1" >/dev/null 2>&1 || return 1
+    pid=$(sed -n 1p "$1/postmaster.pid")
+    [[ $(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null) != [ZX]* ]]
+}
+
 # stop_waiting_for_standbys is explained at SYNC_STANDBY_NAMES in hooks.conf.sample.
 # On a standby the setting has no effect, so there is no moment in which commits hang.
 stop_waiting_for_standbys() {
@@ -48,17 +57,22 @@ stop_waiting_for_standbys() {
 }
 
 # stop_old stops the old primary, which ends only when its standbys have received
-# everything that it wrote.
+# everything that it wrote. A server that nobody has seen alive may be out of reach.
 stop_old() {
     local data
-    data=$(data_dir "$1" "$2") || fail "SERVERS in $settings has no line for $1:$2: add host, port and data directory"
-    [ -f "$data/PG_VERSION" ] || fail "$data is no data directory that I can read: correct SERVERS in $settings"
-    as_owner pg_ctl status -D "$data" >/dev/null || return 0
-    if [ -n "${STOP_COMMAND:-}" ]; then
-        bash -c "$STOP_COMMAND" || fail "STOP_COMMAND did not stop the old primary $1:$2"
-    else
-        as_owner pg_ctl stop -m fast -w -D "$data" || fail "pg_ctl did not stop the old primary $1:$2"
+    data=$(data_dir "$1" "$2") || fail "SERVERS in $settings has no line for $1:$2, the old primary, which may run: add host, port and data directory"
+    if [ ! -f "$data/PG_VERSION" ]; then
+        [ "${PGAGROAL_OLD_ALIVE:-}" != on ] || fail "the old primary $1:$2 runs, and $data is no data directory that I can read: correct SERVERS in $settings"
+        echo "the old primary $1:$2 doesn't answer and $data can't be read: it can't be stopped, and I go on"
+        return 0
     fi
+    runs "$data" || return 0
+    if [ -n "${STOP_COMMAND:-}" ]; then
+        bash -c "$STOP_COMMAND" || fail "STOP_COMMAND did not stop the old primary $1:$2, so $new is not promoted"
+    else
+        as_owner pg_ctl stop -m fast -w -D "$data" || fail "pg_ctl did not stop the old primary $1:$2, so $new is not promoted"
+    fi
+    ! runs "$data" || fail "the old primary $1:$2 still runs, so $new is not promoted"
     echo "the old primary $1:$2 is stopped"
 }
 
@@ -68,14 +82,14 @@ new=$3:$4
 # shellcheck source=/dev/null
 . "$settings" || fail "$settings has errors, see above"
 part=${PGAGROAL_HOOK_PART:-all} # promote-ssh.sh does each part where it belongs
-if [ "$part" != promote ] && [ "${PGAGROAL_PLANNED:-}" = on ]; then
+if [ "$part" != promote ] && [[ "${PGAGROAL_PLANNED:-} ${PGAGROAL_FORCED:-} ${PGAGROAL_OLD_ALIVE:-}" == *on* ]]; then
     stop_old "$1" "$2"
 fi
 [ "$part" != stop ] || exit 0
 data=$(data_dir "$3" "$4") || fail "SERVERS in $settings has no line for $new: add host, port and data directory"
 [ -f "$data/PG_VERSION" ] || fail "$data is no data directory that I can read: correct SERVERS in $settings"
 
-as_owner pg_ctl status -D "$data" >/dev/null || fail "no server runs in $data: start it, or let pgagroal choose another one"
+runs "$data" || fail "no server runs in $data: start it, or let pgagroal choose another one"
 state=$(as_owner pg_controldata -D "$data" | sed -n 's/^Database cluster state: *//p')
 if [ "$state" = "in production" ]; then
     echo "$new is out of recovery already"

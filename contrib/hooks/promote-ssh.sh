@@ -5,8 +5,9 @@
 #
 # It runs promote-local.sh, which has to be beside it, on the machine that SERVERS
 # in hooks.conf names; nothing needs to be installed there but PostgreSQL, bash and
-# the public key of the user who runs the scripts. In a planned switchover it stops
-# the old primary first, on its machine.
+# the public key of the user who runs the scripts. Where the old primary may run, because
+# the switchover is planned or the failover was ordered by force, it is stopped first, on
+# its machine; otherwise nothing is promoted.
 set -u
 
 here=$(dirname "$0")
@@ -31,9 +32,9 @@ destination() {
 # make bash read all of it before it runs a line, so that no program in it can
 # swallow the rest.
 whole_script() {
-    local PGAGROAL_HOOK_PART=$1 PGAGROAL_PLANNED=${PGAGROAL_PLANNED:-off}
+    local PGAGROAL_HOOK_PART=$1 PGAGROAL_PLANNED=${PGAGROAL_PLANNED:-off} PGAGROAL_FORCED=${PGAGROAL_FORCED:-off} PGAGROAL_OLD_ALIVE=${PGAGROAL_OLD_ALIVE:-off}
     printf 'HOOKS_CONF=/dev/null\n'
-    declare -p PG_BIN PG_USER SERVERS SYNC_STANDBY_NAMES STOP_COMMAND PGAGROAL_HOOK_PART PGAGROAL_PLANNED
+    declare -p PG_BIN PG_USER SERVERS SYNC_STANDBY_NAMES STOP_COMMAND PGAGROAL_HOOK_PART PGAGROAL_PLANNED PGAGROAL_FORCED PGAGROAL_OLD_ALIVE
     printf '{\n'
     cat "$here/promote-local.sh"
     printf 'exit\n} </dev/null\n'
@@ -51,18 +52,28 @@ target=$(destination "$3" "$4") || fail "SERVERS in $settings has no ssh destina
 # already, because a failover is no moment to trust a new one.
 read -ra remote <<<"${SSH_COMMAND:-ssh -T -o BatchMode=yes -o ConnectTimeout=5}"
 
-# there runs a part of promote-local.sh on a machine.
+# there runs a part of promote-local.sh on a machine. It returns 255 if ssh failed.
 there() {
     local part=$1 target=$2 what=$3 status
     shift 3
     whole_script "$part" | "${remote[@]}" "$target" "bash -s -- $(printf '%q ' "$@")"
     status=$?
-    [ $status -ne 255 ] || fail "ssh to $target failed: try 'ssh -o BatchMode=yes $target true' as $(id -un)"
-    [ $status -eq 0 ] || fail "$what at $target failed with exit code $status, see above"
+    [ $status -eq 0 ] || [ $status -eq 255 ] || fail "$what at $target failed with exit code $status, see above"
+    return $status
 }
 
-if [ "${PGAGROAL_PLANNED:-}" = on ]; then
-    old=$(destination "$1" "$2") || fail "SERVERS in $settings has no ssh destination for $1:$2: add it as the fourth field"
-    there stop "$old" "stopping the old primary $1:$2" "$@"
-fi
-there promote "$target" "promotion of $3:$4" "$@"
+unreachable() { fail "ssh to $1 failed: try 'ssh -o BatchMode=yes $1 true' as $(id -un)"; }
+
+# stop_old stops the old primary if it may run. By force a server is also promoted when the
+# machine of an old primary that doesn't answer can't be reached.
+stop_old() {
+    local old
+    [[ "${PGAGROAL_PLANNED:-} ${PGAGROAL_FORCED:-} ${PGAGROAL_OLD_ALIVE:-}" == *on* ]] || return 0
+    old=$(destination "$1" "$2") || fail "SERVERS in $settings has no ssh destination for $1:$2, the old primary, which may run: add it as the fourth field"
+    there stop "$old" "stopping the old primary $1:$2" "$@" && return
+    [[ "${PGAGROAL_PLANNED:-} ${PGAGROAL_OLD_ALIVE:-}" != *on* ]] || unreachable "$old"
+    printf 'promote-ssh: the old primary %s:%s does not answer and ssh to %s failed: it can not be stopped, and I go on\n' "$1" "$2" "$old"
+}
+
+stop_old "$@"
+there promote "$target" "promotion of $3:$4" "$@" || unreachable "$target"

@@ -7,13 +7,18 @@
 # It first tries primary_conninfo and a reload, without a restart; then pg_rewind; then
 # a new base backup. It touches only a standby with the new primary's system identifier,
 # and removes no data directory. With rejoin=yes the directory is that of a former
-# primary: it is rewound, and nothing else is tried.
+# primary: it is started as a standby if it was shut down and the new primary has all of
+# its WAL; otherwise it is rewound. It gets no base backup.
 set -u
 export LC_ALL=C
 
 # Seconds to wait before a standby that seems to need pg_rewind gets it: enough for two
 # attempts to stream with the default wal_retrieve_retry_interval.
 AHEAD_WAIT=7
+
+# Files that belong to this server and not to the database: pg_rewind and a base backup
+# bring those of the new primary.
+OWN_FILES='postgresql.auto.conf postgresql.conf pg_hba.conf pg_ident.conf postmaster.opts standby.signal'
 
 name=$1 data=$2 new_host=$3 new_port=$4
 
@@ -43,7 +48,18 @@ standby() {
 
 controldata() { pg pg_controldata -D "$data" | sed -n "s/^$1: *//p"; }
 
-is_running() { pg pg_ctl status -D "$data" >/dev/null 2>&1; }
+# postmaster prints the process id in postmaster.pid.
+postmaster() { sed -n 1p "$data/postmaster.pid" 2>/dev/null; }
+
+# is_zombie says whether the server was killed and its parent hasn't reaped it. pg_ctl
+# and PostgreSQL take such a process for a running server.
+is_zombie() {
+    local pid
+    pid=$(postmaster)
+    [ -n "$pid" ] && [[ $(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null) == [ZX]* ]]
+}
+
+is_running() { pg pg_ctl status -D "$data" >/dev/null 2>&1 && ! is_zombie; }
 
 # --- what must hold before anything is changed
 
@@ -57,14 +73,15 @@ check_new_primary() {
 }
 
 check_directory() {
+    [[ $data == /* ]] || fail "$data is no absolute path: correct SERVERS in hooks.conf"
     [ -f "$data/PG_VERSION" ] || fail "$data is no data directory that $(id -un) can read: correct SERVERS in hooks.conf"
     [ "$(cat "$data/PG_VERSION")" -ge 12 ] || fail "PostgreSQL $(cat "$data/PG_VERSION") has recovery.conf, which this script doesn't know"
 }
 
-# check_standby also accepts a directory whose rewind was interrupted: pg_rewind removes
-# standby.signal early and writes the control file last.
+# check_standby comes after settle_earlier, which restores the standby.signal that an
+# interrupted pg_rewind has removed. pg_rewind writes the control file last.
 check_standby() {
-    [ -f "$data/standby.signal" ] || [ -d "$kept" ] || fail "$data has no standby.signal: it is no standby's, so it is left alone"
+    [ -f "$data/standby.signal" ] || fail "$data has no standby.signal: it is no standby's, so it is left alone"
     case $(controldata 'Database cluster state') in
     'in archive recovery' | 'shut down in recovery' | 'starting up') ;;
     *) fail "$data was written as a primary's ($(controldata 'Database cluster state')): it is left alone" ;;
@@ -77,6 +94,9 @@ check_former_primary() {
     local own
     own=$(controldata "Latest checkpoint's TimeLineID")
     [ "$own" -lt "$timeline" ] || fail "$data is on timeline $own and the new primary on $timeline: it is no former primary's, so it is left alone"
+}
+
+check_conninfo() {
     case $(own_conninfo) in
     '') fail "it has no primary_conninfo: set PRIMARY_CONNINFO in hooks.conf" ;;
     postgres://* | postgresql://*) fail "its primary_conninfo is a URI: set PRIMARY_CONNINFO in hooks.conf" ;;
@@ -89,14 +109,107 @@ check_former_primary() {
 # there. A server that inherited our output would keep the script runner, or ssh,
 # waiting.
 remember_log() {
-    log=
-    ! is_running || log=$(readlink "/proc/$(sed -n 1p "$data/postmaster.pid")/fd/2")
-    [ -f "$log" ] || log=$data/log-after-failover
+    log=$(log_in_use)
+    [ -n "$log" ] || log=$(log_of_collector)
+    [ -n "$log" ] || log=$(log_found)
+    if [ -z "$log" ] || [ ! -w "$log" ]; then
+        log=$data/log-after-failover
+        say "its log file can't be found or written: if it has to be started, its log goes on in $log"
+    fi
+}
+
+# log_in_use prints the file that a running server writes to.
+log_in_use() {
+    local file
+    is_running || return 0
+    file=$(readlink "/proc/$(postmaster)/fd/2")
+    [ ! -f "$file" ] || printf '%s\n' "$file"
+}
+
+# log_of_collector prints the latest file of the logging collector.
+log_of_collector() {
+    local dir
+    [ "$(setting logging_collector)" = on ] || return 0
+    dir=$(setting log_directory)
+    [[ $dir == /* ]] || dir=$data/$dir
+    newest "$dir"/*
+}
+
+# log_found looks for the log of a server that doesn't run: beside the data directory, in
+# it, and where Debian has it. A log names the server's socket when the server starts.
+log_found() {
+    local port file found=()
+    port=$(sed -n 4p "$data/postmaster.pid" 2>/dev/null)
+    [ -n "$port" ] || port=${name##*:}
+    for file in "$data"*log* "${data%/*}"/*log* "$data"/*log* /var/log/postgresql/*.log; do
+        [ ! -f "$file" ] || ! grep -qsaF "/.s.PGSQL.$port\"" "$file" || found+=("$file")
+    done
+    newest "${found[@]}"
+}
+
+newest() {
+    local file last=
+    for file in "$@"; do
+        [ ! -f "$file" ] || { [ -n "$last" ] && [ "$last" -nt "$file" ]; } || last=$file
+    done
+    printf '%s' "$last"
+}
+
+# absolute_options makes the paths in postmaster.opts absolute. A server that was started
+# with "-D data" has them relative to the directory where it was started, and nobody can
+# start it again from another one.
+absolute_options() {
+    local file=$data/postmaster.opts text given base='' key value
+    [ -f "$file" ] || return 0
+    text=$(cat "$file")
+    if [[ $text =~ \"-D\"\ \"([^/\"][^\"]*)\" ]] || [[ $text =~ \"-D([^/\"][^\"]*)\" ]]; then
+        given=${BASH_REMATCH[1]}
+        text=${text//"${BASH_REMATCH[0]}"/"\"-D\" \"$data\""}
+        given=${given#./} given=${given%/}
+        [[ $data != */"$given" ]] || base=${data%/"$given"}
+    fi
+    for key in config_file hba_file ident_file external_pid_file; do
+        [[ $text =~ (${key}|${key//_/-})=([^/\"][^\"]*)\" ]] || continue
+        value=${BASH_REMATCH[2]}
+        [ -n "$base" ] || fail "it was started with $key=$value, and where that is can't be found: start it once with absolute paths"
+        text=${text//"=$value\""/"=$base/$value\""}
+    done
+    [ "$text" != "$(cat "$file")" ] || return 0
+    printf '%s\n' "$text" >"$file" || fail "can't write $file: see above"
+    say "it was started with relative paths: they are absolute in $file now"
+}
+
+# bury removes the lock files of a zombie, because PostgreSQL doesn't start beside it. The
+# processes of the killed server must have ended, because without postmaster.pid PostgreSQL
+# doesn't look for them.
+bury() {
+    local deadline=$((SECONDS + 10)) lock
+    is_zombie || return 0
+    while works_here; do
+        [ $SECONDS -lt $deadline ] || fail "the server in $data was killed, but processes of it still run: end them"
+        sleep 0.1
+    done
+    say "process $(postmaster), its killed server, is a zombie: its lock files are removed"
+    lock=$(sed -n 5p "$data/postmaster.pid")/.s.PGSQL.$(sed -n 4p "$data/postmaster.pid").lock
+    [ "$(sed -n 1p "$lock" 2>/dev/null)" != "$(postmaster)" ] || rm -- "$lock" || fail "can't remove $lock: see above"
+    rm -- "$data/postmaster.pid" || fail "can't remove $data/postmaster.pid: see above"
+}
+
+# works_here says whether a process of PostgreSQL works in the data directory.
+works_here() {
+    local dir real
+    real=$(readlink -f "$data")
+    for dir in /proc/[0-9]*; do
+        [ "$(readlink "$dir/cwd")" = "$real" ] && [[ $(readlink "$dir/exe") == */postgres* ]] && return 0
+    done
+    return 1
 }
 
 # start_server uses restart because it takes the options of the last start from
 # postmaster.opts: they say where the configuration files are.
 start_server() {
+    bury
+    mkdir -p "${log%/*}" # pg_rewind removes a log directory that the new primary doesn't have
     if [ -n "$START_COMMAND" ]; then
         bash -c "$START_COMMAND" || fail "START_COMMAND failed: see above and the server's log"
     else
@@ -105,6 +218,7 @@ start_server() {
 }
 
 stop_server() {
+    bury
     is_running || return 0
     if [ -n "$STOP_COMMAND" ]; then
         bash -c "$STOP_COMMAND" || fail "STOP_COMMAND failed: see above"
@@ -169,40 +283,76 @@ wait_until_it_follows() {
     done
 }
 
+# timeline_history prints the history of the new primary's timeline: older timelines, and where each
+# was left.
+timeline_history() { new_primary -v file="pg_wal/$(printf '%08X' "$timeline").history" 2>/dev/null <<<"SELECT pg_read_file(:'file')"; }
+
 # is_ahead says whether the standby seems to have replayed more of the old timeline than
 # the new primary had when it left that timeline. Such a standby can't follow without
 # pg_rewind. The answer only shortens the wait, because the standby shows its own
 # timeline with a delay.
 is_ahead() {
     local fork
-    fork=$(new_primary -v file="pg_wal/$(printf '%08X' "$timeline").history" 2>/dev/null <<<"SELECT pg_read_file(:'file')" |
-        awk 'NF >= 2 { lsn = $2 } END { print lsn }')
+    fork=$(timeline_history | awk 'NF >= 2 { lsn = $2 } END { print lsn }')
     [ -n "$fork" ] && [ "$(standby -v fork="$fork" -v timeline="$timeline" <<<"SELECT pg_last_wal_replay_lsn() > :'fork'::pg_lsn
         AND timeline_id < :'timeline'::int FROM pg_control_checkpoint()")" = t ]
 }
 
 # --- when it can't follow as it is
 
-# keep_settings and own_settings save and restore the standby's own settings, because a
-# rewind or a backup brings the new primary's files. The saved files stay beside the
-# directory until all is done, so that the next run can go on after an interrupted one.
+# The directory $kept exists from before pg_rewind until the data directory is whole
+# again: a server that is only half rewound must not be started. Its files are the
+# server's own, until they are back in the data directory. It belongs to one attempt.
+
+unfinished() { [ -d "$kept" ]; }
+
+# settle_earlier takes up an attempt that was interrupted. If the server was started
+# since, its own files are in use and what was kept is old.
+settle_earlier() {
+    unfinished || return 0
+    if is_running || [ "$data/postmaster.opts" -nt "$kept" ]; then
+        say "$kept is of an earlier attempt, and the server was started since: it is removed, not used"
+        forget_attempt
+        return
+    fi
+    say "an earlier attempt, of $(date -r "$kept" '+%Y-%m-%d %H:%M:%S'), was interrupted: it is taken up, with the settings in $kept"
+    local f
+    for f in $OWN_FILES; do
+        [ ! -f "$kept/$f" ] || cmp -s "$kept/$f" "$data/$f" || came_with_rewind "$f" ||
+            fail "$data/$f was changed since then: make it what it is to be, copy it to $kept/$f, and run me again"
+    done
+    give_back
+}
+
+# came_with_rewind says whether a file of the data directory is the new primary's, or was
+# removed because the new primary has none.
+came_with_rewind() {
+    [ -f "$data/$1" ] || return 0
+    [ "$(new_primary -v file="$1" <<<"SELECT md5(pg_read_binary_file(:'file', 0, 1000000000, true))")" = "$(md5sum <"$data/$1" | cut -d ' ' -f 1)" ]
+}
+
 keep_settings() {
-    [ ! -d "$kept" ] || return 0
+    local f
     rm -rf -- "$kept.new"
     mkdir -m 700 "$kept.new" || fail "can't write beside $data: see above"
-    local f
-    for f in postgresql.auto.conf postgresql.conf pg_hba.conf pg_ident.conf postmaster.opts; do
+    for f in $OWN_FILES; do
         [ ! -f "$data/$f" ] || cp -p "$data/$f" "$kept.new/$f" || fail "can't copy $data/$f: see above"
     done
+    forget_attempt
     mv "$kept.new" "$kept" || fail "can't write beside $data: see above"
 }
 
-forget_settings() { [ ! -d "$kept" ] || rm -r -- "$kept"; }
-
-own_settings() {
-    cp -p "$kept"/* "$1/" || fail "can't write into $1: see above"
-    : >"$1/standby.signal" || fail "can't write into $1: see above"
+# give_back returns the server's own files. It removes them from $kept one by one, so
+# that a later run can't bring back an old one.
+give_back() {
+    local f
+    for f in $OWN_FILES; do
+        [ -f "$kept/$f" ] || continue
+        if ! cp -p "$kept/$f" "$data/" || ! rm -- "$kept/$f"; then fail "can't restore $data/$f from $kept: see above"; fi
+    done
 }
+
+forget_attempt() { ! unfinished || rm -r -- "$kept" || fail "can't remove $kept: see above"; }
 
 # checkpoint: without it the new primary's control file may still show the old
 # timeline, and pg_rewind before 16 then says that there is nothing to do.
@@ -212,11 +362,18 @@ checkpoint() {
 
 rewind() {
     local config_file
-    config_file=$(sed -n 's/.*config_file=\([^"]*\)".*/\1/p' "$kept/postmaster.opts")
+    config_file=$(sed -n 's/.*config_file=\([^"]*\)".*/\1/p' "$data/postmaster.opts")
     checkpoint
     stop_server
-    pg pg_rewind -D "$data" --source-server="$ADMIN_CONNINFO host=$new_host port=$new_port" ${config_file:+--config-file="$config_file"} || return 1
-    own_settings "$data"
+    keep_settings
+    if ! pg pg_rewind -D "$data" --source-server="$ADMIN_CONNINFO host=$new_host port=$new_port" ${config_file:+--config-file="$config_file"}; then
+        give_back
+        complain "pg_rewind failed: its settings are as before, but its data may be half rewound; $kept says so until it is rewound, replaced, or started by hand"
+        return 1
+    fi
+    give_back
+    : >"$data/standby.signal" || fail "can't write into $data: see above"
+    forget_attempt
     [ -z "$rejoin" ] || point_at_rest
     start_server
     wait_until_it_follows "$STREAM_WAIT"
@@ -249,16 +406,39 @@ point_at_rest() {
     mv "$auto.new" "$auto" || fail "can't write $auto: see above"
 }
 
-# rejoin makes a former primary a standby, once.
+# lost_nothing says whether the new primary has all WAL of a former primary: it was shut
+# down, and the new timeline begins after its last checkpoint. It can then follow as it is.
+lost_nothing() {
+    local own fork
+    [ "$(controldata 'Database cluster state')" = 'shut down' ] || return 1
+    own=$(controldata "Latest checkpoint's TimeLineID")
+    fork=$(timeline_history | awk -v own="$own" '$1 == own { print $2 }')
+    [ -n "$fork" ] && [ "$(new_primary -v last="$(controldata 'Latest checkpoint location')" -v fork="$fork" <<<"SELECT :'last'::pg_lsn < :'fork'::pg_lsn")" = t ]
+}
+
+# rejoin makes a former primary a standby.
 rejoin() {
     if [ -f "$data/standby.signal" ] && is_running && follows; then return 0; fi
     checkpoint
     # A directory that was rewound but not started yet has the new timeline.
-    if [ ! -d "$kept" ] || [ "$(controldata 'Database cluster state')" = 'in production' ]; then check_former_primary; fi
-    keep_settings
+    if [ ! -f "$data/standby.signal" ] && ! unfinished || [ "$(controldata 'Database cluster state')" = 'in production' ]; then check_former_primary; fi
+    check_conninfo
+    absolute_options
+    if ! unfinished && { [ -f "$data/standby.signal" ] || lost_nothing; } && follow_as_it_is; then
+        say "follows without pg_rewind"
+        return
+    fi
     rewind || fail "pg_rewind can't make it a standby: see above and $log"
-    forget_settings
     say "rewound"
+}
+
+# follow_as_it_is starts a directory that needs no pg_rewind as a standby.
+follow_as_it_is() {
+    stop_server
+    : >"$data/standby.signal" || fail "can't write into $data: see above"
+    point_at_rest
+    start_server
+    wait_until_it_follows "$STREAM_WAIT"
 }
 
 base_backup() {
@@ -271,7 +451,11 @@ base_backup() {
     [ ! -e "$data.new" ] || fail "$data.new is in the way: look at it and move it away"
     pg pg_basebackup -w -X stream -c fast -D "$data.new" -d "$ADMIN_CONNINFO host=$new_host port=$new_port" ||
         fail "pg_basebackup failed, see above; $data is as it was"
-    own_settings "$data.new"
+    local f
+    for f in $OWN_FILES; do
+        [ ! -f "$data/$f" ] || cp -p "$data/$f" "$data.new/" || fail "can't write into $data.new: see above"
+    done
+    : >"$data.new/standby.signal" || fail "can't write into $data.new: see above"
     mv "$data" "$aside" || fail "can't rename $data (a mount point?); the new backup is in $data.new"
     mv "$data.new" "$data" || fail "can't rename $data.new to $data; the old data is in $aside"
     say "the old data directory is kept as $aside: remove it when you don't need it any more"
@@ -283,24 +467,26 @@ base_backup() {
 
 kept=$data.settings-kept rejoin=${rejoin:-}
 check_directory
-[ -n "$rejoin" ] || check_standby
 check_new_primary
 timeline=$(new_primary <<<"SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int") || fail "can't ask $new_host:$new_port for its timeline: see above"
+settle_earlier
+[ -n "$rejoin" ] || check_standby
 remember_log
 if [ -n "$rejoin" ]; then
     rejoin
+    forget_attempt
     exit
 fi
-[ -d "$kept" ] || is_running || start_server
-if ! follows; then
+absolute_options
+unfinished || is_running || start_server
+if unfinished || ! follows; then
     wait=$STREAM_WAIT
-    if [ ! -d "$kept" ]; then
+    if ! unfinished; then
         if is_ahead && [ "$wait" -gt "$AHEAD_WAIT" ]; then wait=$AHEAD_WAIT; fi
         repoint
     fi
-    if [ -d "$kept" ] || ! wait_until_it_follows "$wait"; then
+    if unfinished || ! wait_until_it_follows "$wait"; then
         check_standby # somebody may have promoted it meanwhile
-        keep_settings
         if [ "$ALLOW_REWIND" = yes ] && rewind; then
             say "rewound"
         elif [ "$ALLOW_BASEBACKUP" = yes ]; then
@@ -309,8 +495,8 @@ if ! follows; then
             fail "does not stream after ${STREAM_WAIT}s, and hooks.conf allows nothing more: see $log"
         fi
     fi
-    forget_settings
 fi
+forget_attempt
 if [ -n "$SYNC_STANDBY_NAMES" ]; then
     new_primary -v names="$SYNC_STANDBY_NAMES" >/dev/null <<<"ALTER SYSTEM SET synchronous_standby_names = :'names'; SELECT pg_reload_conf()" ||
         fail "it streams, but synchronous_standby_names of $new_host:$new_port is still off: set it by hand"

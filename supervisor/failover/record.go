@@ -24,6 +24,7 @@ type Record struct {
 	Notify   bool          `json:"notify_owed,omitempty"`
 	Old      string        `json:"notify_old,omitempty"`
 	Attempts int           `json:"notify_attempts,omitempty"` // failed attempts of the notify script
+	Planned  bool          `json:"notify_planned,omitempty"`  // it is for a planned switchover
 	Paused   bool          `json:"paused,omitempty"`          // by command: no fence and no run
 	Verified bool          `json:"verified"`                  // the primary was seen out of recovery
 	Seen     bool          `json:"seen_writable"`
@@ -127,7 +128,7 @@ func (m *Machine) record() Record {
 		Paused: m.paused, Damaged: m.known.damaged,
 	}
 	if m.notify.owed {
-		r.Old, r.Attempts = m.nameOf(m.notify.old), m.notify.attempts
+		r.Old, r.Attempts, r.Planned = m.nameOf(m.notify.old), m.notify.attempts, m.notify.planned
 	}
 	if l := m.runs.last; l != nil {
 		r.Hold = l.hold.String()
@@ -211,7 +212,7 @@ func sameRecord(a, b Record) bool {
 	return a.Version == b.Version && a.Epoch == b.Epoch && a.Primary == b.Primary && a.SystemID == b.SystemID && a.Timeline == b.Timeline &&
 		a.Hold == b.Hold && a.Notify == b.Notify && a.Old == b.Old && a.Verified == b.Verified && a.Seen == b.Seen && a.Blocker == b.Blocker &&
 		a.Cut == b.Cut && a.Locked == b.Locked && slices.Equal(a.RunTimes, b.RunTimes) &&
-		a.Attempts == b.Attempts && a.Paused == b.Paused && a.Damaged == b.Damaged
+		a.Attempts == b.Attempts && a.Planned == b.Planned && a.Paused == b.Paused && a.Damaged == b.Damaged
 }
 
 func (m *Machine) onSaveDone(ev SaveDone) {
@@ -267,7 +268,7 @@ func (m *Machine) restoreServer(sr ServerRecord, r *Record) {
 		m.become(i, Failed, qualifierOf(sr.Qualifier), sr.Reason)
 		s.spared = sr.Spared
 	}
-	s.recheck = sr.Qualifier == Detached.String()
+	s.recheck = sr.Qualifier == Detached.String() || sr.State == NotInit.String()
 }
 
 func qualifierOf(s string) Qualifier {
@@ -301,7 +302,7 @@ func (m *Machine) restoreRun(r *Record) {
 		h, why = holdFence, "the supervisor ended during failover_fence_script, its outcome is unknown"
 	} else if run != nil {
 		m.recheckAll()
-		m.raise("notify", "the supervisor ended during the notify script, its outcome is unknown")
+		m.raise(alarmNotify, "the supervisor ended during the notify script, its outcome is unknown")
 	}
 	if h == holdNone || (h == holdLocked && m.cfg.MaxRuns <= 0) || (h == holdFollow && !m.cfg.Follow) {
 		return // or the configuration doesn't want it any more

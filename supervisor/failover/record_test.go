@@ -12,7 +12,7 @@ import (
 func fullRecord() Record {
 	return Record{
 		Version: RecordVersion, Epoch: 3, Primary: "s2", SystemID: 1<<63 + 7, Timeline: 4, LSN: 1 << 60, LSNAge: time.Second,
-		Hold: "failed_run", Notify: true, Old: "s1", Verified: true, Seen: true, Blocker: "x", RunTimes: []int64{1, 2}, Locked: true, Cut: true, Attempts: 2, Paused: true, Damaged: true,
+		Hold: "failed_run", Notify: true, Old: "s1", Verified: true, Seen: true, Blocker: "x", RunTimes: []int64{1, 2}, Locked: true, Cut: true, Attempts: 2, Planned: true, Paused: true, Damaged: true,
 		Run: &RunRecord{ID: "a-1", Hook: HookFailover, Phase: "started", Old: "s2", New: "s1", Why: "exit"},
 		Servers: []ServerRecord{
 			{Name: "s1", Host: "h1", Port: "5432", SystemID: 7, Timeline: 4, State: "Failed", Qualifier: "split brain", Reason: "r", Excluded: true},

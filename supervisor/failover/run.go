@@ -116,9 +116,15 @@ func (m *Machine) runEnv(r *run) map[string]string {
 		"PGAGROAL_NEW_NAME": m.nameOf(r.next),
 		"PGAGROAL_TIMELINE": strconv.FormatUint(uint64(m.known.timeline), 10),
 	}
-	if m.plan != nil && m.plan.stage == planRunning && r.hook == HookFailover {
-		maps.Copy(env, map[string]string{"PGAGROAL_PLANNED": "on"})
+	notify := r.hook == HookNotify
+	set := func(on bool, name string) {
+		if on {
+			env[name] = "on"
+		}
 	}
+	set(!notify && m.oldFate() == fateNotInit || notify && m.notify.planned, "PGAGROAL_PLANNED")
+	set(!notify && m.fence.aim == aimOrdered && m.fence.command.force, "PGAGROAL_FORCED")
+	set(!notify && !m.runs.cut && m.servers[r.old].alive(), "PGAGROAL_OLD_ALIVE")
 	if m.known.lsn != 0 {
 		maps.Copy(env, map[string]string{
 			"PGAGROAL_LSN":     lsnText(m.known.lsn),
@@ -209,7 +215,8 @@ func (m *Machine) loseRun(why string) {
 	m.log(Error, "run lost", Attr{"run", r.id}, Attr{"hook", r.hook}, Attr{"why", why})
 	m.remember(HistoryEntry{Kind: r.hook, Reason: r.reason, Result: "unknown: " + why, RunID: r.id, Hook: r.hook, Args: r.args, Old: m.nameOf(r.old), New: m.nameOf(r.next)})
 	if r.hook == HookNotify {
-		m.raise("notify", "the outcome of the notify script is unknown: "+why)
+		m.notify.ended(m.now)
+		m.raise(alarmNotify, "the outcome of the notify script is unknown: "+why)
 		m.recheckStandbys()
 		return
 	}

@@ -85,6 +85,11 @@ func (s *server) silent() bool {
 	return s.last == SawTimeout || s.last == SawSilent || s.last == SawUnreachable
 }
 
+// alive reports whether its latest probe was answered by a server that takes logins, or refuses ours.
+func (s *server) alive() bool {
+	return s.last == SawPrimary || s.last == SawStandby || s.last == SawAlive
+}
+
 // seen describes the latest probe in words.
 func (s *server) seen() string {
 	if s.code != "" {

@@ -1,6 +1,9 @@
 package failover
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 type alarm struct {
 	name  string
@@ -8,7 +11,11 @@ type alarm struct {
 	since time.Duration
 }
 
-const alarmHeld = "held"
+const (
+	alarmHeld   = "held"
+	alarmNotify = "notify"
+	alarmStrays = "standbys"
+)
 
 // raise shows an alarm until it is cleared. Raising it again with the same text changes nothing.
 func (m *Machine) raise(name, text string) {
@@ -23,6 +30,10 @@ func (m *Machine) raise(name, text string) {
 	if name != alarmHeld { // a hold has a log line of its own
 		m.log(Error, "alarm", Attr{"alarm", name}, Attr{"text", text})
 	}
+}
+
+func (m *Machine) raised(name string) bool {
+	return slices.ContainsFunc(m.alarms, func(a alarm) bool { return a.name == name })
 }
 
 func (m *Machine) clear(name string) {
@@ -61,6 +72,7 @@ func (m *Machine) evaluateAlarms() {
 		}
 	}
 	m.showSilence()
+	m.showFollowers()
 	login := m.withoutLogin()
 	m.set(login != "" && (m.cfg.Enabled || m.cfg.ProbeUser != ""), "login", login)
 	if m.runs.locked && m.cfg.MaxRuns > 0 {

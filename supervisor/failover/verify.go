@@ -163,10 +163,11 @@ func (m *Machine) verifyLate(i int) {
 	}
 }
 
-// recheckStandbys probes every standby that hasn't yet shown that it follows the new primary.
+// recheckStandbys probes every standby that hasn't yet shown that it follows the new primary; after a failed notify script
+// all others, too.
 func (m *Machine) recheckStandbys() {
-	for _, s := range m.servers {
-		s.wanted = s.wanted || s.recheck
+	for i, s := range m.servers {
+		s.wanted = s.wanted || s.recheck || (i != m.known.index && m.raised(alarmNotify))
 	}
 	m.changed()
 }

@@ -52,7 +52,7 @@ func (m *Machine) lockText() string {
 // onReset forgets past failovers. A failover that was forbidden begins again with probes of the primary.
 func (m *Machine) onReset(ev Reset) {
 	m.runs.reset()
-	m.clear("notify")
+	m.clear(alarmNotify)
 	m.remember(HistoryEntry{Kind: "reset", Reason: "by command", Result: "failovers are counted anew"})
 	if m.phase != PhaseHeld || m.hold != holdLocked {
 		m.later(Reply{Tag: ev.Tag, Next: "failovers are counted anew"})
