@@ -117,14 +117,15 @@ func (m *Machine) runEnv(r *run) map[string]string {
 		"PGAGROAL_TIMELINE": strconv.FormatUint(uint64(m.known.timeline), 10),
 	}
 	notify := r.hook == HookNotify
-	set := func(on bool, name string) {
+	for name, on := range map[string]bool{
+		"PGAGROAL_PLANNED":   !notify && m.oldFate() == fateNotInit || notify && m.notify.planned,
+		"PGAGROAL_FORCED":    !notify && m.fence.aim == aimOrdered && m.fence.command.force,
+		"PGAGROAL_OLD_ALIVE": !notify && !m.runs.cut && m.servers[r.old].alive(),
+	} {
 		if on {
 			env[name] = "on"
 		}
 	}
-	set(!notify && m.oldFate() == fateNotInit || notify && m.notify.planned, "PGAGROAL_PLANNED")
-	set(!notify && m.fence.aim == aimOrdered && m.fence.command.force, "PGAGROAL_FORCED")
-	set(!notify && !m.runs.cut && m.servers[r.old].alive(), "PGAGROAL_OLD_ALIVE")
 	if m.known.lsn != 0 {
 		maps.Copy(env, map[string]string{
 			"PGAGROAL_LSN":     lsnText(m.known.lsn),
