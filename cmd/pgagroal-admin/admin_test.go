@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	}
 	program = filepath.Join(dir, "pgagroal-admin")
 	code := 1
+	if err := os.Chmod(dir, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 	if out, err := exec.Command("go", "build", "-ldflags", "-X main.version=7.8", "-o", program, ".").CombinedOutput(); err != nil {
 		fmt.Fprintln(os.Stderr, err, string(out))
 	} else {
@@ -47,11 +50,36 @@ type place struct {
 	env  []string
 }
 
+// unprivileged is the account of the tests when they are run as root, whose master key never counts.
+var unprivileged = &syscall.Credential{Uid: 65534, Gid: 65534}
+
+// emptyPlace makes a home directory without anything in it.
+func emptyPlace(t *testing.T) *place {
+	t.Helper()
+	home, err := os.MkdirTemp("", "admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(home) })
+	p := &place{t: t, home: home, file: filepath.Join(home, "users.conf")}
+	p.give(home)
+	return p
+}
+
+// give makes the account of the tests the owner of a path.
+func (p *place) give(path string) {
+	p.t.Helper()
+	if os.Geteuid() == 0 {
+		if err := os.Lchown(path, int(unprivileged.Uid), int(unprivileged.Gid)); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
 // newPlace makes a home directory with a master key.
 func newPlace(t *testing.T) *place {
 	t.Helper()
-	home := t.TempDir()
-	p := &place{t: t, home: home, file: filepath.Join(home, "users.conf")}
+	p := emptyPlace(t)
 	if r := p.run("", "master-key", "-P", "a master key"); r.code != 0 {
 		t.Fatal(r.errOut)
 	}
@@ -66,6 +94,33 @@ type result struct {
 func (p *place) run(input string, args ...string) result {
 	p.t.Helper()
 	cmd := exec.Command(program, args...)
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: unprivileged}
+	}
+	return p.finish(cmd, input)
+}
+
+// asRoot runs the program as root, on a system that has an account pooler with this home. The test is skipped where
+// that can't be.
+func (p *place) asRoot(input string, args ...string) result {
+	p.t.Helper()
+	if os.Geteuid() != 0 {
+		p.t.Skip("needs root; run the tests as root too")
+	}
+	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err != nil || !strings.Contains(string(mounts), " / / ") {
+		p.t.Skip("takes a mount namespace of its own, and below a changed root directory there is none")
+	}
+	passwd := fmt.Sprintf("root:x:0:0::%s/root:/bin/sh\npooler:x:%d:%d::%s:/bin/sh\n", p.home, unprivileged.Uid, unprivileged.Gid, p.home)
+	if err := os.WriteFile(filepath.Join(p.home, "passwd"), []byte(passwd), 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `mount --bind "$1" /etc/passwd && shift && exec "$@"`, "sh", filepath.Join(p.home, "passwd"), program}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	return p.finish(cmd, input)
+}
+
+func (p *place) finish(cmd *exec.Cmd, input string) result {
+	p.t.Helper()
 	cmd.Env = append([]string{"HOME=" + p.home, "PATH=" + os.Getenv("PATH")}, p.env...)
 	cmd.Stdin = strings.NewReader(input)
 	var out, errOut bytes.Buffer
@@ -103,6 +158,14 @@ func (p *place) users() []config.Credential {
 		p.t.Fatal(err)
 	}
 	paths.MasterKey = filepath.Join(p.home, ".pgagroal", "master.key")
+	if os.Geteuid() == 0 { // as pgagroal would be started as that account
+		for _, path := range []string{filepath.Dir(paths.MasterKey), paths.MasterKey} {
+			if err := os.Chown(path, 0, 0); err != nil {
+				p.t.Fatal(err)
+			}
+			defer p.give(path)
+		}
+	}
 	c, _, err := config.Load(paths)
 	if err != nil {
 		p.t.Fatal(err)
@@ -148,13 +211,11 @@ func TestCommentsAndOwnerSurviveAnEdit(t *testing.T) {
 	if err := os.WriteFile(p.file, []byte("# the team\n\n"+string(data)+"; end\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	owner := uint32(os.Geteuid())
-	if owner == 0 {
-		owner = 4242 // root keeps the daemon's file the daemon's
-		if err := os.Chown(p.file, int(owner), int(owner)); err != nil {
-			t.Fatal(err)
-		}
+	before, err := os.Stat(p.file)
+	if err != nil {
+		t.Fatal(err)
 	}
+	owner := before.Sys().(*syscall.Stat_t).Uid
 	if err := os.Chmod(p.file, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +288,7 @@ func TestRefusalsExitWith1AndChangeNothing(t *testing.T) {
 }
 
 func TestHelpAndVersionExitWith0(t *testing.T) {
-	p := &place{t: t, home: t.TempDir()}
+	p := emptyPlace(t)
 	for _, args := range [][]string{{"-?"}, {"--help"}, {"-h"}, {"user", "--help"}, {"user", "add", "-?"}, {"-?", "user", "add"}} {
 		if r := p.run("", args...); r.code != 0 || !strings.Contains(r.out, "USAGE") {
 			t.Errorf("%q: exit %d, %q", args, r.code, r.out)
@@ -326,7 +387,7 @@ func TestFilesThatTheDaemonRefusesAreSaid(t *testing.T) {
 }
 
 func TestMasterKeyIsPrivateAndNeverShown(t *testing.T) {
-	p := &place{t: t, home: t.TempDir()}
+	p := emptyPlace(t)
 	r := p.run("", "master-key", "-g")
 	path := filepath.Join(p.home, ".pgagroal", "master.key")
 	if r.code != 0 || !strings.Contains(r.out, "Master Key stored into "+path) || strings.Contains(r.out, "Password") {
@@ -338,12 +399,12 @@ func TestMasterKeyIsPrivateAndNeverShown(t *testing.T) {
 		}
 	}
 	for input, args := range map[string][]string{"short\n": {"master-key"}, "": {"master-key", "-P", ""}} {
-		q := &place{t: t, home: t.TempDir()}
-		if r := q.run(input, args...); r.code != 1 || exists(filepath.Join(q.home, ".pgagroal", "master.key")) {
+		q := emptyPlace(t)
+		if r := q.run(input, args...); r.code != 1 || q.hasKey() {
 			t.Errorf("%q with input %q: exit %d", args, input, r.code)
 		}
 	}
-	if r := (&place{t: t, home: t.TempDir()}).run("", "user", "add", "-U", "a", "-P", "x", "-f", filepath.Join(p.home, "u")); r.code != 1 {
+	if r := emptyPlace(t).run("", "user", "add", "-U", "a", "-P", "x", "-f", filepath.Join(p.home, "u")); r.code != 1 {
 		t.Errorf("a user without a master key: exit %d", r.code)
 	}
 }
@@ -395,5 +456,104 @@ func TestLockOfTheUsersIsWaitedForButNotForEver(t *testing.T) {
 	r := p.run("", "-U", "late", "-P", "secret", "-f", p.file, "user", "add")
 	if r.code != 1 || !strings.Contains(r.errOut, "another process has locked") {
 		t.Errorf("exit %d, %s", r.code, r.errOut)
+	}
+}
+
+func (p *place) hasKey() bool {
+	_, err := os.Lstat(filepath.Join(p.home, ".pgagroal", "master.key"))
+	return err == nil
+}
+
+func (p *place) configure(text string) {
+	p.t.Helper()
+	if err := os.WriteFile(filepath.Join(p.home, config.FileConfig), []byte(text), 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// TestTheKeyOfTheAccountOfPgagroalCountsWhoeverAsks: pgagroal started as root, and pgagroal-admin run as root, use the
+// key of the account that user names.
+func TestTheKeyOfTheAccountOfPgagroalCountsWhoeverAsks(t *testing.T) {
+	p := emptyPlace(t)
+	refused := func(r result, want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if r.code != 1 || !strings.Contains(r.errOut, w) {
+				t.Errorf("exit %d, %q; want %q", r.code, r.errOut, w)
+			}
+		}
+	}
+	key := filepath.Join(p.home, ".pgagroal", "master.key")
+	add := func(name string) []string { return []string{"user", "add", "-U", name, "-P", "x", "-f", p.file} }
+	make := []string{"master-key", "-g", "-f", p.file}
+
+	refused(p.asRoot("", add("a")...), "pgagroal never runs as root", "set user in pgagroal.conf", p.home+"/pgagroal.conf")
+	refused(p.asRoot("", make...), "pgagroal never runs as root")
+	p.configure("[pgagroal]\nuser = nobody-here\n")
+	refused(p.asRoot("", add("a")...), "nobody-here", p.home+"/pgagroal.conf")
+	p.configure("[pgagroal]\nuser = pooler\n")
+	refused(p.asRoot("", add("a")...), "invalid master key of pooler: "+key, "sudo -u pooler pgagroal-admin master-key")
+	refused(p.asRoot("", make...), "the master key is that of pooler", "sudo -u pooler pgagroal-admin master-key")
+	if p.hasKey() {
+		t.Error("root has made a key")
+	}
+	p.configure("[pgagroal]\nuser = nobody\n") // the same account, on a system without pooler
+	p.env = []string{"HOME=" + p.home}
+	if r := p.run("", make...); r.code != 0 {
+		t.Fatal(r.errOut)
+	}
+	p.configure("[pgagroal]\nuser = pooler\n")
+	if r := p.asRoot("", add("a")...); r.code != 0 {
+		t.Fatal(r.errOut)
+	}
+	if info, err := os.Stat(p.file); err != nil || info.Sys().(*syscall.Stat_t).Uid != unprivileged.Uid || info.Mode().Perm() != 0o600 {
+		t.Errorf("the account can't read the file that root has made for it: %v, %+v", err, info)
+	}
+	if err := os.Chown(p.file, 4242, 4242); err != nil {
+		t.Fatal(err)
+	}
+	if r := p.asRoot("", add("b")...); r.code != 0 {
+		t.Fatal(r.errOut)
+	}
+	if info, err := os.Stat(p.file); err != nil || info.Sys().(*syscall.Stat_t).Uid != 4242 {
+		t.Errorf("root doesn't keep the file's owner: %v, %+v", err, info)
+	}
+	p.configure("[pgagroal]\nuser = root\n")
+	refused(p.asRoot("", add("c")...), "pgagroal never runs as root")
+	// A key that isn't the account's own could be a link to a file of root's.
+	p.configure("[pgagroal]\nuser = pooler\n")
+	if err := os.Chown(key, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	refused(p.asRoot("", add("c")...), key+" belongs to another user; chown pooler it")
+}
+
+// TestARootKeyThatIsInTheWayIsNamed is what was obeyed once: a key of root's for users that were added as root.
+func TestARootKeyThatIsInTheWayIsNamed(t *testing.T) {
+	p := emptyPlace(t)
+	p.configure("[pgagroal]\nuser = pooler\n")
+	stale := filepath.Join(p.home, "root", ".pgagroal", "master.key")
+	if err := os.MkdirAll(filepath.Dir(stale), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(stale, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := p.asRoot("", "user", "add", "-U", "a", "-P", "x", "-f", p.file); r.code != 1 || !strings.Contains(r.errOut, stale+" is root's and doesn't count") {
+		t.Errorf("exit %d, %q", r.code, r.errOut)
+	}
+}
+
+// TestHomeOfSomebodyElseDoesNotCount: runuser leaves root's HOME in the environment.
+func TestHomeOfSomebodyElseDoesNotCount(t *testing.T) {
+	p := emptyPlace(t)
+	if os.Geteuid() != 0 {
+		t.Skip("needs root; run the tests as root too")
+	}
+	if err := errors.Join(os.Chown(p.home, 0, 0), os.Chmod(p.home, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if r := p.run("", "master-key", "-g", "-f", p.file); r.code != 1 || strings.Contains(r.errOut, p.home) {
+		t.Errorf("exit %d, %q", r.code, r.errOut)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -24,6 +25,7 @@ const (
 func options() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "credential `FILE`", Value: filepath.Join(config.DefaultDirectory, config.FileUsers)},
+		&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "main configuration `FILE`, whose user owns the master key; default: " + config.FileConfig + " beside the credential file"},
 		&cli.StringFlag{Name: "user", Aliases: []string{"U"}, Usage: "`NAME` of the user, asked for when absent"},
 		&cli.StringFlag{Name: "password", Aliases: []string{"P"}, Usage: "the `PASSWORD`; else $" + passwordVariable + ", else asked for"},
 		&cli.BoolFlag{Name: "generate", Aliases: []string{"g"}, Usage: "make a random password"},
@@ -124,12 +126,12 @@ func perform(c *cli.Context, number int, do func(*call) error) error {
 }
 
 func createMasterKey(k *call) error {
-	path, err := config.MasterKeyPath()
+	key, err := k.keyFile()
 	if err != nil {
 		return err
 	}
-	if exists(path) {
-		return fmt.Errorf("the master key %s exists; what was encrypted with it would be lost", path)
+	if err := key.Creatable(); err != nil {
+		return err
 	}
 	passphrase, err := k.secret("Master key", minimumTypedKey)
 	if err != nil {
@@ -138,11 +140,11 @@ func createMasterKey(k *call) error {
 	if passphrase == "" || strings.Contains(passphrase.Reveal(), "\x00") {
 		return errors.New("a master key can't be empty, nor hold a zero byte")
 	}
-	if err := config.WriteMasterKey(path, passphrase); err != nil {
+	if err := key.Write(passphrase); err != nil {
 		return err
 	}
 	if k.String("format") == formatText {
-		k.notes = append(k.notes, "Master Key stored into "+path)
+		k.notes = append(k.notes, "Master Key stored into "+key.Path)
 	}
 	return nil
 }
@@ -173,7 +175,11 @@ func (k *call) store(edit bool) error {
 	if err := check(file); err != nil { // before asking for a password
 		return err
 	}
-	key, err := loadKey()
+	keyFile, err := k.keyFile()
+	if err != nil {
+		return err
+	}
+	key, err := keyFile.Load()
 	if err != nil {
 		return err
 	}
@@ -195,6 +201,7 @@ func (k *call) store(edit bool) error {
 		if err := check(file); err != nil {
 			return err
 		}
+		file.owner = keyFile
 		file.put(name, blob)
 		return nil
 	})
@@ -256,10 +263,20 @@ func (k *call) change(create bool, name string, apply func(*usersFile) error) er
 	return nil
 }
 
-func loadKey() (*config.MasterKey, error) {
-	path, err := config.MasterKeyPath()
-	if err != nil {
-		return nil, err
+// keyFile returns the master key file of the account that pgagroal runs as: the user of the configuration, if there is
+// one, else whoever runs this.
+func (k *call) keyFile() (config.KeyFile, error) {
+	path := k.String("config")
+	if path == "" {
+		path = filepath.Join(filepath.Dir(k.String("file")), config.FileConfig)
 	}
-	return config.LoadMasterKey(path)
+	account, err := config.UserOf(path)
+	if err != nil && (k.IsSet("config") || !errors.Is(err, fs.ErrNotExist)) {
+		return config.KeyFile{}, fmt.Errorf("look up whose master key counts: %w", err)
+	}
+	key, err := config.FindKeyFile(account)
+	if err != nil {
+		return config.KeyFile{}, fmt.Errorf("%w (the configuration is %s)", err, path)
+	}
+	return key, nil
 }

@@ -21,6 +21,7 @@ type usersFile struct {
 	path  string
 	info  fs.FileInfo // nil when the file is new
 	lines []string
+	owner config.KeyFile // whose account a new file is for
 }
 
 // readUsers reads the file at path. With create, a missing file counts as empty.
@@ -144,8 +145,12 @@ func (f *usersFile) write() error {
 	}
 	defer os.Remove(tmp.Name()) // fails after the rename, which is intended
 	_, err = tmp.Write(f.text())
-	if err == nil && f.info != nil {
+	switch {
+	case err != nil:
+	case f.info != nil:
 		err = keepOwner(tmp, f.info)
+	case os.Geteuid() == 0: // pgagroal may be started as its account, which must read the file
+		err = tmp.Chown(int(f.owner.UID), int(f.owner.GID))
 	}
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return fmt.Errorf("write the users: %w", err)
@@ -184,9 +189,4 @@ func keepOwner(file *os.File, old fs.FileInfo) error {
 		}
 	}
 	return file.Chmod(0o600 | old.Mode().Perm()&0o040)
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }

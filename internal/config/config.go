@@ -239,7 +239,7 @@ type Paths struct {
 	Admins    string
 	Superuser string
 
-	// MasterKey is the master key; empty means the one in the home directory.
+	// MasterKey is the master key; empty means that of the account that pgagroal runs as, see FindKeyFile.
 	MasterKey string
 
 	// Explicit says which files the operator has named; these must exist. Its keys are

@@ -39,9 +39,21 @@ func LoadMain(path string) (*Config, error) {
 	return c, nil
 }
 
+// UserOf returns the key user of the main file at path, "" if it isn't set. It reads no other key, so that credential
+// files can be made before the configuration is complete.
+func UserOf(path string) (string, error) {
+	data, _, err := readWithMode(path)
+	if err != nil {
+		return "", err
+	}
+	c, _, _ := parseMain(path, data, os.LookupEnv)
+	return c.User, nil
+}
+
 type loader struct {
 	paths    Paths
 	env      func(string) (string, bool)
+	keyFile  KeyFile
 	key      *MasterKey // derived once, when the first credential needs it
 	warnings []Warning
 	errs     []error
@@ -160,10 +172,10 @@ func (l *loader) limits(c *Config) {
 }
 
 func (l *loader) credentials(c *Config) {
-	c.Users = l.credentialFile(&c.Paths.Users, FileUsers)
-	c.FrontendUsers = l.credentialFile(&c.Paths.Frontend, FileFrontend)
-	c.Admins = l.credentialFile(&c.Paths.Admins, FileAdmins)
-	super := l.credentialFile(&c.Paths.Superuser, FileSuperuser)
+	c.Users = l.credentialFile(&c.Paths.Users, FileUsers, c.User)
+	c.FrontendUsers = l.credentialFile(&c.Paths.Frontend, FileFrontend, c.User)
+	c.Admins = l.credentialFile(&c.Paths.Admins, FileAdmins, c.User)
+	super := l.credentialFile(&c.Paths.Superuser, FileSuperuser, c.User)
 	switch len(super) {
 	case 0:
 	case 1:
@@ -173,7 +185,7 @@ func (l *loader) credentials(c *Config) {
 	}
 }
 
-func (l *loader) credentialFile(path *string, name string) []Credential {
+func (l *loader) credentialFile(path *string, name, account string) []Credential {
 	data, ok := l.read(path, name, false)
 	if !ok {
 		return nil
@@ -184,27 +196,26 @@ func (l *loader) credentialFile(path *string, name string) []Credential {
 		return nil
 	}
 	if l.key == nil {
-		key, err := l.masterKey()
-		if err != nil {
+		if err := l.masterKey(account); err != nil {
 			l.errs = append(l.errs, &FileError{File: *path, Msg: err.Error()})
 			return nil
 		}
-		l.key = key
 	}
-	credentials, errs := decryptEntries(*path, entries, l.key)
+	credentials, errs := decryptEntries(*path, entries, l.key, l.keyFile)
 	l.errs = append(l.errs, errs...)
 	return credentials
 }
 
-func (l *loader) masterKey() (*MasterKey, error) {
-	path := l.paths.MasterKey
-	if path == "" {
-		var err error
-		if path, err = MasterKeyPath(); err != nil {
-			return nil, err
+// masterKey reads the key of the account that pgagroal runs as.
+func (l *loader) masterKey(account string) (err error) {
+	l.keyFile = KeyFile{Path: l.paths.MasterKey, UID: uint32(os.Geteuid()), User: account}
+	if l.paths.MasterKey == "" {
+		if l.keyFile, err = FindKeyFile(account); err != nil {
+			return err
 		}
 	}
-	return LoadMasterKey(path)
+	l.key, err = l.keyFile.Load()
+	return err
 }
 
 // remarks warns of settings that defeat each other.

@@ -72,7 +72,7 @@ func parseEntry(l textLine) (EncryptedEntry, *FileError) {
 }
 
 // decryptEntries returns the credentials of entries, in their order.
-func decryptEntries(file string, entries []EncryptedEntry, key *MasterKey) ([]Credential, []error) {
+func decryptEntries(file string, entries []EncryptedEntry, key *MasterKey, from KeyFile) ([]Credential, []error) {
 	var (
 		credentials []Credential
 		errs        []error
@@ -81,7 +81,7 @@ func decryptEntries(file string, entries []EncryptedEntry, key *MasterKey) ([]Cr
 		password, err := key.Decrypt(e.Blob)
 		msg := ""
 		if err != nil {
-			msg = err.Error() + "; set the password again with pgagroal-admin user edit"
+			msg = err.Error() + "; the key is " + from.Path + " of " + from.User + ": set the password again with pgagroal-admin user edit"
 		} else {
 			msg = refusePassword(password)
 		}

@@ -68,12 +68,15 @@ func keyFile(t *testing.T, content string, dirMode, mode os.FileMode) string {
 	return path
 }
 
+// own is a key file of the account of the test.
+func own(path string) KeyFile { return KeyFile{Path: path, User: "tester", UID: uint32(os.Geteuid())} }
+
 func TestMasterKeyDerivesTheRootOfTheVectors(t *testing.T) {
 	k := vectorMasterKey(t)
 	if got := hex.EncodeToString([]byte(k.root.Reveal())); got != vectorRoot {
 		t.Errorf("root %s", got)
 	}
-	loaded, err := LoadMasterKey(keyFile(t, vectorKey+"\r\n", 0o700, 0o600))
+	loaded, err := own(keyFile(t, vectorKey+"\r\n", 0o700, 0o600)).Load()
 	if err != nil || loaded.root != k.root {
 		t.Errorf("the key file gives another root: %v", err)
 	}
@@ -84,7 +87,7 @@ func TestUsersFileOfPgagroalDecrypts(t *testing.T) {
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	got, errs := decryptEntries("f", entries, vectorMasterKey(t))
+	got, errs := decryptEntries("f", entries, vectorMasterKey(t), own("key"))
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
@@ -180,7 +183,7 @@ func TestInvalidMasterKeyFiles(t *testing.T) {
 		"directory others":    keyFile(t, vectorKey, 0o701, 0o600),
 		"missing":             filepath.Join(t.TempDir(), "master.key"),
 	} {
-		if k, err := LoadMasterKey(path); k != nil || !errors.Is(err, errMasterKey) {
+		if k, err := own(path).Load(); k != nil || !errors.Is(err, errMasterKey) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -188,21 +191,21 @@ func TestInvalidMasterKeyFiles(t *testing.T) {
 
 func TestWriteMasterKeyNeverReplacesOne(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "home", ".pgagroal", "master.key")
-	if err := WriteMasterKey(path, "a passphrase"); err != nil {
+	if err := own(path).Write("a passphrase"); err != nil {
 		t.Fatal(err)
 	}
 	before, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteMasterKey(path, "another"); !errors.Is(err, os.ErrExist) {
+	if err := own(path).Write("another"); !errors.Is(err, os.ErrExist) {
 		t.Errorf("a second key: %v", err)
 	}
 	after, _ := os.ReadFile(path)
 	if !bytes.Equal(before, after) || !strings.HasPrefix(string(after), base64.StdEncoding.EncodeToString([]byte("a passphrase"))+"\n") {
 		t.Error("the file is not the first key")
 	}
-	if _, err := LoadMasterKey(path); err != nil {
+	if _, err := own(path).Load(); err != nil {
 		t.Errorf("it doesn't load: %v", err)
 	}
 }
@@ -210,22 +213,11 @@ func TestWriteMasterKeyNeverReplacesOne(t *testing.T) {
 func TestMasterKeyIsNotWrittenWhereItCouldNotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	chmod(t, dir, 0o755)
-	if err := WriteMasterKey(filepath.Join(dir, "master.key"), "a passphrase"); !errors.Is(err, errMasterKey) {
+	if err := own(filepath.Join(dir, "master.key")).Write("a passphrase"); !errors.Is(err, errMasterKey) {
 		t.Errorf("in a directory that others can enter: %v", err)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v %v", left, err)
-	}
-}
-
-func TestMasterKeyPathFollowsHome(t *testing.T) {
-	t.Setenv("HOME", "/home/somebody")
-	if p, err := MasterKeyPath(); err != nil || p != "/home/somebody/.pgagroal/master.key" {
-		t.Errorf("%s, %v", p, err)
-	}
-	t.Setenv("HOME", "")
-	if p, err := MasterKeyPath(); err != nil || !filepath.IsAbs(p) || !strings.HasSuffix(p, "/.pgagroal/master.key") {
-		t.Errorf("without HOME: %s, %v", p, err)
 	}
 }
 
@@ -257,7 +249,7 @@ func TestBadCredentialLinesAreNamedWithoutTheirContent(t *testing.T) {
 		"control character": {"ä\x01:" + blob("p"), 1, 2},
 	} {
 		entries, errs := ParseEntries("users", []byte(c.text))
-		_, more := decryptEntries("users", entries, k)
+		_, more := decryptEntries("users", entries, k, own("key"))
 		errs = append(errs, more...)
 		var fe *FileError
 		if len(errs) != 1 || !errors.As(errs[0], &fe) || fe.Line != c.line || fe.Column != c.column || fe.File != "users" {
@@ -271,7 +263,7 @@ func TestBadCredentialLinesAreNamedWithoutTheirContent(t *testing.T) {
 	if _, errs := ParseEntries("f", []byte("a::"+blob("p")+":more\n")); len(errs) > 0 {
 		t.Errorf("runs of colons, as pgagroal reads them: %v", errs)
 	}
-	if _, errs := decryptEntries("f", []EncryptedEntry{{Name: "token", Blob: blob(Secret(strings.Repeat("t", 1900))), Line: 1}}, k); len(errs) > 0 {
+	if _, errs := decryptEntries("f", []EncryptedEntry{{Name: "token", Blob: blob(Secret(strings.Repeat("t", 1900))), Line: 1}}, k, own("key")); len(errs) > 0 {
 		t.Errorf("a token of 1900 bytes: %v", errs)
 	}
 }
