@@ -17,6 +17,7 @@
 //	takeover     what a worker can't do after somebody has taken it over
 //	process      start, privileges, signals, death of workers, the service manager
 //
+//	firsthour    doc/GETTING-STARTED.md by its text, and its typical mistakes
 //	faults       hosts in networks of their own that are cut off, frozen and killed
 //	hangs        processes of ours that are stopped in each phase of a failover
 //	layout       who may import whom, how large things may grow

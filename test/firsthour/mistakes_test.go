@@ -1,0 +1,111 @@
+package firsthour
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+)
+
+// mistakes says how each row of the guide's table is made on a machine where all is well.
+// The commands run as user postgres in /etc/pgagroal.
+var mistakes = map[string]string{
+	"`state_dir` isn't there":                     `sed -i 's|^state_dir.*|state_dir = /var/lib/pgagrol|' pgagroal.conf`,
+	"no hba file":                                 `rm pgagroal_hba.conf`,
+	"a key of another pool, `pool_mode`":          `sed -i 's|^pipeline|pool_mode|' pgagroal.conf`,
+	"a users file made with another master key":   `rm ~/.pgagroal/master.key; pgagroal-admin master-key -g`,
+	"`health_check_user` isn't in the users file": `pgagroal-admin user del -U monitor`,
+	"a script without x bit":                      `chmod 644 hooks/promote-local.sh`,
+	"a script that becomes one without x bit":     `again; chmod 644 hooks/promote-local.sh`,
+	"a script with CR LF, as from Windows":        `again; sed -i 's/$/\r/' hooks/promote-local.sh`,
+	"a standby's wrong port":                      `sed -i 's/5503/5504/' pgagroal.conf; again`,
+	"a section where a key belongs":               `again`,
+	"the limit of a rule is reached":              exhaust,
+}
+
+// exhaust has one client use up a rule while another one waits in vain. What the second
+// one is told is of no interest here.
+const exhaust = `echo 'app app 1' >pgagroal_databases.conf
+sed -i 's/^pipeline.*/pipeline = session\nblocking_timeout = 1s/' pgagroal.conf
+again
+psql -h 127.0.0.1 -p 2345 -U app -c 'SELECT pg_sleep(60)' &
+until pgagroal-cli status | grep 'ActiveConnections: 1'; do sleep 0.1; done
+psql -h 127.0.0.1 -p 2345 -U app -c 'SELECT 1'
+kill $!`
+
+// well keeps a copy of everything while all is well, with scripts that user postgres may
+// change. Then again starts pgagroal anew, and mend puts everything back.
+const well = `cp -r /usr/local/lib/pgagroal/hooks /etc/pgagroal/
+sed -i 's|/usr/local/lib/pgagroal/hooks|/etc/pgagroal/hooks|' /etc/pgagroal/pgagroal.conf
+cp -a /etc/pgagroal /srv/pg/well
+cp -a ~/.pgagroal /srv/pg/well.key
+cd /etc/pgagroal
+again() {
+    pgagroal-cli shutdown immediate
+    while pgagroal-cli ping >/dev/null 2>&1; do sleep 0.1; done
+    pgagroal -d 2>/srv/pg/pgagroal.log
+}
+mend() { rm -rf /etc/pgagroal/* ~/.pgagroal; cp -a /srv/pg/well/. /etc/pgagroal/; cp -a /srv/pg/well.key ~/.pgagroal; }
+again`
+
+// notice bounds the wait until a running pgagroal has noticed a mistake.
+const notice = time.Minute
+
+// tryMistakes makes each mistake of the guide's table, and looks for the words that the
+// table promises.
+func (m *machine) tryMistakes(table []mistake) {
+	m.t.Helper()
+	if out, code := m.run(well); code != 0 {
+		m.t.Fatal(out)
+	}
+	for name := range mistakes {
+		if !slices.ContainsFunc(table, func(x mistake) bool { return x.what == name }) {
+			m.t.Errorf("the guide's table has no %q", name)
+		}
+	}
+	for _, x := range table {
+		commands := mistakes[x.what]
+		if commands == "" {
+			m.t.Errorf("nobody knows how to make %q", x.what)
+			continue
+		}
+		if x.foundBy != "pgagroal -t" && x.foundBy != "pgagroal-cli conf get n1" {
+			m.quiet(x)
+		}
+		m.run(commands)
+		m.finds(x)
+		m.run("mend")
+	}
+	m.run("again; cd; rm -r /srv/pg/well /srv/pg/well.key")
+}
+
+// quiet checks that the words aren't there before the mistake is made.
+func (m *machine) quiet(x mistake) {
+	m.t.Helper()
+	m.run("again")
+	if out, _ := m.run(x.foundBy); lacks(out, x.words) == "" {
+		m.t.Errorf("without the mistake %q, %s says\n%s", x.what, x.foundBy, out)
+	}
+}
+
+// finds waits until a command says what the table promises: a running pgagroal needs a
+// moment to notice.
+func (m *machine) finds(x mistake) {
+	m.t.Helper()
+	out := ""
+	pgtest.WaitUntil(m.t, notice, x.foundBy+" to find the mistake: "+x.what, func() bool {
+		out, _ = m.run(x.foundBy)
+		return lacks(out, x.words) == ""
+	}, func() string { return "it lacks " + lacks(out, x.words) + " in\n" + out })
+}
+
+// lacks returns the first of these words that the output doesn't have, or nothing.
+func lacks(out string, words []string) string {
+	for _, w := range words {
+		if !strings.Contains(out, w) {
+			return w
+		}
+	}
+	return ""
+}
