@@ -1,8 +1,18 @@
 package worker
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
+	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -36,3 +46,36 @@ func TestHintOfATurnIsSentOnce(t *testing.T) {
 }
 
 func expectAny(r *rig) ipc.Message { return wait(r.t, r.msgs, "a message") }
+
+// A server whose TLS isn't as it should be is there: nothing of it may look like its death.
+func TestFailureOfTLSIsNoHint(t *testing.T) {
+	r := newRig(t, sessions())
+	silent := []error{
+		tlsdial.ErrNoTLS, auth.ErrNotBound, &tlsdial.RefusedError{Err: io.ErrShortWrite},
+		fmt.Errorf("begin: %w", &tlsdial.RefusedError{Err: io.ErrShortWrite}),
+		&net.OpError{Op: "remote error", Err: tls.AlertError(48)},
+		&net.OpError{Op: "local error", Err: tls.AlertError(20)},
+		&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
+		tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"},
+	}
+	heard := map[error]ipc.HintKind{
+		tlsmem.ErrNoCloseNotify: ipc.HintEOF, tlsmem.ErrTruncated: ipc.HintEOF, io.EOF: ipc.HintEOF, unix.ECONNRESET: ipc.HintReset,
+	}
+	r.do(func() {
+		for _, err := range silent {
+			r.w.hintOf(0, 1, err)
+		}
+		r.w.send(&ipc.Pong{ID: 1})
+	})
+	if m, ok := expectAny(r).(*ipc.Pong); !ok {
+		t.Errorf("a hint: %+v", m)
+	}
+	for err, kind := range heard {
+		r.do(func() { r.w.hintOf(0, 1, err); r.w.send(&ipc.Pong{ID: 2}) })
+		if m, ok := expectAny(r).(*ipc.Hint); !ok || m.Kind != kind {
+			t.Errorf("%v: %+v", err, m)
+			continue
+		}
+		expectAny(r) // Pong
+	}
+}

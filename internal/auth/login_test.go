@@ -236,3 +236,35 @@ func TestPassThroughTakesChannelBindingOutOfTheOffer(t *testing.T) {
 		return nil
 	})
 }
+
+// A login that must be bound to the connection shows a server nothing that isn't.
+func TestLoginThatMustBeBoundAnswersNothingElse(t *testing.T) {
+	for name, asks := range map[string][]byte{
+		"cleartext":       cleartext,
+		"md5":             pgwire.AppendAuthenticationMD5(nil, [4]byte{1, 2, 3, 4}),
+		"nothing":         ok,
+		"SCRAM unbound":   pgwire.AppendAuthenticationSASL(nil, mechSCRAM),
+		"SCRAM, no facts": sasl,
+	} {
+		opts := LoginOptions{RequireBinding: true}
+		if name != "SCRAM, no facts" {
+			opts.ChannelBinding = []byte("hash")
+		}
+		_, err := together(t, func(rw io.ReadWriter) error {
+			if _, err := rw.Write(asks); err != nil {
+				return err
+			}
+			typ, body, err := pgwire.ReadMessage(rw, 1000)
+			if err == nil {
+				t.Errorf("%s: the server heard %c %q", name, typ, body)
+			}
+			return nil
+		}, func(rw io.ReadWriter) error {
+			_, err := Login(rw, Plain{User: "alice", Secret: "pw"}, opts)
+			return err
+		})
+		if !errors.Is(err, ErrNotBound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -71,18 +71,18 @@ var ErrNoTLS = errors.New("server does not support SSL, but SSL was required")
 // RefusedError is a handshake that failed, or an answer to the request that is none, although
 // the server is there: it says nothing about whether the server works.
 type RefusedError struct {
-	err error
+	Err error
 	// Handshake: the server has agreed to TLS, so it is no stranger.
 	Handshake bool
 }
 
 func (e *RefusedError) Error() string {
 	if e.Handshake {
-		return "TLS handshake: " + e.err.Error()
+		return "TLS handshake: " + e.Err.Error()
 	}
-	return e.err.Error()
+	return e.Err.Error()
 }
-func (e *RefusedError) Unwrap() error { return e.err }
+func (e *RefusedError) Unwrap() error { return e.Err }
 
 // Start begins TLS on conn, which has a deadline. It returns nil if the server has none and
 // the mode accepts that: then conn goes on in clear text.

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,12 +64,19 @@ func pemOf(cert *x509.Certificate) []byte {
 // guarded starts a server that shows the certificate and wants TLS from everybody who comes over TCP.
 func guarded(t testing.TB, cert *x509.Certificate, key *ecdsa.PrivateKey, method string) *pgtest.Cluster {
 	t.Helper()
+	return guardedAll(t, cert, key, method, 0)
+}
+
+// guardedAll is guarded with standbys.
+func guardedAll(t testing.TB, cert *x509.Certificate, key *ecdsa.PrivateKey, method string, standbys int) *pgtest.Cluster {
+	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	pool.Must(t, err)
 	c := pgtest.New(t, pgtest.Options{
-		Extra: map[string]string{"ssl": "on", "ssl_cert_file": "s.crt", "ssl_key_file": "s.key"},
-		Files: map[string][]byte{"s.crt": pemOf(cert), "s.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})},
-		HBA:   []string{"hostssl all alice 127.0.0.1/32 " + method, "hostssl all all 127.0.0.1/32 trust"},
+		Standbys: standbys,
+		Extra:    map[string]string{"ssl": "on", "ssl_cert_file": "s.crt", "ssl_key_file": "s.key"},
+		Files:    map[string][]byte{"s.crt": pemOf(cert), "s.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})},
+		HBA:      []string{"hostssl all alice 127.0.0.1/32 " + method, "hostssl all all 127.0.0.1/32 trust"},
 	})
 	pool.AskNode(t, c.Primary(), "CREATE ROLE alice LOGIN PASSWORD 'right'")
 	return c
@@ -246,4 +254,53 @@ func TestChannelBindingWithServers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An encrypted connection can't move to another worker; its lease does.
+func TestLastConnectionOverTLSServesClientsOfBothWorkers(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "authority")
+	cert, key := sign(t, &ca, loopback)
+	c := guarded(t, cert, key, "trust")
+	p := behind(t, c, nil, known, map[string]string{"pipeline": "transaction", "workers": "2", "max_connections": "1", "blocking_timeout": "60s"},
+		map[string]string{"tls": "require"})
+	p.Run()
+	cfg := p.Config("alice", "right", "postgres")
+	clients := []*pgtest.Client{p.ConnectAs(cfg), p.ConnectAs(cfg), p.ConnectAs(cfg)} // workers get clients in turn
+	seen := map[string]bool{}
+	for range 6 {
+		for _, cl := range clients {
+			row := pool.MustQuery(t, cl, "SELECT ssl, pid FROM pg_stat_ssl WHERE pid = pg_backend_pid()")[0]
+			if seen[row[1]] = true; row[0] != "t" {
+				t.Error("a query in clear text")
+			}
+		}
+	}
+	if len(seen) < 2 {
+		t.Errorf("one connection has served both workers: %v", seen)
+	}
+}
+
+// Looks at servers, the fence and the new primary's clients use TLS as well.
+func TestFailoverUnderTLS(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "authority")
+	cert, key := sign(t, &ca, loopback)
+	c := guardedAll(t, cert, key, "trust", 1)
+	servers := pool.Nodes(c)
+	for i := range servers {
+		servers[i].More = map[string]string{"tls": "require"}
+	}
+	s := pool.Play(t, c, pool.Plan{Servers: servers, Keys: map[string]string{"pipeline": "transaction"}})
+	s.Opened("n1")
+	cl := s.Pool.Connect()
+	pool.MustQuery(t, cl, "CREATE TABLE t (n int)")
+	pool.Must(t, c.Nodes[0].Kill())
+	s.Opened("n2")
+	row := pool.MustQuery(t, s.Pool.Connect(), "SELECT ssl, inet_server_port() FROM pg_stat_ssl WHERE pid = pg_backend_pid()")[0]
+	if row[0] != "t" || row[1] != strconv.Itoa(c.Nodes[1].Port) {
+		t.Errorf("encrypted: %s, port %s", row[0], row[1])
+	}
+	pool.MustQuery(t, s.Pool.Connect(), "INSERT INTO t VALUES (1)")
+	s.Failover.WaitRuns(1)
 }
