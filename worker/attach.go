@@ -12,17 +12,18 @@ import (
 //  1. attach prepares the backend: it removes what another client has left there
 //     (cleanse), sets this client's parameters (adapt), and opens a failed transaction
 //     block if the client believes that it is in one (begin).
-//  2. start lets the client in, or goes on with what it has sent meanwhile.
-//  3. restore sets again, at a boundary, parameters that the client has reset: the server
-//     knows only those of the backend's own login.
-//  4. part gives the backend back, when the client needs it no more.
+//  2. start completes the client's login, or continues with what the client has sent
+//     meanwhile.
+//  3. restore runs between two statements. If the client has reset parameters, the server
+//     went back to those of the backend's own login; restore sets the client's again.
+//  4. part gives the backend back once the client doesn't need it any more.
 
-// failBlockSQL opens a transaction block and makes it fail. Its text explains itself in
-// the server's log.
+// failBlockSQL opens a transaction block and makes it fail. The name of the savepoint
+// explains the error in the server's log.
 const failBlockSQL = `BEGIN; ROLLBACK TO SAVEPOINT "pgagroal: the connection of this transaction was lost"`
 
-// attachOpened gives a client whose login was passed through the backend that this has
-// opened. s is nil if the client was lost on the way.
+// attachOpened gives a client whose login was passed through the backend that the login has
+// opened. s is nil if the client was lost meanwhile.
 func (w *worker) attachOpened(o *opening, b *backend, s *session) {
 	err := w.settleOpening(o, b, nil)
 	switch {
@@ -48,19 +49,19 @@ func (s *session) attach(b *backend) {
 	s.cleanse(b)
 }
 
-// cleanse removes what another client has left on the backend, and goes on.
+// cleanse removes what another client has left on the backend, and continues with adapt.
 func (s *session) cleanse(b *backend) {
 	switch queries := s.w.cfg.reset; {
 	case !b.Sequences && !b.Dirty || b.DirtyBy == s.c.id || len(queries) == 0:
 		s.adapt(b)
-	case !b.Dirty: // a lighter one will do, which leaves the prepared statements
+	case !b.Dirty: // only sequences: a lighter reset, which keeps the prepared statements
 		s.runReset(b, []string{"DISCARD SEQUENCES"}, b.CleanSequences)
 	default:
 		s.runReset(b, queries, b.Clean)
 	}
 }
 
-// runReset has the backend run reset queries, records that it is clean, and goes on.
+// runReset makes the backend run reset queries, calls clean, and continues with adapt.
 func (s *session) runReset(b *backend, queries []string, clean func()) {
 	s.prepares(b)
 	b.run(queries, func(failed []byte) {
@@ -76,13 +77,13 @@ func (s *session) runReset(b *backend, queries []string, clean func()) {
 	})
 }
 
-// prepares records that the worker is talking to the backend.
+// prepares records that the worker itself uses the backend, to prepare it for the session.
 func (s *session) prepares(b *backend) {
 	s.state, b.state = sessionAdapting, backendAdapting
 	s.client.Watch()
 }
 
-// adapt sets the client's parameters on the backend, and goes on.
+// adapt sets the client's parameters on the backend, and continues with begin.
 func (s *session) adapt(b *backend) {
 	sql := s.talk.Adapt(&b.Backend, &s.login.follow)
 	if sql == "" {
@@ -103,7 +104,7 @@ func (s *session) adapt(b *backend) {
 }
 
 // begin opens a failed transaction block if the client believes that it is in one, and
-// goes on.
+// continues with start.
 func (s *session) begin(b *backend) {
 	if !s.talk.InFailedBlock() {
 		s.start(b, pgwire.TxIdle)
@@ -113,8 +114,8 @@ func (s *session) begin(b *backend) {
 	b.runTo(pgwire.TxFailed, []string{failBlockSQL}, func([]byte) { s.start(b, pgwire.TxFailed) })
 }
 
-// start lets the client in, or goes on with what it has sent while it had no backend.
-// status is the server's transaction status.
+// start completes the client's login, or continues with what the client has sent while it
+// had no backend. status is the server's transaction status.
 func (s *session) start(b *backend, status byte) {
 	if s.cancelled {
 		s.detach()
@@ -138,8 +139,8 @@ func (s *session) start(b *backend, status byte) {
 	}
 }
 
-// restore gives the client the parameters again that it began with, and goes on at the
-// boundary where it stands.
+// restore runs sql, which sets the parameters again that the client began with, and
+// continues at the boundary.
 func (s *session) restore(sql string) {
 	b := s.backend
 	known := b.Params.Tracked()
@@ -162,7 +163,8 @@ func (s *session) welcome() {
 	b.conn.Resume()
 }
 
-// greet sends the end of a login. pid is that of the backend, 0 for none.
+// greet sends the last messages of a login. pid is the backend's process id, 0 without a
+// backend.
 func (s *session) greet(params *relay.Params, pid uint32) {
 	s.welcomed = true
 	s.since = uint32(time.Now().Unix())
@@ -187,7 +189,7 @@ func (s *session) part() {
 	s.c.leaves = s.c.leaves || b.soiled()
 	s.detach()
 	if s.client.Full() {
-		s.client.Pause() // until Flushed, or the answers would grow without bound
+		s.client.Pause() // until Flushed; otherwise the queue of answers would grow without bound
 	} else {
 		s.client.Resume()
 	}
@@ -198,7 +200,7 @@ func (s *session) part() {
 	s.w.shelve(b)
 }
 
-// detach separates the session from its backend. The caller must take care of that.
+// detach separates the session from its backend, which the caller must close or shelve.
 func (s *session) detach() *backend {
 	b := s.backend
 	s.backend = nil

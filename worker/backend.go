@@ -22,7 +22,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// partLimit is how long to wait for a server to close a connection.
+// partLimit is how long a server may take to close a connection.
 const partLimit = 2 * time.Second
 
 // backendState says who is talking to a backend.
@@ -33,11 +33,11 @@ const partLimit = 2 * time.Second
 type backendState uint8
 
 const (
-	backendIdle      backendState = iota // on the shelf
-	backendAdapting                      // the worker: it sets parameters for the next client
+	backendIdle      backendState = iota // nobody: it is on the shelf
+	backendAdapting                      // the worker: it prepares the backend for a client
 	backendAttached                      // a client
 	backendResetting                     // the worker: it cleans up after a client
-	backendMoving                        // nobody: it is leaving for another worker
+	backendMoving                        // nobody: the backend goes to another worker
 	backendClosed
 )
 
@@ -62,19 +62,20 @@ type backend struct {
 	server int
 	pid    uint32
 	key    []byte // secret
-	// Backend is the part of conversations: parameters, statements, leftovers.
+	// Backend is the conversations' part: parameters, statements, leftovers.
 	relay.Backend
 
 	session *session
-	script  *script // what the worker itself sends to it
+	script  *script // the worker's own queries in progress, nil for none
 	cancel  *cancelJob
 	// cancelled continues the reset that waits for a cancel request, nil for none.
 	cancelled func()
 	since     time.Time
 	parting   parting
-	// leftovers is the timer of the next look at what its client has left, nil for none.
+	// leftovers is the timer of the next check for leftovers, nil for none.
 	leftovers *reactor.Timer
-	// unanswered is since when every check has found that its host answers nothing.
+	// unanswered is since when the server's host acknowledges nothing, according to every
+	// check since then; zero if it does.
 	unanswered time.Time
 }
 
@@ -87,8 +88,8 @@ type opening struct {
 	cancel context.CancelFunc
 }
 
-// newOpening registers a set-up that is about to start. limit is the time for all
-// of it.
+// newOpening registers a set-up that is about to start. limit is the time for the whole
+// set-up.
 func (w *worker) newOpening(wt *waiter, g *ipc.LeaseGrant, limit time.Duration) *opening {
 	o := &opening{outbound: outbound{epoch: g.Epoch}, waiter: wt, grant: g}
 	o.ctx, o.cancel = context.WithTimeout(context.Background(), limit)
@@ -97,7 +98,7 @@ func (w *worker) newOpening(wt *waiter, g *ipc.LeaseGrant, limit time.Duration) 
 	return o
 }
 
-// open starts the set-up of a backend for a waiting session.
+// open starts the set-up of a backend for a waiter.
 func (w *worker) open(wt *waiter, g *ipc.LeaseGrant) {
 	cfg := w.cfg
 	addr := w.address(g.Server)
@@ -108,7 +109,7 @@ func (w *worker) open(wt *waiter, g *ipc.LeaseGrant) {
 	}, func(b *backend, err error) { w.opened(o, b, err) })
 }
 
-// address returns where a server is, as the supervisor last resolved it.
+// address returns the addresses of a server, as the supervisor last resolved them.
 func (w *worker) address(server int) ipc.ServerInfo {
 	for _, s := range w.servers.Servers {
 		if s.Index == server {
@@ -118,8 +119,9 @@ func (w *worker) address(server int) ipc.ServerInfo {
 	return ipc.ServerInfo{Index: server}
 }
 
-// reached puts the address at which a server was reached at the head of its list, until
-// the supervisor sends another list. Set-up goroutines may still read the old list.
+// reached moves the address at which a server was reached to the head of its list, until
+// the supervisor sends another list. It makes a new list, because set-up goroutines may
+// still read the old one.
 func (w *worker) reached(server int, at string) {
 	for i := range w.servers.Servers {
 		s := &w.servers.Servers[i]
@@ -129,8 +131,8 @@ func (w *worker) reached(server int, at string) {
 	}
 }
 
-// dial opens a backend, in a set-up goroutine. client is nil if this worker knows
-// the password; otherwise the server's questions are passed to the client.
+// dial opens a backend, in a set-up goroutine. client is nil if the supervisor has the
+// user's password; otherwise the client answers the server's questions.
 func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, client socket) (*backend, error) {
 	conn, err := o.dial(o.ctx, addr)
 	if err != nil {
@@ -152,7 +154,7 @@ func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, cl
 	return b, nil
 }
 
-// newBackend makes a backend that has just been opened. Any goroutine may call it.
+// newBackend returns a new backend without a connection. Any goroutine may call it.
 func (w *worker) newBackend(p *pool.Pool, lease, epoch uint64, server int) *backend {
 	b := &backend{w: w, server: server}
 	b.shelved = shelved{Pool: p, Lease: lease, Epoch: epoch, Born: time.Since(w.born), Of: b}
@@ -173,9 +175,9 @@ func (b *backend) begin(ctx context.Context, conn net.Conn, cfg *config, l *logi
 	return b.login(ctx, conn, cfg, l, client, encrypt.Login(b.wired))
 }
 
-// login sends the start-up packet, answers the server's questions and reads until
-// the server is ready. It gives no application_name, so that the server's defaults, those
-// of the role and the database included, are what a client without one finds.
+// login sends the start-up packet, answers the server's questions and reads until the
+// server is ready. It sends no application_name, so that a client that gives none gets the
+// server's default, or that of the role or database.
 func (b *backend) login(ctx context.Context, conn net.Conn, cfg *config, l *login, client socket, opts auth.LoginOptions) error {
 	startup := []pgwire.Param{
 		{Name: "user", Value: l.user},
@@ -206,15 +208,14 @@ func (b *backend) login(ctx context.Context, conn net.Conn, cfg *config, l *logi
 	return b.readReady(conn)
 }
 
-// challengedError is a failure after the client was asked for its password: the
+// challengedError is a failure after the client was asked for its password, so that the
 // exchange can't be repeated with another backend.
 type challengedError struct{ err error }
 
 func (e *challengedError) Error() string { return e.err.Error() }
 func (e *challengedError) Unwrap() error { return e.err }
 
-// readReady reads what a server sends between AuthenticationOk and its first
-// ReadyForQuery.
+// readReady reads from AuthenticationOk to the server's first ReadyForQuery.
 func (b *backend) readReady(conn net.Conn) error {
 	for {
 		typ, body, err := pgwire.ReadMessage(conn, 64<<10)
@@ -239,8 +240,8 @@ func (b *backend) readReady(conn net.Conn) error {
 	}
 }
 
-// detach returns a duplicate of the descriptor that Go's poller doesn't watch. The
-// caller still has to close the connection.
+// detach returns a duplicate of the connection's descriptor, which Go's poller doesn't
+// watch. The caller still has to close the connection.
 func detach(conn syscall.Conn) (int, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -263,7 +264,7 @@ func socketOptions(conn net.Conn, cfg *config) {
 	}
 }
 
-// abandon cuts a backend that was never added to the loop.
+// abandon aborts the connection of a backend that was never added to the loop.
 func (b *backend) abandon() { reactor.Abort(b.fd) }
 
 // adopt adds a backend that a goroutine has set up to the loop.
@@ -305,7 +306,7 @@ func (e *backendEnd) Received(data []byte) {
 	b := (*backend)(e)
 	b.w.sawByte(b.server)
 	switch {
-	case b.state == backendClosed: // nobody needs what it still sends
+	case b.state == backendClosed: // nobody needs these bytes
 	case b.state == backendAttached:
 		b.session.fromServer(data)
 	case b.script != nil:
@@ -335,11 +336,11 @@ func (e *backendEnd) Ended(err error) {
 	}
 }
 
-// Flushed says that the server has taken all queued bytes; the client is read
-// again.
+// Flushed says that all queued bytes have been sent to the server, so that the client can
+// be read again.
 func (e *backendEnd) Flushed() {
 	if e.state == backendClosed {
-		e.conn.CloseWrite() // after Terminate, see part
+		e.conn.CloseWrite() // the last bytes were a Terminate, see part
 		return
 	}
 	if s := (*backend)(e).session; s != nil && e.state == backendAttached {
@@ -347,8 +348,8 @@ func (e *backendEnd) Flushed() {
 	}
 }
 
-// onIdle handles what a server sends without being asked. Parameters and notices
-// may come at any time; anything else ends the backend.
+// onIdle handles bytes from the server of an idle backend. Parameters and notices may come
+// at any time; anything else ends the backend.
 func (b *backend) onIdle(data []byte) {
 	if b.Unasked(data) {
 		return
@@ -358,9 +359,9 @@ func (b *backend) onIdle(data []byte) {
 	w.closeBackend(b)
 }
 
-// closeBackend ends a backend, and returns its lease once the server has closed the
-// connection, so that the limits hold at the server, too. A busy backend first gets
-// a cancel request, since closing a socket doesn't end a query.
+// closeBackend ends a backend. It returns the lease only once the server has closed the
+// connection, so that the limits hold at the server, too. A busy backend first gets a
+// cancel request, because closing a socket doesn't end a query.
 func (w *worker) closeBackend(b *backend) {
 	if b.state == backendClosed {
 		return
@@ -377,10 +378,10 @@ func (w *worker) closeBackend(b *backend) {
 	w.part(b)
 }
 
-// parting is the end of a retired backend.
+// parting is the state of a retired backend until its socket is closed.
 type parting struct {
-	limit *reactor.Timer
-	again *reactor.Timer // until another cancel request
+	limit *reactor.Timer // closes the socket at the latest
+	again *reactor.Timer // sends another cancel request
 	said  bool           // Terminate was sent
 }
 
@@ -389,8 +390,7 @@ func (p *parting) stop() {
 	p.again.Stop()
 }
 
-// partBy limits the wait for the end of a retired backend, in case its server
-// doesn't answer.
+// partBy limits how long a retired backend waits for its server to close the connection.
 func (w *worker) partBy(b *backend) {
 	b.parting.limit = w.loop.After(partLimit, func() {
 		if b.cancel != nil {
@@ -412,9 +412,8 @@ func (w *worker) part(b *backend) {
 	}
 }
 
-// cancelAndPart is part for a busy backend. A cancel request that arrives before
-// its query has no effect, so it is repeated after pause, and after twice that each
-// further time.
+// cancelAndPart is part for a busy backend. A cancel request that arrives before the query
+// has no effect. Therefore cancelAndPart repeats it after pause, and doubles pause each time.
 func (w *worker) cancelAndPart(b *backend, pause time.Duration) {
 	w.cancelBackend(b, func() {
 		w.part(b)
@@ -424,7 +423,7 @@ func (w *worker) cancelAndPart(b *backend, pause time.Duration) {
 	})
 }
 
-// retire takes a backend out of use; its socket and lease still exist.
+// retire takes a backend out of use, but keeps its socket and lease.
 func (b *backend) retire() {
 	b.w.shelf.Unshelve(&b.shelved)
 	b.state = backendClosed
@@ -448,5 +447,5 @@ func (w *worker) finishClose(b *backend) {
 	w.checkDrained()
 }
 
-// sawByte records that a server is alive.
+// sawByte records that a server has just sent something.
 func (w *worker) sawByte(server int) { w.lastByte[server] = w.loop.Now() }

@@ -18,8 +18,8 @@ const (
 	forwardLimit = 5 * time.Second
 )
 
-// Lengths of the secrets that clients get, in bytes. Protocol 3.0 has room for 4.
-// Protocol 3.2 has room for more; PostgreSQL uses 32.
+// Lengths of the secrets in clients' cancel keys, in bytes. Protocol 3.0 has 4, protocol
+// 3.2 up to 256; like PostgreSQL, pgagroal uses 32 there.
 const (
 	shortSecret = 4
 	longSecret  = 32
@@ -27,30 +27,30 @@ const (
 
 func givenLength(n int) bool { return n == shortSecret || n == longSecret }
 
-// cancelKey is the key that a client got for cancel requests: a process id and a secret.
-// It is small because each session has one; most have no rest.
+// cancelKey is a client's key for cancel requests: a process id and a secret. Each session
+// has one, so it is small; most have no rest.
 type cancelKey struct {
 	pid   uint32
 	first [shortSecret]byte
 	rest  string // of a long secret
 }
 
-// keyOf makes a key. The length of the secret must be one that clients get.
+// keyOf returns a key. The secret must have a length for which givenLength is true.
 func keyOf(pid uint32, secret []byte) cancelKey {
 	return cancelKey{pid, [shortSecret]byte(secret), string(secret[shortSecret:])}
 }
 
 func (k *cancelKey) secret() []byte { return append(k.first[:len(k.first):len(k.first)], k.rest...) }
 
-// id is the number under which the session is found.
+// id returns the number under which the session is found in worker.cancels.
 func (k *cancelKey) id() uint64 {
 	return uint64(k.pid)<<32 | uint64(binary.BigEndian.Uint32(k.first[:]))
 }
 
-// newKey makes the client's cancel key. It has the backend's process id, on which tools
-// and pg_terminate_backend depend, and a secret of the worker's own. In the transaction
-// pipeline no backend belongs to the client, so the process id is random, too. The key
-// stays when the session moves to another backend, since the protocol can't replace it.
+// newKey makes the client's cancel key: the backend's process id, which tools pass to
+// pg_terminate_backend, and a random secret. In the transaction pipeline no backend belongs
+// to the client, so the process id is random, too. The session keeps its key on another
+// backend, because the protocol can't replace it.
 func (s *session) newKey(pid uint32) {
 	secret := make([]byte, shortSecret)
 	if pgwire.SpeaksLongKeys(s.c.minor) {
@@ -71,17 +71,18 @@ func (s *session) newKey(pid uint32) {
 	}
 }
 
-// cancelRequest serves a cancel request, during the set-up of its connection. It keeps
-// the connection open until the request was carried out, because clients then expect
-// that it can't hit a later statement.
+// cancelRequest serves a cancel request, in the set-up of its connection. It keeps the
+// connection open until the request has been carried out, because clients rely on it that
+// after the end of the connection the request can't hit a later statement.
 func (s *setup) cancelRequest(pid uint32, key []byte) {
 	if !givenLength(len(key)) {
-		return // no client has such a key
+		return // no client got such a key
 	}
 	s.d.await(func(done func()) { s.w.cancel(keyOf(pid, key), done) })
 }
 
-// cancel cancels what the session of a key is doing, and calls done once.
+// cancel cancels the statement of the session with this key, in any worker. It calls done
+// once.
 func (w *worker) cancel(k cancelKey, done func()) {
 	if w.cancelLocal(k, done) {
 		return
@@ -95,8 +96,8 @@ func (w *worker) cancel(k cancelKey, done func()) {
 	w.send(&ipc.CancelRequest{ID: id, PID: k.pid, Key: ipc.Secret(k.secret())})
 }
 
-// cancelLocal cancels what the session of a key is doing, if it is in this worker, and
-// reports whether it is.
+// cancelLocal cancels the statement of the session with this key, if the session is in this
+// worker, and reports whether it is.
 func (w *worker) cancelLocal(k cancelKey, done func()) bool {
 	s := w.cancels[k.id()]
 	if s == nil || s.key != k {
@@ -107,13 +108,13 @@ func (w *worker) cancelLocal(k cancelKey, done func()) bool {
 	}
 	w.loop.After(secondLook, func() {
 		if !s.cancelBusy(done) {
-			done() // there is nothing to cancel
+			done() // the session is idle
 		}
 	})
 	return true
 }
 
-// cancelBusy cancels what the session is doing, and reports whether it does anything.
+// cancelBusy cancels the session's statement, and reports whether there is one.
 func (s *session) cancelBusy(done func()) bool {
 	switch {
 	case s.stash != nil && s.state == sessionWaiting:
@@ -123,7 +124,7 @@ func (s *session) cancelBusy(done func()) bool {
 		done()
 		return true
 	case s.stash != nil && s.state == sessionAdapting:
-		s.cancelled = true // until its backend is prepared
+		s.cancelled = true // start cancels the statement once the backend is prepared
 		done()
 		return true
 	case s.backend == nil || s.state != sessionActive || !s.busy():
@@ -134,8 +135,8 @@ func (s *session) cancelBusy(done func()) bool {
 	return true
 }
 
-// cancelStash cancels the statement that waits for a backend: the server never sees it.
-// What the client has sent after it waits on.
+// cancelStash cancels the statement that waits for a backend, so that the server never sees
+// it. What the client has sent after the statement is handled as usual.
 func (s *session) cancelStash() {
 	said := s.stash
 	s.waiter, s.stash, s.cancelled = nil, nil, false
@@ -159,7 +160,7 @@ func (w *worker) onCancelDone(m *ipc.CancelDone) {
 	}
 }
 
-// afterCancel goes on with a backend that had to wait for the end of a cancel request.
+// afterCancel continues with a backend that had to wait for the end of a cancel request.
 func (w *worker) afterCancel(b *backend) {
 	if f := b.cancelled; f != nil {
 		b.cancelled = nil

@@ -8,17 +8,18 @@ import (
 
 const (
 	// cancelsAtOnce is how many cancel requests a worker sends to one server at a time.
-	// Each costs the server a process, in addition to max_connections.
+	// Each costs the server a process that max_connections doesn't count.
 	cancelsAtOnce = 2
-	// secondLook is how long a cancel request for an idle session waits, because the
-	// query that it is meant for may arrive after it.
+	// secondLook is how long a cancel request for an idle session waits, because it may
+	// have overtaken the query that it is meant for.
 	secondLook = time.Millisecond
 )
 
-// cancelRequests are the cancel requests that this worker has to do with.
+// cancelRequests has the open cancel requests of this worker.
 type cancelRequests struct {
 	at map[int]*canceller // by server
-	// forwarded are the requests that other workers check, by id.
+	// forwarded has, by id, what to do at the end of the requests whose session may be in
+	// another worker.
 	forwarded map[uint64]func()
 }
 
@@ -36,20 +37,21 @@ type canceller struct {
 type cancelJob struct {
 	b    *backend
 	sent bool
-	// insist: send it even if the worker has given the backend up.
+	// insist says to send it even if the worker has given the backend up.
 	insist bool
 	done   []func() // called at the end
-	// again are called after one more job: they came when this one was sent already,
-	// and may mean a query that started later.
+	// again are called at the end of another job: their requests came after this one was
+	// sent, and may be meant for a query that started later.
 	again []func()
 }
 
 // underWay reports whether a cancel request may hit what the backend does now.
 func (j *cancelJob) underWay() bool { return j != nil && j.sent }
 
-// cancelBackend asks the server to cancel what a backend is doing. The signal may be on
-// its way until the server closes the connection of the request; until then no client
-// gets the backend. If the server doesn't close it in time, the backend isn't reused.
+// cancelBackend asks the server to cancel a backend's query. No client gets the backend
+// until the server has closed the connection of the request, because until then the server
+// may still signal the backend. If the server doesn't close it in time, the backend isn't
+// reused.
 func (w *worker) cancelBackend(b *backend, done func()) {
 	switch j := b.cancel; {
 	case j == nil:
@@ -68,8 +70,8 @@ func (w *worker) cancelBackend(b *backend, done func()) {
 	}
 }
 
-// sendCancels sends the requests that may be sent now. It ends jobs that have become
-// pointless, without sending them.
+// sendCancels sends waiting requests, up to cancelsAtOnce. It ends pointless jobs without
+// sending them.
 func (w *worker) sendCancels(q *canceller) {
 	for q.sending < cancelsAtOnce && len(q.waiting) > 0 {
 		j := q.waiting[0]
@@ -88,7 +90,8 @@ func (w *worker) sendCancels(q *canceller) {
 	}
 }
 
-// pointless reports whether the backend is fenced, gone or idle.
+// pointless reports whether the request needn't be sent, because the backend is fenced, gone
+// or idle.
 func (j *cancelJob) pointless() bool {
 	b := j.b
 	switch {
@@ -120,8 +123,8 @@ func (w *worker) sendCancel(j *cancelJob, end func()) {
 	})
 }
 
-// endCancel calls what waits for the job, and goes on with a backend that was held back
-// for it.
+// endCancel ends a job: it calls the functions that wait for it, and continues with a
+// backend that had to wait for it.
 func (w *worker) endCancel(j *cancelJob) {
 	b := j.b
 	b.cancel = nil
@@ -136,7 +139,8 @@ func (w *worker) endCancel(j *cancelJob) {
 	}
 }
 
-// dropCancel removes a job that wasn't sent when its session has left the backend.
+// dropCancel removes a backend's job if it wasn't sent yet. Call it when the session leaves
+// the backend.
 func (w *worker) dropCancel(b *backend) {
 	j := b.cancel
 	if j == nil || j.sent {

@@ -18,14 +18,14 @@ type config struct {
 	ipc.ConfigBegin
 	servers   []ipc.ConfigServer
 	hba       []auth.Rule
-	aliases   map[string]string // from alias to database
-	passwords map[string]bool   // users with a password for the servers, which the supervisor has
-	known     map[string]bool   // users whom this worker can authenticate
-	frontend  map[string]bool   // users whose password here differs from that at the servers
-	superuser string            // of pgagroal itself, empty for none
+	aliases   map[string]string // database by alias
+	passwords map[string]bool   // users for whom the supervisor has a password for the servers
+	known     map[string]bool   // users that this worker can authenticate
+	frontend  map[string]bool   // users with a password of their own for pgagroal
+	superuser string            // pgagroal's own user at the servers, empty for none
 	verifiers *auth.Verifiers
 	reset     []string // statements of the reset query, empty for none
-	// tls is how clients may encrypt their connections, nil if they may not.
+	// tls is for clients that encrypt their connections, nil if they can't.
 	tls *tls.Config
 	// toServers is how servers are spoken to in TLS, by index. Others get clear text.
 	toServers map[int]*tlsdial.Server
@@ -34,8 +34,8 @@ type config struct {
 // draft is a configuration that is still being received.
 type draft struct {
 	cfg       config
-	users     int
-	aliases   int // messages with some
+	users     int // ConfigUser messages so far
+	aliases   int // ConfigAliases messages so far
 	verifiers map[string]auth.Verifier
 	parts     int // messages about TLS
 	servers   map[int]*ipc.ServerTLS
@@ -112,7 +112,7 @@ func (d *draft) addUser(m *ipc.ConfigUser) error {
 	return nil
 }
 
-// finish checks that nothing is missing.
+// finish completes the configuration, and checks that no message of it is missing.
 func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 	c := &d.cfg
 	if end.Gen != c.Gen || len(c.servers) != end.Servers || len(c.hba) != end.HBA ||
@@ -137,7 +137,7 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 	return c, nil
 }
 
-// offerTLS makes ready what clients' handshakes need.
+// offerTLS prepares the tls.Config for clients, if there is a certificate.
 func (c *config) offerTLS() (err error) {
 	t := c.TLS
 	if t.Certificate == "" {
@@ -160,8 +160,8 @@ func newDraft(m *ipc.ConfigBegin) *draft {
 }
 
 // checked reports whether this worker authenticates the user; otherwise only the server
-// can. A client can't log in as the superuser, who is for pgagroal alone: it gets the
-// answer of a wrong password.
+// can. It is true for the superuser, which is for pgagroal alone: a client that logs in as
+// this user gets the answer for a wrong password.
 func (c *config) checked(user string) bool { return c.known[user] || user == c.superuser && user != "" }
 
 // realDatabase resolves an alias.

@@ -10,10 +10,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// confineWorker takes from this process everything that a worker doesn't need. It can
-// still connect to the servers of its configuration and move bytes with its event loop,
-// and nothing else. It is called after everything that must be opened and before the
-// first client. The worker can then never connect to a server on another port.
+// confineWorker takes away from this process everything that a worker doesn't need. The
+// worker can then only connect to the servers of its configuration, never to another port,
+// and move bytes with its event loop. Call confineWorker after everything is open and
+// before the first client.
 func confineWorker(cfg *config, reactor string, supervisor *ipc.Conn) (confine.Report, error) {
 	theirs, err := supervisor.PeerCred()
 	if err != nil {
@@ -28,7 +28,7 @@ func confineWorker(cfg *config, reactor string, supervisor *ipc.Conn) (confine.R
 			p.Ports = append(p.Ports, uint16(s.Port))
 		}
 	}
-	hidden := proc.Concealed() // this can't be found out after Apply
+	hidden := proc.Concealed() // before Apply, which forbids this system call
 	r, err := confine.Apply(p)
 	if err != nil {
 		return r, err

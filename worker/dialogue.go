@@ -23,45 +23,45 @@ type socket interface {
 }
 
 // dialogue is a client's connection while it is set up on the event loop. The set-up is
-// a coroutine: it reads like a function that waits for the client, but a wait parks it,
-// while the loop goes on with others. A goroutine for each client would also work, but
+// a coroutine: it reads like a function that waits for the client, but a wait only parks
+// the coroutine and the loop continues. A goroutine for each client would also work, but
 // at a few hundred logins a second the scheduler would wake another thread for every
 // packet, which costs several times as much as the login itself.
 //
-// So nothing in it may block: a goroutine does what may block, see await and leave.
+// Nothing in a coroutine may block. What may block runs in a goroutine: see await and leave.
 type dialogue struct {
 	loop   *reactor.Loop
 	conn   *reactor.Conn
 	co     *coroutine
 	parked bool
-	// spoken: something was sent to the client since the last read, so its answer has
-	// hardly arrived yet.
+	// spoken says that something was sent to the client since the last read. Its answer
+	// can't have arrived yet, so a read would be in vain.
 	spoken  bool
 	timer   *reactor.Timer
 	expired bool
 	err     error // why the connection has ended
-	// remote uses the connection from a goroutine, when the coroutine has ended.
+	// remote is set while a goroutine uses the connection, after the coroutine has ended.
 	remote *remote
 }
 
-// coroutines starts dialogues. It keeps coroutines whose dialogue has ended for the
-// next one, because the stack of a new coroutine is small, and growing it copies it.
+// coroutines starts dialogues. It keeps a coroutine whose dialogue has ended for the next
+// one, because a new coroutine has a small stack, and growing a stack means copying it.
 type coroutines struct{ idle []*coroutine }
 
 // coroutine runs one dialogue after the other.
 type coroutine struct {
-	// resume runs the coroutine until it parks or ends, yield parks it; stop ends an
-	// idle one.
+	// resume runs the coroutine until it parks or ends, yield parks it, and stop ends an
+	// idle coroutine.
 	resume func() (struct{}, bool)
 	yield  func(struct{}) bool
 	stop   func()
 	task   func()
 }
 
-// maxIdleCoroutines is how many idle coroutines are kept: about 8 KiB each.
+// maxIdleCoroutines is how many idle coroutines are kept. Each needs about 8 KiB.
 const maxIdleCoroutines = 64
 
-// begin adds a client's descriptor, which it takes over, to the loop. The first wake
+// begin takes over a client's descriptor and adds it to the loop. The first call of wake
 // starts f.
 func (cs *coroutines) begin(loop *reactor.Loop, fd int, f func(*dialogue)) (d *dialogue, err error) {
 	d = &dialogue{loop: loop}
@@ -84,7 +84,7 @@ func (cs *coroutines) take() *coroutine {
 	co.resume, co.stop = iter.Pull(func(yield func(struct{}) bool) {
 		defer func() {
 			if p := recover(); p != nil {
-				panic(fmt.Sprintf("%v\n%s", p, debug.Stack())) // the stack of the loop would show nothing
+				panic(fmt.Sprintf("%v\n%s", p, debug.Stack())) // the loop's stack wouldn't show the coroutine
 			}
 		}()
 		co.yield = yield
@@ -103,7 +103,7 @@ func (cs *coroutines) take() *coroutine {
 	return co
 }
 
-// end ends the idle coroutines. It runs on the loop's thread, to which they belong.
+// end ends the idle coroutines. Call it on the loop, to which they belong.
 func (cs *coroutines) end() {
 	for _, co := range cs.idle {
 		co.stop()
@@ -111,8 +111,8 @@ func (cs *coroutines) end() {
 	cs.idle = nil
 }
 
-// park waits until something happens: the client sends something or leaves, what was
-// sent to it is on its way, or its time is up.
+// park waits for the next wake: the client has sent something or left, the queue to it is
+// empty, or its time is up.
 func (d *dialogue) park() {
 	d.parked = true
 	d.co.yield(struct{}{})
@@ -162,7 +162,8 @@ func (d *dialogue) Read(b []byte) (int, error) {
 	}
 }
 
-// Write queues b without limit: nobody sends much before a client is let in.
+// Write queues b without limit, because little is sent to a client before its login is
+// complete.
 func (d *dialogue) Write(b []byte) (int, error) {
 	if err := d.over(); err != nil {
 		return 0, err
@@ -198,8 +199,8 @@ func (d *dialogue) SetDeadline(t time.Time) error {
 	return d.err
 }
 
-// Close may be called from outside the coroutine, which then sees the end of the
-// connection.
+// Close closes the connection. It may be called from outside the coroutine, whose calls then
+// fail.
 func (d *dialogue) Close() error {
 	d.err = net.ErrClosed
 	d.timer.Stop()
@@ -208,8 +209,8 @@ func (d *dialogue) Close() error {
 	return nil
 }
 
-// await calls f to start something and waits until that calls done, on the loop. It
-// must call done within a time limit of its own.
+// await calls f and waits until done is called on the loop. What f starts must call done
+// within a time limit.
 func (d *dialogue) await(f func(done func())) {
 	finished := false
 	f(func() {
@@ -238,8 +239,8 @@ type away interface {
 	giveBack(loop *reactor.Loop, done func(*reactor.Conn, error))
 }
 
-// leave hands the connection to a goroutine. An encrypted one stays in the loop, which
-// owns the encryption.
+// leave hands the connection to a goroutine. An encrypted connection stays in the loop,
+// which owns the encryption.
 func (d *dialogue) leave() (away, error) {
 	if err := d.flush(); err != nil {
 		return nil, err
@@ -274,9 +275,9 @@ func (d *dialogue) depart() (*clientFile, error) {
 	return &clientFile{os.NewFile(uintptr(fd), "client")}, nil
 }
 
-// clientFile is a client's connection while a goroutine uses it. It is an os.File,
-// which Go's poller watches like a net.Conn, because making a net.Conn from a
-// descriptor takes twelve system calls.
+// clientFile is a client's unencrypted connection while a goroutine uses it. Go's poller
+// watches an os.File like a net.Conn, but to make a net.Conn from a descriptor would take
+// twelve system calls.
 type clientFile struct{ *os.File }
 
 // CloseWrite tells the client that nothing more will come.
@@ -284,8 +285,8 @@ func (f *clientFile) CloseWrite() error {
 	return f.control(func(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) })
 }
 
-// connected reports whether the client is still there. A client that waits for its
-// login sends nothing.
+// connected reports whether the client is still there. It looks for the end of the
+// connection without reading from it.
 func (f *clientFile) connected() bool {
 	alive := false
 	err := f.control(func(fd int) {

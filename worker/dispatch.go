@@ -48,7 +48,8 @@ func (w *worker) dispatch(env ipc.Envelope) {
 	}
 }
 
-// onNewConfig handles the parts of a configuration that comes while clients are served.
+// onNewConfig handles the messages of a configuration that arrives while the worker
+// serves clients.
 func (w *worker) onNewConfig(m ipc.Message) {
 	if err := w.onConfig(m); err != nil {
 		w.supervisorLost(fmt.Errorf("configuration: %w", err))

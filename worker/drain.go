@@ -7,7 +7,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// onDrain starts the end of the worker.
+// onDrain ends all clients and backends, and then the worker.
 func (w *worker) onDrain() {
 	w.draining = true
 	w.shelf.Drain()
@@ -22,7 +22,7 @@ func (w *worker) endAll() {
 	for _, c := range w.clients {
 		s := c.session
 		if s == nil {
-			c.conn.Close() // its set-up sees the end
+			c.conn.Close() // the set-up then fails and ends
 			continue
 		}
 		if s.state == sessionWaiting {
@@ -34,7 +34,7 @@ func (w *worker) endAll() {
 	}
 	for _, x := range w.shelf.Waiters() {
 		if !x.Queued() {
-			continue // this session was removed meanwhile
+			continue // its session was ended above
 		}
 		w.refuse(x.Of.(*waiter), pgwire.CodeAdminShutdown, "terminating connection due to administrator command")
 	}

@@ -9,21 +9,22 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// facts are what a worker knows of a pool's server connections beside the connections.
-// They are forgotten with the pool.
+// facts is what a worker knows of a pool in addition to its backends. It lives as long as
+// the pool.
 //
-// In the transaction pipeline they answer logins, so that a login needs no backend. They
-// are those of the backend that was opened last; no backend on the shelf knows better. A
-// client hears of what has changed since with its first backend. The facts of one primary
-// are nothing for the next one.
+// In the transaction pipeline a login can be answered with the facts, so that it needs no
+// backend. The facts are those of the backend that was opened last. If the server's
+// parameters have changed since, the client is told so with its first backend. The facts of
+// one primary don't hold for the next one.
 type facts struct {
-	logins map[loginKey]*login // for sharing
-	base   relay.Params        // after the login of the backend opened last
+	logins map[loginKey]*login // see share
+	base   relay.Params        // parameters after the login of the backend that was opened last
 	epoch  uint64              // of that backend, 0 for none
 	born   time.Duration       // of that backend
-	// trusting: the server asked for no password.
+	// trusting says that the server asked for no password.
 	trusting bool
-	// values are what the server makes of start-up parameters: "German, DMY" of German.
+	// values has the value that the server reports for a start-up parameter: "German, DMY"
+	// for DateStyle = German.
 	values map[pgwire.Param]string
 }
 
@@ -37,8 +38,8 @@ func factsOf(p *pool.Pool) *facts {
 	return f
 }
 
-// learn takes the facts of a backend. Backends come here in no particular order: one that
-// another worker has opened may be older than what is known already.
+// learn takes over the facts of a backend, unless newer ones are known: a backend from
+// another worker may be old.
 func (w *worker) learn(b *backend) {
 	f := factsOf(b.Pool)
 	if f.epoch == b.Epoch && b.Born < f.born {
@@ -50,7 +51,7 @@ func (w *worker) learn(b *backend) {
 	f.base, f.epoch, f.trusting, f.born = b.Base, b.Epoch, b.Trusting, b.Born
 }
 
-// heard notes what the server has made of a client's start-up parameters.
+// heard stores what the server reports for a client's start-up parameters.
 func (f *facts) heard(follow, now *relay.Params) {
 	for _, p := range follow.All() {
 		if v, ok := now.Get(p.Name); ok && len(f.values) < maxShared {
@@ -59,8 +60,8 @@ func (f *facts) heard(follow, now *relay.Params) {
 	}
 }
 
-// answer returns the parameters that a login is answered with, and false if that takes a
-// backend. unproven: only the server can tell who the client is.
+// answer returns the parameters that answer a login, or false if the login needs a backend.
+// unproven says that only the server can authenticate the client.
 func (w *worker) answer(l *login, unproven bool) (relay.Params, bool) {
 	p := w.shelf.Lookup(pool.Key(l.key))
 	if w.cfg.Pipeline != "transaction" || p == nil || !w.servers.Open || w.servers.Graceful || w.draining {
@@ -84,14 +85,14 @@ func (w *worker) answer(l *login, unproven bool) (relay.Params, bool) {
 	return params, true
 }
 
-// isPlainName reports whether a parameter is an application_name that the server takes as
-// it is.
+// isPlainName reports whether a parameter is an application_name that the server doesn't
+// change.
 func isPlainName(p pgwire.Param) bool {
 	return strings.EqualFold(p.Name, "application_name") && len(p.Value) <= maxApplication &&
 		!strings.ContainsFunc(p.Value, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// enter lets a client in who has proven who it is: with what is known, or with a backend.
+// enter completes the login of an authenticated client: with the facts, or with a backend.
 func (s *session) enter() {
 	if params, ok := s.w.answer(s.login, false); ok {
 		s.enterWith(&params)
@@ -100,7 +101,7 @@ func (s *session) enter() {
 	s.seek()
 }
 
-// enterWith lets a client of the transaction pipeline in without a backend.
+// enterWith completes the login of a client of the transaction pipeline without a backend.
 func (s *session) enterWith(params *relay.Params) {
 	s.talk.(*relay.Pooled).Enter(params)
 	s.state = sessionActive

@@ -16,10 +16,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// onFence cuts every connection to servers of old epochs. When it returns and sends
-// Fenced, this worker sends these servers nothing any more: established backends are
-// reset and their queues dropped, connections that goroutines use are aborted, and
-// connections that goroutines hand over later are refused.
+// onFence cuts every connection of the fenced epochs. When it sends Fenced, this worker
+// sends nothing on them any more: it has reset the backends and dropped their queues,
+// aborted the connections that goroutines use, and refuses connections that goroutines hand
+// over later.
 func (w *worker) onFence(m *ipc.Fence) {
 	w.fenced = max(w.fenced, m.Epoch)
 	if w.servers.Epoch <= m.Epoch {
@@ -60,7 +60,7 @@ func (w *worker) abortBackend(b *backend) bool {
 	return true
 }
 
-// onActivityRequest answers how long ago each server sent a byte.
+// onActivityRequest answers how long ago each server has sent its last byte to this worker.
 func (w *worker) onActivityRequest(m *ipc.ActivityRequest) {
 	a := &ipc.Activity{ID: m.ID, AgesMS: make([]int64, len(w.lastByte))}
 	for i, t := range w.lastByte {
@@ -80,9 +80,9 @@ type hinted struct {
 	sqlstate string
 }
 
-// hint tells the supervisor at once that something is wrong with a server, but not
-// twice in a turn of the loop: all backends of a server are lost together. It ignores
-// connections of a fenced epoch.
+// hint tells the supervisor at once that something is wrong with a server. It sends equal
+// hints once per turn of the loop, because the backends of a server are often lost
+// together. It ignores connections of a fenced epoch.
 func (w *worker) hint(server int, epoch uint64, kind ipc.HintKind, sqlstate, text string) {
 	h := hinted{server, epoch, kind, sqlstate}
 	if epoch <= w.fenced || w.hinted[h] {
@@ -95,7 +95,8 @@ func (w *worker) hint(server int, epoch uint64, kind ipc.HintKind, sqlstate, tex
 	w.send(&ipc.Hint{Server: server, Epoch: epoch, Kind: kind, SQLState: sqlstate, Text: text})
 }
 
-// hintCode makes a hint of a server's error, if the error concerns the server itself.
+// hintCode sends a hint if the conversation has seen an error that concerns the server
+// itself.
 func (w *worker) hintCode(b *backend, where string) {
 	if b.Code != "" {
 		w.hint(b.server, b.Epoch, hintKind(b.Died), b.Code, where)
@@ -111,7 +112,7 @@ func hintKind(died bool) ipc.HintKind {
 	return ipc.HintSQLState
 }
 
-// hintOf makes a hint of an error, if the error concerns the server.
+// hintOf sends a hint for an error of a connection, if the error concerns the server.
 func (w *worker) hintOf(server int, epoch uint64, err error) {
 	var se *auth.ServerError
 	var me *auth.MethodError

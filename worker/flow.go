@@ -1,22 +1,22 @@
 package worker
 
-// listen reads from the client again, if its bytes have somewhere to go.
+// listen reads from the client again, unless it must not be read.
 func (s *session) listen() {
 	if !s.mustNotHear() {
 		s.client.Resume()
 	}
 }
 
-// throttle stops reading from the client, if its bytes have nowhere to go.
+// throttle stops reading from the client if it must not be read.
 func (s *session) throttle() {
 	if s.mustNotHear() {
 		s.client.Pause()
 	}
 }
 
-// mustNotHear reports whether the client must not be read: its bytes go to the
-// backend, whose queue may be full, or, in the transaction pipeline, are answered by the
-// worker, and the client may not read the answers.
+// mustNotHear reports whether the client must not be read, because a queue would grow
+// without bound: that of the backend, to which its bytes go, or, in the transaction
+// pipeline, that of the client itself, if it doesn't read the worker's answers.
 func (s *session) mustNotHear() bool {
 	return s.backend != nil && s.backend.conn.Full() || s.flooded || s.client.Full() && !s.talk.Keeps()
 }

@@ -8,22 +8,22 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 )
 
-// halfOpenEvery is how often backends in use are checked. A backend counts as dead if
-// two things hold. The kernel has sent something again halfOpenTries times in a row
-// without an answer from the server's host, which takes 51 s on a fast network, since
-// the pauses begin with 200 ms and double. And every check in halfOpenTime has found
-// such tries, since a route or a kernel may be configured for much shorter pauses.
+// halfOpenEvery is how often backends in use are checked. A backend counts as dead if two
+// conditions hold. The kernel has sent the same bytes again halfOpenTries times without an
+// answer from the server's host; that takes 51 s on a fast network, because the pauses
+// begin with 200 ms and double. And every check during halfOpenTime has found unanswered
+// tries, because a route or a kernel may be configured for much shorter pauses.
 const (
 	halfOpenEvery = 5 * time.Second
 	halfOpenTries = 8
 	halfOpenTime  = 40 * time.Second
 )
 
-// watchHalfOpen gives up connections that the server's host, or a firewall on the way,
-// has forgotten without a word. Otherwise a client would wait for an answer for as long
-// as the kernel tries, a quarter of an hour. TCP_USER_TIMEOUT would end such
-// connections as well, but also those whose server is alive and doesn't read, such as a
-// COPY that waits for a lock. Idle connections have keep-alive.
+// watchHalfOpen gives up connections that the server's host, or a firewall between, has
+// forgotten without a reset. Otherwise a client would wait for an answer as long as the
+// kernel tries, a quarter of an hour. TCP_USER_TIMEOUT would end such connections, too, but
+// also those to a server that is alive and doesn't read, such as a COPY that waits for a
+// lock. Idle connections have keep-alive.
 func (w *worker) watchHalfOpen() {
 	w.loop.After(halfOpenEvery, w.watchHalfOpen)
 	now := time.Now()
@@ -47,10 +47,9 @@ func (w *worker) watchHalfOpen() {
 	}
 }
 
-// giveUpHalfOpen ends a backend on our side alone. A cancel request over a connection
-// of its own ends its query, since the server may be alive. The idle backends of the
-// server are closed too, because whatever has forgotten this connection has probably
-// forgotten them as well.
+// giveUpHalfOpen closes a backend without waiting for the server. A cancel request ends its
+// query, because the server may be alive. giveUpHalfOpen also closes the idle backends of
+// the server, because their connections have probably been forgotten, too.
 func (w *worker) giveUpHalfOpen(b *backend) {
 	w.log.Warn("connection given up: the server's host acknowledges nothing", "server", b.server, "pid", b.pid)
 	w.hintOf(b.server, b.Epoch, unix.ETIMEDOUT)

@@ -12,20 +12,20 @@ import (
 
 // How a backend gets from one worker to another:
 //
-//  1. A worker takes an idle backend out of its event loop (handOver). Until
-//     the loop has let go of it, it is still here, and a fence aborts it.
-//  2. Its state and its descriptor go to the supervisor, and from there to the
-//     worker of a waiting client, or back. A fence that comes after that
-//     finds it there, because links keep the order of messages.
-//  3. The other worker adds it to its own loop (onTakeOver).
+//  1. A worker takes an idle backend out of its event loop (handOver). Until the
+//     loop has released it, it still belongs to this worker, and a fence aborts it.
+//  2. The backend's state and descriptor go to the supervisor, and from there to the
+//     worker of a waiting client, or back. A later fence finds the backend there,
+//     because links keep the order of messages.
+//  3. The other worker adds the backend to its own loop (onTakeOver).
 //
-// An encrypted connection can't move, since its state is here; it is closed, and the
-// other worker opens one.
+// An encrypted connection can't move, because the keys stay in this process. It is closed,
+// and the other worker opens a new one.
 //
-// Nothing is ever sent to the server on the way, and nothing that it sends is lost.
+// During the hand-over nothing is sent to the server, and nothing that it sends is lost.
 
-// maxState limits the text of a backend's state, in bytes. A backend with more is
-// closed instead of handed over. A packet holds 64 KiB.
+// maxState limits the text of a backend's state, in bytes, because a packet of a link holds
+// 64 KiB. A backend with more text is closed instead of handed over.
 const maxState = 40 << 10
 
 // handOver hands an idle backend over to a client of another worker.
@@ -63,8 +63,8 @@ func (w *worker) handedOver(b *backend, state *ipc.BackendState, fd int) {
 	w.checkDrained()
 }
 
-// onTakeOver adds a backend of another worker, or one of this worker's that no
-// client has wanted. fds is empty if there was no free descriptor for it.
+// onTakeOver adds a backend of another worker, or one that this worker handed over but
+// that no client needs any more. fds is empty if this process had no free descriptor.
 func (w *worker) onTakeOver(m *ipc.TakeOver, fds []int) {
 	b := w.takenOver(m, fds)
 	if b == nil {
@@ -112,7 +112,7 @@ func (b *backend) portable() ipc.BackendState {
 	return s
 }
 
-// moved makes a backend from the state that another worker has sent.
+// moved returns the backend whose state another worker has sent.
 func (w *worker) moved(m *ipc.TakeOver) *backend {
 	s := &m.Backend
 	b := w.newBackend(nil, m.Lease, s.Epoch, s.Server)

@@ -5,7 +5,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// The messages about leases. The shelf knows what they mean for backends and waiters.
+// This file passes the supervisor's messages about leases to the shelf, which decides what
+// they mean for backends and waiters.
 
 // askLease asks for a lease for a waiter.
 func (w *worker) askLease(request uint64, wt *waiter) {
@@ -43,8 +44,8 @@ func (w *worker) returnLease(lease uint64) {
 	w.send(&ipc.LeaseReturn{Lease: lease})
 }
 
-// onReclaim gives up an idle backend that another client needs, or remembers to give up
-// the next one.
+// onReclaim gives up an idle backend that a client of another worker needs, or makes the
+// shelf give up the next one.
 func (w *worker) onReclaim(m *ipc.Reclaim) {
 	w.shelf.Reclaim(pool.Reclaim{
 		ID: m.ID, Key: pool.Key(m.Key), Leases: m.Leases, Own: m.Own, Since: w.now() - ms(m.WaitedMS), Size: m.Size,

@@ -2,18 +2,17 @@ package worker
 
 import "time"
 
-// What a client of the transaction pipeline has left on a backend, a lock or a
-// temporary table for example, is removed when another client gets the backend
-// (cleanse). Until then it may block other clients, so it doesn't stay on an idle
-// backend for long:
+// A client of the transaction pipeline may leave things on a backend, for example a lock
+// or a temporary table. They are removed when another client gets the backend (cleanse).
+// Until then they may block other clients, so they don't stay on an idle backend for long:
 //
-//   - not after its client has left (disown);
-//   - not longer than leftoverLimit, even while its client is the only one of this worker: a
-//     client of another worker may wait for the lock, and no worker can see that.
+//   - not after their client has left (disown);
+//   - not longer than leftoverLimit, even if this worker has no other client: a client of
+//     another worker may wait for the lock, and no worker can see that.
 
 const leftoverLimit = 5 * time.Second
 
-// soiled reports whether a backend has something that the reset query would remove.
+// soiled reports whether a backend has leftovers that the reset query removes.
 func (b *backend) soiled() bool {
 	return (b.Dirty || b.Sequences) && len(b.w.cfg.reset) > 0
 }
@@ -29,7 +28,7 @@ func (w *worker) watchLeftovers(b *backend) {
 	}
 }
 
-// reviewLeftovers removes what has been on an idle backend for too long.
+// reviewLeftovers removes the leftovers of a backend that has been idle for too long.
 func (w *worker) reviewLeftovers(b *backend) {
 	b.leftovers = nil
 	if b.state == backendClosed || !b.Dirty {
@@ -45,13 +44,13 @@ func (w *worker) reviewLeftovers(b *backend) {
 // removeLeftovers takes an idle backend off the shelf and resets it.
 func (w *worker) removeLeftovers(b *backend) {
 	if !b.soiled() {
-		return // the reset query was taken out of the configuration
+		return // a new configuration has no reset query
 	}
 	w.shelf.Unshelve(&b.shelved)
 	w.reset(b, true)
 }
 
-// disown removes what a client has left that is gone.
+// disown removes the leftovers of a client that is gone from idle backends.
 func (w *worker) disown(client uint64) {
 	for _, b := range w.backends {
 		if b.DirtyBy == client && b.Idle() && b.soiled() {

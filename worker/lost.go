@@ -6,7 +6,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// serverGone handles the loss of the backend, which is closed already.
+// serverGone handles the loss of the session's backend, which is already closed.
 func (s *session) serverGone() {
 	s.backend = nil
 	switch s.state {
@@ -20,9 +20,9 @@ func (s *session) serverGone() {
 	}
 }
 
-// lost decides what happens to a client that has lost its backend. A client that hasn't
-// asked for anything yet gets another backend. A client of the transaction pipeline is
-// told what it has lost, and stays. All other sessions end.
+// lost decides what happens to a client that has lost its backend. If nothing is lost with
+// it, the client gets another backend. In the transaction pipeline the client is told what
+// it has lost, and stays. All other sessions end.
 func (s *session) lost() {
 	loss := s.talk.Lose()
 	s.flooded = false
@@ -47,7 +47,7 @@ func (s *session) lost() {
 	}
 }
 
-// seekAgain seeks another backend: the lost one was sent nothing of the client.
+// seekAgain seeks another backend. The lost one got nothing from the client.
 func (s *session) seekAgain() {
 	if !s.w.cfg.Failover {
 		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
@@ -64,7 +64,7 @@ func (s *session) lossCode() (code, message string) {
 	return pgwire.CodeAdminShutdown, "terminating connection because the connection to the server was lost"
 }
 
-// unserved makes what a client has sent fail, because it gets no backend. It returns
+// unserved lets the client's statement fail, because there is no backend for it. It returns
 // false if the client can't stay.
 func (s *session) unserved(f *relay.Failure) bool {
 	p, stays, err := s.talk.Refuse(s.stash, f)

@@ -14,19 +14,19 @@ import (
 // errFenced says that a set-up was aborted because its server was fenced.
 var errFenced = errors.New("the server was fenced")
 
-// outbound is a connection to a server that a goroutine uses: for the set-up of a
-// backend, or for a cancel request. Through it a fence reaches goroutines.
+// outbound is a connection to a server that a goroutine uses, to set up a backend or to send
+// a cancel request. With it a fence can stop the goroutine.
 type outbound struct {
 	epoch uint64
 	// stop ends the goroutine's context, and with it a dial in progress.
 	stop context.CancelFunc
-	// mu guards conn and fenced: once fence has returned, not a byte goes to that
+	// mu guards conn and fenced, so that once fence has returned no byte is sent to the
 	// server any more.
 	mu     sync.Mutex
 	conn   net.Conn
 	fenced bool
 	// at is the address that the connection was made to. It belongs to the goroutine
-	// until that has posted its result.
+	// until the goroutine has posted its result to the loop.
 	at string
 }
 
@@ -41,8 +41,8 @@ func (o *outbound) fence() {
 	}
 }
 
-// dial connects to a server, under the control of the fence. The connection has the
-// deadline of ctx.
+// dial connects to a server, unless the outbound is fenced. The connection has the deadline
+// of ctx.
 func (o *outbound) dial(ctx context.Context, addr ipc.ServerInfo) (net.Conn, error) {
 	if len(addr.Addresses) == 0 {
 		return nil, fmt.Errorf("server %d has no address: its name doesn't resolve", addr.Index)
@@ -55,10 +55,10 @@ func (o *outbound) dial(ctx context.Context, addr ipc.ServerInfo) (net.Conn, err
 		}
 		return nil, err
 	}
-	// From here on no close delivers what is queued, not even the kernel's when this
-	// process is killed. So a server that was silent gets nothing later, when another
-	// one may be the primary. Code that needs the last bytes to arrive waits for the
-	// server to close before it closes.
+	// From now on a close drops the bytes in the kernel's queue, even a close by the kernel
+	// after this process was killed. Otherwise a server that doesn't answer could get them
+	// later, when another one is the primary. Code whose last bytes must arrive waits for
+	// the server to close first.
 	if tc, ok := conn.(*net.TCPConn); ok {
 		_ = tc.SetLinger(0)
 	}
@@ -78,8 +78,8 @@ func (o *outbound) dial(ctx context.Context, addr ipc.ServerInfo) (net.Conn, err
 	return conn, nil
 }
 
-// dialAny tries the addresses in their order, as libpq does. Each one has its share of
-// the time that is left, so that an address that never answers leaves some to the next.
+// dialAny tries the addresses in order, as libpq does. Each address gets an equal share of
+// the remaining time, so that one that never answers leaves time for the next.
 func dialAny(ctx context.Context, network string, addresses []string) (conn net.Conn, at string, err error) {
 	var failed []error
 	for i, a := range addresses {
@@ -95,7 +95,7 @@ func dialAny(ctx context.Context, network string, addresses []string) (conn net.
 	return nil, "", errors.Join(failed...)
 }
 
-// dialWithin dials within one of so many shares of the time that ctx has left.
+// dialWithin dials an address. It may take the remaining time of ctx, divided by shares.
 func dialWithin(ctx context.Context, network, address string, shares int) (net.Conn, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		share, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(shares))
@@ -112,7 +112,7 @@ func (o *outbound) isFenced() bool {
 	return o.fenced
 }
 
-// abortConn closes a connection without delivering what is queued.
+// abortConn closes a connection and drops the bytes in its queue.
 func abortConn(c net.Conn) {
 	if tc, ok := c.(*net.TCPConn); ok {
 		_ = tc.SetLinger(0)

@@ -12,18 +12,19 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// permission is what a pass-through waits for: a lease for a new backend, or a free
-// backend of a server that asks this user for no password, or a refusal.
+// permission is what a pass-through waits for: an opening with a lease, a free backend of a
+// server that asks this user for no password, or an error. All are nil if the client has
+// gone.
 type permission struct {
 	opening *opening
 	addr    ipc.ServerInfo
-	free    *backend // held back for this client
+	free    *backend // reserved for this client
 	err     error
 }
 
-// welcome lets a client in at once if the server asks this user for no password and a
-// backend is free. It reports whether it has handled the client. This needs no
-// goroutine, whose start and end cost more than the rest of such a login.
+// welcome completes the login at once if the server asks this user for no password and a
+// backend is free. It reports whether it has handled the client. It exists because a
+// goroutine would cost more than the rest of such a login.
 func (s *setup) welcome(l *login) bool {
 	if s.w.servers.Graceful || s.w.draining {
 		return false
@@ -50,7 +51,8 @@ func (s *setup) welcome(l *login) bool {
 	return true
 }
 
-// welcomeKnown lets a client in whose server asks it for no password, without a backend.
+// welcomeKnown completes the login of a client that needs no password and, because the
+// answers are known, no backend.
 func (s *setup) welcomeKnown(l *login, params *relay.Params) bool {
 	conn, err := s.d.release()
 	if err != nil {
@@ -63,8 +65,8 @@ func (s *setup) welcomeKnown(l *login, params *relay.Params) bool {
 	return true
 }
 
-// leaveLoop continues in a goroutine: if only the server can authenticate the client,
-// the set-up waits for both connections in turn.
+// leaveLoop continues in a goroutine, because a login that is passed through waits for the
+// client's and the server's connection in turn.
 func (s *setup) leaveLoop(l *login) {
 	file, err := s.d.leave()
 	if err != nil {
@@ -83,7 +85,7 @@ func (s *setup) authenticateAway(l *login, file away) {
 	}()
 }
 
-// passThrough lets the server authenticate a user whom this worker doesn't know.
+// passThrough lets the server authenticate a user that this worker doesn't know.
 func (s *setup) passThrough(l *login, file away) {
 	var waited time.Duration
 	for {
@@ -103,16 +105,16 @@ func (s *setup) passThrough(l *login, file away) {
 	}
 }
 
-// permission asks the loop and waits for its answer. That wait doesn't count as
-// authentication time.
+// permission asks the loop for a permission and waits for it. The time limit of the
+// authentication starts again afterwards.
 func (s *setup) permission(l *login, file away, waited time.Duration) permission {
 	answer := make(chan permission, 1)
 	s.w.loop.Post(func() { s.w.permit(file, l, waited, answer) })
 	return <-answer
 }
 
-// permit runs on the loop. It answers exactly once on every path: a waiter ends with a
-// grant or a refusal, at the latest at its time-out.
+// permit runs on the loop and answers exactly once: every waiter ends with a grant, an
+// offer or a refusal, at the latest when its time is up.
 func (w *worker) permit(file away, l *login, waited time.Duration, answer chan<- permission) {
 	if w.servers.Graceful || w.draining {
 		answer <- permission{err: refused("shutting down")}
@@ -150,7 +152,7 @@ func (w *worker) permit(file away, l *login, waited time.Duration, answer chan<-
 	w.wait(wt)
 }
 
-// takeTrusting takes a free backend whose server has asked for no password.
+// takeTrusting takes a free backend whose server asked for no password at its login.
 func (w *worker) takeTrusting(l *login) *backend {
 	p := w.shelf.Lookup(pool.Key(l.key))
 	if p == nil {
@@ -159,15 +161,15 @@ func (w *worker) takeTrusting(l *login) *backend {
 	return w.take(p, true)
 }
 
-// keep holds a free backend back for a client whose set-up is about to end.
+// keep reserves a free backend for a client whose set-up is about to end.
 func (b *backend) keep() *backend {
 	b.state = backendAdapting
 	b.conn.Resume()
 	return b
 }
 
-// attachKept gives a client the backend that was held back for it. s is nil if the
-// client was lost meanwhile.
+// attachKept gives a client the backend that was reserved for it. s is nil if the client
+// was lost meanwhile.
 func (w *worker) attachKept(b *backend, s *session) {
 	closed := b.state == backendClosed
 	switch {
@@ -185,12 +187,12 @@ func (w *worker) attachKept(b *backend, s *session) {
 	}
 }
 
-// openWith opens a backend with the client's own answers. It reports whether the login
-// is finished, well or badly; otherwise the server couldn't be reached, and the caller
-// tries again.
+// openWith opens a backend with the client's own answers. It returns false if the server
+// couldn't be reached and the caller should try again; otherwise the login has succeeded or
+// failed.
 func (s *setup) openWith(l *login, file away, p permission) bool {
 	if p.opening == nil {
-		s.end(nil) // the client has gone while it waited
+		s.end(nil) // the client went away while it waited
 		return true
 	}
 	var b *backend
@@ -223,8 +225,8 @@ func (s *setup) openWith(l *login, file away, p permission) bool {
 	return true
 }
 
-// handOver gives the client back to the event loop, and then calls then there. The
-// session is nil if the client is lost.
+// handOver gives the client back to the event loop, which then calls then. The session is
+// nil if the client is lost.
 func (s *setup) handOver(l *login, file away, then func(*session)) {
 	back := func(conn *reactor.Conn, err error) {
 		if err != nil {

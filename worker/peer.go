@@ -9,8 +9,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// peers are the open questions to the supervisor about addresses of clients. They belong
-// to the loop.
+// peers has the open questions to the supervisor about clients' addresses. It belongs to
+// the loop.
 type peers struct {
 	lastID uint64
 	asked  map[uint64]peerQuestion
@@ -27,8 +27,8 @@ func newPeers() peers {
 	return peers{asked: map[uint64]peerQuestion{}, asking: map[peerQuestion][]func(*ipc.PeerAnswer){}}
 }
 
-// match returns the rule that applies to a client. It has the supervisor find out what
-// only that can, and only if a rule could decide by it.
+// match returns the rule that applies to a client. If a rule needs host names or this
+// machine's addresses, match asks the supervisor for them.
 func (s *setup) match(f auth.Facts) (auth.Rule, bool) {
 	var has []auth.Need
 	for need := auth.Missing(s.cfg.hba, f); need != auth.NeedNothing; need = auth.Missing(s.cfg.hba, f, has...) {
@@ -47,12 +47,12 @@ func (s *setup) match(f auth.Facts) (auth.Rule, bool) {
 	return auth.Match(s.cfg.hba, f)
 }
 
-// errManyPeers says why the names of a client aren't looked up: rules that name hosts
-// then don't apply, as if the client had no name.
-var errManyPeers = errors.New("too many clients wait for the look-up of their names")
+// errManyPeers says why a client's address isn't looked up. Rules with host names, samehost
+// or samenet then don't apply to the client.
+var errManyPeers = errors.New("too many clients wait for the look-up of their addresses")
 
-// askPeer asks the supervisor about an address and waits for the answer, which has a
-// deadline there. Without an answer nothing is known.
+// askPeer asks the supervisor about an address and waits for the answer, which the
+// supervisor gives within a time limit. The answer is empty if too many clients wait.
 func (s *setup) askPeer(q peerQuestion) (answer *ipc.PeerAnswer) {
 	s.d.await(func(done func()) {
 		s.w.askPeer(q, func(a *ipc.PeerAnswer) {
@@ -61,14 +61,14 @@ func (s *setup) askPeer(q peerQuestion) (answer *ipc.PeerAnswer) {
 		})
 	})
 	if answer == nil {
-		s.log.Warn("nothing is known of a client's address", "address", s.c.addr, "error", errManyPeers)
+		s.log.Warn("client's address isn't looked up", "address", s.c.addr, "error", errManyPeers)
 		return &ipc.PeerAnswer{}
 	}
 	return answer
 }
 
-// askPeer sends a question, unless it is on its way already. told gets nil if there are
-// too many.
+// askPeer sends a question, unless the same question is already open. told gets nil if there
+// are too many open questions.
 func (w *worker) askPeer(q peerQuestion, told func(*ipc.PeerAnswer)) {
 	x := &w.peers
 	if waiting, ok := x.asking[q]; ok {

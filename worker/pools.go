@@ -12,8 +12,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
 
-// waiter waits for a backend of a pool: a session, or a set-up goroutine that
-// passes a login through and gets a lease without a backend.
+// waiter waits for a backend of a pool. It belongs to a session, or, if session is nil, to a
+// set-up goroutine that passes a login through and needs only a lease.
 type waiter struct {
 	pool.Waiter
 	requested string
@@ -25,14 +25,14 @@ type waiter struct {
 	offered func(*backend)
 	refused func(code, message string)
 	timer   *reactor.Timer
-	// last is why the last attempt to open a backend has failed, for the log.
+	// last is the error of the last attempt to open a backend, for the log.
 	last error
 }
 
-// now is the time of this turn of the loop, on the shelf's clock.
+// now returns the time of this turn of the loop, on the shelf's clock.
 func (w *worker) now() time.Duration { return w.loop.Now().Sub(w.born) }
 
-// tooManyPools is the error for a client that would need one pool too many.
+// tooManyPools is the error for a client whose pool would exceed max_pools.
 const tooManyPools = "too many pools, the limit is max_pools"
 
 // shelfLimits returns the part of a configuration that the shelf needs.
@@ -43,8 +43,8 @@ func shelfLimits(c *ipc.ConfigBegin) pool.Limits {
 	}
 }
 
-// carryOut carries out the shelf's acts, in their order. It must follow each call
-// of the shelf.
+// carryOut carries out the acts that the shelf has decided on, in order. Call it after each
+// call of the shelf that may decide something.
 func (w *worker) carryOut() {
 	for a, ok := w.shelf.Next(); ok; a, ok = w.shelf.Next() {
 		w.do(&a)
@@ -84,7 +84,8 @@ func (w *worker) do(a *pool.Act) {
 	}
 }
 
-// take returns the most recently used backend on the shelf, nil for none.
+// take takes the most recently used backend of a pool from the shelf. It returns nil if
+// there is none. bare is for a client that only the server can authenticate.
 func (w *worker) take(p *pool.Pool, bare bool) *backend {
 	b := w.shelf.Take(p, bare, w.now())
 	w.carryOut()
@@ -128,8 +129,8 @@ func (w *worker) refuse(wt *waiter, code, message string) {
 	wt.refused(code, message)
 }
 
-// expired are the clients that got no backend in time and were not reported to the
-// supervisor yet; telling says that a report is due.
+// expired counts the clients that got no backend in time and were not reported to the
+// supervisor yet. telling says that the last report was sent less than tellEvery ago.
 type expired struct {
 	clients int
 	telling bool
@@ -151,10 +152,10 @@ func (w *worker) expire(wt *waiter) {
 	w.tellExpired()
 }
 
-// tellEvery is how often the supervisor learns at most of such clients.
+// tellEvery is the least time between two reports of expired clients.
 const tellEvery = time.Second
 
-// tellExpired has the supervisor log who holds the leases.
+// tellExpired reports expired clients. The supervisor then logs who holds the leases.
 func (w *worker) tellExpired() {
 	if w.expired.telling || w.expired.clients == 0 {
 		return
@@ -189,7 +190,7 @@ func (w *worker) onServerState(m *ipc.ServerState) {
 	w.carryOut()
 }
 
-// shorten makes a waiter that would wait longer leave after limit.
+// shorten limits the remaining time of a waiter.
 func (w *worker) shorten(wt *waiter, limit time.Duration) {
 	blocking := ms(w.cfg.BlockingTimeoutMS)
 	if wt.timer == nil || blocking-(w.now()-wt.Since) <= limit {
@@ -199,7 +200,7 @@ func (w *worker) shorten(wt *waiter, limit time.Duration) {
 	wt.timer = w.loop.After(limit, func() { w.expire(wt) })
 }
 
-// opened gets the outcome of an opening: a backend, or why there is none.
+// opened handles the result of an opening: a backend, or an error.
 func (w *worker) opened(o *opening, b *backend, err error) {
 	if err = w.settleOpening(o, b, err); err != nil {
 		w.openFailed(o, err)
@@ -210,8 +211,7 @@ func (w *worker) opened(o *opening, b *backend, err error) {
 	w.carryOut()
 }
 
-// settleOpening ends an opening: its backend is added to the loop, or its lease
-// returned.
+// settleOpening ends an opening: it adds the backend to the loop, or returns the lease.
 func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 	delete(w.outbounds, &o.outbound)
 	if err == nil && (o.isFenced() || w.exit != 0) {
@@ -233,8 +233,8 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 	return nil
 }
 
-// openFailed decides about the waiter of an opening that has failed: while a
-// failover may follow it keeps waiting, otherwise it gets the server's own error.
+// openFailed decides about the waiter of an opening that has failed. The waiter keeps
+// waiting if a failover may follow. Otherwise it gets the server's own error.
 func (w *worker) openFailed(o *opening, err error) {
 	wt := o.waiter
 	if !wt.Queued() {
@@ -245,7 +245,7 @@ func (w *worker) openFailed(o *opening, err error) {
 		return // the caller asks again
 	}
 	if cfg := w.cfg; cfg.Failover && cfg.BlockingTimeoutMS > 0 && transient(err) {
-		w.shelf.Pause(wt.Pool, ms(cfg.ConnectionRetryMS)) // the caller carries it out
+		w.shelf.Pause(wt.Pool, ms(cfg.ConnectionRetryMS)) // the caller calls carryOut
 		return
 	}
 	w.log.Warn("no connection to the server", "server", o.grant.Server,
@@ -258,12 +258,12 @@ func (w *worker) openFailed(o *opening, err error) {
 	w.refuse(wt, pgwire.CodeTooManyConnections, "connection refused")
 }
 
-// transient reports whether a failover or some time may end the error: an error of
-// the network, or of a server that starts or stops.
+// transient reports whether another attempt may succeed, perhaps after a failover: after an
+// error of the network, or of a server that starts or stops.
 func transient(err error) bool {
 	var asked *challengedError
 	if errors.As(err, &asked) || errors.Is(err, logline.ErrPanic) {
-		return false // the client has been asked for its password already, or this program is wrong
+		return false // the client has already answered the server's question, or this program is wrong
 	}
 	var se *auth.ServerError
 	if !errors.As(err, &se) {
@@ -279,17 +279,17 @@ func transient(err error) bool {
 	return false
 }
 
-// shelve gives a clean, idle backend to a waiting client, here or of another
-// worker, or puts it on the shelf.
+// shelve gives a clean, idle backend to a waiting client of this or another worker, or puts
+// it on the shelf.
 func (w *worker) shelve(b *backend) { w.place(b, false) }
 
-// place shelves a backend. A backend granted for this worker goes to one of its own
-// clients first.
+// place shelves a backend. With granted, the supervisor granted the lease for this worker,
+// and one of its own clients gets the backend first.
 func (w *worker) place(b *backend, granted bool) {
 	b.session = nil
 	b.state = backendResetting
 	if w.dropCancel(b); b.cancel != nil {
-		return // comes back when the server is done with the cancel request
+		return // endCancel shelves it after the cancel request
 	}
 	b.state = backendIdle
 	b.since = w.loop.Now()
@@ -306,7 +306,7 @@ func (w *worker) placed(b *backend) {
 	w.watchLeftovers(b)
 }
 
-// serve gives a free backend to a waiter that has left the queue.
+// serve gives a free backend to a waiter, which has left the queue.
 func (wt *waiter) serve(b *backend) {
 	if wt.session != nil {
 		wt.session.attach(b)
@@ -315,8 +315,7 @@ func (wt *waiter) serve(b *backend) {
 	wt.offered(b)
 }
 
-// sweepLater closes backends that have been idle too long or are too old, as often
-// as the configuration requires.
+// sweepLater regularly closes backends that have been idle too long or are too old.
 func (w *worker) sweepLater() {
 	every := w.shelf.SweepEvery()
 	if every == 0 {

@@ -11,7 +11,7 @@ import (
 )
 
 // The PROXY protocol of HAProxy (proxy-protocol.txt), versions 1 and 2: a load balancer
-// sends it before the first byte of the client that it connects.
+// sends a header with the client's address before the client's first byte.
 const (
 	// proxyLine is the longest header of version 1 according to the specification, in
 	// bytes.
@@ -24,20 +24,20 @@ const (
 	proxyBinary = "\r\n\r\n\x00\r\nQUIT\n"
 )
 
-// proxyError says why a header was refused. It contains no bytes of the peer except
-// numbers, because they may be somebody's start-up packet.
+// proxyError says why a header was refused. It doesn't quote the peer's bytes, except
+// numbers, because they may be a start-up packet or a password.
 type proxyError struct{ why string }
 
 func (e *proxyError) Error() string { return "PROXY header: " + e.why }
 
 func badProxy(format string, args ...any) error { return &proxyError{fmt.Sprintf(format, args...)} }
 
-// readProxy reads a header of either version and not a byte more. The address is not
-// valid if the header has none: either the connection is the proxy's own, or the proxy
-// doesn't know.
+// readProxy reads a header of either version, and not a byte more. The address is not valid
+// if the header has none, because the connection is the proxy's own or the proxy doesn't
+// know the address.
 //
-// The first byte shows whether there is a header, so readProxy never waits for more
-// from a client that waits for an answer itself.
+// readProxy decides by the first byte whether there is a header. So it doesn't wait for
+// further bytes from a client that has sent something else and waits for the answer.
 func readProxy(r io.Reader) (netip.AddrPort, error) {
 	var head [len(proxyBinary)]byte
 	if _, err := io.ReadFull(r, head[:1]); err != nil {
@@ -58,8 +58,7 @@ func readProxy(r io.Reader) (netip.AddrPort, error) {
 	return netip.AddrPort{}, badProxy("neither version 1 nor 2")
 }
 
-// readOn fills b. Within a header every end of the connection is an error, always the
-// same one.
+// readOn fills b. Inside a header the end of the connection is a proxyError.
 func readOn(r io.Reader, b []byte) error {
 	if _, err := io.ReadFull(r, b); err != nil {
 		return badProxy("incomplete: %v", err)
@@ -67,8 +66,8 @@ func readOn(r io.Reader, b []byte) error {
 	return nil
 }
 
-// readProxy1 reads the rest of a line, byte by byte, because it must stop at the end of
-// the line.
+// readProxy1 reads the rest of the line. It reads byte by byte, because it must not read
+// beyond the end of the line.
 func readProxy1(r io.Reader, head []byte) (netip.AddrPort, error) {
 	line := append(make([]byte, 0, proxyLine), head...)
 	for !bytes.HasSuffix(line, []byte("\r\n")) {
@@ -90,8 +89,8 @@ func readProxy1(r io.Reader, head []byte) (netip.AddrPort, error) {
 	return proxyAddress(fields[1] == "TCP4", fields[2:])
 }
 
-// proxyAddress reads both addresses and ports of version 1. If one is wrong, none of
-// them counts.
+// proxyAddress reads the addresses and ports of version 1 and returns the client's. An error
+// in any of them is an error.
 func proxyAddress(v4 bool, fields []string) (netip.AddrPort, error) {
 	var addrs [2]netip.Addr
 	var ports [2]uint16

@@ -6,10 +6,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// onQuiesce prepares for a switchover. Running transactions go on; sessions without a
-// transaction give up their backends. In the transaction pipeline they then wait for
-// another one, elsewhere they end. No new session gets a backend, since the servers are
-// closed.
+// onQuiesce prepares for a switchover. Running transactions continue. Sessions without a
+// transaction give up their backends: those that lose nothing with it wait for another one,
+// the others end. No new session gets a backend, because the servers are closed.
 func (w *worker) onQuiesce(m *ipc.Quiesce) {
 	w.quiescing = m.Epoch
 	busy := 0
@@ -21,9 +20,9 @@ func (w *worker) onQuiesce(m *ipc.Quiesce) {
 	w.send(&ipc.Quiesced{ID: m.ID, Busy: busy})
 }
 
-// giveUp ends a session that owns its backend and is not in a transaction, or lets it
-// wait for another backend if it has left nothing on this one. It reports whether the
-// session no longer prevents the switchover.
+// giveUp takes the backend from a session that isn't in a transaction. The session then
+// waits for another backend if it loses nothing with this one; otherwise it ends. giveUp
+// returns false if the session still prevents the switchover.
 func (s *session) giveUp() bool {
 	if s.state != sessionActive || s.talk.Stand() != relay.Resting {
 		return false

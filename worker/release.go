@@ -11,13 +11,13 @@ import (
 // scriptLimit is how long a server may take to answer the worker's own queries.
 const scriptLimit = 10 * time.Second
 
-// script are a few simple queries of the worker's own on a backend. It ends with the
-// last of their ReadyForQuery messages, so the next message answers somebody else.
+// script is a series of the worker's own simple queries on a backend. It ends with the last
+// of their ReadyForQuery messages.
 type script struct {
 	down   pgwire.Scanner
 	left   int    // ReadyForQuery messages still to come
 	failed []byte // body of the first error
-	want   byte   // transaction status at the end; any other closes the backend
+	want   byte   // required transaction status at the end; otherwise the backend is closed
 	done   func(failed []byte)
 	timer  *reactor.Timer
 }
@@ -28,14 +28,14 @@ func (s *script) stop() {
 	}
 }
 
-// run sends queries. When all are answered it calls done with the body of the first
-// error, nil for none. If the backend is lost, done isn't called; its session, if there
-// is one, gets a call of serverGone instead.
+// run sends queries. When all are answered it calls done with the body of the first error,
+// or nil. If the backend is lost, it calls serverGone of the session, if there is one,
+// instead of done.
 func (b *backend) run(queries []string, done func(failed []byte)) {
 	b.runTo(pgwire.TxIdle, queries, done)
 }
 
-// runTo is run for queries that leave the backend in a given transaction status.
+// runTo is run for queries that must leave the backend in a given transaction status.
 func (b *backend) runTo(status byte, queries []string, done func(failed []byte)) {
 	b.script = &script{down: relay.ScriptScanner(), left: len(queries), want: status, done: done}
 	b.script.timer = b.w.loop.After(scriptLimit, func() {
@@ -91,7 +91,7 @@ func (b *backend) onScript(data []byte) {
 	sc.stop()
 	b.script = nil
 	if b.Status != sc.want {
-		if sc.failed != nil && sc.want == pgwire.TxIdle { // a reset query with a BEGIN of its own
+		if sc.failed != nil && sc.want == pgwire.TxIdle { // a reset query that contains BEGIN
 			b.w.resetFailed(b, sc.failed)
 		}
 		b.scriptBroken()
@@ -100,7 +100,7 @@ func (b *backend) onScript(data []byte) {
 	sc.done(sc.failed)
 }
 
-// scriptBroken closes a backend whose state isn't known any more.
+// scriptBroken closes a backend whose state has become unknown.
 func (b *backend) scriptBroken() {
 	s := b.session
 	b.w.closeBackend(b)
@@ -109,8 +109,8 @@ func (b *backend) scriptBroken() {
 	}
 }
 
-// reset brings a backend whose client has left to a known state, and shelves it.
-// touched means that the client may have left something there.
+// reset brings a backend whose client has left to a known state, and shelves it. touched
+// says that the client may have left something on the backend.
 func (w *worker) reset(b *backend, touched bool) {
 	cfg := w.cfg
 	var queries []string
@@ -144,7 +144,7 @@ func (w *worker) reset(b *backend, touched bool) {
 	})
 }
 
-// resetFailed logs why a reset query has failed.
+// resetFailed logs the error of a reset query.
 func (w *worker) resetFailed(b *backend, body []byte) {
 	f := pgwire.ParseError(body)
 	attrs := []any{"server", b.server, "backend", b.pid, "sqlstate", f.Code, "message", f.Message}

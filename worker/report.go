@@ -6,8 +6,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// sessionBuckets are the upper bounds of the histogram of session lengths, in
-// seconds, as pgagroal exports them.
+// sessionBuckets are the upper bounds of the histogram of session lengths in seconds, those
+// of C pgagroal.
 var sessionBuckets = [...]float64{
 	5, 10, 20, 30, 45, 60, 300, 600, 1200, 1800, 2700, 3600, 7200, 14400, 21600, 43200, 86400,
 }
@@ -46,7 +46,7 @@ func (s *stats) badPassword(err error) {
 // onReportRequest answers with the counters and, if requested, every backend and every
 // waiting client.
 func (w *worker) onReportRequest(m *ipc.ReportRequest) {
-	w.flushGone() // so that the supervisor's own count of clients agrees
+	w.flushGone() // so that the report agrees with the supervisor's own count of clients
 	w.send(w.report(m.ID))
 	if m.Sessions {
 		for _, b := range w.backends {

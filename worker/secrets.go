@@ -10,10 +10,10 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// This worker holds no passwords for servers: set-ups of backends ask the supervisor for
-// what answers a server's question, once for each user and question.
+// A worker has no passwords for servers. To open a backend it asks the supervisor for the
+// secret that answers the server's question, once for each user and question.
 
-// maxSecrets is how many secrets are kept.
+// maxSecrets is how many secrets a worker keeps.
 const maxSecrets = 4096
 
 var (
@@ -21,28 +21,27 @@ var (
 	errBadKeys     = errors.New("keys of the wrong length")
 )
 
-// secretError says that there is no answer to a server's question, for a reason that says
-// nothing about the user's password or the server: another attempt may succeed.
+// secretError says that there is no answer to a server's question. The reason is neither the
+// user's password nor the server, so another attempt may succeed.
 type secretError struct{ err error }
 
 func (e *secretError) Error() string { return "no answer to the server's question: " + e.err.Error() }
 func (e *secretError) Unwrap() error { return e.err }
 
-// secretKey is what a secret depends on. SCRAM keys are the same for all servers with
-// one salt, in all databases; then server is -1 and database empty.
+// secretKey is what a secret depends on. SCRAM keys depend only on user and question, which
+// includes the salt; for them server is -1 and database empty.
 type secretKey struct {
 	server         int
 	user, database string
 	question       ipc.Question
 }
 
-// secrets are what the supervisor has told, and the requests to it.
+// secrets has the secrets from the supervisor, and the open requests to it.
 type secrets struct {
 	mu    sync.RWMutex // guards known
 	known map[secretKey]ipc.Secret
 
-	// deriving has a place for each check of a client's cleartext password that may run
-	// at a time, in goroutines.
+	// deriving limits how many checks of clients' cleartext passwords run at a time.
 	deriving chan struct{}
 
 	// The rest belongs to the loop.
@@ -51,7 +50,7 @@ type secrets struct {
 	asking map[secretKey]*secretWait
 }
 
-// secretWait is a request, and the set-ups that wait for its answer.
+// secretWait is an open request and the logins that wait for its answer.
 type secretWait struct {
 	key     secretKey
 	waiting []chan<- secretTold
@@ -85,8 +84,8 @@ func (x *secrets) keep(k secretKey, s ipc.Secret) {
 	x.known[k] = s
 }
 
-// credential is the auth.Credential of one login to a server. It is used in the goroutine
-// that sets the backend up.
+// credential is the auth.Credential of one login to a server. The goroutine that opens the
+// backend uses it.
 type credential struct {
 	w        *worker
 	ctx      context.Context
@@ -116,7 +115,8 @@ func (c *credential) Password() (string, error) {
 	return c.secret(ipc.Question{Method: ipc.LoginPassword})
 }
 
-// secret returns what answers a question, from the supervisor if it isn't known yet.
+// secret returns the answer to a question. It asks the supervisor if the answer isn't known
+// yet.
 func (c *credential) secret(q ipc.Question) (string, error) {
 	k := secretKey{server: c.server, user: c.user, database: c.database, question: q}
 	if q.Method == ipc.LoginSCRAM {
@@ -139,7 +139,7 @@ func (c *credential) secret(q ipc.Question) (string, error) {
 	}
 }
 
-// askSecret sends a request, unless the answer is known or on its way.
+// askSecret sends a request, unless the answer is known or was already asked for.
 func (w *worker) askSecret(k secretKey, m *ipc.SecretRequest, told chan<- secretTold) {
 	x := w.secrets
 	if s, ok := x.lookUp(k); ok {

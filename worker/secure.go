@@ -10,9 +10,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
 
-// encrypt does the server's part of a TLS handshake, whose cryptography runs in a
-// goroutine of its own: a signature would stop the loop. begun are bytes of it that were
-// read already.
+// encrypt does the server's part of a TLS handshake. The cryptography runs in a goroutine,
+// because a signature would stop the loop. begun are bytes of the handshake that were
+// already read.
 func (d *dialogue) encrypt(config *tls.Config, mem *tlsmem.Memory, log *slog.Logger, begun []byte) error {
 	c := tlsmem.Server(config, mem, log, func() { d.loop.Post(d.wake) })
 	err := c.Feed(begun)
@@ -20,7 +20,7 @@ func (d *dialogue) encrypt(config *tls.Config, mem *tlsmem.Memory, log *slog.Log
 		err = d.shake(c)
 	}
 	if err != nil {
-		d.conn.Send(c.Pending()) // an alert, which says why
+		d.conn.Send(c.Pending()) // the alert
 		c.Abort()
 		return err
 	}
@@ -28,7 +28,7 @@ func (d *dialogue) encrypt(config *tls.Config, mem *tlsmem.Memory, log *slog.Log
 	return nil
 }
 
-// shake carries the bytes of a handshake until that has ended.
+// shake carries the bytes of a handshake between client and c until the handshake ends.
 func (d *dialogue) shake(c *tlsmem.Conn) error {
 	var buf [4096]byte
 	for {
@@ -59,12 +59,12 @@ func (d *dialogue) shake(c *tlsmem.Conn) error {
 	}
 }
 
-// remote is a client's encrypted connection while a goroutine uses it. The connection
-// stays in the loop: reads and writes are carried out there.
+// remote is a client's encrypted connection while a goroutine uses it. The connection stays
+// in the loop, which carries out the reads and writes.
 type remote struct {
 	d *dialogue
-	// into is where the goroutine wants bytes, got where it waits for them, nil while it
-	// wants none. They belong to the loop.
+	// into is the buffer of the goroutine's Read, got the channel on which it waits. Both
+	// are nil without a Read. They belong to the loop.
 	into []byte
 	got  chan received
 }
@@ -81,11 +81,11 @@ func (r *remote) Read(b []byte) (int, error) {
 		r.into, r.got = b, got
 		r.look()
 	})
-	x := <-got // at the latest when the dialogue's time is up
+	x := <-got // comes at the latest when the dialogue's time is up
 	return x.n, x.err
 }
 
-// look answers the goroutine if there is something to read, or nothing more to come.
+// look ends the goroutine's Read if there is something to read or the connection is over.
 func (r *remote) look() {
 	if r.got == nil {
 		return
@@ -102,7 +102,7 @@ func (r *remote) look() {
 	r.into, r.got = nil, nil
 }
 
-// do does something on the loop and waits for it.
+// do calls f on the loop and waits for its result.
 func (r *remote) do(f func() error) error {
 	done := make(chan error, 1)
 	r.d.loop.Post(func() { done <- f() })

@@ -15,8 +15,8 @@ import (
 const (
 	// lingerLimit is how long a client may take to read its last message.
 	lingerLimit = 2 * time.Second
-	// farewellLimit is how long a backend may take to finish what a client asked for
-	// before its Terminate.
+	// farewellLimit is how long a backend may take to finish what a client requested before
+	// its Terminate.
 	farewellLimit = time.Minute
 )
 
@@ -27,12 +27,15 @@ const (
 //	   |           |       restoring
 //	   |           |            |
 //	   +-----------+------------+----> lingering --> (gone)
+//
+// An adapting or active session that needs another backend is waiting again. In the
+// transaction pipeline an active session may have no backend.
 type sessionState uint8
 
 const (
-	sessionWaiting   sessionState = iota // it waits for a backend
-	sessionAdapting                      // its backend is being prepared for the client
-	sessionActive                        // the client may talk
+	sessionWaiting   sessionState = iota // the session waits for a backend
+	sessionAdapting                      // the backend is being prepared for the client
+	sessionActive                        // bytes of the client are handled
 	sessionRestoring                     // parameters that the client has reset are set again
 	sessionLeaving                       // the client has left, the backend finishes its work
 	sessionLingering                     // the client still has to read its last message
@@ -52,20 +55,20 @@ type session struct {
 	waiter *waiter
 	key    cancelKey
 	timer  *reactor.Timer
-	// since is in Unix seconds: of the login, before that of the beginning. It is small
-	// because there are very many sessions.
+	// since is the time of the login, before that of the session's beginning, in Unix
+	// seconds. It is small because there are very many sessions.
 	since uint32
 	state sessionState
-	// flooded: the client isn't read, because the server owes it too many answers.
+	// flooded says that the client isn't read, because it waits for too many answers.
 	flooded bool
-	// welcomed: the client was told that its login has succeeded.
+	// welcomed says that the client was told that its login has succeeded.
 	welcomed bool
-	// cancelled: a cancel request came for the statement in stash.
+	// cancelled says that a cancel request came for the statement in stash.
 	cancelled bool
 }
 
-// newSession begins the session of a client whose authentication is over. It takes over
-// the connection. It returns nil when the process is ending.
+// newSession begins the session of an authenticated client, and takes over the connection.
+// It returns nil if the process is ending.
 func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 	if w.exit != 0 {
 		conn.Close()
@@ -112,8 +115,8 @@ func (s *session) seek() {
 	w.wait(s.waiter)
 }
 
-// refuse ends a session that gets no backend. A client of the transaction pipeline
-// whose login is over stays, and its statement fails instead.
+// refuse ends a session that gets no backend. But in the transaction pipeline, once the
+// login is complete, only the statement fails and the session stays.
 func (s *session) refuse(code, message string) {
 	if !s.w.servers.Graceful && !s.w.draining && s.unserved(&relay.Failure{Code: code, Message: message}) {
 		return
@@ -121,7 +124,7 @@ func (s *session) refuse(code, message string) {
 	s.refused(message, pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
 }
 
-// refuseLogin is refuse with the error of a login to the server.
+// refuseLogin is refuse for a session whose backend couldn't be opened because of err.
 func (s *session) refuseLogin(err error) {
 	if s.unserved(s.failureOf(err)) {
 		return
@@ -192,8 +195,8 @@ func (s *session) fromServer(data []byte) {
 	}
 }
 
-// told sends a chunk to the client, and to the server what had to wait for it. It stops
-// reading from the server if the client doesn't keep up.
+// told sends what the server has sent to the client, and to the server what had to wait for
+// that. It stops reading from the server if the client doesn't keep up.
 func (s *session) told(b *backend, p *relay.Passed) {
 	b.conn.Send(p.ToServer)
 	s.client.Send(p.ToClient)
@@ -224,16 +227,16 @@ func (s *session) boundary(at relay.Stand) {
 	}
 }
 
-// leave handles the end of the client. After a Terminate the server finishes what it
-// was asked for, as it does without a pool; the work of a client that vanished is
+// leave handles the end of the client. After a Terminate (goodbye) the server finishes what
+// the client has requested, as it does without a pool. The work of a client that vanished is
 // cancelled.
 func (s *session) leave(goodbye bool) {
 	s.closeClient()
 	if goodbye && s.backend != nil && s.talk.Stand() == relay.Busy && s.talk.Finishes() {
 		s.state = sessionLeaving
 		s.backend.conn.Resume()
-		// This ends a COPY, in which the server would wait for data for ever. Otherwise
-		// the server ignores it.
+		// A CopyFail ends a COPY, in which the server would wait for data for ever. Outside a
+		// COPY the server ignores it.
 		s.backend.conn.Send(pgwire.AppendMessage(nil, 'f', []byte("the client has left\x00")))
 		s.timer = s.w.loop.After(farewellLimit, s.release)
 		return
@@ -276,7 +279,8 @@ func (s *session) drop(code, message string) {
 	s.say(pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
 }
 
-// say sends a last message and closes once the client has read it.
+// say sends a last message. It closes the connection once the client has left or
+// lingerLimit is over.
 func (s *session) say(msg []byte) {
 	s.state = sessionLingering
 	s.timer.Stop()
@@ -296,7 +300,7 @@ func (s *session) closeClient() {
 	s.w.stats.sessionTime(time.Since(s.c.start))
 }
 
-// finish forgets a session whose client is closed and whose backend is gone.
+// finish forgets a session whose client is closed and which has no backend any more.
 func (s *session) finish() {
 	s.timer.Stop()
 	if s.state == sessionGone {
@@ -317,7 +321,7 @@ func (s *session) finish() {
 // clientEnd is the client's side of a session, as the loop sees it.
 type clientEnd session
 
-// Received takes bytes from the client. Bytes of a client that lingers are dropped.
+// Received takes bytes from the client. It drops them unless the session is active.
 func (e *clientEnd) Received(data []byte) {
 	if s := (*session)(e); s.state == sessionActive {
 		s.fromClient(data)
@@ -349,7 +353,7 @@ func (e *clientEnd) Ended(err error) {
 	}
 }
 
-// Flushed says that everything that waited for the client was sent.
+// Flushed says that everything that was queued for the client has been sent.
 func (e *clientEnd) Flushed() {
 	s := (*session)(e)
 	switch {
@@ -368,7 +372,7 @@ func (e *clientEnd) Flushed() {
 // busy reports whether the server works for the session.
 func (s *session) busy() bool { return s.talk.Stand() == relay.Busy }
 
-// uncertain reports whether the client can't know whether its work was committed.
+// uncertain reports whether it is unknown whether the client's work was committed.
 func (s *session) uncertain() bool { return s.talk.Uncertain() }
 
 // badPassword reports whether an error means that the client's password was wrong.

@@ -20,7 +20,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// maxSetups limits the set-ups of a worker; it closes further clients at once.
+// maxSetups is how many clients a worker may be setting up. It closes further clients at
+// once.
 const maxSetups = 8192
 
 // client is a client's connection from its hand-over to its end.
@@ -28,12 +29,12 @@ type client struct {
 	id    uint64
 	addr  string // "host:port", empty for a Unix socket
 	start time.Time
-	// minor is the minor version of protocol 3 that the client speaks; set before the
-	// hand-over.
+	// minor is the minor version of protocol 3 that the client speaks. It is set before
+	// the session begins.
 	minor uint16
-	// leaves: it has left something on a backend.
+	// leaves says that the client has left something on a backend: see leftovers.go.
 	leaves bool
-	// conn is set while the client is set up, session afterwards.
+	// conn is set during the set-up, session afterwards.
 	conn    socket
 	session *session
 }
@@ -41,10 +42,10 @@ type client struct {
 // login is what a client asked for in its start-up packet.
 type login struct {
 	user      string
-	database  string       // real name
-	requested string       // as the client named it
-	follow    relay.Params // parameters that are not part of key
-	rest      []pgwire.Param
+	database  string         // real name
+	requested string         // as the client named it
+	follow    relay.Params   // tracked parameters, which a backend takes over from its client
+	rest      []pgwire.Param // other parameters, which are part of key
 	key       ipc.PoolKey
 	unproven  bool // only the server can authenticate the user
 }
@@ -57,9 +58,9 @@ func (l *login) application() string {
 // maxApplication is the longest application_name on a server, in bytes.
 const maxApplication = 63
 
-// addHost adds the client's address to its application_name, and cuts the name itself
-// if there is too little room. It leaves out the port, which would make every client's
-// name different.
+// addHost adds the client's address to its application_name, and cuts the name if both are
+// too long. It leaves out the port, because with the port every client's name would be
+// different.
 func (l *login) addHost(addr string) {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -80,12 +81,11 @@ var errTooManySetups = errors.New("too many clients are being set up")
 // maxShared is how many different logins of a pool are kept for sharing.
 const maxShared = 1000
 
-// loginKey is what sessions with the same login have in common, in addition to the
-// pool.
+// loginKey identifies a login within its pool.
 type loginKey struct{ requested, application string }
 
-// share returns the login that a session keeps once it is let in. Sessions with equal
-// logins get the same one, since idle clients should cost little.
+// share returns the login that a session keeps after its start. Sessions with equal logins
+// share one, so that idle clients need less memory.
 func (w *worker) share(l *login) *login {
 	p := w.shelf.Lookup(pool.Key(l.key))
 	if p == nil {
@@ -102,9 +102,8 @@ func (w *worker) share(l *login) *login {
 	return l
 }
 
-// onNewClient takes over a socket and starts its set-up. fds is empty if there was no
-// free descriptor for the socket: that client is lost, and the others are served as
-// before.
+// onNewClient takes over the socket of a client and starts the set-up. fds is empty if this
+// process had no free descriptor for the socket; then only this client is lost.
 func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 	c := &client{id: m.ID, addr: m.Address, start: time.Now()}
 	d, err := w.setUp(c, fds)
@@ -119,7 +118,7 @@ func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
 	d.wake()
 }
 
-// setUp starts the dialogue with a client whose socket has come.
+// setUp begins the dialogue with a client.
 func (w *worker) setUp(c *client, fds []int) (*dialogue, error) {
 	if len(fds) == 0 {
 		return nil, errNoRoom
@@ -134,7 +133,7 @@ func (w *worker) setUp(c *client, fds []int) (*dialogue, error) {
 	})
 }
 
-// gone removes a client, whose socket is closed already.
+// gone removes a client whose socket is closed.
 func (w *worker) gone(c *client) {
 	if w.clients[c.id] != c {
 		return
@@ -147,8 +146,8 @@ func (w *worker) gone(c *client) {
 	w.checkDrained()
 }
 
-// The supervisor gets the clients that have left in batches: where each client connects
-// for one query, it would otherwise be woken a second time for each.
+// Clients that have left are reported to the supervisor in batches. Where each client
+// connects for one query only, the supervisor would otherwise wake up twice per client.
 const (
 	goneDelay = 20 * time.Millisecond
 	goneMax   = 1000
@@ -171,13 +170,13 @@ func (w *worker) flushGone() {
 	}
 }
 
-// setup is the set-up of one client. It is a coroutine of the loop, and a goroutine if
-// the server itself must authenticate the client.
+// setup is the set-up of one client. It runs as a coroutine of the loop. If the server
+// itself must authenticate the client, it continues as a goroutine.
 type setup struct {
 	w   *worker
 	c   *client
 	cfg *config
-	// d is nil in a goroutine; conn is d, or what replaces it.
+	// d is nil in the goroutine. conn is d, or in the goroutine the connection itself.
 	d    *dialogue
 	conn socket
 	log  *slog.Logger
@@ -231,7 +230,7 @@ func (s *setup) identify() (*login, error) {
 	return l, nil
 }
 
-// refusal is the answer to a client that isn't let in. Message is what the client gets,
+// refusal is the error for a client that is refused. The client gets message and hint;
 // why is for the log.
 type refusal struct {
 	code, message, why string
@@ -240,7 +239,7 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.why }
 
-// refused is the one error text that pgagroal has for most refusals.
+// refused returns the error that clients get for most refusals, as from C pgagroal.
 func refused(why string) error {
 	return &refusal{code: pgwire.CodeTooManyConnections, message: "connection refused", why: why}
 }
@@ -254,7 +253,7 @@ type loginError struct {
 func (e *loginError) Error() string { return e.err.Error() }
 func (e *loginError) Unwrap() error { return e.err }
 
-// end sends the client what it should know and closes its connection.
+// end tells the client why it is refused, and closes its connection.
 func (s *setup) end(err error) {
 	if errors.Is(err, logline.ErrPanic) && !errors.As(err, new(*handshakeError)) {
 		err = refused(err.Error())
@@ -282,9 +281,9 @@ func (s *setup) end(err error) {
 	s.w.loop.Post(func() { s.w.gone(s.c) })
 }
 
-// startupRefusal returns the answer to a start-up packet that can't be read. As in
-// PostgreSQL there is none if the length is wrong: such a peer is hardly a PostgreSQL
-// client, and drivers throw an error that arrives after they have left.
+// startupRefusal returns the answer to a start-up packet that can't be read. Like
+// PostgreSQL, it answers nothing if the length is wrong, because such a peer is hardly a
+// PostgreSQL client.
 func startupRefusal(err error) []byte {
 	var se *pgwire.StartupError
 	var ve *pgwire.VersionError
@@ -297,8 +296,9 @@ func startupRefusal(err error) []byte {
 	return nil
 }
 
-// lingerClose sends a last message and closes. A close with unread bytes would send a
-// reset, which can overtake the message; so lingerClose reads them, within limits.
+// lingerClose sends a last message and closes the connection. To close it with unread
+// bytes would send a reset, which can overtake the message. So lingerClose reads them
+// first, within limits.
 func lingerClose(conn socket, msg []byte) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
@@ -311,8 +311,8 @@ func lingerClose(conn socket, msg []byte) {
 	_, _ = io.CopyN(io.Discard, conn, 64<<10)
 }
 
-// receive finds out the client's address, from a proxy in front of pgagroal if there is
-// one.
+// receive starts the time limit of the authentication, and reads the client's address from
+// the PROXY header if there is a proxy in front of pgagroal.
 func (s *setup) receive() error {
 	if err := s.conn.SetDeadline(time.Now().Add(ms(s.cfg.AuthenticationTimeoutMS))); err != nil {
 		return err
@@ -334,10 +334,10 @@ func (s *setup) receive() error {
 	return nil
 }
 
-// begin reads packets up to a StartupMessage. A nil login without an error means that
-// the connection has served its purpose.
+// begin reads packets up to the StartupMessage. A nil login without an error means that
+// the connection was for a cancel request, which has been handled.
 func (s *setup) begin() (*login, error) {
-	// One SSLRequest and one GSSENCRequest may come first. A second one is taken for an
+	// One SSLRequest and one GSSENCRequest may come first. A second one counts as an
 	// unknown version, as in PostgreSQL.
 	var seen [pgwire.CancelRequest + 1]bool
 	for {
@@ -371,14 +371,14 @@ func (s *setup) begin() (*login, error) {
 	}
 }
 
-// offersTLS reports whether the client may encrypt its connection. As in PostgreSQL a
-// Unix socket is never encrypted.
+// offersTLS reports whether the client can encrypt its connection now. As in PostgreSQL,
+// Unix sockets are never encrypted.
 func (s *setup) offersTLS() bool {
 	return s.cfg.tls != nil && s.c.addr != "" && s.d.conn.Secured() == nil
 }
 
-// answerRequest answers an SSLRequest or GSSENCRequest, and encrypts the connection if it
-// can.
+// answerRequest answers an SSLRequest or GSSENCRequest. If the answer is yes, it encrypts
+// the connection.
 func (s *setup) answerRequest(kind pgwire.StartupKind) error {
 	if kind != pgwire.SSLRequest || !s.offersTLS() {
 		_, err := s.conn.Write([]byte{'N'})
@@ -390,8 +390,9 @@ func (s *setup) answerRequest(kind pgwire.StartupKind) error {
 	return s.encrypt(nil)
 }
 
-// encrypt encrypts the connection. begun are bytes of the client's handshake that were
-// read already: then the client hasn't asked before, and must have named the protocol.
+// encrypt encrypts the connection. begun is nil after an SSLRequest. For a client that
+// began with the handshake, it has the bytes that were already read; such a client must
+// negotiate PostgreSQL's protocol.
 func (s *setup) encrypt(begun []byte) error {
 	if err := s.d.encrypt(s.cfg.tls, s.w.loop.Memory(), s.log, begun); err != nil {
 		return &handshakeError{err}
@@ -404,8 +405,8 @@ func (s *setup) encrypt(begun []byte) error {
 	return nil
 }
 
-// handshakeError is a TLS handshake that has failed. The client has been sent an alert,
-// and understands nothing else.
+// handshakeError says that a TLS handshake has failed. The client has got an alert, and
+// can't read anything else.
 type handshakeError struct{ err error }
 
 func (e *handshakeError) Error() string {
@@ -413,7 +414,7 @@ func (e *handshakeError) Error() string {
 }
 func (e *handshakeError) Unwrap() error { return e.err }
 
-// errEncrypt refuses a client that didn't encrypt its connection where it must.
+// errEncrypt refuses a client whose connection isn't encrypted but must be.
 var errEncrypt = &refusal{
 	code: pgwire.CodeInvalidAuthorization, message: "the connection must be encrypted",
 	hint: "Connect with sslmode=require or better.", why: "not encrypted, and tls = require",
@@ -445,14 +446,14 @@ func (s *setup) startup(m pgwire.Startup) (*login, error) {
 	return l, nil
 }
 
-// errLongStartup refuses names that no server has: the supervisor accepts no key so
-// long.
+// errLongStartup refuses names and parameters that are longer than a key of the supervisor
+// may be.
 var errLongStartup = &refusal{
 	code: pgwire.CodeProgramLimitExceeded, message: "startup parameters are too long", why: "startup parameters are too long",
 }
 
-// errReplication refuses replication: such a connection can't be shared, and must
-// either stay with the same server after a failover or fail.
+// errReplication refuses replication connections: they can't be shared, and can't move to
+// another server.
 var errReplication = &refusal{
 	code:    pgwire.CodeFeatureNotSupported,
 	message: "replication connections are not supported by the connection pool",
@@ -460,9 +461,9 @@ var errReplication = &refusal{
 	why:     "replication connection",
 }
 
-// negotiate tells a client that asks for a newer version or for options which version
-// pgagroal speaks, and that all of the options are unknown. Like PostgreSQL it sends
-// nothing to a client that asks for less.
+// negotiate answers a client that asks for a newer version or for protocol options: it
+// sends the version that pgagroal speaks, and says that it knows none of the options. Like
+// PostgreSQL, it sends nothing to other clients.
 func (s *setup) negotiate(m pgwire.Startup) error {
 	s.c.minor = min(m.Minor, pgwire.NewestMinor)
 	opts := m.ProtocolOptions()
@@ -492,7 +493,7 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 		return "", refused("rejected by " + rule.String())
 	}
 	if rule.Method == auth.Cert || rule.ClientCert != "" {
-		return "", refused(rule.String() + " asks for a certificate, and there is no TLS")
+		return "", refused(rule.String() + " asks for a client certificate, which is not supported")
 	}
 	switch {
 	case s.cfg.AllowUnknownUsers && !s.cfg.checked(l.user):
@@ -508,10 +509,10 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 	return rule.Method, nil
 }
 
-// errUnknownUser says, only in the log, why a client can't authenticate.
+// errUnknownUser says in the log why a client can't authenticate. The client isn't told.
 var errUnknownUser = errors.New("unknown user, and allow_unknown_users is off")
 
-// endPoint is what SCRAM binds to the TLS connection, nil for nothing.
+// endPoint returns the channel binding data of the TLS connection, or nil.
 func (s *setup) endPoint() []byte {
 	if t := s.d.conn.Secured(); t != nil {
 		return t.Facts().EndPoint
@@ -519,8 +520,9 @@ func (s *setup) endPoint() []byte {
 	return nil
 }
 
-// matches reports whether a cleartext password from a client is that of user. The first
-// time that takes a derivation of keys, which would stop the loop.
+// matches reports whether a cleartext password from a client is that of user. Unless it was
+// right before, that takes a derivation of keys, which runs in a goroutine, because it
+// would stop the loop.
 func (s *setup) matches(user, password string) (ok bool, err error) {
 	vs := s.cfg.verifiers
 	if vs.Shown(user, password) {
@@ -539,8 +541,8 @@ func (s *setup) matches(user, password string) (ok bool, err error) {
 	return ok, err
 }
 
-// authenticate checks the client's password. A user that is unknown here fails in the
-// same way as a known user with a wrong password, so that user names can't be guessed.
+// authenticate checks the client's password. An unknown user fails in the same way as a
+// known user with a wrong password, so that a client can't find out which users exist.
 func (s *setup) authenticate(l *login, method auth.Method) error {
 	var err error
 	switch method {

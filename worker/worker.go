@@ -24,8 +24,8 @@ import (
 const (
 	// setupLimit is how long the supervisor may take to send the configuration.
 	setupLimit = 10 * time.Second
-	// queueLimit is how many messages may wait for the supervisor. It reads all the
-	// time; if it doesn't, it hangs, and a worker can do nothing without it.
+	// queueLimit is how many messages to the supervisor may wait. A supervisor that lets
+	// so many wait hangs, and a worker can do nothing without it.
 	queueLimit = 64 << 10
 	// lostLimit is how long clients get to read their error after the supervisor has
 	// died, before the process ends.
@@ -39,17 +39,17 @@ type worker struct {
 	loop *reactor.Loop
 	conn *ipc.Conn
 	out  *ipc.Outbox
-	// receiving: receive continues in the loop's next turn.
+	// receiving says that receive continues in the loop's next turn.
 	receiving bool
 
-	cfg     *config // goroutines get what they need of it as arguments
+	cfg     *config // goroutines get it, or parts of it, as an argument
 	draft   *draft
 	servers ipc.ServerState
 	epochs
 
 	coroutines coroutines
 	clients    map[uint64]*client  // by the supervisor's id, from hand-over to end
-	sessions   int                 // how many of them are sessions
+	sessions   int                 // how many clients are sessions
 	cancels    map[uint64]*session // by cancelKey.id
 	backends   map[uint64]*backend // established, by lease
 	// outbounds are the connections to servers that goroutines use.
@@ -58,14 +58,13 @@ type worker struct {
 	shelf  *pool.Shelf
 	nextID uint64
 	born   time.Time // never changes
-	// goneIDs are the clients that have left and were not reported to the supervisor
-	// yet.
+	// goneIDs are the clients that have left but were not reported to the supervisor yet.
 	goneIDs []uint64
 	expired expired
-	// lastByte is when a byte last came from each server, by index.
+	// lastByte has the time of the last byte from each server, by index.
 	lastByte []time.Time
 	requests cancelRequests
-	// hinted is the hints that were sent in this turn.
+	// hinted has the hints that were sent in this turn.
 	hinted map[hinted]bool
 
 	shared *relay.Shared // shared by all conversations
@@ -74,24 +73,25 @@ type worker struct {
 	burst    proc.Burst
 	stats    stats
 	draining bool
-	emptied  bool // Drained is said
-	exit     int
+	emptied  bool // Drained was sent
+	exit     int  // exit code, also during the end
 }
 
-// questions are what the supervisor is asked because this process may not know it.
+// questions are open questions to the supervisor about things that this process must not
+// know or can't find out.
 type questions struct {
-	// secrets are what servers' questions are answered with.
+	// secrets answer the questions of servers during logins.
 	secrets *secrets
-	// peers are about clients' addresses.
+	// peers are questions about clients' addresses.
 	peers peers
 }
 
-// epochs are those of servers that clients lose.
+// epochs are the epochs whose backends end.
 type epochs struct {
 	// fenced is the highest epoch that was fenced and hasn't been opened again.
 	fenced uint64
-	// quiescing is the highest epoch whose sessions end with their transaction, 0
-	// for none.
+	// quiescing is the highest epoch whose sessions give up their backends at the end of
+	// their transactions, 0 for none.
 	quiescing uint64
 }
 
@@ -172,7 +172,7 @@ func (w *worker) setup(lines io.Writer) error {
 	}
 	w.lastByte = make([]time.Time, len(cfg.servers))
 	if err := tlsmem.CanGiveBack(); cfg.tls != nil && err != nil {
-		w.log.Warn("idle clients with TLS keep 22 KiB each, since crypto/tls is another than this program knows", "error", err)
+		w.log.Warn("idle clients with TLS keep 22 KiB each, because this version of crypto/tls is unknown", "error", err)
 	}
 	held, err := confineWorker(cfg, w.loop.Name(), w.conn)
 	if err != nil {
@@ -186,8 +186,8 @@ func (w *worker) setup(lines io.Writer) error {
 	return w.conn.SetDeadline(time.Time{})
 }
 
-// newLoop makes the event loop: io_uring if it is configured and the kernel allows it,
-// otherwise epoll. Many containers forbid io_uring.
+// newLoop returns an event loop: io_uring unless the configuration says epoll or io_uring
+// isn't available, as in many containers.
 func (w *worker) newLoop(kind string) (*reactor.Loop, error) {
 	if kind != "epoll" {
 		loop, err := reactor.New("io_uring")
@@ -244,15 +244,15 @@ func (w *worker) run() {
 	<-w.out.Done()
 }
 
-// receiveMax is how many messages of the supervisor are handled at a time, so that
-// other work gets its turn when very many clients come.
+// receiveMax is how many messages of the supervisor are handled in one turn, so that other
+// work gets its share when very many clients arrive.
 const receiveMax = 64
 
 // receive handles the supervisor's messages, and returns false if the link has ended.
 func (w *worker) receive() bool {
 	switch {
 	case w.exit != 0:
-		return false // the supervisor is gone: its remaining messages don't matter
+		return false // the supervisor is gone, so its remaining messages don't matter
 	case w.receiving:
 		return true // the posted call continues
 	}
@@ -267,7 +267,7 @@ func (w *worker) receive() bool {
 		}
 		w.dispatch(env)
 	}
-	w.receiving = true // no event tells again of messages that are there already
+	w.receiving = true // there is no new event for messages that have already arrived
 	w.loop.Post(func() {
 		w.receiving = false
 		w.receive()
@@ -275,8 +275,8 @@ func (w *worker) receive() bool {
 	return true
 }
 
-// supervisorLost ends the process within a second: the supervisor is gone, and without one a
-// worker would go on writing to a primary that has been replaced.
+// supervisorLost ends the process within a second. Without a supervisor a worker would
+// continue to write to a primary that has been replaced.
 func (w *worker) supervisorLost(err error) {
 	if w.draining && w.drained() {
 		w.loop.Stop()
@@ -298,9 +298,8 @@ func (w *worker) supervisorLost(err error) {
 	w.loop.After(lostLimit, w.loop.Stop)
 }
 
-// send queues a message for the supervisor, with descriptors that are closed when it is
-// sent. A full queue means that the supervisor hangs; without it nothing can be
-// decided.
+// send queues a message for the supervisor, with descriptors that are closed once it is
+// sent. A full queue means that the supervisor hangs, which counts as its loss.
 func (w *worker) send(m ipc.Message, fds ...int) {
 	if err := w.out.Send(m, fds...); err != nil {
 		w.loop.Post(func() { w.supervisorLost(err) })
@@ -313,5 +312,6 @@ func (w *worker) newID() uint64 {
 	return w.nextID
 }
 
-// debug reports whether debug lines are logged, for lines whose making costs time.
+// debug reports whether debug lines are logged. Ask it first where their arguments cost
+// time.
 func (w *worker) debug() bool { return w.log.Enabled(context.Background(), slog.LevelDebug) }
