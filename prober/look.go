@@ -32,7 +32,7 @@ func (p *prober) lookOf(m ipc.Message) (id uint64, look func(context.Context) ip
 	return 0, nil
 }
 
-// failed is the answer to a request that couldn't be carried out.
+// failed returns the answer to a request that couldn't be carried out.
 func failed(request ipc.Message, err error) ipc.Message {
 	switch m := request.(type) {
 	case *ipc.ProbeRequest:

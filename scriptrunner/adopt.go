@@ -12,9 +12,9 @@ import (
 // adoptLook is the pause between checks of what a dead runner has left running.
 const adoptLook = 200 * time.Millisecond
 
-// adopted is a run of an earlier runner whose end nobody has seen. Its script is no
-// child of this process. All that is known of it is in the record, and all that can be
-// seen of its end is that its session and group are empty.
+// adopted is a run of an earlier runner whose end is not recorded. Its script is no
+// child of this process. What is known of it comes from the record. Its end shows only
+// in that its session and group are empty.
 type adopted struct {
 	entry
 	termed time.Time // when SIGTERM was sent
@@ -33,7 +33,8 @@ func (r *runner) adopt() {
 }
 
 // findLeader looks for the script of a runner that died between starting it and
-// recording its process id. The script itself can't have removed its mark so soon.
+// recording its process id. It finds the script by the run's id in its environment: in so
+// short a time the script can't have removed that.
 func (r *runner) findLeader(e *entry) {
 	boot, err := proc.BootID()
 	if err != nil || boot != e.Boot {
@@ -56,7 +57,7 @@ func (r *runner) write(e entry) {
 	}
 }
 
-// nextLook returns nil without adopted runs; a select never chooses that.
+// nextLook returns nil without adopted runs, because a select never chooses a nil channel.
 func (r *runner) nextLook() <-chan time.Time {
 	if len(r.adopted) == 0 {
 		return nil
@@ -64,8 +65,8 @@ func (r *runner) nextLook() <-chan time.Time {
 	return r.look.C
 }
 
-// lookAtAdopted drops the runs that are over, and ends those that have reached their
-// time-out.
+// lookAtAdopted reports the runs that are over and drops them, and ends the processes of
+// runs that have reached their time-out.
 func (r *runner) lookAtAdopted() {
 	if len(r.adopted) == 0 {
 		return
@@ -105,7 +106,7 @@ func (a *adopted) over() bool {
 }
 
 // overdue ends a run after its time-out, as its own runner would have done. It reports
-// whether it has given up.
+// whether it has given up on processes that can't be ended.
 func (r *runner) overdue(a *adopted) bool {
 	delay := time.Duration(a.KillDelay) * time.Millisecond
 	switch {

@@ -3,7 +3,7 @@
 //
 // Who starts me: the supervisor, as a child with its link on descriptor 3; or
 // systemd, as pgagroal-scriptrunner, when the first supervisor connects to its
-// socket. Only the second form may be another user than pgagroal.
+// socket. Only the service may run as another user than pgagroal.
 //
 // What I own: the run in progress, its output, and the record of the runs that this
 // runner and earlier ones have executed. No passwords, no keys, no sockets of clients
@@ -11,8 +11,8 @@
 //
 // Who talks to me: one supervisor at a time. To a service it proves that it is the
 // supervisor by the secret of its start. It names a hook, never a path: the paths come
-// from the configuration, which I read myself at the start and when told to. I report a
-// digest of what I have read.
+// from the configuration, which I read myself, at the start and each time that a
+// supervisor connects. I report a digest of what I have read.
 //
 // What must never happen: that a run is executed twice, or after it was given up. I
 // remember the ids of runs. Right before each exec I announce it, and then check that

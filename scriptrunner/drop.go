@@ -8,8 +8,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
-// enter prepares the process for what scripts inherit, and proves that it has no
-// privileges beyond those of its user.
+// enter proves that the process has no privileges beyond those of its user, and sets what
+// scripts inherit from it.
 func enter() error {
 	groups, err := os.Getgroups()
 	if err != nil {

@@ -185,8 +185,8 @@ const (
 	defaultLang = "C.UTF-8"
 )
 
-// environment returns the whole environment of the script: of this process's own
-// variables it has only those named here.
+// environment returns the whole environment of the script. Of this process's own variables
+// it has PATH and LANG alone.
 func environment(m *ipc.Run) ([]string, error) {
 	home, name := "/", strconv.Itoa(os.Getuid())
 	if u, err := user.LookupId(name); err == nil {

@@ -22,7 +22,8 @@ const (
 	// setupLimit is how long a peer may take to prove that it is the supervisor.
 	// Meanwhile no other peer is accepted.
 	setupLimit = 10 * time.Second
-	// acceptPause prevents a busy loop when there are no free descriptors.
+	// acceptPause is the pause after an accept that failed, for example because no
+	// descriptor was free. Without it the loop would be busy.
 	acceptPause = time.Second
 )
 
@@ -242,9 +243,9 @@ func (r *runner) report(m ipc.Message) {
 	}
 }
 
-// proven returns why the peer of a service is not to be trusted. As long as no
-// configuration can be read, nobody knows where the proof is, and nothing can be run;
-// the peer then only learns that.
+// proven returns why the peer of a service is not to be trusted, nil if it is. Without a
+// readable configuration the runner doesn't know where the proof is. It can run nothing
+// then, so every peer is accepted, and learns only that the configuration can't be used.
 func (r *runner) proven(secret ipc.Secret) error {
 	if r.o.Listener == nil {
 		return nil
@@ -260,8 +261,9 @@ func (r *runner) proven(secret ipc.Secret) error {
 	return nil
 }
 
-// onConfigure reads the configuration and answers with what it says. A service first
-// checks that its peer is the supervisor of this configuration.
+// onConfigure reads the configuration and answers with its hooks, their problems and what
+// is known of earlier runs. A service first checks that its peer is the supervisor of this
+// configuration.
 func (r *runner) onConfigure(m *ipc.RunnerConfigure) {
 	path := m.ConfigPath
 	if r.o.Listener != nil {

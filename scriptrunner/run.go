@@ -59,10 +59,10 @@ type run struct {
 
 	phase   phase
 	timer   *time.Timer
-	giveUp  time.Time
-	exit    *exit
-	eof     bool
-	timeout bool
+	giveUp  time.Time // when killing stops
+	exit    *exit     // nil until the script's own process has ended
+	eof     bool      // the output has ended
+	timeout bool      // the script has overrun its time-out
 	left    []int // processes that could not be ended
 	// before holds the processes that earlier scripts had left running when this run
 	// started.
@@ -76,7 +76,7 @@ type exit struct {
 	err   error
 }
 
-// deadline returns nil without a run; a select never chooses that.
+// deadline returns nil without a run, because a select never chooses a nil channel.
 func (x *run) deadline() <-chan time.Time {
 	if x == nil {
 		return nil
@@ -101,8 +101,8 @@ func (r *runner) onRun(m *ipc.Run) {
 	r.status()
 }
 
-// tell logs an event that a supervisor logs as well, with all its details. Where both
-// write the same log, the supervisor's line is enough.
+// tell logs an event that the supervisor logs as well. A child logs it at debug level while
+// it has a supervisor, because both write the same log and the supervisor's line is enough.
 func (r *runner) tell(level slog.Level, text string, fields ...any) {
 	if r.link != nil && r.o.Listener == nil {
 		level = slog.LevelDebug
@@ -194,8 +194,8 @@ func (r *runner) start(m *ipc.Run, k hook) error {
 	return nil
 }
 
-// launch executes the script unless the run has expired, which it checks last, because
-// everything before may take any time.
+// launch announces the run and executes the script, unless the run has expired. It checks
+// that last, because everything before may take any time.
 func (r *runner) launch(m *ipc.Run, k hook, env []string) (*os.Process, *output, error) {
 	if err := r.announce(m); err != nil {
 		return nil, nil, err
@@ -228,8 +228,8 @@ func (r *runner) begin(m *ipc.Run, k hook) (entry, error) {
 	return e, nil
 }
 
-// name records which process the script is. The loop hasn't handled its exit yet, so
-// its process id can't have been reused; if it has ended already, nobody needs to find it.
+// name records which process is the script. If the script has ended already, nobody needs
+// to find it.
 func (r *runner) name(e *entry, pid int) {
 	l, err := proc.LeaderOf(pid)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
@@ -244,7 +244,8 @@ func (r *runner) name(e *entry, pid int) {
 }
 
 // execute starts the script in a session of its own, with descriptors 0 to 2 and
-// nothing else. No shell sees the arguments. It calls may right before the exec.
+// nothing else. No shell sees the arguments. It calls may right before the exec, and
+// executes nothing if that returns an error.
 func execute(path string, args, env []string, may func() error) (*os.Process, *output, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
@@ -372,7 +373,8 @@ func (r *runner) kill() {
 // signalAll signals the group and the processes that have left it.
 func (r *runner) signalAll(sig syscall.Signal) {
 	if r.run.exit == nil {
-		// The process isn't reaped yet, so the id of its group can't have been reused.
+		// The script's exit isn't known here yet. So the id of its group is still its own,
+		// or has been free for a moment only, too short to be used again.
 		_ = syscall.Kill(-r.run.process.Pid, sig)
 	}
 	left, err := r.run.descendants()
@@ -389,9 +391,9 @@ func (r *runner) signalAll(sig syscall.Signal) {
 	}
 }
 
-// killAll stops all processes before it kills them. A killed process would make room
-// under a process limit, and processes that fork without end would use it; a stopped
-// process makes no room.
+// killAll stops all processes before it kills them. If it killed one after the other, each
+// death would free a place under the limit of processes, and processes that fork without
+// end would fill it again. A stopped process keeps its place.
 func (r *runner) killAll() {
 	stopped := map[string]bool{}
 	for range freezeRounds {

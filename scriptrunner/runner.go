@@ -69,9 +69,9 @@ type runner struct {
 	child    chan os.Signal
 }
 
-// Run runs the process until its end. It changes umask, core limit and the place in the
-// process tree. It returns nil after a regular end; after ctx is done that takes no
-// longer than the time-out of the run in progress.
+// Run runs the process until its end. It sets the umask, forbids core files, and makes the
+// process the parent of orphans among its descendants. It returns nil after a regular end.
+// When ctx is done, that takes no longer than a run in progress may take.
 func Run(ctx context.Context, o Options) error {
 	if err := enter(); err != nil {
 		return err
@@ -92,8 +92,8 @@ func Run(ctx context.Context, o Options) error {
 		case errors.Is(err, errRoot):
 			return err
 		case err != nil:
-			// This is no reason to end: the supervisor shows the error, and a reload
-			// can fix it.
+			// This is no reason to end: a supervisor shows the error, and the
+			// configuration is read again when the next supervisor connects.
 			r.log.Error("the configuration can't be used", "error", err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 )
 
-// Numbers of the commands in the documents.
+// Numbers of the commands in the printed documents, as in C pgagroal.
 const (
 	commandMasterKey = 19
 	commandAdd       = 20

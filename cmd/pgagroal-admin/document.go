@@ -20,8 +20,7 @@ const (
 
 func now() time.Time { return time.Now() }
 
-// generated shows a random password to the person who asked for it. It is shown
-// only this once.
+// generated adds a random password to the answer. Nobody can see it again later.
 func (k *call) generated(password config.Secret) {
 	if k.String("format") == formatJSON {
 		k.response["Password"] = password.Reveal()

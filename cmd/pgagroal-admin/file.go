@@ -136,7 +136,7 @@ func lockUsers(path string) (unlock func(), err error) {
 	return func() { dir.Close() }, nil
 }
 
-// write replaces the file in one step, durably. Owner and group stay; others lose
+// write replaces the file in one step, durably. Owner and group stay; other users lose
 // access.
 func (f *usersFile) write() error {
 	tmp, err := os.CreateTemp(filepath.Dir(f.path), "."+filepath.Base(f.path)+".*") // with mode 0600
@@ -172,8 +172,8 @@ func syncDir(path string) error {
 	return nil
 }
 
-// keepOwner gives the new file the owner and group of the old one, and their
-// permissions.
+// keepOwner gives the new file the owner and group of the old one, and the group its
+// permission to read.
 func keepOwner(file *os.File, old fs.FileInfo) error {
 	st, ok := old.Sys().(*syscall.Stat_t)
 	if !ok {

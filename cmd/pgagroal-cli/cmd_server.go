@@ -8,7 +8,7 @@ import (
 
 func (p *program) serverCommands() []*cli.Command {
 	return []*cli.Command{
-		command("switch-to", "SERVER", "make a standby the primary in order, or follow a switchover made by hand", p.switchTo),
+		command("switch-to", "SERVER", "switch over to a standby as planned, or follow a switchover made by hand", p.switchTo),
 		command("clear", "[server] SERVER", "make a Failed server usable again", p.clear),
 	}
 }

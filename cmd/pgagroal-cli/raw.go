@@ -7,7 +7,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
-// Numbers of the raw format; they are pgagroal's if it has the name.
+// Numbers of the raw format. Names that C pgagroal has keep its numbers.
 var (
 	outputCodes      = map[string]int{"raw": 0, "text": 1, "json": 2}
 	compressionCodes = map[string]int{"none": 0}

@@ -82,6 +82,6 @@ func listener(path string) (*net.UnixListener, error) {
 
 func notify(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("the service manager can't be told", "error", err)
+		log.Warn("the service manager can't be notified", "error", err)
 	}
 }

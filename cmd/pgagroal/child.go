@@ -10,8 +10,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker"
 )
 
-// child runs the role for which the supervisor has started this process; ok is
-// false in a supervisor.
+// child runs the role for which the supervisor or the starter has started this process; ok
+// is false in a supervisor.
 func child() (code int, ok bool) {
 	fd, role, ok := proc.Link()
 	if !ok {

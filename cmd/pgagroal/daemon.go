@@ -30,9 +30,9 @@ func daemonise(args []string) error {
 	cmd := exec.Command("/proc/self/exe", args[1:]...)
 	cmd.Args[0] = args[0]
 	cmd.Env = append(os.Environ(), readyVariable+"=1")
-	// The daemon doesn't get our standard output: nothing is printed there, and a
-	// program that reads it must not wait for the end of the daemon. Errors of the
-	// start go to standard error.
+	// The daemon doesn't get our standard output: it prints nothing there, and a program
+	// that reads our output must not wait for the end of the daemon. Errors of the start
+	// go to standard error.
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -7,8 +7,11 @@
 //   - verdict.go: which outcome an error means. By SQLSTATE and errno alone, never by the text of a message.
 //   - observe.go: the queries and the meaning of their answers.
 //   - cancel.go: a CancelRequest, which asks the server nothing.
+//   - look.go: one query with the first login that succeeds, for backends.go (which processes are left) and settings.go
+//     (parameters).
+//   - question.go: what the server asks a user at a login.
 //
-// Whoever calls Probe waits for it; it leaves neither connection nor goroutine behind. What a server sends is bounded
-// here: size and number of messages, and time. A probe never writes: its sessions are read-only, and its queries open
-// no relation except the catalog of roles, which the server has read during the login anyway.
+// Each function here returns when it is done, and leaves neither connection nor goroutine behind. What a server sends is
+// bounded here: size and number of messages, and time. Sessions are read-only. The queries of a probe open no relation
+// except the catalog of roles, which the server has read during the login anyway.
 package health

@@ -19,8 +19,8 @@ const (
 
 // Probe looks at t once and returns within t.Timeout, or at once when ctx ends.
 //
-// SyncStandbys of the answer are the standbys' application_name as the primary shows them, and SenderHost and
-// SenderPort what the standby shows: the supervisor maps both to configured servers. If this machine couldn't make the
+// SyncStandbys of the answer are application_names of standbys as the primary shows them. SenderHost and SenderPort are
+// what a standby shows of its primary. The supervisor maps both to configured servers. If this machine couldn't make the
 // probe (ctx cancelled, no descriptor left, a socket that may not be opened), the outcome is SawNothing with the reason
 // as Code.
 func Probe(ctx context.Context, t Target) ipc.ProbeDone {
