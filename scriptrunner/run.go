@@ -63,7 +63,7 @@ type run struct {
 	exit    *exit     // nil until the script's own process has ended
 	eof     bool      // the output has ended
 	timeout bool      // the script has overrun its time-out
-	left    []int // processes that could not be ended
+	left    []int     // processes that could not be ended
 	// before holds the processes that earlier scripts had left running when this run
 	// started.
 	before map[string]bool

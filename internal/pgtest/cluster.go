@@ -262,7 +262,7 @@ func (c *Cluster) Close() error {
 	return err
 }
 
-// each calls f for all nodes at once and returns when all calls have.
+// each calls f for all nodes at the same time and returns when all calls have returned.
 func each(nodes []*Node, f func(*Node) error) error {
 	errs := make(chan error, len(nodes))
 	for _, n := range nodes {
