@@ -103,6 +103,7 @@ var catalogue = index([]Row{
 	{Number: 87, Name: "CheckHooks", From: sup, To: run, Reply: 88, Phase: PhaseRunning, make: of[CheckHooks]},
 	{Number: 88, Name: "HooksChecked", From: run, To: sup, Phase: PhaseRunning, make: of[HooksChecked]},
 	{Number: 89, Name: "RunStarting", From: run, To: sup, Phase: PhaseRunning, make: of[RunStarting]},
+	{Number: 92, Name: "CheckRun", From: sup, To: run, Reply: 85, Phase: PhaseRunning, make: of[CheckRun]},
 
 	{Number: 90, Name: "ControlRequest", From: ctl, To: sup, Reply: 91, Phase: phaseAny, make: of[ControlRequest]},
 	{Number: 91, Name: "ControlReply", From: sup, To: ctl, Phase: phaseAny, make: of[ControlReply]},

@@ -34,6 +34,8 @@ type RunnerReady struct {
 type HookCheck struct {
 	Hook    string `msgpack:"hook"`
 	Problem string `msgpack:"problem"`
+	// KnowsCheck says that the script declares that it knows PGAGROAL_CHECK, so CheckRun may name it.
+	KnowsCheck bool `msgpack:"knows_check"`
 }
 
 // Run asks for one execution of one hook. It names the hook, never a path.
@@ -88,6 +90,17 @@ type RunEnded struct {
 	Left []int `msgpack:"left"`
 }
 
+// CheckRun asks for one execution of a hook with PGAGROAL_CHECK=1, with the fields of Run: the script looks whether it
+// could do its work, and changes nothing. It is no Run, so that a runner of an earlier release can't take it for one. The
+// runner refuses it for a script that doesn't declare that it knows the variable, and ends it for a Run.
+type CheckRun struct {
+	RunID   string            `msgpack:"run_id"`
+	Hook    string            `msgpack:"hook"`
+	Args    []string          `msgpack:"args"`
+	Env     map[string]string `msgpack:"env"`
+	Expires int64             `msgpack:"expires"`
+}
+
 // StopRun ends a run before its time-out. The outcome is that of a script that got SIGTERM, without
 // TimedOut. It has no effect on a run that has ended or is being ended.
 type StopRun struct {
@@ -120,3 +133,4 @@ func (*StopRun) Number() Number         { return 86 }
 func (*CheckHooks) Number() Number      { return 87 }
 func (*HooksChecked) Number() Number    { return 88 }
 func (*RunStarting) Number() Number     { return 89 }
+func (*CheckRun) Number() Number        { return 92 }

@@ -19,7 +19,7 @@ func TestVariablesOfScriptsAreDocumented(t *testing.T) {
 	for _, m := range regexp.MustCompile(`"([A-Z]+)=" ?\+`).FindAllStringSubmatch(runner, -1) {
 		wanted = append(wanted, m[1])
 	}
-	if m := regexp.MustCompile(`runVariable += variablePrefix \+ "(\w+)"`).FindStringSubmatch(runner); m != nil {
+	for _, m := range regexp.MustCompile(`\w+Variable += variablePrefix \+ "(\w+)"`).FindAllStringSubmatch(runner, -1) {
 		wanted = append(wanted, "PGAGROAL_"+m[1])
 	}
 	machine := source(t, "../supervisor/failover/run.go")
@@ -66,6 +66,11 @@ func TestLimitsOfScriptsAreDocumented(t *testing.T) {
 		{"../scriptrunner/output.go", "maxLines", "16 << 10", "or 16384 lines"},
 		{"../scriptrunner/run.go", "pipeWait", "time.Second", "is delayed by a second"},
 		{"../scriptrunner/run.go", "unkillable", "10 * time.Second", "10 seconds at most"},
+		{"../scriptrunner/check.go", "declaration", `"# pgagroal: check"`, ".Dl # pgagroal: check"},
+		{"../scriptrunner/check.go", "declaredWithin", "4096", "among its first 4096 bytes"},
+		{"../scriptrunner/check.go", "checkLimit", "20 * time.Second", "after 20 seconds it gets SIGTERM"},
+		{"../scriptrunner/check.go", "checkKillDelay", "time.Second", "and a second later SIGKILL"},
+		{"../supervisor/hookcheck.go", "hookCheckLines", "64", "up to 64 lines"},
 		{"../supervisor/history.go", "outputLines", "64", "the last 64 lines into the history"},
 	} {
 		if !regexp.MustCompile(`\b` + limit.constant + ` += ` + regexp.QuoteMeta(limit.value) + `(\n| )`).MatchString(source(t, limit.file)) {

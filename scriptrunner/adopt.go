@@ -114,7 +114,9 @@ func (r *runner) overdue(a *adopted) bool {
 		return false
 	case a.termed.IsZero():
 		a.termed = time.Now()
-		r.log.Error("the script has overrun its time", "run_id", a.ID, "hook", a.Hook)
+		if !a.Check { // a check has no time left, because nobody waits for it
+			r.log.Error("the script has overrun its time", "run_id", a.ID, "hook", a.Hook)
+		}
 		r.signalAdopted(a, syscall.SIGTERM)
 	case time.Since(a.termed) < delay:
 		return false
@@ -164,7 +166,9 @@ func (r *runner) endAdopted(a *adopted) {
 		r.write(a.entry)
 	}
 	r.log.Warn("no process is left of a run that an earlier script runner started", "run_id", a.ID, "hook", a.Hook, "unknown", end.Unknown)
-	r.keep(*end)
+	if !a.Check {
+		r.keep(*end)
+	}
 	r.report(end)
 }
 

@@ -17,7 +17,8 @@
 // What must never happen: that a run is executed twice, or after it was given up. I
 // remember the ids of runs. Right before each exec I announce it, and then check that
 // the run has not expired; so a supervisor that has not received the announcement knows
-// that nothing was executed.
+// that nothing was executed. Nor must a check of a script keep a run from being started: a
+// run ends it.
 //
 // How I end: as a child, when the link is gone; as a service, when I am told to stop.
 // Either way a run in progress ends first, within its own time-out.

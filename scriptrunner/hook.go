@@ -105,6 +105,8 @@ func (h hooks) check() []ipc.HookCheck {
 		c := ipc.HookCheck{Hook: k.name}
 		if err := k.runnable(); err != nil {
 			c.Problem = err.Error()
+		} else {
+			c.KnowsCheck = k.knowsCheck()
 		}
 		out = append(out, c)
 	}
@@ -178,6 +180,9 @@ var (
 // runVariable passes the run id to the script and everything that the script starts.
 const runVariable = variablePrefix + "RUN_ID"
 
+// checkVariable is 1 in the environment of a check, and absent in that of a run.
+const checkVariable = variablePrefix + "CHECK"
+
 const variablePrefix = "PGAGROAL_"
 
 const (
@@ -200,7 +205,7 @@ func environment(m *ipc.Run) ([]string, error) {
 		if !variableForm.MatchString(k) || strings.ContainsRune(v, 0) {
 			return nil, fmt.Errorf("%q is no variable for a script", k)
 		}
-		if k := variablePrefix + k; k != runVariable {
+		if k := variablePrefix + k; k != runVariable && k != checkVariable {
 			env = append(env, k+"="+v)
 		}
 	}

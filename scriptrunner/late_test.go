@@ -132,7 +132,7 @@ func TestAHangRightBeforeTheScriptIsNoticed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := x.start(m, k); err == nil || !strings.Contains(err.Error(), "the run came too late") {
+	if err := x.start(m, k, false); err == nil || !strings.Contains(err.Error(), "the run came too late") {
 		t.Errorf("%v", err)
 	}
 	if e := x.record.find(m.RunID); e == nil || e.End == nil || e.End.Refused == "" {

@@ -204,6 +204,7 @@ func (r *runner) onLinkLost(err error) {
 		r.log.Error("the link to the supervisor is lost", "error", err)
 	}
 	r.detach()
+	r.endCheck("the supervisor is gone")
 	if r.o.Listener == nil {
 		r.onStop()
 	}
@@ -217,6 +218,8 @@ func (r *runner) dispatch(m ipc.Message) {
 		r.onConfigure(m)
 	case *ipc.Run:
 		r.onRun(m)
+	case *ipc.CheckRun:
+		r.onCheckRun(m)
 	case *ipc.StopRun:
 		r.onStopRun(m)
 	case *ipc.CheckHooks:
@@ -284,7 +287,7 @@ func (r *runner) onConfigure(m *ipc.RunnerConfigure) {
 	ready.Hooks = r.hooks.check()
 	r.lookAtAdopted()
 	switch {
-	case r.run != nil:
+	case r.run != nil && !r.run.check:
 		ready.Running = r.run.id
 	case len(r.adopted) > 0:
 		ready.Running = r.adopted[0].ID

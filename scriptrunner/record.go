@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -41,6 +42,8 @@ type entry struct {
 	// does. They are zero if the script was about to be started.
 	PID   int    `json:"pid,omitempty"`
 	Start string `json:"start,omitempty"`
+	// Check: it is a check, which the next runner ends at once, and forgets.
+	Check bool `json:"check,omitempty"`
 	// Deadline is when the run's time-out is, in milliseconds since boot. KillDelay is
 	// the time between SIGTERM and SIGKILL, in milliseconds.
 	Deadline  int64 `json:"deadline,omitempty"`
@@ -146,6 +149,10 @@ func (r *record) find(id string) *entry {
 }
 
 func (r *record) remember(e entry) {
+	if e.Check && e.End != nil { // it must not displace runs
+		r.runs = slices.DeleteFunc(r.runs, func(old entry) bool { return old.ID == e.ID })
+		return
+	}
 	if old := r.find(e.ID); old != nil {
 		*old = e
 		return

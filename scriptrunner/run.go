@@ -51,6 +51,7 @@ const (
 // run is the run in progress. The loop owns it, and drops it when it has ended.
 type run struct {
 	id, hook  string
+	check     bool
 	entry     entry
 	process   *os.Process
 	output    *output
@@ -84,11 +85,14 @@ func (x *run) deadline() <-chan time.Time {
 	return x.timer.C
 }
 
-// onRun starts a run, or reports why it doesn't.
+// onRun starts a run, or reports why it doesn't. It doesn't wait for a check to end by itself.
 func (r *runner) onRun(m *ipc.Run) {
+	if r.preempt(m) {
+		return
+	}
 	k, err := r.admit(m)
 	if err == nil {
-		err = r.start(m, k)
+		err = r.start(m, k, false)
 	}
 	if err != nil {
 		r.tell(slog.LevelError, "a run was refused", "run_id", m.RunID, "hook", m.Hook, "error", err)
@@ -161,16 +165,20 @@ func (r *runner) announce(m *ipc.Run) error {
 // start executes the script. From here on the run's id counts as used, even if the
 // kernel refuses to execute the script. If this process dies, the record tells the next
 // runner which process to look for.
-func (r *runner) start(m *ipc.Run, k hook) error {
+func (r *runner) start(m *ipc.Run, k hook, check bool) error {
 	env, err := environment(m)
 	if err != nil {
 		return err
+	}
+	killDelay := r.hooks.c.FailoverKillDelay
+	if check {
+		env, killDelay = append(env, checkVariable+"=1"), min(killDelay, checkKillDelay)
 	}
 	before, err := livingKeys()
 	if err != nil {
 		return err
 	}
-	e, err := r.begin(m, k)
+	e, err := r.begin(m, k, check)
 	if err != nil {
 		return err
 	}
@@ -181,8 +189,8 @@ func (r *runner) start(m *ipc.Run, k hook) error {
 		return err
 	}
 	r.run = &run{
-		id: m.RunID, hook: m.Hook, entry: e, process: p, output: out, start: time.Now(),
-		killDelay: r.hooks.c.FailoverKillDelay, before: before, timer: time.NewTimer(k.timeout),
+		id: m.RunID, hook: m.Hook, check: check, entry: e, process: p, output: out, start: time.Now(),
+		killDelay: killDelay, before: before, timer: time.NewTimer(k.timeout),
 	}
 	r.wg.Go(func() { r.readOutput(out) })
 	r.await(p)
@@ -216,10 +224,13 @@ func (r *runner) await(p *os.Process) {
 }
 
 // begin records that a run is about to be started.
-func (r *runner) begin(m *ipc.Run, k hook) (entry, error) {
+func (r *runner) begin(m *ipc.Run, k hook, check bool) (entry, error) {
 	e, err := newEntry(m, k.timeout, r.hooks.c.FailoverKillDelay)
 	if err != nil {
 		return entry{}, err
+	}
+	if check {
+		e.Check, e.Deadline, e.KillDelay = true, 0, 0
 	}
 	r.write(e)
 	if err := r.record.sync(); err != nil {
@@ -291,6 +302,11 @@ func (r *runner) onExit(e exit) {
 // start.
 func (r *runner) drain() {
 	r.run.phase = draining
+	if r.next != nil {
+		r.keepOld(r.run.output)
+		r.end()
+		return
+	}
 	r.run.setTimer(pipeWait)
 	r.settle()
 }
@@ -344,6 +360,11 @@ func (r *runner) hasExited() bool {
 // onStopRun ends the run before its time-out. It does nothing if the run is being ended
 // already.
 func (r *runner) onStopRun(m *ipc.StopRun) {
+	if r.next != nil && r.next.RunID == m.RunID {
+		r.report(&ipc.RunEnded{RunID: m.RunID, Hook: r.next.Hook, Exit: -1, Refused: "it was stopped before it began"})
+		r.next = nil
+		return
+	}
 	x := r.run
 	if x == nil || x.id != m.RunID || x.phase != running || r.hasExited() {
 		r.log.Debug("nothing to stop", "run_id", m.RunID)
@@ -365,7 +386,11 @@ func (r *runner) terminate() {
 // or it gives up.
 func (r *runner) kill() {
 	r.run.phase = killing
-	r.run.giveUp = time.Now().Add(unkillable)
+	limit := unkillable
+	if r.run.check {
+		limit = checkUnkillable
+	}
+	r.run.giveUp = time.Now().Add(limit)
 	r.run.setTimer(rekill)
 	r.killAll()
 }
@@ -463,9 +488,12 @@ func (r *runner) end() {
 	r.tell(slog.LevelInfo, "a script has ended", "run_id", m.RunID, "hook", m.Hook, "exit", m.Exit, "signal", m.Signal, "timed_out", m.TimedOut, "duration_ms", m.DurationMS)
 	x.entry.End = &m
 	r.write(x.entry)
-	r.keep(m)
+	if !x.check {
+		r.keep(m)
+	}
 	r.report(&m)
 	r.status()
+	r.startNext()
 }
 
 // keep stores an outcome for later supervisors.

@@ -55,6 +55,7 @@ type runner struct {
 	// gone.
 	stopping bool
 	run      *run
+	next     *ipc.Run // it waits for the end of a check
 	adopted  []*adopted
 	look     *time.Timer // for adopted
 	results  []ipc.RunEnded
@@ -138,6 +139,7 @@ func (r *runner) loop(ctx context.Context) {
 
 func (r *runner) onStop() {
 	r.stopping = true
+	r.endCheck("the runner is stopping")
 	if r.run != nil {
 		r.log.Info("stopping when the run has ended", "run_id", r.run.id, "hook", r.run.hook)
 		r.status()
@@ -196,7 +198,7 @@ func (r *runner) openRecord(dir string) {
 		r.log.Error("the record of runs is damaged", "lines", n, "kept as", filepath.Join(dir, recordName+badSuffix))
 	}
 	for _, e := range r.record.runs {
-		if e.End != nil && e.End.Refused == "" {
+		if e.End != nil && e.End.Refused == "" && !e.Check {
 			r.keep(*e.End)
 		}
 	}
@@ -210,6 +212,8 @@ func (r *runner) status() {
 	switch {
 	case r.run != nil && r.stopping:
 		r.o.Status(fmt.Sprintf("Stopping when %s has ended, run %s", r.run.hook, r.run.id))
+	case r.run != nil && r.run.check:
+		r.o.Status("Checking " + r.run.hook)
 	case r.run != nil:
 		r.o.Status(fmt.Sprintf("Running %s, run %s", r.run.hook, r.run.id))
 	case len(r.adopted) > 0:

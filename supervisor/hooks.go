@@ -41,13 +41,15 @@ type runnerEnd struct {
 	pid      int  // as RunnerHello says
 	agrees   bool // it has read the same hooks and servers as we have
 	problems map[string]string
-	ready    *ipc.RunnerReady
-	foreign  string        // id of a run that it says is in progress, but that isn't in our record
-	failure  string        // why up is false
-	heard    time.Duration // when it last answered
-	asked    time.Duration // when the question was sent that it hasn't answered, 0 for none
-	silent   bool          // the machine has been told that it is silent
-	clock    string        // what is wrong with its clock
+	// knowsCheck: the hooks whose scripts declare that they know PGAGROAL_CHECK.
+	knowsCheck map[string]bool
+	ready      *ipc.RunnerReady
+	foreign    string        // id of a run that it says is in progress, but that isn't in our record
+	failure    string        // why up is false
+	heard      time.Duration // when it last answered
+	asked      time.Duration // when the question was sent that it hasn't answered, 0 for none
+	silent     bool          // the machine has been told that it is silent
+	clock      string        // what is wrong with its clock
 }
 
 // runner is the supervisor's side of the script runner.
@@ -59,6 +61,7 @@ type runner struct {
 	notify   string // what is wrong with the notify script, as the machine was last told
 	checks   uint64 // number of the last CheckHooks
 	checked  map[uint64]func(late bool)
+	check    *hookCheck  // of a rehearsal, in progress
 	current  *currentRun // the run in progress, or whose outcome is unknown
 	inherits inheritedRun
 	// secret of this start, sent to a runner that is a service as proof that we are its
@@ -316,6 +319,7 @@ func (s *supervisor) runnerLost(r *runnerEnd, why string) {
 		r.silent = false
 		s.feed(failover.RunnerSilent{})
 	}
+	s.loseHookCheck()
 	if x := s.runner.current; x != nil && x.from == r && !x.lost {
 		s.loseRun(x)
 	}

@@ -32,6 +32,7 @@ var rehearsed = []string{
 type rehearsal struct {
 	*failover.Rehearsal
 	settings []map[string]string // by server, nil when they can't be read
+	checks   []control.HookCheck // of the scripts of Runs
 	late     bool                // the runner has not checked its scripts in time
 	waiting  int                 // answers that are missing
 	done     func(control.RehearsalResponse, error)
@@ -89,7 +90,7 @@ func (s *supervisor) rehearsedPart(r *rehearsal) {
 	for i := range s.cfg.Servers {
 		s.findSettings(r, i)
 	}
-	r.done(s.rehearsalResponse(r), nil)
+	s.checkScripts(r, 0)
 }
 
 // checkHooks has the runner check its scripts, and calls done when it has; late says
@@ -131,8 +132,9 @@ func (s *supervisor) onHooksChecked(r *runnerEnd, m *ipc.HooksChecked) {
 }
 
 func (r *runnerEnd) takeProblems(hooks []ipc.HookCheck) {
-	r.problems = map[string]string{}
+	r.problems, r.knowsCheck = map[string]string{}, map[string]bool{}
 	for _, h := range hooks {
+		r.knowsCheck[h.Hook] = h.KnowsCheck
 		if h.Problem != "" {
 			r.problems[h.Hook] = h.Problem
 		}
@@ -212,8 +214,8 @@ func (s *supervisor) rehearsalResponse(r *rehearsal) control.RehearsalResponse {
 	scripts := map[string]string{
 		failover.HookFailover: s.cfg.FailoverScript, failover.HookNotify: s.cfg.FailoverNotifyScript, failover.HookFence: s.cfg.FailoverFenceScript,
 	}
-	for _, x := range r.Runs {
-		out.Runs = append(out.Runs, control.RehearsedRun{Hook: x.Hook, Script: scripts[x.Hook], Args: x.Args})
+	for i, x := range r.Runs {
+		out.Runs = append(out.Runs, control.RehearsedRun{Hook: x.Hook, Script: scripts[x.Hook], Args: x.Args, Check: &r.checks[i]})
 	}
 	for _, v := range r.Candidates {
 		out.Candidates = append(out.Candidates, control.RehearsedServer{Server: v.Name, Timeline: v.Timeline, LSN: v.LSN, Verdict: v.Verdict})

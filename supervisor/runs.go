@@ -173,6 +173,9 @@ func (s *supervisor) onRunStarted(m *ipc.RunStarted) {
 }
 
 func (s *supervisor) onRunOutput(m *ipc.RunOutput) {
+	if s.saidByCheck(m) {
+		return
+	}
 	line := m.Line
 	if m.Cut {
 		line += " [cut]"
@@ -182,6 +185,9 @@ func (s *supervisor) onRunOutput(m *ipc.RunOutput) {
 }
 
 func (s *supervisor) onRunEnded(m *ipc.RunEnded) {
+	if s.endHookCheck(m.RunID, m, "") {
+		return
+	}
 	s.logEnd(m)
 	x := s.runner.current
 	switch r := s.runner.end; {

@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# pgagroal: check
+#
 # failover_notify_script: makes the other standbys follow the new primary.
 #
 #   follow-new-primary.sh OLD_HOST OLD_PORT NEW_HOST NEW_PORT [HOST PORT]...
@@ -41,7 +43,7 @@ find_server() {
 # swallow the rest.
 whole_script() {
     declare -p PG_BIN PG_USER ADMIN_CONNINFO PRIMARY_CONNINFO SYNC_STANDBY_NAMES STREAM_WAIT \
-        ALLOW_REWIND ALLOW_BASEBACKUP START_COMMAND STOP_COMMAND rejoin
+        ALLOW_REWIND ALLOW_BASEBACKUP START_COMMAND STOP_COMMAND REJOIN_OLD_PRIMARY rejoin PGAGROAL_CHECK
     printf '{\n'
     cat "$steps"
     printf 'exit\n} </dev/null\n'
@@ -91,7 +93,19 @@ SSH_COMMAND='ssh -T -o BatchMode=yes -o ConnectTimeout=5' REJOIN_OLD_PRIMARY=pla
 read -ra remote <<<"$SSH_COMMAND"
 
 [ $# -gt 0 ] || say "there is no other standby"
-rejoin='' failed=
+rejoin='' failed='' PGAGROAL_CHECK=${PGAGROAL_CHECK:-0}
+if [ "$PGAGROAL_CHECK" = 1 ]; then
+    while [ $# -gt 0 ]; do
+        repoint "$1" "$2" || failed="$failed $1:$2"
+        shift 2
+    done
+    if [ "$REJOIN_OLD_PRIMARY" != no ]; then
+        rejoin=yes
+        repoint "$old_host" "$old_port" || failed="$failed $old_host:$old_port"
+    fi
+    [ -z "$failed" ] || fail "these could not be made to follow $new_host:$new_port, for the reasons above:$failed"
+    exit 0
+fi
 while [ $# -gt 0 ]; do
     if repoint "$1" "$2"; then
         say "$1:$2 streams from $new_host:$new_port"

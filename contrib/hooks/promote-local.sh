@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# pgagroal: check
+#
 # failover_script for servers on this machine: promotes one of them with pg_ctl.
 #
 #   promote-local.sh OLD_HOST OLD_PORT NEW_HOST NEW_PORT
@@ -76,12 +78,39 @@ stop_old() {
     echo "the old primary $1:$2 is stopped"
 }
 
+# check_server looks whether a server could be stopped or promoted, and changes nothing.
+check_server() {
+    local server=$1:$2 data program
+    data=$(data_dir "$1" "$2") || fail "SERVERS in $settings has no line for $server: add host, port and data directory"
+    [[ $data == /* ]] || fail "$data, the data directory of $server, is no absolute path: correct SERVERS in $settings"
+    [ -f "$data/PG_VERSION" ] || fail "$data is no data directory that $(id -un) can read: correct SERVERS in $settings"
+    for program in pg_ctl pg_controldata psql; do
+        as_owner "$program" --version >/dev/null || fail "$program can't be executed: correct PG_BIN in $settings, or PG_USER"
+    done
+    as_owner pg_controldata -D "$data" >/dev/null || fail "pg_controldata can't read $data as $(as_owner_name): correct PG_USER in $settings"
+    runs "$data" || fail "no server $server runs in $data: start it, or correct SERVERS in $settings"
+    [ "$(sed -n 4p "$data/postmaster.pid")" = "$2" ] || printf 'promote-local: the server in %s has port %s, not %s\n' "$data" "$(sed -n 4p "$data/postmaster.pid")" "$2"
+    if [ -n "${SYNC_STANDBY_NAMES:-}" ]; then
+        as_owner psql -XqAt -w -d "host=$(sed -n 5p "$data/postmaster.pid") port=$(sed -n 4p "$data/postmaster.pid") dbname=postgres user=${PG_USER:-postgres}" -c 'SELECT 1' >/dev/null ||
+            fail "${PG_USER:-postgres} can't log in at $server through the Unix socket, which SYNC_STANDBY_NAMES needs: allow it in pg_hba.conf"
+    fi
+    echo "$server can be reached in $data"
+}
+
+as_owner_name() { if [ "$(id -u)" = 0 ]; then printf '%s' "${PG_USER:-postgres}"; else id -un; fi; }
+
 [ $# -eq 4 ] || fail "four arguments are needed, OLD_HOST OLD_PORT NEW_HOST NEW_PORT, not $#"
 new=$3:$4
 [ -r "$settings" ] || fail "can't read $settings: copy hooks.conf.sample there and fill it in"
 # shellcheck source=/dev/null
 . "$settings" || fail "$settings has errors, see above"
 part=${PGAGROAL_HOOK_PART:-all} # promote-ssh.sh does each part where it belongs
+if [ "${PGAGROAL_CHECK:-}" = 1 ]; then
+    bad=0
+    [ "$part" = promote ] || (check_server "$1" "$2") || bad=1
+    [ "$part" = stop ] || (check_server "$3" "$4") || bad=1
+    exit $bad
+fi
 if [ "$part" != promote ] && [[ "${PGAGROAL_PLANNED:-} ${PGAGROAL_FORCED:-} ${PGAGROAL_OLD_ALIVE:-}" == *on* ]]; then
     stop_old "$1" "$2"
 fi

@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# pgagroal: check
+#
 # failover_script for servers on other machines: promotes one of them over ssh.
 #
 #   promote-ssh.sh OLD_HOST OLD_PORT NEW_HOST NEW_PORT
@@ -33,8 +35,9 @@ destination() {
 # swallow the rest.
 whole_script() {
     local PGAGROAL_HOOK_PART=$1 PGAGROAL_PLANNED=${PGAGROAL_PLANNED:-off} PGAGROAL_FORCED=${PGAGROAL_FORCED:-off} PGAGROAL_OLD_ALIVE=${PGAGROAL_OLD_ALIVE:-off}
+    local PGAGROAL_CHECK=${PGAGROAL_CHECK:-0}
     printf 'HOOKS_CONF=/dev/null\n'
-    declare -p PG_BIN PG_USER SERVERS SYNC_STANDBY_NAMES STOP_COMMAND PGAGROAL_HOOK_PART PGAGROAL_PLANNED PGAGROAL_FORCED PGAGROAL_OLD_ALIVE
+    declare -p PG_BIN PG_USER SERVERS SYNC_STANDBY_NAMES STOP_COMMAND PGAGROAL_HOOK_PART PGAGROAL_PLANNED PGAGROAL_FORCED PGAGROAL_OLD_ALIVE PGAGROAL_CHECK
     printf '{\n'
     cat "$here/promote-local.sh"
     printf 'exit\n} </dev/null\n'
@@ -75,5 +78,15 @@ stop_old() {
     printf 'promote-ssh: the old primary %s:%s does not answer and ssh to %s failed: it can not be stopped, and I go on\n' "$1" "$2" "$old"
 }
 
+# check looks whether both machines can be reached and used.
+check() {
+    local old bad=0
+    (there promote "$target" "the check of $3:$4" "$@" || unreachable "$target") || bad=1
+    old=$(destination "$1" "$2") || fail "SERVERS in $settings has no ssh destination for $1:$2: add it as the fourth field"
+    (there stop "$old" "the check of $1:$2" "$@" || unreachable "$old") || bad=1
+    exit $bad
+}
+
+[ "${PGAGROAL_CHECK:-}" != 1 ] || check "$@"
 stop_old "$@"
 there promote "$target" "promotion of $3:$4" "$@" || unreachable "$target"

@@ -463,9 +463,55 @@ base_backup() {
     wait_until_it_follows "$STREAM_WAIT"
 }
 
+# --- the check before it is needed, which changes nothing
+
+wrong() {
+    complain "$1"
+    bad=1
+}
+
+# check looks whether all that may be needed is there. The new primary is still a standby.
+check() {
+    local bad=0 program answer programs='pg_ctl pg_controldata psql'
+    (check_directory) || exit 1
+    [ -z "$rejoin" ] && [ "$ALLOW_REWIND" != yes ] || programs="$programs pg_rewind"
+    [ -n "$rejoin" ] || [ "$ALLOW_BASEBACKUP" != yes ] || programs="$programs pg_basebackup"
+    for program in $programs; do
+        pg "$program" --version >/dev/null || wrong "$program can't be executed: correct PG_BIN in hooks.conf"
+    done
+    [ -O "$data" ] || wrong "$data doesn't belong to $(id -un), as whom I run: correct PG_USER or the ssh destination in hooks.conf"
+    [ -w "${data%/*}" ] || wrong "$(id -un) can't write beside $data, which pg_rewind and a base backup need"
+    if is_running; then
+        [ "$(standby <<<'SELECT rolsuper FROM pg_roles WHERE rolname = current_user')" = t ] ||
+            wrong "$PG_USER can't log in through the Unix socket as a superuser: allow it in pg_hba.conf"
+    else
+        say "no server runs in $data"
+    fi
+    answer=$(new_primary <<<"SELECT rolsuper, system_identifier FROM pg_control_system(), pg_roles WHERE rolname = current_user")
+    case $answer in
+    '') wrong "can't log in to $new_host:$new_port from here: look at ADMIN_CONNINFO in hooks.conf, ~/.pgpass of $(id -un), and pg_hba.conf there" ;;
+    f*) wrong "ADMIN_CONNINFO in hooks.conf is no superuser at $new_host:$new_port" ;;
+    *)
+        [ "${answer#*|}" = "$(controldata 'Database system identifier')" ] ||
+            wrong "$data belongs to another database system than $new_host:$new_port: correct SERVERS in hooks.conf"
+        ;;
+    esac
+    [ -z "$rejoin" ] || (check_conninfo) || bad=1
+    if [ "$(controldata 'wal_log_hints setting')" != on ] && [ "$(controldata 'Data page checksum version')" = 0 ]; then
+        if [ -n "$rejoin" ] && [ "$REJOIN_OLD_PRIMARY" = yes ]; then
+            wrong "pg_rewind needs wal_log_hints = on, or data checksums"
+        else
+            say "pg_rewind can't be used here: it needs wal_log_hints = on, or data checksums"
+        fi
+    fi
+    [ $bad -ne 0 ] || say "can be made to follow"
+    exit $bad
+}
+
 # --- the order of things
 
 kept=$data.settings-kept rejoin=${rejoin:-}
+[ "${PGAGROAL_CHECK:-}" != 1 ] || check
 check_directory
 check_new_primary
 timeline=$(new_primary <<<"SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int") || fail "can't ask $new_host:$new_port for its timeline: see above"

@@ -48,7 +48,9 @@ const (
 const (
 	lookLimit   = 10 * time.Second // for commands that change nothing
 	changeLimit = 30 * time.Second // for commands that may wait for workers
-	switchLimit = 15 * time.Minute // for switch-to, which waits for a script
+	// rehearseLimit is for failover rehearse, which waits for the checks of three scripts.
+	rehearseLimit = 90 * time.Second
+	switchLimit   = 15 * time.Minute // for switch-to, which waits for a script
 )
 
 // AnswerGrace is how long pgagroal-cli waits for the answer after the command's time
@@ -87,7 +89,7 @@ var Commands = []Command{
 	{Name: FailoverResume, Number: 103, Failure: CodeFailoverResume, Limit: changeLimit},
 	{Name: FailoverReset, Number: 104, Failure: CodeFailoverReset, Limit: changeLimit},
 	{Name: FailoverTrigger, Number: 105, Failure: CodeFailoverTrigger, Limit: changeLimit, Args: []string{ArgServer, ArgForce}},
-	{Name: FailoverRehearse, Number: 106, Failure: CodeRehearse, Limit: changeLimit},
+	{Name: FailoverRehearse, Number: 106, Failure: CodeRehearse, Limit: rehearseLimit},
 	{Name: ClearServer, Number: 14, Failure: CodeClearServer, Limit: changeLimit, Args: []string{ArgServer, ArgForce}},
 }
 

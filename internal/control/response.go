@@ -1,6 +1,9 @@
 package control
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // Words of the fields Health, Status and Primary.
 const (
@@ -210,7 +213,18 @@ type RehearsedRun struct {
 	Hook   string
 	Script string
 	Args   []string
+	// Check is what the script has found when it was run with PGAGROAL_CHECK=1.
+	Check *HookCheck `json:",omitempty"`
 }
+
+// HookCheck is the check of a script by itself.
+type HookCheck struct {
+	Result string   // passed; failed, not run or unknown, with the reason
+	Words  []string `json:",omitempty"` // what the script has said
+}
+
+// Failed reports whether the script says that it couldn't do its work.
+func (c *HookCheck) Failed() bool { return strings.HasPrefix(c.Result, "failed") }
 
 // RehearsedServer is a server as the choice of the candidate sees it.
 type RehearsedServer struct {

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -19,6 +20,7 @@ type Rehearsal struct {
 type Planned struct {
 	Hook string
 	Args []string
+	Env  map[string]string // as for a real run
 }
 
 // Finding is something that an operator should know before a failover.
@@ -162,11 +164,25 @@ func (m *Machine) rehearseChoice(r *Rehearsal, since time.Duration) {
 	if m.cfg.Follow {
 		return
 	}
+	plan := func(hook string, args []string) {
+		r.Runs = append(r.Runs, Planned{Hook: hook, Args: args, Env: m.rehearsedEnv(hook, next)})
+	}
 	if m.cfg.FenceScript {
-		r.Runs = append(r.Runs, Planned{HookFence, m.hostPorts(m.known.index)})
+		plan(HookFence, m.hostPorts(m.known.index))
 	}
-	r.Runs = append(r.Runs, Planned{HookFailover, m.hostPorts(m.known.index, next)})
+	plan(HookFailover, m.hostPorts(m.known.index, next))
 	if m.cfg.NotifyConfigured {
-		r.Runs = append(r.Runs, Planned{HookNotify, m.notifyArgs(m.known.index, next)})
+		plan(HookNotify, m.notifyArgs(m.known.index, next))
 	}
+}
+
+// rehearsedEnv is what a script would get if the primary had died.
+func (m *Machine) rehearsedEnv(hook string, next int) map[string]string {
+	env := m.runEnv(&run{hook: hook, old: m.known.index, next: next, reason: "rehearsal"})
+	delete(env, "PGAGROAL_OLD_ALIVE")
+	delete(env, "PGAGROAL_PLANNED")
+	if hook == HookNotify {
+		env["PGAGROAL_EPOCH"] = strconv.FormatUint(m.epoch+1, 10)
+	}
+	return env
 }
