@@ -8,15 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bufferSize and bufferCount describe the provided buffers of a ring. One receive
-// fills one buffer. The kernel uses them in the order in which they were given.
+// bufferSize and bufferCount are the size and number of the provided buffers of a ring. One
+// receive fills one buffer. The kernel uses the buffers in the order in which it got them.
 const (
 	bufferSize  = 8 << 10
 	bufferCount = 256
 )
 
-// ringBuf is struct io_uring_buf. The last field of entry 0 is the tail of the ring
-// of buffers.
+// ringBuf is struct io_uring_buf. In entry 0 the last field is the tail of the ring of
+// buffers.
 type ringBuf struct {
 	addr uint64
 	len  uint32
@@ -83,7 +83,7 @@ func (b *buffers) get(id uint16, n int) []byte {
 	return b.mem[int(id)*bufferSize:][:n:n]
 }
 
-// trim returns the memory of the buffers to the system; they must all be empty.
+// trim returns the memory of the buffers to the system. All buffers must be empty.
 func (b *buffers) trim() { _ = unix.Madvise(b.mem, unix.MADV_DONTNEED) }
 
 func (b *buffers) close() {

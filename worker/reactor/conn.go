@@ -15,36 +15,37 @@ import (
 type receiving uint8
 
 const (
-	armed    receiving = iota // read them and hand them over
-	paused                    // leave in the kernel
+	armed    receiving = iota // read them and pass them to the Handler
+	paused                    // leave them in the kernel
 	watching                  // leave them in the kernel, but report when the peer leaves
 	awaiting                  // leave them in the kernel, but report once that there are some
 )
 
-// highWater is how many bytes may be queued before Full reports true. A queue holds
-// at most that and one receive.
+// highWater is how many queued bytes make Full true. If the source then pauses, a queue
+// holds at most highWater and the bytes of one receive.
 const highWater = receiveSize / 2
 
-// Conn is one established connection of a loop. There may be very many, so the
-// order of its fields wastes no space.
+// Conn is one established connection of a loop. There may be very many, so its fields are
+// in an order that wastes no space.
 type Conn struct {
 	loop    *Loop
 	handler Handler
 	fd      int
-	broken  error // a send has failed: later bytes are dropped
+	broken  error // why a send has failed; later bytes are dropped
 	out     []byte
-	// secure encrypts what is sent and decrypts what is received, nil for neither.
+	// secure encrypts what is sent and decrypts what is received; nil for a connection
+	// that isn't encrypted.
 	secure *tlsmem.Conn
-	// detach waits for the descriptor, see Detach.
+	// detach is the caller of Detach that waits for the descriptor, or nil.
 	detach func(fd int)
 	state  receiving
 	ended  bool // Ended was called
 	closed bool
-	// asked: a caller has learned that bytes are queued, and expects Flushed.
+	// asked says that a caller has learned that bytes are queued, and expects Flushed.
 	asked bool
-	// set belongs to the epoll driver, whose state is no larger than a pointer.
+	// set belongs to the epoll driver. It is here because it is no larger than a pointer.
 	set epollState
-	// ring belongs to the io_uring driver; it is nil with the other driver.
+	// ring belongs to the io_uring driver; it is nil with epoll.
 	ring *ringState
 }
 
@@ -70,34 +71,34 @@ func (c *Conn) SetHandler(h Handler) { c.handler = h }
 // FD returns the descriptor, for information only.
 func (c *Conn) FD() int { return c.fd }
 
-// Resume starts reading bytes and handing them over again.
+// Resume makes the loop read bytes and pass them to the Handler.
 func (c *Conn) Resume() { c.become(armed) }
 
-// Pause leaves incoming bytes in the kernel. The loop doesn't notice the end of the
-// peer before Resume.
+// Pause leaves incoming bytes in the kernel. The loop doesn't notice that the peer has left
+// before Resume.
 func (c *Conn) Pause() { c.become(paused) }
 
 // Watch leaves incoming bytes in the kernel, but reports when the peer leaves.
 func (c *Conn) Watch() { c.become(watching) }
 
-// Queued returns how many bytes the kernel has not taken yet.
+// Queued returns how many bytes the kernel hasn't accepted yet.
 func (c *Conn) Queued() int {
 	n := len(c.out) + c.loop.drv.held(c) + c.loop.drv.flying(c)
 	c.asked = c.asked || n > 0
 	return n
 }
 
-// Full reports whether so many bytes are queued that their source should pause
-// until Flushed.
+// Full reports whether so many bytes are queued that their source should pause until the
+// Handler's Flushed.
 func (c *Conn) Full() bool {
 	full := len(c.out)+c.loop.drv.held(c) >= highWater
 	c.asked = c.asked || full
 	return full
 }
 
-// Unanswered returns how many times in a row the kernel has sent data again, or
-// asked whether there is room, without an answer from the peer's host. It is 0 for
-// connections other than TCP.
+// Unanswered returns how many times in a row the kernel has retransmitted data, or probed
+// a closed window, without an answer from the peer's host. It is 0 for connections other
+// than TCP.
 func (c *Conn) Unanswered() int {
 	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
@@ -106,13 +107,13 @@ func (c *Conn) Unanswered() int {
 	return int(max(info.Retransmits, info.Probes))
 }
 
-// Await leaves incoming bytes in the kernel, and reports once that there is
-// something to Read: the Handler gets no bytes, and the connection is paused. It is
-// for connections from which the loop has received nothing yet.
+// Await leaves incoming bytes in the kernel, and reports once that there is something to
+// Read: it calls Received without bytes, and the connection is then paused. It is for
+// connections that the loop hasn't received from yet.
 func (c *Conn) Await() { c.become(awaiting) }
 
-// Read reads what the kernel has received on a connection that isn't armed. 0 bytes
-// without an error mean that there is nothing, io.EOF that the peer has ended.
+// Read reads from a connection that isn't armed, without waiting. It returns 0 bytes and no
+// error if there is nothing to read, and io.EOF if the peer has ended.
 func (c *Conn) Read(b []byte) (int, error) {
 	if c.closed || c.broken != nil {
 		return 0, cmp.Or(c.broken, net.ErrClosed)
@@ -143,7 +144,7 @@ func (c *Conn) readPlain(b []byte) (int, error) {
 	}
 }
 
-// catchUp delivers, at the end of a turn, what was kept while c was paused.
+// catchUp delivers, at the end of a turn, the bytes that were kept while c was paused.
 func (c *Conn) catchUp() {
 	if c.secure != nil && !c.catchUpSecure() || c.closed || c.ended || c.state != armed {
 		return
@@ -174,9 +175,9 @@ func (c *Conn) become(s receiving) {
 	c.loop.drv.update(c)
 }
 
-// Send sends b, which may be reused after the call. Bytes that the kernel doesn't
-// take are copied and sent later, in order; Queued returns their number. After a
-// failed send everything is dropped, and Ended follows.
+// Send sends b, which may be reused after the call. It copies the bytes that the kernel
+// doesn't accept, and sends them later, in order. After a failed send it drops all queued
+// and later bytes, and Ended follows.
 func (c *Conn) Send(b []byte) {
 	if c.closed || c.broken != nil || len(b) == 0 {
 		return
@@ -188,8 +189,8 @@ func (c *Conn) Send(b []byte) {
 	c.loop.drv.send(c, b)
 }
 
-// fail records that sending has failed. While the connection is being read, reading
-// reports the end, after the peer's last bytes.
+// fail records that sending has failed. If the connection is being read, the Handler gets
+// the peer's last bytes before Ended.
 func (c *Conn) fail(err error) {
 	c.broken = err
 	c.out = nil
@@ -202,7 +203,7 @@ func (c *Conn) fail(err error) {
 
 func (c *Conn) tellEnd(err error) {
 	if c.secure != nil && !c.ended && !c.closed && c.state == armed && c.secure.Unread() {
-		c.decrypt(nil) // what came before the end
+		c.decrypt(nil) // bytes from before the end
 	}
 	if c.ended || c.closed {
 		return
@@ -215,24 +216,25 @@ func (c *Conn) tellEnd(err error) {
 // Drop discards the bytes that wait to be sent.
 func (c *Conn) Drop() { c.out = nil }
 
-// CloseWrite tells the peer that nothing more will come. Bytes are still read.
+// CloseWrite tells the peer that nothing more will come. Receiving continues.
 func (c *Conn) CloseWrite() {
 	switch {
 	case c.closed:
 	case c.secure != nil:
-		c.sayGoodbye() // a shutdown could overtake it, and without it a client takes the end for an attack
+		c.sayGoodbye() // no shutdown, which could overtake the close_notify: the end would look like an attack
 	default:
 		_ = unix.Shutdown(c.fd, unix.SHUT_WR)
 	}
 }
 
-// Close ends the connection in an orderly way: the kernel still delivers what it
-// can take at once. Queued bytes are lost. No call of the Handler follows.
+// Close ends the connection in an orderly way: the kernel still delivers the bytes that it
+// has accepted or can accept at once. Bytes in the loop's queue are lost. No call of the
+// Handler follows.
 func (c *Conn) Close() { c.end(false) }
 
-// Abort ends the connection at once: once it has returned, the peer is sent nothing
-// more, not even what the kernel had taken, and sees a reset. No call of the
-// Handler follows.
+// Abort ends the connection at once with a reset. When Abort has returned, nothing more is
+// sent to the peer, not even bytes that the kernel had accepted. No call of the Handler
+// follows.
 func (c *Conn) Abort() { c.end(true) }
 
 func (c *Conn) end(abort bool) {

@@ -2,12 +2,12 @@ package reactor
 
 import "golang.org/x/sys/unix"
 
-// Detach removes the descriptor from the loop. done gets and owns it once the
-// kernel has no operation on it any more. Bytes that the peer sends meanwhile wait
-// in the kernel and aren't lost. If bytes were read already, or wait to be sent, or
-// the end was seen, done gets -1 and the connection stays, paused. Detach may call
-// done before it returns; after Close or Abort done isn't called. Until done is
-// called, no other method of the connection may be called.
+// Detach removes the descriptor from the loop and passes it to done, which owns it, once
+// the kernel has no operation on it any more. Bytes that the peer sends meanwhile wait in
+// the kernel and aren't lost. If bytes were already read, or wait to be sent, or the end
+// was seen, done gets -1, and the connection stays in the loop, paused. Detach may call
+// done before it returns. Until done is called, only Close and Abort may be called; then
+// done isn't called any more.
 func (c *Conn) Detach(done func(fd int)) {
 	if c.closed || c.ended || c.broken != nil || c.Queued() > 0 {
 		done(-1)
@@ -17,7 +17,7 @@ func (c *Conn) Detach(done func(fd int)) {
 	c.loop.drv.detach(c)
 }
 
-// detached ends a Detach. With keep the connection stays in the loop.
+// detached ends a Detach. With keep, the connection stays in the loop.
 func (c *Conn) detached(keep bool) {
 	done, fd := c.detach, -1
 	c.detach = nil
@@ -27,15 +27,15 @@ func (c *Conn) detached(keep bool) {
 	done(fd)
 }
 
-// detach need not move any bytes: what wasn't read is in the kernel.
+// detach is done at once, because bytes that weren't delivered are in the kernel.
 func (p *epoll) detach(c *Conn) {
 	p.leave(c)
 	p.conns[c.fd] = nil
 	c.detached(false)
 }
 
-// detach cancels the kernel's operations, including a receive into a slot, and goes
-// on at the last completion.
+// detach cancels the kernel's operations, including a receive into a slot, and continues
+// after the last completion (settle).
 func (u *uring) detach(c *Conn) {
 	if c.ring.receiving || c.ring.polling {
 		u.stop(c)
@@ -43,8 +43,8 @@ func (u *uring) detach(c *Conn) {
 	u.settle(c)
 }
 
-// part gives up a connection on which the kernel has no operation, unless bytes
-// arrived before the receive was cancelled.
+// part completes a Detach, when the kernel has no operation on the connection. The
+// connection stays if bytes arrived before the receive was cancelled.
 func (u *uring) part(c *Conn) {
 	if len(c.ring.stash) > 0 || c.ring.finished || c.ended || c.broken != nil {
 		c.detached(true)
@@ -60,8 +60,8 @@ func (u *uring) forget(c *Conn) {
 	u.free = append(u.free, c.ring.index)
 }
 
-// Abort cuts a connection that is in no loop, and closes its descriptor. The peer
-// sees a reset, even if others still have the descriptor.
+// Abort cuts a connection that is in no loop, and closes its descriptor. The peer sees a
+// reset, even if another process has the socket, too.
 func Abort(fd int) {
 	disconnect(fd)
 	unix.Close(fd)

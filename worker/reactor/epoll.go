@@ -7,17 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiveSize is how much is read at once. It fits the second-level cache.
+// receiveSize is how much is read at once. It fits into the second-level cache.
 const receiveSize = 64 << 10
 
 // epoll is the driver for the epoll interface, level-triggered.
 type epoll struct {
 	loop *Loop
 	fd   int
-	// event is the eventfd that wakes the loop; tick is a timer that ends its
-	// waits.
+	// event is the eventfd that wakes the loop; tick is the timer that ends a raw wait.
 	event, tick int
-	// ticking: the timer is running. lively: an event has come since its last tick.
+	// ticking says that the timer is running, lively that an event has come since it
+	// was started.
 	ticking, lively bool
 	conns           []*Conn // by descriptor
 	polled          map[int32]func() bool
@@ -54,7 +54,7 @@ func newEpoll(l *Loop) (*epoll, error) {
 	return p, nil
 }
 
-// epollState is what the kernel has last been told about a connection.
+// epollState is what the kernel knows of a connection.
 type epollState struct {
 	watched bool
 	events  uint32
@@ -93,15 +93,15 @@ func wanted(c *Conn) uint32 {
 	return ev
 }
 
-// update keeps a connection in the set only while some event matters: errors
-// and hang-ups are always reported and would keep the loop spinning.
+// update keeps a connection in the epoll set only while some event matters. The kernel
+// always reports errors and hang-ups, which would otherwise keep the loop spinning.
 func (p *epoll) update(c *Conn) {
 	if c.closed {
 		return
 	}
 	ev := wanted(c)
 	if ev == unix.EPOLLRDHUP && c.set.watched && c.set.events == unix.EPOLLIN {
-		return // dispatch changes it if the peer sends more than its end, which few do while they wait
+		return // dispatch changes it if the peer sends bytes, which is rare while it waits
 	}
 	if ev == 0 {
 		p.leave(c)
@@ -158,7 +158,7 @@ func (p *epoll) send(c *Conn, b []byte) {
 	}
 }
 
-// flush sends queued bytes; it is called when the kernel has room again.
+// flush sends queued bytes, when the kernel has room again.
 func (p *epoll) flush(c *Conn) {
 	n, err := write(c.fd, c.out)
 	if err != nil {
@@ -193,8 +193,9 @@ func (p *epoll) turn(limit int) {
 			p.dispatch(c, e.Events)
 		}
 	}
-	// Last, since they may add connections: a closed connection may have left an
-	// event for a descriptor with the same number.
+	// The polled descriptors come last, because their functions may add connections. A
+	// connection that was closed in this turn may have left an event for a descriptor with
+	// the same number.
 	for _, fd := range p.due {
 		if !p.polled[fd]() {
 			delete(p.polled, fd)
@@ -213,9 +214,9 @@ func (p *epoll) poll(fd int, f func() bool) error {
 	return nil
 }
 
-// wait is the hybrid: raw calls as long as each tick of a timer sees an event, and
-// after a tick without one a call that lets the scheduler use its processor. A time
-// limit for each call would cost one timer per call.
+// wait waits for events, as doc.go says. While each tick of the timer has seen an event, it
+// uses raw calls; after a tick without one, a call that gives the processor to the
+// scheduler. A time limit for each raw call would cost one timer per call.
 func (p *epoll) wait(limit int) int {
 	if p.lively && !p.ticking && limit != 0 {
 		p.lively = false
@@ -239,7 +240,7 @@ func (p *epoll) wait(limit int) int {
 	return n
 }
 
-// startTick makes the timer end one wait.
+// startTick starts the timer, which ends one raw wait after tickTime.
 func (p *epoll) startTick() {
 	once := unix.ItimerSpec{Value: unix.NsecToTimespec(tickTime)}
 	p.ticking = unix.TimerfdSettime(p.tick, 0, &once, nil) == nil

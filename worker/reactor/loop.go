@@ -11,14 +11,13 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 )
 
-// Handler learns what happens on a connection. It is called on the loop's
-// goroutine.
+// Handler is called, on the loop's goroutine, when something happens on a connection.
 type Handler interface {
 	// Received gets incoming bytes; b is valid during the call only.
 	Received(b []byte)
-	// Ended says that no more bytes will come: err is nil after an orderly end of
-	// the peer. It is the last call for a connection and comes at most once; the
-	// Handler must still close the connection.
+	// Ended says that no more bytes will come. err is nil after an orderly end by the
+	// peer. Ended is called at most once, and is the last call for the connection; the
+	// Handler must still close it.
 	Ended(err error)
 	// Flushed says that no bytes are queued any more, after Full or Queued have
 	// reported some.
@@ -31,23 +30,23 @@ type driver interface {
 	// newConn allocates a connection with the driver's own state.
 	newConn() *Conn
 	add(c *Conn) error
-	// held is how many bytes of a connection the driver has not started to send, in
-	// addition to c.out. flying is how many the kernel is being given just now.
+	// held returns how many bytes, in addition to c.out, the driver hasn't started to
+	// send. flying returns how many are in a send in progress.
 	held(c *Conn) int
 	flying(c *Conn) int
 	// update applies a change of c.state, c.ended or c.broken.
 	update(c *Conn)
 	// send sends b or queues it; b may be reused after the call.
 	send(c *Conn, b []byte)
-	// detach gives the descriptor of a paused connection to c.detach, or -1 if
-	// bytes that came in can't go with it.
+	// detach passes the descriptor of a paused connection to c.detach, or -1 if the driver
+	// has received bytes that weren't delivered.
 	detach(c *Conn)
 	// close ends the connection; abort discards what the kernel has queued.
 	close(c *Conn, abort bool)
-	// catchUp delivers, at the end of a turn, what came while a connection was paused
-	// that is armed now.
+	// catchUp delivers bytes that the driver received while c was paused, now that c is
+	// armed.
 	catchUp(c *Conn)
-	// turn waits and dispatches once. limit is in milliseconds, -1 for none.
+	// turn waits for events and handles them. limit is in milliseconds, -1 for none.
 	turn(limit int)
 	// poll calls f whenever fd is readable, until f returns false.
 	poll(fd int, f func() bool) error
@@ -63,9 +62,9 @@ type driver interface {
 type Loop struct {
 	drv    driver
 	timers timerHeap
-	// late are connections with something to report outside of their own events: a
-	// failed send, or bytes that came while they were paused. They report at the
-	// end of the turn, so that no Handler is called from within itself.
+	// late has the connections with something to report that isn't an event of the kernel:
+	// a failed send, or bytes that came while they were paused. They report at the end of
+	// the turn, so that no Handler is called from within itself.
 	late []*Conn
 
 	mu      sync.Mutex
@@ -75,9 +74,9 @@ type Loop struct {
 
 	now time.Time
 
-	// plain is memory for decrypted bytes, encrypted for those on their way to be
-	// decrypted; both are nil before the first encrypted connection. decrypting is whose
-	// bytes are being delivered, deliver what does that.
+	// plain is a buffer for decrypted bytes, encrypted one for bytes that are still to be
+	// decrypted. Both are nil before the first encrypted connection. decrypting is the
+	// connection whose bytes deliver delivers just now.
 	plain      []byte
 	encrypted  []byte
 	memory     tlsmem.Memory
@@ -85,8 +84,8 @@ type Loop struct {
 	deliver    func(plain []byte) bool
 }
 
-// New makes a loop of the named kind: "epoll" or "io_uring". The error says what
-// the kernel has refused.
+// New returns a loop of the named kind: "epoll" or "io_uring". The error says what the
+// kernel refuses.
 func New(kind string) (*Loop, error) {
 	l := &Loop{}
 	var err error
@@ -139,15 +138,13 @@ func (l *Loop) Post(f func()) {
 	}
 }
 
-// Poll calls f on the loop's goroutine whenever the descriptor has something to
-// read or has ended, until f returns false. The descriptor isn't a Conn and belongs
-// to the caller. f must read until there is nothing left: it isn't called again for
-// old data. The descriptor must stay open until f has returned false or Run has
-// returned.
+// Poll calls f on the loop's goroutine whenever there is something to read from the
+// descriptor, or it is at its end, until f returns false. The descriptor isn't a Conn and
+// belongs to the caller, which must keep it open until f has returned false or Run has
+// returned. f must read everything, because it isn't called again for data that it has left.
 func (l *Loop) Poll(fd int, f func() bool) error { return l.drv.poll(fd, f) }
 
-// Trim returns memory to the system that a burst of work has used and that is free
-// now.
+// Trim returns memory to the system that a burst of work has used and that is now free.
 func (l *Loop) Trim() { l.drv.trim() }
 
 func (l *Loop) runPosted() {
@@ -160,8 +157,9 @@ func (l *Loop) runPosted() {
 	}
 }
 
-// limit returns how long the loop may sleep. It first announces the sleep, so that
-// a Post after the check of the queue wakes the loop.
+// limit returns how long the loop may wait for events, in milliseconds, -1 for without
+// limit. Before it looks at the queue of Post, it sets waiting, so that a later Post wakes
+// the loop.
 func (l *Loop) limit() int {
 	l.waiting.Store(true)
 	l.mu.Lock()
@@ -180,7 +178,7 @@ func (l *Loop) limit() int {
 	return int(d/time.Millisecond) + 1
 }
 
-// awake withdraws the announcement of limit.
+// awake ends the state that limit began: the loop isn't waiting any more.
 func (l *Loop) awake() {
 	l.waiting.Store(false)
 	l.now = time.Time{}
@@ -194,7 +192,7 @@ func (l *Loop) Now() time.Time {
 	return l.now
 }
 
-// Timer is a function to be called later; see After.
+// Timer is a function that After calls later.
 type Timer struct {
 	at    time.Time
 	f     func()

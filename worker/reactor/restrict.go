@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// registerRestrictions is IORING_REGISTER_RESTRICTIONS; the others are the kinds
-// of a restriction.
+// registerRestrictions is IORING_REGISTER_RESTRICTIONS; the others are kinds of
+// restrictions.
 const (
 	registerRestrictions = 11
 
@@ -25,10 +25,9 @@ type restriction struct {
 	_     [3]uint32
 }
 
-// restrict limits the ring from now on to the operations that this driver uses.
-// Otherwise a ring could open files and make connections, past every filter of
-// system calls. It must be called before enable and after the buffers are
-// registered, since that is forbidden later.
+// restrict limits the ring to the operations that this driver uses. Otherwise a ring could
+// open files and make connections, which no filter of system calls sees. Call restrict
+// before enable, and after the buffers are registered, which it forbids.
 func (r *ring) restrict() error {
 	list := []restriction{
 		{kind: mayRegister, value: registerRingFDs},

@@ -96,8 +96,8 @@ type ringParams struct {
 	cqOff                                                                  cqOffsets
 }
 
-// ring is a submission queue and a completion queue, shared with the kernel. All of
-// it is mapped memory, never Go's.
+// ring is a submission queue and a completion queue. Both are in mapped memory, which the
+// kernel shares, never in Go's memory.
 type ring struct {
 	fd      int
 	queues  []byte // both rings
@@ -112,20 +112,20 @@ type ring struct {
 	cqMask  uint32
 	cqLost  *uint32
 	cqes    []cqe
-	tail    uint32 // ours, ahead of *sqTail
+	tail    uint32 // of this process; ahead of *sqTail until the next enter
 	enabled bool
-	// calls is how system calls name the ring: its descriptor, or with registered a
-	// number that saves the kernel the look-up.
+	// calls is the number of the ring in system calls: its descriptor, or, if registered
+	// is enterRegisteredRing, an index that saves the kernel the look-up.
 	calls      int
 	registered uintptr
-	// arg, limit and tick are part of this heap object because the kernel is told
-	// their addresses, and a stack may move.
+	// arg, limit and tick are fields of this heap object because the kernel gets their
+	// addresses, and a stack may move.
 	arg   enterArg
 	limit unix.Timespec
 	tick  unix.Timespec
 }
 
-// newRing makes a ring for so many submissions.
+// newRing returns a ring with space for entries submissions.
 func newRing(entries uint32) (*ring, error) {
 	p := ringParams{
 		flags:     setupCQSize | setupClamp | setupRDisabled | setupSubmitAll | setupSingleIssuer | setupDeferTaskrun,
@@ -164,7 +164,7 @@ func (r *ring) mmap(p *ringParams) error {
 	r.sqFlags, r.cqLost = at(p.sqOff.flags), at(p.cqOff.overflow)
 	r.sqes = unsafe.Slice((*sqe)(unsafe.Pointer(&r.sqeMem[0])), p.sqEntries)
 	r.cqes = unsafe.Slice((*cqe)(unsafe.Pointer(&r.queues[p.cqOff.cqes])), p.cqEntries)
-	// Entry i of the indirection array is always submission i.
+	// The indirection array isn't used: its entry i is always submission i.
 	array := unsafe.Slice((*uint32)(unsafe.Pointer(&r.queues[p.sqOff.array])), p.sqEntries)
 	for i := range array {
 		array[i] = uint32(i)
@@ -185,7 +185,7 @@ func (r *ring) enable() error {
 	}
 	u := ringUpdate{offset: ^uint32(0), data: uint64(r.fd)}
 	n, _, e := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerRingFDs, uintptr(unsafe.Pointer(&u)), 1, 0, 0)
-	if e == 0 && n == 1 { // otherwise it works without that
+	if e == 0 && n == 1 { // without this index the ring works, too
 		r.calls, r.registered = int(u.offset), enterRegisteredRing
 	}
 	return nil
@@ -197,8 +197,8 @@ type ringUpdate struct {
 	data      uint64
 }
 
-// unregister undoes what enable has done for the calling thread, and which would
-// keep the ring alive.
+// unregister removes the index that enable registered for the calling thread, because it
+// would keep the ring alive.
 func (r *ring) unregister() {
 	if r.registered == 0 {
 		return
@@ -228,8 +228,8 @@ type enterArg struct {
 	ts        uint64
 }
 
-// enter submits the queue and, with wait above 0, waits for completions: limit is
-// in milliseconds, below zero for none. raw keeps the processor of Go's scheduler,
+// enter submits the queue and waits until there are wait completions, or for limit
+// milliseconds if limit isn't negative. A raw call keeps the processor from Go's scheduler,
 // so it is only for short waits.
 func (r *ring) enter(wait, limit int, raw bool) unix.Errno {
 	n := r.tail - atomic.LoadUint32(r.sqHead)
@@ -253,22 +253,22 @@ func (r *ring) enter(wait, limit int, raw bool) unix.Errno {
 // submitted reports whether the kernel has taken all submissions.
 func (r *ring) submitted() bool { return atomic.LoadUint32(r.sqHead) == r.tail }
 
-// overflowed reports whether the kernel has completions for which the queue has no
-// room. The next enter moves as many of them into the queue as fit.
+// overflowed reports whether the kernel has completions that don't fit into the queue. The
+// next enter moves as many of them into the queue as fit.
 func (r *ring) overflowed() bool {
 	if atomic.LoadUint32(r.cqLost) != 0 {
-		panic("reactor: the kernel had no memory for a completion") // the count of operations is wrong from here on
+		panic("reactor: the kernel had no memory for a completion") // pending would stay wrong
 	}
 	return atomic.LoadUint32(r.sqFlags)&sqOverflow != 0
 }
 
-// ready returns how many completions can be read.
+// ready returns how many completions are in the queue.
 func (r *ring) ready() uint32 { return atomic.LoadUint32(r.cqTail) - *r.cqHead }
 
-// peek returns a completion that can be read, counted from the oldest.
+// peek returns the completion i of the queue, counted from the oldest, without removing it.
 func (r *ring) peek(i uint32) *cqe { return &r.cqes[(*r.cqHead+i)&r.cqMask] }
 
-// take returns the oldest completion and makes room for another.
+// take removes the oldest completion from the queue and returns it.
 func (r *ring) take() cqe {
 	h := *r.cqHead
 	c := r.cqes[h&r.cqMask]

@@ -7,8 +7,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 )
 
-// Secure encrypts the connection from now on: all that is sent, and all that is received
-// and wasn't delivered yet. t's handshake is complete. The connection isn't armed.
+// Secure encrypts the connection from now on: everything that is sent, and everything that
+// wasn't delivered yet. The handshake of t must be complete, and c must not be armed.
 func (c *Conn) Secure(t *tlsmem.Conn) {
 	c.secure = t
 	if l := c.loop; l.plain == nil {
@@ -21,13 +21,13 @@ func (c *Conn) Secure(t *tlsmem.Conn) {
 	}
 }
 
-// Memory is shared by the encrypted connections of a loop.
+// Memory returns the memory that the encrypted connections of the loop share.
 func (l *Loop) Memory() *tlsmem.Memory { return &l.memory }
 
-// Secured returns what encrypts the connection, nil for nothing.
+// Secured returns the TLS connection, nil if the connection isn't encrypted.
 func (c *Conn) Secured() *tlsmem.Conn { return c.secure }
 
-// received hands incoming bytes over.
+// received passes incoming bytes to the Handler, decrypted if necessary.
 func (c *Conn) received(b []byte) {
 	if c.secure == nil {
 		c.handler.Received(b)
@@ -36,7 +36,8 @@ func (c *Conn) received(b []byte) {
 	c.decrypt(b)
 }
 
-// decrypt hands over what can be decrypted now, until the connection is paused.
+// decrypt decrypts b, after bytes that were left before, and passes the plaintext to the
+// Handler until the connection is paused.
 func (c *Conn) decrypt(b []byte) {
 	c.loop.decrypting = c
 	err := c.secure.Receive(b, c.loop.plain, c.loop.deliver)
@@ -54,8 +55,8 @@ func (c *Conn) decrypt(b []byte) {
 	}
 }
 
-// catchUpSecure hands over what was decrypted, or can be, but was not delivered, because
-// the connection was paused. It reports whether the connection may go on.
+// catchUpSecure delivers bytes that weren't delivered because the connection was paused. It
+// returns false if it has reported them to a connection that awaits bytes.
 func (c *Conn) catchUpSecure() bool {
 	if c.closed || c.ended || !c.secure.Unread() {
 		return true
@@ -70,7 +71,7 @@ func (c *Conn) catchUpSecure() bool {
 	return true
 }
 
-// readSecure is Read.
+// readSecure is Read for an encrypted connection.
 func (c *Conn) readSecure(b []byte) (int, error) {
 	defer c.flushSecure()
 	for {
@@ -89,11 +90,11 @@ func (c *Conn) readSecure(b []byte) (int, error) {
 	}
 }
 
-// recordSize is about that of the largest record.
+// recordSize is about the size of the largest record.
 const recordSize = 17 << 10
 
-// sendSecure is Send. Nothing of b is lost: encryption fails only after a goodbye, or if
-// the connection has failed before.
+// sendSecure is Send for an encrypted connection. It encrypts all of b or nothing: the
+// encryption fails only after sayGoodbye, or if the connection has failed before.
 func (c *Conn) sendSecure(b []byte) {
 	if err := c.secure.Write(b); err != nil {
 		c.fail(err)
@@ -102,7 +103,7 @@ func (c *Conn) sendSecure(b []byte) {
 	c.flushSecure()
 }
 
-// flushSecure sends what encryption has made.
+// flushSecure sends the ciphertext that is pending.
 func (c *Conn) flushSecure() {
 	if out := c.secure.Pending(); len(out) > 0 && !c.closed && c.broken == nil {
 		c.loop.drv.send(c, out)
@@ -110,7 +111,7 @@ func (c *Conn) flushSecure() {
 	}
 }
 
-// sayGoodbye tells the peer, once, that nothing more will come.
+// sayGoodbye sends a close_notify, once, which tells the peer that nothing more will come.
 func (c *Conn) sayGoodbye() {
 	if c.broken == nil && c.secure.CloseNotify() == nil {
 		c.flushSecure()

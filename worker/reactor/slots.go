@@ -6,16 +6,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// slots are pieces of mapped memory for sends, in two sizes: most sends are small,
-// and few are in progress at once.
+// slots are pieces of mapped memory for sends. They have two sizes, because most sends are
+// small.
 type slots struct {
 	all   []byte
-	more  [][]byte // further blocks of slotCount large ones each
-	small []int32  // free ones
-	large []int32
+	more  [][]byte // further blocks, each with slotCount large slots
+	small []int32  // free small slots
+	large []int32  // free large slots
 }
 
-// The small slots come first in the memory and in the numbers.
+// The small slots come first, in memory and in numbers.
 const (
 	smallCount = 1024
 	smallBytes = smallCount * smallSize
@@ -36,17 +36,17 @@ func newSlots() (*slots, error) {
 	return s, nil
 }
 
-// get returns a slot for n bytes, with its memory, which may be smaller. The number
-// is below zero if there is none. The slot that was returned last is used first,
-// because its memory is in the cache.
+// get returns a slot for n bytes and its memory, which may be smaller than n. The slot is
+// negative if there is none. get prefers the slot that was put back last, because its
+// memory is in the cache.
 func (s *slots) get(n int) (int32, []byte) {
 	from := &s.small
 	if n > smallSize && len(s.large) > 0 || len(s.small) == 0 {
 		from = &s.large
 	}
 	if len(*from) == 0 {
-		// Slots of peers that don't read stay in use; others must not wait for
-		// them.
+		// Peers that don't read occupy their slots. Other connections must not wait for
+		// these.
 		if !s.grow() {
 			return -1, nil
 		}
@@ -57,8 +57,7 @@ func (s *slots) get(n int) (int32, []byte) {
 	return i, s.mem(i)
 }
 
-// grow adds large slots. Their memory costs nothing until it is used, and is never
-// freed.
+// grow adds large slots. Their memory is never unmapped, but costs nothing until it is used.
 func (s *slots) grow() bool {
 	mem, err := unix.Mmap(-1, 0, slotCount*slotSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {

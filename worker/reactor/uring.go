@@ -15,9 +15,9 @@ import (
 //     slot of mapped memory and becomes one submission; while that is in progress
 //     further bytes are queued (send, launch).
 //  3. turn hands all submissions to the kernel and waits for completions, in one
-//     system call. A send that the kernel takes at once, as nearly all are, makes
-//     no completion, because a completion would end the wait (sent). Any other send reports
-//     that it didn't succeed, and is repeated as a send that waits for room (onSend).
+//     system call. The kernel accepts nearly every send at once. Such a send makes no
+//     completion, because a completion would end the wait (sent). Any other send fails
+//     with a completion, and is repeated as a send that waits for room (onSend).
 //  4. A finished send launches the queued bytes.
 //
 // As long as the kernel has an operation on a connection, the connection stays in
@@ -26,7 +26,7 @@ import (
 // number. The descriptor is closed after the last operation's final completion
 // (settle).
 
-// The operations that user data identifies.
+// The operations. The user data of a submission contains one of them.
 const (
 	uReceive = iota + 1
 	uSend
@@ -36,45 +36,44 @@ const (
 	uPolled
 )
 
-// tickTime is how long the loop waits without telling the scheduler, in
-// nanoseconds.
+// tickTime is how long the loop waits with raw calls without an event, in nanoseconds.
 const tickTime = 1e6
 
-// slotSize is how much one send takes; slotCount is how many can be in progress. A
-// connection that gets no slot waits for one.
+// slotSize and smallSize are the sizes of large and small slots, and so the most that one
+// send transfers. slotCount is how many large slots a block has.
 const (
 	slotSize  = 64 << 10
 	slotCount = 64
 	smallSize = 2 << 10
 )
 
-// bulkCredit is how many small receives end the bulk mode of a connection. Large
-// results have some small receives between the large ones.
+// bulkCredit is how many small receives in a row end the bulk mode of a connection. A few
+// small receives occur between the large ones of a large result.
 const bulkCredit = 16
 
 // ringState is the driver's state of a connection.
 type ringState struct {
 	index    int32 // in the table
-	slot     int32 // of the send in progress, below zero for none
+	slot     int32 // of the send in progress, negative for none
 	flying   int32 // bytes of that send
-	sent     int32 // bytes of those that the kernel has taken
-	next     int32 // slot to be sent after that, below zero for none
+	sent     int32 // how many of these bytes the kernel has accepted
+	next     int32 // slot of the next send, negative for none
 	nextLen  int32
 	pending  int32      // operations in the kernel
-	end      unix.Errno // end of the receive, to be reported after the stash
-	stash    []byte
-	finished bool // the receive has seen the end
-	// receiving, polling: the kernel has that operation. stopping: the kernel was
-	// told to cancel it.
+	end      unix.Errno // error that ended the receive, to be reported after the stash
+	stash    []byte     // bytes that were received but not delivered
+	finished bool       // the receive has seen the end
+	// receiving and polling say that the kernel has such an operation, stopping that it is
+	// being cancelled.
 	receiving, polling, stopping bool
 	awaits                       bool // the poll waits for bytes, too
-	// now: a send was submitted that the kernel carries out at once or not at all.
+	// now says that a send was submitted that the kernel carries out at once or not at all.
 	now     bool
 	waiting bool // for a slot
-	// bulk is above zero while so many bytes come that single receives into a large
-	// slot are cheaper than a multishot receive that must be cancelled again and
-	// again. Each small receive decrements it. into is that slot, below zero for a
-	// multishot receive.
+	// bulk is above zero while so many bytes arrive that single receives into a large slot
+	// are cheaper than a multishot receive, which would have to be cancelled at each pause.
+	// Each small receive decrements it. into is the slot of a single receive in progress,
+	// negative otherwise.
 	bulk uint8
 	into int32
 }
@@ -89,14 +88,14 @@ type uring struct {
 	conns  []*Conn
 	free   []int32
 	hungry []*Conn // connections that wait for a slot
-	// loan is the slot whose bytes a Handler is handling just now, below zero for
-	// none. A Send of all of them takes over the slot instead of copying.
+	// loan is the slot whose bytes a Handler gets just now, negative for none. A Send of
+	// bytes from the slot's beginning takes the slot over instead of copying them.
 	loan int32
-	// launched are the connections with a send that the next system call finishes
-	// unless a completion says otherwise; spare is the memory of the previous list.
+	// launched are the connections with a send that the next system call finishes unless a
+	// completion reports a failure. spare is the memory of the previous list.
 	launched, spare []*Conn
-	// ticking: a completion will come within tickTime. lively: an event has come
-	// since the last of these.
+	// ticking says that a timer's completion will come within tickTime, lively that an
+	// event has come since the timer was started.
 	ticking, lively bool
 	// polled are the descriptors of Poll.
 	polled []pollee
@@ -133,7 +132,7 @@ func newUring(l *Loop) (*uring, error) {
 
 func (u *uring) name() string { return "io_uring" }
 
-// newConn allocates connection and state as one piece of memory.
+// newConn allocates the connection and the driver's state in one piece.
 func (u *uring) newConn() *Conn {
 	c := &struct {
 		Conn
@@ -173,8 +172,7 @@ func (u *uring) update(c *Conn) {
 	want := !c.closed && !c.ended
 	receive, poll := want && c.state == armed && !st.finished, want && (c.state == watching || c.state == awaiting)
 	if st.receiving && c.state == watching && want && len(st.stash) == 0 {
-		// The receive reports the end as well, and a client that waits seldom sends
-		// more.
+		// The receive reports the end, too, and bytes are rare while the peer waits.
 		return
 	}
 	if st.receiving && want && c.state == paused {
@@ -261,16 +259,16 @@ func (u *uring) close(c *Conn, abort bool) {
 	case st.pending == 1 && (st.polling || st.receiving) && !st.stopping:
 		u.stop(c) // to cancel all operations of a descriptor, the kernel would have to search all it has
 	default:
-		// The kernel first tries what was submitted before: what it takes at once
-		// is delivered, as with a plain close after a send.
+		// The kernel first carries out earlier submissions. So bytes that it can accept
+		// at once are delivered, as with a plain close after a send.
 		s := u.submit(c, opAsyncCancel, uCancel)
 		s.opFlags = cancelFD | cancelAll
 	}
 	u.settle(c)
 }
 
-// settle closes the descriptor of a closed connection, or hands over that of a
-// detached one, once the kernel has no operation on it.
+// settle completes the Close or Detach of a connection, once the kernel has no operation on
+// it.
 func (u *uring) settle(c *Conn) {
 	if c.detach != nil && c.ring.pending == 0 {
 		u.part(c)
@@ -293,7 +291,7 @@ func (u *uring) settle(c *Conn) {
 
 func (u *uring) turn(limit int) {
 	if err := u.ring.enable(); err != nil {
-		panic(fmt.Sprintf("reactor: %v", err)) // can't happen: the kernel has made the ring for this thread
+		panic(fmt.Sprintf("reactor: %v", err)) // the kernel has made the ring, so it must be able to enable it
 	}
 	u.wait(limit)
 	u.loop.awake()
@@ -304,9 +302,10 @@ func (u *uring) turn(limit int) {
 	u.feed()
 }
 
-// wait is the hybrid: raw calls while something comes in each tick, and a call
-// that gives the scheduler its processor back after a tick without. A tick is a
-// time-out of the ring's own: one for each wait would cost a timer each.
+// wait submits the queue and waits for completions, as doc.go says. While each tick has
+// seen an event, it uses raw calls; after a tick without one, a call that gives the
+// processor to the scheduler. A tick is a time-out operation of the ring. A time limit for
+// each raw call would cost one timer per call.
 func (u *uring) wait(limit int) {
 	switch {
 	case limit == 0 || u.hasMore() || u.ring.overflowed():
@@ -324,8 +323,8 @@ func (u *uring) wait(limit int) {
 	}
 }
 
-// hasMore reports whether a connection has more to send after a send that makes no
-// completion.
+// hasMore reports whether a connection must act after a send that makes no completion: it
+// has more to send, or its Handler expects Flushed.
 func (u *uring) hasMore() bool {
 	for _, c := range u.launched {
 		if c.asked || c.ring.next >= 0 || len(c.out) > 0 {
@@ -440,12 +439,12 @@ func (u *uring) deliver(c *Conn, b []byte) {
 	default:
 		c.ring.stash = append(c.ring.stash, b...)
 		if c.ring.receiving && c.state == watching {
-			u.update(c) // the peer does send more
+			u.update(c) // the peer sends bytes: watch for its end with a poll
 		}
 	}
 }
 
-// finish reports the end of a connection that is being read.
+// finish reports the end of a connection, unless it is paused or has bytes to deliver first.
 func (u *uring) finish(c *Conn) {
 	switch {
 	case c.closed || c.ended:
@@ -456,11 +455,11 @@ func (u *uring) finish(c *Conn) {
 	}
 }
 
-// catchUp delivers what came while c was paused.
+// catchUp delivers the stash, and then the end if there was one.
 func (u *uring) catchUp(c *Conn) {
 	st := c.ring
 	for len(st.stash) > 0 {
-		b := st.stash[:min(len(st.stash), receiveSize)] // no more at once than a Handler expects
+		b := st.stash[:min(len(st.stash), receiveSize)] // a Handler gets no more at once
 		st.stash = st.stash[len(b):]
 		c.received(b)
 		if c.closed || c.ended || c.state != armed {
@@ -497,11 +496,10 @@ func (u *uring) feed() {
 	}
 }
 
-// pollee is a descriptor that is no connection. f is also called when its peer
-// ends.
+// pollee is a descriptor that is polled. See Loop.Poll.
 type pollee struct {
 	fd int
-	f  func() bool // nil when f has returned false
+	f  func() bool // nil after f has returned false
 }
 
 func (u *uring) poll(fd int, f func() bool) error {
@@ -534,8 +532,8 @@ func (u *uring) onPolled(index int32, e cqe) {
 
 func (u *uring) wake() { wakeEvent(u.event) }
 
-// trim may be called between turns only. The kernel fills buffers only during our
-// own system calls, so all of them are empty unless a completion says otherwise.
+// trim may be called between turns only. The kernel fills buffers only during this thread's
+// enter, so all of them are empty if there is no completion.
 func (u *uring) trim() {
 	if u.ring.ready() == 0 {
 		u.bufs.trim()

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// send copies b into a slot and submits it, or queues it behind a send in progress.
-// Bytes that are in a slot already are not copied.
+// send copies b into a slot and submits it, or queues it behind a send in progress. It
+// doesn't copy bytes that are in the slot on loan.
 func (u *uring) send(c *Conn, b []byte) {
 	st := c.ring
 	idle := len(c.out) == 0 && st.next < 0
@@ -24,8 +24,7 @@ func (u *uring) send(c *Conn, b []byte) {
 	u.queue(c, b)
 }
 
-// queue keeps bytes for later: in the next slot as far as there is room, and the
-// rest in Go's memory.
+// queue keeps bytes for later: in the next slot as far as they fit, the rest in c.out.
 func (u *uring) queue(c *Conn, b []byte) {
 	st := c.ring
 	if len(c.out) == 0 && len(b) > 0 {
@@ -43,7 +42,7 @@ func (u *uring) queue(c *Conn, b []byte) {
 	}
 }
 
-// launch submits as much of b as a slot takes and returns how much that is.
+// launch submits as much of b as fits into a slot, and returns how much that is.
 func (u *uring) launch(c *Conn, b []byte) int {
 	slot, mem := u.slots.get(len(b))
 	if slot < 0 {
@@ -59,7 +58,7 @@ func (u *uring) launch(c *Conn, b []byte) int {
 	return n
 }
 
-// sendNext sends the waiting slot.
+// sendNext submits the next slot.
 func (u *uring) sendNext(c *Conn) {
 	st := c.ring
 	st.slot, st.flying, st.sent = st.next, st.nextLen, 0
@@ -67,7 +66,7 @@ func (u *uring) sendNext(c *Conn) {
 	u.submitSend(c)
 }
 
-// submitSend submits the present slot as a send of what the kernel takes at once.
+// submitSend submits the current slot as a send of what the kernel accepts at once.
 func (u *uring) submitSend(c *Conn) {
 	s := u.submitRest(c)
 	s.flags = sqeSkipSuccess
@@ -76,7 +75,7 @@ func (u *uring) submitSend(c *Conn) {
 	u.launched = append(u.launched, c)
 }
 
-// submitRest submits the rest of the present slot, as a send that waits for room.
+// submitRest submits the rest of the current slot, as a send that waits for room.
 func (u *uring) submitRest(c *Conn) *sqe {
 	mem := u.slots.mem(c.ring.slot)[c.ring.sent:c.ring.flying]
 	s := u.submit(c, opSend, uSend)
@@ -85,9 +84,9 @@ func (u *uring) submitRest(c *Conn) *sqe {
 	return s
 }
 
-// sent finishes the sends that the last system call has carried out: those without
-// a completion that reports a failure. Completions that the kernel still keeps
-// outside of the queue may report one, so all sends wait for those.
+// sent finishes the sends that the last system call has carried out: those without a
+// completion, which would report a failure. If the kernel has completions outside of the
+// queue, these may report one; then all sends wait until the queue has them.
 func (u *uring) sent() {
 	if len(u.launched) == 0 || !u.ring.submitted() {
 		return
@@ -139,7 +138,7 @@ func (u *uring) onSend(c *Conn, res int) {
 	u.gone(c)
 }
 
-// gone continues after a send, when the whole slot was sent.
+// gone continues after the whole slot was sent.
 func (u *uring) gone(c *Conn) {
 	if c.closed || c.broken != nil {
 		return
