@@ -12,36 +12,35 @@ const (
 	maxLate = 64
 	// answerTime is longer than a grant takes when leases are free.
 	answerTime = 2 * time.Millisecond
-	// patience is how long a client waits for the backends that this worker has, if it
-	// has any, before it asks for those of other workers.
+	// patience is how long a client waits for backends of its own worker, if this has any,
+	// before the worker asks for those of other workers.
 	patience = 20 * time.Millisecond
-	// probeAfter is after how many times patience a pool that serves its clients in
-	// time asks whether it could have more leases.
+	// probeAfter is after how many reviews, one per patience, a full pool that serves its
+	// clients in time asks again whether it can have more leases.
 	probeAfter = 10
 )
 
 // asking is what a pool has asked the Ledger for. The requests belong to the pool, not
-// to a waiter: a grant serves the first waiter at that moment. If the limit is reached
-// and the pool's own backends serve the waiters in time, the pool asks for hardly
-// anything: the Ledger would only move backends between workers whose clients wait
-// equally long.
+// to a waiter: a grant serves the waiter that is first at that moment. If the limit is
+// reached and the pool's own backends serve the waiters in time, the pool asks for hardly
+// anything, because the Ledger would only move backends between workers whose clients
+// wait equally long.
 type asking struct {
 	// requests are the open requests, oldest first.
 	requests []uint64
-	// full: at the last request the limit was reached. paused: a backend couldn't be
-	// opened, and the next attempt must wait. failing: none has been opened since, so
-	// only one attempt runs at a time. reviewed: a Review is scheduled.
-	full, paused, failing, reviewed bool
-	// late is how many clients had waited too long at the last review. budget is how
-	// many requests a full pool may make before the next review. reviews counts the
-	// reviews at which it had no reason to ask.
-	late, budget, reviews int
+	full     bool // at the last request the limit was reached
+	paused   bool // a backend couldn't be opened, and the next attempt must wait
+	failing  bool // no backend was opened since then, so only one attempt runs at a time
+	reviewed bool // a Review is scheduled
+	late     int  // how many clients had waited for longer than patience at the last review
+	budget   int  // how many requests a full pool may make before the next review
+	reviews  int  // how many reviews in a row had no reason to ask
 }
 
 func (a *asking) done() bool { return len(a.requests) == 0 && !a.reviewed && !a.paused }
 
-// want asks for as many leases as there are waiters for whom no backend is coming,
-// within the limits of lacks.
+// want asks for a lease for each waiter for which no backend is being opened, within the
+// limits of lacks.
 func (s *Shelf) want(p *Pool, now time.Duration) {
 	a := &p.asking
 	s.sweep(p, now)
@@ -62,7 +61,7 @@ func (s *Shelf) want(p *Pool, now time.Duration) {
 	}
 }
 
-// unasked returns the first waiter for whom no backend is coming and no request is
+// unasked returns the first waiter for which no backend is being opened and no request is
 // open.
 func (p *Pool) unasked() *Waiter {
 	if at := p.coming + len(p.asking.requests); at < len(p.waiters) && p.waiters[at].asked == 0 {
@@ -142,9 +141,9 @@ func (s *Shelf) arrived(p *Pool, now time.Duration) {
 	}
 }
 
-// left adjusts the requests after a waiter has left the queue. If waiters leave before
-// their requests are answered, the pool's own backends suffice. A waiter's request is
-// withdrawn soon, since other workers are told how long it has waited.
+// left adjusts the requests after a waiter has left the queue. A waiter that leaves before
+// its request is answered shows that the pool's own backends suffice. Its request is soon
+// withdrawn, because it makes other workers give up backends.
 func (s *Shelf) left(wt *Waiter, now time.Duration) {
 	p := wt.Pool
 	a := &p.asking
@@ -161,8 +160,8 @@ func (s *Shelf) left(wt *Waiter, now time.Duration) {
 	s.sweep(p, now)
 }
 
-// sweep withdraws the oldest requests of waiters that have left, once a grant, which
-// would serve another waiter, has had time to come.
+// sweep withdraws the oldest requests whose waiters have left. It waits for answerTime
+// first, because a grant would serve another waiter.
 func (s *Shelf) sweep(p *Pool, now time.Duration) {
 	for len(p.asking.requests) > 0 {
 		wt := s.requests[p.asking.requests[0]]
@@ -200,8 +199,8 @@ func (s *Shelf) Resume(p *Pool, now time.Duration) {
 	s.tidy(p)
 }
 
-// answered removes a request and returns the waiter that it was for, nil if it was
-// withdrawn.
+// answered removes a request and returns the waiter that it was made for, nil if the
+// request was withdrawn.
 func (s *Shelf) answered(id uint64) *Waiter {
 	wt := s.requests[id]
 	if wt == nil {
@@ -214,8 +213,8 @@ func (s *Shelf) answered(id uint64) *Waiter {
 	return wt
 }
 
-// relabel gives the open request of the waiter that is served to the waiter whose
-// request was answered.
+// relabel keeps requests and waiters in step when a request made for asked serves another
+// waiter: asked gets the open request of the waiter that is served.
 func (s *Shelf) relabel(asked, served *Waiter) {
 	if asked != served && asked.queued && served.asked != 0 {
 		asked.asked, asked.askedAt, served.asked = served.asked, served.askedAt, 0
@@ -223,9 +222,9 @@ func (s *Shelf) relabel(asked, served *Waiter) {
 	}
 }
 
-// uncovered returns the first waiter for whom no backend is being opened and who may
-// use the answer to a request. A waiter who has proven nothing may not use the request
-// of a known client, since the Ledger counts unproven leases.
+// uncovered returns the first waiter for which no backend is being opened and which may use
+// the answer to the request of asked. A bare waiter may not use the request of a waiter that
+// isn't bare, because the Ledger counts unproven leases.
 func (p *Pool) uncovered(asked *Waiter) *Waiter {
 	coming := p.coming // for the first waiters that aren't bare
 	for _, wt := range p.waiters {
@@ -239,9 +238,9 @@ func (p *Pool) uncovered(asked *Waiter) *Waiter {
 	return nil
 }
 
-// Grant accepts a lease and returns the waiter to open a backend for, or nil if the
-// lease must be returned. A bare waiter leaves the queue; others wait for Opened.
-// usable says that a backend may be opened with the lease.
+// Grant accepts a lease and returns the waiter to open a backend for, or nil if the lease
+// must be returned. A bare waiter leaves the queue, others stay there until Opened. usable
+// says whether a backend may be opened with the lease.
 func (s *Shelf) Grant(request uint64, usable bool, now time.Duration) *Waiter {
 	asked := s.answered(request)
 	if asked == nil { // withdrawn while the grant was on its way
@@ -255,7 +254,7 @@ func (s *Shelf) Grant(request uint64, usable bool, now time.Duration) *Waiter {
 		return nil
 	}
 	s.relabel(asked, wt)
-	p.asking.full = false // a lease without a backend: there was room
+	p.asking.full = false // a new lease means that there was room
 	p.live++
 	if wt.Bare {
 		s.leave(wt, now)
@@ -288,8 +287,8 @@ func (s *Shelf) Want(p *Pool, now time.Duration) {
 	s.tidy(p)
 }
 
-// Refuse handles a refusal, and returns the waiter that it is for, which has left the
-// queue, or nil for none.
+// Refuse handles a refusal. It returns the waiter that is refused, which has left the queue,
+// or nil.
 func (s *Shelf) Refuse(request uint64, now time.Duration) *Waiter {
 	asked := s.answered(request)
 	if asked == nil {
@@ -313,15 +312,14 @@ func (s *Shelf) Unanswered(request uint64, now time.Duration) {
 	}
 }
 
-// TakeOver accepts a backend of another worker as the answer to a request, or, with
-// request 0, one that comes back because no client wants it any more.
+// TakeOver accepts a backend of another worker as the answer to a request, or, with request
+// 0, a backend that comes back because no client waits for it any more.
 func (s *Shelf) TakeOver(request uint64, key Key, b *Backend, now time.Duration) {
 	asked := s.answered(request)
 	p := s.pool(key)
 	b.Pool = p
 	p.live++
-	// If there were room for another backend, the answer would have been a lease
-	// without one.
+	// If there were room for another backend, the answer would have been a new lease.
 	p.asking.full = request != 0 || p.asking.full
 	wt := p.next(b)
 	if asked != nil && wt != nil {
@@ -330,7 +328,7 @@ func (s *Shelf) TakeOver(request uint64, key Key, b *Backend, now time.Duration)
 	if wt == nil && len(p.waiters) > 0 {
 		s.act(Act{Do: Close, Backend: b, Reason: EvictUnfit})
 	} else {
-		p.asking.failing = false // another worker has opened one; in a full pool this worker may never open any
+		p.asking.failing = false // the server can be reached; a full pool may never find that out itself
 		s.Put(b, request != 0, now)
 	}
 	s.want(p, now)

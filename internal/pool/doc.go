@@ -10,20 +10,19 @@
 // up for clients of other workers and of other pools (yield.go).
 //
 // Both are pure: they have no clock, no socket and no goroutine, and import no other
-// package of pgagroal. The caller of a method carries out the returned effects in their
-// order.
+// package of pgagroal. The caller carries out the Ledger's effects and the Shelf's acts in
+// their order.
 //
-// What a worker must do, and the Ledger relies on:
+// The Ledger relies on it that a worker follows these rules:
 //
-//   - It keeps the Reclaims it has, in the order in which they came, until it has
-//     answered them or a ReclaimCancel names them. It ignores a ReclaimCancel of a
-//     Reclaim that it has answered already: the two messages crossed.
-//   - A Reclaim is sticky. When a backend that it names is idle, or at its next
-//     boundary, the worker gives that lease back.
-//   - Each lease that it gives back or hands over, for whatever reason, answers the first of its
-//     Reclaims that names the lease, and no other.
+//   - It keeps its Reclaims, in the order in which they came, until it has answered
+//     them or a ReclaimCancel names them. It ignores a ReclaimCancel for a Reclaim that
+//     it has already answered, because the two messages crossed.
+//   - It gives up a lease that a Reclaim names as soon as the backend is idle.
+//   - Each lease that it returns or hands over, for whatever reason, answers the first
+//     of its Reclaims that names the lease, and no other.
 //
-// A reclaim is answered by a return, when the backend was closed and the lease comes
-// back, or by a hand-over: the backend and its lease go to another waiting client of
-// the same pool. For this the Reclaim carries the waiter's Key.
+// A worker answers a Reclaim with a return, after it has closed the backend, or with a
+// hand-over, if the client that waits uses the same pool: then the backend and its lease
+// go to this client. For this the Reclaim has the Key of the waiting client's pool.
 package pool

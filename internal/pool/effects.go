@@ -27,8 +27,8 @@ type Effect interface {
 	Target() int
 }
 
-// Grant gives a worker the lease that it has asked for: one backend on Server, which
-// then belongs to Epoch.
+// Grant gives a worker the lease that it has asked for: the permission for one backend on
+// Server, which belongs to Epoch.
 type Grant struct {
 	Worker  int
 	Request uint64
@@ -37,9 +37,9 @@ type Grant struct {
 	Epoch   uint64
 }
 
-// Move gives a worker a backend that another worker has handed over, under a new lease.
-// Request is the request that it answers. Back says that no client waits for the
-// backend any more, so it returns to its worker; Request is 0 then.
+// Move gives a worker a backend that another worker has handed over, with a new lease.
+// Request is the request that it answers. Back says that the backend returns to its own
+// worker, because no client waits for it any more; then Request is 0.
 type Move struct {
 	Worker  int
 	Request uint64
@@ -120,7 +120,7 @@ func (r Reason) String() string {
 	return "unknown reason"
 }
 
-// CancelKey is the secret part of a backend's cancel key. It never prints itself.
+// CancelKey is the secret part of a backend's cancel key. Printing it doesn't show it.
 type CancelKey string
 
 // Format keeps every verb of fmt from printing the key.
@@ -144,8 +144,8 @@ type Orphan struct {
 	Cancel CancelKey
 }
 
-// Format prints what identifies the orphan. By default, fmt would print the Cancel of a
-// nested pointer under %s without calling its methods.
+// Format prints what identifies the orphan. Without it, fmt would print Cancel in the clear
+// for a pointer to an Orphan inside another value, because it calls no methods there.
 func (o Orphan) Format(s fmt.State, _ rune) {
 	fmt.Fprintf(s, "lease %d (server %d, epoch %d, process %d)", o.Lease, o.Server, o.Epoch, o.PID)
 }
@@ -163,7 +163,7 @@ type Lease struct {
 	Cancel CancelKey
 }
 
-// Format prints what identifies the lease, like that of an Orphan.
+// Format prints what identifies the lease. See Orphan.Format.
 func (l Lease) Format(s fmt.State, _ rune) {
 	fmt.Fprintf(s, "lease %d of worker %d (server %d, epoch %d, process %d)", l.ID, l.Worker, l.Server, l.Epoch, l.PID)
 }

@@ -33,7 +33,7 @@ func (l *Ledger) Waiting(worker int) int {
 	return 0
 }
 
-// Asked reports whether a request of a worker is waiting.
+// Asked reports whether a worker's request with this id waits.
 func (l *Ledger) Asked(worker int, id uint64) bool {
 	w := l.workers[worker]
 	return w != nil && w.waiting[id] != nil
@@ -47,9 +47,8 @@ func (l *Ledger) Held(worker int) int {
 	return 0
 }
 
-// UpTo returns the leases, including orphans, that were granted under an epoch up to
-// and including the given one, oldest first. They are those that a fence of that epoch
-// concerns.
+// UpTo returns the leases of this epoch and all earlier ones, orphans included, oldest
+// first. These are the leases that a fence of the epoch concerns.
 func (l *Ledger) UpTo(epoch uint64) []Lease {
 	var old []Lease
 	for _, held := range l.leases {

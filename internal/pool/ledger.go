@@ -11,14 +11,15 @@ import (
 // Ledger is the only place where leases are counted. It belongs to one
 // goroutine. The zero Ledger is not usable.
 //
-// A request passes two gates, the gate of its rule and the gate of the total. It waits
-// in the queue of its rule. Of all queues whose gate has room, the one with the oldest
-// request at its head goes first through the gate of the total. So clients are served
-// in the order of arrival over all workers, and a full rule delays nobody else.
+// A request passes two gates, the gate of its rule and the gate of the total. It waits in
+// the queue of its rule. The gate of the total admits the oldest request among the heads of
+// all queues whose own gate has room. So clients are served in the order of arrival over
+// all workers, and a full rule delays no clients of other rules.
 //
-// A client that has proven nothing may hold a lease for as long as it keeps its server
-// waiting. Such requests have queues of their own, and may hold at most a share of each
-// gate until a backend was opened (share.go).
+// A client that hasn't authenticated itself yet can keep a lease for as long as it keeps
+// its server waiting. The requests of such clients are called unproven. They have queues of
+// their own, and their leases may be at most a share of each gate until the backends are
+// open (share.go).
 type Ledger struct {
 	total gate
 	// rules has the gate of NoRule first, then the gate of each rule.
@@ -30,8 +31,7 @@ type Ledger struct {
 
 	leases  map[uint64]*lease
 	workers map[int]*worker
-	// order is the workers by index, so that effects don't depend on the order of a
-	// map.
+	// order has the workers by index, so that effects don't depend on the order of a map.
 	order []*worker
 
 	lastLease, lastSeq, lastReclaim uint64
@@ -45,9 +45,9 @@ type gate struct {
 	// unknown is the queue of unproven requests, and unproven counts their leases.
 	unknown  queue
 	unproven int
-	demand   int
+	demand   int // how many requests of the queues this gate would admit now
 	claims   []*claim
-	dirty    bool
+	dirty    bool // claims must be checked
 }
 
 type lease struct {
@@ -58,7 +58,7 @@ type lease struct {
 	epoch  uint64
 	worker *worker // nil for an orphan
 	pos    int     // in the worker's holding
-	// unproven: the lease counts against the share.
+	// unproven says that the lease counts against the share.
 	unproven bool
 	pid      uint32
 	cancel   CancelKey
@@ -80,7 +80,7 @@ type holding struct {
 	notes  []*note  // by id
 	// names caches the ids of leases; nil after a change.
 	names []uint64
-	// newest is the newest lease that was ever granted here.
+	// newest is the newest lease that the holding ever had.
 	newest uint64
 	// stale is how many notes must be sent again, so that they name newer leases.
 	stale int
@@ -114,15 +114,14 @@ func (l *Ledger) SetTarget(server int, epoch uint64, open bool) []Effect {
 	return l.settle()
 }
 
-// Request asks for a lease. id is the worker's; rule is the index of the rule that
-// applies, NoRule for none. since is when the waiting client arrived, on the caller's
-// clock: the client that arrived first is served first, whenever its request came.
+// Request asks for a lease. The worker has chosen id. rule is the index of the rule that
+// applies, or NoRule. since is when the waiting client arrived, on the caller's clock. The
+// client that arrived first is served first, even if its request comes later.
 func (l *Ledger) Request(worker int, id uint64, key Key, rule int, since time.Duration) []Effect {
 	return l.request(worker, &waiter{id: id, key: key, rule: rule + 1, since: since})
 }
 
-// RequestUnproven is Request for a client whose identity nobody knows until its server
-// has let it in.
+// RequestUnproven is Request for a client that only its server can authenticate.
 func (l *Ledger) RequestUnproven(worker int, id uint64, key Key, rule int, since time.Duration) []Effect {
 	return l.request(worker, &waiter{id: id, key: key, rule: rule + 1, since: since, unproven: true})
 }
@@ -144,7 +143,7 @@ func (l *Ledger) request(worker int, q *waiter) []Effect {
 	return l.settle()
 }
 
-// refusal returns why a rule never grants anything, 0 if it does.
+// refusal returns why no request with this rule can ever be granted, or 0.
 func (l *Ledger) refusal(rule int) Reason {
 	switch {
 	case rule < NoRule || rule+1 >= len(l.rules):
@@ -157,8 +156,8 @@ func (l *Ledger) refusal(rule int) Reason {
 	return 0
 }
 
-// Abandon withdraws a request. An unknown request was granted or refused already: when
-// the grant reaches the worker, the worker returns the lease.
+// Abandon withdraws a request. It does nothing for a request that was already granted or
+// refused: the worker returns the lease when the grant arrives.
 func (l *Ledger) Abandon(worker int, id uint64) []Effect {
 	w := l.workers[worker]
 	if w == nil || w.waiting[id] == nil {
@@ -168,9 +167,9 @@ func (l *Ledger) Abandon(worker int, id uint64) []Effect {
 	return l.settle()
 }
 
-// Opened records the backend behind a lease, whose server has let the client in. The
-// error says that the worker doesn't hold the lease, or has reported another backend
-// before; either is a bug of the worker.
+// Opened records the backend of a lease, after its login. The error says that the worker
+// doesn't hold the lease, or has already reported a backend for it; either is a bug of the
+// worker.
 func (l *Ledger) Opened(worker int, lease uint64, pid uint32, key CancelKey) ([]Effect, error) {
 	held, err := l.held(worker, lease)
 	if err != nil {
@@ -200,8 +199,8 @@ func (l *Ledger) Return(worker int, lease uint64) ([]Effect, error) {
 	return l.settle(), nil
 }
 
-// HandOver moves a lease with its backend to the request that would get the lease if it
-// were returned, provided that this is for the same pool. Otherwise both go back to the
+// HandOver moves a lease and its backend to the request that would get the lease if it were
+// returned, provided that the request is for the same pool. Otherwise they go back to the
 // worker. The effects contain one Move. The error says that the worker doesn't hold the
 // lease, which is a bug of the worker.
 func (l *Ledger) HandOver(worker int, lease uint64) ([]Effect, error) {
@@ -213,7 +212,7 @@ func (l *Ledger) HandOver(worker int, lease uint64) ([]Effect, error) {
 	l.letGo(held)
 	l.remove(held)
 	moved := *held
-	moved.unproven = false // the backend is there already
+	moved.unproven = false // the backend is already open
 	if q := l.heir(held); q != nil {
 		l.leave(q)
 		moved.rule = q.rule
@@ -224,8 +223,7 @@ func (l *Ledger) HandOver(worker int, lease uint64) ([]Effect, error) {
 	return l.settle(), nil
 }
 
-// heir returns the request that gets the backend of a lease that has just been removed,
-// nil for none.
+// heir returns the request that gets the backend of a lease that was just removed, or nil.
 func (l *Ledger) heir(held *lease) *waiter {
 	if !l.open || held.epoch != l.epoch || l.total.used >= l.total.max {
 		return nil
@@ -245,8 +243,8 @@ func (l *Ledger) held(worker int, id uint64) (*lease, error) {
 	return held, nil
 }
 
-// WorkerGone removes a worker. Its requests vanish, and its leases become orphans,
-// which it returns by age.
+// WorkerGone removes a worker and its requests. Its leases become orphans, which WorkerGone
+// returns, the oldest first.
 func (l *Ledger) WorkerGone(worker int) ([]Orphan, []Effect) {
 	w := l.workers[worker]
 	if w == nil {
@@ -273,7 +271,7 @@ func (l *Ledger) WorkerGone(worker int) ([]Orphan, []Effect) {
 	return orphans, l.settle()
 }
 
-// OrphanGone ends an orphan: the server has no such backend any more. It ignores
+// OrphanGone ends an orphan, because its server has no such backend any more. It ignores
 // unknown orphans.
 func (l *Ledger) OrphanGone(lease uint64) []Effect {
 	held := l.leases[lease]
@@ -286,7 +284,7 @@ func (l *Ledger) OrphanGone(lease uint64) []Effect {
 	return l.settle()
 }
 
-// worker returns the state of a worker, and makes it at the worker's first request.
+// worker returns the state of a worker. It makes one at the worker's first request.
 func (l *Ledger) worker(index int) *worker {
 	if w := l.workers[index]; w != nil {
 		return w
@@ -334,8 +332,8 @@ func (l *Ledger) leave(q *waiter) {
 	l.touch(q.rule)
 }
 
-// touch updates the demand of a rule after any change of its queue or use, and marks
-// its claims to be checked.
+// touch updates the demand of a rule after any change of its queues or use, and marks its
+// claims for a check.
 func (l *Ledger) touch(rule int) {
 	g := &l.rules[rule]
 	g.dirty = true

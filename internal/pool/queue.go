@@ -9,7 +9,7 @@ import (
 
 // waiter is a request that waits.
 type waiter struct {
-	// since is when the client arrived, seq the order of the requests of all workers.
+	// since is when the client arrived. seq is the order of the requests of all workers.
 	since      time.Duration
 	seq        uint64
 	worker     *worker
@@ -18,7 +18,7 @@ type waiter struct {
 	rule       int // as an index of Ledger.rules
 	claim      *claim
 	prev, next *waiter
-	// unproven: the client's identity isn't known yet.
+	// unproven says that only the server can authenticate the client.
 	unproven bool
 }
 
@@ -41,7 +41,7 @@ type queue struct {
 	n          int
 }
 
-// push inserts a waiter at its place. This is near the end, because requests come in
+// push inserts a waiter at its place. It searches from the end, because requests come in
 // about the same order as clients.
 func (q *queue) push(w *waiter) {
 	at := q.tail

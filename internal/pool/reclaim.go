@@ -10,8 +10,9 @@ const maxClaims = 64
 // lease has 9 bytes, and the key needs room.
 const maxNames = 5000
 
-// claim is one lease that the gate needs back. Every worker that holds a suitable lease
-// has a note of it; the first return ends it.
+// claim is one lease that a gate needs back for a waiter. Several workers may have a note
+// of the same claim, because each could give the lease back. The claim ends when its waiter
+// is served, or the gate no longer needs the lease.
 type claim struct {
 	gate   *gate
 	rule   int // of the gate as an index of Ledger.rules, -1 for the total
@@ -38,7 +39,7 @@ func (w *worker) holding(rule int) *holding {
 	return &w.rules[rule]
 }
 
-// reclaim adjusts claims and notes to the present need.
+// reclaim adjusts claims and notes to the current need.
 func (l *Ledger) reclaim() {
 	for r := range l.rules {
 		g := &l.rules[r]
@@ -104,12 +105,13 @@ func (l *Ledger) claim(g *gate, rule int, q *waiter) {
 // before orders claims like their waiters.
 func (c *claim) before(o *claim) bool { return c.waiter.before(o.waiter) }
 
-// notify gives a worker notes of as many claims as it holds leases, except claims that
-// it can't help. If there are more claims, it gets those of the clients that arrived
-// first. No note names a lease that is newer than all notes. For each such lease the
-// oldest note is sent again, so that the notes that name a lease are always the last
-// ones: as many as there are newer leases, or all of them. A worker that answers the
-// first fitting note then never has too few.
+// notify gives a worker notes of as many claims as it holds leases, except claims that it
+// can't help. If there are more claims, it gets those of the clients that arrived first.
+//
+// A note names only leases that are older than the note. So for each newer lease the oldest
+// note is sent again. Then the notes that name a lease are always the last ones of the
+// worker, as many as there are newer leases, or all. A worker that answers the first note
+// that names the lease then never runs out of notes.
 func (l *Ledger) notify(w *worker, g *gate, rule int) {
 	h := w.holding(rule)
 	for len(h.notes) < min(len(g.claims), h.n) {
@@ -143,7 +145,7 @@ func (l *Ledger) notify(w *worker, g *gate, rule int) {
 	h.stale = 0
 }
 
-// youngest returns the note of the client that arrived last.
+// youngest returns the note whose client arrived last.
 func (h *holding) youngest() *note {
 	last := h.notes[0]
 	for _, n := range h.notes {
@@ -205,7 +207,7 @@ func (l *Ledger) withdraw(n *note) {
 	l.emit(ReclaimCancel{ID: n.id, Worker: n.worker.index})
 }
 
-// drop ends a claim. The caller then has the gate checked.
+// drop ends a claim. The caller makes sure that the gate is checked afterwards.
 func (l *Ledger) drop(c *claim) {
 	for len(c.notes) > 0 {
 		n := c.notes[len(c.notes)-1]
@@ -221,9 +223,9 @@ func (l *Ledger) drop(c *claim) {
 	c.waiter.claim = nil
 }
 
-// answered removes the note that the worker answers by returning the lease. It also
-// cancels it at the worker: the note may still be on its way to a worker that has
-// returned the lease on its own.
+// answered removes the note that the worker answers by returning the lease. It also cancels
+// the note at the worker, because a worker that returns the lease for another reason may
+// get the note only afterwards.
 func (l *Ledger) answered(held *lease) {
 	var first *note
 	if notes := held.worker.total.notes; len(notes) > 0 {

@@ -4,13 +4,12 @@ package pool
 // least one.
 func shareOf(limit int) int { return max(1, limit/4) }
 
-// eligible returns how many unproven requests of a rule may be granted now according to
-// the shares.
+// eligible returns how many unproven requests of a rule the shares would admit now.
 func (l *Ledger) eligible(g *gate) int { return min(g.unknown.n, g.shareRoom(), l.total.shareRoom()) }
 
 func (g *gate) shareRoom() int { return max(0, shareOf(g.max)-g.unproven) }
 
-// demand returns how many requests wait only for the total.
+// demand returns how many requests wait for the gate of the total alone.
 func (l *Ledger) demand() int {
 	proven, unproven := 0, 0
 	for r := range l.rules {
@@ -22,8 +21,8 @@ func (l *Ledger) demand() int {
 	return proven + min(unproven, l.total.shareRoom())
 }
 
-// shareHasRoom reports whether an unproven request may get another claim of a gate:
-// there are never more claims than could be granted.
+// shareHasRoom reports whether a gate may have another claim for an unproven request. There
+// must not be more such claims than the shares would admit.
 func (l *Ledger) shareHasRoom(g *gate, q *waiter) bool {
 	all, ofRule := 0, 0
 	for _, c := range g.claims {

@@ -30,12 +30,13 @@ type Shelf struct {
 	lastID   uint64
 
 	out  []Act
-	head int // index in out; the acts before it are carried out
+	head int // index in out of the next act
 }
 
 // Limits are the configuration of a Shelf; 0 means no limit.
 type Limits struct {
-	// NoWait: a client that gets no backend at once is refused, so nothing is delayed.
+	// NoWait says that a client that gets no backend at once is refused, so that requests
+	// must not be delayed.
 	NoWait bool
 	// MaxPools is how many pools there may be.
 	MaxPools int
@@ -43,8 +44,8 @@ type Limits struct {
 	IdleTimeout, MaxAge time.Duration
 }
 
-// Pool is one pool: backends that are interchangeable. It is removed when nobody uses
-// it.
+// Pool is a set of interchangeable backends, and the clients that wait for one. It is
+// removed when nobody uses it.
 type Pool struct {
 	Key Key
 	// Owner is data of the caller, which is dropped with the pool.
@@ -52,17 +53,17 @@ type Pool struct {
 
 	idle    []*Backend // the most recently used is the last
 	waiters []*Waiter  // in the order of arrival
-	// live counts its backends, including those that are being opened; coming counts
-	// those that are being opened for a waiter in the queue.
+	// live counts the backends, including those that are being opened. coming counts the
+	// backends that are being opened for a waiter in the queue.
 	live, coming int
 	asking       asking
 	served       servings
 }
 
-// Asked returns how many leases it has asked for.
+// Asked returns how many leases the pool has asked for.
 func (p *Pool) Asked() int { return len(p.asking.requests) }
 
-// Live returns how many backends it has, including those that are being opened.
+// Live returns how many backends the pool has, including those that are being opened.
 func (p *Pool) Live() int { return p.live }
 
 // Coming returns how many backends are being opened for waiters in the queue.
@@ -72,16 +73,17 @@ func (p *Pool) Coming() int { return p.coming }
 type Backend struct {
 	Pool         *Pool
 	Lease, Epoch uint64
-	// Born is when it was opened.
+	// Born is when the backend was opened.
 	Born time.Duration
-	// Trusting: its server asked for no password, so it may serve a client that hasn't
-	// authenticated.
+	// Trusting says that the server asked for no password, so that the backend may serve a
+	// client that hasn't authenticated itself.
 	Trusting bool
-	// Private: it was opened with a client's own login, and ends with that client.
+	// Private says that the backend was opened with a client's own password, and ends with
+	// this client.
 	Private bool
-	// Spoiled: the state of its session on the server is unknown.
+	// Spoiled says that the state of the session on the server is unknown.
 	Spoiled bool
-	// Of is the caller's.
+	// Of is data of the caller.
 	Of any
 
 	idle  bool
@@ -94,12 +96,12 @@ func (b *Backend) Idle() bool { return b.idle }
 // Waiter is a client that waits for a backend of a pool.
 type Waiter struct {
 	Pool *Pool
-	// Bare: it takes a lease without a backend, or a Trusting backend, because only its
-	// server can authenticate it.
+	// Bare says that only the server can authenticate the client. It needs a lease, to open
+	// its own backend, or a Trusting backend.
 	Bare bool
-	// Since is when it arrived.
+	// Since is when the client arrived.
 	Since time.Duration
-	// Of is the caller's.
+	// Of is data of the caller.
 	Of any
 
 	id      uint64 // in the order of arrival
@@ -188,8 +190,8 @@ func (s *Shelf) Next() (Act, bool) {
 
 func (s *Shelf) act(a Act) { s.out = append(s.out, a) }
 
-// Pool returns a pool, and makes it if needed. It returns false if there are MaxPools
-// already and all are in use.
+// Pool returns the pool of a key, and makes it if needed. It returns false if there are
+// already MaxPools pools and all are in use.
 func (s *Shelf) Pool(key Key) (*Pool, bool) {
 	p := s.pools[key]
 	if p == nil && s.MaxPools > 0 && len(s.pools) >= s.MaxPools && !s.evictPool() {
@@ -204,7 +206,7 @@ func (s *Shelf) Pool(key Key) (*Pool, bool) {
 // Lookup returns an existing pool, or nil.
 func (s *Shelf) Lookup(key Key) *Pool { return s.pools[key] }
 
-// pool is Pool without a limit, for a backend that exists already.
+// pool is Pool without a limit, for a backend that already exists.
 func (s *Shelf) pool(key Key) *Pool {
 	p := s.pools[key]
 	if p == nil {
@@ -234,7 +236,7 @@ func (s *Shelf) evictPool() bool {
 	return true
 }
 
-// compare orders unused pools by the time of their last use.
+// compare orders unused pools by the time of their last use, and then by key.
 func (p *Pool) compare(o *Pool) int {
 	used := func(p *Pool) time.Duration {
 		if n := len(p.idle); n > 0 {
@@ -299,7 +301,7 @@ func (s *Shelf) Take(p *Pool, bare bool, now time.Duration) *Backend {
 	return nil
 }
 
-// serves records that a client is being served, with its time of arrival.
+// serves records that a client is being served, which arrived at came.
 func (s *Shelf) serves(p *Pool, came time.Duration) {
 	s.served.note(came)
 	p.served.note(came)
@@ -350,10 +352,10 @@ func (s *Shelf) Waiters() []*Waiter {
 	return all
 }
 
-// Put accepts a clean backend that nobody uses. It goes to a waiting client, which is
-// the first in the queue here or one of another worker, or onto the shelf. A backend
-// granted for this worker goes to one of its own clients first, because other workers
-// were already served.
+// Put accepts a clean backend that nobody uses. It gives the backend to a waiting client,
+// the first one here or one of another worker, or puts it on the shelf. A backend granted
+// for this worker goes to one of its own clients first, because other workers were already
+// served.
 func (s *Shelf) Put(b *Backend, granted bool, now time.Duration) {
 	if reason := s.unfit(b, now); reason != 0 {
 		s.act(Act{Do: Close, Backend: b, Reason: reason})
@@ -412,7 +414,7 @@ func (s *Shelf) Unshelve(b *Backend) {
 	}
 }
 
-// Gone says that a backend was closed or handed over, with its lease.
+// Gone says that a backend was closed or handed over and its lease given up.
 func (s *Shelf) Gone(b *Backend) {
 	s.Unshelve(b)
 	b.Pool.live--

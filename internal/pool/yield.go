@@ -5,16 +5,15 @@ import (
 	"time"
 )
 
-// fairness is how long a client of another worker may wait while clients of this one
-// that arrived later are served, at least as many as there may be backends. The
-// documented promise is 50 ms and twice as many clients; the difference leaves time for
-// moving a backend.
+// fairness is how long a client of another worker may wait while later clients of this
+// worker are served, if those are at least as many as there may be backends. The documented
+// promise is 50 ms and twice as many clients; the difference leaves time to move a backend.
 const fairness = 40 * time.Millisecond
 
-// Reclaim accepts the Ledger's request to give up a backend: an idle one now, or else
-// the next that is put back. An idle backend of the waiting client's pool is best,
-// because that client can use it at once. Of other pools' backends, the one that has
-// been idle longest goes.
+// Reclaim accepts the Ledger's request to give up a backend: an idle one now, or else the
+// next that is put back. It prefers an idle backend of the waiting client's pool, because
+// the client can use it at once. Of the backends of other pools it gives up the one that
+// has been idle longest.
 func (s *Shelf) Reclaim(r Reclaim) {
 	s.reclaims = append(s.reclaims, r)
 	if p := s.pools[r.Key]; p != nil && len(p.idle) > 0 && r.wants(p.idle[0]) {
@@ -53,19 +52,19 @@ func (s *Shelf) giveUp(b *Backend, r *Reclaim) {
 	s.act(Act{Do: Close, Backend: b, Reason: EvictForOther})
 }
 
-// wants reports whether giving that backend up serves the reclaim's client. If that is
-// a client of this worker, backends of its own pool reach it without a reclaim.
+// wants reports whether it serves the reclaim's client to give up this backend. A client of
+// this worker gets backends of its own pool without a reclaim.
 func (r *Reclaim) wants(b *Backend) bool {
 	return r.helps(b.Lease) && !(r.Own && b.Pool.Key == r.Key)
 }
 
-// helps reports whether giving up that lease answers a reclaim.
+// helps reports whether the reclaim names the lease.
 func (r *Reclaim) helps(lease uint64) bool {
 	return len(r.Leases) == 0 || slices.Contains(r.Leases, lease)
 }
 
-// reclaimed returns the first reclaim that a backend serves. The reclaim is removed
-// when the lease is returned or handed over.
+// reclaimed returns the first reclaim that wants a backend. The reclaim stays until the
+// lease is returned or handed over.
 func (s *Shelf) reclaimed(b *Backend) (Reclaim, bool) {
 	for i := range s.reclaims {
 		if s.reclaims[i].wants(b) {
@@ -75,8 +74,8 @@ func (s *Shelf) reclaimed(b *Backend) (Reclaim, bool) {
 	return Reclaim{}, false
 }
 
-// Returned removes the reclaim that is answered by giving up a lease: the first that
-// names it, as the Ledger counts.
+// Returned removes the reclaim that is answered by giving up a lease: the first that names
+// the lease, as in the Ledger.
 func (s *Shelf) Returned(lease uint64) {
 	for i := range s.reclaims {
 		if s.reclaims[i].helps(lease) {
@@ -86,9 +85,10 @@ func (s *Shelf) Returned(lease uint64) {
 	}
 }
 
-// owes reports whether another client has waited longer for a backend than wt: a client
-// of another pool here or, after some patience, a client of another worker. A reclaim
-// for wt's own request can't be older than wt.
+// owes reports whether another client must get the backend before wt: a client of another
+// pool of this worker that arrived earlier, or a client of another worker that arrived
+// earlier and was passed over for too long. A reclaim for wt's own request doesn't count,
+// because it can't be older than wt.
 func (s *Shelf) owes(b *Backend, wt *Waiter, now time.Duration) bool {
 	for i := range s.reclaims {
 		r := &s.reclaims[i]
@@ -102,9 +102,9 @@ func (s *Shelf) owes(b *Backend, wt *Waiter, now time.Duration) bool {
 	return false
 }
 
-// helpsPool reports whether giving up a backend serves a client of a pool. The Ledger
-// then serves the client of that pool that arrived first, whichever reclaim names the
-// backend.
+// helpsPool reports whether it serves a client of the pool key to give up a backend.
+// Whichever reclaim names the backend, the Ledger then serves the client of that pool that
+// arrived first.
 func (s *Shelf) helpsPool(b *Backend, key Key) bool {
 	for i := range s.reclaims {
 		if r := &s.reclaims[i]; r.Key == key && r.wants(b) {
@@ -114,8 +114,8 @@ func (s *Shelf) helpsPool(b *Backend, key Key) bool {
 	return false
 }
 
-// passedOver reports whether as many clients as there may be backends have arrived
-// after the reclaim's client and were served before it.
+// passedOver reports whether the reclaim's client was passed over by as many clients as
+// there may be backends: they arrived later but were served earlier.
 func (s *Shelf) passedOver(b *Backend, r *Reclaim) bool {
 	if len(r.Leases) == 0 {
 		return s.served.after(r.Since) >= min(r.Size, maxServed)
@@ -126,13 +126,13 @@ func (s *Shelf) passedOver(b *Backend, r *Reclaim) bool {
 // maxServed is how many of the last served clients are remembered.
 const maxServed = 256
 
-// servings are the arrival times of the last served clients, mostly in order.
+// servings has the arrival times of the last served clients.
 type servings struct {
 	ring []time.Duration
 	next int
 }
 
-// keep starts remembering. Before that, no client has waited.
+// keep starts to record. It is called when the first client has to wait.
 func (s *servings) keep() {
 	if s.ring == nil {
 		s.ring = make([]time.Duration, 0, maxServed)
