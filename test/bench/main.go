@@ -126,7 +126,6 @@ func publish(file string, res *results) error {
 	return nil
 }
 
-// choose returns the cases whose names match one of the patterns.
 // choose returns the cases that a pattern fits, with those of their targets that one fits.
 func choose(cases, targets string) ([]workload, error) {
 	var chosen []workload

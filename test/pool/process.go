@@ -50,7 +50,8 @@ func (p *Pool) Runner() int {
 	return 0
 }
 
-// Starter returns the process id of what starts workers under worker_user, 0 for none.
+// Starter returns the process id of the starter, which starts workers under worker_user; 0
+// for none.
 func (p *Pool) Starter() int {
 	if ids := p.children("starter"); len(ids) > 0 {
 		return ids[0]

@@ -89,7 +89,7 @@ func Told(t testing.TB, c *pgtest.Client, last string) string {
 	}
 }
 
-// Messages of the extended protocol, by the letters of the protocol's own names.
+// ParseMsg makes a named statement.
 func ParseMsg(name, sql string) pgproto3.FrontendMessage {
 	return &pgproto3.Parse{Name: name, Query: sql}
 }
