@@ -13,7 +13,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 )
 
-// CheckEnv is what Check needs to know of the world outside the files.
+// CheckEnv is what Check needs to know in addition to the files.
 type CheckEnv struct {
 	UID        uint32   // user that the daemon and its scripts run as
 	GIDs       []uint32 // that user's groups, the primary one first
@@ -21,21 +21,22 @@ type CheckEnv struct {
 	TCPPassed  bool     // the service manager passed a listening TCP socket
 	UnixPassed bool     // the service manager passed a listening Unix socket
 	FileLimit  uint64   // soft limit of open files; 0 skips the check
-	Asked      bool     // an operator asks (pgagroal -t): what a start only warns of is an error
+	Asked      bool     // an operator asks (pgagroal -t), so what a start only warns of is an error
 
 	// Resolve returns the addresses of a host. If it is nil or fails, two servers count as the
 	// same only if their names are equal.
 	Resolve func(host string) ([]netip.Addr, error)
-	// Listen returns why this machine can't listen on the entries of host. If it is nil, the start finds out.
+	// Listen returns why this machine can't listen on the entries of host. If it is nil, only the start finds out.
 	Listen func(hosts []string) error
 }
 
-// reservedFiles is how many descriptors a worker needs beside those of its connections.
+// reservedFiles is how many descriptors a worker needs in addition to those of its connections.
 const reservedFiles = 30
 
-// OwnFiles is how many descriptors the supervisor needs in addition to those of clients: its sockets, its files and
-// those of the Go runtime, two for each worker's link, four for each entry of host (IPv4 and IPv6), a probe of each
-// server and the replication connection beside it, pgagroal-cli, and the start of a child. Two for each of the 16 look-ups of clients' names are added if there may be any.
+// OwnFiles returns how many descriptors the supervisor needs in addition to those of clients: for its sockets, its
+// files and the Go runtime, two for each worker's link, four for each entry of host (IPv4 and IPv6), two for each server,
+// and some for pgagroal-cli and the start of a child. If rules name hosts, the 16 look-ups of clients' names need two
+// each.
 func OwnFiles(c *Config) int {
 	lookUps := 0
 	if c.namesHosts() {
@@ -44,7 +45,7 @@ func OwnFiles(c *Config) int {
 	return 28 + lookUps + 4*len(c.ListenHosts()) + 2*c.EffectiveWorkers() + 2*len(c.Servers)
 }
 
-// namesHosts says whether rules of pgagroal_hba.conf have names of clients looked up.
+// namesHosts says whether a rule of pgagroal_hba.conf has a host name, so that names of clients are looked up.
 func (c *Config) namesHosts() bool {
 	return slices.ContainsFunc(c.HBA, func(r HBARule) bool {
 		return r.Address != All && r.Address != "" && r.Address != sameHost && r.Address != sameNet && !strings.Contains(r.Address, "/")
@@ -156,8 +157,8 @@ func (c *Config) ListenHosts() []string {
 // maxSocketPath is the size of sun_path in sockaddr_un, without the final zero byte.
 const maxSocketPath = 107
 
-// mayWrite says whether an account may create files in a directory. It returns true for any account but ours,
-// because the mode doesn't show what access control lists allow.
+// mayWrite says whether an account may create files in a directory. It returns true for every account but that of this
+// process: for others it can't ask the kernel, and the mode doesn't show what access control lists allow.
 func mayWrite(dir string, uid uint32) bool {
 	const writeAndSearch = 2 | 1
 	return os.Geteuid() != int(uid) || syscall.Access(dir, writeAndSearch) == nil
@@ -175,7 +176,7 @@ func (k *checker) sizes() {
 	}
 }
 
-// rules checks what the lines of pgagroal_hba.conf ask of other files.
+// rules checks that the lines of pgagroal_hba.conf agree with the other files.
 func (k *checker) rules() {
 	c := k.c
 	if len(c.HBA) == 0 {
@@ -245,7 +246,7 @@ func (k *checker) servers() {
 	}
 }
 
-// socketHost returns what is wrong with a host that is a path, or "".
+// socketHost returns what is wrong with a host that is a path, otherwise "".
 func socketHost(s Server) string {
 	if !strings.Contains(s.Host, "/") {
 		return ""

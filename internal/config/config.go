@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Values of tls: allow is for clients, prefer and the verifying ones are for servers.
+// Values of tls. TLSAllow is for clients only; TLSPrefer, TLSVerifyCA and TLSVerifyFull are for servers only.
 const (
 	TLSOff        = "off"
 	TLSAllow      = "allow"
@@ -45,11 +45,11 @@ const (
 	BackendEpoll   = "epoll"
 )
 
-// Config is one complete configuration: the main file and the secondary files beside it. Nobody
-// changes it once it is in use. Durations are time.Duration whatever their unit in the file;
-// sizes are bytes.
+// Config is one complete configuration: the main file and the secondary files beside it. It never
+// changes once it is in use. Durations are time.Duration, whatever their unit in the file; sizes are
+// bytes.
 type Config struct {
-	Paths Paths // where everything was read from
+	Paths Paths // the files that were read
 
 	Host          string
 	Port          int
@@ -79,7 +79,7 @@ type Config struct {
 	LogConnections    bool
 	LogDisconnections bool
 
-	BlockingTimeout      time.Duration // 0 does not wait
+	BlockingTimeout      time.Duration // 0: clients don't wait
 	ConnectionRetryDelay time.Duration
 	IdleTimeout          time.Duration // 0 is off
 	MaxConnectionAge     time.Duration // 0 is off
@@ -115,7 +115,7 @@ type Config struct {
 	EvBackend          string
 	KeepAlive          bool
 	NoDelay            bool
-	Backlog            int // 0 or less is that of the system
+	Backlog            int // 0 or less means the system's limit
 	ProxyProtocol      bool
 	Hugepage           string
 	Tracker            bool
@@ -142,7 +142,7 @@ type Config struct {
 	FailoverProbeTimeout  time.Duration
 	FailoverRestartGrace  time.Duration
 	FailoverSilenceTime   time.Duration
-	FailoverMinStandbys   int // 0 means all non-Failed standbys when there are two or more, else one
+	FailoverMinStandbys   int // 0 means all standbys that aren't Failed when there are two or more, else one
 	FailoverStartupGrace  time.Duration
 	FailoverVetoStreaming bool
 	FailoverVetoMax       time.Duration
@@ -239,17 +239,17 @@ type Paths struct {
 	Admins    string
 	Superuser string
 
-	// MasterKey is the master key; empty means that of the account that pgagroal runs as, see FindKeyFile.
+	// MasterKey is the file of the master key; empty means that of the account that pgagroal runs as, see FindKeyFile.
 	MasterKey string
 
-	// Explicit says which files the operator has named; these must exist. Its keys are
-	// FileConfig and the other File constants.
+	// Explicit says which files the operator has named on the command line; these must exist. Its
+	// keys are FileConfig and the other File constants.
 	Explicit map[string]bool
-	// Tried has, with the same keys, the paths at which a file was looked for; the last one is in use.
+	// Tried has, with the same keys, the paths that were tried for each file. The last one is in use.
 	Tried map[string][]string
 }
 
-// UsersFile returns the path of the users file, or of the one that would be read if it were there.
+// UsersFile returns the path of the users file. If there is none, it returns the path at which it would be read.
 func (p Paths) UsersFile() string {
 	if tried := p.Tried[FileUsers]; p.Users == "" && len(tried) > 0 {
 		return tried[0]

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// limitForm tells the operator the form of a line.
+// limitForm is the part of an error that says how to write a line.
 const limitForm = "write DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]]"
 
 // ParseLimits reads the text of pgagroal_databases.conf:
-// DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]]. A MAX_SIZE of all is
-// what the lines before have left of maxConnections.
+// DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]]. A MAX_SIZE of all means
+// what earlier lines leave of maxConnections.
 func ParseLimits(file string, data []byte, maxConnections int) ([]Limit, []Warning, []error) {
 	p := limitParser{file: file, left: maxConnections}
 	for l := range textLines(data) {
@@ -34,9 +34,9 @@ func ParseLimits(file string, data []byte, maxConnections int) ([]Limit, []Warni
 
 type limitParser struct {
 	file     string
-	left     int // connections that no line has claimed yet
+	left     int // connections that no earlier line has claimed
 	limits   []Limit
-	aliases  [][]word // of each of limits, where they stand
+	aliases  [][]word // the aliases of each limit, with their places in the file
 	warnings []Warning
 	errs     []error
 }
@@ -122,7 +122,7 @@ func (p *limitParser) size(f field, size *int) *FileError {
 	return nil
 }
 
-// normalise brings the three sizes of a line into order.
+// normalise moves sizes of a line that contradict each other to the nearest possible ones, with a warning.
 func (p *limitParser) normalise(l *Limit) {
 	if l.InitialSize > l.MaxSize {
 		p.warn(l.Line, "INITIAL_SIZE %d is above MAX_SIZE; %d is used", l.InitialSize, l.MaxSize)
@@ -141,7 +141,7 @@ func (p *limitParser) normalise(l *Limit) {
 	}
 }
 
-// names refuses an alias that stands for two databases or equals the name of one.
+// names refuses an alias of two databases, and an alias that is also the name of a database.
 func (p *limitParser) names() {
 	databases := map[string]bool{}
 	for _, l := range p.limits {
@@ -165,9 +165,9 @@ func (p *limitParser) names() {
 	}
 }
 
-// FindLimit returns the index of the rule for a user and a database (or its alias), or -1 if only
-// max_connections limits them. The first exact rule wins; among the others a later line wins over
-// an earlier one where it names the user or the database and the earlier one says all.
+// FindLimit returns the index of the rule for a user and a database or its alias, or -1 if only
+// max_connections limits them. The first rule that names both wins. Otherwise a later rule wins over
+// an earlier one if it names the user or the database where the earlier one says all.
 func FindLimit(limits []Limit, database, user string) int {
 	best := -1
 	for i, l := range limits {
@@ -181,8 +181,7 @@ func FindLimit(limits []Limit, database, user string) int {
 	return best
 }
 
-// preferredTo says whether l replaces the rule kept so far. Both cover the same database and
-// user; an exact rule is never replaced.
+// preferredTo says whether l wins over kept, an earlier rule. Both cover the same database and user.
 func (l Limit) preferredTo(kept Limit) bool {
 	return (kept.User.All && !l.User.All) || (kept.Database.All && !l.Database.All)
 }

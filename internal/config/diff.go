@@ -16,9 +16,9 @@ type Change struct {
 	Reload Reload
 }
 
-// Diff lists what differs between a running configuration and a new one, in the table's order.
-// Servers are compared by position: an added server at the end takes effect live, any other
-// change of the list needs a restart.
+// Diff returns the differences between the running configuration and a new one, in the table's
+// order. It compares servers by position: a server that is added at the end takes effect live, any
+// other change of the list needs a restart.
 func Diff(running, fresh *Config) []Change {
 	var changes []Change
 	for _, r := range Keys() {
@@ -99,8 +99,8 @@ var hookKeys = [...]string{
 	"failover_script_timeout", "failover_notify_timeout", "failover_kill_delay",
 }
 
-// HooksDigest returns the SHA-256, in hex, of what the supervisor and the runner must agree on: the
-// paths and times of the hooks, and the name, host and port of each server.
+// HooksDigest returns a SHA-256, in hex, of the values that the supervisor and the runner must agree
+// on: the paths and time limits of the hooks, and the name, host and port of each server.
 func (c *Config) HooksDigest() string {
 	h := sha256.New()
 	for _, key := range hookKeys {

@@ -9,8 +9,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 )
 
-// ResolvedPipeline returns the pipeline in use: auto is session when failover, TLS to clients or
-// disconnect_client needs it, else performance.
+// ResolvedPipeline returns the pipeline in use. auto means session if failover, TLS to clients or
+// disconnect_client needs it, otherwise performance.
 func (c *Config) ResolvedPipeline() string {
 	switch {
 	case c.Pipeline != PipelineAuto:
@@ -38,8 +38,8 @@ func (s *Server) TLSFiles() tlspolicy.Files {
 	return f
 }
 
-// DecidesFailover says whether pgagroal takes a dead primary out of use, no matter who
-// replaces it.
+// DecidesFailover says whether pgagroal itself takes a dead primary out of use, whether it or
+// somebody else promotes the next one.
 func (c *Config) DecidesFailover() bool { return c.Failover && c.FailoverMode != ModeOff }
 
 // EffectiveWorkers returns the number of worker processes to start.
@@ -54,7 +54,7 @@ func (c *Config) EffectiveWorkers() int {
 // distribution packages create it.
 const DefaultStateDir = "/var/lib/pgagroal"
 
-// ProbeCredential returns the entry of health_check_user, nil if it isn't set or has none.
+// ProbeCredential returns the credential of health_check_user. It is nil if the key isn't set or the user has none.
 func (c *Config) ProbeCredential() *Credential {
 	name := c.HealthCheckUser
 	if name == "" {
@@ -70,8 +70,8 @@ func (c *Config) ProbeCredential() *Credential {
 	return &c.Users[i]
 }
 
-// ProbeUserUnknown says that the users file has no entry for health_check_user, and how to add one; "" if it has, or if
-// nobody is named. A start only warns, since servers may let the user in without a password.
+// ProbeUserUnknown returns a warning if the users file has no entry for health_check_user, otherwise "". A start only
+// warns, because servers may let the user in without a password.
 func (c *Config) ProbeUserUnknown() string {
 	if c.HealthCheckUser == "" || c.ProbeCredential() != nil {
 		return ""

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// FileError is one problem of one file. Msg says what is wrong and, behind a semicolon, what to do.
+// FileError is one problem of one file. Msg says what is wrong and, after a semicolon, what to do.
 type FileError struct {
 	File string
-	Line int    // 0 when the problem belongs to no line
-	Key  string // empty when it belongs to no key
+	Line int    // 0 when the problem concerns no single line
+	Key  string // empty when it concerns no key
 	Msg  string
 
 	Column int // in characters from 1; 0 when the problem concerns the whole line or the key
@@ -18,7 +18,7 @@ type FileError struct {
 // Error returns file:line:column: key: message.
 func (e *FileError) Error() string { return place(e.File, e.Line, e.Column, e.Key, e.Msg) }
 
-// inFile completes the problem of a line. One of the whole line stands where the line's text begins.
+// inFile adds file and line to a problem. A problem of the whole line gets the column at which its text begins.
 func inFile(file string, l textLine, e *FileError) *FileError {
 	e.File, e.Line = file, l.no
 	if e.Column == 0 {
@@ -27,7 +27,7 @@ func inFile(file string, l textLine, e *FileError) *FileError {
 	return e
 }
 
-// Warning is something that an operator should know and that stops nothing.
+// Warning is a problem that doesn't prevent a start.
 type Warning struct {
 	File string
 	Line int
@@ -57,7 +57,7 @@ func place(file string, line, column int, key, msg string) string {
 	return b.String()
 }
 
-// nearest returns the word of known that is most like word, or "" when none is.
+// nearest returns the word of known that is most like word, or "" if none is like it.
 func nearest(word string, known []string) string {
 	best, least := "", max(2, len(word)/3)+1
 	for _, k := range known {

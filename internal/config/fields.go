@@ -11,17 +11,17 @@ import (
 type word struct {
 	text   string
 	quoted bool
-	file   string // empty for the file of the line; else a file of names that the line refers to
+	file   string // the file of names that the word comes from; empty for the file of the line
 	line   int    // from 1
 	column int    // of its first character, from 1
 }
 
-// fail is a problem of the word.
+// fail returns a problem of the word.
 func (w word) fail(format string, args ...any) *FileError {
 	return &FileError{File: w.file, Line: w.line, Column: w.column, Msg: fmt.Sprintf(format, args...)}
 }
 
-// field is the text between two blanks: a list of words separated by commas, and after an = a second list.
+// field is the text between two blanks: a list of words separated by commas, perhaps with a second list after an =.
 type field struct {
 	words  []word
 	equals bool
@@ -38,7 +38,7 @@ func (f field) sole() (text string, ok bool) {
 
 func (f field) column() int { return f.words[0].column }
 
-// fail is a problem of the field as a whole.
+// fail returns a problem of the whole field.
 func (f field) fail(format string, args ...any) *FileError { return f.words[0].fail(format, args...) }
 
 // fieldSplitter cuts a line into fields as PostgreSQL cuts a line of pg_hba.conf. It refuses text that
@@ -49,10 +49,10 @@ type fieldSplitter struct {
 	syntax     syntax
 	at         int // offset in line.text
 	fields     []field
-	joint      int // offset after a separator; the word there belongs to the last field; 0 for none
+	joint      int // offset after a separator, so that the next word belongs to the last field; 0 for none
 }
 
-// syntax says which files a line may come from, since not every character means the same in all of them.
+// syntax says which file a line comes from, because some characters mean different things in different files.
 type syntax int
 
 const (
@@ -61,8 +61,8 @@ const (
 	identSyntax        // like hbaSyntax, and a \ may stand in any word
 )
 
-// splitFields returns the fields of a line; each holds at least one word. Blanks may stand around separators, and a
-// comment behind a blank.
+// splitFields returns the fields of a line; each has at least one word. Blanks around separators don't count. A comment
+// may follow after a blank.
 func splitFields(l textLine, separators string, syntax syntax) ([]field, *FileError) {
 	s := fieldSplitter{line: l, separators: separators, syntax: syntax}
 	for s.skipBlanks() {
@@ -92,7 +92,7 @@ func (s *fieldSplitter) skipBlanks() bool {
 	return rest != "" && rest[0] != '#' && rest[0] != ';'
 }
 
-// fail is a problem at an offset of the line.
+// fail returns a problem at an offset of the line.
 func (s *fieldSplitter) fail(at int, format string, args ...any) *FileError {
 	line, column := s.line.place(at)
 	return &FileError{Line: line, Column: column, Msg: fmt.Sprintf(format, args...)}
@@ -163,8 +163,7 @@ func (s *fieldSplitter) inQuotes() (string, *FileError) {
 	return strings.ReplaceAll(text[start+1:end], `""`, `"`), nil
 }
 
-// quotedFile reads @"FILE": the quotes hold only the name of the file, since a word that begins with a quote
-// is a name.
+// quotedFile reads @"FILE". Only the name of the file is in quotes, because a word that begins with a quote is a name.
 func (s *fieldSplitter) quotedFile() *FileError {
 	start := s.at
 	s.at++
@@ -196,7 +195,7 @@ func (s *fieldSplitter) bare() *FileError {
 	return nil
 }
 
-// strangeRune returns why a character is refused in a word without quotes, or "". Any meaning for it
+// strangeRune returns why a character is refused in a word without quotes, or "". It refuses characters whose meaning
 // would be a guess.
 func strangeRune(r rune, first bool) string {
 	switch {

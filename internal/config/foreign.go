@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// foreignKeys maps keys of PostgreSQL and PgBouncer to what to write here instead.
+// foreignKeys maps keys of PostgreSQL and PgBouncer to what to write instead.
 var foreignKeys = map[string]string{
 	"listen_addresses":        "write host",
 	"listen_addr":             "write host",
@@ -44,7 +44,7 @@ var foreignKeys = map[string]string{
 	"password":                "add the user with pgagroal-admin",
 }
 
-// refuseHost returns why text that isn't a path can't be the host of a server or a listener, or "".
+// refuseHost returns why a text that isn't a path can't be the host of a server, or "".
 func refuseHost(host string) string {
 	name, port, colon := strings.Cut(host, ":")
 	_, notNumber := strconv.ParseUint(port, 10, 16)

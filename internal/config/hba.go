@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Words of pgagroal_hba.conf that the code decides by.
+// Words of pgagroal_hba.conf that this package compares with.
 const (
 	typeLocal   = "local"
 	typeHostSSL = "hostssl"
@@ -37,7 +37,7 @@ var otherMethods = map[string]string{
 	"bsd":    "write scram-sha-256",
 }
 
-// What to write, as the errors say it.
+// Parts of errors that say what to write.
 const (
 	hbaForm      = "write TYPE DATABASE USER ADDRESS METHOD"
 	localForm    = "write local DATABASE USER METHOD"
@@ -46,7 +46,7 @@ const (
 )
 
 // ParseHBA reads the text of pgagroal_hba.conf and the files that it refers to:
-// TYPE DATABASE USER [ADDRESS] METHOD [OPTION=VALUE]... Words are stored in lower case except names.
+// TYPE DATABASE USER [ADDRESS] METHOD [OPTION=VALUE]... It stores all words except names in lower case.
 func ParseHBA(file string, data []byte) ([]HBARule, []error) {
 	return parseHBA(file, data, plainReader)
 }
@@ -138,7 +138,7 @@ func (r *HBARule) method(f field) *FileError {
 	return f.fail("the method %s is not known here; %s", text, remedy)
 }
 
-// options reads what follows the method. An option makes a rule stricter, so an unknown one is refused.
+// options reads the options after the method. It refuses unknown ones, because an option makes a rule stricter.
 func (r *HBARule) options(method field, list []field) *FileError {
 	for _, f := range list {
 		text, ok := f.sole()
@@ -167,7 +167,7 @@ const (
 	verifyFull = "verify-full"
 )
 
-// option takes one option, or returns why it can't be taken.
+// option stores one option, or returns why it is refused.
 func (r *HBARule) option(name, value string) string {
 	field, known := map[string]*string{"clientcert": &r.ClientCert, "clientname": &r.ClientName, "map": &r.Map}[name]
 	switch {

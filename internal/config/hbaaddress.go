@@ -14,8 +14,8 @@ const (
 	sameNet  = "samenet"
 )
 
-// hbaAddress reads the address and returns the fields behind it. As in PostgreSQL a network is either one field or
-// two, an address and a mask.
+// hbaAddress reads the address and returns the fields after it. As in PostgreSQL, a network is one field, or two with an
+// address and a mask.
 func hbaAddress(f []field) (address string, rest []field, fail *FileError) {
 	text, ok := f[0].sole()
 	wrong := func(format string, args ...any) (string, []field, *FileError) {

@@ -10,11 +10,11 @@ import (
 type IdentLine struct {
 	Map    string
 	System string // the name in the client's certificate, or / and a regular expression
-	// User is who the client may then be: a name, in which \1 may stand for the first group of System, or / and a
-	// regular expression.
+	// User says which users the client may log in as: a name, in which \1 may stand for the first group of System, or /
+	// and a regular expression.
 	User    string
-	AnyUser bool // the word all
-	Literal bool // User stood in quotes
+	AnyUser bool // User is the word all
+	Literal bool // User was in quotes
 	File    string
 	Line    int
 }
@@ -71,8 +71,8 @@ func parseIdentLine(l ruleLine) (IdentLine, *FileError) {
 	return line, checkIdentUser(user, groups, system.text[0] == '/')
 }
 
-// checkIdentUser checks the third field of a line whose second one is a regular expression, or not, with so many
-// groups.
+// checkIdentUser checks the third field of a line. expression says whether the second field is a regular expression, and
+// groups how many groups it has.
 func checkIdentUser(user word, groups int, expression bool) *FileError {
 	text, isPattern := strings.CutPrefix(user.text, "/")
 	switch {

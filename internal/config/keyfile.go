@@ -14,7 +14,7 @@ import (
 	"syscall"
 )
 
-// KeyFile is a master key file: that of the account that pgagroal runs as.
+// KeyFile is a master key file and the account that it must belong to.
 type KeyFile struct {
 	Path string
 	User string // name of the account
@@ -22,12 +22,12 @@ type KeyFile struct {
 	GID  uint32
 }
 
-// ErrNoAccount is the refusal to use a master key of root's, as pgagroal never runs as root.
+// ErrNoAccount says that root's master key isn't used, because pgagroal never runs as root.
 var ErrNoAccount = errors.New("pgagroal never runs as root, so root's master key doesn't count; set user in pgagroal.conf " +
 	"to the account that pgagroal runs as, or run this as that account")
 
-// FindKeyFile returns the master key file that counts, whoever asks: that of account, which user in pgagroal.conf
-// names, or without it that of the account of this process.
+// FindKeyFile returns the master key file of account, which is the key user of pgagroal.conf. If account is empty, it
+// returns the file of the account of this process. So every program of an installation uses the same key.
 func FindKeyFile(account string) (KeyFile, error) {
 	u, err := keyAccount(account)
 	if err != nil {
@@ -71,8 +71,8 @@ func keyAccount(account string) (*user.User, error) {
 	return u, nil
 }
 
-// homeIsOurs says whether HOME is this process's own home: not that of another user, which su, runuser and sudo may
-// leave in the environment.
+// homeIsOurs says whether HOME belongs to the user of this process. su, runuser and sudo may leave another user's HOME
+// in the environment.
 func homeIsOurs() bool {
 	home := os.Getenv("HOME")
 	if !filepath.IsAbs(home) || os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() {
@@ -84,13 +84,13 @@ func homeIsOurs() bool {
 
 func (k KeyFile) ours() bool { return k.UID == uint32(os.Geteuid()) }
 
-// wrong is an error about the key; it names the account.
+// wrong returns an error about the key, which names the account.
 func (k KeyFile) wrong(format string, args ...any) error {
 	return fmt.Errorf("%w of %s: %w", errMasterKey, k.User, fmt.Errorf(format, args...))
 }
 
-// command returns the command that creates the key. Only its own account may do that: root would have to write in a
-// directory of somebody else.
+// command returns the command that creates the key. It must run as the account itself, because root should not write into
+// another user's directory.
 func (k KeyFile) command() string {
 	if k.ours() {
 		return "pgagroal-admin master-key"
@@ -146,7 +146,7 @@ func (k KeyFile) read() ([][]byte, error) {
 	return bytes.Split(data[:n], []byte("\n")), nil
 }
 
-// unreadable says what to do about a key that isn't there, or that this process may not read.
+// unreadable returns the error for a key file that is missing or that this process may not read, with what to do.
 func (k KeyFile) unreadable(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -157,7 +157,7 @@ func (k KeyFile) unreadable(err error) error {
 	return k.wrong("%w", err)
 }
 
-// rootsKey tells root of a key of its own, which an operator may take for the one that counts.
+// rootsKey returns a remark for root if root has a master key, too: an operator may believe that this key is used.
 func (k KeyFile) rootsKey() string {
 	if os.Geteuid() != 0 {
 		return ""
@@ -173,8 +173,8 @@ func (k KeyFile) rootsKey() string {
 	return fmt.Sprintf(" (%s is root's and doesn't count; if the users were added with it, move it there and give it to %s)", path, k.User)
 }
 
-// private refuses a file or directory that isn't the account's own, or on which somebody else has rights. So a link
-// can't make root read another file.
+// private refuses a file or directory that doesn't belong to the account, or on which others have rights. So nobody can
+// use a link to make root read another file.
 func (k KeyFile) private(info fs.FileInfo, path string) error {
 	mode, want := info.Mode(), fs.FileMode(0o600)
 	if mode.IsDir() {
@@ -223,7 +223,8 @@ func (k KeyFile) Write(passphrase Secret) error {
 	return nil
 }
 
-// Creatable returns why this process can't create the key, nil if it can: it exists, or it is that of another account.
+// Creatable returns nil if this process can create the key. Otherwise it returns why not: the key exists, or it belongs
+// to another account.
 func (k KeyFile) Creatable() error {
 	if !k.ours() {
 		return fmt.Errorf("the master key is that of %s, the account that pgagroal runs as: %s", k.User, k.command())

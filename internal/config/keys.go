@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Section says in which kind of section a key belongs.
+// Section is a kind of section of pgagroal.conf.
 type Section int
 
 // Kinds of section.
 const (
 	MainSection   Section = iota // [pgagroal], [prometheus] and [health_check]
-	ServerSection                // any other name
+	ServerSection                // a section with any other name
 )
 
 // Kind is the type of a key's value.
@@ -60,8 +60,8 @@ type Row struct {
 	Reload   Reload
 	ClampMin bool     // a value below Min becomes Min, with a warning
 	ClampMax bool     // a value above Max becomes Max, with a warning
-	Later    bool     // accepted, not yet in effect
-	LaterIf  []string // only these values are not yet in effect
+	Later    bool     // the key is accepted but not yet in effect
+	LaterIf  []string // these values are accepted but not yet in effect
 	Help     string
 
 	main   func(*Config) any // pointer to the field, for MainSection

@@ -21,25 +21,25 @@ type textLine struct {
 	indent int // characters before the text
 	text   string
 	joints []joint
-	err    error // why the line can't be used; text is empty then
-	bad    int   // characters before what err is about
+	err    error // why the line can't be used; then text is empty
+	bad    int   // how many characters precede the one that err is about
 }
 
-// column is where something in the text stands, in characters from 1.
+// column returns the column of an offset in the text, in characters from 1.
 func (l textLine) column(offset int) int {
 	_, column := l.place(offset)
 	return column
 }
 
-// fail is the problem of a line that can't be used.
+// fail returns the problem of a line that can't be used.
 func (l textLine) fail() *FileError {
 	return &FileError{Line: l.no, Column: l.bad + 1, Msg: l.err.Error()}
 }
 
-// joint is where the next line begins in the text of a line that is continued.
+// joint is the place in the text of a continued line at which the next line of the file begins.
 type joint struct {
-	at int // offset
-	no int // of the line that begins there
+	at int // offset in the text
+	no int // number of the line that begins there
 }
 
 // place returns the line and the column of an offset in the text.
@@ -83,7 +83,7 @@ func usable(raw []byte) error {
 	return err
 }
 
-// firstUnusable says why a line is not text, and how many characters before that are.
+// firstUnusable returns why a line is not text, and how many characters precede the first that isn't.
 func firstUnusable(raw []byte) (before int, err error) {
 	if len(raw) > maxLine {
 		return 0, fmt.Errorf("the line is longer than %d bytes; shorten it", maxLine)
@@ -111,8 +111,8 @@ func splitKey(text string) (key, raw string) {
 	return text[:i], strings.TrimLeft(text[i:], blanks+"=")
 }
 
-// plainValue reads the value of an ordinary key: a word, or text in quotes, and an optional
-// comment after it. given is false when there is no value.
+// plainValue reads the value of an ordinary key: a word, or text in quotes, perhaps with a comment
+// after it. given is false if there is no value.
 func plainValue(raw string) (value string, given bool, err error) {
 	if raw == "" {
 		return "", false, nil
@@ -153,8 +153,8 @@ func refuseTypographic(raw string) error {
 	return nil
 }
 
-// pathValue reads the value of a path key: the rest of the line up to a blank and a #, with quotes
-// removed, \c standing for c, and $NAME replaced from the environment outside single quotes.
+// pathValue reads the value of a path key: the rest of the line up to a # after a blank. It removes
+// quotes, replaces \c by c and, outside single quotes, $NAME by the variable of the environment.
 func pathValue(raw string, env func(string) (string, bool)) (value string, given bool, err error) {
 	if err := refuseTypographic(raw); err != nil {
 		return "", false, err
@@ -223,7 +223,7 @@ func lookup(name string, env func(string) (string, bool)) (string, error) {
 	return content, nil
 }
 
-// quoted prints value so that the reader of r's kind returns it.
+// quoted returns value in quotes where they are needed, so that reading it gives value again.
 func (r Row) quoted(value string) string {
 	if r.Kind == Path {
 		if value != "" && !strings.ContainsAny(value, blanks+`'"\$#;=`) {

@@ -10,8 +10,8 @@ import (
 	"regexp"
 )
 
-// Load reads every file of p. The error joins all problems of all files, each a *FileError; the
-// configuration is then nil. Call Check on the result before it is put to use.
+// Load reads every file of p. On an error the configuration is nil, and the error joins all problems
+// of all files, each a *FileError. Call Check on the configuration before you use it.
 func Load(p Paths) (*Config, []Warning, error) {
 	l := loader{paths: p, env: os.LookupEnv}
 	c := l.main()
@@ -27,8 +27,8 @@ func Load(p Paths) (*Config, []Warning, error) {
 	return c, l.warnings, nil
 }
 
-// LoadMain reads only the main file at path, neither users nor the master key. The script runner needs no more, nor
-// does pgagroal-cli, which finds the control socket by it.
+// LoadMain reads only the main file at path, neither users nor the master key. That is enough for the script runner, and
+// for pgagroal-cli, which finds the control socket with it.
 func LoadMain(path string) (*Config, error) {
 	l := loader{paths: Paths{Config: path}, env: os.LookupEnv}
 	c := l.main()
@@ -39,7 +39,7 @@ func LoadMain(path string) (*Config, error) {
 	return c, nil
 }
 
-// UserOf returns the key user of the main file at path, "" if it isn't set. It reads no other key, so that credential
+// UserOf returns the value of user in the main file at path, or "". It ignores problems of other keys, so that credential
 // files can be made before the configuration is complete.
 func UserOf(path string) (string, error) {
 	data, _, err := readWithMode(path)
@@ -98,8 +98,8 @@ func readWithMode(path string) ([]byte, fs.FileMode, error) {
 	return data, info.Mode(), err
 }
 
-// trust says whether a file may be used. If everybody may write to a file, it is refused when it holds
-// credentials, else it causes a warning.
+// trust says whether a file may be used. It refuses a file of credentials that everybody may write to, and warns of any
+// other such file.
 func (l *loader) trust(path, name string, mode fs.FileMode) bool {
 	if !mode.IsRegular() || mode.Perm()&0o002 == 0 {
 		return true
@@ -218,7 +218,7 @@ func (l *loader) masterKey(account string) (err error) {
 	return err
 }
 
-// remarks warns of settings that defeat each other.
+// remarks warns of settings that make each other useless.
 func (l *loader) remarks(c *Config) {
 	warn := func(key, msg string) {
 		l.warnings = append(l.warnings, Warning{c.Paths.Config, c.lines[key], key, msg})
@@ -235,8 +235,8 @@ func (l *loader) remarks(c *Config) {
 	}
 }
 
-// discards matches DISCARD ALL in a reset query; together matches what keeps its
-// statements from being run one by one.
+// discards matches a reset query with DISCARD ALL. together matches a reset query whose
+// statements can't be run one by one.
 var (
 	discards = regexp.MustCompile(`(?i)\bdiscard\s+all\b`)
 	together = regexp.MustCompile(`(?i)(^|;)\s*(begin|start\s+transaction|commit|end|rollback|abort)\b|;.*\\|\\.*;`)

@@ -26,13 +26,13 @@ const (
 // errMasterKey begins every refusal of a master key file.
 var errMasterKey = errors.New("invalid master key")
 
-// MasterKey encrypts and decrypts the passwords of credential files. Making one takes a good part
-// of a second of CPU; using it doesn't.
+// MasterKey encrypts and decrypts the passwords of credential files. NewMasterKey takes a good part
+// of a second of CPU; the use of the key takes next to nothing.
 type MasterKey struct {
 	root Secret // rootSize bytes
 }
 
-// String returns a fixed mask: fmt would print the content of an unexported field.
+// String returns a fixed mask, because fmt would print the content of the unexported field.
 func (k *MasterKey) String() string { return Redacted }
 
 // GoString returns a fixed mask, for %#v.
@@ -85,7 +85,7 @@ func (k *MasterKey) Decrypt(text string) (Secret, error) {
 	return Secret(plain), nil
 }
 
-// entryCipher returns the cipher of the entry with this salt, and the nonce to write it with.
+// entryCipher returns the cipher for an entry with this salt, and the nonce for its encryption.
 func (k *MasterKey) entryCipher(salt []byte) (cipher.AEAD, []byte, error) {
 	derived, err := pbkdf2.Key(sha256.New, k.root.Reveal(), salt, 1, cipherKey+nonceSize)
 	if err != nil {

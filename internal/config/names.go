@@ -14,7 +14,7 @@ const All = "all"
 // sameUser is the word for the database that has the same name as the user.
 const sameUser = "sameuser"
 
-// Names is a field that says which databases or users a line is for.
+// Names is a field with the databases or users that a line is for.
 type Names struct {
 	All      bool // the word all is in the list
 	SameUser bool // the word sameuser is in the list; never for users
@@ -78,8 +78,8 @@ func (k nameKind) users() bool { return k == hbaUser || k == limitUser }
 // patterns says whether the field may hold regular expressions.
 func (k nameKind) patterns() bool { return k == hbaDatabase || k == hbaUser }
 
-// read makes Names of the words of a field. It refuses a word without quotes that PostgreSQL or PgBouncer would read
-// as more than a name, because a rule for that name would fit nobody.
+// read returns the Names in a field. It refuses a word without quotes that is more than a name in PostgreSQL or
+// PgBouncer, because here a rule for this name would apply to nobody.
 func (k nameKind) read(words []word) (Names, *FileError) {
 	var n Names
 	for _, w := range words {
@@ -126,8 +126,8 @@ func (k nameKind) refuse(w word) string {
 	return ""
 }
 
-// refuseKeyword returns why a PostgreSQL keyword can't be the name of a database, or
-// "".
+// refuseKeyword returns why a word without quotes can't be the name of a database, because it
+// is a keyword of PostgreSQL, or "".
 func refuseKeyword(text string) string {
 	switch strings.ToLower(text) {
 	case "samerole", "samegroup":

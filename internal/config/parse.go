@@ -14,7 +14,7 @@ var mainSections = [...]string{"pgagroal", "health_check", "prometheus"}
 // removedKeys are keys of older versions of pgagroal. A file that still has them loads.
 var removedKeys = [...]string{"libev", "buffer_size", "non_blocking"}
 
-// parser reads one main file. It collects every problem instead of stopping at the first.
+// parser reads a main file. It collects all problems instead of stopping at the first.
 type parser struct {
 	file     string
 	env      func(string) (string, bool)
@@ -24,7 +24,7 @@ type parser struct {
 	inServer bool           // the section is that of the last server in c.Servers
 	sections map[string]int // line of each section
 	keys     map[string]int // line of each key of a server section
-	column   int            // of what is being read, 0 for a whole file
+	column   int            // where the parser is in its line; 0 for problems of the whole file
 	warnings []Warning
 	errs     []error
 }
@@ -123,7 +123,7 @@ func (p *parser) assign(l textLine) {
 	p.store(l.no, row, text)
 }
 
-// defaults gives keys that the file doesn't set their default for failover = on.
+// defaults applies the other defaults of failover = on to keys that the file doesn't set.
 func (p *parser) defaults() {
 	for _, r := range p.rows {
 		if p.c.Failover && r.Failover != "" && p.c.lines[r.Name] == 0 {
@@ -184,7 +184,7 @@ func (p *parser) store(line int, row Row, text string) {
 	}
 }
 
-// clamped says whether the row moves a value outside the bounds to the bound, and warns if so.
+// clamped says whether the row replaces a value outside its bounds by the bound. If so, it warns.
 func (p *parser) clamped(line int, row Row, v any, err error) bool {
 	if !errors.Is(err, errRange) {
 		return false
@@ -240,11 +240,11 @@ func (p *parser) unknown(line int, key string) {
 	}
 }
 
-// adjust replaces values that can't work and warns of them, as pgagroal always has.
+// adjust replaces values that can't work, with a warning, as C pgagroal does.
 func (p *parser) adjust() {
 	c := p.c
 	if c.HealthCheckUser == "" && c.lines["health_check"] == 0 {
-		c.HealthCheck = false // nobody has asked for checks, and there is nobody to log in as
+		c.HealthCheck = false // it is on by default only, and there is no user to log in as
 	}
 	if c.AuthenticationTimeout == 0 {
 		c.AuthenticationTimeout = 5 * time.Second

@@ -11,7 +11,7 @@ import (
 // names another.
 const DefaultDirectory = "/etc/pgagroal"
 
-// DirectoryVariable names the environment variable that stands for an absent -D.
+// DirectoryVariable is the environment variable with the directory if there is no -D.
 const DirectoryVariable = "PGAGROAL_CONFIG_DIR"
 
 // Names of the files in their directory, which are also the keys of Paths.Explicit.
@@ -26,7 +26,7 @@ const (
 	FileSuperuser = "pgagroal_superuser.conf"
 )
 
-// Flags are the file options of the command line; empty means absent.
+// Flags are the options of the command line that name files; empty means absent.
 type Flags struct {
 	Directory string // -D
 	Config    string // -c
@@ -38,9 +38,9 @@ type Flags struct {
 	Superuser string // -S
 }
 
-// FindPaths returns the path of each file: the one of its flag, else a file in the directory of
-// -D, else of PGAGROAL_CONFIG_DIR, else in /etc/pgagroal. Call it again before each reload: files
-// may have come and gone.
+// FindPaths returns the path of each file: that of its flag, otherwise a file in the directory of -D
+// or, without -D, of PGAGROAL_CONFIG_DIR, otherwise a file in /etc/pgagroal. Call it again before
+// each reload, because files may have been added or removed.
 func FindPaths(f Flags) (Paths, error) { return findPaths(f, DefaultDirectory) }
 
 func findPaths(f Flags, fallback string) (Paths, error) {
@@ -80,8 +80,8 @@ func findPaths(f Flags, fallback string) (Paths, error) {
 	return p, nil
 }
 
-// locateFile returns the paths at which a file was looked for; the last one is the file's. They are absolute, because
-// the daemon changes its working directory later.
+// locateFile returns the paths that were tried for a file; the last one is in use. They are absolute, because the daemon
+// changes its working directory later.
 func locateFile(name, flag, dir, fallback string) ([]string, error) {
 	tried := []string{filepath.Join(fallback, name)}
 	switch {

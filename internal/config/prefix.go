@@ -2,11 +2,11 @@ package config
 
 import "strings"
 
-// strftimes are the conversions of strftime that log_line_prefix knows.
+// strftimes has the conversions of strftime that log_line_prefix may contain.
 const strftimes = "ABabCcDdeFfGgHhIjkLlMmNnPpQrRSsTtUuVvWwXxYyZz+%"
 
-// refusePrefix says why log_line_prefix does something else than was meant, or returns "": PostgreSQL's key of this name
-// has other conversions, and most of its letters mean something in strftime, too.
+// refusePrefix returns a warning if log_line_prefix has conversions of PostgreSQL's key with this name, otherwise "". Most
+// of them mean something else in strftime.
 func refusePrefix(prefix string) string {
 	const remedy = "; write conversions of strftime such as '%Y-%m-%d %H:%M:%S': level, process and its id follow of themselves"
 	letters, unknown := conversions(prefix)
@@ -22,7 +22,7 @@ func refusePrefix(prefix string) string {
 	return ""
 }
 
-// conversions returns the letters of a format's conversions but %%, and the first conversion that there isn't.
+// conversions returns the letters of a format's conversions, except %%, up to the first unknown conversion, and this one.
 func conversions(format string) (letters, unknown string) {
 	for {
 		_, rest, found := strings.Cut(format, "%")

@@ -16,7 +16,7 @@ type Entry struct {
 	Server string // name of the server section; empty for the main section
 	Row    Row
 	Value  any    // string, int, int64 (bytes), bool or time.Duration
-	Text   string // as `conf get` shows it: the syntax of the file, without quotes
+	Text   string // in the syntax of the file, without quotes, as `conf get` shows it
 }
 
 // Rows yields every key of the main section, then those of each server, in the table's order.
@@ -102,8 +102,8 @@ func (c *Config) getLimit(database, key string) (string, bool) {
 	return v, ok
 }
 
-// Set changes KEY, pgagroal.KEY or server.NAME.KEY in memory. The caller changes a Clone, runs Check
-// on it and compares it with Diff before it puts it to use.
+// Set changes KEY, pgagroal.KEY or server.NAME.KEY in memory. The caller should change a Clone, and
+// use Check and Diff on it before it becomes the configuration in use.
 func (c *Config) Set(name, text string) error {
 	field, row, ok := c.locate(name)
 	if !ok {
@@ -147,7 +147,8 @@ func (c *Config) locate(name string) (field any, row Row, ok bool) {
 	return rows[i].server(&c.Servers[j]), rows[i], true
 }
 
-// Clone returns a copy whose fields and servers can be changed; the secondary files are shared.
+// Clone returns a copy whose fields and servers can be changed. The contents of the secondary files
+// are shared.
 func (c *Config) Clone() *Config {
 	d := *c
 	d.Servers = slices.Clone(c.Servers)

@@ -16,11 +16,11 @@ import (
 
 // Bounds of the files that a rules file refers to.
 const (
-	maxDepth    = 10      // of files that refer to files, as in PostgreSQL
-	maxFiles    = 1000    // that are read for one rules file
-	maxRuleFile = 4 << 20 // bytes of one file
-	maxRules    = 10000
-	maxNames    = 24 << 10 // bytes of the names of one field; a rule travels in one message
+	maxDepth    = 10       // depth of files that refer to files, as in PostgreSQL
+	maxFiles    = 1000     // files for one rules file
+	maxRuleFile = 4 << 20  // bytes of one file
+	maxRules    = 10000    // rules in all files
+	maxNames    = 24 << 10 // bytes of the names of one field, because a worker gets a rule in one message
 )
 
 // fileReader returns the content of a file that a rules file refers to.
@@ -32,18 +32,18 @@ type ruleReader struct {
 	syntax syntax
 	files  int // read so far
 	errs   []error
-	// rule takes a line that refers to no file of rules.
+	// rule handles a line with a rule.
 	rule func(r *ruleReader, l ruleLine) *FileError
 }
 
-// ruleLine is one line that holds a rule.
+// ruleLine is a line with a rule.
 type ruleLine struct {
 	file   string
 	no     int
 	fields []field
 }
 
-// text reads the lines of a file. depth is how many files lead to it.
+// text reads the lines of a file. depth is 0 for the rules file itself, and one more for each file between.
 func (r *ruleReader) text(file string, data []byte, depth int) {
 	for l := range continuedLines(data) {
 		fail := r.one(file, l, depth)
@@ -86,7 +86,7 @@ func (r *ruleReader) one(file string, l textLine, depth int) *FileError {
 	return r.rule(r, ruleLine{file, l.no, f})
 }
 
-// include reads the files that a line names instead of a rule.
+// include handles a line that names files with rules.
 func (r *ruleReader) include(file, word string, f []field, depth int) *FileError {
 	if len(f) != 2 || len(f[1].words) != 1 {
 		return f[0].fail("%s takes one file; write one in each line, in double quotes if it holds blanks", word)
@@ -110,7 +110,8 @@ func (r *ruleReader) includeFile(path string, at field, depth int, optional bool
 	return nil
 }
 
-// includeDir reads the files of a directory that end in .conf and don't begin with a dot, by name.
+// includeDir reads the files of a directory whose names end in .conf and don't begin with a dot, in the order of their
+// names.
 func (r *ruleReader) includeDir(dir string, at field, depth int) *FileError {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -127,7 +128,7 @@ func (r *ruleReader) includeDir(dir string, at field, depth int) *FileError {
 	return nil
 }
 
-// open reads a file that w names. data is nil if it is optional and not there.
+// open reads a file that w names. data is nil if the file is optional and doesn't exist.
 func (r *ruleReader) open(path string, w word, depth int, optional bool) (data []byte, fail *FileError) {
 	if depth >= maxDepth {
 		return nil, w.fail("%s would be the file of depth %d, and %d is the most; files that refer to each other never end", path, depth+1, maxDepth)
@@ -212,7 +213,7 @@ func beside(file, name string) string {
 	return filepath.Join(filepath.Dir(file), name)
 }
 
-// readRuleFile returns the content of a regular file. It doesn't wait for the other end of a pipe.
+// readRuleFile returns the content and mode of a regular file. It refuses a named pipe without waiting for its other end.
 func readRuleFile(path string) ([]byte, fs.FileMode, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -232,20 +233,19 @@ func readRuleFile(path string) ([]byte, fs.FileMode, error) {
 	return data, info.Mode(), err
 }
 
-// plainReader reads files that nobody else checks.
+// plainReader is a fileReader that doesn't check the mode.
 func plainReader(path string) ([]byte, error) {
 	data, _, err := readRuleFile(path)
 	return data, err
 }
 
-// errCommentContinues refuses what PostgreSQL and pgagroal read differently: for PostgreSQL the next line
-// belongs to the comment.
+// errCommentContinues refuses a comment that ends in \. In PostgreSQL the next line belongs to the comment, which hides it.
 var errCommentContinues = errors.New(`a comment that ends in \, which would hide the next line; delete the \`)
 
-// maxContinued is how many lines one line may go on in.
+// maxContinued is how many further lines a line may continue in.
 const maxContinued = 1000
 
-// continuedLines yields the lines that are neither empty nor a comment. A line that ends in \ goes on in the next.
+// continuedLines yields the lines that are neither empty nor a comment. A line that ends in \ continues in the next one.
 func continuedLines(data []byte) iter.Seq[textLine] {
 	return func(yield func(textLine) bool) {
 		var l textLine
@@ -266,7 +266,7 @@ func continuedLines(data []byte) iter.Seq[textLine] {
 	}
 }
 
-// goOn adds the next line of the file, and says whether one more follows.
+// goOn appends the next line of the file, and says whether the line continues after it.
 func (l *textLine) goOn(no int, raw []byte) bool {
 	if l.no == 0 {
 		l.no = no
@@ -288,7 +288,7 @@ func (l *textLine) goOn(no int, raw []byte) bool {
 	return more
 }
 
-// trim removes the blanks around the line, and says whether it holds anything but a comment.
+// trim removes the blanks around the line, and says whether it is neither empty nor a comment.
 func (l *textLine) trim() bool {
 	if l.err != nil {
 		l.text = ""

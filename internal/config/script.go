@@ -11,12 +11,12 @@ import (
 	"syscall"
 )
 
-// CheckScript says why the user with uid and gids (the primary group first) must not run the script
-// at path, or returns nil: it has to be a regular file at an absolute path, readable and executable
-// by that user, and in a format that the kernel can start. The file, its interpreter and every
-// directory and link on the way to them have to be owned by that user or root, and nobody else may
-// be able to replace one of them. The user's primary group may have write permission, because many
-// systems give each user a primary group of its own.
+// CheckScript returns why the user with uid and gids (the primary group first) must not run the script
+// at path, or nil. The script must be a regular file at an absolute path, readable and executable by
+// that user, and in a format that the kernel can start. The file, its interpreter and every directory
+// and link on the way to them must be owned by that user or root, and nobody else may be able to
+// replace one of them. The user's primary group may have write permission, because many systems give
+// each user a primary group of its own.
 func CheckScript(path string, uid uint32, gids []uint32) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("the script %s is not an absolute path; write it from / on", path)
@@ -125,7 +125,7 @@ func (c scriptCheck) ours(info fs.FileInfo) bool {
 	return ok && (st.Uid == c.uid || st.Uid == 0)
 }
 
-// errStat can't happen on Linux.
+// errStat says that a file has no Unix owner, which can't happen on Linux.
 var errStat = errors.New("the system doesn't tell who owns files")
 
 func ownedSafely(path string, info fs.FileInfo, uid uint32, gids []uint32) error {

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// headSize is how much of a file the kernel looks at to find out how to start it (BINPRM_BUF_SIZE).
+	// headSize is how many bytes of a file the kernel reads to find out how to start it (BINPRM_BUF_SIZE).
 	headSize = 256
 	// maxInterpreters is how many interpreters in a chain may be scripts themselves.
 	maxInterpreters = 4
@@ -23,8 +23,8 @@ const (
 	mountedNoexec = 0x8
 )
 
-// startable returns why execve(2) would refuse the file at path, or the interpreter that its
-// first line names. depth is the number of scripts in the chain so far.
+// startable returns why execve(2) would refuse the file at path or the interpreter in its first
+// line, or nil. depth is how many scripts come before in the chain of interpreters.
 func (c scriptCheck) startable(path string, depth int) error {
 	if depth > maxInterpreters {
 		return fmt.Errorf("%s is the interpreter of an interpreter, more than %d times; name a program", path, maxInterpreters)
@@ -63,7 +63,7 @@ func readHead(path string) ([]byte, error) {
 	return head[:n], err
 }
 
-// interpreter checks the first line of a script, which is given without the #!.
+// interpreter checks the first line of a script. head is the beginning of the script without the #!.
 func (c scriptCheck) interpreter(path string, head []byte, depth int) error {
 	line, _, whole := bytes.Cut(head, []byte("\n"))
 	if bytes.HasSuffix(line, []byte("\r")) {

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// repeated warns of lines of pgagroal_databases.conf that name a database and user which an earlier line names too: the
-// earlier line counts.
+// repeated warns of lines of pgagroal_databases.conf for a database and user that an earlier line names, too, because only
+// the earlier line counts.
 func (p *limitParser) repeated() {
 	for i, l := range p.limits {
 		for _, before := range p.limits[:i] {
@@ -23,7 +23,7 @@ func (p *limitParser) repeated() {
 	}
 }
 
-// common returns a name that two fields have, or all; the second field has more names.
+// common returns a name that both fields have, or all. more are further names of the second field.
 func common(a, b Names, more []string) (string, bool) {
 	if a.All && b.All {
 		return All, true
@@ -36,7 +36,8 @@ func common(a, b Names, more []string) (string, bool) {
 	return "", false
 }
 
-// shadowed warns of lines of pgagroal_hba.conf that are for nobody, because the first line that fits a client counts.
+// shadowed warns of lines of pgagroal_hba.conf that never apply, because an earlier line applies to the same clients and
+// the first one counts.
 func shadowed(rules []HBARule) []Warning {
 	var warnings []Warning
 	for i, r := range rules {
@@ -56,8 +57,8 @@ func shadowed(rules []HBARule) []Warning {
 	return warnings
 }
 
-// unencrypted warns of hostssl lines that don't keep clients from clear text: such a client doesn't fit them, and goes on
-// to a later line that lets it in. In C pgagroal the hostssl line refused it.
+// unencrypted warns of hostssl lines that don't keep clients from connecting in clear text: the line doesn't apply to such
+// a client, and a later line lets it in. In C pgagroal the hostssl line refused it.
 func unencrypted(rules []HBARule) []Warning {
 	var warnings []Warning
 	for i, r := range rules {
@@ -80,7 +81,7 @@ func unencrypted(rules []HBARule) []Warning {
 	return warnings
 }
 
-// include says whether n names everything that other does.
+// include says whether n includes every database or user of other.
 func (n Names) include(other Names) bool {
 	missing := func(name string) bool { return !slices.Contains(n.List, name) }
 	unknown := func(pattern string) bool { return !slices.Contains(n.Patterns, pattern) }
@@ -88,7 +89,7 @@ func (n Names) include(other Names) bool {
 		!slices.ContainsFunc(other.List, missing) && !slices.ContainsFunc(other.Patterns, unknown)
 }
 
-// place names the line of a rule to somebody who reads another line of file.
+// place returns the place of a rule for an operator who looks at file.
 func (r HBARule) place(file string) string {
 	if r.File == file {
 		return fmt.Sprintf("line %d", r.Line)
@@ -96,7 +97,7 @@ func (r HBARule) place(file string) string {
 	return fmt.Sprintf("%s:%d", r.File, r.Line)
 }
 
-// addressIncludes compares two addresses of rules.
+// addressIncludes says whether a, the address of a rule, includes b.
 func addressIncludes(a, b string) bool {
 	if a == All || a == b {
 		return true

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Greatest lengths of credentials in bytes, the same as in the C pgagroal.
+// Greatest lengths of credentials in bytes, the same as in C pgagroal.
 const (
 	MaxUserName = 127
 	MaxPassword = 8191
@@ -44,8 +44,7 @@ func ParseEntries(file string, data []byte) ([]EncryptedEntry, []error) {
 	return entries, errs
 }
 
-// parseEntry returns an entry, or what is wrong with the line; the message quotes nothing of the
-// blob.
+// parseEntry returns an entry, or what is wrong with the line. The message doesn't quote the blob.
 func parseEntry(l textLine) (EncryptedEntry, *FileError) {
 	if l.err != nil {
 		return EncryptedEntry{}, l.fail()
@@ -121,7 +120,7 @@ func CheckCredential(name string, password Secret) string {
 	return refusePassword(password)
 }
 
-// inQuotes says whether name stands in quotes, as names may in the other files.
+// inQuotes says whether name has quotes around it, as names in the other files may have.
 func inQuotes(name string) bool {
 	return len(name) > 1 && strings.IndexByte(`'"`, name[0]) >= 0 && name[len(name)-1] == name[0]
 }

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// errRange means that a value has the right form but lies outside the bounds of its
-// row.
+// errRange means that a value has the right form but is outside the bounds of its row.
 var errRange = errors.New("out of range")
 
 // parse reads text as the type of r. The result is a string, an int64, a bool or a time.Duration.
@@ -94,7 +93,7 @@ func (r Row) upper() int64 {
 	return math.MaxInt64
 }
 
-// parseSize reads digits with an optional B, K, M or G, and an optional B behind the latter three.
+// parseSize reads digits with an optional unit: B, K, M, G, KB, MB or GB.
 func (r Row) parseSize(text string) (any, error) {
 	digits, unit := splitUnit(text)
 	factor, ok := map[string]int64{
@@ -135,8 +134,8 @@ func (r Row) exampleDuration() string {
 	return "30 or 30s, 5m, 1h, 2d, 1w"
 }
 
-// parseCount reads the plain numbers of pgagroal's older keys as a duration; a negative number
-// means off.
+// parseCount reads a number of seconds or milliseconds without a unit, as C pgagroal's older keys
+// have it. A negative number of seconds means 0, which is off.
 func (r Row) parseCount(text string) (any, error) {
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil {
@@ -149,8 +148,8 @@ func (r Row) parseCount(text string) (any, error) {
 	return time.Duration(v.(int64)) * time.Millisecond, err
 }
 
-// splitUnit cuts text after its leading digits and returns the unit in lower case. If text
-// begins with anything but a digit, digits is empty, which every number refuses.
+// splitUnit cuts text after its leading digits, and returns the unit in lower case. If text doesn't
+// begin with a digit, digits is empty, which is no number.
 func splitUnit(text string) (digits, unit string) {
 	i := 0
 	for i < len(text) && text[i] >= '0' && text[i] <= '9' {
