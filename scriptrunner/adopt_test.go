@@ -185,7 +185,7 @@ func (r *rig) expire(id string) {
 	}
 }
 
-// recorded writes what a runner before has left behind.
+// recorded writes what an earlier runner has left behind.
 func (r *rig) recorded(e entry) {
 	r.t.Helper()
 	line, err := json.Marshal(e)
@@ -274,7 +274,7 @@ func TestRecordOfAnEarlierReleaseStillKeepsRunsFromBeingRepeated(t *testing.T) {
 	}
 }
 
-// A supervisor may read no word of a run before it is configured.
+// A supervisor must get no message about a run before RunnerReady.
 func TestSupervisorThatComesDuringARunIsNotToldTooEarly(t *testing.T) {
 	r := newRig(t, nil)
 	open := r.gate("gate")

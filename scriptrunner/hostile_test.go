@@ -79,7 +79,7 @@ func (r *rig) spawnAs(uid int) {
 	r.hello()
 }
 
-// bomb never ends by itself: a shell would where it can't fork. Each process leads
+// bomb never ends by itself; a shell would end when it can't fork. Each process leads
 // a session, so none can be reached through the group of the script.
 const bomb = `exec perl -MPOSIX=setsid -e '
 $SIG{TERM} = $SIG{CHLD} = "IGNORE"; $| = 1;

@@ -120,8 +120,8 @@ func hung(t *testing.T, r *rig) *runner {
 	return x
 }
 
-// What comes right before the script takes longer than the run is wanted: the last
-// look at the clock is after it.
+// The work right before the exec takes until after the expiry; the clock is checked after
+// that work.
 func TestAHangRightBeforeTheScriptIsNoticed(t *testing.T) {
 	r := newRig(t, nil)
 	r.script("failover", touching(r))

@@ -82,7 +82,7 @@ func TestLineThatWasWrittenHalfSwallowsNoOther(t *testing.T) {
 	}
 }
 
-// Whoever could make a link in state_dir would else have the runner write anywhere.
+// Otherwise a link in state_dir could make the runner overwrite any file.
 func TestTheListOfRunsIsNotWrittenThroughALink(t *testing.T) {
 	dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
 	if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {

@@ -13,6 +13,6 @@
 //	open_test.go     an old primary that lives on and is written to
 //
 // Decisions are tested always, with short times; timings never are. With -write the
-// default times hold, and what was seen goes into doc/FAILOVER.md. It takes root,
-// iproute2 and nftables, and skips with a word without them.
+// default times hold, and what was seen goes into doc/FAILOVER.md. The tests need root,
+// iproute2 and nftables; without them they are skipped with a message.
 package faults

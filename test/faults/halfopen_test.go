@@ -9,9 +9,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// A firewall has forgotten all connections that are open and drops what comes on
-// them, without a word; new ones pass. Who waits for an answer there must not wait
-// for a quarter of an hour, and it is nothing that a failover would help.
+// A firewall has forgotten all open connections and silently drops their packets; new
+// connections pass. A client that waits for an answer on such a connection must not wait
+// for a quarter of an hour. A failover wouldn't help.
 func TestConnectionsThatAFirewallHasForgottenAreGivenUp(t *testing.T) {
 	needNetworks(t)
 	t.Parallel()

@@ -25,7 +25,7 @@ type scene struct {
 	free func() // gives back what a fault has taken
 }
 
-// plan says in what a scene differs from the usual one.
+// plan says how a scene differs from the usual one.
 type plan struct {
 	keys    map[string]string // of pgagroal; an empty value means the default
 	options func(*pgtest.Options)
