@@ -51,7 +51,7 @@ const (
 // run is the run in progress. The loop owns it, and drops it when it has ended.
 type run struct {
 	id, hook  string
-	check     bool
+	check     bool // PGAGROAL_CHECK=1, see check.go
 	entry     entry
 	process   *os.Process
 	output    *output

@@ -20,11 +20,12 @@ type hookCheck struct {
 	id    string
 	words []string
 	limit *timer
-	// done gets the end, nil if it isn't known, and why then.
+	// done gets the end, or nil and the reason why the end isn't known.
 	done func(end *ipc.RunEnded, why string)
 }
 
-// checkScripts has the scripts that would run look whether they could, one after the other, beginning with run i.
+// checkScripts has the scripts that would run check themselves, one after the other, beginning with run i. Then it answers
+// the rehearsal.
 func (s *supervisor) checkScripts(r *rehearsal, i int) {
 	if i == len(r.Runs) {
 		r.done(s.rehearsalResponse(r), nil)
@@ -115,7 +116,7 @@ func (s *supervisor) endHookCheck(id string, end *ipc.RunEnded, why string) bool
 	return true
 }
 
-// loseHookCheck is for the end of the link to the runner, which then ends the script.
+// loseHookCheck ends the check when the link to the runner has ended. The runner ends the script by itself.
 func (s *supervisor) loseHookCheck() {
 	if c := s.runner.check; c != nil {
 		s.endHookCheck(c.id, nil, "the script runner is gone")

@@ -10,5 +10,5 @@
 //
 // The machine is the one that the test runs on, with empty directories where pgagroal and
 // PostgreSQL put things. It takes root, and a system that lets root make namespaces and
-// mount; without that the test is skipped with a word.
+// mount; without that the test is skipped with a message.
 package firsthour
