@@ -10,7 +10,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// storm has every client cancel its query so many times, and returns the calls of done.
+// storm makes every client cancel its query so many times. The channel gets a value for each request that is done.
 func (r *rig) storm(clients []*testClient, times int) (done chan struct{}) {
 	done = make(chan struct{}, len(clients)*times)
 	r.do(func() {
@@ -52,7 +52,7 @@ func TestCancelStormIsFewRequestsAtATime(t *testing.T) {
 			}
 		}
 	}
-	// A request that was under way already when others came is followed by one more.
+	// The requests that came after one was sent are answered by one further request.
 	if want := len(clients) + cancelsAtOnce; requests != want {
 		t.Errorf("%d requests, not %d", requests, want)
 	}
@@ -77,7 +77,7 @@ func TestIdleSessionHasNothingToCancel(t *testing.T) {
 	})
 }
 
-// The request and the query are on two connections, and may come in either order.
+// The cancel request and the query are on two connections and may arrive in either order.
 func TestCancelRequestThatOvertakesItsQueryIsSent(t *testing.T) {
 	r := newRig(t, sessions())
 	tc, srv := r.enter(1)
@@ -97,7 +97,7 @@ func TestCancelRequestThatOvertakesItsQueryIsSent(t *testing.T) {
 	}
 }
 
-// A request that has to wait for its turn doesn't hit whoever has the backend then.
+// A cancel request that has to wait for its turn must not hit the next client of the backend.
 func TestCancelRequestEndsWithItsQuery(t *testing.T) {
 	r := newRig(t, sessions())
 	r.holdCancels = make(chan struct{})
@@ -129,7 +129,7 @@ func TestCancelRequestEndsWithItsQuery(t *testing.T) {
 	})
 }
 
-// A server that is slow to close is not sent cancel requests for what does nothing.
+// A server that is slow to close connections gets no cancel requests for backends that are idle.
 func TestIdleBackendThatClosesSlowlyIsNotCancelled(t *testing.T) {
 	r := newRig(t, sessions())
 	tc, _ := r.enter(1)

@@ -15,8 +15,8 @@ func pooling() ipc.ConfigBegin {
 	return ipc.ConfigBegin{Pipeline: "transaction", BlockingTimeoutMS: 30_000, Failover: true, ConnectionRetryMS: 10}
 }
 
-// A client that leaves between two transactions leaves nothing behind: its
-// cancel key would keep the whole session alive.
+// A client that leaves between two transactions must leave nothing behind. Its cancel key
+// would keep the whole session in memory.
 func TestPooledClientLeavesNoCancelKey(t *testing.T) {
 	r := newRig(t, pooling())
 	left := func(id uint64) {
@@ -39,7 +39,7 @@ func TestPooledClientLeavesNoCancelKey(t *testing.T) {
 	})
 }
 
-// A client gets a backend and gives it back for each transaction, which costs no memory.
+// To get a backend for a transaction and give it back must not allocate.
 func TestBackendForATransactionAllocatesNothing(t *testing.T) {
 	r := newRig(t, pooling())
 	tc, _ := r.enter(1)
@@ -57,7 +57,7 @@ func TestBackendForATransactionAllocatesNothing(t *testing.T) {
 	})
 }
 
-// Where each client connects for one query, one message tells of many.
+// Where each client connects for one query only, one message reports many clients.
 func TestClientsThatLeaveAreToldTogether(t *testing.T) {
 	r := newRig(t, pooling())
 	leave := func(ids ...uint64) {
@@ -88,7 +88,7 @@ func TestClientsThatLeaveAreToldTogether(t *testing.T) {
 	}
 }
 
-// What a report says and what the supervisor counts itself are of one time.
+// A report and the supervisor's own count of clients must be of the same moment.
 func TestClientsThatHaveLeftAreToldBeforeAReport(t *testing.T) {
 	r := newRig(t, pooling())
 	r.do(func() {
@@ -101,7 +101,8 @@ func TestClientsThatHaveLeftAreToldBeforeAReport(t *testing.T) {
 	expect[*ipc.Report](r)
 }
 
-// The supervisor counts a drained worker's clients no more.
+// All clients must be reported before a worker says that it is drained, because the
+// supervisor doesn't count its clients afterwards.
 func TestClientsThatHaveLeftAreToldBeforeTheWorkerIsDrained(t *testing.T) {
 	r := newRig(t, pooling())
 	r.do(func() {
@@ -122,8 +123,8 @@ func TestClientsThatHaveLeftAreToldBeforeTheWorkerIsDrained(t *testing.T) {
 	}
 }
 
-// A client that doesn't read its answers isn't served on: its queue would grow
-// by an answer for each transaction.
+// A worker must stop reading from a client that doesn't read its answers. Otherwise the
+// queue would grow by an answer for each transaction.
 func TestPooledClientThatDoesNotReadIsNotServedOn(t *testing.T) {
 	r := newRig(t, pooling())
 	tc, srv := r.enter(1)
@@ -166,14 +167,14 @@ func TestPooledClientThatDoesNotReadIsNotServedOn(t *testing.T) {
 			}
 		}
 	}
-	// Once it reads, everything comes.
+	// Once the client reads, it gets everything.
 	for range asked {
 		tc.until(t, &pgproto3.ReadyForQuery{})
 	}
 }
 
-// adapting brings a client of the transaction pipeline to where the server sets its
-// parameters while its query waits. done is the server's answer.
+// adapting brings a client of the transaction pipeline into the state in which its query
+// waits while the server sets its parameters. done is the server's answer to that.
 func (r *rig) adapting() (tc *testClient, srv *serverEnd, done []byte) {
 	r.t.Helper()
 	done = append(pgwire.AppendMessage(nil, 'C', []byte("SET\x00")), ready("I")...)
@@ -195,8 +196,8 @@ func (r *rig) adapting() (tc *testClient, srv *serverEnd, done []byte) {
 	return tc, srv, append(pgwire.AppendParameterStatus(nil, "application_name", ""), done...)
 }
 
-// A query that waits while its backend is prepared is cancelled like one that waits for
-// a backend; the server gets the next one.
+// A query that waits while its backend is prepared can be cancelled like a query that waits
+// for a backend. The server gets the next query.
 func TestQueryOfABackendThatIsPreparedIsCancelled(t *testing.T) {
 	for _, lost := range []bool{false, true} {
 		r := newRig(t, pooling())
@@ -225,8 +226,8 @@ func TestQueryOfABackendThatIsPreparedIsCancelled(t *testing.T) {
 	}
 }
 
-// The cancel key is the client's for as long as it is connected, also when a
-// backend is lost while it is made ready for the client.
+// A client keeps its cancel key as long as it is connected, even if a backend is lost while
+// it is prepared for the client.
 func TestPooledClientKeepsItsCancelKeyWhenABackendIsLost(t *testing.T) {
 	r := newRig(t, pooling())
 	first, srv, _ := r.adapting()

@@ -35,7 +35,7 @@ type dialogue struct {
 	co     *coroutine
 	parked bool
 	// spoken says that something was sent to the client since the last read. Its answer
-	// can't have arrived yet, so a read would be in vain.
+	// has hardly arrived yet, so a read now would most likely find nothing.
 	spoken  bool
 	timer   *reactor.Timer
 	expired bool

@@ -15,7 +15,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
 
-// startLoop starts a loop of a kind, which ends with the test.
+// startLoop starts a loop of a kind, which stops at the end of the test.
 func startLoop(t *testing.T, kind string) *reactor.Loop {
 	t.Helper()
 	loop, err := reactor.New(kind)
@@ -110,7 +110,7 @@ func TestDialogueWaitsForWhatComesInPieces(t *testing.T) {
 func TestDialogueEndsWithItsPeerAndWithItsTime(t *testing.T) {
 	converseBoth(t, func(d *dialogue) error {
 		defer d.Close()
-		// With more time it goes on.
+		// With a new deadline the dialogue continues.
 		if err := errors.Join(outlives(d), writes(d, "go on"), expects(d, "yes")); err != nil {
 			return err
 		}
@@ -144,8 +144,8 @@ func TestDialogueEndsWhenOthersCloseIt(t *testing.T) {
 	})
 }
 
-// outlives has the time of a dialogue end while it waits for its peer, gives it more, and
-// leaves an Await behind.
+// outlives lets the deadline of a dialogue pass while it waits for its peer, and then sets a
+// new one. The Await of the first wait is still in force afterwards.
 func outlives(d *dialogue) error {
 	if err := d.SetDeadline(time.Now().Add(time.Millisecond)); err != nil {
 		return err
@@ -165,7 +165,7 @@ func TestDialogueThatIsClosedWhileItLeavesEnds(t *testing.T) {
 		d.loop.Post(func() { d.Close() })
 		file, err := d.leave()
 		if d.loop.Name() == "epoll" && err == nil {
-			return file.Close() // it has left before the other could close it
+			return file.Close() // the dialogue has left before the peer could close the connection
 		}
 		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
 			return errors.Join(errors.New("it doesn't end with its connection"), err)
@@ -178,7 +178,7 @@ func TestDialogueThatIsClosedWhileItLeavesEnds(t *testing.T) {
 	})
 }
 
-// What else happens isn't what it waits for.
+// A dialogue in await must not continue because of other events.
 func TestDialogueAwaitsWhatItHasBegun(t *testing.T) {
 	done, over := make(chan func(), 1), false // over is the loop's
 	converseBoth(t, func(d *dialogue) error {
@@ -210,7 +210,8 @@ func TestDialogueAwaitsWhatItHasBegun(t *testing.T) {
 	})
 }
 
-// Nobody would tell its session of the end again.
+// A dialogue whose connection has ended can't be released, because the loop reports an end
+// only once.
 func TestDialogueThatHasEndedIsNotReleased(t *testing.T) {
 	converseBoth(t, func(d *dialogue) error {
 		defer d.Close()
@@ -249,7 +250,7 @@ func TestPanicOfASetUpSaysWhereItHappened(t *testing.T) {
 	}
 }
 
-// What was written comes before the end, however slowly it is read.
+// The peer gets everything that was written before the end, however slowly it reads.
 func TestDialogueSaysAllBeforeItsEnd(t *testing.T) {
 	const size = 1 << 20
 	converseBoth(t, func(d *dialogue) error {
@@ -297,8 +298,8 @@ func TestDialogueGoesOnInAGoroutine(t *testing.T) {
 	})
 }
 
-// A dialogue that begins after the end of another one is served by the same coroutine,
-// and is told nothing of what was meant for the other.
+// A dialogue that begins after the end of another one uses the same coroutine. It must not
+// get events of the other one.
 func TestCoroutineServesOneDialogueAfterTheOther(t *testing.T) {
 	loop := startLoop(t, "epoll")
 	var cs coroutines
@@ -318,7 +319,7 @@ func TestCoroutineServesOneDialogueAfterTheOther(t *testing.T) {
 	wait(t, done, "the first dialogue to be woken")
 }
 
-// ask has a dialogue read a word, and returns it when it has ended.
+// ask makes a dialogue read a word, and returns the word when the dialogue has ended.
 func ask(t *testing.T, loop *reactor.Loop, cs *coroutines, word string) *dialogue {
 	t.Helper()
 	fd, conn := clientPair(t)

@@ -14,18 +14,18 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// quiet is how long nothing has to happen to be taken for the end of what happens.
-// A test that it deceives passes.
+// quiet is how long nothing must happen until a test believes that nothing more will. If it
+// is too short on a slow machine, the test passes without proving anything.
 const quiet = 500 * time.Millisecond
 
-// A client that sends on and on without its server answering isn't listened to
-// from some point on; all is answered once the server goes on.
+// A worker stops reading from a client that sends without end while its server doesn't
+// answer. Once the server continues, everything is answered.
 func TestPooledClientIsNotListenedToWhileItIsOwedMuch(t *testing.T) {
 	const total = 100_000
 	r := newRig(t, pooling())
 	tc, srv := r.enter(1)
 	go func() { _, _ = tc.Write(bytes.Repeat(sync_, total)) }()
-	// What one receive brings may come on top, and part of a message.
+	// The bytes of one receive and a part of a message may come on top.
 	const most = relay.MaxOwed + 64<<10/5 + 1
 	buf := make([]byte, most*5+1)
 	got := 0
@@ -72,8 +72,8 @@ func TestPooledClientIsNotListenedToWhileItIsOwedMuch(t *testing.T) {
 	})
 }
 
-// Messages aren't taken from a client that doesn't read the answers, whoever gives them:
-// the server, or we, as to a Close.
+// A worker stops reading from a client that doesn't read the answers, whether they come from
+// the server or, as for a Close, from the worker itself.
 func TestPooledClientReadsItsAnswersOrIsNotListenedTo(t *testing.T) {
 	r := newRig(t, pooling())
 	tc, srv := r.enter(1)
@@ -106,7 +106,7 @@ func TestPooledClientReadsItsAnswersOrIsNotListenedTo(t *testing.T) {
 			t.Errorf("%d bytes of answers wait", q)
 		}
 	})
-	// It is heard again when it reads.
+	// When the client reads, the worker reads from it again.
 	if err := tc.SetDeadline(time.Now().Add(generous)); err != nil {
 		t.Fatal(err)
 	}

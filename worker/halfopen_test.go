@@ -10,7 +10,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// asks has a client send a query, which its server reads.
+// asks makes a client send a query, and its server read it.
 func asks(t *testing.T, tc *testClient, srv *serverEnd) {
 	t.Helper()
 	if _, err := tc.Write(query); err != nil {
@@ -21,8 +21,7 @@ func asks(t *testing.T, tc *testClient, srv *serverEnd) {
 	}
 }
 
-// The server behind a connection that was forgotten on the way may be well: the query
-// there is cancelled.
+// The server of a forgotten connection may be alive, so the query there must be cancelled.
 func TestHalfOpenBackendIsCancelled(t *testing.T) {
 	r := newRig(t, sessions())
 	tc, srv := r.enter(1)
@@ -42,7 +41,7 @@ func TestHalfOpenBackendIsCancelled(t *testing.T) {
 	}
 }
 
-// Who comes next must not get an idle connection that was forgotten as well.
+// The next client must not get an idle connection that was probably forgotten, too.
 func TestIdleSiblingsOfAHalfOpenBackendGo(t *testing.T) {
 	r := newRig(t, sessions())
 	tc, srv := r.enter(1)

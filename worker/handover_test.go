@@ -28,7 +28,8 @@ func sessions() ipc.ConfigBegin {
 
 var poolD = ipc.PoolKey{Database: "d", User: "u"}
 
-// descriptor duplicates what a connection has, blocking as the supervisor's is.
+// descriptor duplicates the descriptor of a connection, and makes it blocking, as the
+// supervisor's are.
 func descriptor(t *testing.T, nc net.Conn) int {
 	t.Helper()
 	fd, err := detach(nc.(syscall.Conn))
@@ -61,7 +62,7 @@ func serverOf(t *testing.T) (fd int, server *net.TCPConn) {
 	return descriptor(t, ours), nc.(*net.TCPConn)
 }
 
-// free lets a client in and out again, so that its backend is on the shelf.
+// free lets a client connect and leave, so that its backend is on the shelf.
 func (r *rig) free(id uint64) *serverEnd {
 	r.t.Helper()
 	tc, srv := r.enter(id)
@@ -72,7 +73,7 @@ func (r *rig) free(id uint64) *serverEnd {
 	return srv
 }
 
-// handed waits for a backend that is handed over.
+// handed waits until a backend is handed over.
 func (r *rig) handed() (*ipc.HandOver, int) {
 	r.t.Helper()
 	m := expect[*ipc.HandOver](r)
@@ -154,8 +155,8 @@ func TestBackendThatIsInUseIsHandedOverAtItsNextBoundary(t *testing.T) {
 	}
 }
 
-// A fence reaches a backend that the event loop hasn't let go of yet: it is cut, and
-// not handed over.
+// A fence cuts a backend that the event loop hasn't released yet, and the backend isn't
+// handed over.
 func TestFenceCutsABackendThatIsAboutToLeave(t *testing.T) {
 	r := newRig(t, sessions())
 	srv := r.free(1)
@@ -232,7 +233,7 @@ func TestClientThatWaitsGetsABackendOfAnotherWorker(t *testing.T) {
 	}
 }
 
-// A fence that has passed a descriptor on its way here: it is cut at once.
+// A descriptor that arrives after the fence of its epoch is cut at once.
 func TestBackendOfAFencedEpochIsCutWhenItArrives(t *testing.T) {
 	r := newRig(t, sessions())
 	tc := r.connect(1)
@@ -244,7 +245,7 @@ func TestBackendOfAFencedEpochIsCutWhenItArrives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(other) // the supervisor's, not closed yet
+	defer unix.Close(other) // the supervisor's descriptor, which is still open
 	r.sendFD(&ipc.TakeOver{ID: id, Lease: 9, Backend: ipc.BackendState{Key: poolD, Epoch: 1}}, fd)
 	if m := expect[*ipc.LeaseReturn](r); m.Lease != 9 {
 		t.Errorf("lease %d", m.Lease)
@@ -272,7 +273,7 @@ func TestBackendWithoutItsDescriptorIsReturned(t *testing.T) {
 	tc.until(t, &pgproto3.ReadyForQuery{})
 }
 
-// A backend that nobody wants any more comes back, and serves the next one.
+// A handed-over backend that no client needs any more comes back and serves the next client.
 func TestBackendThatComesBackIsOnTheShelf(t *testing.T) {
 	r := newRig(t, sessions())
 	r.free(1)
@@ -287,8 +288,8 @@ func TestBackendThatComesBackIsOnTheShelf(t *testing.T) {
 	r.connect(2).until(t, &pgproto3.ReadyForQuery{})
 }
 
-// What a client has prepared is known on the backend wherever that goes, and what
-// it has left behind is cleaned up before another client gets it.
+// A handed-over backend keeps its prepared statements, and what a client has left on it is
+// removed before another client gets it.
 func TestStateOfABackendMovesWithIt(t *testing.T) {
 	w := &worker{born: time.Now()}
 	b := w.newBackend(&pool.Pool{Key: pool.Key(poolD)}, 1, 1, 0)
@@ -305,7 +306,7 @@ func TestStateOfABackendMovesWithIt(t *testing.T) {
 	}
 }
 
-// manyStatements are as many statements as a backend may have.
+// manyStatements prepares as many statements as a backend may have.
 func manyStatements(n int) []relay.Held {
 	list := make([]relay.Held, n)
 	for i := range list {

@@ -16,7 +16,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// All backends of a server are lost together: the supervisor hears of it once.
+// When all backends of a server are lost together, the supervisor gets one hint.
 func TestHintOfATurnIsSentOnce(t *testing.T) {
 	r := newRig(t, sessions())
 	for turn := range 2 {

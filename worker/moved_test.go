@@ -10,7 +10,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// greet has the next two logins be of two servers.
+// greet makes the next two logins look like those of two servers.
 func (r *rig) greet() {
 	r.greetings = make(chan greeting, 2)
 	for i, version := range []string{"15.1", "15.2"} {
@@ -20,7 +20,7 @@ func (r *rig) greet() {
 	}
 }
 
-// heardBefore returns the parameters that a client is told of up to a message.
+// heardBefore returns the parameters that a client gets before a message.
 func (c *testClient) heardBefore(t *testing.T, typ pgproto3.BackendMessage) []pgwire.Param {
 	t.Helper()
 	var told []pgwire.Param
@@ -40,8 +40,8 @@ func (c *testClient) heardBefore(t *testing.T, typ pgproto3.BackendMessage) []pg
 
 var newVersion = []pgwire.Param{{Name: "server_version", Value: "15.2"}}
 
-// moves has a client of the first server be served by the second, and returns that
-// server's end, which owes the answer to a query.
+// moves moves a client from the first server to the second, and returns the second server's
+// end, which still has to answer a query.
 func moves(t *testing.T, r *rig, leave func(tc *testClient, old *serverEnd)) (*testClient, *serverEnd) {
 	t.Helper()
 	r.greet()
@@ -59,9 +59,8 @@ func moves(t *testing.T, r *rig, leave func(tc *testClient, old *serverEnd)) (*t
 	return tc, srv
 }
 
-// A session that has asked nothing gets another backend without noticing, but for
-// the parameters that aren't the same there; and what it was given for cancel
-// requests cancels what it does there.
+// A session without an open query gets another backend and notices nothing but the
+// parameters that differ there. Its cancel key works on the new backend.
 func TestSessionThatMovesIsToldAndCanCancel(t *testing.T) {
 	failover := ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000, Failover: true, ConnectionRetryMS: 10}
 	for name, leave := range map[string]func(*rig, *testClient, *serverEnd){
@@ -92,8 +91,8 @@ func TestSessionThatMovesIsToldAndCanCancel(t *testing.T) {
 	}
 }
 
-// A client of the transaction pipeline is told, too: its tracked parameters are set
-// on each backend, but others are what they are there.
+// A client of the transaction pipeline gets the parameters that differ, too: its tracked
+// parameters are set on each backend, but others have the server's values.
 func TestPooledClientIsToldOfParametersThatDoNotFollowIt(t *testing.T) {
 	r := newRig(t, pooling())
 	tc, srv := moves(t, r, func(tc *testClient, old *serverEnd) {

@@ -16,8 +16,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// Whatever ends a connection to a server, be it the death of this process,
-// nothing that waits in the kernel is delivered afterwards.
+// Whatever ends a connection to a server, even the death of this process, the bytes in the
+// kernel's queue must not be delivered afterwards.
 func TestNothingQueuedReachesAServerAfterAPlainClose(t *testing.T) {
 	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000})
 	tc, srv := r.enter(1)

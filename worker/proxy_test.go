@@ -42,7 +42,7 @@ func goodHeaders() map[string]string {
 	}
 }
 
-// A header is taken to its last byte, however it is split, and nothing behind it.
+// readProxy reads the whole header, however it is split, and no byte after it.
 func TestProxyHeaderIsTakenExactly(t *testing.T) {
 	for header, want := range goodHeaders() {
 		for name, split := range map[string]func(io.Reader) io.Reader{
@@ -99,7 +99,7 @@ func TestProxyHeaderThatEndsEarlyIsNoEnd(t *testing.T) {
 	}
 }
 
-// A client without a header waits for an answer: its first byte has to do.
+// A client that sends no header waits for an answer, so one byte must be enough to refuse it.
 func TestMissingProxyHeaderIsSeenAtTheFirstByte(t *testing.T) {
 	r, w := io.Pipe()
 	defer w.Close()

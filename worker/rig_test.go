@@ -29,21 +29,21 @@ type rig struct {
 	w    *worker
 	sup  *ipc.Conn
 	msgs chan ipc.Message
-	fds  chan int // that came with messages
-	// logins are server ends that have logged a backend in.
+	fds  chan int // descriptors of messages
+	// logins has the server's end of each backend after its login.
 	logins chan *serverEnd
-	// cancels are process ids of cancel requests.
+	// cancels has the process ids of cancel requests.
 	cancels chan uint32
-	// holdCancels, when not nil, has the server finish one with each value.
+	// holdCancels, if set, makes the server finish one cancel request per value.
 	holdCancels chan struct{}
-	// gate is received from before a login is answered, if set.
+	// gate, if set, makes the server wait for a value before it answers a login.
 	gate chan struct{}
-	// greetings, if set, is received from for what a backend is told at its login.
+	// greetings, if set, has what the server sends at each login.
 	greetings chan greeting
 	leases    uint64
 }
 
-// greeting is what a server tells at a login.
+// greeting is what a server sends at a login.
 type greeting struct {
 	pid    uint32
 	params []pgwire.Param
@@ -108,7 +108,7 @@ func newRig(t *testing.T, cfg ipc.ConfigBegin) *rig {
 	return r
 }
 
-// supervise notes what the worker says.
+// supervise passes the worker's messages to the test.
 func (r *rig) supervise() {
 	for {
 		env, err := r.sup.Receive()
@@ -132,7 +132,8 @@ func (r *rig) listen(ln net.Listener) {
 	}
 }
 
-// login lets a backend in without a password. Cancel requests are noted and closed.
+// login plays the server for one connection: it logs a backend in without a password, or
+// records a cancel request and closes the connection.
 func (r *rig) login(nc *net.TCPConn) {
 	m, err := pgwire.ReadStartup(nc)
 	if err != nil || m.Kind != pgwire.StartupMessage {
@@ -164,7 +165,7 @@ func (r *rig) login(nc *net.TCPConn) {
 	r.logins <- &serverEnd{nc, bufio.NewReader(nc)}
 }
 
-// pool returns the pool of the clients that connect lets in.
+// pool returns the pool of the clients of connect.
 func (r *rig) pool() *pool.Pool { return r.w.shelf.Lookup(pool.Key(poolD)) }
 
 // do runs f on the loop and waits for it.
@@ -261,7 +262,7 @@ type testClient struct {
 	s *session
 }
 
-// connect lets a client in, which then looks for a backend.
+// connect begins the session of a client, which then needs a backend.
 func (r *rig) connect(id uint64, follow ...pgwire.Param) *testClient {
 	r.t.Helper()
 	fd, conn := clientPair(r.t)
@@ -282,7 +283,7 @@ func (r *rig) connect(id uint64, follow ...pgwire.Param) *testClient {
 	return tc
 }
 
-// until reads from the server's side up to a message of a type.
+// until reads on the server's end up to a message of a type.
 func (c *testClient) until(t *testing.T, typ pgproto3.BackendMessage) pgproto3.BackendMessage {
 	t.Helper()
 	for {
@@ -306,7 +307,7 @@ func kindOf(m pgproto3.BackendMessage) string {
 	return string(b[:1])
 }
 
-// enter lets a client in on a new backend.
+// enter begins the session of a client, on a new backend.
 func (r *rig) enter(id uint64) (*testClient, *serverEnd) {
 	r.t.Helper()
 	tc := r.connect(id)

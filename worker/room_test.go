@@ -7,7 +7,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// A client whose socket had no room in this process is lost; nobody else is.
+// A client whose socket found no free descriptor in this process is lost, and no other.
 func TestClientWithoutADescriptorIsGone(t *testing.T) {
 	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000})
 	r.do(func() { r.w.dispatch(ipc.Envelope{Message: &ipc.NewClient{ID: 7}}) })

@@ -12,19 +12,19 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// factors are those of the servers of these tests.
+// factors are those of the servers in these tests.
 var factors = auth.Factors{Salt: "0123456789abcdef", Iterations: 4096}
 
 // encodedKeys are a secret that is no password.
 var encodedKeys = strings.Repeat("k", auth.KeysSize)
 
-// toldSecret is what a set-up is told that asks for a secret.
+// toldSecret is the answer to a set-up that asks for a secret.
 type toldSecret struct {
 	secret string
 	err    error
 }
 
-// ask has a set-up of a user ask by a method, in a goroutine as in real life.
+// ask lets the set-up of a user's backend ask for a secret, in a goroutine as in the worker.
 func (r *rig) ask(ctx context.Context, user string, method ipc.LoginMethod) <-chan toldSecret {
 	c := &credential{w: r.w, ctx: ctx, user: user, database: "d", exists: true}
 	told := make(chan toldSecret, 1)
@@ -87,7 +87,7 @@ func TestSetUpsShareOneRequestForASecret(t *testing.T) {
 			}
 			r.waiting(many)
 			r.send(&ipc.SecretAnswer{ID: m.ID, Secret: ipc.Secret(secret)})
-			told = append(told, r.ask(t.Context(), "u", method)) // from memory, or with the others
+			told = append(told, r.ask(t.Context(), "u", method)) // known already, or answered together with the others
 			for _, ch := range told {
 				if a := wait(t, ch, "a secret"); a.err != nil || a.secret != secret {
 					t.Errorf("a secret of %d bytes, %v", len(a.secret), a.err)
@@ -98,7 +98,7 @@ func TestSetUpsShareOneRequestForASecret(t *testing.T) {
 	}
 }
 
-// Keys serve every server and database, where a password or hash is for the one that has asked for it.
+// SCRAM keys are good for every server and database, a password or hash only for the one that asked for it.
 func TestOnlyKeysServeOtherServersAndDatabases(t *testing.T) {
 	for method, again := range map[ipc.LoginMethod]bool{ipc.LoginSCRAM: false, ipc.LoginMD5: true, ipc.LoginPassword: true} {
 		t.Run(method.String(), func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestOnlyKeysServeOtherServersAndDatabases(t *testing.T) {
 	}
 }
 
-// A refusal is no answer for good: the next set-up asks again.
+// A refusal isn't kept: the next set-up asks again.
 func TestARefusedSecretIsAskedForAgain(t *testing.T) {
 	r := newRig(t, sessions())
 	first, second := r.ask(t.Context(), "u", ipc.LoginSCRAM), r.ask(t.Context(), "u", ipc.LoginSCRAM)
@@ -222,7 +222,7 @@ func TestOpenRequestsForSecretsAreBounded(t *testing.T) {
 	}
 }
 
-// What is missing is missing here, and says nothing about a server.
+// A secret that is missing here says nothing about the server, so there must be no hint.
 func TestAMissingSecretIsNoHintThatTheServerFails(t *testing.T) {
 	r := newRig(t, sessions())
 	r.do(func() {

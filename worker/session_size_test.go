@@ -7,8 +7,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// There may be very many clients, and most of them are idle: what each keeps fits two
-// of the allocator's classes of 128 bytes.
+// There may be very many clients, most of them idle. What each keeps must fit into two
+// blocks of 128 bytes.
 func TestAnIdleClientIsSmall(t *testing.T) {
 	for name, size := range map[string]uintptr{
 		"session": unsafe.Sizeof(session{}), "relay.Pooled": unsafe.Sizeof(relay.Pooled{}), "relay.Direct": unsafe.Sizeof(relay.Direct{}),

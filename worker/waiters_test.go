@@ -9,15 +9,15 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// Of two clients that each wait for a backend of their own, the first takes the
-// one that comes first; the other must not be left without a request.
+// Of two clients that each have a request for a lease, the first gets the first backend. The
+// other must keep a request.
 func TestWaiterWhoseBackendWentToAnotherGetsOne(t *testing.T) {
 	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000, Failover: true, ConnectionRetryMS: 10})
 	first := r.connect(1)
 	req1 := expect[*ipc.LeaseRequest](r)
 	second := r.connect(2)
 	req2 := expect[*ipc.LeaseRequest](r)
-	// The first one's backend can't be opened for now.
+	// The first client's backend can't be opened now.
 	var addr []string
 	r.do(func() {
 		addr = r.w.servers.Servers[0].Addresses
@@ -28,7 +28,7 @@ func TestWaiterWhoseBackendWentToAnotherGetsOne(t *testing.T) {
 	r.do(func() { r.w.servers.Servers[0].Addresses = addr })
 	r.grant(req2.ID)
 	first.until(t, &pgproto3.ReadyForQuery{})
-	// On a busy machine a request may be withdrawn for another one meanwhile.
+	// On a busy machine a request may have been withdrawn and made again meanwhile.
 	served := make(chan struct{})
 	go second.closeWhenReady(served)
 	r.grantUntil(served)
@@ -65,8 +65,8 @@ func TestAServerThatCannotBeReachedIsTriedOnceAtATime(t *testing.T) {
 	}
 }
 
-// A backend that another worker hands over shows as well that the server is there:
-// those who wait ask all at once again.
+// A backend from another worker also shows that the server can be reached: all waiting
+// clients ask at once again.
 func TestABackendOfAnotherWorkerEndsTheTryingOneAtATime(t *testing.T) {
 	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000, Failover: true, ConnectionRetryMS: 10})
 	r.do(func() { r.w.servers.Servers[0].Addresses = []string{"127.0.0.1:1"} })
@@ -91,8 +91,8 @@ func TestABackendOfAnotherWorkerEndsTheTryingOneAtATime(t *testing.T) {
 	}
 }
 
-// failUntil grants what is asked for, under which no backend can be opened, until so
-// many leases were returned.
+// failUntil grants every request, but no backend can be opened, until so many leases were
+// returned.
 func (r *rig) failUntil(returned int) {
 	r.t.Helper()
 	limit := time.After(generous)
@@ -111,8 +111,8 @@ func (r *rig) failUntil(returned int) {
 	}
 }
 
-// closeWhenReady closes served when the client has got in; if it doesn't, whoever
-// waits for that notices.
+// closeWhenReady closes served when the client's login is complete. If it never is, the wait
+// for served fails.
 func (c *testClient) closeWhenReady(served chan<- struct{}) {
 	for {
 		m, err := c.Receive()

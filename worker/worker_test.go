@@ -6,7 +6,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// storm is how many messages the worker needs several goes for.
+// storm is so many messages that the worker needs several turns for them.
 const storm = 3 * receiveMax
 
 // pings sends a storm.
@@ -17,7 +17,7 @@ func (r *rig) pings() {
 	}
 }
 
-// pongs waits until all of a storm is answered.
+// pongs waits until all pings of a storm are answered.
 func (r *rig) pongs() {
 	r.t.Helper()
 	for id := range uint64(storm) {
@@ -27,7 +27,8 @@ func (r *rig) pongs() {
 	}
 }
 
-// Nothing tells the worker again of what it has left in the link.
+// There is no new event for messages that the worker has left in the link, so it must come
+// back for them itself.
 func TestAllOfAStormOfMessagesIsServed(t *testing.T) {
 	r := newRig(t, pooling())
 	busy, sent := make(chan struct{}), make(chan struct{})
@@ -58,7 +59,8 @@ func TestAStormOfMessagesLeavesOthersTheirTurn(t *testing.T) {
 	r.pongs()
 }
 
-// Its descriptor stays readable, so that whoever polls it must be told to stop.
+// The descriptor of an ended link stays readable, so receive must tell the loop to stop
+// polling it.
 func TestReceiveEndsWithTheLink(t *testing.T) {
 	r := newRig(t, pooling())
 	r.do(func() {
@@ -76,7 +78,7 @@ func TestReceiveEndsWithTheLink(t *testing.T) {
 	})
 }
 
-// What comes behind a bad packet, for one, isn't for a worker that has given up.
+// A worker that has given up, for example after a bad packet, must not handle later messages.
 func TestAWorkerWithoutASupervisorTakesNothingMore(t *testing.T) {
 	r := newRig(t, pooling())
 	r.do(func() {

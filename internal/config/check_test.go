@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// script writes an executable script in a directory of its own.
+// script writes an executable script in a new directory.
 func script(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "script.sh")
@@ -31,7 +31,7 @@ func selfEnv() CheckEnv {
 	return CheckEnv{UID: uint32(os.Geteuid()), GIDs: []uint32{uint32(os.Getegid())}}
 }
 
-// checked runs Check on a valid configuration after change has changed it.
+// checked calls change on a valid configuration, and then Check.
 func checked(t *testing.T, env CheckEnv, change func(*Config)) []error {
 	t.Helper()
 	c := mustParse(t, "[pgagroal]\nhost=*\nport=2345\n[a]\nhost=127.0.0.1\nport=5432\n[b]\nhost=127.0.0.2\nport=5432\n")

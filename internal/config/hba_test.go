@@ -53,8 +53,8 @@ func TestHBAFileReads(t *testing.T) {
 	}
 }
 
-// Text that is not known, or that PgBouncer or a shell would read differently, is refused, with its position and what
-// to write instead.
+// Unknown text, and text that means something else in PgBouncer or a shell, is refused. The error has its position and
+// says what to write instead.
 func TestHBAProblemsHaveTheirPlace(t *testing.T) {
 	for line, want := range map[string]string{
 		"host all all trust":                              "2:1: fewer than five fields; write TYPE",
@@ -154,7 +154,7 @@ func TestALineGoesOnAfterABackslash(t *testing.T) {
 	}
 }
 
-// Files are looked for beside the file that names them, and a problem is reported where it stands.
+// Files are looked up beside the file that names them, and a problem has the place at which it is.
 func TestHBAFilesReferToFiles(t *testing.T) {
 	dir := directory(t, map[string]string{
 		"hba":    "include sub_one\ninclude_if_exists none\ninclude_dir .\nhost @names,x \"@y\",@\"a b\" all trust\n",
@@ -205,7 +205,7 @@ func TestHBAFilesReferToFiles(t *testing.T) {
 	}
 }
 
-// nowhere is a disk without files.
+// nowhere is a fileReader that finds no file.
 func nowhere(string) ([]byte, error) { return nil, fs.ErrNotExist }
 
 // FuzzHBA: no file causes a panic, and the names of a rule are printed so that they are read as the same names.
@@ -234,7 +234,7 @@ func FuzzHBA(f *testing.F) {
 	})
 }
 
-// FuzzReferred: files that refer to each other in any way are read to an end.
+// FuzzReferred checks that reading ends, in whatever way files refer to each other.
 func FuzzReferred(f *testing.F) {
 	f.Add([]byte("include x\nhost @x all all trust\n"), []byte("@x @x\ninclude f\n"))
 	f.Fuzz(func(_ *testing.T, data, other []byte) {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// idle are keys whose values are passed on although nothing acts on them yet.
+// idle are keys whose fields the code reads although they have no effect yet.
 var idle = map[string]string{
 	"validation":              "told to workers, which do nothing with it",
 	"disconnect_client":       "told to workers, which do nothing with it",
@@ -19,8 +19,8 @@ var idle = map[string]string{
 	"update_process_title":    "told to workers, which do nothing with it",
 }
 
-// TestLaterIsTrue compares the Later marks with the code: a key is in effect if
-// something reads its field.
+// TestLaterIsTrue compares the Later marks with the code. A key counts as in effect if code
+// reads its field.
 func TestLaterIsTrue(t *testing.T) {
 	here, elsewhere := map[string]bool{}, map[string]bool{}
 	root := filepath.Join("..", "..")

@@ -207,7 +207,7 @@ func TestEveryProblemIsReportedWithItsLine(t *testing.T) {
 }
 
 // Text that means something in another program's file, and something else or nothing here, is
-// refused with what to write instead.
+// refused. The error says what to write instead.
 func TestHabitsOfOtherFilesAreRefused(t *testing.T) {
 	for line, want := range map[string]string{
 		"listen_addr = *":             "f:2:1: listen_addr: a key of PostgreSQL or PgBouncer, unknown here; write host",
@@ -258,7 +258,7 @@ func TestForeignKeysAreNoneOfOurs(t *testing.T) {
 	}
 }
 
-// With failover = on the servers are probed by default, often enough to see that a stream was busy.
+// With failover = on the servers are probed by default, often enough to see whether replication was active.
 func TestSomeDefaultsDependOnFailover(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                     "off 30s",

@@ -210,7 +210,7 @@ func TestRightsOfUserGroupAndOthers(t *testing.T) {
 		{0o750, stranger, []uint32{1}, false, true},
 		{0o705, stranger, []uint32{group}, false, true},
 		{0o705, stranger, []uint32{1}, true, true},
-		{0o711, stranger, nil, false, true}, // a shell must read it
+		{0o711, stranger, nil, false, true}, // the shell must be able to read the script
 	} {
 		if owner == 0 && !k.asRoot {
 			continue // root needs no rights; the next test covers that

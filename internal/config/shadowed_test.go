@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A line that an earlier one takes everything from does nothing, and whoever wrote it doesn't know.
+// A line without effect, because earlier lines apply to all its clients, gets a warning.
 func TestLinesThatDoNothingAreWarnedOf(t *testing.T) {
 	for text, want := range map[string]string{
 		"a u 1\na u 2":                   "f:2: a and u are at line 1 already",
@@ -50,7 +50,7 @@ func TestLinesThatDoNothingAreWarnedOf(t *testing.T) {
 	}
 }
 
-// A hostssl line demands TLS only if no later line lets the same client in without.
+// A hostssl line demands TLS only if no later line admits the same client without it.
 func TestLinesThatLetClearTextInAreWarnedOf(t *testing.T) {
 	for text, want := range map[string]string{
 		"hostssl all all all trust":                                                       "",
@@ -90,7 +90,7 @@ func wantWarnings(t *testing.T, text string, got []Warning, want string) {
 	}
 }
 
-// PostgreSQL's log_line_prefix has other conversions than strftime; most have a meaning in both.
+// PostgreSQL's log_line_prefix has other conversions than strftime, and most letters mean something in both.
 func TestPrefixOfAnotherKindIsWarnedOf(t *testing.T) {
 	for prefix, want := range map[string]string{
 		"%Y-%m-%d %H:%M:%S":   "",

@@ -35,7 +35,7 @@ var vectorPasswords = []Credential{
 	{"long64", Secret(strings.Repeat("x", 64))},
 }
 
-// sharedKey is derived once for all tests: that is the slow part.
+// sharedKey is derived once for all tests, because that is slow.
 var sharedKey = sync.OnceValues(func() (*MasterKey, error) {
 	salt, err := hex.DecodeString("2de0845f1fd1196e60332dee4db80045")
 	if err != nil {
@@ -68,7 +68,7 @@ func keyFile(t *testing.T, content string, dirMode, mode os.FileMode) string {
 	return path
 }
 
-// own is a key file of the account of the test.
+// own returns a key file of the account that runs the tests.
 func own(path string) KeyFile { return KeyFile{Path: path, User: "tester", UID: uint32(os.Geteuid())} }
 
 func TestMasterKeyDerivesTheRootOfTheVectors(t *testing.T) {

@@ -2,8 +2,8 @@ package pool
 
 import "testing"
 
-// BenchmarkGrantAndReturn is a lease that is asked for and given back with
-// nobody waiting, besides 5000 other leases.
+// BenchmarkGrantAndReturn requests and returns a lease while nobody waits and there are 5000
+// other leases.
 func BenchmarkGrantAndReturn(b *testing.B) {
 	l := opened(10000, Rule{Max: 8000})
 	for id := range uint64(5000) {
@@ -18,8 +18,8 @@ func BenchmarkGrantAndReturn(b *testing.B) {
 	}
 }
 
-// BenchmarkTurnover is a return that serves the oldest of 2000 requests, while
-// another arrives: 4000 leases of one full rule on 8 workers.
+// BenchmarkTurnover returns a lease, which serves the oldest of 2000 requests, and makes a new
+// request. There are 4000 leases of one full rule on 8 workers.
 func BenchmarkTurnover(b *testing.B) {
 	const leases, waiting = 4000, 2000
 	l := opened(10000, Rule{Max: leases})

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// The simulation of fairness: clients, workers with the Shelf that ships, links that take
-// a while, and the Ledger. Time is simulated.
+// The simulation of fairness: clients, workers with real Shelves, links with a delay, and the
+// Ledger. Time is simulated.
 
 var fairSteps = flag.Int("steps", 0, "steps of the simulation of fairness; 0 for a million, or a tenth of it with the race detector")
 
-// What is promised: nobody waits while another worker serves more than twice as many
-// later arrivals as there may be backends, or longer than this, whichever is later.
+// The promise: a client waits at most until another worker has served twice as many later
+// arrivals as there may be backends, or for this time, whichever is later.
 const promise = 50 * time.Millisecond
 
 type fairEvent struct {
@@ -53,7 +53,7 @@ type fair struct {
 	pools   []fairKey
 	workers []*fairWorker
 	moving  *Backend
-	leases  map[uint64]int // by lease, the pool
+	leases  map[uint64]int // pool by lease
 
 	steps, serves, messages, moves, opens, longest int
 }
@@ -67,8 +67,8 @@ type fairWorker struct {
 	f     *fair
 	index int
 	shelf *Shelf
-	asked map[uint64]int // requests, and the pool they are for
-	// underway are grants on their way, by pool: as many waiters are as good as served.
+	asked map[uint64]int // pool by request
+	// underway counts, by pool, the grants on their way. As many waiters count as served.
 	underway []int
 	up, down time.Duration // when the last message on a link arrives
 }
@@ -78,7 +78,7 @@ type fairClient struct {
 	pool   int
 	work   func() time.Duration
 	think  func() time.Duration
-	passed []int // by worker, since it waits
+	passed []int // later clients that each worker has served since this one waits
 }
 
 func (f *fair) after(d time.Duration, fn func()) {
@@ -86,7 +86,7 @@ func (f *fair) after(d time.Duration, fn func()) {
 	heap.Push(&f.events, fairEvent{f.now + d, f.seq, fn})
 }
 
-// link delivers in order, after a while.
+// link delivers messages in order, after a delay.
 func (f *fair) link(last *time.Duration, fn func()) {
 	f.messages++
 	at := max(*last, f.now+f.between(10*time.Microsecond, 80*time.Microsecond))
@@ -166,9 +166,8 @@ func (f *fair) size(k fairKey) int {
 	return min(f.max, f.rules[k.rule].Max)
 }
 
-// passes checks the promise when a worker serves a client that came at a time: of
-// the others those are passed over that came before and that no backend is on its
-// way to.
+// passes checks the promise when a worker serves a client that arrived at came. Clients of other
+// workers are passed over if they arrived earlier and no backend is on its way to them.
 func (f *fair) passes(b *fairWorker, k fairKey, came time.Duration) {
 	f.serves++
 	for _, a := range f.workers {
@@ -203,7 +202,7 @@ func (f *fair) passed(wt *Waiter, at *fairWorker, k fairKey, by *fairWorker) {
 	}
 }
 
-// newFair makes a world of workers with clients to be added.
+// newFair returns a world with workers. add adds clients.
 func newFair(t *testing.T, seed uint64, workers, limit int, rules []Rule, pools ...fairKey) *fair {
 	f := &fair{
 		t: t, name: fmt.Sprint("seed ", seed), rnd: rand.New(rand.NewPCG(seed, 2)),
@@ -228,7 +227,7 @@ func (f *fair) poolAt(key Key) int {
 	panic("no such pool")
 }
 
-// arrive is a client that wants something.
+// arrive lets a client arrive that needs a backend.
 func (c *fairClient) arrive() {
 	w := c.w
 	p, _ := w.shelf.Pool(w.f.pools[c.pool].key)
@@ -255,7 +254,7 @@ func (w *fairWorker) put(b *Backend, granted bool) {
 	w.carryOut()
 }
 
-// carryOut does what the Shelf wants, as package worker does.
+// carryOut carries out the acts of the Shelf, as package worker does.
 func (w *fairWorker) carryOut() {
 	for a, ok := w.shelf.Next(); ok; a, ok = w.shelf.Next() {
 		w.do(a)
@@ -343,7 +342,7 @@ func (w *fairWorker) onTakeOver(m Move, at int, b *Backend) {
 	w.carryOut()
 }
 
-// add lets clients of one kind in, over a while.
+// add adds clients of one kind, which arrive over a span of time.
 func (f *fair) add(worker, pool, clients int, work, think [2]time.Duration) {
 	for range clients {
 		c := &fairClient{w: f.workers[worker], pool: pool, passed: make([]int, len(f.workers))}
@@ -353,13 +352,13 @@ func (f *fair) add(worker, pool, clients int, work, think [2]time.Duration) {
 	}
 }
 
-// span is a range of times, of an order of magnitude that is random too.
+// span returns a range of times with a random order of magnitude.
 func (f *fair) span(least time.Duration, orders ...time.Duration) [2]time.Duration {
 	top := orders[f.rnd.IntN(len(orders))]
 	return [2]time.Duration{f.between(least, top), top}
 }
 
-// randomWorld is any mixture of clients that a pool may meet.
+// randomWorld returns a world with a random mixture of clients.
 func randomWorld(t *testing.T, seed uint64) *fair {
 	rnd := rand.New(rand.NewPCG(seed, 3))
 	limit := 1 + rnd.IntN(20)
@@ -404,8 +403,8 @@ func TestNobodyIsPassedOverForLong(t *testing.T) {
 	}
 }
 
-// Backends that are all in use serve the workers that have them: moving them about
-// would serve nobody sooner.
+// If all backends are in use, they must stay with their workers, because moving them would
+// serve no client sooner.
 func TestBackendsAreNotMovedToAndFro(t *testing.T) {
 	const us = time.Microsecond
 	for _, tt := range []struct {

@@ -15,7 +15,7 @@ var (
 	keyB = Key{Database: "b", User: "u"}
 )
 
-// opened returns a Ledger that grants on server 3 under epoch 7.
+// opened returns a Ledger that grants leases on server 3 in epoch 7.
 func opened(limit int, rules ...Rule) *Ledger {
 	l := NewLedger(limit, rules)
 	l.SetTarget(3, 7, true)
@@ -112,7 +112,7 @@ func TestNothingIsReclaimedForAClientOfTheSameWorkerAndPool(t *testing.T) {
 	want(t, "another pool's backend would help", l.Request(0, 3, keyB, NoRule, 0), Reclaim{ID: 2, Worker: 0, Key: keyB, Own: true})
 }
 
-// A worker has the reclaims of those who came first, also when their requests came
+// A worker has the reclaims of the clients that arrived first, even if their requests came
 // later.
 func TestReclaimOfWhoCameFirstTakesThePlaceOfALaterOne(t *testing.T) {
 	l := opened(1)

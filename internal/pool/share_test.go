@@ -2,7 +2,7 @@ package pool
 
 import "testing"
 
-// Logins that have proven nothing hold a quarter of the leases, and delay nobody else.
+// Unproven logins may hold at most a quarter of the leases, and delay no other clients.
 func TestUnprovenLoginsHoldAShare(t *testing.T) {
 	l := opened(8)
 	want(t, "the first", l.RequestUnproven(0, 1, keyA, NoRule, 0), grant(0, 1, 1))
@@ -31,7 +31,7 @@ func TestShareIsAtLeastOne(t *testing.T) {
 	want(t, "of a small total", l.RequestUnproven(0, 2, keyB, NoRule, 0))
 }
 
-// Nothing is reclaimed for whom the share has no room.
+// Nothing is reclaimed for an unproven login that the share has no room for.
 func TestNothingIsReclaimedBeyondTheShare(t *testing.T) {
 	l := opened(2)
 	want(t, "a silent one", l.RequestUnproven(0, 1, keyA, NoRule, 0), grant(0, 1, 1))
@@ -47,8 +47,8 @@ func TestNothingIsReclaimedBeyondTheShare(t *testing.T) {
 	want(t, "a lease that is free stays free", effects)
 }
 
-// A full rule delays no client of another one, unproven or not: those who only wait
-// use up nothing of the share.
+// A full rule delays no client of another rule, unproven or not, because waiting clients use
+// nothing of the share.
 func TestUnprovenLoginsOfAFullRuleDelayNoOthers(t *testing.T) {
 	l := opened(4, Rule{Max: 1})
 	want(t, "the rule is full", l.Request(0, 1, keyA, 0, 0), grant(0, 1, 1))

@@ -11,8 +11,8 @@ import (
 
 var shelfKey = Key{Database: "d", User: "u"}
 
-// shelfWith is open at epoch 1, and has idle backends of one pool under leases from 1 on,
-// which were opened and shelved at so many milliseconds.
+// shelfWith returns a Shelf that is open in epoch 1 and has idle backends of one pool, with
+// leases from 1 on. They were opened and shelved at so many milliseconds.
 func shelfWith(t *testing.T, limits Limits, at ...int) (*Shelf, *Pool, []*Backend) {
 	t.Helper()
 	s := NewShelf(limits)
@@ -32,7 +32,7 @@ func shelfWith(t *testing.T, limits Limits, at ...int) (*Shelf, *Pool, []*Backen
 	return s, p, list
 }
 
-// wantActs compares what the caller is to do with lines.
+// wantActs compares the Shelf's acts with lines of text.
 func wantActs(t *testing.T, s *Shelf, want ...string) {
 	t.Helper()
 	var got []string
@@ -64,8 +64,8 @@ func lineOf(a Act) string {
 	return "nothing known"
 }
 
-// One who waits elsewhere is owed a backend when it has waited for long enough and
-// was passed over by as many as there may be backends, both.
+// A client of another worker is owed a backend when both hold: it has waited for long enough,
+// and it was passed over by as many clients as there may be backends.
 func TestBackendIsOwedToWhoWasPassedOverElsewhere(t *testing.T) {
 	const now = time.Hour
 	for _, tt := range []struct {
@@ -105,8 +105,8 @@ func TestBackendIsOwedToWhoWasPassedOverElsewhere(t *testing.T) {
 	}
 }
 
-// A client that waits elsewhere may have come before this worker was born: nobody was
-// served here before it for that.
+// A client of another worker may have arrived before this worker started. That alone must not
+// count as passed over.
 func TestYoungWorkerHasPassedNobodyOver(t *testing.T) {
 	s, p, list := shelfWith(t, Limits{}, 0)
 	s.served.keep()
@@ -148,8 +148,8 @@ func TestClientThatHasProvenNothingGetsTrustingBackendsAlone(t *testing.T) {
 	wantActs(t, s, "withdraw 2", "serve bare with lease 1")
 }
 
-// A lease that was asked for a client that is known is none for one that has proven
-// nothing, which would not be counted.
+// A lease that was requested for an authenticated client must not go to an unproven one,
+// because it would not count against the share.
 func TestLeaseOfAKnownClientIsNotForOneThatHasProvenNothing(t *testing.T) {
 	s, p, _ := shelfWith(t, Limits{})
 	bare, known := &Waiter{Pool: p, Bare: true, Of: "bare"}, &Waiter{Pool: p, Of: "known"}
@@ -164,7 +164,7 @@ func TestLeaseOfAKnownClientIsNotForOneThatHasProvenNothing(t *testing.T) {
 	}
 }
 
-// Each reason why a backend is closed rather than kept.
+// Each reason for closing a backend.
 func TestWhyABackendIsNotKept(t *testing.T) {
 	limits := Limits{IdleTimeout: time.Second, MaxAge: time.Minute}
 	for _, tt := range []struct {
@@ -280,8 +280,7 @@ func TestBackendsOfAnEvictedPoolDoNotCountForItsHeir(t *testing.T) {
 	}
 }
 
-// The way of a backend from the shelf to a client and back is that of every
-// transaction.
+// Every transaction takes a backend off the shelf and puts it back, so that must not allocate.
 func TestShelfAllocatesNothingOnTheWay(t *testing.T) {
 	s, p, _ := shelfWith(t, Limits{IdleTimeout: time.Hour, MaxAge: time.Hour}, 0, 0)
 	s.served.keep()
@@ -307,7 +306,7 @@ func TestEvictionsHaveWords(t *testing.T) {
 	}
 }
 
-// BenchmarkShelf is the way of a backend from the shelf to a client and back.
+// BenchmarkShelf takes a backend off the shelf and puts it back.
 func BenchmarkShelf(b *testing.B) {
 	s := NewShelf(Limits{MaxAge: time.Hour})
 	s.SetTarget(true, 1, 0)

@@ -32,7 +32,7 @@ func (s *sim) granted(g Grant, moved bool) {
 	}
 }
 
-// moved checks that a backend goes to the one who would get its lease, or back.
+// moved checks that a backend goes to the client that would get its lease, or back.
 func (s *sim) moved(m Move) {
 	if !m.Back {
 		g := Grant{Worker: m.Worker, Request: m.Request, Lease: m.Lease}
@@ -72,12 +72,12 @@ func (s *sim) waiterOf(g Grant) simWaiter {
 	return simWaiter{}
 }
 
-// hasRoom is about the rule alone.
+// hasRoom considers the rule alone.
 func (s *sim) hasRoom(rule int) bool {
 	return rule == NoRule || s.used(rule) < s.rules[rule].Max
 }
 
-// mayHold is about the shares of unproven logins alone.
+// mayHold considers the shares of unproven logins alone.
 func (s *sim) mayHold(k simKey) bool {
 	if !k.unproven {
 		return true

@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The simulation: workers as doc.go describes them, links that keep their order
-// but deliver when they like, and a model that counts for itself.
+// The simulation: workers as doc.go describes them, links that keep the order of messages
+// but deliver them at random times, and a model that keeps its own count.
 //
 //	client -> simWorker --up--> Ledger --down--> simWorker -> client
 
@@ -20,7 +20,7 @@ type simLease struct {
 	rule int
 	key  Key
 	busy bool
-	// unproven: its client says nothing yet.
+	// unproven says that the client hasn't authenticated itself.
 	unproven bool
 }
 
@@ -48,7 +48,7 @@ type sim struct {
 	open    bool
 	nextID  uint64
 
-	// The model: what the ledger must think, kept apart from it.
+	// The model: what the Ledger must know, counted independently of it.
 	held        map[uint64]simLease // by lease, orphans included
 	queues      map[Key][]simRequest
 	outstanding map[uint64]int // Reclaims by id: the worker
@@ -97,7 +97,7 @@ func newSim(t *testing.T, seed uint64, workers int) *sim {
 	return s
 }
 
-// apply checks each effect against the model and puts it on its way.
+// apply checks each effect against the model and sends it.
 func (s *sim) apply(effects []Effect) {
 	s.log = append(s.log, effects...)
 	for _, e := range effects {
@@ -187,8 +187,8 @@ func (s *sim) arrive(i int) {
 	})
 }
 
-// finish ends the use of a lease: it is given back if a reclaim wants it, else
-// a client of this worker that waits for the same pool gets it, else it is idle.
+// finish ends the use of a lease. If a reclaim wants the lease, it is given back. Otherwise a
+// client of this worker that waits for the same pool gets it, or it becomes idle.
 func (s *sim) finish(i int, w *simWorker) {
 	for _, at := range s.rnd.Perm(len(w.leases)) {
 		l := w.leases[at]
@@ -281,7 +281,7 @@ func (s *sim) giveBack(i int, w *simWorker, which func(*simLease) bool) bool {
 	return true
 }
 
-// letGo takes a lease out, which answers the first reclaim that names it.
+// letGo removes a lease from the worker, which answers the first reclaim that names it.
 func (w *simWorker) letGo(at int) *simLease {
 	l := w.leases[at]
 	w.leases = slices.Delete(w.leases, at, at+1)
@@ -291,7 +291,7 @@ func (w *simWorker) letGo(at int) *simLease {
 	return l
 }
 
-// handOver hands an idle backend over to the one who waits for its pool.
+// handOver hands an idle backend over to the client that waits for its pool.
 func (s *sim) handOver(i int, w *simWorker, r Reclaim) bool {
 	at := slices.IndexFunc(w.leases, func(l *simLease) bool { return !l.busy && l.key == r.Key && names(r, l.id) })
 	if at < 0 {
@@ -386,7 +386,7 @@ func (s *sim) endOrphan() bool {
 	return true
 }
 
-// prove tells that a server has let its client in.
+// prove reports that a server has let an unproven client in.
 func (s *sim) prove(i int, l *simLease) {
 	l.unproven = false
 	id := l.id
@@ -411,8 +411,8 @@ func (s *sim) proveAll(i int, w *simWorker) {
 	}
 }
 
-// quiet delivers all that is on its way and then looks for idle leases that
-// would serve somebody who waits.
+// quiet delivers all messages and then looks for idle leases that could serve a waiting
+// client.
 func (s *sim) quiet() {
 	for moved := true; moved; {
 		moved = false

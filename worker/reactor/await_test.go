@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// told is a Handler that counts how often there was something to read.
+// told is a Handler that counts how often the loop reported something to read.
 type told struct {
 	recorder
 	times chan struct{}
@@ -29,7 +29,7 @@ func toldPair(t *testing.T, kind string) (r *rig, h *told, c *Conn, peer int) {
 	return r, h, c, peer
 }
 
-// turns lets the loop see what is there, and what it submits for that.
+// turns lets the loop make enough turns to see what has arrived.
 func (r *rig) turns() {
 	r.t.Helper()
 	for range 3 {
@@ -64,8 +64,8 @@ func (r *rig) reads(c *Conn, n int, want string, wantErr error) {
 	}
 }
 
-// What comes is left in the kernel until somebody reads it, and told of once for each
-// Await.
+// The loop leaves incoming bytes in the kernel until somebody reads them, and reports them
+// once per Await.
 func TestAwaitTellsOnceAndTakesNothing(t *testing.T) { both(t, testAwait) }
 
 func testAwait(t *testing.T, kind string) {
@@ -77,12 +77,12 @@ func testAwait(t *testing.T, kind string) {
 	r.wait(h.times, "the first bytes")
 	mustWrite(t, peer, []byte("two"))
 	r.reads(c, 4, "onet", nil)
-	// Some is there before the call.
+	// Some bytes have arrived before the call.
 	r.do(c.Await)
 	r.wait(h.times, "the rest")
 	r.reads(c, 8, "wo", nil)
 	r.reads(c, 8, "", nil)
-	// And from now on the loop reads.
+	// From now on the loop reads.
 	r.do(c.Await)
 	r.do(c.Resume)
 	mustWrite(t, peer, []byte("three"))
@@ -149,7 +149,7 @@ func TestAwaitAfterWatchTellsOfWhatIsThere(t *testing.T) {
 	})
 }
 
-// Bytes that nobody awaits any more are neither told of nor taken for the end.
+// The loop neither reports bytes that nobody awaits any more nor takes them for the end.
 func TestWatchAfterAwaitLeavesWhatIsThere(t *testing.T) {
 	both(t, func(t *testing.T, kind string) {
 		for name, await := range map[string]func(*rig, *Conn){
@@ -183,7 +183,8 @@ func TestWatchAfterAwaitLeavesWhatIsThere(t *testing.T) {
 	})
 }
 
-// What was told of stays readable until somebody reads it: the loop would get no rest.
+// Bytes that were reported stay readable until somebody reads them. They must not keep the
+// loop busy.
 func TestWhatWasToldOfIsNotInTheEpollSet(t *testing.T) {
 	r, h, c, peer := toldPair(t, "epoll")
 	defer unix.Close(peer)
@@ -199,8 +200,8 @@ func TestWhatWasToldOfIsNotInTheEpollSet(t *testing.T) {
 	r.wait(h.times, "the same bytes")
 }
 
-// A polled function may close a connection and add another one of the same number. What
-// this turn has of the first isn't told to the second.
+// A polled function may close a connection and add another one with the same descriptor
+// number. The second must not get this turn's event of the first.
 func TestANumberThatIsUsedAgainInATurnHasNoOldEvents(t *testing.T) {
 	r := newRig(t, "epoll")
 	old, young := newRecorder(), newRecorder()
@@ -247,7 +248,7 @@ func TestANumberThatIsUsedAgainInATurnHasNoOldEvents(t *testing.T) {
 	}
 }
 
-// A descriptor that is no connection is told of until its function has had enough.
+// The loop reports a polled descriptor until its function returns false.
 func TestPollCallsUntilItIsToldNotTo(t *testing.T) {
 	both(t, func(t *testing.T, kind string) {
 		r := newRig(t, kind)
@@ -269,7 +270,7 @@ func TestPollCallsUntilItIsToldNotTo(t *testing.T) {
 		}
 		unix.Close(to)
 		r.wait(calls, "the end of a pipe")
-		// Its end stays where it is; nobody wants to hear of it.
+		// The descriptor stays at its end, which the loop must not report any more.
 		r.turns()
 		if len(calls) > 0 {
 			t.Error("called again after it had enough")

@@ -44,7 +44,7 @@ func benchmarkEcho(b *testing.B, kind string) {
 	l.drv.shut()
 }
 
-// side is one end of a relay in miniature.
+// side is one end of a small relay.
 type side struct {
 	from, to *Conn
 }
@@ -115,7 +115,7 @@ func benchmarkBulk(b *testing.B, kind string) {
 }
 
 // BenchmarkClose closes all connections of a loop, as at the end of a failover or of the
-// process. What one costs must not grow with their number.
+// process. The cost of one must not grow with their number.
 func BenchmarkClose(b *testing.B) {
 	for _, kind := range []string{"epoll", "io_uring"} {
 		for _, n := range []int{100, 4000} {

@@ -77,7 +77,7 @@ func testDetachedConnectionGoesOn(t *testing.T, kind, other string, before func(
 		t.Errorf("the peer got %q, %v", b[:max(n, 0)], err)
 	}
 	from.do(func() {
-		c.Close() // of no effect
+		c.Close() // must do nothing
 		if old.got.Len() > 0 {
 			t.Errorf("the old loop has read %q", old.got.String())
 		}
@@ -92,12 +92,12 @@ func testDetachedConnectionGoesOn(t *testing.T, kind, other string, before func(
 	})
 }
 
-// What comes in while a connection is being detached is in one place or the
-// other, and nothing of it in neither.
+// Bytes that arrive while a connection is being detached must be either delivered or still
+// in the kernel. None may be lost.
 func TestNothingIsLostWhileDetaching(t *testing.T) { both(t, testNothingIsLostWhileDetaching) }
 
 func testNothingIsLostWhileDetaching(t *testing.T, kind string) {
-	const size = 100_000 // more than is received at once
+	const size = 100_000 // more than one receive takes
 	r := newRig(t, kind)
 	h := newRecorder()
 	c, peer := r.pair(h)

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// More completions than the kernel's queue holds come in one turn, those of sends that
-// failed last: these sends must not count as done, whatever the queue shows at first.
+// In one turn there are more completions than the queue holds, and those of failed sends
+// come last. These sends must not count as done while their completions are missing.
 func TestSendsAreNotLostBehindMoreCompletionsThanTheQueueHolds(t *testing.T) {
 	both(t, testSendsAreNotLostBehindMoreCompletionsThanTheQueueHolds)
 }
@@ -43,8 +43,8 @@ func testSendsAreNotLostBehindMoreCompletionsThanTheQueueHolds(t *testing.T, kin
 	r.checkTable(sending)
 }
 
-// copies returns armed connections that all lead to the same peer: the test needs many,
-// and a process may have only so many descriptors.
+// copies returns armed connections that all lead to the same peer. The test needs many, and
+// separate pairs would need too many descriptors.
 func (r *rig) copies(n int) []*Conn {
 	r.t.Helper()
 	first, peer := r.pair(newRecorder())
@@ -73,7 +73,7 @@ func (r *rig) copies(n int) []*Conn {
 	return conns
 }
 
-// fill leaves no room in a socket and returns how many bytes that took.
+// fill fills the queue of a socket, and returns how many bytes that took.
 func fill(t *testing.T, fd int) int {
 	t.Helper()
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
@@ -104,8 +104,8 @@ func mustRead(t *testing.T, fd, n int) []byte {
 	return got
 }
 
-// checkTable says whether each place in the driver's table is either free or of one of
-// the connections that are left, of which the kernel holds nothing by now.
+// checkTable checks that each place in the driver's table is either free or taken by one of
+// the remaining connections, and that the kernel has no operation on these.
 func (r *rig) checkTable(left int) {
 	r.t.Helper()
 	u, ok := r.loop.drv.(*uring)

@@ -41,7 +41,7 @@ func testPausedConnectionLeavesBytesInTheKernel(t *testing.T, kind string) {
 	h := newRecorder()
 	c, peer := r.pair(h)
 	mustWrite(t, peer, []byte("early"))
-	// A second connection that is served shows that the loop has had its turns.
+	// When a second connection was served, the loop has made its turns.
 	h2 := newRecorder()
 	seen := make(chan struct{}, 1)
 	h2.received = func([]byte) { seen <- struct{}{} }
@@ -100,7 +100,7 @@ func testWatchTellsThatThePeerHasGone(t *testing.T, kind string) {
 	r.do(c.Close)
 }
 
-// What the kernel doesn't take waits in order, and Flushed says when it is gone.
+// Bytes that the kernel doesn't accept wait in order, and Flushed reports when they are sent.
 func TestSlowReaderGetsEverythingInOrder(t *testing.T) { both(t, testSlowReaderGetsEverythingInOrder) }
 
 func testSlowReaderGetsEverythingInOrder(t *testing.T, kind string) {
@@ -148,7 +148,7 @@ func testAbortDropsWhatTheKernelHasQueued(t *testing.T, kind string) {
 		t.Fatal(err)
 	}
 	defer unix.Close(ln)
-	// A small window leaves most of what is sent in our own kernel queue.
+	// A small window leaves most bytes in the kernel's queue on this side.
 	_ = unix.SetsockoptInt(ln, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
 	if err := unix.Bind(ln, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
@@ -362,7 +362,7 @@ func testHandlersMayCloseConnectionsOfTheSameTurn(t *testing.T, kind string) {
 	unix.Close(p2)
 }
 
-// echo is the hot path in miniature: bytes in, bytes out.
+// echo is the smallest form of the hot path: it sends back what it receives.
 type echo struct{ c *Conn }
 
 func (e *echo) Received(b []byte) { e.c.Send(b) }

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const generous = 30 * time.Second
 
-// recorder is a Handler that notes what it is told.
+// recorder is a Handler that records its calls.
 type recorder struct {
 	got      bytes.Buffer
 	ended    chan error
@@ -35,7 +35,7 @@ func (r *recorder) Received(b []byte) {
 func (r *recorder) Ended(err error) { r.ended <- err }
 func (r *recorder) Flushed()        { r.flushed <- struct{}{} }
 
-// both runs a test on each kind of loop: they must not differ.
+// both runs a test on each kind of loop. They must behave the same.
 func both(t *testing.T, test func(*testing.T, string)) {
 	for _, kind := range []string{"epoll", "io_uring"} {
 		t.Run(kind, func(t *testing.T) { test(t, kind) })

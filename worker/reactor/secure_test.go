@@ -144,8 +144,8 @@ func TestEncryptedBytesPassBothWays(t *testing.T) {
 	})
 }
 
-// A Handler that pauses after each piece gets each piece once, also what is decrypted
-// already, and the end comes last.
+// A Handler that pauses after each piece gets each piece once, even those that are already
+// decrypted, and the end comes last.
 func TestPausedEncryptedConnectionLosesNothing(t *testing.T) {
 	each(t, func(t *testing.T, kind string, version uint16) {
 		r, h := newRig(t, kind), newRecorder()
@@ -175,8 +175,8 @@ func TestPausedEncryptedConnectionLosesNothing(t *testing.T) {
 	})
 }
 
-// Two messages in one record, read one after the other: the second one is decrypted with
-// the first, and nothing more comes from the kernel.
+// Two messages are in one record and are read one after the other. The second is decrypted
+// together with the first, so that the kernel has no event for it.
 func TestReadOfAnEncryptedConnectionFindsWhatIsDecrypted(t *testing.T) {
 	each(t, func(t *testing.T, kind string, version uint16) {
 		r, h := newRig(t, kind), newRecorder()
@@ -250,7 +250,8 @@ func TestRecordThatCannotBeDecryptedEndsTheConnection(t *testing.T) {
 	})
 }
 
-// A query and its answer over an encrypted connection cost no memory but crypto/tls's.
+// A query and its answer over an encrypted connection allocate nothing but what crypto/tls
+// allocates.
 func BenchmarkSecureEcho(b *testing.B) {
 	for _, kind := range []string{"epoll", "io_uring"} {
 		b.Run(kind, func(b *testing.B) {

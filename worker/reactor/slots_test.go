@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// However many peers don't read what they are sent, another one is served.
+// However many peers don't read, another one must still be served.
 func TestPeersThatDoNotReadHoldUpNobodyElse(t *testing.T) {
 	both(t, testPeersThatDoNotReadHoldUpNobodyElse)
 }
@@ -22,7 +22,7 @@ func testPeersThatDoNotReadHoldUpNobodyElse(t *testing.T, kind string) {
 			c.Send(big)
 		})
 	}
-	r.do(func() {}) // one more turn, which finishes those that can be
+	r.do(func() {}) // one more turn, which finishes the sends that can finish
 	c, peer := r.pair(newRecorder())
 	defer unix.Close(peer)
 	r.do(func() { c.Send([]byte("hello")) })

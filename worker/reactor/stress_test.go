@@ -23,8 +23,8 @@ type pipe struct {
 	r     *rig
 	rnd   *rand.Rand
 	ends  [2]*pipeEnd
-	over  bool // closed by us: nothing may be told any more
-	doom  int  // bytes until it is closed, 0 for never
+	over  bool // closed by this side, so no call of the Handler may follow
+	doom  int  // after how many bytes it is closed, 0 for never
 	abort bool
 	brake *brake
 }
@@ -50,8 +50,8 @@ type pipeEnd struct {
 	p     *pipe
 	c     *Conn
 	other *pipeEnd
-	full  bool      // the other one's queue is
-	held  receiving // by the test
+	full  bool      // the other side's queue is full
+	held  receiving // state in which the test holds it
 	ended bool
 }
 
@@ -104,7 +104,7 @@ func (e *pipeEnd) update() {
 	case e.full:
 		e.c.Pause()
 	case e.held == watching && e.p.doom == 0:
-		e.c.Pause() // the end of one that is watched is told before its last bytes
+		e.c.Pause() // a watched connection would report the end before its last bytes
 	case e.held == watching:
 		e.c.Watch()
 	case e.held == paused:
@@ -150,7 +150,7 @@ func (p *pipe) disturb() {
 
 func stressByte(seed, i int) byte { return byte(seed + i + i>>8 + i>>16) }
 
-// flood writes a stream that can be told from all others, and its end.
+// flood writes a stream that differs from all others, and ends it.
 func flood(c *net.UnixConn, seed int) {
 	b := make([]byte, 30_000)
 	for at := 0; at < stressBytes; {
@@ -166,7 +166,7 @@ func flood(c *net.UnixConn, seed int) {
 	_ = c.CloseWrite()
 }
 
-// drain reads to the end and returns how much of the stream came.
+// drain reads to the end and returns how much of the stream arrived.
 func drain(t testing.TB, c *net.UnixConn, seed int) (int, error) {
 	b, got := make([]byte, 50_000), 0
 	for {
@@ -200,8 +200,7 @@ func (r *rig) peerOf(h Handler) (*Conn, *net.UnixConn) {
 	return c, nc.(*net.UnixConn)
 }
 
-// pipe plays one pipe to its end and returns what came through, one way and the
-// other.
+// pipe runs one pipe to its end and returns how much arrived in each direction.
 func (r *rig) pipe(k *brake, seed int, doom int, abort bool) [2]int {
 	p := &pipe{r: r, rnd: rand.New(rand.NewPCG(1, uint64(seed))), brake: k, doom: doom, abort: abort}
 	p.ends[0], p.ends[1] = &pipeEnd{p: p}, &pipeEnd{p: p}

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A peer that doesn't read answers each question whether it has room again: it is
-// there, however long that lasts.
+// A peer that doesn't read still answers the kernel's probes of its closed window. It counts
+// as alive, however long that lasts.
 func TestAPeerThatDoesNotReadIsNotUnanswered(t *testing.T) {
 	both(t, func(t *testing.T, kind string) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
