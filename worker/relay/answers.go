@@ -100,7 +100,7 @@ func (p *Pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]by
 			out = append(out, data[from:ev.Start]...)
 		}
 		out, from = appendOverLimit(out), ev.Pos
-	case p.replaces(outdated):
+	case p.replaces(outdated), p.runs(traitOutdated) && strings.Contains(f.Message, noStatement):
 		if ev.Start >= 0 {
 			out = append(out, data[from:ev.Start]...)
 		}
@@ -121,6 +121,12 @@ func (p *Pooled) serverError(data, out []byte, from int, ev *pgwire.Event) ([]by
 func (p *Pooled) replaces(because fate) bool {
 	e := p.x.first()
 	return e != nil && e.fate == because
+}
+
+// runs reports whether a statement with a trait is being answered.
+func (p *Pooled) runs(t traits) bool {
+	e := p.x.first()
+	return e != nil && e.traits&t != 0
 }
 
 // maxHeldError is the longest part of an error, in bytes, that is held back.
@@ -176,9 +182,11 @@ func (p *Pooled) description(data, out []byte, from int, ev *pgwire.Event) ([]by
 
 // done removes the entry that has been answered.
 func (p *Pooled) done() {
-	if e := p.x.first(); e.ends() {
+	e := p.x.first()
+	if e.ends() {
 		p.shared.statements.drop(e.stmt)
 	}
+	p.ended(e, false)
 	p.x.pop()
 }
 
@@ -239,8 +247,11 @@ func (p *Pooled) failed(code string) {
 		return
 	case e.kind == 'Q':
 		p.leaves()
+		if e.on != nil {
+			p.statementFailed(code, e.on)
+		}
 		p.undo(e)
-		e.stmt = nil
+		e.endings = nil
 		return
 	}
 	p.leaves()
@@ -300,12 +311,18 @@ func (p *Pooled) undo(e *owed) {
 			p.shared.statements.drop(e.stmt)
 		}
 	}
-	switch {
-	case !e.ends():
-	case p.names[e.name] == nil:
-		p.name(e.name, e.stmt.current())
-	default:
-		p.shared.statements.drop(e.stmt)
+	if e.ends() {
+		p.rename(e.name, e.stmt)
+	}
+	p.ended(e, true)
+}
+
+// rename gives a statement the client's name back, unless that is taken.
+func (p *Pooled) rename(name string, st *statement) {
+	if p.names[name] == nil {
+		p.name(name, st.current())
+	} else {
+		p.shared.statements.drop(st)
 	}
 }
 
@@ -361,6 +378,10 @@ func (p *Pooled) tag(body []byte) {
 		p.x.dirty = p.x.dirty || t&traitTemp != 0
 	case "LISTEN", "PREPARE", "LOAD", "DO":
 		p.x.dirty = true
+	case "DEALLOCATE":
+		if e := p.x.first(); e != nil {
+			e.confirm()
+		}
 	case "DISCARD ALL", "DEALLOCATE ALL":
 		p.there().clear()
 		p.forgetNames()
@@ -409,5 +430,6 @@ func (p *Pooled) forget() {
 		if e.ends() {
 			p.shared.statements.drop(e.stmt)
 		}
+		p.ended(&e, false)
 	}
 }

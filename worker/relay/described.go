@@ -85,7 +85,7 @@ func (p *Pooled) check(out []byte, st *statement, base statementKey) []byte {
 	p.x.push(owed{kind: 'P', fate: swallow, on: on})
 	out = appendParse(out, on.name, append([]byte(st.query()), st.described.params...))
 	out = p.ask(out, "", st, on)
-	p.x.waits, p.x.checked, p.x.checkedOn = true, nil, nil
+	p.x.waits = true
 	return append(out, 'H', 0, 0, 0, 4)
 }
 
@@ -103,6 +103,9 @@ func (p *Pooled) resume(out []byte) (_ []byte, leaving bool, err error) {
 	}
 	held := p.x.held
 	p.x.held = nil
+	if p.x.skipping && held[0] == 'Q' {
+		out, held = p.refused(out, held)
+	}
 	return p.clientBytes(held, out)
 }
 
@@ -149,10 +152,11 @@ func (p *Pooled) describedAs(e *owed, d description) {
 	st, on, key := e.asks, e.on, keyWith(e.on.base, d)
 	switch {
 	case st.described.known(): // a check
-		p.x.waits, p.x.checked, p.x.checkedOn = false, st, nil
-		if on = p.there().refile(on, key); d.hash == st.described.hash {
-			p.x.checkedOn = on
+		p.x.waits = false
+		if on = p.there().refile(on, key); d.hash != st.described.hash {
+			on = nil
 		}
+		p.x.checked = append(p.x.checked, checked{st, on})
 	case d.known():
 		p.settle(e.name, st, d, key)
 		p.there().refile(on, key)

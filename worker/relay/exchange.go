@@ -40,16 +40,21 @@ type exchange struct {
 	// waits: the client's bytes must wait for a description. held are these bytes.
 	waits bool
 	held  []byte
-	// checked is the statement that they waited for, checkedOn the same on the backend,
-	// nil if it is outdated.
-	checked   *statement
-	checkedOn *onBackend
+	// checked are the statements that their first message has waited for.
+	checked []checked
 	// said is the description so far; its first params bytes are the ParameterDescription.
 	// sinks: the server is inside a message of the description. tooLong: a part of the
 	// description was dropped.
 	said           []byte
 	params         int
 	sinks, tooLong bool
+}
+
+// checked is a statement that the server has described again, and the same on the backend,
+// nil if it is outdated.
+type checked struct {
+	stmt *statement
+	on   *onBackend
 }
 
 // fate is what happens to an answer.
@@ -77,13 +82,15 @@ type owed struct {
 	traits traits // of what a Query or Execute runs
 	// unnamed is the number of the unnamed statement that a Parse makes.
 	unnamed uint64
-	// on is the statement on the backend that a Parse makes, a Close ends, or a Bind or
-	// Describe uses.
+	// on is the statement on the backend that a Parse makes, a Close ends, or a Bind, a
+	// Describe or an EXECUTE in a Query uses.
 	on *onBackend
 	// name is the client's name of stmt: the name that a Parse gives it, or the name
-	// that it had until a Close, or a DEALLOCATE in a Query or unnamed Parse.
+	// that it had until a Close, or until the Bind of a DEALLOCATE.
 	name string
 	stmt *statement
+	// endings are the DEALLOCATEs of a Query, nil for none.
+	endings *endings
 	// asks is the statement for which the relay has added a Describe.
 	asks *statement
 }
@@ -120,7 +127,7 @@ func (x *exchange) first() *owed {
 func (x *exchange) last() *owed { return &x.q[len(x.q)-1] }
 
 // ends reports whether the client's statement goes away when this is answered.
-func (e *owed) ends() bool { return e.stmt != nil && (e.kind != 'P' || e.unnamed != 0) }
+func (e *owed) ends() bool { return e.stmt != nil && e.kind != 'P' }
 
 // pop removes the oldest entry, and the entries after it that the server ignores.
 func (x *exchange) pop() {
@@ -190,7 +197,7 @@ func (x *exchange) idle() bool { return x.len() == 0 && !x.unsynced }
 func (x *exchange) rest() {
 	x.skipping, x.errored, x.copying, x.sets = false, false, false, false
 	x.described, x.dirty, x.sequences = false, false, false
-	x.checked, x.checkedOn = nil, nil
+	x.checked = nil
 	if x.len() == 0 && cap(x.q) > 64 {
 		x.q = nil
 	}

@@ -53,6 +53,9 @@ func (p *Pooled) lose(out []byte) (_, rest []byte, ok bool) {
 	if p.midMessage() {
 		return out, nil, false // the rest of the message is unknown
 	}
+	if x.held != nil && x.held[0] == 'Q' {
+		p.unwait()
+	}
 	out, rest, ok = p.loseBatches(out)
 	if !ok {
 		return out, nil, false

@@ -23,6 +23,7 @@ type modelServer struct {
 	skipping bool
 	copying  bool
 	simple   bool // the COPY came by a Query
+	failed   bool // a statement of the Query
 	extended bool
 	temp     bool       // something was left behind
 	most     int        // prepared statements at once
@@ -44,12 +45,14 @@ func newModelServer() *modelServer {
 
 func (m *modelServer) say(typ byte, body string) { m.out = append(m.out, msg(typ, body)...) }
 
-func (m *modelServer) fail(code string) {
-	m.out = pgwire.AppendError(m.out, pgwire.SeverityError, code, "model")
+func (m *modelServer) fail(code string) { m.failOf(code, "model") }
+
+func (m *modelServer) failOf(code, of string) {
+	m.out = pgwire.AppendError(m.out, pgwire.SeverityError, code, of)
 	if m.status == 'T' {
 		m.status = 'E'
 	}
-	m.copying, m.skipping = false, m.extended
+	m.copying, m.skipping, m.failed = false, m.extended, true
 	m.portal = nil
 }
 
@@ -99,9 +102,16 @@ func (m *modelServer) message(typ byte, body []byte) {
 	case 'Q':
 		m.unnamed, m.portal = nil, nil
 		text := strings.TrimRight(string(body), "\x00")
-		if m.execute(text, true) {
-			m.ready()
+		m.failed = false
+		for _, one := range strings.Split(text, "; ") {
+			if !m.execute(one, true) {
+				return
+			}
+			if m.failed {
+				break
+			}
 		}
+		m.ready()
 	case 'F':
 		m.say('V', "\xff\xff\xff\xff")
 		m.ready()
@@ -214,7 +224,7 @@ func (m *modelServer) find(name string) (modelStatement, bool) {
 	}
 	switch {
 	case !ok:
-		m.fail("26000")
+		m.failOf("26000", name)
 	case m.aborted(st.text):
 		return st, false
 	case m.returns(st.text) != st.returns:
@@ -294,6 +304,11 @@ func (m *modelServer) execute(text string, simple bool) bool {
 		m.say('D', fmt.Sprint(m.temp))
 	case "":
 		m.say('I', "")
+		return true
+	case "execute":
+		if st, ok := m.find(arg); ok {
+			return m.execute(st.text, simple)
+		}
 		return true
 	case "deallocate", "DEALLOCATE":
 		if !m.deallocate(arg) {

@@ -44,8 +44,6 @@ const (
 	// maxCollect is the longest Query, in bytes, that is collected from several chunks,
 	// so that its text can be read.
 	maxCollect = 256 << 10
-	// maxDeallocate is the longest DEALLOCATE that is understood, in bytes.
-	maxDeallocate = 256
 	// noStatement is the name of a statement that doesn't exist. Using it makes the
 	// server send the right error.
 	noStatement = "pgagroal_none"
@@ -161,7 +159,7 @@ func (p *Pooled) note(typ byte, t traits) {
 		x.push(owed{kind: 'Q', traits: t})
 	case 'E':
 		p.line.totals.Queries++
-		t &= p.portal | p.portals
+		t = p.portal | p.portals
 		x.sets = x.sets || t&traitSets != 0
 		x.push(owed{kind: 'E', traits: t})
 	case 'F', 'S', 'P', 'B', 'D', 'C':
@@ -181,6 +179,8 @@ func (p *Pooled) change(data []byte, ev *pgwire.Event, out *[]byte) (int, error)
 		*out = p.message(*out, ev.Type, data[ev.Pos:end])
 		if p.x.waits {
 			p.hold(header(nil, ev), data[ev.Pos:])
+		} else {
+			p.x.checked = nil
 		}
 		return end, nil
 	}
@@ -203,6 +203,8 @@ func (p *Pooled) collect(data []byte, out *[]byte) (int, error) {
 		*out = p.message(*out, p.x.partial[0], p.x.partial[5:])
 		if p.x.waits {
 			p.hold(p.x.partial, data[n:])
+		} else {
+			p.x.checked = nil
 		}
 		p.collected()
 		return n, nil
@@ -228,6 +230,8 @@ func (p *Pooled) early(rest []byte, out *[]byte) error {
 		}
 		if *out = p.bind(*out, body, length); p.x.waits {
 			p.hold(p.x.partial, rest)
+		} else {
+			p.x.checked = nil
 		}
 	case length <= maxParse || len(body) == 0:
 		return nil
@@ -274,42 +278,14 @@ func (p *Pooled) message(out []byte, typ byte, body []byte) []byte {
 func (p *Pooled) query(out, body []byte) []byte {
 	text := queryText(body)
 	t := traitsOf(text)
-	if t.listens(text) {
+	switch {
+	case t.listens(text):
 		return p.refuseListen(out, 'Q')
-	}
-	out, name, st := p.deallocate(out, text)
-	if st != nil {
-		body = []byte("DEALLOCATE " + emptyStatement + "\x00")
+	case len(p.names) > 0 && t.names(text):
+		return p.queryNaming(out, body, text, t)
 	}
 	p.note('Q', t)
-	e := p.x.last()
-	e.name, e.stmt = name, st
 	return pgwire.AppendMessage(out, 'Q', body)
-}
-
-// deallocate returns the client's statement that a text deallocates, nil for none. It
-// forgets the client's name here, and makes an empty statement for the server to
-// deallocate: so the server's answer is right whatever the state of the transaction.
-func (p *Pooled) deallocate(out, text []byte) ([]byte, string, *statement) {
-	if len(text) == 0 || len(text) > maxDeallocate || len(p.names) == 0 {
-		return out, "", nil
-	}
-	var buf [64]byte
-	name := string(deallocated(text, buf[:]))
-	st := p.names[name]
-	if st == nil {
-		return out, "", nil
-	}
-	p.unname(name, st)
-	return p.makeEmpty(out), name, st
-}
-
-// makeEmpty makes emptyStatement on the server, which works in a failed transaction,
-// too.
-func (p *Pooled) makeEmpty(out []byte) []byte {
-	out = p.forgo(out, emptyStatement)
-	p.x.push(owed{kind: 'P', fate: swallow})
-	return appendParse(out, emptyStatement, []byte{0, 0, 0})
 }
 
 // queryText returns the text before the first zero byte.
@@ -326,40 +302,36 @@ func (p *Pooled) parse(out, body []byte) []byte {
 		p.x.push(owed{kind: 'P'})
 		return pgwire.AppendMessage(out, 'P', body)
 	}
-	t := traitsOf(queryText(tail))
+	text := queryText(tail)
+	t := traitsOf(text)
 	switch {
-	case t.listens(queryText(tail)):
+	case t.listens(text):
 		return p.refuseListen(out, 'P')
 	case len(name) == 0:
-		return p.parseUnnamed(out, tail, t)
+		p.newUnnamed(tail, t)
+		return pgwire.AppendMessage(out, 'P', body)
 	}
 	if p.names[string(name)] != nil {
 		// The name is taken here, so it must be taken on the server, which refuses the Parse.
-		out = p.makeEmpty(out)
+		out = p.makeEmpty(out, emptyStatement)
 		p.x.push(owed{kind: 'P'})
 		return appendParse(out, emptyStatement, tail)
 	}
 	if len(p.names) >= maxNamed || p.text+len(body) > maxNamedText {
 		return p.overLimit(out)
 	}
-	st, base := p.shared.statements.prepare(tail, t, p.line.b.Params.settings(), p.x.sets)
+	naming := t.names(text)
+	st, base := p.shared.statements.prepare(tail, t, p.line.b.Params.settings(), p.x.sets || naming)
+	st.naming = naming
 	p.name(string(name), st)
 	out, on := p.add(out, st.key)
 	on.base = base
 	p.x.push(owed{kind: 'P', on: on, name: string(name), stmt: st})
-	return p.ask(appendParse(out, on.name, tail), string(name), st, on)
-}
-
-func (p *Pooled) parseUnnamed(out, tail []byte, t traits) []byte {
-	text := queryText(tail)
-	out, name, st := p.deallocate(out, text)
-	if st != nil {
-		tail = []byte("DEALLOCATE " + emptyStatement + "\x00\x00\x00")
+	out = appendParse(out, on.name, tail)
+	if naming {
+		return out
 	}
-	p.newUnnamed(tail, t)
-	e := p.x.last()
-	e.name, e.stmt = name, st
-	return appendParse(out, "", tail)
+	return p.ask(out, string(name), st, on)
 }
 
 // newUnnamed records a Parse of the unnamed statement. A nil tail means that the
@@ -399,10 +371,10 @@ func (p *Pooled) forgo(out []byte, name string) []byte {
 // outdated.
 func (p *Pooled) prepare(out []byte, st *statement, name []byte) (_ []byte, on *onBackend, waits bool) {
 	x := p.x
-	if x.checked == st {
-		on = x.checkedOn
-		x.checked, x.checkedOn = nil, nil
-		return out, on, false
+	for _, c := range x.checked {
+		if c.stmt == st {
+			return out, c.on, false
+		}
 	}
 	if on = p.there().get(st.key, x.batch); on != nil {
 		return out, on, false
@@ -473,7 +445,7 @@ func (p *Pooled) bind(out, body []byte, length int) []byte {
 		out = binary.BigEndian.AppendUint32(append(out, 'B'), uint32(4+length))
 		return append(out, body...)
 	}
-	out, on, t := p.find(out, name)
+	out, on, t := p.find(out, name, true)
 	switch {
 	case p.x.waits:
 		return out
@@ -487,7 +459,7 @@ func (p *Pooled) bind(out, body []byte, length int) []byte {
 	} else {
 		p.portals |= t
 	}
-	p.x.push(owed{kind: 'B', on: on.on})
+	p.x.push(owed{kind: 'B', on: on.on, name: on.ended.name, stmt: on.ended.stmt})
 	if on.other {
 		length += len(on.name) - len(name)
 	}
@@ -508,12 +480,18 @@ type found struct {
 	name  string
 	// outdated: its result isn't what the client knows.
 	outdated bool
+	// ended is the client's statement that it deallocates.
+	ended ended
 }
 
 // find makes sure that the backend has the statement of a name. If the client's message
-// must wait for that, p.x.waits is set.
-func (p *Pooled) find(out, name []byte) ([]byte, found, traits) {
+// must wait for that, p.x.waits is set. binds:
+// the message is a Bind.
+func (p *Pooled) find(out, name []byte, binds bool) ([]byte, found, traits) {
 	if st := p.names[string(name)]; st != nil {
+		if st.naming {
+			return p.findNaming(out, st, binds)
+		}
 		out, on, waits := p.prepare(out, st, name)
 		if waits || on == nil {
 			return out, found{outdated: !waits}, 0
@@ -521,6 +499,9 @@ func (p *Pooled) find(out, name []byte) ([]byte, found, traits) {
 		return out, found{on: on, other: true, name: on.name}, st.traits
 	}
 	if len(name) == 0 {
+		if u := &p.unnamed; u.exists && u.kept && len(p.names) > 0 && u.traits.names(queryText(u.tail)) {
+			return p.findNaming(out, nil, binds)
+		}
 		out, other := p.prepareUnnamed(out)
 		return out, found{other: other != "", name: other}, p.unnamed.traits
 	}
@@ -533,7 +514,7 @@ func (p *Pooled) describe(out, body []byte) []byte {
 		p.x.push(owed{kind: 'D'})
 		return pgwire.AppendMessage(out, 'D', body)
 	}
-	out, on, _ := p.find(out, name)
+	out, on, _ := p.find(out, name, false)
 	switch {
 	case p.x.waits:
 		return out

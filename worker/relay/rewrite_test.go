@@ -141,7 +141,7 @@ func randomTalk(r *rand.Rand, client int) talk {
 	text := fmt.Sprintf("show %d of %d", r.IntN(6), client%2*r.IntN(2))
 	named := fmt.Sprintf("%s %d of %d", []string{"show", "look", "put"}[r.IntN(3)], r.IntN(3), client%2*r.IntN(2))
 	run := join(bindMsg(name), exec)
-	switch r.IntN(17) {
+	switch r.IntN(21) {
 	case 0:
 		return talk{queryMsg([]string{"begin", "commit", "rollback", "fail", text, ""}[r.IntN(6)])}
 	case 1:
@@ -177,6 +177,19 @@ func randomTalk(r *rand.Rand, client int) talk {
 		return talk{parseMsg("", "deallocate "+name), bindMsg(""), exec, sync_, nil, parseMsg("", text), sync_}
 	case 15: // a Parse of ours that is skipped, and needed at once
 		return talk{parseMsg("", "fail"), bindMsg(""), exec, run, sync_, run, sync_}
+	case 16: // SQL that names statements
+		return talk{queryMsg("execute " + name)}
+	case 17:
+		other := fmt.Sprintf("s%d", r.IntN(4))
+		return talk{queryMsg([]string{
+			"deallocate " + name + "; execute " + other, "execute " + name + "; " + text + "; execute " + other,
+			"deallocate " + name + "; fail; deallocate " + other, "deallocate nobody; deallocate " + name, "begin; execute " + name,
+			"deallocate " + name + "; deallocate " + other + "; deallocate all",
+		}[r.IntN(6)])}
+	case 18:
+		return talk{parseMsg("", "execute "+name), bindMsg(""), exec, sync_, nil, bindMsg(""), exec, closeMsg(name), sync_, nil, bindMsg(""), exec, sync_}
+	case 19:
+		return talk{parseMsg("e", []string{"execute ", "deallocate "}[r.IntN(2)]+name), sync_, nil, bindMsg("e"), exec, bindMsg("e"), exec, sync_, nil, closeMsg("e"), sync_}
 	default: // the wrong way, and pieces of everything
 		return talk{parseMsg(name, "bad"), sync_, run, sync_, closeMsg("nobody"), sync_}
 	}

@@ -35,6 +35,7 @@ type statement struct {
 	tail   string
 	with   unique.Handle[settings]
 	traits traits
+	naming bool // the text names other statements
 	// described is what the server has said about it.
 	described description
 	// same is the statement that takes its place, nil for none: others had the same

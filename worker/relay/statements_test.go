@@ -107,14 +107,34 @@ func TestTraitsSayWhatBecomesOfATransactionBlock(t *testing.T) {
 	}
 }
 
-func TestDeallocateIsUnderstood(t *testing.T) {
+func TestNamesOfStatementsAreFoundInATextAndReplaced(t *testing.T) {
 	for text, want := range map[string]string{
-		"DEALLOCATE x": "x", "deallocate prepare X": "x", `DEALLOCATE "Ab c"`: "Ab c", "DEALLOCATE PREPARE": "prepare",
-		"deallocate x ; ": "x", "/* a */ DEALLOCATE _pg3_0": "_pg3_0", "DEALLOCATE ALL": "", "DEALLOCATE x; SELECT 1": "",
-		"SELECT 1": "", "DEALLOCATE": "", `DEALLOCATE "a""b"`: "", "deallocate prepare all": "",
+		"DEALLOCATE x": "DEALLOCATE -<x>", "deallocate prepare X": "deallocate prepare -<x>", `DEALLOCATE "Ab c"`: "DEALLOCATE -<Ab c>",
+		"DEALLOCATE PREPARE": "DEALLOCATE -<prepare>", "deallocate x ; ": "deallocate -<x> ; ", "/* a */ DEALLOCATE _pg3_0": "/* a */ DEALLOCATE -<_pg3_0>",
+		"DEALLOCATE x; SELECT 1": "DEALLOCATE -<x>; SELECT 1", "SELECT ';'; DEALLOCATE x;DEALLOCATE y": "SELECT ';'; DEALLOCATE -<x>;DEALLOCATE -<y>",
+		"EXECUTE x": "EXECUTE <x>", "-- c\nexecute X(1, 'x')": "-- c\nexecute <x>(1, 'x')", `EXECUTE "X"(E'\'')`: `EXECUTE <X>(E'\'')`,
+		"BEGIN; EXECUTE a; COMMIT": "BEGIN; EXECUTE <a>; COMMIT", "EXECUTE x(';'); EXECUTE x": "EXECUTE <x>(';'); EXECUTE <x>",
+		"EXPLAIN EXECUTE x": "EXPLAIN EXECUTE <x>", "explain analyze verbose execute x(1)": "explain analyze verbose execute <x>(1)",
+		"EXPLAIN (ANALYZE, COSTS off) EXECUTE x": "EXPLAIN (ANALYZE, COSTS off) EXECUTE <x>",
+		`EXECUTE x(E'\'; EXECUTE y; ')`: `EXECUTE <x>(E'\'; EXECUTE y; ')`,
 	} {
-		if got := string(deallocated([]byte(text), nil)); got != want {
+		all := mentionsIn([]byte(text))
+		for i := range all {
+			all[i].as = "<" + all[i].name + ">"
+			if all[i].ends {
+				all[i].as = "-" + all[i].as
+			}
+		}
+		if got, changed := substitute([]byte(text), all); string(got) != want || !changed || !traitsOf([]byte(text)).names([]byte(text)) {
 			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	for _, text := range []string{
+		"DEALLOCATE ALL", "deallocate prepare all", "SELECT 1", "DEALLOCATE", `DEALLOCATE "a""b"`, "EXECUTE", "EXECUTE x$1", "EXECUTE x\u00e9",
+		`EXECUTE U&"x"`, "EXPLAIN SELECT 1 AS execute", "EXPLAIN (ANALYZE) SELECT 1", "EXPLAIN (", "EXPLAIN", "SELECT 'a; EXECUTE x", "SELECT $$; EXECUTE x; $$",
+	} {
+		if got := mentionsIn([]byte(text)); got != nil {
+			t.Errorf("%q: %v", text, got)
 		}
 	}
 }

@@ -24,6 +24,8 @@ const (
 	traitSequence
 	// traitListen: it may be a LISTEN; listens is sure.
 	traitListen
+	// traitNames: it may name prepared statements; mentionsIn is sure.
+	traitNames
 	// traitHold: it may declare a cursor that outlives the transaction.
 	traitHold
 	// traitOpens: a transaction block is open after it. traitCloses: none is open after
@@ -34,6 +36,10 @@ const (
 	traitCommits
 	// traitAll are the traits of an unknown text.
 	traitAll traits = 1<<iota - 1
+
+	// traitOutdated: it names a statement whose result isn't what the client knows
+	// (naming.go). No text tells.
+	traitOutdated traits = traitAll + 1
 
 	traitControl = traitOpens | traitCloses | traitCommits
 )
@@ -87,18 +93,21 @@ func traitsOfStatements(text []byte) traits {
 }
 
 func traitsOfOne(word, rest []byte) traits {
-	if len(word) > 9 {
+	if len(word) > 10 {
 		return 0
 	}
-	var lower [9]byte
+	var lower [10]byte
 	for i, c := range word {
 		lower[i] = c | 0x20
 	}
 	switch string(lower[:len(word)]) {
-	case "select", "with", "values", "table", "explain":
-		if containsFold(rest, "into") && containsFold(rest, "temp") {
-			return traitTemp
+	case "select", "with", "values", "table":
+		return traitsOfQuery(rest)
+	case "explain":
+		if containsFold(rest, "execute") {
+			return traitsOfQuery(rest) | traitSets | traitNames
 		}
+		return traitsOfQuery(rest)
 	case "set":
 		return traitsOfSet(rest)
 	case "listen":
@@ -111,12 +120,24 @@ func traitsOfOne(word, rest []byte) traits {
 		if containsFold(rest, "hold") {
 			return traitHold
 		}
-	case "reset", "discard", "rollback", "abort", "commit", "end", "release", "do", "call", "execute":
+	case "reset", "discard", "rollback", "abort", "commit", "end", "release", "do", "call":
 		return traitSets
+	case "execute":
+		return traitSets | traitNames
+	case "deallocate":
+		return traitNames
 	case "":
 		if len(rest) > 0 {
 			return traitAll // no word: an unfinished comment, or nonsense
 		}
+	}
+	return 0
+}
+
+// traitsOfQuery reads the text after the first word of a query.
+func traitsOfQuery(rest []byte) traits {
+	if containsFold(rest, "into") && containsFold(rest, "temp") {
+		return traitTemp
 	}
 	return 0
 }
@@ -209,27 +230,6 @@ func containsFold(text []byte, word string) bool {
 		}
 	}
 	return false
-}
-
-// deallocated returns the name in a DEALLOCATE of one statement, nil for any other
-// text. It may use buf for the name.
-func deallocated(text, buf []byte) []byte {
-	word, rest := nextWord(text)
-	if !bytes.EqualFold(word, []byte("deallocate")) {
-		return nil
-	}
-	name, tail := identifier(rest, buf)
-	if bytes.Equal(name, []byte("prepare")) && len(skipBlank(tail)) > 0 && skipBlank(tail)[0] != ';' {
-		name, tail = identifier(tail, buf)
-	}
-	tail = skipBlank(tail)
-	if len(tail) > 0 && tail[0] == ';' {
-		tail = skipBlank(tail[1:])
-	}
-	if len(tail) > 0 || bytes.Equal(name, []byte("all")) {
-		return nil
-	}
-	return name
 }
 
 // identifier returns the SQL identifier at the beginning of a text, in lower case
