@@ -14,8 +14,8 @@ import (
 //
 // In the transaction pipeline a login can be answered with the facts, so that it needs no
 // backend. The facts are those of the backend that was opened last. If the server's
-// parameters have changed since, the client is told so with its first backend. The facts of
-// one primary don't hold for the next one.
+// parameters have changed since, the client is told so with its first backend. max_connection_age
+// bounds how old the facts get. The facts of one primary don't hold for the next one.
 type facts struct {
 	logins map[loginKey]*login // see share
 	base   relay.Params        // parameters after the login of the backend that was opened last

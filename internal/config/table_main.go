@@ -146,8 +146,8 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.IdleTimeout },
 		},
 		{
-			Name: "max_connection_age", Kind: Duration, Default: "0",
-			Help: "Connections to servers are closed at this age, 0 is off",
+			Name: "max_connection_age", Kind: Duration, Default: "1h",
+			Help: "Connections to servers are closed at this age, so changed settings reach clients; 0 is off",
 			main: func(c *Config) any { return &c.MaxConnectionAge },
 		},
 		{

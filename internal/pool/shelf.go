@@ -460,7 +460,7 @@ func (s *Shelf) SweepEvery() time.Duration {
 	every := time.Duration(0)
 	for _, d := range []time.Duration{s.IdleTimeout, s.MaxAge} {
 		if d > 0 && (every == 0 || d/2 < every) {
-			every = max(d/2, 500*time.Millisecond)
+			every = max(min(d/2, time.Minute), 500*time.Millisecond)
 		}
 	}
 	return every

@@ -223,6 +223,9 @@ func TestFreshBackendsAreKept(t *testing.T) {
 	if every := s.SweepEvery(); every != 500*time.Millisecond {
 		t.Errorf("a look each %v", every)
 	}
+	if every := NewShelf(Limits{MaxAge: time.Hour}).SweepEvery(); every != time.Minute {
+		t.Errorf("a look each %v at connections that may live for an hour", every)
+	}
 }
 
 func TestPoolUsedLongestAgoMakesRoomForAnother(t *testing.T) {

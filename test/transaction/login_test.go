@@ -65,9 +65,18 @@ func TestPooledLoginIsAnsweredFromNothingOlderThanAConnection(t *testing.T) {
 	first := p.Connect() // stays, and with it the pool
 	pid := pool.BackendPID(t, first)
 	pool.AskNode(t, c.Primary(), "ALTER ROLE postgres SET IntervalStyle = 'iso_8601'")
+	pool.AskNode(t, c.Primary(), "ALTER DATABASE postgres SET DateStyle = 'German'")
+	pool.AskNode(t, c.Primary(), "ALTER SYSTEM SET timezone = 'Asia/Tokyo'")
+	pool.AskNode(t, c.Primary(), "SELECT pg_reload_conf()")
 	pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE pid = "+pid, "0")
-	if got := p.Connect().Params["IntervalStyle"]; got != "iso_8601" {
-		t.Errorf("after the end of the connection a client is told %s", got)
+	late := p.Connect()
+	for name, want := range map[string]string{"IntervalStyle": "iso_8601", "DateStyle": "German, DMY", "TimeZone": "Asia/Tokyo"} {
+		if got := late.Params[name]; got != want {
+			t.Errorf("after the end of the connection a client is told that %s is %s", name, got)
+		}
+		if got := pool.ShowSetting(t, late, name); got != want {
+			t.Errorf("after the end of the connection %s is %s", name, got)
+		}
 	}
 	if got := first.Params["IntervalStyle"]; got != "postgres" {
 		t.Errorf("the first client was told %s", got)
