@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"strconv"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
@@ -239,6 +240,8 @@ func emptyName(n int) string {
 // makeEmpty makes a statement without text on the server, which works in a failed
 // transaction, too.
 func (p *Pooled) makeEmpty(out []byte, name string) []byte {
+	there := p.there()
+	there.lost = slices.DeleteFunc(there.lost, func(lost string) bool { return lost == name }) // closed now, not later
 	out = p.forgo(out, name)
 	p.x.push(owed{kind: 'P', fate: swallow})
 	return appendParse(out, name, []byte{0, 0, 0})

@@ -499,7 +499,7 @@ func (p *Pooled) find(out, name []byte, binds bool) ([]byte, found, traits) {
 		return out, found{on: on, other: true, name: on.name}, st.traits
 	}
 	if len(name) == 0 {
-		if u := &p.unnamed; u.exists && u.kept && len(p.names) > 0 && u.traits.names(queryText(u.tail)) {
+		if u := &p.unnamed; u.exists && u.kept && u.traits.names(queryText(u.tail)) {
 			return p.findNaming(out, nil, binds)
 		}
 		out, other := p.prepareUnnamed(out)

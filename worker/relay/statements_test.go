@@ -116,7 +116,7 @@ func TestNamesOfStatementsAreFoundInATextAndReplaced(t *testing.T) {
 		"BEGIN; EXECUTE a; COMMIT": "BEGIN; EXECUTE <a>; COMMIT", "EXECUTE x(';'); EXECUTE x": "EXECUTE <x>(';'); EXECUTE <x>",
 		"EXPLAIN EXECUTE x": "EXPLAIN EXECUTE <x>", "explain analyze verbose execute x(1)": "explain analyze verbose execute <x>(1)",
 		"EXPLAIN (ANALYZE, COSTS off) EXECUTE x": "EXPLAIN (ANALYZE, COSTS off) EXECUTE <x>",
-		`EXECUTE x(E'\'; EXECUTE y; ')`: `EXECUTE <x>(E'\'; EXECUTE y; ')`,
+		`EXECUTE x(E'\'; EXECUTE y; ')`:          `EXECUTE <x>(E'\'; EXECUTE y; ')`,
 	} {
 		all := mentionsIn([]byte(text))
 		for i := range all {
