@@ -192,7 +192,7 @@ func upTo(n uint64) []uint64 {
 	return list
 }
 
-// A bug of ours costs one look, and says nothing about its server.
+// A bug in the prober costs one look, and says nothing about its server.
 func TestLookThatPanicsFails(t *testing.T) {
 	var log strings.Builder
 	p := newProber(nil, logline.New(&log, "", slog.LevelInfo, "p"))

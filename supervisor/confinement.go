@@ -17,7 +17,7 @@ func (s *supervisor) noteConfinement(of *confinement, who string, inForce, lacki
 	*of = confinement{inForce, lacking}
 	for _, part := range lacking {
 		if !slices.Contains(was, part) && s.stop.mode != stopNow {
-			s.log.Warn("the kernel doesn't confine the "+who+" in everything; see pgagroal-privsep(7)", "lacking", part)
+			s.log.Warn("the kernel lacks a part of what confines the "+who+"; see pgagroal-privsep(7)", "lacking", part)
 		}
 	}
 }

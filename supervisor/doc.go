@@ -29,7 +29,7 @@
 // its children see the end of their links and end within a second; a runner ends after its
 // script. They hold the lock of state_dir until then.
 //
-// A panic is a bug of ours. A panic in work that runs elsewhere, or in a command of the
+// A panic is a bug in pgagroal. A panic in work that runs elsewhere, or in a command of the
 // control socket, becomes the error of that one operation, and the stack is logged. A
 // panic in the loop ends the process: it kills workers and prober first, removes sockets
 // and pid file, and the service manager starts pgagroal again.

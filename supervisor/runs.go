@@ -119,7 +119,7 @@ func (s *supervisor) limitEnd(x *currentRun, d time.Duration) {
 		case s.env.now()-due > runSlack:
 			s.limitEnd(x, runSlack)
 		default:
-			s.log.Error("the script runner has not told in time how a script ended", "run", x.id, "hook", x.hook)
+			s.log.Error("the script runner has not reported the end of a script in time", "run", x.id, "hook", x.hook)
 			s.giveUp(x, "it has not ended a script in time")
 		}
 	})

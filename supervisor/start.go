@@ -101,7 +101,7 @@ func Run(opt Options) error {
 // warnAtStart warns of what is unsafe or incomplete and keeps nothing from working now.
 func warnAtStart(c *config.Config, log *slog.Logger) {
 	if !proc.Concealed() {
-		log.Warn("every process of this user can read our passwords, and core files hold them", "variable", proc.CoresVariable)
+		log.Warn("every process of this user can read the passwords in the memory of pgagroal, and core files hold them", "variable", proc.CoresVariable)
 	}
 	if why := c.ProbeUserUnknown(); why != "" {
 		log.Warn("health_check_user has no password", "error", why)

@@ -19,7 +19,7 @@
 //
 //	firsthour    doc/GETTING-STARTED.md by its text, and its typical mistakes
 //	faults       hosts in networks of their own that are cut off, frozen and killed
-//	hangs        processes of ours that are stopped in each phase of a failover
+//	hangs        processes of pgagroal that are stopped in each phase of a failover
 //	layout       who may import whom, how large things may grow
 //	demo, bench  programs: make demo, make bench
 //	regress      PostgreSQL's own tests: make regress

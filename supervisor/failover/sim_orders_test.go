@@ -141,7 +141,7 @@ func (s *sim) checkPromotion(a StartRun, old, next int) {
 	s.checkFailover(old, next)
 }
 
-// checkPlanned: nothing of ours runs on the old primary, and the standby has replayed what it has written.
+// checkPlanned: pgagroal runs nothing on the old primary, and the standby has replayed what it has written.
 func (s *sim) checkPlanned(old, next int) {
 	o := &s.order
 	switch {

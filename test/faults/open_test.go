@@ -11,9 +11,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// An old primary lives on, refuses new connections from pgagroal alone, and takes
-// writes of clients of ours on the connections that are open: their path works.
-// After the first row on the new primary none may come to the old one.
+// An old primary lives on and refuses new connections from pgagroal alone. Its open
+// connections work, so it could still take writes of pgagroal's clients. After the first
+// row on the new primary no row may arrive at the old one.
 func TestNothingReachesAnOldPrimaryAfterTheFirstRowOnTheNewOne(t *testing.T) {
 	needNetworks(t)
 	t.Parallel()

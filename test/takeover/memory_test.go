@@ -163,7 +163,7 @@ func TestNobodyOfTheSameUserReadsTheMemoryOfAProcess(t *testing.T) {
 	}
 	s.Pool.Stop()
 	s.Pool.Restart("PGAGROAL_CORES=on")
-	s.Pool.WaitLog("every process of this user can read our passwords")
+	s.Pool.WaitLog("every process of this user can read the passwords in the memory of pgagroal")
 	s.Pool.WaitLog("script runner is ready")
 	for name, pid := range map[string]int{"supervisor": s.Pool.PID(), "worker": s.Pool.Workers()[0]} {
 		if !readable(t, pid) {
