@@ -217,7 +217,7 @@ func TestQueryOfABackendThatIsPreparedIsCancelled(t *testing.T) {
 		}
 		if lost {
 			r.grant(expect[*ipc.LeaseRequest](r).ID)
-			srv = wait(t, r.logins, "the login of another backend")
+			srv = r.nextLogin()
 			defer srv.Close()
 		}
 		if _, q, err := pgwire.ReadMessage(srv.r, 1000); err != nil || string(q) != "SELECT 2\x00" {
@@ -233,7 +233,7 @@ func TestPooledClientKeepsItsCancelKeyWhenABackendIsLost(t *testing.T) {
 	first, srv, _ := r.adapting()
 	srv.Close()
 	r.grant(expect[*ipc.LeaseRequest](r).ID)
-	other := wait(t, r.logins, "the login of another backend")
+	other := r.nextLogin()
 	defer other.Close()
 	if _, q, err := pgwire.ReadMessage(other.r, 1000); err != nil || string(q) != "SELECT 1\x00" {
 		t.Fatalf("got %q, %v", q, err)

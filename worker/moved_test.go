@@ -48,7 +48,7 @@ func moves(t *testing.T, r *rig, leave func(tc *testClient, old *serverEnd)) (*t
 	tc, old := r.enter(1)
 	leave(tc, old)
 	r.grant(expect[*ipc.LeaseRequest](r).ID)
-	srv := wait(t, r.logins, "the login of another backend")
+	srv := r.nextLogin()
 	t.Cleanup(func() { srv.Close() })
 	if _, err := tc.Write(query); err != nil {
 		t.Fatal(err)

@@ -312,8 +312,36 @@ func (r *rig) enter(id uint64) (*testClient, *serverEnd) {
 	r.t.Helper()
 	tc := r.connect(id)
 	r.grant(expect[*ipc.LeaseRequest](r).ID)
-	srv := wait(r.t, r.logins, "the login of a backend")
+	srv := r.nextLogin()
 	r.t.Cleanup(func() { srv.Close() })
 	tc.until(r.t, &pgproto3.ReadyForQuery{})
 	return tc, srv
+}
+
+// nextLogin waits until a backend has logged in, after a grant. A worker whose pool has
+// backends may withdraw a request that is answered late, and make another one; nextLogin
+// grants that, too. Other messages stay for the test.
+func (r *rig) nextLogin() *serverEnd {
+	r.t.Helper()
+	var others []ipc.Message
+	limit := time.After(generous)
+	for {
+		select {
+		case srv := <-r.logins:
+			for _, m := range others {
+				r.msgs <- m
+			}
+			return srv
+		case m := <-r.msgs:
+			switch m := m.(type) {
+			case *ipc.LeaseRequest:
+				r.grant(m.ID)
+			case *ipc.LeaseAbandon, *ipc.LeaseReturn: // of the withdrawn request
+			default:
+				others = append(others, m)
+			}
+		case <-limit:
+			r.t.Fatal("waited in vain for the login of a backend")
+		}
+	}
 }
