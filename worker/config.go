@@ -3,6 +3,7 @@ package worker
 import (
 	"crypto/tls"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
@@ -170,6 +171,14 @@ func (c *config) realDatabase(name string) string {
 		return real
 	}
 	return name
+}
+
+// serverName returns the name of a server's section, for the log.
+func (w *worker) serverName(server int) string {
+	if server < 0 || server >= len(w.cfg.servers) {
+		return strconv.Itoa(server)
+	}
+	return w.cfg.servers[server].Name
 }
 
 func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

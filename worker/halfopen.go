@@ -51,7 +51,7 @@ func (w *worker) watchHalfOpen() {
 // query, because the server may be alive. giveUpHalfOpen also closes the idle backends of
 // the server, because their connections have probably been forgotten, too.
 func (w *worker) giveUpHalfOpen(b *backend) {
-	w.log.Warn("connection given up: the server's host acknowledges nothing", "server", b.server, "pid", b.pid)
+	w.log.Warn("connection given up: the server's host acknowledges nothing", "server", w.serverName(b.server), "backend", b.pid)
 	w.hintOf(b.server, b.Epoch, unix.ETIMEDOUT)
 	s := b.session
 	busy := b.script != nil || s != nil && s.busy()

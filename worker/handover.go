@@ -51,7 +51,7 @@ func (w *worker) handOver(b *backend) {
 
 func (w *worker) handedOver(b *backend, state *ipc.BackendState, fd int) {
 	if w.debug() {
-		w.log.Debug("backend is handed over", "server", b.server, "backend", b.pid, "lease", b.Lease)
+		w.log.Debug("backend is handed over", "server", w.serverName(b.server), "backend", b.pid, "lease", b.Lease)
 	}
 	b.state = backendClosed
 	b.leftovers.Stop()
@@ -91,7 +91,7 @@ func (w *worker) takenOver(m *ipc.TakeOver, fds []int) *backend {
 	}
 	conn, err := w.loop.Add(fds[0], (*backendEnd)(b))
 	if err != nil {
-		w.log.Error("backend lost between two workers", "server", b.server, "backend", b.pid, "error", err)
+		w.log.Error("backend lost between two workers", "server", w.serverName(b.server), "backend", b.pid, "error", err)
 		return nil
 	}
 	b.conn, b.since = conn, w.loop.Now()

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -11,8 +10,12 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// errFenced says that a set-up was aborted because its server was fenced.
-var errFenced = errors.New("the server was fenced")
+var (
+	// errFenced says that a set-up was aborted because its server was fenced.
+	errFenced = errors.New("the server was fenced")
+
+	errNoAddress = errors.New("the server has no address: its name doesn't resolve")
+)
 
 // outbound is a connection to a server that a goroutine uses, to set up a backend or to send
 // a cancel request. With it a fence can stop the goroutine.
@@ -45,7 +48,7 @@ func (o *outbound) fence() {
 // of ctx.
 func (o *outbound) dial(ctx context.Context, addr ipc.ServerInfo) (net.Conn, error) {
 	if len(addr.Addresses) == 0 {
-		return nil, fmt.Errorf("server %d has no address: its name doesn't resolve", addr.Index)
+		return nil, errNoAddress
 	}
 	conn, at, err := dialAny(ctx, addr.Network, addr.Addresses)
 	o.at = at

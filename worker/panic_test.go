@@ -295,3 +295,15 @@ func TestGoroutinesAreStartedWhereAPanicIsCaught(t *testing.T) {
 		t.Errorf("goroutines are started by %q instead of %q: use elsewhere", starters, want)
 	}
 }
+
+// An operator knows servers by their names, not by their numbers.
+func TestLogNamesServers(t *testing.T) {
+	r, log := newBreakableRig(t)
+	r.do(func() {
+		r.w.cfg.servers = []ipc.ConfigServer{{Name: "first"}, {Name: "second"}}
+		r.w.resetFailed(&backend{w: r.w, server: 1}, nil)
+	})
+	if text := log.String(); !strings.Contains(text, " server=second ") {
+		t.Errorf("the log is %q", text)
+	}
+}

@@ -66,7 +66,7 @@ func (w *worker) do(a *pool.Act) {
 	case pool.Close:
 		b := a.Backend.Of.(*backend)
 		if w.debug() {
-			w.log.Debug("backend isn't kept", "server", b.server, "backend", b.pid, "reason", a.Reason.String())
+			w.log.Debug("backend isn't kept", "server", w.serverName(b.server), "backend", b.pid, "reason", a.Reason.String())
 		}
 		w.closeBackend(b)
 	case pool.Review:
@@ -248,7 +248,7 @@ func (w *worker) openFailed(o *opening, err error) {
 		w.shelf.Pause(wt.Pool, ms(cfg.ConnectionRetryMS)) // the caller calls carryOut
 		return
 	}
-	w.log.Warn("no connection to the server", "server", o.grant.Server,
+	w.log.Warn("no connection to the server", "server", w.serverName(o.grant.Server),
 		"database", wt.Pool.Key.Database, "user", wt.Pool.Key.User, "error", err)
 	if wt.session != nil {
 		w.leave(wt)

@@ -39,7 +39,7 @@ func (b *backend) run(queries []string, done func(failed []byte)) {
 func (b *backend) runTo(status byte, queries []string, done func(failed []byte)) {
 	b.script = &script{down: relay.ScriptScanner(), left: len(queries), want: status, done: done}
 	b.script.timer = b.w.loop.After(scriptLimit, func() {
-		b.w.log.Warn("server didn't answer in time, connection closed", "server", b.server, "backend", b.pid)
+		b.w.log.Warn("server didn't answer in time, connection closed", "server", b.w.serverName(b.server), "backend", b.pid)
 		s := b.session
 		b.w.closeBackend(b)
 		if s != nil {
@@ -147,7 +147,7 @@ func (w *worker) reset(b *backend, touched bool) {
 // resetFailed logs the error of a reset query.
 func (w *worker) resetFailed(b *backend, body []byte) {
 	f := pgwire.ParseError(body)
-	attrs := []any{"server", b.server, "backend", b.pid, "sqlstate", f.Code, "message", f.Message}
+	attrs := []any{"server", w.serverName(b.server), "backend", b.pid, "sqlstate", f.Code, "message", f.Message}
 	if f.Code == pgwire.CodeActiveTransaction {
 		attrs = append(attrs, "hint", "server_reset_query is run statement by statement only if it has no BEGIN, COMMIT or the like and no backslash in a string")
 	}

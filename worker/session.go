@@ -184,7 +184,7 @@ func (s *session) fromServer(data []byte) {
 	}
 	switch {
 	case err != nil:
-		s.w.log.Error("server broke the protocol", "server", b.server, "backend", b.pid, "error", err)
+		s.w.log.Error("server broke the protocol", "server", s.w.serverName(b.server), "backend", b.pid, "error", err)
 		s.drop(pgwire.CodeConnectionFailure, "the server broke the protocol")
 	case p.Leaving:
 		s.leave(true)
