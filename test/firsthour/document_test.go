@@ -37,7 +37,7 @@ func readSteps(t *testing.T) []step {
 			}
 			switch {
 			case kind == "sh":
-				steps = append(steps, step{section: section, commands: strings.Join(body, "\n"), settles: strings.Contains(prose, "few seconds later")})
+				steps = append(steps, step{section: section, commands: strings.Join(body, "\n"), settles: strings.Contains(strings.ToLower(prose), "a few seconds later")})
 			case kind == "text" && len(steps) > 0 && strings.TrimSpace(prose) == "":
 				steps[len(steps)-1].promise = body
 			default:
