@@ -229,11 +229,11 @@ func TestProcessesOfOthersAreNotTakenForThoseOfARun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, nil)
-			e.ID, e.Hook, e.Deadline = "run-x", "failover", deadline
+			e.ID, e.Hook, e.Deadline = r.id(1), "failover", deadline
 			r.recorded(e)
 			r.spawn()
 			got := r.ready()
-			if diff := cmp.Diff([]ipc.RunEnded{*unknown("run-x")}, got.Results); diff != "" || got.Running != "" {
+			if diff := cmp.Diff([]ipc.RunEnded{*unknown(e.ID)}, got.Results); diff != "" || got.Running != "" {
 				t.Errorf("running %q, results:\n%s", got.Running, diff)
 			}
 		})
@@ -244,15 +244,16 @@ func TestProcessesOfOthersAreNotTakenForThoseOfARun(t *testing.T) {
 }
 
 func TestScriptOfARunnerThatDiedAtItsStartIsFoundByItsMark(t *testing.T) {
-	l, kill := bystander(t, "run-x")
 	r := newRig(t, nil)
-	r.recorded(entry{ID: "run-x", Hook: "failover", Boot: l.Boot, Deadline: (proc.SinceBoot() + limit).Milliseconds()})
+	id := r.id(1)
+	l, kill := bystander(t, id)
+	r.recorded(entry{ID: id, Hook: "failover", Boot: l.Boot, Deadline: (proc.SinceBoot() + limit).Milliseconds()})
 	r.spawn()
-	if got := r.ready(); got.Running != "run-x" {
+	if got := r.ready(); got.Running != id {
 		t.Fatalf("the runner says %+v", got)
 	}
 	kill()
-	if diff := cmp.Diff(unknown("run-x"), r.end()); diff != "" {
+	if diff := cmp.Diff(unknown(id), r.end()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -260,7 +261,7 @@ func TestScriptOfARunnerThatDiedAtItsStartIsFoundByItsMark(t *testing.T) {
 func TestRecordOfAnEarlierReleaseStillKeepsRunsFromBeingRepeated(t *testing.T) {
 	r := newRig(t, nil)
 	r.script("failover", "exit 0")
-	if err := os.WriteFile(r.path(recordName), []byte("run-1\nrun-2\n"), 0o600); err != nil {
+	if err := os.WriteFile(r.path(recordName), []byte(r.id(1)+"\n"+r.id(2)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r.spawn()

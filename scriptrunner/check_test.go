@@ -91,7 +91,7 @@ func TestRunEndsACheckAndNeverRunsBesideIt(t *testing.T) {
     setsid sh -c 'echo $$; exec sleep 1h' &
     sleep 1h
 fi
-kill -0 "$(cat `+r.path("left")+`)" 2>/dev/null && exit 3
+readlink "/proc/$(cat `+r.path("left")+`)/exe" && exit 3 # which a zombie doesn't have
 exit 0`)
 	r.script("notify", "exit 0")
 	r.spawn()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"log/slog"
 	"net"
@@ -291,9 +292,17 @@ func args() []string {
 	return []string{servers[0][0], servers[0][1], servers[1][0], servers[1][1]}
 }
 
+// id is that of the nth run. No other rig has it, because a runner finds the processes of its runs by it, among all
+// processes of the machine.
+func (r *rig) id(n int) string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(r.dir))
+	return fmt.Sprintf("run-%x-%d", h.Sum32(), n)
+}
+
 func (r *rig) newRun(hook string) *ipc.Run {
 	r.runs++
-	return &ipc.Run{RunID: "run-" + strconv.Itoa(r.runs), Hook: hook, Args: args(), Expires: in(limit)}
+	return &ipc.Run{RunID: r.id(r.runs), Hook: hook, Args: args(), Expires: in(limit)}
 }
 
 // in is a moment to come, as an expiry.

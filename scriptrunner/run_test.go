@@ -34,7 +34,7 @@ func TestOutcomeIsThatOfTheScript(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			r := simple(t, nil, c.script)
-			c.want.RunID, c.want.Hook = "run-1", "failover"
+			c.want.RunID, c.want.Hook = r.id(1), "failover"
 			if diff := cmp.Diff(&c.want, r.perform(r.newRun("failover")), noDuration); diff != "" {
 				t.Error(diff)
 			}
@@ -63,7 +63,7 @@ echo oops >&2`)
 	}
 	user := "USER=" + os.Getenv("USER")
 	want := []string{
-		"", "LANG=C", "PATH=/usr/bin:/bin", "PGAGROAL_EPOCH=4", "PGAGROAL_LSN=0/1", "PGAGROAL_REASON=it's gone; $(x)", "PGAGROAL_RUN_ID=run-1", "",
+		"", "LANG=C", "PATH=/usr/bin:/bin", "PGAGROAL_EPOCH=4", "PGAGROAL_LSN=0/1", "PGAGROAL_REASON=it's gone; $(x)", "PGAGROAL_RUN_ID=" + m.RunID, "",
 		// The last descriptor is the listing itself.
 		"fds 0 1 2 3 /dev/null", "umask 0077 cwd / core 0",
 		fmt.Sprintf("group 0 session 0 parent %d", r.process.Pid), "NoNewPrivs:\t0", "oops",
@@ -142,7 +142,7 @@ setsid sh -c 'trap "" TERM; (setsid sleep 1004 & echo $!)'
 echo $$
 sleep 1005`)
 	e := r.perform(r.newRun("failover"))
-	want := &ipc.RunEnded{RunID: "run-1", Hook: "failover", Exit: -1, Signal: "SIGKILL", TimedOut: true}
+	want := &ipc.RunEnded{RunID: r.id(1), Hook: "failover", Exit: -1, Signal: "SIGKILL", TimedOut: true}
 	if diff := cmp.Diff(want, e, noDuration); diff != "" {
 		t.Error(diff)
 	}
@@ -280,7 +280,7 @@ printf 'no end'`)
 		{Line: "no end"},
 	}
 	for _, w := range want {
-		w.RunID = "run-1"
+		w.RunID = r.id(1)
 	}
 	if diff := cmp.Diff(want, r.lines); diff != "" {
 		t.Error(diff)
@@ -328,12 +328,12 @@ func TestOneRunAtATime(t *testing.T) {
 	m := r.newRun("failover")
 	r.begin(m)
 	r.line()
-	r.refused(r.newRun("notify"), "run-1 is still in progress")
-	if running := r.ready().Running; running != "run-1" {
+	r.refused(r.newRun("notify"), r.id(1)+" is still in progress")
+	if running := r.ready().Running; running != r.id(1) {
 		t.Errorf("%q is said to run", running)
 	}
 	open()
-	if e := r.end(); e.Exit != 0 || e.RunID != "run-1" {
+	if e := r.end(); e.Exit != 0 || e.RunID != r.id(1) {
 		t.Errorf("ended with %+v", e)
 	}
 	if running := r.ready().Running; running != "" {

@@ -100,7 +100,7 @@ func TestServiceKeepsTheResultForTheNextSupervisor(t *testing.T) {
 	r.begin(r.newRun("failover"))
 	r.line()
 	r.connect()
-	if m := r.ready(); m.Running != "run-1" || len(m.Results) != 0 {
+	if m := r.ready(); m.Running != r.id(1) || len(m.Results) != 0 {
 		t.Errorf("ready during the run %+v", m)
 	}
 	r.conn.Close()
@@ -111,7 +111,7 @@ func TestServiceKeepsTheResultForTheNextSupervisor(t *testing.T) {
 	})
 	r.connect()
 	m := r.ready()
-	if m.Running != "" || len(m.Results) != 1 || m.Results[0].RunID != "run-1" || m.Results[0].Exit != 7 {
+	if m.Running != "" || len(m.Results) != 1 || m.Results[0].RunID != r.id(1) || m.Results[0].Exit != 7 {
 		t.Errorf("ready after the run %+v", m)
 	}
 	if e := r.perform(r.newRun("notify")); e.Exit != 0 {
