@@ -169,7 +169,8 @@ func TestScriptGetsTheDocumentedEnvironmentAndNothingElse(t *testing.T) {
 	}
 	s.Told("notify")
 	page := slices.DeleteFunc(documentedVariables(t), func(name string) bool {
-		return name == "PGAGROAL_PLANNED" // of planned switchovers alone
+		// of planned switchovers, failovers by force, living primaries, and checks alone
+		return slices.Contains([]string{"PGAGROAL_PLANNED", "PGAGROAL_FORCED", "PGAGROAL_OLD_ALIVE", "PGAGROAL_CHECK"}, name)
 	})
 	for hook, env := range map[string]map[string]string{"failover": got, "notify": environment(t, s.Notify.Path+".environ")} {
 		names := slices.Sorted(maps.Keys(env))
@@ -179,6 +180,17 @@ func TestScriptGetsTheDocumentedEnvironmentAndNothingElse(t *testing.T) {
 		if env["PGAGROAL_HOOK"] != hook {
 			t.Errorf("PGAGROAL_HOOK of %s is %q", hook, env["PGAGROAL_HOOK"])
 		}
+	}
+}
+
+func TestScriptOfAForcedFailoverIsToldThatTheOldPrimaryLives(t *testing.T) {
+	t.Parallel()
+	s := pool.PlayOpen(t, 1, pool.Plan{Script: `cat /proc/$$/environ > "$0.environ"; exit 1`})
+	s.Do("failover", "trigger", "--force")
+	s.Told("failover")
+	env := environment(t, s.Failover.Path+".environ")
+	if env["PGAGROAL_FORCED"] != "on" || env["PGAGROAL_OLD_ALIVE"] != "on" || env["PGAGROAL_PLANNED"] != "" {
+		t.Errorf("environment %v", env)
 	}
 }
 
