@@ -23,6 +23,7 @@ const childVariable = "CONFINE_TEST_CHILD"
 // order tells the child what to do.
 type order struct {
 	Apply  bool // whether to confine itself before the attempts
+	Filter bool // by the filter of system calls alone, without Landlock
 	Policy Policy
 	Port   int // a port with a listener
 }
@@ -54,20 +55,28 @@ func child(text string) error {
 	}
 	var out told
 	var err error
+	attempts := prepare(o.Port)
 	if o.Apply {
 		if out.Report, err = Apply(o.Policy); err != nil {
 			return err
 		}
 	}
-	out.Result = attempts(o.Port)
+	if o.Filter {
+		if err = filterCalls(o.Policy, &out.Report); err != nil {
+			return err
+		}
+	}
+	out.Result = attempts()
 	return json.NewEncoder(os.Stdout).Encode(out)
 }
 
-// attempts makes every attempt in another thread than that of Apply.
-func attempts(port int) map[string]int {
-	got := make(chan map[string]int)
+// prepare starts a thread before Apply. The result makes every attempt in it.
+func prepare(port int) (attempts func() map[string]int) {
+	ready, begin, got := make(chan bool), make(chan bool), make(chan map[string]int)
 	go func() {
 		runtime.LockOSThread()
+		ready <- true
+		<-begin
 		r := map[string]int{}
 		for name, a := range table {
 			_, _, e := unix.Syscall6(a.call, a.args[0], a.args[1], a.args[2], a.args[3], a.args[4], a.args[5])
@@ -77,7 +86,11 @@ func attempts(port int) map[string]int {
 		r["threads and timers"] = work()
 		got <- r
 	}()
-	return <-got
+	<-ready
+	return func() map[string]int {
+		begin <- true
+		return <-got
+	}
 }
 
 func connect(port int) int {
@@ -127,43 +140,46 @@ const none = ^uintptr(0) // no descriptor
 
 // table has attempts for the rules of the list, and for calls that must not be in it.
 var table = map[string]attempt{
-	"open":              {unix.SYS_OPENAT, [6]uintptr{none, pointer(root), unix.O_PATH}, unix.EPERM},
-	"stat":              {unix.SYS_NEWFSTATAT, [6]uintptr{none, pointer(root), pointer(make([]byte, 256))}, unix.EPERM},
-	"kill":              {unix.SYS_KILL, [6]uintptr{uintptr(os.Getppid()), 0}, unix.EPERM},
-	"tgkill of another": {unix.SYS_TGKILL, [6]uintptr{uintptr(os.Getppid()), uintptr(os.Getppid()), 0}, unix.EPERM},
-	"tgkill of itself":  {unix.SYS_TGKILL, [6]uintptr{uintptr(os.Getpid()), uintptr(os.Getpid()), 0}, 0},
-	"pidfd_open":        {unix.SYS_PIDFD_OPEN, [6]uintptr{uintptr(os.Getppid())}, unix.EPERM},
-	"prlimit":           {unix.SYS_PRLIMIT64, [6]uintptr{0, unix.RLIMIT_CORE}, unix.EPERM},
-	"fork":              {unix.SYS_CLONE, [6]uintptr{unix.CLONE_PIDFD}, unix.EPERM}, // without an address for the pidfd: EFAULT
-	"clone3":            {unix.SYS_CLONE3, [6]uintptr{0, 0}, unix.ENOSYS},
-	"executable memory": {unix.SYS_MMAP, [6]uintptr{0, 4096, unix.PROT_EXEC, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, none}, unix.EPERM},
-	"memory":            {unix.SYS_MMAP, [6]uintptr{0, 4096, unix.PROT_READ, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, none}, 0},
-	"mprotect":          {unix.SYS_MPROTECT, [6]uintptr{0, 0, unix.PROT_EXEC}, unix.EPERM},
-	"dumpable":          {unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_DUMPABLE, 1}, unix.EPERM},
-	"timer slack":       {unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_TIMERSLACK, 1}, 0},
-	"fcntl owner":       {unix.SYS_FCNTL, [6]uintptr{1, unix.F_SETOWN, 0}, unix.EPERM},
-	"fcntl flags":       {unix.SYS_FCNTL, [6]uintptr{1, unix.F_GETFD}, 0},
-	"UDP":               {unix.SYS_SOCKET, [6]uintptr{unix.AF_INET, unix.SOCK_DGRAM, 0}, unix.EPERM},
-	"MPTCP":             {unix.SYS_SOCKET, [6]uintptr{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP}, unix.EPERM},
-	"Unix stream":       {unix.SYS_SOCKET, [6]uintptr{unix.AF_UNIX, unix.SOCK_STREAM, 0}, unix.EPERM},
-	"Unix packets":      {unix.SYS_SOCKET, [6]uintptr{unix.AF_UNIX, unix.SOCK_SEQPACKET, 0}, unix.EPERM},
-	"socketpair":        {unix.SYS_SOCKETPAIR, [6]uintptr{unix.AF_UNIX, unix.SOCK_STREAM, 0, pointer(make([]byte, 8))}, unix.EPERM},
-	"netlink":           {unix.SYS_SOCKET, [6]uintptr{unix.AF_NETLINK, unix.SOCK_RAW, 0}, unix.EPERM},
-	"bind":              {unix.SYS_BIND, [6]uintptr{none}, unix.EPERM},
-	"listen":            {unix.SYS_LISTEN, [6]uintptr{none}, unix.EPERM},
-	"accept":            {unix.SYS_ACCEPT4, [6]uintptr{none}, unix.EPERM},
-	"fast open":         {unix.SYS_SENDTO, [6]uintptr{none, 0, 0, unix.MSG_FASTOPEN}, unix.EPERM},
-	"send":              {unix.SYS_SENDTO, [6]uintptr{none, 0, 0, unix.MSG_NOSIGNAL}, unix.EBADF},
-	"sendmsg":           {unix.SYS_SENDMSG, [6]uintptr{none, 0, unix.MSG_FASTOPEN}, unix.EPERM},
-	"sendmmsg":          {unix.SYS_SENDMMSG, [6]uintptr{none}, unix.EPERM},
-	"new ring":          {unix.SYS_IO_URING_SETUP, [6]uintptr{0, 0}, unix.EPERM},
-	"ring":              {unix.SYS_IO_URING_ENTER, [6]uintptr{none}, unix.EPERM},
-	"nice":              {unix.SYS_SETPRIORITY, [6]uintptr{0, 0, 19}, unix.EPERM},
-	"user":              {unix.SYS_SETUID, [6]uintptr{uintptr(os.Getuid())}, unix.EPERM},
-	"ptrace":            {unix.SYS_PTRACE, [6]uintptr{unix.PTRACE_ATTACH, none}, unix.EPERM},
-	"memory of others":  {unix.SYS_PROCESS_VM_READV, [6]uintptr{uintptr(os.Getppid())}, unix.EPERM},
-	"unshare":           {unix.SYS_UNSHARE, [6]uintptr{0}, unix.EPERM},
-	"x32":               {x32 | unix.SYS_GETPID, [6]uintptr{}, unix.ENOSYS},
+	"open":                {unix.SYS_OPENAT, [6]uintptr{none, pointer(root), unix.O_PATH}, unix.EPERM},
+	"stat":                {unix.SYS_NEWFSTATAT, [6]uintptr{none, pointer(root), pointer(make([]byte, 256))}, unix.EPERM},
+	"kill":                {unix.SYS_KILL, [6]uintptr{uintptr(os.Getppid()), 0}, unix.EPERM},
+	"tgkill of another":   {unix.SYS_TGKILL, [6]uintptr{uintptr(os.Getppid()), uintptr(os.Getppid()), 0}, unix.EPERM},
+	"tgkill of itself":    {unix.SYS_TGKILL, [6]uintptr{uintptr(os.Getpid()), uintptr(os.Getpid()), 0}, 0},
+	"pidfd_open":          {unix.SYS_PIDFD_OPEN, [6]uintptr{uintptr(os.Getppid())}, unix.EPERM},
+	"prlimit":             {unix.SYS_PRLIMIT64, [6]uintptr{0, unix.RLIMIT_CORE}, unix.EPERM},
+	"fork":                {unix.SYS_CLONE, [6]uintptr{unix.CLONE_PIDFD}, unix.EPERM}, // without an address for the pidfd: EFAULT
+	"clone3":              {unix.SYS_CLONE3, [6]uintptr{0, 0}, unix.ENOSYS},
+	"executable memory":   {unix.SYS_MMAP, [6]uintptr{0, 4096, unix.PROT_EXEC, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, none}, unix.EPERM},
+	"memory":              {unix.SYS_MMAP, [6]uintptr{0, 4096, unix.PROT_READ, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, none}, 0},
+	"mprotect":            {unix.SYS_MPROTECT, [6]uintptr{0, 0, unix.PROT_EXEC}, unix.EPERM},
+	"dumpable":            {unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_DUMPABLE, 1}, unix.EPERM},
+	"timer slack":         {unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_TIMERSLACK, 1}, 0},
+	"fcntl owner":         {unix.SYS_FCNTL, [6]uintptr{1, unix.F_SETOWN, 0}, unix.EPERM},
+	"fcntl flags":         {unix.SYS_FCNTL, [6]uintptr{1, unix.F_GETFD}, 0},
+	"UDP":                 {unix.SYS_SOCKET, [6]uintptr{unix.AF_INET, unix.SOCK_DGRAM, 0}, unix.EPERM},
+	"MPTCP":               {unix.SYS_SOCKET, [6]uintptr{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP}, unix.EPERM},
+	"Unix stream":         {unix.SYS_SOCKET, [6]uintptr{unix.AF_UNIX, unix.SOCK_STREAM, 0}, unix.EPERM},
+	"Unix packets":        {unix.SYS_SOCKET, [6]uintptr{unix.AF_UNIX, unix.SOCK_SEQPACKET, 0}, unix.EPERM},
+	"socketpair":          {unix.SYS_SOCKETPAIR, [6]uintptr{unix.AF_UNIX, unix.SOCK_STREAM, 0, pointer(make([]byte, 8))}, unix.EPERM},
+	"netlink":             {unix.SYS_SOCKET, [6]uintptr{unix.AF_NETLINK, unix.SOCK_RAW, 0}, unix.EPERM},
+	"bind":                {unix.SYS_BIND, [6]uintptr{none}, unix.EPERM},
+	"listen":              {unix.SYS_LISTEN, [6]uintptr{none}, unix.EPERM},
+	"accept":              {unix.SYS_ACCEPT4, [6]uintptr{none}, unix.EPERM},
+	"fast open":           {unix.SYS_SENDTO, [6]uintptr{none, 0, 0, unix.MSG_FASTOPEN}, unix.EPERM},
+	"send":                {unix.SYS_SENDTO, [6]uintptr{none, 0, 0, unix.MSG_NOSIGNAL}, unix.EBADF},
+	"sendmsg":             {unix.SYS_SENDMSG, [6]uintptr{none, 0, unix.MSG_FASTOPEN}, unix.EPERM},
+	"sendmmsg":            {unix.SYS_SENDMMSG, [6]uintptr{none}, unix.EPERM},
+	"new ring":            {unix.SYS_IO_URING_SETUP, [6]uintptr{0, 0}, unix.EPERM},
+	"ring":                {unix.SYS_IO_URING_ENTER, [6]uintptr{none}, unix.EPERM},
+	"ring enable":         {unix.SYS_IO_URING_REGISTER, [6]uintptr{none, ringEnable}, unix.EPERM},
+	"ring buffers":        {unix.SYS_IO_URING_REGISTER, [6]uintptr{none, 0}, unix.EPERM},
+	"network of a thread": {unix.SYS_CLONE, [6]uintptr{unix.CLONE_THREAD | unix.CLONE_NEWNET}, unix.EPERM}, // without signal handlers: EINVAL
+	"nice":                {unix.SYS_SETPRIORITY, [6]uintptr{0, 0, 19}, unix.EPERM},
+	"user":                {unix.SYS_SETUID, [6]uintptr{uintptr(os.Getuid())}, unix.EPERM},
+	"ptrace":              {unix.SYS_PTRACE, [6]uintptr{unix.PTRACE_ATTACH, none}, unix.EPERM},
+	"memory of others":    {unix.SYS_PROCESS_VM_READV, [6]uintptr{uintptr(os.Getppid())}, unix.EPERM},
+	"unshare":             {unix.SYS_UNSHARE, [6]uintptr{0}, unix.EPERM},
+	"x32":                 {x32 | unix.SYS_GETPID, [6]uintptr{}, unix.ENOSYS},
 }
 
 func start(t *testing.T, o order) told {
@@ -219,6 +235,19 @@ func TestAConfinedProcessDoesWhatIsOnTheListAndNothingElse(t *testing.T) {
 	}
 }
 
+// Not every kernel has a Landlock that knows signals.
+func TestTheFilterRefusesWithoutLandlock(t *testing.T) {
+	held := start(t, order{Filter: true, Port: listener(t)})
+	if len(held.Report.Lacking) > 0 {
+		t.Skip("no seccomp here:", held.Report.Lacking)
+	}
+	for name, a := range table {
+		if got := unix.Errno(held.Result[name]); got != a.want {
+			t.Errorf("%s: %v, want %v", name, got, a.want)
+		}
+	}
+}
+
 func TestOnlyThePortsOfThePolicyCanBeReached(t *testing.T) {
 	port, other := listener(t), listener(t)
 	if got := start(t, order{Port: other}); got.Result["connect"] != 0 {
@@ -239,7 +268,8 @@ func TestAPolicyAddsWhatItNames(t *testing.T) {
 		t.Skip("no seccomp here:", got.Report.Lacking)
 	}
 	for name, want := range map[string]unix.Errno{
-		"Unix stream": 0, "Unix packets": unix.EPERM, "ring": unix.EBADF, "new ring": unix.EPERM, "connect": unix.EPERM,
+		"Unix stream": 0, "Unix packets": unix.EPERM, "ring": unix.EBADF, "new ring": unix.EPERM,
+		"ring enable": unix.EINVAL, "ring buffers": unix.EPERM, "connect": unix.EPERM,
 	} {
 		if e := unix.Errno(got.Result[name]); e != want {
 			t.Errorf("%s: %v, want %v", name, e, want)

@@ -1,6 +1,8 @@
 package reactor
 
 import (
+	"errors"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -9,6 +11,8 @@ import (
 // TestTheRingDoesWhatThisDriverDoesAndNothingElse submits one operation of each
 // kind to the ring of a driver, and to one without restrictions.
 func TestTheRingDoesWhatThisDriverDoesAndNothingElse(t *testing.T) {
+	runtime.LockOSThread() // a ring is registered for the thread that enables it
+	defer runtime.UnlockOSThread()
 	submit := func(r *ring, op, flags uint8) unix.Errno {
 		t.Helper()
 		if err := r.enable(); err != nil {
@@ -62,5 +66,20 @@ func TestTheRingDoesWhatThisDriverDoesAndNothingElse(t *testing.T) {
 	}
 	if e := submit(driven.ring, opSend, 0); e != unix.EBADF {
 		t.Errorf("a send to no descriptor: %v, want EBADF", e)
+	}
+}
+
+// A ring that can't be restricted must not be used.
+func TestARingThatCannotBeRestrictedIsAnError(t *testing.T) {
+	r, err := newRing(8)
+	if err != nil {
+		t.Skip("no io_uring here:", err)
+	}
+	defer r.close()
+	if err := r.enable(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.restrict(); !errors.Is(err, unix.EBADFD) {
+		t.Errorf("restricting a ring that is enabled: %v, want EBADFD", err)
 	}
 }
