@@ -38,6 +38,19 @@ func TestKinTellsChildrenAndScriptsFromStrangers(t *testing.T) {
 	}
 }
 
+func TestWorkersAndProberAreChildren(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	f := w.s.family()
+	for name, pid := range map[string]int{
+		"a worker": w.s.workers.slots[0].child.started.pid, "another worker": w.s.workers.slots[1].child.started.pid, "the prober": proberPID,
+	} {
+		if got := f.kin(pid, nil); got != control.Child {
+			t.Errorf("%s is a %v", name, got)
+		}
+	}
+}
+
 func TestAncestryLeadsToTheProcessThatStartedIt(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "sleep 60 & echo $!; read x; kill $!")
 	in, err := cmd.StdinPipe()

@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,13 @@ func TestOnlyWhoKnowsTheSecretIsTheSupervisor(t *testing.T) {
 	}
 	if err := CheckProof(dir, uid, secret); err == nil || !strings.Contains(err.Error(), "only its owner can write") {
 		t.Errorf("a file that others can write: %v", err)
+	}
+	real := filepath.Join(dir, "elsewhere")
+	if err := errors.Join(os.Chmod(path, 0o644), os.Rename(path, real), os.Symlink(real, path)); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckProof(dir, uid, secret); err == nil {
+		t.Error("a link is a proof")
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)

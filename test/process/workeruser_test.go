@@ -2,6 +2,7 @@ package process
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -230,6 +231,39 @@ func TestAWorkerUserOfRootsGroupIsRefused(t *testing.T) {
 			t.Errorf("%v: it says %q", args, got)
 		}
 	}
+}
+
+// The drop-in of pgagroal-privsep(7) leaves these capabilities to a service that is started as root.
+func TestTheCapabilitiesOfTheServiceAreEnoughForAWorkerUser(t *testing.T) {
+	t.Parallel()
+	pool.RootOnly(t)
+	page, err := os.ReadFile("../../man/pgagroal-privsep.7")
+	pool.Must(t, err)
+	set := "-all"
+	for line := range strings.Lines(string(page)) {
+		if names, ok := strings.CutPrefix(line, "CapabilityBoundingSet="); ok {
+			for _, name := range strings.Fields(names) {
+				set += ",+" + strings.ToLower(strings.TrimPrefix(name, "CAP_"))
+			}
+		}
+	}
+	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(pgtest.New(t, pgtest.Options{})), Keys: map[string]string{"workers": "1"}})
+	p.AsRoot = true
+	p.SetKey("user", "postgres")
+	p.SetKey("worker_user", workerUser)
+	p.Adjust = func(cmd *exec.Cmd) {
+		cmd.Args = append([]string{"setpriv", "--bounding-set", set, cmd.Path}, cmd.Args[1:]...)
+		cmd.Path, err = exec.LookPath("setpriv")
+		pool.Must(t, err)
+	}
+	p.Run()
+	pool.MustQuery(t, p.Connect(), "SELECT 1")
+	worker := p.Workers()[0]
+	pool.Must(t, syscall.Kill(worker, syscall.SIGKILL))
+	pgtest.WaitUntil(t, pool.Generous, "another worker", func() bool {
+		now := p.Workers()
+		return len(now) == 1 && now[0] != worker
+	}, p.Log)
 }
 
 func TestWithWorkerUserAServerThatAsksForPeerSeesIt(t *testing.T) {
