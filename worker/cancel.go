@@ -47,9 +47,14 @@ func (k *cancelKey) id() uint64 {
 	return uint64(k.pid)<<32 | uint64(binary.BigEndian.Uint32(k.first[:]))
 }
 
+// ownPID makes a process id that no process has, so that pg_terminate_backend never hits a
+// stranger with it: Linux has none above 4194304, other systems far fewer. It is positive
+// for clients that read it as a signed number.
+func ownPID(random [4]byte) uint32 { return binary.BigEndian.Uint32(random[:])>>1 | 1<<30 }
+
 // newKey makes the client's cancel key: the backend's process id, which tools pass to
 // pg_terminate_backend, and a random secret. In the transaction pipeline no backend belongs
-// to the client, so the process id is random, too. The session keeps its key on another
+// to the client, so the process id is made up, too (ownPID). The session keeps its key on another
 // backend, because the protocol can't replace it.
 func (s *session) newKey(pid uint32) {
 	secret := make([]byte, shortSecret)
@@ -60,7 +65,7 @@ func (s *session) newKey(pid uint32) {
 		if !s.talk.Keeps() {
 			var own [4]byte
 			_, _ = rand.Read(own[:]) // never fails
-			pid = binary.BigEndian.Uint32(own[:]) >> 1
+			pid = ownPID(own)
 		}
 		_, _ = rand.Read(secret)
 		s.key = keyOf(pid, secret)

@@ -63,6 +63,14 @@ func TestCancelStormIsFewRequestsAtATime(t *testing.T) {
 	})
 }
 
+func TestOwnProcessIDIsOfNoProcess(t *testing.T) {
+	for _, random := range [][4]byte{{}, {0, 0, 1, 1}, {0x80}, {0xff, 0xff, 0xff, 0xff}} {
+		if pid := ownPID(random); pid <= 4194304 || int32(pid) <= 0 {
+			t.Errorf("%v: %d", random, pid)
+		}
+	}
+}
+
 func TestIdleSessionHasNothingToCancel(t *testing.T) {
 	r := newRig(t, sessions())
 	tc, _ := r.enter(1)
