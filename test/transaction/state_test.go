@@ -204,6 +204,20 @@ func TestPooledLeftoversGoWithTheirClient(t *testing.T) {
 	}
 }
 
+// What only currval and lastval remember blocks nobody, so no clock removes it: only the
+// end of its client does.
+func TestPooledSequencesAreForgottenWithTheirClient(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	pool.AskNode(t, c.Primary(), "CREATE SEQUENCE numbers")
+	p := pool.TxPool(t, c, 1, nil)
+	a := p.Connect()
+	pid := pool.BackendPID(t, a)
+	pool.MustQuery(t, a, "SELECT nextval('numbers')")
+	a.Close()
+	pool.WaitNode(t, c.Primary(), "SELECT query FROM pg_stat_activity WHERE pid = "+pid, "DISCARD ALL")
+}
+
 // An idle client that stays connected keeps a lock from others for a few seconds at most.
 func TestPooledLockOfAnIdleClientIsGivenUpForOthers(t *testing.T) {
 	t.Parallel()
