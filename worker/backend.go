@@ -51,8 +51,8 @@ type shelved = pool.Backend
 type backend struct {
 	w    *worker
 	conn *reactor.Conn
-	// fd and wired are for the hand-over from the set-up goroutine to the loop; wired is
-	// nil for clear text.
+	// fd and wired are used only until the set-up goroutine has handed the connection to
+	// the loop; wired is nil for clear text.
 	fd    int
 	wired *tlsmem.Wired
 	state backendState
@@ -161,7 +161,7 @@ func (w *worker) newBackend(p *pool.Pool, lease, epoch uint64, server int) *back
 	return b
 }
 
-// begin encrypts the connection, if the server's section says so, and logs in.
+// begin encrypts the connection, if the server's section says so, and then logs in.
 func (b *backend) begin(ctx context.Context, conn net.Conn, cfg *config, l *login, client socket) (err error) {
 	encrypt := cfg.toServers[b.server]
 	if encrypt != nil {

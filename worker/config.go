@@ -28,7 +28,7 @@ type config struct {
 	reset     []string // statements of the reset query, empty for none
 	// tls is for clients that encrypt their connections, nil if they can't.
 	tls *tls.Config
-	// toServers is how servers are spoken to in TLS, by index. Others get clear text.
+	// toServers has the TLS settings of servers by index; nil means clear text.
 	toServers map[int]*tlsdial.Server
 }
 
@@ -38,7 +38,7 @@ type draft struct {
 	users     int // ConfigUser messages so far
 	aliases   int // ConfigAliases messages so far
 	verifiers map[string]auth.Verifier
-	parts     int // messages about TLS
+	parts     int // messages about TLS so far
 	servers   map[int]*ipc.ServerTLS
 }
 

@@ -2,9 +2,9 @@ package worker
 
 import "github.com/pgagroal-go/pgagroal/internal/logline"
 
-// elsewhere runs work in a goroutine, and then done with its result in the loop. If work
-// panics, the panic becomes its error: one client or one backend fails, and the worker
-// serves the others.
+// elsewhere runs work in a goroutine, and then calls done with its result on the loop. If
+// work panics, the panic becomes its error, so that only one client or backend fails and the
+// worker continues.
 func elsewhere[T any](w *worker, work func() (T, error), done func(T, error)) {
 	go func() {
 		var v T

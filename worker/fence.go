@@ -142,8 +142,8 @@ func (w *worker) hintOf(server int, epoch uint64, err error) {
 	w.hint(server, epoch, kind, "", err.Error())
 }
 
-// ofTLS reports whether TLS with a server failed, or a login to it, although the server answers: that says nothing
-// about whether it works.
+// ofTLS reports whether TLS with a server, or the binding of a login to it, failed. The server answers, so such an error
+// is no sign that it is dead.
 func ofTLS(err error) bool {
 	var refused *tlsdial.RefusedError
 	if errors.Is(err, tlsdial.ErrNoTLS) || errors.Is(err, auth.ErrNotBound) || errors.As(err, &refused) {

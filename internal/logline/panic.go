@@ -11,8 +11,8 @@ import (
 // ErrPanic is the error of an operation that has panicked, which is a bug in pgagroal.
 var ErrPanic = errors.New("internal error, the log has the stack")
 
-// Guarded calls work. If that panics, the panic is logged with its stack and becomes the
-// error: the operation fails, and the process goes on.
+// Guarded calls work. If work panics, Guarded logs the panic with its stack and returns it
+// as the error, so that only this operation fails and the process continues.
 func Guarded(log *slog.Logger, work func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -1,6 +1,6 @@
-// Package tlsdial begins TLS with a PostgreSQL server over a blocking connection, for
-// goroutines that set up a backend, cancel a query or look at a server: worker and prober.
-// It asks the server as PostgreSQL's protocol says (SSLRequest, or TLS at once), and
-// judges the answer by the mode of the server's section. What a certificate must be is
-// internal/tlspolicy's matter, how bytes are encrypted internal/tlsmem's.
+// Package tlsdial begins TLS with a PostgreSQL server over a blocking connection. It is for
+// goroutines of workers and of the prober, which open a backend, cancel a query or probe a
+// server. It sends an SSLRequest or begins TLS at once, and decides by the mode of the
+// server's section whether the answer is acceptable. Package tlspolicy decides which
+// certificates are accepted, package tlsmem encrypts the bytes.
 package tlsdial

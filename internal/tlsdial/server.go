@@ -16,16 +16,16 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// Server is how one server is spoken to. It doesn't change and may be shared.
+// Server has the TLS settings for one server. It never changes, so goroutines can share it.
 type Server struct {
-	prefer bool // clear text if the server has no TLS
+	prefer bool // use clear text if the server has no TLS
 	direct bool // TLS begins without a request
 	config *tls.Config
 	// binding is disabled, prefer or require.
 	binding string
 }
 
-// New makes ready what the parts of the supervisor's message say.
+// New returns the Server for the settings in the supervisor's message.
 func New(t *ipc.ServerTLS) (*Server, error) {
 	mode, err := tlspolicy.ParseMode(t.Mode)
 	if err != nil {
@@ -48,11 +48,11 @@ func New(t *ipc.ServerTLS) (*Server, error) {
 	return &Server{prefer: mode == tlspolicy.Prefer, direct: t.Direct, config: config, binding: t.Binding}, nil
 }
 
-// With is New for a Config that is made already: TLS is a must.
+// With returns a Server that always uses TLS, with this Config.
 func With(config *tls.Config) *Server { return &Server{config: config} }
 
-// Login returns what a login over a connection needs to know of it; w is nil for clear text.
-// s may be nil, for a server that is spoken to in clear text.
+// Login returns the options of a login over the connection w, which is nil for clear text. s
+// is nil for a server without TLS settings.
 func (s *Server) Login(w *tlsmem.Wired) auth.LoginOptions {
 	var o auth.LoginOptions
 	if s == nil {
@@ -68,11 +68,11 @@ func (s *Server) Login(w *tlsmem.Wired) auth.LoginOptions {
 // ErrNoTLS means that the server has no TLS, and that clear text isn't allowed.
 var ErrNoTLS = errors.New("server does not support SSL, but SSL was required")
 
-// RefusedError is a handshake that failed, or an answer to the request that is none, although
-// the server is there: it says nothing about whether the server works.
+// RefusedError says that the handshake failed, or that the server's answer to the request was
+// invalid. The server answers, so the error doesn't mean that it is dead.
 type RefusedError struct {
 	Err error
-	// Handshake: the server has agreed to TLS, so it is no stranger.
+	// Handshake says that the server had agreed to TLS, as only PostgreSQL does.
 	Handshake bool
 }
 
@@ -84,8 +84,8 @@ func (e *RefusedError) Error() string {
 }
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// Start begins TLS on conn, which has a deadline. It returns nil if the server has none and
-// the mode accepts that: then conn goes on in clear text.
+// Start begins TLS on conn, which must have a deadline. It returns nil if the server has no TLS
+// and the mode accepts that; then conn is used in clear text.
 //
 // Errors are ErrNoTLS, *RefusedError, and those of conn.
 func (s *Server) Start(conn net.Conn) (*tlsmem.Wired, error) {
@@ -109,8 +109,8 @@ func (s *Server) Start(conn net.Conn) (*tlsmem.Wired, error) {
 	return w, nil
 }
 
-// request asks for TLS. It reads no more than the one byte of the answer: what follows in
-// clear text was put there by somebody else, and the handshake fails on it.
+// request asks for TLS. It reads only the one byte of the answer. If an attacker has put
+// further bytes there in clear text, the handshake fails on them.
 func (s *Server) request(conn net.Conn) (agreed bool, err error) {
 	if _, err := conn.Write(pgwire.AppendSSLRequest(nil)); err != nil {
 		return false, fmt.Errorf("ask for TLS: %w", err)
@@ -130,7 +130,7 @@ func (s *Server) request(conn net.Conn) (agreed bool, err error) {
 	return false, ErrNoTLS
 }
 
-// ofConn tells errors of the connection from those of TLS on it.
+// ofConn reports whether an error is one of the connection rather than of TLS.
 func ofConn(err error) bool {
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 		return true
