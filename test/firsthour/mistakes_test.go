@@ -22,7 +22,7 @@ var mistakes = map[string]string{
 	"a script with CR LF, as from Windows":        `again; sed -i 's/$/\r/' hooks/promote-local.sh`,
 	"a standby's wrong port":                      `sed -i 's/5503/5504/' pgagroal.conf; again`,
 	"no hooks.conf beside the scripts":            `again; rm hooks/hooks.conf`,
-	"a section where a key belongs":               `again`,
+	"a key that isn't there":                      `again`,
 	"the limit of a rule is reached":              exhaust,
 }
 
