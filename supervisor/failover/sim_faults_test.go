@@ -1,6 +1,10 @@
 package failover
 
-import "time"
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+)
 
 // script decides how a run goes.
 func (s *sim) script(a StartRun, old, next int) {
@@ -256,5 +260,29 @@ func (s *sim) heal() {
 func (s *sim) notice() {
 	for i := range s.nodes {
 		s.inject(Hinted{Server: i, Epoch: s.epoch, Kind: "eof"})
+	}
+}
+
+// identitiesSeen counts in all schedules in which phase the recorded primary, and in which another server, answered with
+// another system identifier than before.
+var identitiesSeen [2][phases]atomic.Int64
+
+func (s *sim) countIdentity(server int) {
+	which := 0
+	if server != s.m.known.index {
+		which = 1
+	}
+	identitiesSeen[which][s.m.phase].Add(1)
+}
+
+// checkIdentitiesSeen: facts of a phase or a hold may go with a server that is replaced, so that must come in each phase.
+// A new machine has asked no server yet.
+func checkIdentitiesSeen(t *testing.T) {
+	for which, what := range []string{"the recorded primary", "another server"} {
+		for p := PhaseStarting; p <= PhaseHeld; p++ {
+			if identitiesSeen[which][p].Load() == 0 {
+				t.Errorf("no schedule gave %s another identity in the phase %v", what, p)
+			}
+		}
 	}
 }

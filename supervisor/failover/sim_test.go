@@ -66,6 +66,7 @@ func TestSimulation(t *testing.T) {
 	}
 	if played >= 20000 && !t.Failed() {
 		checkCommandsTaken(t)
+		checkIdentitiesSeen(t)
 	}
 	for i, name := range simEnds {
 		t.Logf("%s: %d", name, counts[i].Load())
@@ -253,6 +254,7 @@ func (s *sim) deliver(ev Event) {
 		}
 		if was := s.m.servers[p.Server].system; was != 0 && p.Obs.SystemID != 0 && p.Obs.SystemID != was {
 			s.gone[p.Server] = false // nothing of the server that was replaced is left
+			s.countIdentity(p.Server)
 		}
 	}
 	if q, ok := ev.(Quiesced); ok && q.Busy == 0 {
