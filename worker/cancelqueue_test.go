@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -108,33 +109,73 @@ func TestCancelRequestThatOvertakesItsQueryIsSent(t *testing.T) {
 // A cancel request that has to wait for its turn must not hit the next client of the backend.
 func TestCancelRequestEndsWithItsQuery(t *testing.T) {
 	r := newRig(t, sessions())
+	tc, srv, done := r.cancelThatWaits()
+	if _, err := srv.Write(ready("I")); err != nil {
+		t.Fatal(err)
+	}
+	if err := tc.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, done, "the end of a request without a purpose")
+	r.finishCancels()
+}
+
+// The session keeps its backend, which is idle when the request's turn comes.
+func TestCancelRequestIsNotSentForAQueryThatHasEnded(t *testing.T) {
+	r := newRig(t, sessions())
+	tc, srv, done := r.cancelThatWaits()
+	if _, err := srv.Write(ready("I")); err != nil {
+		t.Fatal(err)
+	}
+	tc.until(t, &pgproto3.ReadyForQuery{})
+	r.finishCancels()
+	wait(t, done, "the end of a request without a purpose")
+}
+
+// A request that is to be sent although its backend was given up ends with the fence all the same.
+func TestCancelRequestIsNotSentToAFencedServer(t *testing.T) {
+	r := newRig(t, sessions())
+	tc, _, done := r.cancelThatWaits()
+	r.do(func() {
+		tc.s.backend.cancel.insist = true
+		r.w.onFence(&ipc.Fence{Epoch: 1, Seq: 1})
+	})
+	r.finishCancels()
+	wait(t, done, "the end of the request")
+}
+
+// cancelThatWaits returns a client whose query runs, and whose cancel request waits until
+// those of others have ended.
+func (r *rig) cancelThatWaits() (tc *testClient, srv *serverEnd, done <-chan struct{}) {
+	r.t.Helper()
 	r.holdCancels = make(chan struct{})
-	defer close(r.holdCancels)
+	r.t.Cleanup(func() { close(r.holdCancels) })
 	var clients []*testClient
 	var servers []*serverEnd
 	for id := range uint64(cancelsAtOnce + 1) {
 		tc, srv := r.enter(id + 1)
-		asks(t, tc, srv)
+		asks(r.t, tc, srv)
 		clients, servers = append(clients, tc), append(servers, srv)
 	}
 	r.storm(clients[:cancelsAtOnce], 1)
-	done := r.storm(clients[cancelsAtOnce:], 1)
-	if _, err := servers[cancelsAtOnce].Write(ready("I")); err != nil {
-		t.Fatal(err)
-	}
-	if err := clients[cancelsAtOnce].Close(); err != nil {
-		t.Fatal(err)
-	}
-	wait(t, done, "the end of a request without a purpose")
+	done = r.storm(clients[cancelsAtOnce:], 1)
+	return clients[cancelsAtOnce], servers[cancelsAtOnce], done
+}
+
+// finishCancels ends the requests before the one that waits, which must not follow them.
+func (r *rig) finishCancels() {
+	r.t.Helper()
 	for range cancelsAtOnce {
-		wait(t, r.cancels, "a cancel request")
+		wait(r.t, r.cancels, "a cancel request")
 		r.holdCancels <- struct{}{}
 	}
-	r.do(func() {
-		if q := r.w.requests.at[0]; len(q.waiting) != 0 || len(r.cancels) != 0 {
-			t.Errorf("%d wait, %d were sent too many", len(q.waiting), len(r.cancels))
-		}
+	pgtest.WaitUntil(r.t, generous, "the end of all requests", func() (over bool) {
+		r.do(func() { over = r.w.requests.at[0].sending == 0 && len(r.w.requests.at[0].waiting) == 0 })
+		return over || len(r.cancels) > 0
 	})
+	if n := len(r.cancels); n != 0 {
+		r.t.Errorf("%d were sent too many", n)
+	}
 }
 
 // A server that is slow to close connections gets no cancel requests for backends that are idle.

@@ -45,6 +45,20 @@ func TestHintOfATurnIsSentOnce(t *testing.T) {
 	}
 }
 
+// A server that was fenced is fenced for a reason: its backends, which the fence has reset, have nothing to tell.
+func TestBackendOfAFencedEpochIsNoHint(t *testing.T) {
+	r := newRig(t, sessions())
+	r.do(func() {
+		r.w.onFence(&ipc.Fence{Epoch: 1, Seq: 1})
+		r.w.hint(0, 1, ipc.HintReset, "", "read: connection reset")
+		r.w.hint(0, 2, ipc.HintReset, "", "read: connection reset")
+		r.w.send(&ipc.Pong{ID: 1})
+	})
+	if m := expect[*ipc.Hint](r); m.Epoch != 2 {
+		t.Errorf("a hint of epoch %d", m.Epoch)
+	}
+}
+
 func expectAny(r *rig) ipc.Message { return wait(r.t, r.msgs, "a message") }
 
 // A server whose TLS isn't as it should be is there: nothing of it may look like its death.
