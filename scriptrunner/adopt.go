@@ -73,8 +73,12 @@ func (r *runner) lookAtAdopted() {
 	}
 	var left []*adopted
 	for _, a := range r.adopted {
-		if a.over() || r.overdue(a) {
-			r.endAdopted(a)
+		switch {
+		case a.over():
+			r.endAdopted(a, "no process is left of a run that an earlier script runner started")
+			continue
+		case r.overdue(a):
+			r.endAdopted(a, "a run that an earlier script runner started is given up, and processes of it are left")
 			continue
 		}
 		left = append(left, a)
@@ -152,9 +156,9 @@ func (r *runner) signalAdopted(a *adopted, sig syscall.Signal) {
 	}
 }
 
-// endAdopted reports the end of a run: how it ended, if its own runner has recorded
+// endAdopted logs why and reports the end of a run: how it ended, if its own runner has recorded
 // that, otherwise that this is unknown.
-func (r *runner) endAdopted(a *adopted) {
+func (r *runner) endAdopted(a *adopted, why string) {
 	if _, err := r.record.read(); err != nil {
 		r.log.Error("the record of runs can't be read again", "error", err)
 	}
@@ -165,7 +169,7 @@ func (r *runner) endAdopted(a *adopted) {
 		a.End = end
 		r.write(a.entry)
 	}
-	r.log.Warn("no process is left of a run that an earlier script runner started", "run_id", a.ID, "hook", a.Hook, "unknown", end.Unknown)
+	r.log.Warn(why, "run_id", a.ID, "hook", a.Hook, "unknown", end.Unknown)
 	if !a.Check {
 		r.keep(*end)
 	}

@@ -2,11 +2,13 @@ package scriptrunner
 
 import (
 	"encoding/json"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -297,5 +299,25 @@ func TestSupervisorThatComesDuringARunIsNotToldTooEarly(t *testing.T) {
 	}
 	if b, err := os.ReadFile(r.path("log")); err != nil || !strings.Contains(string(b), "line=between") {
 		t.Errorf("the line is lost: %v", err)
+	}
+}
+
+// Nothing but a look at its age shows that a process can't be killed.
+func TestRunThatWasTakenOverIsGivenUp(t *testing.T) {
+	cmd := exec.Command("/bin/true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	r := &runner{log: slog.New(slog.DiscardHandler)}
+	const delay = time.Second
+	a := &adopted{entry: entry{ID: "no process has it", Hook: "failover", PID: cmd.Process.Pid, Start: "1", KillDelay: delay.Milliseconds()}}
+	for _, c := range []struct {
+		since  time.Duration
+		giveUp bool
+	}{{delay / 2, false}, {delay + unkillable/2, false}, {delay + unkillable + time.Second, true}} {
+		a.termed = time.Now().Add(-c.since)
+		if got := r.overdue(a); got != c.giveUp {
+			t.Errorf("%v after SIGTERM it is given up: %v", c.since, got)
+		}
 	}
 }

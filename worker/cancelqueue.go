@@ -21,10 +21,12 @@ type cancelRequests struct {
 	// forwarded has, by id, what to do at the end of the requests whose session may be in
 	// another worker.
 	forwarded map[uint64]func()
+	// limit is how long a server may take to act on a request.
+	limit time.Duration
 }
 
 func newCancelRequests() cancelRequests {
-	return cancelRequests{map[int]*canceller{}, map[uint64]func(){}}
+	return cancelRequests{map[int]*canceller{}, map[uint64]func(){}, cancelLimit}
 }
 
 // canceller sends the cancel requests for one server, a few at a time.
@@ -107,7 +109,7 @@ func (j *cancelJob) pointless() bool {
 
 func (w *worker) sendCancel(j *cancelJob, end func()) {
 	b := j.b
-	ctx, stop := context.WithTimeout(context.Background(), cancelLimit)
+	ctx, stop := context.WithTimeout(context.Background(), w.requests.limit)
 	o := &outbound{epoch: b.Epoch, stop: stop}
 	w.outbounds[o] = struct{}{}
 	cfg, addr, pid, key := w.cfg, w.address(b.server), b.pid, b.key

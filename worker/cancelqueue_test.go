@@ -24,9 +24,16 @@ func (r *rig) storm(clients []*testClient, times int) (done chan struct{}) {
 	return done
 }
 
+// slowCancels has cancel requests end when the test says so, and not by their time limit before.
+func (r *rig) slowCancels() {
+	r.holdCancels = make(chan struct{})
+	r.t.Cleanup(func() { close(r.holdCancels) })
+	r.do(func() { r.w.requests.limit = generous })
+}
+
 func TestCancelStormIsFewRequestsAtATime(t *testing.T) {
 	r := newRig(t, sessions())
-	r.holdCancels = make(chan struct{})
+	r.slowCancels()
 	var clients []*testClient
 	for id := range uint64(6) {
 		tc, srv := r.enter(id + 1)
@@ -148,8 +155,7 @@ func TestCancelRequestIsNotSentToAFencedServer(t *testing.T) {
 // those of others have ended.
 func (r *rig) cancelThatWaits() (tc *testClient, srv *serverEnd, done <-chan struct{}) {
 	r.t.Helper()
-	r.holdCancels = make(chan struct{})
-	r.t.Cleanup(func() { close(r.holdCancels) })
+	r.slowCancels()
 	var clients []*testClient
 	var servers []*serverEnd
 	for id := range uint64(cancelsAtOnce + 1) {
@@ -158,6 +164,9 @@ func (r *rig) cancelThatWaits() (tc *testClient, srv *serverEnd, done <-chan str
 		clients, servers = append(clients, tc), append(servers, srv)
 	}
 	r.storm(clients[:cancelsAtOnce], 1)
+	for range cancelsAtOnce {
+		wait(r.t, r.cancels, "a cancel request")
+	}
 	done = r.storm(clients[cancelsAtOnce:], 1)
 	return clients[cancelsAtOnce], servers[cancelsAtOnce], done
 }
@@ -166,7 +175,6 @@ func (r *rig) cancelThatWaits() (tc *testClient, srv *serverEnd, done <-chan str
 func (r *rig) finishCancels() {
 	r.t.Helper()
 	for range cancelsAtOnce {
-		wait(r.t, r.cancels, "a cancel request")
 		r.holdCancels <- struct{}{}
 	}
 	pgtest.WaitUntil(r.t, generous, "the end of all requests", func() (over bool) {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
 	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -56,6 +57,34 @@ func TestBackendOfAFencedEpochIsNoHint(t *testing.T) {
 	})
 	if m := expect[*ipc.Hint](r); m.Epoch != 2 {
 		t.Errorf("a hint of epoch %d", m.Epoch)
+	}
+}
+
+// The end of a session by the death of its postmaster is told from that by a command, which has the same SQLSTATE.
+func TestHintTellsADeadPostmasterFromACommand(t *testing.T) {
+	for routine, want := range map[string]ipc.HintKind{"secure_read": ipc.HintDied, "ProcessInterrupts": ipc.HintSQLState} {
+		t.Run(routine, func(t *testing.T) {
+			r := newRig(t, sessions())
+			_, srv := r.enter(1)
+			const code, text = "57P01", "terminating connection"
+			if _, err := srv.Write(pgwire.AppendError(nil, pgwire.SeverityFatal, code, text, pgwire.Routine(routine))); err != nil {
+				t.Fatal(err)
+			}
+			srv.Close()
+			if m := expect[*ipc.Hint](r); m.Kind != want || m.SQLState != code {
+				t.Errorf("the hint of a session is %+v", m)
+			}
+			r.do(func() {
+				r.w.hintOf(0, 1, &auth.ServerError{Fields: pgwire.ErrorFields{Code: code, Routine: routine}})
+			})
+			m := expect[*ipc.Hint](r)
+			if m.Kind == ipc.HintEOF { // the session's connection ended, too
+				m = expect[*ipc.Hint](r)
+			}
+			if m.Kind != want || m.SQLState != code || m.Text != "login" {
+				t.Errorf("the hint of a login is %+v", m)
+			}
+		})
 	}
 }
 

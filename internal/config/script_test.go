@@ -166,6 +166,32 @@ func TestWhatTheKernelCannotStartIsRefused(t *testing.T) {
 	}
 }
 
+// The kernel follows four interpreters that are scripts themselves; a script that names itself would never end.
+func TestChainOfInterpretersIsAsLongAsTheKernelAllows(t *testing.T) {
+	self, group := uint32(os.Geteuid()), []uint32{uint32(os.Getegid())}
+	write := func(path, interpreter string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte("#!"+interpreter+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := "/bin/true"
+	for scripts := 1; scripts <= 8; scripts++ {
+		path := script(t)
+		write(path, last)
+		last = path
+		err := CheckScript(path, self, group)
+		if started := exec.Command(path).Run(); (err == nil) != (started == nil) {
+			t.Errorf("%d scripts: the check says %v, the kernel %v", scripts, err, started)
+		}
+	}
+	loop := script(t)
+	write(loop, loop)
+	if err := CheckScript(loop, self, group); err == nil || !strings.Contains(err.Error(), "interpreter of an interpreter") {
+		t.Errorf("a script that names itself: %v", err)
+	}
+}
+
 func TestAnInterpreterThatOthersCanExchangeIsRefused(t *testing.T) {
 	self, group := uint32(os.Geteuid()), []uint32{uint32(os.Getegid())}
 	interpreter := script(t)

@@ -26,7 +26,7 @@ const (
 // startable returns why execve(2) would refuse the file at path or the interpreter in its first
 // line, or nil. depth is how many scripts come before in the chain of interpreters.
 func (c scriptCheck) startable(path string, depth int) error {
-	if depth > maxInterpreters {
+	if depth > maxInterpreters+1 { // the last of them names a program
 		return fmt.Errorf("%s is the interpreter of an interpreter, more than %d times; name a program", path, maxInterpreters)
 	}
 	var fsys syscall.Statfs_t
