@@ -401,3 +401,19 @@ func TestHintsOfATurnAreFedOnce(t *testing.T) {
 		t.Errorf("%d hints; what comes later is another", n)
 	}
 }
+
+// A kind that the supervisor doesn't know would kill the worker that reports it.
+func TestEachKindOfHintReachesTheMachine(t *testing.T) {
+	for kind, want := range map[ipc.HintKind]string{
+		ipc.HintRefused: "refused", ipc.HintReset: "reset", ipc.HintEOF: "eof", ipc.HintTimeout: "timeout",
+		ipc.HintSQLState: "error", ipc.HintUnreachable: "timeout", ipc.HintDied: failover.HintDied,
+	} {
+		w := newWorld(t, 2)
+		w.up()
+		w.say(w.children[0], &ipc.Hint{Server: 0, Epoch: 1, Kind: kind})
+		w.advance(0)
+		if got := eventsOf[failover.Hinted](w); len(got) != 1 || got[0].Kind != want {
+			t.Errorf("%d: the machine hears %+v, not %q", kind, got, want)
+		}
+	}
+}
