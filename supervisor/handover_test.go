@@ -3,6 +3,7 @@ package supervisor
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -266,7 +267,13 @@ func TestWorkerThatHandsOverWhatItHasNotIsKilled(t *testing.T) {
 
 func TestRefusalsSayWhoHoldsThePool(t *testing.T) {
 	var log logBuffer
-	w := newWorld(t, 2)
+	w := newWorld(t, 2, func(c *config.Config) {
+		c.Paths = config.Paths{Config: "/etc/c", Limits: "/etc/d"}
+		c.Limits = []config.Limit{
+			{Database: config.Named("d"), User: config.Named("u"), MaxSize: 3, Line: 7},
+			{Database: config.Named("d"), User: config.Named("w"), MaxSize: 3, Line: 8},
+		}
+	})
 	w.s.log = log.logger()
 	w.up()
 	for i := range 3 {
@@ -276,7 +283,7 @@ func TestRefusalsSayWhoHoldsThePool(t *testing.T) {
 	for range 3 {
 		w.say(w.children[1], &ipc.LeaseAbandon{Refused: 2})
 	}
-	const want = `reason="no backend was free in time" refused=2 leases=4 limit=4 waiting=0 workers="0: 3, 1: 1" holders="d/u 3 (0: 3); d/v 1 (1: 1)"`
+	const want = `reason="no backend was free in time" refused=2 full="max_connections (by default, /etc/c): 4 of 4; /etc/d:7 (d u): 3 of 3" leases=4 max_connections=4 waiting=0 workers="0: 3, 1: 1" holders="d/u 3 (0: 3); d/v 1 (1: 1)"`
 	if got := log.lines("pool is full"); len(got) != 1 || !strings.Contains(got[0], want) {
 		t.Fatalf("logged %q, want %s", got, want)
 	}
@@ -284,6 +291,33 @@ func TestRefusalsSayWhoHoldsThePool(t *testing.T) {
 	w.say(w.children[1], &ipc.LeaseAbandon{Refused: 1})
 	if got := log.lines("pool is full"); len(got) != 2 || !strings.Contains(got[1], "refused=5 ") {
 		t.Errorf("logged %q", got)
+	}
+}
+
+func TestAUserThatOnlyTheServerKnowsIsLoggedOnceAndNotForEver(t *testing.T) {
+	var log logBuffer
+	w := newWorld(t, 1, func(c *config.Config) { c.MaxConnections = 4 * (maxPassed + 5) })
+	w.s.log = log.logger()
+	w.up()
+	for i := range maxPassed + 5 {
+		for j, unproven := range []bool{true, true, false} {
+			id := uint64(3*i + j + 1)
+			name := fmt.Sprintf("u%d", i)
+			if !unproven {
+				name = "known"
+			}
+			w.say(w.children[0], &ipc.LeaseRequest{ID: id, Key: key(name), Unproven: unproven})
+			grants := messagesOf[*ipc.LeaseGrant](w.children[0])
+			w.say(w.children[0], &ipc.LeaseOpened{Lease: grants[len(grants)-1].Lease, PID: uint32(id)})
+		}
+	}
+	const line = "a server lets in a user that has no entry in the users file"
+	got := log.lines(line)
+	if len(got) != maxPassed || !strings.Contains(got[0], "user=u0 ") || len(w.s.leases.passed) != maxPassed {
+		t.Errorf("%d lines for %d users, %d kept; the first is %q", len(got), maxPassed+5, len(w.s.leases.passed), got[:1])
+	}
+	if n := len(log.lines("further users")); n != 1 {
+		t.Errorf("said %d times that there are more", n)
 	}
 }
 

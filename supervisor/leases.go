@@ -20,6 +20,8 @@ const (
 	stateNoPrimary = "57P03"
 	// maxRefused is more clients than a worker can refuse before it reports them.
 	maxRefused = 1 << 24
+	// maxPassed is how many users without an entry the log names.
+	maxPassed = 1000
 	// holdersEvery bounds how often the holders of the pool are logged.
 	holdersEvery = 5 * time.Second
 	// cancelLimit bounds a CancelRequest to a server, including the wait until the
@@ -37,6 +39,8 @@ type leases struct {
 	// clients that got no backend since then.
 	holdersAt time.Duration
 	refused   int
+	// passed are the users without an entry that servers have let in, maxPassed at most.
+	passed map[string]bool
 	// moving is the backend that onHandOver has to pass on.
 	moving *moving
 }
@@ -183,10 +187,41 @@ func (s *supervisor) logHolders(why string, refused int) {
 		return
 	}
 	counts := s.ledger.Counts()
-	s.log.Warn("pool is full", "reason", why, "refused", s.leases.refused, "leases", counts.Total, "limit", counts.Max,
-		"waiting", counts.Waiting, "workers", describeWorkers(counts.Workers, counts.Orphans),
+	s.log.Warn("pool is full", "reason", why, "refused", s.leases.refused, "full", s.fullGates(counts),
+		"leases", counts.Total, "max_connections", counts.Max, "waiting", counts.Waiting, "workers", describeWorkers(counts.Workers, counts.Orphans),
 		"holders", describeHolders(s.ledger.Holders()))
 	s.leases.holdersAt, s.leases.refused = max(now, 1), 0
+}
+
+// fullGates names what allows no further backend, with its limit and where that is set: max_connections, and lines of
+// pgagroal_databases.conf.
+func (s *supervisor) fullGates(counts pool.Counts) string {
+	const most = 5
+	var full []string
+	if counts.Total >= counts.Max {
+		full = append(full, fmt.Sprintf("max_connections (%s): %d of %d", s.cfg.Place("max_connections"), counts.Total, counts.Max))
+	}
+	more := 0
+	for i, r := range counts.Rules {
+		if r.Used < r.Max {
+			continue
+		}
+		if len(full) >= most {
+			more++
+			continue
+		}
+		l := s.cfg.Limits[i]
+		full = append(full, fmt.Sprintf("%s:%d (%s %s): %d of %d", s.cfg.Paths.Limits, l.Line, l.Database, l.User, r.Used, r.Max))
+	}
+	switch {
+	case more > 0:
+		full = append(full, fmt.Sprintf("and %d more", more))
+	case len(full) == 0 && counts.Unproven > 0:
+		return "the quarter for logins that have proven nothing"
+	case len(full) == 0:
+		return "nothing any more"
+	}
+	return strings.Join(full, "; ")
 }
 
 // describeWorkers lists how many leases each worker has.
@@ -234,12 +269,35 @@ func (s *supervisor) onLeaseOpened(c *child, m *ipc.LeaseOpened) {
 		s.violation(c, "a cancel key that no server gives")
 		return
 	}
+	asked, _ := s.ledger.Lease(m.Lease)
 	effects, err := s.ledger.Opened(c.index, m.Lease, m.PID, pool.CancelKey(m.Key.Reveal()))
 	if err != nil {
 		s.violation(c, err.Error())
 		return
 	}
+	if asked.Unproven {
+		s.logPassed(asked.Key)
+	}
 	s.carryOut(effects)
+}
+
+// logPassed logs once for each user that only a server could authenticate: such users are easily taken for users of the
+// pool.
+func (s *supervisor) logPassed(key pool.Key) {
+	passed := s.leases.passed
+	if passed == nil {
+		passed = map[string]bool{}
+		s.leases.passed = passed
+	}
+	if passed[key.User] || len(passed) == maxPassed {
+		return
+	}
+	passed[key.User] = true
+	s.log.Info("a server lets in a user that has no entry in the users file: its connections are not shared if the server asks for a password",
+		"user", key.User, "database", key.Database, "hint", "pgagroal-admin user add")
+	if len(passed) == maxPassed {
+		s.log.Info("further users without an entry are not named", "users", maxPassed)
+	}
 }
 
 func (s *supervisor) onLeaseReturn(c *child, m *ipc.LeaseReturn) {

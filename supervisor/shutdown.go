@@ -37,6 +37,10 @@ type shutdown struct {
 	kill    *timer // when workers get SIGKILL
 	leaving bool   // the runner isn't needed any more
 	waits   bool   // the log has said that the shutdown waits for a script
+
+	began  time.Duration
+	cut    int // clients that were there when it didn't wait any longer
+	killed int // workers that had to be killed
 }
 
 // shutGracefully lets no new client in, and shuts down when the last client has left,
@@ -46,7 +50,7 @@ func (s *supervisor) shutGracefully(limit time.Duration) {
 		s.log.Info("shutdown is under way already")
 		return
 	}
-	s.stop.mode = stopGraceful
+	s.stop.mode, s.stop.began = stopGraceful, s.env.now()
 	s.log.Info("shutting down when the last client has left", "clients", s.clients.total, "limit", limit)
 	s.service.note = "shutting down when the last client has left"
 	if limit > 0 {
@@ -88,7 +92,10 @@ func (s *supervisor) shutNow() {
 		s.waitForScript(true)
 		return
 	}
-	s.stop.mode = stopNow
+	if s.stop.mode == stopNot {
+		s.stop.began = s.env.now()
+	}
+	s.stop.mode, s.stop.cut = stopNow, s.clients.total+len(s.clients.waiting)
 	s.timers.stop(s.stop.limit)
 	s.env.notify("STOPPING=1")
 	s.gateChanged()
@@ -112,6 +119,7 @@ func (s *supervisor) shutNow() {
 func (s *supervisor) killWorkers() {
 	for _, sl := range s.workers.slots {
 		if c := sl.child; c != nil {
+			s.stop.killed++
 			s.killWorker(c, "shutdown")
 		}
 	}
@@ -155,6 +163,8 @@ func (s *supervisor) checkStopped() {
 	}
 	if s.runner.end == nil && s.leaveProber() { // the prober last: the machine may look at servers until here
 		s.over = true
+		s.log.Info("shutdown is complete", "took", (s.env.now() - s.stop.began).Round(time.Millisecond),
+			"clients_cut", s.stop.cut, "workers_killed", s.stop.killed)
 	}
 }
 

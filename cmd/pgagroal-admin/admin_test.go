@@ -347,7 +347,7 @@ func TestListPrintsNamesAndADocument(t *testing.T) {
 	p := newPlace(t)
 	p.must("user", "add", "-U", "b", "-P", "x")
 	p.must("user", "add", "-U", "a", "-P", "x")
-	if out := p.must("user", "ls").out; !strings.HasPrefix(out, "b\na\nHeader:\n") || !strings.Contains(out, "  Command: 23\n") {
+	if out := p.must("user", "ls").out; !strings.HasPrefix(out, "b\na\nHeader:\n") || !strings.Contains(out, "  Command: 23\n") || strings.Count(out, "a\n") != 1 {
 		t.Errorf("text:\n%s", out)
 	}
 	var document struct {

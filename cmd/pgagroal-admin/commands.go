@@ -230,9 +230,10 @@ func listUsers(k *call) error {
 		return err
 	}
 	names, problems := file.names()
-	k.response["Users"] = names
 	if k.String("format") == formatText {
-		k.notes = append(k.notes, names...)
+		k.notes = append(k.notes, names...) // once: a line for each, above the document
+	} else {
+		k.response["Users"] = names
 	}
 	return errors.Join(problems...)
 }

@@ -56,8 +56,8 @@ func (k *call) print(format string, number int, started time.Time, failure error
 		}
 		return nil
 	}
-	if failure != nil && len(k.response) == 0 {
-		k.notes = nil
+	if failure != nil && number != commandList {
+		k.notes = nil // of what wasn't done
 	}
 	var b strings.Builder
 	for _, n := range k.notes {

@@ -54,6 +54,14 @@ func (c *Config) EffectiveWorkers() int {
 // distribution packages create it.
 const DefaultStateDir = "/var/lib/pgagroal"
 
+// Place returns where the main key is set, file:line, or only the file if the key has its default.
+func (c *Config) Place(key string) string {
+	if c.lines[key] == 0 {
+		return "by default, " + c.Paths.Config
+	}
+	return fmt.Sprintf("%s:%d", c.Paths.Config, c.lines[key])
+}
+
 // ProbeCredential returns the credential of health_check_user. It is nil if the key isn't set or the user has none.
 func (c *Config) ProbeCredential() *Credential {
 	name := c.HealthCheckUser

@@ -232,7 +232,7 @@ func (p *parser) unknown(line int, key string) {
 	case elsewhere:
 		p.fail(line, key, "the key belongs in the section of a server; move it there")
 	case foreign != "":
-		p.fail(line, key, "a key of PostgreSQL or PgBouncer, unknown here; %s", foreign)
+		p.fail(line, key, "a key of PostgreSQL or of another pooler, unknown here; %s", foreign)
 	case near != "":
 		p.fail(line, key, "unknown key; did you mean %s?", near)
 	default:

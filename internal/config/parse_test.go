@@ -210,10 +210,10 @@ func TestEveryProblemIsReportedWithItsLine(t *testing.T) {
 // refused. The error says what to write instead.
 func TestHabitsOfOtherFilesAreRefused(t *testing.T) {
 	for line, want := range map[string]string{
-		"listen_addr = *":             "f:2:1: listen_addr: a key of PostgreSQL or PgBouncer, unknown here; write host",
-		"Listen_Port = 6432":          "f:2:1: Listen_Port: a key of PostgreSQL or PgBouncer, unknown here; write port",
-		"pool_mode = transaction":     "f:2:1: pool_mode: a key of PostgreSQL or PgBouncer, unknown here; write pipeline",
-		"auth_file = /x":              "f:2:1: auth_file: a key of PostgreSQL or PgBouncer, unknown here; add the users with pgagroal-admin",
+		"listen_addr = *":             "f:2:1: listen_addr: a key of PostgreSQL or of another pooler, unknown here; write host",
+		"Listen_Port = 6432":          "f:2:1: Listen_Port: a key of PostgreSQL or of another pooler, unknown here; write port",
+		"pool_mode = transaction":     "f:2:1: pool_mode: a key of PostgreSQL or of another pooler, unknown here; write pipeline",
+		"auth_file = /x":              "f:2:1: auth_file: a key of PostgreSQL or of another pooler, unknown here; add the users with pgagroal-admin",
 		"Port = 1":                    "f:2:1: Port: unknown key; did you mean port?",
 		"host: x":                     "f:2:1: host:: unknown key; did you mean host?",
 		"[a] host = x":                `f:2:5: text behind the section, which would be lost: "host = x"; write it on the next line`,
@@ -254,6 +254,11 @@ func TestForeignKeysAreNoneOfOurs(t *testing.T) {
 		}
 		if _, ok := New().Get(word); !ok {
 			t.Errorf("%s: %s is no key", key, word)
+		}
+	}
+	for _, key := range []string{"pool_mode", "pool", "pool_size", "pool_ttl", "client_max", "storage_user", "reserve_pool_size", "server_check_query"} {
+		if foreignKeys[key] == "" {
+			t.Errorf("%s of PgBouncer or Odyssey has no answer", key)
 		}
 	}
 }

@@ -161,6 +161,8 @@ type Lease struct {
 	Epoch  uint64
 	PID    uint32
 	Cancel CancelKey
+	// Unproven says that the server hasn't let the client in yet, whom only the server can authenticate.
+	Unproven bool
 }
 
 // Format prints what identifies the lease. See Orphan.Format.

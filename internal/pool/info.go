@@ -17,7 +17,7 @@ func (l *Ledger) Lease(id uint64) (Lease, bool) {
 func (held *lease) info() Lease {
 	info := Lease{
 		ID: held.id, Worker: -1, Key: held.key, Rule: held.rule - 1,
-		Server: held.server, Epoch: held.epoch, PID: held.pid, Cancel: held.cancel,
+		Server: held.server, Epoch: held.epoch, PID: held.pid, Cancel: held.cancel, Unproven: held.unproven,
 	}
 	if held.worker != nil {
 		info.Worker = held.worker.index

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"maps"
 	"strings"
 	"time"
 
@@ -8,9 +9,9 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/control"
 )
 
-// ConfValue returns the value of KEY, pgagroal.KEY, server.NAME.KEY, hba.USER.KEY or
-// limit.DATABASE.KEY, or all values of a section, or everything for the empty key. It
-// never contains a password. The error is ErrUnknownKey.
+// ConfValue returns the value of KEY, pgagroal.KEY, server.NAME.KEY (or NAME.KEY, as the section is [NAME]),
+// hba.USER.KEY or limit.DATABASE.KEY, or all values of a section, or everything for the empty key. A key of pgagroal
+// precedes a server of the same name. It never contains a password. The error is ErrUnknownKey.
 //
 // Most durations, sizes and words of a choice are objects with value (seconds, bytes, the
 // word) and string_value (the text of the file). Durations that C pgagroal shows as plain
@@ -23,17 +24,30 @@ func ConfValue(c *config.Config, key string) (any, error) {
 	if v, ok := tree[key]; ok {
 		return v, nil
 	}
-	section, rest, _ := strings.Cut(key, ".")
-	if section == "pgagroal" {
-		if v, ok := tree[rest]; ok && !isSection(rest) {
-			return v, nil
-		}
-		return nil, ErrUnknownKey
+	section, rest, dot := strings.Cut(key, ".")
+	switch {
+	case section == "pgagroal":
+		return mainValue(tree, rest, dot)
+	case isSection(section):
+		return entryValue(tree[section].(map[string]any), rest)
 	}
-	entries, ok := tree[section].(map[string]any)
-	if !ok || !isSection(section) {
-		return nil, ErrUnknownKey
+	return entryValue(tree["server"].(map[string]any), key)
+}
+
+// mainValue returns one key of the section [pgagroal], or all of them.
+func mainValue(tree map[string]any, key string, one bool) (any, error) {
+	maps.DeleteFunc(tree, func(name string, _ any) bool { return isSection(name) })
+	if !one {
+		return tree, nil
 	}
+	if v, ok := tree[key]; ok {
+		return v, nil
+	}
+	return nil, ErrUnknownKey
+}
+
+// entryValue returns an entry of a section, or one key of it.
+func entryValue(entries map[string]any, rest string) (any, error) {
 	if v, ok := entries[rest]; ok {
 		return v, nil
 	}

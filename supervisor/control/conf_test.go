@@ -26,6 +26,31 @@ func sampleConfig() *config.Config {
 	return c
 }
 
+func TestConfValueFindsTheSectionsOfTheFile(t *testing.T) {
+	for key, want := range map[string]map[string]any{
+		"one": {"host": "h1", "port": 5432}, "a.b": {"host": "h2", "port": 5433}, "pgagroal": {"port": 2345, "workers": "auto"},
+	} {
+		got, err := ConfValue(sampleConfig(), key)
+		if err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+		section, _ := got.(map[string]any)
+		for k, v := range want {
+			if section[k] != v {
+				t.Errorf("%s: %s is %v, want %v", key, k, section[k], v)
+			}
+		}
+		if _, ok := section["server"]; ok {
+			t.Errorf("%s holds other sections", key)
+		}
+	}
+	for _, key := range []string{"two", "one.nonsense", "pgagroal.server", "."} {
+		if v, err := ConfValue(sampleConfig(), key); !errors.Is(err, ErrUnknownKey) {
+			t.Errorf("%q: %v, %v", key, v, err)
+		}
+	}
+}
+
 func TestConfValueFindsKeysAndSections(t *testing.T) {
 	nested := func(v any, s string) any { return map[string]any{"value": v, "string_value": s} }
 	for key, want := range map[string]any{
@@ -40,6 +65,8 @@ func TestConfValueFindsKeysAndSections(t *testing.T) {
 		"failover":                   false,
 		"server.one.host":            "h1",
 		"server.a.b.port":            5433,
+		"a.b.port":                   5433,
+		"one.host":                   "h1",
 		"hba.my.user.method":         "trust",
 		"limit.db.max_size":          5,
 		"limit.db.aliases":           []string{},
@@ -60,7 +87,7 @@ func TestConfValueFindsKeysAndSections(t *testing.T) {
 
 func TestConfValueRefusesWhatIsNotThere(t *testing.T) {
 	for _, key := range []string{
-		"nope", ".", "pgagroal", "pgagroal.", "pgagroal.nope", "pgagroal.server", "server.", "server.nope", "server.nope.host",
+		"nope", ".", "pgagroal.", "pgagroal.nope", "pgagroal.server", "server.", "server.nope", "server.nope.host",
 		"server.one.nope", "server.one.", "server..host", "port.x", "blocking_timeout.value", "users", "superuser", "hba.x.y.z",
 	} {
 		if v, err := ConfValue(sampleConfig(), key); !errors.Is(err, ErrUnknownKey) {

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
@@ -92,5 +93,20 @@ func TestAnImmediateShutdownTellsClientsAndEnds(t *testing.T) {
 	wantEnd(p)
 	if _, err := pool.Query(cl, "SELECT 1"); pgtest.Code(err) != "57P01" {
 		t.Errorf("the client got %v, want 57P01", err)
+	}
+}
+
+func TestTheLastLineOfAShutdownSaysHowLongItTookAndWhoWasCut(t *testing.T) {
+	t.Parallel()
+	p := single(t)
+	clients := []*pgtest.Client{p.Connect(), p.Connect()}
+	for _, cl := range clients {
+		pool.MustQuery(t, cl, "SELECT 1")
+	}
+	shut(p, "immediate")
+	wantEnd(p)
+	p.WaitLog("clients_cut=2 ")
+	if _, after, found := strings.Cut(p.Log(), "shutdown is complete took="); !found || strings.Contains(after, "supervisor[") {
+		t.Errorf("it isn't the last line of the supervisor: %q", after)
 	}
 }
