@@ -36,6 +36,7 @@ func TestScriptsAreJudgedByOwnerModeAndDirectory(t *testing.T) {
 		"a link in a bad place":                 {link(t, 0o777), self, "others can change"},
 		"a link to nothing":                     {func(p string) string { q := link(t, 0o755)(p); os.Remove(p); return q }, self, "can't be used"},
 		"owner group may write":                 {func(p string) string { chmod(t, p, 0o775); return p }, self, ""},
+		"another group may write":               {func(p string) string { regroup(p, self); chmod(t, p, 0o775); return p }, self, asRoot(self, "others can change")},
 		"a distant directory writable":          {above(0o777), self, "others can change"},
 		"a distant directory writable, sticky":  {above(0o777 | os.ModeSticky), self, ""},
 		"a distant directory of a stranger":     {foreign(above(0o755), self), self, asRoot(self, "is owned by user 4242")},
@@ -106,6 +107,13 @@ func foreign(change func(string) string, self uint32) func(string) string {
 			os.Lchown(name, 4242, 4242)
 		}
 		return q
+	}
+}
+
+// regroup gives a file to a group of nobody's; it needs root.
+func regroup(path string, self uint32) {
+	if self == 0 {
+		os.Chown(path, 0, 4242)
 	}
 }
 

@@ -1,6 +1,7 @@
 package statedir
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,5 +110,20 @@ func TestStateOfAnAccountIsWhereItsEnvironmentSays(t *testing.T) {
 	}
 	if a := AccountOf(uid, false); a.Home == "/h/.local/state" {
 		t.Errorf("after a start as root its environment counts: %+v", a)
+	}
+}
+
+// The output of scripts may tell what is nobody else's business.
+func TestStateDirThatEverybodyMayReadIsWarnedOf(t *testing.T) {
+	for mode, want := range map[os.FileMode]int{0o700: 0, 0o750: 0, 0o755: 1, 0o701: 1} {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		var log strings.Builder
+		warnOfReaders(dir, slog.New(slog.NewTextHandler(&log, nil)))
+		if n := strings.Count(log.String(), "chmod 0750"); n != want {
+			t.Errorf("mode %#o: %d warnings, want %d: %s", mode, n, want, log.String())
+		}
 	}
 }
