@@ -48,6 +48,7 @@ var catalogue = index([]Row{
 	{Number: 14, Name: "ConfigAliases", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigAliases]},
 	{Number: 15, Name: "ConfigEnd", From: sup, To: wrk, Reply: 16, Phase: phaseAny, make: of[ConfigEnd]},
 	{Number: 17, Name: "ConfigTLS", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigTLS]},
+	{Number: 18, Name: "ConfigIdent", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigIdent]},
 	{Number: 16, Name: "ConfigDone", From: wrk, To: sup, Phase: phaseAny, make: of[ConfigDone]},
 
 	{Number: 20, Name: "ServerState", From: sup, To: wrk, Phase: PhaseRunning, Coalesce: true, make: of[ServerState]},

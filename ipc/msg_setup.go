@@ -80,7 +80,7 @@ type ClientTLS struct {
 // ServerTLS is how a server is spoken to in TLS. A server without it is spoken to in clear text.
 // What is too long for a packet comes in parts: see Split and Join.
 type ServerTLS struct {
-	Server int `msgpack:"server"` // its index
+	Server int `msgpack:"server"` // its index, or ForClients
 	// Mode is one of libpq's sslmode words from prefer on; Host is the name that a certificate is
 	// checked against.
 	Mode   string `msgpack:"mode"`
@@ -96,6 +96,10 @@ type ServerTLS struct {
 	CRL         string `msgpack:"crl"`
 	More        bool   `msgpack:"more"` // another part follows
 }
+
+// ForClients instead of a server's index is for what checks the certificates of clients: only CA and
+// CRL count.
+const ForClients = -1
 
 // partSize is how much of each long text goes into one part, in bytes.
 const partSize = 12 << 10
@@ -197,6 +201,15 @@ type ConfigAliases struct {
 	Aliases  []string `msgpack:"aliases"`
 }
 
+// ConfigIdent is one line of pgagroal_ident.conf, in file order.
+type ConfigIdent struct {
+	Gen     uint64 `msgpack:"gen"`
+	Map     string `msgpack:"map"`
+	System  string `msgpack:"system"`
+	User    string `msgpack:"user"`
+	AnyUser bool   `msgpack:"any_user"`
+}
+
 // ConfigEnd closes generation Gen. Its counts show the worker whether anything is missing.
 type ConfigEnd struct {
 	Gen     uint64 `msgpack:"gen"`
@@ -205,6 +218,7 @@ type ConfigEnd struct {
 	HBA     int    `msgpack:"hba"`
 	Aliases int    `msgpack:"aliases"`
 	TLS     int    `msgpack:"tls"` // parts
+	Ident   int    `msgpack:"ident"`
 }
 
 // ConfigDone says that generation Gen is in effect. Reactor names the event loop: "epoll" or
@@ -229,3 +243,4 @@ func (*ConfigAliases) Number() Number { return 14 }
 func (*ConfigEnd) Number() Number     { return 15 }
 func (*ConfigDone) Number() Number    { return 16 }
 func (*ConfigTLS) Number() Number     { return 17 }
+func (*ConfigIdent) Number() Number   { return 18 }

@@ -18,7 +18,7 @@ const queueLimit = 1024
 
 func (s *supervisor) workerSpec(index int) startSpec {
 	c := s.cfg
-	items := len(c.Servers) + len(c.Users) + len(c.FrontendUsers) + len(c.HBA) + len(c.Limits) + len(s.service.serverTLS) + 3
+	items := len(c.Servers) + len(c.Users) + len(c.FrontendUsers) + len(c.HBA) + len(c.Limits) + len(s.service.clientTLS) + len(s.service.serverTLS) + len(c.Ident) + 3
 	return startSpec{
 		role: proc.RoleWorker, index: index, argv0: fmt.Sprintf("pgagroal: worker %d", index), peer: ipc.RoleWorker,
 		lock: s.dir.Lock, queue: queueLimit + items + c.MaxConnections,
@@ -34,7 +34,7 @@ func (s *supervisor) sendConfig(c *child) {
 		s.send(c, &ipc.ConfigServer{Gen: gen, Index: i, Name: sv.Name, Host: sv.Host, Port: sv.Port})
 		end.Servers++
 	}
-	for _, part := range s.service.serverTLS {
+	for _, part := range slices.Concat(s.service.clientTLS, s.service.serverTLS) {
 		s.send(c, &ipc.ConfigTLS{Gen: gen, Part: part})
 		end.TLS++
 	}
@@ -49,6 +49,10 @@ func (s *supervisor) sendConfig(c *child) {
 			ClientCert: h.ClientCert, ClientName: h.ClientName, Map: h.Map, File: h.File,
 		})
 		end.HBA++
+	}
+	for _, l := range cfg.Ident {
+		s.send(c, &ipc.ConfigIdent{Gen: gen, Map: l.Map, System: l.System, User: l.User, AnyUser: l.AnyUser})
+		end.Ident++
 	}
 	for _, l := range cfg.Limits {
 		if len(l.Aliases) > 0 {

@@ -125,7 +125,7 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 	if err != nil {
 		return nil, err
 	}
-	encrypt, err := loadClientTLS(c)
+	encrypt, toWorkers, err := loadClientTLS(c)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 		return nil, err
 	}
 	s.clients.budget = clientBudget(c, fileLimit())
-	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, users: users, tls: encrypt, serverTLS: toServers}
+	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, users: users, tls: encrypt, clientTLS: toWorkers, serverTLS: toServers}
 	return s, nil
 }
 

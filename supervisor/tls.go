@@ -11,20 +11,25 @@ import (
 
 // loadClientTLS reads the certificate and key for clients, if they are offered TLS. The
 // supervisor does this because workers open no files.
-func loadClientTLS(c *config.Config) (ipc.ClientTLS, error) {
+// The parts, which may be none, check the certificates of clients.
+func loadClientTLS(c *config.Config) (ipc.ClientTLS, []ipc.ServerTLS, error) {
 	if !c.OffersTLS() {
-		return ipc.ClientTLS{}, nil
+		return ipc.ClientTLS{}, nil, nil
 	}
 	m, err := tlspolicy.Load(c.ClientTLSFiles())
 	if err != nil {
-		return ipc.ClientTLS{}, err
+		return ipc.ClientTLS{}, nil, err
+	}
+	var parts []ipc.ServerTLS
+	if m.CA != nil {
+		parts = ipc.ServerTLS{Server: ipc.ForClients, CA: string(m.CA), CRL: string(m.CRL)}.Split()
 	}
 	seed := make([]byte, 32)
 	_, _ = rand.Read(seed) // never fails
 	return ipc.ClientTLS{
 		Required: c.TLS == config.TLSRequire, Certificate: string(m.Pairs[0].Chain), Key: ipc.Secret(m.Pairs[0].Key),
 		TicketSeed: ipc.Secret(seed),
-	}, nil
+	}, parts, nil
 }
 
 // loadServerTLS reads what TLS to the servers needs: workers and prober open no files.

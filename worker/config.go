@@ -19,6 +19,7 @@ type config struct {
 	ipc.ConfigBegin
 	servers   []ipc.ConfigServer
 	hba       []auth.Rule
+	ident     []auth.IdentLine
 	aliases   map[string]string // database by alias
 	passwords map[string]bool   // users for whom the supervisor has a password for the servers
 	known     map[string]bool   // users that this worker can authenticate
@@ -63,6 +64,12 @@ func (d *draft) add(m ipc.Message) error {
 			return fmt.Errorf("%s:%d: %w", m.File, m.Line, err)
 		}
 		d.cfg.hba = append(d.cfg.hba, rule)
+	case *ipc.ConfigIdent:
+		line, err := auth.NewIdentLine(m.Map, m.System, m.User, m.AnyUser)
+		if err != nil {
+			return fmt.Errorf("the map %s: %w", m.Map, err)
+		}
+		d.cfg.ident = append(d.cfg.ident, line)
 	case *ipc.ConfigAliases:
 		d.aliases++
 		for _, a := range m.Aliases {
@@ -117,7 +124,7 @@ func (d *draft) addUser(m *ipc.ConfigUser) error {
 func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 	c := &d.cfg
 	if end.Gen != c.Gen || len(c.servers) != end.Servers || len(c.hba) != end.HBA ||
-		d.aliases != end.Aliases || d.users != end.Users || d.parts != end.TLS {
+		d.aliases != end.Aliases || d.users != end.Users || d.parts != end.TLS || len(c.ident) != end.Ident {
 		return nil, fmt.Errorf("configuration %d is incomplete", end.Gen)
 	}
 	c.verifiers = auth.NewVerifiers([]byte(c.ScramSalt.Reveal()))
@@ -125,9 +132,10 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 		c.verifiers = previous.verifiers
 	}
 	c.verifiers.Replace(d.verifiers)
-	if err := c.offerTLS(); err != nil {
+	if err := c.offerTLS(d.servers[ipc.ForClients]); err != nil {
 		return nil, err
 	}
+	delete(d.servers, ipc.ForClients)
 	for i, t := range d.servers {
 		var err error
 		if c.toServers[i], err = tlsdial.New(t); err != nil {
@@ -138,13 +146,19 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 	return c, nil
 }
 
-// offerTLS prepares the tls.Config for clients, if there is a certificate.
-func (c *config) offerTLS() (err error) {
+// offerTLS makes ready what the TLS handshakes of clients need. check is for their certificates, nil to ask for none.
+func (c *config) offerTLS(check *ipc.ServerTLS) (err error) {
 	t := c.TLS
 	if t.Certificate == "" {
 		return nil
 	}
 	m := tlspolicy.Material{Pairs: []tlspolicy.Pair{{Chain: []byte(t.Certificate), Key: tlspolicy.Secret(t.Key.Reveal())}}}
+	if check != nil {
+		m.CA = []byte(check.CA)
+		if check.CRL != "" {
+			m.CRL = []byte(check.CRL)
+		}
+	}
 	c.tls, err = m.Listen(tlspolicy.Options{}, tlspolicy.Tickets{Seed: tlspolicy.Secret(t.TicketSeed.Reveal()), Use: "clients"})
 	return err
 }

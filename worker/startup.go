@@ -2,6 +2,7 @@ package worker
 
 import (
 	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -492,21 +493,54 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 	if rule.Method == auth.Reject {
 		return "", refused("rejected by " + rule.String())
 	}
-	if rule.Method == auth.Cert || rule.ClientCert != "" {
-		return "", refused(rule.String() + " asks for a client certificate, which is not supported")
+	if err := s.checkCertificate(l.user, &rule); err != nil {
+		return "", err
 	}
 	switch {
 	case s.cfg.AllowUnknownUsers && !s.cfg.checked(l.user):
 		return auth.All, nil
-	case rule.Method == auth.Trust && !s.cfg.known[l.user]:
+	case (rule.Method == auth.Trust || rule.Method == auth.Cert) && !s.cfg.known[l.user]:
 		if !s.cfg.AllowUnknownUsers {
 			return "", refused(errUnknownUser.Error())
 		}
 		return auth.SCRAM, nil
 	case rule.Method == auth.All, rule.Method == auth.MD5:
 		return auth.SCRAM, nil
+	case rule.Method == auth.Cert:
+		return auth.Trust, nil // its certificate was enough
 	}
 	return rule.Method, nil
+}
+
+// checkCertificate checks the certificate that a rule asks for: that there is one (a wrong
+// one doesn't survive the handshake), and whether it may log in as the user.
+func (s *setup) checkCertificate(user string, rule *auth.Rule) error {
+	if rule.Method != auth.Cert && rule.ClientCert == "" {
+		return nil
+	}
+	var peer *x509.Certificate
+	if t := s.d.conn.Secured(); t != nil {
+		peer = t.Facts().Peer
+	}
+	if peer == nil {
+		return &refusal{
+			code: pgwire.CodeInvalidAuthorization, message: "connection requires a valid client certificate",
+			why: "no client certificate, which " + rule.String() + " asks for",
+		}
+	}
+	if rule.Method != auth.Cert && rule.ClientCert != auth.VerifyFull {
+		return nil
+	}
+	names := auth.NamesOf(peer, rule.ClientName)
+	for _, name := range names {
+		if auth.MayBe(s.cfg.ident, rule.Map, name, user) {
+			return nil
+		}
+	}
+	return &refusal{
+		code: pgwire.CodeInvalidAuthorization, message: "certificate authentication failed for user \"" + user + "\"",
+		why: fmt.Sprintf("the certificate is for %q, by %s", names, rule),
+	}
 }
 
 // errUnknownUser says in the log why a client can't authenticate. The client isn't told.

@@ -1,7 +1,11 @@
 package auth
 
 import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/pgagroal-go/pgagroal/internal/pattern"
@@ -56,6 +60,28 @@ func (n nameTest) matches(name string) bool {
 		return n.pattern.MatchString(name)
 	}
 	return n.any || n.name == name
+}
+
+// VerifyFull is the value of clientcert that compares names as well.
+const VerifyFull = "verify-full"
+
+// NamesOf returns the names that a client's certificate is for, as clientname says: the common name, the distinguished
+// name in the form of RFC 2253 for DN, or the DNS names and e-mail addresses for SAN.
+func NamesOf(cert *x509.Certificate, clientName string) []string {
+	switch clientName {
+	case "DN":
+		var rdn pkix.RDNSequence
+		if rest, err := asn1.Unmarshal(cert.RawSubject, &rdn); err != nil || len(rest) > 0 || len(rdn) == 0 {
+			return nil
+		}
+		return []string{rdn.String()}
+	case "SAN":
+		return slices.Concat(cert.DNSNames, cert.EmailAddresses)
+	}
+	if cn := cert.Subject.CommonName; cn != "" && !strings.Contains(cn, "\x00") {
+		return []string{cn}
+	}
+	return nil
 }
 
 // MayBe reports whether a client whose certificate names system may log in as user. Without a map, both names must be

@@ -186,6 +186,9 @@ func (k *checker) rules() {
 		if r.Method == methodMD5 && !c.MD5 {
 			k.failAt(r.File, r.Line, "the method md5, and md5 is off; write scram-sha-256")
 		}
+		if (r.Method == methodCert || r.ClientCert != "") && (c.TLSCAFile == "" || !c.OffersTLS()) {
+			k.failAt(r.File, r.Line, "the rule asks for a client certificate, which needs tls and tls_ca_file; set both, or take that out")
+		}
 		if r.Map != "" && !slices.ContainsFunc(c.Ident, func(l IdentLine) bool { return l.Map == r.Map }) {
 			k.failAt(r.File, r.Line, "the map %s has no line in %s; add one, or nobody could log in by this rule", r.Map, FileIdent)
 		}

@@ -142,6 +142,12 @@ func TestCheckRefusals(t *testing.T) {
 		"tls to a server, half a pair": {func(c *Config) {
 			c.Servers[1].TLS, c.Servers[1].TLSCertFile = TLSRequire, "/dev/null"
 		}, "[b]: tls: certificate file /dev/null is not a regular file"},
+		"certificate without authority": {func(c *Config) {
+			c.HBA = []HBARule{{Type: "hostssl", Method: "cert", File: "hba", Line: 3}}
+		}, "the rule asks for a client certificate, which needs tls and tls_ca_file"},
+		"clientcert without authority": {func(c *Config) {
+			c.HBA = []HBARule{{Type: "hostssl", Method: "trust", ClientCert: "verify-ca", File: "hba", Line: 3}}
+		}, "the rule asks for a client certificate, which needs tls and tls_ca_file"},
 		"tls to a Unix socket":    {func(c *Config) { c.Servers[1].TLS, c.Servers[1].Host = TLSRequire, "/run/x" }, "[b]: tls = require on a Unix socket"},
 		"direct and prefer":       {func(c *Config) { c.Servers[1].TLS, c.Servers[1].TLSNegotiation = TLSPrefer, "direct" }, "[b]: tls_negotiation = direct needs tls = require"},
 		"authority without tls":   {func(c *Config) { c.Servers[1].TLSCAFile = "/ca.pem" }, "[b]: tls_* and channel_binding do nothing without tls"},

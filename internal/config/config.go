@@ -111,6 +111,7 @@ type Config struct {
 	TLSCertFile string
 	TLSKeyFile  string
 	TLSCAFile   string
+	TLSCRLFile  string
 
 	EvBackend          string
 	KeepAlive          bool

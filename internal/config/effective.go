@@ -26,7 +26,9 @@ func (c *Config) OffersTLS() bool { return c.TLS == TLSAllow || c.TLS == TLSRequ
 
 // ClientTLSFiles names the files that TLS to clients needs.
 func (c *Config) ClientTLSFiles() tlspolicy.Files {
-	return tlspolicy.Files{Pairs: []tlspolicy.PairFiles{{Cert: c.TLSCertFile, Key: c.TLSKeyFile}}}
+	return tlspolicy.Files{
+		Pairs: []tlspolicy.PairFiles{{Cert: c.TLSCertFile, Key: c.TLSKeyFile}}, CA: c.TLSCAFile, CRL: c.TLSCRLFile,
+	}
 }
 
 // TLSFiles names the files that TLS to the server needs.

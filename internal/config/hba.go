@@ -181,8 +181,8 @@ func (r *HBARule) option(name, value string) string {
 		return fmt.Sprintf("the option %s is about certificates of clients; write the type hostssl, or delete it", name)
 	case name == "clientcert" && value != verifyCA && value != verifyFull:
 		return fmt.Sprintf("clientcert can't be %s; write verify-ca or verify-full", value)
-	case name == "clientname" && value != "CN" && value != "DN":
-		return fmt.Sprintf("clientname can't be %s; write CN or DN", value)
+	case name == "clientname" && value != "CN" && value != "DN" && value != "SAN":
+		return fmt.Sprintf("clientname can't be %s; write CN, DN or SAN", value)
 	}
 	*field = value
 	return ""

@@ -77,7 +77,7 @@ func TestHBAProblemsHaveTheirPlace(t *testing.T) {
 		"host all all all scram-sha-256 clientcert=1":     "2:32: the option clientcert is about certificates of clients; write the type hostssl",
 		"host all all all scram-sha-256 and more":         "2:32: and follows the method and is no option; delete it",
 		"hostssl all all all trust clientcert=1":          "2:27: clientcert can't be 1; write verify-ca or verify-full",
-		"hostssl all all all trust clientname=cn":         "2:27: clientname can't be cn; write CN or DN",
+		"hostssl all all all trust clientname=cn":         "2:27: clientname can't be cn; write CN, DN or SAN",
 		"hostssl all all all trust map=x":                 "2:27: map is for the method cert; delete it",
 		"hostssl all all all cert map=":                   "2:26: the option map has no value; write map=VALUE",
 		"hostssl all all all cert map=x map=y":            "2:32: the option map is there twice; write it once",

@@ -52,7 +52,7 @@ func TestRulesAskForMapsAndMethodsThatExist(t *testing.T) {
 		"host all all all md5\n":               "the method md5, and md5 is off",
 	} {
 		dir := directory(t, map[string]string{
-			FileConfig: "[pgagroal]\nmd5 = off\nident_file = maps" + strings.TrimPrefix(minimalMain, "[pgagroal]"), FileHBA: text, "maps": "m x y\n",
+			FileConfig: "[pgagroal]\nmd5 = off\ntls = allow\ntls_ca_file = /ca.pem\nident_file = maps" + strings.TrimPrefix(minimalMain, "[pgagroal]"), FileHBA: text, "maps": "m x y\n",
 		})
 		p, err := FindPaths(Flags{Directory: dir})
 		if err != nil {

@@ -272,9 +272,14 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.TLSKeyFile },
 		},
 		{
-			Name: "tls_ca_file", Kind: Path, Later: true,
+			Name: "tls_ca_file", Kind: Path, Reload: Restart,
 			Help: "Certificate authorities that clients' certificates are checked against",
 			main: func(c *Config) any { return &c.TLSCAFile },
+		},
+		{
+			Name: "tls_crl_file", Kind: Path, Reload: Restart,
+			Help: "Revocation lists of these authorities",
+			main: func(c *Config) any { return &c.TLSCRLFile },
 		},
 		{
 			Name: "ev_backend", Kind: Enum, Default: "auto", Values: []string{"auto", "io_uring", "epoll"}, Reload: Restart,

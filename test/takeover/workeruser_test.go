@@ -18,7 +18,8 @@ func TestTheWorkersUserHasNoRightsOverPgagroal(t *testing.T) {
 	t.Parallel()
 	pool.RootOnly(t)
 	c := pgtest.New(t, pgtest.Options{})
-	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Users: map[string]string{"somebody": "a-password"}})
+	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c)})
+	pool.WriteFile(t, p.Path("pgagroal_users.conf"), "# without entries, which a key in the home of postgres would have to open\n", 0o600)
 	p.AsRoot = true
 	p.SetKey("user", "postgres")
 	p.SetKey("worker_user", "nobody")
