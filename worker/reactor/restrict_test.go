@@ -2,8 +2,11 @@ package reactor
 
 import (
 	"errors"
+	"net"
 	"runtime"
 	"testing"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -82,4 +85,60 @@ func TestARingThatCannotBeRestrictedIsAnError(t *testing.T) {
 	if err := r.restrict(); !errors.Is(err, unix.EBADFD) {
 		t.Errorf("restricting a ring that is enabled: %v, want EBADFD", err)
 	}
+}
+
+// What the list of system calls forbids, a send through the ring can do: TCP fast open, which
+// connects without asking Landlock. pgagroal-privsep(7) says so; a kernel or a restriction
+// that stops it makes the page wrong.
+func TestTheRingCanConnectByFastOpen(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	l, err := New("io_uring")
+	if err != nil {
+		t.Skip("no io_uring here:", err)
+	}
+	driven := l.drv.(*uring)
+	defer driven.release()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	port := ln.Addr().(*net.TCPAddr).Port
+	to := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: uint16(port>>8 | port<<8), Addr: [4]byte{127, 0, 0, 1}}
+	text := []byte("x")
+	r := driven.ring
+	if err := r.enable(); err != nil {
+		t.Fatal(err)
+	}
+	s := r.next()
+	s.opcode, s.fd, s.userData, s.opFlags = opSend, int32(fd), 7, unix.MSG_FASTOPEN
+	s.addr, s.len = uint64(uintptr(unsafe.Pointer(&text[0]))), 1
+	s.off = uint64(uintptr(unsafe.Pointer(&to)))                             // where to send
+	*(*uint16)(unsafe.Add(unsafe.Pointer(s), 44)) = unix.SizeofSockaddrInet4 // addr_len of io_uring_sqe
+	if e := r.enter(1, 1000, false); e != 0 {
+		t.Fatal(e)
+	}
+	for r.ready() > 0 {
+		if c := r.take(); c.userData == 7 && c.res < 0 {
+			if e := unix.Errno(-c.res); e == unix.EOPNOTSUPP {
+				t.Skip("net.ipv4.tcp_fastopen is off for clients here")
+			} else if e != unix.EINPROGRESS {
+				t.Fatalf("the send: %v", e)
+			}
+		}
+	}
+	_ = ln.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second))
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatalf("no connection: %v", err)
+	}
+	conn.Close()
+	runtime.KeepAlive(text)
+	runtime.KeepAlive(&to)
 }
