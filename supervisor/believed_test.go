@@ -113,10 +113,11 @@ func TestWhatTheProberSaysIsBelieved(t *testing.T) {
 	w := newWorld(t, 0)
 	w.settle()
 	w.prober.mute = true
-	for id, tt := range map[uint64]struct {
+	for i, tt := range []struct {
 		lie  ipc.Outcome
 		want failover.Outcome
-	}{1: {ipc.SawRefused, failover.SawRefused}, 2: {ipc.SawPrimary, failover.SawPrimary}} {
+	}{{ipc.SawRefused, failover.SawRefused}, {ipc.SawPrimary, failover.SawPrimary}} {
+		id := uint64(i + 1) // the supervisor counts its looks
 		w.probeOnce(id)
 		w.prober.message(&ipc.ProbeDone{ID: id, Outcome: tt.lie})
 		w.settle()
