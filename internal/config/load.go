@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"syscall"
 )
 
 // Load reads every file of p. On an error the configuration is nil, and the error joins all problems
@@ -78,8 +79,19 @@ func (l *loader) read(path *string, name string, required bool) (data []byte, ok
 		*path = ""
 		return nil, false
 	}
-	l.errs = append(l.errs, &FileError{File: *path, Msg: reason(err) + "; " + name + " must be there and readable"})
+	l.errs = append(l.errs, l.missing(*path, name, err))
 	return nil, false
+}
+
+// missing returns the problem of a file that can't be read. It names every path that was tried, the one beside -D first,
+// because that is where most people mean the file to be.
+func (l *loader) missing(path, name string, err error) *FileError {
+	msg := reason(err)
+	if tried := l.paths.Tried[name]; len(tried) == 2 && tried[1] == path {
+		msg = fmt.Sprintf("%v, and %s: %s", syscall.ENOENT, path, msg)
+		path = tried[0]
+	}
+	return &FileError{File: path, Msg: msg + "; " + name + " must be there and readable"}
 }
 
 // readWithMode returns the content and the mode of a file, both from one open

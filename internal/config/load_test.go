@@ -139,6 +139,23 @@ func TestOptionalFilesMayBeMissingUnlessNamed(t *testing.T) {
 	}
 }
 
+func TestAMissingFileNamesEveryPathThatWasTried(t *testing.T) {
+	given, fallback := directory(t, nil), directory(t, nil)
+	_, _, err := Load(mustFind(t, Flags{Directory: given}, fallback))
+	for _, name := range []string{FileConfig, FileHBA} {
+		want := fmt.Sprintf("%s: no such file or directory, and %s: no such file or directory; %s must be there and readable",
+			filepath.Join(given, name), filepath.Join(fallback, name), name)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in %v", want, err)
+		}
+	}
+	named := filepath.Join(given, "my.hba")
+	_, _, err = Load(mustFind(t, Flags{Directory: given, HBA: named}, fallback))
+	if want := named + ": no such file or directory; "; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%q is missing in %v", want, err)
+	}
+}
+
 func TestLoadReportsEveryProblemOfEveryFileAtOnce(t *testing.T) {
 	dir := directory(t, map[string]string{
 		FileConfig: "[pgagroal]\nhots=*\nport=x\n", FileHBA: "local all all all trust\n",
