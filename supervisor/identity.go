@@ -34,8 +34,8 @@ func check(c *config.Config, env config.CheckEnv) []error {
 		errs = append(errs, fmt.Errorf("%w; scripts can't be checked without that account", err))
 	}
 	if err == nil {
-		if err := statedir.Check(c, statedir.AccountOf(uid, os.Geteuid() != 0)); err != nil {
-			errs = append(errs, fmt.Errorf("state_dir: %w", err))
+		if err := statedir.Check(c, statedir.AccountOf(uid, os.Geteuid() != 0), env.Asked); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	if err := checkWorkerUser(c, uid, err == nil); err != nil {

@@ -37,14 +37,25 @@ func AccountOf(uid uint32, ownEnvironment bool) Account {
 	return Account{uid, filepath.Join(u.HomeDir, ".local/state")}
 }
 
-// Check returns why an account can't use state_dir, nil if it can or nothing depends on state_dir.
-// It creates nothing.
-func Check(c *config.Config, a Account) error {
-	if !c.Failover {
+// Check returns why an account can't use state_dir, with file and line if the key is set. It creates nothing. With
+// failover = off nothing depends on state_dir; then the answer is nil unless an operator asks and the key is set.
+func Check(c *config.Config, a Account, asked bool) error {
+	if !c.Failover && (!asked || c.StateDir == "") {
 		return nil
 	}
 	_, err := choose(c, a, func(path string) error { return a.couldMake(path) })
-	return err
+	if err != nil {
+		return fmt.Errorf("%s: %w", key(c), err)
+	}
+	return nil
+}
+
+// key returns the name of the key for messages, with file and line if it is set.
+func key(c *config.Config) string {
+	if c.StateDir == "" {
+		return "state_dir"
+	}
+	return c.Place("state_dir") + ": state_dir"
 }
 
 // choose returns the path of state_dir: the configured one or, without one, the first that exists
@@ -89,8 +100,14 @@ func (a Account) owns(path string) error {
 	case info.Mode().Perm()&0o300 != 0o300:
 		return fmt.Errorf("%s can't be written by its owner (mode %04o): %w; chmod 0700 it", path, info.Mode().Perm(), fs.ErrPermission)
 	}
+	if err := syscall.Access(path, writeAndSearch); errors.Is(err, syscall.EROFS) || err != nil && os.Geteuid() == int(a.UID) {
+		return fmt.Errorf("%s can't be written: %w", path, err)
+	}
 	return nil
 }
+
+// writeAndSearch is W_OK and X_OK of access(2).
+const writeAndSearch = 2 | 1
 
 // couldMake returns why makeDir would fail. It checks whether the closest existing parent directory
 // is writable.
@@ -104,7 +121,7 @@ func (a Account) couldMake(path string) error {
 		return err
 	}
 	if os.Geteuid() == int(a.UID) {
-		if err := syscall.Access(dir, 2|1); err != nil { // W_OK and X_OK
+		if err := syscall.Access(dir, writeAndSearch); err != nil {
 			return fmt.Errorf("make %s: %w", path, err)
 		}
 		return nil

@@ -13,12 +13,46 @@ import (
 func TestUnusableStateDirIsFatalOnlyWithFailover(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
 	c := lockConfig(missing, true)
-	if _, err := Open(c, self(""), quiet); err == nil || Check(c, self("")) == nil {
+	if _, err := Open(c, self(""), quiet); err == nil || Check(c, self(""), false) == nil {
 		t.Errorf("failover goes on without state_dir: %v", err)
 	}
 	c = lockConfig(missing, false)
-	if d, err := Open(c, self(""), quiet); err != nil || d.Usable || d.Lock != nil || Check(c, self("")) != nil {
+	if d, err := Open(c, self(""), quiet); err != nil || d.Usable || d.Lock != nil || Check(c, self(""), false) != nil {
 		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+// With failover = off pgagroal serves without state_dir, but the operator who has set it wants to know.
+func TestAConfiguredStateDirThatIsWrongIsToldOfWithoutFailover(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pgagroal.conf")
+	missing := filepath.Join(t.TempDir(), "missing")
+	if err := os.WriteFile(file, []byte("[pgagroal]\nstate_dir = "+missing+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.LoadMain(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := file + ":2: state_dir: stat " + missing + ": no such file or directory"
+	if err := Check(c, self(""), true); err == nil || err.Error() != want {
+		t.Errorf("asked, it says %v, want %s", err, want)
+	}
+	if err := Check(c, self(""), false); err != nil {
+		t.Errorf("a start is refused: %v", err)
+	}
+	var log strings.Builder
+	if d, err := Open(c, self(""), slog.New(slog.NewTextHandler(&log, nil))); err != nil || d.Usable {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if got := log.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, file+":2") || !strings.Contains(got, missing) {
+		t.Errorf("the log says %q", got)
+	}
+	c.Failover = true
+	if _, err := Open(c, self(""), quiet); err == nil || !strings.HasPrefix(err.Error(), file+":2: state_dir can't be used") {
+		t.Errorf("with failover the start says %v", err)
+	}
+	if err := Check(lockConfig("", false), Account{UID: uint32(os.Geteuid()) + 1}, true); err != nil {
+		t.Errorf("a directory that nobody has asked for is missed: %v", err)
 	}
 }
 
@@ -39,7 +73,7 @@ func TestUnsetStateDirIsMadeBelowTheHomeDirectory(t *testing.T) {
 		if err := makeDir(c.StateDir); err != nil {
 			t.Fatal(err)
 		}
-	} else if err := Check(c, self(home)); err != nil {
+	} else if err := Check(c, self(home), false); err != nil {
 		t.Error(err)
 	}
 	d, err := Open(c, self(home), quiet)
@@ -87,12 +121,12 @@ func TestStateDirOfOthersIsRefused(t *testing.T) {
 		if _, err := Open(lockConfig(dir, true), self(""), quiet); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: %v", what, err)
 		}
-		if err := Check(lockConfig(dir, true), self("")); err == nil || !strings.Contains(err.Error(), what) {
+		if err := Check(lockConfig(dir, true), self(""), false); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: the check says %v", what, err)
 		}
 	}
 	dir := t.TempDir()
-	if err := Check(lockConfig(dir, true), Account{UID: uint32(os.Geteuid()) + 1}); err == nil || !strings.Contains(err.Error(), "belongs to user id") {
+	if err := Check(lockConfig(dir, true), Account{UID: uint32(os.Geteuid()) + 1}, false); err == nil || !strings.Contains(err.Error(), "belongs to user id") {
 		t.Errorf("%v", err)
 	}
 }

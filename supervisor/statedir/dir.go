@@ -38,11 +38,11 @@ func Open(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
 	}
 	path, err := choose(c, a, makeDir)
 	if err != nil {
-		return Dir{}, fmt.Errorf("state_dir can't be used, and failover = on needs it: %w", err)
+		return Dir{}, fmt.Errorf("%s can't be used, and failover = on needs it: %w", key(c), err)
 	}
 	d, err := lock(path, log)
 	if err != nil {
-		return Dir{}, fmt.Errorf("state_dir can't be used, and failover = on needs it: %w", err)
+		return Dir{}, fmt.Errorf("%s can't be used, and failover = on needs it: %w", key(c), err)
 	}
 	if c.StateDir == "" {
 		log.Info("state_dir is not set", "used", path)
@@ -51,7 +51,7 @@ func Open(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
 }
 
 // openOptional is Open when nothing depends on state_dir. It makes no directory, and goes on without
-// one.
+// one; a directory that is configured and can't be used is a mistake that it warns of.
 func openOptional(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
 	path, err := choose(c, a, neverMake)
 	var d Dir
@@ -65,7 +65,7 @@ func openOptional(c *config.Config, a Account, log *slog.Logger) (Dir, error) {
 	case errors.Is(err, errShared):
 		return Dir{}, err
 	case err != nil:
-		log.Info("state_dir can't be used; going on without, since failover is off", "error", err)
+		log.Warn("state_dir can't be used; going on without, since failover is off", "place", c.Place("state_dir"), "error", err)
 		return Dir{}, nil
 	}
 	return d, nil

@@ -58,7 +58,8 @@ func TestTheCheckSaysWhyAStateDirCannotBeUsed(t *testing.T) {
 	p.SetKey("state_dir", p.Path("state"))
 	pool.Must(t, os.Chmod(p.Path("state"), 0o777))
 	for _, flags := range [][]string{{"-t", "-D", p.Dir}, {"-D", p.Dir}} {
-		if said := pool.WontStart(t, p.Command("pgagroal", flags...)); !strings.Contains(said, "can be written by others") {
+		if said := pool.WontStart(t, p.Command("pgagroal", flags...)); !strings.Contains(said, "can be written by others") ||
+			!strings.Contains(said, p.Path("pgagroal.conf")+":") {
 			t.Errorf("%v says %q", flags, said)
 		}
 	}
