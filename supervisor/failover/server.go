@@ -45,8 +45,9 @@ type server struct {
 
 // failures are what confirmation counts.
 type failures struct {
-	deadRow    int // dead results in a row
-	refusedRow int // refused or reset in a row
+	met        bool // it has answered a probe since the start, or a client's login
+	deadRow    int  // dead results in a row
+	refusedRow int  // refused or reset in a row
 	firstDead  time.Duration
 	answered   time.Duration // start of the latest probe whose answer showed that the server works
 
@@ -173,10 +174,12 @@ func (m *Machine) onProbeDone(ev ProbeDone) {
 func (m *Machine) countResult(s *server) {
 	switch s.last {
 	case SawPrimary, SawStandby, SawAlive:
+		s.met = true
 		s.deadRow, s.refusedRow, s.starting = 0, 0, false
 		s.answered = s.lastStarted
 		return
 	case SawStarting, SawShutdown:
+		s.met = true
 		if !s.starting {
 			s.starting, s.startingSince = true, m.now
 		}

@@ -109,9 +109,22 @@ func (m *Machine) holdCommand() string {
 		return cli + "failover reset"
 	case holdFollow:
 		return cli + "switch-to NAME"
-	case holdNoPrimary, holdSplit, holdDemoted:
+	case holdNoPrimary:
+		return m.firstMend("start or promote one, or correct its host and port; it is used as soon as it is writable")
+	case holdSplit:
+		return m.firstMend("stop all but one of them")
+	case holdDemoted:
 	}
-	return cli + "switch-to --force NAME"
+	return m.firstMend("promote one by hand")
+}
+
+// firstMend adds the command that believes a person and not the servers, as the last resort and only if a server could
+// serve clients then.
+func (m *Machine) firstMend(what string) string {
+	if !m.anyAlive() {
+		return what
+	}
+	return what + "; as the last resort pgagroal-cli switch-to --force NAME"
 }
 
 // evalHeld ends a hold where chapter 0 or 8 of doc/FAILOVER.md allows it.
@@ -121,6 +134,8 @@ func (m *Machine) evalHeld() {
 	case holdNoPrimary, holdNewer, holdSplit, holdDamaged:
 		if d := m.decideStart(true); d.open >= 0 || d.suspect || d.hold != m.hold {
 			m.actOnStart(d)
+		} else {
+			m.refreshAnswers(d)
 		}
 	case holdDemoted:
 		m.settleDemoted()

@@ -232,7 +232,7 @@ func (m *Machine) decideNone(late bool) decision {
 		}
 	}
 	if m.known.index < 0 || !m.cfg.Enabled {
-		return decision{open: -1, hold: holdNoPrimary, why: "no server is writable"}
+		return decision{open: -1, hold: holdNoPrimary, why: noneWritable + " (" + m.answers() + ")"}
 	}
 	if m.servers[m.known.index].last == SawStandby {
 		return decision{open: -1, hold: holdDemoted, why: m.nameOf(m.known.index) + " is in recovery"}

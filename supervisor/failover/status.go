@@ -73,6 +73,7 @@ func (m *Machine) evaluateAlarms() {
 	}
 	m.showSilence()
 	m.showFollowers()
+	m.showUnseen()
 	login := m.withoutLogin()
 	m.set(login != "" && (m.cfg.Enabled || m.cfg.ProbeUser != ""), "login", login)
 	if m.runs.locked && m.cfg.MaxRuns > 0 {

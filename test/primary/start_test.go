@@ -2,6 +2,7 @@ package primary
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,6 +156,52 @@ func TestWithoutAWritableServerAtStartNothingRuns(t *testing.T) {
 	pool.Must(t, c.Nodes[0].Start(pool.Within(t)))
 	s.Opened("n1")
 	s.Pool.Connect()
+	s.NothingRan()
+}
+
+// TestAStandbyWithAWrongPortIsAnAlarm: the pool is open, and the server that nobody has seen isn't forgotten.
+func TestAStandbyWithAWrongPortIsAnAlarm(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	servers := pool.Nodes(c)
+	wrong := servers[1].Port + 1
+	servers[1].Host, servers[1].Port = c.Nodes[1].SocketDir, wrong // nobody else listens in this directory
+	s := pool.Play(t, c, pool.Plan{Servers: servers})
+	s.Opened("n1")
+	s.Alarmed(fmt.Sprintf("n2 was never seen since the start: %s port %d refuses connections", servers[1].Host, wrong))
+	s.Pool.WaitLog("n2 was never seen since the start")
+	s.Pool.Connect()
+	if s.HasAlarm("n1 was never seen") {
+		t.Errorf("an alarm for n1, which is the primary: %v", s.Status()["Alarms"])
+	}
+	s.NothingRan()
+}
+
+// TestWhenAllServersAreDownAtStartEachAnswerIsTold: force is proposed only while a server answers, and last. The alarms
+// end with the servers' first answers.
+func TestWhenAllServersAreDownAtStartEachAnswerIsTold(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	for _, n := range c.Nodes {
+		pool.Must(t, n.Kill())
+	}
+	s := pool.Play(t, c, pool.Plan{})
+	at := func(n *pgtest.Node) string {
+		return fmt.Sprintf("%s: %s port %d refuses connections", n.Name, n.Host, n.Port)
+	}
+	s.Held("no server is writable (" + at(c.Nodes[0]) + "; " + at(c.Nodes[1]) + ")")
+	s.Alarmed("n1 was never seen since the start")
+	s.Alarmed("n2 was never seen since the start")
+	s.Pool.WaitLog("logins are held")
+	if log := s.Pool.Log(); strings.Contains(log, "--force") {
+		t.Errorf("force is proposed although no server answers:\n%s", log)
+	}
+	pool.Must(t, c.Nodes[1].Start(pool.Within(t)))
+	s.Held("no server is writable (" + at(c.Nodes[0]) + "; n2: in recovery)")
+	pgtest.WaitUntil(t, pool.Generous, "the alarm for n2 to end", func() bool { return !s.HasAlarm("n2 was never seen") }, s.Pool.Log)
+	pool.Must(t, c.Nodes[0].Start(pool.Within(t)))
+	s.Opened("n1")
+	pgtest.WaitUntil(t, pool.Generous, "the alarm for n1 to end", func() bool { return !s.HasAlarm("n1 was never seen") }, s.Pool.Log)
 	s.NothingRan()
 }
 
