@@ -27,6 +27,19 @@ func Check(c *config.Config) []error {
 	return check(c, config.CheckEnv{Asked: true, Resolve: resolved, Listen: listen.Check})
 }
 
+// Warnings returns what would keep pgagroal from starting now, but may be gone until then: a port that another program
+// has. While a pgagroal of this configuration runs, the port is expected to be taken.
+func Warnings(c *config.Config) []string {
+	if statedir.Served(c.EffectivePIDFile()) {
+		return nil
+	}
+	var warnings []string
+	for _, err := range listen.Taken(c.ListenHosts(), c.Port) {
+		warnings = append(warnings, fmt.Sprintf("%s: port: %v; pgagroal can't start before it is free", c.Place("port"), err))
+	}
+	return warnings
+}
+
 func check(c *config.Config, env config.CheckEnv) []error {
 	uid, gids, err := identity(c)
 	var errs []error

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -245,6 +246,34 @@ func TestRootWithoutUserIsToldOfEveryOtherProblemToo(t *testing.T) {
 	}
 	if strings.Contains(errOut, "/nonexistent") {
 		t.Errorf("a script was checked for nobody: %q", errOut)
+	}
+}
+
+func TestTestFlagWarnsOfAPortThatAnotherProgramHas(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dir := directory(t, strings.Replace(good, "27999", fmt.Sprint(l.Addr().(*net.TCPAddr).Port), 1))
+	code, out, errOut := program(t, false, "-t", "-D", dir)
+	want := fmt.Sprintf("pgagroal: warning: %s/pgagroal.conf:3: port: %s: address already in use; ", dir, l.Addr())
+	if code != 0 || out == "" || !strings.HasPrefix(errOut, want) {
+		t.Errorf("%d, %q, want %q", code, errOut, want)
+	}
+	// This test counts as a running pgagroal, since it is the same program.
+	pidFile := filepath.Join(dir, fmt.Sprintf("pgagroal.%d.pid", l.Addr().(*net.TCPAddr).Port))
+	if err := os.WriteFile(pidFile, fmt.Appendln(nil, os.Getpid()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errOut := program(t, false, "-t", "-D", dir); code != 0 || errOut != "" {
+		t.Errorf("beside a pgagroal of this configuration: %d, %q", code, errOut)
+	}
+	if err := errors.Join(os.Remove(pidFile), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errOut := program(t, false, "-t", "-D", dir); code != 0 || errOut != "" {
+		t.Errorf("with a free port: %d, %q", code, errOut)
 	}
 }
 

@@ -23,12 +23,15 @@ func load(c *cli.Context) (*config.Config, error) {
 	}
 	cfg, warnings, err := config.Load(p)
 	for _, w := range warnings {
-		fmt.Fprintln(c.App.ErrWriter, "pgagroal: warning:", w)
+		warn(c, w)
 	}
 	return cfg, err
 }
 
-// test is -t: it checks everything except whether the ports are free.
+func warn(c *cli.Context, warning any) { fmt.Fprintln(c.App.ErrWriter, "pgagroal: warning:", warning) }
+
+// test is -t: it checks everything that can be looked at without a start. It only warns of a port that is taken, because
+// it is usually run while pgagroal serves.
 func test(c *cli.Context) error {
 	cfg, err := load(c)
 	if err != nil {
@@ -36,6 +39,9 @@ func test(c *cli.Context) error {
 	}
 	if errs := supervisor.Check(cfg); len(errs) > 0 {
 		return errors.Join(errs...)
+	}
+	for _, w := range supervisor.Warnings(cfg) {
+		warn(c, w)
 	}
 	return cfg.WriteMain(c.App.Writer)
 }

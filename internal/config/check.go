@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 )
@@ -59,6 +58,7 @@ const MaxListen = 16
 func (c *Config) Check(env CheckEnv) []error {
 	k := checker{c: c, env: env}
 	k.listen()
+	k.places()
 	k.sizes()
 	k.rules()
 	k.users()
@@ -103,13 +103,7 @@ func (k *checker) listen() {
 		k.fail("unix_socket_dir", "not set; name an existing directory")
 		return
 	}
-	info, err := os.Stat(c.UnixSocketDir)
-	switch {
-	case err != nil || !info.IsDir():
-		k.fail("unix_socket_dir", "%s is not a directory; create it, or name another", c.UnixSocketDir)
-	case !k.env.NoAccount && !mayWrite(c.UnixSocketDir, k.env.UID):
-		k.fail("unix_socket_dir", "%s can't be written by the account of pgagroal; give it to that account, or name another", c.UnixSocketDir)
-	}
+	k.writable("unix_socket_dir", c.UnixSocketDir)
 	if n := len(path.Join(c.UnixSocketDir, fmt.Sprintf(".s.pgagroal.%d", c.Port))); n > maxSocketPath {
 		k.fail("unix_socket_dir", "too long: its sockets would have names of %d bytes, and the system allows %d; name a shorter one", n, maxSocketPath)
 	}
@@ -156,13 +150,6 @@ func (c *Config) ListenHosts() []string {
 
 // maxSocketPath is the size of sun_path in sockaddr_un, without the final zero byte.
 const maxSocketPath = 107
-
-// mayWrite says whether an account may create files in a directory. It returns true for every account but that of this
-// process: for others it can't ask the kernel, and the mode doesn't show what access control lists allow.
-func mayWrite(dir string, uid uint32) bool {
-	const writeAndSearch = 2 | 1
-	return os.Geteuid() != int(uid) || syscall.Access(dir, writeAndSearch) == nil
-}
 
 func (k *checker) sizes() {
 	c := k.c

@@ -106,6 +106,52 @@ func Check(hosts []string) error {
 	}, func(string, netip.Addr, error) {})
 }
 
+// Taken returns the reasons for which the port can't be bound now on addresses of host. It never listens: sockets with
+// SO_REUSEADDR can share an address until one of them listens, so this is no obstacle to a pgagroal that starts meanwhile.
+func Taken(hosts []string, port int) []error {
+	entries, err := entriesOf(hosts)
+	if err != nil {
+		return nil // Check says so
+	}
+	var reasons []error
+	for _, e := range entries {
+		for _, a := range e.addrs {
+			err := bindOnly(a, port)
+			if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.EAFNOSUPPORT) {
+				reasons = append(reasons, fmt.Errorf("%s: %w", netip.AddrPortFrom(a, uint16(port)), err))
+			}
+		}
+	}
+	return reasons
+}
+
+// bindOnly binds a socket and closes it. It leaves out addresses with a zone, such as fe80::1%eth0.
+func bindOnly(a netip.Addr, port int) error {
+	if a.Zone() != "" {
+		return nil
+	}
+	family, address := unix.AF_INET, unix.Sockaddr(nil)
+	if a.Is4() {
+		address = &unix.SockaddrInet4{Port: port, Addr: a.As4()}
+	} else {
+		family, address = unix.AF_INET6, &unix.SockaddrInet6{Port: port, Addr: a.As16()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
+	if family == unix.AF_INET6 {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return err
+		}
+	}
+	return unix.Bind(fd, address)
+}
+
 // bindAll binds every address. It skips an address that this machine doesn't have, such as the IPv6 address of localhost
 // where there is no IPv6, unless its entry has no other.
 func bindAll(entries []entry, bind func(netip.Addr) error, skipped func(host string, a netip.Addr, err error)) error {

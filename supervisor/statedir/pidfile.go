@@ -47,6 +47,16 @@ func RemovePIDFile(path string) {
 	}
 }
 
+// Served says whether the pid file at path names a running pgagroal. It returns true, too, for a file that the present
+// user can't read.
+func Served(path string) bool {
+	if _, err := os.ReadFile(path); errors.Is(err, fs.ErrPermission) {
+		return true
+	}
+	pid := readPID(path)
+	return pid > 0 && isPgagroal(pid)
+}
+
 func readPID(path string) int {
 	b, err := os.ReadFile(path)
 	if err != nil {
