@@ -172,7 +172,11 @@ func (b *backend) begin(ctx context.Context, conn net.Conn, cfg *config, l *logi
 			conn = b.wired
 		}
 	}
-	return b.login(ctx, conn, cfg, l, client, encrypt.Login(b.wired))
+	opts := encrypt.Login(b.wired)
+	if client != nil && opts.RequireBinding {
+		return auth.ErrNotBound // what the client answers is bound to its own connection, at best
+	}
+	return b.login(ctx, conn, cfg, l, client, opts)
 }
 
 // login sends the start-up packet, answers the server's questions and reads until the

@@ -304,3 +304,22 @@ func TestFailoverUnderTLS(t *testing.T) {
 	pool.MustQuery(t, s.Pool.Connect(), "INSERT INTO t VALUES (1)")
 	s.Failover.WaitRuns(1)
 }
+
+// The server checks these clients itself, so their login can't be bound to our connection: no answer of theirs may
+// reach a server that must bind it.
+func TestPassedThroughClientIsRefusedWhereTheLoginMustBeBound(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "authority")
+	cert, key := sign(t, &ca, loopback)
+	for _, method := range []string{"scram-sha-256", "password", "trust"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			c := guarded(t, cert, key, method)
+			p := behind(t, c, nil, nil, nil, map[string]string{"tls": "require", "channel_binding": "require"})
+			p.Run()
+			p.WantRefused(p.Config("alice", "right", "postgres"))
+			p.WaitLog("channel binding is required")
+			pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE usename = 'alice'", "0")
+		})
+	}
+}
