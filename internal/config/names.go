@@ -49,7 +49,7 @@ func (n Names) String() string {
 // quotedName puts name in quotes if it would be read as something else without them.
 func quotedName(name string) string {
 	f, fail := splitFields(textLine{text: name}, ",=", plainSyntax)
-	if fail == nil && len(f) == 1 && len(f[0].words) == 1 && !f[0].equals && !f[0].words[0].quoted {
+	if fail == nil && len(f) == 1 && len(f[0].words) == 1 && !f[0].equals && !f[0].words[0].quoted && f[0].words[0].text == name {
 		for _, kind := range []nameKind{hbaDatabase, hbaUser} {
 			n, fail := kind.read(f[0].words)
 			if fail != nil || n.All || n.SameUser {
