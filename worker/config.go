@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
+	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
@@ -27,8 +28,10 @@ type config struct {
 	superuser string            // pgagroal's own user at the servers, empty for none
 	verifiers *auth.Verifiers
 	reset     []string // statements of the reset query, empty for none
-	// tls is for clients that encrypt their connections, nil if they can't.
-	tls *tls.Config
+	// tls is for clients that encrypt their connections, nil if they can't. All generations
+	// of the configuration share handshakes, which bounds how many of them compute at a time.
+	tls        *tls.Config
+	handshakes tlsmem.Gate
 	// toServers has the TLS settings of servers by index; nil means clear text.
 	toServers map[int]*tlsdial.Server
 }
@@ -128,8 +131,9 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 		return nil, fmt.Errorf("configuration %d is incomplete", end.Gen)
 	}
 	c.verifiers = auth.NewVerifiers([]byte(c.ScramSalt.Reveal()))
+	c.handshakes = tlsmem.NewGate(handshakesAtOnce)
 	if previous != nil {
-		c.verifiers = previous.verifiers
+		c.verifiers, c.handshakes = previous.verifiers, previous.handshakes
 	}
 	c.verifiers.Replace(d.verifiers)
 	if err := c.offerTLS(d.servers[ipc.ForClients]); err != nil {

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"bytes"
-	"crypto/tls"
 	"log/slog"
 	"time"
 
@@ -10,11 +9,16 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
 
+// handshakesAtOnce is how many handshakes of clients may compute at a time. A signature with
+// RSA takes most of a millisecond, and several at once would take every processor from the
+// event loops of all workers.
+const handshakesAtOnce = 1
+
 // encrypt does the server's part of a TLS handshake. The cryptography runs in a goroutine,
 // because a signature would stop the loop. begun are bytes of the handshake that were
 // already read.
-func (d *dialogue) encrypt(config *tls.Config, mem *tlsmem.Memory, log *slog.Logger, begun []byte) error {
-	c := tlsmem.Server(config, mem, log, func() { d.loop.Post(d.wake) })
+func (d *dialogue) encrypt(cfg *config, log *slog.Logger, begun []byte) error {
+	c := tlsmem.Server(cfg.tls, d.loop.Memory(), cfg.handshakes, log, func() { d.loop.Post(d.wake) })
 	err := c.Feed(begun)
 	if err == nil {
 		err = d.shake(c)

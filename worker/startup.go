@@ -156,7 +156,7 @@ func (s *setup) answerRequest(kind pgwire.StartupKind) error {
 // began with the handshake, it has the bytes that were already read; such a client must
 // negotiate PostgreSQL's protocol.
 func (s *setup) encrypt(begun []byte) error {
-	if err := s.d.encrypt(s.cfg.tls, s.w.loop.Memory(), s.log, begun); err != nil {
+	if err := s.d.encrypt(s.cfg, s.log, begun); err != nil {
 		return &handshakeError{err}
 	}
 	if begun != nil {

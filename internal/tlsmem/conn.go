@@ -36,23 +36,24 @@ type Conn struct {
 // loop should call Pending and Handshake. wake must not block, and may still be called
 // after Abort. mem belongs to the loop. log gets the stack of a panic, which fails the
 // handshake.
-func Server(config *tls.Config, mem *Memory, log *slog.Logger, wake func()) *Conn {
-	return start(&Conn{mem: mem, isServer: true}, config, log, wake, tls.Server)
+func Server(config *tls.Config, mem *Memory, gate Gate, log *slog.Logger, wake func()) *Conn {
+	return start(&Conn{mem: mem, isServer: true}, config, gate, log, wake, tls.Server)
 }
 
-// Client begins a handshake as the client, and is otherwise like Server.
+// Client begins a handshake as the client, without a Gate, and is otherwise like Server.
 func Client(config *tls.Config, mem *Memory, log *slog.Logger, wake func()) *Conn {
-	return start(&Conn{mem: mem}, config, log, wake, tls.Client)
+	return start(&Conn{mem: mem}, config, Gate{}, log, wake, tls.Client)
 }
 
-func start(c *Conn, config *tls.Config, log *slog.Logger, wake func(), side func(net.Conn, *tls.Config) *tls.Conn) *Conn {
-	hs := &handshake{wake: wake, done: make(chan struct{})}
+func start(c *Conn, config *tls.Config, gate Gate, log *slog.Logger, wake func(), side func(net.Conn, *tls.Config) *tls.Conn) *Conn {
+	hs := &handshake{wake: wake, done: make(chan struct{}), gate: gate, aborted: make(chan struct{})}
 	hs.input = sync.NewCond(&hs.mu)
 	c.t.hs, c.t.mem = hs, c.mem
 	c.tls = side(&c.t, config)
 	go func() { // ends with the handshake, which Abort ends at the latest
 		defer wake()
 		defer close(hs.done)
+		defer hs.leave()
 		hs.err = logline.Guarded(log, func() error { return c.tls.HandshakeContext(context.Background()) })
 	}()
 	return c
@@ -258,6 +259,9 @@ func (c *Conn) CloseNotify() error {
 // goroutine of an unfinished handshake ends soon afterwards.
 func (c *Conn) Abort() {
 	unlock := c.t.lock()
+	if c.t.hs != nil && !c.t.closed {
+		close(c.t.hs.aborted)
+	}
 	c.t.closed = true
 	c.t.in, c.t.kept, c.t.out, c.t.outAt = nil, nil, nil, 0
 	if c.err == nil {

@@ -6,7 +6,7 @@
 //     continue a handshake that has returned for lack of input, and because a signature
 //     must not stop the loop. The loop calls Feed with what arrives, sends Pending, and
 //     calls Abort when its timer runs out. wake tells the loop that there is output, or
-//     that the handshake has ended.
+//     that the handshake has ended. A Gate bounds how many handshakes compute at a time.
 //     A goroutine that may block calls Dial instead, which handshakes over the connection
 //     itself, and gives the connection to a loop later (Wired, in wired.go).
 //  2. Once Handshake reports the end, everything belongs to the loop's goroutine and
@@ -20,7 +20,7 @@
 //  5. Read and Receive return how a connection ended; CauseOf names it for a metric.
 //
 // conn.go has all these functions, transport.go the net.Conn in memory that crypto/tls
-// uses. memory.go takes back the buffers of idle connections. facts.go tells the caller
+// uses, gate.go the bound of handshakes. memory.go takes back the buffers of idle connections. facts.go tells the caller
 // about the session, cause.go has the errors.
 //
 // It imports none of our packages.

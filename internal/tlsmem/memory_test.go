@@ -55,7 +55,7 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 			held := make([]*Conn, count)
 			buf := make([]byte, 16<<10)
 			for i := range held {
-				p := &pair{woken: woken, chunk: 1 << 20, server: Server(config, mem, discard, wake), client: Client(clientConfig(version), mem, discard, wake)}
+				p := &pair{woken: woken, chunk: 1 << 20, server: Server(config, mem, Gate{}, discard, wake), client: Client(clientConfig(version), mem, discard, wake)}
 				if s, c := p.handshake(t); s != nil || c != nil {
 					t.Fatal(s, c)
 				}

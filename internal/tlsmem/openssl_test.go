@@ -52,7 +52,7 @@ func dialOpenSSL(t *testing.T, version uint16, flag string) *openssl {
 		t.Fatal(err)
 	}
 	woken := make(chan struct{}, 1)
-	o.tls = Server(serverConfig(certificate(t), version), new(Memory), discard, func() {
+	o.tls = Server(serverConfig(certificate(t), version), new(Memory), Gate{}, discard, func() {
 		select {
 		case woken <- struct{}{}:
 		default:

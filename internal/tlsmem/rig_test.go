@@ -72,6 +72,12 @@ type pair struct {
 
 func newPair(t testing.TB, server, client *tls.Config, chunk int) *pair {
 	t.Helper()
+	return gatedPair(t, Gate{}, server, client, chunk)
+}
+
+// gatedPair returns a pair whose server has a Gate.
+func gatedPair(t testing.TB, gate Gate, server, client *tls.Config, chunk int) *pair {
+	t.Helper()
 	p := &pair{woken: make(chan struct{}, 1), chunk: chunk}
 	wake := func() {
 		select {
@@ -79,7 +85,7 @@ func newPair(t testing.TB, server, client *tls.Config, chunk int) *pair {
 		default:
 		}
 	}
-	p.server = Server(server, new(Memory), discard, wake)
+	p.server = Server(server, new(Memory), gate, discard, wake)
 	p.client = Client(client, new(Memory), discard, wake)
 	t.Cleanup(func() { p.server.Abort(); p.client.Abort() })
 	return p

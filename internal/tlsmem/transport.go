@@ -15,6 +15,10 @@ type handshake struct {
 	wake  func()     // tells the loop to call Pending and Handshake; must not block
 	done  chan struct{}
 	err   error // valid when done is closed
+
+	gate    Gate
+	inside  bool          // the goroutine has a place in gate
+	aborted chan struct{} // closed by Abort
 }
 
 // transport is the net.Conn that crypto/tls sees. While hs is set, the handshake's
@@ -42,11 +46,12 @@ func (t *transport) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if hs := t.hs; hs != nil {
+		t.awaitInput()
+		if !hs.enter() {
+			return 0, net.ErrClosed
+		}
 		hs.mu.Lock()
 		defer hs.mu.Unlock()
-		for len(t.in) == 0 && !t.ended && !t.closed {
-			hs.input.Wait()
-		}
 	}
 	switch {
 	case t.closed:
@@ -60,6 +65,17 @@ func (t *transport) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return 0, errEmpty
+}
+
+// awaitInput waits, outside the gate, until Read has something to return.
+func (t *transport) awaitInput() {
+	hs := t.hs
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	for len(t.in) == 0 && !t.ended && !t.closed {
+		hs.leave()
+		hs.input.Wait()
+	}
 }
 
 // Write accepts everything, because crypto/tls treats any error of its transport as final.

@@ -69,7 +69,7 @@ func (r *rig) secured(h Handler, version uint16) (*Conn, *tls.Conn) {
 func shake(t testing.TB, fd int, config *tls.Config) *tlsmem.Conn {
 	t.Helper()
 	woken := make(chan struct{}, 100)
-	c := tlsmem.Server(config, &tlsmem.Memory{}, slog.New(slog.DiscardHandler), func() { woken <- struct{}{} })
+	c := tlsmem.Server(config, &tlsmem.Memory{}, tlsmem.Gate{}, slog.New(slog.DiscardHandler), func() { woken <- struct{}{} })
 	buf := make([]byte, 1<<16)
 	for {
 		if out := c.Pending(); len(out) > 0 {
