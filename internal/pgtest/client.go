@@ -21,6 +21,8 @@ type ClientConfig struct {
 	Database string            // the user's name when empty, as the server decides
 	Params   map[string]string // further start-up parameters
 	TLS      *tls.Config       // nil: no SSLRequest
+	Bind     bool              // requires channel binding, as libpq's channel_binding=require
+	Asked    func(string)      // called with each method that the server asks for; may be nil
 }
 
 // Client is one connection that speaks the protocol and nothing more: no retry,
@@ -31,9 +33,10 @@ type Client struct {
 	Secret []byte            // of BackendKeyData
 	Status byte              // of the last ReadyForQuery: 'I', 'T' or 'E'
 
-	cfg  ClientConfig
-	conn net.Conn
-	fe   *pgproto3.Frontend
+	cfg   ClientConfig
+	conn  net.Conn
+	fe    *pgproto3.Frontend
+	bound bool // the login is bound to the TLS connection
 }
 
 // Result is the outcome of one round trip to ReadyForQuery.

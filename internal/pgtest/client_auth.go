@@ -2,16 +2,25 @@ package pgtest
 
 import (
 	"crypto/md5"
+	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/xdg-go/scram"
 )
 
-const scramSHA256 = "SCRAM-SHA-256"
+const (
+	scramSHA256     = "SCRAM-SHA-256"
+	scramSHA256Plus = "SCRAM-SHA-256-PLUS"
+)
+
+// ErrNotBound says that the server offers no channel binding, which the client requires.
+var ErrNotBound = errors.New("the server offers no channel binding")
 
 // authenticate answers the server's requests until AuthenticationOk.
 func (c *Client) authenticate() error {
@@ -22,10 +31,15 @@ func (c *Client) authenticate() error {
 		}
 		switch m := msg.(type) {
 		case *pgproto3.AuthenticationOk:
+			if c.cfg.Bind && !c.bound {
+				return ErrNotBound
+			}
 			return nil
 		case *pgproto3.AuthenticationCleartextPassword:
+			c.asked("password")
 			err = c.sendAuth(&pgproto3.PasswordMessage{Password: c.cfg.Password})
 		case *pgproto3.AuthenticationMD5Password:
+			c.asked("md5")
 			err = c.sendAuth(&pgproto3.PasswordMessage{Password: md5Answer(c.cfg.User, c.cfg.Password, m.Salt)})
 		case *pgproto3.AuthenticationSASL:
 			err = c.scram(slices.Clone(m.AuthMechanisms))
@@ -52,23 +66,26 @@ func md5Answer(user, password string, salt [4]byte) string {
 	return "md5" + hex.EncodeToString(outer[:])
 }
 
-// scram runs SCRAM-SHA-256 without channel binding up to the server's proof;
+func (c *Client) asked(method string) {
+	if c.cfg.Asked != nil {
+		c.cfg.Asked(method)
+	}
+}
+
+// scram runs SCRAM-SHA-256, bound to the TLS connection if the client requires that, up to the server's proof;
 // authenticate reads the AuthenticationOk that follows. The user name is empty, because
 // the server takes it from the start-up message.
 func (c *Client) scram(mechanisms []string) error {
-	if !slices.Contains(mechanisms, scramSHA256) {
-		return fmt.Errorf("server offers %v, not %s", mechanisms, scramSHA256)
-	}
-	client, err := scram.SHA256.NewClient("", c.cfg.Password, "")
+	c.asked(strings.Join(mechanisms, ","))
+	mechanism, conv, err := c.conversation(mechanisms)
 	if err != nil {
-		return fmt.Errorf("prepare SCRAM: %w", err)
+		return err
 	}
-	conv := client.NewConversation()
 	answer, err := conv.Step("")
 	if err != nil {
 		return fmt.Errorf("start SCRAM: %w", err)
 	}
-	var out pgproto3.FrontendMessage = &pgproto3.SASLInitialResponse{AuthMechanism: scramSHA256, Data: []byte(answer)}
+	var out pgproto3.FrontendMessage = &pgproto3.SASLInitialResponse{AuthMechanism: mechanism, Data: []byte(answer)}
 	for !conv.Done() {
 		if err := c.sendAuth(out); err != nil {
 			return err
@@ -82,6 +99,27 @@ func (c *Client) scram(mechanisms []string) error {
 		return errors.New("SCRAM: the server doesn't know the password either")
 	}
 	return nil
+}
+
+// conversation chooses one of the mechanisms that the server offers.
+func (c *Client) conversation(offer []string) (string, *scram.ClientConversation, error) {
+	client, err := scram.SHA256.NewClient("", c.cfg.Password, "")
+	if err != nil {
+		return "", nil, fmt.Errorf("prepare SCRAM: %w", err)
+	}
+	encrypted, ok := c.conn.(*tls.Conn)
+	switch {
+	case !c.cfg.Bind && slices.Contains(offer, scramSHA256):
+		return scramSHA256, client.NewConversation(), nil
+	case !c.cfg.Bind:
+		return "", nil, fmt.Errorf("server offers %v, not %s", offer, scramSHA256)
+	case !ok || !slices.Contains(offer, scramSHA256Plus):
+		return "", nil, ErrNotBound
+	}
+	c.bound = true
+	sum := sha256.Sum256(encrypted.ConnectionState().PeerCertificates[0].Raw) // tls-server-end-point, if SHA-256 signs it
+	binding := scram.ChannelBinding{Type: scram.ChannelBindingTLSServerEndpoint, Data: sum[:]}
+	return scramSHA256Plus, client.NewConversationWithChannelBinding(binding), nil
 }
 
 // scramStep reads the server's next challenge and returns the answer to it.
