@@ -44,7 +44,7 @@ PLACES = \
 GOFLAGS_BUILD = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := build
-.PHONY: build demo demo-up demo-down test test-all test-17 test-race regress fuzz bench lint install clean help
+.PHONY: build demo demo-up demo-down test test-all test-17 test-drivers test-race regress fuzz bench lint install clean help
 
 build: ## build the programs into ./bin
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
@@ -85,15 +85,22 @@ test-17: ## the tests of protocol, drivers and failover beside PostgreSQL 17
 	.ci/setup test-17
 	go mod download
 	.ci/postgresql-17 go run ./.ci/gotest $(TESTFLAGS) ./test/login ./test/client ./test/transaction ./test/failover ./test/primary
+	.ci/postgresql-17 go run ./.ci/gotest $(TESTFLAGS) ./test/drivers -all
+
+test-drivers: ## a dozen drivers over TLS, in each pipeline
+	.ci/setup test drivers
+	go run ./.ci/gotest $(TESTFLAGS) ./test/drivers -all
 
 # An hour and more: other schedules than make test plays, each fault and each
 # disturbance 20 times with the default times, and 500 rounds of killed clients.
-test-all: test test-17 ## what make test has no time for: long simulations, faults with the default times, again and again
+test-all: test test-17 test-drivers ## what make test has no time for: long simulations, faults with the default times, again and again
 	go run ./.ci/gotest -run "TestSimulation|PacketLoss" -timeout 60m ./supervisor/failover -schedules 5000000 -seed 2000000 -losses 20000
 	go run ./.ci/gotest -run PassedOver -timeout 60m ./internal/pool -steps 5000000
 	go run ./.ci/gotest -timeout 90m ./test/faults -repeat 20
 	PGAGROAL_TEST_ROUNDS=500 go run ./.ci/gotest -run KilledOnes -timeout 60m ./test/client
 	go run ./.ci/gotest -parallel 6 -timeout 60m ./test/hangs -all
+	go run ./.ci/gotest -parallel 4 -timeout 60m -run LoginsOfEveryMethod ./test/login -all
+	.ci/postgresql-17 go run ./.ci/gotest -parallel 4 -timeout 60m -run LoginsOfEveryMethod ./test/login -all
 
 test-race: ## run all tests twice under the race detector, in random order
 	.ci/setup test

@@ -8,6 +8,7 @@
 //	login        who is let in, by which method, and what comes before that
 //	client       what a session sees: bytes, large results, cancels, what killed clients leave
 //	transaction  the transaction pipeline: statements, state, queue, drivers
+//	drivers      drivers of several languages over TLS, in each pipeline, through a failover
 //	backends     reuse, limits, reset, hand-over between workers
 //	failover     how a primary's death is seen, and what becomes of clients
 //	primary      who is primary: at the start, after a failover, when servers return
