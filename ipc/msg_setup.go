@@ -70,11 +70,19 @@ type ConfigBegin struct {
 // ClientTLS is how clients may encrypt their connections. The zero value is: not at all.
 type ClientTLS struct {
 	Required bool `msgpack:"required"`
-	// Certificate, followed by its intermediates, and Key are in PEM form.
-	Certificate string `msgpack:"certificate"`
-	Key         Secret `msgpack:"key"`
+	// Pairs is how many certificates there are to choose from. They come as parts: see ForClients.
+	Pairs   int        `msgpack:"pairs"`
+	Options TLSOptions `msgpack:"options"`
 	// TicketSeed gives all workers the same keys of session tickets: 32 bytes, new at each start.
 	TicketSeed Secret `msgpack:"ticket_seed"`
+}
+
+// TLSOptions are versions, curves and ciphers by the numbers of the standard. The zero value of each
+// means the default.
+type TLSOptions struct {
+	MinVersion uint16   `msgpack:"min_version"`
+	Curves     []uint16 `msgpack:"curves"`
+	Ciphers    []uint16 `msgpack:"ciphers"`
 }
 
 // ServerTLS is how a server is spoken to in TLS. A server without it is spoken to in clear text.
@@ -87,7 +95,8 @@ type ServerTLS struct {
 	Host   string `msgpack:"host"`
 	Direct bool   `msgpack:"direct"` // TLS begins without an SSLRequest
 	// Binding is disabled, prefer or require: whether a login by SCRAM is bound to the connection.
-	Binding string `msgpack:"binding"`
+	Binding string     `msgpack:"binding"`
+	Options TLSOptions `msgpack:"options"`
 	// Certificate, followed by its intermediates, and Key are ours; CA and CRL check the server's.
 	// All are in PEM form and may be empty.
 	Certificate string `msgpack:"certificate"`
@@ -97,8 +106,9 @@ type ServerTLS struct {
 	More        bool   `msgpack:"more"` // another part follows
 }
 
-// ForClients instead of a server's index is for what checks the certificates of clients: only CA and
-// CRL count.
+// ForClients instead of a server's index is for TLS with clients: Certificate and Key are the pair
+// that is shown first, CA and CRL check the certificates of clients, and nothing else counts. The
+// next pairs have the indexes below it.
 const ForClients = -1
 
 // partSize is how much of each long text goes into one part, in bytes.
@@ -115,7 +125,7 @@ func (t ServerTLS) Split() []ServerTLS {
 	key := t.Key.Reveal()
 	var parts []ServerTLS
 	for first := true; first || t.Certificate != "" || key != "" || t.CA != "" || t.CRL != ""; first = false {
-		p := ServerTLS{Server: t.Server, Mode: t.Mode, Host: t.Host, Direct: t.Direct, Binding: t.Binding, More: true}
+		p := ServerTLS{Server: t.Server, Mode: t.Mode, Host: t.Host, Direct: t.Direct, Binding: t.Binding, Options: t.Options, More: true}
 		p.Certificate, p.Key, p.CA, p.CRL = cut(&t.Certificate), Secret(cut(&key)), cut(&t.CA), cut(&t.CRL)
 		parts = append(parts, p)
 	}

@@ -130,14 +130,19 @@ func TestWhatTheProberSaysIsBelieved(t *testing.T) {
 // A worker does the handshakes, so it has the keys: its own for clients, and that for each server.
 func TestWorkersHaveThePrivateKeysOfTLS(t *testing.T) {
 	w := newWorld(t, 1)
-	w.s.service.tls = ipc.ClientTLS{Certificate: "shown", Key: "secret of ours"}
+	w.s.service.tls = ipc.ClientTLS{Pairs: 1}
+	w.s.service.clientTLS = ipc.ServerTLS{Server: ipc.ForClients, Certificate: "shown", Key: "secret of ours"}.Split()
 	w.s.service.serverTLS = ipc.ServerTLS{Server: 1, Mode: "require", Certificate: "shown", Key: "secret for b"}.Split()
 	w.up()
 	begin, parts := messagesOf[*ipc.ConfigBegin](w.children[0]), messagesOf[*ipc.ConfigTLS](w.children[0])
-	if len(begin) != 1 || begin[0].TLS.Key.Reveal() != "secret of ours" {
-		t.Errorf("for clients: %d configurations, or no key", len(begin))
+	if len(begin) != 1 || begin[0].TLS.Pairs != 1 {
+		t.Errorf("for clients: %d configurations, or no pair", len(begin))
 	}
-	if len(parts) != 1 || parts[0].Part.Key.Reveal() != "secret for b" {
-		t.Errorf("for servers: %d parts, or no key", len(parts))
+	keys := map[int]string{}
+	for _, p := range parts {
+		keys[p.Part.Server] += p.Part.Key.Reveal()
+	}
+	if keys[ipc.ForClients] != "secret of ours" || keys[1] != "secret for b" || len(parts) != 2 {
+		t.Errorf("%d parts, keys %v", len(parts), keys)
 	}
 }

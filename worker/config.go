@@ -136,10 +136,9 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 		c.verifiers, c.handshakes = previous.verifiers, previous.handshakes
 	}
 	c.verifiers.Replace(d.verifiers)
-	if err := c.offerTLS(d.servers[ipc.ForClients]); err != nil {
+	if err := d.offerTLS(); err != nil {
 		return nil, err
 	}
-	delete(d.servers, ipc.ForClients)
 	for i, t := range d.servers {
 		var err error
 		if c.toServers[i], err = tlsdial.New(t); err != nil {
@@ -150,20 +149,29 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 	return c, nil
 }
 
-// offerTLS makes ready what the TLS handshakes of clients need. check is for their certificates, nil to ask for none.
-func (c *config) offerTLS(check *ipc.ServerTLS) (err error) {
-	t := c.TLS
-	if t.Certificate == "" {
+// offerTLS makes ready what the TLS handshakes of clients need.
+func (d *draft) offerTLS() (err error) {
+	t := d.cfg.TLS
+	if t.Pairs == 0 {
 		return nil
 	}
-	m := tlspolicy.Material{Pairs: []tlspolicy.Pair{{Chain: []byte(t.Certificate), Key: tlspolicy.Secret(t.Key.Reveal())}}}
-	if check != nil {
-		m.CA = []byte(check.CA)
-		if check.CRL != "" {
-			m.CRL = []byte(check.CRL)
+	var m tlspolicy.Material
+	for i := range t.Pairs {
+		part := d.servers[ipc.ForClients-i]
+		if part == nil {
+			return fmt.Errorf("certificate %d of %d is missing", i+1, t.Pairs)
+		}
+		delete(d.servers, ipc.ForClients-i)
+		m.Pairs = append(m.Pairs, tlspolicy.Pair{Chain: []byte(part.Certificate), Key: tlspolicy.Secret(part.Key.Reveal())})
+		if part.CA != "" {
+			m.CA = []byte(part.CA)
+		}
+		if part.CRL != "" {
+			m.CRL = []byte(part.CRL)
 		}
 	}
-	c.tls, err = m.Listen(tlspolicy.Options{}, tlspolicy.Tickets{Seed: tlspolicy.Secret(t.TicketSeed.Reveal()), Use: "clients"})
+	tickets := tlspolicy.Tickets{Seed: tlspolicy.Secret(t.TicketSeed.Reveal()), Use: "clients"}
+	d.cfg.tls, err = m.Listen(tlsdial.Options(t.Options), tickets)
 	return err
 }
 

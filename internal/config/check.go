@@ -140,12 +140,15 @@ func (k *checker) host() {
 }
 
 // ListenHosts returns the entries of host.
-func (c *Config) ListenHosts() []string {
-	hosts := strings.Split(c.Host, ",")
-	for i, h := range hosts {
-		hosts[i] = strings.TrimSpace(h)
+func (c *Config) ListenHosts() []string { return commaList(c.Host) }
+
+// commaList splits a list with commas between its entries, which may be empty.
+func commaList(text string) []string {
+	list := strings.Split(text, ",")
+	for i, entry := range list {
+		list[i] = strings.TrimSpace(entry)
 	}
-	return hosts
+	return list
 }
 
 // maxSocketPath is the size of sun_path in sockaddr_un, without the final zero byte.
@@ -318,10 +321,25 @@ func (k *checker) tls() {
 			return
 		}
 	}
-	if c.OffersTLS() {
-		if _, err := tlspolicy.Load(c.ClientTLSFiles()); err != nil {
-			k.fail("tls", "%v", err)
-		}
+	opts, err := c.ClientTLSOptions()
+	if err != nil {
+		key, what, _ := strings.Cut(err.Error(), ": ")
+		k.fail(key, "%s", what)
+		return
+	}
+	if !c.OffersTLS() {
+		return
+	}
+	if certs, keys := len(commaList(c.TLSCertFile)), len(commaList(c.TLSKeyFile)); certs != keys {
+		k.fail("tls_key_file", "%d files, and tls_cert_file has %d; name the key of each certificate, in the same order", keys, certs)
+		return
+	}
+	m, err := tlspolicy.Load(c.ClientTLSFiles())
+	if err == nil {
+		_, err = m.Listen(opts, tlspolicy.Tickets{})
+	}
+	if err != nil {
+		k.fail("tls", "%v", err)
 	}
 }
 
@@ -335,6 +353,8 @@ func (k *checker) serverTLS() {
 		switch {
 		case s.TLS == TLSOff && (s.TLSCertFile+s.TLSKeyFile+s.TLSCAFile+s.TLSCRLFile != "" || s.ChannelBinding == "require"):
 			wrong("tls_* and channel_binding do nothing without tls; set tls, for instance to verify-full")
+		case badOptions(s) != nil:
+			wrong("%v", badOptions(s))
 		case s.TLS == TLSOff:
 		case strings.HasPrefix(s.Host, "/"):
 			wrong("tls = %s on a Unix socket, where PostgreSQL has no TLS; set it to off", s.TLS)
@@ -352,6 +372,11 @@ func (k *checker) serverTLS() {
 			}
 		}
 	}
+}
+
+func badOptions(s *Server) error {
+	_, err := s.TLSOptions()
+	return err
 }
 
 func (k *checker) health() {

@@ -107,11 +107,14 @@ type Config struct {
 	DisconnectClient                  time.Duration // 0 is off
 	DisconnectClientForce             bool
 
-	TLS         string // TLSOff, TLSAllow or TLSRequire
-	TLSCertFile string
-	TLSKeyFile  string
-	TLSCAFile   string
-	TLSCRLFile  string
+	TLS           string // TLSOff, TLSAllow or TLSRequire
+	TLSCertFile   string // one or more, with commas between them
+	TLSKeyFile    string // as many
+	TLSCAFile     string
+	TLSCRLFile    string
+	TLSMinVersion string
+	TLSCurves     string
+	TLSCiphers    string
 
 	EvBackend          string
 	KeepAlive          bool
@@ -187,6 +190,9 @@ type Server struct {
 	TLSKeyFile     string
 	TLSCAFile      string // a file, or system
 	TLSCRLFile     string
+	TLSMinVersion  string
+	TLSCurves      string
+	TLSCiphers     string
 	TLSNegotiation string
 	ChannelBinding string
 

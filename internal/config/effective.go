@@ -26,9 +26,29 @@ func (c *Config) OffersTLS() bool { return c.TLS == TLSAllow || c.TLS == TLSRequ
 
 // ClientTLSFiles names the files that TLS to clients needs.
 func (c *Config) ClientTLSFiles() tlspolicy.Files {
-	return tlspolicy.Files{
-		Pairs: []tlspolicy.PairFiles{{Cert: c.TLSCertFile, Key: c.TLSKeyFile}}, CA: c.TLSCAFile, CRL: c.TLSCRLFile,
+	f := tlspolicy.Files{CA: c.TLSCAFile, CRL: c.TLSCRLFile}
+	certs, keys := commaList(c.TLSCertFile), commaList(c.TLSKeyFile)
+	for i := range max(len(certs), len(keys)) {
+		var p tlspolicy.PairFiles
+		if i < len(certs) {
+			p.Cert = certs[i]
+		}
+		if i < len(keys) {
+			p.Key = keys[i]
+		}
+		f.Pairs = append(f.Pairs, p)
 	}
+	return f
+}
+
+// ClientTLSOptions returns what TLS to clients may use.
+func (c *Config) ClientTLSOptions() (tlspolicy.Options, error) {
+	return tlspolicy.ParseOptions(c.TLSMinVersion, c.TLSCurves, c.TLSCiphers)
+}
+
+// TLSOptions returns what TLS to the server may use.
+func (s *Server) TLSOptions() (tlspolicy.Options, error) {
+	return tlspolicy.ParseOptions(s.TLSMinVersion, s.TLSCurves, s.TLSCiphers)
 }
 
 // TLSFiles names the files that TLS to the server needs.

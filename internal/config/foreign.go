@@ -59,6 +59,17 @@ var foreignKeys = map[string]string{
 	"client_tls_cert_file":      "write tls_cert_file",
 	"client_tls_key_file":       "write tls_key_file",
 	"client_tls_ca_file":        "write tls_ca_file",
+	"ssl_cert_file":             "write tls_cert_file",
+	"ssl_key_file":              "write tls_key_file",
+	"ssl_ca_file":               "write tls_ca_file",
+	"ssl_crl_file":              "write tls_crl_file",
+	"ssl_min_protocol_version":  "write tls_min_protocol_version",
+	"ssl_ciphers":               "write tls_ciphers",
+	"ssl_ecdh_curve":            "write tls_curves",
+	"ssl_groups":                "write tls_curves",
+	"client_tls_protocols":      "write tls_min_protocol_version",
+	"client_tls_ciphers":        "write tls_ciphers",
+	"client_tls_ecdhcurve":      "write tls_curves",
 	"syslog":                    "write log_type = syslog",
 	"verbose":                   "write log_level",
 	"log_stats":                 "delete the line: pgagroal-cli status shows them",
@@ -95,7 +106,7 @@ var foreignKeys = map[string]string{
 	"bindwith_reuseport":     "delete the line: one process accepts clients",
 	"so_reuseport":           "delete the line: one process accepts clients",
 	"tls_mode":               "write tls",
-	"tls_protocols":          "delete the line: TLS 1.2 and 1.3 are accepted",
+	"tls_protocols":          "write tls_min_protocol_version",
 }
 
 // refuseHost returns why a text that isn't a path can't be the host of a server, or "".

@@ -263,12 +263,12 @@ func mainRows() []Row {
 		},
 		{
 			Name: "tls_cert_file", Kind: Path, Reload: Restart,
-			Help: "Certificate shown to clients, followed by its intermediates",
+			Help: "Certificates shown to clients, each followed by its intermediates, with commas between the files",
 			main: func(c *Config) any { return &c.TLSCertFile },
 		},
 		{
 			Name: "tls_key_file", Kind: Path, Reload: Restart,
-			Help: "Private key of tls_cert_file",
+			Help: "Private keys of tls_cert_file, in the same order",
 			main: func(c *Config) any { return &c.TLSKeyFile },
 		},
 		{
@@ -280,6 +280,22 @@ func mainRows() []Row {
 			Name: "tls_crl_file", Kind: Path, Reload: Restart,
 			Help: "Revocation lists of these authorities",
 			main: func(c *Config) any { return &c.TLSCRLFile },
+		},
+		{
+			Name: "tls_min_protocol_version", Kind: Enum, Default: "TLSv1.2", Reload: Restart,
+			Values: []string{"TLSv1.2", "TLSv1.3"}, Aliases: map[string]string{"tlsv1.2": "TLSv1.2", "tlsv1.3": "TLSv1.3"},
+			Help: "Oldest version of TLS that clients may speak",
+			main: func(c *Config) any { return &c.TLSMinVersion },
+		},
+		{
+			Name: "tls_curves", Kind: String, Default: "X25519:prime256v1:secp384r1", Reload: Restart,
+			Help: "Curves of the key exchange, with colons between them",
+			main: func(c *Config) any { return &c.TLSCurves },
+		},
+		{
+			Name: "tls_ciphers", Kind: String, Reload: Restart,
+			Help: "Ciphers of TLS 1.2, with colons between them; all that are safe if it is empty",
+			main: func(c *Config) any { return &c.TLSCiphers },
 		},
 		{
 			Name: "ev_backend", Kind: Enum, Default: "auto", Values: []string{"auto", "io_uring", "epoll"}, Reload: Restart,

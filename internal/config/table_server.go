@@ -46,6 +46,22 @@ func serverRows() []Row {
 			server: func(s *Server) any { return &s.TLSCRLFile },
 		},
 		{
+			Name: "tls_min_protocol_version", Section: ServerSection, Kind: Enum, Default: "TLSv1.2", Reload: Restart,
+			Values: []string{"TLSv1.2", "TLSv1.3"}, Aliases: map[string]string{"tlsv1.2": "TLSv1.2", "tlsv1.3": "TLSv1.3"},
+			Help:   "Oldest version of TLS that is spoken to this server",
+			server: func(s *Server) any { return &s.TLSMinVersion },
+		},
+		{
+			Name: "tls_curves", Section: ServerSection, Kind: String, Default: "prime256v1:secp384r1", Reload: Restart,
+			Help:   "Curves of the key exchange, with colons between them",
+			server: func(s *Server) any { return &s.TLSCurves },
+		},
+		{
+			Name: "tls_ciphers", Section: ServerSection, Kind: String, Reload: Restart,
+			Help:   "Ciphers of TLS 1.2, with colons between them; all that are safe if it is empty",
+			server: func(s *Server) any { return &s.TLSCiphers },
+		},
+		{
 			Name: "tls_negotiation", Section: ServerSection, Kind: Enum, Default: "postgres", Reload: Restart,
 			Values: []string{"postgres", "direct"},
 			Help:   "Whether TLS to this server is asked for, or begins at once (PostgreSQL 17 and later)",

@@ -41,11 +41,20 @@ func New(t *ipc.ServerTLS) (*Server, error) {
 	if t.Certificate != "" {
 		m.Pairs = []tlspolicy.Pair{{Chain: []byte(t.Certificate), Key: tlspolicy.Secret(t.Key.Reveal())}}
 	}
-	config, err := m.Dial(mode, t.Host, tlspolicy.Options{})
+	config, err := m.Dial(mode, t.Host, Options(t.Options))
 	if err != nil {
 		return nil, err
 	}
 	return &Server{prefer: mode == tlspolicy.Prefer, direct: t.Direct, config: config, binding: t.Binding}, nil
+}
+
+// Options converts the options in the supervisor's messages.
+func Options(o ipc.TLSOptions) tlspolicy.Options {
+	opts := tlspolicy.Options{MinVersion: o.MinVersion, Ciphers: o.Ciphers}
+	for _, c := range o.Curves {
+		opts.Curves = append(opts.Curves, tls.CurveID(c))
+	}
+	return opts
 }
 
 // With returns a Server that always uses TLS, with this Config.

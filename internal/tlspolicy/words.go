@@ -2,7 +2,10 @@ package tlspolicy
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -59,9 +62,43 @@ func ParseCiphers(s string) ([]uint16, error) {
 			}
 		}
 		if !ok {
-			return nil, fmt.Errorf("unknown cipher %q for TLS 1.2; those of TLS 1.3 are always on", name)
+			return nil, unknownCipher(strings.TrimSpace(name))
 		}
 		list = append(list, id)
 	}
 	return list, nil
+}
+
+func unknownCipher(name string) error {
+	for _, known := range tls.CipherSuites() {
+		if known.Name == name { // the others are those of TLS 1.2
+			return fmt.Errorf("%s is a cipher of TLS 1.3, all of which are always on; leave it out", name)
+		}
+	}
+	known := strings.Join(slices.Sorted(maps.Keys(cipherNames)), ", ")
+	return fmt.Errorf("unknown cipher %q for TLS 1.2; name each of those you want: %s", name, known)
+}
+
+// ParseOptions reads the keys of a configuration. Curves and ciphers may be empty.
+func ParseOptions(version, curves, ciphers string) (Options, error) {
+	var o Options
+	var err error
+	if o.MinVersion, err = ParseVersion(version); err != nil {
+		return o, fmt.Errorf("tls_min_protocol_version: %w", err)
+	}
+	if curves != "" {
+		if o.Curves, err = ParseCurves(curves); err != nil {
+			return o, fmt.Errorf("tls_curves: %w", err)
+		}
+	}
+	if ciphers == "" {
+		return o, nil
+	}
+	if o.Ciphers, err = ParseCiphers(ciphers); err != nil {
+		return o, fmt.Errorf("tls_ciphers: %w", err)
+	}
+	if o.MinVersion > tls.VersionTLS12 {
+		return o, errors.New("tls_ciphers: they are for TLS 1.2, and tls_min_protocol_version excludes that; leave one of the two out")
+	}
+	return o, nil
 }
