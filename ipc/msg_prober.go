@@ -140,12 +140,13 @@ type Observation struct {
 	SyncWaiting  bool     `msgpack:"sync_waiting"`
 }
 
-// ProbeDone answers ProbeRequest. Code is an SQLSTATE or a word, Version the
-// server_version as the server reports it, empty when no login told.
+// ProbeDone answers ProbeRequest. Code is an SQLSTATE or a word, Words what is wrong with TLS
+// where TLS failed, Version the server_version as the server reports it, empty when no login told.
 type ProbeDone struct {
 	ID      uint64      `msgpack:"id"`
 	Outcome Outcome     `msgpack:"outcome"`
 	Code    string      `msgpack:"code"`
+	Words   string      `msgpack:"words"`
 	Obs     Observation `msgpack:"obs"`
 	Version string      `msgpack:"version"`
 }

@@ -56,7 +56,7 @@ func (p *prober) probe(ctx context.Context, m *ipc.ProbeRequest) ipc.Message {
 	}
 	done := health.Probe(ctx, t)
 	o := &done.Obs
-	for _, s := range []*string{&done.Code, &done.Version, &o.ReceiverWord, &o.SlotName, &o.SenderHost, &o.SenderPort} {
+	for _, s := range []*string{&done.Code, &done.Words, &done.Version, &o.ReceiverWord, &o.SlotName, &o.SenderHost, &o.SenderPort} {
 		*s = text(*s)
 	}
 	for i := range o.SyncStandbys {

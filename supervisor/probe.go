@@ -52,7 +52,7 @@ func (s *supervisor) probeAt(a failover.Probe, at address, timeout time.Duration
 			if err != nil {
 				m = &ipc.ProbeDone{Outcome: ipc.SawNothing, Code: err.Error()}
 			}
-			seen.Outcome, seen.Code = outcomes[m.Outcome], m.Code
+			seen.Outcome, seen.Code, seen.Words = outcomes[m.Outcome], m.Code, m.Words
 			if m.Outcome == ipc.SawPrimary || m.Outcome == ipc.SawStandby {
 				seen.Obs, seen.Version = observation(&m.Obs), m.Version
 			}

@@ -216,7 +216,7 @@ func claimOfProbe(m *ipc.ProbeDone) string {
 		return "an outcome or a state of a WAL receiver that doesn't exist"
 	case len(o.SyncStandbys) > maxSyncStandbys || slices.ContainsFunc(o.SyncStandbys, long):
 		return "more or longer names of synchronous standbys than a probe reports"
-	case slices.ContainsFunc([]string{m.Code, m.Version, o.ReceiverWord, o.SlotName, o.SenderHost, o.SenderPort}, long):
+	case slices.ContainsFunc([]string{m.Code, m.Words, m.Version, o.ReceiverWord, o.SlotName, o.SenderHost, o.SenderPort}, long):
 		return "a text that is longer than a probe reports"
 	}
 	return ""

@@ -133,8 +133,23 @@ func TestCheckRefusals(t *testing.T) {
 		"performance and failover": {func(c *Config) {
 			c.Pipeline, c.Failover, c.FailoverScript = PipelinePerformance, true, promote
 		}, "knows no failover"},
-		"tls without certificate":           {func(c *Config) { c.TLS = TLSAllow; c.TLSKeyFile = "/k" }, "tls_cert_file: tls = allow needs a certificate"},
-		"tls without key":                   {func(c *Config) { c.TLS = TLSRequire; c.TLSCertFile = "/c" }, "tls_key_file: tls = require needs the certificate's private key"},
+		"tls without certificate": {func(c *Config) { c.TLS = TLSAllow; c.TLSKeyFile = "/k" }, "tls_cert_file: tls = allow needs a certificate"},
+		"tls without key":         {func(c *Config) { c.TLS = TLSRequire; c.TLSCertFile = "/c" }, "tls_key_file: tls = require needs the certificate's private key"},
+		"tls with a key too few": {
+			func(c *Config) { c.TLS, c.TLSCertFile, c.TLSKeyFile = TLSAllow, "/a, /b", "/a" },
+			"tls_key_file: 1 files, and tls_cert_file has 2",
+		},
+		"tls, unknown curve": {func(c *Config) { c.TLSCurves = "prime256v1:P-224" }, `tls_curves: unknown curve "P-224"`},
+		"tls, cipher of 1.3": {
+			func(c *Config) { c.TLSCiphers = "TLS_AES_128_GCM_SHA256" },
+			"tls_ciphers: TLS_AES_128_GCM_SHA256 is a cipher of TLS 1.3, all of which are always on",
+		},
+		"tls, ciphers by groups": {func(c *Config) { c.TLSCiphers = "HIGH:!aNULL" }, `tls_ciphers: unknown cipher "HIGH" for TLS 1.2; name each`},
+		"tls, ciphers without effect": {
+			func(c *Config) { c.TLSMinVersion, c.TLSCiphers = "TLSv1.3", "ECDHE-RSA-AES128-GCM-SHA256" },
+			"tls_ciphers: they are for TLS 1.2, and tls_min_protocol_version excludes that",
+		},
+		"tls to a server, unknown curve":    {func(c *Config) { c.Servers[1].TLSCurves = "x" }, `[b]: tls_curves: unknown curve "x"`},
 		"tls to a server without authority": {func(c *Config) { c.Servers[1].TLS = TLSVerifyCA }, "[b]: tls = verify-ca: root certificate file is needed"},
 		"tls to a server, no such file": {func(c *Config) {
 			c.Servers[1].TLS, c.Servers[1].TLSCAFile = TLSVerifyFull, "/nowhere/ca.pem"

@@ -79,12 +79,14 @@ func unknownCipher(name string) error {
 	return fmt.Errorf("unknown cipher %q for TLS 1.2; name each of those you want: %s", name, known)
 }
 
-// ParseOptions reads the keys of a configuration. Curves and ciphers may be empty.
+// ParseOptions reads the keys of a configuration, each of which may be empty.
 func ParseOptions(version, curves, ciphers string) (Options, error) {
 	var o Options
 	var err error
-	if o.MinVersion, err = ParseVersion(version); err != nil {
-		return o, fmt.Errorf("tls_min_protocol_version: %w", err)
+	if version != "" {
+		if o.MinVersion, err = ParseVersion(version); err != nil {
+			return o, fmt.Errorf("tls_min_protocol_version: %w", err)
+		}
 	}
 	if curves != "" {
 		if o.Curves, err = ParseCurves(curves); err != nil {

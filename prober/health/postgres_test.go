@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -413,7 +414,11 @@ func TestTLS(t *testing.T) {
 	target.TLS = tlsdial.With(&tls.Config{InsecureSkipVerify: true})
 	expect(t, probe(t, target), ipc.SawPrimary, "")
 	target.TLS = tlsdial.With(&tls.Config{ServerName: "another"})
-	expect(t, probe(t, target), ipc.SawAlive, codeTLS)
+	refused := probe(t, target)
+	expect(t, refused, ipc.SawAlive, codeTLS)
+	if !strings.Contains(refused.Words, "certificate") {
+		t.Errorf("words of the failure: %q", refused.Words)
+	}
 	// With TLS 1.3 the refusal of our certificate comes after our side's end of the handshake.
 	stranger, err := tls.X509KeyPair(certificate(t))
 	check(t, err)

@@ -31,13 +31,14 @@ func Probe(ctx context.Context, t Target) ipc.ProbeDone {
 	defer cancel()
 	p := prober{ctx: bounded, target: t}
 	v := p.run()
-	return ipc.ProbeDone{ID: t.ID, Outcome: v.outcome, Code: v.code, Obs: v.obs, Version: v.version}
+	return ipc.ProbeDone{ID: t.ID, Outcome: v.outcome, Code: v.code, Words: v.words, Obs: v.obs, Version: v.version}
 }
 
 // verdict is the result of a probe, or of one of its connections.
 type verdict struct {
 	outcome ipc.Outcome
 	code    string
+	words   string // what is wrong with TLS, for the operator
 	obs     ipc.Observation
 	version string
 	next    bool // this login failed, but another one may succeed

@@ -45,7 +45,7 @@ func (p *prober) judge(s *session, err error) verdict {
 		return v
 	}
 	if code := refusedByUs(err); code != "" {
-		return verdict{outcome: ipc.SawAlive, code: code, next: code == codeNoLogin}
+		return verdict{outcome: ipc.SawAlive, code: code, words: words(code, err), next: code == codeNoLogin}
 	}
 	if outcome := outcomeOf(err, s != nil); outcome != 0 {
 		if runOutOfTime(outcome) && errors.Is(p.ctx.Err(), context.Canceled) {
@@ -57,9 +57,18 @@ func (p *prober) judge(s *session, err error) verdict {
 		return verdict{outcome: outcome}
 	}
 	if s != nil && s.answered {
-		return verdict{outcome: ipc.SawAlive, code: s.answeredCode(err)}
+		code := s.answeredCode(err)
+		return verdict{outcome: ipc.SawAlive, code: code, words: words(code, err)}
 	}
 	return verdict{outcome: ipc.SawNothing, code: codeLocal}
+}
+
+// words returns the text of an error of TLS. Other codes say enough.
+func words(code string, err error) string {
+	if code != codeTLS {
+		return ""
+	}
+	return err.Error()
 }
 
 // judgeCode reads the outcome from a SQLSTATE.

@@ -17,7 +17,7 @@ func (m *Machine) cannotLogIn(s *server) {
 		return
 	}
 	s.loginCode = s.code
-	attrs := []Attr{{"server", s.cfg.Name}, {"code", s.code}, {"hint", m.loginHint(s.code)}}
+	attrs := []Attr{{"server", s.cfg.Name}, {"code", s.code}, {"hint", m.loginHint(s, s.code)}}
 	if m.cfg.ProbeUser != "" {
 		attrs = slices.Insert(attrs, 1, Attr{"user", m.cfg.ProbeUser})
 	}
@@ -26,9 +26,12 @@ func (m *Machine) cannotLogIn(s *server) {
 
 // loginHint returns what to do about a code with which a server refused the probes' user, "" if the code says nothing
 // that helps.
-func (m *Machine) loginHint(code string) string {
-	if code == "tls" {
-		return "look at tls in the server's section, and at what workers log of its certificate"
+func (m *Machine) loginHint(s *server, code string) string {
+	switch {
+	case code == "tls" && s.words != "":
+		return s.words + "; look at tls in the section of " + s.cfg.Name
+	case code == "tls":
+		return "look at tls in the section of " + s.cfg.Name
 	}
 	user := m.cfg.ProbeUser
 	if user == "" {
@@ -61,7 +64,7 @@ func (m *Machine) withoutLogin() string {
 			name += " (" + s.loginCode + ")"
 		}
 		names = append(names, name)
-		if hint := m.loginHint(s.loginCode); hint != "" && !slices.Contains(hints, hint) {
+		if hint := m.loginHint(s, s.loginCode); hint != "" && !slices.Contains(hints, hint) {
 			hints = append(hints, hint)
 		}
 	}

@@ -96,7 +96,7 @@ func (m *Machine) findServers(r *Rehearsal, since time.Duration) {
 		case !s.fresh(since):
 			r.grave(name, "", "it didn't answer in time")
 		case s.last == SawAlive:
-			r.grave(name, m.loginHint(s.code), "it answers, but a probe can't log in (%s), so that role, LSN and timeline stay unknown", s.code)
+			r.grave(name, m.loginHint(s, s.code), "it answers, but a probe can't log in (%s), so that role, LSN and timeline stay unknown", s.code)
 		case s.last != SawPrimary && s.last != SawStandby:
 			r.grave(name, "", "not reachable: %s", s.seen())
 		case i == m.known.index && s.last != SawPrimary:

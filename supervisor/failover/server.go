@@ -32,6 +32,7 @@ type server struct {
 
 	last        Outcome // of the latest probe, 0 before the first
 	code        string
+	words       string      // what is wrong with TLS, with the code "tls"
 	loginCode   string      // with which the latest probe that couldn't log in was refused
 	obs         Observation // of the latest logged-in probe
 	lastStarted time.Duration
@@ -147,7 +148,7 @@ func (m *Machine) onProbeDone(ev ProbeDone) {
 		s.noAddress = false
 		m.clear("address")
 	}
-	s.last, s.code, s.lastStarted = ev.Outcome, ev.Code, ev.Started
+	s.last, s.code, s.words, s.lastStarted = ev.Outcome, ev.Code, ev.Words, ev.Started
 	if ev.Started == 0 || ev.Started > m.now {
 		s.lastStarted = s.asked
 	}

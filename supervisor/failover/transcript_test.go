@@ -289,7 +289,7 @@ func (p *player) server(name string, opt map[string]string) {
 
 func (p *player) node(name, outcome string, opt map[string]string) {
 	n := p.nod[p.index(name)]
-	n.outcome, n.code, n.mute = 0, opt["code"], false
+	n.outcome, n.code, n.words, n.mute = 0, opt["code"], strings.ReplaceAll(opt["words"], "_", " "), false
 	for i, o := range outcomeNames {
 		if o == outcome {
 			n.outcome = Outcome(i)

@@ -14,6 +14,7 @@ import (
 type node struct {
 	outcome  Outcome
 	code     string
+	words    string
 	system   uint64
 	timeline uint32
 	lsn      uint64
@@ -263,7 +264,7 @@ func (w *world) runScript(a StartRun) {
 
 func (w *world) probe(a Probe) {
 	n := w.nodes[a.Server]
-	done := ProbeDone{Server: a.Server, ID: a.ID, Outcome: n.outcome, Code: n.code, Started: w.now}
+	done := ProbeDone{Server: a.Server, ID: a.ID, Outcome: n.outcome, Code: n.code, Words: n.words, Started: w.now}
 	took := time.Millisecond
 	switch n.outcome {
 	case SawTimeout, SawSilent:
