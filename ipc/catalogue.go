@@ -63,6 +63,8 @@ var catalogue = index([]Row{
 
 	{Number: 30, Name: "NewClient", From: sup, To: wrk, FDs: 1, Phase: PhaseRunning, make: of[NewClient]},
 	{Number: 31, Name: "ClientsGone", From: wrk, To: sup, Phase: PhaseRunning, make: of[ClientsGone]},
+	{Number: 32, Name: "AdmitRequest", From: wrk, To: sup, Reply: 33, Phase: PhaseRunning, make: of[AdmitRequest]},
+	{Number: 33, Name: "AdmitAnswer", From: sup, To: wrk, Phase: PhaseRunning, make: of[AdmitAnswer]},
 
 	{Number: 40, Name: "LeaseRequest", From: wrk, To: sup, Reply: 41, Phase: PhaseRunning, make: of[LeaseRequest]},
 	{Number: 41, Name: "LeaseGrant", From: sup, To: wrk, Phase: PhaseRunning, make: of[LeaseGrant]},

@@ -5,6 +5,26 @@ type NewClient struct {
 	ID uint64 `msgpack:"id"`
 	// Address is "host:port" of the peer, empty for a Unix socket.
 	Address string `msgpack:"address"`
+	// Ask says that the worker must send an AdmitRequest before it authenticates the client.
+	Ask bool `msgpack:"ask"`
+}
+
+// AdmitRequest asks whether a client may come in, once its names are known.
+type AdmitRequest struct {
+	Client   uint64 `msgpack:"client"`
+	User     string `msgpack:"user"`
+	Database string `msgpack:"database"` // the real name
+	// Count says that the client counts against the limits of its user and database until it leaves.
+	Count bool `msgpack:"count"`
+}
+
+// AdmitAnswer answers it. Code is empty if the client may come in; otherwise the client gets SQLSTATE,
+// message and hint.
+type AdmitAnswer struct {
+	Client  uint64 `msgpack:"client"`
+	Code    string `msgpack:"code"`
+	Message string `msgpack:"message"`
+	Hint    string `msgpack:"hint"`
 }
 
 // ClientsGone says that clients have left. It is sent with some delay, since only counts depend on
@@ -136,6 +156,8 @@ type Drained struct{}
 
 func (*NewClient) Number() Number     { return 30 }
 func (*ClientsGone) Number() Number   { return 31 }
+func (*AdmitRequest) Number() Number  { return 32 }
+func (*AdmitAnswer) Number() Number   { return 33 }
 func (*LeaseRequest) Number() Number  { return 40 }
 func (*LeaseGrant) Number() Number    { return 41 }
 func (*LeaseRefuse) Number() Number   { return 42 }

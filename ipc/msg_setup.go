@@ -49,14 +49,16 @@ type ConfigBegin struct {
 	// ConnectionRetryMS is the pause before a backend is opened again.
 	ConnectionRetryMS int64 `msgpack:"connection_retry_ms"`
 	// Failover says that clients wait for a new primary instead of getting an error.
-	Failover              bool  `msgpack:"failover"`
-	AllowUnknownUsers     bool  `msgpack:"allow_unknown_users"`
+	Failover          bool `msgpack:"failover"`
+	AllowUnknownUsers bool `msgpack:"allow_unknown_users"`
+	// CountClients says that there are limits of clients by user or database, so that each client that
+	// has proven who it is needs an AdmitRequest with Count.
+	CountClients          bool  `msgpack:"count_clients"`
 	KeepAlive             bool  `msgpack:"keep_alive"`
 	NoDelay               bool  `msgpack:"nodelay"`
 	Validation            bool  `msgpack:"validation"`
 	DisconnectClientMS    int64 `msgpack:"disconnect_client_ms"`
 	DisconnectClientForce bool  `msgpack:"disconnect_client_force"`
-	UpdateProcessTitle    bool  `msgpack:"update_process_title"`
 	// ProxyProtocol says that TCP connections begin with a PROXY header.
 	ProxyProtocol bool `msgpack:"proxy_protocol"`
 	// AddHost says that a client's address goes into its application_name.

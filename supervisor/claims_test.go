@@ -84,6 +84,13 @@ var claims = map[ipc.Number]struct {
 			"not its client": func(uint64) ipc.Message { return &ipc.ClientsGone{IDs: []uint64{9}} },
 		},
 	},
+	32: {
+		honest: func(uint64) ipc.Message { return &ipc.AdmitRequest{Client: 1, User: "u", Database: "d", Count: true} },
+		lies: map[string]func(uint64) ipc.Message{
+			"not its client": func(uint64) ipc.Message { return &ipc.AdmitRequest{Client: 9} },
+			"large names":    func(uint64) ipc.Message { return &ipc.AdmitRequest{Client: 1, User: strings.Repeat("u", ipc.MaxKey+1)} },
+		},
+	},
 	40: {
 		honest: func(uint64) ipc.Message {
 			return &ipc.LeaseRequest{ID: 7, Key: key("u"), Requested: "alias", WaitedMS: 1 << 62}

@@ -22,6 +22,10 @@ type clients struct {
 	recheck *timer
 	budget  int // how many descriptors may be on their way to workers, see clientBudget; 0 for no limit
 	burst   proc.Burst
+	census  census
+	// disabled are the databases that let no new client in.
+	disabled disabled
+	turnedAway
 }
 
 // onAccepted queues a client for the worker with the fewest clients.
@@ -31,6 +35,11 @@ func (s *supervisor) onAccepted(a listen.Client) {
 		return
 	}
 	s.clients.gate.Taken()
+	if s.tooMany() {
+		listen.Refuse(a, messageTooMany)
+		s.turnAway(messageTooMany)
+		return
+	}
 	s.clients.waiting = append(s.clients.waiting, a)
 	s.placeClients()
 	s.refuseSurplus()
@@ -48,9 +57,13 @@ func (s *supervisor) placeClients() {
 		}
 		s.clients.nextID++
 		id := s.clients.nextID
+		asks := s.mustAsk()
 		c.clients[id] = true
 		s.clients.total++
-		s.send(c, &ipc.NewClient{ID: id, Address: w[0].Address}, w[0].FD)
+		if asks {
+			s.clients.census.wait(id)
+		}
+		s.send(c, &ipc.NewClient{ID: id, Address: w[0].Address, Ask: asks}, w[0].FD)
 		s.takenOff(c)
 		s.clients.burst.Note()
 		w = w[1:]
@@ -70,7 +83,7 @@ func (s *supervisor) rescueClients(c *child, left []ipc.Envelope) int {
 			continue
 		}
 		delete(c.clients, m.ID)
-		s.clients.total--
+		s.clients.left(m.ID)
 		s.clients.waiting = append(s.clients.waiting, listen.Client{FD: e.FDs[0], Address: m.Address})
 		rescued++
 	}
@@ -119,13 +132,21 @@ func (s *supervisor) onClientsGone(c *child, m *ipc.ClientsGone) {
 			return
 		}
 		delete(c.clients, id)
-		s.clients.total--
+		s.clients.left(id)
 	}
 	s.checkDrained()
 }
 
+// left removes a client from the counts.
+func (x *clients) left(id uint64) {
+	x.total--
+	x.census.leave(id)
+}
+
 func (s *supervisor) clientsWithout(c *child) {
-	s.clients.total -= len(c.clients)
+	for id := range c.clients {
+		s.clients.left(id)
+	}
 	clear(c.clients)
 	s.checkDrained()
 }

@@ -97,6 +97,11 @@ func (s *supervisor) shutdownBy(mode controlsocket.ShutdownMode, timeout *time.D
 	return nil
 }
 
+// SwitchDatabase disables or enables a database for new clients.
+func (o operator) SwitchDatabase(ctx context.Context, database string, disable bool) (control.DatabasesResponse, error) {
+	return ask(ctx, o.s, func(answer func(control.DatabasesResponse, error)) { answer(o.s.switchDatabase(database, disable)) })
+}
+
 // SwitchTo makes the server the primary.
 func (o operator) SwitchTo(ctx context.Context, server string, force bool, timeout *time.Duration) (control.FailoverAnswer, error) {
 	next, err := o.command(ctx, server, func(tag uint64) failover.Event {

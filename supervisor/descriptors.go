@@ -105,7 +105,7 @@ func (s *supervisor) refuseSurplus() {
 		return
 	}
 	for _, c := range s.clients.waiting[:surplus] {
-		listen.Refuse(c)
+		listen.Refuse(c, "too many clients are waiting for a worker")
 	}
 	s.clients.waiting = s.clients.waiting[surplus:]
 	s.log.Warn("clients are refused, since too many wait for a worker", "clients", surplus)

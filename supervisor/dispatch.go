@@ -32,6 +32,8 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onLoginSeen(a.worker, m)
 	case *ipc.ClientsGone:
 		s.onClientsGone(a.worker, m)
+	case *ipc.AdmitRequest:
+		s.onAdmitRequest(a.worker, m)
 	case *ipc.LeaseRequest:
 		s.onLeaseRequest(a.worker, m)
 	case *ipc.LeaseAbandon:

@@ -120,10 +120,10 @@ func (s *supervisor) configBegin(gen uint64, index int) *ipc.ConfigBegin {
 		Failover:    c.DecidesFailover(), AllowUnknownUsers: c.AllowUnknownUsers,
 		KeepAlive: c.KeepAlive, NoDelay: c.NoDelay, Validation: c.Validation == "foreground",
 		DisconnectClientMS: c.DisconnectClient.Milliseconds(), DisconnectClientForce: c.DisconnectClientForce,
-		UpdateProcessTitle: c.UpdateProcessTitle != "never" && c.UpdateProcessTitle != "off",
-		ProxyProtocol:      c.ProxyProtocol,
-		AddHost:            c.ApplicationNameAddHost,
-		ScramSalt:          s.service.scramSalt,
-		TLS:                s.service.tls,
+		ProxyProtocol: c.ProxyProtocol,
+		AddHost:       c.ApplicationNameAddHost,
+		ScramSalt:     s.service.scramSalt,
+		TLS:           s.service.tls,
+		CountClients:  c.MaxClientsPerUser+c.MaxClientsPerDatabase > 0,
 	}
 }

@@ -172,7 +172,7 @@ var sessionStates = map[string]string{
 func (s *supervisor) detailsResponse(rep *report) control.StatusDetailsResponse {
 	r := control.StatusDetailsResponse{
 		StatusResponse: s.statusResponse(rep), Limits: []control.Limit{},
-		Databases: []control.Database{}, Connections: []control.Connection{},
+		Databases: s.clients.disabled.list(), Connections: []control.Connection{},
 	}
 	rules := s.ledger.Counts().Rules
 	for i, l := range s.cfg.Limits {

@@ -25,6 +25,8 @@ type client struct {
 	// minor is the minor version of protocol 3 that the client speaks. It is set before
 	// the session begins.
 	minor uint16
+	// ask says that the supervisor must be asked before the client is authenticated.
+	ask bool
 	// leaves says that the client has left something on a backend: see leftovers.go.
 	leaves bool
 	// conn is set during the set-up, session afterwards.
@@ -98,7 +100,7 @@ func (w *worker) share(l *login) *login {
 // onNewClient takes over the socket of a client and starts the set-up. fds is empty if this
 // process had no free descriptor for the socket; then only this client is lost.
 func (w *worker) onNewClient(m *ipc.NewClient, fds []int) {
-	c := &client{id: m.ID, addr: m.Address, start: time.Now()}
+	c := &client{id: m.ID, addr: m.Address, start: time.Now(), ask: m.Ask}
 	d, err := w.setUp(c, fds)
 	if err != nil {
 		w.log.Warn("client closed before its set-up", "client", m.ID, "error", err)

@@ -21,6 +21,8 @@ func (w *worker) dispatch(env ipc.Envelope) {
 		w.onActivityRequest(m)
 	case *ipc.NewClient:
 		w.onNewClient(m, env.FDs)
+	case *ipc.AdmitAnswer:
+		w.onAdmitAnswer(m)
 	case *ipc.LeaseGrant:
 		w.onLeaseGrant(m)
 	case *ipc.LeaseRefuse:

@@ -63,12 +63,17 @@ func (s *setup) identify() (*login, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.unproven = method == auth.All; l.unproven {
-		return l, nil
+	if err := s.enter(l); err != nil {
+		return nil, err
 	}
-	if err := s.authenticate(l, method); err != nil {
-		s.w.stats.badPassword(err)
-		return nil, &loginError{l, err}
+	if l.unproven = method == auth.All; !l.unproven {
+		if err := s.authenticate(l, method); err != nil {
+			s.w.stats.badPassword(err)
+			return nil, &loginError{l, err}
+		}
+	}
+	if err := s.countIn(l); err != nil {
+		return nil, err
 	}
 	return l, nil
 }

@@ -84,6 +84,8 @@ type questions struct {
 	secrets *secrets
 	// peers are questions about clients' addresses.
 	peers peers
+	// admissions are what to do with the answers about clients, by client.
+	admissions map[uint64]func(*ipc.AdmitAnswer)
 }
 
 // epochs are the epochs whose backends end.
@@ -131,7 +133,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
 		requests: newCancelRequests(), hinted: make(map[hinted]bool),
 		servers: ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
-		questions: questions{newSecrets(), newPeers()},
+		questions: questions{newSecrets(), newPeers(), map[uint64]func(*ipc.AdmitAnswer){}},
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
 	w.burst.Free = func() {

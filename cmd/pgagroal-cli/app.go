@@ -107,7 +107,7 @@ func remoteFlag(name, letter string) cli.Flag {
 
 // commands is the table of the command words, one file per group.
 func (p *program) commands() []*cli.Command {
-	return slices.Concat(p.statusCommands(), p.shutdownCommands(), p.serverCommands(), p.confCommands(), p.failoverCommands(), laterCommands())
+	return slices.Concat(p.statusCommands(), p.shutdownCommands(), p.serverCommands(), p.databaseCommands(), p.confCommands(), p.failoverCommands(), laterCommands())
 }
 
 // command makes a row. The action parses the words after the name itself: the

@@ -92,6 +92,10 @@ func TestOptionsAndWordsMixInAnyOrder(t *testing.T) {
 		{[]string{"switch-to", "--", "-two"}, "switch-to -two false"},
 		{[]string{"switch-to", "two", "-T", "2m"}, "switch-to two false 2m0s"},
 		{[]string{"switch-to", "help"}, "switch-to help false"},
+		{[]string{"disable"}, "database all true"},
+		{[]string{"disable", "*"}, "database * true"},
+		{[]string{"enable", "all"}, "database all false"},
+		{[]string{"enable", "shop", "-F", "raw"}, "database shop false"},
 		{[]string{"clear", "two"}, "clear two false"},
 		{[]string{"clear", "server", "two", "--force"}, "clear two true"},
 		{[]string{"clear", "server", "server"}, "clear server false"},
@@ -120,7 +124,7 @@ func TestWrongUseIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	path := listen(t, sup, 0)
 	for _, line := range []string{
 		"", "nope", "help", "ping now", "status more", "status details more", "shutdown now", "shutdown gracefully immediate",
-		"switch-to", "switch-to a b", "clear", "clear server", "clear server a b", "clear a b", "conf", "conf ls a", "conf get a b",
+		"switch-to", "switch-to a b", "clear", "clear server", "clear server a b", "clear a b", "enable a b", "disable a b", "conf", "conf ls a", "conf get a b",
 		"failover", "failover history 0", "failover history x", "failover history -1", "failover status x",
 		"failover pause x", "failover trigger two", "failover pause --force", "failover pause --to two", "failover trigger --to=", "status --to two",
 		"status --primary", "failover status --write", "ping --write=maybe", "ping -F yaml", "ping -x", "ping --nope", "ping --format", "ping -F", "ping --force", "status --force=yes",
@@ -141,7 +145,7 @@ func TestWhatThisVersionLacksIsSaid(t *testing.T) {
 	sup := &fake{}
 	path := listen(t, sup, 0)
 	for _, line := range []string{
-		"flush", "flush all db", "enable db", "disable *", "conf reload", "conf set port 1", "conf alias", "clear prometheus",
+		"flush", "flush all db", "conf reload", "conf set port 1", "conf alias", "clear prometheus",
 		"ping -h host", "ping -p 5", "ping -U admin", "ping -P s3cret", "ping -C gz", "ping -E aes", "ping --host h --port 1",
 	} {
 		got := invoke(append([]string{"--socket", path}, strings.Fields(line)...)...)

@@ -8,7 +8,7 @@ import (
 // clear error rather than that of an unknown command.
 func laterCommands() []*cli.Command {
 	var list []*cli.Command
-	for _, name := range []string{"flush", "enable", "disable"} {
+	for _, name := range []string{"flush"} {
 		list = append(list, command(name, "", "not available in this version", func(*cli.Context, []string) error {
 			return notInThisVersion(name)
 		}))

@@ -107,6 +107,10 @@ func (f *fake) SwitchTo(_ context.Context, server string, force bool, timeout *t
 	return control.FailoverAnswer{Next: server + " is the primary"}, f.called("switch-to %s %t", server, force)
 }
 
+func (f *fake) SwitchDatabase(_ context.Context, database string, disable bool) (control.DatabasesResponse, error) {
+	return control.DatabasesResponse{Databases: []control.Database{{Database: database, Enabled: !disable}}}, f.called("database %s %t", database, disable)
+}
+
 func (f *fake) ClearServer(_ context.Context, server string, force bool) error {
 	return f.called("clear %s %t", server, force)
 }

@@ -60,6 +60,7 @@ func (c *Config) Check(env CheckEnv) []error {
 	k.listen()
 	k.places()
 	k.sizes()
+	k.reserve()
 	k.rules()
 	k.users()
 	k.servers()
@@ -163,6 +164,20 @@ func (k *checker) sizes() {
 	if k.env.FileLimit > 0 && uint64(c.MaxConnections)+reservedFiles > k.env.FileLimit {
 		k.fail("max_connections", "%d connections need %d open files, and the limit is %d; raise the limit, or lower the value",
 			c.MaxConnections, c.MaxConnections+reservedFiles, k.env.FileLimit)
+	}
+}
+
+// reserve checks that reserved_connections leaves something for other users, and that somebody may use them.
+func (k *checker) reserve() {
+	c := k.c
+	switch {
+	case c.ReservedConnections == 0:
+	case c.ReservedConnections >= c.MaxConnections:
+		k.fail("reserved_connections", "%d of max_connections = %d leaves none for other users; lower it", c.ReservedConnections, c.MaxConnections)
+	case c.MaxClients > 0 && c.ReservedConnections >= c.MaxClients:
+		k.fail("reserved_connections", "%d of max_clients = %d leaves none for other users; lower it", c.ReservedConnections, c.MaxClients)
+	case !slices.ContainsFunc(c.Admins, func(a Credential) bool { return hasUser(c.Users, a.Name) }):
+		k.fail("reserved_connections", "set, and no user of the users file is in %s; add one there with pgagroal-admin, or set it to 0", FileAdmins)
 	}
 }
 

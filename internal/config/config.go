@@ -79,17 +79,21 @@ type Config struct {
 	LogConnections    bool
 	LogDisconnections bool
 
-	BlockingTimeout      time.Duration // 0: clients don't wait
-	ConnectionRetryDelay time.Duration
-	IdleTimeout          time.Duration // 0 is off
-	MaxConnectionAge     time.Duration // 0 is off
-	FlushTimeout         time.Duration // 0 is unbounded
-	Validation           string
-	BackgroundInterval   time.Duration
-	MaxRetries           int
-	MaxConnections       int
-	MaxPools             int
-	OrphanGrace          time.Duration
+	BlockingTimeout       time.Duration // 0: clients don't wait
+	ConnectionRetryDelay  time.Duration
+	IdleTimeout           time.Duration // 0 is off
+	MaxConnectionAge      time.Duration // 0 is off
+	FlushTimeout          time.Duration // 0 is unbounded
+	Validation            string
+	BackgroundInterval    time.Duration
+	MaxRetries            int
+	MaxConnections        int
+	MaxPools              int
+	MaxClients            int // 0 means no limit, here and in the next two
+	MaxClientsPerUser     int
+	MaxClientsPerDatabase int
+	ReservedConnections   int
+	OrphanGrace           time.Duration
 
 	IdentFile                     string // empty means pgagroal_ident.conf beside the other files, if it is there
 	MD5                           bool   // whether rules may have the method md5

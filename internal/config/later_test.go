@@ -16,7 +16,6 @@ var idle = map[string]string{
 	"validation":              "told to workers, which do nothing with it",
 	"disconnect_client":       "told to workers, which do nothing with it",
 	"disconnect_client_force": "told to workers, which do nothing with it",
-	"update_process_title":    "told to workers, which do nothing with it",
 }
 
 // TestLaterIsTrue compares the Later marks with the code. A key counts as in effect if code

@@ -176,6 +176,26 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.MaxConnections },
 		},
 		{
+			Name: "max_clients", Kind: Int, Default: "0", Max: 1000000,
+			Help: "Most clients, all workers together, 0 is no limit; further ones are refused before they log in",
+			main: func(c *Config) any { return &c.MaxClients },
+		},
+		{
+			Name: "max_clients_per_user", Kind: Int, Default: "0", Max: 1000000,
+			Help: "Most clients of each user, 0 is no limit",
+			main: func(c *Config) any { return &c.MaxClientsPerUser },
+		},
+		{
+			Name: "max_clients_per_database", Kind: Int, Default: "0", Max: 1000000,
+			Help: "Most clients of each database, 0 is no limit",
+			main: func(c *Config) any { return &c.MaxClientsPerDatabase },
+		},
+		{
+			Name: "reserved_connections", Kind: Int, Default: "0", Max: 10000, Reload: Restart,
+			Help: "How many of max_connections, and of max_clients, only the users of pgagroal_admins.conf get",
+			main: func(c *Config) any { return &c.ReservedConnections },
+		},
+		{
 			Name: "max_pools", Kind: Int, Default: "1000", Min: 1, Max: 1000000,
 			Help: "Most pools in each worker, one for each database, user, server and set of start-up parameters",
 			main: func(c *Config) any { return &c.MaxPools },

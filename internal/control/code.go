@@ -36,4 +36,6 @@ const (
 	CodeFailoverReset   = 2010
 	CodeFailoverTrigger = 2011
 	CodeRehearse        = 2012
+	CodeEnable          = 2013
+	CodeDisable         = 2014
 )

@@ -22,6 +22,8 @@ const (
 	ShutdownGracefully = "shutdown-gracefully"
 	ShutdownNow        = "shutdown"
 	CancelShutdown     = "cancel-shutdown"
+	EnableDatabase     = "enable-db"
+	DisableDatabase    = "disable-db"
 	SwitchTo           = "switch-to"
 	ClearServer        = "clear-server"
 	FailoverStatus     = "failover-status"
@@ -38,6 +40,7 @@ const (
 	ArgClientVersion = "client_version"
 	ArgOutput        = "output"
 	ArgServer        = "server"
+	ArgDatabase      = "database"
 	ArgForce         = "force"   // true, or absent
 	ArgTimeout       = "timeout" // whole seconds
 	ArgCount         = "count"
@@ -84,6 +87,8 @@ var Commands = []Command{
 	{Name: ShutdownGracefully, Number: 10, Failure: CodeShutdown, Limit: changeLimit, Args: []string{ArgTimeout}},
 	{Name: ShutdownNow, Number: 15, Failure: CodeShutdown, Limit: changeLimit},
 	{Name: CancelShutdown, Number: 1, Failure: CodeShutdown, Limit: changeLimit},
+	{Name: EnableDatabase, Number: 7, Failure: CodeEnable, Limit: changeLimit, Args: []string{ArgDatabase}},
+	{Name: DisableDatabase, Number: 6, Failure: CodeDisable, Limit: changeLimit, Args: []string{ArgDatabase}},
 	{Name: SwitchTo, Number: 17, Failure: CodeSwitchTo, Limit: switchLimit, Waits: true, Args: []string{ArgServer, ArgForce, ArgTimeout}},
 	{Name: FailoverPause, Number: 102, Failure: CodeFailoverPause, Limit: changeLimit},
 	{Name: FailoverResume, Number: 103, Failure: CodeFailoverResume, Limit: changeLimit},

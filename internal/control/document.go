@@ -29,6 +29,7 @@ type Header struct {
 // Request contains the arguments that were given.
 type Request struct {
 	Server    *string `json:",omitempty"`
+	Database  *string `json:",omitempty"`
 	Force     bool    `json:",omitempty"`
 	Timeout   *int    `json:",omitempty"` // seconds; -1 for ShutdownGracefully without ArgTimeout
 	Count     *int    `json:",omitempty"`

@@ -151,8 +151,12 @@ type Limit struct {
 	MinConnections     int
 }
 
-// Database is a disabled database, or * for all databases. This version can't disable
-// databases, so the list is always empty.
+// DatabasesResponse answers enable and disable.
+type DatabasesResponse struct {
+	Databases []Database
+}
+
+// Database is a database that was disabled or enabled by name, or * for all databases.
 type Database struct {
 	Database string
 	Enabled  bool

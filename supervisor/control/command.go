@@ -34,6 +34,8 @@ var handlers = map[string]handler{
 	control.ShutdownGracefully: {permit: owner, logged: true, run: runShutdown(ShutdownGraceful)},
 	control.ShutdownNow:        {permit: owner, logged: true, run: runShutdown(ShutdownImmediate)},
 	control.CancelShutdown:     {permit: owner, logged: true, run: runShutdown(ShutdownCancel)},
+	control.EnableDatabase:     {permit: owner, logged: true, run: runDatabase(false)},
+	control.DisableDatabase:    {permit: owner, logged: true, run: runDatabase(true)},
 	control.SwitchTo:           {permit: owner, logged: true, run: runSwitchTo},
 	control.FailoverPause:      {permit: owner, logged: true, run: runOrder(OrderPause)},
 	control.FailoverResume:     {permit: owner, logged: true, run: runOrder(OrderResume)},
@@ -121,6 +123,21 @@ func runShutdown(mode ShutdownMode) func(context.Context, Supervisor, args) (any
 			return nil, err
 		}
 		return nil, sup.Shutdown(ctx, mode, timeout)
+	}
+}
+
+// maxDatabase is longer than the name of a database can be, in bytes.
+const maxDatabase = 255
+
+func runDatabase(disable bool) func(context.Context, Supervisor, args) (any, error) {
+	return func(ctx context.Context, sup Supervisor, a args) (any, error) {
+		name := a[control.ArgDatabase]
+		if name == "" || len(name) > maxDatabase {
+			return nil, fmt.Errorf("%w: the name of a database has 1 to %d bytes", errBadRequest, maxDatabase)
+		}
+		r, err := sup.SwitchDatabase(ctx, name, disable)
+		r.Databases = orEmpty(r.Databases)
+		return r, err
 	}
 }
 

@@ -43,6 +43,9 @@ func (a args) echo(name string) (r control.Request) {
 	if v, ok := a[control.ArgServer]; ok {
 		r.Server = &v
 	}
+	if v, ok := a[control.ArgDatabase]; ok {
+		r.Database = &v
+	}
 	if v, ok := a[control.ArgKey]; ok {
 		r.ConfigKey = &v
 	}

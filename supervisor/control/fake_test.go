@@ -85,6 +85,10 @@ func (f *fake) SwitchTo(ctx context.Context, server string, force bool, timeout 
 	return control.FailoverAnswer{Next: "rest"}, f.called(ctx, "switch-to %s %t %s", server, force, text)
 }
 
+func (f *fake) SwitchDatabase(ctx context.Context, database string, disable bool) (control.DatabasesResponse, error) {
+	return control.DatabasesResponse{Databases: []control.Database{{Database: database, Enabled: !disable}}}, f.called(ctx, "database %s %t", database, disable)
+}
+
 func (f *fake) ClearServer(ctx context.Context, server string, force bool) error {
 	return f.called(ctx, "clear %s %t", server, force)
 }

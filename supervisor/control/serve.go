@@ -272,7 +272,8 @@ func (s *server) answer(req *ipc.ControlRequest, who peer) *control.Document {
 	}
 	h := handlers[cmd.Name]
 	if h.logged {
-		s.opt.Log.Info("control command", "command", cmd.Name, "uid", who.uid, "server", a[control.ArgServer], "force", a[control.ArgForce])
+		s.opt.Log.Info("control command", "command", cmd.Name, "uid", who.uid, "server", a[control.ArgServer],
+			"database", cut(a[control.ArgDatabase]), "force", a[control.ArgForce])
 	}
 	wait, _, _ := a.number(control.ArgTimeout) // 0 for a bad value, which run refuses
 	ctx, cancel := context.WithTimeout(s.ctx, cmd.Allows(time.Duration(wait)*time.Second))

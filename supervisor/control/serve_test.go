@@ -43,6 +43,8 @@ func TestEveryCommandReachesItsMethod(t *testing.T) {
 		{"failover-trigger", map[string]string{"server": "two", "force": "true"}, "failover trigger two true", map[string]any{"Server": "two", "Force": true}},
 		{"switch-to", map[string]string{"server": "two"}, "switch-to two false default", map[string]any{"Server": "two"}},
 		{"switch-to", map[string]string{"server": "two", "timeout": "70"}, "switch-to two false 1m10s", map[string]any{"Server": "two", "Timeout": 70.0}},
+		{"enable-db", map[string]string{"database": "shop"}, "database shop false", map[string]any{"Database": "shop"}},
+		{"disable-db", map[string]string{"database": "all"}, "database all true", map[string]any{"Database": "all"}},
 		{"clear-server", map[string]string{"server": "one", "force": "true"}, "clear one true", map[string]any{"Server": "one", "Force": true}},
 	}
 	sup := &fake{}
@@ -158,6 +160,9 @@ func TestStrangersMayOnlyLook(t *testing.T) {
 		if slices.Contains(c.Args, "server") {
 			a["server"] = "one"
 		}
+		if slices.Contains(c.Args, "database") {
+			a["database"] = "one"
+		}
 		before := len(sup.seen())
 		got := h.ask(t, c.Name, a)
 		want := 0
@@ -183,6 +188,9 @@ func mayAsk(t *testing.T, kin func() (Kin, error)) []string {
 		a := map[string]string{}
 		if slices.Contains(c.Args, "server") {
 			a["server"] = "one"
+		}
+		if slices.Contains(c.Args, "database") {
+			a["database"] = "one"
 		}
 		before := len(sup.seen())
 		got := h.ask(t, c.Name, a)

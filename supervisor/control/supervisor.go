@@ -22,6 +22,9 @@ type Supervisor interface {
 	// Shutdown starts or cancels a shutdown and doesn't wait for its end. A nil timeout
 	// is flush_timeout, 0 is unlimited; only a graceful shutdown has a timeout.
 	Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Duration) error
+	// SwitchDatabase disables or enables a database for new clients. The name may be an
+	// alias; all and * stand for all databases.
+	SwitchDatabase(ctx context.Context, database string, disable bool) (control.DatabasesResponse, error)
 	// SwitchTo makes the server the primary: by a planned switchover, or by only
 	// recording one that was made by hand. A nil timeout is the default wait for
 	// running transactions. It returns when the outcome is known. It returns

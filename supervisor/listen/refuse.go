@@ -6,11 +6,11 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// Refuse tells a client that too many clients wait, and closes it. It doesn't wait for the client.
-func Refuse(c Client) {
+// Refuse tells a client with SQLSTATE 53300 why it is refused, and closes it. It doesn't wait for the client.
+func Refuse(c Client, message string) {
 	// Read what it has sent: closing a socket with unread bytes would discard the answer.
 	_, _, _ = unix.Recvfrom(c.FD, make([]byte, 4096), unix.MSG_DONTWAIT)
-	answer := pgwire.AppendError(nil, "FATAL", "53300", "too many clients are waiting for a worker")
+	answer := pgwire.AppendError(nil, "FATAL", "53300", message)
 	_ = unix.Sendto(c.FD, answer, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)
 	unix.Close(c.FD)
 }

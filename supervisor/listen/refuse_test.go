@@ -20,7 +20,7 @@ func TestARefusalWaitsForNoClient(t *testing.T) {
 	defer client.Close()
 	refused := make(chan struct{})
 	go func() {
-		Refuse(Client{FD: pair[0]})
+		Refuse(Client{FD: pair[0]}, "too many clients are waiting for a worker")
 		close(refused)
 	}()
 	select {
