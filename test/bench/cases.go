@@ -33,6 +33,9 @@ const (
 	idleCPU     = "idle cpu"    // milliseconds of processor time in a second
 	memoryFixed = "fixed"       // PSS of a pooler without clients, MiB
 	memoryEach  = "each client" // PSS that an idle client adds, KiB
+	heapEach    = "heap each"   // of that, what Go's heaps occupy, KiB
+	perCPU      = "per cpu"     // logins for a second of the pooler's processor time
+	rate        = "rate"        // clients that came in a second
 	loadCPU     = "load cpu"    // of clients and server, microseconds for each transaction, if they are part of this program
 )
 
@@ -76,6 +79,8 @@ type workload struct {
 	vacuum      bool     // the tables are cleaned before each measurement
 	goals       []goal
 	mock        bool // the server is that of a crew, see growth.go
+	tls         legs // which connections are encrypted, see tls.go
+	rsa         bool // the pooler's certificate has RSA 2048, otherwise ECDSA P-256
 	// measure replaces the run of pgbench.
 	measure func(context.Context, *rig, workload, *pooler) (map[string]float64, error)
 }
@@ -139,7 +144,7 @@ func workloads() []workload {
 			args: []string{"-M", protocol}, targets: every("session", "transaction"), sample: 1, vacuum: true, goals: goalsAt(16),
 		})
 	}
-	return append(append(all, logins()...), special()...)
+	return append(append(append(all, logins()...), special()...), encrypted()...)
 }
 
 // How clients log in.
@@ -197,6 +202,11 @@ func special() []workload {
 			goals: []goal{{metric: cpu, most: 0.12}},
 		},
 		{
+			name: "scram-rate", title: fmt.Sprintf("%d logins a second with SCRAM-SHA-256, two workers", scramRate),
+			login: loginScram, measure: measureScram, targets: two(modes("session", "transaction")),
+			goals: []goal{{metric: rate, least: 0.98 * scramRate, absolute: true}, {metric: p99, most: 10, absolute: true}},
+		},
+		{
 			name: "result-1mb", title: "results of 1 MiB, protocol simple, 4 clients", clients: 4,
 			args: []string{"-M", "simple"}, script: "SELECT repeat('x', 1048576);\n", sample: 1,
 			targets: append(append([]target{{kind: direct}}, modes("session", "transaction")...), bouncers("session", "transaction")...),
@@ -224,10 +234,13 @@ func special() []workload {
 }
 
 func oneAndTwo() []target {
-	all := modes("session", "transaction")
-	for _, t := range all[:len(all):len(all)] {
-		t.workers = 2
-		all = append(all, t)
+	return append(modes("session", "transaction"), two(modes("session", "transaction"))...)
+}
+
+// two gives targets two workers.
+func two(targets []target) []target {
+	for i := range targets {
+		targets[i].workers = 2
 	}
-	return all
+	return targets
 }

@@ -19,6 +19,8 @@
 //	pooler.go     a pooler's process; pgagroal.go, pgbouncer.go and haproxy.go configure it
 //	relay.go      the bare relay: this program again, with only our event loops
 //	pgbench.go    one run of pgbench, and what it says
+//	tls.go        the cases with TLS: certificates, and the settings of everybody
+//	arrivals.go   short clients: as many as can log in, and a fixed number a second
 //	growth.go     clients and a server that cost almost nothing, to see what workers can do
 //	idle.go       clients that connect and then do nothing
 //	proc.go       processor time and memory of a tree of processes

@@ -218,7 +218,7 @@ func measureGrowth(ctx context.Context, r *rig, w workload, p *pooler) (_ map[st
 		return nil, err
 	}
 	for range w.clients {
-		c, err := login(ctx, p.addr(), w.user())
+		c, err := login(ctx, p.addr(), w.user(), nil)
 		if err == nil {
 			err = errors.Join(r.crew.add(c.conn, &batchClient{crew: r.crew}, nil), c.close())
 		}

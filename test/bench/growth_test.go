@@ -28,7 +28,7 @@ func TestTheMockAnswersBatchesAndPostgreSQLTheRest(t *testing.T) {
 		}
 	})
 	for range 3 {
-		client, err := login(t.Context(), net.JoinHostPort("127.0.0.1", fmt.Sprint(c.port())), account)
+		client, err := login(t.Context(), net.JoinHostPort("127.0.0.1", fmt.Sprint(c.port())), account, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

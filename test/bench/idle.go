@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 )
@@ -25,20 +27,51 @@ var errAsked = errors.New("a password is asked for")
 // them fit on the machine.
 type idler struct{ conn net.Conn }
 
-// login connects without a password.
-func login(ctx context.Context, addr, user string) (*idler, error) {
+// login connects without a password, and encrypted if there is a config.
+func login(ctx context.Context, addr, user string, config *tls.Config) (*idler, error) {
+	conn, err := dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &idler{conn: conn}
+	if config != nil {
+		c.conn, err = encrypt(conn, config)
+	}
+	if err == nil {
+		err = c.ask(ctx, startup(user))
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return c, nil
+}
+
+// dial connects. The client's time limit begins.
+func dial(ctx context.Context, addr string) (net.Conn, error) {
 	d := net.Dialer{Timeout: clientLimit}
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	c := &idler{conn: conn}
-	body := binary.BigEndian.AppendUint32(nil, 3<<16)
-	body = append(body, "user\x00"+user+"\x00database\x00"+database+"\x00\x00"...)
-	if err := c.ask(ctx, append(binary.BigEndian.AppendUint32(nil, uint32(len(body)+4)), body...)); err != nil {
+	if err := conn.SetDeadline(limitOf(ctx)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return c, nil
+	return conn, nil
+}
+
+// limitOf returns when a login or a query that begins now must have ended.
+func limitOf(ctx context.Context) time.Time {
+	deadline := time.Now().Add(clientLimit)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	return deadline
+}
+
+func startup(user string) []byte {
+	body := binary.BigEndian.AppendUint32(nil, 3<<16)
+	body = append(body, "user\x00"+user+"\x00database\x00"+database+"\x00\x00"...)
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body)+4)), body...)
 }
 
 // query runs a query and throws its result away.
@@ -48,16 +81,17 @@ func (c *idler) query(ctx context.Context, sql string) error {
 
 // ask sends a request and reads up to ReadyForQuery.
 func (c *idler) ask(ctx context.Context, request []byte) error {
-	deadline := time.Now().Add(clientLimit)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	if err := c.conn.SetDeadline(deadline); err != nil {
+	if err := c.conn.SetDeadline(limitOf(ctx)); err != nil {
 		return err
 	}
 	if _, err := c.conn.Write(request); err != nil {
 		return err
 	}
+	return c.awaitReady()
+}
+
+// awaitReady reads up to ReadyForQuery.
+func (c *idler) awaitReady() error {
 	for {
 		var head [5]byte
 		if _, err := io.ReadFull(c.conn, head[:]); err != nil {
@@ -83,8 +117,15 @@ func (c *idler) close() error { return c.conn.Close() }
 // crowd is many idle clients.
 type crowd []*idler
 
+// bigQuery is a query of 16 KiB, with an answer of 16 KiB.
+var bigQuery = "SELECT repeat('x', 16384) /* " + strings.Repeat("x", 16384) + " */"
+
 // gather connects n clients, each of which runs one query.
-func gather(ctx context.Context, addr string, n int) (crowd, error) {
+func gather(ctx context.Context, addr string, n int, w workload) (crowd, error) {
+	query, config := "SELECT 1", (*tls.Config)(nil)
+	if w.tls != noLeg {
+		query, config = bigQuery, clientTLS(tls.VersionTLS13, false)
+	}
 	const hands = 32 // that many log in at once
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -94,8 +135,8 @@ func gather(ctx context.Context, addr string, n int) (crowd, error) {
 		wg.Go(func() {
 			for i := hand; i < n && ctx.Err() == nil; i += hands {
 				var err error
-				if all[i], err = login(ctx, addr, account); err == nil {
-					err = all[i].query(ctx, "SELECT 1")
+				if all[i], err = login(ctx, addr, account, config); err == nil {
+					err = all[i].query(ctx, query)
 				}
 				if err != nil {
 					cancel(fmt.Errorf("idle client %d: %w", i+1, err))
@@ -134,7 +175,7 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // measureIdleCPU returns the CPU time that idle clients cost.
 func measureIdleCPU(ctx context.Context, r *rig, w workload, p *pooler) (_ map[string]float64, err error) {
-	all, err := gather(ctx, p.addr(), w.clients)
+	all, err := gather(ctx, p.addr(), w.clients, w)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +196,7 @@ func measureIdleCPU(ctx context.Context, r *rig, w workload, p *pooler) (_ map[s
 
 // measureMemory returns how much memory a pooler uses without clients, and how much
 // each of very many idle clients adds.
-func measureMemory(ctx context.Context, r *rig, _ workload, p *pooler) (_ map[string]float64, err error) {
+func measureMemory(ctx context.Context, r *rig, w workload, p *pooler) (_ map[string]float64, err error) {
 	if err := pause(ctx, settleCPU); err != nil {
 		return nil, err
 	}
@@ -163,8 +204,8 @@ func measureMemory(ctx context.Context, r *rig, _ workload, p *pooler) (_ map[st
 	if err != nil {
 		return nil, err
 	}
-	n := r.idleClients()
-	all, err := gather(ctx, p.addr(), n)
+	n := r.idleClients(w)
+	all, err := gather(ctx, p.addr(), n, w)
 	if err != nil {
 		return nil, err
 	}
@@ -176,17 +217,37 @@ func measureMemory(ctx context.Context, r *rig, _ workload, p *pooler) (_ map[st
 	if err != nil {
 		return nil, err
 	}
-	return map[string]float64{memoryFixed: fixed / (1 << 20), memoryEach: (full - fixed) / 1024 / float64(n)}, nil
+	each := func(now, before float64) float64 { return (now - before) / 1024 / float64(n) }
+	values := map[string]float64{memoryFixed: fixed.all / (1 << 20), memoryEach: each(full.all, fixed.all)}
+	if full.heap > 0 {
+		values[heapEach] = each(full.heap, fixed.heap)
+	}
+	return values, nil
 }
 
-// idleClients returns how many clients fit under the limit of open files, in this
-// process and in a pooler that also has connections to the server and files.
-func (r *rig) idleClients() int { return max(1, min(r.clients, int(min(r.files, 1<<20))-1000)) }
+// idleClients returns how many of a case's clients, or of -idle, fit under the limit of
+// open files, in this process and in a pooler that also has connections to the server and
+// files.
+func (r *rig) idleClients(w workload) int {
+	n := r.clients
+	if w.clients > 0 {
+		n = w.clients
+	}
+	return max(1, min(n, int(min(r.files, 1<<20))-1000))
+}
 
-func (p *pooler) memory() (float64, error) {
+// memory is how much memory processes use, in bytes.
+type memory struct {
+	all  float64 // private memory, and each process's part of shared memory
+	heap float64 // of that, the heaps of Go programs: what lives there, and what lies between
+}
+
+func (p *pooler) memory() (memory, error) {
 	u, err := p.usage()
 	if err != nil {
-		return 0, err
+		return memory{}, err
 	}
-	return pss(u.pids)
+	all, allErr := pss(u.pids)
+	heap, heapErr := goHeaps(u.pids)
+	return memory{all, heap}, errors.Join(allErr, heapErr)
 }

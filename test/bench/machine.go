@@ -41,7 +41,7 @@ func (r *rig) describe(ctx context.Context) machine {
 		PgBouncer:  version(ctx, r.peer, "--version"),
 		PostgreSQL: version(ctx, pgtest.Binary("postgres"), "--version"),
 		Rounds:     r.rounds, Seconds: seconds(r.duration), Warmup: seconds(r.warmup), Scale: r.scale,
-		Pinned: r.pin, Idle: r.idleClients(), Settle: r.settle.String(), Window: r.window.String(),
+		Pinned: r.pin, Idle: r.idleClients(workload{}), Settle: r.settle.String(), Window: r.window.String(),
 	}
 	if r.options.newer != "" {
 		m.Newer = version(ctx, r.options.newer, "--version")

@@ -20,7 +20,11 @@ func (r *rig) configurePgagroal(ctx context.Context, p *pooler, w workload) ([]s
 		p.port, filepath.Join(p.dir, "run"), filepath.Join(p.dir, "state"))
 	fmt.Fprintf(&b, "log_level = warn\nhealth_check_user = "+account+"\npipeline = %s\nev_backend = %s\nworkers = %d\nmax_connections = %d\nbacklog = %d\n",
 		p.target.mode, p.target.loop, max(1, p.target.workers), w.backends(), backlog)
-	fmt.Fprintf(&b, "\n[primary]\nhost = 127.0.0.1\nport = %d\nprimary = on\n", r.serverPort())
+	front, back, err := r.pgagroalTLS(p, w)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(&b, "%s\n[primary]\nhost = 127.0.0.1\nport = %d\nprimary = on\n%s", front, r.serverPort(), back)
 	hba := "host all all all trust\n"
 	if w.login != "" {
 		hba = "host all all all " + w.login + "\n"

@@ -21,10 +21,14 @@ const overrun = time.Minute
 
 func seconds(d time.Duration) int { return max(1, int(d/time.Second)) }
 
-// clientEnv is pgbench's environment. Neither TLS nor GSSAPI: a client that asks
-// for them first would cost a round trip.
-func clientEnv() []string {
-	return []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "PGSSLMODE=disable", "PGGSSENCMODE=disable", "PGPASSWORD=" + password}
+// clientEnv is pgbench's environment. Neither GSSAPI nor, without need, TLS: a client that
+// asks for them first would cost a round trip.
+func (r *rig) clientEnv(t legs) []string {
+	mode := "disable"
+	if t != noLeg {
+		mode = "require"
+	}
+	return []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "PGSSLMODE=" + mode, "PGGSSENCMODE=disable", "PGPASSWORD=" + password, r.opensslEnv()}
 }
 
 func (r *rig) connection(port int, user string) []string {
@@ -73,7 +77,7 @@ func (r *rig) pgbench(ctx context.Context, w workload, port int, d time.Duration
 	_, others := r.processors()
 	argv := pinned(others, append(append([]string{pgtest.Binary("pgbench")}, args...), database))
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = clientEnv()
+	cmd.Env = r.clientEnv(w.tls)
 	text, err := cmd.CombinedOutput()
 	if err != nil {
 		return outcome{}, fmt.Errorf("pgbench: %w: %s", errors.Join(err, context.Cause(ctx)), tail(string(text)))

@@ -35,6 +35,11 @@ func (r *rig) configurePgBouncer(p *pooler, w workload) ([]string, error) {
 	if p.target.mode == "transaction" && needsPrepared(w) {
 		b.WriteString("max_prepared_statements = 100\n")
 	}
+	encryption, err := r.pgbouncerTLS(p, w)
+	if err != nil {
+		return nil, err
+	}
+	b.WriteString(encryption)
 	ini := filepath.Join(p.dir, "pgbouncer.ini")
 	for path, text := range map[string]string{ini: b.String(), users: fmt.Sprintf("%q %q\n", w.user(), secret)} {
 		if err := r.writeFile(path, text); err != nil {

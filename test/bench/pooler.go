@@ -133,7 +133,7 @@ func (p *pooler) awaitLogin(ctx context.Context, w workload) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		c, err := login(ctx, p.addr(), w.user())
+		c, err := login(ctx, p.addr(), w.user(), nil)
 		if err == nil {
 			return c.close()
 		}

@@ -37,6 +37,9 @@ type rig struct {
 	peer     string // path of PgBouncer's program
 	proxy    string // path of HAProxy's program; empty when there is none
 	files    uint64 // most open files of a process
+	ecdsa    identity
+	rsa      identity
+	openssl  string // path of opensslConf
 	crew     *crew  // in front of PostgreSQL during the turns of a case that needs it, else nil
 }
 
@@ -52,6 +55,9 @@ func newRig(ctx context.Context, o options) (*rig, error) {
 	}
 	if err == nil {
 		err = r.copyPrograms()
+	}
+	if err == nil {
+		err = errors.Join(r.makeIdentities(), r.writeOpenSSLConf())
 	}
 	if err == nil {
 		err = r.startCluster(ctx)
@@ -180,7 +186,10 @@ func (r *rig) startCluster(ctx context.Context) (err error) {
 		Extra: map[string]string{
 			"fsync": "off", "full_page_writes": "off", "shared_buffers": "256MB", "max_connections": "300",
 			"max_wal_size": "1GB", "checkpoint_timeout": "1h", "wal_level": "minimal", "max_wal_senders": "0",
+			"ssl": "on",
 		},
+		Files: map[string][]byte{"server.crt": r.ecdsa.cert, "server.key": r.ecdsa.key},
+		Env:   []string{r.opensslEnv()},
 		HBA: []string{
 			"local all all trust", "host all " + scramUser + " 127.0.0.1/32 scram-sha-256", "host all all 127.0.0.1/32 trust",
 		},
@@ -225,7 +234,7 @@ func (r *rig) fill(ctx context.Context) error {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, pgtest.Binary("pgbench"), append(r.connection(r.node().Port, account), "-i", "-q", "-s", strconv.Itoa(r.scale), database)...)
-	cmd.Env = clientEnv()
+	cmd.Env = r.clientEnv(noLeg)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("fill pgbench's tables: %w: %s", err, out)
 	}

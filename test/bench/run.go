@@ -68,7 +68,7 @@ func (r *rig) estimate(chosen []workload) time.Duration {
 		switch w.name {
 		case "idle-cpu":
 			turn = turnCost + settleCPU + r.window
-		case "idle-memory":
+		case "idle-memory", "tls-idle":
 			turn = 4*turnCost + settleCPU + r.settle
 		}
 		sum += turn * time.Duration(len(w.targets)*r.options.rounds)
