@@ -119,9 +119,10 @@ func (c *Conn) End() {
 }
 
 // Receive decrypts ciphertext, after what an earlier call left over, and calls deliver
-// with each piece of plaintext, which lies in buf. When deliver returns false, Receive
-// keeps the rest and returns nil; the caller continues with Receive(nil, ...). Otherwise
-// it returns nil when everything was read, or the error that ended reading.
+// with the plaintext of as many records as fit into buf, where it lies. When deliver
+// returns false, Receive keeps the rest and returns nil; the caller continues with
+// Receive(nil, ...). Otherwise it returns nil when everything was read, or the error that
+// ended reading.
 func (c *Conn) Receive(ciphertext, buf []byte, deliver func(plain []byte) bool) error {
 	if len(c.t.in) > 0 {
 		if err := c.Feed(ciphertext); err != nil {
@@ -132,16 +133,28 @@ func (c *Conn) Receive(ciphertext, buf []byte, deliver func(plain []byte) bool) 
 		defer c.keep()
 	}
 	for {
-		n, err := c.Read(buf)
+		n, err := c.fill(buf)
 		switch {
-		case n > 0:
-			if !deliver(buf[:n]) {
-				return nil
+		case n > 0 && !deliver(buf[:n]):
+			if err != nil && !errors.Is(err, ErrWouldBlock) {
+				c.drained = false // the caller doesn't know of the end yet
 			}
+			return nil
 		case errors.Is(err, ErrWouldBlock):
 			return nil
 		case err != nil:
 			return err
+		}
+	}
+}
+
+// fill reads records until buf is full or nothing more can be read. What is received
+// together is then passed on together, in larger records and with fewer sends.
+func (c *Conn) fill(buf []byte) (int, error) {
+	for n := 0; ; {
+		m, err := c.Read(buf[n:])
+		if n += m; err != nil || n == len(buf) {
+			return n, err
 		}
 	}
 }
@@ -238,7 +251,7 @@ func (c *Conn) Sent(n int) {
 		return
 	}
 	if c.t.hs == nil {
-		c.mem.put(c.t.out)
+		c.mem.Put(c.t.out)
 	}
 	c.t.out, c.t.outAt = nil, 0
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"time"
 )
@@ -72,7 +73,7 @@ func TestReceiveStopsWhenTheTakerIsFull(t *testing.T) {
 	var got []byte
 	stop := func(b []byte) bool { got = append(got, b...); return false }
 	buf := make([]byte, 1000)
-	if err := p.client.Receive(wire, buf, stop); err != nil || string(got) != "one" {
+	if err := p.client.Receive(wire, buf, stop); err != nil || len(got) != len(buf) || !bytes.HasPrefix(got, []byte("onetwox")) {
 		t.Fatalf("%q, %v", got, err)
 	}
 	clear(wire) // Receive must have copied what it left over
@@ -86,6 +87,46 @@ func TestReceiveStopsWhenTheTakerIsFull(t *testing.T) {
 	}
 	if want := "onetwo" + string(bytes.Repeat([]byte("x"), 40000)); string(got) != want {
 		t.Fatalf("%d bytes of %d", len(got), len(want))
+	}
+}
+
+func TestRecordsThatArriveTogetherAreDeliveredTogether(t *testing.T) {
+	for name, version := range versions {
+		p := connected(t, version, 1<<20)
+		readAll(t, p.client)
+		var wire []byte
+		for range 7 {
+			wire = append(wire, sealed(t, p.server, make([]byte, 8<<10))...)
+		}
+		var got []int
+		take := func(b []byte) bool { got = append(got, len(b)); return true }
+		if err := p.client.Receive(wire, make([]byte, 64<<10), take); err != nil || !slices.Equal(got, []int{7 * 8 << 10}) {
+			t.Errorf("%s: pieces of %v bytes, %v", name, got, err)
+		}
+	}
+}
+
+func TestTakerThatWasFullLearnsOfTheEndLater(t *testing.T) {
+	for name, version := range versions {
+		p := connected(t, version, 1<<20)
+		readAll(t, p.client)
+		wire := sealed(t, p.server, []byte("the last"))
+		if err := p.server.CloseNotify(); err != nil {
+			t.Fatal(err)
+		}
+		wire = append(wire, p.server.Pending()...)
+		var got []byte
+		stop := func(b []byte) bool { got = append(got, b...); return false }
+		buf := make([]byte, 1000)
+		if err := p.client.Receive(wire, buf, stop); err != nil || string(got) != "the last" {
+			t.Fatalf("%s: %q, %v", name, got, err)
+		}
+		if !p.client.Unread() {
+			t.Fatalf("%s: the end is forgotten", name)
+		}
+		if err := p.client.Receive(nil, buf, stop); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: then %v", name, err)
+		}
 	}
 }
 

@@ -42,9 +42,9 @@ func (m *Memory) get(n int) []byte {
 	return make([]byte, 0, size)
 }
 
-// put takes back a buffer that nobody uses any more. It keeps blocks, up to a number, and
+// Put takes back a buffer that nobody uses any more. It keeps blocks, up to a number, and
 // leaves other buffers to the garbage collector.
-func (m *Memory) put(b []byte) {
+func (m *Memory) Put(b []byte) {
 	switch {
 	case cap(b) == smallBlock && len(m.small) < keptSmall:
 		m.small = append(m.small, b[:0])
@@ -53,11 +53,12 @@ func (m *Memory) put(b []byte) {
 	}
 }
 
-// grow appends more to b. If b is too small, grow takes a larger buffer and puts b back.
-func (m *Memory) grow(b, more []byte) []byte {
+// Append appends more to b, which may be nil. If b is too small, Append takes a larger
+// buffer and puts b back.
+func (m *Memory) Append(b, more []byte) []byte {
 	if len(b)+len(more) > cap(b) {
 		wider := append(m.get(len(b)+len(more)), b...)
-		m.put(b)
+		m.Put(b)
 		b = wider
 	}
 	return append(b, more...)
@@ -125,12 +126,12 @@ func (c *Conn) giveBack() {
 	switch n := raw.Len(); {
 	case n == 0 && raw.Cap() > 0:
 		raw.Reset()
-		c.mem.put(raw.AvailableBuffer())
+		c.mem.Put(raw.AvailableBuffer())
 		*raw = bytes.Buffer{}
 	case n > 0 && n < worthGivingBack && raw.Cap() > 2*worthGivingBack:
 		own := bytes.NewBuffer(append([]byte(nil), raw.Bytes()...))
 		raw.Reset()
-		c.mem.put(raw.AvailableBuffer())
+		c.mem.Put(raw.AvailableBuffer())
 		*raw = *own
 	}
 	if hand := bufferAt(c.tls, fields.hand); hand.Len() == 0 && hand.Cap() > 0 {

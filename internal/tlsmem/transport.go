@@ -89,7 +89,7 @@ func (t *transport) Write(p []byte) (int, error) {
 		if t.closed {
 			return 0, net.ErrClosed
 		}
-		t.out = t.mem.grow(t.out, p)
+		t.out = t.mem.Append(t.out, p)
 		return len(p), nil
 	}
 	hs.mu.Lock()

@@ -189,6 +189,25 @@ func (c *Conn) Send(b []byte) {
 	c.loop.drv.send(c, b)
 }
 
+// longQueue is from how many bytes on a queue is in one of the loop's buffers: such queues
+// come and go with every large result, and would keep the garbage collector busy.
+const longQueue = 4 << 10
+
+// queue appends bytes to c.out.
+func (c *Conn) queue(b []byte) {
+	if len(c.out)+len(b) < longQueue {
+		c.out = append(c.out, b...)
+		return
+	}
+	c.out = c.loop.memory.Append(c.out, b)
+}
+
+// unqueue gives back the memory of c.out, which was sent.
+func (c *Conn) unqueue() {
+	c.loop.memory.Put(c.out)
+	c.out = nil
+}
+
 // fail records that sending has failed. If the connection is being read, the Handler gets
 // the peer's last bytes before Ended.
 func (c *Conn) fail(err error) {

@@ -144,7 +144,7 @@ func (p *epoll) close(c *Conn, abort bool) {
 
 func (p *epoll) send(c *Conn, b []byte) {
 	if len(c.out) > 0 {
-		c.out = append(c.out, b...)
+		c.queue(b)
 		return
 	}
 	n, err := write(c.fd, b)
@@ -153,7 +153,7 @@ func (p *epoll) send(c *Conn, b []byte) {
 		return
 	}
 	if n < len(b) {
-		c.out = append(c.out, b[n:]...)
+		c.queue(b[n:])
 		p.update(c)
 	}
 }
@@ -169,7 +169,7 @@ func (p *epoll) flush(c *Conn) {
 		c.out = c.out[:copy(c.out, c.out[n:])]
 		return
 	}
-	c.out = nil
+	c.unqueue()
 	p.update(c)
 	c.handler.Flushed()
 }

@@ -38,7 +38,7 @@ func (u *uring) queue(c *Conn, b []byte) {
 		}
 	}
 	if len(b) > 0 {
-		c.out = append(c.out, b...)
+		c.queue(b)
 	}
 }
 
@@ -159,9 +159,13 @@ func (u *uring) more(c *Conn) {
 		n := u.launch(c, c.out)
 		c.out = c.out[:copy(c.out, c.out[n:])]
 	}
-	if len(c.out) > 0 && c.ring.slot >= 0 {
+	switch {
+	case len(c.out) == 0:
+		c.unqueue()
+	case c.ring.slot >= 0:
 		rest := c.out
 		c.out = nil
 		u.queue(c, rest)
+		c.loop.memory.Put(rest)
 	}
 }
