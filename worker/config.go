@@ -32,6 +32,8 @@ type config struct {
 	// of the configuration share handshakes, which bounds how many of them compute at a time.
 	tls        *tls.Config
 	handshakes tlsmem.Gate
+	// quick says that these handshakes are cheap enough for the event loop.
+	quick bool
 	// toServers has the TLS settings of servers by index; nil means clear text.
 	toServers map[int]*tlsdial.Server
 }
@@ -171,7 +173,9 @@ func (d *draft) offerTLS() (err error) {
 		}
 	}
 	tickets := tlspolicy.Tickets{Seed: tlspolicy.Secret(t.TicketSeed.Reveal()), Use: "clients"}
-	d.cfg.tls, err = m.Listen(tlsdial.Options(t.Options), tickets)
+	options := tlsdial.Options(t.Options)
+	d.cfg.quick = m.Quick(options)
+	d.cfg.tls, err = m.Listen(options, tickets)
 	return err
 }
 

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"crypto/tls"
 	"log/slog"
 	"time"
 
@@ -14,14 +15,20 @@ import (
 // event loops of all workers.
 const handshakesAtOnce = 1
 
-// encrypt does the server's part of a TLS handshake. The cryptography runs in a goroutine,
-// because a signature would stop the loop. begun are bytes of the handshake that were
-// already read.
+// encrypt does the server's part of a TLS handshake. begun are bytes of the handshake that
+// were already read. Unless the handshake is quick, the cryptography runs in a goroutine,
+// because a signature with RSA would stop the loop for a millisecond. A quick one costs less
+// than waking another thread for each of its flights.
 func (d *dialogue) encrypt(cfg *config, log *slog.Logger, begun []byte) error {
-	c := tlsmem.Server(cfg.tls, d.loop.Memory(), cfg.handshakes, log, func() { d.loop.Post(d.wake) })
-	err := c.Feed(begun)
-	if err == nil {
-		err = d.shake(c)
+	var c *tlsmem.Conn
+	var err error
+	if cfg.quick {
+		c, err = d.shakeQuickly(cfg.tls, begun)
+	} else {
+		c = tlsmem.Server(cfg.tls, d.loop.Memory(), cfg.handshakes, log, func() { d.loop.Post(d.wake) })
+		if err = c.Feed(begun); err == nil {
+			err = d.shake(c)
+		}
 	}
 	if err != nil {
 		d.conn.Send(c.Pending()) // the alert
@@ -34,33 +41,61 @@ func (d *dialogue) encrypt(cfg *config, log *slog.Logger, begun []byte) error {
 
 // shake carries the bytes of a handshake between client and c until the handshake ends.
 func (d *dialogue) shake(c *tlsmem.Conn) error {
-	var buf [4096]byte
 	for {
 		done, err := c.Handshake()
-		if out := c.Pending(); len(out) > 0 && err == nil {
-			d.conn.Send(out)
-			c.Sent(len(out))
+		if err == nil {
+			d.sendPending(c)
 		}
 		if done {
 			return err
 		}
-		if err := d.over(); err != nil {
-			return err
-		}
-		n, err := d.conn.Read(buf[:])
-		switch {
-		case err != nil:
-			return err
-		case n == 0:
-			d.conn.Await()
-			d.park()
-		default:
-			err = c.Feed(buf[:n])
-		}
-		if err != nil {
+		if _, err := d.feed(c); err != nil {
 			return err
 		}
 	}
+}
+
+// shakeQuickly does the whole handshake on the loop. The coroutine parks while the client
+// has its turn.
+func (d *dialogue) shakeQuickly(config *tls.Config, begun []byte) (*tlsmem.Conn, error) {
+	c, err := tlsmem.Accept(config, d.loop.Memory(), begun, func(c *tlsmem.Conn) error {
+		d.sendPending(c)
+		for {
+			if fed, err := d.feed(c); fed || err != nil {
+				return err
+			}
+		}
+	})
+	if err == nil {
+		d.sendPending(c)
+	}
+	return c, err
+}
+
+func (d *dialogue) sendPending(c *tlsmem.Conn) {
+	if out := c.Pending(); len(out) > 0 {
+		d.conn.Send(out)
+		c.Sent(len(out))
+	}
+}
+
+// feed gives c what the client has sent. If there is nothing, it waits for the next wake and
+// returns false.
+func (d *dialogue) feed(c *tlsmem.Conn) (bool, error) {
+	if err := d.over(); err != nil {
+		return false, err
+	}
+	var buf [4096]byte
+	n, err := d.conn.Read(buf[:])
+	if err != nil {
+		return false, err
+	}
+	if n == 0 {
+		d.conn.Await()
+		d.park()
+		return false, nil
+	}
+	return true, c.Feed(buf[:n])
 }
 
 // remote is a client's encrypted connection while a goroutine uses it. The connection stays

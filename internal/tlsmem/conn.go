@@ -59,6 +59,36 @@ func start(c *Conn, config *tls.Config, gate Gate, log *slog.Logger, wake func()
 	return c
 }
 
+// Accept does the server's part of a handshake on the caller's own goroutine: a coroutine of
+// the loop, and a handshake that is too cheap to be worth the switches between threads.
+// whenDry is called when the peer's bytes are used up. It sends what is Pending, and returns
+// after Feed or End, or with an error that ends the handshake. c is for whenDry and for
+// Pending, which may hold an alert after an error.
+func Accept(config *tls.Config, mem *Memory, begun []byte, whenDry func(c *Conn) error) (c *Conn, err error) {
+	c = &Conn{mem: mem, isServer: true}
+	c.t.mem = mem
+	c.tls = tls.Server(&c.t, config)
+	if err := c.Feed(begun); err != nil {
+		return c, err
+	}
+	var gaveUp error
+	c.t.whenDry = func() error {
+		gaveUp = whenDry(c)
+		return gaveUp
+	}
+	err = c.tls.Handshake()
+	c.t.whenDry = nil
+	switch {
+	case gaveUp != nil:
+		c.err = gaveUp
+	case err != nil:
+		c.err = c.explain(err)
+	default:
+		c.giveBack()
+	}
+	return c, c.err
+}
+
 // Handshake reports whether the handshake has ended, and its error. Until then the loop
 // feeds what arrives and sends Pending. After an error Pending may hold an alert for the
 // peer.

@@ -23,11 +23,12 @@ type handshake struct {
 
 // transport is the net.Conn that crypto/tls sees. While hs is set, the handshake's
 // goroutine blocks in Read, and hs.mu guards the other fields. While wire is set, another
-// connection carries the bytes. Without both, everything belongs to the loop's goroutine
-// and Read never blocks.
+// connection carries the bytes. While whenDry is set, Read calls it for more bytes. Without
+// all three, everything belongs to the loop's goroutine and Read never blocks.
 type transport struct {
 	hs      *handshake
-	wire    net.Conn // of Dial; nothing else is used while it is set
+	whenDry func() error // of Accept
+	wire    net.Conn     // of Dial; nothing else is used while it is set
 	mem     *Memory
 	in      []byte // ciphertext that crypto/tls hasn't read
 	kept    []byte // the array of in, unless it is that of Receive's caller
@@ -52,6 +53,11 @@ func (t *transport) Read(p []byte) (int, error) {
 		}
 		hs.mu.Lock()
 		defer hs.mu.Unlock()
+	}
+	for t.whenDry != nil && len(t.in) == 0 && !t.ended && !t.closed {
+		if err := t.whenDry(); err != nil {
+			return 0, err
+		}
 	}
 	switch {
 	case t.closed:

@@ -1,6 +1,9 @@
 package tlspolicy
 
 import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -80,6 +83,25 @@ func (m Material) Listen(opts Options, tickets Tickets) (*tls.Config, error) {
 		return id.config, nil
 	}
 	return outer, nil
+}
+
+// Quick reports whether each handshake of a client is so cheap that an event loop may do it
+// itself: all signatures and curves are of the fast kinds, and clients show no certificates,
+// whose chains would have to be verified.
+func (m Material) Quick(opts Options) bool {
+	return len(m.CA) == 0 && !slices.Contains(opts.Curves, tls.CurveP521) && !slices.ContainsFunc(m.Pairs, func(p Pair) bool {
+		cert, err := p.certificate()
+		if err != nil {
+			return true
+		}
+		switch key := cert.PrivateKey.(type) {
+		case ed25519.PrivateKey:
+			return false
+		case *ecdsa.PrivateKey:
+			return key.Curve != elliptic.P256()
+		}
+		return true
+	})
 }
 
 func (m Material) identity(p Pair, opts Options, tickets Tickets, v *verifier) (*identity, error) {
