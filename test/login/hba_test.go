@@ -1,6 +1,7 @@
 package login
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -83,13 +84,15 @@ func hbaNode(t *testing.T, lines func(version string) []string) (*pgtest.Node, [
 }
 
 // Every user asks for every database, through pgagroal and directly: the same lines refuse the same. There are no such
-// databases, so that a client that is let in learns this from the server.
+// databases, so that a client that is let in learns this from the server. The files of verdicts list who is refused.
 func TestLinesOfPostgreSQLMeanTheSameHere(t *testing.T) {
 	t.Parallel()
+	file := "names.verdicts"
 	n, lines := hbaNode(t, func(version string) []string {
 		if version < "160000" {
 			return hbaLines
 		}
+		file = "names16.verdicts"
 		return slices.Insert(slices.Clone(hbaLines), len(hbaLines)-1, newLines...)
 	})
 	users := []string{
@@ -105,19 +108,25 @@ func TestLinesOfPostgreSQLMeanTheSameHere(t *testing.T) {
 	const refused, noDatabase = "28000", "3D000"
 	verdict := map[string]string{refused: "FATAL 53300: connection refused", noDatabase: `FATAL 3D000: database "`}
 	seen := map[string]int{}
+	var verdicts strings.Builder
 	for _, db := range []string{"my db", "a,b", "a", "b", "one", "two", "three", "four", "five", "six", "all", "sameuser", "dave", "erin", "frank", "heidi"} {
+		out := []string{}
 		for _, u := range users {
 			_, err := pgtest.Connect(pool.Within(t), n.Config(u, "", db))
 			want := pgtest.Code(err)
 			if want != refused && want != noDatabase {
 				t.Fatalf("PostgreSQL, database %s, user %s: %v", db, u, err)
 			}
-			seen[want]++
+			if seen[want]++; want == refused {
+				out = append(out, u)
+			}
 			if _, err := p.Try(p.Config(u, "", db)); err == nil || !strings.Contains(err.Error(), verdict[want]) {
 				t.Errorf("database %s, user %s: %v, and %s directly", db, u, err, want)
 			}
 		}
+		fmt.Fprintln(&verdicts, strings.TrimSuffix(db+": "+strings.Join(out, ", "), " "))
 	}
+	wantVerdicts(t, file, verdicts.String())
 	if seen[refused] < len(lines) || seen[noDatabase] < len(lines) {
 		t.Errorf("the lines tell too little: %v", seen)
 	}
