@@ -99,8 +99,8 @@ test-all: test test-17 test-drivers ## what make test has no time for: long simu
 	go run ./.ci/gotest -timeout 90m ./test/faults -repeat 20
 	PGAGROAL_TEST_ROUNDS=500 go run ./.ci/gotest -run KilledOnes -timeout 60m ./test/client
 	go run ./.ci/gotest -parallel 6 -timeout 60m ./test/hangs -all
-	go run ./.ci/gotest -parallel 4 -timeout 60m -run LoginsOfEveryMethod ./test/login -all
-	.ci/postgresql-17 go run ./.ci/gotest -parallel 4 -timeout 60m -run LoginsOfEveryMethod ./test/login -all
+	go run ./.ci/gotest -parallel 4 -timeout 60m -run "LoginsOfEveryMethod|CertificatesOfEachKind" ./test/login -all
+	.ci/postgresql-17 go run ./.ci/gotest -parallel 4 -timeout 60m -run "LoginsOfEveryMethod|CertificatesOfEachKind" ./test/login -all
 
 test-race: ## run all tests twice under the race detector, in random order
 	.ci/setup test

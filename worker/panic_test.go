@@ -161,6 +161,31 @@ func TestPanicInAHandshakeCostsThatClient(t *testing.T) {
 	r.panicked(log, "hello")
 }
 
+// A client that is refused closes at once; the log says why it was refused all the same.
+func TestHandshakeOfAClientThatHasLeftSaysWhyItFailed(t *testing.T) {
+	r, log := newBreakableRig(t)
+	fd, conn := clientPair(t)
+	r.do(func() {
+		r.w.cfg.tls = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			conn.Close()
+			for range 100 { // the loop finds the end
+				r.do(func() {})
+			}
+			return nil, errors.New("the true reason")
+		}}
+	})
+	r.sendFD(&ipc.NewClient{ID: 7, Address: "127.0.0.1:5"}, fd)
+	say(t, conn, string(pgwire.AppendSSLRequest(nil)))
+	hear(t, conn, "S")
+	if err := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).Handshake(); err == nil {
+		t.Error("the handshake succeeds")
+	}
+	r.left(7)
+	if text := log.String(); !strings.Contains(text, "the true reason") {
+		t.Errorf("the log:\n%s", text)
+	}
+}
+
 // A server isn't to blame for a bug of this program, and the lease goes back.
 func TestPanicWhileABackendIsSetUpCostsThatBackend(t *testing.T) {
 	r, log := newBreakableRig(t)

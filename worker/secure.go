@@ -3,7 +3,9 @@ package worker
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
@@ -39,8 +41,11 @@ func (d *dialogue) encrypt(cfg *config, log *slog.Logger, begun []byte) error {
 	return nil
 }
 
-// shake carries the bytes of a handshake between client and c until the handshake ends.
+// shake carries the bytes of a handshake between client and c until the handshake ends. A
+// client that was sent an alert closes at once, often before the handshake's goroutine has
+// ended, so the end of the connection is left to c: its error says why.
 func (d *dialogue) shake(c *tlsmem.Conn) error {
+	ended := false
 	for {
 		done, err := c.Handshake()
 		if err == nil {
@@ -49,8 +54,19 @@ func (d *dialogue) shake(c *tlsmem.Conn) error {
 		if done {
 			return err
 		}
-		if _, err := d.feed(c); err != nil {
+		switch {
+		case d.expired || errors.Is(d.err, net.ErrClosed):
+			return d.over()
+		case ended:
+			d.park()
+			continue
+		}
+		switch _, err := d.feed(c); {
+		case errors.Is(err, tlsmem.ErrFull):
 			return err
+		case err != nil:
+			c.End()
+			ended = true
 		}
 	}
 }

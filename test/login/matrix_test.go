@@ -17,7 +17,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-var all = flag.Bool("all", false, "TestLoginsOfEveryMethod: all combinations of pipelines, event loops and TLS modes")
+var all = flag.Bool("all", false, "all combinations of pipelines, event loops and TLS modes, and all kinds of certificates")
 
 // choice has each pipeline with each event loop, and each TLS mode of each leg.
 var choice = []legs{

@@ -221,6 +221,7 @@ func TestServersAreSpokenToAsTheKeysAllow(t *testing.T) {
 			if !strings.HasPrefix(row[0], x.seen) {
 				t.Errorf("%s, %v: the server sees %s", x.server, x.keys, row[0])
 			}
+			cl.Close()
 		}
 		p.Stop()
 	}
