@@ -45,7 +45,7 @@ var catalogue = index([]Row{
 	{Number: 11, Name: "ConfigServer", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigServer]},
 	{Number: 12, Name: "ConfigUser", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigUser]},
 	{Number: 13, Name: "ConfigHBA", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigHBA]},
-	{Number: 14, Name: "ConfigAliases", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigAliases]},
+	{Number: 14, Name: "ConfigLimit", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigLimit]},
 	{Number: 15, Name: "ConfigEnd", From: sup, To: wrk, Reply: 16, Phase: phaseAny, make: of[ConfigEnd]},
 	{Number: 17, Name: "ConfigTLS", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigTLS]},
 	{Number: 18, Name: "ConfigIdent", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigIdent]},

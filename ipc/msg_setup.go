@@ -42,10 +42,12 @@ type ConfigBegin struct {
 	IdleTimeoutMS           int64  `msgpack:"idle_timeout_ms"`
 	MaxConnectionAgeMS      int64  `msgpack:"max_connection_age_ms"`
 	MaxPools                int    `msgpack:"max_pools"`
-	ClientWaitMS            int64  `msgpack:"client_wait_ms"`
-	ResetQuery              string `msgpack:"reset_query"`
-	ResetOnFailure          string `msgpack:"reset_on_failure"`
-	ResetAlways             bool   `msgpack:"reset_always"`
+	// Retries is how many more times a backend is tried for a client that must not wait.
+	Retries        int    `msgpack:"retries"`
+	ClientWaitMS   int64  `msgpack:"client_wait_ms"`
+	ResetQuery     string `msgpack:"reset_query"`
+	ResetOnFailure string `msgpack:"reset_on_failure"`
+	ResetAlways    bool   `msgpack:"reset_always"`
 	// ConnectionRetryMS is the pause before a backend is opened again.
 	ConnectionRetryMS int64 `msgpack:"connection_retry_ms"`
 	// Failover says that clients wait for a new primary instead of getting an error.
@@ -53,12 +55,10 @@ type ConfigBegin struct {
 	AllowUnknownUsers bool `msgpack:"allow_unknown_users"`
 	// CountClients says that there are limits of clients by user or database, so that each client that
 	// has proven who it is needs an AdmitRequest with Count.
-	CountClients          bool  `msgpack:"count_clients"`
-	KeepAlive             bool  `msgpack:"keep_alive"`
-	NoDelay               bool  `msgpack:"nodelay"`
-	Validation            bool  `msgpack:"validation"`
-	DisconnectClientMS    int64 `msgpack:"disconnect_client_ms"`
-	DisconnectClientForce bool  `msgpack:"disconnect_client_force"`
+	CountClients bool   `msgpack:"count_clients"`
+	KeepAlive    bool   `msgpack:"keep_alive"`
+	NoDelay      bool   `msgpack:"nodelay"`
+	Timers       Timers `msgpack:"timers"`
 	// ProxyProtocol says that TCP connections begin with a PROXY header.
 	ProxyProtocol bool `msgpack:"proxy_protocol"`
 	// AddHost says that a client's address goes into its application_name.
@@ -67,6 +67,18 @@ type ConfigBegin struct {
 	// apart. 16 bytes, new at each start of the supervisor.
 	ScramSalt Secret    `msgpack:"scram_salt"`
 	TLS       ClientTLS `msgpack:"tls"`
+}
+
+// Timers are what a worker does after some time, in milliseconds; 0 is never.
+type Timers struct {
+	QueryMS             int64 `msgpack:"query_ms"`               // cancels a statement
+	IdleInTransactionMS int64 `msgpack:"idle_in_transaction_ms"` // disconnects a client
+	DisconnectMS        int64 `msgpack:"disconnect_ms"`          // disconnects a client that is idle
+	DisconnectForce     bool  `msgpack:"disconnect_force"`       // also one that isn't
+	// ValidateFirst says to test an idle backend before a client gets it, ValidateEveryMS how
+	// often to test backends that stay idle.
+	ValidateFirst   bool  `msgpack:"validate_first"`
+	ValidateEveryMS int64 `msgpack:"validate_every_ms"`
 }
 
 // ClientTLS is how clients may encrypt their connections. The zero value is: not at all.
@@ -205,12 +217,15 @@ type ConfigHBA struct {
 	File       string `msgpack:"file"`
 }
 
-// ConfigAliases is one line of pgagroal_databases.conf that gives a database other
-// names. Its limit is the supervisor's.
-type ConfigAliases struct {
+// ConfigLimit is one line of pgagroal_databases.conf, in file order. How many backends it allows
+// is the supervisor's.
+type ConfigLimit struct {
 	Gen      uint64   `msgpack:"gen"`
-	Database string   `msgpack:"database"`
-	Aliases  []string `msgpack:"aliases"`
+	Database Names    `msgpack:"database"`
+	Aliases  []string `msgpack:"aliases"` // of the only database
+	User     Names    `msgpack:"user"`
+	// QueryMS is used instead of Timers.QueryMS, unless it is negative.
+	QueryMS int64 `msgpack:"query_ms"`
 }
 
 // ConfigIdent is one line of pgagroal_ident.conf, in file order.
@@ -228,7 +243,7 @@ type ConfigEnd struct {
 	Servers int    `msgpack:"servers"`
 	Users   int    `msgpack:"users"`
 	HBA     int    `msgpack:"hba"`
-	Aliases int    `msgpack:"aliases"`
+	Limits  int    `msgpack:"limits"`
 	TLS     int    `msgpack:"tls"` // parts
 	Ident   int    `msgpack:"ident"`
 }
@@ -243,16 +258,16 @@ type ConfigDone struct {
 	Unconfined []string `msgpack:"unconfined"`
 }
 
-func (*WorkerHello) Number() Number   { return 1 }
-func (*RunnerHello) Number() Number   { return 2 }
-func (*Ping) Number() Number          { return 3 }
-func (*Pong) Number() Number          { return 4 }
-func (*ConfigBegin) Number() Number   { return 10 }
-func (*ConfigServer) Number() Number  { return 11 }
-func (*ConfigUser) Number() Number    { return 12 }
-func (*ConfigHBA) Number() Number     { return 13 }
-func (*ConfigAliases) Number() Number { return 14 }
-func (*ConfigEnd) Number() Number     { return 15 }
-func (*ConfigDone) Number() Number    { return 16 }
-func (*ConfigTLS) Number() Number     { return 17 }
-func (*ConfigIdent) Number() Number   { return 18 }
+func (*WorkerHello) Number() Number  { return 1 }
+func (*RunnerHello) Number() Number  { return 2 }
+func (*Ping) Number() Number         { return 3 }
+func (*Pong) Number() Number         { return 4 }
+func (*ConfigBegin) Number() Number  { return 10 }
+func (*ConfigServer) Number() Number { return 11 }
+func (*ConfigUser) Number() Number   { return 12 }
+func (*ConfigHBA) Number() Number    { return 13 }
+func (*ConfigLimit) Number() Number  { return 14 }
+func (*ConfigEnd) Number() Number    { return 15 }
+func (*ConfigDone) Number() Number   { return 16 }
+func (*ConfigTLS) Number() Number    { return 17 }
+func (*ConfigIdent) Number() Number  { return 18 }

@@ -56,13 +56,13 @@ func TestSetupGivesAWorkerEverythingInOrder(t *testing.T) {
 		got = append(got, ipc.Name(m.Number()))
 	}
 	want := []string{
-		"ConfigBegin", "ConfigServer", "ConfigServer", "ConfigUser", "ConfigUser", "ConfigUser", "ConfigUser", "ConfigHBA", "ConfigAliases", "ConfigEnd", "ServerState",
+		"ConfigBegin", "ConfigServer", "ConfigServer", "ConfigUser", "ConfigUser", "ConfigUser", "ConfigUser", "ConfigHBA", "ConfigLimit", "ConfigLimit", "ConfigEnd", "ServerState",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	end := messagesOf[*ipc.ConfigEnd](w.children[0])[0]
-	if end.Servers != 2 || end.Users != 4 || end.HBA != 1 || end.Aliases != 1 {
+	if end.Servers != 2 || end.Users != 4 || end.HBA != 1 || end.Limits != 2 {
 		t.Errorf("counts %+v", end)
 	}
 	for i, u := range messagesOf[*ipc.ConfigUser](w.children[0]) {

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/config"
@@ -55,12 +56,20 @@ func (s *supervisor) sendConfig(c *child) {
 		end.Ident++
 	}
 	for _, l := range cfg.Limits {
-		if len(l.Aliases) > 0 {
-			s.send(c, &ipc.ConfigAliases{Gen: gen, Database: l.Database.List[0], Aliases: l.Aliases})
-			end.Aliases++
-		}
+		s.send(c, &ipc.ConfigLimit{
+			Gen: gen, Database: ipc.Names(l.Database), Aliases: l.Aliases, User: ipc.Names(l.User), QueryMS: queryMS(l.QueryTimeout),
+		})
+		end.Limits++
 	}
 	s.send(c, end)
+}
+
+// queryMS returns the query_timeout of a limit in milliseconds, -1 for none.
+func queryMS(d time.Duration) int64 {
+	if d == config.Unset {
+		return -1
+	}
+	return d.Milliseconds()
 }
 
 // workerUsers returns what workers learn of the credential files: verifiers for the
@@ -101,6 +110,19 @@ func workerUsers(c *config.Config, salt ipc.Secret) ([]ipc.ConfigUser, error) {
 	return list, nil
 }
 
+// timersOf returns what a worker has to do after some time.
+func timersOf(c *config.Config) ipc.Timers {
+	t := ipc.Timers{
+		QueryMS: c.QueryTimeout.Milliseconds(), IdleInTransactionMS: c.IdleInTransactionTimeout.Milliseconds(),
+		DisconnectMS: c.DisconnectClient.Milliseconds(), DisconnectForce: c.DisconnectClientForce,
+		ValidateFirst: c.Validation == config.ValidationForeground,
+	}
+	if c.Validation == config.ValidationBackground {
+		t.ValidateEveryMS = c.BackgroundInterval.Milliseconds()
+	}
+	return t
+}
+
 func (s *supervisor) configBegin(gen uint64, index int) *ipc.ConfigBegin {
 	c := s.cfg
 	return &ipc.ConfigBegin{
@@ -111,15 +133,15 @@ func (s *supervisor) configBegin(gen uint64, index int) *ipc.ConfigBegin {
 		BlockingTimeoutMS:       c.BlockingTimeout.Milliseconds(),
 		AuthenticationTimeoutMS: c.AuthenticationTimeout.Milliseconds(),
 		IdleTimeoutMS:           c.IdleTimeout.Milliseconds(),
-		MaxPools:                c.MaxPools,
-		MaxConnectionAgeMS:      c.MaxConnectionAge.Milliseconds(),
-		ClientWaitMS:            c.FailoverClientWait.Milliseconds(),
-		ConnectionRetryMS:       c.ConnectionRetryDelay.Milliseconds(),
-		ResetQuery:              c.ServerResetQuery, ResetOnFailure: c.ServerResetQueryBehaviorOnFailure,
+		MaxPools:                c.MaxPools, Retries: c.MaxRetries,
+		MaxConnectionAgeMS: c.MaxConnectionAge.Milliseconds(),
+		ClientWaitMS:       c.FailoverClientWait.Milliseconds(),
+		ConnectionRetryMS:  c.ConnectionRetryDelay.Milliseconds(),
+		ResetQuery:         c.ServerResetQuery, ResetOnFailure: c.ServerResetQueryBehaviorOnFailure,
 		ResetAlways: c.ServerResetQueryAlways,
 		Failover:    c.DecidesFailover(), AllowUnknownUsers: c.AllowUnknownUsers,
-		KeepAlive: c.KeepAlive, NoDelay: c.NoDelay, Validation: c.Validation == "foreground",
-		DisconnectClientMS: c.DisconnectClient.Milliseconds(), DisconnectClientForce: c.DisconnectClientForce,
+		KeepAlive: c.KeepAlive, NoDelay: c.NoDelay,
+		Timers:        timersOf(c),
 		ProxyProtocol: c.ProxyProtocol,
 		AddHost:       c.ApplicationNameAddHost,
 		ScramSalt:     s.service.scramSalt,

@@ -10,6 +10,7 @@
 //	transaction  the transaction pipeline: statements, state, queue, drivers
 //	drivers      drivers of several languages over TLS, in each pipeline, through a failover
 //	backends     reuse, limits, reset, hand-over between workers
+//	timers       limits of time for statements, clients and idle backends; validation
 //	failover     how a primary's death is seen, and what becomes of clients
 //	primary      who is primary: at the start, after a failover, when servers return
 //	operator     commands: shutdown, planned switches, orders, rehearsals, answers

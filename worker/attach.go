@@ -9,8 +9,8 @@ import (
 
 // How a session gets a backend and gives it back:
 //
-//  1. attach prepares the backend: it removes what another client has left there
-//     (cleanse), sets this client's parameters (adapt), and opens a failed transaction
+//  1. attach prepares the backend: it tests whether the server still answers (validate),
+//     removes what another client has left there (cleanse), sets this client's parameters (adapt), and opens a failed transaction
 //     block if the client believes that it is in one (begin).
 //  2. start completes the client's login, or continues with what the client has sent
 //     meanwhile.
@@ -45,6 +45,10 @@ func (s *session) attach(b *backend) {
 	s.w.stats.attached++
 	if b.Private { // it can serve no other client
 		s.talk = s.w.shared.Direct(s.c.id, false)
+	}
+	if s.w.stale(b) {
+		s.validate(b)
+		return
 	}
 	s.cleanse(b)
 }
@@ -167,7 +171,7 @@ func (s *session) welcome() {
 // backend.
 func (s *session) greet(params *relay.Params, pid uint32) {
 	s.welcomed = true
-	s.since = uint32(time.Now().Unix())
+	s.c.since = uint32(time.Now().Unix())
 	s.newKey(pid)
 	msg := pgwire.AppendAuthenticationOK(nil)
 	msg = params.AppendTo(msg)

@@ -147,7 +147,7 @@ func (s *session) cancelStash() {
 	s.waiter, s.stash, s.cancelled = nil, nil, false
 	s.state = sessionActive
 	s.client.Resume()
-	s.heard(s.talk.Cancel(said))
+	s.hear(s.talk.Cancel(said))
 }
 
 func (w *worker) onCancelForward(m *ipc.CancelForward) {

@@ -29,6 +29,11 @@ type client struct {
 	ask bool
 	// leaves says that the client has left something on a backend: see leftovers.go.
 	leaves bool
+	// since is the time of the login, before that of the session's beginning, in Unix
+	// seconds. It is small because there are very many clients.
+	since uint32
+	// stood is what the last look at the session has found: see watch.go.
+	stood stood
 	// conn is set during the set-up, session afterwards.
 	conn    socket
 	session *session

@@ -22,10 +22,11 @@ type config struct {
 	hba       []auth.Rule
 	ident     []auth.IdentLine
 	aliases   map[string]string // database by alias
-	passwords map[string]bool   // users for whom the supervisor has a password for the servers
-	known     map[string]bool   // users that this worker can authenticate
-	frontend  map[string]bool   // users with a password of their own for pgagroal
-	superuser string            // pgagroal's own user at the servers, empty for none
+	limits    limits
+	passwords map[string]bool // users for whom the supervisor has a password for the servers
+	known     map[string]bool // users that this worker can authenticate
+	frontend  map[string]bool // users with a password of their own for pgagroal
+	superuser string          // pgagroal's own user at the servers, empty for none
 	verifiers *auth.Verifiers
 	reset     []string // statements of the reset query, empty for none
 	// tls is for clients that encrypt their connections, nil if they can't. All generations
@@ -42,7 +43,6 @@ type config struct {
 type draft struct {
 	cfg       config
 	users     int // ConfigUser messages so far
-	aliases   int // ConfigAliases messages so far
 	verifiers map[string]auth.Verifier
 	parts     int // messages about TLS so far
 	servers   map[int]*ipc.ServerTLS
@@ -75,10 +75,10 @@ func (d *draft) add(m ipc.Message) error {
 			return fmt.Errorf("the map %s: %w", m.Map, err)
 		}
 		d.cfg.ident = append(d.cfg.ident, line)
-	case *ipc.ConfigAliases:
-		d.aliases++
+	case *ipc.ConfigLimit:
+		d.cfg.limits.add(m)
 		for _, a := range m.Aliases {
-			d.cfg.aliases[a] = m.Database
+			d.cfg.aliases[a] = m.Database.List[0]
 		}
 	}
 	return nil
@@ -129,7 +129,7 @@ func (d *draft) addUser(m *ipc.ConfigUser) error {
 func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 	c := &d.cfg
 	if end.Gen != c.Gen || len(c.servers) != end.Servers || len(c.hba) != end.HBA ||
-		d.aliases != end.Aliases || d.users != end.Users || d.parts != end.TLS || len(c.ident) != end.Ident {
+		len(c.limits.lines) != end.Limits || d.users != end.Users || d.parts != end.TLS || len(c.ident) != end.Ident {
 		return nil, fmt.Errorf("configuration %d is incomplete", end.Gen)
 	}
 	c.verifiers = auth.NewVerifiers([]byte(c.ScramSalt.Reveal()))

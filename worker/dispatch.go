@@ -58,6 +58,7 @@ func (w *worker) onNewConfig(m ipc.Message) {
 		return
 	}
 	if end, ok := m.(*ipc.ConfigEnd); ok {
+		w.setTimers()
 		w.send(&ipc.ConfigDone{Gen: end.Gen, Reactor: w.loop.Name()})
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/pgagroal-go/pgagroal/internal/pool"
 )
 
 // halfOpenEvery is how often backends in use are checked. A backend counts as dead if two
@@ -62,8 +60,7 @@ func (w *worker) giveUpHalfOpen(b *backend) {
 	} else {
 		w.finishClose(b)
 	}
-	w.shelf.CloseIdle(pool.EvictServer, func(idle *shelved) bool { return idle.Of.(*backend).server == b.server })
-	w.carryOut()
+	w.closeIdleOf(b.server)
 	if s != nil {
 		s.serverGone()
 	}

@@ -49,7 +49,9 @@ func (s *session) lost() {
 
 // seekAgain seeks another backend. The lost one got nothing from the client.
 func (s *session) seekAgain() {
-	if !s.w.cfg.Failover {
+	tested := s.validating
+	s.validating = false
+	if !s.w.cfg.Failover && !tested {
 		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
 		return
 	}
@@ -74,7 +76,7 @@ func (s *session) unserved(f *relay.Failure) bool {
 	s.waiter, s.stash, s.cancelled = nil, nil, false
 	s.state = sessionActive
 	s.client.Resume()
-	s.heard(p, err)
+	s.hear(p, err)
 	return true
 }
 

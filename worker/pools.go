@@ -25,6 +25,7 @@ type waiter struct {
 	offered func(*backend)
 	refused func(code, message string)
 	timer   *reactor.Timer
+	tries   int // attempts after the first
 	// last is the error of the last attempt to open a backend, for the log.
 	last error
 }
@@ -244,6 +245,9 @@ func (w *worker) openFailed(o *opening, err error) {
 	if errors.Is(err, errFenced) {
 		return // the caller asks again
 	}
+	if w.triesAgain(wt, err) {
+		return
+	}
 	if cfg := w.cfg; cfg.Failover && cfg.BlockingTimeoutMS > 0 && transient(err) {
 		w.shelf.Pause(wt.Pool, ms(cfg.ConnectionRetryMS)) // the caller calls carryOut
 		return
@@ -256,6 +260,17 @@ func (w *worker) openFailed(o *opening, err error) {
 		return
 	}
 	w.refuse(wt, pgwire.CodeTooManyConnections, "connection refused")
+}
+
+// triesAgain reports whether a client that must not wait gets another attempt. Attempts that take
+// time would be a wait.
+func (w *worker) triesAgain(wt *waiter, err error) bool {
+	cfg := w.cfg
+	if cfg.BlockingTimeoutMS > 0 || wt.tries >= cfg.Retries || !transient(err) || w.now()-wt.Since >= ms(cfg.ConnectionRetryMS) {
+		return false
+	}
+	wt.tries++
+	return true // the caller asks again
 }
 
 // transient reports whether another attempt may succeed, perhaps after a failover: after an
@@ -321,7 +336,7 @@ func (w *worker) sweepLater() {
 	if every == 0 {
 		return
 	}
-	w.loop.After(every, func() {
+	w.timers.sweep = w.loop.After(every, func() {
 		w.shelf.Sweep(w.now())
 		w.carryOut()
 		w.sweepLater()

@@ -37,15 +37,18 @@ func (b *backend) run(queries []string, done func(failed []byte)) {
 
 // runTo is run for queries that must leave the backend in a given transaction status.
 func (b *backend) runTo(status byte, queries []string, done func(failed []byte)) {
-	b.script = &script{down: relay.ScriptScanner(), left: len(queries), want: status, done: done}
-	b.script.timer = b.w.loop.After(scriptLimit, func() {
-		b.w.log.Warn("server didn't answer in time, connection closed", "server", b.w.serverName(b.server), "backend", b.pid)
-		s := b.session
-		b.w.closeBackend(b)
-		if s != nil {
-			s.serverGone()
-		}
+	b.send(&script{want: status, done: done}, scriptLimit, queries, func() {
+		b.w.log.Warn("server didn't answer in time, connection closed", "server", b.w.serverName(b.server), "backend", b.pid, "query", queries[0])
+		b.scriptBroken()
 	})
+}
+
+// send begins a script. If the server hasn't answered all queries within limit, it calls late,
+// which must close the backend.
+func (b *backend) send(sc *script, limit time.Duration, queries []string, late func()) {
+	sc.down, sc.left = relay.ScriptScanner(), len(queries)
+	sc.timer = b.w.loop.After(limit, late)
+	b.script = sc
 	var msg []byte
 	for _, q := range queries {
 		msg = pgwire.AppendQuery(msg, q)
@@ -62,7 +65,7 @@ func (b *backend) onScript(data []byte) {
 		var err error
 		pos, err = sc.down.Next(data, pos, &ev)
 		if err != nil || sc.left == 0 && ev.Phase != pgwire.Exhausted && ev.Type != 'S' {
-			b.scriptBroken()
+			b.brokenBecause("the server broke the protocol")
 			return
 		}
 		if ev.Phase == pgwire.Exhausted {
@@ -77,7 +80,7 @@ func (b *backend) onScript(data []byte) {
 		case 'C':
 			b.Ran(ev.Body)
 		case 'G', 'W':
-			b.scriptBroken()
+			b.brokenBecause("it began a COPY")
 			return
 		case 'E':
 			if sc.failed == nil {
@@ -93,11 +96,20 @@ func (b *backend) onScript(data []byte) {
 	if b.Status != sc.want {
 		if sc.failed != nil && sc.want == pgwire.TxIdle { // a reset query that contains BEGIN
 			b.w.resetFailed(b, sc.failed)
+			b.scriptBroken()
+			return
 		}
-		b.scriptBroken()
+		b.brokenBecause("it left the wrong transaction status")
 		return
 	}
 	sc.done(sc.failed)
+}
+
+// brokenBecause is scriptBroken with a line in the log.
+func (b *backend) brokenBecause(reason string) {
+	b.w.log.Warn("query of pgagroal's own has left the connection in an unknown state, connection closed",
+		"server", b.w.serverName(b.server), "backend", b.pid, "reason", reason)
+	b.scriptBroken()
 }
 
 // scriptBroken closes a backend whose state has become unknown.

@@ -94,14 +94,14 @@ func (w *worker) reportBackend(id uint64, b *backend) *ipc.ReportSession {
 		Since: b.since.Unix(), PID: b.pid, FD: b.conn.FD(), Database: b.Pool.Key.Database, User: b.Pool.Key.User,
 	}
 	if s := b.session; s != nil {
-		r.Since, r.AppName, r.Client = int64(s.since), s.login.application(), s.c.addr
+		r.Since, r.AppName, r.Client = int64(s.c.since), s.login.application(), s.c.addr
 	}
 	return r
 }
 
 func (w *worker) reportWaiting(id uint64, s *session) *ipc.ReportSession {
 	return &ipc.ReportSession{
-		ID: id, Server: -1, State: "waiting", Start: s.c.start.Unix(), Since: int64(s.since), FD: s.client.FD(),
+		ID: id, Server: -1, State: "waiting", Start: s.c.start.Unix(), Since: int64(s.c.since), FD: s.client.FD(),
 		Database: s.login.database, User: s.login.user, AppName: s.login.application(), Client: s.c.addr,
 	}
 }

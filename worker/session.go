@@ -55,16 +55,19 @@ type session struct {
 	waiter *waiter
 	key    cancelKey
 	timer  *reactor.Timer
-	// since is the time of the login, before that of the session's beginning, in Unix
-	// seconds. It is small because there are very many sessions.
-	since uint32
-	state sessionState
+	state  sessionState
 	// flooded says that the client isn't read, because it waits for too many answers.
 	flooded bool
 	// welcomed says that the client was told that its login has succeeded.
 	welcomed bool
 	// cancelled says that a cancel request came for the statement in stash.
 	cancelled bool
+	// heard says that something came from the client since the last look: see watch.go.
+	heard bool
+	// halted says that the client isn't read, because its statement is being cancelled.
+	halted bool
+	// validating says that the backend is being tested for the session.
+	validating bool
 }
 
 // newSession begins the session of an authenticated client, and takes over the connection.
@@ -75,7 +78,8 @@ func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 		w.gone(c)
 		return nil
 	}
-	s := &session{w: w, c: c, client: conn, login: l, since: uint32(time.Now().Unix())}
+	s := &session{w: w, c: c, client: conn, login: l}
+	c.since = uint32(time.Now().Unix())
 	conn.SetHandler((*clientEnd)(s))
 	if w.cfg.Pipeline == "transaction" {
 		s.talk = w.shared.Pooled(c.id)
@@ -144,12 +148,13 @@ func (s *session) refused(why any, msg []byte) {
 
 // fromClient passes on a chunk from the client.
 func (s *session) fromClient(data []byte) {
+	s.heard = true
 	p, err := s.talk.FromClient(data)
-	s.heard(p, err)
+	s.hear(p, err)
 }
 
-// heard acts on a chunk from the client, and seeks a backend if the client needs one.
-func (s *session) heard(p relay.Passed, err error) {
+// hear acts on a chunk from the client, and seeks a backend if the client needs one.
+func (s *session) hear(p relay.Passed, err error) {
 	b := s.backend
 	if b != nil {
 		b.conn.Send(p.ToServer)
@@ -246,6 +251,12 @@ func (s *session) leave(goodbye bool) {
 
 // release ends a session. Its backend is reset for the next client, or closed.
 func (s *session) release() {
+	s.giveBack()
+	s.finish()
+}
+
+// giveBack resets the backend for the next client, or closes it. The session ends.
+func (s *session) giveBack() {
 	w, b := s.w, s.backend
 	switch {
 	case b == nil:
@@ -258,7 +269,6 @@ func (s *session) release() {
 		s.detach()
 		w.reset(b, b.Dirty || b.Sequences)
 	}
-	s.finish()
 }
 
 // drop ends a session with an error and closes its backend.

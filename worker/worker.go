@@ -61,11 +61,9 @@ type worker struct {
 	// goneIDs are the clients that have left but were not reported to the supervisor yet.
 	goneIDs []uint64
 	expired expired
-	// lastByte has the time of the last byte from each server, by index.
-	lastByte []time.Time
+	signs
 	requests cancelRequests
-	// hinted has the hints that were sent in this turn.
-	hinted map[hinted]bool
+	timers   timers
 
 	shared *relay.Shared // shared by all conversations
 	questions
@@ -86,6 +84,14 @@ type questions struct {
 	peers peers
 	// admissions are what to do with the answers about clients, by client.
 	admissions map[uint64]func(*ipc.AdmitAnswer)
+}
+
+// signs are signs of life of servers, and of their death.
+type signs struct {
+	// lastByte has the time of the last byte from each server, by index.
+	lastByte []time.Time
+	// hinted has the hints that were sent in this turn.
+	hinted map[hinted]bool
 }
 
 // epochs are the epochs whose backends end.
@@ -131,7 +137,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		clients: make(map[uint64]*client),
 		cancels: make(map[uint64]*session), shelf: pool.NewShelf(pool.Limits{}),
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
-		requests: newCancelRequests(), hinted: make(map[hinted]bool),
+		requests: newCancelRequests(), signs: signs{hinted: make(map[hinted]bool)},
 		servers: ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
 		questions: questions{newSecrets(), newPeers(), map[uint64]func(*ipc.AdmitAnswer){}},
 	}
@@ -238,7 +244,7 @@ func (w *worker) run() {
 	if err != nil {
 		w.loop.Post(func() { w.supervisorLost(err) })
 	}
-	w.sweepLater()
+	w.setTimers()
 	w.loop.After(halfOpenEvery, w.watchHalfOpen)
 	w.loop.Run()
 	w.conn.Close()

@@ -309,19 +309,8 @@ func (k *checker) addresses(host string) []netip.Addr {
 }
 
 func (k *checker) pipeline() {
-	c := k.c
-	switch c.Pipeline {
-	case PipelineTransaction:
-		if c.DisconnectClient > 0 {
-			k.fail("pipeline", "transaction knows no disconnect_client; use session, or set that to 0")
-		}
-	case PipelinePerformance:
-		if c.Failover {
-			k.fail("pipeline", "performance knows no failover; use session, or failover = off")
-		}
-		if c.DisconnectClient > 0 {
-			k.fail("pipeline", "performance knows no disconnect_client; use session, or set that to 0")
-		}
+	if k.c.Pipeline == PipelinePerformance && k.c.Failover {
+		k.fail("pipeline", "performance knows no failover; use session, or failover = off")
 	}
 }
 

@@ -118,18 +118,16 @@ func TestCheckRefusals(t *testing.T) {
 		"auth_query with users": {func(c *Config) {
 			c.AuthQuery, c.Superuser, c.Users = true, &Credential{}, []Credential{{"u", ""}}
 		}, "together with users"},
-		"rotation without users":     {func(c *Config) { c.RotateFrontendPasswordTimeout = 1 }, "there are no users"},
-		"frontend user is no user":   {func(c *Config) { c.FrontendUsers = []Credential{{"u", ""}} }, "frontend user u is not in the users file"},
-		"health check without user":  {func(c *Config) { c.HealthCheck = true }, "health_check: on without health_check_user"},
-		"validation without user":    {func(c *Config) { c.StartupValidation = StartupOn }, "startup_validation: on without"},
-		"no server":                  {func(c *Config) { c.Servers = nil }, "there is no server"},
-		"server without host":        {func(c *Config) { c.Servers[0].Host = "" }, "[a] has no host"},
-		"server without port":        {func(c *Config) { c.Servers[1].Port = 0 }, "[b] has no port"},
-		"two primaries":              {func(c *Config) { c.Servers[0].Primary, c.Servers[1].Primary = true, true }, "both say primary"},
-		"same address":               {func(c *Config) { c.Servers[1].Host = "127.0.0.1" }, "[b] is the same server as [a]"},
-		"same mapped address":        {func(c *Config) { c.Servers[1].Host = "::ffff:127.0.0.1" }, "is the same server"},
-		"transaction and disconnect": {func(c *Config) { c.Pipeline, c.DisconnectClient = PipelineTransaction, 60 }, "transaction knows no disconnect_client"},
-		"performance and disconnect": {func(c *Config) { c.Pipeline, c.DisconnectClient = PipelinePerformance, 1 }, "knows no disconnect_client"},
+		"rotation without users":    {func(c *Config) { c.RotateFrontendPasswordTimeout = 1 }, "there are no users"},
+		"frontend user is no user":  {func(c *Config) { c.FrontendUsers = []Credential{{"u", ""}} }, "frontend user u is not in the users file"},
+		"health check without user": {func(c *Config) { c.HealthCheck = true }, "health_check: on without health_check_user"},
+		"validation without user":   {func(c *Config) { c.StartupValidation = StartupOn }, "startup_validation: on without"},
+		"no server":                 {func(c *Config) { c.Servers = nil }, "there is no server"},
+		"server without host":       {func(c *Config) { c.Servers[0].Host = "" }, "[a] has no host"},
+		"server without port":       {func(c *Config) { c.Servers[1].Port = 0 }, "[b] has no port"},
+		"two primaries":             {func(c *Config) { c.Servers[0].Primary, c.Servers[1].Primary = true, true }, "both say primary"},
+		"same address":              {func(c *Config) { c.Servers[1].Host = "127.0.0.1" }, "[b] is the same server as [a]"},
+		"same mapped address":       {func(c *Config) { c.Servers[1].Host = "::ffff:127.0.0.1" }, "is the same server"},
 		"performance and failover": {func(c *Config) {
 			c.Pipeline, c.Failover, c.FailoverScript = PipelinePerformance, true, promote
 		}, "knows no failover"},

@@ -36,6 +36,10 @@ const (
 	ModeFollow = "follow"
 	ModeOff    = "off"
 
+	ValidationOff        = "off"
+	ValidationForeground = "foreground"
+	ValidationBackground = "background"
+
 	StartupOff = "off"
 	StartupTry = "try"
 	StartupOn  = "on"
@@ -108,6 +112,8 @@ type Config struct {
 	ServerResetQuery                  string // empty disables the reset
 	ServerResetQueryAlways            bool
 	ServerResetQueryBehaviorOnFailure string
+	QueryTimeout                      time.Duration // 0 is off
+	IdleInTransactionTimeout          time.Duration // 0 is off
 	DisconnectClient                  time.Duration // 0 is off
 	DisconnectClientForce             bool
 
@@ -230,8 +236,13 @@ type Limit struct {
 	MaxSize     int // backends; "all" in the file is already resolved
 	InitialSize int
 	MinSize     int
-	Line        int
+	// QueryTimeout is used instead of Config.QueryTimeout unless it is Unset.
+	QueryTimeout time.Duration
+	Line         int
 }
+
+// Unset is the QueryTimeout of a limit that has none.
+const Unset time.Duration = -1
 
 // Credential is a name and its password.
 type Credential struct {

@@ -5,13 +5,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // limitForm is the part of an error that says how to write a line.
-const limitForm = "write DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]]"
+const limitForm = "write DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]] [query_timeout=DURATION]"
 
 // ParseLimits reads the text of pgagroal_databases.conf:
-// DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]]. A MAX_SIZE of all means
+// DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]] [query_timeout=DURATION]. A MAX_SIZE of all means
 // what earlier lines leave of maxConnections.
 func ParseLimits(file string, data []byte, maxConnections int) ([]Limit, []Warning, []error) {
 	p := limitParser{file: file, left: maxConnections}
@@ -57,10 +58,13 @@ func (p *limitParser) line(l textLine) (Limit, *FileError) {
 	if fail != nil {
 		return Limit{}, fail
 	}
+	limit := Limit{Line: l.no, QueryTimeout: Unset}
+	if f, fail = limit.readOption(f); fail != nil {
+		return Limit{}, fail
+	}
 	if len(f) < 3 || len(f) > 5 {
 		return Limit{}, &FileError{Msg: fmt.Sprintf("%d fields; %s, and double quotes around a name with blanks", len(f), limitForm)}
 	}
-	limit := Limit{Line: l.no}
 	if fail := limit.readNames(f[0], f[1]); fail != nil {
 		return Limit{}, fail
 	}
@@ -79,6 +83,23 @@ func (p *limitParser) line(l textLine) (Limit, *FileError) {
 	p.normalise(&limit)
 	p.left = max(p.left-limit.MaxSize, 0)
 	return limit, nil
+}
+
+// readOption reads the option behind the sizes, if there is one, and returns the fields before it.
+func (l *Limit) readOption(f []field) ([]field, *FileError) {
+	if len(f) < 4 || !f[len(f)-1].equals {
+		return f, nil
+	}
+	option := f[len(f)-1]
+	if name, _ := (field{words: option.words}).sole(); name != "query_timeout" || len(option.after) != 1 {
+		return nil, option.fail("the option %s is unknown; write query_timeout=DURATION", name)
+	}
+	v, err := Row{Kind: Duration}.parse(option.after[0].text)
+	if err != nil {
+		return nil, &FileError{Column: option.after[0].column, Msg: "query_timeout: " + err.Error()}
+	}
+	l.QueryTimeout = v.(time.Duration)
+	return f[:len(f)-1], nil
 }
 
 // readNames reads the databases with their aliases, and the users.

@@ -103,7 +103,7 @@ func TestValuesBeyondTheirBounds(t *testing.T) {
 		{"connection_retry_delay = soon", "connection_retry_delay", "250", 0, 1},
 		{"max_connections = 20000", "max_connections", "10000", 1, 0},
 		{"max_connections = 0", "max_connections", "100", 0, 1},
-		{"background_interval = 1", "background_interval", "5s", 2, 0},
+		{"background_interval = 1", "background_interval", "5s", 1, 0},
 		{"authentication_timeout = 0", "authentication_timeout", "5s", 1, 0},
 		{"metrics_cache_max_size = 2M", "metrics_cache_max_size", "1048576B", 2, 0},
 		{"disconnect_client = -5", "disconnect_client", "0", 0, 0},
@@ -321,7 +321,7 @@ func TestLongLines(t *testing.T) {
 func TestKeysNotYetInEffectAreSaid(t *testing.T) {
 	for line, want := range map[string]int{
 		"auth_query = on": 1, "log_type = file": 0, "log_type = console": 0, "log_type = syslog": 1, "failback = standby": 0,
-		"failover_mode = follow": 0, "failover_mode = off": 0, "background_interval = 5m": 0, "background_interval = 2h": 1,
+		"failover_mode = follow": 0, "failover_mode = off": 0, "health_check_timeout = 5": 0, "health_check_timeout = 6": 1,
 		"idle_timeout = 5": 0, "idle_timeout = 5\nidle_timeout = 6": 1,
 	} {
 		if _, warnings, errs := parsed(t, line, nil); len(warnings) != want || len(errs) > 0 {

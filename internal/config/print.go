@@ -98,8 +98,17 @@ func (c *Config) getLimit(database, key string) (string, bool) {
 		"database": l.Database.String(), "username": l.User.String(), "aliases": strings.Join(l.Aliases, ","),
 		"max_size": strconv.Itoa(l.MaxSize), "initial_size": strconv.Itoa(l.InitialSize),
 		"min_size": strconv.Itoa(l.MinSize), "number_of_aliases": strconv.Itoa(len(l.Aliases)),
+		"query_timeout": l.queryTimeout(),
 	}[key]
 	return v, ok
+}
+
+// queryTimeout prints the query_timeout of a limit, empty for none.
+func (l Limit) queryTimeout() string {
+	if l.QueryTimeout == Unset {
+		return ""
+	}
+	return formatDuration(l.QueryTimeout)
 }
 
 // Set changes KEY, pgagroal.KEY or server.NAME.KEY in memory. The caller should change a Clone, and

@@ -3,6 +3,7 @@ package config
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -32,19 +33,19 @@ func TestPrintedNamesReadBackTheSame(t *testing.T) {
 }
 
 func TestLimitsFileReads(t *testing.T) {
-	text := "# c\nmydb = a1 , a2 alice 10 5 2 # c\ndb2 bob 20\n DB3=x\tcarol 5 3\n" +
+	text := "# c\nmydb = a1 , a2 alice 10 5 2 # c\ndb2 bob 20 query_timeout=90\n DB3=x\tcarol 5 3 query_timeout = 0 # off\n" +
 		"\"my db\"=\"a, b\",c \"all\" 1\n\"d=e\", f g , \"h\" 4\nall all all\n"
 	limits, warnings, errs := ParseLimits("limits", []byte(text), 100)
 	if len(errs)+len(warnings) > 0 {
 		t.Fatal(warnings, errs)
 	}
 	want := []Limit{
-		{Named("mydb"), []string{"a1", "a2"}, Named("alice"), 10, 5, 2, 2},
-		{Named("db2"), nil, Named("bob"), 20, 0, 0, 3},
-		{Named("DB3"), []string{"x"}, Named("carol"), 5, 3, 0, 4},
-		{Named("my db"), []string{"a, b", "c"}, Named("all"), 1, 0, 0, 5},
-		{Named("d=e", "f"), nil, Named("g", "h"), 4, 0, 0, 6},
-		{everybody, nil, everybody, 60, 0, 0, 7},
+		{Named("mydb"), []string{"a1", "a2"}, Named("alice"), 10, 5, 2, Unset, 2},
+		{Named("db2"), nil, Named("bob"), 20, 0, 0, 90 * time.Second, 3},
+		{Named("DB3"), []string{"x"}, Named("carol"), 5, 3, 0, 0, 4},
+		{Named("my db"), []string{"a, b", "c"}, Named("all"), 1, 0, 0, Unset, 5},
+		{Named("d=e", "f"), nil, Named("g", "h"), 4, 0, 0, Unset, 6},
+		{everybody, nil, everybody, 60, 0, 0, Unset, 7},
 	}
 	if d := cmp.Diff(want, limits); d != "" {
 		t.Error(d)
@@ -71,7 +72,10 @@ func TestLimitProblemsHaveTheirPlace(t *testing.T) {
 		"d u":                                  "2:1: 2 fields; write DATABASE",
 		"d= u 5":                               "2:1: 2 fields; write DATABASE",
 		"d u 5 1 1 1":                          "2:1: 6 fields; write DATABASE",
-		"my data base u 5 1":                   "2:1: 6 fields; write DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]], and double quotes",
+		"my data base u 5 1":                   "2:1: 6 fields; write DATABASE[=alias,...] USER MAX_SIZE [INITIAL_SIZE [MIN_SIZE]] [query_timeout=DURATION], and double quotes",
+		"d u 5 idle_timeout=5":                 "2:7: the option idle_timeout is unknown; write query_timeout=DURATION",
+		"d u 5 query_timeout=soon":             "2:21: query_timeout: \"soon\" is not a duration",
+		"d u 5 query_timeout=1 1":              "2:7: the size query_timeout is neither",
 		"d u x":                                "2:5: the size x is neither a number from 0 nor all; write digits",
 		"d u -1":                               "2:5: the size -1 is neither",
 		"d u 5,6":                              "2:5: the size 5 is neither",

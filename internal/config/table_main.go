@@ -156,18 +156,18 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.FlushTimeout },
 		},
 		{
-			Name: "validation", Kind: Enum, Default: "off", Values: []string{"off", "foreground", "background"}, Later: true,
-			Help: "When idle connections to servers are tested",
+			Name: "validation", Kind: Enum, Default: "off", Values: []string{ValidationOff, ValidationForeground, ValidationBackground},
+			Help: "When idle connections to servers are tested: never, before a client gets one, or every background_interval",
 			main: func(c *Config) any { return &c.Validation },
 		},
 		{
-			Name: "background_interval", Kind: Duration, Default: "300s", Min: 5000, ClampMin: true, Later: true,
+			Name: "background_interval", Kind: Duration, Default: "300s", Min: 5000, ClampMin: true,
 			Help: "Time between two background validations, at least 5s",
 			main: func(c *Config) any { return &c.BackgroundInterval },
 		},
 		{
-			Name: "max_retries", Kind: Int, Default: "5", Later: true,
-			Help: "Attempts to get a connection when blocking_timeout is 0",
+			Name: "max_retries", Kind: Int, Default: "5",
+			Help: "With blocking_timeout = 0, how many more times a connection to a server is tried that fails at once",
 			main: func(c *Config) any { return &c.MaxRetries },
 		},
 		{
@@ -266,13 +266,23 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.ServerResetQueryBehaviorOnFailure },
 		},
 		{
-			Name: "disconnect_client", Kind: Seconds, Default: "0", Later: true,
-			Help: "Seconds after which a client without activity is disconnected, 0 is off",
+			Name: "query_timeout", Kind: Duration, Default: "0",
+			Help: "A statement that runs longer is cancelled, 0 is off",
+			main: func(c *Config) any { return &c.QueryTimeout },
+		},
+		{
+			Name: "idle_in_transaction_timeout", Kind: Duration, Default: "0",
+			Help: "A client that is idle in a transaction for longer is disconnected, 0 is off",
+			main: func(c *Config) any { return &c.IdleInTransactionTimeout },
+		},
+		{
+			Name: "disconnect_client", Kind: Seconds, Default: "0",
+			Help: "Seconds after which a client that is idle outside of a transaction is disconnected, 0 is off",
 			main: func(c *Config) any { return &c.DisconnectClient },
 		},
 		{
-			Name: "disconnect_client_force", Kind: Bool, Default: "off", Later: true,
-			Help: "Disconnect such a client inside a transaction too",
+			Name: "disconnect_client_force", Kind: Bool, Default: "off",
+			Help: "Disconnect such a client inside a transaction or during a statement too",
 			main: func(c *Config) any { return &c.DisconnectClientForce },
 		},
 		{

@@ -23,6 +23,8 @@ const (
 	CodeActiveTransaction     = "25001" // active_sql_transaction
 	CodeReadOnlyTransaction   = "25006"
 	CodeFailedTransaction     = "25P02"
+	CodeIdleInTransaction     = "25P03"
+	CodeIdleSession           = "57P05"
 	CodeQueryCanceled         = "57014"
 	CodeUndefinedStatement    = "26000"
 	CodeInvalidParameterValue = "22023"

@@ -40,7 +40,8 @@ type Limits struct {
 	NoWait bool
 	// MaxPools is how many pools there may be.
 	MaxPools int
-	// IdleTimeout is how long a backend may be idle, MaxAge how long it may exist.
+	// IdleTimeout is how long a backend may be idle, MaxAge how long it may exist at most: see
+	// aged.
 	IdleTimeout, MaxAge time.Duration
 }
 
@@ -390,10 +391,36 @@ func (s *Shelf) unfit(b *Backend, now time.Duration) Eviction {
 		return EvictPrivate
 	case b.Spoiled:
 		return EvictSpoiled
-	case s.MaxAge > 0 && now-b.Born >= s.MaxAge:
+	case s.aged(b, now):
 		return EvictAge
 	}
 	return 0
+}
+
+// aged reports whether a backend is too old. Backends end at different ages, the last tenth of
+// MaxAge before it, so that those that were opened together aren't opened anew together. The
+// lease decides, because it needs no random numbers and spreads successive leases evenly.
+func (s *Shelf) aged(b *Backend, now time.Duration) bool {
+	const golden = 0x9E3779B97F4A7C15 // 2^64 / the golden ratio
+	early := time.Duration(float64(s.MaxAge) / 10 * float64(b.Lease*golden>>32) / (1 << 32))
+	return s.MaxAge > 0 && now-b.Born >= s.MaxAge-early
+}
+
+// PutBack is Put for a backend that was unshelved although no client got it. Its idle time goes
+// on, and it keeps its place on the shelf.
+func (s *Shelf) PutBack(b *Backend, now time.Duration) {
+	since := b.since
+	s.Put(b, false, now)
+	if b.idle {
+		b.since = since
+		slices.SortStableFunc(b.Pool.idle, func(a, b *Backend) int { return cmp.Compare(a.since, b.since) })
+	}
+}
+
+// IdleSince returns the idle backends that were put on the shelf at t or before, in the order of
+// their leases.
+func (s *Shelf) IdleSince(t time.Duration) []*Backend {
+	return s.selectIdle(func(b *Backend) bool { return b.since <= t })
 }
 
 // next returns the first waiter that a backend can serve, nil for none.
@@ -441,18 +468,23 @@ func (s *Shelf) CloseIdle(reason Eviction, which func(*Backend) bool) {
 // closeIdle closes the idle backends for which why returns a reason, in the order of
 // their leases.
 func (s *Shelf) closeIdle(why func(*Backend) Eviction) {
+	for _, b := range s.selectIdle(func(b *Backend) bool { return why(b) != 0 }) {
+		s.evict(b, why(b))
+	}
+}
+
+// selectIdle returns the idle backends that which selects, in the order of their leases.
+func (s *Shelf) selectIdle(which func(*Backend) bool) []*Backend {
 	var out []*Backend
 	for _, p := range s.pools {
 		for _, b := range p.idle {
-			if why(b) != 0 {
+			if which(b) {
 				out = append(out, b)
 			}
 		}
 	}
 	slices.SortFunc(out, func(a, b *Backend) int { return cmp.Compare(a.Lease, b.Lease) })
-	for _, b := range out {
-		s.evict(b, why(b))
-	}
+	return out
 }
 
 // SweepEvery returns how often Sweep must be called, 0 for never.
@@ -470,7 +502,7 @@ func (s *Shelf) SweepEvery() time.Duration {
 func (s *Shelf) Sweep(now time.Duration) {
 	s.closeIdle(func(b *Backend) Eviction {
 		switch {
-		case s.MaxAge > 0 && now-b.Born >= s.MaxAge:
+		case s.aged(b, now):
 			return EvictAge
 		case s.IdleTimeout > 0 && now-b.since >= s.IdleTimeout:
 			return EvictIdle

@@ -177,7 +177,7 @@ func TestWhyABackendIsNotKept(t *testing.T) {
 		{"its client has left", func(s *Shelf, b *Backend) { b.Private = true; s.Put(b, false, 0) }},
 		{"unknown state", func(s *Shelf, b *Backend) { b.Spoiled = true; s.Put(b, false, 0) }},
 		{"max_connection_age", func(s *Shelf, b *Backend) { s.Put(b, false, time.Minute) }},
-		{"max_connection_age", func(s *Shelf, b *Backend) { s.Put(b, false, time.Minute-1); s.Sweep(time.Minute) }},
+		{"max_connection_age", func(s *Shelf, b *Backend) { s.Put(b, false, 50*time.Second); s.Sweep(time.Minute) }},
 		{"idle_timeout", func(s *Shelf, b *Backend) { s.Put(b, false, 0); s.Sweep(time.Second) }},
 		{"shutdown", func(s *Shelf, b *Backend) { s.Put(b, false, 0); s.Drain() }},
 		{"shutdown", func(s *Shelf, b *Backend) { s.Drain(); s.Put(b, false, 0) }},
@@ -209,6 +209,48 @@ func TestWhyABackendIsNotKept(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Backends that were opened together must not be opened anew together.
+func TestBackendsOfOneAgeEndAtDifferentTimes(t *testing.T) {
+	const n = 100
+	s, _, list := shelfWith(t, Limits{MaxAge: 1000 * time.Second}, make([]int, n)...)
+	for _, tt := range []struct{ at, least, most int }{{899, n, n}, {925, 73, 77}, {950, 48, 52}, {975, 23, 27}, {1000, 0, 0}} {
+		s.Sweep(time.Duration(tt.at) * time.Second)
+		idle := 0
+		for _, b := range list {
+			if b.Idle() {
+				idle++
+			}
+		}
+		if idle < tt.least || idle > tt.most {
+			t.Errorf("%d of %d backends are left after %d s of at most 1000 s, want %d to %d", idle, n, tt.at, tt.least, tt.most)
+		}
+	}
+}
+
+// A test of an idle backend isn't a use of it.
+func TestBackendThatWasOnlyTestedKeepsItsPlace(t *testing.T) {
+	s, p, list := shelfWith(t, Limits{IdleTimeout: time.Second}, 0, 100, 200)
+	if got := s.IdleSince(100 * time.Millisecond); len(got) != 2 || got[0] != list[0] || got[1] != list[1] {
+		t.Fatalf("%d backends are idle since 100 ms, want the first two", len(got))
+	}
+	s.Unshelve(list[0])
+	s.PutBack(list[0], 300*time.Millisecond)
+	if s.Take(p, false, 300*time.Millisecond) != list[2] {
+		t.Error("the backend that was tested is taken first")
+	}
+	s.Sweep(time.Second)
+	wantActs(t, s, "close lease 1: idle_timeout")
+}
+
+func TestBackendThatWasTestedGoesToAClientThatWaits(t *testing.T) {
+	s, p, list := shelfWith(t, Limits{}, 0)
+	s.Unshelve(list[0])
+	s.Wait(&Waiter{Pool: p, Of: "client"}, 0)
+	wantActs(t, s, "ask 2", "review in 20ms")
+	s.PutBack(list[0], 0)
+	wantActs(t, s, "withdraw 2", "serve client with lease 1")
 }
 
 func TestFreshBackendsAreKept(t *testing.T) {

@@ -344,6 +344,7 @@ func (p *Pooled) readyForQuery(status byte) bool {
 		r.totals.Transactions++
 	}
 	r.b.Status = status
+	r.b.Steps++
 	return true
 }
 
@@ -356,6 +357,9 @@ func (p *Pooled) tag(body []byte) {
 	}
 	described := p.x.described
 	p.x.described = false
+	if !simple {
+		p.line.b.Steps++
+	}
 	p.leaves()
 	tag := bytes.TrimRight(body, "\x00")
 	if i := bytes.IndexByte(tag, ' '); i > 0 && len(tag) > i+1 && tag[i+1] <= '9' {

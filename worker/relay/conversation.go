@@ -31,6 +31,8 @@ type Conversation interface {
 	FromServer(chunk []byte) (Passed, error)
 	// Stand tells where the conversation stands.
 	Stand() Stand
+	// Load tells what the client keeps its backend for.
+	Load() Load
 	// Part disconnects the client from a backend that isn't Busy, and marks the backend
 	// if the client may have left something there. It returns messages for the client.
 	Part() []byte
@@ -82,6 +84,21 @@ const (
 	Parting
 )
 
+// Load is what a client keeps a backend for.
+type Load uint8
+
+const (
+	// Unclear: what the server does can't be told.
+	Unclear Load = iota
+	// Nothing: no statement runs, and there is no transaction.
+	Nothing
+	// Transaction: no statement runs, but the server waits for the rest of a transaction, or of a
+	// message.
+	Transaction
+	// Statement: a statement runs.
+	Statement
+)
+
 // Loss is the result of losing a backend.
 type Loss struct {
 	Fate     Fate
@@ -110,6 +127,8 @@ type Backend struct {
 	Base, Params Params
 	// Status is the transaction status of its last ReadyForQuery.
 	Status byte
+	// Steps counts what shows that one statement has ended or the next has begun. It overflows.
+	Steps uint32
 	// Code is the SQLSTATE of its last error that says something about the server
 	// itself. The reader resets it.
 	Code string

@@ -69,6 +69,22 @@ func (d *Direct) Stand() Stand {
 	return Resting
 }
 
+// Load implements Conversation. Between an Execute and its Sync a statement counts as running,
+// because what Direct reads doesn't show the end of it.
+func (d *Direct) Load() Load {
+	switch l := d.line; {
+	case l == nil:
+		return Nothing
+	case l.doubt || l.fatal:
+		return Unclear
+	case l.ends.len() > 0 || l.executed:
+		return Statement
+	case l.b.Status != pgwire.TxIdle:
+		return Transaction
+	}
+	return Nothing
+}
+
 // Part implements Conversation.
 func (d *Direct) Part() []byte {
 	if d.touched {

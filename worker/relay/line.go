@@ -74,6 +74,7 @@ func (r *line) clientBytes(b []byte) (n int, leaving bool, err error) {
 			r.unsynced, r.executed = false, false
 		case 'E':
 			r.totals.Queries++
+			r.b.Steps++
 			r.unsynced, r.executed = true, true
 		case 'F':
 			r.ends.push(endQuery)
@@ -135,6 +136,7 @@ func (r *line) ready(status byte) {
 		r.totals.Transactions++
 	}
 	r.b.Status = status
+	r.b.Steps++
 }
 
 // copyIn strikes out the Syncs that the server will ignore, as it does in COPY mode:

@@ -165,6 +165,19 @@ func (p *Pooled) Stand() Stand {
 	return Parting
 }
 
+// Load implements Conversation.
+func (p *Pooled) Load() Load {
+	switch {
+	case p.x == nil:
+		return Nothing
+	case p.line.doubt || p.line.fatal:
+		return Unclear
+	case p.x.len() > 0:
+		return Statement
+	}
+	return Transaction
+}
+
 // Part implements Conversation.
 func (p *Pooled) Part() []byte {
 	b := p.line.b
