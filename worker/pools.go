@@ -222,6 +222,11 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 	if err == nil {
 		err = w.adopt(b)
 	}
+	if err == nil && b.conn.Secured() != nil {
+		w.stats.handshake("server", b.conn.Secured(), nil)
+	} else if ofTLS(err) && !errors.Is(err, auth.ErrNotBound) {
+		w.stats.handshake("server", nil, err)
+	}
 	w.shelf.Opened(&o.waiter.Waiter, err == nil)
 	if err != nil {
 		w.stats.openErrors++

@@ -1,8 +1,11 @@
 package worker
 
 import (
+	"crypto/tls"
+	"maps"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -20,6 +23,27 @@ type stats struct {
 	sessionSeconds      float64
 	sessionTimes        [len(sessionBuckets) + 1]uint64
 	authBad, authErrors uint64
+	// handshakes of TLS, by names such as tls_client_1.3_resumed and tls_server_failed_certificate.
+	handshakes map[string]uint64
+}
+
+// handshake counts a TLS handshake; side is client or server. c is nil after an error.
+func (s *stats) handshake(side string, c *tlsmem.Conn, err error) {
+	name := "tls_" + side + "_failed_" + tlsmem.CauseOf(err).String()
+	if err == nil {
+		version, resumed := c.Session()
+		name = "tls_" + side + "_1.2"
+		if version == tls.VersionTLS13 {
+			name = "tls_" + side + "_1.3"
+		}
+		if resumed {
+			name += "_resumed"
+		}
+	}
+	if s.handshakes == nil {
+		s.handshakes = make(map[string]uint64)
+	}
+	s.handshakes[name]++
 }
 
 func (s *stats) sessionTime(d time.Duration) {
@@ -69,7 +93,7 @@ func (w *worker) report(id uint64) *ipc.Report {
 			active++
 		}
 	}
-	return &ipc.Report{
+	r := &ipc.Report{
 		ID: id,
 		Counters: map[string]uint64{
 			"query_count": seen.Queries, "tx_count": seen.Transactions,
@@ -86,6 +110,8 @@ func (w *worker) report(id uint64) *ipc.Report {
 		SessionTimes:   append([]uint64(nil), st.sessionTimes[:]...),
 		SessionSeconds: st.sessionSeconds,
 	}
+	maps.Copy(r.Counters, st.handshakes)
+	return r
 }
 
 func (w *worker) reportBackend(id uint64, b *backend) *ipc.ReportSession {

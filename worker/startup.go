@@ -161,7 +161,9 @@ func (s *setup) answerRequest(kind pgwire.StartupKind) error {
 // began with the handshake, it has the bytes that were already read; such a client must
 // negotiate PostgreSQL's protocol.
 func (s *setup) encrypt(begun []byte) error {
-	if err := s.d.encrypt(s.cfg, s.log, begun); err != nil {
+	err := s.d.encrypt(s.cfg, s.log, begun)
+	s.w.stats.handshake("client", s.d.conn.Secured(), err)
+	if err != nil {
 		return &handshakeError{err}
 	}
 	if begun != nil {

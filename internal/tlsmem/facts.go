@@ -24,6 +24,12 @@ type Facts struct {
 	EndPoint []byte
 }
 
+// Session returns the version of TLS and whether the session was resumed, for less than Facts.
+func (c *Conn) Session() (version uint16, resumed bool) {
+	s := c.tls.ConnectionState()
+	return s.Version, s.DidResume
+}
+
 // Facts returns the facts of the session; the handshake must be complete. On a server,
 // EndPoint needs a Config that calls NoteCertificate: see package tlspolicy.
 func (c *Conn) Facts() Facts {

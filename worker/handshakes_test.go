@@ -1,0 +1,69 @@
+package worker
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"math/big"
+	"testing"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// selfSigned is a Config of a server.
+func selfSigned(t *testing.T) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+}
+
+func TestHandshakesAreCounted(t *testing.T) {
+	r, _ := newBreakableRig(t)
+	r.do(func() { r.w.cfg.tls = selfSigned(t) })
+	sessions := tls.NewLRUClientSessionCache(1)
+	for i, x := range []struct {
+		version uint16
+		count   string
+	}{
+		{tls.VersionTLS12, "tls_client_1.2"},
+		{tls.VersionTLS13, "tls_client_1.3"},
+		{tls.VersionTLS12, "tls_client_1.2_resumed"},
+		{0, "tls_client_failed_not_tls"},
+	} {
+		id := uint64(i + 1)
+		fd, conn := clientPair(t)
+		r.sendFD(&ipc.NewClient{ID: id, Address: "127.0.0.1:5"}, fd)
+		say(t, conn, string(pgwire.AppendSSLRequest(nil)))
+		hear(t, conn, "S")
+		if x.version == 0 {
+			say(t, conn, "no TLS at all")
+		} else {
+			config := &tls.Config{InsecureSkipVerify: true, ServerName: "x", MinVersion: x.version, MaxVersion: x.version}
+			if x.version == tls.VersionTLS12 {
+				config.ClientSessionCache = sessions
+			}
+			if err := tls.Client(conn, config).Handshake(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		conn.Close()
+		r.left(id)
+		r.do(func() {
+			if n := r.w.report(1).Counters[x.count]; n != 1 {
+				t.Errorf("%s is %d: %v", x.count, n, r.w.report(1).Counters)
+			}
+		})
+	}
+}
