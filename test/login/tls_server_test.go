@@ -323,3 +323,48 @@ func TestPassedThroughClientIsRefusedWhereTheLoginMustBeBound(t *testing.T) {
 		})
 	}
 }
+
+func seventeen(t testing.TB, n *pgtest.Node) bool {
+	t.Helper()
+	version, err := strconv.Atoi(pool.AskNode(t, n, "SHOW server_version_num"))
+	pool.Must(t, err)
+	return version >= 170000
+}
+
+// Servers of 17 and later take TLS that begins at once; others close the connection, which looks like a dead server, and
+// nothing goes to them in clear text.
+func TestDirectTLSToTheServer(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "authority")
+	cert, key := sign(t, &ca, loopback)
+	c := guarded(t, cert, key, "scram-sha-256")
+	p := behind(t, c, nil, known, nil, map[string]string{"tls": "require", "tls_negotiation": "direct"})
+	p.Run()
+	cfg := p.Config("alice", "right", "postgres")
+	if !seventeen(t, c.Primary()) {
+		p.WantRefused(cfg)
+		pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE usename = 'alice'", "0")
+		return
+	}
+	if row := pool.MustQuery(t, p.ConnectAs(cfg), "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")[0]; row[0] != "t" {
+		t.Error("a connection in clear text")
+	}
+}
+
+// psql 17 begins with TLS at once, and verifies and binds all the same.
+func TestPsqlBeginsWithTLS(t *testing.T) {
+	t.Parallel()
+	c := asking(t, "scram-sha-256")
+	if !seventeen(t, c.Primary()) {
+		t.Skip("psql before 17 has no sslnegotiation; make test-17 runs this")
+	}
+	p, _ := encrypted(t, c, "require", known, map[string]string{"host": "localhost"})
+	ctx, cancel := context.WithTimeout(context.Background(), pool.Generous)
+	defer cancel()
+	cmd := p.Tool(ctx, "psql", "-XAtc", "SELECT 'in'")
+	cmd.Env = append(cmd.Env, "PGHOST=localhost", "PGUSER=alice", "PGPASSWORD=right", "PGDATABASE=postgres", "PGSSLMODE=verify-full",
+		"PGSSLNEGOTIATION=direct", "PGSSLROOTCERT="+p.Path("cert.pem"), "PGCHANNELBINDING=require")
+	if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "in" {
+		t.Errorf("%s, %v", out, err)
+	}
+}
