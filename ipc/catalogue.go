@@ -88,6 +88,9 @@ var catalogue = index([]Row{
 	{Number: 56, Name: "PeerRequest", From: wrk, To: sup, Reply: 57, Phase: PhaseRunning, make: of[PeerRequest]},
 	{Number: 57, Name: "PeerAnswer", From: sup, To: wrk, Phase: PhaseRunning, make: of[PeerAnswer]},
 
+	{Number: 58, Name: "OpenAhead", From: sup, To: wrk, Phase: PhaseRunning, make: of[OpenAhead]},
+	{Number: 59, Name: "AheadFailed", From: wrk, To: sup, Phase: PhaseRunning, make: of[AheadFailed]},
+
 	{Number: 60, Name: "ReportRequest", From: sup, To: wrk, Reply: 61, Phase: PhaseRunning, make: of[ReportRequest]},
 	{Number: 61, Name: "Report", From: wrk, To: sup, Phase: PhaseRunning, make: of[Report]},
 	{Number: 62, Name: "ReportSession", From: wrk, To: sup, Phase: PhaseRunning, make: of[ReportSession]},

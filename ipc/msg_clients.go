@@ -100,6 +100,23 @@ type LeaseReturn struct {
 	Lease uint64 `msgpack:"lease"`
 }
 
+// OpenAhead gives a worker a lease unasked: it opens a backend of the pool Key and keeps it for clients.
+type OpenAhead struct {
+	Lease  uint64  `msgpack:"lease"`
+	Key    PoolKey `msgpack:"key"`
+	Server int     `msgpack:"server"`
+	Epoch  uint64  `msgpack:"epoch"`
+}
+
+// AheadFailed gives the lease of an OpenAhead back, because its backend couldn't be opened.
+type AheadFailed struct {
+	Lease uint64 `msgpack:"lease"`
+	Error string `msgpack:"error"` // at most MaxAheadError bytes
+}
+
+// MaxAheadError bounds the text of an AheadFailed.
+const MaxAheadError = 1024
+
 // Reclaim asks a worker to give up a lease for which another client waits: at once if a suitable
 // backend is idle, otherwise as soon as one can be given up. Key is the waiting client's pool: a
 // backend of the same pool is handed over; any other backend is closed and its lease returned.
@@ -166,6 +183,8 @@ func (*LeaseOpened) Number() Number   { return 44 }
 func (*LeaseReturn) Number() Number   { return 45 }
 func (*Reclaim) Number() Number       { return 46 }
 func (*ReclaimCancel) Number() Number { return 47 }
+func (*OpenAhead) Number() Number     { return 58 }
+func (*AheadFailed) Number() Number   { return 59 }
 func (*CancelRequest) Number() Number { return 50 }
 func (*CancelForward) Number() Number { return 51 }
 func (*CancelAnswer) Number() Number  { return 52 }

@@ -226,6 +226,9 @@ type ConfigLimit struct {
 	User     Names    `msgpack:"user"`
 	// QueryMS is used instead of Timers.QueryMS, unless it is negative.
 	QueryMS int64 `msgpack:"query_ms"`
+	// Keep is how many idle backends of the only database and user the worker keeps: its share of
+	// MIN_SIZE.
+	Keep int `msgpack:"keep"`
 }
 
 // ConfigIdent is one line of pgagroal_ident.conf, in file order.

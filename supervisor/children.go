@@ -152,6 +152,7 @@ func (s *supervisor) onConfigDone(c *child, m *ipc.ConfigDone) {
 	s.noteConfinement(&s.workers.confined, "workers", m.Confined, m.Unconfined)
 	s.sendServerState(c)
 	s.schedulePing(c)
+	s.carryOut(s.ledger.WorkerReady(c.index))
 	s.gateChanged()
 	s.checkReady()
 }

@@ -156,6 +156,16 @@ var claims = map[ipc.Number]struct {
 			"a zone":           func(uint64) ipc.Message { return &ipc.PeerRequest{Address: "fe80::1%eth0"} },
 		},
 	},
+	59: {
+		honest: nil,
+		lies: map[string]func(uint64) ipc.Message{
+			"a lease that a client asked for": func(lease uint64) ipc.Message { return &ipc.AheadFailed{Lease: lease} },
+			"another lease":                   func(lease uint64) ipc.Message { return &ipc.AheadFailed{Lease: lease + 1} },
+			"a large text": func(lease uint64) ipc.Message {
+				return &ipc.AheadFailed{Lease: lease, Error: strings.Repeat("x", ipc.MaxAheadError+1)}
+			},
+		},
+	},
 	61: {honest: func(uint64) ipc.Message { return &ipc.Report{ID: 3} }},
 	62: {
 		honest: func(uint64) ipc.Message { return &ipc.ReportSession{ID: 3} },

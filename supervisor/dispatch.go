@@ -40,6 +40,8 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onLeaseAbandon(a.worker, m)
 	case *ipc.LeaseOpened:
 		s.onLeaseOpened(a.worker, m)
+	case *ipc.AheadFailed:
+		s.onAheadFailed(a.worker, m)
 	case *ipc.LeaseReturn:
 		s.onLeaseReturn(a.worker, m)
 	case *ipc.HandOver:

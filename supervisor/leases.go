@@ -41,6 +41,9 @@ type leases struct {
 	refused   int
 	// passed are the users without an entry that servers have let in, maxPassed at most.
 	passed map[string]bool
+	// aheadSaid has the reason that was logged last why backends of a rule can't be opened
+	// ahead, by rule; none while they can.
+	aheadSaid map[int]string
 	// moving is the backend that onHandOver has to pass on.
 	moving *moving
 }
@@ -54,8 +57,8 @@ type hasty struct {
 
 func newLedger(c *config.Config) *pool.Ledger {
 	rules := make([]pool.Rule, len(c.Limits))
-	for i, l := range c.Limits {
-		rules[i] = pool.Rule{Max: l.MaxSize}
+	for i := range c.Limits {
+		rules[i] = ledgerRule(c.Limits, i)
 	}
 	return pool.NewLedger(c.MaxConnections, rules)
 }
@@ -158,6 +161,8 @@ func (s *supervisor) carryOut(effects []pool.Effect) {
 		case pool.Grant:
 			s.hastyDone(c, e.Request)
 			s.send(c, &ipc.LeaseGrant{ID: e.Request, Lease: e.Lease, Server: e.Server, Epoch: e.Epoch})
+		case pool.Ahead:
+			s.send(c, &ipc.OpenAhead{Lease: e.Lease, Key: ipc.PoolKey(e.Key), Server: e.Server, Epoch: e.Epoch})
 		case pool.Move:
 			s.passOn(c, e)
 		case pool.Refuse:
@@ -278,6 +283,7 @@ func (s *supervisor) onLeaseOpened(c *child, m *ipc.LeaseOpened) {
 	if asked.Unproven {
 		s.logPassed(asked.Key)
 	}
+	s.aheadWorks(asked.Rule)
 	s.carryOut(effects)
 }
 

@@ -55,9 +55,10 @@ func (s *supervisor) sendConfig(c *child) {
 		s.send(c, &ipc.ConfigIdent{Gen: gen, Map: l.Map, System: l.System, User: l.User, AnyUser: l.AnyUser})
 		end.Ident++
 	}
-	for _, l := range cfg.Limits {
+	for i, l := range cfg.Limits {
 		s.send(c, &ipc.ConfigLimit{
-			Gen: gen, Database: ipc.Names(l.Database), Aliases: l.Aliases, User: ipc.Names(l.User), QueryMS: queryMS(l.QueryTimeout),
+			Keep: keptBy(ledgerRule(cfg.Limits, i), c.index, cfg.EffectiveWorkers()),
+			Gen:  gen, Database: ipc.Names(l.Database), Aliases: l.Aliases, User: ipc.Names(l.User), QueryMS: queryMS(l.QueryTimeout),
 		})
 		end.Limits++
 	}

@@ -84,6 +84,7 @@ type opening struct {
 	outbound
 	waiter *waiter
 	grant  *ipc.LeaseGrant
+	ahead  bool // no client waits for the backend
 	ctx    context.Context
 	cancel context.CancelFunc
 }

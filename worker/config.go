@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
 	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
@@ -22,6 +23,7 @@ type config struct {
 	hba       []auth.Rule
 	ident     []auth.IdentLine
 	aliases   map[string]string // database by alias
+	keep      map[pool.Key]int  // how many idle backends the worker keeps, by pool
 	limits    limits
 	passwords map[string]bool // users for whom the supervisor has a password for the servers
 	known     map[string]bool // users that this worker can authenticate
@@ -79,6 +81,9 @@ func (d *draft) add(m ipc.Message) error {
 		d.cfg.limits.add(m)
 		for _, a := range m.Aliases {
 			d.cfg.aliases[a] = m.Database.List[0]
+		}
+		if m.Keep > 0 {
+			d.cfg.keep[pool.Key{Database: m.Database.List[0], User: m.User.List[0]}] = m.Keep
 		}
 	}
 	return nil
@@ -183,7 +188,7 @@ func newDraft(m *ipc.ConfigBegin) *draft {
 	return &draft{
 		cfg: config{
 			ConfigBegin: *m, passwords: make(map[string]bool), known: make(map[string]bool), frontend: make(map[string]bool),
-			aliases: make(map[string]string), toServers: make(map[int]*tlsdial.Server),
+			aliases: make(map[string]string), keep: make(map[pool.Key]int), toServers: make(map[int]*tlsdial.Server),
 		},
 		servers:   make(map[int]*ipc.ServerTLS),
 		verifiers: make(map[string]auth.Verifier),

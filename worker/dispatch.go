@@ -23,6 +23,8 @@ func (w *worker) dispatch(env ipc.Envelope) {
 		w.onNewClient(m, env.FDs)
 	case *ipc.AdmitAnswer:
 		w.onAdmitAnswer(m)
+	case *ipc.OpenAhead:
+		w.onOpenAhead(m)
 	case *ipc.LeaseGrant:
 		w.onLeaseGrant(m)
 	case *ipc.LeaseRefuse:

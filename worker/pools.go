@@ -37,8 +37,9 @@ func (w *worker) now() time.Duration { return w.loop.Now().Sub(w.born) }
 const tooManyPools = "too many pools, the limit is max_pools"
 
 // shelfLimits returns the part of a configuration that the shelf needs.
-func shelfLimits(c *ipc.ConfigBegin) pool.Limits {
+func shelfLimits(c *ipc.ConfigBegin, keep map[pool.Key]int) pool.Limits {
 	return pool.Limits{
+		Keep:   keep,
 		NoWait: c.BlockingTimeoutMS == 0, MaxPools: c.MaxPools,
 		IdleTimeout: ms(c.IdleTimeoutMS), MaxAge: ms(c.MaxConnectionAgeMS),
 	}
@@ -230,7 +231,7 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 	w.shelf.Opened(&o.waiter.Waiter, err == nil)
 	if err != nil {
 		w.stats.openErrors++
-		w.returnLease(o.grant.Lease)
+		w.failed(o, err)
 		w.hintOf(o.grant.Server, o.grant.Epoch, err)
 		return err
 	}

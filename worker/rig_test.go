@@ -87,7 +87,7 @@ func newRig(t *testing.T, cfg ipc.ConfigBegin) *rig {
 		cfg.AuthenticationTimeoutMS = generous.Milliseconds()
 	}
 	w.cfg = &config{ConfigBegin: cfg, passwords: map[string]bool{"u": true}}
-	w.shelf.Limits = shelfLimits(&cfg)
+	w.shelf.Limits = shelfLimits(&cfg, nil)
 	w.shelf.SetTarget(true, 1, 0)
 	if w.loop, err = w.newLoop(""); err != nil {
 		t.Fatal(err)

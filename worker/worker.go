@@ -223,7 +223,7 @@ func (w *worker) onConfig(m ipc.Message) error {
 			return err
 		}
 		w.cfg = cfg
-		w.shelf.Limits = shelfLimits(&cfg.ConfigBegin)
+		w.shelf.Limits = shelfLimits(&cfg.ConfigBegin, cfg.keep)
 		return nil
 	}
 	if w.draft == nil {

@@ -157,9 +157,19 @@ func (p *limitParser) normalise(l *Limit) {
 		p.warn(l.Line, "INITIAL_SIZE %d is below MIN_SIZE; %d is used", l.InitialSize, l.MinSize)
 		l.InitialSize = l.MinSize
 	}
-	if (l.Database.All || len(l.Database.List) > 1) && (l.InitialSize > 0 || l.MinSize > 0) {
-		p.warn(l.Line, "connections can be opened ahead for one database alone; INITIAL_SIZE and MIN_SIZE are not used")
+	if _, _, ok := l.Ahead(); !ok && (l.InitialSize > 0 || l.MinSize > 0) {
+		p.warn(l.Line, "connections can be opened ahead for one database and one user alone; INITIAL_SIZE and MIN_SIZE are not used")
 	}
+}
+
+// Ahead returns the database and the user for which connections are opened ahead of clients. ok is false if the line has
+// neither INITIAL_SIZE nor MIN_SIZE, or is for several databases or users.
+func (l Limit) Ahead() (database, user string, ok bool) {
+	one := func(n Names) bool { return !n.All && len(n.List) == 1 }
+	if l.InitialSize+l.MinSize == 0 || !one(l.Database) || !one(l.User) {
+		return "", "", false
+	}
+	return l.Database.List[0], l.User.List[0], true
 }
 
 // names refuses an alias of two databases, and an alias that is also the name of a database.

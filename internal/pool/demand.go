@@ -265,7 +265,11 @@ func (s *Shelf) Grant(request uint64, usable bool, now time.Duration) *Waiter {
 	return wt
 }
 
-// Opened ends an opening that Grant has begun for a waiter. ok says whether it has led
+// OpenAhead begins the opening of a backend for which nobody waits. Opened ends it, with
+// a waiter of this pool that is Bare and in no queue.
+func (s *Shelf) OpenAhead(p *Pool) { p.live++ }
+
+// Opened ends an opening that Grant or OpenAhead has begun for a waiter. ok says whether it has led
 // to a backend.
 func (s *Shelf) Opened(wt *Waiter, ok bool) {
 	p := wt.Pool

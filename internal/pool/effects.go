@@ -12,16 +12,19 @@ type Key struct {
 }
 
 // Rule is one limit of pgagroal_databases.conf: at most Max leases at a time in all
-// pools to which the rule applies.
+// pools to which the rule applies. For the pool Key backends are opened ahead of clients, so
+// that the rule has Initial leases on each new primary, and Min afterwards.
 type Rule struct {
-	Max int
+	Max          int
+	Key          Key
+	Initial, Min int
 }
 
 // NoRule is the rule index of a request to which no rule applies.
 const NoRule = -1
 
-// Effect is an action for the caller of the Ledger: one of Grant, Move, Refuse, Reclaim
-// and ReclaimCancel.
+// Effect is an action for the caller of the Ledger: one of Grant, Ahead, Move, Refuse,
+// Reclaim and ReclaimCancel.
 type Effect interface {
 	// Target returns the index of the worker that must get it.
 	Target() int

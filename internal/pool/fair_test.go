@@ -121,6 +121,10 @@ func (f *fair) apply(effects []Effect) {
 			f.check()
 			w.underway[at]++
 			f.link(&w.down, func() { w.underway[at]--; w.onGrant(e) })
+		case Ahead:
+			f.leases[e.Lease] = f.poolAt(e.Key)
+			f.check()
+			f.link(&w.down, func() { w.onAhead(e) })
 		case Move:
 			b, at := f.moving, f.poolAt(f.moving.Pool.Key)
 			f.moving = nil
@@ -213,6 +217,9 @@ func newFair(t *testing.T, seed uint64, workers, limit int, rules []Rule, pools 
 		w := &fairWorker{f: f, index: i, shelf: NewShelf(Limits{}), asked: map[uint64]int{}, underway: make([]int, len(pools))}
 		w.shelf.SetTarget(true, 1, 0)
 		f.workers = append(f.workers, w)
+	}
+	for _, w := range f.workers {
+		f.apply(f.ledger.WorkerReady(w.index))
 	}
 	return f
 }
@@ -334,6 +341,27 @@ func (w *fairWorker) onGrant(m Grant) {
 	})
 }
 
+// onAhead opens a backend for which nobody waits, as package worker does.
+func (w *fairWorker) onAhead(m Ahead) {
+	f := w.f
+	p, _ := w.shelf.Pool(m.Key)
+	w.shelf.OpenAhead(p)
+	f.opens++
+	f.after(f.between(time.Millisecond, 5*time.Millisecond), func() {
+		w.shelf.Opened(&Waiter{Pool: p, Bare: true}, true)
+		w.send(func() {
+			effects, err := f.ledger.Opened(w.index, m.Lease, 1, "")
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			f.apply(effects)
+		})
+		w.put(&Backend{Pool: p, Lease: m.Lease, Epoch: 1, Born: f.now}, true)
+		w.shelf.Want(p, f.now)
+		w.carryOut()
+	})
+}
+
 func (w *fairWorker) onTakeOver(m Move, at int, b *Backend) {
 	if !m.Back {
 		w.underway[at]--
@@ -368,6 +396,7 @@ func randomWorld(t *testing.T, seed uint64) *fair {
 	case 0: // a rule, and others that it must not delay
 		limit = 100
 		pools = []fairKey{{Key{Database: "r"}, 0}, {Key{Database: "a"}, NoRule}}
+		rules[0].Key, rules[0].Min = pools[0].key, rnd.IntN(rules[0].Max+1)
 	case 1: // two pools that share the limit
 		pools = append(pools, fairKey{Key{Database: "b"}, NoRule})
 	}

@@ -34,6 +34,8 @@ type Ledger struct {
 	// order has the workers by index, so that effects don't depend on the order of a map.
 	order []*worker
 
+	ahead ahead
+
 	lastLease, lastSeq, lastReclaim uint64
 	out                             []Effect
 }
@@ -60,8 +62,11 @@ type lease struct {
 	pos    int     // in the worker's holding
 	// unproven says that the lease counts against the share.
 	unproven bool
-	pid      uint32
-	cancel   CancelKey
+	// ahead is the rule for which the lease was given ahead, until its backend is open;
+	// nil for any other lease.
+	ahead  *aheadRule
+	pid    uint32
+	cancel CancelKey
 }
 
 // worker is what the Ledger knows about one worker.
@@ -89,7 +94,7 @@ type holding struct {
 // NewLedger returns a Ledger that grants nothing until SetTarget opens it.
 func NewLedger(limit int, rules []Rule) *Ledger {
 	return &Ledger{
-		total: gate{max: limit}, rules: gates(rules),
+		total: gate{max: limit}, rules: gates(rules), ahead: newAhead(rules),
 		leases: map[uint64]*lease{}, workers: map[int]*worker{},
 	}
 }
@@ -111,6 +116,7 @@ func (l *Ledger) SetTarget(server int, epoch uint64, open bool) []Effect {
 		l.open = open
 		l.touchAll()
 	}
+	l.aim()
 	return l.settle()
 }
 
@@ -179,6 +185,7 @@ func (l *Ledger) Opened(worker int, lease uint64, pid uint32, key CancelKey) ([]
 		return nil, fmt.Errorf("record backend: lease %d has one", lease)
 	}
 	held.pid, held.cancel = pid, key
+	l.openedAhead(held, true)
 	if held.unproven {
 		held.unproven = false
 		l.countUnproven(held.rule, -1)
@@ -258,6 +265,7 @@ func (l *Ledger) WorkerGone(worker int) ([]Orphan, []Effect) {
 	for r := range w.rules {
 		for _, held := range w.rules[r].leases {
 			held.worker = nil
+			l.openedAhead(held, false)
 			l.total.orphans++
 			l.rules[r].orphans++
 			l.touch(r)
@@ -314,6 +322,7 @@ func (l *Ledger) letGo(held *lease) {
 // remove ends a lease that no worker holds any more.
 func (l *Ledger) remove(held *lease) {
 	delete(l.leases, held.id)
+	l.openedAhead(held, false)
 	l.total.used--
 	l.rules[held.rule].used--
 	if held.unproven {
@@ -356,6 +365,7 @@ func (l *Ledger) settle() []Effect {
 		}
 		l.grant(q)
 	}
+	l.giveAhead()
 	l.reclaim()
 	out := l.out
 	l.out = nil

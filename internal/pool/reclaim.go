@@ -41,6 +41,12 @@ func (w *worker) holding(rule int) *holding {
 
 // reclaim adjusts claims and notes to the current need.
 func (l *Ledger) reclaim() {
+	l.reclaimForRules()
+	l.balance(&l.total, totalGate, l.demand()+l.total.used-l.total.max)
+	l.reclaimForRules() // for requests that have lost their claim at the total
+}
+
+func (l *Ledger) reclaimForRules() {
 	for r := range l.rules {
 		g := &l.rules[r]
 		if g.dirty {
@@ -50,7 +56,6 @@ func (l *Ledger) reclaim() {
 			l.balance(g, r, g.queue.n+l.eligible(g)-(g.max-g.used))
 		}
 	}
-	l.balance(&l.total, totalGate, l.demand()+l.total.used-l.total.max)
 }
 
 // balance gives the gate as many claims as it needs leases, and tells the holders of
@@ -221,6 +226,9 @@ func (l *Ledger) drop(c *claim) {
 	}
 	c.gate.claims = without(c.gate.claims, c)
 	c.waiter.claim = nil
+	if c.rule == totalGate { // its rule may have become full meanwhile
+		l.rules[c.waiter.rule].dirty = true
+	}
 }
 
 // answered removes the note that the worker answers by returning the lease. It also cancels

@@ -43,6 +43,9 @@ type Limits struct {
 	// IdleTimeout is how long a backend may be idle, MaxAge how long it may exist at most: see
 	// aged.
 	IdleTimeout, MaxAge time.Duration
+	// Keep is how many idle backends of a pool IdleTimeout spares: the worker's share of the
+	// rule's Min.
+	Keep map[Key]int
 }
 
 // Pool is a set of interchangeable backends, and the clients that wait for one. It is
@@ -457,23 +460,13 @@ func (s *Shelf) evict(b *Backend, reason Eviction) {
 
 // CloseIdle closes the idle backends that which selects.
 func (s *Shelf) CloseIdle(reason Eviction, which func(*Backend) bool) {
-	s.closeIdle(func(b *Backend) Eviction {
-		if which(b) {
-			return reason
-		}
-		return 0
-	})
-}
-
-// closeIdle closes the idle backends for which why returns a reason, in the order of
-// their leases.
-func (s *Shelf) closeIdle(why func(*Backend) Eviction) {
-	for _, b := range s.selectIdle(func(b *Backend) bool { return why(b) != 0 }) {
-		s.evict(b, why(b))
+	for _, b := range s.selectIdle(which) {
+		s.evict(b, reason)
 	}
 }
 
-// selectIdle returns the idle backends that which selects, in the order of their leases.
+// selectIdle returns the idle backends that which selects, in the order of their leases. It
+// asks which about the backends of a pool in the order of their last use.
 func (s *Shelf) selectIdle(which func(*Backend) bool) []*Backend {
 	var out []*Backend
 	for _, p := range s.pools {
@@ -500,13 +493,17 @@ func (s *Shelf) SweepEvery() time.Duration {
 
 // Sweep closes backends that have been idle too long or are too old.
 func (s *Shelf) Sweep(now time.Duration) {
-	s.closeIdle(func(b *Backend) Eviction {
-		switch {
-		case s.aged(b, now):
-			return EvictAge
-		case s.IdleTimeout > 0 && now-b.since >= s.IdleTimeout:
-			return EvictIdle
+	s.CloseIdle(EvictAge, func(b *Backend) bool { return s.aged(b, now) })
+	spare := map[*Pool]int{}
+	s.CloseIdle(EvictIdle, func(b *Backend) bool {
+		if s.IdleTimeout == 0 || now-b.since < s.IdleTimeout {
+			return false
 		}
-		return 0
+		n, known := spare[b.Pool]
+		if !known {
+			n = len(b.Pool.idle) - s.Keep[b.Pool.Key]
+		}
+		spare[b.Pool] = n - 1
+		return n > 0
 	})
 }

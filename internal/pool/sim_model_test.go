@@ -140,3 +140,58 @@ func (s *sim) checkCounts() {
 		}
 	}
 }
+
+// givenAhead checks a lease that nobody has asked for: there is room, and nobody waits who could use it.
+func (s *sim) givenAhead(e Ahead) {
+	for _, k := range simKeys {
+		if len(s.queues[k.key]) > 0 && s.hasRoom(k.rule) && s.mayHold(k) && len(s.held) < s.max {
+			s.t.Fatalf("a lease is given ahead while %v waits", k.key)
+		}
+	}
+	s.held[e.Lease] = simLease{id: e.Lease, rule: 0, key: e.Key}
+	s.opening[e.Lease] = e.Worker
+	if r := s.rules[0]; !s.open || len(s.held) > s.max || s.used(0) > max(r.Initial, r.Min) || e.Key != r.Key || len(s.opening) > maxAhead {
+		s.t.Fatalf("given ahead: lease %d of %d, %d of the rule, %d are being opened (open %v)", len(s.held), s.max, s.used(0), len(s.opening), s.open)
+	}
+	if len(s.paused) > 0 {
+		s.t.Fatalf("given ahead during the pause after a failure")
+	}
+}
+
+// openAhead opens a backend ahead, or fails to.
+func (s *sim) openAhead(i int, w *simWorker, e Ahead) {
+	w.leases = append(w.leases, &simLease{id: e.Lease, rule: 0, key: e.Key})
+	if !s.calm && s.rnd.IntN(3) == 0 {
+		w.letGo(len(w.leases) - 1)
+		w.up = append(w.up, func() {
+			delete(s.held, e.Lease)
+			delete(s.opening, e.Lease)
+			effects, rule, pause, err := s.ledger.AheadFailed(i, e.Lease)
+			if err != nil || rule != 0 {
+				s.t.Fatal(rule, err)
+			}
+			if pause > 0 {
+				s.paused = append(s.paused, rule)
+			}
+			s.apply(effects)
+		})
+		return
+	}
+	w.up = append(w.up, func() {
+		delete(s.opening, e.Lease)
+		s.aheads++
+		effects, err := s.ledger.Opened(i, e.Lease, 1, "")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.apply(effects)
+	})
+	s.honour(i, w)
+}
+
+// resume ends a pause after a failure.
+func (s *sim) resume() {
+	rule := s.paused[0]
+	s.paused = s.paused[1:]
+	s.apply(s.ledger.ResumeAhead(rule))
+}

@@ -43,6 +43,10 @@ type sim struct {
 	ledger  *Ledger
 	workers []*simWorker
 	orphans []uint64
+	opening map[uint64]int // leases given ahead that aren't open yet: the worker
+	paused  []int          // rules that wait after a failure
+	calm    bool           // nothing fails any more
+	aheads  int            // how many were opened ahead
 	max     int
 	rules   []Rule
 	open    bool
@@ -86,14 +90,18 @@ var simKeys = []simKey{
 
 func newSim(t *testing.T, seed uint64, workers int) *sim {
 	s := &sim{
-		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), max: 8, rules: []Rule{{Max: 3}, {Max: 5}}, open: true,
-		held: map[uint64]simLease{}, queues: map[Key][]simRequest{}, outstanding: map[uint64]int{},
+		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), max: 8, open: true, opening: map[uint64]int{},
+		rules: []Rule{{Max: 3, Key: Key{Database: "r0"}, Initial: 2, Min: 1}, {Max: 5}},
+		held:  map[uint64]simLease{}, queues: map[Key][]simRequest{}, outstanding: map[uint64]int{},
 	}
 	s.ledger = NewLedger(s.max, s.rules)
 	for range workers {
 		s.workers = append(s.workers, &simWorker{waiting: map[uint64]simWaiter{}})
 	}
 	s.apply(s.ledger.SetTarget(0, 1, true))
+	for i := range s.workers {
+		s.apply(s.ledger.WorkerReady(i))
+	}
 	return s
 }
 
@@ -104,6 +112,8 @@ func (s *sim) apply(effects []Effect) {
 		switch e := e.(type) {
 		case Grant:
 			s.granted(e, false)
+		case Ahead:
+			s.givenAhead(e)
 		case Move:
 			s.moved(e)
 		case Refuse:
@@ -130,6 +140,9 @@ func (s *sim) step() {
 	w := s.workers[i]
 	if !s.open && s.rnd.IntN(30) == 0 {
 		s.setOpen(true)
+	}
+	if len(s.paused) > 0 && s.rnd.IntN(30) == 0 {
+		s.resume()
 	}
 	switch p := s.rnd.IntN(1000); {
 	case p < 200:
@@ -343,6 +356,8 @@ func (s *sim) deliverDown(i int, w *simWorker) bool {
 		if !busy {
 			s.honour(i, w)
 		}
+	case Ahead:
+		s.openAhead(i, w, e)
 	case Reclaim:
 		w.reclaims = append(w.reclaims, e)
 		s.honour(i, w)
@@ -371,8 +386,14 @@ func (s *sim) kill(i int, w *simWorker) {
 	for _, o := range orphans {
 		s.orphans = append(s.orphans, o.Lease)
 	}
+	for id, worker := range s.opening {
+		if worker == i {
+			delete(s.opening, id)
+		}
+	}
 	*w = simWorker{waiting: map[uint64]simWaiter{}}
 	s.apply(effects)
+	s.apply(s.ledger.WorkerReady(i))
 }
 
 func (s *sim) endOrphan() bool {
@@ -447,6 +468,10 @@ func (s *sim) drain() {
 	if !s.open {
 		s.setOpen(true)
 	}
+	s.calm = true
+	for len(s.paused) > 0 {
+		s.resume()
+	}
 	for moved := true; moved; {
 		moved = s.endOrphan()
 		s.quiet()
@@ -463,6 +488,9 @@ func (s *sim) drain() {
 	if s.waiting > 0 || len(s.outstanding) > 0 {
 		s.t.Fatalf("at rest %d wait and %d reclaims are neither answered nor cancelled", s.waiting, len(s.outstanding))
 	}
+	if r := s.rules[0]; s.used(0) < r.Min && len(s.held) < s.max || len(s.opening) > 0 {
+		s.t.Fatalf("at rest the rule has %d leases, %d of all, and %d are being opened", s.used(0), len(s.held), len(s.opening))
+	}
 	kept := 0
 	for i, w := range s.workers {
 		kept += len(w.leases)
@@ -477,6 +505,7 @@ func (s *sim) drain() {
 
 func TestRandomSchedules(t *testing.T) {
 	const schedules, steps = 300, 2000
+	aheads, ran := 0, 0
 	for seed := range uint64(schedules) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			s := newSim(t, seed, 1+int(seed%5))
@@ -487,10 +516,14 @@ func TestRandomSchedules(t *testing.T) {
 				}
 			}
 			s.drain()
+			aheads, ran = aheads+s.aheads, ran+1
 			if s.grants < 20 || len(s.workers) > 2 && s.moves == 0 {
 				t.Fatalf("only %d grants and %d moves: the schedule tests nothing", s.grants, s.moves)
 			}
 		})
+	}
+	if ran == schedules && aheads < schedules {
+		t.Errorf("only %d backends were opened ahead: the schedules test nothing", aheads)
 	}
 }
 
