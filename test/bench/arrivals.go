@@ -85,7 +85,7 @@ func logInAndLeave(ctx context.Context, p *pooler, w workload, config *tls.Confi
 func (c *idler) leave() error {
 	_, err := c.conn.Write(message('X', ""))
 	if t, ok := c.conn.(*tls.Conn); ok {
-		return errors.Join(err, t.NetConn().Close()) // without close_notify, as libpq does
+		return errors.Join(err, t.NetConn().Close()) // without close_notify, for which no pooler waits after Terminate
 	}
 	return errors.Join(err, c.close())
 }

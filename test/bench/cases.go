@@ -33,7 +33,6 @@ const (
 	idleCPU     = "idle cpu"    // milliseconds of processor time in a second
 	memoryFixed = "fixed"       // PSS of a pooler without clients, MiB
 	memoryEach  = "each client" // PSS that an idle client adds, KiB
-	heapEach    = "heap each"   // of that, what Go's heaps occupy, KiB
 	perCPU      = "per cpu"     // logins for a second of the pooler's processor time
 	rate        = "rate"        // clients that came in a second
 	loadCPU     = "load cpu"    // of clients and server, microseconds for each transaction, if they are part of this program

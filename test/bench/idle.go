@@ -217,12 +217,7 @@ func measureMemory(ctx context.Context, r *rig, w workload, p *pooler) (_ map[st
 	if err != nil {
 		return nil, err
 	}
-	each := func(now, before float64) float64 { return (now - before) / 1024 / float64(n) }
-	values := map[string]float64{memoryFixed: fixed.all / (1 << 20), memoryEach: each(full.all, fixed.all)}
-	if full.heap > 0 {
-		values[heapEach] = each(full.heap, fixed.heap)
-	}
-	return values, nil
+	return map[string]float64{memoryFixed: fixed / (1 << 20), memoryEach: (full - fixed) / 1024 / float64(n)}, nil
 }
 
 // idleClients returns how many of a case's clients, or of -idle, fit under the limit of
@@ -236,18 +231,10 @@ func (r *rig) idleClients(w workload) int {
 	return max(1, min(n, int(min(r.files, 1<<20))-1000))
 }
 
-// memory is how much memory processes use, in bytes.
-type memory struct {
-	all  float64 // private memory, and each process's part of shared memory
-	heap float64 // of that, the heaps of Go programs: what lives there, and what lies between
-}
-
-func (p *pooler) memory() (memory, error) {
+func (p *pooler) memory() (float64, error) {
 	u, err := p.usage()
 	if err != nil {
-		return memory{}, err
+		return 0, err
 	}
-	all, allErr := pss(u.pids)
-	heap, heapErr := goHeaps(u.pids)
-	return memory{all, heap}, errors.Join(allErr, heapErr)
+	return pss(u.pids)
 }

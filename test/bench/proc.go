@@ -139,61 +139,11 @@ func parsePSS(text string) (float64, error) {
 		if !ok {
 			continue
 		}
-		return kibibytes(value)
+		kib, err := strconv.ParseUint(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("memory of a process: %w", err)
+		}
+		return float64(kib) * 1024, nil
 	}
 	return 0, errors.New("no Pss in smaps_rollup")
-}
-
-// heapStart and heapEnd are the addresses between which Go's allocator places the heap on
-// 64-bit processors. No other memory is that high up without being near the stack.
-const heapStart, heapEnd = 0xc0 << 32, 0xe0 << 32
-
-// goHeaps returns how much memory the heaps of Go programs occupy, in bytes.
-func goHeaps(pids []int) (float64, error) {
-	sum := 0.0
-	for _, pid := range pids {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
-		if err != nil {
-			return 0, fmt.Errorf("read memory of a process: %w", err)
-		}
-		n, err := parseHeap(string(text))
-		if err != nil {
-			return 0, err
-		}
-		sum += n
-	}
-	return sum, nil
-}
-
-// parseHeap adds up what is resident of the mappings between heapStart and heapEnd.
-func parseHeap(text string) (float64, error) {
-	sum, inside := 0.0, false
-	for line := range strings.Lines(text) {
-		if from, rest, ok := strings.Cut(line, "-"); ok && strings.Count(rest, " ") > 3 {
-			at, err := strconv.ParseUint(from, 16, 64)
-			if err == nil {
-				inside = at >= heapStart && at < heapEnd
-				continue
-			}
-		}
-		value, ok := strings.CutPrefix(line, "Rss:")
-		if !ok || !inside {
-			continue
-		}
-		n, err := kibibytes(value)
-		if err != nil {
-			return 0, err
-		}
-		sum += n
-	}
-	return sum, nil
-}
-
-// kibibytes reads a value of smaps, and returns bytes.
-func kibibytes(value string) (float64, error) {
-	n, err := strconv.ParseUint(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("memory of a process: %w", err)
-	}
-	return float64(n) * 1024, nil
 }

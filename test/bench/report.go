@@ -26,7 +26,6 @@ var columns = []column{
 	{idleCPU, "CPU ms/s", "%.2f"},
 	{memoryFixed, "fixed MiB", "%.1f"},
 	{memoryEach, "KiB a client", "%.2f"},
-	{heapEach, "heap KiB a client", "%.2f"},
 	{perCPU, "clients/CPU s", "%.0f"},
 	{rate, "clients/s", "%.0f"},
 	{loadCPU, "load CPU µs/tx", "%.2f"},

@@ -198,7 +198,7 @@ func encrypted() []workload {
 		workload{
 			name: "tls-idle", title: "memory of 9000 idle clients with TLS, after a query and an answer of 16 KiB each", clients: 9000, limit: 20, tls: clientsLeg,
 			measure: measureMemory, targets: append(modes("transaction"), bouncers("transaction")...),
-			goals: []goal{{metric: heapEach, most: 10, absolute: true}},
+			goals: []goal{{metric: memoryEach, most: 10, absolute: true}},
 		})
 }
 
