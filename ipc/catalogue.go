@@ -49,6 +49,7 @@ var catalogue = index([]Row{
 	{Number: 15, Name: "ConfigEnd", From: sup, To: wrk, Reply: 16, Phase: phaseAny, make: of[ConfigEnd]},
 	{Number: 17, Name: "ConfigTLS", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigTLS]},
 	{Number: 18, Name: "ConfigIdent", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigIdent]},
+	{Number: 19, Name: "ConfigCommit", From: sup, To: wrk, Phase: PhaseRunning, make: of[ConfigCommit]},
 	{Number: 16, Name: "ConfigDone", From: wrk, To: sup, Phase: phaseAny, make: of[ConfigDone]},
 
 	{Number: 20, Name: "ServerState", From: sup, To: wrk, Phase: PhaseRunning, Coalesce: true, make: of[ServerState]},
@@ -109,6 +110,7 @@ var catalogue = index([]Row{
 	{Number: 87, Name: "CheckHooks", From: sup, To: run, Reply: 88, Phase: PhaseRunning, make: of[CheckHooks]},
 	{Number: 88, Name: "HooksChecked", From: run, To: sup, Phase: PhaseRunning, make: of[HooksChecked]},
 	{Number: 89, Name: "RunStarting", From: run, To: sup, Phase: PhaseRunning, make: of[RunStarting]},
+	{Number: 93, Name: "RunnerCommit", From: sup, To: run, Phase: PhaseRunning, make: of[RunnerCommit]},
 	{Number: 92, Name: "CheckRun", From: sup, To: run, Reply: 85, Phase: PhaseRunning, make: of[CheckRun]},
 
 	{Number: 90, Name: "ControlRequest", From: ctl, To: sup, Reply: 91, Phase: phaseAny, make: of[ControlRequest]},

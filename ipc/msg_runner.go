@@ -3,7 +3,8 @@ package ipc
 import "fmt"
 
 // RunnerConfigure tells the runner to read its hooks from the configuration. ConfigPath is only for
-// a runner that is the supervisor's child; a service has the path from its own command line.
+// a runner that is the supervisor's child; a service has the path from its own command line. The
+// first one of a link takes effect at once, a later one waits for RunnerCommit.
 type RunnerConfigure struct {
 	Gen        uint64 `msgpack:"gen"`
 	ConfigPath string `msgpack:"config_path"`
@@ -28,6 +29,12 @@ type RunnerReady struct {
 	Running string `msgpack:"running"`
 	// Results are the last runs whose end this runner, or an earlier one, has seen, newest last.
 	Results []RunEnded `msgpack:"results"`
+}
+
+// RunnerCommit puts the hooks that were read for generation Gen in effect. Hooks that were read for
+// another generation are dropped.
+type RunnerCommit struct {
+	Gen uint64 `msgpack:"gen"`
 }
 
 // HookCheck is one hook and what prevents it from running, empty for nothing.
@@ -125,6 +132,7 @@ type HooksChecked struct {
 
 func (*RunnerConfigure) Number() Number { return 80 }
 func (*RunnerReady) Number() Number     { return 81 }
+func (*RunnerCommit) Number() Number    { return 93 }
 func (*Run) Number() Number             { return 82 }
 func (*RunStarted) Number() Number      { return 83 }
 func (*RunOutput) Number() Number       { return 84 }

@@ -251,14 +251,22 @@ type ConfigEnd struct {
 	Ident   int    `msgpack:"ident"`
 }
 
-// ConfigDone says that generation Gen is in effect. Reactor names the event loop: "epoll" or
-// "io_uring". For the operator, Confined lists what the kernel forbids the worker, and Unconfined
-// what the kernel can't forbid, and why.
+// ConfigDone says that generation Gen is complete. The first one of a worker is in effect then, a
+// later one waits for ConfigCommit, unless Error says why it can't be used. Reactor names the event
+// loop: "epoll" or "io_uring". For the operator, Confined lists what the kernel forbids the worker,
+// and Unconfined what the kernel can't forbid, and why.
 type ConfigDone struct {
 	Gen        uint64   `msgpack:"gen"`
+	Error      string   `msgpack:"error"`
 	Reactor    string   `msgpack:"reactor"`
 	Confined   []string `msgpack:"confined"`
 	Unconfined []string `msgpack:"unconfined"`
+}
+
+// ConfigCommit puts a complete generation in effect. A complete generation with another number is
+// dropped, so the number of the generation that is already in effect calls a reload off.
+type ConfigCommit struct {
+	Gen uint64 `msgpack:"gen"`
 }
 
 func (*WorkerHello) Number() Number  { return 1 }
@@ -274,3 +282,4 @@ func (*ConfigEnd) Number() Number    { return 15 }
 func (*ConfigDone) Number() Number   { return 16 }
 func (*ConfigTLS) Number() Number    { return 17 }
 func (*ConfigIdent) Number() Number  { return 18 }
+func (*ConfigCommit) Number() Number { return 19 }

@@ -33,6 +33,9 @@ type link struct {
 	out  *ipc.Outbox
 	// ready is set with RunnerReady; no message about a run may be sent before that.
 	ready bool
+	// pending are the hooks of a reload, read for generation pendingGen.
+	pending    *hooks
+	pendingGen uint64
 	// uid is the peer's user. The timer setup ends the link of a peer that doesn't
 	// prove in time that it is the supervisor.
 	uid   uint32
@@ -216,6 +219,8 @@ func (r *runner) dispatch(m ipc.Message) {
 	switch m := m.(type) {
 	case *ipc.RunnerConfigure:
 		r.onConfigure(m)
+	case *ipc.RunnerCommit:
+		r.onCommit(m)
 	case *ipc.Run:
 		r.onRun(m)
 	case *ipc.CheckRun:
@@ -273,7 +278,8 @@ func (r *runner) onConfigure(m *ipc.RunnerConfigure) {
 		path = r.o.ConfigPath
 	}
 	ready := &ipc.RunnerReady{Gen: m.Gen}
-	if err := r.load(path); err != nil {
+	hooks, err := r.take(m.Gen, path)
+	if err != nil {
 		r.log.Error("the configuration can't be used", "error", err)
 		ready.Error = err.Error()
 	}
@@ -283,8 +289,8 @@ func (r *runner) onConfigure(m *ipc.RunnerConfigure) {
 		r.status()
 		return
 	}
-	ready.Digest = r.hooks.digest()
-	ready.Hooks = r.hooks.check()
+	ready.Digest = hooks.digest()
+	ready.Hooks = hooks.check()
 	r.lookAtAdopted()
 	switch {
 	case r.run != nil && !r.run.check:
@@ -296,4 +302,28 @@ func (r *runner) onConfigure(m *ipc.RunnerConfigure) {
 	r.link.conn.SetPhase(ipc.PhaseRunning)
 	r.link.ready = true
 	r.send(ready)
+}
+
+// take reads the hooks of generation gen and returns them, or the ones in effect if the
+// configuration can't be used. Those of a new link take effect at once, those of a reload wait
+// for RunnerCommit.
+func (r *runner) take(gen uint64, path string) (hooks, error) {
+	if !r.link.ready {
+		err := r.load(path)
+		return r.hooks, err
+	}
+	next, err := loadHooks(path)
+	if err != nil {
+		return r.hooks, err
+	}
+	r.link.pending, r.link.pendingGen = &next, gen
+	return next, nil
+}
+
+// onCommit puts the hooks of a reload in effect, or drops them.
+func (r *runner) onCommit(m *ipc.RunnerCommit) {
+	if next := r.link.pending; next != nil && r.link.pendingGen == m.Gen {
+		r.hooks = *next
+	}
+	r.link.pending = nil
 }

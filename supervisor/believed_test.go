@@ -130,9 +130,9 @@ func TestWhatTheProberSaysIsBelieved(t *testing.T) {
 // A worker does the handshakes, so it has the keys: its own for clients, and that for each server.
 func TestWorkersHaveThePrivateKeysOfTLS(t *testing.T) {
 	w := newWorld(t, 1)
-	w.s.service.tls = ipc.ClientTLS{Pairs: 1}
-	w.s.service.clientTLS = ipc.ServerTLS{Server: ipc.ForClients, Certificate: "shown", Key: "secret of ours"}.Split()
-	w.s.service.serverTLS = ipc.ServerTLS{Server: 1, Mode: "require", Certificate: "shown", Key: "secret for b"}.Split()
+	w.s.tls = ipc.ClientTLS{Pairs: 1}
+	w.s.clientTLS = ipc.ServerTLS{Server: ipc.ForClients, Certificate: "shown", Key: "secret of ours"}.Split()
+	w.s.serverTLS = ipc.ServerTLS{Server: 1, Mode: "require", Certificate: "shown", Key: "secret for b"}.Split()
 	w.up()
 	begin, parts := messagesOf[*ipc.ConfigBegin](w.children[0]), messagesOf[*ipc.ConfigTLS](w.children[0])
 	if len(begin) != 1 || begin[0].TLS.Pairs != 1 {

@@ -55,6 +55,7 @@ type child struct {
 	ponged  time.Duration
 	pinged  bool // a ping was sent and is not answered yet
 	pings   uint64
+	config  []ipc.Message   // of configurations, not sent yet
 	clients map[uint64]bool // ids of clients that were handed over and have not left
 	flight  flight
 	drained bool
@@ -137,12 +138,14 @@ func (s *supervisor) onWorkerHello(c *child, m *ipc.WorkerHello) {
 		return
 	}
 	c.greeted = true
-	s.sendConfig(c)
+	s.sendConfig(c, &s.generation)
+	s.joinReload(c)
 }
 
 func (s *supervisor) onConfigDone(c *child, m *ipc.ConfigDone) {
 	if c.state != childSetup {
-		return // the answer to a reload
+		s.onPrepared(c, m)
+		return
 	}
 	s.timers.stop(c.setup)
 	c.state, c.up, c.ponged = childReady, true, s.env.now()
@@ -279,6 +282,7 @@ func (s *supervisor) workerGone(c *child) {
 	}
 	sl := s.workers.slots[c.index]
 	sl.child = nil
+	s.leaveReload(c)
 	s.leasesWithout(c)
 	s.roundsWithout(c)
 	s.clientsWithout(c)

@@ -24,7 +24,7 @@ func TestChildrenGetTheLockAlsoWhenItIsTakenLater(t *testing.T) {
 	defer file.Close()
 	w.s.dir = statedir.Dir{Lock: file, Usable: true}
 	w.s.startWorkers()
-	w.s.startRunner()
+	w.s.linkRunner()
 	w.settle()
 	if len(w.children) != 2 {
 		t.Fatalf("%d children", len(w.children))

@@ -163,15 +163,21 @@ func (s *supervisor) hasServer(name string) bool {
 	return false
 }
 
-// ConfList returns the paths of the files in use. The configuration never
-// changes after the start, so the loop isn't asked.
-func (o operator) ConfList(context.Context) (control.ConfListResponse, error) {
-	return controlsocket.ConfFiles(o.s.cfg.Paths), nil
+// ConfList returns the paths of the files in use.
+func (o operator) ConfList(ctx context.Context) (control.ConfListResponse, error) {
+	return ask(ctx, o.s, func(answer func(control.ConfListResponse, error)) {
+		answer(controlsocket.ConfFiles(o.s.cfg.Paths), nil)
+	})
 }
 
 // ConfGet returns the value of a key or section; for the empty key, everything.
-func (o operator) ConfGet(_ context.Context, key string) (any, error) {
-	return controlsocket.ConfValue(o.s.cfg, key)
+func (o operator) ConfGet(ctx context.Context, key string) (any, error) {
+	return ask(ctx, o.s, func(answer func(any, error)) { answer(controlsocket.ConfValue(o.s.cfg, key)) })
+}
+
+// ConfReload reads the files again and puts them in effect.
+func (o operator) ConfReload(ctx context.Context) (control.ReloadResponse, error) {
+	return ask(ctx, o.s, o.s.startReload)
 }
 
 // FailoverStatus returns everything that is known about the failover.

@@ -70,7 +70,7 @@ func TestLockAndRunnerAreTriedAgainAfterAPanic(t *testing.T) {
 	tries := 0
 	w.s.env.relock = func(*os.File) (bool, error) { tries++; panic("relock") }
 	w.s.startLock()
-	w.s.startRunner()
+	w.s.linkRunner()
 	w.advance(3 * restartMax)
 	if tries < 2 || w.s.runner.failures < 2 {
 		t.Errorf("%d tries for the lock, %d for the runner", tries, w.s.runner.failures)

@@ -69,21 +69,15 @@ type runner struct {
 	secret ipc.Secret
 }
 
-func (s *supervisor) startRunner() {
-	if runsScripts(s.cfg) {
-		s.linkRunner()
-	}
-}
-
 // linkRunner starts a runner, or connects to the runner that is a service.
 func (s *supervisor) linkRunner() {
-	if s.stop.leaving {
+	if s.stop.leaving || !runsScripts(s.cfg) {
 		return
 	}
 	r := &runnerEnd{spawned: s.cfg.ScriptrunnerSocket == "", born: s.env.now()}
 	s.runner.end = r
 	r.setup = s.after(runnerSetup, func() { s.dropRunner(r, "it was not ready in time") })
-	secret, dir := s.runner.secret, s.dir.Path
+	secret, dir, socket := s.runner.secret, s.dir.Path, s.cfg.ScriptrunnerSocket
 	start := func() (*started, error) {
 		var err error
 		if secret == "" {
@@ -93,7 +87,7 @@ func (s *supervisor) linkRunner() {
 		}
 		ctx, done := context.WithTimeout(context.Background(), runnerConnect)
 		defer done()
-		return s.env.dial(ctx, s.cfg.ScriptrunnerSocket)
+		return s.env.dial(ctx, socket)
 	}
 	if r.spawned {
 		spec := startSpec{
@@ -136,11 +130,15 @@ func (s *supervisor) onRunnerHello(r *runnerEnd, m *ipc.RunnerHello) {
 		s.dropRunner(r, fmt.Sprintf("it speaks version %d, we speak %d; install the same release of both", m.Version, ipc.Version))
 		return
 	}
+	s.sendRunner(r, s.runnerConfigure(s.gen))
+}
+
+func (s *supervisor) runnerConfigure(gen uint64) *ipc.RunnerConfigure {
 	path, err := filepath.Abs(s.cfg.Paths.Config)
 	if err != nil {
 		path = s.cfg.Paths.Config
 	}
-	s.sendRunner(r, &ipc.RunnerConfigure{Gen: 1, ConfigPath: path, Secret: s.runner.secret})
+	return &ipc.RunnerConfigure{Gen: gen, ConfigPath: path, Secret: s.runner.secret}
 }
 
 func (s *supervisor) sendRunner(r *runnerEnd, m ipc.Message) {
@@ -152,11 +150,14 @@ func (s *supervisor) sendRunner(r *runnerEnd, m ipc.Message) {
 // onRunnerReady compares what the runner has read with our configuration, before a
 // failover needs it.
 func (s *supervisor) onRunnerReady(r *runnerEnd, m *ipc.RunnerReady) {
+	if r.ready != nil {
+		s.onRunnerPrepared(r, m)
+		return
+	}
 	s.timers.stop(r.setup)
 	s.runner.failures = 0
 	r.takeProblems(m.Hooks)
 	r.agrees = m.Digest == s.cfg.HooksDigest()
-	first := r.ready == nil
 	r.ready = m
 	if m.Running != s.runner.inherits.id && (s.runner.current == nil || m.Running != s.runner.current.id) {
 		r.foreign = m.Running
@@ -164,9 +165,7 @@ func (s *supervisor) onRunnerReady(r *runnerEnd, m *ipc.RunnerReady) {
 	s.reconcile(r, m)
 	s.judgeRunner(r)
 	r.heard = s.env.now()
-	if first {
-		s.scheduleBeat(r)
-	}
+	s.scheduleBeat(r)
 }
 
 // scheduleBeat asks the runner at intervals to check its scripts. This detects a runner
@@ -320,6 +319,7 @@ func (s *supervisor) runnerLost(r *runnerEnd, why string) {
 		s.feed(failover.RunnerSilent{})
 	}
 	s.loseHookCheck()
+	s.runnerLeavesReload()
 	if x := s.runner.current; x != nil && x.from == r && !x.lost {
 		s.loseRun(x)
 	}

@@ -24,7 +24,7 @@ func withService(c *config.Config) { withFailover(c); c.ScriptrunnerSocket = "/r
 // runnerUp starts a runner that has read the same as we.
 func (w *world) runnerUp() *fakeChild {
 	w.t.Helper()
-	w.s.startRunner()
+	w.s.linkRunner()
 	w.settle()
 	return w.runnerReady(&ipc.RunnerReady{})
 }
@@ -50,7 +50,7 @@ func TestProofLiesInTheStateDirThatIsUsed(t *testing.T) {
 		in = append(in, dir)
 		return "secret", nil
 	}
-	w.s.startRunner()
+	w.s.linkRunner()
 	w.settle()
 	if want := []string{"/chosen"}; !slices.Equal(in, want) {
 		t.Errorf("the proof lies in %q, want %q", in, want)
@@ -73,7 +73,7 @@ func TestRunnerOnlyWhereScriptsRun(t *testing.T) {
 		"mode follow": {mode(config.ModeFollow), true, true},
 	} {
 		w := newWorld(t, 0, k.change)
-		w.s.startRunner()
+		w.s.linkRunner()
 		w.settle()
 		m := machineConfig(w.s.cfg)
 		if len(w.children) != 0 || m.NotifyConfigured {
@@ -90,7 +90,7 @@ func TestRunnerOnlyWhereScriptsRun(t *testing.T) {
 
 func TestRunnerThatReadOtherHooksIsDown(t *testing.T) {
 	w := newWorld(t, 0, withFailover)
-	w.s.startRunner()
+	w.s.linkRunner()
 	w.settle()
 	w.say(w.children[0], &ipc.RunnerHello{Version: ipc.Version})
 	w.say(w.children[0], &ipc.RunnerReady{Digest: "another"})
@@ -106,7 +106,7 @@ func TestRunnerThatReadOtherHooksIsDown(t *testing.T) {
 
 func TestHookThatCannotRunIsToldBeforeItIsNeeded(t *testing.T) {
 	w := newWorld(t, 0, withFailover)
-	w.s.startRunner()
+	w.s.linkRunner()
 	w.settle()
 	w.runnerReady(&ipc.RunnerReady{Hooks: []ipc.HookCheck{{Hook: failover.HookFailover, Problem: "not executable"}}})
 	if down := eventsOf[failover.RunnerDown](w); len(down) != 1 || !strings.Contains(down[0].Reason, "not executable") {
@@ -118,7 +118,7 @@ func TestHookThatCannotRunIsToldBeforeItIsNeeded(t *testing.T) {
 // begins and when it is over, and not more often.
 func TestBrokenNotifyScriptIsToldOnceAndAgainWhenItIsMended(t *testing.T) {
 	w := newWorld(t, 0, withFailover)
-	w.s.startRunner()
+	w.s.linkRunner()
 	w.settle()
 	broken := []ipc.HookCheck{{Hook: failover.HookNotify, Problem: "not executable"}}
 	w.runnerReady(&ipc.RunnerReady{Hooks: broken})
@@ -136,7 +136,7 @@ func TestBrokenNotifyScriptIsToldOnceAndAgainWhenItIsMended(t *testing.T) {
 
 func TestFenceScriptThatCannotRunKeepsEveryRunAway(t *testing.T) {
 	w := newWorld(t, 0, withFailover)
-	w.s.startRunner()
+	w.s.linkRunner()
 	w.settle()
 	w.runnerReady(&ipc.RunnerReady{Hooks: []ipc.HookCheck{{Hook: failover.HookFence, Problem: "not executable"}}})
 	if down := eventsOf[failover.RunnerDown](w); len(down) != 1 || !strings.Contains(down[0].Reason, "failover_fence_script can't run") {
@@ -297,7 +297,7 @@ func TestRunnerThatIsLateWithATimeoutIsKilled(t *testing.T) {
 func TestServiceRunnerTellsWhatBecameOfARun(t *testing.T) {
 	w := newWorld(t, 0, withService)
 	w.s.runner.inherits.id = "old"
-	w.s.startRunner()
+	w.s.linkRunner()
 	w.settle()
 	r := w.runnerReady(&ipc.RunnerReady{Running: "old"})
 	if len(eventsOf[failover.RunGroupEmpty](w)) != 0 {
@@ -335,7 +335,7 @@ func TestServiceRunnerKnowsTheOutcomeOfARunWhoseEndWasMissed(t *testing.T) {
 		},
 		"by the supervisor before": func(w *world) {
 			w.s.runner.inherits.id = "r"
-			w.s.startRunner()
+			w.s.linkRunner()
 			w.settle()
 		},
 	} {

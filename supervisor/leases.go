@@ -56,11 +56,15 @@ type hasty struct {
 }
 
 func newLedger(c *config.Config) *pool.Ledger {
+	return pool.NewLedger(c.MaxConnections, rulesOf(c))
+}
+
+func rulesOf(c *config.Config) []pool.Rule {
 	rules := make([]pool.Rule, len(c.Limits))
 	for i := range c.Limits {
 		rules[i] = ledgerRule(c.Limits, i)
 	}
-	return pool.NewLedger(c.MaxConnections, rules)
+	return rules
 }
 
 func poolKey(k ipc.PoolKey) pool.Key {

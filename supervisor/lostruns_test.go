@@ -45,7 +45,7 @@ func TestInheritedRunIsNotOverBeforeTheRunnerSaysSo(t *testing.T) {
 			w.s.runner.inherits.id = "old"
 			w.s.startLock()
 			w.s.startServers()
-			w.s.startRunner()
+			w.s.linkRunner()
 			w.advance(lockRetry)
 			if len(eventsOf[failover.RunGroupEmpty](w)) != 0 {
 				t.Fatal("over although no runner has said so")
@@ -68,7 +68,7 @@ func TestInheritedRunIsNotOverBeforeTheRunnerSaysSo(t *testing.T) {
 func TestRunnerWithoutAConfigurationSaysNothingAboutARunBefore(t *testing.T) {
 	w := newWorld(t, 0, withService)
 	w.s.runner.inherits.id = "old"
-	w.s.startRunner()
+	w.s.linkRunner()
 	w.settle()
 	r := w.runnerReady(&ipc.RunnerReady{Error: "no such file"})
 	if len(eventsOf[failover.RunGroupEmpty](w)) != 0 {
@@ -88,7 +88,7 @@ func TestInheritedRunIsOverWhereNoScriptRunsAnyMore(t *testing.T) {
 	w.s.dir.Ours = true
 	w.s.runner.inherits.id = "old"
 	w.s.startServers()
-	w.s.startRunner()
+	w.s.linkRunner()
 	w.settle()
 	if len(eventsOf[failover.RunGroupEmpty](w)) != 1 {
 		t.Error("never over")
@@ -138,7 +138,7 @@ func TestRunOfARunnerOfOursNeedsMoreThanTheWordOfTheNextOne(t *testing.T) {
 
 func TestRunThatIsNotInTheRecordKeepsTheRunnerBusyAndIsToldOf(t *testing.T) {
 	w := newWorld(t, 0, withService)
-	w.s.startRunner()
+	w.s.linkRunner()
 	w.settle()
 	r := w.runnerReady(&ipc.RunnerReady{Running: "foreign"})
 	want := []failover.RunnerDown{{Reason: "run foreign of an earlier pgagroal has not ended"}}

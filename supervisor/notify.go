@@ -19,13 +19,6 @@ type service struct {
 	watchdog  time.Duration
 	onReady   func() // called once, may be nil
 	scramSalt ipc.Secret
-	// users are what workers learn of the credential files.
-	users []ipc.ConfigUser
-	tls   ipc.ClientTLS
-	// clientTLS is what checks clients' certificates, in parts.
-	clientTLS []ipc.ServerTLS
-	// serverTLS is what workers and prober learn of TLS to the servers, in parts.
-	serverTLS []ipc.ServerTLS
 	secrets   secrets
 	peers     peers
 }

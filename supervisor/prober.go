@@ -23,6 +23,7 @@ type proberEnd struct {
 	greeted bool // has said hello
 	up      bool // takes requests
 	dropped bool // SIGKILL was sent: its messages are ignored
+	done    bool // another prober with a new configuration takes its place
 }
 
 // prober is the supervisor's side of the process that looks at servers; looks.go sends it
@@ -44,7 +45,7 @@ func (s *supervisor) startProber() {
 	p.setup = s.after(setupLimit, func() { s.dropProber(p, "it was not ready in time") })
 	spec := startSpec{
 		role: proc.RoleProber, argv0: "pgagroal: prober", peer: ipc.RoleProber,
-		lock: s.dir.Lock, queue: queueLimit + len(s.service.serverTLS),
+		lock: s.dir.Lock, queue: queueLimit + len(s.serverTLS),
 	}
 	s.workers.spawning++
 	elsewhere(s, func() (*started, error) { return s.env.start(spec) },
@@ -86,7 +87,7 @@ func (s *supervisor) onProberHello(p *proberEnd, m *ipc.ProberHello) {
 			c.Ports = append(c.Ports, uint16(sv.Port))
 		}
 	}
-	for _, part := range s.service.serverTLS {
+	for _, part := range s.serverTLS {
 		s.sendProber(p, &ipc.ProberTLS{Part: part})
 	}
 	s.sendProber(p, c)
@@ -123,6 +124,19 @@ func (s *supervisor) dropProber(p *proberEnd, why string) {
 	}
 }
 
+// replaceProber ends the prober, whose configuration never changes. The next one gets the
+// configuration now in effect.
+func (s *supervisor) replaceProber() {
+	p := s.servers.prober.end
+	if p == nil || p.dropped {
+		return
+	}
+	p.dropped, p.up, p.done = true, false, true
+	if p.started != nil {
+		p.started.kill()
+	}
+}
+
 func (s *supervisor) onProberLinkEnd(p *proberEnd, err error) {
 	if p.dropped {
 		return
@@ -134,7 +148,7 @@ func (s *supervisor) onProberExit(p *proberEnd, how string) {
 	if s.servers.prober.end != p {
 		return
 	}
-	if s.servers.prober.leaving {
+	if s.servers.prober.leaving || p.done {
 		s.log.Debug("prober ended", "child", p.started.pid, "how", how)
 	} else {
 		s.log.Error("prober ended", "child", p.started.pid, "how", how, "unanswered", len(s.servers.prober.looks.sent))
@@ -157,6 +171,10 @@ func (s *supervisor) proberGone(p *proberEnd) {
 	s.failLooks(errProberEnded)
 	if s.servers.prober.leaving {
 		s.checkStopped()
+		return
+	}
+	if p.done {
+		s.startProber()
 		return
 	}
 	if s.env.now()-p.born >= restartStable {

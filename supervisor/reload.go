@@ -1,8 +1,381 @@
 package supervisor
 
-// onReload handles SIGHUP. This version does not read the configuration again.
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/control"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// A reload puts all of a new configuration in effect, or nothing of it.
+//
+//  1. Prepare: the files are read and checked outside the loop. Each worker and the runner
+//     get the new generation, make ready everything that could fail, and answer.
+//  2. Commit: each is told that the generation is in effect, and this process takes it
+//     over. Nothing of that can fail.
+//
+// A refusal, a child that doesn't answer in time, or a failover that begins meanwhile ends
+// the reload, and the old configuration stays.
+
+// reloadLimit is how long the children may take to answer.
+const reloadLimit = 10 * time.Second
+
+// reload is the reload in progress, if any.
+type reload struct {
+	busy    bool // files are being read, or next waits for answers
+	again   bool // SIGHUP came meanwhile, so files may have changed after they were read
+	last    uint64
+	next    *generation // nil while files are being read
+	fresh   *config.Config
+	waiting map[*child]bool // who hasn't answered
+	runner  bool            // whether the runner hasn't answered
+	limit   *timer
+	answer  func(control.ReloadResponse, error)
+	env     config.CheckEnv // what the checks of the start knew
+}
+
+// onReload handles SIGHUP.
 func (s *supervisor) onReload() {
-	s.log.Warn("reload is not available in this version, restart to apply")
-	s.service.note = "reload is not available in this version, restart to apply"
-	s.statusChanged()
+	if s.reload.busy {
+		s.reload.again = true
+		return
+	}
+	s.startReload(func(control.ReloadResponse, error) {})
+}
+
+// startReload begins a reload. answer gets its outcome, which is in the log, too.
+func (s *supervisor) startReload(answer func(control.ReloadResponse, error)) {
+	x := &s.reload
+	why := s.cannotReload()
+	if x.busy {
+		why = "another reload is in progress"
+	}
+	if why != "" {
+		s.log.Warn("the configuration is not read again", "reason", why)
+		answer(control.ReloadResponse{}, errors.New(why))
+		return
+	}
+	x.busy, x.answer = true, answer
+	s.env.notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonicMicroseconds()))
+	running, env, gen, salt := s.cfg, x.env, max(x.last, s.gen)+1, s.service.scramSalt
+	x.last = gen
+	elsewhere(s, func() (*readAgain, error) { return readFiles(running, env, gen, salt) }, s.onFilesRead)
+}
+
+// monotonicMicroseconds is the time that systemd compares a reload's beginning with.
+func monotonicMicroseconds() int64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0
+	}
+	return ts.Nano() / int64(time.Microsecond)
+}
+
+// cannotReload returns why no reload may begin or end now, or "".
+func (s *supervisor) cannotReload() string {
+	phase := s.servers.machine.Status(s.env.now()).Phase
+	switch {
+	case s.stop.mode == stopNow:
+		return errEnded.Error()
+	case s.runner.current != nil:
+		return "a script runs"
+	case slices.Contains([]string{
+		failover.PhaseFencing.String(), failover.PhaseChoosing.String(), failover.PhaseRunning.String(), failover.PhaseSwitching.String(),
+	}, phase):
+		return "a failover is under way (" + phase + ")"
+	}
+	return ""
+}
+
+// readAgain is what the files have become.
+type readAgain struct {
+	fresh    *config.Config // as in the files
+	next     *generation    // what will be in effect
+	warnings []config.Warning
+}
+
+// readFiles reads all files and checks them. It runs outside the loop.
+func readFiles(running *config.Config, env config.CheckEnv, gen uint64, salt ipc.Secret) (*readAgain, error) {
+	fresh, warnings, err := running.Again()
+	if err != nil {
+		return nil, err
+	}
+	env.FileLimit = fileLimit()
+	if errs := fresh.Check(env); len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	next := config.Reloaded(running, fresh)
+	if errs := next.Check(env); len(errs) > 0 {
+		return nil, fmt.Errorf("with what needs a restart as it is: %w", errors.Join(errs...))
+	}
+	g, err := newGeneration(gen, next, salt)
+	return &readAgain{fresh, g, warnings}, err
+}
+
+// onFilesRead sends the new generation to everybody who must agree.
+func (s *supervisor) onFilesRead(r *readAgain, err error) {
+	x := &s.reload
+	if err != nil {
+		s.refuseReload(err)
+		return
+	}
+	if why := s.cannotReload(); why != "" {
+		s.giveUpReload(errors.New(why))
+		return
+	}
+	if r.next.cfg.Failover && !s.dir.Usable {
+		s.refuseReload(errors.New("failover needs state_dir, which can't be used; the log of the start says why"))
+		return
+	}
+	for _, w := range r.warnings {
+		s.log.Warn(w.String())
+	}
+	if sameClientTLS(&s.generation, r.next) {
+		r.next.tls.TicketSeed = s.tls.TicketSeed // sessions can still be resumed
+	}
+	x.fresh, x.next, x.waiting = r.fresh, r.next, map[*child]bool{}
+	x.limit = s.after(reloadLimit, func() { s.giveUpReload(errors.New(s.missingAnswers())) })
+	for _, sl := range s.workers.slots {
+		if c := sl.child; c != nil && c.greeted && !c.ending() {
+			s.joinReload(c)
+		}
+	}
+	if e := s.runner.end; e != nil && e.ready != nil && !e.gone && runsScripts(x.next.cfg) {
+		x.runner = true
+		s.sendRunner(e, s.runnerConfigure(x.next.gen))
+	}
+	s.checkPrepared()
+}
+
+// sameClientTLS reports whether two generations show clients the same certificates and
+// check theirs alike.
+func sameClientTLS(a, b *generation) bool {
+	was, is := a.tls, b.tls
+	was.TicketSeed, is.TicketSeed = "", ""
+	return reflect.DeepEqual(was, is) && reflect.DeepEqual(a.clientTLS, b.clientTLS)
+}
+
+// missingAnswers says who hasn't answered.
+func (s *supervisor) missingAnswers() string {
+	var who []string
+	for _, sl := range s.workers.slots {
+		if c := sl.child; c != nil && s.reload.waiting[c] {
+			who = append(who, fmt.Sprintf("worker %d", c.index))
+		}
+	}
+	if s.reload.runner {
+		who = append(who, "the script runner")
+	}
+	return fmt.Sprintf("no answer within %v from %s", reloadLimit, strings.Join(who, ", "))
+}
+
+// joinReload sends a worker the generation that is being prepared, if there is one.
+func (s *supervisor) joinReload(c *child) {
+	if x := &s.reload; x.next != nil {
+		x.waiting[c] = true
+		s.sendConfig(c, x.next)
+	}
+}
+
+// leaveReload forgets a worker that has ended: the next process in its place gets the
+// generation then in effect.
+func (s *supervisor) leaveReload(c *child) {
+	delete(s.reload.waiting, c)
+	s.checkPrepared()
+}
+
+// onPrepared takes a worker's answer.
+func (s *supervisor) onPrepared(c *child, m *ipc.ConfigDone) {
+	x := &s.reload
+	switch {
+	case x.next == nil || m.Gen != x.next.gen || !x.waiting[c]: // of a reload that was given up
+	case m.Error != "":
+		s.refuseReload(fmt.Errorf("worker %d can't use it: %s", c.index, m.Error))
+	default:
+		delete(x.waiting, c)
+		s.checkPrepared()
+	}
+}
+
+// onRunnerPrepared takes the runner's answer.
+func (s *supervisor) onRunnerPrepared(r *runnerEnd, m *ipc.RunnerReady) {
+	x := &s.reload
+	if x.next == nil || m.Gen != x.next.gen || !x.runner || s.runner.end != r {
+		return
+	}
+	switch problem := runnerRefuses(x.next.cfg, m); {
+	case problem != "":
+		s.refuseReload(errors.New(problem))
+	default:
+		x.runner = false
+		r.takeProblems(m.Hooks)
+		s.checkPrepared()
+	}
+}
+
+// runnerRefuses returns why the runner can't use a configuration, or "".
+func runnerRefuses(c *config.Config, m *ipc.RunnerReady) string {
+	if m.Error != "" {
+		return "the script runner can't use it: " + m.Error
+	}
+	if m.Digest != c.HooksDigest() {
+		return "the script runner has read other hooks or servers than we have"
+	}
+	for _, h := range m.Hooks {
+		if h.Problem != "" {
+			return fmt.Sprintf("the script runner can't run the %s script: %s", h.Hook, h.Problem)
+		}
+	}
+	return ""
+}
+
+// runnerLeavesReload stops waiting for a runner that is gone. The next one reads the files
+// itself, and is compared with the configuration then in effect.
+func (s *supervisor) runnerLeavesReload() {
+	if s.reload.runner {
+		s.reload.runner = false
+		s.checkPrepared()
+	}
+}
+
+func (s *supervisor) checkPrepared() {
+	x := &s.reload
+	if x.next == nil || len(x.waiting) > 0 || x.runner {
+		return
+	}
+	if why := s.cannotReload(); why != "" {
+		s.giveUpReload(errors.New(why))
+		return
+	}
+	s.commit()
+}
+
+// commit puts the prepared generation in effect everywhere.
+func (s *supervisor) commit() {
+	x := &s.reload
+	old, next := s.generation, x.next
+	changes := config.Diff(old.cfg, x.fresh)
+	s.generation = *next
+	s.tellGeneration()
+	logline.Restyle(s.log, s.cfg.LogLinePrefix, logline.Level(s.cfg.LogLevel))
+	s.leases.aheadSaid = nil
+	s.service.secrets = secrets{deriving: s.service.secrets.deriving}
+	s.carryOut(s.ledger.Relimit(s.cfg.MaxConnections, rulesOf(s.cfg), func(key pool.Key, rule int) int {
+		return sameRule(old.cfg.Limits, s.cfg.Limits, key, rule)
+	}))
+	if !reflect.DeepEqual(old.serverTLS, s.serverTLS) || old.cfg.LogLevel != s.cfg.LogLevel || old.cfg.LogLinePrefix != s.cfg.LogLinePrefix {
+		s.replaceProber()
+	}
+	r := reloadResponse(changes)
+	s.log.Info("configuration is reloaded", "changed", strings.Join(keysOf(r.Changed), ", "), "needs restart", strings.Join(keysOf(r.NeedsRestart), ", "))
+	s.runnerAfterReload(old.cfg)
+	m := machineConfig(s.cfg)
+	s.feed(failover.Reconfigured{Config: &m})
+	s.endReload(r, nil)
+}
+
+// tellGeneration tells workers and runner which generation is in effect. They drop any
+// other one that they have prepared.
+func (s *supervisor) tellGeneration() {
+	for _, sl := range s.workers.slots {
+		if c := sl.child; c != nil && c.state == childReady {
+			s.send(c, &ipc.ConfigCommit{Gen: s.gen})
+		}
+	}
+	if e := s.runner.end; e != nil && e.ready != nil && !e.gone {
+		s.sendRunner(e, &ipc.RunnerCommit{Gen: s.gen})
+	}
+}
+
+// runnerAfterReload judges the runner by the new configuration, or starts or ends it.
+func (s *supervisor) runnerAfterReload(old *config.Config) {
+	e := s.runner.end
+	switch had, has := runsScripts(old), runsScripts(s.cfg); {
+	case has && !had && e == nil:
+		s.linkRunner()
+	case has && e != nil && e.ready != nil && !e.gone:
+		e.agrees = true
+		s.judgeRunner(e)
+	case had && !has && e != nil:
+		s.dropRunner(e, "failover is off now")
+	}
+}
+
+// sameRule returns the rule that now counts the leases of a pool: the same line if it is
+// still there, otherwise the one that fits the pool.
+func sameRule(old, now []config.Limit, key pool.Key, rule int) int {
+	if rule >= 0 && rule < len(old) {
+		was := old[rule]
+		i := slices.IndexFunc(now, func(l config.Limit) bool { return l.SameNames(was) })
+		if i >= 0 {
+			return i
+		}
+	}
+	return config.FindLimit(now, key.Database, key.User)
+}
+
+// refuseReload ends a reload whose files are at fault.
+func (s *supervisor) refuseReload(err error) {
+	s.log.Error("the configuration can't be reloaded; the old one stays in effect", "error", err)
+	s.feed(failover.Reconfigured{Problem: strings.ReplaceAll(err.Error(), "\n", "; ")})
+	s.dropReload(err)
+}
+
+// giveUpReload ends a reload for a reason that isn't in the files.
+func (s *supervisor) giveUpReload(err error) {
+	s.log.Error("the reload is given up; the old configuration stays in effect", "reason", err)
+	s.dropReload(err)
+}
+
+func (s *supervisor) dropReload(err error) {
+	if s.reload.next != nil {
+		s.tellGeneration()
+	}
+	s.endReload(control.ReloadResponse{}, err)
+}
+
+func (s *supervisor) endReload(r control.ReloadResponse, err error) {
+	x := &s.reload
+	s.timers.stop(x.limit)
+	answer, again := x.answer, x.again
+	s.reload = reload{last: x.last, env: x.env}
+	s.env.notify("READY=1\nSTATUS=" + s.service.status)
+	answer(r, err)
+	if again {
+		s.onReload()
+	}
+}
+
+// reloadResponse says what has changed.
+func reloadResponse(changes []config.Change) control.ReloadResponse {
+	r := control.ReloadResponse{}
+	for _, c := range changes {
+		change := control.ConfChange{Key: c.Key, Old: c.Old, New: c.New}
+		if c.Reload == config.Restart {
+			r.Restart = true
+			r.NeedsRestart = append(r.NeedsRestart, change)
+		} else {
+			r.Changed = append(r.Changed, change)
+		}
+	}
+	return r
+}
+
+func keysOf(changes []control.ConfChange) []string {
+	var keys []string
+	for _, c := range changes {
+		keys = append(keys, c.Key)
+	}
+	return keys
 }

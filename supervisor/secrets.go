@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
@@ -248,6 +249,9 @@ func (s *supervisor) derive(c *child, m *ipc.SecretRequest, password string) {
 	f := auth.Factors{Salt: m.Question.Salt, Iterations: m.Question.Iterations}
 	elsewhere(s, func() (auth.Keys, error) { return x.keys.Derive(m.User, password, f) }, func(keys auth.Keys, err error) {
 		x.deriving.leave()
+		if err == nil && s.serverPassword(m.User) != password {
+			err = errors.New("the password has changed meanwhile")
+		}
 		s.answerSecret(c, m, string(keys.Encode()), err)
 		x.deriving.advance(maxDeriving)
 	})

@@ -12,57 +12,82 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// queueLimit is how many messages may wait for one child. For a worker, its configuration
-// and one grant for each possible backend are added: at the end of a failover all waiting
-// clients are served at once.
+// queueLimit is how many messages may wait for one child. For a worker, one grant for each
+// possible backend is added: at the end of a failover all waiting clients are served at
+// once.
 const queueLimit = 1024
 
+// A configuration may have any number of messages. A worker gets a part of them at a time.
+const (
+	configPart  = queueLimit / 2
+	configPause = 5 * time.Millisecond
+)
+
 func (s *supervisor) workerSpec(index int) startSpec {
-	c := s.cfg
-	items := len(c.Servers) + len(c.Users) + len(c.FrontendUsers) + len(c.HBA) + len(c.Limits) + len(s.service.clientTLS) + len(s.service.serverTLS) + len(c.Ident) + 3
 	return startSpec{
 		role: proc.RoleWorker, index: index, argv0: fmt.Sprintf("pgagroal: worker %d", index), peer: ipc.RoleWorker,
-		lock: s.dir.Lock, queue: queueLimit + items + c.MaxConnections,
+		lock: s.dir.Lock, queue: queueLimit + s.cfg.MaxConnections,
 	}
 }
 
-// sendConfig sends a worker its whole configuration; the worker opens no file.
-func (s *supervisor) sendConfig(c *child) {
-	const gen = 1
-	cfg, end := s.cfg, &ipc.ConfigEnd{Gen: gen}
-	s.send(c, s.configBegin(gen, c.index))
+// sendConfig sends a worker a whole configuration; the worker opens no file.
+func (s *supervisor) sendConfig(c *child, g *generation) {
+	first := len(c.config) == 0
+	c.config = append(c.config, g.messages(s.configBegin(g, c.index))...)
+	if first {
+		s.sendParts(c)
+	}
+}
+
+// sendParts sends the next part of what a worker has to know.
+func (s *supervisor) sendParts(c *child) {
+	for len(c.config) > 0 && !c.ending() {
+		if c.started.link.Len() >= configPart {
+			s.after(configPause, func() { s.sendParts(c) })
+			return
+		}
+		m := c.config[0]
+		c.config = c.config[1:]
+		s.send(c, m)
+	}
+}
+
+// messages returns the messages of a configuration, in order.
+func (g *generation) messages(begin *ipc.ConfigBegin) []ipc.Message {
+	gen, cfg, end := g.gen, g.cfg, &ipc.ConfigEnd{Gen: g.gen}
+	all := []ipc.Message{begin}
 	for i, sv := range cfg.Servers {
-		s.send(c, &ipc.ConfigServer{Gen: gen, Index: i, Name: sv.Name, Host: sv.Host, Port: sv.Port})
+		all = append(all, &ipc.ConfigServer{Gen: gen, Index: i, Name: sv.Name, Host: sv.Host, Port: sv.Port})
 		end.Servers++
 	}
-	for _, part := range slices.Concat(s.service.clientTLS, s.service.serverTLS) {
-		s.send(c, &ipc.ConfigTLS{Gen: gen, Part: part})
+	for _, part := range slices.Concat(g.clientTLS, g.serverTLS) {
+		all = append(all, &ipc.ConfigTLS{Gen: gen, Part: part})
 		end.TLS++
 	}
-	for _, u := range s.service.users {
+	for _, u := range g.users {
 		u.Gen = gen
-		s.send(c, &u)
+		all = append(all, &u)
 		end.Users++
 	}
 	for _, h := range cfg.HBA {
-		s.send(c, &ipc.ConfigHBA{
+		all = append(all, &ipc.ConfigHBA{
 			Gen: gen, Line: h.Line, Type: h.Type, Database: ipc.Names(h.Database), User: ipc.Names(h.User), Address: h.Address, Method: h.Method,
 			ClientCert: h.ClientCert, ClientName: h.ClientName, Map: h.Map, File: h.File,
 		})
 		end.HBA++
 	}
 	for _, l := range cfg.Ident {
-		s.send(c, &ipc.ConfigIdent{Gen: gen, Map: l.Map, System: l.System, User: l.User, AnyUser: l.AnyUser})
+		all = append(all, &ipc.ConfigIdent{Gen: gen, Map: l.Map, System: l.System, User: l.User, AnyUser: l.AnyUser})
 		end.Ident++
 	}
 	for i, l := range cfg.Limits {
-		s.send(c, &ipc.ConfigLimit{
-			Keep: keptBy(ledgerRule(cfg.Limits, i), c.index, cfg.EffectiveWorkers()),
+		all = append(all, &ipc.ConfigLimit{
+			Keep: keptBy(ledgerRule(cfg.Limits, i), begin.Worker, cfg.EffectiveWorkers()),
 			Gen:  gen, Database: ipc.Names(l.Database), Aliases: l.Aliases, User: ipc.Names(l.User), QueryMS: queryMS(l.QueryTimeout),
 		})
 		end.Limits++
 	}
-	s.send(c, end)
+	return append(all, end)
 }
 
 // queryMS returns the query_timeout of a limit in milliseconds, -1 for none.
@@ -124,10 +149,10 @@ func timersOf(c *config.Config) ipc.Timers {
 	return t
 }
 
-func (s *supervisor) configBegin(gen uint64, index int) *ipc.ConfigBegin {
-	c := s.cfg
+func (s *supervisor) configBegin(g *generation, index int) *ipc.ConfigBegin {
+	c := g.cfg
 	return &ipc.ConfigBegin{
-		Gen: gen, Worker: index,
+		Gen: g.gen, Worker: index,
 		Pipeline: c.ResolvedPipeline(), EvBackend: c.EvBackend,
 		LogLevel: int(logline.Level(c.LogLevel)), LogLinePrefix: c.LogLinePrefix,
 		LogConnections: c.LogConnections, LogDisconnections: c.LogDisconnections,
@@ -146,7 +171,7 @@ func (s *supervisor) configBegin(gen uint64, index int) *ipc.ConfigBegin {
 		ProxyProtocol: c.ProxyProtocol,
 		AddHost:       c.ApplicationNameAddHost,
 		ScramSalt:     s.service.scramSalt,
-		TLS:           s.service.tls,
+		TLS:           g.tls,
 		CountClients:  c.MaxClientsPerUser+c.MaxClientsPerDatabase > 0,
 	}
 }

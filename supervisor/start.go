@@ -95,7 +95,22 @@ func Run(opt Options) error {
 	if err != nil {
 		return err
 	}
+	s.reload.env = reloadEnv(k)
 	return s.serve(k)
+}
+
+// reloadEnv is what the checks of a reload have to know. This process already is who it
+// will be.
+func reloadEnv(k *listen.Sockets) config.CheckEnv {
+	env := config.CheckEnv{UID: uint32(os.Geteuid()), GIDs: []uint32{uint32(os.Getegid())}, TCPPassed: k.TCPPassed(), UnixPassed: k.UnixPassed()}
+	groups, err := os.Getgroups()
+	if err != nil {
+		return env
+	}
+	for _, g := range groups {
+		env.GIDs = append(env.GIDs, uint32(g))
+	}
+	return env
 }
 
 // warnAtStart warns of what is unsafe or incomplete and keeps nothing from working now.
@@ -112,7 +127,7 @@ func warnAtStart(c *config.Config, log *slog.Logger) {
 func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base time.Time) (*supervisor, error) {
 	c := opt.Config
 	s := &supervisor{
-		cfg: c, build: opt.Build, log: opt.Log, dir: dir, ledger: newLedger(c),
+		configuration: configuration{generation: generation{cfg: c}}, build: opt.Build, log: opt.Log, dir: dir, ledger: newLedger(c),
 		inbox: make(chan arrival, 256), calls: make(chan func(), 64),
 		signals: make(chan os.Signal, 16), ended: make(chan struct{}),
 	}
@@ -121,20 +136,13 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 	saved := s.loadState()
 	s.servers = newServers(c, failover.New(machineConfig(c), saved, s.env.now()))
 	salt := newSalt()
-	users, err := workerUsers(c, salt)
+	g, err := newGeneration(1, c, salt)
 	if err != nil {
 		return nil, err
 	}
-	encrypt, toWorkers, err := loadClientTLS(c)
-	if err != nil {
-		return nil, err
-	}
-	toServers, err := loadServerTLS(c)
-	if err != nil {
-		return nil, err
-	}
+	s.generation = *g
 	s.clients.budget = clientBudget(c, fileLimit())
-	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, users: users, tls: encrypt, clientTLS: toWorkers, serverTLS: toServers}
+	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt}
 	return s, nil
 }
 

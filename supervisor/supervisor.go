@@ -6,7 +6,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -15,7 +14,7 @@ import (
 
 // supervisor is the state of the process. Every field belongs to the loop.
 type supervisor struct {
-	cfg   *config.Config
+	configuration
 	build string
 	log   *slog.Logger
 	env   env
@@ -130,7 +129,7 @@ func (s *supervisor) begin() {
 	s.startLock()
 	s.startProber()
 	s.startWorkers()
-	s.startRunner()
+	s.linkRunner()
 	s.startServers()
 }
 

@@ -134,8 +134,8 @@ func newWorld(t *testing.T, workers int, change ...func(*config.Config)) *world 
 	c := config.New()
 	c.Workers, c.MaxConnections, c.StateDir = workers, 4, t.TempDir()
 	c.Servers = []config.Server{
-		{Name: "one", Host: "127.0.0.1", Port: 5001, Primary: true, FailoverCandidate: true},
-		{Name: "two", Host: "name.test", Port: 5002, FailoverCandidate: true},
+		{Name: "one", Host: "127.0.0.1", Port: 5001, Primary: true, TLS: config.TLSOff, FailoverCandidate: true},
+		{Name: "two", Host: "name.test", Port: 5002, TLS: config.TLSOff, FailoverCandidate: true},
 	}
 	for _, f := range change {
 		f(c)
@@ -144,13 +144,14 @@ func newWorld(t *testing.T, workers int, change ...func(*config.Config)) *world 
 		Phase: "open", Primary: -1, Servers: []failover.ServerStatus{{Name: "one"}, {Name: "two"}},
 	}}}
 	w.s = &supervisor{
-		cfg: c, log: slog.New(slog.DiscardHandler), ledger: newLedger(c), dir: statedir.Dir{Path: c.StateDir, Usable: true},
+		configuration: configuration{generation: generation{cfg: c}}, log: slog.New(slog.DiscardHandler), ledger: newLedger(c), dir: statedir.Dir{Path: c.StateDir, Usable: true},
 		inbox: make(chan arrival, 1024), calls: make(chan func(), 1024), ended: make(chan struct{}),
 	}
-	var err error
-	if w.s.service.users, err = workerUsers(c, newSalt()); err != nil {
+	g, err := newGeneration(1, c, newSalt())
+	if err != nil {
 		t.Fatal(err)
 	}
+	w.s.generation = *g
 	w.s.env = w.env()
 	w.s.servers = newServers(c, w.machine)
 	w.s.clients.gate = listen.NewGate(nil, 1000)

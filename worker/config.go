@@ -29,7 +29,9 @@ type config struct {
 	known     map[string]bool // users that this worker can authenticate
 	frontend  map[string]bool // users with a password of their own for pgagroal
 	superuser string          // pgagroal's own user at the servers, empty for none
+	// verifiers are the same in all generations: what clients have shown stays known.
 	verifiers *auth.Verifiers
+	entries   map[string]auth.Verifier
 	reset     []string // statements of the reset query, empty for none
 	// tls is for clients that encrypt their connections, nil if they can't. All generations
 	// of the configuration share handshakes, which bounds how many of them compute at a time.
@@ -43,11 +45,10 @@ type config struct {
 
 // draft is a configuration that is still being received.
 type draft struct {
-	cfg       config
-	users     int // ConfigUser messages so far
-	verifiers map[string]auth.Verifier
-	parts     int // messages about TLS so far
-	servers   map[int]*ipc.ServerTLS
+	cfg     config
+	users   int // ConfigUser messages so far
+	parts   int // messages about TLS so far
+	servers map[int]*ipc.ServerTLS
 }
 
 func (d *draft) add(m ipc.Message) error {
@@ -126,7 +127,7 @@ func (d *draft) addUser(m *ipc.ConfigUser) error {
 	if err != nil {
 		return fmt.Errorf("user %s: %w", m.Name, err)
 	}
-	d.verifiers[m.Name] = v
+	d.cfg.entries[m.Name] = v
 	return nil
 }
 
@@ -142,7 +143,6 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 	if previous != nil {
 		c.verifiers, c.handshakes = previous.verifiers, previous.handshakes
 	}
-	c.verifiers.Replace(d.verifiers)
 	if err := d.offerTLS(); err != nil {
 		return nil, err
 	}
@@ -188,10 +188,10 @@ func newDraft(m *ipc.ConfigBegin) *draft {
 	return &draft{
 		cfg: config{
 			ConfigBegin: *m, passwords: make(map[string]bool), known: make(map[string]bool), frontend: make(map[string]bool),
-			aliases: make(map[string]string), keep: make(map[pool.Key]int), toServers: make(map[int]*tlsdial.Server),
+			entries: make(map[string]auth.Verifier), aliases: make(map[string]string),
+			keep: make(map[pool.Key]int), toServers: make(map[int]*tlsdial.Server),
 		},
-		servers:   make(map[int]*ipc.ServerTLS),
-		verifiers: make(map[string]auth.Verifier),
+		servers: make(map[int]*ipc.ServerTLS),
 	}
 }
 

@@ -1,10 +1,6 @@
 package worker
 
-import (
-	"fmt"
-
-	"github.com/pgagroal-go/pgagroal/ipc"
-)
+import "github.com/pgagroal-go/pgagroal/ipc"
 
 // dispatch hands a message of the supervisor to its handler.
 func (w *worker) dispatch(env ipc.Envelope) {
@@ -47,20 +43,9 @@ func (w *worker) dispatch(env ipc.Envelope) {
 		w.onReportRequest(m)
 	case *ipc.Drain:
 		w.onDrain()
+	case *ipc.ConfigCommit:
+		w.onConfigCommit(m)
 	default:
-		w.onNewConfig(m)
-	}
-}
-
-// onNewConfig handles the messages of a configuration that arrives while the worker
-// serves clients.
-func (w *worker) onNewConfig(m ipc.Message) {
-	if err := w.onConfig(m); err != nil {
-		w.supervisorLost(fmt.Errorf("configuration: %w", err))
-		return
-	}
-	if end, ok := m.(*ipc.ConfigEnd); ok {
-		w.setTimers()
-		w.send(&ipc.ConfigDone{Gen: end.Gen, Reactor: w.loop.Name()})
+		w.onReload(m)
 	}
 }

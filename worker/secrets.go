@@ -84,6 +84,14 @@ func (x *secrets) keep(k secretKey, s ipc.Secret) {
 	x.known[k] = s
 }
 
+// forget drops all secrets, because a password may have changed. To derive them again costs
+// the next login of each user a few milliseconds.
+func (x *secrets) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	clear(x.known)
+}
+
 // credential is the auth.Credential of one login to a server. The goroutine that opens the
 // backend uses it.
 type credential struct {

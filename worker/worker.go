@@ -42,8 +42,8 @@ type worker struct {
 	// receiving says that receive continues in the loop's next turn.
 	receiving bool
 
-	cfg     *config // goroutines get it, or parts of it, as an argument
-	draft   *draft
+	cfg *config // goroutines get it, or parts of it, as an argument
+	incoming
 	servers ipc.ServerState
 	epochs
 
@@ -160,7 +160,8 @@ func (w *worker) setup(lines io.Writer) error {
 	if err := w.conn.Send(&ipc.WorkerHello{Version: ipc.Version, PID: os.Getpid()}); err != nil {
 		return err
 	}
-	for w.cfg == nil {
+	var cfg *config
+	for cfg == nil {
 		env, err := w.conn.Receive()
 		if err != nil {
 			return fmt.Errorf("wait for the configuration: %w", err)
@@ -168,11 +169,12 @@ func (w *worker) setup(lines io.Writer) error {
 		if _, ok := env.Message.(*ipc.Drain); ok {
 			return errors.New("told to end before the configuration was complete")
 		}
-		if err := w.onConfig(env.Message); err != nil {
+		if cfg, err = w.onConfig(env.Message); err != nil {
 			return err
 		}
 	}
-	cfg := w.cfg
+	w.draft = nil
+	w.putInEffect(cfg)
 	var err error
 	w.log = logline.New(lines, cfg.LogLinePrefix, slog.Level(cfg.LogLevel), fmt.Sprintf("worker %d", cfg.Worker))
 	if w.loop, err = w.newLoop(cfg.EvBackend); err != nil {
@@ -205,31 +207,6 @@ func (w *worker) newLoop(kind string) (*reactor.Loop, error) {
 		w.log.Info("io_uring is not available, using epoll", "reason", err)
 	}
 	return reactor.New("epoll")
-}
-
-// onConfig handles one message of a configuration; ConfigEnd puts it in effect.
-func (w *worker) onConfig(m ipc.Message) error {
-	switch m := m.(type) {
-	case *ipc.ConfigBegin:
-		w.draft = newDraft(m)
-		return nil
-	case *ipc.ConfigEnd:
-		if w.draft == nil {
-			return errors.New("configuration ends before it began")
-		}
-		cfg, err := w.draft.finish(m, w.cfg)
-		w.draft = nil
-		if err != nil {
-			return err
-		}
-		w.cfg = cfg
-		w.shelf.Limits = shelfLimits(&cfg.ConfigBegin, cfg.keep)
-		return nil
-	}
-	if w.draft == nil {
-		return errors.New("part of a configuration that hasn't begun")
-	}
-	return w.draft.add(m)
 }
 
 // run serves clients until the worker is drained or the supervisor is gone.

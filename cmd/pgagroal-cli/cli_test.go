@@ -145,7 +145,7 @@ func TestWhatThisVersionLacksIsSaid(t *testing.T) {
 	sup := &fake{}
 	path := listen(t, sup, 0)
 	for _, line := range []string{
-		"flush", "flush all db", "conf reload", "conf set port 1", "conf alias", "clear prometheus",
+		"flush", "flush all db", "conf set port 1", "conf alias", "clear prometheus",
 		"ping -h host", "ping -p 5", "ping -U admin", "ping -P s3cret", "ping -C gz", "ping -E aes", "ping --host h --port 1",
 	} {
 		got := invoke(append([]string{"--socket", path}, strings.Fields(line)...)...)

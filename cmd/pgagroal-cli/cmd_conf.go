@@ -11,7 +11,7 @@ import (
 
 func (p *program) confCommands() []*cli.Command {
 	return []*cli.Command{
-		command("conf", "ls | get [KEY]", "tell the files in use, or the configuration in effect", p.conf),
+		command("conf", "ls | get [KEY] | reload", "tell the files in use or the configuration in effect, or read the files again", p.conf),
 	}
 }
 
@@ -29,10 +29,13 @@ func (p *program) conf(c *cli.Context, words []string) error {
 		return err
 	case word == "get" && len(words) == 2 && words[1] != "":
 		return p.confGet(c, words[1])
-	case word == "reload", word == "set", word == "alias":
+	case word == "reload" && len(words) == 1:
+		_, err := p.do(c, control.ConfReload, nil)
+		return err
+	case word == "set", word == "alias":
 		return notInThisVersion("conf " + word)
 	}
-	return usagef("conf takes ls, get or get KEY")
+	return usagef("conf takes ls, get, get KEY or reload")
 }
 
 // confGet prints only the value in the text format, or Error if there is none,

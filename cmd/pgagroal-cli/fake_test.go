@@ -136,6 +136,13 @@ func (f *fake) ConfList(context.Context) (control.ConfListResponse, error) {
 	return control.ConfListResponse{Main: "/etc/pgagroal/pgagroal.conf"}, f.called("conf ls")
 }
 
+func (f *fake) ConfReload(context.Context) (control.ReloadResponse, error) {
+	return control.ReloadResponse{
+		Restart: true, Changed: []control.ConfChange{{Key: "log_level", Old: "info", New: "debug"}, {Key: "users"}},
+		NeedsRestart: []control.ConfChange{{Key: "port", Old: "2345", New: "2346"}},
+	}, f.called("conf reload")
+}
+
 func (f *fake) ConfGet(_ context.Context, key string) (any, error) {
 	values := map[string]any{
 		"port":             2345,

@@ -185,7 +185,8 @@ type Config struct {
 	Admins        []Credential
 	Superuser     *Credential // nil when there is none
 
-	lines map[string]int // line of each main key that the file sets
+	lines   map[string]int // line of each main key that the file sets
+	sources Paths          // what Load was given
 }
 
 // Server is one server section: one PostgreSQL instance.

@@ -221,7 +221,7 @@ func TestDiffSaysWhatNeedsARestart(t *testing.T) {
 		{"pidfile", "pgagroal.1.pid", "pgagroal.2.pid", Restart},
 		{"idle_timeout", "0s", "5s", Live},
 		{"server.a.failover_candidate", "on", "off", Live},
-		{"server.b", "", "b", Live},
+		{"server.b", "", "b", Restart},
 		{"users", "", "", Live},
 	}
 	if d := cmp.Diff(want, Diff(was, is)); d != "" {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -210,6 +211,11 @@ func FindLimit(limits []Limit, database, user string) int {
 		}
 	}
 	return best
+}
+
+// SameNames says whether two rules are for the same databases, aliases and users.
+func (l Limit) SameNames(o Limit) bool {
+	return reflect.DeepEqual(l.Database, o.Database) && slices.Equal(l.Aliases, o.Aliases) && reflect.DeepEqual(l.User, o.User)
 }
 
 // preferredTo says whether l wins over kept, an earlier rule. Both cover the same database and user.

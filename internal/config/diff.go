@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 )
 
@@ -17,8 +18,7 @@ type Change struct {
 }
 
 // Diff returns the differences between the running configuration and a new one, in the table's
-// order. It compares servers by position: a server that is added at the end takes effect live, any
-// other change of the list needs a restart.
+// order. The list of servers, their hosts and ports can't change while pgagroal runs.
 func Diff(running, fresh *Config) []Change {
 	var changes []Change
 	for _, r := range Keys() {
@@ -55,6 +55,9 @@ func Diff(running, fresh *Config) []Change {
 func (c *Config) comparable(r Row) string {
 	switch r.Name {
 	case "pipeline":
+		if c.ResolvedPipeline() == PipelinePerformance {
+			return PipelineSession // which it is, under another name
+		}
 		return c.ResolvedPipeline()
 	case "pidfile":
 		return c.EffectivePIDFile()
@@ -69,7 +72,7 @@ func diffServers(running, fresh []Server) []Change {
 		case i >= len(fresh):
 			changes = append(changes, Change{"server." + running[i].Name, running[i].Name, "", Restart})
 		case i >= len(running):
-			changes = append(changes, Change{"server." + fresh[i].Name, "", fresh[i].Name, Live})
+			changes = append(changes, Change{"server." + fresh[i].Name, "", fresh[i].Name, Restart})
 		case running[i].Name != fresh[i].Name:
 			changes = append(changes, Change{"server." + running[i].Name, running[i].Name, fresh[i].Name, Restart})
 		default:
@@ -92,6 +95,32 @@ func diffServer(running, fresh Server) []Change {
 	}
 	return changes
 }
+
+// Reloaded returns the configuration that a reload puts in effect: fresh, but with the running
+// value of everything that needs a restart.
+func Reloaded(running, fresh *Config) *Config {
+	next := *fresh
+	next.Servers = slices.Clone(fresh.Servers)
+	same := slices.EqualFunc(running.Servers, fresh.Servers, func(a, b Server) bool { return a.Name == b.Name })
+	if !same {
+		next.Servers = slices.Clone(running.Servers)
+	}
+	for _, r := range Keys() {
+		switch {
+		case r.Reload != Restart, r.Section == MainSection && running.comparable(r) == fresh.comparable(r):
+		case r.Section == MainSection:
+			copyField(r.main(&next), r.main(running))
+		case same:
+			for i := range next.Servers {
+				copyField(r.server(&next.Servers[i]), r.server(&running.Servers[i]))
+			}
+		}
+	}
+	return &next
+}
+
+// copyField copies a value between the fields of a key in two configurations.
+func copyField(to, from any) { reflect.ValueOf(to).Elem().Set(reflect.ValueOf(from).Elem()) }
 
 // hookKeys are the keys that the supervisor and the runner must agree on.
 var hookKeys = [...]string{

@@ -16,7 +16,7 @@ import (
 func Load(p Paths) (*Config, []Warning, error) {
 	l := loader{paths: p, env: os.LookupEnv}
 	c := l.main()
-	c.Paths = p
+	c.Paths, c.sources = p, p
 	l.hba(c)
 	l.ident(c)
 	l.limits(c)
@@ -27,6 +27,9 @@ func Load(p Paths) (*Config, []Warning, error) {
 	}
 	return c, l.warnings, nil
 }
+
+// Again reads the files again, and looks again for those that weren't there.
+func (c *Config) Again() (*Config, []Warning, error) { return Load(c.sources) }
 
 // LoadMain reads only the main file at path, neither users nor the master key. That is enough for the script runner, and
 // for pgagroal-cli, which finds the control socket with it.

@@ -38,4 +38,5 @@ const (
 	CodeRehearse        = 2012
 	CodeEnable          = 2013
 	CodeDisable         = 2014
+	CodeConfReload      = 2015
 )

@@ -19,6 +19,7 @@ const (
 	StatusDetails      = "status-details"
 	ConfList           = "conf-ls"
 	ConfGet            = "conf-get"
+	ConfReload         = "reload"
 	ShutdownGracefully = "shutdown-gracefully"
 	ShutdownNow        = "shutdown"
 	CancelShutdown     = "cancel-shutdown"
@@ -84,6 +85,7 @@ var Commands = []Command{
 	{Name: FailoverHistory, Number: 101, Failure: CodeFailoverHistory, Limit: lookLimit, Args: []string{ArgCount}},
 	{Name: ConfList, Number: 2, Failure: CodeConfList, Limit: lookLimit},
 	{Name: ConfGet, Number: 3, Failure: CodeConfGet, Limit: lookLimit, Args: []string{ArgKey}},
+	{Name: ConfReload, Number: 12, Failure: CodeConfReload, Limit: changeLimit},
 	{Name: ShutdownGracefully, Number: 10, Failure: CodeShutdown, Limit: changeLimit, Args: []string{ArgTimeout}},
 	{Name: ShutdownNow, Number: 15, Failure: CodeShutdown, Limit: changeLimit},
 	{Name: CancelShutdown, Number: 1, Failure: CodeShutdown, Limit: changeLimit},

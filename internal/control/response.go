@@ -76,6 +76,23 @@ func (r PingResponse) PrimaryReachable() bool {
 	return false
 }
 
+// ReloadResponse answers conf reload.
+type ReloadResponse struct {
+	// Restart says that something in the files needs a restart, and NeedsRestart says what.
+	// Everything else is in effect.
+	Restart      bool
+	Changed      []ConfChange
+	NeedsRestart []ConfChange
+}
+
+// ConfChange is one key whose value has changed. For files that may hold secrets, Old and
+// New are empty.
+type ConfChange struct {
+	Key string
+	Old string
+	New string
+}
+
 // Server is one server of StatusResponse.
 type Server struct {
 	Server           string // its name

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -27,10 +28,8 @@ const (
 // process, such as "worker 2". If w is a Queue, its report of lost lines has the same
 // format.
 func New(w io.Writer, prefix string, level slog.Leveler, process string) *slog.Logger {
-	h := &handler{
-		w: w, mu: &sync.Mutex{}, prefix: prefix, level: level,
-		process: process + "[" + strconv.Itoa(os.Getpid()) + "]",
-	}
+	h := &handler{shared: &shared{w: w}, process: process + "[" + strconv.Itoa(os.Getpid()) + "]"}
+	h.style.Store(&style{prefix, level})
 	if q, ok := w.(*Queue); ok {
 		q.report(func(lost int) []byte {
 			r := slog.NewRecord(time.Now(), slog.LevelWarn, "lines of the log are lost, it could not be written", 0)
@@ -59,19 +58,39 @@ func Level(word string) slog.Level {
 	return slog.LevelInfo
 }
 
-// handler writes lines. The copies that WithAttrs and WithGroup make share mu.
+// handler writes lines.
 type handler struct {
-	mu      *sync.Mutex
-	w       io.Writer
-	prefix  string
-	level   slog.Leveler
+	*shared
 	process string
 	fields  []byte // those of WithAttrs, rendered, each after a blank
 	group   string // what WithGroup puts before the name of a field, with a final dot
 }
 
+// shared is what a handler shares with the copies that WithAttrs and WithGroup make.
+type shared struct {
+	mu    sync.Mutex // guards w
+	w     io.Writer
+	style atomic.Pointer[style]
+}
+
+// style is what Restyle changes.
+type style struct {
+	prefix string
+	level  slog.Leveler
+}
+
+// Restyle changes prefix and level of a logger of New, and of all loggers that were made from
+// it by With.
+func Restyle(log *slog.Logger, prefix string, level slog.Leveler) {
+	if h, ok := log.Handler().(*handler); ok {
+		h.style.Store(&style{prefix, level})
+	}
+}
+
 // Enabled reports whether lines of level are written.
-func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level.Level() }
+func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.style.Load().level.Level()
+}
 
 // Handle writes one line.
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
@@ -88,8 +107,8 @@ func (h *handler) line(r slog.Record) []byte {
 	if when.IsZero() {
 		when = time.Now()
 	}
-	if h.prefix != "" {
-		b.WriteString(clean(strftime.Format(h.prefix, when)))
+	if prefix := h.style.Load().prefix; prefix != "" {
+		b.WriteString(clean(strftime.Format(prefix, when)))
 		b.WriteByte(' ')
 	}
 	fmt.Fprintf(&b, "%-5s %s %s", name(r.Level), h.process, clean(r.Message))

@@ -31,6 +31,7 @@ var handlers = map[string]handler{
 	control.FailoverHistory:    {permit: owner, run: runFailoverHistory},
 	control.ConfList:           {permit: owner, run: runConfList},
 	control.ConfGet:            {permit: owner, run: runConfGet},
+	control.ConfReload:         {permit: owner, logged: true, run: runConfReload},
 	control.ShutdownGracefully: {permit: owner, logged: true, run: runShutdown(ShutdownGraceful)},
 	control.ShutdownNow:        {permit: owner, logged: true, run: runShutdown(ShutdownImmediate)},
 	control.CancelShutdown:     {permit: owner, logged: true, run: runShutdown(ShutdownCancel)},
@@ -96,6 +97,12 @@ func orEmptyMap[T any](m map[string]T) map[string]T {
 }
 
 func runConfList(ctx context.Context, sup Supervisor, _ args) (any, error) { return sup.ConfList(ctx) }
+
+func runConfReload(ctx context.Context, sup Supervisor, _ args) (any, error) {
+	r, err := sup.ConfReload(ctx)
+	r.Changed, r.NeedsRestart = orEmpty(r.Changed), orEmpty(r.NeedsRestart)
+	return r, err
+}
 
 func runFailoverHistory(ctx context.Context, sup Supervisor, a args) (any, error) {
 	count, _, err := a.number(control.ArgCount)

@@ -105,6 +105,10 @@ func (f *fake) ConfList(ctx context.Context) (control.ConfListResponse, error) {
 	return control.ConfListResponse{Main: "/etc/pgagroal/pgagroal.conf"}, f.called(ctx, "conf ls")
 }
 
+func (f *fake) ConfReload(ctx context.Context) (control.ReloadResponse, error) {
+	return control.ReloadResponse{}, f.called(ctx, "conf reload")
+}
+
 func (f *fake) ConfGet(ctx context.Context, key string) (any, error) {
 	if key == "" {
 		return map[string]any{"port": 2345}, f.called(ctx, "conf get")

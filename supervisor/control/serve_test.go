@@ -31,6 +31,7 @@ func TestEveryCommandReachesItsMethod(t *testing.T) {
 		{"conf-ls", nil, "conf ls", map[string]any{}},
 		{"conf-get", nil, "conf get", map[string]any{}},
 		{"conf-get", map[string]string{"key": "port"}, "conf get port", map[string]any{"ConfigKey": "port"}},
+		{"reload", nil, "conf reload", map[string]any{}},
 		{"shutdown-gracefully", nil, "shutdown gracefully default", map[string]any{"Timeout": -1.0}},
 		{"shutdown-gracefully", map[string]string{"timeout": "0"}, "shutdown gracefully 0s", map[string]any{"Timeout": 0.0}},
 		{"shutdown-gracefully", map[string]string{"timeout": "90"}, "shutdown gracefully 1m30s", map[string]any{"Timeout": 90.0}},

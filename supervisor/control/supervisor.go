@@ -42,6 +42,8 @@ type Supervisor interface {
 	// ConfGet returns the value of a key or section, and the whole configuration for
 	// the empty key; see ConfValue. It returns ErrUnknownKey if there is no such key.
 	ConfGet(ctx context.Context, key string) (any, error)
+	// ConfReload reads the files again, and returns when they are in effect.
+	ConfReload(ctx context.Context) (control.ReloadResponse, error)
 	// FailoverStatus returns everything that is known about the failover.
 	FailoverStatus(ctx context.Context) (control.FailoverStatusResponse, error)
 	// FailoverHistory returns the last n entries, oldest first; 0 is all of them.

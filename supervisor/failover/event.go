@@ -207,6 +207,14 @@ type Quiesced struct {
 // again at 0.
 type Reset struct{ Tag uint64 }
 
+// Reconfigured says how a reload has ended. Config is the new configuration, which has the same servers in the same
+// order; the caller sends none while a script runs or is due. It is nil if the old configuration stays, and Problem says
+// why.
+type Reconfigured struct {
+	Config  *Config
+	Problem string
+}
+
 // Pause is `pgagroal-cli failover pause`, answered by Reply. Until Resume the machine still confirms and shows deaths,
 // but fences nothing and runs no script.
 type Pause struct{ Tag uint64 }
@@ -252,4 +260,5 @@ func (Pause) event()         {}
 func (Resume) event()        {}
 func (Trigger) event()       {}
 func (Rehearse) event()      {}
+func (Reconfigured) event()  {}
 func (Stopping) event()      {}

@@ -16,10 +16,7 @@ func (m *Machine) onStarted(ev Started) {
 	m.started.wall, m.started.at = ev.Wall, m.now
 	m.enter(PhaseStarting, "start")
 	m.shut(m.now)
-	if m.cfg.Enabled && !m.cfg.Follow && len(m.cfg.Servers) == 2 && !m.cfg.FenceScript {
-		m.log(Warn, "with two servers a silent primary can't be told from a partition of the network",
-			Attr{"hint", "set failover_fence_script, or add a standby"})
-	}
+	m.warnOfTwo()
 	if m.runs.current == nil && m.hold != holdNone {
 		m.log(Warn, "the previous supervisor left a hold behind", Attr{"hold", m.hold.String()})
 	}

@@ -29,13 +29,14 @@ const (
 	kindResume
 	kindTrigger
 	kindRehearse
+	kindReconfigured
 	kindStopping
 	kinds
 )
 
 var kindNames = [...]string{
 	"Started", "Tick", "ProbeDone", "Hinted", "LoginSeen", "Activity", "Fenced", "RunStarted", "RunEnded", "RunLost",
-	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunnerSilent", "NotifyBroken", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "Trigger", "Rehearse", "Stopping",
+	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunnerSilent", "NotifyBroken", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "Trigger", "Rehearse", "Reconfigured", "Stopping",
 }
 
 func (k kind) String() string { return name(kindNames[:], int(k)) }
@@ -115,7 +116,8 @@ var table = [kinds]row{
 		but(handle((*Machine).refuseTrigger), PhaseNew, PhaseRunning),
 	kindRehearse: all(handle((*Machine).onRehearse)).
 		but(handle((*Machine).refuseRehearse), PhaseNew, PhaseRunning),
-	kindStopping: all(handle((*Machine).onStopping)),
+	kindReconfigured: all(handle((*Machine).onReconfigured)),
+	kindStopping:     all(handle((*Machine).onStopping)),
 }
 
 func kindOf(ev Event) kind {
@@ -170,6 +172,8 @@ func kindOf(ev Event) kind {
 		return kindTrigger
 	case Rehearse:
 		return kindRehearse
+	case Reconfigured:
+		return kindReconfigured
 	case Stopping:
 		return kindStopping
 	}

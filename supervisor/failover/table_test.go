@@ -44,6 +44,7 @@ func TestEveryEventHasItsKind(t *testing.T) {
 		Resume{},
 		Trigger{},
 		Rehearse{},
+		Reconfigured{},
 		Stopping{},
 	}
 	if len(events) != int(kinds) {

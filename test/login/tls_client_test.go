@@ -178,3 +178,33 @@ func TestClientMayBeginWithTLSIfItNamesTheProtocol(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// TestReloadChangesTheCertificate: new clients get the new certificate, and those that are
+// connected stay.
+func TestReloadChangesTheCertificate(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	pool.AskNode(t, c.Nodes[0], "CREATE ROLE alice LOGIN PASSWORD 'right'")
+	p, before := encrypted(t, c, "require", known, nil)
+	config := func(roots *x509.CertPool) pgtest.ClientConfig {
+		cfg := p.Config("alice", "right", "postgres")
+		cfg.TLS = &tls.Config{RootCAs: roots, ServerName: "localhost"}
+		return cfg
+	}
+	stays := p.ConnectAs(config(before))
+	p.DropKey("tls_cert_file")
+	p.DropKey("tls_key_file")
+	after := shown(t, p)
+	p.JSON("conf", "reload")
+	pool.MustQuery(t, p.ConnectAs(config(after)), "SELECT 1")
+	if conn, err := p.Try(config(before)); err == nil {
+		conn.Close()
+		t.Error("a new client gets the old certificate")
+	}
+	pool.MustQuery(t, stays, "SELECT 1")
+	pool.WriteFile(t, p.Path("key.pem"), "no key", 0o600)
+	if _, errs, code := p.CLI("conf", "reload"); code != 1 || !strings.Contains(errs, p.Path("key.pem")) {
+		t.Errorf("a damaged key: exit code %d, %s", code, errs)
+	}
+	pool.MustQuery(t, p.ConnectAs(config(after)), "SELECT 1")
+}
