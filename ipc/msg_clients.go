@@ -18,13 +18,11 @@ type AdmitRequest struct {
 	Count bool `msgpack:"count"`
 }
 
-// AdmitAnswer answers it. Code is empty if the client may come in; otherwise the client gets SQLSTATE,
-// message and hint.
+// AdmitAnswer answers it. Refusal is 0 if the client may come in; otherwise Refusal and Words are those of a LeaseRefuse.
 type AdmitAnswer struct {
-	Client  uint64 `msgpack:"client"`
-	Code    string `msgpack:"code"`
-	Message string `msgpack:"message"`
-	Hint    string `msgpack:"hint"`
+	Client  uint64   `msgpack:"client"`
+	Refusal uint8    `msgpack:"refusal"`
+	Words   []string `msgpack:"words"`
 }
 
 // ClientsGone says that clients have left. It is sent with some delay, since only counts depend on
@@ -71,11 +69,12 @@ type LeaseGrant struct {
 	Epoch  uint64 `msgpack:"epoch"`
 }
 
-// LeaseRefuse refuses a lease for good, with SQLSTATE and message for the client.
+// LeaseRefuse refuses a lease for good. Refusal is a row of pgwire's table of refusals, which is what the client gets, and
+// Words are what the row's text needs.
 type LeaseRefuse struct {
-	ID      uint64 `msgpack:"id"`
-	Code    string `msgpack:"code"`
-	Message string `msgpack:"message"`
+	ID      uint64   `msgpack:"id"`
+	Refusal uint8    `msgpack:"refusal"`
+	Words   []string `msgpack:"words"`
 }
 
 // LeaseAbandon withdraws a LeaseRequest. If a grant is on its way, the worker returns it.

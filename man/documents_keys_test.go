@@ -176,7 +176,7 @@ func TestAlarmsOfTheGuideAreRaised(t *testing.T) {
 }
 
 // TestMessagesInPagesAreWritten looks for each text of the pages' diagnostics, without
-// the SQLSTATE before it, in the code.
+// the SQLSTATE before it, in the code. TestRefusalsAreDocumented does it for the refusals.
 func TestMessagesInPagesAreWritten(t *testing.T) {
 	code := ""
 	for _, dir := range []string{"worker", "supervisor", "supervisor/failover", "internal/auth", "internal/config", "internal/pgwire"} {
@@ -184,7 +184,7 @@ func TestMessagesInPagesAreWritten(t *testing.T) {
 	}
 	states, found := regexp.MustCompile(`\b[0-9A-Z]{5}\b[ ,]*`), 0
 	for _, name := range pages {
-		if !strings.Contains(page(t, name), ".Sh DIAGNOSTICS") {
+		if name == "pgagroal.1" || !strings.Contains(page(t, name), ".Sh DIAGNOSTICS") {
 			continue
 		}
 		for _, m := range regexp.MustCompile(`(?m)^\.It (.*)$`).FindAllStringSubmatch(section(t, page(t, name), "DIAGNOSTICS"), -1) {
@@ -194,7 +194,7 @@ func TestMessagesInPagesAreWritten(t *testing.T) {
 			}
 		}
 	}
-	if found < 6 {
+	if found < 3 {
 		t.Errorf("only %d messages found; the pages look different now", found)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -26,16 +27,10 @@ const (
 	awayEvery = 5 * time.Second
 )
 
-// messageTooMany is for a client that max_clients has no place for.
-const messageTooMany = "too many clients, the limit is max_clients"
-
-// stateDisabled is for clients of a disabled database. PostgreSQL uses it for a database that
-// doesn't allow connections.
-const stateDisabled = "55000"
-
 // clientRefusal is why a client can't come in.
 type clientRefusal struct {
-	code, message, hint string
+	refusal pgwire.Refusal
+	words   []string
 	// passing says that a client that is about to leave may make room.
 	passing bool
 }
@@ -88,8 +83,8 @@ func (s *supervisor) onAdmitRequest(c *child, m *ipc.AdmitRequest) {
 func (s *supervisor) answerAdmit(c *child, m *ipc.AdmitRequest, why *clientRefusal) {
 	answer := &ipc.AdmitAnswer{Client: m.Client}
 	if why != nil {
-		answer.Code, answer.Message, answer.Hint = why.code, why.message, why.hint
-		s.turnAway(why.message)
+		answer.Refusal, answer.Words = uint8(why.refusal), why.words
+		s.turnAway(why.refusal.WithWords(why.words))
 	}
 	s.send(c, answer)
 }
@@ -113,10 +108,7 @@ func (s *supervisor) claimOfAdmit(c *child, m *ipc.AdmitRequest) string {
 func (s *supervisor) admit(m *ipc.AdmitRequest) *clientRefusal {
 	x := &s.clients.census
 	if s.clients.disabled.is(m.Database) {
-		return &clientRefusal{
-			code: stateDisabled, message: fmt.Sprintf("database %q is disabled", m.Database),
-			hint: "An operator has disabled it with pgagroal-cli disable.",
-		}
+		return &clientRefusal{refusal: pgwire.RefusalDisabled, words: []string{m.Database}}
 	}
 	if x.pending[m.Client] {
 		if why := s.noPlace(m.User); why != nil {
@@ -141,39 +133,30 @@ func (s *supervisor) noPlace(user string) *clientRefusal {
 	case most == 0 || in < most-s.cfg.ReservedConnections || in < most && s.isAdmin(user):
 		return nil
 	case in < most:
-		return &clientRefusal{
-			code: stateFull, message: "the last places of max_clients are reserved for admins", passing: true,
-			hint: "reserved_connections says how many.",
-		}
+		return &clientRefusal{refusal: pgwire.RefusalReserved, passing: true}
 	}
-	return &clientRefusal{code: stateFull, message: messageTooMany, passing: true}
+	return &clientRefusal{refusal: pgwire.RefusalTooManyClients, passing: true}
 }
 
 // nameFull returns why the user or database of a client lets no further client in, or nil.
 func (s *supervisor) nameFull(m *ipc.AdmitRequest) *clientRefusal {
 	x := &s.clients.census
 	if most := s.cfg.MaxClientsPerUser; most > 0 && x.users[m.User] >= most {
-		return &clientRefusal{
-			code: stateFull, passing: true,
-			message: fmt.Sprintf("too many clients of user %q, the limit is max_clients_per_user", m.User),
-		}
+		return &clientRefusal{pgwire.RefusalUserClients, []string{m.User}, true}
 	}
 	if most := s.cfg.MaxClientsPerDatabase; most > 0 && x.databases[m.Database] >= most {
-		return &clientRefusal{
-			code: stateFull, passing: true,
-			message: fmt.Sprintf("too many clients of database %q, the limit is max_clients_per_database", m.Database),
-		}
+		return &clientRefusal{pgwire.RefusalDatabaseClients, []string{m.Database}, true}
 	}
 	return nil
 }
 
 // turnAway logs a refusal, at most once every few seconds.
-func (s *supervisor) turnAway(message string) {
+func (s *supervisor) turnAway(why error) {
 	x, now := &s.clients.turnedAway, s.env.now()
 	x.away++
 	if x.awayAt != 0 && now-x.awayAt < awayEvery {
 		return
 	}
-	s.log.Warn("clients are refused", "reason", message, "refused", x.away, "clients", s.admitted(), "max_clients", s.cfg.MaxClients)
+	s.log.Warn("clients are refused", "reason", why, "refused", x.away, "clients", s.admitted(), "max_clients", s.cfg.MaxClients)
 	x.awayAt, x.away = max(now, 1), 0
 }

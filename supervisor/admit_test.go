@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/control"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -46,8 +47,12 @@ func (w *world) admission(user string, count bool) *ipc.AdmitAnswer {
 
 func (w *world) wantAdmission(user string, count bool, message string) {
 	w.t.Helper()
-	if got := w.admission(user, count); got.Message != message || (got.Code == "") != (message == "") {
-		w.t.Errorf("%s is told %q (%s), want %q", user, got.Message, got.Code, message)
+	told := ""
+	if got := w.admission(user, count); got.Refusal != 0 {
+		told = pgwire.Refusal(got.Refusal).WithWords(got.Words).Error()
+	}
+	if told != message {
+		w.t.Errorf("%s is told %q, want %q", user, told, message)
 	}
 }
 
@@ -61,7 +66,7 @@ func TestClientsAskOnlyNearTheLimit(t *testing.T) {
 	w.wantAdmission("anyone", false, "the last places of max_clients are reserved for admins")
 	w.wantAdmission("dba", false, "")
 	w.arrive()
-	w.wantAdmission("dba", false, messageTooMany)
+	w.wantAdmission("dba", false, "too many clients, the limit is max_clients")
 }
 
 // A client that leaves meanwhile makes room.
@@ -74,7 +79,7 @@ func TestAClientOverTheLimitWaitsAMoment(t *testing.T) {
 	w.say(w.children[0], &ipc.ClientsGone{IDs: []uint64{first}})
 	w.advance(leaveGrace)
 	answers := messagesOf[*ipc.AdmitAnswer](w.children[0])
-	if len(answers) != 1 || answers[0].Code != "" {
+	if len(answers) != 1 || answers[0].Refusal != 0 {
 		t.Errorf("it is told %+v", answers)
 	}
 }
@@ -187,13 +192,13 @@ func TestDisabledDatabasesAreListed(t *testing.T) {
 func TestRefusalsOfClientsAreLoggedNowAndThen(t *testing.T) {
 	w := limitedWorld(t, func(c *config.Config) { c.MaxClients = 1 })
 	for range 10 {
-		w.s.turnAway("x")
+		w.s.turnAway(pgwire.RefusalReserved.With())
 	}
 	if w.s.clients.away != 9 {
 		t.Errorf("%d are left for the next line", w.s.clients.away)
 	}
 	w.advance(awayEvery + time.Second)
-	w.s.turnAway("x")
+	w.s.turnAway(pgwire.RefusalReserved.With())
 	if w.s.clients.away != 0 {
 		t.Errorf("%d are left after the next line", w.s.clients.away)
 	}

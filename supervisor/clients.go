@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
@@ -36,8 +37,8 @@ func (s *supervisor) onAccepted(a listen.Client) {
 	}
 	s.clients.gate.Taken()
 	if s.tooMany() {
-		listen.Refuse(a, messageTooMany)
-		s.turnAway(messageTooMany)
+		listen.Refuse(a, pgwire.RefusalTooManyClients.With())
+		s.turnAway(pgwire.RefusalTooManyClients.With())
 		return
 	}
 	s.clients.waiting = append(s.clients.waiting, a)

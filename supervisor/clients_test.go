@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
@@ -235,7 +236,7 @@ func TestWhoDoesNotWaitIsRefused(t *testing.T) {
 	if len(messagesOf[*ipc.LeaseGrant](w.children[0])) != 4 || len(refused) != 1 {
 		t.Fatalf("%d refused", len(refused))
 	}
-	if diff := cmp.Diff(&ipc.LeaseRefuse{ID: 4, Code: "53300", Message: "connection pool is full"}, refused[0]); diff != "" {
+	if diff := cmp.Diff(&ipc.LeaseRefuse{ID: 4, Refusal: uint8(pgwire.RefusalPoolFull)}, refused[0]); diff != "" {
 		t.Error(diff)
 	}
 	if n := w.s.ledger.Counts().Waiting; n != 0 {
@@ -379,7 +380,7 @@ func TestClientsAreToldTheStateAndNotTheReason(t *testing.T) {
 	}
 	w.s.refuseNow(w.s.readyAt(0), 4)
 	refused := messagesOf[*ipc.LeaseRefuse](c)
-	if diff := cmp.Diff([]*ipc.LeaseRefuse{{ID: 4, Code: "57P03", Message: "the database is not available: a failover is under way"}}, refused); diff != "" {
+	if diff := cmp.Diff([]*ipc.LeaseRefuse{{ID: 4, Refusal: uint8(pgwire.RefusalNotAvailable), Words: []string{"a failover is under way"}}}, refused); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 )
@@ -105,7 +106,7 @@ func (s *supervisor) refuseSurplus() {
 		return
 	}
 	for _, c := range s.clients.waiting[:surplus] {
-		listen.Refuse(c, "too many clients are waiting for a worker")
+		listen.Refuse(c, pgwire.RefusalTooManyWaiting.With())
 	}
 	s.clients.waiting = s.clients.waiting[surplus:]
 	s.log.Warn("clients are refused, since too many wait for a worker", "clients", surplus)

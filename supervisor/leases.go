@@ -8,16 +8,12 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
 const (
-	// stateFull and messageFull are what a client gets when the pool is full.
-	stateFull   = "53300"
-	messageFull = "connection pool is full"
-	// stateNoPrimary is what a client gets that must not wait when no primary is open.
-	stateNoPrimary = "57P03"
 	// maxRefused is more clients than a worker can refuse before it reports them.
 	maxRefused = 1 << 24
 	// maxPassed is how many users without an entry the log names.
@@ -133,8 +129,7 @@ func (s *supervisor) refuseNow(c *child, id uint64) {
 		s.refuse(c, id, "all backends are in use")
 		return
 	}
-	why := "the database is not available: " + s.servers.machine.Status(s.env.now()).Public
-	s.send(c, &ipc.LeaseRefuse{ID: id, Code: stateNoPrimary, Message: why})
+	s.refuseLease(c, id, pgwire.RefusalNotAvailable, s.servers.machine.Status(s.env.now()).Public)
 }
 
 // settled reports whether the request was granted or refused.
@@ -182,9 +177,14 @@ func (s *supervisor) carryOut(effects []pool.Effect) {
 	}
 }
 
+// refuseLease has a worker refuse a client. words are what the text of the refusal needs.
+func (s *supervisor) refuseLease(c *child, id uint64, r pgwire.Refusal, words ...string) {
+	s.send(c, &ipc.LeaseRefuse{ID: id, Refusal: uint8(r), Words: words})
+}
+
 // refuse refuses a client, and logs who holds the leases.
 func (s *supervisor) refuse(c *child, id uint64, why string) {
-	s.send(c, &ipc.LeaseRefuse{ID: id, Code: stateFull, Message: messageFull})
+	s.refuseLease(c, id, pgwire.RefusalPoolFull)
 	s.logHolders(why, 1)
 }
 

@@ -23,11 +23,10 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 	}
 	rule, ok := s.match(facts)
 	if !ok {
-		msg := "no pgagroal_hba.conf entry for host \"" + host + "\", user \"" + l.user + "\", database \"" + l.requested + "\""
-		return "", &refusal{code: pgwire.CodeInvalidAuthorization, message: msg, why: msg}
+		return "", pgwire.RefusalNoEntry.With(host, l.user, l.requested)
 	}
 	if rule.Method == auth.Reject {
-		return "", refused("rejected by " + rule.String())
+		return "", &refusal{pgwire.RefusalRejected.With(host, l.user, l.requested), "rejected by " + rule.String()}
 	}
 	if err := s.checkCertificate(l.user, &rule); err != nil {
 		return "", err
@@ -37,7 +36,7 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 		return auth.All, nil
 	case (rule.Method == auth.Trust || rule.Method == auth.Cert) && !s.cfg.known[l.user]:
 		if !s.cfg.AllowUnknownUsers {
-			return "", refused(errUnknownUser.Error())
+			return "", &refusal{pgwire.RefusalUnknownUser.With(l.user), errUnknownUser.Error()}
 		}
 		return auth.SCRAM, nil
 	case rule.Method == auth.All, rule.Method == auth.MD5:
@@ -59,10 +58,7 @@ func (s *setup) checkCertificate(user string, rule *auth.Rule) error {
 		peer = t.Facts().Peer
 	}
 	if peer == nil {
-		return &refusal{
-			code: pgwire.CodeInvalidAuthorization, message: "connection requires a valid client certificate",
-			why: "no client certificate, which " + rule.String() + " asks for",
-		}
+		return &refusal{pgwire.RefusalNoCertificate.With(), "no client certificate, which " + rule.String() + " asks for"}
 	}
 	if rule.Method != auth.Cert && rule.ClientCert != auth.VerifyFull {
 		return nil
@@ -73,10 +69,7 @@ func (s *setup) checkCertificate(user string, rule *auth.Rule) error {
 			return nil
 		}
 	}
-	return &refusal{
-		code: pgwire.CodeInvalidAuthorization, message: "certificate authentication failed for user \"" + user + "\"",
-		why: fmt.Sprintf("the certificate is for %q, by %s", names, rule),
-	}
+	return &refusal{pgwire.RefusalCertificate.With(user), fmt.Sprintf("the certificate is for %q, by %s", names, rule)}
 }
 
 // errUnknownUser says in the log why a client can't authenticate. The client isn't told.

@@ -1,6 +1,9 @@
 package worker
 
-import "github.com/pgagroal-go/pgagroal/ipc"
+import (
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
 
 // enter asks the supervisor whether a client may come in, before the client is
 // authenticated. The supervisor has said whether it must be asked: it must if max_clients
@@ -32,10 +35,10 @@ func (s *setup) askAdmission(l *login, count bool) error {
 		}
 		s.w.send(&ipc.AdmitRequest{Client: s.c.id, User: l.user, Database: l.database, Count: count})
 	})
-	if answer.Code == "" {
+	if answer.Refusal == 0 {
 		return nil
 	}
-	return &refusal{code: answer.Code, message: answer.Message, hint: answer.Hint, why: answer.Message}
+	return pgwire.Refusal(answer.Refusal).WithWords(answer.Words)
 }
 
 func (w *worker) onAdmitAnswer(m *ipc.AdmitAnswer) {

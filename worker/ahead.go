@@ -1,8 +1,7 @@
 package worker
 
 import (
-	"errors"
-
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -17,7 +16,7 @@ func (w *worker) onOpenAhead(m *ipc.OpenAhead) {
 	p, ok := w.shelf.Pool(pool.Key(m.Key))
 	w.carryOut()
 	if !ok {
-		w.aheadFailed(m.Lease, errors.New(tooManyPools))
+		w.aheadFailed(m.Lease, pgwire.RefusalManyPools.With())
 		return
 	}
 	wt := &waiter{login: &login{user: m.Key.User, database: m.Key.Database, requested: m.Key.Database, key: m.Key}}

@@ -31,7 +31,7 @@ func (w *worker) attachOpened(o *opening, b *backend, s *session) {
 		w.closeBackend(b)
 	case s == nil:
 	case err != nil:
-		s.refuse(pgwire.CodeCannotConnectNow, "the primary was lost during the login")
+		s.refuse(pgwire.RefusalPrimaryLost.With())
 	default:
 		s.client.Watch()
 		s.attach(b)
@@ -100,10 +100,10 @@ func (s *session) adapt(b *backend) {
 			s.begin(b)
 			return
 		}
-		f := pgwire.ParseError(failed)
+		msg := pgwire.AppendServersError(nil, pgwire.SeverityFatal, failed)
 		s.detach()
 		s.w.reset(b, true)
-		s.say(pgwire.AppendError(nil, pgwire.SeverityFatal, f.Code, f.Message))
+		s.say(msg)
 	})
 }
 

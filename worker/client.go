@@ -124,13 +124,22 @@ func (w *worker) setUp(c *client, fds []int) (*dialogue, error) {
 		return nil, errNoRoom
 	}
 	if len(w.clients)-w.sessions >= maxSetups {
-		unix.Close(fds[0])
+		turnAway(fds[0])
 		return nil, errTooManySetups
 	}
 	return w.coroutines.begin(w.loop, fds[0], func(d *dialogue) {
 		s := setup{w: w, c: c, cfg: w.cfg, d: d, conn: d, log: w.log.With("client", c.id)}
 		s.run()
 	})
+}
+
+// turnAway tells a client that too many clients log in, and closes its socket. It doesn't
+// wait for the client.
+func turnAway(fd int) {
+	// Read what it has sent: closing a socket with unread bytes would discard the answer.
+	_, _, _ = unix.Recvfrom(fd, make([]byte, 4096), unix.MSG_DONTWAIT)
+	_ = unix.Sendto(fd, pgwire.RefusalTooManyLogins.With().Append(nil), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)
+	unix.Close(fd)
 }
 
 // gone removes a client whose socket is closed.

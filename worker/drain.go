@@ -29,14 +29,14 @@ func (w *worker) endAll() {
 			w.leave(s.waiter)
 		}
 		if s.state != sessionLingering {
-			s.drop(pgwire.CodeAdminShutdown, "terminating connection due to administrator command")
+			s.drop(pgwire.RefusalTerminated.With())
 		}
 	}
 	for _, x := range w.shelf.Waiters() {
 		if !x.Queued() {
 			continue // its session was ended above
 		}
-		w.refuse(x.Of.(*waiter), pgwire.CodeAdminShutdown, "terminating connection due to administrator command")
+		w.refuse(x.Of.(*waiter), pgwire.RefusalTerminated.With())
 	}
 }
 

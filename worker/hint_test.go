@@ -67,7 +67,7 @@ func TestHintTellsADeadPostmasterFromACommand(t *testing.T) {
 			r := newRig(t, sessions())
 			_, srv := r.enter(1)
 			const code, text = "57P01", "terminating connection"
-			if _, err := srv.Write(pgwire.AppendError(nil, pgwire.SeverityFatal, code, text, pgwire.Routine(routine))); err != nil {
+			if _, err := srv.Write(pgwire.AppendMessage(nil, 'E', []byte("SFATAL\x00VFATAL\x00C"+code+"\x00M"+text+"\x00R"+routine+"\x00\x00"))); err != nil {
 				t.Fatal(err)
 			}
 			srv.Close()

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -33,7 +34,7 @@ func (w *worker) onLeaseGrant(m *ipc.LeaseGrant) {
 
 func (w *worker) onLeaseRefuse(m *ipc.LeaseRefuse) {
 	if x := w.shelf.Refuse(m.ID, w.now()); x != nil {
-		w.refuse(x.Of.(*waiter), m.Code, m.Message)
+		w.refuse(x.Of.(*waiter), pgwire.Refusal(m.Refusal).WithWords(m.Words))
 	}
 	w.carryOut()
 }

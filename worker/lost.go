@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
@@ -16,7 +15,7 @@ func (s *session) serverGone() {
 		s.state = sessionActive
 		s.lost()
 	default:
-		s.drop(s.lossCode())
+		s.drop(s.loss())
 	}
 }
 
@@ -28,7 +27,7 @@ func (s *session) lost() {
 	s.flooded = false
 	switch loss.Fate {
 	case relay.Ends:
-		s.drop(s.lossCode())
+		s.drop(s.loss())
 		return
 	case relay.Told:
 		s.say(nil)
@@ -52,24 +51,24 @@ func (s *session) seekAgain() {
 	tested := s.validating
 	s.validating = false
 	if !s.w.cfg.Failover && !tested {
-		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
+		s.refuse(pgwire.RefusalNoConnection.With())
 		return
 	}
 	s.seek()
 }
 
-// lossCode returns the error that ends a session whose backend is lost.
-func (s *session) lossCode() (code, message string) {
+// loss returns the error that ends a session whose backend is lost.
+func (s *session) loss() *pgwire.Refused {
 	if s.uncertain() {
-		return pgwire.CodeOutcomeUnknown, "the connection to the server was lost; whether the last statement took effect is unknown"
+		return pgwire.RefusalOutcomeUnknown.With()
 	}
-	return pgwire.CodeAdminShutdown, "terminating connection because the connection to the server was lost"
+	return pgwire.RefusalServerLost.With()
 }
 
-// unserved lets the client's statement fail, because there is no backend for it. It returns
-// false if the client can't stay.
-func (s *session) unserved(f *relay.Failure) bool {
-	p, stays, err := s.talk.Refuse(s.stash, f)
+// unserved lets the client's statement fail with an ErrorResponse, because there is no
+// backend for it. It returns false if the client can't stay.
+func (s *session) unserved(answer []byte) bool {
+	p, stays, err := s.talk.Refuse(s.stash, answer)
 	if !stays {
 		return false
 	}
@@ -78,14 +77,4 @@ func (s *session) unserved(f *relay.Failure) bool {
 	s.client.Resume()
 	s.hear(p, err)
 	return true
-}
-
-// failureOf returns the error for a client whose backend can't be opened.
-func (s *session) failureOf(err error) *relay.Failure {
-	f := &relay.Failure{Code: pgwire.CodeTooManyConnections, Message: "connection refused"}
-	if msg := auth.AppendRefusal(nil, s.login.user, err); msg != nil {
-		e := pgwire.ParseError(msg[5:])
-		f.Code, f.Message, f.Detail = e.Code, e.Message, e.Detail
-	}
-	return f
 }

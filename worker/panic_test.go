@@ -116,7 +116,7 @@ func isRefused(t *testing.T, f *pgproto3.Frontend) {
 			t.Fatalf("wait for the refusal: %v", err)
 		}
 		if e, ok := m.(*pgproto3.ErrorResponse); ok {
-			if e.Code != pgwire.CodeTooManyConnections || e.Message != "connection refused" {
+			if e.Code != pgwire.CodeInternalError || e.Message != "connection refused: internal error" {
 				t.Errorf("the refusal is %s %s", e.Code, e.Message)
 			}
 			return

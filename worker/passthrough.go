@@ -117,7 +117,7 @@ func (s *setup) permission(l *login, file away, waited time.Duration) permission
 // offer or a refusal, at the latest when its time is up.
 func (w *worker) permit(file away, l *login, waited time.Duration, answer chan<- permission) {
 	if w.servers.Graceful || w.draining {
-		answer <- permission{err: refused("shutting down")}
+		answer <- permission{err: pgwire.RefusalShutdown.With()}
 		return
 	}
 	wt := &waiter{requested: l.requested, login: l}
@@ -135,17 +135,15 @@ func (w *worker) permit(file away, l *login, waited time.Duration, answer chan<-
 		}
 		answer <- permission{opening: w.newOpening(wt, g, ms(w.cfg.AuthenticationTimeoutMS)), addr: w.address(g.Server)}
 	}
-	wt.refused = func(code, message string) {
-		answer <- permission{err: &refusal{code: code, message: message, why: message}}
-	}
+	wt.refused = func(r *pgwire.Refused) { answer <- permission{err: r} }
 	if waited > 0 && waited > w.waitLimit() {
-		wt.refused(pgwire.CodeTooManyConnections, "connection refused")
+		wt.refused(pgwire.RefusalNoConnection.With())
 		return
 	}
 	p, ok := w.shelf.Pool(pool.Key(l.key))
 	w.carryOut()
 	if !ok {
-		wt.refused(pgwire.CodeTooManyConnections, tooManyPools)
+		wt.refused(pgwire.RefusalManyPools.With())
 		return
 	}
 	wt.Pool = p
@@ -180,7 +178,7 @@ func (w *worker) attachKept(b *backend, s *session) {
 		s.seek()
 	case w.draining:
 		w.shelve(b)
-		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
+		s.refuse(pgwire.RefusalShutdown.With())
 	default:
 		s.client.Watch()
 		s.attach(b)
@@ -218,8 +216,8 @@ func (s *setup) openWith(l *login, file away, p permission) bool {
 		<-retry
 		return false
 	}
-	if auth.AppendRefusal(nil, l.user, err) == nil {
-		err = refused(err.Error())
+	if auth.AppendRefusal(nil, pgwire.SeverityFatal, l.user, err) == nil {
+		err = &refusal{unconnected(err), err.Error()}
 	}
 	s.end(&loginError{l, err})
 	return true

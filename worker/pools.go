@@ -23,7 +23,7 @@ type waiter struct {
 	// offered takes a free backend that needs no password; it is set together with
 	// granted.
 	offered func(*backend)
-	refused func(code, message string)
+	refused func(*pgwire.Refused)
 	timer   *reactor.Timer
 	tries   int // attempts after the first
 	// last is the error of the last attempt to open a backend, for the log.
@@ -32,9 +32,6 @@ type waiter struct {
 
 // now returns the time of this turn of the loop, on the shelf's clock.
 func (w *worker) now() time.Duration { return w.loop.Now().Sub(w.born) }
-
-// tooManyPools is the error for a client whose pool would exceed max_pools.
-const tooManyPools = "too many pools, the limit is max_pools"
 
 // shelfLimits returns the part of a configuration that the shelf needs.
 func shelfLimits(c *ipc.ConfigBegin, keep map[pool.Key]int) pool.Limits {
@@ -125,10 +122,10 @@ func (w *worker) leave(wt *waiter) {
 }
 
 // refuse removes a waiter from the queue and refuses it.
-func (w *worker) refuse(wt *waiter, code, message string) {
+func (w *worker) refuse(wt *waiter, r *pgwire.Refused) {
 	w.leave(wt)
 	w.stats.timeouts++
-	wt.refused(code, message)
+	wt.refused(r)
 }
 
 // expired counts the clients that got no backend in time and were not reported to the
@@ -144,12 +141,16 @@ func (w *worker) expire(wt *waiter) {
 		if why == "" {
 			why = "there is no primary"
 		}
-		w.refuse(wt, pgwire.CodeCannotConnectNow, "the database is not available: "+why)
+		w.refuse(wt, pgwire.RefusalNotAvailable.With(why))
 		return
 	}
 	w.log.Warn("client got no connection in time", "database", wt.Pool.Key.Database, "user", wt.Pool.Key.User,
 		"waited", (w.now() - wt.Since).Round(time.Millisecond), "waiting", w.shelf.Waiting(), "last_error", wt.last)
-	w.refuse(wt, pgwire.CodeTooManyConnections, "connection pool is full")
+	if wt.last != nil {
+		w.refuse(wt, unconnected(wt.last)) // the pool isn't full, the server can't be reached
+		return
+	}
+	w.refuse(wt, pgwire.RefusalPoolFull.With())
 	w.expired.clients++
 	w.tellExpired()
 }
@@ -265,7 +266,7 @@ func (w *worker) openFailed(o *opening, err error) {
 		wt.session.refuseLogin(err)
 		return
 	}
-	w.refuse(wt, pgwire.CodeTooManyConnections, "connection refused")
+	w.refuse(wt, unconnected(err))
 }
 
 // triesAgain reports whether a client that must not wait gets another attempt. Attempts that take
@@ -289,7 +290,7 @@ func transient(err error) bool {
 	var se *auth.ServerError
 	if !errors.As(err, &se) {
 		var me *auth.MethodError
-		var pe *auth.ProtocolError
+		var pe *pgwire.Refused
 		var re *auth.PasswordRequiredError
 		return !errors.As(err, &me) && !errors.As(err, &pe) && !errors.As(err, &re) && !errors.Is(err, auth.ErrServerNotProven)
 	}

@@ -33,6 +33,6 @@ func (s *session) giveUp() bool {
 		s.seek()
 		return true
 	}
-	s.drop(pgwire.CodeAdminShutdown, "terminating connection due to a planned switchover")
+	s.drop(pgwire.RefusalSwitchover.With())
 	return true
 }

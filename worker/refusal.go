@@ -10,18 +10,24 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// refusal is the error for a client that is refused. The client gets message and hint;
-// why is for the log.
+// refusal is the error for a client that is refused. The client gets the answer; why is for
+// the log.
 type refusal struct {
-	code, message, why string
-	hint               string // may be empty
+	answer *pgwire.Refused
+	why    string
 }
 
 func (r *refusal) Error() string { return r.why }
 
-// refused returns the error that clients get for most refusals, as from C pgagroal.
-func refused(why string) error {
-	return &refusal{code: pgwire.CodeTooManyConnections, message: "connection refused", why: why}
+func (r *refusal) Unwrap() error { return r.answer }
+
+// unconnected returns the answer to a client whose backend couldn't be opened, for a reason
+// that it isn't told.
+func unconnected(err error) *pgwire.Refused {
+	if errors.Is(err, logline.ErrPanic) {
+		return pgwire.RefusalInternal.With()
+	}
+	return pgwire.RefusalNoConnection.With()
 }
 
 // loginError is a failed authentication, by this worker or by the server.
@@ -34,47 +40,32 @@ func (e *loginError) Error() string { return e.err.Error() }
 
 func (e *loginError) Unwrap() error { return e.err }
 
-// end tells the client why it is refused, and closes its connection.
+// end tells the client why it is refused, and closes its connection. Like PostgreSQL, it
+// answers nothing to a first packet with a wrong length, because such a peer is hardly a
+// PostgreSQL client.
 func (s *setup) end(err error) {
-	if errors.Is(err, logline.ErrPanic) && !errors.As(err, new(*handshakeError)) {
-		err = refused(err.Error())
+	handshake := errors.As(err, new(*handshakeError))
+	if errors.Is(err, logline.ErrPanic) && !handshake {
+		err = &refusal{pgwire.RefusalInternal.With(), err.Error()}
 	}
-	var msg []byte
-	var r *refusal
-	var le *loginError
-	switch {
-	case errors.As(err, new(*handshakeError)):
+	quiet := err == nil || errors.Is(err, io.EOF) && !handshake
+	if !quiet {
 		s.log.Info("client refused", "address", s.c.addr, "reason", err)
-		fallthrough
-	case err == nil || errors.Is(err, io.EOF):
-		s.conn.Close()
-		s.w.loop.Post(func() { s.w.gone(s.c) })
-		return
-	case errors.As(err, &r):
-		msg = pgwire.AppendError(nil, pgwire.SeverityFatal, r.code, r.message, pgwire.Hint(r.hint))
-	case errors.As(err, &le):
-		msg = auth.AppendRefusal(nil, le.l.user, le.err)
-	default:
-		msg = startupRefusal(err)
 	}
-	s.log.Info("client refused", "address", s.c.addr, "reason", err)
-	lingerClose(s.conn, msg)
+	if quiet || handshake {
+		s.conn.Close()
+	} else {
+		lingerClose(s.conn, answerTo(err))
+	}
 	s.w.loop.Post(func() { s.w.gone(s.c) })
 }
 
-// startupRefusal returns the answer to a start-up packet that can't be read. Like
-// PostgreSQL, it answers nothing if the length is wrong, because such a peer is hardly a
-// PostgreSQL client.
-func startupRefusal(err error) []byte {
-	var se *pgwire.StartupError
-	var ve *pgwire.VersionError
-	switch {
-	case errors.As(err, &se):
-		return pgwire.AppendError(nil, pgwire.SeverityFatal, se.Code, se.Message, pgwire.Hint(se.Hint))
-	case errors.As(err, &ve):
-		return pgwire.AppendError(nil, pgwire.SeverityFatal, pgwire.CodeFeatureNotSupported, ve.Error())
+func answerTo(err error) []byte {
+	var user string
+	if le, ok := errors.AsType[*loginError](err); ok {
+		user = le.l.user
 	}
-	return nil
+	return auth.AppendRefusal(nil, pgwire.SeverityFatal, user, err)
 }
 
 // lingerClose sends a last message and closes the connection. To close it with unread
@@ -101,24 +92,3 @@ func (e *handshakeError) Error() string {
 }
 
 func (e *handshakeError) Unwrap() error { return e.err }
-
-// errEncrypt refuses a client whose connection isn't encrypted but must be.
-var errEncrypt = &refusal{
-	code: pgwire.CodeInvalidAuthorization, message: "the connection must be encrypted",
-	hint: "Connect with sslmode=require or better.", why: "not encrypted, and tls = require",
-}
-
-// errLongStartup refuses names and parameters that are longer than a key of the supervisor
-// may be.
-var errLongStartup = &refusal{
-	code: pgwire.CodeProgramLimitExceeded, message: "startup parameters are too long", why: "startup parameters are too long",
-}
-
-// errReplication refuses replication connections: they can't be shared, and can't move to
-// another server.
-var errReplication = &refusal{
-	code:    pgwire.CodeFeatureNotSupported,
-	message: "replication connections are not supported by the connection pool",
-	hint:    "Connect to the server itself.",
-	why:     "replication connection",
-}

@@ -99,14 +99,14 @@ func (s *session) seek() {
 	}
 	w := s.w
 	if w.servers.Graceful || w.draining {
-		s.refuse(pgwire.CodeTooManyConnections, "connection refused")
+		s.refuse(pgwire.RefusalShutdown.With())
 		return
 	}
 	s.state = sessionWaiting
 	p, ok := w.shelf.Pool(pool.Key(s.login.key))
 	w.carryOut()
 	if !ok {
-		s.refuse(pgwire.CodeTooManyConnections, tooManyPools)
+		s.refuse(pgwire.RefusalManyPools.With())
 		return
 	}
 	if b := w.take(p, false); b != nil {
@@ -121,23 +121,26 @@ func (s *session) seek() {
 
 // refuse ends a session that gets no backend. But in the transaction pipeline, once the
 // login is complete, only the statement fails and the session stays.
-func (s *session) refuse(code, message string) {
-	if !s.w.servers.Graceful && !s.w.draining && s.unserved(&relay.Failure{Code: code, Message: message}) {
+func (s *session) refuse(r *pgwire.Refused) {
+	if !s.w.servers.Graceful && !s.w.draining && s.unserved(r.AppendError(nil)) {
 		return
 	}
-	s.refused(message, pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
+	s.refused(r, r.Append(nil))
 }
 
 // refuseLogin is refuse for a session whose backend couldn't be opened because of err.
 func (s *session) refuseLogin(err error) {
-	if s.unserved(s.failureOf(err)) {
+	if s.unserved(s.whyUnconnected(pgwire.SeverityError, err)) {
 		return
 	}
-	msg := auth.AppendRefusal(nil, s.login.user, err)
-	if msg == nil {
-		msg = pgwire.AppendError(nil, pgwire.SeverityFatal, pgwire.CodeTooManyConnections, "connection refused")
+	s.refused(err, s.whyUnconnected(pgwire.SeverityFatal, err))
+}
+
+func (s *session) whyUnconnected(severity string, err error) []byte {
+	if msg := auth.AppendRefusal(nil, severity, s.login.user, err); msg != nil {
+		return msg
 	}
-	s.refused(err, msg)
+	return auth.AppendRefusal(nil, severity, s.login.user, unconnected(err))
 }
 
 func (s *session) refused(why any, msg []byte) {
@@ -165,7 +168,7 @@ func (s *session) hear(p relay.Passed, err error) {
 	switch {
 	case err != nil:
 		s.w.log.Warn("client broke the protocol", "client", s.c.id, "address", s.c.addr, "error", err)
-		s.drop(pgwire.CodeProtocolViolation, err.Error())
+		s.drop(pgwire.RefusalClientBroke.With(err))
 	case p.Leaving:
 		s.leave(true)
 	case b != nil:
@@ -190,7 +193,7 @@ func (s *session) fromServer(data []byte) {
 	switch {
 	case err != nil:
 		s.w.log.Error("server broke the protocol", "server", s.w.serverName(b.server), "backend", b.pid, "error", err)
-		s.drop(pgwire.CodeConnectionFailure, "the server broke the protocol")
+		s.drop(pgwire.RefusalServerBroke.With())
 	case p.Leaving:
 		s.leave(true)
 	case s.state == sessionActive:
@@ -272,7 +275,7 @@ func (s *session) giveBack() {
 }
 
 // drop ends a session with an error and closes its backend.
-func (s *session) drop(code, message string) {
+func (s *session) drop(r *pgwire.Refused) {
 	if b := s.backend; b != nil {
 		s.w.closeBackend(b)
 		s.detach()
@@ -286,7 +289,7 @@ func (s *session) drop(code, message string) {
 		s.finish()
 		return
 	}
-	s.say(pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
+	s.say(r.Append(nil))
 }
 
 // say sends a last message. It closes the connection once the client has left or

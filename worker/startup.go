@@ -177,12 +177,12 @@ func (s *setup) encrypt(begun []byte) error {
 // startup parses a StartupMessage.
 func (s *setup) startup(m pgwire.Startup) (*login, error) {
 	if s.cfg.TLS.Required && s.c.addr != "" && s.d.conn.Secured() == nil {
-		return nil, errEncrypt
+		return nil, pgwire.RefusalNotEncrypted.With()
 	}
 	if replicates, err := m.Replication(); err != nil {
 		return nil, err
 	} else if replicates {
-		return nil, errReplication
+		return nil, pgwire.RefusalReplication.With()
 	}
 	if err := s.negotiate(m); err != nil {
 		return nil, err
@@ -195,7 +195,7 @@ func (s *setup) startup(m pgwire.Startup) (*login, error) {
 	}
 	l.key = ipc.PoolKey{Database: l.database, User: l.user, Params: key}
 	if l.key.Size() > ipc.MaxKey {
-		return nil, errLongStartup
+		return nil, pgwire.RefusalLongStartup.With()
 	}
 	return l, nil
 }

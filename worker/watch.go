@@ -123,11 +123,11 @@ func (s *session) standsStill(d time.Duration) {
 	switch load := s.c.stood.load; {
 	case load == relay.Statement && s.overtime(d):
 	case load == relay.Transaction && over(t.IdleInTransactionMS):
-		s.expel(d, "idle_in_transaction_timeout", pgwire.CodeIdleInTransaction, "terminating connection due to idle-in-transaction timeout")
+		s.expel(d, "idle_in_transaction_timeout", pgwire.RefusalIdleTransaction.With())
 	case load == relay.Nothing && over(t.DisconnectMS):
-		s.expel(d, "disconnect_client", pgwire.CodeIdleSession, "terminating connection due to idle-session timeout")
+		s.expel(d, "disconnect_client", pgwire.RefusalIdleSession.With())
 	case t.DisconnectForce && over(t.DisconnectMS):
-		s.expel(d, "disconnect_client", pgwire.CodeAdminShutdown, "terminating connection due to disconnect_client_force")
+		s.expel(d, "disconnect_client", pgwire.RefusalForced.With())
 	}
 }
 
@@ -143,12 +143,11 @@ func (s *session) overtime(d time.Duration) bool {
 		last.cancelled = true
 		s.w.log.Warn("statement cancelled", append(s.facts(d), "reason", "query_timeout")...)
 		if !s.talk.MidMessage() {
-			s.client.Send(pgwire.AppendNotice(nil, pgwire.SeverityWarning, pgwire.CodeQueryCanceled,
-				"the statement is cancelled because it has run longer than query_timeout, "+limit.String()))
+			s.client.Send(pgwire.RefusalOvertime.With(limit).Append(nil))
 		}
 		s.halt()
 	case d >= limit+cancelGrace:
-		s.expel(d, "query_timeout", pgwire.CodeQueryCanceled, "terminating connection because a statement has run longer than query_timeout and could not be cancelled")
+		s.expel(d, "query_timeout", pgwire.RefusalOverran.With())
 	}
 	return true
 }
@@ -166,10 +165,10 @@ func (s *session) halt() {
 }
 
 // expel ends a session that has stood still for d. The server rolls its transaction back.
-func (s *session) expel(d time.Duration, key, code, message string) {
+func (s *session) expel(d time.Duration, key string, why *pgwire.Refused) {
 	s.w.log.Warn("client disconnected", append(s.facts(d), "reason", key)...)
 	if s.c.stood.load == relay.Statement {
-		s.drop(code, message)
+		s.drop(why)
 		return
 	}
 	mid := s.talk.MidMessage()
@@ -179,7 +178,7 @@ func (s *session) expel(d time.Duration, key, code, message string) {
 		s.finish()
 		return
 	}
-	s.say(pgwire.AppendError(nil, pgwire.SeverityFatal, code, message))
+	s.say(why.Append(nil))
 }
 
 // facts describes the session in a log line.

@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/sha256"
-	"fmt"
 	"sync"
 )
 
@@ -29,9 +28,9 @@ type Factors struct {
 func (f Factors) check() error {
 	switch {
 	case f.Iterations < 1 || f.Iterations > maxIterations:
-		return protocolError(fmt.Sprintf("server asks for a number of SCRAM iterations outside 1 to %d", maxIterations))
+		return serverBroke("it asks for a number of SCRAM iterations outside 1 to %d", maxIterations)
 	case len(f.Salt) == 0 || len(f.Salt) > MaxSalt:
-		return protocolError(fmt.Sprintf("server sends a SCRAM salt outside 1 to %d bytes", MaxSalt))
+		return serverBroke("it sends a SCRAM salt outside 1 to %d bytes", MaxSalt)
 	}
 	return nil
 }
@@ -69,7 +68,7 @@ func DeriveKeys(password string, f Factors) (Keys, error) {
 	}
 	salted, err := pbkdf2.Key(sha256.New, prepPassword(password), []byte(f.Salt), f.Iterations, sha256.Size)
 	if err != nil {
-		return Keys{}, protocolError("SCRAM keys could not be derived")
+		return Keys{}, serverBroke("SCRAM keys could not be derived")
 	}
 	return Keys{client: [sha256.Size]byte(mac(salted, "Client Key")), server: [sha256.Size]byte(mac(salted, "Server Key"))}, nil
 }

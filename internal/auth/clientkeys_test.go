@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
 func TestClientKeysAreBounded(t *testing.T) {
@@ -46,9 +48,9 @@ func TestServersCantMakeUsComputeForEver(t *testing.T) {
 		"r=n,s=c2FsdA==,i=1", "r=nx,s=,i=1", "r=nx,s=" + strings.Repeat("AAAA", MaxSalt) + ",i=1",
 	} {
 		_, _, err := (&scramClient{nonce: "n"}).challenge(first)
-		var protocol *ProtocolError
+		var protocol *pgwire.Refused
 		if !errors.As(err, &protocol) {
-			t.Errorf("%q: %v, want a ProtocolError", first, err)
+			t.Errorf("%q: %v, want a refusal", first, err)
 		}
 	}
 	if _, _, err := (&scramClient{nonce: "n"}).challenge("r=nx,s=c2FsdA==,i=4096"); err != nil {

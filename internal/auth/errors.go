@@ -38,36 +38,43 @@ func (e *ServerError) Error() string {
 	return fmt.Sprintf("server refused the login: %s %s: %s", e.Fields.Severity, e.Fields.Code, e.Fields.Message)
 }
 
-// ProtocolError says that the peer broke the rules of an exchange.
-type ProtocolError struct {
-	Code    string // SQLSTATE
-	Message string // may be sent to the client
-}
-
-func (e *ProtocolError) Error() string { return e.Message }
-
-func protocolError(msg string) error {
-	return &ProtocolError{Code: pgwire.CodeProtocolViolation, Message: msg}
+// serverBroke returns the error for a server that breaks the rules of a login.
+func serverBroke(format string, args ...any) error {
+	return pgwire.RefusalServerLogin.With(fmt.Sprintf(format, args...))
 }
 
 // AppendRefusal appends the ErrorResponse that tells a client why its login failed. It passes on a server's own error
-// unchanged. For an error of the connection it appends nothing.
-func AppendRefusal(dst []byte, user string, err error) []byte {
-	var server *ServerError
-	var protocol *ProtocolError
-	var method *MethodError
-	var required *PasswordRequiredError
+// unchanged, but with the given severity. For an error of the connection it appends nothing.
+func AppendRefusal(dst []byte, severity, user string, err error) []byte {
+	if server, ok := errors.AsType[*ServerError](err); ok {
+		return pgwire.AppendServersError(dst, severity, server.Body)
+	}
+	refused := refusalOf(user, err)
+	switch {
+	case refused == nil:
+		return dst
+	case severity == pgwire.SeverityError:
+		return refused.AppendError(dst)
+	}
+	return refused.Append(dst)
+}
+
+func refusalOf(user string, err error) *pgwire.Refused {
+	if refused, ok := errors.AsType[*pgwire.Refused](err); ok {
+		return refused
+	}
+	if method, ok := errors.AsType[*MethodError](err); ok {
+		return pgwire.RefusalMethod.With(user, method.Name)
+	}
 	switch {
 	case errors.Is(err, ErrBadPassword):
-		msg := fmt.Sprintf("password authentication failed for user \"%s\"", user)
-		return pgwire.AppendError(dst, pgwire.SeverityFatal, pgwire.CodeInvalidPassword, msg, pgwire.Routine("auth_failed"))
-	case errors.As(err, &server):
-		return pgwire.AppendMessage(dst, 'E', server.Body)
-	case errors.As(err, &protocol):
-		return pgwire.AppendError(dst, pgwire.SeverityFatal, protocol.Code, protocol.Message)
-	case errors.As(err, &method), errors.As(err, &required), errors.Is(err, ErrServerNotProven):
-		msg := fmt.Sprintf("unsupported security model for user \"%s\"", user)
-		return pgwire.AppendError(dst, pgwire.SeverityFatal, pgwire.CodeInvalidAuthorization, msg)
+		return pgwire.RefusalBadPassword.With(user)
+	case errors.Is(err, ErrServerNotProven):
+		return pgwire.RefusalUnproven.With(user)
+	case errors.Is(err, ErrNotBound):
+		return pgwire.RefusalUnbound.With(user)
+	case errors.As(err, new(*PasswordRequiredError)):
+		return pgwire.RefusalNoPassword.With(user)
 	}
-	return dst
+	return nil
 }

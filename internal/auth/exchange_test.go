@@ -70,7 +70,7 @@ func serveSCRAM(v Verifier, channelBinding []byte) func(io.ReadWriter) error {
 		err := ServeSCRAM(rw, v, channelBinding)
 		answer := pgwire.AppendAuthenticationOK(nil)
 		if err != nil {
-			answer = AppendRefusal(nil, "alice", err)
+			answer = AppendRefusal(nil, pgwire.SeverityFatal, "alice", err)
 		}
 		if len(answer) > 0 { // net.Pipe waits for a reader even if nothing is written
 			_, _ = rw.Write(answer)
@@ -252,8 +252,8 @@ func TestMalformedInitialResponsesAreRefused(t *testing.T) {
 			_, err := rw.Write(msg)
 			return err
 		})
-		var protocol *ProtocolError
-		if !errors.As(err, &protocol) || protocol.Code != pgwire.CodeProtocolViolation {
+		var protocol *pgwire.Refused
+		if !errors.As(err, &protocol) || protocol.Code() != pgwire.CodeProtocolViolation {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -294,15 +294,15 @@ func TestRefusalsHaveTheFieldsOfPgagroal(t *testing.T) {
 		want string
 	}{
 		"password":    {fmt.Errorf("x: %w", ErrBadPassword), "SFATAL\x00VFATAL\x00C28P01\x00Mpassword authentication failed for user \"u\"\x00Rauth_failed\x00\x00"},
-		"method":      {&MethodError{Name: "gss"}, "SFATAL\x00VFATAL\x00C28000\x00Munsupported security model for user \"u\"\x00\x00"},
-		"server said": {&ServerError{Body: []byte("SFATAL\x00C3D000\x00Mno such database\x00\x00")}, "SFATAL\x00C3D000\x00Mno such database\x00\x00"},
+		"method":      {&MethodError{Name: "gss"}, "SFATAL\x00VFATAL\x00C28000\x00Munsupported security model for user \"u\": the server asks for gss\x00\x00"},
+		"server said": {&ServerError{Body: []byte("SFATAL\x00C3D000\x00Mno such database\x00Dd\x00Hh\x00Fpostinit.c\x00L1\x00\x00")}, "SFATAL\x00C3D000\x00Mno such database\x00Dd\x00Hh\x00Fpostinit.c\x00L1\x00\x00"},
 	} {
-		got := AppendRefusal(nil, "u", tc.err)
+		got := AppendRefusal(nil, pgwire.SeverityFatal, "u", tc.err)
 		if want := pgwire.AppendMessage(nil, 'E', []byte(tc.want)); !bytes.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
-	if got := AppendRefusal(nil, "u", io.ErrUnexpectedEOF); got != nil {
+	if got := AppendRefusal(nil, pgwire.SeverityFatal, "u", io.ErrUnexpectedEOF); got != nil {
 		t.Errorf("a broken connection is answered with %q", got)
 	}
 }

@@ -73,7 +73,7 @@ func FuzzSASL(f *testing.F) {
 	f.Add(true, true, pgwire.AppendAuthenticationSASL(nil, mechSCRAMPlus, mechSCRAM), challenge, pgwire.AppendAuthenticationOK(nil))
 	f.Add(true, true, pgwire.AppendAuthenticationCleartext(nil), pgwire.AppendAuthenticationOK(nil), []byte{})
 	f.Add(true, false, pgwire.AppendAuthenticationOK(nil), []byte{}, []byte{})
-	f.Add(true, false, pgwire.AppendError(nil, "FATAL", "28P01", "no"), []byte{}, []byte{})
+	f.Add(true, false, pgwire.RefusalBadPassword.With("alice").Append(nil), []byte{}, []byte{})
 	verifier := Verifier{salt: []byte("salt"), iterations: 4096, storedKey: make([]byte, 32), serverKey: make([]byte, 32)}
 	f.Fuzz(func(t *testing.T, isServer, bound bool, first, second, third []byte) {
 		s := &stranger{messages: [][]byte{first, second, third}}
@@ -86,7 +86,7 @@ func FuzzSASL(f *testing.F) {
 			if err == nil {
 				t.Fatalf("let in: %q %q %q", first, second, third)
 			}
-			AppendRefusal(nil, "alice", err) // must not panic
+			AppendRefusal(nil, pgwire.SeverityFatal, "alice", err) // must not panic
 			return
 		}
 		method, err := Login(s, constant{}, LoginOptions{ChannelBinding: endPoint, RequireBinding: bound})
@@ -99,6 +99,6 @@ func FuzzSASL(f *testing.F) {
 		if s.shown.Len() > 1<<20 {
 			t.Fatalf("%d bytes were sent", s.shown.Len())
 		}
-		AppendRefusal(nil, "alice", err) // must not panic
+		AppendRefusal(nil, pgwire.SeverityFatal, "alice", err) // must not panic
 	})
 }

@@ -29,7 +29,7 @@ type LoginOptions struct {
 // sent the StartupMessage, and reads on from ParameterStatus.
 //
 // Login returns the method that the server requested, also with an error; Trust means that it requested none yet. The
-// errors are *ServerError, *PasswordRequiredError if the Credential has no answers, *MethodError, *ProtocolError,
+// errors are *ServerError, *PasswordRequiredError if the Credential has no answers, *MethodError, *pgwire.Refused,
 // ErrServerNotProven, and those of rw and of the Credential.
 func Login(rw io.ReadWriter, c Credential, opts LoginOptions) (Method, error) {
 	l := login{rw: rw, credential: c, opts: opts, asked: Trust}
@@ -48,10 +48,10 @@ func Login(rw io.ReadWriter, c Credential, opts LoginOptions) (Method, error) {
 		case 'N', 'v':
 			// A notice, or a NegotiateProtocolVersion, which changes nothing for a client that asks for 3.0.
 		default:
-			return l.asked, protocolError(fmt.Sprintf("unexpected message type %d during login", typ))
+			return l.asked, serverBroke("unexpected message type %d", typ)
 		}
 	}
-	return l.asked, protocolError("server sends messages without end during login")
+	return l.asked, serverBroke("it sends messages without end")
 }
 
 // login is one login in progress.
@@ -68,7 +68,7 @@ type login struct {
 // onAuthentication handles one message of type R; done is true after AuthenticationOk.
 func (l *login) onAuthentication(body []byte) (done bool, err error) {
 	if len(body) < 4 {
-		return false, protocolError("authentication message too short")
+		return false, serverBroke("authentication message too short")
 	}
 	code, data := binary.BigEndian.Uint32(body), body[4:]
 	switch code {
@@ -85,7 +85,7 @@ func (l *login) onAuthentication(body []byte) (done bool, err error) {
 		return false, l.onSASL(code, data)
 	}
 	if l.asked != Trust {
-		return false, protocolError("server asks for authentication twice")
+		return false, serverBroke("it asks for authentication twice")
 	}
 	if l.opts.RequireBinding && code != pgproto3.AuthTypeSASL {
 		return false, ErrNotBound // before the password is shown
@@ -95,7 +95,7 @@ func (l *login) onAuthentication(body []byte) (done bool, err error) {
 		return false, l.sendPassword(Password, l.credential.Password)
 	case pgproto3.AuthTypeMD5Password:
 		if len(data) != 4 {
-			return false, protocolError("md5 salt of the wrong length")
+			return false, serverBroke("md5 salt of the wrong length")
 		}
 		return false, l.sendPassword(MD5, func() (string, error) {
 			secret, err := l.credential.MD5()
@@ -122,7 +122,7 @@ func (l *login) sendPassword(m Method, answer func() (string, error)) error {
 func (l *login) startSASL(body []byte) error {
 	var offer pgproto3.AuthenticationSASL
 	if err := offer.Decode(body); err != nil {
-		return protocolError("malformed AuthenticationSASL")
+		return serverBroke("malformed AuthenticationSASL")
 	}
 	mechanism := mechSCRAM
 	if l.opts.ChannelBinding != nil && slices.Contains(offer.AuthMechanisms, mechSCRAMPlus) {
@@ -145,7 +145,7 @@ func (l *login) startSASL(body []byte) error {
 func (l *login) onSASL(code uint32, data []byte) error {
 	final := code == pgproto3.AuthTypeSASLFinal
 	if l.scram == nil || final != l.challenged {
-		return protocolError("server sends SASL messages out of order")
+		return serverBroke("it sends SASL messages out of order")
 	}
 	if final {
 		return l.scram.verify(string(data))

@@ -35,8 +35,8 @@ var (
 	ok        = pgwire.AppendAuthenticationOK(nil)
 	sasl      = pgwire.AppendAuthenticationSASL(nil, mechSCRAMPlus, mechSCRAM)
 	cleartext = pgwire.AppendAuthenticationCleartext(nil)
-	notice    = pgwire.AppendNotice(nil, "NOTICE", "00000", "hello")
-	refusal   = pgwire.AppendError(nil, "FATAL", pgwire.CodeTooManyConnections, "sorry, too many clients already")
+	notice    = pgwire.AppendMessage(nil, 'N', []byte("SNOTICE\x00VNOTICE\x00C00000\x00Mhello\x00\x00"))
+	refusal   = pgwire.AppendMessage(nil, 'E', []byte("SFATAL\x00VFATAL\x00C53300\x00Msorry, too many clients already\x00\x00"))
 )
 
 func TestLoginAnswersWhatTheServerAsks(t *testing.T) {
@@ -66,7 +66,7 @@ func TestLoginAnswersWhatTheServerAsks(t *testing.T) {
 
 func TestLoginReportsWhyItFailed(t *testing.T) {
 	is := func(target error) func(error) bool { return func(err error) bool { return errors.Is(err, target) } }
-	protocol := func(err error) bool { var e *ProtocolError; return errors.As(err, &e) }
+	protocol := func(err error) bool { var e *pgwire.Refused; return errors.As(err, &e) }
 	method := func(err error) bool { var e *MethodError; return errors.As(err, &e) }
 	required := func(m Method) func(error) bool {
 		return func(err error) bool { var e *PasswordRequiredError; return errors.As(err, &e) && e.Method == m }
@@ -129,7 +129,7 @@ func TestLoginEndsThoughTheServerDoesNot(t *testing.T) {
 		_, err := Login(rw, Plain{User: "alice", Secret: "pw"}, LoginOptions{})
 		return err
 	})
-	var protocol *ProtocolError
+	var protocol *pgwire.Refused
 	if !errors.As(err, &protocol) {
 		t.Errorf("got %v", err)
 	}
@@ -162,7 +162,7 @@ func TestPassThroughCarriesSCRAMWithoutThePassword(t *testing.T) {
 			passErr, loginErr := together(t, func(client io.ReadWriter) error {
 				var err error
 				method, err = PassThrough(client, server)
-				_, _ = client.Write(append(AppendRefusal(nil, "alice", err), ok...))
+				_, _ = client.Write(append(AppendRefusal(nil, pgwire.SeverityFatal, "alice", err), ok...))
 				return err
 			}, func(rw io.ReadWriter) error {
 				_, err := Login(rw, Plain{User: "alice", Secret: password}, LoginOptions{})

@@ -31,10 +31,10 @@ func PassThrough(client, server io.ReadWriter) (Method, error) {
 			continue
 		case 'R':
 		default:
-			return asked, protocolError(fmt.Sprintf("unexpected message type %d during login", typ))
+			return asked, serverBroke("unexpected message type %d", typ)
 		}
 		if len(body) < 4 {
-			return asked, protocolError("authentication message too short")
+			return asked, serverBroke("authentication message too short")
 		}
 		code := binary.BigEndian.Uint32(body)
 		if code == pgproto3.AuthTypeOk {
@@ -44,7 +44,7 @@ func PassThrough(client, server io.ReadWriter) (Method, error) {
 			return asked, err
 		}
 	}
-	return asked, protocolError("server sends messages without end during login")
+	return asked, serverBroke("it sends messages without end")
 }
 
 // passOn passes a request of the server to the client and, if the client has to answer, the answer to the server.

@@ -215,7 +215,7 @@ func serveOne(conn net.Conn, cert *tls.Certificate, serve func(net.Conn) error) 
 		}
 	}
 	if err := serve(conn); err != nil {
-		_, _ = conn.Write(AppendRefusal(nil, "alice", err))
+		_, _ = conn.Write(AppendRefusal(nil, pgwire.SeverityFatal, "alice", err))
 		return err
 	}
 	greeting := pgwire.AppendAuthenticationOK(nil)

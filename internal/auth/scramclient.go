@@ -40,7 +40,7 @@ func (c *scramClient) bare() string { return "n=,r=" + c.nonce }
 
 // challenge reads nonce and factors from the server's first message.
 func (c *scramClient) challenge(serverFirst string) (nonce string, f Factors, err error) {
-	malformed := protocolError("malformed SCRAM message from server")
+	malformed := serverBroke("malformed SCRAM message")
 	fields := strings.SplitN(serverFirst, ",", 4)
 	if len(fields) < 3 || !strings.HasPrefix(fields[0], "r=") || !strings.HasPrefix(fields[1], "s=") || !strings.HasPrefix(fields[2], "i=") {
 		return "", f, malformed

@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -46,7 +47,7 @@ func ServeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) error {
 		return firstError(challenge)
 	}
 	if conv.AuthzID() != "" {
-		return &ProtocolError{Code: pgwire.CodeFeatureNotSupported, Message: "client uses authorization identity, but it is not supported"}
+		return pgwire.RefusalIdentity.With()
 	}
 	if err := send(rw, pgwire.AppendAuthenticationSASLContinue(nil, []byte(challenge))); err != nil {
 		return err
@@ -58,7 +59,7 @@ func ServeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) error {
 	switch {
 	case err != nil && final != scram.ErrInvalidProof:
 		// The error of xdg-go/scram quotes the client's message. PostgreSQL doesn't.
-		return protocolError("malformed SCRAM message")
+		return pgwire.RefusalMalformedSCRAM.With()
 	case err != nil || v.doomed:
 		return ErrBadPassword
 	}
@@ -84,14 +85,14 @@ func conversation(v Verifier, channelBinding []byte) (*scram.ServerConversation,
 func parseInitial(body []byte, plus bool) (string, error) {
 	name, rest, ok := bytes.Cut(body, []byte{0})
 	if !ok || len(rest) < 4 || int64(binary.BigEndian.Uint32(rest)) != int64(len(rest)-4) {
-		return "", protocolError("malformed SASLInitialResponse")
+		return "", pgwire.RefusalMalformedInitial.With()
 	}
 	mechanism, first := string(name), string(rest[4:])
 	if mechanism != mechSCRAM && !(plus && mechanism == mechSCRAMPlus) {
-		return "", protocolError("client selected an invalid SASL authentication mechanism")
+		return "", pgwire.RefusalMechanism.With()
 	}
 	if bound := strings.HasPrefix(first, "p="); bound != (mechanism == mechSCRAMPlus) {
-		return "", protocolError("SASL mechanism and SCRAM message disagree about channel binding")
+		return "", pgwire.RefusalBindingMix.With()
 	}
 	return first, nil
 }
@@ -99,12 +100,9 @@ func parseInitial(body []byte, plus bool) (string, error) {
 // firstError translates a SCRAM error value for a refused client-first message.
 func firstError(value string) error {
 	if value == scram.ErrServerDoesSupportChannelBinding {
-		return &ProtocolError{
-			Code:    pgwire.CodeInvalidAuthorization,
-			Message: "client supports SCRAM channel binding but thinks the server does not",
-		}
+		return pgwire.RefusalBindingDowngrade.With()
 	}
-	return protocolError("malformed SCRAM message")
+	return pgwire.RefusalMalformedSCRAM.With()
 }
 
 // ServePassword asks the client for its password in cleartext and calls matches to check it. It refuses an empty
@@ -119,7 +117,7 @@ func ServePassword(rw io.ReadWriter, matches func(password string) bool) error {
 	}
 	got, rest, ok := bytes.Cut(body, []byte{0})
 	if !ok || len(rest) != 0 {
-		return protocolError("invalid password packet size")
+		return pgwire.RefusalPasswordSize.With()
 	}
 	if !matches(string(got)) || len(got) == 0 {
 		return ErrBadPassword
@@ -130,11 +128,14 @@ func ServePassword(rw io.ReadWriter, matches func(password string) bool) error {
 // readAnswer reads the body of a client's PasswordMessage, SASLInitialResponse or SASLResponse, which all have type p.
 func readAnswer(r io.Reader) ([]byte, error) {
 	typ, body, err := pgwire.ReadMessage(r, maxAnswer)
-	if err != nil {
+	long := errors.As(err, new(*pgwire.LengthError))
+	switch {
+	case err != nil && !long:
 		return nil, fmt.Errorf("read the client's authentication message: %w", err)
-	}
-	if typ != 'p' {
-		return nil, protocolError(fmt.Sprintf("expected password response, got message type %d", typ))
+	case typ != 'p':
+		return nil, pgwire.RefusalNotPassword.With(typ)
+	case long:
+		return nil, pgwire.RefusalAnswerLength.With()
 	}
 	return body, nil
 }

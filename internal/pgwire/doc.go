@@ -6,8 +6,8 @@
 //     so that a connection can change hands between two messages.
 //   - scanner.go finds message boundaries in a stream that its caller relays. It is the hot part: it skips
 //     bodies without looking at them, and allocates only for a wanted body that is split between two chunks.
-//   - encode.go and errors.go build the messages that pgagroal itself sends, with pgproto3. errors.go also reads
-//     errors of servers.
+//   - encode.go builds the messages that pgagroal itself sends, with pgproto3; refusals.go is the table of its errors.
+//     errors.go reads errors of servers and passes them on.
 //
 // Callers decode the contents of other messages with pgproto3. Its readers are not used, because they read ahead.
 package pgwire

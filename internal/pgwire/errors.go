@@ -2,17 +2,17 @@ package pgwire
 
 import (
 	"bytes"
-	"strings"
-
-	"github.com/jackc/pgx/v5/pgproto3"
+	"encoding/binary"
 )
 
 // SQLSTATE codes that pgagroal sends or acts upon, from appendix A of PostgreSQL's documentation.
 const (
 	CodeTooManyConnections    = "53300"
+	CodeNotInState            = "55000" // object_not_in_prerequisite_state
 	CodeAdminShutdown         = "57P01"
 	CodeCrashShutdown         = "57P02"
 	CodeCannotConnectNow      = "57P03"
+	CodeNoConnection          = "08001" // sqlclient_unable_to_establish_sqlconnection
 	CodeConnectionFailure     = "08006"
 	CodeOutcomeUnknown        = "08007" // transaction_resolution_unknown
 	CodeProtocolViolation     = "08P01"
@@ -29,6 +29,7 @@ const (
 	CodeUndefinedStatement    = "26000"
 	CodeInvalidParameterValue = "22023"
 	CodeProgramLimitExceeded  = "54000"
+	CodeInternalError         = "XX000"
 )
 
 // Severities as in field V, which servers don't translate.
@@ -37,50 +38,29 @@ const (
 	SeverityFatal   = "FATAL"
 	SeverityPanic   = "PANIC"
 	SeverityWarning = "WARNING"
-	SeverityNotice  = "NOTICE"
 )
 
-// ErrorOption adds a field to an error or a notice that is being built.
-type ErrorOption func(*pgproto3.ErrorResponse)
-
-// Detail adds field D.
-func Detail(text string) ErrorOption {
-	return func(e *pgproto3.ErrorResponse) { e.Detail = text }
-}
-
-// Hint adds field H.
-func Hint(text string) ErrorOption {
-	return func(e *pgproto3.ErrorResponse) { e.Hint = text }
-}
-
-// Routine adds field R. Some clients look for auth_failed there, which PostgreSQL sends when a login fails.
-func Routine(name string) ErrorOption {
-	return func(e *pgproto3.ErrorResponse) { e.Routine = name }
-}
-
-// AppendError appends an ErrorResponse with the fields S, V, C and M and those of opts.
-//
-// Zero bytes, which would end a field early, are dropped from every text.
-func AppendError(dst []byte, severity, code, msg string, opts ...ErrorOption) []byte {
-	e := errorResponse(severity, code, msg, opts)
-	return must(e.Encode(dst))
-}
-
-// AppendNotice appends a NoticeResponse, built like the error of AppendError.
-func AppendNotice(dst []byte, severity, code, msg string, opts ...ErrorOption) []byte {
-	n := pgproto3.NoticeResponse(errorResponse(severity, code, msg, opts))
-	return must(n.Encode(dst))
-}
-
-func errorResponse(severity, code, msg string, opts []ErrorOption) pgproto3.ErrorResponse {
-	e := pgproto3.ErrorResponse{Severity: severity, SeverityUnlocalized: severity, Code: code, Message: msg}
-	for _, opt := range opts {
-		opt(&e)
+// AppendServersError appends the ErrorResponse of a server, whose body is given. It passes it on unchanged unless the
+// severity is wrong for the client, whose connection may stay though the server closed its own, or end though the
+// server's stays. Then it replaces the severity alone.
+func AppendServersError(dst []byte, severity string, body []byte) []byte {
+	if ParseError(body).Fatal() == (severity == SeverityFatal) {
+		return AppendMessage(dst, 'E', body)
 	}
-	for _, field := range []*string{&e.Severity, &e.SeverityUnlocalized, &e.Code, &e.Message, &e.Detail, &e.Hint, &e.Routine} {
-		*field = strings.ReplaceAll(*field, "\x00", "")
+	start := len(dst)
+	dst = append(dst, 'E', 0, 0, 0, 0)
+	for len(body) > 0 && body[0] != 0 {
+		typ := body[0]
+		value, rest, _ := bytes.Cut(body[1:], []byte{0})
+		body = rest
+		if typ == 'S' || typ == 'V' {
+			value = []byte(severity)
+		}
+		dst = append(append(append(dst, typ), value...), 0)
 	}
-	return e
+	dst = append(dst, 0)
+	binary.BigEndian.PutUint32(dst[start+1:], uint32(len(dst)-start-1))
+	return dst
 }
 
 // maxErrorText bounds each text that ParseError returns, in bytes, because a server can send texts of any length.

@@ -10,29 +10,42 @@ import (
 )
 
 func TestRefusalHasTheFieldsOfPgagroalAndIsWellFormed(t *testing.T) {
-	got := AppendError(nil, SeverityFatal, CodeTooManyConnections, "connection refused")
-	// Captured from C pgagroal, but with the right length: C pgagroal says 45, which leaves out a zero byte.
-	want := append([]byte{'E', 0, 0, 0, 46}, "SFATAL\x00VFATAL\x00C53300\x00Mconnection refused\x00\x00"...)
+	got := RefusalPoolFull.With().Append(nil)
+	// Captured from C pgagroal, but with the right length: C pgagroal says 50, which leaves out a zero byte.
+	want := append([]byte{'E', 0, 0, 0, 51}, "SFATAL\x00VFATAL\x00C53300\x00Mconnection pool is full\x00\x00"...)
 	if !bytes.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
 
-func TestAppendErrorCarriesOptionsAndDropsZeroBytes(t *testing.T) {
-	got := AppendError([]byte("before"), SeverityError, CodeCannotConnectNow, "a\x00b", Detail("d\x00d"), Hint("h"), Routine("auth_failed"))
+func TestRefusalDropsZeroBytes(t *testing.T) {
+	got := RefusalNotAvailable.With("a\x00b").Detail("d\x00d").AppendError([]byte("before"))
 	var e pgproto3.ErrorResponse
 	if err := e.Decode(got[len("before")+headerLen:]); err != nil {
 		t.Fatal(err)
 	}
 	want := pgproto3.ErrorResponse{
 		Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "57P03",
-		Message: "ab", Detail: "dd", Hint: "h", Routine: "auth_failed",
+		Message: "the database is not available: ab", Detail: "dd",
 	}
 	if diff := cmp.Diff(want, e); diff != "" {
 		t.Error(diff)
 	}
-	if n := AppendNotice(nil, SeverityNotice, "00000", "hello"); n[0] != 'N' || ParseError(n[headerLen:]).Message != "hello" {
-		t.Errorf("notice %q", n)
+}
+
+func TestServersErrorKeepsAllButItsSeverity(t *testing.T) {
+	body := "SFATALE FEHLER\x00VFATAL\x00C3D000\x00M" + strings.Repeat("m", 5000) + "\x00Dd\x00Hh\x00xfuture\x00Fpostinit.c\x00L1\x00R\x00\x00"
+	for severity, want := range map[string]string{
+		SeverityError: strings.Replace(strings.Replace(body, "FATALE FEHLER", "ERROR", 1), "VFATAL", "VERROR", 1),
+		SeverityFatal: body,
+	} {
+		got := AppendServersError(nil, severity, []byte(body))
+		if diff := cmp.Diff(AppendMessage(nil, 'E', []byte(want)), got); diff != "" {
+			t.Errorf("%s: %s", severity, diff)
+		}
+	}
+	if got, want := AppendServersError(nil, SeverityFatal, []byte("VERROR\x00Mcut off")), AppendMessage(nil, 'E', []byte("VFATAL\x00Mcut off\x00\x00")); !bytes.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

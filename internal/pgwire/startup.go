@@ -54,8 +54,10 @@ func (k StartupKind) AsVersion() error {
 	if k == GSSENCRequest {
 		code = codeGSSENC
 	}
-	return &VersionError{Major: uint16(code >> 16), Minor: uint16(code)}
+	return refuseVersion(uint16(code>>16), uint16(code))
 }
+
+func refuseVersion(major, minor uint16) error { return RefusalVersion.With(major, minor, NewestMinor) }
 
 // Param is one start-up parameter, as sent.
 type Param struct{ Name, Value string }
@@ -86,11 +88,7 @@ func (s Startup) Replication() (bool, error) {
 		}
 		yes, ok := parseBool(p.Value)
 		if !ok && p.Value != "database" {
-			return false, &StartupError{
-				Code:    CodeInvalidParameterValue,
-				Message: fmt.Sprintf("invalid value for parameter \"%s\": \"%s\"", p.Name, p.Value),
-				Hint:    "Valid values are: \"false\", 0, \"true\", 1, \"database\".",
-			}
+			return false, RefusalReplicationValue.With(p.Value)
 		}
 		return yes || !ok, nil
 	}
@@ -122,35 +120,15 @@ func (s Startup) ProtocolOptions() []string {
 	return names
 }
 
-// StartupError says why a first packet was refused. Its texts may be sent to the client.
-type StartupError struct {
-	Code    string // SQLSTATE
-	Message string
-	Hint    string // may be empty
-}
-
-func (e *StartupError) Error() string { return e.Message }
-
-// VersionError says that a client asked for a major protocol version that isn't 3.
-type VersionError struct{ Major, Minor uint16 }
-
-func (e *VersionError) Error() string {
-	return fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.%d", e.Major, e.Minor, NewestMinor)
-}
-
 // TLSError says that a client began a TLS handshake without an SSLRequest. Begun are the bytes that were read of it.
 type TLSError struct{ Begun []byte }
 
 func (e *TLSError) Error() string { return "TLS without an SSLRequest, and TLS is not offered" }
 
-func layoutError(format string, args ...any) error {
-	return &StartupError{Code: CodeProtocolViolation, Message: fmt.Sprintf(format, args...)}
-}
-
 // ReadStartup reads the first packet of a connection, or the next one after an answered SSLRequest or
 // GSSENCRequest, and not a byte more.
 //
-// Its errors are *LengthError, *VersionError, *StartupError, *TLSError or those of r; io.EOF means that r ended before
+// Its errors are *LengthError, *Refused, *TLSError or those of r; io.EOF means that r ended before
 // the first byte. ReadStartup allocates at most about 10 KB for a packet, whatever length the peer declares.
 func ReadStartup(r io.Reader) (Startup, error) {
 	var header [4]byte
@@ -182,7 +160,7 @@ func parseStartup(body []byte) (Startup, error) {
 	case code == codeCancel:
 		return parseCancel(rest)
 	case major != 3:
-		return Startup{}, &VersionError{Major: major, Minor: minor}
+		return Startup{}, refuseVersion(major, minor)
 	}
 	s := Startup{Kind: StartupMessage, Major: major, Minor: minor}
 	return s, s.parseParams(rest)
@@ -204,7 +182,7 @@ func (s *Startup) parseParams(rest []byte) error {
 	for {
 		name, after, ok := cutString(rest)
 		if !ok {
-			return layoutError("invalid startup packet layout: expected terminator as last byte")
+			return RefusalUnterminated.With()
 		}
 		if name == "" {
 			rest = after
@@ -212,17 +190,17 @@ func (s *Startup) parseParams(rest []byte) error {
 		}
 		value, after, ok := cutString(after)
 		if !ok {
-			return layoutError("invalid startup packet layout: parameter without a value")
+			return RefusalNoValue.With()
 		}
 		if seen[name] {
-			return layoutError("invalid startup packet: a parameter is given twice")
+			return RefusalTwice.With()
 		}
 		seen[name] = true
 		s.Params = append(s.Params, Param{Name: name, Value: value})
 		rest = after
 	}
 	if len(rest) != 0 {
-		return layoutError("invalid startup packet layout: expected terminator as last byte")
+		return RefusalUnterminated.With()
 	}
 	return s.name()
 }
@@ -238,10 +216,7 @@ func (s *Startup) name() error {
 		}
 	}
 	if s.User == "" {
-		return &StartupError{
-			Code:    CodeInvalidAuthorization,
-			Message: "no PostgreSQL user name specified in startup packet",
-		}
+		return RefusalNoUser.With()
 	}
 	if s.Database == "" {
 		s.Database = s.User

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"strings"
@@ -81,9 +82,9 @@ func TestReadStartupRefusesHostilePackets(t *testing.T) {
 		"empty user":             {packet(version30, "user\x00\x00\x00"), CodeInvalidAuthorization},
 	} {
 		_, err := ReadStartup(bytes.NewReader(tc.in))
-		var startupErr *StartupError
-		if !errors.As(err, &startupErr) || startupErr.Code != tc.code {
-			t.Errorf("%s: %v, want a StartupError with %s", name, err, tc.code)
+		var refused *Refused
+		if !errors.As(err, &refused) || refused.Code() != tc.code {
+			t.Errorf("%s: %v, want a refusal with %s", name, err, tc.code)
 		}
 	}
 }
@@ -109,19 +110,20 @@ func TestReadStartupKnowsARequestWhateverFollowsInItsPacket(t *testing.T) {
 		if err != nil || got.Kind != want {
 			t.Errorf("%v: got %v, %v", want, got.Kind, err)
 		}
-		var version *VersionError
-		if err := want.AsVersion(); !errors.As(err, &version) || uint32(version.Major)<<16|uint32(version.Minor) != code {
-			t.Errorf("%v as a version: %v", want, err)
+		text := fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", code>>16, code&0xffff)
+		if err := want.AsVersion(); err.Error() != text {
+			t.Errorf("%v as a version: %v, want %s", want, err, text)
 		}
 	}
 }
 
 func TestReadStartupRefusesOtherVersions(t *testing.T) {
-	for _, want := range []VersionError{{2, 0}, {1, 0}, {4, 0}, {0, 0}, {1234, 9999}} {
-		_, err := ReadStartup(bytes.NewReader(packet(uint32(want.Major)<<16|uint32(want.Minor), "user\x00u\x00\x00")))
-		var got *VersionError
-		if !errors.As(err, &got) || *got != want {
-			t.Errorf("%v: got %v", want, err)
+	for _, v := range [][2]uint32{{2, 0}, {1, 0}, {4, 0}, {0, 0}, {1234, 9999}} {
+		_, err := ReadStartup(bytes.NewReader(packet(v[0]<<16|v[1], "user\x00u\x00\x00")))
+		var got *Refused
+		want := fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", v[0], v[1])
+		if !errors.As(err, &got) || got.Error() != want || got.Code() != "0A000" {
+			t.Errorf("%v: got %v, want %s", v, err, want)
 		}
 	}
 }
@@ -219,8 +221,8 @@ func TestReplicationIsAskedForInPostgreSQLsWords(t *testing.T) {
 	}
 	for _, value := range []string{"", "o", "2", "truex", "Database", "-1"} {
 		_, err := Startup{Params: []Param{{"replication", value}}}.Replication()
-		var se *StartupError
-		if !errors.As(err, &se) || se.Code != "22023" || se.Hint == "" {
+		var refused *Refused
+		if !errors.As(err, &refused) || refused.Code() != "22023" || refused.Refusal.Row().Hint == "" {
 			t.Errorf("%q: %v", value, err)
 		}
 	}

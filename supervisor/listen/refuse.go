@@ -6,12 +6,11 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// Refuse tells a client with SQLSTATE 53300 why it is refused, and closes it. It doesn't wait for the client.
-func Refuse(c Client, message string) {
+// Refuse tells a client why it is refused, and closes it. It doesn't wait for the client.
+func Refuse(c Client, why *pgwire.Refused) {
 	// Read what it has sent: closing a socket with unread bytes would discard the answer.
 	_, _, _ = unix.Recvfrom(c.FD, make([]byte, 4096), unix.MSG_DONTWAIT)
-	answer := pgwire.AppendError(nil, "FATAL", "53300", message)
-	_ = unix.Sendto(c.FD, answer, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)
+	_ = unix.Sendto(c.FD, why.Append(nil), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)
 	unix.Close(c.FD)
 }
 

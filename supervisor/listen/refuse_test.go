@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
 // TestARefusalWaitsForNoClient: the socket of a client that says nothing would make a read wait.
@@ -20,7 +22,7 @@ func TestARefusalWaitsForNoClient(t *testing.T) {
 	defer client.Close()
 	refused := make(chan struct{})
 	go func() {
-		Refuse(Client{FD: pair[0]}, "too many clients are waiting for a worker")
+		Refuse(Client{FD: pair[0]}, pgwire.RefusalTooManyWaiting.With())
 		close(refused)
 	}()
 	select {

@@ -24,7 +24,7 @@ var allowed = map[string][]string{
 	"cmd/pgagroal-admin":        {"internal/config"},
 	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline"},
 
-	"supervisor":          {"supervisor/...", "ipc", "internal/auth", "internal/config", "internal/tlspolicy", "internal/control", "internal/pool", "internal/proc", "internal/logline"},
+	"supervisor":          {"supervisor/...", "ipc", "internal/auth", "internal/config", "internal/tlspolicy", "internal/control", "internal/pgwire", "internal/pool", "internal/proc", "internal/logline"},
 	"supervisor/listen":   {"internal/control", "internal/config", "internal/pgwire", "internal/proc"},
 	"supervisor/statedir": {"supervisor/failover", "internal/config", "internal/proc"},
 	"supervisor/control":  {"ipc", "internal/config", "internal/control", "internal/logline"},

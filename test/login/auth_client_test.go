@@ -156,7 +156,7 @@ func TestUnknownUserIsRefusedByTrust(t *testing.T) {
 	p := pool.Start(t, pool.Setup{
 		Servers: pool.Nodes(c), Users: map[string]string{"alice": "right"}, Keys: map[string]string{"allow_unknown_users": "off"},
 	})
-	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "postgres")), "53300", "connection refused")
+	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "postgres")), "28000", `connection refused: user "postgres" is not known to the connection pool`)
 	p.ConnectAs(p.Config("alice", "", "postgres")) // trusted by pgagroal's rules
 }
 
@@ -205,7 +205,8 @@ func TestFirstMatchingHBALineDecides(t *testing.T) {
 		"host postgres postgres 127.0.0.1/32 trust",
 	}, "\n") + "\n"})
 	none := `no pgagroal_hba.conf entry for host "127.0.0.1", user "%s", database "%s"`
-	pool.WantCode(t, p.WantRefused(p.Config("eve", "", "postgres")), "53300", "connection refused")
+	pool.WantCode(t, p.WantRefused(p.Config("eve", "", "postgres")), "28000",
+		`connection refused: pgagroal_hba.conf rejects host "127.0.0.1", user "eve", database "postgres"`)
 	pool.WantCode(t, p.WantRefused(p.Config("bob", "", "postgres")), "28000", fmt.Sprintf(none, "bob", "postgres"))
 	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "template1")), "28000", fmt.Sprintf(none, "postgres", "template1"))
 	p.ConnectAs(p.Config("bob", "", "template1"))

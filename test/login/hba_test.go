@@ -106,7 +106,7 @@ func TestLinesOfPostgreSQLMeanTheSameHere(t *testing.T) {
 		Servers: []pool.Server{{Name: "n1", Host: n.SocketDir, Port: n.Port}}, HBA: strings.Join(lines, "\n") + "\n", Referred: referred,
 	})
 	const refused, noDatabase = "28000", "3D000"
-	verdict := map[string]string{refused: "FATAL 53300: connection refused", noDatabase: `FATAL 3D000: database "`}
+	verdict := map[string]string{refused: "FATAL 28000: connection refused: pgagroal_hba.conf rejects host ", noDatabase: `FATAL 3D000: database "`}
 	seen := map[string]int{}
 	var verdicts strings.Builder
 	for _, db := range []string{"my db", "a,b", "a", "b", "one", "two", "three", "four", "five", "six", "all", "sameuser", "dave", "erin", "frank", "heidi"} {
@@ -139,7 +139,8 @@ func TestLocalIsForUnixSocketsAlone(t *testing.T) {
 	p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c), HBA: "local postgres all trust\nlocal all all reject\nhost template1 all all trust\n"})
 	p.ConnectAs(p.UnixConfig("postgres", "", "postgres"))
 	p.ConnectAs(p.Config("postgres", "", "template1"))
-	pool.WantCode(t, p.WantRefused(p.UnixConfig("postgres", "", "template1")), "53300", "connection refused")
+	pool.WantCode(t, p.WantRefused(p.UnixConfig("postgres", "", "template1")), "28000",
+		`connection refused: pgagroal_hba.conf rejects host "[local]", user "postgres", database "template1"`)
 	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "postgres")), "28000",
 		`no pgagroal_hba.conf entry for host "127.0.0.1", user "postgres", database "postgres"`)
 }

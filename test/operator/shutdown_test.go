@@ -42,7 +42,7 @@ func TestAGracefulShutdownWaitsForClientsAndLetsNobodyIn(t *testing.T) {
 	cl := p.Connect()
 	shut(p, "gracefully")
 	waitStatus(p, "Graceful shutdown")
-	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "postgres")), "53300", "connection refused")
+	pool.WantCode(t, p.WantRefused(p.Config("postgres", "", "postgres")), "57P03", "connection refused: the connection pool is shutting down")
 	for option, want := range map[string]int{"--primary": 0, "--write": 3} { // with these codes a load balancer sends no more clients
 		if out, errs, code := p.CLI("ping", option); code != want {
 			t.Errorf("ping %s: exit %d, want %d:\n%s%s", option, code, want, out, errs)

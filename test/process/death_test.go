@@ -166,7 +166,7 @@ func TestSIGTRAPWaitsForTheClients(t *testing.T) {
 		if err == nil {
 			other.Close()
 		}
-		return pgtest.Code(err) == "53300"
+		return pgtest.Code(err) == "57P03"
 	})
 	pool.MustQuery(t, cl, "SELECT 1")
 	cl.Close()

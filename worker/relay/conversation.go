@@ -38,9 +38,9 @@ type Conversation interface {
 	Part() []byte
 	// Lose disconnects the client from a backend that is lost.
 	Lose() Loss
-	// Refuse answers with the error f what a client has said that waited for a backend and
-	// gets none. stays reports whether the client may stay.
-	Refuse(said []byte, f *Failure) (p Passed, stays bool, err error)
+	// Refuse answers what a client has said that waited for a backend and gets none. answer
+	// is an ErrorResponse of severity ERROR. stays reports whether the client may stay.
+	Refuse(said, answer []byte) (p Passed, stays bool, err error)
 	// Cancel answers the first batch that the client has said while it waits for a
 	// backend as the server answers a batch that is cancelled. ToServer is what comes
 	// after that batch, and still needs a backend.

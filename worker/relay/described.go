@@ -182,6 +182,5 @@ func (p *Pooled) outdated(out []byte) []byte {
 // appendOutdated appends PostgreSQL's error for such a statement. Drivers know it by
 // its code, message or routine, and prepare the statement again.
 func appendOutdated(out []byte) []byte {
-	return pgwire.AppendError(out, pgwire.SeverityError, pgwire.CodeFeatureNotSupported,
-		"cached plan must not change result type", pgwire.Routine("RevalidateCachedQuery"))
+	return pgwire.RefusalOutdated.With().Append(out)
 }

@@ -105,7 +105,7 @@ func (d *Direct) Lose() Loss {
 }
 
 // Refuse implements Conversation.
-func (d *Direct) Refuse([]byte, *Failure) (Passed, bool, error) { return Passed{}, false, nil }
+func (d *Direct) Refuse(_, _ []byte) (Passed, bool, error) { return Passed{}, false, nil }
 
 // Cancel implements Conversation. A client that keeps its backend says nothing before it
 // has one.

@@ -1,8 +1,6 @@
 package relay
 
 import (
-	"fmt"
-
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
@@ -38,10 +36,7 @@ func (p *Pooled) overLimit(out []byte) []byte {
 }
 
 func appendOverLimit(out []byte) []byte {
-	msg := fmt.Sprintf("prepared statements of a client are limited to %d, to %d MiB each and %d MiB together",
-		maxNamed, maxParse>>20, maxNamedText>>20)
-	return pgwire.AppendError(out, pgwire.SeverityError, pgwire.CodeProgramLimitExceeded, msg,
-		pgwire.Hint("Close or deallocate statements that are not used any more."))
+	return pgwire.RefusalManyStatements.With(maxNamed, maxParse>>20, maxNamedText>>20).Append(out)
 }
 
 // MaxOwed is how many answers a server may owe a client of the transaction pipeline

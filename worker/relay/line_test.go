@@ -18,7 +18,7 @@ func msg(typ byte, body string) []byte {
 func ready(status string) []byte { return msg('Z', status) }
 
 func errorMsg(severity, code string) []byte {
-	return pgwire.AppendError(nil, severity, code, "test")
+	return pgwire.AppendMessage(nil, 'E', []byte("S"+severity+"\x00V"+severity+"\x00C"+code+"\x00Mtest\x00\x00"))
 }
 
 // step is what one side says next.

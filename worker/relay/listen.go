@@ -42,8 +42,5 @@ func (p *Pooled) refuseListen(out []byte, kind byte) []byte {
 }
 
 func appendUnheard(out []byte) []byte {
-	return pgwire.AppendError(out, pgwire.SeverityError, pgwire.CodeFeatureNotSupported,
-		"LISTEN is not supported in the transaction pipeline",
-		pgwire.Detail("A connection belongs to a client for one transaction only, so no notification would come."),
-		pgwire.Hint("Use the session pipeline, or a connection of its own to the server."))
+	return pgwire.RefusalListen.With().Append(out)
 }

@@ -34,17 +34,8 @@ const (
 	failedBlock
 )
 
-// Failure is the error that a client's next batch gets.
-type Failure struct{ Code, Message, Detail string }
-
-const (
-	msgLost    = "the connection to the server was lost, and the transaction with it"
-	msgUnknown = "the connection to the server was lost; whether the last statement took effect is unknown"
-)
-
-func (f *Failure) append(dst []byte) []byte {
-	return pgwire.AppendError(dst, pgwire.SeverityError, f.Code, f.Message, pgwire.Detail(f.Detail))
-}
+// failure is an ErrorResponse.
+type failure struct{ answer []byte }
 
 // lose appends to out the answers that a lost backend owes. ok is false when no true
 // answer is possible. rest is what the next backend has to be sent.
@@ -120,7 +111,7 @@ func (p *Pooled) loseBatches(out []byte) (_, rest []byte, ok bool) {
 		sent = true
 		if e.kind == 'S' || e.kind == 'Q' || e.kind == 'F' {
 			if !told {
-				out = p.loss(implicit || commits).append(out)
+				out = append(out, p.loss(implicit || commits).answer...)
 			}
 			in = in && !onlyBegin
 			out = pgwire.AppendReadyForQuery(out, statusOf(in))
@@ -135,7 +126,7 @@ func (p *Pooled) loseBatches(out []byte) (_, rest []byte, ok bool) {
 	}
 	if begun {
 		if !told {
-			out = p.loss(commits).append(out) // the server commits no implicit transaction before its Sync
+			out = append(out, p.loss(commits).answer...) // the server commits no implicit transaction before its Sync
 		}
 		p.discarding = true
 	}
@@ -186,11 +177,12 @@ func (p *Pooled) losePartial(out []byte, failed bool) (_, rest []byte) {
 }
 
 // loss is the error of a lost backend.
-func (p *Pooled) loss(unknown bool) *Failure {
+func (p *Pooled) loss(unknown bool) *failure {
+	r := pgwire.RefusalTransactionLost
 	if unknown {
-		return &Failure{pgwire.CodeOutcomeUnknown, msgUnknown, p.x.farewell}
+		r = pgwire.RefusalOutcomeUnknown
 	}
-	return &Failure{pgwire.CodeConnectionFailure, msgLost, p.x.farewell}
+	return &failure{r.With().Detail(p.x.farewell).AppendError(nil)}
 }
 
 func statusOf(inBlock bool) byte {
@@ -211,7 +203,7 @@ func blockOf(inBlock bool) block {
 // traits of its text, if it has one. last means that the client has sent nothing after
 // it.
 func (p *Pooled) failMessage(out []byte, typ byte, t traits, last bool) []byte {
-	out = p.fail.append(out)
+	out = append(out, p.fail.answer...)
 	p.fail = nil
 	in := p.block != noBlock
 	switch typ {

@@ -57,7 +57,7 @@ func (u *unlucky) pass(data []byte) {
 // attach gets the client a new backend for what it has said, or none.
 func (u *unlucky) attach(said []byte) {
 	if said != nil && u.r.IntN(10) == 0 {
-		p, stays, err := u.talk.Refuse(said, &Failure{Code: pgwire.CodeTooManyConnections, Message: "full"})
+		p, stays, err := u.talk.Refuse(said, pgwire.RefusalPoolFull.With().AppendError(nil))
 		if err != nil || !stays || p.ToServer != nil || p.Leaving {
 			u.t.Fatalf("%+v, stays %v, %v", p, stays, err)
 		}

@@ -185,7 +185,7 @@ func TestStateAfterAFailureWithoutABackend(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newModelClient(t, newStatements())
-			c.tx.fail = &Failure{Code: pgwire.CodeTooManyConnections, Message: "full"}
+			c.tx.fail = &failure{pgwire.RefusalPoolFull.With().AppendError(nil)}
 			var out []byte
 			if _, _, err := c.tx.awaken(tc.said, &out); err != nil {
 				t.Fatal(err)

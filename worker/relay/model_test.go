@@ -48,7 +48,7 @@ func (m *modelServer) say(typ byte, body string) { m.out = append(m.out, msg(typ
 func (m *modelServer) fail(code string) { m.failOf(code, "model") }
 
 func (m *modelServer) failOf(code, of string) {
-	m.out = pgwire.AppendError(m.out, pgwire.SeverityError, code, of)
+	m.out = pgwire.AppendMessage(m.out, 'E', []byte("SERROR\x00VERROR\x00C"+code+"\x00M"+of+"\x00\x00"))
 	if m.status == 'T' {
 		m.status = 'E'
 	}

@@ -24,8 +24,8 @@ type Pooled struct {
 	tracked, initial unique.Handle[settings]
 	// untracked are the values of the other parameters that the client knows.
 	untracked unique.Handle[string]
-	// fail is the error that the next batch gets instead of running, nil for none.
-	fail *Failure
+	// fail is what the next batch gets instead of running, nil for none.
+	fail *failure
 	// portal are the traits of the statement of the unnamed portal, portals those of all
 	// named portals together.
 	portal, portals traits
@@ -225,7 +225,7 @@ func (p *Pooled) Lose() Loss {
 }
 
 // Refuse implements Conversation.
-func (p *Pooled) Refuse(said []byte, f *Failure) (passed Passed, stays bool, err error) {
+func (p *Pooled) Refuse(said, answer []byte) (passed Passed, stays bool, err error) {
 	if !p.ready() {
 		return Passed{}, false, nil
 	}
@@ -233,7 +233,7 @@ func (p *Pooled) Refuse(said []byte, f *Failure) (passed Passed, stays bool, err
 	out := p.shared.scratch[:0]
 	for len(said) > 0 && err == nil && !passed.Leaving {
 		p.line.up = pgwire.NewScanner(pooledClient)
-		p.fail = f
+		p.fail = &failure{answer}
 		said, passed.Leaving, err = p.awaken(said, &out)
 	}
 	p.fail = nil
@@ -247,7 +247,7 @@ func (p *Pooled) Refuse(said []byte, f *Failure) (passed Passed, stays bool, err
 func (p *Pooled) Cancel(said []byte) (Passed, error) {
 	p.wake()
 	p.line.up = pgwire.NewScanner(pooledClient)
-	p.fail = &Failure{Code: pgwire.CodeQueryCanceled, Message: "canceling statement due to user request"}
+	p.fail = &failure{pgwire.RefusalCanceled.With().Append(nil)}
 	return p.withoutBackend(said)
 }
 
