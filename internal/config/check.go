@@ -210,8 +210,10 @@ func (k *checker) users() {
 			k.fail("auth_query", "on together with users, frontend users or limits; empty those files")
 		}
 	}
-	if c.RotateFrontendPasswordTimeout > 0 && len(c.Users)+len(c.FrontendUsers) == 0 {
-		k.fail("rotate_frontend_password_timeout", "set, but there are no users; add some, or set it to 0")
+	if c.RotateFrontendPasswordTimeout > 0 {
+		// Ignoring it would keep passwords valid that clients of C pgagroal can't use.
+		k.fail("rotate_frontend_password_timeout", "set, but the new passwords of %d characters would be known to pgagroal-vault alone, "+
+			"which this version doesn't have; set it to 0, and change passwords with pgagroal-admin user edit", c.RotateFrontendPasswordLength)
 	}
 	for _, u := range c.FrontendUsers {
 		if !hasUser(c.Users, u.Name) {

@@ -118,7 +118,7 @@ func TestCheckRefusals(t *testing.T) {
 		"auth_query with users": {func(c *Config) {
 			c.AuthQuery, c.Superuser, c.Users = true, &Credential{}, []Credential{{"u", ""}}
 		}, "together with users"},
-		"rotation without users":    {func(c *Config) { c.RotateFrontendPasswordTimeout = 1 }, "there are no users"},
+		"rotation without a vault":  {func(c *Config) { c.RotateFrontendPasswordTimeout = 1 }, "passwords of 8 characters would be known to pgagroal-vault alone"},
 		"frontend user is no user":  {func(c *Config) { c.FrontendUsers = []Credential{{"u", ""}} }, "frontend user u is not in the users file"},
 		"health check without user": {func(c *Config) { c.HealthCheck = true }, "health_check: on without health_check_user"},
 		"validation without user":   {func(c *Config) { c.StartupValidation = StartupOn }, "startup_validation: on without"},

@@ -231,13 +231,13 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.AuthQuery },
 		},
 		{
-			Name: "rotate_frontend_password_timeout", Kind: Duration, Default: "0", Later: true,
-			Help: "Time after which passwords of frontend users are changed, 0 is off",
+			Name: "rotate_frontend_password_timeout", Kind: Duration, Default: "0",
+			Help: "Passwords of frontend users are not changed by pgagroal: 0 is the only value",
 			main: func(c *Config) any { return &c.RotateFrontendPasswordTimeout },
 		},
 		{
-			Name: "rotate_frontend_password_length", Kind: Int, Default: "8", Min: 8, Max: 8192, Later: true,
-			Help: "Length of changed passwords",
+			Name: "rotate_frontend_password_length", Kind: Int, Default: "8", Min: 8, Max: 8192,
+			Help: "Length of changed passwords, which counts only with rotate_frontend_password_timeout",
 			main: func(c *Config) any { return &c.RotateFrontendPasswordLength },
 		},
 		{
