@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
@@ -149,6 +150,35 @@ func TestLoginRefusesAServerThatCannotProveItself(t *testing.T) {
 		})
 		if want := name != "honest"; errors.Is(err, ErrServerNotProven) != want || !want && err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A client over TLS could bind, and says that the server offers nothing to bind to. That isn't true of a server that offers
+// PLUS, which would call it an attack.
+func TestPassThroughRefusesAClientThatTheServerWouldTakeForAnAttacker(t *testing.T) {
+	v := store(t, map[string]string{"alice": "s3cret"}).Lookup("alice")
+	for name, bound := range map[string][]byte{"PLUS": make([]byte, 32), "no PLUS": nil} {
+		var passErr, loginErr error
+		_, _ = together(t, serveSCRAM(v, bound), func(server io.ReadWriter) error {
+			passErr, loginErr = together(t, func(client io.ReadWriter) error {
+				_, err := PassThrough(client, server)
+				_, _ = client.Write(append(AppendRefusal(nil, pgwire.SeverityFatal, "alice", err), ok...))
+				return err
+			}, func(rw io.ReadWriter) error {
+				_, err := Login(rw, Plain{User: "alice", Secret: "s3cret"}, LoginOptions{ChannelBinding: []byte("another certificate")})
+				return err
+			})
+			return passErr
+		})
+		var refused *pgwire.Refused
+		var told *ServerError
+		if bound == nil && (passErr != nil || loginErr != nil) {
+			t.Errorf("%s: %v, the client: %v", name, passErr, loginErr)
+		}
+		if bound != nil && (!errors.As(passErr, &refused) || refused.Refusal != pgwire.RefusalBindingPassed ||
+			!errors.As(loginErr, &told) || !strings.Contains(told.Fields.Hint, "channel_binding=disable")) {
+			t.Errorf("%s: %v, the client: %v", name, passErr, loginErr)
 		}
 	}
 }

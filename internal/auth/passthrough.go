@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -16,7 +17,8 @@ import (
 //
 // Channel binding can't be passed through, because the client would bind to pgagroal's certificate and the server to
 // its own. So PassThrough removes the PLUS mechanism from the server's offer. A client that requires channel binding
-// then gives the login up.
+// then gives the login up. A client that only could bind says so in its answer, and a server that offered PLUS takes that
+// for an attack, so PassThrough refuses such a client and says what helps.
 func PassThrough(client, server io.ReadWriter) (Method, error) {
 	asked := Trust
 	for range maxServerMessages {
@@ -50,6 +52,7 @@ func PassThrough(client, server io.ReadWriter) (Method, error) {
 // passOn passes a request of the server to the client and, if the client has to answer, the answer to the server.
 func passOn(client, server io.ReadWriter, code uint32, body []byte, asked Method) (Method, error) {
 	msg := pgwire.AppendMessage(nil, 'R', body)
+	plus := false
 	switch code {
 	case pgproto3.AuthTypeCleartextPassword:
 		asked = Password
@@ -61,6 +64,7 @@ func passOn(client, server io.ReadWriter, code uint32, body []byte, asked Method
 		if err := offer.Decode(body); err != nil || !slices.Contains(offer.AuthMechanisms, mechSCRAM) {
 			return asked, &MethodError{Name: fmt.Sprintf("SASL %q", offer.AuthMechanisms)}
 		}
+		plus = slices.Contains(offer.AuthMechanisms, mechSCRAMPlus)
 		msg = pgwire.AppendAuthenticationSASL(nil, mechSCRAM)
 	case pgproto3.AuthTypeSASLContinue:
 	case pgproto3.AuthTypeSASLFinal:
@@ -74,6 +78,9 @@ func passOn(client, server io.ReadWriter, code uint32, body []byte, asked Method
 	answer, err := readAnswer(client)
 	if err != nil {
 		return asked, err
+	}
+	if first, err := parseInitial(answer, false); plus && err == nil && strings.HasPrefix(first, "y") {
+		return asked, pgwire.RefusalBindingPassed.With()
 	}
 	return asked, send(server, pgwire.AppendMessage(nil, 'p', answer))
 }

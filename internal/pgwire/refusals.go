@@ -41,6 +41,7 @@ const (
 	RefusalMechanism
 	RefusalBindingMix
 	RefusalBindingDowngrade
+	RefusalBindingPassed
 	RefusalIdentity
 	RefusalMalformedSCRAM
 	RefusalUserClients
@@ -208,6 +209,11 @@ var table = [refusals]Row{
 	RefusalBindingDowngrade: {
 		Severity: SeverityFatal, Code: CodeInvalidAuthorization, Text: "client supports SCRAM channel binding but thinks the server does not",
 		When: "Somebody between client and pgagroal removed the offer of channel binding.",
+	},
+	RefusalBindingPassed: {
+		Severity: SeverityFatal, Code: CodeInvalidAuthorization, Text: "channel binding is not possible for a user whom only the server can authenticate",
+		Hint: "Connect with channel_binding=disable, or have the user added to the users file of the connection pool.",
+		When: "Client and server both use TLS, with pgagroal in between: neither can see the certificate of the other, and the server takes that for an attack.",
 	},
 	RefusalIdentity: {
 		Severity: SeverityFatal, Code: CodeFeatureNotSupported, Text: "client uses authorization identity, but it is not supported",

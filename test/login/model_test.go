@@ -137,16 +137,20 @@ func expectProof(_ legs, a attempt) (verdict, bool) {
 // expectServer: what the server asks, of pgagroal or through it of the client.
 func expectServer(l legs, a attempt) (verdict, bool) {
 	passed := a.method == "passed"
+	unbound := verdict{
+		code: "28000",
+		text: fmt.Sprintf(`unsupported security model for user "%s": channel binding is required, and this login can't be bound`, a.user()),
+	}
 	method := map[string]string{"password": "password", "md5": "md5", "scram": "SCRAM-SHA-256"}[a.database] // empty: no password
 	switch {
 	case l.bind && passed:
-		return verdict{code: "53300", text: "connection refused"}, true
+		return unbound, true
 	case a.database == "cert" && l.server == "off":
 		return verdict{code: "28000", text: fmt.Sprintf(`no pg_hba.conf entry for host "127.0.0.1", user "%s", database "cert", no encryption`, a.user())}, true
 	case a.database == "cert" && a.credential == stale:
 		return verdict{code: "28000", text: fmt.Sprintf(`certificate authentication failed for user "%s"`, a.user())}, true
 	case l.bind && a.database != "scram": // no password is shown, and no session accepted
-		return verdict{code: "53300", text: "connection refused"}, true
+		return unbound, true
 	}
 	var v verdict
 	if passed {
