@@ -1,6 +1,6 @@
 # Everything that README.md names. `make help` lists it.
 
-PROGRAMS := pgagroal pgagroal-cli pgagroal-admin pgagroal-scriptrunner
+PROGRAMS := pgagroal pgagroal-cli pgagroal-admin pgagroal-scriptrunner pgagroal-console
 
 # Of a checkout the tag and what came after it, of a release archive the first
 # version in CHANGELOG.md.

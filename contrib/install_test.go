@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-var programs = []string{"pgagroal", "pgagroal-cli", "pgagroal-admin", "pgagroal-scriptrunner"}
+var programs = []string{"pgagroal", "pgagroal-cli", "pgagroal-admin", "pgagroal-scriptrunner", "pgagroal-console"}
 
 // installed runs make install with this PREFIX, for programs that are empty files, and
 // returns the directory that stands for the root.

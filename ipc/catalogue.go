@@ -32,6 +32,7 @@ const (
 	run = RoleRunner
 	ctl = RoleControl
 	prb = RoleProber
+	csl = RoleConsole
 )
 
 // catalogue is the whole protocol, one row per message.
@@ -132,6 +133,23 @@ var catalogue = index([]Row{
 	{Number: 113, Name: "QuestionDone", From: prb, To: sup, Phase: PhaseRunning, make: of[QuestionDone]},
 
 	{Number: 114, Name: "ProberTLS", From: sup, To: prb, Phase: PhaseSetup, make: of[ProberTLS]},
+
+	{Number: 120, Name: "ConsoleHello", From: csl, To: sup, Phase: PhaseSetup, make: of[ConsoleHello]},
+	{Number: 121, Name: "ConsoleListen", From: sup, To: csl, FDs: 1, Phase: PhaseSetup, make: of[ConsoleListen]},
+	{Number: 122, Name: "ConsoleTLS", From: sup, To: csl, Phase: PhaseSetup, make: of[ConsoleTLS]},
+	{Number: 123, Name: "ConsoleConfigure", From: sup, To: csl, Reply: 124, Phase: PhaseSetup, make: of[ConsoleConfigure]},
+	{Number: 124, Name: "ConsoleReady", From: csl, To: sup, Phase: PhaseSetup, make: of[ConsoleReady]},
+	{Number: 125, Name: "SnapshotRequest", From: csl, To: sup, Reply: 126, Phase: PhaseRunning, make: of[SnapshotRequest]},
+	{Number: 126, Name: "SnapshotBegin", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotBegin]},
+	{Number: 127, Name: "SnapshotServer", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotServer]},
+	{Number: 128, Name: "SnapshotLimit", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotLimit]},
+	{Number: 129, Name: "SnapshotProcess", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotProcess]},
+	{Number: 130, Name: "SnapshotStats", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotStats]},
+	{Number: 131, Name: "SnapshotEnd", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotEnd]},
+
+	{Number: 132, Name: "StatsRequest", From: sup, To: wrk, Reply: 133, Phase: PhaseRunning, make: of[StatsRequest]},
+	{Number: 133, Name: "Stats", From: wrk, To: sup, Phase: PhaseRunning, make: of[Stats]},
+	{Number: 134, Name: "StatsEnd", From: wrk, To: sup, Phase: PhaseRunning, make: of[StatsEnd]},
 })
 
 func of[T any, P interface {

@@ -1,23 +1,16 @@
 package ipc
 
-// ReportRequest asks a worker for its counters, and for its sessions as well
+// ReportRequest asks a worker for its gauges, and for its sessions as well
 // when Sessions is set.
 type ReportRequest struct {
 	ID       uint64 `msgpack:"id"`
 	Sessions bool   `msgpack:"sessions"`
 }
 
-// Report holds a worker's counters since its start, and its gauges. A restarted
-// worker starts at zero; what dead workers had counted is lost.
+// Report holds a worker's gauges. What it has counted is in Stats.
 type Report struct {
-	ID       uint64            `msgpack:"id"`
-	Counters map[string]uint64 `msgpack:"counters"`
-	Gauges   map[string]int64  `msgpack:"gauges"`
-	// SessionTimes is the histogram of session lengths: a count for each bucket, whose
-	// bounds are in worker/report.go, and one for all longer sessions.
-	SessionTimes []uint64 `msgpack:"session_times"`
-	// SessionSeconds is the sum of all session lengths.
-	SessionSeconds float64 `msgpack:"session_seconds"`
+	ID     uint64           `msgpack:"id"`
+	Gauges map[string]int64 `msgpack:"gauges"`
 }
 
 // ReportSession is one backend, attached or idle, or one client that waits.

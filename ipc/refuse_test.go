@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var allRoles = []Role{RoleSupervisor, RoleWorker, RoleRunner, RoleControl, RoleProber}
+var allRoles = []Role{RoleSupervisor, RoleWorker, RoleRunner, RoleControl, RoleProber, RoleConsole}
 
 // packet makes a packet of a number and a body.
 func packet(n Number, body ...byte) []byte {

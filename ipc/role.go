@@ -10,6 +10,7 @@ const (
 	RoleRunner
 	RoleControl
 	RoleProber
+	RoleConsole
 )
 
 func (r Role) String() string {
@@ -24,6 +25,8 @@ func (r Role) String() string {
 		return "control"
 	case RoleProber:
 		return "prober"
+	case RoleConsole:
+		return "console"
 	}
 	return "unknown role"
 }

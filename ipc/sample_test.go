@@ -37,6 +37,10 @@ func fill(v reflect.Value, name string, i int) {
 	case reflect.Float64:
 		v.SetFloat(float64(i) + 0.5)
 	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			v.SetBytes([]byte(fmt.Sprintf("%s-%d", name, i)))
+			return
+		}
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		fill(v.Index(0), name, i)
 		fill(v.Index(1), name, i+1)

@@ -68,7 +68,7 @@ func codeOf(t *testing.T, name string) []code {
 
 // ours is a command line that begins with one of our programs, perhaps under another
 // user or with a variable before it.
-var ours = regexp.MustCompile(`^(?:sudo (?:-u \w+ )?)?(?:[A-Z_]+=\S+ )*(?:bin/)?(pgagroal(?:-cli|-admin|-scriptrunner)?)((?: .*)?)$`)
+var ours = regexp.MustCompile(`^(?:sudo (?:-u \w+ )?)?(?:[A-Z_]+=\S+ )*(?:bin/)?(pgagroal(?:-cli|-admin|-scriptrunner|-console)?)((?: .*)?)$`)
 
 // shellEnds is where the arguments of a command end.
 var shellEnds = regexp.MustCompile(`\s(?:#|[0-9]?>|&&|\|\||\||&$|;).*$`)
@@ -250,7 +250,7 @@ func goTestExists(t *testing.T, args []string) error {
 }
 
 // ourTree is a path in the checkout.
-var ourTree = regexp.MustCompile("(?m)(?:^|[\\s(`])((?:\\./)?(?:cmd|contrib|doc|internal|ipc|man|prober|scriptrunner|supervisor|test|worker|\\.ci)/[\\w./*-]*[\\w*])")
+var ourTree = regexp.MustCompile("(?m)(?:^|[\\s(`])((?:\\./)?(?:cmd|console|contrib|doc|internal|ipc|man|prober|scriptrunner|supervisor|test|worker|\\.ci)/[\\w./*-]*[\\w*])")
 
 // TestPathsInDocumentsExist looks up each path of the checkout that a document names.
 func TestPathsInDocumentsExist(t *testing.T) {

@@ -27,13 +27,21 @@ var programs = map[string]struct {
 	"pgagroal-scriptrunner": {page: "pgagroal-scriptrunner.1"},
 }
 
+// children are the programs that only pgagroal starts, which have no options, and the pages
+// that tell of them.
+var children = map[string]string{"pgagroal-console": "pgagroal-metrics.7"}
+
 func TestEveryProgramHasAPage(t *testing.T) {
 	built, err := filepath.Glob(filepath.Join(binaries, "*"))
 	if err != nil || len(built) == 0 {
 		t.Fatal("nothing was built", err)
 	}
 	for _, b := range built {
-		if _, ok := programs[filepath.Base(b)]; !ok {
+		_, ok := programs[filepath.Base(b)]
+		if p := children[filepath.Base(b)]; p != "" {
+			ok = strings.Contains(page(t, p), ".Nm "+filepath.Base(b)+"\n")
+		}
+		if !ok {
 			t.Errorf("%s has no page", filepath.Base(b))
 		}
 	}

@@ -59,8 +59,9 @@ type child struct {
 	clients map[uint64]bool // ids of clients that were handed over and have not left
 	flight  flight
 	drained bool
-	secrets int  // how many of its SecretRequests are open
-	peers   int  // how many of its PeerRequests are open
+	secrets int // how many of its SecretRequests are open
+	peers   int // how many of its PeerRequests are open
+	stats   stats
 	asking  line // SecretRequests for which the prober has to ask a server
 }
 
@@ -283,6 +284,7 @@ func (s *supervisor) workerGone(c *child) {
 	sl := s.workers.slots[c.index]
 	sl.child = nil
 	s.leaveReload(c)
+	s.keepStats(c)
 	s.leasesWithout(c)
 	s.roundsWithout(c)
 	s.clientsWithout(c)
@@ -378,8 +380,10 @@ func (s *supervisor) childIDs() []int {
 	if r := s.runner.end; r != nil && r.started != nil {
 		ids = append(ids, r.started.pid)
 	}
-	if pid := s.servers.prober.processID(); pid != 0 {
-		ids = append(ids, pid)
+	for _, a := range s.aides() {
+		if pid := a.processID(); pid != 0 {
+			ids = append(ids, pid)
+		}
 	}
 	if st := s.workers.starter; st != nil {
 		ids = append(ids, st.PID())

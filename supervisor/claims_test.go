@@ -173,8 +173,10 @@ var claims = map[ipc.Number]struct {
 			"large texts": func(uint64) ipc.Message { return &ipc.ReportSession{ID: 3, AppName: strings.Repeat("x", maxSession+1)} },
 		},
 	},
-	63: {why: "it says nothing"},
-	71: {why: "it says nothing"},
+	63:  {why: "it says nothing"},
+	71:  {why: "it says nothing"},
+	133: {why: "see TestWorkerThatSendsTooManyFiguresIsKilled"},
+	134: {why: "it says nothing"},
 }
 
 // Every message that a worker may send is in the table above.

@@ -63,19 +63,29 @@ func (s *supervisor) dispatch(a arrival) {
 	case *ipc.Drained:
 		s.onDrained(a.worker)
 	case *ipc.ProberHello:
-		s.onProberHello(a.prober, m)
+		s.onAideHello(a.aide, m.Version)
 	case *ipc.ProberReady:
-		s.onProberReady(a.prober, m)
+		s.onAideReady(a.aide, m.Confined, m.Unconfined)
 	case *ipc.ProbeDone:
-		s.onLookDone(a.prober, m.ID, m)
+		s.onLookDone(a.aide, m.ID, m)
 	case *ipc.BackendsDone:
-		s.onLookDone(a.prober, m.ID, m)
+		s.onLookDone(a.aide, m.ID, m)
 	case *ipc.SettingsDone:
-		s.onLookDone(a.prober, m.ID, m)
+		s.onLookDone(a.aide, m.ID, m)
 	case *ipc.QuestionDone:
-		s.onLookDone(a.prober, m.ID, m)
+		s.onLookDone(a.aide, m.ID, m)
 	case *ipc.ServerCancelDone:
-		s.onLookDone(a.prober, m.ID, m)
+		s.onLookDone(a.aide, m.ID, m)
+	case *ipc.Stats:
+		s.onStats(a.worker, m)
+	case *ipc.StatsEnd:
+		s.onStatsEnd(a.worker, m)
+	case *ipc.ConsoleHello:
+		s.onConsoleHello(a.aide, m)
+	case *ipc.ConsoleReady:
+		s.onAideReady(a.aide, m.Confined, m.Unconfined)
+	case *ipc.SnapshotRequest:
+		s.onSnapshotRequest(a.aide, m)
 	case *ipc.RunnerHello:
 		s.onRunnerHello(a.runner, m)
 	case *ipc.RunnerReady:
@@ -98,8 +108,8 @@ func (a arrival) stale() bool {
 	if a.worker != nil {
 		return a.worker.ending()
 	}
-	if a.prober != nil {
-		return a.prober.dropped
+	if a.aide != nil {
+		return a.aide.dropped
 	}
 	return a.runner.gone
 }
@@ -109,8 +119,8 @@ func (s *supervisor) onLinkEnd(a arrival) {
 		s.onWorkerLinkEnd(a.worker, a.err)
 		return
 	}
-	if a.prober != nil {
-		s.onProberLinkEnd(a.prober, a.err)
+	if a.aide != nil {
+		s.onAideLinkEnd(a.aide, a.err)
 		return
 	}
 	s.onRunnerLinkEnd(a.runner, a.err)

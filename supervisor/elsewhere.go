@@ -30,9 +30,11 @@ func (s *supervisor) abandon() {
 			killed = append(killed, c.started)
 		}
 	}
-	if p := s.servers.prober.end; p != nil && p.started != nil {
-		p.started.kill()
-		killed = append(killed, p.started)
+	for _, a := range s.aides() {
+		if p := a.end; p != nil && p.started != nil {
+			p.started.kill()
+			killed = append(killed, p.started)
+		}
 	}
 	if r := s.runner.end; r != nil && r.started != nil {
 		r.started.close()

@@ -47,6 +47,8 @@ type env struct {
 	zombies func() ([]int, error)
 	reap    func(pid int) error
 	notify  func(state string)
+	// usage reads /proc: background calls it.
+	usage func([]processUse) ([]processUse, error)
 }
 
 // startSpec is what start needs to know of a child.
@@ -56,7 +58,9 @@ type startSpec struct {
 	argv0 string
 	peer  ipc.Role
 	lock  *os.File // nil when there is none
-	queue int      // messages that the link's queue holds
+	// program is what to run, nil for this binary.
+	program *os.File
+	queue   int // messages that the link's queue holds
 }
 
 // link is the sending side of a link: an ipc.Outbox, or a test.

@@ -52,6 +52,7 @@ func (s *supervisor) onFenced(c *child, m *ipc.Fenced) {
 		s.violation(c, wrong)
 		return
 	}
+	s.console.figures.fenced += uint64(max(m.Sessions, 0))
 	s.log.Info("worker has let go of the old primary", "worker", c.index, "epoch", m.Epoch, "backends", m.Aborted, "sessions", m.Sessions)
 	s.answered(s.fence.round, c)
 }

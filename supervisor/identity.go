@@ -34,9 +34,15 @@ func Warnings(c *config.Config) []string {
 		return nil
 	}
 	var warnings []string
-	for _, err := range listen.Taken(c.ListenHosts(), c.Port) {
-		warnings = append(warnings, fmt.Sprintf("%s: port: %v; pgagroal can't start before it is free", c.Place("port"), err))
+	for key, port := range map[string]int{"port": c.Port, "metrics": c.Metrics} {
+		if port == 0 {
+			continue
+		}
+		for _, err := range listen.Taken(c.ListenHosts(), port) {
+			warnings = append(warnings, fmt.Sprintf("%s: %s: %v; pgagroal can't start before it is free", c.Place(key), key, err))
+		}
 	}
+	slices.Sort(warnings)
 	return warnings
 }
 
@@ -88,8 +94,9 @@ func identity(c *config.Config) (uint32, []uint32, error) {
 
 // giveUpRoot starts what has to remain root, the starter (nil without worker_user), and
 // then becomes the configured user.
-func giveUpRoot(c *config.Config) (statedir.Account, *proc.Starter, error) {
-	starter, err := newStarter(c)
+// program is that of the console, or nil.
+func giveUpRoot(c *config.Config, program *os.File) (statedir.Account, *proc.Starter, error) {
+	starter, err := newStarter(c, program)
 	if err != nil {
 		return statedir.Account{}, nil, err
 	}

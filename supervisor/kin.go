@@ -12,7 +12,7 @@ import (
 
 // family are the processes that the supervisor knows as its own.
 type family struct {
-	children []int // workers, prober and starter, which may decide nothing
+	children []int // workers, prober, console and starter, which may decide nothing
 	runner   int   // 0 for none, and for a service whose id is unknown
 	session  int   // session id of the script in progress, 0 for none
 }
@@ -24,8 +24,10 @@ func (s *supervisor) family() family {
 			f.children = append(f.children, sl.child.started.pid)
 		}
 	}
-	if pid := s.servers.prober.processID(); pid != 0 {
-		f.children = append(f.children, pid)
+	for _, a := range s.aides() {
+		if pid := a.processID(); pid != 0 {
+			f.children = append(f.children, pid)
+		}
 	}
 	if st := s.workers.starter; st != nil {
 		f.children = append(f.children, st.PID())

@@ -75,7 +75,7 @@ func (s *supervisor) sendLooks() {
 		l.sent, l.started = true, s.env.now()
 		s.timers.stop(l.limit)
 		l.limit = s.after(l.timeout+lookGrace, func() { s.lookLate(l) })
-		s.sendProber(p, l.request)
+		s.sendAide(p, l.request)
 	}
 }
 
@@ -84,7 +84,7 @@ func (s *supervisor) sendLooks() {
 func (s *supervisor) lookLate(l *look) {
 	if l.sent {
 		if p := s.servers.prober.end; p != nil {
-			s.dropProber(p, fmt.Sprintf("%s is not answered after %v", ipc.Name(l.request.Number()), l.timeout+lookGrace))
+			s.dropAide(p, fmt.Sprintf("%s is not answered after %v", ipc.Name(l.request.Number()), l.timeout+lookGrace))
 		}
 		return
 	}
@@ -106,19 +106,19 @@ func (s *supervisor) withdrawLook(l *look, err error) {
 }
 
 // onLookDone hands an answer to the look that it belongs to.
-func (s *supervisor) onLookDone(p *proberEnd, id uint64, m ipc.Message) {
+func (s *supervisor) onLookDone(p *aideEnd, id uint64, m ipc.Message) {
 	l := s.servers.prober.looks.sent[id]
 	if l == nil {
-		s.proberBroke(p, "an answer that nobody has asked for")
+		s.aideBroke(p, "an answer that nobody has asked for")
 		return
 	}
 	if row, _ := ipc.Lookup(l.request.Number()); row.Reply != m.Number() {
-		s.proberBroke(p, "an answer to something else than was asked")
+		s.aideBroke(p, "an answer to something else than was asked")
 		return
 	}
 	if probe, ok := m.(*ipc.ProbeDone); ok {
 		if wrong := claimOfProbe(probe); wrong != "" {
-			s.proberBroke(p, wrong)
+			s.aideBroke(p, wrong)
 			return
 		}
 	}

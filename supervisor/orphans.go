@@ -166,6 +166,6 @@ func (s *supervisor) stopOrphanCancel(x *orphanCancel) {
 		return
 	}
 	if p := s.servers.prober.end; p != nil && p.up {
-		s.sendProber(p, &ipc.ServerCancelStop{ID: l.id})
+		s.sendAide(p, &ipc.ServerCancelStop{ID: l.id})
 	}
 }

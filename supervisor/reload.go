@@ -275,7 +275,7 @@ func (s *supervisor) commit() {
 		return sameRule(old.cfg.Limits, s.cfg.Limits, key, rule)
 	}))
 	if !reflect.DeepEqual(old.serverTLS, s.serverTLS) || old.cfg.LogLevel != s.cfg.LogLevel || old.cfg.LogLinePrefix != s.cfg.LogLinePrefix {
-		s.replaceProber()
+		s.replaceAide(&s.servers.prober.aide)
 	}
 	r := reloadResponse(changes)
 	s.log.Info("configuration is reloaded", "changed", strings.Join(keysOf(r.Changed), ", "), "needs restart", strings.Join(keysOf(r.NeedsRestart), ", "))

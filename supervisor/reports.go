@@ -36,19 +36,19 @@ type workerSession struct {
 func (s *supervisor) askReports(sessions bool, done func(*report)) {
 	r := &report{had: map[*child]int{}}
 	r.round = s.newRound(reportLimit, func() {
-		delete(s.reports, r.round.id)
+		delete(s.rounds.reports, r.round.id)
 		done(r)
 	})
-	if s.reports == nil {
-		s.reports = reports{}
+	if s.rounds.reports == nil {
+		s.rounds.reports = reports{}
 	}
-	s.reports[r.round.id] = r
+	s.rounds.reports[r.round.id] = r
 	s.ask(r.round, s.everyReady(), &ipc.ReportRequest{ID: r.round.id, Sessions: sessions})
 }
 
 // reportOf returns the report that the worker has not finished yet, or nil.
 func (s *supervisor) reportOf(c *child, id uint64) *report {
-	if r := s.reports[id]; r != nil && r.round.awaits(c) {
+	if r := s.rounds.reports[id]; r != nil && r.round.awaits(c) {
 		return r
 	}
 	return nil

@@ -27,6 +27,8 @@ type round struct {
 type rounds struct {
 	lastID uint64
 	open   []*round
+	// reports are those that collect a status.
+	reports reports
 }
 
 func (s *supervisor) newRound(limit time.Duration, done func()) *round {

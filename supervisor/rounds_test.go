@@ -108,7 +108,7 @@ func TestReportGoesOnWithoutAWorkerThatDies(t *testing.T) {
 		t.Fatal("it didn't wait for the other worker")
 	}
 	w.die(w.children[1])
-	if got == nil || len(got.workers) != 1 || len(w.s.reports) != 0 {
+	if got == nil || len(got.workers) != 1 || len(w.s.rounds.reports) != 0 {
 		t.Errorf("%+v", got)
 	}
 }

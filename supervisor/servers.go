@@ -134,6 +134,7 @@ func (s *supervisor) startServers() {
 
 // feed gives the machine one event, and carries out the actions that it returns.
 func (s *supervisor) feed(ev failover.Event) {
+	s.console.figures.note(s.env.wall(), ev)
 	acts := s.servers.machine.Step(s.env.now(), ev)
 	s.actions.queue = append(s.actions.queue, acts...)
 	s.armMachine()
@@ -153,6 +154,7 @@ func (s *supervisor) reasonChanged() {
 	if st.Phase == s.servers.phase {
 		return
 	}
+	s.console.figures.entersPhase(s.env.now(), st.Phase)
 	s.servers.phase = st.Phase
 	if s.servers.published && !s.servers.snapshot.Open {
 		s.sendServerStates()

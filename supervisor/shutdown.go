@@ -161,7 +161,7 @@ func (s *supervisor) checkStopped() {
 	if !s.stop.leaving {
 		s.leaveRunner()
 	}
-	if s.runner.end == nil && s.leaveProber() { // the prober last: the machine may look at servers until here
+	if s.runner.end == nil && s.leaveAides() { // the prober last: the machine may look at servers until here
 		s.over = true
 		s.log.Info("shutdown is complete", "took", (s.env.now() - s.stop.began).Round(time.Millisecond),
 			"clients_cut", s.stop.cut, "workers_killed", s.stop.killed)

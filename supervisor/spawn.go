@@ -61,19 +61,22 @@ func startChild(spec startSpec, starter *proc.Starter, log *slog.Logger) (*start
 }
 
 // spawn starts the process of a child. If there is a starter, it starts workers and the
-// prober. kill reports no error: it fails only when the process has ended, whose exit is
+// further children. kill reports no error: it fails only when the process has ended, whose exit is
 // about to be seen, or when the starter is lost, which ends the supervisor.
 func spawn(spec startSpec, files []*os.File, starter *proc.Starter, log *slog.Logger) (p *os.Process, kill func(), err error) {
 	if starter == nil || spec.role == proc.RoleRunner {
 		p, err = proc.Spawn(proc.Spec{
-			Role: spec.role, Argv0: spec.argv0, Files: files, Env: inherited(),
+			Role: spec.role, Program: spec.program, Argv0: spec.argv0, Files: files, Env: inherited(),
 			NoNewPrivs: spec.role != proc.RoleRunner,
 		})
 		return p, func() { _ = p.Kill() }, err
 	}
-	if spec.role == proc.RoleProber {
+	switch spec.role {
+	case proc.RoleProber:
 		p, err = starter.StartProber(files)
-	} else {
+	case proc.RoleConsole:
+		p, err = starter.StartConsole(files)
+	default:
 		p, err = starter.StartWorker(spec.index, files)
 	}
 	if err != nil {
@@ -176,7 +179,7 @@ func receive(conn *ipc.Conn, message func(ipc.Message, ...int)) error {
 			return err
 		}
 		switch env.Message.(type) {
-		case *ipc.ConfigDone, *ipc.RunnerReady, *ipc.ProberReady:
+		case *ipc.ConfigDone, *ipc.RunnerReady, *ipc.ProberReady, *ipc.ConsoleReady:
 			conn.SetPhase(ipc.PhaseRunning)
 		}
 		message(env.Message, env.FDs...)

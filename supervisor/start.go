@@ -58,10 +58,12 @@ func Run(opt Options) error {
 	if errs := check(c, config.CheckEnv{TCPPassed: k.TCPPassed(), UnixPassed: k.UnixPassed()}); len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	if err := k.ListenTCP(c, log); err != nil {
+	program, err := openPorts(c, k, log)
+	if err != nil {
 		return err
 	}
-	account, starter, err := giveUpRoot(c)
+	defer program.Close()
+	account, starter, err := giveUpRoot(c, program)
 	if err != nil {
 		return err
 	}
@@ -95,6 +97,7 @@ func Run(opt Options) error {
 	if err != nil {
 		return err
 	}
+	s.console.program, s.console.listeners = program, k.Metrics()
 	s.reload.env = reloadEnv(k)
 	return s.serve(k)
 }
@@ -111,6 +114,18 @@ func reloadEnv(k *listen.Sockets) config.CheckEnv {
 		env.GIDs = append(env.GIDs, uint32(g))
 	}
 	return env
+}
+
+// openPorts opens what may need root: the ports, and the program of the console, which is
+// nil if there is no console. The caller closes it.
+func openPorts(c *config.Config, k *listen.Sockets, log *slog.Logger) (*os.File, error) {
+	if err := k.ListenTCP(c, log); err != nil {
+		return nil, err
+	}
+	if err := k.ListenMetrics(c); err != nil {
+		return nil, err
+	}
+	return openConsole(c)
 }
 
 // warnAtStart warns of what is unsafe or incomplete and keeps nothing from working now.
@@ -135,12 +150,16 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 	s.env = s.realEnv(base)
 	saved := s.loadState()
 	s.servers = newServers(c, failover.New(machineConfig(c), saved, s.env.now()))
+	s.makeAides()
 	salt := newSalt()
 	g, err := newGeneration(1, c, salt)
 	if err != nil {
 		return nil, err
 	}
 	s.generation = *g
+	if s.console.tls, err = loadConsoleTLS(c); err != nil {
+		return nil, err
+	}
 	s.clients.budget = clientBudget(c, fileLimit())
 	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt}
 	return s, nil
@@ -218,7 +237,7 @@ func (s *supervisor) realEnv(base time.Time) env {
 		groupEmpty: proc.GroupEmpty, noStrangers: noStrangers,
 		signalGroup: signalGroup,
 		zombies:     proc.Zombies, reap: proc.Reap,
-		notify: func(string) {},
+		notify: func(string) {}, usage: readUsage,
 	}
 }
 

@@ -34,11 +34,11 @@ func checkWorkerUser(c *config.Config, uid uint32, known bool) error {
 // newStarter starts the starter: the process that starts and kills workers and the prober
 // under worker_user. The supervisor calls it while it is still root. Without worker_user it
 // returns nil.
-func newStarter(c *config.Config) (*proc.Starter, error) {
+func newStarter(c *config.Config, program *os.File) (*proc.Starter, error) {
 	if c.WorkerUser == "" {
 		return nil, nil
 	}
-	return proc.NewStarter(c.WorkerUser, inherited())
+	return proc.NewStarter(c.WorkerUser, inherited(), program)
 }
 
 // watchStarter tells the loop when the starter is lost.

@@ -33,6 +33,7 @@ type supervisor struct {
 	rounds  rounds
 	cancels cancels
 	servers servers
+	console console
 	actions actions
 	fence   fence
 	ages    ages
@@ -41,7 +42,6 @@ type supervisor struct {
 	history history
 	runner  runner
 	dir     statedir.Dir
-	reports reports
 	stop    shutdown
 	service service
 	result  error // why the supervisor ends, nil for an orderly end
@@ -52,7 +52,7 @@ type supervisor struct {
 type arrival struct {
 	worker  *child
 	runner  *runnerEnd
-	prober  *proberEnd
+	aide    *aideEnd
 	message ipc.Message
 	fds     []int // of the message; the supervisor closes them
 	err     error // why the link has ended
@@ -127,7 +127,9 @@ func (s *supervisor) justWoke() bool {
 func (s *supervisor) begin() {
 	s.startWatchdog()
 	s.startLock()
-	s.startProber()
+	for _, a := range s.aides() {
+		s.startAide(a)
+	}
 	s.startWorkers()
 	s.linkRunner()
 	s.startServers()

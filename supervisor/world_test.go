@@ -155,7 +155,8 @@ func newWorld(t *testing.T, workers int, change ...func(*config.Config)) *world 
 	w.s.env = w.env()
 	w.s.servers = newServers(c, w.machine)
 	w.s.clients.gate = listen.NewGate(nil, 1000)
-	w.s.startProber()
+	w.s.makeAides()
+	w.s.startAide(&w.s.servers.prober.aide)
 	return w
 }
 
@@ -196,6 +197,7 @@ func (w *world) env() env {
 		zombies:       func() ([]int, error) { w.scans++; return w.zombies, nil },
 		reap:          func(pid int) error { w.reaped = append(w.reaped, pid); return nil },
 		notify:        func(s string) { w.notified = append(w.notified, s) },
+		usage:         func(list []processUse) ([]processUse, error) { return list, nil },
 	}
 }
 

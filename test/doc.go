@@ -14,6 +14,7 @@
 //	failover     how a primary's death is seen, and what becomes of clients
 //	primary      who is primary: at the start, after a failover, when servers return
 //	operator     commands: shutdown, planned switches, orders, rehearsals, answers
+//	metrics      what Prometheus and health checks see
 //	hooks        the contract of the scripts
 //	runner       runs of scripts while runner, service or supervisor die
 //	takeover     what a worker can't do after somebody has taken it over

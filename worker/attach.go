@@ -40,9 +40,9 @@ func (w *worker) attachOpened(o *opening, b *backend, s *session) {
 
 // attach joins the session to a backend.
 func (s *session) attach(b *backend) {
+	s.waited(b)
 	s.waiter = nil
 	s.backend, b.session = b, s
-	s.w.stats.attached++
 	if b.Private { // it can serve no other client
 		s.talk = s.w.shared.Direct(s.c.id, false)
 	}
@@ -171,6 +171,8 @@ func (s *session) welcome() {
 // backend.
 func (s *session) greet(params *relay.Params, pid uint32) {
 	s.welcomed = true
+	s.w.stats.authOK++
+	s.w.stats.logins.observe(s.w.loop.Now().Sub(s.c.start))
 	s.c.since = uint32(time.Now().Unix())
 	s.newKey(pid)
 	msg := pgwire.AppendAuthenticationOK(nil)
@@ -191,6 +193,7 @@ func (s *session) part() {
 	s.client.Send(s.talk.Part())
 	b.Spoiled = b.Spoiled || b.Indelible
 	s.c.leaves = s.c.leaves || b.soiled()
+	s.w.stats.returned++
 	s.detach()
 	if s.client.Full() {
 		s.client.Pause() // until Flushed; otherwise the queue of answers would grow without bound

@@ -66,6 +66,7 @@ type backend struct {
 	relay.Backend
 
 	session *session
+	clock   clock
 	script  *script // the worker's own queries in progress, nil for none
 	cancel  *cancelJob
 	// cancelled continues the reset that waits for a cancel request, nil for none.
@@ -87,12 +88,13 @@ type opening struct {
 	ahead  bool // no client waits for the backend
 	ctx    context.Context
 	cancel context.CancelFunc
+	began  time.Duration
 }
 
 // newOpening registers a set-up that is about to start. limit is the time for the whole
 // set-up.
 func (w *worker) newOpening(wt *waiter, g *ipc.LeaseGrant, limit time.Duration) *opening {
-	o := &opening{outbound: outbound{epoch: g.Epoch}, waiter: wt, grant: g}
+	o := &opening{outbound: outbound{epoch: g.Epoch}, waiter: wt, grant: g, began: w.now()}
 	o.ctx, o.cancel = context.WithTimeout(context.Background(), limit)
 	o.stop = o.cancel
 	w.outbounds[&o.outbound] = struct{}{}

@@ -41,6 +41,8 @@ func (w *worker) dispatch(env ipc.Envelope) {
 		w.onCancelDone(m)
 	case *ipc.ReportRequest:
 		w.onReportRequest(m)
+	case *ipc.StatsRequest:
+		w.onStatsRequest(m)
 	case *ipc.Drain:
 		w.onDrain()
 	case *ipc.ConfigCommit:

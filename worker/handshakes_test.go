@@ -61,8 +61,8 @@ func TestHandshakesAreCounted(t *testing.T) {
 		conn.Close()
 		r.left(id)
 		r.do(func() {
-			if n := r.w.report(1).Counters[x.count]; n != 1 {
-				t.Errorf("%s is %d: %v", x.count, n, r.w.report(1).Counters)
+			if n := r.w.counters()[x.count]; n != 1 {
+				t.Errorf("%s is %d: %v", x.count, n, r.w.counters())
 			}
 		})
 	}

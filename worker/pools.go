@@ -64,6 +64,7 @@ func (w *worker) do(a *pool.Act) {
 		w.handOver(a.Backend.Of.(*backend))
 	case pool.Close:
 		b := a.Backend.Of.(*backend)
+		w.stats.evicted[a.Reason]++
 		if w.debug() {
 			w.log.Debug("backend isn't kept", "server", w.serverName(b.server), "backend", b.pid, "reason", a.Reason.String())
 		}
@@ -232,11 +233,13 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 	w.shelf.Opened(&o.waiter.Waiter, err == nil)
 	if err != nil {
 		w.stats.openErrors++
+		w.stats.server(o.grant.Server).errors++
 		w.failed(o, err)
 		w.hintOf(o.grant.Server, o.grant.Epoch, err)
 		return err
 	}
 	w.stats.opened++
+	w.stats.server(o.grant.Server).opens.observe(w.now() - o.began)
 	w.reached(o.grant.Server, o.at)
 	return nil
 }

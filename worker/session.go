@@ -161,6 +161,9 @@ func (s *session) hear(p relay.Passed, err error) {
 	b := s.backend
 	if b != nil {
 		b.conn.Send(p.ToServer)
+		if p.Stand == relay.Busy {
+			b.starts()
+		}
 	}
 	s.client.Send(p.ToClient)
 	s.flooded = p.Flooded
@@ -187,6 +190,9 @@ func (s *session) fromServer(data []byte) {
 	b := s.backend
 	p, err := s.talk.FromServer(data)
 	s.w.hintCode(b, "session")
+	if p.Stand != relay.Busy {
+		b.answers(p.Stand)
+	}
 	if s.state == sessionActive {
 		s.told(b, &p)
 	}
@@ -269,6 +275,7 @@ func (s *session) giveBack() {
 	default:
 		s.talk.Part()
 		b.Spoiled = b.Indelible
+		w.stats.returned++
 		s.detach()
 		w.reset(b, b.Dirty || b.Sequences)
 	}

@@ -67,6 +67,8 @@ type Config struct {
 	Metrics             int // port, 0 is off
 	MetricsCacheMaxAge  time.Duration
 	MetricsCacheMaxSize int64
+	MetricsMaxSeries    int
+	MetricsDetail       string
 	MetricsCertFile     string
 	MetricsKeyFile      string
 	MetricsCAFile       string

@@ -8,6 +8,8 @@ type Policy struct {
 	// SocketDirs are the directories of the Unix stream sockets that the process
 	// connects to.
 	SocketDirs []string
+	// Accept says that the process accepts connections at listening sockets that it has.
+	Accept bool
 	// Ring says that the process uses an io_uring ring, which it has already made.
 	Ring bool
 }

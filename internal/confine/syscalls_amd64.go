@@ -45,6 +45,9 @@ func allowed(p Policy) []call {
 	if len(p.SocketDirs) > 0 {
 		calls = append(calls, call{unix.SYS_SOCKET, []check{{0, all, []uint32{unix.AF_UNIX}}, stream, {2, all, []uint32{0}}}})
 	}
+	if p.Accept {
+		calls = append(calls, call{unix.SYS_ACCEPT4, nil})
+	}
 	if p.Ring {
 		calls = append(calls,
 			call{unix.SYS_IO_URING_REGISTER, []check{{1, all, []uint32{ringEnable, ringRegister, ringUnregister}}}},

@@ -71,6 +71,7 @@ type shared struct {
 	mu    sync.Mutex // guards w
 	w     io.Writer
 	style atomic.Pointer[style]
+	lines [4]atomic.Uint64 // info, warn, error and fatal
 }
 
 // style is what Restyle changes.
@@ -94,11 +95,26 @@ func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
 
 // Handle writes one line.
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelInfo {
+		h.lines[min(int(r.Level-slog.LevelInfo)/4, 3)].Add(1)
+	}
 	line := h.line(r)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, err := h.w.Write(line)
 	return err
+}
+
+// Lines returns how many lines of level info, warn, error and fatal a logger of New has
+// written; zeros for any other.
+func Lines(log *slog.Logger) []uint64 {
+	n := make([]uint64, 4)
+	if h, ok := log.Handler().(*handler); ok {
+		for i := range n {
+			n[i] = h.lines[i].Load()
+		}
+	}
+	return n
 }
 
 func (h *handler) line(r slog.Record) []byte {

@@ -14,6 +14,8 @@ const (
 	RoleWorker Role = "worker"
 	RoleRunner Role = "runner"
 	RoleProber Role = "prober"
+	// RoleConsole is the only child that is a program of its own.
+	RoleConsole Role = "console"
 	// RoleStarter is the process that starts the others under a user of their own.
 	RoleStarter Role = "starter"
 )
@@ -35,7 +37,7 @@ const childVariable = "PGAGROAL_CHILD"
 func Link() (fd int, role Role, ok bool) {
 	role = Role(os.Getenv(childVariable))
 	os.Unsetenv(childVariable)
-	if role != RoleWorker && role != RoleRunner && role != RoleProber && role != RoleStarter {
+	if role != RoleWorker && role != RoleRunner && role != RoleProber && role != RoleConsole && role != RoleStarter {
 		return -1, "", false
 	}
 	if !isLink(LinkFD) {

@@ -13,8 +13,10 @@ import (
 
 // Spec says everything that a child gets.
 type Spec struct {
-	Role  Role
-	Argv0 string // shown by ps, as in "pgagroal: worker 2"
+	Role Role
+	// Program is what to run, made by OpenProgram; nil is this binary. It stays the caller's.
+	Program *os.File
+	Argv0   string // shown by ps, as in "pgagroal: worker 2"
 	// Files become the descriptors from 3 on: the link, then the lock of state_dir. They
 	// stay the caller's, which closes its ends after the start. Starting a process with Go
 	// makes them blocking.
@@ -39,9 +41,12 @@ type Spec struct {
 	pidFD   *int
 }
 
-// Spawn starts this binary again as a child in a process group of its own. The caller
-// must wait for the child.
+// Spawn starts this binary again, or another program, as a child in a process group of its
+// own. The caller must wait for the child.
 func Spawn(s Spec) (*os.Process, error) {
+	if s.Program != nil {
+		return spawn(fmt.Sprintf("/proc/self/fd/%d", s.Program.Fd()), s)
+	}
 	return spawn("/proc/self/exe", s)
 }
 

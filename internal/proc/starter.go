@@ -15,8 +15,9 @@ import (
 
 // A supervisor that has given up root can neither start a process under another user nor
 // signal one. A starter, which it starts while it is still root, does these two things for
-// it, and nothing else: it starts this very binary as a worker or as the prober under one
-// user, which it learned at its own start, and kills the processes that it has started.
+// it, and nothing else: it starts this very binary as a worker or as the prober, and the program of the console,
+// under one user, and kills the processes that it has started. It learned the user and the
+// program at its own start.
 //
 // A request is a packet of eight bytes, and so is the answer. There is one request at a
 // time:
@@ -28,10 +29,11 @@ import (
 // child of the supervisor, not of the starter, and the supervisor waits for it as for any
 // other child.
 const (
-	packetSize    = 8
-	requestWorker = 's'
-	requestProber = 'p'
-	requestKill   = 'k'
+	packetSize     = 8
+	requestWorker  = 's'
+	requestProber  = 'p'
+	requestConsole = 'c'
+	requestKill    = 'k'
 
 	// starterFiles is the greatest number of descriptors in a request: standard output,
 	// standard error, the link, and the lock of state_dir if there is one.
@@ -56,8 +58,9 @@ type Starter struct {
 }
 
 // NewStarter starts a starter. This process must be root. The starter's children run as
-// user with the environment env. The caller must call Close.
-func NewStarter(user string, env []string) (*Starter, error) {
+// user with the environment env. program is that of the console, nil if there is no
+// console. The caller must call Close.
+func NewStarter(user string, env []string, program *os.File) (*Starter, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("start starter: %w", err)
@@ -69,8 +72,12 @@ func NewStarter(user string, env []string) (*Starter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start starter: %w", err)
 	}
+	files := []*os.File{theirs}
+	if program != nil {
+		files = append(files, program)
+	}
 	p, err := Spawn(Spec{
-		Role: RoleStarter, Argv0: "pgagroal: starter", Files: []*os.File{theirs}, NoNewPrivs: true,
+		Role: RoleStarter, Argv0: "pgagroal: starter", Files: files, NoNewPrivs: true,
 		Env:   append(append([]string{}, env...), starterVariable+"="+user),
 		Bound: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL},
 	})
@@ -118,6 +125,15 @@ func (s *Starter) StartProber(files []*os.File) (*os.Process, error) {
 	p, err := s.start(requestProber, 0, files)
 	if err != nil {
 		return nil, fmt.Errorf("start prober: %w", err)
+	}
+	return p, nil
+}
+
+// StartConsole is StartWorker for the console.
+func (s *Starter) StartConsole(files []*os.File) (*os.Process, error) {
+	p, err := s.start(requestConsole, 0, files)
+	if err != nil {
+		return nil, fmt.Errorf("start console: %w", err)
 	}
 	return p, nil
 }

@@ -49,7 +49,7 @@ func starterChild() int {
 func newTestStarter(t *testing.T) *Starter {
 	t.Helper()
 	needRoot(t)
-	s, err := NewStarter("nobody", []string{"PROC_TEST=starter", "LANG=C", quickExit})
+	s, err := NewStarter("nobody", []string{"PROC_TEST=starter", "LANG=C", quickExit}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +242,7 @@ func TestAStarterRefusesRoot(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	for _, user := range []string{"root", "no-such-user", ""} {
-		s, err := NewStarter(user, []string{"PROC_TEST=starter", quickExit})
+		s, err := NewStarter(user, []string{"PROC_TEST=starter", quickExit}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

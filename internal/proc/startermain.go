@@ -27,6 +27,7 @@ type starter struct {
 	link     int
 	cred     *syscall.Credential
 	env      []string
+	program  *os.File    // of the console, or nil
 	children map[int]int // pidfd of each child, by process id
 }
 
@@ -42,11 +43,16 @@ func StarterMain(link int) int {
 		fmt.Fprintf(os.Stderr, "pgagroal: starter: become user %q: %v\n", user, err)
 		return 1
 	}
+	program, err := inheritedProgram(LockFD)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "pgagroal: starter:", err)
+		return 1
+	}
 	// The starter ends with its link and not before, because a signal to the whole control
 	// group would otherwise leave the supervisor without it. Its children would inherit
 	// ignored signals, so it catches them instead.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	s := &starter{link: link, cred: cred, env: os.Environ(), children: map[int]int{}}
+	s := &starter{link: link, cred: cred, env: os.Environ(), program: program, children: map[int]int{}}
 	for {
 		if err := s.serve(); err != nil {
 			s.end()
@@ -64,9 +70,11 @@ func (s *starter) serve() error {
 	s.forgetEnded()
 	switch kind {
 	case requestWorker:
-		pid, err = s.start(RoleWorker, "pgagroal: worker "+strconv.Itoa(index), files)
+		pid, err = s.start(Spec{Role: RoleWorker, Argv0: "pgagroal: worker " + strconv.Itoa(index)}, files)
 	case requestProber:
-		pid, err = s.start(RoleProber, "pgagroal: prober", files)
+		pid, err = s.start(Spec{Role: RoleProber, Argv0: "pgagroal: prober"}, files)
+	case requestConsole:
+		pid, err = s.startConsole(files)
 	case requestKill:
 		err = s.kill(pid)
 	}
@@ -103,9 +111,10 @@ func (s *starter) receive() (kind byte, index, pid int, files []*os.File, err er
 		}
 	}
 	index, pid = int(binary.BigEndian.Uint16(b[2:])), int(binary.BigEndian.Uint32(b[4:]))
+	starts := b[0] == requestWorker || b[0] == requestProber || b[0] == requestConsole
 	wellFormed := n == packetSize && flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) == 0
 	switch {
-	case wellFormed && (b[0] == requestWorker || b[0] == requestProber) && len(files) >= starterFiles-1:
+	case wellFormed && starts && len(files) >= starterFiles-1:
 	case wellFormed && b[0] == requestKill && len(files) == 0:
 	default:
 		return 0, 0, 0, nil, errBroken // also for a closed link, from which 0 bytes are read
@@ -113,13 +122,20 @@ func (s *starter) receive() (kind byte, index, pid int, files []*os.File, err er
 	return b[0], index, pid, files, nil
 }
 
-func (s *starter) start(role Role, argv0 string, files []*os.File) (int, error) {
+func (s *starter) startConsole(files []*os.File) (int, error) {
+	if s.program == nil {
+		return 0, unix.ENOENT
+	}
+	return s.start(Spec{Role: RoleConsole, Argv0: "pgagroal: console", Program: s.program}, files)
+}
+
+// start starts a child as the user. what names its role and program.
+func (s *starter) start(what Spec, files []*os.File) (int, error) {
 	fd := -1
-	p, err := Spawn(Spec{
-		Role: role, Argv0: argv0, Files: files[2:],
-		Env: s.env, Credential: s.cred, Stdout: files[0], Stderr: files[1], NoNewPrivs: true,
-		sibling: true, pidFD: &fd,
-	})
+	what.Files, what.Stdout, what.Stderr = files[2:], files[0], files[1]
+	what.Env, what.Credential, what.NoNewPrivs = s.env, s.cred, true
+	what.sibling, what.pidFD = true, &fd
+	p, err := Spawn(what)
 	if err != nil {
 		return 0, err
 	}

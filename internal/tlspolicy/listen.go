@@ -18,10 +18,12 @@ const Protocol = "postgresql"
 
 // Options are what an operator may choose; the zero value is the default.
 type Options struct {
-	MinVersion uint16           // 0: TLS 1.2
-	Curves     []tls.CurveID    // nil: clientCurves or serverCurves
-	Ciphers    []uint16         // of TLS 1.2; nil: Go's choice
-	Protocols  []string         // of ALPN; nil: postgresql
+	MinVersion uint16        // 0: TLS 1.2
+	Curves     []tls.CurveID // nil: clientCurves or serverCurves
+	Ciphers    []uint16      // of TLS 1.2; nil: Go's choice
+	Protocols  []string      // of ALPN; nil: postgresql
+	// ClientCert refuses clients that show no certificate, if there are authorities.
+	ClientCert bool
 	Now        func() time.Time // nil: time.Now
 }
 
@@ -114,6 +116,9 @@ func (m Material) identity(p Pair, opts Options, tickets Tickets, v *verifier) (
 	c.SessionTicketsDisabled = len(tickets.Seed) == 0
 	if v.roots != nil {
 		c.ClientAuth, c.ClientCAs = tls.RequestClientCert, v.roots
+		if opts.ClientCert {
+			c.ClientAuth = tls.RequireAnyClientCert
+		}
 		c.VerifyConnection = func(s tls.ConnectionState) error {
 			if len(s.PeerCertificates) == 0 {
 				return nil

@@ -1,6 +1,9 @@
 package failover
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Settle says whether the machine itself applies rule 8 of doc/FAILOVER.md after a failed or unknown run.
 type Settle uint8
@@ -167,6 +170,9 @@ const (
 )
 
 var phaseNames = [...]string{"new", "starting", "open", "suspect", "switching", "fencing", "choosing", "running", "verifying", "held"}
+
+// Phases returns the words of all phases that a status shows.
+func Phases() []string { return append(slices.Clone(phaseNames[PhaseStarting:]), HookNotify) }
 
 // String is the word in status, log, record and transcripts.
 func (p Phase) String() string { return name(phaseNames[:], int(p)) }

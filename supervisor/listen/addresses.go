@@ -184,19 +184,28 @@ func familyOf(network string, a netip.Addr) string {
 	return network + "6"
 }
 
-// bindTCP listens on one address.
+// bindTCP listens for clients on one address.
 func bindTCP(a netip.Addr, c *config.Config) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAlive: -1}
-	lc.SetMultipathTCP(false) // older kernels refuse TCP options on an MPTCP socket
-	l, err := lc.Listen(context.Background(), familyOf("tcp", a), net.JoinHostPort(a.String(), strconv.Itoa(c.Port)))
+	l, err := bindPort(a, c.Port, "port")
 	if err != nil {
-		return nil, fmt.Errorf("listen on host and port: %w", err)
+		return nil, err
 	}
 	if c.Backlog > 0 {
 		if err := setBacklog(l, c.Backlog); err != nil {
 			l.Close()
 			return nil, err
 		}
+	}
+	return l, nil
+}
+
+// bindPort listens on one address. key is the port's key in pgagroal.conf.
+func bindPort(a netip.Addr, port int, key string) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAlive: -1}
+	lc.SetMultipathTCP(false) // older kernels refuse TCP options on an MPTCP socket
+	l, err := lc.Listen(context.Background(), familyOf("tcp", a), net.JoinHostPort(a.String(), strconv.Itoa(port)))
+	if err != nil {
+		return nil, fmt.Errorf("listen on host and %s: %w", key, err)
 	}
 	return l, nil
 }

@@ -6,8 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 )
@@ -16,6 +18,7 @@ import (
 // has ended.
 type Sockets struct {
 	clients []net.Listener
+	metrics []net.Listener // for the console
 	control *net.UnixListener
 	passed  []string // what the service manager passed, for the log
 	tcp     bool     // the service manager passed a TCP socket
@@ -79,6 +82,49 @@ func (k *Sockets) ListenTCP(c *config.Config, log *slog.Logger) error {
 	})
 }
 
+// ListenMetrics listens on the key metrics at every address of host, before privileges are given up.
+func (k *Sockets) ListenMetrics(c *config.Config) error {
+	if c.Metrics == 0 {
+		return nil
+	}
+	entries, err := entriesOf(c.ListenHosts())
+	if err != nil {
+		return err
+	}
+	return bindAll(entries, func(a netip.Addr) error {
+		l, err := bindPort(a, c.Metrics, "metrics")
+		if err != nil {
+			return err
+		}
+		k.metrics = append(k.metrics, l)
+		return nil
+	}, func(string, netip.Addr, error) {}) // the log names what is skipped once, for the port
+}
+
+// Metrics returns the sockets for the key metrics. They stay the property of k.
+func (k *Sockets) Metrics() []net.Listener { return k.metrics }
+
+// Copy returns another descriptor of a TCP socket that listens. The caller closes it.
+func Copy(l net.Listener) (int, error) {
+	tl, ok := l.(*net.TCPListener)
+	if !ok {
+		return -1, fmt.Errorf("copy the socket %s: not TCP", l.Addr())
+	}
+	raw, err := tl.SyscallConn()
+	if err != nil {
+		return -1, fmt.Errorf("copy the socket %s: %w", l.Addr(), err)
+	}
+	fd := -1
+	var failed error
+	if err := raw.Control(func(d uintptr) { fd, failed = unix.FcntlInt(d, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		failed = err
+	}
+	if failed != nil {
+		return -1, fmt.Errorf("copy the socket %s: %w", l.Addr(), failed)
+	}
+	return fd, nil
+}
+
 // ForClients prepares every socket for clients to accept.
 func (k *Sockets) ForClients(c *config.Config, log *slog.Logger) ([]*Listener, error) {
 	var all []*Listener
@@ -113,7 +159,7 @@ func (k *Sockets) Control() *net.UnixListener { return k.control }
 // Close closes all sockets and removes the files of those that were made here. The service manager
 // keeps its own sockets and their files.
 func (k *Sockets) Close() {
-	for _, l := range k.clients {
+	for _, l := range slices.Concat(k.clients, k.metrics) {
 		l.Close()
 	}
 	if k.control != nil {

@@ -42,6 +42,14 @@ func (p *Pool) Prober() int {
 	return 0
 }
 
+// Console returns the process id of the console, 0 for none.
+func (p *Pool) Console() int {
+	if ids := p.children("console"); len(ids) > 0 {
+		return ids[0]
+	}
+	return 0
+}
+
 // Runner returns the process id of the script runner, 0 for none.
 func (p *Pool) Runner() int {
 	if ids := p.children("scriptrunner"); len(ids) > 0 {

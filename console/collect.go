@@ -1,0 +1,285 @@
+package console
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// about is what the console knows of its surroundings.
+type about struct {
+	build  string
+	kernel [3]string // major, minor, patch
+}
+
+// collector turns one snapshot into metrics. It implements prometheus.Collector.
+type collector struct {
+	metrics
+	about
+	snap      *snapshot
+	now       time.Time
+	detail    string
+	maxSeries int
+
+	out     chan<- prometheus.Metric
+	varying int // series that metrics_max_series bounds
+	dropped int
+}
+
+// Describe sends nothing, because the series differ from snapshot to snapshot. The registry
+// then checks the metrics themselves.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect sends the metrics.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	c.out, c.varying, c.dropped = out, 0, 0
+	total := c.total()
+	c.self()
+	c.figures(total)
+	c.clients(total)
+	for _, s := range c.snap.servers {
+		c.server(s)
+	}
+	for i := range total.Servers {
+		c.times(&total.Servers[i])
+	}
+	c.failover()
+	c.processes()
+	c.limits()
+	c.pools()
+	c.backends()
+	c.add("metrics_dropped_series", float64(c.dropped))
+}
+
+// add sends one value.
+func (c *collector) add(name string, v float64, labels ...string) {
+	m := c.metrics[name]
+	kind := prometheus.GaugeValue
+	if m.kind == counter {
+		kind = prometheus.CounterValue
+	}
+	for i := range labels {
+		labels[i] = strings.ToValidUTF8(labels[i], "?")
+	}
+	c.out <- prometheus.MustNewConstMetric(m.desc, kind, v, labels...)
+}
+
+// some sends a value of which there may be very many.
+func (c *collector) some(name string, v float64, labels ...string) {
+	if c.varying >= c.maxSeries {
+		c.dropped++
+		return
+	}
+	c.varying++
+	c.add(name, v, labels...)
+}
+
+func (c *collector) flag(name string, on bool, labels ...string) { c.add(name, number(on), labels...) }
+
+func number(on bool) float64 {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+// histogram sends a histogram. bounds are the upper bounds of its buckets; what is above the
+// last one is in the last count.
+func (c *collector) histogram(name string, bounds []float64, h ipc.Histogram, labels ...string) {
+	buckets := make(map[float64]uint64, len(bounds))
+	n := uint64(0)
+	for i, le := range bounds {
+		if i < len(h.Counts) {
+			n += h.Counts[i]
+		}
+		buckets[le] = n
+	}
+	for _, rest := range h.Counts[min(len(bounds), len(h.Counts)):] {
+		n += rest
+	}
+	c.out <- prometheus.MustNewConstHistogram(c.metrics[name].desc, n, float64(h.Sum)/1e9, buckets, labels...)
+}
+
+// total is the sum of all workers, those that have died included.
+func (c *collector) total() *ipc.WorkerStats {
+	sum := &ipc.WorkerStats{Gauges: map[string]int64{}}
+	for _, w := range c.snap.workers {
+		sum.Add(w)
+		for name, v := range w.Gauges {
+			if name == "wait_time" {
+				sum.Gauges[name] = max(sum.Gauges[name], v)
+				continue
+			}
+			sum.Gauges[name] += v
+		}
+	}
+	return sum
+}
+
+// self sends what describes pgagroal and its configuration.
+func (c *collector) self() {
+	b := c.snap.begin
+	c.add("build_info", 1, c.build)
+	c.add("os_info", 1, "Linux", c.kernel[0], c.kernel[1], c.kernel[2])
+	state := 1.0
+	if b.Ending {
+		state = 2
+	}
+	c.add("state", state)
+	c.flag("writable", b.Writable)
+	c.add("pipeline_mode", float64(b.Pipeline))
+	c.add("server_reset_query_behavior_on_failure", float64(b.ResetOnFailure))
+	c.add("max_connections", float64(b.MaxConnections))
+	c.add("snapshot_age_seconds", c.now.Sub(c.snap.taken).Seconds())
+	c.flag("state_dir_writable", b.StateDir)
+	for _, part := range b.Confined {
+		c.add("confinement", 1, part, "in_force")
+	}
+	for _, part := range b.Lacking {
+		c.add("confinement", 1, part, "lacking")
+	}
+	for state, n := range map[string]int{"used": b.Leases.Used, "orphaned": b.Leases.Orphans, "unproven": b.Leases.Unproven, "waiting": b.Leases.Waiting} {
+		c.add("leases", float64(n), state)
+	}
+}
+
+// logNames are the counters of log lines, in the order in which the supervisor sends its own.
+var logNames = [...]string{"logging_info", "logging_warn", "logging_error", "logging_fatal"}
+
+// counted and gauged are what is taken from workers under its own name. A worker that was
+// taken over can't add others.
+var (
+	counted = append(logNames[:],
+		"query_count", "tx_count", "network_sent", "network_received", "connection_get", "connection_return",
+		"connection_success", "connection_error", "connection_kill", "connection_timeout", "connection_idletimeout",
+		"connection_max_connection_age", "connection_remove", "connection_flush", "connection_invalid",
+		"auth_user_success", "auth_user_bad_password", "auth_user_error")
+	gauged = []string{"active_connections", "total_connections", "client_active", "client_wait", "connection_awaiting", "wait_time"}
+)
+
+// figures sends what workers count and measure as a whole.
+func (c *collector) figures(total *ipc.WorkerStats) {
+	for i, name := range logNames {
+		if i < len(c.snap.begin.Logged) {
+			total.Counters[name] += c.snap.begin.Logged[i]
+		}
+	}
+	for _, name := range counted {
+		c.add(name, float64(total.Counters[name]))
+	}
+	for _, name := range gauged {
+		c.add(name, float64(total.Gauges[name]))
+	}
+	c.histogram("session_time_seconds", ipc.SessionBounds[:], total.Sessions)
+	c.histogram("client_login_seconds", timeBounds, total.Logins)
+	n := 0
+	for index := range c.snap.workers {
+		if index >= 0 {
+			n++
+		}
+	}
+	c.add("workers", float64(n))
+}
+
+func (c *collector) clients(total *ipc.WorkerStats) {
+	g := total.Gauges
+	waiting := g["connection_awaiting"]
+	by := map[string]int64{
+		"unplaced": int64(c.snap.begin.Unplaced), "login": g["client_wait"], "active": g["active_connections"],
+		"idle": max(g["client_active"]-g["active_connections"]-waiting, 0), "waiting": waiting, "held": 0,
+	}
+	if c.snap.begin.Failover.Held {
+		by["waiting"], by["held"] = 0, waiting
+	}
+	for state, n := range by {
+		c.add("clients", float64(n), state)
+	}
+	c.add("client_sockets", float64(g["client_active"]+g["client_wait"]))
+	c.add("self_sockets", float64(g["total_connections"]))
+}
+
+// limits sends the rules of pgagroal_databases.conf.
+func (c *collector) limits() {
+	had := map[[2]string]bool{}
+	for _, l := range c.snap.limits {
+		if had[[2]string{l.User, l.Database}] {
+			continue // the second rule for the same names is never used
+		}
+		had[[2]string{l.User, l.Database}] = true
+		for i, v := range []int{l.Min, l.Initial, l.Max, l.Used, l.Used} {
+			c.some("limit", float64(v), l.User, l.Database, [...]string{"min", "initial", "max", "active", "backend"}[i])
+		}
+		c.some("limit_awaiting", float64(l.Waiting), l.User, l.Database)
+	}
+}
+
+// pools sends the pools of all workers together, by database, user and server.
+func (c *collector) pools() {
+	if c.detail == detailServer {
+		return
+	}
+	type key struct {
+		database, user string
+		server         int
+	}
+	sum := map[key]ipc.PoolFigures{}
+	for _, w := range c.snap.workers {
+		for _, p := range w.Pools {
+			k := key{p.Database, p.User, p.Server}
+			s := sum[k]
+			s.Active, s.Idle, s.Waiting = s.Active+p.Active, s.Idle+p.Idle, s.Waiting+p.Waiting
+			sum[k] = s
+		}
+	}
+	keys := make([]key, 0, len(sum))
+	for k := range sum {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b key) int {
+		return cmp.Or(cmp.Compare(a.database, b.database), cmp.Compare(a.user, b.user), cmp.Compare(a.server, b.server))
+	})
+	for _, k := range keys {
+		name := c.serverName(k.server)
+		c.some("pool_connections", float64(sum[k].Active), k.database, k.user, name, "active")
+		c.some("pool_connections", float64(sum[k].Idle), k.database, k.user, name, "idle")
+		c.some("pool_waiting", float64(sum[k].Waiting), k.database, k.user, name)
+	}
+}
+
+// serverName returns the name of a server, "" for none.
+func (c *collector) serverName(index int) string {
+	for _, s := range c.snap.servers {
+		if s.Index == index {
+			return s.Name
+		}
+	}
+	return ""
+}
+
+// backends sends each connection to a server.
+func (c *collector) backends() {
+	if c.detail != detailConnection {
+		return
+	}
+	var all []ipc.BackendLine
+	for _, w := range c.snap.workers {
+		all = append(all, w.Backends...)
+	}
+	slices.SortFunc(all, func(a, b ipc.BackendLine) int { return cmp.Compare(a.Lease, b.Lease) })
+	last := uint64(0)
+	for _, b := range all {
+		if b.Lease == last {
+			continue // it has just moved from one worker to another
+		}
+		last = b.Lease
+		id := strconv.FormatUint(b.Lease, 10)
+		c.some("connection", 1, id, b.User, b.Database, b.AppName, b.State)
+		c.some("connection_query_count", float64(b.Queries), id, b.User, b.Database, b.AppName)
+	}
+}

@@ -1,0 +1,170 @@
+package console
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/confine"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+const (
+	// setupLimit is how long the supervisor may take to configure us.
+	setupLimit = 10 * time.Second
+	// stallLimit is how long a request may wait for space in the link.
+	stallLimit = 5 * time.Second
+)
+
+// console is the process.
+type console struct {
+	log       *slog.Logger
+	conn      *ipc.Conn
+	build     string
+	cfg       *ipc.ConsoleConfigure
+	tls       ipc.ServerTLS
+	listeners []net.Listener
+}
+
+// Main runs the console on its link and returns the exit code of the process.
+func Main(linkFD int, build string) int {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1) // a scrape must not take two processors from the workers
+	}
+	lines := logline.NewQueue(os.Stderr)
+	defer lines.Close(logline.FlushLimit)
+	log := logline.New(lines, "%Y-%m-%d %H:%M:%S", slog.LevelInfo, "console")
+	_ = time.Now().Local().String() // reads the time zone now; confinement forbids it later
+	if err := proc.NoNewPrivs(); err != nil {
+		log.Error("console can't give up its rights", "error", err)
+		return 1
+	}
+	conn, err := ipc.FromFD(linkFD, ipc.RoleConsole, ipc.RoleSupervisor, log)
+	if err != nil {
+		log.Error("console can't use its link", "error", err)
+		return 1
+	}
+	defer conn.Close()
+	c := &console{log: log, conn: conn, build: build}
+	if err := c.run(lines); err != nil {
+		c.log.Error("console ends", "error", err)
+		return 1
+	}
+	return 0
+}
+
+// run takes the configuration, is confined by it, and serves until the link ends.
+func (c *console) run(lines io.Writer) error {
+	if err := c.setup(lines); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	// A failed write closes the link, which ends receive as well.
+	out := ipc.NewOutbox(c.conn, 4, stallLimit, func(error) { c.conn.Close() })
+	defer out.Close()
+	f := newFeed(c.log, func(m ipc.Message) error { return out.Send(m) }, c.cfg.Detail == detailConnection)
+	s, err := newServer(c.log, c.cfg, c.tls, f)
+	if err != nil {
+		return err
+	}
+	s.about = about{build: c.build, kernel: kernelRelease()}
+	held, err := c.confine()
+	if err != nil {
+		return err
+	}
+	if err := c.conn.Send(&ipc.ConsoleReady{Confined: held.InForce, Unconfined: held.Lacking}); err != nil {
+		return err
+	}
+	c.conn.SetPhase(ipc.PhaseRunning)
+	if err := c.conn.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	stop := s.start(c.listeners)
+	defer stop()
+	return c.receive(f)
+}
+
+// setup says hello and takes the configuration.
+func (c *console) setup(lines io.Writer) error {
+	if err := c.conn.SetDeadline(time.Now().Add(setupLimit)); err != nil {
+		return err
+	}
+	if err := c.conn.Send(&ipc.ConsoleHello{Version: ipc.Version, PID: os.Getpid(), Build: c.build}); err != nil {
+		return err
+	}
+	for c.cfg == nil {
+		env, err := c.conn.Receive()
+		if err != nil {
+			return fmt.Errorf("wait for the configuration: %w", err)
+		}
+		if err := c.onSetup(env); err != nil {
+			return err
+		}
+	}
+	if len(c.listeners) != c.cfg.Listeners {
+		return fmt.Errorf("%d listening sockets instead of %d", len(c.listeners), c.cfg.Listeners)
+	}
+	c.log = logline.New(lines, c.cfg.LogLinePrefix, slog.Level(c.cfg.LogLevel), "console")
+	return nil
+}
+
+func (c *console) onSetup(env ipc.Envelope) error {
+	switch m := env.Message.(type) {
+	case *ipc.ConsoleListen:
+		if len(env.FDs) != 1 {
+			return errors.New("no descriptor was free for a listening socket")
+		}
+		f := os.NewFile(uintptr(env.FDs[0]), m.Key)
+		defer f.Close()
+		l, err := net.FileListener(f)
+		if err != nil {
+			return fmt.Errorf("use a listening socket: %w", err)
+		}
+		c.listeners = append(c.listeners, l)
+	case *ipc.ConsoleTLS:
+		c.tls.Join(m.Part)
+	case *ipc.ConsoleConfigure:
+		c.cfg = m
+	default:
+		return fmt.Errorf("%s instead of the configuration", ipc.Name(m.Number()))
+	}
+	return nil
+}
+
+// confine takes from this process every right that it doesn't need. It runs before the
+// first byte of a client is read.
+func (c *console) confine() (confine.Report, error) {
+	hidden := proc.Concealed() // can't be read once the process is confined
+	r, err := confine.Apply(confine.Policy{Accept: true})
+	if err != nil {
+		return r, err
+	}
+	if hidden {
+		r.InForce = append(r.InForce, "hidden memory")
+	} else {
+		r.Lacking = append(r.Lacking, "hidden memory ("+proc.CoresVariable+" is on)")
+	}
+	return r, nil
+}
+
+// receive hands messages to the feed until the link ends, which isn't an error.
+func (c *console) receive(f *feed) error {
+	for {
+		env, err := c.conn.Receive()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = f.take(env.Message)
+		}
+		if err != nil {
+			return fmt.Errorf("link to the supervisor: %w", err)
+		}
+	}
+}

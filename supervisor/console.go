@@ -1,0 +1,112 @@
+package supervisor
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/listen"
+)
+
+// ConsoleProgram is the name of the program of the console, which lies beside this one.
+const ConsoleProgram = "pgagroal-console"
+
+// console is the supervisor's side of the process that answers HTTP: metrics and end
+// points for health checks. snapshot.go answers its requests.
+type console struct {
+	aide
+	program   *os.File       // what it runs
+	listeners []net.Listener // of the key metrics; also open here, for the next process
+	tls       []ipc.ServerTLS
+	asked     *ipc.SnapshotRequest // not answered yet
+	began     time.Duration        // when the last snapshot began
+	base      ipc.WorkerStats      // what dead workers had counted
+	figures   figures
+	usage     usage
+	round     *round // collects the workers' figures, nil if none does
+}
+
+// newConsole says what makes an aide the console.
+func (s *supervisor) newConsole() aide {
+	return aide{
+		name: "console",
+		spec: func() startSpec {
+			return startSpec{
+				role: proc.RoleConsole, argv0: "pgagroal: console", peer: ipc.RoleConsole, program: s.console.program,
+				queue: queueLimit + s.snapshotItems(),
+			}
+		},
+		configure: s.configureConsole,
+		onUp:      func() {},
+		onDown:    func() { s.console.asked = nil },
+		unanswered: func() int {
+			if s.console.asked != nil {
+				return 1
+			}
+			return 0
+		},
+	}
+}
+
+func (s *supervisor) onConsoleHello(p *aideEnd, m *ipc.ConsoleHello) {
+	if m.Build != s.build {
+		s.dropAide(p, fmt.Sprintf("it is of release %q, and pgagroal of %q", m.Build, s.build))
+		return
+	}
+	s.onAideHello(p, m.Version)
+}
+
+func (s *supervisor) configureConsole(p *aideEnd) {
+	c := s.cfg
+	for _, l := range s.console.listeners {
+		fd, err := listen.Copy(l)
+		if err != nil {
+			s.dropAide(p, err.Error())
+			return
+		}
+		s.sendAide(p, &ipc.ConsoleListen{Key: "metrics"}, fd)
+	}
+	for _, part := range s.console.tls {
+		s.sendAide(p, &ipc.ConsoleTLS{Part: part})
+	}
+	s.sendAide(p, &ipc.ConsoleConfigure{
+		LogLevel: int(logline.Level(c.LogLevel)), LogLinePrefix: c.LogLinePrefix,
+		CacheMaxAgeMS: c.MetricsCacheMaxAge.Milliseconds(), CacheMaxSize: c.MetricsCacheMaxSize, MaxSeries: c.MetricsMaxSeries, Detail: c.MetricsDetail,
+		RequestMS: c.AuthenticationTimeout.Milliseconds(), Listeners: len(s.console.listeners),
+	})
+}
+
+// openConsole opens the program of the console, nil if none is wanted. It is held open:
+// what is started later is of this release, whatever is installed meanwhile.
+func openConsole(c *config.Config) (*os.File, error) {
+	if c.Metrics == 0 {
+		return nil, nil
+	}
+	program, err := proc.OpenProgram(ConsoleProgram)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	return program, nil
+}
+
+// loadConsoleTLS reads what TLS on the metrics port needs, because the console opens no
+// file. Without metrics_cert_file the port speaks clear text.
+func loadConsoleTLS(c *config.Config) ([]ipc.ServerTLS, error) {
+	if c.Metrics == 0 || c.MetricsCertFile == "" {
+		return nil, nil
+	}
+	m, err := tlspolicy.Load(tlspolicy.Files{
+		Pairs: []tlspolicy.PairFiles{{Cert: c.MetricsCertFile, Key: c.MetricsKeyFile}}, CA: c.MetricsCAFile,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	t := ipc.ServerTLS{Certificate: string(m.Pairs[0].Chain), Key: ipc.Secret(m.Pairs[0].Key), CA: string(m.CA)}
+	return t.Split(), nil
+}

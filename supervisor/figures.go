@@ -1,0 +1,120 @@
+package supervisor
+
+import (
+	"slices"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// figures is what the loop counts only to show it. Everything grows from the start of the
+// supervisor.
+type figures struct {
+	fenced  uint64 // sessions that a fence has parted from their backends
+	runs    []ipc.RunCount
+	last    time.Time // when failover_script ended last with success
+	phase   string
+	entered time.Duration // when the machine came into phase
+	phases  map[string]time.Duration
+	servers []serverFigures
+	wrote   []position // of the primary, oldest first
+}
+
+// serverFigures is what is counted of one server.
+type serverFigures struct {
+	probes map[string]uint64 // by outcome
+	took   time.Duration     // all probes together
+	seen   position          // its own latest position
+}
+
+// position is how far a server had come in the WAL at a time.
+type position struct {
+	lsn uint64
+	at  time.Duration
+}
+
+// positionsKept is how many positions of the primary are kept, to tell since when a
+// standby lacks what the primary has written.
+const positionsKept = 128
+
+// note counts what the machine is about to be told.
+func (f *figures) note(wall time.Time, ev failover.Event) {
+	switch ev := ev.(type) {
+	case failover.RunEnded:
+		f.ran(ev.Hook, outcomeOf(ev))
+		if ev.Hook == failover.HookFailover && outcomeOf(ev) == "ok" {
+			f.last = wall
+		}
+	case failover.ProbeDone:
+		f.probed(ev)
+	}
+}
+
+// outcomeOf is how a run ended, in one word.
+func outcomeOf(ev failover.RunEnded) string {
+	switch {
+	case ev.Refused != "":
+		return "refused"
+	case ev.TimedOut:
+		return "timeout"
+	case ev.Signal != 0:
+		return "signal"
+	case ev.Exit != 0:
+		return "failed"
+	}
+	return "ok"
+}
+
+func (f *figures) ran(hook, outcome string) {
+	i := slices.IndexFunc(f.runs, func(r ipc.RunCount) bool { return r.Hook == hook && r.Outcome == outcome })
+	if i < 0 {
+		f.runs = append(f.runs, ipc.RunCount{Hook: hook, Outcome: outcome})
+		i = len(f.runs) - 1
+	}
+	f.runs[i].N++
+}
+
+func (f *figures) probed(ev failover.ProbeDone) {
+	for len(f.servers) <= ev.Server {
+		f.servers = append(f.servers, serverFigures{probes: map[string]uint64{}})
+	}
+	sv := &f.servers[ev.Server]
+	sv.probes[ev.Outcome.String()]++
+	sv.took += ev.Ended - ev.Started
+	switch ev.Outcome {
+	case failover.SawPrimary:
+		if n := len(f.wrote); n == 0 || f.wrote[n-1].lsn != ev.Obs.WriteLSN {
+			f.wrote = append(f.wrote, position{ev.Obs.WriteLSN, ev.Ended})
+			f.wrote = f.wrote[max(0, len(f.wrote)-positionsKept):]
+		}
+	case failover.SawStandby:
+		sv.seen = position{max(ev.Obs.ReceiveLSN, ev.Obs.ReplayLSN), ev.Ended}
+	}
+}
+
+// lag returns for how long, at its last probe, a standby had lacked something that the
+// primary had written; -1 if that is unknown.
+func (f *figures) lag(server int) time.Duration {
+	if server >= len(f.servers) || f.servers[server].seen.lsn == 0 || len(f.wrote) == 0 {
+		return -1
+	}
+	has := f.servers[server].seen
+	for _, p := range f.wrote {
+		if p.lsn > has.lsn {
+			return max(has.at-p.at, 0)
+		}
+	}
+	return 0
+}
+
+// entersPhase notes the machine's phase.
+func (f *figures) entersPhase(now time.Duration, phase string) {
+	if f.phases == nil {
+		f.phases = map[string]time.Duration{}
+	}
+	if f.phase != "" {
+		f.phases[f.phase] += now - f.entered
+	}
+	f.phase, f.entered = phase, now
+}

@@ -1,0 +1,189 @@
+package supervisor
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// consoleUp brings a console up beside so many workers.
+func consoleUp(t *testing.T, workers int) (*world, *fakeChild) {
+	t.Helper()
+	w := newWorld(t, workers, func(c *config.Config) { c.Metrics = 5001 })
+	w.up()
+	w.s.startAide(&w.s.console.aide)
+	w.settle()
+	return w, w.greetedConsole()
+}
+
+// greetedConsole has the console that was started last say hello.
+func (w *world) greetedConsole() *fakeChild {
+	f := w.children[len(w.children)-1]
+	if f.spec.role != proc.RoleConsole {
+		w.t.Fatalf("the last child is a %s", f.spec.role)
+	}
+	f.message(&ipc.ConsoleHello{Version: ipc.Version})
+	f.message(&ipc.ConsoleReady{})
+	w.settle()
+	return f
+}
+
+// statsOf has a worker answer the last request for figures with a number of queries.
+func (w *world) statsOf(f *fakeChild, queries uint64) {
+	w.t.Helper()
+	asked := messagesOf[*ipc.StatsRequest](f)
+	if len(asked) == 0 {
+		w.t.Fatal("the worker wasn't asked")
+	}
+	id := asked[len(asked)-1].ID
+	part, err := ipc.Pack(&ipc.WorkerStats{Counters: map[string]uint64{"query_count": queries}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.say(f, &ipc.Stats{ID: id, Part: part})
+	w.say(f, &ipc.StatsEnd{ID: id})
+}
+
+// queriesIn adds up the queries of the last snapshot.
+func queriesIn(t *testing.T, f *fakeChild) (sum uint64) {
+	t.Helper()
+	ends := messagesOf[*ipc.SnapshotEnd](f)
+	if len(ends) == 0 {
+		t.Fatal("there is no snapshot")
+	}
+	id := ends[len(ends)-1].ID
+	for _, m := range messagesOf[*ipc.SnapshotStats](f) {
+		if m.ID != id {
+			continue
+		}
+		var s ipc.WorkerStats
+		if err := m.Part.Unpack(&s); err != nil {
+			t.Fatal(err)
+		}
+		sum += s.Counters["query_count"]
+	}
+	return sum
+}
+
+func TestNothingIsCollectedWhileNobodyLooks(t *testing.T) {
+	w, console := consoleUp(t, 1)
+	w.live(time.Minute)
+	if n := len(messagesOf[*ipc.StatsRequest](w.children[0])); n > 0 {
+		t.Errorf("the worker was asked %d times", n)
+	}
+	w.say(console, &ipc.SnapshotRequest{ID: 1})
+	begin := messagesOf[*ipc.SnapshotBegin](console)
+	if len(begin) != 0 {
+		t.Error("an answer came before the timers ran")
+	}
+	w.advance(0)
+	if begin = messagesOf[*ipc.SnapshotBegin](console); len(begin) != 1 || begin[0].ID != 1 {
+		t.Fatalf("the snapshot doesn't begin: %+v", begin)
+	}
+	if len(messagesOf[*ipc.SnapshotEnd](console)) != 0 {
+		t.Error("the snapshot ends before the worker has answered")
+	}
+	w.statsOf(w.children[0], 7)
+	if got := queriesIn(t, console); got != 7 {
+		t.Errorf("%d queries, want 7", got)
+	}
+	// Within a second of the last one no other begins.
+	w.say(console, &ipc.SnapshotRequest{ID: 2})
+	w.advance(snapshotPause - time.Millisecond)
+	if n := len(messagesOf[*ipc.SnapshotBegin](console)); n != 1 {
+		t.Errorf("%d snapshots within a second", n)
+	}
+	w.advance(time.Millisecond)
+	if n := len(messagesOf[*ipc.SnapshotBegin](console)); n != 2 {
+		t.Errorf("%d snapshots after a second, want 2", n)
+	}
+}
+
+// snapshot has the console ask, and lets a second pass before.
+func (w *world) snapshot(console *fakeChild, id uint64) {
+	w.advance(snapshotPause)
+	w.say(console, &ipc.SnapshotRequest{ID: id})
+	w.advance(0)
+}
+
+// A worker that hangs is shown as it was, and keeps nobody waiting.
+func TestASnapshotWaitsForNoWorkerThatHangs(t *testing.T) {
+	w, console := consoleUp(t, 2)
+	w.snapshot(console, 1)
+	w.statsOf(w.children[0], 5)
+	w.statsOf(w.children[1], 50)
+	w.snapshot(console, 2)
+	w.statsOf(w.children[1], 60)
+	w.advance(statsLimit)
+	if got := queriesIn(t, console); got != 65 {
+		t.Errorf("%d queries, want 65", got)
+	}
+	if n := len(messagesOf[*ipc.SnapshotEnd](console)); n != 2 {
+		t.Errorf("%d snapshots have ended, want 2", n)
+	}
+}
+
+func TestWhatADeadWorkerHasCountedStays(t *testing.T) {
+	w, console := consoleUp(t, 2)
+	w.snapshot(console, 1)
+	w.statsOf(w.children[0], 5)
+	w.statsOf(w.children[1], 50)
+	w.die(w.children[0])
+	w.advance(time.Millisecond)
+	w.hello(w.children[len(w.children)-1])
+	w.snapshot(console, 2)
+	w.statsOf(w.children[1], 51)
+	w.statsOf(w.children[len(w.children)-1], 1)
+	if got := queriesIn(t, console); got != 5+51+1 {
+		t.Errorf("%d queries, want 57", got)
+	}
+	// Another console gets the same base.
+	console.exited("signal: killed")
+	w.settle()
+	w.advance(time.Millisecond)
+	next := w.greetedConsole()
+	w.snapshot(next, 1)
+	w.statsOf(w.children[1], 51)
+	w.advance(statsLimit)
+	if got := queriesIn(t, next); got != 5+51+1 {
+		t.Errorf("the next console is told of %d queries, want 57", got)
+	}
+}
+
+func TestAConsoleThatAsksTwiceOrIsOfAnotherReleaseIsKilled(t *testing.T) {
+	w, console := consoleUp(t, 1)
+	w.say(console, &ipc.SnapshotRequest{ID: 1})
+	w.say(console, &ipc.SnapshotRequest{ID: 2})
+	if !console.killed {
+		t.Error("it asks twice and isn't killed")
+	}
+	console.exited("signal: killed")
+	w.settle()
+	w.advance(time.Millisecond)
+	next := w.children[len(w.children)-1]
+	next.message(&ipc.ConsoleHello{Version: ipc.Version, Build: "0.1"})
+	w.settle()
+	if next == console || !next.killed {
+		t.Error("another release isn't killed")
+	}
+}
+
+func TestWorkerThatSendsTooManyFiguresIsKilled(t *testing.T) {
+	w, console := consoleUp(t, 1)
+	w.snapshot(console, 1)
+	f := w.children[0]
+	asked := messagesOf[*ipc.StatsRequest](f)
+	for range w.s.snapshotItems() {
+		w.say(f, &ipc.Stats{ID: asked[0].ID, Part: ipc.Packed("x")})
+	}
+	if f.killed {
+		t.Fatal("it is killed for what a worker may send")
+	}
+	w.say(f, &ipc.Stats{ID: asked[0].ID, Part: ipc.Packed("x")})
+	if !f.killed {
+		t.Error("it isn't killed")
+	}
+}

@@ -1,0 +1,91 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+// processUse is how much processor and memory a process has used.
+type processUse struct {
+	name     string
+	pid      int
+	cpu      time.Duration
+	resident int64
+}
+
+// usage is the use of all processes by their names. What an earlier process of a name has
+// used is added, so that the time never falls.
+type usage struct {
+	now  map[string]processUse
+	gone map[string]time.Duration // of earlier processes
+}
+
+func (u *usage) note(seen []processUse) {
+	if u.gone == nil {
+		u.gone = map[string]time.Duration{}
+	}
+	last := u.now
+	u.now = map[string]processUse{}
+	for _, p := range seen {
+		u.now[p.name] = p
+		if was, ok := last[p.name]; ok && was.pid != p.pid {
+			u.gone[p.name] += was.cpu
+		}
+	}
+	for name, was := range last {
+		if _, ok := u.now[name]; !ok {
+			u.gone[name] += was.cpu // between two processes
+		}
+	}
+}
+
+// processes names all processes of pgagroal that this one may look at.
+func (s *supervisor) processes() []processUse {
+	list := []processUse{{name: "supervisor", pid: os.Getpid()}}
+	for _, sl := range s.workers.slots {
+		if c := sl.child; c != nil && c.started != nil {
+			list = append(list, processUse{name: fmt.Sprintf("worker %d", c.index), pid: c.started.pid})
+		}
+	}
+	for _, a := range s.aides() {
+		if pid := a.processID(); pid != 0 {
+			list = append(list, processUse{name: a.name, pid: pid})
+		}
+	}
+	if r := s.runner.end; r != nil && r.pid != 0 {
+		list = append(list, processUse{name: "runner", pid: r.pid})
+	}
+	return list
+}
+
+// readUsage asks /proc. It leaves out processes that have ended.
+func readUsage(list []processUse) ([]processUse, error) {
+	var all []processUse
+	var failed error
+	for _, p := range list {
+		u, err := proc.UsageOf(p.pid)
+		if err != nil {
+			failed = err
+			continue
+		}
+		p.cpu, p.resident = u.CPU, u.Resident
+		all = append(all, p)
+	}
+	return all, failed
+}
+
+func (s *supervisor) snapshotProcesses(id uint64, send func(ipc.Message)) {
+	for name, p := range s.console.usage.now {
+		m := &ipc.SnapshotProcess{ID: id, Name: name, CPU: (p.cpu + s.console.usage.gone[name]).Seconds(), Resident: p.resident, AnswerUS: -1}
+		for _, sl := range s.workers.slots {
+			if c := sl.child; c != nil && c.started != nil && c.started.pid == p.pid && c.stats.last != nil {
+				m.AnswerUS = c.stats.took.Microseconds()
+			}
+		}
+		send(m)
+	}
+}
