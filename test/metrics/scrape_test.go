@@ -204,10 +204,13 @@ func waitsForNoServer(t *testing.T, servers []pool.Server) {
 		Servers: append(slices.Clone(servers), pool.Server{Name: "gone", Host: name, Port: n}),
 		Keys:    map[string]string{"failover_probe_timeout": "60s", "health_check": "on", "health_check_period": "1s", "health_check_user": "postgres"},
 	})
-	for _, path := range []string{"/metrics", "/readyz", "/healthz"} {
+	for _, path := range []string{"/metrics", "/healthz"} {
 		if code, body, _ := s.get(path); code != http.StatusOK {
 			t.Errorf("%s: %d, %s", path, code, body)
 		}
+	}
+	if _, body, _ := s.get("/readyz"); strings.Contains(body, "doesn't answer") {
+		t.Errorf("readiness has waited: %s", body)
 	}
 	s.scrape().want(t, 0, "server_state", "server", "gone", "state", "primary")
 }
