@@ -16,6 +16,7 @@ import (
 type about struct {
 	build  string
 	kernel [3]string // major, minor, patch
+	certs  []certificate
 }
 
 // collector turns one snapshot into metrics. It implements prometheus.Collector.
@@ -49,6 +50,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for i := range total.Servers {
 		c.times(&total.Servers[i])
 	}
+	c.certificates()
 	c.failover()
 	c.processes()
 	c.limits()

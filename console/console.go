@@ -31,6 +31,7 @@ type console struct {
 	cfg       *ipc.ConsoleConfigure
 	tls       ipc.ServerTLS
 	listeners []net.Listener
+	certs     []certificate
 }
 
 // Main runs the console on its link and returns the exit code of the process.
@@ -73,7 +74,7 @@ func (c *console) run(lines io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s.about = about{build: c.build, kernel: kernelRelease()}
+	s.about = about{build: c.build, kernel: kernelRelease(), certs: c.certs}
 	held, err := c.confine()
 	if err != nil {
 		return err
@@ -127,6 +128,8 @@ func (c *console) onSetup(env ipc.Envelope) error {
 			return fmt.Errorf("use a listening socket: %w", err)
 		}
 		c.listeners = append(c.listeners, l)
+	case *ipc.ConsoleCertificate:
+		c.certs = append(c.certs, newCertificate(m))
 	case *ipc.ConsoleTLS:
 		c.tls.Join(m.Part)
 	case *ipc.ConsoleConfigure:

@@ -40,6 +40,7 @@ type server struct {
 	secure  *secure // nil without TLS
 	metrics metrics
 	about   about
+	now     func() time.Time
 
 	mu    sync.Mutex
 	cache body // the last answer with metrics
@@ -53,7 +54,7 @@ type body struct {
 }
 
 func newServer(log *slog.Logger, cfg *ipc.ConsoleConfigure, t ipc.ServerTLS, f *feed) (*server, error) {
-	s := &server{log: log, cfg: cfg, feed: f, metrics: newMetrics()}
+	s := &server{log: log, cfg: cfg, feed: f, metrics: newMetrics(), now: time.Now}
 	if t.Certificate == "" {
 		return s, nil
 	}
@@ -174,7 +175,7 @@ func (s *server) cacheSize() int {
 func (s *server) render(snap *snapshot) ([]byte, error) {
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(&collector{
-		metrics: s.metrics, about: s.about, snap: snap, now: time.Now(), detail: s.cfg.Detail, maxSeries: s.cfg.MaxSeries,
+		metrics: s.metrics, about: s.about, snap: snap, now: s.now(), detail: s.cfg.Detail, maxSeries: s.cfg.MaxSeries,
 	})
 	families, err := reg.Gather()
 	if err != nil {

@@ -80,6 +80,20 @@ var compatible = []row{
 	{"client_sockets", gauge, nil, "Sockets of clients"},
 	{"self_sockets", gauge, nil, "Sockets to servers"},
 	{"os_info", gauge, labels("os", "major", "minor", "patch"), "Kernel of this machine"},
+	{"certificates_total", gauge, nil, "Files with certificates in the configuration, as they were at the start"},
+	{"certificates_accessible", gauge, nil, "Of these, files that can be read"},
+	{"certificates_valid", gauge, nil, "Of these, certificates that are valid now"},
+	{"certificates_expired", gauge, nil, "Of these, certificates that have ended"},
+	{"certificates_expiring_soon", gauge, nil, "Of these, certificates that end within 30 days"},
+	{"certificates_inaccessible", gauge, nil, "Of these, files that can't be read"},
+	{"certificates_parse_errors", gauge, nil, "Of these, files without a certificate that can be read"},
+	{"tls_certificate_status", gauge, labels("server", "path"), "Whether a certificate is valid now: 1 or 0. The label server is pgagroal, metrics, or the name of a server"},
+	{"tls_certificate_expiration_seconds", gauge, labels("server"), "When a certificate ends, in seconds since 1970"},
+	{"tls_certificate_key_size_bits", gauge, labels("server"), "Size of a certificate's key"},
+	{"tls_certificate_is_ca", gauge, labels("server"), "Whether a certificate is that of an authority: 1 or 0"},
+	{"tls_certificate_key_type", gauge, labels("server"), "Type of a certificate's key: 0 unknown, 1 RSA, 2 ECDSA, 3 Ed25519"},
+	{"tls_certificate_signature_algorithm", gauge, labels("server"), "Signature of a certificate: 0 unknown, 1 to 4 RSA with SHA256, 384, 512, 1, 5 to 7 ECDSA with SHA256, 384, 512, 8 Ed25519, 10 to 12 RSA-PSS with SHA256, 384, 512"},
+	{"tls_certificate_info", gauge, labels("server", "subject", "issuer", "serial_number", "expires_date", "valid_from_date", "key_type_name", "signature_algorithm_name", "key_size"), "What a certificate says"},
 }
 
 // ours are the metrics that C pgagroal doesn't have.

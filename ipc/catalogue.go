@@ -147,6 +147,7 @@ var catalogue = index([]Row{
 	{Number: 130, Name: "SnapshotStats", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotStats]},
 	{Number: 131, Name: "SnapshotEnd", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotEnd]},
 
+	{Number: 135, Name: "ConsoleCertificate", From: sup, To: csl, Phase: PhaseSetup, make: of[ConsoleCertificate]},
 	{Number: 132, Name: "StatsRequest", From: sup, To: wrk, Reply: 133, Phase: PhaseRunning, make: of[StatsRequest]},
 	{Number: 133, Name: "Stats", From: wrk, To: sup, Phase: PhaseRunning, make: of[Stats]},
 	{Number: 134, Name: "StatsEnd", From: wrk, To: sup, Phase: PhaseRunning, make: of[StatsEnd]},

@@ -22,6 +22,15 @@ type ConsoleTLS struct {
 	Part ServerTLS `msgpack:"part"`
 }
 
+// ConsoleCertificate is the first certificate of a file of the configuration, to be shown. All come
+// before ConsoleConfigure.
+type ConsoleCertificate struct {
+	Scope      string `msgpack:"scope"` // pgagroal, metrics, or a server's name
+	Path       string `msgpack:"path"`
+	Accessible bool   `msgpack:"accessible"`
+	DER        string `msgpack:"der"` // empty if there is none
+}
+
 // ConsoleConfigure ends the configuration of the console.
 type ConsoleConfigure struct {
 	LogLevel      int    `msgpack:"log_level"`
@@ -176,15 +185,16 @@ type SnapshotEnd struct {
 // Format keeps the private key from being printed.
 func (ConsoleTLS) Format(s fmt.State, _ rune) { hide(s, "ConsoleTLS") }
 
-func (*ConsoleHello) Number() Number     { return 120 }
-func (*ConsoleListen) Number() Number    { return 121 }
-func (*ConsoleTLS) Number() Number       { return 122 }
-func (*ConsoleConfigure) Number() Number { return 123 }
-func (*ConsoleReady) Number() Number     { return 124 }
-func (*SnapshotRequest) Number() Number  { return 125 }
-func (*SnapshotBegin) Number() Number    { return 126 }
-func (*SnapshotServer) Number() Number   { return 127 }
-func (*SnapshotLimit) Number() Number    { return 128 }
-func (*SnapshotProcess) Number() Number  { return 129 }
-func (*SnapshotStats) Number() Number    { return 130 }
-func (*SnapshotEnd) Number() Number      { return 131 }
+func (*ConsoleHello) Number() Number       { return 120 }
+func (*ConsoleListen) Number() Number      { return 121 }
+func (*ConsoleTLS) Number() Number         { return 122 }
+func (*ConsoleConfigure) Number() Number   { return 123 }
+func (*ConsoleCertificate) Number() Number { return 135 }
+func (*ConsoleReady) Number() Number       { return 124 }
+func (*SnapshotRequest) Number() Number    { return 125 }
+func (*SnapshotBegin) Number() Number      { return 126 }
+func (*SnapshotServer) Number() Number     { return 127 }
+func (*SnapshotLimit) Number() Number      { return 128 }
+func (*SnapshotProcess) Number() Number    { return 129 }
+func (*SnapshotStats) Number() Number      { return 130 }
+func (*SnapshotEnd) Number() Number        { return 131 }

@@ -157,6 +157,7 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 		return nil, err
 	}
 	s.generation = *g
+	s.console.certificates = certificates(c)
 	if s.console.tls, err = loadConsoleTLS(c); err != nil {
 		return nil, err
 	}
