@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
@@ -345,4 +347,25 @@ func TestReadinessEndsWithThePrimary(t *testing.T) {
 		t.Errorf("pgagroal itself works, and /healthz says %d", code)
 	}
 	s.becomes(1, "alarm", "alarm", "primary_dead").want(t, 0, "writable")
+}
+
+// With worker_user the starter starts the console, from the program that it was given.
+func TestTheConsoleIsOfTheWorkersUser(t *testing.T) {
+	t.Parallel()
+	pool.RootOnly(t)
+	keys, port := keysWith(t, map[string]string{"user": "postgres", "worker_user": "nobody"})
+	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(pgtest.New(t, pgtest.Options{})), Keys: keys})
+	p.AsRoot = true
+	p.Run()
+	s := over(p, port)
+	s.scrape().want(t, 2, "workers")
+	nobody, err := proc.CredentialOf("nobody")
+	pool.Must(t, err)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Console()))
+	pool.Must(t, err)
+	if want := fmt.Sprintf("\nUid:\t%d\t%d\t%d\t%d\n", nobody.Uid, nobody.Uid, nobody.Uid, nobody.Uid); !strings.Contains(string(status), want) {
+		t.Errorf("the console isn't nobody's: %s", status)
+	}
+	s.killConsole()
+	s.scrape().want(t, 2, "workers")
 }
