@@ -52,7 +52,8 @@ func TestReloadPutsFilesInEffectAndDisconnectsNobody(t *testing.T) {
 			t.Errorf("conf get %s: %q%s, want %s", key, out, errs, want)
 		}
 	}
-	pool.WantCode(t, p.WantRefused(ann), "53300", "connection refused")
+	pool.WantCode(t, p.WantRefused(ann), "28000",
+		`connection refused: pgagroal_hba.conf rejects host "127.0.0.1", user "ann", database "postgres"`)
 	for name, conn := range map[string]*pgtest.Client{"postgres": postgres, "ann, whom the new rules refuse,": held} {
 		if got, err := pool.Query(conn, "SELECT 1"); err != nil || got[0][0] != "1" {
 			t.Errorf("%s sees %v, %v", name, got, err)
