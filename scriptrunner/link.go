@@ -254,15 +254,15 @@ func (r *runner) report(m ipc.Message) {
 // proven returns why the peer of a service is not to be trusted, nil if it is. Without a
 // readable configuration the runner doesn't know where the proof is. It can run nothing
 // then, so every peer is accepted, and learns only that the configuration can't be used.
-func (r *runner) proven(secret ipc.Secret) error {
+func (r *runner) proven(hooks hooks, secret ipc.Secret) error {
 	if r.o.Listener == nil {
 		return nil
 	}
-	if r.hooks.c == nil {
+	if hooks.c == nil {
 		r.link.setup.Stop()
 		return nil
 	}
-	if err := proc.CheckProof(r.hooks.stateDir(), r.link.uid, secret.Reveal()); err != nil {
+	if err := proc.CheckProof(hooks.stateDir(), r.link.uid, secret.Reveal()); err != nil {
 		return err
 	}
 	r.link.setup.Stop()
@@ -283,7 +283,7 @@ func (r *runner) onConfigure(m *ipc.RunnerConfigure) {
 		r.log.Error("the configuration can't be used", "error", err)
 		ready.Error = err.Error()
 	}
-	if err := r.proven(m.Secret); err != nil {
+	if err := r.proven(hooks, m.Secret); err != nil {
 		r.log.Error("refused a peer that has not proved that it is the supervisor", "user", r.link.uid, "error", err)
 		r.detach()
 		r.status()
@@ -324,6 +324,9 @@ func (r *runner) take(gen uint64, path string) (hooks, error) {
 func (r *runner) onCommit(m *ipc.RunnerCommit) {
 	if next := r.link.pending; next != nil && r.link.pendingGen == m.Gen {
 		r.hooks = *next
+		if r.record == nil {
+			r.openRecord(next.stateDir())
+		}
 	}
 	r.link.pending = nil
 }

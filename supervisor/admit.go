@@ -47,7 +47,7 @@ func (s *supervisor) admitted() int { return s.clients.total - len(s.clients.cen
 // tooMany reports whether a new client is refused without being read.
 func (s *supervisor) tooMany() bool {
 	m := s.cfg.MaxClients
-	return m > 0 && s.admitted() >= m && len(s.clients.census.pending)+len(s.clients.waiting) >= maxPending
+	return m > 0 && s.clients.total+len(s.clients.waiting) >= m+maxPending
 }
 
 // mustAsk reports whether the next client has to ask before it is authenticated.
@@ -73,7 +73,7 @@ func (s *supervisor) onAdmitRequest(c *child, m *ipc.AdmitRequest) {
 		return
 	}
 	s.after(leaveGrace, func() {
-		if !c.ending() && c.clients[m.Client] {
+		if !c.ending() && s.claimOfAdmit(c, m) == "" { // it may have left, or been counted meanwhile
 			s.answerAdmit(c, m, s.admit(m))
 		}
 	})

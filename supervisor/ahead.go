@@ -53,7 +53,7 @@ func (s *supervisor) onAheadFailed(c *child, m *ipc.AheadFailed) {
 // noteAhead logs why backends of a rule can't be opened ahead, once for each reason. While no
 // primary is open the failover's own lines say more.
 func (s *supervisor) noteAhead(rule int, key pool.Key, reason string, pause time.Duration) {
-	if s.leases.aheadSaid[rule] == reason || !s.servers.snapshot.Open {
+	if s.leases.aheadSaid[rule] == reason || !s.servers.snapshot.Open || s.stop.mode == stopNow {
 		return
 	}
 	if s.leases.aheadSaid == nil {

@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -42,8 +41,6 @@ func (s *supervisor) claimOfRequest(c *child, m *ipc.LeaseRequest) string {
 		return fmt.Sprintf("it asks twice under request %d", m.ID)
 	case m.Key.Size() > ipc.MaxKey:
 		return fmt.Sprintf("a pool's key of %d bytes", m.Key.Size())
-	case m.Requested != "" && config.RealDatabase(s.cfg.Limits, m.Requested) != m.Key.Database:
-		return "a backend of another database than the client has named"
 	}
 	return ""
 }

@@ -99,7 +99,6 @@ var claims = map[ipc.Number]struct {
 			"a large key": func(uint64) ipc.Message {
 				return &ipc.LeaseRequest{ID: 7, Key: ipc.PoolKey{Database: "d", User: "u", Params: strings.Repeat("x", ipc.MaxKey)}}
 			},
-			"another database": func(uint64) ipc.Message { return &ipc.LeaseRequest{ID: 7, Key: key("u"), Requested: "free"} },
 		},
 	},
 	43: {

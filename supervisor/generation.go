@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"slices"
+
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -26,11 +28,11 @@ type generation struct {
 }
 
 // newGeneration reads the files that a configuration names. It takes a while: keys are
-// derived for each user.
-func newGeneration(gen uint64, c *config.Config, salt ipc.Secret) (*generation, error) {
+// derived for each user whose password isn't that of the generation before, if there is one.
+func newGeneration(gen uint64, c *config.Config, salt ipc.Secret, before *generation) (*generation, error) {
 	g := &generation{gen: gen, cfg: c}
 	var err error
-	if g.users, err = workerUsers(c, salt); err != nil {
+	if g.users, err = workerUsers(c, salt, before); err != nil {
 		return nil, err
 	}
 	if g.tls, g.clientTLS, err = loadClientTLS(c); err != nil {
@@ -38,4 +40,23 @@ func newGeneration(gen uint64, c *config.Config, salt ipc.Secret) (*generation, 
 	}
 	g.serverTLS, err = loadServerTLS(c)
 	return g, err
+}
+
+// verifier returns the verifier of an entry if its password is still the same, else "".
+func (g *generation) verifier(kind ipc.UserKind, u config.Credential) ipc.Secret {
+	if g == nil {
+		return ""
+	}
+	had := g.cfg.Users
+	if kind == ipc.UserFrontend {
+		had = g.cfg.FrontendUsers
+	}
+	if !slices.Contains(had, u) {
+		return ""
+	}
+	i := slices.IndexFunc(g.users, func(m ipc.ConfigUser) bool { return m.Kind == kind && m.Name == u.Name })
+	if i < 0 {
+		return ""
+	}
+	return g.users[i].Verifier
 }

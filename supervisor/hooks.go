@@ -44,12 +44,13 @@ type runnerEnd struct {
 	// knowsCheck: the hooks whose scripts declare that they know PGAGROAL_CHECK.
 	knowsCheck map[string]bool
 	ready      *ipc.RunnerReady
-	foreign    string        // id of a run that it says is in progress, but that isn't in our record
-	failure    string        // why up is false
-	heard      time.Duration // when it last answered
-	asked      time.Duration // when the question was sent that it hasn't answered, 0 for none
-	silent     bool          // the machine has been told that it is silent
-	clock      string        // what is wrong with its clock
+	prepared   *ipc.RunnerReady // for a reload, nil for none
+	foreign    string           // id of a run that it says is in progress, but that isn't in our record
+	failure    string           // why up is false
+	heard      time.Duration    // when it last answered
+	asked      time.Duration    // when the question was sent that it hasn't answered, 0 for none
+	silent     bool             // the machine has been told that it is silent
+	clock      string           // what is wrong with its clock
 }
 
 // runner is the supervisor's side of the script runner.
@@ -71,7 +72,7 @@ type runner struct {
 
 // linkRunner starts a runner, or connects to the runner that is a service.
 func (s *supervisor) linkRunner() {
-	if s.stop.leaving || !runsScripts(s.cfg) {
+	if s.stop.leaving || s.runner.end != nil || !runsScripts(s.cfg) {
 		return
 	}
 	r := &runnerEnd{spawned: s.cfg.ScriptrunnerSocket == "", born: s.env.now()}
@@ -166,6 +167,7 @@ func (s *supervisor) onRunnerReady(r *runnerEnd, m *ipc.RunnerReady) {
 	s.judgeRunner(r)
 	r.heard = s.env.now()
 	s.scheduleBeat(r)
+	s.runnerJoinsReload(r)
 }
 
 // scheduleBeat asks the runner at intervals to check its scripts. This detects a runner
@@ -265,6 +267,10 @@ func (s *supervisor) tellRunner(reason string) {
 	s.runner.told, s.runner.down = true, reason
 	if reason == "" {
 		s.feed(failover.RunnerUp{})
+		return
+	}
+	if !runsScripts(s.cfg) { // a reload has ended it
+		s.feed(failover.RunnerDown{Reason: reason})
 		return
 	}
 	s.log.Error("no script can run", "reason", reason)

@@ -73,8 +73,8 @@ func (s *supervisor) onLeaseRequest(c *child, m *ipc.LeaseRequest) {
 		return
 	}
 	name := m.Requested
-	if name == "" {
-		name = m.Key.Database
+	if name == "" || config.RealDatabase(s.cfg.Limits, name) != m.Key.Database {
+		name = m.Key.Database // the alias isn't there any more since a reload
 	}
 	rule := config.FindLimit(s.cfg.Limits, name, m.Key.User)
 	request := s.ledger.Request

@@ -3,6 +3,8 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -77,6 +79,25 @@ func (s *supervisor) sendLooks() {
 		l.limit = s.after(l.timeout+lookGrace, func() { s.lookLate(l) })
 		s.sendAide(p, l.request)
 	}
+}
+
+// repeatLooks has the next prober do what the last one, which did nothing wrong, has left
+// undone. A cancel request isn't repeated: it could meet another query.
+func (s *supervisor) repeatLooks() {
+	x := &s.servers.prober.looks
+	var again []*look
+	for _, id := range slices.Sorted(maps.Keys(x.sent)) {
+		l := x.sent[id]
+		if _, once := l.request.(*ipc.ServerCancel); once {
+			continue
+		}
+		delete(x.sent, id)
+		l.sent, l.started = false, s.env.now()
+		s.timers.stop(l.limit)
+		l.limit = s.after(l.timeout+lookGrace, func() { s.lookLate(l) })
+		again = append(again, l)
+	}
+	x.waiting = append(again, x.waiting...)
 }
 
 // lookLate handles a look that has no answer in time. If it was never sent, it fails. If

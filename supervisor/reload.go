@@ -67,10 +67,12 @@ func (s *supervisor) startReload(answer func(control.ReloadResponse, error)) {
 		return
 	}
 	x.busy, x.answer = true, answer
-	s.env.notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonicMicroseconds()))
-	running, env, gen, salt := s.cfg, x.env, max(x.last, s.gen)+1, s.service.scramSalt
+	if s.service.ready {
+		s.env.notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonicMicroseconds()))
+	}
+	running, env, gen, salt := s.generation, x.env, max(x.last, s.gen)+1, s.service.scramSalt
 	x.last = gen
-	elsewhere(s, func() (*readAgain, error) { return readFiles(running, env, gen, salt) }, s.onFilesRead)
+	elsewhere(s, func() (*readAgain, error) { return readFiles(&running, env, gen, salt) }, s.onFilesRead)
 }
 
 // monotonicMicroseconds is the time that systemd compares a reload's beginning with.
@@ -106,8 +108,8 @@ type readAgain struct {
 }
 
 // readFiles reads all files and checks them. It runs outside the loop.
-func readFiles(running *config.Config, env config.CheckEnv, gen uint64, salt ipc.Secret) (*readAgain, error) {
-	fresh, warnings, err := running.Again()
+func readFiles(running *generation, env config.CheckEnv, gen uint64, salt ipc.Secret) (*readAgain, error) {
+	fresh, warnings, err := running.cfg.Again()
 	if err != nil {
 		return nil, err
 	}
@@ -115,11 +117,11 @@ func readFiles(running *config.Config, env config.CheckEnv, gen uint64, salt ipc
 	if errs := fresh.Check(env); len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	next := config.Reloaded(running, fresh)
+	next := config.Reloaded(running.cfg, fresh)
 	if errs := next.Check(env); len(errs) > 0 {
 		return nil, fmt.Errorf("with what needs a restart as it is: %w", errors.Join(errs...))
 	}
-	g, err := newGeneration(gen, next, salt)
+	g, err := newGeneration(gen, next, salt, running)
 	return &readAgain{fresh, g, warnings}, err
 }
 
@@ -151,11 +153,21 @@ func (s *supervisor) onFilesRead(r *readAgain, err error) {
 			s.joinReload(c)
 		}
 	}
-	if e := s.runner.end; e != nil && e.ready != nil && !e.gone && runsScripts(x.next.cfg) {
-		x.runner = true
-		s.sendRunner(e, s.runnerConfigure(x.next.gen))
+	if e := s.runner.end; e != nil {
+		s.runnerJoinsReload(e)
 	}
 	s.checkPrepared()
+}
+
+// runnerJoinsReload asks a runner to read the files for the generation that is being
+// prepared, if there is one.
+func (s *supervisor) runnerJoinsReload(r *runnerEnd) {
+	x := &s.reload
+	if x.next == nil || r.ready == nil || r.gone || !runsScripts(x.next.cfg) {
+		return
+	}
+	x.runner = true
+	s.sendRunner(r, s.runnerConfigure(x.next.gen))
 }
 
 // sameClientTLS reports whether two generations show clients the same certificates and
@@ -219,7 +231,7 @@ func (s *supervisor) onRunnerPrepared(r *runnerEnd, m *ipc.RunnerReady) {
 		s.refuseReload(errors.New(problem))
 	default:
 		x.runner = false
-		r.takeProblems(m.Hooks)
+		r.prepared = m
 		s.checkPrepared()
 	}
 }
@@ -266,7 +278,11 @@ func (s *supervisor) commit() {
 	x := &s.reload
 	old, next := s.generation, x.next
 	changes := config.Diff(old.cfg, x.fresh)
+	if !sameClientTLS(&old, next) || !reflect.DeepEqual(old.serverTLS, next.serverTLS) {
+		changes = append(changes, config.Change{Key: "certificates"})
+	}
 	s.generation = *next
+	s.forgetPrepared()
 	s.tellGeneration()
 	logline.Restyle(s.log, s.cfg.LogLinePrefix, logline.Level(s.cfg.LogLevel))
 	s.leases.aheadSaid = nil
@@ -276,6 +292,7 @@ func (s *supervisor) commit() {
 	}))
 	if !reflect.DeepEqual(old.serverTLS, s.serverTLS) || old.cfg.LogLevel != s.cfg.LogLevel || old.cfg.LogLinePrefix != s.cfg.LogLinePrefix {
 		s.replaceAide(&s.servers.prober.aide)
+		s.repeatLooks()
 	}
 	r := reloadResponse(changes)
 	s.log.Info("configuration is reloaded", "changed", strings.Join(keysOf(r.Changed), ", "), "needs restart", strings.Join(keysOf(r.NeedsRestart), ", "))
@@ -305,17 +322,22 @@ func (s *supervisor) runnerAfterReload(old *config.Config) {
 	case has && !had && e == nil:
 		s.linkRunner()
 	case has && e != nil && e.ready != nil && !e.gone:
-		e.agrees = true
+		if m := e.prepared; m != nil && m.Gen == s.gen {
+			e.ready.Digest, e.ready.Error = m.Digest, m.Error
+			e.takeProblems(m.Hooks)
+		}
+		e.agrees = e.ready.Digest == s.cfg.HooksDigest()
 		s.judgeRunner(e)
 	case had && !has && e != nil:
 		s.dropRunner(e, "failover is off now")
 	}
 }
 
-// sameRule returns the rule that now counts the leases of a pool: the same line if it is
-// still there, otherwise the one that fits the pool.
+// sameRule returns the rule that now counts the leases of a pool: the one that fits the
+// pool, except for clients that have named an alias, which keep the line that counted them
+// if it is still there.
 func sameRule(old, now []config.Limit, key pool.Key, rule int) int {
-	if rule >= 0 && rule < len(old) {
+	if rule >= 0 && rule != config.FindLimit(old, key.Database, key.User) {
 		was := old[rule]
 		i := slices.IndexFunc(now, func(l config.Limit) bool { return l.SameNames(was) })
 		if i >= 0 {
@@ -327,19 +349,29 @@ func sameRule(old, now []config.Limit, key pool.Key, rule int) int {
 
 // refuseReload ends a reload whose files are at fault.
 func (s *supervisor) refuseReload(err error) {
+	prepared := s.forgetPrepared()
 	s.log.Error("the configuration can't be reloaded; the old one stays in effect", "error", err)
 	s.feed(failover.Reconfigured{Problem: strings.ReplaceAll(err.Error(), "\n", "; ")})
-	s.dropReload(err)
+	s.dropReload(prepared, err)
 }
 
 // giveUpReload ends a reload for a reason that isn't in the files.
 func (s *supervisor) giveUpReload(err error) {
+	prepared := s.forgetPrepared()
 	s.log.Error("the reload is given up; the old configuration stays in effect", "reason", err)
-	s.dropReload(err)
+	s.dropReload(prepared, err)
 }
 
-func (s *supervisor) dropReload(err error) {
-	if s.reload.next != nil {
+// forgetPrepared ends the waiting for answers, and reports whether anybody was asked.
+func (s *supervisor) forgetPrepared() bool {
+	x := &s.reload
+	was := x.next != nil
+	x.next, x.waiting, x.runner = nil, nil, false
+	return was
+}
+
+func (s *supervisor) dropReload(prepared bool, err error) {
+	if prepared {
 		s.tellGeneration()
 	}
 	s.endReload(control.ReloadResponse{}, err)
@@ -350,7 +382,9 @@ func (s *supervisor) endReload(r control.ReloadResponse, err error) {
 	s.timers.stop(x.limit)
 	answer, again := x.answer, x.again
 	s.reload = reload{last: x.last, env: x.env}
-	s.env.notify("READY=1\nSTATUS=" + s.service.status)
+	if s.service.ready {
+		s.env.notify("READY=1\nSTATUS=" + s.service.status)
+	}
 	answer(r, err)
 	if again {
 		s.onReload()

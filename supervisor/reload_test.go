@@ -319,3 +319,83 @@ func TestSecretDerivedFromAnOldPasswordIsNotGiven(t *testing.T) {
 		t.Errorf("%d answers, error %q", len(got), got[0].Error)
 	}
 }
+
+func TestClientOfAnAliasThatIsGoneIsServed(t *testing.T) {
+	f := newFiles(t)
+	f.put("pgagroal_databases.conf", "db=store all 3\n")
+	w := f.world()
+	f.put("pgagroal_databases.conf", "db all 3\n")
+	w.reload()
+	for _, c := range w.children {
+		w.prepared(c, "")
+	}
+	w.say(w.children[0], &ipc.LeaseRequest{ID: 1, Key: ipc.PoolKey{Database: "db", User: "u"}, Requested: "store"})
+	if g := messagesOf[*ipc.LeaseGrant](w.children[0]); len(g) != 1 || w.children[0].killed {
+		t.Errorf("%d leases, killed: %v", len(g), w.children[0].killed)
+	}
+}
+
+func TestNameOfAnotherDatabaseDoesNotChooseTheRule(t *testing.T) {
+	f := newFiles(t)
+	f.put("pgagroal_databases.conf", "db all 1\nfree all 3\n")
+	w := f.world()
+	w.say(w.children[0], &ipc.LeaseRequest{ID: 1, Key: ipc.PoolKey{Database: "db", User: "u"}, Requested: "free"})
+	if c := w.s.ledger.Counts(); c.Rules[0].Used != 1 || c.Rules[1].Used != 0 {
+		t.Errorf("%+v", c.Rules)
+	}
+}
+
+func TestNarrowerRuleCountsWhatAWiderOneHasCounted(t *testing.T) {
+	f := newFiles(t)
+	f.put("pgagroal_databases.conf", "all all 4\n")
+	w := f.world()
+	key := ipc.PoolKey{Database: "shop", User: "app"}
+	w.lease(w.children[0], key)
+	w.lease(w.children[0], key)
+	f.put("pgagroal_databases.conf", "all all 2\nshop app 2\n")
+	w.reload()
+	for _, c := range w.children {
+		w.prepared(c, "")
+	}
+	if c := w.s.ledger.Counts(); c.Rules[1].Used != 2 || c.Rules[0].Used != 0 {
+		t.Errorf("%+v", c.Rules)
+	}
+}
+
+func TestUsersWhosePasswordStaysKeepTheirVerifier(t *testing.T) {
+	c := config.New()
+	c.Users = []config.Credential{{Name: "same", Password: "p"}, {Name: "other", Password: "old"}}
+	salt := newSalt()
+	before, err := newGeneration(1, c, salt, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := *c
+	next.Users = []config.Credential{{Name: "same", Password: "p"}, {Name: "other", Password: "new"}}
+	before.users[0].Verifier = "marked"
+	after, err := newGeneration(2, &next, salt, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.users[0].Verifier != "marked" || after.users[1].Verifier == before.users[1].Verifier {
+		t.Error("the wrong verifiers were derived anew")
+	}
+}
+
+func TestLooksOfAReplacedProberAreRepeated(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	w.prober.mute = true
+	w.probeOnce(7)
+	first := w.prober
+	w.s.replaceAide(&w.s.servers.prober.aide)
+	w.s.repeatLooks()
+	first.exited("signal: killed")
+	w.advance(0)
+	if w.prober == first {
+		t.Fatal("there is no other prober")
+	}
+	if seen := w.lastProbe(); seen.ID != 7 || seen.Outcome != failover.SawRefused {
+		t.Errorf("%+v", seen)
+	}
+}

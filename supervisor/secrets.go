@@ -247,7 +247,8 @@ func (s *supervisor) derive(c *child, m *ipc.SecretRequest, password string) {
 		x.keys = auth.NewClientKeys(maxShown)
 	}
 	f := auth.Factors{Salt: m.Question.Salt, Iterations: m.Question.Iterations}
-	elsewhere(s, func() (auth.Keys, error) { return x.keys.Derive(m.User, password, f) }, func(keys auth.Keys, err error) {
+	cache := x.keys // a reload makes a new one
+	elsewhere(s, func() (auth.Keys, error) { return cache.Derive(m.User, password, f) }, func(keys auth.Keys, err error) {
 		x.deriving.leave()
 		if err == nil && s.serverPassword(m.User) != password {
 			err = errors.New("the password has changed meanwhile")

@@ -101,13 +101,13 @@ func queryMS(d time.Duration) int64 {
 // workerUsers returns what workers learn of the credential files: verifiers for the
 // passwords of clients, which users have a password for the servers, and of the superuser
 // only the name. It takes a millisecond or two for each user.
-func workerUsers(c *config.Config, salt ipc.Secret) ([]ipc.ConfigUser, error) {
+func workerUsers(c *config.Config, salt ipc.Secret, before *generation) ([]ipc.ConfigUser, error) {
 	verifiers := auth.NewVerifiers([]byte(salt.Reveal()))
 	var list []ipc.ConfigUser
 	add := func(kind ipc.UserKind, u config.Credential, server, verify bool) error {
 		m := ipc.ConfigUser{Kind: kind, Name: u.Name}
 		m.Password = server && u.Password != ""
-		if verify {
+		if m.Verifier = before.verifier(kind, u); verify && m.Verifier == "" {
 			v, err := verifiers.Derive(u.Name, u.Password.Reveal())
 			if err != nil {
 				return fmt.Errorf("user %s: %w", u.Name, err)

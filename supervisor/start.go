@@ -152,7 +152,7 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 	s.servers = newServers(c, failover.New(machineConfig(c), saved, s.env.now()))
 	s.makeAides()
 	salt := newSalt()
-	g, err := newGeneration(1, c, salt)
+	g, err := newGeneration(1, c, salt, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -147,7 +147,7 @@ func newWorld(t *testing.T, workers int, change ...func(*config.Config)) *world 
 		configuration: configuration{generation: generation{cfg: c}}, log: slog.New(slog.DiscardHandler), ledger: newLedger(c), dir: statedir.Dir{Path: c.StateDir, Usable: true},
 		inbox: make(chan arrival, 1024), calls: make(chan func(), 1024), ended: make(chan struct{}),
 	}
-	g, err := newGeneration(1, c, newSalt())
+	g, err := newGeneration(1, c, newSalt(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,8 @@ func (s *session) attach(b *backend) {
 	s.waited(b)
 	s.waiter = nil
 	s.backend, b.session = b, s
-	if b.Private { // it can serve no other client
+	s.c.stood = stood{since: uint32(s.w.now() / tick)} // what was seen on another backend doesn't count
+	if b.Private {                                     // it can serve no other client
 		s.talk = s.w.shared.Direct(s.c.id, false)
 	}
 	if s.w.stale(b) {
