@@ -101,6 +101,9 @@ var catalogue = index([]Row{
 	{Number: 70, Name: "Drain", From: sup, To: wrk, Reply: 71, Phase: phaseAny, make: of[Drain]},
 	{Number: 71, Name: "Drained", From: wrk, To: sup, Phase: phaseAny, make: of[Drained]},
 
+	{Number: 78, Name: "StoredRequest", From: wrk, To: sup, Reply: 79, Phase: PhaseRunning, make: of[StoredRequest]},
+	{Number: 79, Name: "StoredAnswer", From: sup, To: wrk, Phase: PhaseRunning, make: of[StoredAnswer]},
+
 	{Number: 80, Name: "RunnerConfigure", From: sup, To: run, Reply: 81, Phase: phaseAny, make: of[RunnerConfigure]},
 	{Number: 81, Name: "RunnerReady", From: run, To: sup, Phase: phaseAny, make: of[RunnerReady]},
 	{Number: 82, Name: "Run", From: sup, To: run, Reply: 83, Phase: PhaseRunning, make: of[Run]},
@@ -133,6 +136,10 @@ var catalogue = index([]Row{
 	{Number: 113, Name: "QuestionDone", From: prb, To: sup, Phase: PhaseRunning, make: of[QuestionDone]},
 
 	{Number: 114, Name: "ProberTLS", From: sup, To: prb, Phase: PhaseSetup, make: of[ProberTLS]},
+
+	{Number: 115, Name: "LookUpRequest", From: sup, To: prb, Reply: 116, Phase: PhaseRunning, make: of[LookUpRequest]},
+	{Number: 116, Name: "LookUpDone", From: prb, To: sup, Phase: PhaseRunning, make: of[LookUpDone]},
+	{Number: 117, Name: "LookUpStop", From: sup, To: prb, Phase: PhaseRunning, make: of[LookUpStop]},
 
 	{Number: 120, Name: "ConsoleHello", From: csl, To: sup, Phase: PhaseSetup, make: of[ConsoleHello]},
 	{Number: 121, Name: "ConsoleListen", From: sup, To: csl, FDs: 1, Phase: PhaseSetup, make: of[ConsoleListen]},

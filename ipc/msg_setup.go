@@ -67,6 +67,17 @@ type ConfigBegin struct {
 	// apart. 16 bytes, new at each start of the supervisor.
 	ScramSalt Secret    `msgpack:"scram_salt"`
 	TLS       ClientTLS `msgpack:"tls"`
+	AuthQuery AuthQuery `msgpack:"auth_query"`
+}
+
+// AuthQuery says whether and how the stored passwords of users that no file has are asked for.
+type AuthQuery struct {
+	On        bool  `msgpack:"on"`
+	InClients bool  `msgpack:"in_clients"` // in the database of the client
+	MaxAgeMS  int64 `msgpack:"max_age_ms"`
+	MaxUsers  int   `msgpack:"max_users"`
+	// MD5 says that clients may prove a password that is stored as an MD5 hash.
+	MD5 bool `msgpack:"md5"`
 }
 
 // Timers are what a worker does after some time, in milliseconds; 0 is never.

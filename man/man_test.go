@@ -153,6 +153,9 @@ func typeText(r config.Row) string {
 		}
 		return "size"
 	case config.Duration:
+		if r.Max != 0 {
+			return fmt.Sprintf("duration, at most %ds", r.Max/1000)
+		}
 		return "duration" + leastTime(r)
 	case config.DurationMS:
 		return "duration with ms" + leastTime(r)

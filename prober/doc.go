@@ -2,10 +2,11 @@
 //
 // The supervisor starts it and configures it over its link. It then answers
 // requests: probe a server, say which of the given processes a server still has, read
-// some of its parameters, say what the server asks a user at a login, send a
-// CancelRequest. So the answers of servers, which are untrusted bytes, are parsed here
+// some of its parameters, say what the server asks a user at a login, look up the stored
+// password of a user, send a CancelRequest. So the answers of servers, which are untrusted bytes, are parsed here
 // and not in the process that decides. Each request brings the logins of the health
-// check; the prober keeps only keys derived from them. It schedules and decides nothing.
+// check; the prober keeps only keys derived from them, and the connections of look-ups
+// for a minute after their last use. It schedules and decides nothing.
 //
 //   - prober.go: the process, from its start to the end of its link.
 //   - look.go: one request in a goroutine of its own, and its answer, in which texts

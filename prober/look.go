@@ -26,6 +26,8 @@ func (p *prober) lookOf(m ipc.Message) (id uint64, look func(context.Context) ip
 		return m.ID, func(ctx context.Context) ipc.Message { return p.settings(ctx, m) }
 	case *ipc.QuestionRequest:
 		return m.ID, func(ctx context.Context) ipc.Message { return p.question(ctx, m) }
+	case *ipc.LookUpRequest:
+		return m.ID, func(ctx context.Context) ipc.Message { return p.lookUp(ctx, m) }
 	case *ipc.ServerCancel:
 		return m.ID, func(ctx context.Context) ipc.Message { return p.cancel(ctx, m) }
 	}
@@ -43,6 +45,8 @@ func failed(request ipc.Message, err error) ipc.Message {
 		return &ipc.SettingsDone{ID: m.ID, Error: text(err.Error())}
 	case *ipc.QuestionRequest:
 		return &ipc.QuestionDone{ID: m.ID, Error: text(err.Error())}
+	case *ipc.LookUpRequest:
+		return &ipc.LookUpDone{ID: m.ID, Error: text(err.Error())}
 	case *ipc.ServerCancel:
 		return &ipc.ServerCancelDone{ID: m.ID, Error: text(err.Error())}
 	}
@@ -108,6 +112,18 @@ func (p *prober) question(ctx context.Context, m *ipc.QuestionRequest) ipc.Messa
 		return failed(m, err)
 	}
 	return &ipc.QuestionDone{ID: m.ID, Question: q}
+}
+
+func (p *prober) lookUp(ctx context.Context, m *ipc.LookUpRequest) ipc.Message {
+	t, err := p.target(m.ID, m.Target)
+	if err != nil {
+		return failed(m, err)
+	}
+	stored, err := p.lookUps.Stored(ctx, m.Target.Server, t, m.Statement, m.User, m.Keep)
+	if err != nil {
+		return failed(m, err)
+	}
+	return &ipc.LookUpDone{ID: m.ID, Stored: ipc.Secret(stored)}
 }
 
 func (p *prober) cancel(ctx context.Context, m *ipc.ServerCancel) ipc.Message {

@@ -15,6 +15,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/prober/health"
 )
 
 const (
@@ -36,6 +37,7 @@ type prober struct {
 	// id of a look that has ended waits in ended until the next message comes.
 	running map[uint64]context.CancelFunc
 	ended   chan uint64 // with room for MaxLooks ids
+	lookUps *health.LookUps
 }
 
 // Main runs a prober on its link and returns the exit code of the process. lock is
@@ -76,7 +78,7 @@ func Main(linkFD int, lock *os.File) int {
 }
 
 func newProber(conn *ipc.Conn, log *slog.Logger) *prober {
-	return &prober{log: log, conn: conn, running: map[uint64]context.CancelFunc{}, tls: map[int]*tlsdial.Server{}, ended: make(chan uint64, ipc.MaxLooks)}
+	return &prober{log: log, conn: conn, running: map[uint64]context.CancelFunc{}, tls: map[int]*tlsdial.Server{}, ended: make(chan uint64, ipc.MaxLooks), lookUps: health.NewLookUps()}
 }
 
 // setup says hello, takes the configuration and is confined by it.
@@ -154,6 +156,7 @@ func (p *prober) serve() error {
 	// A failed write closes the link, which ends Receive as well.
 	p.out = ipc.NewOutbox(p.conn, 2*ipc.MaxLooks, stallLimit, func(error) { p.conn.Close() })
 	defer p.out.Close()
+	defer p.lookUps.Close()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	for {
@@ -173,10 +176,14 @@ func (p *prober) serve() error {
 // onMessage starts or stops a look.
 func (p *prober) onMessage(ctx context.Context, m ipc.Message) error {
 	p.forgetEnded()
-	if m, ok := m.(*ipc.ServerCancelStop); ok {
+	switch m := m.(type) {
+	case *ipc.ServerCancelStop:
 		if stop := p.running[m.ID]; stop != nil {
 			stop()
 		}
+		return nil
+	case *ipc.LookUpStop:
+		p.lookUps.Stop(m.Server)
 		return nil
 	}
 	id, look := p.lookOf(m)

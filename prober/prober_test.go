@@ -102,6 +102,13 @@ func TestRequestsAreAnsweredUnderTheirNumbers(t *testing.T) {
 	if got, ok := r.answer().(*ipc.SettingsDone); !ok || got.ID != 9 || got.Error == "" {
 		t.Errorf("%+v", got)
 	}
+	login := tcp(pgtest.RefusedAddr(t))
+	login.Logins = []ipc.Login{{User: "u", Database: "d"}}
+	r.send(&ipc.LookUpStop{Server: 0})
+	r.send(&ipc.LookUpRequest{ID: 11, Target: login, Statement: "SELECT $1", User: "u", Keep: 1})
+	if got, ok := r.answer().(*ipc.LookUpDone); !ok || got.ID != 11 || got.Error == "" {
+		t.Errorf("%+v", got)
+	}
 	r.send(&ipc.ServerCancel{ID: 10, Target: tcp(pgtest.RefusedAddr(t)), PID: 1, Key: "abcd"})
 	if got, ok := r.answer().(*ipc.ServerCancelDone); !ok || got.ID != 10 || got.Error == "" {
 		t.Errorf("%+v", got)
@@ -200,7 +207,7 @@ func TestLookThatPanicsFails(t *testing.T) {
 	if got := p.guarded(broken, &ipc.ProbeRequest{ID: 5}).(*ipc.ProbeDone); got.ID != 5 || got.Outcome != ipc.SawNothing || !strings.Contains(got.Code, logline.ErrPanic.Error()) {
 		t.Errorf("%+v", got)
 	}
-	for _, m := range []ipc.Message{&ipc.BackendsRequest{}, &ipc.SettingsRequest{}, &ipc.ServerCancel{}} {
+	for _, m := range []ipc.Message{&ipc.BackendsRequest{}, &ipc.SettingsRequest{}, &ipc.LookUpRequest{}, &ipc.ServerCancel{}} {
 		if id, look := p.lookOf(m); look == nil || id != 0 || failed(m, errors.New("x")) == nil {
 			t.Errorf("%T can't fail", m)
 		}

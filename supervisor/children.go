@@ -61,6 +61,7 @@ type child struct {
 	drained bool
 	secrets int // how many of its SecretRequests are open
 	peers   int // how many of its PeerRequests are open
+	stored  int // how many of its StoredRequests are open
 	stats   stats
 	asking  line // SecretRequests for which the prober has to ask a server
 }

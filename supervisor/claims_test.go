@@ -21,6 +21,7 @@ import (
 func claimWorld(t *testing.T) (*world, uint64) {
 	t.Helper()
 	w := newWorld(t, 2, func(c *config.Config) {
+		c.AuthQuery, c.Superuser, c.Users = true, &config.Credential{Name: "s"}, []config.Credential{{Name: "has an entry"}}
 		c.Limits = []config.Limit{{Database: config.Named("d"), Aliases: []string{"alias"}, User: config.Named("u"), MaxSize: 4}}
 	})
 	w.up()
@@ -163,6 +164,13 @@ var claims = map[ipc.Number]struct {
 			"a large text": func(lease uint64) ipc.Message {
 				return &ipc.AheadFailed{Lease: lease, Error: strings.Repeat("x", ipc.MaxAheadError+1)}
 			},
+		},
+	},
+	78: {
+		honest: func(uint64) ipc.Message { return storedOf("u", 1<<62) },
+		lies: map[string]func(uint64) ipc.Message{
+			"a large name":    func(uint64) ipc.Message { return storedOf(strings.Repeat("u", ipc.MaxKey+1), 1) },
+			"a negative time": func(uint64) ipc.Message { return storedOf("u", -1) },
 		},
 	},
 	61: {honest: func(uint64) ipc.Message { return &ipc.Report{ID: 3} }},

@@ -52,6 +52,8 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onCancelAnswer(a.worker, m)
 	case *ipc.SecretRequest:
 		s.onSecretRequest(a.worker, m)
+	case *ipc.StoredRequest:
+		s.onStoredRequest(a.worker, m)
 	case *ipc.PeerRequest:
 		s.onPeerRequest(a.worker, m)
 	case *ipc.Report:
@@ -73,6 +75,8 @@ func (s *supervisor) dispatch(a arrival) {
 	case *ipc.SettingsDone:
 		s.onLookDone(a.aide, m.ID, m)
 	case *ipc.QuestionDone:
+		s.onLookDone(a.aide, m.ID, m)
+	case *ipc.LookUpDone:
 		s.onLookDone(a.aide, m.ID, m)
 	case *ipc.ServerCancelDone:
 		s.onLookDone(a.aide, m.ID, m)

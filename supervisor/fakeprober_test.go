@@ -93,6 +93,11 @@ func (f *fakeProber) answer(m ipc.Message) ipc.Message {
 			q.Salt = fmt.Sprint("salt ", m.ID)
 		}
 		return &ipc.QuestionDone{ID: m.ID, Question: q, Error: text(f.w.questionErr)}
+	case *ipc.LookUpRequest:
+		if f.w.refuses(m.Target) {
+			return &ipc.LookUpDone{ID: m.ID, Error: "refused"}
+		}
+		return &ipc.LookUpDone{ID: m.ID, Stored: ipc.Secret("stored for " + m.User)}
 	case *ipc.ServerCancel:
 		if f.w.refuses(m.Target) {
 			return &ipc.ServerCancelDone{ID: m.ID, Error: "refused"}

@@ -40,6 +40,7 @@ func (s *supervisor) startFence(a failover.Fence) {
 			s.stopOrphanCancel(x)
 		}
 	}
+	s.stopLookUps(a.Epoch)
 	s.ask(s.fence.round, mayReach, &ipc.Fence{Epoch: a.Epoch, Seq: a.Seq})
 }
 

@@ -21,6 +21,7 @@ type service struct {
 	scramSalt ipc.Secret
 	secrets   secrets
 	peers     peers
+	lookUps   lookUps
 }
 
 // checkReady tells the service manager once that clients are served: the servers have

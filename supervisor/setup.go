@@ -173,5 +173,9 @@ func (s *supervisor) configBegin(g *generation, index int) *ipc.ConfigBegin {
 		ScramSalt:     s.service.scramSalt,
 		TLS:           g.tls,
 		CountClients:  c.MaxClientsPerUser+c.MaxClientsPerDatabase > 0,
+		AuthQuery: ipc.AuthQuery{
+			On: c.AuthQuery, InClients: c.AuthQueryDatabase == config.ClientsDatabase,
+			MaxAgeMS: c.AuthQueryMaxAge.Milliseconds(), MaxUsers: c.AuthQueryMaxUsers, MD5: c.MD5,
+		},
 	}
 }

@@ -32,6 +32,8 @@ func (s *setup) admit(l *login) (auth.Method, error) {
 		return "", err
 	}
 	switch {
+	case s.cfg.looksUp(l.user):
+		return storedMethod(rule.Method), nil
 	case s.cfg.AllowUnknownUsers && !s.cfg.checked(l.user):
 		return auth.All, nil
 	case (rule.Method == auth.Trust || rule.Method == auth.Cert) && !s.cfg.known[l.user]:
@@ -107,6 +109,9 @@ func (s *setup) matches(user, password string) (ok bool, err error) {
 // authenticate checks the client's password. An unknown user fails in the same way as a
 // known user with a wrong password, so that a client can't find out which users exist.
 func (s *setup) authenticate(l *login, method auth.Method) error {
+	if s.cfg.looksUp(l.user) {
+		return s.authenticateStored(l, method)
+	}
 	var err error
 	switch method {
 	case auth.Trust:

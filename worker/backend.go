@@ -85,7 +85,8 @@ type opening struct {
 	outbound
 	waiter *waiter
 	grant  *ipc.LeaseGrant
-	ahead  bool // no client waits for the backend
+	ahead  bool        // no client waits for the backend
+	proof  *auth.Proof // of a user that was looked up, else nil
 	ctx    context.Context
 	cancel context.CancelFunc
 	began  time.Duration
@@ -94,7 +95,7 @@ type opening struct {
 // newOpening registers a set-up that is about to start. limit is the time for the whole
 // set-up.
 func (w *worker) newOpening(wt *waiter, g *ipc.LeaseGrant, limit time.Duration) *opening {
-	o := &opening{outbound: outbound{epoch: g.Epoch}, waiter: wt, grant: g, began: w.now()}
+	o := &opening{outbound: outbound{epoch: g.Epoch}, waiter: wt, grant: g, proof: w.proofOf(wt.login), began: w.now()}
 	o.ctx, o.cancel = context.WithTimeout(context.Background(), limit)
 	o.stop = o.cancel
 	w.outbounds[&o.outbound] = struct{}{}
@@ -135,7 +136,8 @@ func (w *worker) reached(server int, at string) {
 }
 
 // dial opens a backend, in a set-up goroutine. client is nil if the supervisor has the
-// user's password; otherwise the client answers the server's questions.
+// user's password, or a client has proven it; otherwise the client answers the server's
+// questions.
 func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, client socket) (*backend, error) {
 	conn, err := o.dial(o.ctx, addr)
 	if err != nil {
@@ -143,7 +145,7 @@ func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, cl
 	}
 	defer conn.Close()
 	b := w.newBackend(o.waiter.Pool, o.grant.Lease, o.grant.Epoch, o.grant.Server)
-	if err := b.begin(o.ctx, conn, cfg, l, client); err != nil {
+	if err := b.begin(conn, cfg, l, client, o.credential(cfg, b, l)); err != nil {
 		if o.isFenced() {
 			return nil, errFenced
 		}
@@ -157,6 +159,14 @@ func (w *worker) dial(cfg *config, o *opening, addr ipc.ServerInfo, l *login, cl
 	return b, nil
 }
 
+// credential returns what answers the server's questions.
+func (o *opening) credential(cfg *config, b *backend, l *login) auth.Credential {
+	if o.proof != nil {
+		return o.proof
+	}
+	return &credential{w: b.w, ctx: o.ctx, server: b.server, user: l.user, database: l.database, exists: cfg.passwords[l.user]}
+}
+
 // newBackend returns a new backend without a connection. Any goroutine may call it.
 func (w *worker) newBackend(p *pool.Pool, lease, epoch uint64, server int) *backend {
 	b := &backend{w: w, server: server}
@@ -165,7 +175,7 @@ func (w *worker) newBackend(p *pool.Pool, lease, epoch uint64, server int) *back
 }
 
 // begin encrypts the connection, if the server's section says so, and then logs in.
-func (b *backend) begin(ctx context.Context, conn net.Conn, cfg *config, l *login, client socket) (err error) {
+func (b *backend) begin(conn net.Conn, cfg *config, l *login, client socket, c auth.Credential) (err error) {
 	encrypt := cfg.toServers[b.server]
 	if encrypt != nil {
 		if b.wired, err = encrypt.Start(conn); err != nil {
@@ -179,13 +189,13 @@ func (b *backend) begin(ctx context.Context, conn net.Conn, cfg *config, l *logi
 	if client != nil && opts.RequireBinding {
 		return auth.ErrNotBound // what the client answers is bound to its own connection, at best
 	}
-	return b.login(ctx, conn, cfg, l, client, opts)
+	return b.login(conn, l, client, c, opts)
 }
 
 // login sends the start-up packet, answers the server's questions and reads until the
 // server is ready. It sends no application_name, so that a client that gives none gets the
 // server's default, or that of the role or database.
-func (b *backend) login(ctx context.Context, conn net.Conn, cfg *config, l *login, client socket, opts auth.LoginOptions) error {
+func (b *backend) login(conn net.Conn, l *login, client socket, c auth.Credential, opts auth.LoginOptions) error {
 	startup := []pgwire.Param{
 		{Name: "user", Value: l.user},
 		{Name: "database", Value: l.database},
@@ -201,7 +211,6 @@ func (b *backend) login(ctx context.Context, conn net.Conn, cfg *config, l *logi
 	if client != nil {
 		method, err = auth.PassThrough(client, conn)
 	} else {
-		c := &credential{w: b.w, ctx: ctx, server: b.server, user: l.user, database: l.database, exists: cfg.passwords[l.user]}
 		method, err = auth.Login(conn, c, opts)
 	}
 	if err != nil {

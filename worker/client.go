@@ -48,6 +48,9 @@ type login struct {
 	rest      []pgwire.Param // other parameters, which are part of key
 	key       ipc.PoolKey
 	unproven  bool // only the server can authenticate the user
+	// stored is what the user has proven its password against, nil for a user with an entry.
+	// It belongs to the loop.
+	stored *storedUser
 }
 
 func (l *login) application() string {
@@ -94,6 +97,7 @@ func (w *worker) share(l *login) *login {
 	f := factsOf(p)
 	k := loginKey{l.requested, l.application()}
 	if same := f.logins[k]; same != nil {
+		same.stored = l.stored // the later one counts
 		return same
 	}
 	if len(f.logins) < maxShared {

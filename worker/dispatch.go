@@ -33,6 +33,8 @@ func (w *worker) dispatch(env ipc.Envelope) {
 		w.onTakeOver(m, env.FDs)
 	case *ipc.SecretAnswer:
 		w.onSecretAnswer(m)
+	case *ipc.StoredAnswer:
+		w.onStoredAnswer(m)
 	case *ipc.PeerAnswer:
 		w.onPeerAnswer(m)
 	case *ipc.CancelForward:

@@ -11,7 +11,7 @@
 // the event loop (dialogue.go), which reads like blocking code, encrypts the connection
 // if the client asks for it (secure.go), takes the start-up packet (startup.go), matches it
 // against pgagroal_hba.conf (peer.go asks the supervisor for host names) and authenticates
-// the client (admission.go), or refuses it (refusal.go). If only the server can authenticate the client, a goroutine passes
+// the client (admission.go, with auth_query authquery.go), or refuses it (refusal.go). If only the server can authenticate the client, a goroutine passes
 // the login through (passthrough.go). Then the client is a session (session.go) that
 // waits for a backend: an idle one from the shelf, or a new one that a goroutine opens
 // once the supervisor has granted a lease (leases.go, backend.go). pool.Shelf decides who

@@ -121,7 +121,7 @@ func (w *worker) hintOf(server int, epoch uint64, err error) {
 	var ne net.Error
 	kind := ipc.HintEOF
 	switch {
-	case errors.Is(err, errFenced), errors.Is(err, logline.ErrPanic), errors.As(err, &me), errors.As(err, &pe), errors.As(err, &secret), ofTLS(err):
+	case errors.Is(err, errFenced), errors.Is(err, auth.ErrStale), errors.Is(err, logline.ErrPanic), errors.As(err, &me), errors.As(err, &pe), errors.As(err, &secret), ofTLS(err):
 		return
 	case errors.As(err, &se):
 		if transient(err) {

@@ -236,6 +236,7 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 		w.stats.server(o.grant.Server).errors++
 		w.failed(o, err)
 		w.hintOf(o.grant.Server, o.grant.Epoch, err)
+		w.disprove(o.waiter.login, err)
 		return err
 	}
 	w.stats.opened++
@@ -287,7 +288,7 @@ func (w *worker) triesAgain(wt *waiter, err error) bool {
 // error of the network, or of a server that starts or stops.
 func transient(err error) bool {
 	var asked *challengedError
-	if errors.As(err, &asked) || errors.Is(err, logline.ErrPanic) {
+	if errors.As(err, &asked) || errors.Is(err, logline.ErrPanic) || errors.Is(err, auth.ErrStale) {
 		return false // the client has already answered the server's question, or this program is wrong
 	}
 	var se *auth.ServerError

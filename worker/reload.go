@@ -70,6 +70,7 @@ func (w *worker) onConfigCommit(m *ipc.ConfigCommit) {
 
 func (w *worker) putInEffect(c *config) {
 	w.cfg = c
+	w.stored.doubtAll()
 	c.verifiers.Replace(c.entries)
 	w.shelf.Limits = shelfLimits(&c.ConfigBegin, c.keep)
 }

@@ -80,6 +80,8 @@ type worker struct {
 type questions struct {
 	// secrets answer the questions of servers during logins.
 	secrets *secrets
+	// stored are questions about the stored passwords of users.
+	stored *storedUsers
 	// peers are questions about clients' addresses.
 	peers peers
 	// admissions are what to do with the answers about clients, by client.
@@ -139,7 +141,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
 		requests: newCancelRequests(), signs: signs{hinted: make(map[hinted]bool)},
 		servers: ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
-		questions: questions{newSecrets(), newPeers(), map[uint64]func(*ipc.AdmitAnswer){}},
+		questions: questions{newSecrets(), newStoredUsers(), newPeers(), map[uint64]func(*ipc.AdmitAnswer){}},
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
 	w.burst.Free = func() {

@@ -50,7 +50,7 @@ func MD5Secret(user, password string) string {
 }
 
 // md5Answer returns the answer to a server that requests md5. Servers request it for roles whose password is stored as
-// an MD5 hash. pgagroal itself never requests it from clients.
+// an MD5 hash; pgagroal itself requests it from clients by ServeMD5.
 func md5Answer(secret string, salt [4]byte) string {
 	outer := md5.Sum(append([]byte(secret), salt[:]...))
 	return "md5" + hex.EncodeToString(outer[:])

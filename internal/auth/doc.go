@@ -3,6 +3,7 @@
 //   - hba.go: which rule of pgagroal_hba.conf applies to a client.
 //   - ident.go: as which users the owner of a certificate may log in, by pgagroal_ident.conf.
 //   - scram.go: the SCRAM-SHA-256 verifiers that clients are checked against, in memory.
+//   - stored.go: passwords as a server stores them, and what clients have proven against them.
 //   - credential.go: the answers for a login to a server.
 //   - clientkeys.go: derived keys for logins to servers, in memory.
 //   - scramclient.go: the client's side of SCRAM-SHA-256, which needs keys but no password.

@@ -69,6 +69,8 @@ func refusalOf(user string, err error) *pgwire.Refused {
 	switch {
 	case errors.Is(err, ErrBadPassword):
 		return pgwire.RefusalBadPassword.With(user)
+	case errors.Is(err, ErrStale):
+		return pgwire.RefusalStale.With(user)
 	case errors.Is(err, ErrServerNotProven):
 		return pgwire.RefusalUnproven.With(user)
 	case errors.Is(err, ErrNotBound):

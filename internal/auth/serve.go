@@ -2,6 +2,8 @@ package auth
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,47 +25,73 @@ const maxAnswer = 16 << 10
 // has authenticated itself. channelBinding is the EndPoint of pgagroal's certificate, nil without TLS. With it the client
 // may choose SCRAM-SHA-256-PLUS. A wrong password and an unknown user's verifier give ErrBadPassword.
 func ServeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) error {
+	_, err := exchangeSCRAM(rw, v, channelBinding)
+	return err
+}
+
+// exchange are the messages of a SCRAM exchange that has succeeded.
+type exchange struct{ clientFirst, serverFirst, clientFinal string }
+
+// keys returns the keys that the client has used. Its proof is the client key, hidden by a signature that whoever has the
+// verifier can make.
+func (x exchange) keys(v Verifier) (k Keys, ok bool) {
+	parts := strings.SplitN(x.clientFirst, ",", 3) // a gs2 header of two fields, and the bare message
+	unproven, proof, found := strings.Cut(x.clientFinal, ",p=")
+	key, err := base64.StdEncoding.DecodeString(proof)
+	if len(parts) < 3 || !found || err != nil || len(key) != sha256.Size {
+		return k, false
+	}
+	for i, b := range mac(v.storedKey, parts[2]+","+x.serverFirst+","+unproven) {
+		key[i] ^= b
+	}
+	copy(k.client[:], key)
+	copy(k.server[:], v.serverKey)
+	return k, v.made(k)
+}
+
+// exchangeSCRAM is ServeSCRAM, and returns the messages.
+func exchangeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) (x exchange, err error) {
 	offer := []string{mechSCRAM}
 	if channelBinding != nil {
 		offer = []string{mechSCRAMPlus, mechSCRAM}
 	}
 	if err := send(rw, pgwire.AppendAuthenticationSASL(nil, offer...)); err != nil {
-		return err
+		return x, err
 	}
 	body, err := readAnswer(rw)
 	if err != nil {
-		return err
+		return x, err
 	}
 	first, err := parseInitial(body, channelBinding != nil)
 	if err != nil {
-		return err
+		return x, err
 	}
 	conv, err := conversation(v, channelBinding)
 	if err != nil {
-		return err
+		return x, err
 	}
 	challenge, err := conv.Step(first)
 	if err != nil {
-		return firstError(challenge)
+		return x, firstError(challenge)
 	}
 	if conv.AuthzID() != "" {
-		return pgwire.RefusalIdentity.With()
+		return x, pgwire.RefusalIdentity.With()
 	}
 	if err := send(rw, pgwire.AppendAuthenticationSASLContinue(nil, []byte(challenge))); err != nil {
-		return err
+		return x, err
 	}
 	if body, err = readAnswer(rw); err != nil {
-		return err
+		return x, err
 	}
 	final, err := conv.Step(string(body))
 	switch {
 	case err != nil && final != scram.ErrInvalidProof:
 		// The error of xdg-go/scram quotes the client's message. PostgreSQL doesn't.
-		return pgwire.RefusalMalformedSCRAM.With()
+		return x, pgwire.RefusalMalformedSCRAM.With()
 	case err != nil || v.doomed:
-		return ErrBadPassword
+		return x, ErrBadPassword
 	}
-	return send(rw, pgwire.AppendAuthenticationSASLFinal(nil, []byte(final)))
+	return exchange{first, challenge, string(body)}, send(rw, pgwire.AppendAuthenticationSASLFinal(nil, []byte(final)))
 }
 
 // conversation returns a conversation that checks against v, which belongs to the user of the start-up packet. It

@@ -202,14 +202,7 @@ func (k *checker) rules() {
 
 func (k *checker) users() {
 	c := k.c
-	if c.AuthQuery {
-		if c.Superuser == nil {
-			k.fail("auth_query", "on without a superuser; create %s", FileSuperuser)
-		}
-		if len(c.Users)+len(c.FrontendUsers)+len(c.Limits) > 0 {
-			k.fail("auth_query", "on together with users, frontend users or limits; empty those files")
-		}
-	}
+	k.authQuery()
 	if c.RotateFrontendPasswordTimeout > 0 {
 		// Ignoring it would keep passwords valid that clients of C pgagroal can't use.
 		k.fail("rotate_frontend_password_timeout", "set, but the new passwords of %d characters would be known to pgagroal-vault alone, "+
@@ -219,6 +212,29 @@ func (k *checker) users() {
 		if !hasUser(c.Users, u.Name) {
 			k.failAt(c.Paths.Frontend, 0, "the frontend user %s is not in the users file; add it there", u.Name)
 		}
+	}
+}
+
+func (k *checker) authQuery() {
+	c := k.c
+	if !c.AuthQuery {
+		return
+	}
+	switch {
+	case c.AuthQueryCredential() != nil:
+	case c.AuthQueryUser == "":
+		k.fail("auth_query", "on without anybody who may ask; create %s, or set auth_query_user", FileSuperuser)
+	default:
+		k.fail("auth_query_user", "%s has no entry in the users or superuser file; add one", c.AuthQueryUser)
+	}
+	if !strings.Contains(c.AuthQueryStatement, "$1") {
+		k.fail("auth_query_statement", "it doesn't say $1, which is the name of the user; write it where the name belongs, without quotes")
+	}
+	if n := len(c.AuthQueryStatement); n > maxAuthQuery {
+		k.fail("auth_query_statement", "it has %d bytes, and the most is %d; put it into a function at the server", n, maxAuthQuery)
+	}
+	if c.AuthQueryDatabase == "" {
+		k.fail("auth_query_database", "it is empty; name a database, or write %s for that of the client", ClientsDatabase)
 	}
 }
 

@@ -114,10 +114,19 @@ func TestCheckRefusals(t *testing.T) {
 		"server's relative path": {func(c *Config) { c.Servers[0].Host = "run/pg" }, "neither a name nor an absolute path"},
 		"server's path too long": {func(c *Config) { c.Servers[0].Host = "/" + strings.Repeat("x", 100) }, "have the server use a shorter directory"},
 		"no entry in hba":        {func(c *Config) { c.HBA = nil }, "nobody could connect"},
-		"auth_query alone":       {func(c *Config) { c.AuthQuery = true }, "without a superuser"},
-		"auth_query with users": {func(c *Config) {
-			c.AuthQuery, c.Superuser, c.Users = true, &Credential{}, []Credential{{"u", ""}}
-		}, "together with users"},
+		"auth_query alone":       {func(c *Config) { c.AuthQuery = true }, "auth_query: on without anybody who may ask"},
+		"auth_query of a stranger": {func(c *Config) {
+			c.AuthQuery, c.Superuser, c.AuthQueryUser = true, &Credential{"s", ""}, "u"
+		}, "auth_query_user: u has no entry"},
+		"auth_query without a name": {func(c *Config) {
+			c.AuthQuery, c.Superuser, c.AuthQueryStatement = true, &Credential{}, "SELECT 1"
+		}, "it doesn't say $1"},
+		"auth_query too long": {func(c *Config) {
+			c.AuthQuery, c.Superuser, c.AuthQueryStatement = true, &Credential{}, "SELECT $1"+strings.Repeat(" ", maxAuthQuery)
+		}, "the most is 4096"},
+		"auth_query nowhere": {func(c *Config) {
+			c.AuthQuery, c.Superuser, c.AuthQueryDatabase = true, &Credential{}, ""
+		}, "auth_query_database: it is empty"},
 		"rotation without a vault":  {func(c *Config) { c.RotateFrontendPasswordTimeout = 1 }, "passwords of 8 characters would be known to pgagroal-vault alone"},
 		"frontend user is no user":  {func(c *Config) { c.FrontendUsers = []Credential{{"u", ""}} }, "frontend user u is not in the users file"},
 		"health check without user": {func(c *Config) { c.HealthCheck = true }, "health_check: on without health_check_user"},

@@ -106,6 +106,12 @@ type Config struct {
 	AllowUnknownUsers             bool
 	AuthenticationTimeout         time.Duration
 	AuthQuery                     bool
+	AuthQueryUser                 string // empty means the superuser
+	AuthQueryDatabase             string // ClientsDatabase means that of the client
+	AuthQueryStatement            string
+	AuthQueryConnections          int
+	AuthQueryMaxAge               time.Duration // 0 means for one login
+	AuthQueryMaxUsers             int
 	RotateFrontendPasswordTimeout time.Duration
 	RotateFrontendPasswordLength  int
 

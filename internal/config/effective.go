@@ -84,12 +84,35 @@ func (c *Config) Place(key string) string {
 	return fmt.Sprintf("%s:%d", c.Paths.Config, c.lines[key])
 }
 
+// ClientsDatabase is the value of auth_query_database for the database that the client has named.
+const ClientsDatabase = "*"
+
+// AuthQueryStatement is the default of auth_query_statement. Like PostgreSQL it knows no password of a role that may not
+// log in, or whose password has expired.
+const AuthQueryStatement = "SELECT rolpassword FROM pg_catalog.pg_authid " +
+	"WHERE rolname = $1 AND rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > now())"
+
+// maxAuthQuery is the greatest length of auth_query_statement, in bytes: each request of a worker brings it to the prober.
+const maxAuthQuery = 4096
+
+// AuthQueryCredential returns the credential as which auth_query asks. It is nil if there is none.
+func (c *Config) AuthQueryCredential() *Credential {
+	if c.AuthQueryUser == "" {
+		return c.Superuser
+	}
+	return c.credentialOf(c.AuthQueryUser)
+}
+
 // ProbeCredential returns the credential of health_check_user. It is nil if the key isn't set or the user has none.
 func (c *Config) ProbeCredential() *Credential {
-	name := c.HealthCheckUser
-	if name == "" {
+	if c.HealthCheckUser == "" {
 		return nil
 	}
+	return c.credentialOf(c.HealthCheckUser)
+}
+
+// credentialOf returns the credential of one of pgagroal's own users, or nil.
+func (c *Config) credentialOf(name string) *Credential {
 	if c.Superuser != nil && c.Superuser.Name == name {
 		return c.Superuser
 	}

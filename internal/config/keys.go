@@ -54,7 +54,7 @@ type Row struct {
 	Default  string // in the syntax of the file; empty means no default
 	Failover string // the default with failover = on; empty means Default
 	Min      int64  // for Int and Port, and milliseconds for DurationMS
-	Max      int64  // 0 means no bound
+	Max      int64  // 0 means no bound; milliseconds for Duration
 	Values   []string
 	Aliases  map[string]string // other spelling -> word of Values
 	Reload   Reload

@@ -236,9 +236,39 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.AuthenticationTimeout },
 		},
 		{
-			Name: "auth_query", Kind: Bool, Default: "off", Later: true,
-			Help: "Ask the server for the password of a user",
+			Name: "auth_query", Kind: Bool, Default: "off",
+			Help: "Ask a server for the stored password of each user without an entry here, and authenticate the user with it",
 			main: func(c *Config) any { return &c.AuthQuery },
+		},
+		{
+			Name: "auth_query_user", Kind: String,
+			Help: "User as whom auth_query asks, with an entry in the users or superuser file. When empty it is the superuser",
+			main: func(c *Config) any { return &c.AuthQueryUser },
+		},
+		{
+			Name: "auth_query_database", Kind: String, Default: "postgres",
+			Help: "Database in which auth_query asks, * for the database of the client",
+			main: func(c *Config) any { return &c.AuthQueryDatabase },
+		},
+		{
+			Name: "auth_query_statement", Kind: String, Default: AuthQueryStatement,
+			Help: "What auth_query asks; $1 is the name of the user, the last column of the only row is the stored password",
+			main: func(c *Config) any { return &c.AuthQueryStatement },
+		},
+		{
+			Name: "auth_query_connections", Kind: Int, Default: "4", Min: 1, Max: 64,
+			Help: "Most connections of auth_query, besides those of max_connections",
+			main: func(c *Config) any { return &c.AuthQueryConnections },
+		},
+		{
+			Name: "auth_query_max_age", Kind: Duration, Default: "30s", Max: 3600_000,
+			Help: "How long an answer of auth_query counts, 0 is for one login",
+			main: func(c *Config) any { return &c.AuthQueryMaxAge },
+		},
+		{
+			Name: "auth_query_max_users", Kind: Int, Default: "10000", Min: 1, Max: 1_000_000,
+			Help: "Most answers of auth_query that each worker keeps, for users that exist and as many for those that don't",
+			main: func(c *Config) any { return &c.AuthQueryMaxUsers },
 		},
 		{
 			Name: "rotate_frontend_password_timeout", Kind: Duration, Default: "0",

@@ -124,6 +124,9 @@ func (r Row) parseDuration(text string) (any, error) {
 	if least := time.Duration(r.Min) * time.Millisecond; d < least {
 		return least, fmt.Errorf("%s is %w; the least is %s", text, errRange, formatDuration(least))
 	}
+	if most := time.Duration(r.Max) * time.Millisecond; r.Max != 0 && d > most {
+		return most, fmt.Errorf("%s is %w; the most is %s", text, errRange, formatDuration(most))
+	}
 	return d, nil
 }
 

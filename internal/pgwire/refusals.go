@@ -34,6 +34,8 @@ const (
 	RefusalDisabled
 	RefusalReserved
 	RefusalBadPassword
+	RefusalStale
+	RefusalNoLookUp
 	RefusalNotPassword
 	RefusalAnswerLength
 	RefusalPasswordSize
@@ -181,6 +183,14 @@ var table = [refusals]Row{
 	RefusalBadPassword: {
 		Severity: SeverityFatal, Code: CodeInvalidPassword, Text: "password authentication failed for user \"%s\"", Routine: "auth_failed",
 		When: "The password is wrong, or the user unknown: a client can't tell which.", Shown: []string{"U"},
+	},
+	RefusalStale: {
+		Severity: SeverityFatal, Code: CodeInvalidPassword, Text: "password authentication failed for user \"%s\": it has changed at the server", Routine: "auth_failed",
+		When: "With auth_query: the server asks for another password than the one that the client has proven. It may connect again.", Shown: []string{"U"},
+	},
+	RefusalNoLookUp: {
+		Severity: SeverityFatal, Code: CodeCannotConnectNow, Text: "could not look up the password of user \"%s\"", Hint: hintLog,
+		When: "With auth_query: no server answers, or the statement fails.", Shown: []string{"U"},
 	},
 	RefusalNotPassword: {
 		Severity: SeverityFatal, Code: CodeProtocolViolation, Text: "expected password response, got message type %d",

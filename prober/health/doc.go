@@ -9,9 +9,11 @@
 //   - cancel.go: a CancelRequest, which asks the server nothing.
 //   - look.go: one query with the first login that succeeds, for backends.go (which processes are left) and settings.go
 //     (parameters).
+//   - lookup.go: the stored password of a user, by a statement of the operator, over sessions that are kept.
 //   - question.go: what the server asks a user at a login.
 //
-// Each function here returns when it is done, and leaves neither connection nor goroutine behind. What a server sends is
+// Each function here returns when it is done, and leaves neither connection nor goroutine behind; only LookUps keeps
+// connections. What a server sends is
 // bounded here: size and number of messages, and time. Sessions are read-only. The queries of a probe open no relation
 // except the catalog of roles, which the server has read during the login anyway.
 package health

@@ -202,7 +202,7 @@ func (s *session) answer() (rows [][]string, err error) {
 			if p.Decode(body) == nil && p.Name == "server_version" {
 				s.version = p.Value
 			}
-		case 'T', 'C', 'I', 'N', 'K', 'A', 'v':
+		case 'T', 'C', 'I', 'N', 'K', 'A', 'v', '1', '2':
 		default:
 			return nil, &lostError{fmt.Errorf("unexpected message type %d", typ)}
 		}

@@ -9,7 +9,8 @@ type goal struct {
 	loop        string  // event loop to which it applies; empty for all
 	most, least float64 // limits; 0 is none
 	absolute    bool
-	workers     int // it applies to so many workers, and the peer is one worker
+	looksUp     bool // it applies to targets with auth_query, and the peer is the target without
+	workers     int  // it applies to so many workers, and the peer is one worker
 }
 
 // goalsAt returns the goals of cases that load a pooler with that many clients.
@@ -27,7 +28,7 @@ func goalsAt(clients int) []goal {
 
 // isFor reports whether a goal applies to a target.
 func (g goal) isFor(t target) bool {
-	return t.kind == pgagroal && (g.loop == "" || g.loop == t.loop) && (g.workers == 0 || g.workers == t.workers)
+	return t.kind == pgagroal && g.looksUp == t.looksUp && (g.loop == "" || g.loop == t.loop) && (g.workers == 0 || g.workers == t.workers)
 }
 
 // peers returns the targets with which a target is compared, the best choice first:
@@ -37,6 +38,10 @@ func (g goal) isFor(t target) bool {
 func (g goal) peers(t target) []target {
 	if g.workers > 0 {
 		t.workers = 0
+		return []target{t}
+	}
+	if g.looksUp {
+		t.looksUp = false
 		return []target{t}
 	}
 	return peersOf(t)

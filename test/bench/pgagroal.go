@@ -20,6 +20,9 @@ func (r *rig) configurePgagroal(ctx context.Context, p *pooler, w workload) ([]s
 		p.port, filepath.Join(p.dir, "run"), filepath.Join(p.dir, "state"))
 	fmt.Fprintf(&b, "log_level = warn\nhealth_check_user = "+account+"\npipeline = %s\nev_backend = %s\nworkers = %d\nmax_connections = %d\nbacklog = %d\n",
 		p.target.mode, p.target.loop, max(1, p.target.workers), w.backends(), backlog)
+	if p.target.looksUp {
+		b.WriteString("auth_query = on\nauth_query_max_age = 1h\n")
+	}
 	front, back, err := r.pgagroalTLS(p, w)
 	if err != nil {
 		return nil, err
@@ -34,7 +37,12 @@ func (r *rig) configurePgagroal(ctx context.Context, p *pooler, w workload) ([]s
 			return nil, err
 		}
 	}
-	if w.login != "" {
+	switch {
+	case p.target.looksUp:
+		if err := r.writeAsker(ctx, p); err != nil {
+			return nil, err
+		}
+	case w.login != "":
 		if err := r.writeUsers(ctx, p, w.user()); err != nil {
 			return nil, err
 		}
@@ -44,7 +52,10 @@ func (r *rig) configurePgagroal(ctx context.Context, p *pooler, w workload) ([]s
 
 // writeUsers makes the users file as an operator does.
 func (r *rig) writeUsers(ctx context.Context, p *pooler, user string) error {
-	file := filepath.Join(p.dir, "pgagroal_users.conf")
+	return r.writeCredential(ctx, p, filepath.Join(p.dir, "pgagroal_users.conf"), user)
+}
+
+func (r *rig) writeCredential(ctx context.Context, p *pooler, file, user string) error {
 	for _, args := range [][]string{
 		{"master-key", "-P", "a master key to measure with"},
 		{"-f", file, "-U", user, "-P", password, "user", "add"},

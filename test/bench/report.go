@@ -28,6 +28,9 @@ var columns = []column{
 	{memoryEach, "KiB a client", "%.2f"},
 	{perCPU, "clients/CPU s", "%.0f"},
 	{rate, "clients/s", "%.0f"},
+	{firstOne, "first login ms", "%.1f"},
+	{firstMany, "first logins ms", "%.1f"},
+	{firsts, "first ratio", "%.2f"},
 	{loadCPU, "load CPU µs/tx", "%.2f"},
 }
 

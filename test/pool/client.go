@@ -212,9 +212,10 @@ func MustQuery(t testing.TB, c *pgtest.Client, sql string) [][]string {
 }
 
 // CountPooled counts the backends of the pool as the server shows them. It leaves out
-// the tests' own queries and the pool's probes, which have other names.
+// the tests' own queries, the pool's probes and its questions for stored passwords, which
+// have other names.
 const CountPooled = `SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
-	AND application_name NOT IN ('pgtest', 'pgagroal probe')`
+	AND application_name NOT IN ('pgtest', 'pgagroal probe', 'pgagroal auth_query')`
 
 // SQLState returns the code of a pgx error, empty for other errors.
 func SQLState(err error) string {

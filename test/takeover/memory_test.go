@@ -116,6 +116,36 @@ func TestWorkersHoldNoSecretThatTheyDontNeed(t *testing.T) {
 	}
 }
 
+// TestWithAuthQueryWorkersHoldNoSecretOfWhoMayAsk searches the memory of a worker after a user was looked up and has logged
+// in, and after a backend was opened again.
+func TestWithAuthQueryWorkersHoldNoSecretOfWhoMayAsk(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 || pool.RaceEnabled {
+		t.Skip("needs root, to read the memory of others, and no race detector, whose memory has no end")
+	}
+	const super, hers = "the-superusers-password-96", "the-users-password-97"
+	c := pgtest.New(t, pgtest.Options{HBA: []string{"host all postgres 127.0.0.1/32 trust", "host all all 127.0.0.1/32 scram-sha-256"}})
+	pool.AskNode(t, c.Primary(), "CREATE ROLE boss LOGIN SUPERUSER PASSWORD '"+super+"'; CREATE ROLE alice LOGIN PASSWORD '"+hers+"'")
+	p := pool.Start(t, pool.Setup{
+		Servers: pool.Nodes(c), Superuser: "boss:" + super, HBA: "host all all all scram-sha-256\n",
+		Keys: map[string]string{"workers": "1", "auth_query": "on"},
+	})
+	for range 2 {
+		loggedInAs(t, p, "alice", hers)
+		pool.AskNode(t, c.Primary(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'alice'")
+	}
+	worker := p.Workers()[0]
+	if holds(t, worker, super) || !holds(t, p.PID(), super) || !holds(t, p.Prober(), super) {
+		t.Error("the superuser's password is in the worker, or not in the supervisor and the prober")
+	}
+	stored := pool.AskNode(t, c.Primary(), "SELECT rolpassword FROM pg_authid WHERE rolname = 'boss'")
+	for _, pid := range []int{worker, p.PID(), p.Prober()} {
+		if holds(t, pid, hers) || holds(t, pid, stored) {
+			t.Errorf("process %d holds a user's password, or what is stored of the superuser's", pid)
+		}
+	}
+}
+
 // proving starts a server that has three roles prove themselves, each in another way.
 func proving(t *testing.T, passwords map[string]string) *pgtest.Cluster {
 	t.Helper()

@@ -1,0 +1,203 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+)
+
+// With auth_query, workers ask here for the stored passwords of users without an entry. The
+// prober looks them up at a server, so that neither a worker nor this process reads what
+// servers send, and no worker has the credential of the user that may ask.
+
+// lookUpWarnEvery bounds how often a failure of auth_query is logged.
+const lookUpWarnEvery = 5 * time.Second
+
+// lookUps are the requests of workers for stored passwords.
+type lookUps struct {
+	// asked has the look-ups that run or wait. A worker has ipc.MaxStoredRequests at most.
+	asked    map[lookUpOf]*lookUp
+	line     line
+	warnedAt time.Duration // 0 for never
+}
+
+// lookUpOf is what a look-up asks about. The database is empty if auth_query asks in one
+// database for all.
+type lookUpOf struct{ user, database string }
+
+// lookUp is one look-up, and the requests that wait for it.
+type lookUp struct {
+	lookUpOf
+	until   time.Duration
+	waiting []func(stored ipc.Secret, err error)
+}
+
+var (
+	errLookUpLate = errors.New("there was no answer in time")
+	errNoLookUp   = errors.New("there is no server that can be asked")
+)
+
+// claimOfStored checks a StoredRequest.
+func (s *supervisor) claimOfStored(c *child, m *ipc.StoredRequest) string {
+	switch {
+	case c.stored >= ipc.MaxStoredRequests:
+		return "it asks for more stored passwords than a worker may at a time"
+	case len(m.User)+len(m.Database) > ipc.MaxKey:
+		return "it asks for the stored password of a name that is too long"
+	case m.TimeoutMS < 0:
+		return "it asks for a stored password within less than no time"
+	}
+	return ""
+}
+
+// refusesStored returns why a request is refused, nil for no reason. A worker asks for
+// nobody whom it can authenticate by itself; but the request and a new configuration may
+// have crossed each other.
+func (s *supervisor) refusesStored(m *ipc.StoredRequest) error {
+	own := func(list []config.Credential) bool {
+		return slices.ContainsFunc(list, func(u config.Credential) bool { return u.Name == m.User })
+	}
+	switch {
+	case !s.cfg.AuthQuery, (m.Database != "") != (s.cfg.AuthQueryDatabase == config.ClientsDatabase):
+		return errors.New("the configuration has changed")
+	case own(s.cfg.Users), s.cfg.Superuser != nil && s.cfg.Superuser.Name == m.User:
+		return errors.New("the user has an entry")
+	}
+	return nil
+}
+
+func (s *supervisor) onStoredRequest(c *child, m *ipc.StoredRequest) {
+	if wrong := s.claimOfStored(c, m); wrong != "" {
+		s.violation(c, wrong)
+		return
+	}
+	c.stored++
+	answer := func(stored ipc.Secret, err error) {
+		c.stored--
+		if c.ending() {
+			return
+		}
+		a := &ipc.StoredAnswer{ID: m.ID, Stored: stored}
+		if err != nil {
+			a.Stored, a.Error = "", err.Error()
+		}
+		s.send(c, a)
+	}
+	if err := s.refusesStored(m); err != nil {
+		answer("", err)
+		return
+	}
+	x := &s.service.lookUps
+	of := lookUpOf{m.User, m.Database}
+	if l := x.asked[of]; l != nil {
+		l.waiting = append(l.waiting, answer)
+		return
+	}
+	limit := min(m.TimeoutMS, s.cfg.AuthenticationTimeout.Milliseconds())
+	l := &lookUp{lookUpOf: of, until: s.env.now() + time.Duration(limit)*time.Millisecond}
+	l.waiting = append(l.waiting, answer)
+	if x.asked == nil {
+		x.asked = map[lookUpOf]*lookUp{}
+	}
+	x.asked[of] = l
+	x.line.join(s.cfg.AuthQueryConnections, func() { s.lookUp(l) })
+}
+
+// lookUp asks the servers in turn. One that a failover has just ended may not be asked.
+func (s *supervisor) lookUp(l *lookUp) {
+	if s.env.now() >= l.until {
+		s.lookedUp(l, "", errLookUpLate)
+		return
+	}
+	s.lookUpAt(l, s.lookUpServers(), errNoLookUp)
+}
+
+// lookUpServers returns the servers that can be asked: the primary, and then the others that
+// may have its roles.
+func (s *supervisor) lookUpServers() []int {
+	if !s.servers.published {
+		return nil
+	}
+	snap := s.servers.snapshot
+	var list []int
+	if snap.Primary >= 0 && !s.fenced(snap.Epoch) {
+		list = append(list, snap.Primary)
+	}
+	for i, v := range snap.Servers {
+		if i != snap.Primary && (v.State == failover.Replica || v.State == failover.NotInit || v.State == failover.NotInitPrimary) {
+			list = append(list, i)
+		}
+	}
+	return slices.DeleteFunc(list, func(i int) bool { return len(s.addressesOf(i)) == 0 })
+}
+
+// lookUpAt asks the first of servers, and if that fails the next one. failed is why the one
+// before has failed.
+func (s *supervisor) lookUpAt(l *lookUp, servers []int, failed error) {
+	left := l.until - s.env.now()
+	switch {
+	case len(servers) > 0 && left > 0:
+	case s.cfg.DecidesFailover() && left > s.cfg.ConnectionRetryDelay:
+		s.after(s.cfg.ConnectionRetryDelay, func() { s.lookUpAt(l, s.lookUpServers(), failed) })
+		return
+	default:
+		s.lookedUp(l, "", failed)
+		return
+	}
+	server := servers[0]
+	lookAround(s, server, left/time.Duration(len(servers)),
+		func(id uint64, t ipc.Target) ipc.Message { return s.lookUpRequest(id, t, l) },
+		func(m *ipc.LookUpDone) string { return m.Error },
+		func(m *ipc.LookUpDone, err error) {
+			if err == nil && len(m.Stored) > ipc.MaxStored {
+				err = errors.New("more than a stored password")
+			}
+			if err != nil {
+				s.lookUpAt(l, servers[1:], fmt.Errorf("server %s: %w", s.serverName(server), err))
+				return
+			}
+			s.lookedUp(l, m.Stored, nil)
+		})
+}
+
+func (s *supervisor) lookUpRequest(id uint64, t ipc.Target, l *lookUp) ipc.Message {
+	c := s.cfg
+	login := ipc.Login{Database: c.AuthQueryDatabase}
+	if u := c.AuthQueryCredential(); u != nil {
+		login.User, login.Password = u.Name, ipc.Secret(u.Password.Reveal())
+	}
+	if login.Database == config.ClientsDatabase {
+		login.Database = l.database
+	}
+	t.Logins = []ipc.Login{login}
+	return &ipc.LookUpRequest{ID: id, Target: t, Statement: c.AuthQueryStatement, User: l.user, Keep: c.AuthQueryConnections}
+}
+
+// lookedUp ends a look-up and begins the next one.
+func (s *supervisor) lookedUp(l *lookUp, stored ipc.Secret, err error) {
+	x := &s.service.lookUps
+	delete(x.asked, l.lookUpOf)
+	x.line.leave()
+	if now := s.env.now(); err != nil && (x.warnedAt == 0 || now-x.warnedAt >= lookUpWarnEvery) {
+		x.warnedAt = max(now, 1)
+		s.log.Warn("auth_query fails, so users without an entry can't log in", "user", l.user, "error", err)
+	}
+	for _, answer := range l.waiting {
+		answer(stored, err)
+	}
+	x.line.advance(s.cfg.AuthQueryConnections)
+}
+
+// stopLookUps closes the connections of look-ups to a server that must not be reached any
+// more. Nobody waits for that: their sessions are read-only.
+func (s *supervisor) stopLookUps(epoch uint64) {
+	snap, p := s.servers.snapshot, s.servers.prober.end
+	if s.cfg.AuthQuery && p != nil && p.up && snap.Epoch <= epoch && snap.Primary >= 0 {
+		s.sendAide(p, &ipc.LookUpStop{Server: snap.Primary})
+	}
+}
