@@ -202,7 +202,7 @@ func mainRows() []Row {
 		},
 		{
 			Name: "reserved_connections", Kind: Int, Default: "0", Max: 10000, Reload: Restart,
-			Help: "How many of max_connections, and of max_clients, only the users of pgagroal_admins.conf get",
+			Help: "How many places of max_clients only the users of pgagroal_admins.conf get",
 			main: func(c *Config) any { return &c.ReservedConnections },
 		},
 		{

@@ -198,7 +198,7 @@ var table = [refusals]Row{
 	},
 	RefusalAnswerLength: {
 		Severity: SeverityFatal, Code: CodeProtocolViolation, Text: "invalid password packet length",
-		When: "The client answered with more than a password of 64 KiB.",
+		When: "The client answered with more than 16 KiB.",
 	},
 	RefusalPasswordSize: {
 		Severity: SeverityFatal, Code: CodeProtocolViolation, Text: "invalid password packet size",
