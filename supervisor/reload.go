@@ -295,7 +295,7 @@ func (s *supervisor) commit() {
 		s.repeatLooks()
 	}
 	r := reloadResponse(changes)
-	s.log.Info("configuration is reloaded", "changed", strings.Join(keysOf(r.Changed), ", "), "needs restart", strings.Join(keysOf(r.NeedsRestart), ", "))
+	s.log.Info("configuration is reloaded", "changed", strings.Join(keysOf(r.Changed), ", "), "needs_restart", strings.Join(keysOf(r.NeedsRestart), ", "))
 	s.runnerAfterReload(old.cfg)
 	m := machineConfig(s.cfg)
 	s.feed(failover.Reconfigured{Config: &m})
