@@ -103,9 +103,9 @@ func machineConfig(c *config.Config) failover.Config {
 func credentialHint(c *config.Config) string {
 	switch {
 	case c.HealthCheckUser != "" && c.ProbeCredential() == nil:
-		return fmt.Sprintf("pgagroal-admin -f %s user add -U %s, then restart pgagroal", c.Paths.UsersFile(), c.HealthCheckUser)
+		return fmt.Sprintf("pgagroal-admin -f %s user add -U %s, then pgagroal-cli conf reload", c.Paths.UsersFile(), c.HealthCheckUser)
 	case c.HealthCheckUser != "":
-		return fmt.Sprintf("pgagroal-admin -f %s user edit -U %s, then restart pgagroal", c.Paths.UsersFile(), c.HealthCheckUser)
+		return fmt.Sprintf("pgagroal-admin -f %s user edit -U %s, then pgagroal-cli conf reload", c.Paths.UsersFile(), c.HealthCheckUser)
 	case c.Superuser == nil:
 		return "set health_check_user, and give it an entry in the users file if it needs a password"
 	}
