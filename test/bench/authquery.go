@@ -18,53 +18,53 @@ const manyFirst = 50
 // firstRole is the role of the nth such user.
 func firstRole(n int) string { return fmt.Sprintf("first%d", n) }
 
-// firstLogins returns the case of users that pgagroal has to look up. Their verifiers have one iteration: what a client
-// computes is no part of the pooler's time.
+// firstLogins returns the case of users that pgagroal has to look up. Their passwords are stored as MD5 hashes: for SCRAM
+// fifty clients would compute for longer than the pooler takes.
 func firstLogins() workload {
 	return workload{
-		name: "first-logins", title: fmt.Sprintf("%d users that auth_query looks up log in for the first time at once, and one alone", manyFirst),
-		clients: manyFirst, login: loginScram, targets: lookedUp(), measure: measureFirstLogins,
+		name: "first-logins", title: fmt.Sprintf("first logins of users that auth_query looks up: one, %d clients of one user, %d users", manyFirst, manyFirst),
+		clients: manyFirst, login: loginMD5, targets: append([]target{{kind: direct}}, lookedUp()...), measure: measureFirstLogins,
 		goals: []goal{{metric: firsts, most: 5, absolute: true, looksUp: true}},
 	}
 }
 
-// measureFirstLogins returns how much longer many first logins take than one.
+// measureFirstLogins returns how long first logins take, and how much longer those of many clients of one user than one.
 func measureFirstLogins(ctx context.Context, r *rig, _ workload, p *pooler) (map[string]float64, error) {
-	v, err := auth.NewVerifier(password, []byte("0123456789abcdef"), 1)
-	if err != nil {
-		return nil, err
-	}
-	for n := range manyFirst + 2 {
+	for n := range manyFirst + 3 {
 		role := firstRole(n)
-		if _, err := r.node().Query(ctx, "DROP ROLE IF EXISTS "+role+"; CREATE ROLE "+role+" LOGIN PASSWORD '"+v.Encode()+"'"); err != nil {
+		if _, err := r.node().Query(ctx, "DROP ROLE IF EXISTS "+role+"; CREATE ROLE "+role+" LOGIN PASSWORD 'md5"+auth.MD5Secret(role, password)+"'"); err != nil {
 			return nil, err
 		}
 	}
-	if _, err := logInFirst(ctx, p, 0, 1); err != nil { // of this process
-		return nil, err
+	same := make([]string, manyFirst)
+	users := make([]string, manyFirst)
+	for n := range manyFirst {
+		same[n], users[n] = firstRole(2), firstRole(n+3)
 	}
-	one, err := logInFirst(ctx, p, 1, 2)
-	if err != nil {
-		return nil, err
+	var took [4]time.Duration
+	for i, roles := range [][]string{{firstRole(0)}, {firstRole(1)}, same, users} { // the first is to warm up
+		var err error
+		if took[i], err = logInFirst(ctx, p, roles); err != nil {
+			return nil, err
+		}
 	}
-	many, err := logInFirst(ctx, p, 2, manyFirst+2)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]float64{firstOne: one.Seconds() * 1e3, firstMany: many.Seconds() * 1e3, firsts: many.Seconds() / one.Seconds()}, nil
+	return map[string]float64{
+		firstOne: took[1].Seconds() * 1e3, firstSame: took[2].Seconds() * 1e3, firstMany: took[3].Seconds() * 1e3,
+		firsts: took[2].Seconds() / took[1].Seconds(),
+	}, nil
 }
 
-// logInFirst logs a range of users in at once and returns how long that takes.
-func logInFirst(ctx context.Context, p *pooler, from, to int) (time.Duration, error) {
+// logInFirst logs in at once as these roles and returns how long that takes.
+func logInFirst(ctx context.Context, p *pooler, roles []string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, clientLimit)
 	defer cancel()
 	var all sync.WaitGroup
-	errs := make([]error, to-from)
-	clients := make([]*pgtest.Client, to-from)
+	errs := make([]error, len(roles))
+	clients := make([]*pgtest.Client, len(roles))
 	start := time.Now()
 	for i := range errs {
 		all.Go(func() {
-			clients[i], errs[i] = pgtest.Connect(ctx, pgtest.ClientConfig{Addr: p.addr(), User: firstRole(from + i), Password: password, Database: database})
+			clients[i], errs[i] = pgtest.Connect(ctx, pgtest.ClientConfig{Addr: p.addr(), User: roles[i], Password: password, Database: database})
 		})
 	}
 	all.Wait()

@@ -36,8 +36,9 @@ const (
 	perCPU      = "per cpu"      // logins for a second of the pooler's processor time
 	rate        = "rate"         // clients that came in a second
 	firstOne    = "first login"  // of one user, milliseconds
+	firstSame   = "first of one" // of many clients of one user at once, milliseconds
 	firstMany   = "first logins" // of many users at once, milliseconds
-	firsts      = "first ratio"  // the second to the first
+	firsts      = "first ratio"  // of one user, the second to the first
 	loadCPU     = "load cpu"     // of clients and server, microseconds for each transaction, if they are part of this program
 )
 
@@ -158,6 +159,7 @@ const (
 	loginTrust    = "trust"
 	loginPassword = "password"
 	loginScram    = "scram-sha-256"
+	loginMD5      = "md5"
 )
 
 // logins returns the cases of clients that connect for one query each.

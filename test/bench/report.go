@@ -29,7 +29,8 @@ var columns = []column{
 	{perCPU, "clients/CPU s", "%.0f"},
 	{rate, "clients/s", "%.0f"},
 	{firstOne, "first login ms", "%.1f"},
-	{firstMany, "first logins ms", "%.1f"},
+	{firstSame, "50 of one user ms", "%.1f"},
+	{firstMany, "50 users ms", "%.1f"},
 	{firsts, "first ratio", "%.2f"},
 	{loadCPU, "load CPU µs/tx", "%.2f"},
 }
