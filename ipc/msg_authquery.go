@@ -39,11 +39,12 @@ type LookUpRequest struct {
 }
 
 // LookUpDone answers it. Stored is the last column of the only row, and empty if that is NULL or there is no row. With an
-// Error nothing is known.
+// Error nothing is known. NoDatabase says that the error is a database that doesn't exist.
 type LookUpDone struct {
-	ID     uint64 `msgpack:"id"`
-	Stored Secret `msgpack:"stored"`
-	Error  string `msgpack:"error"`
+	ID         uint64 `msgpack:"id"`
+	Stored     Secret `msgpack:"stored"`
+	Error      string `msgpack:"error"`
+	NoDatabase bool   `msgpack:"no_database"`
 }
 
 // LookUpStop has the prober close all connections for LookUpRequests to a server. Requests that are under way fail.

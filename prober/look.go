@@ -121,7 +121,7 @@ func (p *prober) lookUp(ctx context.Context, m *ipc.LookUpRequest) ipc.Message {
 	}
 	stored, err := p.lookUps.Stored(ctx, m.Target.Server, t, m.Statement, m.User, m.Keep)
 	if err != nil {
-		return failed(m, err)
+		return &ipc.LookUpDone{ID: m.ID, Error: text(err.Error()), NoDatabase: health.NoDatabase(err)}
 	}
 	return &ipc.LookUpDone{ID: m.ID, Stored: ipc.Secret(stored)}
 }

@@ -33,12 +33,14 @@ type lookUpOf struct{ user, database string }
 // lookUp is one look-up, and the requests that wait for it.
 type lookUp struct {
 	lookUpOf
+	gen     uint64 // of the configuration that it asks with
 	until   time.Duration
 	waiting []func(stored ipc.Secret, err error)
 }
 
 var (
 	errLookUpLate = errors.New("there was no answer in time")
+	errChanged    = errors.New("the configuration has changed")
 	errNoLookUp   = errors.New("there is no server that can be asked")
 )
 
@@ -64,7 +66,7 @@ func (s *supervisor) refusesStored(m *ipc.StoredRequest) error {
 	}
 	switch {
 	case !s.cfg.AuthQuery, (m.Database != "") != (s.cfg.AuthQueryDatabase == config.ClientsDatabase):
-		return errors.New("the configuration has changed")
+		return errChanged
 	case own(s.cfg.Users), s.cfg.Superuser != nil && s.cfg.Superuser.Name == m.User:
 		return errors.New("the user has an entry")
 	}
@@ -99,7 +101,7 @@ func (s *supervisor) onStoredRequest(c *child, m *ipc.StoredRequest) {
 		return
 	}
 	limit := min(m.TimeoutMS, s.cfg.AuthenticationTimeout.Milliseconds())
-	l := &lookUp{lookUpOf: of, until: s.env.now() + time.Duration(limit)*time.Millisecond}
+	l := &lookUp{lookUpOf: of, gen: s.gen, until: s.env.now() + time.Duration(limit)*time.Millisecond}
 	l.waiting = append(l.waiting, answer)
 	if x.asked == nil {
 		x.asked = map[lookUpOf]*lookUp{}
@@ -157,6 +159,10 @@ func (s *supervisor) lookUpAt(l *lookUp, servers []int, failed error) {
 			if err == nil && len(m.Stored) > ipc.MaxStored {
 				err = errors.New("more than a stored password")
 			}
+			if m != nil && m.NoDatabase && l.database != "" {
+				s.lookedUp(l, "", nil) // nobody can log in to a database that isn't there
+				return
+			}
 			if err != nil {
 				s.lookUpAt(l, servers[1:], fmt.Errorf("server %s: %w", s.serverName(server), err))
 				return
@@ -183,6 +189,9 @@ func (s *supervisor) lookedUp(l *lookUp, stored ipc.Secret, err error) {
 	x := &s.service.lookUps
 	delete(x.asked, l.lookUpOf)
 	x.line.leave()
+	if err == nil && l.gen != s.gen {
+		stored, err = "", errChanged
+	}
 	if now := s.env.now(); err != nil && (x.warnedAt == 0 || now-x.warnedAt >= lookUpWarnEvery) {
 		x.warnedAt = max(now, 1)
 		s.log.Warn("auth_query fails, so users without an entry can't log in", "user", l.user, "error", err)
@@ -197,7 +206,7 @@ func (s *supervisor) lookedUp(l *lookUp, stored ipc.Secret, err error) {
 // more. Nobody waits for that: their sessions are read-only.
 func (s *supervisor) stopLookUps(epoch uint64) {
 	snap, p := s.servers.snapshot, s.servers.prober.end
-	if s.cfg.AuthQuery && p != nil && p.up && snap.Epoch <= epoch && snap.Primary >= 0 {
+	if p != nil && p.up && snap.Epoch <= epoch && snap.Primary >= 0 {
 		s.sendAide(p, &ipc.LookUpStop{Server: snap.Primary})
 	}
 }

@@ -223,3 +223,33 @@ func TestOpenRequestsForStoredPasswordsAreBounded(t *testing.T) {
 		t.Errorf("%d answers to a dead worker", n)
 	}
 }
+
+// TestDatabaseThatIsNotThereHasNoUsers: neither every server nor a retry is worth a client's
+// invention.
+func TestDatabaseThatIsNotThereHasNoUsers(t *testing.T) {
+	w := lookUpWorld(t, func(c *config.Config) { c.AuthQueryDatabase = config.ClientsDatabase })
+	w.children[0].message(&ipc.StoredRequest{ID: 7, User: "u", Database: "nowhere", TimeoutMS: 5000})
+	w.settle()
+	got := messagesOf[*ipc.StoredAnswer](w.children[0])
+	if len(w.addressesAsked()) != 1 || len(got) != 1 || got[0].Error != "" || got[0].Stored != "" {
+		t.Errorf("asked %v, answers %v", w.addressesAsked(), got)
+	}
+}
+
+func TestAnswerToAnOldStatementIsNotBelieved(t *testing.T) {
+	w := lookUpWorld(t)
+	w.prober.mute = true
+	w.children[0].message(storedOf("u", 5000))
+	w.settle()
+	asked := sentTo[*ipc.LookUpRequest](w.prober)
+	if len(asked) != 1 {
+		t.Fatalf("%d look-ups", len(asked))
+	}
+	w.s.gen++ // as by a reload
+	w.prober.message(&ipc.LookUpDone{ID: asked[0].ID, Stored: "old"})
+	w.settle()
+	got := messagesOf[*ipc.StoredAnswer](w.children[0])
+	if len(got) != 1 || got[0].Stored != "" || got[0].Error != "the configuration has changed" {
+		t.Errorf("answers %v", got)
+	}
+}

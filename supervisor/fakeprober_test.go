@@ -97,6 +97,9 @@ func (f *fakeProber) answer(m ipc.Message) ipc.Message {
 		if f.w.refuses(m.Target) {
 			return &ipc.LookUpDone{ID: m.ID, Error: "refused"}
 		}
+		if d := m.Target.Logins[0].Database; d == "nowhere" {
+			return &ipc.LookUpDone{ID: m.ID, Error: "there is no such database", NoDatabase: true}
+		}
 		return &ipc.LookUpDone{ID: m.ID, Stored: ipc.Secret("stored for " + m.User)}
 	case *ipc.ServerCancel:
 		if f.w.refuses(m.Target) {

@@ -21,13 +21,24 @@ const (
 	// the role and of pg_hba.conf take effect.
 	lookUpIdle = time.Minute
 	lookUpAge  = 10 * time.Minute
+	// lookUpLimit is the statement_timeout of such a session, in milliseconds. The look-up that opens it may have less
+	// time, but later ones use it as well.
+	lookUpLimit = "10000"
 )
 
-// SQLSTATEs of a text that isn't valid in the client's encoding, or doesn't exist in the database's.
+// SQLSTATEs of a text that isn't valid in the client's encoding, or doesn't exist in the database's, and of a database that
+// doesn't exist.
 const (
 	codeNotInRepertoire = "22021"
 	codeUntranslatable  = "22P05"
+	codeNoDatabase      = "3D000"
 )
+
+// NoDatabase reports whether a look-up has failed because its database doesn't exist.
+func NoDatabase(err error) bool {
+	said, _ := errors.AsType[*auth.ServerError](err)
+	return said != nil && said.Fields.Code == codeNoDatabase
+}
 
 // errStopped ends a look-up when its server may not be asked any more.
 var errStopped = errors.New("the server may not be asked any more")
@@ -91,7 +102,7 @@ func (x *LookUps) Stored(ctx context.Context, server int, t Target, statement, u
 func (x *LookUps) ask(ctx context.Context, k *kept, stops int, t Target, statement, user string, keep int) (stored string, err error) {
 	if k.session == nil {
 		p := prober{ctx: ctx, target: t}
-		s, err := p.login(k.of.login, "application_name", lookUpName)
+		s, err := p.login(k.of.login, "application_name", lookUpName, "statement_timeout", lookUpLimit)
 		if err != nil {
 			x.forget(k)
 			return "", err

@@ -67,6 +67,23 @@ func TestStoredPasswordsAreLookedUp(t *testing.T) {
 		}
 		connections(t, n, "1") // an error doesn't cost the connection
 	})
+	t.Run("the time of the first look-up isn't that of later ones", func(t *testing.T) {
+		got, err := ask("SELECT current_setting('statement_timeout') || $1", "", 2)
+		if want := "10s"; got != want || err != nil {
+			t.Errorf("statement_timeout is %q, %v, want %q", got, err, want)
+		}
+	})
+	t.Run("a database that doesn't exist", func(t *testing.T) {
+		target := at(n, super)
+		target.Logins[0].Database = "nowhere"
+		_, err := x.Stored(t.Context(), 0, target, byName, "scram", 2)
+		if !NoDatabase(err) {
+			t.Errorf("%v", err)
+		}
+		if _, err := ask("nonsense", "u", 2); NoDatabase(err) {
+			t.Errorf("another error: %v", err)
+		}
+	})
 	t.Run("no more connections than may be kept", func(t *testing.T) {
 		var all sync.WaitGroup
 		for range 5 {
