@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
@@ -21,9 +22,10 @@ const (
 	// statsLimit is how long workers have to send their figures. A worker that takes longer
 	// is shown as it was before.
 	statsLimit = 500 * time.Millisecond
-	// maxStatsSize bounds the figures of one worker in bytes. It is far more than any worker
-	// has to say.
+	// maxStatsSize bounds the figures of one worker in bytes. What is beyond it isn't shown.
 	maxStatsSize = 8 << 20
+	// maxCounters is far more counters than a worker has.
+	maxCounters = 1000
 )
 
 // stats are the figures of one worker, as it has sent them.
@@ -88,11 +90,10 @@ func (s *supervisor) onStats(c *child, m *ipc.Stats) {
 		return // too late
 	}
 	x := &c.stats
-	x.size += len(m.Part)
-	if len(x.next) >= s.snapshotItems() || x.size > maxStatsSize {
-		s.violation(c, "it sends more figures than a worker can have")
-		return
+	if len(x.next) >= s.snapshotItems() || x.size+len(m.Part) > maxStatsSize {
+		return // the lists come last: so many pools can't be shown
 	}
+	x.size += len(m.Part)
 	x.next = append(x.next, m.Part)
 }
 
@@ -113,7 +114,14 @@ func (s *supervisor) keepStats(c *child) {
 			s.log.Warn("figures of a dead worker are lost", "worker", c.index, "error", err)
 			return
 		}
+		w.Servers = slices.DeleteFunc(w.Servers, func(t ipc.ServerTimes) bool { return !s.isServer(t.Server) })
+		if len(w.Counters) > maxCounters {
+			w.Counters = nil
+		}
 		all.Add(&w)
+	}
+	if len(s.console.base.Counters)+len(all.Counters) > 2*maxCounters {
+		all.Counters = nil // a worker that was taken over has made up names
 	}
 	s.console.base.Add(&all)
 }

@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -171,19 +173,44 @@ func TestAConsoleThatAsksTwiceOrIsOfAnotherReleaseIsKilled(t *testing.T) {
 	}
 }
 
-func TestWorkerThatSendsTooManyFiguresIsKilled(t *testing.T) {
+// A worker may have more pools than there is room for: its clients may wait for so many. It
+// isn't to blame for that.
+func TestFiguresBeyondTheBoundAreNotKept(t *testing.T) {
 	w, console := consoleUp(t, 1)
 	w.snapshot(console, 1)
 	f := w.children[0]
 	asked := messagesOf[*ipc.StatsRequest](f)
-	for range w.s.snapshotItems() {
+	for range w.s.snapshotItems() + 10 {
 		w.say(f, &ipc.Stats{ID: asked[0].ID, Part: ipc.Packed("x")})
 	}
-	if f.killed {
-		t.Fatal("it is killed for what a worker may send")
+	x := &w.s.workers.slots[0].child.stats
+	if f.killed || len(x.next) != w.s.snapshotItems() {
+		t.Errorf("killed %v, %d parts are kept", f.killed, len(x.next))
 	}
-	w.say(f, &ipc.Stats{ID: asked[0].ID, Part: ipc.Packed("x")})
-	if !f.killed {
-		t.Error("it isn't killed")
+	w.say(f, &ipc.Stats{ID: asked[0].ID, Part: ipc.Packed(strings.Repeat("x", 100))})
+	x.next, x.size = nil, maxStatsSize-50
+	w.say(f, &ipc.Stats{ID: asked[0].ID, Part: ipc.Packed(strings.Repeat("x", 100))})
+	if len(x.next) != 0 {
+		t.Error("more bytes than the bound are kept")
+	}
+}
+
+func TestFiguresThatADeadWorkerMadeUpDoNotCount(t *testing.T) {
+	w, _ := consoleUp(t, 1)
+	lies := ipc.WorkerStats{Counters: map[string]uint64{}}
+	for i := range maxCounters + 1 {
+		lies.Counters[fmt.Sprint(i)] = 1
+	}
+	for i := range 100 {
+		lies.Servers = append(lies.Servers, ipc.ServerTimes{Server: i - 50})
+	}
+	packed, err := ipc.Pack(&lies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.s.workers.slots[0].child.stats.last = []ipc.Packed{packed}
+	w.s.keepStats(w.s.workers.slots[0].child)
+	if b := &w.s.console.base; len(b.Counters) != 0 || len(b.Servers) != len(w.s.cfg.Servers) {
+		t.Errorf("%d counters, %d servers", len(b.Counters), len(b.Servers))
 	}
 }
