@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -153,10 +154,16 @@ func (f *feed) takeStats(s *snapshot, m *ipc.SnapshotStats) {
 		w = &ipc.WorkerStats{Gauges: map[string]int64{}}
 		s.workers[m.Worker] = w
 	}
+	part.Bound(len(s.servers))
 	w.Add(&part)
 	for name, v := range part.Gauges {
 		w.Gauges[name] += v
 	}
-	w.Pools = append(w.Pools, part.Pools...)
+	for _, p := range part.Pools {
+		if p.Server >= -1 && p.Server < len(s.servers) { // otherwise it is no server, and would have the same labels as another one
+			p.Database, p.User = strings.ToValidUTF8(p.Database, "?"), strings.ToValidUTF8(p.User, "?")
+			w.Pools = append(w.Pools, p)
+		}
+	}
 	w.Backends = append(w.Backends, part.Backends...)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -122,7 +123,7 @@ func (p *peeked) Read(b []byte) (int, error) { return p.r.Read(b) }
 // redirect answers a request without TLS, and closes the connection.
 func redirect(p *peeked) {
 	defer p.Close()
-	r, err := http.ReadRequest(p.r)
+	r, err := http.ReadRequest(bufio.NewReader(io.LimitReader(p.r, maxHeader)))
 	if err != nil {
 		return
 	}

@@ -123,6 +123,22 @@ func (w *WorkerStats) Add(other *WorkerStats) {
 	}
 }
 
+// Bound drops what no honest worker says: servers beyond those that there are, and more buckets
+// than a histogram has.
+func (w *WorkerStats) Bound(servers int) {
+	w.Servers = slices.DeleteFunc(w.Servers, func(t ServerTimes) bool { return t.Server < 0 || t.Server >= servers })
+	w.Sessions.bound(len(SessionBounds) + 1)
+	w.Logins.bound(TimeBuckets + 1)
+	for i := range w.Servers {
+		t := &w.Servers[i]
+		for _, h := range []*Histogram{&t.Waits, &t.Opens, &t.Queries, &t.Transactions} {
+			h.bound(TimeBuckets + 1)
+		}
+	}
+}
+
+func (h *Histogram) bound(buckets int) { h.Counts = h.Counts[:min(len(h.Counts), buckets)] }
+
 func (w *WorkerStats) server(index int) *ServerTimes {
 	for i := range w.Servers {
 		if w.Servers[i].Server == index {

@@ -28,12 +28,14 @@ type lookUps struct {
 
 // lookUpOf is what a look-up asks about. The database is empty if auth_query asks in one
 // database for all.
-type lookUpOf struct{ user, database string }
+type lookUpOf struct {
+	user, database string
+	gen            uint64 // of the configuration that it asks with
+}
 
 // lookUp is one look-up, and the requests that wait for it.
 type lookUp struct {
 	lookUpOf
-	gen     uint64 // of the configuration that it asks with
 	until   time.Duration
 	waiting []func(stored ipc.Secret, err error)
 }
@@ -95,13 +97,13 @@ func (s *supervisor) onStoredRequest(c *child, m *ipc.StoredRequest) {
 		return
 	}
 	x := &s.service.lookUps
-	of := lookUpOf{m.User, m.Database}
+	of := lookUpOf{m.User, m.Database, s.gen}
 	if l := x.asked[of]; l != nil {
 		l.waiting = append(l.waiting, answer)
 		return
 	}
 	limit := min(m.TimeoutMS, s.cfg.AuthenticationTimeout.Milliseconds())
-	l := &lookUp{lookUpOf: of, gen: s.gen, until: s.env.now() + time.Duration(limit)*time.Millisecond}
+	l := &lookUp{lookUpOf: of, until: s.env.now() + time.Duration(limit)*time.Millisecond}
 	l.waiting = append(l.waiting, answer)
 	if x.asked == nil {
 		x.asked = map[lookUpOf]*lookUp{}

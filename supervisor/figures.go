@@ -19,6 +19,7 @@ type figures struct {
 	phases  map[string]time.Duration
 	servers []serverFigures
 	wrote   []position // of the primary, oldest first
+	writer  int        // which server that is
 }
 
 // serverFigures is what is counted of one server.
@@ -84,7 +85,11 @@ func (f *figures) probed(ev failover.ProbeDone) {
 	sv.took += ev.Ended - ev.Started
 	switch ev.Outcome {
 	case failover.SawPrimary:
-		if n := len(f.wrote); n == 0 || f.wrote[n-1].lsn != ev.Obs.WriteLSN {
+		n := len(f.wrote)
+		if f.writer != ev.Server || n > 0 && f.wrote[n-1].lsn > ev.Obs.WriteLSN { // another primary, or another timeline
+			f.writer, f.wrote, n = ev.Server, nil, 0
+		}
+		if n == 0 || f.wrote[n-1].lsn != ev.Obs.WriteLSN {
 			f.wrote = append(f.wrote, position{ev.Obs.WriteLSN, ev.Ended})
 			f.wrote = f.wrote[max(0, len(f.wrote)-positionsKept):]
 		}

@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"slices"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
@@ -114,7 +113,7 @@ func (s *supervisor) keepStats(c *child) {
 			s.log.Warn("figures of a dead worker are lost", "worker", c.index, "error", err)
 			return
 		}
-		w.Servers = slices.DeleteFunc(w.Servers, func(t ipc.ServerTimes) bool { return !s.isServer(t.Server) })
+		w.Bound(len(s.cfg.Servers))
 		if len(w.Counters) > maxCounters {
 			w.Counters = nil
 		}
@@ -238,6 +237,9 @@ func (s *supervisor) snapshotServer(id uint64, st failover.Status, i int) *ipc.S
 		m.Lag = *b
 		if lag := s.console.figures.lag(i); lag >= 0 {
 			m.LagMS = lag.Milliseconds()
+			if *b == 0 {
+				m.LagMS = 0
+			}
 		}
 	}
 	if sv.Standby != nil {

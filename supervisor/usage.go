@@ -21,25 +21,21 @@ type processUse struct {
 // used is added, so that the time never falls.
 type usage struct {
 	now  map[string]processUse
+	last map[string]processUse    // also of processes that are missing now
 	gone map[string]time.Duration // of earlier processes
 }
 
 func (u *usage) note(seen []processUse) {
 	if u.gone == nil {
-		u.gone = map[string]time.Duration{}
+		u.gone, u.last = map[string]time.Duration{}, map[string]processUse{}
 	}
-	last := u.now
 	u.now = map[string]processUse{}
 	for _, p := range seen {
-		u.now[p.name] = p
-		if was, ok := last[p.name]; ok && was.pid != p.pid {
+		// A process may be missing for a while, for example while its link is made anew.
+		if was := u.last[p.name]; was.pid != p.pid || was.cpu > p.cpu {
 			u.gone[p.name] += was.cpu
 		}
-	}
-	for name, was := range last {
-		if _, ok := u.now[name]; !ok {
-			u.gone[name] += was.cpu // between two processes
-		}
+		u.now[p.name], u.last[p.name] = p, p
 	}
 }
 

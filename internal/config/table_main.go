@@ -191,12 +191,12 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.MaxClients },
 		},
 		{
-			Name: "max_clients_per_user", Kind: Int, Default: "0", Max: 1000000,
+			Name: "max_clients_per_user", Kind: Int, Default: "0", Max: 1000000, Reload: Restart,
 			Help: "Most clients of each user, 0 is no limit",
 			main: func(c *Config) any { return &c.MaxClientsPerUser },
 		},
 		{
-			Name: "max_clients_per_database", Kind: Int, Default: "0", Max: 1000000,
+			Name: "max_clients_per_database", Kind: Int, Default: "0", Max: 1000000, Reload: Restart,
 			Help: "Most clients of each database, 0 is no limit",
 			main: func(c *Config) any { return &c.MaxClientsPerDatabase },
 		},

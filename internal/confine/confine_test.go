@@ -284,3 +284,21 @@ func TestAnotherArchitectureIsKilled(t *testing.T) {
 		t.Errorf("the filter begins with %+v", p[:3])
 	}
 }
+
+// A socket that was accepted could be connected to somewhere else.
+func TestOnlyWhoHasServersMayConnect(t *testing.T) {
+	connects := func(p Policy) bool {
+		return slices.ContainsFunc(allowed(p), func(c call) bool { return c.number == unix.SYS_CONNECT }) || slices.Contains(always, unix.SYS_CONNECT)
+	}
+	if allowed(Policy{}) == nil {
+		t.Skip("no list for this architecture")
+	}
+	for _, tt := range []struct {
+		policy Policy
+		want   bool
+	}{{Policy{Accept: true}, false}, {Policy{Ports: []uint16{1}}, true}, {Policy{SocketDirs: []string{"/x"}}, true}} {
+		if got := connects(tt.policy); got != tt.want {
+			t.Errorf("%+v may connect: %v", tt.policy, got)
+		}
+	}
+}

@@ -14,7 +14,7 @@ var always = []uint32{
 	unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_CREATE1, unix.SYS_POLL, // the log uses it to wait
 	unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_READ, unix.SYS_WRITE, unix.SYS_CLOSE,
 	unix.SYS_GETSOCKOPT, unix.SYS_SETSOCKOPT, unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME,
-	unix.SYS_CONNECT, unix.SYS_SHUTDOWN, unix.SYS_EVENTFD2, unix.SYS_TIMERFD_SETTIME,
+	unix.SYS_SHUTDOWN, unix.SYS_EVENTFD2, unix.SYS_TIMERFD_SETTIME,
 	unix.SYS_FUTEX, unix.SYS_NANOSLEEP, unix.SYS_SCHED_YIELD, unix.SYS_RESTART_SYSCALL,
 	unix.SYS_PREAD64, unix.SYS_SCHED_GETAFFINITY, // Go rereads the CPU limits from time to time
 	unix.SYS_GETRANDOM, unix.SYS_GETPID, unix.SYS_GETTID, unix.SYS_CLOCK_GETTIME,
@@ -44,6 +44,9 @@ func allowed(p Policy) []call {
 	}
 	if len(p.SocketDirs) > 0 {
 		calls = append(calls, call{unix.SYS_SOCKET, []check{{0, all, []uint32{unix.AF_UNIX}}, stream, {2, all, []uint32{0}}}})
+	}
+	if len(p.Ports)+len(p.SocketDirs) > 0 {
+		calls = append(calls, call{unix.SYS_CONNECT, nil})
 	}
 	if p.Accept {
 		calls = append(calls, call{unix.SYS_ACCEPT4, nil})
