@@ -21,16 +21,14 @@ const ConsoleProgram = "pgagroal-console"
 // points for health checks. snapshot.go answers its requests.
 type console struct {
 	aide
-	program      *os.File       // what it runs
-	listeners    []net.Listener // of the key metrics; also open here, for the next process
-	tls          []ipc.ServerTLS
-	certificates []ipc.ConsoleCertificate // of the configuration
-	asked        *ipc.SnapshotRequest     // not answered yet
-	began        time.Duration            // when the last snapshot began
-	base         ipc.WorkerStats          // what dead workers had counted
-	figures      figures
-	usage        usage
-	round        *round // collects the workers' figures, nil if none does
+	program   *os.File             // what it runs
+	listeners []net.Listener       // of the key metrics; also open here, for the next process
+	asked     *ipc.SnapshotRequest // not answered yet
+	began     time.Duration        // when the last snapshot began
+	base      ipc.WorkerStats      // what dead workers had counted
+	figures   figures
+	usage     usage
+	round     *round // collects the workers' figures, nil if none does
 }
 
 // newConsole says what makes an aide the console.
@@ -73,10 +71,10 @@ func (s *supervisor) configureConsole(p *aideEnd) {
 		}
 		s.sendAide(p, &ipc.ConsoleListen{Key: "metrics"}, fd)
 	}
-	for _, cert := range s.console.certificates {
+	for _, cert := range s.certificates {
 		s.sendAide(p, &cert)
 	}
-	for _, part := range s.console.tls {
+	for _, part := range s.consoleTLS {
 		s.sendAide(p, &ipc.ConsoleTLS{Part: part})
 	}
 	s.sendAide(p, &ipc.ConsoleConfigure{

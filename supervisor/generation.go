@@ -25,12 +25,16 @@ type generation struct {
 	clientTLS []ipc.ServerTLS
 	// serverTLS is what workers and prober learn of TLS to the servers, in parts.
 	serverTLS []ipc.ServerTLS
+	// consoleTLS is for the metrics port, in parts, and certificates are those of all files, for
+	// the console to show.
+	consoleTLS   []ipc.ServerTLS
+	certificates []ipc.ConsoleCertificate
 }
 
 // newGeneration reads the files that a configuration names. It takes a while: keys are
 // derived for each user whose password isn't that of the generation before, if there is one.
 func newGeneration(gen uint64, c *config.Config, salt ipc.Secret, before *generation) (*generation, error) {
-	g := &generation{gen: gen, cfg: c}
+	g := &generation{gen: gen, cfg: c, certificates: certificates(c)}
 	var err error
 	if g.users, err = workerUsers(c, salt, before); err != nil {
 		return nil, err
@@ -38,7 +42,10 @@ func newGeneration(gen uint64, c *config.Config, salt ipc.Secret, before *genera
 	if g.tls, g.clientTLS, err = loadClientTLS(c); err != nil {
 		return nil, err
 	}
-	g.serverTLS, err = loadServerTLS(c)
+	if g.serverTLS, err = loadServerTLS(c); err != nil {
+		return nil, err
+	}
+	g.consoleTLS, err = loadConsoleTLS(c)
 	return g, err
 }
 

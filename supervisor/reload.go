@@ -170,6 +170,14 @@ func (s *supervisor) runnerJoinsReload(r *runnerEnd) {
 	s.sendRunner(r, s.runnerConfigure(x.next.gen))
 }
 
+// consoleDiffers reports whether the console was told something else than what is in effect.
+func (s *supervisor) consoleDiffers(old *generation) bool {
+	was, is := old.cfg, s.cfg
+	return was.LogLevel != is.LogLevel || was.LogLinePrefix != is.LogLinePrefix || was.AuthenticationTimeout != is.AuthenticationTimeout ||
+		was.MetricsCacheMaxAge != is.MetricsCacheMaxAge || was.MetricsMaxSeries != is.MetricsMaxSeries || was.MetricsDetail != is.MetricsDetail ||
+		!reflect.DeepEqual(old.consoleTLS, s.consoleTLS) || !reflect.DeepEqual(old.certificates, s.certificates)
+}
+
 // sameClientTLS reports whether two generations show clients the same certificates and
 // check theirs alike.
 func sameClientTLS(a, b *generation) bool {
@@ -293,6 +301,9 @@ func (s *supervisor) commit() {
 	if !reflect.DeepEqual(old.serverTLS, s.serverTLS) || old.cfg.LogLevel != s.cfg.LogLevel || old.cfg.LogLinePrefix != s.cfg.LogLinePrefix {
 		s.replaceAide(&s.servers.prober.aide)
 		s.repeatLooks()
+	}
+	if s.console.spec != nil && s.consoleDiffers(&old) {
+		s.replaceAide(&s.console.aide)
 	}
 	r := reloadResponse(changes)
 	s.log.Info("configuration is reloaded", "changed", strings.Join(keysOf(r.Changed), ", "), "needs_restart", strings.Join(keysOf(r.NeedsRestart), ", "))

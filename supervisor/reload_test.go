@@ -399,3 +399,29 @@ func TestLooksOfAReplacedProberAreRepeated(t *testing.T) {
 		t.Errorf("%+v", seen)
 	}
 }
+
+func TestConsoleIsReplacedWhenWhatItKnowsHasChanged(t *testing.T) {
+	f := newFiles(t)
+	f.write("pgagroal.conf", "metrics = 5001\n")
+	w := f.world()
+	w.s.startAide(&w.s.console.aide)
+	w.settle()
+	console := w.greetedConsole()
+	again := func(lines string) {
+		f.write("pgagroal.conf", "metrics = 5001\n"+lines)
+		w.reload()
+		for _, c := range w.children {
+			if len(messagesOf[*ipc.ConfigBegin](c)) > 0 {
+				w.prepared(c, "")
+			}
+		}
+	}
+	again("max_pools = 7\n")
+	if console.killed || w.s.cfg.MaxPools != 7 {
+		t.Fatalf("killed %v although nothing concerns it, max_pools %d", console.killed, w.s.cfg.MaxPools)
+	}
+	again("max_pools = 7\nmetrics_detail = server\n")
+	if !console.killed {
+		t.Error("it goes on with the old configuration")
+	}
+}

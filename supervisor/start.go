@@ -157,10 +157,6 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 		return nil, err
 	}
 	s.generation = *g
-	s.console.certificates = certificates(c)
-	if s.console.tls, err = loadConsoleTLS(c); err != nil {
-		return nil, err
-	}
 	s.clients.budget = clientBudget(c, fileLimit())
 	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt}
 	return s, nil

@@ -51,7 +51,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.Metrics },
 		},
 		{
-			Name: "metrics_cache_max_age", Kind: Duration, Default: "0", Reload: Restart,
+			Name: "metrics_cache_max_age", Kind: Duration, Default: "0",
 			Help: "How long an answer with metrics is reused, 0 is off",
 			main: func(c *Config) any { return &c.MetricsCacheMaxAge },
 		},
@@ -61,27 +61,27 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.MetricsCacheMaxSize },
 		},
 		{
-			Name: "metrics_max_series", Kind: Int, Default: "10000", Min: 100, Max: 1000000, Reload: Restart,
+			Name: "metrics_max_series", Kind: Int, Default: "10000", Min: 100, Max: 1000000,
 			Help: "Most series of pools, rules and connections in one answer with metrics; the others are left out and counted",
 			main: func(c *Config) any { return &c.MetricsMaxSeries },
 		},
 		{
-			Name: "metrics_detail", Kind: Enum, Default: "pool", Values: []string{"server", "pool", "connection"}, Reload: Restart,
+			Name: "metrics_detail", Kind: Enum, Default: "pool", Values: []string{"server", "pool", "connection"},
 			Help: "What metrics have series of: servers only, also pools by database and user, or also each connection to a server",
 			main: func(c *Config) any { return &c.MetricsDetail },
 		},
 		{
-			Name: "metrics_cert_file", Kind: File, Reload: Restart,
+			Name: "metrics_cert_file", Kind: File,
 			Help: "Certificate of the metrics port",
 			main: func(c *Config) any { return &c.MetricsCertFile },
 		},
 		{
-			Name: "metrics_key_file", Kind: File, Reload: Restart,
+			Name: "metrics_key_file", Kind: File,
 			Help: "Private key of metrics_cert_file",
 			main: func(c *Config) any { return &c.MetricsKeyFile },
 		},
 		{
-			Name: "metrics_ca_file", Kind: File, Reload: Restart,
+			Name: "metrics_ca_file", Kind: File,
 			Help: "Certificate authorities for clients of the metrics port",
 			main: func(c *Config) any { return &c.MetricsCAFile },
 		},
