@@ -161,15 +161,17 @@ func (s *supervisor) lookUpAt(l *lookUp, servers []int, failed error) {
 			if err == nil && len(m.Stored) > ipc.MaxStored {
 				err = errors.New("more than a stored password")
 			}
-			if m != nil && m.NoDatabase && l.database != "" {
-				s.lookedUp(l, "", nil) // nobody can log in to a database that isn't there
-				return
-			}
 			if err != nil {
-				s.lookUpAt(l, servers[1:], fmt.Errorf("server %s: %w", s.serverName(server), err))
-				return
+				err = fmt.Errorf("server %s: %w", s.serverName(server), err)
 			}
-			s.lookedUp(l, m.Stored, nil)
+			switch {
+			case err == nil:
+				s.lookedUp(l, m.Stored, nil)
+			case m != nil && m.NoDatabase && l.database != "": // a client's invention is no reason to ask again
+				s.lookedUp(l, "", err)
+			default:
+				s.lookUpAt(l, servers[1:], err)
+			}
 		})
 }
 

@@ -224,14 +224,13 @@ func TestOpenRequestsForStoredPasswordsAreBounded(t *testing.T) {
 	}
 }
 
-// TestDatabaseThatIsNotThereHasNoUsers: neither every server nor a retry is worth a client's
-// invention.
-func TestDatabaseThatIsNotThereHasNoUsers(t *testing.T) {
+// A database that a client has made up is asked for at one server, once.
+func TestDatabaseThatIsNotThereIsAskedForOnce(t *testing.T) {
 	w := lookUpWorld(t, func(c *config.Config) { c.AuthQueryDatabase = config.ClientsDatabase })
 	w.children[0].message(&ipc.StoredRequest{ID: 7, User: "u", Database: "nowhere", TimeoutMS: 5000})
 	w.settle()
 	got := messagesOf[*ipc.StoredAnswer](w.children[0])
-	if len(w.addressesAsked()) != 1 || len(got) != 1 || got[0].Error != "" || got[0].Stored != "" {
+	if len(w.addressesAsked()) != 1 || len(got) != 1 || !strings.Contains(got[0].Error, "no such database") {
 		t.Errorf("asked %v, answers %v", w.addressesAsked(), got)
 	}
 }
