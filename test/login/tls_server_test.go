@@ -295,6 +295,7 @@ func TestFailoverUnderTLS(t *testing.T) {
 	s.Opened("n1")
 	cl := s.Pool.Connect()
 	pool.MustQuery(t, cl, "CREATE TABLE t (n int)")
+	pool.WaitNode(t, c.Nodes[1], "SELECT count(*) FROM pg_class WHERE relname = 't'", "1") // replication doesn't wait for it
 	pool.Must(t, c.Nodes[0].Kill())
 	s.Opened("n2")
 	row := pool.MustQuery(t, s.Pool.Connect(), "SELECT ssl, inet_server_port() FROM pg_stat_ssl WHERE pid = pg_backend_pid()")[0]
