@@ -90,6 +90,8 @@ type Timers struct {
 	// often to test backends that stay idle.
 	ValidateFirst   bool  `msgpack:"validate_first"`
 	ValidateEveryMS int64 `msgpack:"validate_every_ms"`
+	// AuthFailureMS is the shortest delay of the answer to a wrong password.
+	AuthFailureMS int64 `msgpack:"auth_failure_ms"`
 }
 
 // ClientTLS is how clients may encrypt their connections. The zero value is: not at all.

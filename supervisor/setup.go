@@ -141,7 +141,7 @@ func timersOf(c *config.Config) ipc.Timers {
 	t := ipc.Timers{
 		QueryMS: c.QueryTimeout.Milliseconds(), IdleInTransactionMS: c.IdleInTransactionTimeout.Milliseconds(),
 		DisconnectMS: c.DisconnectClient.Milliseconds(), DisconnectForce: c.DisconnectClientForce,
-		ValidateFirst: c.Validation == config.ValidationForeground,
+		ValidateFirst: c.Validation == config.ValidationForeground, AuthFailureMS: c.AuthFailureDelay.Milliseconds(),
 	}
 	if c.Validation == config.ValidationBackground {
 		t.ValidateEveryMS = c.BackgroundInterval.Milliseconds()

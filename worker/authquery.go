@@ -240,7 +240,7 @@ func (s *setup) authenticateStored(l *login, method auth.Method) error {
 		return err
 	}
 	why := u.unusable(s.cfg, method)
-	proof, err := s.prove(l, u, method, why == nil)
+	proof, err := s.proveStored(l, u, method, why == nil)
 	if err == nil {
 		u.proof, l.stored = proof, u
 		return nil
@@ -267,8 +267,8 @@ func (u *storedUser) unusable(cfg *config, method auth.Method) error {
 	return nil
 }
 
-// prove has the client prove its password. usable says that there is a right one.
-func (s *setup) prove(l *login, u *storedUser, method auth.Method, usable bool) (proof *auth.Proof, err error) {
+// proveStored has the client prove its password. usable says that there is a right one.
+func (s *setup) proveStored(l *login, u *storedUser, method auth.Method, usable bool) (proof *auth.Proof, err error) {
 	stored := u.stored
 	if !usable {
 		stored = auth.Stored{}

@@ -222,6 +222,20 @@ func (d *dialogue) await(f func(done func())) {
 	}
 }
 
+// awaitUnlessGone is await, but it returns when the client has gone, too. The deadline
+// doesn't end the wait.
+func (d *dialogue) awaitUnlessGone(f func(done func())) {
+	finished := false
+	f(func() {
+		finished = true
+		d.wake()
+	})
+	d.conn.Watch()
+	for !finished && d.err == nil {
+		d.park()
+	}
+}
+
 // release separates the dialogue from its connection, which then belongs to the caller.
 // It fails if the connection has ended, because the loop reports an end only once.
 func (d *dialogue) release() (*reactor.Conn, error) {

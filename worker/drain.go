@@ -19,6 +19,7 @@ func (w *worker) onDrain() {
 // endAll tells every client that pgagroal is shutting down, and closes its connection.
 func (w *worker) endAll() {
 	w.draining = true
+	w.guesses.hurry()
 	for _, c := range w.clients {
 		s := c.session
 		if s == nil {

@@ -219,6 +219,7 @@ func (s *setup) openWith(l *login, file away, p permission) bool {
 	if auth.AppendRefusal(nil, pgwire.SeverityFatal, l.user, err) == nil {
 		err = &refusal{unconnected(err), err.Error()}
 	}
+	s.waitPassed(err)
 	s.end(&loginError{l, err})
 	return true
 }

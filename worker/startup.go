@@ -66,16 +66,25 @@ func (s *setup) identify() (*login, error) {
 	if err := s.enter(l); err != nil {
 		return nil, err
 	}
-	if l.unproven = method == auth.All; !l.unproven {
-		if err := s.authenticate(l, method); err != nil {
-			s.w.stats.badPassword(err)
-			return nil, &loginError{l, err}
-		}
+	if err := s.proveOrPass(l, method); err != nil {
+		return nil, err
 	}
 	if err := s.countIn(l); err != nil {
 		return nil, err
 	}
 	return l, nil
+}
+
+// proveOrPass has the client prove its password, unless only the server can check it.
+func (s *setup) proveOrPass(l *login, method auth.Method) error {
+	if l.unproven = method == auth.All; l.unproven {
+		return s.mayPass()
+	}
+	if err := s.prove(l, method); err != nil {
+		s.w.stats.badPassword(err)
+		return &loginError{l, err}
+	}
+	return nil
 }
 
 // receive starts the time limit of the authentication, and reads the client's address from

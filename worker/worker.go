@@ -47,11 +47,11 @@ type worker struct {
 	servers ipc.ServerState
 	epochs
 
-	coroutines coroutines
-	clients    map[uint64]*client  // by the supervisor's id, from hand-over to end
-	sessions   int                 // how many clients are sessions
-	cancels    map[uint64]*session // by cancelKey.id
-	backends   map[uint64]*backend // established, by lease
+	setups
+	clients  map[uint64]*client  // by the supervisor's id, from hand-over to end
+	sessions int                 // how many clients are sessions
+	cancels  map[uint64]*session // by cancelKey.id
+	backends map[uint64]*backend // established, by lease
 	// outbounds are the connections to servers that goroutines use.
 	outbounds map[*outbound]struct{}
 	// shelf has the idle backends and the waiting clients.
@@ -73,6 +73,12 @@ type worker struct {
 	draining bool
 	emptied  bool // Drained was sent
 	exit     int  // exit code, also during the end
+}
+
+// setups are what the set-ups of clients share.
+type setups struct {
+	coroutines coroutines
+	guesses    guesses
 }
 
 // questions are open questions to the supervisor about things that this process must not
@@ -142,6 +148,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		requests: newCancelRequests(), signs: signs{hinted: make(map[hinted]bool)},
 		servers: ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
 		questions: questions{newSecrets(), newStoredUsers(), newPeers(), map[uint64]func(*ipc.AdmitAnswer){}},
+		setups:    setups{guesses: newGuesses()},
 	}
 	w.burst.After = func(d time.Duration, f func()) { w.loop.After(d, f) }
 	w.burst.Free = func() {

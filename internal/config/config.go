@@ -105,6 +105,7 @@ type Config struct {
 	MD5                           bool   // whether rules may have the method md5
 	AllowUnknownUsers             bool
 	AuthenticationTimeout         time.Duration
+	AuthFailureDelay              time.Duration // 0 is off
 	AuthQuery                     bool
 	AuthQueryUser                 string // empty means the superuser
 	AuthQueryDatabase             string // ClientsDatabase means that of the client

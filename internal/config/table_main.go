@@ -236,6 +236,11 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.AuthenticationTimeout },
 		},
 		{
+			Name: "auth_failure_delay", Kind: DurationMS, Default: "0", Max: 10_000,
+			Help: "Delay of the answer to a wrong password; it doubles up to three times for an address that fails again. 0 is off",
+			main: func(c *Config) any { return &c.AuthFailureDelay },
+		},
+		{
 			Name: "auth_query", Kind: Bool, Default: "off",
 			Help: "Ask a server for the stored password of each user without an entry here, and authenticate the user with it",
 			main: func(c *Config) any { return &c.AuthQuery },

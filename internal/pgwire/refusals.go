@@ -33,6 +33,7 @@ const (
 	RefusalUnknownUser
 	RefusalDisabled
 	RefusalReserved
+	RefusalManyFailures
 	RefusalBadPassword
 	RefusalStale
 	RefusalNoLookUp
@@ -179,6 +180,10 @@ var table = [refusals]Row{
 	RefusalReserved: {
 		Severity: SeverityFatal, Code: CodeTooManyConnections, Text: "the last places of max_clients are reserved for admins",
 		Hint: "reserved_connections says how many.", When: "The user is not in the admins file.",
+	},
+	RefusalManyFailures: {
+		Severity: SeverityFatal, Code: CodeTooManyConnections, Text: "too many logins from this address have failed",
+		When: "With auth_failure_delay: the address has failed within the last minute, and 16 of its clients are logging in or wait for the answer to a wrong password; or 1024 clients of all addresses wait.",
 	},
 	RefusalBadPassword: {
 		Severity: SeverityFatal, Code: CodeInvalidPassword, Text: "password authentication failed for user \"%s\"", Routine: "auth_failed",
