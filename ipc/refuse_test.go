@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"reflect"
 	"runtime"
@@ -151,6 +152,21 @@ func TestOversizeIsRefused(t *testing.T) {
 	}
 	if err := w.Send(&Hint{Text: "short"}); err != nil {
 		t.Errorf("after an oversized message: %v", err)
+	}
+}
+
+func TestLongestPasswordFitsIntoAPacket(t *testing.T) {
+	sup, wrk := connPair(t, RoleSupervisor, RoleWorker, PhaseRunning)
+	password := Secret(strings.Repeat("x", 65530)) // as many bytes as PostgreSQL takes
+	if err := sup.Send(&SecretAnswer{ID: math.MaxUint64, Secret: password}); err != nil {
+		t.Fatal(err)
+	}
+	env, err := wrk.Receive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := env.Message.(*SecretAnswer); !ok || got.Secret != password {
+		t.Error("it comes as another message")
 	}
 }
 

@@ -62,8 +62,9 @@ func (p Phase) String() string {
 // pgagroal-cli and a supervisor of another release.
 const Version = 1
 
-// MaxPacket is the largest packet in bytes, header included.
-const MaxPacket = 64 << 10
+// MaxPacket is the largest packet in bytes, header included. A password of 64 KiB fits in, with what
+// surrounds it.
+const MaxPacket = 65 << 10
 
 // MaxFDs is the largest number of descriptors that one message carries.
 const MaxFDs = 2

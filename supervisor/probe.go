@@ -145,7 +145,9 @@ func (s *supervisor) probeLogins(server int) []ipc.Login {
 		add(u.Name, "postgres", u.Password)
 	}
 	for _, u := range c.Users[:min(len(c.Users), probeUsers)] {
-		add(u.Name, "postgres", u.Password)
+		if len(u.Password) <= config.MaxOwnPassword {
+			add(u.Name, "postgres", u.Password)
+		}
 	}
 	if u := s.servers.letIn(server); u != nil {
 		add(u.user, u.database, "")

@@ -289,6 +289,18 @@ func TestProbeLogsInInTheDocumentedOrder(t *testing.T) {
 	}
 }
 
+// Several logins are in one message, in which a token of 64 KiB would leave no room.
+func TestProbeLeavesOutPasswordsThatDoNotFit(t *testing.T) {
+	w := newWorld(t, 1, func(c *config.Config) {
+		long := config.Secret(strings.Repeat("x", config.MaxOwnPassword+1))
+		c.Users = []config.Credential{{Name: "a", Password: long}, {Name: "b", Password: long[1:]}}
+	})
+	w.up()
+	if got := w.s.probeLogins(0); len(got) != 1 || got[0].User != "b" {
+		t.Errorf("%d logins", len(got))
+	}
+}
+
 func TestProbeLogsInAsNobodyButTheUserThatIsNamed(t *testing.T) {
 	for name, users := range map[string][]config.Credential{
 		"hp": {{Name: "a", Password: "ap"}, {Name: "h", Password: "hp"}},

@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -284,6 +285,48 @@ func TestCleartextPasswordIsCompared(t *testing.T) {
 		})
 		if !errors.Is(err, tc.want) || (err == nil) != (tc.want == nil) {
 			t.Errorf("%s: %v, want %v", name, err, tc.want)
+		}
+	}
+}
+
+// A token may be as long as PostgreSQL takes it; what else a client answers may not.
+func TestOnlyCleartextPasswordsMayBeLong(t *testing.T) {
+	const most = 65530
+	answer := func(size int) func(io.ReadWriter) error {
+		return func(rw io.ReadWriter) error {
+			if _, _, err := pgwire.ReadMessage(rw, 100); err != nil {
+				return err
+			}
+			_, _ = rw.Write(pgwire.AppendPassword(nil, strings.Repeat("x", size))) // the other end may close early
+			return nil
+		}
+	}
+	asksFor := func(method uint32) func(io.ReadWriter) error {
+		return func(client io.ReadWriter) error {
+			server := struct {
+				io.Reader
+				io.Writer
+			}{bytes.NewReader(pgwire.AppendMessage(nil, 'R', append(binary.BigEndian.AppendUint32(nil, method), "salt"...))), io.Discard}
+			_, err := PassThrough(client, server)
+			return err
+		}
+	}
+	for name, tc := range map[string]struct {
+		serve func(io.ReadWriter) error
+		most  int
+	}{
+		"password":        {func(rw io.ReadWriter) error { return ServePassword(rw, func(p string) bool { return len(p) == most }) }, most},
+		"passed password": {asksFor(3), most},
+		"md5":             {func(rw io.ReadWriter) error { _, err := ServeMD5(rw, Stored{}); return err }, maxAnswer - 1},
+		"passed md5":      {asksFor(5), maxAnswer - 1},
+		"SCRAM":           {func(rw io.ReadWriter) error { return ServeSCRAM(rw, Verifier{}, nil) }, maxAnswer - 1},
+	} {
+		for size, tooLong := range map[int]bool{tc.most: false, tc.most + 1: true} {
+			err, _ := together(t, tc.serve, answer(size))
+			var refused *pgwire.Refused
+			if got := errors.As(err, &refused) && refused.Refusal == pgwire.RefusalAnswerLength; got != tooLong {
+				t.Errorf("%s of %d bytes: %v", name, size, err)
+			}
 		}
 	}
 }

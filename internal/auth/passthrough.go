@@ -75,7 +75,11 @@ func passOn(client, server io.ReadWriter, code uint32, body []byte, asked Method
 	if err := send(client, msg); err != nil {
 		return asked, err
 	}
-	answer, err := readAnswer(client)
+	most := maxAnswer
+	if asked == Password {
+		most = maxCleartext
+	}
+	answer, err := readAnswer(client, most)
 	if err != nil {
 		return asked, err
 	}

@@ -15,8 +15,13 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// maxAnswer limits the body of a client's answer, in bytes, and thus the length of a client's nonce.
-const maxAnswer = 16 << 10
+const (
+	// maxAnswer limits the body of a client's answer, in bytes, and thus the length of a client's nonce.
+	maxAnswer = 16 << 10
+	// maxCleartext is maxAnswer for a cleartext password, which may be a token. It is PostgreSQL's limit: a length of
+	// 65535, which includes itself.
+	maxCleartext = 65535 - 4
+)
 
 // ServeSCRAM authenticates the client at the other end of rw by SCRAM-SHA-256, up to and including
 // AuthenticationSASLFinal.
@@ -58,7 +63,7 @@ func exchangeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) (x excha
 	if err := send(rw, pgwire.AppendAuthenticationSASL(nil, offer...)); err != nil {
 		return x, err
 	}
-	body, err := readAnswer(rw)
+	body, err := readAnswer(rw, maxAnswer)
 	if err != nil {
 		return x, err
 	}
@@ -80,7 +85,7 @@ func exchangeSCRAM(rw io.ReadWriter, v Verifier, channelBinding []byte) (x excha
 	if err := send(rw, pgwire.AppendAuthenticationSASLContinue(nil, []byte(challenge))); err != nil {
 		return x, err
 	}
-	if body, err = readAnswer(rw); err != nil {
+	if body, err = readAnswer(rw, maxAnswer); err != nil {
 		return x, err
 	}
 	final, err := conv.Step(string(body))
@@ -139,7 +144,7 @@ func ServePassword(rw io.ReadWriter, matches func(password string) bool) error {
 	if err := send(rw, pgwire.AppendAuthenticationCleartext(nil)); err != nil {
 		return err
 	}
-	body, err := readAnswer(rw)
+	body, err := readAnswer(rw, maxCleartext)
 	if err != nil {
 		return err
 	}
@@ -153,9 +158,10 @@ func ServePassword(rw io.ReadWriter, matches func(password string) bool) error {
 	return nil
 }
 
-// readAnswer reads the body of a client's PasswordMessage, SASLInitialResponse or SASLResponse, which all have type p.
-func readAnswer(r io.Reader) ([]byte, error) {
-	typ, body, err := pgwire.ReadMessage(r, maxAnswer)
+// readAnswer reads the body of a client's PasswordMessage, SASLInitialResponse or SASLResponse, which all have type p. The
+// body has most bytes at most.
+func readAnswer(r io.Reader, most int) ([]byte, error) {
+	typ, body, err := pgwire.ReadMessage(r, most)
 	long := errors.As(err, new(*pgwire.LengthError))
 	switch {
 	case err != nil && !long:

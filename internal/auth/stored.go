@@ -163,7 +163,7 @@ func ServeMD5(rw io.ReadWriter, s Stored) (*Proof, error) {
 	if err := send(rw, pgwire.AppendAuthenticationMD5(nil, salt)); err != nil {
 		return nil, err
 	}
-	body, err := readAnswer(rw)
+	body, err := readAnswer(rw, maxAnswer)
 	if err != nil {
 		return nil, err
 	}

@@ -203,6 +203,7 @@ func (k *checker) rules() {
 func (k *checker) users() {
 	c := k.c
 	k.authQuery()
+	k.ownPasswords()
 	if c.RotateFrontendPasswordTimeout > 0 {
 		// Ignoring it would keep passwords valid that clients of C pgagroal can't use.
 		k.fail("rotate_frontend_password_timeout", "set, but the new passwords of %d characters would be known to pgagroal-vault alone, "+
@@ -235,6 +236,20 @@ func (k *checker) authQuery() {
 	}
 	if c.AuthQueryDatabase == "" {
 		k.fail("auth_query_database", "it is empty; name a database, or write %s for that of the client", ClientsDatabase)
+	}
+}
+
+// ownPasswords refuses passwords that don't fit into a message to the prober.
+func (k *checker) ownPasswords() {
+	own := []*Credential{k.c.Superuser, k.c.ProbeCredential()}
+	if k.c.AuthQuery {
+		own = append(own, k.c.AuthQueryCredential())
+	}
+	for i, u := range own {
+		if u != nil && len(u.Password) > MaxOwnPassword && slices.Index(own, u) == i {
+			k.failAt(k.c.Paths.Config, 0, "the password of %s, as whom pgagroal itself logs in, is longer than %d bytes; set a shorter one",
+				u.Name, MaxOwnPassword)
+		}
 	}
 }
 

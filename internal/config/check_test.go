@@ -127,6 +127,15 @@ func TestCheckRefusals(t *testing.T) {
 		"auth_query nowhere": {func(c *Config) {
 			c.AuthQuery, c.Superuser, c.AuthQueryDatabase = true, &Credential{}, ""
 		}, "auth_query_database: it is empty"},
+		"superuser's long password": {func(c *Config) {
+			c.Superuser = &Credential{"s", Secret(strings.Repeat("x", MaxOwnPassword+1))}
+		}, "the password of s, as whom pgagroal itself logs in, is longer than 8191 bytes"},
+		"prober's long password": {func(c *Config) {
+			c.Users, c.HealthCheckUser = []Credential{{"h", Secret(strings.Repeat("x", MaxOwnPassword+1))}}, "h"
+		}, "the password of h, as whom"},
+		"long password for auth_query": {func(c *Config) {
+			c.Users, c.AuthQuery, c.AuthQueryUser = []Credential{{"q", Secret(strings.Repeat("x", MaxOwnPassword+1))}}, true, "q"
+		}, "the password of q, as whom"},
 		"rotation without a vault":  {func(c *Config) { c.RotateFrontendPasswordTimeout = 1 }, "passwords of 8 characters would be known to pgagroal-vault alone"},
 		"frontend user is no user":  {func(c *Config) { c.FrontendUsers = []Credential{{"u", ""}} }, "frontend user u is not in the users file"},
 		"health check without user": {func(c *Config) { c.HealthCheck = true }, "health_check: on without health_check_user"},

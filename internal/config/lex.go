@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// maxLine is the longest accepted line of any file, in bytes.
+// maxLine is the longest accepted line of any file but credential files, in bytes.
 const maxLine = 16 << 10
 
 // blanks are the characters that may surround a value.
@@ -54,7 +54,10 @@ func (l textLine) place(at int) (line, column int) {
 }
 
 // textLines yields the lines of data that are neither empty nor a comment.
-func textLines(data []byte) iter.Seq[textLine] {
+func textLines(data []byte) iter.Seq[textLine] { return linesUpTo(maxLine, data) }
+
+// linesUpTo is textLines for lines of most bytes at most.
+func linesUpTo(most int, data []byte) iter.Seq[textLine] {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	return func(yield func(textLine) bool) {
 		no := 0
@@ -62,7 +65,7 @@ func textLines(data []byte) iter.Seq[textLine] {
 			no++
 			raw = bytes.TrimRight(raw, "\r\n")
 			l := textLine{no: no}
-			l.bad, l.err = firstUnusable(raw)
+			l.bad, l.err = firstUnusable(raw, most)
 			if l.err == nil {
 				l.text = strings.Trim(string(raw), blanks)
 				l.indent = len(raw) - len(bytes.TrimLeft(raw, blanks))
@@ -79,14 +82,14 @@ func textLines(data []byte) iter.Seq[textLine] {
 
 // usable refuses lines that are not text.
 func usable(raw []byte) error {
-	_, err := firstUnusable(raw)
+	_, err := firstUnusable(raw, maxLine)
 	return err
 }
 
-// firstUnusable returns why a line is not text, and how many characters precede the first that isn't.
-func firstUnusable(raw []byte) (before int, err error) {
-	if len(raw) > maxLine {
-		return 0, fmt.Errorf("the line is longer than %d bytes; shorten it", maxLine)
+// firstUnusable returns why a line is not text of most bytes at most, and how many characters precede the first that isn't.
+func firstUnusable(raw []byte, most int) (before int, err error) {
+	if len(raw) > most {
+		return 0, fmt.Errorf("the line is longer than %d bytes; shorten it", most)
 	}
 	for rest := raw; len(rest) > 0; {
 		r, size := utf8.DecodeRune(rest)

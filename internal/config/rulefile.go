@@ -276,7 +276,7 @@ func (l *textLine) goOn(no int, raw []byte) bool {
 		l.err = fmt.Errorf("the line goes on in more than %d lines; shorten it", maxContinued)
 	}
 	text, more := strings.CutSuffix(string(raw), `\`)
-	switch bad, err := firstUnusable(raw); {
+	switch bad, err := firstUnusable(raw, maxLine); {
 	case l.err != nil:
 	case err != nil:
 		l.no, l.bad, l.err = no, bad, err

@@ -6,10 +6,17 @@ import (
 	"unicode/utf8"
 )
 
-// Greatest lengths of credentials in bytes, the same as in C pgagroal.
+// Greatest lengths of credentials in bytes.
 const (
+	// MaxUserName is that of C pgagroal.
 	MaxUserName = 127
-	MaxPassword = 8191
+	// MaxPassword is the longest password that PostgreSQL reads. Passwords may be tokens.
+	MaxPassword = 65530
+	// MaxOwnPassword is for the users as whom pgagroal itself looks at the servers. The passwords of several of them
+	// go to the prober in one message. C pgagroal takes this length for all users.
+	MaxOwnPassword = 8191
+	// maxEntry is the longest line of a credential file: a name, and a password in base64.
+	maxEntry = 96 << 10
 )
 
 // EncryptedEntry is one line of a credential file.
@@ -28,7 +35,7 @@ func ParseEntries(file string, data []byte) ([]EncryptedEntry, []error) {
 		errs    []error
 	)
 	lines := map[string]int{}
-	for l := range textLines(data) {
+	for l := range linesUpTo(maxEntry, data) {
 		e, fail := parseEntry(l)
 		switch {
 		case fail != nil:
@@ -101,7 +108,7 @@ func refusePassword(p Secret) string {
 	case strings.Contains(text, "\x00"):
 		return "the password holds a zero byte, which PostgreSQL can't take; set another"
 	case len(text) > MaxPassword:
-		return "the password is longer than 8191 bytes; set a shorter one"
+		return fmt.Sprintf("the password is longer than %d bytes; set a shorter one", MaxPassword)
 	}
 	return ""
 }

@@ -127,6 +127,29 @@ func TestEncryptedPasswordsDecrypt(t *testing.T) {
 	}
 }
 
+// The file takes every password that PostgreSQL takes, with the longest name.
+func TestLongestPasswordComesOutOfAUsersFile(t *testing.T) {
+	k, name := vectorMasterKey(t), strings.Repeat("n", MaxUserName)
+	for size, want := range map[int]string{MaxPassword: "", MaxPassword + 1: "longer than 65530 bytes", maxEntry: "the line is longer"} {
+		p := Secret(strings.Repeat("y", size))
+		blob, err := k.Encrypt(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries, errs := ParseEntries("f", []byte("first:AAAA\n"+name+":"+blob+"\n"))
+		var got []Credential
+		if len(errs) == 0 {
+			got, errs = decryptEntries("f", entries[1:], k, own("key"))
+		}
+		switch {
+		case want == "" && (len(errs) != 0 || len(got) != 1 || got[0] != Credential{name, p}):
+			t.Errorf("%d bytes: %d credentials, %v", size, len(got), errs)
+		case want != "" && (len(errs) != 1 || !strings.Contains(errs[0].Error(), want)):
+			t.Errorf("%d bytes: %v, want %s", size, errs, want)
+		}
+	}
+}
+
 func TestChangedEntriesAreRefused(t *testing.T) {
 	k := vectorMasterKey(t)
 	entries, _ := ParseEntries("f", []byte(vectorUsers))
@@ -241,7 +264,7 @@ func TestBadCredentialLinesAreNamedWithoutTheirContent(t *testing.T) {
 		"not base64":        {"ä:sec!ret", 1, 3},
 		"not UTF-8":         {"\n\na:" + blob("hunter\xff2"), 3, 3},
 		"zero byte":         {"a::" + blob("hunter\x002"), 1, 4},
-		"too long":          {"a:" + blob(Secret(strings.Repeat("hunter2", 1200))), 1, 3},
+		"too long":          {"a:" + blob(Secret(strings.Repeat("hunter2", 9400))), 1, 3},
 		"quoted name":       {`:"a":` + blob("p"), 1, 2},
 		"blank behind":      {"a :" + blob("p"), 1, 2},
 		"PgBouncer's":       {`"a" "hunter2"`, 1, 1},

@@ -24,7 +24,11 @@ func (e *LengthError) Error() string {
 	return fmt.Sprintf("message %q declares a length of %d bytes, allowed are 4 to %d", e.Type, e.Length, e.Max)
 }
 
-// ReadMessage reads one message from r, and not a byte more. It refuses a body of more than maxBody bytes.
+// firstPiece is how many bytes of a body ReadMessage makes room for at once.
+const firstPiece = 8 << 10
+
+// ReadMessage reads one message from r, and not a byte more. It refuses a body of more than maxBody bytes. It makes room
+// for a long body only as the body arrives, because a peer may declare one and send nothing.
 //
 // The body is a new slice that belongs to the caller. io.EOF means that r ended between messages, and
 // io.ErrUnexpectedEOF that it ended inside one.
@@ -39,11 +43,19 @@ func ReadMessage(r io.Reader, maxBody int) (typ byte, body []byte, err error) {
 	if length < 4 || length > limit {
 		return typ, nil, &LengthError{Type: typ, Length: length, Max: limit}
 	}
-	body = make([]byte, length-4)
-	if err := readRest(r, body); err != nil {
-		return typ, nil, err
+	size := int(length) - 4
+	body = make([]byte, min(size, firstPiece))
+	for have := 0; ; {
+		if err := readRest(r, body[have:]); err != nil {
+			return typ, nil, err
+		}
+		if have = len(body); have == size {
+			return typ, body, nil
+		}
+		longer := make([]byte, min(size, 2*have))
+		copy(longer, body)
+		body = longer
 	}
-	return typ, body, nil
 }
 
 // readRest fills buf. It reports any end of r as unexpected, even before the first byte.

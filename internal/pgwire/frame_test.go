@@ -45,6 +45,39 @@ func TestReadMessageChecksLengthBeforeItAllocates(t *testing.T) {
 	}
 }
 
+// roomReader records how much room it is offered beyond what it has given.
+type roomReader struct {
+	r     io.Reader
+	given int
+	most  int
+}
+
+func (r *roomReader) Read(b []byte) (int, error) {
+	r.most = max(r.most, len(b)-r.given)
+	n, err := r.r.Read(b)
+	r.given += n
+	return n, err
+}
+
+func TestReadMessageMakesRoomAsTheBodyArrives(t *testing.T) {
+	const size = 1 << 20
+	for _, sent := range []int{0, 10_000, 100_000, size} {
+		body := bytes.Repeat([]byte("0123456789"), size/10+1)[:size]
+		msg := append(binary.BigEndian.AppendUint32([]byte{'p'}, size+4), body[:sent]...)
+		r := &roomReader{r: bytes.NewReader(msg)}
+		_, got, err := ReadMessage(r, size)
+		if sent == size && (err != nil || !bytes.Equal(got, body)) {
+			t.Errorf("%d bytes come as %d, %v", size, len(got), err)
+		}
+		if sent < size && !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("after %d bytes: %v", sent, err)
+		}
+		if r.most > firstPiece {
+			t.Errorf("after %d bytes there was room for %d more than had come", sent, r.most)
+		}
+	}
+}
+
 func TestReadMessageTellsAnEndBetweenMessagesFromOneInside(t *testing.T) {
 	msg := AppendQuery(nil, "select 1")
 	for n := range msg {

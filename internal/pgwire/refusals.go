@@ -203,7 +203,7 @@ var table = [refusals]Row{
 	},
 	RefusalAnswerLength: {
 		Severity: SeverityFatal, Code: CodeProtocolViolation, Text: "invalid password packet length",
-		When: "The client answered with more than 16 KiB.",
+		When: "The client answered with a password of more than 65530 bytes, or otherwise with more than 16 KiB.",
 	},
 	RefusalPasswordSize: {
 		Severity: SeverityFatal, Code: CodeProtocolViolation, Text: "invalid password packet size",
