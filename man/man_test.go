@@ -76,8 +76,8 @@ func TestPagesReferToPagesThatExist(t *testing.T) {
 	}
 }
 
-// TestKeysAreDocumented compares type, default, reload class and the mark of
-// what is not yet in effect of every key with the table, in both directions.
+// TestKeysAreDocumented compares type, default, reload class and the marks of
+// what has no effect and what is not yet in effect of every key with the table, in both directions.
 func TestKeysAreDocumented(t *testing.T) {
 	text := page(t, "pgagroal.conf.5")
 	main := section(t, text, "MAIN KEYS")
@@ -122,6 +122,9 @@ func facts(r config.Row) string {
 		def += "; " + r.Failover + " with failover = on"
 	}
 	text := "Type: " + typeText(r) + ". Default: " + def + ". Reload: " + r.Reload.String() + "."
+	if r.Inert {
+		text += " Without effect."
+	}
 	if r.Later {
 		text += " Not yet in effect."
 	}

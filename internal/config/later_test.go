@@ -32,6 +32,9 @@ func TestLaterIsTrue(t *testing.T) {
 			name = fieldAt(t, &s, r.server(&s))
 		}
 		switch {
+		case r.Inert && (r.Later || here[name] || elsewhere[name]):
+			t.Errorf("%s: the table says that it has no effect; read: %v", r.Name, here[name] || elsewhere[name])
+		case r.Inert:
 		case !r.Later && !here[name] && !elsewhere[name]:
 			t.Errorf("%s: nothing reads %s, and the table doesn't say so", r.Name, name)
 		case r.Later && elsewhere[name] != (idle[r.Name] != ""):
@@ -89,6 +92,9 @@ func TestSampleSaysWhatEachKeyIs(t *testing.T) {
 		want := "\n# " + r.Help
 		if len(r.Values) > 0 {
 			want += " (" + strings.Join(r.Values, ", ") + ")"
+		}
+		if r.Inert {
+			want += " [without effect]"
 		}
 		if r.Later {
 			want += " [not yet in effect]"

@@ -259,4 +259,7 @@ func (p *parser) adjust() {
 			p.warn(c.lines[k.name], k.name, "less than 1s; health_check is off")
 		}
 	}
+	if c.lines["failover_probe_timeout"] == 0 && c.HealthCheckTimeout >= time.Second {
+		c.FailoverProbeTimeout = c.HealthCheckTimeout // all that a file of C pgagroal can say
+	}
 }

@@ -284,6 +284,25 @@ func TestSomeDefaultsDependOnFailover(t *testing.T) {
 	}
 }
 
+// A file of C pgagroal has no failover_probe_timeout.
+func TestHealthCheckTimeoutIsThatOfEveryProbe(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                         "2s",
+		"failover = on":            "2s",
+		"health_check_timeout = 5": "5s",
+		"failover = on\nhealth_check_timeout = 5":                              "5s",
+		"failover_probe_timeout = 300ms\nhealth_check_timeout = 5":             "300ms",
+		"failover_probe_timeout = 2s\nhealth_check_timeout = 5":                "2s",
+		"health_check = on\nhealth_check_user = m\nhealth_check_timeout = 0":   "2s",
+		"health_check_timeout = 5\nfailover_probe_timeout = 1s\nfailover = on": "1s",
+	} {
+		c, _, errs := parseMain("f", []byte("[pgagroal]\n"+text+"\n"), noEnv)
+		if got, _ := c.Get("failover_probe_timeout"); got != want || len(errs) > 0 {
+			t.Errorf("%q: %s, want %s; errors %v", text, got, want, errs)
+		}
+	}
+}
+
 func TestMissingMainSection(t *testing.T) {
 	if _, _, errs := parseMain("f", []byte("[a]\nhost=h\n"), noEnv); len(errs) != 1 {
 		t.Errorf("%v", errs)
@@ -321,7 +340,8 @@ func TestLongLines(t *testing.T) {
 func TestKeysNotYetInEffectAreSaid(t *testing.T) {
 	for line, want := range map[string]int{
 		"auth_query = on": 0, "log_type = file": 0, "log_type = console": 0, "log_type = syslog": 1, "failback = standby": 0,
-		"failover_mode = follow": 0, "failover_mode = off": 0, "health_check_timeout = 5": 0, "health_check_timeout = 6": 1,
+		"failover_mode = follow": 0, "failover_mode = off": 0, "health_check_timeout = 6": 0, "tracker = on": 1,
+		"track_prepared_statements = on": 0, "hugepage = on": 0, "update_process_title = never": 0,
 		"idle_timeout = 5": 0, "idle_timeout = 5\nidle_timeout = 6": 1,
 	} {
 		if _, warnings, errs := parsed(t, line, nil); len(warnings) != want || len(errs) > 0 {

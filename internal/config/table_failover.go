@@ -50,7 +50,7 @@ func failoverRows() []Row {
 		},
 		{
 			Name: "failover_probe_timeout", Kind: DurationMS, Default: "2s", Min: 10,
-			Help: "Time after which a probe has failed",
+			Help: "Time after which a probe has failed; health_check_timeout if only that is set",
 			main: func(c *Config) any { return &c.FailoverProbeTimeout },
 		},
 		{

@@ -291,8 +291,8 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.Pipeline },
 		},
 		{
-			Name: "track_prepared_statements", Kind: Bool, Default: "off", Later: true,
-			Help: "Follow prepared statements in the transaction pipeline",
+			Name: "track_prepared_statements", Kind: Bool, Default: "off", Inert: true,
+			Help: "Kept for old files: the transaction pipeline always follows prepared statements",
 			main: func(c *Config) any { return &c.TrackPreparedStatements },
 		},
 		{
@@ -403,7 +403,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.ApplicationNameAddHost },
 		},
 		{
-			Name: "hugepage", Kind: Enum, Default: "try", Values: []string{"off", "try", "on"}, Reload: Restart, Later: true,
+			Name: "hugepage", Kind: Enum, Default: "try", Values: []string{"off", "try", "on"}, Inert: true,
 			Help: "Kept for old files: there is no shared memory to place in huge pages",
 			main: func(c *Config) any { return &c.Hugepage },
 		},
@@ -413,8 +413,8 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.Tracker },
 		},
 		{
-			Name: "update_process_title", Kind: Enum, Default: "verbose", Values: []string{"never", "strict", "minimal", "verbose"}, Aliases: map[string]string{"off": "never", "full": "verbose"}, Later: true,
-			Help: "What the process titles show",
+			Name: "update_process_title", Kind: Enum, Default: "verbose", Values: []string{"never", "strict", "minimal", "verbose"}, Aliases: map[string]string{"off": "never", "full": "verbose"}, Inert: true,
+			Help: "Kept for old files: a process title always says what the process is, and a worker serves many clients",
 			main: func(c *Config) any { return &c.UpdateProcessTitle },
 		},
 		{
@@ -428,8 +428,8 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.HealthCheckPeriod },
 		},
 		{
-			Name: "health_check_timeout", Kind: Duration, Default: "5s", Later: true,
-			Help: "Time after which a health check has failed",
+			Name: "health_check_timeout", Kind: Duration, Default: "2s",
+			Help: "Time after which a health check, or any other probe of a server, has failed, unless failover_probe_timeout is set",
 			main: func(c *Config) any { return &c.HealthCheckTimeout },
 		},
 		{
