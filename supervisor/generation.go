@@ -11,6 +11,7 @@ import (
 type configuration struct {
 	generation
 	reload reload
+	follow follow
 }
 
 // generation is one configuration, and what was made of its files for the children, which
@@ -47,6 +48,17 @@ func newGeneration(gen uint64, c *config.Config, salt ipc.Secret, before *genera
 	}
 	g.consoleTLS, err = loadConsoleTLS(c)
 	return g, err
+}
+
+// withUsers returns the generation that differs from g in its users alone.
+func (g *generation) withUsers(gen uint64, c *config.Config, salt ipc.Secret) (*generation, error) {
+	users, err := workerUsers(c, salt, g)
+	if err != nil {
+		return nil, err
+	}
+	next := *g
+	next.gen, next.cfg, next.users = gen, c, users
+	return &next, nil
 }
 
 // verifier returns the verifier of an entry if its password is still the same, else "".

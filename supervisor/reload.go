@@ -27,14 +27,18 @@ import (
 //
 // A refusal, a child that doesn't answer in time, or a failover that begins meanwhile ends
 // the reload, and the old configuration stays.
+//
+// A change of the credential files goes the same way, see follow.go, except for the runner,
+// which doesn't know them.
 
 // reloadLimit is how long the children may take to answer.
 const reloadLimit = 10 * time.Second
 
 // reload is the reload in progress, if any.
 type reload struct {
-	busy    bool // files are being read, or next waits for answers
-	again   bool // SIGHUP came meanwhile, so files may have changed after they were read
+	busy    bool   // files are being read, or next waits for answers
+	follows bool   // of the credential files alone, which nobody has asked for
+	then    func() // the reload after this one, nil for none
 	last    uint64
 	next    *generation // nil while files are being read
 	fresh   *config.Config
@@ -47,8 +51,10 @@ type reload struct {
 
 // onReload handles SIGHUP.
 func (s *supervisor) onReload() {
-	if s.reload.busy {
-		s.reload.again = true
+	if x := &s.reload; x.busy {
+		if x.then == nil {
+			x.then = s.onReload // files may have changed after they were read
+		}
 		return
 	}
 	s.startReload(func(control.ReloadResponse, error) {})
@@ -58,6 +64,10 @@ func (s *supervisor) onReload() {
 func (s *supervisor) startReload(answer func(control.ReloadResponse, error)) {
 	x := &s.reload
 	why := s.cannotReload()
+	if x.busy && x.follows && x.then == nil && why == "" {
+		x.then = func() { s.startReload(answer) }
+		return
+	}
 	if x.busy {
 		why = "another reload is in progress"
 	}
@@ -66,14 +76,23 @@ func (s *supervisor) startReload(answer func(control.ReloadResponse, error)) {
 		answer(control.ReloadResponse{}, errors.New(why))
 		return
 	}
-	x.busy, x.answer = true, answer
 	if s.service.ready {
 		s.env.notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonicMicroseconds()))
 	}
+	s.beginReload(readFiles, answer)
+}
+
+// beginReload has files read for the next generation.
+func (s *supervisor) beginReload(read reader, answer func(control.ReloadResponse, error)) {
+	x := &s.reload
+	x.busy, x.answer = true, answer
 	running, env, gen, salt := s.generation, x.env, max(x.last, s.gen)+1, s.service.scramSalt
 	x.last = gen
-	elsewhere(s, func() (*readAgain, error) { return readFiles(&running, env, gen, salt) }, s.onFilesRead)
+	elsewhere(s, func() (*readAgain, error) { return read(&running, env, gen, salt) }, s.onFilesRead)
 }
+
+// reader reads files and returns what the running generation becomes. It runs outside the loop.
+type reader func(running *generation, env config.CheckEnv, gen uint64, salt ipc.Secret) (*readAgain, error)
 
 // monotonicMicroseconds is the time that systemd compares a reload's beginning with.
 func monotonicMicroseconds() int64 {
@@ -107,7 +126,7 @@ type readAgain struct {
 	warnings []config.Warning
 }
 
-// readFiles reads all files and checks them. It runs outside the loop.
+// readFiles is the reader of all files.
 func readFiles(running *generation, env config.CheckEnv, gen uint64, salt ipc.Secret) (*readAgain, error) {
 	fresh, warnings, err := running.cfg.Again()
 	if err != nil {
@@ -134,6 +153,10 @@ func (s *supervisor) onFilesRead(r *readAgain, err error) {
 	}
 	if why := s.cannotReload(); why != "" {
 		s.giveUpReload(errors.New(why))
+		return
+	}
+	if x.follows && len(config.Diff(s.cfg, r.fresh)) == 0 {
+		s.nothingNew(r.fresh)
 		return
 	}
 	if r.next.cfg.Failover && !s.dir.Usable {
@@ -163,7 +186,7 @@ func (s *supervisor) onFilesRead(r *readAgain, err error) {
 // prepared, if there is one.
 func (s *supervisor) runnerJoinsReload(r *runnerEnd) {
 	x := &s.reload
-	if x.next == nil || r.ready == nil || r.gone || !runsScripts(x.next.cfg) {
+	if x.next == nil || x.follows || r.ready == nil || r.gone || !runsScripts(x.next.cfg) {
 		return
 	}
 	x.runner = true
@@ -306,10 +329,15 @@ func (s *supervisor) commit() {
 		s.replaceAide(&s.console.aide)
 	}
 	r := reloadResponse(changes)
-	s.log.Info("configuration is reloaded", "changed", strings.Join(keysOf(r.Changed), ", "), "needs_restart", strings.Join(keysOf(r.NeedsRestart), ", "))
+	if x.follows {
+		s.log.Info("credential files have changed, and are in effect", "changed", strings.Join(keysOf(r.Changed), ", "))
+	} else {
+		s.log.Info("configuration is reloaded", "changed", strings.Join(keysOf(r.Changed), ", "), "needs_restart", strings.Join(keysOf(r.NeedsRestart), ", "))
+	}
 	s.runnerAfterReload(old.cfg)
+	s.followed(s.cfg)
 	m := machineConfig(s.cfg)
-	s.feed(failover.Reconfigured{Config: &m})
+	s.feed(failover.Reconfigured{Config: &m, Problem: s.follow.problems()})
 	s.endReload(r, nil)
 }
 
@@ -361,15 +389,26 @@ func sameRule(old, now []config.Limit, key pool.Key, rule int) int {
 // refuseReload ends a reload whose files are at fault.
 func (s *supervisor) refuseReload(err error) {
 	prepared := s.forgetPrepared()
-	s.log.Error("the configuration can't be reloaded; the old one stays in effect", "error", err)
-	s.feed(failover.Reconfigured{Problem: strings.ReplaceAll(err.Error(), "\n", "; ")})
+	f, problem := &s.follow, strings.ReplaceAll(err.Error(), "\n", "; ")
+	if s.reload.follows {
+		s.log.Error("the credential files can't be used; the old entries stay in effect", "error", err)
+		f.read, f.problem = f.seen, problem
+	} else {
+		s.log.Error("the configuration can't be reloaded; the old one stays in effect", "error", err)
+		f.ofReload = problem
+	}
+	s.feed(failover.Reconfigured{Problem: f.problems()})
 	s.dropReload(prepared, err)
 }
 
 // giveUpReload ends a reload for a reason that isn't in the files.
 func (s *supervisor) giveUpReload(err error) {
 	prepared := s.forgetPrepared()
-	s.log.Error("the reload is given up; the old configuration stays in effect", "reason", err)
+	if s.reload.follows {
+		s.log.Warn("the credential files have changed, and are tried again later", "reason", err)
+	} else {
+		s.log.Error("the reload is given up; the old configuration stays in effect", "reason", err)
+	}
 	s.dropReload(prepared, err)
 }
 
@@ -391,14 +430,14 @@ func (s *supervisor) dropReload(prepared bool, err error) {
 func (s *supervisor) endReload(r control.ReloadResponse, err error) {
 	x := &s.reload
 	s.timers.stop(x.limit)
-	answer, again := x.answer, x.again
+	answer, follows, then := x.answer, x.follows, x.then
 	s.reload = reload{last: x.last, env: x.env}
-	if s.service.ready {
+	if s.service.ready && !follows {
 		s.env.notify("READY=1\nSTATUS=" + s.service.status)
 	}
 	answer(r, err)
-	if again {
-		s.onReload()
+	if then != nil {
+		then()
 	}
 }
 

@@ -59,7 +59,8 @@ func (f *files) world() *world {
 	f.t.Helper()
 	c, _, err := config.Load(config.Paths{
 		Config: filepath.Join(f.dir, "pgagroal.conf"), HBA: filepath.Join(f.dir, "pgagroal_hba.conf"),
-		Limits: filepath.Join(f.dir, "pgagroal_databases.conf"),
+		Limits: filepath.Join(f.dir, "pgagroal_databases.conf"), Users: filepath.Join(f.dir, "pgagroal_users.conf"),
+		MasterKey: filepath.Join(f.dir, "key", "master.key"),
 	})
 	if err != nil {
 		f.t.Fatal(err)

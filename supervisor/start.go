@@ -156,7 +156,7 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 	if err != nil {
 		return nil, err
 	}
-	s.generation = *g
+	s.generation, s.follow.read = *g, c.CredentialsRead()
 	s.clients.budget = clientBudget(c, fileLimit())
 	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt}
 	return s, nil

@@ -133,6 +133,7 @@ func (s *supervisor) begin() {
 	s.startWorkers()
 	s.linkRunner()
 	s.startServers()
+	s.lookSoon()
 }
 
 func (s *supervisor) untilNext() time.Duration {

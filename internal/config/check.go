@@ -73,6 +73,15 @@ func (c *Config) Check(env CheckEnv) []error {
 	return k.errs
 }
 
+// CheckCredentials returns the reasons of Check for which the credential files are to blame.
+func (c *Config) CheckCredentials(env CheckEnv) []error {
+	k := checker{c: c, env: env}
+	k.reserve()
+	k.users()
+	k.limits()
+	return k.errs
+}
+
 type checker struct {
 	c    *Config
 	env  CheckEnv

@@ -106,6 +106,7 @@ type Config struct {
 	AllowUnknownUsers             bool
 	AuthenticationTimeout         time.Duration
 	AuthFailureDelay              time.Duration // 0 is off
+	FollowCredentialFiles         bool
 	AuthQuery                     bool
 	AuthQueryUser                 string // empty means the superuser
 	AuthQueryDatabase             string // ClientsDatabase means that of the client
@@ -196,6 +197,9 @@ type Config struct {
 
 	lines   map[string]int // line of each main key that the file sets
 	sources Paths          // what Load was given
+	keyPath string         // of the master key; empty if none was needed
+	// credentialsRead is what CredentialsRead returns.
+	credentialsRead string
 }
 
 // Server is one server section: one PostgreSQL instance.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"syscall"
+	"time"
 )
 
 // Load reads every file of p. On an error the configuration is nil, and the error joins all problems
@@ -20,6 +21,7 @@ func Load(p Paths) (*Config, []Warning, error) {
 	l.hba(c)
 	l.ident(c)
 	l.limits(c)
+	c.noteCredentials(time.Now())
 	l.credentials(c)
 	l.remarks(c)
 	if len(l.errs) > 0 {
@@ -197,6 +199,9 @@ func (l *loader) credentials(c *Config) {
 		c.Superuser = &super[0]
 	default:
 		l.errs = append(l.errs, &FileError{File: c.Paths.Superuser, Msg: "more than one entry; keep the one superuser"})
+	}
+	if l.keyFile.Path != "" {
+		c.keyPath = l.keyFile.Path
 	}
 }
 

@@ -241,6 +241,11 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.AuthFailureDelay },
 		},
 		{
+			Name: "follow_credential_files", Kind: Bool, Default: "on",
+			Help: "Read the files of users and passwords again when they have changed, without a reload",
+			main: func(c *Config) any { return &c.FollowCredentialFiles },
+		},
+		{
 			Name: "auth_query", Kind: Bool, Default: "off",
 			Help: "Ask a server for the stored password of each user without an entry here, and authenticate the user with it",
 			main: func(c *Config) any { return &c.AuthQuery },

@@ -208,8 +208,8 @@ type Quiesced struct {
 type Reset struct{ Tag uint64 }
 
 // Reconfigured says how a reload has ended. Config is the new configuration, which has the same servers in the same
-// order; the caller sends none while a script runs or is due. It is nil if the old configuration stays, and Problem says
-// why.
+// order; the caller sends none while a script runs or is due. It is nil if the old configuration stays. Problem says why
+// files can't be used: those of this reload, or of an earlier one that nobody has repeated.
 type Reconfigured struct {
 	Config  *Config
 	Problem string
