@@ -56,6 +56,8 @@ type Target struct {
 	Address   string  `msgpack:"address"`
 	TimeoutMS int64   `msgpack:"timeout_ms"`
 	Logins    []Login `msgpack:"logins"`
+	// Methods are the words of require_auth that the server may ask for; empty for all.
+	Methods []string `msgpack:"methods"`
 }
 
 // Login is a user as whom the prober may log in. Logins are tried in their order.
@@ -141,7 +143,7 @@ type Observation struct {
 }
 
 // ProbeDone answers ProbeRequest. Code is an SQLSTATE or a word, Words what is wrong with TLS
-// where TLS failed, Version the server_version as the server reports it, empty when no login told.
+// where TLS failed, or with the method that the server asks for, Version the server_version as the server reports it, empty when no login told.
 type ProbeDone struct {
 	ID      uint64      `msgpack:"id"`
 	Outcome Outcome     `msgpack:"outcome"`

@@ -180,6 +180,8 @@ type ConfigServer struct {
 	Name  string `msgpack:"name"`
 	Host  string `msgpack:"host"`
 	Port  int    `msgpack:"port"`
+	// Methods are the words of require_auth that the server may ask for; empty for all.
+	Methods []string `msgpack:"methods"`
 }
 
 // UserKind says what an entry of a credential file is for.

@@ -145,7 +145,7 @@ func (p *prober) target(id uint64, t ipc.Target) (health.Target, error) {
 	if _, err := netip.ParseAddrPort(t.Address); t.Network != "unix" && (t.Network != "tcp" || err != nil) {
 		return health.Target{}, errAddress
 	}
-	h := health.Target{ID: id, TLS: p.tls[t.Server], Network: t.Network, Address: t.Address, Timeout: time.Duration(t.TimeoutMS) * time.Millisecond}
+	h := health.Target{ID: id, TLS: p.tls[t.Server], Network: t.Network, Address: t.Address, Timeout: time.Duration(t.TimeoutMS) * time.Millisecond, Methods: t.Methods}
 	for _, l := range t.Logins {
 		h.Logins = append(h.Logins, health.Login{User: l.User, Database: l.Database, Password: l.Password.Reveal()})
 	}

@@ -90,6 +90,7 @@ func observation(o *ipc.Observation) failover.Observation {
 func (s *supervisor) targetAt(server int, a address, timeout time.Duration) ipc.Target {
 	return ipc.Target{
 		Server: server, Network: a.network, Address: a.address, TimeoutMS: max(timeout.Milliseconds(), 1), Logins: s.probeLogins(server),
+		Methods: s.cfg.Servers[server].AuthMethods(),
 	}
 }
 

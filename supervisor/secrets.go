@@ -228,9 +228,23 @@ func (s *supervisor) warnOfWeak(m *ipc.SecretRequest) {
 	}
 }
 
+// allowed returns an error if require_auth doesn't let the server ask this question. Workers don't ask then, unless they
+// were taken over, or a reload has just forbidden it.
+func (s *supervisor) allowed(m *ipc.SecretRequest) error {
+	sv := &s.cfg.Servers[m.Server]
+	if err := auth.NewMethods(sv.AuthMethods()).Check(auth.Method(m.Question.Method.String())); err != nil {
+		return fmt.Errorf("server %s: %w", sv.Name, err)
+	}
+	return nil
+}
+
 // giveSecret answers a request whose question the server has shown.
 func (s *supervisor) giveSecret(c *child, m *ipc.SecretRequest) {
 	password := s.serverPassword(m.User)
+	if err := s.allowed(m); err != nil {
+		s.answerSecret(c, m, "", err)
+		return
+	}
 	switch m.Question.Method {
 	case ipc.LoginPassword:
 		s.answerSecret(c, m, password, nil)

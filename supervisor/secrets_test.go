@@ -300,3 +300,27 @@ func TestAServerWithANewSaltForEachLoginIsSeenTwice(t *testing.T) {
 		}
 	}
 }
+
+func TestServerGetsNoAnswerThatRequireAuthForbids(t *testing.T) {
+	w := newWorld(t, 1, func(c *config.Config) {
+		c.Users = []config.Credential{{Name: "u", Password: "p"}}
+		c.Servers[0].RequireAuth = "!password, !md5"
+	})
+	w.up()
+	for method, want := range map[ipc.LoginMethod]string{
+		ipc.LoginPassword: "server one: server asks for password, and require_auth allows only scram-sha-256, none",
+		ipc.LoginMD5:      "server one: server asks for md5, and require_auth allows only scram-sha-256, none",
+		ipc.LoginSCRAM:    "",
+	} {
+		m := askedFor("u", method)
+		w.question = m.Question
+		got := w.told(w.children[0], m)
+		if got.Error != want || (got.Secret == "") != (want != "") {
+			t.Errorf("%s: error %q", method, got.Error)
+		}
+	}
+	asked := sentTo[*ipc.QuestionRequest](w.prober)
+	if len(asked) == 0 || strings.Join(asked[0].Target.Methods, " ") != "scram-sha-256 none" {
+		t.Errorf("the prober was asked %+v", asked)
+	}
+}

@@ -57,7 +57,7 @@ func (g *generation) messages(begin *ipc.ConfigBegin) []ipc.Message {
 	gen, cfg, end := g.gen, g.cfg, &ipc.ConfigEnd{Gen: g.gen}
 	all := []ipc.Message{begin}
 	for i, sv := range cfg.Servers {
-		all = append(all, &ipc.ConfigServer{Gen: gen, Index: i, Name: sv.Name, Host: sv.Host, Port: sv.Port})
+		all = append(all, &ipc.ConfigServer{Gen: gen, Index: i, Name: sv.Name, Host: sv.Host, Port: sv.Port, Methods: sv.AuthMethods()})
 		end.Servers++
 	}
 	for _, part := range slices.Concat(g.clientTLS, g.serverTLS) {

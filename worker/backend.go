@@ -186,6 +186,7 @@ func (b *backend) begin(conn net.Conn, cfg *config, l *login, client socket, c a
 		}
 	}
 	opts := encrypt.Login(b.wired)
+	opts.Allowed = cfg.methods[b.server]
 	if client != nil && opts.RequireBinding {
 		return auth.ErrNotBound // what the client answers is bound to its own connection, at best
 	}
@@ -209,7 +210,7 @@ func (b *backend) login(conn net.Conn, l *login, client socket, c auth.Credentia
 	}
 	var method auth.Method
 	if client != nil {
-		method, err = auth.PassThrough(client, conn)
+		method, err = auth.PassThrough(client, conn, opts.Allowed)
 	} else {
 		method, err = auth.Login(conn, c, opts)
 	}

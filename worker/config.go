@@ -41,6 +41,8 @@ type config struct {
 	quick bool
 	// toServers has the TLS settings of servers by index; nil means clear text.
 	toServers map[int]*tlsdial.Server
+	// methods are what servers may ask for, by index.
+	methods map[int]auth.Methods
 }
 
 // draft is a configuration that is still being received.
@@ -55,6 +57,7 @@ func (d *draft) add(m ipc.Message) error {
 	switch m := m.(type) {
 	case *ipc.ConfigServer:
 		d.cfg.servers = append(d.cfg.servers, *m)
+		d.cfg.methods[m.Index] = auth.NewMethods(m.Methods)
 	case *ipc.ConfigTLS:
 		d.parts++
 		t := d.servers[m.Part.Server]
@@ -190,6 +193,7 @@ func newDraft(m *ipc.ConfigBegin) *draft {
 			ConfigBegin: *m, passwords: make(map[string]bool), known: make(map[string]bool), frontend: make(map[string]bool),
 			entries: make(map[string]auth.Verifier), aliases: make(map[string]string),
 			keep: make(map[pool.Key]int), toServers: make(map[int]*tlsdial.Server),
+			methods: make(map[int]auth.Methods),
 		},
 		servers: make(map[int]*ipc.ServerTLS),
 	}

@@ -90,11 +90,11 @@ func TestHintTellsADeadPostmasterFromACommand(t *testing.T) {
 
 func expectAny(r *rig) ipc.Message { return wait(r.t, r.msgs, "a message") }
 
-// A server whose TLS isn't as it should be is there: nothing of it may look like its death.
+// A server whose TLS or method isn't as it should be is there: nothing of it may look like its death.
 func TestFailureOfTLSIsNoHint(t *testing.T) {
 	r := newRig(t, sessions())
 	silent := []error{
-		tlsdial.ErrNoTLS, auth.ErrNotBound, &tlsdial.RefusedError{Err: io.ErrShortWrite},
+		tlsdial.ErrNoTLS, auth.ErrNotBound, auth.Methods{auth.SCRAM}.Check(auth.Password), &tlsdial.RefusedError{Err: io.ErrShortWrite},
 		fmt.Errorf("begin: %w", &tlsdial.RefusedError{Err: io.ErrShortWrite}),
 		&net.OpError{Op: "remote error", Err: tls.AlertError(48)},
 		&net.OpError{Op: "local error", Err: tls.AlertError(20)},

@@ -23,10 +23,18 @@ func (e *PasswordRequiredError) Error() string {
 	return fmt.Sprintf("server asks for a password (%s), none is known", e.Method)
 }
 
-// MethodError says that a server asks for a method that this package doesn't support.
-type MethodError struct{ Name string }
+// MethodError says that a server asks for a method that this package doesn't support, or that isn't allowed.
+type MethodError struct {
+	Name    string
+	Allowed Methods // empty if the method isn't supported
+}
 
-func (e *MethodError) Error() string { return "server asks for unsupported authentication " + e.Name }
+func (e *MethodError) Error() string {
+	if len(e.Allowed) > 0 {
+		return "server asks for " + e.Name
+	}
+	return "server asks for unsupported authentication " + e.Name
+}
 
 // ServerError is the ErrorResponse of a server that refused a login.
 type ServerError struct {

@@ -23,6 +23,7 @@ const (
 type LoginOptions struct {
 	ChannelBinding []byte // EndPoint of the server's certificate over TLS; nil without TLS, or not to be used
 	RequireBinding bool   // the login fails unless it is bound to the connection
+	Allowed        Methods
 }
 
 // Login authenticates to the server at the other end of rw, up to and including AuthenticationOk. The caller must have
@@ -80,7 +81,7 @@ func (l *login) onAuthentication(body []byte) (done bool, err error) {
 		if l.opts.RequireBinding && !l.bound {
 			return false, ErrNotBound
 		}
-		return true, nil
+		return true, l.opts.Allowed.Check(l.asked)
 	case pgproto3.AuthTypeSASLContinue, pgproto3.AuthTypeSASLFinal:
 		return false, l.onSASL(code, data)
 	}
@@ -109,6 +110,9 @@ func (l *login) onAuthentication(body []byte) (done bool, err error) {
 
 func (l *login) sendPassword(m Method, answer func() (string, error)) error {
 	l.asked = m
+	if err := l.opts.Allowed.Check(m); err != nil {
+		return err
+	}
 	if !l.credential.Known() {
 		return &PasswordRequiredError{Method: m}
 	}
@@ -135,6 +139,9 @@ func (l *login) startSASL(body []byte) error {
 		return &MethodError{Name: fmt.Sprintf("SASL %q", offer.AuthMechanisms)}
 	}
 	l.asked = SCRAM
+	if err := l.opts.Allowed.Check(SCRAM); err != nil {
+		return err
+	}
 	if !l.credential.Known() {
 		return &PasswordRequiredError{Method: SCRAM}
 	}

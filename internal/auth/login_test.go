@@ -162,7 +162,7 @@ func TestPassThroughRefusesAClientThatTheServerWouldTakeForAnAttacker(t *testing
 		var passErr, loginErr error
 		_, _ = together(t, serveSCRAM(v, bound), func(server io.ReadWriter) error {
 			passErr, loginErr = together(t, func(client io.ReadWriter) error {
-				_, err := PassThrough(client, server)
+				_, err := PassThrough(client, server, nil)
 				_, _ = client.Write(append(AppendRefusal(nil, pgwire.SeverityFatal, "alice", err), ok...))
 				return err
 			}, func(rw io.ReadWriter) error {
@@ -191,7 +191,7 @@ func TestPassThroughCarriesSCRAMWithoutThePassword(t *testing.T) {
 		serveErr, _ := together(t, serveSCRAM(v, bound), func(server io.ReadWriter) error {
 			passErr, loginErr := together(t, func(client io.ReadWriter) error {
 				var err error
-				method, err = PassThrough(client, server)
+				method, err = PassThrough(client, server, nil)
 				_, _ = client.Write(append(AppendRefusal(nil, pgwire.SeverityFatal, "alice", err), ok...))
 				return err
 			}, func(rw io.ReadWriter) error {
@@ -228,7 +228,7 @@ func TestPassThroughCarriesPasswordsAndRefusesTheRest(t *testing.T) {
 	} {
 		serveErr, _ := together(t, tc.script.play, func(server io.ReadWriter) error {
 			passErr, _ := together(t, func(client io.ReadWriter) error {
-				m, err := PassThrough(client, server)
+				m, err := PassThrough(client, server, nil)
 				if m != tc.method {
 					t.Errorf("%s: method %q, want %q", name, m, tc.method)
 				}
@@ -254,7 +254,7 @@ func TestPassThroughCarriesPasswordsAndRefusesTheRest(t *testing.T) {
 func TestPassThroughTakesChannelBindingOutOfTheOffer(t *testing.T) {
 	_, _ = together(t, script{{send: sasl}}.play, func(server io.ReadWriter) error {
 		_, _ = together(t, func(client io.ReadWriter) error {
-			_, err := PassThrough(client, server)
+			_, err := PassThrough(client, server, nil)
 			return err
 		}, func(rw io.ReadWriter) error {
 			_, offer, err := pgwire.ReadMessage(rw, 100)

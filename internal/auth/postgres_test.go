@@ -294,7 +294,7 @@ func TestLibpqPassesThroughUsToPostgreSQL(t *testing.T) {
 			var got Method
 			out, ok, serveErr := libpq(t, nil, func(c net.Conn) error {
 				var err error
-				got, err = PassThrough(c, server)
+				got, err = PassThrough(c, server, nil)
 				return err
 			}, "user="+user, psqlPassword)
 			if got != method || ok != want || (serveErr == nil) != want {

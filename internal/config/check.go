@@ -67,6 +67,7 @@ func (c *Config) Check(env CheckEnv) []error {
 	k.pipeline()
 	k.tls()
 	k.serverTLS()
+	k.requireAuth()
 	k.health()
 	k.failover()
 	k.limits()
@@ -416,6 +417,20 @@ func (k *checker) serverTLS() {
 			if _, err := m.Dial(mode, s.Host, tlspolicy.Options{}); err != nil {
 				wrong("tls = %s: %v", s.TLS, err)
 			}
+		}
+	}
+}
+
+// requireAuth checks which methods servers may ask for.
+func (k *checker) requireAuth() {
+	for i := range k.c.Servers {
+		s := &k.c.Servers[i]
+		methods, wrong := parseRequireAuth(s.RequireAuth)
+		if wrong == "" && s.ChannelBinding == "require" && methods != nil && !slices.Contains(methods, scramMethod) {
+			wrong = "channel_binding = require needs " + scramMethod + "; allow it"
+		}
+		if wrong != "" {
+			k.failAt(k.c.Paths.Config, s.Line, "[%s]: require_auth: %s", s.Name, wrong)
 		}
 	}
 }

@@ -219,6 +219,7 @@ type Server struct {
 	TLSCiphers     string
 	TLSNegotiation string
 	ChannelBinding string
+	RequireAuth    string // see AuthMethods
 
 	FailoverCandidate bool
 	FailoverPriority  int

@@ -75,6 +75,11 @@ func serverRows() []Row {
 			server:  func(s *Server) any { return &s.ChannelBinding },
 		},
 		{
+			Name: "require_auth", Section: ServerSection, Kind: String,
+			Help:   "What this server may ask for: password, md5, scram-sha-256, none, with commas, or none of them with ! before each; everything if it is empty",
+			server: func(s *Server) any { return &s.RequireAuth },
+		},
+		{
 			Name: "failover_candidate", Section: ServerSection, Kind: Bool, Default: "on",
 			Help:   "Whether this server may be promoted by a failover",
 			server: func(s *Server) any { return &s.FailoverCandidate },

@@ -252,7 +252,7 @@ var table = [refusals]Row{
 	},
 	RefusalMethod: {
 		Severity: SeverityFatal, Code: CodeInvalidAuthorization, Text: unsecure + "the server asks for %s",
-		When: "pgagroal can't log in by the method that the server's pg_hba.conf has for the user.", Shown: []string{"U", "M"},
+		When: "pgagroal can't log in by the method that the server's pg_hba.conf has for the user, or require_auth doesn't allow it.", Shown: []string{"U", "M"},
 	},
 	RefusalUnproven: {
 		Severity: SeverityFatal, Code: CodeInvalidAuthorization, Text: unsecure + "the server did not prove that it knows the password",

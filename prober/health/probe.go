@@ -38,7 +38,7 @@ func Probe(ctx context.Context, t Target) ipc.ProbeDone {
 type verdict struct {
 	outcome ipc.Outcome
 	code    string
-	words   string // what is wrong with TLS, for the operator
+	words   string // what is wrong with TLS or with the method that the server asks for, for the operator
 	obs     ipc.Observation
 	version string
 	next    bool // this login failed, but another one may succeed

@@ -317,3 +317,14 @@ func TestErrnoDecides(t *testing.T) {
 		}
 	}
 }
+
+func TestProbeGivesNoPasswordThatIsNotAllowed(t *testing.T) {
+	f := pgtest.NewFake(t, pgtest.Script{Steps: []pgtest.Step{
+		pgtest.Startup(), pgtest.Send(&pgproto3.AuthenticationCleartextPassword{}), pgtest.Swallow(),
+	}})
+	got := probe(t, Target{Address: f.Addr(), Timeout: ample, Logins: []Login{bob}, Methods: []string{"scram-sha-256"}})
+	expect(t, got, ipc.SawAlive, codeNoLogin)
+	if want := "server asks for password, and require_auth allows only scram-sha-256"; got.Words != want {
+		t.Errorf("%q, want %q", got.Words, want)
+	}
+}

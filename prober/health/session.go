@@ -53,6 +53,7 @@ func (p *prober) open() (*session, error) {
 			return s, err
 		}
 	}
+	s.opts.Allowed = auth.NewMethods(p.target.Methods)
 	return s, nil
 }
 

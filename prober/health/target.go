@@ -34,4 +34,6 @@ type Target struct {
 	Logins []Login
 	// TLS encrypts connections over tcp; nil means no encryption.
 	TLS *tlsdial.Server
+	// Methods are the words of require_auth that the server may ask for; empty for all.
+	Methods []string
 }

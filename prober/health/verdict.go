@@ -63,8 +63,11 @@ func (p *prober) judge(s *session, err error) verdict {
 	return verdict{outcome: ipc.SawNothing, code: codeLocal}
 }
 
-// words returns the text of an error of TLS. Other codes say enough.
+// words returns the text of an error of TLS, or of a method that isn't allowed. Other codes say enough.
 func words(code string, err error) string {
+	if m, ok := errors.AsType[*auth.MethodError](err); ok && len(m.Allowed) > 0 {
+		return m.Error()
+	}
 	if code != codeTLS {
 		return ""
 	}

@@ -80,7 +80,7 @@ type ProbeDone struct {
 	ID      uint64 // of the Probe; an answer with another id is dropped
 	Outcome Outcome
 	Code    string // SQLSTATE, or "" ; for SawAlive without SQLSTATE a word such as "tls" or "nologin"
-	Words   string // what is wrong with TLS, with the code "tls"
+	Words   string // what is wrong, with the code "tls" or "nologin"
 	Obs     Observation
 	Version string        // server_version as the server reports it, "" if there was no login
 	Started time.Duration // when the connection attempt began, same clock as now

@@ -32,6 +32,8 @@ func (m *Machine) loginHint(s *server, code string) string {
 		return s.words + "; look at tls in the section of " + s.cfg.Name
 	case code == "tls":
 		return "look at tls in the section of " + s.cfg.Name
+	case code == "nologin" && s.words != "":
+		return s.words + "; look at require_auth in the section of " + s.cfg.Name
 	}
 	user := m.cfg.ProbeUser
 	if user == "" {

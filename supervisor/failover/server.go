@@ -32,7 +32,7 @@ type server struct {
 
 	last        Outcome // of the latest probe, 0 before the first
 	code        string
-	words       string      // what is wrong with TLS, with the code "tls"
+	words       string      // what is wrong, with the code "tls" or "nologin"
 	loginCode   string      // with which the latest probe that couldn't log in was refused
 	obs         Observation // of the latest logged-in probe
 	lastStarted time.Duration
