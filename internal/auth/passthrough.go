@@ -91,7 +91,7 @@ func passOn(client, server io.ReadWriter, code uint32, body []byte) error {
 		return err
 	}
 	most := maxAnswer
-	if asked == Password {
+	if code == pgproto3.AuthTypeCleartextPassword {
 		most = maxCleartext
 	}
 	answer, err := readAnswer(client, most)
