@@ -198,6 +198,7 @@ type Config struct {
 	lines   map[string]int // line of each main key that the file sets
 	sources Paths          // what Load was given
 	keyPath string         // of the master key; empty if none was needed
+	key     *MasterKey     // that of keyPath, so that a file that is read again needs no derivation
 	// credentialsRead is what CredentialsRead returns.
 	credentialsRead string
 }

@@ -77,7 +77,7 @@ func (c *Config) CredentialsAgain() (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := loader{paths: c.sources, env: os.LookupEnv}
+	l := loader{paths: c.sources, env: os.LookupEnv, known: c.key}
 	p := c.sources
 	next.Paths.Users, next.Paths.Frontend, next.Paths.Admins, next.Paths.Superuser = p.Users, p.Frontend, p.Admins, p.Superuser
 	next.Superuser, next.credentialsRead = nil, from

@@ -118,3 +118,24 @@ func TestFileThatHasLostItsEntriesIsAnError(t *testing.T) {
 		})
 	}
 }
+
+func TestMasterKeyIsDerivedAgainOnlyIfItsFileHasAnother(t *testing.T) {
+	c, _ := followed(t)
+	for _, again := range []func() (*Config, error){
+		c.CredentialsAgain,
+		func() (*Config, error) { next, _, err := c.Again(); return next, err },
+	} {
+		next, err := again()
+		if err != nil || next.key != c.key || len(next.Users) != len(c.Users) {
+			t.Errorf("%v, the key was derived again: %v", err, next != nil && next.key != c.key)
+		}
+	}
+	lines := strings.Split(vectorKey, "\n")
+	other := lines[0] + "\n" + strings.Repeat("A", 22) + "==\n"
+	if err := os.WriteFile(c.keyPath, []byte(other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CredentialsAgain(); err == nil || !strings.Contains(err.Error(), "was not made with this master key") {
+		t.Errorf("with another salt: %v", err)
+	}
+}

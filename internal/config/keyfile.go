@@ -99,7 +99,10 @@ func (k KeyFile) command() string {
 }
 
 // Load reads the master key. It refuses a file on which anybody but the account has rights.
-func (k KeyFile) Load() (*MasterKey, error) {
+func (k KeyFile) Load() (*MasterKey, error) { return k.loadAgain(nil) }
+
+// loadAgain is Load, and returns known, which may be nil, if the file still has that key. Nothing is derived then.
+func (k KeyFile) loadAgain(known *MasterKey) (*MasterKey, error) {
 	lines, err := k.read()
 	if err != nil {
 		return nil, err
@@ -111,6 +114,9 @@ func (k KeyFile) Load() (*MasterKey, error) {
 	salt, err2 := base64.StdEncoding.DecodeString(string(bytes.TrimSuffix(lines[1], []byte("\r"))))
 	if err1 != nil || err2 != nil || len(salt) != saltSize {
 		return nil, k.wrong("the lines of %s are not a key and a salt; create it and the users again", k.Path)
+	}
+	if known != nil && known.from == keySource(Secret(passphrase), salt) {
+		return known, nil
 	}
 	return NewMasterKey(Secret(passphrase), salt)
 }

@@ -15,7 +15,11 @@ import (
 // Load reads every file of p. On an error the configuration is nil, and the error joins all problems
 // of all files, each a *FileError. Call Check on the configuration before you use it.
 func Load(p Paths) (*Config, []Warning, error) {
-	l := loader{paths: p, env: os.LookupEnv}
+	return load(p, nil)
+}
+
+func load(p Paths, known *MasterKey) (*Config, []Warning, error) {
+	l := loader{paths: p, env: os.LookupEnv, known: known}
 	c := l.main()
 	c.Paths, c.sources = p, p
 	l.hba(c)
@@ -31,7 +35,7 @@ func Load(p Paths) (*Config, []Warning, error) {
 }
 
 // Again reads the files again, and looks again for those that weren't there.
-func (c *Config) Again() (*Config, []Warning, error) { return Load(c.sources) }
+func (c *Config) Again() (*Config, []Warning, error) { return load(c.sources, c.key) }
 
 // LoadMain reads only the main file at path, neither users nor the master key. That is enough for the script runner, and
 // for pgagroal-cli, which finds the control socket with it.
@@ -60,6 +64,7 @@ type loader struct {
 	paths    Paths
 	env      func(string) (string, bool)
 	keyFile  KeyFile
+	known    *MasterKey // of an earlier load, or nil
 	key      *MasterKey // derived once, when the first credential needs it
 	warnings []Warning
 	errs     []error
@@ -201,7 +206,7 @@ func (l *loader) credentials(c *Config) {
 		l.errs = append(l.errs, &FileError{File: c.Paths.Superuser, Msg: "more than one entry; keep the one superuser"})
 	}
 	if l.keyFile.Path != "" {
-		c.keyPath = l.keyFile.Path
+		c.keyPath, c.key = l.keyFile.Path, l.key
 	}
 }
 
@@ -234,7 +239,7 @@ func (l *loader) masterKey(account string) (err error) {
 			return err
 		}
 	}
-	l.key, err = l.keyFile.Load()
+	l.key, err = l.keyFile.loadAgain(l.known)
 	return err
 }
 

@@ -29,7 +29,8 @@ var errMasterKey = errors.New("invalid master key")
 // MasterKey encrypts and decrypts the passwords of credential files. NewMasterKey takes a good part
 // of a second of CPU; the use of the key takes next to nothing.
 type MasterKey struct {
-	root Secret // rootSize bytes
+	root Secret            // rootSize bytes
+	from [sha256.Size]byte // says what it was derived from
 }
 
 // String returns a fixed mask, because fmt would print the content of the unexported field.
@@ -49,7 +50,11 @@ func NewMasterKey(passphrase Secret, salt []byte) (*MasterKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("derive the master key: %w", err)
 	}
-	return &MasterKey{Secret(root)}, nil
+	return &MasterKey{Secret(root), keySource(passphrase, salt)}, nil
+}
+
+func keySource(passphrase Secret, salt []byte) [sha256.Size]byte {
+	return sha256.Sum256(append([]byte(passphrase.Reveal()), salt...)) // all salts have the same length
 }
 
 // Encrypt returns the base64 text of an entry for password, with a fresh salt.
