@@ -9,12 +9,14 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
+	"github.com/pgagroal-go/pgagroal/internal/screen"
 )
 
 // program is one run of pgagroal-cli.
 type program struct {
 	stdout, stderr io.Writer
-	log            *os.File // --logfile, nil without
+	log            *os.File      // --logfile, nil without
+	screen         screen.Screen // what stdout is
 }
 
 // run is main without the exit of the process: it returns the exit code.
@@ -79,7 +81,8 @@ func flags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "main configuration `FILE`; unix_socket_dir and port are taken from it (default: /etc/pgagroal/pgagroal.conf)"},
 		&cli.StringFlag{Name: "socket", Usage: "control socket `PATH`, instead of a configuration"},
-		&cli.StringFlag{Name: "format", Aliases: []string{"F"}, Usage: "text, json, or raw (json with numbers for names)", Value: "text", DefaultText: "text"},
+		&cli.StringFlag{Name: "format", Aliases: []string{"F"}, Usage: "text, tree (all fields as indented text), json, or raw (json with numbers for names)", Value: formatText, DefaultText: formatText},
+		&cli.StringFlag{Name: "color", Usage: "colours of the text: `WHEN` is auto, always or never (default: auto, which is on a terminal, unless NO_COLOR is set)", Value: screen.Auto, DefaultText: screen.Auto},
 		&cli.StringFlag{Name: "timeout", Aliases: []string{"T"}, Usage: "`TIME` after which a graceful shutdown becomes immediate, 0 for never (default: flush_timeout), or that switch-to waits for transactions (default: 10s): 30, 30s, 5m, 1h, 2d, 1w"},
 		&cli.BoolFlag{Name: "force", Usage: "for switch-to, clear and failover trigger: do it although it looks unsafe"},
 		&cli.StringFlag{Name: "to", Usage: "for failover trigger: the `SERVER` to promote (default: the best one)"},
@@ -128,9 +131,13 @@ func (p *program) before(c *cli.Context) error {
 			return failedf("--%s: remote management is not available in this version", name)
 		}
 	}
-	if f := c.String("format"); !slices.Contains([]string{"text", "json", "raw"}, f) {
-		return usagef("--format: %q is not text, json or raw", f)
+	if f := c.String("format"); !slices.Contains([]string{formatText, formatTree, formatJSON, formatRaw}, f) {
+		return usagef("--format: %q is not text, tree, json or raw", f)
 	}
+	if w := c.String("color"); !slices.Contains([]string{screen.Auto, screen.Always, screen.Never}, w) {
+		return usagef("--color: %q is not auto, always or never", w)
+	}
+	p.screen = screen.Of(p.stdout, os.Getenv, c.String("color"))
 	if c.IsSet("socket") && c.IsSet("config") {
 		return usagef("--socket and --config exclude each other")
 	}

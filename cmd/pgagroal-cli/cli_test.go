@@ -36,7 +36,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-func TestAnswersLookAsTheyAlwaysDid(t *testing.T) {
+func TestDocumentsLookAsTheyAlwaysDid(t *testing.T) {
 	sup := &fake{history: []json.RawMessage{json.RawMessage(`{"reason":"refused","system":7523456789012345678,"run":{"exit":0,"output":"promoting\nserver promoted\n"},"candidates":["two","three"]}`)}}
 	path := listen(t, sup, 0)
 	for name, args := range map[string][]string{
@@ -57,6 +57,9 @@ func TestAnswersLookAsTheyAlwaysDid(t *testing.T) {
 		"shutdown.txt":          {"shutdown", "-T", "5m"},
 		"switch-to.json":        {"switch-to", "two", "--force", "-F", "json"},
 	} {
+		if strings.HasSuffix(name, ".txt") {
+			args = append(args, "--format", "tree")
+		}
 		got := invoke(append(args, "--socket", path)...)
 		if got.code != control.ExitOK || got.errors != "" {
 			t.Errorf("%s: exit code %d, %q", name, got.code, got.errors)
@@ -67,8 +70,11 @@ func TestAnswersLookAsTheyAlwaysDid(t *testing.T) {
 
 func TestRefusedCommandPrintsItsDocument(t *testing.T) {
 	path := listen(t, &fake{fail: errors.New("a run is going on")}, 0)
-	got := invoke("switch-to", "two", "--socket", path)
+	got := invoke("switch-to", "two", "--socket", path, "-F", "tree")
 	golden(t, "refused.txt", steady(got.out))
+	if people := invoke("switch-to", "two", "--socket", path); people.out != "" || people.errors != got.errors {
+		t.Errorf("as text: %q, %q", people.out, people.errors)
+	}
 	if got.code != control.ExitFailed || got.errors != "pgagroal-cli: switch-to: a run is going on\n" {
 		t.Errorf("exit code %d, %q", got.code, got.errors)
 	}
@@ -127,7 +133,7 @@ func TestWrongUseIsRefusedBeforeAnythingIsSent(t *testing.T) {
 		"switch-to", "switch-to a b", "clear", "clear server", "clear server a b", "clear a b", "enable a b", "disable a b", "conf", "conf ls a", "conf get a b",
 		"failover", "failover history 0", "failover history x", "failover history -1", "failover status x",
 		"failover pause x", "failover trigger two", "failover pause --force", "failover pause --to two", "failover trigger --to=", "status --to two",
-		"status --primary", "failover status --write", "ping --write=maybe", "ping -F yaml", "ping -x", "ping --nope", "ping --format", "ping -F", "ping --force", "status --force=yes",
+		"status --primary", "failover status --write", "ping --write=maybe", "ping -F yaml", "ping --color", "ping --color=red", "ping -x", "ping --nope", "ping --format", "ping -F", "ping --force", "status --force=yes",
 		"shutdown -T 5y", "shutdown -T -1", "shutdown -T", "shutdown -T 1ms", "shutdown -T 99999999w", "ping -T 5", "shutdown immediate -T 5",
 		"ping --f", "ping -c file",
 	} {
@@ -239,11 +245,14 @@ func TestConfGetPrintsTheValueAlone(t *testing.T) {
 	path := listen(t, &fake{}, 0)
 	for key, want := range map[string]string{
 		"port": "2345\n", "blocking_timeout": "30s\n", "pidfile": "\n", "nope": "Error\n",
-		"hba": "all:\n  method: trust\n  type: host\n",
+		"hba": "NAME  METHOD  TYPE\nall   trust   host\n",
 	} {
 		if got := invoke("conf", "get", key, "--socket", path); got.out != want {
 			t.Errorf("%s: %q, want %q", key, got.out, want)
 		}
+	}
+	if got := invoke("conf", "get", "hba", "-Ftree", "--socket", path); got.out != "all:\n  method: trust\n  type: host\n" {
+		t.Errorf("hba as a tree: %q", got.out)
 	}
 }
 

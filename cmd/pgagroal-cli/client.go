@@ -15,6 +15,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/control"
+	"github.com/pgagroal-go/pgagroal/internal/screen"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -47,11 +48,11 @@ func (a *answer) failure(command string) error {
 	if message == "" {
 		message = fmt.Sprintf("failed, error %d", a.Outcome.Error)
 	}
-	return failedf("%s: %s", command, clean(message))
+	return failedf("%s: %s", command, screen.Clean(message))
 }
 
 // do sends a command, prints the answer and returns it. A failure is printed as a
-// document, too; its error is for standard error.
+// document, too, unless it is for people; its error is for standard error.
 func (p *program) do(c *cli.Context, command string, args map[string]string) (*answer, error) {
 	a, err := p.request(c, command, args)
 	if err != nil {
@@ -76,7 +77,7 @@ func (p *program) request(c *cli.Context, name string, args map[string]string) (
 	if args == nil {
 		args = map[string]string{}
 	}
-	args[control.ArgClientVersion], args[control.ArgOutput] = version, c.String("format")
+	args[control.ArgClientVersion], args[control.ArgOutput] = version, outputName(c.String("format"))
 	wait, err := strconv.ParseInt(cmp.Or(args[control.ArgTimeout], "0"), 10, 64)
 	if err != nil {
 		return nil, usagef("--timeout: %v", err)

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
+	"github.com/pgagroal-go/pgagroal/internal/screen"
 )
 
 func (p *program) confCommands() []*cli.Command {
@@ -38,11 +38,12 @@ func (p *program) conf(c *cli.Context, words []string) error {
 	return usagef("conf takes ls, get, get KEY or reload")
 }
 
-// confGet prints only the value in the text format, or Error if there is none,
+// confGet prints only the value in the formats text and tree, or Error if there is none,
 // because scripts read it.
 func (p *program) confGet(c *cli.Context, key string) error {
 	args := map[string]string{control.ArgKey: key}
-	if c.String("format") != "text" {
+	format := c.String("format")
+	if format != formatText && format != formatTree {
 		_, err := p.do(c, control.ConfGet, args)
 		return err
 	}
@@ -50,20 +51,34 @@ func (p *program) confGet(c *cli.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	text := "Error\n"
 	failed := a.failure(control.ConfGet)
-	if failed == nil {
-		v, err := parse(a.Response)
-		if err != nil {
-			return unreachablef("the answer can't be read: %v", err)
+	if failed != nil {
+		if err := p.put("Error\n"); err != nil {
+			return err
 		}
-		response, _ := v.(*object)
-		text = valueText(response.get(key))
+		return failed
 	}
-	if _, err := fmt.Fprint(p.stdout, text); err != nil {
-		return printed(err)
+	v, err := parse(a.Response)
+	if err != nil {
+		return unreachablef("the answer can't be read: %v", err)
 	}
-	return failed
+	response, _ := v.(*object)
+	value := response.get(key)
+	if o, ok := value.(*object); ok && format == formatText && !isNested(o) {
+		return p.put(sectionText(p.screen, key, o))
+	}
+	return p.put(valueText(value))
+}
+
+// sectionText shows a section to people: its keys as in the file, its entries as a table.
+func sectionText(on screen.Screen, name string, o *object) string {
+	if len(o.members) == 0 {
+		return ""
+	}
+	if main := withoutSections(o); len(main.members) > 0 {
+		return settings(main)
+	}
+	return on.Table(plainTable(name, o))
 }
 
 // valueText shows one value: the string_value of a nested one, a section as a tree.

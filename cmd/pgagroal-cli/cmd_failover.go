@@ -63,7 +63,7 @@ func (p *program) rehearse(c *cli.Context) error {
 		return err
 	}
 	if !r.Well {
-		return failedf("failover-rehearse: a failover would not go well, see Problems")
+		return failedf("failover-rehearse: a failover would not go well")
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
+	"github.com/pgagroal-go/pgagroal/internal/screen"
 )
 
 func (p *program) statusCommands() []*cli.Command {
@@ -31,7 +32,7 @@ func (p *program) ping(c *cli.Context, words []string) error {
 	case c.Bool("primary") && !r.PrimaryReachable():
 		return &exitError{code: control.ExitNoPrimary, message: "no primary can be reached"}
 	case c.Bool("write") && !r.Writable:
-		return &exitError{code: control.ExitNoPrimary, message: "clients can't write: " + clean(r.Reason)}
+		return &exitError{code: control.ExitNoPrimary, message: "clients can't write: " + screen.Clean(r.Reason)}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -20,7 +21,11 @@ import (
 	controlsocket "github.com/pgagroal-go/pgagroal/supervisor/control"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	os.Unsetenv("COLUMNS") // of whoever runs the tests
+	time.Local = time.UTC
+	goleak.VerifyTestMain(m)
+}
 
 // fake is a supervisor with a primary, a standby and a failed server.
 type fake struct {

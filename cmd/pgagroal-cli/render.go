@@ -6,28 +6,59 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pgagroal-go/pgagroal/internal/screen"
 )
+
+// The words of --format.
+const (
+	formatText = "text" // for people
+	formatTree = "tree" // every field of the document, as indented text
+	formatJSON = "json"
+	formatRaw  = "raw"
+)
+
+// outputName is the word for a format in requests, which have those of C pgagroal: what
+// is text there is called tree here.
+func outputName(format string) string {
+	if format == formatTree {
+		return formatText
+	}
+	return format
+}
 
 // print writes the answer in the format of --format.
 func (p *program) print(c *cli.Context, a *answer) error {
+	format := c.String("format")
+	if format == formatText {
+		text, err := a.write(p.screen)
+		if err != nil {
+			return err
+		}
+		return p.put(text)
+	}
 	v, err := parse(a.data)
 	doc, ok := v.(*object)
 	if err != nil || !ok {
 		return unreachablef("the answer can't be read: %v", err)
 	}
-	switch c.String("format") {
-	case "json":
+	switch format {
+	case formatJSON:
 		return writeJSON(p.stdout, doc)
-	case "raw":
+	case formatRaw:
 		toCodes(doc)
 		return writeJSON(p.stdout, doc)
 	}
 	var b strings.Builder
 	writeObject(&b, doc, "")
-	_, err = io.WriteString(p.stdout, b.String())
+	return p.put(b.String())
+}
+
+// put writes to standard output.
+func (p *program) put(text string) error {
+	_, err := io.WriteString(p.stdout, text)
 	return printed(err)
 }
 
@@ -53,10 +84,10 @@ func printed(err error) error {
 	return nil
 }
 
-// writeObject writes the text format, nested by two blanks.
+// writeObject writes the tree format, nested by two blanks.
 func writeObject(b *strings.Builder, o *object, indent string) {
 	for _, m := range o.members {
-		b.WriteString(indent + clean(m.key) + ":")
+		b.WriteString(indent + screen.Clean(m.key) + ":")
 		writeValue(b, m.value, indent)
 	}
 }
@@ -108,7 +139,7 @@ func writeItem(b *strings.Builder, v any, indent string) {
 func writeBlock(b *strings.Builder, text, indent string) {
 	b.WriteString(" |\n")
 	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
-		b.WriteString(indent + clean(line) + "\n")
+		b.WriteString(indent + screen.Clean(line) + "\n")
 	}
 }
 
@@ -120,24 +151,7 @@ func scalar(v any) string {
 		if v == "" {
 			return "''"
 		}
-		return clean(v)
+		return screen.Clean(v)
 	}
 	return fmt.Sprint(v)
-}
-
-// clean prevents application names and the output of scripts from sending control
-// sequences to the terminal.
-func clean(s string) string {
-	if !strings.ContainsFunc(s, unicode.IsControl) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if unicode.IsControl(r) && r != '\t' {
-			fmt.Fprintf(&b, `\x%02x`, r)
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
 }

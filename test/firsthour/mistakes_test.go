@@ -32,7 +32,7 @@ const exhaust = `echo 'app app 1' >pgagroal_databases.conf
 sed -i 's/^pipeline.*/pipeline = session\nblocking_timeout = 1s/' pgagroal.conf
 again
 psql -h 127.0.0.1 -p 2345 -U app -c 'SELECT pg_sleep(60)' &
-until pgagroal-cli status | grep 'ActiveConnections: 1'; do sleep 0.1; done
+until pgagroal-cli --format tree status | grep 'ActiveConnections: 1'; do sleep 0.1; done
 psql -h 127.0.0.1 -p 2345 -U app -c 'SELECT 1'
 kill $!`
 

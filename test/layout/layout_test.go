@@ -20,7 +20,7 @@ const module = "github.com/pgagroal-go/pgagroal"
 // ours. Tests are free.
 var allowed = map[string][]string{
 	"cmd/pgagroal":              {"supervisor", "worker", "prober", "scriptrunner", "internal/config", "internal/proc", "internal/logline"},
-	"cmd/pgagroal-cli":          {"ipc", "internal/config", "internal/control"},
+	"cmd/pgagroal-cli":          {"ipc", "internal/config", "internal/control", "internal/screen"},
 	"cmd/pgagroal-admin":        {"internal/config"},
 	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline"},
 	"cmd/pgagroal-console":      {"console", "internal/proc"},
@@ -51,6 +51,7 @@ var allowed = map[string][]string{
 	"internal/logline":   {},
 	"internal/tlsdial":   {"ipc", "internal/auth", "internal/pgwire", "internal/tlsmem", "internal/tlspolicy"},
 	"internal/tlsmem":    {"internal/logline"},
+	"internal/screen":    {},
 	"internal/tlspolicy": {},
 }
 

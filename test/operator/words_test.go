@@ -25,7 +25,7 @@ func TestTheCommandsTellAFailoverInWords(t *testing.T) {
 			"n1: refused", "result: exit code 0", "running: ", "choosing: ",
 		}},
 	} {
-		out, errs, code := s.Pool.CLI(tt.command...)
+		out, errs, code := s.Pool.CLI(append(tt.command, "--format", "tree")...)
 		if code != 0 {
 			t.Errorf("%v: exit %d\n%s", tt.command, code, errs)
 		}

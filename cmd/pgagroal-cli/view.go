@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
+	"github.com/pgagroal-go/pgagroal/internal/screen"
+)
+
+// views write the answers that have a page of their own. All other answers look as in
+// plainView.
+var views = map[string]func(*page, *answer) error{
+	control.Ping:               view(pingView),
+	control.Status:             view(statusView),
+	control.StatusDetails:      view(detailsView),
+	control.FailoverStatus:     view(failoverView),
+	control.FailoverHistory:    view(historyView),
+	control.FailoverRehearse:   view(rehearsalView),
+	control.FailoverPause:      view(orderView),
+	control.FailoverResume:     view(orderView),
+	control.FailoverReset:      view(orderView),
+	control.FailoverTrigger:    view(orderView),
+	control.SwitchTo:           view(orderView),
+	control.EnableDatabase:     view(databasesView),
+	control.DisableDatabase:    view(databasesView),
+	control.ConfList:           view(filesView),
+	control.ConfReload:         view(reloadView),
+	control.ConfGet:            confView,
+	control.ShutdownGracefully: doneView("pgagroal lets no new client in, and ends when the last client has left", control.CancelShutdown),
+	control.ShutdownNow:        doneView("pgagroal ends now", ""),
+	control.CancelShutdown:     doneView("the shutdown is cancelled: new clients are let in again", ""),
+	control.ClearServer:        doneView("the server is probed now", control.Status),
+}
+
+// view makes a view of a function that takes the response decoded.
+func view[T any](show func(*page, *answer, *T)) func(*page, *answer) error {
+	return func(p *page, a *answer) error {
+		var r T
+		if err := a.response(&r); err != nil {
+			return err
+		}
+		show(p, a, &r)
+		return nil
+	}
+}
+
+// doneView is the page of a command that has no response. next is a command for
+// afterwards, or empty.
+func doneView(text, next string) func(*page, *answer) error {
+	return func(p *page, _ *answer) error {
+		p.says(screen.Plain, text)
+		switch next {
+		case control.CancelShutdown:
+			p.suggest("pgagroal-cli shutdown cancel", "let new clients in again")
+			p.suggest("pgagroal-cli shutdown immediate", "don't wait for clients")
+		case control.Status:
+			p.suggest("pgagroal-cli status", "what became of the server")
+		}
+		return nil
+	}
+}
+
+// orderView is the page of commands that change the failover.
+func orderView(p *page, _ *answer, r *control.FailoverAnswer) {
+	p.says(screen.Plain, r.Next)
+}
+
+// write returns the text of a successful answer. Of a failed one there is nothing to
+// write but its message, which goes to standard error.
+func (a *answer) write(on screen.Screen) (string, error) {
+	if !a.Outcome.Status {
+		return "", nil
+	}
+	p := &page{Screen: on}
+	show, ok := views[a.Header.Command]
+	if !ok {
+		show = plainView
+	}
+	if err := show(p, a); err != nil {
+		return "", err
+	}
+	return p.String(), nil
+}
+
+// at is when pgagroal has answered. Ages are as of then.
+func (a *answer) at() time.Time {
+	t, err := time.ParseInLocation("20060102150405", a.Header.Timestamp, time.Local)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
+// version is the ServerVersion of the response.
+func (a *answer) version() string {
+	var r struct{ ServerVersion string }
+	if err := json.Unmarshal(a.Response, &r); err != nil {
+		return ""
+	}
+	return r.ServerVersion
+}
