@@ -6,11 +6,14 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"math/big"
+	"net"
 	"testing"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/tlsmem"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -67,3 +70,52 @@ func TestHandshakesAreCounted(t *testing.T) {
 		})
 	}
 }
+
+// A storm of clients that give up must not keep the clients behind them waiting.
+func TestHandshakeOfAClientThatLeftWhileItQueuedIsDropped(t *testing.T) {
+	r, _ := newBreakableRig(t)
+	config := selfSigned(t)
+	computes, allow := make(chan struct{}, 10), make(chan struct{})
+	r.do(func() {
+		r.w.cfg.handshakes = tlsmem.NewGate(1)
+		r.w.cfg.tls = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			computes <- struct{}{}
+			<-allow
+			return config, nil
+		}}
+	})
+	begin := func(id uint64) net.Conn {
+		fd, conn := clientPair(t)
+		r.sendFD(&ipc.NewClient{ID: id, Address: "127.0.0.1:5"}, fd)
+		say(t, conn, string(pgwire.AppendSSLRequest(nil)))
+		hear(t, conn, "S")
+		return conn
+	}
+	first := begin(1)
+	done := make(chan error, 1)
+	go func() { done <- tls.Client(first, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
+	<-computes
+	for id := uint64(2); id < 5; id++ {
+		conn := begin(id)
+		hello := &helloOnly{Conn: conn}
+		if err := tls.Client(hello, &tls.Config{InsecureSkipVerify: true}).Handshake(); !errors.Is(err, errGaveUp) {
+			t.Fatal(err)
+		}
+		conn.Close()
+		r.left(id)
+	}
+	close(allow)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := len(computes); n > 0 {
+		t.Errorf("%d handshakes are computed for nobody", n)
+	}
+}
+
+// helloOnly is a client's connection that gives up after the ClientHello.
+type helloOnly struct{ net.Conn }
+
+var errGaveUp = errors.New("gave up")
+
+func (helloOnly) Read([]byte) (int, error) { return 0, errGaveUp }

@@ -46,7 +46,7 @@ func Client(config *tls.Config, mem *Memory, log *slog.Logger, wake func()) *Con
 }
 
 func start(c *Conn, config *tls.Config, gate Gate, log *slog.Logger, wake func(), side func(net.Conn, *tls.Config) *tls.Conn) *Conn {
-	hs := &handshake{wake: wake, done: make(chan struct{}), gate: gate, aborted: make(chan struct{})}
+	hs := &handshake{wake: wake, done: make(chan struct{}), gate: gate, aborted: make(chan struct{}), gone: make(chan struct{})}
 	hs.input = sync.NewCond(&hs.mu)
 	c.t.hs, c.t.mem = hs, c.mem
 	c.tls = side(&c.t, config)
@@ -142,10 +142,13 @@ func (c *Conn) Feed(ciphertext []byte) error {
 // of file.
 func (c *Conn) End() {
 	defer c.t.lock()()
-	c.t.ended, c.drained = true, false
-	if c.t.hs != nil {
-		c.t.hs.input.Signal()
+	if hs := c.t.hs; hs != nil {
+		if !c.t.ended && !hs.wrote {
+			close(hs.gone)
+		}
+		hs.input.Signal()
 	}
+	c.t.ended, c.drained = true, false
 }
 
 // Receive decrypts ciphertext, after what an earlier call left over, and calls deliver

@@ -110,3 +110,26 @@ func TestHandshakeThatQueuesEndsWithAbort(t *testing.T) {
 		t.Error("a place is still taken")
 	}
 }
+
+func TestHandshakeOfAPeerThatHasLeftQueuesNoLonger(t *testing.T) {
+	config, key := gated(t, tls.VersionTLS13)
+	gate := NewGate(1)
+	first := gatedPair(t, gate, config, clientConfig(tls.VersionTLS13), 1<<20)
+	first.begin(t)
+	got(t, "it doesn't compute", key.begun)
+	second := gatedPair(t, gate, config, clientConfig(tls.VersionTLS13), 1<<20)
+	second.begin(t)
+	second.server.End()
+	second.server.End()
+	wait(t, second.server)
+	if _, err := second.server.Handshake(); CauseOf(err) != CauseNoCloseNotify {
+		t.Errorf("%v", err)
+	}
+	close(key.allow)
+	if s, c := first.handshake(t); s != nil || c != nil {
+		t.Fatal(s, c)
+	}
+	if len(gate.places) != 0 {
+		t.Error("a place is still taken")
+	}
+}

@@ -19,6 +19,8 @@ type handshake struct {
 	gate    Gate
 	inside  bool          // the goroutine has a place in gate
 	aborted chan struct{} // closed by Abort
+	wrote   bool          // the peer was sent something
+	gone    chan struct{} // closed by End if the peer was sent nothing before
 }
 
 // transport is the net.Conn that crypto/tls sees. While hs is set, the handshake's
@@ -48,11 +50,16 @@ func (t *transport) Read(p []byte) (int, error) {
 	}
 	if hs := t.hs; hs != nil {
 		t.awaitInput()
-		if !hs.enter() {
-			return 0, net.ErrClosed
-		}
+		entered := hs.enter()
 		hs.mu.Lock()
 		defer hs.mu.Unlock()
+		switch {
+		case !entered && t.closed:
+			return 0, net.ErrClosed
+		case !entered:
+			t.sawEnd = true
+			return 0, io.EOF
+		}
 	}
 	for t.whenDry != nil && len(t.in) == 0 && !t.ended && !t.closed {
 		if err := t.whenDry(); err != nil {
@@ -102,6 +109,7 @@ func (t *transport) Write(p []byte) (int, error) {
 	closed := t.closed
 	if !closed {
 		t.out = append(t.out, p...) // mem belongs to the loop
+		hs.wrote = true
 	}
 	hs.mu.Unlock()
 	if closed {
