@@ -40,7 +40,7 @@ func lineInterests() (client, server *pgwire.Interests) {
 	client.Set(pgwire.AtHeader, 'Q', 'F', 'S', 'P', 'B', 'D', 'E', 'C', 'H', 'X')
 	client.RefuseOthers(pgwire.FrontendTypes)
 	server.Set(pgwire.WithBody, 'Z', 'E', 'S')
-	server.Set(pgwire.AtHeader, 'G', 'W')
+	server.Set(pgwire.AtHeader, 'C', 's', 'I', 'G', 'W')
 	server.RefuseOthers(pgwire.BackendTypes)
 	return client, server
 }
@@ -74,7 +74,6 @@ func (r *line) clientBytes(b []byte) (n int, leaving bool, err error) {
 			r.unsynced, r.executed = false, false
 		case 'E':
 			r.totals.Queries++
-			r.b.Steps++
 			r.unsynced, r.executed = true, true
 		case 'F':
 			r.ends.push(endQuery)
@@ -118,6 +117,8 @@ func (r *line) serverBytes(b []byte) error {
 			r.serverError(ev.Body)
 		case 'S':
 			r.b.reported(ev.Body)
+		case 'C', 's', 'I':
+			r.executeEnds()
 		case 'G':
 			r.copyIn()
 		case 'W':
@@ -126,6 +127,15 @@ func (r *line) serverBytes(b []byte) error {
 	}
 	r.totals.Received += uint64(len(b))
 	return nil
+}
+
+// executeEnds counts the end of an Execute. Only the server's answer counts: a client can
+// send further Executes behind a statement that hangs. A Query is one step, however many
+// statements it has.
+func (r *line) executeEnds() {
+	if r.ends.len() == 0 || r.ends.q[r.ends.head] == endSync {
+		r.b.Steps++
+	}
 }
 
 func (r *line) ready(status byte) {

@@ -94,5 +94,16 @@ func TestEachStatementIsAStep(t *testing.T) {
 		moves("the end of the first query", true, v.FromServer, done, ready("I"))
 		moves("a row of the second query", false, v.FromServer, msg('T', "\x00\x00"), row)
 		moves("the end of the second query", true, v.FromServer, done, ready("I"))
+		moves("a query of two statements", false, v.FromClient, query)
+		moves("the end of its first statement", false, v.FromServer, done)
+		moves("the end of both", true, v.FromServer, done, ready("I"))
+		moves("an Execute without a Sync", false, v.FromClient, parse, bind, exec)
+		moves("further ones behind it", false, v.FromClient, bind, exec, bind, exec)
+		moves("the end of the first Execute", true, v.FromServer, msg('1', ""), msg('2', ""), done)
+		moves("a row of the second", false, v.FromServer, msg('2', ""), row)
+		moves("the end of the second Execute", true, v.FromServer, done)
+		moves("the Sync", false, v.FromClient, sync_)
+		moves("the end of the third Execute", true, v.FromServer, msg('2', ""), done)
+		moves("the end of all", true, v.FromServer, ready("I"))
 	}
 }
