@@ -249,7 +249,8 @@ type Limit struct {
 	Database    Names
 	Aliases     []string // of the rule's only database
 	User        Names
-	MaxSize     int // backends; "all" in the file is already resolved
+	MaxSize     int  // backends; "all" in the file is already resolved
+	Rest        bool // MAX_SIZE is all: what the lines before leave of max_connections
 	InitialSize int
 	MinSize     int
 	// QueryTimeout is used instead of Config.QueryTimeout unless it is Unset.

@@ -73,9 +73,11 @@ func (p *limitParser) line(l textLine) (Limit, *FileError) {
 		if i+2 >= len(f) {
 			break
 		}
-		if fail := p.size(f[i+2], size); fail != nil {
+		all, fail := p.size(f[i+2], size)
+		if fail != nil {
 			return Limit{}, fail
 		}
+		limit.Rest = limit.Rest || i == 0 && all
 	}
 	if limit.MaxSize < 1 {
 		return Limit{}, &FileError{Column: f[2].column(), Msg: fmt.Sprintf("MAX_SIZE is %d; it must be 1 or more, and all must leave one", limit.MaxSize)}
@@ -130,18 +132,33 @@ func (l *Limit) readNames(databases, users field) (fail *FileError) {
 	return nil
 }
 
-func (p *limitParser) size(f field, size *int) *FileError {
+// size reads a size. It reports whether that is all.
+func (p *limitParser) size(f field, size *int) (all bool, fail *FileError) {
 	text, ok := f.sole()
 	if ok && strings.EqualFold(text, All) {
 		*size = p.left
-		return nil
+		return true, nil
 	}
 	n, err := strconv.ParseUint(text, 10, 31)
 	if !ok || err != nil {
-		return &FileError{Column: f.column(), Msg: "the size " + text + " is neither a number from 0 nor all; write digits alone"}
+		return false, &FileError{Column: f.column(), Msg: "the size " + text + " is neither a number from 0 nor all; write digits alone"}
 	}
 	*size = int(n)
-	return nil
+	return false, nil
+}
+
+// refitted returns limits whose sizes of all are what maxConnections leaves.
+func refitted(limits []Limit, maxConnections int) []Limit {
+	limits, left := slices.Clone(limits), maxConnections
+	for i := range limits {
+		l := &limits[i]
+		if l.Rest {
+			l.MaxSize = max(left, 1) // 0 would be no limit that a line can have; the total bounds it all the same
+			l.InitialSize, l.MinSize = min(l.InitialSize, l.MaxSize), min(l.MinSize, l.MaxSize)
+		}
+		left = max(left-l.MaxSize, 0)
+	}
+	return limits
 }
 
 // normalise moves sizes of a line that contradict each other to the nearest possible ones, with a warning.

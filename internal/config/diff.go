@@ -116,6 +116,9 @@ func Reloaded(running, fresh *Config) *Config {
 			}
 		}
 	}
+	if next.MaxConnections != fresh.MaxConnections {
+		next.Limits = refitted(fresh.Limits, next.MaxConnections)
+	}
 	return &next
 }
 

@@ -40,12 +40,12 @@ func TestLimitsFileReads(t *testing.T) {
 		t.Fatal(warnings, errs)
 	}
 	want := []Limit{
-		{Named("mydb"), []string{"a1", "a2"}, Named("alice"), 10, 5, 2, Unset, 2},
-		{Named("db2"), nil, Named("bob"), 20, 0, 0, 90 * time.Second, 3},
-		{Named("DB3"), []string{"x"}, Named("carol"), 5, 3, 0, 0, 4},
-		{Named("my db"), []string{"a, b", "c"}, Named("all"), 1, 0, 0, Unset, 5},
-		{Named("d=e", "f"), nil, Named("g", "h"), 4, 0, 0, Unset, 6},
-		{everybody, nil, everybody, 60, 0, 0, Unset, 7},
+		{Named("mydb"), []string{"a1", "a2"}, Named("alice"), 10, false, 5, 2, Unset, 2},
+		{Named("db2"), nil, Named("bob"), 20, false, 0, 0, 90 * time.Second, 3},
+		{Named("DB3"), []string{"x"}, Named("carol"), 5, false, 3, 0, 0, 4},
+		{Named("my db"), []string{"a, b", "c"}, Named("all"), 1, false, 0, 0, Unset, 5},
+		{Named("d=e", "f"), nil, Named("g", "h"), 4, false, 0, 0, Unset, 6},
+		{everybody, nil, everybody, 60, true, 0, 0, Unset, 7},
 	}
 	if d := cmp.Diff(want, limits); d != "" {
 		t.Error(d)
@@ -153,6 +153,27 @@ func TestLimitRuleSelection(t *testing.T) {
 	for name, want := range map[string]string{"a": "real", "b": "real", "real": "real", "other": "other"} {
 		if got := RealDatabase(limits, name); got != want {
 			t.Errorf("%s is %s", name, got)
+		}
+	}
+}
+
+// A changed max_connections needs a restart, and until then all means what the running one leaves.
+func TestSizeAllIsThatOfTheRunningMaxConnections(t *testing.T) {
+	read := func(maxConnections int) *Config {
+		c := New()
+		c.MaxConnections = maxConnections
+		limits, _, errs := ParseLimits("f", []byte("d u 10\nall all all 60 50\n"), maxConnections)
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		c.Limits = limits
+		return c
+	}
+	for fresh, want := range map[int][3]int{40: {30, 30, 30}, 20: {30, 10, 10}, 100: {30, 30, 30}} {
+		c := Reloaded(read(40), read(fresh))
+		l := c.Limits[1]
+		if got := [3]int{l.MaxSize, l.InitialSize, l.MinSize}; got != want {
+			t.Errorf("max_connections = %d in the file, 40 in effect: %v, want %v", fresh, got, want)
 		}
 	}
 }
