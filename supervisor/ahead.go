@@ -43,9 +43,9 @@ func (s *supervisor) onAheadFailed(c *child, m *ipc.AheadFailed) {
 		s.violation(c, err.Error())
 		return
 	}
-	if pause > 0 {
-		s.noteAhead(rule, held.Key, m.Error, pause)
-		s.after(pause, func() { s.carryOut(s.ledger.ResumeAhead(rule)) })
+	if pause.For > 0 {
+		s.noteAhead(rule, held.Key, m.Error, pause.For)
+		s.after(pause.For, func() { s.carryOut(s.ledger.ResumeAhead(pause)) })
 	}
 	s.carryOut(effects)
 }

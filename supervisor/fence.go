@@ -53,7 +53,7 @@ func (s *supervisor) onFenced(c *child, m *ipc.Fenced) {
 		s.violation(c, wrong)
 		return
 	}
-	s.console.figures.fenced += uint64(max(m.Sessions, 0))
+	s.console.figures.fenced += uint64(min(m.Sessions, s.cfg.MaxConnections)) // a worker that lies must not make the counter fall
 	s.log.Info("worker has let go of the old primary", "worker", c.index, "epoch", m.Epoch, "backends", m.Aborted, "sessions", m.Sessions)
 	s.answered(s.fence.round, c)
 }

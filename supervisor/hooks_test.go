@@ -410,6 +410,25 @@ func TestShutdownDrainsThenKills(t *testing.T) {
 	}
 }
 
+func TestNothingIsOpenedAheadDuringAShutdown(t *testing.T) {
+	w := newWorld(t, 1, func(c *config.Config) {
+		c.Users = []config.Credential{{Name: "u", Password: "p"}}
+		c.Limits = []config.Limit{{Database: config.Named("d"), User: config.Named("u"), MaxSize: 2, InitialSize: 1, MinSize: 1}}
+	})
+	w.up()
+	given := messagesOf[*ipc.OpenAhead](w.children[0])
+	if len(given) != 1 {
+		t.Fatalf("%d leases given ahead", len(given))
+	}
+	w.say(w.children[0], &ipc.LeaseOpened{Lease: given[0].Lease, PID: 7})
+	w.s.shutNow()
+	w.say(w.children[0], &ipc.LeaseReturn{Lease: given[0].Lease})
+	w.s.publish(w.s.servers.snapshot)
+	if n := len(messagesOf[*ipc.OpenAhead](w.children[0])); n != 1 {
+		t.Errorf("%d more leases are given ahead to a worker that ends", n-1)
+	}
+}
+
 func TestShutdownWaitsForAScriptEvenWhenAskedTwice(t *testing.T) {
 	w := newWorld(t, 1, withFailover)
 	w.up()

@@ -261,6 +261,8 @@ func (s *supervisor) publish(snap failover.Snapshot) {
 	s.sendServerStates()
 	if snap.Open {
 		s.liftFence(snap.Epoch)
+	}
+	if snap.Open && s.stop.mode != stopNow {
 		s.carryOut(s.ledger.SetTarget(snap.Primary, snap.Epoch, true))
 	}
 }

@@ -98,6 +98,8 @@ func (s *supervisor) shutNow() {
 	s.stop.mode, s.stop.cut = stopNow, s.clients.total+len(s.clients.waiting)
 	s.timers.stop(s.stop.limit)
 	s.env.notify("STOPPING=1")
+	// A worker that ends can use no lease, not even one given ahead of clients.
+	s.carryOut(s.ledger.SetTarget(s.servers.snapshot.Primary, s.servers.snapshot.Epoch, false))
 	s.gateChanged()
 	s.clients.gate.Shut()
 	for _, a := range s.clients.waiting {

@@ -49,6 +49,15 @@ type aheadRule struct {
 	// row that have failed.
 	opening, failures int
 	paused            bool
+	pauses            uint64 // how many there have been
+}
+
+// Pause is how long a rule opens nothing ahead after a failure. The caller calls
+// ResumeAhead after that time. The zero Pause needs no call.
+type Pause struct {
+	For  time.Duration
+	rule *aheadRule
+	at   uint64 // of the rule's pauses
 }
 
 func newAhead(rules []Rule) (a ahead) {
@@ -67,32 +76,32 @@ func (l *Ledger) WorkerReady(worker int) []Effect {
 }
 
 // AheadFailed returns a lease that was given ahead, because its backend couldn't be
-// opened. Unless the pause is 0, the caller calls ResumeAhead with the rule after it. The error says
-// that the worker holds no such lease, which is a bug of the worker.
-func (l *Ledger) AheadFailed(worker int, lease uint64) (effects []Effect, rule int, pause time.Duration, err error) {
+// opened, and the rule and its pause. The error says that the worker holds no such lease,
+// which is a bug of the worker.
+func (l *Ledger) AheadFailed(worker int, lease uint64) (effects []Effect, rule int, pause Pause, err error) {
 	held, err := l.held(worker, lease)
 	if err == nil && held.ahead == nil {
 		err = fmt.Errorf("lease %d was not given ahead", lease)
 	}
 	if err != nil {
-		return nil, 0, 0, fmt.Errorf("return lease: %w", err)
+		return nil, 0, Pause{}, fmt.Errorf("return lease: %w", err)
 	}
 	r := held.ahead
 	if held.epoch == l.epoch && !r.paused {
 		r.paused = true
-		pause = min(firstPause<<min(r.failures, 10), maxPause)
+		r.pauses++
+		pause = Pause{min(firstPause<<min(r.failures, 10), maxPause), r, r.pauses}
 		r.failures++
 	}
 	effects, err = l.Return(worker, lease)
 	return effects, r.at - 1, pause, err
 }
 
-// ResumeAhead ends the pause of a rule.
-func (l *Ledger) ResumeAhead(rule int) []Effect {
-	for _, r := range l.ahead.rules {
-		if r.at == rule+1 {
-			r.paused = false
-		}
+// ResumeAhead ends a pause. It does nothing to a later pause of the rule, or to the rules of
+// a later Relimit.
+func (l *Ledger) ResumeAhead(p Pause) []Effect {
+	if p.rule.pauses == p.at {
+		p.rule.paused = false
 	}
 	return l.settle()
 }

@@ -63,18 +63,19 @@ func TestARuleThatFailsWaitsLongerEachTime(t *testing.T) {
 	l, effects := aheadLedger(t, 20, Rule{Max: 10, Min: 8})
 	under := leasesAhead(effects)
 	var pauses []time.Duration
+	var last Pause
 	for range 8 {
 		for _, id := range under {
-			effects, rule, pause, err := l.AheadFailed(0, id)
+			effects, _, pause, err := l.AheadFailed(0, id)
 			if err != nil || leasesAhead(effects) != nil {
 				t.Fatalf("%v, %v", effects, err)
 			}
-			if pause > 0 {
-				pauses = append(pauses, pause/time.Second)
-				under = leasesAhead(l.ResumeAhead(rule)) // nothing while others are under way
+			if pause.For > 0 {
+				pauses, last = append(pauses, pause.For/time.Second), pause
+				under = leasesAhead(l.ResumeAhead(pause)) // nothing while others are under way
 			}
 		}
-		under = append(under[:0:0], leasesAhead(l.ResumeAhead(0))...)
+		under = append(under[:0:0], leasesAhead(l.ResumeAhead(last))...)
 		if len(under) == 0 {
 			for id, held := range l.leases {
 				if held.ahead != nil {
@@ -94,6 +95,38 @@ func TestARuleThatFailsWaitsLongerEachTime(t *testing.T) {
 	}
 	if _, _, _, err := l.AheadFailed(0, under[0]); err == nil {
 		t.Error("a backend that was opened has failed")
+	}
+}
+
+// The timer of a pause may end after a new primary, or a reload, has begun another one.
+func TestAPauseIsEndedByItsOwnTimerAlone(t *testing.T) {
+	rules := []Rule{{Max: 10, Min: 1, Key: Key{Database: "d", User: "u"}}}
+	l := NewLedger(20, rules)
+	l.WorkerReady(0)
+	fails := func(effects []Effect) Pause {
+		t.Helper()
+		given := leasesAhead(effects)
+		if len(given) != 1 {
+			t.Fatalf("%d leases ahead", len(given))
+		}
+		_, _, pause, err := l.AheadFailed(0, given[0])
+		if err != nil || pause.For == 0 {
+			t.Fatal(pause, err)
+		}
+		return pause
+	}
+	old := fails(l.SetTarget(0, 1, true))
+	present := fails(l.SetTarget(1, 2, true))
+	if n := len(leasesAhead(l.ResumeAhead(old))); n != 0 {
+		t.Error("the pause of the primary before has ended that of the present one")
+	}
+	before := present
+	present = fails(l.Relimit(20, rules, func(Key, int) int { return 0 }))
+	if n := len(leasesAhead(l.ResumeAhead(before))); n != 0 {
+		t.Error("the pause of a rule before a reload has ended that of another rule")
+	}
+	if n := len(leasesAhead(l.ResumeAhead(present))); n != 1 {
+		t.Error("the present pause doesn't end")
 	}
 }
 

@@ -170,8 +170,8 @@ func (s *sim) openAhead(i int, w *simWorker, e Ahead) {
 			if err != nil || rule != 0 {
 				s.t.Fatal(rule, err)
 			}
-			if pause > 0 {
-				s.paused = append(s.paused, rule)
+			if pause.For > 0 {
+				s.paused = append(s.paused, pause)
 			}
 			s.apply(effects)
 		})
@@ -191,7 +191,7 @@ func (s *sim) openAhead(i int, w *simWorker, e Ahead) {
 
 // resume ends a pause after a failure.
 func (s *sim) resume() {
-	rule := s.paused[0]
+	pause := s.paused[0]
 	s.paused = s.paused[1:]
-	s.apply(s.ledger.ResumeAhead(rule))
+	s.apply(s.ledger.ResumeAhead(pause))
 }

@@ -44,7 +44,7 @@ type sim struct {
 	workers []*simWorker
 	orphans []uint64
 	opening map[uint64]int // leases given ahead that aren't open yet: the worker
-	paused  []int          // rules that wait after a failure
+	paused  []Pause        // of rules, after a failure
 	calm    bool           // nothing fails any more
 	aheads  int            // how many were opened ahead
 	max     int

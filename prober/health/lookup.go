@@ -88,11 +88,11 @@ func (x *LookUps) Stored(ctx context.Context, server int, t Target, statement, u
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	k, stops := x.take(sessionOf{server, t.Network, t.Address, t.Logins[0]})
+	k, stops := x.take(sessionOf{server, t.Network, t.Address, t.Logins[0]}, keep)
 	reused := k.session != nil
 	stored, err := x.ask(ctx, k, stops, t, statement, user, keep)
 	if lost, _ := errors.AsType[*lostError](err); lost != nil && reused && ctx.Err() == nil && !errors.Is(err, errStopped) {
-		k, stops = x.begin(k.of)
+		k, stops = x.begin(k.of, keep)
 		stored, err = x.ask(ctx, k, stops, t, statement, user, keep)
 	}
 	return stored, err
@@ -178,7 +178,7 @@ func encode(messages ...pgproto3.FrontendMessage) (b []byte, err error) {
 }
 
 // take returns a free session, the most recently used one, or begins one that is still to be opened.
-func (x *LookUps) take(of sessionOf) (k *kept, stops int) {
+func (x *LookUps) take(of sessionOf, keep int) (k *kept, stops int) {
 	x.mu.Lock()
 	for i, k := range slices.Backward(x.free) {
 		if k.of == of {
@@ -189,15 +189,28 @@ func (x *LookUps) take(of sessionOf) (k *kept, stops int) {
 		}
 	}
 	x.mu.Unlock()
-	return x.begin(of)
+	return x.begin(of, keep)
 }
 
-func (x *LookUps) begin(of sessionOf) (k *kept, stops int) {
+// begin begins a session, and closes the free ones for which there is no room beside it.
+func (x *LookUps) begin(of sessionOf, keep int) (k *kept, stops int) {
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	k = &kept{of: of, born: time.Now()}
 	x.used[k] = true
-	return k, x.stops[of.server]
+	stops = x.stops[of.server]
+	ended := x.surplus(keep)
+	x.mu.Unlock()
+	closeAll(ended)
+	return k, stops
+}
+
+// surplus takes away the free sessions that are more than keep together with those in use.
+func (x *LookUps) surplus(keep int) (ended []*kept) {
+	for len(x.free)+len(x.used) > keep && len(x.free) > 0 {
+		ended = append(ended, x.free[0])
+		x.free = slices.Delete(x.free, 0, 1)
+	}
+	return ended
 }
 
 func (x *LookUps) forget(k *kept) {
@@ -223,10 +236,7 @@ func (x *LookUps) give(k *kept, stops int, good bool, keep int) {
 	} else {
 		ended = append(ended, k)
 	}
-	for len(x.free)+len(x.used) > keep && len(x.free) > 0 {
-		ended = append(ended, x.free[0])
-		x.free = slices.Delete(x.free, 0, 1)
-	}
+	ended = append(ended, x.surplus(keep)...)
 	if x.sweep == nil && len(x.free) > 0 {
 		x.sweep = time.AfterFunc(x.idle, x.closeIdle)
 	}

@@ -96,6 +96,14 @@ func TestStoredPasswordsAreLookedUp(t *testing.T) {
 		all.Wait()
 		connections(t, n, "2")
 	})
+	t.Run("idle connections of one kind make room for another", func(t *testing.T) {
+		k, _ := x.begin(sessionOf{server: 7}, 2)
+		if len(x.used) != 1 || len(x.free) != 1 {
+			t.Errorf("%d in use, %d free", len(x.used), len(x.free))
+		}
+		x.forget(k)
+		connections(t, n, "1")
+	})
 	t.Run("a connection that was killed is replaced", func(t *testing.T) {
 		query(t, n, "SELECT pg_terminate_backend(pid)"+lookUpConns)
 		connections(t, n, "0")
