@@ -24,6 +24,7 @@ type stats struct {
 	opened, openErrors         uint64
 	closed, timeouts           uint64
 	evicted                    [pool.EvictServer + 1]uint64 // closed by the shelf, by its reason
+	broken                     uint64                       // idle, and a test has shown it
 	sessionSeconds             float64
 	sessionTimes               [len(ipc.SessionBounds) + 1]uint64
 	authOK, authBad, authError uint64
@@ -166,7 +167,7 @@ func (w *worker) counters() map[string]uint64 {
 		"connection_success": st.opened, "connection_error": st.openErrors,
 		"connection_kill": st.closed, "connection_timeout": st.timeouts,
 		"connection_idletimeout": st.evicted[pool.EvictIdle], "connection_max_connection_age": st.evicted[pool.EvictAge],
-		"connection_remove": removed - kept, "connection_flush": 0, "connection_invalid": st.evicted[pool.EvictServer],
+		"connection_remove": removed - kept, "connection_flush": 0, "connection_invalid": st.broken,
 		"auth_user_success": st.authOK, "auth_user_bad_password": st.authBad, "auth_user_error": st.authError,
 	}
 	maps.Copy(all, st.handshakes)

@@ -62,6 +62,7 @@ func (b *backend) test(valid func()) {
 			valid()
 			return
 		}
+		w.stats.broken++
 		w.log.Warn("idle connection is broken, closed", "server", w.serverName(b.server), "backend", b.pid,
 			"error", pgwire.ParseError(failed).Message)
 		b.scriptBroken()
@@ -69,6 +70,7 @@ func (b *backend) test(valid func()) {
 	b.send(&script{want: pgwire.TxIdle, done: done}, validationLimit, []string{validationQuery}, func() {
 		w.log.Warn("idle connection is broken, closed with the other idle ones: the server didn't answer in time",
 			"server", w.serverName(b.server), "backend", b.pid)
+		w.stats.broken++
 		w.hintOf(b.server, b.Epoch, unix.ETIMEDOUT)
 		w.closeIdleOf(b.server)
 		b.scriptBroken()
