@@ -13,6 +13,9 @@ BINDIR = $(PREFIX)/bin
 MANDIR = $(PREFIX)/share/man
 DOCDIR = $(PREFIX)/share/doc/pgagroal
 HOOKDIR = $(PREFIX)/lib/pgagroal/hooks
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR = $(PREFIX)/share/zsh/site-functions
+FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 UNITDIR = $(PREFIX)/lib/systemd/system
 SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
 TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
@@ -24,6 +27,9 @@ MANIFEST = \
 	$(foreach f,$(wildcard contrib/systemd/*.service contrib/systemd/*.socket),0644:$f:$(UNITDIR)) \
 	$(foreach f,$(wildcard contrib/sysusers.d/*.conf),0644:$f:$(SYSUSERSDIR)) \
 	$(foreach f,$(wildcard contrib/tmpfiles.d/*.conf),0644:$f:$(TMPFILESDIR)) \
+	$(foreach f,$(wildcard contrib/completions/bash/*),0644:$f:$(BASHDIR)) \
+	$(foreach f,$(wildcard contrib/completions/zsh/*),0644:$f:$(ZSHDIR)) \
+	$(foreach f,$(wildcard contrib/completions/fish/*),0644:$f:$(FISHDIR)) \
 	$(foreach f,$(wildcard contrib/hooks/*.sh),0755:$f:$(HOOKDIR)) \
 	$(foreach f,$(wildcard contrib/hooks/*.sample),0644:$f:$(HOOKDIR)) \
 	$(foreach f,$(wildcard pgagroal.conf.sample README.md CHANGELOG.md LICENSE doc/*.md),0644:$f:$(DOCDIR))

@@ -69,6 +69,12 @@ func (p *program) app() *cli.App {
 	}
 }
 
+// The words of --format and --color.
+var (
+	formats = []string{formatText, formatTree, formatJSON, formatRaw}
+	colours = []string{screen.Auto, screen.Always, screen.Never}
+)
+
 const description = `Exit codes:
   0  done
   1  wrong use, a configuration that can't be read, a command that this version
@@ -131,10 +137,10 @@ func (p *program) before(c *cli.Context) error {
 			return failedf("--%s: remote management is not available in this version", name)
 		}
 	}
-	if f := c.String("format"); !slices.Contains([]string{formatText, formatTree, formatJSON, formatRaw}, f) {
+	if f := c.String("format"); !slices.Contains(formats, f) {
 		return usagef("--format: %q is not text, tree, json or raw", f)
 	}
-	if w := c.String("color"); !slices.Contains([]string{screen.Auto, screen.Always, screen.Never}, w) {
+	if w := c.String("color"); !slices.Contains(colours, w) {
 		return usagef("--color: %q is not auto, always or never", w)
 	}
 	p.screen = screen.Of(p.stdout, os.Getenv, c.String("color"))
