@@ -40,7 +40,7 @@ func sampleSnapshot() *snapshot {
 			Confined: []string{"Landlock 7"}, Lacking: []string{"signals"}, Leases: ipc.LeaseFacts{Used: 3, Waiting: 1},
 			Failover: ipc.FailoverFacts{
 				Enabled: true, Phase: "held", Phases: []string{"open", "held"}, Epoch: 7, Timeline: 3, Held: true, HeldMS: 1500,
-				PhaseMS: map[string]int64{"open": 60_000, "held": 1500}, Alarms: []string{"held"}, Last: 1e9, Fenced: 4,
+				PhaseMS: map[string]int64{"open": 60_000, "held": 1500}, Alarms: []string{"held"}, Last: 1e9, Fenced: 4, Problems: 2,
 				Runs: []ipc.RunCount{{Hook: "failover", Outcome: "ok", N: 2}}, RunnerThere: true,
 			},
 		},

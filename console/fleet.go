@@ -127,6 +127,7 @@ func (c *collector) failover() {
 		c.add("alarm", 1, name)
 	}
 	c.add("alarms", float64(len(f.Alarms)))
+	c.add("failover_problems", float64(f.Problems))
 	c.flag("runner_connected", f.RunnerThere)
 	c.flag("runner_agrees", f.RunnerAgrees)
 }

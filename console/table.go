@@ -138,6 +138,7 @@ var ours = []row{
 	{"failover_held_seconds", gauge, nil, "For how long clients have been held, 0 if they aren't"},
 	{"failover_runs_total", counter, labels("hook", "outcome"), "Runs of scripts by outcome: ok, failed, timeout, signal, refused"},
 	{"failover_last_success_timestamp_seconds", gauge, nil, "When failover_script last succeeded, 0 if it hasn't since the start"},
+	{"failover_problems", gauge, nil, "Problems that a rehearsal would find, by the latest probes; failover rehearse names them. 0 with failover = off"},
 	{"failover_fenced_sessions_total", counter, nil, "Sessions that a fence has parted from the old primary"},
 	{"alarm", gauge, labels("alarm"), "An alarm that an operator should look at: 1; no series if there is none"},
 	{"alarms", gauge, nil, "Number of alarms"},

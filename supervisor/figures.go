@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -11,9 +12,9 @@ import (
 // figures is what the loop counts only to show it. Everything grows from the start of the
 // supervisor.
 type figures struct {
-	fenced  uint64 // sessions that a fence has parted from their backends
-	runs    []ipc.RunCount
-	last    time.Time // when failover_script ended last with success
+	fenced  uint64                  // sessions that a fence has parted from their backends
+	runs    map[ipc.RunCount]uint64 // by hook and outcome; N is not used
+	last    time.Time               // when failover_script ended last with success
 	phase   string
 	entered time.Duration // when the machine came into phase
 	phases  map[string]time.Duration
@@ -67,13 +68,28 @@ func outcomeOf(ev failover.RunEnded) string {
 	return "ok"
 }
 
+// runOutcomes are all that outcomeOf returns.
+var runOutcomes = [...]string{"ok", "failed", "timeout", "signal", "refused"}
+
 func (f *figures) ran(hook, outcome string) {
-	i := slices.IndexFunc(f.runs, func(r ipc.RunCount) bool { return r.Hook == hook && r.Outcome == outcome })
-	if i < 0 {
-		f.runs = append(f.runs, ipc.RunCount{Hook: hook, Outcome: outcome})
-		i = len(f.runs) - 1
+	if f.runs == nil {
+		f.runs = map[ipc.RunCount]uint64{}
 	}
-	f.runs[i].N++
+	f.runs[ipc.RunCount{Hook: hook, Outcome: outcome}]++
+}
+
+// allRuns returns a count for each hook and outcome. It includes those that are 0: a series
+// that begins with its first run has no increase that an alert could see.
+func (f *figures) allRuns() []ipc.RunCount {
+	var all []ipc.RunCount
+	for _, hook := range [...]string{failover.HookFence, failover.HookFailover, failover.HookNotify} {
+		for _, outcome := range runOutcomes {
+			r := ipc.RunCount{Hook: hook, Outcome: outcome}
+			r.N = f.runs[r]
+			all = append(all, r)
+		}
+	}
+	return all
 }
 
 func (f *figures) probed(ev failover.ProbeDone) {
@@ -90,12 +106,28 @@ func (f *figures) probed(ev failover.ProbeDone) {
 			f.writer, f.wrote, n = ev.Server, nil, 0
 		}
 		if n == 0 || f.wrote[n-1].lsn != ev.Obs.WriteLSN {
-			f.wrote = append(f.wrote, position{ev.Obs.WriteLSN, ev.Ended})
-			f.wrote = f.wrote[max(0, len(f.wrote)-positionsKept):]
+			f.wrote = append(thinned(f.wrote, ev.Ended), position{ev.Obs.WriteLSN, ev.Ended})
 		}
 	case failover.SawStandby:
 		sv.seen = position{max(ev.Obs.ReceiveLSN, ev.Obs.ReplayLSN), ev.Ended}
 	}
+}
+
+// thinned makes room when the list is full. It drops the position that is missed least: the
+// one between whose neighbours there is the least time, for its age. The lag of a standby
+// that is hours behind is then a few per cent too small, but not cut off.
+func thinned(list []position, now time.Duration) []position {
+	if len(list) < positionsKept {
+		return list
+	}
+	least, drop := math.Inf(1), 1
+	for i := 1; i < len(list)-1; i++ {
+		gap := float64(list[i+1].at-list[i-1].at) / float64(now-list[i].at)
+		if gap < least {
+			least, drop = gap, i
+		}
+	}
+	return slices.Delete(list, drop, drop+1)
 }
 
 // lag returns for how long, at its last probe, a standby had lacked something that the

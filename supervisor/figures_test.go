@@ -63,3 +63,42 @@ func TestStatsBoundDropsWhatNoWorkerSays(t *testing.T) {
 		t.Errorf("%+v", w)
 	}
 }
+
+// TestLagReachesBackForHours has a standby that stands still for three hours, in which every
+// probe of the primary shows another position.
+func TestLagReachesBackForHours(t *testing.T) {
+	var f figures
+	const hours = 3 * 60 * 60
+	f.probed(failover.ProbeDone{Server: 1, Outcome: failover.SawStandby, Obs: failover.Observation{ReplayLSN: 1}, Ended: 0})
+	for i := range hours {
+		at := time.Duration(i) * time.Second
+		f.probed(failover.ProbeDone{Server: 0, Outcome: failover.SawPrimary, Obs: failover.Observation{WriteLSN: uint64(i + 1)}, Ended: at})
+	}
+	f.probed(failover.ProbeDone{Server: 1, Outcome: failover.SawStandby, Obs: failover.Observation{ReplayLSN: 1}, Ended: hours * time.Second})
+	if got, want := f.lag(1), hours*time.Second; got < want*95/100 || got > want {
+		t.Errorf("lag %v, want %v or 5 %% less at most", got, want)
+	}
+	if len(f.wrote) > positionsKept {
+		t.Errorf("%d positions are kept, want %d at most", len(f.wrote), positionsKept)
+	}
+}
+
+// TestEveryRunHasASeriesBeforeItsFirst: what begins with 1 has no increase.
+func TestEveryRunHasASeriesBeforeItsFirst(t *testing.T) {
+	var f figures
+	zero := f.allRuns()
+	f.note(time.Unix(0, 0), failover.RunEnded{Hook: failover.HookFailover, Exit: 3})
+	f.note(time.Unix(0, 0), failover.RunEnded{Hook: failover.HookFence, Refused: "mode"})
+	changed := map[string]bool{}
+	for i, r := range f.allRuns() {
+		if z := zero[i]; z.N != 0 || z.Hook != r.Hook || z.Outcome != r.Outcome {
+			t.Errorf("the series are %+v at first, then %+v", z, r)
+		}
+		if r.N == 1 {
+			changed[r.Hook+" "+r.Outcome] = true
+		}
+	}
+	if len(changed) != 2 || !changed["failover failed"] || !changed["fence refused"] {
+		t.Errorf("counted: %v", changed)
+	}
+}

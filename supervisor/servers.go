@@ -36,6 +36,7 @@ type machine interface {
 	Step(now time.Duration, ev failover.Event) []failover.Action
 	Deadline() (time.Duration, bool)
 	Status(now time.Duration) failover.Status
+	Outlook() *failover.Rehearsal
 }
 
 // probeUser is a login without a password.

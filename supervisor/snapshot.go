@@ -203,7 +203,7 @@ func (s *supervisor) failoverFacts(st failover.Status) ipc.FailoverFacts {
 	f := &s.console.figures
 	facts := ipc.FailoverFacts{
 		Enabled: st.Enabled, Paused: st.Paused, Phase: st.Phase, Phases: failover.Phases(), Epoch: st.Epoch, Timeline: st.Timeline,
-		Held: st.Held, HeldMS: st.HeldFor.Milliseconds(), Runs: f.runs, Fenced: f.fenced, PhaseMS: map[string]int64{},
+		Held: st.Held, HeldMS: st.HeldFor.Milliseconds(), Runs: f.allRuns(), Fenced: f.fenced, PhaseMS: map[string]int64{},
 	}
 	for phase, d := range f.phases {
 		facts.PhaseMS[phase] = d.Milliseconds()
@@ -218,8 +218,26 @@ func (s *supervisor) failoverFacts(st failover.Status) ipc.FailoverFacts {
 		facts.Last = f.last.Unix()
 	}
 	r := s.runnerStatus()
+	facts.Problems = s.failoverProblems(st)
 	facts.RunnerThere, facts.RunnerAgrees, facts.RunnerService = r.Connected, r.DigestMatch, r.Socket != ""
 	return facts
+}
+
+// failoverProblems counts what a rehearsal would find wrong, as far as it is known without
+// asking anybody.
+func (s *supervisor) failoverProblems(st failover.Status) int {
+	if !st.Enabled {
+		return 0
+	}
+	r := &rehearsal{Rehearsal: s.servers.machine.Outlook()}
+	s.findRunner(r)
+	n := 0
+	for _, f := range r.Findings {
+		if f.Grave {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *supervisor) snapshotServer(id uint64, st failover.Status, i int) *ipc.SnapshotServer {

@@ -9,6 +9,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
 // consoleUp brings a console up beside so many workers.
@@ -212,5 +213,32 @@ func TestFiguresThatADeadWorkerMadeUpDoNotCount(t *testing.T) {
 	w.s.keepStats(w.s.workers.slots[0].child)
 	if b := &w.s.console.base; len(b.Counters) != 0 || len(b.Servers) != len(w.s.cfg.Servers) {
 		t.Errorf("%d counters, %d servers", len(b.Counters), len(b.Servers))
+	}
+}
+
+// TestProblemsAreCountedWhereFailoverIsOn counts what a rehearsal finds, remarks aside, and
+// what only the supervisor knows of.
+func TestProblemsAreCountedWhereFailoverIsOn(t *testing.T) {
+	w, console := consoleUp(t, 1)
+	problems := func(id uint64) int {
+		w.snapshot(console, id)
+		w.statsOf(w.children[0], 1)
+		all := messagesOf[*ipc.SnapshotBegin](console)
+		return all[len(all)-1].Failover.Problems
+	}
+	w.machine.findings = []failover.Finding{{Text: "it isn't streaming", Grave: true}, {Text: "its replay is delayed"}}
+	if n := problems(1); n != 0 {
+		t.Errorf("%d problems without failover", n)
+	}
+	w.machine.status.Enabled = true
+	before := problems(2)
+	w.machine.findings[1].Grave = true
+	if n := problems(3); n != before+1 {
+		t.Errorf("%d problems with one more, then %d", n, before)
+	}
+	w.s.dir.Usable = !w.s.dir.Usable
+	n := problems(4)
+	if d := n - before - 1; d != 1 && d != -1 {
+		t.Errorf("state_dir counts for %d problems", d)
 	}
 }

@@ -88,11 +88,12 @@ func (f *fakeChild) Len() int { return f.length }
 
 // fakeMachine records events and answers them with what the test has put in.
 type fakeMachine struct {
-	events []failover.Event
-	react  func(failover.Event) []failover.Action
-	status failover.Status
-	due    time.Duration
-	wants  bool
+	events   []failover.Event
+	react    func(failover.Event) []failover.Action
+	status   failover.Status
+	findings []failover.Finding
+	due      time.Duration
+	wants    bool
 }
 
 func (m *fakeMachine) Step(_ time.Duration, ev failover.Event) []failover.Action {
@@ -105,6 +106,10 @@ func (m *fakeMachine) Step(_ time.Duration, ev failover.Event) []failover.Action
 
 func (m *fakeMachine) Deadline() (time.Duration, bool)      { return m.due, m.wants }
 func (m *fakeMachine) Status(time.Duration) failover.Status { return m.status }
+
+func (m *fakeMachine) Outlook() *failover.Rehearsal {
+	return &failover.Rehearsal{Findings: slices.Clone(m.findings)}
+}
 
 // eventsOf returns the events of one type that the machine got.
 func eventsOf[T failover.Event](w *world) []T {

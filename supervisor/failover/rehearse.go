@@ -40,12 +40,20 @@ func (m *Machine) onRehearse(ev Rehearse) { m.queueFor(command{verb: verbRehears
 
 // rehearse answers the command with what its probes would lead to.
 func (m *Machine) rehearse(c command) {
+	m.later(Reply{Tag: c.tag, Rehearsal: m.rehearsal(c.at)})
+	m.changed()
+}
+
+// Outlook is a Rehearsal without new probes: it takes the latest probe of each server, however old. It asks nobody.
+func (m *Machine) Outlook() *Rehearsal { return m.rehearsal(0) }
+
+// rehearsal takes probes that began at since or later.
+func (m *Machine) rehearsal(since time.Duration) *Rehearsal {
 	r := &Rehearsal{Primary: m.nameOf(m.known.index)}
 	m.findGeneral(r)
-	m.findServers(r, c.at)
-	m.rehearseChoice(r, c.at)
-	m.later(Reply{Tag: c.tag, Rehearsal: r})
-	m.changed()
+	m.findServers(r, since)
+	m.rehearseChoice(r, since)
+	return r
 }
 
 func (r *Rehearsal) grave(server, hint, format string, args ...any) {
@@ -63,7 +71,7 @@ func (m *Machine) findGeneral(r *Rehearsal) {
 		r.grave("", "pgagroal-cli failover resume", "failover is paused")
 	case m.runs.current != nil && m.runs.current.hook == HookNotify:
 		r.warn("", "", "the notify script is running; a failover ends it first")
-	case blocked != "":
+	case blocked != "" && !m.cfg.Follow: // in that mode no script is meant to run
 		r.grave("", "", "no script can run now: %s", blocked)
 	}
 	if m.lockReached() {
