@@ -19,6 +19,7 @@ FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 UNITDIR = $(PREFIX)/lib/systemd/system
 SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
 TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
+SHAREDIR = $(PREFIX)/share/pgagroal
 
 # What is installed, as mode:file:directory. Packages are made of the same list.
 MANIFEST = \
@@ -32,6 +33,7 @@ MANIFEST = \
 	$(foreach f,$(wildcard contrib/completions/fish/*),0644:$f:$(FISHDIR)) \
 	$(foreach f,$(wildcard contrib/hooks/*.sh),0755:$f:$(HOOKDIR)) \
 	$(foreach f,$(wildcard contrib/hooks/*.sample),0644:$f:$(HOOKDIR)) \
+	$(foreach d,prometheus grafana,$(foreach f,$(wildcard contrib/$d/*.yml contrib/$d/*.json),0644:$f:$(SHAREDIR)/$d)) \
 	$(foreach f,$(wildcard pgagroal.conf.sample README.md CHANGELOG.md LICENSE doc/*.md),0644:$f:$(DOCDIR))
 
 # Texts name the places of PREFIX=/usr/local, and their links those of a checkout. An
@@ -43,7 +45,9 @@ PLACES = \
 	-e 's|](doc/|](|g' \
 	-e 's|](\(\.\./\)\{0,1\}man/\([^)]*\)\.\([1-8]\))|]($(MANDIR)/man\3/\2.\3)|g' \
 	-e 's|](\(\.\./\)\{0,1\}contrib/hooks)|]($(HOOKDIR))|g' \
-	-e 's|](\(\.\./\)\{0,1\}contrib/systemd)|]($(UNITDIR))|g'
+	-e 's|](\(\.\./\)\{0,1\}contrib/systemd)|]($(UNITDIR))|g' \
+	-e 's|/usr/local/share/pgagroal|$(SHAREDIR)|g' \
+	-e 's|](\(\.\./\)\{0,1\}contrib/\(prometheus\|grafana\)\([^)]*\))|]($(SHAREDIR)/\2\3)|g'
 
 # The checkout may belong to somebody else than who builds, which git, asked by go
 # for a stamp, refuses; the version comes from here anyway.

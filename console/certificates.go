@@ -60,6 +60,9 @@ func (c *collector) certificates() {
 		if !had[x.scope+"\x00"+x.path] {
 			had[x.scope+"\x00"+x.path] = true
 			c.flag("tls_certificate_status", valid, x.scope, x.path)
+			if x.leaf != nil {
+				c.add("certificate_end_timestamp_seconds", float64(x.leaf.NotAfter.Unix()), x.scope, x.path)
+			}
 		}
 		if x.leaf != nil && !had[x.scope] {
 			had[x.scope] = true

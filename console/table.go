@@ -146,6 +146,7 @@ var ours = []row{
 	{"runner_agrees", gauge, nil, "Whether it has read the same configuration: 1 or 0"},
 	{"state_dir_writable", gauge, nil, "Whether state_dir can be written: 1 or 0"},
 	{"confinement", gauge, labels("part", "state"), "What confines the processes, in_force or lacking on this kernel"},
+	{"certificate_end_timestamp_seconds", gauge, labels("server", "path"), "When the certificate in a file ends. The label server is pgagroal, metrics, or the name of a server"},
 
 	{"process_cpu_seconds_total", counter, labels("process"), "Time of the processor that a process has used"},
 	{"process_resident_memory_bytes", gauge, labels("process"), "Memory that a process has in use"},

@@ -49,7 +49,7 @@ func installed(t *testing.T, prefix string) (root string) {
 }
 
 // ourPlace is a path that an installed text names below a prefix.
-var ourPlace = regexp.MustCompile(`(?:/usr/local|/usr|/opt/pool)/(?:bin/pgagroal|(?:lib|share/doc)/pgagroal)[\w./-]*`)
+var ourPlace = regexp.MustCompile(`(?:/usr/local|/usr|/opt/pool)/(?:bin/pgagroal|(?:lib|share|share/doc)/pgagroal)[\w./-]*`)
 
 // target is where a link of a document leads.
 var target = regexp.MustCompile(`\]\(([^)#]+)\)`)
