@@ -138,7 +138,7 @@ var ours = []row{
 	{"failover_held_seconds", gauge, nil, "For how long clients have been held, 0 if they aren't"},
 	{"failover_runs_total", counter, labels("hook", "outcome"), "Runs of scripts by outcome: ok, failed, timeout, signal, refused"},
 	{"failover_last_success_timestamp_seconds", gauge, nil, "When failover_script last succeeded, 0 if it hasn't since the start"},
-	{"failover_problems", gauge, nil, "Problems that a rehearsal would find, by the latest probes; failover rehearse names them. 0 with failover = off"},
+	{"failover_problems", gauge, nil, "Problems that a rehearsal would find, by the latest probes (failover rehearse names them); 0 with failover = off"},
 	{"failover_fenced_sessions_total", counter, nil, "Sessions that a fence has parted from the old primary"},
 	{"alarm", gauge, labels("alarm"), "An alarm that an operator should look at: 1; no series if there is none"},
 	{"alarms", gauge, nil, "Number of alarms"},
@@ -146,7 +146,7 @@ var ours = []row{
 	{"runner_agrees", gauge, nil, "Whether it has read the same configuration: 1 or 0"},
 	{"state_dir_writable", gauge, nil, "Whether state_dir can be written: 1 or 0"},
 	{"confinement", gauge, labels("part", "state"), "What confines the processes, in_force or lacking on this kernel"},
-	{"certificate_end_timestamp_seconds", gauge, labels("server", "path"), "When the certificate in a file ends. The label server is pgagroal, metrics, or the name of a server"},
+	{"certificate_end_timestamp_seconds", gauge, labels("server", "path"), "When the certificate in a file ends, in seconds since 1970; the label server is pgagroal, metrics, or the name of a server"},
 
 	{"process_cpu_seconds_total", counter, labels("process"), "Time of the processor that a process has used"},
 	{"process_resident_memory_bytes", gauge, labels("process"), "Memory that a process has in use"},
