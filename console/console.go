@@ -54,7 +54,7 @@ func Main(linkFD int, build string) int {
 	}
 	defer conn.Close()
 	c := &console{log: log, conn: conn, build: build}
-	if err := c.run(lines); err != nil {
+	if err := c.run(); err != nil {
 		c.log.Error("console ends", "error", err)
 		return 1
 	}
@@ -62,8 +62,8 @@ func Main(linkFD int, build string) int {
 }
 
 // run takes the configuration, is confined by it, and serves until the link ends.
-func (c *console) run(lines io.Writer) error {
-	if err := c.setup(lines); err != nil {
+func (c *console) run() error {
+	if err := c.setup(); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	// A failed write closes the link, which ends receive as well.
@@ -92,7 +92,7 @@ func (c *console) run(lines io.Writer) error {
 }
 
 // setup says hello and takes the configuration.
-func (c *console) setup(lines io.Writer) error {
+func (c *console) setup() error {
 	if err := c.conn.SetDeadline(time.Now().Add(setupLimit)); err != nil {
 		return err
 	}
@@ -111,7 +111,6 @@ func (c *console) setup(lines io.Writer) error {
 	if len(c.listeners) != c.cfg.Listeners {
 		return fmt.Errorf("%d listening sockets instead of %d", len(c.listeners), c.cfg.Listeners)
 	}
-	c.log = logline.New(lines, c.cfg.LogLinePrefix, slog.Level(c.cfg.LogLevel), "console")
 	return nil
 }
 
@@ -128,6 +127,8 @@ func (c *console) onSetup(env ipc.Envelope) error {
 			return fmt.Errorf("use a listening socket: %w", err)
 		}
 		c.listeners = append(c.listeners, l)
+	case *ipc.ConsoleLog:
+		c.onLog(m, env.FDs)
 	case *ipc.ConsoleCertificate:
 		c.certs = append(c.certs, newCertificate(m))
 	case *ipc.ConsoleTLS:
@@ -138,6 +139,12 @@ func (c *console) onSetup(env ipc.Envelope) error {
 		return fmt.Errorf("%s instead of the configuration", ipc.Name(m.Number()))
 	}
 	return nil
+}
+
+// onLog continues with a log that the supervisor has opened, or another style of lines.
+func (c *console) onLog(m *ipc.ConsoleLog, fds []int) {
+	l := m.Log
+	logline.Follow(c.log, logline.Settings{Kind: logline.Kind(l.Kind), Level: slog.Level(l.Level), Prefix: l.Prefix, JSON: l.JSON}, fds)
 }
 
 // confine takes from this process every right that it doesn't need. It runs before the
@@ -162,6 +169,10 @@ func (c *console) receive(f *feed) error {
 		env, err := c.conn.Receive()
 		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if m, ok := env.Message.(*ipc.ConsoleLog); ok {
+			c.onLog(m, env.FDs)
+			continue
 		}
 		if err == nil {
 			err = f.take(env.Message)

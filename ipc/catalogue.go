@@ -154,6 +154,11 @@ var catalogue = index([]Row{
 	{Number: 130, Name: "SnapshotStats", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotStats]},
 	{Number: 131, Name: "SnapshotEnd", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotEnd]},
 
+	{Number: 140, Name: "WorkerLog", From: sup, To: wrk, FDs: 1, Phase: phaseAny, make: of[WorkerLog]},
+	{Number: 141, Name: "RunnerLog", From: sup, To: run, FDs: 1, Phase: phaseAny, make: of[RunnerLog]},
+	{Number: 142, Name: "ProberLog", From: sup, To: prb, FDs: 1, Phase: phaseAny, make: of[ProberLog]},
+	{Number: 143, Name: "ConsoleLog", From: sup, To: csl, FDs: 1, Phase: phaseAny, make: of[ConsoleLog]},
+
 	{Number: 135, Name: "ConsoleCertificate", From: sup, To: csl, Phase: PhaseSetup, make: of[ConsoleCertificate]},
 	{Number: 132, Name: "StatsRequest", From: sup, To: wrk, Reply: 133, Phase: PhaseRunning, make: of[StatsRequest]},
 	{Number: 133, Name: "Stats", From: wrk, To: sup, Phase: PhaseRunning, make: of[Stats]},

@@ -33,8 +33,6 @@ type ConsoleCertificate struct {
 
 // ConsoleConfigure ends the configuration of the console.
 type ConsoleConfigure struct {
-	LogLevel      int    `msgpack:"log_level"`
-	LogLinePrefix string `msgpack:"log_line_prefix"`
 	CacheMaxAgeMS int64  `msgpack:"cache_max_age_ms"`
 	CacheMaxSize  int64  `msgpack:"cache_max_size"`
 	MaxSeries     int    `msgpack:"max_series"`

@@ -31,12 +31,10 @@ type ProberTLS struct {
 }
 
 // ProberConfigure tells the prober which servers it may reach at all, for the
-// kernel to enforce, and how it logs.
+// kernel to enforce.
 type ProberConfigure struct {
-	Ports         []uint16 `msgpack:"ports"`
-	SocketDirs    []string `msgpack:"socket_dirs"`
-	LogLevel      int      `msgpack:"log_level"`
-	LogLinePrefix string   `msgpack:"log_line_prefix"`
+	Ports      []uint16 `msgpack:"ports"`
+	SocketDirs []string `msgpack:"socket_dirs"`
 }
 
 // ProberReady says that the prober is confined: Confined names what the kernel

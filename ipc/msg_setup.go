@@ -30,11 +30,8 @@ type ConfigBegin struct {
 	Gen    uint64 `msgpack:"gen"`
 	Worker int    `msgpack:"worker"`
 	// Pipeline is "session", later also "transaction" and "performance".
-	Pipeline  string `msgpack:"pipeline"`
-	EvBackend string `msgpack:"ev_backend"`
-	LogLevel  int    `msgpack:"log_level"`
-	// LogLinePrefix is the strftime format that begins each line.
-	LogLinePrefix           string `msgpack:"log_line_prefix"`
+	Pipeline                string `msgpack:"pipeline"`
+	EvBackend               string `msgpack:"ev_backend"`
 	LogConnections          bool   `msgpack:"log_connections"`
 	LogDisconnections       bool   `msgpack:"log_disconnections"`
 	BlockingTimeoutMS       int64  `msgpack:"blocking_timeout_ms"`

@@ -128,9 +128,6 @@ func facts(r config.Row) string {
 	if r.Later {
 		text += " Not yet in effect."
 	}
-	if len(r.LaterIf) > 0 {
-		text += " Not yet in effect: " + strings.Join(r.LaterIf, " ") + "."
-	}
 	return text
 }
 

@@ -66,7 +66,7 @@ func Main(linkFD int, lock *os.File) int {
 	}
 	defer conn.Close()
 	p := newProber(conn, log)
-	if err := p.setup(lines); err != nil {
+	if err := p.setup(); err != nil {
 		p.log.Error("prober can't start", "error", err)
 		return 1
 	}
@@ -82,7 +82,7 @@ func newProber(conn *ipc.Conn, log *slog.Logger) *prober {
 }
 
 // setup says hello, takes the configuration and is confined by it.
-func (p *prober) setup(lines io.Writer) error {
+func (p *prober) setup() error {
 	if err := p.conn.SetDeadline(time.Now().Add(setupLimit)); err != nil {
 		return err
 	}
@@ -93,7 +93,6 @@ func (p *prober) setup(lines io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p.log = logline.New(lines, c.LogLinePrefix, slog.Level(c.LogLevel), "prober")
 	held, err := confineProber(c)
 	if err != nil {
 		return err
@@ -114,6 +113,8 @@ func (p *prober) configuration() (*ipc.ProberConfigure, error) {
 			return nil, fmt.Errorf("wait for the configuration: %w", err)
 		}
 		switch m := env.Message.(type) {
+		case *ipc.ProberLog:
+			p.onLog(m, env.FDs)
 		case *ipc.ProberTLS:
 			t := parts[m.Part.Server]
 			if t == nil {
@@ -165,7 +166,7 @@ func (p *prober) serve() error {
 			return nil
 		}
 		if err == nil {
-			err = p.onMessage(ctx, env.Message)
+			err = p.onMessage(ctx, env)
 		}
 		if err != nil {
 			return fmt.Errorf("link to the supervisor: %w", err)
@@ -173,10 +174,20 @@ func (p *prober) serve() error {
 	}
 }
 
+// onLog continues with a log that the supervisor has opened, or another style of lines.
+func (p *prober) onLog(m *ipc.ProberLog, fds []int) {
+	l := m.Log
+	logline.Follow(p.log, logline.Settings{Kind: logline.Kind(l.Kind), Level: slog.Level(l.Level), Prefix: l.Prefix, JSON: l.JSON}, fds)
+}
+
 // onMessage starts or stops a look.
-func (p *prober) onMessage(ctx context.Context, m ipc.Message) error {
+func (p *prober) onMessage(ctx context.Context, env ipc.Envelope) error {
 	p.forgetEnded()
+	m := env.Message
 	switch m := m.(type) {
+	case *ipc.ProberLog:
+		p.onLog(m, env.FDs)
+		return nil
 	case *ipc.ServerCancelStop:
 		if stop := p.running[m.ID]; stop != nil {
 			stop()

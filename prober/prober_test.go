@@ -219,7 +219,7 @@ func TestLookThatPanicsFails(t *testing.T) {
 
 func TestAnythingElseIsNoLook(t *testing.T) {
 	p := newProber(nil, slog.New(slog.DiscardHandler))
-	if err := p.onMessage(context.Background(), &ipc.ProberConfigure{}); err == nil {
+	if err := p.onMessage(context.Background(), ipc.Envelope{Message: &ipc.ProberConfigure{}}); err == nil {
 		t.Error("a configuration is taken for a request")
 	}
 }

@@ -3,11 +3,13 @@ package scriptrunner
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -46,6 +48,7 @@ type link struct {
 type received struct {
 	from *link
 	m    ipc.Message
+	fds  []int
 	err  error
 }
 
@@ -179,8 +182,9 @@ func (r *runner) receive(l *link) {
 	for {
 		env, err := l.conn.Receive()
 		select {
-		case r.received <- received{from: l, m: env.Message, err: err}:
+		case r.received <- received{from: l, m: env.Message, fds: env.FDs, err: err}:
 		case <-r.done:
+			env.CloseFDs()
 			return
 		}
 		if err != nil {
@@ -191,13 +195,29 @@ func (r *runner) receive(l *link) {
 
 func (r *runner) onReceived(m received) {
 	if m.from != r.link {
+		ipc.Envelope{FDs: m.fds}.CloseFDs()
 		return // the message came over a link that was replaced
 	}
 	if m.err != nil {
 		r.onLinkLost(m.err)
 		return
 	}
+	if log, ok := m.m.(*ipc.RunnerLog); ok {
+		r.onLog(log, m.fds)
+		return
+	}
 	r.dispatch(m.m)
+}
+
+// onLog continues with a log that the supervisor has opened, or another style of lines. A
+// service keeps its own log, which no supervisor can take away.
+func (r *runner) onLog(m *ipc.RunnerLog, fds []int) {
+	if r.o.Listener != nil {
+		ipc.Envelope{FDs: fds}.CloseFDs()
+		return
+	}
+	l := m.Log
+	logline.Follow(r.log, logline.Settings{Kind: logline.Kind(l.Kind), Level: slog.Level(l.Level), Prefix: l.Prefix, JSON: l.JSON}, fds)
 }
 
 func (r *runner) onLinkLost(err error) {

@@ -107,6 +107,7 @@ func (s *supervisor) onAideHello(p *aideEnd, version int) {
 		return
 	}
 	p.greeted = true
+	s.tellAideLog(p)
 	p.of.configure(p)
 }
 

@@ -140,6 +140,7 @@ func (s *supervisor) onWorkerHello(c *child, m *ipc.WorkerHello) {
 		return
 	}
 	c.greeted = true
+	s.tellWorkerLog(c)
 	s.sendConfig(c, &s.generation)
 	s.joinReload(c)
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
-	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -78,7 +77,6 @@ func (s *supervisor) configureConsole(p *aideEnd) {
 		s.sendAide(p, &ipc.ConsoleTLS{Part: part})
 	}
 	s.sendAide(p, &ipc.ConsoleConfigure{
-		LogLevel: int(logline.Level(c.LogLevel)), LogLinePrefix: c.LogLinePrefix,
 		CacheMaxAgeMS: c.MetricsCacheMaxAge.Milliseconds(), CacheMaxSize: c.MetricsCacheMaxSize, MaxSeries: c.MetricsMaxSeries, Detail: c.MetricsDetail,
 		RequestMS: c.AuthenticationTimeout.Milliseconds(), Listeners: len(s.console.listeners),
 	})

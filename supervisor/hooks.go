@@ -131,6 +131,7 @@ func (s *supervisor) onRunnerHello(r *runnerEnd, m *ipc.RunnerHello) {
 		s.dropRunner(r, fmt.Sprintf("it speaks version %d, we speak %d; install the same release of both", m.Version, ipc.Version))
 		return
 	}
+	s.tellRunnerLog(r)
 	s.sendRunner(r, s.runnerConfigure(s.gen))
 }
 

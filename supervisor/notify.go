@@ -22,6 +22,7 @@ type service struct {
 	secrets   secrets
 	peers     peers
 	lookUps   lookUps
+	logging   sharedLog
 }
 
 // checkReady tells the service manager once that clients are served: the servers have

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -36,7 +35,7 @@ func (s *supervisor) newProber() aide {
 }
 
 func (s *supervisor) configureProber(p *aideEnd) {
-	c := &ipc.ProberConfigure{LogLevel: int(logline.Level(s.cfg.LogLevel)), LogLinePrefix: s.cfg.LogLinePrefix}
+	c := &ipc.ProberConfigure{}
 	for _, sv := range s.cfg.Servers {
 		if strings.HasPrefix(sv.Host, "/") {
 			c.SocketDirs = append(c.SocketDirs, path.Clean(sv.Host))

@@ -12,10 +12,10 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/control"
-	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/supervisor/logs"
 )
 
 // A reload puts all of a new configuration in effect, or nothing of it.
@@ -86,9 +86,15 @@ func (s *supervisor) startReload(answer func(control.ReloadResponse, error)) {
 func (s *supervisor) beginReload(read reader, answer func(control.ReloadResponse, error)) {
 	x := &s.reload
 	x.busy, x.answer = true, answer
-	running, env, gen, salt := s.generation, x.env, max(x.last, s.gen)+1, s.service.scramSalt
+	running, env, gen, salt, log := s.generation, x.env, max(x.last, s.gen)+1, s.service.scramSalt, s.service.logging
 	x.last = gen
-	elsewhere(s, func() (*readAgain, error) { return read(&running, env, gen, salt) }, s.onFilesRead)
+	elsewhere(s, func() (*readAgain, error) {
+		r, err := read(&running, env, gen, salt)
+		if err == nil && log.open != nil {
+			r.log, err = openNextLog(running.cfg, r.next.cfg, log.console)
+		}
+		return r, err
+	}, s.onFilesRead)
 }
 
 // reader reads files and returns what the running generation becomes. It runs outside the loop.
@@ -124,6 +130,7 @@ type readAgain struct {
 	fresh    *config.Config // as in the files
 	next     *generation    // what will be in effect
 	warnings []config.Warning
+	log      *logs.Log // nil if it is the one that is open
 }
 
 // readFiles is the reader of all files.
@@ -141,7 +148,7 @@ func readFiles(running *generation, env config.CheckEnv, gen uint64, salt ipc.Se
 		return nil, fmt.Errorf("with what needs a restart as it is: %w", errors.Join(errs...))
 	}
 	g, err := newGeneration(gen, next, salt, running)
-	return &readAgain{fresh, g, warnings}, err
+	return &readAgain{fresh: fresh, next: g, warnings: warnings}, err
 }
 
 // onFilesRead sends the new generation to everybody who must agree.
@@ -151,6 +158,7 @@ func (s *supervisor) onFilesRead(r *readAgain, err error) {
 		s.refuseReload(err)
 		return
 	}
+	s.service.logging.next = r.log
 	if why := s.cannotReload(); why != "" {
 		s.giveUpReload(errors.New(why))
 		return
@@ -196,7 +204,7 @@ func (s *supervisor) runnerJoinsReload(r *runnerEnd) {
 // consoleDiffers reports whether the console was told something else than what is in effect.
 func (s *supervisor) consoleDiffers(old *generation) bool {
 	was, is := old.cfg, s.cfg
-	return was.LogLevel != is.LogLevel || was.LogLinePrefix != is.LogLinePrefix || was.AuthenticationTimeout != is.AuthenticationTimeout ||
+	return was.AuthenticationTimeout != is.AuthenticationTimeout ||
 		was.MetricsCacheMaxAge != is.MetricsCacheMaxAge || was.MetricsMaxSeries != is.MetricsMaxSeries || was.MetricsDetail != is.MetricsDetail ||
 		!reflect.DeepEqual(old.consoleTLS, s.consoleTLS) || !reflect.DeepEqual(old.certificates, s.certificates)
 }
@@ -312,16 +320,18 @@ func (s *supervisor) commit() {
 	if !sameClientTLS(&old, next) || !reflect.DeepEqual(old.serverTLS, next.serverTLS) {
 		changes = append(changes, config.Change{Key: "certificates"})
 	}
+	log := s.service.logging.next
+	s.service.logging.next = nil
 	s.generation = *next
 	s.forgetPrepared()
 	s.tellGeneration()
-	logline.Restyle(s.log, s.cfg.LogLinePrefix, logline.Level(s.cfg.LogLevel))
+	s.logAfterReload(old.cfg, log)
 	s.leases.aheadSaid = nil
 	s.service.secrets = secrets{deriving: s.service.secrets.deriving}
 	s.carryOut(s.ledger.Relimit(s.cfg.MaxConnections, rulesOf(s.cfg), func(key pool.Key, rule int) int {
 		return sameRule(old.cfg.Limits, s.cfg.Limits, key, rule)
 	}))
-	if !reflect.DeepEqual(old.serverTLS, s.serverTLS) || old.cfg.LogLevel != s.cfg.LogLevel || old.cfg.LogLinePrefix != s.cfg.LogLinePrefix {
+	if !reflect.DeepEqual(old.serverTLS, s.serverTLS) {
 		s.replaceAide(&s.servers.prober.aide)
 		s.repeatLooks()
 	}
@@ -417,6 +427,10 @@ func (s *supervisor) forgetPrepared() bool {
 	x := &s.reload
 	was := x.next != nil
 	x.next, x.waiting, x.runner = nil, nil, false
+	if log := s.service.logging.next; log != nil {
+		log.Close()
+		s.service.logging.next = nil
+	}
 	return was
 }
 

@@ -7,7 +7,6 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/config"
-	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -154,7 +153,6 @@ func (s *supervisor) configBegin(g *generation, index int) *ipc.ConfigBegin {
 	return &ipc.ConfigBegin{
 		Gen: g.gen, Worker: index,
 		Pipeline: c.ResolvedPipeline(), EvBackend: c.EvBackend,
-		LogLevel: int(logline.Level(c.LogLevel)), LogLinePrefix: c.LogLinePrefix,
 		LogConnections: c.LogConnections, LogDisconnections: c.LogDisconnections,
 		BlockingTimeoutMS:       c.BlockingTimeout.Milliseconds(),
 		AuthenticationTimeoutMS: c.AuthenticationTimeout.Milliseconds(),

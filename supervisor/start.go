@@ -32,9 +32,6 @@ type Options struct {
 	Config *config.Config
 	Build  string // the release, for pgagroal-cli
 	Log    *slog.Logger
-	// Dropped, if not nil, is called once, after root's privileges were given up and before
-	// a file is made.
-	Dropped func() error
 	// Ready, if not nil, is called once, when clients are served.
 	Ready func()
 }
@@ -68,10 +65,9 @@ func Run(opt Options) error {
 		return err
 	}
 	defer starter.Close()
-	if opt.Dropped != nil {
-		if err := opt.Dropped(); err != nil {
-			return err
-		}
+	logging, err := openLog(opt)
+	if err != nil {
+		return err
 	}
 	dir, err := statedir.Open(c, account, log)
 	if err != nil {
@@ -97,6 +93,7 @@ func Run(opt Options) error {
 	if err != nil {
 		return err
 	}
+	s.service.logging = logging
 	s.console.program, s.console.listeners = program, k.Metrics()
 	s.reload.env = reloadEnv(k)
 	return s.serve(k)
@@ -265,7 +262,7 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 	n := startNotifier()
 	defer n.stop()
 	s.env.notify = n.send
-	signal.Notify(s.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGTRAP, syscall.SIGHUP, syscall.SIGCHLD)
+	signal.Notify(s.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGTRAP, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGCHLD)
 	defer signal.Stop(s.signals)
 	signal.Ignore(syscall.SIGPIPE)
 

@@ -9,6 +9,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/supervisor/logs"
 	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
 
@@ -126,6 +127,7 @@ func (s *supervisor) justWoke() bool {
 // begin starts everything that the loop waits for.
 func (s *supervisor) begin() {
 	s.startWatchdog()
+	s.watchLog()
 	s.startLock()
 	for _, a := range s.aides() {
 		s.startAide(a)
@@ -174,7 +176,10 @@ func (s *supervisor) onSignal(sig os.Signal) {
 	case syscall.SIGCHLD:
 		s.reapStrays()
 	case syscall.SIGHUP:
+		s.renewLog(logs.Asked)
 		s.onReload()
+	case syscall.SIGUSR1:
+		s.renewLog(logs.Asked)
 	case syscall.SIGTRAP:
 		s.log.Info("shutdown requested by signal", "signal", sig.String(), "mode", "gracefully")
 		s.shutGracefully(0)

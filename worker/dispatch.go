@@ -47,6 +47,8 @@ func (w *worker) dispatch(env ipc.Envelope) {
 		w.onStatsRequest(m)
 	case *ipc.Drain:
 		w.onDrain()
+	case *ipc.WorkerLog:
+		w.onLog(m, env.FDs)
 	case *ipc.ConfigCommit:
 		w.onConfigCommit(m)
 	default:

@@ -65,7 +65,12 @@ func (w *worker) onConfigCommit(m *ipc.ConfigCommit) {
 	w.putInEffect(next)
 	w.setTimers()
 	w.secrets.forget()
-	logline.Restyle(w.log, next.LogLinePrefix, slog.Level(next.LogLevel))
+}
+
+// onLog continues with a log that the supervisor has opened, or another style of lines.
+func (w *worker) onLog(m *ipc.WorkerLog, fds []int) {
+	l := m.Log
+	logline.Follow(w.log, logline.Settings{Kind: logline.Kind(l.Kind), Level: slog.Level(l.Level), Prefix: l.Prefix, JSON: l.JSON}, fds)
 }
 
 func (w *worker) putInEffect(c *config) {

@@ -131,7 +131,7 @@ func Main(linkFD int, lock *os.File) int {
 		return 1
 	}
 	w := newWorker(log, conn)
-	if err := w.setup(lines); err != nil {
+	if err := w.setup(); err != nil {
 		w.log.Error("worker can't start", "error", err)
 		return 1
 	}
@@ -161,8 +161,8 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 	return w
 }
 
-// setup sends WorkerHello and waits for the first configuration. lines is for the log.
-func (w *worker) setup(lines io.Writer) error {
+// setup sends WorkerHello and waits for the first configuration.
+func (w *worker) setup() error {
 	if err := w.conn.SetDeadline(time.Now().Add(setupLimit)); err != nil {
 		return err
 	}
@@ -178,6 +178,10 @@ func (w *worker) setup(lines io.Writer) error {
 		if _, ok := env.Message.(*ipc.Drain); ok {
 			return errors.New("told to end before the configuration was complete")
 		}
+		if m, ok := env.Message.(*ipc.WorkerLog); ok {
+			w.onLog(m, env.FDs)
+			continue
+		}
 		if cfg, err = w.onConfig(env.Message); err != nil {
 			return err
 		}
@@ -185,7 +189,7 @@ func (w *worker) setup(lines io.Writer) error {
 	w.draft = nil
 	w.putInEffect(cfg)
 	var err error
-	w.log = logline.New(lines, cfg.LogLinePrefix, slog.Level(cfg.LogLevel), fmt.Sprintf("worker %d", cfg.Worker))
+	logline.Rename(w.log, fmt.Sprintf("worker %d", cfg.Worker))
 	if w.loop, err = w.newLoop(cfg.EvBackend); err != nil {
 		return err
 	}

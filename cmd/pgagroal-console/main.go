@@ -20,6 +20,7 @@ func main() {
 		os.Exit(1)
 	}
 	if fd, role, ok := proc.Link(); ok && role == proc.RoleConsole {
+		proc.OutliveReload()
 		os.Exit(console.Main(fd, version))
 	}
 	os.Exit(alone(os.Args[1:], os.Stdout, os.Stderr))

@@ -17,6 +17,7 @@ func child() (code int, ok bool) {
 	if !ok {
 		return 0, false
 	}
+	proc.OutliveReload()
 	if role == proc.RoleStarter {
 		return proc.StarterMain(fd), true
 	}

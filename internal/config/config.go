@@ -77,6 +77,7 @@ type Config struct {
 
 	LogType           string
 	LogLevel          string
+	LogFormat         string
 	LogPath           string
 	LogRotationAge    time.Duration
 	LogRotationSize   int64

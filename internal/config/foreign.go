@@ -100,7 +100,6 @@ var foreignKeys = map[string]string{
 	"storage_password":       "add the user with pgagroal-admin",
 	"log_to_stdout":          "write log_type = console",
 	"log_file":               "write log_path",
-	"log_format":             "write log_line_prefix",
 	"log_syslog":             "write log_type = syslog",
 	"log_session":            "write log_connections and log_disconnections",
 	"log_debug":              "write log_level = debug",

@@ -58,11 +58,10 @@ type Row struct {
 	Values   []string
 	Aliases  map[string]string // other spelling -> word of Values
 	Reload   Reload
-	ClampMin bool     // a value below Min becomes Min, with a warning
-	ClampMax bool     // a value above Max becomes Max, with a warning
-	Inert    bool     // the key is accepted for files of C pgagroal, and there is nothing it could change here
-	Later    bool     // the key is accepted but not yet in effect
-	LaterIf  []string // these values are accepted but not yet in effect
+	ClampMin bool // a value below Min becomes Min, with a warning
+	ClampMax bool // a value above Max becomes Max, with a warning
+	Inert    bool // the key is accepted for files of C pgagroal, and there is nothing it could change here
+	Later    bool // the key is accepted but not yet in effect
 	Help     string
 
 	main   func(*Config) any // pointer to the field, for MainSection

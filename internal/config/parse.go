@@ -175,11 +175,7 @@ func (p *parser) store(line int, row Row, text string) {
 			p.warn(line, row.Name, "%s", what)
 		}
 	}
-	later := row.Later && text != row.Default && !sameAsDefault(row, v)
-	if s, ok := v.(string); ok && slices.Contains(row.LaterIf, s) {
-		later = true
-	}
-	if later {
+	if row.Later && text != row.Default && !sameAsDefault(row, v) {
 		p.warn(line, row.Name, "not yet in effect in this version; the value is kept and ignored")
 	}
 }

@@ -96,7 +96,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.Console },
 		},
 		{
-			Name: "log_type", Kind: Enum, Default: "console", Values: []string{"console", "file", "syslog"}, Reload: Restart, LaterIf: []string{"syslog"},
+			Name: "log_type", Kind: Enum, Default: "console", Values: []string{"console", "file", "syslog", "journald"},
 			Help: "Where the log goes",
 			main: func(c *Config) any { return &c.LogType },
 		},
@@ -106,17 +106,22 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.LogLevel },
 		},
 		{
-			Name: "log_path", Kind: Path, Reload: Restart, Default: "pgagroal.log",
+			Name: "log_format", Kind: Enum, Default: "text", Values: []string{"text", "json"},
+			Help: "How a line of the log is written; journald has fields instead",
+			main: func(c *Config) any { return &c.LogFormat },
+		},
+		{
+			Name: "log_path", Kind: Path, Default: "pgagroal.log",
 			Help: "File of the log, with strftime conversions",
 			main: func(c *Config) any { return &c.LogPath },
 		},
 		{
-			Name: "log_rotation_age", Kind: Duration, Default: "0", Later: true,
+			Name: "log_rotation_age", Kind: Duration, Default: "0",
 			Help: "Age at which the log file is rotated, 0 is off",
 			main: func(c *Config) any { return &c.LogRotationAge },
 		},
 		{
-			Name: "log_rotation_size", Kind: Size, Default: "0", Later: true,
+			Name: "log_rotation_size", Kind: Size, Default: "0",
 			Help: "Size at which the log file is rotated, 0 is off",
 			main: func(c *Config) any { return &c.LogRotationSize },
 		},
@@ -126,8 +131,8 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.LogLinePrefix },
 		},
 		{
-			Name: "log_mode", Kind: Enum, Reload: Restart, Default: "append", Values: []string{"append", "create"}, Aliases: map[string]string{"a": "append", "c": "create"},
-			Help: "Append to the log file or create it anew",
+			Name: "log_mode", Kind: Enum, Default: "append", Values: []string{"append", "create"}, Aliases: map[string]string{"a": "append", "c": "create"},
+			Help: "Append to the log file or empty it first",
 			main: func(c *Config) any { return &c.LogMode },
 		},
 		{

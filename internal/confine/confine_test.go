@@ -156,6 +156,8 @@ var table = map[string]attempt{
 	"timer slack":         {unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_TIMERSLACK, 1}, 0},
 	"fcntl owner":         {unix.SYS_FCNTL, [6]uintptr{1, unix.F_SETOWN, 0}, unix.EPERM},
 	"fcntl flags":         {unix.SYS_FCNTL, [6]uintptr{1, unix.F_GETFD}, 0},
+	"other stderr":        {unix.SYS_DUP3, [6]uintptr{none, uintptr(unix.Stderr), 0}, unix.EBADF},
+	"other stdout":        {unix.SYS_DUP3, [6]uintptr{none, uintptr(unix.Stdout), 0}, unix.EPERM},
 	"UDP":                 {unix.SYS_SOCKET, [6]uintptr{unix.AF_INET, unix.SOCK_DGRAM, 0}, unix.EPERM},
 	"MPTCP":               {unix.SYS_SOCKET, [6]uintptr{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP}, unix.EPERM},
 	"Unix stream":         {unix.SYS_SOCKET, [6]uintptr{unix.AF_UNIX, unix.SOCK_STREAM, 0}, unix.EPERM},

@@ -33,6 +33,7 @@ func allowed(p Policy) []call {
 		{unix.SYS_FCNTL, []check{{1, all, []uint32{unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC}}}},
 		{unix.SYS_TGKILL, []check{{0, all, []uint32{uint32(os.Getpid())}}}}, // the runtime stops its own threads with it
 		{unix.SYS_CLONE, []check{{0, unix.CLONE_THREAD | newNamespaces, []uint32{unix.CLONE_THREAD}}}},
+		{unix.SYS_DUP3, []check{{1, all, []uint32{2}}}}, // a log that is opened again becomes standard error, too
 		{unix.SYS_PRCTL, []check{{0, all, []uint32{unix.PR_SET_VMA, unix.PR_SET_TIMERSLACK}}}},
 	}
 	stream := check{1, ^uint32(unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK), []uint32{unix.SOCK_STREAM}}

@@ -7,6 +7,10 @@
 // Text from outside can't forge a line: control characters in a field are quoted, and
 // those in a message become blanks.
 //
+// That is a line of a stream; settings make it a JSON object, a datagram of syslog, or an
+// entry of systemd's journal. A process begins with its standard error. Follow directs it
+// to the log that the supervisor has opened.
+//
 // Every daemon logs through a Queue, so that a log that can't be written never blocks
 // an event loop. The process continues, and later reports how many lines were lost.
 package logline

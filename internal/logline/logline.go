@@ -1,20 +1,14 @@
 package logline
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"strconv"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode"
-
-	"github.com/ncruces/go-strftime"
 )
 
 // Levels beyond those of slog.
@@ -26,15 +20,19 @@ const (
 // New returns a logger that writes one line per event of level or above to w,
 // each in one Write. prefix is a strftime format; process is the name of the
 // process, such as "worker 2". If w is a Queue, its report of lost lines has the same
-// format.
+// format, and Follow can direct the logger elsewhere.
 func New(w io.Writer, prefix string, level slog.Leveler, process string) *slog.Logger {
-	h := &handler{shared: &shared{w: w}, process: process + "[" + strconv.Itoa(os.Getpid()) + "]"}
-	h.style.Store(&style{prefix, level})
+	sh := &shared{pid: os.Getpid()}
+	sh.style.Store(&style{Settings: Settings{Prefix: prefix, Level: level}, process: process, out: w})
+	h := &handler{shared: sh}
 	if q, ok := w.(*Queue); ok {
-		q.report(func(lost int) []byte {
+		sh.queue = q
+		sh.style.Load().out = q.w
+		q.report(func(lost int) (io.Writer, []byte) {
 			r := slog.NewRecord(time.Now(), slog.LevelWarn, "lines of the log are lost, it could not be written", 0)
 			r.AddAttrs(slog.Int("lines", lost))
-			return h.line(r)
+			st := sh.style.Load()
+			return st.out, st.line(h.event(r, st))
 		})
 	}
 	return slog.New(h)
@@ -61,36 +59,24 @@ func Level(word string) slog.Level {
 // handler writes lines.
 type handler struct {
 	*shared
-	process string
-	fields  []byte // those of WithAttrs, rendered, each after a blank
-	group   string // what WithGroup puts before the name of a field, with a final dot
+	fields []slog.Attr // those of WithAttrs, with full names
+	group  string      // what WithGroup puts before the name of a field, with a final dot
 }
 
 // shared is what a handler shares with the copies that WithAttrs and WithGroup make.
 type shared struct {
-	mu    sync.Mutex // guards w
-	w     io.Writer
+	pid   int
+	queue *Queue // nil if lines are written at once
+	// mu is held while a line is written or queued, and while style changes: so no line
+	// reaches an output that Follow has given up.
+	mu    sync.Mutex
 	style atomic.Pointer[style]
 	lines [4]atomic.Uint64 // info, warn, error and fatal
 }
 
-// style is what Restyle changes.
-type style struct {
-	prefix string
-	level  slog.Leveler
-}
-
-// Restyle changes prefix and level of a logger of New, and of all loggers that were made from
-// it by With.
-func Restyle(log *slog.Logger, prefix string, level slog.Leveler) {
-	if h, ok := log.Handler().(*handler); ok {
-		h.style.Store(&style{prefix, level})
-	}
-}
-
 // Enabled reports whether lines of level are written.
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
-	return level >= h.style.Load().level.Level()
+	return level >= h.style.Load().Level.Level()
 }
 
 // Handle writes one line.
@@ -98,10 +84,15 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelInfo {
 		h.lines[min(int(r.Level-slog.LevelInfo)/4, 3)].Add(1)
 	}
-	line := h.line(r)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, err := h.w.Write(line)
+	st := h.style.Load()
+	line := st.line(h.event(r, st))
+	if h.queue != nil {
+		h.queue.put(st.out, line)
+		return nil
+	}
+	_, err := st.out.Write(line)
 	return err
 }
 
@@ -117,35 +108,27 @@ func Lines(log *slog.Logger) []uint64 {
 	return n
 }
 
-func (h *handler) line(r slog.Record) []byte {
-	var b bytes.Buffer
-	when := r.Time
-	if when.IsZero() {
-		when = time.Now()
+// event returns what a line says.
+func (h *handler) event(r slog.Record, st *style) event {
+	e := event{when: r.Time, level: r.Level, process: st.process, pid: h.pid, message: r.Message}
+	if e.when.IsZero() {
+		e.when = time.Now()
 	}
-	if prefix := h.style.Load().prefix; prefix != "" {
-		b.WriteString(clean(strftime.Format(prefix, when)))
-		b.WriteByte(' ')
-	}
-	fmt.Fprintf(&b, "%-5s %s %s", name(r.Level), h.process, clean(r.Message))
-	b.Write(h.fields)
+	e.fields = append(make([]slog.Attr, 0, len(h.fields)+r.NumAttrs()), h.fields...)
 	r.Attrs(func(a slog.Attr) bool {
-		appendAttr(&b, h.group, a)
+		e.fields = flatten(e.fields, h.group, a)
 		return true
 	})
-	b.WriteByte('\n')
-	return b.Bytes()
+	return e
 }
 
 // WithAttrs returns a handler whose lines all have attrs.
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	var b bytes.Buffer
-	b.Write(h.fields)
-	for _, a := range attrs {
-		appendAttr(&b, h.group, a)
-	}
 	c := *h
-	c.fields = b.Bytes()
+	c.fields = slices.Clone(h.fields)
+	for _, a := range attrs {
+		c.fields = flatten(c.fields, h.group, a)
+	}
 	return &c
 }
 
@@ -159,58 +142,20 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &c
 }
 
-func appendAttr(b *bytes.Buffer, group string, a slog.Attr) {
+// flatten appends a field to fields, or those of a group, each with its full name.
+func flatten(fields []slog.Attr, group string, a slog.Attr) []slog.Attr {
 	v := a.Value.Resolve()
 	if v.Kind() == slog.KindGroup {
 		if a.Key != "" {
 			group += a.Key + "."
 		}
 		for _, g := range v.Group() {
-			appendAttr(b, group, g)
+			fields = flatten(fields, group, g)
 		}
-		return
+		return fields
 	}
 	if a.Key == "" {
-		return
+		return fields
 	}
-	b.WriteByte(' ')
-	b.WriteString(clean(group + a.Key))
-	b.WriteByte('=')
-	b.WriteString(quote(v.String()))
-}
-
-// quote returns text unchanged if it is one printable word, otherwise quoted.
-func quote(text string) string {
-	if text == "" || strings.ContainsFunc(text, func(r rune) bool {
-		return r == '"' || r == '=' || r == unicode.ReplacementChar || unicode.IsSpace(r) || !unicode.IsPrint(r)
-	}) {
-		return strconv.Quote(text)
-	}
-	return text
-}
-
-// clean replaces control characters and line ends by blanks.
-func clean(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
-			return ' '
-		}
-		return r
-	}, text)
-}
-
-func name(l slog.Level) string {
-	switch {
-	case l < slog.LevelDebug:
-		return "TRACE"
-	case l < slog.LevelInfo:
-		return "DEBUG"
-	case l < slog.LevelWarn:
-		return "INFO"
-	case l < slog.LevelError:
-		return "WARN"
-	case l < LevelFatal:
-		return "ERROR"
-	}
-	return "FATAL"
+	return append(fields, slog.Attr{Key: group + a.Key, Value: v})
 }

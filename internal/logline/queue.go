@@ -2,15 +2,11 @@ package logline
 
 import (
 	"bytes"
-	"cmp"
-	"errors"
 	"io"
 	"os"
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -32,11 +28,28 @@ type Queue struct {
 	done chan struct{} // closed when the goroutine has ended
 
 	mu     sync.Mutex
-	lines  [][]byte
+	lines  []queued
 	size   int // bytes in lines
 	lost   int
-	notice func(lost int) []byte // makes the line that reports lost lines; nil before New
+	notice func(lost int) (io.Writer, []byte) // makes the line that reports lost lines; nil before New
 	closed bool
+}
+
+// queued is a line and where it goes. Without a line the writer is closed, because nothing
+// follows for it.
+type queued struct {
+	to   io.Writer
+	line []byte
+}
+
+// write writes the line, or closes the writer. It returns false for a lost line.
+func (e queued) write() bool {
+	if c, ok := e.to.(io.Closer); ok && e.line == nil {
+		_ = c.Close() // what it has written counts already
+		return true
+	}
+	_, err := e.to.Write(e.line)
+	return err == nil
 }
 
 // NewQueue starts the goroutine that writes to w; Close ends it. A file is written
@@ -53,21 +66,38 @@ func NewQueue(w io.Writer) *Queue {
 	return q
 }
 
-// Write queues a copy of one line, or counts it as lost. It never blocks or fails.
+// Write queues a copy of one line for the writer of NewQueue, or counts it as lost. It
+// never blocks or fails.
 func (q *Queue) Write(line []byte) (int, error) {
+	q.put(q.w, bytes.Clone(line))
+	return len(line), nil
+}
+
+// put queues a line for a writer. The line is the Queue's now.
+func (q *Queue) put(to io.Writer, line []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case q.closed:
-		return len(line), nil
+		return
 	case q.size+len(line) > queueSize:
 		q.lost++
 	default:
-		q.lines = append(q.lines, bytes.Clone(line))
+		q.lines = append(q.lines, queued{to, line})
 		q.size += len(line)
 	}
 	q.wakeUp()
-	return len(line), nil
+}
+
+// close closes a writer once the lines for it are written.
+func (q *Queue) close(w io.WriteCloser) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return // the process ends
+	}
+	q.lines = append(q.lines, queued{to: w})
+	q.wakeUp()
 }
 
 func (q *Queue) wakeUp() {
@@ -102,15 +132,13 @@ func (q *Queue) run() {
 	for range q.wake {
 		lines, lost, notice, last := q.take()
 		failed := 0
-		for _, line := range lines {
-			if _, err := q.w.Write(line); err != nil {
+		for _, e := range lines {
+			if !e.write() {
 				failed++
 			}
 		}
-		if notice != nil {
-			if _, err := q.w.Write(notice); err != nil {
-				failed += lost
-			}
+		if notice.line != nil && !notice.write() {
+			failed += lost
 		}
 		q.lose(failed)
 		if last {
@@ -121,13 +149,13 @@ func (q *Queue) run() {
 
 // take removes and returns the queued lines, and the report of lost lines, which belongs
 // after them: a line that didn't fit is newer than those that wait.
-func (q *Queue) take() (lines [][]byte, lost int, notice []byte, last bool) {
+func (q *Queue) take() (lines []queued, lost int, notice queued, last bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	lines, q.lines, q.size = q.lines, nil, 0
 	if q.lost > 0 && q.notice != nil {
-		lost, notice = q.lost, q.notice(q.lost)
-		q.lost = 0
+		lost, q.lost = q.lost, 0
+		notice.to, notice.line = q.notice(lost)
 	}
 	return lines, lost, notice, q.closed
 }
@@ -139,33 +167,11 @@ func (q *Queue) lose(lines int) {
 }
 
 // report sets how the line about lost lines is made.
-func (q *Queue) report(notice func(lost int) []byte) {
+func (q *Queue) report(notice func(lost int) (io.Writer, []byte)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.notice = notice
 }
 
-// file writes to a descriptor that blocks. It waits for space by itself when another
-// process that shares the descriptor has made it non-blocking.
+// file writes to a descriptor that may block.
 type file struct{ raw syscall.RawConn }
-
-func (f file) Write(line []byte) (n int, err error) {
-	werr := f.raw.Write(func(fd uintptr) bool {
-		for n < len(line) && err == nil {
-			var m int
-			m, err = unix.Write(int(fd), line[n:])
-			n += max(m, 0)
-			switch {
-			case errors.Is(err, unix.EINTR):
-				err = nil
-			case errors.Is(err, unix.EAGAIN):
-				_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1)
-				if errors.Is(err, unix.EINTR) {
-					err = nil
-				}
-			}
-		}
-		return true
-	})
-	return n, cmp.Or(err, werr)
-}

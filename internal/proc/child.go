@@ -2,6 +2,7 @@ package proc
 
 import (
 	"os"
+	"os/signal"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,6 +48,11 @@ func Link() (fd int, role Role, ok bool) {
 	unix.CloseOnExec(LockFD)
 	return LinkFD, role, true
 }
+
+// OutliveReload makes this process survive SIGHUP and SIGUSR1, which are for the supervisor,
+// because they may be sent to all processes of pgagroal. What it starts gets their default
+// actions.
+func OutliveReload() { signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGUSR1) }
 
 func isLink(fd int) bool {
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)

@@ -27,6 +27,7 @@ var allowed = map[string][]string{
 
 	"supervisor":          {"supervisor/...", "ipc", "internal/auth", "internal/config", "internal/tlspolicy", "internal/control", "internal/pgwire", "internal/pool", "internal/proc", "internal/logline"},
 	"supervisor/listen":   {"internal/control", "internal/config", "internal/pgwire", "internal/proc"},
+	"supervisor/logs":     {"internal/config", "internal/logline"},
 	"supervisor/statedir": {"supervisor/failover", "internal/config", "internal/proc"},
 	"supervisor/control":  {"ipc", "internal/config", "internal/control", "internal/logline"},
 	"supervisor/failover": {},
@@ -67,7 +68,7 @@ var only = map[string][]string{
 	"github.com/vmihailenco/msgpack": {"ipc"},
 	"github.com/prometheus":          {"console"},
 	"net/http":                       {"console"},
-	"golang.org/x/sys/unix":          {"ipc", "internal/confine", "internal/logline", "internal/proc", "supervisor", "supervisor/listen", "worker", "worker/reactor"},
+	"golang.org/x/sys/unix":          {"ipc", "internal/confine", "internal/logline", "internal/proc", "supervisor", "supervisor/listen", "supervisor/logs", "worker", "worker/reactor"},
 }
 
 // vague are names that say nothing.

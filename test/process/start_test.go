@@ -149,7 +149,7 @@ func TestChildrenInheritNothingButTheirLinkAndTheLock(t *testing.T) {
 	s := pool.PlayOpen(t, 1, pool.Plan{Keys: map[string]string{"metrics": ""}})
 	s.RunnerUp(0)
 	lock := filepath.Join(s.Pool.Path("state"), proc.LockName)
-	want := []string{"/dev/null", lock, "pipe", "pipe", "socket"}
+	want := []string{"/dev/null", lock, "pipe", "pipe", "pipe", "socket"} // standard output, standard error, and the log
 	for _, pid := range append(s.Pool.Workers(), s.Pool.Prober()) {
 		if got := descriptors(t, pid); !slices.Equal(got, want) {
 			t.Errorf("child %d has %v, want %v", pid, got, want)

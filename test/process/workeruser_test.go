@@ -81,7 +81,7 @@ func TestWithWorkerUserWorkersAreThatUserAndNothingElse(t *testing.T) {
 		t.Errorf("status doesn't show it: %s", out)
 	}
 	got := strings.Join(descriptors(t, p.Workers()[0]), " ")
-	if want := strings.Join([]string{"/dev/null", filepath.Join(p.Path("state"), proc.LockName), "pipe", "pipe", "socket"}, " "); got != want {
+	if want := strings.Join([]string{"/dev/null", filepath.Join(p.Path("state"), proc.LockName), "pipe", "pipe", "pipe", "socket"}, " "); got != want {
 		t.Errorf("a worker has %s, want %s", got, want)
 	}
 	pool.MustQuery(t, p.Connect(), "SELECT 1")
