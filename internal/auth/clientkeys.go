@@ -3,9 +3,10 @@ package auth
 import (
 	"container/list"
 	"crypto/hmac"
-	"crypto/pbkdf2"
 	"crypto/sha256"
 	"sync"
+
+	"github.com/pgagroal-go/pgagroal/internal/pbkdf"
 )
 
 const (
@@ -66,7 +67,7 @@ func DeriveKeys(password string, f Factors) (Keys, error) {
 	if err := f.check(); err != nil {
 		return Keys{}, err
 	}
-	salted, err := pbkdf2.Key(sha256.New, prepPassword(password), []byte(f.Salt), f.Iterations, sha256.Size)
+	salted, err := pbkdf.Key(prepPassword(password), []byte(f.Salt), f.Iterations, sha256.Size)
 	if err != nil {
 		return Keys{}, serverBroke("SCRAM keys could not be derived")
 	}

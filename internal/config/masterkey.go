@@ -3,13 +3,14 @@ package config
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/pgagroal-go/pgagroal/internal/pbkdf"
 )
 
 // Sizes in bytes and rounds of the format of pgagroal 2.1 and later.
@@ -46,7 +47,7 @@ func NewMasterKey(passphrase Secret, salt []byte) (*MasterKey, error) {
 	}
 	// The C program that defined the format ends a text at the first zero byte.
 	text, _, _ := strings.Cut(passphrase.Reveal(), "\x00")
-	root, err := pbkdf2.Key(sha256.New, text, salt, rootRounds, rootSize)
+	root, err := pbkdf.Key(text, salt, rootRounds, rootSize)
 	if err != nil {
 		return nil, fmt.Errorf("derive the master key: %w", err)
 	}
@@ -92,7 +93,7 @@ func (k *MasterKey) Decrypt(text string) (Secret, error) {
 
 // entryCipher returns the cipher for an entry with this salt, and the nonce for its encryption.
 func (k *MasterKey) entryCipher(salt []byte) (cipher.AEAD, []byte, error) {
-	derived, err := pbkdf2.Key(sha256.New, k.root.Reveal(), salt, 1, cipherKey+nonceSize)
+	derived, err := pbkdf.Key(k.root.Reveal(), salt, 1, cipherKey+nonceSize)
 	if err != nil {
 		return nil, nil, fmt.Errorf("derive the key of an entry: %w", err)
 	}

@@ -216,13 +216,15 @@ func flock(f *os.File, how int) error {
 
 // compile builds the programs like a release, or with the race detector if the tests
 // have it. The tools have no concurrency and run hundreds of times in these tests, so
-// they are built without it: with it pgagroal-admin alone takes seconds to derive the
-// master key.
+// they are built without it. internal/pbkdf says why cryptography is left out.
 func compile(root, dir string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
 	defer cancel()
-	race := "-race=" + strconv.FormatBool(RaceEnabled)
-	for _, args := range [][]string{{race, "./cmd/..."}, {"./cmd/pgagroal-admin", "./cmd/pgagroal-cli"}} {
+	daemons := []string{"./cmd/..."}
+	if RaceEnabled {
+		daemons = []string{"-race", "-gcflags=crypto/...=-race=false", "-gcflags=./internal/pbkdf=-race=false", "./cmd/..."}
+	}
+	for _, args := range [][]string{daemons, {"./cmd/pgagroal-admin", "./cmd/pgagroal-cli"}} {
 		cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-o", dir + "/"}, args...)...)
 		cmd.Dir = root
 		if !RaceEnabled {
