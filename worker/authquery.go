@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/reactor"
 )
@@ -19,8 +20,11 @@ import (
 //     unless it knows that already.
 //  2. authenticateStored has the client prove the password against that. What the client
 //     proves is enough to log in to the servers as that user, without the password.
-//  3. proofOf finds the proof for a new backend, however long ago the client logged in.
-//  4. doubt and disprove have the servers asked again after a login that failed.
+//  3. The first client with it gets a backend of its own (session.seek), because the prober,
+//     or a standby that lies, may have made the answer up. Once the primary has let it in,
+//     confirm lets such clients have the user's idle backends, too.
+//  4. proofOf finds the proof for a new backend, however long ago the client logged in.
+//  5. doubt and disprove have the servers asked again after a login that failed.
 
 // doubtAfter is how long an answer is believed in any case, so that wrong passwords make
 // this worker ask about a user once a second at most.
@@ -47,7 +51,9 @@ type storedUser struct {
 	// proof is what a client has proven, nil for nothing. It goes with the stored password.
 	proof *auth.Proof
 	mark  []byte // of the cleartext password with which that was proven
-	place *list.Element
+	// confirmed says that the primary has let a client in with that proof.
+	confirmed bool
+	place     *list.Element
 }
 
 // storedUsers are the answers of the supervisor and the open requests. It belongs to the
@@ -218,9 +224,12 @@ func (w *worker) learnStored(of storedOf, text string) (*storedUser, error) {
 		u.stored, u.exists = stored, true
 	}
 	x, most := w.stored, w.cfg.AuthQuery.MaxUsers
-	if old := x.existing.get(of); old != nil && u.exists && old.stored.Is(u.stored) {
-		old.at = u.at
-		return old, nil
+	if old := x.existing.get(of); old != nil {
+		if u.exists && old.stored.Is(u.stored) {
+			old.at = u.at
+			return old, nil
+		}
+		old.proof, old.mark = nil, nil
 	}
 	x.existing.drop(of)
 	x.missing.drop(of)
@@ -241,6 +250,9 @@ func (s *setup) authenticateStored(l *login, method auth.Method) error {
 	}
 	why := u.unusable(s.cfg, method)
 	proof, err := s.proveStored(l, u, method, why == nil)
+	if err == nil && s.w.replaced(u) {
+		err = auth.ErrBadPassword
+	}
 	if err == nil {
 		u.proof, l.stored = proof, u
 		return nil
@@ -322,30 +334,58 @@ func (w *worker) doubt(u *storedUser) {
 	}
 }
 
-// doubtAll has the servers asked again about everybody, because the configuration has
-// changed: it may name another statement.
-func (x *storedUsers) doubtAll() {
+// reconfigured has the servers asked again about everybody, because the new configuration may
+// name another statement. on says whether users are still looked up.
+func (x *storedUsers) reconfigured(on bool) {
 	for _, c := range []*storedCache{&x.existing, &x.missing} {
-		for _, u := range c.users {
+		for of, u := range c.users {
 			u.at = time.Time{}
+			if !on {
+				c.drop(of)
+			}
 		}
 	}
 }
 
-// proofOf returns the Credential for a login to a server as a user that was looked up, nil
-// for other users. The latest proof counts, whoever has given it.
-func (w *worker) proofOf(l *login) *auth.Proof {
+// replaced reports whether the servers store another password by now.
+func (w *worker) replaced(u *storedUser) bool {
+	now := w.stored.existing.get(u.of)
+	return now != nil && now != u && !now.stored.Is(u.stored) || w.stored.missing.get(u.of) != nil
+}
+
+// unconfirmed reports whether no server has let anybody in yet with what the client has
+// proven.
+func (l *login) unconfirmed() bool { return l.stored != nil && !l.stored.confirmed }
+
+// confirm notes that the primary has let a client in with the proof of u, so that u is what
+// the primary stores. A primary that asks for no password confirms everything; its users have
+// no other protection than what is looked up.
+func (w *worker) confirm(u *storedUser) {
+	if u == nil || u.confirmed {
+		return
+	}
+	u.confirmed = true
+	w.shelf.Prove(func(x *pool.Waiter) bool {
+		wt := x.Of.(*waiter)
+		return wt.session != nil && wt.login.stored == u
+	}, w.now())
+}
+
+// proofOf returns the Credential for a login to a server as a user that was looked up, and
+// what it proves; nil for other users. Of a user who was let in once the latest proof counts,
+// whoever has given it.
+func (w *worker) proofOf(l *login) (*auth.Proof, *storedUser) {
 	if l == nil || l.stored == nil {
-		return nil
+		return nil, nil
 	}
-	u := w.stored.existing.get(l.stored.of)
-	switch {
-	case u == nil || u == l.stored:
-		return l.stored.proof
-	case u.proof != nil:
-		return u.proof
+	u := l.stored
+	if now := w.stored.existing.get(u.of); now != nil && u.confirmed {
+		u = now
 	}
-	return &auth.Proof{} // the password has changed since
+	if u.proof == nil { // the password has changed since
+		return &auth.Proof{}, u
+	}
+	return u.proof, u
 }
 
 // disprove has the servers asked again, because one of them didn't let a user in.

@@ -145,27 +145,30 @@ func TestAProofGoesWithTheStoredPassword(t *testing.T) {
 	u := r.learn("alice", hash("alice", "right"))
 	l := &login{user: "alice", stored: u}
 	proof := u.stored.Check("alice", "right")
-	proofOf := func() (p *auth.Proof) { r.do(func() { p = r.w.proofOf(l) }); return p }
-	r.do(func() { u.proof = proof })
+	proofOf := func() (p *auth.Proof) { r.do(func() { p, _ = r.w.proofOf(l) }); return p }
+	r.do(func() { u.proof, u.confirmed = proof, true })
 	if again := r.learn("alice", hash("alice", "right")); again != u || proofOf() != proof {
 		t.Error("the proof is forgotten though the password is the same")
 	}
 	changed := r.learn("alice", hash("alice", "another"))
-	if p := proofOf(); p == nil || *p != (auth.Proof{}) || changed == u {
+	if p := proofOf(); p == nil || *p != (auth.Proof{}) || changed == u || u.proof != nil {
 		t.Error("the proof outlives its password")
 	}
 	r.do(func() { changed.proof = changed.stored.Check("alice", "another") })
 	if proofOf() != changed.proof {
 		t.Error("an older login doesn't take the latest proof")
 	}
+	l.stored = changed
 	r.learn("bob", hash("bob", "right"))
 	r.learn("carol", hash("carol", "right"))
-	if proofOf() != proof { // of a user that was pushed out; its sessions still need it
+	if proofOf() != changed.proof { // of a user that was pushed out; its sessions still need it
 		t.Error("a session has lost its proof")
 	}
 	r.do(func() {
-		if r.w.proofOf(nil) != nil || r.w.proofOf(&login{user: "known"}) != nil {
-			t.Error("a user with an entry has a proof")
+		for _, l := range []*login{nil, {user: "known"}} {
+			if p, _ := r.w.proofOf(l); p != nil {
+				t.Error("a user with an entry has a proof")
+			}
 		}
 	})
 }
@@ -193,7 +196,7 @@ func TestAnswersAreDoubtedAfterALoginFails(t *testing.T) {
 			t.Errorf("%v: doubted %v", err, got)
 		}
 	}
-	r.do(func() { u.at = r.w.loop.Now(); r.w.stored.doubtAll() })
+	r.do(func() { u.at = r.w.loop.Now(); r.w.stored.reconfigured(true) })
 	if r.knows("alice") != nil {
 		t.Error("an answer outlives its configuration")
 	}

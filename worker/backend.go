@@ -85,8 +85,11 @@ type opening struct {
 	outbound
 	waiter *waiter
 	grant  *ipc.LeaseGrant
-	ahead  bool        // no client waits for the backend
-	proof  *auth.Proof // of a user that was looked up, else nil
+	ahead  bool // no client waits for the backend
+	// proof is that of a user that was looked up, and proves what was found out about the
+	// user; both are nil for other users.
+	proof  *auth.Proof
+	proves *storedUser
 	ctx    context.Context
 	cancel context.CancelFunc
 	began  time.Duration
@@ -95,7 +98,8 @@ type opening struct {
 // newOpening registers a set-up that is about to start. limit is the time for the whole
 // set-up.
 func (w *worker) newOpening(wt *waiter, g *ipc.LeaseGrant, limit time.Duration) *opening {
-	o := &opening{outbound: outbound{epoch: g.Epoch}, waiter: wt, grant: g, proof: w.proofOf(wt.login), began: w.now()}
+	o := &opening{outbound: outbound{epoch: g.Epoch}, waiter: wt, grant: g, began: w.now()}
+	o.proof, o.proves = w.proofOf(wt.login)
 	o.ctx, o.cancel = context.WithTimeout(context.Background(), limit)
 	o.stop = o.cancel
 	w.outbounds[&o.outbound] = struct{}{}

@@ -51,6 +51,7 @@ type login struct {
 	// stored is what the user has proven its password against, nil for a user with an entry.
 	// It belongs to the loop.
 	stored *storedUser
+	shares int // sessions that share the login: see share
 }
 
 func (l *login) application() string {
@@ -84,8 +85,16 @@ var errTooManySetups = errors.New("too many clients are being set up")
 // maxShared is how many different logins of a pool are kept for sharing.
 const maxShared = 1000
 
-// loginKey identifies a login within its pool.
-type loginKey struct{ requested, application string }
+// loginKey identifies a login within its pool. A client that was looked up doesn't share the
+// login of one that wasn't, because backends are opened for it in another way.
+type loginKey struct {
+	requested, application string
+	lookedUp               bool
+}
+
+func (l *login) shareKey() loginKey {
+	return loginKey{l.requested, l.application(), l.stored != nil}
+}
 
 // share returns the login that a session keeps after its start. Sessions with equal logins
 // share one, so that idle clients need less memory.
@@ -95,15 +104,31 @@ func (w *worker) share(l *login) *login {
 		return l
 	}
 	f := factsOf(p)
-	k := loginKey{l.requested, l.application()}
-	if same := f.logins[k]; same != nil {
+	k := l.shareKey()
+	same := f.logins[k]
+	switch {
+	case same != nil:
 		same.stored = l.stored // the later one counts
-		return same
+	case len(f.logins) < maxShared:
+		f.logins[k], same = l, l
+	default:
+		return l
 	}
-	if len(f.logins) < maxShared {
-		f.logins[k] = l
+	same.shares++
+	return same
+}
+
+// unshare ends the share of a session. The last one's login is forgotten, with what its user
+// has proven.
+func (w *worker) unshare(l *login) {
+	if l.shares--; l.shares > 0 {
+		return
 	}
-	return l
+	if p := w.shelf.Lookup(pool.Key(l.key)); p != nil {
+		if f := factsOf(p); f.logins[l.shareKey()] == l {
+			delete(f.logins, l.shareKey())
+		}
+	}
 }
 
 // onNewClient takes over the socket of a client and starts the set-up. fds is empty if this

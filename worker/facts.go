@@ -61,7 +61,7 @@ func (f *facts) heard(follow, now *relay.Params) {
 }
 
 // answer returns the parameters that answer a login, or false if the login needs a backend.
-// unproven says that only the server can authenticate the client.
+// unproven says that only the server can tell who the client is.
 func (w *worker) answer(l *login, unproven bool) (relay.Params, bool) {
 	p := w.shelf.Lookup(pool.Key(l.key))
 	if w.cfg.Pipeline != "transaction" || p == nil || !w.servers.Open || w.servers.Graceful || w.draining {
@@ -94,7 +94,7 @@ func isPlainName(p pgwire.Param) bool {
 
 // enter completes the login of an authenticated client: with the facts, or with a backend.
 func (s *session) enter() {
-	if params, ok := s.w.answer(s.login, false); ok {
+	if params, ok := s.w.answer(s.login, s.login.unconfirmed()); ok {
 		s.enterWith(&params)
 		return
 	}

@@ -19,15 +19,12 @@ func (w *worker) askLease(request uint64, wt *waiter) {
 
 func (w *worker) onLeaseGrant(m *ipc.LeaseGrant) {
 	x := w.shelf.Grant(m.ID, m.Epoch > w.fenced, w.now())
-	switch {
-	case x == nil:
+	if x == nil {
 		w.returnLease(m.Lease)
-	case x.Bare:
-		wt := x.Of.(*waiter)
-		wt.timer.Stop()
+	} else if wt := x.Of.(*waiter); wt.granted != nil {
 		wt.granted(m)
-	default:
-		w.open(x.Of.(*waiter), m)
+	} else {
+		w.open(wt, m)
 	}
 	w.carryOut()
 }

@@ -127,6 +127,7 @@ func (w *worker) permit(file away, l *login, waited time.Duration, answer chan<-
 		return
 	}
 	wt.granted = func(g *ipc.LeaseGrant) {
+		wt.timer.Stop()
 		if !file.connected() {
 			w.shelf.Opened(&wt.Waiter, false)
 			w.returnLease(g.Lease)
@@ -146,7 +147,7 @@ func (w *worker) permit(file away, l *login, waited time.Duration, answer chan<-
 		wt.refused(pgwire.RefusalManyPools.With())
 		return
 	}
-	wt.Pool = p
+	wt.Pool, wt.Bare = p, true
 	w.wait(wt)
 }
 

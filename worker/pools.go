@@ -107,7 +107,7 @@ func (w *worker) waitLimit() time.Duration {
 
 // wait puts a waiter at the end of its pool's queue.
 func (w *worker) wait(wt *waiter) {
-	wt.Of, wt.Bare = wt, wt.session == nil
+	wt.Of = wt
 	w.shelf.Wait(&wt.Waiter, w.now())
 	if d := w.waitLimit(); d > 0 {
 		wt.timer = w.loop.After(d, func() { w.expire(wt) })
@@ -206,13 +206,22 @@ func (w *worker) shorten(wt *waiter, limit time.Duration) {
 
 // opened handles the result of an opening: a backend, or an error.
 func (w *worker) opened(o *opening, b *backend, err error) {
-	if err = w.settleOpening(o, b, err); err != nil {
+	switch err = w.settleOpening(o, b, err); {
+	case err != nil:
 		w.openFailed(o, err)
-	} else {
+	case o.waiter.opensOwn():
+		o.waiter.timer.Stop()
+		o.waiter.serve(b)
+	default:
 		w.place(b, true)
 	}
 	w.shelf.Want(o.waiter.Pool, w.now())
 	w.carryOut()
+}
+
+// opensOwn reports whether a session waits for this very opening, and has left the queue.
+func (wt *waiter) opensOwn() bool {
+	return wt.Bare && wt.session != nil && wt.session.waiter == wt && wt.session.state == sessionWaiting
 }
 
 // settleOpening ends an opening: it adds the backend to the loop, or returns the lease.
@@ -239,6 +248,7 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 		w.disprove(o.waiter.login, err)
 		return err
 	}
+	w.confirm(o.proves)
 	w.stats.opened++
 	w.stats.server(o.grant.Server).opens.observe(w.now() - o.began)
 	w.reached(o.grant.Server, o.at)
@@ -248,19 +258,18 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 // openFailed decides about the waiter of an opening that has failed. The waiter keeps
 // waiting if a failover may follow. Otherwise it gets the server's own error.
 func (w *worker) openFailed(o *opening, err error) {
-	wt := o.waiter
-	if !wt.Queued() {
+	wt, cfg := o.waiter, w.cfg
+	if !wt.Queued() && !wt.opensOwn() {
 		return
 	}
 	wt.last = err
-	if errors.Is(err, errFenced) {
-		return // the caller asks again
-	}
-	if w.triesAgain(wt, err) {
+	if errors.Is(err, errFenced) || w.triesAgain(wt, err) {
+		w.requeue(wt) // the caller asks again
 		return
 	}
-	if cfg := w.cfg; cfg.Failover && cfg.BlockingTimeoutMS > 0 && transient(err) {
+	if cfg.Failover && cfg.BlockingTimeoutMS > 0 && transient(err) {
 		w.shelf.Pause(wt.Pool, ms(cfg.ConnectionRetryMS)) // the caller calls carryOut
+		w.requeue(wt)
 		return
 	}
 	w.log.Warn("no connection to the server", "server", w.serverName(o.grant.Server),
@@ -271,6 +280,17 @@ func (w *worker) openFailed(o *opening, err error) {
 		return
 	}
 	w.refuse(wt, unconnected(err))
+}
+
+// requeue puts a waiter back that has left the queue for its own opening.
+func (w *worker) requeue(wt *waiter) {
+	if wt.Queued() {
+		return
+	}
+	w.shelf.Wait(&wt.Waiter, w.now())
+	if !w.servers.Open {
+		w.shorten(wt, w.waitLimit())
+	}
 }
 
 // triesAgain reports whether a client that must not wait gets another attempt. Attempts that take

@@ -75,7 +75,7 @@ func (w *worker) onLog(m *ipc.WorkerLog, fds []int) {
 
 func (w *worker) putInEffect(c *config) {
 	w.cfg = c
-	w.stored.doubtAll()
+	w.stored.reconfigured(c.AuthQuery.On)
 	c.verifiers.Replace(c.entries)
 	w.shelf.Limits = shelfLimits(&c.ConfigBegin, c.keep)
 }

@@ -40,7 +40,9 @@ type rig struct {
 	gate chan struct{}
 	// greetings, if set, has what the server sends at each login.
 	greetings chan greeting
-	leases    uint64
+	// stores, if set, is the MD5 hash that the server has of the password of its users.
+	stores string
+	leases uint64
 }
 
 // greeting is what a server sends at a login.
@@ -148,6 +150,11 @@ func (r *rig) login(nc *net.TCPConn) {
 	}
 	if r.gate != nil {
 		<-r.gate
+	}
+	if r.stores != "" && !proves(nc, r.stores) {
+		_, _ = nc.Write(pgwire.RefusalBadPassword.With(m.User).Append(nil))
+		nc.Close()
+		return
 	}
 	told := greeting{pid: 42, params: []pgwire.Param{{Name: "client_encoding", Value: "UTF8"}}}
 	if r.greetings != nil {
@@ -265,10 +272,17 @@ type testClient struct {
 // connect begins the session of a client, which then needs a backend.
 func (r *rig) connect(id uint64, follow ...pgwire.Param) *testClient {
 	r.t.Helper()
+	l := &login{}
+	l.follow, _, _ = relay.SplitStartup(follow, "u")
+	return r.connectAs(id, l, (*session).seek)
+}
+
+// connectAs begins the session of a client with a login as u.
+func (r *rig) connectAs(id uint64, l *login, begin func(*session)) *testClient {
+	r.t.Helper()
 	fd, conn := clientPair(r.t)
 	tc := &testClient{Conn: conn, Frontend: pgproto3.NewFrontend(conn, io.Discard)}
-	l := &login{user: "u", database: "d", requested: "d", key: ipc.PoolKey{Database: "d", User: "u"}}
-	l.follow, _, _ = relay.SplitStartup(follow, "u")
+	l.user, l.database, l.requested, l.key = "u", "d", "d", poolD
 	r.do(func() {
 		c := &client{id: id, start: time.Now()}
 		r.w.clients[id] = c
@@ -278,7 +292,7 @@ func (r *rig) connect(id uint64, follow ...pgwire.Param) *testClient {
 			return
 		}
 		tc.s = r.w.newSession(c, conn, l)
-		tc.s.seek()
+		begin(tc.s)
 	})
 	return tc
 }

@@ -109,13 +109,13 @@ func (s *session) seek() {
 		s.refuse(pgwire.RefusalManyPools.With())
 		return
 	}
-	if b := w.take(p, false); b != nil {
+	if b := w.take(p, s.login.unconfirmed()); b != nil {
 		s.attach(b)
 		return
 	}
 	s.client.Watch()
 	s.waiter = &waiter{requested: s.login.requested, login: s.login, session: s, refused: s.refuse}
-	s.waiter.Pool = p
+	s.waiter.Pool, s.waiter.Bare = p, s.login.unconfirmed()
 	w.wait(s.waiter)
 }
 
@@ -331,6 +331,9 @@ func (s *session) finish() {
 		delete(s.w.cancels, s.key.id()) // also when the session never had a backend
 	}
 	s.talk.End()
+	if s.welcomed {
+		s.w.unshare(s.login)
+	}
 	s.w.sessions--
 	s.w.gone(s.c)
 	if s.c.leaves {

@@ -112,7 +112,7 @@ func (s *Shelf) Review(p *Pool, now time.Duration) {
 	}
 	a.late, a.budget = late, late
 	switch {
-	case !s.open || p.live == p.coming || s.contended(p) || late > 0:
+	case !s.open || p.live == p.coming || s.contended(p) || late > 0 || p.waiters[0].Bare:
 		a.reviews = 0
 	default:
 		if len(a.requests) > 0 {
@@ -122,6 +122,9 @@ func (s *Shelf) Review(p *Pool, now time.Duration) {
 		if a.reviews++; a.reviews >= probeAfter {
 			a.reviews, a.budget = 0, 1
 		}
+	}
+	if s.open && len(p.idle) > 0 && s.makesRoom(p.idle[0], now) {
+		s.evict(p.idle[0], EvictUnfit)
 	}
 	s.want(p, now)
 }
@@ -275,11 +278,10 @@ func (s *Shelf) Opened(wt *Waiter, ok bool) {
 	p := wt.Pool
 	if !wt.Bare {
 		p.coming--
-		if ok { // the server can be reached again
-			p.asking.paused, p.asking.failing = false, false
-		}
 	}
-	if !ok {
+	if ok { // the server can be reached again
+		p.asking.paused, p.asking.failing = false, false
+	} else {
 		p.live--
 		s.tidy(p)
 	}

@@ -100,7 +100,7 @@ func (b *Backend) Idle() bool { return b.idle }
 // Waiter is a client that waits for a backend of a pool.
 type Waiter struct {
 	Pool *Pool
-	// Bare says that only the server can authenticate the client. It needs a lease, to open
+	// Bare says that only the server can tell who the client is. It needs a lease, to open
 	// its own backend, or a Trusting backend.
 	Bare bool
 	// Since is when the client arrived.
@@ -111,6 +111,7 @@ type Waiter struct {
 	id      uint64 // in the order of arrival
 	asked   uint64 // the open request for it, 0 for none
 	askedAt time.Duration
+	roomAt  time.Duration // when a backend was closed for it: see makesRoom
 	queued  bool
 }
 
@@ -363,6 +364,10 @@ func (s *Shelf) Waiters() []*Waiter {
 func (s *Shelf) Put(b *Backend, granted bool, now time.Duration) {
 	if reason := s.unfit(b, now); reason != 0 {
 		s.act(Act{Do: Close, Backend: b, Reason: reason})
+		return
+	}
+	if s.makesRoom(b, now) {
+		s.act(Act{Do: Close, Backend: b, Reason: EvictUnfit})
 		return
 	}
 	p := b.Pool

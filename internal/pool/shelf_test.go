@@ -148,6 +148,51 @@ func TestClientThatHasProvenNothingGetsTrustingBackendsAlone(t *testing.T) {
 	wantActs(t, s, "withdraw 2", "serve bare with lease 1")
 }
 
+// The Ledger reclaims nothing for a client whose own pool has idle backends.
+func TestBackendMakesRoomForAClientThatHasProvenNothing(t *testing.T) {
+	s, p, list := shelfWith(t, Limits{}, 0, 0, 0, 0)
+	busy := s.Take(p, false, 0)
+	first, second := &Waiter{Pool: p, Bare: true, Of: "first"}, &Waiter{Pool: p, Bare: true, Of: "second"}
+	s.Wait(first, 0)
+	s.Wait(second, 0)
+	wantActs(t, s, "ask 2", "review in 20ms", "ask 4")
+	s.Review(p, patience-1)
+	wantActs(t, s, "review in 20ms")
+	s.Review(p, patience)
+	wantActs(t, s, "close lease 1: clients that wait need one of their own", "review in 20ms")
+	s.Put(busy, false, patience) // the lease is on its way
+	wantActs(t, s)
+	if s.Grant(2, true, patience) != first {
+		t.Fatal("the first doesn't get it")
+	}
+	busy = s.Take(p, false, patience)
+	s.Put(busy, false, 2*patience)
+	wantActs(t, s, "close lease 4: clients that wait need one of their own")
+	s.Pause(p, time.Second)
+	s.Review(p, 10*patience) // nobody can open one now
+	wantActs(t, s, "resume in 1s", "review in 20ms")
+	if !list[1].Idle() || !list[2].Idle() {
+		t.Error("more are closed than are needed")
+	}
+}
+
+func TestProvenClientsGetIdleBackends(t *testing.T) {
+	s, p, _ := shelfWith(t, Limits{}, 0, 0)
+	for _, name := range []string{"a", "b", "c", "d"} {
+		s.Wait(&Waiter{Pool: p, Bare: true, Of: name}, 0)
+	}
+	wantActs(t, s, "ask 2", "review in 20ms", "ask 4", "ask 6", "ask 8")
+	s.Prove(func(wt *Waiter) bool { return wt.Of != "a" }, 0)
+	wantActs(t, s, "withdraw 4", "serve b with lease 2", "withdraw 6", "serve c with lease 1")
+	b := &Backend{Pool: p, Lease: 3, Epoch: 1}
+	s.Put(b, false, 0)
+	wantActs(t, s, "withdraw 8", "serve d with lease 3")
+	s.Put(b, false, 0)
+	if !b.Idle() {
+		t.Error("a gets one that it may not have")
+	}
+}
+
 // A lease that was requested for an authenticated client must not go to an unproven one,
 // because it would not count against the share.
 func TestLeaseOfAKnownClientIsNotForOneThatHasProvenNothing(t *testing.T) {

@@ -203,6 +203,28 @@ func TestTheStatementOfAuthQueryIsTheOperators(t *testing.T) {
 	served(t, p, "alice", "right")
 }
 
+// TestAMadeUpAnswerOpensNoConnection has somebody who says what is stored of alice, while a connection of hers is idle.
+func TestAMadeUpAnswerOpensNoConnection(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{HBA: lookedUp})
+	pool.AskNode(t, c.Primary(), bossRole+aliceRole+"CREATE ROLE forger PASSWORD 'forged'; CREATE TABLE said(who text)")
+	for _, pipeline := range []string{"session", "transaction"} {
+		p := askingPool(t, c, "host all all all scram-sha-256\n", map[string]string{
+			"auth_query_max_age": "0", "workers": "1", "pipeline": pipeline,
+			"auth_query_statement": "'SELECT rolpassword FROM pg_authid WHERE rolname = coalesce((SELECT who FROM public.said), $1)'",
+		})
+		served(t, p, "alice", "right")
+		pool.AskNode(t, c.Primary(), "INSERT INTO said VALUES ('forger')")
+		wrongPassword(t, p, "alice", "forged")
+		pool.AskNode(t, c.Primary(), "DELETE FROM said")
+		served(t, p, "alice", "right")
+		if n := pool.AskNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE usename = 'alice'"); n == "0" {
+			t.Error("there was no idle connection")
+		}
+		p.Stop()
+	}
+}
+
 func TestStoredPasswordsAreLookedUpOverTLS(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t, "authority")
