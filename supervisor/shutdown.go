@@ -2,10 +2,12 @@ package supervisor
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
@@ -14,18 +16,25 @@ import (
 const (
 	drainLimit  = 2 * time.Second // for workers to tell their clients
 	runnerLimit = 2 * time.Second // for the runner to end, when no script runs
+	// extendBy is the time that the service manager is asked for while a shutdown waits as it
+	// should; it is asked again every extendEvery, so a loop that hangs gets no more.
+	extendBy    = 30 * time.Second
+	extendEvery = 10 * time.Second
 )
 
 // stopMode is how far a shutdown has come.
 //
-//	running --> graceful --last client gone, limit--> now --children gone--> over
-//	   ^            |                                  ^
-//	   |            +-- cancel                         |
-//	   +------------+----------------------------------+
+//	running --> delayed --shutdown_delay--> graceful --last client gone, limit--> now --children gone--> over
+//	   ^           |                           |                                   ^
+//	   +--cancel---+---------------------------+                                   |
+//	   +-----------+---------------------------+--immediate------------------------+
 type stopMode uint8
 
 const (
 	stopNot stopMode = iota
+	// stopDelayed: everything goes on, but readiness fails, so that load balancers send no
+	// further clients before the first one is turned away.
+	stopDelayed
 	stopGraceful
 	stopNow
 )
@@ -33,7 +42,9 @@ const (
 // shutdown is the state of a shutdown.
 type shutdown struct {
 	mode    stopMode
-	limit   *timer // of the graceful mode
+	limit   *timer // of the delay, or of the graceful mode
+	term    bool   // SIGTERM has begun it, so it can't be taken back
+	told    bool   // the service manager knows
 	kill    *timer // when workers get SIGKILL
 	leaving bool   // the runner isn't needed any more
 	waits   bool   // the log has said that the shutdown waits for a script
@@ -43,30 +54,111 @@ type shutdown struct {
 	killed int // workers that had to be killed
 }
 
-// shutGracefully lets no new client in, and shuts down when the last client has left,
-// or after limit; 0 is unlimited.
+// onTerm is SIGTERM: shutdown_mode says what the first one does. A second one ends pgagroal
+// at once.
+func (s *supervisor) onTerm() {
+	mode := s.cfg.ShutdownMode
+	if s.stop.term || s.stop.mode == stopNow {
+		mode = config.ShutdownImmediate
+	}
+	s.log.Info("shutdown requested by signal", "signal", "terminated", "mode", mode)
+	switch {
+	case s.stop.term || s.stop.mode == stopNow:
+		s.shutNow()
+		return
+	case mode == config.ShutdownGracefully && s.stop.mode == stopGraceful:
+		s.limitGraceful(s.cfg.FlushTimeout) // pgagroal-cli has begun it, perhaps without a limit
+	case mode == config.ShutdownGracefully:
+		s.shutGracefully(s.cfg.FlushTimeout)
+	case s.stop.mode == stopGraceful: // readiness has failed long enough
+		s.shutNow()
+		return
+	default:
+		s.delayShutdown(s.shutNow)
+	}
+	s.stop.term = true
+	s.tellStopping()
+}
+
+// delayShutdown lets readiness fail for shutdown_delay before it calls then.
+func (s *supervisor) delayShutdown(then func()) {
+	delay := s.cfg.ShutdownDelay
+	switch {
+	case s.stop.mode == stopDelayed:
+		s.timers.stop(s.stop.limit)
+		delay = max(s.stop.began+delay-s.env.now(), 0)
+	case delay == 0:
+		then()
+		return
+	default:
+		s.stop.began = s.env.now()
+	}
+	s.stop.mode = stopDelayed
+	s.log.Info("readiness fails, and clients are served until shutdown_delay is over", "clients", s.clients.total, "delay", delay)
+	s.service.note = "about to shut down"
+	s.stop.limit = s.after(delay, then)
+	s.statusChanged()
+}
+
+// shutGracefully lets no new client in once shutdown_delay is over, and shuts down when the
+// last client has left, or after limit; 0 is unlimited.
 func (s *supervisor) shutGracefully(limit time.Duration) {
-	if s.stop.mode != stopNot {
-		s.log.Info("shutdown is under way already")
+	if s.stop.mode == stopNot || s.stop.mode == stopDelayed && !s.stop.term {
+		s.delayShutdown(func() { s.letNobodyIn(limit) })
 		return
 	}
-	s.stop.mode, s.stop.began = stopGraceful, s.env.now()
+	s.log.Info("shutdown is under way already")
+}
+
+// letNobodyIn begins the graceful mode.
+func (s *supervisor) letNobodyIn(limit time.Duration) {
+	if s.stop.mode == stopNot {
+		s.stop.began = s.env.now()
+	}
+	s.stop.mode, s.stop.limit = stopGraceful, nil
 	s.log.Info("shutting down when the last client has left", "clients", s.clients.total, "limit", limit)
 	s.service.note = "shutting down when the last client has left"
-	if limit > 0 {
-		s.stop.limit = s.after(limit, s.shutNow)
-	}
+	s.limitGraceful(limit)
 	s.sendServerStates()
 	s.checkDrained()
 }
 
+// limitGraceful limits the graceful mode, if it isn't limited; 0 is no limit.
+func (s *supervisor) limitGraceful(limit time.Duration) {
+	if limit > 0 && s.stop.limit == nil {
+		s.stop.limit = s.after(limit, s.shutNow)
+	}
+}
+
+// tellStopping tells the service manager of a shutdown that can't be taken back.
+func (s *supervisor) tellStopping() {
+	if s.stop.told {
+		return
+	}
+	s.stop.told = true
+	s.env.notify("STOPPING=1")
+	s.extendStop()
+}
+
+// extendStop asks the service manager for more time while clients or a script are waited
+// for. Whatever else delays a shutdown must end in the time that the service manager gives.
+func (s *supervisor) extendStop() {
+	if s.stop.mode == stopNow && !s.scriptRuns() {
+		return
+	}
+	s.env.notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", extendBy.Microseconds()))
+	s.after(extendEvery, s.extendStop)
+}
+
 // cancelShutdown takes a graceful shutdown back.
 func (s *supervisor) cancelShutdown() error {
-	switch s.stop.mode {
-	case stopNot:
+	switch {
+	case s.stop.mode == stopNot:
 		return errors.New("there is no shutdown to cancel")
-	case stopNow:
+	case s.stop.mode == stopNow:
 		return errors.New("it is too late to cancel the shutdown")
+	case s.stop.term:
+		return errors.New("SIGTERM has begun the shutdown, and who sent it waits for the end")
 	}
 	s.stop.mode = stopNot
 	s.timers.stop(s.stop.limit)
@@ -97,7 +189,7 @@ func (s *supervisor) shutNow() {
 	}
 	s.stop.mode, s.stop.cut = stopNow, s.clients.total+len(s.clients.waiting)
 	s.timers.stop(s.stop.limit)
-	s.env.notify("STOPPING=1")
+	s.tellStopping()
 	// A worker that ends can use no lease, not even one given ahead of clients.
 	s.carryOut(s.ledger.SetTarget(s.servers.snapshot.Primary, s.servers.snapshot.Epoch, false))
 	s.gateChanged()

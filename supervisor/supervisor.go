@@ -182,7 +182,9 @@ func (s *supervisor) onSignal(sig os.Signal) {
 		s.renewLog(logs.Asked)
 	case syscall.SIGTRAP:
 		s.log.Info("shutdown requested by signal", "signal", sig.String(), "mode", "gracefully")
-		s.shutGracefully(0)
+		s.shutGracefully(s.cfg.FlushTimeout)
+	case syscall.SIGTERM:
+		s.onTerm()
 	default:
 		s.log.Info("shutdown requested by signal", "signal", sig.String(), "mode", "immediate")
 		s.shutNow()

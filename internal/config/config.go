@@ -36,6 +36,9 @@ const (
 	ModeFollow = "follow"
 	ModeOff    = "off"
 
+	ShutdownImmediate  = "immediate"
+	ShutdownGracefully = "gracefully"
+
 	ValidationOff        = "off"
 	ValidationForeground = "foreground"
 	ValidationBackground = "background"
@@ -91,6 +94,8 @@ type Config struct {
 	IdleTimeout           time.Duration // 0 is off
 	MaxConnectionAge      time.Duration // 0 is off
 	FlushTimeout          time.Duration // 0 is unbounded
+	ShutdownMode          string
+	ShutdownDelay         time.Duration
 	Validation            string
 	BackgroundInterval    time.Duration
 	MaxRetries            int

@@ -171,6 +171,16 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.FlushTimeout },
 		},
 		{
+			Name: "shutdown_mode", Kind: Enum, Default: ShutdownImmediate, Values: []string{ShutdownImmediate, ShutdownGracefully},
+			Help: "What SIGTERM does: end at once, or when the last client has left or flush_timeout is over",
+			main: func(c *Config) any { return &c.ShutdownMode },
+		},
+		{
+			Name: "shutdown_delay", Kind: DurationMS, Default: "0",
+			Help: "How long readiness fails before a shutdown turns the first client away, so that load balancers send no more clients",
+			main: func(c *Config) any { return &c.ShutdownDelay },
+		},
+		{
 			Name: "validation", Kind: Enum, Default: "off", Values: []string{ValidationOff, ValidationForeground, ValidationBackground},
 			Help: "When idle connections to servers are tested: never, before a client gets one, or every background_interval",
 			main: func(c *Config) any { return &c.Validation },

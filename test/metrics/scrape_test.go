@@ -73,7 +73,7 @@ func TestAScrape(t *testing.T) {
 	servers := pool.Nodes(pgtest.New(t, pgtest.Options{}))
 	for name, test := range map[string]func(*testing.T, []pool.Server){
 		"shows what clients do": showsClients, "has every metric of C pgagroal": hasReference, "is bounded": isBounded,
-		"answers each path": answersPaths, "doesn't wait for a server": waitsForNoServer, "is cached": isCached,
+		"answers each path": answersPaths, "doesn't wait for a server": waitsForNoServer, "is cached": isCached, "fails first in a shutdown": failsFirst,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

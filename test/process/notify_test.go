@@ -76,6 +76,7 @@ func TestTheServiceManagerHearsReadyWhenClientsAreServedAndNotBefore(t *testing.
 	x.Silence(pgtest.ToClient | pgtest.ToServer)
 	p := pool.Prepare(t, pool.Setup{Servers: []pool.Server{{Name: "n1", Host: "127.0.0.1", Port: x.Port()}}, Keys: map[string]string{
 		"failover_start_timeout": "60s", "failover_probe_timeout": "500ms", "health_check_user": "postgres",
+		"shutdown_mode": "gracefully",
 	}})
 	m := newManager(t, p.Path("notify"))
 	p.Begin("NOTIFY_SOCKET=" + m.path)
@@ -92,10 +93,12 @@ func TestTheServiceManagerHearsReadyWhenClientsAreServedAndNotBefore(t *testing.
 		t.Error("WATCHDOG=1 although nobody asked for it")
 	}
 	pool.Must(t, p.Cmd.Process.Signal(syscall.SIGTERM))
+	m.wait("STOPPING=1", 1)
+	m.wait("EXTEND_TIMEOUT_USEC=30000000", 1) // there is a client
+	pool.Must(t, p.Cmd.Process.Signal(syscall.SIGTERM))
 	if code := p.WaitEnd(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	m.wait("STOPPING=1", 1)
 	if n := m.count("READY=1"); n != 1 {
 		t.Errorf("READY=1 was said %d times", n)
 	}
