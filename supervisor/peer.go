@@ -154,17 +154,18 @@ func (s *supervisor) keepHosts(address netip.Addr, hosts []string) {
 
 // confirmedHosts returns those names of an address that resolve to this address again. The
 // owner of an address can give it any name, but can't make somebody else's name resolve to
-// it.
+// it. A name that can't be looked up now says nothing about the others.
 func confirmedHosts(ctx context.Context, e env, address netip.Addr) ([]string, error) {
 	names, err := e.lookupAddr(ctx, address.String())
 	if err != nil && !noSuchName(err) {
 		return nil, err
 	}
 	var hosts []string
+	var failed error
 	for _, name := range names[:min(len(names), ipc.MaxPeerHosts)] {
 		found, err := e.lookup(ctx, name)
 		if err != nil && !noSuchName(err) {
-			return hosts, err
+			failed = err
 		}
 		if slices.ContainsFunc(found, func(text string) bool {
 			addr, err := netip.ParseAddr(text)
@@ -173,7 +174,7 @@ func confirmedHosts(ctx context.Context, e env, address netip.Addr) ([]string, e
 			hosts = append(hosts, name)
 		}
 	}
-	return hosts, nil
+	return hosts, failed
 }
 
 func noSuchName(err error) bool {

@@ -20,9 +20,11 @@ func peerWorld(t *testing.T) *world {
 	w.own = []netip.Prefix{netip.MustParsePrefix("10.1.2.3/8"), netip.MustParsePrefix("192.0.2.9/24"), netip.MustParsePrefix("10.1.9.9/16")}
 	w.names = map[string][]string{
 		"192.0.2.1": {"db1.example.com.", "liar.example.com."}, "192.0.2.2": {"liar.example.com."}, "2001:db8::1": {"six.example.com."},
+		"192.0.2.4": {"down.example.com.", "db4.example.com."}, "192.0.2.5": {"down.example.com."},
 	}
 	w.lookups = map[string][]string{
 		"db1.example.com.": {"198.51.100.1", "192.0.2.1"}, "liar.example.com.": {"198.51.100.1"}, "six.example.com.": {"2001:db8::1"},
+		"db4.example.com.": {"192.0.2.4"},
 	}
 	return w
 }
@@ -45,6 +47,7 @@ func TestNamesOfClientsAreConfirmed(t *testing.T) {
 	w := peerWorld(t)
 	for address, want := range map[string][]string{
 		"192.0.2.1": {"db1.example.com."}, "192.0.2.2": nil, "2001:db8::1": {"six.example.com."}, "192.0.2.3": nil,
+		"192.0.2.4": {"db4.example.com."}, "192.0.2.5": nil,
 	} {
 		got := w.peer(w.children[0], address, true)
 		if d := cmp.Diff(want, got.Hosts); d != "" || got.Own != nil {
