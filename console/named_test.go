@@ -44,9 +44,9 @@ func unknown(text string) []string {
 	return list
 }
 
-func TestAlertsNameMetricsThatExist(t *testing.T) {
-	for _, name := range []string{"pgagroal.rules.yml", "pgagroal.rules.test.yml"} {
-		b, err := os.ReadFile("../contrib/prometheus/" + name)
+func TestAlertsAndDocumentsNameMetricsThatExist(t *testing.T) {
+	for _, name := range []string{"contrib/prometheus/pgagroal.rules.yml", "contrib/prometheus/pgagroal.rules.test.yml", "doc/MONITORING.md"} {
+		b, err := os.ReadFile("../" + name)
 		if err != nil {
 			t.Fatal(err)
 		}
