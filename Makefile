@@ -47,7 +47,8 @@ PLACES = \
 	-e 's|](\(\.\./\)\{0,1\}contrib/hooks)|]($(HOOKDIR))|g' \
 	-e 's|](\(\.\./\)\{0,1\}contrib/systemd)|]($(UNITDIR))|g' \
 	-e 's|/usr/local/share/pgagroal|$(SHAREDIR)|g' \
-	-e 's|](\(\.\./\)\{0,1\}contrib/\(prometheus\|grafana\)\([^)]*\))|]($(SHAREDIR)/\2\3)|g'
+	-e 's|](\(\.\./\)\{0,1\}contrib/prometheus)|]($(SHAREDIR)/prometheus)|g' \
+	-e 's|](\(\.\./\)\{0,1\}contrib/grafana)|]($(SHAREDIR)/grafana)|g'
 
 # The checkout may belong to somebody else than who builds, which git, asked by go
 # for a stamp, refuses; the version comes from here anyway.
