@@ -34,6 +34,7 @@ MANIFEST = \
 	$(foreach f,$(wildcard contrib/hooks/*.sh),0755:$f:$(HOOKDIR)) \
 	$(foreach f,$(wildcard contrib/hooks/*.sample),0644:$f:$(HOOKDIR)) \
 	$(foreach d,prometheus grafana,$(foreach f,$(wildcard contrib/$d/*.yml contrib/$d/*.json),0644:$f:$(SHAREDIR)/$d)) \
+	$(foreach f,$(wildcard doc/console/*.png),0644:$f:$(DOCDIR)/console) \
 	$(foreach f,$(wildcard pgagroal.conf.sample README.md CHANGELOG.md LICENSE doc/*.md),0644:$f:$(DOCDIR))
 
 # Texts name the places of PREFIX=/usr/local, and their links those of a checkout. An
@@ -55,7 +56,7 @@ PLACES = \
 GOFLAGS_BUILD = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := build
-.PHONY: build demo demo-up demo-down test test-all test-17 test-drivers test-race regress fuzz bench lint install clean help
+.PHONY: build demo demo-up demo-down test test-all test-17 test-drivers test-browser test-race regress fuzz bench lint install clean help
 
 build: ## build the programs into ./bin
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
@@ -104,9 +105,15 @@ test-drivers: ## a dozen drivers over TLS, in each pipeline
 	.ci/setup test drivers
 	go run ./.ci/gotest $(TESTFLAGS) ./test/drivers -all
 
+# SCREENSHOTS=doc/console makes its pictures anew.
+test-browser: ## the web console in chromium
+	.ci/setup browser
+	go vet -tags browser ./console
+	go run ./.ci/gotest -tags browser -run Browser -timeout 10m ./console $(if $(SCREENSHOTS),-args -screenshots $(abspath $(SCREENSHOTS)))
+
 # An hour and more: other schedules than make test plays, each fault and each
 # disturbance 20 times with the default times, and 500 rounds of killed clients.
-test-all: test test-17 test-drivers ## what make test has no time for: long simulations, faults with the default times, again and again
+test-all: test test-17 test-drivers test-browser ## what make test has no time for: long simulations, faults with the default times, again and again
 	go run ./.ci/gotest -run "TestSimulation|PacketLoss" -timeout 60m ./supervisor/failover -schedules 5000000 -seed 2000000 -losses 20000
 	go run ./.ci/gotest -run PassedOver -timeout 60m ./internal/pool -steps 5000000
 	go run ./.ci/gotest -timeout 90m ./test/faults -repeat 20

@@ -40,7 +40,7 @@ func (c *collector) Describe(chan<- *prometheus.Desc) {}
 // Collect sends the metrics.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	c.out, c.varying, c.dropped = out, 0, 0
-	total := c.total()
+	total := c.snap.total()
 	c.self()
 	c.figures(total)
 	c.clients(total)
@@ -109,9 +109,9 @@ func (c *collector) histogram(name string, bounds []float64, h ipc.Histogram, la
 }
 
 // total is the sum of all workers, those that have died included.
-func (c *collector) total() *ipc.WorkerStats {
+func (s *snapshot) total() *ipc.WorkerStats {
 	sum := &ipc.WorkerStats{Gauges: map[string]int64{}}
-	for _, w := range c.snap.workers {
+	for _, w := range s.workers {
 		sum.Add(w)
 		for name, v := range w.Gauges {
 			if name == "wait_time" {
@@ -189,17 +189,22 @@ func (c *collector) figures(total *ipc.WorkerStats) {
 	c.add("workers", float64(n))
 }
 
-func (c *collector) clients(total *ipc.WorkerStats) {
-	g := total.Gauges
+// clientStates counts clients by what they are doing.
+func (s *snapshot) clientStates(g map[string]int64) map[string]int64 {
 	waiting := g["connection_awaiting"]
 	by := map[string]int64{
-		"unplaced": int64(c.snap.begin.Unplaced), "login": g["client_wait"], "active": g["active_connections"],
+		"unplaced": int64(s.begin.Unplaced), "login": g["client_wait"], "active": g["active_connections"],
 		"idle": max(g["client_active"]-g["active_connections"]-waiting, 0), "waiting": waiting, "held": 0,
 	}
-	if c.snap.begin.Failover.Held {
+	if s.begin.Failover.Held {
 		by["waiting"], by["held"] = 0, waiting
 	}
-	for state, n := range by {
+	return by
+}
+
+func (c *collector) clients(total *ipc.WorkerStats) {
+	g := total.Gauges
+	for state, n := range c.snap.clientStates(g) {
 		c.add("clients", float64(n), state)
 	}
 	c.add("client_sockets", float64(g["client_active"]+g["client_wait"]))
@@ -221,42 +226,46 @@ func (c *collector) limits() {
 	}
 }
 
-// pools sends the pools of all workers together, by database, user and server.
-func (c *collector) pools() {
-	if c.detail == detailServer {
-		return
-	}
+// pools returns the pools of all workers together, by database, user and server.
+func (s *snapshot) pools() []ipc.PoolFigures {
 	type key struct {
 		database, user string
 		server         int
 	}
-	sum := map[key]ipc.PoolFigures{}
-	for _, w := range c.snap.workers {
+	at := map[key]int{}
+	var all []ipc.PoolFigures
+	for _, w := range s.workers {
 		for _, p := range w.Pools {
 			k := key{p.Database, p.User, p.Server}
-			s := sum[k]
-			s.Active, s.Idle, s.Waiting = s.Active+p.Active, s.Idle+p.Idle, s.Waiting+p.Waiting
-			sum[k] = s
+			i, there := at[k]
+			if !there {
+				i = len(all)
+				at[k], all = i, append(all, ipc.PoolFigures{Database: p.Database, User: p.User, Server: p.Server})
+			}
+			all[i].Active, all[i].Idle, all[i].Waiting = all[i].Active+p.Active, all[i].Idle+p.Idle, all[i].Waiting+p.Waiting
 		}
 	}
-	keys := make([]key, 0, len(sum))
-	for k := range sum {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, func(a, b key) int {
-		return cmp.Or(cmp.Compare(a.database, b.database), cmp.Compare(a.user, b.user), cmp.Compare(a.server, b.server))
+	slices.SortFunc(all, func(a, b ipc.PoolFigures) int {
+		return cmp.Or(cmp.Compare(a.Database, b.Database), cmp.Compare(a.User, b.User), cmp.Compare(a.Server, b.Server))
 	})
-	for _, k := range keys {
-		name := c.serverName(k.server)
-		c.some("pool_connections", float64(sum[k].Active), k.database, k.user, name, "active")
-		c.some("pool_connections", float64(sum[k].Idle), k.database, k.user, name, "idle")
-		c.some("pool_waiting", float64(sum[k].Waiting), k.database, k.user, name)
+	return all
+}
+
+func (c *collector) pools() {
+	if c.detail == detailServer {
+		return
+	}
+	for _, p := range c.snap.pools() {
+		name := c.snap.serverName(p.Server)
+		c.some("pool_connections", float64(p.Active), p.Database, p.User, name, "active")
+		c.some("pool_connections", float64(p.Idle), p.Database, p.User, name, "idle")
+		c.some("pool_waiting", float64(p.Waiting), p.Database, p.User, name)
 	}
 }
 
 // serverName returns the name of a server, "" for none.
-func (c *collector) serverName(index int) string {
-	for _, s := range c.snap.servers {
+func (s *snapshot) serverName(index int) string {
+	for _, s := range s.servers {
 		if s.Index == index {
 			return s.Name
 		}

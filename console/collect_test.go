@@ -186,7 +186,7 @@ func TestThePortSpeaksTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.start([]net.Listener{l})()
+	defer s.start([]net.Listener{l}, s.handler(), maxClients)()
 	roots := x509.NewCertPool()
 	roots.AddCert(authority.Leaf)
 	get := func(scheme string, shown ...tls.Certificate) (*http.Response, error) {

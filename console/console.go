@@ -30,7 +30,8 @@ type console struct {
 	build     string
 	cfg       *ipc.ConsoleConfigure
 	tls       ipc.ServerTLS
-	listeners []net.Listener
+	listeners []net.Listener // of the key metrics
+	pages     []net.Listener // of the key console
 	certs     []certificate
 }
 
@@ -75,6 +76,8 @@ func (c *console) run() error {
 		return err
 	}
 	s.about = about{build: c.build, kernel: kernelRelease(), certs: c.certs}
+	f.page = len(c.pages) > 0
+	page := newWeb(s, newNames(c.cfg.Names, c.tls.Certificate))
 	held, err := c.confine()
 	if err != nil {
 		return err
@@ -86,8 +89,8 @@ func (c *console) run() error {
 	if err := c.conn.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	stop := s.start(c.listeners)
-	defer stop()
+	defer s.start(c.listeners, s.handler(), maxClients)()
+	defer s.start(c.pages, page.handler(), maxPageClients)()
 	return c.receive(f)
 }
 
@@ -108,8 +111,8 @@ func (c *console) setup() error {
 			return err
 		}
 	}
-	if len(c.listeners) != c.cfg.Listeners {
-		return fmt.Errorf("%d listening sockets instead of %d", len(c.listeners), c.cfg.Listeners)
+	if n := len(c.listeners) + len(c.pages); n != c.cfg.Listeners {
+		return fmt.Errorf("%d listening sockets instead of %d", n, c.cfg.Listeners)
 	}
 	return nil
 }
@@ -125,6 +128,10 @@ func (c *console) onSetup(env ipc.Envelope) error {
 		l, err := net.FileListener(f)
 		if err != nil {
 			return fmt.Errorf("use a listening socket: %w", err)
+		}
+		if m.Key == "console" {
+			c.pages = append(c.pages, l)
+			return nil
 		}
 		c.listeners = append(c.listeners, l)
 	case *ipc.ConsoleLog:

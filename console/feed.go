@@ -2,9 +2,11 @@ package console
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +20,8 @@ const (
 	// snapshotLimit is how long a client waits for a snapshot: a pause of a second that the
 	// supervisor makes between two of them, and the time that workers have to answer.
 	snapshotLimit = 3 * time.Second
+	// historyKept is how many entries of the history are kept.
+	historyKept = 200
 )
 
 // snapshot is what the supervisor has said at one time.
@@ -28,6 +32,9 @@ type snapshot struct {
 	limits    []*ipc.SnapshotLimit
 	processes []*ipc.SnapshotProcess
 	workers   map[int]*ipc.WorkerStats // -1 is those that have died
+	document  []byte                   // the JSON object for the web page, empty if there is none
+	history   []json.RawMessage        // the oldest first
+	historyTo uint64                   // the number of the last one
 	items     int
 	// begun is closed when begin is there, whole when the rest is there, too.
 	begun, whole chan struct{}
@@ -39,12 +46,16 @@ type feed struct {
 	log      *slog.Logger
 	send     func(ipc.Message) error
 	sessions bool // snapshots list all backends
+	page     bool // snapshots have what the web page shows
 
 	mu     sync.Mutex
 	nextID uint64
 	last   *snapshot // the last one that is complete, nil for none
 	coming *snapshot // was asked for, nil for none
 	bad    map[int]bool
+
+	history   []json.RawMessage // entries of all snapshots, which are never changed in place
+	historyTo uint64            // the number of the last one
 }
 
 func newFeed(log *slog.Logger, send func(ipc.Message) error, sessions bool) *feed {
@@ -97,7 +108,7 @@ func (f *feed) fresh() (*snapshot, error) {
 		return f.last, nil
 	}
 	f.nextID++
-	if err := f.send(&ipc.SnapshotRequest{ID: f.nextID, Sessions: f.sessions}); err != nil {
+	if err := f.send(&ipc.SnapshotRequest{ID: f.nextID, Sessions: f.sessions, Page: f.page, History: f.historyTo}); err != nil {
 		return nil, fmt.Errorf("ask for a snapshot: %w", err)
 	}
 	f.coming = &snapshot{workers: map[int]*ipc.WorkerStats{}, begun: make(chan struct{}), whole: make(chan struct{})}
@@ -128,14 +139,25 @@ func (f *feed) take(m ipc.Message) error {
 		s.processes = append(s.processes, m)
 	case *ipc.SnapshotStats:
 		f.takeStats(s, m)
+	case *ipc.SnapshotDocument:
+		s.document = append(s.document, m.Part...)
+	case *ipc.SnapshotHistory:
+		f.takeHistory(m)
 	case *ipc.SnapshotEnd:
 		if m.Items != s.items-1 {
 			return fmt.Errorf("a snapshot of %d items instead of %d", s.items-1, m.Items)
 		}
+		s.history, s.historyTo = f.history, f.historyTo
 		f.last, f.coming = s, nil
 		close(s.whole)
 	}
 	return nil
+}
+
+// takeHistory adds an entry of the history, and forgets the oldest one of too many.
+func (f *feed) takeHistory(m *ipc.SnapshotHistory) {
+	kept := slices.Clone(f.history[max(0, len(f.history)-historyKept+1):])
+	f.history, f.historyTo = append(kept, json.RawMessage(m.Entry)), m.Index
 }
 
 // takeStats adds a part of a worker's figures. A worker that sends nonsense is left out: it

@@ -81,7 +81,7 @@ func (c *collector) replication(s *ipc.SnapshotServer) {
 
 // times sends the times of what workers did with one server.
 func (c *collector) times(t *ipc.ServerTimes) {
-	name := c.serverName(t.Server)
+	name := c.snap.serverName(t.Server)
 	if name == "" {
 		return // a worker makes it up
 	}

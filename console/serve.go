@@ -63,14 +63,15 @@ func newServer(log *slog.Logger, cfg *ipc.ConsoleConfigure, t ipc.ServerTLS, f *
 	return s, err
 }
 
-// start serves at every listener until stop is called, which waits for the end.
-func (s *server) start(listeners []net.Listener) (stop func()) {
+// start serves at every listener until stop is called, which waits for the end. There are so
+// many clients at a time at most.
+func (s *server) start(listeners []net.Listener, handler http.Handler, clients int) (stop func()) {
 	h := &http.Server{
-		Handler: s.handler(), ReadHeaderTimeout: time.Duration(s.cfg.RequestMS) * time.Millisecond,
+		Handler: handler, ReadHeaderTimeout: time.Duration(s.cfg.RequestMS) * time.Millisecond,
 		ReadTimeout: time.Duration(s.cfg.RequestMS) * time.Millisecond, WriteTimeout: writeLimit, IdleTimeout: idleLimit,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	room := make(chan struct{}, maxClients)
+	room := make(chan struct{}, clients)
 	var all sync.WaitGroup
 	for _, l := range listeners {
 		l = &bounded{Listener: l, room: room}

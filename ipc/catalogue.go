@@ -154,6 +154,9 @@ var catalogue = index([]Row{
 	{Number: 130, Name: "SnapshotStats", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotStats]},
 	{Number: 131, Name: "SnapshotEnd", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotEnd]},
 
+	{Number: 136, Name: "SnapshotDocument", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotDocument]},
+	{Number: 137, Name: "SnapshotHistory", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotHistory]},
+
 	{Number: 140, Name: "WorkerLog", From: sup, To: wrk, FDs: 1, Phase: phaseAny, make: of[WorkerLog]},
 	{Number: 141, Name: "RunnerLog", From: sup, To: run, FDs: 1, Phase: phaseAny, make: of[RunnerLog]},
 	{Number: 142, Name: "ProberLog", From: sup, To: prb, FDs: 1, Phase: phaseAny, make: of[ProberLog]},

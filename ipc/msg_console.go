@@ -12,7 +12,7 @@ type ConsoleHello struct {
 
 // ConsoleListen carries a listening socket, which the supervisor has made and keeps, too.
 type ConsoleListen struct {
-	// Key is the key of pgagroal.conf with the socket's port.
+	// Key is the key of pgagroal.conf with the socket's port: metrics or console.
 	Key string `msgpack:"key"`
 }
 
@@ -39,6 +39,8 @@ type ConsoleConfigure struct {
 	Detail        string `msgpack:"detail"` // server, pool or connection
 	// RequestMS is how long a client may take to send a request.
 	RequestMS int64 `msgpack:"request_ms"`
+	// Names are the names by which browsers may call the web page, beside addresses and localhost.
+	Names []string `msgpack:"names"`
 	// Listeners is how many ConsoleListen came before.
 	Listeners int `msgpack:"listeners"`
 }
@@ -55,6 +57,10 @@ type SnapshotRequest struct {
 	ID uint64 `msgpack:"id"`
 	// Sessions asks for a list of all backends as well.
 	Sessions bool `msgpack:"sessions"`
+	// Page asks for what only the web page shows: the documents and the history.
+	Page bool `msgpack:"page"`
+	// History is the number of the last entry of the history that the console has, 0 for none.
+	History uint64 `msgpack:"history"`
 }
 
 // SnapshotBegin begins the answer with what the supervisor itself knows. It comes at once; the items
@@ -102,6 +108,15 @@ type FailoverFacts struct {
 	RunnerThere   bool   `msgpack:"runner_there"`
 	RunnerAgrees  bool   `msgpack:"runner_agrees"` // it has read the same configuration
 	RunnerService bool   `msgpack:"runner_service"`
+	// Changes are the last changes of the phase, the oldest first.
+	Changes []PhaseChange `msgpack:"changes"`
+}
+
+// PhaseChange says when the machine came into a phase, and why.
+type PhaseChange struct {
+	WallMS int64  `msgpack:"wall_ms"` // Unix time
+	Phase  string `msgpack:"phase"`
+	Reason string `msgpack:"reason"`
 }
 
 // RunCount is how many runs of a hook had an outcome since the start.
@@ -175,6 +190,21 @@ type SnapshotStats struct {
 	Part   Packed `msgpack:"part"`
 }
 
+// SnapshotDocument is a part of the JSON object that pgagroal-cli shows of status and failover
+// status. The parts of a snapshot are one document.
+type SnapshotDocument struct {
+	ID   uint64 `msgpack:"id"`
+	Part []byte `msgpack:"part"`
+}
+
+// SnapshotHistory is one entry of the history, a JSON object. The entries of one supervisor are
+// numbered from 1, and come in order.
+type SnapshotHistory struct {
+	ID    uint64 `msgpack:"id"`
+	Index uint64 `msgpack:"index"`
+	Entry []byte `msgpack:"entry"`
+}
+
 // SnapshotEnd ends a snapshot, of so many items.
 type SnapshotEnd struct {
 	ID    uint64 `msgpack:"id"`
@@ -197,3 +227,5 @@ func (*SnapshotLimit) Number() Number      { return 128 }
 func (*SnapshotProcess) Number() Number    { return 129 }
 func (*SnapshotStats) Number() Number      { return 130 }
 func (*SnapshotEnd) Number() Number        { return 131 }
+func (*SnapshotDocument) Number() Number   { return 136 }
+func (*SnapshotHistory) Number() Number    { return 137 }

@@ -43,7 +43,7 @@ type aideEnd struct {
 // makeAides says what the further children are for.
 func (s *supervisor) makeAides() {
 	s.servers.prober.aide = s.newProber()
-	if s.cfg.Metrics > 0 {
+	if servesHTTP(s.cfg) {
 		s.console.aide = s.newConsole()
 	}
 }

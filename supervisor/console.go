@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"time"
 
@@ -16,12 +15,12 @@ import (
 // ConsoleProgram is the name of the program of the console, which lies beside this one.
 const ConsoleProgram = "pgagroal-console"
 
-// console is the supervisor's side of the process that answers HTTP: metrics and end
-// points for health checks. snapshot.go answers its requests.
+// console is the supervisor's side of the process that answers HTTP: metrics, end points
+// for health checks, and the web page. snapshot.go answers its requests.
 type console struct {
 	aide
 	program   *os.File             // what it runs
-	listeners []net.Listener       // of the key metrics; also open here, for the next process
+	listeners []listen.Port        // of the keys metrics and console; also open here, for the next process
 	asked     *ipc.SnapshotRequest // not answered yet
 	began     time.Duration        // when the last snapshot began
 	base      ipc.WorkerStats      // what dead workers had counted
@@ -63,12 +62,12 @@ func (s *supervisor) onConsoleHello(p *aideEnd, m *ipc.ConsoleHello) {
 func (s *supervisor) configureConsole(p *aideEnd) {
 	c := s.cfg
 	for _, l := range s.console.listeners {
-		fd, err := listen.Copy(l)
+		fd, err := listen.Copy(l.Listener)
 		if err != nil {
 			s.dropAide(p, err.Error())
 			return
 		}
-		s.sendAide(p, &ipc.ConsoleListen{Key: "metrics"}, fd)
+		s.sendAide(p, &ipc.ConsoleListen{Key: l.Key}, fd)
 	}
 	for _, cert := range s.certificates {
 		s.sendAide(p, &cert)
@@ -78,27 +77,30 @@ func (s *supervisor) configureConsole(p *aideEnd) {
 	}
 	s.sendAide(p, &ipc.ConsoleConfigure{
 		CacheMaxAgeMS: c.MetricsCacheMaxAge.Milliseconds(), CacheMaxSize: c.MetricsCacheMaxSize, MaxSeries: c.MetricsMaxSeries, Detail: c.MetricsDetail,
-		RequestMS: c.AuthenticationTimeout.Milliseconds(), Listeners: len(s.console.listeners),
+		RequestMS: c.AuthenticationTimeout.Milliseconds(), Names: pageNames(c.ConsoleNames), Listeners: len(s.console.listeners),
 	})
 }
 
 // openConsole opens the program of the console, nil if none is wanted. It is held open:
 // what is started later is of this release, whatever is installed meanwhile.
 func openConsole(c *config.Config) (*os.File, error) {
-	if c.Metrics == 0 {
+	if !servesHTTP(c) {
 		return nil, nil
 	}
 	program, err := proc.OpenProgram(ConsoleProgram)
 	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
+		return nil, fmt.Errorf("metrics and console: %w", err)
 	}
 	return program, nil
 }
 
-// loadConsoleTLS reads what TLS on the metrics port needs, because the console opens no
-// file. Without metrics_cert_file the port speaks clear text.
+// servesHTTP reports whether the console is wanted, for metrics or for the web page.
+func servesHTTP(c *config.Config) bool { return c.Metrics > 0 || c.Console > 0 }
+
+// loadConsoleTLS reads what TLS on the ports of the console needs, because the console opens no
+// file. Without metrics_cert_file they speak clear text.
 func loadConsoleTLS(c *config.Config) ([]ipc.ServerTLS, error) {
-	if c.Metrics == 0 || c.MetricsCertFile == "" {
+	if !servesHTTP(c) || c.MetricsCertFile == "" {
 		return nil, nil
 	}
 	m, err := tlspolicy.Load(tlspolicy.Files{

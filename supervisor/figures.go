@@ -18,6 +18,7 @@ type figures struct {
 	phase   string
 	entered time.Duration // when the machine came into phase
 	phases  map[string]time.Duration
+	changes []ipc.PhaseChange // of the phase, oldest first
 	servers []serverFigures
 	wrote   []position // of the primary, oldest first
 	writer  int        // which server that is

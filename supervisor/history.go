@@ -19,6 +19,7 @@ const (
 // history is the list of decisions, and the output of the scripts that ran for them.
 type history struct {
 	entries []json.RawMessage // oldest first
+	kept    uint64            // how many entries there have been, those that are no longer kept included
 	runs    int               // of failover_script since the first entry, including runs that are no longer kept
 	busy    bool              // a line is being written
 	unsaved [][]byte          // lines to write after that
@@ -56,6 +57,7 @@ func (h *history) keep(line json.RawMessage) {
 	if isRun(line) {
 		h.runs++
 	}
+	h.kept++
 	h.entries = append(h.entries, line)
 	if n := len(h.entries) - historyKept; n > 0 {
 		h.entries = h.entries[n:]

@@ -34,7 +34,7 @@ func Warnings(c *config.Config) []string {
 		return nil
 	}
 	var warnings []string
-	for key, port := range map[string]int{"port": c.Port, "metrics": c.Metrics} {
+	for key, port := range map[string]int{"port": c.Port, "metrics": c.Metrics, "console": c.Console} {
 		if port == 0 {
 			continue
 		}

@@ -205,7 +205,7 @@ func (s *supervisor) runnerJoinsReload(r *runnerEnd) {
 func (s *supervisor) consoleDiffers(old *generation) bool {
 	was, is := old.cfg, s.cfg
 	return was.AuthenticationTimeout != is.AuthenticationTimeout ||
-		was.MetricsCacheMaxAge != is.MetricsCacheMaxAge || was.MetricsMaxSeries != is.MetricsMaxSeries || was.MetricsDetail != is.MetricsDetail ||
+		was.MetricsCacheMaxAge != is.MetricsCacheMaxAge || was.MetricsMaxSeries != is.MetricsMaxSeries || was.MetricsDetail != is.MetricsDetail || was.ConsoleNames != is.ConsoleNames ||
 		!reflect.DeepEqual(old.consoleTLS, s.consoleTLS) || !reflect.DeepEqual(old.certificates, s.certificates)
 }
 

@@ -156,6 +156,7 @@ func (s *supervisor) reasonChanged() {
 		return
 	}
 	s.console.figures.entersPhase(s.env.now(), st.Phase)
+	s.console.figures.changed(s.env.wall(), st.Phase, st.Reason)
 	s.servers.phase = st.Phase
 	if s.servers.published && !s.servers.snapshot.Open {
 		s.sendServerStates()

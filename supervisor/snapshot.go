@@ -40,7 +40,7 @@ type stats struct {
 func (s *supervisor) snapshotItems() int {
 	c := s.cfg
 	parts := ipc.MaxParts(len(c.Servers), c.MaxPools, c.MaxConnections)
-	return len(c.Servers) + len(c.Limits) + (c.EffectiveWorkers()+1)*(parts+1) + 8
+	return len(c.Servers) + len(c.Limits) + (c.EffectiveWorkers()+1)*(parts+1) + s.pageItems() + 8
 }
 
 func (s *supervisor) onSnapshotRequest(p *aideEnd, m *ipc.SnapshotRequest) {
@@ -142,6 +142,9 @@ func (s *supervisor) finishSnapshot(p *aideEnd, m *ipc.SnapshotRequest) {
 	s.snapshotLimits(m.ID, send)
 	s.snapshotProcesses(m.ID, send)
 	s.snapshotStats(m.ID, send)
+	if m.Page {
+		s.snapshotPage(m, st, send)
+	}
 	s.console.asked = nil
 	s.sendAide(p, &ipc.SnapshotEnd{ID: m.ID, Items: items})
 }
@@ -203,7 +206,7 @@ func (s *supervisor) failoverFacts(st failover.Status) ipc.FailoverFacts {
 	f := &s.console.figures
 	facts := ipc.FailoverFacts{
 		Enabled: st.Enabled, Paused: st.Paused, Phase: st.Phase, Phases: failover.Phases(), Epoch: st.Epoch, Timeline: st.Timeline,
-		Held: st.Held, HeldMS: st.HeldFor.Milliseconds(), Runs: f.allRuns(), Fenced: f.fenced, PhaseMS: map[string]int64{},
+		Held: st.Held, HeldMS: st.HeldFor.Milliseconds(), Runs: f.allRuns(), Fenced: f.fenced, PhaseMS: map[string]int64{}, Changes: f.changes,
 	}
 	for phase, d := range f.phases {
 		facts.PhaseMS[phase] = d.Milliseconds()

@@ -94,7 +94,7 @@ func Run(opt Options) error {
 		return err
 	}
 	s.service.logging = logging
-	s.console.program, s.console.listeners = program, k.Metrics()
+	s.console.program, s.console.listeners = program, k.Console()
 	s.reload.env = reloadEnv(k)
 	return s.serve(k)
 }
@@ -119,7 +119,7 @@ func openPorts(c *config.Config, k *listen.Sockets, log *slog.Logger) (*os.File,
 	if err := k.ListenTCP(c, log); err != nil {
 		return nil, err
 	}
-	if err := k.ListenMetrics(c); err != nil {
+	if err := k.ListenConsole(c); err != nil {
 		return nil, err
 	}
 	return openConsole(c)

@@ -77,6 +77,7 @@ type Config struct {
 	MetricsCAFile       string
 	Management          int // port, 0 is off
 	Console             int // port, 0 is off
+	ConsoleNames        string
 
 	LogType           string
 	LogLevel          string

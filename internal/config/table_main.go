@@ -72,7 +72,7 @@ func mainRows() []Row {
 		},
 		{
 			Name: "metrics_cert_file", Kind: File,
-			Help: "Certificate of the metrics port",
+			Help: "Certificate of the ports of metrics and web console",
 			main: func(c *Config) any { return &c.MetricsCertFile },
 		},
 		{
@@ -82,7 +82,7 @@ func mainRows() []Row {
 		},
 		{
 			Name: "metrics_ca_file", Kind: File,
-			Help: "Certificate authorities for clients of the metrics port",
+			Help: "Certificate authorities for clients of these ports",
 			main: func(c *Config) any { return &c.MetricsCAFile },
 		},
 		{
@@ -91,9 +91,14 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.Management },
 		},
 		{
-			Name: "console", Kind: Port, Default: "0", Reload: Restart, Later: true,
+			Name: "console", Kind: Port, Default: "0", Reload: Restart,
 			Help: "Port of the web console, 0 is off",
 			main: func(c *Config) any { return &c.Console },
+		},
+		{
+			Name: "console_names", Kind: String,
+			Help: "Names by which browsers may call the web console, with commas, beside addresses, localhost and the name of this machine",
+			main: func(c *Config) any { return &c.ConsoleNames },
 		},
 		{
 			Name: "log_type", Kind: Enum, Default: "console", Values: []string{"console", "file", "syslog", "journald"},

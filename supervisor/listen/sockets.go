@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
@@ -18,7 +17,7 @@ import (
 // has ended.
 type Sockets struct {
 	clients []net.Listener
-	metrics []net.Listener // for the console
+	console []Port // for the console
 	control *net.UnixListener
 	passed  []string // what the service manager passed, for the log
 	tcp     bool     // the service manager passed a TCP socket
@@ -82,9 +81,23 @@ func (k *Sockets) ListenTCP(c *config.Config, log *slog.Logger) error {
 	})
 }
 
-// ListenMetrics listens on the key metrics at every address of host, before privileges are given up.
-func (k *Sockets) ListenMetrics(c *config.Config) error {
-	if c.Metrics == 0 {
+// Port is a socket that listens on the port of a key.
+type Port struct {
+	net.Listener
+	Key string // metrics or console
+}
+
+// ListenConsole listens on the keys metrics and console at every address of host, before privileges
+// are given up.
+func (k *Sockets) ListenConsole(c *config.Config) error {
+	if err := k.listenPort(c, c.Metrics, "metrics"); err != nil {
+		return err
+	}
+	return k.listenPort(c, c.Console, "console")
+}
+
+func (k *Sockets) listenPort(c *config.Config, port int, key string) error {
+	if port == 0 {
 		return nil
 	}
 	entries, err := entriesOf(c.ListenHosts())
@@ -92,17 +105,17 @@ func (k *Sockets) ListenMetrics(c *config.Config) error {
 		return err
 	}
 	return bindAll(entries, func(a netip.Addr) error {
-		l, err := bindPort(a, c.Metrics, "metrics")
+		l, err := bindPort(a, port, key)
 		if err != nil {
 			return err
 		}
-		k.metrics = append(k.metrics, l)
+		k.console = append(k.console, Port{Listener: l, Key: key})
 		return nil
 	}, func(string, netip.Addr, error) {}) // the log names what is skipped once, for the port
 }
 
-// Metrics returns the sockets for the key metrics. They stay the property of k.
-func (k *Sockets) Metrics() []net.Listener { return k.metrics }
+// Console returns the sockets for the keys metrics and console. They stay the property of k.
+func (k *Sockets) Console() []Port { return k.console }
 
 // Copy returns another descriptor of a TCP socket that listens. The caller closes it.
 func Copy(l net.Listener) (int, error) {
@@ -159,7 +172,10 @@ func (k *Sockets) Control() *net.UnixListener { return k.control }
 // Close closes all sockets and removes the files of those that were made here. The service manager
 // keeps its own sockets and their files.
 func (k *Sockets) Close() {
-	for _, l := range slices.Concat(k.clients, k.metrics) {
+	for _, l := range k.clients {
+		l.Close()
+	}
+	for _, l := range k.console {
 		l.Close()
 	}
 	if k.control != nil {
