@@ -27,7 +27,8 @@ func (p *prober) lookOf(m ipc.Message) (id uint64, look func(context.Context) ip
 	case *ipc.QuestionRequest:
 		return m.ID, func(ctx context.Context) ipc.Message { return p.question(ctx, m) }
 	case *ipc.LookUpRequest:
-		return m.ID, func(ctx context.Context) ipc.Message { return p.lookUp(ctx, m) }
+		turn := p.lookUps.Turn(m.Target.Server) // now: a stop may follow at once
+		return m.ID, func(ctx context.Context) ipc.Message { return p.lookUp(ctx, turn, m) }
 	case *ipc.ServerCancel:
 		return m.ID, func(ctx context.Context) ipc.Message { return p.cancel(ctx, m) }
 	}
@@ -114,12 +115,12 @@ func (p *prober) question(ctx context.Context, m *ipc.QuestionRequest) ipc.Messa
 	return &ipc.QuestionDone{ID: m.ID, Question: q}
 }
 
-func (p *prober) lookUp(ctx context.Context, m *ipc.LookUpRequest) ipc.Message {
+func (p *prober) lookUp(ctx context.Context, turn health.Turn, m *ipc.LookUpRequest) ipc.Message {
 	t, err := p.target(m.ID, m.Target)
 	if err != nil {
 		return failed(m, err)
 	}
-	stored, err := p.lookUps.Stored(ctx, m.Target.Server, t, m.Statement, m.User, m.Keep)
+	stored, err := p.lookUps.Stored(ctx, turn, t, m.Statement, m.User, m.Keep)
 	if err != nil {
 		return &ipc.LookUpDone{ID: m.ID, Error: text(err.Error()), NoDatabase: health.NoDatabase(err)}
 	}

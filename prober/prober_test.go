@@ -115,6 +115,20 @@ func TestRequestsAreAnsweredUnderTheirNumbers(t *testing.T) {
 	}
 }
 
+// The goroutine of a look-up may begin to run only after the stop that follows its request.
+func TestAStopHoldsForTheLookUpBeforeIt(t *testing.T) {
+	p := newProber(nil, slog.New(slog.DiscardHandler))
+	login := tcp(pgtest.RefusedAddr(t))
+	login.Logins = []ipc.Login{{User: "u", Database: "d"}}
+	_, look := p.lookOf(&ipc.LookUpRequest{ID: 1, Target: login, Statement: "SELECT $1", User: "u", Keep: 1})
+	if err := p.onMessage(t.Context(), ipc.Envelope{Message: &ipc.LookUpStop{Server: 0}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := look(t.Context()).(*ipc.LookUpDone); got.Error != "the server may not be asked any more" {
+		t.Errorf("%q", got.Error)
+	}
+}
+
 func TestNamesAreNotResolved(t *testing.T) {
 	r := start(t)
 	for _, target := range []ipc.Target{tcp("localhost:5432"), {Network: "udp", Address: "127.0.0.1:1"}, tcp("")} {

@@ -36,13 +36,24 @@ type lookUpOf struct {
 // lookUp is one look-up, and the requests that wait for it.
 type lookUp struct {
 	lookUpOf
-	until   time.Duration
-	waiting []func(stored ipc.Secret, err error)
+	asks  []storedAsk
+	until time.Duration // the latest of the requests
+	// grown says that until has grown, so that servers which were asked had less time than
+	// there is.
+	grown bool
+}
+
+// storedAsk is a request of a worker.
+type storedAsk struct {
+	c     *child
+	m     *ipc.StoredRequest
+	until time.Duration
 }
 
 var (
 	errLookUpLate = errors.New("there was no answer in time")
 	errChanged    = errors.New("the configuration has changed")
+	errNotAsked   = errors.New("it may not be asked any more")
 	errNoLookUp   = errors.New("there is no server that can be asked")
 )
 
@@ -81,35 +92,42 @@ func (s *supervisor) onStoredRequest(c *child, m *ipc.StoredRequest) {
 		return
 	}
 	c.stored++
-	answer := func(stored ipc.Secret, err error) {
-		c.stored--
-		if c.ending() {
-			return
-		}
-		a := &ipc.StoredAnswer{ID: m.ID, Stored: stored}
-		if err != nil {
-			a.Stored, a.Error = "", err.Error()
-		}
-		s.send(c, a)
-	}
-	if err := s.refusesStored(m); err != nil {
-		answer("", err)
+	limit := min(m.TimeoutMS, s.cfg.AuthenticationTimeout.Milliseconds())
+	s.askStored(storedAsk{c, m, s.env.now() + time.Duration(limit)*time.Millisecond})
+}
+
+// askStored joins a request to the look-up of the same user, or begins one.
+func (s *supervisor) askStored(a storedAsk) {
+	if err := s.refusesStored(a.m); err != nil {
+		s.answerStored(a, "", err)
 		return
 	}
 	x := &s.service.lookUps
-	of := lookUpOf{m.User, m.Database, s.gen}
+	of := lookUpOf{a.m.User, a.m.Database, s.gen}
 	if l := x.asked[of]; l != nil {
-		l.waiting = append(l.waiting, answer)
+		l.grown = l.grown || a.until > l.until
+		l.until = max(l.until, a.until)
+		l.asks = append(l.asks, a)
 		return
 	}
-	limit := min(m.TimeoutMS, s.cfg.AuthenticationTimeout.Milliseconds())
-	l := &lookUp{lookUpOf: of, until: s.env.now() + time.Duration(limit)*time.Millisecond}
-	l.waiting = append(l.waiting, answer)
+	l := &lookUp{lookUpOf: of, until: a.until, asks: []storedAsk{a}}
 	if x.asked == nil {
 		x.asked = map[lookUpOf]*lookUp{}
 	}
 	x.asked[of] = l
 	x.line.join(s.cfg.AuthQueryConnections, func() { s.lookUp(l) })
+}
+
+func (s *supervisor) answerStored(a storedAsk, stored ipc.Secret, err error) {
+	a.c.stored--
+	if a.c.ending() {
+		return
+	}
+	m := &ipc.StoredAnswer{ID: a.m.ID, Stored: stored}
+	if err != nil {
+		m.Stored, m.Error = "", err.Error()
+	}
+	s.send(a.c, m)
 }
 
 // lookUp asks the servers in turn. One that a failover has just ended may not be asked.
@@ -145,7 +163,14 @@ func (s *supervisor) lookUpServers() []int {
 func (s *supervisor) lookUpAt(l *lookUp, servers []int, failed error) {
 	left := l.until - s.env.now()
 	switch {
+	case left > 0 && l.gen != s.gen:
+		s.lookedUp(l, "", errChanged)
+		return
 	case len(servers) > 0 && left > 0:
+	case left > 0 && l.grown:
+		l.grown = false
+		s.lookUpAt(l, s.lookUpServers(), failed)
+		return
 	case s.cfg.DecidesFailover() && left > s.cfg.ConnectionRetryDelay:
 		s.after(s.cfg.ConnectionRetryDelay, func() { s.lookUpAt(l, s.lookUpServers(), failed) })
 		return
@@ -193,21 +218,34 @@ func (s *supervisor) lookedUp(l *lookUp, stored ipc.Secret, err error) {
 	x := &s.service.lookUps
 	delete(x.asked, l.lookUpOf)
 	x.line.leave()
-	if err == nil && l.gen != s.gen {
-		stored, err = "", errChanged
+	if l.gen != s.gen { // it may have asked by another statement
+		for _, a := range l.asks {
+			s.askStored(a)
+		}
+		x.line.advance(s.cfg.AuthQueryConnections)
+		return
 	}
 	if now := s.env.now(); err != nil && (x.warnedAt == 0 || now-x.warnedAt >= lookUpWarnEvery) {
 		x.warnedAt = max(now, 1)
 		s.log.Warn("auth_query fails, so users without an entry can't log in", "user", l.user, "error", err)
 	}
-	for _, answer := range l.waiting {
-		answer(stored, err)
+	for _, a := range l.asks {
+		s.answerStored(a, stored, err)
 	}
 	x.line.advance(s.cfg.AuthQueryConnections)
 }
 
+// mayLookUp returns an error if a look must not be sent, because its server may not be asked
+// for stored passwords any more: a fence, or another state, has come since it was chosen.
+func (s *supervisor) mayLookUp(request ipc.Message) error {
+	if m, ok := request.(*ipc.LookUpRequest); ok && !slices.Contains(s.lookUpServers(), m.Target.Server) {
+		return errNotAsked
+	}
+	return nil
+}
+
 // stopLookUps closes the connections of look-ups to a server that must not be reached any
-// more. Nobody waits for that: their sessions are read-only.
+// more. Nobody waits for that: their sessions are read-only. mayLookUp keeps new ones away.
 func (s *supervisor) stopLookUps(epoch uint64) {
 	snap, p := s.servers.snapshot, s.servers.prober.end
 	if p != nil && p.up && snap.Epoch <= epoch && snap.Primary >= 0 {

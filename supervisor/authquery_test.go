@@ -248,7 +248,89 @@ func TestAnswerToAnOldStatementIsNotBelieved(t *testing.T) {
 	w.prober.message(&ipc.LookUpDone{ID: asked[0].ID, Stored: "old"})
 	w.settle()
 	got := messagesOf[*ipc.StoredAnswer](w.children[0])
-	if len(got) != 1 || got[0].Stored != "" || got[0].Error != "the configuration has changed" {
+	if asked = sentTo[*ipc.LookUpRequest](w.prober); len(got) != 0 || len(asked) != 2 {
+		t.Fatalf("answers %v, %d look-ups", got, len(asked))
+	}
+	w.prober.message(&ipc.LookUpDone{ID: asked[1].ID, Stored: "new"})
+	w.settle()
+	if got = messagesOf[*ipc.StoredAnswer](w.children[0]); len(got) != 1 || got[0].Stored.Reveal() != "new" {
+		t.Errorf("answers %v", got)
+	}
+	if w.s.cfg.AuthQuery = false; w.s.service.lookUps.line.underWay != 0 || len(w.s.service.lookUps.asked) != 0 {
+		t.Error("a look-up is left")
+	}
+}
+
+// TestLookUpsLeaveAFencedServerAlone has a look-up under way at the primary, one that waits for a prober, and one that fell
+// back to the primary's next address.
+func TestLookUpsLeaveAFencedServerAlone(t *testing.T) {
+	const one, other, two = "127.0.0.1:5001", "127.0.0.9:5001", "127.0.0.2:5002"
+	t.Run("at its next address", func(t *testing.T) {
+		w := lookUpWorld(t)
+		w.s.publish(openAt(0, 1))
+		w.s.servers.where[0].addresses = append(w.s.servers.where[0].addresses, address{"tcp", other})
+		w.prober.mute = true
+		w.children[0].message(storedOf("u", 1000))
+		w.settle()
+		w.act(failover.Fence{Epoch: 1, Seq: 1})
+		w.prober.message(&ipc.LookUpDone{ID: sentTo[*ipc.LookUpRequest](w.prober)[0].ID, Error: "it is stopped"})
+		w.advance(0)
+		if diff := cmp.Diff([]string{one, two}, w.addressesAsked()); diff != "" {
+			t.Errorf("asked (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("after a wait for the prober", func(t *testing.T) {
+		w := lookUpWorld(t)
+		w.s.publish(openAt(0, 1))
+		w.s.servers.prober.end.up = false
+		w.children[0].message(storedOf("u", 1000))
+		w.settle()
+		w.act(failover.Fence{Epoch: 1, Seq: 1})
+		w.s.servers.prober.end.up = true
+		w.s.sendLooks()
+		w.advance(0)
+		if diff := cmp.Diff([]string{two}, w.addressesAsked()); diff != "" {
+			t.Errorf("asked (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("as the next server", func(t *testing.T) {
+		w := lookUpWorld(t)
+		snap := openAt(1, 1)
+		w.s.publish(snap) // the primary is the second one
+		w.prober.mute = true
+		w.children[0].message(storedOf("u", 1000))
+		w.settle()
+		snap.Servers[0].State = failover.Failed
+		w.s.publish(snap)
+		w.prober.message(&ipc.LookUpDone{ID: sentTo[*ipc.LookUpRequest](w.prober)[0].ID, Error: "refused"})
+		w.advance(0)
+		if diff := cmp.Diff([]string{two}, w.addressesAsked()); diff != "" {
+			t.Errorf("asked (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestALookUpLastsAsLongAsOneOfItsRequests has a client that has hardly any time left, and one that has just come.
+func TestALookUpLastsAsLongAsOneOfItsRequests(t *testing.T) {
+	w := lookUpWorld(t)
+	w.prober.mute = true
+	w.children[0].message(storedOf("u", 10))
+	late := storedOf("u", 2000)
+	late.ID = 8
+	w.children[1].message(late)
+	w.settle()
+	for range 2 {
+		asked := sentTo[*ipc.LookUpRequest](w.prober)
+		w.prober.message(&ipc.LookUpDone{ID: asked[len(asked)-1].ID, Error: "no answer in 5 ms"})
+		w.settle()
+	}
+	asked := sentTo[*ipc.LookUpRequest](w.prober)
+	if len(asked) != 3 || asked[2].Target.TimeoutMS < 500 {
+		t.Fatalf("%d look-ups", len(asked))
+	}
+	w.prober.message(&ipc.LookUpDone{ID: asked[2].ID, Stored: "found"})
+	w.settle()
+	if got := messagesOf[*ipc.StoredAnswer](w.children[1]); len(got) != 1 || got[0].Stored.Reveal() != "found" {
 		t.Errorf("answers %v", got)
 	}
 }

@@ -70,6 +70,11 @@ func (s *supervisor) sendLooks() {
 	for p := s.servers.prober.end; p != nil && p.up && len(x.waiting) > 0 && len(x.sent) < ipc.MaxLooks; {
 		l := x.waiting[0]
 		x.waiting = x.waiting[1:]
+		if err := s.mayLookUp(l.request); err != nil {
+			s.timers.stop(l.limit)
+			s.after(0, func() { l.done(nil, err) })
+			continue
+		}
 		if x.sent == nil {
 			x.sent = map[uint64]*look{}
 		}

@@ -49,9 +49,16 @@ type LookUps struct {
 
 	mu    sync.Mutex
 	free  []*kept // the least recently used first
-	used  map[*kept]bool
-	stops map[int]int // how often Stop was called, by server
+	used  int     // sessions that are not free
+	turns map[int]Turn
 	sweep *time.Timer // nil without a free session
+}
+
+// Turn is the permission to look up at a server. It ends with the next Stop.
+type Turn struct {
+	server int
+	ctx    context.Context
+	end    context.CancelFunc
 }
 
 // kept is a session for look-ups.
@@ -70,13 +77,27 @@ type sessionOf struct {
 
 // NewLookUps returns LookUps without a session.
 func NewLookUps() *LookUps {
-	return &LookUps{idle: lookUpIdle, used: map[*kept]bool{}, stops: map[int]int{}}
+	return &LookUps{idle: lookUpIdle, turns: map[int]Turn{}}
+}
+
+// Turn returns the permission to look up at a server. Whoever asks for it in the order in which stops come, can't look up
+// after a stop.
+func (x *LookUps) Turn(server int) Turn {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	t, ok := x.turns[server]
+	if !ok {
+		t.server = server
+		t.ctx, t.end = context.WithCancel(context.Background())
+		x.turns[server] = t
+	}
+	return t
 }
 
 // Stored executes a statement with the name of a user as $1, as the target's first login. It returns the last column of
-// the only row, and nothing if that is NULL or there is no row. It returns within t.Timeout, or at once when ctx ends. A
+// the only row, and nothing if that is NULL or there is no row. It returns within t.Timeout, or at once when ctx or turn ends. A
 // session that turns out to be dead is replaced once. keep is how many sessions may stay open for further look-ups.
-func (x *LookUps) Stored(ctx context.Context, server int, t Target, statement, user string, keep int) (string, error) {
+func (x *LookUps) Stored(ctx context.Context, turn Turn, t Target, statement, user string, keep int) (string, error) {
 	if len(t.Logins) == 0 {
 		return "", errors.New("there is no user to look up as")
 	}
@@ -85,46 +106,43 @@ func (x *LookUps) Stored(ctx context.Context, server int, t Target, statement, u
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
+	defer context.AfterFunc(turn.ctx, cancel)()
+	if turn.ctx.Err() != nil {
+		return "", errStopped
+	}
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	k, stops := x.take(sessionOf{server, t.Network, t.Address, t.Logins[0]}, keep)
+	k := x.take(sessionOf{turn.server, t.Network, t.Address, t.Logins[0]}, keep)
 	reused := k.session != nil
-	stored, err := x.ask(ctx, k, stops, t, statement, user, keep)
-	if lost, _ := errors.AsType[*lostError](err); lost != nil && reused && ctx.Err() == nil && !errors.Is(err, errStopped) {
-		k, stops = x.begin(k.of, keep)
-		stored, err = x.ask(ctx, k, stops, t, statement, user, keep)
+	stored, err := x.ask(ctx, k, turn, t, statement, user, keep)
+	if lost, _ := errors.AsType[*lostError](err); lost != nil && reused && ctx.Err() == nil && turn.ctx.Err() == nil {
+		stored, err = x.ask(ctx, x.begin(k.of, keep), turn, t, statement, user, keep)
+	}
+	if turn.ctx.Err() != nil {
+		return "", errStopped
 	}
 	return stored, err
 }
 
 // ask does one look-up over k, which it opens first if need be, and keeps or closes k.
-func (x *LookUps) ask(ctx context.Context, k *kept, stops int, t Target, statement, user string, keep int) (stored string, err error) {
+func (x *LookUps) ask(ctx context.Context, k *kept, turn Turn, t Target, statement, user string, keep int) (stored string, err error) {
 	if k.session == nil {
 		p := prober{ctx: ctx, target: t}
 		s, err := p.login(k.of.login, "application_name", lookUpName, "statement_timeout", lookUpLimit)
 		if err != nil {
-			x.forget(k)
+			x.forget()
 			return "", err
 		}
-		x.mu.Lock()
 		k.session = s
-		x.mu.Unlock()
 	} else {
 		k.release = watch(ctx, k.conn)
 	}
-	if x.stopped(k.of.server, stops) {
-		err = errStopped
-	} else {
-		stored, err = k.lookUp(statement, user)
-	}
+	stored, err = k.lookUp(statement, user)
 	lost, _ := errors.AsType[*lostError](err)
-	if x.stopped(k.of.server, stops) {
-		err, lost = errStopped, &lostError{errStopped}
-	}
 	k.release()
 	k.release = func() {}
-	x.give(k, stops, lost == nil && ctx.Err() == nil, keep)
+	x.give(k, turn, lost == nil && ctx.Err() == nil, keep)
 	return stored, err
 }
 
@@ -178,14 +196,14 @@ func encode(messages ...pgproto3.FrontendMessage) (b []byte, err error) {
 }
 
 // take returns a free session, the most recently used one, or begins one that is still to be opened.
-func (x *LookUps) take(of sessionOf, keep int) (k *kept, stops int) {
+func (x *LookUps) take(of sessionOf, keep int) *kept {
 	x.mu.Lock()
 	for i, k := range slices.Backward(x.free) {
 		if k.of == of {
 			x.free = slices.Delete(x.free, i, i+1)
-			x.used[k] = true
-			defer x.mu.Unlock()
-			return k, x.stops[of.server]
+			x.used++
+			x.mu.Unlock()
+			return k
 		}
 	}
 	x.mu.Unlock()
@@ -193,45 +211,37 @@ func (x *LookUps) take(of sessionOf, keep int) (k *kept, stops int) {
 }
 
 // begin begins a session, and closes the free ones for which there is no room beside it.
-func (x *LookUps) begin(of sessionOf, keep int) (k *kept, stops int) {
+func (x *LookUps) begin(of sessionOf, keep int) *kept {
 	x.mu.Lock()
-	k = &kept{of: of, born: time.Now()}
-	x.used[k] = true
-	stops = x.stops[of.server]
+	x.used++
 	ended := x.surplus(keep)
 	x.mu.Unlock()
 	closeAll(ended)
-	return k, stops
+	return &kept{of: of, born: time.Now()}
 }
 
 // surplus takes away the free sessions that are more than keep together with those in use.
 func (x *LookUps) surplus(keep int) (ended []*kept) {
-	for len(x.free)+len(x.used) > keep && len(x.free) > 0 {
+	for len(x.free)+x.used > keep && len(x.free) > 0 {
 		ended = append(ended, x.free[0])
 		x.free = slices.Delete(x.free, 0, 1)
 	}
 	return ended
 }
 
-func (x *LookUps) forget(k *kept) {
+func (x *LookUps) forget() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	delete(x.used, k)
-}
-
-func (x *LookUps) stopped(server, stops int) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.stops[server] != stops
+	x.used--
 }
 
 // give makes a session free, or closes it if it is of no more use.
-func (x *LookUps) give(k *kept, stops int, good bool, keep int) {
+func (x *LookUps) give(k *kept, turn Turn, good bool, keep int) {
 	k.last = time.Now()
 	var ended []*kept
 	x.mu.Lock()
-	delete(x.used, k)
-	if good && k.last.Sub(k.born) < lookUpAge && x.stops[k.of.server] == stops {
+	x.used--
+	if good && k.last.Sub(k.born) < lookUpAge && turn.ctx.Err() == nil {
 		x.free = append(x.free, k)
 	} else {
 		ended = append(ended, k)
@@ -267,7 +277,10 @@ func (x *LookUps) closeIdle() {
 // Stop closes all sessions with a server, and lets the look-ups there fail that are under way.
 func (x *LookUps) Stop(server int) {
 	x.mu.Lock()
-	x.stops[server]++
+	if t, ok := x.turns[server]; ok {
+		t.end()
+		delete(x.turns, server)
+	}
 	var ended []*kept
 	x.free = slices.DeleteFunc(x.free, func(k *kept) bool {
 		if k.of.server == server {
@@ -275,20 +288,18 @@ func (x *LookUps) Stop(server int) {
 		}
 		return k.of.server == server
 	})
-	for k := range x.used {
-		if k.of.server == server && k.session != nil {
-			_ = k.conn.SetDeadline(time.Unix(1, 0))
-		}
-	}
 	x.mu.Unlock()
 	closeAll(ended)
 }
 
-// Close closes the free sessions.
+// Close closes the free sessions, and ends the look-ups.
 func (x *LookUps) Close() {
 	x.mu.Lock()
 	ended := x.free
 	x.free = nil
+	for _, t := range x.turns {
+		t.end()
+	}
 	if x.sweep != nil {
 		x.sweep.Stop()
 		x.sweep = nil

@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -40,7 +41,7 @@ func TestStoredPasswordsAreLookedUp(t *testing.T) {
 	n := c.Primary()
 	x := newLookUps(t, ample)
 	ask := func(statement, user string, keep int) (string, error) {
-		return x.Stored(t.Context(), 0, at(n, super), statement, user, keep)
+		return x.Stored(t.Context(), x.Turn(0), at(n, super), statement, user, keep)
 	}
 	t.Run("what is stored", func(t *testing.T) {
 		for user, want := range map[string]bool{"scram": true, "plain": false, "nobody": false, "' OR true --": false, "\xff": false, "a\x00b": false} {
@@ -76,7 +77,7 @@ func TestStoredPasswordsAreLookedUp(t *testing.T) {
 	t.Run("a database that doesn't exist", func(t *testing.T) {
 		target := at(n, super)
 		target.Logins[0].Database = "nowhere"
-		_, err := x.Stored(t.Context(), 0, target, byName, "scram", 2)
+		_, err := x.Stored(t.Context(), x.Turn(0), target, byName, "scram", 2)
 		if !NoDatabase(err) {
 			t.Errorf("%v", err)
 		}
@@ -97,11 +98,11 @@ func TestStoredPasswordsAreLookedUp(t *testing.T) {
 		connections(t, n, "2")
 	})
 	t.Run("idle connections of one kind make room for another", func(t *testing.T) {
-		k, _ := x.begin(sessionOf{server: 7}, 2)
-		if len(x.used) != 1 || len(x.free) != 1 {
-			t.Errorf("%d in use, %d free", len(x.used), len(x.free))
+		x.begin(sessionOf{server: 7}, 2)
+		if x.used != 1 || len(x.free) != 1 {
+			t.Errorf("%d in use, %d free", x.used, len(x.free))
 		}
-		x.forget(k)
+		x.forget()
 		connections(t, n, "1")
 	})
 	t.Run("a connection that was killed is replaced", func(t *testing.T) {
@@ -131,21 +132,51 @@ func TestStoredPasswordsAreLookedUp(t *testing.T) {
 			t.Errorf("the next one: %q, %v", got, err)
 		}
 	})
+	t.Run("what was asked before a stop is not looked up after it", func(t *testing.T) {
+		turn := x.Turn(0)
+		x.Stop(0)
+		if got, err := x.Stored(t.Context(), turn, at(n, super), byName, "scram", 2); !errors.Is(err, errStopped) {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+	t.Run("a stop ends a login that hangs", func(t *testing.T) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		silent := at(n, super)
+		silent.Address, silent.Timeout = ln.Addr().String(), time.Hour
+		turn, failed := x.Turn(5), make(chan error, 1)
+		go func() {
+			_, err := x.Stored(t.Context(), turn, silent, byName, "scram", 2)
+			failed <- err
+		}()
+		conn, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		x.Stop(5)
+		if err := <-failed; !errors.Is(err, errStopped) {
+			t.Error(err)
+		}
+	})
 	t.Run("a look-up ends in time", func(t *testing.T) {
 		short := at(n, super)
 		short.Timeout = 300 * time.Millisecond
-		if _, err := x.Stored(t.Context(), 1, short, "SELECT pg_sleep(600)::text || $1", "u", 2); err == nil {
+		if _, err := x.Stored(t.Context(), x.Turn(1), short, "SELECT pg_sleep(600)::text || $1", "u", 2); err == nil {
 			t.Error("no error")
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := x.Stored(ended, 1, at(n, super), byName, "u", 2); err == nil {
+		if _, err := x.Stored(ended, x.Turn(1), at(n, super), byName, "u", 2); err == nil {
 			t.Error("no error of a context that has ended")
 		}
-		if _, err := x.Stored(t.Context(), 1, at(n), byName, "u", 2); err == nil {
+		if _, err := x.Stored(t.Context(), x.Turn(1), at(n), byName, "u", 2); err == nil {
 			t.Error("no error without a login")
 		}
-		if _, err := x.Stored(t.Context(), 1, at(n, Login{User: "nobody", Database: "postgres"}), byName, "u", 2); err == nil {
+		if _, err := x.Stored(t.Context(), x.Turn(1), at(n, Login{User: "nobody", Database: "postgres"}), byName, "u", 2); err == nil {
 			t.Error("no error of a refused login")
 		}
 	})
@@ -154,7 +185,7 @@ func TestStoredPasswordsAreLookedUp(t *testing.T) {
 func TestIdleConnectionsOfLookUpsAreClosed(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{HBA: hba})
 	x := newLookUps(t, 50*time.Millisecond)
-	if _, err := x.Stored(t.Context(), 0, at(c.Primary(), super), byName, "u", 2); err != nil {
+	if _, err := x.Stored(t.Context(), x.Turn(0), at(c.Primary(), super), byName, "u", 2); err != nil {
 		t.Fatal(err)
 	}
 	connections(t, c.Primary(), "0")
