@@ -7,10 +7,37 @@ type ReportRequest struct {
 	Sessions bool   `msgpack:"sessions"`
 }
 
-// Report holds a worker's gauges. What it has counted is in Stats.
+// Report holds a worker's gauges, and of what it has counted the Traffic. All else that it has
+// counted is in Stats.
 type Report struct {
-	ID     uint64           `msgpack:"id"`
-	Gauges map[string]int64 `msgpack:"gauges"`
+	ID      uint64           `msgpack:"id"`
+	Gauges  map[string]int64 `msgpack:"gauges"`
+	Traffic Traffic          `msgpack:"traffic"`
+}
+
+// Traffic is what a worker has served since its start.
+type Traffic struct {
+	Queries      Tally `msgpack:"queries"`
+	Transactions Tally `msgpack:"transactions"`
+	Waits        Tally `msgpack:"waits"` // of clients for a backend
+}
+
+// Tally is how many of a kind there were, and how long all of them took together, in nanoseconds.
+type Tally struct {
+	N   uint64 `msgpack:"n"`
+	Sum uint64 `msgpack:"sum"`
+}
+
+// Add adds another worker's.
+func (t *Traffic) Add(other Traffic) {
+	t.Queries.add(other.Queries)
+	t.Transactions.add(other.Transactions)
+	t.Waits.add(other.Waits)
+}
+
+func (t *Tally) add(other Tally) {
+	t.N += other.N
+	t.Sum += other.Sum
 }
 
 // ReportSession is one backend, attached or idle, or one client that waits.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
+	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
@@ -163,6 +164,23 @@ func (s *supervisor) summary(st failover.Status) control.FailoverSummary {
 	return r
 }
 
+// traffic is the sum over all workers.
+func traffic(rep *report) control.Traffic {
+	var sum ipc.Traffic
+	var r control.Traffic
+	for _, w := range rep.workers {
+		sum.Add(w.Traffic)
+		r.Clients += int(w.Gauges["client_active"])
+		r.Waiting += int(w.Gauges["connection_awaiting"])
+	}
+	r.Queries, r.QuerySeconds = counted(sum.Queries)
+	r.Transactions, r.TransactionSeconds = counted(sum.Transactions)
+	r.Waits, r.WaitSeconds = counted(sum.Waits)
+	return r
+}
+
+func counted(t ipc.Tally) (n uint64, seconds float64) { return t.N, float64(t.Sum) / 1e9 }
+
 // sessionStates translates the states of a worker's report to the words of pgagroal-cli.
 var sessionStates = map[string]string{
 	"not_init": "Not initialized", "init": "Initializing", "free": "Free", "in_use": "Active", "gracefully": "Graceful",
@@ -171,7 +189,7 @@ var sessionStates = map[string]string{
 
 func (s *supervisor) detailsResponse(rep *report) control.StatusDetailsResponse {
 	r := control.StatusDetailsResponse{
-		StatusResponse: s.statusResponse(rep), Limits: []control.Limit{},
+		StatusResponse: s.statusResponse(rep), Traffic: traffic(rep), Limits: []control.Limit{},
 		Databases: s.clients.disabled.list(), Connections: []control.Connection{},
 	}
 	rules := s.ledger.Counts().Rules

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
+	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
@@ -167,5 +168,21 @@ func TestProbeTellsTheVersionOfAServerWithoutClients(t *testing.T) {
 	w.s.onProbed(failover.ProbeDone{Server: 1, Outcome: failover.SawRefused}) // which tells nothing
 	if v := w.s.statusResponse(&report{}).Servers["two"].MajorVersion; v != 15 {
 		t.Errorf("major version %d", v)
+	}
+}
+
+func TestTrafficIsTheSumOfTheWorkers(t *testing.T) {
+	worker := func(n uint64) workerReport {
+		tally := func(k uint64) ipc.Tally { return ipc.Tally{N: k * n, Sum: k * n * 500_000_000} }
+		return workerReport{Report: &ipc.Report{
+			Gauges:  map[string]int64{"client_active": int64(n), "connection_awaiting": 1},
+			Traffic: ipc.Traffic{Queries: tally(4), Transactions: tally(2), Waits: tally(1)},
+		}}
+	}
+	want := control.Traffic{
+		Queries: 12, QuerySeconds: 6, Transactions: 6, TransactionSeconds: 3, Waits: 3, WaitSeconds: 1.5, Clients: 3, Waiting: 2,
+	}
+	if d := cmp.Diff(want, traffic(&report{workers: []workerReport{worker(1), worker(2)}})); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
 	}
 }

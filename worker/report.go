@@ -21,7 +21,7 @@ func (w *worker) onReportRequest(m *ipc.ReportRequest) {
 }
 
 func (w *worker) report(id uint64) *ipc.Report {
-	return &ipc.Report{ID: id, Gauges: w.gauges()}
+	return &ipc.Report{ID: id, Gauges: w.gauges(), Traffic: w.stats.traffic()}
 }
 
 func (w *worker) reportBackend(id uint64, b *backend) *ipc.ReportSession {

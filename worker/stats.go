@@ -58,6 +58,24 @@ func (h *histogram) message() ipc.Histogram {
 	return ipc.Histogram{Counts: h.counts[:], Sum: h.sum}
 }
 
+func (h *histogram) tally() ipc.Tally {
+	t := ipc.Tally{Sum: h.sum}
+	for _, n := range h.counts {
+		t.N += n
+	}
+	return t
+}
+
+// traffic is the sum over all servers.
+func (s *stats) traffic() ipc.Traffic {
+	var sum ipc.Traffic
+	for i := range s.servers {
+		sv := &s.servers[i]
+		sum.Add(ipc.Traffic{Queries: sv.queries.tally(), Transactions: sv.transactions.tally(), Waits: sv.waits.tally()})
+	}
+	return sum
+}
+
 // server returns the times of a server.
 func (s *stats) server(index int) *serverTimes {
 	for index >= len(s.servers) {

@@ -94,6 +94,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "to", Usage: "for failover trigger: the `SERVER` to promote (default: the best one)"},
 		&cli.BoolFlag{Name: "primary", Usage: "for ping: exit code 3 unless a primary can be reached"},
 		&cli.BoolFlag{Name: "write", Usage: "for ping: exit code 3 unless clients can connect and write now"},
+		&cli.BoolFlag{Name: "once", Usage: "for top: print the view once, after a second, and end"},
 		&cli.StringFlag{Name: "logfile", Aliases: []string{"L"}, Usage: "append messages to `FILE` as well"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "end with a line that tells the outcome"},
 		&cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"},
@@ -116,7 +117,7 @@ func remoteFlag(name, letter string) cli.Flag {
 
 // commands is the table of the command words, one file per group.
 func (p *program) commands() []*cli.Command {
-	return slices.Concat(p.statusCommands(), p.shutdownCommands(), p.serverCommands(), p.databaseCommands(), p.confCommands(), p.failoverCommands(), laterCommands())
+	return slices.Concat(p.statusCommands(), p.shutdownCommands(), p.serverCommands(), p.databaseCommands(), p.confCommands(), p.failoverCommands(), p.topCommands(), laterCommands())
 }
 
 // command makes a row. The action parses the words after the name itself: the
@@ -144,6 +145,9 @@ func (p *program) before(c *cli.Context) error {
 		return usagef("--color: %q is not auto, always or never", w)
 	}
 	p.screen = screen.Of(p.stdout, os.Getenv, c.String("color"))
+	if c.Bool("once") && c.Args().First() != "top" {
+		return usagef("--once is for top")
+	}
 	if c.IsSet("socket") && c.IsSet("config") {
 		return usagef("--socket and --config exclude each other")
 	}

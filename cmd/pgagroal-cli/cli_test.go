@@ -133,7 +133,7 @@ func TestWrongUseIsRefusedBeforeAnythingIsSent(t *testing.T) {
 		"switch-to", "switch-to a b", "clear", "clear server", "clear server a b", "clear a b", "enable a b", "disable a b", "conf", "conf ls a", "conf get a b",
 		"failover", "failover history 0", "failover history x", "failover history -1", "failover status x",
 		"failover pause x", "failover trigger two", "failover pause --force", "failover pause --to two", "failover trigger --to=", "status --to two",
-		"status --primary", "failover status --write", "ping --write=maybe", "ping -F yaml", "ping --color", "ping --color=red", "ping -x", "ping --nope", "ping --format", "ping -F", "ping --force", "status --force=yes",
+		"status --primary", "failover status --write", "ping --write=maybe", "top now", "top -F json", "top --force", "status --once", "ping -F yaml", "ping --color", "ping --color=red", "ping -x", "ping --nope", "ping --format", "ping -F", "ping --force", "status --force=yes",
 		"shutdown -T 5y", "shutdown -T -1", "shutdown -T", "shutdown -T 1ms", "shutdown -T 99999999w", "ping -T 5", "shutdown immediate -T 5",
 		"ping --f", "ping -c file",
 	} {

@@ -62,18 +62,19 @@ const calmPhase = "open"
 
 // statusHead says what is going on, and what is wrong.
 func statusHead(p *page, a *answer, r *control.StatusResponse) {
-	primary := ""
+	primary, failed := "", false
 	for name, s := range r.Servers {
 		if s.State == "Primary" {
 			primary = name
 		}
+		failed = failed || s.State == "Failed"
 	}
 	colour, where := screen.Good, "primary "+primary
 	if primary == "" {
 		where = "no primary"
 	}
 	down := primary != "" && r.Servers[primary].Health == control.HealthDown
-	if primary == "" || down || len(r.Failover.Alarms) > 0 || r.Failover.Held {
+	if primary == "" || down || failed || len(r.Failover.Alarms) > 0 || r.Failover.Held {
 		colour = screen.Strong
 	}
 	p.says(colour, fmt.Sprintf("pgagroal %s: %s, %s, %d of %d connections active", a.version(), strings.ToLower(r.Status), where, r.ActiveConnections, r.MaxConnections))
@@ -85,6 +86,9 @@ func statusHead(p *page, a *answer, r *control.StatusResponse) {
 		p.alarm(screen.Bad, primary+", the primary, doesn't answer")
 	}
 	failoverAlarms(p, r.Failover)
+	if failed {
+		p.suggest("pgagroal-cli failover status", "what ends the state Failed")
+	}
 	if r.SplitBrain != "" {
 		p.suggest("pgagroal-cli failover history", "how it came to a split brain")
 	}

@@ -153,9 +153,23 @@ type FailoverSummary struct {
 // StatusDetailsResponse answers status details.
 type StatusDetailsResponse struct {
 	StatusResponse
+	Traffic     Traffic
 	Limits      []Limit
 	Databases   []Database
 	Connections []Connection
+}
+
+// Traffic is what the workers have served since their start. It is less than before after
+// the death of a worker.
+type Traffic struct {
+	Queries            uint64
+	QuerySeconds       float64 // all of them together
+	Transactions       uint64
+	TransactionSeconds float64
+	Waits              uint64 // of clients that were given a connection to a server
+	WaitSeconds        float64
+	Clients            int // that have logged in
+	Waiting            int // clients that wait for a connection now
 }
 
 // Limit is a line of pgagroal_databases.conf and its current use.

@@ -45,3 +45,28 @@ func Bytes(n int64) string {
 	}
 	return fmt.Sprintf("%d %s", n, units[i])
 }
+
+// blocks are the steps of a sparkline.
+var blocks = []rune("▁▂▃▄▅▆▇█")
+
+// Spark draws the last values as a line of blocks, n columns wide; the highest value is the
+// highest block. Columns without a value stay empty, on the left.
+func Spark(values []float64, n int) string {
+	values = values[max(0, len(values)-n):]
+	top := 0.0
+	for _, v := range values {
+		top = max(top, v)
+	}
+	line := make([]rune, 0, n)
+	for range n - len(values) {
+		line = append(line, ' ')
+	}
+	for _, v := range values {
+		step := 0
+		if top > 0 {
+			step = int(v / top * float64(len(blocks)-1))
+		}
+		line = append(line, blocks[min(max(step, 0), len(blocks)-1)])
+	}
+	return string(line)
+}

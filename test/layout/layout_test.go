@@ -20,7 +20,7 @@ const module = "github.com/pgagroal-go/pgagroal"
 // ours. Tests are free.
 var allowed = map[string][]string{
 	"cmd/pgagroal":              {"supervisor", "worker", "prober", "scriptrunner", "internal/config", "internal/proc", "internal/logline"},
-	"cmd/pgagroal-cli":          {"ipc", "internal/config", "internal/control", "internal/screen"},
+	"cmd/pgagroal-cli":          {"ipc", "internal/config", "internal/control", "internal/screen", "internal/top"},
 	"cmd/pgagroal-admin":        {"internal/config"},
 	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline"},
 	"cmd/pgagroal-console":      {"console", "internal/proc"},
@@ -54,6 +54,7 @@ var allowed = map[string][]string{
 	"internal/tlsdial":   {"ipc", "internal/auth", "internal/pgwire", "internal/tlsmem", "internal/tlspolicy"},
 	"internal/tlsmem":    {"internal/logline"},
 	"internal/screen":    {},
+	"internal/top":       {"internal/control", "internal/screen"},
 	"internal/tlspolicy": {},
 }
 
@@ -69,6 +70,7 @@ var only = map[string][]string{
 	"github.com/vmihailenco/msgpack": {"ipc"},
 	"github.com/prometheus":          {"console"},
 	"net/http":                       {"console"},
+	"charm.land":                     {"internal/top"},
 	"golang.org/x/sys/unix":          {"ipc", "internal/confine", "internal/logline", "internal/proc", "supervisor", "supervisor/listen", "supervisor/logs", "worker", "worker/reactor"},
 }
 

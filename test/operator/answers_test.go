@@ -100,6 +100,10 @@ func TestStatusDetailsListConnections(t *testing.T) {
 	if pid, _ := got["PID"].(float64); !slices.Contains(p.Workers(), int(pid)) {
 		t.Errorf("PID %v is none of the workers %v", got["PID"], p.Workers())
 	}
+	traffic, _ := p.JSON("status", "details")["Traffic"].(map[string]any)
+	if q, _ := traffic["Queries"].(float64); q < 1 || traffic["Clients"] != 1.0 || traffic["Waiting"] != 0.0 {
+		t.Errorf("traffic %v", traffic)
+	}
 	if r := p.JSON("status"); r["ActiveConnections"] != 1.0 || r["Status"] != "Running" {
 		t.Errorf("status %v", r)
 	}

@@ -15,12 +15,13 @@ complete -c pgagroal-cli -l force -d 'for switch-to, clear and failover trigger,
 complete -c pgagroal-cli -l to -x -a '(__pgagroal_cli_servers)' -d 'for failover trigger, the SERVER to promote (default, the best one)'
 complete -c pgagroal-cli -l primary -d 'for ping, exit code 3 unless a primary can be reached'
 complete -c pgagroal-cli -l write -d 'for ping, exit code 3 unless clients can connect and write now'
+complete -c pgagroal-cli -l once -d 'for top, print the view once, after a second, and end'
 complete -c pgagroal-cli -l logfile -s L -r -F -d 'append messages to FILE as well'
 complete -c pgagroal-cli -l verbose -s v -d 'end with a line that tells the outcome'
 complete -c pgagroal-cli -l version -s V -d 'print the version'
 complete -c pgagroal-cli -l help -d 'print this text'
 
-set -l commands ping status shutdown switch-to clear enable disable conf failover flush
+set -l commands ping status shutdown switch-to clear enable disable conf failover top flush
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a ping -d 'tell whether pgagroal answers and which servers can be reached'
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a status -d 'tell the state of pgagroal, its servers and connections'
 complete -c pgagroal-cli -n '__fish_seen_subcommand_from status' -a 'details'
@@ -38,4 +39,5 @@ complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a conf 
 complete -c pgagroal-cli -n '__fish_seen_subcommand_from conf' -a 'ls get reload'
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a failover -d 'tell the state of the failover or what it did, stop and continue it, order or rehearse one'
 complete -c pgagroal-cli -n '__fish_seen_subcommand_from failover' -a 'status history pause resume reset trigger rehearse'
+complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a top -d 'show servers, failover, traffic, pools and clients, live'
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a flush -d 'not available in this version'
