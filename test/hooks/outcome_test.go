@@ -146,7 +146,7 @@ func TestAScriptCanAskPgagroalWhileItRuns(t *testing.T) {
 	s := pool.Ready(t, c, pool.Plan{Keys: pool.HastyKeys(nil)})
 	cli := fmt.Sprintf("%s -c %s", pool.Program("pgagroal-cli"), s.Pool.Path("pgagroal.conf"))
 	body := fmt.Sprintf(`for w in status "failover status" ping; do %[1]s $w >/dev/null 2>&1; echo "$w: $?"; done
-%[1]s failover status | grep -E 'Phase|Hook:'
+%[1]s --format tree failover status | grep -E 'Phase|Hook:'
 %[1]s switch-to n2 2>&1; echo "switch-to: $?"
 %[1]s clear server n1 2>&1; echo "clear: $?"
 `, cli)
