@@ -293,6 +293,9 @@ func (c *Conn) Sent(n int) {
 // that becomes output.
 func (c *Conn) Full() bool { return len(c.Pending()) >= fullOutput }
 
+// PeerLeft reports whether Read has found that the peer sends no more.
+func (c *Conn) PeerLeft() bool { return errors.Is(c.err, io.EOF) || c.t.sawEnd }
+
 // CloseNotify adds a close_notify to Pending. Nothing can be written afterwards.
 func (c *Conn) CloseNotify() error {
 	if c.t.hs != nil || c.t.closed {

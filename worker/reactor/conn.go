@@ -261,7 +261,7 @@ func (c *Conn) end(abort bool) {
 		return
 	}
 	if c.secure != nil {
-		if !abort {
+		if !abort && !c.secure.PeerLeft() { // who has left and closed its end would answer with a reset
 			c.sayGoodbye()
 		}
 		c.secure.Abort()

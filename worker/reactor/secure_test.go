@@ -231,6 +231,45 @@ func TestEncryptedConnectionSaysGoodbyeButNotInAnAbort(t *testing.T) {
 	})
 }
 
+// saysGoodbye reports whether the encrypted bytes that c sends until its end have an alert in them.
+func saysGoodbye(t *testing.T, peer *tls.Conn) bool {
+	t.Helper()
+	raw, err := io.ReadAll(peer.NetConn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(raw) >= 5 {
+		size := int(raw[3])<<8 | int(raw[4])
+		if raw[0] == 21 || size == 2+1+16 { // an alert of TLS 1.2, or of 1.3 with its type and tag
+			return true
+		}
+		raw = raw[5+size:]
+	}
+	return false
+}
+
+func TestPeerThatHasLeftGetsNoGoodbye(t *testing.T) {
+	each(t, func(t *testing.T, kind string, version uint16) {
+		for _, leaves := range []bool{false, true} {
+			r, h := newRig(t, kind), newRecorder()
+			c, peer := r.secured(h, version)
+			r.do(c.Resume)
+			if leaves {
+				if err := peer.CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+				if err := r.ended(h); err != nil {
+					t.Errorf("it left with %v", err)
+				}
+			}
+			r.do(c.Close)
+			if got := saysGoodbye(t, peer); got == leaves {
+				t.Errorf("the peer has left: %v, goodbye: %v", leaves, got)
+			}
+		}
+	})
+}
+
 func TestRecordThatCannotBeDecryptedEndsTheConnection(t *testing.T) {
 	each(t, func(t *testing.T, kind string, version uint16) {
 		r, h := newRig(t, kind), newRecorder()
