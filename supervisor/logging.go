@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"os"
 	"time"
 
@@ -24,7 +25,7 @@ const (
 type sharedLog struct {
 	open    *logs.Log // nil in tests: each process then keeps the log that it has
 	next    *logs.Log // of a reload that isn't committed
-	console int       // descriptor of the standard error of the start
+	console int       // descriptor of the standard error of the start, -1 for none
 	busy    bool      // a goroutine looks at the log, or opens it again
 	asked   bool      // a signal came meanwhile
 	rest    time.Duration
@@ -47,6 +48,10 @@ func openLog(opt Options) (sharedLog, error) {
 		return x, err
 	}
 	logline.Follow(opt.Log, x.style(opt.Config), []int{fd})
+	if opt.Background && logs.Kind(opt.Config.LogType) != logs.Console {
+		unix.Close(console) // who started us may wait until nobody has it any more
+		x.console = -1
+	}
 	return x, nil
 }
 
@@ -197,6 +202,9 @@ func openNextLog(running, next *config.Config, console int) (*logs.Log, error) {
 	settings := logs.SettingsOf(next, console)
 	if settings.SamePlace(logs.SettingsOf(running, console)) {
 		return nil, nil
+	}
+	if settings.Kind == logs.Console && console < 0 {
+		return nil, errors.New("log_type = console: pgagroal was started in the background with another log, and has no standard error any more; restart it")
 	}
 	return logs.Start(settings, time.Now())
 }

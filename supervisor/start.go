@@ -32,6 +32,9 @@ type Options struct {
 	Config *config.Config
 	Build  string // the release, for pgagroal-cli
 	Log    *slog.Logger
+	// Background says that whoever started this process waits no longer than for Ready, and
+	// then for the end of its standard error, unless that is the log.
+	Background bool
 	// Ready, if not nil, is called once, when clients are served.
 	Ready func()
 }

@@ -49,7 +49,7 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	return supervisor.Run(supervisor.Options{
-		Config: cfg, Build: version, Ready: tellParent,
+		Config: cfg, Build: version, Background: isDaemon(), Ready: tellParent,
 		Log: logline.New(c.App.ErrWriter, cfg.LogLinePrefix, logline.Level(cfg.LogLevel), "supervisor"),
 	})
 }
