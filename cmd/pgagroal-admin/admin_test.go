@@ -256,7 +256,7 @@ func TestRefusalsExitWith1AndChangeNothing(t *testing.T) {
 		{"user", "del", "-U", "bob"},
 		{"user", "add", "-U", "a:b", "-P", "two"},
 		{"user", "add", "-U", "", "-P", "two"},
-		{"user", "add", "-U", "bob", "-P", strings.Repeat("x", 8192)},
+		{"user", "add", "-U", "bob", "-P", strings.Repeat("x", config.MaxPassword+1)},
 		{"user", "add", "-U", "bob", "-P", "\xff"},
 		{"user", "add", "-U", "bob", "-P", "x", "-g"},
 		{"user", "add", "-U", "bob", "-g", "-l", "1025"},
