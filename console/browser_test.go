@@ -81,20 +81,20 @@ func TestThePageTellsEachSceneInABrowser(t *testing.T) {
 			picture: "n3: Replica, streams, 80.0 kB, 700 ms", servers: "0/5000148", history: "verified",
 		},
 		{
-			scene: "suspect", theme: "dark", width: 1280, height: 900, verdict: "Phase suspect: n1 refuses connections: 2 of 3 probes", phase: "suspect",
+			scene: "suspect", theme: "dark", width: 1280, height: 900, verdict: "Phase suspect: 2 of 3 probes failed: refused", phase: "suspect",
 			picture: "n1: Primary, down", servers: "2 failed", history: "verified",
 		},
 		{
 			scene: "run", theme: "light", width: 1280, height: 900, verdict: "A script is running: failover since 1.3 s of at most 2 min.", phase: "running",
-			picture: "pgagroal is closed to clients. n1: Failover", servers: "3 of 3 probes found it dead", history: "verified",
+			picture: "pgagroal is closed to clients. n1: Failover", servers: "3 probes in a row: refused", history: "verified",
 		},
 		{
 			scene: "split-brain", theme: "dark", width: 1280, height: 900, verdict: "Split brain: Two servers say that they are the primary.", phase: "open",
 			alarm: "pgagroal-cli clear server n1", picture: "n1: Failed (split brain). n2: Primary", servers: "It ends with: pgagroal-cli clear server n1", history: "n1 → n2",
 		},
 		{
-			scene: "held", theme: "light", width: 390, height: 1700, verdict: "Clients are held: failover_script ended with exit 1", phase: "held",
-			alarm: "promote a server by hand", picture: "n2: Replica, doesn't stream", servers: "failover_script was told", history: "failed: exit 1",
+			scene: "held", theme: "light", width: 390, height: 1700, verdict: "Clients are held: exit code 1", phase: "held",
+			alarm: "promote a server by hand", picture: "n2: Replica, doesn't stream", servers: "replaced by n2", history: "exit code 1: 3 probes in a row",
 		},
 	} {
 		t.Run(x.scene, func(t *testing.T) {
@@ -217,7 +217,12 @@ func TestAFailoverIsSeenAsItHappensInABrowser(t *testing.T) {
 	f, _ := watched(t, b, all["calm"], 1280, 900, "light")
 	eval[bool](b, `document.querySelector("#pools th").kept = true`)
 	for _, x := range []struct{ scene, verdict string }{
-		{"suspect", "Phase suspect"}, {"run", "A script is running"}, {"held", "Clients are held"}, {"split-brain", "Split brain"}, {"calm", "All is well"},
+		{"suspect", "Phase suspect"},
+		{"run", "A script is running"},
+		{"held", "Clients are held"},
+		{"split-brain", "Split brain"},
+		{"after", "Clients can write: n1 is the primary. n3 is Replica (detached)."},
+		{"calm", "All is well"},
 	} {
 		f.show(t, all[x.scene])
 		b.becomes(fmt.Sprintf("document.querySelector('#verdict').innerText.includes(%q)", x.verdict))

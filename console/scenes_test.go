@@ -20,10 +20,10 @@ type scene struct {
 // sceneStart is when the scenes' failover begins.
 var sceneStart = time.Now().Add(-12 * time.Second)
 
-const oldHistory = `{"time":"2026-11-30T02:14:09Z","kind":"verified","epoch":1,"reason":"n1 is the primary","result":"ok","new":"n1","timeline":1}`
+const oldHistory = `{"time":"2026-11-30T02:14:09Z","kind":"verified","epoch":1,"reason":"start","result":"the only writable server","new":"n1","timeline":1}`
 
-const newHistory = `{"time":"2026-11-30T12:00:03Z","kind":"failover","epoch":2,"reason":"n1 refuses connections","result":"ok","old":"n1","new":"n2","timeline":2,` +
-	`"lsn":"0/5000148","exit":0,"durations":{"confirm":"902ms","fence":"61ms","script":"1.4s","verify":"203ms"},` +
+const newHistory = `{"time":"2026-11-30T12:00:03Z","kind":"failover","epoch":2,"reason":"3 probes in a row: refused","result":"exit code 0","old":"n1","new":"n2","timeline":2,` +
+	`"lsn":"0/5000148","exit":0,"durations":{"choosing":"707ms","fencing":"11ms","running":"1.4s","suspect":"703ms"},` +
 	`"candidates":[{"name":"n2","timeline":1,"lsn":"0/5000148","verdict":"chosen"},{"name":"n3","timeline":1,"lsn":"0/5000110","verdict":"eligible"}]}`
 
 func lag(n int64) *int64 { return &n }
@@ -46,17 +46,17 @@ func calm() *scene {
 	s.document = control.ConsoleResponse{
 		Status: control.StatusRunning, Writable: true, MaxConnections: 100, NumberOfServers: 3,
 		Servers: map[string]control.Server{
-			"n1": server("n1", "10.0.0.11", "Primary", control.PrimaryYes, nil, "a login has proven it"),
+			"n1": server("n1", "10.0.0.11", "Primary", control.PrimaryYes, nil, "writable"),
 			"n2": server("n2", "10.0.0.12", "Replica", control.PrimaryNo, lag(0), ""),
 			"n3": server("n3", "10.0.0.13", "Replica", control.PrimaryNo, lag(81920), ""),
 		},
 		Standbys: map[string]control.Standby{"n2": follower, "n3": follower},
 		FailoverStatus: control.FailoverStatusResponse{
 			FailoverSummary: control.FailoverSummary{Enabled: true, Phase: "open", Epoch: 1, Timeline: 1, Alarms: []string{}},
-			Mode:            "scripts", Primary: "n1", LastLSN: "0/5000148", LastLSNAge: 0.4, Runner: control.Runner{Connected: true, DigestMatch: true},
+			Mode:            "script", Primary: "n1", LastLSN: "0/5000148", LastLSNAge: 0.4, Runner: control.Runner{Connected: true, DigestMatch: true},
 			StateDir: "/var/lib/pgagroal", StateDirWritable: true,
 			Servers: []control.FailoverServer{
-				look("n1", "10.0.0.11", "Primary", "primary", "0/5000148", "a login has proven it"),
+				look("n1", "10.0.0.11", "Primary", "primary", "0/5000148", "writable"),
 				look("n2", "10.0.0.12", "Replica", "standby", "0/5000148", ""),
 				look("n3", "10.0.0.13", "Replica", "standby", "0/4FEC148", ""),
 			},
@@ -66,8 +66,8 @@ func calm() *scene {
 		begin: &ipc.SnapshotBegin{
 			Leases: ipc.LeaseFacts{Used: 24},
 			Failover: ipc.FailoverFacts{Phases: []string{"open"}, Changes: []ipc.PhaseChange{
-				{WallMS: sceneStart.Add(-6 * time.Hour).UnixMilli(), Phase: "starting", Reason: "servers are looked at"},
-				{WallMS: sceneStart.Add(-6*time.Hour + 340*time.Millisecond).UnixMilli(), Phase: "open", Reason: "n1 is the primary"},
+				{WallMS: sceneStart.Add(-6 * time.Hour).UnixMilli(), Phase: "starting", Reason: "start"},
+				{WallMS: sceneStart.Add(-6*time.Hour + 340*time.Millisecond).UnixMilli(), Phase: "open", Reason: "the only writable server"},
 			}},
 		},
 		servers: []*ipc.SnapshotServer{
@@ -147,11 +147,11 @@ func (s *scene) detached() *scene {
 
 // scenes are the moments that doc/console has pictures of.
 func scenes() map[string]*scene {
-	run := calm().detached().server(0, "Failover", "", "refused", "3 of 3 probes found it dead", 3).
-		phase("running", "failover_script promotes n2", "suspect", "fencing", "choosing")
+	run := calm().detached().server(0, "Failover", "", "refused", "3 probes in a row: refused", 3).
+		phase("running", "run 18ecdd41ad340d08-1-1 promotes n2", "suspect", "fencing", "choosing")
 	run.document.FailoverStatus.Run = &control.FailoverRun{RunID: "1", Hook: "failover", Elapsed: 1.3, Timeout: 120}
 	split := calm().server(0, "Failed", "split brain", "primary", "it is back as a primary on timeline 1", 0).
-		server(1, "Primary", "", "primary", "failover_script promoted it", 0).
+		server(1, "Primary", "", "primary", "writable", 0).
 		alarm("n1 is a primary, too, on an older timeline: stop it and rebuild it as a standby; then pgagroal-cli clear server n1")
 	split.history = append(split.history, newHistory)
 	split.document.SplitBrain = control.SplitBrainYes
@@ -162,16 +162,17 @@ func scenes() map[string]*scene {
 	n3 := split.document.Standbys["n3"]
 	n3.PrimaryHost = "10.0.0.12"
 	split.document.Standbys["n3"] = n3
-	held := calm().detached().server(0, "Failed", "", "timeout", "failover_script was told that it is dead", 9).
-		phase("held", "failover_script ended with exit 1: n2 isn't promoted", "suspect", "fencing", "choosing", "running").
+	held := calm().detached().server(0, "Failed", "", "timeout", "replaced by n2", 9).
+		phase("held", "exit code 1; n2 isn't promoted", "suspect", "fencing", "choosing", "running").
 		alarm("clients are held: promote a server by hand, then pgagroal-cli switch-to SERVER or failover reset")
 	held.document.FailoverStatus.Primary, held.document.FailoverStatus.Runs = "", 1
-	held.history = append(held.history, `{"time":"2026-11-30T12:00:04Z","kind":"failover","epoch":1,"reason":"exit 1","result":"failed","old":"n1","new":"n2","exit":1}`)
+	held.history = append(held.history, `{"time":"2026-11-30T12:00:04Z","kind":"failover","epoch":1,"reason":"3 probes in a row: timeout","result":"exit code 1","old":"n1","new":"n2","exit":1}`)
 	return map[string]*scene{
 		"calm": calm(),
-		"suspect": calm().detached().server(0, "Primary", "", "refused", "2 of 3 probes found it dead", 2).
-			phase("suspect", "n1 refuses connections: 2 of 3 probes"),
-		"run": run, "split-brain": split, "held": held,
+		"suspect": calm().detached().server(0, "Primary", "", "refused", "2 of 3 probes failed: refused", 2).
+			phase("suspect", "2 of 3 probes failed: refused"),
+		"after": calm().server(2, "Replica", "detached", "standby", "in recovery, but not streaming on timeline 2", 0),
+		"run":   run, "split-brain": split, "held": held,
 	}
 }
 

@@ -89,6 +89,8 @@
     if (f.Phase !== "open") return ["warn", "Phase " + f.Phase, f.Reason || ""];
     if (f.Alarms.length) return ["warn", "Clients can write", primary + ", but something needs an operator."];
     if (s.Status !== "Running") return ["warn", s.Status, primary + "."];
+    const unwell = servers(s).map((x) => [x.f.Server, look(x.sv)]).filter(([, l]) => l[0] === "bad" || l[0] === "warn");
+    if (unwell.length) return ["warn", "Clients can write", primary + ". " + unwell.map(([name, l]) => name + " is " + l[1]).join(", ") + "."];
     if (f.Paused) return ["warn", "Failover is paused", primary + ". Nothing is promoted until failover resume."];
     return ["good", "All is well", "Clients can write. " + primary + "."];
   }
@@ -111,7 +113,7 @@
   // --- servers ---
 
   // look is how a server looks: the class of its colour, and words that say the same.
-  function look(sv, s) {
+  function look(sv) {
     const state = sv.State + (sv.Qualifier ? " (" + sv.Qualifier + ")" : "");
     if (sv.Qualifier === "split brain" || sv.State === "Failed") return ["bad", state];
     if (sv.State === "Failover" || sv.Qualifier) return ["warn", state];
@@ -136,7 +138,7 @@
 
   function drawServers(s) {
     const rows = servers(s).map(({ f, sv, r }) => {
-      const [kind, word] = look(sv, s);
+      const [kind, word] = look(sv);
       return [
         { h: 1, t: f.Server, s: f.Host + ":" + f.Port }, { c: "t", m: kind, t: word },
         { c: "t", t: f.ProbeAge < 0 ? "none" : f.Probe + ", " + time(f.ProbeAge) + " ago" + (f.Failures ? ", " + f.Failures + " failed" : "") },
@@ -167,7 +169,7 @@
     const all = servers(s), f = s.FailoverStatus;
     const width = $("picture").clientWidth;
     const narrow = width < 640;
-    const facts = all.map(({ f, sv, standby, r }) => [f.Server, f.Host, f.Port, look(sv, s), f.Timeline, behind(sv, r), standby]);
+    const facts = all.map(({ f, sv, standby, r }) => [f.Server, f.Host, f.Port, look(sv), f.Timeline, behind(sv, r), standby]);
     const key = [narrow, Math.round(width / 40), facts, f.Primary, f.Held, f.Phase, s.Clients, s.Writable];
     if (!changed("picture", key)) return;
     const heads = all.filter((x) => x.f.Server === f.Primary || x.sv.State === "Primary" || x.sv.Qualifier === "split brain");
@@ -201,7 +203,7 @@
       links.append(link(where.get(from), where.get(x.f.Server), w, h, narrow, ok ? "stream" : "broken"));
     }
     for (const x of all) {
-      const [kind, word] = look(x.sv, s), [bx, by] = where.get(x.f.Server);
+      const [kind, word] = look(x.sv), [bx, by] = where.get(x.f.Server);
       const stream = x.sv.State === "Replica" ? (x.standby && x.standby.Streaming ? "streams" : "doesn't stream") : "";
       boxes.append(box(bx, by, w, h, kind, [
         [x.f.Server, "name"], [word, "state " + kind],
@@ -236,7 +238,7 @@
 
   // told says in words what the picture shows.
   function told(s, all) {
-    const list = all.map(({ f, sv, standby, r }) => f.Server + ": " + look(sv, s)[1] +
+    const list = all.map(({ f, sv, standby, r }) => f.Server + ": " + look(sv)[1] +
       (sv.State === "Replica" ? (standby && standby.Streaming ? ", streams" : ", doesn't stream") : "") + (behind(sv, r) ? ", " + behind(sv, r) : ""));
     return "pgagroal is " + (s.Writable ? "open to clients" : "closed to clients") + ". " + list.join(". ") + ".";
   }
