@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/control"
 	controlsocket "github.com/pgagroal-go/pgagroal/supervisor/control"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
@@ -171,8 +172,28 @@ func (o operator) ConfList(ctx context.Context) (control.ConfListResponse, error
 }
 
 // ConfGet returns the value of a key or section; for the empty key, everything.
-func (o operator) ConfGet(ctx context.Context, key string) (any, error) {
-	return ask(ctx, o.s, func(answer func(any, error)) { answer(controlsocket.ConfValue(o.s.cfg, key)) })
+func (o operator) ConfGet(ctx context.Context, key string) (any, map[string]string, error) {
+	c, err := ask(ctx, o.s, func(answer func(*config.Config, error)) { answer(o.s.cfg, nil) })
+	if err != nil {
+		return nil, nil, err
+	}
+	value, err := controlsocket.ConfValue(c, key) // a configuration in use never changes
+	return value, controlsocket.ConfSources(c, key), err
+}
+
+// ConfAlias returns the lines of the databases file.
+func (o operator) ConfAlias(ctx context.Context) (control.AliasResponse, error) {
+	return ask(ctx, o.s, func(answer func(control.AliasResponse, error)) { answer(controlsocket.ConfAliases(o.s.cfg), nil) })
+}
+
+// ConfSet changes the value of a key until the next reload, or for good if it persists.
+func (o operator) ConfSet(ctx context.Context, key, value string, persist bool) (control.SetResponse, error) {
+	return ask(ctx, o.s, func(answer func(control.SetResponse, error)) { o.s.confSet(key, value, persist, answer) })
+}
+
+// ConfReset gives a key, or all of them for all, the value of the files again.
+func (o operator) ConfReset(ctx context.Context, key string) (control.ReloadResponse, error) {
+	return ask(ctx, o.s, func(answer func(control.ReloadResponse, error)) { o.s.confReset(key, answer) })
 }
 
 // ConfReload reads the files again and puts them in effect.

@@ -46,6 +46,15 @@ func Warnings(c *config.Config) []string {
 	return warnings
 }
 
+// StateDir returns the directory that a supervisor with this configuration would use as state_dir, or "".
+func StateDir(c *config.Config) string {
+	uid, _, err := identity(c)
+	if err != nil {
+		return ""
+	}
+	return statedir.Find(c, statedir.AccountOf(uid, os.Geteuid() != 0))
+}
+
 func check(c *config.Config, env config.CheckEnv) []error {
 	uid, gids, err := identity(c)
 	var errs []error

@@ -243,7 +243,7 @@ func TestControlSocketAnswers(t *testing.T) {
 	if err := o.ClearServer(ctx, "nobody", false); err == nil {
 		t.Error("an unknown server was cleared")
 	}
-	if v, err := o.ConfGet(ctx, "max_connections"); err != nil || v == nil {
+	if v, _, err := o.ConfGet(ctx, "max_connections"); err != nil || v == nil {
 		t.Errorf("%v, %v", v, err)
 	}
 	if err := o.Shutdown(ctx, controlsocket.ShutdownImmediate, nil); err != nil {

@@ -47,6 +47,9 @@ type reload struct {
 	limit   *timer
 	answer  func(control.ReloadResponse, error)
 	env     config.CheckEnv // what the checks of the start knew
+	saving  bool            // auto.conf is being written
+	// change is what a command changes instead of reading the files, nil for a reload of the files.
+	change *confChange
 }
 
 // onReload handles SIGHUP.
@@ -62,24 +65,33 @@ func (s *supervisor) onReload() {
 
 // startReload begins a reload. answer gets its outcome, which is in the log, too.
 func (s *supervisor) startReload(answer func(control.ReloadResponse, error)) {
+	s.startChange(nil, answer)
+}
+
+// startChange is startReload, or does the same with the change of a command.
+func (s *supervisor) startChange(change *confChange, answer func(control.ReloadResponse, error)) {
 	x := &s.reload
 	why := s.cannotReload()
 	if x.busy && x.follows && x.then == nil && why == "" {
-		x.then = func() { s.startReload(answer) }
+		x.then = func() { s.startChange(change, answer) }
 		return
 	}
 	if x.busy {
 		why = "another reload is in progress"
 	}
 	if why != "" {
-		s.log.Warn("the configuration is not read again", "reason", why)
+		s.log.Warn("the configuration stays as it is", "reason", why)
 		answer(control.ReloadResponse{}, errors.New(why))
 		return
 	}
 	if s.service.ready {
 		s.env.notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonicMicroseconds()))
 	}
-	s.beginReload(readFiles, answer)
+	read := readFiles
+	if x.change = change; change != nil {
+		read = change.read
+	}
+	s.beginReload(read, answer)
 }
 
 // beginReload has files read for the next generation.
@@ -139,6 +151,11 @@ func readFiles(running *generation, env config.CheckEnv, gen uint64, salt ipc.Se
 	if err != nil {
 		return nil, err
 	}
+	return checked(running, fresh, warnings, env, gen, salt)
+}
+
+// checked makes a generation of a configuration if it can be used.
+func checked(running *generation, fresh *config.Config, warnings []config.Warning, env config.CheckEnv, gen uint64, salt ipc.Secret) (*readAgain, error) {
 	env.FileLimit = fileLimit()
 	if errs := fresh.Check(env); len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -194,7 +211,7 @@ func (s *supervisor) onFilesRead(r *readAgain, err error) {
 // prepared, if there is one.
 func (s *supervisor) runnerJoinsReload(r *runnerEnd) {
 	x := &s.reload
-	if x.next == nil || x.follows || r.ready == nil || r.gone || !runsScripts(x.next.cfg) {
+	if x.next == nil || x.follows || x.change != nil || r.ready == nil || r.gone || !runsScripts(x.next.cfg) {
 		return
 	}
 	x.runner = true
@@ -302,7 +319,7 @@ func (s *supervisor) runnerLeavesReload() {
 
 func (s *supervisor) checkPrepared() {
 	x := &s.reload
-	if x.next == nil || len(x.waiting) > 0 || x.runner {
+	if x.next == nil || len(x.waiting) > 0 || x.runner || x.saving || s.saveChange() {
 		return
 	}
 	if why := s.cannotReload(); why != "" {
@@ -339,13 +356,18 @@ func (s *supervisor) commit() {
 		s.replaceAide(&s.console.aide)
 	}
 	r := reloadResponse(changes)
-	if x.follows {
-		s.log.Info("credential files have changed, and are in effect", "changed", strings.Join(keysOf(r.Changed), ", "))
-	} else {
-		s.log.Info("configuration is reloaded", "changed", strings.Join(keysOf(r.Changed), ", "), "needs_restart", strings.Join(keysOf(r.NeedsRestart), ", "))
+	said := "configuration is reloaded"
+	switch {
+	case x.follows:
+		said = "credential files have changed, and are in effect"
+	case x.change != nil:
+		said = x.change.done()
 	}
+	s.log.Info(said, "changed", strings.Join(keysOf(r.Changed), ", "), "needs_restart", strings.Join(keysOf(r.NeedsRestart), ", "))
 	s.runnerAfterReload(old.cfg)
-	s.followed(s.cfg)
+	if x.change == nil {
+		s.followed(s.cfg)
+	}
 	m := machineConfig(s.cfg)
 	s.feed(failover.Reconfigured{Config: &m, Problem: s.follow.problems()})
 	s.endReload(r, nil)
@@ -396,14 +418,19 @@ func sameRule(old, now []config.Limit, key pool.Key, rule int) int {
 	return config.FindLimit(now, key.Database, key.User)
 }
 
-// refuseReload ends a reload whose files are at fault.
+// refuseReload ends a reload whose files are at fault, or a change that can't be made.
 func (s *supervisor) refuseReload(err error) {
 	prepared := s.forgetPrepared()
-	f, problem := &s.follow, strings.ReplaceAll(err.Error(), "\n", "; ")
-	if s.reload.follows {
+	f, x, problem := &s.follow, &s.reload, strings.ReplaceAll(err.Error(), "\n", "; ")
+	switch {
+	case x.change != nil:
+		s.log.Warn("a change of the configuration is refused", "key", x.change.name(), "error", err)
+		s.dropReload(prepared, err)
+		return
+	case x.follows:
 		s.log.Error("the credential files can't be used; the old entries stay in effect", "error", err)
 		f.read, f.problem = f.seen, problem
-	} else {
+	default:
 		s.log.Error("the configuration can't be reloaded; the old one stays in effect", "error", err)
 		f.ofReload = problem
 	}
@@ -413,6 +440,7 @@ func (s *supervisor) refuseReload(err error) {
 
 // giveUpReload ends a reload for a reason that isn't in the files.
 func (s *supervisor) giveUpReload(err error) {
+	err = s.reload.change.lost(err)
 	prepared := s.forgetPrepared()
 	if s.reload.follows {
 		s.log.Warn("the credential files have changed, and are tried again later", "reason", err)
@@ -426,7 +454,7 @@ func (s *supervisor) giveUpReload(err error) {
 func (s *supervisor) forgetPrepared() bool {
 	x := &s.reload
 	was := x.next != nil
-	x.next, x.waiting, x.runner = nil, nil, false
+	x.next, x.waiting, x.runner, x.saving = nil, nil, false, false
 	if log := s.service.logging.next; log != nil {
 		log.Close()
 		s.service.logging.next = nil

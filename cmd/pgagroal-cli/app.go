@@ -95,6 +95,7 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "primary", Usage: "for ping: exit code 3 unless a primary can be reached"},
 		&cli.BoolFlag{Name: "write", Usage: "for ping: exit code 3 unless clients can connect and write now"},
 		&cli.BoolFlag{Name: "once", Usage: "for top: print the view once, after a second, and end"},
+		&cli.BoolFlag{Name: "persist", Usage: "for conf set: keep the value, in auto.conf of state_dir"},
 		&cli.StringFlag{Name: "logfile", Aliases: []string{"L"}, Usage: "append messages to `FILE` as well"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "end with a line that tells the outcome"},
 		&cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"},

@@ -50,6 +50,9 @@ func TestDocumentsLookAsTheyAlwaysDid(t *testing.T) {
 		"conf-ls.txt":           {"conf", "ls"},
 		"conf-get.txt":          {"conf", "get"},
 		"conf-get-key.json":     {"conf", "get", "port", "-F", "json"},
+		"conf-set.txt":          {"conf", "set", "idle_timeout", "9s"},
+		"conf-set.json":         {"conf", "set", "idle_timeout", "9s", "--persist", "-F", "json"},
+		"conf-reset.txt":        {"conf", "reset", "idle_timeout"},
 		"failover-status.txt":   {"failover", "status"},
 		"failover-history.txt":  {"failover", "history"},
 		"failover-rehearse.txt": {"failover", "rehearse"},
@@ -130,7 +133,7 @@ func TestWrongUseIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	path := listen(t, sup, 0)
 	for _, line := range []string{
 		"", "nope", "help", "ping now", "status more", "status details more", "shutdown now", "shutdown gracefully immediate",
-		"switch-to", "switch-to a b", "clear", "clear server", "clear server a b", "clear a b", "enable a b", "disable a b", "conf", "conf ls a", "conf get a b",
+		"switch-to", "switch-to a b", "clear", "clear server", "clear server a b", "clear a b", "enable a b", "disable a b", "conf", "conf ls a", "conf get a b", "conf set a", "conf set a b c", "conf reset", "conf alias a", "conf get --persist",
 		"failover", "failover history 0", "failover history x", "failover history -1", "failover status x",
 		"failover pause x", "failover trigger two", "failover pause --force", "failover pause --to two", "failover trigger --to=", "status --to two",
 		"status --primary", "failover status --write", "ping --write=maybe", "top now", "top -F json", "top --force", "status --once", "ping -F yaml", "ping --color", "ping --color=red", "ping -x", "ping --nope", "ping --format", "ping -F", "ping --force", "status --force=yes",
@@ -151,7 +154,7 @@ func TestWhatThisVersionLacksIsSaid(t *testing.T) {
 	sup := &fake{}
 	path := listen(t, sup, 0)
 	for _, line := range []string{
-		"flush", "flush all db", "conf set port 1", "conf alias", "clear prometheus",
+		"flush", "flush all db", "clear prometheus",
 		"ping -h host", "ping -p 5", "ping -U admin", "ping -P s3cret", "ping -C gz", "ping -E aes", "ping --host h --port 1",
 	} {
 		got := invoke(append([]string{"--socket", path}, strings.Fields(line)...)...)

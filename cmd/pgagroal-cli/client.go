@@ -102,6 +102,8 @@ func optionsOf(c *cli.Context, command *control.Command) error {
 		return usagef("--force is for switch-to, clear server and failover trigger")
 	case c.IsSet("to") && (command.Name != control.FailoverTrigger || c.String("to") == ""):
 		return usagef("--to is for failover trigger, and takes the name of a server")
+	case c.Bool("persist") && !command.Takes(control.ArgPersist):
+		return usagef("--persist is for conf set")
 	case c.Bool("primary") && !ping, c.Bool("write") && !ping:
 		return usagef("--primary and --write are for ping")
 	}

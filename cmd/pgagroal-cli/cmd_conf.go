@@ -11,7 +11,8 @@ import (
 
 func (p *program) confCommands() []*cli.Command {
 	return []*cli.Command{
-		command("conf", "ls | get [KEY] | reload", "tell the files in use or the configuration in effect, or read the files again", p.conf),
+		command("conf", "ls | get [KEY] | set KEY VALUE | reset KEY | alias | reload",
+			"tell the files in use or the configuration in effect, change a value, or read the files again", p.conf),
 	}
 }
 
@@ -32,10 +33,26 @@ func (p *program) conf(c *cli.Context, words []string) error {
 	case word == "reload" && len(words) == 1:
 		_, err := p.do(c, control.ConfReload, nil)
 		return err
-	case word == "set", word == "alias":
-		return notInThisVersion("conf " + word)
+	case word == "set" && len(words) == 3 && words[1] != "":
+		return p.confSet(c, words[1], words[2])
+	case word == "reset" && len(words) == 2 && words[1] != "":
+		_, err := p.do(c, control.ConfReset, map[string]string{control.ArgKey: words[1]})
+		return err
+	case word == "alias" && len(words) == 1:
+		_, err := p.do(c, control.ConfAlias, nil)
+		return err
 	}
-	return usagef("conf takes ls, get, get KEY or reload")
+	return usagef("conf takes ls, get, get KEY, set KEY VALUE, reset KEY, alias or reload")
+}
+
+// confSet exits with 0 if the value needs a restart, because scripts of C pgagroal expect that.
+func (p *program) confSet(c *cli.Context, key, value string) error {
+	args := map[string]string{control.ArgKey: key, control.ArgValue: value}
+	if c.Bool("persist") {
+		args[control.ArgPersist] = "true"
+	}
+	_, err := p.do(c, control.ConfSet, args)
+	return err
 }
 
 // confGet prints only the value in the formats text and tree, or Error if there is none,
@@ -76,7 +93,7 @@ func sectionText(on screen.Screen, name string, o *object) string {
 		return ""
 	}
 	if main := withoutSections(o); len(main.members) > 0 {
-		return settings(main)
+		return settings(main, nil)
 	}
 	return on.Table(plainTable(name, o))
 }

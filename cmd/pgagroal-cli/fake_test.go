@@ -148,7 +148,32 @@ func (f *fake) ConfReload(context.Context) (control.ReloadResponse, error) {
 	}, f.called("conf reload")
 }
 
-func (f *fake) ConfGet(_ context.Context, key string) (any, error) {
+func (f *fake) ConfSet(_ context.Context, key, value string, persist bool) (control.SetResponse, error) {
+	old, file := "5s", ""
+	if persist {
+		file = "/state/auto.conf"
+	}
+	r := control.SetResponse{Status: control.SetSuccess, Message: "the value is in effect", ConfigKey: key, OldValue: &old, NewValue: &value, Persisted: file}
+	if key == "port" {
+		r = control.SetResponse{
+			Status: control.SetRestart, Message: "the value needs a restart", ConfigKey: key, CurrentValue: &old, RequestedValue: &value,
+			RestartRequired: true, Persisted: file,
+		}
+	}
+	return r, f.called("conf set %s %s %t", key, value, persist)
+}
+
+func (f *fake) ConfReset(_ context.Context, key string) (control.ReloadResponse, error) {
+	return control.ReloadResponse{Changed: []control.ConfChange{{Key: key, Old: "9s", New: "5s"}}}, f.called("conf reset %s", key)
+}
+
+func (f *fake) ConfAlias(context.Context) (control.AliasResponse, error) {
+	return control.AliasResponse{Databases: map[string]control.AliasedDatabase{
+		"shop": {Username: "alice", MaxSize: 10, InitialSize: 5, MinSize: 2, Aliases: []string{"store", "web"}}, "all": {Username: "all", MaxSize: 3},
+	}}, f.called("conf alias")
+}
+
+func (f *fake) ConfGet(_ context.Context, key string) (any, map[string]string, error) {
 	values := map[string]any{
 		"port":             2345,
 		"blocking_timeout": map[string]any{"value": 30, "string_value": "30s"},
@@ -157,11 +182,11 @@ func (f *fake) ConfGet(_ context.Context, key string) (any, error) {
 	}
 	if v, ok := values[key]; ok || key == "" {
 		if key == "" {
-			return values, f.called("conf get")
+			return values, map[string]string{"port": "/etc/pgagroal/pgagroal.conf:3"}, f.called("conf get")
 		}
-		return v, f.called("conf get %s", key)
+		return v, map[string]string{key: "/etc/pgagroal/pgagroal.conf:3"}, f.called("conf get %s", key)
 	}
-	return nil, controlsocket.ErrUnknownKey
+	return nil, nil, controlsocket.ErrUnknownKey
 }
 
 func (f *fake) FailoverStatus(context.Context) (control.FailoverStatusResponse, error) {

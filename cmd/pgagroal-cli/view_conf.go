@@ -1,6 +1,9 @@
 package main
 
 import (
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
@@ -22,7 +25,66 @@ func filesView(p *page, _ *answer, r *control.ConfListResponse) {
 			list[i].Text, list[i].Colour = "not used", screen.Faint
 		}
 	}
+	for _, path := range r.Included {
+		list = append(list, screen.Pair{Name: "include_dir", Text: path})
+	}
+	if r.Auto != "" {
+		list = append(list, screen.Pair{Name: "conf set", Text: r.Auto})
+	}
 	p.pairs("", list...)
+}
+
+// setView is the page of conf set.
+func setView(p *page, _ *answer, r *control.SetResponse) {
+	was, is, status := r.OldValue, r.NewValue, "in effect until the next reload or restart"
+	switch {
+	case r.RestartRequired && r.Persisted != "":
+		was, is, status = r.CurrentValue, r.RequestedValue, "in effect after a restart, which reads it in "+r.Persisted
+	case r.RestartRequired:
+		was, is, status = r.CurrentValue, r.RequestedValue, "not in effect: it needs a restart, which reads the files"
+	case r.Persisted != "":
+		status = "in effect, and kept in " + r.Persisted
+	}
+	p.pairs("",
+		screen.Pair{Name: "Parameter", Text: r.ConfigKey}, screen.Pair{Name: "Old value", Text: pointed(was)},
+		screen.Pair{Name: "New value", Text: pointed(is)}, screen.Pair{Name: "Status", Text: status})
+	switch {
+	case r.RestartRequired && r.Persisted == "":
+		p.suggest("pgagroal-cli conf set "+r.ConfigKey+" "+pointed(is)+" --persist", "keep the value for the next start")
+	case r.Persisted != "":
+		p.suggest("pgagroal-cli conf reset "+r.ConfigKey, "take it back")
+	}
+}
+
+// pointed shows a value that may be absent.
+func pointed(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return orEmptyText(*s)
+}
+
+// aliasView is the page of conf alias: the databases file as a table.
+func aliasView(p *page, _ *answer, r *control.AliasResponse) {
+	t := screen.Table{Columns: []screen.Column{
+		{Title: "# DATABASE=ALIASES"}, {Title: "USER"}, {Title: "MAX", Right: true}, {Title: "INIT", Right: true}, {Title: "MIN", Right: true},
+	}}
+	for _, name := range slices.Sorted(maps.Keys(r.Databases)) {
+		d := r.Databases[name]
+		name = strings.TrimSuffix(name, " "+d.Username)
+		if len(d.Aliases) > 0 {
+			name += "=" + strings.Join(d.Aliases, ",")
+		}
+		row := screen.Row{Cells: []screen.Cell{{Text: name}, {Text: d.Username}}}
+		for _, n := range []int{d.MaxSize, d.InitialSize, d.MinSize} {
+			row.Cells = append(row.Cells, screen.Cell{Text: strconv.Itoa(n)})
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	if len(t.Rows) == 0 {
+		p.says(screen.Plain, "The databases file has no lines.")
+	}
+	p.table("", t)
 }
 
 func reloadView(p *page, _ *answer, r *control.ReloadResponse) {
@@ -74,12 +136,13 @@ func confView(p *page, a *answer) error {
 	if err != nil || !ok {
 		return unreachablef("the answer can't be read: %v", err)
 	}
-	section(p, "pgagroal", withoutSections(all))
+	sources, _ := all.get("sources").(*object)
+	section(p, "pgagroal", withoutSections(all), func(key string) string { return sourceOf(sources, key) })
 	servers, _ := all.get("server").(*object)
 	if servers != nil {
 		for _, m := range servers.members {
 			if o, ok := m.value.(*object); ok {
-				section(p, m.key, o)
+				section(p, m.key, o, func(key string) string { return sourceOf(sources, "server."+m.key+"."+key) })
 			}
 		}
 	}
@@ -101,16 +164,28 @@ func withoutSections(o *object) *object {
 }
 
 // section writes a section of the main file.
-func section(p *page, name string, o *object) {
+func section(p *page, name string, o *object, source func(key string) string) {
 	p.part("[" + screen.Clean(name) + "]")
-	p.text.WriteString(settings(o))
+	p.text.WriteString(settings(o, source))
 }
 
-// settings writes one key a line, as in the main file.
-func settings(o *object) string {
+// settings writes one key a line, as in the main file, below a comment that says where it was set, if source isn't nil and knows.
+func settings(o *object, source func(key string) string) string {
 	var b strings.Builder
 	for _, m := range o.members {
+		if source != nil && source(m.key) != "" {
+			b.WriteString("# " + screen.Clean(source(m.key)) + "\n")
+		}
 		b.WriteString(strings.TrimRight(screen.Clean(m.key+" = "+plainText(m.key, m.value)), " ") + "\n")
 	}
 	return b.String()
+}
+
+// sourceOf returns where a value was set, or "" for a default.
+func sourceOf(sources *object, name string) string {
+	if sources == nil {
+		return ""
+	}
+	text, _ := sources.get(name).(string)
+	return text
 }

@@ -25,6 +25,8 @@ func answered(t *testing.T, command string, response any) *answer {
 	return a
 }
 
+func text(s string) *string { return &s }
+
 func bytesOf(n int64) *int64 { return &n }
 
 // long is a host name as clouds give them.
@@ -131,17 +133,26 @@ func pages(t *testing.T) map[string]*answer {
 		"failover-rehearse": answered(t, control.FailoverRehearse, rehearsal()),
 		"failover-pause":    answered(t, control.FailoverPause, control.FailoverAnswer{Next: "a dead primary is not replaced until pgagroal-cli failover resume"}),
 		"disable":           answered(t, control.DisableDatabase, control.DatabasesResponse{Databases: []control.Database{{Database: "orders"}}}),
-		"conf-ls":           answered(t, control.ConfList, control.ConfListResponse{Main: "/etc/pgagroal/pgagroal.conf", HBA: "/etc/pgagroal/pgagroal_hba.conf"}),
+		"conf-ls":           answered(t, control.ConfList, control.ConfListResponse{Main: "/etc/pgagroal/pgagroal.conf", HBA: "/etc/pgagroal/pgagroal_hba.conf", Included: []string{"/etc/pgagroal/conf.d/10.conf"}, Auto: "/var/lib/pgagroal/auto.conf"}),
 		"conf-get": answered(t, control.ConfGet, map[string]any{
 			"port": 2345, "log_path": "", "tls": false, "blocking_timeout": map[string]any{"value": 30, "string_value": "30s"},
 			"server": map[string]any{"orders1": map[string]any{"host": "10.1.0.1", "port": 5432}, "orders2": map[string]any{"host": long, "port": 5432}},
 			"hba":    map[string]any{"app": map[string]any{"type": "host", "database": "orders", "address": "10.0.0.0/8", "method": "scram-sha-256"}},
 			"limit":  map[string]any{"orders": map[string]any{"max_size": 20, "aliases": []string{"o", "ord"}}},
+			"sources": map[string]string{
+				"port": "/etc/pgagroal/pgagroal.conf:3", "blocking_timeout": "conf set", "server.orders2.host": "/etc/pgagroal/conf.d/10.conf:7",
+			},
 		}),
 		"conf-reload": answered(t, control.ConfReload, control.ReloadResponse{
 			Restart: true, Changed: []control.ConfChange{{Key: "log_level", Old: "info", New: "debug"}, {Key: "log_path", New: "/var/log/pgagroal"}, {Key: "users"}},
 			NeedsRestart: []control.ConfChange{{Key: "port", Old: "2345", New: "2346"}},
 		}),
+		"conf-set":         answered(t, control.ConfSet, control.SetResponse{Status: control.SetSuccess, ConfigKey: "idle_timeout", OldValue: text("5s"), NewValue: text("9s")}),
+		"conf-set-persist": answered(t, control.ConfSet, control.SetResponse{Status: control.SetSuccess, ConfigKey: "idle_timeout", OldValue: text("5s"), NewValue: text("9s"), Persisted: "/var/lib/pgagroal/auto.conf"}),
+		"conf-set-restart": answered(t, control.ConfSet, control.SetResponse{Status: control.SetRestart, ConfigKey: "max_connections", CurrentValue: text("50"), RequestedValue: text("60"), RestartRequired: true}),
+		"conf-alias": answered(t, control.ConfAlias, control.AliasResponse{Databases: map[string]control.AliasedDatabase{
+			"orders": {Username: "alice", MaxSize: 10, InitialSize: 5, MinSize: 2, Aliases: []string{"o", "ord"}}, "orders bob": {Username: "bob", MaxSize: 3},
+		}}),
 		"conf-reload-same": answered(t, control.ConfReload, control.ReloadResponse{}),
 		"shutdown":         answered(t, control.ShutdownGracefully, nil),
 		"clients":          answered(t, "a command without a page of its own", clients),

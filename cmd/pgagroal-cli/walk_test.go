@@ -68,6 +68,9 @@ var walk = []walked{
 	{"conf ls", "conf-ls", "2", filesFields},
 	{"conf get", "conf-get", "3", "port hba.*.method blocking_timeout.value blocking_timeout.string_value"},
 	{"conf get port", "conf-get", "3", "port"},
+	{"conf set log_level debug", "conf-set", "4", "status message config_key old_value new_value restart_required"},
+	{"conf set port 1", "conf-set", "4", "status message config_key current_value requested_value restart_required"},
+	{"conf alias", "conf-alias", "18", "Databases.*.username Databases.*.max_size Databases.*.initial_size Databases.*.min_size Databases.*.aliases"},
 	{"clear two", "clear-server", "14", ""},
 	{"clear server two", "clear-server", "14", ""},
 }
@@ -76,7 +79,7 @@ var walk = []walked{
 // Whatever arrives goes from here to walk.
 var missing = []string{
 	"flush", "flush db", "flush gracefully", "flush idle", "flush idle db", "flush all", "flush all db",
-	"conf set log_level debug", "conf alias", "clear prometheus",
+	"clear prometheus",
 	"ping -h host -p 2346", "ping -U admin", "ping --user admin", "ping -P secret", "ping --password secret",
 	"ping -C gz", "ping --compress zstd", "ping -E aes256gcm", "ping --encrypt none",
 }

@@ -17,6 +17,7 @@ func load(c *cli.Context) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.FindStateDir = supervisor.StateDir
 	cfg, warnings, err := config.Load(p)
 	for _, w := range warnings {
 		warn(c, w)

@@ -91,12 +91,18 @@ type checker struct {
 
 // fail reports a problem of a main key.
 func (k *checker) fail(key, format string, args ...any) {
-	k.errs = append(k.errs, &FileError{File: k.c.Paths.Config, Line: k.c.lines[key], Key: key, Msg: fmt.Sprintf(format, args...)})
+	file, line := k.c.at(key)
+	k.errs = append(k.errs, &FileError{File: file, Line: line, Key: key, Msg: fmt.Sprintf(format, args...)})
 }
 
 // failAt reports a problem at a line of file.
 func (k *checker) failAt(file string, line int, format string, args ...any) {
 	k.errs = append(k.errs, &FileError{File: file, Line: line, Msg: fmt.Sprintf(format, args...)})
+}
+
+// failServer reports a problem of a server's section.
+func (k *checker) failServer(s *Server, format string, args ...any) {
+	k.failAt(cmp.Or(s.File, k.c.Paths.Config), s.Line, format, args...)
 }
 
 func (k *checker) listen() {
@@ -273,25 +279,26 @@ func (k *checker) servers() {
 		k.failAt(c.Paths.Config, 0, "there is no server; add a section with host and port")
 	}
 	primary := ""
-	for i, s := range c.Servers {
+	for i := range c.Servers {
+		s := &c.Servers[i]
 		if s.Host == "" {
-			k.failAt(c.Paths.Config, s.Line, "the server [%s] has no host; add it", s.Name)
+			k.failServer(s, "the server [%s] has no host; add it", s.Name)
 		}
 		if s.Port == 0 {
-			k.failAt(c.Paths.Config, s.Line, "the server [%s] has no port; add it", s.Name)
+			k.failServer(s, "the server [%s] has no port; add it", s.Name)
 		}
-		if what := cmp.Or(refuseHost(s.Host), socketHost(s)); what != "" {
-			k.failAt(c.Paths.Config, s.Line, "the server [%s]: %s", s.Name, what)
+		if what := cmp.Or(refuseHost(s.Host), socketHost(*s)); what != "" {
+			k.failServer(s, "the server [%s]: %s", s.Name, what)
 		}
 		if s.Primary && primary != "" {
-			k.failAt(c.Paths.Config, s.Line, "[%s] and [%s] both say primary = on; keep one", primary, s.Name)
+			k.failServer(s, "[%s] and [%s] both say primary = on; keep one", primary, s.Name)
 		}
 		if s.Primary {
 			primary = s.Name
 		}
 		for _, other := range c.Servers[:i] {
-			if k.sameEndpoint(s, other) {
-				k.failAt(c.Paths.Config, s.Line, "[%s] is the same server as [%s]; delete one", s.Name, other.Name)
+			if k.sameEndpoint(*s, other) {
+				k.failServer(s, "[%s] is the same server as [%s]; delete one", s.Name, other.Name)
 			}
 		}
 	}
@@ -395,7 +402,7 @@ func (k *checker) serverTLS() {
 	for i := range k.c.Servers {
 		s := &k.c.Servers[i]
 		wrong := func(format string, args ...any) {
-			k.failAt(k.c.Paths.Config, s.Line, "[%s]: "+format, append([]any{s.Name}, args...)...)
+			k.failServer(s, "[%s]: "+format, append([]any{s.Name}, args...)...)
 		}
 		switch {
 		case s.TLS == TLSOff && (s.TLSCertFile+s.TLSKeyFile+s.TLSCAFile+s.TLSCRLFile != "" || s.ChannelBinding == "require"):

@@ -237,7 +237,7 @@ func TestCheckNamesTheLineOfTheKey(t *testing.T) {
 	c.Paths.Config, c.HBA, c.MaxConnections = "pgagroal.conf", []HBARule{{}}, 2000
 	errs := c.Check(CheckEnv{FileLimit: 1024})
 	var fe *FileError
-	if len(errs) != 2 || !errors.As(errs[1], &fe) || fe.Line != 13 || fe.File != "pgagroal.conf" {
+	if len(errs) != 2 || !errors.As(errs[1], &fe) || fe.Line != 13 || fe.File != "f" {
 		t.Errorf("%v", errs)
 	}
 }

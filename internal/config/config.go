@@ -65,6 +65,7 @@ type Config struct {
 	WorkerUser    string // account of the workers; empty means that of pgagroal
 	Workers       int    // 0 means one for each CPU, see EffectiveWorkers
 	StateDir      string // empty means the first usable of the usual directories, DefaultStateDir first
+	IncludeDir    string // directory of further files of keys; empty means none
 	PIDFile       string // empty means the default, see EffectivePIDFile
 
 	Metrics             int // port, 0 is off
@@ -202,10 +203,10 @@ type Config struct {
 	Admins        []Credential
 	Superuser     *Credential // nil when there is none
 
-	lines   map[string]int // line of each main key that the file sets
-	sources Paths          // what Load was given
-	keyPath string         // of the master key; empty if none was needed
-	key     *MasterKey     // that of keyPath, so that a file that is read again needs no derivation
+	origins map[string]Origin // of each value that isn't a default, by its full name
+	sources Paths             // what Load was given
+	keyPath string            // of the master key; empty if none was needed
+	key     *MasterKey        // that of keyPath, so that a file that is read again needs no derivation
 	// credentialsRead is what CredentialsRead returns.
 	credentialsRead string
 }
@@ -232,7 +233,8 @@ type Server struct {
 	FailoverCandidate bool
 	FailoverPriority  int
 
-	Line int // of the section's header
+	File string // with the section's header
+	Line int
 }
 
 // HBARule is one line of pgagroal_hba.conf.
@@ -284,6 +286,13 @@ type Paths struct {
 	Frontend  string
 	Admins    string
 	Superuser string
+
+	// Included are the files of include_dir, in the order in which they were read.
+	Included []string
+	// Auto is what conf set --persist has written; see AutoName.
+	Auto string
+	// FindStateDir returns state_dir if Auto is to be looked for there; empty means that there is none.
+	FindStateDir func(*Config) string
 
 	// MasterKey is the file of the master key; empty means that of the account that pgagroal runs as, see FindKeyFile.
 	MasterKey string

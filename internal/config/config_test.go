@@ -58,7 +58,7 @@ func TestNewHoldsTheDefaultOfEveryKey(t *testing.T) {
 func TestTableIsConsistent(t *testing.T) {
 	seen := map[string]bool{}
 	fields := map[any]string{}
-	c, s := New(), newServer("s", 1)
+	c, s := New(), newServer("s", "f", 1)
 	for _, r := range Keys() {
 		id := fmt.Sprint(r.Section, r.Name)
 		if seen[id] || r.Help == "" {

@@ -99,8 +99,7 @@ func diffServer(running, fresh Server) []Change {
 // Reloaded returns the configuration that a reload puts in effect: fresh, but with the running
 // value of everything that needs a restart.
 func Reloaded(running, fresh *Config) *Config {
-	next := *fresh
-	next.Servers = slices.Clone(fresh.Servers)
+	next := fresh.Clone()
 	same := slices.EqualFunc(running.Servers, fresh.Servers, func(a, b Server) bool { return a.Name == b.Name })
 	if !same {
 		next.Servers = slices.Clone(running.Servers)
@@ -109,17 +108,20 @@ func Reloaded(running, fresh *Config) *Config {
 		switch {
 		case r.Reload != Restart, r.Section == MainSection && running.comparable(r) == fresh.comparable(r):
 		case r.Section == MainSection:
-			copyField(r.main(&next), r.main(running))
+			copyField(r.main(next), r.main(running))
+			next.setOrigin(r.Name, running.origins[r.Name])
 		case same:
 			for i := range next.Servers {
 				copyField(r.server(&next.Servers[i]), r.server(&running.Servers[i]))
+				name := fullName(next.Servers[i].Name, r.Name)
+				next.setOrigin(name, running.origins[name])
 			}
 		}
 	}
 	if next.MaxConnections != fresh.MaxConnections {
 		next.Limits = refitted(fresh.Limits, next.MaxConnections)
 	}
-	return &next
+	return next
 }
 
 // copyField copies a value between the fields of a key in two configurations.

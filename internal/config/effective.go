@@ -76,14 +76,6 @@ func (c *Config) EffectiveWorkers() int {
 // distribution packages create it.
 const DefaultStateDir = "/var/lib/pgagroal"
 
-// Place returns where the main key is set, file:line, or only the file if the key has its default.
-func (c *Config) Place(key string) string {
-	if c.lines[key] == 0 {
-		return "by default, " + c.Paths.Config
-	}
-	return fmt.Sprintf("%s:%d", c.Paths.Config, c.lines[key])
-}
-
 // ClientsDatabase is the value of auth_query_database for the database that the client has named.
 const ClientsDatabase = "*"
 

@@ -73,7 +73,7 @@ func Keys() []Row { return slices.Concat(mainRows(), failoverRows(), serverRows(
 
 // New returns a configuration that holds every default and no server.
 func New() *Config {
-	c := &Config{lines: map[string]int{}}
+	c := &Config{origins: map[string]Origin{}}
 	for _, r := range Keys() {
 		if r.Section == MainSection && r.Default != "" {
 			mustSet(r, r.Default, r.main(c))
@@ -83,8 +83,8 @@ func New() *Config {
 }
 
 // newServer returns a server section that holds every default.
-func newServer(name string, line int) Server {
-	s := Server{Name: name, Line: line}
+func newServer(name, file string, line int) Server {
+	s := Server{Name: name, File: file, Line: line}
 	for _, r := range Keys() {
 		if r.Section == ServerSection && r.Default != "" {
 			mustSet(r, r.Default, r.server(&s))

@@ -23,7 +23,7 @@ func TestLaterIsTrue(t *testing.T) {
 		reads(t, filepath.Join(root, dir), elsewhere)
 	}
 	reads(t, ".", here)
-	c, s := New(), newServer("x", 1)
+	c, s := New(), newServer("x", "f", 1)
 	for _, r := range Keys() {
 		name := ""
 		if r.Section == MainSection {

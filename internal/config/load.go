@@ -20,8 +20,7 @@ func Load(p Paths) (*Config, []Warning, error) {
 
 func load(p Paths, known *MasterKey) (*Config, []Warning, error) {
 	l := loader{paths: p, env: os.LookupEnv, known: known}
-	c := l.main()
-	c.Paths, c.sources = p, p
+	c := l.keyFiles(true)
 	l.hba(c)
 	l.ident(c)
 	l.limits(c)
@@ -37,27 +36,25 @@ func load(p Paths, known *MasterKey) (*Config, []Warning, error) {
 // Again reads the files again, and looks again for those that weren't there.
 func (c *Config) Again() (*Config, []Warning, error) { return load(c.sources, c.key) }
 
-// LoadMain reads only the main file at path, neither users nor the master key. That is enough for the script runner, and
-// for pgagroal-cli, which finds the control socket with it.
+// LoadMain reads only the main file at path and the files of its include_dir: neither users nor the master key, nor auto.conf.
+// That is enough for the script runner, and for pgagroal-cli, which finds the control socket with it.
 func LoadMain(path string) (*Config, error) {
 	l := loader{paths: Paths{Config: path}, env: os.LookupEnv}
-	c := l.main()
+	c := l.keyFiles(false)
 	if len(l.errs) > 0 {
 		return nil, errors.Join(l.errs...)
 	}
-	c.Paths = l.paths
 	return c, nil
 }
 
-// UserOf returns the value of user in the main file at path, or "". It ignores problems of other keys, so that credential
-// files can be made before the configuration is complete.
+// UserOf returns the value of user in the main file at path and the files of its include_dir, or "". It ignores problems
+// of other keys, so that credential files can be made before the configuration is complete.
 func UserOf(path string) (string, error) {
-	data, _, err := readWithMode(path)
-	if err != nil {
+	if _, _, err := readWithMode(path); err != nil {
 		return "", err
 	}
-	c, _, _ := parseMain(path, data, os.LookupEnv)
-	return c.User, nil
+	l := loader{paths: Paths{Config: path}, env: os.LookupEnv}
+	return l.keyFiles(false).User, nil
 }
 
 type loader struct {
@@ -66,6 +63,7 @@ type loader struct {
 	keyFile  KeyFile
 	known    *MasterKey // of an earlier load, or nil
 	key      *MasterKey // derived once, when the first credential needs it
+	without  *string    // key of auto.conf that doesn't count, empty for all; nil for none
 	warnings []Warning
 	errs     []error
 }
@@ -143,16 +141,6 @@ func reason(err error) string {
 		return pe.Err.Error()
 	}
 	return err.Error()
-}
-
-func (l *loader) main() *Config {
-	data, ok := l.read(&l.paths.Config, FileConfig, true)
-	if !ok {
-		return New()
-	}
-	c, warnings, errs := parseMain(l.paths.Config, data, l.env)
-	l.add(warnings, errs)
-	return c
 }
 
 func (l *loader) hba(c *Config) {
@@ -246,7 +234,8 @@ func (l *loader) masterKey(account string) (err error) {
 // remarks warns of settings that make each other useless.
 func (l *loader) remarks(c *Config) {
 	warn := func(key, msg string) {
-		l.warnings = append(l.warnings, Warning{c.Paths.Config, c.lines[key], key, msg})
+		file, line := c.at(key)
+		l.warnings = append(l.warnings, Warning{file, line, key, msg})
 	}
 	if len(c.FrontendUsers) > 0 && c.AllowUnknownUsers {
 		warn("allow_unknown_users", "on although there are frontend users: users without an entry are let in by the server's password")

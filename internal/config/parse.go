@@ -14,24 +14,58 @@ var mainSections = [...]string{"pgagroal", "health_check", "prometheus"}
 // removedKeys are keys of older versions of pgagroal. A file that still has them loads.
 var removedKeys = [...]string{"libev", "buffer_size", "non_blocking"}
 
-// parser reads a main file. It collects all problems instead of stopping at the first.
+// fileKind says which keys a file of keys may set.
+type fileKind int
+
+const (
+	mainFile     fileKind = iota
+	includedFile          // of include_dir
+	autoFile              // written by conf set --persist
+)
+
+// parser reads the files of keys, one after the other: a later file adds to an earlier one and overrides it. It collects
+// all problems instead of stopping at the first.
 type parser struct {
-	file     string
 	env      func(string) (string, bool)
 	rows     []Row
 	c        *Config
-	section  string         // "" before the first one
-	inServer bool           // the section is that of the last server in c.Servers
-	sections map[string]int // line of each section
-	keys     map[string]int // line of each key of a server section
-	column   int            // where the parser is in its line; 0 for problems of the whole file
 	warnings []Warning
 	errs     []error
+
+	// Of the file that is being read:
+	file     string
+	kind     fileKind
+	section  string         // "" before the first one
+	server   int            // its index in c.Servers; notServer for a section of main keys, unknownServer for one that is skipped
+	sections map[string]int // line of each section
+	mainKeys map[string]int // line of each main key
+	keys     map[string]int // line of each key of the section of a server
+	column   int            // where the parser is in its line; 0 for problems of the whole file
+	without  *string        // full name of the key that doesn't count, empty for all; nil for none
 }
 
-// parseMain reads the text of a main file.
+const (
+	notServer     = -1
+	unknownServer = -2
+)
+
+func newParser(c *Config, env func(string) (string, bool)) *parser {
+	return &parser{env: env, rows: Keys(), c: c}
+}
+
+// parseMain reads the text of a main file that stands alone.
 func parseMain(file string, data []byte, env func(string) (string, bool)) (*Config, []Warning, []error) {
-	p := &parser{file: file, env: env, rows: Keys(), c: New(), sections: map[string]int{}}
+	p := newParser(New(), env)
+	p.c.Paths.Config = file
+	p.read(file, data, mainFile)
+	p.warnings = append(p.warnings, p.c.settle()...)
+	return p.c, p.warnings, p.errs
+}
+
+// read reads the text of one file.
+func (p *parser) read(file string, data []byte, kind fileKind) {
+	p.file, p.kind, p.section, p.server = file, kind, "", notServer
+	p.sections, p.mainKeys = map[string]int{}, map[string]int{}
 	for l := range textLines(data) {
 		p.column = l.indent + 1
 		switch {
@@ -44,12 +78,9 @@ func parseMain(file string, data []byte, env func(string) (string, bool)) (*Conf
 		}
 	}
 	p.column = 0
-	if p.sections[mainSections[0]] == 0 {
+	if kind == mainFile && p.sections[mainSections[0]] == 0 {
 		p.fail(0, "", "there is no section [pgagroal]; add it above the main keys")
 	}
-	p.defaults()
-	p.adjust()
-	return p.c, p.warnings, p.errs
 }
 
 func (p *parser) fail(line int, key, format string, args ...any) {
@@ -83,11 +114,25 @@ func (p *parser) openSection(l textLine) {
 		p.sections[name] = l.no
 	}
 	p.section = name
-	p.inServer = !slices.Contains(mainSections[:], name)
-	if p.inServer {
-		p.c.Servers = append(p.c.Servers, newServer(name, l.no))
-		p.keys = map[string]int{}
+	p.server = p.findServer(name, l.no)
+	p.keys = map[string]int{}
+}
+
+// findServer returns the index of the server of a section, or why it isn't one. A section that is new adds a server.
+func (p *parser) findServer(name string, line int) int {
+	if slices.Contains(mainSections[:], name) {
+		return notServer
 	}
+	i := slices.IndexFunc(p.c.Servers, func(s Server) bool { return s.Name == name })
+	switch {
+	case i >= 0:
+		return i
+	case p.kind == autoFile:
+		p.warn(line, "", "there is no server [%s] any more; its keys here are ignored", name)
+		return unknownServer
+	}
+	p.c.Servers = append(p.c.Servers, newServer(name, p.file, line))
+	return len(p.c.Servers) - 1
 }
 
 // assign reads one line with a key and stores its value.
@@ -97,9 +142,19 @@ func (p *parser) assign(l textLine) {
 		p.fail(l.no, key, "the key stands before any section; move it below [pgagroal]")
 		return
 	}
+	if p.server == unknownServer {
+		return
+	}
 	row, ok := p.find(key)
 	if !ok {
 		p.unknown(l.no, key)
+		return
+	}
+	if why := p.refused(row); why != "" {
+		p.fail(l.no, key, "%s", why)
+		return
+	}
+	if p.without != nil && (*p.without == "" || *p.without == p.fullName(row)) {
 		return
 	}
 	p.column = l.column(len(l.text) - len(raw))
@@ -113,36 +168,47 @@ func (p *parser) assign(l textLine) {
 		p.warn(l.no, key, "set before at line %d; this line counts", before)
 	}
 	seen[key] = l.no
+	origin := Origin{File: p.file, Line: l.no}
 	if !given || (text == "" && row.Kind != String && row.Kind != Path && row.Kind != File) {
 		delete(seen, key) // a line without a value sets nothing
+		origin = Origin{}
 		text = row.Default
-		if text == "" {
-			return
-		}
 	}
-	p.store(l.no, row, text)
+	p.c.setOrigin(p.fullName(row), origin)
+	if origin != (Origin{}) || text != "" {
+		p.store(l.no, row, text)
+	}
 }
 
-// defaults applies the other defaults of failover = on to keys that the file doesn't set.
-func (p *parser) defaults() {
-	for _, r := range p.rows {
-		if p.c.Failover && r.Failover != "" && p.c.lines[r.Name] == 0 {
-			mustSet(r, r.Failover, r.main(p.c))
-		}
+func (p *parser) fullName(row Row) string {
+	if p.server >= 0 {
+		return fullName(p.c.Servers[p.server].Name, row.Name)
 	}
+	return row.Name
+}
+
+// refused returns why the file may not set a key, or "".
+func (p *parser) refused(row Row) string {
+	switch why := row.FilesOnly(); {
+	case row.Name == "include_dir" && p.kind != mainFile:
+		return "only the main file can name a directory of further files; move the line there"
+	case p.kind == autoFile && why != "":
+		return why + "; delete the line, and set the key in " + p.c.Paths.Config
+	}
+	return ""
 }
 
 // seen returns the map from key to line for the current section.
 func (p *parser) seen() map[string]int {
-	if p.inServer {
+	if p.server >= 0 {
 		return p.keys
 	}
-	return p.c.lines
+	return p.mainKeys
 }
 
 func (p *parser) find(key string) (Row, bool) {
 	section := MainSection
-	if p.inServer {
+	if p.server >= 0 {
 		section = ServerSection
 	}
 	i := slices.IndexFunc(p.rows, func(r Row) bool { return r.Name == key && r.Section == section })
@@ -195,7 +261,7 @@ func (p *parser) clamped(line int, row Row, v any, err error) bool {
 
 func (p *parser) field(row Row) any {
 	if row.Section == ServerSection {
-		return row.server(&p.c.Servers[len(p.c.Servers)-1])
+		return row.server(&p.c.Servers[p.server])
 	}
 	return row.main(p.c)
 }
@@ -212,9 +278,9 @@ func (p *parser) unknown(line int, key string) {
 		return
 	}
 	var here []string
-	elsewhere := false
+	elsewhere, inServer := false, p.server >= 0
 	for _, r := range p.rows {
-		if (r.Section == ServerSection) == p.inServer {
+		if (r.Section == ServerSection) == inServer {
 			here = append(here, r.Name)
 		} else if r.Name == key {
 			elsewhere = true
@@ -223,7 +289,7 @@ func (p *parser) unknown(line int, key string) {
 	near := nearest(strings.ToLower(key), here)
 	foreign := foreignKeys[strings.ToLower(key)]
 	switch {
-	case elsewhere && p.inServer:
+	case elsewhere && inServer:
 		p.fail(line, key, "the key is not one of a server; move it to [pgagroal]")
 	case elsewhere:
 		p.fail(line, key, "the key belongs in the section of a server; move it there")
@@ -233,29 +299,5 @@ func (p *parser) unknown(line int, key string) {
 		p.fail(line, key, "unknown key; did you mean %s?", near)
 	default:
 		p.fail(line, key, "unknown key; delete the line")
-	}
-}
-
-// adjust replaces values that can't work, with a warning, as C pgagroal does.
-func (p *parser) adjust() {
-	c := p.c
-	if c.HealthCheckUser == "" && c.lines["health_check"] == 0 {
-		c.HealthCheck = false // it is on by default only, and there is no user to log in as
-	}
-	if c.AuthenticationTimeout == 0 {
-		c.AuthenticationTimeout = 5 * time.Second
-		p.warn(c.lines["authentication_timeout"], "authentication_timeout", "0 would let nobody in; 5s is used instead")
-	}
-	for _, k := range []struct {
-		name string
-		d    *time.Duration
-	}{{"health_check_period", &c.HealthCheckPeriod}, {"health_check_timeout", &c.HealthCheckTimeout}} {
-		if *k.d < time.Second && c.HealthCheck {
-			c.HealthCheck = false
-			p.warn(c.lines[k.name], k.name, "less than 1s; health_check is off")
-		}
-	}
-	if c.lines["failover_probe_timeout"] == 0 && c.HealthCheckTimeout >= time.Second {
-		c.FailoverProbeTimeout = c.HealthCheckTimeout // all that a file of C pgagroal can say
 	}
 }

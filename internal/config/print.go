@@ -111,10 +111,10 @@ func (l Limit) queryTimeout() string {
 	return formatDuration(l.QueryTimeout)
 }
 
-// Set changes KEY, pgagroal.KEY or server.NAME.KEY in memory. The caller should change a Clone, and
+// Set changes KEY, pgagroal.KEY, server.NAME.KEY or NAME.KEY in memory. The caller should change a Clone, and
 // use Check and Diff on it before it becomes the configuration in use.
 func (c *Config) Set(name, text string) error {
-	field, row, ok := c.locate(name)
+	field, row, full, ok := c.locate(name)
 	if !ok {
 		return fmt.Errorf("there is no key %q", name)
 	}
@@ -129,39 +129,42 @@ func (c *Config) Set(name, text string) error {
 		return fmt.Errorf("%s: %w", row.Name, err)
 	}
 	store(field, v)
+	c.setOrigin(full, Origin{File: SetByCommand})
+	c.settle()
 	return nil
 }
 
-func (c *Config) locate(name string) (field any, row Row, ok bool) {
+// Find returns the row of KEY, pgagroal.KEY, server.NAME.KEY or NAME.KEY, and the name of the value in Config.Origin.
+func (c *Config) Find(name string) (full string, row Row, ok bool) {
+	_, row, full, ok = c.locate(name)
+	return full, row, ok
+}
+
+// locate finds the key of KEY, pgagroal.KEY, server.NAME.KEY or NAME.KEY. full is its name in Config.Origin.
+func (c *Config) locate(name string) (field any, row Row, full string, ok bool) {
 	server, key := "", name
 	if rest, ok := strings.CutPrefix(name, "server."); ok {
 		dot := max(strings.LastIndexByte(rest, '.'), 0)
 		server, key = rest[:dot], strings.TrimPrefix(rest[dot:], ".")
 	} else if section, rest, ok := strings.Cut(name, "."); ok && slices.Contains(mainSections[:], section) {
 		key = rest
+	} else if dot := strings.LastIndexByte(name, '.'); dot > 0 {
+		server, key = name[:dot], name[dot+1:]
 	}
 	rows := Keys()
 	if server == "" {
 		i := slices.IndexFunc(rows, func(r Row) bool { return r.Section == MainSection && r.Name == key })
 		if i < 0 {
-			return nil, Row{}, false
+			return nil, Row{}, "", false
 		}
-		return rows[i].main(c), rows[i], true
+		return rows[i].main(c), rows[i], key, true
 	}
 	i := slices.IndexFunc(rows, func(r Row) bool { return r.Section == ServerSection && r.Name == key })
 	j := slices.IndexFunc(c.Servers, func(s Server) bool { return s.Name == server })
 	if i < 0 || j < 0 {
-		return nil, Row{}, false
+		return nil, Row{}, "", false
 	}
-	return rows[i].server(&c.Servers[j]), rows[i], true
-}
-
-// Clone returns a copy whose fields and servers can be changed. The contents of the secondary files
-// are shared.
-func (c *Config) Clone() *Config {
-	d := *c
-	d.Servers = slices.Clone(c.Servers)
-	return &d
+	return rows[i].server(&c.Servers[j]), rows[i], fullName(server, key), true
 }
 
 // WriteMain prints the main file: every key with its value. Reading it back gives the same values.

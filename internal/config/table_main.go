@@ -41,6 +41,11 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.StateDir },
 		},
 		{
+			Name: "include_dir", Kind: File,
+			Help: "Directory of further files of keys: those named *.conf are read after this one, in the order of their names, and a later line counts",
+			main: func(c *Config) any { return &c.IncludeDir },
+		},
+		{
 			Name: "pidfile", Kind: Path, Reload: Restart,
 			Help: "File of the process id; <unix_socket_dir>/pgagroal.<port>.pid when empty",
 			main: func(c *Config) any { return &c.PIDFile },

@@ -21,6 +21,8 @@ const (
 	CodeStatus         = 700
 	CodeStatusDetails  = 800
 	CodeConfGet        = 900
+	CodeConfSet        = 1002
+	CodeConfAlias      = 1200
 	CodeSwitchTo       = 1300
 
 	CodePermission      = 2000
@@ -39,4 +41,5 @@ const (
 	CodeEnable          = 2013
 	CodeDisable         = 2014
 	CodeConfReload      = 2015
+	CodeConfReset       = 2030
 )

@@ -19,6 +19,9 @@ const (
 	StatusDetails      = "status-details"
 	ConfList           = "conf-ls"
 	ConfGet            = "conf-get"
+	ConfSet            = "conf-set"
+	ConfReset          = "conf-reset"
+	ConfAlias          = "conf-alias"
 	ConfReload         = "reload"
 	ShutdownGracefully = "shutdown-gracefully"
 	ShutdownNow        = "shutdown"
@@ -46,6 +49,8 @@ const (
 	ArgTimeout       = "timeout" // whole seconds
 	ArgCount         = "count"
 	ArgKey           = "key"
+	ArgValue         = "value"
+	ArgPersist       = "persist" // true, or absent
 )
 
 // Time limits of commands.
@@ -85,6 +90,9 @@ var Commands = []Command{
 	{Name: FailoverHistory, Number: 101, Failure: CodeFailoverHistory, Limit: lookLimit, Args: []string{ArgCount}},
 	{Name: ConfList, Number: 2, Failure: CodeConfList, Limit: lookLimit},
 	{Name: ConfGet, Number: 3, Failure: CodeConfGet, Limit: lookLimit, Args: []string{ArgKey}},
+	{Name: ConfSet, Number: 4, Failure: CodeConfSet, Limit: changeLimit, Args: []string{ArgKey, ArgValue, ArgPersist}},
+	{Name: ConfReset, Number: 130, Failure: CodeConfReset, Limit: changeLimit, Args: []string{ArgKey}},
+	{Name: ConfAlias, Number: 18, Failure: CodeConfAlias, Limit: lookLimit},
 	{Name: ConfReload, Number: 12, Failure: CodeConfReload, Limit: changeLimit},
 	{Name: ShutdownGracefully, Number: 10, Failure: CodeShutdown, Limit: changeLimit, Args: []string{ArgTimeout}},
 	{Name: ShutdownNow, Number: 15, Failure: CodeShutdown, Limit: changeLimit},

@@ -34,6 +34,9 @@ type Request struct {
 	Timeout   *int    `json:",omitempty"` // seconds; -1 for ShutdownGracefully without ArgTimeout
 	Count     *int    `json:",omitempty"`
 	ConfigKey *string `json:",omitempty"`
+	// ConfigValue and Persist belong to ConfSet.
+	ConfigValue *string `json:",omitempty"`
+	Persist     bool    `json:",omitempty"`
 }
 
 // Outcome says whether the command succeeded. Success sets Time, failure sets Error and

@@ -85,6 +85,42 @@ type ReloadResponse struct {
 	NeedsRestart []ConfChange
 }
 
+// Values of SetResponse.Status.
+const (
+	SetSuccess = "success"
+	SetRestart = "restart_required"
+)
+
+// SetResponse answers conf set. With SetSuccess the value is in effect. With SetRestart the current one stays in effect
+// until a restart.
+type SetResponse struct {
+	Status          string  `json:"status"`
+	Message         string  `json:"message"`
+	ConfigKey       string  `json:"config_key"`
+	OldValue        *string `json:"old_value,omitempty"`
+	NewValue        *string `json:"new_value,omitempty"`
+	CurrentValue    *string `json:"current_value,omitempty"`
+	RequestedValue  *string `json:"requested_value,omitempty"`
+	RestartRequired bool    `json:"restart_required"`
+	// Persisted is the file that keeps the value for the next start, absent without --persist.
+	Persisted string `json:"persisted,omitempty"`
+}
+
+// AliasResponse answers conf alias: the lines of the databases file, by database. A further line of a database has the name
+// of its user behind that of the database.
+type AliasResponse struct {
+	Databases map[string]AliasedDatabase
+}
+
+// AliasedDatabase is one line of the databases file.
+type AliasedDatabase struct {
+	Username    string   `json:"username"`
+	MaxSize     int      `json:"max_size"`
+	InitialSize int      `json:"initial_size"`
+	MinSize     int      `json:"min_size"`
+	Aliases     []string `json:"aliases"`
+}
+
 // ConfChange is one key whose value has changed. For files that may hold secrets, Old and
 // New are empty.
 type ConfChange struct {
@@ -216,6 +252,9 @@ type ConfListResponse struct {
 	FrontendUsers string `json:"frontend_users_configuration_path"`
 	Admin         string `json:"admin_configuration_path"`
 	Superuser     string `json:"superuser_configuration_path"`
+	// Included are the files of include_dir in their order; Auto is the file of conf set --persist.
+	Included []string `json:"included_configuration_paths,omitempty"`
+	Auto     string   `json:"auto_configuration_path,omitempty"`
 }
 
 // HistoryResponse answers failover history. Each entry is a JSON object, the oldest first.

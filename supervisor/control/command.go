@@ -31,6 +31,9 @@ var handlers = map[string]handler{
 	control.FailoverHistory:    {permit: owner, run: runFailoverHistory},
 	control.ConfList:           {permit: owner, run: runConfList},
 	control.ConfGet:            {permit: owner, run: runConfGet},
+	control.ConfSet:            {permit: owner, logged: true, run: runConfSet},
+	control.ConfReset:          {permit: owner, logged: true, run: runConfReset},
+	control.ConfAlias:          {permit: owner, run: runConfAlias},
 	control.ConfReload:         {permit: owner, logged: true, run: runConfReload},
 	control.ShutdownGracefully: {permit: owner, logged: true, run: runShutdown(ShutdownGraceful)},
 	control.ShutdownNow:        {permit: owner, logged: true, run: runShutdown(ShutdownImmediate)},
@@ -98,6 +101,31 @@ func orEmptyMap[T any](m map[string]T) map[string]T {
 
 func runConfList(ctx context.Context, sup Supervisor, _ args) (any, error) { return sup.ConfList(ctx) }
 
+func runConfAlias(ctx context.Context, sup Supervisor, _ args) (any, error) {
+	return sup.ConfAlias(ctx)
+}
+
+func runConfSet(ctx context.Context, sup Supervisor, a args) (any, error) {
+	persist, err := a.flag(control.ArgPersist)
+	if err != nil {
+		return nil, err
+	}
+	value, ok := a[control.ArgValue]
+	if a[control.ArgKey] == "" || !ok {
+		return nil, fmt.Errorf("%w: conf set needs a key and a value", errBadRequest)
+	}
+	return sup.ConfSet(ctx, a[control.ArgKey], value, persist)
+}
+
+func runConfReset(ctx context.Context, sup Supervisor, a args) (any, error) {
+	if a[control.ArgKey] == "" {
+		return nil, fmt.Errorf("%w: conf reset needs a key, or all", errBadRequest)
+	}
+	r, err := sup.ConfReset(ctx, a[control.ArgKey])
+	r.Changed, r.NeedsRestart = orEmpty(r.Changed), orEmpty(r.NeedsRestart)
+	return r, err
+}
+
 func runConfReload(ctx context.Context, sup Supervisor, _ args) (any, error) {
 	r, err := sup.ConfReload(ctx)
 	r.Changed, r.NeedsRestart = orEmpty(r.Changed), orEmpty(r.NeedsRestart)
@@ -113,14 +141,25 @@ func runFailoverHistory(ctx context.Context, sup Supervisor, a args) (any, error
 	return control.HistoryResponse{History: orEmpty(entries)}, err
 }
 
+// confSources is the member of a response to conf get that says where values were set. No key has this name.
+const confSources = "sources"
+
 // runConfGet puts the value under its key, so that the answer for one key is an object,
 // too.
 func runConfGet(ctx context.Context, sup Supervisor, a args) (any, error) {
-	value, err := sup.ConfGet(ctx, a[control.ArgKey])
-	if err != nil || a[control.ArgKey] == "" {
-		return value, err
+	key := a[control.ArgKey]
+	value, sources, err := sup.ConfGet(ctx, key)
+	if err != nil {
+		return nil, err
 	}
-	return map[string]any{a[control.ArgKey]: value}, nil
+	response, ok := value.(map[string]any)
+	if key != "" || !ok {
+		response = map[string]any{key: value}
+	}
+	if key != confSources { // a server may have this name
+		response[confSources] = sources
+	}
+	return response, nil
 }
 
 func runShutdown(mode ShutdownMode) func(context.Context, Supervisor, args) (any, error) {

@@ -67,7 +67,47 @@ func ConfFiles(p config.Paths) control.ConfListResponse {
 	return control.ConfListResponse{
 		Main: p.Config, HBA: p.HBA, Limit: p.Limits, Users: p.Users,
 		FrontendUsers: p.Frontend, Admin: p.Admins, Superuser: p.Superuser,
+		Included: p.Included, Auto: p.Auto,
 	}
+}
+
+// ConfSources returns where each value that ConfValue returns for the key was set, by KEY or server.NAME.KEY. Defaults are
+// left out, except for a single key.
+func ConfSources(c *config.Config, key string) map[string]string {
+	sources := map[string]string{}
+	found, _, _ := c.Find(key)
+	for e := range c.Rows() {
+		full := e.FullName()
+		o := c.Origin(full)
+		if full != found && (o == config.Origin{} || !holds(key, e)) {
+			continue
+		}
+		sources[full] = o.String()
+	}
+	return sources
+}
+
+// holds reports whether a section, or everything for the empty key, has an entry.
+func holds(section string, e config.Entry) bool {
+	if e.Server == "" {
+		return section == "" || section == "pgagroal"
+	}
+	return section == "" || section == "server" || section == e.Server || section == "server."+e.Server
+}
+
+// ConfAliases returns the lines of the databases file.
+func ConfAliases(c *config.Config) control.AliasResponse {
+	r := control.AliasResponse{Databases: map[string]control.AliasedDatabase{}}
+	for _, l := range c.Limits {
+		name := l.Database.String()
+		if _, ok := r.Databases[name]; ok {
+			name += " " + l.User.String() // C pgagroal shows one line of a database
+		}
+		r.Databases[name] = control.AliasedDatabase{
+			Username: l.User.String(), MaxSize: l.MaxSize, InitialSize: l.InitialSize, MinSize: l.MinSize, Aliases: orEmpty(l.Aliases),
+		}
+	}
+	return r
 }
 
 func confTree(c *config.Config) map[string]any {

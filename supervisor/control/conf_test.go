@@ -3,6 +3,8 @@ package control
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -121,9 +123,46 @@ func TestConfValueOfEverythingHasEveryKeyAndNoSecret(t *testing.T) {
 }
 
 func TestConfFilesNamesEachFile(t *testing.T) {
-	got := ConfFiles(config.Paths{Config: "c", HBA: "a", Limits: "l", Users: "u", Frontend: "F", Admins: "A", Superuser: "S"})
-	want := control.ConfListResponse{Main: "c", HBA: "a", Limit: "l", Users: "u", FrontendUsers: "F", Admin: "A", Superuser: "S"}
-	if got != want {
-		t.Errorf("got %+v", got)
+	got := ConfFiles(config.Paths{Config: "c", HBA: "a", Limits: "l", Users: "u", Frontend: "F", Admins: "A", Superuser: "S", Included: []string{"i"}, Auto: "auto"})
+	want := control.ConfListResponse{Main: "c", HBA: "a", Limit: "l", Users: "u", FrontendUsers: "F", Admin: "A", Superuser: "S", Included: []string{"i"}, Auto: "auto"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestConfSourcesNamesWhereAValueWasSet(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pgagroal.conf")
+	if err := os.WriteFile(file, []byte("[pgagroal]\nport = 2345\n[one]\nhost = h\n[a.b]\nhost = i\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.LoadMain(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Set("idle_timeout", "5"); err != nil {
+		t.Fatal(err)
+	}
+	port, one, ab, idle := file+":2", file+":4", file+":6", config.SetByCommand
+	for key, want := range map[string]map[string]string{
+		"":              {"port": port, "server.one.host": one, "server.a.b.host": ab, "idle_timeout": idle},
+		"pgagroal":      {"port": port, "idle_timeout": idle},
+		"pgagroal.port": {"port": port}, "port": {"port": port}, "idle_timeout": {"idle_timeout": idle}, "max_retries": {"max_retries": "default"},
+		"server": {"server.one.host": one, "server.a.b.host": ab},
+		"one":    {"server.one.host": one}, "server.a.b": {"server.a.b.host": ab}, "a.b.host": {"server.a.b.host": ab},
+		"one.port": {"server.one.port": "default"}, "hba": {}, "nope": {},
+	} {
+		if d := cmp.Diff(want, ConfSources(c, key)); d != "" {
+			t.Errorf("%q (-want +got)\n%s", key, d)
+		}
+	}
+}
+
+func TestConfAliasesHasEachLine(t *testing.T) {
+	c := sampleConfig()
+	c.Limits[0].Aliases, c.Limits[0].InitialSize, c.Limits[0].MinSize = []string{"x"}, 4, 2
+	c.Limits = append(c.Limits, config.Limit{Database: config.Named("db"), User: config.Named("bob"), MaxSize: 1})
+	want := map[string]control.AliasedDatabase{"db bob": {Username: "bob", MaxSize: 1, Aliases: []string{}}, "db": {Username: "all", MaxSize: 5, InitialSize: 4, MinSize: 2, Aliases: []string{"x"}}}
+	if d := cmp.Diff(want, ConfAliases(c).Databases); d != "" {
+		t.Error(d)
 	}
 }

@@ -49,6 +49,10 @@ func (a args) echo(name string) (r control.Request) {
 	if v, ok := a[control.ArgKey]; ok {
 		r.ConfigKey = &v
 	}
+	if v, ok := a[control.ArgValue]; ok {
+		r.ConfigValue = &v
+	}
+	r.Persist, _ = a.flag(control.ArgPersist)
 	r.Force, _ = a.flag(control.ArgForce) // a bad value is not echoed; the command refuses it
 	return r
 }

@@ -109,11 +109,24 @@ func (f *fake) ConfReload(ctx context.Context) (control.ReloadResponse, error) {
 	return control.ReloadResponse{}, f.called(ctx, "conf reload")
 }
 
-func (f *fake) ConfGet(ctx context.Context, key string) (any, error) {
+func (f *fake) ConfGet(ctx context.Context, key string) (any, map[string]string, error) {
+	sources := map[string]string{"port": "f:1"}
 	if key == "" {
-		return map[string]any{"port": 2345}, f.called(ctx, "conf get")
+		return map[string]any{"port": 2345}, sources, f.called(ctx, "conf get")
 	}
-	return 2345, f.called(ctx, "conf get %s", key)
+	return 2345, sources, f.called(ctx, "conf get %s", key)
+}
+
+func (f *fake) ConfSet(ctx context.Context, key, value string, persist bool) (control.SetResponse, error) {
+	return control.SetResponse{}, f.called(ctx, "conf set %s %s %t", key, value, persist)
+}
+
+func (f *fake) ConfReset(ctx context.Context, key string) (control.ReloadResponse, error) {
+	return control.ReloadResponse{}, f.called(ctx, "conf reset %s", key)
+}
+
+func (f *fake) ConfAlias(ctx context.Context) (control.AliasResponse, error) {
+	return control.AliasResponse{}, f.called(ctx, "conf alias")
 }
 
 func (f *fake) FailoverStatus(ctx context.Context) (control.FailoverStatusResponse, error) {

@@ -31,6 +31,10 @@ func TestEveryCommandReachesItsMethod(t *testing.T) {
 		{"conf-ls", nil, "conf ls", map[string]any{}},
 		{"conf-get", nil, "conf get", map[string]any{}},
 		{"conf-get", map[string]string{"key": "port"}, "conf get port", map[string]any{"ConfigKey": "port"}},
+		{"conf-set", map[string]string{"key": "port", "value": ""}, "conf set port  false", map[string]any{"ConfigKey": "port", "ConfigValue": ""}},
+		{"conf-set", map[string]string{"key": "port", "value": "1", "persist": "true"}, "conf set port 1 true", map[string]any{"ConfigKey": "port", "ConfigValue": "1", "Persist": true}},
+		{"conf-reset", map[string]string{"key": "all"}, "conf reset all", map[string]any{"ConfigKey": "all"}},
+		{"conf-alias", nil, "conf alias", map[string]any{}},
 		{"reload", nil, "conf reload", map[string]any{}},
 		{"shutdown-gracefully", nil, "shutdown gracefully default", map[string]any{"Timeout": -1.0}},
 		{"shutdown-gracefully", map[string]string{"timeout": "0"}, "shutdown gracefully 0s", map[string]any{"Timeout": 0.0}},
@@ -164,6 +168,12 @@ func TestStrangersMayOnlyLook(t *testing.T) {
 		if slices.Contains(c.Args, "database") {
 			a["database"] = "one"
 		}
+		if slices.Contains(c.Args, "key") {
+			a["key"] = "port"
+		}
+		if slices.Contains(c.Args, "value") {
+			a["value"] = "1"
+		}
 		before := len(sup.seen())
 		got := h.ask(t, c.Name, a)
 		want := 0
@@ -192,6 +202,12 @@ func mayAsk(t *testing.T, kin func() (Kin, error)) []string {
 		}
 		if slices.Contains(c.Args, "database") {
 			a["database"] = "one"
+		}
+		if slices.Contains(c.Args, "key") {
+			a["key"] = "port"
+		}
+		if slices.Contains(c.Args, "value") {
+			a["value"] = "1"
 		}
 		before := len(sup.seen())
 		got := h.ask(t, c.Name, a)

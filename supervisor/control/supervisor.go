@@ -40,8 +40,15 @@ type Supervisor interface {
 	// ConfList returns the paths of the files in use.
 	ConfList(ctx context.Context) (control.ConfListResponse, error)
 	// ConfGet returns the value of a key or section, and the whole configuration for
-	// the empty key; see ConfValue. It returns ErrUnknownKey if there is no such key.
-	ConfGet(ctx context.Context, key string) (any, error)
+	// the empty key; see ConfValue. It returns ErrUnknownKey if there is no such key. sources
+	// says where the values were set, see ConfSources.
+	ConfGet(ctx context.Context, key string) (value any, sources map[string]string, err error)
+	// ConfSet changes the value of a key until the next reload, or for good if it persists.
+	ConfSet(ctx context.Context, key, value string, persist bool) (control.SetResponse, error)
+	// ConfReset gives a key, or all of them for all, the value of the files again.
+	ConfReset(ctx context.Context, key string) (control.ReloadResponse, error)
+	// ConfAlias returns the lines of the databases file.
+	ConfAlias(ctx context.Context) (control.AliasResponse, error)
 	// ConfReload reads the files again, and returns when they are in effect.
 	ConfReload(ctx context.Context) (control.ReloadResponse, error)
 	// FailoverStatus returns everything that is known about the failover.
@@ -50,6 +57,9 @@ type Supervisor interface {
 	// Each is one JSON object.
 	FailoverHistory(ctx context.Context, n int) ([]json.RawMessage, error)
 }
+
+// AllKeys stands for every key in ConfReset.
+const AllKeys = "all"
 
 // Errors that a Supervisor may wrap.
 var (

@@ -50,6 +50,15 @@ func Check(c *config.Config, a Account, asked bool) error {
 	return nil
 }
 
+// Find returns the path of the state_dir of an account, or "" if there is none that can be used. It creates nothing.
+func Find(c *config.Config, a Account) string {
+	path, err := choose(c, a, neverMake)
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
 // key returns the name of the key for messages, with file and line if it is set.
 func key(c *config.Config) string {
 	if c.StateDir == "" {

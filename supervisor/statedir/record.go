@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
@@ -80,6 +81,18 @@ func replace(path string, data []byte) error {
 		return err
 	}
 	return os.Rename(tmp, path)
+}
+
+// WriteAuto replaces the file of conf set --persist. After a crash it has either the old or the new content.
+func WriteAuto(dir, text string) error {
+	err := replace(filepath.Join(dir, config.AutoName), []byte(text))
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", config.AutoName, err)
+	}
+	return nil
 }
 
 func syncDir(dir string) error {
