@@ -12,12 +12,13 @@ const MaxStoredRequests = 256
 const MaxStored = 1024
 
 // StoredRequest asks for what the servers store of a user's password. Database is that of the client, and empty if
-// auth_query asks in one database for all. TimeoutMS is how long the worker waits.
+// auth_query asks in one database for all. TimeoutMS is how long the worker waits. Known says that the user was found before.
 type StoredRequest struct {
 	ID        uint64 `msgpack:"id"`
 	User      string `msgpack:"user"`
 	Database  string `msgpack:"database"`
 	TimeoutMS int64  `msgpack:"timeout_ms"`
+	Known     bool   `msgpack:"known"`
 }
 
 // StoredAnswer answers it. Stored is empty if nothing is stored, as for a user that doesn't exist. With an Error nothing

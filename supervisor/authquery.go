@@ -115,7 +115,11 @@ func (s *supervisor) askStored(a storedAsk) {
 		x.asked = map[lookUpOf]*lookUp{}
 	}
 	x.asked[of] = l
-	x.line.join(s.cfg.AuthQueryConnections, func() { s.lookUp(l) })
+	join := x.line.join
+	if a.m.Known { // made-up names must not hold up users
+		join = x.line.joinFirst
+	}
+	join(s.cfg.AuthQueryConnections, func() { s.lookUp(l) })
 }
 
 func (s *supervisor) answerStored(a storedAsk, stored ipc.Secret, err error) {

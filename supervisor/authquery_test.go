@@ -200,6 +200,23 @@ func TestFewLookUpsRunAtATime(t *testing.T) {
 	}
 }
 
+// TestUsersGoBeforeMadeUpNames has two connections, which made-up names keep busy.
+func TestUsersGoBeforeMadeUpNames(t *testing.T) {
+	w := lookUpWorld(t)
+	w.prober.mute = true
+	for i := range 5 {
+		m := storedOf(fmt.Sprint("nobody", i), 1000)
+		m.ID, m.Known = uint64(i+1), i == 4
+		w.children[0].message(m)
+	}
+	w.settle()
+	w.prober.message(&ipc.LookUpDone{ID: sentTo[*ipc.LookUpRequest](w.prober)[0].ID})
+	w.settle()
+	if asked := sentTo[*ipc.LookUpRequest](w.prober); len(asked) != 3 || asked[2].User != "nobody4" {
+		t.Errorf("%d look-ups", len(asked))
+	}
+}
+
 func TestOpenRequestsForStoredPasswordsAreBounded(t *testing.T) {
 	w := lookUpWorld(t)
 	w.prober.mute = true

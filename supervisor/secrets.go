@@ -41,6 +41,7 @@ type secrets struct {
 // ipc.MaxSecretRequests at most.
 type line struct {
 	underWay int
+	first    []func() // goes before waiting
 	waiting  []func()
 }
 
@@ -51,13 +52,23 @@ func (l *line) join(most int, do func()) {
 	l.advance(most)
 }
 
+// joinFirst is join for work that goes before that of join.
+func (l *line) joinFirst(most int, do func()) {
+	l.first = append(l.first, do)
+	l.advance(most)
+}
+
 func (l *line) leave() { l.underWay-- }
 
 // advance starts work while fewer than most are under way.
 func (l *line) advance(most int) {
-	for l.underWay < most && len(l.waiting) > 0 {
-		do := l.waiting[0]
-		l.waiting = l.waiting[1:]
+	for l.underWay < most && len(l.first)+len(l.waiting) > 0 {
+		from := &l.waiting
+		if len(l.first) > 0 {
+			from = &l.first
+		}
+		do := (*from)[0]
+		*from = (*from)[1:]
 		l.underWay++
 		do()
 	}

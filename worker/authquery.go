@@ -30,6 +30,10 @@ import (
 // this worker ask about a user once a second at most.
 const doubtAfter = time.Second
 
+// keptForKnown is how many of the open requests are for users who were found before, so that
+// made-up names can't keep those out.
+const keptForKnown = ipc.MaxStoredRequests / 4
+
 var (
 	errStoredLate  = errors.New("there was no answer in time")
 	errManyStored  = errors.New("too many users are looked up")
@@ -47,7 +51,10 @@ type storedUser struct {
 	of     storedOf
 	stored auth.Stored // the zero value if the user has no password, or doesn't exist
 	exists bool
-	at     time.Time // when the answer came; zero if the servers have to be asked again
+	// look is how a client is asked for a password that can't be right. It stays the same for
+	// a name, because a user's does.
+	look auth.Look
+	at   time.Time // when the answer came; zero if the servers have to be asked again
 	// proof is what a client has proven, nil for nothing. It goes with the stored password.
 	proof *auth.Proof
 	mark  []byte // of the cleartext password with which that was proven
@@ -65,6 +72,7 @@ type storedUsers struct {
 	// Users that don't exist have a cache of their own: a flood of made-up names must not
 	// push out the others.
 	existing, missing storedCache
+	look              auth.Look // of the last user that exists
 }
 
 // storedWaiter is a login that waits for an answer.
@@ -164,11 +172,15 @@ func (w *worker) knownStored(of storedOf) *storedUser {
 func (w *worker) askStored(of storedOf, limit time.Duration, told func(*storedUser, error)) {
 	x := w.stored
 	waiting, open := x.asking[of]
+	known, most := x.existing.get(of) != nil, ipc.MaxStoredRequests
+	if !known {
+		most -= keptForKnown
+	}
 	switch {
 	case limit < time.Millisecond:
 		told(nil, errStoredLate)
 		return
-	case !open && len(x.asked) >= ipc.MaxStoredRequests:
+	case !open && len(x.asked) >= most:
 		told(nil, errManyStored)
 		return
 	}
@@ -180,7 +192,7 @@ func (w *worker) askStored(of storedOf, limit time.Duration, told func(*storedUs
 	}
 	x.lastID++
 	x.asked[x.lastID] = of
-	w.send(&ipc.StoredRequest{ID: x.lastID, User: of.user, Database: of.database, TimeoutMS: limit.Milliseconds()})
+	w.send(&ipc.StoredRequest{ID: x.lastID, User: of.user, Database: of.database, TimeoutMS: limit.Milliseconds(), Known: known})
 }
 
 func (wt *storedWaiter) tell(u *storedUser, err error) {
@@ -224,6 +236,7 @@ func (w *worker) learnStored(of storedOf, text string) (*storedUser, error) {
 		u.stored, u.exists = stored, true
 	}
 	x, most := w.stored, w.cfg.AuthQuery.MaxUsers
+	x.dress(u, w.cfg.AuthQuery.MD5)
 	if old := x.existing.get(of); old != nil {
 		if u.exists && old.stored.Is(u.stored) {
 			old.at = u.at
@@ -239,6 +252,17 @@ func (w *worker) learnStored(of storedOf, text string) (*storedUser, error) {
 		x.missing.put(u, most)
 	}
 	return u, nil
+}
+
+// dress gives u the look of the other users that may log in.
+func (x *storedUsers) dress(u *storedUser, md5 bool) {
+	if u.exists && (md5 || !u.stored.Hashed()) {
+		x.look = u.stored.Look(x.look)
+	}
+	u.look = x.look
+	if old := x.missing.get(u.of); old != nil && !u.exists {
+		u.look = old.look
+	}
 }
 
 // authenticateStored authenticates a client by what the servers store of its password. For
@@ -296,10 +320,10 @@ func (s *setup) proveStored(l *login, u *storedUser, method auth.Method, usable 
 			err = broken
 		}
 		return proof, err
-	case stored.Hashed():
+	case stored.Hashed(), !usable && u.look.Hashed() && method == auth.MD5 && s.cfg.AuthQuery.MD5:
 		return auth.ServeMD5(s.conn, stored)
 	}
-	return auth.ProveSCRAM(s.conn, s.cfg.verifiers.Verifier(l.user, stored), s.endPoint())
+	return auth.ProveSCRAM(s.conn, s.cfg.verifiers.Verifier(l.user, stored, u.look), s.endPoint())
 }
 
 // checkStored checks a cleartext password. Unless it was right before, that takes a
@@ -314,7 +338,7 @@ func (s *setup) checkStored(user string, u *storedUser, stored auth.Stored, pass
 		elsewhere(s.w, func() (*auth.Proof, error) {
 			s.w.secrets.deriving <- struct{}{}
 			defer func() { <-s.w.secrets.deriving }()
-			return vs.Check(user, password, stored), nil
+			return vs.Check(user, password, stored, u.look), nil
 		}, func(p *auth.Proof, failure error) {
 			proof, err = p, failure
 			done()

@@ -106,14 +106,21 @@ func TestWhatIsNoStoredPasswordIsAnError(t *testing.T) {
 
 func TestOpenRequestsOfLoginsAreBounded(t *testing.T) {
 	r := newStoredRig(t)
-	for i := range ipc.MaxStoredRequests {
+	r.learn("alice", hash("alice", "right"))
+	for i := range ipc.MaxStoredRequests - keptForKnown {
 		r.askStored(fmt.Sprint("u", i), generous)
-		expect[*ipc.StoredRequest](r)
+		if expect[*ipc.StoredRequest](r).Known {
+			t.Fatal("a made-up name is known")
+		}
 	}
 	if got := wait(t, r.askStored("one more", generous), "an error"); !errors.Is(got.err, errManyStored) {
 		t.Errorf("%v", got.err)
 	}
 	r.askStored("u0", generous) // joins
+	r.askStored("alice", generous)
+	if m := expect[*ipc.StoredRequest](r); m.User != "alice" || !m.Known {
+		t.Errorf("%+v instead of a request for the user", m)
+	}
 }
 
 // TestAFloodOfMadeUpNamesLeavesRoomForUsers has room for two users of either kind.
@@ -213,5 +220,20 @@ func TestRulesAskEverybodyForAProof(t *testing.T) {
 		if got := storedMethod(m); got != want {
 			t.Errorf("%s: %s", m, got)
 		}
+	}
+}
+
+// TestStrangersLookLikeTheLastUser also has the roles of the cluster get another look while a name is tried.
+func TestStrangersLookLikeTheLastUser(t *testing.T) {
+	r := newStoredRig(t)
+	if u := r.learn("early", ""); u.look != (auth.Look{}) {
+		t.Errorf("without a user a stranger is %+v", u.look)
+	}
+	known := r.learn("alice", hash("alice", "right"))
+	if u := r.learn("nobody", ""); u.look != known.stored.Look(auth.Look{}) {
+		t.Errorf("beside a user with an MD5 hash a stranger is %+v", u.look)
+	}
+	if u := r.learn("early", ""); u.look != (auth.Look{}) {
+		t.Error("the look of a name has changed")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -50,6 +51,25 @@ func (s Stored) Hashed() bool { return s.md5 != "" }
 func (s Stored) Is(other Stored) bool {
 	return s.md5 == other.md5 && s.verifier.Encode() == other.verifier.Encode()
 }
+
+// Look is what anybody learns of a stored password who tries to log in: how the password is asked for. Users that don't
+// exist need one, too, or they could be told from the others. The zero value is that of pgagroal's own users.
+type Look struct {
+	hashed                bool
+	iterations, saltBytes int
+}
+
+// Look returns the look of a stored password. last is that of another one: an MD5 hash says nothing of SCRAM.
+func (s Stored) Look(last Look) Look {
+	if s.Hashed() {
+		last.hashed = true
+		return last
+	}
+	return Look{false, s.verifier.iterations, len(s.verifier.salt)}
+}
+
+// Hashed reports whether a password of that look is asked for by md5.
+func (l Look) Hashed() bool { return l.hashed }
 
 // Proof is what a client has proven to know: the Credential for logins to the servers that store the password as it was
 // when the client proved it. It contains no password. It never changes, so goroutines can share it. The zero value is the
@@ -103,12 +123,16 @@ func (s Stored) Check(user, password string) *Proof {
 	return s.verifier.check(password)
 }
 
-// Check is Stored.Check. It takes the same time if nothing is stored.
-func (vs *Verifiers) Check(user, password string, s Stored) *Proof {
-	if s.md5 == "" && s.verifier.storedKey == nil {
-		return vs.mock(user).check(password)
+// Check is Stored.Check. If nothing is stored, it takes the time of a stored password with that look.
+func (vs *Verifiers) Check(user, password string, s Stored, look Look) *Proof {
+	switch {
+	case s.md5 != "" || s.verifier.storedKey != nil:
+		return s.Check(user, password)
+	case look.hashed:
+		_ = MD5Secret(user, password)
+		return nil
 	}
-	return s.Check(user, password)
+	return vs.mockLike(user, look).check(password)
 }
 
 func (v Verifier) check(password string) *Proof {
@@ -128,13 +152,28 @@ func (v Verifier) made(k Keys) bool {
 }
 
 // Verifier returns what a SCRAM proof of user is checked against. Without a verifier, which is so for an MD5 hash, too,
-// every proof fails.
-func (vs *Verifiers) Verifier(user string, s Stored) Verifier {
-	mock := vs.mock(user) // in any case, so that all cases take the same time
+// every proof fails, and the client sees the given look.
+func (vs *Verifiers) Verifier(user string, s Stored, look Look) Verifier {
+	mock := vs.mockLike(user, look) // in any case, so that all cases take the same time
 	if s.verifier.storedKey == nil {
 		return mock
 	}
 	return s.verifier
+}
+
+// mockLike is mock with another look.
+func (vs *Verifiers) mockLike(user string, look Look) Verifier {
+	v := vs.mock(user)
+	if look.iterations > 0 {
+		v.iterations = look.iterations
+	}
+	for n := 1; len(v.salt) < look.saltBytes; n++ {
+		v.salt = append(v.salt, vs.mac("salt", fmt.Sprint(user, "\x00", n))...)
+	}
+	if look.saltBytes > 0 {
+		v.salt = v.salt[:look.saltBytes]
+	}
+	return v
 }
 
 // Mark returns a value that is the same only for the same password of the same user. It is useless to another process.

@@ -54,7 +54,7 @@ func TestAClientsProofLogsInWithoutThePassword(t *testing.T) {
 	vs := NewVerifiers(nil)
 	for _, bound := range [][]byte{nil, []byte("end point")} {
 		stored := scramStored(t, "s3cret", "0123456789abcdef")
-		v := vs.Verifier("alice", stored)
+		v := vs.Verifier("alice", stored, Look{})
 		var proof *Proof
 		serve := func(rw io.ReadWriter) (err error) { proof, err = ProveSCRAM(rw, v, bound); return err }
 		client := Plain{User: "alice", Secret: "s3cret"}
@@ -67,7 +67,7 @@ func TestAClientsProofLogsInWithoutThePassword(t *testing.T) {
 		if same := stored.Check("alice", "s3cret"); same == nil || *same != *proof {
 			t.Error("a cleartext password proves something else than SCRAM")
 		}
-		salted := vs.Verifier("alice", scramStored(t, "s3cret", "another salt...."))
+		salted := vs.Verifier("alice", scramStored(t, "s3cret", "another salt...."), Look{})
 		if _, err := together(t, serveSCRAM(salted, nil), loggingIn(proof, LoginOptions{})); !errors.Is(err, ErrStale) {
 			t.Errorf("another salt: %v", err)
 		}
@@ -79,7 +79,7 @@ func TestOnlyTheRightPasswordIsAProof(t *testing.T) {
 	scram, hash := scramStored(t, "s3cret", "0123456789abcdef"), parsed(t, "md5"+MD5Secret("alice", "s3cret"))
 	for what, stored := range map[string]Stored{"wrong": scram, "nobody's": {}} {
 		serve := func(rw io.ReadWriter) error {
-			proof, err := ProveSCRAM(rw, vs.Verifier("alice", stored), nil)
+			proof, err := ProveSCRAM(rw, vs.Verifier("alice", stored, Look{}), nil)
 			if proof != nil {
 				t.Error("a proof")
 			}
@@ -96,7 +96,7 @@ func TestOnlyTheRightPasswordIsAProof(t *testing.T) {
 			t.Errorf("a wrong password passes, hashed %v", s.Hashed())
 		}
 	}
-	if vs.Check("alice", "s3cret", Stored{}) != nil || vs.Check("alice", "s3cret", scram) == nil || vs.Check("alice", "s3cret", hash) == nil {
+	if vs.Check("alice", "s3cret", Stored{}, Look{}) != nil || vs.Check("alice", "s3cret", scram, Look{}) == nil || vs.Check("alice", "s3cret", hash, Look{}) == nil {
 		t.Error("a check doesn't go by what is stored")
 	}
 }
@@ -167,5 +167,31 @@ func TestStoredPasswordsAreReadAndHidden(t *testing.T) {
 	proof := a.Check("alice", "s3cret")
 	if out := fmt.Sprintf("%v %+v %#v %v %+v %#v", a, a, a, proof, proof, proof); strings.Contains(out, "{") || strings.Count(out, "[") != 6 {
 		t.Errorf("%q", out)
+	}
+}
+
+// TestAStrangerLooksLikeAUser has a server with more iterations and longer salts than pgagroal's own.
+func TestAStrangerLooksLikeAUser(t *testing.T) {
+	vs := NewVerifiers(nil)
+	for _, salt := range []string{"short", "0123456789abcdef", strings.Repeat("long", 30)} {
+		v, err := NewVerifier("s3cret", []byte(salt), 5000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mock := vs.Verifier("nobody", Stored{}, Stored{verifier: v}.Look(Look{}))
+		if len(mock.salt) != len(salt) || mock.iterations != 5000 || !mock.doomed || string(mock.salt) == salt {
+			t.Errorf("%d iterations, a salt of %d bytes", mock.iterations, len(mock.salt))
+		}
+		again, other := vs.Verifier("nobody", Stored{}, Stored{verifier: v}.Look(Look{})), vs.Verifier("another", Stored{}, Stored{verifier: v}.Look(Look{}))
+		if string(again.salt) != string(mock.salt) || string(other.salt) == string(mock.salt) {
+			t.Error("the salt isn't that of the name")
+		}
+	}
+	if own := vs.Verifier("nobody", Stored{}, Look{}); len(own.salt) != saltLen || own.iterations != DefaultIterations {
+		t.Errorf("%d iterations, a salt of %d bytes", own.iterations, len(own.salt))
+	}
+	hashed := Stored{md5: MD5Secret("alice", "s3cret")}.Look(Look{})
+	if !hashed.Hashed() || vs.Check("nobody", "s3cret", Stored{}, hashed) != nil {
+		t.Error("a stranger is let in")
 	}
 }
