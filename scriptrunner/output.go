@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -108,7 +109,7 @@ func (r *runner) onLine(l line) {
 		return
 	}
 	if r.link == nil || !r.link.ready {
-		r.log.Info("output of the script", "run_id", r.run.id, "line", l.text, "cut", l.cut)
+		logline.Unlimited(r.log).Info("output of the script", "run_id", r.run.id, "line", l.text, "cut", l.cut)
 		return
 	}
 	r.send(&ipc.RunOutput{RunID: r.run.id, Line: l.text, Cut: l.cut})

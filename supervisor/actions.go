@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
@@ -74,5 +75,5 @@ func (s *supervisor) logMachine(a failover.Log) {
 	for _, f := range a.Attrs {
 		fields = append(fields, f.Key, f.Value)
 	}
-	s.log.Log(context.Background(), machineLevels[a.Level], a.Msg, fields...)
+	logline.Unlimited(s.log).Log(context.Background(), machineLevels[a.Level], a.Msg, fields...)
 }

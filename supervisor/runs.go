@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
@@ -181,7 +182,7 @@ func (s *supervisor) onRunOutput(m *ipc.RunOutput) {
 		line += " [cut]"
 	}
 	s.history.addOutput(m.RunID, line)
-	s.log.Info("script says", "run", m.RunID, "line", line)
+	logline.Unlimited(s.log).Info("script says", "run", m.RunID, "line", line)
 }
 
 func (s *supervisor) onRunEnded(m *ipc.RunEnded) {

@@ -3,6 +3,7 @@ package worker
 import (
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
@@ -183,7 +184,7 @@ func (s *session) greet(params *relay.Params, pid uint32) {
 	s.client.Resume()
 	s.login = s.w.share(s.login)
 	if s.w.cfg.LogConnections {
-		s.w.log.Info("connection authorized", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
+		logline.Unlimited(s.w.log).Info("connection authorized", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
 			"database", s.login.requested, "application", s.login.application(), "backend", pid)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -179,7 +180,7 @@ func (w *worker) gone(c *client) {
 	delete(w.clients, c.id)
 	w.tellGone(c.id)
 	if w.cfg.LogDisconnections {
-		w.log.Info("disconnection", "client", c.id, "address", c.addr, "lasted", time.Since(c.start).Round(time.Millisecond))
+		logline.Unlimited(w.log).Info("disconnection", "client", c.id, "address", c.addr, "lasted", time.Since(c.start).Round(time.Millisecond))
 	}
 	w.checkDrained()
 }

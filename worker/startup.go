@@ -105,7 +105,7 @@ func (s *setup) receive() error {
 		}
 	}
 	if s.cfg.LogConnections {
-		log.Info("connection received", "address", s.c.addr)
+		logline.Unlimited(log).Info("connection received", "address", s.c.addr)
 	}
 	return nil
 }

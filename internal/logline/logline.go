@@ -33,7 +33,7 @@ func New(w io.Writer, prefix string, level slog.Leveler, process string) *slog.L
 			r.AddAttrs(slog.Int("lines", lost))
 			st := sh.style.Load()
 			return st.out, st.line(h.event(r, st))
-		})
+		}, sh.tellAllDropped)
 	}
 	return slog.New(h)
 }
@@ -61,6 +61,8 @@ type handler struct {
 	*shared
 	fields []slog.Attr // those of WithAttrs, with full names
 	group  string      // what WithGroup puts before the name of a field, with a final dot
+	// unlimited is set for lines of which none may be left out.
+	unlimited bool
 }
 
 // shared is what a handler shares with the copies that WithAttrs and WithGroup make.
@@ -72,6 +74,7 @@ type shared struct {
 	mu    sync.Mutex
 	style atomic.Pointer[style]
 	lines [4]atomic.Uint64 // info, warn, error and fatal
+	limit limiter
 }
 
 // Enabled reports whether lines of level are written.
@@ -79,8 +82,11 @@ func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= h.style.Load().Level.Level()
 }
 
-// Handle writes one line.
+// Handle writes one line, unless too many with its text were written.
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
+	if h.drops(r) {
+		return nil
+	}
 	if r.Level >= slog.LevelInfo {
 		h.lines[min(int(r.Level-slog.LevelInfo)/4, 3)].Add(1)
 	}

@@ -26,8 +26,9 @@ func Guarded(log *slog.Logger, work func() error) (err error) {
 // the panic as an error. p is the result of recover.
 func Recovered(log *slog.Logger, p any) error {
 	log.Error("internal error", "panic", p)
+	stack := Unlimited(log)
 	for line := range strings.Lines(string(debug.Stack())) {
-		log.Error("stack", "at", strings.TrimSpace(line))
+		stack.Error("stack", "at", strings.TrimSpace(line))
 	}
 	return fmt.Errorf("%w: %v", ErrPanic, p)
 }

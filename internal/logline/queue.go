@@ -32,6 +32,7 @@ type Queue struct {
 	size   int // bytes in lines
 	lost   int
 	notice func(lost int) (io.Writer, []byte) // makes the line that reports lost lines; nil before New
+	ending func()                             // called at the begin of Close; nil before New
 	closed bool
 }
 
@@ -111,6 +112,12 @@ func (q *Queue) wakeUp() {
 // all were. It drops lines that come later.
 func (q *Queue) Close(limit time.Duration) bool {
 	q.mu.Lock()
+	ending := q.ending
+	q.mu.Unlock()
+	if ending != nil {
+		ending()
+	}
+	q.mu.Lock()
 	q.closed = true
 	q.wakeUp()
 	q.mu.Unlock()
@@ -166,11 +173,12 @@ func (q *Queue) lose(lines int) {
 	q.lost += lines
 }
 
-// report sets how the line about lost lines is made.
-func (q *Queue) report(notice func(lost int) (io.Writer, []byte)) {
+// report sets how the line about lost lines is made, and what is to be done before the
+// last line.
+func (q *Queue) report(notice func(lost int) (io.Writer, []byte), ending func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.notice = notice
+	q.notice, q.ending = notice, ending
 }
 
 // file writes to a descriptor that may block.
