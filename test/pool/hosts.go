@@ -48,3 +48,16 @@ func mounted(cmd *exec.Cmd, file, over, before string) {
 	cmd.Path = "/bin/sh"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 }
+
+// Journal lets pgagroal see a directory as that of the journal's socket, which takes root.
+func (p *Pool) Journal(dir string) {
+	p.T.Helper()
+	needMounts(p.T)
+	c := ServingUser(p.T)
+	p.Adjust = func(cmd *exec.Cmd) {
+		script := fmt.Sprintf("mount -t tmpfs none /run && mkdir /run/systemd && ln -s %s /run/systemd/journal && exec setpriv --reuid=%d --regid=%d --clear-groups \"$@\"", dir, c.Uid, c.Gid)
+		cmd.Args = append([]string{"sh", "-c", script, "sh", cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = "/bin/sh"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	}
+}
