@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// maxClients is how many connections there are at a time. The others wait in the backlog.
+	// maxClients is how many connections there are at a time; see room.
 	maxClients = 128
 	// maxHeader bounds the header of a request in bytes.
 	maxHeader = 16 << 10
@@ -71,7 +71,8 @@ func (s *server) start(listeners []net.Listener, handler http.Handler, clients i
 		ReadTimeout: time.Duration(s.cfg.RequestMS) * time.Millisecond, WriteTimeout: writeLimit, IdleTimeout: idleLimit,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	room := make(chan struct{}, clients)
+	room := newRoom(clients)
+	h.ConnState = room.onState
 	var all sync.WaitGroup
 	for _, l := range listeners {
 		l = &bounded{Listener: l, room: room}
@@ -88,35 +89,6 @@ func (s *server) start(listeners []net.Listener, handler http.Handler, clients i
 		h.Close()
 		all.Wait()
 	}
-}
-
-// bounded accepts a connection only if there is room for it.
-type bounded struct {
-	net.Listener
-	room chan struct{}
-}
-
-// Accept waits for room and for a connection.
-func (b *bounded) Accept() (net.Conn, error) {
-	b.room <- struct{}{}
-	c, err := b.Listener.Accept()
-	if err != nil {
-		<-b.room
-		return nil, err
-	}
-	return &roomed{Conn: c, leave: sync.OnceFunc(func() { <-b.room })}, nil
-}
-
-// roomed makes room when it is closed.
-type roomed struct {
-	net.Conn
-	leave func()
-}
-
-// Close closes the connection.
-func (c *roomed) Close() error {
-	defer c.leave()
-	return c.Conn.Close()
 }
 
 func (s *server) handler() http.Handler {
