@@ -2,6 +2,8 @@ package console
 
 import (
 	"cmp"
+	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -178,6 +180,7 @@ func (c *collector) figures(total *ipc.WorkerStats) {
 	for _, name := range gauged {
 		c.add(name, float64(total.Gauges[name]))
 	}
+	c.handshakes(total.Counters)
 	c.histogram("session_time_seconds", ipc.SessionBounds[:], total.Sessions)
 	c.histogram("client_login_seconds", timeBounds, total.Logins)
 	n := 0
@@ -187,6 +190,28 @@ func (c *collector) figures(total *ipc.WorkerStats) {
 		}
 	}
 	c.add("workers", float64(n))
+}
+
+// A counter of handshakes, such as tls_client_1.3_resumed or tls_server_failed_certificate.
+var handshake = regexp.MustCompile(`^tls_(client|server)_(?:(1\.[23])(_resumed)?|failed_([a-z_]{1,40}))$`)
+
+// handshakes sends the counters of TLS. Their number is bounded, because a worker that was
+// taken over could make up reasons.
+func (c *collector) handshakes(counters map[string]uint64) {
+	for _, name := range slices.Sorted(maps.Keys(counters)) {
+		m := handshake.FindStringSubmatch(name)
+		if m == nil {
+			continue
+		}
+		result := m[4]
+		switch {
+		case m[3] != "":
+			result = "resumed"
+		case m[2] != "":
+			result = "full"
+		}
+		c.some("tls_handshakes_total", float64(counters[name]), m[1], m[2], result)
+	}
 }
 
 // clientStates counts clients by what they are doing.

@@ -40,7 +40,7 @@ func sampleSnapshot() *snapshot {
 			Confined: []string{"Landlock 7"}, Lacking: []string{"signals"}, Leases: ipc.LeaseFacts{Used: 3, Waiting: 1},
 			Failover: ipc.FailoverFacts{
 				Enabled: true, Phase: "held", Phases: []string{"open", "held"}, Epoch: 7, Timeline: 3, Held: true, HeldMS: 1500,
-				PhaseMS: map[string]int64{"open": 60_000, "held": 1500}, Alarms: []string{"held"}, Last: 1e9, Fenced: 4, Problems: 2,
+				PhaseMS: map[string]int64{"open": 60_000, "held": 1500}, Alarms: []string{"held"}, Last: 1e9, Fenced: 4, Problems: 2, LastMS: map[string]int64{"held": 700},
 				Runs: []ipc.RunCount{{Hook: "failover", Outcome: "ok", N: 2}}, RunnerThere: true,
 			},
 		},
@@ -53,7 +53,7 @@ func sampleSnapshot() *snapshot {
 		workers: map[int]*ipc.WorkerStats{
 			-1: {Counters: map[string]uint64{"query_count": 100}},
 			0: {
-				Counters: map[string]uint64{"query_count": 11, "logging_info": 2}, Logins: h, Sessions: ipc.Histogram{Counts: []uint64{2}, Sum: 3e9},
+				Counters: map[string]uint64{"query_count": 11, "logging_info": 2, "tls_client_1.3_resumed": 5, "tls_server_1.2": 1, "tls_client_failed_not_tls": 3, "tls_client_9": 7}, Logins: h, Sessions: ipc.Histogram{Counts: []uint64{2}, Sum: 3e9},
 				Gauges:   map[string]int64{"client_active": 4, "active_connections": 1, "total_connections": 2, "connection_awaiting": 2, "client_wait": 1, "wait_time": 3},
 				Servers:  []ipc.ServerTimes{{Server: 1, Waits: h, Opens: h, Queries: h, Transactions: h, Errors: 2}},
 				Pools:    []ipc.PoolFigures{{Database: "d", User: "u", Server: 1, Active: 1, Idle: 1}, {Database: "d", User: "u", Server: -1, Waiting: 2}},

@@ -46,10 +46,11 @@ var sections = []section{
 	{"Failover", []panel{
 		{"Phase", "state-timeline", "short", 12, []expr{{`pgagroal_failover_phase{$on} == 1`, "{{instance}} {{phase}}"}}},
 		{"Primary", "state-timeline", "short", 12, []expr{{`pgagroal_server_state{state="primary", $on}`, "{{instance}} {{server}}"}}},
-		{"Epoch", "timeseries", "short", 6, []expr{{`pgagroal_failover_epoch{$on}`, "{{instance}}"}}},
-		{"Runs of scripts", "timeseries", "short", 6, []expr{{`increase(pgagroal_failover_runs_total{$on}[$__rate_interval])`, "{{hook}} {{outcome}}"}}},
-		{"Time in phases that hold clients", "timeseries", "s", 6, []expr{{`increase(pgagroal_failover_phase_seconds_total{phase!~"open|starting|notify", $on}[$__rate_interval])`, "{{instance}} {{phase}}"}}},
-		{"Alarms by name", "state-timeline", "short", 6, []expr{{`pgagroal_alarm{$on}`, "{{instance}} {{alarm}}"}}},
+		{"Epoch", "timeseries", "short", 8, []expr{{`pgagroal_failover_epoch{$on}`, "{{instance}}"}}},
+		{"Runs of scripts", "timeseries", "short", 8, []expr{{`increase(pgagroal_failover_runs_total{$on}[$__rate_interval])`, "{{hook}} {{outcome}}"}}},
+		{"Time in phases that hold clients", "timeseries", "s", 8, []expr{{`increase(pgagroal_failover_phase_seconds_total{phase!~"open|starting|notify", $on}[$__rate_interval])`, "{{instance}} {{phase}}"}}},
+		{"Phases of the last failover", "timeseries", "s", 12, []expr{{`pgagroal_failover_last_seconds{$on}`, "{{instance}} {{phase}}"}}},
+		{"Alarms by name", "state-timeline", "short", 12, []expr{{`pgagroal_alarm{$on}`, "{{instance}} {{alarm}}"}}},
 	}},
 	{"Servers", []panel{
 		{"Lag", "timeseries", "s", 8, []expr{{`pgagroal_server_lag_seconds{$on}`, "{{instance}} {{server}}"}}},
@@ -80,6 +81,7 @@ var sections = []section{
 		{"Logins", "timeseries", "ops", 12, []expr{
 			{`rate(pgagroal_auth_user_success{$on}[$__rate_interval])`, "{{instance}} success"}, {`rate(pgagroal_auth_user_bad_password{$on}[$__rate_interval])`, "{{instance}} bad password"}, {`rate(pgagroal_auth_user_error{$on}[$__rate_interval])`, "{{instance}} error"},
 		}},
+		{"TLS handshakes", "timeseries", "ops", 24, []expr{{`rate(pgagroal_tls_handshakes_total{$on}[$__rate_interval])`, "{{instance}} {{peer}} {{version}} {{result}}"}}},
 		{"Connections to servers opened and closed", "timeseries", "ops", 12, []expr{
 			{`rate(pgagroal_connection_success{$on}[$__rate_interval])`, "{{instance}} opened"}, {`rate(pgagroal_connection_kill{$on}[$__rate_interval])`, "{{instance}} closed"}, {`rate(pgagroal_connection_timeout{$on}[$__rate_interval])`, "{{instance}} not in time"},
 		}},

@@ -115,6 +115,11 @@ func (c *collector) failover() {
 		c.flag("failover_phase", phase == f.Phase, phase)
 		c.add("failover_phase_seconds_total", float64(f.PhaseMS[phase])/1e3, phase)
 	}
+	for _, phase := range f.Phases {
+		if ms, ok := f.LastMS[phase]; ok {
+			c.add("failover_last_seconds", float64(ms)/1e3, phase)
+		}
+	}
 	c.add("failover_epoch", float64(f.Epoch))
 	c.add("failover_timeline", float64(f.Timeline))
 	c.add("failover_held_seconds", float64(f.HeldMS)/1e3)

@@ -122,6 +122,7 @@ var ours = []row{
 	{"query_seconds", histogram, labels("server"), "Time from a request of a client until the server is ready for the next one"},
 	{"transaction_seconds", histogram, labels("server"), "Time from the first request of a transaction until its end"},
 	{"backend_login_seconds", histogram, labels("server"), "Time to open a connection to a server: TCP, TLS and login"},
+	{"tls_handshakes_total", counter, labels("peer", "version", "result"), "TLS handshakes with clients and with servers: full, resumed, or why they failed"},
 	{"client_login_seconds", histogram, nil, "Time from the accept of a client until its login is complete"},
 
 	{"pool_connections", gauge, labels("database", "user", "server", "state"), "Connections of a pool, active or idle"},
@@ -133,6 +134,7 @@ var ours = []row{
 	{"failover_paused", gauge, nil, "Whether failover is paused by command: 1 or 0"},
 	{"failover_phase", gauge, labels("phase"), "Phase of the failover: 1 for the present one, 0 for the others"},
 	{"failover_phase_seconds_total", counter, labels("phase"), "Time spent in each phase"},
+	{"failover_last_seconds", gauge, labels("phase"), "Time that the last failover, or attempt, spent in each phase; no series before the first since the start"},
 	{"failover_epoch", gauge, nil, "Number that grows with each change of primary"},
 	{"failover_timeline", gauge, nil, "Timeline of the recorded primary"},
 	{"failover_held_seconds", gauge, nil, "For how long clients have been held, 0 if they aren't"},

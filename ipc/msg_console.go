@@ -99,8 +99,10 @@ type FailoverFacts struct {
 	HeldMS   int64    `msgpack:"held_ms"`
 	// PhaseMS is how long the machine has been in each phase since the start.
 	PhaseMS map[string]int64 `msgpack:"phase_ms"`
-	Alarms  []string         `msgpack:"alarms"`
-	Runs    []RunCount       `msgpack:"runs"`
+	// LastMS is how long each phase of the last failover took, nil before the first.
+	LastMS map[string]int64 `msgpack:"last_ms"`
+	Alarms []string         `msgpack:"alarms"`
+	Runs   []RunCount       `msgpack:"runs"`
 	// Last is when failover_script ended last with success, 0 for never.
 	Last          int64  `msgpack:"last"`
 	Fenced        uint64 `msgpack:"fenced"`   // sessions that fences have ended or parted from their backend

@@ -18,7 +18,9 @@ type figures struct {
 	phase   string
 	entered time.Duration // when the machine came into phase
 	phases  map[string]time.Duration
-	changes []ipc.PhaseChange // of the phase, oldest first
+	changes []ipc.PhaseChange        // of the phase, oldest first
+	lasting map[string]time.Duration // the phases since the pool was open
+	lasted  map[string]time.Duration // those of the last failover
 	servers []serverFigures
 	wrote   []position // of the primary, oldest first
 	writer  int        // which server that is
@@ -153,6 +155,28 @@ func (f *figures) entersPhase(now time.Duration, phase string) {
 	}
 	if f.phase != "" {
 		f.phases[f.phase] += now - f.entered
+		f.passes(phase, now-f.entered)
 	}
 	f.phase, f.entered = phase, now
 }
+
+// passes adds the phase that ends now to the failover under way. A suspicion that proved
+// false is none: nothing was fenced.
+func (f *figures) passes(next string, took time.Duration) {
+	if !calmPhases[f.phase] {
+		if f.lasting == nil {
+			f.lasting = map[string]time.Duration{}
+		}
+		f.lasting[f.phase] += took
+	}
+	if !calmPhases[next] {
+		return
+	}
+	if _, fenced := f.lasting[failover.PhaseFencing.String()]; fenced {
+		f.lasted = f.lasting
+	}
+	f.lasting = nil
+}
+
+// calmPhases are those outside a failover.
+var calmPhases = map[string]bool{failover.PhaseStarting.String(): true, failover.PhaseOpen.String(): true, failover.HookNotify: true}

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -100,5 +101,38 @@ func TestEveryRunHasASeriesBeforeItsFirst(t *testing.T) {
 	}
 	if len(changed) != 2 || !changed["failover failed"] || !changed["fence refused"] {
 		t.Errorf("counted: %v", changed)
+	}
+}
+
+// TestPhasesOfTheLastFailoverStay: neither a false suspicion nor the next calm hour changes them.
+func TestPhasesOfTheLastFailoverStay(t *testing.T) {
+	var f figures
+	at := time.Duration(0)
+	for _, step := range []struct {
+		phase string
+		after time.Duration
+	}{
+		{"starting", 0},
+		{"open", 1},
+		{"suspect", 60},
+		{"open", 2},
+		{"suspect", 60},
+		{"fencing", 3},
+		{"choosing", 1},
+		{"running", 4},
+		{"verifying", 20},
+		{"notify", 5},
+		{"open", 7},
+		{"suspect", 3600},
+		{"open", 1},
+	} {
+		at += step.after * time.Second
+		f.entersPhase(at, step.phase)
+	}
+	want := map[string]time.Duration{
+		"suspect": 3 * time.Second, "fencing": time.Second, "choosing": 4 * time.Second, "running": 20 * time.Second, "verifying": 5 * time.Second,
+	}
+	if !maps.Equal(f.lasted, want) {
+		t.Errorf("%v, want %v", f.lasted, want)
 	}
 }

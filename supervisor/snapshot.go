@@ -211,6 +211,12 @@ func (s *supervisor) failoverFacts(st failover.Status) ipc.FailoverFacts {
 	for phase, d := range f.phases {
 		facts.PhaseMS[phase] = d.Milliseconds()
 	}
+	if f.lasted != nil {
+		facts.LastMS = map[string]int64{}
+	}
+	for phase, d := range f.lasted {
+		facts.LastMS[phase] = d.Milliseconds()
+	}
 	if f.phase != "" {
 		facts.PhaseMS[f.phase] += (s.env.now() - f.entered).Milliseconds()
 	}

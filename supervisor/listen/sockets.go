@@ -117,11 +117,15 @@ func (k *Sockets) listenPort(c *config.Config, port int, key string) error {
 // Console returns the sockets for the keys metrics and console. They stay the property of k.
 func (k *Sockets) Console() []Port { return k.console }
 
-// Copy returns another descriptor of a TCP socket that listens. The caller closes it.
+// Copy returns another descriptor of a TCP socket for another process, and listens again: the
+// process that had it before may have shut it down. The caller closes it.
 func Copy(l net.Listener) (int, error) {
 	tl, ok := l.(*net.TCPListener)
 	if !ok {
 		return -1, fmt.Errorf("copy the socket %s: not TCP", l.Addr())
+	}
+	if err := onSocket(tl, func(fd int) error { return unix.Listen(fd, unix.SOMAXCONN) }); err != nil {
+		return -1, fmt.Errorf("listen again at %s: %w", l.Addr(), err)
 	}
 	raw, err := tl.SyscallConn()
 	if err != nil {

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/control"
@@ -139,5 +142,54 @@ func TestPassedSocketsAreNeverRemoved(t *testing.T) {
 	k.Close()
 	if _, err := os.Stat(path); err != nil {
 		t.Error("the passed socket was removed")
+	}
+}
+
+// TestASocketThatWasShutDownListensAgain: a process that shares it can do both to it.
+func TestASocketThatWasShutDownListensAgain(t *testing.T) {
+	for name, spoil := range map[string]func(fd int) error{
+		"shutdown": func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) },
+		"connect to nowhere": func(fd int) error {
+			_, _, e := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&unix.RawSockaddr{Family: unix.AF_UNSPEC})), unix.SizeofSockaddrAny)
+			if e != 0 {
+				return e
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			free, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			free.Close()
+			l, err := net.Listen("tcp", free.Addr().String()) // a port that was asked for by number stays
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			fd, err := Copy(l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			if err := spoil(fd); err != nil {
+				t.Fatal(err)
+			}
+			if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+				c.Close()
+				t.Fatal("it still listens, so this test shows nothing")
+			}
+			again, err := Copy(l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(again)
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+		})
 	}
 }

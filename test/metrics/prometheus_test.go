@@ -125,7 +125,7 @@ func (w *watcher) tells(alert string, states ...string) {
 }
 
 // emptyNow are panels that have nothing to show after a failover without trouble.
-var emptyNow = map[string]bool{"First certificate ends": true, "Clients that wait, by pool": true, "Alarms by name": true}
+var emptyNow = map[string]bool{"First certificate ends": true, "Clients that wait, by pool": true, "Alarms by name": true, "TLS handshakes": true}
 
 // dashboardWorks has Prometheus evaluate each expression of the dashboard.
 func (w *watcher) dashboardWorks() {

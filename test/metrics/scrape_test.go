@@ -326,6 +326,11 @@ func TestAFailoverIsSeen(t *testing.T) {
 	if v, _ := f.value("failover_phase_seconds_total", "phase", "running"); v <= 0 {
 		t.Errorf("the script ran for %v s", v)
 	}
+	for _, phase := range []string{"fencing", "running"} {
+		if v, ok := f.value("failover_last_seconds", "phase", phase); !ok {
+			t.Errorf("the last failover has no time of %s: %v", phase, v)
+		}
+	}
 	if n, ok := f.value("server_probes_total", "server", "n1", "outcome", "refused"); !ok || n < 1 {
 		t.Errorf("%v probes of n1 were refused", n)
 	}
