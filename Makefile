@@ -120,6 +120,7 @@ test-all: test test-17 test-drivers test-browser ## what make test has no time f
 	PGAGROAL_TEST_ROUNDS=500 go run ./.ci/gotest -run KilledOnes -timeout 60m ./test/client
 	go run ./.ci/gotest -parallel 6 -timeout 60m ./test/hangs -all
 	go run ./.ci/gotest -parallel 4 -timeout 60m -run "LoginsOfEveryMethod|CertificatesOfEachKind" ./test/login -all
+	go run ./.ci/gotest -run TestAScrape ./test/metrics -all
 	.ci/postgresql-17 go run ./.ci/gotest -parallel 4 -timeout 60m -run "LoginsOfEveryMethod|CertificatesOfEachKind" ./test/login -all
 
 test-race: ## run all tests twice under the race detector, in random order

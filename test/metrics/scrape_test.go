@@ -74,7 +74,7 @@ func TestAScrape(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, []pool.Server){
 		"shows what clients do": showsClients, "has every metric of C pgagroal": hasReference, "is bounded": isBounded,
 		"answers each path": answersPaths, "doesn't wait for a server": waitsForNoServer, "is cached": isCached, "fails first in a shutdown": failsFirst,
-		"has a web console beside it": hasWebConsole,
+		"agrees with pgbench": agreesWithPgbench, "has a web console beside it": hasWebConsole,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
