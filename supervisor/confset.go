@@ -36,14 +36,6 @@ func (ch *confChange) name() string {
 	return ch.key
 }
 
-// done returns what the log says of a change in effect.
-func (ch *confChange) done() string {
-	if ch.reset {
-		return "configuration is reset"
-	}
-	return "configuration is set"
-}
-
 // lost says what remains of a change that is given up.
 func (ch *confChange) lost(err error) error {
 	if ch == nil || !ch.saved {

@@ -356,14 +356,7 @@ func (s *supervisor) commit() {
 		s.replaceAide(&s.console.aide)
 	}
 	r := reloadResponse(changes)
-	said := "configuration is reloaded"
-	switch {
-	case x.follows:
-		said = "credential files have changed, and are in effect"
-	case x.change != nil:
-		said = x.change.done()
-	}
-	s.log.Info(said, "changed", strings.Join(keysOf(r.Changed), ", "), "needs_restart", strings.Join(keysOf(r.NeedsRestart), ", "))
+	s.tellReloaded(r)
 	s.runnerAfterReload(old.cfg)
 	if x.change == nil {
 		s.followed(s.cfg)
@@ -371,6 +364,21 @@ func (s *supervisor) commit() {
 	m := machineConfig(s.cfg)
 	s.feed(failover.Reconfigured{Config: &m, Problem: s.follow.problems()})
 	s.endReload(r, nil)
+}
+
+// tellReloaded logs what is in effect now.
+func (s *supervisor) tellReloaded(r control.ReloadResponse) {
+	changed, restart := strings.Join(keysOf(r.Changed), ", "), strings.Join(keysOf(r.NeedsRestart), ", ")
+	switch x := &s.reload; {
+	case x.follows:
+		s.log.Info("credential files have changed, and are in effect", "changed", changed)
+	case x.change == nil:
+		s.log.Info("configuration is reloaded", "changed", changed, "needs_restart", restart)
+	case x.change.reset:
+		s.log.Info("configuration is reset", "key", x.change.name(), "changed", changed, "needs_restart", restart)
+	default:
+		s.log.Info("configuration is set", "key", x.change.name(), "changed", changed, "needs_restart", restart)
+	}
 }
 
 // tellGeneration tells workers and runner which generation is in effect. They drop any
