@@ -97,6 +97,10 @@ var catalogue = index([]Row{
 	{Number: 61, Name: "Report", From: wrk, To: sup, Phase: PhaseRunning, make: of[Report]},
 	{Number: 62, Name: "ReportSession", From: wrk, To: sup, Phase: PhaseRunning, make: of[ReportSession]},
 	{Number: 63, Name: "ReportEnd", From: wrk, To: sup, Phase: PhaseRunning, make: of[ReportEnd]},
+	{Number: 64, Name: "Flush", From: sup, To: wrk, Reply: 65, Phase: PhaseRunning, make: of[Flush]},
+	{Number: 65, Name: "Flushed", From: wrk, To: sup, Phase: PhaseRunning, make: of[Flushed]},
+	{Number: 66, Name: "Kick", From: sup, To: wrk, Reply: 67, Phase: PhaseRunning, make: of[Kick]},
+	{Number: 67, Name: "Kicked", From: wrk, To: sup, Phase: PhaseRunning, make: of[Kicked]},
 
 	{Number: 70, Name: "Drain", From: sup, To: wrk, Reply: 71, Phase: phaseAny, make: of[Drain]},
 	{Number: 71, Name: "Drained", From: wrk, To: sup, Phase: phaseAny, make: of[Drained]},
@@ -166,6 +170,7 @@ var catalogue = index([]Row{
 	{Number: 132, Name: "StatsRequest", From: sup, To: wrk, Reply: 133, Phase: PhaseRunning, make: of[StatsRequest]},
 	{Number: 133, Name: "Stats", From: wrk, To: sup, Phase: PhaseRunning, make: of[Stats]},
 	{Number: 134, Name: "StatsEnd", From: wrk, To: sup, Phase: PhaseRunning, make: of[StatsEnd]},
+	{Number: 68, Name: "StatsClear", From: sup, To: wrk, Phase: PhaseRunning, make: of[StatsClear]},
 })
 
 func of[T any, P interface {

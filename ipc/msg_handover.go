@@ -18,6 +18,8 @@ type BackendState struct {
 	Dirty     bool   `msgpack:"dirty"`
 	Sequences bool   `msgpack:"sequences"`
 	DirtyBy   uint64 `msgpack:"dirty_by"`
+	// Flushed: it is closed when no client needs it any more, because of a flush.
+	Flushed bool `msgpack:"flushed"`
 	// Base are the parameters right after the login, Params the present ones.
 	Base   []Setting `msgpack:"base"`
 	Params []Setting `msgpack:"params"`

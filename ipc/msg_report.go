@@ -1,10 +1,11 @@
 package ipc
 
-// ReportRequest asks a worker for its gauges, and for its sessions as well
-// when Sessions is set.
+// ReportRequest asks a worker for its gauges; with Sessions also for its backends and the clients that
+// wait, with Clients for all its clients.
 type ReportRequest struct {
 	ID       uint64 `msgpack:"id"`
 	Sessions bool   `msgpack:"sessions"`
+	Clients  bool   `msgpack:"clients"`
 }
 
 // Report holds a worker's gauges, and of what it has counted the Traffic. All else that it has
@@ -40,8 +41,8 @@ func (t *Tally) add(other Tally) {
 	t.Sum += other.Sum
 }
 
-// ReportSession is one backend, attached or idle, or one client that waits.
-// Times are Unix seconds.
+// ReportSession is one backend, attached or idle, or one client; ClientID is the client's id, 0 for
+// none. Times are Unix seconds.
 type ReportSession struct {
 	ID       uint64 `msgpack:"id"`
 	Lease    uint64 `msgpack:"lease"`
@@ -55,6 +56,7 @@ type ReportSession struct {
 	User     string `msgpack:"user"`
 	AppName  string `msgpack:"appname"`
 	Client   string `msgpack:"client"`
+	ClientID uint64 `msgpack:"client_id"`
 }
 
 // ReportEnd closes the answer to a ReportRequest.

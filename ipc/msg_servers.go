@@ -14,6 +14,10 @@ type ServerState struct {
 	// path, host or process.
 	Why     string       `msgpack:"why"`
 	Servers []ServerInfo `msgpack:"servers"`
+	// HoldAll and Hold, names of databases, say whose clients wait until a command lets them go on.
+	// Their backends are closed as soon as these clients don't need them.
+	HoldAll bool     `msgpack:"hold_all"`
+	Hold    []string `msgpack:"hold"`
 	// Graceful is set while a graceful shutdown refuses new logins.
 	Graceful bool `msgpack:"graceful"`
 }

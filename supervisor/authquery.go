@@ -23,7 +23,8 @@ type lookUps struct {
 	// asked has the look-ups that run or wait. A worker has ipc.MaxStoredRequests at most.
 	asked    map[lookUpOf]*lookUp
 	line     line
-	warnedAt time.Duration // 0 for never
+	paused   map[*lookUp]bool // wait for the end of a pause
+	warnedAt time.Duration    // 0 for never
 }
 
 // lookUpOf is what a look-up asks about. The database is empty if auth_query asks in one
@@ -134,10 +135,33 @@ func (s *supervisor) answerStored(a storedAsk, stored ipc.Secret, err error) {
 	s.send(a.c, m)
 }
 
+// lookUpLater has a look-up wait for the end of a pause of all clients, because the servers may be
+// down meanwhile.
+func (s *supervisor) lookUpLater(l *lookUp) {
+	x := &s.service.lookUps
+	if x.paused == nil {
+		x.paused = map[*lookUp]bool{}
+	}
+	x.paused[l] = true
+	s.after(max(l.until-s.env.now(), 0), func() { s.lookUpNow(l) })
+}
+
+// lookUpNow goes on with a look-up that has waited for the end of a pause, or as long as it may.
+func (s *supervisor) lookUpNow(l *lookUp) {
+	if s.service.lookUps.paused[l] {
+		delete(s.service.lookUps.paused, l)
+		s.lookUp(l)
+	}
+}
+
 // lookUp asks the servers in turn. One that a failover has just ended may not be asked.
 func (s *supervisor) lookUp(l *lookUp) {
 	if s.env.now() >= l.until {
 		s.lookedUp(l, "", errLookUpLate)
+		return
+	}
+	if s.clients.pauses[""] != nil {
+		s.lookUpLater(l)
 		return
 	}
 	s.lookUpAt(l, s.lookUpServers(), errNoLookUp)

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"os"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
@@ -29,6 +31,7 @@ func claimWorld(t *testing.T) (*world, uint64) {
 	w.say(w.children[0], &ipc.LeaseOpened{Lease: lease, PID: 42, Key: "abcd"})
 	w.act(failover.AskActivity{Server: 0}, failover.Quiesce{Epoch: 1})
 	w.s.askReports(true, func(*report) {})
+	w.s.flush(ipc.FlushAll, "", func(control.FlushResponse, error) {})
 	w.settle()
 	return w, lease
 }
@@ -180,7 +183,17 @@ var claims = map[ipc.Number]struct {
 			"large texts": func(uint64) ipc.Message { return &ipc.ReportSession{ID: 3, AppName: strings.Repeat("x", maxSession+1)} },
 		},
 	},
-	63:  {why: "it says nothing"},
+	63: {why: "it says nothing"},
+	65: {
+		honest: func(uint64) ipc.Message { return &ipc.Flushed{ID: 4, Closed: 1} },
+		lies: map[string]func(uint64) ipc.Message{
+			"more than leases":  func(uint64) ipc.Message { return &ipc.Flushed{ID: 4, Closed: 1, Marked: 1} },
+			"so many":           func(uint64) ipc.Message { return &ipc.Flushed{ID: 4, Closed: 1, Marked: math.MaxInt} },
+			"fewer than none":   func(uint64) ipc.Message { return &ipc.Flushed{ID: 4, Closed: -1} },
+			"a negative number": func(uint64) ipc.Message { return &ipc.Flushed{ID: 4, Marked: -1} },
+		},
+	},
+	67:  {why: "an answer to no question is ignored"},
 	71:  {why: "it says nothing"},
 	133: {why: "see TestWorkerThatSendsTooManyFiguresIsKilled"},
 	134: {why: "it says nothing"},

@@ -26,6 +26,7 @@ type clients struct {
 	census  census
 	// disabled are the databases that let no new client in.
 	disabled disabled
+	pauses   pauses
 	turnedAway
 }
 

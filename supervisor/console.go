@@ -26,7 +26,8 @@ type console struct {
 	base      ipc.WorkerStats      // what dead workers had counted
 	figures   figures
 	usage     usage
-	round     *round // collects the workers' figures, nil if none does
+	round     *round   // collects the workers' figures, nil if none does
+	clear     []func() // wait for the end of that round
 }
 
 // newConsole says what makes an aide the console.

@@ -62,12 +62,16 @@ func (d *disabled) list() []control.Database {
 	return list
 }
 
-// switchDatabase disables or enables a database, which may be named by an alias.
+// switchDatabase disables or enables a database, which may be named by an alias. The answer
+// to enabling one that is not disabled is empty.
 func (s *supervisor) switchDatabase(name string, disable bool) (control.DatabasesResponse, error) {
 	if name == everyDatabase {
 		name = starDatabase
 	}
 	name = config.RealDatabase(s.cfg.Limits, name)
+	if !disable && name != starDatabase && !s.clients.disabled.is(name) {
+		return control.DatabasesResponse{}, nil
+	}
 	if err := s.clients.disabled.set(name, disable); err != nil {
 		return control.DatabasesResponse{}, err
 	}

@@ -62,6 +62,10 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onReportSession(a.worker, m)
 	case *ipc.ReportEnd:
 		s.onReportEnd(a.worker, m)
+	case *ipc.Kicked:
+		s.onKicked(a.worker, m)
+	case *ipc.Flushed:
+		s.onFlushed(a.worker, m)
 	case *ipc.Drained:
 		s.onDrained(a.worker)
 	case *ipc.ProberHello:

@@ -180,3 +180,11 @@ func (f *figures) passes(next string, took time.Duration) {
 
 // calmPhases are those outside a failover.
 var calmPhases = map[string]bool{failover.PhaseStarting.String(): true, failover.PhaseOpen.String(): true, failover.HookNotify: true}
+
+// clear sets the counters back to zero. What describes the servers and the last failover stays.
+func (f *figures) clear(now time.Duration) {
+	f.fenced, f.runs, f.phases, f.entered = 0, nil, map[string]time.Duration{}, now
+	for i := range f.servers {
+		f.servers[i].probes, f.servers[i].took = map[string]uint64{}, 0
+	}
+}

@@ -40,6 +40,7 @@ func (s *supervisor) onHandOver(c *child, m *ipc.HandOver, fds []int) {
 		abort(fds)
 		effects, err = s.ledger.Return(c.index, m.Lease)
 	} else {
+		m.Backend.Flushed = m.Backend.Flushed || s.flushesMoving(c, held.Key.Database)
 		s.leases.moving = &moving{m.Backend, fds[0]}
 		effects, err = s.ledger.HandOver(c.index, m.Lease)
 	}

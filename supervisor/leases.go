@@ -175,6 +175,9 @@ func (s *supervisor) carryOut(effects []pool.Effect) {
 			s.send(c, &ipc.ReclaimCancel{ID: e.ID})
 		}
 	}
+	if len(s.clients.pauses) > 0 {
+		s.checkPauses()
+	}
 }
 
 // refuseLease has a worker refuse a client. words are what the text of the refusal needs.

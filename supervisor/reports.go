@@ -34,6 +34,11 @@ type workerSession struct {
 
 // askReports asks all workers. done gets what they have sent within the limit.
 func (s *supervisor) askReports(sessions bool, done func(*report)) {
+	s.askReportsFor(&ipc.ReportRequest{Sessions: sessions}, done)
+}
+
+// askReportsFor asks all workers for what the request names; its ID is set here.
+func (s *supervisor) askReportsFor(m *ipc.ReportRequest, done func(*report)) {
 	r := &report{had: map[*child]int{}}
 	r.round = s.newRound(reportLimit, func() {
 		delete(s.rounds.reports, r.round.id)
@@ -43,7 +48,8 @@ func (s *supervisor) askReports(sessions bool, done func(*report)) {
 		s.rounds.reports = reports{}
 	}
 	s.rounds.reports[r.round.id] = r
-	s.ask(r.round, s.everyReady(), &ipc.ReportRequest{ID: r.round.id, Sessions: sessions})
+	m.ID = r.round.id
+	s.ask(r.round, s.everyReady(), m)
 }
 
 // reportOf returns the report that the worker has not finished yet, or nil.

@@ -29,6 +29,10 @@ type rounds struct {
 	open   []*round
 	// reports are those that collect a status.
 	reports reports
+	// flushes close backends for an operator.
+	flushes flushes
+	// kicks disconnect clients, by id.
+	kicks map[uint64]*kick
 }
 
 func (s *supervisor) newRound(limit time.Duration, done func()) *round {

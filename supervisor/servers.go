@@ -290,7 +290,7 @@ func (s *supervisor) serverState() *ipc.ServerState {
 	snap := s.servers.snapshot
 	m := &ipc.ServerState{
 		Gen: s.servers.gen, Epoch: snap.Epoch, Open: snap.Open, Primary: snap.Primary,
-		Graceful: s.stop.mode == stopGraceful,
+		Graceful: s.stop.mode == stopGraceful, HoldAll: s.clients.pauses[""] != nil, Hold: s.clients.pauses.databases(),
 	}
 	if !snap.Open {
 		m.Why = s.servers.machine.Status(s.env.now()).Public

@@ -75,6 +75,11 @@ func (s *supervisor) askStats(m *ipc.SnapshotRequest, done func()) {
 	r := s.newRound(statsLimit, func() {
 		s.console.round = nil
 		done()
+		waiting := s.console.clear
+		s.console.clear = nil
+		for _, f := range waiting {
+			f()
+		}
 	})
 	s.console.round = r
 	all := s.everyReady()
@@ -300,4 +305,23 @@ func (s *supervisor) snapshotLimits(id uint64, send func(ipc.Message)) {
 		}
 		send(m)
 	}
+}
+
+// clearFigures sets all counters back to zero, those of dead workers included. What describes the present
+// stays. Figures of the workers that are on their way come first, so that they can't come back.
+func (s *supervisor) clearFigures(done func()) {
+	if s.console.round != nil {
+		s.console.clear = append(s.console.clear, func() { s.clearFigures(done) })
+		return
+	}
+	s.ready(func(c *child) { s.send(c, &ipc.StatsClear{}) })
+	for _, sl := range s.workers.slots {
+		if sl.child != nil {
+			sl.child.stats.last = nil
+		}
+	}
+	s.console.base = ipc.WorkerStats{}
+	s.console.figures.clear(s.env.now())
+	logline.ClearLines(s.log)
+	done()
 }

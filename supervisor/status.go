@@ -33,6 +33,8 @@ func (s *supervisor) notWritable(st failover.Status) string {
 		return "there is no primary: " + st.Reason
 	case st.Held || !st.Open:
 		return "clients are held, phase " + st.Phase + ": " + st.Reason
+	case s.clients.pauses[""] != nil:
+		return s.clients.pauses.text()
 	}
 	primary := st.Servers[st.Primary]
 	_, running, _ := seen(primary)

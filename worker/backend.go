@@ -98,7 +98,7 @@ type opening struct {
 // newOpening registers a set-up that is about to start. limit is the time for the whole
 // set-up.
 func (w *worker) newOpening(wt *waiter, g *ipc.LeaseGrant, limit time.Duration) *opening {
-	o := &opening{outbound: outbound{epoch: g.Epoch}, waiter: wt, grant: g, began: w.now()}
+	o := &opening{outbound: outbound{epoch: g.Epoch, pool: wt.Pool}, waiter: wt, grant: g, began: w.now()}
 	o.proof, o.proves = w.proofOf(wt.login)
 	o.ctx, o.cancel = context.WithTimeout(context.Background(), limit)
 	o.stop = o.cancel

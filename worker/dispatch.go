@@ -45,6 +45,12 @@ func (w *worker) dispatch(env ipc.Envelope) {
 		w.onReportRequest(m)
 	case *ipc.StatsRequest:
 		w.onStatsRequest(m)
+	case *ipc.Kick:
+		w.onKick(m)
+	case *ipc.StatsClear:
+		w.clearStats()
+	case *ipc.Flush:
+		w.onFlush(m)
 	case *ipc.Drain:
 		w.onDrain()
 	case *ipc.WorkerLog:

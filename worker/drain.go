@@ -21,23 +21,28 @@ func (w *worker) endAll() {
 	w.draining = true
 	w.guesses.hurry()
 	for _, c := range w.clients {
-		s := c.session
-		if s == nil {
-			c.conn.Close() // the set-up then fails and ends
-			continue
-		}
-		if s.state == sessionWaiting {
-			w.leave(s.waiter)
-		}
-		if s.state != sessionLingering {
-			s.drop(pgwire.RefusalTerminated.With())
-		}
+		w.terminate(c)
 	}
 	for _, x := range w.shelf.Waiters() {
 		if !x.Queued() {
 			continue // its session was ended above
 		}
 		w.refuse(x.Of.(*waiter), pgwire.RefusalTerminated.With())
+	}
+}
+
+// terminate disconnects a client. After its login it is told why.
+func (w *worker) terminate(c *client) {
+	s := c.session
+	if s == nil {
+		c.conn.Close() // the set-up then fails and ends
+		return
+	}
+	if s.state == sessionWaiting {
+		w.leave(s.waiter)
+	}
+	if s.state != sessionLingering {
+		s.drop(pgwire.RefusalTerminated.With())
 	}
 }
 

@@ -54,6 +54,7 @@ func (w *worker) handedOver(b *backend, state *ipc.BackendState, fd int) {
 		w.log.Debug("backend is handed over", "server", w.serverName(b.server), "backend", b.pid, "lease", b.Lease)
 	}
 	b.state = backendClosed
+	state.Flushed = b.Flushed
 	b.leftovers.Stop()
 	delete(w.backends, b.Lease)
 	w.shelf.Gone(&b.shelved)
@@ -117,6 +118,7 @@ func (w *worker) moved(m *ipc.TakeOver) *backend {
 	s := &m.Backend
 	b := w.newBackend(nil, m.Lease, s.Epoch, s.Server)
 	b.Born -= ms(s.AgeMS)
+	b.Flushed = s.Flushed
 	b.Trusting, b.pid, b.key = s.NoPassword, s.PID, []byte(s.Secret.Reveal())
 	b.Backend = relay.Backend{Base: paramsFrom(s.Base), Params: paramsFrom(s.Params), Dirty: s.Dirty, Sequences: s.Sequences, DirtyBy: s.DirtyBy}
 	known := relay.Holding{Serial: s.Serial, Lost: s.Lost}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -31,6 +32,10 @@ type outbound struct {
 	// at is the address that the connection was made to. It belongs to the goroutine
 	// until the goroutine has posted its result to the loop.
 	at string
+	// pool is that of the backend that is set up, nil for any other connection. flushed says that
+	// a flush came meanwhile. Both belong to the loop.
+	pool    *pool.Pool
+	flushed bool
 }
 
 // fence aborts the connection, whatever the goroutine is doing.

@@ -25,7 +25,8 @@ type waiter struct {
 	offered func(*backend)
 	refused func(*pgwire.Refused)
 	timer   *reactor.Timer
-	tries   int // attempts after the first
+	paused  bool // an operator pauses the clients of its pool: it has no time limit
+	tries   int  // attempts after the first
 	// last is the error of the last attempt to open a backend, for the log.
 	last error
 }
@@ -109,8 +110,8 @@ func (w *worker) waitLimit() time.Duration {
 func (w *worker) wait(wt *waiter) {
 	wt.Of = wt
 	w.shelf.Wait(&wt.Waiter, w.now())
-	if d := w.waitLimit(); d > 0 {
-		wt.timer = w.loop.After(d, func() { w.expire(wt) })
+	if wt.paused = wt.Pool.Held(); !wt.paused {
+		w.startTimer(wt)
 	}
 	w.carryOut()
 }
@@ -192,6 +193,7 @@ func (w *worker) onServerState(m *ipc.ServerState) {
 	}
 	w.shelf.SetTarget(m.Open, m.Epoch, w.now())
 	w.carryOut()
+	w.hold()
 }
 
 // shorten limits the remaining time of a waiter.
@@ -232,6 +234,7 @@ func (w *worker) settleOpening(o *opening, b *backend, err error) error {
 		b.abandon()
 	}
 	if err == nil {
+		b.Flushed = o.flushed
 		err = w.adopt(b)
 	}
 	if err == nil && b.conn.Secured() != nil {

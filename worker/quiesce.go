@@ -27,10 +27,7 @@ func (s *session) giveUp() bool {
 	if s.state != sessionActive || s.talk.Stand() != relay.Resting {
 		return false
 	}
-	if s.talk.Lose().Fate == relay.Waits {
-		s.w.closeBackend(s.backend)
-		s.detach()
-		s.seek()
+	if s.moveAside() {
 		return true
 	}
 	s.drop(pgwire.RefusalSwitchover.With())

@@ -235,8 +235,11 @@ func (s *session) boundary(at relay.Stand) {
 	case relay.Parting:
 		s.part()
 	case relay.Resting:
-		if s.w.quiescing >= s.backend.Epoch {
+		switch {
+		case s.w.quiescing >= s.backend.Epoch:
 			s.giveUp()
+		case s.backend.Pool.Held():
+			s.moveAside()
 		}
 	}
 }

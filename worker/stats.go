@@ -23,8 +23,8 @@ type stats struct {
 	attached, returned         uint64
 	opened, openErrors         uint64
 	closed, timeouts           uint64
-	evicted                    [pool.EvictServer + 1]uint64 // closed by the shelf, by its reason
-	broken                     uint64                       // idle, and a test has shown it
+	evicted                    [pool.EvictHeld + 1]uint64 // closed by the shelf, by its reason
+	broken                     uint64                     // idle, and a test has shown it
 	sessionSeconds             float64
 	sessionTimes               [len(ipc.SessionBounds) + 1]uint64
 	authOK, authBad, authError uint64
@@ -173,7 +173,7 @@ func (b *backend) answers(at relay.Stand) {
 // counters returns the counters by the names of C pgagroal.
 func (w *worker) counters() map[string]uint64 {
 	st, seen := &w.stats, &w.shared.Totals
-	kept := st.evicted[pool.EvictAge] + st.evicted[pool.EvictIdle]
+	kept := st.evicted[pool.EvictAge] + st.evicted[pool.EvictIdle] + st.evicted[pool.EvictFlush]
 	removed := uint64(0)
 	for _, n := range st.evicted {
 		removed += n
@@ -185,7 +185,7 @@ func (w *worker) counters() map[string]uint64 {
 		"connection_success": st.opened, "connection_error": st.openErrors,
 		"connection_kill": st.closed, "connection_timeout": st.timeouts,
 		"connection_idletimeout": st.evicted[pool.EvictIdle], "connection_max_connection_age": st.evicted[pool.EvictAge],
-		"connection_remove": removed - kept, "connection_flush": 0, "connection_invalid": st.broken,
+		"connection_remove": removed - kept, "connection_flush": st.evicted[pool.EvictFlush], "connection_invalid": st.broken,
 		"auth_user_success": st.authOK, "auth_user_bad_password": st.authBad, "auth_user_error": st.authError,
 	}
 	maps.Copy(all, st.handshakes)
@@ -292,3 +292,10 @@ func (w *worker) backendLine(b *backend) ipc.BackendLine {
 
 // label cuts a name to the length that fits into a part.
 func label(name string) string { return strings.ToValidUTF8(name[:min(len(name), ipc.MaxLabel)], "") }
+
+// clearStats sets everything that is counted back to zero. Gauges stay as they are.
+func (w *worker) clearStats() {
+	w.stats = stats{servers: make([]serverTimes, len(w.stats.servers))} // so that their series stay
+	w.shared.Totals = relay.Totals{}
+	logline.ClearLines(w.log)
+}

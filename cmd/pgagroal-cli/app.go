@@ -89,7 +89,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "socket", Usage: "control socket `PATH`, instead of a configuration"},
 		&cli.StringFlag{Name: "format", Aliases: []string{"F"}, Usage: "text, tree (all fields as indented text), json, or raw (json with numbers for names)", Value: formatText, DefaultText: formatText},
 		&cli.StringFlag{Name: "color", Usage: "colours of the text: `WHEN` is auto, always or never (default: auto, which is on a terminal, unless NO_COLOR is set)", Value: screen.Auto, DefaultText: screen.Auto},
-		&cli.StringFlag{Name: "timeout", Aliases: []string{"T"}, Usage: "`TIME` after which a graceful shutdown becomes immediate, 0 for never (default: flush_timeout), or that switch-to waits for transactions (default: 10s): 30, 30s, 5m, 1h, 2d, 1w"},
+		&cli.StringFlag{Name: "timeout", Aliases: []string{"T"}, Usage: "`TIME` after which a graceful shutdown or flush becomes immediate, 0 for never (default: flush_timeout), that switch-to waits for transactions (default: 10s), or pause for running work (default: 30s): 30, 30s, 5m, 1h, 2d, 1w"},
 		&cli.BoolFlag{Name: "force", Usage: "for switch-to, clear and failover trigger: do it although it looks unsafe"},
 		&cli.StringFlag{Name: "to", Usage: "for failover trigger: the `SERVER` to promote (default: the best one)"},
 		&cli.BoolFlag{Name: "primary", Usage: "for ping: exit code 3 unless a primary can be reached"},
@@ -118,7 +118,7 @@ func remoteFlag(name, letter string) cli.Flag {
 
 // commands is the table of the command words, one file per group.
 func (p *program) commands() []*cli.Command {
-	return slices.Concat(p.statusCommands(), p.shutdownCommands(), p.serverCommands(), p.databaseCommands(), p.confCommands(), p.failoverCommands(), p.topCommands(), laterCommands())
+	return slices.Concat(p.statusCommands(), p.shutdownCommands(), p.serverCommands(), p.databaseCommands(), p.confCommands(), p.failoverCommands(), p.topCommands(), p.flushCommands(), p.pauseCommands(), p.lookCommands())
 }
 
 // command makes a row. The action parses the words after the name itself: the

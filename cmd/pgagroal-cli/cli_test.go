@@ -57,6 +57,7 @@ func TestDocumentsLookAsTheyAlwaysDid(t *testing.T) {
 		"failover-history.txt":  {"failover", "history"},
 		"failover-rehearse.txt": {"failover", "rehearse"},
 		"failover-trigger.txt":  {"failover", "trigger", "--to", "two"},
+		"flush.txt":             {"flush", "all", "shop"},
 		"shutdown.txt":          {"shutdown", "-T", "5m"},
 		"switch-to.json":        {"switch-to", "two", "--force", "-F", "json"},
 	} {
@@ -105,6 +106,24 @@ func TestOptionsAndWordsMixInAnyOrder(t *testing.T) {
 		{[]string{"disable", "*"}, "database * true"},
 		{[]string{"enable", "all"}, "database all false"},
 		{[]string{"enable", "shop", "-F", "raw"}, "database shop false"},
+		{[]string{"flush"}, "flush gracefully all default"},
+		{[]string{"flush", "gracefully"}, "flush gracefully all default"},
+		{[]string{"flush", "shop", "-T", "0"}, "flush gracefully shop 0s"},
+		{[]string{"flush", "-T", "30", "gracefully", "shop"}, "flush gracefully shop 30s"},
+		{[]string{"flush", "idle"}, "flush idle all default"},
+		{[]string{"flush", "all"}, "flush all all default"},
+		{[]string{"flush", "all", "shop"}, "flush all shop default"},
+		{[]string{"flush", "gracefully", "idle"}, "flush gracefully idle default"},
+		{[]string{"pause"}, "pause /all default"},
+		{[]string{"pause", "-T", "5", "shop"}, "pause /shop 5s"},
+		{[]string{"pause", "server", "one"}, "pause one/ default"},
+		{[]string{"resume"}, "resume /all"},
+		{[]string{"resume", "shop"}, "resume /shop"},
+		{[]string{"clients"}, "clients"},
+		{[]string{"servers", "-F", "raw"}, "servers"},
+		{[]string{"pools"}, "pools"},
+		{[]string{"kick", "7"}, "kick 7"},
+		{[]string{"clear", "prometheus"}, "clear figures"},
 		{[]string{"clear", "two"}, "clear two false"},
 		{[]string{"clear", "server", "two", "--force"}, "clear two true"},
 		{[]string{"clear", "server", "server"}, "clear server false"},
@@ -133,7 +152,7 @@ func TestWrongUseIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	path := listen(t, sup, 0)
 	for _, line := range []string{
 		"", "nope", "help", "ping now", "status more", "status details more", "shutdown now", "shutdown gracefully immediate",
-		"switch-to", "switch-to a b", "clear", "clear server", "clear server a b", "clear a b", "enable a b", "disable a b", "conf", "conf ls a", "conf get a b", "conf set a", "conf set a b c", "conf reset", "conf alias a", "conf get --persist",
+		"switch-to", "switch-to a b", "clear", "clear server", "clear server a b", "clear a b", "flush a b", "clients x", "pools x", "servers x", "kick", "kick x", "kick 1 2", "kick -T 5 1", "pause server", "pause a b", "pause server a b", "resume -T 5", "resume server", "flush idle a b", "flush all -T 5", "clear prometheus x", "clear prometheus -T 5", "enable a b", "disable a b", "conf", "conf ls a", "conf get a b", "conf set a", "conf set a b c", "conf reset", "conf alias a", "conf get --persist",
 		"failover", "failover history 0", "failover history x", "failover history -1", "failover status x",
 		"failover pause x", "failover trigger two", "failover pause --force", "failover pause --to two", "failover trigger --to=", "status --to two",
 		"status --primary", "failover status --write", "ping --write=maybe", "top now", "top -F json", "top --force", "status --once", "ping -F yaml", "ping --color", "ping --color=red", "ping -x", "ping --nope", "ping --format", "ping -F", "ping --force", "status --force=yes",
@@ -154,7 +173,6 @@ func TestWhatThisVersionLacksIsSaid(t *testing.T) {
 	sup := &fake{}
 	path := listen(t, sup, 0)
 	for _, line := range []string{
-		"flush", "flush all db", "clear prometheus",
 		"ping -h host", "ping -p 5", "ping -U admin", "ping -P s3cret", "ping -C gz", "ping -E aes", "ping --host h --port 1",
 	} {
 		got := invoke(append([]string{"--socket", path}, strings.Fields(line)...)...)

@@ -97,7 +97,7 @@ func (p *program) request(c *cli.Context, name string, args map[string]string) (
 func optionsOf(c *cli.Context, command *control.Command) error {
 	switch ping := command.Name == control.Ping; {
 	case c.IsSet("timeout") && !command.Takes(control.ArgTimeout):
-		return usagef("--timeout is for shutdown gracefully and switch-to")
+		return usagef("--timeout is for shutdown gracefully, flush gracefully, pause and switch-to")
 	case c.Bool("force") && !command.Takes(control.ArgForce):
 		return usagef("--force is for switch-to, clear server and failover trigger")
 	case c.IsSet("to") && (command.Name != control.FailoverTrigger || c.String("to") == ""):

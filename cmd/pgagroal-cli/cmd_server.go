@@ -9,7 +9,7 @@ import (
 func (p *program) serverCommands() []*cli.Command {
 	return []*cli.Command{
 		command("switch-to", "SERVER", "switch over to a standby as planned, or follow a switchover made by hand", p.switchTo),
-		command("clear", "[server] SERVER", "make a Failed server usable again", p.clear),
+		command("clear", "[server] SERVER | prometheus", "make a Failed server usable again, or set the counters of the metrics to zero", p.clear),
 	}
 }
 
@@ -25,7 +25,8 @@ func (p *program) switchTo(c *cli.Context, words []string) error {
 func (p *program) clear(c *cli.Context, words []string) error {
 	switch {
 	case len(words) == 1 && words[0] == "prometheus":
-		return notInThisVersion("clear prometheus")
+		_, err := p.do(c, control.ClearPrometheus, nil)
+		return err
 	case len(words) == 1 && words[0] != "server":
 		return p.onServer(c, control.ClearServer, words[0])
 	case len(words) == 2 && words[0] == "server":

@@ -116,6 +116,42 @@ func (f *fake) SwitchDatabase(_ context.Context, database string, disable bool) 
 	return control.DatabasesResponse{Databases: []control.Database{{Database: database, Enabled: !disable}}}, f.called("database %s %t", database, disable)
 }
 
+func (f *fake) Flush(_ context.Context, o controlsocket.FlushOrder) (control.FlushResponse, error) {
+	text := "default"
+	if o.Timeout != nil {
+		text = o.Timeout.String()
+	}
+	return control.FlushResponse{Closed: 3, Graceful: 2}, f.called("flush %s %s %s", o.Mode, o.Database, text)
+}
+
+func (f *fake) Pause(_ context.Context, o controlsocket.PauseOrder) (control.PauseResponse, error) {
+	text := "default"
+	if o.Timeout != nil {
+		text = o.Timeout.String()
+	}
+	return control.PauseResponse{Paused: "all", Next: "no connection is left"}, f.called("pause %s/%s %s", o.Server, o.Database, text)
+}
+
+func (f *fake) Resume(_ context.Context, o controlsocket.PauseOrder) (control.PauseResponse, error) {
+	return control.PauseResponse{Paused: "all", Next: "clients go on"}, f.called("resume %s/%s", o.Server, o.Database)
+}
+
+func (f *fake) Clients(_ context.Context) (control.ClientsResponse, error) {
+	return control.ClientsResponse{Clients: []control.Client{{ID: 7, State: "idle", Database: "shop", Username: "u", Client: "192.0.2.7:5", Worker: 12}}}, f.called("clients")
+}
+
+func (f *fake) Servers(_ context.Context) (control.ServersResponse, error) {
+	return control.ServersResponse{Servers: []control.ServerLine{{Server: control.Server{Server: "one", State: "Primary"}, Probe: "primary", Active: 2}}}, f.called("servers")
+}
+
+func (f *fake) Pools(_ context.Context) (control.PoolsResponse, error) {
+	return control.PoolsResponse{Pools: []control.Pool{{Database: "shop", Username: "u", Active: 2, Waiting: 1, Waited: 3}}}, f.called("pools")
+}
+
+func (f *fake) Kick(_ context.Context, client uint64) error { return f.called("kick %d", client) }
+
+func (f *fake) ClearFigures(context.Context) error { return f.called("clear figures") }
+
 func (f *fake) ClearServer(_ context.Context, server string, force bool) error {
 	return f.called("clear %s %t", server, force)
 }

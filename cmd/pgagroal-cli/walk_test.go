@@ -73,13 +73,20 @@ var walk = []walked{
 	{"conf alias", "conf-alias", "18", "Databases.*.username Databases.*.max_size Databases.*.initial_size Databases.*.min_size Databases.*.aliases"},
 	{"clear two", "clear-server", "14", ""},
 	{"clear server two", "clear-server", "14", ""},
+	{"clear prometheus", "clear", "13", ""},
+	{"flush", "flush", "8", ""},
+	{"flush db", "flush", "8", ""},
+	{"flush gracefully", "flush", "8", ""},
+	{"-T 30 flush gracefully db", "flush", "8", ""},
+	{"flush idle", "flush", "8", ""},
+	{"flush idle db", "flush", "8", ""},
+	{"flush all", "flush", "8", ""},
+	{"flush all db", "flush", "8", ""},
 }
 
 // missing are the commands and options of pgagroal 2.2 that this version doesn't have.
 // Whatever arrives goes from here to walk.
 var missing = []string{
-	"flush", "flush db", "flush gracefully", "flush idle", "flush idle db", "flush all", "flush all db",
-	"clear prometheus",
 	"ping -h host -p 2346", "ping -U admin", "ping --user admin", "ping -P secret", "ping --password secret",
 	"ping -C gz", "ping --compress zstd", "ping -E aes256gcm", "ping --encrypt none",
 }

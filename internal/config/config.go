@@ -98,6 +98,7 @@ type Config struct {
 	FlushTimeout          time.Duration // 0 is unbounded
 	ShutdownMode          string
 	ShutdownDelay         time.Duration
+	PauseTimeout          time.Duration // 0 is unbounded
 	Validation            string
 	BackgroundInterval    time.Duration
 	MaxRetries            int

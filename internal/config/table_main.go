@@ -191,6 +191,11 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.ShutdownDelay },
 		},
 		{
+			Name: "pause_timeout", Kind: Duration, Default: "5m",
+			Help: "How long pgagroal-cli pause holds clients at most; 0 is until pgagroal-cli resume",
+			main: func(c *Config) any { return &c.PauseTimeout },
+		},
+		{
 			Name: "validation", Kind: Enum, Default: "off", Values: []string{ValidationOff, ValidationForeground, ValidationBackground},
 			Help: "When idle connections to servers are tested: never, before a client gets one, or every background_interval",
 			main: func(c *Config) any { return &c.Validation },

@@ -18,6 +18,8 @@ const (
 const (
 	CodeBadRequest     = 1
 	CodeUnknownCommand = 2
+	CodeMetrics        = 100
+	CodeFlush          = 200
 	CodeStatus         = 700
 	CodeStatusDetails  = 800
 	CodeConfGet        = 900
@@ -41,5 +43,11 @@ const (
 	CodeEnable          = 2013
 	CodeDisable         = 2014
 	CodeConfReload      = 2015
+	CodePause           = 2016
+	CodeResume          = 2017
+	CodeClients         = 2018
+	CodeServers         = 2019
+	CodePools           = 2020
+	CodeKick            = 2021
 	CodeConfReset       = 2030
 )

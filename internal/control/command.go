@@ -29,6 +29,14 @@ const (
 	EnableDatabase     = "enable-db"
 	DisableDatabase    = "disable-db"
 	SwitchTo           = "switch-to"
+	Flush              = "flush"
+	ClearPrometheus    = "clear"
+	Pause              = "pause"
+	Resume             = "resume"
+	Clients            = "clients"
+	Servers            = "servers"
+	Pools              = "pools"
+	Kick               = "kick"
 	ClearServer        = "clear-server"
 	FailoverStatus     = "failover-status"
 	FailoverHistory    = "failover-history"
@@ -48,10 +56,15 @@ const (
 	ArgForce         = "force"   // true, or absent
 	ArgTimeout       = "timeout" // whole seconds
 	ArgCount         = "count"
+	ArgID            = "id" // of a client
 	ArgKey           = "key"
 	ArgValue         = "value"
 	ArgPersist       = "persist" // true, or absent
+	ArgMode          = "mode"    // of Flush: one of FlushModes
 )
+
+// FlushModes are the words of ArgMode. The index of a word is its number in Request.Mode.
+var FlushModes = []string{"idle", "gracefully", "all"}
 
 // Time limits of commands.
 const (
@@ -59,6 +72,7 @@ const (
 	changeLimit = 30 * time.Second // for commands that may wait for workers
 	// rehearseLimit is for failover rehearse, which waits for the checks of three scripts.
 	rehearseLimit = 90 * time.Second
+	pauseLimit    = time.Minute      // for pause, which waits for running work: 30s, or as long as ArgTimeout says
 	switchLimit   = 15 * time.Minute // for switch-to, which waits for a script
 )
 
@@ -99,6 +113,14 @@ var Commands = []Command{
 	{Name: CancelShutdown, Number: 1, Failure: CodeShutdown, Limit: changeLimit},
 	{Name: EnableDatabase, Number: 7, Failure: CodeEnable, Limit: changeLimit, Args: []string{ArgDatabase}},
 	{Name: DisableDatabase, Number: 6, Failure: CodeDisable, Limit: changeLimit, Args: []string{ArgDatabase}},
+	{Name: Flush, Number: 8, Failure: CodeFlush, Limit: changeLimit, Args: []string{ArgDatabase, ArgMode, ArgTimeout}},
+	{Name: ClearPrometheus, Number: 13, Failure: CodeMetrics, Limit: changeLimit},
+	{Name: Pause, Number: 107, Failure: CodePause, Limit: pauseLimit, Waits: true, Args: []string{ArgDatabase, ArgServer, ArgTimeout}},
+	{Name: Resume, Number: 108, Failure: CodeResume, Limit: changeLimit, Args: []string{ArgDatabase, ArgServer}},
+	{Name: Clients, Number: 109, Failure: CodeClients, Limit: lookLimit},
+	{Name: Servers, Number: 110, Failure: CodeServers, Limit: lookLimit},
+	{Name: Pools, Number: 111, Failure: CodePools, Limit: lookLimit},
+	{Name: Kick, Number: 112, Failure: CodeKick, Limit: changeLimit, Args: []string{ArgID}},
 	{Name: SwitchTo, Number: 17, Failure: CodeSwitchTo, Limit: switchLimit, Waits: true, Args: []string{ArgServer, ArgForce, ArgTimeout}},
 	{Name: FailoverPause, Number: 102, Failure: CodeFailoverPause, Limit: changeLimit},
 	{Name: FailoverResume, Number: 103, Failure: CodeFailoverResume, Limit: changeLimit},

@@ -30,9 +30,11 @@ type Header struct {
 type Request struct {
 	Server    *string `json:",omitempty"`
 	Database  *string `json:",omitempty"`
+	Mode      *int    `json:",omitempty"` // of Flush: an index of FlushModes
 	Force     bool    `json:",omitempty"`
-	Timeout   *int    `json:",omitempty"` // seconds; -1 for ShutdownGracefully without ArgTimeout
+	Timeout   *int    `json:",omitempty"` // seconds; -1 for ShutdownGracefully and Flush without ArgTimeout
 	Count     *int    `json:",omitempty"`
+	ID        *int    `json:",omitempty"`
 	ConfigKey *string `json:",omitempty"`
 	// ConfigValue and Persist belong to ConfSet.
 	ConfigValue *string `json:",omitempty"`

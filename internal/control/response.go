@@ -223,6 +223,76 @@ type DatabasesResponse struct {
 	Databases []Database
 }
 
+// FlushResponse answers flush. C pgagroal answers without a Response.
+type FlushResponse struct {
+	// Closed connections to servers are closed now. Graceful ones are closed as soon as their
+	// clients don't need them any more.
+	Closed   int
+	Graceful int
+}
+
+// PauseResponse answers pause and resume.
+type PauseResponse struct {
+	// Paused is the database whose clients are or were paused, or all.
+	Paused string
+	// Next says what is the case now, in words.
+	Next string
+}
+
+// ClientsResponse answers clients, in the order in which the clients have come.
+type ClientsResponse struct {
+	Clients []Client
+}
+
+// Client is a client of pgagroal.
+type Client struct {
+	ID    uint64 // for Kick, and in the log
+	State string // login, waiting, active, in transaction, idle or leaving
+	// Database is the name that the client has given. Before its login nothing of a client is known
+	// but its address.
+	Database  string
+	Username  string
+	AppName   string
+	Client    string // address, empty for a Unix socket
+	StartTime int64  // Unix seconds
+	// PID is the process that serves the client now, on Server; absent when it has none.
+	PID    uint32 `json:",omitempty"`
+	Server string `json:",omitempty"`
+	Worker int    // process id of its worker
+}
+
+// PoolsResponse answers pools, sorted by database and user.
+type PoolsResponse struct {
+	Pools []Pool
+}
+
+// Pool is the connections of one database and user, and the clients that wait for one.
+type Pool struct {
+	Database string
+	Username string
+	Active   int
+	Idle     int
+	Waiting  int
+	Waited   int64 // seconds, of the client that has waited longest since its login
+	Paused   bool
+}
+
+// ServersResponse answers servers, in the order of the configuration.
+type ServersResponse struct {
+	Servers []ServerLine
+}
+
+// ServerLine is a server with what was seen of it last, and the connections to it.
+type ServerLine struct {
+	Server
+	Probe    string  // last result of a probe
+	ProbeAge float64 // seconds since then, -1 for never
+	Timeline uint32  `json:",omitempty"`
+	LSN      string  `json:",omitempty"`
+	Active   int
+	Idle     int
+}
+
 // Database is a database that was disabled or enabled by name, or * for all databases.
 type Database struct {
 	Database string

@@ -114,6 +114,15 @@ func Lines(log *slog.Logger) []uint64 {
 	return n
 }
 
+// ClearLines sets the counts of Lines back to zero.
+func ClearLines(log *slog.Logger) {
+	if h, ok := log.Handler().(*handler); ok {
+		for i := range h.lines {
+			h.lines[i].Store(0)
+		}
+	}
+}
+
 // event returns what a line says.
 func (h *handler) event(r slog.Record, st *style) event {
 	e := event{when: r.Time, level: r.Level, process: st.process, pid: h.pid, message: r.Message}

@@ -62,6 +62,7 @@ const (
 	RefusalShutdown
 	RefusalInternal
 	RefusalTerminated
+	RefusalFlushed
 	RefusalSwitchover
 	RefusalIdleTransaction
 	RefusalIdleSession
@@ -298,7 +299,11 @@ var table = [refusals]Row{
 	},
 	RefusalTerminated: {
 		Severity: SeverityFatal, Code: CodeAdminShutdown, Text: "terminating connection due to administrator command",
-		When: "pgagroal ends, or the worker of the client does.",
+		When: "pgagroal ends, or the worker of the client does; or pgagroal-cli kick.",
+	},
+	RefusalFlushed: {
+		Severity: SeverityFatal, Code: CodeAdminShutdown, Text: "terminating connection due to a flush",
+		When: "pgagroal-cli flush all, or the time limit of flush gracefully.",
 	},
 	RefusalSwitchover: {
 		Severity: SeverityFatal, Code: CodeAdminShutdown, Text: "terminating connection due to a planned switchover",

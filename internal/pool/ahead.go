@@ -97,6 +97,13 @@ func (l *Ledger) AheadFailed(worker int, lease uint64) (effects []Effect, rule i
 	return effects, r.at - 1, pause, err
 }
 
+// HoldAhead says for which pools nothing is opened ahead, because their clients are paused; nil
+// for none.
+func (l *Ledger) HoldAhead(holds func(Key) bool) []Effect {
+	l.holds = holds
+	return l.settle()
+}
+
 // ResumeAhead ends a pause. It does nothing to a later pause of the rule, or to the rules of
 // a later Relimit.
 func (l *Ledger) ResumeAhead(p Pause) []Effect {
@@ -152,6 +159,9 @@ func (l *Ledger) giveAhead() {
 // it should be, or the limits leave no room, Min is enough.
 func (l *Ledger) lacks(r *aheadRule) bool {
 	g := &l.rules[r.at]
+	if l.holds != nil && l.holds(r.Key) {
+		return false
+	}
 	room := g.used < g.max && l.total.used < l.total.max
 	if g.used >= r.goal || !room {
 		r.goal = r.Min

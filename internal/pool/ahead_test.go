@@ -165,3 +165,22 @@ func TestIdleTimeoutSparesWhatIsKept(t *testing.T) {
 		t.Error("another sweep closes more")
 	}
 }
+
+func TestNothingIsOpenedAheadForHeldPools(t *testing.T) {
+	rules := []Rule{{Max: 10, Min: 1, Key: Key{Database: "d", User: "u"}}}
+	l := NewLedger(20, rules)
+	l.HoldAhead(func(k Key) bool { return k.Database == "d" })
+	l.WorkerReady(0)
+	if n := len(leasesAhead(l.SetTarget(0, 1, true))); n != 0 {
+		t.Errorf("%d leases for a held pool", n)
+	}
+	if n := len(leasesAhead(l.Relimit(20, rules, func(Key, int) int { return 0 }))); n != 0 {
+		t.Errorf("%d leases for a held pool after a reload", n)
+	}
+	if n := len(leasesAhead(l.HoldAhead(nil))); n != 1 {
+		t.Errorf("%d leases when it isn't held any more", n)
+	}
+	if n := l.Used(func(k Key) bool { return k.Database == "d" }); n != 1 {
+		t.Errorf("%d leases are in use", n)
+	}
+}

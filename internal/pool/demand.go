@@ -44,6 +44,9 @@ func (a *asking) done() bool { return len(a.requests) == 0 && !a.reviewed && !a.
 func (s *Shelf) want(p *Pool, now time.Duration) {
 	a := &p.asking
 	s.sweep(p, now)
+	if p.held {
+		return
+	}
 	for n := s.lacks(p); n > 0; n-- {
 		wt := p.unasked()
 		if wt == nil {

@@ -39,6 +39,16 @@ func (l *Ledger) Asked(worker int, id uint64) bool {
 	return w != nil && w.waiting[id] != nil
 }
 
+// Used returns how many leases the pools have that which selects, those of dead workers included.
+func (l *Ledger) Used(which func(Key) bool) (n int) {
+	for _, held := range l.leases {
+		if which(held.key) {
+			n++
+		}
+	}
+	return n
+}
+
 // Held returns how many leases a worker has.
 func (l *Ledger) Held(worker int) int {
 	if w := l.workers[worker]; w != nil {

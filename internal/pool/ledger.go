@@ -35,6 +35,7 @@ type Ledger struct {
 	order []*worker
 
 	ahead ahead
+	holds func(Key) bool // pools for which nothing is opened ahead; nil for none
 
 	lastLease, lastSeq, lastReclaim uint64
 	out                             []Effect

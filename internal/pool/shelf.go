@@ -2,6 +2,7 @@ package pool
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -18,6 +19,7 @@ type Shelf struct {
 	open     bool
 	epoch    uint64
 	draining bool
+	holds    func(Key) bool // whose clients wait although the shelf is open; nil for none
 
 	pools map[Key]*Pool
 	// queues are the pools with waiters; waiting counts the waiters.
@@ -60,9 +62,13 @@ type Pool struct {
 	// live counts the backends, including those that are being opened. coming counts the
 	// backends that are being opened for a waiter in the queue.
 	live, coming int
+	held         bool
 	asking       asking
 	served       servings
 }
+
+// Held reports whether the pool's clients wait until SetHold lets them go on.
+func (p *Pool) Held() bool { return p.held }
 
 // Asked returns how many leases the pool has asked for.
 func (p *Pool) Asked() int { return len(p.asking.requests) }
@@ -87,6 +93,9 @@ type Backend struct {
 	Private bool
 	// Spoiled says that the state of the session on the server is unknown.
 	Spoiled bool
+	// Flushed says that the backend is closed when its client doesn't need it any more, because
+	// of a flush.
+	Flushed bool
 	// Of is data of the caller.
 	Of any
 
@@ -159,6 +168,8 @@ const (
 	EvictUnfit                        // no waiter can use it, because each needs a login of its own
 	EvictMaxPools                     // max_pools
 	EvictServer                       // its server's host doesn't know the connection any more
+	EvictFlush                        // flush
+	EvictHeld                         // the clients of its pool are paused
 )
 
 var evictions = [...]string{
@@ -166,6 +177,7 @@ var evictions = [...]string{
 	EvictSpoiled: "unknown state", EvictAge: "max_connection_age", EvictIdle: "idle_timeout", EvictDrain: "shutdown",
 	EvictForOther: "another pool needs its place", EvictUnfit: "clients that wait need one of their own",
 	EvictMaxPools: "max_pools", EvictServer: "the server's host is lost",
+	EvictFlush: "flush", EvictHeld: "clients are paused",
 }
 
 func (e Eviction) String() string {
@@ -215,7 +227,7 @@ func (s *Shelf) Lookup(key Key) *Pool { return s.pools[key] }
 func (s *Shelf) pool(key Key) *Pool {
 	p := s.pools[key]
 	if p == nil {
-		p = &Pool{Key: key}
+		p = &Pool{Key: key, held: s.holds != nil && s.holds(key)}
 		s.pools[key] = p
 	}
 	return p
@@ -249,8 +261,11 @@ func (p *Pool) compare(o *Pool) int {
 		}
 		return -1
 	}
-	return cmp.Or(cmp.Compare(used(p), used(o)), cmp.Compare(p.Key.Database, o.Key.Database),
-		cmp.Compare(p.Key.User, o.Key.User), cmp.Compare(p.Key.Params, o.Key.Params))
+	return cmp.Or(cmp.Compare(used(p), used(o)), p.compareKeys(o))
+}
+
+func (p *Pool) compareKeys(o *Pool) int {
+	return cmp.Or(cmp.Compare(p.Key.Database, o.Key.Database), cmp.Compare(p.Key.User, o.Key.User), cmp.Compare(p.Key.Params, o.Key.Params))
 }
 
 // tidy removes a pool that nobody uses.
@@ -277,6 +292,26 @@ func (s *Shelf) SetTarget(open bool, epoch uint64, now time.Duration) {
 	}
 }
 
+// SetHold says of which pools the clients wait, although the shelf is open; nil for none.
+// Backends of these pools are closed, now if they are idle and else when they are put back.
+func (s *Shelf) SetHold(holds func(Key) bool, now time.Duration) {
+	if s.holds == nil && holds == nil {
+		return
+	}
+	s.holds = holds
+	for _, p := range slices.SortedFunc(maps.Values(s.pools), (*Pool).compareKeys) {
+		was := p.held
+		p.held = holds != nil && holds(p.Key)
+		switch {
+		case p.held && !was:
+			s.withdraw(p)
+		case was && !p.held:
+			s.want(p, now)
+		}
+	}
+	s.CloseIdle(EvictHeld, func(b *Backend) bool { return b.Pool.held })
+}
+
 // Drain closes the idle backends, now and from now on.
 func (s *Shelf) Drain() {
 	s.draining = true
@@ -286,7 +321,7 @@ func (s *Shelf) Drain() {
 // Take returns the most recently used idle backend of a pool for a client that hasn't
 // waited, or nil if there is none. A bare client gets only a Trusting one.
 func (s *Shelf) Take(p *Pool, bare bool, now time.Duration) *Backend {
-	if !s.open {
+	if !s.open || p.held {
 		return nil
 	}
 	for n := len(p.idle); n > 0; n = len(p.idle) {
@@ -395,10 +430,14 @@ func (s *Shelf) unfit(b *Backend, now time.Duration) Eviction {
 		return EvictEpoch
 	case !s.open:
 		return EvictClosed
+	case b.Pool.held:
+		return EvictHeld
 	case b.Private:
 		return EvictPrivate
 	case b.Spoiled:
 		return EvictSpoiled
+	case b.Flushed:
+		return EvictFlush
 	case s.aged(b, now):
 		return EvictAge
 	}
@@ -463,11 +502,13 @@ func (s *Shelf) evict(b *Backend, reason Eviction) {
 	s.act(Act{Do: Close, Backend: b, Reason: reason})
 }
 
-// CloseIdle closes the idle backends that which selects.
-func (s *Shelf) CloseIdle(reason Eviction, which func(*Backend) bool) {
-	for _, b := range s.selectIdle(which) {
+// CloseIdle closes the idle backends that which selects, and returns how many they are.
+func (s *Shelf) CloseIdle(reason Eviction, which func(*Backend) bool) int {
+	list := s.selectIdle(which)
+	for _, b := range list {
 		s.evict(b, reason)
 	}
+	return len(list)
 }
 
 // selectIdle returns the idle backends that which selects, in the order of their leases. It

@@ -412,3 +412,35 @@ func BenchmarkShelf(b *testing.B) {
 		}
 	}
 }
+
+// Clients of held pools wait, and their pool keeps and asks for nothing.
+func TestHeldPoolsServeNobodyUntilTheyAreLetGo(t *testing.T) {
+	s, p, list := shelfWith(t, Limits{}, 0, 1)
+	free, _ := s.Pool(Key{Database: "other", User: "u"})
+	took := s.Take(p, false, 2)
+	s.SetHold(func(k Key) bool { return k.Database == "d" }, 3)
+	wantActs(t, s, "close lease 1: clients are paused")
+	s.Gone(list[0])
+	wt := &Waiter{Pool: p, Of: "held"}
+	s.Wait(wt, 4)
+	s.Wait(&Waiter{Pool: free, Of: "free"}, 4)
+	wantActs(t, s, "ask 3", "review in 20ms")
+	if s.Take(p, false, 4) != nil || !p.Held() || free.Held() {
+		t.Error("a held pool serves a client")
+	}
+	s.Put(took, false, 5)
+	wantActs(t, s, "close lease 2: clients are paused")
+	s.Gone(took)
+	s.SetHold(nil, 6)
+	wantActs(t, s, "ask 4", "review in 20ms")
+	// A grant that comes when the pool is held again is returned.
+	s.SetHold(func(Key) bool { return true }, 7)
+	wantActs(t, s, "withdraw 4", "withdraw 3")
+	if s.Grant(4, true, 8) != nil || !wt.Queued() {
+		t.Error("a backend is opened for a held pool")
+	}
+	// A pool that is made while it is held is held.
+	if late, _ := s.Pool(Key{Database: "late"}); !late.Held() {
+		t.Error("a new pool isn't held")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -40,6 +41,14 @@ var handlers = map[string]handler{
 	control.CancelShutdown:     {permit: owner, logged: true, run: runShutdown(ShutdownCancel)},
 	control.EnableDatabase:     {permit: owner, logged: true, run: runDatabase(false)},
 	control.DisableDatabase:    {permit: owner, logged: true, run: runDatabase(true)},
+	control.Flush:              {permit: owner, logged: true, run: runFlush},
+	control.ClearPrometheus:    {permit: owner, logged: true, run: runClearFigures},
+	control.Pause:              {permit: owner, logged: true, run: runPause},
+	control.Resume:             {permit: owner, logged: true, run: runResume},
+	control.Clients:            {permit: owner, run: runClients},
+	control.Servers:            {permit: owner, run: runServers},
+	control.Pools:              {permit: owner, run: runPools},
+	control.Kick:               {permit: owner, logged: true, run: runKick},
 	control.SwitchTo:           {permit: owner, logged: true, run: runSwitchTo},
 	control.FailoverPause:      {permit: owner, logged: true, run: runOrder(OrderPause)},
 	control.FailoverResume:     {permit: owner, logged: true, run: runOrder(OrderResume)},
@@ -172,14 +181,86 @@ func runShutdown(mode ShutdownMode) func(context.Context, Supervisor, args) (any
 	}
 }
 
+func runFlush(ctx context.Context, sup Supervisor, a args) (any, error) {
+	mode := slices.Index(control.FlushModes, a[control.ArgMode])
+	if mode < 0 {
+		return nil, fmt.Errorf("%w: %q is no way to flush", errBadRequest, cut(a[control.ArgMode]))
+	}
+	timeout, err := a.timeout()
+	if err != nil {
+		return nil, err
+	}
+	database, err := a.database()
+	if err != nil {
+		return nil, err
+	}
+	return sup.Flush(ctx, FlushOrder{Mode: FlushMode(mode), Database: database, Timeout: timeout})
+}
+
+func runPause(ctx context.Context, sup Supervisor, a args) (any, error) {
+	order, err := a.pauseOrder()
+	if err != nil {
+		return nil, err
+	}
+	return sup.Pause(ctx, order)
+}
+
+func runResume(ctx context.Context, sup Supervisor, a args) (any, error) {
+	order, err := a.pauseOrder()
+	if err != nil {
+		return nil, err
+	}
+	return sup.Resume(ctx, order)
+}
+
+func (a args) pauseOrder() (o PauseOrder, err error) {
+	if o.Server = a[control.ArgServer]; o.Server == "" {
+		if o.Database, err = a.database(); err != nil {
+			return o, err
+		}
+	}
+	o.Timeout, err = a.timeout()
+	return o, err
+}
+
+func runClients(ctx context.Context, sup Supervisor, _ args) (any, error) {
+	r, err := sup.Clients(ctx)
+	r.Clients = orEmpty(r.Clients)
+	return r, err
+}
+
+func runServers(ctx context.Context, sup Supervisor, _ args) (any, error) {
+	r, err := sup.Servers(ctx)
+	r.Servers = orEmpty(r.Servers)
+	return r, err
+}
+
+func runPools(ctx context.Context, sup Supervisor, _ args) (any, error) {
+	r, err := sup.Pools(ctx)
+	r.Pools = orEmpty(r.Pools)
+	return r, err
+}
+
+func runKick(ctx context.Context, sup Supervisor, a args) (any, error) {
+	id, ok, err := a.number(control.ArgID)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("%w: %q is not the id of a client", errBadRequest, cut(a[control.ArgID]))
+	}
+	return nil, sup.Kick(ctx, uint64(id))
+}
+
+func runClearFigures(ctx context.Context, sup Supervisor, _ args) (any, error) {
+	return nil, sup.ClearFigures(ctx)
+}
+
 // maxDatabase is longer than the name of a database can be, in bytes.
 const maxDatabase = 255
 
 func runDatabase(disable bool) func(context.Context, Supervisor, args) (any, error) {
 	return func(ctx context.Context, sup Supervisor, a args) (any, error) {
-		name := a[control.ArgDatabase]
-		if name == "" || len(name) > maxDatabase {
-			return nil, fmt.Errorf("%w: the name of a database has 1 to %d bytes", errBadRequest, maxDatabase)
+		name, err := a.database()
+		if err != nil {
+			return nil, err
 		}
 		r, err := sup.SwitchDatabase(ctx, name, disable)
 		r.Databases = orEmpty(r.Databases)
@@ -230,6 +311,14 @@ func (a args) onServer(ctx context.Context, do func(context.Context, string, boo
 		return fmt.Errorf("%w: no server is named", errBadRequest)
 	}
 	return do(ctx, a[control.ArgServer], force)
+}
+
+func (a args) database() (string, error) {
+	name := a[control.ArgDatabase]
+	if name == "" || len(name) > maxDatabase {
+		return "", fmt.Errorf("%w: the name of a database has 1 to %d bytes", errBadRequest, maxDatabase)
+	}
+	return name, nil
 }
 
 func (a args) flag(name string) (bool, error) {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
@@ -31,14 +32,20 @@ func cut(s string) string { return s[:min(len(s), maxEcho)] }
 
 // echo returns the Request object of the document.
 func (a args) echo(name string) (r control.Request) {
-	if name == control.ShutdownGracefully {
+	if name == control.ShutdownGracefully || name == control.Flush {
 		r.Timeout = new(-1)
+	}
+	if mode := slices.Index(control.FlushModes, a[control.ArgMode]); mode >= 0 {
+		r.Mode = &mode
 	}
 	if n, ok, err := a.number(control.ArgTimeout); ok && err == nil {
 		r.Timeout = &n
 	}
 	if n, ok, err := a.number(control.ArgCount); ok && err == nil {
 		r.Count = &n
+	}
+	if n, ok, err := a.number(control.ArgID); ok && err == nil {
+		r.ID = &n
 	}
 	if v, ok := a[control.ArgServer]; ok {
 		r.Server = &v

@@ -89,6 +89,44 @@ func (f *fake) SwitchDatabase(ctx context.Context, database string, disable bool
 	return control.DatabasesResponse{Databases: []control.Database{{Database: database, Enabled: !disable}}}, f.called(ctx, "database %s %t", database, disable)
 }
 
+func (f *fake) Flush(ctx context.Context, o FlushOrder) (control.FlushResponse, error) {
+	text := "default"
+	if o.Timeout != nil {
+		text = o.Timeout.String()
+	}
+	return control.FlushResponse{Closed: 2}, f.called(ctx, "flush %s %s %s", o.Mode, o.Database, text)
+}
+
+func (f *fake) Pause(ctx context.Context, o PauseOrder) (control.PauseResponse, error) {
+	text := "default"
+	if o.Timeout != nil {
+		text = o.Timeout.String()
+	}
+	return control.PauseResponse{Paused: "all", Next: "no connection is left"}, f.called(ctx, "pause %s/%s %s", o.Server, o.Database, text)
+}
+
+func (f *fake) Resume(ctx context.Context, o PauseOrder) (control.PauseResponse, error) {
+	return control.PauseResponse{Paused: "all", Next: "clients go on"}, f.called(ctx, "resume %s/%s", o.Server, o.Database)
+}
+
+func (f *fake) Clients(ctx context.Context) (control.ClientsResponse, error) {
+	return control.ClientsResponse{Clients: []control.Client{{ID: 7, State: "idle", Database: "shop", Username: "u", Client: "192.0.2.7:5", Worker: 12}}}, f.called(ctx, "clients")
+}
+
+func (f *fake) Servers(ctx context.Context) (control.ServersResponse, error) {
+	return control.ServersResponse{Servers: []control.ServerLine{{Server: control.Server{Server: "one", State: "Primary"}, Probe: "primary", Active: 2}}}, f.called(ctx, "servers")
+}
+
+func (f *fake) Pools(ctx context.Context) (control.PoolsResponse, error) {
+	return control.PoolsResponse{Pools: []control.Pool{{Database: "shop", Username: "u", Active: 2, Waiting: 1, Waited: 3}}}, f.called(ctx, "pools")
+}
+
+func (f *fake) Kick(ctx context.Context, client uint64) error {
+	return f.called(ctx, "kick %d", client)
+}
+
+func (f *fake) ClearFigures(ctx context.Context) error { return f.called(ctx, "clear figures") }
+
 func (f *fake) ClearServer(ctx context.Context, server string, force bool) error {
 	return f.called(ctx, "clear %s %t", server, force)
 }

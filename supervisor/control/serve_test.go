@@ -50,6 +50,17 @@ func TestEveryCommandReachesItsMethod(t *testing.T) {
 		{"switch-to", map[string]string{"server": "two", "timeout": "70"}, "switch-to two false 1m10s", map[string]any{"Server": "two", "Timeout": 70.0}},
 		{"enable-db", map[string]string{"database": "shop"}, "database shop false", map[string]any{"Database": "shop"}},
 		{"disable-db", map[string]string{"database": "all"}, "database all true", map[string]any{"Database": "all"}},
+		{"flush", map[string]string{"mode": "gracefully", "database": "all"}, "flush gracefully all default", map[string]any{"Database": "all", "Mode": 1.0, "Timeout": -1.0}},
+		{"flush", map[string]string{"mode": "all", "database": "shop", "timeout": "5"}, "flush all shop 5s", map[string]any{"Database": "shop", "Mode": 2.0, "Timeout": 5.0}},
+		{"flush", map[string]string{"mode": "idle", "database": "shop"}, "flush idle shop default", map[string]any{"Database": "shop", "Mode": 0.0, "Timeout": -1.0}},
+		{"pause", map[string]string{"database": "all", "timeout": "5"}, "pause /all 5s", map[string]any{"Database": "all", "Timeout": 5.0}},
+		{"pause", map[string]string{"server": "one"}, "pause one/ default", map[string]any{"Server": "one"}},
+		{"resume", map[string]string{"database": "shop"}, "resume /shop", map[string]any{"Database": "shop"}},
+		{"clients", nil, "clients", map[string]any{}},
+		{"servers", nil, "servers", map[string]any{}},
+		{"pools", nil, "pools", map[string]any{}},
+		{"kick", map[string]string{"id": "7"}, "kick 7", map[string]any{"ID": 7.0}},
+		{"clear", nil, "clear figures", map[string]any{}},
 		{"clear-server", map[string]string{"server": "one", "force": "true"}, "clear one true", map[string]any{"Server": "one", "Force": true}},
 	}
 	sup := &fake{}
@@ -174,6 +185,12 @@ func TestStrangersMayOnlyLook(t *testing.T) {
 		if slices.Contains(c.Args, "value") {
 			a["value"] = "1"
 		}
+		if slices.Contains(c.Args, "id") {
+			a["id"] = "7"
+		}
+		if slices.Contains(c.Args, "mode") {
+			a["mode"] = "idle"
+		}
 		before := len(sup.seen())
 		got := h.ask(t, c.Name, a)
 		want := 0
@@ -208,6 +225,12 @@ func mayAsk(t *testing.T, kin func() (Kin, error)) []string {
 		}
 		if slices.Contains(c.Args, "value") {
 			a["value"] = "1"
+		}
+		if slices.Contains(c.Args, "id") {
+			a["id"] = "7"
+		}
+		if slices.Contains(c.Args, "mode") {
+			a["mode"] = "idle"
 		}
 		before := len(sup.seen())
 		got := h.ask(t, c.Name, a)

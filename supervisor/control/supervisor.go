@@ -25,6 +25,22 @@ type Supervisor interface {
 	// SwitchDatabase disables or enables a database for new clients. The name may be an
 	// alias; all and * stand for all databases.
 	SwitchDatabase(ctx context.Context, database string, disable bool) (control.DatabasesResponse, error)
+	// Flush closes connections to the servers, at once or when their clients don't need them any
+	// more, and doesn't wait for these.
+	Flush(ctx context.Context, order FlushOrder) (control.FlushResponse, error)
+	// ClearFigures sets the counters of the metrics back to zero.
+	ClearFigures(ctx context.Context) error
+	// Pause holds clients, waits for their running work, and returns when they have no connection to
+	// a server any more. If that takes too long, clients go on, and the error says what runs.
+	Pause(ctx context.Context, order PauseOrder) (control.PauseResponse, error)
+	// Resume lets paused clients go on.
+	Resume(ctx context.Context, order PauseOrder) (control.PauseResponse, error)
+	// Clients, Servers and Pools return what there is now, without asking a server.
+	Clients(ctx context.Context) (control.ClientsResponse, error)
+	Servers(ctx context.Context) (control.ServersResponse, error)
+	Pools(ctx context.Context) (control.PoolsResponse, error)
+	// Kick disconnects the client with this id.
+	Kick(ctx context.Context, client uint64) error
 	// SwitchTo makes the server the primary: by a planned switchover, or by only
 	// recording one that was made by hand. A nil timeout is the default wait for
 	// running transactions. It returns when the outcome is known. It returns
@@ -86,6 +102,45 @@ type FailoverOrder struct {
 	Word   FailoverWord
 	Server string
 	Force  bool
+}
+
+// FlushMode says which connections a flush is about: an index of control.FlushModes.
+type FlushMode int
+
+// The modes.
+const (
+	// FlushIdle closes connections that no client has.
+	FlushIdle FlushMode = iota
+	// FlushGracefully closes all others, too, when their clients don't need them any more.
+	FlushGracefully
+	// FlushAll disconnects the clients of these.
+	FlushAll
+)
+
+// String returns the word of the command line.
+func (m FlushMode) String() string {
+	if m < 0 || int(m) >= len(control.FlushModes) {
+		return "unknown"
+	}
+	return control.FlushModes[m]
+}
+
+// FlushOrder is an operator's order to flush. Database may be an alias; all and * stand for all
+// databases. After Timeout the clients of a graceful flush are disconnected: nil is flush_timeout, 0
+// is unlimited.
+type FlushOrder struct {
+	Mode     FlushMode
+	Database string
+	Timeout  *time.Duration
+}
+
+// PauseOrder says whose clients an operator pauses or resumes: those of Server if it is named, else
+// those of Database, which may be an alias, or all or *. Timeout is how long a pause waits for running
+// work, nil for the default.
+type PauseOrder struct {
+	Server   string
+	Database string
+	Timeout  *time.Duration
 }
 
 // ShutdownMode is the kind of shutdown.

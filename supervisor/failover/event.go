@@ -222,6 +222,14 @@ type Pause struct{ Tag uint64 }
 // Resume is `pgagroal-cli failover resume`, answered by Reply.
 type Resume struct{ Tag uint64 }
 
+// ClientsPaused says which clients `pgagroal-cli pause` holds; Text is for the alarm, "" when none are held. While All is
+// set, the primary may be restarted: as during a pause of the failover its death is shown, but nothing is fenced and no
+// script runs.
+type ClientsPaused struct {
+	All  bool
+	Text string
+}
+
 // Trigger is `pgagroal-cli failover trigger`, answered by Reply. The command takes the place of a confirmed death.
 type Trigger struct {
 	Tag   uint64
@@ -257,6 +265,7 @@ func (SwitchTo) event()      {}
 func (Reset) event()         {}
 func (Quiesced) event()      {}
 func (Pause) event()         {}
+func (ClientsPaused) event() {}
 func (Resume) event()        {}
 func (Trigger) event()       {}
 func (Rehearse) event()      {}

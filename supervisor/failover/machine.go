@@ -46,7 +46,8 @@ type Machine struct {
 	notify   notify
 	runner   runner
 	stopping bool
-	paused   bool  // by command
+	paused   bool // by command
+	clients  ClientsPaused
 	plan     *plan // a planned switchover, until its answer
 
 	commands []command

@@ -12,8 +12,26 @@ const alarmPaused = "paused"
 func (m *Machine) refusePause(ev Pause)   { m.reply(ev.Tag, m.refusal()) }
 func (m *Machine) refuseResume(ev Resume) { m.reply(ev.Tag, m.refusal()) }
 
-// pausing reports whether failover is paused, so that clients are held where the machine would fence.
-func (m *Machine) pausing() bool { return m.paused && m.cfg.Enabled }
+// pausing reports whether failover or all clients are paused, so that clients are held where the machine would fence.
+func (m *Machine) pausing() bool { return (m.paused || m.clients.All) && m.cfg.Enabled }
+
+// whatPauses says what is paused, and which command ends that.
+func (m *Machine) whatPauses() (what, command string) {
+	if m.clients.All && !m.paused {
+		return "clients are paused", "pgagroal-cli resume"
+	}
+	return "failover is paused", "pgagroal-cli failover resume"
+}
+
+// onClientsPaused notes which clients an operator holds. A primary that is held as dead is first probed once more when
+// they go on.
+func (m *Machine) onClientsPaused(ev ClientsPaused) {
+	m.clients = ev
+	m.changed()
+	if m.phase == PhaseHeld && m.hold == holdPaused && !m.pausing() {
+		m.suspectAnew("clients go on: the primary is probed again")
+	}
+}
 
 // onPause stops the machine from fencing and running scripts on its own until Resume, even across restarts.
 func (m *Machine) onPause(ev Pause) {
@@ -39,9 +57,9 @@ func (m *Machine) onResume(ev Resume) {
 	}
 	m.setPaused(false)
 	next := "failover acts by itself again"
-	if m.phase == PhaseHeld && m.hold == holdPaused {
+	if m.phase == PhaseHeld && m.hold == holdPaused && !m.pausing() {
 		next = m.nameOf(m.known.index) + " is probed again: if it is dead, a failover follows"
-		m.enter(PhaseSuspect, "resumed by command: the primary is probed again")
+		m.suspectAnew("resumed by command: the primary is probed again")
 	}
 	m.later(Reply{Tag: ev.Tag, Next: next})
 }
@@ -60,7 +78,8 @@ func (m *Machine) setPaused(on bool) {
 // holdPaused holds the clients of a primary that would be fenced now if failover weren't paused.
 func (m *Machine) holdPaused(why string) {
 	m.become(m.known.index, Primary, NotWritable, why)
-	m.holdOn(holdPaused, "failover is paused, and "+m.nameOf(m.known.index)+" can't be used: "+why)
+	what, _ := m.whatPauses()
+	m.holdOn(holdPaused, what+", and "+m.nameOf(m.known.index)+" can't be used: "+why)
 }
 
 // evalPaused lets service resume on the same primary. Any other way out needs a fence, and a fence needs Resume.
@@ -79,4 +98,11 @@ func (m *Machine) evalPaused() {
 	case s.last == SawStandby && !m.known.verified:
 		m.enter(PhaseVerifying, "it answers, still in recovery")
 	}
+}
+
+// suspectAnew suspects the recorded primary without what earlier probes have shown: it may have come back a moment ago.
+func (m *Machine) suspectAnew(why string) {
+	s := m.servers[m.known.index]
+	s.deadRow, s.refusedRow = 0, 0
+	m.enter(PhaseSuspect, why)
 }

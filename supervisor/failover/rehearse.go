@@ -67,8 +67,9 @@ func (r *Rehearsal) warn(server, hint, format string, args ...any) {
 // findGeneral checks what is the same for every server.
 func (m *Machine) findGeneral(r *Rehearsal) {
 	switch blocked := m.runBlocked(); {
-	case m.paused && m.cfg.Enabled:
-		r.grave("", "pgagroal-cli failover resume", "failover is paused")
+	case m.pausing():
+		what, command := m.whatPauses()
+		r.grave("", command, "%s", what)
 	case m.runs.current != nil && m.runs.current.hook == HookNotify:
 		r.warn("", "", "the notify script is running; a failover ends it first")
 	case blocked != "" && !m.cfg.Follow: // in that mode no script is meant to run

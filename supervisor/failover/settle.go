@@ -18,7 +18,7 @@ const (
 	holdLocked           // failover_max forbids a run
 	holdFence            // failover_fence_script failed, or its outcome is unknown: nothing was promoted
 	holdFollow           // failover_mode = follow: somebody else promotes
-	holdPaused           // the primary is dead or in recovery, and failover is paused
+	holdPaused           // the primary is dead or in recovery, and failover or all clients are paused
 	holdDamaged          // the state file could not be read: only a person knows which server was the primary
 )
 
@@ -95,7 +95,8 @@ func (m *Machine) holdCommand() string {
 	case holdNone:
 		return ""
 	case holdPaused:
-		return cli + "failover resume"
+		_, command := m.whatPauses()
+		return command
 	case holdDamaged:
 		return cli + "clear server NAME, with the server that is the primary"
 	case holdNewer, holdNoCandidate, holdRefused, holdFence:

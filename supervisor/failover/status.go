@@ -64,7 +64,8 @@ func (m *Machine) evaluateAlarms() {
 	m.set(m.phase != PhaseStarting && m.isolated(), "isolated", "no server answers and none refuses: the network, or this host, is cut off")
 	m.set(m.phase == PhaseVerifying && m.now >= m.since+m.cfg.VerifyTimeout, "not_writable",
 		m.nameOf(m.verifying())+" is recorded as the primary but is not out of recovery")
-	m.set(m.pausing(), alarmPaused, "failover is paused: a dead primary is not replaced until pgagroal-cli failover resume")
+	m.set(m.clients.Text != "", "clients_paused", m.clients.Text)
+	m.set(m.paused && m.cfg.Enabled, alarmPaused, "failover is paused: a dead primary is not replaced until pgagroal-cli failover resume")
 	split := ""
 	for _, s := range m.servers {
 		if s.qual == SplitBrain {

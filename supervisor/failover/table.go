@@ -27,6 +27,7 @@ const (
 	kindQuiesced
 	kindPause
 	kindResume
+	kindClientsPaused
 	kindTrigger
 	kindRehearse
 	kindReconfigured
@@ -36,7 +37,7 @@ const (
 
 var kindNames = [...]string{
 	"Started", "Tick", "ProbeDone", "Hinted", "LoginSeen", "Activity", "Fenced", "RunStarted", "RunEnded", "RunLost",
-	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunnerSilent", "NotifyBroken", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "Trigger", "Rehearse", "Reconfigured", "Stopping",
+	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunnerSilent", "NotifyBroken", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "ClientsPaused", "Trigger", "Rehearse", "Reconfigured", "Stopping",
 }
 
 func (k kind) String() string { return name(kindNames[:], int(k)) }
@@ -111,7 +112,8 @@ var table = [kinds]row{
 	kindQuiesced: all(ignore("no switchover waits for it")).but(handle((*Machine).onQuiesced), PhaseSwitching),
 	kindPause: all(handle((*Machine).onPause)).
 		but(handle((*Machine).refusePause), PhaseNew, PhaseRunning),
-	kindResume: all(handle((*Machine).onResume)).but(handle((*Machine).refuseResume), PhaseNew),
+	kindClientsPaused: all(handle((*Machine).onClientsPaused)),
+	kindResume:        all(handle((*Machine).onResume)).but(handle((*Machine).refuseResume), PhaseNew),
 	kindTrigger: all(handle((*Machine).onTrigger)).
 		but(handle((*Machine).refuseTrigger), PhaseNew, PhaseRunning),
 	kindRehearse: all(handle((*Machine).onRehearse)).
@@ -156,26 +158,35 @@ func kindOf(ev Event) kind {
 		return kindRunsAllowed
 	case SaveDone:
 		return kindSaveDone
+	case Quiesced:
+		return kindQuiesced
+	case Reconfigured:
+		return kindReconfigured
+	case Stopping:
+		return kindStopping
+	}
+	return kindOfOrder(ev)
+}
+
+// kindOfOrder is kindOf for what an operator orders.
+func kindOfOrder(ev Event) kind {
+	switch ev.(type) {
 	case ClearServer:
 		return kindClearServer
 	case SwitchTo:
 		return kindSwitchTo
 	case Reset:
 		return kindReset
-	case Quiesced:
-		return kindQuiesced
 	case Pause:
 		return kindPause
 	case Resume:
 		return kindResume
+	case ClientsPaused:
+		return kindClientsPaused
 	case Trigger:
 		return kindTrigger
 	case Rehearse:
 		return kindRehearse
-	case Reconfigured:
-		return kindReconfigured
-	case Stopping:
-		return kindStopping
 	}
 	return kinds
 }

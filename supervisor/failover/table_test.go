@@ -42,6 +42,7 @@ func TestEveryEventHasItsKind(t *testing.T) {
 		Quiesced{},
 		Pause{},
 		Resume{},
+		ClientsPaused{},
 		Trigger{},
 		Rehearse{},
 		Reconfigured{},

@@ -156,6 +156,12 @@ func (p *player) act(name string, plain []string, opt map[string]string) {
 		w.step(Reset{Tag: p.num(opt["tag"])})
 	case "pause":
 		w.step(Pause{Tag: p.num(opt["tag"])})
+	case "clients": // paused, or go on
+		ev := ClientsPaused{All: plain[0] == "paused"}
+		if ev.All {
+			ev.Text = "clients of all databases are paused"
+		}
+		w.step(ev)
 	case "resume":
 		w.step(Resume{Tag: p.num(opt["tag"])})
 	case "trigger":

@@ -59,11 +59,9 @@ func (m *Machine) onReset(ev Reset) {
 		return
 	}
 	m.later(Reply{Tag: ev.Tag, Next: m.nameOf(m.known.index) + " is probed again: if it is dead, a failover follows"})
-	s := m.servers[m.known.index]
-	s.deadRow, s.refusedRow = 0, 0
 	m.runs.forget()
 	m.become(m.known.index, NotInit, Plain, "reset by command")
-	m.enter(PhaseSuspect, "reset by command: the primary is probed again")
+	m.suspectAnew("reset by command: the primary is probed again")
 }
 
 func (m *Machine) refuseReset(ev Reset) { m.reply(ev.Tag, m.refusal()) }

@@ -108,6 +108,12 @@ func showsClients(t *testing.T, servers []pool.Server) {
 	f.want(t, -1, "server_streaming", "name", "n1")
 	f.want(t, 1, "failover_phase", "phase", "open")
 	f.want(t, 1, "leases", "state", "used")
+	if _, _, code := s.CLI("clear", "prometheus"); code != 0 {
+		t.Errorf("clear prometheus: exit code %d", code)
+	}
+	f = s.becomes(0, "query_count")
+	f.want(t, 0, "query_seconds", "server", "n1")
+	f.want(t, 1, "active_connections")
 	if _, there := f.value("connection"); there {
 		t.Error("there are series of connections, which nobody has asked for")
 	}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pgagroal-go/pgagroal/internal/control"
+)
+
+func (p *program) lookCommands() []*cli.Command {
+	return []*cli.Command{
+		command("clients", "", "list the clients and what they are doing", p.look("clients", control.Clients)),
+		command("servers", "", "list the servers, with what was seen last and the connections to each", p.look("servers", control.Servers)),
+		command("pools", "", "list the pools, with their connections and waiting clients", p.look("pools", control.Pools)),
+		command("kick", "ID", "disconnect a client", p.kick),
+	}
+}
+
+func (p *program) look(word, name string) func(*cli.Context, []string) error {
+	return func(c *cli.Context, words []string) error {
+		if len(words) > 0 {
+			return usagef("%s takes no argument", word)
+		}
+		_, err := p.do(c, name, nil)
+		return err
+	}
+}
+
+func (p *program) kick(c *cli.Context, words []string) error {
+	if len(words) != 1 {
+		return usagef("kick takes the id of a client, which clients shows")
+	}
+	id, err := strconv.ParseUint(words[0], 10, 31)
+	if err != nil {
+		return usagef("kick: %q is not the id of a client", words[0])
+	}
+	_, err = p.do(c, control.Kick, map[string]string{control.ArgID: strconv.FormatUint(id, 10)})
+	return err
+}
