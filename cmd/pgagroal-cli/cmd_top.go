@@ -26,8 +26,8 @@ func (p *program) top(c *cli.Context, words []string) error {
 	if c.String("format") != formatText {
 		return usagef("top is text; status details and failover status have its figures in other formats")
 	}
-	ask := func(command string, response any) error {
-		a, err := p.request(c, command, nil)
+	ask := func(command string, args map[string]string, response any) error {
+		a, err := p.request(c, command, args)
 		if err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func (p *program) top(c *cli.Context, words []string) error {
 		return p.put(text)
 	}
 	// The screen isn't taken for a pgagroal that isn't there.
-	if err := ask(control.Ping, &control.PingResponse{}); err != nil {
+	if err := ask(control.Ping, nil, &control.PingResponse{}); err != nil {
 		return err
 	}
 	out, ok := p.stdout.(*os.File)

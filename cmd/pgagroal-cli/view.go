@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/internal/screen"
@@ -33,6 +36,10 @@ var views = map[string]func(*page, *answer) error{
 	control.ShutdownGracefully: doneView("pgagroal lets no new client in, and ends when the last client has left", control.CancelShutdown),
 	control.ShutdownNow:        doneView("pgagroal ends now", ""),
 	control.CancelShutdown:     doneView("the shutdown is cancelled: new clients are let in again", ""),
+	control.ClearPrometheus:    doneView("the counters and histograms of the metrics begin at zero again", ""),
+	control.Flush:              view(flushView),
+	control.Pause:              view(pauseView),
+	control.Resume:             view(resumeView),
 	control.ClearServer:        doneView("the server is probed now", control.Status),
 }
 
@@ -67,6 +74,33 @@ func doneView(text, next string) func(*page, *answer) error {
 // orderView is the page of commands that change the failover.
 func orderView(p *page, _ *answer, r *control.FailoverAnswer) {
 	p.says(screen.Plain, r.Next)
+}
+
+func flushView(p *page, _ *answer, r *control.FlushResponse) {
+	p.says(screen.Plain, fmt.Sprintf("%d connections to the servers are closed.", r.Closed))
+	if r.Graceful > 0 {
+		p.says(screen.Worry, fmt.Sprintf("%d more are closed as soon as their clients don't need them.", r.Graceful))
+		p.suggest("pgagroal-cli status details", "which connections are left")
+	}
+}
+
+func pauseView(p *page, _ *answer, r *control.PauseResponse) {
+	p.says(screen.Worry, r.Paused+" is paused: "+r.Next)
+	p.suggest("pgagroal-cli resume "+shellWord(r.Paused), "let clients go on")
+}
+
+func resumeView(p *page, _ *answer, r *control.PauseResponse) {
+	p.says(screen.Plain, r.Paused+": "+r.Next)
+}
+
+// shellWord is a name as a shell takes it for one word.
+func shellWord(name string) string {
+	if name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-.:/", r)
+	}) {
+		return name
+	}
+	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 }
 
 // write returns the text of a successful answer. Of a failed one there is nothing to

@@ -221,7 +221,7 @@ func databasesView(p *page, _ *answer, r *control.DatabasesResponse) {
 		c := letIn(d.Enabled)
 		p.says(c.Colour, name+": new clients are "+c.Text)
 		if !d.Enabled {
-			p.suggest("pgagroal-cli enable "+d.Database, "let new clients in again")
+			p.suggest("pgagroal-cli enable "+shellWord(d.Database), "let new clients in again")
 		}
 	}
 }

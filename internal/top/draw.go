@@ -199,7 +199,11 @@ func (m *model) foot() string {
 	if m.filter != "" {
 		filter = " [" + m.filter + "]"
 	}
-	return m.cut(screen.Faint, fmt.Sprintf("q quit  tab %s  s by %s  r reverse  / filter%s  space hold  f failover", listNames[(m.list+1)%lists], by, filter))
+	keys := fmt.Sprintf("q quit  tab %s  s by %s  / filter%s  f failover  p pause  u resume", listNames[(m.list+1)%lists], by, filter)
+	if more := keys + "  r reverse  space hold"; screen.Width(more) <= m.screen.Width {
+		keys = more
+	}
+	return m.cut(screen.Faint, keys)
 }
 
 // isStandby reports whether a server is shown below the one that it follows.

@@ -45,7 +45,10 @@ type model struct {
 }
 
 // question is an order that waits for a yes.
-type question struct{ text, command string }
+type question struct {
+	text, command string
+	args          map[string]string
+}
 
 type (
 	tickMsg    time.Time
@@ -134,6 +137,10 @@ func (m *model) onKey(key string) tea.Cmd {
 		m.still = !m.still
 	case "f":
 		m.question = m.failoverQuestion()
+	case "p":
+		m.question = &question{"Pause all? Clients wait, and connections close when running work has ended.", control.Pause, everything()}
+	case "u":
+		m.question = &question{"Resume all? Clients that wait go on.", control.Resume, everything()}
 	default:
 		m.scroll(key)
 	}
@@ -165,10 +172,12 @@ func (m *model) onFilter(key string) {
 
 func (m *model) failoverQuestion() *question {
 	if m.last.failover.Paused {
-		return &question{"End the pause of failover? A primary that is dead is replaced at once.", control.FailoverResume}
+		return &question{"End the pause of failover? A primary that is dead is replaced at once.", control.FailoverResume, nil}
 	}
-	return &question{"Pause failover? A dead primary isn't replaced until it is resumed.", control.FailoverPause}
+	return &question{"Pause failover? A dead primary isn't replaced until it is resumed.", control.FailoverPause, nil}
 }
+
+func everything() map[string]string { return map[string]string{control.ArgDatabase: "all"} }
 
 // onAnswer gives the order after a yes. Everything else is a no.
 func (m *model) onAnswer(key string) tea.Cmd {
@@ -179,8 +188,8 @@ func (m *model) onAnswer(key string) tea.Cmd {
 		return nil
 	}
 	return func() tea.Msg {
-		var r control.FailoverAnswer
-		if err := m.ask(q.command, &r); err != nil {
+		var r struct{ Next string }
+		if err := m.ask(q.command, q.args, &r); err != nil {
 			return orderedMsg{err.Error()}
 		}
 		return orderedMsg{r.Next}

@@ -7,7 +7,7 @@ import (
 )
 
 // Ask sends a command and decodes the Response of its answer.
-type Ask func(command string, response any) error
+type Ask func(command string, args map[string]string, response any) error
 
 // sample is what pgagroal has answered at a time.
 type sample struct {
@@ -23,11 +23,11 @@ func take(ask Ask) (sample, error) {
 		ServerVersion string
 		control.StatusDetailsResponse
 	}
-	if err := ask(control.StatusDetails, &details); err != nil {
+	if err := ask(control.StatusDetails, nil, &details); err != nil {
 		return sample{}, err
 	}
 	s := sample{at: time.Now(), version: details.ServerVersion, details: details.StatusDetailsResponse}
-	return s, ask(control.FailoverStatus, &s.failover)
+	return s, ask(control.FailoverStatus, nil, &s.failover)
 }
 
 // seriesKept is how many values a series has: the columns of a wide screen.

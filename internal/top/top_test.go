@@ -1,6 +1,7 @@
 package top
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -236,12 +237,9 @@ func quits(cmd tea.Cmd) bool {
 func TestOrdersAskFirst(t *testing.T) {
 	var ordered []string
 	m := viewed(calm(), 80, 24)
-	m.ask = func(command string, r any) error {
-		ordered = append(ordered, command)
-		if a, ok := r.(*control.FailoverAnswer); ok {
-			a.Next = "it is paused"
-		}
-		return nil
+	m.ask = func(command string, args map[string]string, r any) error {
+		ordered = append(ordered, strings.TrimSpace(command+" "+args[control.ArgDatabase]))
+		return json.Unmarshal([]byte(`{"Next": "it is paused"}`), r)
 	}
 	if cmd := press(m, "f"); cmd != nil || !strings.HasSuffix(m.draw(), "y/n") {
 		t.Fatalf("no question:\n%s", m.draw())
@@ -253,8 +251,13 @@ func TestOrdersAskFirst(t *testing.T) {
 	if len(ordered) != 1 || ordered[0] != control.FailoverPause || !strings.HasSuffix(m.draw(), "it is paused") {
 		t.Errorf("a yes: ordered %q\n%s", ordered, m.draw())
 	}
+	_, _ = m.Update(press(m, "p", "y")())
+	_, _ = m.Update(press(m, "u", "y")())
+	if len(ordered) != 3 || ordered[1] != "pause all" || ordered[2] != "resume all" {
+		t.Errorf("ordered %q", ordered)
+	}
 	m.last.failover.Paused = true
-	m.ask = func(string, any) error { return errors.New("permission denied") }
+	m.ask = func(string, map[string]string, any) error { return errors.New("permission denied") }
 	_, _ = m.Update(press(m, "f", "y")())
 	if !strings.HasSuffix(m.draw(), "permission denied") {
 		t.Errorf("a refusal isn't shown\n%s", m.draw())
@@ -265,7 +268,7 @@ func TestOrdersAskFirst(t *testing.T) {
 }
 
 func TestOneQuestionAtATime(t *testing.T) {
-	m := &model{ask: func(string, any) error { return errors.New("pgagroal can't be reached") }}
+	m := &model{ask: func(string, map[string]string, any) error { return errors.New("pgagroal can't be reached") }}
 	cmd := m.sample()
 	if m.sample() != nil {
 		t.Error("a second question while the first is under way")
