@@ -53,6 +53,9 @@ func detailsView(p *page, a *answer, r *control.StatusDetailsResponse) {
 	p.table("Connections", connectionsTable(r.Connections, a.at()))
 }
 
+// stateWidth is that of the longest state with its qualifier.
+const stateWidth = 22
+
 // addressWidth is that of an IPv4 address with its port.
 const addressWidth = 21
 
@@ -119,7 +122,7 @@ func failoverAlarms(p *page, f control.FailoverSummary) {
 
 func serversTable(r *control.StatusResponse) screen.Table {
 	t := screen.Table{Columns: []screen.Column{
-		{Title: "SERVER"}, {Title: "STATE"}, {Title: "HEALTH"}, {Title: "ADDRESS", Spare: 1, Least: addressWidth}, {Title: "BEHIND", Right: true}, {Title: "RECEIVES"}, {Title: "VERSION", Right: true, Spare: 2},
+		{Title: "SERVER"}, {Title: "STATE", Least: stateWidth}, {Title: "HEALTH"}, {Title: "ADDRESS", Spare: 1, Least: addressWidth}, {Title: "BEHIND", Right: true}, {Title: "RECEIVES"}, {Title: "VERSION", Right: true, Spare: 2},
 	}}
 	for _, name := range slices.Sorted(maps.Keys(r.Servers)) {
 		s := r.Servers[name]

@@ -117,7 +117,7 @@ func rehearsal() control.RehearsalResponse {
 // pages are answers as every command can give them.
 func pages(t *testing.T) map[string]*answer {
 	t.Helper()
-	clients := map[string]any{"Clients": []map[string]any{
+	unknown := map[string]any{"Clients": []map[string]any{
 		{"ID": 12, "Database": "orders", "User": "app", "State": "waiting", "Age": 93.5, "Server": nil, "Client": "10.1.7.200:50123", "Application": "checkout"},
 		{"ID": 9, "Database": "orders", "User": "app", "State": "active", "Age": 0.2, "Server": "orders1", "Client": "10.1.7.201:50123", "Application": "reports of the month"},
 	}, "Total": 2, "Held": false}
@@ -158,8 +158,20 @@ func pages(t *testing.T) map[string]*answer {
 		"pause":            answered(t, control.Pause, control.PauseResponse{Paused: "the shop", Next: "no connection is left"}),
 		"resume":           answered(t, control.Resume, control.PauseResponse{Paused: "all", Next: "clients go on"}),
 		"shutdown":         answered(t, control.ShutdownGracefully, nil),
-		"clients":          answered(t, "a command without a page of its own", clients),
-		"nothing":          answered(t, "another one", nil),
+		"unknown":          answered(t, "a command without a page of its own", unknown),
+		"clients": answered(t, control.Clients, control.ClientsResponse{Clients: []control.Client{
+			{ID: 4294967301, State: "in transaction", Database: "orders", Username: "app", AppName: "checkout\x1b[2J", Client: "10.1.7.200:50123", StartTime: now.Unix() - 4000, PID: 991, Server: "orders1", Worker: 4711},
+			{ID: 12, State: "waiting", Database: "orders", Username: "app", Client: "10.1.7.201:50123", StartTime: now.Unix(), Worker: 4711},
+			{ID: 13, State: "login", StartTime: now.Unix(), Worker: 4712},
+		}}),
+		"pools": answered(t, control.Pools, control.PoolsResponse{Pools: []control.Pool{
+			{Database: "orders", Username: "app", Active: 20, Idle: 3, Waiting: 2, Waited: 93}, {Database: "my shop", Username: "app", Paused: true},
+		}}),
+		"servers": answered(t, control.Servers, control.ServersResponse{Servers: []control.ServerLine{
+			{Server: trouble().Servers["orders1"], Probe: "primary", ProbeAge: 0.3, Timeline: 2, LSN: "2/5A0001C8", Active: 20, Idle: 4},
+			{Server: trouble().Servers["orders2"], Probe: "primary", ProbeAge: -1},
+		}}),
+		"nothing": answered(t, "another one", nil),
 	}
 }
 
