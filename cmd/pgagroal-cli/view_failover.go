@@ -67,7 +67,7 @@ func failoverHead(p *page, r *control.FailoverStatusResponse) {
 func failoverServers(p *page, r *control.FailoverStatusResponse) screen.Table {
 	t := screen.Table{Columns: []screen.Column{
 		{Title: "SERVER"},
-		{Title: "STATE"},
+		{Title: "STATE", Least: stateWidth},
 		{Title: "LAST PROBE"},
 		{Title: "AGO", Right: true},
 		{Title: "FAILED", Right: true},

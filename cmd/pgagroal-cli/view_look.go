@@ -72,7 +72,7 @@ func poolsView(p *page, _ *answer, r *control.PoolsResponse) {
 func serverLinesView(p *page, _ *answer, r *control.ServersResponse) {
 	t := screen.Table{Columns: []screen.Column{
 		{Title: "SERVER"},
-		{Title: "STATE"},
+		{Title: "STATE", Least: stateWidth},
 		{Title: "ACTIVE", Right: true},
 		{Title: "IDLE", Right: true},
 		{Title: "LAST PROBE"},
