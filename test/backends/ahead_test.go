@@ -30,7 +30,10 @@ func TestConnectionsAreOpenedAheadAndKept(t *testing.T) {
 				Servers: pool.Nodes(c), Users: map[string]string{user: "x"}, Databases: "postgres " + user + " 10 5 3\n",
 				Keys: map[string]string{"pipeline": pipeline},
 			})
-			pool.WaitNode(t, n, countOf(user), "5")
+			pgtest.WaitUntil(t, pool.Generous, "five idle connections", func() bool { // the server has them a little earlier
+				pools, _ := p.JSON("pools")["Pools"].([]any)
+				return len(pools) == 1 && pools[0].(map[string]any)["Idle"] == 5.0
+			}, p.Log)
 			for range 5 { // each client finds a backend that is there
 				cl := p.ConnectAs(p.Config(user, "x", "postgres"))
 				pool.MustQuery(t, cl, "SELECT 1")
