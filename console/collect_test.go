@@ -41,7 +41,7 @@ func sampleSnapshot() *snapshot {
 			Failover: ipc.FailoverFacts{
 				Enabled: true, Phase: "held", Phases: []string{"open", "held"}, Epoch: 7, Timeline: 3, Held: true, HeldMS: 1500,
 				PhaseMS: map[string]int64{"open": 60_000, "held": 1500}, Alarms: []string{"held"}, Last: 1e9, Fenced: 4, Problems: 2, LastMS: map[string]int64{"held": 700},
-				Runs: []ipc.RunCount{{Hook: "failover", Outcome: "ok", N: 2}}, RunnerThere: true,
+				Runs: []ipc.RunCount{{Hook: "failover", Outcome: "ok", N: 2}}, RunnerWanted: true, RunnerThere: true,
 			},
 		},
 		servers: []*ipc.SnapshotServer{
@@ -60,6 +60,15 @@ func sampleSnapshot() *snapshot {
 				Backends: []ipc.BackendLine{{Lease: 9, Database: "d", User: "u", AppName: "a \"b\"\n", State: "in_use", Queries: 6}},
 			},
 		},
+	}
+}
+
+// TestNoRunnerIsMissedWhereNoneIsWanted: a series that is 0 for ever would be an alert for ever.
+func TestNoRunnerIsMissedWhereNoneIsWanted(t *testing.T) {
+	snap := sampleSnapshot()
+	snap.begin.Failover.RunnerWanted, snap.begin.Failover.RunnerThere = false, false
+	if text := exposed(t, snap, nil); strings.Contains(text, "\npgagroal_runner_") {
+		t.Error("there are series of a runner")
 	}
 }
 

@@ -133,8 +133,10 @@ func (c *collector) failover() {
 	}
 	c.add("alarms", float64(len(f.Alarms)))
 	c.add("failover_problems", float64(f.Problems))
-	c.flag("runner_connected", f.RunnerThere)
-	c.flag("runner_agrees", f.RunnerAgrees)
+	if f.RunnerWanted { // failover_mode = follow starts none
+		c.flag("runner_connected", f.RunnerThere)
+		c.flag("runner_agrees", f.RunnerAgrees)
+	}
 }
 
 func (c *collector) processes() {

@@ -138,21 +138,21 @@ var ours = []row{
 	{"failover_epoch", gauge, nil, "Number that grows with each change of primary"},
 	{"failover_timeline", gauge, nil, "Timeline of the recorded primary"},
 	{"failover_held_seconds", gauge, nil, "For how long clients have been held, 0 if they aren't"},
-	{"failover_runs_total", counter, labels("hook", "outcome"), "Runs of scripts by outcome: ok, failed, timeout, signal, refused"},
+	{"failover_runs_total", counter, labels("hook", "outcome"), "Runs of scripts by outcome: ok, failed, timeout, signal, refused, unknown (the runner was lost meanwhile)"},
 	{"failover_last_success_timestamp_seconds", gauge, nil, "When failover_script last succeeded, 0 if it hasn't since the start"},
 	{"failover_problems", gauge, nil, "Problems that a rehearsal would find, by the latest probes (failover rehearse names them); 0 with failover = off"},
 	{"failover_fenced_sessions_total", counter, nil, "Sessions that a fence has parted from the old primary"},
 	{"alarm", gauge, labels("alarm"), "An alarm that an operator should look at: 1; no series if there is none"},
 	{"alarms", gauge, nil, "Number of alarms"},
-	{"runner_connected", gauge, nil, "Whether the process that runs scripts is there: 1 or 0"},
-	{"runner_agrees", gauge, nil, "Whether it has read the same configuration: 1 or 0"},
+	{"runner_connected", gauge, nil, "Whether the process that runs scripts is there: 1 or 0; no series if pgagroal runs no scripts"},
+	{"runner_agrees", gauge, nil, "Whether it has read the same configuration: 1 or 0; no series if pgagroal runs no scripts"},
 	{"state_dir_writable", gauge, nil, "Whether state_dir can be written: 1 or 0"},
 	{"confinement", gauge, labels("part", "state"), "What confines the processes, in_force or lacking on this kernel"},
 	{"certificate_end_timestamp_seconds", gauge, labels("server", "path"), "When the certificate in a file ends, in seconds since 1970; the label server is pgagroal, metrics, or the name of a server"},
 
 	{"process_cpu_seconds_total", counter, labels("process"), "Time of the processor that a process has used"},
 	{"process_resident_memory_bytes", gauge, labels("process"), "Memory that a process has in use"},
-	{"worker_answer_seconds", gauge, labels("worker"), "How long the event loop of a worker took to answer the last request for figures"},
+	{"worker_answer_seconds", gauge, labels("worker"), "How long the event loop of a worker took to answer the last request for figures, or has taken so far"},
 }
 
 // metric is a row with what client_golang needs of it.

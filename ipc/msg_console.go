@@ -105,8 +105,9 @@ type FailoverFacts struct {
 	Runs   []RunCount       `msgpack:"runs"`
 	// Last is when failover_script ended last with success, 0 for never.
 	Last          int64  `msgpack:"last"`
-	Fenced        uint64 `msgpack:"fenced"`   // sessions that fences have ended or parted from their backend
-	Problems      int    `msgpack:"problems"` // that a rehearsal would find
+	Fenced        uint64 `msgpack:"fenced"`        // sessions that fences have ended or parted from their backend
+	Problems      int    `msgpack:"problems"`      // that a rehearsal would find
+	RunnerWanted  bool   `msgpack:"runner_wanted"` // scripts are to run
 	RunnerThere   bool   `msgpack:"runner_there"`
 	RunnerAgrees  bool   `msgpack:"runner_agrees"` // it has read the same configuration
 	RunnerService bool   `msgpack:"runner_service"`

@@ -71,8 +71,11 @@ func outcomeOf(ev failover.RunEnded) string {
 	return "ok"
 }
 
-// runOutcomes are all that outcomeOf returns.
-var runOutcomes = [...]string{"ok", "failed", "timeout", "signal", "refused"}
+// outcomeUnknown is that of a run whose runner was lost. An end that becomes known later counts, too.
+const outcomeUnknown = "unknown"
+
+// runOutcomes are all that there are.
+var runOutcomes = [...]string{"ok", "failed", "timeout", "signal", "refused", outcomeUnknown}
 
 func (f *figures) ran(hook, outcome string) {
 	if f.runs == nil {

@@ -108,6 +108,7 @@ func (s *supervisor) loseRun(x *currentRun) {
 func (s *supervisor) tellLost(x *currentRun) {
 	if !x.told {
 		x.told = true
+		s.console.figures.ran(x.hook, outcomeUnknown)
 		s.feed(failover.RunLost{RunID: x.id})
 	}
 }

@@ -408,7 +408,7 @@ func (s *supervisor) runnerAfterReload(old *config.Config) {
 		e.agrees = e.ready.Digest == s.cfg.HooksDigest()
 		s.judgeRunner(e)
 	case had && !has && e != nil:
-		s.dropRunner(e, "failover is off now")
+		s.dropRunner(e, "failover runs no scripts now")
 	}
 }
 

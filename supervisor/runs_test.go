@@ -92,6 +92,9 @@ func TestARunThatMayHaveBegunIsLost(t *testing.T) {
 	if !r.killed || len(eventsOf[failover.RunLost](w)) != 1 {
 		t.Fatalf("killed %v, %+v", r.killed, w.machine.events)
 	}
+	if n := w.s.console.figures.runs[ipc.RunCount{Hook: failover.HookFailover, Outcome: outcomeUnknown}]; n != 1 {
+		t.Errorf("%d runs of unknown outcome are counted, want 1", n)
+	}
 	r.exited("signal: killed")
 	w.advance(groupLook)
 	if diff := cmp.Diff([]failover.RunGroupEmpty{{RunID: "r"}}, eventsOf[failover.RunGroupEmpty](w)); diff != "" {

@@ -29,11 +29,12 @@ const (
 
 // stats are the figures of one worker, as it has sent them.
 type stats struct {
-	last []ipc.Packed  // the last complete answer
-	next []ipc.Packed  // the answer that is arriving
-	size int           // of next
-	sent time.Duration // when the worker was asked
-	took time.Duration // to answer
+	last  []ipc.Packed  // the last complete answer
+	next  []ipc.Packed  // the answer that is arriving
+	size  int           // of next
+	sent  time.Duration // when the worker was asked
+	took  time.Duration // to answer
+	asked bool          // and has not answered yet
 }
 
 // snapshotItems is how many messages one snapshot may have.
@@ -84,7 +85,7 @@ func (s *supervisor) askStats(m *ipc.SnapshotRequest, done func()) {
 	s.console.round = r
 	all := s.everyReady()
 	for _, c := range all {
-		c.stats.next, c.stats.size, c.stats.sent = nil, 0, s.env.now()
+		c.stats.next, c.stats.size, c.stats.sent, c.stats.asked = nil, 0, s.env.now(), true
 	}
 	s.ask(r, all, &ipc.StatsRequest{ID: r.id, Sessions: m.Sessions})
 }
@@ -105,7 +106,7 @@ func (s *supervisor) onStatsEnd(c *child, m *ipc.StatsEnd) {
 	if r := s.console.round; !r.awaits(c) || m.ID != r.id {
 		return
 	}
-	c.stats.last, c.stats.next, c.stats.took = c.stats.next, nil, s.env.now()-c.stats.sent
+	c.stats.last, c.stats.next, c.stats.took, c.stats.asked = c.stats.next, nil, s.env.now()-c.stats.sent, false
 	s.answered(s.console.round, c)
 }
 
@@ -233,7 +234,7 @@ func (s *supervisor) failoverFacts(st failover.Status) ipc.FailoverFacts {
 	}
 	r := s.runnerStatus()
 	facts.Problems = s.failoverProblems(st)
-	facts.RunnerThere, facts.RunnerAgrees, facts.RunnerService = r.Connected, r.DigestMatch, r.Socket != ""
+	facts.RunnerWanted, facts.RunnerThere, facts.RunnerAgrees, facts.RunnerService = runsScripts(s.cfg), r.Connected, r.DigestMatch, r.Socket != ""
 	return facts
 }
 

@@ -129,6 +129,52 @@ func TestASnapshotWaitsForNoWorkerThatHangs(t *testing.T) {
 	}
 }
 
+// TestTheTimeOfAWorkerThatHangsGrows: its last good answer says nothing about now.
+func TestTheTimeOfAWorkerThatHangsGrows(t *testing.T) {
+	w, _ := consoleUp(t, 1)
+	c := w.s.workers.slots[0].child
+	w.s.console.usage.now = map[string]processUse{"worker 0": {pid: c.started.pid}}
+	shown := func() (us int64) {
+		us = -2
+		w.s.snapshotProcesses(1, func(m ipc.Message) { us = m.(*ipc.SnapshotProcess).AnswerUS })
+		return us
+	}
+	if us := shown(); us != -1 {
+		t.Errorf("a worker that wasn't asked shows %d us", us)
+	}
+	ask := func() {
+		w.s.askStats(&ipc.SnapshotRequest{}, func() {})
+		w.settle()
+	}
+	ask()
+	w.advance(3 * time.Millisecond)
+	if us := shown(); us != 3000 {
+		t.Errorf("%d us before the first answer", us)
+	}
+	w.statsOf(w.children[0], 1)
+	w.advance(time.Second)
+	if us := shown(); us != 3000 {
+		t.Errorf("%d us after an answer within 3 ms", us)
+	}
+	ask()
+	w.advance(statsLimit)
+	if us := shown(); us != statsLimit.Microseconds() {
+		t.Errorf("%d us when the worker has been silent until the limit", us)
+	}
+}
+
+// TestARunnerIsWantedOnlyForScripts: with failover_mode = follow nobody misses it.
+func TestARunnerIsWantedOnlyForScripts(t *testing.T) {
+	w := newWorld(t, 0, withFailover)
+	if !w.s.failoverFacts(w.machine.status).RunnerWanted {
+		t.Error("not wanted where scripts run")
+	}
+	w.s.cfg.FailoverMode = config.ModeFollow
+	if w.s.failoverFacts(w.machine.status).RunnerWanted {
+		t.Error("wanted with failover_mode = follow")
+	}
+}
+
 func TestWhatADeadWorkerHasCountedStays(t *testing.T) {
 	w, console := consoleUp(t, 2)
 	w.snapshot(console, 1)

@@ -78,10 +78,19 @@ func (s *supervisor) snapshotProcesses(id uint64, send func(ipc.Message)) {
 	for name, p := range s.console.usage.now {
 		m := &ipc.SnapshotProcess{ID: id, Name: name, CPU: (p.cpu + s.console.usage.gone[name]).Seconds(), Resident: p.resident, AnswerUS: -1}
 		for _, sl := range s.workers.slots {
-			if c := sl.child; c != nil && c.started != nil && c.started.pid == p.pid && c.stats.last != nil {
-				m.AnswerUS = c.stats.took.Microseconds()
+			if c := sl.child; c != nil && c.started != nil && c.started.pid == p.pid && (c.stats.last != nil || c.stats.asked) {
+				m.AnswerUS = s.answerTime(c).Microseconds()
 			}
 		}
 		send(m)
 	}
+}
+
+// answerTime is how long a worker took to answer the last request for figures. A worker that has
+// not answered yet took at least the time until now.
+func (s *supervisor) answerTime(c *child) time.Duration {
+	if c.stats.asked {
+		return max(c.stats.took, s.env.now()-c.stats.sent)
+	}
+	return c.stats.took
 }

@@ -251,13 +251,13 @@ func (m *Machine) onRunnerUp(RunnerUp) {
 
 func (m *Machine) onRunnerDown(ev RunnerDown) {
 	m.runner.link(false, ev.Reason)
-	if m.cfg.Enabled {
+	if m.cfg.scripts() {
 		m.raise("runner", "the script runner is not available: "+ev.Reason)
 	}
 }
 
 func (m *Machine) onRunnerSilent(ev RunnerSilent) {
-	if ev.Reason == "" || !m.cfg.Enabled {
+	if ev.Reason == "" || !m.cfg.scripts() {
 		m.clear("runner_silent")
 		return
 	}
@@ -265,12 +265,12 @@ func (m *Machine) onRunnerSilent(ev RunnerSilent) {
 }
 
 func (m *Machine) onNotifyBroken(ev NotifyBroken) {
-	m.set(ev.Reason != "" && m.cfg.Enabled, "notify_script", "failover_notify_script can't run: "+ev.Reason)
+	m.set(ev.Reason != "" && m.cfg.scripts(), "notify_script", "failover_notify_script can't run: "+ev.Reason)
 }
 
 func (m *Machine) onRunsAllowed(ev RunsAllowed) {
 	m.runner.allow(ev.Allowed, ev.Holder)
-	m.set(!ev.Allowed && ev.Holder != "" && m.cfg.Enabled, "state_dir", "no script can run: "+m.runner.holders())
+	m.set(!ev.Allowed && ev.Holder != "" && m.cfg.scripts(), "state_dir", "no script can run: "+m.runner.holders())
 }
 
 // evaluateRun gives up a run whose end wasn't reported long after its time-out. Only a Tick may decide that: after a
