@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/internal/screen"
 )
@@ -126,17 +127,22 @@ func failoverFacts(r *control.FailoverStatusResponse) []screen.Pair {
 		lsn = fmt.Sprintf("%s on the primary, %s ago", r.LastLSN, screen.Seconds(r.LastLSNAge))
 	}
 	state := screen.Pair{Name: "State dir", Text: r.StateDir}
-	if !r.StateDirWritable {
+	if !r.StateDirWritable && (r.Enabled || r.StateDir != "") { // with failover = off none is needed
 		state = screen.Pair{Name: "State dir", Text: strings.TrimSpace(r.StateDir + " can't be written: " + r.StateDirError), Colour: screen.Bad}
 	}
-	list := []screen.Pair{failover, {Name: "Runs", Text: strconv.Itoa(r.Runs)}, {Name: "Last LSN", Text: lsn}, runner(r.Runner), state}
+	list := []screen.Pair{failover, {Name: "Runs", Text: strconv.Itoa(r.Runs)}, {Name: "Last LSN", Text: lsn}, runner(r), state}
 	for _, hook := range slices.Sorted(maps.Keys(r.Runner.Problems)) {
 		list = append(list, screen.Pair{Name: "Problem", Text: hook + ": " + r.Runner.Problems[hook], Colour: screen.Bad})
 	}
 	return list
 }
 
-func runner(r control.Runner) screen.Pair {
+// runner is empty where there is no runner because no script is to run.
+func runner(status *control.FailoverStatusResponse) screen.Pair {
+	r := status.Runner
+	if !r.Connected && (!status.Enabled || status.Mode == config.ModeFollow) {
+		return screen.Pair{}
+	}
 	x := screen.Pair{Name: "Runner", Text: "not connected", Colour: screen.Worry}
 	switch {
 	case r.Connected && r.DigestMatch:

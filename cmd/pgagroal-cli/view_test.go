@@ -128,6 +128,7 @@ func pages(t *testing.T) map[string]*answer {
 		"ping":              answered(t, control.Ping, control.PingResponse{Writable: true, Servers: map[string]control.PingServer{"one": {Host: "/run/postgresql", Port: 5432, Status: control.ServerRunning, Primary: control.PrimaryYes}, "two": {Host: "::1", Port: 5433, Status: control.ServerDown, Primary: control.PrimaryUnknown}}}),
 		"ping-held":         answered(t, control.Ping, control.PingResponse{Reason: "clients are held, phase running: 3 probes in a row: refused"}),
 		"failover-status":   answered(t, control.FailoverStatus, running()),
+		"failover-follow":   answered(t, control.FailoverStatus, control.FailoverStatusResponse{FailoverSummary: control.FailoverSummary{Enabled: true, Phase: "open"}, Mode: "follow", LastLSNAge: -1, StateDir: "/var/lib/pgagroal", StateDirError: "no space left on device"}),
 		"failover-off":      answered(t, control.FailoverStatus, control.FailoverStatusResponse{LastLSNAge: -1, StateDirError: "there is no state_dir", Runner: control.Runner{Error: "it has ended"}}),
 		"failover-history":  answered(t, control.FailoverHistory, control.HistoryResponse{History: []json.RawMessage{json.RawMessage(history), json.RawMessage(`["not","an entry"]`)}}),
 		"failover-rehearse": answered(t, control.FailoverRehearse, rehearsal()),

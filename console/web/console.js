@@ -269,11 +269,11 @@
       ["Failovers", f.Runs],
       ["Clients held", f.Held ? "for " + time(s.HeldSeconds) : "no"],
       ["Last position", f.LastLSN ? f.LastLSN : "–"],
-      ["Script runner", !f.Runner.Connected ? "not there" : f.Runner.DigestMatch ? "ready" : "has read other files"],
-      ["state_dir", f.StateDirWritable ? "writable" : "can't be written"],
+      (f.Runner.Connected || f.Enabled && f.Mode !== "follow") && ["Script runner", !f.Runner.Connected ? "not there" : f.Runner.DigestMatch ? "ready" : "has read other files"],
+      (f.Enabled || f.StateDir) && ["state_dir", f.StateDirWritable ? "writable" : "can't be written"],
       run && ["Script", run.Hook + ", " + time(run.Elapsed) + " of at most " + time(run.Timeout), "long"],
       ...Object.entries(f.Runner.Problems || {}).map(([hook, why]) => [hook, why, "long"]),
-      f.StateDirError && ["state_dir", f.StateDirError, "long"],
+      (f.Enabled || f.StateDir) && f.StateDirError && ["state_dir", f.StateDirError, "long"],
     ]);
   }
 
