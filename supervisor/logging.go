@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/logs"
 )
@@ -33,8 +35,8 @@ type sharedLog struct {
 
 // openLog opens the log of the configuration, and directs log there. It runs after root's
 // privileges were given up: otherwise everybody who can write to the directory of the log
-// could make root write to any file.
-func openLog(opt Options) (sharedLog, error) {
+// could make root write to any file. starter may be nil.
+func openLog(opt Options, starter *proc.Starter) (sharedLog, error) {
 	console, err := unix.FcntlInt(os.Stderr.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		console = int(os.Stderr.Fd()) // it is closed, and so is every copy
@@ -49,10 +51,22 @@ func openLog(opt Options) (sharedLog, error) {
 	}
 	logline.Follow(opt.Log, x.style(opt.Config), []int{fd})
 	if opt.Background && logs.Kind(opt.Config.LogType) != logs.Console {
-		unix.Close(console) // who started us may wait until nobody has it any more
-		x.console = -1
+		return x, x.leaveConsole(starter)
 	}
 	return x, nil
+}
+
+// leaveConsole gives up the standard error of the start in all processes that have it: who
+// started us may wait until nobody has it any more.
+func (x *sharedLog) leaveConsole(starter *proc.Starter) error {
+	unix.Close(x.console)
+	x.console = -1
+	if x.open.Kind() != logline.Stream { // otherwise it is a copy of the log already
+		if err := proc.Mute(); err != nil {
+			return fmt.Errorf("give up standard error: %w", err)
+		}
+	}
+	return starter.Mute()
 }
 
 // style says how lines are written.

@@ -68,7 +68,7 @@ func Run(opt Options) error {
 		return err
 	}
 	defer starter.Close()
-	logging, err := openLog(opt)
+	logging, err := openLog(opt, starter)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 
 // A supervisor that has given up root can neither start a process under another user nor
 // signal one. A starter, which it starts while it is still root, does these two things for
-// it, and nothing else: it starts this very binary as a worker or as the prober, and the program of the console,
+// it, and little else: it starts this very binary as a worker or as the prober, and the program of the console,
 // under one user, and kills the processes that it has started. It learned the user and the
 // program at its own start.
 //
@@ -34,6 +34,7 @@ const (
 	requestProber  = 'p'
 	requestConsole = 'c'
 	requestKill    = 'k'
+	requestMute    = 'm'
 
 	// starterFiles is the greatest number of descriptors in a request: standard output,
 	// standard error, the link, and the lock of state_dir if there is one.
@@ -163,6 +164,17 @@ func (s *Starter) Kill(pid int) error {
 		return fmt.Errorf("kill process %d: %w", pid, err)
 	}
 	return nil
+}
+
+// Mute has the starter give up the standard output and standard error that it has from this
+// process: whoever started us may wait until nobody has them any more. Mute of nil does
+// nothing.
+func (s *Starter) Mute() error {
+	if s == nil {
+		return nil
+	}
+	_, err := s.request(requestMute, 0, 0, nil)
+	return err
 }
 
 // request sends a request and waits for the answer.

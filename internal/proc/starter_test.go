@@ -250,3 +250,17 @@ func TestAStarterRefusesRoot(t *testing.T) {
 		s.Close()
 	}
 }
+
+func TestAMutedStarterKeepsNoOutputOfOurs(t *testing.T) {
+	t.Parallel()
+	s := newTestStarter(t)
+	if err := s.Mute(); err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range []string{"1", "2"} {
+		if to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", s.PID(), fd)); err != nil || to != os.DevNull {
+			t.Errorf("descriptor %s leads to %s, %v", fd, to, err)
+		}
+	}
+	startWorker(t, s, 0) // it serves on
+}

@@ -77,6 +77,8 @@ func (s *starter) serve() error {
 		pid, err = s.startConsole(files)
 	case requestKill:
 		err = s.kill(pid)
+	case requestMute:
+		err = Mute()
 	}
 	for _, f := range files {
 		f.Close()
@@ -115,11 +117,22 @@ func (s *starter) receive() (kind byte, index, pid int, files []*os.File, err er
 	wellFormed := n == packetSize && flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) == 0
 	switch {
 	case wellFormed && starts && len(files) >= starterFiles-1:
-	case wellFormed && b[0] == requestKill && len(files) == 0:
+	case wellFormed && (b[0] == requestKill || b[0] == requestMute) && len(files) == 0:
 	default:
 		return 0, 0, 0, nil, errBroken // also for a closed link, from which 0 bytes are read
 	}
 	return b[0], index, pid, files, nil
+}
+
+// Mute directs standard output and standard error of this process to /dev/null.
+func Mute() error {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	fd := int(null.Fd())
+	return errors.Join(unix.Dup3(fd, unix.Stdout, 0), unix.Dup3(fd, unix.Stderr, 0))
 }
 
 func (s *starter) startConsole(files []*os.File) (int, error) {

@@ -185,9 +185,24 @@ func TestPsShowsWhichProcessIsWhich(t *testing.T) {
 func TestInTheBackgroundItServesWhenTheCommandReturns(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
+	t.Run("alone", func(t *testing.T) { inTheBackground(t, c, nil) })
+	t.Run("with worker_user", func(t *testing.T) {
+		pool.RootOnly(t)
+		inTheBackground(t, c, map[string]string{"user": "postgres", "worker_user": workerUser})
+	})
+}
+
+// inTheBackground starts and ends pgagroal -d, as root if keys name a worker_user.
+func inTheBackground(t *testing.T, c *pgtest.Cluster, keys map[string]string) {
 	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"log_type": "file", "log_path": ""}})
 	p.SetKey("log_path", p.Path("pgagroal.log"))
+	for k, v := range keys {
+		p.SetKey(k, v)
+	}
 	cmd := p.Command("pgagroal", "-d", "-D", p.Dir)
+	if keys["worker_user"] != "" {
+		cmd.SysProcAttr = nil // as root
+	}
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.WaitDelay = pool.Generous // until the daemon has closed our pipe
