@@ -19,7 +19,8 @@ const (
 	// logLook is how often the log is looked at: whether it is too old or too large, or was
 	// moved away.
 	logLook = time.Second
-	// logPause is how long to wait after a rotation that has failed.
+	// logPause is how long to wait after a file could not be opened again. A daemon that
+	// starts again is back sooner, and until then lines are lost.
 	logPause = time.Minute
 )
 
@@ -30,6 +31,7 @@ type sharedLog struct {
 	console int       // descriptor of the standard error of the start, -1 for none
 	busy    bool      // a goroutine looks at the log, or opens it again
 	asked   bool      // a signal came meanwhile
+	failed  bool      // it could not be opened again, and that is in the log
 	rest    time.Duration
 }
 
@@ -122,16 +124,28 @@ func (s *supervisor) onLogOpened(was, next *logs.Log, why logs.Reason, err error
 	x := &s.service.logging
 	switch {
 	case err != nil:
-		x.rest = s.env.now() + logPause
-		s.log.Error("the log can't be opened again; lines go to the old one", "reason", why, "error", err)
+		s.onLogNotOpened(was, why, err)
 	case next == nil:
 	case x.open != was: // a reload has opened another one meanwhile
 		next.Close()
 	default:
-		x.open = next
+		x.open, x.failed = next, false
 		s.tellLog()
 		was.Close()
 		s.log.Info("log is opened again", "reason", why, "path", next.Path())
+	}
+}
+
+// onLogNotOpened waits before another attempt with a file, and tries a socket at the next
+// look, without another line.
+func (s *supervisor) onLogNotOpened(was *logs.Log, why logs.Reason, err error) {
+	x, stream := &s.service.logging, was.Kind() == logline.Stream
+	if stream {
+		x.rest = s.env.now() + logPause
+	}
+	if stream || !x.failed {
+		x.failed = true
+		s.log.Error("the log can't be opened again; lines go to the old one", "reason", why, "error", err)
 	}
 }
 
