@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -216,11 +217,14 @@ func TestAFailoverIsSeenAsItHappensInABrowser(t *testing.T) {
 	all := scenes()
 	f, _ := watched(t, b, all["calm"], 1280, 900, "light")
 	eval[bool](b, `document.querySelector("#pools th").kept = true`)
+	all["notify-held"] = scenes()["held"] // while standbys are told of the last new primary
+	all["notify-held"].document.FailoverStatus.Run = &control.FailoverRun{RunID: "2", Hook: "notify", Elapsed: 2, Timeout: 120}
 	for _, x := range []struct{ scene, verdict string }{
 		{"suspect", "Phase suspect"},
 		{"run", "A script is running"},
 		{"held", "Clients are held"},
 		{"split-brain", "Split brain"},
+		{"notify-held", "Clients are held"},
 		{"after", "Clients can write: n1 is the primary. n3 is Replica (detached)."},
 		{"calm", "All is well"},
 	} {
@@ -235,8 +239,12 @@ func TestAFailoverIsSeenAsItHappensInABrowser(t *testing.T) {
 	f.document = nil // a supervisor of which no document comes
 	f.mu.Unlock()
 	b.becomes(`document.querySelector("#live.off") && document.querySelector("#live").innerText.includes("no news since")`)
+	if got := text(b, "#verdict.bad"); !strings.HasPrefix(got, "No news since ") || !strings.HasSuffix(got, ": what is below is old") {
+		t.Errorf("without news the verdict is %q", got)
+	}
+	b.becomes(`document.title === "No news – pgagroal"`)
 	f.show(t, all["calm"])
-	b.becomes(`document.querySelector("#live.on")`)
+	b.becomes(`document.querySelector("#live.on") && document.querySelector("#verdict.good").innerText.includes("All is well") && document.title === "pgagroal"`)
 	b.content()
 }
 

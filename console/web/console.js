@@ -78,16 +78,19 @@
 
   // --- the verdict and the alarms ---
 
+  const running = (f) => ["warn", "A script is running", f.Run.Hook + " since " + time(f.Run.Elapsed) + " of at most " + time(f.Run.Timeout) + ". " + (f.Reason || "")];
+
   // verdict is the worst thing that there is to say, in one sentence.
   function verdict(s) {
     const f = s.FailoverStatus;
     const primary = f.Primary ? f.Primary + " is the primary" : "There is no primary";
     if (s.SplitBrain) return ["bad", "Split brain", "Two servers say that they are the primary. " + (f.Reason || "")];
-    if (f.Run) return ["warn", "A script is running", f.Run.Hook + " since " + time(f.Run.Elapsed) + " of at most " + time(f.Run.Timeout) + ". " + (f.Reason || "")];
+    if (f.Run && f.Run.Hook !== "notify") return running(f);
     if (f.Held) return ["bad", "Clients are held", (f.HeldReason || f.Reason || "") + ""];
     if (!s.Writable) return ["bad", "Clients can't write", s.Reason || ""];
-    if (f.Phase !== "open") return ["warn", "Phase " + f.Phase, f.Reason || ""];
+    if (f.Phase !== "open" && f.Phase !== "notify") return ["warn", "Phase " + f.Phase, f.Reason || ""];
     if (f.Alarms.length) return ["warn", "Clients can write", primary + ", but something needs an operator."];
+    if (f.Run) return running(f); // clients can write already while standbys are told of the new primary
     if (s.Status !== "Running") return ["warn", s.Status, primary + "."];
     const unwell = servers(s).map((x) => [x.f.Server, look(x.sv)]).filter(([, l]) => l[0] === "bad" || l[0] === "warn");
     if (unwell.length) return ["warn", "Clients can write", primary + ". " + unwell.map(([name, l]) => name + " is " + l[1]).join(", ") + "."];
@@ -102,6 +105,15 @@
     $("verdict").className = "verdict " + v[0];
     $("verdictWord").textContent = v[1] + (v[2] ? ":" : "");
     $("verdictWhy").textContent = v[2];
+  }
+
+  // drawLost has the verdict say that nothing is known any more. The next sample draws it anew.
+  function drawLost() {
+    delete drawn.verdict;
+    document.title = "No news – pgagroal";
+    $("verdict").className = "verdict bad";
+    $("verdictWord").textContent = "No news" + (status ? " since " + clock(status.Timestamp) + ":" : "");
+    $("verdictWhy").textContent = status ? "what is below is old" : "";
   }
 
   function drawAlarms(alarms) {
@@ -436,6 +448,7 @@
     $("live").className = "live " + kind;
     $("liveText").textContent = text;
     document.body.classList.toggle("stale", kind === "off");
+    if (kind === "off") drawLost();
   }
 
   function draw(s) {
