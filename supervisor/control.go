@@ -73,14 +73,13 @@ func (o operator) StatusDetails(ctx context.Context) (control.StatusDetailsRespo
 
 // Shutdown starts or cancels a shutdown. The immediate one is put off until the
 // answer is on its way.
-func (o operator) Shutdown(ctx context.Context, mode controlsocket.ShutdownMode, timeout *time.Duration) error {
-	_, err := ask(ctx, o.s, func(answer func(struct{}, error)) {
-		answer(struct{}{}, o.s.shutdownBy(mode, timeout))
+func (o operator) Shutdown(ctx context.Context, mode controlsocket.ShutdownMode, timeout *time.Duration) (control.ShutdownResponse, error) {
+	return ask(ctx, o.s, func(answer func(control.ShutdownResponse, error)) {
+		answer(o.s.shutdownBy(mode, timeout))
 	})
-	return err
 }
 
-func (s *supervisor) shutdownBy(mode controlsocket.ShutdownMode, timeout *time.Duration) error {
+func (s *supervisor) shutdownBy(mode controlsocket.ShutdownMode, timeout *time.Duration) (r control.ShutdownResponse, err error) {
 	switch mode {
 	case controlsocket.ShutdownGraceful:
 		limit := s.cfg.FlushTimeout
@@ -88,14 +87,15 @@ func (s *supervisor) shutdownBy(mode controlsocket.ShutdownMode, timeout *time.D
 			limit = *timeout
 		}
 		s.after(0, func() { s.shutGracefully(limit) })
+		r = s.shutdownAnswer(limit)
 	case controlsocket.ShutdownImmediate:
 		s.after(0, s.shutNow)
 	case controlsocket.ShutdownCancel:
-		return s.cancelShutdown()
+		err = s.cancelShutdown()
 	default:
-		return fmt.Errorf("unknown kind of shutdown %d", mode)
+		err = fmt.Errorf("unknown kind of shutdown %d", mode)
 	}
-	return nil
+	return r, err
 }
 
 // SwitchDatabase disables or enables a database for new clients.

@@ -495,7 +495,7 @@ func TestGracefulShutdownEndsAtItsLimitAndCanBeCancelled(t *testing.T) {
 	w.up()
 	w.arrive()
 	w.s.shutGracefully(time.Minute)
-	if err := w.s.shutdownBy(control.ShutdownCancel, nil); err != nil {
+	if _, err := w.s.shutdownBy(control.ShutdownCancel, nil); err != nil {
 		t.Fatal(err)
 	}
 	w.live(2 * time.Minute)
@@ -504,14 +504,14 @@ func TestGracefulShutdownEndsAtItsLimitAndCanBeCancelled(t *testing.T) {
 		t.Fatal("not cancelled")
 	}
 	limit := time.Second
-	if err := w.s.shutdownBy(control.ShutdownGraceful, &limit); err != nil {
+	if _, err := w.s.shutdownBy(control.ShutdownGraceful, &limit); err != nil {
 		t.Fatal(err)
 	}
 	w.advance(2 * time.Second)
 	if w.s.stop.mode != stopNow {
 		t.Error("its limit did not end it")
 	}
-	if err := w.s.shutdownBy(control.ShutdownCancel, nil); err == nil {
+	if _, err := w.s.shutdownBy(control.ShutdownCancel, nil); err == nil {
 		t.Error("cancelled too late")
 	}
 }

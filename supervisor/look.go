@@ -75,7 +75,7 @@ func (s *supervisor) poolsResponse(rep *report) control.PoolsResponse {
 			p.Active++
 		}
 	}
-	r := control.PoolsResponse{Pools: []control.Pool{}}
+	r := control.PoolsResponse{AllPaused: s.clients.pauses[""] != nil, Pools: []control.Pool{}}
 	for _, p := range at {
 		r.Pools = append(r.Pools, *p)
 	}

@@ -192,3 +192,21 @@ func TestLookUpsWaitForTheEndOfAPause(t *testing.T) {
 		t.Errorf("answers: %v", got)
 	}
 }
+
+// An operator who sees paused pools must know whether one can be resumed alone.
+func TestPoolsSayWhetherAllDatabasesArePausedTogether(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	for _, tt := range []struct {
+		database string
+		together bool
+	}{{"shop", false}, {everyDatabase, true}} {
+		w.pause(tt.database, time.Minute)
+		if r := w.s.poolsResponse(&report{}); r.AllPaused != tt.together {
+			t.Errorf("%s is paused: AllPaused is %v", tt.database, r.AllPaused)
+		}
+		if _, err := w.resume("shop"); (err != nil) != tt.together {
+			t.Errorf("%s is paused: resume shop answers %v", tt.database, err)
+		}
+	}
+}

@@ -246,7 +246,7 @@ func TestControlSocketAnswers(t *testing.T) {
 	if v, _, err := o.ConfGet(ctx, "max_connections"); err != nil || v == nil {
 		t.Errorf("%v, %v", v, err)
 	}
-	if err := o.Shutdown(ctx, controlsocket.ShutdownImmediate, nil); err != nil {
+	if _, err := o.Shutdown(ctx, controlsocket.ShutdownImmediate, nil); err != nil {
 		t.Error(err)
 	}
 	wait(t, s.ended, "the end")

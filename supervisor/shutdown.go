@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
@@ -42,12 +43,14 @@ const (
 // shutdown is the state of a shutdown.
 type shutdown struct {
 	mode    stopMode
-	limit   *timer // of the delay, or of the graceful mode
-	term    bool   // SIGTERM has begun it, so it can't be taken back
-	told    bool   // the service manager knows
-	kill    *timer // when workers get SIGKILL
-	leaving bool   // the runner isn't needed any more
-	waits   bool   // the log has said that the shutdown waits for a script
+	limit   *timer        // of the delay, or of the graceful mode
+	most    time.Duration // how long the graceful mode lasts that follows the delay; 0 is unlimited
+	cutOff  bool          // no graceful mode follows the delay
+	term    bool          // SIGTERM has begun it, so it can't be taken back
+	told    bool          // the service manager knows
+	kill    *timer        // when workers get SIGKILL
+	leaving bool          // the runner isn't needed any more
+	waits   bool          // the log has said that the shutdown waits for a script
 
 	began  time.Duration
 	cut    int // clients that were there when it didn't wait any longer
@@ -75,6 +78,7 @@ func (s *supervisor) onTerm() {
 		return
 	default:
 		s.delayShutdown(s.shutNow)
+		s.stop.cutOff = true
 	}
 	s.stop.term = true
 	s.tellStopping()
@@ -104,6 +108,7 @@ func (s *supervisor) delayShutdown(then func()) {
 // last client has left, or after limit; 0 is unlimited.
 func (s *supervisor) shutGracefully(limit time.Duration) {
 	if s.stop.mode == stopNot || s.stop.mode == stopDelayed && !s.stop.term {
+		s.stop.most, s.stop.cutOff = limit, false
 		s.delayShutdown(func() { s.letNobodyIn(limit) })
 		return
 	}
@@ -167,6 +172,65 @@ func (s *supervisor) cancelShutdown() error {
 	s.sendServerStates()
 	s.statusChanged()
 	return nil
+}
+
+// shutdownAnswer says what a graceful shutdown with this limit, which is about to begin, does.
+func (s *supervisor) shutdownAnswer(limit time.Duration) control.ShutdownResponse {
+	switch {
+	case s.stop.mode == stopNot:
+		return control.ShutdownResponse{Next: gracefully(s.cfg.ShutdownDelay, limit)}
+	case s.stop.mode == stopDelayed && !s.stop.term:
+		return control.ShutdownResponse{Next: gracefully(s.stop.limit.when-s.env.now(), limit)}
+	}
+	r := *s.shutdownResponse()
+	r.Next = "a shutdown is under way already: " + r.Next
+	return r
+}
+
+// shutdownResponse describes the shutdown under way.
+func (s *supervisor) shutdownResponse() *control.ShutdownResponse {
+	r := &control.ShutdownResponse{Final: s.stop.term || s.stop.mode == stopNow}
+	rest := time.Duration(0)
+	if s.stop.limit != nil {
+		rest = s.stop.limit.when - s.env.now()
+	}
+	switch {
+	case s.stop.mode == stopNow:
+		r.Next = "pgagroal ends now"
+		if s.scriptRuns() {
+			r.Next = "pgagroal ends when the running script has ended"
+		}
+	case s.stop.mode == stopGraceful:
+		r.Next = gracefully(0, rest)
+	case s.stop.cutOff:
+		r.Next = letIn(rest) + " every client is disconnected"
+	default:
+		r.Next = gracefully(rest, s.stop.most)
+	}
+	return r
+}
+
+// gracefully describes a shutdown that lets clients in for delay more, and then waits for the last
+// one, at most for limit; 0 is unlimited.
+func gracefully(delay, limit time.Duration) string {
+	text := "no new client is let in,"
+	if delay > 0 {
+		text = letIn(delay) + " no new client is let in,"
+	}
+	text += " and pgagroal ends when the last client has left"
+	if limit > 0 {
+		text += fmt.Sprintf("; who is still there %s later is disconnected", wholeSeconds(limit))
+	}
+	return text
+}
+
+func letIn(delay time.Duration) string {
+	return fmt.Sprintf("new clients are let in for %s more, so that load balancers notice; then", wholeSeconds(delay))
+}
+
+// wholeSeconds rounds up, because a time that is left is never 0s.
+func wholeSeconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
 }
 
 // checkDrained shuts down when the last client has left during a graceful shutdown.

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"syscall"
@@ -94,7 +95,7 @@ func TestSIGINTAndImmediateDoNotWaitForTheDelay(t *testing.T) {
 	for _, end := range []func(w *world){
 		func(w *world) { w.s.onSignal(syscall.SIGINT) },
 		func(w *world) {
-			if err := w.s.shutdownBy(control.ShutdownImmediate, nil); err != nil {
+			if _, err := w.s.shutdownBy(control.ShutdownImmediate, nil); err != nil {
 				t.Error(err)
 			}
 			w.advance(time.Millisecond)
@@ -110,14 +111,14 @@ func TestSIGINTAndImmediateDoNotWaitForTheDelay(t *testing.T) {
 
 func TestOnlyTheCommandsShutdownCanBeCancelled(t *testing.T) {
 	w := stopping(t, config.ShutdownGracefully, 10*time.Second, time.Minute)
-	if err := w.s.shutdownBy(control.ShutdownGraceful, nil); err != nil {
+	if _, err := w.s.shutdownBy(control.ShutdownGraceful, nil); err != nil {
 		t.Fatal(err)
 	}
 	w.live(5 * time.Second)
 	if w.s.stop.mode != stopDelayed || slices.Contains(w.notified, "STOPPING=1") {
 		t.Fatalf("mode %d, told %q", w.s.stop.mode, w.notified)
 	}
-	if err := w.s.shutdownBy(control.ShutdownCancel, nil); err != nil || w.s.notReady(w.machine.status) == "pgagroal is shutting down" {
+	if _, err := w.s.shutdownBy(control.ShutdownCancel, nil); err != nil || w.s.notReady(w.machine.status) == "pgagroal is shutting down" {
 		t.Errorf("%v", err)
 	}
 	w.live(time.Minute)
@@ -125,7 +126,7 @@ func TestOnlyTheCommandsShutdownCanBeCancelled(t *testing.T) {
 		t.Fatal("not cancelled")
 	}
 	w.s.onSignal(syscall.SIGTERM)
-	if err := w.s.shutdownBy(control.ShutdownCancel, nil); err == nil {
+	if _, err := w.s.shutdownBy(control.ShutdownCancel, nil); err == nil {
 		t.Error("cancelled, and the service manager kills it later")
 	}
 }
@@ -134,7 +135,7 @@ func TestOnlyTheCommandsShutdownCanBeCancelled(t *testing.T) {
 func TestSIGTERMLimitsAGracefulShutdownUnderWay(t *testing.T) {
 	w := stopping(t, config.ShutdownGracefully, 0, time.Minute)
 	unlimited := time.Duration(0)
-	if err := w.s.shutdownBy(control.ShutdownGraceful, &unlimited); err != nil {
+	if _, err := w.s.shutdownBy(control.ShutdownGraceful, &unlimited); err != nil {
 		t.Fatal(err)
 	}
 	w.live(5 * time.Minute)
@@ -170,5 +171,58 @@ func TestAShutdownThatWaitsAsksForMoreTime(t *testing.T) {
 	w.live(2 * time.Minute)
 	if asked() > n {
 		t.Errorf("asked %d times more while nothing is waited for", asked()-n)
+	}
+}
+
+// What the command and status say of a shutdown is what happens next.
+func TestAShutdownSaysWhatHappensNext(t *testing.T) {
+	const in, none, end = "new clients are let in for %s more, so that load balancers notice; then", "no new client is let in, and pgagroal ends when the last client has left", "; who is still there %s later is disconnected"
+	w := stopping(t, config.ShutdownImmediate, 10*time.Second, time.Minute)
+	if r := w.s.statusResponse(&report{}); r.Shutdown != nil {
+		t.Errorf("a pgagroal that runs says %q", r.Shutdown.Next)
+	}
+	check := func(when string, final bool, want string) {
+		t.Helper()
+		r := w.s.statusResponse(&report{}).Shutdown
+		if r == nil || r.Next != want || r.Final != final || w.turnsAway() != strings.HasPrefix(want, none) {
+			t.Errorf("%s: status says %+v, want %q; it turns clients away: %v", when, r, want, w.turnsAway())
+		}
+	}
+	order := func(timeout *time.Duration, want string) {
+		t.Helper()
+		r, err := w.s.shutdownBy(control.ShutdownGraceful, timeout)
+		if err != nil || r.Next != want {
+			t.Errorf("%v, the command says %q, want %q", err, r.Next, want)
+		}
+		w.live(2 * time.Second)
+	}
+	unlimited := time.Duration(0)
+	order(nil, fmt.Sprintf(in, "10s")+" "+none+fmt.Sprintf(end, "1m0s"))
+	check("during the delay", false, fmt.Sprintf(in, "8s")+" "+none+fmt.Sprintf(end, "1m0s"))
+	order(&unlimited, fmt.Sprintf(in, "8s")+" "+none)
+	check("with another limit", false, fmt.Sprintf(in, "6s")+" "+none)
+	w.live(7 * time.Second)
+	check("after the delay", false, none)
+	order(nil, "a shutdown is under way already: "+none)
+	if _, err := w.s.shutdownBy(control.ShutdownCancel, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.s.onSignal(syscall.SIGTERM)
+	w.live(time.Second)
+	check("after SIGTERM", true, fmt.Sprintf(in, "9s")+" every client is disconnected")
+	w.live(10 * time.Second)
+	if w.s.stop.mode != stopNow {
+		t.Errorf("mode %d", w.s.stop.mode)
+	}
+}
+
+func TestAGracefulShutdownSaysHowLongItWaits(t *testing.T) {
+	w := stopping(t, config.ShutdownImmediate, 0, time.Minute)
+	if _, err := w.s.shutdownBy(control.ShutdownGraceful, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.live(20 * time.Second)
+	if got := w.s.statusResponse(&report{}).Shutdown.Next; !strings.HasSuffix(got, "; who is still there 40s later is disconnected") {
+		t.Errorf("after 20 s of a minute: %q", got)
 	}
 }

@@ -91,7 +91,7 @@ func (s *supervisor) statusResponse(rep *report) control.StatusResponse {
 		Confinement: s.confinement(),
 	}
 	if s.stop.mode != stopNot {
-		r.Status = control.StatusGraceful
+		r.Status, r.Shutdown = control.StatusGraceful, s.shutdownResponse()
 	}
 	for _, w := range rep.workers {
 		r.ActiveConnections += int(w.Gauges["active_connections"])

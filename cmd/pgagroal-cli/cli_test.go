@@ -123,6 +123,7 @@ func TestOptionsAndWordsMixInAnyOrder(t *testing.T) {
 		{[]string{"servers", "-F", "raw"}, "servers"},
 		{[]string{"pools"}, "pools"},
 		{[]string{"kick", "7"}, "kick 7"},
+		{[]string{"kick", "18446744073709551615"}, "kick 18446744073709551615"},
 		{[]string{"clear", "prometheus"}, "clear figures"},
 		{[]string{"clear", "two"}, "clear two false"},
 		{[]string{"clear", "server", "two", "--force"}, "clear two true"},

@@ -31,7 +31,7 @@ func (p *program) kick(c *cli.Context, words []string) error {
 	if len(words) != 1 {
 		return usagef("kick takes the id of a client, which clients shows")
 	}
-	id, err := strconv.ParseUint(words[0], 10, 31)
+	id, err := strconv.ParseUint(words[0], 10, 64)
 	if err != nil {
 		return usagef("kick: %q is not the id of a client", words[0])
 	}

@@ -98,11 +98,12 @@ func (f *fake) StatusDetails(ctx context.Context) (control.StatusDetailsResponse
 	}}, f.called("details")
 }
 
-func (f *fake) Shutdown(_ context.Context, mode controlsocket.ShutdownMode, timeout *time.Duration) error {
+func (f *fake) Shutdown(_ context.Context, mode controlsocket.ShutdownMode, timeout *time.Duration) (control.ShutdownResponse, error) {
+	r := control.ShutdownResponse{Next: "no new client is let in"}
 	if timeout == nil {
-		return f.called("shutdown %s", mode)
+		return r, f.called("shutdown %s", mode)
 	}
-	return f.called("shutdown %s %s", mode, timeout)
+	return r, f.called("shutdown %s %s", mode, timeout)
 }
 
 func (f *fake) SwitchTo(_ context.Context, server string, force bool, timeout *time.Duration) (control.FailoverAnswer, error) {

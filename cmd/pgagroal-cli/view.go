@@ -33,7 +33,7 @@ var views = map[string]func(*page, *answer) error{
 	control.ConfSet:            view(setView),
 	control.ConfAlias:          view(aliasView),
 	control.ConfGet:            confView,
-	control.ShutdownGracefully: doneView("pgagroal lets no new client in, and ends when the last client has left", control.CancelShutdown),
+	control.ShutdownGracefully: view(shutdownView),
 	control.ShutdownNow:        doneView("pgagroal ends now", ""),
 	control.CancelShutdown:     doneView("the shutdown is cancelled: new clients are let in again", ""),
 	control.ClearPrometheus:    doneView("the counters and histograms of the metrics begin at zero again", ""),
@@ -64,11 +64,7 @@ func view[T any](show func(*page, *answer, *T)) func(*page, *answer) error {
 func doneView(text, next string) func(*page, *answer) error {
 	return func(p *page, _ *answer) error {
 		p.says(screen.Plain, text)
-		switch next {
-		case control.CancelShutdown:
-			p.suggest("pgagroal-cli shutdown cancel", "let new clients in again")
-			p.suggest("pgagroal-cli shutdown immediate", "don't wait for clients")
-		case control.Status:
+		if next == control.Status {
 			p.suggest("pgagroal-cli status", "what became of the server")
 		}
 		return nil
@@ -78,6 +74,19 @@ func doneView(text, next string) func(*page, *answer) error {
 // orderView is the page of commands that change the failover.
 func orderView(p *page, _ *answer, r *control.FailoverAnswer) {
 	p.says(screen.Plain, r.Next)
+}
+
+func shutdownView(p *page, _ *answer, r *control.ShutdownResponse) {
+	p.says(screen.Plain, r.Next)
+	suggestShutdown(p, r)
+}
+
+// suggestShutdown suggests what can be done about a shutdown.
+func suggestShutdown(p *page, r *control.ShutdownResponse) {
+	if !r.Final {
+		p.suggest("pgagroal-cli shutdown cancel", "take the shutdown back")
+	}
+	p.suggest("pgagroal-cli shutdown immediate", "don't wait for clients")
 }
 
 func flushView(p *page, _ *answer, r *control.FlushResponse) {

@@ -49,10 +49,10 @@ func setView(p *page, _ *answer, r *control.SetResponse) {
 		screen.Pair{Name: "Parameter", Text: r.ConfigKey}, screen.Pair{Name: "Old value", Text: pointed(was)},
 		screen.Pair{Name: "New value", Text: pointed(is)}, screen.Pair{Name: "Status", Text: status})
 	switch {
-	case r.RestartRequired && r.Persisted == "":
-		p.suggest("pgagroal-cli conf set "+r.ConfigKey+" "+pointed(is)+" --persist", "keep the value for the next start")
+	case r.RestartRequired && r.Persisted == "" && is != nil:
+		p.suggest("pgagroal-cli conf set "+shellWord(r.ConfigKey)+" "+shellWord(*is)+" --persist", "keep the value for the next start")
 	case r.Persisted != "":
-		p.suggest("pgagroal-cli conf reset "+r.ConfigKey, "take it back")
+		p.suggest("pgagroal-cli conf reset "+shellWord(r.ConfigKey), "take it back")
 	}
 }
 

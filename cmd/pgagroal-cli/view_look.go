@@ -59,7 +59,11 @@ func poolsView(p *page, _ *answer, r *control.PoolsResponse) {
 		}
 		if x.Paused {
 			paused = screen.Cell{Text: "paused", Colour: screen.Worry}
-			p.suggest("pgagroal-cli resume "+shellWord(x.Database), "let its clients go on")
+			if r.AllPaused {
+				p.suggest("pgagroal-cli resume", "let the clients of all databases go on")
+			} else {
+				p.suggest("pgagroal-cli resume "+shellWord(x.Database), "let its clients go on")
+			}
 		}
 		t.Rows = append(t.Rows, screen.Row{Cells: []screen.Cell{
 			{Text: x.Database}, {Text: x.Username}, {Text: strconv.Itoa(x.Active)}, {Text: strconv.Itoa(x.Idle)}, waiting, {Text: longest}, paused,

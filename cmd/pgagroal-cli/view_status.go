@@ -81,9 +81,9 @@ func statusHead(p *page, a *answer, r *control.StatusResponse) {
 		colour = screen.Strong
 	}
 	p.says(colour, fmt.Sprintf("pgagroal %s: %s, %s, %d of %d connections active", a.version(), strings.ToLower(r.Status), where, r.ActiveConnections, r.MaxConnections))
-	if r.Status != control.StatusRunning {
-		p.alarm(screen.Worry, "no new client is let in")
-		p.suggest("pgagroal-cli shutdown cancel", "let new clients in again")
+	if r.Shutdown != nil {
+		p.alarm(screen.Worry, r.Shutdown.Next)
+		suggestShutdown(p, r.Shutdown)
 	}
 	if down {
 		p.alarm(screen.Bad, primary+", the primary, doesn't answer")

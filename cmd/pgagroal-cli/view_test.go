@@ -56,7 +56,7 @@ func trouble() control.StatusResponse {
 	s.Reason = "3 probes in a row: refused"
 	r.Servers["orders1"] = s
 	r.SplitBrain, r.Standbys = control.SplitBrainYes, nil
-	r.Status = control.StatusGraceful
+	r.Status, r.Shutdown = control.StatusGraceful, &control.ShutdownResponse{Next: "new clients are let in for 8s more, so that load balancers notice; then every client is disconnected", Final: true}
 	r.Failover.Phase, r.Failover.Held, r.Failover.Paused = "held", true, true
 	r.Failover.HeldReason = "no standby can be promoted; orders1 doesn't answer since 12 probes in a row: connection refused"
 	r.Failover.Alarms = []string{
@@ -151,6 +151,7 @@ func pages(t *testing.T) map[string]*answer {
 		"conf-set":         answered(t, control.ConfSet, control.SetResponse{Status: control.SetSuccess, ConfigKey: "idle_timeout", OldValue: text("5s"), NewValue: text("9s")}),
 		"conf-set-persist": answered(t, control.ConfSet, control.SetResponse{Status: control.SetSuccess, ConfigKey: "idle_timeout", OldValue: text("5s"), NewValue: text("9s"), Persisted: "/var/lib/pgagroal/auto.conf"}),
 		"conf-set-restart": answered(t, control.ConfSet, control.SetResponse{Status: control.SetRestart, ConfigKey: "max_connections", CurrentValue: text("50"), RequestedValue: text("60"), RestartRequired: true}),
+		"conf-set-quoted":  answered(t, control.ConfSet, control.SetResponse{Status: control.SetRestart, ConfigKey: "server.my server.host", CurrentValue: text("a"), RequestedValue: text("it's; two"), RestartRequired: true}),
 		"conf-alias": answered(t, control.ConfAlias, control.AliasResponse{Databases: map[string]control.AliasedDatabase{
 			"orders": {Username: "alice", MaxSize: 10, InitialSize: 5, MinSize: 2, Aliases: []string{"o", "ord"}}, "orders bob": {Username: "bob", MaxSize: 3},
 		}}),
@@ -158,7 +159,7 @@ func pages(t *testing.T) map[string]*answer {
 		"flush":            answered(t, control.Flush, control.FlushResponse{Closed: 3, Graceful: 2}),
 		"pause":            answered(t, control.Pause, control.PauseResponse{Paused: "the shop", Next: "no connection is left"}),
 		"resume":           answered(t, control.Resume, control.PauseResponse{Paused: "all", Next: "clients go on"}),
-		"shutdown":         answered(t, control.ShutdownGracefully, nil),
+		"shutdown":         answered(t, control.ShutdownGracefully, control.ShutdownResponse{Next: "no new client is let in, and pgagroal ends when the last client has left; who is still there 1m0s later is disconnected"}),
 		"unknown":          answered(t, "a command without a page of its own", unknown),
 		"clients": answered(t, control.Clients, control.ClientsResponse{Clients: []control.Client{
 			{ID: 4294967301, State: "in transaction", Database: "orders", Username: "app", AppName: "checkout\x1b[2J", Client: "10.1.7.200:50123", StartTime: now.Unix() - 4000, PID: 991, Server: "orders1", Worker: 4711},
@@ -167,6 +168,9 @@ func pages(t *testing.T) map[string]*answer {
 		}}),
 		"pools": answered(t, control.Pools, control.PoolsResponse{Pools: []control.Pool{
 			{Database: "orders", Username: "app", Active: 20, Idle: 3, Waiting: 2, Waited: 93}, {Database: "my shop", Username: "app", Paused: true},
+		}}),
+		"pools-paused": answered(t, control.Pools, control.PoolsResponse{AllPaused: true, Pools: []control.Pool{
+			{Database: "orders", Username: "app", Waiting: 2, Waited: 93, Paused: true}, {Database: "my shop", Username: "app", Paused: true},
 		}}),
 		"servers": answered(t, control.Servers, control.ServersResponse{Servers: []control.ServerLine{
 			{Server: trouble().Servers["orders1"], Probe: "primary", ProbeAge: 0.3, Timeline: 2, LSN: "2/5A0001C8", Active: 20, Idle: 4},

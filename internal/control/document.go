@@ -34,7 +34,7 @@ type Request struct {
 	Force     bool    `json:",omitempty"`
 	Timeout   *int    `json:",omitempty"` // seconds; -1 for ShutdownGracefully and Flush without ArgTimeout
 	Count     *int    `json:",omitempty"`
-	ID        *int    `json:",omitempty"`
+	ID        *uint64 `json:",omitempty"` // of Kick
 	ConfigKey *string `json:",omitempty"`
 	// ConfigValue and Persist belong to ConfSet.
 	ConfigValue *string `json:",omitempty"`

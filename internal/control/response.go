@@ -46,7 +46,8 @@ type PingServer struct {
 
 // StatusResponse answers status.
 type StatusResponse struct {
-	Status            string // StatusRunning or StatusGraceful
+	Status            string            // StatusRunning or StatusGraceful
+	Shutdown          *ShutdownResponse `json:",omitempty"` // of the shutdown under way
 	ActiveConnections int
 	TotalConnections  int
 	MaxConnections    int
@@ -56,6 +57,14 @@ type StatusResponse struct {
 	Standbys          map[string]Standby
 	Failover          FailoverSummary
 	Confinement       Confinement
+}
+
+// ShutdownResponse answers a graceful shutdown.
+type ShutdownResponse struct {
+	// Next says who is still let in, and when pgagroal ends, in words.
+	Next string
+	// Final says that the shutdown can't be cancelled.
+	Final bool
 }
 
 // Confinement says what the kernel forbids a worker or the prober, in case an attacker takes it over.
@@ -263,7 +272,9 @@ type Client struct {
 
 // PoolsResponse answers pools, sorted by database and user.
 type PoolsResponse struct {
-	Pools []Pool
+	// AllPaused says that all databases are paused together, so that none can be resumed alone.
+	AllPaused bool `json:",omitempty"`
+	Pools     []Pool
 }
 
 // Pool is the connections of one database and user, and the clients that wait for one.

@@ -177,7 +177,11 @@ func runShutdown(mode ShutdownMode) func(context.Context, Supervisor, args) (any
 		if err != nil {
 			return nil, err
 		}
-		return nil, sup.Shutdown(ctx, mode, timeout)
+		r, err := sup.Shutdown(ctx, mode, timeout)
+		if mode != ShutdownGraceful {
+			return nil, err
+		}
+		return r, err
 	}
 }
 
@@ -242,11 +246,11 @@ func runPools(ctx context.Context, sup Supervisor, _ args) (any, error) {
 }
 
 func runKick(ctx context.Context, sup Supervisor, a args) (any, error) {
-	id, ok, err := a.number(control.ArgID)
-	if err != nil || !ok {
-		return nil, fmt.Errorf("%w: %q is not the id of a client", errBadRequest, cut(a[control.ArgID]))
+	id, err := a.client()
+	if err != nil {
+		return nil, err
 	}
-	return nil, sup.Kick(ctx, uint64(id))
+	return nil, sup.Kick(ctx, id)
 }
 
 func runClearFigures(ctx context.Context, sup Supervisor, _ args) (any, error) {
@@ -342,6 +346,15 @@ func (a args) number(name string) (n int, ok bool, err error) {
 		return 0, false, fmt.Errorf("%w: %s is not a number", errBadRequest, name)
 	}
 	return int(v), true, nil
+}
+
+// client returns the id of a client.
+func (a args) client() (uint64, error) {
+	id, err := strconv.ParseUint(a[control.ArgID], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %q is not the id of a client", errBadRequest, cut(a[control.ArgID]))
+	}
+	return id, nil
 }
 
 // timeout returns the seconds of a request as a duration, nil when absent.

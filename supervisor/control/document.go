@@ -44,8 +44,8 @@ func (a args) echo(name string) (r control.Request) {
 	if n, ok, err := a.number(control.ArgCount); ok && err == nil {
 		r.Count = &n
 	}
-	if n, ok, err := a.number(control.ArgID); ok && err == nil {
-		r.ID = &n
+	if id, err := a.client(); err == nil {
+		r.ID = &id
 	}
 	if v, ok := a[control.ArgServer]; ok {
 		r.Server = &v

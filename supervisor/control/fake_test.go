@@ -64,7 +64,7 @@ func (f *fake) StatusDetails(ctx context.Context) (control.StatusDetailsResponse
 	return control.StatusDetailsResponse{Limits: []control.Limit{{Database: "a<b"}}}, f.called(ctx, "status details")
 }
 
-func (f *fake) Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Duration) error {
+func (f *fake) Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Duration) (control.ShutdownResponse, error) {
 	f.mu.Lock()
 	if f.onShutdown != nil {
 		f.onShutdown()
@@ -74,7 +74,7 @@ func (f *fake) Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Du
 	if timeout != nil {
 		text = timeout.String()
 	}
-	return f.called(ctx, "shutdown %s %s", mode, text)
+	return control.ShutdownResponse{Next: "it ends"}, f.called(ctx, "shutdown %s %s", mode, text)
 }
 
 func (f *fake) SwitchTo(ctx context.Context, server string, force bool, timeout *time.Duration) (control.FailoverAnswer, error) {

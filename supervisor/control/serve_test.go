@@ -60,6 +60,7 @@ func TestEveryCommandReachesItsMethod(t *testing.T) {
 		{"servers", nil, "servers", map[string]any{}},
 		{"pools", nil, "pools", map[string]any{}},
 		{"kick", map[string]string{"id": "7"}, "kick 7", map[string]any{"ID": 7.0}},
+		{"kick", map[string]string{"id": "4503599627370497"}, "kick 4503599627370497", map[string]any{"ID": 4503599627370497.0}},
 		{"clear", nil, "clear figures", map[string]any{}},
 		{"clear-server", map[string]string{"server": "one", "force": "true"}, "clear one true", map[string]any{"Server": "one", "Force": true}},
 	}

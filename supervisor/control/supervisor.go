@@ -20,8 +20,8 @@ type Supervisor interface {
 	// StatusDetails is Status with limits, databases and connections.
 	StatusDetails(ctx context.Context) (control.StatusDetailsResponse, error)
 	// Shutdown starts or cancels a shutdown and doesn't wait for its end. A nil timeout
-	// is flush_timeout, 0 is unlimited; only a graceful shutdown has a timeout.
-	Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Duration) error
+	// is flush_timeout, 0 is unlimited; only a graceful shutdown has a timeout and a response.
+	Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Duration) (control.ShutdownResponse, error)
 	// SwitchDatabase disables or enables a database for new clients. The name may be an
 	// alias; all and * stand for all databases.
 	SwitchDatabase(ctx context.Context, database string, disable bool) (control.DatabasesResponse, error)
