@@ -76,7 +76,7 @@ func (m *Machine) oweNotify(old int) {
 
 // mayNotify reports whether the script may run: once the primary is verified, or at failover_verify_timeout.
 func (m *Machine) mayNotify() bool {
-	if m.paused {
+	if m.pausing() {
 		return false
 	}
 	switch m.phase {

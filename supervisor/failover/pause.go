@@ -1,18 +1,19 @@
 package failover
 
-import "errors"
-
-var (
-	errOff    = errors.New("failover is off in the configuration")
-	errPaused = errors.New("failover is paused: pgagroal-cli failover resume ends that")
+import (
+	"errors"
+	"fmt"
 )
+
+var errOff = errors.New("failover is off in the configuration")
 
 const alarmPaused = "paused"
 
 func (m *Machine) refusePause(ev Pause)   { m.reply(ev.Tag, m.refusal()) }
 func (m *Machine) refuseResume(ev Resume) { m.reply(ev.Tag, m.refusal()) }
 
-// pausing reports whether failover or all clients are paused, so that clients are held where the machine would fence.
+// pausing reports whether failover or all clients are paused: the machine then holds clients where it would fence, and
+// starts no script, neither on its own nor by command.
 func (m *Machine) pausing() bool { return (m.paused || m.clients.All) && m.cfg.Enabled }
 
 // whatPauses says what is paused, and which command ends that.
@@ -21,6 +22,12 @@ func (m *Machine) whatPauses() (what, command string) {
 		return "clients are paused", "pgagroal-cli resume"
 	}
 	return "failover is paused", "pgagroal-cli failover resume"
+}
+
+// errPaused is why a command that needs a fence or a script is refused during a pause.
+func (m *Machine) errPaused() error {
+	what, command := m.whatPauses()
+	return fmt.Errorf("%s: %s ends that", what, command)
 }
 
 // onClientsPaused notes which clients an operator holds. A primary that is held as dead is first probed once more when

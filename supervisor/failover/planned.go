@@ -79,8 +79,8 @@ func (m *Machine) startPlan(c command) {
 func (m *Machine) planRefused(c command) error {
 	s, old := m.servers[c.index], m.servers[m.known.index]
 	switch {
-	case m.paused:
-		return errPaused
+	case m.pausing():
+		return m.errPaused()
 	case m.foreign(s):
 		return fmt.Errorf("%s has another system identifier", c.name)
 	case s.timeline != m.known.timeline || m.known.timeline == 0:

@@ -42,8 +42,9 @@ func (m *Machine) runBlocked() string {
 		return "failover_mode is follow"
 	case m.stopping:
 		return "the pooler is stopping"
-	case m.paused:
-		return "failover is paused"
+	case m.pausing():
+		what, _ := m.whatPauses()
+		return what
 	case m.runs.current != nil:
 		return "run " + m.runs.current.id + " has not ended"
 	case m.runs.blocker != "":

@@ -37,8 +37,8 @@ func (m *Machine) triggerRefused(c command) error {
 	switch {
 	case !m.cfg.Enabled:
 		return errOff
-	case m.paused:
-		return errPaused
+	case m.pausing():
+		return m.errPaused()
 	case m.phase == PhaseFencing || m.phase == PhaseChoosing:
 		return errors.New("a failover is under way already")
 	case m.runs.pending >= 0:
