@@ -20,8 +20,8 @@ const AutoName = "auto.conf"
 const maxAuto = 1 << 20
 
 // FilesOnly returns why a key may be set only in the files of the administrator and never in auto.conf, or "". The account
-// that pgagroal runs as can write auto.conf. So nothing in it may name a program, an account or a file, and nothing that
-// other programs read from the same configuration may be in it.
+// that pgagroal runs as can write auto.conf. So nothing in it may name a program, an account or a file, let anybody in,
+// open a port, weaken TLS or run SQL, and nothing that other programs read from the same configuration may be in it.
 func (r Row) FilesOnly() string {
 	switch {
 	case r.RunnerReads():
@@ -32,11 +32,26 @@ func (r Row) FilesOnly() string {
 		return "it names an account of this machine"
 	case r.Name == "port":
 		return "pgagroal-cli finds its socket by it, and reads only the files of the administrator"
-	case r.Name == "allow_unknown_users", r.Name == "auth_query", strings.HasPrefix(r.Name, "auth_query_"):
+	case slices.Contains(entryKeys[:], r.Name), strings.HasPrefix(r.Name, "auth_query_"), strings.HasPrefix(r.Name, "rotate_frontend_"):
 		return "it decides who is let in by whose password"
+	case slices.Contains(listenKeys[:], r.Name):
+		return "it decides where pgagroal listens, and for whom"
+	case r.Name == "tls", strings.HasPrefix(r.Name, "tls_"):
+		return "it decides how connections are protected"
+	case strings.HasPrefix(r.Name, "server_reset_query"):
+		return "it decides which SQL the servers run"
 	}
 	return ""
 }
+
+// entryKeys decide who is let in, and how clients and servers prove who they are.
+var entryKeys = [...]string{
+	"allow_unknown_users", "auth_query", "auth_failure_delay", "channel_binding", "follow_credential_files", "md5", "proxy_protocol",
+	"require_auth",
+}
+
+// listenKeys decide where pgagroal listens, and for whom.
+var listenKeys = [...]string{"console", "console_names", "host", "management", "metrics"}
 
 // RunnerReads reports whether the script runner reads the key, too.
 func (r Row) RunnerReads() bool {

@@ -101,11 +101,39 @@ func TestKeysThatAreRefusedInAutoConf(t *testing.T) {
 	for _, key := range []string{
 		"pgagroal failover_script", "pgagroal failover_notify_script", "pgagroal failover_fence_script", "pgagroal failover_script_timeout",
 		"pgagroal user", "pgagroal worker_user", "pgagroal state_dir", "pgagroal include_dir", "pgagroal unix_socket_dir", "pgagroal log_path",
+		"pgagroal proxy_protocol", "pgagroal server_reset_query", "pgagroal tls", "pgagroal md5", "pgagroal host", "pgagroal console",
+		"a require_auth", "a channel_binding", "a tls",
 		"pgagroal scriptrunner_socket", "pgagroal tls_key_file", "pgagroal port", "pgagroal auth_query", "pgagroal auth_query_statement",
 		"a host", "a port", "a tls_ca_file",
 	} {
 		if !refused[key] {
 			t.Errorf("%s is taken", key)
+		}
+	}
+}
+
+// harmless are the keys that auto.conf may set: limits, times, logs and the rules of the failover. None lets anybody in, opens
+// a port, weakens TLS, runs SQL or names a file.
+const harmless = `
+	workers metrics_cache_max_age metrics_cache_max_size metrics_max_series metrics_detail
+	log_type log_level log_format log_rotation_age log_rotation_size log_line_prefix log_mode log_connections log_disconnections
+	blocking_timeout connection_retry_delay idle_timeout max_connection_age flush_timeout shutdown_mode shutdown_delay pause_timeout
+	validation background_interval max_retries max_connections max_clients max_clients_per_user max_clients_per_database
+	reserved_connections max_pools orphan_grace authentication_timeout pipeline track_prepared_statements query_timeout
+	idle_in_transaction_timeout disconnect_client disconnect_client_force ev_backend keep_alive nodelay backlog
+	application_name_add_host hugepage tracker update_process_title
+	health_check health_check_period health_check_timeout health_check_user startup_validation
+	primary failover_candidate failover_priority
+	failover failover_mode failover_start_timeout failover_probe_count failover_probe_interval failover_probe_timeout
+	failover_restart_grace failover_silence_time failover_min_standbys failover_startup_grace failover_veto_streaming
+	failover_veto_max fence_timeout failover_client_wait failover_max_lag failover_verify failover_verify_timeout
+	failover_notify_retries failover_settle failback failback_quarantine failover_max failover_window`
+
+// A new key must be decided: either FilesOnly refuses it, or it is on the list.
+func TestEachKeyIsRefusedInAutoConfOrHarmless(t *testing.T) {
+	for _, r := range Keys() {
+		if listed, refused := slices.Contains(strings.Fields(harmless), r.Name), r.FilesOnly() != ""; listed == refused {
+			t.Errorf("%s: on the list of harmless keys: %t, refused: %t", r.Name, listed, refused)
 		}
 	}
 }
