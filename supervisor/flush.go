@@ -61,6 +61,10 @@ func (s *supervisor) orderFlush(order controlsocket.FlushOrder, answer func(cont
 		answer(control.FlushResponse{}, errManyFlushes)
 		return
 	}
+	if order.Mode == controlsocket.FlushGracefully { // -T 0 takes an earlier limit back
+		s.timers.stop(x.limits[database])
+		delete(x.limits, database)
+	}
 	s.flush(flushModes[order.Mode], database, func(sum control.FlushResponse, err error) {
 		s.log.Info("flush", "mode", order.Mode.String(), "database", order.Database, "closed", sum.Closed, "when_unused", sum.Graceful)
 		if timed && sum.Graceful > 0 {

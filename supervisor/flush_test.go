@@ -81,6 +81,20 @@ func TestGracefulFlushEndsAtItsTimeLimit(t *testing.T) {
 
 // A backend that its worker handed over before it saw the flush arrives after the other
 // worker's answer.
+func TestGracefulFlushWithoutALimitTakesAnEarlierLimitBack(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	f := w.children[0]
+	w.lease(f, key("u"))
+	for _, limit := range []time.Duration{time.Minute, 0} {
+		w.orderFlush(controlsocket.FlushOrder{Mode: controlsocket.FlushGracefully, Database: "d", Timeout: &limit})
+	}
+	w.live(2 * time.Minute)
+	if got := lastFlush(f); got.Mode != ipc.FlushGracefully {
+		t.Errorf("clients are disconnected at the limit of the first flush: %v", got)
+	}
+}
+
 func TestBackendsBetweenTwoWorkersAreFlushedToo(t *testing.T) {
 	for _, tt := range []struct {
 		database string

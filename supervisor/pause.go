@@ -240,6 +240,13 @@ func (s *supervisor) endPause(database string, why error) {
 	}
 }
 
+// endPauses ends every pause.
+func (s *supervisor) endPauses(why error) {
+	for _, name := range slices.Sorted(maps.Keys(s.clients.pauses)) {
+		s.endPause(name, why)
+	}
+}
+
 // resumeBy ends the pause of a database, or, for all, every pause.
 func (s *supervisor) resumeBy(order controlsocket.PauseOrder) (control.PauseResponse, error) {
 	database, err := s.pauseTarget(order)

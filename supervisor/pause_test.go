@@ -108,6 +108,24 @@ func TestPauseIsTakenBackAtItsLimit(t *testing.T) {
 	}
 }
 
+// The clients that a shutdown waits for must be able to finish.
+func TestGracefulShutdownEndsAllPauses(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	f := w.children[0]
+	w.lease(f, key("u"))
+	waits := w.pause("all", time.Minute)
+	w.pause("other", time.Minute)
+	w.s.letNobodyIn(time.Minute)
+	w.settle()
+	if all, databases := holds(f); all || len(databases) > 0 || pausedInMachine(w) {
+		t.Errorf("still paused: %t, %v", all, databases)
+	}
+	if !strings.Contains(waits.err, "shutting down") {
+		t.Errorf("the command that waits is told %q", waits.err)
+	}
+}
+
 func TestForgottenPauseEnds(t *testing.T) {
 	w := newWorld(t, 1, func(c *config.Config) { c.PauseTimeout = time.Minute })
 	w.up()

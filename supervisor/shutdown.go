@@ -124,6 +124,7 @@ func (s *supervisor) letNobodyIn(limit time.Duration) {
 	s.log.Info("shutting down when the last client has left", "clients", s.clients.total, "limit", limit)
 	s.service.note = "shutting down when the last client has left"
 	s.limitGraceful(limit)
+	s.endPauses(errors.New("pgagroal is shutting down")) // paused clients could never leave
 	s.sendServerStates()
 	s.checkDrained()
 }
