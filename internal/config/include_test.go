@@ -224,21 +224,21 @@ func TestWhatIsPersistedIsReadBack(t *testing.T) {
 		}
 		return again
 	}
-	again := persist("server_reset_query", `select 'a;b' # c`, false)
-	if again.ServerResetQuery != `select 'a;b' # c` || again.Servers[0].FailoverPriority != 8 {
-		t.Errorf("%q, %d", again.ServerResetQuery, again.Servers[0].FailoverPriority)
+	again := persist("log_line_prefix", `select 'a;b' # c`, false)
+	if again.LogLinePrefix != `select 'a;b' # c` || again.Servers[0].FailoverPriority != 8 {
+		t.Errorf("%q, %d", again.LogLinePrefix, again.Servers[0].FailoverPriority)
 	}
-	if o := again.Origin("server_reset_query"); o.File != c.Paths.Auto || o.Line == 0 || c.Origin("server_reset_query").String() != SetByCommand {
+	if o := again.Origin("log_line_prefix"); o.File != c.Paths.Auto || o.Line == 0 || c.Origin("log_line_prefix").String() != SetByCommand {
 		t.Errorf("%v", o)
 	}
-	if again = persist("idle_timeout", "90", false); again.IdleTimeout.Seconds() != 90 || again.ServerResetQuery == "DISCARD ALL" {
-		t.Errorf("%v, %v", again.IdleTimeout, again.ServerResetQuery)
+	if again = persist("idle_timeout", "90", false); again.IdleTimeout.Seconds() != 90 || again.LogLinePrefix == "%Y-%m-%d %H:%M:%S" {
+		t.Errorf("%v, %v", again.IdleTimeout, again.LogLinePrefix)
 	}
 	if again = persist("server.a.failover_priority", "", true); again.Servers[0].FailoverPriority != 0 || again.IdleTimeout.Seconds() != 90 {
 		t.Errorf("%v, %v", again.Servers[0], again.IdleTimeout)
 	}
-	if again = persist("", "", true); again.IdleTimeout != 0 || again.ServerResetQuery != "DISCARD ALL" {
-		t.Errorf("%v, %v", again.IdleTimeout, again.ServerResetQuery)
+	if again = persist("", "", true); again.IdleTimeout != 0 || again.LogLinePrefix != "%Y-%m-%d %H:%M:%S" {
+		t.Errorf("%v, %v", again.IdleTimeout, again.LogLinePrefix)
 	}
 }
 

@@ -8,8 +8,10 @@ import (
 // TestWhoRunsNoScriptsMissesNoRunner: a reload to failover_mode = follow ends the runner, which is no alarm.
 func TestWhoRunsNoScriptsMissesNoRunner(t *testing.T) {
 	missed := []Event{
-		RunnerDown{"it has ended"}, RunnerSilent{"it has not answered for 9s"},
-		NotifyBroken{"it has mode 0644"}, RunsAllowed{Holder: "process 9"},
+		RunnerDown{"it has ended"},
+		RunnerSilent{"it has not answered for 9s"},
+		NotifyBroken{"it has mode 0644"},
+		RunsAllowed{Holder: "process 9"},
 	}
 	cfg := Config{Enabled: true, Servers: []ServerConfig{{Name: "s1"}, {Name: "s2"}, {Name: "s3"}}}
 	w := newWorld(cfg, []*node{{}, {}, {}})
