@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -26,8 +25,7 @@ type order struct {
 	Apply  bool // whether to confine itself before the attempts
 	Filter bool // by the filter of system calls alone, without Landlock
 	Policy Policy
-	Port   int    // a port with a listener
-	Daemon string // if not empty, a Unix datagram socket
+	Port   int // a port with a listener
 }
 
 // told is the child's answer: the report, and the error number of each attempt.
@@ -57,7 +55,7 @@ func child(text string) error {
 	}
 	var out told
 	var err error
-	attempts := prepare(o.Port, o.Daemon)
+	attempts := prepare(o.Port)
 	if o.Apply {
 		if out.Report, err = Apply(o.Policy); err != nil {
 			return err
@@ -73,11 +71,7 @@ func child(text string) error {
 }
 
 // prepare starts a thread before Apply. The result makes every attempt in it.
-func prepare(port int, daemon string) (attempts func() map[string]int) {
-	log, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		log = -1 // which no attempt can use
-	}
+func prepare(port int) (attempts func() map[string]int) {
 	ready, begin, got := make(chan bool), make(chan bool), make(chan map[string]int)
 	go func() {
 		runtime.LockOSThread()
@@ -89,9 +83,6 @@ func prepare(port int, daemon string) (attempts func() map[string]int) {
 			r[name] = int(e)
 		}
 		r["connect"] = connect(port)
-		if daemon != "" {
-			r["daemon"] = number(unix.Connect(log, &unix.SockaddrUnix{Name: daemon}))
-		}
 		r["threads and timers"] = work()
 		got <- r
 	}()
@@ -105,18 +96,13 @@ func prepare(port int, daemon string) (attempts func() map[string]int) {
 func connect(port int) int {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return number(err)
+		return int(err.(unix.Errno))
 	}
 	defer unix.Close(fd)
-	return number(unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}))
-}
-
-// number is the error number of a system call, 0 for none.
-func number(err error) int {
-	if err == nil {
-		return 0
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return int(err.(unix.Errno))
 	}
-	return int(err.(unix.Errno))
+	return 0
 }
 
 // work makes the Go runtime start threads, collect garbage and preempt goroutines.
@@ -316,34 +302,5 @@ func TestOnlyWhoHasServersMayConnect(t *testing.T) {
 		if got := connects(tt.policy); got != tt.want {
 			t.Errorf("%+v may connect: %v", tt.policy, got)
 		}
-	}
-}
-
-// pgagroal-privsep(7) says so: the log is a socket that may be connected to another one.
-func TestTheSocketOfALogCanBeConnectedElsewhere(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "daemon")
-	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	port := listener(t)
-	got := start(t, order{Apply: true, Policy: Policy{Ports: []uint16{uint16(port)}}, Port: port, Daemon: path})
-	want, version := unix.Errno(0), 0
-	for _, s := range got.Report.InForce {
-		_, _ = fmt.Sscanf(s, "Landlock %d", &version) // others are no version
-	}
-	if version >= 9 {
-		want = unix.EACCES
-	}
-	if e := unix.Errno(got.Result["daemon"]); e != want {
-		t.Errorf("connect to another daemon: %v, want %v", e, want)
-	}
-	if allowed(Policy{}) == nil {
-		return // without a list for this architecture it may connect in any case
-	}
-	got = start(t, order{Apply: true, Policy: Policy{Accept: true}, Port: port, Daemon: path})
-	if e := unix.Errno(got.Result["daemon"]); e != unix.EPERM {
-		t.Errorf("without servers: %v, want EPERM", e)
 	}
 }
