@@ -3,8 +3,8 @@
 // It is one call of the standard library, in a package of its own because of the tests: the race detector makes it 20 times
 // slower, and it has nothing that could race. So programs are tested with a race detector that leaves out this package, HMAC and
 // SHA-256. It doesn't leave out all of crypto: the linker then takes generic code of package sync from there, which the
-// detector doesn't see, and it reports races in every sync.Map. The call has to be here, because the library's function is generic: its code belongs to
-// the package that calls it.
+// detector doesn't see, and it reports races in every sync.Map. The call has to be here, because the library's function is
+// generic: its code belongs to the package that calls it.
 package pbkdf
 
 import (
