@@ -21,10 +21,10 @@ var programs = map[string]struct {
 	page   string
 	groups []string
 }{
-	"pgagroal":              {page: "pgagroal.1"},
+	"pgagroal":              {page: "pgagroal.8"},
 	"pgagroal-cli":          {page: "pgagroal-cli.1"},
 	"pgagroal-admin":        {page: "pgagroal-admin.1", groups: []string{"user"}},
-	"pgagroal-scriptrunner": {page: "pgagroal-scriptrunner.1"},
+	"pgagroal-scriptrunner": {page: "pgagroal-scriptrunner.8"},
 }
 
 // children are the programs that only pgagroal starts, which have no options, and the pages

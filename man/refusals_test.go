@@ -19,27 +19,27 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write the refusals in pgagroal.1 anew")
+var rewrite = flag.Bool("rewrite", false, "write the refusals in pgagroal.8 anew")
 
 const (
 	refusalsBegin = ".\\\" Refusals, written by: go test ./man -run TestRefusals -rewrite\n"
 	refusalsEnd   = ".\\\" End of the refusals.\n"
 )
 
-// TestRefusalsAreDocumented compares the list in pgagroal.1 with the table of refusals.
+// TestRefusalsAreDocumented compares the list in pgagroal.8 with the table of refusals.
 func TestRefusalsAreDocumented(t *testing.T) {
-	text := page(t, "pgagroal.1")
+	text := page(t, "pgagroal.8")
 	before, rest, ok := strings.Cut(text, refusalsBegin)
 	is, after, ended := strings.Cut(rest, refusalsEnd)
 	if !ok || !ended {
-		t.Fatal("pgagroal.1 has no place for the refusals")
+		t.Fatal("pgagroal.8 has no place for the refusals")
 	}
 	var want strings.Builder
 	for _, r := range pgwire.Refusals() {
 		want.WriteString(inManual(r.Row()))
 	}
 	if *rewrite {
-		if err := os.WriteFile("pgagroal.1", []byte(before+refusalsBegin+want.String()+refusalsEnd+after), 0o644); err != nil {
+		if err := os.WriteFile("pgagroal.8", []byte(before+refusalsBegin+want.String()+refusalsEnd+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

@@ -9,7 +9,7 @@ import (
 )
 
 // Refusal is an error that pgagroal itself sends to a client: a row of the table below, which has all of them.
-// pgagroal.1 documents the table, and a test in man/ compares the two. Zero is none.
+// pgagroal.8 documents the table, and a test in man/ compares the two. Zero is none.
 type Refusal uint8
 
 // The refusals, in the order in which a client may meet them.
