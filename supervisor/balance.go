@@ -9,7 +9,7 @@ const clientHighWater = queueLimit / 2
 func (s *supervisor) leastLoaded() *child {
 	var best *child
 	s.ready(func(c *child) {
-		if c.drained || c.exit != nil || c.started.link.Len() >= clientHighWater || !s.mayFly(c) {
+		if c.drained || s.retires(c) || c.exit != nil || c.started.link.Len() >= clientHighWater || !s.mayFly(c) {
 			return
 		}
 		if best == nil || len(c.clients) < len(best.clients) {

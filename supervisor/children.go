@@ -59,9 +59,10 @@ type child struct {
 	clients map[uint64]bool // ids of clients that were handed over and have not left
 	flight  flight
 	drained bool
-	secrets int // how many of its SecretRequests are open
-	peers   int // how many of its PeerRequests are open
-	stored  int // how many of its StoredRequests are open
+	leaving bool // it was told to end
+	secrets int  // how many of its SecretRequests are open
+	peers   int  // how many of its PeerRequests are open
+	stored  int  // how many of its StoredRequests are open
 	stats   stats
 	asking  line // SecretRequests for which the prober has to ask a server
 }
@@ -71,9 +72,15 @@ func (c *child) ending() bool { return c.state == childKilled || c.state == chil
 
 // slot is the place of one worker, whose process changes with each restart.
 type slot struct {
-	child    *child // nil between a death and the restart
+	child    *child // nil between a death and the restart, and in a slot that is free
 	failures int    // deaths in a row
 	everUp   bool
+	// place says which of the workers of the configuration this is. Two slots have the same
+	// place while one worker takes the place of the other.
+	place int
+	// retired says why the worker gets no new client, see retire.go; nil if it gets some. The
+	// slot is free once the process has ended.
+	retired *retirement
 }
 
 // workers are all slots.
@@ -88,7 +95,7 @@ type workers struct {
 
 func (s *supervisor) startWorkers() {
 	for i := range s.cfg.EffectiveWorkers() {
-		s.workers.slots = append(s.workers.slots, &slot{})
+		s.workers.slots = append(s.workers.slots, &slot{place: i})
 		s.startWorker(i)
 	}
 }
@@ -158,6 +165,7 @@ func (s *supervisor) onConfigDone(c *child, m *ipc.ConfigDone) {
 	s.noteConfinement(&s.workers.confined, "workers", m.Confined, m.Unconfined)
 	s.sendServerState(c)
 	s.schedulePing(c)
+	s.retirePredecessors(c)
 	s.carryOut(s.ledger.WorkerReady(c.index))
 	s.gateChanged()
 	s.checkReady()
@@ -267,7 +275,11 @@ func (s *supervisor) onWorkerExit(c *child, how string) {
 	s.gateChanged()
 	elsewhere(s, func() ([]ipc.Envelope, error) { return c.started.unread(), nil }, func(left []ipc.Envelope, _ error) {
 		rescued := s.rescueClients(c, left)
-		s.log.Error("worker ended", "worker", c.index, "child", c.started.pid, "how", how, "clients", len(c.clients), "rescued", rescued)
+		level := slog.LevelError
+		if c.drained && s.retires(c) {
+			level = slog.LevelInfo
+		}
+		s.log.Log(context.Background(), level, "worker ended", "worker", c.index, "child", c.started.pid, "how", how, "clients", len(c.clients), "rescued", rescued)
 		s.workerGone(c)
 	})
 }
@@ -295,6 +307,10 @@ func (s *supervisor) workerGone(c *child) {
 		s.checkStopped()
 		return
 	}
+	if sl.retired != nil {
+		s.timers.stop(sl.retired.limit)
+		return
+	}
 	s.restart(sl, c, wasUp)
 }
 
@@ -314,7 +330,7 @@ func (s *supervisor) restart(sl *slot, c *child, wasUp bool) {
 
 func (s *supervisor) allFailed() bool {
 	for _, sl := range s.workers.slots {
-		if sl.failures < bootAttempts {
+		if sl.retired == nil && sl.failures < bootAttempts {
 			return false
 		}
 	}

@@ -136,6 +136,7 @@ func (s *supervisor) onClientsGone(c *child, m *ipc.ClientsGone) {
 		delete(c.clients, id)
 		s.clients.left(id)
 	}
+	s.checkRetired(c)
 	s.checkDrained()
 }
 

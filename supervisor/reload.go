@@ -197,7 +197,7 @@ func (s *supervisor) onFilesRead(r *readAgain, err error) {
 	x.fresh, x.next, x.waiting = r.fresh, r.next, map[*child]bool{}
 	x.limit = s.after(reloadLimit, func() { s.giveUpReload(errors.New(s.missingAnswers())) })
 	for _, sl := range s.workers.slots {
-		if c := sl.child; c != nil && c.greeted && !c.ending() {
+		if c := sl.child; c != nil && c.greeted && !c.ending() && sl.retired == nil {
 			s.joinReload(c)
 		}
 	}
@@ -385,7 +385,7 @@ func (s *supervisor) tellReloaded(r control.ReloadResponse) {
 // other one that they have prepared.
 func (s *supervisor) tellGeneration() {
 	for _, sl := range s.workers.slots {
-		if c := sl.child; c != nil && c.state == childReady {
+		if c := sl.child; c != nil && c.state == childReady && sl.retired == nil {
 			s.send(c, &ipc.ConfigCommit{Gen: s.gen})
 		}
 	}

@@ -32,7 +32,7 @@ func (s *supervisor) workerSpec(index int) startSpec {
 // sendConfig sends a worker a whole configuration; the worker opens no file.
 func (s *supervisor) sendConfig(c *child, g *generation) {
 	first := len(c.config) == 0
-	c.config = append(c.config, g.messages(s.configBegin(g, c.index))...)
+	c.config = append(c.config, g.messages(s.configBegin(g, c.index), s.workers.slots[c.index].place)...)
 	if first {
 		s.sendParts(c)
 	}
@@ -51,8 +51,9 @@ func (s *supervisor) sendParts(c *child) {
 	}
 }
 
-// messages returns the messages of a configuration, in order.
-func (g *generation) messages(begin *ipc.ConfigBegin) []ipc.Message {
+// messages returns the messages of a configuration, in order. place says which of its workers
+// the receiver is.
+func (g *generation) messages(begin *ipc.ConfigBegin, place int) []ipc.Message {
 	gen, cfg, end := g.gen, g.cfg, &ipc.ConfigEnd{Gen: g.gen}
 	all := []ipc.Message{begin}
 	for i, sv := range cfg.Servers {
@@ -81,7 +82,7 @@ func (g *generation) messages(begin *ipc.ConfigBegin) []ipc.Message {
 	}
 	for i, l := range cfg.Limits {
 		all = append(all, &ipc.ConfigLimit{
-			Keep: keptBy(ledgerRule(cfg.Limits, i), begin.Worker, cfg.EffectiveWorkers()),
+			Keep: keptBy(ledgerRule(cfg.Limits, i), place, cfg.EffectiveWorkers()),
 			Gen:  gen, Database: ipc.Names(l.Database), Aliases: l.Aliases, User: ipc.Names(l.User), QueryMS: queryMS(l.QueryTimeout),
 		})
 		end.Limits++

@@ -287,7 +287,7 @@ func (s *supervisor) killWorkers() {
 // onDrained closes the link of a worker that has no client left, which ends the worker.
 func (s *supervisor) onDrained(c *child) {
 	c.drained = true
-	if s.stop.mode == stopNow {
+	if s.stop.mode == stopNow || s.retires(c) {
 		c.started.close()
 	}
 	s.log.Debug("worker is drained", "worker", c.index)

@@ -41,7 +41,7 @@ type stats struct {
 func (s *supervisor) snapshotItems() int {
 	c := s.cfg
 	parts := ipc.MaxParts(len(c.Servers), c.MaxPools, c.MaxConnections)
-	return len(c.Servers) + len(c.Limits) + (c.EffectiveWorkers()+1)*(parts+1) + s.pageItems() + 8
+	return len(c.Servers) + len(c.Limits) + (max(len(s.workers.slots), 2*c.EffectiveWorkers())+1)*(parts+1) + s.pageItems() + 8
 }
 
 func (s *supervisor) onSnapshotRequest(p *aideEnd, m *ipc.SnapshotRequest) {

@@ -99,6 +99,7 @@ type Config struct {
 	ShutdownMode          string
 	ShutdownDelay         time.Duration
 	PauseTimeout          time.Duration // 0 is unbounded
+	UpgradeTimeout        time.Duration // 0 is unbounded
 	Validation            string
 	BackgroundInterval    time.Duration
 	MaxRetries            int

@@ -117,7 +117,7 @@ func TestKeysThatAreRefusedInAutoConf(t *testing.T) {
 const harmless = `
 	workers metrics_cache_max_age metrics_cache_max_size metrics_max_series metrics_detail
 	log_type log_level log_format log_rotation_age log_rotation_size log_line_prefix log_mode log_connections log_disconnections
-	blocking_timeout connection_retry_delay idle_timeout max_connection_age flush_timeout shutdown_mode shutdown_delay pause_timeout
+	blocking_timeout connection_retry_delay idle_timeout max_connection_age flush_timeout shutdown_mode shutdown_delay pause_timeout upgrade_timeout
 	validation background_interval max_retries max_connections max_clients max_clients_per_user max_clients_per_database
 	reserved_connections max_pools orphan_grace authentication_timeout pipeline track_prepared_statements query_timeout
 	idle_in_transaction_timeout disconnect_client disconnect_client_force ev_backend keep_alive nodelay backlog

@@ -196,6 +196,11 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.PauseTimeout },
 		},
 		{
+			Name: "upgrade_timeout", Kind: Duration, Default: "1h",
+			Help: "How long workers of the version before an upgrade serve the clients that they have; 0 is until the last one has left",
+			main: func(c *Config) any { return &c.UpgradeTimeout },
+		},
+		{
 			Name: "validation", Kind: Enum, Default: "off", Values: []string{ValidationOff, ValidationForeground, ValidationBackground},
 			Help: "When idle connections to servers are tested: never, before a client gets one, or every background_interval",
 			main: func(c *Config) any { return &c.Validation },

@@ -75,6 +75,12 @@ func (l *Ledger) WorkerReady(worker int) []Effect {
 	return l.settle()
 }
 
+// WorkerRetires says that a worker keeps what it has, and is given nothing ahead any more.
+func (l *Ledger) WorkerRetires(worker int) []Effect {
+	l.worker(worker).retired = true
+	return l.settle()
+}
+
 // AheadFailed returns a lease that was given ahead, because its backend couldn't be
 // opened, and the rule and its pause. The error says that the worker holds no such lease,
 // which is a bug of the worker.
@@ -141,12 +147,15 @@ func (l *Ledger) openedAhead(held *lease, ok bool) {
 
 // giveAhead gives leases ahead while rules lack some.
 func (l *Ledger) giveAhead() {
-	if !l.open || len(l.order) == 0 {
+	if !l.open {
 		return
 	}
 	for _, r := range l.ahead.rules {
 		for l.lacks(r) && l.ahead.opening < maxAhead && !r.paused && (r.failures == 0 || r.opening == 0) {
 			w := l.poorest(r.Key)
+			if w == nil {
+				return
+			}
 			held := l.lend(w, &lease{key: r.Key, rule: r.at, server: l.server, epoch: l.epoch, ahead: r})
 			r.opening++
 			l.ahead.opening++
@@ -170,11 +179,13 @@ func (l *Ledger) lacks(r *aheadRule) bool {
 }
 
 // poorest returns the worker with the fewest leases of a pool, and of these the one with the fewest at
-// all.
+// all; nil if all of them retire.
 func (l *Ledger) poorest(key Key) *worker {
-	best := l.order[0]
-	for _, w := range l.order[1:] {
-		if n, m := w.keys[key], best.keys[key]; n < m || n == m && w.total.n < best.total.n {
+	var best *worker
+	for _, w := range l.order {
+		switch {
+		case w.retired:
+		case best == nil || w.keys[key] < best.keys[key] || w.keys[key] == best.keys[key] && w.total.n < best.total.n:
 			best = w
 		}
 	}

@@ -184,3 +184,17 @@ func TestNothingIsOpenedAheadForHeldPools(t *testing.T) {
 		t.Errorf("%d leases are in use", n)
 	}
 }
+
+func TestNothingIsOpenedAheadByAWorkerThatRetires(t *testing.T) {
+	l := NewLedger(10, []Rule{{Max: 10, Min: 2, Key: Key{Database: "d", User: "u"}}})
+	l.WorkerReady(0)
+	l.WorkerReady(1)
+	l.WorkerRetires(0)
+	var got []int
+	for _, e := range l.SetTarget(0, 1, true) {
+		got = append(got, e.Target())
+	}
+	if len(got) != 2 || got[0] != 1 || got[1] != 1 {
+		t.Errorf("the workers %v open backends ahead", got)
+	}
+}

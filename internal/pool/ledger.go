@@ -77,6 +77,7 @@ type worker struct {
 	total   holding
 	rules   []holding
 	keys    map[Key]int // leases by pool
+	retired bool        // it is given nothing ahead any more
 }
 
 // holding is what a worker holds of one gate.
