@@ -3,6 +3,8 @@ package confine
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -14,6 +16,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 )
 
 // childVariable makes this test binary a child that carries out an order and prints
@@ -25,7 +29,8 @@ type order struct {
 	Apply  bool // whether to confine itself before the attempts
 	Filter bool // by the filter of system calls alone, without Landlock
 	Policy Policy
-	Port   int // a port with a listener
+	Port   int  // a port with a listener
+	Log    bool // whether to write a line of the log after that
 }
 
 // told is the child's answer: the report, and the error number of each attempt.
@@ -56,6 +61,12 @@ func child(text string) error {
 	var out told
 	var err error
 	attempts := prepare(o.Port)
+	var write func() int
+	if o.Log {
+		if write, err = prepareLog(); err != nil {
+			return err
+		}
+	}
 	if o.Apply {
 		if out.Report, err = Apply(o.Policy); err != nil {
 			return err
@@ -67,6 +78,9 @@ func child(text string) error {
 		}
 	}
 	out.Result = attempts()
+	if o.Log {
+		out.Result["lines"] = write()
+	}
 	return json.NewEncoder(os.Stdout).Encode(out)
 }
 
@@ -125,6 +139,27 @@ func work() int {
 	return 0
 }
 
+// prepareLog makes a log like that of a worker. write writes a line, and returns how many
+// arrived.
+func prepareLog() (write func() int, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	q := logline.NewQueue(io.Discard)
+	log := logline.New(q, "", slog.LevelInfo, "p")
+	logline.Follow(log, logline.Settings{Kind: logline.Syslog, Level: slog.LevelInfo}, fds[1:])
+	return func() (arrived int) {
+		log.Info("a line")
+		q.Close(time.Minute)
+		for b := make([]byte, 100); ; arrived++ {
+			if _, err := unix.Read(fds[0], b); err != nil {
+				return arrived
+			}
+		}
+	}, nil
+}
+
 type attempt struct {
 	call uintptr
 	args [6]uintptr
@@ -132,7 +167,11 @@ type attempt struct {
 	want unix.Errno
 }
 
-var root = []byte("/\x00")
+// Memory for attempts: table has only its address, which keeps nothing from being freed.
+var (
+	root  = []byte("/\x00")
+	space = make([]byte, 256)
+)
 
 func pointer(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }
 
@@ -141,7 +180,7 @@ const none = ^uintptr(0) // no descriptor
 // table has attempts for the rules of the list, and for calls that must not be in it.
 var table = map[string]attempt{
 	"open":                {unix.SYS_OPENAT, [6]uintptr{none, pointer(root), unix.O_PATH}, unix.EPERM},
-	"stat":                {unix.SYS_NEWFSTATAT, [6]uintptr{none, pointer(root), pointer(make([]byte, 256))}, unix.EPERM},
+	"stat":                {unix.SYS_NEWFSTATAT, [6]uintptr{none, pointer(root), pointer(space)}, unix.EPERM},
 	"kill":                {unix.SYS_KILL, [6]uintptr{uintptr(os.Getppid()), 0}, unix.EPERM},
 	"tgkill of another":   {unix.SYS_TGKILL, [6]uintptr{uintptr(os.Getppid()), uintptr(os.Getppid()), 0}, unix.EPERM},
 	"tgkill of itself":    {unix.SYS_TGKILL, [6]uintptr{uintptr(os.Getpid()), uintptr(os.Getpid()), 0}, 0},
@@ -156,13 +195,15 @@ var table = map[string]attempt{
 	"timer slack":         {unix.SYS_PRCTL, [6]uintptr{unix.PR_SET_TIMERSLACK, 1}, 0},
 	"fcntl owner":         {unix.SYS_FCNTL, [6]uintptr{1, unix.F_SETOWN, 0}, unix.EPERM},
 	"fcntl flags":         {unix.SYS_FCNTL, [6]uintptr{1, unix.F_GETFD}, 0},
+	"wait":                {unix.SYS_PPOLL, [6]uintptr{0, 0, 1}, unix.EFAULT},
+	"stat of its own":     {unix.SYS_FSTAT, [6]uintptr{none}, unix.EBADF},
 	"other stderr":        {unix.SYS_DUP3, [6]uintptr{none, uintptr(unix.Stderr), 0}, unix.EBADF},
 	"other stdout":        {unix.SYS_DUP3, [6]uintptr{none, uintptr(unix.Stdout), 0}, unix.EPERM},
 	"UDP":                 {unix.SYS_SOCKET, [6]uintptr{unix.AF_INET, unix.SOCK_DGRAM, 0}, unix.EPERM},
 	"MPTCP":               {unix.SYS_SOCKET, [6]uintptr{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP}, unix.EPERM},
 	"Unix stream":         {unix.SYS_SOCKET, [6]uintptr{unix.AF_UNIX, unix.SOCK_STREAM, 0}, unix.EPERM},
 	"Unix packets":        {unix.SYS_SOCKET, [6]uintptr{unix.AF_UNIX, unix.SOCK_SEQPACKET, 0}, unix.EPERM},
-	"socketpair":          {unix.SYS_SOCKETPAIR, [6]uintptr{unix.AF_UNIX, unix.SOCK_STREAM, 0, pointer(make([]byte, 8))}, unix.EPERM},
+	"socketpair":          {unix.SYS_SOCKETPAIR, [6]uintptr{unix.AF_UNIX, unix.SOCK_STREAM, 0, pointer(space)}, unix.EPERM},
 	"netlink":             {unix.SYS_SOCKET, [6]uintptr{unix.AF_NETLINK, unix.SOCK_RAW, 0}, unix.EPERM},
 	"bind":                {unix.SYS_BIND, [6]uintptr{none}, unix.EPERM},
 	"listen":              {unix.SYS_LISTEN, [6]uintptr{none}, unix.EPERM},
@@ -234,6 +275,13 @@ func TestAConfinedProcessDoesWhatIsOnTheListAndNothingElse(t *testing.T) {
 		if held.Result[name] != 0 {
 			t.Errorf("%s: %v", name, unix.Errno(held.Result[name]))
 		}
+	}
+}
+
+func TestAConfinedProcessWritesItsLog(t *testing.T) {
+	got := start(t, order{Apply: true, Log: true})
+	if n := got.Result["lines"]; n != 1 {
+		t.Errorf("of one line %d arrived", n)
 	}
 }
 

@@ -11,7 +11,8 @@ const auditArch = unix.AUDIT_ARCH_X86_64
 // always are the harmless calls of the event loops, of the link, of Go's runtime and of
 // its net package, allowed with any arguments.
 var always = []uint32{
-	unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_CREATE1, unix.SYS_POLL, // the log uses it to wait
+	unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_CREATE1,
+	unix.SYS_PPOLL, unix.SYS_FSTAT, // the log waits with one, and sees with the other whether it is a pipe
 	unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_READ, unix.SYS_WRITE, unix.SYS_CLOSE,
 	unix.SYS_GETSOCKOPT, unix.SYS_SETSOCKOPT, unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME,
 	unix.SYS_SHUTDOWN, unix.SYS_EVENTFD2, unix.SYS_TIMERFD_SETTIME,
