@@ -13,38 +13,52 @@ const (
 	// must not fill the disk.
 	alikeMax  = 100
 	alikeTime = 10 * time.Second
-	// alikeReasons is how many reasons of one text are told apart, so that a flood for one
-	// reason hides no line that has another. Strangers can make up reasons; further ones
-	// count together.
+	// alikeReasons is how many reasons of one text about one server are told apart, so that a
+	// flood for one reason hides no line that has another. Strangers can make up reasons;
+	// further ones count together, until older ones are forgotten.
 	alikeReasons = 20
 	alikeLength  = 100 // bytes of a reason that are compared
-	// alikeTexts bounds the texts that are counted. Texts are constants of the code, and
-	// there are fewer.
-	alikeTexts = 1000
+	// alikeTexts bounds the texts that are counted, for each server by itself. Texts are
+	// constants of the code, servers are in the configuration, and there are fewer.
+	alikeTexts = 10_000
 )
 
 // limiter counts lines. It is safe for concurrent use.
 type limiter struct {
 	mu      sync.Mutex
 	kinds   map[likeness]*alike
-	reasons map[string]int // how many are told apart, by text
+	reasons map[about]int // how many are told apart
+	cleared time.Time     // when old kinds were forgotten last
 }
+
+// about is a text and the server that it is about, if any.
+type about struct{ text, server string }
 
 // likeness is what alike lines have in common. The reason is empty for lines without one,
 // and for all beyond alikeReasons.
-type likeness struct{ text, reason string }
+type likeness struct {
+	about
+	reason string
+}
 
 // likenessOf returns what a line is counted as.
-func likenessOf(r slog.Record) likeness {
-	k := likeness{text: r.Message}
-	r.Attrs(func(a slog.Attr) bool {
+func (h *handler) likenessOf(r slog.Record) likeness {
+	k := likeness{about: about{text: r.Message}}
+	look := func(a slog.Attr) bool {
 		switch a.Key {
 		case "reason", "error", "why":
-			k.reason = cut(a.Value.Resolve().String(), alikeLength)
-			return false
+			if k.reason == "" {
+				k.reason = cut(a.Value.Resolve().String(), alikeLength)
+			}
+		case "server":
+			k.server = cut(a.Value.Resolve().String(), alikeLength)
 		}
 		return true
-	})
+	}
+	for _, a := range h.fields {
+		look(a)
+	}
+	r.Attrs(look)
 	return k
 }
 
@@ -82,17 +96,38 @@ func (l *limiter) known(k likeness, now time.Time) likeness {
 		return k
 	}
 	if l.kinds == nil {
-		l.kinds, l.reasons = map[likeness]*alike{}, map[string]int{}
+		l.kinds, l.reasons = map[likeness]*alike{}, map[about]int{}
 	}
-	if l.reasons[k.text] >= alikeReasons {
+	if l.reasons[k.about] >= alikeReasons || len(l.reasons) >= alikeTexts {
+		l.forget(now)
+	}
+	if l.reasons[k.about] >= alikeReasons {
 		k.reason = ""
 	}
-	if _, text := l.reasons[k.text]; l.kinds[k] != nil || !text && len(l.reasons) >= alikeTexts {
+	if _, text := l.reasons[k.about]; l.kinds[k] != nil || !text && len(l.reasons) >= alikeTexts {
 		return k
 	}
-	l.reasons[k.text]++
+	l.reasons[k.about]++
 	l.kinds[k] = &alike{begin: now}
 	return k
+}
+
+// forget makes room: it forgets the kinds whose time is over and of which nothing was
+// dropped. It looks at all of them, so it does that once in a while.
+func (l *limiter) forget(now time.Time) {
+	if now.Sub(l.cleared) < alikeTime {
+		return
+	}
+	l.cleared = now
+	for k, a := range l.kinds {
+		if a.dropped > 0 || now.Sub(a.begin) < alikeTime {
+			continue
+		}
+		delete(l.kinds, k)
+		if l.reasons[k.about]--; l.reasons[k.about] <= 0 {
+			delete(l.reasons, k.about)
+		}
+	}
 }
 
 // take returns how many lines were dropped, and begins anew.
@@ -126,7 +161,7 @@ func (h *handler) drops(r slog.Record) bool {
 	if h.unlimited || r.Level < slog.LevelInfo {
 		return false
 	}
-	as, ok, first, wait := h.limit.pass(likenessOf(r), time.Now())
+	as, ok, first, wait := h.limit.pass(h.likenessOf(r), time.Now())
 	if first {
 		time.AfterFunc(wait, func() { h.tellDropped(as) })
 	}
@@ -140,7 +175,11 @@ func (sh *shared) tellDropped(k likeness) {
 		return
 	}
 	r := slog.NewRecord(time.Now(), slog.LevelWarn, "lines are left out: too many were alike", 0)
-	r.AddAttrs(slog.String("text", k.text), slog.String("reason", k.reason), slog.Int("lines", n), slog.Duration("within", alikeTime))
+	r.AddAttrs(slog.String("text", k.text), slog.String("reason", k.reason))
+	if k.server != "" {
+		r.AddAttrs(slog.String("server", k.server))
+	}
+	r.AddAttrs(slog.Int("lines", n), slog.Duration("within", alikeTime))
 	h := &handler{shared: sh, unlimited: true}
 	_ = h.Handle(context.Background(), r) // whoever can't write the log can't say so there
 }

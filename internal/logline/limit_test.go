@@ -49,7 +49,7 @@ func TestAFloodOfAlikeLinesIsCutAndCounted(t *testing.T) {
 func TestAfterATimeLinesAreWrittenAgain(t *testing.T) {
 	var l limiter
 	now := time.Now()
-	k := likeness{text: "t"}
+	k := likeness{about: about{text: "t"}}
 	pass := func() bool { _, ok, _, _ := l.pass(k, now); return ok }
 	for range alikeMax {
 		if !pass() {
@@ -83,6 +83,47 @@ func TestAFloodHidesNoOtherReason(t *testing.T) {
 	log.Info("client refused", "address", "1.2.3.4", "reason", errors.New("another one"))
 	if n := strings.Count(b.String(), "no rule"); n != alikeMax || !strings.Contains(b.String(), "another one") {
 		t.Errorf("%d lines of the flood, or not the other reason", n)
+	}
+}
+
+func TestAFloodAboutOneServerHidesNoOther(t *testing.T) {
+	var b bytes.Buffer
+	log := New(&b, "", slog.LevelInfo, "p")
+	for range 2 * alikeMax {
+		log.Info("no connection", "server", "one", "reason", "r")
+		log.With("server", "two").Info("no connection", "reason", "r")
+	}
+	log.Info("no connection", "server", "three", "reason", "r")
+	one, two, three := strings.Count(b.String(), "server=one"), strings.Count(b.String(), "server=two"), strings.Count(b.String(), "server=three")
+	if one != alikeMax || two != alikeMax || three != 1 {
+		t.Errorf("%d, %d and %d lines", one, two, three)
+	}
+}
+
+// TestReasonsAreForgotten: strangers have made up more reasons than are told apart; later
+// a flood for one of them hides no other reason.
+func TestReasonsAreForgotten(t *testing.T) {
+	var l limiter
+	now := time.Now()
+	pass := func(reason string) bool {
+		_, ok, _, _ := l.pass(likeness{about{text: "t"}, reason}, now)
+		return ok
+	}
+	for range alikeMax + 1 {
+		pass("kept, since its dropped line is not reported yet")
+	}
+	for i := range 3 * alikeReasons {
+		pass(fmt.Sprint("made up ", i))
+	}
+	now = now.Add(alikeTime)
+	for range 2 * alikeMax {
+		pass("a flood")
+	}
+	if !pass("another") || len(l.kinds) != 3 || len(l.reasons) != 1 || l.reasons[about{text: "t"}] != 3 {
+		t.Errorf("another reason doesn't pass, or %d kinds and %v reasons", len(l.kinds), l.reasons)
+	}
+	if n := l.take(likeness{about{text: "t"}, "kept, since its dropped line is not reported yet"}, now); n != 1 {
+		t.Errorf("%d dropped lines were forgotten", 1-n)
 	}
 }
 
