@@ -1,21 +1,16 @@
 package logline
 
 import (
-	"cmp"
-	"errors"
 	"log/slog"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// packetPatience is how long one datagram may wait for a daemon that doesn't read.
-const packetPatience = time.Second
-
 // Follow directs a logger of New, and all that were made from it, to another log. fds has
 // its descriptor, open for writing, which Follow takes over; it is empty if none was free
 // for it. Standard error becomes a copy of a stream, so that the last words of a process
-// that crashes go there, too. Lines that are already queued are written to the former log.
+// that crashes go there, too. Lines that are already queued are written to the former log,
+// unless that is stuck: then they are lost, and counted.
 func Follow(log *slog.Logger, s Settings, fds []int) {
 	h, ok := log.Handler().(*handler)
 	if !ok || h.queue == nil {
@@ -30,17 +25,19 @@ func Follow(log *slog.Logger, s Settings, fds []int) {
 		return
 	}
 	var err error
-	next := &descriptor{fd: fds[0], patience: packetPatience}
-	if s.Kind == Stream {
-		next.patience = -1
-		err = unix.Dup3(next.fd, unix.Stderr, 0)
-	}
+	next := newDescriptor(fds[0], s.Kind == Stream)
 	h.change(func(st *style) {
+		if old, ok := st.out.(leaver); ok {
+			old.leaveFor(next.place)
+		}
 		if d, ok := st.out.(*descriptor); ok {
 			h.queue.close(d)
 		}
-		st.Settings, st.out = s, next
+		st.Settings, st.out, st.most = s, next, next.place.longest()
 	})
+	if s.Kind == Stream {
+		err = unix.Dup3(next.fd, unix.Stderr, 0)
+	}
 	if err != nil {
 		log.Error("standard error can't be directed to the log", "error", err)
 	}
@@ -77,57 +74,4 @@ func closeAll(fds []int) {
 	for _, fd := range fds {
 		unix.Close(fd)
 	}
-}
-
-// descriptor writes to a descriptor that it owns.
-type descriptor struct {
-	fd       int
-	patience time.Duration // below 0 for ever
-}
-
-func (d *descriptor) Write(line []byte) (int, error) { return writeAll(d.fd, line, d.patience) }
-
-func (d *descriptor) Close() error { return unix.Close(d.fd) }
-
-var errStuck = errors.New("nobody reads the log")
-
-// writeAll writes a line. It waits for space by itself when the descriptor doesn't block,
-// at most for patience.
-func writeAll(fd int, line []byte, patience time.Duration) (n int, err error) {
-	for n < len(line) && err == nil {
-		var m int
-		m, err = unix.Write(fd, line[n:])
-		n += max(m, 0)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			err = nil
-		case errors.Is(err, unix.EAGAIN):
-			err = waitForSpace(fd, patience)
-		}
-	}
-	return n, err
-}
-
-func waitForSpace(fd int, patience time.Duration) error {
-	limit := -1
-	if patience >= 0 {
-		limit = int(patience.Milliseconds())
-	}
-	ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, limit)
-	switch {
-	case errors.Is(err, unix.EINTR):
-		return nil
-	case err == nil && ready == 0:
-		return errStuck
-	}
-	return err
-}
-
-// Write writes a line, while the file stays open.
-func (f file) Write(line []byte) (n int, err error) {
-	werr := f.raw.Write(func(fd uintptr) bool {
-		n, err = writeAll(int(fd), line, -1)
-		return true
-	})
-	return n, cmp.Or(err, werr)
 }

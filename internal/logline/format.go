@@ -20,6 +20,9 @@ import (
 // in "...".
 const MaxLine = 8 << 10
 
+// maxPiped is MaxLine for a pipe, into which several processes write.
+const maxPiped = 4 << 10
+
 // Kind is what a log is, which decides how an event is written to it.
 type Kind int
 
@@ -43,6 +46,7 @@ type style struct {
 	Settings
 	process string
 	out     io.Writer
+	most    int // bytes of a line
 }
 
 // event is what a line says.
@@ -55,12 +59,12 @@ type event struct {
 	fields  []slog.Attr // with full names
 }
 
-// line returns an event as it is written, at most MaxLine bytes. It cuts the longest
+// line returns an event as it is written, at most s.most bytes. It cuts the longest
 // texts until the line is short enough, and then leaves out the last fields.
 func (s *style) line(e event) []byte {
-	for most := MaxLine; ; most /= 2 {
+	for most := s.most; ; most /= 2 {
 		line := s.encode(e, most)
-		if len(line) <= MaxLine {
+		if len(line) <= s.most {
 			return line
 		}
 		if most < 64 {

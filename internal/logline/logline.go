@@ -23,11 +23,15 @@ const (
 // format, and Follow can direct the logger elsewhere.
 func New(w io.Writer, prefix string, level slog.Leveler, process string) *slog.Logger {
 	sh := &shared{pid: os.Getpid()}
-	sh.style.Store(&style{Settings: Settings{Prefix: prefix, Level: level}, process: process, out: w})
+	sh.style.Store(&style{Settings: Settings{Prefix: prefix, Level: level}, process: process, out: w, most: MaxLine})
 	h := &handler{shared: sh}
 	if q, ok := w.(*Queue); ok {
 		sh.queue = q
-		sh.style.Load().out = q.w
+		st := sh.style.Load()
+		st.out = q.w
+		if f, ok := q.w.(*file); ok {
+			st.most = f.place.longest()
+		}
 		q.report(func(lost int) (io.Writer, []byte) {
 			r := slog.NewRecord(time.Now(), slog.LevelWarn, "lines of the log are lost, it could not be written", 0)
 			r.AddAttrs(slog.Int("lines", lost))

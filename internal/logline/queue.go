@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -59,7 +58,7 @@ func (e queued) write() bool {
 func NewQueue(w io.Writer) *Queue {
 	if f, ok := w.(*os.File); ok {
 		if raw, err := f.SyscallConn(); err == nil {
-			w = file{raw}
+			w = newFile(raw)
 		}
 	}
 	q := &Queue{w: w, wake: make(chan struct{}, 1), done: make(chan struct{})}
@@ -180,6 +179,3 @@ func (q *Queue) report(notice func(lost int) (io.Writer, []byte), ending func())
 	defer q.mu.Unlock()
 	q.notice, q.ending = notice, ending
 }
-
-// file writes to a descriptor that may block.
-type file struct{ raw syscall.RawConn }
