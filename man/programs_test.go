@@ -23,7 +23,7 @@ var programs = map[string]struct {
 }{
 	"pgagroal":              {page: "pgagroal.8"},
 	"pgagroal-cli":          {page: "pgagroal-cli.1"},
-	"pgagroal-admin":        {page: "pgagroal-admin.1", groups: []string{"user"}},
+	"pgagroal-admin":        {page: "pgagroal-admin.1", groups: []string{"user", "conf"}},
 	"pgagroal-scriptrunner": {page: "pgagroal-scriptrunner.8"},
 }
 

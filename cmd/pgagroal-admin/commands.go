@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -22,7 +20,19 @@ const (
 	commandList      = 23
 )
 
-func options() []cli.Flag {
+// everywhere are the options of every command.
+func everywhere() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"},
+		&cli.BoolFlag{Name: "help", Aliases: []string{"h", "?"}, Usage: "show help", DisableDefaultText: true},
+	}
+}
+
+func formatFlag() cli.Flag {
+	return &cli.StringFlag{Name: "format", Aliases: []string{"F"}, Usage: "`FORMAT` of the answer: text or json", Value: formatText}
+}
+
+func usersFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "credential `FILE`", Value: filepath.Join(config.DefaultDirectory, config.FileUsers)},
 		&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "main configuration `FILE`, whose user owns the master key; default: " + config.FileConfig + " beside the credential file"},
@@ -30,35 +40,76 @@ func options() []cli.Flag {
 		&cli.StringFlag{Name: "password", Aliases: []string{"P"}, Usage: "the `PASSWORD`; else $" + passwordVariable + ", else asked for"},
 		&cli.BoolFlag{Name: "generate", Aliases: []string{"g"}, Usage: "make a random password"},
 		&cli.IntFlag{Name: "length", Aliases: []string{"l"}, Usage: "`LENGTH` of a random password, 1 to 1024", Value: 64},
-		&cli.StringFlag{Name: "format", Aliases: []string{"F"}, Usage: "`FORMAT` of the answer: text or json", Value: formatText},
-		&cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"},
-		&cli.BoolFlag{Name: "help", Aliases: []string{"h", "?"}, Usage: "show help", DisableDefaultText: true},
+		formatFlag(),
 	}
 }
 
-func commands() []*cli.Command {
-	leaf := func(name, usage string, number int, do func(*call) error) *cli.Command {
-		return &cli.Command{
-			Name: name, Usage: usage, Flags: options(), HideHelp: true, OnUsageError: wrongUse,
-			Action: func(c *cli.Context) error { return perform(c, number, do) },
-		}
+func initFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "ask nothing and take the defaults (conf init)"},
 	}
+}
+
+// options are the options of all commands together, for the help of the program.
+func options() []cli.Flag {
+	return slices.Concat(usersFlags(), initFlags(), everywhere())
+}
+
+func commands() []*cli.Command {
 	return []*cli.Command{
-		leaf("master-key", "create the master key", commandMasterKey, createMasterKey),
-		{
-			Name: "user", Usage: "keep the users of a file", Flags: options(), HideHelp: true, OnUsageError: wrongUse, Action: needCommand,
-			Subcommands: []*cli.Command{
-				leaf("add", "add a user", commandAdd, addUser),
-				leaf("edit", "change the password of a user", commandEdit, editUser),
-				leaf("del", "delete a user", commandDel, deleteUser),
-				leaf("ls", "list the users", commandList, listUsers),
-			},
+		usersLeaf("master-key", "create the master key", commandMasterKey, createMasterKey),
+		group("user", "keep the users of a file",
+			usersLeaf("add", "add a user", commandAdd, addUser),
+			usersLeaf("edit", "change the password of a user", commandEdit, editUser),
+			usersLeaf("del", "delete a user", commandDel, deleteUser),
+			usersLeaf("ls", "list the users", commandList, listUsers),
+		),
+		group("conf", "edit a main configuration file",
+			leaf("init", "write a new file", "FILE", initFlags(), confInit),
+			leaf("get", "print the value of a key", "FILE SECTION KEY", nil, confGet),
+			leaf("set", "set a key", "FILE SECTION KEY VALUE [COMMENT]", nil, confSet),
+			leaf("del", "delete a key or a section", "FILE SECTION [KEY]", nil, confDelete),
+			leaf("ls", "list the sections, or the keys of one", "FILE [SECTION]", nil, confList),
+		),
+	}
+}
+
+func group(name, usage string, commands ...*cli.Command) *cli.Command {
+	return &cli.Command{
+		Name: name, Usage: usage, Flags: options(), HideHelp: true, OnUsageError: wrongUse, Action: needCommand, Subcommands: commands,
+	}
+}
+
+func usersLeaf(name, usage string, number int, do func(*call) error) *cli.Command {
+	c := leaf(name, usage, "", usersFlags(), func(c *cli.Context) error { return perform(c, number, do) })
+	return c
+}
+
+// leaf is a command without commands of its own. Arguments in brackets may be left out.
+func leaf(name, usage, arguments string, flags []cli.Flag, action cli.ActionFunc) *cli.Command {
+	words := strings.Fields(arguments)
+	least := slices.IndexFunc(words, func(w string) bool { return w[0] == '[' })
+	if least < 0 {
+		least = len(words)
+	}
+	return &cli.Command{
+		Name: name, Usage: usage, ArgsUsage: arguments, Flags: slices.Concat(flags, everywhere()), HideHelp: true, OnUsageError: wrongUse,
+		Action: func(c *cli.Context) error {
+			switch {
+			case c.Bool("version"):
+				return printVersion(c)
+			case c.Bool("help"):
+				return cli.ShowSubcommandHelp(c)
+			case len(words) > 0 && (c.NArg() < least || c.NArg() > len(words)):
+				return fmt.Errorf("%d arguments; write %s %s", c.NArg(), c.Command.HelpName, arguments)
+			}
+			return action(c)
 		},
 	}
 }
 
-// wordsFirst moves the options behind the command words, so that both may be mixed.
-func wordsFirst(args []string) []string {
+// arranged moves the options between the words of the command and its arguments, so that they may be mixed.
+func arranged(args []string) []string {
 	takesValue := map[string]bool{}
 	for _, f := range options() {
 		if _, isBool := f.(*cli.BoolFlag); !isBool {
@@ -84,200 +135,26 @@ func wordsFirst(args []string) []string {
 			flags = append(flags, args[i])
 		}
 	}
-	return append(append([]string{args[0]}, words...), flags...)
+	names := 0
+	for list := commands(); names < len(words); names++ {
+		at := slices.IndexFunc(list, func(c *cli.Command) bool { return c.Name == words[names] })
+		if at < 0 {
+			break
+		}
+		list = list[at].Subcommands
+	}
+	out := slices.Concat(args[:1], words[:names], flags)
+	if names < len(words) {
+		out = append(append(out, "--"), words[names:]...)
+	}
+	return out
 }
 
-// call is one run of a command, with what it answers.
-type call struct {
-	*cli.Context
-	input    *bufio.Reader
-	response map[string]any
-	notes    []string // lines above a document in text
-}
-
-// perform runs one command and prints its document, also after a failure.
-func perform(c *cli.Context, number int, do func(*call) error) error {
-	switch {
-	case c.Bool("version"):
-		return printVersion(c)
-	case c.Bool("help"):
-		return cli.ShowSubcommandHelp(c)
-	}
-	if c.Args().Present() {
-		return fmt.Errorf("unexpected argument %q", c.Args().First())
-	}
+// formatOf returns the format of the answer.
+func formatOf(c *cli.Context) (string, error) {
 	format := c.String("format")
 	if format != formatText && format != formatJSON {
-		return fmt.Errorf("unknown format %q; use text or json", format)
+		return "", fmt.Errorf("unknown format %q; use text or json", format)
 	}
-	started := now()
-	k := &call{Context: c, input: bufio.NewReader(c.App.Reader), response: map[string]any{}}
-	err := do(k)
-	if err != nil {
-		fmt.Fprintln(c.App.ErrWriter, "pgagroal-admin:", err)
-	}
-	if printErr := k.print(format, number, started, err); printErr != nil {
-		return printErr
-	}
-	if err != nil {
-		return errShown
-	}
-	return nil
-}
-
-func createMasterKey(k *call) error {
-	key, err := k.keyFile()
-	if err != nil {
-		return err
-	}
-	if err := key.Creatable(); err != nil {
-		return err
-	}
-	passphrase, err := k.secret("Master key", minimumTypedKey)
-	if err != nil {
-		return err
-	}
-	if passphrase == "" || strings.Contains(passphrase.Reveal(), "\x00") {
-		return errors.New("a master key can't be empty, nor hold a zero byte")
-	}
-	if err := key.Write(passphrase); err != nil {
-		return err
-	}
-	if k.String("format") == formatText {
-		k.notes = append(k.notes, "Master Key stored into "+key.Path)
-	}
-	return nil
-}
-
-func addUser(k *call) error { return k.store(false) }
-
-func editUser(k *call) error { return k.store(true) }
-
-// store writes the entry of a user, which must exist already (edit) or must not.
-func (k *call) store(edit bool) error {
-	file, err := readUsers(k.String("file"), !edit)
-	if err != nil {
-		return err
-	}
-	name, err := k.user()
-	if err != nil {
-		return err
-	}
-	check := func(file *usersFile) error {
-		switch {
-		case file.has(name) == edit:
-			return nil
-		case edit:
-			return fmt.Errorf("there is no user %s in %s", name, file.path)
-		}
-		return fmt.Errorf("the user %s is in %s already; use user edit", name, file.path)
-	}
-	if err := check(file); err != nil { // before asking for a password
-		return err
-	}
-	keyFile, err := k.keyFile()
-	if err != nil {
-		return err
-	}
-	key, err := keyFile.Load()
-	if err != nil {
-		return err
-	}
-	password, err := k.secret("Password", 0)
-	if err != nil {
-		return err
-	}
-	if msg := config.CheckCredential(name, password); msg != "" {
-		return errors.New(msg)
-	}
-	blob, err := key.Encrypt(password)
-	if err != nil {
-		return err
-	}
-	if k.Bool("generate") {
-		k.generated(password)
-	}
-	return k.change(!edit, name, func(file *usersFile) error {
-		if err := check(file); err != nil {
-			return err
-		}
-		file.owner = keyFile
-		file.put(name, blob)
-		return nil
-	})
-}
-
-func deleteUser(k *call) error {
-	if _, err := readUsers(k.String("file"), false); err != nil {
-		return err
-	}
-	name, err := k.user()
-	if err != nil {
-		return err
-	}
-	return k.change(false, name, func(file *usersFile) error {
-		if !file.has(name) {
-			return fmt.Errorf("there is no user %s in %s", name, file.path)
-		}
-		file.remove(name)
-		return nil
-	})
-}
-
-func listUsers(k *call) error {
-	file, err := readUsers(k.String("file"), false)
-	if err != nil {
-		return err
-	}
-	names, problems := file.names()
-	if k.String("format") == formatText {
-		k.notes = append(k.notes, names...) // once: a line for each, above the document
-	} else {
-		k.response["Users"] = names
-	}
-	return errors.Join(problems...)
-}
-
-// change reads the file, changes it and writes it, while no other pgagroal-admin
-// does so. It reports which other lines the daemon will refuse.
-func (k *call) change(create bool, name string, apply func(*usersFile) error) error {
-	unlock, err := lockUsers(k.String("file"))
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	file, err := readUsers(k.String("file"), create)
-	if err != nil {
-		return err
-	}
-	if err := apply(file); err != nil {
-		return err
-	}
-	if err := file.write(); err != nil {
-		return err
-	}
-	k.response["Users"] = []string{name}
-	_, problems := file.names()
-	for _, p := range problems {
-		fmt.Fprintln(k.App.ErrWriter, "pgagroal-admin: warning:", p)
-	}
-	return nil
-}
-
-// keyFile returns the master key file of the account that pgagroal runs as: the user of the configuration, if there is
-// one, else whoever runs this.
-func (k *call) keyFile() (config.KeyFile, error) {
-	path := k.String("config")
-	if path == "" {
-		path = filepath.Join(filepath.Dir(k.String("file")), config.FileConfig)
-	}
-	account, err := config.UserOf(path)
-	if err != nil && (k.IsSet("config") || !errors.Is(err, fs.ErrNotExist)) {
-		return config.KeyFile{}, fmt.Errorf("look up whose master key counts: %w", err)
-	}
-	key, err := config.FindKeyFile(account)
-	if err != nil {
-		return config.KeyFile{}, fmt.Errorf("%w (the configuration is %s)", err, path)
-	}
-	return key, nil
+	return format, nil
 }

@@ -1,7 +1,8 @@
-// Command pgagroal-admin keeps the master key and the credential files of pgagroal.
+// Command pgagroal-admin keeps the master key and the credential files of pgagroal, and edits
+// its main configuration file.
 //
-// Only an operator starts it, and it talks to no daemon: a change of a file takes
-// effect at the daemon's next start. C pgagroal from 2.1 on reads what it writes, and it
+// Only an operator starts it, and it talks to no daemon, which follows the credential files by itself and
+// reads the configuration at a reload. C pgagroal from 2.1 on reads what it writes, and it
 // reads what C pgagroal writes. It writes a new file and renames it, so a reader never sees
 // half a file.
 package main

@@ -29,12 +29,12 @@ func main() {
 // run is the program without the exit of the process.
 func run(args []string, in io.Reader, out, errOut io.Writer) error {
 	app := &cli.App{
-		Name: "pgagroal-admin", Usage: "keep the master key and the users of pgagroal", Version: version,
+		Name: "pgagroal-admin", Usage: "keep the master key, the users and the configuration of pgagroal", Version: version,
 		HideVersion: true, HideHelp: true, HideHelpCommand: true, Reader: in, Writer: out, ErrWriter: errOut,
 		Flags: options(), Commands: commands(), Action: needCommand,
 		OnUsageError: wrongUse, ExitErrHandler: func(*cli.Context, error) {},
 	}
-	return app.Run(wordsFirst(args))
+	return app.Run(arranged(args))
 }
 
 // needCommand is the error for a command line without a command, or with an unknown

@@ -117,17 +117,23 @@ func splitKey(text string) (key, raw string) {
 // plainValue reads the value of an ordinary key: a word, or text in quotes, perhaps with a comment
 // after it. given is false if there is no value.
 func plainValue(raw string) (value string, given bool, err error) {
+	value, _, given, err = scanPlain(raw)
+	return value, given, err
+}
+
+// scanPlain is plainValue, and also returns where in raw the value ends, with its closing quote.
+func scanPlain(raw string) (value string, end int, given bool, err error) {
 	if raw == "" {
-		return "", false, nil
+		return "", 0, false, nil
 	}
 	if err := refuseTypographic(raw); err != nil {
-		return "", false, err
+		return "", 0, false, err
 	}
 	var rest string
 	if q := raw[0]; q == '\'' || q == '"' {
 		end := strings.IndexByte(raw[1:], q)
 		if end < 0 {
-			return "", false, fmt.Errorf("the quote %c is never closed; close it at the end of the value", q)
+			return "", 0, false, fmt.Errorf("the quote %c is never closed; close it at the end of the value", q)
 		}
 		value, rest, given = raw[1:1+end], raw[2+end:], true
 	} else {
@@ -137,14 +143,15 @@ func plainValue(raw string) (value string, given bool, err error) {
 		}
 		value, rest, given = raw[:end], raw[end:], end > 0
 		if strings.ContainsAny(value, `'"`) {
-			return "", false, errors.New("a quote inside the value; put the whole value in the other kind of quotes")
+			return "", 0, false, errors.New("a quote inside the value; put the whole value in the other kind of quotes")
 		}
 	}
+	end = len(raw) - len(rest)
 	rest = strings.TrimLeft(rest, blanks)
 	if rest != "" && rest[0] != '#' && rest[0] != ';' {
-		return "", false, fmt.Errorf("more text behind the value: %q; put the whole value in quotes, or # before a comment", rest)
+		return "", 0, false, fmt.Errorf("more text behind the value: %q; put the whole value in quotes, or # before a comment", rest)
 	}
-	return value, given, nil
+	return value, end, given, nil
 }
 
 // refuseTypographic refuses a value in typographic quotes, which would become part of
@@ -159,8 +166,14 @@ func refuseTypographic(raw string) error {
 // pathValue reads the value of a path key: the rest of the line up to a # after a blank. It removes
 // quotes, replaces \c by c and, outside single quotes, $NAME by the variable of the environment.
 func pathValue(raw string, env func(string) (string, bool)) (value string, given bool, err error) {
+	value, _, given, err = scanPath(raw, env)
+	return value, given, err
+}
+
+// scanPath is pathValue, and also returns where in raw the value ends, with its closing quote.
+func scanPath(raw string, env func(string) (string, bool)) (value string, end int, given bool, err error) {
 	if err := refuseTypographic(raw); err != nil {
-		return "", false, err
+		return "", 0, false, err
 	}
 	var out []byte
 	keep := 0 // length of out up to the last byte that isn't a bare blank
@@ -179,26 +192,26 @@ func pathValue(raw string, env func(string) (string, bool)) (value string, given
 			name := variableName(raw[i+1:])
 			content, err := lookup(name, env)
 			if err != nil {
-				return "", false, err
+				return "", 0, false, err
 			}
 			i += len(name)
 			out = append(out, content...)
 		case c == '#' && quote == 0 && (i == 0 || strings.IndexByte(blanks, raw[i-1]) >= 0):
-			return string(out[:keep]), given || keep > 0, nil
+			return string(out[:keep]), end, given || keep > 0, nil
 		case c == ';' && quote == 0 && (i == 0 || strings.IndexByte(blanks, raw[i-1]) >= 0):
-			return "", false, errors.New("a ; begins no comment behind a path; write # before a comment, or put the whole path in quotes")
+			return "", 0, false, errors.New("a ; begins no comment behind a path; write # before a comment, or put the whole path in quotes")
 		default:
 			out = append(out, c)
 			if quote == 0 && strings.IndexByte(blanks, c) >= 0 {
 				continue
 			}
 		}
-		keep = len(out)
+		keep, end = len(out), i+1
 	}
 	if quote != 0 {
-		return "", false, fmt.Errorf("the quote %c is never closed; close it, or write \\%c for the character", quote, quote)
+		return "", 0, false, fmt.Errorf("the quote %c is never closed; close it, or write \\%c for the character", quote, quote)
 	}
-	return string(out[:keep]), given || keep > 0, nil
+	return string(out[:keep]), end, given || keep > 0, nil
 }
 
 // variableName returns the letters, digits and underscores that text starts with.
