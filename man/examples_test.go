@@ -59,8 +59,11 @@ func TestExamplesOfOtherFilesParse(t *testing.T) {
 
 // TestExamplesOfScriptsAreShell has a shell read the examples without running them.
 func TestExamplesOfScriptsAreShell(t *testing.T) {
-	for _, name := range []string{"pgagroal-hooks.7", "pgagroal-admin.1", "pgagroal_users.conf.5"} {
+	for _, name := range []string{"pgagroal-hooks.7", "pgagroal-admin.1", "pgagroal_users.conf.5", "pgagroal-failover.7"} {
 		for _, text := range examples(t, name) {
+			if strings.HasPrefix(text, "[pgagroal]") {
+				continue // another test loads it
+			}
 			cmd := exec.Command("sh", "-n")
 			cmd.Stdin = strings.NewReader(text)
 			if out, err := cmd.CombinedOutput(); err != nil {
@@ -103,20 +106,22 @@ func TestExampleScriptsDoWhatTheySay(t *testing.T) {
 	}
 }
 
-// TestGuideNamesEveryState looks for each state in the operator's guide.
+// TestGuideNamesEveryState looks for each state in the operator's guide and in its page.
 func TestGuideNamesEveryState(t *testing.T) {
-	guide := page(t, "../doc/FAILOVER.md")
-	for s := failover.NotInit; s <= failover.Failed; s++ {
-		if !strings.Contains(guide, "\n| "+s.String()+" | ") {
-			t.Errorf("the state %s is missing", s)
-		}
-	}
-	for _, d := range []string{
+	states := []string{
 		failover.Display(failover.Primary, failover.NotWritable), failover.Display(failover.Replica, failover.Detached),
 		failover.Display(failover.Failed, failover.SplitBrain),
-	} {
-		if !strings.Contains(guide, "\n| "+d+" | ") {
-			t.Errorf("the state %s is missing", d)
+	}
+	for s := failover.NotInit; s <= failover.Failed; s++ {
+		states = append(states, s.String())
+	}
+	guide, manual := page(t, "../doc/FAILOVER.md"), page(t, "pgagroal-failover.7")
+	for _, s := range states {
+		if !strings.Contains(guide, "\n| "+s+" | ") {
+			t.Errorf("FAILOVER.md: the state %s is missing", s)
+		}
+		if !strings.Contains(manual, "\n.It Li "+s+"\n") {
+			t.Errorf("pgagroal-failover.7: the state %s is missing", s)
 		}
 	}
 }

@@ -19,7 +19,8 @@ import (
 
 // pages are all that there must be.
 var pages = []string{
-	"pgagroal-admin.1", "pgagroal-cli.1", "pgagroal-console.7", "pgagroal-hooks.7", "pgagroal-metrics.7", "pgagroal-privsep.7", "pgagroal-scriptrunner.8", "pgagroal.8",
+	"pgagroal-admin.1", "pgagroal-cli.1", "pgagroal-console.7", "pgagroal-failover.7", "pgagroal-hooks.7", "pgagroal-metrics.7", "pgagroal-privsep.7", "pgagroal-scriptrunner.8",
+	"pgagroal-tuning.7", "pgagroal.8",
 	"pgagroal.conf.5", "pgagroal_databases.conf.5", "pgagroal_hba.conf.5", "pgagroal_ident.conf.5", "pgagroal_users.conf.5",
 }
 
