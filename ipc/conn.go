@@ -298,6 +298,29 @@ func (c *Conn) Receive() (Envelope, error) {
 	return c.received(n, oobn, flags, err)
 }
 
+// AwaitEnd waits until the other end is gone, and reports whether it is. False means that StopAwaiting
+// or a deadline has ended the wait, or that a further message has come, which stays unread. Nothing else
+// may receive meanwhile.
+func (c *Conn) AwaitEnd() bool {
+	gone := false
+	err := c.raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		n, _, rerr := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		if rerr == unix.EAGAIN || rerr == unix.EINTR {
+			return false
+		}
+		gone = n <= 0
+		return true
+	})
+	return gone && err == nil
+}
+
+// MayAwait lets AwaitEnd wait without a time limit, and StopAwaiting ends its wait.
+func (c *Conn) MayAwait() error { return c.sock.SetReadDeadline(time.Time{}) }
+
+// StopAwaiting ends an AwaitEnd. Until the next SetDeadline nothing can be received.
+func (c *Conn) StopAwaiting() error { return c.sock.SetReadDeadline(time.Unix(1, 0)) }
+
 // FD returns the descriptor, for callers that wait for it before TryReceive. The Conn keeps it.
 func (c *Conn) FD() (fd int, err error) {
 	err = c.raw.Control(func(d uintptr) { fd = int(d) })

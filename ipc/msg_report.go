@@ -57,6 +57,8 @@ type ReportSession struct {
 	AppName  string `msgpack:"appname"`
 	Client   string `msgpack:"client"`
 	ClientID uint64 `msgpack:"client_id"`
+	// WaitingSince is when a waiting client began to wait for a backend.
+	WaitingSince int64 `msgpack:"waiting_since"`
 }
 
 // ReportEnd closes the answer to a ReportRequest.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
@@ -135,8 +136,17 @@ func (s *supervisor) answerStored(a storedAsk, stored ipc.Secret, err error) {
 	s.send(a.c, m)
 }
 
-// lookUpLater has a look-up wait for the end of a pause of all clients, because the servers may be
-// down meanwhile.
+// lookUpPaused reports whether a look-up waits for the end of a pause: its server may be down meanwhile, and its session
+// would be in a database in which none may be left.
+func (s *supervisor) lookUpPaused(l *lookUp) bool {
+	database := l.database
+	if database == "" {
+		database = s.cfg.AuthQueryDatabase
+	}
+	return s.clients.pauses.holds(pool.Key{Database: database})
+}
+
+// lookUpLater has a look-up wait for the end of a pause.
 func (s *supervisor) lookUpLater(l *lookUp) {
 	x := &s.service.lookUps
 	if x.paused == nil {
@@ -158,10 +168,6 @@ func (s *supervisor) lookUpNow(l *lookUp) {
 func (s *supervisor) lookUp(l *lookUp) {
 	if s.env.now() >= l.until {
 		s.lookedUp(l, "", errLookUpLate)
-		return
-	}
-	if s.clients.pauses[""] != nil {
-		s.lookUpLater(l)
 		return
 	}
 	s.lookUpAt(l, s.lookUpServers(), errNoLookUp)
@@ -193,6 +199,9 @@ func (s *supervisor) lookUpAt(l *lookUp, servers []int, failed error) {
 	switch {
 	case left > 0 && l.gen != s.gen:
 		s.lookedUp(l, "", errChanged)
+		return
+	case left > 0 && s.lookUpPaused(l):
+		s.lookUpLater(l)
 		return
 	case len(servers) > 0 && left > 0:
 	case left > 0 && l.grown:
@@ -266,10 +275,23 @@ func (s *supervisor) lookedUp(l *lookUp, stored ipc.Secret, err error) {
 // mayLookUp returns an error if a look must not be sent, because its server may not be asked
 // for stored passwords any more: a fence, or another state, has come since it was chosen.
 func (s *supervisor) mayLookUp(request ipc.Message) error {
-	if m, ok := request.(*ipc.LookUpRequest); ok && !slices.Contains(s.lookUpServers(), m.Target.Server) {
+	m, ok := request.(*ipc.LookUpRequest)
+	if ok && (!slices.Contains(s.lookUpServers(), m.Target.Server) || s.clients.pauses.holds(pool.Key{Database: m.Target.Logins[0].Database})) {
 		return errNotAsked
 	}
 	return nil
+}
+
+// stopAllLookUps closes the connections of look-ups to all servers, because a pause has begun. Those that are still allowed
+// connect again.
+func (s *supervisor) stopAllLookUps() {
+	p := s.servers.prober.end
+	if p == nil || !p.up || !s.cfg.AuthQuery {
+		return
+	}
+	for i := range s.cfg.Servers {
+		s.sendAide(p, &ipc.LookUpStop{Server: i})
+	}
 }
 
 // stopLookUps closes the connections of look-ups to a server that must not be reached any

@@ -110,10 +110,11 @@ func (s *supervisor) claimOfActivity(m *ipc.Activity) string {
 }
 
 // claimOfSession checks one session of a report. A worker reports no more sessions than
-// it has backends and clients. had is how many it has reported before.
-func (s *supervisor) claimOfSession(c *child, m *ipc.ReportSession, had int) string {
+// the backends and clients that it had when it was asked, which is what it may. had is how many
+// it has reported before.
+func claimOfSession(m *ipc.ReportSession, had, may int) string {
 	switch {
-	case had >= s.ledger.Held(c.index)+len(c.clients):
+	case had >= may:
 		return "it reports more sessions than it has"
 	case len(m.State)+len(m.Database)+len(m.User)+len(m.AppName)+len(m.Client) > maxSession:
 		return "it reports a session with texts that no client could send"

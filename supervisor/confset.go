@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/control"
@@ -23,10 +24,19 @@ type confChange struct {
 	reset bool
 	save  bool // whether auto.conf may change, too
 
-	text  string // what auto.conf becomes if saving is due
-	due   bool
-	saved bool
+	text string // what auto.conf becomes if saving is due
+	due  bool
+	// auto says what becomes of auto.conf. Whoever leaves autoOpen first has decided that: the writer, just before it puts
+	// the file in its place, or the loop, when it gives the change up.
+	auto atomic.Int32
 }
+
+// Values of confChange.auto.
+const (
+	autoOpen int32 = iota
+	autoWritten
+	autoGivenUp
+)
 
 // name returns the key for messages.
 func (ch *confChange) name() string {
@@ -36,9 +46,9 @@ func (ch *confChange) name() string {
 	return ch.key
 }
 
-// lost says what remains of a change that is given up.
+// lost gives a change up, and says what remains of it.
 func (ch *confChange) lost(err error) error {
-	if ch == nil || !ch.saved {
+	if ch == nil || ch.auto.CompareAndSwap(autoOpen, autoGivenUp) {
 		return err
 	}
 	return fmt.Errorf("%w; %s has the change already, and pgagroal-cli conf reload puts it in effect", err, config.AutoName)
@@ -84,7 +94,9 @@ func (s *supervisor) saveChange() bool {
 	})
 	x.saving = true
 	dir, text := s.dir.Path, ch.text
-	elsewhere(s, func() (struct{}, error) { return struct{}{}, statedir.WriteAuto(dir, text) }, func(_ struct{}, err error) {
+	elsewhere(s, func() (struct{}, error) {
+		return struct{}{}, statedir.WriteAuto(dir, text, func() bool { return ch.auto.CompareAndSwap(autoOpen, autoWritten) })
+	}, func(_ struct{}, err error) {
 		if x.next != next {
 			return // it was given up
 		}
@@ -93,7 +105,6 @@ func (s *supervisor) saveChange() bool {
 			s.refuseReload(err)
 			return
 		}
-		ch.saved = true
 		s.checkPrepared()
 	})
 	return true

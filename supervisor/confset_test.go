@@ -236,3 +236,46 @@ func TestConfSetDoesntEndTheAlarmOfADamagedFile(t *testing.T) {
 		t.Errorf("the machine was told of a problem: %v", problems)
 	}
 }
+
+// A change that is reported as not made must not be made later by a disk that was slow.
+func TestASlowDiskDoesntWriteAChangeThatWasGivenUp(t *testing.T) {
+	f := newFiles(t)
+	w := f.world()
+	auto := filepath.Join(f.dir, config.AutoName)
+	var writes []func() func()
+	slow := func() *setOutcome {
+		o, was := &setOutcome{}, w.s.env.background
+		w.s.confSet("max_retries", "1", true, func(r control.SetResponse, err error) { *o = setOutcome{true, r, err} })
+		w.settle()
+		w.s.env.background = func(work func() func()) { writes = append(writes, work) }
+		w.allPrepared()
+		w.s.env.background = was
+		if len(writes) == 0 {
+			t.Fatal("nothing is written")
+		}
+		return o
+	}
+	o := slow()
+	w.live(reloadLimit)
+	if !o.answered || o.err == nil || strings.Contains(o.err.Error(), "has the change already") {
+		t.Errorf("%+v", o)
+	}
+	writes[0]()()
+	if _, err := os.Stat(auto); err == nil || w.s.cfg.MaxRetries != 5 {
+		t.Errorf("the change is made later: %v, max_retries %d", err, w.s.cfg.MaxRetries)
+	}
+	if left, err := filepath.Glob(filepath.Join(f.dir, "*.tmp")); err != nil || len(left) > 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+
+	o = slow()
+	done := writes[1]() // the file is in its place, and nobody has heard of that yet
+	w.live(reloadLimit)
+	if !o.answered || o.err == nil || !strings.Contains(o.err.Error(), "has the change already") {
+		t.Errorf("%+v", o)
+	}
+	done()
+	if _, err := os.Stat(auto); err != nil || w.s.cfg.MaxRetries != 5 {
+		t.Errorf("%v, max_retries %d", err, w.s.cfg.MaxRetries)
+	}
+}

@@ -181,10 +181,16 @@ func TestNewPasswordsAreTriedAgainWhenAWorkerHasNotAnswered(t *testing.T) {
 	f, w := following(t, "")
 	f.replace("pgagroal_users.conf", f.entries("new"))
 	w.live(2*followInterval + reloadLimit)
+	if told := eventsOf[failover.Reconfigured](w); len(told) != 1 || !strings.Contains(told[0].Problem, "no answer within 10s from worker 0, worker 1") {
+		t.Errorf("the machine was told %+v", told)
+	}
 	w.live(2 * followInterval)
 	w.allPrepared()
 	if w.s.serverPassword("u") != "new" {
 		t.Error("they are forgotten")
+	}
+	if told := eventsOf[failover.Reconfigured](w); len(told) != 2 || told[1].Problem != "" {
+		t.Errorf("the machine was told %+v", told)
 	}
 }
 

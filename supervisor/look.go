@@ -68,7 +68,7 @@ func (s *supervisor) poolsResponse(rep *report) control.PoolsResponse {
 		switch {
 		case x.Lease == 0:
 			p.Waiting++
-			p.Waited = max(p.Waited, now-x.Since)
+			p.Waited = max(p.Waited, now-x.WaitingSince)
 		case x.State == "free":
 			p.Idle++
 		default:

@@ -48,7 +48,7 @@ func TestClientsPoolsAndServersAreListed(t *testing.T) {
 	now := w.s.env.wall().Unix()
 	r = w.reported(f, &ipc.ReportRequest{Sessions: true},
 		ipc.ReportSession{Lease: 1, State: "in_use", Database: "shop", User: "u"}, ipc.ReportSession{Lease: 2, State: "free", Database: "d", User: "v", Server: 1},
-		ipc.ReportSession{State: "waiting", Database: "d", User: "v", Server: -1, Since: now - 3}, ipc.ReportSession{State: "waiting", Database: "d", User: "v", Server: -1, Since: now - 7})
+		ipc.ReportSession{State: "waiting", Database: "d", User: "v", Server: -1, Since: now - 90, WaitingSince: now - 3}, ipc.ReportSession{State: "waiting", Database: "d", User: "v", Server: -1, Since: now - 90, WaitingSince: now - 7})
 	if d := cmp.Diff([]control.Pool{
 		{Database: "d", Username: "v", Idle: 1, Waiting: 2, Waited: 7}, {Database: "shop", Username: "u", Active: 1},
 	}, w.s.poolsResponse(r).Pools); d != "" {
@@ -86,5 +86,28 @@ func TestKickGoesToTheWorkerOfTheClient(t *testing.T) {
 	}
 	if n := len(messagesOf[*ipc.Kick](w.children[0])); n != 0 {
 		t.Error("another worker was asked")
+	}
+}
+
+// A worker may take a while for a long list; clients that leave meanwhile are no reason to take it for a liar.
+func TestClientsMayLeaveWhileTheyAreReported(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	f := w.children[0]
+	for range 3 {
+		w.letIn(f)
+	}
+	done := false
+	w.s.askReportsFor(&ipc.ReportRequest{Clients: true}, func(*report) { done = true })
+	w.settle()
+	id := messagesOf[*ipc.ReportRequest](f)[0].ID
+	w.say(f, &ipc.Report{ID: id})
+	w.say(f, &ipc.ReportSession{ID: id, ClientID: 1})
+	w.say(f, &ipc.ReportSession{ID: id, ClientID: 2})
+	w.say(f, &ipc.ClientsGone{IDs: []uint64{1, 2}})
+	w.say(f, &ipc.ReportSession{ID: id, ClientID: 3})
+	w.say(f, &ipc.ReportEnd{ID: id})
+	if f.killed || !done {
+		t.Errorf("killed: %t, answered: %t", f.killed, done)
 	}
 }

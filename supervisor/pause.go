@@ -25,6 +25,8 @@ const (
 	maxRunning = 5
 )
 
+var errInterrupted = errors.New("the command was interrupted")
+
 // pauses are the pauses of clients, by database; "" is all databases.
 //
 //	(none) --command--> draining --no connection is left--> in force --resume, pause_timeout--> (none)
@@ -74,7 +76,12 @@ func nameOfPaused(database string) string {
 
 // Pause holds clients, and returns when no connection of theirs is left.
 func (o operator) Pause(ctx context.Context, order controlsocket.PauseOrder) (control.PauseResponse, error) {
-	return ask(ctx, o.s, func(answer func(control.PauseResponse, error)) { o.s.startPause(order, answer) })
+	var mine *pause // belongs to the loop
+	r, err := ask(ctx, o.s, func(answer func(control.PauseResponse, error)) { mine = o.s.startPause(order, answer) })
+	if ctx.Err() != nil { // nobody may have the answer
+		o.s.post(func() { o.s.pauseInterrupted(mine) })
+	}
+	return r, err
 }
 
 // Resume lets clients go on.
@@ -103,7 +110,8 @@ func (s *supervisor) pauseTarget(order controlsocket.PauseOrder) (string, error)
 	return config.RealDatabase(s.cfg.Limits, order.Database), nil
 }
 
-func (s *supervisor) startPause(order controlsocket.PauseOrder, answer func(control.PauseResponse, error)) {
+// startPause returns the pause that it begins, nil for none.
+func (s *supervisor) startPause(order controlsocket.PauseOrder, answer func(control.PauseResponse, error)) *pause {
 	database, err := s.pauseTarget(order)
 	st := s.servers.machine.Status(s.env.now())
 	switch old := s.clients.pauses[database]; {
@@ -112,7 +120,7 @@ func (s *supervisor) startPause(order controlsocket.PauseOrder, answer func(cont
 		err = errors.New("another command is pausing these clients")
 	case old != nil:
 		answer(s.pauseResponse(database, "they were paused already"), nil)
-		return
+		return nil
 	case s.stop.mode != stopNot:
 		err = errors.New("pgagroal is shutting down")
 	case !s.servers.snapshot.Open:
@@ -122,11 +130,14 @@ func (s *supervisor) startPause(order controlsocket.PauseOrder, answer func(cont
 	}
 	if err != nil {
 		answer(control.PauseResponse{}, err)
-		return
+		return nil
 	}
 	wait := pauseWait
 	if order.Timeout != nil {
 		wait = *order.Timeout
+	}
+	if most := s.cfg.PauseTimeout; most > 0 {
+		wait = min(wait, most)
 	}
 	p := &pause{began: s.env.now(), answer: answer}
 	p.limit = s.after(wait, func() { s.pauseFailed(database, p, wait) })
@@ -136,7 +147,9 @@ func (s *supervisor) startPause(order controlsocket.PauseOrder, answer func(cont
 	s.clients.pauses[database] = p
 	s.log.Warn("clients are paused, connections are closed as soon as they aren't needed", "database", nameOfPaused(database), "wait", wait)
 	s.pausesChanged()
+	s.stopAllLookUps()
 	s.checkPauses()
+	return p
 }
 
 // pausesChanged tells workers, Ledger and machine who is paused.
@@ -146,7 +159,7 @@ func (s *supervisor) pausesChanged() {
 		holds = s.clients.pauses.holds
 	}
 	s.sendServerStates()
-	s.carryOut(s.ledger.HoldAhead(holds))
+	s.carryOut(s.ledger.Hold(holds))
 	s.feed(failover.ClientsPaused{All: s.clients.pauses[""] != nil, Text: s.clients.pauses.text()})
 }
 
@@ -215,6 +228,17 @@ func (s *supervisor) running(r *report, database string) string {
 	return fmt.Sprintf("%d connections are in use: %s", n, strings.Join(list, "; "))
 }
 
+// pauseInterrupted takes back the pause of a command that has ended before its answer; nil for none.
+func (s *supervisor) pauseInterrupted(p *pause) {
+	for database, is := range s.clients.pauses {
+		if is == p {
+			s.log.Warn("a command that pauses clients was interrupted: the pause is taken back", "database", nameOfPaused(database))
+			s.endPause(database, errInterrupted)
+			return
+		}
+	}
+}
+
 // pauseForgotten ends a pause that nobody has ended in time.
 func (s *supervisor) pauseForgotten(database string, p *pause, most time.Duration) {
 	if s.clients.pauses[database] == p {
@@ -230,10 +254,8 @@ func (s *supervisor) endPause(database string, why error) {
 	s.timers.stop(p.limit)
 	s.log.Warn("clients go on", "database", nameOfPaused(database), "after", (s.env.now() - p.began).Round(time.Millisecond))
 	s.pausesChanged()
-	if database == "" {
-		for _, l := range slices.Collect(maps.Keys(s.service.lookUps.paused)) {
-			s.lookUpNow(l)
-		}
+	for _, l := range slices.Collect(maps.Keys(s.service.lookUps.paused)) {
+		s.lookUpNow(l)
 	}
 	if p.answer != nil {
 		p.answer(control.PauseResponse{}, why)

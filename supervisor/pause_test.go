@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -226,5 +228,90 @@ func TestPoolsSayWhetherAllDatabasesArePausedTogether(t *testing.T) {
 		if _, err := w.resume("shop"); (err != nil) != tt.together {
 			t.Errorf("%s is paused: resume shop answers %v", tt.database, err)
 		}
+	}
+}
+
+// Otherwise an operator who has interrupted a pause leaves all clients waiting.
+func TestAnInterruptedPauseIsTakenBack(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	lease := w.lease(w.children[0], key("u"))
+	ctx, interrupt := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := operator{w.s}.Pause(ctx, controlsocket.PauseOrder{Database: "all"})
+		ended <- err
+	}()
+	(<-w.s.calls)()
+	w.settle()
+	if all, _ := holds(w.children[0]); !all {
+		t.Fatal("clients aren't paused")
+	}
+	interrupt()
+	(<-w.s.calls)()
+	w.settle()
+	if all, _ := holds(w.children[0]); all || pausedInMachine(w) {
+		t.Error("clients still wait")
+	}
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the command ends with %v", err)
+	}
+	another := w.pause("all", time.Minute)
+	w.s.pauseInterrupted(nil) // a command that has begun none
+	w.say(w.children[0], &ipc.LeaseReturn{Lease: lease})
+	if all, _ := holds(w.children[0]); !all || another.err != "" {
+		t.Errorf("another pause has ended: %+v", another)
+	}
+}
+
+func TestPauseTimeoutBoundsTheWaitForWork(t *testing.T) {
+	w := newWorld(t, 1, func(c *config.Config) { c.PauseTimeout = time.Second })
+	w.up()
+	w.lease(w.children[0], key("u"))
+	got := w.pause("all", time.Hour)
+	w.live(time.Second)
+	asked := messagesOf[*ipc.ReportRequest](w.children[0])
+	if len(asked) != 1 {
+		t.Fatal("it still waits for work")
+	}
+	w.say(w.children[0], &ipc.Report{ID: asked[0].ID})
+	w.say(w.children[0], &ipc.ReportEnd{ID: asked[0].ID})
+	if all, _ := holds(w.children[0]); all || !strings.Contains(got.err, "after 1s") {
+		t.Errorf("clients wait: %t, answer %+v", all, got)
+	}
+}
+
+// The sessions of look-ups keep PostgreSQL from a smart shutdown, and a database from being renamed.
+func TestAPauseClosesTheSessionsOfLookUps(t *testing.T) {
+	w := lookUpWorld(t, func(c *config.Config) { c.AuthQueryDatabase = config.ClientsDatabase })
+	ask := func(id uint64, database string) {
+		m := storedOf("u", 5000)
+		m.ID, m.Database = id, database
+		w.children[0].message(m)
+	}
+	w.refusing = []string{"127.0.0.1:5001", "127.0.0.2:5002"} // as after a LookUpStop
+	ask(1, "shop")
+	w.s.dispatch(<-w.s.inbox)
+	w.pause("shop", time.Minute)
+	var stopped []int
+	for _, m := range sentTo[*ipc.LookUpStop](w.prober) {
+		stopped = append(stopped, m.Server)
+	}
+	if d := cmp.Diff([]int{0, 1}, stopped); d != "" {
+		t.Errorf("sessions at these servers are closed (-want +got)\n%s", d)
+	}
+	before := len(w.addressesAsked())
+	w.refusing = nil
+	ask(2, "shop")
+	ask(3, "other")
+	w.settle()
+	if asked := sentTo[*ipc.LookUpRequest](w.prober)[before:]; len(asked) != 1 || asked[0].Target.Logins[0].Database != "other" {
+		t.Errorf("asked during the pause: %v", asked)
+	}
+	if _, err := w.resume("shop"); err != nil {
+		t.Fatal(err)
+	}
+	if got := messagesOf[*ipc.StoredAnswer](w.children[0]); len(got) != 3 {
+		t.Errorf("answers after the pause: %v", got)
 	}
 }

@@ -195,7 +195,7 @@ func (s *supervisor) onFilesRead(r *readAgain, err error) {
 		r.next.tls.TicketSeed = s.tls.TicketSeed // sessions can still be resumed
 	}
 	x.fresh, x.next, x.waiting = r.fresh, r.next, map[*child]bool{}
-	x.limit = s.after(reloadLimit, func() { s.giveUpReload(errors.New(s.missingAnswers())) })
+	x.limit = s.after(reloadLimit, s.reloadLate)
 	for _, sl := range s.workers.slots {
 		if c := sl.child; c != nil && c.greeted && !c.ending() && sl.retired == nil {
 			s.joinReload(c)
@@ -432,6 +432,7 @@ func (s *supervisor) refuseReload(err error) {
 	f, x, problem := &s.follow, &s.reload, strings.ReplaceAll(err.Error(), "\n", "; ")
 	switch {
 	case x.change != nil:
+		err = x.change.lost(err)
 		s.log.Warn("a change of the configuration is refused", "key", x.change.name(), "error", err)
 		s.dropReload(prepared, err)
 		return
@@ -444,6 +445,17 @@ func (s *supervisor) refuseReload(err error) {
 	}
 	s.feed(failover.Reconfigured{Problem: f.problems()})
 	s.dropReload(prepared, err)
+}
+
+// reloadLate gives up a reload that somebody hasn't answered. Nobody waits for the one that follows credential files, so it
+// is an alarm until one succeeds.
+func (s *supervisor) reloadLate() {
+	why := s.missingAnswers()
+	if follows := s.reload.follows; follows {
+		s.follow.problem = "changed credential files aren't in effect: " + why
+		s.feed(failover.Reconfigured{Problem: s.follow.problems()})
+	}
+	s.giveUpReload(errors.New(why))
 }
 
 // giveUpReload ends a reload for a reason that isn't in the files.

@@ -16,6 +16,7 @@ type reports map[uint64]*report
 type report struct {
 	round    *round
 	had      map[*child]int // number of sessions received, of each worker whose counters have come
+	may      map[*child]int // how many leases and clients each worker had when it was asked
 	workers  []workerReport
 	sessions []workerSession
 }
@@ -39,7 +40,7 @@ func (s *supervisor) askReports(sessions bool, done func(*report)) {
 
 // askReportsFor asks all workers for what the request names; its ID is set here.
 func (s *supervisor) askReportsFor(m *ipc.ReportRequest, done func(*report)) {
-	r := &report{had: map[*child]int{}}
+	r := &report{had: map[*child]int{}, may: map[*child]int{}}
 	r.round = s.newRound(reportLimit, func() {
 		delete(s.rounds.reports, r.round.id)
 		done(r)
@@ -49,7 +50,11 @@ func (s *supervisor) askReportsFor(m *ipc.ReportRequest, done func(*report)) {
 	}
 	s.rounds.reports[r.round.id] = r
 	m.ID = r.round.id
-	s.ask(r.round, s.everyReady(), m)
+	asked := s.everyReady()
+	for _, c := range asked {
+		r.may[c] = s.ledger.Held(c.index) + len(c.clients)
+	}
+	s.ask(r.round, asked, m)
 }
 
 // reportOf returns the report that the worker has not finished yet, or nil.
@@ -73,7 +78,7 @@ func (s *supervisor) onReport(c *child, m *ipc.Report) {
 
 func (s *supervisor) onReportSession(c *child, m *ipc.ReportSession) {
 	if r := s.reportOf(c, m.ID); r != nil {
-		if wrong := s.claimOfSession(c, m, r.had[c]); wrong != "" {
+		if wrong := claimOfSession(m, r.had[c], r.may[c]); wrong != "" {
 			s.violation(c, wrong)
 			return
 		}

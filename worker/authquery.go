@@ -73,6 +73,14 @@ type storedUsers struct {
 	// push out the others.
 	existing, missing storedCache
 	look              auth.Look // of the last user that exists
+	// held are the logins that wait for the end of a pause, maxSpared at most.
+	held map[*heldLookUp]struct{}
+}
+
+// heldLookUp is a login that waits for the end of a pause.
+type heldLookUp struct {
+	of     storedOf
+	resume func()
 }
 
 // storedWaiter is a login that waits for an answer.
@@ -83,7 +91,7 @@ type storedWaiter struct {
 
 func newStoredUsers() *storedUsers {
 	return &storedUsers{
-		asked: map[uint64]storedOf{}, asking: map[storedOf][]*storedWaiter{},
+		asked: map[uint64]storedOf{}, asking: map[storedOf][]*storedWaiter{}, held: map[*heldLookUp]struct{}{},
 		existing: storedCache{users: map[storedOf]*storedUser{}}, missing: storedCache{users: map[storedOf]*storedUser{}},
 	}
 }
@@ -140,18 +148,56 @@ func (s *setup) storedUser(l *login) (u *storedUser, err error) {
 	if u = s.w.knownStored(of); u != nil {
 		return u, nil
 	}
-	// The rest of the time is for the client, which is to read the error.
-	limit := (ms(s.cfg.AuthenticationTimeoutMS) - time.Since(s.c.start)) * 3 / 4
-	s.d.await(func(done func()) {
-		s.w.askStored(of, limit, func(answer *storedUser, failure error) {
-			u, err = answer, failure
-			done()
+	for begun := s.c.start; ; {
+		if s.w.mayWaitForLookUp(of) {
+			if err := s.waitForLookUp(of); err != nil {
+				return nil, err
+			}
+			begun = time.Now()
+		}
+		// The rest of the time is for the client, which is to read the error.
+		limit := (ms(s.cfg.AuthenticationTimeoutMS) - time.Since(begun)) * 3 / 4
+		s.d.await(func(done func()) {
+			s.w.askStored(of, limit, func(answer *storedUser, failure error) {
+				u, err = answer, failure
+				done()
+			})
 		})
-	})
-	if err != nil {
-		return nil, &refusal{pgwire.RefusalNoLookUp.With(l.user), "auth_query: " + err.Error()}
+		if err == nil {
+			return u, nil
+		}
+		// A pause that has begun meanwhile is no fault of the client's.
+		if !s.w.mayWaitForLookUp(of) {
+			return nil, &refusal{pgwire.RefusalNoLookUp.With(l.user), "auth_query: " + err.Error()}
+		}
 	}
-	return u, nil
+}
+
+// waitForLookUp waits for the end of a pause, in which no server may be asked. Afterwards the
+// time limit of the authentication starts again.
+func (s *setup) waitForLookUp(of storedOf) error {
+	wt := &heldLookUp{of: of}
+	s.d.awaitUnlessGone(func(done func()) {
+		wt.resume = done
+		s.w.stored.held[wt] = struct{}{}
+	})
+	delete(s.w.stored.held, wt)
+	return s.conn.SetDeadline(time.Now().Add(ms(s.cfg.AuthenticationTimeoutMS)))
+}
+
+// mayWaitForLookUp reports whether a look-up waits for the end of a pause. If too many wait
+// already, it takes its chance.
+func (w *worker) mayWaitForLookUp(of storedOf) bool {
+	return w.heldDatabase(of.database) && !w.draining && len(w.stored.held) < maxSpared
+}
+
+// resumed lets those go on whose pause is over.
+func (x *storedUsers) resumed(w *worker) {
+	for wt := range x.held {
+		if !w.heldDatabase(wt.of.database) {
+			wt.resume()
+		}
+	}
 }
 
 // knownStored returns an answer that still counts, or nil.

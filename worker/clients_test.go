@@ -244,3 +244,32 @@ func TestPooledClientKeepsItsCancelKeyWhenABackendIsLost(t *testing.T) {
 		}
 	})
 }
+
+// One turn for all clients would delay those that work, and more clients than the queue of the link holds would end the worker.
+func TestALongReportTakesManyTurns(t *testing.T) {
+	r := newRig(t, pooling())
+	const clients = 3 * reportPage
+	r.do(func() {
+		for id := range uint64(clients) {
+			r.w.clients[id+1] = &client{id: id + 1}
+		}
+		r.w.onReportRequest(&ipc.ReportRequest{ID: 2, Clients: true})
+		r.w.loop.Post(func() { r.w.send(&ipc.Pong{ID: 1}) })
+		delete(r.w.clients, 1) // has left
+	})
+	seen, turns := map[uint64]bool{}, 0
+	for ended := false; !ended; {
+		switch m := wait(t, r.msgs, "the report").(type) {
+		case *ipc.ReportSession:
+			seen[m.ClientID] = true
+		case *ipc.Pong:
+			turns++
+		case *ipc.ReportEnd:
+			ended = true
+		}
+	}
+	if len(seen) < clients-1 || len(seen) > clients || turns != 1 {
+		t.Errorf("%d clients are reported, other work has had %d turns", len(seen), turns)
+	}
+	r.do(func() { clear(r.w.clients) })
+}

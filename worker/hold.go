@@ -9,20 +9,24 @@ import (
 
 // While an operator pauses clients, they wait for backends as they do while no primary is
 // open, but without a time limit of their own: the supervisor limits the pause. Backends end
-// as soon as their clients don't need them.
+// as soon as their clients don't need them. Of the clients that have proven nothing yet only
+// some are spared their time limit, so that they can't keep out all others.
+
+// maxSpared is how many clients that a server has to authenticate may wait for the end of a
+// pause without a time limit, and as many with auth_query. They are a part of maxSetups.
+const maxSpared = maxSetups / 8
 
 // hold puts the pause of a ServerState in effect.
 func (w *worker) hold() {
 	all, databases := w.servers.HoldAll, w.servers.Hold
 	var holds func(pool.Key) bool
 	if all || len(databases) > 0 {
-		holds = func(k pool.Key) bool { return all || slices.Contains(databases, k.Database) }
+		holds = func(k pool.Key) bool { return w.heldDatabase(k.Database) }
 	}
 	w.shelf.SetHold(holds, w.now())
-	for _, x := range w.shelf.Waiters() {
-		w.limitWait(x.Of.(*waiter))
-	}
+	w.limitWaits()
 	w.carryOut()
+	w.stored.resumed(w)
 	if holds == nil {
 		return
 	}
@@ -33,17 +37,44 @@ func (w *worker) hold() {
 	}
 }
 
-// limitWait gives a waiter its time limit, none during a pause. Time that it has spent in a
+// heldDatabase reports whether the clients of a database are paused.
+func (w *worker) heldDatabase(name string) bool {
+	return w.servers.HoldAll || slices.Contains(w.servers.Hold, name)
+}
+
+// limitWaits gives each waiter its time limit, none during a pause. Time that it has spent in a
 // pause doesn't count.
-func (w *worker) limitWait(wt *waiter) {
-	switch {
-	case wt.Pool.Held():
-		wt.timer.Stop()
-		wt.timer, wt.paused = nil, true
-	case wt.paused:
-		wt.paused = false
-		w.startTimer(wt)
+func (w *worker) limitWaits() {
+	spared := 0
+	for _, x := range w.shelf.Waiters() {
+		wt := x.Of.(*waiter)
+		switch held := wt.Pool.Held(); {
+		case held && (wt.session != nil || spared < maxSpared):
+			if wt.session == nil {
+				spared++
+			}
+			wt.timer.Stop()
+			wt.timer, wt.paused = nil, true
+		case wt.paused && !held:
+			wt.paused = false
+			w.startTimer(wt)
+		}
 	}
+}
+
+// spares reports whether a client that begins to wait has no time limit, because its pool is
+// paused.
+func (w *worker) spares(wt *waiter) bool {
+	if !wt.Pool.Held() || wt.session != nil {
+		return wt.Pool.Held()
+	}
+	spared := 0
+	for _, x := range w.shelf.Waiters() {
+		if other := x.Of.(*waiter); other.session == nil && other.paused {
+			spared++
+		}
+	}
+	return spared < maxSpared
 }
 
 // startTimer starts the time limit of a waiter.

@@ -25,7 +25,7 @@ type waiter struct {
 	offered func(*backend)
 	refused func(*pgwire.Refused)
 	timer   *reactor.Timer
-	paused  bool // an operator pauses the clients of its pool: it has no time limit
+	paused  bool // an operator pauses the clients of its pool, and it has no time limit
 	tries   int  // attempts after the first
 	// last is the error of the last attempt to open a backend, for the log.
 	last error
@@ -110,7 +110,7 @@ func (w *worker) waitLimit() time.Duration {
 func (w *worker) wait(wt *waiter) {
 	wt.Of = wt
 	w.shelf.Wait(&wt.Waiter, w.now())
-	if wt.paused = wt.Pool.Held(); !wt.paused {
+	if wt.paused = w.spares(wt); !wt.paused {
 		w.startTimer(wt)
 	}
 	w.carryOut()

@@ -1,6 +1,10 @@
 package worker
 
 import (
+	"maps"
+	"slices"
+	"time"
+
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
@@ -10,22 +14,78 @@ import (
 func (w *worker) onReportRequest(m *ipc.ReportRequest) {
 	w.flushGone() // so that the report agrees with the supervisor's own count of clients
 	w.send(w.report(m.ID))
+	x := &reporting{w: w, id: m.ID, clients: m.Clients}
 	if m.Sessions {
-		for _, b := range w.backends {
-			w.send(w.reportBackend(m.ID, b))
-		}
-		for _, c := range w.clients {
-			if s := c.session; s != nil && s.backend == nil && s.state == sessionWaiting {
-				w.send(w.reportWaiting(m.ID, s))
-			}
+		x.backends = slices.Collect(maps.Values(w.backends))
+	}
+	if m.Sessions || m.Clients {
+		x.left = slices.Collect(maps.Values(w.clients))
+	}
+	x.page()
+}
+
+const (
+	// reportPage is how many backends and clients a worker reports in one turn, so that a long
+	// list delays nobody.
+	reportPage = 256
+	// reportRoom is how many messages may wait for the supervisor when the next page is sent.
+	reportRoom = queueLimit / 8
+	// reportPause is how long a page waits for room.
+	reportPause = 5 * time.Millisecond
+)
+
+// reporting is a report in progress: backends and clients of the turn in which it was asked for.
+type reporting struct {
+	w        *worker
+	id       uint64
+	clients  bool // report every client, not only those that wait
+	backends []*backend
+	left     []*client
+}
+
+// page reports as many as one turn may, and leaves the rest to the next turn.
+func (x *reporting) page() {
+	w := x.w
+	if w.exit != 0 {
+		return
+	}
+	if w.out.Len() > reportRoom {
+		w.loop.After(reportPause, x.page)
+		return
+	}
+	for range reportPage {
+		switch n, m := len(x.backends), len(x.left); {
+		case n > 0:
+			x.reportBackend(x.backends[n-1])
+			x.backends = x.backends[:n-1]
+		case m > 0:
+			x.reportClient(x.left[m-1])
+			x.left = x.left[:m-1]
+		default:
+			w.send(&ipc.ReportEnd{ID: x.id})
+			return
 		}
 	}
-	if m.Clients {
-		for _, c := range w.clients {
-			w.send(w.reportClient(m.ID, c))
-		}
+	w.loop.Post(x.page)
+}
+
+// reportBackend reports a backend unless it is gone meanwhile.
+func (x *reporting) reportBackend(b *backend) {
+	if b.state != backendClosed {
+		x.w.send(x.w.reportBackend(x.id, b))
 	}
-	w.send(&ipc.ReportEnd{ID: m.ID})
+}
+
+// reportClient reports a client likewise.
+func (x *reporting) reportClient(c *client) {
+	s := c.session
+	switch {
+	case x.w.clients[c.id] != c:
+	case x.clients:
+		x.w.send(x.w.reportClient(x.id, c))
+	case s != nil && s.backend == nil && s.state == sessionWaiting:
+		x.w.send(x.w.reportWaiting(x.id, s))
+	}
 }
 
 // reportClient describes a client. One that hasn't logged in yet has no names.
@@ -95,8 +155,12 @@ func (w *worker) reportBackend(id uint64, b *backend) *ipc.ReportSession {
 }
 
 func (w *worker) reportWaiting(id uint64, s *session) *ipc.ReportSession {
-	return &ipc.ReportSession{
+	r := &ipc.ReportSession{
 		ID: id, Server: -1, State: "waiting", Start: s.c.start.Unix(), Since: int64(s.c.since), FD: s.client.FD(),
 		Database: s.login.database, User: s.login.user, AppName: s.login.application(), Client: s.c.addr,
 	}
+	if wt := s.waiter; wt != nil {
+		r.WaitingSince = w.born.Add(wt.Since).Unix()
+	}
+	return r
 }

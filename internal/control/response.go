@@ -284,7 +284,7 @@ type Pool struct {
 	Active   int
 	Idle     int
 	Waiting  int
-	Waited   int64 // seconds, of the client that has waited longest since its login
+	Waited   int64 // seconds, of the client that has waited longest
 	Paused   bool
 }
 

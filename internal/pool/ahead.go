@@ -103,13 +103,6 @@ func (l *Ledger) AheadFailed(worker int, lease uint64) (effects []Effect, rule i
 	return effects, r.at - 1, pause, err
 }
 
-// HoldAhead says for which pools nothing is opened ahead, because their clients are paused; nil
-// for none.
-func (l *Ledger) HoldAhead(holds func(Key) bool) []Effect {
-	l.holds = holds
-	return l.settle()
-}
-
 // ResumeAhead ends a pause. It does nothing to a later pause of the rule, or to the rules of
 // a later Relimit.
 func (l *Ledger) ResumeAhead(p Pause) []Effect {

@@ -169,7 +169,7 @@ func TestIdleTimeoutSparesWhatIsKept(t *testing.T) {
 func TestNothingIsOpenedAheadForHeldPools(t *testing.T) {
 	rules := []Rule{{Max: 10, Min: 1, Key: Key{Database: "d", User: "u"}}}
 	l := NewLedger(20, rules)
-	l.HoldAhead(func(k Key) bool { return k.Database == "d" })
+	l.Hold(func(k Key) bool { return k.Database == "d" })
 	l.WorkerReady(0)
 	if n := len(leasesAhead(l.SetTarget(0, 1, true))); n != 0 {
 		t.Errorf("%d leases for a held pool", n)
@@ -177,7 +177,7 @@ func TestNothingIsOpenedAheadForHeldPools(t *testing.T) {
 	if n := len(leasesAhead(l.Relimit(20, rules, func(Key, int) int { return 0 }))); n != 0 {
 		t.Errorf("%d leases for a held pool after a reload", n)
 	}
-	if n := len(leasesAhead(l.HoldAhead(nil))); n != 1 {
+	if n := len(leasesAhead(l.Hold(nil))); n != 1 {
 		t.Errorf("%d leases when it isn't held any more", n)
 	}
 	if n := l.Used(func(k Key) bool { return k.Database == "d" }); n != 1 {

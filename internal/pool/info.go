@@ -77,6 +77,7 @@ func (l *Ledger) Counts() Counts {
 		Reclaims: len(l.total.claims), Unproven: l.total.unproven,
 		Rules: make([]RuleCount, len(l.rules)-1), Workers: map[int]int{},
 	}
+	c.Waiting = l.parked.n
 	for r := range l.rules {
 		g := &l.rules[r]
 		waiting := g.queue.n + g.unknown.n

@@ -35,7 +35,9 @@ type Ledger struct {
 	order []*worker
 
 	ahead ahead
-	holds func(Key) bool // pools for which nothing is opened ahead; nil for none
+	holds func(Key) bool // pools that get no lease, see Hold; nil for none
+	// parked are the requests of these pools. They count at no gate.
+	parked queue
 
 	lastLease, lastSeq, lastReclaim uint64
 	out                             []Effect
@@ -146,9 +148,22 @@ func (l *Ledger) request(worker int, q *waiter) []Effect {
 	l.lastSeq++
 	q.seq, q.worker = l.lastSeq, w
 	w.waiting[q.id] = q
-	l.rules[q.rule].queueOf(q).push(q)
-	l.touch(q.rule)
+	l.enqueue(q)
 	return l.settle()
+}
+
+// enqueue puts a request into its queue.
+func (l *Ledger) enqueue(q *waiter) {
+	q.parked = l.holds != nil && l.holds(q.key)
+	l.queueOf(q).push(q)
+	l.touch(q.rule)
+}
+
+func (l *Ledger) queueOf(q *waiter) *queue {
+	if q.parked {
+		return &l.parked
+	}
+	return l.rules[q.rule].queueOf(q)
 }
 
 // refusal returns why no request with this rule can ever be granted, or 0.
@@ -336,7 +351,12 @@ func (l *Ledger) remove(held *lease) {
 // leave removes a request from its queue, for whatever reason.
 func (l *Ledger) leave(q *waiter) {
 	delete(q.worker.waiting, q.id)
-	l.rules[q.rule].queueOf(q).remove(q)
+	l.dequeue(q)
+}
+
+// dequeue removes a request from its queue, and what other workers give up for it.
+func (l *Ledger) dequeue(q *waiter) {
+	l.queueOf(q).remove(q)
 	if q.claim != nil {
 		l.drop(q.claim)
 	}

@@ -20,6 +20,7 @@ type waiter struct {
 	prev, next *waiter
 	// unproven says that only the server can authenticate the client.
 	unproven bool
+	parked   bool // it is in Ledger.parked
 }
 
 // before reports whether w goes before q: its client arrived first.

@@ -20,14 +20,14 @@ func (l *Ledger) Relimit(limit int, rules []Rule, ruleOf func(key Key, rule int)
 		}
 	}
 	l.total.max = limit
-	l.rules = gates(rules)
+	l.rules, l.parked = gates(rules), queue{}
 	for _, w := range l.order {
 		w.rules = make([]holding, len(l.rules))
 		w.total.stale = 0
 		for _, q := range byArrival(w) {
 			q.rule = ruleOf(q.key, q.rule-1) + 1
 			q.prev, q.next = nil, nil
-			l.rules[q.rule].queueOf(q).push(q)
+			l.enqueue(q)
 		}
 	}
 	epoch := l.ahead.epoch

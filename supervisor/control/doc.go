@@ -8,7 +8,7 @@
 //
 // Control owns the listener and a goroutine per connection, MaxClients at most. Every
 // command is a method of Supervisor, called in that goroutine with a context that ends
-// with Serve. A client that sends nothing, or doesn't read, occupies its own goroutine
+// with Serve, or when the client is gone; a second goroutine watches for that. A client that sends nothing, or doesn't read, occupies its own goroutine
 // until the deadline and never the supervisor's loop.
 //
 // The document has the objects Header, Request, Response and Outcome of

@@ -19,6 +19,9 @@ type fake struct {
 	block   bool // wait for the end of the context
 	panic   atomic.Bool
 	history int // size of each history entry in bytes
+	// With block, blocked is closed when the one command waits, and ended gets why its wait has ended.
+	blocked chan struct{}
+	ended   chan error
 
 	mu         sync.Mutex
 	calls      []string
@@ -33,7 +36,13 @@ func (f *fake) called(ctx context.Context, format string, a ...any) error {
 		panic("a bug")
 	}
 	if f.block {
+		if f.blocked != nil {
+			close(f.blocked)
+		}
 		<-ctx.Done()
+		if f.ended != nil {
+			f.ended <- context.Cause(ctx)
+		}
 		return context.Cause(ctx)
 	}
 	return f.fail

@@ -2,7 +2,9 @@ package control
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -13,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -186,5 +189,31 @@ func TestCommandThatPanicsFailsAlone(t *testing.T) {
 	h.end(t)
 	if !strings.Contains(log.String(), "panic=\"a bug\"") || !strings.Contains(log.String(), "fake_test.go") {
 		t.Errorf("the log has no panic with its stack: %s", log.String())
+	}
+}
+
+// An operator who interrupts a command that waits has changed his mind.
+func TestCommandEndsWhenItsClientIsGone(t *testing.T) {
+	sup := &fake{block: true, blocked: make(chan struct{}), ended: make(chan error, 1)}
+	h := serve(t, sup, Options{ReplyTimeout: time.Nanosecond}) // it doesn't limit the wait for the client's end
+	conn := ipc.NewConn(h.dial(t), ipc.RoleControl, ipc.RoleSupervisor, nil)
+	defer conn.Close()
+	if err := conn.Send(&ipc.ControlRequest{Version: ipc.Version, Command: control.Pause, Args: map[string]string{"database": "all"}}); err != nil {
+		t.Fatal(err)
+	}
+	<-sup.blocked
+	select {
+	case err := <-sup.ended:
+		t.Fatalf("the command has ended while its client waits: %v", err)
+	default:
+	}
+	conn.Close()
+	select {
+	case err := <-sup.ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("the command ends with %v", err)
+		}
+	case <-time.After(limit):
+		t.Fatal("the command goes on without its client")
 	}
 }

@@ -63,7 +63,7 @@ type server struct {
 	sup  Supervisor
 	opt  Options
 	self uint32
-	ctx  context.Context // of the commands; ends with Serve
+	ctx  context.Context // ends with Serve
 
 	clients sync.WaitGroup
 
@@ -240,10 +240,34 @@ func (s *server) serve(conn *ipc.Conn, uid uint32) {
 	// From here on close leaves time for the answer. Reading the answer gets its whole
 	// time, so the deadline is set again below.
 	s.setDeadline(conn, s.opt.ReplyTimeout, true)
-	doc := s.answer(req, peer{uid: uid, kin: s.kin(conn, uid)})
+	who := peer{uid: uid, kin: s.kin(conn, uid)}
+	there, stop := s.whileThere(conn)
+	doc := s.answer(there, req, who)
+	stop()
 	s.setDeadline(conn, s.opt.ReplyTimeout, true)
 	if err := reply(conn, doc); err != nil {
 		s.opt.Log.Debug("control socket: answer not delivered", "uid", uid, "command", req.Command, "error", err)
+	}
+}
+
+// whileThere returns a context that ends when the client is gone, so that a command which nobody waits for any more can be
+// given up. stop ends the watch.
+func (s *server) whileThere(conn *ipc.Conn) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	if err := conn.MayAwait(); err != nil {
+		cancel() // only a closed connection refuses that
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if conn.AwaitEnd() {
+			cancel()
+		}
+	}()
+	return ctx, func() {
+		_ = conn.StopAwaiting()
+		<-ended
+		cancel()
 	}
 }
 
@@ -261,8 +285,8 @@ func (s *server) kin(conn *ipc.Conn, uid uint32) Kin {
 	return k
 }
 
-// answer runs the command.
-func (s *server) answer(req *ipc.ControlRequest, who peer) *control.Document {
+// answer runs the command while its client is there.
+func (s *server) answer(there context.Context, req *ipc.ControlRequest, who peer) *control.Document {
 	a, start := args(req.Args), s.opt.Now()
 	doc := newDocument(req.Command, a, start)
 	cmd, code, err := s.check(req, who)
@@ -276,7 +300,7 @@ func (s *server) answer(req *ipc.ControlRequest, who peer) *control.Document {
 			"database", cut(a[control.ArgDatabase]), "force", a[control.ArgForce])
 	}
 	wait, _, _ := a.number(control.ArgTimeout) // 0 for a bad value, which run refuses
-	ctx, cancel := context.WithTimeout(s.ctx, cmd.Allows(time.Duration(wait)*time.Second))
+	ctx, cancel := context.WithTimeout(there, cmd.Allows(time.Duration(wait)*time.Second))
 	defer cancel()
 	switch err := s.run(ctx, h, a, doc, start); {
 	case errors.Is(err, errBadRequest):

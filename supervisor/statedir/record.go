@@ -37,7 +37,7 @@ type sealed struct {
 func WriteRecord(dir string, record []byte) error {
 	data := seal(record)
 	for _, name := range []string{recordName, copyName} {
-		if err := replace(filepath.Join(dir, name), data); err != nil {
+		if err := replace(filepath.Join(dir, name), data, nil); err != nil {
 			return fmt.Errorf("write the record: %w", err)
 		}
 	}
@@ -69,8 +69,8 @@ func unseal(file []byte) ([]byte, error) {
 }
 
 // replace writes a temporary file, makes it durable and renames it to path. Files that exist under
-// either name are replaced, never written through.
-func replace(path string, data []byte) error {
+// either name are replaced, never written through. If mayReplace isn't nil, it decides at the last moment.
+func replace(path string, data []byte, mayReplace func() bool) error {
 	tmp := path + ".tmp"
 	f, err := proc.NewFile(tmp, 0o600)
 	if err != nil {
@@ -80,12 +80,18 @@ func replace(path string, data []byte) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
+	if mayReplace != nil && !mayReplace() {
+		return errors.Join(errNotAnyMore, os.Remove(tmp))
+	}
 	return os.Rename(tmp, path)
 }
 
-// WriteAuto replaces the file of conf set --persist. After a crash it has either the old or the new content.
-func WriteAuto(dir, text string) error {
-	err := replace(filepath.Join(dir, config.AutoName), []byte(text))
+var errNotAnyMore = errors.New("it was given up meanwhile")
+
+// WriteAuto replaces the file of conf set --persist. After a crash it has either the old or the new content. mayReplace is
+// asked once everything that may take long is done: if it returns false, the file stays as it was.
+func WriteAuto(dir, text string, mayReplace func() bool) error {
+	err := replace(filepath.Join(dir, config.AutoName), []byte(text), mayReplace)
 	if err == nil {
 		err = syncDir(dir)
 	}
