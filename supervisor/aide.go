@@ -17,8 +17,9 @@ type aide struct {
 	confined confinement
 	leaving  bool // pgagroal ends and doesn't need it any more
 
-	name string // in the log
-	spec func() startSpec
+	name   string // in the log
+	spec   func() startSpec
+	wanted func() bool // by the configuration; a process that isn't has no next one
 	// configure answers the hello of a process with what its set-up needs.
 	configure func(*aideEnd)
 	// onUp is called when a process takes requests, onDown when it has ended.
@@ -43,9 +44,7 @@ type aideEnd struct {
 // makeAides says what the further children are for.
 func (s *supervisor) makeAides() {
 	s.servers.prober.aide = s.newProber()
-	if servesHTTP(s.cfg) {
-		s.console.aide = s.newConsole()
-	}
+	s.console.aide = s.newConsole()
 }
 
 // leaveAides kills the further children, and reports whether all have ended.
@@ -57,17 +56,11 @@ func (s *supervisor) leaveAides() bool {
 	return ended
 }
 
-// aides returns the further children that are in use.
-func (s *supervisor) aides() []*aide {
-	all := []*aide{&s.servers.prober.aide}
-	if s.console.spec != nil {
-		all = append(all, &s.console.aide)
-	}
-	return all
-}
+// aides returns the further children, those that aren't wanted included.
+func (s *supervisor) aides() []*aide { return []*aide{&s.servers.prober.aide, &s.console.aide} }
 
 func (s *supervisor) startAide(a *aide) {
-	if a.leaving {
+	if a.leaving || a.end != nil || !a.wanted() {
 		return
 	}
 	p := &aideEnd{of: a, born: s.env.now()}

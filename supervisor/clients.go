@@ -17,6 +17,7 @@ const fullPause = 20 * time.Millisecond
 // clients is what the loop knows about clients.
 type clients struct {
 	gate    *listen.Gate
+	ports   ports
 	nextID  uint64
 	total   int
 	waiting []listen.Client // accepted or rescued, but not yet given to a worker

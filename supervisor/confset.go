@@ -133,6 +133,10 @@ func (s *supervisor) setRefused(row config.Row, persist bool) error {
 			return errors.New(why)
 		}
 	}
+	if row.Section == config.MainSection && (row.Name == "port" || row.Name == "unix_socket_dir") {
+		return fmt.Errorf("%s can't be set by a command: pgagroal-cli finds its socket by it, and reads only the files of the administrator; set it in %s, and reload",
+			row.Name, s.cfg.Paths.Config)
+	}
 	if row.RunnerReads() {
 		return fmt.Errorf("%s can't be set by a command: %s; set it in %s, and reload", row.Name, files, s.cfg.Paths.Config)
 	}

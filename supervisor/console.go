@@ -40,6 +40,7 @@ func (s *supervisor) newConsole() aide {
 				queue: queueLimit + s.snapshotItems(),
 			}
 		},
+		wanted:    func() bool { return servesHTTP(s.cfg) },
 		configure: s.configureConsole,
 		onUp:      func() {},
 		onDown:    func() { s.console.asked = nil },

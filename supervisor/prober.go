@@ -27,6 +27,7 @@ func (s *supervisor) newProber() aide {
 				lock: s.dir.Lock, queue: queueLimit + len(s.serverTLS),
 			}
 		},
+		wanted:    func() bool { return true },
 		configure: s.configureProber, onUp: s.sendLooks,
 		// The looks aren't repeated: the answer of a server may have ended the prober.
 		onDown:     func() { s.failLooks(errProberEnded) },

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 	"github.com/pgagroal-go/pgagroal/supervisor/logs"
 )
 
@@ -99,11 +101,18 @@ func (s *supervisor) beginReload(read reader, answer func(control.ReloadResponse
 	x := &s.reload
 	x.busy, x.answer = true, answer
 	running, env, gen, salt, log := s.generation, x.env, max(x.last, s.gen)+1, s.service.scramSalt, s.service.logging
+	open, program := s.clients.ports.open, s.console.program
 	x.last = gen
 	elsewhere(s, func() (*readAgain, error) {
 		r, err := read(&running, env, gen, salt)
 		if err == nil && log.open != nil {
 			r.log, err = openNextLog(running.cfg, r.next.cfg, log.console)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err = r.preparePorts(open, program, running.cfg, s.log); err != nil && r.log != nil {
+			r.log.Close()
 		}
 		return r, err
 	}, s.onFilesRead)
@@ -143,6 +152,8 @@ type readAgain struct {
 	next     *generation    // what will be in effect
 	warnings []config.Warning
 	log      *logs.Log // nil if it is the one that is open
+	sockets  *listen.Change
+	program  *os.File // of the console, if it was not open
 }
 
 // readFiles is the reader of all files.
@@ -176,6 +187,7 @@ func (s *supervisor) onFilesRead(r *readAgain, err error) {
 		return
 	}
 	s.service.logging.next = r.log
+	s.clients.ports.next, s.clients.ports.program = r.sockets, r.program
 	if why := s.cannotReload(); why != "" {
 		s.giveUpReload(errors.New(why))
 		return
@@ -339,8 +351,12 @@ func (s *supervisor) commit() {
 	}
 	log := s.service.logging.next
 	s.service.logging.next = nil
+	p := &s.clients.ports
+	sockets, program := p.next, p.program
+	p.next, p.program = nil, nil
 	s.generation = *next
 	s.forgetPrepared()
+	s.portsAfterReload(sockets, program)
 	s.tellGeneration()
 	s.logAfterReload(old.cfg, log)
 	s.leases.aheadSaid = nil
@@ -352,9 +368,7 @@ func (s *supervisor) commit() {
 		s.replaceAide(&s.servers.prober.aide)
 		s.repeatLooks()
 	}
-	if s.console.spec != nil && s.consoleDiffers(&old) {
-		s.replaceAide(&s.console.aide)
-	}
+	s.consoleAfterReload(&old, sockets != nil)
 	r := reloadResponse(changes)
 	s.tellReloaded(r)
 	s.runnerAfterReload(old.cfg)
@@ -479,6 +493,7 @@ func (s *supervisor) forgetPrepared() bool {
 		log.Close()
 		s.service.logging.next = nil
 	}
+	s.clients.ports.forget()
 	return was
 }
 

@@ -62,7 +62,6 @@ func Run(opt Options) error {
 	if err != nil {
 		return err
 	}
-	defer program.Close()
 	account, starter, err := giveUpRoot(c, program)
 	if err != nil {
 		return err
@@ -98,6 +97,7 @@ func Run(opt Options) error {
 	}
 	s.service.logging = logging
 	s.console.program, s.console.listeners = program, k.Console()
+	s.clients.ports.open = k
 	s.reload.env = reloadEnv(k)
 	return s.serve(k)
 }
@@ -280,27 +280,40 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 	}
 	s.clients.gate = listen.NewGate(listeners, max(1, s.clients.budget/2))
 	defer s.clients.gate.Shut()
-	for _, l := range listeners {
-		a := &listen.Acceptor{
-			Accept: l.Next, Gate: s.clients.gate,
-			Take:      func(c listen.Client) bool { return s.post(func() { s.onAccepted(c) }) },
-			Fail:      func(err error) { s.post(func() { s.onAcceptFailed(err) }) },
-			Recovered: func(p any) error { return logline.Recovered(s.log, p) },
-		}
+	s.clients.ports.accept = func(l *listen.Listener) {
+		a := s.acceptor(l)
 		s.log.Info("listening", "network", l.Addr().Network(), "address", l.Addr().String())
 		helpers.Go(func() { a.Run(ctx) })
 	}
-	if k.Control() != nil {
-		helpers.Go(func() {
-			if err := logline.Guarded(s.log, func() error {
-				return control.Serve(ctx, k.Control(), operator{s}, control.Options{Version: s.build, Log: s.log, Kin: operator{s}.kin})
-			}); err != nil {
-				s.log.Error("control socket failed", "error", err)
-			}
-		})
+	s.clients.ports.answer = func(l *net.UnixListener) { helpers.Go(func() { s.serveControl(ctx, l) }) }
+	for _, l := range listeners {
+		s.clients.ports.accept(l)
+	}
+	if l := k.Control(); l != nil {
+		s.clients.ports.answer(l)
 	}
 	if st := s.workers.starter; st != nil {
 		helpers.Go(func() { s.watchStarter(ctx, st) })
 	}
 	return s.run()
+}
+
+// acceptor hands the clients of one socket to the loop.
+func (s *supervisor) acceptor(l *listen.Listener) *listen.Acceptor {
+	return &listen.Acceptor{
+		Accept: l.Next, Gate: s.clients.gate,
+		Take:      func(c listen.Client) bool { return s.post(func() { s.onAccepted(c) }) },
+		Fail:      func(err error) { s.post(func() { s.onAcceptFailed(err) }) },
+		Recovered: func(p any) error { return logline.Recovered(s.log, p) },
+	}
+}
+
+// serveControl answers pgagroal-cli on a socket until ctx ends, or a reload has closed the socket
+// and everybody who came by it has an answer.
+func (s *supervisor) serveControl(ctx context.Context, l *net.UnixListener) {
+	if err := logline.Guarded(s.log, func() error {
+		return control.Serve(ctx, l, operator{s}, control.Options{Version: s.build, Log: s.log, Kin: operator{s}.kin})
+	}); err != nil {
+		s.log.Error("control socket failed", "error", err)
+	}
 }

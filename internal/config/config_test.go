@@ -217,7 +217,7 @@ func TestDiffSaysWhatNeedsARestart(t *testing.T) {
 	is := mustParse(t, fmt.Sprintf(base, "2", "performance", "5", "failover_candidate=off\n[b]\nhost=b\nport=1\n"))
 	is.Users = []Credential{{"u", "secret"}}
 	want := []Change{
-		{"port", "1", "2", Restart},
+		{"port", "1", "2", Live},
 		{"pidfile", "pgagroal.1.pid", "pgagroal.2.pid", Restart},
 		{"idle_timeout", "0s", "5s", Live},
 		{"server.a.failover_candidate", "on", "off", Live},

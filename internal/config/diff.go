@@ -118,6 +118,9 @@ func Reloaded(running, fresh *Config) *Config {
 			}
 		}
 	}
+	if next.EffectivePIDFile() != running.EffectivePIDFile() { // its default follows port and unix_socket_dir
+		next.PIDFile = running.EffectivePIDFile()
+	}
 	if next.MaxConnections != fresh.MaxConnections {
 		next.Limits = refitted(fresh.Limits, next.MaxConnections)
 	}

@@ -6,17 +6,17 @@ import "math"
 func mainRows() []Row {
 	return []Row{
 		{
-			Name: "host", Kind: String, Reload: Restart,
+			Name: "host", Kind: String,
 			Help: "Addresses to listen on, with commas: names, addresses, * for all, 0.0.0.0 for all of IPv4, :: for all of IPv6; required",
 			main: func(c *Config) any { return &c.Host },
 		},
 		{
-			Name: "port", Kind: Port, Min: 1, Reload: Restart,
+			Name: "port", Kind: Port, Min: 1,
 			Help: "Port to listen on; required",
 			main: func(c *Config) any { return &c.Port },
 		},
 		{
-			Name: "unix_socket_dir", Kind: Path, Reload: Restart,
+			Name: "unix_socket_dir", Kind: Path,
 			Help: "Existing directory for the Unix sockets; required",
 			main: func(c *Config) any { return &c.UnixSocketDir },
 		},
@@ -51,7 +51,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.PIDFile },
 		},
 		{
-			Name: "metrics", Kind: Port, Default: "0", Reload: Restart,
+			Name: "metrics", Kind: Port, Default: "0",
 			Help: "Port of the metrics, 0 is off",
 			main: func(c *Config) any { return &c.Metrics },
 		},
@@ -96,7 +96,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.Management },
 		},
 		{
-			Name: "console", Kind: Port, Default: "0", Reload: Restart,
+			Name: "console", Kind: Port, Default: "0",
 			Help: "Port of the web console, 0 is off",
 			main: func(c *Config) any { return &c.Console },
 		},

@@ -80,8 +80,8 @@ type client struct {
 }
 
 // Serve answers on ln, a listener of SOCK_SEQPACKET, until ctx ends or ln is closed. Then
-// it closes ln and waits for its goroutines. That takes closeGrace at most if the commands
-// obey their context.
+// it closes ln and waits for its goroutines. That takes closeGrace at most after the end of
+// ctx, if the commands obey their context. After the end of ln alone they take their time.
 func Serve(ctx context.Context, ln *net.UnixListener, sup Supervisor, opt Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -89,9 +89,12 @@ func Serve(ctx context.Context, ln *net.UnixListener, sup Supervisor, opt Option
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	err := s.accept(ln)
-	cancel()
+	ended := context.AfterFunc(ctx, s.close)
+	defer ended()
+	if err != nil {
+		cancel()
+	}
 	ln.Close()
-	s.close()
 	s.clients.Wait()
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -18,6 +19,9 @@ import (
 
 // failurePause is the pause after an accept that failed, for example because no descriptor was free.
 const failurePause = 100 * time.Millisecond
+
+// backlogMost is how many clients a listener that was retired still accepts. The system's limit of a backlog is the same.
+const backlogMost = 4096
 
 // Client is a connection on its way to a worker. The supervisor owns its descriptor until the queue
 // of a worker's link has it.
@@ -42,6 +46,8 @@ func (a *Acceptor) Run(ctx context.Context) {
 		err := a.one()
 		switch {
 		case err == nil:
+		case errors.Is(err, net.ErrClosed):
+			return // it was retired
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ECONNABORTED):
 			// The gate was closed, or the client has left already.
 		case a.Gate.isShut():
@@ -87,6 +93,10 @@ type Listener struct {
 	net.Listener
 	file *os.File // the same socket; its deadline ends a wait
 	raw  syscall.RawConn
+	// retired says that a reload has ended the listener, see Gate.Retire. late counts the clients that it accepted since;
+	// it belongs to the Acceptor.
+	retired atomic.Bool
+	late    int
 }
 
 func newListener(l net.Listener) (*Listener, error) {
@@ -103,7 +113,7 @@ func newListener(l net.Listener) (*Listener, error) {
 		file.Close()
 		return nil, err
 	}
-	return &Listener{l, file, raw}, nil
+	return &Listener{Listener: l, file: file, raw: raw}, nil
 }
 
 // Close ends a wait in Next too.
@@ -112,16 +122,31 @@ func (l *Listener) Close() {
 	l.Listener.Close()
 }
 
-// Next waits for a client.
+// Next waits for a client. On a listener that was retired it waits for nobody: when the backlog is empty, it closes the
+// listener and returns net.ErrClosed.
 func (l *Listener) Next() (Client, error) {
 	var c Client
 	var peer unix.RawSockaddrAny
 	errno := unix.Errno(0)
-	if err := l.raw.Read(func(fd uintptr) bool {
+	accept := func(fd uintptr) bool {
 		c.FD, errno = acceptNow(fd, &peer)
 		return errno != unix.EAGAIN
-	}); err != nil {
-		return Client{FD: -1}, fmt.Errorf("accept: %w", err)
+	}
+	wait := l.raw.Read
+	if l.retired.Load() {
+		wait = func(f func(uintptr) bool) error { return l.raw.Control(func(fd uintptr) { f(fd) }) }
+		if l.late++; l.late > backlogMost {
+			errno = unix.EAGAIN
+		}
+	}
+	if errno == 0 {
+		if err := wait(accept); err != nil {
+			return Client{FD: -1}, fmt.Errorf("accept: %w", err)
+		}
+	}
+	if errno == unix.EAGAIN {
+		l.Close()
+		return Client{FD: -1}, net.ErrClosed
 	}
 	if errno != 0 {
 		return Client{FD: -1}, fmt.Errorf("accept: %w", errno)

@@ -164,7 +164,7 @@ func TestClientsGetTheConfiguredOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k := Sockets{clients: []net.Listener{ln}}
+		k := Sockets{clients: []*socket{{Listener: ln}}}
 		list, err := k.ForClients(&config.Config{NoDelay: on, KeepAlive: on}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)

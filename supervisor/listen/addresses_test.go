@@ -33,7 +33,7 @@ func listening(t *testing.T, host string) []string {
 			continue
 		}
 		only := 0
-		if err := onSocket(l.(*net.TCPListener), func(fd int) (err error) {
+		if err := onSocket(l.Listener.(*net.TCPListener), func(fd int) (err error) {
 			only, err = unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
 			return err
 		}); err != nil || only != 1 {

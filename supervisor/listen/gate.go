@@ -2,6 +2,7 @@ package listen
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -46,15 +47,45 @@ func (g *Gate) Set(open bool) {
 		return
 	}
 	g.open = open
-	until := time.Unix(1, 0)
-	if open {
-		until = time.Time{}
-	}
 	for _, l := range g.listeners {
-		_ = l.file.SetDeadline(until) // fails on a closed listener only, whose goroutine ends by itself
+		g.aim(l)
 	}
 	close(g.changed)
 	g.changed = make(chan struct{})
+}
+
+// aim lets a listener wait for clients, or ends its wait.
+func (g *Gate) aim(l *Listener) {
+	until := longAgo
+	if g.open {
+		until = time.Time{}
+	}
+	_ = l.file.SetDeadline(until) // fails on a closed listener only, whose goroutine ends by itself
+}
+
+// longAgo is a deadline that ends a wait at once.
+var longAgo = time.Unix(1, 0)
+
+// Add puts a listener behind the gate. The caller starts its Acceptor.
+func (g *Gate) Add(l *Listener) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.gone {
+		l.Close()
+		return
+	}
+	g.listeners = append(g.listeners, l)
+	g.aim(l)
+}
+
+// Retire ends a listener: its Acceptor takes the clients that have connected already, and then closes it. Clients would
+// see a reset if it were closed with them in its backlog.
+func (g *Gate) Retire(l *Listener) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.listeners = slices.DeleteFunc(g.listeners, func(o *Listener) bool { return o == l })
+	l.retired.Store(true)
+	_ = l.file.SetDeadline(longAgo)
 }
 
 // Shut closes the listeners forever. Clients that connect from now on are refused at once, instead

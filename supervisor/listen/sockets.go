@@ -16,7 +16,7 @@ import (
 // Sockets holds all listening sockets. It is made before the loop starts and closed after the loop
 // has ended.
 type Sockets struct {
-	clients []net.Listener
+	clients []*socket
 	console []Port // for the console
 	control *net.UnixListener
 	passed  []string // what the service manager passed, for the log
@@ -25,6 +25,24 @@ type Sockets struct {
 	made    []string // paths of sockets to remove at the end
 	guard   *os.File // lock of the sockets in unix_socket_dir
 	guarded string   // path of the lock
+	// before are the sockets in use until a reload, nil at the start. Those that are still wanted are taken over.
+	before *Sockets
+}
+
+// socket is a socket for clients.
+type socket struct {
+	net.Listener
+	name  string    // the address that the configuration means, or the path; empty for one of the service manager
+	ready *Listener // accepts on it, once ForClients has made it
+}
+
+// Close closes the socket and what accepts on it.
+func (s *socket) Close() {
+	if s.ready != nil {
+		s.ready.Close()
+		return
+	}
+	s.Listener.Close()
 }
 
 // Passed takes over the sockets of the service manager.
@@ -51,12 +69,12 @@ func (k *Sockets) Adopt(name string, l net.Listener) {
 	switch l.Addr().Network() {
 	case "tcp":
 		k.tcp = true
-		k.clients = append(k.clients, l)
+		k.clients = append(k.clients, &socket{Listener: l})
 	case "unixpacket":
 		k.control, _ = l.(*net.UnixListener)
 	default:
 		k.unix = true
-		k.clients = append(k.clients, l)
+		k.clients = append(k.clients, &socket{Listener: l})
 	}
 }
 
@@ -70,11 +88,15 @@ func (k *Sockets) ListenTCP(c *config.Config, log *slog.Logger) error {
 		return err
 	}
 	return bindAll(entries, func(a netip.Addr) error {
+		name := netip.AddrPortFrom(a, uint16(c.Port)).String()
+		if k.takeOver(name) {
+			return nil
+		}
 		l, err := bindTCP(a, c)
 		if err != nil {
 			return err
 		}
-		k.clients = append(k.clients, l)
+		k.clients = append(k.clients, &socket{Listener: l, name: name})
 		return nil
 	}, func(host string, a netip.Addr, err error) {
 		log.Warn("an address of host is skipped: this machine doesn't have it", "host", host, "address", a.String(), "error", err)
@@ -84,7 +106,8 @@ func (k *Sockets) ListenTCP(c *config.Config, log *slog.Logger) error {
 // Port is a socket that listens on the port of a key.
 type Port struct {
 	net.Listener
-	Key string // metrics or console
+	Key  string // metrics or console
+	name string // the address and port that the configuration means
 }
 
 // ListenConsole listens on the keys metrics and console at every address of host, before privileges
@@ -105,11 +128,16 @@ func (k *Sockets) listenPort(c *config.Config, port int, key string) error {
 		return err
 	}
 	return bindAll(entries, func(a netip.Addr) error {
+		name := netip.AddrPortFrom(a, uint16(port)).String()
+		if p, ok := k.before.port(name); ok {
+			k.console = append(k.console, Port{Listener: p.Listener, Key: key, name: name})
+			return nil
+		}
 		l, err := bindPort(a, port, key)
 		if err != nil {
 			return err
 		}
-		k.console = append(k.console, Port{Listener: l, Key: key})
+		k.console = append(k.console, Port{Listener: l, Key: key, name: name})
 		return nil
 	}, func(string, netip.Addr, error) {}) // the log names what is skipped once, for the port
 }
@@ -142,20 +170,21 @@ func Copy(l net.Listener) (int, error) {
 	return fd, nil
 }
 
-// ForClients prepares every socket for clients to accept.
+// ForClients prepares every socket on which nobody accepts clients yet, and returns what accepts on it.
 func (k *Sockets) ForClients(c *config.Config, log *slog.Logger) ([]*Listener, error) {
 	var all []*Listener
 	for _, l := range k.clients {
-		if err := setClientOptions(l, c); err != nil { // the service manager may have passed any kind of socket
+		if l.ready != nil {
+			continue
+		}
+		if err := setClientOptions(l.Listener, c); err != nil { // the service manager may have passed any kind of socket
 			log.Warn("a socket option can't be set; clients of this address are served without it", "error", err, "address", l.Addr().String())
 		}
-		cl, err := newListener(l)
+		cl, err := newListener(l.Listener)
 		if err != nil {
-			for _, cl := range all {
-				cl.Close()
-			}
 			return nil, fmt.Errorf("listen for clients: %w", err)
 		}
+		l.ready = cl
 		all = append(all, cl)
 	}
 	return all, nil

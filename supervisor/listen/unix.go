@@ -27,15 +27,15 @@ func (k *Sockets) ListenUnix(c *config.Config, log *slog.Logger) error {
 	if err := k.guardUnix(c); err != nil {
 		return err
 	}
-	if !k.unix {
-		l, err := k.bindUnix("unix", filepath.Join(c.UnixSocketDir, fmt.Sprintf(".s.PGSQL.%d", c.Port)), log)
+	if path := filepath.Join(c.UnixSocketDir, fmt.Sprintf(".s.PGSQL.%d", c.Port)); !k.unix && !k.takeOver(path) {
+		l, err := k.bindUnix("unix", path, log)
 		if err != nil {
 			return err
 		}
-		k.clients = append(k.clients, l)
+		k.clients = append(k.clients, &socket{Listener: l, name: path})
 	}
-	if k.control == nil {
-		l, err := k.bindUnix("unixpacket", control.SocketPath(c.UnixSocketDir, c.Port), log)
+	if path := control.SocketPath(c.UnixSocketDir, c.Port); k.control == nil && !k.takeOverControl(path) {
+		l, err := k.bindUnix("unixpacket", path, log)
 		if err != nil {
 			return err
 		}
@@ -48,6 +48,10 @@ func (k *Sockets) ListenUnix(c *config.Config, log *slog.Logger) error {
 // exist when it has the lock were left behind by one that is gone.
 func (k *Sockets) guardUnix(c *config.Config) error {
 	path := filepath.Join(c.UnixSocketDir, fmt.Sprintf(".s.pgagroal.%d.lock", c.Port))
+	if b := k.before; b != nil && b.guard != nil && b.guarded == path {
+		k.guard, k.guarded = b.guard, path
+		return nil
+	}
 	f, held, err := proc.LockFile(path)
 	switch {
 	case err != nil:

@@ -322,8 +322,12 @@ func (p *Pool) DropKey(key string) {
 		p.T.Fatal(err)
 	}
 	var kept []string
+	section := ""
 	for _, line := range strings.Split(string(data), "\n") {
-		if name, _, ok := strings.Cut(line, " = "); ok && name == key {
+		if strings.HasPrefix(line, "[") {
+			section = line
+		}
+		if name, _, ok := strings.Cut(line, " = "); ok && name == key && section == "[pgagroal]" {
 			continue
 		}
 		kept = append(kept, line)
