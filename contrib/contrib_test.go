@@ -92,14 +92,45 @@ func TestCheckOfUnitsSeesMistakes(t *testing.T) {
 	}
 }
 
+// TestServiceIsConfined: systemd-analyze gives points for what a service could do; the threshold is in tenths.
 func TestServiceIsConfined(t *testing.T) {
 	for _, u := range copied(t) {
-		if filepath.Base(u) != "pgagroal.service" {
+		if name := filepath.Base(u); name != "pgagroal.service" && name != "pgagroal@.service" {
 			continue
 		}
-		out, err := tool(t, "systemd-analyze", "security", "--offline=true", "--threshold=20", u)
+		out, err := tool(t, "systemd-analyze", "security", "--offline=true", "--threshold=15", u)
 		if err != nil {
 			t.Errorf("%v: %s", err, out)
+		}
+	}
+}
+
+// TestTemplateIsTheServiceOfAnotherDirectory: the settings of both differ in these lines only.
+func TestTemplateIsTheServiceOfAnotherDirectory(t *testing.T) {
+	service, template := settings(t, "pgagroal.service"), settings(t, "pgagroal@.service")
+	missing := func(of, in []string) (list []string) {
+		return slices.DeleteFunc(slices.Clone(of), func(l string) bool { return slices.Contains(in, l) })
+	}
+	for _, c := range []struct{ got, want []string }{
+		{missing(service, template), []string{
+			"Description=pgagroal, connection pool for PostgreSQL",
+			"After=network-online.target nss-lookup.target pgagroal.socket pgagroal-scriptrunner.socket",
+			"Wants=pgagroal-scriptrunner.socket",
+			"ExecStart=/usr/local/bin/pgagroal -c /etc/pgagroal/pgagroal.conf -a /etc/pgagroal/pgagroal_hba.conf",
+			"ExecReload=/usr/local/bin/pgagroal-cli -c /etc/pgagroal/pgagroal.conf conf reload",
+			"RuntimeDirectory=pgagroal", "RuntimeDirectoryPreserve=yes", "StateDirectory=pgagroal",
+			"Also=pgagroal-scriptrunner.socket",
+		}},
+		{missing(template, service), []string{
+			"Description=pgagroal, connection pool for PostgreSQL (%i)",
+			"After=network-online.target nss-lookup.target",
+			"ExecStart=/usr/local/bin/pgagroal -D /etc/pgagroal/%i",
+			"ExecReload=/usr/local/bin/pgagroal-cli -c /etc/pgagroal/%i/pgagroal.conf conf reload",
+			"RuntimeDirectory=pgagroal-%i", "StateDirectory=pgagroal-%i",
+		}},
+	} {
+		if !slices.Equal(c.got, c.want) {
+			t.Errorf("they differ in\n%q\ninstead of\n%q", c.got, c.want)
 		}
 	}
 }
@@ -128,6 +159,8 @@ func TestUnitsFitTheProgramsAndEachOther(t *testing.T) {
 			"ExecReload=/usr/local/bin/pgagroal-cli -c /etc/pgagroal/pgagroal.conf conf reload",
 		},
 		"pgagroal.socket":               {"ListenStream=2345", "ListenStream=/run/pgagroal/.s.PGSQL.2345", "FileDescriptorName=clients"},
+		"pgagroal-metrics.socket":       {"FileDescriptorName=metrics", "Service=pgagroal.service"},
+		"pgagroal-console.socket":       {"FileDescriptorName=console", "Service=pgagroal.service"},
 		"pgagroal-scriptrunner.service": {"Type=notify", "KillMode=process", "Requires=pgagroal-scriptrunner.socket"},
 		"pgagroal-scriptrunner.socket": {
 			"ListenSequentialPacket=/run/pgagroal/scriptrunner.sock", "SocketMode=0600", "SocketUser=pgagroal", "FileDescriptorName=scriptrunner",

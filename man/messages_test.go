@@ -65,6 +65,8 @@ var variants = map[string][]string{
 // chosen are texts that the code chooses among before it logs one.
 var chosen = []message{
 	{section: "Supervisor", text: "configuration is reloaded", level: "INFO"},
+	{section: "Supervisor", text: "credentials of the service manager are those of the start; a changed one needs a restart", level: "INFO"},
+	{section: "Supervisor", text: "a socket of the service manager is not served: its key is not set", level: "WARN"},
 	{section: "Supervisor", text: "credential files have changed, and are in effect", level: "INFO"},
 }
 

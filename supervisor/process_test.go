@@ -141,8 +141,7 @@ func logging(t *testing.T, log *slog.Logger) (s *supervisor, tcp, dir string, en
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.Adopt("tcp", ln)
-	if err := k.ListenUnix(c, quiet); err != nil {
+	if err := errors.Join(k.Adopt("tcp", ln), k.ListenUnix(c, quiet)); err != nil {
 		t.Fatal(err)
 	}
 	result := make(chan error, 1)

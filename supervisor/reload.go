@@ -370,6 +370,9 @@ func (s *supervisor) commit() {
 	}
 	s.consoleAfterReload(&old, sockets != nil)
 	r := reloadResponse(changes)
+	if x.change == nil {
+		r.Credentials = s.cfg.PassedCredentials()
+	}
 	s.tellReloaded(r)
 	s.runnerAfterReload(old.cfg)
 	if x.change == nil {
@@ -388,6 +391,9 @@ func (s *supervisor) tellReloaded(r control.ReloadResponse) {
 		s.log.Info("credential files have changed, and are in effect", "changed", changed)
 	case x.change == nil:
 		s.log.Info("configuration is reloaded", "changed", changed, "needs_restart", restart)
+		if len(r.Credentials) > 0 {
+			s.log.Info("credentials of the service manager are those of the start; a changed one needs a restart", "files", strings.Join(r.Credentials, ", "))
+		}
 	case x.change.reset:
 		s.log.Info("configuration is reset", "key", x.change.name(), "changed", changed, "needs_restart", restart)
 	default:

@@ -122,7 +122,7 @@ func openPorts(c *config.Config, k *listen.Sockets, log *slog.Logger) (*os.File,
 	if err := k.ListenTCP(c, log); err != nil {
 		return nil, err
 	}
-	if err := k.ListenConsole(c); err != nil {
+	if err := k.ListenConsole(c, log); err != nil {
 		return nil, err
 	}
 	return openConsole(c)

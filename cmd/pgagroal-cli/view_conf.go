@@ -96,6 +96,9 @@ func reloadView(p *page, _ *answer, r *control.ReloadResponse) {
 	for _, c := range r.NeedsRestart {
 		p.alarm(screen.Worry, "needs a restart: "+changed(c))
 	}
+	if len(r.Credentials) > 0 {
+		p.says(screen.Plain, "Credentials of the service manager are those of the start; a changed one needs a restart: "+strings.Join(r.Credentials, ", "))
+	}
 	p.table("", changesTable(r.Changed))
 	if r.Restart {
 		p.suggest("systemctl restart pgagroal", "what needs a restart takes effect; every client is disconnected")

@@ -148,6 +148,7 @@ func pages(t *testing.T) map[string]*answer {
 			Restart: true, Changed: []control.ConfChange{{Key: "log_level", Old: "info", New: "debug"}, {Key: "log_path", New: "/var/log/pgagroal"}, {Key: "users"}},
 			NeedsRestart: []control.ConfChange{{Key: "port", Old: "2345", New: "2346"}},
 		}),
+		"conf-reload-credentials": answered(t, control.ConfReload, control.ReloadResponse{Credentials: []string{"/run/credentials/pgagroal.service/master.key"}}),
 		"conf-set":         answered(t, control.ConfSet, control.SetResponse{Status: control.SetSuccess, ConfigKey: "idle_timeout", OldValue: text("5s"), NewValue: text("9s")}),
 		"conf-set-persist": answered(t, control.ConfSet, control.SetResponse{Status: control.SetSuccess, ConfigKey: "idle_timeout", OldValue: text("5s"), NewValue: text("9s"), Persisted: "/var/lib/pgagroal/auto.conf"}),
 		"conf-set-restart": answered(t, control.ConfSet, control.SetResponse{Status: control.SetRestart, ConfigKey: "max_connections", CurrentValue: text("50"), RequestedValue: text("60"), RestartRequired: true}),

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -57,6 +59,23 @@ func (c *Config) credentialState() (text string, latest time.Time, err error) {
 	}
 	_, err = note(key)
 	return b.String(), latest, err
+}
+
+// PassedCredentials returns the files in use that the service manager passed, each once: the master key and files of TLS.
+// They are copies of the time of the start; a later change of what they were made of doesn't reach them.
+func (c *Config) PassedCredentials() []string {
+	dir := os.Getenv(CredentialsVariable)
+	if !filepath.IsAbs(dir) {
+		return nil
+	}
+	used := []string{c.keyPath, c.MetricsCertFile, c.MetricsKeyFile, c.MetricsCAFile, c.TLSCAFile, c.TLSCRLFile}
+	used = append(append(used, commaList(c.TLSCertFile)...), commaList(c.TLSKeyFile)...)
+	for i := range c.Servers {
+		s := &c.Servers[i]
+		used = append(used, s.TLSCertFile, s.TLSKeyFile, s.TLSCAFile, s.TLSCRLFile)
+	}
+	slices.Sort(used)
+	return slices.DeleteFunc(slices.Compact(used), func(path string) bool { return !strings.HasPrefix(path, dir+"/") })
 }
 
 // settling is how long after a change of a file another one is sure to have another time.

@@ -20,14 +20,24 @@ type KeyFile struct {
 	User string // name of the account
 	UID  uint32
 	GID  uint32
+	// Passed says that the service manager passed the key, as a credential.
+	Passed bool
 }
+
+// CredentialsVariable is the environment variable with the directory of the credentials that the service manager
+// passes. They are copies of the time of the start.
+const CredentialsVariable = "CREDENTIALS_DIRECTORY"
+
+// masterKeyName is the name of the file, and of the credential.
+const masterKeyName = "master.key"
 
 // ErrNoAccount says that root's master key isn't used, because pgagroal never runs as root.
 var ErrNoAccount = errors.New("pgagroal never runs as root, so root's master key doesn't count; set user in pgagroal.conf " +
 	"to the account that pgagroal runs as, or run this as that account")
 
 // FindKeyFile returns the master key file of account, which is the key user of pgagroal.conf. If account is empty, it
-// returns the file of the account of this process. So every program of an installation uses the same key.
+// returns the file of the account of this process. So every program of an installation uses the same key. A key that the
+// service manager passed comes first.
 func FindKeyFile(account string) (KeyFile, error) {
 	u, err := keyAccount(account)
 	if err != nil {
@@ -45,11 +55,29 @@ func FindKeyFile(account string) (KeyFile, error) {
 	case k.ours() && homeIsOurs():
 		u.HomeDir = os.Getenv("HOME")
 	}
+	if path := passedKey(); path != "" {
+		k.Path, k.Passed = path, true
+		return k, nil
+	}
 	if u.HomeDir == "" {
 		return KeyFile{}, fmt.Errorf("the account %s, whose master key counts, has no home directory; give it one, or set HOME", k.User)
 	}
-	k.Path = filepath.Join(u.HomeDir, ".pgagroal", "master.key")
+	k.Path = filepath.Join(u.HomeDir, ".pgagroal", masterKeyName)
 	return k, nil
+}
+
+// passedKey returns the path of the master key among the credentials that the service manager passed, empty if it
+// passed none.
+func passedKey() string {
+	dir := os.Getenv(CredentialsVariable)
+	if !filepath.IsAbs(dir) {
+		return ""
+	}
+	path := filepath.Join(dir, masterKeyName)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return path
 }
 
 func keyAccount(account string) (*user.User, error) {
@@ -172,7 +200,7 @@ func (k KeyFile) rootsKey() string {
 	if err != nil {
 		return ""
 	}
-	path := filepath.Join(u.HomeDir, ".pgagroal", "master.key")
+	path := filepath.Join(u.HomeDir, ".pgagroal", masterKeyName)
 	if _, err := os.Stat(path); err != nil {
 		return ""
 	}
@@ -182,6 +210,9 @@ func (k KeyFile) rootsKey() string {
 // private refuses a file or directory that doesn't belong to the account, or on which others have rights. So nobody can
 // use a link to make root read another file.
 func (k KeyFile) private(info fs.FileInfo, path string) error {
+	if k.Passed {
+		return k.guarded(info, path)
+	}
 	mode, want := info.Mode(), fs.FileMode(0o600)
 	if mode.IsDir() {
 		want = 0o700
@@ -191,6 +222,18 @@ func (k KeyFile) private(info fs.FileInfo, path string) error {
 		return k.wrong("%s belongs to another user; chown %s it", path, k.User)
 	case mode.Perm()&0o077 != 0, mode.Perm()&want == 0:
 		return k.wrong("%s has mode %#o; chmod %04o it", path, mode.Perm(), want)
+	}
+	return nil
+}
+
+// guarded refuses a credential that others may read, or that anybody but root and the account may write. systemd gives it
+// to root, and lets the account read it by an access control list, whose mask shows in the mode as that of the group.
+func (k KeyFile) guarded(info fs.FileInfo, path string) error {
+	switch mode := info.Mode().Perm(); {
+	case !ownedBy(info, 0) && !ownedBy(info, k.UID):
+		return k.wrong("the credential %s belongs to another user than root and %s", path, k.User)
+	case mode&0o027 != 0:
+		return k.wrong("the credential %s has mode %#o; others must not have access to it", path, mode)
 	}
 	return nil
 }
@@ -234,6 +277,9 @@ func (k KeyFile) Write(passphrase Secret) error {
 func (k KeyFile) Creatable() error {
 	if !k.ours() {
 		return fmt.Errorf("the master key is that of %s, the account that pgagroal runs as: %s", k.User, k.command())
+	}
+	if k.Passed {
+		return fmt.Errorf("the master key %s comes from the service manager, which alone can replace it", k.Path)
 	}
 	if _, err := os.Lstat(k.Path); err == nil {
 		return fmt.Errorf("the master key %s exists; what was encrypted with it would be lost", k.Path)

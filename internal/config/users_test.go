@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -301,5 +302,55 @@ func TestNamesThatAFileCanNotHold(t *testing.T) {
 		if msg := CheckCredential(name, ""); msg != "" {
 			t.Errorf("%q: %s", name, msg)
 		}
+	}
+}
+
+// TestMasterKeyOfTheServiceManagerComesFirst: systemd gives a credential to root, with an access control list for the
+// account, whose mask shows as the mode of the group.
+func TestMasterKeyOfTheServiceManagerComesFirst(t *testing.T) {
+	path := keyFile(t, vectorKey, 0o750, 0o440)
+	t.Setenv(CredentialsVariable, filepath.Dir(path))
+	nobody := func() KeyFile { // the tests may run as root, which never has a key
+		k, err := FindKeyFile("nobody")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	k := nobody()
+	if k.Path != path || !k.Passed {
+		t.Fatalf("%+v", k)
+	}
+	k.UID = uint32(os.Geteuid())
+	if loaded, err := k.Load(); err != nil || loaded.root != vectorMasterKey(t).root {
+		t.Errorf("it isn't read: %v", err)
+	}
+	for _, mode := range []os.FileMode{0o444, 0o460} {
+		chmod(t, path, mode)
+		if _, err := k.Load(); !errors.Is(err, errMasterKey) {
+			t.Errorf("mode %#o: %v", mode, err)
+		}
+	}
+	if err := k.Creatable(); err == nil {
+		t.Error("it could be created")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if k := nobody(); k.Passed || k.Path == path {
+		t.Errorf("without that file: %+v", k)
+	}
+}
+
+func TestPassedCredentialsAreThoseInUse(t *testing.T) {
+	c := New()
+	c.TLSCertFile, c.TLSKeyFile, c.keyPath = "/etc/cert, /cred/cert", "/cred/key,/cred/key2", "/cred/master.key"
+	c.Servers = []Server{{TLSKeyFile: "/cred/key"}, {TLSCAFile: "/credits/ca"}}
+	if got := c.PassedCredentials(); len(got) != 0 {
+		t.Errorf("%q without a directory", got)
+	}
+	t.Setenv(CredentialsVariable, "/cred")
+	if got, want := c.PassedCredentials(), []string{"/cred/cert", "/cred/key", "/cred/key2", "/cred/master.key"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
 	}
 }

@@ -92,6 +92,9 @@ type ReloadResponse struct {
 	Restart      bool
 	Changed      []ConfChange
 	NeedsRestart []ConfChange
+	// Credentials are the files in use that the service manager passed at the start. A reload can't see that what they
+	// were made of has changed; a restart takes it over.
+	Credentials []string `json:",omitempty"`
 }
 
 // Values of SetResponse.Status.

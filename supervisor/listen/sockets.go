@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
@@ -20,7 +21,7 @@ type Sockets struct {
 	console []Port // for the console
 	control *net.UnixListener
 	passed  []string // what the service manager passed, for the log
-	tcp     bool     // the service manager passed a TCP socket
+	tcp     bool     // the service manager passed a TCP socket for clients
 	unix    bool     // the service manager passed a Unix socket for clients
 	made    []string // paths of sockets to remove at the end
 	guard   *os.File // lock of the sockets in unix_socket_dir
@@ -57,16 +58,28 @@ func Passed() (*Sockets, error) {
 			if l == nil {
 				continue
 			}
-			k.Adopt(name, l)
+			if err := k.Adopt(name, l); err != nil {
+				k.Close()
+				return nil, err
+			}
 		}
 	}
 	return k, nil
 }
 
-// Adopt takes over a socket of the service manager.
-func (k *Sockets) Adopt(name string, l net.Listener) {
-	k.passed = append(k.passed, name+" "+l.Addr().Network()+" "+l.Addr().String())
-	switch l.Addr().Network() {
+// Adopt takes over a socket of the service manager. The names metrics and console say what such a
+// socket is for; of any other, its kind does.
+func (k *Sockets) Adopt(name string, l net.Listener) error {
+	network := l.Addr().Network()
+	k.passed = append(k.passed, name+" "+network+" "+l.Addr().String())
+	if name == keyMetrics || name == keyConsole {
+		k.console = append(k.console, Port{Listener: l, Key: name})
+		if network != "tcp" {
+			return fmt.Errorf("the service manager's socket for %s is %s; only a TCP socket can serve it", name, network)
+		}
+		return nil
+	}
+	switch network {
 	case "tcp":
 		k.tcp = true
 		k.clients = append(k.clients, &socket{Listener: l})
@@ -76,6 +89,7 @@ func (k *Sockets) Adopt(name string, l net.Listener) {
 		k.unix = true
 		k.clients = append(k.clients, &socket{Listener: l})
 	}
+	return nil
 }
 
 // ListenTCP listens on the port at every address of host, before privileges are given up.
@@ -103,6 +117,12 @@ func (k *Sockets) ListenTCP(c *config.Config, log *slog.Logger) error {
 	})
 }
 
+// Keys of a Port, which are also the names that its sockets have in the service manager.
+const (
+	keyMetrics = "metrics"
+	keyConsole = "console"
+)
+
 // Port is a socket that listens on the port of a key.
 type Port struct {
 	net.Listener
@@ -111,12 +131,36 @@ type Port struct {
 }
 
 // ListenConsole listens on the keys metrics and console at every address of host, before privileges
-// are given up.
-func (k *Sockets) ListenConsole(c *config.Config) error {
-	if err := k.listenPort(c, c.Metrics, "metrics"); err != nil {
-		return err
+// are given up. A key whose sockets the service manager passed only says whether they are served.
+func (k *Sockets) ListenConsole(c *config.Config, log *slog.Logger) error {
+	for _, x := range []struct {
+		key  string
+		port int
+	}{{keyMetrics, c.Metrics}, {keyConsole, c.Console}} {
+		if k.portPassed(x.key) && x.port > 0 {
+			continue
+		}
+		k.dropPort(x.key, log)
+		if err := k.listenPort(c, x.port, x.key); err != nil {
+			return err
+		}
 	}
-	return k.listenPort(c, c.Console, "console")
+	return nil
+}
+
+func (k *Sockets) portPassed(key string) bool {
+	return slices.ContainsFunc(k.console, func(p Port) bool { return p.Key == key })
+}
+
+// dropPort closes what the service manager passed for a key that isn't set.
+func (k *Sockets) dropPort(key string, log *slog.Logger) {
+	k.console = slices.DeleteFunc(k.console, func(p Port) bool {
+		if p.Key == key {
+			log.Warn("a socket of the service manager is not served: its key is not set", "key", key, "address", p.Addr().String())
+			p.Close()
+		}
+		return p.Key == key
+	})
 }
 
 func (k *Sockets) listenPort(c *config.Config, port int, key string) error {

@@ -132,7 +132,9 @@ func TestPassedSocketsAreNeverRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := &Sockets{}
-	k.Adopt("name", passed)
+	if err := k.Adopt("name", passed); err != nil {
+		t.Fatal(err)
+	}
 	if err := k.ListenUnix(socketConfig(dir), quiet); err != nil {
 		t.Fatal(err)
 	}
@@ -191,5 +193,46 @@ func TestASocketThatWasShutDownListensAgain(t *testing.T) {
 			}
 			c.Close()
 		})
+	}
+}
+
+// TestPassedPortsServeTheirKey: the name of a socket says what it is for, and the key whether it is served.
+func TestPassedPortsServeTheirKey(t *testing.T) {
+	tcp := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l
+	}
+	k, metrics, page := &Sockets{}, tcp(), tcp()
+	for name, l := range map[string]net.Listener{keyMetrics: metrics, keyConsole: page} {
+		if err := k.Adopt(name, l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := socketConfig(shortDir(t))
+	c.Metrics = 9 // another port than that of the socket
+	if err := k.ListenConsole(c, quiet); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.Console(); len(got) != 1 || got[0].Listener != metrics || got[0].Key != keyMetrics {
+		t.Errorf("%v, not only the passed socket of metrics", got)
+	}
+	if nc, err := net.Dial("tcp", page.Addr().String()); err == nil {
+		nc.Close()
+		t.Error("the socket of a key that isn't set is held open, so its clients wait for nothing")
+	}
+	if k.TCPPassed() || len(k.clients) != 0 {
+		t.Error("a port of metrics counts as one for clients")
+	}
+	l, err := net.Listen("unix", filepath.Join(shortDir(t), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := k.Adopt(keyConsole, l); err == nil {
+		t.Error("a Unix socket for the console is taken")
 	}
 }
