@@ -28,7 +28,7 @@ func Changes(was, is *config.Config) bool {
 // Prepare opens the sockets of a configuration that k doesn't have. It changes nothing in k. It runs outside the loop,
 // while nobody else uses k. Sockets of the service manager stay as they are.
 func (k *Sockets) Prepare(c *config.Config, log *slog.Logger) (*Change, error) {
-	ch := &Change{now: k, next: &Sockets{passed: k.passed, tcp: k.tcp, unix: k.unix, before: k}}
+	ch := &Change{now: k, next: &Sockets{passed: k.passed, given: k.given, tcp: k.tcp, unix: k.unix, before: k}}
 	for _, s := range k.clients {
 		if s.name == "" {
 			ch.next.clients = append(ch.next.clients, s)
@@ -47,7 +47,7 @@ func (k *Sockets) Prepare(c *config.Config, log *slog.Logger) (*Change, error) {
 func (ch *Change) open(c *config.Config, log *slog.Logger) (err error) {
 	for _, open := range []func() error{
 		func() error { return ch.next.ListenTCP(c, log) },
-		func() error { return ch.next.ListenConsole(c) },
+		func() error { return ch.next.ListenConsole(c, log) },
 		func() error { return ch.next.ListenUnix(c, log) },
 		func() error { ch.Clients, err = ch.next.ForClients(c, log); return err },
 	} {
@@ -111,7 +111,7 @@ func (k *Sockets) without(other *Sockets) *Sockets {
 		}
 	}
 	for _, p := range k.console {
-		if !slices.ContainsFunc(other.console, func(o Port) bool { return o.Listener == p.Listener }) {
+		if p.name != "" && !slices.ContainsFunc(other.console, func(o Port) bool { return o.Listener == p.Listener }) {
 			rest.console = append(rest.console, p)
 		}
 	}

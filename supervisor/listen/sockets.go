@@ -18,7 +18,8 @@ import (
 // has ended.
 type Sockets struct {
 	clients []*socket
-	console []Port // for the console
+	console []Port            // for the console
+	given   map[string][]Port // what the service manager passed for the keys metrics and console; stays open
 	control *net.UnixListener
 	passed  []string // what the service manager passed, for the log
 	tcp     bool     // the service manager passed a TCP socket for clients
@@ -73,7 +74,10 @@ func (k *Sockets) Adopt(name string, l net.Listener) error {
 	network := l.Addr().Network()
 	k.passed = append(k.passed, name+" "+network+" "+l.Addr().String())
 	if name == keyMetrics || name == keyConsole {
-		k.console = append(k.console, Port{Listener: l, Key: name})
+		if k.given == nil {
+			k.given = map[string][]Port{}
+		}
+		k.given[name] = append(k.given[name], Port{Listener: l, Key: name})
 		if network != "tcp" {
 			return fmt.Errorf("the service manager's socket for %s is %s; only a TCP socket can serve it", name, network)
 		}
@@ -137,30 +141,18 @@ func (k *Sockets) ListenConsole(c *config.Config, log *slog.Logger) error {
 		key  string
 		port int
 	}{{keyMetrics, c.Metrics}, {keyConsole, c.Console}} {
-		if k.portPassed(x.key) && x.port > 0 {
-			continue
-		}
-		k.dropPort(x.key, log)
-		if err := k.listenPort(c, x.port, x.key); err != nil {
-			return err
+		switch ports := k.given[x.key]; {
+		case len(ports) == 0:
+			if err := k.listenPort(c, x.port, x.key); err != nil {
+				return err
+			}
+		case x.port > 0:
+			k.console = append(k.console, ports...)
+		default:
+			log.Warn("a socket of the service manager is not served: its key is not set", "key", x.key, "address", ports[0].Addr().String())
 		}
 	}
 	return nil
-}
-
-func (k *Sockets) portPassed(key string) bool {
-	return slices.ContainsFunc(k.console, func(p Port) bool { return p.Key == key })
-}
-
-// dropPort closes what the service manager passed for a key that isn't set.
-func (k *Sockets) dropPort(key string, log *slog.Logger) {
-	k.console = slices.DeleteFunc(k.console, func(p Port) bool {
-		if p.Key == key {
-			log.Warn("a socket of the service manager is not served: its key is not set", "key", key, "address", p.Addr().String())
-			p.Close()
-		}
-		return p.Key == key
-	})
 }
 
 func (k *Sockets) listenPort(c *config.Config, port int, key string) error {
@@ -252,8 +244,8 @@ func (k *Sockets) Close() {
 	for _, l := range k.clients {
 		l.Close()
 	}
-	for _, l := range k.console {
-		l.Close()
+	for _, l := range slices.Concat(k.console, k.given[keyMetrics], k.given[keyConsole]) {
+		l.Close() // a second time it does nothing
 	}
 	if k.control != nil {
 		k.control.Close()

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -213,18 +214,30 @@ func TestPassedPortsServeTheirKey(t *testing.T) {
 		}
 	}
 	c := socketConfig(shortDir(t))
-	c.Metrics = 9 // another port than that of the socket
+	c.Host, c.Metrics = "127.0.0.1", 9 // another port than that of the socket
 	if err := k.ListenConsole(c, quiet); err != nil {
 		t.Fatal(err)
 	}
 	if got := k.Console(); len(got) != 1 || got[0].Listener != metrics || got[0].Key != keyMetrics {
 		t.Errorf("%v, not only the passed socket of metrics", got)
 	}
-	if nc, err := net.Dial("tcp", page.Addr().String()); err == nil {
-		nc.Close()
-		t.Error("the socket of a key that isn't set is held open, so its clients wait for nothing")
+	c.Metrics, c.Console = 0, 10
+	ch, err := k.Prepare(c, quiet)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if k.TCPPassed() || len(k.clients) != 0 {
+	ch.Commit(NewGate(nil, 1))
+	if got := k.Console(); len(got) != 1 || got[0].Listener != page || got[0].Key != keyConsole {
+		t.Errorf("%v after a reload, not only the passed socket of the console", got)
+	}
+	for _, l := range []net.Listener{metrics, page} {
+		nc, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatalf("a passed socket is closed: %v", err)
+		}
+		nc.Close()
+	}
+	if k.TCPPassed() || slices.ContainsFunc(k.clients, func(s *socket) bool { return s.name == "" }) {
 		t.Error("a port of metrics counts as one for clients")
 	}
 	l, err := net.Listen("unix", filepath.Join(shortDir(t), "s"))
