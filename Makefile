@@ -56,7 +56,7 @@ PLACES = \
 GOFLAGS_BUILD = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := build
-.PHONY: build demo demo-up demo-down test test-all test-17 test-drivers test-browser test-race regress fuzz bench lint install clean help
+.PHONY: build demo demo-up demo-down test test-all test-17 test-drivers test-browser test-race regress fuzz bench lint html install clean help
 
 build: ## build the programs into ./bin
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
@@ -145,6 +145,10 @@ bench: bin/pgagroal-bench ## measure beside PgBouncer; BENCH='-cases PATTERNS -r
 lint: ## install and run the linters
 	.ci/setup lint
 	.ci/lint
+
+html: ## make a site of the manual pages and documents in dist/html
+	.ci/setup lint
+	go run ./doc/site
 
 install: ## install into DESTDIR and PREFIX what `make build` has built
 	@set -e; text=$$(mktemp); trap 'rm -f "$$text"' EXIT; for entry in $(MANIFEST); do \
