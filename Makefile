@@ -35,6 +35,7 @@ MANIFEST = \
 	$(foreach f,$(wildcard contrib/hooks/*.sample),0644:$f:$(HOOKDIR)) \
 	$(foreach d,prometheus grafana,$(foreach f,$(wildcard contrib/$d/*.yml contrib/$d/*.json),0644:$f:$(SHAREDIR)/$d)) \
 	$(foreach f,$(wildcard doc/console/*.png),0644:$f:$(DOCDIR)/console) \
+	$(foreach f,$(wildcard doc/*.svg),0644:$f:$(DOCDIR)) \
 	$(foreach f,$(wildcard pgagroal.conf.sample README.md CHANGELOG.md LICENSE doc/*.md),0644:$f:$(DOCDIR))
 
 # Texts name the places of PREFIX=/usr/local, and their links those of a checkout. An
@@ -65,12 +66,12 @@ bin/pgagroal-demo: build
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $@ ./test/demo
 
 # In the transaction pipeline clients stay connected when the primary dies; with
-# PIPELINE=session they are told and connect again.
+# PIPELINE=session they are told and connect again. PICTURE=doc/demo.svg draws it anew.
 PIPELINE ?= transaction
 
 demo: bin/pgagroal-demo ## kill a primary under load and show what clients see; PIPELINE=session for the other pipeline
 	.ci/setup demo
-	bin/pgagroal-demo -pipeline $(PIPELINE)
+	bin/pgagroal-demo -pipeline $(PIPELINE) $(if $(PICTURE),-picture $(PICTURE))
 
 demo-up: bin/pgagroal-demo ## the same servers and pool in ./demo-data, to play with
 	.ci/setup demo

@@ -32,6 +32,7 @@ type act struct {
 	firstWrite time.Time // the first write acknowledged after open
 	notified   bool
 	attached   time.Time
+	moments    []moment // what say has told
 }
 
 func newAct(s *stage) *act { return &act{stage: s, load: newLoad(s.client())} }
@@ -49,7 +50,9 @@ func (a *act) play(ctx context.Context) error {
 	}
 	fmt.Printf("\n%d writers and %d readers are at work, %d rows written so far. Now the primary's host dies.\n\n", writers, readers, a.load.acks())
 	a.kill = time.Now()
+	a.mu.Lock()
 	a.say(a.kill, "kill -9: all processes of n1, the primary")
+	a.mu.Unlock()
 	a.log.listen(a.onEntry)
 	if err := a.cluster.Nodes[0].Kill(); err != nil {
 		return err
@@ -89,9 +92,11 @@ func (a *act) written(ctx context.Context, more int) error {
 	})
 }
 
-// say prints a line of the timeline.
+// say prints a line of the timeline. The caller holds the lock.
 func (a *act) say(at time.Time, text string) {
-	fmt.Printf("%+8.3f s  %s\n", max(0, at.Sub(a.kill).Seconds()), text)
+	m := moment{max(0, at.Sub(a.kill)), text}
+	a.moments = append(a.moments, m)
+	fmt.Printf("%+8.3f s  %s\n", m.at.Seconds(), text)
 }
 
 // onEntry is called by the follower.

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,5 +68,45 @@ func TestBrokenPromiseIsCounted(t *testing.T) {
 	v.check(false, "not kept")
 	if v.broken != 1 {
 		t.Errorf("%d broken, want 1", v.broken)
+	}
+}
+
+func TestPictureHasEveryMomentAndSuccess(t *testing.T) {
+	p := picture{
+		heading: "a < b", reads: []time.Duration{-time.Second, 0, 10 * time.Millisecond}, writes: []time.Duration{-100 * time.Millisecond, time.Second},
+		moments: []moment{{0, "kill"}, {1200 * time.Millisecond, `n2: "Primary" & open`}},
+	}
+	var out strings.Builder
+	if err := p.write(&out); err != nil {
+		t.Fatal(err)
+	}
+	texts, classes := map[string]bool{}, map[string]int{}
+	for d := xml.NewDecoder(strings.NewReader(out.String())); ; {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch token := token.(type) {
+		case xml.CharData:
+			texts[string(token)] = true
+		case xml.StartElement:
+			for _, a := range token.Attr {
+				if a.Name.Local == "class" {
+					classes[token.Name.Local+"."+a.Value]++
+				}
+			}
+		}
+	}
+	for _, want := range []string{"a < b", "kill", "+1.200 s", `n2: "Primary" & open`, "0.0 s", "1.5 s"} {
+		if !texts[want] {
+			t.Errorf("the picture doesn't say %q", want)
+		}
+	}
+	// One of each kind is the legend; the read a second before the kill is not shown, and two are in one bar.
+	if classes["rect.read"] != 2 || classes["rect.write"] != 3 || classes["line.mark"] != 2 {
+		t.Errorf("drawn: %v", classes)
 	}
 }

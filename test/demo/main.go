@@ -20,6 +20,7 @@ func main() {
 	flag.StringVar(&o.pipeline, "pipeline", transaction, "`pipeline` of pgagroal: transaction or session")
 	flag.BoolVar(&o.keepSync, "keep-sync", false, "leave synchronous replication on at promotion, so that commits wait for the notify script")
 	flag.DurationVar(&o.script, "script", 300*time.Millisecond, "least `time` that the failover script takes")
+	flag.StringVar(&o.picture, "picture", "", "draw what happened into this `file`, as SVG")
 	flag.BoolVar(&o.verbose, "v", false, "show the log of pgagroal, too")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

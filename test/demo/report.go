@@ -58,7 +58,10 @@ func (a *act) report(ctx context.Context) error {
 	if v.broken > 0 {
 		return fmt.Errorf("%d promises were broken", v.broken)
 	}
-	return nil
+	if a.picture == "" {
+		return nil
+	}
+	return a.drawTo(a.picture)
 }
 
 // tellClients prints the figures that aren't promises.

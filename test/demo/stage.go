@@ -29,7 +29,8 @@ type options struct {
 	keepSync bool
 	script   time.Duration
 	verbose  bool
-	kept     bool // no client uses pgagroal all the time, so health checks have to see a death
+	picture  string // file of a picture of the timeline; empty: none
+	kept     bool   // no client uses pgagroal all the time, so health checks have to see a death
 }
 
 // syncNames makes a commit wait until any one standby has applied it. The standby that
