@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
 func ids(r *record) []string {
@@ -101,5 +103,33 @@ func TestTheListOfRunsIsNotWrittenThroughALink(t *testing.T) {
 	}
 	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
 		t.Errorf("the victim holds %q, %v", b, err)
+	}
+}
+
+// TestRunsOfEveryVersionAreRead reads what each version has written: testdata has a directory for each in which the format
+// has changed. What is forgotten here would be executed twice.
+func TestRunsOfEveryVersionAreRead(t *testing.T) {
+	const boot = "5f3b8a52-0c9c-4b5f-9f2e-1a2b3c4d5e6f"
+	for version, want := range map[string][]entry{
+		"ids": {{ID: "9f0c-1"}, {ID: "9f0c-2"}},
+		"lines": {
+			{ID: "9f0c-1", Hook: "failover", Boot: boot, PID: 4711, Start: "88123", Deadline: 125000, KillDelay: 5000, End: &ipc.RunEnded{
+				RunID: "9f0c-1", Hook: "failover", Exit: -1, Signal: "SIGKILL", TimedOut: true, Refused: "why", DurationMS: 120317, Unknown: true, Left: []int{4712},
+			}},
+			{ID: "9f0c-2", Hook: "notify", Boot: boot, PID: 4800, Start: "90001", Check: true, Deadline: 700000, KillDelay: 5000},
+		},
+	} {
+		b, err := os.ReadFile(filepath.Join("testdata", version, recordName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, recordName), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := openedRecord(t, dir)
+		if d := cmp.Diff(want, r.runs); d != "" || r.damaged != 0 {
+			t.Errorf("%s: %d damaged lines, (-want +got):\n%s", version, r.damaged, d)
+		}
 	}
 }
