@@ -1,6 +1,7 @@
 package confine
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -8,8 +9,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +34,8 @@ type order struct {
 	Policy Policy
 	Port   int  // a port with a listener
 	Log    bool // whether to write a line of the log after that
+	// Daemon is a datagram socket to which the socket of the log is directed, if not empty.
+	Daemon string
 }
 
 // told is the child's answer: the report, and the error number of each attempt.
@@ -67,6 +72,10 @@ func child(text string) error {
 			return err
 		}
 	}
+	log, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
 	if o.Apply {
 		if out.Report, err = Apply(o.Policy); err != nil {
 			return err
@@ -80,6 +89,11 @@ func child(text string) error {
 	out.Result = attempts()
 	if o.Log {
 		out.Result["lines"] = write()
+	}
+	if o.Daemon != "" {
+		to := &unix.SockaddrUnix{Name: o.Daemon}
+		out.Result["another daemon"] = number(unix.Sendto(log, []byte("x"), 0, to))
+		out.Result["for good"] = number(unix.Connect(log, to))
 	}
 	return json.NewEncoder(os.Stdout).Encode(out)
 }
@@ -110,13 +124,18 @@ func prepare(port int) (attempts func() map[string]int) {
 func connect(port int) int {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return int(err.(unix.Errno))
+		return number(err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		return int(err.(unix.Errno))
+	return number(unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}))
+}
+
+// number returns the error number of a system call, 0 for success.
+func number(err error) int {
+	if err == nil {
+		return 0
 	}
-	return 0
+	return int(err.(unix.Errno))
 }
 
 // work makes the Go runtime start threads, collect garbage and preempt goroutines.
@@ -351,4 +370,42 @@ func TestOnlyWhoHasServersMayConnect(t *testing.T) {
 			t.Errorf("%+v may connect: %v", tt.policy, got)
 		}
 	}
+}
+
+// pgagroal-privsep(7) says so: the kernel asks nobody where a datagram goes, before version 9 of Landlock.
+func TestTheSocketOfALogReachesOtherDaemons(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "daemon")
+	daemon, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer daemon.Close()
+	for _, c := range []struct {
+		policy         Policy
+		send, directed unix.Errno
+	}{{Policy{Ports: []uint16{1}}, 0, 0}, {Policy{Accept: true}, 0, unix.EPERM}} {
+		got := start(t, order{Apply: true, Policy: c.policy, Daemon: path})
+		if version(got.Report) >= 9 {
+			c.send, c.directed = unix.EACCES, cmp.Or(c.directed, unix.EACCES)
+		}
+		if allowed(c.policy) == nil {
+			c.directed = c.send // there is no filter for this architecture
+		}
+		if e := unix.Errno(got.Result["another daemon"]); e != c.send {
+			t.Errorf("%+v: send to another daemon: %v, want %v", c.policy, e, c.send)
+		}
+		if e := unix.Errno(got.Result["for good"]); e != c.directed {
+			t.Errorf("%+v: connect to another daemon: %v, want %v", c.policy, e, c.directed)
+		}
+	}
+}
+
+// version returns that of the Landlock in force, 0 for none.
+func version(r Report) (v int) {
+	for _, s := range r.InForce {
+		if n, ok := strings.CutPrefix(s, "Landlock "); ok {
+			v, _ = strconv.Atoi(n)
+		}
+	}
+	return v
 }
