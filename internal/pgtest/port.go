@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -94,27 +95,37 @@ func RefusedAddr(t testing.TB) string {
 }
 
 // SilentAddr returns a host:port that answers no SYN until the test ends: a connection
-// attempt hangs, as to a host that is gone. Its backlog has room for one connection,
-// and the test itself uses that.
+// attempt hangs, as to a host that is gone.
 func SilentAddr(t testing.TB) string {
 	t.Helper()
+	port, release, err := SilentPort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	return net.JoinHostPort(loopback, strconv.Itoa(port))
+}
+
+// SilentPort is SilentAddr for programs that aren't tests; they call release at the end. The
+// backlog has room for one connection, and this function itself uses that.
+func SilentPort() (port int, release func(), err error) {
 	r, err := reservePort()
 	if err != nil {
-		t.Fatal(err)
+		return 0, nil, err
 	}
-	t.Cleanup(r.close)
 	raw, err := r.sock.SyscallConn()
+	if err == nil {
+		var listenErr error
+		err = raw.Control(func(fd uintptr) { listenErr = syscall.Listen(int(fd), 0) })
+		err = errors.Join(err, listenErr)
+	}
+	var filler net.Conn
+	if err == nil {
+		filler, err = net.Dial("tcp", r.addr())
+	}
 	if err != nil {
-		t.Fatal(err)
+		r.close()
+		return 0, nil, fmt.Errorf("listen without a queue: %w", err)
 	}
-	var listenErr error
-	if err := raw.Control(func(fd uintptr) { listenErr = syscall.Listen(int(fd), 0) }); err != nil || listenErr != nil {
-		t.Fatalf("listen without a queue: %v %v", err, listenErr)
-	}
-	filler, err := net.Dial("tcp", r.addr())
-	if err != nil {
-		t.Fatalf("fill the queue: %v", err)
-	}
-	t.Cleanup(func() { _ = filler.Close() })
-	return r.addr()
+	return r.port, func() { _ = filler.Close(); r.close() }, nil
 }

@@ -39,6 +39,11 @@ const (
 	firstSame   = "first of one" // of many clients of one user at once, milliseconds
 	firstMany   = "first logins" // of many users at once, milliseconds
 	firsts      = "first ratio"  // of one user, the second to the first
+	workerCPU   = "worker cpu"   // of the workers alone, microseconds for each transaction
+	worstOrder  = "worst order"  // the longest answer to pgagroal-cli status, milliseconds
+	worstLogin  = "worst login"  // the longest login with a query, milliseconds
+	worstScrape = "worst scrape" // of the metrics, milliseconds
+	worstPage   = "worst page"   // of the web console with its document, milliseconds
 	loadCPU     = "load cpu"     // of clients and server, microseconds for each transaction, if they are part of this program
 )
 
@@ -50,6 +55,8 @@ type target struct {
 	workers int    // of pgagroal alone; 1 when 0
 	looksUp bool   // pgagroal knows no user and has auth_query
 	secret  bool   // PgBouncer's userlist.txt has SCRAM secrets and no passwords
+	watched bool   // people and programs look at pgagroal meanwhile, see watch.go
+	hole    bool   // pgagroal has a second server, whose host swallows every packet
 }
 
 func (t target) name() string {
@@ -67,6 +74,12 @@ func (t target) name() string {
 	}
 	if t.secret {
 		name += ", SCRAM secret"
+	}
+	if t.watched {
+		name += ", watched"
+	}
+	if t.hole {
+		name += ", a server is gone"
 	}
 	return name
 }
@@ -87,6 +100,7 @@ type workload struct {
 	goals       []goal
 	mock        bool // the server is that of a crew, see growth.go
 	tls         legs // which connections are encrypted, see tls.go
+	shows       bool // pgagroal has metrics and a web console
 	rsa         bool // the pooler's certificate has RSA 2048, otherwise ECDSA P-256
 	// measure replaces the run of pgbench.
 	measure func(context.Context, *rig, workload, *pooler) (map[string]float64, error)
@@ -230,6 +244,17 @@ func special() []workload {
 			name: "growth", title: fmt.Sprintf("%d queries at a time, 16 clients, one worker and two on a processor each, clients and server as cheap as possible", batchSize),
 			clients: 16, mock: true, measure: measureGrowth, targets: oneAndTwo(),
 			goals: []goal{{metric: tps, least: 1.1, workers: 2}},
+		},
+		{
+			name: "watched", shows: true, clients: 16, args: []string{"-S", "-M", "simple"}, sample: often,
+			title:   fmt.Sprintf("select-only, protocol simple, 16 clients; watched by %d web consoles, %d scrapes a second and top", watchers, scrapesEach),
+			targets: alsoWatched(modes("transaction")), measure: measureWatched,
+			goals: []goal{{metric: workerCPU, most: 1.01, watched: true}, {metric: tps, least: 0.99, watched: true}},
+		},
+		{
+			name: "hole", title: "answers of pgagroal, with a server whose host is gone and without", shows: true,
+			targets: []target{{kind: pgagroal, mode: "transaction", loop: ioUring}, {kind: pgagroal, mode: "transaction", loop: ioUring, hole: true}},
+			measure: measureAnswers, goals: promptGoals(),
 		},
 		{
 			name: "idle-cpu", title: "processor time with 1000 idle clients", clients: 1000, limit: 20, measure: measureIdleCPU, targets: onlyTransaction,

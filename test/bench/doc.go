@@ -22,6 +22,7 @@
 //	tls.go        the cases with TLS: certificates, and the settings of everybody
 //	arrivals.go   short clients: as many as can log in, and a fixed number a second
 //	growth.go     clients and a server that cost almost nothing, to see what workers can do
+//	watch.go      what it costs to be watched, and answers while a server is gone
 //	idle.go       clients that connect and then do nothing
 //	proc.go       processor time and memory of a tree of processes
 //	run.go        rounds and turns

@@ -10,6 +10,7 @@ type goal struct {
 	most, least float64 // limits; 0 is none
 	absolute    bool
 	looksUp     bool // it applies to targets with auth_query, and the peer is the target without
+	watched     bool // it applies to targets that are watched, and the peer is the target that isn't
 	workers     int  // it applies to so many workers, and the peer is one worker
 }
 
@@ -28,7 +29,7 @@ func goalsAt(clients int) []goal {
 
 // isFor reports whether a goal applies to a target.
 func (g goal) isFor(t target) bool {
-	return t.kind == pgagroal && g.looksUp == t.looksUp && (g.loop == "" || g.loop == t.loop) && (g.workers == 0 || g.workers == t.workers)
+	return t.kind == pgagroal && g.looksUp == t.looksUp && g.watched == t.watched && (g.loop == "" || g.loop == t.loop) && (g.workers == 0 || g.workers == t.workers)
 }
 
 // peers returns the targets with which a target is compared, the best choice first:
@@ -40,8 +41,8 @@ func (g goal) peers(t target) []target {
 		t.workers = 0
 		return []target{t}
 	}
-	if g.looksUp {
-		t.looksUp = false
+	if g.looksUp || g.watched {
+		t.looksUp, t.watched = false, false
 		return []target{t}
 	}
 	return peersOf(t)

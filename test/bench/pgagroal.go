@@ -27,7 +27,17 @@ func (r *rig) configurePgagroal(ctx context.Context, p *pooler, w workload) ([]s
 	if err != nil {
 		return nil, err
 	}
+	if w.shows {
+		if err := p.show(&b); err != nil {
+			return nil, err
+		}
+	}
 	fmt.Fprintf(&b, "%s\n[primary]\nhost = 127.0.0.1\nport = %d\nprimary = on\n%s", front, r.serverPort(), back)
+	if p.target.hole {
+		if err := p.addHole(&b); err != nil {
+			return nil, err
+		}
+	}
 	hba := "host all all all trust\n"
 	if w.login != "" {
 		hba = "host all all all " + w.login + "\n"

@@ -29,6 +29,10 @@ type pooler struct {
 	ended  chan struct{}
 	dir    string
 	log    string // path
+	// metrics and console are ports of pgagroal, 0 for none; release gives back those that were
+	// taken for it, nil for none.
+	metrics, console int
+	release          []func()
 }
 
 // startPooler starts a target's process in an empty directory and returns when a client
@@ -178,6 +182,7 @@ func (p *pooler) during(f func() error) (time.Duration, error) {
 
 // stop ends the pooler and all its processes.
 func (p *pooler) stop() error {
+	defer p.giveBack()
 	if p.cmd == nil {
 		return nil
 	}
@@ -193,6 +198,14 @@ func (p *pooler) stop() error {
 	}
 	<-p.ended
 	return fmt.Errorf("%s did not end within %v of SIGTERM and was killed", p.target.name(), stopLimit)
+}
+
+// giveBack gives back the ports that were taken for it.
+func (p *pooler) giveBack() {
+	for _, release := range p.release {
+		release()
+	}
+	p.release = nil
 }
 
 // logTail is the end of what the pooler has logged.

@@ -32,6 +32,11 @@ var columns = []column{
 	{firstSame, "50 of one user ms", "%.1f"},
 	{firstMany, "50 users ms", "%.1f"},
 	{firsts, "first ratio", "%.2f"},
+	{workerCPU, "worker CPU µs/tx", "%.2f"},
+	{worstOrder, "worst status ms", "%.1f"},
+	{worstLogin, "worst login ms", "%.1f"},
+	{worstScrape, "worst scrape ms", "%.1f"},
+	{worstPage, "worst page ms", "%.1f"},
 	{loadCPU, "load CPU µs/tx", "%.2f"},
 }
 

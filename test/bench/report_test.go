@@ -164,3 +164,17 @@ func TestThePageHasMarkers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAWatchedTargetIsHeldAgainstTheOneThatIsNot(t *testing.T) {
+	r := measured("watched", map[string]float64{
+		"pgagroal transaction io_uring": 10, "pgagroal transaction io_uring, watched": 10.05,
+		"pgagroal transaction epoll": 10, "pgagroal transaction epoll, watched": 10.5,
+	})
+	want := map[string]bool{
+		"pgagroal transaction io_uring, watched to pgagroal transaction io_uring": true,
+		"pgagroal transaction epoll, watched to pgagroal transaction epoll":       false,
+	}
+	if d := cmp.Diff(want, judged(t, "watched", r, tps)); d != "" {
+		t.Error(d)
+	}
+}

@@ -149,7 +149,7 @@ func copyAll(from string) (string, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return dir, fmt.Errorf("open the directory of the programs: %w", err)
 	}
-	for _, name := range []string{"pgagroal", "pgagroal-admin"} {
+	for _, name := range []string{"pgagroal", "pgagroal-admin", "pgagroal-cli", "pgagroal-console"} {
 		if err := copyProgram(filepath.Join(from, name), filepath.Join(dir, name)); err != nil {
 			return dir, fmt.Errorf("copy %s, which make build makes: %w", name, err)
 		}
