@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 
@@ -201,7 +203,8 @@ func answersPaths(t *testing.T, servers []pool.Server) {
 	}
 }
 
-// A probe of a host that is gone takes a minute here; a snapshot has three seconds.
+// waitsForNoServer: a probe of a host that is gone takes five minutes here. Nobody else waits for it: no
+// client, no command, no scrape and no page.
 func waitsForNoServer(t *testing.T, servers []pool.Server) {
 	host := pgtest.SilentAddr(t)
 	name, port, _ := strings.Cut(host, ":")
@@ -209,19 +212,59 @@ func waitsForNoServer(t *testing.T, servers []pool.Server) {
 	if _, err := fmt.Sscan(port, &n); err != nil {
 		t.Fatal(err)
 	}
+	page := pgtest.Port(t)
 	s := start(t, pool.Setup{
 		Servers: append(slices.Clone(servers), pool.Server{Name: "gone", Host: name, Port: n}),
-		Keys:    map[string]string{"failover_probe_timeout": "60s", "health_check": "on", "health_check_period": "1s", "health_check_user": "postgres"},
+		Keys: map[string]string{
+			"failover_probe_timeout": "5m", "health_check": "on", "health_check_period": "1s", "health_check_user": "postgres", "console": strconv.Itoa(page),
+		},
 	})
-	for _, path := range []string{"/metrics", "/healthz"} {
-		if code, body, _ := s.get(path); code != http.StatusOK {
-			t.Errorf("%s: %d, %s", path, code, body)
+	web := over(s.Pool, page)
+	for _, x := range []struct {
+		from *scraped
+		path string
+	}{{s, "/metrics"}, {s, "/healthz"}, {web, "/"}, {web, "/api"}} {
+		promptly(t, x.path, func() {
+			if code, body, _ := x.from.get(x.path); code != http.StatusOK {
+				t.Errorf("%s: %d, %s", x.path, code, body)
+			}
+		})
+	}
+	promptly(t, "/readyz", func() {
+		if _, body, _ := s.get("/readyz"); strings.Contains(body, "doesn't answer") {
+			t.Errorf("readiness has waited: %s", body)
 		}
+	})
+	promptly(t, "a login", func() {
+		cl := s.Connect()
+		pool.MustQuery(t, cl, "SELECT 1")
+		cl.Close()
+	})
+	for _, words := range []string{
+		"ping", "status", "status details", "failover status", "failover history", "servers", "pools", "clients", "conf get port",
+		"flush idle", "pause", "resume", "conf reload", "top --once",
+	} {
+		promptly(t, words, func() {
+			if out, errs, code := s.CLI(strings.Fields(words)...); code != 0 {
+				t.Errorf("%s: exit code %d, %s%s", words, code, out, errs)
+			}
+		})
 	}
-	if _, body, _ := s.get("/readyz"); strings.Contains(body, "doesn't answer") {
-		t.Errorf("readiness has waited: %s", body)
+	f := s.scrape()
+	f.want(t, 0, "server_state", "server", "gone", "state", "primary")
+	if _, ended := f.value("server_probe_age_seconds", "server", "gone"); ended {
+		t.Error("a probe has ended: nobody could have waited for it")
 	}
-	s.scrape().want(t, 0, "server_state", "server", "gone", "state", "primary")
+}
+
+// promptly has something done long before a probe that hangs comes to its end.
+func promptly(t *testing.T, what string, do func()) {
+	t.Helper()
+	begin := time.Now()
+	do()
+	if d := time.Since(begin); d > 20*time.Second {
+		t.Errorf("%s took %v while a probe hangs", what, d)
+	}
 }
 
 func isCached(t *testing.T, servers []pool.Server) {
