@@ -122,6 +122,7 @@ test-all: test test-17 test-drivers test-browser ## what make test has no time f
 	go run ./.ci/gotest -parallel 6 -timeout 60m ./test/hangs -all
 	go run ./.ci/gotest -parallel 4 -timeout 60m -run "LoginsOfEveryMethod|CertificatesOfEachKind" ./test/login -all
 	go run ./.ci/gotest -run TestAScrape ./test/metrics -all
+	go run ./.ci/gotest -timeout 60m -run TestWorkersAreReplaced ./test/operator -all
 	.ci/postgresql-17 go run ./.ci/gotest -parallel 4 -timeout 60m -run "LoginsOfEveryMethod|CertificatesOfEachKind" ./test/login -all
 
 test-race: ## run all tests twice under the race detector, in random order

@@ -16,8 +16,8 @@ type Row struct {
 	Number   Number
 	Name     string
 	From, To Role
-	// FDs is how many descriptors travel with the message, exactly.
-	FDs int
+	// FDs is how many descriptors travel with the message, exactly, and More how many further ones may.
+	FDs, More int
 	// Reply is the number of the message that answers this one, 0 for none.
 	Reply Number
 	Phase Phase
@@ -68,6 +68,10 @@ var catalogue = index([]Row{
 	{Number: 32, Name: "AdmitRequest", From: wrk, To: sup, Reply: 33, Phase: PhaseRunning, make: of[AdmitRequest]},
 	{Number: 33, Name: "AdmitAnswer", From: sup, To: wrk, Phase: PhaseRunning, make: of[AdmitAnswer]},
 
+	{Number: 34, Name: "SessionOut", From: wrk, To: sup, FDs: 1, More: 2, Phase: PhaseRunning, make: of[SessionOut]},
+	{Number: 35, Name: "SessionIn", From: sup, To: wrk, FDs: 1, More: 2, Reply: 36, Phase: PhaseRunning, make: of[SessionIn]},
+	{Number: 36, Name: "SessionTaken", From: wrk, To: sup, Phase: PhaseRunning, make: of[SessionTaken]},
+
 	{Number: 40, Name: "LeaseRequest", From: wrk, To: sup, Reply: 41, Phase: PhaseRunning, make: of[LeaseRequest]},
 	{Number: 41, Name: "LeaseGrant", From: sup, To: wrk, Phase: PhaseRunning, make: of[LeaseGrant]},
 	{Number: 42, Name: "LeaseRefuse", From: sup, To: wrk, Phase: PhaseRunning, make: of[LeaseRefuse]},
@@ -104,6 +108,9 @@ var catalogue = index([]Row{
 
 	{Number: 70, Name: "Drain", From: sup, To: wrk, Reply: 71, Phase: phaseAny, make: of[Drain]},
 	{Number: 71, Name: "Drained", From: wrk, To: sup, Phase: phaseAny, make: of[Drained]},
+
+	{Number: 72, Name: "Pass", From: sup, To: wrk, Phase: PhaseRunning, Coalesce: true, make: of[Pass]},
+	{Number: 73, Name: "Passed", From: wrk, To: sup, Phase: PhaseRunning, make: of[Passed]},
 
 	{Number: 78, Name: "StoredRequest", From: wrk, To: sup, Reply: 79, Phase: PhaseRunning, make: of[StoredRequest]},
 	{Number: 79, Name: "StoredAnswer", From: sup, To: wrk, Phase: PhaseRunning, make: of[StoredAnswer]},
@@ -173,6 +180,9 @@ var catalogue = index([]Row{
 	{Number: 68, Name: "StatsClear", From: sup, To: wrk, Phase: PhaseRunning, make: of[StatsClear]},
 })
 
+// carries reports whether so many descriptors may travel with the message.
+func (r *Row) carries(fds int) bool { return fds >= r.FDs && fds <= r.FDs+r.More }
+
 func of[T any, P interface {
 	*T
 	Message
@@ -184,7 +194,7 @@ func index(rows []Row) map[Number]*Row {
 	m := make(map[Number]*Row, len(rows))
 	for i := range rows {
 		r := &rows[i]
-		if m[r.Number] != nil || r.FDs > MaxFDs || r.make().Number() != r.Number {
+		if m[r.Number] != nil || r.FDs+r.More > MaxFDs || r.make().Number() != r.Number {
 			panic(fmt.Sprintf("ipc: bad catalogue row %d %s", r.Number, r.Name))
 		}
 		m[r.Number] = r

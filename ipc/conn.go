@@ -24,7 +24,7 @@ const headerSize = 2
 
 // Envelope is a received message with its descriptors. The descriptors are close-on-exec and belong
 // to the receiver, who closes them. FDs is nil, although the catalogue requires some, if this
-// process had no free descriptors: the kernel has then dropped them, and the sender is not to
+// process had too few free descriptors: the kernel has then dropped them, and the sender is not to
 // blame.
 type Envelope struct {
 	Message Message
@@ -282,7 +282,7 @@ func (c *Conn) checkSend(row *Row, m Message, fds int) error {
 		panic(fmt.Sprintf("ipc: %T has no catalogue row", m))
 	case row.From != c.self || row.To != c.peer:
 		panic(fmt.Sprintf("ipc: %s may not send %s to %s", c.self, row.Name, c.peer))
-	case row.FDs != fds:
+	case !row.carries(fds):
 		panic(fmt.Sprintf("ipc: %s carries %d descriptors, not %d", row.Name, row.FDs, fds))
 	case row.Phase&Phase(c.phase.Load()) == 0:
 		return fmt.Errorf("send %s: the link is in phase %s", row.Name, Phase(c.phase.Load()))
@@ -368,7 +368,7 @@ func (c *Conn) open(packet []byte, fds []int, flags int, oobErr error) (Envelope
 		return Envelope{}, &ViolationError{Number: num, Peer: c.peer, What: what}
 	}
 	row := catalogue[num]
-	lost := row != nil && row.FDs > 0 && len(fds) == 0 && flags&unix.MSG_CTRUNC != 0
+	lost := row != nil && row.FDs > 0 && len(fds) < row.FDs+row.More && flags&unix.MSG_CTRUNC != 0
 	switch {
 	case len(packet) < headerSize:
 		return bad("packet without a header")
@@ -382,12 +382,16 @@ func (c *Conn) open(packet []byte, fds []int, flags int, oobErr error) (Envelope
 		return bad(fmt.Sprintf("not a message from %s to %s", c.peer, c.self))
 	case row.Phase&Phase(c.phase.Load()) == 0:
 		return bad("not allowed in phase " + Phase(c.phase.Load()).String())
-	case len(fds) != row.FDs && !lost:
+	case !row.carries(len(fds)) && !lost:
 		return bad(fmt.Sprintf("%d descriptors instead of %d", len(fds), row.FDs))
 	}
 	m := row.make()
 	if err := c.decode(packet[headerSize:], m); err != nil {
 		return bad("can't be decoded: " + err.Error())
+	}
+	if lost { // a part of them is of no use
+		closeAll(fds)
+		fds = nil
 	}
 	c.trace("received", row, len(packet), len(fds))
 	return Envelope{Message: m, FDs: fds}, nil

@@ -48,7 +48,7 @@ func FuzzReceive(f *testing.F) {
 
 func checkAccepted(t *testing.T, env Envelope, fds int, self, peer Role, phase Phase) {
 	row, ok := Lookup(env.Message.Number())
-	if !ok || row.From != peer || row.To != self || row.Phase&phase == 0 || row.FDs != fds || len(env.FDs) != fds {
+	if !ok || row.From != peer || row.To != self || row.Phase&phase == 0 || !row.carries(fds) || len(env.FDs) != fds {
 		t.Fatalf("%s was accepted with %d descriptors from %s to %s in phase %s", row.Name, fds, peer, self, phase)
 	}
 	from, to := connPair(t, peer, self, phase)

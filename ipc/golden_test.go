@@ -24,6 +24,13 @@ func TestGoldenBytes(t *testing.T) {
 	for _, n := range numbers() {
 		fmt.Fprintf(&got, "%d %s\n%s\n", n, Name(n), hex.Dump(rawPacket(t, sample(n))))
 	}
+	state := &SessionState{}
+	fill(reflect.ValueOf(state).Elem(), "s", 1)
+	packed, err := PackSession(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(&got, "SessionState %d\n%s\n", SessionVersion, hex.Dump([]byte(packed)))
 	if *rewrite {
 		if err := os.WriteFile(goldenFile, got.Bytes(), 0o644); err != nil {
 			t.Fatal(err)

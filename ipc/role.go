@@ -67,4 +67,4 @@ const Version = 1
 const MaxPacket = 65 << 10
 
 // MaxFDs is the largest number of descriptors that one message carries.
-const MaxFDs = 2
+const MaxFDs = 3

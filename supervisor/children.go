@@ -91,6 +91,8 @@ type workers struct {
 	spawning int           // starts in progress, in goroutines
 	starter  *proc.Starter // nil without worker_user
 	reaper   reaper
+	// recycling replaces workers one after the other, nil for no such order.
+	recycling *recycling
 }
 
 func (s *supervisor) startWorkers() {
@@ -166,6 +168,7 @@ func (s *supervisor) onConfigDone(c *child, m *ipc.ConfigDone) {
 	s.sendServerState(c)
 	s.schedulePing(c)
 	s.retirePredecessors(c)
+	s.passAgain(s.workers.slots[c.index].place)
 	s.carryOut(s.ledger.WorkerReady(c.index))
 	s.gateChanged()
 	s.checkReady()
@@ -250,7 +253,7 @@ func (s *supervisor) killWorker(c *child, why string) {
 	c.state = childKilled
 	if c.started != nil {
 		level := slog.LevelError
-		if s.stop.mode == stopNow {
+		if s.stop.mode == stopNow || c.drained {
 			level = slog.LevelInfo
 		}
 		s.log.Log(context.Background(), level, "worker is killed", "worker", c.index, "child", c.started.pid, "reason", why)
@@ -272,14 +275,15 @@ func (s *supervisor) onWorkerExit(c *child, how string) {
 		s.workerGone(c)
 		return
 	}
+	if c.drained && s.retires(c) { // it had nothing left, and its link is closed
+		s.log.Info("worker ended", "worker", c.index, "child", c.started.pid, "how", how)
+		s.workerGone(c)
+		return
+	}
 	s.gateChanged()
 	elsewhere(s, func() ([]ipc.Envelope, error) { return c.started.unread(), nil }, func(left []ipc.Envelope, _ error) {
 		rescued := s.rescueClients(c, left)
-		level := slog.LevelError
-		if c.drained && s.retires(c) {
-			level = slog.LevelInfo
-		}
-		s.log.Log(context.Background(), level, "worker ended", "worker", c.index, "child", c.started.pid, "how", how, "clients", len(c.clients), "rescued", rescued)
+		s.log.Error("worker ended", "worker", c.index, "child", c.started.pid, "how", how, "clients", len(c.clients), "rescued", rescued)
 		s.workerGone(c)
 	})
 }
@@ -302,10 +306,14 @@ func (s *supervisor) workerGone(c *child) {
 	s.leasesWithout(c)
 	s.roundsWithout(c)
 	s.clientsWithout(c)
+	s.passAgain(sl.place)
 	s.placeClients()
 	if s.stop.mode == stopNow {
 		s.checkStopped()
 		return
+	}
+	if s.recycleGone(c) {
+		sl.retired = &retirement{why: "it was never ready", since: s.env.now()}
 	}
 	if sl.retired != nil {
 		s.timers.stop(sl.retired.limit)
@@ -325,7 +333,11 @@ func (s *supervisor) restart(sl *slot, c *child, wasUp bool) {
 		s.fail(errors.New("no worker could be started; the lines before say why"))
 		return
 	}
-	s.after(backoff(sl.failures), func() { s.startWorker(c.index) })
+	s.after(backoff(sl.failures), func() {
+		if sl.child == nil && sl.retired == nil { // another one has not taken its place meanwhile
+			s.startWorker(c.index)
+		}
+	})
 }
 
 func (s *supervisor) allFailed() bool {

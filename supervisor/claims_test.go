@@ -95,6 +95,9 @@ var claims = map[ipc.Number]struct {
 			"large names":    func(uint64) ipc.Message { return &ipc.AdmitRequest{Client: 1, User: strings.Repeat("u", ipc.MaxKey+1)} },
 		},
 	},
+	34: {why: "see TestWorkerThatLiesAboutASessionIsKilled"},
+	36: {why: "see TestWorkerThatLiesAboutASessionIsKilled"},
+	73: {why: "see TestWorkerThatLiesAboutASessionIsKilled"},
 	40: {
 		honest: func(uint64) ipc.Message {
 			return &ipc.LeaseRequest{ID: 7, Key: key("u"), Requested: "alias", WaitedMS: 1 << 62}

@@ -29,6 +29,8 @@ type clients struct {
 	disabled disabled
 	pauses   pauses
 	turnedAway
+	// taking are the sessions that a worker was given and hasn't taken yet, by client.
+	taking map[uint64]*passage
 }
 
 // onAccepted queues a client for the worker with the fewest clients.
@@ -80,6 +82,10 @@ func (s *supervisor) placeClients() {
 func (s *supervisor) rescueClients(c *child, left []ipc.Envelope) int {
 	rescued := 0
 	for _, e := range left {
+		if in, ok := e.Message.(*ipc.SessionIn); ok && s.stop.mode != stopNow && s.rescueSession(c, in, e.FDs) {
+			rescued++
+			continue
+		}
 		m, ok := e.Message.(*ipc.NewClient)
 		if !ok || len(e.FDs) != 1 || s.stop.mode == stopNow {
 			e.CloseFDs()
@@ -144,6 +150,7 @@ func (s *supervisor) onClientsGone(c *child, m *ipc.ClientsGone) {
 // left removes a client from the counts.
 func (x *clients) left(id uint64) {
 	x.total--
+	x.taken(id)
 	x.census.leave(id)
 }
 

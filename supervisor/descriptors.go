@@ -45,12 +45,12 @@ func (s *supervisor) mayFly(c *child) bool {
 }
 
 // mayMove reports whether a backend of c may be sent on. The Ledger decides only later
-// which worker gets it, so there must be room for each that it could choose: c itself, and
-// every worker that waits for a backend.
+// which worker gets it, so there must be room for each that it could choose: c itself or the worker in its
+// place, and every worker that waits for a backend.
 func (s *supervisor) mayMove(c *child) bool {
-	room := true
+	room, home := true, s.homeOf(c)
 	s.ready(func(to *child) {
-		if to == c || s.ledger.Waiting(to.index) > 0 {
+		if to == home || s.ledger.Waiting(to.index) > 0 {
 			room = room && s.mayFly(to)
 		}
 	})

@@ -32,6 +32,12 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onLoginSeen(a.worker, m)
 	case *ipc.ClientsGone:
 		s.onClientsGone(a.worker, m)
+	case *ipc.SessionOut:
+		s.onSessionOut(a.worker, m, a.fds)
+	case *ipc.SessionTaken:
+		s.onSessionTaken(a.worker, m)
+	case *ipc.Passed:
+		s.onPassed(a.worker, m)
 	case *ipc.AdmitRequest:
 		s.onAdmitRequest(a.worker, m)
 	case *ipc.LeaseRequest:

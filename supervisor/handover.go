@@ -42,16 +42,28 @@ func (s *supervisor) onHandOver(c *child, m *ipc.HandOver, fds []int) {
 	} else {
 		m.Backend.Flushed = m.Backend.Flushed || s.flushesMoving(c, held.Key.Database)
 		s.leases.moving = &moving{m.Backend, fds[0]}
-		effects, err = s.ledger.HandOver(c.index, m.Lease)
+		effects, err = s.ledger.HandOver(c.index, m.Lease, s.homeOf(c).index)
 	}
 	if err != nil {
 		s.violation(c, err.Error())
 	}
 	s.carryOut(effects)
+	s.closeDrained(c)
 	if x := s.leases.moving; x != nil { // the worker that should get it has just died
 		s.leases.moving = nil
 		abort([]int{x.fd})
 	}
+}
+
+// homeOf returns the worker that gets a backend of c that no client waits for: the one in its place if c
+// retires, else c itself.
+func (s *supervisor) homeOf(c *child) *child {
+	if s.retires(c) {
+		if heir := s.heirOf(c); heir != nil {
+			return heir
+		}
+	}
+	return c
 }
 
 // isAtItsServer reports whether a backend is connected to its server. A connection to
@@ -78,6 +90,7 @@ func (s *supervisor) passOn(c *child, e pool.Move) {
 	s.log.Debug("backend changes its worker", "backend", x.state.PID, "to", e.Worker, "back", e.Back)
 	s.send(c, &ipc.TakeOver{ID: e.Request, Lease: e.Lease, Backend: x.state}, x.fd)
 	s.takenOff(c)
+	c.drained = false
 }
 
 // abort cuts connections at once, even if other processes have their descriptors too:

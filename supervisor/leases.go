@@ -320,4 +320,5 @@ func (s *supervisor) onLeaseReturn(c *child, m *ipc.LeaseReturn) {
 		return
 	}
 	s.carryOut(effects)
+	s.closeDrained(c)
 }

@@ -7,15 +7,18 @@ import (
 )
 
 // A worker retires when another process has taken its place: after an upgrade, or when the
-// worker itself is to be replaced. It gets no new client and no new configuration, and keeps
-// the clients that it has. It ends when the last one has left, or when its time is over;
-// clients that are still there are then told that pgagroal is shutting down.
+// worker itself is to be replaced. It gets no new client and no new configuration. It hands
+// the sessions that it has over to the worker in its place (pass.go), as soon as they are at rest,
+// and keeps the others. It ends when the last one has gone, or when its time is over;
+// clients that are still there are then told that pgagroal is shutting down, those that are in
+// a transaction a little later.
 
 // retirement is the last part of the life of a worker.
 type retirement struct {
 	why   string
 	since time.Duration
 	limit *timer // nil for no limit
+	pass  passage
 }
 
 // retires reports whether the worker gets no new client any more.
@@ -62,6 +65,7 @@ func (s *supervisor) retire(sl *slot, why string) {
 	if most := s.cfg.UpgradeTimeout; most > 0 {
 		sl.retired.limit = s.after(most, func() { s.endRetirement(c, most) })
 	}
+	s.passFurther(c)
 	s.checkRetired(c)
 	s.placeClients()
 }
@@ -73,7 +77,8 @@ func (s *supervisor) checkRetired(c *child) {
 	}
 }
 
-// endRetirement ends a worker whose time is over, whatever its clients are doing.
+// endRetirement ends a worker whose time is over: at once the clients that aren't in a
+// transaction, and after partGrace the others.
 func (s *supervisor) endRetirement(c *child, most time.Duration) {
 	if c.ending() {
 		return
@@ -81,12 +86,15 @@ func (s *supervisor) endRetirement(c *child, most time.Duration) {
 	if n := len(c.clients); n > 0 {
 		s.log.Warn("clients of a retired worker are disconnected", "worker", c.index, "clients", n, "after", most)
 	}
-	s.drain(c)
+	p := &s.workers.slots[c.index].retired.pass
+	p.leave = true
+	s.sendPass(c, p.until)
+	s.after(partGrace, func() { s.drain(c) })
 }
 
 // drain has a worker end its clients and backends, and kills it if that takes too long.
 func (s *supervisor) drain(c *child) {
-	if c.leaving {
+	if c.leaving || c.ending() {
 		return
 	}
 	c.leaving = true

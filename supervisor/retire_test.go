@@ -66,6 +66,10 @@ func TestRetiredWorkerEndsAtItsLimit(t *testing.T) {
 		t.Fatal("ended before its limit")
 	}
 	w.live(2 * time.Second)
+	if all := messagesOf[*ipc.Pass](old); len(all) == 0 || !all[len(all)-1].Leave {
+		t.Error("clients that aren't in a transaction aren't disconnected at the limit")
+	}
+	w.live(partGrace)
 	if len(messagesOf[*ipc.Drain](old)) != 1 {
 		t.Error("not ended at its limit")
 	}

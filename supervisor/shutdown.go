@@ -287,10 +287,19 @@ func (s *supervisor) killWorkers() {
 // onDrained closes the link of a worker that has no client left, which ends the worker.
 func (s *supervisor) onDrained(c *child) {
 	c.drained = true
-	if s.stop.mode == stopNow || s.retires(c) {
+	if s.stop.mode == stopNow {
 		c.started.close()
 	}
+	s.closeDrained(c)
 	s.log.Debug("worker is drained", "worker", c.index)
+}
+
+// closeDrained ends a retired worker that has nothing any more, not even a lease that it was granted
+// when it had no use for it.
+func (s *supervisor) closeDrained(c *child) {
+	if c.drained && s.stop.mode != stopNow && s.retires(c) && len(c.clients) == 0 && s.ledger.Held(c.index) == 0 {
+		c.started.close()
+	}
 }
 
 // waitForScript logs that the shutdown waits for a script.

@@ -365,6 +365,10 @@ func (e *backendEnd) Flushed() {
 		return
 	}
 	if s := (*backend)(e).session; s != nil && e.state == backendAttached {
+		if e.w.passing.moves[s] != nil {
+			e.w.tryMove(s)
+			return
+		}
 		s.listen()
 	}
 }

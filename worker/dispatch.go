@@ -17,6 +17,10 @@ func (w *worker) dispatch(env ipc.Envelope) {
 		w.onActivityRequest(m)
 	case *ipc.NewClient:
 		w.onNewClient(m, env.FDs)
+	case *ipc.SessionIn:
+		w.onSessionIn(m, env.FDs)
+	case *ipc.Pass:
+		w.onPass(m)
 	case *ipc.AdmitAnswer:
 		w.onAdmitAnswer(m)
 	case *ipc.OpenAhead:

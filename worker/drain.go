@@ -7,8 +7,13 @@ import (
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
-// onDrain ends all clients and backends, and then the worker.
+// onDrain ends all clients and backends, and then the worker. A worker without a client that hands
+// everything over hands its backends over first.
 func (w *worker) onDrain() {
+	if w.passing.on && w.passing.until > 0 && len(w.clients) == 0 {
+		w.passSoon()
+		return
+	}
 	w.draining = true
 	w.shelf.Drain()
 	w.carryOut()
@@ -51,6 +56,7 @@ func (w *worker) drained() bool { return len(w.clients) == 0 && len(w.backends) 
 // checkDrained tells the supervisor when no client and no backend is left. The
 // supervisor then closes the link; if it doesn't, the process ends by itself.
 func (w *worker) checkDrained() {
+	w.passSoon()
 	if !w.draining || w.exit != 0 || !w.drained() || w.emptied {
 		return
 	}

@@ -67,6 +67,7 @@ func (w *worker) handedOver(b *backend, state *ipc.BackendState, fd int) {
 // onTakeOver adds a backend of another worker, or one that this worker handed over but
 // that no client needs any more. fds is empty if this process had no free descriptor.
 func (w *worker) onTakeOver(m *ipc.TakeOver, fds []int) {
+	w.emptied = false
 	b := w.takenOver(m, fds)
 	if b == nil {
 		w.returnLease(m.Lease)
@@ -77,6 +78,7 @@ func (w *worker) onTakeOver(m *ipc.TakeOver, fds []int) {
 	w.backends[b.Lease] = b
 	w.shelf.TakeOver(m.ID, pool.Key(m.Backend.Key), &b.shelved, w.now())
 	w.placed(b)
+	w.passSoon()
 }
 
 // takenOver adds a backend of another worker to the loop, or returns nil if that is

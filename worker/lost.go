@@ -8,6 +8,9 @@ import (
 // serverGone handles the loss of the session's backend, which is already closed.
 func (s *session) serverGone() {
 	s.backend = nil
+	if s.interrupted(true, s.serverGone) {
+		return
+	}
 	switch s.state {
 	case sessionAdapting:
 		s.seekAgain()

@@ -110,7 +110,7 @@ func (s *session) doing() string {
 		return "waiting"
 	case sessionAdapting, sessionRestoring:
 		return "active"
-	case sessionActive:
+	case sessionActive, sessionMoving:
 	case sessionLeaving, sessionLingering, sessionGone:
 		return "leaving"
 	}

@@ -91,7 +91,7 @@ func newRig(t *testing.T, cfg ipc.ConfigBegin) *rig {
 	w.cfg = &config{ConfigBegin: cfg, passwords: map[string]bool{"u": true}}
 	w.shelf.Limits = shelfLimits(&cfg, nil)
 	w.shelf.SetTarget(true, 1, 0)
-	if w.loop, err = w.newLoop(""); err != nil {
+	if w.loop, err = w.newLoop(cfg.EvBackend); err != nil {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, w: w, sup: ours, msgs: make(chan ipc.Message, 1000), fds: make(chan int, 10), logins: make(chan *serverEnd, 1000), cancels: make(chan uint32, 1000)}

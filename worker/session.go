@@ -29,7 +29,8 @@ const (
 //	   +-----------+------------+----> lingering --> (gone)
 //
 // An adapting or active session that needs another backend is waiting again. In the
-// transaction pipeline an active session may have no backend.
+// transaction pipeline an active session may have no backend. A waiting or active session may be
+// moving to another process, which takes a turn or two of the loop; it goes on, or is gone.
 type sessionState uint8
 
 const (
@@ -39,6 +40,7 @@ const (
 	sessionRestoring                     // parameters that the client has reset are set again
 	sessionLeaving                       // the client has left, the backend finishes its work
 	sessionLingering                     // the client still has to read its last message
+	sessionMoving                        // the session goes to another worker: see pass.go
 	sessionGone
 )
 
@@ -242,6 +244,9 @@ func (s *session) boundary(at relay.Stand) {
 			s.moveAside()
 		}
 	}
+	if s.w.passing.on {
+		s.atRest(true)
+	}
 }
 
 // leave handles the end of the client. After a Terminate (goodbye) the server finishes what
@@ -286,6 +291,9 @@ func (s *session) giveBack() {
 
 // drop ends a session with an error and closes its backend.
 func (s *session) drop(r *pgwire.Refused) {
+	if s.interrupted(false, func() { s.drop(r) }) {
+		return
+	}
 	if b := s.backend; b != nil {
 		s.w.closeBackend(b)
 		s.detach()
@@ -329,7 +337,17 @@ func (s *session) finish() {
 	if s.state == sessionGone {
 		return
 	}
+	s.forget()
+	s.w.gone(s.c)
+	if s.c.leaves {
+		s.w.disown(s.c.id)
+	}
+}
+
+// forget removes everything of a session but its client.
+func (s *session) forget() {
 	s.state = sessionGone
+	delete(s.w.passing.moves, s)
 	if s.w.cancels[s.key.id()] == s {
 		delete(s.w.cancels, s.key.id()) // also when the session never had a backend
 	}
@@ -338,10 +356,6 @@ func (s *session) finish() {
 		s.w.unshare(s.login)
 	}
 	s.w.sessions--
-	s.w.gone(s.c)
-	if s.c.leaves {
-		s.w.disown(s.c.id)
-	}
 }
 
 // clientEnd is the client's side of a session, as the loop sees it.
@@ -373,6 +387,8 @@ func (e *clientEnd) Ended(err error) {
 		s.finish()
 	case sessionActive:
 		s.leave(false)
+	case sessionMoving:
+		s.interrupted(false, func() { s.leave(false) })
 	default:
 		s.closeClient()
 		s.finish()
@@ -383,6 +399,8 @@ func (e *clientEnd) Ended(err error) {
 func (e *clientEnd) Flushed() {
 	s := (*session)(e)
 	switch {
+	case s.w.passing.moves[s] != nil:
+		s.w.tryMove(s)
 	case s.state == sessionLingering:
 		if s.client.Queued() == 0 {
 			s.client.CloseWrite()

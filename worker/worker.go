@@ -68,11 +68,17 @@ type worker struct {
 	shared *relay.Shared // shared by all conversations
 	questions
 
-	burst    proc.Burst
-	stats    stats
+	burst proc.Burst
+	stats stats
+	departure
+	exit int // exit code, also during the end
+}
+
+// departure is how the worker gets rid of everything that it has.
+type departure struct {
+	passing  passing
 	draining bool
 	emptied  bool // Drained was sent
-	exit     int  // exit code, also during the end
 }
 
 // setups are what the set-ups of clients share.
@@ -276,7 +282,7 @@ func (w *worker) receive() bool {
 // supervisorLost ends the process within a second. Without a supervisor a worker would
 // continue to write to a primary that has been replaced.
 func (w *worker) supervisorLost(err error) {
-	if w.draining && w.drained() {
+	if (w.draining || w.emptied) && w.drained() {
 		w.loop.Stop()
 		return
 	}

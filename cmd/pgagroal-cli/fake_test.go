@@ -151,6 +151,10 @@ func (f *fake) Pools(_ context.Context) (control.PoolsResponse, error) {
 
 func (f *fake) Kick(_ context.Context, client uint64) error { return f.called("kick %d", client) }
 
+func (f *fake) Recycle(_ context.Context, which string) (control.RecycleResponse, error) {
+	return control.RecycleResponse{Workers: 2, Moved: 5, Left: 1}, f.called("recycle %s", which)
+}
+
 func (f *fake) ClearFigures(context.Context) error { return f.called("clear figures") }
 
 func (f *fake) ClearServer(_ context.Context, server string, force bool) error {

@@ -42,6 +42,7 @@ var views = map[string]func(*page, *answer) error{
 	control.Pools:              view(poolsView),
 	control.Servers:            view(serverLinesView),
 	control.Kick:               doneView("the client is disconnected", ""),
+	control.WorkerRecycle:      view(recycleView),
 	control.Pause:              view(pauseView),
 	control.Resume:             view(resumeView),
 	control.ClearServer:        doneView("the server is probed now", control.Status),
@@ -94,6 +95,14 @@ func flushView(p *page, _ *answer, r *control.FlushResponse) {
 	if r.Graceful > 0 {
 		p.says(screen.Worry, fmt.Sprintf("%d more are closed as soon as their clients don't need them.", r.Graceful))
 		p.suggest("pgagroal-cli status details", "which connections are left")
+	}
+}
+
+func recycleView(p *page, _ *answer, r *control.RecycleResponse) {
+	p.says(screen.Plain, fmt.Sprintf("Workers replaced: %d. Clients moved: %d.", r.Workers, r.Moved))
+	if r.Left > 0 {
+		p.says(screen.Worry, fmt.Sprintf("%d clients stay with an old worker until they can be moved, or until upgrade_timeout.", r.Left))
+		p.suggest("pgagroal-cli clients", "which clients are where")
 	}
 }
 

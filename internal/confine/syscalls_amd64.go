@@ -21,6 +21,7 @@ var always = []uint32{
 	unix.SYS_GETRANDOM, unix.SYS_GETPID, unix.SYS_GETTID, unix.SYS_CLOCK_GETTIME,
 	unix.SYS_RT_SIGRETURN, unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_SIGALTSTACK,
 	unix.SYS_MUNMAP, unix.SYS_MADVISE, unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
+	unix.SYS_MEMFD_CREATE, // the state of a session that goes to another worker
 }
 
 // allowed returns the list of calls for a policy. All other calls fail with EPERM.

@@ -50,4 +50,5 @@ const (
 	CodePools           = 2020
 	CodeKick            = 2021
 	CodeConfReset       = 2030
+	CodeRecycle         = 2031
 )

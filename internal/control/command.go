@@ -37,6 +37,7 @@ const (
 	Servers            = "servers"
 	Pools              = "pools"
 	Kick               = "kick"
+	WorkerRecycle      = "worker-recycle"
 	ClearServer        = "clear-server"
 	FailoverStatus     = "failover-status"
 	FailoverHistory    = "failover-history"
@@ -61,7 +62,11 @@ const (
 	ArgValue         = "value"
 	ArgPersist       = "persist" // true, or absent
 	ArgMode          = "mode"    // of Flush: one of FlushModes
+	ArgWorker        = "worker"  // process id, or AllWorkers
 )
+
+// AllWorkers stands for all workers in ArgWorker.
+const AllWorkers = "all"
 
 // FlushModes are the words of ArgMode. The index of a word is its number in Request.Mode.
 var FlushModes = []string{"idle", "gracefully", "all"}
@@ -72,6 +77,7 @@ const (
 	changeLimit = 30 * time.Second // for commands that may wait for workers
 	// rehearseLimit is for failover rehearse, which waits for the checks of three scripts.
 	rehearseLimit = 90 * time.Second
+	recycleLimit  = 5 * time.Minute  // for worker recycle, which waits until the last new worker has what can be moved
 	pauseLimit    = time.Minute      // for pause, which waits for running work: 30s, or as long as ArgTimeout says
 	switchLimit   = 15 * time.Minute // for switch-to, which waits for a script
 )
@@ -121,6 +127,7 @@ var Commands = []Command{
 	{Name: Servers, Number: 110, Failure: CodeServers, Limit: lookLimit},
 	{Name: Pools, Number: 111, Failure: CodePools, Limit: lookLimit},
 	{Name: Kick, Number: 112, Failure: CodeKick, Limit: changeLimit, Args: []string{ArgID}},
+	{Name: WorkerRecycle, Number: 131, Failure: CodeRecycle, Limit: recycleLimit, Args: []string{ArgWorker}},
 	{Name: SwitchTo, Number: 17, Failure: CodeSwitchTo, Limit: switchLimit, Waits: true, Args: []string{ArgServer, ArgForce, ArgTimeout}},
 	{Name: FailoverPause, Number: 102, Failure: CodeFailoverPause, Limit: changeLimit},
 	{Name: FailoverResume, Number: 103, Failure: CodeFailoverResume, Limit: changeLimit},

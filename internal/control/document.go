@@ -35,6 +35,7 @@ type Request struct {
 	Timeout   *int    `json:",omitempty"` // seconds; -1 for ShutdownGracefully and Flush without ArgTimeout
 	Count     *int    `json:",omitempty"`
 	ID        *uint64 `json:",omitempty"` // of Kick
+	Worker    *string `json:",omitempty"` // of WorkerRecycle: a process id, or AllWorkers
 	ConfigKey *string `json:",omitempty"`
 	// ConfigValue and Persist belong to ConfSet.
 	ConfigValue *string `json:",omitempty"`

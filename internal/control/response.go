@@ -243,6 +243,15 @@ type FlushResponse struct {
 	Graceful int
 }
 
+// RecycleResponse answers worker recycle.
+type RecycleResponse struct {
+	Workers int // that were replaced
+	Moved   int // clients that the new workers serve now
+	// Left clients couldn't be moved yet. The old workers serve them until they can, or until
+	// upgrade_timeout.
+	Left int
+}
+
 // PauseResponse answers pause and resume.
 type PauseResponse struct {
 	// Paused is the database whose clients are or were paused, or all.

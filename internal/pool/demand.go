@@ -342,3 +342,16 @@ func (s *Shelf) TakeOver(request uint64, key Key, b *Backend, now time.Duration)
 	}
 	s.want(p, now)
 }
+
+// Adopt accepts a backend of another worker that comes with its client.
+func (s *Shelf) Adopt(key Key, b *Backend) {
+	b.Pool = s.pool(key)
+	b.Pool.live++
+}
+
+// Surplus returns idle backends of a worker that hands everything over, oldest first: all but
+// keep of them, so that clients that stay find one.
+func (s *Shelf) Surplus(keep int) []*Backend {
+	list := s.selectIdle(func(*Backend) bool { return true })
+	return list[:max(len(list)-keep, 0)]
+}

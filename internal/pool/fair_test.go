@@ -315,7 +315,7 @@ func (f *fair) handedOver(w *fairWorker, b *Backend) {
 	f.moves++
 	f.moving = b
 	delete(f.leases, b.Lease)
-	effects, err := f.ledger.HandOver(w.index, b.Lease)
+	effects, err := f.ledger.HandOver(w.index, b.Lease, w.index)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func TestHeldPoolsGetNoLease(t *testing.T) {
 		t.Errorf("%d requests wait", n)
 	}
 	l.Abandon(0, 3)
-	if moved, err := l.HandOver(0, second[0].Lease); err != nil || len(only[Grant](moved)) != 0 {
+	if moved, err := l.HandOver(0, second[0].Lease, 0); err != nil || len(only[Grant](moved)) != 0 {
 		t.Errorf("%v, %v", moved, err)
 	}
 	if got := only[Grant](l.Hold(nil)); len(got) != 1 || got[0].Request != 4 {

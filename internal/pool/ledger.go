@@ -224,10 +224,10 @@ func (l *Ledger) Return(worker int, lease uint64) ([]Effect, error) {
 }
 
 // HandOver moves a lease and its backend to the request that would get the lease if it were
-// returned, provided that the request is for the same pool. Otherwise they go back to the
-// worker. The effects contain one Move. The error says that the worker doesn't hold the
-// lease, which is a bug of the worker.
-func (l *Ledger) HandOver(worker int, lease uint64) ([]Effect, error) {
+// returned, provided that the request is for the same pool. Otherwise they go to the worker
+// home, which is worker itself unless another process takes its place. The effects contain
+// one Move. The error says that the worker doesn't hold the lease, which is a bug of the worker.
+func (l *Ledger) HandOver(worker int, lease uint64, home int) ([]Effect, error) {
 	held, err := l.held(worker, lease)
 	if err != nil {
 		return nil, fmt.Errorf("hand backend over: %w", err)
@@ -242,9 +242,26 @@ func (l *Ledger) HandOver(worker int, lease uint64) ([]Effect, error) {
 		moved.rule = q.rule
 		l.emit(Move{Worker: q.worker.index, Request: q.id, Lease: l.lend(q.worker, &moved).id})
 	} else {
-		l.emit(Move{Worker: worker, Lease: l.lend(held.worker, &moved).id, Back: true})
+		l.emit(Move{Worker: home, Lease: l.lend(l.worker(home), &moved).id, Back: true})
 	}
 	return l.settle(), nil
+}
+
+// Pass moves a lease to another worker, together with the client that has its backend, and
+// returns the new lease. No other request gets it on the way. The error says that the worker
+// doesn't hold the lease, which is a bug of the worker.
+func (l *Ledger) Pass(worker int, lease uint64, to int) (uint64, []Effect, error) {
+	held, err := l.held(worker, lease)
+	if err != nil {
+		return 0, nil, fmt.Errorf("pass backend on: %w", err)
+	}
+	l.answered(held)
+	l.letGo(held)
+	l.remove(held)
+	moved := *held
+	moved.unproven = false // the backend is already open
+	id := l.lend(l.worker(to), &moved).id
+	return id, l.settle(), nil
 }
 
 // heir returns the request that gets the backend of a lease that was just removed, or nil.

@@ -355,7 +355,7 @@ func TestCancelKeyIsNeverPrinted(t *testing.T) {
 
 func handedOver(t *testing.T, l *Ledger, worker int, lease uint64) []Effect {
 	t.Helper()
-	effects, err := l.HandOver(worker, lease)
+	effects, err := l.HandOver(worker, lease, worker)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -420,10 +420,48 @@ func TestBackendOfAnOldEpochOrWithoutAPrimaryGoesBack(t *testing.T) {
 	}
 }
 
+func TestBackendOfAReplacedWorkerGoesToTheNextOne(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule, 0)
+	effects, err := l.HandOver(0, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "hand over", effects, Move{Worker: 1, Lease: 2, Back: true})
+	if held, _ := l.Lease(2); held.Worker != 1 {
+		t.Errorf("%+v", held)
+	}
+}
+
+// A lease that goes with its client is nobody else's on the way, whoever waits.
+func TestPassedLeaseKeepsItsClient(t *testing.T) {
+	l := opened(1)
+	l.Request(0, 1, keyA, NoRule, 0)
+	if _, err := l.Opened(0, 1, 4711, "cancel"); err != nil {
+		t.Fatal(err)
+	}
+	l.Request(2, 5, keyA, NoRule, 0)
+	id, effects, err := l.Pass(0, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "pass", effects, ReclaimCancel{ID: 1, Worker: 0}, Reclaim{ID: 2, Worker: 1, Key: keyA})
+	held, ok := l.Lease(id)
+	if !ok || held.Worker != 1 || held.PID != 4711 || held.Cancel.Reveal() != "cancel" || held.Epoch != 7 {
+		t.Errorf("%+v", held)
+	}
+	if _, ok := l.Lease(1); ok || l.Counts().Total != 1 {
+		t.Errorf("%d leases", l.Counts().Total)
+	}
+	if _, _, err := l.Pass(0, id, 2); err == nil {
+		t.Error("another worker passed it on")
+	}
+}
+
 func TestOnlyTheHolderHandsALeaseOver(t *testing.T) {
 	l := opened(1)
 	l.Request(0, 1, keyA, NoRule, 0)
-	if _, err := l.HandOver(1, 1); err == nil {
+	if _, err := l.HandOver(1, 1, 1); err == nil {
 		t.Error("another worker handed it over")
 	}
 }

@@ -314,7 +314,7 @@ func (s *sim) handOver(i int, w *simWorker, r Reclaim) bool {
 	w.up = append(w.up, func() {
 		s.handed = s.held[l.id]
 		delete(s.held, l.id)
-		effects, err := s.ledger.HandOver(i, l.id)
+		effects, err := s.ledger.HandOver(i, l.id, i)
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -49,6 +49,7 @@ var handlers = map[string]handler{
 	control.Servers:            {permit: owner, run: runServers},
 	control.Pools:              {permit: owner, run: runPools},
 	control.Kick:               {permit: owner, logged: true, run: runKick},
+	control.WorkerRecycle:      {permit: owner, logged: true, run: runRecycle},
 	control.SwitchTo:           {permit: owner, logged: true, run: runSwitchTo},
 	control.FailoverPause:      {permit: owner, logged: true, run: runOrder(OrderPause)},
 	control.FailoverResume:     {permit: owner, logged: true, run: runOrder(OrderResume)},
@@ -252,6 +253,17 @@ func runKick(ctx context.Context, sup Supervisor, a args) (any, error) {
 	}
 	return nil, sup.Kick(ctx, id)
 }
+
+func runRecycle(ctx context.Context, sup Supervisor, a args) (any, error) {
+	which := a[control.ArgWorker]
+	if which == "" || len(which) > maxWorker {
+		return nil, fmt.Errorf("%w: worker recycle needs the process id of a worker, or all", errBadRequest)
+	}
+	return sup.Recycle(ctx, which)
+}
+
+// maxWorker is longer than a process id, in digits.
+const maxWorker = 20
 
 func runClearFigures(ctx context.Context, sup Supervisor, _ args) (any, error) {
 	return nil, sup.ClearFigures(ctx)

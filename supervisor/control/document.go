@@ -53,6 +53,9 @@ func (a args) echo(name string) (r control.Request) {
 	if v, ok := a[control.ArgDatabase]; ok {
 		r.Database = &v
 	}
+	if v, ok := a[control.ArgWorker]; ok {
+		r.Worker = &v
+	}
 	if v, ok := a[control.ArgKey]; ok {
 		r.ConfigKey = &v
 	}

@@ -134,6 +134,10 @@ func (f *fake) Kick(ctx context.Context, client uint64) error {
 	return f.called(ctx, "kick %d", client)
 }
 
+func (f *fake) Recycle(ctx context.Context, which string) (control.RecycleResponse, error) {
+	return control.RecycleResponse{Workers: 2, Moved: 5, Left: 1}, f.called(ctx, "recycle %s", which)
+}
+
 func (f *fake) ClearFigures(ctx context.Context) error { return f.called(ctx, "clear figures") }
 
 func (f *fake) ClearServer(ctx context.Context, server string, force bool) error {

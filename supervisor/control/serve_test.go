@@ -61,6 +61,7 @@ func TestEveryCommandReachesItsMethod(t *testing.T) {
 		{"pools", nil, "pools", map[string]any{}},
 		{"kick", map[string]string{"id": "7"}, "kick 7", map[string]any{"ID": 7.0}},
 		{"kick", map[string]string{"id": "4503599627370497"}, "kick 4503599627370497", map[string]any{"ID": 4503599627370497.0}},
+		{"worker-recycle", map[string]string{"worker": "all"}, "recycle all", map[string]any{"Worker": "all"}},
 		{"clear", nil, "clear figures", map[string]any{}},
 		{"clear-server", map[string]string{"server": "one", "force": "true"}, "clear one true", map[string]any{"Server": "one", "Force": true}},
 	}
@@ -189,6 +190,9 @@ func TestStrangersMayOnlyLook(t *testing.T) {
 		if slices.Contains(c.Args, "id") {
 			a["id"] = "7"
 		}
+		if slices.Contains(c.Args, "worker") {
+			a["worker"] = "all"
+		}
 		if slices.Contains(c.Args, "mode") {
 			a["mode"] = "idle"
 		}
@@ -229,6 +233,9 @@ func mayAsk(t *testing.T, kin func() (Kin, error)) []string {
 		}
 		if slices.Contains(c.Args, "id") {
 			a["id"] = "7"
+		}
+		if slices.Contains(c.Args, "worker") {
+			a["worker"] = "all"
 		}
 		if slices.Contains(c.Args, "mode") {
 			a["mode"] = "idle"

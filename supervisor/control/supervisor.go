@@ -41,6 +41,9 @@ type Supervisor interface {
 	Pools(ctx context.Context) (control.PoolsResponse, error)
 	// Kick disconnects the client with this id.
 	Kick(ctx context.Context, client uint64) error
+	// Recycle replaces a worker by a fresh process, which goes on with its clients, or all workers one
+	// after the other. It returns when the new processes have all clients that can be moved.
+	Recycle(ctx context.Context, which string) (control.RecycleResponse, error)
 	// SwitchTo makes the server the primary: by a planned switchover, or by only
 	// recording one that was made by hand. A nil timeout is the default wait for
 	// running transactions. It returns when the outcome is known. It returns

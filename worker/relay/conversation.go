@@ -55,7 +55,11 @@ type Conversation interface {
 	Finishes() bool
 	// MidMessage reports whether the client was sent only a part of a message.
 	MidMessage() bool
-	// End releases everything, when the client has left.
+	// Movable reports whether nothing is under way, so that another worker can continue.
+	Movable() bool
+	// Carry returns what another worker needs to continue a Movable conversation (carried.go).
+	Carry() Carried
+	// End releases everything, when the client has left or was carried to another worker.
 	End()
 }
 

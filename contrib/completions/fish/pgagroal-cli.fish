@@ -22,7 +22,7 @@ complete -c pgagroal-cli -l verbose -s v -d 'end with a line that tells the outc
 complete -c pgagroal-cli -l version -s V -d 'print the version'
 complete -c pgagroal-cli -l help -d 'print this text'
 
-set -l commands ping status shutdown switch-to clear enable disable conf failover top flush pause resume clients servers pools kick
+set -l commands ping status shutdown switch-to clear enable disable conf failover top flush pause resume clients servers pools kick worker
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a ping -d 'tell whether pgagroal answers and which servers can be reached'
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a status -d 'tell the state of pgagroal, its servers and connections'
 complete -c pgagroal-cli -n '__fish_seen_subcommand_from status' -a 'details'
@@ -51,3 +51,5 @@ complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a clien
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a servers -d 'list the servers, with what was seen last and the connections to each'
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a pools -d 'list the pools, with their connections and waiting clients'
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a kick -d 'disconnect a client'
+complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a worker -d 'replace a worker, or all one after the other, by a fresh process that goes on with its clients'
+complete -c pgagroal-cli -n '__fish_seen_subcommand_from worker' -a 'recycle all'
