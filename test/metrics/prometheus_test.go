@@ -124,6 +124,15 @@ func (w *watcher) tells(alert string, states ...string) {
 	}, func() string { return "it is " + seen })
 }
 
+// finds waits until a query has a result.
+func (w *watcher) finds(what, query string) {
+	w.t.Helper()
+	pgtest.WaitUntil(w.t, pool.Generous, what+" in a scrape", func() bool {
+		a, err := w.ask("query", url.Values{"query": {query}})
+		return err == nil && len(a.Data.Result) == 1
+	})
+}
+
 // emptyNow are panels that have nothing to show after a failover without trouble.
 var emptyNow = map[string]bool{"First certificate ends": true, "Clients that wait, by pool": true, "Alarms by name": true, "TLS handshakes": true}
 
@@ -181,6 +190,7 @@ func TestPrometheusTellsOfAFailover(t *testing.T) {
 	began := time.Now()
 	sc.Kill(1)
 	w.tells("PgagroalNoPrimary", "pending", "firing")
+	w.finds("the script's phase", `pgagroal_failover_phase{phase="running"} == 1`)
 	open()
 	sc.Opened("n2")
 	w.tells("PgagroalFailoverHappened", "firing")
