@@ -26,9 +26,11 @@ const (
 	checkUnkillable = 2 * time.Second
 )
 
-// knowsCheck reports whether the script declares that it knows PGAGROAL_CHECK. Only text that begins with #! can.
-func (k hook) knowsCheck() bool {
-	f, err := os.Open(k.path)
+func (k hook) knowsCheck() bool { return Declares(k.path) }
+
+// Declares reports whether the script at path declares that it knows PGAGROAL_CHECK. Only text that begins with #! can.
+func Declares(path string) bool {
+	f, err := os.Open(path)
 	if err != nil {
 		return false
 	}

@@ -48,7 +48,7 @@ func Warnings(c *config.Config) []string {
 
 // StateDir returns the directory that a supervisor with this configuration would use as state_dir, or "".
 func StateDir(c *config.Config) string {
-	uid, _, err := identity(c)
+	uid, _, err := Identity(c)
 	if err != nil {
 		return ""
 	}
@@ -56,7 +56,7 @@ func StateDir(c *config.Config) string {
 }
 
 func check(c *config.Config, env config.CheckEnv) []error {
-	uid, gids, err := identity(c)
+	uid, gids, err := Identity(c)
 	var errs []error
 	if err != nil {
 		errs = append(errs, fmt.Errorf("%w; scripts can't be checked without that account", err))
@@ -73,8 +73,8 @@ func check(c *config.Config, env config.CheckEnv) []error {
 	return append(errs, c.Check(env)...)
 }
 
-// identity returns the user and groups that the process has once it has given up root.
-func identity(c *config.Config) (uint32, []uint32, error) {
+// Identity returns the user and groups, the primary one first, that pgagroal has here once it has given up root.
+func Identity(c *config.Config) (uint32, []uint32, error) {
 	if os.Geteuid() == 0 {
 		if c.User == "" {
 			return 0, nil, ErrRoot
@@ -120,7 +120,7 @@ func giveUpRoot(c *config.Config, program *os.File) (statedir.Account, *proc.Sta
 // becomeUser gives up root for good, or proves that the process already runs as the
 // configured user. It returns the account.
 func becomeUser(c *config.Config) (statedir.Account, error) {
-	uid, gids, err := identity(c)
+	uid, gids, err := Identity(c)
 	if err != nil {
 		return statedir.Account{}, err
 	}

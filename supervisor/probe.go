@@ -125,10 +125,19 @@ func (s *supervisor) serverAt(host, port string) string {
 	return ""
 }
 
-// probeLogins returns the logins of a probe in the order in which they are tried. A user that health_check_user names
-// is the only one: probes as somebody else would hide that it can't log in, and see less than it was granted.
+// probeLogins returns the logins of a probe in the order in which they are tried: those of ProbeLogins, and that of a
+// client that has got in without a password.
 func (s *supervisor) probeLogins(server int) []ipc.Login {
-	c := s.cfg
+	list := ProbeLogins(s.cfg)
+	if u := s.servers.letIn(server); u != nil && s.cfg.HealthCheckUser == "" {
+		list = append(list, ipc.Login{User: u.user, Database: u.database})
+	}
+	return list
+}
+
+// ProbeLogins returns the logins of probes that the configuration knows. A user that health_check_user names is the only
+// one: probes as somebody else would hide that it can't log in, and see less than it was granted.
+func ProbeLogins(c *config.Config) []ipc.Login {
 	var list []ipc.Login
 	add := func(user, database string, password config.Secret) {
 		list = append(list, ipc.Login{User: user, Database: database, Password: ipc.Secret(password.Reveal())})
@@ -149,9 +158,6 @@ func (s *supervisor) probeLogins(server int) []ipc.Login {
 		if len(u.Password) <= config.MaxOwnPassword {
 			add(u.Name, "postgres", u.Password)
 		}
-	}
-	if u := s.servers.letIn(server); u != nil {
-		add(u.user, u.database, "")
 	}
 	return list
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
@@ -14,12 +13,6 @@ import (
 
 // hooksLimit is how long the runner has to check its scripts.
 const hooksLimit = 2 * time.Second
-
-// Above these bounds a setting of a standby is worth a remark.
-const (
-	slowReceiver = 30 * time.Second
-	slowRetry    = time.Second
-)
 
 // rehearsed are the parameters that a rehearsal reads.
 var rehearsed = []string{
@@ -168,45 +161,12 @@ func (s *supervisor) findRunner(r *rehearsal) {
 // findSettings checks the parameters of one server.
 func (s *supervisor) findSettings(r *rehearsal, i int) {
 	set, name := r.settings[i], s.cfg.Servers[i].Name
-	if set == nil {
+	if set == nil || name == r.Primary {
 		return // the machine has reported that the server can't be reached, or that probes can't log in
 	}
-	if name == r.Primary {
-		return
+	for _, f := range StandbyFindings(name, set, name == r.Next, len(s.cfg.Servers)) {
+		r.found(f.Grave, f.Server, f.Hint, "%s", f.Text)
 	}
-	millis := func(key string) (time.Duration, bool) {
-		n, err := strconv.Atoi(set[key])
-		return time.Duration(n) * time.Millisecond, err == nil
-	}
-	switch d, ok := millis("wal_receiver_timeout"); {
-	case ok && d == 0:
-		r.found(true, name, "wal_receiver_timeout = 10s", "it never notices that the primary is silent, so a silent one is never given up")
-	case ok && d > slowReceiver:
-		r.found(false, name, "wal_receiver_timeout = 10s", "it notices only after %s that the primary is silent", d)
-	}
-	if d, ok := millis("wal_retrieve_retry_interval"); ok && d > slowRetry {
-		r.found(false, name, "wal_retrieve_retry_interval = 1s", "it may take %s longer to end its recovery, or to follow a new primary", d)
-	}
-	if d, ok := millis("recovery_min_apply_delay"); ok && d > 0 {
-		r.found(false, name, "failover_candidate = off", "it is delayed by %s, which a promotion has to replay first", d)
-	}
-	if v, ok := set["recovery_target_timeline"]; ok && v != "latest" {
-		r.found(true, name, "recovery_target_timeline = latest", "it would not follow a new primary")
-	}
-	s.findSynchronous(r, name, set)
-}
-
-// findSynchronous checks whether commits would hang on the new primary.
-func (s *supervisor) findSynchronous(r *rehearsal, name string, set map[string]string) {
-	names := set["synchronous_standby_names"]
-	if name != r.Next || names == "" || set["synchronous_commit"] == "local" || set["synchronous_commit"] == "off" {
-		return
-	}
-	if len(s.cfg.Servers) <= 2 {
-		r.found(true, name, "empty synchronous_standby_names in failover_script", "synchronous_standby_names is %q there, and no standby is left: commits would hang", names)
-		return
-	}
-	r.found(false, name, "", "synchronous_standby_names is %q there: commits hang until one of these follows", names)
 }
 
 func (s *supervisor) rehearsalResponse(r *rehearsal) control.RehearsalResponse {

@@ -55,22 +55,32 @@ func loadServerTLS(c *config.Config) ([]ipc.ServerTLS, error) {
 		if sv.TLS == config.TLSOff {
 			continue
 		}
-		m, err := tlspolicy.Load(sv.TLSFiles())
+		t, err := TLSOf(sv)
 		if err != nil {
 			return nil, fmt.Errorf("server %s: %w", sv.Name, err)
 		}
-		opts, err := sv.TLSOptions()
-		if err != nil {
-			return nil, fmt.Errorf("server %s: %w", sv.Name, err)
-		}
-		t := ipc.ServerTLS{
-			Server: i, Mode: sv.TLS, Host: sv.Host, Direct: sv.TLSNegotiation == "direct", Binding: sv.ChannelBinding,
-			CA: string(m.CA), CRL: string(m.CRL), Options: tlsOptions(opts),
-		}
-		if len(m.Pairs) > 0 {
-			t.Certificate, t.Key = string(m.Pairs[0].Chain), ipc.Secret(m.Pairs[0].Key)
-		}
+		t.Server = i
 		all = append(all, t.Split()...)
 	}
 	return all, nil
+}
+
+// TLSOf reads what TLS to a server needs. The result names no server yet.
+func TLSOf(sv *config.Server) (ipc.ServerTLS, error) {
+	m, err := tlspolicy.Load(sv.TLSFiles())
+	if err != nil {
+		return ipc.ServerTLS{}, err
+	}
+	opts, err := sv.TLSOptions()
+	if err != nil {
+		return ipc.ServerTLS{}, err
+	}
+	t := ipc.ServerTLS{
+		Mode: sv.TLS, Host: sv.Host, Direct: sv.TLSNegotiation == "direct", Binding: sv.ChannelBinding,
+		CA: string(m.CA), CRL: string(m.CRL), Options: tlsOptions(opts),
+	}
+	if len(m.Pairs) > 0 {
+		t.Certificate, t.Key = string(m.Pairs[0].Chain), ipc.Secret(m.Pairs[0].Key)
+	}
+	return t, nil
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -50,9 +51,24 @@ func initFlags() []cli.Flag {
 	}
 }
 
+func checkFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "directory", Aliases: []string{"D"}, Usage: "`DIRECTORY` of the configuration, as with pgagroal -D (check)"},
+		&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "main configuration `FILE`, as with pgagroal -c"},
+		&cli.DurationFlag{Name: "timeout", Aliases: []string{"T"}, Usage: "`TIME` for all servers together, such as 10s (check)", Value: 10 * time.Second},
+		formatFlag(),
+	}
+}
+
 // options are the options of all commands together, for the help of the program.
 func options() []cli.Flag {
-	return slices.Concat(usersFlags(), initFlags(), everywhere())
+	var list []cli.Flag
+	for _, f := range slices.Concat(usersFlags(), initFlags(), checkFlags(), everywhere()) {
+		if !slices.ContainsFunc(list, func(o cli.Flag) bool { return o.Names()[0] == f.Names()[0] }) {
+			list = append(list, f)
+		}
+	}
+	return list
 }
 
 func commands() []*cli.Command {
@@ -64,6 +80,7 @@ func commands() []*cli.Command {
 			usersLeaf("del", "delete a user", commandDel, deleteUser),
 			usersLeaf("ls", "list the users", commandList, listUsers),
 		),
+		leaf("check", "look a whole set-up over", "", checkFlags(), check),
 		group("conf", "edit a main configuration file",
 			leaf("init", "write a new file", "FILE", initFlags(), confInit),
 			leaf("get", "print the value of a key", "FILE SECTION KEY", nil, confGet),
@@ -100,7 +117,9 @@ func leaf(name, usage, arguments string, flags []cli.Flag, action cli.ActionFunc
 				return printVersion(c)
 			case c.Bool("help"):
 				return cli.ShowSubcommandHelp(c)
-			case len(words) > 0 && (c.NArg() < least || c.NArg() > len(words)):
+			case arguments == "" && c.Args().Present():
+				return fmt.Errorf("unexpected argument %q", c.Args().First())
+			case c.NArg() < least || c.NArg() > len(words):
 				return fmt.Errorf("%d arguments; write %s %s", c.NArg(), c.Command.HelpName, arguments)
 			}
 			return action(c)

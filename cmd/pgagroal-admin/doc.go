@@ -1,5 +1,5 @@
-// Command pgagroal-admin keeps the master key and the credential files of pgagroal, and edits
-// its main configuration file.
+// Command pgagroal-admin keeps the master key and the credential files of pgagroal, edits
+// its main configuration file, and looks a whole set-up over (package checkup).
 //
 // Only an operator starts it, and it talks to no daemon, which follows the credential files by itself and
 // reads the configuration at a reload. C pgagroal from 2.1 on reads what it writes, and it

@@ -29,32 +29,43 @@ func (k *call) generated(password config.Secret) {
 	k.notes = append(k.notes, "Password : "+password.Reveal())
 }
 
-// print writes the document of a command and, in text format, the lines above it.
-func (k *call) print(format string, number int, started time.Time, failure error) error {
-	outcome := map[string]any{"Status": failure == nil}
-	if failure != nil {
-		outcome["Error"] = 1
-		delete(k.response, "Password") // nothing was stored
-	} else {
+// documentOf returns the document of a command, which is a number, or a word where C pgagroal has no such command.
+func documentOf(command any, format string, started time.Time, well bool, response map[string]any) map[string]any {
+	outcome := map[string]any{"Status": well}
+	if well {
 		outcome["Time"] = time.Unix(0, 0).UTC().Add(time.Since(started)).Format(time.TimeOnly)
+	} else {
+		outcome["Error"] = 1
 	}
-	document := map[string]any{
+	return map[string]any{
 		"Header": map[string]any{
-			"Command": number, "ClientVersion": version, "Output": format,
+			"Command": command, "ClientVersion": version, "Output": format,
 			"Compression": "none", "Encryption": "none", "Timestamp": started.Format("20060102150405"),
 		},
 		"Outcome":  outcome,
-		"Response": k.response,
+		"Response": response,
 	}
+}
+
+func printJSON(out io.Writer, document map[string]any) error {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(document); err != nil {
+		return fmt.Errorf("print the answer: %w", err)
+	}
+	return nil
+}
+
+// print writes the document of a command and, in text format, the lines above it.
+func (k *call) print(format string, number int, started time.Time, failure error) error {
+	if failure != nil {
+		delete(k.response, "Password") // nothing was stored
+	}
+	document := documentOf(number, format, started, failure == nil, k.response)
 	out := k.App.Writer
 	if format == formatJSON {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		if err := e.Encode(document); err != nil {
-			return fmt.Errorf("print the answer: %w", err)
-		}
-		return nil
+		return printJSON(out, document)
 	}
 	if failure != nil && number != commandList {
 		k.notes = nil // of what wasn't done

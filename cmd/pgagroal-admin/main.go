@@ -29,7 +29,7 @@ func main() {
 // run is the program without the exit of the process.
 func run(args []string, in io.Reader, out, errOut io.Writer) error {
 	app := &cli.App{
-		Name: "pgagroal-admin", Usage: "keep the master key, the users and the configuration of pgagroal", Version: version,
+		Name: "pgagroal-admin", Usage: "keep the users and the configuration of pgagroal, and look a set-up over", Version: version,
 		HideVersion: true, HideHelp: true, HideHelpCommand: true, Reader: in, Writer: out, ErrWriter: errOut,
 		Flags: options(), Commands: commands(), Action: needCommand,
 		OnUsageError: wrongUse, ExitErrHandler: func(*cli.Context, error) {},

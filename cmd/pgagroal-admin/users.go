@@ -23,9 +23,6 @@ type call struct {
 
 // perform runs one command and prints its document, also after a failure.
 func perform(c *cli.Context, number int, do func(*call) error) error {
-	if c.Args().Present() {
-		return fmt.Errorf("unexpected argument %q", c.Args().First())
-	}
 	format, err := formatOf(c)
 	if err != nil {
 		return err

@@ -36,19 +36,24 @@ func (k *checker) writable(key, dir string) {
 	}
 }
 
-// mayWrite says whether an account may create files in a directory. For another account than that of this process it
-// can't ask the kernel, and goes by the modes of the directory and those above; where an access control list may say
-// something else, it returns true.
-func mayWrite(dir string, uid uint32, gids []uint32) bool {
+// mayWrite says whether an account may create files in a directory.
+func mayWrite(dir string, uid uint32, gids []uint32) bool { return may(dir, uid, gids, 0o3) }
+
+// MayRead says whether an account may read a file.
+func MayRead(path string, uid uint32, gids []uint32) bool { return may(path, uid, gids, 0o4) }
+
+// may says whether an account has all rights of want (4 read, 2 write, 1 search) on a file or directory. For another
+// account than that of this process it can't ask the kernel, and goes by the modes of the file and the directories above;
+// where an access control list may say something else, it returns true.
+func may(path string, uid uint32, gids []uint32, want os.FileMode) bool {
 	if os.Geteuid() == int(uid) {
-		const writeAndSearch = 2 | 1
-		return syscall.Access(dir, writeAndSearch) == nil
+		return syscall.Access(path, uint32(want)) == nil
 	}
-	at, err := filepath.EvalSymlinks(dir)
+	at, err := filepath.EvalSymlinks(path)
 	if err != nil || !filepath.IsAbs(at) {
 		return true
 	}
-	for want := os.FileMode(0o3); ; want = 0o1 { // above, searching is enough
+	for ; ; want = 0o1 { // above, searching is enough
 		info, err := os.Stat(at)
 		if err == nil && !mayHaveACL(at) && !allows(info, uid, gids, want) {
 			return false

@@ -7,8 +7,9 @@
 //   - verdict.go: which outcome an error means. By SQLSTATE and errno alone, never by the text of a message.
 //   - observe.go: the queries and the meaning of their answers.
 //   - cancel.go: a CancelRequest, which asks the server nothing.
-//   - look.go: one query with the first login that succeeds, for backends.go (which processes are left) and settings.go
-//     (parameters).
+//   - look.go: one query with the first login that succeeds, for backends.go (which processes are left), settings.go
+//     (parameters) and answers.go.
+//   - answers.go: several queries over one connection, for a look at a whole set-up.
 //   - lookup.go: the stored password of a user, by a statement of the operator, over sessions that are kept.
 //   - question.go: what the server asks a user at a login.
 //

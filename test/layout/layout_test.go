@@ -21,9 +21,11 @@ const module = "github.com/pgagroal-go/pgagroal"
 var allowed = map[string][]string{
 	"cmd/pgagroal":              {"supervisor", "worker", "prober", "scriptrunner", "internal/config", "internal/proc", "internal/logline"},
 	"cmd/pgagroal-cli":          {"ipc", "internal/config", "internal/control", "internal/screen", "internal/top"},
-	"cmd/pgagroal-admin":        {"internal/config"},
+	"cmd/pgagroal-admin":        {"cmd/pgagroal-admin/...", "internal/config"},
 	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline"},
 	"cmd/pgagroal-console":      {"console", "internal/proc"},
+
+	"cmd/pgagroal-admin/checkup": {"supervisor", "scriptrunner", "prober/health", "ipc", "internal/config", "internal/tlsdial", "internal/tlsmem"},
 
 	"supervisor":          {"supervisor/...", "ipc", "internal/auth", "internal/config", "internal/tlspolicy", "internal/control", "internal/pgwire", "internal/pool", "internal/proc", "internal/logline"},
 	"supervisor/listen":   {"internal/control", "internal/config", "internal/pgwire", "internal/proc"},
@@ -36,7 +38,7 @@ var allowed = map[string][]string{
 	"worker/reactor": {"internal/tlsmem"},
 	"worker/relay":   {"internal/pgwire"},
 	"prober":         {"prober/health", "internal/confine", "internal/tlsdial", "ipc", "internal/proc", "internal/logline"},
-	"prober/health":  {"ipc", "internal/auth", "internal/pgwire", "internal/tlsdial"},
+	"prober/health":  {"ipc", "internal/auth", "internal/pgwire", "internal/tlsdial", "internal/tlsmem"},
 	"scriptrunner":   {"ipc", "internal/config", "internal/proc", "internal/logline"},
 	"console":        {"internal/confine", "internal/tlspolicy", "ipc", "internal/proc", "internal/logline"},
 

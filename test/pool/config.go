@@ -34,7 +34,7 @@ func (p *Pool) writeUsers(s Setup) {
 	if len(s.Users) == 0 && s.Superuser == "" {
 		return
 	}
-	p.Admin("master-key", "-P", "a master key for tests")
+	p.Admin("master-key", "-f", p.Path("pgagroal_users.conf"), "-P", "a master key for tests")
 	for name, password := range s.Users {
 		p.Admin("-f", p.Path("pgagroal_users.conf"), "-U", name, "-P", password, "user", "add")
 	}
