@@ -23,6 +23,7 @@ type service struct {
 	peers     peers
 	lookUps   lookUps
 	logging   sharedLog
+	events    *events
 }
 
 // checkReady tells the service manager once that clients are served: the servers have

@@ -146,6 +146,8 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 		inbox: make(chan arrival, 256), calls: make(chan func(), 64),
 		signals: make(chan os.Signal, 16), ended: make(chan struct{}),
 	}
+	events := newEvents(base)
+	logline.Tap(opt.Log, events.add)
 	s.workers.starter = starter
 	s.env = s.realEnv(base)
 	saved := s.loadState()
@@ -158,7 +160,7 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 	}
 	s.generation, s.follow.read = *g, c.CredentialsRead()
 	s.clients.budget = clientBudget(c, fileLimit())
-	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt}
+	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, events: events}
 	return s, nil
 }
 

@@ -95,6 +95,7 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "primary", Usage: "for ping: exit code 3 unless a primary can be reached"},
 		&cli.BoolFlag{Name: "write", Usage: "for ping: exit code 3 unless clients can connect and write now"},
 		&cli.BoolFlag{Name: "once", Usage: "for top: print the view once, after a second, and end"},
+		&cli.BoolFlag{Name: "follow", Usage: "for events: go on with what happens from now on"},
 		&cli.BoolFlag{Name: "persist", Usage: "for conf set: keep the value, in auto.conf of state_dir"},
 		&cli.StringFlag{Name: "logfile", Aliases: []string{"L"}, Usage: "append messages to `FILE` as well"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "end with a line that tells the outcome"},
@@ -118,7 +119,7 @@ func remoteFlag(name, letter string) cli.Flag {
 
 // commands is the table of the command words, one file per group.
 func (p *program) commands() []*cli.Command {
-	return slices.Concat(p.statusCommands(), p.shutdownCommands(), p.serverCommands(), p.databaseCommands(), p.confCommands(), p.failoverCommands(), p.topCommands(), p.flushCommands(), p.pauseCommands(), p.lookCommands())
+	return slices.Concat(p.statusCommands(), p.shutdownCommands(), p.serverCommands(), p.databaseCommands(), p.confCommands(), p.failoverCommands(), p.topCommands(), p.flushCommands(), p.pauseCommands(), p.lookCommands(), p.eventCommands())
 }
 
 // command makes a row. The action parses the words after the name itself: the
@@ -148,6 +149,9 @@ func (p *program) before(c *cli.Context) error {
 	p.screen = screen.Of(p.stdout, os.Getenv, c.String("color"))
 	if c.Bool("once") && c.Args().First() != "top" {
 		return usagef("--once is for top")
+	}
+	if c.Bool("follow") && c.Args().First() != "events" {
+		return usagef("--follow is for events")
 	}
 	if c.IsSet("socket") && c.IsSet("config") {
 		return usagef("--socket and --config exclude each other")

@@ -124,6 +124,8 @@ func TestOptionsAndWordsMixInAnyOrder(t *testing.T) {
 		{[]string{"pools"}, "pools"},
 		{[]string{"kick", "7"}, "kick 7"},
 		{[]string{"kick", "18446744073709551615"}, "kick 18446744073709551615"},
+		{[]string{"events"}, "events 0"},
+		{[]string{"events", "7", "-F", "json"}, "events 7"},
 		{[]string{"clear", "prometheus"}, "clear figures"},
 		{[]string{"clear", "two"}, "clear two false"},
 		{[]string{"clear", "server", "two", "--force"}, "clear two true"},
@@ -158,7 +160,7 @@ func TestWrongUseIsRefusedBeforeAnythingIsSent(t *testing.T) {
 		"failover pause x", "failover trigger two", "failover pause --force", "failover pause --to two", "failover trigger --to=", "status --to two",
 		"status --primary", "failover status --write", "ping --write=maybe", "top now", "top -F json", "top --force", "status --once", "ping -F yaml", "ping --color", "ping --color=red", "ping -x", "ping --nope", "ping --format", "ping -F", "ping --force", "status --force=yes",
 		"shutdown -T 5y", "shutdown -T -1", "shutdown -T", "shutdown -T 1ms", "shutdown -T 99999999w", "ping -T 5", "shutdown immediate -T 5",
-		"ping --f", "ping -c file",
+		"ping --f", "ping -c file", "events x", "events 0", "events 1 2", "events --follow -F raw", "clients --follow", "events -T 5",
 	} {
 		got := invoke(append([]string{"--socket", path}, strings.Fields(line)...)...)
 		if got.code != control.ExitFailed || got.out != "" || !strings.Contains(got.errors, "--help") {

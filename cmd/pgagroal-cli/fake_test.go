@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -34,6 +35,7 @@ type fake struct {
 	held        bool // clients wait for a primary
 	unwell      bool // a failover would not go well
 	history     []json.RawMessage
+	restarted   bool // see Events
 
 	mu    sync.Mutex
 	calls []string
@@ -153,6 +155,29 @@ func (f *fake) Kick(_ context.Context, client uint64) error { return f.called("k
 
 func (f *fake) Recycle(_ context.Context, which string) (control.RecycleResponse, error) {
 	return control.RecycleResponse{Workers: 2, Moved: 5, Left: 1}, f.called("recycle %s", which)
+}
+
+// Events has three events, of which the first is missed, and after these one for each time that somebody waits. Two
+// events later pgagroal is started anew.
+func (f *fake) Events(_ context.Context, o controlsocket.EventsOrder) (control.EventsResponse, error) {
+	event := func(n int) json.RawMessage {
+		return json.RawMessage(fmt.Sprintf(`{"time":"2026-11-22T03:12:0%d.250Z","level":"warn","process":"supervisor","pid":7,"message":"server state","fields":{"server":"one","why":"3 probes in a row: \u001b[2J refused","n":%d}}`, n, n))
+	}
+	if err := f.called("events %d", o.Count); err != nil || o.After == nil {
+		return control.EventsResponse{Events: []json.RawMessage{event(2), event(3)}, Last: 3, Missed: 1, Run: "a"}, err
+	}
+	switch {
+	case f.restarted && *o.After == 6:
+		return control.EventsResponse{}, errors.New("the end of the test")
+	case f.restarted:
+		return control.EventsResponse{Events: []json.RawMessage{event(9)}, Last: 6, Run: "b"}, nil
+	case *o.After == 5:
+		f.restarted = true
+		return control.EventsResponse{Events: []json.RawMessage{event(8)}, Last: 6, Run: "b"}, nil
+	case *o.After == 4:
+		return control.EventsResponse{Events: []json.RawMessage{}, Last: 5, Missed: 1, Run: "a"}, nil
+	}
+	return control.EventsResponse{Events: []json.RawMessage{event(4)}, Last: 4, Run: "a"}, nil
 }
 
 func (f *fake) ClearFigures(context.Context) error { return f.called("clear figures") }

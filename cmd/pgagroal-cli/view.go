@@ -41,6 +41,7 @@ var views = map[string]func(*page, *answer) error{
 	control.Clients:            view(clientsView),
 	control.Pools:              view(poolsView),
 	control.Servers:            view(serverLinesView),
+	control.Events:             view(eventsView),
 	control.Kick:               doneView("the client is disconnected", ""),
 	control.WorkerRecycle:      view(recycleView),
 	control.Pause:              view(pauseView),

@@ -177,6 +177,11 @@ func pages(t *testing.T) map[string]*answer {
 			{Server: trouble().Servers["orders1"], Probe: "primary", ProbeAge: 0.3, Timeline: 2, LSN: "2/5A0001C8", Active: 20, Idle: 4},
 			{Server: trouble().Servers["orders2"], Probe: "primary", ProbeAge: -1},
 		}}),
+		"events": answered(t, control.Events, control.EventsResponse{Missed: 17, Last: 20, Events: []json.RawMessage{
+			json.RawMessage(`{"time":"2026-11-22T03:12:05.123+01:00","level":"error","process":"supervisor","pid":7,"message":"alarm","fields":{"alarm":"no_primary","text":"clients are held: 3 probes in a row: refused, and 2 standbys don't receive\u001b[2J"}}`),
+			json.RawMessage(`{"time":"2026-11-22T03:12:06.123+01:00","level":"info","process":"supervisor","pid":7,"message":"ready"}`),
+			json.RawMessage(`["of another release"]`),
+		}}),
 		"nothing": answered(t, "another one", nil),
 	}
 }

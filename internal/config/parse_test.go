@@ -340,7 +340,7 @@ func TestLongLines(t *testing.T) {
 func TestKeysNotYetInEffectAreSaid(t *testing.T) {
 	for line, want := range map[string]int{
 		"auth_query = on": 0, "log_type = file": 0, "log_type = syslog": 0, "log_rotation_age = 1d": 0, "failback = standby": 0,
-		"failover_mode = follow": 0, "failover_mode = off": 0, "health_check_timeout = 6": 0, "tracker = on": 1,
+		"failover_mode = follow": 0, "failover_mode = off": 0, "health_check_timeout = 6": 0, "tracker = on": 0,
 		"track_prepared_statements = on": 0, "hugepage = on": 0, "update_process_title = never": 0,
 		"idle_timeout = 5": 0, "idle_timeout = 5\nidle_timeout = 6": 1,
 	} {

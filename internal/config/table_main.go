@@ -448,8 +448,8 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.Hugepage },
 		},
 		{
-			Name: "tracker", Kind: Bool, Default: "off", Later: true,
-			Help: "Trace the life of each connection",
+			Name: "tracker", Kind: Bool, Default: "off", Inert: true,
+			Help: "Kept for old files: there are no slots to trace; log_connections and pgagroal-cli events tell what happens",
 			main: func(c *Config) any { return &c.Tracker },
 		},
 		{

@@ -49,6 +49,7 @@ const (
 	CodeServers         = 2019
 	CodePools           = 2020
 	CodeKick            = 2021
+	CodeEvents          = 2022
 	CodeConfReset       = 2030
 	CodeRecycle         = 2031
 )

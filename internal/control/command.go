@@ -38,6 +38,7 @@ const (
 	Pools              = "pools"
 	Kick               = "kick"
 	WorkerRecycle      = "worker-recycle"
+	Events             = "events"
 	ClearServer        = "clear-server"
 	FailoverStatus     = "failover-status"
 	FailoverHistory    = "failover-history"
@@ -57,7 +58,9 @@ const (
 	ArgForce         = "force"   // true, or absent
 	ArgTimeout       = "timeout" // whole seconds
 	ArgCount         = "count"
-	ArgID            = "id" // of a client
+	ArgID            = "id"     // of a client
+	ArgAfter         = "after"  // number of an event
+	ArgFollow        = "follow" // true, or absent
 	ArgKey           = "key"
 	ArgValue         = "value"
 	ArgPersist       = "persist" // true, or absent
@@ -78,9 +81,13 @@ const (
 	// rehearseLimit is for failover rehearse, which waits for the checks of three scripts.
 	rehearseLimit = 90 * time.Second
 	recycleLimit  = 5 * time.Minute  // for worker recycle, which waits until the last new worker has what can be moved
+	eventsLimit   = 40 * time.Second // for events, which may wait for FollowWait
 	pauseLimit    = time.Minute      // for pause, which waits for running work: 30s, or as long as ArgTimeout says
 	switchLimit   = 15 * time.Minute // for switch-to, which waits for a script
 )
+
+// FollowWait is how long an answer to Events with ArgFollow waits for an event.
+const FollowWait = 20 * time.Second
 
 // AnswerGrace is how long pgagroal-cli waits for the answer after the command's time
 // limit. It gives up only if pgagroal itself doesn't answer at its limit.
@@ -128,6 +135,7 @@ var Commands = []Command{
 	{Name: Pools, Number: 111, Failure: CodePools, Limit: lookLimit},
 	{Name: Kick, Number: 112, Failure: CodeKick, Limit: changeLimit, Args: []string{ArgID}},
 	{Name: WorkerRecycle, Number: 131, Failure: CodeRecycle, Limit: recycleLimit, Args: []string{ArgWorker}},
+	{Name: Events, Number: 113, Failure: CodeEvents, Limit: eventsLimit, Args: []string{ArgCount, ArgAfter, ArgFollow}},
 	{Name: SwitchTo, Number: 17, Failure: CodeSwitchTo, Limit: switchLimit, Waits: true, Args: []string{ArgServer, ArgForce, ArgTimeout}},
 	{Name: FailoverPause, Number: 102, Failure: CodeFailoverPause, Limit: changeLimit},
 	{Name: FailoverResume, Number: 103, Failure: CodeFailoverResume, Limit: changeLimit},

@@ -34,6 +34,8 @@ type Request struct {
 	Force     bool    `json:",omitempty"`
 	Timeout   *int    `json:",omitempty"` // seconds; -1 for ShutdownGracefully and Flush without ArgTimeout
 	Count     *int    `json:",omitempty"`
+	After     *uint64 `json:",omitempty"` // of Events
+	Follow    bool    `json:",omitempty"` // of Events
 	ID        *uint64 `json:",omitempty"` // of Kick
 	Worker    *string `json:",omitempty"` // of WorkerRecycle: a process id, or AllWorkers
 	ConfigKey *string `json:",omitempty"`

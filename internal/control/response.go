@@ -350,6 +350,15 @@ type ConfListResponse struct {
 	Auto     string   `json:"auto_configuration_path,omitempty"`
 }
 
+// EventsResponse answers events. Each event is an object as log_format = json has them, the oldest first.
+type EventsResponse struct {
+	Events []json.RawMessage
+	Last   uint64 // number of the last event; they count from 1
+	Missed uint64 // how many events that were asked for are no longer kept
+	// Run is different for each start of pgagroal, which counts its events anew.
+	Run string
+}
+
 // HistoryResponse answers failover history. Each entry is a JSON object, the oldest first.
 type HistoryResponse struct {
 	History []json.RawMessage

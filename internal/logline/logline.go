@@ -79,11 +79,12 @@ type shared struct {
 	style atomic.Pointer[style]
 	lines [4]atomic.Uint64 // info, warn, error and fatal
 	limit limiter
+	tap   atomic.Pointer[func([]byte)] // see Tap; nil for none
 }
 
-// Enabled reports whether lines of level are written.
+// Enabled reports whether somebody gets lines of level.
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
-	return level >= h.style.Load().Level.Level()
+	return level >= h.style.Load().Level.Level() || level >= slog.LevelInfo && h.tap.Load() != nil
 }
 
 // Handle writes one line, unless too many with its text were written.
@@ -91,12 +92,17 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	if h.drops(r) {
 		return nil
 	}
+	st := h.style.Load()
+	h.tapped(r, st)
+	if r.Level < st.Level.Level() {
+		return nil
+	}
 	if r.Level >= slog.LevelInfo {
 		h.lines[min(int(r.Level-slog.LevelInfo)/4, 3)].Add(1)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	st := h.style.Load()
+	st = h.style.Load()
 	line := st.line(h.event(r, st))
 	if h.queue != nil {
 		h.queue.put(st.out, line)

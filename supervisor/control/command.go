@@ -50,6 +50,7 @@ var handlers = map[string]handler{
 	control.Pools:              {permit: owner, run: runPools},
 	control.Kick:               {permit: owner, logged: true, run: runKick},
 	control.WorkerRecycle:      {permit: owner, logged: true, run: runRecycle},
+	control.Events:             {permit: owner, run: runEvents},
 	control.SwitchTo:           {permit: owner, logged: true, run: runSwitchTo},
 	control.FailoverPause:      {permit: owner, logged: true, run: runOrder(OrderPause)},
 	control.FailoverResume:     {permit: owner, logged: true, run: runOrder(OrderResume)},
@@ -243,6 +244,27 @@ func runServers(ctx context.Context, sup Supervisor, _ args) (any, error) {
 func runPools(ctx context.Context, sup Supervisor, _ args) (any, error) {
 	r, err := sup.Pools(ctx)
 	r.Pools = orEmpty(r.Pools)
+	return r, err
+}
+
+func runEvents(ctx context.Context, sup Supervisor, a args) (any, error) {
+	var o EventsOrder
+	var err error
+	if o.Count, _, err = a.number(control.ArgCount); err != nil {
+		return nil, err
+	}
+	if o.Follow, err = a.flag(control.ArgFollow); err != nil {
+		return nil, err
+	}
+	if text, ok := a[control.ArgAfter]; ok {
+		after, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %q is not the number of an event", errBadRequest, cut(text))
+		}
+		o.After = &after
+	}
+	r, err := sup.Events(ctx, o)
+	r.Events = orEmpty(r.Events)
 	return r, err
 }
 

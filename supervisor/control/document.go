@@ -2,6 +2,7 @@ package control
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
@@ -44,6 +45,10 @@ func (a args) echo(name string) (r control.Request) {
 	if n, ok, err := a.number(control.ArgCount); ok && err == nil {
 		r.Count = &n
 	}
+	if n, err := strconv.ParseUint(a[control.ArgAfter], 10, 64); err == nil {
+		r.After = &n
+	}
+	r.Follow = a[control.ArgFollow] == "true"
 	if id, err := a.client(); err == nil {
 		r.ID = &id
 	}

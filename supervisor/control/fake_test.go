@@ -86,6 +86,14 @@ func (f *fake) Shutdown(ctx context.Context, mode ShutdownMode, timeout *time.Du
 	return control.ShutdownResponse{Next: "it ends"}, f.called(ctx, "shutdown %s %s", mode, text)
 }
 
+func (f *fake) Events(ctx context.Context, o EventsOrder) (control.EventsResponse, error) {
+	after := "-"
+	if o.After != nil {
+		after = fmt.Sprint(*o.After)
+	}
+	return control.EventsResponse{}, f.called(ctx, "events %d %s %t", o.Count, after, o.Follow)
+}
+
 func (f *fake) SwitchTo(ctx context.Context, server string, force bool, timeout *time.Duration) (control.FailoverAnswer, error) {
 	text := "default"
 	if timeout != nil {

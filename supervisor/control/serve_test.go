@@ -62,6 +62,9 @@ func TestEveryCommandReachesItsMethod(t *testing.T) {
 		{"kick", map[string]string{"id": "7"}, "kick 7", map[string]any{"ID": 7.0}},
 		{"kick", map[string]string{"id": "4503599627370497"}, "kick 4503599627370497", map[string]any{"ID": 4503599627370497.0}},
 		{"worker-recycle", map[string]string{"worker": "all"}, "recycle all", map[string]any{"Worker": "all"}},
+		{"events", nil, "events 0 - false", map[string]any{}},
+		{"events", map[string]string{"count": "7"}, "events 7 - false", map[string]any{"Count": 7.0}},
+		{"events", map[string]string{"after": "0", "follow": "true"}, "events 0 0 true", map[string]any{"After": 0.0, "Follow": true}},
 		{"clear", nil, "clear figures", map[string]any{}},
 		{"clear-server", map[string]string{"server": "one", "force": "true"}, "clear one true", map[string]any{"Server": "one", "Force": true}},
 	}

@@ -44,6 +44,9 @@ type Supervisor interface {
 	// Recycle replaces a worker by a fresh process, which goes on with its clients, or all workers one
 	// after the other. It returns when the new processes have all clients that can be moved.
 	Recycle(ctx context.Context, which string) (control.RecycleResponse, error)
+	// Events returns what has happened lately, as the log has it. With Follow it waits for an event
+	// if there is none yet, at most for control.FollowWait.
+	Events(ctx context.Context, order EventsOrder) (control.EventsResponse, error)
 	// SwitchTo makes the server the primary: by a planned switchover, or by only
 	// recording one that was made by hand. A nil timeout is the default wait for
 	// running transactions. It returns when the outcome is known. It returns
@@ -135,6 +138,14 @@ type FlushOrder struct {
 	Mode     FlushMode
 	Database string
 	Timeout  *time.Duration
+}
+
+// EventsOrder says which events an operator wants: those after number After, or, if that is nil, the
+// last Count ones, 0 for all.
+type EventsOrder struct {
+	After  *uint64
+	Count  int
+	Follow bool
 }
 
 // PauseOrder says whose clients an operator pauses or resumes: those of Server if it is named, else

@@ -1,8 +1,11 @@
 package operator
 
 import (
+	"bufio"
+	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -15,6 +18,7 @@ func TestClientsAreListedAndKicked(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{})
 	n1 := c.Nodes[0]
 	p := pool.TxPool(t, c, 5, map[string]string{"failover": "off"})
+	followed := follow(t, p)
 	idle, open, sleeping := p.Connect(), p.Connect(), p.Connect()
 	pool.MustQuery(t, idle, "SELECT 1")
 	pool.MustQuery(t, open, "BEGIN")
@@ -59,4 +63,48 @@ func TestClientsAreListedAndKicked(t *testing.T) {
 	if _, errs, code := p.CLI("kick", fmt.Sprint(clients[0]["ID"])); code != 1 {
 		t.Errorf("a client that has gone is kicked: exit code %d, %s", code, errs)
 	}
+	kicks := 0
+	for e := range followed {
+		if e.Message == "control command" && e.Fields["command"] == "kick" {
+			if kicks++; kicks == 4 {
+				return
+			}
+		}
+	}
+	t.Errorf("of 4 commands %d are events", kicks)
+}
+
+// event is a line of events.
+type event struct {
+	Message string
+	Fields  map[string]any
+}
+
+// follow follows the events of a pool. The channel is closed when that ends, at the latest when time is up.
+func follow(t *testing.T, p *pool.Pool) <-chan event {
+	t.Helper()
+	cmd := p.Command("pgagroal-cli", "-c", p.Path("pgagroal.conf"), "events", "--follow", "-F", "json")
+	out, err := cmd.StdoutPipe()
+	pool.Must(t, err)
+	pool.Must(t, cmd.Start())
+	late := time.AfterFunc(pool.Generous, func() { _ = cmd.Process.Kill() })
+	list := make(chan event, 1000)
+	go func() {
+		defer close(list)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var e event
+			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+				t.Errorf("%v: %s", err, lines.Text())
+			}
+			list <- e
+		}
+	}()
+	t.Cleanup(func() {
+		late.Stop()
+		_ = cmd.Process.Kill()
+		for range list {
+		}
+		_ = cmd.Wait()
+	})
+	return list
 }

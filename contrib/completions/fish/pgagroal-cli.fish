@@ -16,13 +16,14 @@ complete -c pgagroal-cli -l to -x -a '(__pgagroal_cli_servers)' -d 'for failover
 complete -c pgagroal-cli -l primary -d 'for ping, exit code 3 unless a primary can be reached'
 complete -c pgagroal-cli -l write -d 'for ping, exit code 3 unless clients can connect and write now'
 complete -c pgagroal-cli -l once -d 'for top, print the view once, after a second, and end'
+complete -c pgagroal-cli -l follow -d 'for events, go on with what happens from now on'
 complete -c pgagroal-cli -l persist -d 'for conf set, keep the value, in auto.conf of state_dir'
 complete -c pgagroal-cli -l logfile -s L -r -F -d 'append messages to FILE as well'
 complete -c pgagroal-cli -l verbose -s v -d 'end with a line that tells the outcome'
 complete -c pgagroal-cli -l version -s V -d 'print the version'
 complete -c pgagroal-cli -l help -d 'print this text'
 
-set -l commands ping status shutdown switch-to clear enable disable conf failover top flush pause resume clients servers pools kick worker
+set -l commands ping status shutdown switch-to clear enable disable conf failover top flush pause resume clients servers pools kick worker events
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a ping -d 'tell whether pgagroal answers and which servers can be reached'
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a status -d 'tell the state of pgagroal, its servers and connections'
 complete -c pgagroal-cli -n '__fish_seen_subcommand_from status' -a 'details'
@@ -53,3 +54,4 @@ complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a pools
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a kick -d 'disconnect a client'
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a worker -d 'replace a worker, or all one after the other, by a fresh process that goes on with its clients'
 complete -c pgagroal-cli -n '__fish_seen_subcommand_from worker' -a 'recycle all'
+complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a events -d 'list what has happened, the last N events; --follow goes on'
