@@ -268,7 +268,12 @@ func (s *supervisor) shutNow() {
 			s.killWorker(c, "shutdown")
 		}
 	}
-	s.ready(func(c *child) { s.send(c, &ipc.Drain{}) })
+	s.ready(func(c *child) {
+		s.send(c, &ipc.Drain{})
+		if c.drained { // a retired one, which has said so already
+			c.started.close()
+		}
+	})
 	s.stop.kill = s.after(drainLimit, s.killWorkers)
 	s.feed(failover.Stopping{})
 	s.waitForScript(false)

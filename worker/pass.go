@@ -79,6 +79,7 @@ func (w *worker) onPass(m *ipc.Pass) {
 func (w *worker) passLater() {
 	w.loop.After(passEvery, func() {
 		w.passLater()
+		w.passSoon() // the round may have stopped while no primary was open
 		if len(w.passing.queue) > 0 {
 			return
 		}
@@ -89,7 +90,6 @@ func (w *worker) passLater() {
 			mv.late = true
 		}
 		w.beginPassRound()
-		w.passSoon()
 	})
 }
 

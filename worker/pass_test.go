@@ -375,6 +375,59 @@ func TestSessionThatCanNotBeContinuedEnds(t *testing.T) {
 	}
 }
 
+// Sessions stay while no primary is open, and go on their way afterwards.
+func TestSessionsMoveOnceAPrimaryIsOpen(t *testing.T) {
+	from := newRig(t, sessions())
+	from.enter(1)
+	from.do(func() {
+		from.w.servers.Open = false
+		from.w.onPass(&ipc.Pass{Until: 1000})
+		from.w.passTurn()
+		if len(from.w.passing.moves) > 0 {
+			t.Error("a session moves during a failover")
+		}
+	})
+	from.do(func() { from.w.servers.Open = true })
+	_, fds := from.handedOut()
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+// keptHere begins a session that can't be moved: what its user has proven stays in its worker.
+func (r *rig) keptHere(id uint64) (*testClient, *serverEnd) {
+	r.t.Helper()
+	tc, srv := r.enter(id)
+	r.do(func() {
+		l := *tc.s.login
+		l.stored = &storedUser{confirmed: true}
+		tc.s.login = &l
+	})
+	return tc, srv
+}
+
+func TestWhatCanNotMoveLeavesInTheEndBetweenTransactions(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg ipc.ConfigBegin) {
+		from := newRig(t, cfg)
+		tc, srv := from.keptHere(1)
+		tc.asks(t, srv, "BEGIN", tag("BEGIN"), ready("T"))
+		from.passAll()
+		if m := expect[*ipc.Passed](from); m.Moved != 0 || m.Encrypted != 0 || m.Other != 1 {
+			t.Errorf("reported %+v", m)
+		}
+		from.send(&ipc.Pass{Until: 1000, Leave: true})
+		tc.asks(t, srv, "SELECT 1", tag("SELECT 1"), ready("T"))
+		tc.asks(t, srv, "COMMIT", tag("COMMIT"), ready("I"))
+		if e := tc.until(t, &pgproto3.ErrorResponse{}).(*pgproto3.ErrorResponse); e.Code != "57P01" {
+			t.Errorf("the client gets %s", e.Code)
+		}
+		tc.Close()
+		if gone := expect[*ipc.ClientsGone](from); !slices.Equal(gone.IDs, []uint64{1}) {
+			t.Errorf("clients %d left", gone.IDs)
+		}
+	})
+}
+
 // FuzzSessionState: no state, however wrong, breaks the worker that gets it.
 func FuzzSessionState(f *testing.F) {
 	st := &ipc.SessionState{
