@@ -280,6 +280,7 @@ func TestFenceFindsASessionThatIsLeaving(t *testing.T) {
 		from.w.passTurn()
 		from.w.tryMove(tc.s)
 		from.w.onFence(&ipc.Fence{Epoch: 1, Seq: 1})
+		leftAlone(t, tc)
 	})
 	for {
 		switch m := wait(t, from.msgs, "the fence").(type) {
@@ -293,6 +294,39 @@ func TestFenceFindsASessionThatIsLeaving(t *testing.T) {
 				t.Errorf("%d backends are cut", m.Aborted)
 			}
 			tc.until(t, &pgproto3.ErrorResponse{})
+			from.endedHere(t, tc)
+			return
+		}
+	}
+}
+
+// leftAlone checks that nothing is done with a session's connection before the loop gives it back.
+func leftAlone(t *testing.T, tc *testClient) {
+	t.Helper()
+	if s := tc.s.state; s != sessionMoving && s != sessionGone {
+		t.Errorf("the session is in state %d while the loop is releasing its connection", s)
+	}
+}
+
+// endedHere checks that a session that was on its way has ended in its worker, and that nothing of it was
+// handed over.
+func (r *rig) endedHere(t *testing.T, tc *testClient) {
+	t.Helper()
+	r.do(func() {
+		if tc.s.state != sessionLingering || len(r.w.passing.moves) > 0 || len(r.w.backends) > 0 && tc.s.backend != nil {
+			t.Errorf("the session is in state %d, %d are on their way", tc.s.state, len(r.w.passing.moves))
+		}
+	})
+	tc.Close()
+	for {
+		switch m := wait(t, r.msgs, "the end of the session").(type) {
+		case *ipc.SessionOut:
+			t.Error("the session is handed over")
+			return
+		case *ipc.ClientsGone:
+			if !slices.Equal(m.IDs, []uint64{1}) {
+				t.Errorf("clients %d left", m.IDs)
+			}
 			return
 		}
 	}
@@ -306,6 +340,7 @@ func TestKickFindsASessionThatIsLeaving(t *testing.T) {
 		from.w.passTurn()
 		from.w.tryMove(tc.s)
 		from.w.onKick(&ipc.Kick{ID: 1, Client: 1})
+		leftAlone(t, tc)
 	})
 	if !expect[*ipc.Kicked](from).Found { // epoll has released the session before
 		for _, fd := range fdsOf(from) {
@@ -314,9 +349,7 @@ func TestKickFindsASessionThatIsLeaving(t *testing.T) {
 		return
 	}
 	tc.until(t, &pgproto3.ErrorResponse{})
-	if gone := expect[*ipc.ClientsGone](from); !slices.Equal(gone.IDs, []uint64{1}) {
-		t.Errorf("clients %d left", gone.IDs)
-	}
+	from.endedHere(t, tc)
 	if typ, _, err := pgwire.ReadMessage(srv.r, 1000); err != nil || typ != 'X' {
 		t.Errorf("the server gets %q, %v, not the end of the connection", typ, err)
 	}
