@@ -60,10 +60,17 @@ func checkFlags() []cli.Flag {
 	}
 }
 
+func importFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "to", Usage: "existing `DIRECTORY` for the new files (import)", Value: "."},
+		formatFlag(),
+	}
+}
+
 // options are the options of all commands together, for the help of the program.
 func options() []cli.Flag {
 	var list []cli.Flag
-	for _, f := range slices.Concat(usersFlags(), initFlags(), checkFlags(), everywhere()) {
+	for _, f := range slices.Concat(usersFlags(), initFlags(), checkFlags(), importFlags(), everywhere()) {
 		if !slices.ContainsFunc(list, func(o cli.Flag) bool { return o.Names()[0] == f.Names()[0] }) {
 			list = append(list, f)
 		}
@@ -81,6 +88,7 @@ func commands() []*cli.Command {
 			usersLeaf("ls", "list the users", commandList, listUsers),
 		),
 		leaf("check", "look a whole set-up over", "", checkFlags(), check),
+		leaf("import", "make a configuration from one of PgBouncer", "PGBOUNCER.INI [USERLIST.TXT]", importFlags(), importBouncer),
 		group("conf", "edit a main configuration file",
 			leaf("init", "write a new file", "FILE", initFlags(), confInit),
 			leaf("get", "print the value of a key", "FILE SECTION KEY", nil, confGet),

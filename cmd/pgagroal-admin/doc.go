@@ -1,5 +1,6 @@
 // Command pgagroal-admin keeps the master key and the credential files of pgagroal, edits
-// its main configuration file, and looks a whole set-up over (package checkup).
+// its main configuration file, looks a whole set-up over (package checkup), and makes a configuration from one of
+// PgBouncer (package pgbouncer).
 //
 // Only an operator starts it, and it talks to no daemon, which follows the credential files by itself and
 // reads the configuration at a reload. C pgagroal from 2.1 on reads what it writes, and it

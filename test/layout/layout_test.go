@@ -25,7 +25,8 @@ var allowed = map[string][]string{
 	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline"},
 	"cmd/pgagroal-console":      {"console", "internal/proc"},
 
-	"cmd/pgagroal-admin/checkup": {"supervisor", "scriptrunner", "prober/health", "ipc", "internal/config", "internal/tlsdial", "internal/tlsmem"},
+	"cmd/pgagroal-admin/pgbouncer": {"internal/config"},
+	"cmd/pgagroal-admin/checkup":   {"supervisor", "scriptrunner", "prober/health", "ipc", "internal/config", "internal/tlsdial", "internal/tlsmem"},
 
 	"supervisor":          {"supervisor/...", "ipc", "internal/auth", "internal/config", "internal/tlspolicy", "internal/control", "internal/pgwire", "internal/pool", "internal/proc", "internal/logline"},
 	"supervisor/listen":   {"internal/control", "internal/config", "internal/pgwire", "internal/proc"},

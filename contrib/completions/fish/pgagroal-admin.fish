@@ -1,0 +1,32 @@
+# Completion of pgagroal-admin for fish, made from its commands and options by
+# go test ./cmd/pgagroal-admin -run Completions -rewrite
+
+complete -c pgagroal-admin -l file -s f -r -F -d 'credential FILE'
+complete -c pgagroal-admin -l config -s c -r -F -d 'main configuration FILE, whose user owns the master key; default, pgagroal.conf beside the credential file'
+complete -c pgagroal-admin -l user -s U -x -d 'NAME of the user, asked for when absent'
+complete -c pgagroal-admin -l password -s P -x -d 'the PASSWORD; else $PGAGROAL_PASSWORD, else asked for'
+complete -c pgagroal-admin -l generate -s g -d 'make a random password'
+complete -c pgagroal-admin -l length -s l -x -d 'LENGTH of a random password, 1 to 1024'
+complete -c pgagroal-admin -l format -s F -x -a 'text json' -d 'FORMAT of the answer, text or json'
+complete -c pgagroal-admin -l quiet -s q -d 'ask nothing and take the defaults (conf init)'
+complete -c pgagroal-admin -l directory -s D -r -F -d 'DIRECTORY of the configuration, as with pgagroal -D (check)'
+complete -c pgagroal-admin -l timeout -s T -x -d 'TIME for all servers together, such as 10s (check)'
+complete -c pgagroal-admin -l to -r -F -d 'existing DIRECTORY for the new files (import)'
+complete -c pgagroal-admin -l version -s V -d 'print the version'
+complete -c pgagroal-admin -l help -s h -d 'show help'
+
+set -l commands master-key user check import conf
+complete -c pgagroal-admin -f -n "not __fish_seen_subcommand_from $commands" -a master-key -d 'create the master key'
+complete -c pgagroal-admin -f -n "not __fish_seen_subcommand_from $commands" -a user -d 'keep the users of a file'
+complete -c pgagroal-admin -f -n '__fish_seen_subcommand_from user; and not __fish_seen_subcommand_from add edit del ls' -a add -d 'add a user'
+complete -c pgagroal-admin -f -n '__fish_seen_subcommand_from user; and not __fish_seen_subcommand_from add edit del ls' -a edit -d 'change the password of a user'
+complete -c pgagroal-admin -f -n '__fish_seen_subcommand_from user; and not __fish_seen_subcommand_from add edit del ls' -a del -d 'delete a user'
+complete -c pgagroal-admin -f -n '__fish_seen_subcommand_from user; and not __fish_seen_subcommand_from add edit del ls' -a ls -d 'list the users'
+complete -c pgagroal-admin -f -n "not __fish_seen_subcommand_from $commands" -a check -d 'look a whole set-up over'
+complete -c pgagroal-admin -f -n "not __fish_seen_subcommand_from $commands" -a import -d 'make a configuration from one of PgBouncer'
+complete -c pgagroal-admin -f -n "not __fish_seen_subcommand_from $commands" -a conf -d 'edit a main configuration file'
+complete -c pgagroal-admin -f -n '__fish_seen_subcommand_from conf; and not __fish_seen_subcommand_from init get set del ls' -a init -d 'write a new file'
+complete -c pgagroal-admin -f -n '__fish_seen_subcommand_from conf; and not __fish_seen_subcommand_from init get set del ls' -a get -d 'print the value of a key'
+complete -c pgagroal-admin -f -n '__fish_seen_subcommand_from conf; and not __fish_seen_subcommand_from init get set del ls' -a set -d 'set a key'
+complete -c pgagroal-admin -f -n '__fish_seen_subcommand_from conf; and not __fish_seen_subcommand_from init get set del ls' -a del -d 'delete a key or a section'
+complete -c pgagroal-admin -f -n '__fish_seen_subcommand_from conf; and not __fish_seen_subcommand_from init get set del ls' -a ls -d 'list the sections, or the keys of one'
