@@ -84,9 +84,10 @@ func (c *Config) CheckCredentials(env CheckEnv) []error {
 }
 
 type checker struct {
-	c    *Config
-	env  CheckEnv
-	errs []error
+	c        *Config
+	env      CheckEnv
+	errs     []error
+	resolved map[string][]netip.Addr // by name, so that a name service that hangs costs one time-out a name
 }
 
 // fail reports a problem of a main key.
@@ -347,14 +348,18 @@ func (k *checker) addresses(host string) []netip.Addr {
 	if k.env.Resolve == nil || strings.HasPrefix(host, "/") {
 		return nil
 	}
-	found, err := k.env.Resolve(host)
-	if err != nil {
-		return nil
+	if addrs, ok := k.resolved[host]; ok {
+		return addrs
 	}
+	found, _ := k.env.Resolve(host) // without an answer only the names are compared
 	addrs := make([]netip.Addr, 0, len(found))
 	for _, addr := range found {
 		addrs = append(addrs, addr.Unmap())
 	}
+	if k.resolved == nil {
+		k.resolved = map[string][]netip.Addr{}
+	}
+	k.resolved[host] = addrs
 	return addrs
 }
 

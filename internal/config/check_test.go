@@ -2,12 +2,15 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // script writes an executable script in a new directory.
@@ -301,5 +304,23 @@ func TestScriptsOfAnotherUserAreLeftToTheRunner(t *testing.T) {
 func TestFollowingNeedsNoScript(t *testing.T) {
 	if errs := checked(t, selfEnv(), func(c *Config) { c.Failover, c.FailoverMode = true, ModeFollow }); len(errs) > 0 {
 		t.Error(errs)
+	}
+}
+
+// TestANameIsLookedUpOnceInACheck: a name service that doesn't answer costs its time-out each time.
+func TestANameIsLookedUpOnceInACheck(t *testing.T) {
+	for _, fails := range []error{nil, errors.New("no answer")} {
+		asked := map[string]int{}
+		c := New()
+		for i := range 4 {
+			c.Servers = append(c.Servers, Server{Name: fmt.Sprint("n", i), Host: fmt.Sprint("host", i), Port: 5432})
+		}
+		c.Check(CheckEnv{Resolve: func(host string) ([]netip.Addr, error) {
+			asked[host]++
+			return nil, fails
+		}})
+		if d := cmp.Diff(map[string]int{"host1": 1, "host2": 1, "host3": 1}, asked); d != "" { // without an answer nobody compares with host0
+			t.Errorf("with error %v (-want +have)\n%s", fails, d)
+		}
 	}
 }

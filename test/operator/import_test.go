@@ -55,7 +55,7 @@ verbose = 1
 	if again := run(1); !strings.Contains(again, "is there already") {
 		t.Errorf("a second import says\n%s", again)
 	}
-	p.Admin("conf", "set", p.Path("pgagroal.conf"), "pgagroal", "workers", "2") // as the harness expects
+	p.Admin("conf", "set", p.Path("pgagroal.conf"), "pgagroal", "workers", "2")               // as the harness expects
 	p.Admin("conf", "set", p.Path("pgagroal.conf"), "pgagroal", "allow_unknown_users", "off") // so the users file counts
 	p.Run()
 	for range 3 { // one connection of the pool serves all of them
