@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -108,7 +109,7 @@ func (f *feed) fresh() (*snapshot, error) {
 		return f.last, nil
 	}
 	f.nextID++
-	if err := f.send(&ipc.SnapshotRequest{ID: f.nextID, Sessions: f.sessions, Page: f.page, History: f.historyTo}); err != nil {
+	if err := f.send(&ipc.SnapshotRequest{ID: f.nextID, Sessions: f.sessions, Page: f.page, History: f.historyTo, Logged: logline.Lines(f.log)}); err != nil {
 		return nil, fmt.Errorf("ask for a snapshot: %w", err)
 	}
 	f.coming = &snapshot{workers: map[int]*ipc.WorkerStats{}, begun: make(chan struct{}), whole: make(chan struct{})}

@@ -61,6 +61,8 @@ type SnapshotRequest struct {
 	Page bool `msgpack:"page"`
 	// History is the number of the last entry of the history that the console has, 0 for none.
 	History uint64 `msgpack:"history"`
+	// Logged are the lines of level info, warn, error and fatal that the console has logged.
+	Logged []uint64 `msgpack:"logged"`
 }
 
 // SnapshotBegin begins the answer with what the supervisor itself knows. It comes at once; the items

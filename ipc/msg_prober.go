@@ -149,6 +149,8 @@ type ProbeDone struct {
 	Words   string      `msgpack:"words"`
 	Obs     Observation `msgpack:"obs"`
 	Version string      `msgpack:"version"`
+	// Logged are the lines of level info, warn, error and fatal that the prober has logged.
+	Logged []uint64 `msgpack:"logged"`
 }
 
 // BackendsRequest asks which of these processes a server still has, MaxBackends

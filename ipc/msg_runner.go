@@ -128,6 +128,8 @@ type HooksChecked struct {
 	// Clock is the time since boot as the runner sees it, in milliseconds. The runner compares
 	// Run.Expires with this clock.
 	Clock int64 `msgpack:"clock"`
+	// Logged are the lines of level info, warn, error and fatal that the runner has logged.
+	Logged []uint64 `msgpack:"logged"`
 }
 
 func (*RunnerConfigure) Number() Number { return 80 }

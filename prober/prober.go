@@ -227,7 +227,10 @@ func (p *prober) forgetEnded() {
 func (p *prober) guarded(look func() ipc.Message, request ipc.Message) (answer ipc.Message) {
 	err := logline.Guarded(p.log, func() error { answer = look(); return nil })
 	if err != nil {
-		return failed(request, err)
+		answer = failed(request, err)
+	}
+	if d, ok := answer.(*ipc.ProbeDone); ok {
+		d.Logged = logline.Lines(p.log)
 	}
 	return answer
 }

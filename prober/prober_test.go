@@ -218,7 +218,7 @@ func TestLookThatPanicsFails(t *testing.T) {
 	var log strings.Builder
 	p := newProber(nil, logline.New(&log, "", slog.LevelInfo, "p"))
 	broken := func() ipc.Message { panic("a bug") }
-	if got := p.guarded(broken, &ipc.ProbeRequest{ID: 5}).(*ipc.ProbeDone); got.ID != 5 || got.Outcome != ipc.SawNothing || !strings.Contains(got.Code, logline.ErrPanic.Error()) {
+	if got := p.guarded(broken, &ipc.ProbeRequest{ID: 5}).(*ipc.ProbeDone); got.ID != 5 || got.Outcome != ipc.SawNothing || !strings.Contains(got.Code, logline.ErrPanic.Error()) || got.Logged[2] == 0 {
 		t.Errorf("%+v", got)
 	}
 	for _, m := range []ipc.Message{&ipc.BackendsRequest{}, &ipc.SettingsRequest{}, &ipc.LookUpRequest{}, &ipc.ServerCancel{}} {

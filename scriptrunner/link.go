@@ -248,7 +248,7 @@ func (r *runner) dispatch(m ipc.Message) {
 	case *ipc.StopRun:
 		r.onStopRun(m)
 	case *ipc.CheckHooks:
-		r.send(&ipc.HooksChecked{ID: m.ID, Hooks: r.hooks.check(), Clock: proc.SinceBoot().Milliseconds()})
+		r.send(&ipc.HooksChecked{ID: m.ID, Hooks: r.hooks.check(), Clock: proc.SinceBoot().Milliseconds(), Logged: logline.Lines(r.log)})
 	}
 }
 

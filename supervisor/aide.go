@@ -39,6 +39,7 @@ type aideEnd struct {
 	up      bool // takes requests
 	dropped bool // SIGKILL was sent: its messages are ignored
 	done    bool // another process with a new configuration takes its place
+	logged  lineCounts
 }
 
 // makeAides says what the further children are for.

@@ -24,6 +24,21 @@ type figures struct {
 	servers []serverFigures
 	wrote   []position // of the primary, oldest first
 	writer  int        // which server that is
+	logged  lineCounts // by prober, console and script runner
+}
+
+// lineCounts are numbers of lines of level info, warn, error and fatal.
+type lineCounts [4]uint64
+
+// add adds what a process has logged since its last report, which was was. It never counts
+// down: now comes from a process that may have been taken over.
+func (c *lineCounts) add(was *lineCounts, now []uint64) {
+	for i := range min(len(c), len(now)) {
+		if now[i] > was[i] {
+			c[i] += now[i] - was[i]
+			was[i] = now[i]
+		}
+	}
 }
 
 // serverFigures is what is counted of one server.
@@ -186,7 +201,7 @@ var calmPhases = map[string]bool{failover.PhaseStarting.String(): true, failover
 
 // clear sets the counters back to zero. What describes the servers and the last failover stays.
 func (f *figures) clear(now time.Duration) {
-	f.fenced, f.runs, f.phases, f.entered = 0, nil, map[string]time.Duration{}, now
+	f.fenced, f.runs, f.phases, f.entered, f.logged = 0, nil, map[string]time.Duration{}, now, lineCounts{}
 	for i := range f.servers {
 		f.servers[i].probes, f.servers[i].took = map[string]uint64{}, 0
 	}

@@ -51,6 +51,7 @@ type runnerEnd struct {
 	asked      time.Duration    // when the question was sent that it hasn't answered, 0 for none
 	silent     bool             // the machine has been told that it is silent
 	clock      string           // what is wrong with its clock
+	logged     lineCounts
 }
 
 // runner is the supervisor's side of the script runner.

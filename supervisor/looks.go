@@ -147,6 +147,7 @@ func (s *supervisor) onLookDone(p *aideEnd, id uint64, m ipc.Message) {
 			s.aideBroke(p, wrong)
 			return
 		}
+		s.console.figures.logged.add(&p.logged, probe.Logged)
 	}
 	delete(s.servers.prober.looks.sent, id)
 	s.timers.stop(l.limit)

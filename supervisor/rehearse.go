@@ -119,6 +119,9 @@ func (s *supervisor) hooksChecked(id uint64, late bool) {
 // because a run would be refused for it.
 func (s *supervisor) onHooksChecked(r *runnerEnd, m *ipc.HooksChecked) {
 	s.hearRunner(r, m)
+	if r.spawned {
+		s.console.figures.logged.add(&r.logged, m.Logged)
+	}
 	r.takeProblems(m.Hooks)
 	s.judgeRunner(r)
 	s.hooksChecked(m.ID, false)

@@ -50,6 +50,7 @@ func (s *supervisor) onSnapshotRequest(p *aideEnd, m *ipc.SnapshotRequest) {
 		return
 	}
 	s.console.asked = m
+	s.console.figures.logged.add(&p.logged, m.Logged)
 	s.after(max(s.console.began+snapshotPause-s.env.now(), 0), func() { s.beginSnapshot(p, m) })
 }
 
@@ -179,12 +180,16 @@ func (s *supervisor) snapshotBegin(id uint64) *ipc.SnapshotBegin {
 	counts := s.ledger.Counts()
 	confined := s.confinement()
 	why := s.notReady(st)
+	logged := logline.Lines(s.log)
+	for i, n := range s.console.figures.logged {
+		logged[i] += n
+	}
 	return &ipc.SnapshotBegin{
 		ID: id, Ending: s.stop.mode != stopNot, Pipeline: pipelineNumbers[s.cfg.ResolvedPipeline()],
 		ResetOnFailure: resetNumbers[s.cfg.ServerResetQueryBehaviorOnFailure], MaxConnections: s.cfg.MaxConnections,
 		Writable: why == "", Reason: why, Failover: s.failoverFacts(st),
 		Leases:   ipc.LeaseFacts{Used: counts.Total, Orphans: counts.Orphans, Waiting: counts.Waiting, Unproven: counts.Unproven},
-		Confined: confined.InForce, Lacking: confined.Lacking, Logged: logline.Lines(s.log),
+		Confined: confined.InForce, Lacking: confined.Lacking, Logged: logged,
 		Clients: s.clients.total, Unplaced: len(s.clients.waiting), StateDir: s.dir.Usable && s.saver.failed == nil,
 	}
 }

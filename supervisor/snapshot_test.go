@@ -288,3 +288,33 @@ func TestProblemsAreCountedWhereFailoverIsOn(t *testing.T) {
 		t.Errorf("state_dir counts for %d problems", d)
 	}
 }
+
+// TestLinesOfAllProcessesCount: each says how many it has logged since its start. What one that was taken over says can't
+// make the counts fall, and a service has a log of its own.
+func TestLinesOfAllProcessesCount(t *testing.T) {
+	w := newWorld(t, 0, func(c *config.Config) { c.Metrics = 5001 })
+	ours := w.s.snapshotBegin(1).Logged
+	p, r := &aideEnd{of: &w.s.console.aide}, &runnerEnd{spawned: true, ready: &ipc.RunnerReady{}}
+	w.s.runner.end = r
+	say := func(logged ...uint64) {
+		w.s.onSnapshotRequest(p, &ipc.SnapshotRequest{Logged: logged})
+		w.s.console.asked = nil
+	}
+	say(1, 2, 3, 4)
+	say(2, 2, 3, 4)
+	say(0, 0)
+	w.s.onHooksChecked(r, &ipc.HooksChecked{Logged: []uint64{10, 0, 0, 0, 99}})
+	r.spawned = false
+	w.s.onHooksChecked(r, &ipc.HooksChecked{Logged: []uint64{50, 50, 50, 50}})
+	got := w.s.snapshotBegin(2).Logged
+	for i, want := range []uint64{12, 2, 3, 4} {
+		if n := got[i] - ours[i]; n != want {
+			t.Errorf("%d lines of level %d, want %d", n, i, want)
+		}
+	}
+	w.s.clearFigures(func() {})
+	say(3, 2, 3, 4)
+	if got := w.s.snapshotBegin(3).Logged; got[0] != 1 || got[3] != 0 {
+		t.Errorf("after they were cleared there are %v", got)
+	}
+}
