@@ -121,7 +121,7 @@ test-all: test test-17 test-drivers test-browser ## what make test has no time f
 	PGAGROAL_TEST_ROUNDS=500 go run ./.ci/gotest -run KilledOnes -timeout 60m ./test/client
 	go run ./.ci/gotest -parallel 6 -timeout 60m ./test/hangs -all
 	go run ./.ci/gotest -parallel 4 -timeout 60m -run "LoginsOfEveryMethod|CertificatesOfEachKind" ./test/login -all
-	go run ./.ci/gotest -run TestAScrape ./test/metrics -all
+	go run ./.ci/gotest -run "TestAScrape|TestReloads" -timeout 30m ./test/metrics -all
 	go run ./.ci/gotest -timeout 60m -run TestWorkersAreReplaced ./test/operator -all
 	.ci/postgresql-17 go run ./.ci/gotest -parallel 4 -timeout 60m -run "LoginsOfEveryMethod|CertificatesOfEachKind" ./test/login -all
 

@@ -288,6 +288,15 @@ func (c *collector) pools() {
 	}
 }
 
+// slots returns how many slots of servers there are, as far as they have one.
+func (s *snapshot) slots() int {
+	n := 0
+	for _, s := range s.servers {
+		n = max(n, s.Index+1)
+	}
+	return n
+}
+
 // serverName returns the name of a server, "" for none.
 func (s *snapshot) serverName(index int) string {
 	for _, s := range s.servers {

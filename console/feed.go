@@ -177,13 +177,13 @@ func (f *feed) takeStats(s *snapshot, m *ipc.SnapshotStats) {
 		w = &ipc.WorkerStats{Gauges: map[string]int64{}}
 		s.workers[m.Worker] = w
 	}
-	part.Bound(len(s.servers))
+	part.Bound(s.slots())
 	w.Add(&part)
 	for name, v := range part.Gauges {
 		w.Gauges[name] += v
 	}
 	for _, p := range part.Pools {
-		if p.Server >= -1 && p.Server < len(s.servers) { // otherwise it is no server, and would have the same labels as another one
+		if p.Server == -1 || s.serverName(p.Server) != "" { // otherwise it is no server, and would have the same labels as another one
 			p.Database, p.User = strings.ToValidUTF8(p.Database, "?"), strings.ToValidUTF8(p.User, "?")
 			w.Pools = append(w.Pools, p)
 		}

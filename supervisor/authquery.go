@@ -185,7 +185,7 @@ func (s *supervisor) lookUpServers() []int {
 		list = append(list, snap.Primary)
 	}
 	for i, v := range snap.Servers {
-		if i != snap.Primary && (v.State == failover.Replica || v.State == failover.NotInit || v.State == failover.NotInitPrimary) {
+		if s.cfg.Slot(i) != nil && i != snap.Primary && (v.State == failover.Replica || v.State == failover.NotInit || v.State == failover.NotInitPrimary) {
 			list = append(list, i)
 		}
 	}
@@ -289,7 +289,7 @@ func (s *supervisor) stopAllLookUps() {
 	if p == nil || !p.up || !s.cfg.AuthQuery {
 		return
 	}
-	for i := range s.cfg.Servers {
+	for i := range s.cfg.InSlots() {
 		s.sendAide(p, &ipc.LookUpStop{Server: i})
 	}
 }

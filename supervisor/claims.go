@@ -76,7 +76,7 @@ func (s *supervisor) claimOfBackend(held *pool.Lease, m *ipc.BackendState) strin
 // claimOfHint checks a Hint.
 func (s *supervisor) claimOfHint(m *ipc.Hint) string {
 	_, known := hintKinds[m.Kind]
-	if !known || !s.isServer(m.Server) || m.Epoch > s.servers.snapshot.Epoch || len(m.SQLState) != 0 && len(m.SQLState) != 5 {
+	if !known || !s.isSlot(m.Server) || m.Epoch > s.servers.snapshot.Epoch || len(m.SQLState) != 0 && len(m.SQLState) != 5 {
 		return "a hint about nothing"
 	}
 	return ""
@@ -98,7 +98,7 @@ func (s *supervisor) claimOfFenced(c *child, m *ipc.Fenced) string {
 
 // claimOfActivity checks the times since the worker heard from the servers.
 func (s *supervisor) claimOfActivity(m *ipc.Activity) string {
-	if len(m.AgesMS) > len(s.cfg.Servers) {
+	if len(m.AgesMS) > s.cfg.Slots() {
 		return "it hears more servers than there are"
 	}
 	for _, ms := range m.AgesMS {

@@ -113,6 +113,13 @@ func (f *figures) allRuns() []ipc.RunCount {
 	return all
 }
 
+// occupy forgets how far the server had come that was in a slot. What is counted stays: it belongs to the name.
+func (f *figures) occupy(slot int) {
+	if slot < len(f.servers) {
+		f.servers[slot].seen = position{}
+	}
+}
+
 func (f *figures) probed(ev failover.ProbeDone) {
 	for len(f.servers) <= ev.Server {
 		f.servers = append(f.servers, serverFigures{probes: map[string]uint64{}})

@@ -88,7 +88,7 @@ func (s *supervisor) poolsResponse(rep *report) control.PoolsResponse {
 func (s *supervisor) serversResponse(rep *report) control.ServersResponse {
 	st := s.servers.machine.Status(s.env.now())
 	r := control.ServersResponse{Servers: []control.ServerLine{}}
-	for i, sv := range st.Servers {
+	for i, sv := range st.Each() {
 		line := control.ServerLine{Server: s.serverStatus(st, i), Probe: sv.Seen, ProbeAge: -1, Timeline: sv.Timeline, LSN: lsn(sv.LSN)}
 		if sv.Seen != "" {
 			line.ProbeAge = seconds(sv.SeenAge)

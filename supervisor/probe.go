@@ -90,11 +90,14 @@ func observation(o *ipc.Observation) failover.Observation {
 func (s *supervisor) targetAt(server int, a address, timeout time.Duration) ipc.Target {
 	return ipc.Target{
 		Server: server, Network: a.network, Address: a.address, TimeoutMS: max(timeout.Milliseconds(), 1), Logins: s.probeLogins(server),
-		Methods: s.cfg.Servers[server].AuthMethods(),
+		Methods: s.cfg.Slot(server).AuthMethods(),
 	}
 }
 
 func (s *supervisor) onProbed(seen failover.ProbeDone) {
+	if s.cfg.Slot(seen.Server) == nil {
+		return // it has been removed
+	}
 	if seen.Version != "" {
 		s.servers.versions[seen.Server] = seen.Version
 	}
@@ -109,7 +112,7 @@ func (s *supervisor) onProbed(seen failover.ProbeDone) {
 // its primary. host may be the configured host or the server's present address. The
 // result is empty if no server matches, as when only the standby knows the name.
 func (s *supervisor) serverAt(host, port string) string {
-	for i, sv := range s.cfg.Servers {
+	for i, sv := range s.cfg.InSlots() {
 		if strconv.Itoa(sv.Port) != port {
 			continue
 		}

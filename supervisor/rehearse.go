@@ -24,10 +24,10 @@ var rehearsed = []string{
 // for the answers of the servers and the runner.
 type rehearsal struct {
 	*failover.Rehearsal
-	settings []map[string]string // by server, nil when they can't be read
-	checks   []control.HookCheck // of the scripts of Runs
-	late     bool                // the runner has not checked its scripts in time
-	waiting  int                 // answers that are missing
+	settings map[int]map[string]string // by server, nil when they can't be read
+	checks   []control.HookCheck       // of the scripts of Runs
+	late     bool                      // the runner has not checked its scripts in time
+	waiting  int                       // answers that are missing
 	done     func(control.RehearsalResponse, error)
 }
 
@@ -50,9 +50,9 @@ func (o operator) FailoverRehearse(ctx context.Context) (control.RehearsalRespon
 
 // rehearse asks the servers for their settings and has the runner check its scripts.
 func (s *supervisor) rehearse(r *rehearsal) {
-	r.settings = make([]map[string]string, len(s.cfg.Servers))
+	r.settings = map[int]map[string]string{}
 	r.waiting = 1
-	for i := range s.cfg.Servers {
+	for i := range s.cfg.InSlots() {
 		if len(s.addressesOf(i)) == 0 {
 			continue
 		}
@@ -80,7 +80,7 @@ func (s *supervisor) rehearsedPart(r *rehearsal) {
 		return
 	}
 	s.findRunner(r)
-	for i := range s.cfg.Servers {
+	for i := range s.cfg.InSlots() {
 		s.findSettings(r, i)
 	}
 	s.checkScripts(r, 0)
@@ -163,7 +163,7 @@ func (s *supervisor) findRunner(r *rehearsal) {
 
 // findSettings checks the parameters of one server.
 func (s *supervisor) findSettings(r *rehearsal, i int) {
-	set, name := r.settings[i], s.cfg.Servers[i].Name
+	set, name := r.settings[i], s.serverName(i)
 	if set == nil || name == r.Primary {
 		return // the machine has reported that the server can't be reached, or that probes can't log in
 	}

@@ -192,6 +192,10 @@ func (s *supervisor) onFilesRead(r *readAgain, err error) {
 		s.giveUpReload(errors.New(why))
 		return
 	}
+	if why := s.refusesServers(r.next.cfg); why != "" {
+		s.refuseReload(errors.New(why))
+		return
+	}
 	if x.follows && len(config.Diff(s.cfg, r.fresh)) == 0 {
 		s.nothingNew(r.fresh)
 		return
@@ -338,6 +342,10 @@ func (s *supervisor) checkPrepared() {
 		s.giveUpReload(errors.New(why))
 		return
 	}
+	if why := s.refusesServers(x.next.cfg); why != "" {
+		s.refuseReload(errors.New(why))
+		return
+	}
 	s.commit()
 }
 
@@ -364,7 +372,8 @@ func (s *supervisor) commit() {
 	s.carryOut(s.ledger.Relimit(s.cfg.MaxConnections, rulesOf(s.cfg), func(key pool.Key, rule int) int {
 		return sameRule(old.cfg.Limits, s.cfg.Limits, key, rule)
 	}))
-	if !reflect.DeepEqual(old.serverTLS, s.serverTLS) {
+	moved, gone := s.serversAfterReload(old.cfg)
+	if moved || !reflect.DeepEqual(old.serverTLS, s.serverTLS) {
 		s.replaceAide(&s.servers.prober.aide)
 		s.repeatLooks()
 	}
@@ -380,6 +389,9 @@ func (s *supervisor) commit() {
 	}
 	m := machineConfig(s.cfg)
 	s.feed(failover.Reconfigured{Config: &m, Problem: s.follow.problems()})
+	for _, l := range gone {
+		l.done(nil, errServerGone)
+	}
 	s.endReload(r, nil)
 }
 

@@ -66,18 +66,26 @@ func (w *where) known() []string {
 
 // startResolving resolves every name now and again at intervals.
 func (s *supervisor) startResolving() {
-	for i, w := range s.servers.where {
-		if !w.literal {
-			s.resolve(i, nil)
-			s.resolveAgain(i)
-		}
+	for i := range s.servers.where {
+		s.keepResolving(i)
 	}
 }
 
-func (s *supervisor) resolveAgain(server int) {
-	s.after(resolveEvery, func() {
+func (s *supervisor) keepResolving(server int) {
+	if !s.servers.where[server].literal {
 		s.resolve(server, nil)
 		s.resolveAgain(server)
+	}
+}
+
+// resolveAgain goes on until the slot has another server.
+func (s *supervisor) resolveAgain(server int) {
+	w := s.servers.where[server]
+	s.after(resolveEvery, func() {
+		if s.servers.where[server] == w {
+			s.resolve(server, nil)
+			s.resolveAgain(server)
+		}
 	})
 }
 
@@ -92,16 +100,20 @@ func (s *supervisor) resolve(server int, then func()) {
 		return
 	}
 	w.resolving = true
-	host := s.cfg.Servers[server].Host
+	host := s.cfg.Slot(server).Host
 	elsewhere(s, func() ([]string, error) {
 		ctx, done := context.WithTimeout(context.Background(), resolveLimit)
 		defer done()
 		return s.env.lookup(ctx, host)
-	}, func(found []string, err error) { s.onResolved(server, found, err) })
+	}, func(found []string, err error) {
+		if s.servers.where[server] == w {
+			s.onResolved(server, found, err)
+		}
+	})
 }
 
 func (s *supervisor) onResolved(server int, found []string, err error) {
-	w, sv := s.servers.where[server], s.cfg.Servers[server]
+	w, sv := s.servers.where[server], s.cfg.Slot(server)
 	w.resolving = false
 	switch {
 	case err != nil || len(found) == 0:
@@ -123,7 +135,7 @@ func (s *supervisor) onResolved(server int, found []string, err error) {
 // found accepts the addresses that a name has now. Addresses that it had before keep their
 // order, with the preferred one first. New addresses follow.
 func (s *supervisor) found(server int, found []string) {
-	w, sv := s.servers.where[server], s.cfg.Servers[server]
+	w, sv := s.servers.where[server], s.cfg.Slot(server)
 	w.at = s.env.now()
 	var has []address
 	for _, ip := range found[:min(len(found), maxAddresses)] {

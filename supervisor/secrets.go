@@ -107,7 +107,7 @@ func (s *supervisor) claimOfSecret(c *child, m *ipc.SecretRequest) string {
 	switch {
 	case c.secrets >= ipc.MaxSecretRequests:
 		return "it asks for more secrets than a worker may at a time"
-	case m.Server < 0 || m.Server >= len(s.cfg.Servers):
+	case !s.isSlot(m.Server):
 		return "it asks for the secret of a server that there isn't"
 	case len(m.User)+len(m.Database) > ipc.MaxKey:
 		return "it asks for the secret of a name that is too long"
@@ -151,7 +151,7 @@ func (s *supervisor) askServer(c *child, m *ipc.SecretRequest) {
 	case s.service.secrets.seenBefore(m): // another request has shown it meanwhile
 		s.giveSecret(c, m)
 	case len(s.addressesOf(m.Server)) == 0:
-		s.answerSecret(c, m, "", fmt.Errorf("server %s has no address", s.cfg.Servers[m.Server].Name))
+		s.answerSecret(c, m, "", fmt.Errorf("server %s has no address", s.serverName(m.Server)))
 	default:
 		s.askQuestion(c, m, "")
 		return
@@ -228,7 +228,7 @@ func (s *supervisor) warnOfWeak(m *ipc.SecretRequest) {
 		x.warned = map[warnedOf]bool{}
 	}
 	x.warned[of] = true
-	server := s.cfg.Servers[m.Server].Name
+	server := s.serverName(m.Server)
 	switch q.Method {
 	case ipc.LoginPassword:
 		s.log.Warn("a server asks for passwords in clear text, so workers get to know them; use scram-sha-256 in its pg_hba.conf", "server", server, "user", m.User)
@@ -242,7 +242,10 @@ func (s *supervisor) warnOfWeak(m *ipc.SecretRequest) {
 // allowed returns an error if require_auth doesn't let the server ask this question. Workers don't ask then, unless they
 // were taken over, or a reload has just forbidden it.
 func (s *supervisor) allowed(m *ipc.SecretRequest) error {
-	sv := &s.cfg.Servers[m.Server]
+	sv := s.cfg.Slot(m.Server)
+	if sv == nil {
+		return errors.New("the server is not configured any more")
+	}
 	if err := auth.NewMethods(sv.AuthMethods()).Check(auth.Method(m.Question.Method.String())); err != nil {
 		return fmt.Errorf("server %s: %w", sv.Name, err)
 	}

@@ -17,7 +17,7 @@ import (
 type servers struct {
 	machine   machine
 	prober    prober
-	where     []*where
+	where     []*where // by slot, as everything about servers is
 	tick      *timer
 	snapshot  failover.Snapshot
 	published bool   // the machine has published a snapshot
@@ -37,6 +37,7 @@ type machine interface {
 	Deadline() (time.Duration, bool)
 	Status(now time.Duration) failover.Status
 	Outlook() *failover.Rehearsal
+	Refuses(failover.Config) string
 }
 
 // probeUser is a login without a password.
@@ -44,12 +45,21 @@ type probeUser struct{ user, database string }
 
 func newServers(c *config.Config, m machine) servers {
 	sv := servers{machine: m, replies: map[uint64]func(failover.Reply){}}
-	for _, x := range c.Servers {
-		sv.where = append(sv.where, newWhere(x.Host, x.Port))
+	for slot := range c.Slots() {
+		sv.occupy(slot, c.Slot(slot))
 	}
-	sv.versions = make([]string, len(c.Servers))
-	sv.noPass = make([]*probeUser, len(c.Servers))
 	return sv
+}
+
+// occupy begins anew with the server of a slot, nil for none. Slots are filled in their order.
+func (sv *servers) occupy(slot int, x *config.Server) {
+	if slot == len(sv.where) {
+		sv.where, sv.versions, sv.noPass = append(sv.where, nil), append(sv.versions, ""), append(sv.noPass, nil)
+	}
+	sv.where[slot], sv.versions[slot], sv.noPass[slot] = &where{literal: true}, "", nil
+	if x != nil {
+		sv.where[slot] = newWhere(x.Host, x.Port)
+	}
 }
 
 // machineConfig returns the part of the configuration that the machine needs.
@@ -91,11 +101,13 @@ func machineConfig(c *config.Config) failover.Config {
 	case config.StartupOn:
 		f.Validate = failover.ValidationOn
 	}
-	for _, sv := range c.Servers {
-		f.Servers = append(f.Servers, failover.ServerConfig{
+	f.Servers = make([]failover.ServerConfig, c.Slots())
+	for slot, sv := range c.InSlots() {
+		f.Order = append(f.Order, slot)
+		f.Servers[slot] = failover.ServerConfig{
 			Name: sv.Name, Host: sv.Host, Port: strconv.Itoa(sv.Port), PrimaryHint: sv.Primary,
 			Candidate: sv.FailoverCandidate, Priority: sv.FailoverPriority,
-		})
+		}
 	}
 	return f
 }
@@ -233,6 +245,9 @@ func (s *supervisor) onLoginSeen(c *child, m *ipc.LoginSeen) {
 		s.violation(c, "a login with a lease that it doesn't have")
 		return
 	}
+	if s.cfg.Slot(held.Server) == nil {
+		return // it has been removed
+	}
 	if m.Version != "" {
 		s.servers.versions[held.Server] = strings.Clone(m.Version[:min(len(m.Version), maxVersion)])
 	}
@@ -243,13 +258,14 @@ func (s *supervisor) onLoginSeen(c *child, m *ipc.LoginSeen) {
 	s.feed(failover.LoginSeen{Server: held.Server, Epoch: held.Epoch, Hot: hot})
 }
 
-func (s *supervisor) isServer(i int) bool { return i >= 0 && i < len(s.cfg.Servers) }
+// isSlot reports whether there is or was a server in a slot. A worker may not know yet that it is gone.
+func (s *supervisor) isSlot(i int) bool { return i >= 0 && i < s.cfg.Slots() }
 
 func (s *supervisor) serverName(i int) string {
-	if !s.isServer(i) {
-		return ""
+	if sv := s.cfg.Slot(i); sv != nil {
+		return sv.Name
 	}
-	return s.cfg.Servers[i].Name
+	return ""
 }
 
 // publish puts a snapshot in force. It closes the Ledger before the workers get the
@@ -296,6 +312,9 @@ func (s *supervisor) serverState() *ipc.ServerState {
 		m.Why = s.servers.machine.Status(s.env.now()).Public
 	}
 	for i, v := range snap.Servers {
+		if s.cfg.Slot(i) == nil {
+			continue
+		}
 		info := ipc.ServerInfo{Index: i, State: failover.Display(v.State, v.Qualifier)}
 		for _, a := range s.addressesOf(i) {
 			info.Network, info.Addresses = a.network, append(info.Addresses, a.address)

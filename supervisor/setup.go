@@ -56,7 +56,7 @@ func (s *supervisor) sendParts(c *child) {
 func (g *generation) messages(begin *ipc.ConfigBegin, place int) []ipc.Message {
 	gen, cfg, end := g.gen, g.cfg, &ipc.ConfigEnd{Gen: g.gen}
 	all := []ipc.Message{begin}
-	for i, sv := range cfg.Servers {
+	for i, sv := range cfg.InSlots() {
 		all = append(all, &ipc.ConfigServer{Gen: gen, Index: i, Name: sv.Name, Host: sv.Host, Port: sv.Port, Methods: sv.AuthMethods()})
 		end.Servers++
 	}

@@ -40,7 +40,7 @@ type stats struct {
 // snapshotItems is how many messages one snapshot may have.
 func (s *supervisor) snapshotItems() int {
 	c := s.cfg
-	parts := ipc.MaxParts(len(c.Servers), c.MaxPools, c.MaxConnections)
+	parts := ipc.MaxParts(c.Slots(), c.MaxPools, c.MaxConnections)
 	return len(c.Servers) + len(c.Limits) + (max(len(s.workers.slots), 2*c.EffectiveWorkers())+1)*(parts+1) + s.pageItems() + 8
 }
 
@@ -120,7 +120,7 @@ func (s *supervisor) keepStats(c *child) {
 			s.log.Warn("figures of a dead worker are lost", "worker", c.index, "error", err)
 			return
 		}
-		w.Bound(len(s.cfg.Servers))
+		w.Bound(s.cfg.Slots())
 		if len(w.Counters) > maxCounters {
 			w.Counters = nil
 		}
@@ -143,7 +143,7 @@ func (s *supervisor) finishSnapshot(p *aideEnd, m *ipc.SnapshotRequest) {
 		s.sendAide(p, item)
 	}
 	st := s.servers.machine.Status(s.env.now())
-	for i := range st.Servers {
+	for i := range st.Each() {
 		send(s.snapshotServer(m.ID, st, i))
 	}
 	s.snapshotLimits(m.ID, send)

@@ -15,10 +15,10 @@ func (s *supervisor) pingResponse() control.PingResponse {
 	st := s.servers.machine.Status(s.env.now())
 	why := s.notWritable(st)
 	r := control.PingResponse{Writable: why == "", Reason: why, Servers: map[string]control.PingServer{}}
-	for i, sv := range st.Servers {
+	for i, sv := range st.Each() {
 		_, running, primary := seen(sv)
 		r.Servers[sv.Name] = control.PingServer{
-			Host: sv.Host, Port: s.cfg.Servers[i].Port, Status: running, Primary: primary, Behind: behind(st, i),
+			Host: sv.Host, Port: s.cfg.Slot(i).Port, Status: running, Primary: primary, Behind: behind(st, i),
 		}
 	}
 	return r
@@ -97,7 +97,7 @@ func (s *supervisor) statusResponse(rep *report) control.StatusResponse {
 		r.ActiveConnections += int(w.Gauges["active_connections"])
 		r.TotalConnections += int(w.Gauges["total_connections"])
 	}
-	for i, sv := range st.Servers {
+	for i, sv := range st.Each() {
 		if sv.Qualifier == failover.SplitBrain {
 			r.SplitBrain = control.SplitBrainYes
 		}
@@ -124,7 +124,7 @@ func (s *supervisor) serverStatus(st failover.Status, i int) control.Server {
 	sv := st.Servers[i]
 	health, running, primary := seen(sv)
 	return control.Server{
-		Server: sv.Name, Host: sv.Host, Port: s.cfg.Servers[i].Port, State: sv.State.String(), Health: health,
+		Server: sv.Name, Host: sv.Host, Port: s.cfg.Slot(i).Port, State: sv.State.String(), Health: health,
 		MajorVersion: majorVersion(s.servers.versions[i]), SystemIdentifier: identifier(sv.SystemID),
 		Status: running, Primary: primary, Behind: behind(st, i), Qualifier: sv.Qualifier.String(), Reason: sv.Reason,
 	}
@@ -237,8 +237,8 @@ func (s *supervisor) failoverStatus() control.FailoverStatusResponse {
 	if st.LSN != 0 {
 		r.LastLSNAge = seconds(st.LSNAge)
 	}
-	for i, sv := range st.Servers {
-		c := s.cfg.Servers[i]
+	for i, sv := range st.Each() {
+		c := s.cfg.Slot(i)
 		f := control.FailoverServer{
 			Server: sv.Name, Host: sv.Host, Port: c.Port, State: sv.State.String(), Qualifier: sv.Qualifier.String(),
 			Reason: sv.Reason, EndedBy: sv.Command, Candidate: c.FailoverCandidate, Priority: c.FailoverPriority,

@@ -50,8 +50,7 @@ func tlsOptions(o tlspolicy.Options) ipc.TLSOptions {
 // loadServerTLS reads what TLS to the servers needs: workers and prober open no files.
 func loadServerTLS(c *config.Config) ([]ipc.ServerTLS, error) {
 	var all []ipc.ServerTLS
-	for i := range c.Servers {
-		sv := &c.Servers[i]
+	for i, sv := range c.InSlots() {
 		if sv.TLS == config.TLSOff {
 			continue
 		}

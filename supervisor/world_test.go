@@ -94,6 +94,7 @@ type fakeMachine struct {
 	findings []failover.Finding
 	due      time.Duration
 	wants    bool
+	refuses  string
 }
 
 func (m *fakeMachine) Step(_ time.Duration, ev failover.Event) []failover.Action {
@@ -106,6 +107,8 @@ func (m *fakeMachine) Step(_ time.Duration, ev failover.Event) []failover.Action
 
 func (m *fakeMachine) Deadline() (time.Duration, bool)      { return m.due, m.wants }
 func (m *fakeMachine) Status(time.Duration) failover.Status { return m.status }
+
+func (m *fakeMachine) Refuses(failover.Config) string { return m.refuses }
 
 func (m *fakeMachine) Outlook() *failover.Rehearsal {
 	return &failover.Rehearsal{Findings: slices.Clone(m.findings)}

@@ -214,10 +214,21 @@ func (c *config) realDatabase(name string) string {
 
 // serverName returns the name of a server's section, for the log.
 func (w *worker) serverName(server int) string {
-	if server < 0 || server >= len(w.cfg.servers) {
-		return strconv.Itoa(server)
+	for _, s := range w.cfg.servers {
+		if s.Index == server {
+			return s.Name
+		}
 	}
-	return w.cfg.servers[server].Name
+	return strconv.Itoa(server)
+}
+
+// slots returns one more than the greatest index of a server.
+func (c *config) slots() int {
+	n := 0
+	for _, s := range c.servers {
+		n = max(n, s.Index+1)
+	}
+	return n
 }
 
 func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

@@ -325,7 +325,7 @@ func TestGoroutinesAreStartedWhereAPanicIsCaught(t *testing.T) {
 func TestLogNamesServers(t *testing.T) {
 	r, log := newBreakableRig(t)
 	r.do(func() {
-		r.w.cfg.servers = []ipc.ConfigServer{{Name: "first"}, {Name: "second"}}
+		r.w.cfg.servers = []ipc.ConfigServer{{Name: "first"}, {Name: "second", Index: 1}}
 		r.w.resetFailed(&backend{w: r.w, server: 1}, nil)
 	})
 	if text := log.String(); !strings.Contains(text, " server=second ") {

@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -17,6 +18,7 @@ import (
 type incoming struct {
 	draft   *draft
 	pending *config
+	bounds  *bounds
 }
 
 var errNoDraft = errors.New("part of a configuration that hasn't begun")
@@ -47,9 +49,12 @@ func (w *worker) onReload(m ipc.Message) {
 	case errors.Is(err, errNoDraft): // the rest of a configuration that was dropped
 		return
 	}
+	if err == nil {
+		err = w.bounds.misses(next)
+	}
 	done := &ipc.ConfigDone{Gen: w.draft.cfg.Gen, Reactor: w.loop.Name()}
 	if err != nil {
-		done.Error = err.Error()
+		next, done.Error = nil, err.Error()
 	}
 	w.draft, w.pending = nil, next
 	w.send(done)
@@ -75,6 +80,7 @@ func (w *worker) onLog(m *ipc.WorkerLog, fds []int) {
 
 func (w *worker) putInEffect(c *config) {
 	w.cfg = c
+	w.lastByte = append(w.lastByte, make([]time.Time, max(0, c.slots()-len(w.lastByte)))...)
 	w.stored.reconfigured(c.AuthQuery.On)
 	c.verifiers.Replace(c.entries)
 	w.shelf.Limits = shelfLimits(&c.ConfigBegin, c.keep)

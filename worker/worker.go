@@ -199,14 +199,14 @@ func (w *worker) setup() error {
 	if w.loop, err = w.newLoop(cfg.EvBackend); err != nil {
 		return err
 	}
-	w.lastByte = make([]time.Time, len(cfg.servers))
 	if err := tlsmem.CanGiveBack(); cfg.tls != nil && err != nil {
 		w.log.Warn("idle clients with TLS keep 22 KiB each, because this version of crypto/tls is unknown", "error", err)
 	}
-	held, err := confineWorker(cfg, w.loop.Name(), w.conn)
+	held, bounds, err := confineWorker(cfg, w.loop.Name(), w.conn)
 	if err != nil {
 		return err
 	}
+	w.bounds = bounds
 	done := &ipc.ConfigDone{Gen: cfg.Gen, Reactor: w.loop.Name(), Confined: held.InForce, Unconfined: held.Lacking}
 	if err := w.conn.Send(done); err != nil {
 		return err

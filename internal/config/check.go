@@ -276,6 +276,9 @@ func hasUser(list []Credential, name string) bool {
 
 func (k *checker) servers() {
 	c := k.c
+	if n := c.Slots(); c.slots != nil && n > MaxSlots {
+		k.failAt(c.Paths.Config, 0, "%d different servers were configured since the start, and %d is the most; restart pgagroal", n, MaxSlots)
+	}
 	if len(c.Servers) == 0 {
 		k.failAt(c.Paths.Config, 0, "there is no server; add a section with host and port")
 	}

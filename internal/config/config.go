@@ -205,6 +205,8 @@ type Config struct {
 	Admins        []Credential
 	Superuser     *Credential // nil when there is none
 
+	slots *slots // nil for the places in Servers
+
 	origins map[string]Origin // of each value that isn't a default, by its full name
 	sources Paths             // what Load was given
 	keyPath string            // of the master key; empty if none was needed

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -18,7 +19,7 @@ type Change struct {
 }
 
 // Diff returns the differences between the running configuration and a new one, in the table's
-// order. The list of servers, their hosts and ports can't change while pgagroal runs.
+// order.
 func Diff(running, fresh *Config) []Change {
 	var changes []Change
 	for _, r := range Keys() {
@@ -65,23 +66,6 @@ func (c *Config) comparable(r Row) string {
 	return r.format(r.main(c))
 }
 
-func diffServers(running, fresh []Server) []Change {
-	var changes []Change
-	for i := range max(len(running), len(fresh)) {
-		switch {
-		case i >= len(fresh):
-			changes = append(changes, Change{"server." + running[i].Name, running[i].Name, "", Restart})
-		case i >= len(running):
-			changes = append(changes, Change{"server." + fresh[i].Name, "", fresh[i].Name, Restart})
-		case running[i].Name != fresh[i].Name:
-			changes = append(changes, Change{"server." + running[i].Name, running[i].Name, fresh[i].Name, Restart})
-		default:
-			changes = append(changes, diffServer(running[i], fresh[i])...)
-		}
-	}
-	return changes
-}
-
 func diffServer(running, fresh Server) []Change {
 	var changes []Change
 	for _, r := range Keys() {
@@ -97,25 +81,14 @@ func diffServer(running, fresh Server) []Change {
 }
 
 // Reloaded returns the configuration that a reload puts in effect: fresh, but with the running
-// value of everything that needs a restart.
+// value of everything that needs a restart, and with the slots of the servers that stay.
 func Reloaded(running, fresh *Config) *Config {
 	next := fresh.Clone()
-	same := slices.EqualFunc(running.Servers, fresh.Servers, func(a, b Server) bool { return a.Name == b.Name })
-	if !same {
-		next.Servers = slices.Clone(running.Servers)
-	}
+	next.takeSlots(running)
 	for _, r := range Keys() {
-		switch {
-		case r.Reload != Restart, r.Section == MainSection && running.comparable(r) == fresh.comparable(r):
-		case r.Section == MainSection:
+		if r.Reload == Restart && r.Section == MainSection && running.comparable(r) != fresh.comparable(r) {
 			copyField(r.main(next), r.main(running))
 			next.setOrigin(r.Name, running.origins[r.Name])
-		case same:
-			for i := range next.Servers {
-				copyField(r.server(&next.Servers[i]), r.server(&running.Servers[i]))
-				name := fullName(next.Servers[i].Name, r.Name)
-				next.setOrigin(name, running.origins[name])
-			}
 		}
 	}
 	if next.EffectivePIDFile() != running.EffectivePIDFile() { // its default follows port and unix_socket_dir
@@ -137,7 +110,7 @@ var hookKeys = [...]string{
 }
 
 // HooksDigest returns a SHA-256, in hex, of the values that the supervisor and the runner must agree
-// on: the paths and time limits of the hooks, and the name, host and port of each server.
+// on: the paths and time limits of the hooks, and the name, host and port of each server, in whatever order.
 func (c *Config) HooksDigest() string {
 	h := sha256.New()
 	for _, key := range hookKeys {
@@ -147,7 +120,7 @@ func (c *Config) HooksDigest() string {
 		}
 		fmt.Fprintf(h, "%s=%s\n", key, strconv.Quote(text))
 	}
-	for _, s := range c.Servers {
+	for _, s := range slices.SortedFunc(slices.Values(c.Servers), func(a, b Server) int { return cmp.Compare(a.Name, b.Name) }) {
 		fmt.Fprintf(h, "%s %s %d\n", strconv.Quote(s.Name), strconv.Quote(s.Host), s.Port)
 	}
 	return hex.EncodeToString(h.Sum(nil))

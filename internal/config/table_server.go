@@ -4,12 +4,12 @@ package config
 func serverRows() []Row {
 	return []Row{
 		{
-			Name: "host", Section: ServerSection, Kind: String, Reload: Restart,
+			Name: "host", Section: ServerSection, Kind: String,
 			Help:   "Name or address of the PostgreSQL instance, or the directory of its Unix socket; required",
 			server: func(s *Server) any { return &s.Host },
 		},
 		{
-			Name: "port", Section: ServerSection, Kind: Port, Min: 1, Reload: Restart,
+			Name: "port", Section: ServerSection, Kind: Port, Min: 1,
 			Help:   "Port of the PostgreSQL instance; required",
 			server: func(s *Server) any { return &s.Port },
 		},

@@ -19,6 +19,9 @@ type Report struct {
 	// InForce names the parts that the kernel enforces, Lacking those that it can't
 	// enforce and why.
 	InForce, Lacking []string
+	// OnlyPorts and OnlyDirs say that the kernel keeps the process from connecting to ports and socket directories outside the
+	// policy.
+	OnlyPorts, OnlyDirs bool
 }
 
 // Apply confines all threads of this process forever. It reports as lacking the parts

@@ -15,10 +15,16 @@ var parts = []struct {
 	unix        bool // needed only if the policy has Unix sockets
 }{
 	{1, "files", "Linux 5.13", false},
-	{4, "TCP ports", "Linux 6.7", false},
+	{portsVersion, "TCP ports", "Linux 6.7", false},
 	{6, "signals and abstract sockets", "Linux 6.12", false},
-	{9, "paths of Unix sockets", "version 9 of the interface", true},
+	{dirsVersion, "paths of Unix sockets", "version 9 of the interface", true},
 }
+
+// The versions that restrict connections.
+const (
+	portsVersion = 4
+	dirsVersion  = 9
+)
 
 // restrictFiles lets the process open no file, connect to no TCP port and no
 // Unix socket outside the policy, and signal no other process.
@@ -39,6 +45,7 @@ func restrictFiles(p Policy, r *Report) error {
 	if err != nil {
 		version = 0 // go-landlock's value for no Landlock
 	}
+	r.OnlyPorts, r.OnlyDirs = version >= portsVersion, version >= dirsVersion
 	if version > 0 {
 		r.InForce = append(r.InForce, fmt.Sprintf("Landlock %d", version))
 	}

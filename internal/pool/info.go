@@ -49,6 +49,16 @@ func (l *Ledger) Used(which func(Key) bool) (n int) {
 	return n
 }
 
+// On returns how many leases are for a server, those of dead workers included.
+func (l *Ledger) On(server int) (n int) {
+	for _, held := range l.leases {
+		if held.server == server {
+			n++
+		}
+	}
+	return n
+}
+
 // Held returns how many leases a worker has.
 func (l *Ledger) Held(worker int) int {
 	if w := l.workers[worker]; w != nil {

@@ -8,7 +8,7 @@ import "cmp"
 // more, the other name must be probed again.
 func (m *Machine) findTwins(i int) {
 	s := m.servers[i]
-	for j, o := range m.servers {
+	for j, o := range m.each() {
 		if j == i || s.obs.PostmasterStart == 0 || o.obs.PostmasterStart == 0 {
 			continue
 		}
@@ -48,7 +48,7 @@ func (m *Machine) setTwins(i, j int, same bool) {
 // hinted primary, else the first in the configuration.
 func (m *Machine) sameAs(i int) int {
 	best := i
-	for j := range m.servers {
+	for j := range m.each() {
 		if m.twins[twinsOf(i, j)] && m.namedBefore(j, best) {
 			best = j
 		}
@@ -66,7 +66,7 @@ func (m *Machine) namedBefore(a, b int) bool {
 	case m.servers[a].cfg.PrimaryHint != m.servers[b].cfg.PrimaryHint:
 		return m.servers[a].cfg.PrimaryHint
 	}
-	return a < b
+	return m.place(a) < m.place(b)
 }
 
 // alias reports whether a section is a second name of a server that another section names already. Such a name doesn't

@@ -41,7 +41,7 @@ func (s *server) answer() string {
 // answers says what each server has answered last.
 func (m *Machine) answers() string {
 	var all []string
-	for _, s := range m.servers {
+	for _, s := range m.each() {
 		all = append(all, s.cfg.Name+": "+s.answer())
 	}
 	return strings.Join(all, "; ")
@@ -49,7 +49,7 @@ func (m *Machine) answers() string {
 
 // anyAlive reports whether a server could serve clients if it were forced to be the primary.
 func (m *Machine) anyAlive() bool {
-	for _, s := range m.servers {
+	for _, s := range m.each() {
 		if s.alive() {
 			return true
 		}
@@ -67,7 +67,7 @@ func (m *Machine) refreshAnswers(d decision) {
 // showUnseen raises an alarm for each server that has answered nothing since the start, in a few probes. A wrong host or
 // port looks like this. Of the recorded primary and of Failed servers other alarms and their state tell.
 func (m *Machine) showUnseen() {
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		lost := !s.met && s.deadRow >= m.cfg.ProbeCount && s.state != Failed && i != m.known.index && m.phase != PhaseStarting
 		m.set(lost, "unseen "+s.cfg.Name, s.cfg.Name+" was never seen since the start: "+s.answer()+
 			" (start it, or correct host and port in its section)")

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"iter"
 	"slices"
 	"time"
 )
@@ -43,9 +44,9 @@ const (
 	FailbackStandby                 // Replica once it has been a standby for failback_quarantine
 )
 
-// ServerConfig is one server section, in configuration order.
+// ServerConfig is one server section.
 type ServerConfig struct {
-	Name        string // section name, unique
+	Name        string // section name, unique; empty for a slot without a server
 	Host        string // verbatim, first or third argument of a hook
 	Port        string // verbatim, second or fourth argument of a hook
 	PrimaryHint bool   // `primary = on`
@@ -55,9 +56,10 @@ type ServerConfig struct {
 
 // Config is what the machine needs of pgagroal.conf; a zero duration or count takes the default named here.
 type Config struct {
-	Enabled  bool // failover = on; with off the machine keeps states and routing, but never fences and never runs a script
-	Follow   bool // failover_mode = follow: somebody else replaces a dead primary; the machine confirms the death and holds clients
-	Servers  []ServerConfig
+	Enabled  bool           // failover = on; with off the machine keeps states and routing, but never fences and never runs a script
+	Follow   bool           // failover_mode = follow: somebody else replaces a dead primary; the machine confirms the death and holds clients
+	Servers  []ServerConfig // by slot: a server keeps its slot, other ones get a new one or one that is free
+	Order    []int          // slots in the order of the configuration, nil if that is their own order
 	Settle   Settle
 	Verify   Verify
 	Validate Validation
@@ -186,11 +188,11 @@ func name(table []string, i int) string {
 
 // Snapshot is what workers need to know: the states of all servers under one generation number.
 type Snapshot struct {
-	Gen     uint64 // grows with every snapshot of this process
-	Epoch   uint64 // each backend belongs to an epoch; it changes with every change of primary
-	Open    bool   // clients may use backends of Primary; otherwise logins wait
-	Primary int    // index in Config.Servers, -1 when there is none
-	Servers []ServerView
+	Gen     uint64       // grows with every snapshot of this process
+	Epoch   uint64       // each backend belongs to an epoch; it changes with every change of primary
+	Open    bool         // clients may use backends of Primary; otherwise logins wait
+	Primary int          // slot, -1 when there is none
+	Servers []ServerView // by slot, as in Config
 }
 
 // ServerView is one server in a Snapshot.
@@ -213,14 +215,33 @@ type Status struct {
 	Reason   string        // why the machine is in this phase, for operators; it may name scripts, hosts and processes
 	Public   string        // the same for clients, which learn only states; "" while a primary is open
 	Command  string        // the command that ends a hold, empty when none is needed
-	Primary  int           // index, -1 when there is none
+	Primary  int           // slot, -1 when there is none
 	Timeline uint32        // of the recorded primary, 0 unknown
 	LSN      uint64        // last LSN seen on the primary, 0 unknown
 	LSNAge   time.Duration // age of LSN, meaningful with LSN
 	Run      *RunStatus    // the run in progress, or a lost run whose processes may not have ended; nil for none
 	Stopping bool
-	Alarms   []Alarm // in the order they were raised
-	Servers  []ServerStatus
+	Alarms   []Alarm        // in the order they were raised
+	Servers  []ServerStatus // by slot, with empty names where there is no server
+	Order    []int          // slots in the order of the configuration, nil if that is their own order
+}
+
+// Each returns the servers in the order of the configuration, each with its slot.
+func (s *Status) Each() iter.Seq2[int, ServerStatus] {
+	return func(yield func(int, ServerStatus) bool) {
+		for n := range s.Servers {
+			i := n
+			if s.Order != nil {
+				if n == len(s.Order) {
+					return
+				}
+				i = s.Order[n]
+			}
+			if s.Servers[i].Name != "" && !yield(i, s.Servers[i]) {
+				return
+			}
+		}
+	}
 }
 
 // Busy reports whether a hook is running, for which a shutdown waits.

@@ -9,6 +9,7 @@ import (
 // entrant is one server as the ranking sees it: plain values, so that the ranking is a pure function.
 type entrant struct {
 	index     int
+	place     int // in the configuration
 	name      string
 	failed    string // why it is Failed or can't be promoted at all, "" if neither
 	candidate bool   // failover_candidate
@@ -96,7 +97,7 @@ func compare(a, b entrant) int {
 		compareData(a, b),
 		-cmp.Compare(a.priority, b.priority),
 		worse(a.paused, b.paused),
-		cmp.Compare(a.index, b.index),
+		cmp.Compare(a.place, b.place),
 	)
 }
 
@@ -133,12 +134,12 @@ func (m *Machine) sample(s *server) {
 
 func (m *Machine) entrants() []entrant {
 	var out []entrant
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if i == m.known.index {
 			continue
 		}
 		e := entrant{
-			index: i, name: s.cfg.Name, candidate: s.cfg.Candidate, seen: s.seen(), outcome: s.last,
+			index: i, place: m.place(i), name: s.cfg.Name, candidate: s.cfg.Candidate, seen: s.seen(), outcome: s.last,
 			fresh: s.fresh(max(m.since, m.now-m.cfg.ProbeTimeout)), foreign: m.foreign(s), timeline: s.timeline, followed: m.known.timeline == 0 || s.timeline >= m.known.timeline,
 			lsn: s.lsn(), sync: slices.Contains(m.known.sync, s.cfg.Name), priority: s.cfg.Priority, paused: s.obs.Paused,
 		}
@@ -282,7 +283,7 @@ func (m *Machine) sampledEnough(order []entrant) bool {
 	if m.now >= m.since+sampleTime {
 		return true
 	}
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if i != m.known.index && !s.excluded && !m.alias(i) && !s.fresh(m.since) {
 			return false
 		}
@@ -301,7 +302,7 @@ func (m *Machine) sampledEnough(order []entrant) bool {
 // hopeful reports whether some server may still turn out to be a candidate. Giving up is final, so a lost probe or a
 // standby that is starting up must not cause it.
 func (m *Machine) hopeful() bool {
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if i == m.known.index || s.excluded || m.alias(i) || s.state == Failed || s.qual != Plain || !s.cfg.Candidate || s.noAddress {
 			continue
 		}

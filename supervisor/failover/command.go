@@ -136,7 +136,7 @@ func (m *Machine) evaluateCommands() {
 
 func (m *Machine) commandReady(c command) bool {
 	if c.ofAll() {
-		return !slices.ContainsFunc(m.servers, func(s *server) bool { return !s.fresh(c.at) })
+		return !slices.ContainsFunc(m.servers, func(s *server) bool { return s != nil && !s.fresh(c.at) })
 	}
 	if !m.servers[c.index].fresh(c.at) {
 		return false

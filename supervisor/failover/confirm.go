@@ -52,7 +52,7 @@ func (m *Machine) evalOpenOff(s *server) {
 
 // watchOthers flags another writable server as split brain, but only if the primary has answered after that server.
 func (m *Machine) watchOthers(p *server) {
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if i == m.known.index || s.last != SawPrimary || s.excluded || s.qual == SplitBrain || m.alias(i) {
 			continue
 		}
@@ -222,7 +222,7 @@ func (m *Machine) confirmedSilent(i int) (string, bool) {
 // another configured server is no witness.
 func (m *Machine) witnesses(i int) (agree, need int, missing []string) {
 	s := m.servers[i]
-	for j, w := range m.servers {
+	for j, w := range m.each() {
 		if j == i || w.state == Failed || m.foreign(w) || m.alias(j) {
 			continue
 		}
@@ -249,19 +249,19 @@ const answerTime = 5 * time.Second
 
 // isolated reports whether every server is silent and none refuses connections.
 func (m *Machine) isolated() bool {
-	for _, s := range m.servers {
+	for _, s := range m.each() {
 		if !s.silent() {
 			return false
 		}
 	}
-	return len(m.servers) > 1
+	return m.count() > 1
 }
 
 // adoptable returns another server of the primary's system that is writable on a higher timeline; -1 if there is none,
 // or if two of them share the highest timeline.
 func (m *Machine) adoptable() int {
 	best := -1
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if i == m.known.index || s.last != SawPrimary || s.excluded || m.alias(i) || m.foreign(s) || m.known.timeline == 0 || s.timeline <= m.known.timeline {
 			continue
 		}

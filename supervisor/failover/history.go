@@ -42,7 +42,7 @@ func (m *Machine) remember(e HistoryEntry) {
 	if m.known.lsn != 0 {
 		e.LSN = lsnText(m.known.lsn)
 	}
-	for _, s := range m.servers {
+	for _, s := range m.each() {
 		if s.last != 0 {
 			e.Probes = append(e.Probes, s.cfg.Name+": "+s.seen())
 		}

@@ -57,7 +57,7 @@ func (m *Machine) loginHint(s *server, code string) string {
 // withoutLogin lists the servers that probes can't log in to, with the reasons.
 func (m *Machine) withoutLogin() string {
 	var names, hints []string
-	for _, s := range m.servers {
+	for _, s := range m.each() {
 		if (s.last != SawAlive || s.code == tooManyConnections) && s.code != seenByLogin {
 			continue
 		}

@@ -35,7 +35,7 @@ type Machine struct {
 		wall time.Time
 		at   time.Duration
 	}
-	servers []*server
+	servers []*server       // by slot, nil where there is none
 	twins   map[[2]int]bool // sections that are one server
 
 	epoch    uint64
@@ -73,12 +73,11 @@ func New(cfg Config, saved *Record, now time.Duration) *Machine {
 	m.runs = runs{counter: m.counter, pending: -1}
 	m.notify = notify{counter: m.counter, old: -1}
 	m.runner = runner{counter: m.counter, why: "not connected yet"}
-	for _, c := range m.cfg.Servers {
-		s := &server{cfg: c}
-		if c.PrimaryHint {
+	m.takeServers()
+	for _, s := range m.each() {
+		if s.cfg.PrimaryHint {
 			s.state = NotInitPrimary
 		}
-		m.servers = append(m.servers, s)
 	}
 	m.restore(saved)
 	return m
@@ -208,7 +207,7 @@ func (m *Machine) enter(p Phase, why string) {
 		m.setOpen(true)
 	}
 	if p == PhaseChoosing {
-		for _, s := range m.servers {
+		for _, s := range m.each() {
 			s.sampled, s.stable = false, false
 		}
 	}
@@ -283,7 +282,11 @@ func (m *Machine) flush() []Action {
 func (m *Machine) publishAction() (Publish, bool) {
 	s := Snapshot{Gen: m.published.Gen + 1, Epoch: m.epoch, Open: m.open, Primary: m.known.index, Servers: make([]ServerView, 0, len(m.servers))}
 	for _, v := range m.servers {
-		s.Servers = append(s.Servers, ServerView{v.cfg.Name, v.state, v.qual})
+		view := ServerView{}
+		if v != nil {
+			view = ServerView{v.cfg.Name, v.state, v.qual}
+		}
+		s.Servers = append(s.Servers, view)
 	}
 	if m.published.Gen > 0 && sameSnapshot(s, m.published) {
 		return Publish{}, false
@@ -311,7 +314,7 @@ func (m *Machine) Deadline() (time.Duration, bool) {
 		return 0, false
 	}
 	var d deadline
-	for i := range m.servers {
+	for i := range m.each() {
 		if at, ok := m.probeDue(i); ok {
 			d.at(at)
 		}

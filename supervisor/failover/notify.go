@@ -130,7 +130,7 @@ func (m *Machine) evaluateNotify() {
 // notifyArgs returns both primaries, then every other server that isn't Failed.
 func (m *Machine) notifyArgs(old, next int) []string {
 	args := m.hostPorts(old, next)
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if i != old && i != next && s.state != Failed && !m.alias(i) {
 			args = append(args, s.cfg.Host, s.cfg.Port)
 		}
@@ -149,7 +149,7 @@ func (m *Machine) shouldFollow(i int) bool {
 // them. Where probes can't log in, nobody can tell.
 func (m *Machine) strays() string {
 	var out []string
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if !s.recheck || !m.shouldFollow(i) || s.last == SawAlive {
 			continue
 		}
@@ -171,7 +171,7 @@ func (m *Machine) strays() string {
 // should, because the only other one is the Failed old primary, that one counts.
 func (m *Machine) allFollow(since time.Duration) bool {
 	used, failed, n := true, true, 0
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if i == m.known.index || m.alias(i) {
 			continue
 		}

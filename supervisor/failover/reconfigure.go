@@ -8,9 +8,7 @@ func (m *Machine) onReconfigured(ev Reconfigured) {
 		return
 	}
 	m.cfg = withDefaults(*ev.Config)
-	for i, s := range m.servers {
-		s.cfg = m.cfg.Servers[i]
-	}
+	m.takeServers()
 	if !m.cfg.scripts() {
 		for _, name := range []string{"runner", "runner_silent", "notify_script", "state_dir"} {
 			m.clear(name)
@@ -25,7 +23,7 @@ func (c *Config) scripts() bool { return c.Enabled && !c.Follow }
 
 // warnOfTwo warns of a configuration in which nobody can tell a dead primary from a broken network.
 func (m *Machine) warnOfTwo() {
-	if m.cfg.scripts() && len(m.cfg.Servers) == 2 && !m.cfg.FenceScript {
+	if m.cfg.scripts() && m.count() == 2 && !m.cfg.FenceScript {
 		m.logOnce("two servers", Warn, "with two servers a silent primary can't be told from a partition of the network",
 			Attr{"hint", "set failover_fence_script, or add a standby"})
 	}

@@ -140,9 +140,11 @@ func (m *Machine) record() Record {
 		r.Run = &RunRecord{ID: m.runs.current.id, Hook: m.runs.current.hook, Phase: "started", Old: m.nameOf(m.runs.current.old), New: m.nameOf(m.runs.current.next)}
 	}
 	r.Blocker, r.Cut, r.Locked, r.RunTimes = m.runs.blocker, m.runs.cut, m.runs.locked, slices.Clone(m.runs.times)
-	m.saving.redraft(len(m.servers))
-	for i, s := range m.servers {
-		m.saving.draft[i] = m.serverRecord(i, s)
+	m.saving.redraft(m.count())
+	n := 0
+	for i, s := range m.each() {
+		m.saving.draft[n] = m.serverRecord(i, s)
+		n++
 	}
 	r.Servers = m.saving.draft
 	return r

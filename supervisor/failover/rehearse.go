@@ -87,17 +87,17 @@ func (m *Machine) findGeneral(r *Rehearsal) {
 	if !m.cfg.HealthCheck {
 		r.warn("", "health_check = on", "without health checks a death is noticed only when a client needs the primary")
 	}
-	if len(m.servers) == 2 && !m.cfg.FenceScript {
+	if m.count() == 2 && !m.cfg.FenceScript {
 		r.warn("", "set failover_fence_script, or add a standby", "with two servers a silent primary can't be told from a partition of the network")
 	}
-	if !m.cfg.NotifyConfigured && len(m.servers) > 2 {
+	if !m.cfg.NotifyConfigured && m.count() > 2 {
 		r.warn("", "set failover_notify_script", "nobody would tell the other standbys to follow the new primary")
 	}
 }
 
 // findServers checks each server by its latest probe.
 func (m *Machine) findServers(r *Rehearsal, since time.Duration) {
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		name := s.cfg.Name
 		switch {
 		case m.alias(i):

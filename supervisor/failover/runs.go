@@ -79,6 +79,14 @@ func (r *runs) verify(run *run) {
 	r.conclude(ended{hold: holdLost, id: run.id, old: run.old, next: run.next, why: "exit 0, not verified"})
 }
 
+// without forgets a run of which one server is gone. No hold is about it any more.
+func (r *runs) without(i int) {
+	if r.last != nil && (r.last.old == i || r.last.next == i) {
+		r.last = nil
+		r.changed()
+	}
+}
+
 func (r *runs) settled() { assign(r.counter, &r.pending, -1) }
 
 func (r *runs) cutOff(now time.Duration) {

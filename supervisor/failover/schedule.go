@@ -7,7 +7,7 @@ func (m *Machine) startProbes() {
 	if m.phase == PhaseNew {
 		return
 	}
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if s.inflight != 0 {
 			continue
 		}
@@ -88,7 +88,7 @@ func (m *Machine) watched(i int) bool {
 
 // forgetLostProbes gives up probes that were not answered. They count neither for nor against the server.
 func (m *Machine) forgetLostProbes() {
-	for _, s := range m.servers {
+	for _, s := range m.each() {
 		if s.inflight != 0 && m.now >= s.asked+m.cfg.ProbeTimeout+answerSlack {
 			s.inflight, s.lastEnded = 0, m.now
 			m.log(Warn, "a probe was never answered", Attr{"server", s.cfg.Name})

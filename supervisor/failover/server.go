@@ -104,10 +104,10 @@ func (m *Machine) foreign(s *server) bool {
 	return s.system != 0 && m.known.system != 0 && s.system != m.known.system
 }
 
-func (m *Machine) valid(i int) bool { return i >= 0 && i < len(m.servers) }
+func (m *Machine) valid(i int) bool { return i >= 0 && i < len(m.servers) && m.servers[i] != nil }
 
 func (m *Machine) indexOf(name string) int {
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if s.cfg.Name == name {
 			return i
 		}

@@ -25,7 +25,7 @@ func (m *Machine) onStarted(ev Started) {
 // evalStarting waits until every server has answered, at most failover_start_timeout.
 func (m *Machine) evalStarting() {
 	complete := true
-	for _, s := range m.servers {
+	for _, s := range m.each() {
 		complete = complete && s.last != 0
 	}
 	late := m.now >= m.since+m.cfg.StartTimeout
@@ -83,7 +83,7 @@ func (m *Machine) openStart(d decision) {
 		m.become(i, NotInitPrimary, Plain, d.why)
 	}
 	m.enter(PhaseOpen, d.why)
-	for j := range m.servers {
+	for j := range m.each() {
 		if j != i && m.servers[j].last == SawStandby {
 			m.classify(j)
 		}
@@ -100,7 +100,7 @@ func (m *Machine) adoptIdentity(s *server) {
 }
 
 func (m *Machine) reportForeign() {
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if i == m.known.index || !m.foreign(s) || m.alias(i) {
 			continue
 		}
@@ -138,7 +138,7 @@ func (m *Machine) decideStart(late bool) decision {
 // writable returns the writable servers, separated into those of the primary's own system and strangers.
 func (m *Machine) writable() (own, strangers []int) {
 	var found []int
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if s.last == SawPrimary && !s.excluded && !m.alias(i) {
 			found = append(found, i)
 		}
@@ -160,7 +160,7 @@ func (m *Machine) writable() (own, strangers []int) {
 // ownAlive reports whether a server of the recorded primary's system is alive, so that a stranger must not become
 // primary.
 func (m *Machine) ownAlive() bool {
-	for _, s := range m.servers {
+	for _, s := range m.each() {
 		if m.known.index >= 0 && m.known.system != 0 && s.last == SawStandby && s.system == m.known.system {
 			return true
 		}
@@ -250,7 +250,7 @@ func (m *Machine) roleUnknown(late bool) int {
 		return -1
 	}
 	var found []int
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if usable(s) {
 			found = append(found, i)
 		}
@@ -264,7 +264,7 @@ func (m *Machine) roleUnknown(late bool) int {
 // readOnly returns the standby that serves clients if failover is off and no server is writable.
 func (m *Machine) readOnly() int {
 	var found []int
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		if s.last == SawStandby {
 			if i == m.known.index {
 				return i

@@ -57,7 +57,7 @@ func (m *Machine) set(on bool, name, text string) {
 
 // evaluateAlarms raises and clears the alarms that follow from the state.
 func (m *Machine) evaluateAlarms() {
-	if len(m.servers) == 0 {
+	if m.count() == 0 {
 		return
 	}
 	m.set(m.phase == PhaseHeld, alarmHeld, m.reason)
@@ -67,7 +67,7 @@ func (m *Machine) evaluateAlarms() {
 	m.set(m.clients.Text != "", "clients_paused", m.clients.Text)
 	m.set(m.paused && m.cfg.Enabled, alarmPaused, "failover is paused: a dead primary is not replaced until pgagroal-cli failover resume")
 	split := ""
-	for _, s := range m.servers {
+	for _, s := range m.each() {
 		if s.qual == SplitBrain {
 			split += " " + s.cfg.Name
 		}
@@ -125,8 +125,10 @@ func (m *Machine) Status(now time.Duration) Status {
 	for _, a := range m.alarms {
 		s.Alarms = append(s.Alarms, Alarm{a.name, a.text, now - a.since})
 	}
-	for i := range m.servers {
-		s.Servers = append(s.Servers, m.serverStatus(i, now))
+	s.Servers = make([]ServerStatus, len(m.servers))
+	for i := range m.each() {
+		s.Servers[i] = m.serverStatus(i, now)
+		s.Order = append(s.Order, i)
 	}
 	return s
 }

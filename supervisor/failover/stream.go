@@ -67,7 +67,7 @@ func (m *Machine) silentSince(i int) time.Duration {
 	s := m.servers[i]
 	asked := max(s.firstDead, s.byteAt)
 	last, streams := s.byteAt, 0
-	for j, w := range m.servers {
+	for j, w := range m.each() {
 		if j == i || w.last != SawStandby || m.foreign(w) || m.alias(j) {
 			continue
 		}

@@ -38,7 +38,7 @@ func (m *Machine) changePrimary(next int, verified bool, f fate, why string) {
 
 // recheckAll requires every standby to show that it follows the primary.
 func (m *Machine) recheckAll() {
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		s.recheck = s.recheck || (i != m.known.index && s.state != Failed)
 	}
 }
@@ -166,7 +166,7 @@ func (m *Machine) verifyLate(i int) {
 // recheckStandbys probes every standby that hasn't yet shown that it follows the new primary; after a failed notify script
 // all others, too.
 func (m *Machine) recheckStandbys() {
-	for i, s := range m.servers {
+	for i, s := range m.each() {
 		s.wanted = s.wanted || s.recheck || (i != m.known.index && m.raised(alarmNotify))
 	}
 	m.changed()

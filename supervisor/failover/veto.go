@@ -15,7 +15,7 @@ func (m *Machine) veto(i int) (why string, vetoed bool) {
 		return "", false
 	}
 	var by []string
-	for j, w := range m.servers {
+	for j, w := range m.each() {
 		if j == i || w.state == Failed || m.foreign(w) || m.alias(j) || !m.streamsFrom(w, s) {
 			continue
 		}

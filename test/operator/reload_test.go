@@ -213,3 +213,64 @@ func openFiles(t *testing.T, pid int) int {
 	pool.Must(t, err)
 	return len(list)
 }
+
+// sections puts other server sections into the configuration, such as "n1 r2": a name ends with the number of its node.
+func sections(s *pool.Scene, list string) {
+	p := s.Pool
+	data, err := os.ReadFile(p.Path("pgagroal.conf"))
+	pool.Must(p.T, err)
+	at := strings.Index(string(data), "\n[pgagroal]")
+	main := string(data)[max(at, 0):]
+	if end := strings.Index(main[len("[pgagroal]"):], "\n["); end >= 0 {
+		main = main[:end+len("[pgagroal]")+1]
+	}
+	for _, name := range strings.Fields(list) {
+		n := s.Node(int(name[len(name)-1] - '0'))
+		main += fmt.Sprintf("\n[%s]\nhost = %s\nport = %d\n", name, n.Host, n.Port)
+	}
+	pool.WriteFile(p.T, p.Path("pgagroal.conf"), main, 0o644)
+}
+
+func TestServersChangeInAReloadAndFailoverGoesOn(t *testing.T) {
+	t.Parallel()
+	s := pool.PlayOpen(t, 2, pool.Plan{})
+	p := s.Pool
+	client := p.Connect()
+	sections(s, "n2 n3")
+	if _, errs, code := p.CLI("conf", "reload"); code != 1 || !strings.Contains(errs, "n1 is the primary") {
+		t.Errorf("without the primary: exit code %d, %s", code, errs)
+	}
+	s.Alarmed("n1 is the primary")
+	if _, err := pool.Query(client, "SELECT 1"); err != nil {
+		t.Error(err)
+	}
+	sections(s, "n3 n1 n2")
+	if got := changed(p.JSON("conf", "reload"), "Changed"); got != "servers" {
+		t.Errorf("another order: changed %s", got)
+	}
+	s.Kill(1)
+	s.WaitStatus("Phase", "open")
+	s.Told("notify")
+	next := s.Word("Primary")
+	other := map[string]string{"n2": "n3", "n3": "n2"}[next]
+	renamed := "r" + other[1:]
+	s.Follow(s.Node(int(other[1]-'0')), s.Node(int(next[1]-'0')))
+	sections(s, next+" "+renamed)
+	if got := changed(p.JSON("conf", "reload"), "Changed"); got != "server."+other+" server.n1" && got != "server.n1 server."+other {
+		t.Errorf("the dead server goes, the standby has another name: changed %s", got)
+	}
+	epoch := s.Epoch()
+	p.Stop()
+	p.Restart()
+	s.WaitStatus("Primary", next)
+	if got := s.Epoch(); got != epoch {
+		t.Errorf("epoch %d after a restart, before it %d", got, epoch)
+	}
+	p.WaitState(renamed, "Replica")
+	p.Connect()
+	s.Kill(int(next[1] - '0'))
+	s.Opened(renamed)
+	if servers := p.JSON("status")["Servers"].(map[string]any); len(servers) != 2 || servers[renamed] == nil {
+		t.Errorf("status has %v", servers)
+	}
+}
