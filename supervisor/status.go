@@ -212,7 +212,7 @@ func (s *supervisor) detailsResponse(rep *report) control.StatusDetailsResponse 
 		}
 		r.Connections = append(r.Connections, control.Connection{
 			State: state, StartTime: c.Start, Timestamp: c.Since, PID: c.worker, FD: c.FD,
-			Database: c.Database, Username: c.User, AppName: c.AppName, Server: s.serverName(c.Server), Client: c.Client,
+			Database: c.Database, Username: c.User, AppName: c.AppName, Server: s.serverName(c.Server), Client: c.Client, ID: c.ClientID,
 		})
 	}
 	return r

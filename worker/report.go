@@ -149,7 +149,7 @@ func (w *worker) reportBackend(id uint64, b *backend) *ipc.ReportSession {
 		r.State = "gracefully"
 	}
 	if s := b.session; s != nil {
-		r.Since, r.AppName, r.Client = int64(s.c.since), s.login.application(), s.c.addr
+		r.Since, r.AppName, r.Client, r.ClientID = int64(s.c.since), s.login.application(), s.c.addr, s.c.id
 	}
 	return r
 }
@@ -157,7 +157,7 @@ func (w *worker) reportBackend(id uint64, b *backend) *ipc.ReportSession {
 func (w *worker) reportWaiting(id uint64, s *session) *ipc.ReportSession {
 	r := &ipc.ReportSession{
 		ID: id, Server: -1, State: "waiting", Start: s.c.start.Unix(), Since: int64(s.c.since), FD: s.client.FD(),
-		Database: s.login.database, User: s.login.user, AppName: s.login.application(), Client: s.c.addr,
+		Database: s.login.database, User: s.login.user, AppName: s.login.application(), Client: s.c.addr, ClientID: s.c.id,
 	}
 	if wt := s.waiter; wt != nil {
 		r.WaitingSince = w.born.Add(wt.Since).Unix()

@@ -34,6 +34,9 @@ func (p *program) top(c *cli.Context, words []string) error {
 		if err := a.failure(command); err != nil {
 			return err
 		}
+		if response == nil { // of a command that has none
+			return nil
+		}
 		return a.response(response)
 	}
 	if c.Bool("once") {

@@ -334,6 +334,7 @@ type Connection struct {
 	AppName   string
 	Server    string `json:",omitempty"` // name of the server
 	Client    string `json:",omitempty"` // address of the client
+	ID        uint64 `json:",omitempty"` // of the client, for Kick
 }
 
 // ConfListResponse answers conf ls. The path of a file that isn't used is empty.

@@ -191,6 +191,8 @@ func (m *model) foot() string {
 		return m.cut(screen.Worry, m.question.text+" y/n")
 	case m.typing:
 		return m.cut(screen.Worry, "filter: "+m.filter+"_   enter keeps it, esc clears it")
+	case m.picking:
+		return m.cut(screen.Worry, "disconnect the client with ID: "+m.pick+"_   enter asks, esc leaves")
 	case m.said != "":
 		return m.cut(screen.Worry, m.said)
 	}
@@ -199,7 +201,7 @@ func (m *model) foot() string {
 	if m.filter != "" {
 		filter = " [" + m.filter + "]"
 	}
-	keys := fmt.Sprintf("q quit  tab %s  s by %s  / filter%s  f failover  p pause  u resume", listNames[(m.list+1)%lists], by, filter)
+	keys := fmt.Sprintf("q quit  tab %s  s by %s  / filter%s  f failover  p pause  u resume  x kick", listNames[(m.list+1)%lists], by, filter)
 	if more := keys + "  r reverse  space hold"; screen.Width(more) <= m.screen.Width {
 		keys = more
 	}

@@ -225,7 +225,7 @@ func (m *model) clients() screen.Table {
 		return m.direction(cmp.Or(by, cmp.Compare(a.Timestamp, b.Timestamp), cmp.Compare(a.Client, b.Client)))
 	})
 	t := screen.Table{Columns: []screen.Column{
-		{Title: "STATE"}, {Title: "TIME", Right: true}, {Title: "DATABASE"}, {Title: "USER"}, {Title: "SERVER"}, {Title: "CLIENT", Least: 21, Spare: 1}, {Title: "APPLICATION", Spare: 2},
+		{Title: "ID", Right: true}, {Title: "STATE"}, {Title: "TIME", Right: true}, {Title: "DATABASE"}, {Title: "USER"}, {Title: "SERVER"}, {Title: "CLIENT", Least: 21, Spare: 1}, {Title: "APPLICATION", Spare: 2},
 	}}
 	for _, c := range list {
 		colour := screen.Plain
@@ -233,10 +233,18 @@ func (m *model) clients() screen.Table {
 			colour = screen.Worry
 		}
 		t.Rows = append(t.Rows, screen.Row{Cells: []screen.Cell{
-			{Text: state(c), Colour: colour}, {Text: since(m.last.at, c.Timestamp)}, {Text: c.Database}, {Text: c.Username}, {Text: c.Server}, {Text: c.Client}, {Text: c.AppName},
+			{Text: id(c)}, {Text: state(c), Colour: colour}, {Text: since(m.last.at, c.Timestamp)}, {Text: c.Database}, {Text: c.Username}, {Text: c.Server}, {Text: c.Client}, {Text: c.AppName},
 		}})
 	}
 	return t
+}
+
+// id is empty if the answer is of a pgagroal that doesn't tell it.
+func id(c control.Connection) string {
+	if c.ID == 0 {
+		return ""
+	}
+	return strconv.FormatUint(c.ID, 10)
 }
 
 func state(c control.Connection) string {

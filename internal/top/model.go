@@ -1,6 +1,7 @@
 package top
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -39,6 +40,8 @@ type model struct {
 	skip    int // rows of the list that are scrolled away
 	filter  string
 	typing  bool // keys go into the filter
+	picking bool // keys go into pick
+	pick    string
 
 	question *question // y or n is awaited
 	said     string    // how an order ended
@@ -48,6 +51,7 @@ type model struct {
 type question struct {
 	text, command string
 	args          map[string]string
+	done          string // what to say afterwards of a command that has no response
 }
 
 type (
@@ -119,6 +123,9 @@ func (m *model) onKey(key string) tea.Cmd {
 	case m.typing:
 		m.onFilter(key)
 		return nil
+	case m.picking:
+		m.onPick(key)
+		return nil
 	}
 	switch key {
 	case "q":
@@ -135,12 +142,15 @@ func (m *model) onKey(key string) tea.Cmd {
 		m.filter = ""
 	case "space":
 		m.still = !m.still
+	case "x":
+		m.picking, m.pick = true, ""
+		m.list, m.skip = listClients, 0
 	case "f":
 		m.question = m.failoverQuestion()
 	case "p":
-		m.question = &question{"Pause all? Clients wait, and connections close when running work has ended.", control.Pause, everything()}
+		m.question = &question{"Pause all? Clients wait, and connections close when running work has ended.", control.Pause, everything(), ""}
 	case "u":
-		m.question = &question{"Resume all? Clients that wait go on.", control.Resume, everything()}
+		m.question = &question{"Resume all? Clients that wait go on.", control.Resume, everything(), ""}
 	default:
 		m.scroll(key)
 	}
@@ -170,11 +180,43 @@ func (m *model) onFilter(key string) {
 	}
 }
 
+// maxID is how many digits the id of a client has at most.
+const maxID = 20
+
+// onPick edits the id of the client to disconnect. A row can't be picked, because rows move
+// while one looks for a key.
+func (m *model) onPick(key string) {
+	switch {
+	case key == "enter":
+		m.picking = false
+		if m.question = m.kickQuestion(); m.question == nil {
+			m.said = "no client " + m.pick + " has a connection or waits for one"
+		}
+	case key == "esc":
+		m.picking = false
+	case key == "backspace":
+		m.pick = m.pick[:max(0, len(m.pick)-1)]
+	case len(key) == 1 && key >= "0" && key <= "9" && len(m.pick) < maxID:
+		m.pick += key
+	}
+}
+
+// kickQuestion returns nil if there is no such client in the list.
+func (m *model) kickQuestion() *question {
+	for _, c := range m.last.details.Connections {
+		if c.ID != 0 && id(c) == m.pick {
+			text := fmt.Sprintf("Disconnect client %s, %s@%s, %s?", m.pick, c.Username, c.Database, state(c))
+			return &question{text, control.Kick, map[string]string{control.ArgID: m.pick}, "client " + m.pick + " is disconnected"}
+		}
+	}
+	return nil
+}
+
 func (m *model) failoverQuestion() *question {
 	if m.last.failover.Paused {
-		return &question{"End the pause of failover? A primary that is dead is replaced at once.", control.FailoverResume, nil}
+		return &question{"End the pause of failover? A primary that is dead is replaced at once.", control.FailoverResume, nil, ""}
 	}
-	return &question{"Pause failover? A dead primary isn't replaced until it is resumed.", control.FailoverPause, nil}
+	return &question{"Pause failover? A dead primary isn't replaced until it is resumed.", control.FailoverPause, nil, ""}
 }
 
 func everything() map[string]string { return map[string]string{control.ArgDatabase: "all"} }
@@ -188,6 +230,12 @@ func (m *model) onAnswer(key string) tea.Cmd {
 		return nil
 	}
 	return func() tea.Msg {
+		if q.done != "" {
+			if err := m.ask(q.command, q.args, nil); err != nil {
+				return orderedMsg{err.Error()}
+			}
+			return orderedMsg{q.done}
+		}
 		var r struct{ Next string }
 		if err := m.ask(q.command, q.args, &r); err != nil {
 			return orderedMsg{err.Error()}

@@ -49,7 +49,7 @@ func calm() sample {
 		Standbys: map[string]control.Standby{"orders2": streaming("another-name"), "orders3": streaming("10.1.0.2"), "orders5": {}},
 	}
 	for i := range 12 {
-		c := control.Connection{State: "Active", Timestamp: noon.Unix() - int64(i*i*60), Database: "orders", Username: "app", AppName: "checkout\x1b[2J", Server: "orders1", Client: fmt.Sprintf("10.1.7.%d:50123", i+1)}
+		c := control.Connection{State: "Active", Timestamp: noon.Unix() - int64(i*i*60), Database: "orders", Username: "app", AppName: "checkout\x1b[2J", Server: "orders1", Client: fmt.Sprintf("10.1.7.%d:50123", i+1), ID: uint64(i + 1)}
 		switch {
 		case i%4 == 0:
 			c.State, c.Client, c.AppName = "Free", "", ""
@@ -328,5 +328,49 @@ func TestARingOfStandbysIsShown(t *testing.T) {
 		if strings.Count(text, name+" ") != 1 {
 			t.Errorf("%s isn't there once:\n%s", name, text)
 		}
+	}
+}
+
+// A client is picked by its id, because rows move while one looks for a key.
+func TestAClientIsKickedAfterAQuestion(t *testing.T) {
+	var ordered []string
+	m := viewed(calm(), 80, 24)
+	m.ask = func(command string, args map[string]string, r any) error {
+		if r != nil {
+			t.Error("kick has no response")
+		}
+		ordered = append(ordered, command+" "+args[control.ArgID])
+		return nil
+	}
+	press(m, "x", "1", "x", "7", "backspace", "2")
+	if m.list != listClients || m.pick != "12" {
+		t.Errorf("list %d, picked %q", m.list, m.pick)
+	}
+	golden(t, "kick-pick-80x24.txt", m.draw())
+	press(m, "enter")
+	golden(t, "kick-question-80x24.txt", m.draw())
+	if cmd := press(m, "n"); cmd != nil || len(ordered) > 0 {
+		t.Errorf("a no: ordered %q", ordered)
+	}
+	_, _ = m.Update(press(m, "x", "1", "2", "enter", "y")())
+	if len(ordered) != 1 || ordered[0] != "kick 12" || !strings.HasSuffix(m.draw(), "client 12 is disconnected") {
+		t.Errorf("a yes: ordered %q\n%s", ordered, m.draw())
+	}
+	if press(m, "x", "9", "9", "enter"); m.question != nil || !strings.HasSuffix(m.draw(), "no client 99 has a connection or waits for one") {
+		t.Errorf("a client that isn't there: %s", m.foot())
+	}
+	if press(m, "x", "0", "enter"); m.question != nil {
+		t.Error("connections without a client are picked")
+	}
+	press(m, "x", "1", "esc", "enter")
+	if m.picking || m.question != nil {
+		t.Error("esc doesn't leave")
+	}
+	for range 2 * maxID {
+		press(m, "x", "1")
+		m.onPick("1")
+	}
+	if len(m.pick) > maxID {
+		t.Errorf("%d digits", len(m.pick))
 	}
 }

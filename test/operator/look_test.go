@@ -44,6 +44,13 @@ func TestClientsAreListedAndKicked(t *testing.T) {
 	if got := fmt.Sprint(clients[1]["PID"]); got != pid || clients[1]["Server"] != "n1" || clients[0]["PID"] != nil {
 		t.Errorf("served by %s, want %s: %v", got, pid, clients)
 	}
+	kickable := map[any]bool{} // what top offers
+	for _, x := range p.JSON("status", "details")["Connections"].([]any) {
+		kickable[x.(map[string]any)["ID"]] = true
+	}
+	if !kickable[clients[1]["ID"]] || !kickable[clients[2]["ID"]] {
+		t.Errorf("connections of clients %v", kickable)
+	}
 	pools := p.JSON("pools")["Pools"].([]any)
 	if pl := pools[0].(map[string]any); len(pools) != 1 || pl["Active"] != 2.0 || pl["Waiting"] != 0.0 {
 		t.Errorf("pools: %v", pools)
