@@ -126,8 +126,17 @@ func (s *supervisor) serverStatus(st failover.Status, i int) control.Server {
 	return control.Server{
 		Server: sv.Name, Host: sv.Host, Port: s.cfg.Slot(i).Port, State: sv.State.String(), Health: health,
 		MajorVersion: majorVersion(s.servers.versions[i]), SystemIdentifier: identifier(sv.SystemID),
-		Status: running, Primary: primary, Behind: behind(st, i), Qualifier: sv.Qualifier.String(), Reason: sv.Reason,
+		Status: running, Primary: primary, Behind: behind(st, i), LagSeconds: s.lagSeconds(st, i), Qualifier: sv.Qualifier.String(), Reason: sv.Reason,
 	}
+}
+
+// lagSeconds returns for how long a standby had lacked something at its last probe, nil if that is unknown.
+func (s *supervisor) lagSeconds(st failover.Status, i int) *float64 {
+	lag := s.console.figures.lag(i)
+	if lag < 0 || behind(st, i) == nil {
+		return nil
+	}
+	return new(lag.Seconds())
 }
 
 // majorVersion reads "15.4", "16beta1" and the like, and returns 0 for anything else.

@@ -186,3 +186,22 @@ func TestTrafficIsTheSumOfTheWorkers(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", d)
 	}
 }
+
+func TestServersTellForHowLongAStandbyLags(t *testing.T) {
+	w := newWorld(t, 1)
+	st := failover.Status{Primary: 0, LSN: 1000, Servers: []failover.ServerStatus{{Name: "one", LSN: 1000}, {Name: "two", LSN: 950, State: failover.Replica}}}
+	if got := w.s.serverStatus(st, 1).LagSeconds; got != nil {
+		t.Errorf("%v before a probe", *got)
+	}
+	f := &w.s.console.figures
+	f.probed(failover.ProbeDone{Server: 0, Outcome: failover.SawPrimary, Obs: failover.Observation{WriteLSN: 900}, Ended: time.Second})
+	f.probed(failover.ProbeDone{Server: 0, Outcome: failover.SawPrimary, Obs: failover.Observation{WriteLSN: 1000}, Ended: 2 * time.Second})
+	f.probed(failover.ProbeDone{Server: 1, Outcome: failover.SawStandby, Obs: failover.Observation{ReplayLSN: 950}, Ended: 5500 * time.Millisecond})
+	if got := w.s.serverStatus(st, 1).LagSeconds; got == nil || *got != 3.5 {
+		t.Errorf("lag %v, want 3.5 s", got)
+	}
+	st.Primary = 1 // what was seen of it as a standby says nothing any more
+	if got := w.s.serverStatus(st, 1).LagSeconds; got != nil {
+		t.Errorf("%v on the primary", *got)
+	}
+}

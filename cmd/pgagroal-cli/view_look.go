@@ -94,7 +94,7 @@ func serverLinesView(p *page, _ *answer, r *control.ServersResponse) {
 			{Text: strconv.Itoa(s.Idle)},
 			{Text: s.Probe},
 			{Text: screen.Seconds(s.ProbeAge)},
-			{Text: behindText(s.Behind)},
+			{Text: behindText(s.Behind, s.LagSeconds)},
 			{Text: number0(int(s.Timeline))},
 			{Text: s.LSN},
 			{Text: address(s.Host, s.Port)},

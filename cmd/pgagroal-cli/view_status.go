@@ -25,7 +25,7 @@ func pingView(p *page, a *answer, r *control.PingResponse) {
 	for _, name := range slices.Sorted(maps.Keys(r.Servers)) {
 		s := r.Servers[name]
 		t.Rows = append(t.Rows, screen.Row{Cells: []screen.Cell{
-			{Text: name}, {Text: s.Status, Colour: colourOf(s.Status)}, {Text: s.Primary}, {Text: address(s.Host, s.Port)}, {Text: behindText(s.Behind)},
+			{Text: name}, {Text: s.Status, Colour: colourOf(s.Status)}, {Text: s.Primary}, {Text: address(s.Host, s.Port)}, {Text: behindText(s.Behind, nil)},
 		}})
 	}
 	p.table("", t)
@@ -131,7 +131,7 @@ func serversTable(r *control.StatusResponse) screen.Table {
 			state(s.State, s.Qualifier),
 			{Text: s.Health, Colour: colourOf(s.Health)},
 			{Text: address(s.Host, s.Port)},
-			{Text: behindText(s.Behind)},
+			{Text: behindText(s.Behind, s.LagSeconds)},
 			receives(r, name),
 			{Text: number0(s.MajorVersion)},
 		}}
@@ -304,11 +304,15 @@ func address(host string, port int) string {
 	return fmt.Sprintf("%s:%d", host, port)
 }
 
-func behindText(bytes *int64) string {
-	if bytes == nil {
+// behindText says how far a standby is behind: in bytes, and since when if that is known.
+func behindText(bytes *int64, seconds *float64) string {
+	switch {
+	case bytes == nil:
 		return ""
+	case *bytes == 0 || seconds == nil || *seconds == 0:
+		return screen.Bytes(*bytes)
 	}
-	return screen.Bytes(*bytes)
+	return screen.Bytes(*bytes) + ", " + screen.Seconds(*seconds)
 }
 
 // number0 is a number, empty for 0, which stands for unknown.

@@ -37,7 +37,7 @@ func calm() control.StatusResponse {
 		Status: control.StatusRunning, ActiveConnections: 12, TotalConnections: 20, MaxConnections: 100, NumberOfServers: 2,
 		Servers: map[string]control.Server{
 			"orders1": {Server: "orders1", Host: "10.1.0.1", Port: 5432, State: "Primary", Health: control.HealthUp, MajorVersion: 17, Status: control.ServerRunning, Primary: control.PrimaryYes, Reason: "writable"},
-			"orders2": {Server: "orders2", Host: long, Port: 5432, State: "Replica", Health: control.HealthUp, MajorVersion: 17, Status: control.ServerRunning, Primary: control.PrimaryNo, Behind: bytesOf(40 << 20)},
+			"orders2": {Server: "orders2", Host: long, Port: 5432, State: "Replica", Health: control.HealthUp, MajorVersion: 17, Status: control.ServerRunning, Primary: control.PrimaryNo, Behind: bytesOf(40 << 20), LagSeconds: new(93.5)},
 		},
 		Standbys:    map[string]control.Standby{"orders2": {Readable: true, Streaming: true, WALReceiverStatus: "streaming"}},
 		Failover:    control.FailoverSummary{Enabled: true, Phase: "open", Epoch: 3, Timeline: 2, Alarms: []string{}},

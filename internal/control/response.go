@@ -153,6 +153,9 @@ type Server struct {
 	Status           string // ServerRunning or ServerDown
 	Primary          string // PrimaryYes, PrimaryNo or PrimaryUnknown
 	Behind           *int64 `json:",omitempty"` // bytes, as in PingServer
+	// LagSeconds is for how long, at its last probe, a standby had lacked something that the primary
+	// had written; absent when unknown.
+	LagSeconds *float64 `json:",omitempty"`
 	// Qualifier narrows State: not writable, vetoed, detached, split brain, or empty.
 	Qualifier string `json:",omitempty"`
 	// Reason says why the server is in this state.

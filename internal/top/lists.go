@@ -79,6 +79,9 @@ func (m *model) server(name, branch string) []screen.Cell {
 	behind := ""
 	if s.Behind != nil {
 		behind = screen.Bytes(*s.Behind)
+		if s.LagSeconds != nil && *s.LagSeconds > 0 && *s.Behind > 0 {
+			behind += ", " + screen.Seconds(*s.LagSeconds)
+		}
 	}
 	receives := ""
 	if isStandby(s) {
