@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,6 +33,8 @@ type rig struct {
 	fds  chan int // descriptors of messages
 	// logins has the server's end of each backend after its login.
 	logins chan *serverEnd
+	// open keeps these ends from the collector, which would close those that no test holds.
+	open sync.Map
 	// cancels has the process ids of cancel requests.
 	cancels chan uint32
 	// holdCancels, if set, makes the server finish one cancel request per value.
@@ -169,6 +172,7 @@ func (r *rig) login(nc *net.TCPConn) {
 		nc.Close()
 		return
 	}
+	r.open.Store(nc, true)
 	r.logins <- &serverEnd{nc, bufio.NewReader(nc)}
 }
 
