@@ -80,7 +80,7 @@ func (p *place) give(path string) {
 func newPlace(t *testing.T) *place {
 	t.Helper()
 	p := emptyPlace(t)
-	if r := p.run("", "master-key", "-P", "a master key"); r.code != 0 {
+	if r := p.run("", "master-key", "-P", "a master key", "-f", p.file); r.code != 0 {
 		t.Fatal(r.errOut)
 	}
 	return p
@@ -388,7 +388,7 @@ func TestFilesThatTheDaemonRefusesAreSaid(t *testing.T) {
 
 func TestMasterKeyIsPrivateAndNeverShown(t *testing.T) {
 	p := emptyPlace(t)
-	r := p.run("", "master-key", "-g")
+	r := p.run("", "master-key", "-g", "-f", p.file)
 	path := filepath.Join(p.home, ".pgagroal", "master.key")
 	if r.code != 0 || !strings.Contains(r.out, "Master Key stored into "+path) || strings.Contains(r.out, "Password") {
 		t.Errorf("exit %d, %q %q", r.code, r.out, r.errOut)
@@ -400,7 +400,7 @@ func TestMasterKeyIsPrivateAndNeverShown(t *testing.T) {
 	}
 	for input, args := range map[string][]string{"short\n": {"master-key"}, "": {"master-key", "-P", ""}} {
 		q := emptyPlace(t)
-		if r := q.run(input, args...); r.code != 1 || q.hasKey() {
+		if r := q.run(input, append(args, "-f", q.file)...); r.code != 1 || q.hasKey() {
 			t.Errorf("%q with input %q: exit %d", args, input, r.code)
 		}
 	}

@@ -67,7 +67,7 @@ func (r *rig) writeUsers(ctx context.Context, p *pooler, user string) error {
 
 func (r *rig) writeCredential(ctx context.Context, p *pooler, file, user string) error {
 	for _, args := range [][]string{
-		{"master-key", "-P", "a master key to measure with"},
+		{"-f", file, "-P", "a master key to measure with", "master-key"},
 		{"-f", file, "-U", user, "-P", password, "user", "add"},
 	} {
 		argv := append([]string{filepath.Join(r.programsOf(p.target), "pgagroal-admin")}, args...)
