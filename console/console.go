@@ -13,6 +13,8 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/confine"
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/internal/tlsdial"
+	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -30,8 +32,10 @@ type console struct {
 	build     string
 	cfg       *ipc.ConsoleConfigure
 	tls       ipc.ServerTLS
-	listeners []net.Listener // of the key metrics
-	pages     []net.Listener // of the key console
+	forAdmins map[int]*ipc.ServerTLS // by index, of the management port
+	listeners []net.Listener         // of the key metrics
+	pages     []net.Listener         // of the key console
+	remote    []net.Listener         // of the key management
 	certs     []certificate
 }
 
@@ -54,7 +58,7 @@ func Main(linkFD int, build string) int {
 		return 1
 	}
 	defer conn.Close()
-	c := &console{log: log, conn: conn, build: build}
+	c := &console{log: log, conn: conn, build: build, forAdmins: map[int]*ipc.ServerTLS{}}
 	if err := c.run(); err != nil {
 		c.log.Error("console ends", "error", err)
 		return 1
@@ -68,7 +72,7 @@ func (c *console) run() error {
 		return fmt.Errorf("start: %w", err)
 	}
 	// A failed write closes the link, which ends receive as well.
-	out := ipc.NewOutbox(c.conn, 4, stallLimit, func(error) { c.conn.Close() })
+	out := ipc.NewOutbox(c.conn, 4+maxRemote, stallLimit, func(error) { c.conn.Close() })
 	defer out.Close()
 	f := newFeed(c.log, func(m ipc.Message) error { return out.Send(m) }, c.cfg.Detail == detailConnection)
 	s, err := newServer(c.log, c.cfg, c.tls, f)
@@ -77,6 +81,10 @@ func (c *console) run() error {
 	}
 	s.about = about{build: c.build, kernel: kernelRelease(), certs: c.certs}
 	f.page = len(c.pages) > 0
+	admins, opens, err := c.newRemote(func(m ipc.Message) error { return out.Send(m) })
+	if err != nil {
+		return err
+	}
 	page := newWeb(s, newNames(c.cfg.Names, c.tls.Certificate))
 	held, err := c.confine()
 	if err != nil {
@@ -91,7 +99,24 @@ func (c *console) run() error {
 	}
 	defer s.start(c.listeners, s.handler(), maxClients)()
 	defer s.start(c.pages, page.handler(), maxPageClients)()
-	return c.receive(f)
+	defer admins.start(c.remote)()
+	return c.receive(f, opens)
+}
+
+// newRemote makes ready what serves the management port.
+func (c *console) newRemote(send func(ipc.Message) error) (*remote, *links, error) {
+	l := &links{log: c.log, send: send, waiting: map[uint64]chan linkAnswer{}}
+	t := c.cfg.Management
+	r := &remote{log: c.log, limit: time.Duration(c.cfg.RequestMS) * time.Millisecond, required: t.Required, open: l.open}
+	if t.Pairs == 0 {
+		return r, l, nil
+	}
+	m, err := tlsdial.ClientMaterial(t, c.forAdmins)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.tls, err = m.Listen(tlsdial.Options(t.Options), tlspolicy.Tickets{})
+	return r, l, err
 }
 
 // setup says hello and takes the configuration.
@@ -111,7 +136,7 @@ func (c *console) setup() error {
 			return err
 		}
 	}
-	if n := len(c.listeners) + len(c.pages); n != c.cfg.Listeners {
+	if n := len(c.listeners) + len(c.pages) + len(c.remote); n != c.cfg.Listeners {
 		return fmt.Errorf("%d listening sockets instead of %d", n, c.cfg.Listeners)
 	}
 	return nil
@@ -129,23 +154,38 @@ func (c *console) onSetup(env ipc.Envelope) error {
 		if err != nil {
 			return fmt.Errorf("use a listening socket: %w", err)
 		}
-		if m.Key == "console" {
+		switch m.Key {
+		case "console":
 			c.pages = append(c.pages, l)
-			return nil
+		case "management":
+			c.remote = append(c.remote, l)
+		default:
+			c.listeners = append(c.listeners, l)
 		}
-		c.listeners = append(c.listeners, l)
 	case *ipc.ConsoleLog:
 		c.onLog(m, env.FDs)
 	case *ipc.ConsoleCertificate:
 		c.certs = append(c.certs, newCertificate(m))
 	case *ipc.ConsoleTLS:
-		c.tls.Join(m.Part)
+		c.join(m.Part)
 	case *ipc.ConsoleConfigure:
 		c.cfg = m
 	default:
 		return fmt.Errorf("%s instead of the configuration", ipc.Name(m.Number()))
 	}
 	return nil
+}
+
+// join adds a part of what TLS needs.
+func (c *console) join(part ipc.ServerTLS) {
+	if part.Server > ipc.ForClients {
+		c.tls.Join(part)
+		return
+	}
+	if c.forAdmins[part.Server] == nil {
+		c.forAdmins[part.Server] = &ipc.ServerTLS{}
+	}
+	c.forAdmins[part.Server].Join(part)
 }
 
 // onLog continues with a log that the supervisor has opened, or another style of lines.
@@ -170,8 +210,8 @@ func (c *console) confine() (confine.Report, error) {
 	return r, nil
 }
 
-// receive hands messages to the feed until the link ends, which isn't an error.
-func (c *console) receive(f *feed) error {
+// receive hands messages to the feed and to links until the link ends, which isn't an error.
+func (c *console) receive(f *feed, l *links) error {
 	for {
 		env, err := c.conn.Receive()
 		if errors.Is(err, io.EOF) {
@@ -181,7 +221,7 @@ func (c *console) receive(f *feed) error {
 			c.onLog(m, env.FDs)
 			continue
 		}
-		if err == nil {
+		if err == nil && !l.take(env) {
 			err = f.take(env.Message)
 		}
 		if err != nil {

@@ -33,6 +33,7 @@ const (
 	ctl = RoleControl
 	prb = RoleProber
 	csl = RoleConsole
+	rmt = RoleRemote
 )
 
 // catalogue is the whole protocol, one row per message.
@@ -177,6 +178,16 @@ var catalogue = index([]Row{
 	{Number: 132, Name: "StatsRequest", From: sup, To: wrk, Reply: 133, Phase: PhaseRunning, make: of[StatsRequest]},
 	{Number: 133, Name: "Stats", From: wrk, To: sup, Phase: PhaseRunning, make: of[Stats]},
 	{Number: 134, Name: "StatsEnd", From: wrk, To: sup, Phase: PhaseRunning, make: of[StatsEnd]},
+	{Number: 150, Name: "RemoteOpen", From: csl, To: sup, Phase: PhaseRunning, make: of[RemoteOpen]},
+	{Number: 151, Name: "RemoteOpened", From: sup, To: csl, FDs: 1, Phase: PhaseRunning, make: of[RemoteOpened]},
+	{Number: 152, Name: "RemoteBusy", From: sup, To: csl, Phase: PhaseRunning, make: of[RemoteBusy]},
+	{Number: 153, Name: "RemoteLogin", From: rmt, To: sup, Phase: PhaseSetup, make: of[RemoteLogin]},
+	{Number: 154, Name: "RemoteChallenge", From: sup, To: rmt, Phase: PhaseSetup, make: of[RemoteChallenge]},
+	{Number: 155, Name: "RemoteProof", From: rmt, To: sup, Phase: PhaseSetup, make: of[RemoteProof]},
+	{Number: 156, Name: "RemoteProven", From: sup, To: rmt, Phase: PhaseSetup, make: of[RemoteProven]},
+	{Number: 157, Name: "RemoteRefused", From: sup, To: rmt, Phase: phaseAny, make: of[RemoteRefused]},
+	{Number: 158, Name: "RemoteCommand", From: rmt, To: sup, Phase: PhaseRunning, make: of[RemoteCommand]},
+	{Number: 159, Name: "RemoteReply", From: sup, To: rmt, Phase: PhaseRunning, make: of[RemoteReply]},
 	{Number: 68, Name: "StatsClear", From: sup, To: wrk, Phase: PhaseRunning, make: of[StatsClear]},
 })
 

@@ -95,16 +95,25 @@ func fromFile(f *os.File, self, peer Role, log *slog.Logger) (*Conn, error) {
 // Pair makes a connected pair of sockets: ours as a Conn, theirs as a file for a child. The caller
 // closes theirs after the start of the child.
 func Pair(self, peer Role, log *slog.Logger) (ours *Conn, theirs *os.File, err error) {
+	ours, fd, err := PairFD(self, peer, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return ours, os.NewFile(uintptr(fd), "link"), nil
+}
+
+// PairFD is Pair for a process that runs already: theirs is a descriptor for a message.
+func PairFD(self, peer Role, log *slog.Logger) (ours *Conn, theirs int, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make link: %w", err)
+		return nil, -1, fmt.Errorf("make link: %w", err)
 	}
 	ours, err = FromFD(fds[0], self, peer, log)
 	if err != nil {
 		unix.Close(fds[1])
-		return nil, nil, err
+		return nil, -1, err
 	}
-	return ours, os.NewFile(uintptr(fds[1]), "link"), nil
+	return ours, fds[1], nil
 }
 
 // Unread returns the messages that a dead child hasn't read, oldest first. For this the child's end

@@ -12,12 +12,13 @@ type ConsoleHello struct {
 
 // ConsoleListen carries a listening socket, which the supervisor has made and keeps, too.
 type ConsoleListen struct {
-	// Key is the key of pgagroal.conf with the socket's port: metrics or console.
+	// Key is the key of pgagroal.conf with the socket's port: metrics, console or management.
 	Key string `msgpack:"key"`
 }
 
-// ConsoleTLS is a part of what TLS on the metrics port needs: certificate and key, and the
-// authorities for certificates of clients. All parts come before ConsoleConfigure.
+// ConsoleTLS is a part of what TLS on the ports needs: certificate and key, and the authorities for
+// certificates of clients. Those for the management port are ForClients. All parts come before
+// ConsoleConfigure.
 type ConsoleTLS struct {
 	Part ServerTLS `msgpack:"part"`
 }
@@ -41,6 +42,8 @@ type ConsoleConfigure struct {
 	RequestMS int64 `msgpack:"request_ms"`
 	// Names are the names by which browsers may call the web page, beside addresses and localhost.
 	Names []string `msgpack:"names"`
+	// Management is TLS on the management port, the same as for clients.
+	Management ClientTLS `msgpack:"management"`
 	// Listeners is how many ConsoleListen came before.
 	Listeners int `msgpack:"listeners"`
 }
@@ -218,6 +221,9 @@ type SnapshotEnd struct {
 
 // Format keeps the private key from being printed.
 func (ConsoleTLS) Format(s fmt.State, _ rune) { hide(s, "ConsoleTLS") }
+
+// Format keeps the secrets of Management from being printed.
+func (ConsoleConfigure) Format(s fmt.State, _ rune) { hide(s, "ConsoleConfigure") }
 
 func (*ConsoleHello) Number() Number       { return 120 }
 func (*ConsoleListen) Number() Number      { return 121 }

@@ -3,7 +3,8 @@ package ipc
 // Role says which process holds an end of a link.
 type Role uint8
 
-// The roles. RoleControl is pgagroal-cli, or any other client of the control socket.
+// The roles. RoleControl is pgagroal-cli, or any other client of the control socket. RoleRemote is the
+// console's end of a connection for one login of an admin.
 const (
 	RoleSupervisor Role = iota + 1
 	RoleWorker
@@ -11,6 +12,7 @@ const (
 	RoleControl
 	RoleProber
 	RoleConsole
+	RoleRemote
 )
 
 func (r Role) String() string {
@@ -27,6 +29,8 @@ func (r Role) String() string {
 		return "prober"
 	case RoleConsole:
 		return "console"
+	case RoleRemote:
+		return "remote"
 	}
 	return "unknown role"
 }

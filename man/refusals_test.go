@@ -116,7 +116,7 @@ func TestRefusalsComeFromTheTable(t *testing.T) {
 		arguments[name] = len(pgwire.Refusals()[i].Row().Shown)
 	}
 	used := map[string]bool{}
-	for _, dir := range []string{"worker", "supervisor", "internal", "prober", "ipc", "cmd", "scriptrunner"} {
+	for _, dir := range []string{"worker", "supervisor", "internal", "prober", "ipc", "cmd", "scriptrunner", "console"} {
 		if err := filepath.WalkDir(filepath.Join("..", dir), func(path string, d os.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "pgtest") {
 				return err

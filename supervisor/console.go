@@ -16,11 +16,12 @@ import (
 const ConsoleProgram = "pgagroal-console"
 
 // console is the supervisor's side of the process that answers HTTP: metrics, end points
-// for health checks, and the web page. snapshot.go answers its requests.
+// for health checks, and the web page, and that reads the management port. snapshot.go and
+// remote.go answer its requests.
 type console struct {
 	aide
 	program   *os.File             // what it runs
-	listeners []listen.Port        // of the keys metrics and console; also open here, for the next process
+	listeners []listen.Port        // of the keys metrics, console and management; also open here, for the next process
 	asked     *ipc.SnapshotRequest // not answered yet
 	began     time.Duration        // when the last snapshot began
 	base      ipc.WorkerStats      // what dead workers had counted
@@ -40,7 +41,7 @@ func (s *supervisor) newConsole() aide {
 				queue: queueLimit + s.snapshotItems(),
 			}
 		},
-		wanted:    func() bool { return servesHTTP(s.cfg) },
+		wanted:    func() bool { return wantsConsole(s.cfg) },
 		configure: s.configureConsole,
 		onUp:      func() {},
 		onDown:    func() { s.console.asked = nil },
@@ -77,26 +78,56 @@ func (s *supervisor) configureConsole(p *aideEnd) {
 	for _, part := range s.consoleTLS {
 		s.sendAide(p, &ipc.ConsoleTLS{Part: part})
 	}
+	var management ipc.ClientTLS
+	if c.OpensManagement() {
+		management = s.tls
+		management.TicketSeed = "" // sessions with workers aren't resumed here
+		for _, part := range s.clientTLS {
+			s.sendAide(p, &ipc.ConsoleTLS{Part: part})
+		}
+	}
 	s.sendAide(p, &ipc.ConsoleConfigure{
+		Management:    management,
 		CacheMaxAgeMS: c.MetricsCacheMaxAge.Milliseconds(), CacheMaxSize: c.MetricsCacheMaxSize, MaxSeries: c.MetricsMaxSeries, Detail: c.MetricsDetail,
 		RequestMS: c.AuthenticationTimeout.Milliseconds(), Names: pageNames(c.ConsoleNames), Listeners: len(s.console.listeners),
+	})
+}
+
+// answerTime is how long admins may go on reading answers, that of the reload itself for example, before a console with
+// a new configuration takes the place of the one that passes them on.
+const answerTime = time.Second
+
+// replaceConsole gives the console a new configuration, or ends it if it isn't wanted any more.
+func (s *supervisor) replaceConsole(old *generation) {
+	end := s.console.end
+	if !old.cfg.OpensManagement() {
+		s.replaceAide(&s.console.aide)
+		return
+	}
+	s.after(answerTime, func() {
+		if s.console.end == end {
+			s.replaceAide(&s.console.aide)
+		}
 	})
 }
 
 // openConsole opens the program of the console, nil if none is wanted. It is held open:
 // what is started later is of this release, whatever is installed meanwhile.
 func openConsole(c *config.Config) (*os.File, error) {
-	if !servesHTTP(c) {
+	if !wantsConsole(c) {
 		return nil, nil
 	}
 	program, err := proc.OpenProgram(ConsoleProgram)
 	if err != nil {
-		return nil, fmt.Errorf("metrics and console: %w", err)
+		return nil, fmt.Errorf("metrics, console and management: %w", err)
 	}
 	return program, nil
 }
 
-// servesHTTP reports whether the console is wanted, for metrics or for the web page.
+// wantsConsole reports whether the console is wanted, for HTTP or for remote management.
+func wantsConsole(c *config.Config) bool { return servesHTTP(c) || c.OpensManagement() }
+
+// servesHTTP reports whether there are metrics or the web page.
 func servesHTTP(c *config.Config) bool { return c.Metrics > 0 || c.Console > 0 }
 
 // loadConsoleTLS reads what TLS on the ports of the console needs, because the console opens no

@@ -100,6 +100,8 @@ func (s *supervisor) dispatch(a arrival) {
 		s.onAideReady(a.aide, m.Confined, m.Unconfined)
 	case *ipc.SnapshotRequest:
 		s.onSnapshotRequest(a.aide, m)
+	case *ipc.RemoteOpen:
+		s.onRemoteOpen(a.aide, m)
 	case *ipc.RunnerHello:
 		s.onRunnerHello(a.runner, m)
 	case *ipc.RunnerReady:

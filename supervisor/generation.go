@@ -30,6 +30,7 @@ type generation struct {
 	// the console to show.
 	consoleTLS   []ipc.ServerTLS
 	certificates []ipc.ConsoleCertificate
+	admins       admins
 }
 
 // newGeneration reads the files that a configuration names. It takes a while: keys are
@@ -46,7 +47,10 @@ func newGeneration(gen uint64, c *config.Config, salt ipc.Secret, before *genera
 	if g.serverTLS, err = loadServerTLS(c); err != nil {
 		return nil, err
 	}
-	g.consoleTLS, err = loadConsoleTLS(c)
+	if g.consoleTLS, err = loadConsoleTLS(c); err != nil {
+		return nil, err
+	}
+	g.admins, err = newAdmins(c, salt, g.clientTLS)
 	return g, err
 }
 
@@ -58,7 +62,8 @@ func (g *generation) withUsers(gen uint64, c *config.Config, salt ipc.Secret) (*
 	}
 	next := *g
 	next.gen, next.cfg, next.users = gen, c, users
-	return &next, nil
+	next.admins, err = newAdmins(c, salt, g.clientTLS)
+	return &next, err
 }
 
 // verifier returns the verifier of an entry if its password is still the same, else "".

@@ -83,9 +83,9 @@ func (s *supervisor) consoleAfterReload(old *generation, moved bool) {
 		x.listeners = s.clients.ports.open.Console()
 	}
 	if !slices.Equal(had, x.listeners) || s.consoleDiffers(old) {
-		s.replaceAide(&x.aide)
+		s.replaceConsole(old)
 	}
-	if x.end == nil && servesHTTP(s.cfg) && !servesHTTP(old.cfg) {
+	if x.end == nil && wantsConsole(s.cfg) && !wantsConsole(old.cfg) {
 		s.startAide(&x.aide)
 	}
 }

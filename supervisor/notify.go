@@ -24,6 +24,7 @@ type service struct {
 	lookUps   lookUps
 	logging   sharedLog
 	events    *events
+	remote    remote
 }
 
 // checkReady tells the service manager once that clients are served: the servers have

@@ -239,7 +239,8 @@ func (s *supervisor) consoleDiffers(old *generation) bool {
 	was, is := old.cfg, s.cfg
 	return was.AuthenticationTimeout != is.AuthenticationTimeout ||
 		was.MetricsCacheMaxAge != is.MetricsCacheMaxAge || was.MetricsMaxSeries != is.MetricsMaxSeries || was.MetricsDetail != is.MetricsDetail || was.ConsoleNames != is.ConsoleNames ||
-		!reflect.DeepEqual(old.consoleTLS, s.consoleTLS) || !reflect.DeepEqual(old.certificates, s.certificates)
+		!reflect.DeepEqual(old.consoleTLS, s.consoleTLS) || !reflect.DeepEqual(old.certificates, s.certificates) ||
+		is.OpensManagement() && !sameClientTLS(old, &s.generation)
 }
 
 // sameClientTLS reports whether two generations show clients the same certificates and

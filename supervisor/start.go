@@ -160,7 +160,9 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 	}
 	s.generation, s.follow.read = *g, c.CredentialsRead()
 	s.clients.budget = clientBudget(c, fileLimit())
-	s.service = service{watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, events: events}
+	s.service = service{
+		watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, events: events, remote: remote{conns: make(chan *ipc.Conn)},
+	}
 	return s, nil
 }
 
@@ -294,6 +296,9 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 	if l := k.Control(); l != nil {
 		s.clients.ports.answer(l)
 	}
+	helpers.Go(func() {
+		control.ServeRemote(ctx, s.service.remote.conns, operator{s}.admit, operator{s}, control.Options{Version: s.build, Log: s.log})
+	})
 	if st := s.workers.starter; st != nil {
 		helpers.Go(func() { s.watchStarter(ctx, st) })
 	}

@@ -160,25 +160,14 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 }
 
 // offerTLS makes ready what the TLS handshakes of clients need.
-func (d *draft) offerTLS() (err error) {
+func (d *draft) offerTLS() error {
 	t := d.cfg.TLS
 	if t.Pairs == 0 {
 		return nil
 	}
-	var m tlspolicy.Material
-	for i := range t.Pairs {
-		part := d.servers[ipc.ForClients-i]
-		if part == nil {
-			return fmt.Errorf("certificate %d of %d is missing", i+1, t.Pairs)
-		}
-		delete(d.servers, ipc.ForClients-i)
-		m.Pairs = append(m.Pairs, tlspolicy.Pair{Chain: []byte(part.Certificate), Key: tlspolicy.Secret(part.Key.Reveal())})
-		if part.CA != "" {
-			m.CA = []byte(part.CA)
-		}
-		if part.CRL != "" {
-			m.CRL = []byte(part.CRL)
-		}
+	m, err := tlsdial.ClientMaterial(t, d.servers)
+	if err != nil {
+		return err
 	}
 	tickets := tlspolicy.Tickets{Seed: tlspolicy.Secret(t.TicketSeed.Reveal()), Use: "clients"}
 	options := tlsdial.Options(t.Options)

@@ -17,6 +17,7 @@ type program struct {
 	stdout, stderr io.Writer
 	log            *os.File      // --logfile, nil without
 	screen         screen.Screen // what stdout is
+	far            *far          // with --host, nil without
 }
 
 // run is main without the exit of the process: it returns the exit code.
@@ -84,7 +85,7 @@ const description = `Exit codes:
      primary that can be reached, or none that clients can write to`
 
 func flags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "main configuration `FILE`; unix_socket_dir and port are taken from it (default: /etc/pgagroal/pgagroal.conf)"},
 		&cli.StringFlag{Name: "socket", Usage: "control socket `PATH`, instead of a configuration"},
 		&cli.StringFlag{Name: "format", Aliases: []string{"F"}, Usage: "text, tree (all fields as indented text), json, or raw (json with numbers for names)", Value: formatText, DefaultText: formatText},
@@ -101,20 +102,7 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "end with a line that tells the outcome"},
 		&cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"},
 		&cli.BoolFlag{Name: "help", Aliases: []string{"?"}, Usage: "print this text"},
-		remoteFlag("host", "h"),
-		remoteFlag("port", "p"),
-		remoteFlag("user", "U"),
-		remoteFlag("password", "P"),
-		remoteFlag("compress", "C"),
-		remoteFlag("encrypt", "E"),
-	}
-}
-
-// remoteFlags are the options of remote management.
-var remoteFlags = []string{"host", "port", "user", "password", "compress", "encrypt"}
-
-func remoteFlag(name, letter string) cli.Flag {
-	return &cli.StringFlag{Name: name, Aliases: []string{letter}, Usage: "remote management, not available in this version"}
+	}, remoteFlags()...)
 }
 
 // commands is the table of the command words, one file per group.
@@ -135,11 +123,6 @@ func command(name, args, usage string, action func(*cli.Context, []string) error
 
 // before does everything that doesn't depend on the command.
 func (p *program) before(c *cli.Context) error {
-	for _, name := range remoteFlags {
-		if c.IsSet(name) {
-			return failedf("--%s: remote management is not available in this version", name)
-		}
-	}
 	if f := c.String("format"); !slices.Contains(formats, f) {
 		return usagef("--format: %q is not text, tree, json or raw", f)
 	}
@@ -156,7 +139,10 @@ func (p *program) before(c *cli.Context) error {
 	if c.IsSet("socket") && c.IsSet("config") {
 		return usagef("--socket and --config exclude each other")
 	}
-	return p.openLog(c.String("logfile"))
+	if err := p.openLog(c.String("logfile")); err != nil {
+		return err
+	}
+	return p.remote(c)
 }
 
 func (p *program) openLog(path string) error {

@@ -172,14 +172,15 @@ func TestWrongUseIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	}
 }
 
-func TestWhatThisVersionLacksIsSaid(t *testing.T) {
+func TestOptionsOfRemoteManagementBelongTogether(t *testing.T) {
 	sup := &fake{}
 	path := listen(t, sup, 0)
 	for _, line := range []string{
-		"ping -h host", "ping -p 5", "ping -U admin", "ping -P s3cret", "ping -C gz", "ping -E aes", "ping --host h --port 1",
+		"ping -h host", "ping -p 5", "ping -U admin", "ping -P s3cret", "ping -C gz", "ping -E aes", "ping --tls off", "ping --tls-ca file",
+		"ping --host h --port 1", "ping -h h -p 0", "ping -h h -p x", "ping -h h -p 1 --tls on -U u -P s3cret",
 	} {
 		got := invoke(append([]string{"--socket", path}, strings.Fields(line)...)...)
-		if got.code != control.ExitFailed || !strings.Contains(got.errors, "not available in this version") || strings.Contains(got.errors, "s3cret") {
+		if got.code != control.ExitFailed || !strings.Contains(got.errors, "--help") || strings.Contains(got.errors, "s3cret") {
 			t.Errorf("%q: exit code %d, %q", line, got.code, got.errors)
 		}
 	}

@@ -70,10 +70,6 @@ func (p *program) request(c *cli.Context, name string, args map[string]string) (
 	if err := optionsOf(c, command); err != nil {
 		return nil, err
 	}
-	path, err := socketPath(c)
-	if err != nil {
-		return nil, err
-	}
 	if args == nil {
 		args = map[string]string{}
 	}
@@ -84,13 +80,25 @@ func (p *program) request(c *cli.Context, name string, args map[string]string) (
 	}
 	limit := command.Allows(time.Duration(wait)*time.Second) + control.AnswerGrace
 	a := &answer{}
-	if a.data, err = ask(path, &ipc.ControlRequest{Version: ipc.Version, Command: name, Args: args}, limit); err != nil {
+	if a.data, err = p.ask(c, &ipc.ControlRequest{Version: ipc.Version, Command: name, Args: args}, limit); err != nil {
 		return nil, err
 	}
 	if err := json.Unmarshal(a.data, &a.Document); err != nil {
 		return nil, unreachablef("the answer can't be read: %v", err)
 	}
 	return a, nil
+}
+
+// ask sends a request to the pgagroal of the command line, and returns the document.
+func (p *program) ask(c *cli.Context, req *ipc.ControlRequest, limit time.Duration) ([]byte, error) {
+	if p.far != nil {
+		return p.far.ask(req, limit)
+	}
+	path, err := socketPath(c)
+	if err != nil {
+		return nil, err
+	}
+	return ask(path, req, limit)
 }
 
 // optionsOf refuses options that the command doesn't use.

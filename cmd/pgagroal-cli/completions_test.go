@@ -99,14 +99,11 @@ var (
 )
 
 // choices are the words that an option takes.
-var choices = map[string][]string{"format": formats, "color": colours}
+var choices = map[string][]string{"format": formats, "color": colours, "tls": tlsModes, "compress": {"none"}, "encrypt": {"none"}}
 
 func optionsOfApp(app *cli.App) []completed {
 	var list []completed
 	for _, f := range app.Flags {
-		if slices.Contains(remoteFlags, longName(f)) {
-			continue
-		}
 		c := completed{usage: f.(cli.DocGenerationFlag).GetUsage(), value: !isBool(f), words: choices[longName(f)]}
 		for _, name := range f.Names() {
 			switch {

@@ -7,6 +7,7 @@
 //   - credential.go: the answers for a login to a server.
 //   - clientkeys.go: derived keys for logins to servers, in memory.
 //   - scramclient.go: the client's side of SCRAM-SHA-256, which needs keys but no password.
+//   - split.go: an exchange with a client whose proof another process checks, and the seals of what is sent after it.
 //   - serve.go: the exchange with a client; login.go: with a server; passthrough.go: between a client and a server.
 //
 // The exchanges set no deadlines and close nothing: the caller sets a deadline on the connection. They read exactly

@@ -24,6 +24,8 @@ type LoginOptions struct {
 	ChannelBinding []byte // EndPoint of the server's certificate over TLS; nil without TLS, or not to be used
 	RequireBinding bool   // the login fails unless it is bound to the connection
 	Allowed        Methods
+	// Seal, if it isn't nil, gets the keys of a login by SCRAM.
+	Seal *Seal
 }
 
 // Login authenticates to the server at the other end of rw, up to and including AuthenticationOk. The caller must have
@@ -155,7 +157,13 @@ func (l *login) onSASL(code uint32, data []byte) error {
 		return serverBroke("it sends SASL messages out of order")
 	}
 	if final {
-		return l.scram.verify(string(data))
+		if err := l.scram.verify(string(data)); err != nil {
+			return err
+		}
+		if l.opts.Seal != nil {
+			*l.opts.Seal = newSeal(l.scram.keys.server[:], l.scram.exchange)
+		}
+		return nil
 	}
 	l.challenged = true
 	nonce, factors, err := l.scram.challenge(string(data))

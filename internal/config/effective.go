@@ -21,6 +21,9 @@ func (c *Config) ResolvedPipeline() string {
 	return PipelinePerformance
 }
 
+// OpensManagement says that the management port is open: nobody could log in without an admin.
+func (c *Config) OpensManagement() bool { return c.Management > 0 && len(c.Admins) > 0 }
+
 // OffersTLS says that clients may encrypt their connections.
 func (c *Config) OffersTLS() bool { return c.TLS == TLSAllow || c.TLS == TLSRequire }
 

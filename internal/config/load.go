@@ -241,7 +241,7 @@ func (l *loader) remarks(c *Config) {
 		warn("allow_unknown_users", "on although there are frontend users: users without an entry are let in by the server's password")
 	}
 	if c.Management > 0 && len(c.Admins) == 0 {
-		warn("management", "there are no admins, so nobody can log in")
+		warn("management", "there are no admins, so the port is not opened: add one to "+FileAdmins+" with pgagroal-admin, and restart")
 	}
 	if discards.MatchString(c.ServerResetQuery) && together.MatchString(c.ServerResetQuery) {
 		warn("server_reset_query", "DISCARD ALL can't run in a transaction, and these statements are run together: "+

@@ -91,7 +91,7 @@ func mainRows() []Row {
 			main: func(c *Config) any { return &c.MetricsCAFile },
 		},
 		{
-			Name: "management", Kind: Port, Default: "0", Reload: Restart, Later: true,
+			Name: "management", Kind: Port, Default: "0",
 			Help: "Port of remote management, 0 is off",
 			main: func(c *Config) any { return &c.Management },
 		},

@@ -26,6 +26,8 @@ const (
 	RefusalReplicationValue
 	RefusalReplication
 	RefusalLongStartup
+	RefusalManagementDatabase
+	RefusalManyAdmins
 	RefusalNoEntry
 	RefusalRejected
 	RefusalNoCertificate
@@ -47,6 +49,7 @@ const (
 	RefusalBindingPassed
 	RefusalIdentity
 	RefusalMalformedSCRAM
+	RefusalManagementCommand
 	RefusalUserClients
 	RefusalDatabaseClients
 	RefusalNoPassword
@@ -153,6 +156,14 @@ var table = [refusals]Row{
 		Severity: SeverityFatal, Code: CodeProgramLimitExceeded, Text: "startup parameters are too long",
 		When: "Database, user and parameters have more than 10 KiB.",
 	},
+	RefusalManagementDatabase: {
+		Severity: SeverityFatal, Code: CodeUndefinedDatabase, Text: "connection refused: the management port has no database but \"admin\"",
+		Hint: "Connect with pgagroal-cli, or to the port for clients.", When: "On the management port.",
+	},
+	RefusalManyAdmins: {
+		Severity: SeverityFatal, Code: CodeTooManyConnections, Text: "too many admins are logging in or wait for an answer",
+		When: "On the management port: all places are taken, or those for one address. A login that has failed keeps its place for a while.",
+	},
 	RefusalNoEntry: {
 		Severity: SeverityFatal, Code: CodeInvalidAuthorization, Text: "no pgagroal_hba.conf entry for host \"%s\", user \"%s\", database \"%s\"",
 		When: "No rule of pgagroal_hba.conf matches.", Shown: []string{"A", "U", "D"},
@@ -238,6 +249,11 @@ var table = [refusals]Row{
 	RefusalMalformedSCRAM: {
 		Severity: SeverityFatal, Code: CodeProtocolViolation, Text: "malformed SCRAM message",
 		When: "The client's driver is broken.",
+	},
+	RefusalManagementCommand: {
+		Severity: SeverityFatal, Code: CodeProtocolViolation, Text: "the command is not one of pgagroal-cli: %s",
+		Hint: "Use pgagroal-cli of the same release; pgagroal-cli of C pgagroal can't be used.",
+		When: "On the management port, after the login.", Shown: []string{"reason"},
 	},
 	RefusalUserClients: {
 		Severity: SeverityFatal, Code: CodeTooManyConnections, Text: "too many clients of user \"%s\", the limit is max_clients_per_user",
@@ -401,6 +417,15 @@ func (r Refusal) WithWords(words []string) *Refused {
 		args[i] = w
 	}
 	return r.With(args...)
+}
+
+// Words returns what the verbs of the text are, for WithWords.
+func (r *Refused) Words() []string {
+	words := make([]string, len(r.args))
+	for i, a := range r.args {
+		words[i] = fmt.Sprint(a)
+	}
+	return words
 }
 
 // Detail gives the refusal a detail, unless the table has one.

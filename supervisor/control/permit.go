@@ -13,7 +13,8 @@ package control
 //
 // A script of pgagroal runs as the owner, or as root with sudo, but doesn't have the
 // owner's permit: it carries out a decision and makes none. A child of pgagroal has no
-// reason to connect here, and gets nothing: a child that asks was taken over.
+// reason to connect here, and gets nothing: a child that asks was taken over. An admin who
+// has logged in at the management port may do what the owner may: see remote.go.
 type permit int
 
 const (
@@ -33,17 +34,29 @@ const (
 	Script
 	// Child is a worker, or another process that may decide nothing.
 	Child
+	// Admin is no process of this machine, but an admin who has logged in at the management port.
+	Admin
 )
 
 // String returns the word for the log.
 func (k Kin) String() string {
-	return [...]string{Stranger: "stranger", Script: "script", Child: "child"}[k]
+	return [...]string{Stranger: "stranger", Script: "script", Child: "child", Admin: "admin"}[k]
 }
 
-// peer is the process at the other end.
+// peer is the process at the other end, or an Admin.
 type peer struct {
 	uid uint32
 	kin Kin
+
+	admin, client string // name and address of an Admin
+}
+
+// attrs says in the log who it is.
+func (who peer) attrs() []any {
+	if who.kin == Admin {
+		return []any{"admin", cut(who.admin), "client", cut(who.client)}
+	}
+	return []any{"uid", who.uid}
 }
 
 // allows reports whether a peer may send the command. self is the user that pgagroal
@@ -54,6 +67,8 @@ func (p permit) allows(who peer, self uint32) bool {
 		return p == anyone || privileged(who.uid, self)
 	case Script:
 		return p == anyone
+	case Admin:
+		return true
 	}
 	return false
 }

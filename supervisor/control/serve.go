@@ -23,9 +23,6 @@ const (
 	// maxOthers is how many of these connections may belong to users who are neither root
 	// nor the owner, so that such users can't lock the operator out.
 	maxOthers = 8
-	// pieceSize is how many bytes of the document one ControlReply carries. It is below
-	// ipc.MaxPacket, with room for the framing.
-	pieceSize = 48 << 10
 	// requestTimeout is how long a client may take for its request, and replyTimeout
 	// for reading the whole answer.
 	requestTimeout = 10 * time.Second
@@ -299,7 +296,7 @@ func (s *server) answer(there context.Context, req *ipc.ControlRequest, who peer
 	}
 	h := handlers[cmd.Name]
 	if h.logged {
-		s.opt.Log.Info("control command", "command", cmd.Name, "uid", who.uid, "server", a[control.ArgServer],
+		s.opt.Log.With(who.attrs()...).Info("control command", "command", cmd.Name, "server", a[control.ArgServer],
 			"database", cut(a[control.ArgDatabase]), "force", a[control.ArgForce])
 	}
 	wait, _, _ := a.number(control.ArgTimeout) // 0 for a bad value, which run refuses
@@ -338,7 +335,7 @@ func (s *server) check(req *ipc.ControlRequest, who peer) (*control.Command, int
 		return nil, control.CodeUnknownCommand, errors.New("pgagroal doesn't know this command")
 	}
 	if !handlers[cmd.Name].permit.allows(who, s.self) {
-		s.opt.Log.Warn("control command denied", "command", cmd.Name, "uid", who.uid, "kin", who.kin.String())
+		s.opt.Log.With(who.attrs()...).Warn("control command denied", "command", cmd.Name, "kin", who.kin.String())
 		return nil, control.CodePermission, errors.New(who.refusal())
 	}
 	for name := range req.Args {
@@ -351,15 +348,26 @@ func (s *server) check(req *ipc.ControlRequest, who peer) (*control.Command, int
 
 // reply sends the document in pieces.
 func reply(conn *ipc.Conn, doc *control.Document) error {
+	return pieces(doc, func(piece []byte, last bool) error {
+		m := &ipc.ControlReply{Data: piece, More: !last}
+		if last {
+			m.Error, m.Code = doc.Outcome.Message, doc.Outcome.Error
+		}
+		return conn.Send(m)
+	})
+}
+
+// pieces calls send with each piece of the document.
+func pieces(doc *control.Document, send func(piece []byte, last bool) error) error {
 	data, err := control.Encode(doc)
 	if err != nil {
 		return err
 	}
-	for len(data) > pieceSize {
-		if err := conn.Send(&ipc.ControlReply{Data: data[:pieceSize], More: true}); err != nil {
+	for len(data) > control.PieceSize {
+		if err := send(data[:control.PieceSize], false); err != nil {
 			return err
 		}
-		data = data[pieceSize:]
+		data = data[control.PieceSize:]
 	}
-	return conn.Send(&ipc.ControlReply{Data: data, Error: doc.Outcome.Message, Code: doc.Outcome.Error})
+	return send(data, true)
 }

@@ -319,7 +319,7 @@ func TestLargeAnswerComesInPieces(t *testing.T) {
 	if n := len(entry["reason"].(string)); n != size {
 		t.Errorf("%d bytes arrived, want %d", n, size)
 	}
-	if want := size/pieceSize + 1; got.pieces != want {
+	if want := size/control.PieceSize + 1; got.pieces != want {
 		t.Errorf("%d pieces, want %d", got.pieces, want)
 	}
 }

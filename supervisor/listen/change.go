@@ -22,7 +22,8 @@ type Change struct {
 
 // Changes says whether the sockets of two configurations may differ.
 func Changes(was, is *config.Config) bool {
-	return was.Host != is.Host || was.Port != is.Port || was.UnixSocketDir != is.UnixSocketDir || was.Metrics != is.Metrics || was.Console != is.Console
+	return was.Host != is.Host || was.Port != is.Port || was.UnixSocketDir != is.UnixSocketDir || was.Metrics != is.Metrics || was.Console != is.Console ||
+		was.Management != is.Management || was.OpensManagement() != is.OpensManagement()
 }
 
 // Prepare opens the sockets of a configuration that k doesn't have. It changes nothing in k. It runs outside the loop,
@@ -160,7 +161,7 @@ func (k *Sockets) makeAgain(path string) {
 	}
 }
 
-// port returns the socket of metrics or console at an address.
+// port returns the socket of metrics, console or management at an address.
 func (k *Sockets) port(name string) (Port, bool) {
 	if k == nil {
 		return Port{}, false

@@ -121,26 +121,31 @@ func (k *Sockets) ListenTCP(c *config.Config, log *slog.Logger) error {
 	})
 }
 
-// Keys of a Port, which are also the names that its sockets have in the service manager.
+// Keys of a Port, which are also the names that its sockets may have in the service manager.
 const (
-	keyMetrics = "metrics"
-	keyConsole = "console"
+	keyMetrics    = "metrics"
+	keyConsole    = "console"
+	keyManagement = "management" // the service manager passes none for it
 )
 
 // Port is a socket that listens on the port of a key.
 type Port struct {
 	net.Listener
-	Key  string // metrics or console
+	Key  string // metrics, console or management
 	name string // the address and port that the configuration means
 }
 
-// ListenConsole listens on the keys metrics and console at every address of host, before privileges
-// are given up. A key whose sockets the service manager passed only says whether they are served.
+// ListenConsole listens on the keys metrics, console and management at every address of host, before
+// privileges are given up. A key whose sockets the service manager passed only says whether they are served.
 func (k *Sockets) ListenConsole(c *config.Config, log *slog.Logger) error {
+	management := c.Management
+	if !c.OpensManagement() {
+		management = 0
+	}
 	for _, x := range []struct {
 		key  string
 		port int
-	}{{keyMetrics, c.Metrics}, {keyConsole, c.Console}} {
+	}{{keyMetrics, c.Metrics}, {keyConsole, c.Console}, {keyManagement, management}} {
 		switch ports := k.given[x.key]; {
 		case len(ports) == 0:
 			if err := k.listenPort(c, x.port, x.key); err != nil {
@@ -178,7 +183,7 @@ func (k *Sockets) listenPort(c *config.Config, port int, key string) error {
 	}, func(string, netip.Addr, error) {}) // the log names what is skipped once, for the port
 }
 
-// Console returns the sockets for the keys metrics and console. They stay the property of k.
+// Console returns the sockets for the keys metrics, console and management. They stay the property of k.
 func (k *Sockets) Console() []Port { return k.console }
 
 // Copy returns another descriptor of a TCP socket for another process, and listens again: the

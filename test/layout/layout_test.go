@@ -20,7 +20,7 @@ const module = "github.com/pgagroal-go/pgagroal"
 // ours. Tests are free.
 var allowed = map[string][]string{
 	"cmd/pgagroal":              {"supervisor", "worker", "prober", "scriptrunner", "internal/config", "internal/proc", "internal/logline"},
-	"cmd/pgagroal-cli":          {"ipc", "internal/config", "internal/control", "internal/screen", "internal/top"},
+	"cmd/pgagroal-cli":          {"ipc", "internal/auth", "internal/config", "internal/control", "internal/pgwire", "internal/screen", "internal/tlsdial", "internal/tlsmem", "internal/tlspolicy", "internal/top"},
 	"cmd/pgagroal-admin":        {"cmd/pgagroal-admin/...", "internal/config"},
 	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline"},
 	"cmd/pgagroal-console":      {"console", "internal/proc"},
@@ -32,7 +32,7 @@ var allowed = map[string][]string{
 	"supervisor/listen":   {"internal/control", "internal/config", "internal/pgwire", "internal/proc"},
 	"supervisor/logs":     {"internal/config", "internal/logline"},
 	"supervisor/statedir": {"supervisor/failover", "internal/config", "internal/proc"},
-	"supervisor/control":  {"ipc", "internal/config", "internal/control", "internal/logline"},
+	"supervisor/control":  {"ipc", "internal/auth", "internal/config", "internal/control", "internal/logline", "internal/pgwire"},
 	"supervisor/failover": {},
 
 	"worker":         {"worker/reactor", "worker/relay", "internal/confine", "internal/tlsdial", "internal/tlsmem", "internal/tlspolicy", "ipc", "internal/config", "internal/auth", "internal/pool", "internal/pgwire", "internal/proc", "internal/logline"},
@@ -41,7 +41,7 @@ var allowed = map[string][]string{
 	"prober":         {"prober/health", "internal/confine", "internal/tlsdial", "ipc", "internal/proc", "internal/logline"},
 	"prober/health":  {"ipc", "internal/auth", "internal/pgwire", "internal/tlsdial", "internal/tlsmem"},
 	"scriptrunner":   {"ipc", "internal/config", "internal/proc", "internal/logline"},
-	"console":        {"internal/confine", "internal/tlspolicy", "ipc", "internal/proc", "internal/logline"},
+	"console":        {"internal/auth", "internal/confine", "internal/control", "internal/pgwire", "internal/tlsdial", "internal/tlsmem", "internal/tlspolicy", "ipc", "internal/proc", "internal/logline"},
 
 	"ipc":                {},
 	"internal/config":    {"internal/pattern", "internal/pbkdf", "internal/tlspolicy"},

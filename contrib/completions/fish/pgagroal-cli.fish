@@ -22,6 +22,14 @@ complete -c pgagroal-cli -l logfile -s L -r -F -d 'append messages to FILE as we
 complete -c pgagroal-cli -l verbose -s v -d 'end with a line that tells the outcome'
 complete -c pgagroal-cli -l version -s V -d 'print the version'
 complete -c pgagroal-cli -l help -d 'print this text'
+complete -c pgagroal-cli -l host -s h -x -d 'HOST of a pgagroal with a management port, instead of the control socket'
+complete -c pgagroal-cli -l port -s p -x -d 'management PORT of that host'
+complete -c pgagroal-cli -l user -s U -x -d 'ADMIN of pgagroal_admins.conf there (default, asked for)'
+complete -c pgagroal-cli -l password -s P -x -d 'PASSWORD of the admin (default, PGAGROAL_PASSWORD, or asked for)'
+complete -c pgagroal-cli -l tls -x -a 'off prefer require verify-ca verify-full' -d 'MODE of TLS with that host, off, prefer, require, verify-ca or verify-full (default, verify-full with authorities, or else prefer)'
+complete -c pgagroal-cli -l tls-ca -r -F -d 'FILE of authorities for that host\'s certificate, or system (default, ~/.pgagroal/root.crt if it exists)'
+complete -c pgagroal-cli -l compress -s C -x -a 'none' -d 'none; other values of C pgagroal are refused'
+complete -c pgagroal-cli -l encrypt -s E -x -a 'none' -d 'none; other values of C pgagroal are refused, use --tls'
 
 set -l commands ping status shutdown switch-to clear enable disable conf failover top flush pause resume clients servers pools kick worker events
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a ping -d 'tell whether pgagroal answers and which servers can be reached'
