@@ -2,10 +2,13 @@
 
 PROGRAMS := pgagroal pgagroal-cli pgagroal-admin pgagroal-scriptrunner pgagroal-console
 
-# Of a checkout the tag and what came after it, of a release archive the first
+# Of a checkout the tag and what came after it, of a release archive what is written in it or the first
 # version in CHANGELOG.md.
-VERSION ?= $(shell v=$$(git describe --tags --dirty 2>/dev/null) || \
+VERSION ?= $(shell v=$$(cat dist.version 2>/dev/null || git describe --tags --dirty 2>/dev/null) || \
 	v=$$(sed -n 's/^\#* *\[\{0,1\}v\{0,1\}\([0-9][0-9.]*[0-9]\).*/\1/p' CHANGELOG.md 2>/dev/null | head -n 1); echo "$${v:-devel}" | sed 's/^v//')
+
+# Where build puts the programs and install takes them from. Packages of another architecture have their own.
+BUILDDIR = bin
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -23,7 +26,7 @@ SHAREDIR = $(PREFIX)/share/pgagroal
 
 # What is installed, as mode:file:directory. Packages are made of the same list.
 MANIFEST = \
-	$(foreach f,$(PROGRAMS),0755:bin/$f:$(BINDIR)) \
+	$(foreach f,$(PROGRAMS),0755:$(BUILDDIR)/$f:$(BINDIR)) \
 	$(foreach s,1 5 7 8,$(foreach f,$(wildcard man/*.$s),0644:$f:$(MANDIR)/man$s)) \
 	$(foreach f,$(wildcard contrib/systemd/*.service contrib/systemd/*.socket),0644:$f:$(UNITDIR)) \
 	$(foreach f,$(wildcard contrib/sysusers.d/*.conf),0644:$f:$(SYSUSERSDIR)) \
@@ -57,10 +60,10 @@ PLACES = \
 GOFLAGS_BUILD = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := build
-.PHONY: build demo demo-up demo-down test test-all test-17 test-drivers test-browser test-race regress fuzz bench lint html install clean help
+.PHONY: build demo demo-up demo-down test test-all test-17 test-drivers test-browser test-race test-packages regress fuzz bench lint html install deb rpm dist image clean help
 
 build: ## build the programs into ./bin
-	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
+	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $(BUILDDIR)/ $(addprefix ./cmd/,$(PROGRAMS))
 
 bin/pgagroal-demo: build
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $@ ./test/demo
@@ -114,7 +117,7 @@ test-browser: ## the web console in chromium
 
 # An hour and more: other schedules than make test plays, each fault and each
 # disturbance 20 times with the default times, and 500 rounds of killed clients.
-test-all: test test-17 test-drivers test-browser ## what make test has no time for: long simulations, faults with the default times, again and again
+test-all: test test-17 test-drivers test-browser test-packages ## what make test has no time for: long simulations, faults with the default times, again and again
 	go run ./.ci/gotest -run "TestSimulation|PacketLoss" -timeout 60m ./supervisor/failover -schedules 5000000 -seed 2000000 -losses 20000
 	go run ./.ci/gotest -run PassedOver -timeout 60m ./internal/pool -steps 5000000
 	go run ./.ci/gotest -timeout 90m ./test/faults -repeat 20
@@ -128,6 +131,11 @@ test-all: test test-17 test-drivers test-browser ## what make test has no time f
 test-race: ## run all tests twice under the race detector, in random order
 	.ci/setup test
 	go run ./.ci/gotest $(RACE) $(TESTFLAGS) -timeout 20m -count 2 -shuffle on ./...
+
+test-packages: ## the packages: two builds are equal, linters, both kinds alike, arm64 in an emulation, image, Kubernetes
+	.ci/setup packages
+	go -C packages vet ./...
+	go -C packages test -timeout 20m ./...
 
 regress: build ## run PostgreSQL's own regression tests through the pool
 	.ci/setup regress
@@ -156,10 +164,42 @@ install: ## install into DESTDIR and PREFIX what `make build` has built
 	@set -e; text=$$(mktemp); trap 'rm -f "$$text"' EXIT; for entry in $(MANIFEST); do \
 		mode=$${entry%%:*}; rest=$${entry#*:}; file=$${rest%%:*}; dir=$(DESTDIR)$${rest#*:}; \
 		if [ ! -e "$$file" ]; then echo "$$file is missing: run make build first" >&2; exit 1; fi; \
-		from=$$file; case $$file in bin/*) ;; *) sed $(PLACES) "$$file" >"$$text"; from=$$text ;; esac; \
+		from=$$file; case $$file in $(BUILDDIR)/*) ;; *) sed $(PLACES) "$$file" >"$$text"; from=$$text ;; esac; \
 		install -D -m "$$mode" "$$from" "$$dir/$${file##*/}"; \
 		echo "$$dir/$${file##*/}"; \
 	done
+
+# The files of a package are those of make install; packages/ says the rest. It is a module of its own.
+ARCH ?= $(shell go env GOHOSTARCH)
+# The time of everything that is built, so that it can be built again byte by byte: that of the commit, and of a
+# release archive the one in its file.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || cat dist.time)
+DIST = $(CURDIR)/dist
+PACKAGED = $(DIST)/$(ARCH)
+FORMATS = deb rpm
+
+$(FORMATS): ## a package of each kind into ./dist; ARCH=arm64 for that architecture
+	rm -rf $(PACKAGED)/root-$@
+	GOOS=linux GOARCH=$(ARCH) $(MAKE) --no-print-directory build BUILDDIR=$(PACKAGED)/bin
+	$(MAKE) --no-print-directory install BUILDDIR=$(PACKAGED)/bin DESTDIR=$(PACKAGED)/root-$@ PREFIX=/usr DOCDIR=/usr/share/doc/pgagroal-go >/dev/null
+	go -C packages run . -format $@ -arch $(ARCH) -version '$(VERSION)' -root $(PACKAGED)/root-$@ -out $(DIST)
+
+# git archive would leave the modules out. Inside there is neither git nor a network to need.
+ARCHIVE = pgagroal-go-$(VERSION)
+dist: ## the sources with all modules they need, as an archive in ./dist that builds without git and network
+	rm -rf $(DIST)/$(ARCHIVE)
+	mkdir -p $(DIST)/$(ARCHIVE)
+	git archive HEAD | tar -x -C $(DIST)/$(ARCHIVE)
+	cd $(DIST)/$(ARCHIVE) && go mod vendor && echo '$(VERSION)' >dist.version && echo '$(SOURCE_DATE_EPOCH)' >dist.time
+	tar -C $(DIST) --sort=name --mode=u+rwX,go=rX --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH) -c $(ARCHIVE) | gzip -9n >$(DIST)/$(ARCHIVE).tar.gz
+	rm -rf $(DIST)/$(ARCHIVE)
+	@echo $(DIST)/$(ARCHIVE).tar.gz
+
+BUILDAH = buildah
+image: ## a container image of the programs, by buildah
+	GOOS=linux GOARCH=$(ARCH) $(MAKE) --no-print-directory build BUILDDIR=dist/$(ARCH)/bin
+	$(BUILDAH) bud --format docker --isolation chroot --arch $(ARCH) --timestamp $(SOURCE_DATE_EPOCH) -f contrib/docker/Dockerfile \
+		--build-arg PROGRAMS=dist/$(ARCH)/bin -t pgagroal-go:$(VERSION) .
 
 clean: demo-down ## stop the demo and remove what was built
 	rm -rf bin dist
