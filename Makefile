@@ -134,8 +134,8 @@ test-race: ## run all tests twice under the race detector, in random order
 
 test-packages: ## the packages: two builds are equal, linters, both kinds alike, arm64 in an emulation, image, Kubernetes
 	.ci/setup packages
-	go -C packages vet ./...
-	go -C packages test -timeout 20m ./...
+	go -C .ci/packages vet ./...
+	go -C .ci/packages test -timeout 20m ./...
 
 regress: build ## run PostgreSQL's own regression tests through the pool
 	.ci/setup regress
@@ -169,7 +169,7 @@ install: ## install into DESTDIR and PREFIX what `make build` has built
 		echo "$$dir/$${file##*/}"; \
 	done
 
-# The files of a package are those of make install; packages/ says the rest. It is a module of its own.
+# The files of a package are those of make install; .ci/packages says the rest. It is a module of its own.
 ARCH ?= $(shell go env GOHOSTARCH)
 # The time of everything that is built, so that it can be built again byte by byte: that of the commit, and of a
 # release archive the one in its file.
@@ -182,7 +182,7 @@ $(FORMATS): ## a package of each kind into ./dist; ARCH=arm64 for that architect
 	rm -rf $(PACKAGED)/root-$@
 	GOOS=linux GOARCH=$(ARCH) $(MAKE) --no-print-directory build BUILDDIR=$(PACKAGED)/bin
 	$(MAKE) --no-print-directory install BUILDDIR=$(PACKAGED)/bin DESTDIR=$(PACKAGED)/root-$@ PREFIX=/usr DOCDIR=/usr/share/doc/pgagroal-go >/dev/null
-	go -C packages run . -format $@ -arch $(ARCH) -version '$(VERSION)' -root $(PACKAGED)/root-$@ -out $(DIST)
+	go -C .ci/packages run . -format $@ -arch $(ARCH) -version '$(VERSION)' -root $(PACKAGED)/root-$@ -out $(DIST)
 
 # git archive would leave the modules out. Inside there is neither git nor a network to need.
 ARCHIVE = pgagroal-go-$(VERSION)

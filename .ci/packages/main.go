@@ -34,7 +34,7 @@ func main() {
 	flag.StringVar(&o.arch, "arch", "amd64", "architecture, as Go names it")
 	flag.StringVar(&o.version, "version", "", "version, as git describe prints it")
 	flag.StringVar(&o.root, "root", "", "what make install has written")
-	flag.StringVar(&o.source, "source", "..", "the checkout")
+	flag.StringVar(&o.source, "source", "../..", "the checkout")
 	flag.StringVar(&o.out, "out", "", "directory of the package")
 	flag.Parse()
 	path, err := o.fill()

@@ -40,7 +40,7 @@ func decoded(t *testing.T, text []byte) (map[string]runtime.Object, error) {
 
 func manifest(t *testing.T) []byte {
 	t.Helper()
-	text, err := os.ReadFile("../contrib/kubernetes/pgagroal.yaml")
+	text, err := os.ReadFile("../../contrib/kubernetes/pgagroal.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestManifestsConfigurationIsUnderstood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	must(t, "..", "go", "run", "./cmd/pgagroal", "-t", "-D", dir)
+	must(t, "../..", "go", "run", "./cmd/pgagroal", "-t", "-D", dir)
 }
 
 func TestAnUnknownFieldOfTheManifestIsSeen(t *testing.T) {

@@ -1,4 +1,4 @@
-module github.com/pgagroal-go/pgagroal/packages
+module github.com/pgagroal-go/pgagroal/ci/packages
 
 go 1.26.0
 

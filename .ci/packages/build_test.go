@@ -33,9 +33,9 @@ func must(t testing.TB, dir, name string, args ...string) string {
 func copied(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	list := must(t, "..", "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	list := must(t, "../..", "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	for name := range strings.SplitSeq(strings.TrimSuffix(list, "\x00"), "\x00") {
-		from, to := filepath.Join("..", name), filepath.Join(dir, name)
+		from, to := filepath.Join("../..", name), filepath.Join(dir, name)
 		info, err := os.Stat(from)
 		if os.IsNotExist(err) {
 			continue // deleted, and not committed
@@ -78,7 +78,7 @@ func made(t testing.TB, format, arch string) string {
 	}[format+" "+arch]
 	path := filepath.Join(built(), "dist", kind)
 	if _, err := os.Stat(path); err != nil {
-		must(t, "..", "make", format, "ARCH="+arch, "VERSION="+version, "DIST="+filepath.Join(built(), "dist"))
+		must(t, "../..", "make", format, "ARCH="+arch, "VERSION="+version, "DIST="+filepath.Join(built(), "dist"))
 	}
 	return path
 }
@@ -263,7 +263,7 @@ func TestImageHasNothingButThePrograms(t *testing.T) {
 	}
 	store := t.TempDir()
 	buildah := []string{"--storage-driver", "vfs", "--root", filepath.Join(store, "root"), "--runroot", filepath.Join(store, "run")}
-	must(t, "..", "make", "image", "ARCH=amd64", "VERSION="+version, "BUILDAH=buildah "+strings.Join(buildah, " "))
+	must(t, "../..", "make", "image", "ARCH=amd64", "VERSION="+version, "BUILDAH=buildah "+strings.Join(buildah, " "))
 	run := func(args ...string) string { return must(t, ".", "buildah", append(slices.Clone(buildah), args...)...) }
 	c := strings.TrimSpace(run("from", "--pull-never", "pgagroal-go:"+version))
 	defer run("rm", c)
