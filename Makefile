@@ -173,16 +173,20 @@ install: ## install into DESTDIR and PREFIX what `make build` has built
 ARCH ?= $(shell go env GOHOSTARCH)
 # The time of everything that is built, so that it can be built again byte by byte: that of the commit, and of a
 # release archive the one in its file.
-export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || cat dist.time)
+export SOURCE_DATE_EPOCH ?= $(shell cat dist.time 2>/dev/null || git log -1 --format=%ct)
 DIST = $(CURDIR)/dist
 PACKAGED = $(DIST)/$(ARCH)
-FORMATS = deb rpm
 
-$(FORMATS): ## a package of each kind into ./dist; ARCH=arm64 for that architecture
-	rm -rf $(PACKAGED)/root-$@
-	GOOS=linux GOARCH=$(ARCH) $(MAKE) --no-print-directory build BUILDDIR=$(PACKAGED)/bin
-	$(MAKE) --no-print-directory install BUILDDIR=$(PACKAGED)/bin DESTDIR=$(PACKAGED)/root-$@ PREFIX=/usr DOCDIR=/usr/share/doc/pgagroal-go >/dev/null
-	go -C .ci/packages run . -format $@ -arch $(ARCH) -version '$(VERSION)' -root $(PACKAGED)/root-$@ -out $(DIST)
+package = rm -rf $(PACKAGED)/root-$1; \
+	GOOS=linux GOARCH=$(ARCH) $(MAKE) --no-print-directory build BUILDDIR=$(PACKAGED)/bin && \
+	$(MAKE) --no-print-directory install BUILDDIR=$(PACKAGED)/bin DESTDIR=$(PACKAGED)/root-$1 PREFIX=/usr DOCDIR=/usr/share/doc/pgagroal-go >/dev/null && \
+	go -C .ci/packages run . -format $1 -arch $(ARCH) -version '$(VERSION)' -root $(PACKAGED)/root-$1 -out $(DIST)
+
+deb: ## a package for Debian and its kin into ./dist; ARCH=arm64 for that architecture
+	$(call package,$@)
+
+rpm: ## a package for Fedora and its kin into ./dist; ARCH=arm64 for that architecture
+	$(call package,$@)
 
 # git archive would leave the modules out. Inside there is neither git nor a network to need.
 ARCHIVE = pgagroal-go-$(VERSION)
