@@ -62,6 +62,7 @@ type sim struct {
 	log         []Effect
 	arrivals    int
 	waiting     int
+	reopened    int
 }
 
 type simRequest struct {
@@ -169,8 +170,22 @@ func (s *sim) step() {
 }
 
 func (s *sim) setOpen(open bool) {
+	if open && s.rnd.IntN(2) == 0 {
+		s.reopen()
+	}
 	s.open = open
 	s.apply(s.ledger.SetTarget(0, 1, open))
+}
+
+// reopen puts another Ledger with the books of the closed one in its place, as an upgrade does.
+func (s *sim) reopen() {
+	s.ledger = Reopened(s.max, s.rules, s.ledger.Books(), func(_ Key, rule int) int { return rule })
+	s.paused = nil
+	for i := range s.workers {
+		s.apply(s.ledger.WorkerReady(i))
+	}
+	s.checkCounts()
+	s.reopened++
 }
 
 func (s *sim) arrive(i int) {
@@ -505,7 +520,7 @@ func (s *sim) drain() {
 
 func TestRandomSchedules(t *testing.T) {
 	const schedules, steps = 300, 2000
-	aheads, ran := 0, 0
+	aheads, reopened, ran := 0, 0, 0
 	for seed := range uint64(schedules) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			s := newSim(t, seed, 1+int(seed%5))
@@ -516,14 +531,14 @@ func TestRandomSchedules(t *testing.T) {
 				}
 			}
 			s.drain()
-			aheads, ran = aheads+s.aheads, ran+1
+			aheads, reopened, ran = aheads+s.aheads, reopened+s.reopened, ran+1
 			if s.grants < 20 || len(s.workers) > 2 && s.moves == 0 {
 				t.Fatalf("only %d grants and %d moves: the schedule tests nothing", s.grants, s.moves)
 			}
 		})
 	}
-	if ran == schedules && aheads < schedules {
-		t.Errorf("only %d backends were opened ahead: the schedules test nothing", aheads)
+	if ran == schedules && (aheads < schedules || reopened < schedules/2) {
+		t.Errorf("only %d backends were opened ahead, and %d ledgers replaced: the schedules test nothing", aheads, reopened)
 	}
 }
 
