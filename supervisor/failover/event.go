@@ -215,6 +215,9 @@ type Reconfigured struct {
 	Problem string
 }
 
+// Upgraded says how an upgrade has ended. Problem says why the program before goes on, "" if nothing is wrong.
+type Upgraded struct{ Problem string }
+
 // Pause is `pgagroal-cli failover pause`, answered by Reply. Until Resume the machine still confirms and shows deaths,
 // but fences nothing and runs no script.
 type Pause struct{ Tag uint64 }
@@ -270,4 +273,5 @@ func (Resume) event()        {}
 func (Trigger) event()       {}
 func (Rehearse) event()      {}
 func (Reconfigured) event()  {}
+func (Upgraded) event()      {}
 func (Stopping) event()      {}

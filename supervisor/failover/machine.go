@@ -53,6 +53,7 @@ type Machine struct {
 	commands []command
 	alarms   []alarm
 	once     map[string]bool // what was logged once
+	goesOn   bool            // it is made of another machine's heritage, see Continue
 	probeID  uint64          // of the latest one
 
 	saving    saving

@@ -126,6 +126,7 @@ type sim struct {
 	gone    []bool // replaced by a successful run, no command since
 	order   simOrders
 	systems uint64 // system identifiers given to servers anew
+	upgrade upgrades
 	err     error
 }
 
@@ -311,6 +312,7 @@ func (s *sim) step(ev Event) {
 			s.fail("a Tick leaves the deadline at %v, phase %v", d, s.m.phase)
 		}
 	}
+	s.mayUpgrade()
 	if s.m.phase != was && !s.calm && s.chance(3) { // some phases are over in no time
 		s.at(s.now+s.upTo(10*time.Millisecond), nil, s.anyCommand)
 	}

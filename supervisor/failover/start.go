@@ -14,6 +14,10 @@ type decision struct {
 
 func (m *Machine) onStarted(ev Started) {
 	m.started.wall, m.started.at = ev.Wall, m.now
+	if m.goesOn {
+		m.enter(PhaseOpen, "another program goes on in this process")
+		return
+	}
 	m.enter(PhaseStarting, "start")
 	m.shut(m.now)
 	m.warnOfTwo()

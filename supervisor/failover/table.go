@@ -31,13 +31,14 @@ const (
 	kindTrigger
 	kindRehearse
 	kindReconfigured
+	kindUpgraded
 	kindStopping
 	kinds
 )
 
 var kindNames = [...]string{
 	"Started", "Tick", "ProbeDone", "Hinted", "LoginSeen", "Activity", "Fenced", "RunStarted", "RunEnded", "RunLost",
-	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunnerSilent", "NotifyBroken", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "ClientsPaused", "Trigger", "Rehearse", "Reconfigured", "Stopping",
+	"RunGroupEmpty", "RunnerUp", "RunnerDown", "RunnerSilent", "NotifyBroken", "RunsAllowed", "SaveDone", "ClearServer", "SwitchTo", "Reset", "Quiesced", "Pause", "Resume", "ClientsPaused", "Trigger", "Rehearse", "Reconfigured", "Upgraded", "Stopping",
 }
 
 func (k kind) String() string { return name(kindNames[:], int(k)) }
@@ -119,6 +120,7 @@ var table = [kinds]row{
 	kindRehearse: all(handle((*Machine).onRehearse)).
 		but(handle((*Machine).refuseRehearse), PhaseNew, PhaseRunning),
 	kindReconfigured: all(handle((*Machine).onReconfigured)),
+	kindUpgraded:     all(handle((*Machine).onUpgraded)),
 	kindStopping:     all(handle((*Machine).onStopping)),
 }
 
@@ -162,6 +164,8 @@ func kindOf(ev Event) kind {
 		return kindQuiesced
 	case Reconfigured:
 		return kindReconfigured
+	case Upgraded:
+		return kindUpgraded
 	case Stopping:
 		return kindStopping
 	}

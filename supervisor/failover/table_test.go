@@ -45,7 +45,7 @@ func TestEveryEventHasItsKind(t *testing.T) {
 		ClientsPaused{},
 		Trigger{},
 		Rehearse{},
-		Reconfigured{},
+		Reconfigured{}, Upgraded{},
 		Stopping{},
 	}
 	if len(events) != int(kinds) {
