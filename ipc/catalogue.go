@@ -23,7 +23,11 @@ type Row struct {
 	Phase Phase
 	// Coalesce is set for snapshots: a newer one replaces a queued older one.
 	Coalesce bool
-	make     func() Message
+	// Frozen is set for what a worker says and hears once it serves clients. After an upgrade workers of any earlier version go
+	// on under a supervisor of this one, so such a message keeps its number, its fields and their meaning for ever: a new
+	// version may only add fields, and must cope with their absence. testdata/frozen has the bytes of each version.
+	Frozen bool
+	make   func() Message
 }
 
 const (
@@ -40,8 +44,8 @@ const (
 var catalogue = index([]Row{
 	{Number: 1, Name: "WorkerHello", From: wrk, To: sup, Phase: PhaseSetup, make: of[WorkerHello]},
 	{Number: 2, Name: "RunnerHello", From: run, To: sup, Phase: PhaseSetup, make: of[RunnerHello]},
-	{Number: 3, Name: "Ping", From: sup, To: wrk, Reply: 4, Phase: PhaseRunning, Coalesce: true, make: of[Ping]},
-	{Number: 4, Name: "Pong", From: wrk, To: sup, Phase: PhaseRunning, make: of[Pong]},
+	{Number: 3, Name: "Ping", From: sup, To: wrk, Reply: 4, Phase: PhaseRunning, Coalesce: true, Frozen: true, make: of[Ping]},
+	{Number: 4, Name: "Pong", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[Pong]},
 
 	{Number: 10, Name: "ConfigBegin", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigBegin]},
 	{Number: 11, Name: "ConfigServer", From: sup, To: wrk, Phase: phaseAny, make: of[ConfigServer]},
@@ -54,67 +58,67 @@ var catalogue = index([]Row{
 	{Number: 19, Name: "ConfigCommit", From: sup, To: wrk, Phase: PhaseRunning, make: of[ConfigCommit]},
 	{Number: 16, Name: "ConfigDone", From: wrk, To: sup, Phase: phaseAny, make: of[ConfigDone]},
 
-	{Number: 20, Name: "ServerState", From: sup, To: wrk, Phase: PhaseRunning, Coalesce: true, make: of[ServerState]},
-	{Number: 21, Name: "Hint", From: wrk, To: sup, Phase: PhaseRunning, make: of[Hint]},
-	{Number: 22, Name: "Fence", From: sup, To: wrk, Reply: 23, Phase: PhaseRunning, make: of[Fence]},
-	{Number: 23, Name: "Fenced", From: wrk, To: sup, Phase: PhaseRunning, make: of[Fenced]},
-	{Number: 24, Name: "ActivityRequest", From: sup, To: wrk, Reply: 25, Phase: PhaseRunning, Coalesce: true, make: of[ActivityRequest]},
-	{Number: 25, Name: "Activity", From: wrk, To: sup, Phase: PhaseRunning, make: of[Activity]},
-	{Number: 26, Name: "LoginSeen", From: wrk, To: sup, Phase: PhaseRunning, make: of[LoginSeen]},
-	{Number: 27, Name: "Quiesce", From: sup, To: wrk, Reply: 28, Phase: PhaseRunning, Coalesce: true, make: of[Quiesce]},
-	{Number: 28, Name: "Quiesced", From: wrk, To: sup, Phase: PhaseRunning, make: of[Quiesced]},
+	{Number: 20, Name: "ServerState", From: sup, To: wrk, Phase: PhaseRunning, Coalesce: true, Frozen: true, make: of[ServerState]},
+	{Number: 21, Name: "Hint", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[Hint]},
+	{Number: 22, Name: "Fence", From: sup, To: wrk, Reply: 23, Phase: PhaseRunning, Frozen: true, make: of[Fence]},
+	{Number: 23, Name: "Fenced", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[Fenced]},
+	{Number: 24, Name: "ActivityRequest", From: sup, To: wrk, Reply: 25, Phase: PhaseRunning, Coalesce: true, Frozen: true, make: of[ActivityRequest]},
+	{Number: 25, Name: "Activity", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[Activity]},
+	{Number: 26, Name: "LoginSeen", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[LoginSeen]},
+	{Number: 27, Name: "Quiesce", From: sup, To: wrk, Reply: 28, Phase: PhaseRunning, Coalesce: true, Frozen: true, make: of[Quiesce]},
+	{Number: 28, Name: "Quiesced", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[Quiesced]},
 
-	{Number: 30, Name: "NewClient", From: sup, To: wrk, FDs: 1, Phase: PhaseRunning, make: of[NewClient]},
-	{Number: 31, Name: "ClientsGone", From: wrk, To: sup, Phase: PhaseRunning, make: of[ClientsGone]},
-	{Number: 32, Name: "AdmitRequest", From: wrk, To: sup, Reply: 33, Phase: PhaseRunning, make: of[AdmitRequest]},
-	{Number: 33, Name: "AdmitAnswer", From: sup, To: wrk, Phase: PhaseRunning, make: of[AdmitAnswer]},
+	{Number: 30, Name: "NewClient", From: sup, To: wrk, FDs: 1, Phase: PhaseRunning, Frozen: true, make: of[NewClient]},
+	{Number: 31, Name: "ClientsGone", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[ClientsGone]},
+	{Number: 32, Name: "AdmitRequest", From: wrk, To: sup, Reply: 33, Phase: PhaseRunning, Frozen: true, make: of[AdmitRequest]},
+	{Number: 33, Name: "AdmitAnswer", From: sup, To: wrk, Phase: PhaseRunning, Frozen: true, make: of[AdmitAnswer]},
 
-	{Number: 34, Name: "SessionOut", From: wrk, To: sup, FDs: 1, More: 2, Phase: PhaseRunning, make: of[SessionOut]},
-	{Number: 35, Name: "SessionIn", From: sup, To: wrk, FDs: 1, More: 2, Reply: 36, Phase: PhaseRunning, make: of[SessionIn]},
-	{Number: 36, Name: "SessionTaken", From: wrk, To: sup, Phase: PhaseRunning, make: of[SessionTaken]},
+	{Number: 34, Name: "SessionOut", From: wrk, To: sup, FDs: 1, More: 2, Phase: PhaseRunning, Frozen: true, make: of[SessionOut]},
+	{Number: 35, Name: "SessionIn", From: sup, To: wrk, FDs: 1, More: 2, Reply: 36, Phase: PhaseRunning, Frozen: true, make: of[SessionIn]},
+	{Number: 36, Name: "SessionTaken", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[SessionTaken]},
 
-	{Number: 40, Name: "LeaseRequest", From: wrk, To: sup, Reply: 41, Phase: PhaseRunning, make: of[LeaseRequest]},
-	{Number: 41, Name: "LeaseGrant", From: sup, To: wrk, Phase: PhaseRunning, make: of[LeaseGrant]},
-	{Number: 42, Name: "LeaseRefuse", From: sup, To: wrk, Phase: PhaseRunning, make: of[LeaseRefuse]},
-	{Number: 43, Name: "LeaseAbandon", From: wrk, To: sup, Phase: PhaseRunning, make: of[LeaseAbandon]},
-	{Number: 44, Name: "LeaseOpened", From: wrk, To: sup, Phase: PhaseRunning, make: of[LeaseOpened]},
-	{Number: 45, Name: "LeaseReturn", From: wrk, To: sup, Phase: PhaseRunning, make: of[LeaseReturn]},
-	{Number: 46, Name: "Reclaim", From: sup, To: wrk, Phase: PhaseRunning, make: of[Reclaim]},
-	{Number: 47, Name: "ReclaimCancel", From: sup, To: wrk, Phase: PhaseRunning, make: of[ReclaimCancel]},
-	{Number: 48, Name: "HandOver", From: wrk, To: sup, FDs: 1, Phase: PhaseRunning, make: of[HandOver]},
-	{Number: 49, Name: "TakeOver", From: sup, To: wrk, FDs: 1, Phase: PhaseRunning, make: of[TakeOver]},
+	{Number: 40, Name: "LeaseRequest", From: wrk, To: sup, Reply: 41, Phase: PhaseRunning, Frozen: true, make: of[LeaseRequest]},
+	{Number: 41, Name: "LeaseGrant", From: sup, To: wrk, Phase: PhaseRunning, Frozen: true, make: of[LeaseGrant]},
+	{Number: 42, Name: "LeaseRefuse", From: sup, To: wrk, Phase: PhaseRunning, Frozen: true, make: of[LeaseRefuse]},
+	{Number: 43, Name: "LeaseAbandon", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[LeaseAbandon]},
+	{Number: 44, Name: "LeaseOpened", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[LeaseOpened]},
+	{Number: 45, Name: "LeaseReturn", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[LeaseReturn]},
+	{Number: 46, Name: "Reclaim", From: sup, To: wrk, Phase: PhaseRunning, Frozen: true, make: of[Reclaim]},
+	{Number: 47, Name: "ReclaimCancel", From: sup, To: wrk, Phase: PhaseRunning, Frozen: true, make: of[ReclaimCancel]},
+	{Number: 48, Name: "HandOver", From: wrk, To: sup, FDs: 1, Phase: PhaseRunning, Frozen: true, make: of[HandOver]},
+	{Number: 49, Name: "TakeOver", From: sup, To: wrk, FDs: 1, Phase: PhaseRunning, Frozen: true, make: of[TakeOver]},
 
-	{Number: 50, Name: "CancelRequest", From: wrk, To: sup, Reply: 53, Phase: PhaseRunning, make: of[CancelRequest]},
-	{Number: 51, Name: "CancelForward", From: sup, To: wrk, Reply: 52, Phase: PhaseRunning, make: of[CancelForward]},
-	{Number: 52, Name: "CancelAnswer", From: wrk, To: sup, Phase: PhaseRunning, make: of[CancelAnswer]},
-	{Number: 53, Name: "CancelDone", From: sup, To: wrk, Phase: PhaseRunning, make: of[CancelDone]},
+	{Number: 50, Name: "CancelRequest", From: wrk, To: sup, Reply: 53, Phase: PhaseRunning, Frozen: true, make: of[CancelRequest]},
+	{Number: 51, Name: "CancelForward", From: sup, To: wrk, Reply: 52, Phase: PhaseRunning, Frozen: true, make: of[CancelForward]},
+	{Number: 52, Name: "CancelAnswer", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[CancelAnswer]},
+	{Number: 53, Name: "CancelDone", From: sup, To: wrk, Phase: PhaseRunning, Frozen: true, make: of[CancelDone]},
 
-	{Number: 54, Name: "SecretRequest", From: wrk, To: sup, Reply: 55, Phase: PhaseRunning, make: of[SecretRequest]},
-	{Number: 55, Name: "SecretAnswer", From: sup, To: wrk, Phase: PhaseRunning, make: of[SecretAnswer]},
+	{Number: 54, Name: "SecretRequest", From: wrk, To: sup, Reply: 55, Phase: PhaseRunning, Frozen: true, make: of[SecretRequest]},
+	{Number: 55, Name: "SecretAnswer", From: sup, To: wrk, Phase: PhaseRunning, Frozen: true, make: of[SecretAnswer]},
 
-	{Number: 56, Name: "PeerRequest", From: wrk, To: sup, Reply: 57, Phase: PhaseRunning, make: of[PeerRequest]},
-	{Number: 57, Name: "PeerAnswer", From: sup, To: wrk, Phase: PhaseRunning, make: of[PeerAnswer]},
+	{Number: 56, Name: "PeerRequest", From: wrk, To: sup, Reply: 57, Phase: PhaseRunning, Frozen: true, make: of[PeerRequest]},
+	{Number: 57, Name: "PeerAnswer", From: sup, To: wrk, Phase: PhaseRunning, Frozen: true, make: of[PeerAnswer]},
 
-	{Number: 58, Name: "OpenAhead", From: sup, To: wrk, Phase: PhaseRunning, make: of[OpenAhead]},
-	{Number: 59, Name: "AheadFailed", From: wrk, To: sup, Phase: PhaseRunning, make: of[AheadFailed]},
+	{Number: 58, Name: "OpenAhead", From: sup, To: wrk, Phase: PhaseRunning, Frozen: true, make: of[OpenAhead]},
+	{Number: 59, Name: "AheadFailed", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[AheadFailed]},
 
-	{Number: 60, Name: "ReportRequest", From: sup, To: wrk, Reply: 61, Phase: PhaseRunning, make: of[ReportRequest]},
-	{Number: 61, Name: "Report", From: wrk, To: sup, Phase: PhaseRunning, make: of[Report]},
-	{Number: 62, Name: "ReportSession", From: wrk, To: sup, Phase: PhaseRunning, make: of[ReportSession]},
-	{Number: 63, Name: "ReportEnd", From: wrk, To: sup, Phase: PhaseRunning, make: of[ReportEnd]},
-	{Number: 64, Name: "Flush", From: sup, To: wrk, Reply: 65, Phase: PhaseRunning, make: of[Flush]},
-	{Number: 65, Name: "Flushed", From: wrk, To: sup, Phase: PhaseRunning, make: of[Flushed]},
-	{Number: 66, Name: "Kick", From: sup, To: wrk, Reply: 67, Phase: PhaseRunning, make: of[Kick]},
-	{Number: 67, Name: "Kicked", From: wrk, To: sup, Phase: PhaseRunning, make: of[Kicked]},
+	{Number: 60, Name: "ReportRequest", From: sup, To: wrk, Reply: 61, Phase: PhaseRunning, Frozen: true, make: of[ReportRequest]},
+	{Number: 61, Name: "Report", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[Report]},
+	{Number: 62, Name: "ReportSession", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[ReportSession]},
+	{Number: 63, Name: "ReportEnd", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[ReportEnd]},
+	{Number: 64, Name: "Flush", From: sup, To: wrk, Reply: 65, Phase: PhaseRunning, Frozen: true, make: of[Flush]},
+	{Number: 65, Name: "Flushed", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[Flushed]},
+	{Number: 66, Name: "Kick", From: sup, To: wrk, Reply: 67, Phase: PhaseRunning, Frozen: true, make: of[Kick]},
+	{Number: 67, Name: "Kicked", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[Kicked]},
 
-	{Number: 70, Name: "Drain", From: sup, To: wrk, Reply: 71, Phase: phaseAny, make: of[Drain]},
-	{Number: 71, Name: "Drained", From: wrk, To: sup, Phase: phaseAny, make: of[Drained]},
+	{Number: 70, Name: "Drain", From: sup, To: wrk, Reply: 71, Phase: phaseAny, Frozen: true, make: of[Drain]},
+	{Number: 71, Name: "Drained", From: wrk, To: sup, Phase: phaseAny, Frozen: true, make: of[Drained]},
 
-	{Number: 72, Name: "Pass", From: sup, To: wrk, Phase: PhaseRunning, Coalesce: true, make: of[Pass]},
-	{Number: 73, Name: "Passed", From: wrk, To: sup, Phase: PhaseRunning, make: of[Passed]},
+	{Number: 72, Name: "Pass", From: sup, To: wrk, Phase: PhaseRunning, Coalesce: true, Frozen: true, make: of[Pass]},
+	{Number: 73, Name: "Passed", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[Passed]},
 
-	{Number: 78, Name: "StoredRequest", From: wrk, To: sup, Reply: 79, Phase: PhaseRunning, make: of[StoredRequest]},
-	{Number: 79, Name: "StoredAnswer", From: sup, To: wrk, Phase: PhaseRunning, make: of[StoredAnswer]},
+	{Number: 78, Name: "StoredRequest", From: wrk, To: sup, Reply: 79, Phase: PhaseRunning, Frozen: true, make: of[StoredRequest]},
+	{Number: 79, Name: "StoredAnswer", From: sup, To: wrk, Phase: PhaseRunning, Frozen: true, make: of[StoredAnswer]},
 
 	{Number: 80, Name: "RunnerConfigure", From: sup, To: run, Reply: 81, Phase: phaseAny, make: of[RunnerConfigure]},
 	{Number: 81, Name: "RunnerReady", From: run, To: sup, Phase: phaseAny, make: of[RunnerReady]},
@@ -169,15 +173,15 @@ var catalogue = index([]Row{
 	{Number: 136, Name: "SnapshotDocument", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotDocument]},
 	{Number: 137, Name: "SnapshotHistory", From: sup, To: csl, Phase: PhaseRunning, make: of[SnapshotHistory]},
 
-	{Number: 140, Name: "WorkerLog", From: sup, To: wrk, FDs: 1, Phase: phaseAny, make: of[WorkerLog]},
+	{Number: 140, Name: "WorkerLog", From: sup, To: wrk, FDs: 1, Phase: phaseAny, Frozen: true, make: of[WorkerLog]},
 	{Number: 141, Name: "RunnerLog", From: sup, To: run, FDs: 1, Phase: phaseAny, make: of[RunnerLog]},
 	{Number: 142, Name: "ProberLog", From: sup, To: prb, FDs: 1, Phase: phaseAny, make: of[ProberLog]},
 	{Number: 143, Name: "ConsoleLog", From: sup, To: csl, FDs: 1, Phase: phaseAny, make: of[ConsoleLog]},
 
 	{Number: 135, Name: "ConsoleCertificate", From: sup, To: csl, Phase: PhaseSetup, make: of[ConsoleCertificate]},
-	{Number: 132, Name: "StatsRequest", From: sup, To: wrk, Reply: 133, Phase: PhaseRunning, make: of[StatsRequest]},
-	{Number: 133, Name: "Stats", From: wrk, To: sup, Phase: PhaseRunning, make: of[Stats]},
-	{Number: 134, Name: "StatsEnd", From: wrk, To: sup, Phase: PhaseRunning, make: of[StatsEnd]},
+	{Number: 132, Name: "StatsRequest", From: sup, To: wrk, Reply: 133, Phase: PhaseRunning, Frozen: true, make: of[StatsRequest]},
+	{Number: 133, Name: "Stats", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[Stats]},
+	{Number: 134, Name: "StatsEnd", From: wrk, To: sup, Phase: PhaseRunning, Frozen: true, make: of[StatsEnd]},
 	{Number: 150, Name: "RemoteOpen", From: csl, To: sup, Phase: PhaseRunning, make: of[RemoteOpen]},
 	{Number: 151, Name: "RemoteOpened", From: sup, To: csl, FDs: 1, Phase: PhaseRunning, make: of[RemoteOpened]},
 	{Number: 152, Name: "RemoteBusy", From: sup, To: csl, Phase: PhaseRunning, make: of[RemoteBusy]},
@@ -188,7 +192,7 @@ var catalogue = index([]Row{
 	{Number: 157, Name: "RemoteRefused", From: sup, To: rmt, Phase: phaseAny, make: of[RemoteRefused]},
 	{Number: 158, Name: "RemoteCommand", From: rmt, To: sup, Phase: PhaseRunning, make: of[RemoteCommand]},
 	{Number: 159, Name: "RemoteReply", From: sup, To: rmt, Phase: PhaseRunning, make: of[RemoteReply]},
-	{Number: 68, Name: "StatsClear", From: sup, To: wrk, Phase: PhaseRunning, make: of[StatsClear]},
+	{Number: 68, Name: "StatsClear", From: sup, To: wrk, Phase: PhaseRunning, Frozen: true, make: of[StatsClear]},
 })
 
 // carries reports whether so many descriptors may travel with the message.

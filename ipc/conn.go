@@ -157,6 +157,16 @@ func (c *Conn) Close() error {
 // SetDeadline sets a deadline for every Send and Receive from now on; the zero time removes it.
 func (c *Conn) SetDeadline(t time.Time) error { return c.sock.SetDeadline(t) }
 
+// Interrupt makes Receive return os.ErrDeadlineExceeded from now on, without taking a message off the
+// link, or lets it receive again.
+func (c *Conn) Interrupt(on bool) error {
+	until := time.Time{}
+	if on {
+		until = time.Unix(1, 0)
+	}
+	return c.sock.SetReadDeadline(until)
+}
+
 // PeerPID returns the process id of the other end, as the kernel has recorded it.
 func (c *Conn) PeerPID() (int, error) {
 	cred, err := c.PeerCred()
