@@ -72,7 +72,9 @@ func (s *supervisor) onAdmitRequest(c *child, m *ipc.AdmitRequest) {
 		s.answerAdmit(c, m, why)
 		return
 	}
+	s.clients.asked++
 	s.after(leaveGrace, func() {
+		s.clients.asked--
 		if !c.ending() && s.claimOfAdmit(c, m) == "" { // it may have left, or been counted meanwhile
 			s.answerAdmit(c, m, s.admit(m))
 		}

@@ -59,10 +59,11 @@ type child struct {
 	clients map[uint64]bool // ids of clients that were handed over and have not left
 	flight  flight
 	drained bool
-	leaving bool // it was told to end
-	secrets int  // how many of its SecretRequests are open
-	peers   int  // how many of its PeerRequests are open
-	stored  int  // how many of its StoredRequests are open
+	leaving bool   // it was told to end
+	build   string // release of the program that has started it
+	secrets int    // how many of its SecretRequests are open
+	peers   int    // how many of its PeerRequests are open
+	stored  int    // how many of its StoredRequests are open
 	stats   stats
 	asking  line // SecretRequests for which the prober has to ask a server
 }
@@ -107,7 +108,7 @@ func (s *supervisor) startWorker(index int) {
 	if s.stop.mode == stopNow {
 		return
 	}
-	c := &child{index: index, born: s.env.now(), clients: map[uint64]bool{}}
+	c := &child{index: index, born: s.env.now(), build: s.build, clients: map[uint64]bool{}}
 	s.workers.slots[index].child = c
 	c.setup = s.after(setupLimit, func() { s.killWorker(c, "it was not ready in time") })
 	spec := s.workerSpec(index)
@@ -125,11 +126,7 @@ func (s *supervisor) onWorkerStarted(c *child, st *started, err error) {
 		return
 	}
 	c.started = st
-	st.listen(
-		func(m ipc.Message, fds ...int) { s.arrive(arrival{worker: c, message: m, fds: fds}) },
-		func(err error) { s.arrive(arrival{worker: c, err: err}) },
-		func(how string) { s.post(func() { s.onWorkerExit(c, how) }) },
-	)
+	s.listenTo(c)
 	s.log.Debug("worker started", "worker", c.index, "child", st.pid)
 	if c.state == childKilled || s.stop.mode == stopNow {
 		c.state = childKilled
@@ -137,6 +134,15 @@ func (s *supervisor) onWorkerStarted(c *child, st *started, err error) {
 		return
 	}
 	c.state = childSetup
+}
+
+// listenTo has the messages of a worker, and its end, come to the loop.
+func (s *supervisor) listenTo(c *child) {
+	c.started.listen(
+		func(m ipc.Message, fds ...int) { s.arrive(arrival{worker: c, message: m, fds: fds}) },
+		func(err error) { s.arrive(arrival{worker: c, err: err}) },
+		func(how string) { s.post(func() { s.onWorkerExit(c, how) }) },
+	)
 }
 
 func (s *supervisor) onWorkerHello(c *child, m *ipc.WorkerHello) {
@@ -417,6 +423,9 @@ func (s *supervisor) childIDs() []int {
 	}
 	if st := s.workers.starter; st != nil {
 		ids = append(ids, st.PID())
+	}
+	if p := s.service.upgrade.trial; p != nil {
+		ids = append(ids, p.Pid)
 	}
 	return ids
 }

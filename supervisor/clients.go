@@ -22,6 +22,7 @@ type clients struct {
 	total   int
 	waiting []listen.Client // accepted or rescued, but not yet given to a worker
 	recheck *timer
+	asked   int // AdmitRequests that are answered a moment later
 	budget  int // how many descriptors may be on their way to workers, see clientBudget; 0 for no limit
 	burst   proc.Burst
 	census  census

@@ -88,4 +88,6 @@ type started struct {
 	unread func() []ipc.Envelope
 	// close ends the link.
 	close func()
+	// valve stops the reading of the link; it is nil in tests.
+	valve *valve
 }

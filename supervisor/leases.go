@@ -90,10 +90,15 @@ func (s *supervisor) onLeaseRequest(c *child, m *ipc.LeaseRequest) {
 		s.hastyOver(c, m.ID)
 		return
 	}
+	s.makeHasty(c, m.ID)
+}
+
+// makeHasty refuses a request that isn't granted in a moment.
+func (s *supervisor) makeHasty(c *child, id uint64) {
 	if s.leases.hasty == nil {
 		s.leases.hasty = map[hasty]*timer{}
 	}
-	s.leases.hasty[hasty{c, m.ID}] = s.after(s.cfg.ConnectionRetryDelay, func() { s.hastyOver(c, m.ID) })
+	s.leases.hasty[hasty{c, id}] = s.after(s.cfg.ConnectionRetryDelay, func() { s.hastyOver(c, id) })
 }
 
 // hastyOver refuses a request that was not granted in time.

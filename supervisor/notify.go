@@ -3,6 +3,7 @@ package supervisor
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -25,6 +26,7 @@ type service struct {
 	logging   sharedLog
 	events    *events
 	remote    remote
+	upgrade   upgrade
 }
 
 // checkReady tells the service manager once that clients are served: the servers have
@@ -80,6 +82,7 @@ func watchdogInterval() time.Duration {
 type notifier struct {
 	states chan string
 	done   chan struct{}
+	queued atomic.Int32 // states that are not sent yet
 }
 
 // startNotifier starts the sending goroutine. stop ends it once everything is sent.
@@ -89,6 +92,7 @@ func startNotifier() *notifier {
 		defer close(n.done)
 		for state := range n.states {
 			_, _ = daemon.SdNotify(false, state) // if the service manager doesn't listen, there is nobody to tell
+			n.queued.Add(-1)
 		}
 	}()
 	return n
@@ -96,9 +100,17 @@ func startNotifier() *notifier {
 
 // send queues a state, or drops it if the service manager doesn't read.
 func (n *notifier) send(state string) {
+	n.queued.Add(1)
 	select {
 	case n.states <- state:
 	default:
+		n.queued.Add(-1)
+	}
+}
+
+// flush waits for at most limit until everything is sent.
+func (n *notifier) flush(limit time.Duration) {
+	for end := time.Now().Add(limit); n.queued.Load() > 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
 	}
 }
 

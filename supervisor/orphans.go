@@ -33,6 +33,14 @@ func (s *supervisor) leasesOfDeadWorker(index int) {
 		return
 	}
 	s.log.Warn("backends of a dead worker count as orphans", "worker", index, "backends", len(orphans), "for", s.cfg.OrphanGrace)
+	s.cancels.queued = append(s.cancels.queued, orphans...)
+	s.cancelOrphans()
+	s.watchAll(orphans)
+}
+
+// watchAll returns the leases of orphans when their servers don't show them any more, or when
+// orphan_grace is over.
+func (s *supervisor) watchAll(orphans []pool.Orphan) {
 	watches := map[int]*orphanWatch{}
 	for _, o := range orphans {
 		s.after(s.cfg.OrphanGrace, func() { s.carryOut(s.ledger.OrphanGone(o.Lease)) })
@@ -45,8 +53,6 @@ func (s *supervisor) leasesOfDeadWorker(index int) {
 			w.leases[o.PID] = o.Lease
 		}
 	}
-	s.cancels.queued = append(s.cancels.queued, orphans...)
-	s.cancelOrphans()
 	for _, w := range watches {
 		s.watchOrphans(w, orphanFirst)
 	}

@@ -383,6 +383,7 @@ func (s *supervisor) commit() {
 	if x.change == nil {
 		r.Credentials = s.cfg.PassedCredentials()
 	}
+	s.service.upgrade.noteSet(x.change, x.follows)
 	s.tellReloaded(r)
 	s.runnerAfterReload(old.cfg)
 	if x.change == nil {

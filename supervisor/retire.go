@@ -63,7 +63,7 @@ func (s *supervisor) retire(sl *slot, why string) {
 		"clients", len(c.clients), "limit", s.cfg.UpgradeTimeout)
 	s.carryOut(s.ledger.WorkerRetires(c.index))
 	if most := s.cfg.UpgradeTimeout; most > 0 {
-		sl.retired.limit = s.after(most, func() { s.endRetirement(c, most) })
+		s.limitRetirement(c, s.env.now()+most)
 	}
 	s.passFurther(c)
 	s.checkRetired(c)
@@ -74,6 +74,13 @@ func (s *supervisor) retire(sl *slot, why string) {
 func (s *supervisor) checkRetired(c *child) {
 	if c.state == childReady && s.retires(c) && len(c.clients) == 0 {
 		s.drain(c)
+	}
+}
+
+// limitRetirement ends the worker at that time; 0 is never.
+func (s *supervisor) limitRetirement(c *child, until time.Duration) {
+	if r := s.workers.slots[c.index].retired; until > 0 {
+		r.limit = s.timers.at(until, func() { s.endRetirement(c, until-r.since) })
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -45,6 +47,12 @@ func startChild(spec startSpec, starter *proc.Starter, log *slog.Logger) (*start
 	} else {
 		theirs.Close()
 	}
+	st.own(p, kill)
+	return st, nil
+}
+
+// own makes a process that is our child the other end of the link.
+func (st *started) own(p *os.Process, kill func()) {
 	over := make(chan struct{})
 	st.pid, st.over = p.Pid, over
 	st.kill = kill
@@ -57,6 +65,25 @@ func startChild(spec startSpec, starter *proc.Starter, log *slog.Logger) (*start
 			exited(how)
 		}()
 	}
+}
+
+// adoptChild makes our end of the link to a worker that the program before has started. link
+// and theirs are both ends; the link is in its running phase.
+func adoptChild(pid, link, theirs, queue int, log *slog.Logger) (*started, error) {
+	conn, err := ipc.FromFD(link, ipc.RoleSupervisor, ipc.RoleWorker, log)
+	if err != nil {
+		return nil, err
+	}
+	conn.SetPhase(ipc.PhaseRunning)
+	unix.CloseOnExec(theirs)
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("take over process %d: %w", pid, err)
+	}
+	st := newStarted(conn, queue, log)
+	st.keep(conn, os.NewFile(uintptr(theirs), "link"), log)
+	st.own(p, func() { _ = p.Kill() })
 	return st, nil
 }
 
@@ -130,12 +157,13 @@ func dialRunner(ctx context.Context, path string, log *slog.Logger) (*started, e
 func newStarted(conn *ipc.Conn, queue int, log *slog.Logger) *started {
 	// The reader also sees a failed write, as the end of the link.
 	out := ipc.NewOutbox(conn, queue, stallLimit, func(error) { conn.Close() })
+	v := &valve{conn: conn}
 	return &started{
-		link: out,
+		link: out, valve: v,
 		kill: func() {},
 		listen: func(message func(ipc.Message, ...int), ended func(error), _ func(string)) {
 			go func() {
-				ended(logline.Guarded(log, func() error { return receive(conn, message) }))
+				ended(logline.Guarded(log, func() error { return receive(v, message) }))
 			}()
 		},
 		unread: out.Unsent,
@@ -147,6 +175,7 @@ func newStarted(conn *ipc.Conn, queue int, log *slog.Logger) *started {
 // child hasn't read when it dies can still be read here.
 func (st *started) keep(conn *ipc.Conn, theirs *os.File, log *slog.Logger) {
 	out, closeLink := st.link.(*ipc.Outbox), st.close
+	st.valve.theirs = theirs
 	st.unread = func() []ipc.Envelope {
 		unsent := out.Unsent()
 		sent, err := conn.Unread(theirs)
@@ -169,10 +198,14 @@ func (st *started) keep(conn *ipc.Conn, theirs *os.File, log *slog.Logger) {
 // receive passes messages on until the link ends. After the message that ends the set-up
 // it moves the link to its running phase, before it reads the next packet: the other end
 // did the same as soon as it had sent that message.
-func receive(conn *ipc.Conn, message func(ipc.Message, ...int)) error {
+func receive(v *valve, message func(ipc.Message, ...int)) error {
+	conn := v.conn
 	for {
 		env, err := conn.Receive()
 		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			v.wait()
+			continue
 		case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 			return io.EOF
 		case err != nil:

@@ -35,6 +35,10 @@ type Options struct {
 	// Background says that whoever started this process waits no longer than for Ready, and
 	// then for the end of its standard error, unless that is the log.
 	Background bool
+	// Program is what an upgrade executes: the path that this process was started as, "" if unknown.
+	Program string
+	// Heritage is the descriptor with what another program in this process has left, 0 for none.
+	Heritage int
 	// Ready, if not nil, is called once, when clients are served.
 	Ready func()
 }
@@ -42,12 +46,11 @@ type Options struct {
 // Run runs the supervisor until its end. It returns nil after an orderly end. Otherwise it
 // returns everything that kept it from starting, or why it had to end.
 func Run(opt Options) error {
-	base := time.Now()
-	if os.Getenv("GOMAXPROCS") == "" {
-		// With more threads, each result that one goroutine hands to another would wake
-		// a thread. Nothing here computes for long once clients are served.
-		runtime.GOMAXPROCS(1)
+	if opt.Heritage > 0 {
+		return goOn(opt)
 	}
+	base := time.Now()
+	limitThreads()
 	c, log := opt.Config, opt.Log
 	k, err := listen.Passed()
 	if err != nil {
@@ -97,9 +100,18 @@ func Run(opt Options) error {
 	}
 	s.service.logging = logging
 	s.console.program, s.console.listeners = program, k.Console()
-	s.clients.ports.open = k
+	s.clients.ports.open, s.service.upgrade.pidFile = k, pidFile
 	s.reload.env = reloadEnv(k)
 	return s.serve(k)
+}
+
+// limitThreads leaves Go one thread for goroutines. With more threads, each result that one
+// goroutine hands to another would wake a thread. Nothing here computes for long once clients are
+// served.
+func limitThreads() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
+	}
 }
 
 // reloadEnv is what the checks of a reload have to know. This process already is who it
@@ -163,6 +175,7 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 	s.service = service{
 		watchdog: watchdogInterval(), onReady: opt.Ready, scramSalt: salt, events: events, remote: remote{conns: make(chan *ipc.Conn)},
 	}
+	s.service.upgrade = upgrade{program: opt.Program, began: time.Now(), set: map[string]string{}}
 	return s, nil
 }
 
@@ -269,7 +282,8 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 	n := startNotifier()
 	defer n.stop()
 	s.env.notify = n.send
-	signal.Notify(s.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGTRAP, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGCHLD)
+	s.service.upgrade.flush = func() { n.flush(logline.FlushLimit) }
+	signal.Notify(s.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGTRAP, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD)
 	defer signal.Stop(s.signals)
 	signal.Ignore(syscall.SIGPIPE)
 
@@ -319,7 +333,7 @@ func (s *supervisor) acceptor(l *listen.Listener) *listen.Acceptor {
 // and everybody who came by it has an answer.
 func (s *supervisor) serveControl(ctx context.Context, l *net.UnixListener) {
 	if err := logline.Guarded(s.log, func() error {
-		return control.Serve(ctx, l, operator{s}, control.Options{Version: s.build, Log: s.log, Kin: operator{s}.kin})
+		return control.Serve(ctx, l, operator{s}, control.Options{Version: s.build, Log: s.log, Serving: &s.service.upgrade.serving, Kin: operator{s}.kin})
 	}); err != nil {
 		s.log.Error("control socket failed", "error", err)
 	}

@@ -97,6 +97,7 @@ func (s *supervisor) statusResponse(rep *report) control.StatusResponse {
 		r.ActiveConnections += int(w.Gauges["active_connections"])
 		r.TotalConnections += int(w.Gauges["total_connections"])
 	}
+	r.Upgrade = s.upgraded()
 	for i, sv := range st.Each() {
 		if sv.Qualifier == failover.SplitBrain {
 			r.SplitBrain = control.SplitBrainYes

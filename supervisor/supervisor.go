@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
@@ -71,7 +72,12 @@ func (s *supervisor) run() (err error) {
 	}()
 	wake := time.NewTimer(time.Hour)
 	defer wake.Stop()
-	s.begin()
+	if h := s.service.upgrade.heritage; h != nil {
+		s.service.upgrade.heritage = nil
+		s.beginAgain(h)
+	} else {
+		s.begin()
+	}
 	for !s.over {
 		wake.Reset(s.untilNext())
 		select {
@@ -180,6 +186,8 @@ func (s *supervisor) onSignal(sig os.Signal) {
 		s.onReload()
 	case syscall.SIGUSR1:
 		s.renewLog(logs.Asked)
+	case syscall.SIGUSR2:
+		s.startUpgrade(func(control.UpgradeResponse, error) {})
 	case syscall.SIGTRAP:
 		s.log.Info("shutdown requested by signal", "signal", sig.String(), "mode", "gracefully")
 		s.shutGracefully(s.cfg.FlushTimeout)

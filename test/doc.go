@@ -18,6 +18,7 @@
 //	hooks        the contract of the scripts
 //	runner       runs of scripts while runner, service or supervisor die
 //	takeover     what a worker can't do after somebody has taken it over
+//	upgrade      another version takes the place of the running one
 //	process      start, privileges, signals, death of workers, the service manager
 //
 //	firsthour    doc/GETTING-STARTED.md by its text, and its typical mistakes

@@ -12,6 +12,7 @@ import (
 
 func (p *program) shutdownCommands() []*cli.Command {
 	return []*cli.Command{
+		command("upgrade", "", "put the version of pgagroal that is installed now in the place of the running one, without a cut", p.upgrade),
 		command("shutdown", "[gracefully | immediate | cancel]", "stop pgagroal, gracefully unless told otherwise, or take a graceful shutdown back", p.shutdown),
 	}
 }
@@ -30,6 +31,14 @@ func (p *program) shutdown(c *cli.Context, words []string) error {
 		return err
 	}
 	_, err := p.do(c, name, args)
+	return err
+}
+
+func (p *program) upgrade(c *cli.Context, words []string) error {
+	if len(words) > 0 {
+		return usagef("upgrade takes no argument")
+	}
+	_, err := p.do(c, control.Upgrade, nil)
 	return err
 }
 

@@ -135,6 +135,10 @@ func (f *fake) Pause(_ context.Context, o controlsocket.PauseOrder) (control.Pau
 	return control.PauseResponse{Paused: "all", Next: "no connection is left"}, f.called("pause %s/%s %s", o.Server, o.Database, text)
 }
 
+func (f *fake) Upgrade(context.Context) (control.UpgradeResponse, error) {
+	return control.UpgradeResponse{From: "1", To: "2", Next: "clients stay"}, f.called("upgrade")
+}
+
 func (f *fake) Resume(_ context.Context, o controlsocket.PauseOrder) (control.PauseResponse, error) {
 	return control.PauseResponse{Paused: "all", Next: "clients go on"}, f.called("resume %s/%s", o.Server, o.Database)
 }

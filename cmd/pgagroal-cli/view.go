@@ -46,6 +46,7 @@ var views = map[string]func(*page, *answer) error{
 	control.WorkerRecycle:      view(recycleView),
 	control.Pause:              view(pauseView),
 	control.Resume:             view(resumeView),
+	control.Upgrade:            view(upgradeView),
 	control.ClearServer:        doneView("the server is probed now", control.Status),
 }
 
@@ -105,6 +106,11 @@ func recycleView(p *page, _ *answer, r *control.RecycleResponse) {
 		p.says(screen.Worry, fmt.Sprintf("%d clients stay with an old worker until they can be moved, or until upgrade_timeout.", r.Left))
 		p.suggest("pgagroal-cli clients", "which clients are where")
 	}
+}
+
+func upgradeView(p *page, _ *answer, r *control.UpgradeResponse) {
+	p.says(screen.Plain, fmt.Sprintf("pgagroal %s takes the place of %s: %s", r.To, r.From, r.Next))
+	p.suggest("pgagroal-cli status", "which version runs")
 }
 
 func pauseView(p *page, _ *answer, r *control.PauseResponse) {

@@ -181,7 +181,20 @@ func statusFoot(p *page, r *control.StatusResponse) {
 		screen.Pair{Name: "Failover", Text: text},
 		screen.Pair{Name: "Confined", Text: strings.Join(r.Confinement.InForce, ", ")},
 		screen.Pair{Name: "Unconfined", Text: strings.Join(r.Confinement.Lacking, ", ")},
+		screen.Pair{Name: "Upgraded", Text: upgradedText(r.Upgrade)},
 	)
+}
+
+// upgradedText says what upgrades have left, "" for none.
+func upgradedText(u *control.Upgraded) string {
+	if u == nil {
+		return ""
+	}
+	text := fmt.Sprintf("%d times since the start at %s: %s", u.Count, u.Since, u.Note)
+	if u.OldWorkers > 0 {
+		text += fmt.Sprintf("; %d clients are with %d workers of earlier versions", u.OldClients, u.OldWorkers)
+	}
+	return text
 }
 
 func limitsTable(limits []control.Limit) screen.Table {

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/supervisor"
 )
 
 // file is a flag that names a file of the configuration.
@@ -26,6 +27,7 @@ func flags() []cli.Flag {
 		file("directory", "D", "look up all files here; default $"+config.DirectoryVariable+", else "+config.DefaultDirectory),
 		&cli.BoolFlag{Name: "daemon", Aliases: []string{"d"}, Usage: "run in the background"},
 		&cli.BoolFlag{Name: "test", Aliases: []string{"t"}, Usage: "check the configuration, print it and end"},
+		&cli.BoolFlag{Name: supervisor.TrialFlag, Usage: "of an upgrade: see whether this program could take the place of the running one", Hidden: true},
 		&cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"},
 		&cli.BoolFlag{Name: "help", Aliases: []string{"?"}, Usage: "print this help"},
 	}
@@ -42,7 +44,9 @@ func action(c *cli.Context) error {
 		return fmt.Errorf("unexpected argument %q; see pgagroal -?", c.Args().First())
 	case c.Bool("test"):
 		return test(c)
-	case c.Bool("daemon") && !isDaemon():
+	case c.Bool(supervisor.TrialFlag):
+		return trial(c)
+	case c.Bool("daemon") && !isDaemon() && inheritedFD() == 0:
 		return daemonise(os.Args)
 	}
 	return serve(c)

@@ -3,6 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -49,8 +54,59 @@ func serve(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	left := inheritedFD()
+	os.Unsetenv(supervisor.HeritageVariable)
 	return supervisor.Run(supervisor.Options{
-		Config: cfg, Build: version, Background: isDaemon(), Ready: tellParent,
+		Config: cfg, Build: version, Background: isDaemon(), Ready: tellParent, Heritage: left, Program: programPath(),
 		Log: logline.New(c.App.ErrWriter, cfg.LogLinePrefix, logline.Level(cfg.LogLevel), "supervisor"),
 	})
+}
+
+// trial sees whether this program could take the place of the running one.
+func trial(c *cli.Context) error {
+	cfg, err := load(c)
+	if err != nil {
+		return err
+	}
+	return supervisor.Try(supervisor.Options{
+		Config: cfg, Build: version, Program: programPath(),
+		Log: logline.New(c.App.ErrWriter, cfg.LogLinePrefix, slog.LevelWarn, "trial"),
+	})
+}
+
+// inheritedFD returns the descriptor with what another program in this process has left, 0 for
+// none.
+func inheritedFD() int {
+	fd, err := strconv.Atoi(os.Getenv(supervisor.HeritageVariable))
+	if err != nil || fd < 3 {
+		return 0
+	}
+	return fd
+}
+
+// programPath returns the path that this process was started as: a package upgrade puts another
+// program there. It is the path of the running file if the name leads to another one, and "" if
+// that is unknown.
+func programPath() string {
+	self, err := os.Executable()
+	if err != nil {
+		self = ""
+	}
+	path, err := exec.LookPath(os.Args[0])
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err == nil && sameFile(path, "/proc/self/exe") {
+		return path
+	}
+	return self
+}
+
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }

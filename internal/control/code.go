@@ -52,4 +52,5 @@ const (
 	CodeEvents          = 2022
 	CodeConfReset       = 2030
 	CodeRecycle         = 2031
+	CodeUpgrade         = 2040
 )

@@ -40,6 +40,7 @@ const (
 	WorkerRecycle      = "worker-recycle"
 	Events             = "events"
 	ClearServer        = "clear-server"
+	Upgrade            = "upgrade"
 	FailoverStatus     = "failover-status"
 	FailoverHistory    = "failover-history"
 	FailoverPause      = "failover-pause"
@@ -83,6 +84,7 @@ const (
 	recycleLimit  = 5 * time.Minute  // for worker recycle, which waits until the last new worker has what can be moved
 	eventsLimit   = 40 * time.Second // for events, which may wait for FollowWait
 	pauseLimit    = time.Minute      // for pause, which waits for running work: 30s, or as long as ArgTimeout says
+	upgradeLimit  = time.Minute      // for upgrade, which waits for a trial and for a calm moment
 	switchLimit   = 15 * time.Minute // for switch-to, which waits for a script
 )
 
@@ -136,6 +138,7 @@ var Commands = []Command{
 	{Name: Kick, Number: 112, Failure: CodeKick, Limit: changeLimit, Args: []string{ArgID}},
 	{Name: WorkerRecycle, Number: 131, Failure: CodeRecycle, Limit: recycleLimit, Args: []string{ArgWorker}},
 	{Name: Events, Number: 113, Failure: CodeEvents, Limit: eventsLimit, Args: []string{ArgCount, ArgAfter, ArgFollow}},
+	{Name: Upgrade, Number: 120, Failure: CodeUpgrade, Limit: upgradeLimit},
 	{Name: SwitchTo, Number: 17, Failure: CodeSwitchTo, Limit: switchLimit, Waits: true, Args: []string{ArgServer, ArgForce, ArgTimeout}},
 	{Name: FailoverPause, Number: 102, Failure: CodeFailoverPause, Limit: changeLimit},
 	{Name: FailoverResume, Number: 103, Failure: CodeFailoverResume, Limit: changeLimit},

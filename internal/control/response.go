@@ -57,6 +57,19 @@ type StatusResponse struct {
 	Standbys          map[string]Standby
 	Failover          FailoverSummary
 	Confinement       Confinement
+	Upgrade           *Upgraded `json:",omitempty"` // absent before the first upgrade
+}
+
+// Upgraded says what upgrades without a cut have left.
+type Upgraded struct {
+	// Count is how many there were since Since, when the process started.
+	Count int
+	Since string
+	// OldWorkers are of earlier versions, and OldClients their clients.
+	OldWorkers int
+	OldClients int
+	// Note says what an upgrade doesn't apply.
+	Note string
 }
 
 // ShutdownResponse answers a graceful shutdown.
@@ -253,6 +266,14 @@ type RecycleResponse struct {
 	// Left clients couldn't be moved yet. The old workers serve them until they can, or until
 	// upgrade_timeout.
 	Left int
+}
+
+// UpgradeResponse answers upgrade.
+type UpgradeResponse struct {
+	// From and To are the versions of the running program and of the one that takes its place.
+	From, To string
+	// Next says what becomes of the clients, in words.
+	Next string
 }
 
 // PauseResponse answers pause and resume.

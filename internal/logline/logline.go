@@ -124,6 +124,22 @@ func Lines(log *slog.Logger) []uint64 {
 	return n
 }
 
+// AddLines adds to the counts of Lines, for a program that goes on where another one has stopped.
+func AddLines(log *slog.Logger, more []uint64) {
+	if h, ok := log.Handler().(*handler); ok {
+		for i := range min(len(more), len(h.lines)) {
+			h.lines[i].Add(more[i])
+		}
+	}
+}
+
+// Flush waits for at most FlushLimit until every line so far is written.
+func Flush(log *slog.Logger) {
+	if h, ok := log.Handler().(*handler); ok && h.queue != nil {
+		h.queue.flush(FlushLimit)
+	}
+}
+
 // ClearLines sets the counts of Lines back to zero.
 func ClearLines(log *slog.Logger) {
 	if h, ok := log.Handler().(*handler); ok {

@@ -33,6 +33,7 @@ type Queue struct {
 	notice func(lost int) (io.Writer, []byte) // makes the line that reports lost lines; nil before New
 	ending func()                             // called at the begin of Close; nil before New
 	closed bool
+	busy   bool // the goroutine is writing lines that it has taken
 }
 
 // queued is a line and where it goes. Without a line the writer is closed, because nothing
@@ -146,7 +147,7 @@ func (q *Queue) run() {
 		if notice.line != nil && !notice.write() {
 			failed += lost
 		}
-		q.lose(failed)
+		q.wrote(failed)
 		if last {
 			return
 		}
@@ -159,6 +160,7 @@ func (q *Queue) take() (lines []queued, lost int, notice queued, last bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	lines, q.lines, q.size = q.lines, nil, 0
+	q.busy = true
 	if q.lost > 0 && q.notice != nil {
 		lost, q.lost = q.lost, 0
 		notice.to, notice.line = q.notice(lost)
@@ -166,10 +168,24 @@ func (q *Queue) take() (lines []queued, lost int, notice queued, last bool) {
 	return lines, lost, notice, q.closed
 }
 
-func (q *Queue) lose(lines int) {
+// wrote records that what take has returned is written, but for some lines.
+func (q *Queue) wrote(lost int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.lost += lines
+	q.lost += lost
+	q.busy = false
+}
+
+// flush waits for at most limit until every line that was queued is written.
+func (q *Queue) flush(limit time.Duration) {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		q.mu.Lock()
+		done := len(q.lines) == 0 && !q.busy
+		q.mu.Unlock()
+		if done {
+			return
+		}
+	}
 }
 
 // report sets how the line about lost lines is made, and what is to be done before the

@@ -49,10 +49,10 @@ func Link() (fd int, role Role, ok bool) {
 	return LinkFD, role, true
 }
 
-// OutliveReload makes this process survive SIGHUP and SIGUSR1, which are for the supervisor,
+// OutliveReload makes this process survive SIGHUP, SIGUSR1 and SIGUSR2, which are for the supervisor,
 // because they may be sent to all processes of pgagroal. What it starts gets their default
 // actions.
-func OutliveReload() { signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGUSR1) }
+func OutliveReload() { signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2) }
 
 func isLink(fd int) bool {
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)

@@ -51,7 +51,7 @@ func StarterMain(link int) int {
 	// The starter ends with its link and not before, because a signal to the whole control
 	// group would otherwise leave the supervisor without it. Its children would inherit
 	// ignored signals, so it catches them instead.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	s := &starter{link: link, cred: cred, env: os.Environ(), program: program, children: map[int]int{}}
 	for {
 		if err := s.serve(); err != nil {

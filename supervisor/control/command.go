@@ -51,6 +51,7 @@ var handlers = map[string]handler{
 	control.Kick:               {permit: owner, logged: true, run: runKick},
 	control.WorkerRecycle:      {permit: owner, logged: true, run: runRecycle},
 	control.Events:             {permit: owner, run: runEvents},
+	control.Upgrade:            {permit: owner, logged: true, run: runUpgrade},
 	control.SwitchTo:           {permit: owner, logged: true, run: runSwitchTo},
 	control.FailoverPause:      {permit: owner, logged: true, run: runOrder(OrderPause)},
 	control.FailoverResume:     {permit: owner, logged: true, run: runOrder(OrderResume)},
@@ -136,6 +137,8 @@ func runConfReset(ctx context.Context, sup Supervisor, a args) (any, error) {
 	r.Changed, r.NeedsRestart = orEmpty(r.Changed), orEmpty(r.NeedsRestart)
 	return r, err
 }
+
+func runUpgrade(ctx context.Context, sup Supervisor, _ args) (any, error) { return sup.Upgrade(ctx) }
 
 func runConfReload(ctx context.Context, sup Supervisor, _ args) (any, error) {
 	r, err := sup.ConfReload(ctx)

@@ -122,6 +122,10 @@ func (f *fake) Pause(ctx context.Context, o PauseOrder) (control.PauseResponse, 
 	return control.PauseResponse{Paused: "all", Next: "no connection is left"}, f.called(ctx, "pause %s/%s %s", o.Server, o.Database, text)
 }
 
+func (f *fake) Upgrade(ctx context.Context) (control.UpgradeResponse, error) {
+	return control.UpgradeResponse{From: "1", To: "2", Next: "clients stay"}, f.called(ctx, "upgrade")
+}
+
 func (f *fake) Resume(ctx context.Context, o PauseOrder) (control.PauseResponse, error) {
 	return control.PauseResponse{Paused: "all", Next: "clients go on"}, f.called(ctx, "resume %s/%s", o.Server, o.Database)
 }

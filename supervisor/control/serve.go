@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
@@ -43,6 +44,8 @@ type Options struct {
 	Version string
 	// Log gets the commands that change something and those that were denied.
 	Log *slog.Logger
+	// Serving, unless it is nil, counts the requests that are being answered.
+	Serving *atomic.Int32
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// PeerUID returns the user at the other end; nil asks the kernel.
@@ -236,6 +239,10 @@ func (s *server) serve(conn *ipc.Conn, uid uint32) {
 	if !ok { // the catalogue has no other message from this role
 		env.CloseFDs()
 		return
+	}
+	if n := s.opt.Serving; n != nil {
+		n.Add(1)
+		defer n.Add(-1)
 	}
 	// From here on close leaves time for the answer. Reading the answer gets its whole
 	// time, so the deadline is set again below.

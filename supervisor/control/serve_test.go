@@ -66,6 +66,7 @@ func TestEveryCommandReachesItsMethod(t *testing.T) {
 		{"events", map[string]string{"count": "7"}, "events 7 - false", map[string]any{"Count": 7.0}},
 		{"events", map[string]string{"after": "0", "follow": "true"}, "events 0 0 true", map[string]any{"After": 0.0, "Follow": true}},
 		{"clear", nil, "clear figures", map[string]any{}},
+		{"upgrade", nil, "upgrade", map[string]any{}},
 		{"clear-server", map[string]string{"server": "one", "force": "true"}, "clear one true", map[string]any{"Server": "one", "Force": true}},
 	}
 	sup := &fake{}

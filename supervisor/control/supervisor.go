@@ -47,6 +47,9 @@ type Supervisor interface {
 	// Events returns what has happened lately, as the log has it. With Follow it waits for an event
 	// if there is none yet, at most for control.FollowWait.
 	Events(ctx context.Context, order EventsOrder) (control.EventsResponse, error)
+	// Upgrade puts the installed program in the place of the running one. It returns once that
+	// program has been tried, right before it is executed.
+	Upgrade(ctx context.Context) (control.UpgradeResponse, error)
 	// SwitchTo makes the server the primary: by a planned switchover, or by only
 	// recording one that was made by hand. A nil timeout is the default wait for
 	// running transactions. It returns when the outcome is known. It returns

@@ -9,30 +9,30 @@ import (
 // process. Times are on the clock of Step, which goes on. The numbers of Outcome and the fields
 // of Observation are part of it, so they never change their meaning.
 type Heritage struct {
-	Record   Record           `json:"record"`
-	FenceSeq uint64           `json:"fence_seq"`
-	Since    time.Duration    `json:"since"` // of the primary, 0 if it has replaced none
-	Sync     []string         `json:"sync,omitempty"`
-	Alarm    string           `json:"notify_alarm,omitempty"`
-	Servers  []ServerHeritage `json:"servers"`
+	Record   Record           `msgpack:"record"`
+	FenceSeq uint64           `msgpack:"fence_seq"`
+	Since    time.Duration    `msgpack:"since"` // of the primary, 0 if it has replaced none
+	Sync     []string         `msgpack:"sync"`
+	Alarm    string           `msgpack:"notify_alarm"`
+	Servers  []ServerHeritage `msgpack:"servers"`
 }
 
 // ServerHeritage is what the machine knows of a server beside the record.
 type ServerHeritage struct {
-	State       string        `json:"state"`
-	Qualifier   string        `json:"qualifier,omitempty"`
-	Reason      string        `json:"reason,omitempty"`
-	Relabel     bool          `json:"relabel,omitempty"`
-	Recheck     bool          `json:"recheck,omitempty"`
-	Met         bool          `json:"met,omitempty"`
-	Announced   bool          `json:"announced,omitempty"`
-	AnnouncedAt time.Duration `json:"announced_at,omitempty"`
-	Last        Outcome       `json:"last,omitempty"`
-	Code        string        `json:"code,omitempty"`
-	Words       string        `json:"words,omitempty"`
-	Seen        Observation   `json:"seen"`
-	Started     time.Duration `json:"started,omitempty"` // of the latest probe
-	Ended       time.Duration `json:"ended,omitempty"`
+	State       string        `msgpack:"state"`
+	Qualifier   string        `msgpack:"qualifier"`
+	Reason      string        `msgpack:"reason"`
+	Relabel     bool          `msgpack:"relabel"`
+	Recheck     bool          `msgpack:"recheck"`
+	Met         bool          `msgpack:"met"`
+	Announced   bool          `msgpack:"announced"`
+	AnnouncedAt time.Duration `msgpack:"announced_at"`
+	Last        Outcome       `msgpack:"last"`
+	Code        string        `msgpack:"code"`
+	Words       string        `msgpack:"words"`
+	Seen        Observation   `msgpack:"seen"`
+	Started     time.Duration `msgpack:"started"` // of the latest probe
+	Ended       time.Duration `msgpack:"ended"`
 }
 
 // Unsettled returns why the machine can't be passed on now, "" if it can: then it is open, and
@@ -104,7 +104,8 @@ func Continue(cfg Config, h Heritage, now time.Duration) (*Machine, error) {
 	if h.Alarm != "" {
 		m.raise(alarmNotify, h.Alarm)
 	}
-	m.goesOn = true
+	m.saving.inherit(m.record())
+	m.goesOn, m.first = true, nil // nothing of this is news
 	return m, nil
 }
 
@@ -126,6 +127,9 @@ func (k *known) inherit(i int, r *Record, h Heritage, now time.Duration) {
 	k.seenWritable, k.damaged, k.since, k.sync = r.Seen, r.Damaged, h.Since, h.Sync
 	k.changed()
 }
+
+// inherit takes the record that another machine has saved for the last one.
+func (s *saving) inherit(r Record) { s.record, s.draft, s.any = r, nil, true }
 
 // inherit goes on with the numbers of fences: a worker knows those of another machine.
 func (f *fence) inherit(seq uint64) {

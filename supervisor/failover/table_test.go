@@ -45,7 +45,8 @@ func TestEveryEventHasItsKind(t *testing.T) {
 		ClientsPaused{},
 		Trigger{},
 		Rehearse{},
-		Reconfigured{}, Upgraded{},
+		Reconfigured{},
+		Upgraded{},
 		Stopping{},
 	}
 	if len(events) != int(kinds) {

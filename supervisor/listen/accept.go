@@ -42,6 +42,8 @@ type Acceptor struct {
 
 // Run is the goroutine of an Acceptor.
 func (a *Acceptor) Run(ctx context.Context) {
+	a.Gate.joins(1)
+	defer a.Gate.joins(-1)
 	for a.Gate.wait(ctx) {
 		err := a.one()
 		switch {

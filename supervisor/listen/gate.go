@@ -15,6 +15,8 @@ type Gate struct {
 	gone      bool          // the gate is shut forever
 	changed   chan struct{} // closed at the next change
 	listeners []*Listener
+	acceptors int // that run
+	parked    int // those of them that wait for the gate to open
 	limit     int // the most that accepted may be
 	accepted  int // clients that were accepted and that the loop hasn't taken yet
 }
@@ -128,10 +130,35 @@ func (g *Gate) wait(ctx context.Context) bool {
 		if open {
 			return ctx.Err() == nil
 		}
+		g.park(1)
 		select {
 		case <-changed:
 		case <-ctx.Done():
+		}
+		g.park(-1)
+		if ctx.Err() != nil {
 			return false
 		}
 	}
+}
+
+func (g *Gate) park(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.parked += n
+}
+
+// joins counts an acceptor that begins or ends.
+func (g *Gate) joins(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.acceptors += n
+}
+
+// Still reports whether the gate is closed, no acceptor is at work, and the loop has taken
+// every client that was accepted.
+func (g *Gate) Still() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.open && g.accepted == 0 && g.parked == g.acceptors
 }

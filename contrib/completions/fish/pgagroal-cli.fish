@@ -31,10 +31,11 @@ complete -c pgagroal-cli -l tls-ca -r -F -d 'FILE of authorities for that host\'
 complete -c pgagroal-cli -l compress -s C -x -a 'none' -d 'none; other values of C pgagroal are refused'
 complete -c pgagroal-cli -l encrypt -s E -x -a 'none' -d 'none; other values of C pgagroal are refused, use --tls'
 
-set -l commands ping status shutdown switch-to clear enable disable conf failover top flush pause resume clients servers pools kick worker events
+set -l commands ping status upgrade shutdown switch-to clear enable disable conf failover top flush pause resume clients servers pools kick worker events
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a ping -d 'tell whether pgagroal answers and which servers can be reached'
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a status -d 'tell the state of pgagroal, its servers and connections'
 complete -c pgagroal-cli -n '__fish_seen_subcommand_from status' -a 'details'
+complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a upgrade -d 'put the version of pgagroal that is installed now in the place of the running one, without a cut'
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a shutdown -d 'stop pgagroal, gracefully unless told otherwise, or take a graceful shutdown back'
 complete -c pgagroal-cli -n '__fish_seen_subcommand_from shutdown' -a 'gracefully immediate cancel'
 complete -c pgagroal-cli -n "not __fish_seen_subcommand_from $commands" -a switch-to -d 'switch over to a standby as planned, or follow a switchover made by hand'

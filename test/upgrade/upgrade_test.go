@@ -1,0 +1,278 @@
+package upgrade
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
+	"github.com/pgagroal-go/pgagroal/test/pool"
+)
+
+var upgrades = flag.Int("upgrades", 3, "how many upgrades in a row TestUpgradeKeepsEveryClient makes")
+
+// upgraded waits until the program of the n-th upgrade serves with its own workers.
+func upgraded(t testing.TB, p *pool.Pool, n int) {
+	t.Helper()
+	for _, text := range []string{"upgrade: this version goes on", "worker retires"} {
+		want := n
+		if text == "worker retires" {
+			want *= 2
+		}
+		pgtest.WaitUntil(t, pool.Generous, fmt.Sprintf("%d times %q", want, text), func() bool {
+			return strings.Count(p.Log(), text) >= want
+		}, p.Log)
+	}
+}
+
+// order orders an upgrade, which must begin.
+func order(t testing.TB, p *pool.Pool) {
+	t.Helper()
+	if out, errOut, code := p.CLI("upgrade"); code != 0 {
+		t.Fatalf("upgrade: %d, %s%s\n%s", code, out, errOut, p.Log())
+	}
+}
+
+func descriptors(t testing.TB, p *pool.Pool) (list []string) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", p.PID())
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		to, err := os.Readlink(filepath.Join(dir, e.Name()))
+		if err == nil && !strings.HasPrefix(to, "/") { // files of state_dir come and go
+			list = append(list, e.Name()+" "+to)
+		}
+	}
+	return list
+}
+
+// manager is a service manager: it keeps what it is told.
+type manager struct {
+	mu   sync.Mutex
+	said []string
+}
+
+func newManager(t testing.TB, path string) *manager {
+	t.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	pool.Must(t, err)
+	pool.Must(t, os.Chmod(path, 0o777))
+	m := &manager{}
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			m.mu.Lock()
+			m.said = append(m.said, strings.Split(string(buf[:n]), "\n")...)
+			m.mu.Unlock()
+		}
+	})
+	t.Cleanup(func() { conn.Close(); reader.Wait() })
+	return m
+}
+
+// count returns how many lines begin so.
+func (m *manager) count(text string) (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range m.said {
+		if strings.HasPrefix(l, text) {
+			n++
+		}
+	}
+	return n
+}
+
+// Clients that write all the time, one that is idle, one in a transaction, and one that runs a
+// statement live through upgrades in a row. At the end nothing is left of them.
+func TestUpgradeKeepsEveryClient(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	pool.AskNode(t, c.Primary(), "CREATE TABLE t (id text)")
+	for _, pipeline := range []string{"session", "transaction"} {
+		t.Run(pipeline, func(t *testing.T) {
+			t.Parallel()
+			keepsEveryClient(t, c, pipeline)
+		})
+	}
+}
+
+func keepsEveryClient(t *testing.T, c *pgtest.Cluster, pipeline string) {
+	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"pipeline": pipeline}})
+	installed(t, p)
+	m := newManager(t, p.Path("notify"))
+	p.Run("NOTIFY_SOCKET=" + p.Path("notify"))
+	p.WaitLog(" ready status=")
+	order(t, p)
+	upgraded(t, p, 1)
+	atRest := func() bool { return len(p.Workers()) == 2 }
+	pgtest.WaitUntil(t, pool.Generous, "workers without clients to end", atRest, p.Log)
+	serves(t, p)
+	before := descriptors(t, p) // the start had inherited some of the test's own
+	idle, block, running := p.Connect(), p.Connect(), p.Connect()
+	pool.MustQuery(t, block, "BEGIN")
+	process := pool.MustQuery(t, block, "SELECT pg_backend_pid()")[0][0]
+	load := pool.StartLoad(p.Config("postgres", "", "postgres"))
+	for n := 1; n <= *upgrades; n++ {
+		sleep := fmt.Sprintf("SELECT pg_sleep(600) /* %s %d */", pipeline, n)
+		pool.Must(t, running.Send(t.Context(), &pgproto3.Query{String: sleep}))
+		pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE query = '"+sleep+"' AND wait_event = 'PgSleep'", "1")
+		install(t, p, build(t, versions[n%2]))
+		if n == 2 {
+			pool.Must(t, p.Cmd.Process.Signal(syscall.SIGUSR2))
+		} else {
+			order(t, p)
+		}
+		upgraded(t, p, n+1)
+		if out, _, _ := p.CLI("--format", "json", "ping"); !strings.Contains(out, versions[n%2]) {
+			t.Errorf("after upgrade %d: %s", n, out)
+		}
+		pool.MustQuery(t, idle, "SELECT 1")
+		if got := pool.MustQuery(t, block, "SELECT pg_backend_pid()")[0][0]; got != process {
+			t.Errorf("the transaction goes on in process %v, not %v", got, process)
+		}
+		pool.Must(t, running.Cancel(t.Context()))
+		if _, err := running.ReadResult(t.Context()); pgtest.Code(err) != "57014" {
+			t.Errorf("a cancelled statement ends with %v", err)
+		}
+		serves(t, p)
+	}
+	pool.MustQuery(t, block, "COMMIT")
+	load.End()
+	if seen := load.Seen(); seen.Disconnected > 0 || seen.Errors != "" || len(seen.Acked) == 0 {
+		t.Errorf("the load has seen %d disconnections and%s, and %d commits", seen.Disconnected, seen.Errors, len(seen.Acked))
+	}
+	if r, n := m.count("RELOADING=1"), m.count(fmt.Sprintf("MAINPID=%d", p.PID())); r != *upgrades+1 || n != *upgrades+2 {
+		t.Errorf("the service manager has heard RELOADING %d times and of the process %d times", r, n)
+	}
+	for _, cl := range []*pgtest.Client{idle, block, running} {
+		pool.Must(t, cl.Close())
+	}
+	pgtest.WaitUntil(t, pool.Generous, "the old workers to end", atRest, p.Log)
+	pgtest.WaitUntil(t, pool.Generous, "no more descriptors than at the start", func() bool { return len(descriptors(t, p)) <= len(before) },
+		func() string { return fmt.Sprintf("before %v\nnow %v", before, descriptors(t, p)) })
+}
+
+// serves connects a client for a moment.
+func serves(t testing.TB, p *pool.Pool) {
+	t.Helper()
+	cl, err := p.Try(p.Config("postgres", "", "postgres"))
+	pool.Must(t, err)
+	defer cl.Close()
+	pool.MustQuery(t, cl, "SELECT 1")
+}
+
+// Whatever is wrong with a new version: nothing changes, it is an alarm, and no client notices.
+func TestBrokenVersionChangesNothing(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{})
+	pool.AskNode(t, c.Primary(), "CREATE TABLE t (id text)")
+	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"pipeline": "transaction"}})
+	installed(t, p)
+	p.Run()
+	p.WaitLog(" ready status=")
+	load := pool.StartLoad(p.Config("postgres", "", "postgres"))
+	workers := fmt.Sprint(p.Workers())
+	conf, err := os.ReadFile(p.Path("pgagroal.conf"))
+	pool.Must(t, err)
+	for _, way := range []struct {
+		name, script, says string
+		spoil              func()
+		ofFiles            bool
+	}{
+		{name: "crashes", script: "kill -SEGV $$", says: "segmentation fault"},
+		{name: "refuses", script: "echo something is missing >&2; exit 1", says: "something is missing"},
+		{name: "hangs", script: "exec sleep 1000", says: "has not ended within"},
+		{name: "reads another hand-over", script: `echo '{"version":"9.9","hand_over":99}' >&3`, says: "reads hand-overs of version 99"},
+		{name: "can't be executed", script: "exit 0", says: "permission denied", spoil: func() { pool.Must(t, os.Chmod(program(p), 0o644)) }},
+		{name: "no configuration", script: "exit 0", says: "the configuration can't be read", ofFiles: true, spoil: func() {
+			pool.Must(t, os.WriteFile(p.Path("pgagroal.conf"), append(conf, "log_level = nonsense\n"...), 0o644))
+		}},
+		{name: "changes", script: "exit 0", says: "need a restart: workers", spoil: func() {
+			text := strings.Replace(string(conf), "workers = 2", "workers = 3", 1)
+			pool.Must(t, os.WriteFile(p.Path("pgagroal.conf"), []byte(text), 0o644))
+		}},
+	} {
+		script := p.Path("script")
+		pool.Must(t, os.WriteFile(script, []byte("#!/bin/sh\n"+way.script+"\n"), 0o755))
+		install(t, p, script)
+		if way.spoil != nil {
+			way.spoil()
+		}
+		failed := strings.Count(p.Log(), "the upgrade has failed")
+		if way.ofFiles { // pgagroal-cli reads them, too
+			pool.Must(t, p.Cmd.Process.Signal(syscall.SIGUSR2))
+		} else if out, errOut, code := p.CLI("upgrade"); code == 0 || !strings.Contains(out+errOut, way.says) {
+			t.Errorf("%s: %d, %s%s", way.name, code, out, errOut)
+		}
+		pgtest.WaitUntil(t, pool.Generous, "the upgrade to fail", func() bool { return strings.Count(p.Log(), "the upgrade has failed") > failed }, p.Log)
+		pool.Must(t, os.WriteFile(p.Path("pgagroal.conf"), conf, 0o644))
+		if alarms := fmt.Sprint(p.JSON("failover", "status")["Alarms"]); !strings.Contains(alarms, way.says) {
+			t.Errorf("%s: the alarms are %s", way.name, alarms)
+		}
+	}
+	if now := fmt.Sprint(p.Workers()); now != workers {
+		t.Errorf("the workers were %s, and are %s", workers, now)
+	}
+	install(t, p, build(t, versions[1]))
+	order(t, p)
+	upgraded(t, p, 1)
+	if alarms := fmt.Sprint(p.JSON("failover", "status")["Alarms"]); strings.Contains(alarms, "upgrade") {
+		t.Errorf("after an upgrade the alarms are %s", alarms)
+	}
+	load.End()
+	if seen := load.Seen(); seen.Disconnected > 0 || seen.Errors != "" || len(seen.Acked) == 0 {
+		t.Errorf("the load has seen %d disconnections and%s, and %d commits", seen.Disconnected, seen.Errors, len(seen.Acked))
+	}
+}
+
+// A failover right after an upgrade, while workers of the version before live, runs the script
+// once and reaches their clients. During the run there is no upgrade.
+func TestFailoverRightAfterAnUpgradeRunsOnce(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	pl, open := pool.GatedPlan(t, c, pool.HastyKeys(map[string]string{"pipeline": "transaction"}))
+	s := pool.Ready(t, c, pl)
+	installed(t, s.Pool)
+	s.Pool.Run()
+	s.Opened("n1")
+	s.Pool.WaitLog("script runner is ready")
+	before := s.Pool.Connect()
+	pool.MustQuery(t, before, "SELECT 1")
+	epoch := s.Epoch()
+	install(t, s.Pool, build(t, versions[1]))
+	order(t, s.Pool)
+	pool.Must(t, c.Nodes[0].Kill())
+	upgraded(t, s.Pool, 1)
+	s.WaitStatus("Phase", "running")
+	if out, errOut, code := s.Pool.CLI("upgrade"); code == 0 || !strings.Contains(out+errOut, "a script runs") && !strings.Contains(out+errOut, "phase running") {
+		t.Errorf("an upgrade during a run: %d, %s%s", code, out, errOut)
+	}
+	open()
+	s.Opened("n2")
+	s.Notify.WaitRuns(1)
+	if runs := s.Failover.Runs(); len(runs) != 1 {
+		t.Errorf("the runs are %v", runs)
+	}
+	if got := s.Epoch(); got != epoch+1 {
+		t.Errorf("the epoch was %d, and is %d", epoch, got)
+	}
+	if got := pool.MustQuery(t, before, "SELECT pg_is_in_recovery()"); got[0][0] != "f" {
+		t.Errorf("a client of a worker of the version before is at a standby: %v", got)
+	}
+}
