@@ -10,7 +10,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -155,7 +154,12 @@ func notInEffect(running *config.Config, set map[string]string) error {
 		}
 	}
 	// Workers know the servers by their places, which a reload may have changed.
-	if !slices.EqualFunc(running.Servers, fresh.Servers, func(a, b config.Server) bool { return a.Name == b.Name }) {
+	same := running.Slots() == len(fresh.Servers)
+	for i := range fresh.Servers {
+		x := running.Slot(i)
+		same = same && x != nil && x.Name == fresh.Servers[i].Name
+	}
+	if !same {
 		return errors.New("servers came, went or moved since the start; restart pgagroal")
 	}
 	var reload, restart []string
