@@ -23,7 +23,7 @@ var versions = [...]string{"8.0.1", "8.0.2"}
 
 // builds makes them, once for all tests.
 var builds = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "pgagroal-versions")
+	dir, err := os.MkdirTemp(filepath.Dir(pool.Program("pgagroal")), "versions") // removed with the other programs
 	if err != nil {
 		return "", err
 	}
