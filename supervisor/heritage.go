@@ -347,25 +347,31 @@ func (h *heritage) fds() []int {
 	return fds
 }
 
-// write writes the heritage to a file without a name, and returns it.
-func (h *heritage) write() (*os.File, error) {
+// pack encodes the heritage. The loop calls it, because the heritage refers to what only the loop
+// may read.
+func (h *heritage) pack() (ipc.Packed, error) {
+	b, err := ipc.Pack(h)
+	if err != nil {
+		return nil, fmt.Errorf("write what the next program needs: %w", err)
+	}
+	return b, nil
+}
+
+// written writes a heritage to a file without a name, and returns it.
+func written(b ipc.Packed) (*os.File, error) {
 	fd, err := unix.MemfdCreate("pgagroal-heritage", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("write what the next program needs: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "heritage")
-	b, err := ipc.Pack(h)
-	if err == nil {
-		_, err = f.Write(b)
-	}
-	if err != nil {
+	if _, err := f.Write(b); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("write what the next program needs: %w", err)
 	}
 	return f, nil
 }
 
-// readHeritage reads what write has written, and closes the file.
+// readHeritage reads what written has written, and closes the file.
 func readHeritage(f *os.File) (*heritage, error) {
 	defer f.Close()
 	if _, err := f.Seek(0, io.SeekStart); err != nil {

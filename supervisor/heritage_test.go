@@ -92,7 +92,7 @@ func TestHeritageOfEveryVersionIsRead(t *testing.T) {
 
 func TestHeritageOfAnotherVersionIsRefused(t *testing.T) {
 	h := heritage{Version: HandOverVersion + 1}
-	f, err := h.write()
+	f, err := writtenOf(&h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestHeritageCrossesItsFile(t *testing.T) {
 	var h heritage
 	fill(reflect.ValueOf(&h).Elem(), "h", 1)
 	h.Version = HandOverVersion
-	f, err := h.write()
+	f, err := writtenOf(&h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,4 +116,12 @@ func TestHeritageCrossesItsFile(t *testing.T) {
 	if !reflect.DeepEqual(&h, got) {
 		t.Errorf("written:\n%+v\nread:\n%+v", h, *got)
 	}
+}
+
+func writtenOf(h *heritage) (*os.File, error) {
+	b, err := h.pack()
+	if err != nil {
+		return nil, err
+	}
+	return written(b)
 }

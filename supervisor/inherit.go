@@ -31,7 +31,11 @@ func (s *supervisor) becomeNext() error {
 	if err != nil {
 		return err
 	}
-	left, err := h.write()
+	b, err := h.pack()
+	if err != nil {
+		return err
+	}
+	left, err := written(b)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/control"
+	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
 
@@ -199,13 +200,18 @@ func (u *upgrade) noteSet(ch *confChange, follows bool) {
 // startTrial starts the installed program as a trial.
 func (s *supervisor) startTrial() {
 	h, err := s.makeHeritage(true)
+	var left ipc.Packed
+	if err == nil {
+		left, err = h.pack()
+	}
 	if err != nil {
 		s.upgradeFailed(err)
 		return
 	}
 	u := &s.service.upgrade
+	program := u.program
 	s.workers.spawning++
-	elsewhere(s, func() (*trial, error) { return beginTrial(u.program, h) }, func(t *trial, err error) {
+	elsewhere(s, func() (*trial, error) { return beginTrial(program, left) }, func(t *trial, err error) {
 		s.workers.spawning--
 		defer s.reapStrays()
 		if err != nil {
@@ -263,8 +269,8 @@ type trial struct {
 }
 
 // beginTrial starts the trial. It gets the heritage, but none of the descriptors in it.
-func beginTrial(program string, h *heritage) (*trial, error) {
-	left, err := h.write()
+func beginTrial(program string, heritage ipc.Packed) (*trial, error) {
+	left, err := written(heritage)
 	if err != nil {
 		return nil, err
 	}
