@@ -254,6 +254,9 @@ func TestFailoverRightAfterAnUpgradeRunsOnce(t *testing.T) {
 	s.Pool.WaitLog("script runner is ready")
 	before := s.Pool.Connect()
 	pool.MustQuery(t, before, "SELECT 1")
+	running := s.Pool.Connect() // its worker lives until the statement has ended
+	pool.Must(t, running.Send(t.Context(), &pgproto3.Query{String: "SELECT pg_sleep(600)"}))
+	pool.WaitNode(t, c.Nodes[0], "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'", "1")
 	epoch := s.Epoch()
 	install(t, s.Pool, build(t, versions[1]))
 	order(t, s.Pool)
@@ -274,5 +277,11 @@ func TestFailoverRightAfterAnUpgradeRunsOnce(t *testing.T) {
 	}
 	if got := pool.MustQuery(t, before, "SELECT pg_is_in_recovery()"); got[0][0] != "f" {
 		t.Errorf("a client of a worker of the version before is at a standby: %v", got)
+	}
+	if _, err := running.ReadResult(t.Context()); pgtest.Code(err) != "08007" {
+		t.Errorf("a statement that ran in a worker of the version before ends with %v", err)
+	}
+	if got := pool.MustQuery(t, running, "SELECT pg_is_in_recovery()"); got[0][0] != "f" {
+		t.Errorf("its client goes on at a standby: %v", got)
 	}
 }
