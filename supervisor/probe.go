@@ -16,8 +16,12 @@ import (
 const probeUsers = 3
 
 // probe looks at a server. If its name has never resolved, probe waits for that;
-// otherwise it uses the last good address while the name is looked up again.
+// otherwise it uses the last good address while the name is looked up again. A probe that has
+// waited for the record while a reload removed its server is dropped: the machine has forgotten it.
 func (s *supervisor) probe(a failover.Probe) {
+	if s.cfg.Slot(a.Server) == nil {
+		return
+	}
 	w := s.servers.where[a.Server]
 	if len(w.addresses) == 0 {
 		s.resolve(a.Server, func() { s.probeNow(a) })
@@ -31,7 +35,7 @@ func (s *supervisor) probe(a failover.Probe) {
 
 func (s *supervisor) probeNow(a failover.Probe) {
 	now := s.env.now()
-	x := &sweep{s: s, probe: a, started: now, addresses: s.addressesOf(a.Server)}
+	x := &sweep{s: s, probe: a, started: now, addresses: s.addressesOf(a.Server), of: s.servers.where[a.Server]}
 	if len(x.addresses) == 0 {
 		s.feed(failover.ProbeDone{Server: a.Server, ID: a.ID, Outcome: failover.SawNoAddress, Started: now, Ended: now})
 		return

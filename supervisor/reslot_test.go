@@ -102,6 +102,48 @@ func TestLookAtAServerThatIsRemovedIsNotRepeated(t *testing.T) {
 	}
 }
 
+// TestProbeOfAServerThatIsRemovedEnds, at whichever of its addresses it is, or if it has yet to begin.
+func TestProbeOfAServerThatIsRemovedEnds(t *testing.T) {
+	f := newFiles(t)
+	w := f.world()
+	w.prober.mute = true
+	w.s.servers.where[1].addresses = []address{{"tcp", "192.0.2.1:5002"}, {"tcp", "192.0.2.2:5002"}}
+	w.s.probe(failover.Probe{Server: 1, ID: 7, Timeout: 3 * time.Second})
+	w.settle()
+	w.s.saver.barrier = true
+	w.act(failover.Probe{Server: 1, ID: 8, Timeout: 3 * time.Second})
+	if o := f.reloadServers(w, sectionOne); o.err != nil || !o.answered {
+		t.Fatalf("%+v", o)
+	}
+	w.s.saver.barrier = false
+	w.s.execute()
+	w.advance(3 * time.Second)
+	for _, at := range w.probed {
+		if at.Address == "192.0.2.2:5002" {
+			t.Error("the next address of the server is looked at")
+		}
+	}
+}
+
+// TestProbeOfAServerThatMovesEnds: what was left of its old addresses would be asked as the new server, with its passwords.
+func TestProbeOfAServerThatMovesEnds(t *testing.T) {
+	f := newFiles(t)
+	w := f.world()
+	w.prober.mute = true
+	w.s.servers.where[1].addresses = []address{{"tcp", "192.0.2.1:5002"}, {"tcp", "192.0.2.2:5002"}}
+	w.s.probe(failover.Probe{Server: 1, ID: 7, Timeout: 3 * time.Second})
+	w.settle()
+	if o := f.reloadServers(w, sectionOne+strings.Replace(sectionTwo, "127.0.0.1", "127.0.0.3", 1)); o.err != nil || !o.answered {
+		t.Fatalf("%+v", o)
+	}
+	w.advance(3 * time.Second)
+	for _, at := range w.probed {
+		if at.Address == "192.0.2.2:5002" {
+			t.Error("an address of the server of before is looked at")
+		}
+	}
+}
+
 func TestServersAreRefusedWithEverything(t *testing.T) {
 	f := newFiles(t)
 	w := f.world()

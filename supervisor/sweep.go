@@ -14,15 +14,17 @@ type sweep struct {
 	probe     failover.Probe
 	started   time.Duration
 	addresses []address
+	of        *where               // whose addresses these are
 	next      int                  // address to be looked at next
 	pending   int                  // looks in progress
 	seen      []failover.ProbeDone // results of the addresses that didn't answer
 	over      bool
 }
 
-// begin looks at the next address, and in a while at the one after it.
+// begin looks at the next address, and in a while at the one after it. It does nothing if a reload has removed or moved
+// the server: nobody knows any more how to reach these addresses.
 func (x *sweep) begin() {
-	if x.over || x.next == len(x.addresses) {
+	if x.over || x.next == len(x.addresses) || x.s.servers.where[x.probe.Server] != x.of {
 		return
 	}
 	a := x.addresses[x.next]
