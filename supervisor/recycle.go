@@ -56,12 +56,7 @@ func (s *supervisor) toRecycle(which string) (list []*child, err error) {
 // mayRecycle says what is in the way of replacing workers.
 func (s *supervisor) mayRecycle() error {
 	st := s.servers.machine.Status(s.env.now())
-	retired := 0
-	s.ready(func(c *child) {
-		if s.retires(c) && !c.drained {
-			retired++
-		}
-	})
+	retired := s.stillRetired()
 	switch {
 	case s.stop.mode != stopNot:
 		return errors.New("pgagroal is shutting down")

@@ -22,12 +22,27 @@ func (s *supervisor) refusesServers(c *config.Config) string {
 	if why := s.servers.machine.Refuses(machineConfig(c)); why != "" {
 		return why
 	}
+	if n := s.stillRetired(); n > 0 && bringsServers(s.cfg, c) {
+		return fmt.Sprintf("servers can't be added or moved while %d workers that were replaced still have clients: these workers know only the servers of before; "+
+			"reload again when they have ended, which upgrade_timeout limits", n)
+	}
 	for slot, name := range config.Successors(s.cfg, c) {
 		if n := s.ledger.On(slot); n > 0 {
 			return fmt.Sprintf("%s can't move: %d connections to the server that it was are still open; reload again when they have ended", name, n)
 		}
 	}
 	return ""
+}
+
+// bringsServers reports whether next has a server that was, at the same host and port, has not. A worker that retires
+// gets no configuration: it would neither encrypt the connection to such a server nor check who that is.
+func bringsServers(was, next *config.Config) bool {
+	for slot, is := range next.InSlots() {
+		if otherServer(was.Slot(slot), is) {
+			return true
+		}
+	}
+	return false
 }
 
 // otherServer reports whether a slot has another server than before.

@@ -167,3 +167,32 @@ func TestServersAreRefusedWithEverything(t *testing.T) {
 		t.Errorf("one that is removed keeps what is connected: %+v, %d leases", o, w.s.ledger.On(1))
 	}
 }
+
+// TestServersDontComeWhileARetiredWorkerHasClients: it gets no configuration, so it would reach them without TLS.
+func TestServersDontComeWhileARetiredWorkerHasClients(t *testing.T) {
+	f := newFiles(t)
+	w := f.world()
+	old := w.s.workers.slots[0].child
+	w.letIn(w.children[0])
+	w.s.replaceWorker(old)
+	w.settle()
+	w.hello(w.children[2])
+	if !w.s.retires(old) {
+		t.Fatal("the old worker doesn't retire")
+	}
+	moved := strings.Replace(sectionTwo, "127.0.0.1", "127.0.0.2", 1)
+	for _, sections := range []string{sectionOne + sectionTwo + sectionThree, sectionOne + moved} {
+		if o := f.reloadServers(w, sections); o.err == nil || !strings.Contains(o.err.Error(), "1 workers that were replaced") {
+			t.Errorf("%+v", o)
+		}
+	}
+	if o := f.reloadServers(w, sectionOne); o.err != nil || !o.answered {
+		t.Errorf("a server can't be removed: %+v", o)
+	}
+	w.say(w.children[0], &ipc.ClientsGone{IDs: []uint64{1}})
+	w.say(w.children[0], &ipc.Drained{})
+	w.children[0].exited("exit status 0")
+	if o := f.reloadServers(w, sectionOne+sectionThree); o.err != nil || !o.answered {
+		t.Errorf("nor can one be added afterwards: %+v", o)
+	}
+}

@@ -24,6 +24,17 @@ type retirement struct {
 // retires reports whether the worker gets no new client any more.
 func (s *supervisor) retires(c *child) bool { return s.workers.slots[c.index].retired != nil }
 
+// stillRetired counts the retired workers that still have something.
+func (s *supervisor) stillRetired() int {
+	n := 0
+	s.ready(func(c *child) {
+		if s.retires(c) && !c.drained {
+			n++
+		}
+	})
+	return n
+}
+
 // replaceWorker starts another worker in the place of c. c retires when that one is ready,
 // and serves clients as before until then.
 func (s *supervisor) replaceWorker(c *child) {
