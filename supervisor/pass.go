@@ -105,6 +105,10 @@ func (s *supervisor) onSessionOut(c *child, m *ipc.SessionOut, fds []int) {
 // giveSession moves a session, with its client and its lease, from one worker to another. The worker that
 // had it may be dead.
 func (s *supervisor) giveSession(from, to *child, in *ipc.SessionIn, fds []int, p *passage) {
+	if s.calm.round != nil { // to may have counted its transactions already
+		s.calm.busy++
+	}
+	to.drained = false
 	var effects []pool.Effect
 	if held, ok := s.ledger.Lease(in.Lease); ok && in.Lease != 0 {
 		var err error

@@ -273,3 +273,19 @@ func TestOldWorkerGoesOnIfTheNewOneIsNeverReady(t *testing.T) {
 		t.Errorf("%d workers were started", len(w.children))
 	}
 }
+
+// TestSessionThatMovesDuringAQuiesceCountsAsBusy: the old worker has it no more, and the new one has counted before it came.
+func TestSessionThatMovesDuringAQuiesceCountsAsBusy(t *testing.T) {
+	w, old, next, m := passWorld(t)
+	w.act(failover.Quiesce{Epoch: 1})
+	asked := messagesOf[*ipc.Quiesce](next)
+	w.say(next, &ipc.Quiesced{ID: asked[0].ID})
+	fd, _ := w.connection()
+	client := clientFile(t)
+	closeLater(t, fd, client)
+	w.say(old, m, client, fd)
+	w.say(old, &ipc.Quiesced{ID: asked[0].ID})
+	if told := eventsOf[failover.Quiesced](w); len(told) != 1 || told[0].Busy != 1 {
+		t.Errorf("the machine is told %+v", told)
+	}
+}
