@@ -427,6 +427,32 @@ func TestSessionsMoveOnceAPrimaryIsOpen(t *testing.T) {
 	}
 }
 
+// A session whose state is too large stays. It goes on reading from its server, which had to wait for the client.
+func TestSessionThatIsTooLargeToMoveGoesOn(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg ipc.ConfigBegin) {
+		from := newRig(t, cfg)
+		tc, srv := from.enter(1)
+		tc.asks(t, srv, "BEGIN", tag("BEGIN"), ready("T"))
+		from.do(func() { tc.s.backend.Base.Set("x", strings.Repeat("v", maxState)) })
+		from.passAll()
+		if _, err := tc.Write(pgwire.AppendQuery(nil, "SELECT 1")); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := pgwire.ReadMessage(srv.r, 1000); err != nil {
+			t.Fatal(err)
+		}
+		from.do(func() {
+			row := pgwire.AppendMessage(nil, 'D', make([]byte, 4<<20))
+			tc.s.fromServer(slices.Concat(row, tag("SELECT 1"), ready("T")))
+			if !tc.s.client.Full() || from.w.passing.moves[tc.s] == nil {
+				t.Error("the session isn't about to move when its client has read its answer")
+			}
+		})
+		tc.until(t, &pgproto3.ReadyForQuery{})
+		tc.asks(t, srv, "SELECT 2", tag("SELECT 1"), ready("T"))
+	})
+}
+
 // keptHere begins a session that can't be moved: what its user has proven stays in its worker.
 func (r *rig) keptHere(id uint64) (*testClient, *serverEnd) {
 	r.t.Helper()

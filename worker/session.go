@@ -398,9 +398,9 @@ func (e *clientEnd) Ended(err error) {
 // Flushed says that everything that was queued for the client has been sent.
 func (e *clientEnd) Flushed() {
 	s := (*session)(e)
+	s.w.tryMove(s)
 	switch {
-	case s.w.passing.moves[s] != nil:
-		s.w.tryMove(s)
+	case s.w.passing.moves[s] != nil || s.state == sessionMoving:
 	case s.state == sessionLingering:
 		if s.client.Queued() == 0 {
 			s.client.CloseWrite()
