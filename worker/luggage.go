@@ -23,7 +23,8 @@ import (
 //	                                   isn't movable
 //	         shares                    counted again
 //	session  key                       carried
-//	         stash                     carried, with how long its client has waited
+//	         stash                     carried; the time limit of its client, which may have been
+//	                                   paused, and its place in the queue begin anew
 //	         state                     active, or waiting if the client waits for a backend;
 //	                                   no other state is movable
 //	         client, backend, talk     made anew
