@@ -1,6 +1,9 @@
 package failover
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // counter counts the changes that may lead to another decision. Step evaluates again until a round makes no such change.
 // So each writer counts every change that it makes, and only real changes: otherwise Step would stop too early, or never.
@@ -98,6 +101,18 @@ func (k *known) note(o Observation, now time.Duration) {
 		assign(k.counter, &k.lsn, o.WriteLSN)
 	}
 	k.sync = append([]string(nil), o.SyncStandbys...)
+}
+
+// renamed gives a synchronous standby another name; "" says that the server of this name is gone.
+func (k *known) renamed(was, is string) {
+	i := slices.Index(k.sync, was)
+	switch {
+	case i < 0:
+	case is == "":
+		k.sync = slices.Delete(k.sync, i, i+1)
+	default:
+		k.sync[i] = is
+	}
 }
 
 // age returns how old the last LSN of the primary is, 0 without an LSN.

@@ -96,8 +96,10 @@ func (m *Machine) holdsOnTo(i int) string {
 	return ""
 }
 
-// takeServers takes over the servers of the configuration.
+// takeServers takes over the servers of the configuration. If they are others than before, the primary is looked at, because
+// it names its synchronous standbys, of which only configured ones count.
 func (m *Machine) takeServers() {
+	others := false
 	for i, c := range m.cfg.Servers {
 		if i == len(m.servers) {
 			m.servers = append(m.servers, nil)
@@ -105,18 +107,25 @@ func (m *Machine) takeServers() {
 		if s := m.servers[i]; s != nil && m.moved(i, c) {
 			m.assert(i != m.known.index, "the primary %s is removed", s.cfg.Name)
 			m.drop(i)
+			others = true
 		}
 		switch s := m.servers[i]; {
 		case c.Name == "":
 		case s == nil:
 			m.servers[i] = &server{cfg: c}
 			m.changed()
+			others = true
 		default:
 			if s.cfg.Name != c.Name {
 				m.clearOf(s)
+				m.known.renamed(s.cfg.Name, c.Name)
+				others = true
 			}
 			s.cfg = c
 		}
+	}
+	if others && m.valid(m.known.index) {
+		m.servers[m.known.index].wanted = true
 	}
 }
 
@@ -132,6 +141,7 @@ func (m *Machine) drop(i int) {
 			delete(m.twins, pair)
 		}
 	}
+	m.known.renamed(s.cfg.Name, "")
 	m.runs.without(i)
 	m.servers[i] = nil
 	m.changed()

@@ -167,3 +167,30 @@ func TestServerInQuarantineCannotGo(t *testing.T) {
 		t.Errorf("%s: refused with %q", w.states(), why)
 	}
 }
+
+// TestSynchronousStandbysAreThoseThatStay: one that was chosen for its name alone could lack commits that were acknowledged.
+func TestSynchronousStandbysAreThoseThatStay(t *testing.T) {
+	w := openWorld(t, "n1 n2 n3")
+	w.cfg.HealthCheckPeriod = time.Hour
+	w.nodes[0].sync = []string{"n2", "n3"}
+	w.run(w.now + 2*time.Second)
+	w.reconfigure(t, "n1 n2 n3")
+	w.nodes[0].mute = true
+	w.reconfigure(t, "n1 n2@elsewhere m3@n3")
+	if got := w.m.known.sync; !slices.Equal(got, []string{"m3"}) {
+		t.Errorf("a server that moved, or a name of before, counts as synchronous: %v", got)
+	}
+	w.nodes[0].mute = false
+	w.run(w.now + 10*time.Second)
+	at := w.m.servers[0].lastStarted
+	w.run(w.now + 10*time.Second)
+	if w.m.servers[0].lastStarted != at {
+		t.Fatal("the primary is looked at although nothing has changed")
+	}
+	w.nodes = append(w.nodes, &node{outcome: SawStandby, system: 7, timeline: 1, lsn: 100, receiver: ReceiverStreaming})
+	w.reconfigure(t, "n1 n2@elsewhere m3@n3 n4")
+	w.run(w.now + time.Second)
+	if w.m.servers[0].lastStarted == at {
+		t.Error("the primary isn't asked whether the new server is a synchronous standby")
+	}
+}
