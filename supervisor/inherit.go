@@ -27,6 +27,9 @@ import (
 // fails; then nothing has changed.
 func (s *supervisor) becomeNext() error {
 	u := &s.service.upgrade
+	if !u.isTried() {
+		return fmt.Errorf("%s has changed since the trial", u.program)
+	}
 	h, err := s.makeHeritage(false)
 	if err != nil {
 		return err
@@ -47,9 +50,10 @@ func (s *supervisor) becomeNext() error {
 	s.log.Info("upgrade: the new version goes on in this process", "version", u.version, "path", u.program, "workers", len(h.Workers), "clients", s.clients.total)
 	logline.Flush(s.log)
 	u.flush()
-	ignore := []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2} // they would end a program that doesn't listen to them yet
-	listenAgain := s.ignoreSignals(ignore)
-	defer listenAgain()
+	defer s.listenToSignals()
+	if s.stopListening() {
+		return errors.New("a signal to shut down has just arrived")
+	}
 	env := append(os.Environ(), fmt.Sprintf("%s=%d", HeritageVariable, fd))
 	return execute(u.program, env, append(h.fds(), fd))
 }
@@ -64,13 +68,27 @@ func execute(program string, env []string, keep []int) error {
 		}
 		defer unix.CloseOnExec(fd)
 	}
-	return fmt.Errorf("execute %s: %w", program, syscall.Exec(program, os.Args, env))
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return fmt.Errorf("read the limit of open files: %w", err)
+	}
+	err := syscall.Exec(program, os.Args, env) // gives the limit back that Go had raised
+	return errors.Join(fmt.Errorf("execute %s: %w", program, err), unix.Setrlimit(unix.RLIMIT_NOFILE, &files))
 }
 
-// ignoreSignals ignores signals, and returns the function that lets them come to the loop again.
-func (s *supervisor) ignoreSignals(all []os.Signal) func() {
-	signal.Ignore(all...)
-	return func() { signal.Notify(s.signals, all...) }
+// stopListening leaves every signal that comes from now on to the kernel, and reports whether one
+// that asks for a shutdown has come before: the next program would never hear of it.
+func (s *supervisor) stopListening() bool {
+	// These would end a program that doesn't listen to them yet. It reads files and opens the log anyway.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Stop(s.signals) // waits until what has come is in the channel
+	asked := false
+	for range len(s.signals) {
+		sig := <-s.signals
+		asked = asked || sig != syscall.SIGCHLD
+		s.signals <- sig
+	}
+	return asked
 }
 
 func numberOf(f *os.File) (fd int, err error) {
@@ -84,6 +102,9 @@ func numberOf(f *os.File) (fd int, err error) {
 // goOn is Run in a process in which another program has run before.
 func goOn(opt Options) error {
 	limitThreads()
+	if err := errors.Join(proc.Conceal(), proc.Subreaper()); err != nil {
+		return err
+	}
 	h, err := readHeritage(os.NewFile(uintptr(opt.Heritage), "heritage"))
 	if err != nil {
 		return err
@@ -114,9 +135,6 @@ func goOn(opt Options) error {
 	}
 	defer dir.Close()
 	defer statedir.RemovePIDFile(h.PIDFile)
-	if err := errors.Join(proc.Conceal(), proc.Subreaper()); err != nil {
-		return err
-	}
 	program, err := openConsole(c)
 	if err != nil {
 		return err
@@ -185,7 +203,7 @@ func goingOn(opt Options, h *heritage, dir statedir.Dir) (*supervisor, error) {
 	events := newEvents(time.Now())
 	logline.Tap(opt.Log, events.add)
 	s.env = s.realEnv(time.Now().Add(-h.Now - (proc.SinceBoot() - h.Boot)))
-	s.loadState()
+	s.loadState(statedir.LookAtRecord)
 	machine, err := failover.Continue(machineConfig(c), h.Machine, s.env.now())
 	if err != nil {
 		return nil, err
@@ -346,7 +364,8 @@ func (s *supervisor) beginAgain(h *heritage) {
 		s.pausesChanged()
 	}
 	s.rewatch(h)
-	s.env.notify(fmt.Sprintf("READY=1\nMAINPID=%d\nSTATUS=%s", os.Getpid(), s.service.status))
+	// The program before may have told the watchdog half an interval ago.
+	s.env.notify(fmt.Sprintf("WATCHDOG=1\nREADY=1\nMAINPID=%d\nSTATUS=%s", os.Getpid(), s.service.status))
 	s.log.Info("upgrade: this version goes on", "version", s.build, "before", h.Build, "workers", len(h.Workers), "clients", s.clients.total,
 		"took", (proc.SinceBoot() - h.Boot).Round(time.Millisecond))
 	s.reapStrays() // prober, console and runner of the program before
@@ -411,6 +430,7 @@ func (s *supervisor) adoptWorker(w inheritedWorker) {
 	if c.leaving {
 		s.after(drainLimit+exitLimit, func() { s.killWorker(c, "it did not end in time") })
 	}
+	s.askLanded(c) // the answer to the question of the program before is not for us
 	s.schedulePing(c)
 }
 

@@ -213,7 +213,7 @@ func (s *supervisor) onFilesRead(r *readAgain, err error) {
 	x.fresh, x.next, x.waiting = r.fresh, r.next, map[*child]bool{}
 	x.limit = s.after(reloadLimit, s.reloadLate)
 	for _, sl := range s.workers.slots {
-		if c := sl.child; c != nil && c.greeted && !c.ending() && sl.retired == nil {
+		if c := sl.child; c != nil && c.greeted && !c.ending() && sl.retired == nil && c.build == s.build {
 			s.joinReload(c)
 		}
 	}
@@ -419,7 +419,7 @@ func (s *supervisor) tellReloaded(r control.ReloadResponse) {
 // other one that they have prepared.
 func (s *supervisor) tellGeneration() {
 	for _, sl := range s.workers.slots {
-		if c := sl.child; c != nil && c.state == childReady && sl.retired == nil {
+		if c := sl.child; c != nil && c.state == childReady && sl.retired == nil && c.build == s.build {
 			s.send(c, &ipc.ConfigCommit{Gen: s.gen})
 		}
 	}

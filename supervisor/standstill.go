@@ -96,6 +96,9 @@ func (s *supervisor) needsWorkers() string {
 
 // moves returns what doesn't stand still yet, "" for nothing.
 func (s *supervisor) moves() string {
+	if why := s.cannotUpgrade(); why != "" { // a shutdown, a reload, a run or a failover may have begun since
+		return why
+	}
 	if why := s.needsWorkers(); why != "" {
 		return why
 	}
@@ -162,9 +165,7 @@ func (s *supervisor) endStandstill() {
 func (s *supervisor) atStandstill() {
 	u := &s.service.upgrade
 	s.carryOut(s.ledger.SetTarget(s.servers.snapshot.Primary, s.servers.snapshot.Epoch, false))
-	answer := u.answer
-	u.answer = nil
-	answer(control.UpgradeResponse{From: s.build, To: u.version, Next: s.afterUpgrade()}, nil)
+	u.answer(control.UpgradeResponse{From: s.build, To: u.version, Next: s.afterUpgrade()}, nil)
 	s.env.notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d\nSTATUS=upgrading to %s", monotonicMicroseconds(), u.version))
 	s.awaitServed(s.env.now() + servedLimit)
 }
@@ -195,8 +196,10 @@ func (s *supervisor) awaitServed(until time.Duration) {
 
 // resumeAfter goes on with this program, because the next one could not be executed.
 func (s *supervisor) resumeAfter(err error) {
-	s.env.notify("READY=1\nSTATUS=" + s.service.status)
-	if s.servers.snapshot.Open {
+	if s.stop.mode == stopNot {
+		s.env.notify("READY=1\nSTATUS=" + s.service.status)
+	}
+	if s.servers.snapshot.Open && s.stop.mode != stopNow {
 		s.carryOut(s.ledger.SetTarget(s.servers.snapshot.Primary, s.servers.snapshot.Epoch, true))
 	}
 	s.endStandstill()

@@ -162,7 +162,7 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 	logline.Tap(opt.Log, events.add)
 	s.workers.starter = starter
 	s.env = s.realEnv(base)
-	saved := s.loadState()
+	saved := s.loadState(statedir.ReadRecord)
 	s.servers = newServers(c, failover.New(machineConfig(c), saved, s.env.now()))
 	s.makeAides()
 	salt := newSalt()
@@ -180,7 +180,7 @@ func newSupervisor(opt Options, dir statedir.Dir, starter *proc.Starter, base ti
 }
 
 // loadState reads what the previous supervisor has left in state_dir.
-func (s *supervisor) loadState() *failover.Record {
+func (s *supervisor) loadState(read func(dir string) (*failover.Record, error)) *failover.Record {
 	if !s.dir.Usable {
 		return nil
 	}
@@ -191,7 +191,7 @@ func (s *supervisor) loadState() *failover.Record {
 	for _, entry := range old {
 		s.history.keep(entry)
 	}
-	saved, damage := statedir.ReadRecord(s.dir.Path)
+	saved, damage := read(s.dir.Path)
 	if damage != nil {
 		s.dir.Damage = damage.Error()
 		s.log.Error("the state file is damaged", "error", damage)
@@ -283,7 +283,7 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 	defer n.stop()
 	s.env.notify = n.send
 	s.service.upgrade.flush = func() { n.flush(logline.FlushLimit) }
-	signal.Notify(s.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGTRAP, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD)
+	s.listenToSignals()
 	defer signal.Stop(s.signals)
 	signal.Ignore(syscall.SIGPIPE)
 
@@ -317,6 +317,11 @@ func (s *supervisor) serve(k *listen.Sockets) error {
 		helpers.Go(func() { s.watchStarter(ctx, st) })
 	}
 	return s.run()
+}
+
+// listenToSignals has signals come to the loop.
+func (s *supervisor) listenToSignals() {
+	signal.Notify(s.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGTRAP, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD)
 }
 
 // acceptor hands the clients of one socket to the loop.

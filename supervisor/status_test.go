@@ -14,6 +14,7 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
+	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
 
 // seenBy gives a real machine these looks at the servers, one round after another.
@@ -109,7 +110,7 @@ func TestFailoverStatusCountsTheRunsOfTheHistory(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(w.s.cfg.StateDir, "history.jsonl"), []byte(old), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.s.loadState()
+	w.s.loadState(statedir.LookAtRecord)
 	if n := w.s.failoverStatus().Runs; n != 2 {
 		t.Errorf("%d runs before this process", n)
 	}

@@ -9,9 +9,13 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
+	"github.com/pgagroal-go/pgagroal/supervisor/logs"
 	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
 
@@ -19,6 +23,9 @@ import (
 // running one, as far as that takes no lock, opens no socket and starts no script. It reports on
 // descriptor 3; descriptor 4 is a heritage. An error says why the program can't take over.
 func Try(opt Options) error {
+	if err := proc.Conceal(); err != nil { // the heritage has passwords
+		return err
+	}
 	report := os.NewFile(trialReportFD, "report")
 	h, err := readHeritage(os.NewFile(trialHeritageFD, "heritage"))
 	if err != nil {
@@ -30,6 +37,9 @@ func Try(opt Options) error {
 	env := reloadEnv(&listen.Sockets{})
 	env.TCPPassed, env.UnixPassed = h.Sockets.TCP, h.Sockets.Unix
 	if opt.Config, err = configured(opt.Config, h, env); err != nil {
+		return err
+	}
+	if err := tryLog(opt.Config); err != nil {
 		return err
 	}
 	program, err := openConsole(opt.Config)
@@ -48,6 +58,16 @@ func Try(opt Options) error {
 		return err
 	}
 	return json.NewEncoder(report).Encode(trialReport{Version: opt.Build, HandOver: HandOverVersion})
+}
+
+// tryLog opens the log: without it the next program would end.
+func tryLog(c *config.Config) error {
+	l, err := logs.Open(logs.SettingsOf(c, unix.Stderr), time.Now())
+	if err != nil {
+		return err
+	}
+	l.Close()
+	return nil
 }
 
 // tryWorker brings a worker up to ConfigDone.

@@ -58,6 +58,7 @@ type upgrade struct {
 	answer  func(control.UpgradeResponse, error) // of the one in progress, nil for none
 	trial   *os.Process                          // nil for none
 	version string                               // of the program that was tried
+	tried   os.FileInfo                          // of that program
 	since   time.Duration                        // when the standstill began
 	until   time.Duration                        // when to give up the search for one
 	shut    []*valve
@@ -98,6 +99,8 @@ func (s *supervisor) cannotUpgrade() string {
 		return "workers are being replaced"
 	case s.reload.busy:
 		return "a reload is under way"
+	case len(s.rounds.flushes.limits) > 0:
+		return "a graceful flush waits for its time limit"
 	case s.dir.Usable && !s.dir.Ours:
 		return "children of an earlier pgagroal hold state_dir"
 	case s.saver.failed != nil:
@@ -210,6 +213,10 @@ func (s *supervisor) startTrial() {
 	}
 	u := &s.service.upgrade
 	program := u.program
+	if u.tried, err = os.Stat(u.program); err != nil {
+		s.upgradeFailed(err)
+		return
+	}
 	s.workers.spawning++
 	elsewhere(s, func() (*trial, error) { return beginTrial(program, left) }, func(t *trial, err error) {
 		s.workers.spawning--
@@ -244,6 +251,13 @@ func (s *supervisor) onTrial(r trialReport, err error) {
 	u.version = r.Version
 	u.until = s.env.now() + standstillSearch
 	s.seekStandstill()
+}
+
+// isTried reports whether the program is still the file that was tried: another package, or whoever
+// may write there, can have put another one in its place.
+func (u *upgrade) isTried() bool {
+	now, err := os.Stat(u.program)
+	return err == nil && os.SameFile(now, u.tried) && now.Size() == u.tried.Size() && now.ModTime().Equal(u.tried.ModTime())
 }
 
 // upgradeFailed ends an upgrade after which nothing has changed.

@@ -113,7 +113,19 @@ func syncDir(dir string) error {
 // says which one, where an unreadable file is kept, and what is used instead. No record and no
 // damage means a first start. Damage without a record means that nobody knows which server was the
 // primary.
-func ReadRecord(dir string) (r *failover.Record, damage error) {
+func ReadRecord(dir string) (r *failover.Record, damage error) { return readRecord(dir, setAside) }
+
+// LookAtRecord is ReadRecord, but changes nothing: the files are those of a supervisor that runs.
+func LookAtRecord(dir string) (r *failover.Record, damage error) {
+	return readRecord(dir, func(_, name string, err error) error {
+		if err != nil {
+			err = fmt.Errorf("%s can't be read: %w", name, err)
+		}
+		return err
+	})
+}
+
+func readRecord(dir string, setAside func(dir, name string, err error) error) (r *failover.Record, damage error) {
 	r, err := loadRecord(filepath.Join(dir, recordName))
 	if r != nil {
 		return r, nil

@@ -1,0 +1,91 @@
+package supervisor
+
+import (
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/supervisor/listen"
+	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
+)
+
+// A trial reads the state of the pgagroal that runs. What it can't read, because it is of another
+// version, stays where it is: the one that runs goes on with it.
+func TestTrialLeavesTheStateWhereItIs(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"pgagroal.state", "pgagroal.state.copy"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(`{"version": 99}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := names(t, dir)
+	c := config.New()
+	c.Servers = []config.Server{{Name: "one", Host: "127.0.0.1", Port: 5001, Primary: true}}
+	// as Try does
+	_, err := goingOn(Options{Config: c, Log: slog.New(slog.DiscardHandler)}, &heritage{}, statedir.Dir{Path: dir, Usable: true})
+	t.Log(err)
+	if now := names(t, dir); !maps.Equal(now, before) {
+		t.Errorf("the state was %v, and is %v", before, now)
+	}
+}
+
+func names(t *testing.T, dir string) map[string]bool {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, e := range list {
+		found[e.Name()] = true
+	}
+	return found
+}
+
+// upgradable is a supervisor that may be upgraded.
+func upgradable(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t, 1)
+	u := &w.s.service.upgrade
+	w.s.service.ready, w.s.clients.ports.open, u.program, w.s.dir.Ours = true, &listen.Sockets{}, "/bin/true", true
+	w.s.clients.gate.Set(false)
+	w.s.workers.spawning = 0
+	if why := w.s.cannotUpgrade() + w.s.moves(); why != "" {
+		t.Fatal(why)
+	}
+	return w
+}
+
+// A shutdown that begins while everything stands still is not forgotten: no program is executed.
+func TestShutdownDuringAStandstillEndsIt(t *testing.T) {
+	w := upgradable(t)
+	w.s.stop.mode = stopGraceful
+	if w.s.moves() == "" {
+		t.Error("the next program would be executed, and know nothing of the shutdown")
+	}
+}
+
+// The time limit of a graceful flush doesn't outlive this program, so an upgrade has to wait.
+func TestNoUpgradeWhileAFlushHasATimeLimit(t *testing.T) {
+	w := upgradable(t)
+	w.s.limitFlush("", 1000)
+	if w.s.cannotUpgrade() == "" {
+		t.Error("the limit would be forgotten")
+	}
+}
+
+// The service manager's watchdog doesn't wait for two halves of its interval and the execution.
+func TestWatchdogIsToldAtOnceAfterAnUpgrade(t *testing.T) {
+	w := newWorld(t, 1)
+	var said []string
+	w.s.env.notify = func(text string) { said = append(said, text) }
+	w.s.service.watchdog = 30e9
+	w.s.beginAgain(&heritage{})
+	if !strings.Contains(strings.Join(said, "\n"), "WATCHDOG=1") {
+		t.Errorf("the service manager has heard %q", said)
+	}
+}
