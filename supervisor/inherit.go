@@ -102,9 +102,6 @@ func numberOf(f *os.File) (fd int, err error) {
 // goOn is Run in a process in which another program has run before.
 func goOn(opt Options) error {
 	limitThreads()
-	if err := errors.Join(proc.Conceal(), proc.Subreaper()); err != nil {
-		return err
-	}
 	h, err := readHeritage(os.NewFile(uintptr(opt.Heritage), "heritage"))
 	if err != nil {
 		return err
@@ -135,6 +132,9 @@ func goOn(opt Options) error {
 	}
 	defer dir.Close()
 	defer statedir.RemovePIDFile(h.PIDFile)
+	if err := errors.Join(proc.Conceal(), proc.Subreaper()); err != nil {
+		return err
+	}
 	program, err := openConsole(c)
 	if err != nil {
 		return err
