@@ -280,7 +280,7 @@ func (s *supervisor) publish(snap failover.Snapshot) {
 	if snap.Open {
 		s.liftFence(snap.Epoch)
 	}
-	if snap.Open && s.stop.mode != stopNow {
+	if snap.Open && s.stop.mode != stopNow && !s.service.upgrade.closing {
 		s.carryOut(s.ledger.SetTarget(snap.Primary, snap.Epoch, true))
 	}
 }

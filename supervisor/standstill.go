@@ -164,6 +164,7 @@ func (s *supervisor) endStandstill() {
 // asked for the upgrade, and executes the program.
 func (s *supervisor) atStandstill() {
 	u := &s.service.upgrade
+	u.closing = true
 	s.carryOut(s.ledger.SetTarget(s.servers.snapshot.Primary, s.servers.snapshot.Epoch, false))
 	u.answer(control.UpgradeResponse{From: s.build, To: u.version, Next: s.afterUpgrade()}, nil)
 	s.env.notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d\nSTATUS=upgrading to %s", monotonicMicroseconds(), u.version))
@@ -196,6 +197,7 @@ func (s *supervisor) awaitServed(until time.Duration) {
 
 // resumeAfter goes on with this program, because the next one could not be executed.
 func (s *supervisor) resumeAfter(err error) {
+	s.service.upgrade.closing = false
 	if s.stop.mode == stopNot {
 		s.env.notify("READY=1\nSTATUS=" + s.service.status)
 	}

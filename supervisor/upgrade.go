@@ -62,6 +62,7 @@ type upgrade struct {
 	since   time.Duration                        // when the standstill began
 	until   time.Duration                        // when to give up the search for one
 	shut    []*valve
+	closing bool         // the Ledger stays closed until the program is executed, whatever is published
 	serving atomic.Int32 // requests of pgagroal-cli that are being answered
 	flush   func()       // waits until the service manager knows everything
 	// heritage is what the program before has left, nil if there was none, and once the loop runs.

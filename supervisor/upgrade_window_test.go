@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
@@ -75,6 +76,27 @@ func TestNoUpgradeWhileAFlushHasATimeLimit(t *testing.T) {
 	w.s.limitFlush("", 1000)
 	if w.s.cannotUpgrade() == "" {
 		t.Error("the limit would be forgotten")
+	}
+}
+
+// What the machine publishes between the last look at the books and the exec opens nothing: the books of the next program
+// would not have what is taken back then.
+func TestTheLedgerStaysClosedUntilTheExec(t *testing.T) {
+	w := upgradable(t)
+	key := pool.Key{Database: "db", User: "u"}
+	snap := w.s.servers.snapshot
+	snap.Open = true
+	w.s.publish(snap)
+	if len(w.s.ledger.Request(0, 1, key, pool.NoRule, 0)) == 0 {
+		t.Fatal("an open primary opens nothing")
+	}
+	w.s.service.upgrade.closing = true
+	snap.Open = false
+	w.s.publish(snap)
+	snap.Open = true
+	w.s.publish(snap)
+	if granted := w.s.ledger.Request(0, 2, key, pool.NoRule, 0); len(granted) > 0 {
+		t.Error("the Ledger is open although the program is about to be executed")
 	}
 }
 
