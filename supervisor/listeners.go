@@ -1,12 +1,14 @@
 package supervisor
 
 import (
+	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"slices"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 )
 
@@ -23,12 +25,18 @@ type ports struct {
 	answer func(*net.UnixListener)
 }
 
+// errLateConsole: the starter, which starts the console under worker_user, got its program at its own start.
+var errLateConsole = errors.New("with worker_user, metrics, console and management can be turned on by a reload only if one of them was on at the start; restart pgagroal")
+
 // preparePorts opens what the next configuration listens on and the running one doesn't, outside
 // the loop.
-func (r *readAgain) preparePorts(open *listen.Sockets, program *os.File, was *config.Config, log *slog.Logger) (err error) {
+func (r *readAgain) preparePorts(open *listen.Sockets, program *os.File, starter *proc.Starter, was *config.Config, log *slog.Logger) (err error) {
 	is := r.next.cfg
 	if open == nil || !listen.Changes(was, is) {
 		return nil
+	}
+	if program == nil && starter != nil && servesHTTP(is) {
+		return errLateConsole
 	}
 	if program == nil {
 		if r.program, err = openConsole(is); err != nil {

@@ -101,7 +101,7 @@ func (s *supervisor) beginReload(read reader, answer func(control.ReloadResponse
 	x := &s.reload
 	x.busy, x.answer = true, answer
 	running, env, gen, salt, log := s.generation, x.env, max(x.last, s.gen)+1, s.service.scramSalt, s.service.logging
-	open, program := s.clients.ports.open, s.console.program
+	open, program, starter := s.clients.ports.open, s.console.program, s.workers.starter
 	x.last = gen
 	elsewhere(s, func() (*readAgain, error) {
 		r, err := read(&running, env, gen, salt)
@@ -111,7 +111,7 @@ func (s *supervisor) beginReload(read reader, answer func(control.ReloadResponse
 		if err != nil {
 			return nil, err
 		}
-		if err = r.preparePorts(open, program, running.cfg, s.log); err != nil && r.log != nil {
+		if err = r.preparePorts(open, program, starter, running.cfg, s.log); err != nil && r.log != nil {
 			r.log.Close()
 		}
 		return r, err
