@@ -55,8 +55,7 @@ verbose = 1
 	if again := run(1); !strings.Contains(again, "is there already") {
 		t.Errorf("a second import says\n%s", again)
 	}
-	p.Admin("conf", "set", p.Path("pgagroal.conf"), "pgagroal", "workers", "2")               // as the harness expects
-	p.Admin("conf", "set", p.Path("pgagroal.conf"), "pgagroal", "allow_unknown_users", "off") // so the users file counts
+	p.Admin("conf", "set", p.Path("pgagroal.conf"), "pgagroal", "workers", "2") // as the harness expects
 	p.Run()
 	for range 3 { // one connection of the pool serves all of them
 		client := p.ConnectAs(p.Config("app", password, "shop"))
@@ -66,4 +65,5 @@ verbose = 1
 	}
 	pool.WantCode(t, p.WantRefused(p.Config("app", "wrong", "shop")), "28P01", "")
 	p.WantRefused(p.Config("app", password, "postgres")) // PgBouncer has no entry for it
+	p.WantRefused(p.Config("postgres", "", "shop"))      // it isn't in the list, and the server trusts us
 }

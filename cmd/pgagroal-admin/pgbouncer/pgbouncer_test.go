@@ -105,6 +105,63 @@ func TestPasswordsAreTakenOverAndNotPrinted(t *testing.T) {
 	}
 }
 
+// TestNobodyIsLetInWhomPgBouncerRefuses has a server in mind that trusts its pool, as those behind PgBouncer often do: it lets
+// in whomever pgagroal lets through.
+func TestNobodyIsLetInWhomPgBouncerRefuses(t *testing.T) {
+	const off = "allow_unknown_users = off"
+	for name, x := range map[string]struct {
+		auth, list, hba string
+		want            []string // lines of pgagroal_hba.conf, and off
+	}{
+		"passwords":          {"auth_type = md5", `"a" "x"`, "", []string{"local d all md5", "host d all all md5", off}},
+		"no list":            {"auth_type = md5", "", "", []string{"local d all md5", "host d all all md5", off}},
+		"verifiers":          {"auth_type = md5", `"a" "SCRAM-SHA-256$x"` + "\n" + `"b" "x"` + "\n" + `"c" ""`, "", []string{"local d a,b md5", "host d a,b all md5"}},
+		"trust":              {"auth_type = trust", `"a" ""` + "\n" + `"all" "x"`, "", []string{`local d a,"all" trust`, `host d a,"all" all trust`}},
+		"trust without list": {"auth_type = trust", "", "", []string{"local d all scram-sha-256", "host d all all scram-sha-256", off}},
+		"any":                {"auth_type = any", `"a" ""`, "", []string{"local d all scram-sha-256", "host d all all scram-sha-256", off}},
+		"cert":               {"auth_type = cert", `"a" ""`, "", []string{"hostssl d a all cert"}},
+		"ldap":               {"auth_type = ldap", "", "", []string{"local d all scram-sha-256", "host d all all scram-sha-256"}},
+		"rules": {
+			"auth_type = hba", `"a" "x"`, "# c\nlocal all all trust\nhost all all 10.0.0.0/8 md5\nhost other a all md5\nhost d,other a all md5\nhost other all all reject\nhost d all all peer",
+			[]string{
+				"# c", "local d a trust", "host d all 10.0.0.0/8 md5", "# without effect in PgBouncer: host other a all md5", "host d a all md5",
+				"host other all all reject", "host d all all peer", off,
+			},
+		},
+		"rules and certificates": {
+			"auth_type = hba\nclient_tls_sslmode = verify-ca", `"a" "x"`, "local d a trust\nhost d a all md5\nhostnossl d a all md5\nhostssl d a all cert",
+			[]string{
+				"local d a trust", "hostssl d a all md5 clientcert=verify-ca", "# without effect in PgBouncer: hostnossl d a all md5", "hostssl d a all cert", off,
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			ini, list, hba := filepath.Join(dir, "ini"), filepath.Join(dir, "list"), filepath.Join(dir, "hba")
+			text := "[databases]\nd = host=x user=owner password=y\n[pgbouncer]\nauth_hba_file = " + hba + "\n" + x.auth + "\n"
+			for path, text := range map[string]string{ini: text, list: x.list, hba: x.hba} {
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if x.list == "" {
+				list = ""
+			}
+			r, err := Import(ini, list)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := strings.Split(strings.TrimSuffix(r.Files[config.FileHBA], "\n"), "\n")[2:]
+			if strings.Contains(r.Files[config.FileConfig], off) {
+				got = append(got, off)
+			}
+			if d := cmp.Diff(x.want, got); d != "" {
+				t.Errorf("(-want +got)\n%s", d)
+			}
+		})
+	}
+}
+
 // TestTheTableNamesKeysThatExist also gives each key PgBouncer's default.
 func TestTheTableNamesKeysThatExist(t *testing.T) {
 	for name, r := range rules {

@@ -35,6 +35,8 @@ type importer struct {
 	conf     *config.MainText
 	set      map[string]string // of the section [pgbouncer]
 	pairs    []setting         // of [databases] and [users], in order
+	listed   []account         // of the list of users
+	asks     bool              // auth_query was taken over
 	accounts []account
 	hba      []string
 	limits   []string
@@ -54,6 +56,7 @@ func Import(ini, userlist string) (*Result, error) {
 		if m.accounts, err = readAccounts(userlist); err != nil {
 			return nil, err
 		}
+		m.listed = slices.Clone(m.accounts)
 	}
 	for _, s := range settings {
 		switch s.section {
