@@ -34,12 +34,9 @@ func Warnings(c *config.Config) []string {
 		return nil
 	}
 	var warnings []string
-	for key, port := range map[string]int{"port": c.Port, "metrics": c.Metrics, "console": c.Console} {
-		if port == 0 {
-			continue
-		}
-		for _, err := range listen.Taken(c.ListenHosts(), port) {
-			warnings = append(warnings, fmt.Sprintf("%s: %s: %v; pgagroal can't start before it is free", c.Place(key), key, err))
+	for _, p := range c.Ports() {
+		for _, err := range listen.Taken(c.ListenHosts(), p.Port) {
+			warnings = append(warnings, fmt.Sprintf("%s: %s: %v; pgagroal can't start before it is free", c.Place(p.Key), p.Key, err))
 		}
 	}
 	slices.Sort(warnings)

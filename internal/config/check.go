@@ -58,6 +58,7 @@ const MaxListen = 16
 func (c *Config) Check(env CheckEnv) []error {
 	k := checker{c: c, env: env}
 	k.listen()
+	k.ports()
 	k.places()
 	k.sizes()
 	k.reserve()
@@ -124,6 +125,21 @@ func (k *checker) listen() {
 	k.writable("unix_socket_dir", c.UnixSocketDir)
 	if n := len(path.Join(c.UnixSocketDir, fmt.Sprintf(".s.pgagroal.%d", c.Port))); n > maxSocketPath {
 		k.fail("unix_socket_dir", "too long: its sockets would have names of %d bytes, and the system allows %d; name a shorter one", n, maxSocketPath)
+	}
+}
+
+// ports checks that each port is that of one key: the second one could not be opened.
+func (k *checker) ports() {
+	c, first := k.c, map[int]string{}
+	for _, p := range c.Ports() {
+		if p.Key == "port" && k.env.TCPPassed {
+			continue
+		}
+		if other := first[p.Port]; other != "" {
+			k.fail(p.Key, "%d is that of the key %s, too; choose another one", p.Port, other)
+			continue
+		}
+		first[p.Port] = p.Key
 	}
 }
 

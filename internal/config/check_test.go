@@ -96,8 +96,13 @@ func TestCheckRefusals(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		"no host":                  {func(c *Config) { c.Host = "" }, "host: not set"},
-		"no port":                  {func(c *Config) { c.Port = 0 }, "port: not set"},
+		"no host":               {func(c *Config) { c.Host = "" }, "host: not set"},
+		"no port":               {func(c *Config) { c.Port = 0 }, "port: not set"},
+		"one port for two keys": {func(c *Config) { c.Console = c.Port }, "console: 2345 is that of the key port, too; choose another one"},
+		"a management port of another key": {
+			func(c *Config) { c.Metrics, c.Management, c.Admins = 9000, 9000, []Credential{{"a", "p"}} },
+			"management: 9000 is that of the key metrics, too",
+		},
 		"no socket directory":      {func(c *Config) { c.UnixSocketDir = "" }, "unix_socket_dir: not set"},
 		"socket directory is none": {func(c *Config) { c.UnixSocketDir = promote }, "is not a directory"},
 		"socket directory too long": {func(c *Config) {

@@ -24,6 +24,21 @@ func (c *Config) ResolvedPipeline() string {
 // OpensManagement says that the management port is open: nobody could log in without an admin.
 func (c *Config) OpensManagement() bool { return c.Management > 0 && len(c.Admins) > 0 }
 
+// KeyPort is a port to listen on.
+type KeyPort struct {
+	Key  string
+	Port int
+}
+
+// Ports returns the ports that are opened.
+func (c *Config) Ports() []KeyPort {
+	list := []KeyPort{{"port", c.Port}, {"metrics", c.Metrics}, {"console", c.Console}}
+	if c.OpensManagement() {
+		list = append(list, KeyPort{"management", c.Management})
+	}
+	return slices.DeleteFunc(list, func(p KeyPort) bool { return p.Port == 0 })
+}
+
 // OffersTLS says that clients may encrypt their connections.
 func (c *Config) OffersTLS() bool { return c.TLS == TLSAllow || c.TLS == TLSRequire }
 
