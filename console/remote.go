@@ -40,6 +40,8 @@ const (
 	verdictLimit = time.Minute
 	// commandLimit is how long an admin who has logged in may take to send the command.
 	commandLimit = 10 * time.Second
+	// acceptPause is the pause after an accept that failed.
+	acceptPause = 100 * time.Millisecond
 )
 
 // link is the connection to the supervisor for one login, an *ipc.Conn.
@@ -94,8 +96,13 @@ func (r *remote) start(listeners []net.Listener) (stop func()) {
 func (r *remote) accept(l net.Listener) error {
 	for {
 		c, err := l.Accept()
-		if err != nil {
+		switch {
+		case errors.Is(err, net.ErrClosed):
 			return err
+		case err != nil: // no descriptor or no memory was free, which doesn't last
+			r.log.Error("client can't be accepted", "address", l.Addr().String(), "error", err)
+			time.Sleep(acceptPause)
+			continue
 		}
 		r.conns.Store(c, nil)
 		r.all.Go(func() {

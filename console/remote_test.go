@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgagroal-go/pgagroal/internal/auth"
 	"github.com/pgagroal-go/pgagroal/internal/control"
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
@@ -176,6 +178,50 @@ func TestWhatTheManagementPortRefuses(t *testing.T) {
 				t.Errorf("%s: passed on", name)
 			}
 		}
+	}
+}
+
+// scarce is a listener that has no descriptor free at first, then one connection, and then none until it is closed.
+type scarce struct {
+	net.Listener
+	conns  chan net.Conn
+	failed atomic.Bool
+}
+
+func (s *scarce) Accept() (net.Conn, error) {
+	if !s.failed.Swap(true) {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: unix.EMFILE}
+	}
+	c, ok := <-s.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (s *scarce) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (s *scarce) Close() error {
+	close(s.conns)
+	return nil
+}
+
+func TestThePortOutlivesAnAcceptThatFails(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	l := &scarce{conns: make(chan net.Conn, 1)}
+	l.conns <- near
+	r := &remote{log: slog.New(slog.DiscardHandler), limit: time.Minute}
+	defer r.start([]net.Listener{l})()
+	if err := far.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.Write(pgwire.AppendSSLRequest(nil)); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 1)
+	if _, err := io.ReadFull(far, answer); err != nil || answer[0] != 'N' {
+		t.Errorf("%q, %v", answer, err)
 	}
 }
 
