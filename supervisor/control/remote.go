@@ -91,7 +91,10 @@ func (s *server) addRemote(conn *ipc.Conn) {
 // remote serves one login and its command.
 func (s *server) remote(conn *ipc.Conn, admit Admit) error {
 	login, a, err := s.receiveLogin(conn, admit)
-	if err != nil {
+	switch {
+	case err != nil && login != nil: // the loop is late, or pgagroal ends
+		return s.refuseLogin(conn, login, a, fmt.Errorf("it can't be decided: %w", err))
+	case err != nil:
 		s.keepPlace(failureDelay)
 		return err
 	}

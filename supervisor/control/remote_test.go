@@ -57,6 +57,9 @@ func newPort(t *testing.T, sup Supervisor) *port {
 	p := &port{t: t, conns: make(chan *ipc.Conn), log: &lines{}}
 	admit := func(_ context.Context, m *ipc.RemoteLogin) (Admission, error) {
 		a := Admission{Verifier: vs.Lookup(m.User), EndPoints: [][]byte{endPoint}, Limit: limit}
+		if m.User == "undecided" {
+			return Admission{}, errors.New("the loop is late")
+		}
 		if m.User == "stranger" {
 			a.Refused, a.Reason = pgwire.RefusalRejected.With("h", m.User, "admin"), "rejected by a rule"
 		}
@@ -241,6 +244,17 @@ func TestAnAdminsLoginFailsLateAndWithoutAReason(t *testing.T) {
 		}
 	}
 	if log := p.log.text(); strings.Count(log, "login of an admin failed") != 3 || !strings.Contains(log, "rejected by a rule") {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+// The admin and the console only see that the connection ends, so the log has to say why.
+func TestALoginThatCantBeDecidedIsLogged(t *testing.T) {
+	p := newPort(t, &fake{})
+	if _, _, err := p.login("undecided", "right", endPoint); !errors.Is(err, io.EOF) {
+		t.Errorf("login: %v", err)
+	}
+	if log := p.log.text(); !strings.Contains(log, `msg="login of an admin failed" admin=undecided client=192.0.2.1:1 tls=false reason="it can't be decided: the loop is late"`) {
 		t.Errorf("log:\n%s", log)
 	}
 }
