@@ -278,8 +278,8 @@ func answerOf(r io.Reader, seal auth.Seal, limit time.Duration) ([]byte, error) 
 			return nil, unreachablef("no answer from pgagroal within %s", limit)
 		case err != nil:
 			return nil, unreachablef("%v", cause(err))
-		case typ == 'E':
-			return nil, failedf("%s", withHint(pgwire.ParseError(body)))
+		case typ == 'E': // without a seal: the command may have been carried out all the same
+			return nil, unreachablef("no answer, but a refusal, and nothing proves that it is pgagroal's: %s", withHint(pgwire.ParseError(body)))
 		case typ != control.RemoteMessage || len(data) > maxAnswer:
 			return nil, unreachablef("the answer can't be read")
 		}
