@@ -22,6 +22,7 @@
 //	process      start, privileges, signals, death of workers, the service manager
 //
 //	firsthour    doc/GETTING-STARTED.md by its text, and its typical mistakes
+//	systemd      the .deb and its units on a booted machine: make test-systemd
 //	faults       hosts in networks of their own that are cut off, frozen and killed
 //	hangs        processes of pgagroal that are stopped in each phase of a failover
 //	layout       who may import whom, how large things may grow
