@@ -223,12 +223,19 @@ func packaged(t *testing.T, out, version string) string {
 	if _, err := os.Stat(deb); err == nil {
 		return deb
 	}
-	cmd := exec.Command("make", "-C", "../..", "deb", "VERSION="+version, "DIST="+out)
+	work := t.TempDir()
+	cmd := exec.Command("make", "-C", "../..", "deb", "VERSION="+version, "DIST="+work)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS") })
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("make deb: %v\n%s", err, &said)
 	}
+	// The last step is to rename, so that no half of a package is found the next time.
+	must(t, os.MkdirAll(out, 0o755))
+	b, err := os.ReadFile(filepath.Join(work, filepath.Base(deb)))
+	must(t, err)
+	must(t, os.WriteFile(deb+".new", b, 0o644))
+	must(t, os.Rename(deb+".new", deb))
 	return deb
 }

@@ -35,6 +35,12 @@ func TestTheLifeOfAnInstallation(t *testing.T) {
 		{"the socket listens while the service is stopped", m.stopAndNextClient},
 		{"crashes heal", m.crashes},
 		{"what is stuck is replaced", m.watchdog},
+		{"failover", m.failover},
+		{"upgrade under load", m.upgrade},
+		{"downgrade under load", m.downgrade},
+		{"an upgrade to a broken version", m.brokenUpgrade},
+		{"the master key as a credential", m.credential},
+		{"remove, install again, purge", m.removal},
 	} {
 		t.Run(s.name, s.play)
 	}
@@ -161,5 +167,3 @@ func (m *machine) watchdog(t *testing.T) {
 	}
 	m.until(t, "pgagroal-cli failover rehearse", "A failover would go well")
 }
-
-func installing(version string) string { return "dpkg -i /root/pgagroal-go_" + version + "-1_*.deb" }
