@@ -56,16 +56,15 @@ func (s *supervisor) statusChanged() {
 	s.env.notify("STATUS=" + line)
 }
 
-// startWatchdog tells the service manager, twice in each watchdog interval, that the
-// loop is running.
+// startWatchdog tells the service manager, now and twice in each watchdog interval, that the
+// loop is running. After an upgrade it must be now: the program before may have said it half
+// an interval ago.
 func (s *supervisor) startWatchdog() {
 	if s.service.watchdog <= 0 {
 		return
 	}
-	s.after(s.service.watchdog/2, func() {
-		s.env.notify("WATCHDOG=1")
-		s.startWatchdog()
-	})
+	s.env.notify("WATCHDOG=1")
+	s.after(s.service.watchdog/2, s.startWatchdog)
 }
 
 // watchdogInterval returns the service manager's watchdog interval, 0 if it has none.
