@@ -3,11 +3,9 @@ package upgrade
 import (
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -57,47 +55,6 @@ func descriptors(t testing.TB, p *pool.Pool) (list []string) {
 	return list
 }
 
-// manager is a service manager: it keeps what it is told.
-type manager struct {
-	mu   sync.Mutex
-	said []string
-}
-
-func newManager(t testing.TB, path string) *manager {
-	t.Helper()
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	pool.Must(t, err)
-	pool.Must(t, os.Chmod(path, 0o777))
-	m := &manager{}
-	var reader sync.WaitGroup
-	reader.Go(func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := conn.Read(buf)
-			if err != nil {
-				return
-			}
-			m.mu.Lock()
-			m.said = append(m.said, strings.Split(string(buf[:n]), "\n")...)
-			m.mu.Unlock()
-		}
-	})
-	t.Cleanup(func() { conn.Close(); reader.Wait() })
-	return m
-}
-
-// count returns how many lines begin so.
-func (m *manager) count(text string) (n int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, l := range m.said {
-		if strings.HasPrefix(l, text) {
-			n++
-		}
-	}
-	return n
-}
-
 // Clients that write all the time, one that is idle, one in a transaction, and one that runs a
 // statement live through upgrades in a row. At the end nothing is left of them.
 func TestUpgradeKeepsEveryClient(t *testing.T) {
@@ -115,8 +72,8 @@ func TestUpgradeKeepsEveryClient(t *testing.T) {
 func keepsEveryClient(t *testing.T, c *pgtest.Cluster, pipeline string) {
 	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"pipeline": pipeline}})
 	installed(t, p)
-	m := newManager(t, p.Path("notify"))
-	p.Run("NOTIFY_SOCKET=" + p.Path("notify"))
+	m := pool.NewManager(t, p.Path("notify"))
+	p.Run("NOTIFY_SOCKET=" + m.Path)
 	p.WaitLog(" ready status=")
 	order(t, p)
 	upgraded(t, p, 1)
@@ -157,7 +114,7 @@ func keepsEveryClient(t *testing.T, c *pgtest.Cluster, pipeline string) {
 	if seen := load.Seen(); seen.Disconnected > 0 || seen.Errors != "" || len(seen.Acked) == 0 {
 		t.Errorf("the load has seen %d disconnections and%s, and %d commits", seen.Disconnected, seen.Errors, len(seen.Acked))
 	}
-	if r, n := m.count("RELOADING=1"), m.count(fmt.Sprintf("MAINPID=%d", p.PID())); r != *upgrades+1 || n != *upgrades+2 {
+	if r, n := m.Count("RELOADING=1"), m.Count(fmt.Sprintf("MAINPID=%d", p.PID())); r != *upgrades+1 || n != *upgrades+2 {
 		t.Errorf("the service manager has heard RELOADING %d times and of the process %d times", r, n)
 	}
 	for _, cl := range []*pgtest.Client{idle, block, running} {
