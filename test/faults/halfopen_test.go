@@ -32,11 +32,13 @@ func TestConnectionsThatAFirewallHasForgottenAreGivenUp(t *testing.T) {
 	pgtest.WaitUntil(t, 2*generous, "connections to be given up", func() bool {
 		return strings.Contains(s.p.Log(), "the server's host acknowledges nothing")
 	}, s.p.Log)
+	// The first one given up may have been busy without a client, with a reset.
+	pgtest.WaitUntil(t, 2*generous, "a client to be told", func() bool { return s.load.Seen().Errors != "" }, s.p.Log)
 	s.same()
 	s.load.End()
 	told := s.load.Seen()
-	if told.Disconnected > 0 || told.Errors == "" {
-		t.Errorf("%d clients were disconnected; errors: %s", told.Disconnected, told.Errors)
+	if told.Disconnected > 0 {
+		t.Errorf("%d clients were disconnected; errors:%s", told.Disconnected, told.Errors)
 	}
 	if lost := s.rows(1, told); lost > 0 {
 		t.Errorf("%d acknowledged rows are lost", lost)

@@ -159,7 +159,7 @@ type Seen struct {
 	Pause        time.Duration // longest between two acknowledgements to anybody
 }
 
-// Seen returns what the clients of an ended load have seen.
+// Seen returns what the clients of a load have seen until now.
 func (l *Load) Seen() Seen {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -22,11 +22,13 @@ fails("wrong-ca", sslrootcert=os.environ["WRONG_CA"])
 say("prepared", sum(one("SELECT %s::int * 2", i, prepare=True) for i in range(1, 11)))
 
 say("sleeping")
-threading.Thread(target=lambda: (sys.stdin.readline(), c.cancel())).start()
+canceller = threading.Thread(target=lambda: (sys.stdin.readline(), c.cancel()))
+canceller.start()
 try:
     c.execute("SELECT pg_sleep(600) /* %s */" % os.environ["NAME"])
 except psycopg.errors.QueryCanceled as e:
     say("cancel", e)
+canceller.join()  # until the request's connection ends, it can hit the next statement
 
 with c.transaction():
     c.execute("CREATE TEMP TABLE c (i int) ON COMMIT DROP")

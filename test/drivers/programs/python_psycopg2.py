@@ -29,11 +29,13 @@ k.execute("DEALLOCATE p; COMMIT")
 say("prepared", total)
 
 say("sleeping")
-threading.Thread(target=lambda: (sys.stdin.readline(), c.cancel())).start()
+canceller = threading.Thread(target=lambda: (sys.stdin.readline(), c.cancel()))
+canceller.start()
 try:
     k.execute("SELECT pg_sleep(600) /* %s */" % os.environ["NAME"])
 except psycopg2.errors.QueryCanceled as e:
     say("cancel", e)
+canceller.join()  # until the request's connection ends, it can hit the next statement
 
 k.execute("BEGIN; CREATE TEMP TABLE c (i int) ON COMMIT DROP")
 k.copy_expert("COPY c FROM STDIN", io.StringIO("".join("%d\n" % i for i in range(100))))

@@ -60,11 +60,13 @@ func main() {
 	say("prepared", sum)
 
 	say("sleeping")
+	cancelled := make(chan error)
 	go func() {
 		in.Scan()
-		must(c.PgConn().CancelRequest(ctx))
+		cancelled <- c.PgConn().CancelRequest(ctx)
 	}()
 	_, err = c.Exec(ctx, fmt.Sprintf("SELECT pg_sleep(600) /* %s */", os.Getenv("NAME")))
+	must(<-cancelled) // until the request's connection ends, it can hit the next statement
 	say("cancel", err)
 
 	tx, err := c.Begin(ctx)
