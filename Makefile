@@ -2,10 +2,15 @@
 
 PROGRAMS := pgagroal pgagroal-cli pgagroal-admin pgagroal-scriptrunner pgagroal-console
 
-# Of a checkout the tag and what came after it, of a release archive what is written in it or the first
-# version in CHANGELOG.md.
-VERSION ?= $(shell v=$$(cat dist.version 2>/dev/null || git describe --tags --dirty 2>/dev/null) || \
-	v=$$(sed -n 's/^\#* *\[\{0,1\}v\{0,1\}\([0-9][0-9.]*[0-9]\).*/\1/p' CHANGELOG.md 2>/dev/null | head -n 1); echo "$${v:-devel}" | sed 's/^v//')
+# A release archive has its version in a file. That of a checkout is the last tag and what came after it. Without a
+# tag, or without git, it is the first version in CHANGELOG.md, with "-dev" while that one has no date. git is given
+# its directory: it must not take the repository around an unpacked archive, and may belong to another user.
+GIT = git --git-dir=.git
+VERSION ?= $(shell v=$$(cat dist.version 2>/dev/null || $(GIT) describe --tags --match 'v[0-9]*' --dirty 2>/dev/null) || \
+	v=$$(sed -n 's/^\#\# \[\([0-9][^]]*\)\] - [0-9].*/\1/p; t; s/^\#\# \[\([0-9][^]]*\)\].*/\1-dev/p' CHANGELOG.md | head -n 1); echo "$${v:-devel}" | sed 's/^v//')
+COMMIT ?= $(shell cat dist.commit 2>/dev/null || $(GIT) describe --always --exclude '*' --abbrev=12 --dirty 2>/dev/null)
+# The time of everything that is built, so that it can be built again byte by byte: that of the commit.
+export SOURCE_DATE_EPOCH ?= $(shell cat dist.time 2>/dev/null || $(GIT) log -1 --format=%ct)
 
 # Where build puts the programs and install takes them from. Packages of another architecture have their own.
 BUILDDIR = bin
@@ -56,8 +61,10 @@ PLACES = \
 	-e 's|](\(\.\./\)\{0,1\}contrib/grafana)|]($(SHAREDIR)/grafana)|g'
 
 # The checkout may belong to somebody else than who builds, which git, asked by go
-# for a stamp, refuses; the version comes from here anyway.
-GOFLAGS_BUILD = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+# for a stamp, refuses; version and commit come from here anyway.
+RELEASE = github.com/pgagroal-go/pgagroal/internal/release
+GOFLAGS_BUILD = -trimpath -buildvcs=false \
+	-ldflags '-s -w -X $(RELEASE).version=$(VERSION) -X $(RELEASE).commit=$(COMMIT) -X $(RELEASE).date=$(SOURCE_DATE_EPOCH)'
 
 .DEFAULT_GOAL := build
 .PHONY: build demo demo-up demo-down test test-all test-17 test-drivers test-browser test-race test-packages test-systemd regress fuzz bench lint html install deb rpm dist image clean help
@@ -177,9 +184,6 @@ install: ## install into DESTDIR and PREFIX what `make build` has built
 
 # The files of a package are those of make install; .ci/packages says the rest. It is a module of its own.
 ARCH ?= $(shell go env GOHOSTARCH)
-# The time of everything that is built, so that it can be built again byte by byte: that of the commit, and of a
-# release archive the one in its file.
-export SOURCE_DATE_EPOCH ?= $(shell cat dist.time 2>/dev/null || git log -1 --format=%ct)
 DIST = $(CURDIR)/dist
 PACKAGED = $(DIST)/$(ARCH)
 
@@ -194,13 +198,14 @@ deb: ## a package for Debian and its kin into ./dist; ARCH=arm64 for that archit
 rpm: ## a package for Fedora and its kin into ./dist; ARCH=arm64 for that architecture
 	$(call package,$@)
 
-# git archive would leave the modules out. Inside there is neither git nor a network to need.
-ARCHIVE = pgagroal-go-$(VERSION)
+# git archive leaves the modules out. What isn't committed is not in the archive, and its version doesn't say dirty.
+ARCHIVE = pgagroal-go-$(VERSION:-dirty=)
 dist: ## the sources with all modules they need, as an archive in ./dist that builds without git and network
 	rm -rf $(DIST)/$(ARCHIVE)
 	mkdir -p $(DIST)/$(ARCHIVE)
-	git archive HEAD | tar -x -C $(DIST)/$(ARCHIVE)
-	cd $(DIST)/$(ARCHIVE) && go mod vendor && echo '$(VERSION)' >dist.version && echo '$(SOURCE_DATE_EPOCH)' >dist.time
+	$(GIT) archive HEAD | tar -x -C $(DIST)/$(ARCHIVE)
+	cd $(DIST)/$(ARCHIVE) && go mod vendor && \
+		echo '$(VERSION:-dirty=)' >dist.version && echo '$(COMMIT:-dirty=)' >dist.commit && echo '$(SOURCE_DATE_EPOCH)' >dist.time
 	tar -C $(DIST) --sort=name --mode=u+rwX,go=rX --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH) -c $(ARCHIVE) | gzip -9n >$(DIST)/$(ARCHIVE).tar.gz
 	rm -rf $(DIST)/$(ARCHIVE)
 	@echo $(DIST)/$(ARCHIVE).tar.gz

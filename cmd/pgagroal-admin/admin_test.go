@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	if out, err := exec.Command("go", "build", "-ldflags", "-X main.version=7.8", "-o", program, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags", "-X github.com/pgagroal-go/pgagroal/internal/release.version=7.8", "-o", program, ".").CombinedOutput(); err != nil {
 		fmt.Fprintln(os.Stderr, err, string(out))
 	} else {
 		code = m.Run()
@@ -295,7 +295,7 @@ func TestHelpAndVersionExitWith0(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{{"-V"}, {"--version"}, {"user", "-V"}, {"-V", "user", "ls"}} {
-		if r := p.run("", args...); r.code != 0 || r.out != "pgagroal-admin 7.8\n" {
+		if r := p.run("", args...); r.code != 0 || !strings.HasPrefix(r.out, "pgagroal-admin 7.8 (go") {
 			t.Errorf("%q: exit %d, %q", args, r.code, r.out)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/release"
 )
 
 // Formats of a document.
@@ -39,7 +40,7 @@ func documentOf(command any, format string, started time.Time, well bool, respon
 	}
 	return map[string]any{
 		"Header": map[string]any{
-			"Command": command, "ClientVersion": version, "Output": format,
+			"Command": command, "ClientVersion": release.Version(), "Output": format,
 			"Compression": "none", "Encryption": "none", "Timestamp": started.Format("20060102150405"),
 		},
 		"Outcome":  outcome,

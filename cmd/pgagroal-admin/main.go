@@ -7,10 +7,9 @@ import (
 	"os"
 
 	"github.com/urfave/cli/v2"
-)
 
-// version is set by the linker.
-var version = "devel"
+	"github.com/pgagroal-go/pgagroal/internal/release"
+)
 
 // errShown says that the error was already printed as a document.
 var errShown = errors.New("already reported")
@@ -29,7 +28,7 @@ func main() {
 // run is the program without the exit of the process.
 func run(args []string, in io.Reader, out, errOut io.Writer) error {
 	app := &cli.App{
-		Name: "pgagroal-admin", Usage: "keep the users and the configuration of pgagroal, and look a set-up over", Version: version,
+		Name: "pgagroal-admin", Usage: "keep the users and the configuration of pgagroal, and look a set-up over",
 		HideVersion: true, HideHelp: true, HideHelpCommand: true, Reader: in, Writer: out, ErrWriter: errOut,
 		Flags: options(), Commands: commands(), Action: needCommand,
 		OnUsageError: wrongUse, ExitErrHandler: func(*cli.Context, error) {},
@@ -53,7 +52,7 @@ func needCommand(c *cli.Context) error {
 }
 
 func printVersion(c *cli.Context) error {
-	_, err := fmt.Fprintln(c.App.Writer, c.App.Name, c.App.Version)
+	_, err := fmt.Fprintln(c.App.Writer, release.Line(c.App.Name))
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pgagroal-go/pgagroal/internal/control"
+	"github.com/pgagroal-go/pgagroal/internal/release"
 	"github.com/pgagroal-go/pgagroal/internal/screen"
 )
 
@@ -28,7 +29,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err != nil:
 	case slices.Contains(options, "--version"):
-		fmt.Fprintln(stdout, app.Name, version)
+		fmt.Fprintln(stdout, release.Line(app.Name))
 	default:
 		err = app.Run(slices.Concat([]string{app.Name}, options, []string{"--"}, words))
 	}
@@ -54,7 +55,6 @@ func (p *program) app() *cli.App {
 		HelpName:        "pgagroal-cli",
 		Usage:           "ask and control a running pgagroal",
 		UsageText:       "pgagroal-cli [OPTIONS] COMMAND",
-		Version:         version,
 		Description:     description,
 		Flags:           flags(),
 		Commands:        p.commands(),

@@ -315,7 +315,7 @@ func TestLargeAnswerArrivesWhole(t *testing.T) {
 
 func TestBuiltProgram(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "pgagroal-cli")
-	if out, err := exec.Command("go", "build", "-ldflags", "-X main.version=7.8", "-o", bin, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags", "-X github.com/pgagroal-go/pgagroal/internal/release.version=7.8", "-o", bin, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	out, err := exec.Command(bin, "status", "--format", "json", "--socket", listen(t, &fake{}, 0)).Output()
@@ -326,7 +326,7 @@ func TestBuiltProgram(t *testing.T) {
 	if err := exec.Command(bin, "ping", "--socket", bin+".none").Run(); !errors.As(err, &exit) || exit.ExitCode() != control.ExitUnreachable {
 		t.Errorf("without pgagroal: %v", err)
 	}
-	if out, err := exec.Command(bin, "--version").Output(); err != nil || string(out) != "pgagroal-cli 7.8\n" {
+	if out, err := exec.Command(bin, "--version").Output(); err != nil || !strings.HasPrefix(string(out), "pgagroal-cli 7.8 (go") {
 		t.Errorf("version: %q, %v", out, err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/control"
+	"github.com/pgagroal-go/pgagroal/internal/release"
 	"github.com/pgagroal-go/pgagroal/internal/screen"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -73,7 +74,7 @@ func (p *program) request(c *cli.Context, name string, args map[string]string) (
 	if args == nil {
 		args = map[string]string{}
 	}
-	args[control.ArgClientVersion], args[control.ArgOutput] = version, outputName(c.String("format"))
+	args[control.ArgClientVersion], args[control.ArgOutput] = release.Version(), outputName(c.String("format"))
 	wait, err := strconv.ParseInt(cmp.Or(args[control.ArgTimeout], "0"), 10, 64)
 	if err != nil {
 		return nil, usagef("--timeout: %v", err)

@@ -7,10 +7,8 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/console"
 	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/internal/release"
 )
-
-// version is set by the linker.
-var version = "devel"
 
 func main() {
 	// Before anything else, since an attacker may be watching this process or its parent
@@ -21,7 +19,7 @@ func main() {
 	}
 	if fd, role, ok := proc.Link(); ok && role == proc.RoleConsole {
 		proc.OutliveReload()
-		os.Exit(console.Main(fd, version))
+		os.Exit(console.Main(fd, release.Version()))
 	}
 	os.Exit(alone(os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -29,7 +27,7 @@ func main() {
 // alone is the program when it isn't pgagroal that has started it. It returns the exit code.
 func alone(args []string, out, errOut io.Writer) int {
 	if len(args) == 1 && (args[0] == "-V" || args[0] == "--version") {
-		fmt.Fprintln(out, "pgagroal-console", version)
+		fmt.Fprintln(out, release.Line("pgagroal-console"))
 		return 0
 	}
 	fmt.Fprintln(errOut, "pgagroal-console: pgagroal starts this program when the key metrics is set; see pgagroal-metrics(7)")

@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
 
+	"github.com/pgagroal-go/pgagroal/internal/release"
 	"github.com/pgagroal-go/pgagroal/scriptrunner"
 )
 
@@ -27,13 +28,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app := &cli.App{
 		Name:            "pgagroal-scriptrunner",
 		Usage:           "run the failover scripts of pgagroal",
-		Version:         version,
+		HideVersion:     true, // the library has a letter of its own for it
 		HideHelpCommand: true,
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Value: defaultConfig, Usage: "read the scripts from `FILE`"},
 			&cli.StringFlag{Name: "socket", Usage: "listen at `PATH` when no service manager has given a socket"},
+			&cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"},
 		},
 		Action:         func(c *cli.Context) error { return serve(c, stderr) },
 		ExitErrHandler: func(*cli.Context, error) {},
@@ -49,6 +51,10 @@ func serve(c *cli.Context, stderr io.Writer) error {
 	if c.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q; only options are accepted", c.Args().First())
 	}
+	if c.Bool("version") {
+		_, err := fmt.Fprintln(c.App.Writer, release.Line(c.App.Name))
+		return err
+	}
 	log := scriptrunner.Logger(stderr)
 	l, err := listener(c.String("socket"))
 	if err != nil {
@@ -59,7 +65,7 @@ func serve(c *cli.Context, stderr io.Writer) error {
 		Listener:   l,
 		ConfigPath: c.String("config"),
 		StateDir:   os.Getenv("STATE_DIRECTORY"),
-		Build:      version,
+		Build:      release.Version(),
 		Log:        log,
 		Status:     func(text string) { notify(log, "STATUS="+text) },
 	})

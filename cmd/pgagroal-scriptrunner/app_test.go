@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/internal/release"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
 
@@ -208,7 +209,7 @@ func TestWrongUse(t *testing.T) {
 }
 
 func TestHelpAndVersion(t *testing.T) {
-	for arg, want := range map[string]string{"--help": defaultConfig, "--version": version} {
+	for arg, want := range map[string]string{"--help": defaultConfig, "--version": release.Line("pgagroal-scriptrunner")} {
 		var out, errs bytes.Buffer
 		code := run(context.Background(), []string{"pgagroal-scriptrunner", arg}, &out, &errs)
 		if code != 0 || !strings.Contains(out.String(), want) {

@@ -9,9 +9,6 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 )
 
-// version is set by the linker.
-var version = "devel"
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	errOut := logline.NewQueue(os.Stderr)

@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/pgagroal-go/pgagroal/internal/proc"
+	"github.com/pgagroal-go/pgagroal/internal/release"
 	"github.com/pgagroal-go/pgagroal/prober"
 	"github.com/pgagroal-go/pgagroal/scriptrunner"
 	"github.com/pgagroal-go/pgagroal/worker"
@@ -28,7 +29,7 @@ func child() (code int, ok bool) {
 	case proc.RoleProber:
 		return prober.Main(fd, lock), true
 	case proc.RoleRunner:
-		return scriptrunner.Main(fd, lock, version), true
+		return scriptrunner.Main(fd, lock, release.Version()), true
 	}
 	return 1, true
 }

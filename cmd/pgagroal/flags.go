@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/release"
 	"github.com/pgagroal-go/pgagroal/supervisor"
 )
 
@@ -38,7 +39,7 @@ func action(c *cli.Context) error {
 	case c.Bool("help"):
 		return cli.ShowAppHelp(c)
 	case c.Bool("version"):
-		_, err := fmt.Fprintln(c.App.Writer, c.App.Name, c.App.Version)
+		_, err := fmt.Fprintln(c.App.Writer, release.Line(c.App.Name))
 		return err
 	case c.Args().Present():
 		return fmt.Errorf("unexpected argument %q; see pgagroal -?", c.Args().First())

@@ -12,9 +12,6 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/proc"
 )
 
-// version is set by the linker.
-var version = "devel"
-
 func main() {
 	// Before anything else, since an attacker may be watching a child or its parent
 	// already.
@@ -39,7 +36,7 @@ func supervise() int {
 // run is the program without the exit of the process. It returns the exit code.
 func run(args []string, out, errOut io.Writer) int {
 	app := &cli.App{
-		Name: "pgagroal", Usage: "connection pool for PostgreSQL", Version: version, ArgsUsage: " ",
+		Name: "pgagroal", Usage: "connection pool for PostgreSQL", ArgsUsage: " ",
 		HideVersion: true, HideHelp: true, HideHelpCommand: true, Writer: out, ErrWriter: errOut,
 		Flags: flags(), Action: action,
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return err },

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/logline"
+	"github.com/pgagroal-go/pgagroal/internal/release"
 	"github.com/pgagroal-go/pgagroal/supervisor"
 )
 
@@ -57,7 +58,7 @@ func serve(c *cli.Context) error {
 	left := inheritedFD()
 	os.Unsetenv(supervisor.HeritageVariable)
 	return supervisor.Run(supervisor.Options{
-		Config: cfg, Build: version, Background: isDaemon(), Ready: tellParent, Heritage: left, Program: programPath(),
+		Config: cfg, Build: release.Version(), Background: isDaemon(), Ready: tellParent, Heritage: left, Program: programPath(),
 		Log: logline.New(c.App.ErrWriter, cfg.LogLinePrefix, logline.Level(cfg.LogLevel), "supervisor"),
 	})
 }
@@ -69,7 +70,7 @@ func trial(c *cli.Context) error {
 		return err
 	}
 	return supervisor.Try(supervisor.Options{
-		Config: cfg, Build: version, Program: programPath(),
+		Config: cfg, Build: release.Version(), Program: programPath(),
 		Log: logline.New(c.App.ErrWriter, cfg.LogLinePrefix, slog.LevelWarn, "trial"),
 	})
 }

@@ -19,11 +19,11 @@ const module = "github.com/pgagroal-go/pgagroal"
 // /... stands for all below it. Packages without a row may import nothing of
 // ours. Tests are free.
 var allowed = map[string][]string{
-	"cmd/pgagroal":              {"supervisor", "worker", "prober", "scriptrunner", "internal/config", "internal/proc", "internal/logline"},
-	"cmd/pgagroal-cli":          {"ipc", "internal/auth", "internal/config", "internal/control", "internal/pgwire", "internal/screen", "internal/tlsdial", "internal/tlsmem", "internal/tlspolicy", "internal/top"},
-	"cmd/pgagroal-admin":        {"cmd/pgagroal-admin/...", "internal/config"},
-	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline"},
-	"cmd/pgagroal-console":      {"console", "internal/proc"},
+	"cmd/pgagroal":              {"supervisor", "worker", "prober", "scriptrunner", "internal/config", "internal/proc", "internal/logline", "internal/release"},
+	"cmd/pgagroal-cli":          {"ipc", "internal/auth", "internal/config", "internal/control", "internal/pgwire", "internal/release", "internal/screen", "internal/tlsdial", "internal/tlsmem", "internal/tlspolicy", "internal/top"},
+	"cmd/pgagroal-admin":        {"cmd/pgagroal-admin/...", "internal/config", "internal/release"},
+	"cmd/pgagroal-scriptrunner": {"scriptrunner", "internal/logline", "internal/release"},
+	"cmd/pgagroal-console":      {"console", "internal/proc", "internal/release"},
 
 	"cmd/pgagroal-admin/pgbouncer": {"internal/config"},
 	"cmd/pgagroal-admin/checkup":   {"supervisor", "scriptrunner", "prober/health", "ipc", "internal/config", "internal/tlsdial", "internal/tlsmem"},
@@ -56,6 +56,7 @@ var allowed = map[string][]string{
 	"internal/logline":   {},
 	"internal/tlsdial":   {"ipc", "internal/auth", "internal/pgwire", "internal/tlsmem", "internal/tlspolicy"},
 	"internal/tlsmem":    {"internal/logline"},
+	"internal/release":   {},
 	"internal/screen":    {},
 	"internal/top":       {"internal/control", "internal/screen"},
 	"internal/tlspolicy": {},

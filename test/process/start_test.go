@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -239,15 +240,26 @@ func sessionOf(pid int) (int, error) {
 	return strconv.Atoi(f[3])
 }
 
+// TestEveryProgramPrintsItsHelpAndVersion: what they say of their version is the same but for their name.
 func TestEveryProgramPrintsItsHelpAndVersion(t *testing.T) {
 	t.Parallel()
+	printed := func(name, flag string) string {
+		cmd := exec.Command(pool.Program(name), flag)
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := cmd.Run(); err != nil || !strings.Contains(out.String(), name) || errs.Len() > 0 {
+			t.Errorf("%s %s: %v, %q, %q", name, flag, err, out.String(), errs.String())
+		}
+		return out.String()
+	}
 	for _, name := range []string{"pgagroal", "pgagroal-cli", "pgagroal-admin", "pgagroal-scriptrunner"} {
-		for _, flag := range []string{"--help", "--version"} {
-			cmd := exec.Command(pool.Program(name), flag)
-			var out, errs bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &out, &errs
-			if err := cmd.Run(); err != nil || !strings.Contains(out.String(), name) || errs.Len() > 0 {
-				t.Errorf("%s %s: %v, %q, %q", name, flag, err, out.String(), errs.String())
+		printed(name, "--help")
+	}
+	want := " devel (" + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH + ")\n"
+	for _, name := range []string{"pgagroal", "pgagroal-cli", "pgagroal-admin", "pgagroal-scriptrunner", "pgagroal-console"} {
+		for _, flag := range []string{"--version", "-V"} {
+			if got := printed(name, flag); got != name+want {
+				t.Errorf("%s %s: %q, not %q", name, flag, got, name+want)
 			}
 		}
 	}

@@ -34,7 +34,7 @@ var builds = sync.OnceValues(func() (string, error) {
 	ctx, done := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer done()
 	for _, v := range versions {
-		args := []string{"build", "-ldflags", "-X main.version=" + v, "-o", filepath.Join(dir, v)}
+		args := []string{"build", "-ldflags", "-X github.com/pgagroal-go/pgagroal/internal/release.version=" + v, "-o", filepath.Join(dir, v)}
 		if pool.RaceEnabled {
 			args = append(args, "-race", "-gcflags=crypto/internal/fips140/sha256=-race=false", "-gcflags=crypto/internal/fips140/hmac=-race=false", "-gcflags=./internal/pbkdf=-race=false")
 		}
