@@ -53,6 +53,7 @@ PLACES = \
 	-e 's|/usr/local/bin/pgagroal|$(BINDIR)/pgagroal|g' \
 	-e 's|/usr/local/share/doc/pgagroal|$(DOCDIR)|g' \
 	-e 's|](doc/|](|g' \
+	-e 's|](\.\./CHANGELOG\.md)|](CHANGELOG.md)|g' \
 	-e 's|](\(\.\./\)\{0,1\}man/\([^)]*\)\.\([1-8]\))|]($(MANDIR)/man\3/\2.\3)|g' \
 	-e 's|](\(\.\./\)\{0,1\}contrib/hooks)|]($(HOOKDIR))|g' \
 	-e 's|](\(\.\./\)\{0,1\}contrib/systemd)|]($(UNITDIR))|g' \
