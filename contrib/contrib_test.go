@@ -168,7 +168,8 @@ func TestUnitsFitTheProgramsAndEachOther(t *testing.T) {
 		"pgagroal.socket":               {"ListenStream=2345", "ListenStream=/run/pgagroal/.s.PGSQL.2345", "FileDescriptorName=clients"},
 		"pgagroal-metrics.socket":       {"FileDescriptorName=metrics", "Service=pgagroal.service"},
 		"pgagroal-console.socket":       {"FileDescriptorName=console", "Service=pgagroal.service"},
-		"pgagroal-scriptrunner.service": {"Type=notify", "KillMode=process", "Requires=pgagroal-scriptrunner.socket"},
+		"pgagroal-management.socket":    {"FileDescriptorName=management", "Service=pgagroal.service"},
+		"pgagroal-scriptrunner.service": {"Type=notify", "KillMode=process", "Requires=pgagroal-scriptrunner.socket", "StartLimitIntervalSec=0"},
 		"pgagroal-scriptrunner.socket": {
 			"ListenSequentialPacket=/run/pgagroal/scriptrunner.sock", "SocketMode=0600", "SocketUser=pgagroal", "FileDescriptorName=scriptrunner",
 		},

@@ -20,6 +20,8 @@
 // that nothing was executed. Nor must a check of a script keep a run from being started: a
 // run ends it.
 //
-// How I end: as a child, when the link is gone; as a service, when I am told to stop.
-// Either way a run in progress ends first, within its own time-out.
+// How I end: as a child, when the link is gone; as a service, when I am told to stop, or,
+// if systemd holds the socket, when the link is gone: for the next supervisor systemd
+// starts a new process, which is the version that is installed then. Either way a run in
+// progress ends first, within its own time-out.
 package scriptrunner

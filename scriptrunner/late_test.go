@@ -354,7 +354,7 @@ func TestScriptsDoNotRunAsRoot(t *testing.T) {
 	if _, err := loadHooks(r.conf); err == nil || !strings.Contains(err.Error(), "don't run as root") {
 		t.Errorf("%v", err)
 	}
-	cmd := r.service()
+	cmd := r.asService()
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState.ExitCode() != 3 || !strings.Contains(string(out), "don't run as root, and user = daemon is configured") {
 		t.Errorf("the service: %v, %s", err, out)

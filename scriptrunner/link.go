@@ -59,6 +59,13 @@ func (r *runner) accept(l *net.UnixListener) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			select {
+			case r.accepted <- nil:
+			case <-r.done:
+			}
+			return
+		}
 		if err != nil {
 			r.log.Error("a connection to the script runner can't be accepted", "error", err)
 			if !r.pause(acceptPause) {
@@ -127,7 +134,7 @@ func (l *link) alive() bool {
 func (r *runner) attach(conn *ipc.Conn) {
 	l := &link{conn: conn}
 	l.out = ipc.NewOutbox(conn, queueLimit, stallLimit, func(error) { conn.Close() })
-	r.link = l
+	r.link, r.served = l, true
 	r.wg.Go(func() { r.receive(l) })
 	r.wg.Go(func() { <-l.out.Done() })
 	r.send(&ipc.RunnerHello{Version: ipc.Version, PID: os.Getpid(), Build: r.o.Build})

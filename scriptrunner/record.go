@@ -244,6 +244,11 @@ func (r *record) copyTo(path string) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
+// complete reports whether another process finds everything in the file.
+func (r *record) complete() bool {
+	return r == nil || len(r.runs) == 0 || r.file != nil && !r.torn
+}
+
 func (r *record) close() {
 	if r != nil && r.file != nil {
 		r.file.Close()

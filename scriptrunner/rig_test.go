@@ -51,6 +51,7 @@ func TestMain(m *testing.M) {
 	}
 	if socket := os.Getenv("RUNNER_TEST_SOCKET"); socket != "" {
 		os.Exit(beRunner(func(o *Options) (err error) {
+			o.OnDemand = os.Getenv("RUNNER_TEST_ON_DEMAND") != ""
 			o.ConfigPath, o.StateDir = os.Getenv("RUNNER_TEST_CONFIG"), os.Getenv("RUNNER_TEST_STATE")
 			o.Listener, err = Listen(socket)
 			return err
@@ -105,6 +106,7 @@ type rig struct {
 	runs    int
 	secret  string              // of the supervisor, for a service
 	user    *syscall.Credential // of the runner, nil for our own
+	service []string            // more variables of a service
 	lines   []*ipc.RunOutput    // of the last run
 }
 

@@ -25,6 +25,9 @@ type Options struct {
 	Conn *ipc.Conn
 	// Listener is the SOCK_SEQPACKET socket of the service.
 	Listener *net.UnixListener
+	// OnDemand ends the service when its link has ended and no script runs. Whoever has passed the Listener keeps
+	// listening, and starts the program anew for the next supervisor.
+	OnDemand bool
 	// ConfigPath is the configuration of the service; the supervisor tells a child the
 	// path.
 	ConfigPath string
@@ -54,6 +57,8 @@ type runner struct {
 	// stopping is set once ctx is done, or the supervisor that started this process is
 	// gone.
 	stopping bool
+	served   bool // there was a link
+	leaving  bool // the listener accepts nothing more, because nobody needs this process
 	run      *run
 	next     *ipc.Run // it waits for the end of a check
 	adopted  []*adopted
@@ -63,7 +68,7 @@ type runner struct {
 	// undead are scripts that could not be ended. A goroutine still waits for each.
 	undead []int
 
-	accepted chan *net.UnixConn
+	accepted chan *net.UnixConn // nil: the goroutine that accepts has ended at a deadline
 	received chan received
 	lines    chan line
 	exited   chan exit
@@ -120,7 +125,11 @@ func (r *runner) loop(ctx context.Context) {
 			stop = nil
 			r.onStop()
 		case c := <-r.accepted:
-			r.onAccept(c)
+			if c == nil {
+				r.onAcceptEnd()
+			} else {
+				r.onAccept(c)
+			}
 		case m := <-r.received:
 			r.onReceived(m)
 		case l := <-r.lines:
@@ -134,7 +143,43 @@ func (r *runner) loop(ctx context.Context) {
 		case <-r.child:
 			r.onChild()
 		}
+		r.leaveUnneeded()
 	}
+}
+
+// unneeded reports whether nobody would miss this process: there is no supervisor, no script runs, and the next process
+// finds all runs in the record.
+func (r *runner) unneeded() bool {
+	return r.o.OnDemand && r.served && r.link == nil && r.run == nil && len(r.adopted) == 0 && r.record.complete()
+}
+
+// leaveUnneeded starts the end of a process that nobody needs. First it stops the goroutine that accepts, so that the
+// next supervisor stays in the queue of the socket, where it reaches the next process.
+func (r *runner) leaveUnneeded() {
+	if r.stopping || r.leaving || !r.unneeded() {
+		return
+	}
+	if err := r.o.Listener.SetDeadline(time.Unix(1, 0)); err != nil {
+		r.log.Error("the script runner can't stop listening", "error", err)
+		return
+	}
+	r.leaving = true
+}
+
+// onAcceptEnd ends the process, unless a supervisor has come while the goroutine that accepts was still at work.
+func (r *runner) onAcceptEnd() {
+	r.leaving = false
+	if r.unneeded() {
+		r.log.Info("the script runner ends until it is needed again")
+		r.stopping = true
+		return
+	}
+	if err := r.o.Listener.SetDeadline(time.Time{}); err != nil {
+		r.log.Error("the script runner can't listen again", "error", err)
+		r.onStop()
+		return
+	}
+	r.wg.Go(func() { r.accept(r.o.Listener) })
 }
 
 func (r *runner) onStop() {

@@ -27,7 +27,7 @@ func (r *rig) serve() {
 		r.t.Fatal(err)
 	}
 	r.secret = secret
-	cmd := r.service()
+	cmd := r.asService()
 	cmd.Stderr = r.log()
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)
@@ -50,13 +50,13 @@ func (r *rig) serve() {
 	r.hello()
 }
 
-// service is the runner as a service.
-func (r *rig) service() *exec.Cmd {
+// asService is the runner as a service.
+func (r *rig) asService() *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = []string{
-		"RUNNER_TEST_SOCKET=" + r.path("socket"), "RUNNER_TEST_CONFIG=" + r.conf, "RUNNER_TEST_STATE=" + r.dir,
+	cmd.Env = append(r.service,
+		"RUNNER_TEST_SOCKET="+r.path("socket"), "RUNNER_TEST_CONFIG="+r.conf, "RUNNER_TEST_STATE="+r.dir,
 		"GORACE=atexit_sleep_ms=0", "PATH=/usr/bin:/bin",
-	}
+	)
 	return cmd
 }
 
@@ -116,6 +116,108 @@ func TestServiceKeepsTheResultForTheNextSupervisor(t *testing.T) {
 	}
 	if e := r.perform(r.newRun("notify")); e.Exit != 0 {
 		t.Errorf("ended with %+v", e)
+	}
+}
+
+// TestServiceOnDemandEndsWithItsLink: not while a script runs, which the next supervisor finds, and whose end the next
+// process still knows.
+func TestServiceOnDemandEndsWithItsLink(t *testing.T) {
+	r := newRig(t, nil)
+	r.service = []string{"RUNNER_TEST_ON_DEMAND=1"}
+	open := r.gate("gate")
+	r.script("failover", "echo up; read x < "+r.path("gate")+"; exit 7")
+	r.script("notify", "exit 0")
+	r.serve()
+	r.ready()
+	r.begin(r.newRun("failover"))
+	r.line()
+	r.connect()
+	if m := r.ready(); m.Running != r.id(1) {
+		t.Errorf("ready during the run %+v", m)
+	}
+	r.conn.Close()
+	open()
+	r.wait()
+	r.serve()
+	if m := r.ready(); m.Running != "" || len(m.Results) != 1 || m.Results[0].Exit != 7 {
+		t.Errorf("ready of the next process %+v", m)
+	}
+	r.conn.Close()
+	r.wait()
+}
+
+// TestServiceOnDemandLosesNoSupervisor: one that connects while the process leaves is served by it, or stays in the queue
+// of the socket for the next process.
+func TestServiceOnDemandLosesNoSupervisor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := l.File() // as the service manager holds the socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := linked(t, newRig(t, nil))
+	x.o = Options{Listener: l, OnDemand: true}
+	x.accepted, x.served = make(chan *net.UnixConn), true
+	defer x.wg.Wait()
+	defer l.Close()
+	x.wg.Go(func() { x.accept(l) })
+	supervisor := x.link
+	defer func() { x.link = supervisor }()
+	leave := func() {
+		t.Helper()
+		x.link = nil
+		if x.leaveUnneeded(); !x.leaving {
+			t.Fatal("a process that nobody needs stays")
+		}
+		if c := <-x.accepted; c != nil {
+			t.Fatal("a connection from nowhere")
+		}
+	}
+
+	leave()
+	x.link = supervisor // it came before the last accept
+	if x.onAcceptEnd(); x.stopping {
+		t.Fatal("it leaves a supervisor alone")
+	}
+	dial(t, path)
+	c := <-x.accepted
+	if c == nil {
+		t.Fatal("it doesn't listen again")
+	}
+	c.Close()
+
+	leave()
+	dial(t, path)
+	if x.onAcceptEnd(); !x.stopping {
+		t.Fatal("a process that nobody needs stays")
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	after, err := ListenOn(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer after.Close()
+	if err := after.SetDeadline(time.Now().Add(limit)); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = after.AcceptUnix(); err != nil {
+		t.Fatalf("the supervisor has not waited for the next process: %v", err)
+	}
+	c.Close()
+}
+
+// TestServiceOnDemandStaysWithWhatItAloneKnows: without a file the next process would not know of a run.
+func TestServiceOnDemandStaysWithWhatItAloneKnows(t *testing.T) {
+	x := &runner{o: Options{OnDemand: true}, served: true, record: &record{}}
+	if !x.unneeded() {
+		t.Error("it stays although it knows nothing")
+	}
+	if err := x.record.put(entry{ID: "x"}); err != nil || x.unneeded() {
+		t.Errorf("it goes with a run that is in no file: %v", err)
 	}
 }
 

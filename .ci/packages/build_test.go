@@ -148,7 +148,7 @@ func TestBothPackagesDoTheSameOnTheirWay(t *testing.T) {
 	scripts := must(t, ".", "rpm", "-qp", "--scripts", made(t, "rpm", "amd64"))
 	for script, lines := range map[string][]string{
 		"postinst": {"systemd-sysusers pgagroal.conf", "systemd-tmpfiles --create pgagroal.conf", "pgagroal-cli -c /etc/pgagroal/pgagroal.conf upgrade", "daemon-reload"},
-		"prerm":    {"pgagroal.socket pgagroal-metrics.socket pgagroal-console.socket", "'pgagroal@*.service'", "pgagroal-scriptrunner.socket"},
+		"prerm":    {"pgagroal.socket pgagroal-metrics.socket pgagroal-console.socket pgagroal-management.socket", "'pgagroal@*.service'", "pgagroal-scriptrunner.socket"},
 		"postrm":   {"daemon-reload"},
 	} {
 		deb := must(t, ".", "dpkg-deb", "-I", made(t, "deb", "amd64"), script)

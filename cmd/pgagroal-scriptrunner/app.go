@@ -56,13 +56,14 @@ func serve(c *cli.Context, stderr io.Writer) error {
 		return err
 	}
 	log := scriptrunner.Logger(stderr)
-	l, err := listener(c.String("socket"))
+	l, passed, err := listener(c.String("socket"))
 	if err != nil {
 		return err
 	}
 	notify(log, daemon.SdNotifyReady)
 	err = scriptrunner.Run(c.Context, scriptrunner.Options{
 		Listener:   l,
+		OnDemand:   passed,
 		ConfigPath: c.String("config"),
 		StateDir:   os.Getenv("STATE_DIRECTORY"),
 		Build:      release.Version(),
@@ -73,17 +74,19 @@ func serve(c *cli.Context, stderr io.Writer) error {
 	return err
 }
 
-// listener returns the socket of the service manager, or else the one at path.
-func listener(path string) (*net.UnixListener, error) {
+// listener returns the socket that the service manager has passed, or else the one at path.
+func listener(path string) (l *net.UnixListener, passed bool, err error) {
 	given := activation.FilesWithNames()
 	files := given[socketName]
 	if len(files) == 0 && path != "" {
-		return scriptrunner.Listen(path)
+		l, err = scriptrunner.Listen(path)
+		return l, false, err
 	}
 	if len(files) != 1 {
-		return nil, errors.New("there is no socket named " + socketName + " from the service manager; start pgagroal-scriptrunner.socket, or give --socket")
+		return nil, false, errors.New("there is no socket named " + socketName + " from the service manager; start pgagroal-scriptrunner.socket, or give --socket")
 	}
-	return scriptrunner.ListenOn(files[0])
+	l, err = scriptrunner.ListenOn(files[0])
+	return l, true, err
 }
 
 func notify(log *slog.Logger, state string) {

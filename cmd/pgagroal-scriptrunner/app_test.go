@@ -84,7 +84,8 @@ func notified(t *testing.T, c *net.UnixConn, want string) {
 	}
 }
 
-func start(t *testing.T, cmd *exec.Cmd) (stop func()) {
+// start returns a function that ends the program, and one that waits for its end.
+func start(t *testing.T, cmd *exec.Cmd) (stop, wait func()) {
 	t.Helper()
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -92,19 +93,24 @@ func start(t *testing.T, cmd *exec.Cmd) (stop func()) {
 		t.Fatal(err)
 	}
 	kill := time.AfterFunc(2*limit, func() { _ = cmd.Process.Kill() })
-	return func() {
+	wait = func() {
 		t.Helper()
-		_ = cmd.Process.Signal(syscall.SIGTERM)
 		err := cmd.Wait()
 		kill.Stop()
 		if err != nil {
 			t.Errorf("ended with %v: %s", err, stderr.String())
 		}
 	}
+	stop = func() {
+		t.Helper()
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		wait()
+	}
+	return stop, wait
 }
 
 // connect is a supervisor that runs the hook once.
-func connect(t *testing.T, socket string) {
+func connect(t *testing.T, socket, run string) {
 	t.Helper()
 	var c *net.UnixConn
 	for end := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
@@ -130,8 +136,8 @@ func connect(t *testing.T, socket string) {
 	send(t, conn, &ipc.RunnerConfigure{Gen: 1, Secret: ipc.Secret(secret)})
 	receive(t, conn, func(m *ipc.RunnerReady) bool { return m.Error == "" && len(m.Hooks) == 1 && m.Hooks[0].Problem == "" })
 	conn.SetPhase(ipc.PhaseRunning)
-	send(t, conn, &ipc.Run{RunID: "r", Hook: "failover", Args: []string{"127.0.0.1", "1", "127.0.0.1", "2"}, Expires: (proc.SinceBoot() + limit).Milliseconds()})
-	receive(t, conn, func(m *ipc.RunStarting) bool { return m.RunID == "r" })
+	send(t, conn, &ipc.Run{RunID: run, Hook: "failover", Args: []string{"127.0.0.1", "1", "127.0.0.1", "2"}, Expires: (proc.SinceBoot() + limit).Milliseconds()})
+	receive(t, conn, func(m *ipc.RunStarting) bool { return m.RunID == run })
 	receive(t, conn, func(m *ipc.RunStarted) bool { return m.PGID > 1 })
 	receive(t, conn, func(m *ipc.RunEnded) bool { return m.Exit == 5 })
 }
@@ -160,11 +166,13 @@ func TestSocketOfItsOwn(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "-c", filepath.Join(dir, "pgagroal.conf"), "--socket", socket)
 	n := notifications(t, dir)
 	cmd.Env = []string{"SCRIPTRUNNER_TEST=1", "GORACE=atexit_sleep_ms=0", "NOTIFY_SOCKET=" + filepath.Join(dir, "notify")}
-	stop := start(t, cmd)
+	stop, _ := start(t, cmd)
 	notified(t, n, "READY=1")
 	notified(t, n, "STATUS=Waiting for a supervisor")
-	connect(t, socket)
+	connect(t, socket, "r")
 	notified(t, n, "STATUS=Running failover, run r")
+	notified(t, n, "STATUS=Waiting for a supervisor")
+	connect(t, socket, "s") // nobody else would start it anew
 	stop()
 	notified(t, n, "STOPPING=1")
 	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
@@ -172,6 +180,7 @@ func TestSocketOfItsOwn(t *testing.T) {
 	}
 }
 
+// TestSocketOfTheServiceManager: the program ends with its link, without a signal. The service manager listens on.
 func TestSocketOfTheServiceManager(t *testing.T) {
 	activate, err := exec.LookPath("systemd-socket-activate")
 	if err != nil {
@@ -182,9 +191,9 @@ func TestSocketOfTheServiceManager(t *testing.T) {
 	cmd := exec.Command(activate, "--seqpacket", "--listen="+socket, "--fdname=scriptrunner",
 		"-E", "SCRIPTRUNNER_TEST=1", "-E", "GORACE=atexit_sleep_ms=0",
 		os.Args[0], "-c", filepath.Join(dir, "pgagroal.conf"))
-	stop := start(t, cmd)
-	connect(t, socket)
-	stop()
+	_, wait := start(t, cmd)
+	connect(t, socket, "r")
+	wait()
 	if _, err := os.Lstat(socket); err != nil {
 		t.Errorf("the socket file of the service manager is gone: %v", err)
 	}

@@ -19,7 +19,7 @@ import (
 type Sockets struct {
 	clients []*socket
 	console []Port            // for the console
-	given   map[string][]Port // what the service manager passed for the keys metrics and console; stays open
+	given   map[string][]Port // what the service manager passed for these keys; stays open
 	control *net.UnixListener
 	passed  []string // what the service manager passed, for the log
 	tcp     bool     // the service manager passed a TCP socket for clients
@@ -68,12 +68,12 @@ func Passed() (*Sockets, error) {
 	return k, nil
 }
 
-// Adopt takes over a socket of the service manager. The names metrics and console say what such a
-// socket is for; of any other, its kind does.
+// Adopt takes over a socket of the service manager. The names metrics, console and management say what
+// such a socket is for; of any other, its kind does.
 func (k *Sockets) Adopt(name string, l net.Listener) error {
 	network := l.Addr().Network()
 	k.passed = append(k.passed, name+" "+network+" "+l.Addr().String())
-	if name == keyMetrics || name == keyConsole {
+	if name == keyMetrics || name == keyConsole || name == keyManagement {
 		if k.given == nil {
 			k.given = map[string][]Port{}
 		}
@@ -125,7 +125,7 @@ func (k *Sockets) ListenTCP(c *config.Config, log *slog.Logger) error {
 const (
 	keyMetrics    = "metrics"
 	keyConsole    = "console"
-	keyManagement = "management" // the service manager passes none for it
+	keyManagement = "management"
 )
 
 // Port is a socket that listens on the port of a key.
@@ -249,7 +249,7 @@ func (k *Sockets) Close() {
 	for _, l := range k.clients {
 		l.Close()
 	}
-	for _, l := range slices.Concat(k.console, k.given[keyMetrics], k.given[keyConsole]) {
+	for _, l := range slices.Concat(k.console, k.given[keyMetrics], k.given[keyConsole], k.given[keyManagement]) {
 		l.Close() // a second time it does nothing
 	}
 	if k.control != nil {

@@ -207,8 +207,8 @@ func TestPassedPortsServeTheirKey(t *testing.T) {
 		t.Cleanup(func() { l.Close() })
 		return l
 	}
-	k, metrics, page := &Sockets{}, tcp(), tcp()
-	for name, l := range map[string]net.Listener{keyMetrics: metrics, keyConsole: page} {
+	k, metrics, page, admin := &Sockets{}, tcp(), tcp(), tcp()
+	for name, l := range map[string]net.Listener{keyMetrics: metrics, keyConsole: page, keyManagement: admin} {
 		if err := k.Adopt(name, l); err != nil {
 			t.Fatal(err)
 		}
@@ -221,16 +221,23 @@ func TestPassedPortsServeTheirKey(t *testing.T) {
 	if got := k.Console(); len(got) != 1 || got[0].Listener != metrics || got[0].Key != keyMetrics {
 		t.Errorf("%v, not only the passed socket of metrics", got)
 	}
-	c.Metrics, c.Console = 0, 10
-	ch, err := k.Prepare(c, quiet)
-	if err != nil {
-		t.Fatal(err)
+	reload := func() []Port {
+		ch, err := k.Prepare(c, quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ch.Commit(NewGate(nil, 1))
+		return k.Console()
 	}
-	ch.Commit(NewGate(nil, 1))
-	if got := k.Console(); len(got) != 1 || got[0].Listener != page || got[0].Key != keyConsole {
+	c.Metrics, c.Console, c.Management = 0, 10, 11
+	if got := reload(); len(got) != 1 || got[0].Listener != page || got[0].Key != keyConsole {
 		t.Errorf("%v after a reload, not only the passed socket of the console", got)
 	}
-	for _, l := range []net.Listener{metrics, page} {
+	c.Console, c.Admins = 0, []config.Credential{{Name: "admin"}}
+	if got := reload(); len(got) != 1 || got[0].Listener != admin || got[0].Key != keyManagement {
+		t.Errorf("%v with an admin, not only the passed socket of management", got)
+	}
+	for _, l := range []net.Listener{metrics, page, admin} {
 		nc, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatalf("a passed socket is closed: %v", err)
