@@ -1,8 +1,10 @@
 package scriptrunner
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -133,3 +135,44 @@ func TestRunsOfEveryVersionAreRead(t *testing.T) {
 		}
 	}
 }
+
+// TestTheNewestRunsHaveEveryField: a field that is new belongs into a file of its own, beside those that were written
+// without it.
+func TestTheNewestRunsHaveEveryField(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("testdata", "lines", recordName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(b)) {
+		var e entry
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := json.Marshal(e); err != nil || string(again) != strings.TrimSpace(line) {
+			t.Errorf("%v: this version writes\n%s\nand testdata has\n%s", err, again, line)
+		}
+		for field, value := range reflect.ValueOf(e).Fields() {
+			seen["entry."+field.Name] = seen["entry."+field.Name] || !value.IsZero()
+		}
+		if e.End == nil {
+			continue
+		}
+		for field, value := range reflect.ValueOf(*e.End).Fields() {
+			seen["RunEnded."+field.Name] = !value.IsZero()
+		}
+	}
+	for field, ok := range seen {
+		if !ok {
+			t.Errorf("no line has %s", field)
+		}
+	}
+	if t.Failed() {
+		t.Log(howToKeep)
+	}
+}
+
+// howToKeep is printed when the format of the file has changed. The end of a run is kept as a message that has it.
+const howToKeep = `The record of runs has changed. Every later release must read what an earlier one has written: a field keeps its name and its
+type, and one that is new may be absent. If a release has testdata/lines (git tag --contains), leave it as it is; write lines with
+the new field into a directory beside it, with a row in TestRunsOfEveryVersionAreRead, and read those here. If none has it yet, change it.`

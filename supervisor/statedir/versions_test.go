@@ -40,6 +40,11 @@ func TestRecordsOfEveryVersionAreRead(t *testing.T) {
 	}
 }
 
+// howToKeep is printed when the format of the record has changed.
+const howToKeep = `The record has changed. Every later release must read what an earlier one has written: a field keeps its name and its
+type, and one that is new may be absent. If a release has testdata/sealed (git tag --contains), leave it as it is; write a record
+with the new field into a directory beside it, with a row for both in TestRecordsOfEveryVersionAreRead. If none has it yet, change it.`
+
 // everyField is what testdata/sealed holds. No field has its zero value.
 var everyField = failover.Record{
 	Version: 1, Epoch: 7, Primary: "n2", SystemID: 7400000000000000001, Timeline: 5, LSN: 83886080, LSNAge: 1500000000,
@@ -73,6 +78,9 @@ func TestTheNewestRecordHasEveryField(t *testing.T) {
 		t.Errorf("this version writes\n%s\nand testdata has (%v)\n%s", b, err, record)
 	}
 	empty(t, reflect.ValueOf(everyField), "Record")
+	if t.Failed() {
+		t.Log(howToKeep)
+	}
 }
 
 // empty complains of fields that have the zero value, which a record leaves out.
