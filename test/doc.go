@@ -21,7 +21,7 @@
 //	upgrade      another version takes the place of the running one
 //	process      start, privileges, signals, death of workers, the service manager
 //
-//	firsthour    doc/GETTING-STARTED.md by its text, and its typical mistakes
+//	firsthour    GETTING-STARTED, README and MIGRATION by their texts, and typical mistakes
 //	systemd      the .deb and its units on a booted machine: make test-systemd
 //	faults       hosts in networks of their own that are cut off, frozen and killed
 //	hangs        processes of pgagroal that are stopped in each phase of a failover

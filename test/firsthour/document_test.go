@@ -13,6 +13,7 @@ const guide = "../../doc/GETTING-STARTED.md"
 // step is a block of commands with the promise that may follow it.
 type step struct {
 	section  string
+	way      string // how pgagroal is installed where the step is of one way alone: a package, a checkout
 	commands string
 	promise  []string // lines that are printed, in this order, among others
 	// settles says that the text lets a few seconds pass before the promise holds.
@@ -23,14 +24,17 @@ type step struct {
 func readSteps(t *testing.T) []step {
 	t.Helper()
 	var steps []step
-	var section, prose string
+	var section, way, prose string
 	lines := strings.Split(readGuide(t), "\n")
 	for i := 0; i < len(lines); i++ {
 		title, isTitle := strings.CutPrefix(lines[i], "## ")
+		part, isPart := strings.CutPrefix(lines[i], "### ")
 		kind, isFence := strings.CutPrefix(lines[i], "```")
 		switch {
 		case isTitle:
-			section, prose = title, ""
+			section, way, prose = title, "", ""
+		case isPart:
+			way, prose = part[strings.LastIndex(part, " ")+1:], ""
 		case isFence:
 			var body []string
 			for i++; lines[i] != "```"; i++ {
@@ -38,7 +42,7 @@ func readSteps(t *testing.T) []step {
 			}
 			switch {
 			case kind == "sh":
-				steps = append(steps, step{section: section, commands: strings.Join(body, "\n"), settles: strings.Contains(strings.ToLower(prose), "a few seconds later")})
+				steps = append(steps, step{section: section, way: way, commands: strings.Join(body, "\n"), settles: strings.Contains(strings.ToLower(prose), "a few seconds later")})
 			case kind == "text" && len(steps) > 0 && strings.TrimSpace(prose) == "":
 				steps[len(steps)-1].promise = body
 			default:

@@ -20,25 +20,28 @@ import (
 // patience bounds one block of commands on a busy machine. The longest one compiles.
 const patience = 4 * time.Minute
 
-// bare makes the machine empty where the guide puts things: $1 is a copy of /etc, $2 the
+// emptied makes the machine empty where the guide puts things: $ETC is a copy of /etc, $GO the
 // directory of Go. It runs as the first process of namespaces of its own. The shell that
 // it leaves reads the commands of the test.
-const bare = `
+const emptied = `
 set -e
 cd /
 mount --make-rprivate / 2>/dev/null || { mount --bind / / && mount --make-rprivate /; }
 mount -t proc proc /proc
-mount --bind $2 /mnt
+mount --bind $GO /mnt
 for dir in /usr/local /var/lib /run /home /srv; do mount -t tmpfs tmpfs $dir; done
-if [ ! -x $2/bin/go ]; then mkdir -p $2; mount --bind /mnt $2; fi
+if [ ! -x $GO/bin/go ]; then mkdir -p $GO; mount --bind /mnt $GO; fi
 umount /mnt
-mount --bind $1 /etc
+mount --bind $ETC /etc
 rm -rf /etc/pgagroal
 ip link set lo up
 home=$(getent passwd postgres | cut -d: -f6)
-mkdir -p $home
+mkdir -p $home /home/root
 chown postgres: $home
-sudo() { "$@"; }
+sed -i 's|^\(root:.*:\)/root:|\1/home/root:|' /etc/passwd
+mkdir -p /usr/local/sbin
+cp $TREE/test/firsthour/testdata/{systemctl,journalctl} /usr/local/sbin/
+command -v sudo >/dev/null || cp $TREE/test/firsthour/testdata/sudo /usr/local/sbin/
 set +e
 `
 
@@ -69,21 +72,45 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// newMachine starts a machine whose shell is in a copy of this checkout, as root.
+// newMachine is this machine without anything of pgagroal. Its shell is in a copy of this checkout, as root.
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("a machine of its own takes root")
 	}
-	dir := t.TempDir()
-	must(t, os.Chmod(dir, 0o755))
+	m, dir := &machine{t: t, out: &output{}}, shared(t)
 	etc, tree := filepath.Join(dir, "etc"), filepath.Join(dir, "pgagroal")
 	must(t, copied("/etc", etc))
 	copyCheckout(t, tree)
-	m := &machine{t: t, out: &output{}}
+	if err := m.start(tree); errors.Is(err, syscall.EPERM) {
+		t.Skip("namespaces aren't permitted here: ", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	out, code := m.run(strings.NewReplacer("$ETC", etc, "$GO", goEnv(t, "GOROOT"), "$TREE", tree).Replace(emptied) + "cd " + tree)
+	if text := strings.ToLower(out); strings.Contains(text, "permission denied") || strings.Contains(text, "not permitted") {
+		t.Skip("mounts aren't permitted here: ", out)
+	}
+	if code != 0 || out != "" {
+		t.Fatalf("the machine can't be set up: exit code %d\n%s", code, out)
+	}
+	return m
+}
+
+// shared is a directory that every user of the machine may enter.
+func shared(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
+// start starts a shell in this directory, the first process of namespaces of its own.
+func (m *machine) start(dir string) error {
+	m.t.Helper()
 	m.shell = exec.Command("bash")
-	m.shell.Dir = tree
-	m.shell.Env = environment(t)
+	m.shell.Dir = dir
+	m.shell.Env = environment(m.t)
 	m.shell.Stdout, m.shell.Stderr = m.out, m.out
 	m.shell.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC,
@@ -92,30 +119,12 @@ func newMachine(t *testing.T) *machine {
 	m.shell.WaitDelay = 5 * time.Second
 	var err error
 	m.stdin, err = m.shell.StdinPipe()
-	must(t, err)
-	if err := m.shell.Start(); errors.Is(err, syscall.EPERM) {
-		t.Skip("namespaces aren't permitted here: ", err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.end)
-	m.enter(etc, tree)
-	return m
-}
-
-// enter empties the machine, and skips the test where mounts aren't permitted.
-func (m *machine) enter(etc, tree string) {
-	m.t.Helper()
-	goroot, err := exec.Command("go", "env", "GOROOT").Output()
 	must(m.t, err)
-	setup := strings.NewReplacer("$1", etc, "$2", strings.TrimSpace(string(goroot))).Replace(bare)
-	out, code := m.run(setup + "cd " + tree)
-	if text := strings.ToLower(out); strings.Contains(text, "permission denied") || strings.Contains(text, "not permitted") {
-		m.t.Skip("mounts aren't permitted here: ", out)
+	if err := m.shell.Start(); err != nil {
+		return err
 	}
-	if code != 0 || out != "" {
-		m.t.Fatalf("the machine can't be set up: exit code %d\n%s", code, out)
-	}
+	m.t.Cleanup(m.end)
+	return nil
 }
 
 // end kills the first process, and with it the kernel kills all others of the machine.
@@ -148,15 +157,18 @@ func (m *machine) run(commands string) (printed string, code int) {
 // environment is that of a login of root, with what go needs to find its caches.
 func environment(t *testing.T) []string {
 	t.Helper()
-	goroot, err := exec.Command("go", "env", "GOROOT").Output()
-	must(t, err)
-	env := []string{"HOME=/root", "LANG=C.UTF-8", "PATH=" + strings.TrimSpace(string(goroot)) + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	env := []string{"HOME=/home/root", "LANG=C.UTF-8", "PATH=" + goEnv(t, "GOROOT") + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOFLAGS", "GOPROXY"} {
-		value, err := exec.Command("go", "env", name).Output()
-		must(t, err)
-		env = append(env, name+"="+strings.TrimSpace(string(value)))
+		env = append(env, name+"="+goEnv(t, name))
 	}
 	return env
+}
+
+func goEnv(t *testing.T, name string) string {
+	t.Helper()
+	value, err := exec.Command("go", "env", name).Output()
+	must(t, err)
+	return strings.TrimSpace(string(value))
 }
 
 // copyCheckout copies what a release archive has.

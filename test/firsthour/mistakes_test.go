@@ -9,16 +9,15 @@ import (
 )
 
 // mistakes says how each row of the guide's table is made on a machine where all is well.
-// The commands run as user postgres in /etc/pgagroal. Where the command that finds the
+// The commands run as root in /etc/pgagroal. Where the command that finds the
 // mistake is the mistake itself, there is nothing to make.
 var mistakes = map[string]string{
 	"`state_dir` isn't there":                     `sed -i 's|^state_dir.*|state_dir = /var/lib/pgagrol|' pgagroal.conf`,
 	"no hba file":                                 `rm pgagroal_hba.conf`,
 	"a key of another pool, `pool_mode`":          `sed -i 's|^pipeline|pool_mode|' pgagroal.conf`,
-	"a users file made with another master key":   `rm ~/.pgagroal/master.key; pgagroal-admin master-key -g`,
+	"a users file made with another master key":   `rm ~pgagroal/.pgagroal/master.key; sudo -u pgagroal pgagroal-admin master-key -g`,
 	"`health_check_user` isn't in the users file": `pgagroal-admin user del -U monitor`,
-	"a script without x bit":                      `chmod 644 hooks/promote-local.sh`,
-	"a script that becomes one without x bit":     `again; chmod 644 hooks/promote-local.sh`,
+	"a script without x bit":                      `again; chmod 644 hooks/promote-local.sh`,
 	"a script with CR LF, as from Windows":        `again; sed -i 's/$/\r/' hooks/promote-local.sh`,
 	"a standby's wrong port":                      `sed -i 's/5503/5504/' pgagroal.conf; again`,
 	"no hooks.conf beside the scripts":            `again; rm hooks/hooks.conf`,
@@ -36,19 +35,15 @@ until pgagroal-cli --format tree status | grep 'ActiveConnections: 1'; do sleep 
 psql -h 127.0.0.1 -p 2345 -U app -c 'SELECT 1'
 kill $!`
 
-// well keeps a copy of everything while all is well, with scripts that user postgres may
-// change. Then again starts pgagroal anew, and mend puts everything back.
-const well = `cp -r /usr/local/lib/pgagroal/hooks /etc/pgagroal/
-sed -i 's|/usr/local/lib/pgagroal/hooks|/etc/pgagroal/hooks|' /etc/pgagroal/pgagroal.conf
+// well keeps a copy of everything while all is well, and gives pgagroal scripts of its own to spoil. Then again starts
+// pgagroal anew, and mend puts everything back.
+const well = `cp -r $HOOKS /etc/pgagroal/
+sed -i "s|$HOOKS|/etc/pgagroal/hooks|" /etc/pgagroal/pgagroal.conf
 cp -a /etc/pgagroal /srv/pg/well
-cp -a ~/.pgagroal /srv/pg/well.key
+cp -a ~pgagroal/.pgagroal /srv/pg/well.key
 cd /etc/pgagroal
-again() {
-    pgagroal-cli shutdown immediate
-    while pgagroal-cli ping >/dev/null 2>&1; do sleep 0.1; done
-    pgagroal -d 2>/srv/pg/pgagroal.log
-}
-mend() { rm -rf /etc/pgagroal/* ~/.pgagroal; cp -a /srv/pg/well/. /etc/pgagroal/; cp -a /srv/pg/well.key ~/.pgagroal; }
+again() { systemctl restart pgagroal; }
+mend() { rm -rf /etc/pgagroal/* ~pgagroal/.pgagroal; cp -a /srv/pg/well/. /etc/pgagroal/; cp -a /srv/pg/well.key ~pgagroal/.pgagroal; }
 again`
 
 // notice bounds the wait until a running pgagroal has noticed a mistake.
