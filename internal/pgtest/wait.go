@@ -9,9 +9,13 @@ import (
 	"time"
 )
 
-// pollInterval is the time between two checks of a condition: short enough not to
-// matter for a test, and long enough to leave the CPU to others.
-const pollInterval = 10 * time.Millisecond
+// Between two checks of a condition is a pause: short enough not to matter for a test, and
+// long enough to leave the CPU to others. A condition that starts a program costs more than
+// that pause, so the pause grows with the time that a check takes.
+const (
+	pollInterval = 10 * time.Millisecond
+	pollMax      = 200 * time.Millisecond
+)
 
 // WaitUntil returns when cond is true and fails the test if that takes longer than
 // limit. The failure names the condition and shows the result of each state function.
@@ -40,16 +44,14 @@ func Eventually(t testing.TB, limit time.Duration, what string, cond func() erro
 	}
 }
 
-// poll calls cond at once and then every pollInterval until it returns nil or a final
+// poll calls cond at once and then again after each pause until it returns nil or a final
 // error, or ctx ends. It calls cond once more after the end of ctx, so that a slow
 // machine can't fail a condition that has become true.
 func poll(ctx context.Context, what string, cond func() error) error {
 	ctx, cancel := limited(ctx)
 	defer cancel()
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
 	for {
-		ended := ctx.Err() != nil
+		ended, begun := ctx.Err() != nil, time.Now()
 		err := cond()
 		if err == nil {
 			return nil
@@ -62,7 +64,7 @@ func poll(ctx context.Context, what string, cond func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-		case <-ticker.C:
+		case <-time.After(min(max(time.Since(begun), pollInterval), pollMax)):
 		}
 	}
 }

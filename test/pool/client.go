@@ -133,7 +133,7 @@ func (p *Pool) Tool(ctx context.Context, name string, args ...string) *exec.Cmd 
 	cmd := exec.CommandContext(ctx, pgtest.Binary(name), args...)
 	cmd.Env = []string{
 		"PGHOST=127.0.0.1", "PGPORT=" + strconv.Itoa(p.Port), "PGUSER=postgres", "PGDATABASE=postgres",
-		"HOME=" + p.Dir, "PATH=" + os.Getenv("PATH"), "PGCONNECT_TIMEOUT=20",
+		"HOME=" + p.Dir, "PATH=" + os.Getenv("PATH"), "PGCONNECT_TIMEOUT=60",
 	}
 	return cmd
 }

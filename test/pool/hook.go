@@ -13,7 +13,7 @@ import (
 // gated is the body of a script that waits for a file before it goes on. It also ends
 // without the file, because a test that has failed never makes it.
 func gated(file, body string) string {
-	return fmt.Sprintf("for i in $(seq 500); do [ -e %[1]s ] && break; sleep 0.05; done\n[ -e %[1]s ] || exit 1\n%[2]s", file, body)
+	return fmt.Sprintf("for i in $(seq 1000); do [ -e %[1]s ] && break; sleep 0.05; done\n[ -e %[1]s ] || exit 1\n%[2]s", file, body)
 }
 
 // HastyKeys are keys for tests in which it doesn't matter how a death is detected.
@@ -92,9 +92,14 @@ func RunArgs(ns ...*pgtest.Node) []string {
 	return out
 }
 
-// FailoverKeys are the keys of a pool that fails over quickly.
+// FailoverKeys are the keys of a pool that fails over quickly. A worker that is late only because
+// the machine is busy isn't killed, which would cost its clients, and a server that is late isn't
+// silent.
 func FailoverKeys(more map[string]string) map[string]string {
-	keys := map[string]string{"failover": "on", "failover_restart_grace": "2s", "health_check_user": "postgres"}
+	keys := map[string]string{
+		"failover": "on", "failover_restart_grace": "2s", "health_check_user": "postgres",
+		"fence_timeout": "10s", "failover_probe_timeout": "10s",
+	}
 	for k, v := range more {
 		keys[k] = v
 	}
