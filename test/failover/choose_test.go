@@ -27,6 +27,20 @@ func fill(t *testing.T, n *pgtest.Node) {
 	pool.Must(t, err)
 }
 
+// lsnBefore compares two positions. The server writes WAL of its own, so a probe may see a later position than
+// the one that it is compared with.
+func lsnBefore(t *testing.T, a, b string) bool {
+	t.Helper()
+	var n [2]uint64
+	for i, text := range []string{a, b} {
+		var high, low uint64
+		_, err := fmt.Sscanf(text, "%X/%X", &high, &low)
+		pool.Must(t, err)
+		n[i] = high<<32 | low
+	}
+	return n[0] < n[1]
+}
+
 func TestTheStandbyThatReceivedMoreIsChosen(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 2})
@@ -102,7 +116,8 @@ func TestAStandbyTooFarBehindIsNotPromotedAndThePrimaryIsTakenBack(t *testing.T)
 	link.Silence(pgtest.BothWays)
 	fill(t, n1)
 	lsn := pool.MustQuery(t, client, "SELECT pg_current_wal_lsn()")[0][0]
-	s.WaitStatus("LastLSN", lsn)
+	pgtest.WaitUntil(t, pool.Generous, "a probe to see position "+lsn, func() bool { return !lsnBefore(t, s.Word("LastLSN"), lsn) },
+		func() string { return s.Word("LastLSN") })
 	pool.Must(t, n1.Kill())
 	s.Held("New primary could not be found")
 	s.Pool.WaitState("n1", "Failed")
@@ -183,7 +198,7 @@ func TestACandidateThatDiesBeforeTheScriptIsPassedOver(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 2})
 	n1, n2, n3 := c.Nodes[0], c.Nodes[1], c.Nodes[2]
-	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"failover_probe_count": "6"}})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"failover_probe_count": "20"}}) // 6 s to kill n2
 	s.Opened("n1")
 	s.Pool.Connect()
 	pool.Must(t, n1.Kill())

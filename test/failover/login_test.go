@@ -43,7 +43,7 @@ func TestALoginThatMustNotWaitIsRefusedAtOnceDuringAFailover(t *testing.T) {
 func TestAWorkerThatDoesNotAnswerAFenceIsKilledBeforeAnythingRuns(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
-	s := pool.Play(t, c, pool.Plan{})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"fence_timeout": "1s"}})
 	s.Opened("n1")
 	for range 4 {
 		s.Pool.Connect()

@@ -76,7 +76,7 @@ func TestAVetoIsBounded(t *testing.T) {
 func TestAPrimaryThatLetsNobodyInIsReplacedThoughItsSessionsWork(t *testing.T) {
 	t.Parallel()
 	c := doubtful(t, 1)
-	s := pool.Play(t, c, pool.Plan{Keys: silence(map[string]string{"failover_veto_max": "4s"})})
+	s := pool.Play(t, c, pool.Plan{Keys: silence(map[string]string{"failover_veto_max": "8s"})})
 	s.Opened("n1")
 	client := s.Pool.Connect()
 	ended := make(chan error, 1)

@@ -123,7 +123,7 @@ func partial() []fault {
 		},
 		{
 			name: "postmaster frozen", how: "SIGSTOP to it alone: sessions work, logins hang", probe: "silent", state: "Primary (vetoed)",
-			plan:  plan{keys: quickly(map[string]string{"failover_veto_max": "30s"})},
+			plan:  plan{keys: quickly(map[string]string{"failover_veto_max": "60s"})},
 			begin: func(s *scene) { pool.Must(s.t, s.node(1).PausePostmaster()) },
 			end:   func(s *scene) { pool.Must(s.t, s.node(1).Resume()) },
 		},

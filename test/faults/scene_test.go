@@ -40,7 +40,7 @@ type plan struct {
 // take half a minute.
 var quick = map[string]string{
 	"failover_probe_timeout": "500ms", "failover_probe_interval": "100ms", "failover_silence_time": "2s",
-	"failover_restart_grace": "3s", "health_check_period": "1s", "fence_timeout": "5s",
+	"failover_restart_grace": "8s", "health_check_period": "1s", "fence_timeout": "5s",
 }
 
 // slow are the default times. A worker that is late only because the machine is busy
@@ -64,14 +64,14 @@ func hold() time.Duration {
 	if unhurried() {
 		return 30 * time.Second
 	}
-	return 5 * time.Second
+	return 8 * time.Second
 }
 
 // play starts a scene and returns when clients are served by n1.
 func play(t testing.TB, pl plan) *scene {
 	t.Helper()
 	s := &scene{t: t, net: newNetwork(t, "n1", "n2", "n3", "pool")}
-	receiver, times := "1s", quick
+	receiver, times := "3s", quick
 	if unhurried() {
 		receiver, times = "10s", slow
 	}

@@ -94,7 +94,7 @@ func TestWithoutVerificationTheScriptIsTrusted(t *testing.T) {
 var failures = map[string]struct{ script, why, timeout string }{
 	"exit code 3": {"echo nothing to see; exit 3", "failover_script ended with exit code 3", "120s"},
 	"signal":      {"kill -9 $$", "failover_script was ended by signal 9", "120s"},
-	"time-out":    {"exec sleep 600", "failover_script took longer than 1s", "1s"},
+	"time-out":    {"exec sleep 600", "failover_script took longer than 4s", "4s"},
 }
 
 func TestAFailedScriptRecordsBothServersAsFailed(t *testing.T) {
