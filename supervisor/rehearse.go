@@ -12,7 +12,7 @@ import (
 )
 
 // hooksLimit is how long the runner has to check its scripts.
-const hooksLimit = 2 * time.Second
+const hooksLimit = 5 * time.Second
 
 // rehearsed are the parameters that a rehearsal reads.
 var rehearsed = []string{
