@@ -508,7 +508,7 @@ func TestAPageThatReadsNothingIsDropped(t *testing.T) {
 	f := newFakeSupervisor(t)
 	f.document = []byte(`{"Status":"` + strings.Repeat("x", 8<<20) + `"}`) // more than sockets hold
 	p, url := served(t, f)
-	p.hub.limit = 100 * time.Millisecond
+	p.hub.limit = 2 * time.Second
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)

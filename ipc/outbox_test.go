@@ -321,7 +321,7 @@ func TestOutboxCloseEndsAnIdleWriter(t *testing.T) {
 func TestOutboxLeavesNoDeadlineBehind(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	a, b := connPair(t, RoleSupervisor, RoleWorker, PhaseRunning)
-	const stall = time.Second // long enough for one write on a busy machine
+	const stall = 3 * time.Second // long enough for one write on a busy machine
 	o := NewOutbox(a, 10, stall, func(err error) { t.Error(err) })
 	sent := 0
 	for ; o.Len() == 0; sent++ { // until the socket is full and the goroutine writes

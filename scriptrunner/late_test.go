@@ -127,7 +127,7 @@ func TestAHangRightBeforeTheScriptIsNoticed(t *testing.T) {
 	r.script("failover", touching(r))
 	x := hung(t, r)
 	m := r.newRun("failover")
-	m.Expires = in(100 * time.Millisecond)
+	m.Expires = in(2 * time.Second)
 	k, err := x.admit(m)
 	if err != nil {
 		t.Fatal(err)

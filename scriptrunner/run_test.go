@@ -572,7 +572,11 @@ func TestNothingIsLeftOpenByManyRuns(t *testing.T) {
 
 func TestRunTakesNoLongerThanItsScript(t *testing.T) {
 	r := simple(t, nil, "exit 0")
-	if e := r.perform(r.newRun("failover")); time.Duration(e.DurationMS)*time.Millisecond >= pipeWait {
-		t.Errorf("waited %d ms although nobody held the pipe", e.DurationMS)
+	least := limit
+	for range 10 { // a run that waits does so each time, and a busy machine takes so long now and then
+		least = min(least, time.Duration(r.perform(r.newRun("failover")).DurationMS)*time.Millisecond)
+	}
+	if least >= pipeWait {
+		t.Errorf("waited %v although nobody held the pipe", least)
 	}
 }

@@ -76,7 +76,7 @@ func TestLoginsShareOneRequestForAStoredPassword(t *testing.T) {
 // TestALoginDoesNotWaitForeverForAStoredPassword also has the answer come later, and one to nobody's question.
 func TestALoginDoesNotWaitForeverForAStoredPassword(t *testing.T) {
 	r := newStoredRig(t)
-	told := r.askStored("alice", 10*time.Millisecond)
+	told := r.askStored("alice", 500*time.Millisecond)
 	m := expect[*ipc.StoredRequest](r)
 	if got := wait(t, told, "an error"); !errors.Is(got.err, errStoredLate) {
 		t.Errorf("%v", got.err)

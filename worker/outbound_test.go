@@ -42,7 +42,7 @@ func TestNothingQueuedReachesAServerAfterAPlainClose(t *testing.T) {
 }
 
 func TestNextAddressIsTriedAndTheOneThatWorkedIsFirst(t *testing.T) {
-	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000, AuthenticationTimeoutMS: 2000})
+	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000, AuthenticationTimeoutMS: 6000})
 	refused, silent := pgtest.RefusedAddr(t), pgtest.SilentAddr(t)
 	var good string
 	r.do(func() {

@@ -312,10 +312,11 @@ func testTimersRunInOrderAndStoppedOnesDoNot(t *testing.T, kind string) {
 	var order []int
 	done := make(chan struct{})
 	r.do(func() {
-		r.loop.After(30*time.Millisecond, func() { order = append(order, 3); close(done) })
-		r.loop.After(10*time.Millisecond, func() { order = append(order, 1) })
-		stopped := r.loop.After(15*time.Millisecond, func() { order = append(order, 99) })
-		r.loop.After(20*time.Millisecond, func() { order = append(order, 2) })
+		// So far apart that this function may lose its processor in between.
+		r.loop.After(600*time.Millisecond, func() { order = append(order, 3); close(done) })
+		r.loop.After(100*time.Millisecond, func() { order = append(order, 1) })
+		stopped := r.loop.After(200*time.Millisecond, func() { order = append(order, 99) })
+		r.loop.After(300*time.Millisecond, func() { order = append(order, 2) })
 		stopped.Stop()
 		stopped.Stop()
 		var none *Timer
