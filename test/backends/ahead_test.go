@@ -52,12 +52,13 @@ func TestIdleTimeoutSparesMinSize(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{})
 	n := c.Primary()
 	pool.AskNode(t, n, "CREATE ROLE bob LOGIN")
-	pool.Start(t, pool.Setup{
-		Servers: pool.Nodes(c), Users: map[string]string{"bob": "x"}, Databases: "postgres bob 10 6 3\n", Keys: map[string]string{"idle_timeout": "2s"},
+	p := pool.Prepare(t, pool.Setup{
+		Servers: pool.Nodes(c), Users: map[string]string{"bob": "x"}, Databases: "postgres bob 10 6 3\n", Keys: map[string]string{"idle_timeout": "4s"},
 	})
+	p.Begin() // whoever waits until pgagroal is ready may miss the first seconds
 	pool.WaitNode(t, n, countOf("bob"), "6")
 	pool.WaitNode(t, n, countOf("bob"), "3")
-	pool.WaitNode(t, n, countOf("bob")+" AND backend_start < now() - interval '6s'", "3")
+	pool.WaitNode(t, n, countOf("bob")+" AND backend_start < now() - interval '9s'", "3")
 }
 
 // A server that refuses is asked again, the log says why once, and clients aren't disturbed.

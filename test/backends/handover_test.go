@@ -143,7 +143,7 @@ func TestLimitHoldsWhenWorkersDieDuringHandOvers(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
 	p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c), Users: map[string]string{"postgres": "x"}, Keys: map[string]string{
-		"max_connections": "2", "pipeline": "transaction", "orphan_grace": "500ms",
+		"max_connections": "2", "pipeline": "transaction", "orphan_grace": "30s", // longer than a server needs to end a connection
 	}})
 	w := watchCount(t, c.Primary(), pool.CountPooled)
 	var over atomic.Bool

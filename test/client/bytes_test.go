@@ -22,7 +22,7 @@ func TestMessagesMaySplitAtEveryByte(t *testing.T) {
 	behind.Split(1)
 	p := pool.Start(t, pool.Setup{
 		Servers: []pool.Server{{Name: "n1", Host: "127.0.0.1", Port: behind.Port()}},
-		Keys:    map[string]string{"max_connections": "1", "workers": "1", "authentication_timeout": "20s"},
+		Keys:    map[string]string{"max_connections": "1", "workers": "1", "authentication_timeout": "60s"},
 	})
 	before := pgtest.NewProxy(t, p.Config("", "", "").Addr)
 	before.Split(1)

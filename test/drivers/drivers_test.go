@@ -165,7 +165,7 @@ func environment(p *pool.Pool, name string) []string {
 	}
 	return []string{
 		"PATH=" + filepath.Dir(pgtest.Binary("psql")) + ":" + os.Getenv("PATH"), "HOME=" + p.Dir, "LANG=C.UTF-8", "NODE_PATH=" + modules,
-		"PGHOST=localhost", "PGPORT=" + strconv.Itoa(p.Port), "PGUSER=alice", "PGPASSWORD=right", "PGDATABASE=postgres", "PGCONNECT_TIMEOUT=20",
+		"PGHOST=localhost", "PGPORT=" + strconv.Itoa(p.Port), "PGUSER=alice", "PGPASSWORD=right", "PGDATABASE=postgres", "PGCONNECT_TIMEOUT=60",
 		"PGSSLMODE=verify-full", "PGSSLROOTCERT=" + p.Path("ca.pem"), "CA=" + p.Path("ca.pem"), "WRONG_CA=" + p.Path("other.pem"), "NAME=" + name,
 	}
 }
@@ -225,6 +225,10 @@ func (r *run) cancel(ctx context.Context) {
 		if n, err := r.scene.Node(1).Query(ctx, running); err == nil && n == "1" {
 			_, _ = io.WriteString(r.in, "cancel\n") // a program that has ended shows in what it has said
 			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

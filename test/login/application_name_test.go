@@ -17,7 +17,7 @@ func TestApplicationNameTellsTheHost(t *testing.T) {
 	for _, pipeline := range []string{"session", "transaction"} {
 		p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{
 			"pipeline": pipeline, "application_name_add_host": "on", "proxy_protocol": "on", "max_connections": "1", "workers": "1",
-			"authentication_timeout": "20s",
+			"authentication_timeout": "60s",
 		}})
 		long := strings.Repeat("n", 63)
 		var clients []welcomed

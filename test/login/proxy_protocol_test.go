@@ -140,7 +140,7 @@ func TestProxyItselfAndUnixSocketsKeepTheirAddress(t *testing.T) {
 func TestProxyHeaderMayComeInPieces(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
-	p := proxyPool(t, c, map[string]string{"authentication_timeout": "20s"})
+	p := proxyPool(t, c, map[string]string{"authentication_timeout": "60s"})
 	behind := pgtest.NewProxy(t, p.Config("", "", "").Addr)
 	behind.Split(1)
 	for _, version := range []int{1, 2} {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -129,7 +130,8 @@ func TestLibpqVerifiesUsAndBindsTheChannel(t *testing.T) {
 func TestHandshakeThatStallsEnds(t *testing.T) {
 	t.Parallel()
 	c := asking(t, "scram-sha-256")
-	p, roots := encrypted(t, c, "allow", known, map[string]string{"authentication_timeout": "1s"})
+	p, roots := encrypted(t, c, "allow", known, map[string]string{"authentication_timeout": "6s"})
+	stalled := map[string]net.Conn{}
 	for _, begin := range []string{"", "\x16", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "\x16\x03\x01\x00\x05hello"} {
 		conn := p.DialRaw()
 		pool.Must(t, conn.SetDeadline(time.Now().Add(pool.Generous)))
@@ -143,6 +145,10 @@ func TestHandshakeThatStallsEnds(t *testing.T) {
 		if _, err := conn.Write([]byte(begin)); err != nil {
 			t.Fatal(err)
 		}
+		stalled[begin] = conn
+	}
+	for begin, conn := range stalled {
+		var answer [1]byte
 		for { // an alert may come before the end
 			if _, err := conn.Read(answer[:]); err != nil {
 				if strings.Contains(err.Error(), "timeout") {

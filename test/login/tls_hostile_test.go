@@ -56,7 +56,7 @@ func TestHostileTLSClientsCostOnlyThemselves(t *testing.T) {
 	t.Parallel()
 	pool.RootOnly(t) // it counts the descriptors of a worker
 	c := asking(t, "scram-sha-256")
-	p, roots := encrypted(t, c, "allow", known, map[string]string{"authentication_timeout": "3s", "workers": "1", "log_connections": "off"})
+	p, roots := encrypted(t, c, "allow", known, map[string]string{"authentication_timeout": "6s", "workers": "1", "log_connections": "off"})
 	cfg := p.Config("alice", "right", "postgres")
 	cfg.TLS = &tls.Config{RootCAs: roots, ServerName: "localhost"}
 	busy := p.ConnectAs(cfg)

@@ -61,9 +61,10 @@ func TestReloadMovesListenersAndDisconnectsNobody(t *testing.T) {
 	p.ConnectAs(other)
 	pgtest.WaitUntil(t, pool.Generous, "the old port to be closed", func() bool { return !listens(fmt.Sprintf("127.0.0.1:%d", oldPort)) }, p.Log)
 	for _, name := range []string{".s.PGSQL.%d", ".s.pgagroal.%d", ".s.pgagroal.%d.lock"} {
-		if _, err := os.Stat(filepath.Join(oldDir, fmt.Sprintf(name, oldPort))); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("the old %s: %v", name, err)
-		}
+		pgtest.WaitUntil(t, pool.Generous, "the old "+name+" to be removed", func() bool {
+			_, err := os.Stat(filepath.Join(oldDir, fmt.Sprintf(name, oldPort)))
+			return errors.Is(err, fs.ErrNotExist)
+		}, p.Log)
 	}
 	if got := changed(p.JSON("conf", "reload"), "NeedsRestart"); got != "pidfile" {
 		t.Errorf("needs a restart: %s, want the pid file, whose name has the port", got)

@@ -30,7 +30,7 @@ func checked(t *testing.T, p *pool.Pool, want int) (found []map[string]any) {
 
 func checkOutput(t *testing.T, p *pool.Pool, want int, args ...string) []byte {
 	t.Helper()
-	cmd := p.Command("pgagroal-admin", append([]string{"check", "-D", p.Dir, "-T", "8s"}, args...)...)
+	cmd := p.Command("pgagroal-admin", append([]string{"check", "-D", p.Dir, "-T", "15s"}, args...)...)
 	out, err := cmd.Output()
 	if code := cmd.ProcessState.ExitCode(); code != want {
 		t.Fatalf("exit %d, want %d: %v\n%s", code, want, err, out)

@@ -61,6 +61,17 @@ func (m *Manager) Count(text string) int {
 	return n
 }
 
+// CatchUp waits until everything that was sent before has been heard.
+func (m *Manager) CatchUp() {
+	m.t.Helper()
+	conn, err := net.Dial("unixgram", m.Path)
+	Must(m.t, err)
+	defer conn.Close()
+	_, err = conn.Write([]byte("CAUGHT_UP=1"))
+	Must(m.t, err)
+	m.Wait("CAUGHT_UP=1", 1)
+}
+
 // Wait waits for n lines that begin with text.
 func (m *Manager) Wait(text string, n int) {
 	m.t.Helper()

@@ -46,7 +46,9 @@ func TestScriptsMayLookAndDecideNothing(t *testing.T) {
 	if got != want {
 		t.Errorf("exit codes of pgagroal-cli:\n%swant\n%s", got, want)
 	}
-	if n := strings.Count(s.Pool.Log(), "control command denied"); n != 4 || !strings.Contains(s.Pool.Log(), "kin=script") {
+	denied := func() int { return strings.Count(s.Pool.Log(), "control command denied") }
+	pgtest.WaitUntil(t, pool.Generous, "the log to tell of four commands", func() bool { return denied() >= 4 }, s.Pool.Log)
+	if n := denied(); n != 4 || !strings.Contains(s.Pool.Log(), "kin=script") {
 		t.Errorf("%d commands were denied, want 4", n)
 	}
 	if _, errs, code := s.Pool.CLI("failover", "pause"); code != 0 {

@@ -64,7 +64,7 @@ func closed(t *testing.T, c *pgtest.Cluster, pid string) {
 }
 
 func TestStatementThatRunsTooLongIsCancelled(t *testing.T) {
-	inEachWay(t, map[string]string{"query_timeout": "1s"}, func(t *testing.T, c *pgtest.Cluster, p *pool.Pool) {
+	inEachWay(t, map[string]string{"query_timeout": "3s"}, func(t *testing.T, c *pgtest.Cluster, p *pool.Pool) {
 		idle, cl := p.Connect(), p.Connect()
 		pool.MustQuery(t, idle, "BEGIN")
 		pid := pool.BackendPID(t, idle)
@@ -118,8 +118,8 @@ func TestStatementsOfSomeUsersMayRunForLonger(t *testing.T) {
 // A client that sends many statements at once never lets the server rest. The limit is for each
 // of them.
 func TestManyStatementsAtOnceMayTakeLonger(t *testing.T) {
-	const n = 12
-	inEachWay(t, map[string]string{"query_timeout": "1s"}, func(t *testing.T, _ *pgtest.Cluster, p *pool.Pool) {
+	const n = 20 // for 4 s together
+	inEachWay(t, map[string]string{"query_timeout": "3s"}, func(t *testing.T, _ *pgtest.Cluster, p *pool.Pool) {
 		simple, extended := p.Connect(), p.Connect()
 		say(t, simple, sleep) // so that the worker has looked before the others are through
 		var queries, batches []pgproto3.FrontendMessage
@@ -145,7 +145,7 @@ func TestManyStatementsAtOnceMayTakeLonger(t *testing.T) {
 
 // A server that waits for the data of a COPY notices no cancel request.
 func TestStatementThatCannotBeCancelledEndsTheSession(t *testing.T) {
-	inEachWay(t, map[string]string{"query_timeout": "1s"}, func(t *testing.T, c *pgtest.Cluster, p *pool.Pool) {
+	inEachWay(t, map[string]string{"query_timeout": "3s"}, func(t *testing.T, c *pgtest.Cluster, p *pool.Pool) {
 		pool.AskNode(t, c.Primary(), fmt.Sprintf("CREATE TABLE copied%d (i int)", p.Port))
 		cl := p.Connect()
 		pool.MustQuery(t, cl, "BEGIN")
@@ -162,12 +162,12 @@ func TestStatementThatCannotBeCancelledEndsTheSession(t *testing.T) {
 
 // The transaction is rolled back, and the backend serves the next client.
 func TestClientThatIsIdleInATransactionIsDisconnected(t *testing.T) {
-	inEachWay(t, map[string]string{"idle_in_transaction_timeout": "1s", "max_connections": "5"}, func(t *testing.T, c *pgtest.Cluster, p *pool.Pool) {
+	inEachWay(t, map[string]string{"idle_in_transaction_timeout": "3s", "max_connections": "5"}, func(t *testing.T, c *pgtest.Cluster, p *pool.Pool) {
 		pool.AskNode(t, c.Primary(), fmt.Sprintf("CREATE TABLE written%d (i int)", p.Port))
 		outside, runs := p.Connect(), p.Connect()
 		pool.MustQuery(t, outside, "SELECT 1")
 		pool.MustQuery(t, runs, "BEGIN")
-		say(t, runs, "SELECT pg_sleep(4)")
+		say(t, runs, "SELECT pg_sleep(8)")
 		pids := map[string]bool{}
 		var idle []*pgtest.Client
 		for _, last := range []string{fmt.Sprintf("INSERT INTO written%d VALUES (1)", p.Port), "SELECT 1/0"} {
@@ -196,10 +196,10 @@ func TestClientThatIsIdleInATransactionIsDisconnected(t *testing.T) {
 }
 
 func TestIdleClientIsDisconnected(t *testing.T) {
-	inEachWay(t, map[string]string{"disconnect_client": "1"}, func(t *testing.T, c *pgtest.Cluster, p *pool.Pool) {
+	inEachWay(t, map[string]string{"disconnect_client": "4"}, func(t *testing.T, c *pgtest.Cluster, p *pool.Pool) {
 		in, runs, idle := p.Connect(), p.Connect(), p.Connect()
 		pool.MustQuery(t, in, "BEGIN")
-		say(t, runs, "SELECT 'end' FROM pg_sleep(3)")
+		say(t, runs, "SELECT 'end' FROM pg_sleep(7)")
 		pool.MustQuery(t, idle, "SELECT 1")
 		wantEnd(t, idle, "57P05")
 		p.WaitLog("disconnect_client")
@@ -213,7 +213,7 @@ func TestIdleClientIsDisconnected(t *testing.T) {
 }
 
 func TestClientIsDisconnectedByForce(t *testing.T) {
-	inEachWay(t, map[string]string{"disconnect_client": "1", "disconnect_client_force": "on"}, func(t *testing.T, c *pgtest.Cluster, p *pool.Pool) {
+	inEachWay(t, map[string]string{"disconnect_client": "4", "disconnect_client_force": "on"}, func(t *testing.T, c *pgtest.Cluster, p *pool.Pool) {
 		in, runs := p.Connect(), p.Connect()
 		pool.MustQuery(t, in, "BEGIN")
 		say(t, runs, fmt.Sprintf("SELECT pg_sleep(600) /* %s */", p.Dir))

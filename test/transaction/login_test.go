@@ -12,7 +12,7 @@ import (
 func TestPooledLoginNeedsNoFreeBackend(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
-	p := pool.TxPool(t, c, 1, map[string]string{"blocking_timeout": "1s"})
+	p := pool.TxPool(t, c, 1, map[string]string{"blocking_timeout": "20s"})
 	cfg := pool.WithParam(p.Config("postgres", "", "postgres"), "DateStyle", "German")
 	p.ConnectAs(cfg).Close() // from now on the pool knows what the server reports for these parameters
 	holder := p.Connect()
@@ -66,8 +66,7 @@ func TestPooledLoginIsAnsweredFromNothingOlderThanAConnection(t *testing.T) {
 	pid := pool.BackendPID(t, first)
 	pool.AskNode(t, c.Primary(), "ALTER ROLE postgres SET IntervalStyle = 'iso_8601'")
 	pool.AskNode(t, c.Primary(), "ALTER DATABASE postgres SET DateStyle = 'German'")
-	pool.AskNode(t, c.Primary(), "ALTER SYSTEM SET timezone = 'Asia/Tokyo'")
-	pool.AskNode(t, c.Primary(), "SELECT pg_reload_conf()")
+	pool.Must(t, c.Primary().Set(pool.Within(t), "timezone", "Asia/Tokyo"))
 	pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE pid = "+pid, "0")
 	late := p.Connect()
 	for name, want := range map[string]string{"IntervalStyle": "iso_8601", "DateStyle": "German, DMY", "TimeZone": "Asia/Tokyo"} {

@@ -114,7 +114,14 @@ func keepsEveryClient(t *testing.T, c *pgtest.Cluster, pipeline string) {
 	if seen := load.Seen(); seen.Disconnected > 0 || seen.Errors != "" || len(seen.Acked) == 0 {
 		t.Errorf("the load has seen %d disconnections and%s, and %d commits", seen.Disconnected, seen.Errors, len(seen.Acked))
 	}
-	if r, n := m.Count("RELOADING=1"), m.Count(fmt.Sprintf("MAINPID=%d", p.PID())); r != *upgrades+1 || n != *upgrades+2 {
+	told := func() (reloads, processes int) {
+		return m.Count("RELOADING=1"), m.Count(fmt.Sprintf("MAINPID=%d", p.PID()))
+	}
+	pgtest.WaitUntil(t, pool.Generous, "the service manager to hear of each upgrade", func() bool {
+		r, n := told()
+		return r > *upgrades && n > *upgrades+1
+	}, p.Log)
+	if r, n := told(); r != *upgrades+1 || n != *upgrades+2 {
 		t.Errorf("the service manager has heard RELOADING %d times and of the process %d times", r, n)
 	}
 	for _, cl := range []*pgtest.Client{idle, block, running} {
