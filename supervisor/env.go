@@ -49,6 +49,8 @@ type env struct {
 	notify  func(state string)
 	// usage reads /proc: background calls it.
 	usage func([]processUse) ([]processUse, error)
+	// starves reports whether a process only waits for a processor or a disk.
+	starves func(pid int) bool
 }
 
 // startSpec is what start needs to know of a child.

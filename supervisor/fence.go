@@ -1,9 +1,16 @@
 package supervisor
 
 import (
+	"time"
+
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
 )
+
+// starvedTime is how much longer than others a worker may take that has something to do and
+// gets no processor. A kill would cost all its clients, and when a primary dies under load, its
+// machine may be busy as never before.
+const starvedTime = 5 * time.Second
 
 // fence is the machine's last Fence.
 type fence struct {
@@ -12,7 +19,8 @@ type fence struct {
 	epoch uint64
 	upTo  uint64 // servers of epochs up to this one must not be reached any more
 	seq   uint64
-	round *round // of the workers that may have backends
+	round *round        // of the workers that may have backends
+	until time.Duration // when even a worker that starves is killed
 }
 
 // startFence tells every worker to cut its backends. A worker that was never ready has
@@ -64,16 +72,26 @@ func (s *supervisor) onFenced(c *child, m *ipc.Fenced) {
 func (s *supervisor) fenceLate() {
 	r := s.fence.round
 	own := s.env.now() - r.timer.when
+	s.fence.until = s.env.now() + starvedTime
 	r.timer = s.after(min(max(own, s.cfg.FenceTimeout/5), s.cfg.FenceTimeout), s.fenceKill)
 }
 
-// fenceKill kills the workers that haven't answered. The kernel then closes their
-// connections, and their exits prove that.
+// fenceKill kills the workers that haven't answered, and looks again soon at those that starve.
+// The kernel then closes the connections of the killed ones, and their exits prove that.
 func (s *supervisor) fenceKill() {
+	r, starves := s.fence.round, false
 	for _, sl := range s.workers.slots {
-		if c := sl.child; s.fence.round.awaits(c) {
+		c := sl.child
+		switch {
+		case !r.awaits(c) || c.ending():
+		case s.env.now() < s.fence.until && c.started != nil && s.env.starves(c.started.pid):
+			starves = true
+		default:
 			s.killWorker(c, "it did not let go of the old primary within "+s.cfg.FenceTimeout.String())
 		}
+	}
+	if starves {
+		r.timer = s.after(s.cfg.FenceTimeout/5, s.fenceKill)
 	}
 }
 

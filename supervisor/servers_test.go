@@ -80,6 +80,35 @@ func TestFenceGivesWorkersTheTimeThatTheSupervisorWasLateItself(t *testing.T) {
 	}
 }
 
+// A worker that has something to do and gets no processor isn't hung.
+func TestFenceWaitsSomeSecondsForAWorkerThatStarves(t *testing.T) {
+	for _, answers := range []bool{true, false} {
+		w := newWorld(t, 2)
+		w.up()
+		w.starving = []int{w.s.workers.slots[0].child.started.pid}
+		w.act(failover.Fence{Epoch: 1, Seq: 7})
+		w.advance(w.s.cfg.FenceTimeout)
+		w.advance(w.s.cfg.FenceTimeout / 5)
+		if w.children[0].killed || !w.children[1].killed {
+			t.Fatalf("killed: the one that starves %v, the other %v", w.children[0].killed, w.children[1].killed)
+		}
+		w.die(w.children[1])
+		for range 10 {
+			w.advance(starvedTime/10 - w.s.cfg.FenceTimeout/40)
+		}
+		if w.children[0].killed {
+			t.Fatal("killed while it starves")
+		}
+		if answers {
+			w.say(w.children[0], &ipc.Fenced{Epoch: 1, Seq: 7})
+		}
+		w.advance(w.s.cfg.FenceTimeout)
+		if n := len(eventsOf[failover.Fenced](w)); w.children[0].killed == answers || answers != (n == 1) {
+			t.Errorf("it answers: %v; %d answers, killed: %v", answers, n, w.children[0].killed)
+		}
+	}
+}
+
 func TestFenceWaitsForAWorkerThatWasKilledJustBefore(t *testing.T) {
 	w := newWorld(t, 1)
 	w.up()

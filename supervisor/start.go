@@ -251,7 +251,7 @@ func (s *supervisor) realEnv(base time.Time) env {
 		groupEmpty: proc.GroupEmpty, noStrangers: noStrangers,
 		signalGroup: signalGroup,
 		zombies:     proc.Zombies, reap: proc.Reap,
-		notify: func(string) {}, usage: readUsage,
+		notify: func(string) {}, usage: readUsage, starves: proc.Starves,
 	}
 }
 

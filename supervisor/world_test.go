@@ -59,6 +59,7 @@ type world struct {
 	probed     []ipc.Target
 	sees       map[string]ipc.Outcome // of a probe, by address; else it is refused
 	settings   func(ipc.Target) (map[string]string, error)
+	starving   []int // processes
 }
 
 // fakeChild is a process that does what the test says.
@@ -206,6 +207,7 @@ func (w *world) env() env {
 		reap:          func(pid int) error { w.reaped = append(w.reaped, pid); return nil },
 		notify:        func(s string) { w.notified = append(w.notified, s) },
 		usage:         func(list []processUse) ([]processUse, error) { return list, nil },
+		starves:       func(pid int) bool { return slices.Contains(w.starving, pid) },
 	}
 }
 
