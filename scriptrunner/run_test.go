@@ -158,7 +158,7 @@ sleep 1005`)
 
 func TestTimeoutTermIsEnoughForAScriptThatListens(t *testing.T) {
 	// With a kill delay beyond the limit of the test SIGKILL can't have done it.
-	r := simple(t, settings{"failover_script_timeout": "300ms", "failover_kill_delay": "1h"}, `
+	r := simple(t, settings{"failover_script_timeout": "3s", "failover_kill_delay": "1h"}, `
 trap 'echo tidied up; exit 9' TERM
 while :; do sleep 0.05; done`)
 	e := r.perform(r.newRun("failover"))

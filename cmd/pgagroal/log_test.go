@@ -115,8 +115,11 @@ func TestLogThatNobodyReadsStopsNoProcess(t *testing.T) {
 				}
 			}
 			_, end, _ := strings.Cut(got, " shutdown requested by signal")
-			if strings.Contains(end, " ERROR ") || strings.Contains(end, " WARN ") {
-				t.Errorf("an ordinary end has something to complain about: %s", end)
+			for line := range strings.Lines(end) {
+				warns := strings.Contains(line, " WARN ") && !strings.Contains(line, "the machine was too busy")
+				if warns || strings.Contains(line, " ERROR ") {
+					t.Errorf("an ordinary end has something to complain about: %s", line)
+				}
 			}
 		})
 	}

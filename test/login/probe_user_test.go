@@ -120,8 +120,8 @@ func TestTheConfigurationInTheReadmeWorksAsPrinted(t *testing.T) {
 	if alarms, _ := status["Alarms"].([]any); len(alarms) > 0 {
 		t.Errorf("alarms %v", alarms)
 	}
-	if log := p.Log(); strings.Contains(log, " WARN ") || strings.Contains(log, " ERROR ") {
-		t.Errorf("it starts with something to complain about")
+	if lines := p.Complaints(); len(lines) > 0 {
+		t.Errorf("it starts with something to complain about: %s", lines)
 	}
 	for _, login := range [][2]string{{"app", "app"}, {"pgagroal", password}} {
 		pool.MustQuery(t, p.ConnectAs(p.Config(login[0], login[1], "postgres")), "SELECT 1")

@@ -72,6 +72,17 @@ func (p *Pool) WaitState(server, want string) {
 		func() string { return p.State(server) }, p.Log)
 }
 
+// Complaints returns the warnings and errors in the log but those of a busy machine.
+func (p *Pool) Complaints() (lines []string) {
+	for line := range strings.Lines(p.Log()) {
+		warns := strings.Contains(line, " WARN ") && !strings.Contains(line, "the machine was too busy")
+		if warns || strings.Contains(line, " ERROR ") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
 // WaitLog waits for a text in the log.
 func (p *Pool) WaitLog(text string) {
 	p.T.Helper()
