@@ -112,7 +112,7 @@ func TestARehearsalHasTheRunnerLookAtItsScripts(t *testing.T) {
 func TestARehearsalWithASilentRunnerDoesNotGoWell(t *testing.T) {
 	w := newWorld(t, 0, withFailover)
 	r := w.rehearse(map[string]string{}, nil)
-	want := []string{": the script runner has not answered within 2s: a failover would be given up 10s after it has asked for a script"}
+	want := []string{": the script runner has not answered within 5s: a failover would be given up 10s after it has asked for a script"}
 	if d := cmp.Diff(want, texts(r.Problems)); d != "" || r.Well {
 		t.Errorf("well %v %s", r.Well, d)
 	}

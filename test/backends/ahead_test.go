@@ -85,6 +85,7 @@ func TestConnectionsAreOpenedAheadOnANewPrimary(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
 	n1, n2 := c.Nodes[0], c.Nodes[1]
 	pool.AskNode(t, n1, "CREATE ROLE bob LOGIN")
+	pool.Must(t, n2.WaitReplay(pool.Within(t), n1))
 	s := pool.Play(t, c, pool.Plan{Users: map[string]string{"bob": "x"}, Before: func(s *pool.Scene) {
 		pool.WriteFile(t, s.Pool.Path("pgagroal_databases.conf"), "postgres bob 10 4 2\n", 0o644)
 	}})

@@ -13,6 +13,9 @@ func TestDeadPrimaryIsReplacedByARunOfTheScript(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{Standbys: 2})
 	p, failover, notify := pool.StartFailover(t, c, nil)
 	pool.MustQuery(t, p.Connect(), "CREATE TABLE t(i int)")
+	for _, standby := range c.Standbys() {
+		pool.Must(t, standby.WaitReplay(pool.Within(t), c.Primary())) // either may be promoted
+	}
 	if err := c.Primary().Kill(); err != nil {
 		t.Fatal(err)
 	}

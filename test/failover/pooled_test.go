@@ -60,6 +60,7 @@ func TestClientsOfTheTransactionPipelineStayThroughAFailover(t *testing.T) {
 		out, err := c.Nodes[0].Query(pool.Within(t), "SELECT count(*) FROM pg_stat_activity WHERE wait_event IN ('SyncRep', 'PgSleep')")
 		return err == nil && out == "3"
 	})
+	pool.Must(t, c.Nodes[1].WaitReplay(pool.Within(t), c.Nodes[0])) // at least the tables
 	pool.Must(t, c.Nodes[0].Kill())
 
 	for name, client := range map[string]*pgtest.Client{"statement": running, "COMMIT": waiting} {
