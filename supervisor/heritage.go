@@ -29,7 +29,7 @@ const HandOverVersion = 1
 //
 //	inherited   what is below
 //	read again  configuration, credentials, certificates, the history, the log
-//	begun anew  prober, console and a spawned runner, which are replaced; the address of each
+//	begun anew  prober, console and a spawned runner, which are replaced; the starter, in the same process; the address of each
 //	            server, which is resolved at once; what is known of secrets, of users that
 //	            auth_query has found, and of names of addresses; what pgagroal-cli events shows
 //	settled     rounds, looks at servers, saves, reloads, commands: none is under way
@@ -47,10 +47,10 @@ type heritage struct {
 	Console int               `msgpack:"console"` // standard error of the start, -1 for none
 	Set     map[string]string `msgpack:"set"`
 
-	Gen     uint64            `msgpack:"gen"`
-	Salt    string            `msgpack:"salt"`
-	Users   []inheritedUser   `msgpack:"users"`
-	Workers []inheritedWorker `msgpack:"workers"`
+	Gen   uint64          `msgpack:"gen"`
+	Salt  string          `msgpack:"salt"`
+	Users []inheritedUser `msgpack:"users"`
+	inheritedChildren
 	inheritedClients
 	Books    pool.Books        `msgpack:"books"`
 	Names    []string          `msgpack:"servers"` // by the index that Books has
@@ -93,6 +93,18 @@ type inheritedHasty struct {
 type inheritedServer struct {
 	Network   string   `msgpack:"network"`
 	Addresses []string `msgpack:"addresses"`
+}
+
+// inheritedChildren are the processes that live on.
+type inheritedChildren struct {
+	Starter inheritedStarter  `msgpack:"starter"`
+	Workers []inheritedWorker `msgpack:"workers"`
+}
+
+// inheritedStarter is the starter of worker_user. PID is 0 if there is none.
+type inheritedStarter struct {
+	PID  int `msgpack:"pid"`
+	Link int `msgpack:"link"`
 }
 
 type inheritedDir struct {
@@ -194,6 +206,12 @@ func (s *supervisor) makeHeritage(trial bool) (*heritage, error) {
 	if h.State, err = s.passOnDir(); err != nil {
 		return nil, err
 	}
+	if st := s.workers.starter; st != nil {
+		h.Starter.PID = st.PID()
+		if h.Starter.Link, err = st.Link(); err != nil {
+			return nil, fmt.Errorf("the link of the starter: %w", err)
+		}
+	}
 	if m, ok := s.servers.machine.(*failover.Machine); ok {
 		h.Machine = m.PassOn()
 	}
@@ -286,7 +304,7 @@ func (s *supervisor) passOnFigures(h *heritage) {
 		h.Usage[name] = int64(s.console.usage.gone[name])
 		if !slices.ContainsFunc(s.workers.slots, func(sl *slot) bool {
 			return sl.child != nil && sl.child.started != nil && sl.child.started.pid == p.pid
-		}) && p.pid != os.Getpid() {
+		}) && p.pid != os.Getpid() && p.pid != h.Starter.PID {
 			h.Usage[name] += int64(p.cpu) // another process takes its place
 		}
 	}
@@ -339,7 +357,7 @@ func (h *heritage) fds() []int {
 	for _, w := range h.Workers {
 		fds = append(fds, w.Link, w.Theirs)
 	}
-	for _, fd := range [...]int{h.State.Lock, h.Console} {
+	for _, fd := range [...]int{h.State.Lock, h.Console, h.Starter.Link} {
 		if fd > 2 {
 			fds = append(fds, fd)
 		}

@@ -100,9 +100,10 @@ func Identity(c *config.Config) (uint32, []uint32, error) {
 
 // giveUpRoot starts what has to remain root, the starter (nil without worker_user), and
 // then becomes the configured user.
-// program is that of the console, or nil.
-func giveUpRoot(c *config.Config, program *os.File) (statedir.Account, *proc.Starter, error) {
-	starter, err := newStarter(c, program)
+// console is the program of the console, or nil.
+func giveUpRoot(opt Options, console *os.File) (statedir.Account, *proc.Starter, error) {
+	c := opt.Config
+	starter, err := newStarter(opt, console)
 	if err != nil {
 		return statedir.Account{}, nil, err
 	}

@@ -147,6 +147,10 @@ func goOn(opt Options) error {
 	s.service.logging = logging
 	s.console.program, s.console.listeners = program, k.Console()
 	s.reload.env = reloadEnv(k)
+	if s.workers.starter, err = inheritStarter(h.Starter); err != nil {
+		return err
+	}
+	defer s.workers.starter.Close()
 	s.service.upgrade.heritage, s.service.upgrade.pidFile, s.clients.ports.open = h, h.PIDFile, k
 	return s.serve(k)
 }
@@ -412,7 +416,7 @@ func (s *supervisor) adoptWorker(w inheritedWorker) {
 	}
 	sl := &slot{child: c, place: w.Place, everUp: true}
 	s.workers.slots[w.Index] = sl
-	st, err := adoptChild(w.PID, w.Link, w.Theirs, s.workerSpec(w.Index).queue, s.log)
+	st, err := adoptChild(&w, s.workerSpec(w.Index), s.workers.starter, s.log)
 	if err != nil {
 		s.log.Error("a worker of the version before can't be taken over", "worker", w.Index, "error", err)
 		s.fail(err)

@@ -67,36 +67,35 @@ func (st *started) own(p *os.Process, kill func()) {
 	}
 }
 
-// adoptChild makes our end of the link to a worker that the program before has started. link
-// and theirs are both ends; the link is in its running phase.
-func adoptChild(pid, link, theirs, queue int, log *slog.Logger) (*started, error) {
-	conn, err := ipc.FromFD(link, ipc.RoleSupervisor, ipc.RoleWorker, log)
+// adoptChild makes our end of the link to a worker that the program before has started. The link
+// is in its running phase.
+func adoptChild(w *inheritedWorker, spec startSpec, starter *proc.Starter, log *slog.Logger) (*started, error) {
+	conn, err := ipc.FromFD(w.Link, ipc.RoleSupervisor, ipc.RoleWorker, log)
 	if err != nil {
 		return nil, err
 	}
 	conn.SetPhase(ipc.PhaseRunning)
-	unix.CloseOnExec(theirs)
-	p, err := os.FindProcess(pid)
+	unix.CloseOnExec(w.Theirs)
+	p, err := os.FindProcess(w.PID)
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("take over process %d: %w", pid, err)
+		return nil, fmt.Errorf("take over process %d: %w", w.PID, err)
 	}
-	st := newStarted(conn, queue, log)
-	st.keep(conn, os.NewFile(uintptr(theirs), "link"), log)
-	st.own(p, func() { _ = p.Kill() })
+	st := newStarted(conn, spec.queue, log)
+	st.keep(conn, os.NewFile(uintptr(w.Theirs), "link"), log)
+	st.own(p, killer(p, spec, starter, log))
 	return st, nil
 }
 
 // spawn starts the process of a child. If there is a starter, it starts workers and the
-// further children. kill reports no error: it fails only when the process has ended, whose exit is
-// about to be seen, or when the starter is lost, which ends the supervisor.
+// further children.
 func spawn(spec startSpec, files []*os.File, starter *proc.Starter, log *slog.Logger) (p *os.Process, kill func(), err error) {
 	if starter == nil || spec.role == proc.RoleRunner {
 		p, err = proc.Spawn(proc.Spec{
 			Role: spec.role, Program: spec.program, Argv0: spec.argv0, Files: files, Env: inherited(),
 			NoNewPrivs: spec.role != proc.RoleRunner,
 		})
-		return p, func() { _ = p.Kill() }, err
+		return p, killer(p, spec, nil, log), err
 	}
 	switch spec.role {
 	case proc.RoleProber:
@@ -109,14 +108,23 @@ func spawn(spec startSpec, files []*os.File, starter *proc.Starter, log *slog.Lo
 	if err != nil {
 		return nil, nil, err
 	}
+	return p, killer(p, spec, starter, log), nil
+}
+
+// killer returns what kills a process. It reports no error: it fails only when the process has
+// ended, whose exit is about to be seen, or when the starter is lost, which ends the supervisor.
+func killer(p *os.Process, spec startSpec, starter *proc.Starter, log *slog.Logger) func() {
+	if starter == nil {
+		return func() { _ = p.Kill() }
+	}
 	pid := p.Pid
-	return p, func() {
+	return func() {
 		go func() { // bounded by the starter's time limit; the loop must not wait for it
 			if err := starter.Kill(pid); err != nil {
 				log.Error("child can't be killed", "role", spec.role, "child", pid, "error", err)
 			}
 		}()
-	}, nil
+	}
 }
 
 func inherited() []string {

@@ -65,7 +65,7 @@ func Run(opt Options) error {
 	if err != nil {
 		return err
 	}
-	account, starter, err := giveUpRoot(c, program)
+	account, starter, err := giveUpRoot(opt, program)
 	if err != nil {
 		return err
 	}

@@ -34,11 +34,39 @@ func checkWorkerUser(c *config.Config, uid uint32, known bool) error {
 // newStarter starts the starter: the process that starts and kills workers and the prober
 // under worker_user. The supervisor calls it while it is still root. Without worker_user it
 // returns nil.
-func newStarter(c *config.Config, program *os.File) (*proc.Starter, error) {
-	if c.WorkerUser == "" {
+func newStarter(opt Options, console *os.File) (*proc.Starter, error) {
+	if opt.Config.WorkerUser == "" {
 		return nil, nil
 	}
-	return proc.NewStarter(c.WorkerUser, inherited(), program)
+	return proc.NewStarter(proc.StarterSpec{User: opt.Config.WorkerUser, Env: inherited(), Program: opt.Program, Console: console})
+}
+
+// inheritStarter returns the starter of the program before, which executes this program now. It
+// returns nil if there is none.
+func inheritStarter(is inheritedStarter) (*proc.Starter, error) {
+	if is.PID == 0 {
+		return nil, nil
+	}
+	st, err := proc.AdoptStarter(is.PID, is.Link)
+	if err != nil {
+		return nil, err
+	}
+	if err := st.Renew(); err != nil {
+		st.Close()
+		return nil, err
+	}
+	return st, nil
+}
+
+// renewable says why a starter would not execute a program.
+func renewable(st *proc.Starter, program string) error {
+	if st == nil {
+		return nil
+	}
+	if err := proc.OnlyRootChanges(program); err != nil {
+		return fmt.Errorf("with worker_user only root may be able to change what an upgrade starts: %w", err)
+	}
+	return nil
 }
 
 // watchStarter tells the loop when the starter is lost.

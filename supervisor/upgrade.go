@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -90,8 +91,6 @@ func (s *supervisor) cannotUpgrade() string {
 		return "pgagroal has not come up yet"
 	case s.clients.ports.open == nil || u.program == "":
 		return "it isn't known which program to start"
-	case s.workers.starter != nil:
-		return "with worker_user the process that starts the workers can't be replaced; restart pgagroal"
 	case s.runner.current != nil || s.runner.inherits.id != "":
 		return "a script runs, or may have left processes"
 	case s.runner.check != nil:
@@ -135,8 +134,10 @@ func (s *supervisor) startUpgrade(answer func(control.UpgradeResponse, error)) {
 	}
 	u.answer = answer
 	s.log.Info("upgrade: the installed program is tried", "path", u.program)
-	running, set := s.cfg, maps.Clone(u.set)
-	elsewhere(s, func() (struct{}, error) { return struct{}{}, notInEffect(running, set) }, func(_ struct{}, err error) {
+	running, set, starter, program := s.cfg, maps.Clone(u.set), s.workers.starter, u.program
+	elsewhere(s, func() (struct{}, error) {
+		return struct{}{}, cmp.Or(notInEffect(running, set), renewable(starter, program))
+	}, func(_ struct{}, err error) {
 		if err != nil {
 			s.upgradeFailed(err)
 			return

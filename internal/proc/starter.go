@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -19,13 +21,19 @@ import (
 // under one user, and kills the processes that it has started. It learned the user and the
 // program at its own start.
 //
+// In an upgrade the starter executes the program that is installed now, in the same process
+// and on the same link. What it executes is never up to the supervisor: it is the file at the
+// path that the starter has learned at its start, and only root may be able to change it.
+//
 // A request is a packet of eight bytes, and so is the answer. There is one request at a
 // time:
 //
 //	request  kind, 0, number of the worker (2 bytes), process id (4 bytes); big endian
 //	answer   error number (4 bytes), process id (4 bytes)
 //
-// A request to start a child also carries the child's descriptors. The child becomes a
+// A request to start a child also carries the child's descriptors, and a request to become
+// another program that program, which must be the one at the path. These two ends of the
+// link may be of different versions then, so that request and its answer never change. The child becomes a
 // child of the supervisor, not of the starter, and the supervisor waits for it as for any
 // other child.
 const (
@@ -35,6 +43,7 @@ const (
 	requestConsole = 'c'
 	requestKill    = 'k'
 	requestMute    = 'm'
+	requestRenew   = 'r'
 
 	// starterFiles is the greatest number of descriptors in a request: standard output,
 	// standard error, the link, and the lock of state_dir if there is one.
@@ -42,10 +51,22 @@ const (
 	// starterLimit is how long a request may take. The supervisor gives up a starter that
 	// needs longer.
 	starterLimit = 5 * time.Second
+	// renewLimit is how long the start of another program may take.
+	renewLimit = 30 * time.Second
 )
 
-// starterVariable tells a starter the user of the children that it starts.
-const starterVariable = "PGAGROAL_STARTER_USER"
+// What a starter learns at its start: the user of the children that it starts, the path of this
+// program, and the name of the console's program. If another program has run in its process, also
+// the children of that.
+const (
+	starterVariable  = "PGAGROAL_STARTER_USER"
+	programVariable  = "PGAGROAL_STARTER_PROGRAM"
+	consoleVariable  = "PGAGROAL_STARTER_CONSOLE"
+	childrenVariable = "PGAGROAL_STARTER_CHILDREN"
+)
+
+// starterTitle is shown by ps.
+const starterTitle = "pgagroal: starter"
 
 // Starter is the supervisor's side of a starter. Any goroutine may use it.
 type Starter struct {
@@ -58,10 +79,17 @@ type Starter struct {
 	why  error // why it was given up, or nil; guarded by mu
 }
 
-// NewStarter starts a starter. This process must be root. The starter's children run as
-// user with the environment env. program is that of the console, nil if there is no
-// console. The caller must call Close.
-func NewStarter(user string, env []string, program *os.File) (*Starter, error) {
+// StarterSpec says everything that a starter gets.
+type StarterSpec struct {
+	User    string   // of its children
+	Env     []string // of its children
+	Program string   // path of this program, for Renew; "" if it is unknown
+	// Console is the program of the console, nil if there is no console. It stays the caller's.
+	Console *os.File
+}
+
+// NewStarter starts a starter. This process must be root. The caller must call Close.
+func NewStarter(is StarterSpec) (*Starter, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("start starter: %w", err)
@@ -73,20 +101,44 @@ func NewStarter(user string, env []string, program *os.File) (*Starter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start starter: %w", err)
 	}
-	files := []*os.File{theirs}
-	if program != nil {
-		files = append(files, program)
+	files, env := []*os.File{theirs}, append(slices.Clone(is.Env), starterVariable+"="+is.User, programVariable+"="+is.Program)
+	if is.Console != nil {
+		files, env = append(files, is.Console), append(env, consoleVariable+"="+filepath.Base(is.Console.Name()))
 	}
 	p, err := Spawn(Spec{
-		Role: RoleStarter, Argv0: "pgagroal: starter", Files: files, NoNewPrivs: true,
-		Env:   append(append([]string{}, env...), starterVariable+"="+user),
+		Role: RoleStarter, Argv0: starterTitle, Files: files, NoNewPrivs: true, Env: env,
 		Bound: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL},
 	})
 	if err != nil {
 		nc.Close()
 		return nil, err
 	}
-	s := &Starter{pid: p.Pid, lost: make(chan struct{}), over: make(chan struct{}), conn: nc.(*net.UnixConn)}
+	return newStarter(p, nc.(*net.UnixConn)), nil
+}
+
+// AdoptStarter returns the starter of the program that has run in this process before. link is
+// the descriptor of its link. The caller must call Close.
+func AdoptStarter(pid, link int) (*Starter, error) {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return nil, fmt.Errorf("take over the starter: %w", err)
+	}
+	f := os.NewFile(uintptr(link), "starter")
+	defer f.Close()
+	nc, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("take over the starter: %w", err)
+	}
+	uc, ok := nc.(*net.UnixConn)
+	if !ok {
+		nc.Close()
+		return nil, errors.New("take over the starter: its link is no Unix socket")
+	}
+	return newStarter(p, uc), nil
+}
+
+func newStarter(p *os.Process, conn *net.UnixConn) *Starter {
+	s := &Starter{pid: p.Pid, lost: make(chan struct{}), over: make(chan struct{}), conn: conn}
 	go func() {
 		_, _ = p.Wait()
 		close(s.over)
@@ -94,7 +146,31 @@ func NewStarter(user string, env []string, program *os.File) (*Starter, error) {
 		defer s.mu.Unlock()
 		s.lose(errors.New("the process has ended"))
 	}()
-	return s, nil
+	return s
+}
+
+// Link returns the descriptor of the link, which stays the Starter's.
+func (s *Starter) Link() (fd int, err error) {
+	raw, err := s.conn.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(d uintptr) { fd = int(d) })
+	}
+	return fd, err
+}
+
+// Renew has the starter execute the program of this process, if that is the one that is
+// installed, and if nobody but root can have put it there. The starter keeps its children. If the
+// program can't be executed, an error is returned and the starter is what it was before.
+func (s *Starter) Renew() error {
+	fd, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("renew the starter: %w", err)
+	}
+	defer unix.Close(fd)
+	if _, err := s.requestWithin(renewLimit, requestRenew, 0, 0, syscall.UnixRights(fd)); err != nil {
+		return fmt.Errorf("renew the starter: %w", err)
+	}
+	return nil
 }
 
 // PID returns the starter's process id.
@@ -179,6 +255,10 @@ func (s *Starter) Mute() error {
 
 // request sends a request and waits for the answer.
 func (s *Starter) request(kind byte, index, pid int, rights []byte) (int, error) {
+	return s.requestWithin(starterLimit, kind, index, pid, rights)
+}
+
+func (s *Starter) requestWithin(limit time.Duration, kind byte, index, pid int, rights []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.why != nil {
@@ -188,7 +268,7 @@ func (s *Starter) request(kind byte, index, pid int, rights []byte) (int, error)
 	b[0] = kind
 	binary.BigEndian.PutUint16(b[2:], uint16(index))
 	binary.BigEndian.PutUint32(b[4:], uint32(pid))
-	err := s.conn.SetDeadline(time.Now().Add(starterLimit))
+	err := s.conn.SetDeadline(time.Now().Add(limit))
 	if err == nil {
 		_, _, err = s.conn.WriteMsgUnix(b[:], rights, nil)
 	}

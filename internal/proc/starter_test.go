@@ -49,7 +49,7 @@ func starterChild() int {
 func newTestStarter(t *testing.T) *Starter {
 	t.Helper()
 	needRoot(t)
-	s, err := NewStarter("nobody", []string{"PROC_TEST=starter", "LANG=C", quickExit}, nil)
+	s, err := NewStarter(StarterSpec{User: "nobody", Env: []string{"PROC_TEST=starter", "LANG=C", quickExit}, Program: program(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,6 +154,7 @@ func TestAStarterThatIsAskedForAnythingElseEnds(t *testing.T) {
 		"without a link":   []byte("s\x00\x00\x00\x00\x00\x00\x00"),
 		"prober alone":     []byte("p\x00\x00\x00\x00\x00\x00\x00"),
 		"with descriptors": []byte("k\x00\x00\x00\x00\x00\x00\x01"),
+		"program alone":    []byte("r\x00\x00\x00\x00\x00\x00\x00"),
 	} {
 		s := newTestStarter(t)
 		var rights []byte
@@ -242,7 +243,7 @@ func TestAStarterRefusesRoot(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	for _, user := range []string{"root", "no-such-user", ""} {
-		s, err := NewStarter(user, []string{"PROC_TEST=starter", quickExit}, nil)
+		s, err := NewStarter(StarterSpec{User: user, Env: []string{"PROC_TEST=starter", quickExit}})
 		if err != nil {
 			t.Fatal(err)
 		}

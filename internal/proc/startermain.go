@@ -25,40 +25,65 @@ var errBroken = errors.New("a request can't be read")
 // handles one request at a time, and opens no file that a request names.
 type starter struct {
 	link     int
+	user     string // of the children
+	path     string // of the program that is installed, see renew
+	console  string // name of the console's program
 	cred     *syscall.Credential
 	env      []string
 	program  *os.File    // of the console, or nil
 	children map[int]int // pidfd of each child, by process id
 }
 
+// starterSignals are caught, because a signal to the whole control group would otherwise leave the
+// supervisor without its starter, which ends with its link and not before. They aren't ignored,
+// because children would inherit that.
+var starterSignals = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2}
+
+func catchSignals() { signal.Notify(make(chan os.Signal, 1), starterSignals...) }
+
 // StarterMain runs a starter on its link and returns the exit code of the process.
 func StarterMain(link int) int {
-	user := os.Getenv(starterVariable)
-	os.Unsetenv(starterVariable)
-	cred, err := CredentialOf(user)
-	if err == nil && cred.Uid == 0 {
-		err = errors.New("it has all privileges")
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "pgagroal: starter: become user %q: %v\n", user, err)
-		return 1
-	}
-	program, err := inheritedProgram(LockFD)
+	s, renewed, err := learn(link)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "pgagroal: starter:", err)
 		return 1
 	}
-	// The starter ends with its link and not before, because a signal to the whole control
-	// group would otherwise leave the supervisor without it. Its children would inherit
-	// ignored signals, so it catches them instead.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
-	s := &starter{link: link, cred: cred, env: os.Environ(), program: program, children: map[int]int{}}
-	for {
-		if err := s.serve(); err != nil {
-			s.end()
-			return 0
-		}
+	catchSignals()
+	if renewed {
+		err = s.answer(0, nil)
 	}
+	for err == nil {
+		err = s.serve()
+	}
+	s.end()
+	return 0
+}
+
+// learn makes a starter of the environment and the descriptors of this process. renewed says that
+// another program has run in it, whose last request isn't answered yet.
+func learn(link int) (s *starter, renewed bool, err error) {
+	s = &starter{link: link}
+	s.user, s.path, s.console = os.Getenv(starterVariable), os.Getenv(programVariable), os.Getenv(consoleVariable)
+	children, renewed := os.LookupEnv(childrenVariable)
+	for _, name := range [...]string{starterVariable, programVariable, consoleVariable, childrenVariable} {
+		os.Unsetenv(name)
+	}
+	s.env = os.Environ()
+	if s.cred, err = CredentialOf(s.user); err == nil && s.cred.Uid == 0 {
+		err = errors.New("it has all privileges")
+	}
+	switch {
+	case err != nil:
+		return nil, renewed, fmt.Errorf("become user %q: %w", s.user, err)
+	case !renewed:
+		s.program, err = inheritedProgram(LockFD)
+	case s.console != "":
+		s.program, err = OpenProgram(s.console)
+	}
+	if err == nil {
+		s.children, err = parseChildren(children)
+	}
+	return s, renewed, err
 }
 
 // serve answers one request.
@@ -79,10 +104,16 @@ func (s *starter) serve() error {
 		err = s.kill(pid)
 	case requestMute:
 		err = Mute()
+	case requestRenew:
+		err = s.renew(files[0])
 	}
 	for _, f := range files {
 		f.Close()
 	}
+	return s.answer(pid, err)
+}
+
+func (s *starter) answer(pid int, err error) error {
 	var b [packetSize]byte
 	binary.BigEndian.PutUint32(b[:], uint32(errorNumber(err)))
 	binary.BigEndian.PutUint32(b[4:], uint32(pid))
@@ -118,6 +149,7 @@ func (s *starter) receive() (kind byte, index, pid int, files []*os.File, err er
 	switch {
 	case wellFormed && starts && len(files) >= starterFiles-1:
 	case wellFormed && (b[0] == requestKill || b[0] == requestMute) && len(files) == 0:
+	case wellFormed && b[0] == requestRenew && len(files) == 1:
 	default:
 		return 0, 0, 0, nil, errBroken // also for a closed link, from which 0 bytes are read
 	}

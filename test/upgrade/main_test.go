@@ -82,14 +82,19 @@ func install(t testing.TB, p *pool.Pool, from string) {
 	}
 }
 
-func program(p *pool.Pool) string { return p.Path("bin/pgagroal") }
+// program is in a directory that only the user of the test can write to: for worker_user only root may.
+func program(p *pool.Pool) string {
+	return filepath.Join(os.TempDir(), "installed-"+filepath.Base(p.Dir), "pgagroal")
+}
 
 // installed has a prepared pool run from a place of its own, with the first version.
 func installed(t testing.TB, p *pool.Pool) {
 	t.Helper()
-	if err := os.Mkdir(p.Path("bin"), 0o755); err != nil {
+	dir := filepath.Dir(program(p))
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	install(t, p, build(t, versions[0]))
 	p.Adjust = func(cmd *exec.Cmd) { cmd.Path, cmd.Args[0] = program(p), program(p) }
 }

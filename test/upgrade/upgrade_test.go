@@ -55,8 +55,25 @@ func descriptors(t testing.TB, p *pool.Pool) (list []string) {
 	return list
 }
 
+// runsInstalled says which processes of a pool don't run the program that is installed, "" for
+// none.
+func runsInstalled(t testing.TB, p *pool.Pool, pids ...int) (other string) {
+	t.Helper()
+	is, err := os.Stat(program(p))
+	pool.Must(t, err)
+	for _, pid := range pids {
+		exe := fmt.Sprintf("/proc/%d/exe", pid)
+		if runs, err := os.Stat(exe); err != nil || !os.SameFile(is, runs) {
+			to, _ := os.Readlink(exe)
+			other += fmt.Sprintf(" %d runs %s (%v)", pid, to, err)
+		}
+	}
+	return other
+}
+
 // Clients that write all the time, one that is idle, one in a transaction, and one that runs a
-// statement live through upgrades in a row. At the end nothing is left of them.
+// statement live through upgrades in a row. At the end nothing is left of them. As root, the transaction
+// pipeline has a user of its own for its workers, and thus a starter.
 func TestUpgradeKeepsEveryClient(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
@@ -72,6 +89,11 @@ func TestUpgradeKeepsEveryClient(t *testing.T) {
 func keepsEveryClient(t *testing.T, c *pgtest.Cluster, pipeline string) {
 	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"pipeline": pipeline}})
 	installed(t, p)
+	starts := os.Geteuid() == 0 && pipeline == "transaction"
+	if p.AsRoot = starts; starts {
+		p.SetKey("user", "postgres")
+		p.SetKey("worker_user", "nobody")
+	}
 	m := pool.NewManager(t, p.Path("notify"))
 	p.Run("NOTIFY_SOCKET=" + m.Path)
 	p.WaitLog(" ready status=")
@@ -108,6 +130,11 @@ func keepsEveryClient(t *testing.T, c *pgtest.Cluster, pipeline string) {
 			t.Errorf("a cancelled statement ends with %v", err)
 		}
 		serves(t, p)
+		if starts {
+			if other := runsInstalled(t, p, p.Starter()); other != "" {
+				t.Errorf("after upgrade %d the starter is not of it:%s", n, other)
+			}
+		}
 	}
 	pool.MustQuery(t, block, "COMMIT")
 	load.End()
@@ -128,6 +155,13 @@ func keepsEveryClient(t *testing.T, c *pgtest.Cluster, pipeline string) {
 		pool.Must(t, cl.Close())
 	}
 	pgtest.WaitUntil(t, pool.Generous, "the old workers to end", atRest, p.Log)
+	all := append(p.Workers(), p.PID(), p.Prober())
+	if starts {
+		all = append(all, p.Starter())
+	}
+	if other := runsInstalled(t, p, all...); other != "" {
+		t.Errorf("not all processes are of the last version:%s", other)
+	}
 	pgtest.WaitUntil(t, pool.Generous, "no more descriptors than at the start", func() bool { return len(descriptors(t, p)) <= len(before) },
 		func() string { return fmt.Sprintf("before %v\nnow %v", before, descriptors(t, p)) })
 }
