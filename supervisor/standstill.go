@@ -166,7 +166,7 @@ func (s *supervisor) atStandstill() {
 	u := &s.service.upgrade
 	u.closing = true
 	s.carryOut(s.ledger.SetTarget(s.servers.snapshot.Primary, s.servers.snapshot.Epoch, false))
-	u.answer(control.UpgradeResponse{From: s.build, To: u.version, Next: s.afterUpgrade()}, nil)
+	u.answer(control.UpgradeResponse{From: s.build, To: u.version, Next: s.afterUpgrade(), Count: u.count + 1, Since: u.process()}, nil)
 	s.env.notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d\nSTATUS=upgrading to %s", monotonicMicroseconds(), u.version))
 	s.awaitServed(s.env.now() + servedLimit)
 }

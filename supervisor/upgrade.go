@@ -58,6 +58,7 @@ type upgrade struct {
 	set     map[string]string                    // what conf set has set until the next reload
 	answer  func(control.UpgradeResponse, error) // of the one in progress, nil for none
 	trial   *os.Process                          // nil for none
+	problem string                               // why the last one has failed, "" if it hasn't
 	version string                               // of the program that was tried
 	tried   os.FileInfo                          // of that program
 	since   time.Duration                        // when the standstill began
@@ -132,7 +133,7 @@ func (s *supervisor) startUpgrade(answer func(control.UpgradeResponse, error)) {
 		answer(control.UpgradeResponse{}, errors.New(why))
 		return
 	}
-	u.answer = answer
+	u.answer, u.problem = answer, ""
 	s.log.Info("upgrade: the installed program is tried", "path", u.program)
 	running, set, starter, program := s.cfg, maps.Clone(u.set), s.workers.starter, u.program
 	elsewhere(s, func() (struct{}, error) {
@@ -268,12 +269,16 @@ func (s *supervisor) upgradeFailed(err error) {
 	answer := u.answer
 	u.answer = nil
 	problem := strings.ReplaceAll(err.Error(), "\n", "; ")
+	u.problem = problem
 	s.log.Error("the upgrade has failed; nothing has changed", "reason", problem)
 	s.feed(failover.Upgraded{Problem: problem})
 	if answer != nil {
 		answer(control.UpgradeResponse{}, errors.New("nothing has changed: "+problem))
 	}
 }
+
+// process identifies this process for pgagroal-cli, by the time of its start.
+func (u *upgrade) process() string { return u.began.Format(time.RFC3339) }
 
 // trial is the installed program while it is tried.
 type trial struct {
@@ -345,14 +350,14 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// upgraded says for status what upgrades have left, nil before the first one.
+// upgraded says for status what upgrades have left, nil before the first attempt.
 func (s *supervisor) upgraded() *control.Upgraded {
 	u := &s.service.upgrade
-	if u.count == 0 {
+	if u.count == 0 && u.problem == "" {
 		return nil
 	}
 	r := &control.Upgraded{
-		Count: u.count, Since: u.began.Format(time.RFC3339),
+		Count: u.count, Since: u.process(), Problem: u.problem,
 		Note: "changes of the service's unit files and credentials since then take effect with a restart",
 	}
 	for _, sl := range s.workers.slots {

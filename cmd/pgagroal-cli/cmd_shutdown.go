@@ -34,14 +34,6 @@ func (p *program) shutdown(c *cli.Context, words []string) error {
 	return err
 }
 
-func (p *program) upgrade(c *cli.Context, words []string) error {
-	if len(words) > 0 {
-		return usagef("upgrade takes no argument")
-	}
-	_, err := p.do(c, control.Upgrade, nil)
-	return err
-}
-
 // timeoutArg adds --timeout to the arguments if it is given.
 func timeoutArg(c *cli.Context, args map[string]string) error {
 	if !c.IsSet("timeout") {

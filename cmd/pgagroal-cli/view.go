@@ -109,8 +109,7 @@ func recycleView(p *page, _ *answer, r *control.RecycleResponse) {
 }
 
 func upgradeView(p *page, _ *answer, r *control.UpgradeResponse) {
-	p.says(screen.Plain, fmt.Sprintf("pgagroal %s takes the place of %s: %s", r.To, r.From, r.Next))
-	p.suggest("pgagroal-cli status", "which version runs")
+	p.says(screen.Plain, fmt.Sprintf("pgagroal %s has taken the place of %s: %s", r.To, r.From, r.Next))
 }
 
 func pauseView(p *page, _ *answer, r *control.PauseResponse) {

@@ -187,7 +187,7 @@ func statusFoot(p *page, r *control.StatusResponse) {
 
 // upgradedText says what upgrades have left, "" for none.
 func upgradedText(u *control.Upgraded) string {
-	if u == nil {
+	if u == nil || u.Count == 0 { // the alarm says why an attempt has failed
 		return ""
 	}
 	text := fmt.Sprintf("%d times since the start at %s: %s", u.Count, u.Since, u.Note)

@@ -57,7 +57,7 @@ type StatusResponse struct {
 	Standbys          map[string]Standby
 	Failover          FailoverSummary
 	Confinement       Confinement
-	Upgrade           *Upgraded `json:",omitempty"` // absent before the first upgrade
+	Upgrade           *Upgraded `json:",omitempty"` // absent before the first attempt
 }
 
 // Upgraded says what upgrades without a cut have left.
@@ -65,6 +65,8 @@ type Upgraded struct {
 	// Count is how many there were since Since, when the process started.
 	Count int
 	Since string
+	// Problem is why the last attempt has failed.
+	Problem string `json:",omitempty"`
 	// OldWorkers are of earlier versions, and OldClients their clients.
 	OldWorkers int
 	OldClients int
@@ -274,6 +276,9 @@ type UpgradeResponse struct {
 	From, To string
 	// Next says what becomes of the clients, in words.
 	Next string
+	// Count and Since are what status has in Upgrade when the new version answers.
+	Count int
+	Since string
 }
 
 // PauseResponse answers pause and resume.
