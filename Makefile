@@ -153,6 +153,8 @@ test-systemd: ## a Debian that is booted here, with the .deb, units and servers:
 
 test-documents: ## what documents have people type, on a Debian with nothing in it that the first call makes
 	.ci/setup documents
+	go mod download
+	go -C .ci/packages mod download
 	go vet -tags bare ./test/firsthour
 	go run ./.ci/gotest -tags bare -run Bare -timeout 60m ./test/firsthour
 

@@ -47,6 +47,7 @@ const settled = `
 set -e
 cp /mnt/systemctl /mnt/journalctl /usr/local/sbin/
 cp -a /mnt/files /srv/
+echo "127.0.0.1 localhost $(cat /proc/sys/kernel/hostname)" >/etc/hosts
 echo 'debconf debconf/frontend select Noninteractive' | debconf-set-selections
 cd /srv/files
 set +e
@@ -73,12 +74,6 @@ func newBareMachine(t *testing.T, fill func(t *testing.T, dir string)) *machine 
 	m.must(strings.NewReplacer("$ROOT", strings.TrimSpace(string(root)), "$DIR", filepath.Join(dir, "machine"), "$FILES", files,
 		"$CACHES", strings.Join(caches, " ")).Replace(entered) + settled)
 	return m
-}
-
-func withCheckout(t *testing.T, dir string) {
-	t.Helper()
-	must(t, os.Remove(dir))
-	copyCheckout(t, dir)
 }
 
 // withPackage makes the .deb of this checkout.
