@@ -68,7 +68,7 @@ GOFLAGS_BUILD = -trimpath -buildvcs=false \
 	-ldflags '-s -w -X $(RELEASE).version=$(VERSION) -X $(RELEASE).commit=$(COMMIT) -X $(RELEASE).date=$(SOURCE_DATE_EPOCH)'
 
 .DEFAULT_GOAL := build
-.PHONY: build demo demo-up demo-down test test-all test-17 test-drivers test-browser test-race test-packages test-systemd test-documents regress fuzz bench lint html install deb rpm dist image clean help
+.PHONY: build demo demo-up demo-down test test-all test-17 test-drivers test-browser test-patroni test-race test-packages test-systemd test-documents regress fuzz bench lint html install deb rpm dist image clean help
 
 build: ## build the programs into ./bin
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $(BUILDDIR)/ $(addprefix ./cmd/,$(PROGRAMS))
@@ -123,9 +123,14 @@ test-browser: ## the web console in chromium
 	go vet -tags browser ./console
 	go run ./.ci/gotest -tags browser -run Browser -timeout 10m ./console $(if $(SCREENSHOTS),-args -screenshots $(abspath $(SCREENSHOTS)))
 
+test-patroni: ## failover_mode = follow before a real Patroni
+	.ci/setup test patroni
+	go vet -tags patroni ./test/patroni
+	go run ./.ci/gotest -tags patroni -timeout 10m ./test/patroni
+
 # An hour and more: other schedules than make test plays, each fault and each
 # disturbance 20 times with the default times, and 500 rounds of killed clients.
-test-all: test test-17 test-drivers test-browser test-packages test-systemd test-documents ## what make test has no time for: long simulations, faults with the default times, again and again
+test-all: test test-17 test-drivers test-browser test-patroni test-packages test-systemd test-documents ## what make test has no time for: long simulations, faults with the default times, again and again
 	go run ./.ci/gotest -run "TestSimulation|PacketLoss" -timeout 60m ./supervisor/failover -schedules 5000000 -seed 2000000 -losses 20000
 	go run ./.ci/gotest -run PassedOver -timeout 60m ./internal/pool -steps 5000000
 	go run ./.ci/gotest -timeout 90m ./test/faults -repeat 20

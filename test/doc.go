@@ -22,6 +22,7 @@
 //	process      start, privileges, signals, death of workers, the service manager
 //
 //	firsthour    GETTING-STARTED, README and MIGRATION by their texts, and typical mistakes
+//	patroni      before a real Patroni: make test-patroni
 //	systemd      the .deb and its units on a booted machine: make test-systemd
 //	faults       hosts in networks of their own that are cut off, frozen and killed
 //	hangs        processes of pgagroal that are stopped in each phase of a failover

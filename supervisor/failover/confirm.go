@@ -53,7 +53,7 @@ func (m *Machine) evalOpenOff(s *server) {
 // watchOthers flags another writable server as split brain, but only if the primary has answered after that server.
 func (m *Machine) watchOthers(p *server) {
 	for i, s := range m.each() {
-		if i == m.known.index || s.last != SawPrimary || s.excluded || s.qual == SplitBrain || m.alias(i) {
+		if i == m.known.index || s.last != SawPrimary || m.barred(s) || s.qual == SplitBrain || m.alias(i) {
 			continue
 		}
 		if m.foreign(s) {
@@ -262,7 +262,7 @@ func (m *Machine) isolated() bool {
 func (m *Machine) adoptable() int {
 	best := -1
 	for i, s := range m.each() {
-		if i == m.known.index || s.last != SawPrimary || s.excluded || m.alias(i) || m.foreign(s) || m.known.timeline == 0 || s.timeline <= m.known.timeline {
+		if i == m.known.index || s.last != SawPrimary || m.barred(s) || m.alias(i) || m.foreign(s) || m.known.timeline == 0 || s.timeline <= m.known.timeline {
 			continue
 		}
 		if best >= 0 && m.servers[best].timeline == s.timeline {

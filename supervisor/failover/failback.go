@@ -1,10 +1,14 @@
 package failover
 
 // backAsStandby handles an old primary that was replaced and is in recovery now. With failback = standby it becomes a
-// Replica once every probe for failback_quarantine has seen it follow the new primary.
+// Replica once every probe for failback_quarantine has seen it follow the new primary, and with failover_mode = follow at
+// once, because somebody else has made it a standby.
 func (m *Machine) backAsStandby(i int) {
-	s := m.servers[i]
-	if m.cfg.Failback != FailbackStandby {
+	s, quarantine := m.servers[i], m.cfg.Quarantine
+	switch {
+	case m.cfg.Follow:
+		quarantine = 0
+	case m.cfg.Failback != FailbackStandby:
 		m.become(i, Failed, Plain, "back as a standby")
 		return
 	}
@@ -16,12 +20,15 @@ func (m *Machine) backAsStandby(i int) {
 	if !s.back {
 		s.back, s.backSince = true, m.now
 	}
-	if m.now < s.backSince+m.cfg.Quarantine {
-		m.become(i, Failed, Plain, "back as a standby, in quarantine for "+short(m.cfg.Quarantine))
+	if m.now < s.backSince+quarantine {
+		m.become(i, Failed, Plain, "back as a standby, in quarantine for "+short(quarantine))
 		return
 	}
 	s.back, s.excluded, s.recheck = false, false, false
-	why := "followed " + m.nameOf(m.known.index) + " for " + short(m.cfg.Quarantine)
+	why := "followed " + m.nameOf(m.known.index) + " for " + short(quarantine)
+	if m.cfg.Follow {
+		why = "follows " + m.nameOf(m.known.index)
+	}
 	m.remember(HistoryEntry{Kind: "failback", Reason: why, Result: "Replica again", Old: s.cfg.Name, New: m.nameOf(m.known.index)})
 	m.become(i, Replica, Plain, why)
 }

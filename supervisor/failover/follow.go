@@ -11,3 +11,9 @@ func (m *Machine) waitForOthers() {
 	m.remember(HistoryEntry{Kind: "no_candidate", Reason: m.why, Result: why, Old: m.nameOf(old)})
 	m.giveUpOn(holdFollow, why)
 }
+
+// barred reports whether a server is never used, because another one has replaced it. With failover_mode = follow a
+// higher timeline shows that somebody else has promoted it since.
+func (m *Machine) barred(s *server) bool {
+	return s.excluded && !(m.cfg.Follow && m.known.timeline != 0 && s.timeline > m.known.timeline)
+}

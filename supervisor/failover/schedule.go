@@ -42,8 +42,36 @@ func (m *Machine) probeDue(i int) (time.Duration, bool) {
 	return s.lastEnded + every, true
 }
 
+// With failover_mode = follow nobody tells the machine of a promotion, and clients wait until it sees one. So it looks
+// more often than it needs for a decision of its own, but not for ever: a server may stay dead for days.
+const (
+	successorInterval = 100 * time.Millisecond
+	successorTime     = time.Minute
+)
+
+// awaitsSuccessor reports whether server i may have been promoted by somebody else just now.
+func (m *Machine) awaitsSuccessor(i int) bool {
+	if !m.cfg.Follow || i == m.known.index || m.foreign(m.servers[i]) {
+		return false
+	}
+	switch m.phase {
+	case PhaseSuspect, PhaseFencing, PhaseHeld:
+		return m.now < m.since+successorTime
+	default:
+		return false
+	}
+}
+
 // probeEvery returns the pause between two probes of a server in this phase; false means no regular probes.
 func (m *Machine) probeEvery(i int) (time.Duration, bool) {
+	every, ok := m.usualInterval(i)
+	if m.awaitsSuccessor(i) {
+		every = min(every, successorInterval)
+	}
+	return every, ok
+}
+
+func (m *Machine) usualInterval(i int) (time.Duration, bool) {
 	switch m.phase {
 	case PhaseNew:
 		return 0, false

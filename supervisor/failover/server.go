@@ -11,7 +11,7 @@ type server struct {
 	state     State // written by become only
 	qual      Qualifier
 	reason    string
-	excluded  bool // an old primary that was replaced: only a command or failback = standby lets it be used again
+	excluded  bool // an old primary that was replaced: only a command, failback = standby or failover_mode = follow lets it be used again
 	relabel   bool // switch-to has replaced it while it was healthy: if it is writable it stays Not init
 	restored  bool // its entry in the record was valid
 	spared    bool // the candidate of a failed run after which rule 8 opened the old primary again: a Replica once it is seen in recovery
@@ -288,7 +288,7 @@ func (m *Machine) classify(i int) {
 	switch {
 	case m.alias(i):
 		m.become(i, NotInit, Plain, m.aliasText(i))
-	case s.last == SawPrimary && s.excluded:
+	case s.last == SawPrimary && m.barred(s):
 		m.become(i, Failed, SplitBrain, "writable although "+m.nameOf(m.known.index)+" replaced it: never used")
 	case s.last == SawPrimary:
 		// what a writable server means depends on the phase

@@ -143,7 +143,7 @@ func (m *Machine) decideStart(late bool) decision {
 func (m *Machine) writable() (own, strangers []int) {
 	var found []int
 	for i, s := range m.each() {
-		if s.last == SawPrimary && !s.excluded && !m.alias(i) {
+		if s.last == SawPrimary && !m.barred(s) && !m.alias(i) {
 			found = append(found, i)
 		}
 	}
