@@ -2,15 +2,15 @@
 // from the document, runs them in a root of their own as one who pastes them, and
 // compares what they print with what the document promises. Then it makes each mistake
 // of the document's table and looks for the words that the table promises. README.md and
-// doc/MIGRATION.md are typed line by line.
+// doc/MIGRATION.md and doc/CONTRIBUTING.md are typed line by line.
 //
 //	document_test.go  the document: its blocks, its promises, its table
 //	machine_test.go   a private machine: mounts, processes, network, and one shell on it
 //	hour_test.go      the hour
 //	mistakes_test.go  how each mistake is made, and mended
-//	lines_test.go     every command line of README.md and doc/MIGRATION.md, and who types it
+//	lines_test.go     every command line of these, and who types it
 //	bare_test.go      a Debian with nothing in it (build tag bare: make test-documents)
-//	readme_test.go    README.md and doc/MIGRATION.md on it
+//	readme_test.go    these on it
 //	testdata          stand-ins for systemctl and journalctl, and for sudo where there is none
 //
 // The machine is the one that the test runs on, with empty directories where pgagroal and

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	readme    = "../../README.md"
-	migration = "../../doc/MIGRATION.md"
+	readme       = "../../README.md"
+	migration    = "../../doc/MIGRATION.md"
+	contributing = "../../doc/CONTRIBUTING.md"
 )
 
 // line is a command line of a document other than the guide, whose lines are all typed. Each is typed by
@@ -29,7 +30,7 @@ type line struct {
 
 const asPgagroal = "runuser -u pgagroal -- $LINE"
 
-// typedLines is every command line of README.md and MIGRATION.md.
+// typedLines is every command line of README.md, MIGRATION.md and CONTRIBUTING.md.
 var typedLines = []line{
 	{document: readme, text: "make demo"}, // and what it prints is shown
 	{document: readme, text: "make demo PIPELINE=session", prints: []string{"ok 0 of … acknowledged writes lost"}},
@@ -42,6 +43,11 @@ var typedLines = []line{
 	{document: readme, text: "make html", as: "$LINE && ls dist/html/*", prints: []string{"dist/html/index.html"}},
 	{document: readme, text: "man ./man/pgagroal.8", as: "apt-get -q -y install man-db >/dev/null && MANPAGER=cat $LINE", prints: []string{"… connection pool …"}},
 	{document: readme, text: "make build"},
+	{document: contributing, text: "make build"},
+	{document: contributing, text: "go test ./worker/relay", prints: []string{"ok …/worker/relay …"}},
+	{document: contributing, text: "go test -race ./test/hooks -run AHangingNotifyScript", as: "apt-get -q -y install gcc libc6-dev >/dev/null && $LINE", prints: []string{"ok …/test/hooks …"}},
+	{document: contributing, text: "make test", elsewhere: ".ci/run:step test >", why: "as in README.md"},
+	{document: contributing, text: "make lint", elsewhere: ".ci/run:step lint", why: "it gets its linters from the network"},
 	{document: readme, text: "sudo make install"},
 	// The package, three servers, and the configuration that the page shows.
 	{document: readme, text: "sudo -u pgagroal pgagroal-admin master-key -g", as: configured + "$LINE"},
@@ -149,14 +155,14 @@ func linesOf(t *testing.T, document string) (blocks, sentences []string) {
 	return blocks, sentences
 }
 
-// TestEveryCommandLineIsTyped fails when README.md or MIGRATION.md has a command line that no test types, and when the table
+// TestEveryCommandLineIsTyped fails when one of these documents has a command line that no test types, and when the table
 // has one that the documents lack. What the guide has in its blocks is typed; what it has in sentences must be part of
 // that, of its table of mistakes, or of another document.
 func TestEveryCommandLineIsTyped(t *testing.T) {
 	var typed []string
 	for _, l := range typedLines {
 		blocks, sentences := linesOf(t, l.document)
-		if !slices.Contains(blocks, l.text) && (l.document == migration || !slices.Contains(sentences, l.text)) {
+		if !slices.Contains(blocks, l.text) && (l.document != readme || !slices.Contains(sentences, l.text)) {
 			t.Errorf("%s has no line %q any more", l.document, l.text)
 		}
 		if file, text, found := strings.Cut(l.elsewhere, ":"); found {
@@ -168,7 +174,7 @@ func TestEveryCommandLineIsTyped(t *testing.T) {
 		}
 		typed = append(typed, l.document+l.text)
 	}
-	for _, document := range []string{readme, migration} {
+	for _, document := range []string{readme, migration, contributing} {
 		lines, sentences := linesOf(t, document)
 		if document == readme {
 			lines = append(lines, sentences...)
@@ -220,7 +226,7 @@ func TestWhatTheStandInDoesIsDoneBySystemd(t *testing.T) {
 		booted.Write(b)
 	}
 	verbs := map[string]bool{}
-	for _, document := range []string{guide, readme, migration} {
+	for _, document := range []string{guide, readme, migration, contributing} {
 		b, err := os.ReadFile(document)
 		must(t, err)
 		for _, m := range verb.FindAllStringSubmatch(string(b), -1) {
@@ -229,7 +235,7 @@ func TestWhatTheStandInDoesIsDoneBySystemd(t *testing.T) {
 	}
 	for v := range verbs {
 		if found := regexp.MustCompile("systemctl " + v + `[ "\n]`).MatchString(booted.String()); found == (bootedElsewhere[v] != "") {
-			t.Errorf("systemctl %s: done by test/systemd is %v, and in the table of what isn't it is %v", v, found, found)
+			t.Errorf("systemctl %s: test/systemd types it: %v; bootedElsewhere says why it doesn't: %q", v, found, bootedElsewhere[v])
 		}
 	}
 	for v := range bootedElsewhere {

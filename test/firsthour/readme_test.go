@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestBareReadme types the lines of README.md and MIGRATION.md on a Debian with a copy of this checkout, make, and Go.
+// TestBareReadme types the lines of README.md, MIGRATION.md and CONTRIBUTING.md on a Debian with a copy of this checkout, make, and Go.
 func TestBareReadme(t *testing.T) {
 	m := newBareMachine(t, copyCheckout)
 	m.must("apt-get -q -y install make git && " + repository)
