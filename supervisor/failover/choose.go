@@ -319,8 +319,9 @@ func (m *Machine) mayAnswer(s *server) bool {
 		return true
 	}
 	switch s.last {
-	case SawStandby, SawPrimary: // a recent answer has been judged by rank
-		return m.now-s.lastStarted >= m.cfg.ProbeTimeout && m.now-s.lastStarted < m.cfg.RunnerWait
+	case SawStandby, SawPrimary: // rank has judged a recent answer, but none from before the choice began
+		judged := s.fresh(max(m.since, m.now-m.cfg.ProbeTimeout))
+		return !judged && m.now < max(s.lastStarted+m.cfg.RunnerWait, m.since+m.cfg.ProbeTimeout+stopSlack)
 	case SawStarting, SawShutdown:
 		return s.deadRow == 0
 	case SawRefused, SawTimeout, SawSilent, SawUnreachable:

@@ -266,6 +266,8 @@ func (p *player) config(opt map[string]string) {
 			c.Window = p.dur(v)
 		case "probes":
 			c.ProbeCount = int(p.num(v))
+		case "probetimeout":
+			c.ProbeTimeout = p.dur(v)
 		case "minstandbys":
 			c.MinStandbys = int(p.num(v))
 		case "probeuser":
@@ -344,6 +346,8 @@ func (p *player) node(name, outcome string, opt map[string]string) {
 			n.writes = v == "on"
 		case "mute": // its probes are never answered
 			n.mute = v == "on"
+		case "takes": // so long, each of its answers
+			n.takes = p.dur(v)
 		}
 	}
 }

@@ -30,6 +30,7 @@ type node struct {
 	writes   bool          // its LSN grows with every look
 	timeout  time.Duration // wal_receiver_timeout
 	mute     bool          // probes get no answer at all
+	takes    time.Duration // how long its answers take, 0 a millisecond
 	quietAt  time.Duration // last byte any worker had from it
 	neverHad bool
 	bytes    bool // workers receive from it all the time, whatever probes see
@@ -273,6 +274,7 @@ func (w *world) probe(a Probe) {
 		if n.writes {
 			n.lsn++
 		}
+		took = max(took, n.takes)
 		done.Obs = w.observation(n)
 	case SawRefused, SawUnreachable, SawNoAddress, SawAlive, SawStarting, SawShutdown:
 	}
