@@ -368,8 +368,7 @@ func (s *supervisor) beginAgain(h *heritage) {
 		s.pausesChanged()
 	}
 	s.rewatch(h)
-	// The program before may have told the watchdog half an interval ago.
-	s.env.notify(fmt.Sprintf("WATCHDOG=1\nREADY=1\nMAINPID=%d\nSTATUS=%s", os.Getpid(), s.service.status))
+	s.env.notify(fmt.Sprintf("READY=1\nMAINPID=%d\nSTATUS=%s", os.Getpid(), s.service.status))
 	s.log.Info("upgrade: this version goes on", "version", s.build, "before", h.Build, "workers", len(h.Workers), "clients", s.clients.total,
 		"took", (proc.SinceBoot() - h.Boot).Round(time.Millisecond))
 	s.reapStrays() // prober, console and runner of the program before

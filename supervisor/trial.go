@@ -43,7 +43,11 @@ func Try(opt Options) error {
 	if err != nil {
 		return err
 	}
+	err = trySiblings(opt, program)
 	program.Close()
+	if err != nil {
+		return err
+	}
 	s, err := goingOn(opt, h, statedir.Dir{Path: h.State.Path, Usable: h.State.Usable})
 	if err != nil {
 		return err

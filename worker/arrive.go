@@ -157,7 +157,7 @@ func (w *worker) goOn(s *session, a *arrival) {
 		s.login = w.share(s.login)
 		if a.state.Waiting {
 			s.stash = []byte(a.state.Unanswered.Reveal())
-			s.seek()
+			s.seekOn(ms(a.state.WaitedMS))
 			return
 		}
 		s.client.Resume()

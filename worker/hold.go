@@ -2,6 +2,7 @@ package worker
 
 import (
 	"slices"
+	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
@@ -77,11 +78,21 @@ func (w *worker) spares(wt *waiter) bool {
 	return spared < maxSpared
 }
 
-// startTimer starts the time limit of a waiter.
+// startTimer starts the time limit of a waiter. It may have waited in another worker.
 func (w *worker) startTimer(wt *waiter) {
+	wt.limited = w.now() - wt.Waited
 	if d := w.waitLimit(); d > 0 {
-		wt.timer = w.loop.After(d, func() { w.expire(wt) })
+		wt.timer = w.loop.After(max(d-wt.Waited, time.Millisecond), func() { w.expire(wt) })
 	}
+	wt.Waited = 0
+}
+
+// hasWaited is how long a waiter has waited for what its time limit is about: without a pause before.
+func (w *worker) hasWaited(wt *waiter) time.Duration {
+	if wt.paused {
+		return wt.Waited
+	}
+	return w.now() - wt.limited
 }
 
 // moveAside takes the backend from a session that isn't in a transaction and loses nothing

@@ -23,12 +23,12 @@ import (
 //	                                   isn't movable
 //	         shares                    counted again
 //	session  key                       carried
-//	         stash                     carried; the time limit of its client, which may have been
-//	                                   paused, and its place in the queue begin anew
+//	         stash                     carried
 //	         state                     active, or waiting if the client waits for a backend;
 //	                                   no other state is movable
 //	         client, backend, talk     made anew
-//	         waiter, timer             made anew: a waiting client queues again
+//	         waiter, timer             made anew; a waiting client keeps the time that it has waited, and with it
+//	                                   its place among the others
 //	         welcomed                  true: logins aren't movable
 //	         heard                     false, which only delays a limit by a look
 //	         flooded, halted,          false: otherwise the session isn't movable
@@ -79,7 +79,7 @@ func (s *session) portable() *ipc.SessionState {
 	}
 	if s.state == sessionWaiting {
 		st.Waiting, st.Unanswered = true, ipc.Secret(s.stash)
-		st.WaitedMS = (w.now() - s.waiter.Since).Milliseconds()
+		st.WaitedMS = w.hasWaited(s.waiter).Milliseconds()
 	}
 	if b := s.backend; b != nil {
 		h := b.Hold()
@@ -141,10 +141,16 @@ func loginFrom(m *ipc.SessionLogin) *login {
 
 var errClaims = errors.New("the state says something that can't be")
 
+// ageOf reports whether a number of milliseconds can be how long something has lasted: up to a hundred years.
+func ageOf(ms int64) bool {
+	const most = 100 * 365 * 24 * time.Hour
+	return ms >= 0 && ms <= most.Milliseconds()
+}
+
 // checkState says what is wrong with a state, beyond what relay.Continue checks.
 func checkState(st *ipc.SessionState, backend *ipc.BackendState) error {
 	switch {
-	case !givenLength(len(st.CancelSecret)), st.AgeMS < 0, st.StoodMS < 0, st.WaitedMS < 0:
+	case !givenLength(len(st.CancelSecret)), !ageOf(st.AgeMS), !ageOf(st.StoodMS), !ageOf(st.WaitedMS):
 		return errClaims
 	case st.Load > uint8(relay.Statement), st.Login.Key.Size() > ipc.MaxKey:
 		return errClaims

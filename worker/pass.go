@@ -53,7 +53,9 @@ type move struct {
 	client, server int
 	// memory is the file with the state, -1 if that is in out.
 	memory int
-	waited bool // the client waited for a backend
+	// The client waited for a backend, and for how long.
+	waits  bool
+	waited time.Duration
 	// late says that the queues didn't become empty in time for a round.
 	late bool
 	// then is what ends the session instead, nil for nothing.
@@ -249,7 +251,8 @@ func (w *worker) tryMove(s *session) {
 		w.stays(s)
 		return
 	}
-	if mv.waited = s.state == sessionWaiting; mv.waited {
+	if mv.waits = s.state == sessionWaiting; mv.waits {
+		mv.waited = w.hasWaited(s.waiter)
 		w.leave(s.waiter)
 		s.waiter = nil
 	}
@@ -333,8 +336,8 @@ func (w *worker) comesBack(s *session, mv *move) {
 	switch {
 	case then != nil:
 		then()
-	case mv.waited:
-		s.seek()
+	case mv.waits:
+		s.seekOn(mv.waited)
 	default:
 		if s.backend != nil {
 			s.backend.conn.Resume()

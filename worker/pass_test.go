@@ -5,12 +5,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
@@ -514,4 +516,66 @@ func FuzzSessionState(f *testing.F) {
 		_, _ = talk.FromClient(pgwire.AppendQuery(nil, "SELECT 1"))
 		talk.End()
 	})
+}
+
+// waits has a client wait for a backend that nobody grants, with what it has said in the transaction pipeline.
+func (r *rig) waits(id uint64) {
+	r.t.Helper()
+	tc, _ := r.enter(id)
+	r.do(func() {
+		r.w.shelf.CloseIdle(pool.EvictFlush, func(*pool.Backend) bool { return true })
+		r.w.carryOut()
+	})
+	query, err := (&pgproto3.Query{String: "SELECT 1"}).Encode(nil)
+	if err == nil {
+		_, err = tc.Write(query)
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	expect[*ipc.LeaseRequest](r)
+}
+
+// A client that waits keeps the time that it has waited: its limit goes on, and it is before clients that came later.
+func TestWaitingSessionKeepsTheTimeItHasWaited(t *testing.T) {
+	cfg := pooling()
+	cfg.BlockingTimeoutMS = 1000 * generous.Milliseconds()
+	from, to := newRig(t, cfg), newRig(t, cfg)
+	from.waits(1)
+	to.waits(2)
+	const waited = 999 * generous
+	from.do(func() { from.w.clients[1].session.waiter.limited -= waited })
+	carry(t, from, to)
+	to.do(func() {
+		list := to.w.shelf.Waiters()
+		if len(list) != 2 || list[0].Of.(*waiter).session.c.id != 1 || list[1].Of.(*waiter).session.c.id != 2 {
+			t.Fatalf("%d wait, and not in the order in which they came", len(list))
+		}
+		for i, least := range [...]time.Duration{waited, 0} {
+			wt := list[i].Of.(*waiter)
+			if now := to.w.now(); now-wt.Since < least || to.w.hasWaited(wt) < least || now-wt.Since > least+generous {
+				t.Errorf("client %d has waited %v, and %v of its limit", i+1, now-wt.Since, to.w.hasWaited(wt))
+			}
+		}
+	})
+}
+
+// Its time limit is what is left of it.
+func TestWaitingSessionIsRefusedWhenItsTimeIsOver(t *testing.T) {
+	cfg := pooling()
+	cfg.BlockingTimeoutMS = 1000 * generous.Milliseconds()
+	from, to := newRig(t, cfg), newRig(t, cfg)
+	from.waits(1)
+	from.do(func() { from.w.clients[1].session.waiter.limited -= 1000 * generous })
+	carry(t, from, to)
+	end := time.NewTimer(generous)
+	defer end.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-end.C:
+			t.Fatal("it waits on")
+		case <-time.After(time.Millisecond):
+		}
+		to.do(func() { waiting = to.w.shelf.Waiting() > 0 })
+	}
 }

@@ -25,8 +25,9 @@ type waiter struct {
 	offered func(*backend)
 	refused func(*pgwire.Refused)
 	timer   *reactor.Timer
-	paused  bool // an operator pauses the clients of its pool, and it has no time limit
-	tries   int  // attempts after the first
+	limited time.Duration // when its time limit began
+	paused  bool          // an operator pauses the clients of its pool, and it has no time limit
+	tries   int           // attempts after the first
 	// last is the error of the last attempt to open a backend, for the log.
 	last error
 }

@@ -94,7 +94,10 @@ func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 }
 
 // seek gives the session a backend from the shelf, or a place in the queue.
-func (s *session) seek() {
+func (s *session) seek() { s.seekOn(0) }
+
+// seekOn is seek for a session that has waited in another worker.
+func (s *session) seekOn(waited time.Duration) {
 	if s.cancelled {
 		s.cancelStash()
 		return
@@ -117,7 +120,7 @@ func (s *session) seek() {
 	}
 	s.client.Watch()
 	s.waiter = &waiter{requested: s.login.requested, login: s.login, session: s, refused: s.refuse}
-	s.waiter.Pool, s.waiter.Bare = p, s.login.unconfirmed()
+	s.waiter.Pool, s.waiter.Bare, s.waiter.Waited = p, s.login.unconfirmed(), waited
 	w.wait(s.waiter)
 }
 

@@ -112,8 +112,8 @@ type Waiter struct {
 	// Bare says that only the server can tell who the client is. It needs a lease, to open
 	// its own backend, or a Trusting backend.
 	Bare bool
-	// Since is when the client arrived.
-	Since time.Duration
+	// Since is when the client arrived. Waited is how long it had waited elsewhere before.
+	Since, Waited time.Duration
 	// Of is data of the caller.
 	Of any
 
@@ -350,13 +350,17 @@ func (s *Shelf) serves(p *Pool, came time.Duration) {
 // Wait puts a client at the end of its pool's queue and asks for a lease.
 func (s *Shelf) Wait(wt *Waiter, now time.Duration) {
 	s.lastID++
-	wt.id, wt.Since, wt.queued = s.lastID, now, true
+	wt.id, wt.Since, wt.queued = s.lastID, now-wt.Waited, true
 	s.served.keep()
 	wt.Pool.served.keep()
 	if len(wt.Pool.waiters) == 0 {
 		s.queues = append(s.queues, wt.Pool)
 	}
-	wt.Pool.waiters = append(wt.Pool.waiters, wt)
+	at := len(wt.Pool.waiters)
+	for wt.Waited > 0 && at > 0 && wt.Pool.waiters[at-1].Since > wt.Since {
+		at--
+	}
+	wt.Pool.waiters = slices.Insert(wt.Pool.waiters, at, wt)
 	s.waiting++
 	s.arrived(wt.Pool, now)
 }
