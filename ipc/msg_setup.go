@@ -48,8 +48,10 @@ type ConfigBegin struct {
 	// ConnectionRetryMS is the pause before a backend is opened again.
 	ConnectionRetryMS int64 `msgpack:"connection_retry_ms"`
 	// Failover says that clients wait for a new primary instead of getting an error.
-	Failover          bool `msgpack:"failover"`
-	AllowUnknownUsers bool `msgpack:"allow_unknown_users"`
+	Failover bool `msgpack:"failover"`
+	// KeepSessions is failover_keep_sessions.
+	KeepSessions      string `msgpack:"keep_sessions"`
+	AllowUnknownUsers bool   `msgpack:"allow_unknown_users"`
 	// CountClients says that there are limits of clients by user or database, so that each client that
 	// has proven who it is needs an AdmitRequest with Count.
 	CountClients bool   `msgpack:"count_clients"`

@@ -164,7 +164,7 @@ func (s *supervisor) configBegin(g *generation, index int) *ipc.ConfigBegin {
 		ConnectionRetryMS:  c.ConnectionRetryDelay.Milliseconds(),
 		ResetQuery:         c.ServerResetQuery, ResetOnFailure: c.ServerResetQueryBehaviorOnFailure,
 		ResetAlways: c.ServerResetQueryAlways,
-		Failover:    c.DecidesFailover(), AllowUnknownUsers: c.AllowUnknownUsers,
+		Failover:    c.DecidesFailover(), KeepSessions: c.FailoverKeepSessions, AllowUnknownUsers: c.AllowUnknownUsers,
 		KeepAlive: c.KeepAlive, NoDelay: c.NoDelay,
 		Timers:        timersOf(c),
 		ProxyProtocol: c.ProxyProtocol,

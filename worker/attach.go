@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/logline"
@@ -102,11 +103,20 @@ func (s *session) adapt(b *backend) {
 			s.begin(b)
 			return
 		}
-		msg := pgwire.AppendServersError(nil, pgwire.SeverityFatal, failed)
+		msg := s.unadapted(failed)
 		s.detach()
 		s.w.reset(b, true)
 		s.say(msg)
 	})
+}
+
+// unadapted returns the error for a client whose parameters the server has refused.
+func (s *session) unadapted(failed []byte) []byte {
+	if !s.welcomed || !s.talk.Keeps() {
+		return pgwire.AppendServersError(nil, pgwire.SeverityFatal, failed)
+	}
+	f := pgwire.ParseError(failed)
+	return s.cannotMove(pgwire.RefusalServerLost.With(), fmt.Sprintf("a setting that the server refused (%s: %s)", f.Code, f.Message)).Append(nil)
 }
 
 // begin opens a failed transaction block if the client believes that it is in one, and

@@ -43,6 +43,9 @@ type config struct {
 	toServers map[int]*tlsdial.Server
 	// methods are what servers may ask for, by index.
 	methods map[int]auth.Methods
+	// reader understands what clients leave in their sessions, so that these are kept; nil if
+	// sessions aren't kept.
+	reader relay.Reader
 }
 
 // draft is a configuration that is still being received.
@@ -156,7 +159,16 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 		}
 	}
 	c.reset = relay.ResetQueries(c.ResetQuery)
+	c.reader = readerOf(&c.ConfigBegin)
 	return c, nil
+}
+
+// readerOf returns what understands what clients leave in their sessions, nil if sessions aren't kept.
+func readerOf(c *ipc.ConfigBegin) relay.Reader {
+	if c.KeepSessions == "on" && c.Pipeline == "session" {
+		return relay.Trusting{}
+	}
+	return nil
 }
 
 // offerTLS makes ready what the TLS handshakes of clients need.

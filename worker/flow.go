@@ -20,5 +20,5 @@ func (s *session) throttle() {
 // either while query_timeout cancels its statement, so that the cancel request can't hit the
 // next one.
 func (s *session) mustNotHear() bool {
-	return s.backend != nil && s.backend.conn.Full() || s.flooded || s.halted || s.client.Full() && !s.talk.Keeps()
+	return s.backend != nil && s.backend.conn.Full() || s.flooded || s.halted || s.client.Full() && s.talk.Answers()
 }

@@ -96,13 +96,22 @@ func (w *worker) hasWaited(wt *waiter) time.Duration {
 }
 
 // moveAside takes the backend from a session that isn't in a transaction and loses nothing
-// with its backend. The session then waits for another one. It reports whether it did.
-func (s *session) moveAside() bool {
-	if s.state != sessionActive || s.talk.Stand() != relay.Resting || s.talk.Lose().Fate != relay.Waits {
-		return false
+// with its backend. The session then waits for another one; a kept session seeks one when its client
+// needs it. moveAside reports whether it did, and otherwise why a kept session can't move.
+func (s *session) moveAside() (moved bool, why string) {
+	if s.state != sessionActive || s.talk.Stand() != relay.Resting {
+		return false, ""
+	}
+	loss := s.talk.Lose()
+	if loss.Fate != relay.Waits && loss.Fate != relay.Stays {
+		return false, loss.Why
 	}
 	s.w.closeBackend(s.backend)
 	s.detach()
-	s.seek()
-	return true
+	if loss.Fate == relay.Waits {
+		s.seek()
+	} else {
+		s.listen()
+	}
+	return true, ""
 }

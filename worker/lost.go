@@ -23,14 +23,14 @@ func (s *session) serverGone() {
 }
 
 // lost decides what happens to a client that has lost its backend. If nothing is lost with
-// it, the client gets another backend. In the transaction pipeline the client is told what
-// it has lost, and stays. All other sessions end.
+// it, the client gets another backend. In the transaction pipeline, and in a kept session, the client
+// is told what it has lost, and stays. All other sessions end.
 func (s *session) lost() {
 	loss := s.talk.Lose()
 	s.flooded = false
 	switch loss.Fate {
 	case relay.Ends:
-		s.drop(s.loss())
+		s.drop(s.cannotMove(s.loss(), loss.Why))
 		return
 	case relay.Told:
 		s.say(nil)
@@ -47,6 +47,16 @@ func (s *session) lost() {
 	} else {
 		s.client.Resume()
 	}
+}
+
+// cannotMove adds to the error that ends a kept session why it can't go on with another backend.
+func (s *session) cannotMove(r *pgwire.Refused, why string) *pgwire.Refused {
+	if why == "" {
+		return r
+	}
+	s.w.log.Info("session can't move to another connection", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
+		"database", s.login.requested, "reason", why)
+	return r.Detail("The session can't move to another connection because of " + why + ".")
 }
 
 // seekAgain seeks another backend. The lost one got nothing from the client.

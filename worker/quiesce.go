@@ -27,9 +27,9 @@ func (s *session) giveUp() bool {
 	if s.state != sessionActive || s.talk.Stand() != relay.Resting {
 		return false
 	}
-	if s.moveAside() {
-		return true
+	moved, why := s.moveAside()
+	if !moved {
+		s.drop(s.cannotMove(pgwire.RefusalSwitchover.With(), why))
 	}
-	s.drop(pgwire.RefusalSwitchover.With())
 	return true
 }

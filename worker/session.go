@@ -83,9 +83,12 @@ func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 	s := &session{w: w, c: c, client: conn, login: l}
 	c.since = uint32(time.Now().Unix())
 	conn.SetHandler((*clientEnd)(s))
-	if w.cfg.Pipeline == "transaction" {
+	switch {
+	case w.cfg.Pipeline == "transaction":
 		s.talk = w.shared.Pooled(c.id)
-	} else {
+	case w.cfg.reader != nil:
+		s.talk = w.shared.Kept(c.id, w.cfg.reader)
+	default:
 		s.talk = w.shared.Direct(c.id, w.cfg.Failover)
 	}
 	c.conn, c.session = nil, s

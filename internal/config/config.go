@@ -182,6 +182,7 @@ type Config struct {
 	FailoverVetoMax       time.Duration
 	FenceTimeout          time.Duration
 	FailoverClientWait    time.Duration
+	FailoverKeepSessions  string
 	FailoverMaxLag        int64 // bytes, 0 means no bound
 	FailoverScriptTimeout time.Duration
 	FailoverKillDelay     time.Duration

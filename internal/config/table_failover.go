@@ -94,6 +94,11 @@ func failoverRows() []Row {
 			main: func(c *Config) any { return &c.FailoverClientWait },
 		},
 		{
+			Name: "failover_keep_sessions", Kind: Enum, Default: "off", Values: []string{"off", "on"},
+			Help: "In the session pipeline, move a session to the new primary instead of ending it",
+			main: func(c *Config) any { return &c.FailoverKeepSessions },
+		},
+		{
 			Name: "failover_max_lag", Kind: Size, Default: "0",
 			Help: "A candidate that is further behind is refused; 0 means no bound",
 			main: func(c *Config) any { return &c.FailoverMaxLag },

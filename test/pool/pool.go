@@ -2,6 +2,7 @@ package pool
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -86,6 +87,9 @@ type Pool struct {
 	began  int
 }
 
+// keep runs the tests of the session pipeline in another mode of it.
+var keep = flag.Bool("keep", false, "run each pool that isn't of another pipeline with pipeline = session and failover_keep_sessions = on")
+
 // Prepare writes the configuration of a pool without starting it.
 func Prepare(t testing.TB, s Setup) *Pool {
 	t.Helper()
@@ -110,6 +114,9 @@ func Prepare(t testing.TB, s Setup) *Pool {
 		if v == "" {
 			delete(p.keys, k)
 		}
+	}
+	if pipeline := p.keys["pipeline"]; *keep && (pipeline == "" || pipeline == "auto" || pipeline == "session") {
+		p.keys["pipeline"], p.keys["failover_keep_sessions"] = "session", "on"
 	}
 	p.writeConfig(s)
 	return p

@@ -335,6 +335,9 @@ func (p *Pooled) readyForQuery(status byte) bool {
 		return false
 	}
 	p.x.dirty = p.x.dirty || e.kind == 'F' // a FunctionCall names its function only by an OID
+	if p.line.keep != nil {
+		p.line.keep.ready(e, p.x.errored, status)
+	}
 	p.done()
 	p.x.copying, p.x.errored, p.x.described = false, false, false
 	if p.x.idle() {
@@ -364,6 +367,9 @@ func (p *Pooled) tag(body []byte) {
 	tag := bytes.TrimRight(body, "\x00")
 	if i := bytes.IndexByte(tag, ' '); i > 0 && len(tag) > i+1 && tag[i+1] <= '9' {
 		tag = tag[:i] // without the number of rows
+	}
+	if e := p.x.first(); p.line.keep != nil && e != nil {
+		p.line.keep.tag(string(tag), e)
 	}
 	switch string(tag) {
 	case "SELECT":
@@ -401,6 +407,9 @@ func (p *Pooled) leaves() {
 	e := p.x.first()
 	if e == nil || e.kind != 'E' && e.kind != 'Q' {
 		return
+	}
+	if p.line.keep != nil {
+		p.line.keep.answered(e.effect)
 	}
 	p.x.dirty = p.x.dirty || e.traits&traitSession != 0
 	b := p.line.b

@@ -4,7 +4,8 @@ import "unique"
 
 // Conversation is the exchange of bytes between one client and its backends, from the
 // client's login to its end. There are two kinds: in a Direct conversation the client
-// keeps its backend; in a Pooled conversation it has one for each transaction.
+// keeps its backend; in a Pooled conversation it has one for each transaction, or, in a kept
+// session, keeps it as long as there is no reason to take it away.
 //
 // A conversation belongs to one goroutine. Memory that it returns is valid until the
 // next call of any conversation of the same Shared; a part of the caller's chunk is
@@ -47,6 +48,8 @@ type Conversation interface {
 	Cancel(said []byte) (Passed, error)
 	// Keeps reports whether the client keeps its backend between transactions.
 	Keeps() bool
+	// Answers reports whether the client may get answers that don't come from a server.
+	Answers() bool
 	// Uncertain reports whether an unanswered message may have ended a transaction;
 	// then the client can't know whether its work was committed.
 	Uncertain() bool
@@ -109,6 +112,8 @@ type Loss struct {
 	ToClient []byte
 	// Rest is what the client has said that its next backend must be sent.
 	Rest []byte
+	// Why is what a kept session that Ends would lose, empty for any other.
+	Why string
 }
 
 // Fate is what happens to a client whose backend is lost.
@@ -242,7 +247,13 @@ func (s *Shared) Direct(id uint64, moves bool) *Direct {
 // a time. id is the client's.
 func (s *Shared) Pooled(id uint64) *Pooled { return &Pooled{shared: s, id: id} }
 
-var _, _ Conversation = (*Direct)(nil), (*Pooled)(nil)
+// Kept returns a conversation for a client that keeps its backend, and gets another one if that is
+// lost, as long as reader understands what the client leaves in its session. id is the client's.
+func (s *Shared) Kept(id uint64, reader Reader) *Kept {
+	return &Kept{Pooled: Pooled{shared: s, id: id}, keep: keeping{reader: reader}}
+}
+
+var _, _, _ Conversation = (*Direct)(nil), (*Pooled)(nil), (*Kept)(nil)
 
 // isSet reports whether a handle has a value.
 func isSet(h unique.Handle[settings]) bool { return h != unique.Handle[settings]{} }

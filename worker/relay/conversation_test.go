@@ -16,8 +16,10 @@ func begun(c Conversation, b *Backend) Conversation {
 	return c
 }
 
-func both() map[string]Conversation {
-	return map[string]Conversation{"direct": NewShared().Direct(1, true), "pooled": NewShared().Pooled(1)}
+func all() map[string]Conversation {
+	return map[string]Conversation{
+		"direct": NewShared().Direct(1, true), "pooled": NewShared().Pooled(1), "kept": NewShared().Kept(1, Trusting{}),
+	}
 }
 
 // say takes chunks from the client, hear from the server.
@@ -42,8 +44,8 @@ func hear(t *testing.T, c Conversation, data []byte) Passed {
 // Whoever asks learns where a conversation stands from each chunk, and hears the
 // same between two chunks.
 func TestConversationTellsWhereItStands(t *testing.T) {
-	between := map[string]Stand{"direct": Resting, "pooled": Parting}
-	for name, c := range both() {
+	between := map[string]Stand{"direct": Resting, "pooled": Parting, "kept": Resting}
+	for name, c := range all() {
 		begun(c, &Backend{})
 		if c.Stand() != between[name] {
 			t.Errorf("%s: at first %d", name, c.Stand())
@@ -73,7 +75,7 @@ func TestConversationTellsWhereItStands(t *testing.T) {
 func TestConversationAllocatesNothingPerQuery(t *testing.T) {
 	up := join(bind, exec, sync_)
 	down := join(msg('2', ""), msg('D', strings.Repeat("x", 100)), done, ready("I"))
-	for name, c := range both() {
+	for name, c := range all() {
 		b := &Backend{}
 		begun(c, b)
 		n := testing.AllocsPerRun(1000, func() {
@@ -95,14 +97,14 @@ func TestConversationAllocatesNothingPerQuery(t *testing.T) {
 
 // What a client may have left on a backend is noted there, under its name.
 func TestPartingNotesWhatIsLeftBehind(t *testing.T) {
-	for name, c := range both() {
+	for name, c := range all() {
 		for _, step := range []struct {
 			tag   string
 			dirty map[string]bool
 		}{
-			{"", map[string]bool{"direct": false, "pooled": false}},
-			{"SELECT 1", map[string]bool{"direct": true, "pooled": false}},
-			{"LISTEN", map[string]bool{"direct": true, "pooled": true}},
+			{"", map[string]bool{"direct": false, "pooled": false, "kept": false}},
+			{"SELECT 1", map[string]bool{"direct": true, "pooled": false, "kept": true}},
+			{"LISTEN", map[string]bool{"direct": true, "pooled": true, "kept": true}},
 		} {
 			b := &Backend{}
 			begun(c, b)

@@ -114,6 +114,9 @@ func (d *Direct) Cancel(said []byte) (Passed, error) { return Passed{ToServer: s
 // Keeps implements Conversation.
 func (d *Direct) Keeps() bool { return true }
 
+// Answers implements Conversation.
+func (d *Direct) Answers() bool { return false }
+
 // Uncertain implements Conversation.
 func (d *Direct) Uncertain() bool { return d.line != nil && d.line.uncertain() }
 

@@ -93,6 +93,10 @@ type owed struct {
 	endings *endings
 	// asks is the statement for which the relay has added a Describe.
 	asks *statement
+	// effect is what a Query, Execute or FunctionCall leaves in a kept session.
+	effect *Effect
+	// several: a Query of a kept session that begins or ends transactions has several statements.
+	several bool
 }
 
 func (x *exchange) push(e owed) {

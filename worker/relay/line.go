@@ -30,6 +30,8 @@ type line struct {
 	doubt bool
 	// fatal: the server has sent a FATAL error and will close.
 	fatal bool
+	// keep is what is known of a kept session, nil for any other.
+	keep *keeping
 }
 
 // clientInterests and serverInterests are shared by all lines and never change.

@@ -12,12 +12,12 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
 
-// unlucky is a client of the transaction pipeline that loses its backends at any
-// moment and sometimes gets no other one, with what a session does for it.
+// unlucky is a client of the transaction pipeline, or a kept session, that loses its backends at
+// any moment and sometimes gets no other one, with what a session does for it.
 type unlucky struct {
 	t       *testing.T
 	r       *rand.Rand
-	talk    *Pooled
+	talk    Conversation
 	server  *modelServer // of its backend, nil without
 	heard   int          // bytes of the server's answers that were taken
 	servers []*modelServer
@@ -182,9 +182,13 @@ func (u *unlucky) batches(text string) [][]byte {
 // lost.
 func TestNoHalfOfABlockIsCommittedWhateverIsLost(t *testing.T) {
 	lost, committed := 0, 0
-	for seed := range uint64(3000) {
+	for seed := range uint64(4000) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		u := &unlucky{t: t, r: r, talk: NewShared().Pooled(1), pieces: 1 + r.IntN(60)}
+		shared := NewShared()
+		u := &unlucky{t: t, r: r, talk: shared.Pooled(1), pieces: 1 + r.IntN(60)}
+		if seed%2 == 1 {
+			u.talk = shared.Kept(1, Trusting{})
+		}
 		u.attach(nil)
 		u.boundary(u.talk.Stand()) // the login
 		var blocks [][]string
@@ -243,7 +247,7 @@ func TestNoHalfOfABlockIsCommittedWhateverIsLost(t *testing.T) {
 			}
 		}
 		u.talk.End()
-		if n := len(u.talk.shared.statements.byKey); n > 0 {
+		if n := len(shared.statements.byKey); n > 0 {
 			t.Errorf("seed %d: %d statements are held by nobody", seed, n)
 		}
 		if t.Failed() {

@@ -259,6 +259,9 @@ func (p *Pooled) queryNaming(out, body, text []byte, t traits) []byte {
 	p.note('Q', t|r.traits)
 	e := p.x.last()
 	e.on = r.on
+	if p.line.keep != nil {
+		p.line.keep.queries(e, text)
+	}
 	if r.ended != nil {
 		e.endings = &endings{all: r.ended}
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // Pooled is the conversation of a client that has a backend for one transaction at a
-// time. rewrite.go explains the flow of bytes.
+// time, and a part of the conversation of a kept session (keeping.go). rewrite.go explains the flow of bytes.
 type Pooled struct {
 	shared *Shared
 	line   *line     // nil between transactions
@@ -128,6 +128,9 @@ func (p *Pooled) FromClient(chunk []byte) (Passed, error) {
 	n := len(out)
 	out = p.inventAnswers(out)
 	p.shared.keep(out)
+	if k := p.line.keep; k != nil {
+		k.touched = k.touched || n > 0
+	}
 	return Passed{ToServer: out[:n], ToClient: out[n:], Stand: p.Stand(), Leaving: leaving, Flooded: p.flooded()}, err
 }
 
@@ -151,7 +154,11 @@ func (p *Pooled) FromServer(chunk []byte) (Passed, error) {
 		out, leaving, err = p.resume(out)
 	}
 	p.shared.keep(out)
-	return Passed{ToServer: out[n:], ToClient: out[:n], Stand: p.Stand(), Leaving: leaving, Flooded: p.flooded()}, err
+	stand := p.Stand()
+	if stand == Resting {
+		p.atRest()
+	}
+	return Passed{ToServer: out[n:], ToClient: out[:n], Stand: stand, Leaving: leaving, Flooded: p.flooded()}, err
 }
 
 // Stand implements Conversation.
@@ -161,6 +168,8 @@ func (p *Pooled) Stand() Stand {
 		return Busy
 	case p.line.b.Status != pgwire.TxIdle:
 		return InBlock
+	case p.line.keep != nil:
+		return Resting
 	}
 	return Parting
 }
@@ -174,6 +183,8 @@ func (p *Pooled) Load() Load {
 		return Unclear
 	case p.x.len() > 0:
 		return Statement
+	case p.Stand() == Resting:
+		return Nothing
 	}
 	return Transaction
 }
@@ -184,6 +195,9 @@ func (p *Pooled) Part() []byte {
 	p.tracked, p.untracked = b.Params.settings(), b.Params.untracked()
 	if p.x.dirty || p.x.sequences {
 		b.Dirty, b.Sequences, b.DirtyBy = b.Dirty || p.x.dirty, true, p.id
+	}
+	if k := p.line.keep; k != nil && k.touched {
+		b.Dirty, b.DirtyBy = true, p.id
 	}
 	b.exchange.rest()
 	p.rest()
@@ -211,10 +225,16 @@ func (p *Pooled) Lose() Loss {
 	if !p.ready() || p.line.doubt {
 		return Loss{Fate: Ends}
 	}
+	if why := p.stuck(); why != "" {
+		return Loss{Fate: Ends, Why: why}
+	}
 	out, rest, ok := p.lose(p.shared.scratch[:0])
 	p.shared.keep(out)
 	if !ok {
 		return Loss{Fate: Ends}
+	}
+	if k := p.line.keep; k != nil {
+		k.lost()
 	}
 	p.rest()
 	p.doze()
@@ -253,6 +273,9 @@ func (p *Pooled) Cancel(said []byte) (Passed, error) {
 
 // Keeps implements Conversation.
 func (p *Pooled) Keeps() bool { return false }
+
+// Answers implements Conversation.
+func (p *Pooled) Answers() bool { return true }
 
 // Uncertain implements Conversation.
 func (p *Pooled) Uncertain() bool {

@@ -157,12 +157,20 @@ func (p *Pooled) note(typ byte, t traits) {
 		p.unnamed.exists, p.unnamed.here = false, true // as in PostgreSQL
 		x.sets = x.sets || t&traitSets != 0
 		x.push(owed{kind: 'Q', traits: t})
+		if p.line.keep != nil && t.unknown() {
+			x.last().effect = p.line.keep.reader.Unread("a text that is too long to be read")
+		}
 	case 'E':
 		p.line.totals.Queries++
 		t = p.portal | p.portals
 		x.sets = x.sets || t&traitSets != 0
 		x.push(owed{kind: 'E', traits: t})
-	case 'F', 'S', 'P', 'B', 'D', 'C':
+		if p.line.keep != nil {
+			x.last().effect = p.line.keep.executes()
+		}
+	case 'F':
+		x.push(owed{kind: 'F', effect: p.unread("a function that was called by its number")})
+	case 'S', 'P', 'B', 'D', 'C':
 		x.push(owed{kind: typ})
 	case 'c', 'f':
 		if !x.copying && x.len() > 0 {
@@ -237,6 +245,7 @@ func (p *Pooled) early(rest []byte, out *[]byte) error {
 		return nil
 	case typ == 'P' && body[0] == 0:
 		p.newUnnamed(nil, traitAll)
+		p.effectOfUnnamed(p.unread("a text that is too long to be read"))
 		*out = append(binary.BigEndian.AppendUint32(append(*out, typ), uint32(4+length)), body...)
 	case typ == 'P':
 		*out = p.overLimit(*out)
@@ -279,12 +288,15 @@ func (p *Pooled) query(out, body []byte) []byte {
 	text := queryText(body)
 	t := traitsOf(text)
 	switch {
-	case t.listens(text):
+	case p.line.keep == nil && t.listens(text):
 		return p.refuseListen(out, 'Q')
 	case len(p.names) > 0 && t.names(text):
 		return p.queryNaming(out, body, text, t)
 	}
 	p.note('Q', t)
+	if p.line.keep != nil {
+		p.line.keep.queries(p.x.last(), text)
+	}
 	return pgwire.AppendMessage(out, 'Q', body)
 }
 
@@ -305,10 +317,11 @@ func (p *Pooled) parse(out, body []byte) []byte {
 	text := queryText(tail)
 	t := traitsOf(text)
 	switch {
-	case t.listens(text):
+	case p.line.keep == nil && t.listens(text):
 		return p.refuseListen(out, 'P')
 	case len(name) == 0:
 		p.newUnnamed(tail, t)
+		p.effectOfUnnamed(p.effectOf(text))
 		return pgwire.AppendMessage(out, 'P', body)
 	}
 	if p.names[string(name)] != nil {
@@ -322,7 +335,7 @@ func (p *Pooled) parse(out, body []byte) []byte {
 	}
 	naming := t.names(text)
 	st, base := p.shared.statements.prepare(tail, t, p.line.b.Params.settings(), p.x.sets || naming)
-	st.naming = naming
+	st.naming, st.effect = naming, p.effectOf(text)
 	p.name(string(name), st)
 	out, on := p.add(out, st.key)
 	on.base = base
@@ -458,6 +471,9 @@ func (p *Pooled) bind(out, body []byte, length int) []byte {
 		p.portal = t
 	} else {
 		p.portals |= t
+	}
+	if p.line.keep != nil {
+		p.line.keep.bound(len(portal) > 0, p.effectOn(name))
 	}
 	p.x.push(owed{kind: 'B', on: on.on, name: on.ended.name, stmt: on.ended.stmt})
 	if on.other {

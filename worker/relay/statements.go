@@ -38,6 +38,8 @@ type statement struct {
 	naming bool // the text names other statements
 	// described is what the server has said about it.
 	described description
+	// effect is what it leaves in a kept session.
+	effect *Effect
 	// same is the statement that takes its place, nil for none: others had the same
 	// already when the server described it.
 	same *statement

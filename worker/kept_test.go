@@ -1,0 +1,136 @@
+package worker
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+	"github.com/pgagroal-go/pgagroal/ipc"
+)
+
+var keptConfig = ipc.ConfigBegin{Pipeline: "session", KeepSessions: "on", BlockingTimeoutMS: 30_000, Failover: true}
+
+// asked waits for a Query with this text at the server, and answers it.
+func (srv *serverEnd) asked(t *testing.T, text string, answer []byte) {
+	t.Helper()
+	_ = srv.SetReadDeadline(time.Now().Add(generous))
+	typ, body, err := pgwire.ReadMessage(srv.r, 1000)
+	if err != nil || typ != 'Q' || strings.TrimRight(string(body), "\x00") != text {
+		t.Fatalf("the server was sent %q %q, %v; want the query %q", typ, body, err, text)
+	}
+	if _, err := srv.Write(answer); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// done is the answer to statements with these tags, which leave a transaction status.
+func done(status byte, tags ...string) (msg []byte) {
+	for _, tag := range tags {
+		msg = pgwire.AppendMessage(msg, 'C', []byte(tag+"\x00"))
+	}
+	return pgwire.AppendReadyForQuery(msg, status)
+}
+
+// runs has a client run a query, which the server answers.
+func (c *testClient) runs(t *testing.T, srv *serverEnd, text string, answer []byte) {
+	t.Helper()
+	c.says(t, text)
+	srv.asked(t, text, answer)
+	c.until(t, &pgproto3.ReadyForQuery{})
+}
+
+func (c *testClient) says(t *testing.T, text string) {
+	t.Helper()
+	if _, err := c.Write(pgwire.AppendQuery(nil, text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ends waits for the FATAL error of a client, with a text in its detail.
+func (c *testClient) ends(t *testing.T, code, detail string) {
+	t.Helper()
+	e := c.until(t, &pgproto3.ErrorResponse{}).(*pgproto3.ErrorResponse)
+	if e.Severity != "FATAL" || e.Code != code || !strings.Contains(e.Detail, detail) {
+		t.Errorf("the client ended with %s %s, detail %q; want FATAL %s with %q", e.Severity, e.Code, e.Detail, code, detail)
+	}
+}
+
+func TestAPausedKeptSessionGoesOnWithItsSettings(t *testing.T) {
+	r := newRig(t, keptConfig)
+	tc, srv := r.enter(1)
+	tc.runs(t, srv, "SET a TO 1", done('I', "SET"))
+	var key cancelKey
+	r.do(func() { key = tc.s.key })
+	r.holdBy(2, "d")
+	r.gone(srv)
+	r.do(func() {
+		if n := r.w.shelf.Waiting(); n != 0 || tc.s.state != sessionActive || tc.s.backend != nil {
+			t.Errorf("%d clients wait; the session is in state %d", n, tc.s.state)
+		}
+	})
+	r.holdBy(3)
+	tc.says(t, "SELECT 1")
+	r.grant(expect[*ipc.LeaseRequest](r).ID)
+	srv = r.nextLogin()
+	defer srv.Close()
+	srv.asked(t, "SET a TO 1;", done('I', "SET"))
+	srv.asked(t, "SELECT 1", done('I', "SELECT 1"))
+	tc.until(t, &pgproto3.ReadyForQuery{})
+	r.do(func() {
+		if tc.s.key != key || r.w.cancels[key.id()] != tc.s {
+			t.Error("the session has another cancel key")
+		}
+		if tc.s.backend == nil || tc.s.backend.state != backendAttached {
+			t.Error("the session hasn't kept its new backend")
+		}
+	})
+}
+
+func TestAKeptSessionEndsIfTheServerRefusesItsSettings(t *testing.T) {
+	r := newRig(t, keptConfig)
+	tc, srv := r.enter(1)
+	tc.runs(t, srv, "SET ROLE x", done('I', "SET"))
+	srv.Close()
+	r.grant(expectAfter(r, tc, "SELECT 1").ID)
+	srv = r.nextLogin()
+	defer srv.Close()
+	refusal := pgwire.AppendMessage(nil, 'E', []byte("SERROR\x00VERROR\x00C22023\x00Mrole \"x\" does not exist\x00\x00"))
+	srv.asked(t, "SET ROLE x;", pgwire.AppendReadyForQuery(refusal, 'I'))
+	tc.ends(t, pgwire.CodeAdminShutdown, `22023: role "x" does not exist`)
+}
+
+// expectAfter has a client whose backend is lost say something, and returns the request for a lease.
+func expectAfter(r *rig, tc *testClient, text string) *ipc.LeaseRequest {
+	r.t.Helper()
+	expect[*ipc.LeaseReturn](r)
+	tc.says(r.t, text)
+	return expect[*ipc.LeaseRequest](r)
+}
+
+func TestASwitchoverEndsAKeptSessionThatCantMove(t *testing.T) {
+	r := newRig(t, keptConfig)
+	moves, itsServer := r.enter(1)
+	moves.runs(t, itsServer, "SET a TO 1", done('I', "SET"))
+	stuck, srv := r.enter(2)
+	stuck.runs(t, srv, "BEGIN", done('T', "BEGIN"))
+	stuck.runs(t, srv, "SAVEPOINT s", done('T', "SAVEPOINT"))
+	stuck.runs(t, srv, "SET a TO 1", done('T', "SET"))
+	stuck.runs(t, srv, "ROLLBACK TO s", done('T', "ROLLBACK"))
+	r.send(&ipc.Quiesce{ID: 1, Epoch: 1})
+	if m := expect[*ipc.Quiesced](r); m.Busy != 1 {
+		t.Errorf("%d sessions prevent the switchover, want that in a transaction", m.Busy)
+	}
+	r.gone(itsServer)
+	stuck.says(t, "COMMIT")
+	srv.asked(t, "COMMIT", done('I', "COMMIT"))
+	stuck.until(t, &pgproto3.ReadyForQuery{})
+	stuck.ends(t, pgwire.CodeAdminShutdown, "rolled back to a savepoint")
+	r.do(func() {
+		if moves.s.state != sessionActive || moves.s.backend != nil {
+			t.Errorf("the session that can move is in state %d", moves.s.state)
+		}
+	})
+}

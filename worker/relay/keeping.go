@@ -1,0 +1,343 @@
+package relay
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/pgagroal-go/pgagroal/internal/pgwire"
+)
+
+// A kept session (Kept) has the engine of the transaction pipeline, but keeps its backend
+// until the client leaves. If it loses the backend, it gets another one, like a client of the
+// transaction pipeline, provided that everything is known that it has left in its session:
+//
+//  1. A Reader says of each text what it leaves behind (Effect): assignments of parameters, or
+//     something that can't be made again (a mark). The effect of a text counts once the server
+//     has answered it.
+//  2. Assignments are pending until the end of their transaction, which keeps or undoes them. If
+//     that can't be told, the session is marked.
+//  3. Adapt makes the assignments again on another backend, in their order.
+//  4. stuck says why a session can't move, which its client is told at the end.
+//
+// DISCARD ALL makes a session like new.
+
+// Effect is what a text leaves in the session of its client. A nil Effect leaves nothing. An
+// Effect without Sets and Mark belongs to a text that sets parameters for its transaction only.
+type Effect struct {
+	Sets []Assignment
+	// Mark says what the text leaves behind that can't be made again, as the client is told:
+	// "a temporary table". Empty for nothing.
+	Mark string
+}
+
+// Assignment is a SET or RESET of a parameter for the rest of the session.
+type Assignment struct {
+	// Name is the parameter, in lower case: also "role" and "session_authorization". Empty with
+	// Reset means all parameters (RESET ALL).
+	Name string
+	// SQL is a statement that makes the assignment on any backend, whatever its settings: it is
+	// ASCII and has no backslash.
+	SQL string
+	// Reset says that the parameter gets the value back that the session began with.
+	Reset bool
+}
+
+// Reader says what texts leave in a session. Its methods keep no part of their argument.
+type Reader interface {
+	// Read returns the effect of a text of one or more statements.
+	Read(text []byte) *Effect
+	// Unread returns the effect of something whose text isn't known. what names it for the
+	// client.
+	Unread(what string) *Effect
+}
+
+// Why sessions can't move that a text alone doesn't show.
+const (
+	markOutcome  = "a setting whose transaction has an unknown outcome"
+	markUndone   = "a setting of a transaction that was rolled back to a savepoint or ended by several statements in one message"
+	markPortal   = "a setting by a statement in a named portal"
+	markUnseen   = "a setting by a statement that was not understood"
+	markInFlight = "a statement that was not answered"
+	markTooMany  = "more settings than pgagroal remembers"
+)
+
+// maxSets is how many assignments are remembered of a session.
+const maxSets = 256
+
+// keeping is what is known of a kept session. All fields but reader belong to the session, and go
+// with it to another backend.
+type keeping struct {
+	reader Reader
+	// sets are the assignments in effect, in order; pending are those of the transaction that is
+	// open.
+	sets, pending []Assignment
+	// mark is why the session can't move, empty if it can.
+	mark string
+	// touched: the client has used this backend, or assignments were made on it.
+	touched bool
+	// portal is the effect of the statement of the unnamed portal, portals that of all named
+	// portals together.
+	portal, portals *Effect
+	// unnamed is the effect of the unnamed statement.
+	unnamed *Effect
+}
+
+// Kept is the conversation of a client whose session is kept: that of Pooled, with what is known of
+// the session.
+type Kept struct {
+	Pooled
+	keep keeping
+}
+
+// Adapt implements Conversation. After the parameters that follow each client, it makes the
+// assignments again.
+func (k *Kept) Adapt(b *Backend, follow *Params) string {
+	return k.Pooled.Adapt(b, follow) + k.keep.readapt()
+}
+
+// Start implements Conversation.
+func (k *Kept) Start(b *Backend, status byte) (told []byte) {
+	begins := !k.ready()
+	told = k.Pooled.Start(b, status)
+	if k.line.keep = &k.keep; begins {
+		k.tracked, k.untracked = b.Params.settings(), b.Params.untracked()
+	}
+	return told
+}
+
+// Keeps implements Conversation.
+func (k *Kept) Keeps() bool { return true }
+
+// Movable implements Conversation. What is known of the session isn't carried.
+func (k *Kept) Movable() bool { return false }
+
+// effectOf returns the effect of a text, nil unless the session is kept.
+func (p *Pooled) effectOf(text []byte) *Effect {
+	if p.line.keep == nil {
+		return nil
+	}
+	return p.line.keep.reader.Read(text)
+}
+
+// unread returns the effect of something without a known text.
+func (p *Pooled) unread(what string) *Effect {
+	if p.line.keep == nil {
+		return nil
+	}
+	return p.line.keep.reader.Unread(what)
+}
+
+// effectOfUnnamed notes the effect of the unnamed statement.
+func (p *Pooled) effectOfUnnamed(e *Effect) {
+	if p.line.keep != nil {
+		p.line.keep.unnamed = e
+	}
+}
+
+// queries notes the effect of a Query.
+func (k *keeping) queries(e *owed, text []byte) {
+	e.effect = k.reader.Read(text)
+	e.several = e.traits&traitControl != 0 && several(text)
+}
+
+// several reports whether a text may have more than one statement.
+func several(text []byte) bool {
+	end, ok := statementEnd(text)
+	return !ok || end < len(text) && len(skipBlank(text[end+1:])) > 0
+}
+
+// effectOn returns the effect of a prepared statement, by the client's name.
+func (p *Pooled) effectOn(name []byte) *Effect {
+	if st := p.names[string(name)]; st != nil {
+		return st.effect
+	}
+	if len(name) == 0 {
+		return p.line.keep.unnamed
+	}
+	return p.unread("a statement that PREPARE has made")
+}
+
+// bound notes the effect of the statement that a portal runs.
+func (k *keeping) bound(named bool, e *Effect) {
+	switch {
+	case !named:
+		k.portal = e
+	case e != nil && e.Mark != "":
+		k.portals = e
+	case e != nil:
+		k.portals = &Effect{Mark: markPortal}
+	}
+}
+
+// executes returns the effect of an Execute. It doesn't tell which portal it is of.
+func (k *keeping) executes() *Effect {
+	if k.portals != nil {
+		return k.portals
+	}
+	return k.portal
+}
+
+// answered takes the effect of a statement that the server has answered, with an error or not: an
+// error doesn't take everything back.
+func (k *keeping) answered(e *Effect) {
+	if e != nil && e.Mark != "" && k.mark == "" {
+		k.mark = e.Mark
+	}
+}
+
+// assigned takes the assignments of a statement that has succeeded.
+func (k *keeping) assigned(e *Effect) {
+	switch {
+	case e == nil:
+	case len(k.sets)+len(k.pending)+len(e.Sets) > maxSets:
+		k.answered(&Effect{Mark: markTooMany})
+	default:
+		for _, a := range e.Sets {
+			k.pending = append(a.without(k.pending), a)
+		}
+	}
+}
+
+// tag takes a command tag, which is of a statement of e.
+func (k *keeping) tag(tag string, e *owed) {
+	switch tag {
+	case "SET", "RESET":
+		switch {
+		case e.effect == nil:
+			k.answered(&Effect{Mark: markUnseen})
+		case e.kind == 'E':
+			k.assigned(e.effect)
+		}
+	case "COMMIT", "PREPARE TRANSACTION":
+		k.commit()
+	case "ROLLBACK":
+		k.rollback(e)
+	case "DISCARD ALL":
+		k.sets, k.pending, k.mark = nil, nil, ""
+	}
+}
+
+// rollback takes the tag ROLLBACK. ROLLBACK TO SAVEPOINT has the same. A COMMIT has it, too, if
+// the block has failed.
+func (k *keeping) rollback(e *owed) {
+	switch {
+	case len(k.pending) == 0:
+	case e.several || e.traits&(traitOpens|traitCloses) == 0:
+		k.answered(&Effect{Mark: markUndone})
+	}
+	k.pending = nil
+}
+
+// ready takes a ReadyForQuery that answers e. failed: something before it was an error.
+func (k *keeping) ready(e *owed, failed bool, status byte) {
+	if e.kind == 'Q' && e.effect != nil && len(e.effect.Sets) > 0 {
+		switch {
+		case e.several && e.traits&traitControl != 0:
+			k.answered(&Effect{Mark: markUndone})
+		case !failed:
+			k.assigned(e.effect)
+		}
+	}
+	if e.kind == 'F' {
+		k.answered(e.effect)
+	}
+	switch {
+	case status != pgwire.TxIdle:
+	case failed:
+		k.pending = nil
+	default:
+		k.commit()
+	}
+}
+
+// commit puts the pending assignments in effect.
+func (k *keeping) commit() {
+	for _, a := range k.pending {
+		k.put(a)
+	}
+	k.pending = nil
+}
+
+// put adds an assignment to those in effect. Only the last of a name counts.
+func (k *keeping) put(a Assignment) {
+	if k.sets = a.without(k.sets); isTracked(a.Name) || a.Reset && !strings.HasPrefix(a.Name, "default_transaction_") {
+		return // the server reports it, or nothing is left of it
+	}
+	k.sets = append(k.sets, a)
+}
+
+// characteristicsName is the Name of SET SESSION CHARACTERISTICS AS TRANSACTION, which sets parameters
+// whose names begin with default_transaction_. So a RESET of one of these is made again, too.
+const characteristicsName = "session characteristics"
+
+// without removes from a list what the assignment replaces.
+func (a *Assignment) without(list []Assignment) []Assignment {
+	return slices.DeleteFunc(list, func(old Assignment) bool { return a.replaces(&old) })
+}
+
+// replaces reports whether nothing is left of an earlier assignment after this one. RESET ALL
+// doesn't touch who the session acts as.
+func (a *Assignment) replaces(old *Assignment) bool {
+	switch {
+	case a.Reset && a.Name == "":
+		return old.Name != "role" && old.Name != "session_authorization"
+	case a.Name == "session_authorization":
+		return old.Name == a.Name || old.Name == "role"
+	}
+	return a.Name == old.Name && (a.Name != characteristicsName || a.SQL == old.SQL)
+}
+
+// stuck returns why a session that loses its backend can't go on with another one, empty if it
+// can.
+func (p *Pooled) stuck() string {
+	k, x := p.line.keep, p.x
+	switch {
+	case k == nil:
+		return ""
+	case k.mark != "":
+		return k.mark
+	}
+	idle := p.line.b.Status == pgwire.TxIdle
+	for i := x.head; i < len(x.q); i++ {
+		e := &x.q[i]
+		switch {
+		case e.effect != nil && len(e.effect.Sets) > 0:
+			return markOutcome
+		case e.effect != nil && e.effect.Mark != "":
+			return markInFlight + ", and would have left " + e.effect.Mark
+		case len(k.pending) == 0:
+		case idle && (e.kind == 'S' || e.kind == 'Q' || e.kind == 'F'), e.traits&traitControl != 0:
+			return markOutcome
+		}
+	}
+	return ""
+}
+
+// lost begins anew without a backend. What was pending was rolled back.
+func (k *keeping) lost() {
+	k.pending, k.touched = nil, false
+	k.portal, k.portals = nil, nil
+}
+
+// readapt returns the SQL that makes the assignments on another backend.
+func (k *keeping) readapt() string {
+	var sql strings.Builder
+	for _, a := range k.sets {
+		sql.WriteString(a.SQL + ";")
+	}
+	k.touched = sql.Len() > 0
+	return sql.String()
+}
+
+// atRest notes what the client knows, for the case that it loses its backend.
+func (p *Pooled) atRest() {
+	b := p.line.b
+	p.tracked, p.untracked = b.Params.settings(), b.Params.untracked()
+	p.portal, p.portals = 0, 0
+	p.line.keep.portal, p.line.keep.portals = nil, nil
+	if u := &p.unnamed; u.used && len(u.tail) > maxUnnamed {
+		u.kept, u.tail = false, nil
+	}
+	p.x.rest()
+	p.line.trim()
+}
