@@ -150,11 +150,12 @@ test-packages: ## the packages: two builds are equal, linters, both kinds alike,
 	go -C .ci/packages vet ./...
 	go -C .ci/packages test -timeout 20m ./...
 
-# PACKAGES=DIR keeps the packages there, and takes them from there the next time.
+# PACKAGES=DIR keeps the packages there, and takes them from there the next time. ROOT=bookworm or ROOT=trixie boots a
+# root of that release in which nothing is installed, instead of this machine's.
 test-systemd: ## a Debian that is booted here, with the .deb, units and servers: start to purge
-	.ci/setup systemd
+	.ci/setup systemd $(if $(ROOT),test-17)
 	go vet -tags systemd ./test/systemd
-	go run ./.ci/gotest -tags systemd -timeout 30m ./test/systemd $(if $(PACKAGES),-packages $(abspath $(PACKAGES)))
+	go run ./.ci/gotest -tags systemd -timeout 30m ./test/systemd $(if $(PACKAGES),-packages $(abspath $(PACKAGES))) $(if $(ROOT),-root "$$(.ci/root $(ROOT))")
 
 test-documents: ## what documents have people type, on a Debian with nothing in it that the first call makes
 	.ci/setup documents

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,15 +27,18 @@ const (
 	soon = 90 * time.Second
 )
 
-// boot mounts an overlay over this machine's root in a mount namespace of its own, which takes it away with the last
-// process, and boots it: $1 is a directory for that, the others are files for /root. nspawn forbids Landlock by itself.
+// base is what the machine is made of.
+var base = flag.String("root", "/", "root of the system that is booted; .ci/root makes others than this machine's")
+
+// boot mounts an overlay over a root in a mount namespace of its own, which takes it away with the last process, and boots
+// it: $1 is a directory for that, $2 the root, the others are files for /root. nspawn forbids Landlock by itself.
 const boot = `
 set -e
-dir=$1
-shift
+dir=$1 base=$2
+shift 2
 mount -t tmpfs -o size=4g machine "$dir"
 mkdir "$dir/upper" "$dir/work" "$dir/root"
-mount -t overlay -o lowerdir=/,upperdir="$dir/upper",workdir="$dir/work" machine "$dir/root"
+mount -t overlay -o lowerdir="$base",upperdir="$dir/upper",workdir="$dir/work" machine "$dir/root"
 : >"$dir/root/etc/machine-id"
 rm -f "$dir/root/usr/sbin/policy-rc.d"
 cp "$@" "$dir/root/root/"
@@ -63,8 +67,9 @@ func newMachine(t *testing.T, files ...string) *machine {
 	defer log.Close()
 	root := filepath.Join(dir, "machine")
 	must(t, os.Mkdir(root, 0o755))
-	m.nspawn = exec.Command("unshare", append([]string{"--mount", "--propagation", "private", "bash", "-c", boot, "boot", root}, files...)...)
-	m.nspawn.Stdout, m.nspawn.Stderr = log, log // a file, because nspawn hangs at a pipe that nobody reads
+	m.nspawn = exec.Command("unshare", append([]string{"--mount", "--propagation", "private", "bash", "-c", boot, "boot", root, *base}, files...)...)
+	m.nspawn.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1") // systemd 256 and later boot with nothing else
+	m.nspawn.Stdout, m.nspawn.Stderr = log, log                               // a file, because nspawn hangs at a pipe that nobody reads
 	m.nspawn.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	must(t, m.nspawn.Start())
 	t.Cleanup(func() { m.end(t) })
@@ -127,7 +132,7 @@ func (m *machine) try(commands string) (string, error) {
 	defer out.Close()
 	inside := []string{
 		"-t", fmt.Sprint(m.init), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "env", "-i",
-		"PATH=" + filepath.Dir(pgtest.Binary("initdb")) + ":/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "HOME=/root",
+		"PATH=" + serverPrograms() + ":/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "HOME=/root",
 		"DEBIAN_FRONTEND=noninteractive", "PGCONNECT_TIMEOUT=30", "PGPASSWORD=" + appPassword, "bash", "-c", "cd /\n" + commands,
 	}
 	cmd := exec.CommandContext(ctx, "nsenter", inside...)
@@ -135,6 +140,14 @@ func (m *machine) try(commands string) (string, error) {
 	err = errors.Join(cmd.Run(), context.Cause(ctx))
 	text, readErr := os.ReadFile(out.Name())
 	return string(text), errors.Join(err, readErr)
+}
+
+// serverPrograms is the directory of PostgreSQL's programs inside.
+func serverPrograms() string {
+	if found, _ := filepath.Glob(filepath.Join(*base, "usr/lib/postgresql/*/bin")); *base != "/" && len(found) > 0 {
+		return strings.TrimPrefix(found[0], strings.TrimSuffix(*base, "/"))
+	}
+	return filepath.Dir(pgtest.Binary("initdb"))
 }
 
 // must is try for commands that have to succeed.

@@ -5,6 +5,7 @@
 //	boot_test.go      the machine: an overlay of this one's root that takes what is written, booted in a container
 //	servers_test.go   the three servers, and the settings with which pgagroal fails over between them
 //	service_test.go   the first start, sockets, reload, stop, crashes, watchdog
+//	pools_test.go     metrics, console and management on sockets; the template
 //	failover_test.go  the death of the primary, with the runner's unit and the example hooks
 //	package_test.go   a newer version under load, an older one, credentials, removal
 //

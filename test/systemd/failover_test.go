@@ -24,7 +24,9 @@ END
 systemd-run --quiet --unit client --setenv=PGPASSWORD=$PGPASSWORD --setenv=PATH=$PATH --property=RemainAfterExit=yes bash /root/writes.sh`)
 	m.until(t, query("SELECT count(*) > 3 FROM seen"), "t\n")
 
-	m.must(t, "systemctl kill --signal=KILL postgres@n1")
+	m.must(t, "touch /srv/pg/hold; systemctl kill --signal=KILL postgres@n1")
+	m.until(t, "systemctl status pgagroal pgagroal-scriptrunner", `Status: "running, `, `Status: "Running failover, run `)
+	m.must(t, "rm /srv/pg/hold")
 	m.until(t, "systemctl status pgagroal", `Status: "open, primary n2"`)
 	m.until(t, "pgagroal-cli failover history 5", "failover, primary -> n2: exit code 0")
 	m.want(t, "journalctl -o cat --no-pager -u pgagroal-scriptrunner", "hook=failover exit=0")

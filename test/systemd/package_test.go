@@ -35,12 +35,13 @@ func (m *machine) unhurt(t *testing.T, unit string) {
 }
 
 // replaced: another version is installed while clients work. An edited conffile stays as it is, nobody is disconnected,
-// and the process, which is the unit's, is the same; it runs the installed version.
+// and the process, which is the unit's, is the same; it runs the installed version. So do the pools of the template, and the runner.
 func (m *machine) replaced(t *testing.T, version string) {
 	t.Helper()
 	unit := "load-" + strings.ReplaceAll(version, ".", "-")
 	conf := m.must(t, "sha256sum /etc/pgagroal/pgagroal.conf")
-	main := m.pid(t, "pgagroal")
+	pids := "systemctl show -P MainPID pgagroal pgagroal@blue pgagroal@green"
+	before := m.must(t, pids)
 	m.load(t, unit)
 	said := m.must(t, installing(version))
 	m.until(t, "pgagroal-cli status", "pgagroal "+version+": running")
@@ -49,9 +50,15 @@ func (m *machine) replaced(t *testing.T, version string) {
 	if strings.Contains(said, "has not been replaced") {
 		t.Errorf("the package says that nothing was replaced:\n%s", said)
 	}
-	if now := m.pid(t, "pgagroal"); now != main {
-		t.Errorf("pgagroal is process %s instead of %s", now, main)
+	if now := m.must(t, pids); now != before {
+		t.Errorf("the pools are the processes %q instead of %q", now, before)
 	}
+	for _, pool := range pools {
+		m.want(t, "pgagroal-cli -c /etc/pgagroal/"+pool+"/pgagroal.conf status", "pgagroal "+version+": running")
+	}
+	m.portsAnswer(t)
+	// A program whose file was replaced shows as deleted.
+	m.until(t, "readlink /proc/$(systemctl show -P MainPID pgagroal-scriptrunner)/exe | grep -x /usr/bin/pgagroal-scriptrunner")
 	if after := m.must(t, "sha256sum /etc/pgagroal/pgagroal.conf"); after != conf {
 		t.Errorf("pgagroal.conf was changed: %s, %s", conf, after)
 	}
@@ -73,7 +80,8 @@ func (m *machine) brokenUpgrade(t *testing.T) {
 dpkg-deb -R /root/pgagroal-go_`+newVersion+`-1_*.deb /root/broken
 printf '#!/bin/sh\nexit 1\n' >/root/broken/usr/bin/pgagroal
 dpkg-deb --root-owner-group -Znone -b /root/broken /root/broken.deb >/dev/null`)
-	m.want(t, "dpkg -i /root/broken.deb 2>&1", "the pgagroal that runs has not been replaced, and serves its clients as before")
+	m.want(t, "dpkg -i /root/broken.deb 2>&1",
+		"pgagroal.service has not been replaced, and serves its clients as before", "pgagroal@blue.service has not been replaced", "pgagroal@green.service has not been replaced")
 	m.want(t, "dpkg-query -W -f '${Status}' pgagroal-go", "install ok installed")
 	m.want(t, "pgagroal-cli status", "pgagroal "+oldVersion+": running")
 	m.unhurt(t, "load-broken")
@@ -88,7 +96,9 @@ func (m *machine) credential(t *testing.T) {
 		t.Errorf("without a master key it starts: %s", out)
 	}
 	m.write(t, "/etc/systemd/system/pgagroal.service.d/key.conf", "[Service]\nLoadCredential=master.key:/etc/pgagroal/master.key\n")
-	m.must(t, "systemctl daemon-reload; systemctl reset-failed pgagroal.service pgagroal.socket; systemctl start pgagroal.socket; systemctl restart pgagroal")
+	m.write(t, "/etc/systemd/system/pgagroal@.service.d/key.conf", "[Service]\nLoadCredential=master.key:/etc/pgagroal/master.key\n")
+	m.must(t, "systemctl daemon-reload; systemctl reset-failed pgagroal.service pgagroal.socket; systemctl start pgagroal.socket; systemctl restart pgagroal pgagroal@blue pgagroal@green")
+	m.poolsServe(t)
 	m.want(t, query("SELECT 42"), "42\n")
 	m.until(t, "pgagroal-cli status", "n2       Primary  UP")
 
@@ -103,7 +113,7 @@ func (m *machine) removal(t *testing.T) {
 	m.must(t, "dpkg -r pgagroal-go")
 	gone := func() {
 		t.Helper()
-		if out, _ := m.try("pgrep -fa '^(/usr/bin/pgagroal|pgagroal:)'; ss -Hltn sport = :2345; ls /run/pgagroal/.s.PGSQL.2345 /run/pgagroal/scriptrunner.sock 2>/dev/null"); out != "" {
+		if out, _ := m.try("pgrep -fa '^(/usr/bin/pgagroal|pgagroal:)'; ss -Hltn | grep :23[45]; ls /run/pgagroal/.s.PGSQL.2345 /run/pgagroal/scriptrunner.sock 2>/dev/null"); out != "" {
 			t.Errorf("there is still\n%s", out)
 		}
 	}
@@ -115,6 +125,7 @@ func (m *machine) removal(t *testing.T) {
 	m.want(t, "systemctl is-enabled pgagroal.socket pgagroal-scriptrunner.socket pgagroal.service", "enabled\nenabled\nenabled\n")
 	m.until(t, "systemctl is-active pgagroal.socket pgagroal-scriptrunner.socket pgagroal.service", "active\nactive\nactive\n")
 	m.want(t, query("SELECT 42"), "42\n")
+	m.poolsServe(t)
 	m.until(t, "pgagroal-cli status", fmt.Sprintf("pgagroal %s: running, primary n2", newVersion))
 
 	m.must(t, "dpkg -P pgagroal-go")

@@ -3,11 +3,8 @@
 package systemd
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
 const appPassword = "app-secret"
@@ -64,7 +61,7 @@ done
 
 func (m *machine) startServers(t *testing.T) {
 	t.Helper()
-	m.write(t, "/etc/systemd/system/postgres@.service", strings.ReplaceAll(serverUnit, "BIN", filepath.Dir(pgtest.Binary("initdb"))))
+	m.write(t, "/etc/systemd/system/postgres@.service", strings.ReplaceAll(serverUnit, "BIN", serverPrograms()))
 	m.must(t, "systemctl daemon-reload\n"+cluster)
 }
 
@@ -95,6 +92,7 @@ localhost 5432 /srv/pg/n1
 PG_BIN=$(dirname "$(command -v initdb)")
 PRIMARY_CONNINFO='user=repl'
 REJOIN_OLD_PRIMARY=yes
+while [ -e /srv/pg/hold ]; do sleep 0.1; done # the test looks at the state meanwhile
 END
 runuser -u pgagroal -- pgagroal-admin master-key -g >/dev/null
 PGAGROAL_PASSWORD=app-secret pgagroal-admin user add -U app >/dev/null

@@ -35,7 +35,9 @@ func TestTheLifeOfAnInstallation(t *testing.T) {
 		{"the socket listens while the service is stopped", m.stopAndNextClient},
 		{"crashes heal", m.crashes},
 		{"what is stuck is replaced", m.watchdog},
+		{"metrics, console and management on sockets", m.ports},
 		{"failover", m.failover},
+		{"pools of the template", m.instances},
 		{"upgrade under load", m.upgrade},
 		{"downgrade under load", m.downgrade},
 		{"an upgrade to a broken version", m.brokenUpgrade},
@@ -90,7 +92,8 @@ func (m *machine) reload(t *testing.T) {
 	}
 }
 
-// stopAndNextClient: the sockets listen on, on the same inode, and the next client waits for a start.
+// stopAndNextClient: the sockets listen on, on the same inode, and the next client waits for a start. The runner ends with
+// its pgagroal, and starts with the next one.
 func (m *machine) stopAndNextClient(t *testing.T) {
 	const socket = "stat -c %i /run/pgagroal/.s.PGSQL.2345 /run/pgagroal/scriptrunner.sock"
 	before := m.must(t, socket)
@@ -100,6 +103,7 @@ func (m *machine) stopAndNextClient(t *testing.T) {
 	if after := m.must(t, socket); after != before {
 		t.Errorf("the sockets are others after a stop: %q, %q", before, after)
 	}
+	m.until(t, "systemctl show -P ActiveState -P Result pgagroal-scriptrunner.service", "inactive\n", "success\n")
 	m.want(t, query("SELECT 42"), "42\n")
 	m.until(t, "systemctl is-active pgagroal pgagroal-scriptrunner", "active\nactive\n")
 }
@@ -150,11 +154,18 @@ func (m *machine) watchdog(t *testing.T) {
 		t.Errorf("a stuck worker has restarted pgagroal: %s, %s", main, now)
 	}
 
-	m.must(t, "kill -STOP $(systemctl show -P MainPID pgagroal-scriptrunner)")
-	m.until(t, "pgagroal-cli status", "script runner")
-	m.want(t, query("SELECT 42"), "42\n")
-	m.must(t, "kill -CONT $(systemctl show -P MainPID pgagroal-scriptrunner)")
+	runner := m.pid(t, "pgagroal-scriptrunner")
+	m.load(t, "load-stopped")
+	m.must(t, "kill -STOP "+runner)
+	m.until(t, "systemctl status pgagroal", `Status: "open, primary primary, alarm: the script runner hangs: `)
+	m.want(t, "pgagroal-cli failover status", "the script runner hangs")
+	m.unhurt(t, "load-stopped")
+	m.must(t, "kill -CONT "+runner)
+	m.until(t, "systemctl status pgagroal", `Status: "open, primary primary"`)
 	m.until(t, "pgagroal-cli failover rehearse", "A failover would go well")
+	if now := m.pid(t, "pgagroal"); now != main || m.pid(t, "pgagroal-scriptrunner") != runner {
+		t.Error("a stuck runner has restarted something")
+	}
 
 	m.must(t, "kill -STOP "+main)
 	m.until(t, "journalctl -o cat --no-pager -u pgagroal", "Watchdog timeout (limit 30s)")
