@@ -19,6 +19,8 @@ type cancels struct {
 	// pending are requests of clients whose session another worker may have. Each is a
 	// round, by its id.
 	pending map[uint64]*round
+	// moved counts the sessions that have changed their worker.
+	moved uint64
 	// orphans are the cancel requests that the supervisor itself sends, see
 	// cancelOrphans. queued are the orphans that wait for their turn.
 	queued  []pool.Orphan
@@ -32,23 +34,34 @@ func (s *supervisor) onCancelRequest(c *child, m *ipc.CancelRequest) {
 		s.violation(c, "a cancel key that no client was given")
 		return
 	}
-	var r *round
-	r = s.newRound(cancelsStay, func() {
-		delete(s.cancels.pending, r.id)
-		if c.state == childReady {
-			s.send(c, &ipc.CancelDone{ID: m.ID})
-		}
-	})
-	r.asker = c
 	var others []*child
 	if len(s.cancels.pending) < maxCancels && s.cancelsOf(c) < len(c.clients) {
 		others = slices.DeleteFunc(s.everyReady(), func(x *child) bool { return x == c })
 	}
+	s.forwardCancel(c, m, others, true)
+}
+
+// forwardCancel asks workers for the session. If none has it, and a session has changed its worker
+// meanwhile, it may have been that one: then it asks all of them again, once.
+func (s *supervisor) forwardCancel(c *child, m *ipc.CancelRequest, workers []*child, again bool) {
+	var r *round
+	moved := s.cancels.moved
+	r = s.newRound(cancelsStay, func() {
+		delete(s.cancels.pending, r.id)
+		switch {
+		case c.state != childReady:
+		case again && !r.found && s.cancels.moved != moved:
+			s.forwardCancel(c, m, s.everyReady(), false)
+		default:
+			s.send(c, &ipc.CancelDone{ID: m.ID})
+		}
+	})
+	r.asker = c
 	if s.cancels.pending == nil {
 		s.cancels.pending = map[uint64]*round{}
 	}
 	s.cancels.pending[r.id] = r
-	s.ask(r, others, &ipc.CancelForward{ID: r.id, PID: m.PID, Key: m.Key})
+	s.ask(r, workers, &ipc.CancelForward{ID: r.id, PID: m.PID, Key: m.Key})
 }
 
 // cancelsOf returns how many cancel requests of a worker are in progress.
@@ -68,6 +81,7 @@ func (s *supervisor) onCancelAnswer(c *child, m *ipc.CancelAnswer) {
 	switch {
 	case !r.awaits(c): // late
 	case m.Found:
+		r.found = true
 		s.endRound(r)
 	default:
 		s.answered(r, c)

@@ -118,12 +118,7 @@ func (o operator) Kick(ctx context.Context, client uint64) error {
 }
 
 func (s *supervisor) kick(client uint64, done func(error)) {
-	var at *child
-	s.ready(func(c *child) {
-		if c.clients[client] {
-			at = c
-		}
-	})
+	at := s.workerOf(client)
 	if at == nil {
 		done(errNoClient)
 		return
@@ -134,6 +129,8 @@ func (s *supervisor) kick(client uint64, done func(error)) {
 		switch {
 		case len(k.round.missing) > 0:
 			done(fmt.Errorf("the worker of the client has not answered within %s", kickLimit))
+		case !k.found && !at.clients[client]:
+			s.kick(client, done) // it has left, or changed its worker meanwhile
 		case !k.found:
 			done(errNoClient)
 		default:
@@ -145,6 +142,16 @@ func (s *supervisor) kick(client uint64, done func(error)) {
 	}
 	s.rounds.kicks[k.round.id] = k
 	s.ask(k.round, []*child{at}, &ipc.Kick{ID: k.round.id, Client: client})
+}
+
+// workerOf returns the worker of a client, nil if there is none.
+func (s *supervisor) workerOf(client uint64) (at *child) {
+	s.ready(func(c *child) {
+		if c.clients[client] {
+			at = c
+		}
+	})
+	return at
 }
 
 // kick is a round that disconnects a client.

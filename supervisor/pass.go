@@ -125,6 +125,7 @@ func (s *supervisor) giveSession(from, to *child, in *ipc.SessionIn, fds []int, 
 		}
 	}
 	to.clients[in.Client] = true
+	s.cancels.moved++
 	if s.clients.taking == nil {
 		s.clients.taking = map[uint64]*passage{}
 	}

@@ -289,3 +289,44 @@ func TestSessionThatMovesDuringAQuiesceCountsAsBusy(t *testing.T) {
 		t.Errorf("the machine is told %+v", told)
 	}
 }
+
+// A kick that reaches the worker which the client has just left follows it.
+func TestKickFollowsASessionToItsNewWorker(t *testing.T) {
+	w, old, next, m := passWorld(t)
+	fd, _ := w.connection()
+	client := clientFile(t)
+	closeLater(t, fd, client)
+	got, answered := error(nil), false
+	w.s.kick(1, func(err error) { got, answered = err, true })
+	w.settle()
+	w.say(old, m, client, fd)
+	w.say(old, &ipc.Kicked{ID: messagesOf[*ipc.Kick](old)[0].ID})
+	kicks := messagesOf[*ipc.Kick](next)
+	if len(kicks) != 1 || kicks[0].Client != 1 || answered {
+		t.Fatalf("the new worker is told %v; answered: %v, %v", kicks, answered, got)
+	}
+	w.say(next, &ipc.Kicked{ID: kicks[0].ID, Found: true})
+	if !answered || got != nil {
+		t.Errorf("answered: %v, %v", answered, got)
+	}
+}
+
+// The same for a cancel request, which may have come by the worker that the session goes to.
+func TestCancelRequestFollowsASessionToItsNewWorker(t *testing.T) {
+	w, old, next, m := passWorld(t)
+	fd, _ := w.connection()
+	client := clientFile(t)
+	closeLater(t, fd, client)
+	w.s.workers.slots[1].child.clients[7] = true
+	w.say(next, &ipc.CancelRequest{ID: 5, PID: 9, Key: "k"})
+	w.say(old, m, client, fd)
+	w.say(old, &ipc.CancelAnswer{ID: messagesOf[*ipc.CancelForward](old)[0].ID})
+	again := messagesOf[*ipc.CancelForward](next)
+	if len(again) != 1 || again[0].PID != 9 || again[0].Key != "k" || len(messagesOf[*ipc.CancelDone](next)) != 0 {
+		t.Fatalf("the new worker is asked %d times, and told %d times", len(again), len(messagesOf[*ipc.CancelDone](next)))
+	}
+	w.say(next, &ipc.CancelAnswer{ID: again[0].ID, Found: true})
+	if done := messagesOf[*ipc.CancelDone](next); len(done) != 1 || done[0].ID != 5 {
+		t.Errorf("the request has ended %d times", len(done))
+	}
+}

@@ -19,6 +19,7 @@ type round struct {
 	// asker is the worker that waits for the end, nil if the supervisor does. Its death
 	// ends the round, too.
 	asker   *child
+	found   bool            // a worker had what it was asked for; only for cancel requests
 	missing map[*child]bool // was asked, has not answered, and has not exited
 	timer   *timer
 }
