@@ -51,6 +51,7 @@ var allowed = map[string][]string{
 	"internal/auth":      {"internal/pattern", "internal/pbkdf", "internal/pgwire"},
 	"internal/pattern":   {},
 	"internal/pbkdf":     {},
+	"internal/leftovers": {},
 	"internal/pool":      {},
 	"internal/proc":      {},
 	"internal/logline":   {},

@@ -1,0 +1,238 @@
+package leftovers
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+// Limit is how many bytes of a text are read. Up to it, reading takes a millisecond at
+// most; a longer text marks the session.
+const Limit = 256 << 10
+
+// deepest is how many levels of parentheses are read.
+const deepest = 250
+
+// Reader reads the texts of clients of one server. It changes nothing of itself, so any
+// goroutine may use it.
+type Reader struct {
+	builtin map[string]bool
+	extra   map[string]bool // as they are after folding; qualified ones as schema.name
+}
+
+// NewReader returns a Reader for servers of a major version. functions are what the operator
+// has added to the built-in functions: names as SQL writes them. A name without a schema
+// stands for functions of that name in any schema.
+func NewReader(major int, functions []string) (*Reader, error) {
+	r := &Reader{builtin: builtinOf(major), extra: make(map[string]bool)}
+	for _, f := range functions {
+		name, err := functionName(f)
+		if err != nil {
+			return nil, err
+		}
+		r.extra[name] = true
+	}
+	return r, nil
+}
+
+// functionName returns the name of a function after folding, with its schema if it has one.
+func functionName(sql string) (string, error) {
+	s := scanner{text: []byte(sql)}
+	var parts []string
+	for {
+		t := s.next()
+		if t.kind != word && t.kind != quoted {
+			break
+		}
+		parts = append(parts, string(identifier(s.text, t)))
+		if t = s.next(); t.kind == end && len(parts) <= 2 {
+			return strings.Join(parts, "."), nil
+		} else if !t.is('.') {
+			break
+		}
+	}
+	return "", fmt.Errorf("%q is not the name of a function", sql)
+}
+
+// Left is what a text leaves if all of its statements run.
+type Left struct {
+	// Mark is set if the text leaves something unknown.
+	Mark Mark
+	// Changes in the order in which they happen. Nobody may change the slice.
+	Changes []Change
+}
+
+// Mark says why a session can't move to another backend.
+type Mark struct {
+	// Why names, for people, the first thing that isn't understood. It is empty if there is none.
+	Why string
+	// Lasts: even DISCARD ALL doesn't remove what is left.
+	Lasts bool
+}
+
+// Kind is the kind of a Change.
+type Kind uint8
+
+const (
+	// Set: a parameter gets a value until the session ends.
+	Set Kind = iota
+	// SetLocal: a parameter has a value until the transaction ends.
+	SetLocal
+	// Reset: a parameter has the value again that it had after the login.
+	Reset
+	// ResetAll: so have all parameters but role and session_authorization.
+	ResetAll
+	// DiscardAll: the session is as after the login, without prepared statements.
+	DiscardAll
+	// Deallocate: a prepared statement is gone; with an empty name, all are.
+	Deallocate
+	// Commit and Rollback: the transaction has ended.
+	Commit
+	Rollback
+	// Savepoint, Release and RollbackTo are of the savepoint that is named.
+	Savepoint
+	Release
+	RollbackTo
+)
+
+// Change is one thing that a statement changes if it succeeds.
+type Change struct {
+	Kind Kind
+	// Statement is the position of the statement in the text, from 0. Empty statements
+	// don't count, because the server doesn't answer them.
+	Statement int
+	// Name of the parameter, prepared statement or savepoint as PostgreSQL compares it.
+	Name string
+	// SQL of a Set, SetLocal or Reset makes the change on another backend, for the session.
+	SQL string
+	// value is what a Set assigns, if it is a single word or plain string.
+	value string
+}
+
+// Read tells what a text of one or more statements leaves.
+func (r *Reader) Read(sql []byte) Left {
+	if len(sql) > Limit {
+		return Left{Mark: Mark{Why: "a text over 256 KiB"}}
+	}
+	x := reading{list: r, s: scanner{text: sql}}
+	for x.advance(); x.t.kind != end && x.t.kind != bad; {
+		if x.t.is(';') {
+			x.advance()
+			continue
+		}
+		x.statement()
+		if !x.atEnd() {
+			x.mark(unreadable)
+			x.skip()
+		}
+		x.statements++
+	}
+	if x.t.kind == bad {
+		x.mark(unreadable)
+	}
+	if x.left.Mark.Why != "" {
+		x.left.Changes = nil
+	}
+	return x.left
+}
+
+const unreadable = "text that is not understood"
+
+// reading is the state of one Read. It reads on after a mark, because a later one may last.
+type reading struct {
+	list       *Reader
+	s          scanner
+	t          token // the next one to look at
+	left       Left
+	statements int
+	folded     [longestName]byte
+}
+
+func (x *reading) advance() { x.t = x.s.next() }
+
+func (x *reading) mark(why string) {
+	if x.left.Mark.Why == "" {
+		x.left.Mark.Why = why
+	}
+}
+
+// bytesOf returns the text of a token.
+func (x *reading) bytesOf(t token) []byte { return x.s.text[t.from:t.to] }
+
+// lower returns the text of a word in lower case, until the next call, and nothing for
+// another token.
+func (x *reading) lower(t token) []byte {
+	if t.kind != word {
+		return nil
+	}
+	return fold(&x.folded, x.bytesOf(t))
+}
+
+// isWord reports whether the next token is this keyword.
+func (x *reading) isWord(w string) bool { return string(x.lower(x.t)) == w }
+
+// accept skips the next token if it is one of these keywords.
+func (x *reading) accept(words ...string) bool {
+	for _, w := range words {
+		if x.isWord(w) {
+			x.advance()
+			return true
+		}
+	}
+	return false
+}
+
+// atEnd reports whether the statement ends here.
+func (x *reading) atEnd() bool { return x.t.kind == end || x.t.kind == bad || x.t.is(';') }
+
+// skip goes to the end of the statement.
+func (x *reading) skip() {
+	for !x.atEnd() {
+		x.advance()
+	}
+}
+
+// change notes a change by the current statement.
+func (x *reading) change(c Change) {
+	c.Statement = x.statements
+	if x.statements == 0 && x.left.Changes == nil { // the usual texts need no memory
+		switch c.Kind {
+		case Commit:
+			x.left.Changes = onlyCommit[:1:1]
+			return
+		case Rollback:
+			x.left.Changes = onlyRollback[:1:1]
+			return
+		}
+	}
+	x.left.Changes = append(x.left.Changes, c)
+}
+
+// onlyCommit and onlyRollback are never changed.
+var (
+	onlyCommit   = []Change{{Kind: Commit}}
+	onlyRollback = []Change{{Kind: Rollback}}
+)
+
+// identifier returns what a word or quoted identifier stands for.
+func identifier(sql []byte, t token) []byte {
+	name := sql[t.from:t.to]
+	if t.kind == quoted {
+		name = bytes.ReplaceAll(name[1:len(name)-1], []byte(`""`), []byte(`"`))
+	} else {
+		name = lowered(name)
+	}
+	return name[:min(len(name), longestName)]
+}
+
+// lowered returns a copy with the letters of ASCII in lower case. In PostgreSQL the other
+// letters may change, too, but only with an encoding of one byte.
+func lowered(name []byte) []byte {
+	name = bytes.Clone(name)
+	for i, c := range name {
+		if c >= 'A' && c <= 'Z' {
+			name[i] = c | 0x20
+		}
+	}
+	return name
+}
