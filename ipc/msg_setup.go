@@ -49,9 +49,10 @@ type ConfigBegin struct {
 	ConnectionRetryMS int64 `msgpack:"connection_retry_ms"`
 	// Failover says that clients wait for a new primary instead of getting an error.
 	Failover bool `msgpack:"failover"`
-	// KeepSessions is failover_keep_sessions.
-	KeepSessions      string `msgpack:"keep_sessions"`
-	AllowUnknownUsers bool   `msgpack:"allow_unknown_users"`
+	// KeepSessions is failover_keep_sessions, KeepFunctions the names in failover_keep_functions.
+	KeepSessions      string   `msgpack:"keep_sessions"`
+	KeepFunctions     []string `msgpack:"keep_functions"`
+	AllowUnknownUsers bool     `msgpack:"allow_unknown_users"`
 	// CountClients says that there are limits of clients by user or database, so that each client that
 	// has proven who it is needs an AdmitRequest with Count.
 	CountClients bool   `msgpack:"count_clients"`

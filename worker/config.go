@@ -165,8 +165,12 @@ func (d *draft) finish(end *ipc.ConfigEnd, previous *config) (*config, error) {
 
 // readerOf returns what understands what clients leave in their sessions, nil if sessions aren't kept.
 func readerOf(c *ipc.ConfigBegin) relay.Reader {
-	if c.KeepSessions == "on" && c.Pipeline == "session" {
+	switch {
+	case c.Pipeline != "session":
+	case c.KeepSessions == "on":
 		return relay.Trusting{}
+	case c.KeepSessions == "known":
+		return relay.NewKnowing(c.KeepFunctions)
 	}
 	return nil
 }

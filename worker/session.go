@@ -87,7 +87,9 @@ func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 	case w.cfg.Pipeline == "transaction":
 		s.talk = w.shared.Pooled(c.id)
 	case w.cfg.reader != nil:
-		s.talk = w.shared.Kept(c.id, w.cfg.reader)
+		kept := w.shared.Kept(c.id, w.cfg.reader)
+		kept.Asked(l.rest)
+		s.talk = kept
 	default:
 		s.talk = w.shared.Direct(c.id, w.cfg.Failover)
 	}

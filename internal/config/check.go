@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pgagroal-go/pgagroal/internal/leftovers"
 	"github.com/pgagroal-go/pgagroal/internal/tlspolicy"
 )
 
@@ -171,6 +172,12 @@ func (k *checker) host() {
 	if err := k.env.Listen(k.c.ListenHosts()); err != nil {
 		k.fail("host", "%v; name addresses of this machine", err)
 	}
+}
+
+// KeepFunctions returns the functions of failover_keep_functions, as package leftovers compares them.
+func (c *Config) KeepFunctions() []string {
+	names, _ := leftovers.ParseFunctions(c.FailoverKeepFunctions) // Check has looked
+	return names
 }
 
 // ListenHosts returns the entries of host.
@@ -486,6 +493,9 @@ func (k *checker) health() {
 
 func (k *checker) failover() {
 	c := k.c
+	if _, err := leftovers.ParseFunctions(c.FailoverKeepFunctions); err != nil {
+		k.fail("failover_keep_functions", "%v", err)
+	}
 	if c.Failover && c.FailoverMode == ModeScript && c.FailoverScript == "" {
 		k.fail("failover", "on without failover_script; name the script that promotes")
 	}

@@ -187,11 +187,12 @@ func TestCheckRefusals(t *testing.T) {
 		"clientcert without authority": {func(c *Config) {
 			c.HBA = []HBARule{{Type: "hostssl", Method: "trust", ClientCert: "verify-ca", File: "hba", Line: 3}}
 		}, "the rule asks for a client certificate, which needs tls and tls_ca_file"},
-		"tls to a Unix socket":    {func(c *Config) { c.Servers[1].TLS, c.Servers[1].Host = TLSRequire, "/run/x" }, "[b]: tls = require on a Unix socket"},
-		"direct and prefer":       {func(c *Config) { c.Servers[1].TLS, c.Servers[1].TLSNegotiation = TLSPrefer, "direct" }, "[b]: tls_negotiation = direct needs tls = require"},
-		"authority without tls":   {func(c *Config) { c.Servers[1].TLSCAFile = "/ca.pem" }, "[b]: tls_* and channel_binding do nothing without tls"},
-		"binding without tls":     {func(c *Config) { c.Servers[1].ChannelBinding = "require" }, "[b]: tls_* and channel_binding do nothing without tls"},
-		"failover without script": {func(c *Config) { c.Failover = true }, "without failover_script"},
+		"tls to a Unix socket":          {func(c *Config) { c.Servers[1].TLS, c.Servers[1].Host = TLSRequire, "/run/x" }, "[b]: tls = require on a Unix socket"},
+		"direct and prefer":             {func(c *Config) { c.Servers[1].TLS, c.Servers[1].TLSNegotiation = TLSPrefer, "direct" }, "[b]: tls_negotiation = direct needs tls = require"},
+		"authority without tls":         {func(c *Config) { c.Servers[1].TLSCAFile = "/ca.pem" }, "[b]: tls_* and channel_binding do nothing without tls"},
+		"binding without tls":           {func(c *Config) { c.Servers[1].ChannelBinding = "require" }, "[b]: tls_* and channel_binding do nothing without tls"},
+		"keep functions with arguments": {func(c *Config) { c.FailoverKeepFunctions = "app.f, g(int)" }, "failover_keep_functions: behind g there is neither a comma nor the end"},
+		"failover without script":       {func(c *Config) { c.Failover = true }, "without failover_script"},
 		"failover with one server": {func(c *Config) {
 			c.Failover, c.FailoverScript, c.Servers = true, promote, c.Servers[:1]
 		}, "fewer than two servers"},

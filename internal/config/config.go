@@ -183,6 +183,7 @@ type Config struct {
 	FenceTimeout          time.Duration
 	FailoverClientWait    time.Duration
 	FailoverKeepSessions  string
+	FailoverKeepFunctions string
 	FailoverMaxLag        int64 // bytes, 0 means no bound
 	FailoverScriptTimeout time.Duration
 	FailoverKillDelay     time.Duration

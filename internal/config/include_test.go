@@ -126,7 +126,7 @@ const harmless = `
 	primary failover_candidate failover_priority
 	failover failover_mode failover_start_timeout failover_probe_count failover_probe_interval failover_probe_timeout
 	failover_restart_grace failover_silence_time failover_min_standbys failover_startup_grace failover_veto_streaming
-	failover_veto_max fence_timeout failover_client_wait failover_keep_sessions failover_max_lag failover_verify failover_verify_timeout
+	failover_veto_max fence_timeout failover_client_wait failover_keep_sessions failover_keep_functions failover_max_lag failover_verify failover_verify_timeout
 	failover_notify_retries failover_settle failback failback_quarantine failover_max failover_window`
 
 // A new key must be decided: either FilesOnly refuses it, or it is on the list.

@@ -94,9 +94,14 @@ func failoverRows() []Row {
 			main: func(c *Config) any { return &c.FailoverClientWait },
 		},
 		{
-			Name: "failover_keep_sessions", Kind: Enum, Default: "off", Values: []string{"off", "on"},
+			Name: "failover_keep_sessions", Kind: Enum, Default: "off", Values: []string{"off", "known", "on"},
 			Help: "In the session pipeline, move a session to the new primary instead of ending it",
 			main: func(c *Config) any { return &c.FailoverKeepSessions },
+		},
+		{
+			Name: "failover_keep_functions", Kind: String,
+			Help: "Functions that leave nothing in a session, by commas, for failover_keep_sessions = known",
+			main: func(c *Config) any { return &c.FailoverKeepFunctions },
 		},
 		{
 			Name: "failover_max_lag", Kind: Size, Default: "0",

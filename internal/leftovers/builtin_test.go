@@ -130,7 +130,7 @@ func majorOf(t *testing.T, node *pgtest.Node) int {
 // TestListedFunctionsAreBuiltInAndHarmless compares the list with the server's catalogue. A
 // function of the server that isn't on the list is no fault: it marks the session.
 func TestListedFunctionsAreBuiltInAndHarmless(t *testing.T) {
-	node := pgtest.New(t, pgtest.Options{}).Nodes[0]
+	node := server(t)
 	major, names := majorOf(t, node), onServer(t, node)
 	if *rewrite {
 		rewriteList(t, major, names)
@@ -182,7 +182,7 @@ func rewriteList(t *testing.T, major int, names []string) {
 
 // TestReservedWordsAreThoseOfTheServer: a word that isn't one there could be a function.
 func TestReservedWordsAreThoseOfTheServer(t *testing.T) {
-	node := pgtest.New(t, pgtest.Options{}).Nodes[0]
+	node := server(t)
 	rows, err := node.Query(t.Context(), "SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'C')")
 	if err != nil {
 		t.Fatal(err)

@@ -18,10 +18,6 @@ func FuzzRead(f *testing.F) {
 	r := reader(f)
 	f.Fuzz(func(t *testing.T, sql string) {
 		left := r.Read([]byte(sql))
-		var s Settings
-		for _, c := range left.Changes {
-			s.Apply(c)
-		}
 		if left.Mark.Why != "" {
 			for _, more := range []string{"; SELECT 1", ";", "; DISCARD ALL"} {
 				if r.Read([]byte(sql+more)).Mark.Why == "" {

@@ -21,44 +21,51 @@ type Reader struct {
 }
 
 // NewReader returns a Reader for servers of a major version. functions are what the operator
-// has added to the built-in functions: names as SQL writes them. A name without a schema
+// has added to the built-in functions, as ParseFunctions returns them. A name without a schema
 // stands for functions of that name in any schema.
-func NewReader(major int, functions []string) (*Reader, error) {
+func NewReader(major int, functions []string) *Reader {
 	r := &Reader{builtin: builtinOf(major), extra: make(map[string]bool)}
 	for _, f := range functions {
-		name, err := functionName(f)
-		if err != nil {
-			return nil, err
-		}
-		r.extra[name] = true
+		r.extra[f] = true
 	}
-	return r, nil
+	return r
 }
 
-// functionName returns the name of a function after folding, with its schema if it has one.
-func functionName(sql string) (string, error) {
-	s := scanner{text: []byte(sql)}
-	var parts []string
-	for {
-		t := s.next()
-		if t.kind != word && t.kind != quoted {
-			break
+// ParseFunctions reads a list of functions' names, with or without schema, that are written as
+// in SQL, with commas between them.
+func ParseFunctions(list string) (names []string, err error) {
+	s := scanner{text: []byte(list)}
+	t := s.next()
+	for t.kind != end {
+		var parts []string
+		for {
+			if t.kind != word && t.kind != quoted {
+				return nil, fmt.Errorf("%q is no list of functions' names with commas between them", list)
+			}
+			parts = append(parts, string(identifier(s.text, t)))
+			if t = s.next(); !t.is('.') {
+				break
+			}
+			t = s.next()
 		}
-		parts = append(parts, string(identifier(s.text, t)))
-		if t = s.next(); t.kind == end && len(parts) <= 2 {
-			return strings.Join(parts, "."), nil
-		} else if !t.is('.') {
-			break
+		names = append(names, strings.Join(parts, "."))
+		switch last := names[len(names)-1]; {
+		case len(parts) > 2:
+			return nil, fmt.Errorf("%s has more than a schema before its name", last)
+		case t.is(','):
+			t = s.next()
+		case t.kind != end:
+			return nil, fmt.Errorf("behind %s there is neither a comma nor the end", last)
 		}
 	}
-	return "", fmt.Errorf("%q is not the name of a function", sql)
+	return names, nil
 }
 
 // Left is what a text leaves if all of its statements run.
 type Left struct {
 	// Mark is set if the text leaves something unknown.
 	Mark Mark
-	// Changes in the order in which they happen. Nobody may change the slice.
+	// Changes of parameters, in their order.
 	Changes []Change
 }
 
@@ -76,37 +83,22 @@ type Kind uint8
 const (
 	// Set: a parameter gets a value until the session ends.
 	Set Kind = iota
-	// SetLocal: a parameter has a value until the transaction ends.
+	// SetLocal: a SET whose effect ends with the transaction.
 	SetLocal
 	// Reset: a parameter has the value again that it had after the login.
 	Reset
 	// ResetAll: so have all parameters but role and session_authorization.
 	ResetAll
-	// DiscardAll: the session is as after the login, without prepared statements.
-	DiscardAll
-	// Deallocate: a prepared statement is gone; with an empty name, all are.
-	Deallocate
-	// Commit and Rollback: the transaction has ended.
-	Commit
-	Rollback
-	// Savepoint, Release and RollbackTo are of the savepoint that is named.
-	Savepoint
-	Release
-	RollbackTo
 )
 
-// Change is one thing that a statement changes if it succeeds.
+// Change is what a statement changes if it succeeds.
 type Change struct {
 	Kind Kind
-	// Statement is the position of the statement in the text, from 0. Empty statements
-	// don't count, because the server doesn't answer them.
-	Statement int
-	// Name of the parameter, prepared statement or savepoint as PostgreSQL compares it.
+	// Name of the parameter as PostgreSQL compares it, empty for ResetAll.
 	Name string
-	// SQL of a Set, SetLocal or Reset makes the change on another backend, for the session.
+	// SQL of a Set or Reset makes the same change in another session, whatever its settings are.
+	// That of a SetLocal would make it for the session.
 	SQL string
-	// value is what a Set assigns, if it is a single word or plain string.
-	value string
 }
 
 // Read tells what a text of one or more statements leaves.
@@ -125,7 +117,6 @@ func (r *Reader) Read(sql []byte) Left {
 			x.mark(unreadable)
 			x.skip()
 		}
-		x.statements++
 	}
 	if x.t.kind == bad {
 		x.mark(unreadable)
@@ -140,12 +131,11 @@ const unreadable = "text that is not understood"
 
 // reading is the state of one Read. It reads on after a mark, because a later one may last.
 type reading struct {
-	list       *Reader
-	s          scanner
-	t          token // the next one to look at
-	left       Left
-	statements int
-	folded     [longestName]byte
+	list   *Reader
+	s      scanner
+	t      token // the next one to look at
+	left   Left
+	folded [longestName]byte
 }
 
 func (x *reading) advance() { x.t = x.s.next() }
@@ -192,27 +182,7 @@ func (x *reading) skip() {
 	}
 }
 
-// change notes a change by the current statement.
-func (x *reading) change(c Change) {
-	c.Statement = x.statements
-	if x.statements == 0 && x.left.Changes == nil { // the usual texts need no memory
-		switch c.Kind {
-		case Commit:
-			x.left.Changes = onlyCommit[:1:1]
-			return
-		case Rollback:
-			x.left.Changes = onlyRollback[:1:1]
-			return
-		}
-	}
-	x.left.Changes = append(x.left.Changes, c)
-}
-
-// onlyCommit and onlyRollback are never changed.
-var (
-	onlyCommit   = []Change{{Kind: Commit}}
-	onlyRollback = []Change{{Kind: Rollback}}
-)
+func (x *reading) change(c Change) { x.left.Changes = append(x.left.Changes, c) }
 
 // identifier returns what a word or quoted identifier stands for.
 func identifier(sql []byte, t token) []byte {

@@ -1,18 +1,17 @@
 package leftovers
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 )
 
 func reader(t testing.TB, functions ...string) *Reader {
 	t.Helper()
-	r, err := NewReader(15, functions)
+	names, err := ParseFunctions(strings.Join(functions, ","))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	return NewReader(15, names)
 }
 
 // nothing are texts that leave nothing. They run on a server, too, in the order of the list.
@@ -193,16 +192,18 @@ var marking = map[string]string{
 	"EXECUTE x":                                                "EXECUTE",
 	"IMPORT FOREIGN SCHEMA x FROM SERVER y INTO z":             "IMPORT",
 	"SET x FROM CURRENT":                                       "SET without a value",
-	"SET standard_conforming_strings = off":                    "standard_conforming_strings is off",
-	"SET LOCAL standard_conforming_strings = off":              "standard_conforming_strings is off",
-	"SET NAMES 'SJIS'":                                         "client_encoding holds ASCII bytes within other characters",
-	"SET client_encoding = gb18030":                            "client_encoding holds ASCII bytes within other characters",
+	"SET standard_conforming_strings = off":                    "standard_conforming_strings = off",
+	"SET LOCAL standard_conforming_strings = off":              "standard_conforming_strings = off",
+	"SET NAMES 'SJIS'":                                         "a client_encoding with ASCII bytes inside other characters",
+	"SET client_encoding = gb18030":                            "a client_encoding with ASCII bytes inside other characters",
 	"SET search_path = public, pg_catalog":                     "a search_path with a schema before pg_catalog",
 	"SET search_path TO 'public', \"pg_catalog\"":              "a search_path with a schema before pg_catalog",
 	"SET LOCAL search_path = a, PG_CATALOG":                    "a search_path with a schema before pg_catalog",
 	"SET search_path = pg_temp, public":                        "a search_path with pg_temp",
 	"SET search_path = 'a', E'pg_catalo\\x67'":                 "a search_path that is not understood",
 	"SET search_path = a, 'pg_cata'\n'log'":                    "SET with a value that is not understood",
+	"SET app.x = 'C:\\x'":                                      "SET with a backslash or characters that are not ASCII",
+	"SET app.x = '\u00e9'":                                     "SET with a backslash or characters that are not ASCII",
 	"SET seed = 0.5":                                           "SET seed",
 	"SET CATALOG 'x'":                                          "SET of an unknown kind",
 	"SELECT U&'\\0061'":                                        unreadable,
@@ -276,20 +277,16 @@ func TestOperatorsAddFunctions(t *testing.T) {
 			t.Errorf("%s\n\tmarks %q, want %q", sql, got, want)
 		}
 	}
-	for _, name := range []string{"", "a.b.c", "foo()", "a.", "'x'", "a b"} {
-		if _, err := NewReader(15, []string{name}); err == nil {
-			t.Errorf("%q is taken for a name", name)
+	for _, list := range []string{"a.b.c", "foo()", "a.", "'x'", "a b", ",", "a,,b", `"x`} {
+		if names, err := ParseFunctions(list); err == nil {
+			t.Errorf("%q is taken for %q", list, names)
 		}
 	}
 }
 
 func TestFunctionsOfNewerServersAreNotKnownToOlderOnes(t *testing.T) {
 	for major, want := range map[int]bool{13: false, 15: false, 17: true, 18: true} {
-		r, err := NewReader(major, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := r.Read([]byte("SELECT date_add(now(), '1 day'), json_table('x', 'y')")).Mark.Why == ""; got != want {
+		if got := NewReader(major, nil).Read([]byte("SELECT date_add(now(), '1 day'), json_table('x', 'y')")).Mark.Why == ""; got != want {
 			t.Errorf("version %d: %v", major, got)
 		}
 	}
@@ -297,71 +294,59 @@ func TestFunctionsOfNewerServersAreNotKnownToOlderOnes(t *testing.T) {
 
 // changes are texts with what they change.
 var changes = map[string]string{
-	"SET x = 1":                                       "0 set x: SET x TO 1",
-	"set session Work_Mem to '64MB'":                  "0 set work_mem: SET Work_Mem TO '64MB'",
-	"SET sort_mem = 64":                               "0 set work_mem: SET sort_mem TO 64",
-	"SET app.Tenant = 'it''s', -- x\n b, +1, -2.5":    "0 set app.tenant: SET app.Tenant TO 'it''s', -- x\n b, +1, -2.5",
-	`SET "app"."x" = $$y$$`:                           `0 set app.x: SET "app"."x" TO $$y$$`,
-	"SET session.x = on":                              "0 set session.x: SET session.x TO on",
-	"SET local.x = on":                                "0 set local.x: SET local.x TO on",
-	"SET LOCAL app.x = on":                            "0 local app.x: SET app.x TO on",
-	"SET role.x = 1":                                  "0 set role.x: SET role.x TO 1",
-	"SET x TO DEFAULT":                                "0 reset x: SET x TO DEFAULT",
-	"SET LOCAL app.x TO DEFAULT":                      "0 local app.x: SET app.x TO DEFAULT",
-	"SET TIME ZONE 'UTC'":                             "0 set timezone: SET TIME ZONE 'UTC'",
-	"SET TIME ZONE -7":                                "0 set timezone: SET TIME ZONE -7",
-	"SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE":  "0 set timezone: SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE",
-	"SET TIME ZONE LOCAL":                             "0 reset timezone: RESET timezone",
-	"SET TIME ZONE DEFAULT":                           "0 reset timezone: SET TIME ZONE DEFAULT",
-	"SET NAMES 'UTF8'":                                "0 set client_encoding: SET NAMES 'UTF8'",
-	"SET NAMES":                                       "0 reset client_encoding: RESET client_encoding",
-	"SET SCHEMA 'a'":                                  "0 set search_path: SET SCHEMA 'a'",
-	"SET search_path = pg_catalog, \"$user\", public": "0 set search_path: SET search_path TO pg_catalog, \"$user\", public",
-	"SET search_path = ''":                            "0 set search_path: SET search_path TO ''",
-	"SET ROLE joe":                                    "0 set role: SET ROLE joe",
-	"SET role = 'joe'":                                "0 set role: SET role TO 'joe'",
-	"SET ROLE NONE":                                   "0 set role: SET ROLE NONE",
-	"RESET ROLE":                                      "0 reset role: RESET ROLE",
-	"SET SESSION AUTHORIZATION joe":                   "0 set session_authorization: SET SESSION AUTHORIZATION joe",
-	"SET LOCAL SESSION AUTHORIZATION 'joe'":           "0 local session_authorization: SET SESSION AUTHORIZATION 'joe'",
-	"SET SESSION AUTHORIZATION DEFAULT":               "0 reset session_authorization: SET SESSION AUTHORIZATION DEFAULT",
-	"RESET SESSION AUTHORIZATION":                     "0 reset session_authorization: RESET SESSION AUTHORIZATION",
-	"SET XML OPTION DOCUMENT":                         "0 set xmloption: SET XML OPTION DOCUMENT",
-	"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY": "0 set default_transaction_isolation: SET default_transaction_isolation TO 'repeatable read' | 0 set default_transaction_read_only: SET default_transaction_read_only TO 'on'",
-	"SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE, NOT DEFERRABLE":                "0 set default_transaction_read_only: SET default_transaction_read_only TO 'off' | 0 set default_transaction_deferrable: SET default_transaction_deferrable TO 'off'",
-	"SET standard_conforming_strings = on":                                                 "0 set standard_conforming_strings: SET standard_conforming_strings TO on",
-	"RESET App.X":                                                                          "0 reset app.x: RESET App.X",
-	"RESET TIME ZONE":                                                                      "0 reset timezone: RESET timezone",
-	"RESET ALL":                                                                            "0 reset all",
-	"RESET TRANSACTION ISOLATION LEVEL":                                                    "",
-	"DISCARD ALL":                                                                          "0 discard all",
-	"DEALLOCATE x":                                                                         "0 deallocate x",
-	"DEALLOCATE PREPARE \"X\"":                                                             "0 deallocate X",
-	"DEALLOCATE prepare":                                                                   "0 deallocate prepare",
-	"DEALLOCATE ALL":                                                                       "0 deallocate ",
-	"DEALLOCATE PREPARE ALL":                                                               "0 deallocate ",
-	"BEGIN; SET x = 1; SAVEPOINT a; ; SET x = 2; ROLLBACK TO a; RELEASE SAVEPOINT A; COMMIT": "1 set x: SET x TO 1 | 2 savepoint a | 3 set x: SET x TO 2 | 4 rollback to a | 5 release a | 6 commit",
-	"ROLLBACK":                     "0 rollback",
-	"ROLLBACK WORK TO SAVEPOINT x": "0 rollback to x",
-	"ABORT AND NO CHAIN":           "0 rollback",
-	"COMMIT WORK":                  "0 commit",
-	"PREPARE TRANSACTION 'x'":      "0 commit",
-	"COMMIT PREPARED 'x'":          "",
-	"SET x = 1; SELECT foo()":      "",
+	"SET x = 1":                                       "set x: SET x TO 1",
+	"set session Work_Mem to '64MB'":                  "set work_mem: SET Work_Mem TO '64MB'",
+	"SET sort_mem = 64":                               "set work_mem: SET sort_mem TO 64",
+	"SET app.Tenant = 'it''s', -- x\n b, +1, -2.5":    "set app.tenant: SET app.Tenant TO 'it''s', -- x\n b, +1, -2.5",
+	`SET "app"."x" = $$y$$`:                           `set app.x: SET "app"."x" TO $$y$$`,
+	"SET session.x = on":                              "set session.x: SET session.x TO on",
+	"SET local.x = on":                                "set local.x: SET local.x TO on",
+	"SET LOCAL app.x = on":                            "local app.x: SET app.x TO on",
+	"SET role.x = 1":                                  "set role.x: SET role.x TO 1",
+	"SET x TO DEFAULT":                                "reset x: SET x TO DEFAULT",
+	"SET LOCAL app.x TO DEFAULT":                      "local app.x: SET app.x TO DEFAULT",
+	"SET TIME ZONE 'UTC'":                             "set timezone: SET TIME ZONE 'UTC'",
+	"SET TIME ZONE -7":                                "set timezone: SET TIME ZONE -7",
+	"SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE":  "set timezone: SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE",
+	"SET TIME ZONE LOCAL":                             "reset timezone: RESET timezone",
+	"SET TIME ZONE DEFAULT":                           "reset timezone: SET TIME ZONE DEFAULT",
+	"SET NAMES 'UTF8'":                                "set client_encoding: SET NAMES 'UTF8'",
+	"SET NAMES":                                       "reset client_encoding: RESET client_encoding",
+	"SET SCHEMA 'a'":                                  "set search_path: SET SCHEMA 'a'",
+	"SET search_path = pg_catalog, \"$user\", public": "set search_path: SET search_path TO pg_catalog, \"$user\", public",
+	"SET search_path = ''":                            "set search_path: SET search_path TO ''",
+	"SET ROLE joe":                                    "set role: SET ROLE joe",
+	"SET role = 'joe'":                                "set role: SET role TO 'joe'",
+	"SET ROLE NONE":                                   "set role: SET ROLE NONE",
+	"RESET ROLE":                                      "reset role: RESET ROLE",
+	"SET SESSION AUTHORIZATION joe":                   "set session_authorization: SET SESSION AUTHORIZATION joe",
+	"SET LOCAL SESSION AUTHORIZATION 'joe'":           "local session_authorization: SET SESSION AUTHORIZATION 'joe'",
+	"SET SESSION AUTHORIZATION DEFAULT":               "reset session_authorization: SET SESSION AUTHORIZATION DEFAULT",
+	"RESET SESSION AUTHORIZATION":                     "reset session_authorization: RESET SESSION AUTHORIZATION",
+	"SET XML OPTION DOCUMENT":                         "set xmloption: SET XML OPTION DOCUMENT",
+	"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY": "set default_transaction_isolation: SET default_transaction_isolation TO 'repeatable read' | set default_transaction_read_only: SET default_transaction_read_only TO 'on'",
+	"SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE, NOT DEFERRABLE":                "set default_transaction_read_only: SET default_transaction_read_only TO 'off' | set default_transaction_deferrable: SET default_transaction_deferrable TO 'off'",
+	"SET standard_conforming_strings = on":                                                 "set standard_conforming_strings: SET standard_conforming_strings TO on",
+	"RESET App.X":                                                                          "reset app.x: RESET App.X",
+	"RESET TIME ZONE":                                                                      "reset timezone: RESET timezone",
+	"RESET ALL":                                                                            "reset all",
+	"BEGIN; SET x = 1; ; SET LOCAL y = 2; COMMIT":                                          "set x: SET x TO 1 | local y: SET y TO 2",
+	"SET TRANSACTION READ ONLY":                                                            "local transaction",
+	"SET CONSTRAINTS ALL DEFERRED":                                                         "local constraints",
+	"SET transaction_read_only = on":                                                       "local transaction_read_only: SET transaction_read_only TO on",
+	"RESET TRANSACTION ISOLATION LEVEL":                                                    "local transaction_isolation",
+	"COMMIT PREPARED 'x'":                                                                  "",
+	"SET x = 1; SELECT foo()":                                                              "",
 }
 
 func written(all []Change) string {
 	var parts []string
 	for _, c := range all {
-		kind := map[Kind]string{
-			Set: "set", SetLocal: "local", Reset: "reset", ResetAll: "reset all", DiscardAll: "discard all",
-			Deallocate: "deallocate ", Commit: "commit", Rollback: "rollback", Savepoint: "savepoint ", Release: "release ", RollbackTo: "rollback to ",
-		}[c.Kind]
+		part := map[Kind]string{Set: "set ", SetLocal: "local ", Reset: "reset ", ResetAll: "reset all"}[c.Kind] + c.Name
 		if c.SQL != "" {
-			parts = append(parts, fmt.Sprintf("%d %s %s: %s", c.Statement, kind, c.Name, c.SQL))
-		} else {
-			parts = append(parts, fmt.Sprintf("%d %s%s", c.Statement, kind, c.Name))
+			part += ": " + c.SQL
 		}
+		parts = append(parts, part)
 	}
 	return strings.Join(parts, " | ")
 }

@@ -70,8 +70,10 @@ func (x *reading) isVariable() bool {
 // words reads the kinds of SET that name their parameter in words.
 func (x *reading) words(local bool) {
 	switch {
-	case x.accept("transaction", "constraints"): // until the transaction ends
+	case x.isWord("transaction"), x.isWord("constraints"): // until the transaction ends
+		name := string(x.lower(x.t))
 		x.skip()
+		x.change(Change{Kind: SetLocal, Name: name})
 	case x.accept("time"):
 		x.accept("zone")
 		if x.accept("local") {
@@ -192,19 +194,15 @@ const noValue = "\x00"
 
 // assigned notes what is set.
 func (x *reading) assigned(local bool, name, sql string, values []string) {
-	if ofTransaction(name) {
-		return
-	}
-	if why := notRead(name, values); why != "" {
+	c := Change{Kind: Set, Name: name, SQL: sql}
+	switch why := notRead(name, values); {
+	case why != "":
 		x.markLasting(why, name == "seed")
 		return
-	}
-	c := Change{Kind: Set, Name: name, SQL: sql}
-	if local {
+	case local, ofTransaction(name):
 		c.Kind = SetLocal
-	}
-	if len(values) > 0 {
-		c.value = strings.Join(values, ",")
+	case strings.ContainsFunc(sql, func(r rune) bool { return r >= 0x80 || r == '\\' }):
+		x.mark("SET with a backslash or characters that are not ASCII") // other settings give it another meaning
 	}
 	x.change(c)
 }
@@ -219,13 +217,11 @@ func (x *reading) resets(local bool, name, sql string) {
 	if !x.atEnd() {
 		return // a syntax error, which Read sees
 	}
-	switch {
-	case ofTransaction(name):
-	case local:
-		x.change(Change{Kind: SetLocal, Name: name, SQL: sql})
-	default:
-		x.change(Change{Kind: Reset, Name: name, SQL: sql})
+	c := Change{Kind: Reset, Name: name, SQL: sql}
+	if local || ofTransaction(name) {
+		c.Kind = SetLocal
 	}
+	x.change(c)
 }
 
 // characteristics reads SET SESSION CHARACTERISTICS AS TRANSACTION and the modes.
@@ -294,6 +290,7 @@ func (x *reading) reset() {
 		x.resets(false, "session_authorization", "RESET SESSION AUTHORIZATION")
 	case x.isWord("transaction") && next == "isolation":
 		x.skip()
+		x.change(Change{Kind: SetLocal, Name: "transaction_isolation"})
 	default:
 		name, raw := x.variable()
 		x.resets(false, name, "RESET "+raw)
@@ -306,11 +303,11 @@ func notRead(name string, values []string) string {
 	switch name {
 	case "standard_conforming_strings":
 		if !slices.Contains([]string{"on", "true", "yes", "1"}, strings.ToLower(strings.Join(values, ","))) {
-			return "standard_conforming_strings is off"
+			return "standard_conforming_strings = off"
 		}
 	case "client_encoding":
 		if len(values) != 1 || !safeEncoding(values[0]) {
-			return "client_encoding holds ASCII bytes within other characters"
+			return "a client_encoding with ASCII bytes inside other characters"
 		}
 	case "search_path":
 		for i, v := range values {

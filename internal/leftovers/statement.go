@@ -119,46 +119,22 @@ func (x *reading) alter() {
 	x.body(body{ddl: true})
 }
 
-// control reads a statement that concerns transactions, and prepared statements whose name
-// begins with the same word.
+// control reads a statement that concerns transactions, prepared statements or all of the
+// session, and leaves nothing.
 func (x *reading) control(first []byte) bool {
 	switch string(first) {
-	case "begin", "start":
-		x.skip()
-	case "commit", "end":
-		x.advance()
-		x.ends(Commit)
-	case "rollback", "abort":
-		x.advance()
-		x.ends(Rollback)
-	case "savepoint":
-		x.advance()
-		x.named(Savepoint)
-	case "release":
-		x.advance()
-		x.skipWord("savepoint")
-		x.named(Release)
+	case "begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "deallocate":
 	case "prepare":
 		if string(x.lower(x.peek())) != "transaction" || x.isPrepare() {
 			return false
 		}
-		x.skip()
-		x.change(Change{Kind: Commit}) // settings go on
-	case "deallocate":
-		x.advance()
-		x.skipWord("prepare")
-		if x.isWord("all") {
-			x.advance()
-			x.change(Change{Kind: Deallocate})
-			return true
-		}
-		x.named(Deallocate)
 	case "discard":
-		x.advance()
-		x.discard()
+		// Plans and what currval remembers are nothing that is known, and there are no
+		// temporary tables in a session without a mark.
 	default:
 		return false
 	}
+	x.skip()
 	return true
 }
 
@@ -167,55 +143,4 @@ func (x *reading) isPrepare() bool {
 	s := x.s
 	s.next()
 	return s.next().kind != text
-}
-
-// skipWord skips a word that may stand before a name, unless it is the name.
-func (x *reading) skipWord(w string) {
-	if look := x.peek(); x.isWord(w) && (look.kind == word || look.kind == quoted) {
-		x.advance()
-	}
-}
-
-// ends reads the rest of COMMIT or ROLLBACK.
-func (x *reading) ends(k Kind) {
-	x.accept("work", "transaction")
-	switch {
-	case x.accept("prepared"): // a transaction of another session
-		x.skip()
-	case x.accept("to"):
-		x.skipWord("savepoint")
-		x.named(RollbackTo)
-	default:
-		x.skip()
-		x.change(Change{Kind: k})
-	}
-}
-
-// named reads the name at the end of a statement.
-func (x *reading) named(k Kind) {
-	if x.t.kind != word && x.t.kind != quoted {
-		x.mark(unreadable)
-		x.skip()
-		return
-	}
-	name := string(identifier(x.s.text, x.t))
-	x.advance()
-	if !x.atEnd() {
-		x.mark(unreadable)
-		x.skip()
-	}
-	x.change(Change{Kind: k, Name: name})
-}
-
-// discard reads the rest of DISCARD. Plans and what currval remembers are nothing that is
-// known, and there are no temporary tables in a session without a mark.
-func (x *reading) discard() {
-	switch {
-	case x.accept("all"):
-		x.change(Change{Kind: DiscardAll})
-	case x.accept("plans", "sequences", "temp", "temporary"):
-	default:
-		x.mark(unreadable)
-	}
-	x.skip()
 }

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -124,5 +125,82 @@ func TestKeptSessionsOutliveAFailover(t *testing.T) {
 	}
 	if got := pool.ShowSetting(t, idle, "statement_timeout"); got != "1h" {
 		t.Errorf("after RESET ALL statement_timeout is %s, want that of the login", got)
+	}
+}
+
+// hostile are what clients do that leaves something, each with what the client is told in the end, and
+// a few that leave nothing that is unknown.
+var hostile = map[string]string{
+	"SELECT lower('A'), count(*) FROM pg_class":           "",
+	"SET app.tenant = 'x'":                                "",
+	"SELECT app.total()":                                  "",
+	"BEGIN; SET LOCAL work_mem = '9MB'; COMMIT":           "",
+	"SELECT pg_advisory_lock(1); DISCARD ALL":             "function pg_advisory_lock", // an error: DISCARD ALL is alone
+	"SELECT app.hidden()":                                 "function app.hidden",
+	"SELECT hidden()":                                     "function hidden",
+	"SELECT set_config('app.tenant', 'x', false)":         "function set_config",
+	"SELECT pg_advisory_lock(2)":                          "function pg_advisory_lock",
+	"CREATE TEMP TABLE mine (i int)":                      "CREATE TEMP",
+	"SELECT 1 AS i INTO TEMP mine":                        "SELECT INTO TEMP",
+	"CREATE TABLE pg_temp.mine (i int)":                   "pg_temp",
+	"BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; END": "DECLARE ... WITH HOLD",
+	"LISTEN x":              "LISTEN",
+	"PREPARE x AS SELECT 1": "PREPARE",
+	"DO $$ BEGIN PERFORM app.hidden(); END $$":             "DO",
+	"CALL app.work()":                                      "CALL",
+	"SELECT setseed(0.5)":                                  "function setseed",
+	"SET client_encoding = 'SJIS'":                         "a client_encoding with ASCII bytes inside other characters",
+	"SET search_path = app, pg_catalog; SELECT lower('A')": "a search_path with a schema before pg_catalog",
+	"SET app.tenant = 'a\\b'":                              "SET with a backslash",
+}
+
+// forgets are what ends with DISCARD ALL, and setseed, which doesn't.
+var forgets = map[string]string{"SELECT pg_advisory_lock(3)": "", "LISTEN y": "", "SELECT setseed(0.1)": "function setseed"}
+
+func TestSessionsWithSomethingUnknownEnd(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Standbys: 1})
+	pool.AskNode(t, c.Primary(), `CREATE SCHEMA app; CREATE TABLE app.t (i int);
+		CREATE FUNCTION app.total() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM app.t';
+		CREATE FUNCTION app.hidden() RETURNS text LANGUAGE sql AS $$SELECT set_config('app.tenant', 'x', false)$$;
+		CREATE FUNCTION hidden() RETURNS text LANGUAGE sql AS 'SELECT app.hidden()';
+		CREATE PROCEDURE app.work() LANGUAGE sql AS 'SELECT app.hidden()'`)
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{
+		"pipeline": "session", "failover_keep_sessions": "known", "failover_keep_functions": "app.total",
+		"max_connections": "60",
+	}})
+	s.Opened("n1")
+	wants := make(map[*pgtest.Client]string)
+	for sql, want := range hostile {
+		client := s.Pool.ConnectAs(s.Pool.Config("postgres", "", "postgres"))
+		if _, err := client.Query(pool.Within(t), sql); err != nil && !strings.Contains(sql, "DISCARD ALL") {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		wants[client] = want
+	}
+	for sql, want := range forgets {
+		client := s.Pool.ConnectAs(s.Pool.Config("postgres", "", "postgres"))
+		pool.MustQuery(t, client, sql)
+		pool.MustQuery(t, client, "DISCARD ALL")
+		wants[client] = want
+	}
+	asked := pool.WithParam(s.Pool.Config("postgres", "", "postgres"), "search_path", "app, pg_catalog")
+	wants[s.Pool.ConnectAs(asked)] = "a search_path with a schema before pg_catalog"
+	for client := range wants {
+		pool.MustQuery(t, client, "SELECT 1") // each has its backend
+	}
+	pool.Must(t, c.Nodes[0].Kill())
+	s.Opened("n2")
+	for client, want := range wants {
+		_, err := client.Query(pool.Within(t), "SELECT 1")
+		if want == "" {
+			if err != nil {
+				t.Errorf("a session that leaves nothing unknown ended with %v", err)
+			}
+			continue
+		}
+		if e, ok := errors.AsType[*pgtest.ServerError](err); !ok || e.Code != "57P01" || !strings.Contains(e.Detail, "because of "+want) {
+			t.Errorf("a session got %v; want 57P01 because of %s", err, want)
+		}
 	}
 }

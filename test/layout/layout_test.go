@@ -37,14 +37,14 @@ var allowed = map[string][]string{
 
 	"worker":         {"worker/reactor", "worker/relay", "internal/confine", "internal/tlsdial", "internal/tlsmem", "internal/tlspolicy", "ipc", "internal/config", "internal/auth", "internal/pool", "internal/pgwire", "internal/proc", "internal/logline"},
 	"worker/reactor": {"internal/tlsmem"},
-	"worker/relay":   {"internal/pgwire"},
+	"worker/relay":   {"internal/leftovers", "internal/pgwire"},
 	"prober":         {"prober/health", "internal/confine", "internal/tlsdial", "ipc", "internal/proc", "internal/logline"},
 	"prober/health":  {"ipc", "internal/auth", "internal/pgwire", "internal/tlsdial", "internal/tlsmem"},
 	"scriptrunner":   {"ipc", "internal/config", "internal/proc", "internal/logline"},
 	"console":        {"internal/auth", "internal/confine", "internal/control", "internal/pgwire", "internal/tlsdial", "internal/tlsmem", "internal/tlspolicy", "ipc", "internal/proc", "internal/logline"},
 
 	"ipc":                {},
-	"internal/config":    {"internal/pattern", "internal/pbkdf", "internal/tlspolicy"},
+	"internal/config":    {"internal/leftovers", "internal/pattern", "internal/pbkdf", "internal/tlspolicy"},
 	"internal/confine":   {},
 	"internal/control":   {},
 	"internal/pgwire":    {},

@@ -28,6 +28,8 @@ type Effect struct {
 	// Mark says what the text leaves behind that can't be made again, as the client is told:
 	// "a temporary table". Empty for nothing.
 	Mark string
+	// Lasts: DISCARD ALL doesn't remove what the mark is for.
+	Lasts bool
 }
 
 // Assignment is a SET or RESET of a parameter for the rest of the session.
@@ -49,6 +51,9 @@ type Reader interface {
 	// Unread returns the effect of something whose text isn't known. what names it for the
 	// client.
 	Unread(what string) *Effect
+	// Blind returns why no text of a session can be read that begins with these parameters, ""
+	// if texts can be read.
+	Blind(p *Params) string
 }
 
 // Why sessions can't move that a text alone doesn't show.
@@ -73,6 +78,8 @@ type keeping struct {
 	sets, pending []Assignment
 	// mark is why the session can't move, empty if it can.
 	mark string
+	// blind is the mark that DISCARD ALL doesn't remove, empty for none.
+	blind string
 	// touched: the client has used this backend, or assignments were made on it.
 	touched bool
 	// portal is the effect of the statement of the unnamed portal, portals that of all named
@@ -101,8 +108,15 @@ func (k *Kept) Start(b *Backend, status byte) (told []byte) {
 	told = k.Pooled.Start(b, status)
 	if k.line.keep = &k.keep; begins {
 		k.tracked, k.untracked = b.Params.settings(), b.Params.untracked()
+		k.keep.begin(&b.Params)
 	}
 	return told
+}
+
+// Asked takes the parameters that the client has given at its login.
+func (k *Kept) Asked(params []pgwire.Param) {
+	p := ParamsOf(params)
+	k.keep.begin(&p)
 }
 
 // Keeps implements Conversation.
@@ -110,6 +124,14 @@ func (k *Kept) Keeps() bool { return true }
 
 // Movable implements Conversation. What is known of the session isn't carried.
 func (k *Kept) Movable() bool { return false }
+
+// begin looks at parameters that the session begins with.
+func (k *keeping) begin(p *Params) {
+	if k.blind == "" {
+		k.blind = k.reader.Blind(p)
+		k.mark = k.blind
+	}
+}
 
 // effectOf returns the effect of a text, nil unless the session is kept.
 func (p *Pooled) effectOf(text []byte) *Effect {
@@ -180,8 +202,14 @@ func (k *keeping) executes() *Effect {
 // answered takes the effect of a statement that the server has answered, with an error or not: an
 // error doesn't take everything back.
 func (k *keeping) answered(e *Effect) {
-	if e != nil && e.Mark != "" && k.mark == "" {
+	switch {
+	case e == nil || e.Mark == "":
+		return
+	case k.mark == "":
 		k.mark = e.Mark
+	}
+	if e.Lasts && k.blind == "" {
+		k.blind = e.Mark
 	}
 }
 
@@ -213,7 +241,7 @@ func (k *keeping) tag(tag string, e *owed) {
 	case "ROLLBACK":
 		k.rollback(e)
 	case "DISCARD ALL":
-		k.sets, k.pending, k.mark = nil, nil, ""
+		k.sets, k.pending, k.mark = nil, nil, k.blind
 	}
 }
 

@@ -12,6 +12,9 @@ type Trusting struct{}
 // Unread implements Reader.
 func (Trusting) Unread(string) *Effect { return nil }
 
+// Blind implements Reader.
+func (Trusting) Blind(*Params) string { return "" }
+
 // Read implements Reader.
 func (Trusting) Read(text []byte) *Effect {
 	if !mayAssign(text) {
