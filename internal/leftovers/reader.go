@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Limit is how many bytes of a text are read. Up to it, reading takes a millisecond at
-// most; a longer text marks the session.
-const Limit = 256 << 10
+// Limit is how many bytes of a text are read, which takes the event loop about a
+// millisecond. A longer text marks the session.
+const Limit = 64 << 10
 
 // deepest is how many levels of parentheses are read.
 const deepest = 250
@@ -104,7 +104,7 @@ type Change struct {
 // Read tells what a text of one or more statements leaves.
 func (r *Reader) Read(sql []byte) Left {
 	if len(sql) > Limit {
-		return Left{Mark: Mark{Why: "a text over 256 KiB"}}
+		return Left{Mark: Mark{Why: "a text over 64 KiB"}}
 	}
 	x := reading{list: r, s: scanner{text: sql}}
 	for x.advance(); x.t.kind != end && x.t.kind != bad; {
