@@ -178,14 +178,55 @@ func serves(t testing.TB, p *pool.Pool) {
 // Whatever is wrong with a new version: nothing changes, it is an alarm, and no client notices.
 func TestBrokenVersionChangesNothing(t *testing.T) {
 	t.Parallel()
-	c := pgtest.New(t, pgtest.Options{})
-	pool.AskNode(t, c.Primary(), "CREATE TABLE t (id text)")
-	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"pipeline": "transaction"}})
-	installed(t, p)
-	p.Run()
-	p.WaitLog(" ready status=")
-	load := pool.StartLoad(p.Config("postgres", "", "postgres"))
-	workers := fmt.Sprint(p.Workers())
+	pipelines := []string{"transaction"}
+	if *all {
+		pipelines = append(pipelines, "session")
+	}
+	for _, pipeline := range pipelines {
+		c := pgtest.New(t, pgtest.Options{})
+		p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{
+			"pipeline": pipeline, "max_connections": "90", "authentication_timeout": "60s",
+		}})
+		installed(t, p)
+		p.Run()
+		p.WaitLog(" ready status=")
+		unhurt := load(t, c.Primary(), p)
+		workers := fmt.Sprint(p.Workers())
+		breakVersions(t, p)
+		if now := fmt.Sprint(p.Workers()); now != workers {
+			t.Errorf("the workers were %s, and are %s", workers, now)
+		}
+		install(t, p, build(t, versions[1]))
+		order(t, p)
+		upgraded(t, p, 1)
+		if alarms := fmt.Sprint(p.JSON("failover", "status")["Alarms"]); strings.Contains(alarms, "upgrade") {
+			t.Errorf("after an upgrade the alarms are %s", alarms)
+		}
+		unhurt()
+	}
+}
+
+// load starts clients that write all the time, with -all 64 of pgbench and psycopg2, and returns what ends them
+// and checks that they have noticed nothing.
+func load(t *testing.T, n *pgtest.Node, p *pool.Pool) (unhurt func()) {
+	t.Helper()
+	pool.AskNode(t, n, "CREATE TABLE t (id text); CREATE TABLE written (by text)")
+	if *all {
+		b := startBusy(t, p, "PGSSLMODE=disable")
+		return func() { b.end(t, n) }
+	}
+	l := pool.StartLoad(p.Config("postgres", "", "postgres"))
+	return func() {
+		l.End()
+		if seen := l.Seen(); seen.Disconnected > 0 || seen.Errors != "" || len(seen.Acked) == 0 {
+			t.Errorf("the load has seen %d disconnections and%s, and %d commits", seen.Disconnected, seen.Errors, len(seen.Acked))
+		}
+	}
+}
+
+// breakVersions installs versions that are broken in one way each, and orders an upgrade.
+func breakVersions(t *testing.T, p *pool.Pool) {
+	t.Helper()
 	conf, err := os.ReadFile(p.Path("pgagroal.conf"))
 	pool.Must(t, err)
 	for _, way := range []struct {
@@ -223,19 +264,6 @@ func TestBrokenVersionChangesNothing(t *testing.T) {
 		if alarms := fmt.Sprint(p.JSON("failover", "status")["Alarms"]); !strings.Contains(alarms, way.says) {
 			t.Errorf("%s: the alarms are %s", way.name, alarms)
 		}
-	}
-	if now := fmt.Sprint(p.Workers()); now != workers {
-		t.Errorf("the workers were %s, and are %s", workers, now)
-	}
-	install(t, p, build(t, versions[1]))
-	order(t, p)
-	upgraded(t, p, 1)
-	if alarms := fmt.Sprint(p.JSON("failover", "status")["Alarms"]); strings.Contains(alarms, "upgrade") {
-		t.Errorf("after an upgrade the alarms are %s", alarms)
-	}
-	load.End()
-	if seen := load.Seen(); seen.Disconnected > 0 || seen.Errors != "" || len(seen.Acked) == 0 {
-		t.Errorf("the load has seen %d disconnections and%s, and %d commits", seen.Disconnected, seen.Errors, len(seen.Acked))
 	}
 }
 
