@@ -216,13 +216,15 @@ func (b *busy) end(t testing.TB, n *pgtest.Node) []transaction {
 // span is from the order of an upgrade until the old workers had ended.
 type span struct{ begin, end time.Time }
 
-// longest returns the longest transactions that were open in a span, and the others.
-func longest(list []transaction, spans []span) (inside, outside time.Duration) {
+// longest returns the longest transaction that was open in a span, and the longest other one.
+func longest(list []transaction, spans []span) (inside, outside transaction) {
 	for _, x := range list {
+		to := &outside
 		if slices.ContainsFunc(spans, func(s span) bool { return x.end.After(s.begin) && x.end.Add(-x.took).Before(s.end) }) {
-			inside = max(inside, x.took)
-		} else {
-			outside = max(outside, x.took)
+			to = &inside
+		}
+		if x.took > to.took {
+			*to = x
 		}
 	}
 	return inside, outside

@@ -84,7 +84,7 @@ func busyUpgrades(t *testing.T, pipeline string, encrypted bool) {
 	}
 	slices.Sort(took)
 	inside, outside := longest(list, spans)
-	t.Logf("%d upgrades in %v to %v, the median %v; %d transactions of %d clients; the longest took %v while an upgrade was under way, and %v otherwise",
-		len(spans), took[0], took[len(took)-1], took[len(took)/2], len(list), 2*ofEach, inside, outside)
+	t.Logf("%d upgrades in %v to %v, the median %v; %d transactions of %d clients; the longest took %v while an upgrade was under way, up to %v, and %v otherwise",
+		len(spans), took[0], took[len(took)-1], took[len(took)/2], len(list), 2*ofEach, inside.took, inside.end.Format(time.StampMilli), outside.took)
 	pgtest.WaitUntil(t, pool.Generous, "workers without clients to end", func() bool { return len(p.Workers()) == 2 }, p.Log)
 }
