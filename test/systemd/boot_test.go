@@ -31,7 +31,8 @@ const (
 var base = flag.String("root", "/", "root of the system that is booted; .ci/root makes others than this machine's")
 
 // boot mounts an overlay over a root in a mount namespace of its own, which takes it away with the last process, and boots
-// it: $1 is a directory for that, $2 the root, the others are files for /root. nspawn forbids Landlock by itself.
+// it: $1 is a directory for that, $2 the root, the others are files for /root. nspawn forbids Landlock by itself. It
+// has the first process hand down capabilities, as that of no real machine does; setpriv takes them away.
 const boot = `
 set -e
 dir=$1 base=$2
@@ -43,8 +44,8 @@ mount -t overlay -o lowerdir="$base",upperdir="$dir/upper",workdir="$dir/work" m
 rm -f "$dir/root/usr/sbin/policy-rc.d"
 cp "$@" "$dir/root/root/"
 exec systemd-nspawn -q -D "$dir/root" -M pgagroal-test --register=no --keep-unit --private-network --console=pipe \
-    --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self" \
-    --boot systemd.show_status=no systemd.unit=basic.target
+    --kill-signal=SIGRTMIN+3 --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self" \
+    /usr/bin/setpriv --inh-caps=-all /usr/lib/systemd/systemd systemd.show_status=no systemd.unit=basic.target
 `
 
 // machine is a booted system.
