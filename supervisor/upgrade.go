@@ -37,7 +37,7 @@ import (
 
 const (
 	// trialLimit is how long a trial may take.
-	trialLimit = 20 * time.Second
+	trialLimit = 10 * time.Second
 	// trialText bounds what is kept of a trial's output.
 	trialText = 4 << 10
 	// maxWorkers bounds the workers of all versions.
