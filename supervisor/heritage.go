@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
-	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/ipc"
 	"github.com/pgagroal-go/pgagroal/supervisor/failover"
@@ -200,7 +199,7 @@ func (s *supervisor) makeHeritage(trial bool) (*heritage, error) {
 		Version: HandOverVersion, Build: s.build, Upgrades: u.count + 1, Began: u.began.UnixMilli(), Now: s.env.now(), Boot: s.env.sinceBoot(),
 		Sockets: sockets, PIDFile: u.pidFile, Console: s.service.logging.console, Set: u.set, Gen: max(s.gen, s.reload.last), Salt: s.service.scramSalt.Reveal(),
 		Books: s.ledger.Books(), Versions: s.servers.versions,
-		States: s.servers.gen, Rounds: s.rounds.lastID, Lines: logline.Lines(s.log),
+		States: s.servers.gen, Rounds: s.rounds.lastID, Lines: s.linesLogged(),
 		Fence: inheritedFence{s.fence.asked, s.fence.epoch, s.fence.upTo, s.fence.seq},
 	}
 	if h.State, err = s.passOnDir(); err != nil {

@@ -180,18 +180,23 @@ func (s *supervisor) snapshotBegin(id uint64) *ipc.SnapshotBegin {
 	counts := s.ledger.Counts()
 	confined := s.confinement()
 	why := s.notReady(st)
-	logged := logline.Lines(s.log)
-	for i, n := range s.console.figures.logged {
-		logged[i] += n
-	}
 	return &ipc.SnapshotBegin{
 		ID: id, Ending: s.stop.mode != stopNot, Pipeline: pipelineNumbers[s.cfg.ResolvedPipeline()],
 		ResetOnFailure: resetNumbers[s.cfg.ServerResetQueryBehaviorOnFailure], MaxConnections: s.cfg.MaxConnections,
 		Writable: why == "", Reason: why, Failover: s.failoverFacts(st),
 		Leases:   ipc.LeaseFacts{Used: counts.Total, Orphans: counts.Orphans, Waiting: counts.Waiting, Unproven: counts.Unproven},
-		Confined: confined.InForce, Lacking: confined.Lacking, Logged: logged,
+		Confined: confined.InForce, Lacking: confined.Lacking, Logged: s.linesLogged(),
 		Clients: s.clients.total, Unplaced: len(s.clients.waiting), StateDir: s.dir.Usable && s.saver.failed == nil,
 	}
+}
+
+// linesLogged are the lines in the log of all processes but the workers, by level.
+func (s *supervisor) linesLogged() []uint64 {
+	lines := logline.Lines(s.log)
+	for i, n := range s.console.figures.logged {
+		lines[i] += n
+	}
+	return lines
 }
 
 // notReady returns why a client that connects now could not write, "" if it could. Where

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
+	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
@@ -109,5 +110,21 @@ func TestWatchdogIsToldAtOnceAfterAnUpgrade(t *testing.T) {
 	w.s.beginAgain(&heritage{})
 	if !strings.Contains(strings.Join(said, "\n"), "WATCHDOG=1") {
 		t.Errorf("the service manager has heard %q", said)
+	}
+}
+
+// The next program counts on from what all processes have logged, so that no counter falls.
+func TestHeritageHasTheLinesOfEveryProcess(t *testing.T) {
+	w := upgradable(t)
+	w.s.console.figures.logged = lineCounts{1, 2, 3, 4}
+	before := logline.Lines(w.s.log)
+	h, err := w.s.makeHeritage(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range w.s.console.figures.logged {
+		if h.Lines[i] < before[i]+n {
+			t.Errorf("level %d: %d lines are handed over, of %d and %d", i, h.Lines[i], before[i], n)
+		}
 	}
 }
