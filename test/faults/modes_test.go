@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
@@ -43,7 +44,10 @@ func modes() []fault {
 		},
 		{
 			name: "host dies, follow", how: "SIGKILL; failover_mode = follow, somebody promotes n2 two seconds after the hold", decision: "no run; follows n2",
-			plan:  plan{keys: map[string]string{"failover_mode": "follow"}},
+			plan: plan{
+				keys:    map[string]string{"failover_mode": "follow"},
+				options: func(o *pgtest.Options) { o.SyncStandbys = "FIRST 1 (n2, n3)" }, // or only n3 may have what n2 lacks
+			},
 			begin: func(s *scene) { pool.Must(s.t, s.node(1).Kill()) },
 			check: followed,
 		},

@@ -150,9 +150,9 @@ func readmeBlock(t *testing.T, start string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
 	pool.Must(t, err)
-	for i, part := range strings.Split(string(data), "\n```\n") {
-		if i%2 == 1 && strings.HasPrefix(part, start) {
-			return part + "\n"
+	for i, part := range strings.Split(string(data), "\n```") {
+		if _, text, _ := strings.Cut(part, "\n"); i%2 == 1 && strings.HasPrefix(text, start) {
+			return text + "\n"
 		}
 	}
 	t.Fatalf("README.md has no block that begins with %q", start)

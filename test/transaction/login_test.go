@@ -68,6 +68,10 @@ func TestPooledLoginIsAnsweredFromNothingOlderThanAConnection(t *testing.T) {
 	pool.AskNode(t, c.Primary(), "ALTER DATABASE postgres SET DateStyle = 'German'")
 	pool.Must(t, c.Primary().Set(pool.Within(t), "timezone", "Asia/Tokyo"))
 	pool.WaitNode(t, c.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE pid = "+pid, "0")
+	pgtest.WaitUntil(t, pool.Generous, "pgagroal to know that", func() bool { // the server may be the first to
+		pools, _ := p.JSON("pools")["Pools"].([]any)
+		return len(pools) == 0 || pools[0].(map[string]any)["Idle"] == 0.0
+	}, p.Log)
 	late := p.Connect()
 	for name, want := range map[string]string{"IntervalStyle": "iso_8601", "DateStyle": "German, DMY", "TimeZone": "Asia/Tokyo"} {
 		if got := late.Params[name]; got != want {
