@@ -95,7 +95,8 @@ type owed struct {
 	asks *statement
 	// effect is what a Query, Execute or FunctionCall leaves in a kept session.
 	effect *Effect
-	// several: a Query of a kept session that begins or ends transactions has several statements.
+	// several: a Query of a kept session that begins or ends transactions has several statements, or an
+	// Execute may be of one of several portals.
 	several bool
 }
 

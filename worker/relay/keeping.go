@@ -246,11 +246,10 @@ func (k *keeping) tag(tag string, e *owed) {
 }
 
 // rollback takes the tag ROLLBACK. ROLLBACK TO SAVEPOINT has the same. A COMMIT has it, too, if
-// the block has failed.
+// the block has failed. The assignments of a Query aren't pending yet.
 func (k *keeping) rollback(e *owed) {
-	switch {
-	case len(k.pending) == 0:
-	case e.several || e.traits&(traitOpens|traitCloses) == 0:
+	sets := len(k.pending) > 0 || e.effect != nil && len(e.effect.Sets) > 0
+	if sets && (e.several || e.traits.unknown() || e.traits&(traitOpens|traitCloses) == 0) {
 		k.answered(&Effect{Mark: markUndone})
 	}
 	k.pending = nil

@@ -99,6 +99,30 @@ var keptCases = map[string]struct {
 		turns: []turn{simple("BEGIN", "BEGIN", "T"), simple("SAVEPOINT s", "SAVEPOINT", "T"), simple("SET a TO 1", "SET", "T"), simple("ROLLBACK TO s", "ROLLBACK", "T"), simple("COMMIT", "COMMIT", "I")},
 		stuck: markUndone,
 	},
+	"a savepoint in one message": {
+		turns: []turn{
+			simple("BEGIN", "BEGIN", "T"),
+			{queryMsg("SAVEPOINT s; SET ROLE x; ROLLBACK TO s"), join(msg('C', "SAVEPOINT\x00"), msg('C', "SET\x00"), told("ROLLBACK", "T"))},
+			simple("COMMIT", "COMMIT", "I"),
+		},
+		stuck: markUndone,
+	},
+	"a savepoint in one message, without a setting": {
+		turns: []turn{
+			simple("BEGIN", "BEGIN", "T"),
+			{queryMsg("SAVEPOINT s; SELECT 1; ROLLBACK TO s"), join(msg('C', "SAVEPOINT\x00"), msg('C', "SELECT 1\x00"), told("ROLLBACK", "T"))},
+			simple("SET a TO 1", "SET", "T"), simple("COMMIT", "COMMIT", "I"),
+		},
+		want: "SET a TO 1;",
+	},
+	"a savepoint and a named portal": {
+		turns: []turn{simple("BEGIN", "BEGIN", "T"), simple("SET a TO 1", "SET", "T"), simple("SAVEPOINT s", "SAVEPOINT", "T"), {
+			join(parseMsg("", "ROLLBACK TO s"), msg('B', "p\x00\x00\x00\x00\x00\x00\x00\x00"), parseMsg("", "COMMIT"), bindMsg(""),
+				msg('E', "p\x00\x00\x00\x00\x00"), syncMsg),
+			join(msg('1', ""), msg('2', ""), msg('1', ""), msg('2', ""), told("ROLLBACK", "T")),
+		}, simple("COMMIT", "COMMIT", "I")},
+		stuck: markUndone,
+	},
 	"a block in one message": {
 		turns: []turn{{queryMsg("BEGIN; SET a TO 1; ROLLBACK"), join(msg('C', "BEGIN\x00"), msg('C', "SET\x00"), told("ROLLBACK", "I"))}},
 		stuck: markUndone,
@@ -187,6 +211,22 @@ func TestAKeptSessionKeepsItsBackend(t *testing.T) {
 	p.Part()
 	if !b.Dirty || b.DirtyBy != 1 {
 		t.Error("a backend that was used isn't dirty")
+	}
+}
+
+// A text that is too long to be read may be a ROLLBACK TO SAVEPOINT.
+func TestALongTextMayRollBackToASavepoint(t *testing.T) {
+	p := NewShared().Kept(1, Trusting{})
+	begun(p, &Backend{})
+	for _, x := range []turn{
+		simple("BEGIN", "BEGIN", "T"), simple("SET a TO 1", "SET", "T"), simple("SAVEPOINT s", "SAVEPOINT", "T"),
+		simple("ROLLBACK TO s"+strings.Repeat(" ", maxCollect), "ROLLBACK", "T"), simple("COMMIT", "COMMIT", "I"),
+	} {
+		say(t, p, x.up)
+		hear(t, p, x.down)
+	}
+	if loss := p.Lose(); loss.Why != markUndone {
+		t.Errorf("lost because of %q", loss.Why)
 	}
 }
 

@@ -166,7 +166,7 @@ func (p *Pooled) note(typ byte, t traits) {
 		x.sets = x.sets || t&traitSets != 0
 		x.push(owed{kind: 'E', traits: t})
 		if p.line.keep != nil {
-			x.last().effect = p.line.keep.executes()
+			x.last().effect, x.last().several = p.line.keep.executes(), p.portals != 0
 		}
 	case 'F':
 		x.push(owed{kind: 'F', effect: p.unread("a function that was called by its number")})
