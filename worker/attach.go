@@ -110,13 +110,16 @@ func (s *session) adapt(b *backend) {
 	})
 }
 
+const refusedSetting = "a setting that the server refused"
+
 // unadapted returns the error for a client whose parameters the server has refused.
 func (s *session) unadapted(failed []byte) []byte {
-	if !s.welcomed || !s.talk.Keeps() {
+	if !s.welcomed || !s.kept() {
 		return pgwire.AppendServersError(nil, pgwire.SeverityFatal, failed)
 	}
 	f := pgwire.ParseError(failed)
-	return s.cannotMove(pgwire.RefusalServerLost.With(), fmt.Sprintf("a setting that the server refused (%s: %s)", f.Code, f.Message)).Append(nil)
+	s.logStuck(refusedSetting + " (" + f.Code + ")") // the message may quote the value
+	return stuckOn(pgwire.RefusalServerLost.With(), fmt.Sprintf("%s (%s: %s)", refusedSetting, f.Code, f.Message)).Append(nil)
 }
 
 // begin opens a failed transaction block if the client believes that it is in one, and
@@ -135,7 +138,7 @@ func (s *session) begin(b *backend) {
 func (s *session) start(b *backend, status byte) {
 	if s.cancelled {
 		s.detach()
-		s.w.reset(b, false)
+		s.w.reset(b, s.kept()) // what adapt has set there is its own
 		s.cancelStash()
 		return
 	}

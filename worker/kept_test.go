@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +93,8 @@ func TestAPausedKeptSessionGoesOnWithItsSettings(t *testing.T) {
 
 func TestAKeptSessionEndsIfTheServerRefusesItsSettings(t *testing.T) {
 	r := newRig(t, keptConfig)
+	var log bytes.Buffer
+	r.do(func() { r.w.log = slog.New(slog.NewTextHandler(&log, nil)) })
 	tc, srv := r.enter(1)
 	tc.runs(t, srv, "SET ROLE x", done('I', "SET"))
 	srv.Close()
@@ -100,6 +104,59 @@ func TestAKeptSessionEndsIfTheServerRefusesItsSettings(t *testing.T) {
 	refusal := pgwire.AppendMessage(nil, 'E', []byte("SERROR\x00VERROR\x00C22023\x00Mrole \"x\" does not exist\x00\x00"))
 	srv.asked(t, "SET ROLE x;", pgwire.AppendReadyForQuery(refusal, 'I'))
 	tc.ends(t, pgwire.CodeAdminShutdown, `22023: role "x" does not exist`)
+	r.do(func() { // a message may quote a value
+		if s := log.String(); !strings.Contains(s, "a setting that the server refused (22023)") || strings.Contains(s, "does not exist") {
+			t.Errorf("the log has %q", s)
+		}
+	})
+}
+
+// Without the key a client that has done nothing yet moves, too, and hears what the server says.
+func TestAClientThatMovesUntouchedHearsTheServersRefusal(t *testing.T) {
+	r := newRig(t, ipc.ConfigBegin{Pipeline: "session", BlockingTimeoutMS: 30_000, Failover: true})
+	tc := r.connect(1, pgwire.Param{Name: "application_name", Value: "x"})
+	for i, answer := range [][]byte{
+		append(pgwire.AppendParameterStatus(nil, "application_name", "x"), done('I', "SET")...),
+		pgwire.AppendReadyForQuery(pgwire.AppendMessage(nil, 'E', []byte("SERROR\x00VERROR\x00C22023\x00Mno\x00\x00")), 'I'),
+	} {
+		r.grant(expect[*ipc.LeaseRequest](r).ID)
+		srv := r.nextLogin()
+		defer srv.Close()
+		srv.asked(t, "SET application_name TO E'x';", answer)
+		if i == 0 {
+			tc.until(t, &pgproto3.ReadyForQuery{})
+			srv.Close()
+			expect[*ipc.LeaseReturn](r)
+		}
+	}
+	tc.ends(t, "22023", "")
+}
+
+// A cancel request that comes while the settings of a session are made again leaves the backend to
+// others, who must not find them there.
+func TestABackendThatIsPreparedForACancelledStatementIsReset(t *testing.T) {
+	cfg := keptConfig
+	cfg.ResetQuery = "DISCARD ALL"
+	r := newRig(t, cfg)
+	tc, srv := r.enter(1)
+	tc.runs(t, srv, "SET ROLE x", done('I', "SET"))
+	srv.Close()
+	r.grant(expectAfter(r, tc, "SELECT 1").ID)
+	srv = r.nextLogin()
+	defer srv.Close()
+	srv.asked(t, "SET ROLE x;", nil)
+	r.do(func() { r.w.cancel(tc.s.key, func() {}) })
+	if _, err := srv.Write(done('I', "SET")); err != nil {
+		t.Fatal(err)
+	}
+	srv.asked(t, "DISCARD ALL", done('I', "DISCARD ALL"))
+	if e := tc.until(t, &pgproto3.ErrorResponse{}).(*pgproto3.ErrorResponse); e.Code != pgwire.CodeQueryCanceled {
+		t.Errorf("told %s", e.Code)
+	}
+	tc.until(t, &pgproto3.ReadyForQuery{})
+	tc.says(t, "SELECT 2")
+	srv.asked(t, "SET ROLE x;", done('I', "SET"))
+	srv.asked(t, "SELECT 2", done('I', "SELECT 1"))
 }
 
 // expectAfter has a client whose backend is lost say something, and returns the request for a lease.

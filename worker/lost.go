@@ -49,13 +49,27 @@ func (s *session) lost() {
 	}
 }
 
-// cannotMove adds to the error that ends a kept session why it can't go on with another backend.
+// kept reports whether this is a kept session: it has its backend until it leaves, and can go on
+// with another one.
+func (s *session) kept() bool { return s.talk.Keeps() && s.talk.Answers() }
+
+// cannotMove logs and tells the client of a kept session that ends why it can't go on with another
+// backend. An empty why is that of any other session.
 func (s *session) cannotMove(r *pgwire.Refused, why string) *pgwire.Refused {
 	if why == "" {
 		return r
 	}
+	s.logStuck(why)
+	return stuckOn(r, why)
+}
+
+func (s *session) logStuck(why string) {
 	s.w.log.Info("session can't move to another connection", "client", s.c.id, "address", s.c.addr, "user", s.login.user,
 		"database", s.login.requested, "reason", why)
+}
+
+// stuckOn adds to the error that ends a kept session why it can't go on with another backend.
+func stuckOn(r *pgwire.Refused, why string) *pgwire.Refused {
 	return r.Detail("The session can't move to another connection because of " + why + ".")
 }
 

@@ -91,7 +91,7 @@ func newRig(t *testing.T, cfg ipc.ConfigBegin) *rig {
 	if cfg.AuthenticationTimeoutMS == 0 {
 		cfg.AuthenticationTimeoutMS = generous.Milliseconds()
 	}
-	w.cfg = &config{ConfigBegin: cfg, passwords: map[string]bool{"u": true}, reader: readerOf(&cfg)}
+	w.cfg = &config{ConfigBegin: cfg, passwords: map[string]bool{"u": true}, reset: relay.ResetQueries(cfg.ResetQuery), reader: readerOf(&cfg)}
 	w.shelf.Limits = shelfLimits(&cfg, nil)
 	w.shelf.SetTarget(true, 1, 0)
 	if w.loop, err = w.newLoop(cfg.EvBackend); err != nil {
