@@ -19,6 +19,8 @@ import "bytes"
 // body is the state of reading one statement.
 type body struct {
 	merge, declare, copies, ddl, index bool
+	inserts                            bool // the statement begins with INSERT or MERGE
+	updates                            bool // UPDATE has been seen
 
 	before, earlier keyword // what the last two tokens were; before is plain for a name
 	depth           int
@@ -144,6 +146,9 @@ func (x *reading) name(b *body) {
 	if temporary {
 		x.mark("pg_temp")
 	}
+	if b.updates && string(x.folding(last)) == "pg_settings" {
+		x.mark("UPDATE pg_settings") // a rule calls set_config
+	}
 	k := plain
 	if parts == 1 && first.kind == word && first.to-first.from <= longestKeyword {
 		k = keywords[string(x.lower(first))]
@@ -205,8 +210,9 @@ func (x *reading) copyEnd(b *body) {
 
 // notice looks for words that leave something, and for those of a WITH list.
 func (x *reading) notice(b *body, k keyword, t token) {
+	b.updates = b.updates || k == wUpdate
 	switch {
-	case b.before == wInto && b.earlier != wInsert && b.earlier != wMerge && (k == wTemp || string(x.lower(t)) == "local"):
+	case b.before == wInto && !(b.inserts && (b.earlier == wInsert || b.earlier == wMerge)) && (k == wTemp || string(x.lower(t)) == "local"):
 		x.mark("SELECT INTO TEMP")
 	case k == wHold && b.declare && b.before == wWith:
 		x.mark("DECLARE ... WITH HOLD")

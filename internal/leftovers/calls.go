@@ -60,7 +60,11 @@ func (x *reading) isKeyword(b *body, k keyword, t token) bool {
 	case b.before == wTablesample:
 		return name == "bernoulli" || name == "system"
 	case b.copies:
-		return b.copied && (name == "stdin" || name == "stdout" || strings.HasPrefix(name, "force_"))
+		switch name {
+		case "stdin", "stdout", "force_quote", "force_not_null", "force_null":
+			return b.copied
+		}
+		return false
 	case b.ddl && b.before == wBy && b.earlier == wPartition:
 		return name == "range" || name == "list" || name == "hash"
 	case b.ddl:

@@ -177,6 +177,15 @@ var marking = map[string]string{
 	"SELECT 1 INTO TEMP x":                                     "SELECT INTO TEMP",
 	"SELECT 1 INTO LOCAL TEMPORARY TABLE x":                    "SELECT INTO TEMP",
 	"WITH a AS (SELECT 1) SELECT * INTO TEMP TABLE x FROM a":   "SELECT INTO TEMP",
+	"SELECT count(*) AS insert INTO TEMP x":                    "SELECT INTO TEMP",
+	"SELECT 1 AS merge INTO TEMPORARY x":                       "SELECT INTO TEMP",
+	"SELECT 'x' LIKE set('x')":                                 "function set",
+	"UPDATE t SET a = 1 WHERE b NOT LIKE set(b)":               "function set",
+	"COPY t FROM STDIN WHERE force_x(a)":                       "function force_x",
+	"UPDATE pg_settings SET setting = 1":                       "UPDATE pg_settings",
+	"UPDATE ONLY pg_catalog.\"pg_settings\" s SET setting = 1": "UPDATE pg_settings",
+	"WITH x AS (UPDATE PG_Settings SET setting = 1) SELECT 1":  "UPDATE pg_settings",
+	"EXPLAIN ANALYZE UPDATE pg_settings SET setting = 1":       "UPDATE pg_settings",
 	"SELECT 1 INTO pg_temp.x":                                  "pg_temp",
 	"DECLARE c CURSOR WITH HOLD FOR SELECT 1":                  "DECLARE ... WITH HOLD",
 	"declare c scroll cursor with /* */ hold for select 1":     "DECLARE ... WITH HOLD",
@@ -394,6 +403,7 @@ func TestParametersOutsideOfSQL(t *testing.T) {
 		{"application_name", "x", true},
 		{"options", "-c work_mem=8MB", true},
 		{"options", "-c search-path=a", false},
+		{"options", `-c search\_path=a`, false},
 	} {
 		if why := Unreadable(tc.name, tc.value); (why == "") != tc.ok {
 			t.Errorf("%s = %s: %q", tc.name, tc.value, why)

@@ -339,6 +339,9 @@ func Unreadable(name, value string) string {
 		}
 		return notRead(name, values)
 	case "options":
+		if strings.Contains(value, `\`) {
+			return "options with a backslash"
+		}
 		flat := strings.ReplaceAll(strings.ToLower(value), "-", "_")
 		for _, p := range []string{"standard_conforming_strings", "client_encoding", "search_path"} {
 			if strings.Contains(flat, p) {

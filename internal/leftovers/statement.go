@@ -13,10 +13,12 @@ func (x *reading) statement() {
 	}
 	first := x.lower(x.t)
 	switch string(first) {
-	case "select", "values", "table", "with", "insert", "update", "delete":
+	case "select", "values", "table", "with", "update", "delete":
 		x.body(body{})
+	case "insert":
+		x.body(body{inserts: true})
 	case "merge":
-		x.body(body{merge: true})
+		x.body(body{merge: true, inserts: true})
 	case "declare":
 		x.body(body{declare: true})
 	case "copy":

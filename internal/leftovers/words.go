@@ -75,7 +75,7 @@ var keywords = func() map[string]keyword {
 			value`,
 		wAs: "as", wBy: "by", wConflict: "conflict", wDistinct: "distinct", wExecute: "execute", wExists: "exists",
 		wFrom: "from", wGroup: "group", wGrouping: "grouping", wHold: "hold", wInsert: "insert", wInto: "into",
-		wJoin: "join ilike", wMaterialized: "materialized", wMerge: "merge", wOn: "on", wOperator: "operator",
+		wJoin: "join like ilike", wMaterialized: "materialized", wMerge: "merge", wOn: "on", wOperator: "operator",
 		wOrder: "order", wOrdinality: "ordinality", wPartition: "partition", wQuery: "select values", wRecursive: "recursive",
 		wReferences: "references", wRollup: "rollup cube", wSet: "set", wSets: "sets", wTable: "table",
 		wTablesample: "tablesample", wTemp: "temp temporary global", wThen: "then", wTime: "time", wTo: "to",
