@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"strings"
+	"unique"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 )
@@ -338,6 +339,7 @@ func (p *Pooled) readyForQuery(status byte) bool {
 	if p.line.keep != nil {
 		p.line.keep.ready(e, p.x.errored, status)
 	}
+	p.noteTracked(e, status)
 	p.done()
 	p.x.copying, p.x.errored, p.x.described = false, false, false
 	if p.x.idle() {
@@ -349,6 +351,39 @@ func (p *Pooled) readyForQuery(status byte) bool {
 	r.b.Status = status
 	r.b.Steps++
 	return true
+}
+
+// noteTracked notes the tracked parameters, which the client has again when it loses a block that begins
+// now. status answers e.
+func (p *Pooled) noteTracked(e *owed, status byte) {
+	now := p.line.b.Params.settings()
+	switch k := p.line.keep; {
+	case now == p.tracked:
+	case status == pgwire.TxIdle:
+		p.tracked = now
+		if p.line.b.resets && p.ready() {
+			p.tracked = p.restored(now)
+		}
+	case k == nil || !k.chained:
+	case e.kind == 'Q' && !e.several:
+		p.tracked = now
+	default: // it may have changed after the COMMIT
+		k.answered(&Effect{Mark: markOutcome})
+	}
+	if k := p.line.keep; k != nil {
+		k.chained = false
+	}
+}
+
+// restored returns what Restore is going to make of the tracked parameters.
+func (p *Pooled) restored(now unique.Handle[settings]) unique.Handle[settings] {
+	v := now.Value()
+	for i, name := range tracked {
+		if p.line.b.atBase(name) {
+			v.values[i] = p.initial.Value().values[i]
+		}
+	}
+	return unique.Make(v)
 }
 
 // tag marks the backend dirty if a command tag says that its effect outlives the

@@ -66,8 +66,11 @@ const (
 	markTooMany  = "more settings than pgagroal remembers"
 )
 
-// maxSets is how many assignments are remembered of a session.
-const maxSets = 256
+// maxSets is how many assignments are remembered of a session, maxSetsText the length of their SQL.
+const (
+	maxSets     = 256
+	maxSetsText = 64 << 10
+)
 
 // keeping is what is known of a kept session. All fields but reader belong to the session, and go
 // with it to another backend.
@@ -80,6 +83,8 @@ type keeping struct {
 	mark string
 	// blind is the mark that DISCARD ALL doesn't remove, empty for none.
 	blind string
+	// chained: a COMMIT was answered whose ReadyForQuery is still to come.
+	chained bool
 	// touched: the client has used this backend, or assignments were made on it.
 	touched bool
 	// portal is the effect of the statement of the unnamed portal, portals that of all named
@@ -168,10 +173,14 @@ func several(text []byte) bool {
 	return !ok || end < len(text) && len(skipBlank(text[end+1:])) > 0
 }
 
-// effectOn returns the effect of a prepared statement, by the client's name.
+// effectOn returns the effect of a prepared statement, by the client's name. Sessions that began
+// before a reload may share it, and have another reader.
 func (p *Pooled) effectOn(name []byte) *Effect {
 	if st := p.names[string(name)]; st != nil {
-		return st.effect
+		if st.reader == p.line.keep.reader {
+			return st.effect
+		}
+		return p.effectOf(queryText([]byte(st.tail)))
 	}
 	if len(name) == 0 {
 		return p.line.keep.unnamed
@@ -217,13 +226,23 @@ func (k *keeping) answered(e *Effect) {
 func (k *keeping) assigned(e *Effect) {
 	switch {
 	case e == nil:
-	case len(k.sets)+len(k.pending)+len(e.Sets) > maxSets:
+	case len(k.sets)+len(k.pending)+len(e.Sets) > maxSets, lengthOf(k.sets, k.pending, e.Sets) > maxSetsText:
 		k.answered(&Effect{Mark: markTooMany})
 	default:
 		for _, a := range e.Sets {
 			k.pending = append(a.without(k.pending), a)
 		}
 	}
+}
+
+// lengthOf returns the length of the SQL of assignments.
+func lengthOf(lists ...[]Assignment) (n int) {
+	for _, list := range lists {
+		for i := range list {
+			n += len(list[i].SQL)
+		}
+	}
+	return n
 }
 
 // tag takes a command tag, which is of a statement of e.
@@ -237,6 +256,7 @@ func (k *keeping) tag(tag string, e *owed) {
 			k.assigned(e.effect)
 		}
 	case "COMMIT", "PREPARE TRANSACTION":
+		k.chained = true
 		k.commit()
 	case "ROLLBACK":
 		k.rollback(e)
@@ -287,7 +307,7 @@ func (k *keeping) commit() {
 
 // put adds an assignment to those in effect. Only the last of a name counts.
 func (k *keeping) put(a Assignment) {
-	if k.sets = a.without(k.sets); isTracked(a.Name) || a.Reset && !strings.HasPrefix(a.Name, "default_transaction_") {
+	if k.sets = a.without(k.sets); isTracked(a.Name) || a.Reset && !a.stays() {
 		return // the server reports it, or nothing is left of it
 	}
 	k.sets = append(k.sets, a)
@@ -296,6 +316,12 @@ func (k *keeping) put(a Assignment) {
 // characteristicsName is the Name of SET SESSION CHARACTERISTICS AS TRANSACTION, which sets parameters
 // whose names begin with default_transaction_. So a RESET of one of these is made again, too.
 const characteristicsName = "session characteristics"
+
+// stays reports whether a RESET leaves something: a custom parameter exists from then on, and is
+// empty. characteristicsName explains the others.
+func (a *Assignment) stays() bool {
+	return strings.HasPrefix(a.Name, "default_transaction_") || strings.Contains(a.Name, ".")
+}
 
 // without removes from a list what the assignment replaces.
 func (a *Assignment) without(list []Assignment) []Assignment {
@@ -342,7 +368,7 @@ func (p *Pooled) stuck() string {
 
 // lost begins anew without a backend. What was pending was rolled back.
 func (k *keeping) lost() {
-	k.pending, k.touched = nil, false
+	k.pending, k.touched, k.chained = nil, false, false
 	k.portal, k.portals = nil, nil
 }
 
@@ -350,7 +376,11 @@ func (k *keeping) lost() {
 func (k *keeping) readapt() string {
 	var sql strings.Builder
 	for _, a := range k.sets {
-		sql.WriteString(a.SQL + ";")
+		sql.WriteString(a.SQL)
+		if strings.Contains(a.SQL, "--") {
+			sql.WriteByte('\n') // it may end with a comment
+		}
+		sql.WriteByte(';')
 	}
 	k.touched = sql.Len() > 0
 	return sql.String()

@@ -59,10 +59,12 @@ var keptCases = map[string]struct {
 	"nothing":                          {turns: []turn{simple("SELECT 1", "SELECT 1", "I")}},
 	"a SET":                            {turns: []turn{simple("SET a TO 1", "SET", "I")}, want: "SET a TO 1;"},
 	"the last":                         {turns: []turn{simple("SET a TO 1", "SET", "I"), simple("set b = 'x y'", "SET", "I"), simple(" SET SESSION A=2 ;", "SET", "I")}, want: "set b = 'x y';SET SESSION A=2;"},
+	"a comment":                        {turns: []turn{simple("SET a TO 1 -- job 7", "SET", "I"), simple("SET ROLE x", "SET", "I")}, want: "SET a TO 1 -- job 7\n;SET ROLE x;"},
 	"a failed":                         {turns: []turn{fails("SET a TO 1", "I")}},
 	"several":                          {turns: []turn{{queryMsg("SET a TO 1; SET b TO ';'; SELECT 1"), join(msg('C', "SET\x00"), msg('C', "SET\x00"), told("SELECT 1", "I"))}}, want: "SET a TO 1;SET b TO ';';"},
 	"several, of which the last fails": {turns: []turn{{queryMsg("SET a TO 1; SELECT 1/0"), join(msg('C', "SET\x00"), refusal(), ready("I"))}}},
 	"RESET":                            {turns: []turn{simple("SET a TO 1", "SET", "I"), simple("SET b TO 1", "SET", "I"), simple("RESET a", "RESET", "I")}, want: "SET b TO 1;"},
+	"RESET of a custom parameter":      {turns: []turn{simple("SET a.b TO 1", "SET", "I"), simple("RESET a.b", "RESET", "I"), simple("SET c TO 1", "SET", "I")}, want: "RESET a.b;SET c TO 1;"},
 	"DEFAULT":                          {turns: []turn{simple("SET a TO 1", "SET", "I"), simple("SET a = default", "SET", "I")}},
 	"RESET ALL":                        {turns: []turn{simple("SET a TO 1", "SET", "I"), simple("SET ROLE x", "SET", "I"), simple("RESET ALL", "RESET", "I")}, want: "SET ROLE x;"},
 	"identities":                       {turns: []turn{simple("SET ROLE x", "SET", "I"), simple("SET SESSION AUTHORIZATION y", "SET", "I"), simple("SET ROLE z", "SET", "I")}, want: "SET SESSION AUTHORIZATION y;SET ROLE z;"},
@@ -230,12 +232,86 @@ func TestALongTextMayRollBackToASavepoint(t *testing.T) {
 	}
 }
 
+// What a parameter that the server reports was before a block, the client has again if the block is
+// lost, also when it began with the same message, in the same write, or with the end of another one.
+func TestAParameterThatWasCommittedBeforeALostBlockStays(t *testing.T) {
+	reports := func(tag, zone, status string) []byte {
+		return join(msg('C', tag+"\x00"), msg('S', "TimeZone\x00"+zone+"\x00"), ready(status))
+	}
+	for name, tt := range map[string]struct {
+		turns []turn
+		want  string
+		stuck string
+	}{
+		"COMMIT AND CHAIN": {turns: []turn{
+			simple("BEGIN", "BEGIN", "T"), {queryMsg("SET TimeZone TO 'UTC'"), reports("SET", "UTC", "T")},
+			simple("COMMIT AND CHAIN", "COMMIT", "T"), {queryMsg("SET TimeZone TO 'EST'"), reports("SET", "EST", "T")},
+		}, want: "SET TimeZone TO E'UTC';"},
+		"extended, COMMIT AND CHAIN": {turns: []turn{
+			simple("BEGIN", "BEGIN", "T"), {queryMsg("SET TimeZone TO 'UTC'"), reports("SET", "UTC", "T")}, extended("T", "COMMIT AND CHAIN", "COMMIT"),
+		}, stuck: markOutcome},
+		"SET and BEGIN in one write": {turns: []turn{
+			{join(queryMsg("SET TimeZone TO 'UTC'"), queryMsg("BEGIN")), join(reports("SET", "UTC", "I"), told("BEGIN", "T"))},
+		}, want: "SET TimeZone TO E'UTC';"},
+		"DISCARD ALL and BEGIN in one write": {turns: []turn{
+			{queryMsg("SET TimeZone TO 'UTC'"), reports("SET", "UTC", "I")},
+			{join(queryMsg("DISCARD ALL"), queryMsg("BEGIN")), join(reports("DISCARD ALL", "GMT", "I"), told("BEGIN", "T"))},
+		}},
+		"a block alone": {turns: []turn{simple("BEGIN", "BEGIN", "T"), {queryMsg("SET TimeZone TO 'UTC'"), reports("SET", "UTC", "T")}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := []pgwire.Param{{Name: "TimeZone", Value: "GMT"}}
+			first, next := &Backend{Base: ParamsOf(base)}, &Backend{Base: ParamsOf(base)}
+			first.Params, next.Params = first.Base.Clone(), next.Base.Clone()
+			p := NewShared().Kept(1, Trusting{})
+			begun(p, first)
+			for _, x := range tt.turns {
+				say(t, p, x.up)
+				hear(t, p, x.down)
+			}
+			if loss := p.Lose(); loss.Why != tt.stuck {
+				t.Fatalf("lost because of %q, want %q", loss.Why, tt.stuck)
+			}
+			if got := p.Adapt(next, &Params{}); tt.stuck == "" && got != tt.want {
+				t.Errorf("on the next backend: %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// Sessions with different readers may share a prepared statement.
+func TestAStatementIsReadByTheReaderOfItsSession(t *testing.T) {
+	p := NewShared().Kept(1, Trusting{})
+	begun(p, &Backend{})
+	say(t, p, join(parseMsg("s", "leave a lock"), syncMsg))
+	hear(t, p, join(msg('1', ""), msg('t', "\x00\x00"), msg('n', ""), ready("I")))
+	p.keep.reader = leaving{}
+	say(t, p, join(bindMsg("s"), executeMsg(), syncMsg))
+	hear(t, p, join(msg('2', ""), told("SELECT 1", "I")))
+	if loss := p.Lose(); loss.Why != "a lock" {
+		t.Errorf("lost because of %q", loss.Why)
+	}
+}
+
 func TestSettingsAreBounded(t *testing.T) {
 	p := NewShared().Kept(1, Trusting{})
 	begun(p, &Backend{})
 	for i := range maxSets + 1 {
 		hear(t, p, nil)
 		say(t, p, queryMsg("SET a.x"+strings.Repeat("y", i)+" TO 1"))
+		hear(t, p, told("SET", "I"))
+	}
+	if loss := p.Lose(); loss.Why != markTooMany {
+		t.Errorf("lost because of %q", loss.Why)
+	}
+}
+
+// Not only their number is bounded.
+func TestTheTextOfSettingsIsBounded(t *testing.T) {
+	p := NewShared().Kept(1, Trusting{})
+	begun(p, &Backend{})
+	for i := range 9 {
+		say(t, p, queryMsg("SET a.x"+strings.Repeat("y", i)+" TO '"+strings.Repeat("z", maxSetsText/8)+"'"))
 		hear(t, p, told("SET", "I"))
 	}
 	if loss := p.Lose(); loss.Why != markTooMany {

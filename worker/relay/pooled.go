@@ -124,6 +124,9 @@ func (p *Pooled) FromClient(chunk []byte) (Passed, error) {
 		p.x.held = append(p.x.held, chunk...) // the caller stops reading, but had read this already
 		return Passed{Stand: Busy, Flooded: true}, nil
 	}
+	if p.line.keep != nil && p.line.b.Status == pgwire.TxIdle && p.x.idle() {
+		p.tracked = p.line.b.Params.settings() // Restore may have set some
+	}
 	out, leaving, err := p.clientBytes(chunk, p.shared.scratch[:0])
 	n := len(out)
 	out = p.inventAnswers(out)

@@ -335,7 +335,10 @@ func (p *Pooled) parse(out, body []byte) []byte {
 	}
 	naming := t.names(text)
 	st, base := p.shared.statements.prepare(tail, t, p.line.b.Params.settings(), p.x.sets || naming)
-	st.naming, st.effect = naming, p.effectOf(text)
+	st.naming = naming
+	if k := p.line.keep; k != nil {
+		st.effect, st.reader = k.reader.Read(text), k.reader
+	}
 	p.name(string(name), st)
 	out, on := p.add(out, st.key)
 	on.base = base

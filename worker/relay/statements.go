@@ -38,8 +38,9 @@ type statement struct {
 	naming bool // the text names other statements
 	// described is what the server has said about it.
 	described description
-	// effect is what it leaves in a kept session.
+	// effect is what it leaves in a kept session, as reader has read it.
 	effect *Effect
+	reader Reader
 	// same is the statement that takes its place, nil for none: others had the same
 	// already when the server described it.
 	same *statement

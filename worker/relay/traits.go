@@ -110,6 +110,10 @@ func traitsOfOne(word, rest []byte) traits {
 		return traitsOfQuery(rest)
 	case "set":
 		return traitsOfSet(rest)
+	case "update":
+		if updatesSettings(rest) {
+			return traitSets | traitSession // a rule calls set_config
+		}
 	case "listen":
 		return traitListen
 	case "create":
@@ -160,6 +164,17 @@ func traitsOfSet(rest []byte) traits {
 		}
 	}
 	return traitSets | traitLasting
+}
+
+// updatesSettings reads the text after UPDATE.
+func updatesSettings(rest []byte) bool {
+	for {
+		word, after := nextWord(bytes.TrimLeft(skipBlank(rest), "\". \t\r\n"))
+		if !bytes.EqualFold(word, []byte("only")) && !bytes.EqualFold(word, []byte("pg_catalog")) {
+			return bytes.EqualFold(word, []byte("pg_settings"))
+		}
+		rest = after
+	}
 }
 
 // nextWord returns the first word after spaces and comments, and the text after it.
