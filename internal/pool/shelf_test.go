@@ -105,6 +105,29 @@ func TestBackendIsOwedToWhoWasPassedOverElsewhere(t *testing.T) {
 	}
 }
 
+// A client that was moved here from another worker keeps its place: it has a later number than those that waited here
+// already, and may have come before them.
+func TestBackendIsOwedInTheOrderOfArrivalToClientsThatWereMoved(t *testing.T) {
+	const now = time.Hour
+	s := NewShelf(Limits{})
+	p, _ := s.Pool(shelfKey)
+	otherKey := shelfKey
+	otherKey.User += "2"
+	other, _ := s.Pool(otherKey)
+	here, moved := &Waiter{Pool: p}, &Waiter{Pool: other, Waited: time.Minute}
+	s.Wait(here, now-time.Second)
+	s.Wait(moved, now)
+	s.Reclaim(Reclaim{ID: 1, Key: otherKey, Own: true, Size: 2, Since: moved.Since})
+	if !s.owes(&Backend{Pool: p, Lease: 1}, here, now) {
+		t.Error("one that came later is served before the client that was moved")
+	}
+	s.ReclaimCancel(1)
+	s.Reclaim(Reclaim{ID: 2, Key: shelfKey, Own: true, Size: 2, Since: here.Since})
+	if s.owes(&Backend{Pool: other, Lease: 2}, moved, now) {
+		t.Error("the client that was moved waits for one that came later")
+	}
+}
+
 // A client of another worker may have arrived before this worker started. That alone must not
 // count as passed over.
 func TestYoungWorkerHasPassedNobodyOver(t *testing.T) {

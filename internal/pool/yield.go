@@ -92,7 +92,7 @@ func (s *Shelf) Returned(lease uint64) {
 func (s *Shelf) owes(b *Backend, wt *Waiter, now time.Duration) bool {
 	for i := range s.reclaims {
 		r := &s.reclaims[i]
-		if p := s.pools[r.Key]; p != nil && p != b.Pool && len(p.waiters) > 0 && p.waiters[0].id < wt.id && r.wants(b) {
+		if p := s.pools[r.Key]; p != nil && p != b.Pool && len(p.waiters) > 0 && p.waiters[0].before(wt) && r.wants(b) {
 			return true
 		}
 		if r.Since < wt.Since && now-r.Since >= fairness && s.helpsPool(b, r.Key) && s.passedOver(b, r) {
@@ -100,6 +100,12 @@ func (s *Shelf) owes(b *Backend, wt *Waiter, now time.Duration) bool {
 		}
 	}
 	return false
+}
+
+// before reports whether wt arrived earlier than o. One that has moved here arrived when it came to the other worker;
+// its id is that of its place here.
+func (wt *Waiter) before(o *Waiter) bool {
+	return wt.Since < o.Since || wt.Since == o.Since && wt.id < o.id
 }
 
 // helpsPool reports whether it serves a client of the pool key to give up a backend.
