@@ -1,12 +1,15 @@
 package supervisor
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -30,22 +33,29 @@ func trySiblings(opt Options, console *os.File) error {
 			paths = append(paths, path)
 		}
 	}
-	for _, path := range paths {
-		if err := ofVersion(path, opt.Build); err != nil {
-			return err
-		}
+	said := make([]error, len(paths))
+	var asked sync.WaitGroup
+	for i, path := range paths {
+		asked.Go(func() { said[i] = ofVersion(path, opt.Build, versionLimit) })
 	}
-	return nil
+	asked.Wait()
+	return errors.Join(said...)
 }
 
 // ofVersion returns an error if a program is of another version than want, or can't tell.
-func ofVersion(path, want string) error {
-	ctx, done := context.WithTimeout(context.Background(), versionLimit)
+func ofVersion(path, want string, limit time.Duration) error {
+	ctx, done := context.WithTimeout(context.Background(), limit)
 	defer done()
 	cmd := exec.CommandContext(ctx, path, "--version")
-	cmd.Env, cmd.WaitDelay = inherited(), time.Second
+	var complaint bytes.Buffer
+	cmd.Env, cmd.WaitDelay, cmd.Stderr = inherited(), time.Second, &bounded{&complaint}
 	out, err := cmd.Output()
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s doesn't tell its version within %v", path, limit)
+	case err != nil && complaint.Len() > 0:
+		return fmt.Errorf("%s doesn't tell its version: %w: %s", path, err, strings.TrimSpace(complaint.String()))
+	case err != nil:
 		return fmt.Errorf("%s doesn't tell its version: %w", path, err)
 	}
 	words := strings.Fields(string(out))

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgagroal-go/pgagroal/internal/config"
 )
@@ -18,6 +19,7 @@ func TestTrialNamesAProgramOfAnotherVersion(t *testing.T) {
 		"older":  {"echo 'pgagroal-console 8.0.1 (commit 1, go)'", `is of another version than 8.0.2: it prints "pgagroal-console 8.0.1`},
 		"silent": {"true", "is of another version than 8.0.2"},
 		"broken": {"exit 3", "doesn't tell its version: exit status 3"},
+		"cursed": {"echo 'no such library' >&2; exit 127", "doesn't tell its version: exit status 127: no such library"},
 	} {
 		if err := os.WriteFile(path, []byte("#!/bin/sh\n[ \"$1\" = --version ] || exit 9\n"+c.script+"\n"), 0o755); err != nil {
 			t.Fatal(err)
@@ -31,5 +33,16 @@ func TestTrialNamesAProgramOfAnotherVersion(t *testing.T) {
 		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), path)) {
 			t.Errorf("%s: %v, want %q", name, err, c.says)
 		}
+	}
+}
+
+func TestTrialNamesAProgramThatIsSilentForTooLong(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ConsoleProgram)
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const limit = 100 * time.Millisecond
+	if err := ofVersion(path, "8.0.2", limit); err == nil || !strings.Contains(err.Error(), path+" doesn't tell its version within 100ms") {
+		t.Errorf("%v", err)
 	}
 }
