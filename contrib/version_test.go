@@ -93,3 +93,23 @@ func TestSourcesKnowTheirVersion(t *testing.T) {
 	s.write("dist.time", "1800000000\n")
 	s.want("a release archive", "4.0.0", "0123456789ab", "1800000000")
 }
+
+// TestChangelogSaysNothingTwice finds what a merge leaves of two versions of a line.
+func TestChangelogSaysNothingTwice(t *testing.T) {
+	text, err := os.ReadFile("../CHANGELOG.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const beginning = 40
+	at := map[string]int{}
+	for i, line := range strings.Split(string(text), "\n") {
+		if len(line) < beginning {
+			continue
+		}
+		head := line[:beginning]
+		if first := at[head]; first != 0 {
+			t.Errorf("line %d begins as line %d: %s", i+1, first, head)
+		}
+		at[head] = i + 1
+	}
+}
