@@ -87,6 +87,7 @@ func (s *supervisor) statusResponse(rep *report) control.StatusResponse {
 	st := s.servers.machine.Status(s.env.now())
 	r := control.StatusResponse{
 		Status: control.StatusRunning, MaxConnections: s.cfg.MaxConnections, NumberOfServers: len(s.cfg.Servers),
+		Started: s.service.upgrade.process(),
 		Servers: map[string]control.Server{}, Standbys: map[string]control.Standby{}, Failover: s.summary(st),
 		Confinement: s.confinement(),
 	}

@@ -82,7 +82,9 @@ const description = `Exit codes:
      doesn't have, or a command that pgagroal refused or that failed
   2  pgagroal can't be reached, or went away before it had answered
   3  ping --primary and ping --write only: pgagroal answers, but there is no
-     primary that can be reached, or none that clients can write to`
+     primary that can be reached, or none that clients can write to
+  4  upgrade only: pgagroal was restarted instead, or the new version hasn't
+     answered in time`
 
 func flags() []cli.Flag {
 	return append([]cli.Flag{

@@ -52,7 +52,7 @@ func (p *program) takeover(c *cli.Context, r *control.UpgradeResponse, limit tim
 		case done:
 			return err
 		case time.Now().After(end):
-			return failedf("upgrade: %s has not taken the place of %s within %s: %v; the log of pgagroal says more", screen.Clean(r.To), screen.Clean(r.From), limit, err)
+			return unknownf("upgrade: %s has not taken the place of %s within %s: %v; the log of pgagroal says more", screen.Clean(r.To), screen.Clean(r.From), limit, err)
 		}
 	}
 }
@@ -68,15 +68,15 @@ func (p *program) tookOver(c *cli.Context, r *control.UpgradeResponse) (done boo
 		return false, err
 	}
 	var s struct {
-		ServerVersion string
-		Upgrade       control.Upgraded
+		ServerVersion, Started string
+		Upgrade                control.Upgraded
 	}
 	if err := a.response(&s); err != nil {
 		return false, err
 	}
 	switch u := &s.Upgrade; {
-	case u.Since != "" && u.Since != r.Since:
-		return true, failedf("upgrade: the process of pgagroal is another one, since %s: it was restarted", screen.Clean(u.Since))
+	case s.Started != r.Since:
+		return true, unknownf("upgrade: pgagroal %s answers, in another process, since %s; it was restarted: all clients were disconnected", screen.Clean(s.ServerVersion), screen.Clean(s.Started))
 	case u.Problem != "":
 		return true, failedf("upgrade: %s goes on: %s", screen.Clean(s.ServerVersion), screen.Clean(u.Problem))
 	case u.Count < r.Count || s.ServerVersion != r.To:

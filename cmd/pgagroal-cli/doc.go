@@ -14,6 +14,8 @@
 //	2  pgagroal can't be reached, or went away before it had answered
 //	3  ping --primary and ping --write only: pgagroal answers, but there is no
 //	   primary that can be reached, or none that clients can write to
+//	4  upgrade only: pgagroal was restarted instead, or the new version hasn't
+//	   answered in time
 //
 // Every code but 0 is a failure. Ping alone asks whether pgagroal is alive;
 // --primary and --write are for load balancers and readiness checks. A dead standby

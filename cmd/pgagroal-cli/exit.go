@@ -24,6 +24,10 @@ func failedf(format string, a ...any) error {
 	return &exitError{code: control.ExitFailed, message: fmt.Sprintf(format, a...)}
 }
 
+func unknownf(format string, a ...any) error {
+	return &exitError{code: control.ExitUnknown, message: fmt.Sprintf(format, a...)}
+}
+
 func unreachablef(format string, a ...any) error {
 	return &exitError{code: control.ExitUnreachable, message: fmt.Sprintf(format, a...)}
 }

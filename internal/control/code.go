@@ -11,6 +11,9 @@ const (
 	// ExitNoPrimary is only for `ping --primary` and `ping --write`: pgagroal answers,
 	// but has no primary that can be reached, or none that clients can write to.
 	ExitNoPrimary
+	// ExitUnknown is only for `upgrade`: pgagroal was restarted instead, or the version that should have taken
+	// its place doesn't answer.
+	ExitUnknown
 )
 
 // Numbers of failures, in Outcome.Error of the document. Those below 2000 mean the same

@@ -52,6 +52,7 @@ type StatusResponse struct {
 	TotalConnections  int
 	MaxConnections    int
 	NumberOfServers   int
+	Started           string `json:",omitempty"` // when the process started; an upgrade leaves it as it is
 	SplitBrain        string `json:",omitempty"` // SplitBrainYes or absent
 	Servers           map[string]Server
 	Standbys          map[string]Standby
@@ -276,7 +277,7 @@ type UpgradeResponse struct {
 	From, To string
 	// Next says what becomes of the clients, in words.
 	Next string
-	// Count and Since are what status has in Upgrade when the new version answers.
+	// Count and Since are what status has in Upgrade when the new version answers; Since is in Started, too.
 	Count int
 	Since string
 }
