@@ -42,17 +42,27 @@ func TestAKilledPrimaryIsConfirmedByThreeRefusedProbes(t *testing.T) {
 
 func TestAQuickRestartOfThePrimaryRunsNothing(t *testing.T) {
 	t.Parallel()
-	for name, mode := range map[string]pgtest.StopMode{"fast": pgtest.Fast, "immediate": pgtest.Immediate} {
+	for name, stop := range map[string]struct {
+		mode  pgtest.StopMode
+		count string
+	}{
+		"fast":      {pgtest.Fast, "3"},         // announced, so the grace alone keeps the script away
+		"immediate": {pgtest.Immediate, "1000"}, // as a crash, which has no grace
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := pgtest.New(t, pgtest.Options{Standbys: 1})
 			// Probes in quick succession, to be sure that they see the shutdown
 			// whatever its end looks like.
-			s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"failover_probe_interval": "50ms", "failover_probe_count": "1000", "failover_restart_grace": "5m"}})
+			s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"failover_probe_interval": "50ms", "failover_probe_count": stop.count, "failover_restart_grace": "5m"}})
 			s.Opened("n1")
 			s.Pool.Connect()
-			pool.Must(t, c.Nodes[0].Stop(pool.Within(t), mode))
+			pool.Must(t, c.Nodes[0].Stop(pool.Within(t), stop.mode))
 			s.WaitStatus("Phase", "suspect")
+			if stop.mode == pgtest.Fast {
+				s.Seen("n1", "refused")
+				s.Quiet(2 * time.Second) // far longer than three probes take
+			}
 			pool.Must(t, c.Nodes[0].Start(pool.Within(t)))
 			s.Same()
 			if got := pool.NodeOf(t, s.Pool.Connect()); got != "n1" {
