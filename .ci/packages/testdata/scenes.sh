@@ -39,7 +39,7 @@ END
 cat >/fakes/pgagroal-cli <<'END'
 #!/bin/sh
 echo "pgagroal-cli $*" >>/calls
-[ ! -e /refused ]
+[ ! -e /refused ] || exit "$(cat /refused)"
 END
 chmod 755 /fakes/*
 
@@ -79,8 +79,12 @@ cp /etc/pgagroal/pgagroal.conf /etc/pgagroal/two
 touch /active/pgagroal@two.service
 scene 'upgrade while it runs, and a pool of the template' install "$new"
 rm /active/pgagroal@two.service
-touch /refused
+echo 1 >/refused
 scene 'downgrade that pgagroal refuses' install "$old"
+echo 4 >/refused
+scene 'upgrade that ends with a restart' install "$new"
+echo 2 >/refused
+scene 'downgrade after which nobody answers' install "$old"
 rm /refused
 printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
@@ -116,8 +120,10 @@ echo '=== rpm with systemd'
 scene 'install' sh /given/rpm.post 1
 touch /active/pgagroal.service
 scene 'upgrade while it runs' sh -c 'sh /given/rpm.post 2 && sh /given/rpm.preun 1 && sh /given/rpm.postun 1'
-touch /refused
+echo 1 >/refused
 scene 'upgrade that pgagroal refuses' sh /given/rpm.post 2
+echo 4 >/refused
+scene 'upgrade that ends with a restart' sh /given/rpm.post 2
 rm /refused
 scene 'remove' sh -c 'sh /given/rpm.preun 0 && sh /given/rpm.postun 0'
 scene 'upgrade while it is stopped' sh /given/rpm.post 2
