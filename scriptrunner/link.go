@@ -116,9 +116,16 @@ func (r *runner) onAccept(c *net.UnixConn) {
 	r.status()
 }
 
+// allowed reads the configuration if it couldn't be used so far: whoever connects may have mended it, and
+// it names that user.
 func (r *runner) allowed(uid uint32) bool {
 	if uid == 0 || int(uid) == os.Getuid() {
 		return true
+	}
+	if r.hooks.c == nil && r.o.ConfigPath != "" {
+		if err := r.load(r.o.ConfigPath); err != nil {
+			r.log.Error("the configuration can't be used", "error", err)
+		}
 	}
 	want, ok := r.hooks.supervisorUID()
 	return ok && uid == want

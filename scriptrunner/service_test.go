@@ -1,6 +1,7 @@
 package scriptrunner
 
 import (
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -277,6 +278,39 @@ func TestServiceRefusesOtherUsers(t *testing.T) {
 	}
 	if r.allowed(54321) {
 		t.Error("anybody is let in")
+	}
+}
+
+// A service that starts while the configuration is being edited doesn't know yet whose connections to accept.
+func TestServiceLetsPgagroalInOnceItsConfigurationIsMended(t *testing.T) {
+	if os.Getuid() == 0 { // root takes no configuration that names another user, so somebody else plays this
+		uid := uint32(unusedUser(t))
+		cmd := exec.Command("/proc/self/exe", "-test.run", "^"+t.Name()+"$", "-test.v")
+		cmd.Dir, cmd.Env = "/", []string{"GORACE=atexit_sleep_ms=0", "PATH=/usr/bin:/bin"}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	rig := newRig(t, settings{"user": "daemon", "pool_mode": "transaction"}) // no key of ours
+	r := &runner{o: Options{ConfigPath: rig.conf, StateDir: rig.dir}, log: slog.New(slog.DiscardHandler)}
+	cred, err := proc.CredentialOf("daemon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.allowed(cred.Uid) {
+		t.Error("a user is let in whom no configuration names")
+	}
+	rig.configure(settings{"user": "daemon"})
+	if r.allowed(54321) {
+		t.Error("anybody is let in")
+	}
+	if !r.allowed(cred.Uid) {
+		t.Error("the configured user is still refused")
+	}
+	if r.record != nil {
+		r.record.close()
 	}
 }
 

@@ -42,7 +42,10 @@ sed -i "s|$HOOKS|/etc/pgagroal/hooks|" /etc/pgagroal/pgagroal.conf
 cp -a /etc/pgagroal /srv/pg/well
 cp -a ~pgagroal/.pgagroal /srv/pg/well.key
 cd /etc/pgagroal
-again() { systemctl restart pgagroal; }
+again() {
+    systemctl restart pgagroal
+    timeout 60 sh -c 'until pgagroal-cli failover status | grep -q "^Runner  *connected"; do sleep 0.1; done'
+}
 mend() { rm -rf /etc/pgagroal/* ~pgagroal/.pgagroal; cp -a /srv/pg/well/. /etc/pgagroal/; cp -a /srv/pg/well.key ~pgagroal/.pgagroal; }
 again`
 
