@@ -244,8 +244,10 @@ func TestAParameterThatWasCommittedBeforeALostBlockStays(t *testing.T) {
 		stuck string
 	}{
 		"COMMIT AND CHAIN": {turns: []turn{
-			simple("BEGIN", "BEGIN", "T"), {queryMsg("SET TimeZone TO 'UTC'"), reports("SET", "UTC", "T")},
-			simple("COMMIT AND CHAIN", "COMMIT", "T"), {queryMsg("SET TimeZone TO 'EST'"), reports("SET", "EST", "T")},
+			simple("BEGIN", "BEGIN", "T"),
+			{queryMsg("SET TimeZone TO 'UTC'"), reports("SET", "UTC", "T")},
+			simple("COMMIT AND CHAIN", "COMMIT", "T"),
+			{queryMsg("SET TimeZone TO 'EST'"), reports("SET", "EST", "T")},
 		}, want: "SET TimeZone TO E'UTC';"},
 		"extended, COMMIT AND CHAIN": {turns: []turn{
 			simple("BEGIN", "BEGIN", "T"), {queryMsg("SET TimeZone TO 'UTC'"), reports("SET", "UTC", "T")}, extended("T", "COMMIT AND CHAIN", "COMMIT"),
