@@ -15,8 +15,8 @@ import (
 
 // renew executes the installed program in this process, which keeps link and children. It returns
 // only if that fails. The supervisor, which an attacker may have taken over, must not choose what
-// runs as root. So this is the file at the path of the start, only root may be able to change
-// it, and it must be the file in wanted, the program that the supervisor runs by now.
+// runs as root. So this is the file at the path of the start, only root or its group may be able
+// to change it, and it must be the file in wanted, the program that the supervisor runs by now.
 func (s *starter) renew(wanted *os.File) error {
 	if s.path == "" {
 		return unix.ENOENT
@@ -67,7 +67,7 @@ func parseChildren(list string) (map[int]int, error) {
 const maxLinks = 40
 
 // OnlyRootChanges returns an error if somebody but root can change the file at an absolute path,
-// or put another one there.
+// or put another one there. The group of root, gid 0, counts as root.
 func OnlyRootChanges(path string) error {
 	at, rest := "/", strings.Split(path, "/")
 	for links := 0; len(rest) > 0; {
@@ -99,7 +99,7 @@ func OnlyRootChanges(path string) error {
 	return nil
 }
 
-// onlyRoots returns an error if somebody but root can change a file, or in a directory a file of root.
+// onlyRoots returns an error if somebody but root or its group can change a file, or in a directory a file of root.
 func onlyRoots(path string, info fs.FileInfo) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
