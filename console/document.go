@@ -72,7 +72,7 @@ type change struct {
 type process struct {
 	Process       string
 	CPUSeconds    float64
-	ResidentBytes int64
+	ResidentBytes int64    `json:",omitempty"` // unknown if /proc hides it
 	AnswerSeconds *float64 `json:",omitempty"` // of a worker
 }
 

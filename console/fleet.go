@@ -142,7 +142,9 @@ func (c *collector) failover() {
 func (c *collector) processes() {
 	for _, p := range c.snap.processes {
 		c.add("process_cpu_seconds_total", p.CPU, p.Name)
-		c.add("process_resident_memory_bytes", float64(p.Resident), p.Name)
+		if p.Resident > 0 { // /proc may hide it
+			c.add("process_resident_memory_bytes", float64(p.Resident), p.Name)
+		}
 		if index, ok := strings.CutPrefix(p.Name, "worker "); ok && p.AnswerUS >= 0 {
 			c.add("worker_answer_seconds", float64(p.AnswerUS)/1e6, index)
 		}

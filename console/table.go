@@ -151,7 +151,7 @@ var ours = []row{
 	{"certificate_end_timestamp_seconds", gauge, labels("server", "path"), "When the certificate in a file ends, in seconds since 1970; the label server is pgagroal, metrics, or the name of a server"},
 
 	{"process_cpu_seconds_total", counter, labels("process"), "Time of the processor that a process has used"},
-	{"process_resident_memory_bytes", gauge, labels("process"), "Memory that a process has in use"},
+	{"process_resident_memory_bytes", gauge, labels("process"), "Memory that a process has in use, where /proc shows it"},
 	{"worker_answer_seconds", gauge, labels("worker"), "How long the event loop of a worker took to answer the last request for figures, or has taken so far"},
 }
 

@@ -49,7 +49,9 @@ type env struct {
 	notify  func(state string)
 	// usage reads /proc: background calls it.
 	usage func([]processUse) ([]processUse, error)
-	// starves reports whether a process only waits for a processor or a disk.
+	// cpuTime is how long a process has been on a processor.
+	cpuTime func(pid int) time.Duration
+	// starves reports whether /proc shows that a process only waits for a processor or a disk.
 	starves func(pid int) bool
 }
 

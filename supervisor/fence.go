@@ -12,6 +12,19 @@ import (
 // machine may be busy as never before.
 const starvedTime = 5 * time.Second
 
+// A worker runs, though perhaps too seldom, if it has used a processor for ranTime within ranWindow.
+// The runtime of a worker that waits for ever uses less than a fifth of that.
+const (
+	ranTime   = time.Millisecond
+	ranWindow = time.Second
+)
+
+// ran is when a worker was last seen to have run.
+type ran struct {
+	cpu  time.Duration // of the processor, at that time
+	last time.Duration
+}
+
 // fence is the machine's last Fence.
 type fence struct {
 	asked bool
@@ -21,6 +34,7 @@ type fence struct {
 	seq   uint64
 	round *round        // of the workers that may have backends
 	until time.Duration // when even a worker that starves is killed
+	ran   map[int]ran   // of those workers, by process id
 }
 
 // startFence tells every worker to cut its backends. A worker that was never ready has
@@ -49,6 +63,10 @@ func (s *supervisor) startFence(a failover.Fence) {
 		}
 	}
 	s.stopLookUps(a.Epoch)
+	s.fence.ran = map[int]ran{}
+	for _, c := range mayReach {
+		s.starves(c) // remembers what it has used so far
+	}
 	s.ask(s.fence.round, mayReach, &ipc.Fence{Epoch: a.Epoch, Seq: a.Seq})
 }
 
@@ -84,7 +102,7 @@ func (s *supervisor) fenceKill() {
 		c := sl.child
 		switch {
 		case !r.awaits(c) || c.ending():
-		case s.env.now() < s.fence.until && c.started != nil && s.env.starves(c.started.pid):
+		case s.env.now() < s.fence.until && s.starves(c):
 			starves = true
 		default:
 			s.killWorker(c, "it did not let go of the old primary within "+s.cfg.FenceTimeout.String())
@@ -93,6 +111,25 @@ func (s *supervisor) fenceKill() {
 	if starves {
 		r.timer = s.after(s.cfg.FenceTimeout/5, s.fenceKill)
 	}
+}
+
+// starves reports whether a worker has something to do rather than hangs: it has run since the
+// last look, or /proc shows that it would like to. /proc may hide workers, and what their clocks
+// show doesn't tell that one waits for a disk.
+func (s *supervisor) starves(c *child) bool {
+	if c.started == nil {
+		return false
+	}
+	now, pid := s.env.now(), c.started.pid
+	before, known := s.fence.ran[pid]
+	switch cpu := s.env.cpuTime(pid); {
+	case !known:
+		before = ran{cpu, now - ranWindow}
+	case cpu >= before.cpu+ranTime:
+		before = ran{cpu, now}
+	}
+	s.fence.ran[pid] = before
+	return now-before.last < ranWindow || s.env.starves(pid)
 }
 
 // fenced reports whether this pgagroal must not reach servers of that epoch any more.

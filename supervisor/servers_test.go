@@ -109,6 +109,58 @@ func TestFenceWaitsSomeSecondsForAWorkerThatStarves(t *testing.T) {
 	}
 }
 
+// Where /proc hides the workers, the time that they have been on a processor shows who starves. What
+// the runtime of a worker that hangs uses doesn't count.
+func TestFenceWaitsForAWorkerThatRunsNowAndThen(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	runs, hangs := w.s.workers.slots[0].child.started.pid, w.s.workers.slots[1].child.started.pid
+	w.cpu = map[int]time.Duration{runs: time.Hour, hangs: time.Hour}
+	w.act(failover.Fence{Epoch: 1, Seq: 7})
+	w.cpu[runs] += 3 * ranTime
+	w.cpu[hangs] += ranTime / 2
+	w.advance(w.s.cfg.FenceTimeout)
+	w.advance(w.s.cfg.FenceTimeout / 5)
+	if w.children[0].killed || !w.children[1].killed {
+		t.Fatalf("killed: the one that runs %v, the other %v", w.children[0].killed, w.children[1].killed)
+	}
+	w.die(w.children[1])
+	for range 5 {
+		w.cpu[runs] += ranTime
+		w.advance(ranWindow / 2)
+	}
+	if w.children[0].killed {
+		t.Fatal("killed while it runs")
+	}
+	w.advance(ranWindow)
+	w.advance(w.s.cfg.FenceTimeout / 5)
+	if !w.children[0].killed {
+		t.Error("not killed, though it hangs now")
+	}
+}
+
+func TestFenceGivesUpAWorkerThatRunsForEver(t *testing.T) {
+	w := newWorld(t, 1)
+	w.up()
+	pid := w.s.workers.slots[0].child.started.pid
+	w.cpu = map[int]time.Duration{}
+	w.act(failover.Fence{Epoch: 1, Seq: 7})
+	for range 2 * starvedTime / ranWindow {
+		w.cpu[pid] += ranTime
+		w.advance(ranWindow / 2)
+	}
+	if w.children[0].killed {
+		t.Fatal("killed early")
+	}
+	for range 4 {
+		w.cpu[pid] += ranTime
+		w.advance(ranWindow / 2)
+	}
+	if !w.children[0].killed {
+		t.Error("never killed")
+	}
+}
+
 func TestFenceWaitsForAWorkerThatWasKilledJustBefore(t *testing.T) {
 	w := newWorld(t, 1)
 	w.up()

@@ -252,6 +252,7 @@ func (s *supervisor) realEnv(base time.Time) env {
 		signalGroup: signalGroup,
 		zombies:     proc.Zombies, reap: proc.Reap,
 		notify: func(string) {}, usage: readUsage, starves: proc.Starves,
+		cpuTime: func(pid int) time.Duration { used, _ := proc.CPUTime(pid); return used }, // 0 once it has ended
 	}
 }
 

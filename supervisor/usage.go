@@ -58,7 +58,7 @@ func (s *supervisor) processes() []processUse {
 	return list
 }
 
-// readUsage asks /proc. It leaves out processes that have ended.
+// readUsage asks the kernel, for memory /proc. It leaves out processes that have ended.
 func readUsage(list []processUse) ([]processUse, error) {
 	var all []processUse
 	var failed error

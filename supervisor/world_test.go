@@ -59,7 +59,8 @@ type world struct {
 	probed     []ipc.Target
 	sees       map[string]ipc.Outcome // of a probe, by address; else it is refused
 	settings   func(ipc.Target) (map[string]string, error)
-	starving   []int // processes
+	starving   []int                 // processes that /proc shows to starve
+	cpu        map[int]time.Duration // by process
 }
 
 // fakeChild is a process that does what the test says.
@@ -207,6 +208,7 @@ func (w *world) env() env {
 		reap:          func(pid int) error { w.reaped = append(w.reaped, pid); return nil },
 		notify:        func(s string) { w.notified = append(w.notified, s) },
 		usage:         func(list []processUse) ([]processUse, error) { return list, nil },
+		cpuTime:       func(pid int) time.Duration { return w.cpu[pid] },
 		starves:       func(pid int) bool { return slices.Contains(w.starving, pid) },
 	}
 }

@@ -368,7 +368,7 @@
     const was = new Map(before ? before.Processes.map((p) => [p.Process, p.CPUSeconds]) : []);
     fill("processes", s.Processes.map((p) => {
       const used = seconds > 0 && was.has(p.Process) ? Math.max(0, (p.CPUSeconds - was.get(p.Process)) / seconds * 100).toFixed(0) + " %" : "–";
-      return [{ h: 1, t: p.Process }, { c: "n", t: used }, { c: "n", t: bytes(p.ResidentBytes) },
+      return [{ h: 1, t: p.Process }, { c: "n", t: used }, { c: "n", t: p.ResidentBytes ? bytes(p.ResidentBytes) : "–" },
         { c: "n", t: p.AnswerSeconds === undefined ? "" : time(p.AnswerSeconds) }];
     }));
     if (seconds > 0 || !before) before = s;

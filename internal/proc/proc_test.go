@@ -52,6 +52,9 @@ func child(mode string) int {
 	if mode == "starter" {
 		return starterChild()
 	}
+	if mode == "hidden" {
+		return hiddenChild()
+	}
 	var s seen
 	s.Fds = openDescriptors()
 	_, s.Role, s.Linked = Link()

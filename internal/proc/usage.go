@@ -9,31 +9,29 @@ import (
 )
 
 // Usage is what a process has used: time of the processor since its start, and memory that
-// it has in use now, in bytes.
+// it has in use now, in bytes, which is 0 if /proc hides the process.
 type Usage struct {
 	CPU      time.Duration
 	Resident int64
 }
 
-// clockTick is the unit of times in /proc, which is the same on all architectures of Linux.
-const clockTick = 10 * time.Millisecond
-
-// UsageOf reads from /proc what a process has used.
+// UsageOf returns what a process has used.
 func UsageOf(pid int) (Usage, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	cpu, err := CPUTime(pid)
+	if err != nil {
+		return Usage{}, err
+	}
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	if err != nil {
+		return Usage{CPU: cpu}, nil // hidden
+	}
+	f := strings.Fields(string(b)) // size, resident, ...
+	if len(f) < 2 {
+		return Usage{}, fmt.Errorf("usage of process %d: statm can't be read", pid)
+	}
+	pages, err := strconv.ParseInt(f[1], 10, 64)
 	if err != nil {
 		return Usage{}, fmt.Errorf("usage of process %d: %w", pid, err)
 	}
-	line := string(b)
-	f := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
-	if len(f) < 22 {
-		return Usage{}, fmt.Errorf("usage of process %d: stat can't be read", pid)
-	}
-	var n [3]int64
-	for i, at := range []int{11, 12, 21} { // utime, stime, rss
-		if n[i], err = strconv.ParseInt(f[at], 10, 64); err != nil {
-			return Usage{}, fmt.Errorf("usage of process %d: %w", pid, err)
-		}
-	}
-	return Usage{CPU: time.Duration(n[0]+n[1]) * clockTick, Resident: n[2] * int64(os.Getpagesize())}, nil
+	return Usage{CPU: cpu, Resident: pages * int64(os.Getpagesize())}, nil
 }
