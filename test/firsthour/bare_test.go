@@ -56,9 +56,9 @@ set +e
 // newBareMachine is a Debian with nothing in it but what fill puts into the directory where its shell begins.
 func newBareMachine(t *testing.T, fill func(t *testing.T, dir string)) *machine {
 	t.Helper()
-	root, err := exec.Command("../../.ci/bookworm").Output()
+	root, err := exec.Command("../../.ci/root", "bare").Output()
 	if err != nil {
-		t.Fatalf(".ci/bookworm: %v", err)
+		t.Fatalf(".ci/root bare: %v", err)
 	}
 	dir := shared(t)
 	files := filepath.Join(dir, "files")
