@@ -147,7 +147,7 @@ func goOn(opt Options) error {
 	s.service.logging = logging
 	s.console.program, s.console.listeners = program, k.Console()
 	s.reload.env = reloadEnv(k)
-	if s.workers.starter, err = inheritStarter(h.Starter); err != nil {
+	if s.workers.starter, err = inheritStarter(h.Starter, opt.Program); err != nil {
 		return err
 	}
 	defer s.workers.starter.Close()

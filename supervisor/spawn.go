@@ -119,11 +119,9 @@ func killer(p *os.Process, spec startSpec, starter *proc.Starter, log *slog.Logg
 	}
 	pid := p.Pid
 	return func() {
-		go func() { // bounded by the starter's time limit; the loop must not wait for it
-			if err := starter.Kill(pid); err != nil {
-				log.Error("child can't be killed", "role", spec.role, "child", pid, "error", err)
-			}
-		}()
+		starter.Kill(pid, func(err error) {
+			log.Error("child can't be killed", "role", spec.role, "child", pid, "error", err)
+		})
 	}
 }
 

@@ -78,8 +78,8 @@ func (s *supervisor) needsWorkers() string {
 	if len(s.clients.taking) > 0 {
 		return "sessions are on their way to other workers"
 	}
-	if s.workers.spawning > 0 {
-		return "a process is being started"
+	if s.workers.spawning > 0 || s.workers.starter.Busy() {
+		return "a process is being started or killed"
 	}
 	for _, sl := range s.workers.slots {
 		c := sl.child

@@ -43,7 +43,7 @@ func newStarter(opt Options, console *os.File) (*proc.Starter, error) {
 
 // inheritStarter returns the starter of the program before, which executes this program now. It
 // returns nil if there is none.
-func inheritStarter(is inheritedStarter) (*proc.Starter, error) {
+func inheritStarter(is inheritedStarter, program string) (*proc.Starter, error) {
 	if is.PID == 0 {
 		return nil, nil
 	}
@@ -51,7 +51,7 @@ func inheritStarter(is inheritedStarter) (*proc.Starter, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := st.Renew(); err != nil {
+	if err := st.Renew(program); err != nil {
 		st.Close()
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func renewable(st *proc.Starter, program string) error {
 	if err := proc.OnlyRootChanges(program); err != nil {
 		return fmt.Errorf("with worker_user only root may be able to change what an upgrade starts: %w", err)
 	}
-	return nil
+	return st.MayRenew(program)
 }
 
 // watchStarter tells the loop when the starter is lost.

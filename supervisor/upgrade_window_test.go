@@ -4,13 +4,17 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgagroal-go/pgagroal/internal/config"
 	"github.com/pgagroal-go/pgagroal/internal/logline"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
+	"github.com/pgagroal-go/pgagroal/internal/proc"
 	"github.com/pgagroal-go/pgagroal/supervisor/listen"
 	"github.com/pgagroal-go/pgagroal/supervisor/statedir"
 )
@@ -127,4 +131,39 @@ func TestHeritageHasTheLinesOfEveryProcess(t *testing.T) {
 			t.Errorf("level %d: %d lines are handed over, of %d and %d", i, h.Lines[i], before[i], n)
 		}
 	}
+}
+
+// An answer of the starter that came after the exec would be taken for that of the next program's first request.
+func TestUpgradeWaitsForTheStartersAnswers(t *testing.T) {
+	w := upgradable(t)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "starter")
+	process := exec.Command("sleep", "1000") // a starter that doesn't read
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	starter, err := proc.AdoptStarter(process.Process.Pid, fds[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.s.workers.starter = starter
+	if why := w.s.needsWorkers(); why != "" {
+		t.Errorf("nothing was asked of the starter, but %s", why)
+	}
+	failed := make(chan error, 1)
+	starter.Kill(1, func(err error) { failed <- err })
+	if why := w.s.needsWorkers(); why != "a process is being started or killed" {
+		t.Errorf("while it is asked to kill: %q", why)
+	}
+	theirs.Close() // as if it had ended
+	if err := process.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if <-failed == nil {
+		t.Error("the kill has no error")
+	}
+	starter.Close()
 }

@@ -14,22 +14,10 @@ import (
 )
 
 // renew executes the installed program in this process, which keeps link and children. It returns
-// only if that fails. The supervisor, which an attacker may have taken over, must not choose what
-// runs as root. So this is the file at the path of the start, only root or its group may be able
-// to change it, and it must be the file in wanted, the program that the supervisor runs by now.
+// only if that fails.
 func (s *starter) renew(wanted *os.File) error {
-	if s.path == "" {
-		return unix.ENOENT
-	}
-	if err := OnlyRootChanges(s.path); err != nil {
-		return unix.EPERM
-	}
-	want, err := wanted.Stat()
-	if err != nil {
+	if err := s.mayRenew(wanted); err != nil {
 		return err
-	}
-	if is, err := os.Stat(s.path); err != nil || !os.SameFile(is, want) {
-		return unix.ESTALE
 	}
 	signal.Ignore(starterSignals...) // until the next program catches them
 	defer catchSignals()
@@ -47,6 +35,29 @@ func (s *starter) renew(wanted *os.File) error {
 	env := append(s.env[:len(s.env):len(s.env)], childVariable+"="+string(RoleStarter), starterVariable+"="+s.user,
 		programVariable+"="+s.path, consoleVariable+"="+s.console, childrenVariable+"="+strings.Join(children, " "))
 	return syscall.Exec(s.path, []string{starterTitle}, env)
+}
+
+// mayRenew returns an error if the starter must not execute the installed program. The supervisor,
+// which an attacker may have taken over, must not choose what runs as root. So this is the file at
+// the path of the start, only root may be able to change it, and it must be the file in wanted, the
+// program that the supervisor runs by now.
+func (s *starter) mayRenew(wanted *os.File) error {
+	if s.path == "" {
+		return unix.ENOENT
+	}
+	if err := OnlyRootChanges(s.path); errors.Is(err, unix.ENOENT) {
+		return unix.ENOENT
+	} else if err != nil {
+		return unix.EPERM
+	}
+	want, err := wanted.Stat()
+	if err != nil {
+		return err
+	}
+	if is, err := os.Stat(s.path); err != nil || !os.SameFile(is, want) {
+		return unix.ESTALE
+	}
+	return nil
 }
 
 // parseChildren reads the list of children that renew has written.
@@ -67,7 +78,7 @@ func parseChildren(list string) (map[int]int, error) {
 const maxLinks = 40
 
 // OnlyRootChanges returns an error if somebody but root can change the file at an absolute path,
-// or put another one there. The group of root, gid 0, counts as root.
+// or put another one there.
 func OnlyRootChanges(path string) error {
 	at, rest := "/", strings.Split(path, "/")
 	for links := 0; len(rest) > 0; {
@@ -99,7 +110,7 @@ func OnlyRootChanges(path string) error {
 	return nil
 }
 
-// onlyRoots returns an error if somebody but root or its group can change a file, or in a directory a file of root.
+// onlyRoots returns an error if somebody but root can change a file, or in a directory a file of root.
 func onlyRoots(path string, info fs.FileInfo) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -111,7 +122,7 @@ func onlyRoots(path string, info fs.FileInfo) error {
 		return fmt.Errorf("%s belongs to user %d, not to root", path, st.Uid)
 	case mode&fs.ModeSymlink != 0, mode.IsDir() && mode&fs.ModeSticky != 0:
 		return nil
-	case mode&0o002 != 0, mode&0o020 != 0 && st.Gid != 0:
+	case mode&0o022 != 0: // a member of root's group isn't root
 		return fmt.Errorf("others than root can write to %s", path)
 	}
 	return nil

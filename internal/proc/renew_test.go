@@ -26,8 +26,11 @@ func TestAStarterThatIsRenewedKeepsItsChildrenAndItsUser(t *testing.T) {
 	t.Parallel()
 	s := newTestStarter(t)
 	p, before := startWorker(t, s, 0)
+	if err := s.MayRenew(program(t)); err != nil {
+		t.Error(err)
+	}
 	for range 2 {
-		if err := s.Renew(); err != nil {
+		if err := s.Renew(program(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -59,15 +62,18 @@ func TestAStarterExecutesOnlyWhatRootHasInstalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]error{
-		"": unix.ENOENT, "/nonexistent": unix.EPERM, link: unix.EPERM, "/bin/true": unix.ESTALE,
+		"": unix.ENOENT, "/nonexistent": unix.ENOENT, link: unix.EPERM, "/bin/true": unix.ESTALE,
 	} {
 		s, err := NewStarter(StarterSpec{User: "nobody", Env: []string{"PROC_TEST=starter", "LANG=C", quickExit}, Program: path})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(s.Close)
-		if err := s.Renew(); !errors.Is(err, want) {
-			t.Errorf("%q: %v, want %v", path, err, want)
+		for name, renew := range map[string]func(string) error{"MayRenew": s.MayRenew, "Renew": s.Renew} {
+			err := renew(program(t))
+			if !errors.Is(err, want) || !strings.Contains(err.Error(), program(t)) || !strings.Contains(err.Error(), renewRemedy(want)) {
+				t.Errorf("%s of %q: %v, want %v", name, path, err, want)
+			}
 		}
 		p, a := startWorker(t, s, 0) // it is what it was
 		checkChild(t, s, p, a)
@@ -95,7 +101,7 @@ func TestOnlyRootChangesFollowsThePath(t *testing.T) {
 	must(os.Chmod(at("sticky"), 0o777|os.ModeSticky))
 	must(os.Chmod(at("open"), 0o777))
 	must(os.Chown(at("theirs"), 65534, 65534))
-	for name, mode := range map[string]os.FileMode{"public": 0o757, "group": 0o775, "ours": 0o775} {
+	for name, mode := range map[string]os.FileMode{"public": 0o757, "group": 0o775, "roots group": 0o775} {
 		must(os.WriteFile(at(name), nil, 0o755))
 		must(os.Chmod(at(name), mode))
 	}
@@ -107,8 +113,8 @@ func TestOnlyRootChangesFollowsThePath(t *testing.T) {
 		must(os.Symlink(to, at(name)))
 	}
 	for name, says := range map[string]string{
-		"roots/file": "", "sticky/file": "", "ours": "", "direct": "", "up": "", "absolute": "",
-		"open/file": "can write to " + at("open"), "theirs/file": "belongs to user 65534", "public": "can write to", "group": "can write to",
+		"roots/file": "", "sticky/file": "", "direct": "", "up": "", "absolute": "",
+		"open/file": "can write to " + at("open"), "theirs/file": "belongs to user 65534", "public": "can write to", "group": "can write to", "roots group": "can write to",
 		"bad": "can write to " + at("open"), "loop": syscall.ELOOP.Error(), "chain": at("theirs") + " belongs to user 65534", "missing": "no such file",
 	} {
 		err := OnlyRootChanges(at(name))

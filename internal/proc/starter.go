@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,6 +45,7 @@ const (
 	requestKill    = 'k'
 	requestMute    = 'm'
 	requestRenew   = 'r'
+	requestMay     = '?' // whether requestRenew would be carried out
 
 	// starterFiles is the greatest number of descriptors in a request: standard output,
 	// standard error, the link, and the lock of state_dir if there is one.
@@ -73,6 +75,7 @@ type Starter struct {
 	pid  int
 	lost chan struct{} // closed when the starter was given up
 	over chan struct{} // closed when its process has ended
+	open atomic.Int32  // requests that have begun and aren't answered
 
 	mu   sync.Mutex // held during a request
 	conn *net.UnixConn
@@ -160,18 +163,46 @@ func (s *Starter) Link() (fd int, err error) {
 
 // Renew has the starter execute the program of this process, if that is the one that is
 // installed, and if nobody but root can have put it there. The starter keeps its children. If the
-// program can't be executed, an error is returned and the starter is what it was before.
-func (s *Starter) Renew() error {
-	fd, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+// program can't be executed, an error is returned and the starter is what it was before. path is
+// where the program is installed, for that error.
+func (s *Starter) Renew(path string) error {
+	return s.renewal(requestRenew, "/proc/self/exe", path)
+}
+
+// MayRenew returns the error that Renew would return in the program at path, without executing
+// anything.
+func (s *Starter) MayRenew(path string) error {
+	return s.renewal(requestMay, path, path)
+}
+
+func (s *Starter) renewal(kind byte, program, path string) error {
+	fd, err := unix.Open(program, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("renew the starter: %w", err)
+		return fmt.Errorf("open %s: %w", path, err)
 	}
 	defer unix.Close(fd)
-	if _, err := s.requestWithin(renewLimit, requestRenew, 0, 0, syscall.UnixRights(fd)); err != nil {
-		return fmt.Errorf("renew the starter: %w", err)
+	if _, err := s.requestWithin(renewLimit, kind, 0, 0, syscall.UnixRights(fd)); err != nil {
+		return fmt.Errorf("the starter of workers can't execute %s: %w%s", path, err, renewRemedy(err))
 	}
 	return nil
 }
+
+// renewRemedy says what to do about an error of Renew.
+func renewRemedy(err error) string {
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return "; pgagroal must be installed where it was when it was started: install it there, or restart it"
+	case errors.Is(err, unix.EPERM):
+		return "; with worker_user only root may be able to change that file and the folders above it: chown them to root, and chmod go-w"
+	case errors.Is(err, unix.ESTALE):
+		return "; another program was installed in the meantime: upgrade again"
+	}
+	return ""
+}
+
+// Busy reports whether a request is under way. Its answer would be taken for that of the next
+// program's first request. Busy of nil is false.
+func (s *Starter) Busy() bool { return s != nil && s.open.Load() > 0 }
 
 // PID returns the starter's process id.
 func (s *Starter) PID() int { return s.pid }
@@ -233,13 +264,16 @@ func (s *Starter) start(kind byte, index int, files []*os.File) (*os.Process, er
 	return os.FindProcess(pid) // as long as this process hasn't waited for it, the id is the child's
 }
 
-// Kill sends SIGKILL to a child of the starter. It may block for up to starterLimit. It
-// returns no error if the child has ended.
-func (s *Starter) Kill(pid int) error {
-	if _, err := s.request(requestKill, 0, pid, nil); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("kill process %d: %w", pid, err)
-	}
-	return nil
+// Kill has SIGKILL sent to a child of the starter, and doesn't wait for that. failed gets the error
+// if it can't be sent within starterLimit. A child that has ended is no error.
+func (s *Starter) Kill(pid int, failed func(error)) {
+	s.open.Add(1) // not only in the goroutine, so that Busy knows of it at once
+	go func() {
+		defer s.open.Add(-1)
+		if _, err := s.request(requestKill, 0, pid, nil); err != nil && !errors.Is(err, unix.ESRCH) {
+			failed(fmt.Errorf("kill process %d: %w", pid, err))
+		}
+	}()
 }
 
 // Mute has the starter give up the standard output and standard error that it has from this
@@ -259,6 +293,8 @@ func (s *Starter) request(kind byte, index, pid int, rights []byte) (int, error)
 }
 
 func (s *Starter) requestWithin(limit time.Duration, kind byte, index, pid int, rights []byte) (int, error) {
+	s.open.Add(1)
+	defer s.open.Add(-1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.why != nil {

@@ -117,9 +117,7 @@ func checkChild(t *testing.T, s *Starter, p *os.Process, a account) {
 	if got := strings.Join(a.Bound, ""); strings.TrimLeft(got, "0") != "e0" {
 		t.Errorf("what it starts could have the capabilities %s", got)
 	}
-	if err := s.Kill(p.Pid); err != nil {
-		t.Error(err)
-	}
+	s.Kill(p.Pid, func(err error) { t.Error(err) })
 	st, err := p.Wait()
 	if err != nil || st.Sys().(syscall.WaitStatus).Signal() != unix.SIGKILL {
 		t.Errorf("it ended with %v, %v", st, err)
@@ -134,9 +132,8 @@ func TestAStarterKillsNothingButWhatItHasStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = other.Process.Kill(); _ = other.Wait() }()
-	if err := s.Kill(other.Process.Pid); err != nil {
-		t.Error(err)
-	}
+	s.Kill(other.Process.Pid, func(err error) { t.Error(err) })
+	waitUntil(t, "it is answered", func() bool { return !s.Busy() })
 	if _, err := s.request(requestKill, 0, other.Process.Pid, nil); !errors.Is(err, unix.ESRCH) {
 		t.Errorf("asked to kill somebody else's process it says %v", err)
 	}
@@ -221,10 +218,19 @@ func TestAStarterThatHangsIsLost(t *testing.T) {
 	s := newTestStarter(t)
 	p, _ := startWorker(t, s, 0)
 	freeze(t, s.PID())
-	if err := s.Kill(p.Pid); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if s.Busy() {
+		t.Error("busy with nothing")
+	}
+	failed := make(chan error, 1)
+	s.Kill(p.Pid, func(err error) { failed <- err })
+	if !s.Busy() {
+		t.Error("not busy with a kill")
+	}
+	if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("a request to one that is stopped: %v", err)
 	}
 	<-s.Lost()
+	waitUntil(t, "nothing is under way", func() bool { return !s.Busy() })
 	_, theirs := linkPair(t)
 	if _, err := s.StartWorker(1, []*os.File{theirs}); err == nil || !strings.Contains(err.Error(), "the starter is lost") {
 		t.Errorf("asked again: %v", err)

@@ -104,6 +104,8 @@ func (s *starter) serve() error {
 		err = s.kill(pid)
 	case requestMute:
 		err = Mute()
+	case requestMay:
+		err = s.mayRenew(files[0])
 	case requestRenew:
 		err = s.renew(files[0])
 	}
@@ -149,7 +151,7 @@ func (s *starter) receive() (kind byte, index, pid int, files []*os.File, err er
 	switch {
 	case wellFormed && starts && len(files) >= starterFiles-1:
 	case wellFormed && (b[0] == requestKill || b[0] == requestMute) && len(files) == 0:
-	case wellFormed && b[0] == requestRenew && len(files) == 1:
+	case wellFormed && (b[0] == requestMay || b[0] == requestRenew) && len(files) == 1:
 	default:
 		return 0, 0, 0, nil, errBroken // also for a closed link, from which 0 bytes are read
 	}
