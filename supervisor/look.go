@@ -117,7 +117,10 @@ func (o operator) Kick(ctx context.Context, client uint64) error {
 	return err
 }
 
-func (s *supervisor) kick(client uint64, done func(error)) {
+func (s *supervisor) kick(client uint64, done func(error)) { s.kickAt(client, nil, done) }
+
+// kickAt asks the client's worker to disconnect it. before is who was asked last and didn't have it.
+func (s *supervisor) kickAt(client uint64, before *child, done func(error)) {
 	at := s.workerOf(client)
 	if at == nil {
 		done(errNoClient)
@@ -129,8 +132,8 @@ func (s *supervisor) kick(client uint64, done func(error)) {
 		switch {
 		case len(k.round.missing) > 0:
 			done(fmt.Errorf("the worker of the client has not answered within %s", kickLimit))
-		case !k.found && !at.clients[client]:
-			s.kick(client, done) // it has left, or changed its worker meanwhile
+		case !k.found && !(at == before && at.clients[client]):
+			s.kickAt(client, at, done) // it has left, or changed its worker meanwhile, or was on its way and came back
 		case !k.found:
 			done(errNoClient)
 		default:

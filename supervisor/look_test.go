@@ -77,8 +77,12 @@ func TestKickGoesToTheWorkerOfTheClient(t *testing.T) {
 		answered := false
 		w.s.kick(tt.client, func(err error) { got, answered = err, true })
 		w.settle()
-		if kicks := messagesOf[*ipc.Kick](w.children[1]); tt.client == 2 {
+		for tries := 0; tt.client == 2 && !answered; tries++ {
+			kicks := messagesOf[*ipc.Kick](w.children[1])
 			w.say(w.children[1], &ipc.Kicked{ID: kicks[len(kicks)-1].ID, Found: tt.found})
+			if tries > 1 {
+				t.Fatal("it goes on asking")
+			}
 		}
 		if !answered || !errors.Is(got, tt.want) {
 			t.Errorf("client %d: %v, want %v", tt.client, got, tt.want)

@@ -311,6 +311,25 @@ func TestKickFollowsASessionToItsNewWorker(t *testing.T) {
 	}
 }
 
+// A session that no other worker takes comes back. Its worker didn't have it in between.
+func TestKickFollowsASessionThatComesBack(t *testing.T) {
+	w := newWorld(t, 2)
+	w.up()
+	w.letIn(w.children[0])
+	got, answered := error(nil), false
+	w.s.kick(1, func(err error) { got, answered = err, true })
+	w.settle()
+	w.say(w.children[0], &ipc.Kicked{ID: messagesOf[*ipc.Kick](w.children[0])[0].ID})
+	kicks := messagesOf[*ipc.Kick](w.children[0])
+	if len(kicks) != 2 || answered {
+		t.Fatalf("its worker was asked %d times; answered: %v, %v", len(kicks), answered, got)
+	}
+	w.say(w.children[0], &ipc.Kicked{ID: kicks[1].ID, Found: true})
+	if !answered || got != nil {
+		t.Errorf("answered: %v, %v", answered, got)
+	}
+}
+
 // The same for a cancel request, which may have come by the worker that the session goes to.
 func TestCancelRequestFollowsASessionToItsNewWorker(t *testing.T) {
 	w, old, next, m := passWorld(t)
