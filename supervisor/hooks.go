@@ -132,6 +132,9 @@ func (s *supervisor) onRunnerHello(r *runnerEnd, m *ipc.RunnerHello) {
 		s.dropRunner(r, fmt.Sprintf("it speaks version %d, we speak %d; install the same release of both", m.Version, ipc.Version))
 		return
 	}
+	if m.Build != s.build { // a service that runs on while another version is installed
+		s.log.Warn("the script runner is of another build", "runner", m.Build, "pgagroal", s.build)
+	}
 	s.tellRunnerLog(r)
 	s.sendRunner(r, s.runnerConfigure(s.gen))
 }

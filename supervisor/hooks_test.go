@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
 	"slices"
@@ -39,6 +40,25 @@ func (w *world) runnerReady(m *ipc.RunnerReady) *fakeChild {
 	m.Digest = w.s.cfg.HooksDigest()
 	w.say(r, m)
 	return r
+}
+
+// A service of the version before runs on when another version is installed.
+func TestRunnerOfAnotherBuildIsUsedAndTold(t *testing.T) {
+	for build, told := range map[string]bool{"1": false, "2": true} {
+		w := newWorld(t, 0, withService)
+		var log bytes.Buffer
+		w.s.log, w.s.build = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})), "1"
+		w.s.linkRunner()
+		w.settle()
+		r := w.children[len(w.children)-1]
+		w.say(r, &ipc.RunnerHello{Version: ipc.Version, PID: 77, Build: build})
+		if strings.Contains(log.String(), `msg="the script runner is of another build" runner=2 pgagroal=1`) != told {
+			t.Errorf("of a runner of %s: %s", build, &log)
+		}
+		if len(messagesOf[*ipc.RunnerConfigure](r)) != 1 {
+			t.Errorf("a runner of %s isn't used", build)
+		}
+	}
 }
 
 // Without state_dir in the configuration the supervisor chooses a directory, and the runner looks for the proof there.
