@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 var keptConfig = ipc.ConfigBegin{Pipeline: "session", KeepSessions: "on", BlockingTimeoutMS: 30_000, Failover: true}
@@ -190,4 +192,27 @@ func TestASwitchoverEndsAKeptSessionThatCantMove(t *testing.T) {
 			t.Errorf("the session that can move is in state %d", moves.s.state)
 		}
 	})
+}
+
+// The server is asked what an idle session has left there; what its client says meanwhile waits.
+func TestAnIdleSessionIsLookedAt(t *testing.T) {
+	cfg := keptConfig
+	cfg.KeepSessions = "known"
+	r := newRig(t, cfg)
+	r.do(r.w.setTimers)
+	tc, srv := r.enter(1)
+	tc.runs(t, srv, "SELECT 1", done('I', "SELECT 1"))
+	queries := relay.WitnessQueries
+	srv.asked(t, queries[0], nil)
+	tc.says(t, "SELECT 2")
+	srv.asked(t, queries[1], nil)
+	lock := []byte("\x00\x02\x00\x00\x00\x04lock\xff\xff\xff\xff")
+	srv.asked(t, queries[2], slices.Concat(done('T', "BEGIN"), pgwire.AppendMessage(nil, 'D', lock), done('T', "SELECT 1"), done('I', "COMMIT")))
+	srv.asked(t, "SELECT 2", done('I', "SELECT 1"))
+	if m := tc.until(t, &pgproto3.CommandComplete{}).(*pgproto3.CommandComplete); string(m.CommandTag) != "SELECT 1" {
+		t.Errorf("the client is told %s", m.CommandTag)
+	}
+	tc.until(t, &pgproto3.ReadyForQuery{})
+	srv.Close()
+	tc.ends(t, pgwire.CodeAdminShutdown, "because of lock, which no statement")
 }

@@ -17,6 +17,7 @@ type script struct {
 	down   pgwire.Scanner
 	left   int    // ReadyForQuery messages still to come
 	failed []byte // body of the first error
+	row    []byte // body of the first row, if the scanner stops there
 	want   byte   // required transaction status at the end; otherwise the backend is closed
 	done   func(failed []byte)
 	timer  *reactor.Timer
@@ -37,16 +38,19 @@ func (b *backend) run(queries []string, done func(failed []byte)) {
 
 // runTo is run for queries that must leave the backend in a given transaction status.
 func (b *backend) runTo(status byte, queries []string, done func(failed []byte)) {
-	b.send(&script{want: status, done: done}, scriptLimit, queries, func() {
-		b.w.log.Warn("server didn't answer in time, connection closed", "server", b.w.serverName(b.server), "backend", b.pid, "query", queries[0])
-		b.scriptBroken()
-	})
+	b.send(&script{down: relay.ScriptScanner(), want: status, done: done}, scriptLimit, queries, func() { b.tooLate(queries[0]) })
+}
+
+// tooLate closes a backend whose server hasn't answered a script in time.
+func (b *backend) tooLate(query string) {
+	b.w.log.Warn("server didn't answer in time, connection closed", "server", b.w.serverName(b.server), "backend", b.pid, "query", query)
+	b.scriptBroken()
 }
 
 // send begins a script. If the server hasn't answered all queries within limit, it calls late,
 // which must close the backend.
 func (b *backend) send(sc *script, limit time.Duration, queries []string, late func()) {
-	sc.down, sc.left = relay.ScriptScanner(), len(queries)
+	sc.left = len(queries)
 	sc.timer = b.w.loop.After(limit, late)
 	b.script = sc
 	var msg []byte
@@ -79,6 +83,10 @@ func (b *backend) onScript(data []byte) {
 			b.Params.Reported(ev.Body)
 		case 'C':
 			b.Ran(ev.Body)
+		case 'D':
+			if sc.row == nil {
+				sc.row = append([]byte{}, ev.Body...)
+			}
 		case 'G', 'W':
 			b.brokenBecause("it began a COPY")
 			return

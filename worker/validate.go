@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/internal/pool"
+	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
 // validation tests whether the server still answers on an idle backend. The loop itself notices
@@ -67,7 +68,7 @@ func (b *backend) test(valid func()) {
 			"error", pgwire.ParseError(failed).Message)
 		b.scriptBroken()
 	}
-	b.send(&script{want: pgwire.TxIdle, done: done}, validationLimit, []string{validationQuery}, func() {
+	b.send(&script{down: relay.ScriptScanner(), want: pgwire.TxIdle, done: done}, validationLimit, []string{validationQuery}, func() {
 		w.log.Warn("idle connection is broken, closed with the other idle ones: the server didn't answer in time",
 			"server", w.serverName(b.server), "backend", b.pid)
 		w.stats.broken++

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -157,6 +158,35 @@ var hostile = map[string]string{
 // forgets are what ends with DISCARD ALL, and setseed, which doesn't.
 var forgets = map[string]string{"SELECT pg_advisory_lock(3)": "", "LISTEN y": "", "SELECT setseed(0.1)": "function setseed"}
 
+// hidden is run by a trigger, so that no text of the client shows it: what the server shows afterwards.
+var hidden = map[string]string{
+	"SELECT pg_advisory_lock(4)":                      "an advisory lock",
+	"CREATE TEMP TABLE theirs (i int)":                "a temporary table",
+	"LISTEN z":                                        "LISTEN",
+	"PREPARE z AS SELECT 1":                           "a statement that PREPARE has made",
+	"DECLARE z CURSOR WITH HOLD FOR SELECT 1":         "a cursor WITH HOLD",
+	"SELECT set_config('Work_Mem', '9MB', false)":     "a value of work_mem",
+	"SELECT set_config('work_mem', '9MB', true)":      "",
+	"SELECT pg_advisory_xact_lock(5)":                 "",
+	"SELECT set_config('DateStyle', 'German', false)": "", // the server reports it
+}
+
+// hiddenSessions returns clients with what no text shows, and why they end, once the server was asked about each.
+func hiddenSessions(t *testing.T, s *pool.Scene) map[*pgtest.Client]string {
+	t.Helper()
+	wants := make(map[*pgtest.Client]string)
+	for sql, want := range hidden {
+		client := s.Pool.ConnectAs(s.Pool.Config("postgres", "", "postgres"))
+		pool.MustQuery(t, client, "SET search_path TO app")
+		pool.MustQuery(t, client, "SET SESSION CHARACTERISTICS AS TRANSACTION DEFERRABLE")
+		pool.MustQuery(t, client, "INSERT INTO w VALUES ($$"+sql+"$$)")
+		wants[client] = want
+	}
+	// Each idle session is asked about in turn, and its last query is the end of that.
+	pool.WaitNode(t, s.Cluster.Primary(), "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND query = 'COMMIT'", strconv.Itoa(len(wants)))
+	return wants
+}
+
 func TestSessionsWithSomethingUnknownEnd(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
@@ -164,13 +194,16 @@ func TestSessionsWithSomethingUnknownEnd(t *testing.T) {
 		CREATE FUNCTION app.total() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM app.t';
 		CREATE FUNCTION app.hidden() RETURNS text LANGUAGE sql AS $$SELECT set_config('app.tenant', 'x', false)$$;
 		CREATE FUNCTION hidden() RETURNS text LANGUAGE sql AS 'SELECT app.hidden()';
-		CREATE PROCEDURE app.work() LANGUAGE sql AS 'SELECT app.hidden()'`)
+		CREATE PROCEDURE app.work() LANGUAGE sql AS 'SELECT app.hidden()';
+		CREATE TABLE app.w (what text);
+		CREATE FUNCTION app.run() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN EXECUTE NEW.what; RETURN NEW; END';
+		CREATE TRIGGER runs BEFORE INSERT ON app.w FOR EACH ROW EXECUTE FUNCTION app.run()`)
 	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{
 		"pipeline": "session", "failover_keep_sessions": "known", "failover_keep_functions": "app.total",
 		"max_connections": "60",
 	}})
 	s.Opened("n1")
-	wants := make(map[*pgtest.Client]string)
+	wants := hiddenSessions(t, s)
 	for sql, want := range hostile {
 		client := s.Pool.ConnectAs(s.Pool.Config("postgres", "", "postgres"))
 		if _, err := client.Query(pool.Within(t), sql); err != nil && !strings.Contains(sql, "DISCARD ALL") {

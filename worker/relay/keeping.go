@@ -54,6 +54,9 @@ type Reader interface {
 	// Blind returns why no text of a session can be read that begins with these parameters, ""
 	// if texts can be read.
 	Blind(p *Params) string
+	// Doubts reports whether a session may have left more than its texts show, so that the server
+	// is asked (Witness).
+	Doubts() bool
 }
 
 // Why sessions can't move that a text alone doesn't show.
@@ -87,6 +90,8 @@ type keeping struct {
 	chained bool
 	// touched: the client has used this backend, or assignments were made on it.
 	touched bool
+	// unseen: something was answered since the last look of the witness.
+	unseen bool
 	// portal is the effect of the statement of the unnamed portal, portals that of all named
 	// portals together.
 	portal, portals *Effect
@@ -277,6 +282,7 @@ func (k *keeping) rollback(e *owed) {
 
 // ready takes a ReadyForQuery that answers e. failed: something before it was an error.
 func (k *keeping) ready(e *owed, failed bool, status byte) {
+	k.unseen = true
 	if e.kind == 'Q' && e.effect != nil && len(e.effect.Sets) > 0 {
 		switch {
 		case e.several && e.traits&traitControl != 0:

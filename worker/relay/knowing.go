@@ -58,6 +58,9 @@ func (k *Knowing) Blind(p *Params) string {
 // Unread implements Reader.
 func (*Knowing) Unread(what string) *Effect { return &Effect{Mark: what} }
 
+// Doubts implements Reader.
+func (*Knowing) Doubts() bool { return true }
+
 // Read implements Reader.
 func (k *Knowing) Read(text []byte) *Effect {
 	e, ok := k.seen[string(text)]

@@ -15,6 +15,9 @@ func (Trusting) Unread(string) *Effect { return nil }
 // Blind implements Reader.
 func (Trusting) Blind(*Params) string { return "" }
 
+// Doubts implements Reader.
+func (Trusting) Doubts() bool { return false }
+
 // Read implements Reader.
 func (Trusting) Read(text []byte) *Effect {
 	if !mayAssign(text) {
