@@ -16,6 +16,11 @@ func (w *worker) onFlush(m *ipc.Flush) {
 		w.carryOut()
 		answer.Marked = w.markBackends(m)
 	}
+	if m.Mode != ipc.FlushIdle {
+		n := w.moveFlushed(m)
+		answer.Closed += n
+		answer.Marked = max(answer.Marked-n, 0)
+	}
 	if m.Mode == ipc.FlushAll || m.Mode == ipc.FlushMarked {
 		n := w.dropFlushed(m)
 		answer.Closed += n
@@ -49,6 +54,21 @@ func (w *worker) markBackends(m *ipc.Flush) (marked int) {
 		}
 	}
 	return marked
+}
+
+// moveFlushed closes the marked backends of kept sessions that can go on with others, and returns how
+// many they are. Sessions in a transaction follow at its end (boundary).
+func (w *worker) moveFlushed(m *ipc.Flush) (closed int) {
+	for _, b := range w.backends {
+		if !b.Flushed || b.session == nil || !flushes(m, b.Pool) || !b.session.kept() {
+			continue
+		}
+		if moved, _ := b.session.moveAside(); moved {
+			w.stats.evicted[pool.EvictFlush]++
+			closed++
+		}
+	}
+	return closed
 }
 
 // dropFlushed disconnects the clients of marked backends, and returns how many they are.

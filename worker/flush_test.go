@@ -117,3 +117,40 @@ func TestClearStatsSetsCountersToZero(t *testing.T) {
 		t.Errorf("gauges: %v", sum.Gauges)
 	}
 }
+
+func TestFlushMovesKeptSessions(t *testing.T) {
+	r := newRig(t, keptConfig)
+	idle, idleServer := r.enter(1)
+	idle.runs(t, idleServer, "SET a TO 1", done('I', "SET"))
+	busy, busyServer := r.enter(2)
+	busy.runs(t, busyServer, "BEGIN", done('T', "BEGIN"))
+	r.wantFlush(ipc.FlushGracefully, "", 1, 1)
+	r.gone(idleServer)
+	busy.says(t, "COMMIT")
+	busyServer.asked(t, "COMMIT", done('I', "COMMIT"))
+	busy.until(t, &pgproto3.ReadyForQuery{})
+	r.gone(busyServer)
+	r.do(func() {
+		for _, c := range []*testClient{idle, busy} {
+			if c.s.state != sessionActive || c.s.backend != nil {
+				t.Errorf("a session is in state %d", c.s.state)
+			}
+		}
+	})
+}
+
+// A backend that gets too old is replaced while its kept session is idle.
+func TestAKeptSessionOutlivesItsBackendsAge(t *testing.T) {
+	r := newRig(t, keptConfig)
+	r.do(func() { r.w.shelf.MaxAge = time.Millisecond; r.w.setTimers() })
+	tc, srv := r.enter(1)
+	tc.runs(t, srv, "SET a TO 1", done('I', "SET"))
+	r.gone(srv)
+	tc.says(t, "SELECT 1")
+	r.grant(expect[*ipc.LeaseRequest](r).ID)
+	srv = r.nextLogin()
+	defer srv.Close()
+	srv.asked(t, "SET a TO 1;", done('I', "SET"))
+	srv.asked(t, "SELECT 1", done('I', "SELECT 1"))
+	tc.until(t, &pgproto3.ReadyForQuery{})
+}

@@ -248,7 +248,7 @@ func (s *session) boundary(at relay.Stand) {
 		switch {
 		case s.w.quiescing >= s.backend.Epoch:
 			s.giveUp()
-		case s.backend.Pool.Held():
+		case s.backend.Pool.Held(), s.backend.Flushed && s.kept():
 			s.moveAside()
 		}
 	}

@@ -67,8 +67,8 @@ func (c *config) lookEvery() (every time.Duration) {
 	add(c.limits.shortest, laziest)
 	add(ms(c.Timers.IdleInTransactionMS), laziest)
 	add(ms(c.Timers.DisconnectMS), idlest)
-	if c.reader != nil && c.reader.Doubts() && (every == 0 || every > witnessAfter) {
-		every = witnessAfter
+	if c.reader != nil && (every == 0 || every > restAfter) {
+		every = restAfter
 	}
 	return every
 }
@@ -131,8 +131,8 @@ func (s *session) standsStill(d time.Duration) {
 		s.expel(d, "disconnect_client", pgwire.RefusalIdleSession.With())
 	case t.DisconnectForce && over(t.DisconnectMS):
 		s.expel(d, "disconnect_client", pgwire.RefusalForced.With())
-	case load == relay.Nothing && d >= witnessAfter:
-		s.witness()
+	case load == relay.Nothing && d >= restAfter:
+		s.rests()
 	}
 }
 

@@ -448,6 +448,10 @@ func (s *Shelf) unfit(b *Backend, now time.Duration) Eviction {
 	return 0
 }
 
+// Replaced reports whether a client that loses nothing with its backend gets another one, because
+// this one is to be flushed or is too old.
+func (s *Shelf) Replaced(b *Backend, now time.Duration) bool { return b.Flushed || s.aged(b, now) }
+
 // aged reports whether a backend is too old. Backends end at different ages, the last tenth of
 // MaxAge before it, so that those that were opened together aren't opened anew together. The
 // lease decides, because it needs no random numbers and spreads successive leases evenly.

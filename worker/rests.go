@@ -7,16 +7,30 @@ import (
 	"github.com/pgagroal-go/pgagroal/worker/relay"
 )
 
-// witnessAfter is how long a kept session must have been idle before the server is asked what it
-// has left there. It is asked once in an idle period.
-const witnessAfter = time.Second
+// restAfter is how long a kept session must have been idle before rests is called.
+const restAfter = time.Second
+
+// rests is called every second or so while a session is idle. A kept session whose backend is too
+// old gets another one, and the server is asked what it has left on its backend, once in an idle period.
+func (s *session) rests() {
+	b := s.backend
+	if b == nil || !s.kept() {
+		return
+	}
+	if s.w.shelf.Replaced(&b.shelved, s.w.now()) {
+		if moved, _ := s.moveAside(); moved {
+			return
+		}
+	}
+	s.witness()
+}
 
 // witness asks the server what an idle session has left there. Until it has answered, the client
 // isn't read. If it can't be asked, nothing is concluded from that.
 func (s *session) witness() {
 	k, ok := s.talk.(*relay.Kept)
 	b := s.backend
-	if !ok || b == nil || b.cancel != nil || s.w.passing.on || k.Stand() != relay.Resting {
+	if !ok || b.cancel != nil || s.w.passing.on || k.Stand() != relay.Resting {
 		return
 	}
 	queries := k.Witness()
