@@ -140,6 +140,7 @@ test-all: test test-17 test-drivers test-browser test-patroni test-packages test
 	go run ./.ci/gotest -run "TestAScrape|TestReloads" -timeout 30m ./test/metrics -all
 	go run ./.ci/gotest -timeout 60m -run TestWorkersAreReplaced ./test/operator -all
 	go run ./.ci/gotest -timeout 60m ./test/upgrade -all
+	go run ./.ci/gotest -timeout 60m -run UnderACrowd ./test/failover -rounds 20
 	.ci/postgresql-17 go run ./.ci/gotest -parallel 4 -timeout 60m -run "LoginsOfEveryMethod|CertificatesOfEachKind" ./test/login -all
 
 test-race: ## run all tests twice under the race detector, in random order

@@ -16,7 +16,7 @@ import (
 func TestSessionsAreToldWhatBecameOfTheirWork(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
-	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"pipeline": "session"}})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"pipeline": "session", "failover_keep_sessions": "off"}})
 	s.Opened("n1")
 	idle, block, failed, running, waiting := s.Pool.Connect(), s.Pool.Connect(), s.Pool.Connect(), s.Pool.Connect(), s.Pool.Connect()
 	pool.MustQuery(t, idle, "CREATE TABLE t(i int)")

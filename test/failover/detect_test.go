@@ -75,7 +75,7 @@ func TestAQuickRestartOfThePrimaryRunsNothing(t *testing.T) {
 func TestAnAnnouncedShutdownWaitsForTheGraceOfARestart(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
-	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"failover_restart_grace": "6s"}})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"failover_restart_grace": "6s", "failover_keep_sessions": "off"}})
 	s.Opened("n1")
 	client := s.Pool.Connect()
 	stopped := time.Now()
@@ -198,7 +198,7 @@ func TestATerminatedOrResetBackendRunsNothing(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
 	servers, proxies := pool.ViaProxies(t, c)
-	s := pool.Play(t, c, pool.Plan{Servers: servers})
+	s := pool.Play(t, c, pool.Plan{Servers: servers, Keys: map[string]string{"failover_keep_sessions": "off"}})
 	s.Opened("n1")
 	terminated, reset := s.Pool.Connect(), s.Pool.Connect()
 	pid := pool.MustQuery(t, terminated, "SELECT pg_backend_pid()")[0][0]

@@ -195,7 +195,7 @@ func unread(t testing.TB, port int) (n int64) {
 func TestASessionThatHasAskedNothingMovesToTheNewPrimary(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
-	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"pipeline": "session", "workers": "2"}})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"pipeline": "session", "failover_keep_sessions": "off"}})
 	s.Opened("n1")
 	pool.Must(t, c.Nodes[1].Set(pool.Within(t), "IntervalStyle", "sql_standard"))
 	client := s.Pool.Connect()

@@ -27,7 +27,7 @@ func doubtful(t *testing.T, standbys int) *pgtest.Cluster {
 func TestAFrozenPrimaryIsReplacedAfterTheSilenceTime(t *testing.T) {
 	t.Parallel()
 	c := doubtful(t, 2)
-	s := pool.Play(t, c, pool.Plan{Servers: pool.NoCandidate(pool.Nodes(c), 3), Keys: silence(nil)})
+	s := pool.Play(t, c, pool.Plan{Servers: pool.NoCandidate(pool.Nodes(c), 3), Keys: silence(map[string]string{"failover_keep_sessions": "off"})})
 	s.Opened("n1")
 	client := s.Pool.Connect()
 	pool.MustQuery(t, client, "SELECT 1") // a session that has done nothing yet moves without a word

@@ -2,45 +2,22 @@ package operator
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 	"github.com/pgagroal-go/pgagroal/test/pool"
 )
 
-// demoteAndPromote is the body of a hook that makes the old primary a standby of
-// the new one, in order: stopped, so that the new one has everything, then
-// started again behind it.
-func demoteAndPromote(c *pgtest.Cluster) string {
-	var b strings.Builder
-	b.WriteString("test \"$PGAGROAL_PLANNED\" = on || exit 8\ncase $2 in\n")
-	for _, n := range c.Nodes {
-		fmt.Fprintf(&b, "%d) old=%s ;;\n", n.Port, n.DataDir)
-	}
-	b.WriteString("esac\ncase $4 in\n")
-	for _, n := range c.Nodes {
-		fmt.Fprintf(&b, "%d) new=%s ;;\n", n.Port, n.DataDir)
-	}
-	ctl := pgtest.Binary("pg_ctl")
-	fmt.Fprintf(&b, `esac
-%[1]s stop -w -s -m fast -D "$old" || exit 5
-%[1]s promote -w -s -D "$new" || exit 6
-touch "$old/standby.signal"
-echo "primary_conninfo = 'host=$3 port=$4 user=postgres'" >> "$old/postgresql.auto.conf"
-%[1]s start -w -s -D "$old" -l "$old/again.log" >/dev/null 2>&1 </dev/null || exit 7
-`, ctl)
-	return b.String()
-}
-
 func TestAPlannedSwitchoverLosesNoTransactionAndTheOldPrimaryIsAReplica(t *testing.T) {
 	t.Parallel()
-	for _, pipeline := range []string{"session", "transaction"} {
-		t.Run(pipeline, func(t *testing.T) {
+	for _, mode := range []struct{ name, pipeline, keep string }{
+		{"session", "session", "off"}, {"kept session", "session", "known"}, {"transaction", "transaction", "off"},
+	} {
+		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()
 			c := pgtest.New(t, pgtest.Options{Standbys: 1})
 			n1, n2 := c.Nodes[0], c.Nodes[1]
-			s := pool.Play(t, c, pool.Plan{Script: demoteAndPromote(c), Keys: map[string]string{"pipeline": pipeline}})
+			s := pool.Play(t, c, pool.Plan{Script: pool.DemoteScript(c), Keys: map[string]string{"pipeline": mode.pipeline, "failover_keep_sessions": mode.keep}})
 			s.Opened("n1")
 			fresh, idle, busy := s.Pool.Connect(), s.Pool.Connect(), s.Pool.Connect()
 			pool.MustQuery(t, idle, "SELECT 1")
@@ -65,7 +42,7 @@ func TestAPlannedSwitchoverLosesNoTransactionAndTheOldPrimaryIsAReplica(t *testi
 			if got := pool.NodeOf(t, fresh); got != "n2" {
 				t.Errorf("a client that has done nothing yet is on %s, want n2", got)
 			}
-			if pipeline == "transaction" {
+			if mode.name != "session" {
 				if got := pool.NodeOf(t, idle); got != "n2" {
 					t.Errorf("the idle client is on %s, want n2", got)
 				}

@@ -83,6 +83,29 @@ func PromoteScript(c *pgtest.Cluster) string {
 	return b.String()
 }
 
+// DemoteScript is the body of a hook for a planned switchover. It makes the old primary a standby of
+// the new one, in order: stopped, so that the new one has everything, then started again behind it.
+func DemoteScript(c *pgtest.Cluster) string {
+	var b strings.Builder
+	b.WriteString("test \"$PGAGROAL_PLANNED\" = on || exit 8\ncase $2 in\n")
+	for _, n := range c.Nodes {
+		fmt.Fprintf(&b, "%d) old=%s ;;\n", n.Port, n.DataDir)
+	}
+	b.WriteString("esac\ncase $4 in\n")
+	for _, n := range c.Nodes {
+		fmt.Fprintf(&b, "%d) new=%s ;;\n", n.Port, n.DataDir)
+	}
+	ctl := pgtest.Binary("pg_ctl")
+	fmt.Fprintf(&b, `esac
+%[1]s stop -w -s -m fast -D "$old" || exit 5
+%[1]s promote -w -s -D "$new" || exit 6
+touch "$old/standby.signal"
+echo "primary_conninfo = 'host=$3 port=$4 user=postgres'" >> "$old/postgresql.auto.conf"
+%[1]s start -w -s -D "$old" -l "$old/again.log" >/dev/null 2>&1 </dev/null || exit 7
+`, ctl)
+	return b.String()
+}
+
 // RunArgs are the arguments that a failover from one node to another gives.
 func RunArgs(ns ...*pgtest.Node) []string {
 	var out []string

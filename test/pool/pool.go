@@ -88,7 +88,7 @@ type Pool struct {
 }
 
 // keep runs the tests of the session pipeline in another mode of it.
-var keep = flag.Bool("keep", false, "run each pool that isn't of another pipeline with pipeline = session and failover_keep_sessions = on")
+var keep = flag.String("keep", "", "run each pool that isn't of another pipeline with pipeline = session and this failover_keep_sessions, unless the test sets that")
 
 // Prepare writes the configuration of a pool without starting it.
 func Prepare(t testing.TB, s Setup) *Pool {
@@ -115,8 +115,11 @@ func Prepare(t testing.TB, s Setup) *Pool {
 			delete(p.keys, k)
 		}
 	}
-	if pipeline := p.keys["pipeline"]; *keep && (pipeline == "" || pipeline == "auto" || pipeline == "session") {
-		p.keys["pipeline"], p.keys["failover_keep_sessions"] = "session", "on"
+	if pipeline := p.keys["pipeline"]; *keep != "" && (pipeline == "" || pipeline == "auto" || pipeline == "session") {
+		p.keys["pipeline"] = "session"
+		if p.keys["failover_keep_sessions"] == "" {
+			p.keys["failover_keep_sessions"] = *keep
+		}
 	}
 	p.writeConfig(s)
 	return p

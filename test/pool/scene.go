@@ -80,8 +80,14 @@ func PlayOpen(t testing.TB, standbys int, pl Plan) *Scene {
 // open and verified, and the notify script has ended.
 func FailedOver(t testing.TB, standbys int) *Scene {
 	t.Helper()
+	return FailedOverWith(t, standbys, nil)
+}
+
+// FailedOverWith is FailedOver with more keys.
+func FailedOverWith(t testing.TB, standbys int, keys map[string]string) *Scene {
+	t.Helper()
 	c := pgtest.New(t, pgtest.Options{Standbys: standbys})
-	s := Play(t, c, Plan{})
+	s := Play(t, c, Plan{Keys: keys})
 	s.Opened("n1")
 	s.Pool.Connect()
 	Must(t, c.Nodes[0].Kill())
@@ -333,6 +339,17 @@ func (s *Scene) Refused(l <-chan Login, code string) {
 func NodeOf(t testing.TB, c *pgtest.Client) string {
 	t.Helper()
 	return MustQuery(t, c, "SHOW cluster_name")[0][0]
+}
+
+// CutFrom checks that two clients were cut from their server: a kept session goes on at another one, and one that can't be kept
+// has ended.
+func CutFrom(t testing.TB, kept, marked *pgtest.Client, to string) {
+	t.Helper()
+	if got := NodeOf(t, kept); got != to {
+		t.Errorf("a kept session is on %s, want %s", got, to)
+	}
+	_, err := Query(marked, "SELECT 1")
+	WantCode(t, err, "57P01", "terminating connection")
 }
 
 // ViaProxies returns server sections for the nodes of a cluster, each behind its own

@@ -102,19 +102,18 @@ func TestWhileItIsFailedAReturnedStandbyIsNoCandidate(t *testing.T) {
 
 func TestClearServerRefusesWhatItCannotMean(t *testing.T) {
 	t.Parallel()
-	s := pool.FailedOver(t, 1)
+	s := pool.FailedOverWith(t, 1, map[string]string{"failover_keep_sessions": "known"})
 	s.Deny("n7: no such server", "clear", "server", "n7")
 	pool.Must(t, s.Node(1).Start(pool.Within(t)))
 	s.Pool.WaitState("n1", "Failed (split brain)")
 	s.Deny("n1 is writable; --force accepts it as the primary", "clear", "server", "n1")
 	s.Pool.WaitState("n1", "Failed (split brain)")
-	client := s.Pool.Connect()
-	pool.MustQuery(t, client, "SELECT 1") // else it would move without a word
+	kept, marked := s.Pool.Connect(), s.Pool.Connect()
+	pool.MustQuery(t, kept, "SELECT 1") // else it would move in any case
+	pool.MustQuery(t, marked, "LISTEN x")
 	s.Do("clear", "server", "n1", "--force")
 	s.Opened("n1")
-	if _, err := pool.Query(client, "SELECT 1"); pgtest.Code(err) != "57P01" {
-		t.Errorf("a session on the old primary got %v, want 57P01", err)
-	}
+	pool.CutFrom(t, kept, marked, "n1")
 	if got := pool.NodeOf(t, s.Pool.Connect()); got != "n1" {
 		t.Errorf("a client is on %s, want n1", got)
 	}
@@ -141,19 +140,18 @@ func TestCommandsAreRefusedWhileAScriptRuns(t *testing.T) {
 func TestSwitchToOfAWritableServerNeedsAnOldOneThatIsNot(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
-	s := pool.Play(t, c, pool.Plan{})
+	s := pool.Play(t, c, pool.Plan{Keys: map[string]string{"failover_keep_sessions": "known"}})
 	s.Opened("n1")
 	s.Deny("n7: no such server", "switch-to", "n7")
 	pool.Must(t, c.Nodes[1].Promote(pool.Within(t)))
 	s.Deny("n1 is still writable", "switch-to", "n2")
 	s.Opened("n1")
-	client := s.Pool.Connect()
-	pool.MustQuery(t, client, "SELECT 1") // else it would move without a word
+	kept, marked := s.Pool.Connect(), s.Pool.Connect()
+	pool.MustQuery(t, kept, "SELECT 1") // else it would move in any case
+	pool.MustQuery(t, marked, "LISTEN x")
 	s.Do("switch-to", "n2", "--force")
 	s.Opened("n2")
-	if _, err := pool.Query(client, "SELECT 1"); pgtest.Code(err) != "57P01" {
-		t.Errorf("a session on the old primary got %v, want 57P01", err)
-	}
+	pool.CutFrom(t, kept, marked, "n2")
 	s.Pool.WaitState("n1", "Not init (split brain)")
 	if got := pool.NodeOf(t, s.Pool.Connect()); got != "n2" {
 		t.Errorf("a client is on %s, want n2", got)
