@@ -85,7 +85,11 @@ type hinted struct {
 // together. It ignores connections of a fenced epoch.
 func (w *worker) hint(server int, epoch uint64, kind ipc.HintKind, sqlstate, text string) {
 	h := hinted{server, epoch, kind, sqlstate}
-	if epoch <= w.fenced || w.hinted[h] {
+	if epoch <= w.fenced {
+		return
+	}
+	w.doubted[server] = w.loop.Now()
+	if w.hinted[h] {
 		return
 	}
 	if len(w.hinted) == 0 {

@@ -17,6 +17,10 @@ import (
 //   - foreground: before a client gets a backend that has been idle for staleAfter (attach).
 //   - background: every background_interval, one backend after the other.
 //
+// After a sign that a server is dead, a backend that has been idle since before is tested for a client in any case:
+// its server's processes don't die at the same moment, and the client may have lost a statement
+// to the first of them already.
+//
 // A backend that doesn't answer is closed together with the other idle ones of its server, because
 // the same thing has most likely happened to them, and each would make a client wait.
 
@@ -41,7 +45,13 @@ type round struct {
 
 // stale reports whether a backend must be tested before a client gets it.
 func (w *worker) stale(b *backend) bool {
-	return w.cfg.Timers.ValidateFirst && !b.since.IsZero() && w.loop.Now().Sub(b.since) >= staleAfter
+	switch {
+	case b.since.IsZero():
+		return false
+	case !b.since.After(w.doubted[b.server]):
+		return true
+	}
+	return w.cfg.Timers.ValidateFirst && w.loop.Now().Sub(b.since) >= staleAfter
 }
 
 // validate tests the backend for a session, which gets another backend if the test fails.

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"github.com/pgagroal-go/pgagroal/internal/pgwire"
 	"github.com/pgagroal-go/pgagroal/ipc"
 )
@@ -58,4 +60,36 @@ func hears(t *testing.T, srv *serverEnd, typ byte, body string) {
 			return
 		}
 	}
+}
+
+// When one connection to a server is lost, the others may be about to be. A client must not lose a second statement to one of
+// them, whatever validation says.
+func TestAnIdleConnectionIsTestedIfAnotherWasLostSince(t *testing.T) {
+	r := newRig(t, sessions())
+	_, first := r.enter(1)
+	var ends [2]*serverEnd
+	var clients [2]*testClient
+	for i := range ends {
+		clients[i], ends[i] = r.enter(uint64(2 + i))
+	}
+	for i, tc := range clients { // the last one to leave is the first to be used again
+		tc.Close()
+		expect[*ipc.ClientsGone](r)
+		_ = ends[i].SetReadDeadline(time.Now().Add(generous))
+	}
+	first.Close()
+	expect[*ipc.Hint](r)
+	expect[*ipc.LeaseReturn](r)
+	second, third := ends[0], ends[1]
+	tc := r.connect(4)
+	hears(t, third, 'Q', validationQuery+"\x00")
+	third.Close() // the client doesn't hear of it
+	hears(t, second, 'Q', validationQuery+"\x00")
+	if _, err := second.Write(pgwire.AppendReadyForQuery(nil, pgwire.TxIdle)); err != nil {
+		t.Fatal(err)
+	}
+	tc.until(t, &pgproto3.ReadyForQuery{})
+	tc.Close()
+	expect[*ipc.ClientsGone](r)
+	r.connect(5).until(t, &pgproto3.ReadyForQuery{}) // the connection was used since, so there is no other test
 }

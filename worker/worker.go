@@ -106,6 +106,8 @@ type signs struct {
 	lastByte []time.Time
 	// hinted has the hints that were sent in this turn.
 	hinted map[hinted]bool
+	// doubted has the time of the last hint about each server, by index.
+	doubted map[int]time.Time
 }
 
 // epochs are the epochs whose backends end.
@@ -151,7 +153,7 @@ func newWorker(log *slog.Logger, conn *ipc.Conn) *worker {
 		clients: make(map[uint64]*client),
 		cancels: make(map[uint64]*session), shelf: pool.NewShelf(pool.Limits{}),
 		backends: make(map[uint64]*backend), outbounds: make(map[*outbound]struct{}),
-		requests: newCancelRequests(), signs: signs{hinted: make(map[hinted]bool)},
+		requests: newCancelRequests(), signs: signs{hinted: make(map[hinted]bool), doubted: make(map[int]time.Time)},
 		servers: ipc.ServerState{Primary: -1}, born: time.Now(), shared: relay.NewShared(),
 		questions: questions{newSecrets(), newStoredUsers(), newPeers(), map[uint64]func(*ipc.AdmitAnswer){}},
 		setups:    setups{guesses: newGuesses()},

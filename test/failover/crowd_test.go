@@ -42,9 +42,9 @@ type member struct {
 	Name    string
 	Idle    bool
 	Written int // transactions that were acknowledged
-	Errors  int // failed transactions, statements and logins
 	Lost    int // connections
-	Last    string
+	// Told are the errors of its transactions, statements and logins.
+	Told []string
 	// Proof is what an idle client has got for its settings, Want what it has set.
 	Proof, Want string
 	Cancelled   bool
@@ -99,7 +99,7 @@ func (c crowd) each(t testing.TB, since []member, more func() string) []member {
 		now = c.look()
 		for i, m := range now {
 			if !m.Idle && m.Written <= since[i].Written+1 { // one of them may have been under way before
-				names = append(names, fmt.Sprintf("%s: %s", m.Name, m.Last))
+				names = append(names, fmt.Sprintf("%s: %q", m.Name, m.Told))
 			}
 		}
 		return names
@@ -174,8 +174,7 @@ func (c *pgxClient) note(err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.Errors++
-	c.Last = err.Error()
+	c.Told = append(c.Told, err.Error())
 	if c.conn.IsClosed() {
 		c.Lost++
 	}
@@ -321,7 +320,7 @@ stop = threading.Event()
 class Client:
     def __init__(self, i):
         self.conn, self.sleeper = None, None
-        self.m = dict(Name=f"psycopg2 {i}", Idle=i < count // 2, Written=0, Errors=0, Lost=0, Last="", Proof="", Want="", Cancelled=False)
+        self.m = dict(Name=f"psycopg2 {i}", Idle=i < count // 2, Written=0, Lost=0, Told=[], Proof="", Want="", Cancelled=False)
         self.connect()
         if self.m["Idle"]:
             for sql in own["SQL"]:
@@ -334,12 +333,12 @@ class Client:
         self.conn = psycopg2.connect("")
         self.conn.autocommit = True
     def run(self, *sql):
+        self.sql = sql[0]
         with self.conn.cursor() as k:
             k.execute(*sql)
             return k.fetchall() if k.description else k.statusmessage
     def note(self, e):
-        self.m["Errors"] += 1
-        self.m["Last"] = f"{type(e).__name__} {getattr(e, 'pgcode', None)}: {e}".strip()
+        self.m["Told"].append(f"{self.sql}: {type(e).__name__} {getattr(e, 'pgcode', None)}: {e}".strip())
         if self.conn.closed:
             self.m["Lost"] += 1
     def ask(self):
