@@ -56,6 +56,7 @@ type target struct {
 	looksUp bool   // pgagroal knows no user and has auth_query
 	secret  bool   // PgBouncer's userlist.txt has SCRAM secrets and no passwords
 	watched bool   // people and programs look at pgagroal meanwhile, see watch.go
+	keeps   bool   // failover_keep_sessions = known
 	hole    bool   // pgagroal has a second server, whose host swallows every packet
 }
 
@@ -77,6 +78,9 @@ func (t target) name() string {
 	}
 	if t.watched {
 		name += ", watched"
+	}
+	if t.keeps {
+		name += ", kept sessions"
 	}
 	if t.hole {
 		name += ", a server is gone"
@@ -165,7 +169,23 @@ func workloads() []workload {
 			args: []string{"-M", protocol}, targets: every("session", "transaction"), sample: 1, vacuum: true, goals: goalsAt(16),
 		})
 	}
-	return append(append(append(all, logins()...), special()...), encrypted()...)
+	return append(append(append(append(all, kept()...), logins()...), special()...), encrypted()...)
+}
+
+// kept returns the cases of sessions that are kept, beside those that aren't.
+func kept() []workload {
+	var all []workload
+	for _, w := range []workload{selectOnly("simple", 16), selectOnly("prepared", 16), selectOnly("extended", 16)} {
+		w.name, w.title = "kept-"+w.name, w.title+", with kept sessions and without"
+		w.targets = modes("session")
+		for _, t := range modes("session") {
+			t.keeps = true
+			w.targets = append(w.targets, t)
+		}
+		w.goals = []goal{{metric: cpu, most: 1.08, keeps: true}}
+		all = append(all, w)
+	}
+	return all
 }
 
 // How clients log in.

@@ -11,6 +11,7 @@ type goal struct {
 	absolute    bool
 	looksUp     bool // it applies to targets with auth_query, and the peer is the target without
 	watched     bool // it applies to targets that are watched, and the peer is the target that isn't
+	keeps       bool // it applies to targets with kept sessions, and the peer is the target without
 	workers     int  // it applies to so many workers, and the peer is one worker
 }
 
@@ -29,7 +30,7 @@ func goalsAt(clients int) []goal {
 
 // isFor reports whether a goal applies to a target.
 func (g goal) isFor(t target) bool {
-	return t.kind == pgagroal && g.looksUp == t.looksUp && g.watched == t.watched && (g.loop == "" || g.loop == t.loop) && (g.workers == 0 || g.workers == t.workers)
+	return t.kind == pgagroal && g.looksUp == t.looksUp && g.watched == t.watched && g.keeps == t.keeps && (g.loop == "" || g.loop == t.loop) && (g.workers == 0 || g.workers == t.workers)
 }
 
 // peers returns the targets with which a target is compared, the best choice first:
@@ -41,8 +42,8 @@ func (g goal) peers(t target) []target {
 		t.workers = 0
 		return []target{t}
 	}
-	if g.looksUp || g.watched {
-		t.looksUp, t.watched = false, false
+	if g.looksUp || g.watched || g.keeps {
+		t.looksUp, t.watched, t.keeps = false, false, false
 		return []target{t}
 	}
 	return peersOf(t)

@@ -23,6 +23,9 @@ func (r *rig) configurePgagroal(ctx context.Context, p *pooler, w workload) ([]s
 	if p.target.looksUp {
 		b.WriteString("auth_query = on\nauth_query_max_age = 1h\n")
 	}
+	if p.target.keeps {
+		b.WriteString("failover_keep_sessions = known\n")
+	}
 	front, back, err := r.pgagroalTLS(p, w)
 	if err != nil {
 		return nil, err
