@@ -14,7 +14,7 @@ import (
 )
 
 // frozenNow has the messages as this version sends them. The files beside it are those of earlier releases.
-const frozenNow = "testdata/frozen/1"
+const frozenNow = "testdata/frozen/2"
 
 // howToFreeze is printed when the messages are no longer those of frozenNow.
 const howToFreeze = `%s is not what this version sends. Different: %s

@@ -9,8 +9,12 @@ import (
 // an earlier version must go on understanding: fields are only added, and SessionVersion is raised
 // when a field that is missing would be misread.
 
-// SessionVersion is the version of SessionState.
-const SessionVersion = 1
+// SessionVersion is the newest version of SessionState. Each state has the oldest version that understands it:
+// a kept session is of version 2, because version 1 would take it for one of the transaction pipeline.
+const (
+	SessionVersion = 2
+	unkeptVersion  = 1
+)
 
 // Pass tells a worker to hand everything over to another one: its sessions, as soon as nothing of
 // them is under way, and its idle backends. It ends when it has nothing left.
@@ -138,6 +142,39 @@ type Talk struct {
 	Discarding bool   `msgpack:"discarding"`
 	Fails      bool   `msgpack:"fails"`
 	Failure    []byte `msgpack:"failure"`
+
+	// Keep is what is known of a kept session. Version 2.
+	Keep KeptSession `msgpack:"keep"`
+}
+
+// KeptSession is what a kept session has more than one of the transaction pipeline. relay.Keep explains it.
+type KeptSession struct {
+	On      bool         `msgpack:"on"`
+	Trusts  bool         `msgpack:"trusts"`
+	Sets    []Assignment `msgpack:"sets"`
+	Pending []Assignment `msgpack:"pending"`
+	Mark    string       `msgpack:"mark"`
+	Blind   string       `msgpack:"blind"`
+	Touched bool         `msgpack:"touched"`
+	Unseen  bool         `msgpack:"unseen"`
+	Portal  KeptEffect   `msgpack:"portal"`
+	Portals KeptEffect   `msgpack:"portals"`
+	Unnamed KeptEffect   `msgpack:"unnamed"`
+}
+
+// KeptEffect is what a statement of a kept session leaves behind. Not There: the statement is unknown or leaves nothing.
+type KeptEffect struct {
+	There bool         `msgpack:"there"`
+	Sets  []Assignment `msgpack:"sets"`
+	Mark  string       `msgpack:"mark"`
+	Lasts bool         `msgpack:"lasts"`
+}
+
+// Assignment is a SET or RESET of a kept session.
+type Assignment struct {
+	Name  string `msgpack:"name"`
+	SQL   string `msgpack:"sql"`
+	Reset bool   `msgpack:"reset"`
 }
 
 // NamedStatement is a prepared statement of a client. Text is the body of its Parse message behind
@@ -183,7 +220,10 @@ var errSessionVersion = errors.New("the state is of another version")
 
 // PackSession encodes a state.
 func PackSession(s *SessionState) (Secret, error) {
-	s.Version = SessionVersion
+	s.Version = unkeptVersion
+	if s.Talk.Keep.On {
+		s.Version = SessionVersion
+	}
 	p, err := Pack(s)
 	return Secret(p), err
 }
@@ -194,7 +234,7 @@ func UnpackSession(p Secret) (*SessionState, error) {
 	if err := Packed(p.Reveal()).Unpack(s); err != nil {
 		return nil, err
 	}
-	if s.Version != SessionVersion {
+	if s.Version < unkeptVersion || s.Version > SessionVersion {
 		return nil, fmt.Errorf("%w: %d", errSessionVersion, s.Version)
 	}
 	return s, nil

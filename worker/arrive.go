@@ -122,7 +122,7 @@ func (w *worker) resume(a *arrival) (*session, error) {
 	h := st.Held
 	talk, err := w.shared.Continue(m.Client, carriedOf(&st.Talk), held, relay.Hold{
 		Status: h.Status, Resets: h.Resets, Indelible: h.Indelible, Dirty: h.Dirty, Sequences: h.Sequences, MaySetFurther: h.Sets,
-	})
+	}, w.cfg.readerAgain(st.Talk.Keep.Trusts))
 	if err != nil {
 		return nil, err
 	}

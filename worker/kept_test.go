@@ -216,3 +216,62 @@ func TestAnIdleSessionIsLookedAt(t *testing.T) {
 	srv.Close()
 	tc.ends(t, pgwire.CodeAdminShutdown, "because of lock, which no statement")
 }
+
+// A kept session goes to another worker with what is known of it, whatever that worker's key says: there it loses its backend, and
+// the settings follow it to the next one.
+func TestAKeptSessionThatWasHandedOverIsStillKept(t *testing.T) {
+	off := keptConfig
+	off.KeepSessions = "off"
+	known := keptConfig
+	known.KeepSessions = "known"
+	for name, cfg := range map[string][2]ipc.ConfigBegin{"on": {keptConfig, keptConfig}, "known": {known, known}, "off by now": {known, off}} {
+		t.Run(name, func(t *testing.T) {
+			from, to := newRig(t, cfg[0]), newRig(t, cfg[1])
+			tc, srv := from.enter(1)
+			tc.runs(t, srv, "SET a TO 1", done('I', "SET"))
+			tc.runs(t, srv, "BEGIN", done('T', "BEGIN"))
+			tc.runs(t, srv, "SET b TO 2", done('T', "SET"))
+			carry(t, from, to)
+			tc.runs(t, srv, "COMMIT", done('I', "COMMIT"))
+			srv.Close()
+			expect[*ipc.LeaseReturn](to)
+			tc.says(t, "SELECT 1")
+			to.grant(expect[*ipc.LeaseRequest](to).ID)
+			srv = to.nextLogin()
+			defer srv.Close()
+			srv.asked(t, "SET a TO 1;SET b TO 2;", done('I', "SET", "SET"))
+			srv.asked(t, "SELECT 1", done('I', "SELECT 1"))
+			tc.until(t, &pgproto3.ReadyForQuery{})
+			from.do(func() {
+				if n := len(from.w.clients); n != 0 {
+					t.Errorf("%d clients are left", n)
+				}
+			})
+		})
+	}
+}
+
+// A kept session without a backend goes to another worker, too, idle or while it waits for one.
+func TestAKeptSessionWithoutABackendIsHandedOver(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		from, to := newRig(t, keptConfig), newRig(t, keptConfig)
+		tc, srv := from.enter(1)
+		tc.runs(t, srv, "SET a TO 1", done('I', "SET"))
+		srv.Close()
+		expect[*ipc.LeaseReturn](from)
+		if waits {
+			tc.says(t, "SELECT 1")
+			expect[*ipc.LeaseRequest](from)
+		}
+		carry(t, from, to)
+		if !waits {
+			tc.says(t, "SELECT 1")
+		}
+		to.grant(expect[*ipc.LeaseRequest](to).ID)
+		srv = to.nextLogin()
+		defer srv.Close()
+		srv.asked(t, "SET a TO 1;", done('I', "SET"))
+		srv.asked(t, "SELECT 1", done('I', "SELECT 1"))
+		tc.until(t, &pgproto3.ReadyForQuery{})
+	}
+}

@@ -116,7 +116,29 @@ func talkOf(c relay.Carried) ipc.Talk {
 	for _, n := range c.Named {
 		t.Named = append(t.Named, ipc.NamedStatement(n))
 	}
+	k := &c.Keep
+	t.Keep = ipc.KeptSession{
+		On: k.On, Trusts: k.Trusts, Sets: assignments[ipc.Assignment](k.Sets), Pending: assignments[ipc.Assignment](k.Pending),
+		Mark: k.Mark, Blind: k.Blind, Touched: k.Touched, Unseen: k.Unseen,
+		Portal: packEffect(&k.Portal), Portals: packEffect(&k.Portals), Unnamed: packEffect(&k.Unnamed),
+	}
 	return t
+}
+
+// assignments converts between the forms of a message and of a conversation.
+func assignments[To, From ipc.Assignment | relay.Assignment](list []From) (out []To) {
+	for _, a := range list {
+		out = append(out, To(a))
+	}
+	return out
+}
+
+func packEffect(e *relay.KeptEffect) ipc.KeptEffect {
+	return ipc.KeptEffect{There: e.There, Sets: assignments[ipc.Assignment](e.Sets), Mark: e.Mark, Lasts: e.Lasts}
+}
+
+func effectFrom(e *ipc.KeptEffect) relay.KeptEffect {
+	return relay.KeptEffect{There: e.There, Sets: assignments[relay.Assignment](e.Sets), Mark: e.Mark, Lasts: e.Lasts}
 }
 
 func carriedOf(t *ipc.Talk) *relay.Carried {
@@ -128,7 +150,25 @@ func carriedOf(t *ipc.Talk) *relay.Carried {
 	for _, n := range t.Named {
 		c.Named = append(c.Named, relay.Named(n))
 	}
+	k := &t.Keep
+	c.Keep = relay.Keep{
+		On: k.On, Trusts: k.Trusts, Sets: assignments[relay.Assignment](k.Sets), Pending: assignments[relay.Assignment](k.Pending),
+		Mark: k.Mark, Blind: k.Blind, Touched: k.Touched, Unseen: k.Unseen,
+		Portal: effectFrom(&k.Portal), Portals: effectFrom(&k.Portals), Unnamed: effectFrom(&k.Unnamed),
+	}
 	return c
+}
+
+// readerAgain returns what reads the texts of a kept session that was carried here. The key may say something else by
+// now, for sessions that begin.
+func (c *config) readerAgain(trusts bool) relay.Reader {
+	if r, ok := c.reader.(*relay.Knowing); ok && !trusts {
+		return r
+	}
+	if trusts {
+		return relay.Trusting{}
+	}
+	return relay.NewKnowing(c.KeepFunctions)
 }
 
 // login returns the login that was carried here.
@@ -156,7 +196,7 @@ func checkState(st *ipc.SessionState, backend *ipc.BackendState) error {
 		return errClaims
 	case backend != nil && (st.Waiting || backend.Key != st.Login.Key):
 		return errClaims
-	case backend == nil && st.Talk.Keeps, st.Waiting && st.Unanswered == "":
+	case backend == nil && st.Talk.Keeps, st.Talk.Keeps && st.Talk.Keep.On, st.Waiting && st.Unanswered == "":
 		return errClaims
 	}
 	return nil

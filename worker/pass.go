@@ -196,7 +196,7 @@ func (s *session) movable() bool {
 	b := s.backend
 	switch {
 	case s.state == sessionWaiting:
-		return b == nil && !s.talk.Keeps()
+		return b == nil && (!s.talk.Keeps() || s.kept())
 	case s.state != sessionActive || s.flooded || s.halted || !s.talk.Movable():
 		return false
 	}

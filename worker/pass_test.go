@@ -95,7 +95,7 @@ func tag(text string) []byte { return pgwire.AppendMessage(nil, 'C', []byte(text
 // onEach runs a test in each pipeline with each event loop.
 func onEach(t *testing.T, f func(t *testing.T, cfg ipc.ConfigBegin)) {
 	for _, loop := range []string{"epoll", "io_uring"} {
-		for name, cfg := range map[string]ipc.ConfigBegin{"session": sessions(), "transaction": pooling()} {
+		for name, cfg := range map[string]ipc.ConfigBegin{"session": sessions(), "kept": keptConfig, "transaction": pooling()} {
 			cfg.EvBackend = loop
 			t.Run(loop+" "+name, func(t *testing.T) { f(t, cfg) })
 		}
@@ -508,7 +508,7 @@ func FuzzSessionState(f *testing.F) {
 		if err != nil || checkState(st, nil) != nil {
 			return
 		}
-		talk, err := relay.NewShared().Continue(1, carriedOf(&st.Talk), nil, relay.Hold{})
+		talk, err := relay.NewShared().Continue(1, carriedOf(&st.Talk), nil, relay.Hold{}, relay.Trusting{})
 		if err != nil {
 			return
 		}

@@ -22,8 +22,13 @@ func TestWorkersAreReplacedUnderTheirClients(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{})
 	n1 := c.Nodes[0]
-	scenes, recycles := []struct{ pipeline, loop string }{
-		{"session", "epoll"}, {"transaction", "io_uring"}, {"session", "io_uring"}, {"transaction", "epoll"},
+	scenes, recycles := []struct{ pipeline, loop, keep string }{
+		{"session", "epoll", "known"},
+		{"transaction", "io_uring", "off"},
+		{"session", "io_uring", "on"},
+		{"session", "epoll", "off"},
+		{"session", "io_uring", "off"},
+		{"transaction", "epoll", "off"},
 	}, 2
 	if *all {
 		recycles = 10
@@ -31,11 +36,11 @@ func TestWorkersAreReplacedUnderTheirClients(t *testing.T) {
 		scenes = scenes[:2]
 	}
 	for _, scene := range scenes {
-		t.Run(scene.pipeline+" "+scene.loop, func(t *testing.T) {
+		t.Run(scene.pipeline+" "+scene.loop+" "+scene.keep, func(t *testing.T) {
 			pool.AskNode(t, n1, "DROP TABLE IF EXISTS written")
 			pool.AskNode(t, n1, "CREATE TABLE written (by text)")
 			p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{
-				"pipeline": scene.pipeline, "ev_backend": scene.loop, "max_connections": "90", "failover": "off", "log_level": "debug", "log_connections": "off", "log_disconnections": "off",
+				"pipeline": scene.pipeline, "ev_backend": scene.loop, "failover_keep_sessions": scene.keep, "max_connections": "90", "failover": "off", "log_level": "debug", "log_connections": "off", "log_disconnections": "off",
 			}})
 			p.Connect().Close()
 			before := openFiles(t, p.Cmd.Process.Pid)

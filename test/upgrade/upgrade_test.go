@@ -87,7 +87,7 @@ func TestUpgradeKeepsEveryClient(t *testing.T) {
 }
 
 func keepsEveryClient(t *testing.T, c *pgtest.Cluster, pipeline string) {
-	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"pipeline": pipeline}})
+	p := pool.Prepare(t, pool.Setup{Servers: pool.Nodes(c), Keys: map[string]string{"pipeline": pipeline, "failover_keep_sessions": "off"}})
 	installed(t, p)
 	starts := os.Geteuid() == 0 && pipeline == "transaction"
 	if p.AsRoot = starts; starts {
@@ -271,15 +271,31 @@ func breakVersions(t *testing.T, p *pool.Pool) {
 // once and reaches their clients. During the run there is no upgrade.
 func TestFailoverRightAfterAnUpgradeRunsOnce(t *testing.T) {
 	t.Parallel()
+	for _, pipeline := range []string{"session", "transaction"} {
+		t.Run(pipeline, func(t *testing.T) {
+			t.Parallel()
+			failsOverAfterUpgrade(t, pipeline)
+		})
+	}
+}
+
+func failsOverAfterUpgrade(t *testing.T, pipeline string) {
+	t.Helper()
 	c := pgtest.New(t, pgtest.Options{Standbys: 1})
-	pl, open := pool.GatedPlan(t, c, pool.HastyKeys(map[string]string{"pipeline": "transaction"}))
+	pl, open := pool.GatedPlan(t, c, pool.HastyKeys(map[string]string{"pipeline": pipeline, "failover_keep_sessions": "known"}))
 	s := pool.Ready(t, c, pl)
 	installed(t, s.Pool)
 	s.Pool.Run()
 	s.Opened("n1")
 	s.Pool.WaitLog("script runner is ready")
 	before := s.Pool.Connect()
-	pool.MustQuery(t, before, "SELECT 1")
+	pool.MustQuery(t, before, "SET TimeZone = 'Asia/Tokyo'")
+	pool.PrepareStatement(t, before, "zone", "SELECT current_setting('TimeZone') || current_setting('work_mem')")
+	want := "Asia/Tokyo4MB"
+	if pipeline == "session" { // there every setting is the client's
+		pool.MustQuery(t, before, "SET work_mem = '7MB'")
+		want = "Asia/Tokyo7MB"
+	}
 	running := s.Pool.Connect() // its worker lives until the statement has ended
 	pool.Must(t, running.Send(t.Context(), &pgproto3.Query{String: "SELECT pg_sleep(600)"}))
 	pool.WaitNode(t, c.Nodes[0], "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'", "1")
@@ -303,6 +319,9 @@ func TestFailoverRightAfterAnUpgradeRunsOnce(t *testing.T) {
 	}
 	if got := pool.MustQuery(t, before, "SELECT pg_is_in_recovery()"); got[0][0] != "f" {
 		t.Errorf("a client of a worker of the version before is at a standby: %v", got)
+	}
+	if got := pool.RunPrepared(t, before, "zone"); got != want {
+		t.Errorf("after the upgrade and the failover its settings are %s, want %s", got, want)
 	}
 	if _, err := running.ReadResult(t.Context()); pgtest.Code(err) != "08007" {
 		t.Errorf("a statement that ran in a worker of the version before ends with %v", err)

@@ -24,6 +24,11 @@ import (
 //	exchange   dirty, sequences, sets       carried in Hold
 //	           batch                        begins anew: no statement of an earlier batch is under way
 //	           all others                   empty at rest, or see settled
+//	Kept       Pooled                       carried like any other
+//	           keep                         carried in Keep; pending, too: a block may go on
+//	keeping    reader                       the other worker's, of the same kind
+//	           chained                      false at rest
+//	           all others                   carried
 //	Backend    Base, Params, prepared       carried as those of any backend that goes to another worker
 //	           Status, resets, Indelible    carried in Hold
 //	           Dirty, Sequences, DirtyBy    carried as those of any backend
@@ -31,6 +36,7 @@ import (
 //	           Code, Died                   empty: the worker has read them
 //	statement  key, tail, with, traits,     carried; a statement that others may have, too, is shared again,
 //	           naming, described, same      under its key
+//	           effect, reader               read again by the other worker's reader
 //
 // The bits of traits and the numbers of block are part of what is carried, so they never change.
 type Carried struct {
@@ -45,6 +51,8 @@ type Carried struct {
 	Block             uint8
 	Discarding, Fails bool
 	Failure           []byte
+
+	Keep Keep
 }
 
 // Named is a prepared statement under a client's name.
@@ -151,7 +159,8 @@ func settingsFrom(list []string) (unique.Handle[settings], error) {
 
 // Continue returns the conversation of the client id that another worker has carried here. b is the
 // client's backend, nil if it has none, and h what was known of that.
-func (s *Shared) Continue(id uint64, c *Carried, b *Backend, h Hold) (Conversation, error) {
+// reader is that of a kept session.
+func (s *Shared) Continue(id uint64, c *Carried, b *Backend, h Hold, reader Reader) (Conversation, error) {
 	if b != nil {
 		switch h.Status {
 		case 'I', 'T', 'E':
@@ -162,19 +171,27 @@ func (s *Shared) Continue(id uint64, c *Carried, b *Backend, h Hold) (Conversati
 	if c.Keeps {
 		return s.continueDirect(id, c, b, h)
 	}
-	p, err := s.carriedPooled(id, c)
-	if err != nil {
+	if c.Keep.On {
+		return s.continueKept(id, c, b, h, reader)
+	}
+	p := s.Pooled(id)
+	if err := p.carried(c); err != nil {
 		p.End()
 		return nil, err
 	}
 	if b != nil {
-		p.wake()
-		p.line.start(&s.Totals, b, pooledClient, pooledServer)
-		p.x = &b.exchange
-		p.x.dirty, p.x.sequences, p.x.sets = h.Dirty, h.Sequences, h.MaySetFurther
-		b.continues(h)
+		p.continues(b, h)
 	}
 	return p, nil
+}
+
+// continues has a client go on with its backend.
+func (p *Pooled) continues(b *Backend, h Hold) {
+	p.wake()
+	p.line.start(&p.shared.Totals, b, pooledClient, pooledServer)
+	p.x = &b.exchange
+	p.x.dirty, p.x.sequences, p.x.sets = h.Dirty, h.Sequences, h.MaySetFurther
+	b.continues(h)
 }
 
 func (s *Shared) continueDirect(id uint64, c *Carried, b *Backend, h Hold) (Conversation, error) {
@@ -193,18 +210,17 @@ func (b *Backend) continues(h Hold) {
 	b.Status, b.resets, b.Indelible = h.Status, h.Resets, h.Indelible
 }
 
-// carriedPooled returns a Pooled even with an error, so that the statements that it shares already are
-// given back.
-func (s *Shared) carriedPooled(id uint64, c *Carried) (p *Pooled, err error) {
-	p = s.Pooled(id)
+// carried fills a new conversation. After an error, it must be ended: the statements that it shares already
+// are given back.
+func (p *Pooled) carried(c *Carried) (err error) {
 	if p.tracked, err = settingsFrom(c.Tracked); err != nil {
-		return p, err
+		return err
 	}
 	if p.initial, err = settingsFrom(c.Initial); err != nil {
-		return p, err
+		return err
 	}
 	if c.Block > uint8(failedBlock) {
-		return p, errBlock
+		return errBlock
 	}
 	p.untracked = unique.Make(c.Untracked)
 	p.portal, p.portals = traits(c.Portal), traits(c.Portals)
@@ -215,14 +231,14 @@ func (s *Shared) carriedPooled(id uint64, c *Carried) (p *Pooled, err error) {
 	u := &c.Unnamed
 	p.unnamed = unnamed{u.Exists, u.Here, u.Kept, u.Used, traits(u.Traits), u.Number, []byte(u.Text)}
 	if u.Kept && !strings.Contains(u.Text, "\x00") {
-		return p, errStatement
+		return errStatement
 	}
 	for i := range c.Named {
 		if err := p.carriedName(&c.Named[i]); err != nil {
-			return p, err
+			return err
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // carriedName adds a statement. It is shared only under the key that its text gives it.

@@ -28,14 +28,14 @@ func TestConversationIsCarriedWithEveryField(t *testing.T) {
 	v := reflect.ValueOf(*want)
 	for i := range v.NumField() {
 		switch name := v.Type().Field(i).Name; name {
-		case "Keeps", "Moves", "Touched": // of the other kind
+		case "Keeps", "Moves", "Touched", "Keep": // of the other kinds
 		default:
 			if v.Field(i).IsZero() {
 				t.Errorf("this test doesn't set %s", name)
 			}
 		}
 	}
-	talk, err := NewShared().Continue(1, want, nil, Hold{})
+	talk, err := NewShared().Continue(1, want, nil, Hold{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,11 +49,65 @@ func TestConversationIsCarriedWithEveryField(t *testing.T) {
 	}
 }
 
+// everythingKept is a kept session with each field set.
+func everythingKept() *Carried {
+	c := everything()
+	effect := KeptEffect{There: true, Sets: []Assignment{{Name: "d", SQL: "SET d = 1"}}, Mark: "x", Lasts: true}
+	c.Keep = Keep{
+		On: true, Trusts: true, Sets: []Assignment{{Name: "a", SQL: "RESET a", Reset: true}}, Pending: []Assignment{{Name: "b", SQL: "SET b = 1"}},
+		Mark: "LISTEN", Blind: "a search_path", Touched: true, Unseen: true, Portal: effect, Portals: effect, Unnamed: effect,
+	}
+	return c
+}
+
+func TestKeptSessionIsCarriedWithEveryField(t *testing.T) {
+	want := everythingKept()
+	for _, v := range []reflect.Value{reflect.ValueOf(want.Keep), reflect.ValueOf(want.Keep.Portal), reflect.ValueOf(want.Keep.Sets[0])} {
+		for i := range v.NumField() {
+			if v.Field(i).IsZero() {
+				t.Errorf("this test doesn't set %s", v.Type().Field(i).Name)
+			}
+		}
+	}
+	for _, b := range []*Backend{nil, {}} {
+		talk, err := NewShared().Continue(1, want, b, Hold{Status: pgwire.TxOpen}, Trusting{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, ok := talk.(*Kept)
+		if !ok || b != nil && (k.line.keep != &k.keep || !k.Movable()) {
+			t.Fatalf("%T isn't a kept session", talk)
+		}
+		got := talk.Carry()
+		if d := cmp.Diff(want, &got); d != "" {
+			t.Errorf("-carried +continued:\n%s", d)
+		}
+	}
+}
+
+// The texts of the statements are read by the new worker's reader, which learns the server's version from the backend.
+func TestCarriedStatementsOfAKeptSessionAreReadAgain(t *testing.T) {
+	c := everythingKept()
+	c.Keep.Trusts, c.Keep.Mark, c.Keep.Blind = false, "", ""
+	c.Named[0].Text = "SELECT pg_advisory_lock(1)\x00\x00\x00"
+	b, reader := &Backend{Params: ParamsOf([]pgwire.Param{{Name: "server_version", Value: "17.2"}})}, NewKnowing(nil)
+	talk, err := NewShared().Continue(1, c, b, Hold{Status: pgwire.TxIdle}, reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := talk.(*Kept).effectOn([]byte("n")); e == nil || e.Mark != "function pg_advisory_lock" {
+		t.Errorf("the statement leaves %+v", e)
+	}
+	if reader.major != 17 {
+		t.Errorf("the reader knows version %d", reader.major)
+	}
+}
+
 func TestHeldBackendIsCarriedWithEveryField(t *testing.T) {
 	want := Hold{Status: 'T', Resets: true, Indelible: true, Dirty: true, Sequences: true, MaySetFurther: true}
 	for _, c := range []*Carried{everything(), {Keeps: true, Moves: true, Touched: true}} {
 		b := &Backend{}
-		talk, err := NewShared().Continue(1, c, b, want)
+		talk, err := NewShared().Continue(1, c, b, want, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +144,7 @@ func TestCarriedStatementsAreSharedUnderTheirOwnKey(t *testing.T) {
 	liar.Named[0].Key, liar.Named[0].Text = string(key[:]), "SELECT 666\x00\x00\x00"
 	var talks []*Pooled
 	for i, x := range []*Carried{c, c, liar} {
-		talk, err := s.Continue(uint64(i), x, nil, Hold{})
+		talk, err := s.Continue(uint64(i), x, nil, Hold{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,6 +176,9 @@ func TestWrongConversationIsRefusedAndLeavesNothing(t *testing.T) {
 		"same name": func(c *Carried, _ *Hold) { c.Named = append(c.Named, c.Named[0]) },
 		"unnamed":   func(c *Carried, _ *Hold) { c.Unnamed.Text = "SELECT" },
 		"status":    func(_ *Carried, h *Hold) { h.Status = 'X' },
+		"NUL":       func(c *Carried, _ *Hold) { c.Keep = Keep{On: true, Pending: []Assignment{{SQL: "SET a = 1\x00"}}} },
+		"many sets": func(c *Carried, _ *Hold) { c.Keep = Keep{On: true, Sets: make([]Assignment, maxSets+1)} },
+		"kept":      func(c *Carried, _ *Hold) { c.Keep, c.Block = Keep{On: true}, 3 },
 	} {
 		s, c, h := NewShared(), everything(), Hold{Status: pgwire.TxIdle}
 		good := c.Named[0]
@@ -129,14 +186,14 @@ func TestWrongConversationIsRefusedAndLeavesNothing(t *testing.T) {
 		good.Name, good.Key = "first", string(key[:]) // it is shared
 		c.Named = append([]Named{good}, c.Named...)
 		spoil(c, &h)
-		if _, err := s.Continue(1, c, &Backend{}, h); err == nil {
+		if _, err := s.Continue(1, c, &Backend{}, h, Trusting{}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 		if len(s.statements.byKey) != 0 {
 			t.Errorf("%s: %d statements are left", name, len(s.statements.byKey))
 		}
 	}
-	if _, err := NewShared().Continue(1, &Carried{Keeps: true}, nil, Hold{}); err == nil {
+	if _, err := NewShared().Continue(1, &Carried{Keeps: true}, nil, Hold{}, nil); err == nil {
 		t.Error("a client that keeps its backend is continued without one")
 	}
 }

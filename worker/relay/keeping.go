@@ -132,9 +132,6 @@ func (k *Kept) Asked(params []pgwire.Param) {
 // Keeps implements Conversation.
 func (k *Kept) Keeps() bool { return true }
 
-// Movable implements Conversation. What is known of the session isn't carried.
-func (k *Kept) Movable() bool { return false }
-
 // begin looks at parameters that the session begins with.
 func (k *keeping) begin(p *Params) {
 	if k.blind == "" {
