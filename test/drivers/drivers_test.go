@@ -126,8 +126,16 @@ func (a authority) keyPEM(t *testing.T) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
+// modes returns how the pool runs: in each pipeline, and in the session pipeline with and without kept sessions.
+func modes() []string {
+	if *all {
+		return []string{"session", "kept", "transaction", "performance"}
+	}
+	return []string{"kept", "transaction", "performance"}
+}
+
 // play starts a pool that takes only TLS, in front of servers that take only TLS, with verify-full on both legs.
-func play(t *testing.T, pipeline string) *pool.Scene {
+func play(t *testing.T, mode string) *pool.Scene {
 	t.Helper()
 	ca, other := newAuthority(t, "authority"), newAuthority(t, "another")
 	cert := ca.sign(t, &x509.Certificate{
@@ -143,8 +151,11 @@ func play(t *testing.T, pipeline string) *pool.Scene {
 	for i := range servers {
 		servers[i].More = map[string]string{"tls": "verify-full", "tls_ca_file": filepath.Join(c.Nodes[i].DataDir, "ca.crt")}
 	}
-	keys := map[string]string{"pipeline": pipeline, "host": "localhost", "tls": "require"}
-	if pipeline == "performance" {
+	keys := map[string]string{"pipeline": mode, "failover_keep_sessions": "off", "host": "localhost", "tls": "require"}
+	switch mode {
+	case "kept":
+		keys["pipeline"], keys["failover_keep_sessions"] = "session", "on" // with known, the temporary table of the step copy marks the session
+	case "performance":
 		keys["failover"] = "off"
 	}
 	return pool.Play(t, c, pool.Plan{Servers: servers, Keys: keys, Users: map[string]string{"alice": "right"}, Before: func(s *pool.Scene) {
@@ -170,8 +181,8 @@ func environment(p *pool.Pool, name string) []string {
 	}
 }
 
-// expected are the values of the steps as regular expressions; those after ready depend on the pipeline.
-func expected(s *pool.Scene, pipeline, name string) map[string]string {
+// expected are the values of the steps as regular expressions; those after ready depend on the mode.
+func expected(s *pool.Scene, mode, name string) map[string]string {
 	want := map[string]string{
 		"login": "^alice$", "wrong-password": `password authentication failed for user "alice"`, "wrong-ca": "(?i)certif", "prepared": "^110$",
 		"sleeping": "^$", "cancel": "canceling statement due to user request|^CancelledError$|^pg_cancel$", "copy": "^100$", "ready": "^$",
@@ -182,11 +193,11 @@ func expected(s *pool.Scene, pipeline, name string) map[string]string {
 			delete(want, "sleeping")
 		}
 	}
-	if pipeline == "performance" {
+	if mode == "performance" {
 		return want
 	}
 	want["lost"], want["after"] = "[^-]", fmt.Sprintf("^%d$", s.Node(2).Port)
-	if pipeline == "transaction" {
+	if mode != "session" {
 		want["lost"] = "^-$"
 	}
 	return want
@@ -234,7 +245,7 @@ func (r *run) cancel(ctx context.Context) {
 }
 
 // start starts a program. wait returns when it has ended, and checks what it has said.
-func start(t *testing.T, ctx context.Context, s *pool.Scene, pipeline string, cmd *exec.Cmd, name string) (r *run, wait func()) {
+func start(t *testing.T, ctx context.Context, s *pool.Scene, mode string, cmd *exec.Cmd, name string) (r *run, wait func()) {
 	t.Helper()
 	r = &run{name: name, scene: s, said: map[string]string{}, ready: make(chan struct{})}
 	r.readyNow = sync.OnceFunc(func() { close(r.ready) })
@@ -257,7 +268,7 @@ func start(t *testing.T, ctx context.Context, s *pool.Scene, pipeline string, cm
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, errs.String())
 		}
-		want := expected(s, pipeline, name)
+		want := expected(s, mode, name)
 		for step, pattern := range want {
 			if value, ok := r.said[step]; !ok || !regexp.MustCompile(pattern).MatchString(value) {
 				t.Errorf("%s: %s is %q (%v), want %s", name, step, value, ok, pattern)
@@ -273,24 +284,24 @@ func start(t *testing.T, ctx context.Context, s *pool.Scene, pipeline string, cm
 func TestDriversOverTLS(t *testing.T) {
 	t.Parallel()
 	built := build(t)
-	for _, pipeline := range []string{"session", "transaction", "performance"} {
-		t.Run(pipeline, func(t *testing.T) {
+	for _, mode := range modes() {
+		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			s := play(t, pipeline)
+			s := play(t, mode)
 			s.Opened("n1")
 			ctx, stop := context.WithTimeout(t.Context(), 6*pool.Generous)
 			defer stop()
 			var waits []func()
 			var runs []*run
 			for _, name := range programs(t) {
-				r, wait := start(t, ctx, s, pipeline, command(t, ctx, built, name), name)
+				r, wait := start(t, ctx, s, mode, command(t, ctx, built, name), name)
 				runs, waits = append(runs, r), append(waits, wait)
 			}
 			for _, r := range runs {
 				<-r.ready
 			}
 			what := "end\n"
-			if pipeline != "performance" {
+			if mode != "performance" {
 				pool.Must(t, s.Node(1).Kill())
 				s.Opened("n2")
 				what = "failover\n"
