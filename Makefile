@@ -76,11 +76,10 @@ build: ## build the programs into ./bin
 bin/pgagroal-demo: build
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $@ ./test/demo
 
-# In the transaction pipeline clients stay connected when the primary dies; with
-# PIPELINE=session they are told and connect again. PICTURE=doc/demo.svg draws it anew.
-PIPELINE ?= transaction
+# PICTURE=doc/demo.svg draws it anew.
+PIPELINE ?= session
 
-demo: bin/pgagroal-demo ## kill a primary under load and show what clients see; PIPELINE=session for the other pipeline
+demo: bin/pgagroal-demo ## kill a primary under load and show what clients see; PIPELINE=transaction for the other pipeline
 	.ci/setup demo
 	bin/pgagroal-demo -pipeline $(PIPELINE) $(if $(PICTURE),-picture $(PICTURE))
 

@@ -164,7 +164,7 @@ func (s *supervisor) configBegin(g *generation, index int) *ipc.ConfigBegin {
 		ConnectionRetryMS:  c.ConnectionRetryDelay.Milliseconds(),
 		ResetQuery:         c.ServerResetQuery, ResetOnFailure: c.ServerResetQueryBehaviorOnFailure,
 		ResetAlways: c.ServerResetQueryAlways,
-		Failover:    c.DecidesFailover(), KeepSessions: c.FailoverKeepSessions, KeepFunctions: c.KeepFunctions(),
+		Failover:    c.DecidesFailover(), KeepSessions: c.ResolvedKeepSessions(), KeepFunctions: c.KeepFunctions(),
 		AllowUnknownUsers: c.AllowUnknownUsers,
 		KeepAlive:         c.KeepAlive, NoDelay: c.NoDelay,
 		Timers:        timersOf(c),

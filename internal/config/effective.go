@@ -21,6 +21,21 @@ func (c *Config) ResolvedPipeline() string {
 	return PipelinePerformance
 }
 
+// KeepAuto is the default of failover_keep_sessions.
+const KeepAuto = "auto"
+
+// ResolvedKeepSessions returns the failover_keep_sessions in use. auto means known with failover,
+// otherwise off.
+func (c *Config) ResolvedKeepSessions() string {
+	switch {
+	case c.FailoverKeepSessions != KeepAuto:
+		return c.FailoverKeepSessions
+	case c.Failover:
+		return "known"
+	}
+	return "off"
+}
+
 // OpensManagement says that the management port is open: nobody could log in without an admin.
 func (c *Config) OpensManagement() bool { return c.Management > 0 && len(c.Admins) > 0 }
 

@@ -94,7 +94,7 @@ func failoverRows() []Row {
 			main: func(c *Config) any { return &c.FailoverClientWait },
 		},
 		{
-			Name: "failover_keep_sessions", Kind: Enum, Default: "off", Values: []string{"off", "known", "on"},
+			Name: "failover_keep_sessions", Kind: Enum, Default: KeepAuto, Values: []string{KeepAuto, "off", "known", "on"},
 			Help: "In the session pipeline, move a session to the new primary instead of ending it",
 			main: func(c *Config) any { return &c.FailoverKeepSessions },
 		},

@@ -3,8 +3,8 @@
 // kills the primary as the death of its host would, and tells what happens next
 // from what pgagroal logs and from what the clients see.
 //
-//	demo        kill and tell; exit code 0 only if every promise was kept: in the
-//	            transaction pipeline that no client is disconnected is one of them
+//	demo        kill and tell; exit code 0 only if every promise was kept: that no
+//	            client is disconnected is one of them
 //	demo up     start servers and pool in ./demo-data and leave them running
 //	demo down   stop those
 //

@@ -17,7 +17,7 @@ const limit = 2 * time.Minute
 
 func main() {
 	o := options{}
-	flag.StringVar(&o.pipeline, "pipeline", transaction, "`pipeline` of pgagroal: transaction or session")
+	flag.StringVar(&o.pipeline, "pipeline", "session", "`pipeline` of pgagroal: session or transaction")
 	flag.BoolVar(&o.keepSync, "keep-sync", false, "leave synchronous replication on at promotion, so that commits wait for the notify script")
 	flag.DurationVar(&o.script, "script", 300*time.Millisecond, "least `time` that the failover script takes")
 	flag.StringVar(&o.picture, "picture", "", "draw what happened into this `file`, as SVG")

@@ -42,9 +42,7 @@ func (a *act) report(ctx context.Context) error {
 	a.tellClients(stored)
 	var v verdict
 	a.checkOutage(&v)
-	if a.pipeline == transaction {
-		v.check(len(a.load.disconnected) == 0, "%d of %d clients were disconnected", len(a.load.disconnected), writers+readers)
-	}
+	v.check(len(a.load.disconnected) == 0, "%d of %d clients were disconnected", len(a.load.disconnected), writers+readers)
 	lost := missing(a.load.acked, stored)
 	v.check(len(lost) == 0, "%d of %d acknowledged writes lost%s", len(lost), len(a.load.acked), some(lost))
 	old := a.cluster.Nodes[0]

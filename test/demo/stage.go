@@ -20,9 +20,6 @@ import (
 	"github.com/pgagroal-go/pgagroal/internal/pgtest"
 )
 
-// transaction is the pipeline whose clients keep their connection when the primary dies.
-const transaction = "transaction"
-
 // options of the command line.
 type options struct {
 	pipeline string

@@ -33,7 +33,7 @@ const asPgagroal = "runuser -u pgagroal -- $LINE"
 // typedLines is every command line of README.md, MIGRATION.md and CONTRIBUTING.md.
 var typedLines = []line{
 	{document: readme, text: "make demo"}, // and what it prints is shown
-	{document: readme, text: "make demo PIPELINE=session", prints: []string{"ok 0 of … acknowledged writes lost"}},
+	{document: readme, text: "make demo PIPELINE=transaction", prints: []string{"ok 0 of … acknowledged writes lost"}},
 	{document: readme, text: "make demo PICTURE=doc/demo.svg", as: "rm doc/demo.svg; $LINE && grep -q '<svg' doc/demo.svg"},
 	{document: readme, text: "make demo-up", as: "$LINE && test -d demo-data"},
 	{document: readme, text: "make demo-down", as: "$LINE && test ! -e demo-data"},
