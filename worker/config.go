@@ -46,6 +46,8 @@ type config struct {
 	// reader understands what clients leave in their sessions, so that these are kept; nil if
 	// sessions aren't kept.
 	reader relay.Reader
+	// former reads for kept sessions that began with another reader, elsewhere; nil if there was none.
+	former *relay.Knowing
 }
 
 // draft is a configuration that is still being received.

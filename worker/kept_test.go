@@ -275,3 +275,19 @@ func TestAKeptSessionWithoutABackendIsHandedOver(t *testing.T) {
 		tc.until(t, &pgproto3.ReadyForQuery{})
 	}
 }
+
+// Sessions that are carried here after a reload have one reader together, whatever the key says by now.
+func TestSessionsThatBeganBeforeAReloadShareAReader(t *testing.T) {
+	c := &config{reader: relay.Trusting{}}
+	one := c.readerAgain(false)
+	if !one.Doubts() || one != c.readerAgain(false) {
+		t.Error("each has a reader of its own")
+	}
+	if c.readerAgain(true).Doubts() {
+		t.Error("one that was trusted isn't any more")
+	}
+	own := relay.NewKnowing(nil)
+	if c = (&config{reader: own}); c.readerAgain(false) != relay.Reader(own) {
+		t.Error("not the reader of the sessions that begin here")
+	}
+}

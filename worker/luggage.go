@@ -160,15 +160,18 @@ func carriedOf(t *ipc.Talk) *relay.Carried {
 }
 
 // readerAgain returns what reads the texts of a kept session that was carried here. The key may say something else by
-// now, for sessions that begin.
+// now, for sessions that begin; those that began before have one reader together.
 func (c *config) readerAgain(trusts bool) relay.Reader {
-	if r, ok := c.reader.(*relay.Knowing); ok && !trusts {
-		return r
-	}
 	if trusts {
 		return relay.Trusting{}
 	}
-	return relay.NewKnowing(c.KeepFunctions)
+	if r, ok := c.reader.(*relay.Knowing); ok {
+		return r
+	}
+	if c.former == nil {
+		c.former = relay.NewKnowing(c.KeepFunctions)
+	}
+	return c.former
 }
 
 // login returns the login that was carried here.
