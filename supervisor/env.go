@@ -47,7 +47,7 @@ type env struct {
 	zombies func() ([]int, error)
 	reap    func(pid int) error
 	notify  func(state string)
-	// usage reads /proc: background calls it.
+	// usage asks the kernel: background calls it.
 	usage func([]processUse) ([]processUse, error)
 	// cpuTime is how long a process has been on a processor.
 	cpuTime func(pid int) time.Duration
