@@ -27,8 +27,8 @@ import (
 // fails; then nothing has changed.
 func (s *supervisor) becomeNext() error {
 	u := &s.service.upgrade
-	if !u.isTried() {
-		return fmt.Errorf("%s has changed since the trial", u.program)
+	if err := s.lookLast(); err != nil {
+		return err
 	}
 	h, err := s.makeHeritage(false)
 	if err != nil {
@@ -56,6 +56,26 @@ func (s *supervisor) becomeNext() error {
 	}
 	env := append(os.Environ(), fmt.Sprintf("%s=%d", HeritageVariable, fd))
 	return execute(u.program, env, append(h.fds(), fd))
+}
+
+// lookLast returns an error if the next program would find other files than the trial, which may have been a
+// while ago. It reads them in the loop, for the next program reads them right after it.
+func (s *supervisor) lookLast() error {
+	u := &s.service.upgrade
+	if !u.isTried() {
+		return fmt.Errorf("%s has changed since the trial", u.program)
+	}
+	if err := notInEffect(s.cfg, u.set); err != nil {
+		return err
+	}
+	console, err := openConsole(s.cfg)
+	if err != nil {
+		return err
+	}
+	if console != nil {
+		console.Close()
+	}
+	return nil
 }
 
 // execute replaces the program. keep are the descriptors that stay open.

@@ -133,6 +133,31 @@ func TestHeritageHasTheLinesOfEveryProcess(t *testing.T) {
 	}
 }
 
+// Between the trial and the exec somebody may save a file, which the next program reads first of all.
+func TestFilesThatChangeAfterTheTrialEndTheUpgrade(t *testing.T) {
+	f := newFiles(t)
+	w := f.world()
+	u := &w.s.service.upgrade
+	u.program = "/bin/true"
+	var err error
+	if u.tried, err = os.Stat(u.program); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.s.lookLast(); err != nil {
+		t.Errorf("nothing has changed, but %v", err)
+	}
+	for name, text := range map[string]string{"max_connections = \n": "max_connections", "blocking_timeout = 7s\n": "conf reload first", "port = 4999\n": "need a restart"} {
+		f.write("pgagroal.conf", name)
+		if err := w.s.lookLast(); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("with %q: %v, want %q", name, err, text)
+		}
+	}
+	f.write("pgagroal.conf", "")
+	if u.program = "/bin/false"; w.s.lookLast() == nil {
+		t.Error("another program would be executed")
+	}
+}
+
 // An answer of the starter that came after the exec would be taken for that of the next program's first request.
 func TestUpgradeWaitsForTheStartersAnswers(t *testing.T) {
 	w := upgradable(t)

@@ -57,7 +57,22 @@ func (s *starter) mayRenew(wanted *os.File) error {
 	if is, err := os.Stat(s.path); err != nil || !os.SameFile(is, want) {
 		return unix.ESTALE
 	}
-	return nil
+	return s.learnable()
+}
+
+// learnable returns an error if the next program in this process could not learn what this one has (learn).
+func (s *starter) learnable() error {
+	if _, err := CredentialOf(s.user); err != nil {
+		return unix.ENXIO
+	}
+	if s.console == "" {
+		return nil
+	}
+	f, err := OpenProgram(s.console)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // parseChildren reads the list of children that renew has written.

@@ -80,6 +80,18 @@ func TestAStarterExecutesOnlyWhatRootHasInstalled(t *testing.T) {
 	}
 }
 
+// The account and the console of a starter that goes on as another program may be gone by then.
+func TestAStarterSaysBeforeWhatTheNextProgramWouldMiss(t *testing.T) {
+	t.Parallel()
+	for want, s := range map[error]starter{
+		nil: {user: "root"}, unix.ENXIO: {user: "no such account"}, unix.ENOENT: {user: "root", console: "no such program"},
+	} {
+		if err := s.learnable(); !errors.Is(err, want) {
+			t.Errorf("user %s, console %q: %v, want %v", s.user, s.console, err, want)
+		}
+	}
+}
+
 func TestOnlyRootChangesFollowsThePath(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

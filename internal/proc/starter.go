@@ -192,6 +192,8 @@ func renewRemedy(err error) string {
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return "; pgagroal must be installed where it was when it was started: install it there, or restart it"
+	case errors.Is(err, unix.ENXIO):
+		return "; the account of worker_user can't be found any more: make it again"
 	case errors.Is(err, unix.EPERM):
 		return "; with worker_user only root may be able to change that file and the folders above it: chown them to root, and chmod go-w"
 	case errors.Is(err, unix.ESTALE):
