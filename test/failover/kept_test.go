@@ -51,17 +51,19 @@ func (x *terminal) ask(sql string) string {
 
 // keptSettings is what every client of the test below has set, as one row.
 const keptSettings = "SELECT concat_ws(' ', current_setting('work_mem'), current_setting('app.tenant'), current_setting('statement_timeout')," +
-	" current_setting('TimeZone'), current_user, current_setting('search_path'))"
+	" current_setting('TimeZone'), current_user, current_setting('search_path')," +
+	" coalesce(current_setting('app.job', true), 'unknown'))"
 
 // setUp makes the settings: inside and outside of blocks, kept and undone.
 var setUp = []string{
 	"SET work_mem = '7MB'", "SET app.tenant TO 'first'", "BEGIN", "SET app.tenant TO 'second'", "COMMIT", "BEGIN", "SET app.tenant TO 'never'", "ROLLBACK",
-	"SET statement_timeout = 1", "RESET statement_timeout", "BEGIN", "SET LOCAL work_mem = '9MB'", "COMMIT", "SET TimeZone TO 'Asia/Tokyo'",
+	"SET statement_timeout = 1", "RESET statement_timeout", "BEGIN", "SET LOCAL work_mem = '9MB'", "SET LOCAL app.job = 'x'", "COMMIT", "SET TimeZone TO 'Asia/Tokyo'",
 	"SET search_path TO pg_catalog, \"$user\"", "SET ROLE someone",
 }
 
-// wantSettings is what keptSettings returns then. statement_timeout is of the start-up packet.
-const wantSettings = `7MB second 1h Asia/Tokyo someone pg_catalog, "$user"`
+// wantSettings is what keptSettings returns then. statement_timeout is of the start-up packet, and app.job is known
+// and empty.
+const wantSettings = `7MB second 1h Asia/Tokyo someone pg_catalog, "$user" `
 
 func TestKeptSessionsOutliveAFailover(t *testing.T) {
 	t.Parallel()

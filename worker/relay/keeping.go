@@ -22,7 +22,8 @@ import (
 // DISCARD ALL makes a session like new.
 
 // Effect is what a text leaves in the session of its client. A nil Effect leaves nothing. An
-// Effect without Sets and Mark belongs to a text that sets parameters for its transaction only.
+// Effect without Sets and Mark belongs to a text that sets parameters for its transaction only, and
+// no custom ones (exists).
 type Effect struct {
 	Sets []Assignment
 	// Mark says what the text leaves behind that can't be made again, as the client is told:
@@ -38,10 +39,15 @@ type Assignment struct {
 	// Reset means all parameters (RESET ALL).
 	Name string
 	// SQL is a statement that makes the assignment on any backend, whatever its settings: it is
-	// ASCII and has no backslash.
+	// ASCII and has no backslash. Empty: it ends with its transaction, like SET LOCAL.
 	SQL string
 	// Reset says that the parameter gets the value back that the session began with.
 	Reset bool
+}
+
+// assigns reports whether a text assigns parameters for longer than its transaction.
+func (e *Effect) assigns() bool {
+	return e != nil && slices.ContainsFunc(e.Sets, func(a Assignment) bool { return a.SQL != "" })
 }
 
 // Reader says what texts leave in a session. Its methods keep no part of their argument.
@@ -232,9 +238,45 @@ func (k *keeping) assigned(e *Effect) {
 		k.answered(&Effect{Mark: markTooMany})
 	default:
 		for _, a := range e.Sets {
-			k.pending = append(a.without(k.pending), a)
+			if a.SQL != "" {
+				k.pending = append(a.without(k.pending), a)
+			}
 		}
 	}
+}
+
+// exists notes the custom parameters of a statement that has succeeded. Whatever becomes of its transaction,
+// the server knows them from then on, and current_setting returns an empty text where it returned NULL: a
+// policy may tell these apart. So they are reset on another backend, which makes them known there.
+func (k *keeping) exists(e *Effect) {
+	for i := range e.Sets {
+		a := &e.Sets[i]
+		switch {
+		case !a.isCustom() || slices.ContainsFunc(k.sets, func(old Assignment) bool { return old.Name == a.Name }):
+		case strings.Contains(a.Name, `\`):
+			k.answered(&Effect{Mark: markUnseen})
+		case len(k.sets)+len(k.pending) >= maxSets:
+			k.answered(&Effect{Mark: markTooMany})
+		default:
+			k.sets = append(k.sets, emptied(a.Name))
+		}
+	}
+}
+
+// emptied returns the assignment that makes a custom parameter known and gives it no value.
+func emptied(name string) Assignment {
+	quoted := strings.ReplaceAll(strings.ReplaceAll(name, `"`, `""`), ".", `"."`)
+	return Assignment{Name: name, SQL: `RESET "` + quoted + `"`, Reset: true}
+}
+
+// customs returns what RESET ALL or DISCARD ALL leaves of custom parameters.
+func (k *keeping) customs() (list []Assignment) {
+	for i := range k.sets {
+		if a := &k.sets[i]; a.isCustom() {
+			list = append(list, emptied(a.Name))
+		}
+	}
+	return list
 }
 
 // lengthOf returns the length of the SQL of assignments.
@@ -255,7 +297,10 @@ func (k *keeping) tag(tag string, e *owed) {
 		case e.effect == nil:
 			k.answered(&Effect{Mark: markUnseen})
 		case e.kind == 'E':
+			k.exists(e.effect)
 			k.assigned(e.effect)
+		default:
+			k.exists(e.effect)
 		}
 	case "COMMIT", "PREPARE TRANSACTION":
 		k.chained = true
@@ -263,14 +308,14 @@ func (k *keeping) tag(tag string, e *owed) {
 	case "ROLLBACK":
 		k.rollback(e)
 	case "DISCARD ALL":
-		k.sets, k.pending, k.mark = nil, nil, k.blind
+		k.sets, k.pending, k.mark = k.customs(), nil, k.blind
 	}
 }
 
 // rollback takes the tag ROLLBACK. ROLLBACK TO SAVEPOINT has the same. A COMMIT has it, too, if
 // the block has failed. The assignments of a Query aren't pending yet.
 func (k *keeping) rollback(e *owed) {
-	sets := len(k.pending) > 0 || e.effect != nil && len(e.effect.Sets) > 0
+	sets := len(k.pending) > 0 || e.effect.assigns()
 	if sets && (e.several || e.traits.unknown() || e.traits&(traitOpens|traitCloses) == 0) {
 		k.answered(&Effect{Mark: markUndone})
 	}
@@ -280,7 +325,7 @@ func (k *keeping) rollback(e *owed) {
 // ready takes a ReadyForQuery that answers e. failed: something before it was an error.
 func (k *keeping) ready(e *owed, failed bool, status byte) {
 	k.unseen = true
-	if e.kind == 'Q' && e.effect != nil && len(e.effect.Sets) > 0 {
+	if e.kind == 'Q' && e.effect.assigns() {
 		switch {
 		case e.several && e.traits&traitControl != 0:
 			k.answered(&Effect{Mark: markUndone})
@@ -310,6 +355,11 @@ func (k *keeping) commit() {
 
 // put adds an assignment to those in effect. Only the last of a name counts.
 func (k *keeping) put(a Assignment) {
+	if a.Reset && a.Name == "" {
+		known := k.customs()
+		k.sets = append(a.without(k.sets), known...)
+		return
+	}
 	if k.sets = a.without(k.sets); isTracked(a.Name) || a.Reset && !a.stays() {
 		return // the server reports it, or nothing is left of it
 	}
@@ -323,8 +373,11 @@ const characteristicsName = "session characteristics"
 // stays reports whether a RESET leaves something: a custom parameter exists from then on, and is
 // empty. characteristicsName explains the others.
 func (a *Assignment) stays() bool {
-	return strings.HasPrefix(a.Name, "default_transaction_") || strings.Contains(a.Name, ".")
+	return strings.HasPrefix(a.Name, "default_transaction_") || a.isCustom()
 }
+
+// isCustom reports whether the parameter may be one that PostgreSQL doesn't define.
+func (a *Assignment) isCustom() bool { return strings.Contains(a.Name, ".") }
 
 // without removes from a list what the assignment replaces.
 func (a *Assignment) without(list []Assignment) []Assignment {
@@ -357,7 +410,7 @@ func (p *Pooled) stuck() string {
 	for i := x.head; i < len(x.q); i++ {
 		e := &x.q[i]
 		switch {
-		case e.effect != nil && len(e.effect.Sets) > 0:
+		case e.effect.assigns():
 			return markOutcome
 		case e.effect != nil && e.effect.Mark != "":
 			return markInFlight + ", and would have left " + e.effect.Mark

@@ -73,8 +73,32 @@ var keptCases = map[string]struct {
 		turns: []turn{simple("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET", "I"), simple("RESET default_transaction_read_only", "RESET", "I")},
 		want:  "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY;RESET default_transaction_read_only;",
 	},
-	"local":    {turns: []turn{simple("BEGIN", "BEGIN", "T"), simple("SET LOCAL a TO 1", "SET", "T"), simple("SET TRANSACTION READ ONLY", "SET", "T"), simple("COMMIT", "COMMIT", "I")}},
-	"reported": {turns: []turn{{queryMsg("SET TimeZone TO 'UTC'"), join(msg('C', "SET\x00"), msg('S', "TimeZone\x00UTC\x00"), ready("I"))}}, want: "SET TimeZone TO E'UTC';"},
+	"local": {turns: []turn{simple("BEGIN", "BEGIN", "T"), simple("SET LOCAL a TO 1", "SET", "T"), simple("SET TRANSACTION READ ONLY", "SET", "T"), simple("COMMIT", "COMMIT", "I")}},
+	"a custom parameter of a transaction": {
+		turns: []turn{simple("BEGIN", "BEGIN", "T"), simple("SET LOCAL App.x TO 1", "SET", "T"), simple("COMMIT", "COMMIT", "I")},
+		want:  `RESET "app"."x";`,
+	},
+	"one in a message": {
+		turns: []turn{{queryMsg("BEGIN; SET LOCAL a.b TO 1; COMMIT"), join(msg('C', "BEGIN\x00"), msg('C', "SET\x00"), told("COMMIT", "I"))}},
+		want:  `RESET "a"."b";`,
+	},
+	"one that has a value": {
+		turns: []turn{simple("SET a.b TO 1", "SET", "I"), simple("BEGIN", "BEGIN", "T"), extended("T", "SET LOCAL a.b TO 2", "SET"), simple("COMMIT", "COMMIT", "I")},
+		want:  "SET a.b TO 1;",
+	},
+	"one that gets a value, and one for the transaction": {
+		turns: []turn{simple("BEGIN", "BEGIN", "T"), simple("SET a.b TO 1", "SET", "T"), simple("SET LOCAL a.b TO 2", "SET", "T"), simple("COMMIT", "COMMIT", "I")},
+		want:  "SET a.b TO 1;",
+	},
+	"one that is rolled back": {
+		turns: []turn{simple("BEGIN", "BEGIN", "T"), simple("SET a.b TO 1", "SET", "T"), simple("ROLLBACK", "ROLLBACK", "I")},
+		want:  `RESET "a"."b";`,
+	},
+	"one that is refused":        {turns: []turn{fails("SET a.b TO 1", "I")}},
+	"one under way":              {turns: []turn{simple("BEGIN", "BEGIN", "T"), unanswered(queryMsg("SET LOCAL a.b TO 1"))}},
+	"RESET ALL of custom ones":   {turns: []turn{simple("SET a.b TO 1", "SET", "I"), simple("SET c TO 1", "SET", "I"), simple("RESET ALL", "RESET", "I")}, want: `RESET "a"."b";`},
+	"DISCARD ALL of custom ones": {turns: []turn{simple("SET a.b TO 1", "SET", "I"), simple("DISCARD ALL", "DISCARD ALL", "I")}, want: `RESET "a"."b";`},
+	"reported":                   {turns: []turn{{queryMsg("SET TimeZone TO 'UTC'"), join(msg('C', "SET\x00"), msg('S', "TimeZone\x00UTC\x00"), ready("I"))}}, want: "SET TimeZone TO E'UTC';"},
 
 	"a block":    {turns: []turn{simple("BEGIN", "BEGIN", "T"), simple("SET a TO 1", "SET", "T"), simple("COMMIT", "COMMIT", "I")}, want: "SET a TO 1;"},
 	"a rollback": {turns: []turn{simple("BEGIN", "BEGIN", "T"), simple("SET a TO 1", "SET", "T"), simple("ROLLBACK", "ROLLBACK", "I")}},

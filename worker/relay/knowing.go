@@ -84,8 +84,11 @@ func effectOfLeft(left leftovers.Left) *Effect {
 	}
 	e := &Effect{Mark: left.Mark.Why, Lasts: left.Mark.Lasts}
 	for _, c := range left.Changes {
-		if c.Kind != leftovers.SetLocal {
+		switch {
+		case c.Kind != leftovers.SetLocal:
 			e.Sets = append(e.Sets, Assignment{Name: c.Name, SQL: c.SQL, Reset: c.Kind != leftovers.Set})
+		case strings.Contains(c.Name, "."):
+			e.Sets = append(e.Sets, Assignment{Name: c.Name})
 		}
 	}
 	return e

@@ -13,6 +13,7 @@ func TestKnowingSaysWhatTextsLeave(t *testing.T) {
 	for text, want := range map[string]string{
 		"SELECT lower('a'), app.f()":      "<nil>",
 		"SET LOCAL a = 1":                 "[] ",
+		"SET LOCAL App.x = 1":             "[{app.x  false}] ",
 		"SET A = 1; RESET b; RESET ALL":   "[{a SET A TO 1 false} {b RESET b true} {  true}] ",
 		"SET a = 1; SELECT g()":           "[] function g",
 		"SET SESSION AUTHORIZATION 'joe'": "[{session_authorization SET SESSION AUTHORIZATION 'joe' false}] ",

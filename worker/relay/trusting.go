@@ -101,7 +101,12 @@ func setOf(text, rest []byte) *Effect {
 		}
 	}
 	switch name {
-	case "local", "transaction", "constraints", "transaction_isolation", "transaction_read_only", "transaction_deferrable":
+	case "local":
+		if name, _ = parameter(tail, buf[:]); strings.Contains(name, ".") {
+			return &Effect{Sets: []Assignment{{Name: name}}}
+		}
+		return &Effect{}
+	case "transaction", "constraints", "transaction_isolation", "transaction_read_only", "transaction_deferrable":
 		return &Effect{} // it ends with its transaction
 	}
 	if longer := longNames[name]; longer != "" {
