@@ -258,7 +258,7 @@ func crash(t *testing.T, n *pgtest.Node, client *pgtest.Client) (release func())
 	stopped := int(held.PID)
 	killed, err := strconv.Atoi(pool.MustQuery(t, client, "SELECT pg_backend_pid()")[0][0])
 	pool.Must(t, err)
-	pool.Must(t, syscall.Kill(stopped, syscall.SIGSTOP))
+	pool.Freeze(t, stopped)
 	pool.Must(t, syscall.Kill(killed, syscall.SIGKILL))
 	return func() {
 		// If the server has lost its patience, the process is gone already, which is as

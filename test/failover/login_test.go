@@ -2,7 +2,6 @@ package failover
 
 import (
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -49,7 +48,7 @@ func TestAWorkerThatDoesNotAnswerAFenceIsKilledBeforeAnythingRuns(t *testing.T) 
 		s.Pool.Connect()
 	}
 	stuck := s.Pool.Workers()[0]
-	pool.Must(t, syscall.Kill(stuck, syscall.SIGSTOP))
+	pool.Freeze(t, stuck)
 	pool.Must(t, c.Nodes[0].Kill())
 	s.Failover.WaitRuns(1)
 	if pool.Titled(stuck, "worker") {

@@ -160,7 +160,7 @@ func TestABeginThatIsLostOpensNoBlock(t *testing.T) {
 	client := pool.TxPool(t, c, 1, nil).Connect()
 	pid, err := strconv.Atoi(pool.BackendPID(t, client))
 	pool.Must(t, err)
-	pool.Must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	pool.Freeze(t, pid)
 	pool.Must(t, client.Send(pool.Within(t), &pgproto3.Query{String: "BEGIN"}))
 	pgtest.WaitUntil(t, pool.Generous, "the BEGIN to reach the backend", func() bool { return unread(t, c.Primary().Port) > 0 })
 	if _, err := c.Primary().Query(pool.Within(t), fmt.Sprintf("SELECT pg_terminate_backend(%d)", pid)); err != nil {

@@ -3,6 +3,7 @@ package pool
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 )
 
@@ -51,7 +52,7 @@ func (p *Pool) Admin(args ...string) {
 	}
 }
 
-// SetKey puts a key into the main section of a prepared pool.
+// SetKey puts a key into the main section of a prepared pool, in the place of the same key.
 func (p *Pool) SetKey(key, value string) {
 	p.T.Helper()
 	file := p.Path("pgagroal.conf")
@@ -59,6 +60,11 @@ func (p *Pool) SetKey(key, value string) {
 	if err != nil {
 		p.T.Fatal(err)
 	}
-	text := strings.Replace(string(data), "[pgagroal]\n", "[pgagroal]\n"+key+" = "+value+"\n", 1)
+	main, servers, _ := strings.Cut(strings.TrimPrefix(string(data), "[pgagroal]\n"), "\n[")
+	before := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(key) + ` *=.*\n?`) // the last of a key would count
+	text := "[pgagroal]\n" + key + " = " + value + "\n" + before.ReplaceAllString(main, "")
+	if servers != "" {
+		text += "\n[" + servers
+	}
 	WriteFile(p.T, file, text, 0o644)
 }

@@ -58,7 +58,7 @@ func TestClientsThatADeadWorkerHasNotTakenAreServedByAnother(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{})
 	p := pool.Start(t, pool.Setup{Servers: pool.Nodes(c)})
 	stuck := p.Workers()[0]
-	pool.Must(t, syscall.Kill(stuck, syscall.SIGSTOP))
+	pool.Freeze(t, stuck)
 	const clients = 6 // three for each worker, as long as no client leaves
 	type result struct {
 		cl  *pgtest.Client

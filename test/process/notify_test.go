@@ -84,7 +84,7 @@ func TestTheWatchdogIsFedInTime(t *testing.T) {
 	}
 	// A stopped supervisor sends no more watchdog messages, so they come from the
 	// supervisor itself.
-	pool.Must(t, syscall.Kill(p.PID(), syscall.SIGSTOP))
+	pool.Freeze(t, p.PID())
 	m.CatchUp()
 	last := m.Count("WATCHDOG=1")
 	pool.NeverWithin(t, time.Second, "a sign of life of a stopped supervisor", func() bool { return m.Count("WATCHDOG=1") > last+1 })

@@ -142,7 +142,7 @@ func TestWithWorkerUserAHungWorkerIsKilled(t *testing.T) {
 	t.Parallel()
 	p := withWorkerUser(t, nil)
 	stuck := p.Workers()[0]
-	pool.Must(t, syscall.Kill(stuck, syscall.SIGSTOP))
+	pool.Freeze(t, stuck)
 	starter := p.Starter()
 	pool.Must(t, syscall.Kill(p.PID(), syscall.SIGTERM))
 	pgtest.WaitUntil(t, pool.Generous, "the end of all", func() bool {
@@ -157,7 +157,7 @@ func TestWithWorkerUserAHungProberIsKilled(t *testing.T) {
 	t.Parallel()
 	p := withWorkerUser(t, nil)
 	stuck := p.Prober()
-	pool.Must(t, syscall.Kill(stuck, syscall.SIGSTOP))
+	pool.Freeze(t, stuck)
 	pool.Must(t, syscall.Kill(p.PID(), syscall.SIGTERM))
 	p.WaitLog(`how="signal: killed"`) // seen by the supervisor, not only at its own end
 	pgtest.WaitUntil(t, pool.Generous, "the end", func() bool { return ended(p) && gone(stuck) }, p.Log)
@@ -177,7 +177,7 @@ func TestWithoutItsStarterPgagroalEnds(t *testing.T) {
 	t.Parallel()
 	p := withWorkerUser(t, nil)
 	stuck, other := p.Workers()[0], p.Workers()[1]
-	pool.Must(t, syscall.Kill(stuck, syscall.SIGSTOP))
+	pool.Freeze(t, stuck)
 	pool.Must(t, syscall.Kill(p.Starter(), syscall.SIGKILL))
 	pgtest.WaitUntil(t, pool.Generous, "the end", func() bool { return ended(p) && gone(other) }, p.Log)
 	p.WaitLog("the starter of workers is lost")

@@ -15,7 +15,7 @@ func TestAHangingRunnerIsSeenBeforeItIsNeededAndExecutesNothingLate(t *testing.T
 	t.Parallel()
 	s := pool.PlayOpen(t, 1, pool.Plan{})
 	runner := s.Pool.Runner()
-	pool.Must(t, syscall.Kill(runner, syscall.SIGSTOP))
+	pool.Freeze(t, runner)
 	t.Cleanup(func() { _ = syscall.Kill(runner, syscall.SIGCONT) })
 	s.Alarmed("the script runner hangs")
 	if _, errs, code := s.Pool.CLI("failover", "rehearse"); code != 1 {

@@ -77,7 +77,7 @@ func TestASupervisorKilledBeforeTheRunHasDoneNothing(t *testing.T) {
 	s := pool.PlayOpen(t, 1, pool.Plan{Keys: map[string]string{"fence_timeout": "60s", "workers": "2"}})
 	pool.BothWorkers(t, s.Pool)
 	worker := s.Pool.Workers()[0]
-	pool.Must(t, syscall.Kill(worker, syscall.SIGSTOP))
+	pool.Freeze(t, worker)
 	pool.Must(t, s.Node(1).Kill())
 	pgtest.WaitUntil(t, pool.Generous, "fencing", func() bool { return strings.Contains(s.Pool.Log(), "fencing") }, s.Pool.Log)
 	s.NothingRan()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"sync"
 	"testing"
 	"time"
@@ -69,11 +70,14 @@ func install(t testing.TB, p *pool.Pool, from string) {
 		t.Fatal(err)
 	}
 	defer in.Close()
+	// A process that another test starts meanwhile would have the file open for a moment, and then nobody may execute it.
+	syscall.ForkLock.RLock()
 	out, err := os.OpenFile(program(p)+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
 	if err == nil {
 		_, err = io.Copy(out, in)
 		out.Close()
 	}
+	syscall.ForkLock.RUnlock()
 	if err == nil {
 		err = os.Rename(program(p)+".new", program(p))
 	}
