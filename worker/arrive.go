@@ -126,6 +126,9 @@ func (w *worker) resume(a *arrival) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if st.Talk.Keep.On {
+		w.keeps()
+	}
 	c := &client{
 		id: m.Client, addr: st.Address, start: time.Now().Add(-ms(st.AgeMS)), minor: st.Minor, leaves: st.Leaves, since: st.Since,
 		stood: w.stoodSince(st),

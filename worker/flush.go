@@ -57,10 +57,11 @@ func (w *worker) markBackends(m *ipc.Flush) (marked int) {
 }
 
 // moveFlushed closes the marked backends of kept sessions that can go on with others, and returns how
-// many they are. Sessions in a transaction follow at its end (boundary).
+// many they are. The others follow at the end of their transaction (boundary), or when the server was asked
+// what they have left there (rests).
 func (w *worker) moveFlushed(m *ipc.Flush) (closed int) {
 	for _, b := range w.backends {
-		if !b.Flushed || b.session == nil || !flushes(m, b.Pool) || !b.session.kept() {
+		if !b.Flushed || b.session == nil || !flushes(m, b.Pool) || !b.session.mayReplace() {
 			continue
 		}
 		if moved, _ := b.session.moveAside(); moved {

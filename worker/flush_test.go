@@ -142,12 +142,13 @@ func TestFlushMovesKeptSessions(t *testing.T) {
 // A backend that gets too old is replaced while its kept session is idle.
 func TestAKeptSessionOutlivesItsBackendsAge(t *testing.T) {
 	r := newRig(t, keptConfig)
-	r.do(func() { r.w.shelf.MaxAge = time.Millisecond; r.w.setTimers() })
 	tc, srv := r.enter(1)
 	tc.runs(t, srv, "SET a TO 1", done('I', "SET"))
+	r.do(func() { r.w.shelf.MaxAge = time.Millisecond })
 	r.gone(srv)
 	tc.says(t, "SELECT 1")
 	r.grant(expect[*ipc.LeaseRequest](r).ID)
+	r.do(func() { r.w.shelf.MaxAge = 0 })
 	srv = r.nextLogin()
 	defer srv.Close()
 	srv.asked(t, "SET a TO 1;", done('I', "SET"))

@@ -199,7 +199,6 @@ func TestAnIdleSessionIsLookedAt(t *testing.T) {
 	cfg := keptConfig
 	cfg.KeepSessions = "known"
 	r := newRig(t, cfg)
-	r.do(r.w.setTimers)
 	tc, srv := r.enter(1)
 	tc.runs(t, srv, "SELECT 1", done('I', "SELECT 1"))
 	queries := relay.WitnessQueries

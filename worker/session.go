@@ -89,6 +89,7 @@ func (w *worker) newSession(c *client, conn *reactor.Conn, l *login) *session {
 	case w.cfg.reader != nil:
 		kept := w.shared.Kept(c.id, w.cfg.reader)
 		kept.Asked(l.rest)
+		w.keeps()
 		s.talk = kept
 	default:
 		s.talk = w.shared.Direct(c.id, w.cfg.Failover)
@@ -248,7 +249,7 @@ func (s *session) boundary(at relay.Stand) {
 		switch {
 		case s.w.quiescing >= s.backend.Epoch:
 			s.giveUp()
-		case s.backend.Pool.Held(), s.backend.Flushed && s.kept():
+		case s.backend.Pool.Held(), s.backend.Flushed && s.mayReplace():
 			s.moveAside()
 		}
 	}

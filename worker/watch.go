@@ -40,6 +40,8 @@ type stood struct {
 type timers struct {
 	sweep, look, validation *reactor.Timer
 	round                   round
+	keeps                   bool // there are, or were, kept sessions
+	asks                    int  // witnesses since the last look
 }
 
 // setTimers starts the timers of a new configuration.
@@ -48,7 +50,7 @@ func (w *worker) setTimers() {
 	t.sweep.Stop()
 	t.look.Stop()
 	t.validation.Stop()
-	*t = timers{round: t.round}
+	*t = timers{round: t.round, keeps: t.keeps}
 	w.sweepLater()
 	w.lookLater()
 	if every := ms(w.cfg.Timers.ValidateEveryMS); every > 0 {
@@ -67,15 +69,25 @@ func (c *config) lookEvery() (every time.Duration) {
 	add(c.limits.shortest, laziest)
 	add(ms(c.Timers.IdleInTransactionMS), laziest)
 	add(ms(c.Timers.DisconnectMS), idlest)
-	if c.reader != nil && (every == 0 || every > restAfter) {
-		every = restAfter
-	}
 	return every
 }
 
 func (w *worker) lookLater() {
-	if every := w.cfg.lookEvery(); every > 0 {
+	every := w.cfg.lookEvery()
+	if w.timers.keeps && (every == 0 || every > restAfter) {
+		every = restAfter
+	}
+	if every > 0 {
 		w.timers.look = w.loop.After(every, w.lookAround)
+	}
+}
+
+// keeps notes that there are kept sessions, which are looked at whatever the configuration says by now.
+func (w *worker) keeps() {
+	if !w.timers.keeps {
+		w.timers.keeps = true
+		w.timers.look.Stop()
+		w.lookLater()
 	}
 }
 
@@ -83,6 +95,7 @@ func (w *worker) lookLater() {
 // sessions without a backend.
 func (w *worker) lookAround() {
 	now := uint32(w.now() / tick)
+	w.timers.asks = 0
 	if w.cfg.Timers.DisconnectMS > 0 {
 		for _, c := range w.clients {
 			if c.session != nil {

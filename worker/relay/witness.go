@@ -25,9 +25,12 @@ var WitnessQueries = []string{
 		" WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql) THEN 'a statement that PREPARE has made'" +
 		" WHEN EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) THEN 'LISTEN' END," +
 		" (SELECT pg_catalog.string_agg(pg_catalog.lower(name), ',') FROM pg_catalog.pg_settings" +
-		" WHERE source = 'session' AND name NOT LIKE 'transaction\\_%')",
+		" WHERE source = 'session' AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable'))",
 	"COMMIT",
 }
+
+// markNotSeen is for a session about which the server couldn't say anything.
+const markNotSeen = "a look at what it has left there, which failed"
 
 // markManySet is for a session with so many settings that their names can't be compared.
 const markManySet = "more settings than pgagroal compares"
@@ -35,15 +38,22 @@ const markManySet = "more settings than pgagroal compares"
 // Witness returns the queries of the witness, and nil if it has nothing to tell: the session is
 // marked, or the client has used it for nothing since the last time. The conversation must be Resting.
 func (k *Kept) Witness() []string {
-	if !k.keep.unseen || k.keep.mark != "" || !k.keep.reader.Doubts() {
+	if !k.Unseen() {
 		return nil
 	}
 	k.keep.unseen = false
 	return WitnessQueries
 }
 
-// Witnessed takes the body of the DataRow that answers the queries of Witness.
-func (k *Kept) Witnessed(row []byte) {
+// Unseen reports whether Witness would be asked first.
+func (k *Kept) Unseen() bool { return k.keep.unseen && k.keep.mark == "" && k.keep.reader.Doubts() }
+
+// Witnessed takes the body of the DataRow that answers the queries of Witness, and whether they succeeded.
+func (k *Kept) Witnessed(row []byte, ok bool) {
+	if !ok || row == nil {
+		k.keep.answered(&Effect{Mark: markNotSeen})
+		return
+	}
 	left, rest, ok := column(row[min(2, len(row)):])
 	if ok && left != "" {
 		k.keep.answered(&Effect{Mark: left + ", which no statement of the client showed"})

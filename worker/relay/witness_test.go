@@ -31,12 +31,13 @@ func TestWitnessMarksWhatNoTextShowed(t *testing.T) {
 		"a lock":        {witnessRow("an advisory lock", "work_mem"), "an advisory lock, which no statement of the client showed"},
 		"a setting":     {witnessRow("NULL", "work_mem,app.x"), "a value of app.x that no statement of the client showed"},
 		"too many":      {whole[:1024], markManySet},
-		"no row":        {nil, markManySet},
+		"no row":        {nil, markNotSeen},
+		"a failure":     {witnessRow("NULL", "NULL"), markNotSeen},
 		"not two":       {witnessRow("NULL"), markManySet},
 		"half a length": {whole[:7], markManySet},
 	} {
 		kept := Kept{keep: k}
-		if kept.Witnessed(c.row); kept.keep.mark != c.want {
+		if kept.Witnessed(c.row, name != "a failure"); kept.keep.mark != c.want {
 			t.Errorf("%s: the mark is %q, want %q", name, kept.keep.mark, c.want)
 		}
 	}
