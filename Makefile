@@ -146,24 +146,26 @@ test-race: ## run all tests twice under the race detector, in random order
 	.ci/setup test
 	go run ./.ci/gotest $(RACE) $(TESTFLAGS) -timeout 20m -count 2 -shuffle on ./...
 
+# The next three make the packages by other processes, whose files go test does not see: without -count 1 it would go on
+# telling of an earlier product.
 test-packages: ## the packages: two builds are equal, linters, both kinds alike, arm64 in an emulation, image, Kubernetes
 	.ci/setup packages
 	go -C .ci/packages vet ./...
-	go -C .ci/packages test -timeout 20m ./...
+	go -C .ci/packages test -count 1 -timeout 20m ./...
 
 # PACKAGES=DIR keeps the packages there, and takes them from there the next time. ROOT=bookworm or ROOT=trixie boots a
 # root of that release in which nothing is installed, instead of this machine's.
 test-systemd: ## a Debian that is booted here, with the .deb, units and servers: start to purge
 	.ci/setup systemd $(if $(ROOT),test-17)
 	go vet -tags systemd ./test/systemd
-	go run ./.ci/gotest -tags systemd -timeout 30m ./test/systemd $(if $(PACKAGES),-packages $(abspath $(PACKAGES))) $(if $(ROOT),-root "$$(.ci/root $(ROOT))")
+	go run ./.ci/gotest -count 1 -tags systemd -timeout 30m ./test/systemd $(if $(PACKAGES),-packages $(abspath $(PACKAGES))) $(if $(ROOT),-root "$$(.ci/root $(ROOT))")
 
 test-documents: ## what documents have people type, on a Debian with nothing in it that the first call makes
 	.ci/setup documents
 	go mod download
 	go -C .ci/packages mod download
 	go vet -tags bare ./test/firsthour
-	go run ./.ci/gotest -tags bare -run Bare -timeout 60m ./test/firsthour
+	go run ./.ci/gotest -count 1 -tags bare -run Bare -timeout 60m ./test/firsthour
 
 regress: build ## run PostgreSQL's own regression tests through the pool
 	.ci/setup regress
