@@ -145,6 +145,9 @@ func TestBothPackagesHaveTheSameFiles(t *testing.T) {
 		t.Errorf("deb %q\nrpm %q", deb, rpm)
 	}
 	conffiles := must(t, ".", "dpkg-deb", "-I", made(t, "deb", "amd64"), "conffiles")
+	if override := "/etc/needrestart/conf.d/pgagroal.conf\n"; !strings.Contains(conffiles, override) {
+		t.Errorf("the .deb has no %s", override)
+	}
 	config := must(t, ".", "rpm", "-qpc", made(t, "rpm", "amd64"))
 	for _, f := range []string{"/etc/pgagroal/pgagroal.conf", "/etc/pgagroal/pgagroal_hba.conf"} {
 		if !strings.Contains(conffiles, f+"\n") || !strings.Contains(config, f+"\n") {
