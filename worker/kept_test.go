@@ -290,3 +290,51 @@ func TestSessionsThatBeganBeforeAReloadShareAReader(t *testing.T) {
 		t.Error("not the reader of the sessions that begin here")
 	}
 }
+
+// A session is asked about before it gives its connection up for its age, also when sessions aren't kept any more by
+// now. Its client is told what the server reports meanwhile.
+func TestASessionIsLookedAtBeforeItsConnectionIsTooOld(t *testing.T) {
+	cfg := keptConfig
+	cfg.KeepSessions = "known"
+	r := newRig(t, cfg)
+	tc, srv := r.enter(1)
+	tc.runs(t, srv, "SELECT 1", done('I', "SELECT 1"))
+	r.do(func() {
+		r.w.shelf.MaxAge, r.w.cfg.reader = time.Millisecond, nil
+		r.w.setTimers()
+	})
+	queries := relay.WitnessQueries
+	srv.asked(t, queries[0], nil)
+	srv.asked(t, queries[1], nil)
+	lock := []byte("\x00\x02\x00\x00\x00\x04lock\xff\xff\xff\xff")
+	zone := pgwire.AppendParameterStatus(nil, "TimeZone", "Asia/Tokyo")
+	srv.asked(t, queries[2], slices.Concat(zone, done('T', "BEGIN"), pgwire.AppendMessage(nil, 'D', lock), done('T', "SELECT 1"), done('I', "COMMIT")))
+	if m := tc.until(t, &pgproto3.ParameterStatus{}).(*pgproto3.ParameterStatus); m.Name != "TimeZone" || m.Value != "Asia/Tokyo" {
+		t.Errorf("the client is told of %s = %s", m.Name, m.Value)
+	}
+	r.do(func() {
+		if tc.s.rests(); tc.s.backend == nil || tc.s.state != sessionActive {
+			t.Errorf("a session with a lock has given up its connection; its state is %d", tc.s.state)
+		}
+	})
+}
+
+// When all clients of a worker fall silent together, the server isn't asked about all of them at once.
+func TestOnlySoManySessionsAreLookedAtATime(t *testing.T) {
+	cfg := keptConfig
+	cfg.KeepSessions = "known"
+	r := newRig(t, cfg)
+	tc, srv := r.enter(1)
+	tc.runs(t, srv, "SELECT 1", done('I', "SELECT 1"))
+	r.do(func() {
+		r.w.timers.look.Stop()
+		r.w.timers.asks, r.w.shelf.MaxAge = asksEach, time.Millisecond
+		if tc.s.rests(); tc.s.state != sessionActive || tc.s.backend == nil || !tc.s.talk.(*relay.Kept).Unseen() {
+			t.Errorf("beyond the bound its state is %d", tc.s.state)
+		}
+		r.w.timers.asks = 0
+		if tc.s.rests(); tc.s.state != sessionRestoring || r.w.timers.asks != 1 {
+			t.Errorf("within the bound its state is %d, and %d were asked about", tc.s.state, r.w.timers.asks)
+		}
+	})
+}

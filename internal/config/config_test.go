@@ -289,6 +289,16 @@ func TestEffectiveValues(t *testing.T) {
 		t.Errorf("%s %s %d", c.ResolvedPipeline(), c.EffectivePIDFile(), c.EffectiveWorkers())
 	}
 	c.Workers = 0
+	for key, want := range map[string][2]string{"auto": {"off", "known"}, "off": {"off", "off"}, "known": {"known", "known"}, "on": {"on", "on"}} {
+		for i, failover := range []bool{false, true} {
+			if c.FailoverKeepSessions, c.Failover = key, failover; c.ResolvedKeepSessions() != want[i] {
+				t.Errorf("failover_keep_sessions = %s with failover %t is %s, want %s", key, failover, c.ResolvedKeepSessions(), want[i])
+			}
+		}
+	}
+	if New().FailoverKeepSessions != KeepAuto {
+		t.Error("failover_keep_sessions isn't auto by default")
+	}
 	if n := c.EffectiveWorkers(); n < 1 || n > 64 {
 		t.Errorf("%d workers", n)
 	}
