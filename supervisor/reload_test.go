@@ -1,7 +1,9 @@
 package supervisor
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -424,5 +426,33 @@ func TestConsoleIsReplacedWhenWhatItKnowsHasChanged(t *testing.T) {
 	again("max_pools = 7\nmetrics_detail = server\n")
 	if !console.killed {
 		t.Error("it goes on with the old configuration")
+	}
+}
+
+// A credential that the service manager passes stays what it was at the start, and a reload says so.
+func TestReloadSaysThatCredentialsNeedARestart(t *testing.T) {
+	f := newFiles(t)
+	cert := filepath.Join(f.dir, "passed", "cert")
+	f.write("pgagroal.conf", "tls_cert_file = "+cert+"\n")
+	w := f.world()
+	var log bytes.Buffer
+	w.s.log = slog.New(slog.NewTextHandler(&log, nil))
+	const says = "a changed one needs a restart"
+	reload := func() []string {
+		o := w.reload()
+		for _, c := range w.children[:2] {
+			w.prepared(c, "")
+		}
+		if !o.answered || o.err != nil {
+			t.Fatalf("%+v", o)
+		}
+		return o.response.Credentials
+	}
+	if got := reload(); len(got) != 0 || strings.Contains(log.String(), says) {
+		t.Errorf("without credentials: %q: %s", got, &log)
+	}
+	t.Setenv(config.CredentialsVariable, filepath.Dir(cert))
+	if got := reload(); !slices.Equal(got, []string{cert}) || !strings.Contains(log.String(), says+`" files=`+cert) {
+		t.Errorf("with one: %q: %s", got, &log)
 	}
 }
